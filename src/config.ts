@@ -1,0 +1,196 @@
+import { homedir, hostname } from "node:os";
+import { join } from "node:path";
+import * as z from "zod";
+import { clusterName, nodeId, nodeIdFromHostname } from "./domain/ids.ts";
+
+/** A value that never shows itself: not in logs, not in JSON, not in an error. `reveal()` is the one way to it. */
+export class Secret {
+  readonly #value: string;
+  constructor(value: string) {
+    this.#value = value;
+  }
+  reveal(): string {
+    return this.#value;
+  }
+  toString(): string {
+    return "[secret]";
+  }
+  toJSON(): string {
+    return "[secret]";
+  }
+  [Symbol.for("nodejs.util.inspect.custom")](): string {
+    return "[secret]";
+  }
+}
+
+const secret = z
+  .string()
+  .min(1)
+  .transform((value) => new Secret(value));
+const wholeNumber = (min: number, max: number) =>
+  z
+    .string()
+    .regex(/^\d{1,15}$/, "must be a whole number")
+    .transform(Number)
+    .pipe(z.number().min(min).max(max));
+const list = z.string().transform((text) =>
+  text
+    .split(",")
+    .map((item) => item.trim())
+    .filter((item) => item !== ""),
+);
+const pairs = list.transform((items, context) => {
+  const entries: Record<string, string> = {};
+  for (const item of items) {
+    const at = item.indexOf("=");
+    if (at < 1) {
+      context.issues.push({ code: "custom", message: `"${item}" is not name=value`, input: item });
+      return z.NEVER;
+    }
+    entries[item.slice(0, at).trim()] = item.slice(at + 1).trim();
+  }
+  return entries;
+});
+
+const REDIS_SCHEMES = /^(redis|rediss|redis\+cluster|rediss\+cluster|redis\+sentinel|rediss\+sentinel|redis\+unix):\/\/./;
+
+/**
+ * Every setting, once: name, check, default and meaning. The README's table is made from it, and a test compares them.
+ * Values are the strings of the environment; an empty string counts as not set.
+ */
+export const settings = z.object({
+  REDIS_URL: z
+    .string()
+    .regex(
+      REDIS_SCHEMES,
+      "must begin with redis://, rediss://, redis+cluster://, redis+sentinel:// or redis+unix:// (add s to redis for TLS)",
+    )
+    .transform((value) => new Secret(value))
+    .optional()
+    .describe(
+      "`redis://`, `rediss://`, `redis+cluster://h:p,h:p`, `redis+sentinel://h:p,h:p/<master>`, `redis+unix:///path`",
+    ),
+  STITCH_CLUSTER: clusterName.default("default").describe("Name of the cluster; several share one Redis"),
+  STITCH_HOST: z.string().min(1).default("127.0.0.1").describe("Address the API listens on"),
+  STITCH_PORT: wholeNumber(0, 65_535).default(8787).describe("Port the API listens on"),
+  STITCH_TOKEN: secret.optional().describe("API: required from clients. Clients: sent"),
+  STITCH_URL: z.url({ protocol: /^https?$/ }).default("http://127.0.0.1:8787").describe("Clients: where the API is"),
+  STITCH_NODE_ID: nodeId.optional().describe("Id of this node (default: the host name's first label)"),
+  STITCH_ZONES: list.default([]).describe("Zones of this node: `a,b`"),
+  STITCH_LABELS: pairs.default({}).describe("Labels of this node: `disk=ssd,arch=arm`"),
+  STITCH_CAPACITY_CPU: z
+    .string()
+    .regex(/^\d{1,6}(\.\d{1,3})?$/, "must be a number of cores, such as 2 or 0.5")
+    .transform(Number)
+    .optional()
+    .describe("Cores this node offers (default: the machine's)"),
+  STITCH_CAPACITY_MEMORY_BYTES: wholeNumber(0, Number.MAX_SAFE_INTEGER)
+    .optional()
+    .describe("Bytes of memory this node offers (default: the machine's)"),
+  STITCH_MODULES: pairs.default({}).describe("Modules this node offers: `name=path,…`"),
+  STITCH_STATE_DIR: z.string().min(1).optional().describe("What a worker keeps on disk (default: `~/.local/state/crossstitch`)"),
+  STITCH_ROLES: list
+    .pipe(z.array(z.enum(["node", "master"])).min(1))
+    .default(["node", "master"])
+    .describe("What `stitch node` runs in its process: `node,master`"),
+  STITCH_MASTER: z.literal("leaderless").default("leaderless").describe("The Master: `leaderless`"),
+  STITCH_HEARTBEAT_MS: wholeNumber(100, 60_000).default(2000).describe("Milliseconds between heartbeats"),
+  STITCH_LEASE_MS: wholeNumber(300, 600_000).default(7500).describe("Milliseconds a node is alive after its last heartbeat"),
+  STITCH_DEAD_AFTER_MS: wholeNumber(0, 600_000)
+    .default(2000)
+    .describe("Milliseconds past the lease until a node counts as dead"),
+  STITCH_LEFT_GRACE_MS: wholeNumber(0, 86_400_000)
+    .default(300_000)
+    .describe("Milliseconds a node that left may stay away before its stitches are placed elsewhere"),
+  STITCH_JOB_RETENTION_MS: wholeNumber(1000, 31 * 86_400_000)
+    .default(86_400_000)
+    .describe("Milliseconds a finished job and its idempotency key are kept"),
+  STITCH_LOG_LEVEL: z
+    .enum(["trace", "debug", "info", "warn", "error", "silent"])
+    .default("info")
+    .describe("What is logged, as JSON lines on stderr"),
+});
+
+/** What a node sets for its stitches; one that runs `stitch` itself carries them along, and they are no settings. */
+const SET_FOR_STITCHES = ["STITCH_ID", "STITCH_GROUP", "STITCH_DATA_DIR", "STITCH_SESSION"];
+
+const checked = settings.refine((s) => s.STITCH_LEASE_MS >= 3 * s.STITCH_HEARTBEAT_MS, {
+  path: ["STITCH_LEASE_MS"],
+  message: "must be at least three heartbeats (STITCH_HEARTBEAT_MS), or one late beat ends a healthy node's lease",
+});
+
+export type Config = {
+  readonly redisUrl: Secret | null;
+  readonly cluster: string;
+  readonly host: string;
+  readonly port: number;
+  readonly token: Secret | null;
+  readonly url: string;
+  readonly nodeId: string;
+  readonly zones: readonly string[];
+  readonly labels: Readonly<Record<string, string>>;
+  /** null: the machine's. */
+  readonly capacityCpu: number | null;
+  readonly capacityMemoryBytes: number | null;
+  readonly modules: Readonly<Record<string, string>>;
+  readonly stateDir: string;
+  readonly roles: readonly ("node" | "master")[];
+  readonly master: "leaderless";
+  readonly heartbeatMs: number;
+  readonly leaseMs: number;
+  readonly deadAfterMs: number;
+  readonly leftGraceMs: number;
+  readonly jobRetentionMs: number;
+  readonly logLevel: "trace" | "debug" | "info" | "warn" | "error" | "silent";
+};
+
+/** Thrown when a setting is wrong: one line per setting, naming it and saying what it must be. Values are not repeated: one may be a secret. */
+export class ConfigError extends Error {
+  override readonly name = "ConfigError";
+}
+
+type Env = Readonly<Record<string, string | undefined>>;
+
+/**
+ * The settings of one process, from an environment (flags are laid over it by the caller).
+ * @throws ConfigError naming every wrong setting, and every unknown one that begins with `STITCH_`.
+ */
+export function loadConfig(env: Env): Config {
+  const known = Object.keys(settings.shape);
+  const given: Record<string, string> = {};
+  const problems: string[] = [];
+  for (const [name, value] of Object.entries(env)) {
+    if (value === undefined || value === "") continue;
+    if (known.includes(name)) given[name] = value;
+    else if (name.startsWith("STITCH_") && !SET_FOR_STITCHES.includes(name)) problems.push(`${name}: no such setting`);
+  }
+  const parsed = checked.safeParse(given);
+  if (!parsed.success) {
+    for (const issue of parsed.error.issues) problems.push(`${issue.path.join(".") || "settings"}: ${issue.message}`);
+  }
+  if (!parsed.success || problems.length > 0) throw new ConfigError(problems.join("\n"));
+  const s = parsed.data;
+  return {
+    redisUrl: s.REDIS_URL ?? null,
+    cluster: s.STITCH_CLUSTER,
+    host: s.STITCH_HOST,
+    port: s.STITCH_PORT,
+    token: s.STITCH_TOKEN ?? null,
+    url: s.STITCH_URL,
+    nodeId: s.STITCH_NODE_ID ?? nodeIdFromHostname(hostname()),
+    zones: s.STITCH_ZONES,
+    labels: s.STITCH_LABELS,
+    capacityCpu: s.STITCH_CAPACITY_CPU ?? null,
+    capacityMemoryBytes: s.STITCH_CAPACITY_MEMORY_BYTES ?? null,
+    modules: s.STITCH_MODULES,
+    stateDir: s.STITCH_STATE_DIR ?? join(env["XDG_STATE_HOME"] || join(homedir(), ".local", "state"), "crossstitch"),
+    roles: s.STITCH_ROLES,
+    master: s.STITCH_MASTER,
+    heartbeatMs: s.STITCH_HEARTBEAT_MS,
+    leaseMs: s.STITCH_LEASE_MS,
+    deadAfterMs: s.STITCH_DEAD_AFTER_MS,
+    leftGraceMs: s.STITCH_LEFT_GRACE_MS,
+    jobRetentionMs: s.STITCH_JOB_RETENTION_MS,
+    logLevel: s.STITCH_LOG_LEVEL,
+  };
+}
