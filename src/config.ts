@@ -52,7 +52,8 @@ const pairs = list.transform((items, context) => {
   return entries;
 });
 
-const REDIS_SCHEMES = /^(redis|rediss|redis\+cluster|rediss\+cluster|redis\+sentinel|rediss\+sentinel|redis\+unix):\/\/./;
+const REDIS_SCHEMES =
+  /^(redis|rediss|redis\+cluster|rediss\+cluster|redis\+sentinel|rediss\+sentinel|redis\+unix):\/\/./;
 
 /**
  * Every setting, once: name, check, default and meaning. The README's table is made from it, and a test compares them.
@@ -74,7 +75,10 @@ export const settings = z.object({
   STITCH_HOST: z.string().min(1).default("127.0.0.1").describe("Address the API listens on"),
   STITCH_PORT: wholeNumber(0, 65_535).default(8787).describe("Port the API listens on"),
   STITCH_TOKEN: secret.optional().describe("API: required from clients. Clients: sent"),
-  STITCH_URL: z.url({ protocol: /^https?$/ }).default("http://127.0.0.1:8787").describe("Clients: where the API is"),
+  STITCH_URL: z
+    .url({ protocol: /^https?$/ })
+    .default("http://127.0.0.1:8787")
+    .describe("Clients: where the API is"),
   STITCH_NODE_ID: nodeId.optional().describe("Id of this node (default: the host name's first label)"),
   STITCH_ZONES: list.default([]).describe("Zones of this node: `a,b`"),
   STITCH_LABELS: pairs.default({}).describe("Labels of this node: `disk=ssd,arch=arm`"),
@@ -88,14 +92,20 @@ export const settings = z.object({
     .optional()
     .describe("Bytes of memory this node offers (default: the machine's)"),
   STITCH_MODULES: pairs.default({}).describe("Modules this node offers: `name=path,…`"),
-  STITCH_STATE_DIR: z.string().min(1).optional().describe("What a worker keeps on disk (default: `~/.local/state/crossstitch`)"),
+  STITCH_STATE_DIR: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("What a worker keeps on disk (default: `~/.local/state/crossstitch`)"),
   STITCH_ROLES: list
     .pipe(z.array(z.enum(["node", "master"])).min(1))
     .default(["node", "master"])
     .describe("What `stitch node` runs in its process: `node,master`"),
   STITCH_MASTER: z.literal("leaderless").default("leaderless").describe("The Master: `leaderless`"),
   STITCH_HEARTBEAT_MS: wholeNumber(100, 60_000).default(2000).describe("Milliseconds between heartbeats"),
-  STITCH_LEASE_MS: wholeNumber(300, 600_000).default(7500).describe("Milliseconds a node is alive after its last heartbeat"),
+  STITCH_LEASE_MS: wholeNumber(300, 600_000)
+    .default(7500)
+    .describe("Milliseconds a node is alive after its last heartbeat"),
   STITCH_DEAD_AFTER_MS: wholeNumber(0, 600_000)
     .default(2000)
     .describe("Milliseconds past the lease until a node counts as dead"),

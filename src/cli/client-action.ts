@@ -1,0 +1,56 @@
+import type { Command } from "commander";
+import { type Client, createClient } from "../client/client.ts";
+import { loadConfig } from "../config.ts";
+import { EXIT, type ExitCode } from "./exit-code.ts";
+import { Interrupted } from "./interrupted.ts";
+import { Output } from "./output.ts";
+import { reportError } from "./report-error.ts";
+import { onEndingSignal } from "./signals.ts";
+
+/** What a command that talks to the API works with. */
+export type ClientContext = {
+  readonly client: Client;
+  readonly output: Output;
+  /** Aborts at Ctrl-C, with `Interrupted` as its reason. */
+  readonly signal: AbortSignal;
+};
+
+type ClientFlags = { readonly url?: string; readonly json?: true };
+
+/** `--url` and `--json`, which every command that talks to the API takes. */
+export function addClientOptions(command: Command): Command {
+  return command
+    .option("--url <url>", "where the API is (STITCH_URL)")
+    .option("--json", "print the API's answer, and nothing else, on stdout");
+}
+
+/**
+ * An action for commander: gives `run` the API and the output, turns what it throws into messages, and sets the exit code.
+ * The command must have the options of `addClientOptions`.
+ */
+export function clientAction<Args extends unknown[]>(
+  run: (context: ClientContext, ...args: Args) => Promise<ExitCode>,
+): (...args: [...Args, Command]) => Promise<void> {
+  return async (...given) => {
+    const command = given.at(-1) as Command;
+    const args = given.slice(0, -1) as unknown as Args;
+    const flags = command.optsWithGlobals<ClientFlags>();
+    const output = new Output(process.stdout, process.stderr, flags.json === true);
+    const interrupted = new AbortController();
+    const release = onEndingSignal(
+      () => interrupted.abort(new Interrupted()),
+      () => process.exit(EXIT.interrupted),
+      ["SIGINT"],
+    );
+    try {
+      const env = flags.url === undefined ? process.env : { ...process.env, STITCH_URL: flags.url };
+      const { url, token } = loadConfig(env);
+      const client = createClient({ url, token: token?.reveal() ?? null });
+      process.exitCode = await run({ client, output, signal: interrupted.signal }, ...args);
+    } catch (error) {
+      process.exitCode = reportError(error, output);
+    } finally {
+      release();
+    }
+  };
+}

@@ -1,0 +1,59 @@
+import type { JobResource } from "../domain/resources.ts";
+import type { ClientContext } from "./client-action.ts";
+import { EXIT, type ExitCode, exitCodeOfJob } from "./exit-code.ts";
+import { formatDuration } from "./duration.ts";
+import { Interrupted } from "./interrupted.ts";
+import { failureLines, jobLine } from "./job-text.ts";
+import { createProgress } from "./progress.ts";
+import { waitForJob } from "./wait-for-job.ts";
+
+/** How often the job is looked at: what draws needs it often, plain lines less, and `--json` only the end. */
+const STEP_MS = { terminal: 1000, plain: 5000, json: 30_000 };
+
+export type Following = {
+  /** Prints the result of a job that succeeded. */
+  readonly print?: (job: JobResource) => void;
+  /** The exit code of the ended job (default: by its status). */
+  readonly exitCode?: (job: JobResource) => ExitCode;
+};
+
+/**
+ * Shows a job until it has ended or `timeoutMs` is over, then how it ended. The job does not mind when this stops.
+ * @throws Interrupted with how to follow the job; ApiError, ApiUnreachable.
+ */
+export async function followJob(
+  context: ClientContext,
+  accepted: JobResource,
+  timeoutMs: number,
+  { print, exitCode = exitCodeOfJob }: Following = {},
+): Promise<ExitCode> {
+  const { client, output, signal } = context;
+  const progress = createProgress(output);
+  const stepMs = output.json ? STEP_MS.json : output.messagesOnTerminal ? STEP_MS.terminal : STEP_MS.plain;
+  const job = await waitForJob(accepted, { client, timeoutMs, stepMs, signal, onLook: progress.show })
+    .catch((error: unknown) => {
+      progress.end();
+      if (error instanceof Interrupted) throw new Interrupted(goesOn(accepted.id));
+      output.note(goesOn(accepted.id));
+      throw error;
+    })
+    .finally(progress.end);
+  if (output.json) output.body(job);
+  if (job.finishedAt === null) {
+    output.note(`still running after ${formatDuration(timeoutMs)}. ${goesOn(job.id)}`);
+    return EXIT.stillRunning;
+  }
+  report(context, job);
+  if (!output.json && job.status === "succeeded") print?.(job);
+  return exitCode(job);
+}
+
+function report({ output }: ClientContext, job: JobResource): void {
+  const good = job.status === "succeeded";
+  const mark = good ? output.styled("green", "✔") : output.styled("red", "✖");
+  output.note(`${mark} ${jobLine(job)}`);
+  if (good) return;
+  for (const line of failureLines(job)) output.note(`  ${line}`);
+}
+
+const goesOn = (id: string): string => `The job goes on. To follow it: stitch jobs watch ${id}`;

@@ -1,0 +1,9 @@
+/** Thrown when Ctrl-C ended a command. `hint` says what goes on without it. */
+export class Interrupted extends Error {
+  override readonly name = "Interrupted";
+  readonly hint: string | null;
+  constructor(hint: string | null = null) {
+    super("interrupted");
+    this.hint = hint;
+  }
+}

@@ -1,0 +1,19 @@
+import { InvalidArgumentError } from "commander";
+
+/** `K=V`, laid over what earlier flags gave. */
+export function collectPair(text: string, earlier: Readonly<Record<string, string>> = {}): Record<string, string> {
+  const at = text.indexOf("=");
+  if (at < 1) throw new InvalidArgumentError("It is written NAME=VALUE.");
+  return { ...earlier, [text.slice(0, at)]: text.slice(at + 1) };
+}
+
+/** A flag that may be repeated or given a list: `--zone a --zone b`, `--zone a,b`. */
+export function collectList(text: string, earlier: readonly string[] = []): string[] {
+  return [...earlier, ...text.split(",").filter((item) => item !== "")];
+}
+
+export function parseWholeNumber(text: string): number {
+  const number = Number(text);
+  if (!/^\d{1,9}$/.test(text) || number < 1) throw new InvalidArgumentError("It is a whole number from 1.");
+  return number;
+}

@@ -1,0 +1,96 @@
+import type { Command } from "commander";
+import { allItems } from "../client/all-items.ts";
+import type { StitchResource } from "../domain/resources.ts";
+import { addClientOptions, clientAction } from "./client-action.ts";
+import { namesGroup } from "./command-body.ts";
+import { formatDuration } from "./duration.ts";
+import { EXIT } from "./exit-code.ts";
+import { formatBytes, formatPairs } from "./format.ts";
+import { withRetries } from "./retry.ts";
+import type { Column } from "./table.ts";
+
+/** The columns of a table of stitches. */
+export const STITCH_COLUMNS: readonly Column[] = [
+  { key: "stitch", title: "STITCH" },
+  { key: "group", title: "GROUP" },
+  { key: "desired", title: "DESIRED" },
+  { key: "state", title: "STATE" },
+  { key: "health", title: "HEALTH" },
+  { key: "pid", title: "PID", align: "right" },
+  { key: "restarts", title: "RESTARTS", align: "right" },
+  { key: "up", title: "UP", align: "right" },
+];
+
+/** @param asOf the time of the read, as the API gave it. */
+export function stitchRow(stitch: StitchResource, asOf: string): Record<string, string> {
+  const runs = stitch.state === "running" && stitch.startedAt !== null;
+  return {
+    stitch: stitch.fullId,
+    group: stitch.group,
+    desired: stitch.desired,
+    state: stitch.state,
+    health: stitch.health,
+    pid: stitch.pid === null ? "" : String(stitch.pid),
+    restarts: String(stitch.restarts),
+    up: runs ? formatDuration(Date.parse(asOf) - Date.parse(stitch.startedAt)) : "",
+  };
+}
+
+type Flags = { readonly group?: true; readonly node?: string; readonly state?: string; readonly health?: string };
+
+/** `stitch ps [STITCH|GROUP]`. */
+export function registerPs(program: Command): void {
+  addClientOptions(
+    program
+      .command("ps [stitch|group]")
+      .description("list the stitches, those of a group, or show one; a dot means a group")
+      .option("--group", "the name is a group")
+      .option("--node <node>", "only those on this node")
+      .option("--state <state>", "only those in this state")
+      .option("--health <health>", "only those with this health"),
+  ).action(
+    clientAction(async ({ client, output, signal }, name: string | undefined, flags: Flags) => {
+      if (name !== undefined && !namesGroup(name, flags)) {
+        const stitch = await withRetries(() => client.stitch(name, { signal }), signal);
+        if (output.json) output.body(stitch);
+        else output.facts(stitchFacts(stitch));
+        return EXIT.done;
+      }
+      const { node, state, health } = flags;
+      const stitches = await allItems((cursor) =>
+        withRetries(
+          () => client.stitches({ group: name, node, state, health, limit: 1000, cursor }, { signal }),
+          signal,
+        ),
+      );
+      const rows = stitches.items.map((stitch) => stitchRow(stitch, stitches.asOf));
+      if (output.json) output.body(stitches);
+      else output.table(rows, STITCH_COLUMNS, "No stitches.");
+      return EXIT.done;
+    }),
+  );
+}
+
+function stitchFacts(stitch: StitchResource): Record<string, string> {
+  const { lastExit, resources, spec } = stitch;
+  const program =
+    spec.adaptor === "module"
+      ? { module: spec.module }
+      : { command: JSON.stringify(spec.command), cwd: spec.cwd ?? "", env: formatPairs(spec.env ?? {}) };
+  return {
+    stitch: stitch.fullId,
+    group: stitch.group,
+    desired: stitch.desired,
+    state: stitch.state,
+    health: stitch.health,
+    pid: stitch.pid === null ? "" : String(stitch.pid),
+    restarts: String(stitch.restarts),
+    "started at": stitch.startedAt ?? "",
+    "last exit": lastExit === null ? "" : `${lastExit.signal ?? `code ${lastExit.code}`} at ${lastExit.at}`,
+    "cpu used": resources === null ? "" : `${resources.cpuPercent.toFixed(1)}%`,
+    "memory used": resources === null ? "" : formatBytes(resources.memoryBytes),
+    ...program,
+    revision: stitch.revision,
+    "observed at": stitch.observedAt,
+  };
+}

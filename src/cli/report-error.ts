@@ -1,0 +1,50 @@
+import { ApiError, ApiUnreachable, NotTheApi } from "../client/client.ts";
+import { ConfigError } from "../config.ts";
+import type { RefusalResource } from "../domain/resources.ts";
+import { EXIT, type ExitCode } from "./exit-code.ts";
+import { Interrupted } from "./interrupted.ts";
+import type { Output } from "./output.ts";
+import { printable } from "./table.ts";
+import { UsageError } from "./usage-error.ts";
+
+/**
+ * Says on stderr what went wrong and what to do next; with `--json` also prints the API's problem document.
+ * @returns what the process ends with.
+ * @throws what is no expected error: a fault of this program, whose stack is wanted.
+ */
+export function reportError(error: unknown, output: Output): ExitCode {
+  if (error instanceof Interrupted) {
+    if (error.hint !== null) output.note(error.hint);
+    return EXIT.interrupted;
+  }
+  for (const line of lines(error)) output.note(line);
+  if (!(error instanceof ApiError)) return EXIT.error;
+  if (output.json) output.body(error.problem);
+  return error.code === "placement_failed" ? EXIT.notPlaced : EXIT.error;
+}
+
+function lines(error: unknown): string[] {
+  if (error instanceof ApiError) return apiErrorLines(error);
+  if (error instanceof ApiUnreachable) {
+    return [error.message, "To start a cluster on this machine: stitch up. Another API: --url or STITCH_URL."];
+  }
+  if (error instanceof NotTheApi) return [error.message, "Another API: --url or STITCH_URL."];
+  if (error instanceof ConfigError || error instanceof UsageError) return error.message.split("\n");
+  throw error;
+}
+
+function apiErrorLines({ code, problem }: ApiError): string[] {
+  return [
+    `${code}: ${printable(problem.detail)}`,
+    ...(problem.errors ?? []).map(({ path, message }) => `  ${printable(path)}: ${printable(message)}`),
+    ...(problem.candidates ?? []).map((candidate) => `  ${printable(candidate)}`),
+    ...(problem.refusals ?? []).map(refusalLine),
+    ...(problem.movedTo === undefined ? [] : [`  it is now ${printable(problem.movedTo)}`]),
+    ...(problem.jobId === undefined ? [] : [`  see: stitch jobs ${printable(problem.jobId)}`]),
+    ...(problem.plan?.planToken == null ? [] : [`  the plan as it is now: --plan ${problem.plan.planToken}`]),
+    ...(code === "unauthenticated" ? ["Set STITCH_TOKEN to the API's token."] : []),
+  ];
+}
+
+const refusalLine = ({ node, code, message }: RefusalResource): string =>
+  `  ${printable(node)}  ${code}  ${printable(message)}`;

@@ -1,0 +1,133 @@
+import { resolve } from "node:path";
+import type { Command } from "commander";
+import { ApiError, type Client } from "../client/client.ts";
+import { type Config, loadConfig } from "../config.ts";
+import { endWith } from "./end-with.ts";
+import { eventLine } from "./events.ts";
+import { EXIT, type ExitCode } from "./exit-code.ts";
+import { Interrupted } from "./interrupted.ts";
+import { LocalRedisError } from "./local-redis.ts";
+import { Output } from "./output.ts";
+import { reportError } from "./report-error.ts";
+import { onUpEnd } from "./up/ending.ts";
+import { UpCluster } from "./up/cluster.ts";
+import { takeHome } from "./up/home.ts";
+import { logsOf, type Part } from "./up/part.ts";
+import { apiPort } from "./up/port-free.ts";
+import { ensureSample, samples } from "./up/samples.ts";
+import { curlLines, showTables, untilSettled } from "./up/show.ts";
+import { type Step, steps } from "./up/steps.ts";
+
+const FOLDER = ".crossstitch";
+
+/** Thrown when something other than Ctrl-C asked for the end: that it came is as it should be. */
+class AskedToEnd extends Error {}
+
+/** `stitch up [--reset]`: a whole cluster on this machine, in this terminal. */
+export function registerUp(program: Command): void {
+  program
+    .command("up")
+    .description("start a cluster on this machine: Redis if needed, API, master, three nodes, samples")
+    .option("--reset", `forget what is kept in ${FOLDER} first`)
+    .action(async ({ reset }: { readonly reset?: true }) => {
+      const output = new Output(process.stdout, process.stderr, false);
+      endWith(await up(output, reset === true));
+    });
+}
+
+async function up(output: Output, reset: boolean): Promise<ExitCode> {
+  const ending = new AbortController();
+  let cluster: UpCluster | null = null;
+  const release = onUpEnd(
+    (why, byCtrlC) => {
+      output.print(why);
+      ending.abort(byCtrlC ? new Interrupted() : new AskedToEnd());
+    },
+    () => {
+      cluster?.kill();
+      process.exit(EXIT.interrupted);
+    },
+  );
+  const step = steps((line) => output.print(line));
+  try {
+    const config = loadConfig(process.env);
+    const home = await takeHome(resolve(FOLDER), step);
+    try {
+      const port = await apiPort(config.host, config.port);
+      if (reset) await step(`${FOLDER} cleared`, () => home.clear());
+      const onEnd = (name: string, how: string, part: Part | null): void => {
+        void tellOfEnd(output, name, how, part);
+      };
+      cluster = new UpCluster({ config, port, env: process.env, home, step, onEnd });
+      await run(cluster, config, output, step, ending.signal);
+    } finally {
+      await cluster?.stop();
+      await home.release();
+    }
+    return EXIT.done;
+  } catch (error) {
+    if (error instanceof AskedToEnd) return EXIT.done;
+    if (error instanceof LocalRedisError) {
+      output.note(error.message);
+      return EXIT.error;
+    }
+    return reportError(error, output);
+  } finally {
+    release();
+  }
+}
+
+async function run(
+  cluster: UpCluster,
+  config: Config,
+  output: Output,
+  step: Step,
+  signal: AbortSignal,
+): Promise<never> {
+  const { client } = cluster;
+  await cluster.start(signal);
+  const runnable = await samples();
+  for (const sample of runnable) {
+    await step(
+      `sample ${sample.group}`,
+      () => ensureSample(client, sample, signal),
+      (told) => told,
+    );
+  }
+  await step("stitches settled", () => untilSettled(client, signal));
+  const asOf = await showTables(client, output, signal);
+  const [first] = runnable;
+  output.print("\nTry in another terminal:");
+  for (const line of curlLines(
+    client.url,
+    config.token !== null,
+    first === undefined ? "n1:clock" : `${first.node}:${first.id}`,
+  )) {
+    output.print(`  ${line}`);
+  }
+  output.print("\nWhat happens from here on (Ctrl-C stops everything):");
+  return await follow(client, output, asOf, signal);
+}
+
+/** Ends by the signal alone. */
+async function follow(client: Client, output: Output, asOf: string, signal: AbortSignal): Promise<never> {
+  // Ids of events begin with Redis's time: nothing that happens after the tables were read is missed.
+  let since: string | undefined = `${Date.parse(asOf)}-0`;
+  for (;;) {
+    try {
+      const onGap = (): void => output.note("Some events were missed.");
+      const options = { since, signal, onGap, giveUpAfterMs: Number.POSITIVE_INFINITY };
+      for await (const event of client.followEvents(options)) output.print(eventLine(event));
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!(error instanceof ApiError && error.code === "events_gone" && since !== undefined)) throw error;
+      since = undefined;
+    }
+  }
+}
+
+async function tellOfEnd(output: Output, name: string, how: string, part: Part | null): Promise<void> {
+  output.note(`\n${name} has ended: ${how}.`);
+  if (part !== null) output.note(await logsOf([part]));
+  output.note("The others go on. To have it back: Ctrl-C, then start again; the state is kept.\n");
+}

@@ -1,0 +1,70 @@
+import { mkdir, readdir, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { isAlive, readOwner, writeOwner } from "../owner-file.ts";
+import { UsageError } from "../usage-error.ts";
+import { waitUntil } from "../wait-until.ts";
+import type { Step } from "./steps.ts";
+
+const LOCK = "up.pid";
+const GUARD = "guard.pid";
+/** The guard's own limit and some more. */
+const FORMER_LIMIT_MS = 15_000;
+
+/** The folder where one `stitch up` at a time keeps its cluster. */
+export type Home = {
+  readonly dir: string;
+  /** Remembers the guard of this run, so that the next can wait for it. */
+  recordGuard(pid: number): Promise<void>;
+  /** Removes all that is in it, but for what shows that it is taken. */
+  clear(): Promise<void>;
+  /** Gives the folder free. May be called twice. */
+  release(): Promise<void>;
+};
+
+/**
+ * Takes the folder for this process, once what a killed `stitch up` left behind has ended.
+ * @throws UsageError where another `stitch up` runs there.
+ */
+export async function takeHome(dir: string, step: Step): Promise<Home> {
+  await mkdir(dir, { recursive: true, mode: 0o700 });
+  await lock(join(dir, LOCK), dir);
+  const release = (): Promise<void> => rm(join(dir, LOCK), { force: true });
+  try {
+    const guard = await readOwner(join(dir, GUARD));
+    if (guard !== null && (await isAlive(guard))) {
+      const gone = await step("what a killed run left behind has ended", () =>
+        waitUntil(async () => !(await isAlive(guard)), FORMER_LIMIT_MS),
+      );
+      if (!gone)
+        throw new UsageError(`the guard of a former run (pid ${guard.pid}) does not end. Type: kill ${guard.pid}`);
+    }
+  } catch (error) {
+    await release();
+    throw error;
+  }
+  return { dir, recordGuard: (pid) => writeOwner(join(dir, GUARD), pid), clear: () => clear(dir), release };
+}
+
+async function lock(file: string, dir: string): Promise<void> {
+  for (;;) {
+    try {
+      await writeOwner(file, process.pid, "wx");
+      return;
+    } catch (error) {
+      if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
+    }
+    const owner = await readOwner(file);
+    if (owner !== null && (await isAlive(owner))) {
+      throw new UsageError(
+        `stitch up already runs in ${dir} (pid ${owner.pid}). Stop it with Ctrl-C, or start another cluster in another folder with another STITCH_PORT`,
+      );
+    }
+    await rm(file, { force: true });
+  }
+}
+
+async function clear(dir: string): Promise<void> {
+  for (const name of await readdir(dir)) {
+    if (name !== LOCK) await rm(join(dir, name), { recursive: true, force: true });
+  }
+}

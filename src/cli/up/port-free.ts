@@ -1,0 +1,32 @@
+import { freePort } from "../local-redis.ts";
+import { UsageError } from "../usage-error.ts";
+import { portOwner } from "./port-owner.ts";
+
+/**
+ * The port for the API; for 0 a free one.
+ * @throws UsageError where it cannot be had: who has it, and which setting changes it.
+ */
+export async function apiPort(host: string, port: number): Promise<number> {
+  try {
+    return await freePort(host, port);
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? error.code : null;
+    if (code === "EADDRINUSE") {
+      const owner = (await portOwner(port)) ?? "another program";
+      throw new UsageError(
+        `Port ${port} on ${host} is taken by ${owner}. Stop that, or set STITCH_PORT to another port: STITCH_PORT=${port + 1} npm start`,
+      );
+    }
+    if (code === "EACCES") throw new UsageError(`Port ${port} needs more rights. Set STITCH_PORT to one above 1023`);
+    if (code === "EADDRNOTAVAIL" || code === "ENOTFOUND") {
+      throw new UsageError(`STITCH_HOST: this machine has no address ${host}`);
+    }
+    throw error;
+  }
+}
+
+/** Where clients on this machine reach what listens there: an address for all interfaces is none to connect to. */
+export function localUrl(host: string, port: number): string {
+  const reachable = { "0.0.0.0": "127.0.0.1", "::": "::1" }[host] ?? host;
+  return `http://${reachable.includes(":") ? `[${reachable}]` : reachable}:${port}`;
+}

@@ -1,0 +1,94 @@
+import type { ProblemResource } from "../domain/resources.ts";
+import { ApiError, ApiUnreachable, NotTheApi, reasonOf } from "./errors.ts";
+
+/** What the API may take to answer, on top of a `waitMs` the request asks for. */
+const ANSWER_MS = 15_000;
+
+export type Query = Readonly<Record<string, string | number | undefined>>;
+
+export type Request = {
+  readonly method?: "GET" | "POST" | "DELETE";
+  readonly path: string;
+  /** Values that are undefined are left out. */
+  readonly query?: Query;
+  readonly body?: unknown;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly signal?: AbortSignal | undefined;
+};
+
+export type Transport = {
+  readonly url: string;
+  readonly token: string | null;
+  readonly fetch: typeof globalThis.fetch;
+};
+
+/**
+ * One request, answered whole within `query.waitMs` and 15 s.
+ * @throws ApiError, ApiUnreachable, NotTheApi; the signal's reason where it was aborted.
+ */
+export async function request(transport: Transport, asked: Request): Promise<{ body: unknown; headers: Headers }> {
+  const waitMs = Number(asked.query?.["waitMs"] ?? 0);
+  const timeout = AbortSignal.timeout(waitMs + ANSWER_MS);
+  try {
+    const response = await open(transport, asked, timeout);
+    const text = await response.text();
+    return { body: text === "" ? null : parse(transport.url, text), headers: response.headers };
+  } catch (error) {
+    throw translated(transport.url, error, timeout, asked.signal);
+  }
+}
+
+/**
+ * One request whose body the caller reads, as it comes, until `ended` aborts.
+ * @throws as `request`; errors while reading the body are the caller's to translate.
+ */
+export async function open(transport: Transport, asked: Request, ended: AbortSignal): Promise<Response> {
+  const url = new URL(transport.url.replace(/\/+$/, "") + asked.path);
+  for (const [name, value] of Object.entries(asked.query ?? {})) {
+    if (value !== undefined) url.searchParams.set(name, String(value));
+  }
+  const headers = new Headers({ accept: "application/json", ...asked.headers });
+  if (transport.token !== null) headers.set("authorization", `Bearer ${transport.token}`);
+  if (asked.body !== undefined) headers.set("content-type", "application/json");
+  const response = await transport.fetch(url, {
+    method: asked.method ?? "GET",
+    headers,
+    body: asked.body === undefined ? null : JSON.stringify(asked.body),
+    // A redirect would carry the token and the command to somewhere else.
+    redirect: "manual",
+    signal: asked.signal === undefined ? ended : AbortSignal.any([ended, asked.signal]),
+  });
+  if (!response.ok) throw await failure(transport.url, response);
+  return response;
+}
+
+/** What a failed request is to the caller: an abort stays the signal's reason, a failed connection is `ApiUnreachable`. */
+export function translated(url: string, error: unknown, ended: AbortSignal, signal: AbortSignal | undefined): unknown {
+  if (error instanceof ApiError || error instanceof ApiUnreachable || error instanceof NotTheApi) return error;
+  if (signal?.aborted === true) return signal.reason;
+  if (ended.aborted) return new ApiUnreachable(url, "it did not answer in time", error);
+  return new ApiUnreachable(url, reasonOf(error), error);
+}
+
+async function failure(url: string, response: Response): Promise<Error> {
+  const type = response.headers.get("content-type") ?? "";
+  const text = await response.text();
+  if (!type.startsWith("application/problem+json")) {
+    return new NotTheApi(url, `status ${response.status} with ${type === "" ? "no content type" : type}`);
+  }
+  const problem = parse(url, text) as ProblemResource;
+  return new ApiError(problem, retryAfterMs(response.headers.get("retry-after")));
+}
+
+function parse(url: string, text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new NotTheApi(url, `its body is not JSON (${reasonOf(error)})`);
+  }
+}
+
+/** The API sends seconds; a proxy in between may send a date, which is taken as "none given". */
+function retryAfterMs(header: string | null): number | null {
+  return header !== null && /^\d{1,6}$/.test(header) ? Number(header) * 1000 : null;
+}

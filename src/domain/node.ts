@@ -1,0 +1,75 @@
+import * as z from "zod";
+import type { Eligibility, Liveness } from "./resources.ts";
+import { type Resources, resources } from "./spec.ts";
+import { STITCH_STATES } from "./stitch.ts";
+
+export const ELIGIBILITIES = ["eligible", "cordoned", "draining"] as const satisfies readonly Eligibility[];
+
+/** How a node describes itself when it registers: fixed for the life of an incarnation. */
+export const nodeFacts = z.object({
+  zones: z.array(z.string()),
+  labels: z.record(z.string(), z.string()),
+  capacity: resources,
+  modules: z.array(z.string()),
+  version: z.string(),
+});
+export type NodeFacts = z.output<typeof nodeFacts>;
+
+/** What changes while it runs, published with each heartbeat. */
+export const nodeStatus = z.object({
+  reserved: resources,
+  stitchCount: z.int().min(0),
+  /** Its stitches by published state, so that a summary of the cluster reads one small field per node. */
+  states: z.partialRecord(z.enum(STITCH_STATES), z.int().min(0)),
+});
+export type NodeStatus = z.output<typeof nodeStatus>;
+
+/** Measured; only true while the node lives, so it goes with the lease. */
+export const nodeLoad = z.object({
+  cpuPercent: z.number(),
+  memoryBytes: z.number(),
+  eventLoopDelayMs: z.number(),
+});
+export type NodeLoad = z.output<typeof nodeLoad>;
+
+/** A node as Redis tells it. Times are Unix milliseconds by Redis's clock. */
+export type NodeRecord = {
+  readonly id: string;
+  readonly incarnation: number;
+  readonly leaseUntilMs: number;
+  /** Set where the node left of its own will. */
+  readonly leftAtMs: number | null;
+  readonly startedAtMs: number;
+  readonly lastBeatAtMs: number;
+  readonly facts: NodeFacts;
+  readonly status: NodeStatus;
+  readonly load: NodeLoad | null;
+  readonly eligibility: Eligibility;
+  /** The incarnation that a Master declared dead, if any. */
+  readonly deadIncarnation: number | null;
+};
+
+/**
+ * Is the node with us? Derived from its lease at each read, never stored.
+ * - `left`: it said so. - `alive`: its lease runs. - `suspect`: the lease has run out.
+ * - `dead`: it ran out `deadAfterMs` ago, or a Master declared this incarnation dead.
+ */
+export function livenessOf(
+  node: Pick<NodeRecord, "incarnation" | "leaseUntilMs" | "leftAtMs" | "deadIncarnation">,
+  nowMs: number,
+  deadAfterMs: number,
+): Liveness {
+  if (node.leftAtMs !== null) return "left";
+  if (node.deadIncarnation === node.incarnation) return "dead";
+  if (nowMs < node.leaseUntilMs) return "alive";
+  return nowMs < node.leaseUntilMs + deadAfterMs ? "suspect" : "dead";
+}
+
+/** Does a stitch that asks for `asked` fit beside what is reserved? @returns what is short, or null. */
+export function shortOf(capacity: Resources, reserved: Resources, asked: Resources): "cpu" | "memory" | null {
+  // Thousandths of a core: sums of fractions such as 0.1 + 0.2 must not refuse what fits exactly.
+  const milli = (cores: number) => Math.round(cores * 1000);
+  if (asked.cpu > 0 && milli(reserved.cpu) + milli(asked.cpu) > milli(capacity.cpu)) return "cpu";
+  if (asked.memoryBytes > 0 && reserved.memoryBytes + asked.memoryBytes > capacity.memoryBytes) return "memory";
+  return null;
+}

@@ -1,0 +1,70 @@
+import * as z from "zod";
+
+/** Variables that make another program of whatever is started: none may be set by a command that comes over the network. */
+const REFUSED_ENV =
+  /^(NODE_OPTIONS|NODE_EXTRA_CA_CERTS|NODE_PATH|LD_.*|DYLD_.*|BASH_ENV|ENV|PYTHONSTARTUP|PYTHONPATH|PERL5OPT|PERL5LIB|RUBYOPT|RUBYLIB|JAVA_TOOL_OPTIONS|_JAVA_OPTIONS|GCONV_PATH|IFS|STITCH_.*)$/;
+
+const noNul = (text: string) => !text.includes("\0");
+const argument = z.string().max(8192).refine(noNul, "must not contain a NUL character");
+
+const env = z
+  .record(
+    z
+      .string()
+      .regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/, "must be a name of letters, digits and _")
+      .refine(
+        (name) => !REFUSED_ENV.test(name),
+        "may not be set: it would change how the program is loaded, or is the node's own",
+      ),
+    argument,
+  )
+  .refine((vars) => Object.keys(vars).length <= 128, "at most 128 variables");
+
+/** What a stitch reserves on its node. Measured use is another thing: it only breaks ties. */
+export const resources = z.strictObject({
+  cpu: z.number().min(0).max(4096).default(0),
+  memoryBytes: z.int().min(0).default(0),
+});
+export type Resources = z.output<typeof resources>;
+export const NO_RESOURCES: Resources = { cpu: 0, memoryBytes: 0 };
+
+export const restartPolicy = z.strictObject({
+  policy: z.enum(["always", "on-failure", "never"]).default("always"),
+  maxRestarts: z.int().min(0).max(10_000).default(5),
+  windowMs: z.int().min(1000).max(86_400_000).default(60_000),
+  backoffMs: z.int().min(10).max(3_600_000).default(500),
+  maxBackoffMs: z.int().min(10).max(3_600_000).default(30_000),
+});
+export type RestartPolicy = z.output<typeof restartPolicy>;
+
+const shared = {
+  heartbeatMs: z.int().min(100).max(3_600_000).default(10_000),
+  onDisconnect: z.enum(["keep", "stop"]).default("keep"),
+  restart: restartPolicy.prefault({}),
+  stopGraceMs: z.int().min(0).max(600_000).default(5000),
+  /** Unset: true unless the command named the node; the Master fills it in when it plans. */
+  reschedule: z.boolean().optional(),
+  resources: resources.prefault({}),
+};
+
+/** A program run as a child process of the node worker, without a shell. */
+export const processSpec = z.strictObject({
+  adaptor: z.literal("process"),
+  command: z.tuple([argument.min(1)], argument).refine((command) => command.length <= 256, "at most 256 arguments"),
+  cwd: argument.refine((path) => path.startsWith("/"), "must be an absolute path").optional(),
+  env: env.default({}),
+  protocol: z.enum(["process-v1", "none"]).default("process-v1"),
+  ...shared,
+});
+
+/** A module that the node offers under this name (`STITCH_MODULES`); never a path from the network. */
+export const moduleSpec = z.strictObject({
+  adaptor: z.literal("module"),
+  module: z.string().regex(/^[A-Za-z0-9_-]{1,63}$/, "must be a module's name: letters, digits, _ and -"),
+  ...shared,
+});
+
+/** What to run as a stitch: with every default filled in after parsing. */
+export const stitchSpec = z.discriminatedUnion("adaptor", [processSpec, moduleSpec]);
+export type StitchSpec = z.output<typeof stitchSpec>;
+export type ProcessSpec = z.output<typeof processSpec>;

@@ -1,0 +1,73 @@
+import * as z from "zod";
+import { STEP_CODES } from "./errors.ts";
+import { fullGroupName } from "./group.ts";
+import { stitchId } from "./ids.ts";
+import type { Health, StitchState } from "./resources.ts";
+import { revisionText } from "./revision.ts";
+import { stitchSpec } from "./spec.ts";
+
+export const DESIRED = ["running", "stopped"] as const;
+/** `missing` is never published: a reader derives it from the node's death. */
+export const STITCH_STATES = [
+  "starting",
+  "running",
+  "stopping",
+  "stopped",
+  "backoff",
+  "failed",
+  "missing",
+] as const satisfies readonly StitchState[];
+export const HEALTHS = ["green", "yellow", "red", "missing"] as const satisfies readonly Health[];
+
+/** Why a step did not succeed. `stderrTail`: the last lines the program wrote to standard error. */
+export const stepError = z.object({
+  code: z.enum(STEP_CODES),
+  message: z.string(),
+  stderrTail: z.array(z.string()).optional(),
+});
+export type StepError = z.output<typeof stepError>;
+
+/** How one step ended, as its node wrote it. Times are Unix milliseconds by the node's clock. */
+export const stepOutcome = z.object({
+  status: z.enum(["succeeded", "failed", "superseded", "cancelled"]),
+  changed: z.boolean(),
+  startedAtMs: z.number(),
+  finishedAtMs: z.number(),
+  output: z.unknown().default(null),
+  error: stepError.nullable().default(null),
+});
+export type StepOutcome = z.output<typeof stepOutcome>;
+
+/**
+ * A stitch as its node keeps it: on the node's disk and in `{node}:stitches`. The node alone writes it.
+ * `revision` is the newest one taken up; `outcome` is that one's result once there is one, so that the same step delivered
+ * again gets the same answer instead of being run again.
+ */
+export const stitchRecord = z.object({
+  id: stitchId,
+  group: fullGroupName,
+  spec: stitchSpec,
+  desired: z.enum(DESIRED),
+  state: z.enum(STITCH_STATES),
+  health: z.enum(HEALTHS),
+  revision: revisionText,
+  outcome: stepOutcome.nullable(),
+  restarts: z.int().min(0),
+  pid: z.int().nullable(),
+  startedAtMs: z.number().nullable(),
+  lastExit: z.object({ code: z.int().nullable(), signal: z.string().nullable(), atMs: z.number() }).nullable(),
+  observedAtMs: z.number(),
+});
+export type StitchRecord = z.output<typeof stitchRecord>;
+
+/** What is left of a removed stitch, for 24 h: the revision that removed it, and its outcome. */
+export const removedRecord = z.object({
+  id: stitchId,
+  revision: revisionText,
+  outcome: stepOutcome.nullable(),
+  removedAtMs: z.number(),
+});
+export type RemovedRecord = z.output<typeof removedRecord>;
+
+/** How long a removed stitch's tombstone, data folder and logs are kept: as long as an idempotency key, so that no replay outlives them. */
+export const REMOVED_KEPT_MS = 86_400_000;

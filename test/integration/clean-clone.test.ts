@@ -1,0 +1,126 @@
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { mkdtemp, realpath, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { promisify } from "node:util";
+import { freePort } from "../../src/cli/local-redis.ts";
+import { waitUntil } from "../../src/cli/wait-until.ts";
+import { NpmScript, shellEnv } from "../support/npm-script.ts";
+import { processesOf } from "../support/process-list.ts";
+
+const run = promisify(execFile);
+const root = join(import.meta.dirname, "../..");
+
+/** Downloads all packages, on a machine that runs other tests beside it. */
+const INSTALL_LIMIT_MS = 5 * 60_000;
+const START_LIMIT_MS = 90_000;
+const EVENT_LIMIT_MS = 15_000;
+const STOP_LIMIT_MS = 40_000;
+/** The README's promise. */
+const SILENCE_LIMIT_MS = 5000;
+
+test("the README's two commands in a clean clone", { timeout: 12 * 60_000 }, async (t) => {
+  const folder = await realpath(await mkdtemp(join(tmpdir(), "clean-clone-")));
+  const clone = join(folder, "crossstitch");
+  const scripts: NpmScript[] = [];
+  const port = await freePort();
+  const npm = (...args: string[]): NpmScript => {
+    const script = new NpmScript(args, clone, shellEnv({ STITCH_PORT: String(port) }));
+    scripts.push(script);
+    return script;
+  };
+  t.after(async () => {
+    for (const script of scripts) await script.kill();
+    await nothingLeft(clone);
+    await rm(folder, { recursive: true, force: true });
+  });
+  await run("git", ["clone", "--quiet", root, clone]);
+
+  await t.test("npm test installs what is needed and runs the tests", async () => {
+    const tests = npm("test", "--", "test/unit/check-imports.test.ts");
+    assert.equal(await tests.end(INSTALL_LIMIT_MS), 0, tests.output);
+    assert.match(tests.output, /^ℹ fail 0$/m);
+    assert.ok(tests.longestSilenceMs < SILENCE_LIMIT_MS, `silent for ${tests.longestSilenceMs} ms`);
+  });
+
+  await t.test("npm start shows a running cluster, and a POST is seen to act", async () => {
+    const start = npm("start");
+    await start.printed(/What happens from here on/, START_LIMIT_MS);
+    assert.ok(start.longestSilenceMs < SILENCE_LIMIT_MS, `silent for ${start.longestSilenceMs} ms`);
+    for (const node of ["n1", "n2", "n3"]) assert.match(start.output, new RegExp(`^${node} +alive +eligible`, "m"));
+    assert.match(start.output, /^n1:clock +samples\.clock\.1 +running +running/m);
+    assert.match(start.output, /^n3:disk +samples\.disk\.1 +running +running/m);
+
+    const [nodesLine, stopLine, startLine] = curlLines(start.output);
+    const nodes = await curl(nodesLine);
+    assert.equal(nodes.status, 200);
+    assert.deepEqual(idsOf(nodes.body), ["n1", "n2", "n3"]);
+
+    for (const [line, event] of [
+      [stopLine, /stitch\.stopped +n1:clock/],
+      [startLine, /stitch\.started +n1:clock/],
+      [stopLine, /stitch\.stopped +n1:clock.*[^]*stitch\.started +n1:clock.*[^]*stitch\.stopped +n1:clock/],
+    ] as const) {
+      const { status, body } = await curl(line);
+      assert.equal(status, 200, JSON.stringify(body));
+      await start.printed(event, EVENT_LIMIT_MS);
+    }
+
+    const second = npm("start");
+    assert.notEqual(await second.end(START_LIMIT_MS), 0);
+    assert.match(second.output, /already runs in .*\.crossstitch/);
+
+    start.interrupt();
+    await start.end(STOP_LIMIT_MS);
+    await nothingLeft(clone);
+  });
+
+  await t.test("a second npm start finds its state again: what was stopped stays stopped", async () => {
+    const start = npm("start");
+    await start.printed(/What happens from here on/, START_LIMIT_MS);
+    assert.match(start.output, /^n1:clock +samples\.clock\.1 +stopped +stopped/m);
+    assert.match(start.output, /^n3:disk +samples\.disk\.1 +running +running/m);
+    start.interrupt();
+    await start.end(STOP_LIMIT_MS);
+    await nothingLeft(clone);
+  });
+
+  await t.test("npm start -- --reset clears it", async () => {
+    const start = npm("start", "--", "--reset");
+    await start.printed(/What happens from here on/, START_LIMIT_MS);
+    assert.match(start.output, /^n1:clock +samples\.clock\.1 +running +running/m);
+    start.interrupt();
+    await start.end(STOP_LIMIT_MS);
+    await nothingLeft(clone);
+  });
+});
+
+async function nothingLeft(folder: string): Promise<void> {
+  const gone = await waitUntil(async () => (await processesOf(folder)).length === 0, STOP_LIMIT_MS);
+  assert.ok(gone, `left behind:\n${(await processesOf(folder)).join("\n")}`);
+}
+
+function curlLines(output: string): [string, string, string] {
+  const [first, second, third, ...more] = output.split("\n").filter((line) => line.startsWith("  curl "));
+  assert.ok(first !== undefined && second !== undefined && third !== undefined && more.length === 0, output);
+  return [first, second, third];
+}
+
+/** What curl would do with a printed line; the machine may have no curl. */
+async function curl(line: string): Promise<{ status: number; body: unknown }> {
+  const words = [...line.matchAll(/'([^']*)'|"([^"]*)"|(\S+)/g)].map((match) => match[1] ?? match[2] ?? match[3] ?? "");
+  const after = (flag: string): string[] => words.filter((_, index) => words[index - 1] === flag);
+  const headers = new Headers(after("-H").map((header) => header.split(/:\s*/, 2) as [string, string]));
+  const [data] = after("-d");
+  const url = words.find((word) => word.startsWith("http"));
+  assert.ok(url !== undefined, line);
+  const response = await fetch(url, data === undefined ? { headers } : { method: "POST", headers, body: data });
+  return { status: response.status, body: await response.json() };
+}
+
+function idsOf(list: unknown): unknown[] {
+  assert.ok(typeof list === "object" && list !== null && "items" in list && Array.isArray(list.items));
+  return list.items.map((item: { id: unknown }) => item.id);
+}

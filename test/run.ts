@@ -1,0 +1,87 @@
+// What `npm test` runs: one private Redis and one three-master Redis Cluster for the whole run, then the test files given
+// (files or folders; default: all), each in a process of its own. Exit code: node's test runner's.
+import { type ChildProcess, spawn } from "node:child_process";
+import { globSync, statSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { type LocalRedis, startLocalRedis } from "../src/cli/local-redis.ts";
+import { steps } from "../src/cli/up/steps.ts";
+import { type LocalCluster, startLocalCluster } from "./support/redis-cluster.ts";
+
+const FILES_AT_ONCE = 3;
+/** Longer than any wait inside a test, so that the test itself says what it missed. */
+const TEST_LIMIT_MS = 120_000;
+const EXIT_INTERRUPTED = 130;
+
+const root = dirname(import.meta.dirname);
+let tests: ChildProcess | null = null;
+let interrupted = false;
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+  process.on(signal, () => {
+    interrupted = true;
+    tests?.kill("SIGTERM");
+  });
+}
+
+const files = testFiles(process.argv.slice(2));
+if (files.length === 0) {
+  process.stderr.write(`test/run.ts: no test files in: ${process.argv.slice(2).join(" ") || "test"}\n`);
+  process.exitCode = 1;
+} else {
+  process.exitCode = await runAll(files);
+}
+
+async function runAll(paths: readonly string[]): Promise<number> {
+  const dir = await mkdtemp(join(tmpdir(), "crossstitch-test-"));
+  // TCP, because workerd cannot reach a Unix socket, nor can a proxy that breaks connections stand before one.
+  const starting: [Promise<LocalRedis>, Promise<LocalCluster>] = [
+    startLocalRedis({ dir: join(dir, "redis"), port: 0 }),
+    startLocalCluster({ dir: join(dir, "cluster"), masters: 3 }),
+  ];
+  try {
+    const step = steps((line) => process.stdout.write(`${line}\n`));
+    const [redis, cluster] = await step("a Redis and a Redis Cluster of three for the tests", () =>
+      Promise.all(starting),
+    );
+    return interrupted
+      ? EXIT_INTERRUPTED
+      : await nodeTest(paths, { TEST_REDIS_URL: redis.url, TEST_REDIS_CLUSTER_URL: cluster.url });
+  } finally {
+    for (const one of await Promise.allSettled(starting)) if (one.status === "fulfilled") await one.value.stop();
+    await rm(dir, { recursive: true, force: true });
+  }
+}
+
+function nodeTest(paths: readonly string[], redis: Readonly<Record<string, string>>): Promise<number> {
+  const options = [
+    "--test",
+    "--test-reporter=spec",
+    `--test-concurrency=${FILES_AT_ONCE}`,
+    `--test-timeout=${TEST_LIMIT_MS}`,
+    `--import=${pathToFileURL(join(root, "test/support/leak-check.ts")).href}`,
+  ];
+  // Set where this runs inside a test (the clean clone's): the inner run must report for itself.
+  const { NODE_TEST_CONTEXT: _, ...env } = process.env;
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [...options, ...paths], {
+      cwd: root,
+      env: { ...env, ...redis },
+      stdio: ["ignore", "inherit", "inherit"],
+    });
+    tests = child;
+    child.once("error", reject);
+    child.once("exit", (code) => resolve(interrupted ? EXIT_INTERRUPTED : (code ?? 1)));
+  });
+}
+
+/** A folder stands for the test files in it. What is neither is left for the test runner to complain about. */
+function testFiles(paths: readonly string[]): string[] {
+  const asked = paths.length === 0 ? ["test"] : paths;
+  return asked.flatMap((path) =>
+    statSync(join(root, path), { throwIfNoEntry: false })?.isDirectory() === true
+      ? globSync(`${path}/**/*.test.ts`, { cwd: root }).sort()
+      : [path],
+  );
+}

@@ -1,0 +1,105 @@
+// Checks that imports point one way, as the design draws it: entries → api, workers → master → redis, queue → domain.
+//   node test/support/check-imports.ts [FOLDER]      prints each violation as file:line; exit code 1 if there is one
+import { globSync, readFileSync } from "node:fs";
+import { dirname, join, posix, relative, sep } from "node:path";
+
+type Layer = { readonly name: string; readonly files: RegExp; readonly may: readonly string[] };
+
+/** The first that matches a file is its layer. `may`: the layers it may import beside itself; `*` all but tests. */
+const LAYERS: readonly Layer[] = [
+  { name: "entry", files: /^(src\/cli\/.*|src\/api\/(node|edge)\.ts|workers\/[^/]+\/main\.ts)$/, may: ["*"] },
+  { name: "config", files: /^src\/config\.ts$/, may: ["domain"] },
+  { name: "domain", files: /^src\/domain\//, may: [] },
+  { name: "redis", files: /^src\/redis\//, may: ["domain"] },
+  { name: "queue", files: /^src\/queue\//, may: ["redis", "domain"] },
+  { name: "master", files: /^src\/master\//, may: ["redis", "queue", "domain"] },
+  { name: "client", files: /^src\/client\//, may: ["domain"] },
+  { name: "api", files: /^src\/api\//, may: ["master", "redis", "queue", "domain", "config", "running"] },
+  { name: "workers", files: /^workers\//, may: ["master", "redis", "queue", "domain", "config", "running"] },
+  { name: "package", files: /^package\.json$/, may: [] },
+  /** The type of what an entry has started. */
+  { name: "running", files: /^src\/running\.ts$/, may: [] },
+];
+/** What a layer may import from npm and from Node, where that is limited. */
+const PACKAGES: Readonly<Record<string, readonly string[]>> = { domain: ["zod"] };
+const ENDINGS = [".ts", ".mjs", ".json"];
+
+export type Violation = { readonly file: string; readonly line: number; readonly message: string };
+
+type Import = { readonly line: number; readonly from: string };
+
+/** Every violation under `root`, by file and line. */
+export function checkImports(root: string): Violation[] {
+  const paths = globSync("{src,workers,test,infra}/**/*.ts", { cwd: root, exclude: ["**/node_modules/**"] });
+  const files = new Map<string, Import[]>();
+  for (const path of paths) {
+    files.set(path.split(sep).join("/"), importsOf(readFileSync(join(root, path), "utf8")));
+  }
+  const found = [...files].flatMap(([file, imports]) => [
+    ...imports.flatMap((one) => check(file, one).map((message) => ({ file, line: one.line, message }))),
+    ...(isLayered(file) && layerOf(file) === null ? [{ file, line: 1, message: "belongs to no layer (LAYERS)" }] : []),
+  ]);
+  return [...found, ...cycles(files)].sort((a, b) => (a.file === b.file ? a.line - b.line : a.file < b.file ? -1 : 1));
+}
+
+/** Statements stand at the start of a line (the formatter sees to that), `import("…")` anywhere but in a comment. */
+const STATEMENT = /^(?:import|export)\s(?:[^;"'`=]*?\sfrom\s+)?["']([^"']+)["']/gm;
+const EXPRESSION = /^(?!\s*(?:\/\/|\/?\*)).*?\bimport\(\s*["']([^"']+)["']/gm;
+
+function importsOf(source: string): Import[] {
+  return [STATEMENT, EXPRESSION].flatMap((pattern) =>
+    [...source.matchAll(pattern)].map((match) => ({
+      from: match[1] ?? "",
+      line: source.slice(0, match.index).split("\n").length,
+    })),
+  );
+}
+
+function check(file: string, { from }: Import): string[] {
+  const layer = isLayered(file) ? layerOf(file) : null;
+  if (!from.startsWith(".")) {
+    const allowed = layer === null ? undefined : PACKAGES[layer.name];
+    return allowed === undefined || allowed.includes(from) ? [] : [`${layer?.name} may not import ${from}`];
+  }
+  const messages = ENDINGS.some((ending) => from.endsWith(ending))
+    ? []
+    : [`${from} has no ending ${ENDINGS.join(", ")}`];
+  const target = layerOf(resolved(file, from));
+  if (layer === null) return messages;
+  if (target === null) return [...messages, `${layer.name} may not import ${from}: it belongs to no layer`];
+  const allowed = target === layer || layer.may.includes("*") || layer.may.includes(target.name);
+  return allowed ? messages : [...messages, `${layer.name} may not import ${target.name} (${from})`];
+}
+
+const isLayered = (file: string): boolean => /^(src|workers)\//.test(file);
+const layerOf = (file: string): Layer | null => LAYERS.find(({ files }) => files.test(file)) ?? null;
+const resolved = (file: string, from: string): string => posix.normalize(posix.join(posix.dirname(file), from));
+
+/** One violation for each import that closes a circle, types included: what needs each other belongs together. */
+function cycles(files: ReadonlyMap<string, readonly Import[]>): Violation[] {
+  const found: Violation[] = [];
+  const done = new Set<string>();
+  const visit = (file: string, trail: readonly string[]): void => {
+    done.add(file);
+    for (const { from, line } of files.get(file) ?? []) {
+      if (!from.startsWith(".")) continue;
+      const target = resolved(file, from);
+      const here = [...trail, file];
+      if (here.includes(target)) {
+        const circle = [...here.slice(here.indexOf(target)), target].join(" → ");
+        found.push({ file, line, message: `import cycle: ${circle}` });
+      } else if (!done.has(target)) visit(target, here);
+    }
+  };
+  for (const file of files.keys()) if (!done.has(file)) visit(file, []);
+  return found;
+}
+
+if (import.meta.main) {
+  const root = process.argv[2] ?? dirname(dirname(import.meta.dirname));
+  const violations = checkImports(root);
+  for (const { file, line, message } of violations) {
+    process.stdout.write(`${relative(process.cwd(), join(root, file))}:${line} ${message}\n`);
+  }
+  process.exitCode = violations.length === 0 ? 0 : 1;
+}

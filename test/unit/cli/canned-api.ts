@@ -1,0 +1,155 @@
+import { once } from "node:events";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { json } from "node:stream/consumers";
+import type { JobResource } from "../../../src/domain/resources.ts";
+
+export type Asked = {
+  readonly method: string;
+  /** Path and query. */
+  readonly url: string;
+  readonly headers: IncomingMessage["headers"];
+  readonly body: unknown;
+};
+
+type Answer = (asked: Asked, response: ServerResponse) => void | Promise<void>;
+
+/** A real HTTP server that answers what a test tells it to, and remembers what it was asked. */
+export class CannedApi implements AsyncDisposable {
+  readonly asked: Asked[] = [];
+  readonly #server = createServer();
+  #answer: Answer;
+
+  private constructor(answer: Answer) {
+    this.#answer = answer;
+    this.#server.on("request", (request, response) => {
+      this.#take(request, response).catch((error: unknown) => {
+        response.destroy(error instanceof Error ? error : new Error(String(error)));
+      });
+    });
+  }
+
+  static async start(answer: Answer): Promise<CannedApi> {
+    const api = new CannedApi(answer);
+    api.#server.listen(0, "127.0.0.1");
+    await once(api.#server, "listening");
+    return api;
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  answerWith(answer: Answer): void {
+    this.#answer = answer;
+  }
+
+  async #take(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { method = "", url = "", headers } = request;
+    const asked = {
+      method,
+      url,
+      headers,
+      body: method === "POST" && headers["content-type"] ? await json(request) : null,
+    };
+    this.asked.push(asked);
+    await this.#answer(asked, response);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#server.closeAllConnections();
+    this.#server.close();
+    await once(this.#server, "close");
+  }
+}
+
+export function sendJson(
+  response: ServerResponse,
+  status: number,
+  body: unknown,
+  headers: Record<string, string> = {},
+): void {
+  const type = status >= 400 ? "application/problem+json" : "application/json";
+  response.writeHead(status, { "content-type": type, ...headers }).end(JSON.stringify(body));
+}
+
+export function problem(status: number, code: string, facts: Record<string, unknown> = {}): Record<string, unknown> {
+  const retryable = status === 503;
+  return {
+    type: `urn:crossstitch:error:${code}`,
+    title: code,
+    status,
+    detail: `about ${code}`,
+    code,
+    requestId: "r",
+    retryable,
+    ...facts,
+  };
+}
+
+const NO_COUNTS = {
+  total: 1,
+  pending: 0,
+  running: 0,
+  succeeded: 0,
+  failed: 0,
+  superseded: 0,
+  cancelled: 0,
+  expired: 0,
+  unknown: 0,
+};
+
+/** A job of one step on n1, in the given state. */
+export function job(
+  status: "pending" | "running" | "succeeded" | "failed" | "cancelled",
+  over: Partial<JobResource> = {},
+): JobResource {
+  const ended = status !== "pending" && status !== "running";
+  const failed = status === "failed";
+  return {
+    id: "jaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    command: "stitch.start",
+    target: "n1:orders-1",
+    options: {},
+    reason: null,
+    by: null,
+    master: "api-1",
+    status,
+    revision: "7",
+    createdAt: "2026-11-23T09:00:00.000Z",
+    deadlineAt: "2026-11-23T09:01:00.000Z",
+    finishedAt: ended ? "2026-11-23T09:00:00.250Z" : null,
+    counts: { ...NO_COUNTS, [status]: 1 },
+    progress: { wave: 1, waves: 1, message: "" },
+    stitches: ["n1:orders-1"],
+    tasks: [
+      {
+        id: "t1",
+        node: "n1",
+        status,
+        attempt: 1,
+        steps: [
+          {
+            action: "start",
+            stitch: "n1:orders-1",
+            status,
+            changed: ended ? !failed : null,
+            startedAt: null,
+            finishedAt: null,
+            output: null,
+            error: failed
+              ? { code: "exited_early", message: "it exited with 3", stderrTail: "line one\nboom \u001b[31mred" }
+              : null,
+          },
+        ],
+      },
+    ],
+    error: null,
+    retryOf: null,
+    retriedBy: null,
+    rollbackOf: null,
+    rolledBackBy: null,
+    causedBy: null,
+    ...over,
+  };
+}

@@ -1,0 +1,261 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { test } from "node:test";
+import { CannedApi, job, problem, sendJson } from "./canned-api.ts";
+import { runStitch, startStitch } from "./run-stitch.ts";
+
+const on = (api: CannedApi, env: Record<string, string> = {}) => ({ STITCH_URL: api.url, ...env });
+const succeeds = (_: unknown, response: Parameters<typeof sendJson>[0]) => sendJson(response, 200, job("succeeded"));
+
+test("a command is sent with its body, a key, the token; the message goes to stderr, nothing to stdout", async () => {
+  await using api = await CannedApi.start(succeeds);
+  const ended = await runStitch(["stop", "n1:orders-1", "--reason", "why"], on(api, { STITCH_TOKEN: "secret-1" }));
+  assert.deepEqual([ended.code, ended.stdout], [0, ""], ended.stderr);
+  assert.match(ended.stderr, /^✔ stitch\.start n1:orders-1: succeeded, 1 of 1, 250 ms\n$/);
+  const [asked] = api.asked;
+  assert.deepEqual(asked?.body, { command: "stitch.stop", target: "n1:orders-1", reason: "why" });
+  assert.match(asked?.url ?? "", /^\/v1\/commands\?waitMs=1000$/);
+  assert.match(String(asked?.headers["idempotency-key"]), /^[0-9a-f-]{36}$/);
+  assert.equal(asked?.headers.authorization, "Bearer secret-1");
+});
+
+test("each command and what it sends", async () => {
+  const cases = [
+    [["start", "orders-1"], { command: "stitch.start", target: "orders-1" }],
+    [["stop", "shop.orders"], { command: "group.stop", target: "shop.orders" }],
+    [["rm", "shop", "--group"], { command: "group.remove", target: "shop" }],
+    [["rm", "orders-1"], { command: "stitch.remove", target: "orders-1" }],
+    [["ping", "n1", "--wait-for-node"], { command: "node.ping", target: "n1", waitForNode: true }],
+    [["cordon", "n1", "--deadline", "5s"], { command: "node.cordon", target: "n1", deadlineMs: 5000 }],
+    [["uncordon", "n1", "--plan", "tok"], { command: "node.uncordon", target: "n1", planToken: "tok" }],
+    [
+      ["run", "a.b.1", "--count", "2", "--env", "A=1", "--env", "B=x=y", "--", "node", "w.js", "--count", "3"],
+      {
+        command: "stitch.create",
+        target: "a.b.1",
+        spec: {
+          adaptor: "process",
+          command: ["node", "w.js", "--count", "3"],
+          env: { A: "1", B: "x=y" },
+          protocol: "none",
+        },
+        count: 2,
+      },
+    ],
+  ] as const;
+  await using api = await CannedApi.start(succeeds);
+  const ends = await Promise.all(cases.map(([args]) => runStitch(args, on(api))));
+  for (const end of ends) assert.equal(end.code, 0, end.stderr);
+  for (const [args, body] of cases) {
+    assert.ok(
+      api.asked.some((asked) => JSON.stringify(asked.body) === JSON.stringify(body)),
+      args.join(" "),
+    );
+  }
+});
+
+test("run prints the full ids it created, and reads a spec from stdin", async () => {
+  await using api = await CannedApi.start(succeeds);
+  const spec = { adaptor: "module", module: "m" };
+  const ended = await runStitch(["run", "a.b.1", "--spec", "-"], on(api), JSON.stringify(spec));
+  assert.deepEqual([ended.code, ended.stdout], [0, "n1:orders-1\n"], ended.stderr);
+  assert.deepEqual(api.asked[0]?.body, { command: "stitch.create", target: "a.b.1", spec });
+});
+
+test("a failed job: code 3, and each failed step with code, message and stderr, harmless to the terminal", async () => {
+  await using api = await CannedApi.start((_, response) => sendJson(response, 200, job("failed")));
+  const ended = await runStitch(["start", "orders-1"], on(api));
+  assert.equal(ended.code, 3);
+  assert.match(ended.stderr, /✖ stitch\.start n1:orders-1: failed, 0 of 1/);
+  assert.match(
+    ended.stderr,
+    /n1:orders-1: start failed: exited_early: it exited with 3\n {4}\| line one\n {4}\| boom �\[31mred/,
+  );
+});
+
+test("--json prints the API's body alone: job, list, problem", async () => {
+  await using api = await CannedApi.start(succeeds);
+  const sent = await runStitch(["start", "x", "--json"], on(api));
+  assert.deepEqual(JSON.parse(sent.stdout), job("succeeded"));
+  const page = { items: [], nextCursor: null, asOf: "2026-11-23T09:00:00.000Z", later: 1 };
+  api.answerWith((_, response) => sendJson(response, 200, page));
+  assert.deepEqual(JSON.parse((await runStitch(["nodes", "--json"], on(api))).stdout), page);
+  api.answerWith((_, response) => sendJson(response, 404, problem(404, "not_found")));
+  const missing = await runStitch(["ps", "x", "--json"], on(api));
+  assert.deepEqual([missing.code, JSON.parse(missing.stdout)], [1, problem(404, "not_found")]);
+});
+
+test("--detach prints the job's id alone and does not wait", async () => {
+  await using api = await CannedApi.start((_, response) => sendJson(response, 202, job("running")));
+  const ended = await runStitch(["stop", "x", "--detach"], on(api));
+  assert.deepEqual(ended, { code: 0, stdout: `${job("running").id}\n`, stderr: "" });
+  assert.equal(api.asked[0]?.url, "/v1/commands?waitMs=0");
+});
+
+test("still running when the time is up: code 5 and how to follow it", async () => {
+  await using api = await CannedApi.start((_, response) => sendJson(response, 202, job("running")));
+  const ended = await runStitch(["stop", "x", "--timeout", "300ms"], on(api));
+  assert.equal(ended.code, 5);
+  assert.match(ended.stderr, /^running {2}0\/1 {2}n1 0\/1\nstill running .* stitch jobs watch j/);
+});
+
+test("Ctrl-C while the job runs: code 130, the job goes on, and how to follow it", async () => {
+  await using api = await CannedApi.start(({ method }, response) => {
+    if (method === "POST") sendJson(response, 202, job("running"));
+    else started.kill("SIGINT");
+  });
+  const started = startStitch(["stop", "x"], on(api));
+  const ended = await started.ended;
+  assert.equal(ended.code, 130, ended.stderr);
+  assert.match(ended.stderr, /The job goes on\. To follow it: stitch jobs watch jaaa/);
+});
+
+test("Ctrl-C before the answer: code 130, and the key that makes a repetition safe", async () => {
+  await using api = await CannedApi.start(() => started.kill("SIGINT"));
+  const started = startStitch(["stop", "x", "--key", "k-1"], on(api));
+  const ended = await started.ended;
+  assert.equal(ended.code, 130);
+  assert.match(ended.stderr, /may have been accepted.*--key k-1/);
+});
+
+test("a cut connection and a 503 are tried again with the same key", async () => {
+  await using api = await CannedApi.start((_, response) => {
+    if (api.asked.length === 1) response.destroy();
+    else if (api.asked.length === 2) sendJson(response, 503, problem(503, "redis_unavailable"), { "retry-after": "0" });
+    else sendJson(response, 200, job("succeeded"));
+  });
+  assert.equal((await runStitch(["stop", "x"], on(api))).code, 0);
+  const keys = new Set(api.asked.map((asked) => asked.headers["idempotency-key"]));
+  assert.deepEqual([api.asked.length, keys.size], [3, 1]);
+});
+
+test("an API that does not answer: its URL, and stitch up", async () => {
+  const api = await CannedApi.start(succeeds);
+  const { url } = api;
+  await api[Symbol.asyncDispose]();
+  const ended = await runStitch(["status"], { STITCH_URL: url });
+  assert.deepEqual([ended.code, ended.stdout], [1, ""]);
+  assert.ok(ended.stderr.includes(url) && ended.stderr.includes("stitch up"), ended.stderr);
+});
+
+test("something else that answers there is said to be something else", async () => {
+  await using api = await CannedApi.start((_, response) => {
+    response.writeHead(200, { "content-type": "text/html" }).end("<html>");
+  });
+  const ended = await runStitch(["status"], on(api));
+  assert.equal(ended.code, 1);
+  assert.match(ended.stderr, /not a CrossStitch API/);
+});
+
+test("what cannot be placed: code 2 with the refusals; a plan too, with its tables", async () => {
+  const refusals = [{ node: "n1", code: "memory", message: "asks for 2 of 1" }];
+  await using api = await CannedApi.start((_, response) =>
+    sendJson(response, 409, problem(409, "placement_failed", { refusals })),
+  );
+  const run = await runStitch(["run", "a.b.1", "--", "x"], on(api));
+  assert.equal(run.code, 2);
+  assert.match(run.stderr, /placement_failed: about.*\n {2}n1 {2}memory {2}asks for 2 of 1/);
+  const plan = {
+    command: "stitch.create",
+    target: "a.b.1",
+    feasible: false,
+    tasks: [],
+    placements: [],
+    refusals,
+    warnings: [],
+    planToken: null,
+    asOf: "2026-11-23T09:00:00.000Z",
+  };
+  api.answerWith((_, response) => sendJson(response, 200, plan));
+  const planned = await runStitch(["plan", "run", "a.b.1", "--", "x"], on(api));
+  assert.equal(planned.code, 2);
+  assert.match(planned.stdout, /Refusals\nNODE {2}CODE {4}MESSAGE\nn1 {4}memory {2}asks for 2 of 1/);
+  assert.match(JSON.stringify(api.asked.at(-1)?.body), /"dryRun":true/);
+});
+
+test("a feasible plan prints its placements, tasks and token", async () => {
+  const plan = {
+    command: "stitch.create",
+    target: "a.b.1",
+    feasible: true,
+    tasks: [{ node: "n1", steps: [{ action: "create", stitch: "n1:b-1" }] }],
+    placements: [{ stitch: "n1:b-1", node: "n1", reason: "fewest of the group" }],
+    refusals: [],
+    warnings: [{ code: "same_zone", message: "all in one zone" }],
+    planToken: "tok-1",
+    asOf: "2026-11-23T09:00:00.000Z",
+  };
+  await using api = await CannedApi.start((_, response) => sendJson(response, 200, plan));
+  const { code, stdout } = await runStitch(["plan", "run", "a.b.1", "--", "x"], on(api));
+  assert.equal(code, 0);
+  assert.match(stdout, /n1:b-1 {2}n1 {4}fewest of the group/);
+  assert.match(stdout, /n1 {4}create {2}n1:b-1/);
+  assert.match(stdout, /same_zone {2}- {7}all in one zone/);
+  assert.match(stdout, /--plan tok-1\n$/);
+});
+
+test("jobs watch ends as the job does; jobs cancel is done when it is cancelled", async () => {
+  await using api = await CannedApi.start((_, response) => sendJson(response, 200, job("failed")));
+  assert.equal((await runStitch(["jobs", "watch", "j1"], on(api))).code, 3);
+  assert.equal((await runStitch(["jobs", "cancel", "j1"], on(api))).code, 3);
+  api.answerWith((_, response) => sendJson(response, 200, job("cancelled")));
+  assert.equal((await runStitch(["jobs", "cancel", "j1"], on(api))).code, 0);
+  assert.deepEqual(api.asked.map(({ method, url }) => `${method} ${url}`).at(-1), "POST /v1/jobs/j1/cancel");
+});
+
+test("events -f --json: one event a line, until Ctrl-C", async () => {
+  const event = {
+    id: "1-0",
+    type: "node.joined",
+    at: "t",
+    node: "n1",
+    stitch: null,
+    group: null,
+    job: null,
+    data: null,
+  };
+  const closed = Promise.withResolvers<void>();
+  await using api = await CannedApi.start(async (_, response) => {
+    response.writeHead(200, { "content-type": "text/event-stream" });
+    response.write(`id: 1-0\nevent: node.joined\ndata: ${JSON.stringify(event)}\n\n`);
+    await started.firstOutput;
+    started.kill("SIGINT");
+    await once(response, "close");
+    closed.resolve();
+  });
+  const started = startStitch(["events", "-f", "--json", "--type", "node.*"], on(api));
+  const ended = await started.ended;
+  await closed.promise;
+  assert.deepEqual([ended.code, ended.stdout], [130, `${JSON.stringify(event)}\n`], ended.stderr);
+  assert.equal(api.asked[0]?.url, "/v1/events?type=node.*");
+});
+
+test("usage errors end with 1 and say what to type", async () => {
+  const env = { STITCH_URL: "http://127.0.0.1:9" };
+  const cases = [
+    [["node", "n1"], /did you mean stitch nodes n1\?/],
+    [["run", "a.b.1", "node", "w.js"], /Put -- before the program: stitch run a\.b\.1 -- node w\.js/],
+    [["run", "a.b.1"], /What should run\?/],
+    [["stop", "x", "--timeout", "5"], /A duration has a unit/],
+    [["stopp", "x"], /unknown command 'stopp'/],
+    [["run", "a.b.1", "--strategy", "fast", "--", "x"], /Allowed choices are spread, binpack/],
+    [["run", "a.b.1", "--spec", "/no/such/file"], /spec cannot be read: ENOENT/],
+    [["api", "--port", "none"], /STITCH_PORT: must be a whole number/],
+    [["node", "--id", "Not_An_Id"], /STITCH_NODE_ID: a node id is/],
+  ] as const;
+  const ends = await Promise.all(cases.map(([args]) => runStitch(args, env)));
+  for (const [index, [args, message]] of cases.entries()) {
+    assert.equal(ends[index]?.code, 1, args.join(" "));
+    assert.equal(ends[index]?.stdout, "", args.join(" "));
+    assert.match(ends[index]?.stderr ?? "", message);
+  }
+  const unknown = await runStitch(["nodes"], { STITCH_URLL: "x" });
+  assert.deepEqual([unknown.code, unknown.stderr], [1, "STITCH_URLL: no such setting\n"]);
+});
+
+test("help ends with 0", async () => {
+  for (const args of [["--help"], ["run", "--help"], ["plan", "--help"], ["--version"]]) {
+    const ended = await runStitch(args, {});
+    assert.deepEqual([ended.code, ended.stderr], [0, ""], args.join(" "));
+  }
+});

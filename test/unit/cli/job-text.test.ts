@@ -1,0 +1,62 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { failureLines, jobLine, progressText } from "../../../src/cli/job-text.ts";
+import type { StepResource, StepStatus, TaskResource } from "../../../src/domain/resources.ts";
+import { job } from "./canned-api.ts";
+
+function task(node: string, ...statuses: StepStatus[]): TaskResource {
+  const steps = statuses.map(
+    (status, index): StepResource => ({
+      action: "stop",
+      stitch: `${node}:s-${index}`,
+      status,
+      changed: null,
+      startedAt: null,
+      finishedAt: null,
+      output: null,
+      error: status === "failed" ? { code: "internal", message: "it broke" } : null,
+    }),
+  );
+  return { id: node, node, status: "running", attempt: 1, steps };
+}
+
+test("a job in a line; a running one without a time", () => {
+  assert.equal(jobLine(job("succeeded")), "stitch.start n1:orders-1: succeeded, 1 of 1, 250 ms");
+  assert.equal(jobLine(job("running")), "stitch.start n1:orders-1: running, 0 of 1");
+});
+
+test("each part that did not succeed is named, the others are not", () => {
+  const tasks = [task("n1", "succeeded", "failed", "pending"), task("n2", "superseded", "running", "unknown")];
+  assert.deepEqual(failureLines(job("failed", { tasks })), [
+    "n1:s-1: stop failed: internal: it broke",
+    "n2:s-0: stop superseded",
+    "n2:s-2: stop unknown",
+  ]);
+});
+
+test("the job's own error comes first, and a cut list says where the rest is", () => {
+  const error = { code: "expired", message: "the deadline passed" };
+  const lines = failureLines(job("failed", { tasks: [], error, truncated: true }));
+  assert.equal(lines[0], "expired: the deadline passed");
+  assert.match(lines[1] ?? "", /\/v1\/jobs\/j.*\/steps/);
+});
+
+test("only the last ten lines of stderr are shown", () => {
+  const stderrTail = Array.from({ length: 30 }, (_, line) => `line ${line}`).join("\n");
+  const [first] = task("n1", "failed").steps;
+  assert.ok(first);
+  const steps = [{ ...first, error: { code: "exited_early", message: "m", stderrTail } }];
+  const lines = failureLines(job("failed", { tasks: [{ ...task("n1"), steps }] }));
+  assert.deepEqual([lines.length, lines[1], lines.at(-1)], [11, "  | line 20", "  | line 29"]);
+});
+
+test("progress: counts per node; of many nodes those with steps left first", () => {
+  const counts = { ...job("running").counts, total: 3, pending: 1, running: 1, succeeded: 1 };
+  const two = [task("n1", "succeeded", "running"), task("n2", "pending")];
+  assert.equal(progressText(job("running", { counts, tasks: two })), "1/3  n1 1/2  n2 0/1");
+  const many = "a b c d e f g h i".split(" ").map((node) => task(node, node === "h" ? "pending" : "succeeded"));
+  assert.equal(
+    progressText(job("running", { counts, tasks: many })),
+    "1/3  h 0/1  a 1/1  b 1/1  c 1/1  d 1/1  e 1/1  and 3 nodes more",
+  );
+});

@@ -1,0 +1,92 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { chmod, copyFile, mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { bareEnv } from "./run-stitch.ts";
+
+const LAUNCHER = fileURLToPath(new URL("../../../src/cli/stitch.mjs", import.meta.url));
+/** Makes the Node that runs the launcher look like an older one. */
+const OLDER = ["--import", "data:text/javascript,Object.defineProperty(process,'versions',{value:{node:'20.1.0'}})"];
+
+/** A package with the launcher, a main file that says what it got, and (with `node`) a Node of its own. */
+async function packageWith(main: string, node: boolean): Promise<{ folder: string } & AsyncDisposable> {
+  const folder = await mkdtemp(join(tmpdir(), "stitch-launcher-"));
+  await mkdir(join(folder, "src", "cli"), { recursive: true });
+  await mkdir(join(folder, "node_modules", ".bin"), { recursive: true });
+  await writeFile(join(folder, "package.json"), '{"type":"module"}');
+  await copyFile(LAUNCHER, join(folder, "src", "cli", "stitch.mjs"));
+  await chmod(join(folder, "src", "cli", "stitch.mjs"), 0o755);
+  await writeFile(join(folder, "src", "cli", main), MAIN_TEXT);
+  if (node) await symlink(process.execPath, join(folder, "node_modules", ".bin", "node"));
+  return { folder, [Symbol.asyncDispose]: () => rm(folder, { recursive: true, force: true }) };
+}
+
+const MAIN_TEXT = `
+import { fileURLToPath } from "node:url";
+const [word] = process.argv.slice(2);
+console.log(process.argv.slice(2).join(" "), process.versions.node.split(".")[0], fileURLToPath(import.meta.url).split("/").at(-1));
+if (word === "wait") {
+  process.on("SIGTERM", () => process.exit(7));
+  setInterval(() => undefined, 1000);
+} else process.exitCode = 3;
+if (word === "die") process.kill(process.pid, "SIGKILL");
+`;
+
+function launch(folder: string, nodeArgs: readonly string[], ...args: string[]) {
+  const file = join(folder, "src", "cli", "stitch.mjs");
+  const child = spawn(process.execPath, [...nodeArgs, file, ...args], {
+    env: bareEnv({}),
+    timeout: 15_000,
+    killSignal: "SIGKILL",
+  });
+  return child;
+}
+
+async function run(folder: string, nodeArgs: readonly string[], ...args: string[]) {
+  const child = launch(folder, nodeArgs, ...args);
+  const [stdout, stderr, [code, signal]] = await Promise.all([
+    text(child.stdout),
+    text(child.stderr),
+    once(child, "close"),
+  ]);
+  return { stdout: stdout.trim(), stderr, code: code as number | null, signal: signal as string | null };
+}
+
+test("under a new Node it runs main.ts itself", async () => {
+  await using clone = await packageWith("main.ts", false);
+  const { stdout, code } = await run(clone.folder, [], "a", "b c");
+  assert.deepEqual([stdout, code], ["a b c 24 main.ts", 3]);
+});
+
+test("a compiled main.js comes first", async () => {
+  await using published = await packageWith("main.js", false);
+  await writeFile(join(published.folder, "src", "cli", "main.ts"), "throw new Error('not this one')");
+  assert.equal((await run(published.folder, [], "a")).stdout, "a 24 main.js");
+});
+
+test("under an older Node it runs the package's own, with the arguments and the exit code", async () => {
+  await using clone = await packageWith("main.ts", true);
+  const { stdout, code } = await run(clone.folder, OLDER, "a", "b c");
+  assert.deepEqual([stdout, code], ["a b c 24 main.ts", 3]);
+});
+
+test("under an older Node signals are passed on, and a death by signal stays one", async () => {
+  await using clone = await packageWith("main.ts", true);
+  const child = launch(clone.folder, OLDER, "wait");
+  await once(child.stdout, "data");
+  child.kill("SIGTERM");
+  assert.deepEqual(await once(child, "exit"), [7, null]);
+  assert.equal((await run(clone.folder, OLDER, "die")).signal, "SIGKILL");
+});
+
+test("under an older Node without another it says what to install", async () => {
+  await using clone = await packageWith("main.ts", false);
+  const { stderr, code } = await run(clone.folder, OLDER);
+  assert.equal(code, 1);
+  assert.match(stderr, /needs Node 24 or newer; this is Node 20\.1\.0\.\nIn a clone: npm ci/);
+});

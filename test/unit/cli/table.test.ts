@@ -1,0 +1,41 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { renderFacts, renderTable } from "../../../src/cli/table.ts";
+
+const columns = [
+  { key: "node", title: "NODE" },
+  { key: "stitches", title: "STITCHES", align: "right" },
+  { key: "zone", title: "ZONE" },
+] as const;
+
+test("columns are aligned, numbers to the right, without spaces at a line's end", () => {
+  const rows = [
+    { node: "n1", stitches: "3", zone: "a" },
+    { node: "a-long-name", stitches: "12", zone: "" },
+  ];
+  assert.equal(
+    renderTable(rows, columns),
+    ["NODE         STITCHES  ZONE", "n1                  3  a", "a-long-name        12  -"].join("\n"),
+  );
+});
+
+test("no rows: the headings alone", () => {
+  assert.equal(renderTable([], columns), "NODE  STITCHES  ZONE");
+});
+
+test("lines are cut to a terminal's width, and never without one", () => {
+  const rows = [{ node: "x".repeat(300), stitches: "1", zone: "a" }];
+  assert.ok(renderTable(rows, columns).includes("x".repeat(300)));
+  for (const line of renderTable(rows, columns, 40).split("\n")) assert.ok(line.length <= 40, line);
+  assert.match(renderTable(rows, columns, 40), /…$/);
+});
+
+test("text from elsewhere cannot steer the terminal or break the line", () => {
+  const shown = renderTable([{ node: "a\u001b[2Jb\nc\u009bd", stitches: "1", zone: "" }], columns);
+  assert.equal(shown.split("\n").length, 2);
+  assert.ok(shown.includes("a�[2Jb�c�d"), shown);
+});
+
+test("facts are aligned, and none is a dash", () => {
+  assert.equal(renderFacts({ id: "n1", "last beat": "" }), "id         n1\nlast beat  -");
+});

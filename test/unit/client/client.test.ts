@@ -1,0 +1,112 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { allItems } from "../../../src/client/all-items.ts";
+import { ApiError, ApiUnreachable, createClient, NotTheApi } from "../../../src/client/client.ts";
+import { CannedApi, job, problem, sendJson } from "../cli/canned-api.ts";
+
+test("each call and the request it makes; what is undefined is left out, ids are escaped", async () => {
+  await using api = await CannedApi.start((_, response) => sendJson(response, 200, { items: [], nextCursor: null }));
+  const client = createClient({ url: `${api.url}/` });
+  await client.cluster();
+  await client.nodes({ liveness: "alive", zone: undefined, limit: 5 });
+  await client.node("n1");
+  await client.forgetNode("n1");
+  await client.stitches({ group: "shop.orders" });
+  await client.stitch("n1:a/b");
+  await client.groups();
+  await client.group("shop");
+  await client.events({ since: "1-0" });
+  await client.command({ command: "node.ping", target: "n1" }, { waitMs: 5, idempotencyKey: "k" });
+  await client.plan({ command: "node.ping", target: "n1" });
+  await client.jobs({ status: "running", cursor: "c=1" });
+  await client.job("j1", { waitMs: 7 });
+  await client.steps("j1", { node: "n1" });
+  await client.cancelJob("j1");
+  assert.deepEqual(
+    api.asked.map(({ method, url }) => `${method} ${url}`),
+    [
+      "GET /v1/cluster",
+      "GET /v1/nodes?liveness=alive&limit=5",
+      "GET /v1/nodes/n1",
+      "DELETE /v1/nodes/n1",
+      "GET /v1/stitches?group=shop.orders",
+      "GET /v1/stitches/n1%3Aa%2Fb",
+      "GET /v1/groups",
+      "GET /v1/groups/shop",
+      "GET /v1/events?since=1-0",
+      "POST /v1/commands?waitMs=5",
+      "POST /v1/commands",
+      "GET /v1/jobs?status=running&cursor=c%3D1",
+      "GET /v1/jobs/j1?waitMs=7",
+      "GET /v1/jobs/j1/steps?node=n1",
+      "POST /v1/jobs/j1/cancel",
+    ],
+  );
+  assert.deepEqual(api.asked[10]?.body, { command: "node.ping", target: "n1", dryRun: true });
+  assert.equal(api.asked[9]?.headers["idempotency-key"], "k");
+  assert.equal(api.asked[0]?.headers.authorization, undefined);
+});
+
+test("a problem document is an ApiError with its fields and Retry-After in milliseconds", async () => {
+  await using api = await CannedApi.start((_, response) =>
+    sendJson(response, 503, problem(503, "redis_unavailable"), { "retry-after": "2" }),
+  );
+  await assert.rejects(createClient({ url: api.url }).cluster(), (error) => {
+    assert.ok(error instanceof ApiError);
+    const { status, code, detail, retryAfterMs } = error;
+    assert.deepEqual([status, code, detail, retryAfterMs], [503, "redis_unavailable", "about redis_unavailable", 2000]);
+    return true;
+  });
+});
+
+test("nobody there, a connection cut, another program, a redirect", async () => {
+  const gone = await CannedApi.start(() => undefined);
+  const { url } = gone;
+  await gone[Symbol.asyncDispose]();
+  await assert.rejects(
+    createClient({ url }).cluster(),
+    (error) =>
+      error instanceof ApiUnreachable && error.refused && error.url === url && /ECONNREFUSED/.test(error.message),
+  );
+  await using api = await CannedApi.start((_, response) => {
+    response.destroy();
+  });
+  const client = createClient({ url: api.url });
+  await assert.rejects(client.cluster(), (error) => error instanceof ApiUnreachable && !error.refused);
+  api.answerWith((_, response) => {
+    response.writeHead(502, { "content-type": "text/html" }).end("<html>");
+  });
+  await assert.rejects(client.cluster(), NotTheApi);
+  api.answerWith((_, response) => {
+    response.writeHead(307, { location: "http://127.0.0.1:9/" }).end();
+  });
+  await assert.rejects(client.cluster(), NotTheApi);
+});
+
+test("an abort is the signal's reason", async () => {
+  const stop = new AbortController();
+  await using api = await CannedApi.start(() => stop.abort(new Error("enough")));
+  await assert.rejects(createClient({ url: api.url }).cluster({ signal: stop.signal }), /enough/);
+});
+
+test("a replayed command says so", async () => {
+  await using api = await CannedApi.start((_, response) =>
+    sendJson(response, 200, job("succeeded"), { "idempotent-replayed": "true" }),
+  );
+  const answer = await createClient({ url: api.url }).command({ command: "node.ping", target: "n1" });
+  assert.deepEqual(answer, { job: job("succeeded"), replayed: true });
+});
+
+test("all pages of a list, as one", async () => {
+  const pages: Record<string, { items: number[]; nextCursor: string | null; asOf: string }> = {
+    first: { items: [1, 2], nextCursor: "b", asOf: "t1" },
+    b: { items: [], nextCursor: "c", asOf: "t2" },
+    c: { items: [3], nextCursor: null, asOf: "t3" },
+  };
+  const list = await allItems(async (cursor) => {
+    const page = pages[cursor ?? "first"];
+    assert.ok(page);
+    return page;
+  });
+  assert.deepEqual(list, { items: [1, 2, 3], nextCursor: null, asOf: "t1" });
+});

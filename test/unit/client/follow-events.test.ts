@@ -1,0 +1,98 @@
+import assert from "node:assert/strict";
+import type { ServerResponse } from "node:http";
+import { test } from "node:test";
+import { ApiError, ApiUnreachable, createClient } from "../../../src/client/client.ts";
+import { CannedApi, problem, sendJson } from "../cli/canned-api.ts";
+
+const sse = (response: ServerResponse, text: string): void => {
+  response.writeHead(200, { "content-type": "text/event-stream" }).write(`: hi\n\n${text}`);
+};
+const event = (id: string): string => `id: ${id}\nevent: x\ndata: {"id":"${id}"}\n\n`;
+
+/** Reads `count` events, within 10 s. */
+async function take(
+  api: CannedApi,
+  count: number,
+  options: { since?: string; onGap?: () => void } = {},
+): Promise<string[]> {
+  const ids: string[] = [];
+  const follow = createClient({ url: api.url }).followEvents({ ...options, signal: AbortSignal.timeout(10_000) });
+  for await (const { id } of follow) {
+    ids.push(id);
+    if (ids.length === count) break;
+  }
+  return ids;
+}
+const lastEventIds = (api: CannedApi) => api.asked.map(({ headers }) => headers["last-event-id"]);
+
+test("a lost connection is taken up after the last event seen", async () => {
+  await using api = await CannedApi.start((_, response) => {
+    if (api.asked.length === 1) {
+      sse(response, event("1-0") + event("2-0"));
+      setTimeout(() => response.destroy(), 50);
+    } else if (api.asked.length === 2) {
+      sendJson(response, 503, problem(503, "shutting_down"));
+    } else {
+      sse(response, event("3-0"));
+    }
+  });
+  assert.deepEqual(await take(api, 3), ["1-0", "2-0", "3-0"]);
+  assert.deepEqual(lastEventIds(api), [undefined, "2-0", "2-0"]);
+});
+
+test("a reader that fell behind takes up where it was; what is gone is told, and it goes on from now", async () => {
+  let gaps = 0;
+  await using api = await CannedApi.start((_, response) => {
+    if (api.asked.length === 1) {
+      sse(response, `${event("1-0")}event: gap\ndata: {}\n\n`);
+      response.end();
+    } else if (api.asked.length === 2) {
+      sendJson(response, 410, problem(410, "events_gone"));
+    } else {
+      sse(response, event("9-0"));
+    }
+  });
+  assert.deepEqual(await take(api, 2, { onGap: () => gaps++ }), ["1-0", "9-0"]);
+  assert.deepEqual(lastEventIds(api), [undefined, "1-0", undefined]);
+  assert.equal(gaps, 1);
+});
+
+test("events_gone for the id asked for, and no API at all, are errors at once", async () => {
+  await using api = await CannedApi.start((_, response) => sendJson(response, 410, problem(410, "events_gone")));
+  await assert.rejects(
+    take(api, 1, { since: "1-0" }),
+    (error) => error instanceof ApiError && error.code === "events_gone",
+  );
+  assert.deepEqual(lastEventIds(api), ["1-0"]);
+  await assert.rejects(createClient({ url: "http://127.0.0.1:9" }).followEvents().next(), ApiUnreachable);
+});
+
+test("it gives up when there has been no API for the time given", async () => {
+  await using api = await CannedApi.start((_, response) => {
+    if (api.asked.length === 1) {
+      sse(response, event("1-0"));
+      setTimeout(() => response.destroy(), 20);
+    } else {
+      response.destroy();
+    }
+  });
+  const follow = createClient({ url: api.url }).followEvents({ giveUpAfterMs: 300 });
+  assert.equal((await follow.next()).value?.id, "1-0");
+  await assert.rejects(follow.next(), ApiUnreachable);
+});
+
+test("an abort ends it with the reason, and a caller that stops closes the connection", async () => {
+  let closed = 0;
+  await using api = await CannedApi.start((_, response) => {
+    response.on("close", () => closed++);
+    sse(response, event("1-0"));
+  });
+  const stop = new AbortController();
+  const follow = createClient({ url: api.url }).followEvents({ signal: stop.signal });
+  await follow.next();
+  stop.abort(new Error("enough"));
+  await assert.rejects(follow.next(), /enough/);
+  assert.deepEqual(await take(api, 1), ["1-0"]);
+  for (let turn = 0; closed < 2 && turn < 100; turn++) await new Promise((resolve) => setTimeout(resolve, 20));
+  assert.equal(closed, 2);
+});
