@@ -1,0 +1,124 @@
+import type { FinalStatus, JobState, Step, Task } from "./job.ts";
+import type { Liveness, StepStatus } from "./resources.ts";
+import type { StepError, StepOutcome } from "./stitch.ts";
+
+/** What is known of the node of a task that has not ended. */
+export type Runner = { readonly liveness: Liveness; readonly incarnation: number };
+
+export type FoldedStep = {
+  readonly step: Step;
+  readonly status: StepStatus;
+  readonly outcome: StepOutcome | null;
+  readonly error: StepError | null;
+};
+export type FoldedTask = { readonly task: Task; readonly status: StepStatus; readonly steps: readonly FoldedStep[] };
+export type Counts = Record<"total" | StepStatus, number>;
+
+export type FoldedJob = {
+  readonly tasks: readonly FoldedTask[];
+  readonly counts: Counts;
+  /** The verdict, once nothing of the job runs or may still run; else null. */
+  readonly verdict: FinalStatus | null;
+  readonly started: boolean;
+};
+
+const ENDED: ReadonlySet<StepStatus> = new Set(["succeeded", "failed", "superseded", "cancelled", "expired", "unknown"]);
+
+const failure = (code: StepError["code"], message: string): StepError => ({ code, message });
+
+/** What becomes of the steps of a task that nobody has claimed: pending, or the reason why nobody ever will. */
+function unclaimed(state: JobState, task: Task, runner: Runner | undefined): { status: StepStatus; error: StepError | null } {
+  if (task.refused !== null) return { status: "failed", error: task.refused };
+  if (state.marks.cancelledAtMs !== null)
+    return { status: "cancelled", error: failure("cancelled", "the job was cancelled before the node took it up") };
+  if (state.nowMs >= state.record.deadlineAtMs)
+    return { status: "expired", error: failure("expired", "the deadline passed before the node took it up") };
+  if (task.runs === "node" && !state.record.waitForNode) {
+    if (runner?.liveness === "dead")
+      return { status: "failed", error: failure("node_dead", `${task.node} died before it took this up`) };
+    if (runner?.liveness === "left")
+      return { status: "failed", error: failure("node_left", `${task.node} left before it took this up`) };
+  }
+  return { status: "pending", error: null };
+}
+
+function foldTask(state: JobState, task: Task, runner: Runner | undefined): FoldedTask {
+  const claims = state.outcomes.claims.filter((claim) => claim.task === task.id && claim.attempt === task.attempt);
+  const claimed = claims.length > 0;
+  // A node that died or left for good cannot finish what it took up; one that is back under a new incarnation will.
+  const lost = claimed && task.runs === "node" && (runner?.liveness === "dead" || runner?.liveness === "left");
+  const ahead = claimed ? null : unclaimed(state, task, runner);
+  const steps = task.steps.map((step, index): FoldedStep => {
+    const outcome = state.outcomes.steps.get(`${task.id}.${index}`) ?? null;
+    if (outcome !== null) return { step, status: outcome.status, outcome, error: outcome.error };
+    if (ahead !== null) return { step, status: ahead.status, outcome: null, error: ahead.error };
+    if (!lost) return { step, status: "running", outcome: null, error: null };
+    const code = runner?.liveness === "left" ? "node_left" : "node_dead";
+    return {
+      step,
+      status: "unknown",
+      outcome: null,
+      error: failure(code, `${task.node} took this up and is ${runner?.liveness}; whether it was done is not known`),
+    };
+  });
+  return { task, status: statusOf(steps.map((folded) => folded.status)), steps };
+}
+
+/** One status for several: what still runs first, then success only where everything succeeded, else the worst. */
+function statusOf(statuses: readonly StepStatus[]): StepStatus {
+  const has = (status: StepStatus) => statuses.includes(status);
+  const all = (status: StepStatus) => statuses.every((each) => each === status);
+  if (all("pending")) return "pending";
+  if (has("running") || has("pending")) return "running";
+  if (all("succeeded")) return "succeeded";
+  for (const status of ["unknown", "failed", "expired", "cancelled", "superseded"] as const) if (has(status)) return status;
+  return "succeeded";
+}
+
+/**
+ * A job's status: a pure function of its record, its marks and the outcomes beside it, whoever reads, in whatever order
+ * the outcomes came and however often. Never a verdict while a part still runs.
+ *
+ * @param runners what is known of the nodes whose tasks have not ended; a node left out counts as alive.
+ */
+export function foldJob(state: JobState, runners: ReadonlyMap<string, Runner>): FoldedJob {
+  const tasks = state.record.tasks.map((task) => foldTask(state, task, runners.get(task.node)));
+  const counts: Counts = {
+    total: 0,
+    pending: 0,
+    running: 0,
+    succeeded: 0,
+    failed: 0,
+    superseded: 0,
+    cancelled: 0,
+    expired: 0,
+    unknown: 0,
+  };
+  for (const folded of tasks) {
+    for (const step of folded.steps) {
+      counts.total += 1;
+      counts[step.status] += 1;
+    }
+  }
+  return { tasks, counts, verdict: verdictOf(counts), started: counts.pending < counts.total };
+}
+
+function verdictOf(counts: Counts): FinalStatus | null {
+  if (counts.pending + counts.running > 0) return null;
+  if (counts.cancelled > 0) return "cancelled";
+  if (counts.expired > 0) return "expired";
+  if (counts.succeeded === counts.total) return "succeeded";
+  return counts.succeeded === 0 ? "failed" : "partial";
+}
+
+/** The nodes whose liveness matters to the fold: those of tasks with a step that has no outcome yet. */
+export function nodesInDoubt(state: JobState): string[] {
+  const nodes = new Set<string>();
+  for (const task of state.record.tasks) {
+    if (task.runs !== "node" || task.refused !== null) continue;
+    if (task.steps.some((_, index) => !state.outcomes.steps.has(`${task.id}.${index}`))) nodes.add(task.node);
+  }
+  return [...nodes];
+}
+
+export const hasEnded = (status: StepStatus): boolean => ENDED.has(status);
