@@ -1,0 +1,170 @@
+import { Cluster, type ClusterOptions, Redis, type RedisOptions } from "ioredis";
+import { RequestError } from "../domain/errors.ts";
+
+/** A connection to a standalone Redis, one behind Sentinel, or a Redis Cluster: the same commands on each. */
+export type RedisClient = Redis | Cluster;
+
+/**
+ * - `shared`: everything that does not block; commands issued together go out together (auto-pipelining). Fails fast.
+ * - `blocking`: waits for entries (`XREAD BLOCK`, BullMQ's worker), retries for ever.
+ * - `subscriber`: pub/sub.
+ */
+export type ConnectionRole = "shared" | "blocking" | "subscriber";
+
+/** Thrown where a Redis URL is not one of the forms, or Redis is not fit to hold a cluster. Not worth a retry. */
+export class RedisRefused extends Error {
+  override readonly name = "RedisRefused";
+}
+
+/** Without `replyMapping`, whose type ioredis would carry into every client's. */
+export type ConnectionOptions = Omit<RedisOptions, "replyMapping">;
+
+const RETRY_CAP_MS = 2000;
+/** Longest a connection may stay silent with a command under way: a half-open one would otherwise park a worker for good. */
+const SOCKET_TIMEOUT_MS = 15_000;
+
+function optionsFor(role: ConnectionRole): ConnectionOptions {
+  return {
+    // Reconnect within 2 s of Redis coming back; the default backs off to 5 s and more.
+    retryStrategy: (times) => Math.min(50 * times, RETRY_CAP_MS),
+    socketTimeout: SOCKET_TIMEOUT_MS,
+    connectTimeout: 5000,
+    keepAlive: 10_000,
+    lazyConnect: true,
+    disableClientInfo: true,
+    ...(role === "shared"
+      ? { enableAutoPipelining: true, enableOfflineQueue: false, maxRetriesPerRequest: 1, autoResendUnfulfilledCommands: false }
+      : { maxRetriesPerRequest: null }),
+  };
+}
+
+type Address = { host: string; port: number };
+
+function parseHosts(list: string, defaultPort: number): Address[] {
+  return list.split(",").map((entry) => {
+    const match = /^(\[[0-9a-fA-F:]+\]|[^:\s]+)(?::(\d{1,5}))?$/.exec(entry.trim());
+    if (match?.[1] === undefined) throw new RedisRefused(`REDIS_URL: "${entry}" is not host:port`);
+    return { host: match[1].replace(/^\[|\]$/g, ""), port: Number(match[2] ?? defaultPort) };
+  });
+}
+
+function splitUrl(url: string) {
+  const match = /^(redis|rediss)(?:\+(cluster|sentinel|unix))?:\/\/(?:([^@/]*)@)?([^/?]*)(\/[^?]*)?(?:\?.*)?$/.exec(url);
+  if (match === null) throw new RedisRefused("REDIS_URL: not a redis URL; see the README's settings for the forms");
+  const [, scheme, kind = "single", userInfo, hosts = "", path = ""] = match;
+  const [username = "", password = ""] = userInfo === undefined ? [] : userInfo.split(/:(.*)/s).map(decodeURIComponent);
+  const auth = {
+    ...(username === "" ? {} : { username }),
+    ...(password === "" ? {} : { password }),
+  };
+  return { kind, tls: scheme === "rediss", auth, hosts, path };
+}
+
+/**
+ * Opens (lazily: nothing is sent before `connect()` or the first command) a connection in the role it is for. It has an
+ * error listener already; it reconnects until `disconnect()`.
+ *
+ * @param url `redis://[user:password@]host[:port][/db]`, `rediss://…`, `redis+cluster://h:p,h:p`,
+ *   `redis+sentinel://h:p,h:p/<master>`, `redis+unix:///path/to.sock`.
+ * @throws RedisRefused where the URL is none of these.
+ */
+export function openRedis(
+  url: string,
+  role: ConnectionRole,
+  onError: (error: Error) => void,
+  extra: ConnectionOptions = {},
+): RedisClient {
+  const { kind, tls, auth, hosts, path } = splitUrl(url);
+  const options: ConnectionOptions = { ...optionsFor(role), ...auth, ...(tls ? { tls: {} } : {}), ...extra };
+  const client = open();
+  client.on("error", onError);
+  return client;
+
+  function open(): RedisClient {
+    if (kind === "unix") return new Redis({ ...options, path: decodeURIComponent(path) });
+    if (kind === "sentinel") {
+      const name = path.slice(1);
+      if (name === "") throw new RedisRefused("REDIS_URL: redis+sentinel:// needs the master's name after the hosts");
+      return new Redis({
+        ...options,
+        sentinels: parseHosts(hosts, 26_379),
+        name,
+        // Without it a client can hang on to the old master after a failover until its socket times out.
+        failoverDetector: true,
+        sentinelRetryStrategy: (times) => Math.min(50 * times, RETRY_CAP_MS),
+      });
+    }
+    if (kind === "cluster") {
+      const { lazyConnect: _, enableOfflineQueue, enableAutoPipelining, retryStrategy: __, ...redisOptions } = options;
+      const cluster: Omit<ClusterOptions, "redisOptions"> & { redisOptions: ConnectionOptions } = {
+        redisOptions,
+        lazyConnect: true,
+        ...(enableOfflineQueue === undefined ? {} : { enableOfflineQueue }),
+        ...(enableAutoPipelining === undefined ? {} : { enableAutoPipelining }),
+        clusterRetryStrategy: (times) => Math.min(100 * times, RETRY_CAP_MS),
+      };
+      return new Cluster(parseHosts(hosts, 6379), cluster);
+    }
+    const [address] = parseHosts(hosts, 6379);
+    const db = /^\/(\d{1,4})$/.exec(path)?.[1];
+    return new Redis({ ...options, ...address, ...(db === undefined ? {} : { db: Number(db) }) });
+  }
+}
+
+/** Connects and resolves when commands can be sent. @throws the last connection error once `timeoutMs` is up; the client is left disconnected then. */
+export async function connectRedis(client: RedisClient, timeoutMs: number): Promise<void> {
+  let lastError: unknown = null;
+  const note = (error: unknown) => {
+    lastError = error;
+  };
+  client.on("error", note);
+  let timer: NodeJS.Timeout | undefined;
+  try {
+    await new Promise<void>((resolve, reject) => {
+      timer = setTimeout(() => reject(lastError ?? new Error(`no answer within ${timeoutMs} ms`)), timeoutMs);
+      client.once("ready", resolve);
+      if (client.status === "ready") resolve();
+      else if (client.status === "wait") client.connect().then(undefined, note);
+    });
+  } catch (error) {
+    client.disconnect();
+    throw error;
+  } finally {
+    clearTimeout(timer);
+    client.off("error", note);
+  }
+}
+
+/**
+ * Refuses a Redis that may throw keys away under memory pressure: it would lose accepted commands without a word.
+ * @throws RedisRefused naming the setting.
+ */
+export async function refuseEviction(client: RedisClient): Promise<void> {
+  const policy = /^maxmemory_policy:(.+?)\r?$/m.exec(await client.info("memory"))?.[1];
+  if (policy !== undefined && policy !== "noeviction")
+    throw new RedisRefused(
+      `Redis has maxmemory-policy ${policy}: it would drop jobs and node state when memory is short. ` +
+        "Set it to noeviction (CONFIG SET maxmemory-policy noeviction, and in redis.conf).",
+    );
+}
+
+/** Redis's own refusals, by how a reply begins, that mean: not now. */
+const NOT_NOW = /^(LOADING|READONLY|OOM|MISCONF|CLUSTERDOWN|MASTERDOWN|TRYAGAIN|BUSY|NOREPLICAS)\b/;
+const CONNECTION =
+  /Connection is closed|Stream isn't writeable|ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|ENOENT|ENOTFOUND|EAI_AGAIN|Command timed out|Socket timeout|Failed to refresh slots|All sentinels are unreachable|max retries per request|Cluster isn't ready|No connection/i;
+
+/** Is this error Redis being away, full, or read-only, rather than a mistake of ours? */
+export function isRedisUnavailable(error: unknown): error is Error {
+  return error instanceof Error && (NOT_NOW.test(error.message) || CONNECTION.test(error.message) || (error.cause !== undefined && isRedisUnavailable(error.cause)));
+}
+
+/** The request error for a Redis that is away, else the error itself. */
+export function asRequestError(error: unknown): unknown {
+  if (!isRedisUnavailable(error)) return error;
+  const why = /^OOM\b/.test(error.message)
+    ? "Redis is out of memory (maxmemory); nothing can be accepted until some is free."
+    : /^(READONLY|MISCONF)\b/.test(error.message)
+      ? `Redis takes no writes (${error.message.split(" ", 1)[0]}); see its log.`
+      : "Redis does not answer; check that it runs and REDIS_URL.";
+  return new RequestError("redis_unavailable", `${why} The request can be sent again with the same Idempotency-Key.`, {}, { cause: error });
+}

@@ -1,0 +1,111 @@
+/**
+ * Every Redis key of a cluster, built here and nowhere else. Braces are Redis Cluster hash tags: what one script touches
+ * shares a tag; different nodes and jobs spread over slots.
+ */
+export class Keys {
+  readonly cluster: string;
+  readonly #root: string;
+
+  constructor(cluster: string) {
+    this.cluster = cluster;
+    this.#root = `cs:${cluster}`;
+  }
+
+  /** Prefix of everything that belongs to one node, BullMQ's keys of its queue included. */
+  node(id: string): string {
+    return `${this.#root}:{node:${id}}`;
+  }
+  /** Hash: incarnation, session, lease, beats, facts, status. Written by the node. */
+  nodeMeta(id: string): string {
+    return `${this.node(id)}:meta`;
+  }
+  /** Hash with the lease as its TTL: load. Written by the node. */
+  nodeStatus(id: string): string {
+    return `${this.node(id)}:status`;
+  }
+  /** Hash: stitch → record. Written by the node. */
+  nodeStitches(id: string): string {
+    return `${this.node(id)}:stitches`;
+  }
+  /** Hash: stitch → what is left of a removed one. Written by the node. */
+  nodeRemoved(id: string): string {
+    return `${this.node(id)}:removed`;
+  }
+  /** Hash: eligibility, declared dead, tombstones. Written by Masters. */
+  nodeOrders(id: string): string {
+    return `${this.node(id)}:orders`;
+  }
+
+  /** Sorted set: node → end of its lease; minus the time it left. Where to look, never the truth. */
+  get nodes(): string {
+    return `${this.#root}:nodes`;
+  }
+  /** Sorted set of node ids with equal scores: read in the order of ids, page by page. */
+  get nodeIds(): string {
+    return `${this.#root}:nodes:ids`;
+  }
+
+  /** Hash: node → group of the stitch with this bare id there. A pointer. */
+  route(stitch: string): string {
+    return `${this.#root}:route:${stitch}`;
+  }
+  /** Set of the full ids in a full group. Pointers. */
+  group(fullGroup: string): string {
+    return `${this.#root}:group:${fullGroup}`;
+  }
+  /** Set of `component.version` of an application. */
+  application(application: string): string {
+    return `${this.#root}:groups:${application}`;
+  }
+  /** Set of applications. */
+  get applications(): string {
+    return `${this.#root}:groups`;
+  }
+
+  /** Hash: the job's record and what Masters note beside it. */
+  job(id: string): string {
+    return `${this.#root}:{job:${id}}`;
+  }
+  /** Hash: claims and outcomes of one runner. Written by that node, or by Masters for `MASTER_RUNNER`. */
+  jobOutcomes(id: string, runner: string): string {
+    return `${this.job(id)}:out:${runner}`;
+  }
+  /** Pub/sub channel: a task of the job has ended, look again. A hint. */
+  jobChannel(id: string): string {
+    return `${this.job(id)}:ended`;
+  }
+  get jobChannelPattern(): string {
+    return `${this.#root}:{job:*}:ended`;
+  }
+  jobOfChannel(channel: string): string {
+    return channel.slice(`${this.#root}:{job:`.length, -"}:ended".length);
+  }
+  /** Sorted set: job that is not closed → when to look at it again. */
+  get openJobs(): string {
+    return `${this.#root}:jobs:open`;
+  }
+  /** Sorted set: job → when it was accepted. For lists. */
+  get recentJobs(): string {
+    return `${this.#root}:jobs:recent`;
+  }
+
+  /** Counter: the revision of the last accepted command. */
+  get revision(): string {
+    return `${this.#root}:revision`;
+  }
+  /** Counter: the last number generated for a component's stitches. */
+  sequence(component: string): string {
+    return `${this.#root}:seq:${component}`;
+  }
+  /** Stream, capped: what happened. */
+  get events(): string {
+    return `${this.#root}:events`;
+  }
+  /** Sorted set: master → when it was last seen tending. */
+  get masters(): string {
+    return `${this.#root}:masters`;
+  }
+}
+
+/** The runner of tasks that a Master carries out itself; no node can have this id. */
+export const MASTER_RUNNER = "_master";

@@ -1,0 +1,206 @@
+import * as z from "zod";
+import { ELIGIBILITIES, type NodeFacts, type NodeLoad, type NodeRecord, type NodeStatus, nodeFacts, nodeLoad, nodeStatus } from "../domain/node.ts";
+import type { Eligibility } from "../domain/resources.ts";
+import type { RedisClient } from "./connection.ts";
+import type { Keys } from "./keys.ts";
+import { defineScript } from "./script.ts";
+
+/**
+ * Takes the id for a new incarnation, or refuses while another worker's lease runs.
+ * KEYS meta, status, orders. ARGV session, session of a former worker known to be dead (or ''), leaseMs, facts, status,
+ * least incarnation.
+ * Returns {1, incarnation, now, leaseUntil, eligibility} or {0, ms the other lease still runs}.
+ * Atomic: two workers that register at once must not both hold the id.
+ */
+const register = defineScript<[meta: string, status: string, orders: string]>(
+  "register",
+  3,
+  `
+local m = redis.call('HMGET', KEYS[1], 'incarnation', 'session', 'leaseUntil', 'left')
+local lease = tonumber(m[3] or 0)
+if m[1] and not m[4] and lease > now and m[2] ~= ARGV[1] and m[2] ~= ARGV[2] then return {0, lease - now} end
+local incarnation = math.max(tonumber(m[1] or 0), tonumber(ARGV[6])) + 1
+local untilMs = now + tonumber(ARGV[3])
+redis.call('HSET', KEYS[1], 'incarnation', incarnation, 'session', ARGV[1], 'leaseUntil', untilMs, 'startedAt', now,
+  'beatAt', now, 'beats', 0, 'facts', ARGV[4], 'status', ARGV[5])
+redis.call('HDEL', KEYS[1], 'left')
+redis.call('DEL', KEYS[2])
+return {1, incarnation, now, untilMs, redis.call('HGET', KEYS[3], 'eligibility') or 'eligible'}
+`,
+);
+
+/**
+ * One heartbeat: renews the lease and publishes the status.
+ * KEYS meta, status, orders. ARGV session, leaseMs, status, load, beats so far.
+ * Returns {'ok', now, leaseUntil, beats, eligibility}, or {'gone'} (Redis came back empty), {'older'} (or older than this
+ * worker's last beat), {'lapsed'} (the lease ran out), {'fenced'} (another worker has the id).
+ * Atomic: a lease that has run out, or is another's, must never be renewed.
+ */
+const beat = defineScript<[meta: string, status: string, orders: string]>(
+  "beat",
+  3,
+  `
+local m = redis.call('HMGET', KEYS[1], 'session', 'leaseUntil', 'beats', 'left')
+if not m[1] then return {'gone'} end
+if m[1] ~= ARGV[1] then return {'fenced'} end
+if tonumber(m[3]) < tonumber(ARGV[5]) then return {'older'} end
+if m[4] or tonumber(m[2]) <= now then return {'lapsed'} end
+local untilMs = now + tonumber(ARGV[2])
+redis.call('HSET', KEYS[1], 'leaseUntil', untilMs, 'beatAt', now, 'beats', m[3] + 1, 'status', ARGV[3])
+redis.call('HSET', KEYS[2], 'load', ARGV[4])
+redis.call('PEXPIRE', KEYS[2], ARGV[2])
+return {'ok', now, untilMs, m[3] + 1, redis.call('HGET', KEYS[3], 'eligibility') or 'eligible'}
+`,
+);
+
+/** Leaves: KEYS meta, status. ARGV session. Returns now, or 0 where the id is not ours (any more). */
+const leave = defineScript<[meta: string, status: string]>(
+  "leave",
+  2,
+  `
+if redis.call('HGET', KEYS[1], 'session') ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'left', now, 'leaseUntil', now)
+redis.call('DEL', KEYS[2])
+return now
+`,
+);
+
+/**
+ * Sets eligibility as a Master's order. KEYS orders. ARGV eligibility, revision.
+ * Returns 1 changed, 0 it was so, -1 a newer command has decided. Repeating it with the same revision changes nothing.
+ */
+const setEligibility = defineScript<[orders: string]>(
+  "set_eligibility",
+  1,
+  `
+local o = redis.call('HMGET', KEYS[1], 'eligibility', 'eligibilityRevision')
+if tonumber(o[2] or 0) > tonumber(ARGV[2]) then return -1 end
+redis.call('HSET', KEYS[1], 'eligibility', ARGV[1], 'eligibilityRevision', ARGV[2])
+if (o[1] or 'eligible') == ARGV[1] then return 0 end
+return 1
+`,
+);
+
+const registered = z.tuple([z.literal(1), z.number(), z.number(), z.number(), z.enum(ELIGIBILITIES)]);
+const beaten = z.tuple([z.literal("ok"), z.number(), z.number(), z.number(), z.enum(ELIGIBILITIES)]);
+const notBeaten = z.tuple([z.enum(["gone", "older", "lapsed", "fenced"])]);
+
+export type Registration =
+  | { readonly ok: true; readonly incarnation: number; readonly nowMs: number; readonly leaseUntilMs: number; readonly eligibility: Eligibility }
+  | { readonly ok: false; readonly leaseLeftMs: number };
+
+export type Beat =
+  | { readonly outcome: "ok"; readonly nowMs: number; readonly leaseUntilMs: number; readonly beats: number; readonly eligibility: Eligibility }
+  | { readonly outcome: "gone" | "older" | "lapsed" | "fenced" };
+
+/** Registers a worker under a node id. Repeating it with the same session gives the next incarnation. */
+export async function registerNode(
+  redis: RedisClient,
+  keys: Keys,
+  id: string,
+  as: { session: string; formerSession: string | null; leaseMs: number; facts: NodeFacts; status: NodeStatus; leastIncarnation: number },
+): Promise<Registration> {
+  const reply = await register.call(
+    redis,
+    [keys.nodeMeta(id), keys.nodeStatus(id), keys.nodeOrders(id)],
+    [as.session, as.formerSession ?? "", as.leaseMs, JSON.stringify(as.facts), JSON.stringify(as.status), as.leastIncarnation],
+  );
+  if (!Array.isArray(reply) || reply[0] !== 1)
+    return { ok: false, leaseLeftMs: z.tuple([z.literal(0), z.number()]).parse(reply)[1] };
+  const [, incarnation, nowMs, leaseUntilMs, eligibility] = registered.parse(reply);
+  await Promise.all([redis.zadd(keys.nodes, leaseUntilMs, id), redis.zadd(keys.nodeIds, 0, id)]);
+  return { ok: true, incarnation, nowMs, leaseUntilMs, eligibility };
+}
+
+/** One round trip, whatever the size of the cluster. `leaseUntilHintMs`: the caller's estimate, for the index. */
+export async function beatNode(
+  redis: RedisClient,
+  keys: Keys,
+  id: string,
+  as: { session: string; leaseMs: number; status: NodeStatus; load: NodeLoad; beats: number; leaseUntilHintMs: number },
+): Promise<Beat> {
+  const [reply] = await Promise.all([
+    beat.call(
+      redis,
+      [keys.nodeMeta(id), keys.nodeStatus(id), keys.nodeOrders(id)],
+      [as.session, as.leaseMs, JSON.stringify(as.status), JSON.stringify(as.load), as.beats],
+    ),
+    redis.zadd(keys.nodes, "XX", Math.round(as.leaseUntilHintMs), id),
+  ]);
+  if (Array.isArray(reply) && reply[0] !== "ok") return { outcome: notBeaten.parse(reply)[0] };
+  const [outcome, nowMs, leaseUntilMs, beats, eligibility] = beaten.parse(reply);
+  return { outcome, nowMs, leaseUntilMs, beats, eligibility };
+}
+
+/** Ends the lease of its own will. @returns false where another worker has the id. Safe to repeat. */
+export async function leaveNode(redis: RedisClient, keys: Keys, id: string, session: string): Promise<boolean> {
+  const at = z.number().parse(await leave.call(redis, [keys.nodeMeta(id), keys.nodeStatus(id)], [session]));
+  if (at === 0) return false;
+  await redis.zadd(keys.nodes, -at, id);
+  return true;
+}
+
+/** @returns "superseded" where a newer command has decided. Safe to repeat. */
+export async function orderEligibility(
+  redis: RedisClient,
+  keys: Keys,
+  id: string,
+  eligibility: Eligibility,
+  revision: number,
+): Promise<"changed" | "unchanged" | "superseded"> {
+  const reply = await setEligibility.call(redis, [keys.nodeOrders(id)], [eligibility, revision]);
+  return reply === 1 ? "changed" : reply === 0 ? "unchanged" : "superseded";
+}
+
+const META = ["incarnation", "leaseUntil", "left", "startedAt", "beatAt", "facts", "status"] as const;
+
+/** Reads nodes; null for one that there is not. One round trip, three small commands a node. */
+export function readNodes(redis: RedisClient, keys: Keys, ids: readonly string[]): Promise<(NodeRecord | null)[]> {
+  return Promise.all(
+    ids.map(async (id) => {
+      const [meta, load, orders] = await Promise.all([
+        redis.hmget(keys.nodeMeta(id), ...META),
+        redis.hget(keys.nodeStatus(id), "load"),
+        redis.hmget(keys.nodeOrders(id), "eligibility", "dead"),
+      ]);
+      const [incarnation, leaseUntil, left, startedAt, beatAt, facts, status] = meta;
+      if (incarnation == null) return null;
+      return {
+        id,
+        incarnation: Number(incarnation),
+        leaseUntilMs: Number(leaseUntil),
+        leftAtMs: left == null ? null : Number(left),
+        startedAtMs: Number(startedAt),
+        lastBeatAtMs: Number(beatAt),
+        facts: nodeFacts.parse(JSON.parse(facts ?? "null")),
+        status: nodeStatus.parse(JSON.parse(status ?? "null")),
+        load: load === null ? null : nodeLoad.parse(JSON.parse(load)),
+        eligibility: z.enum(ELIGIBILITIES).parse(orders[0] ?? "eligible"),
+        deadIncarnation: orders[1] == null ? null : Number(orders[1]),
+      };
+    }),
+  );
+}
+
+/** Node ids after `after` in the order of ids, at most `limit`. */
+export function listNodeIds(redis: RedisClient, keys: Keys, after: string | null, limit: number): Promise<string[]> {
+  return redis.zrangebylex(keys.nodeIds, after === null ? "-" : `(${after}`, "+", "LIMIT", 0, limit);
+}
+
+/** How many nodes there are by liveness, from the index of leases: four counts, whatever the cluster's size. */
+export async function countNodes(redis: RedisClient, keys: Keys, nowMs: number, deadAfterMs: number) {
+  const deadBefore = nowMs - deadAfterMs;
+  const [alive, suspect, dead, left] = await Promise.all([
+    redis.zcount(keys.nodes, `(${nowMs}`, "+inf"),
+    redis.zcount(keys.nodes, `(${deadBefore}`, nowMs),
+    redis.zcount(keys.nodes, 0, deadBefore),
+    redis.zcount(keys.nodes, "-inf", "(0"),
+  ]);
+  return { alive, suspect, dead, left };
+}
+
+/** Redis's time in Unix milliseconds. */
+export async function redisTimeMs(redis: RedisClient): Promise<number> {
+  const [seconds, micros] = await redis.time();
+  return Number(seconds) * 1000 + Math.floor(Number(micros) / 1000);
+}

@@ -1,0 +1,127 @@
+import { formatGroup, parseFullGroup, parseGroup } from "../domain/group.ts";
+import { fullId, splitFullId } from "../domain/ids.ts";
+import { type RemovedRecord, removedRecord, type StitchRecord, stitchRecord } from "../domain/stitch.ts";
+import type { RedisClient } from "./connection.ts";
+import type { Keys } from "./keys.ts";
+
+/** A change of one stitch that its node publishes. `isNew`: its pointers are not known to be in Redis yet. */
+export type StitchChange =
+  | { readonly kind: "set"; readonly record: StitchRecord; readonly isNew: boolean }
+  | { readonly kind: "removed"; readonly record: RemovedRecord; readonly group: string };
+
+/**
+ * Publishes changes of a node's stitches: pointers before the record they point to, and after it when it goes, so that a
+ * crash leaves at worst a stale pointer. Two round trips at most, whatever the number of changes. Safe to repeat.
+ */
+export async function publishStitches(
+  redis: RedisClient,
+  keys: Keys,
+  node: string,
+  changes: readonly StitchChange[],
+): Promise<void> {
+  const pointers: Promise<unknown>[] = [];
+  const set: Record<string, string> = {};
+  const removed: Record<string, string> = {};
+  for (const change of changes) {
+    if (change.kind === "removed") {
+      removed[change.record.id] = JSON.stringify(change.record);
+      continue;
+    }
+    set[change.record.id] = JSON.stringify(change.record);
+    if (change.isNew) pointers.push(...addPointers(redis, keys, node, change.record.id, change.record.group));
+  }
+  await Promise.all(pointers);
+  const gone = Object.keys(removed);
+  await Promise.all([
+    ...(Object.keys(set).length > 0 ? [redis.hset(keys.nodeStitches(node), set)] : []),
+    ...(gone.length > 0
+      ? [redis.hset(keys.nodeRemoved(node), removed), redis.hdel(keys.nodeStitches(node), ...gone)]
+      : []),
+  ]);
+  await Promise.all(
+    changes.flatMap((change) =>
+      change.kind === "removed" ? dropPointers(redis, keys, node, change.record.id, change.group) : [],
+    ),
+  );
+}
+
+function addPointers(redis: RedisClient, keys: Keys, node: string, stitch: string, group: string): Promise<unknown>[] {
+  const parts = parseFullGroup(group);
+  if (parts === null) throw new Error(`not a full group: ${group}`);
+  return [
+    redis.hset(keys.route(stitch), node, group),
+    redis.sadd(keys.group(group), fullId(node, stitch)),
+    redis.sadd(keys.application(parts.application), `${parts.component}.${parts.version}`),
+    redis.sadd(keys.applications, parts.application),
+  ];
+}
+
+function dropPointers(redis: RedisClient, keys: Keys, node: string, stitch: string, group: string): Promise<unknown>[] {
+  return [redis.hdel(keys.route(stitch), node), redis.srem(keys.group(group), fullId(node, stitch))];
+}
+
+/** Forgets removed stitches. */
+export async function forgetRemoved(redis: RedisClient, keys: Keys, node: string, ids: readonly string[]): Promise<void> {
+  if (ids.length > 0) await redis.hdel(keys.nodeRemoved(node), ...ids);
+}
+
+/** All that Redis holds of a node's stitches: what the node merges with its disk when it registers. */
+export async function readOwnStitches(
+  redis: RedisClient,
+  keys: Keys,
+  node: string,
+): Promise<{ stitches: StitchRecord[]; removed: RemovedRecord[] }> {
+  const [stitches, removed] = await Promise.all([
+    redis.hvals(keys.nodeStitches(node)),
+    redis.hvals(keys.nodeRemoved(node)),
+  ]);
+  return {
+    stitches: stitches.map((text) => stitchRecord.parse(JSON.parse(text))),
+    removed: removed.map((text) => removedRecord.parse(JSON.parse(text))),
+  };
+}
+
+/** Reads stitches by full id; null where there is none. One round trip. */
+export function readStitches(redis: RedisClient, keys: Keys, fullIds: readonly string[]): Promise<(StitchRecord | null)[]> {
+  return Promise.all(
+    fullIds.map(async (id) => {
+      const { node, stitch } = splitFullId(id);
+      const text = await redis.hget(keys.nodeStitches(node), stitch);
+      return text === null ? null : stitchRecord.parse(JSON.parse(text));
+    }),
+  );
+}
+
+/** The full ids that a bare id may mean: pointers checked against the records, stale ones dropped. */
+export async function locateStitch(redis: RedisClient, keys: Keys, stitch: string): Promise<string[]> {
+  const nodes = await redis.hgetall(keys.route(stitch));
+  const ids = Object.keys(nodes).map((node) => fullId(node, stitch));
+  const there = await Promise.all(ids.map((id) => redis.hexists(keys.nodeStitches(splitFullId(id).node), stitch)));
+  return ids.filter((_, index) => there[index] === 1).sort();
+}
+
+/** Stitch ids of a node, sorted. */
+export async function listStitchesOfNode(redis: RedisClient, keys: Keys, node: string): Promise<string[]> {
+  return (await redis.hkeys(keys.nodeStitches(node))).sort();
+}
+
+/** The full groups inside `group`, itself included where it is full; of the whole cluster where it is null. */
+export async function listFullGroups(redis: RedisClient, keys: Keys, group: string | null): Promise<string[]> {
+  const asked = group === null ? null : parseGroup(group);
+  const applications = asked === null ? (await redis.smembers(keys.applications)).sort() : [asked.application];
+  const found = await Promise.all(
+    applications.map(async (application) =>
+      (await redis.smembers(keys.application(application))).map((rest) => `${application}.${rest}`),
+    ),
+  );
+  const wanted = asked === null ? "" : formatGroup(asked);
+  return found
+    .flat()
+    .filter((full) => wanted === "" || full === wanted || full.startsWith(`${wanted}.`))
+    .sort();
+}
+
+/** Full ids in each of the full groups, as their pointers say: check the records. */
+export function membersOf(redis: RedisClient, keys: Keys, fullGroups: readonly string[]): Promise<string[][]> {
+  return Promise.all(fullGroups.map((group) => redis.smembers(keys.group(group))));
+}
