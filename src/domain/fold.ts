@@ -45,8 +45,10 @@ function unclaimed(state: JobState, task: Task, runner: Runner | undefined): { s
 function foldTask(state: JobState, task: Task, runner: Runner | undefined): FoldedTask {
   const claims = state.outcomes.claims.filter((claim) => claim.task === task.id && claim.attempt === task.attempt);
   const claimed = claims.length > 0;
-  // A node that died or left for good cannot finish what it took up; one that is back under a new incarnation will.
-  const lost = claimed && task.runs === "node" && (runner?.liveness === "dead" || runner?.liveness === "left");
+  // A dead node cannot finish what it took up. One that left handed it back in good order and may be restarting: it has
+  // until the deadline.
+  const away = runner?.liveness === "dead" || (runner?.liveness === "left" && state.nowMs >= state.record.deadlineAtMs);
+  const lost = claimed && task.runs === "node" && away;
   const ahead = claimed ? null : unclaimed(state, task, runner);
   const steps = task.steps.map((step, index): FoldedStep => {
     const outcome = state.outcomes.steps.get(`${task.id}.${index}`) ?? null;

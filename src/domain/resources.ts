@@ -3,6 +3,8 @@
  * Times are ISO 8601 UTC strings; durations and sizes carry their unit in the name; `null` where there is none.
  */
 
+import type { StitchSpec } from "./spec.ts";
+
 export type Liveness = "alive" | "suspect" | "dead" | "left";
 export type Eligibility = "eligible" | "cordoned" | "draining";
 export type Desired = "running" | "stopped";
@@ -66,28 +68,8 @@ export type NodeResource = {
   readonly stitchCount: number;
 };
 
-/** What a stitch runs. Fields with a default may be missing. */
-export type SpecResource =
-  | {
-      readonly adaptor: "process";
-      readonly command: readonly string[];
-      readonly cwd?: string;
-      readonly env?: Readonly<Record<string, string>>;
-      readonly protocol: "process-v1" | "none";
-      readonly restart?: {
-        readonly policy: "always" | "on-failure" | "never";
-        readonly maxRestarts?: number;
-        readonly windowMs?: number;
-        readonly backoffMs?: number;
-        readonly maxBackoffMs?: number;
-      };
-      readonly stopGraceMs?: number;
-      readonly heartbeatMs?: number;
-      readonly onDisconnect?: "keep" | "stop";
-      readonly reschedule?: boolean;
-      readonly resources?: CapacityResource;
-    }
-  | { readonly adaptor: "module"; readonly module: string };
+/** What a stitch runs, with every default filled in. */
+export type SpecResource = StitchSpec;
 
 export type StitchResource = {
   readonly id: string;

@@ -23,7 +23,7 @@ export const HEALTHS = ["green", "yellow", "red", "missing"] as const satisfies 
 export const stepError = z.object({
   code: z.enum(STEP_CODES),
   message: z.string(),
-  stderrTail: z.array(z.string()).optional(),
+  stderrTail: z.string().optional(),
 });
 export type StepError = z.output<typeof stepError>;
 

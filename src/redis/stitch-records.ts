@@ -125,3 +125,10 @@ export async function listFullGroups(redis: RedisClient, keys: Keys, group: stri
 export function membersOf(redis: RedisClient, keys: Keys, fullGroups: readonly string[]): Promise<string[][]> {
   return Promise.all(fullGroups.map((group) => redis.smembers(keys.group(group))));
 }
+
+/** Deletes a forgotten node's stitches: records first, then their pointers. Safe to repeat. */
+export async function forgetStitchesOf(redis: RedisClient, keys: Keys, node: string): Promise<void> {
+  const { stitches } = await readOwnStitches(redis, keys, node);
+  await Promise.all(stitches.flatMap(({ id, group }) => dropPointers(redis, keys, node, id, group)));
+  await Promise.all([redis.del(keys.nodeStitches(node)), redis.del(keys.nodeRemoved(node))]);
+}

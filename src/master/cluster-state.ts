@@ -1,0 +1,304 @@
+import { RequestError } from "../domain/errors.ts";
+import { parseGroup } from "../domain/group.ts";
+import { fullId, parseStitchRef, splitFullId } from "../domain/ids.ts";
+import { livenessOf, type NodeRecord } from "../domain/node.ts";
+import type {
+  ClusterResource,
+  GroupResource,
+  ListResource,
+  Liveness,
+  NodeResource,
+  StitchResource,
+  StitchState,
+} from "../domain/resources.ts";
+import { type StitchRecord, STITCH_STATES } from "../domain/stitch.ts";
+import type { RedisClient } from "../redis/connection.ts";
+import type { Keys } from "../redis/keys.ts";
+import { countNodes, listNodeIds, readNodes, redisTimeMs } from "../redis/node-record.ts";
+import { listFullGroups, listStitchesOfNode, locateStitch, membersOf, readStitches } from "../redis/stitch-records.ts";
+import { VERSION } from "../version.ts";
+import { iso } from "./job-view.ts";
+import type { NodeFilter, Page, StitchFilter } from "./master.ts";
+import { allNodes } from "./observe.ts";
+
+/** A Master that has tended within this counts as alive. */
+const MASTER_ALIVE_MS = 10_000;
+
+const noStates = (): Record<StitchState, number> =>
+  Object.fromEntries(STITCH_STATES.map((state) => [state, 0])) as Record<StitchState, number>;
+
+export const encodeCursor = (cursor: unknown): string => btoa(JSON.stringify(cursor));
+
+/** @throws RequestError `invalid_request` where the cursor is not one of ours. */
+export function decodeCursor<T>(text: string, check: (value: unknown) => T | null): T {
+  let value: unknown = null;
+  try {
+    value = JSON.parse(atob(text));
+  } catch (error) {
+    throw badCursor(error);
+  }
+  const cursor = check(value);
+  if (cursor === null) throw badCursor();
+  return cursor;
+}
+
+const badCursor = (cause?: unknown) =>
+  new RequestError(
+    "invalid_request",
+    "The cursor is not one of this list's; leave it out to begin anew.",
+    { errors: [{ path: "cursor", message: "must be a nextCursor of this list" }] },
+    { cause },
+  );
+
+const stringCursor = (text: string): string => decodeCursor(text, (value) => (typeof value === "string" ? value : null));
+
+/** Answers requests for the state of the cluster, as Redis has it at the moment of asking. */
+export class ClusterState {
+  readonly #redis: RedisClient;
+  readonly #keys: Keys;
+  readonly #deadAfterMs: number;
+
+  constructor(redis: RedisClient, keys: Keys, deadAfterMs: number) {
+    this.#redis = redis;
+    this.#keys = keys;
+    this.#deadAfterMs = deadAfterMs;
+  }
+
+  async cluster(): Promise<ClusterResource> {
+    const nowMs = await redisTimeMs(this.#redis);
+    const [nodes, records, openJobs, masters] = await Promise.all([
+      countNodes(this.#redis, this.#keys, nowMs, this.#deadAfterMs),
+      allNodes(this.#redis, this.#keys),
+      this.#redis.zcard(this.#keys.openJobs),
+      this.#redis.zrange(this.#keys.masters, String(nowMs - MASTER_ALIVE_MS), "+inf", "BYSCORE"),
+    ]);
+    const stitches = noStates();
+    for (const node of records) {
+      const dead = this.#liveness(node, nowMs) === "dead";
+      for (const state of STITCH_STATES) stitches[dead ? "missing" : state] += node.status.states[state] ?? 0;
+    }
+    return {
+      name: this.#keys.cluster,
+      asOf: iso(nowMs),
+      nodes,
+      stitches,
+      openJobs,
+      masters,
+      mode: "leaderless",
+      leader: null,
+      frozen: false,
+      version: VERSION,
+    };
+  }
+
+  #liveness(node: NodeRecord, nowMs: number): Liveness {
+    return livenessOf(node, nowMs, this.#deadAfterMs);
+  }
+
+  #nodeView(node: NodeRecord, nowMs: number): NodeResource {
+    return {
+      id: node.id,
+      incarnation: node.incarnation,
+      liveness: this.#liveness(node, nowMs),
+      eligibility: node.eligibility,
+      zones: node.facts.zones,
+      labels: node.facts.labels,
+      capacity: node.facts.capacity,
+      reserved: node.status.reserved,
+      load: node.load,
+      modules: node.facts.modules,
+      version: node.facts.version,
+      startedAt: iso(node.startedAtMs),
+      lastHeartbeatAt: iso(node.lastBeatAtMs),
+      observedAt: iso(node.lastBeatAtMs),
+      stitchCount: node.status.stitchCount,
+    };
+  }
+
+  async nodes(page: Page, filter: NodeFilter): Promise<ListResource<NodeResource>> {
+    const after = page.cursor === null ? null : stringCursor(page.cursor);
+    const [nowMs, ids] = await Promise.all([
+      redisTimeMs(this.#redis),
+      listNodeIds(this.#redis, this.#keys, after, page.limit),
+    ]);
+    const items = (await readNodes(this.#redis, this.#keys, ids))
+      .filter((node) => node !== null)
+      .map((node) => this.#nodeView(node, nowMs))
+      .filter((node) => filter.liveness === undefined || node.liveness === filter.liveness)
+      .filter((node) => filter.zone === undefined || node.zones.includes(filter.zone));
+    const last = ids.length === page.limit ? ids.at(-1) : undefined;
+    return { items, nextCursor: last === undefined ? null : encodeCursor(last), asOf: iso(nowMs) };
+  }
+
+  async node(id: string): Promise<NodeResource> {
+    const [nowMs, [node]] = await Promise.all([
+      redisTimeMs(this.#redis),
+      readNodes(this.#redis, this.#keys, [id]),
+    ]);
+    if (node == null) throw new RequestError("not_found", `There is no node "${id}"; GET /v1/nodes lists them.`);
+    return this.#nodeView(node, nowMs);
+  }
+
+  /** Duty 4's look-up: the full id a reference means. */
+  async locate(text: string): Promise<string> {
+    const ref = parseStitchRef(text);
+    if (ref === null) throw new RequestError("invalid_request", `"${text}" is not a stitch's id.`);
+    if (ref.node !== null) return fullId(ref.node, ref.stitch);
+    const [only, ...others] = await locateStitch(this.#redis, this.#keys, ref.stitch);
+    if (only === undefined) throw noStitch(text);
+    if (others.length > 0)
+      throw new RequestError("ambiguous_stitch", `Several nodes have a stitch "${text}"; use a full id.`, {
+        candidates: [only, ...others],
+      });
+    return only;
+  }
+
+  async stitch(text: string): Promise<StitchResource> {
+    const id = await this.locate(text);
+    const [view] = await this.#stitchViews([id]);
+    if (view === undefined) throw noStitch(text);
+    return view;
+  }
+
+  /** Pages over nodes in the order of their ids, and over each node's stitches in the order of theirs. */
+  async stitches(page: Page, filter: StitchFilter): Promise<ListResource<StitchResource>> {
+    const after = page.cursor === null ? null : splitFullId(decodeCursor(page.cursor, fullIdOrNull));
+    const candidates =
+      filter.group === undefined
+        ? await this.#idsByNode(after, page.limit, filter.node)
+        : await this.#idsInGroup(filter.group, after, page.limit, filter.node);
+    const nowMs = await redisTimeMs(this.#redis);
+    const items = (await this.#stitchViews(candidates))
+      .filter((stitch) => filter.state === undefined || stitch.state === filter.state)
+      .filter((stitch) => filter.health === undefined || stitch.health === filter.health);
+    const last = candidates.length === page.limit ? candidates.at(-1) : undefined;
+    return { items, nextCursor: last === undefined ? null : encodeCursor(last), asOf: iso(nowMs) };
+  }
+
+  async #idsByNode(after: StitchAddress | null, limit: number, only: string | undefined): Promise<string[]> {
+    const found: string[] = [];
+    const collect = async (node: string) => {
+      const stitches = await listStitchesOfNode(this.#redis, this.#keys, node);
+      for (const stitch of stitches) {
+        if (after !== null && node === after.node && stitch <= after.stitch) continue;
+        if (found.length < limit) found.push(fullId(node, stitch));
+      }
+    };
+    if (only !== undefined) {
+      if (after === null || after.node === only) await collect(only);
+      return found;
+    }
+    if (after !== null) await collect(after.node);
+    for (let last = after?.node ?? null; found.length < limit; ) {
+      const nodes = await listNodeIds(this.#redis, this.#keys, last, 100);
+      for (const node of nodes) if (found.length < limit) await collect(node);
+      last = nodes.at(-1) ?? null;
+      if (nodes.length < 100) break;
+    }
+    return found;
+  }
+
+  async #idsInGroup(group: string, after: StitchAddress | null, limit: number, only: string | undefined) {
+    const groups = await listFullGroups(this.#redis, this.#keys, group);
+    const members = (await membersOf(this.#redis, this.#keys, groups)).flat().map(splitFullId);
+    return members
+      .filter((each) => only === undefined || each.node === only)
+      .filter((each) => after === null || compareAddresses(each, after) > 0)
+      .sort(compareAddresses)
+      .slice(0, limit)
+      .map((each) => fullId(each.node, each.stitch));
+  }
+
+  async #stitchViews(fullIds: readonly string[]): Promise<StitchResource[]> {
+    const nodeIds = [...new Set(fullIds.map((id) => splitFullId(id).node))];
+    const [nowMs, records, nodes] = await Promise.all([
+      redisTimeMs(this.#redis),
+      readStitches(this.#redis, this.#keys, fullIds),
+      readNodes(this.#redis, this.#keys, nodeIds),
+    ]);
+    const dead = new Set(
+      nodeIds.filter((_, index) => {
+        const node = nodes[index];
+        return node == null || this.#liveness(node, nowMs) === "dead";
+      }),
+    );
+    return fullIds.flatMap((id, index) => {
+      const record = records[index];
+      if (record == null) return [];
+      const { node } = splitFullId(id);
+      return [stitchView(node, record, dead.has(node))];
+    });
+  }
+
+  async groups(page: Page): Promise<ListResource<GroupResource>> {
+    const after = page.cursor === null ? null : stringCursor(page.cursor);
+    const full = await listFullGroups(this.#redis, this.#keys, null);
+    const components = [...new Set(full.map((group) => group.split(".").slice(0, 2).join(".")))].sort();
+    const names = components.filter((name) => after === null || name > after).slice(0, page.limit);
+    const items: GroupResource[] = [];
+    for (const name of names) {
+      const group = await this.#groupView(name);
+      if (group !== null) items.push(group);
+    }
+    const last = names.length === page.limit ? names.at(-1) : undefined;
+    return {
+      items,
+      nextCursor: last === undefined ? null : encodeCursor(last),
+      asOf: iso(await redisTimeMs(this.#redis)),
+    };
+  }
+
+  async group(name: string): Promise<GroupResource> {
+    const group = parseGroup(name) === null ? null : await this.#groupView(name);
+    if (group === null) throw new RequestError("not_found", `There is no group "${name}"; GET /v1/groups lists them.`);
+    return group;
+  }
+
+  async #groupView(name: string): Promise<GroupResource | null> {
+    const full = await listFullGroups(this.#redis, this.#keys, name);
+    const members = (await membersOf(this.#redis, this.#keys, full)).flat();
+    const stitches = await this.#stitchViews(members);
+    if (stitches.length === 0) return null;
+    const byState = noStates();
+    const byVersion: Record<string, number> = {};
+    for (const stitch of stitches) {
+      byState[stitch.state] += 1;
+      const version = stitch.group.split(".")[2] ?? "";
+      byVersion[version] = (byVersion[version] ?? 0) + 1;
+    }
+    return { group: name, versions: Object.keys(byVersion).sort(), stitches: { byState, byVersion } };
+  }
+}
+
+type StitchAddress = { readonly node: string; readonly stitch: string };
+
+const compareAddresses = (a: StitchAddress, b: StitchAddress): number =>
+  a.node === b.node ? (a.stitch < b.stitch ? -1 : a.stitch > b.stitch ? 1 : 0) : a.node < b.node ? -1 : 1;
+
+const fullIdOrNull = (value: unknown): string | null =>
+  typeof value === "string" && parseStitchRef(value)?.node != null ? value : null;
+
+const noStitch = (text: string) =>
+  new RequestError("not_found", `There is no stitch "${text}"; GET /v1/stitches lists them.`);
+
+function stitchView(node: string, record: StitchRecord, dead: boolean): StitchResource {
+  const { id, group, desired, revision, restarts, pid, lastExit, spec } = record;
+  return {
+    id,
+    fullId: fullId(node, id),
+    node,
+    group,
+    desired,
+    // A dead node's last word is not the state of anything.
+    state: dead ? "missing" : record.state,
+    health: dead ? "missing" : record.health,
+    revision,
+    restarts,
+    pid: dead ? null : pid,
+    startedAt: record.startedAtMs === null ? null : iso(record.startedAtMs),
+    lastExit: lastExit === null ? null : { code: lastExit.code, signal: lastExit.signal, at: iso(lastExit.atMs) },
+    resources: null,
+    spec,
+    observedAt: iso(record.observedAtMs),
+  };
+}

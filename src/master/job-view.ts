@@ -1,0 +1,132 @@
+import { type FoldedJob, type FoldedStep, type FoldedTask, hasEnded } from "../domain/fold.ts";
+import type { JobState } from "../domain/job.ts";
+import type {
+  FailureResource,
+  JobResource,
+  JobStatus,
+  ListedJobResource,
+  ListedStepResource,
+  StepResource,
+  TaskResource,
+} from "../domain/resources.ts";
+
+/** Most steps, and most stitches, in one body. */
+const BODY_LIMIT = 1000;
+
+export const iso = (ms: number): string => new Date(ms).toISOString();
+const isoOrNull = (ms: number | null | undefined): string | null => (ms == null ? null : iso(ms));
+
+function stepView({ step, status, outcome, error }: FoldedStep): StepResource {
+  return {
+    action: step.action,
+    stitch: step.stitch,
+    status,
+    changed: outcome?.changed ?? null,
+    startedAt: isoOrNull(outcome?.startedAtMs),
+    finishedAt: isoOrNull(outcome?.finishedAtMs),
+    output: outcome?.output ?? null,
+    error: failureView(error),
+  };
+}
+
+function failureView(error: FoldedStep["error"]): FailureResource | null {
+  if (error === null) return null;
+  const { code, message, stderrTail } = error;
+  return stderrTail === undefined ? { code, message } : { code, message, stderrTail };
+}
+
+const PAST: Record<string, string> = {
+  ping: "answered",
+  cordon: "cordoned",
+  uncordon: "uncordoned",
+  create: "created",
+  start: "started",
+  stop: "stopped",
+  remove: "removed",
+};
+
+function statusOf(state: JobState, folded: FoldedJob): JobStatus {
+  if (state.marks.closed !== null) return state.marks.closed.status;
+  if (state.marks.cancelledAtMs !== null) return "cancelling";
+  return folded.started ? "running" : "pending";
+}
+
+/** A job as a row of a list: without its tasks. Final only once a Master has closed it. */
+export function listedJob(state: JobState, folded: FoldedJob): ListedJobResource {
+  const { record, marks } = state;
+  const status = statusOf(state, folded);
+  const failed = folded.tasks.flatMap((task) => task.steps).find((step) => step.error !== null);
+  const done = folded.counts.total - folded.counts.pending - folded.counts.running;
+  const verb = PAST[record.tasks[0]?.steps[0]?.action ?? ""] ?? "done";
+  const final = marks.closed !== null;
+  return {
+    id: record.id,
+    command: record.command,
+    target: record.target,
+    options: record.options,
+    reason: record.reason,
+    by: record.by,
+    master: record.master,
+    status,
+    revision: String(record.revision),
+    createdAt: iso(record.createdAtMs),
+    deadlineAt: iso(record.deadlineAtMs),
+    finishedAt: isoOrNull(marks.closed?.atMs),
+    counts: folded.counts,
+    progress: {
+      wave: 1,
+      waves: 1,
+      message: final
+        ? `${folded.counts.succeeded} of ${folded.counts.total} ${verb}`
+        : `${done} of ${folded.counts.total} done`,
+    },
+    stitches: record.tasks
+      .flatMap((task) => task.steps.flatMap((step) => (step.stitch === null ? [] : [step.stitch])))
+      .slice(0, BODY_LIMIT),
+    error: final && status !== "succeeded" ? failureView(failed?.error ?? null) : null,
+    retryOf: null,
+    retriedBy: null,
+    rollbackOf: null,
+    rolledBackBy: null,
+    causedBy: null,
+  };
+}
+
+const isGood = (step: FoldedStep) => step.status === "succeeded" || !hasEnded(step.status);
+
+/** A job with its tasks: at most 1000 steps, those that did not succeed first. */
+export function jobView(state: JobState, folded: FoldedJob): JobResource {
+  const truncated = folded.counts.total > BODY_LIMIT;
+  const view = (task: FoldedTask, steps: readonly FoldedStep[]): TaskResource => ({
+    id: task.task.id,
+    node: task.task.node,
+    status: task.status,
+    attempt: task.task.attempt,
+    steps: steps.map(stepView),
+  });
+  if (!truncated)
+    return { ...listedJob(state, folded), tasks: folded.tasks.map((task) => view(task, task.steps)) };
+  let left = BODY_LIMIT;
+  const chosen = new Set<FoldedStep>();
+  for (const wanted of [false, true]) {
+    for (const step of folded.tasks.flatMap((task) => task.steps)) {
+      if (left > 0 && isGood(step) === wanted) {
+        chosen.add(step);
+        left -= 1;
+      }
+    }
+  }
+  const failuresFirst = (a: FoldedStep, b: FoldedStep) => Number(isGood(a)) - Number(isGood(b));
+  const tasks = folded.tasks
+    .map((task) => ({ task, steps: task.steps.filter((step) => chosen.has(step)).sort(failuresFirst) }))
+    .filter(({ steps }) => steps.length > 0)
+    .sort((a, b) => Number(a.steps.every(isGood)) - Number(b.steps.every(isGood)));
+  return { ...listedJob(state, folded), tasks: tasks.map(({ task, steps }) => view(task, steps)), truncated: true };
+}
+
+/** Every step of a job, in the order of its tasks. */
+export function allSteps(folded: FoldedJob): ListedStepResource[] {
+  return folded.tasks.flatMap((task) =>
+    task.steps.map((step) => ({ ...stepView(step), task: task.task.id, node: task.task.node })),
+  );
+}

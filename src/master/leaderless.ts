@@ -1,0 +1,354 @@
+import type { Command, CreateCommand } from "../domain/command.ts";
+import { commandOptions } from "../domain/command.ts";
+import { RequestError } from "../domain/errors.ts";
+import type { ClusterEvent } from "../domain/event.ts";
+import { foldJob } from "../domain/fold.ts";
+import { jobIdFromBytes } from "../domain/ids.ts";
+import type { JobRecord } from "../domain/job.ts";
+import { livenessOf } from "../domain/node.ts";
+import { type Observed, type Plan, planCommand, planFingerprint } from "../domain/plan.ts";
+import type {
+  ClusterResource,
+  EventResource,
+  JobResource,
+  ListedJobResource,
+  ListedStepResource,
+  ListResource,
+  PlanResource,
+} from "../domain/resources.ts";
+import type { Dispatcher } from "../queue/node-queue.ts";
+import type { RedisClient } from "../redis/connection.ts";
+import { emitEvents, eventsGone, latestEvents, readEvents } from "../redis/events.ts";
+import type { JobHints } from "../redis/job-hints.ts";
+import { cancelJob, createJob, dropOpenJob, indexOpenJob, listJobIds, pruneRecentJobs } from "../redis/job-record.ts";
+import type { Keys } from "../redis/keys.ts";
+import { readNodes, redisTimeMs } from "../redis/node-record.ts";
+import { forgetStitchesOf } from "../redis/stitch-records.ts";
+import { ClusterState, decodeCursor, encodeCursor } from "./cluster-state.ts";
+import { sha256, sha256Hex } from "./digest.ts";
+import { FIRST_LOOK_MS, JobDesk, type Settled } from "./job-desk.ts";
+import { allSteps, iso, jobView, listedJob } from "./job-view.ts";
+import type { JobFilter, Master, Page, StepFilter, Submission, Submitted, Tended } from "./master.ts";
+import { observe } from "./observe.ts";
+
+/** Whoever waits for a job looks this often even where no hint comes. */
+const LOOK_MS = 1000;
+/** How often a tending Master clears the list of jobs of those whose record has expired. */
+const PRUNE_EVERY = 60;
+
+export type LeaderlessOptions = {
+  readonly id: string;
+  readonly redis: RedisClient;
+  readonly keys: Keys;
+  readonly dispatcher: Dispatcher;
+  readonly hints: JobHints;
+  readonly deadAfterMs: number;
+  readonly jobRetentionMs: number;
+  readonly nowMs: () => number;
+  readonly randomBytes: (count: number) => Uint8Array;
+  /** Told of what failed after a command was accepted; a sweep makes up for it. */
+  readonly onLate: (error: unknown) => void;
+};
+
+/**
+ * The default Master: whichever process receives a command plans and dispatches it, from the state it sees. There is no
+ * leader and nothing to elect; conflicting commands given at once are settled by their revisions, on the node.
+ */
+export class LeaderlessMaster implements Master {
+  readonly id: string;
+  readonly mode: ClusterResource["mode"] = "leaderless";
+  readonly #o: LeaderlessOptions;
+  readonly #state: ClusterState;
+  readonly #desk: JobDesk;
+  #rounds = 0;
+
+  constructor(options: LeaderlessOptions) {
+    this.id = options.id;
+    this.#o = options;
+    this.#state = new ClusterState(options.redis, options.keys, options.deadAfterMs);
+    this.#desk = new JobDesk(options);
+    this.cluster = () => this.#state.cluster();
+    this.nodes = (page, filter) => this.#state.nodes(page, filter);
+    this.node = (id) => this.#state.node(id);
+    this.stitches = (page, filter) => this.#state.stitches(page, filter);
+    this.stitch = (ref) => this.#state.stitch(ref);
+    this.groups = (page) => this.#state.groups(page);
+    this.group = (name) => this.#state.group(name);
+    this.locate = (ref) => this.#state.locate(ref);
+  }
+
+  readonly cluster: Master["cluster"];
+  readonly nodes: Master["nodes"];
+  readonly node: Master["node"];
+  readonly stitches: Master["stitches"];
+  readonly stitch: Master["stitch"];
+  readonly groups: Master["groups"];
+  readonly group: Master["group"];
+  readonly locate: Master["locate"];
+
+  async submit(submission: Submission): Promise<Submitted> {
+    const { command } = submission;
+    if (command.dryRun) {
+      const observed = await this.#observe(command, 0);
+      return { kind: "plan", plan: await this.#planView(command, planCommand(command, observed), observed) };
+    }
+    const { dryRun: _, ...asked } = command;
+    const bodyHash = await sha256Hex(JSON.stringify(asked));
+    const id = await this.#jobIdFor(submission);
+    if (submission.idempotencyKey !== null) {
+      const known = await this.#replay(id, bodyHash, submission.waitMs);
+      if (known !== null) return known;
+    }
+    const watch = submission.waitMs > 0 ? this.#o.hints.watch(id) : null;
+    try {
+      return await this.#accept(submission, id, bodyHash, watch);
+    } catch (error) {
+      // The same request may have been accepted meanwhile through another API: then its effect is why this plan failed.
+      const known =
+        submission.idempotencyKey !== null && error instanceof RequestError
+          ? await this.#replay(id, bodyHash, submission.waitMs)
+          : null;
+      if (known !== null) return known;
+      throw error;
+    } finally {
+      watch?.stop();
+    }
+  }
+
+  async #accept(
+    { command, by, waitMs, idempotencyKey }: Submission,
+    id: string,
+    bodyHash: string,
+    watch: { next(ms: number): Promise<void> } | null,
+  ): Promise<Submitted> {
+    const { redis, keys } = this.#o;
+    // The pointer first, then the record: see redis/job-record.ts. The two reads share its round trip.
+    const [observed, revision] = await Promise.all([
+      this.#observe(command, command.command === "stitch.create" ? command.count : 0),
+      redis.incr(keys.revision),
+      indexOpenJob(redis, keys, id, this.#o.nowMs() + FIRST_LOOK_MS),
+    ]);
+    const plan = await this.#planOrRefuse(command, observed).catch(async (error: unknown) => {
+      // With a key the pointer may be another request's by now; a stale one is dropped by the sweep.
+      if (idempotencyKey === null) await dropOpenJob(redis, keys, id);
+      throw error;
+    });
+    const record: JobRecord = {
+      id,
+      command: command.command,
+      target: command.target,
+      options: commandOptions(command),
+      reason: command.reason ?? null,
+      by,
+      master: this.id,
+      revision,
+      createdAtMs: observed.nowMs,
+      deadlineAtMs: observed.nowMs + command.deadlineMs,
+      waitForNode: command.waitForNode,
+      tasks: [...plan.tasks],
+    };
+    const usedWith = await createJob(redis, keys, record, bodyHash);
+    if (usedWith !== null) {
+      const known = await this.#replay(id, bodyHash, waitMs);
+      if (known !== null) return known;
+    }
+    // Accepted. Whatever fails from here on is made up for by a sweep, so it must not turn the answer into an error.
+    await Promise.all([this.#desk.dispatch(record, record.tasks), emitEvents(redis, keys, [accepted(record)])]).catch(
+      this.#o.onLate,
+    );
+    const here = record.tasks.some((task) => task.refused !== null || task.runs === "master");
+    if (watch === null && !here) {
+      const state = { record, marks: { cancelledAtMs: null, closed: null }, outcomes: NOTHING, nowMs: observed.nowMs, written: 0 };
+      return { kind: "job", job: jobView(state, foldJob(state, new Map())), replayed: false };
+    }
+    const settled = await this.#await(id, waitMs, watch, !here);
+    return { kind: "job", job: jobView(settled.state, settled.folded), replayed: false };
+  }
+
+  /** Waits for the end of a job: hints hasten, a look each second guarantees. `hintFirst`: nothing can have happened yet. */
+  async #await(
+    id: string,
+    waitMs: number,
+    watch: { next(ms: number): Promise<void> } | null,
+    hintFirst: boolean,
+  ): Promise<Settled> {
+    const untilMs = this.#o.nowMs() + waitMs;
+    const left = () => untilMs - this.#o.nowMs();
+    if (hintFirst && watch !== null) await watch.next(Math.min(LOOK_MS, Math.max(0, left())));
+    for (;;) {
+      const settled = await this.#desk.settle(id);
+      if (settled.state.marks.closed !== null || watch === null || left() <= 0) return settled;
+      await watch.next(Math.min(LOOK_MS, left()));
+    }
+  }
+
+  /** The job that was first made with this id; null where there is none. @throws `idempotency_conflict` for another body. */
+  async #replay(id: string, bodyHash: string, waitMs: number): Promise<Submitted | null> {
+    const found = await this.#desk.find(id);
+    if (found === null) return null;
+    if (found.state.bodyHash !== bodyHash)
+      throw new RequestError(
+        "idempotency_conflict",
+        `This Idempotency-Key was used for another ${found.state.record.command}; use a new key for a new command.`,
+        { jobId: id },
+      );
+    return { kind: "job", job: await this.job(id, waitMs), replayed: true };
+  }
+
+  async #jobIdFor({ idempotencyKey, scope }: Submission): Promise<string> {
+    if (idempotencyKey === null) return jobIdFromBytes(this.#o.randomBytes(17));
+    return jobIdFromBytes(await sha256(JSON.stringify([this.#o.keys.cluster, scope, idempotencyKey])));
+  }
+
+  #observe(command: Command, take: number): Promise<Observed> {
+    return observe(this.#o.redis, this.#o.keys, command, this.#o.deadAfterMs, take);
+  }
+
+  async #planOrRefuse(command: Command, observed: Observed): Promise<Plan> {
+    const plan = planCommand(command, observed);
+    if (!plan.feasible)
+      throw new RequestError("placement_failed", placementFailure(command as CreateCommand, plan), {
+        refusals: plan.refusals,
+      });
+    if (command.planToken !== undefined && command.planToken !== (await this.#planToken(command, plan)))
+      throw new RequestError("plan_stale", "The cluster has changed since that plan was made; here is the new one.", {
+        plan: await this.#planView(command, plan, observed),
+      });
+    return plan;
+  }
+
+  async #planToken(command: Command, plan: Plan): Promise<string> {
+    return (await sha256Hex(planFingerprint(command, plan))).slice(0, 32);
+  }
+
+  async #planView(command: Command, plan: Plan, observed: Observed): Promise<PlanResource> {
+    return {
+      command: command.command,
+      target: command.target,
+      feasible: plan.feasible,
+      tasks: plan.tasks.map((task) => ({
+        node: task.node,
+        steps: task.steps.map(({ action, stitch }) => ({ action, stitch })),
+      })),
+      placements: plan.placements,
+      refusals: plan.refusals,
+      warnings: plan.tasks.flatMap((task) =>
+        task.refused === null ? [] : [{ code: task.refused.code, message: task.refused.message }],
+      ),
+      planToken: plan.feasible ? await this.#planToken(command, plan) : null,
+      asOf: iso(observed.nowMs),
+    };
+  }
+
+  async job(id: string, waitMs: number): Promise<JobResource> {
+    const watch = waitMs > 0 ? this.#o.hints.watch(id) : null;
+    try {
+      const { state, folded } = await this.#await(id, waitMs, watch, false);
+      return jobView(state, folded);
+    } finally {
+      watch?.stop();
+    }
+  }
+
+  async jobs(page: Page, filter: JobFilter): Promise<ListResource<ListedJobResource>> {
+    const { redis, keys } = this.#o;
+    const cursor = page.cursor === null ? null : decodeCursor(page.cursor, jobCursor);
+    const [nowMs, rows] = await Promise.all([redisTimeMs(redis), listJobIds(redis, keys, cursor, page.limit)]);
+    const found = await Promise.all(rows.map(({ id }) => this.#desk.find(id)));
+    const items = found
+      .filter((settled) => settled !== null)
+      .map(({ state, folded }) => listedJob(state, folded))
+      .filter((job) => filter.status === undefined || job.status === filter.status)
+      .filter((job) => filter.target === undefined || job.target === filter.target)
+      .filter((job) => filter.command === undefined || job.command === filter.command);
+    const last = rows.length === page.limit ? rows.at(-1) : undefined;
+    return { items, nextCursor: last === undefined ? null : encodeCursor([last.createdAtMs, last.id]), asOf: iso(nowMs) };
+  }
+
+  async steps(id: string, page: Page, filter: StepFilter): Promise<ListResource<ListedStepResource>> {
+    const { state, folded } = await this.#desk.settle(id);
+    const from = page.cursor === null ? 0 : decodeCursor(page.cursor, (v) => (Number.isInteger(v) ? Number(v) : null));
+    const wanted = allSteps(folded)
+      .filter((step) => filter.status === undefined || step.status === filter.status)
+      .filter((step) => filter.node === undefined || step.node === filter.node);
+    const end = from + page.limit;
+    return {
+      items: wanted.slice(from, end),
+      nextCursor: end < wanted.length ? encodeCursor(end) : null,
+      asOf: iso(state.nowMs),
+    };
+  }
+
+  async cancel(id: string): Promise<JobResource> {
+    const { redis, keys } = this.#o;
+    const reply = await cancelJob(redis, keys, id);
+    if (reply === "closed")
+      throw new RequestError("job_finished", "The job has finished; there is nothing left to cancel.", { jobId: id });
+    return this.job(id, 0);
+  }
+
+  async forgetNode(id: string): Promise<void> {
+    const { redis, keys } = this.#o;
+    const [nowMs, [node]] = await Promise.all([redisTimeMs(redis), readNodes(redis, keys, [id])]);
+    if (node == null) throw new RequestError("not_found", `There is no node "${id}"; GET /v1/nodes lists them.`);
+    const liveness = livenessOf(node, nowMs, this.#o.deadAfterMs);
+    if (liveness === "alive" || liveness === "suspect")
+      throw new RequestError("node_alive", `${id} is ${liveness}; stop its worker first. Only dead and left nodes are forgotten.`);
+    await forgetStitchesOf(redis, keys, id);
+    await this.#o.dispatcher.obliterate(id);
+    // The index last: a crash before it leaves a node that can be forgotten again.
+    await Promise.all([redis.del(keys.nodeMeta(id)), redis.del(keys.nodeStatus(id)), redis.del(keys.nodeOrders(id))]);
+    await Promise.all([redis.zrem(keys.nodes, id), redis.zrem(keys.nodeIds, id)]);
+  }
+
+  async tend(): Promise<Tended> {
+    const { redis, keys } = this.#o;
+    const nowMs = await redisTimeMs(redis);
+    this.#rounds += 1;
+    await Promise.all([
+      redis.zadd(keys.masters, nowMs, this.id),
+      redis.zremrangebyscore(keys.masters, "-inf", nowMs - 60_000),
+      ...(this.#rounds % PRUNE_EVERY === 1 ? [pruneRecentJobs(redis, keys, 200)] : []),
+    ]);
+    return this.#desk.tend();
+  }
+
+  async settle(id: string): Promise<void> {
+    await this.#desk.find(id);
+  }
+
+  async events(after: string | null, limit: number): Promise<ListResource<EventResource>> {
+    const { redis, keys } = this.#o;
+    if (after !== null && (await eventsGone(redis, keys, after)))
+      throw new RequestError("events_gone", "Events after this id are no longer kept; read the state anew, then follow from now.");
+    const [nowMs, items] = await Promise.all([
+      redisTimeMs(redis),
+      after === null ? latestEvents(redis, keys, limit) : readEvents(redis, keys, after, limit),
+    ]);
+    return { items, nextCursor: null, asOf: iso(nowMs) };
+  }
+
+  async emit(events: readonly ClusterEvent[]): Promise<void> {
+    await emitEvents(this.#o.redis, this.#o.keys, events);
+  }
+}
+
+const NOTHING = { claims: [], steps: new Map() };
+
+const accepted = (record: JobRecord): ClusterEvent => ({
+  type: "job.accepted",
+  job: record.id,
+  data: { command: record.command, target: record.target, reason: record.reason },
+});
+
+const jobCursor = (value: unknown) =>
+  Array.isArray(value) && typeof value[0] === "number" && typeof value[1] === "string"
+    ? { createdAtMs: value[0], id: value[1] }
+    : null;
+
+function placementFailure(command: CreateCommand, plan: Plan): string {
+  const shown = plan.refusals.slice(0, 3).map(({ node, message }) => `${node}: ${message}`);
+  const more = plan.refusals.length > shown.length ? `; and ${plan.refusals.length - shown.length} more` : "";
+  const why = shown.length === 0 ? "there is no node" : shown.join("; ") + more;
+  return `No room for ${command.count} of ${command.target} (${why}). Nothing was changed.`;
+}

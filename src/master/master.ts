@@ -1,0 +1,93 @@
+import type { Command, CommandName } from "../domain/command.ts";
+import type { ClusterEvent } from "../domain/event.ts";
+import type {
+  ClusterResource,
+  EventResource,
+  GroupResource,
+  JobResource,
+  JobStatus,
+  ListedJobResource,
+  ListedStepResource,
+  ListResource,
+  Liveness,
+  NodeResource,
+  PlanResource,
+  StepStatus,
+  StitchResource,
+} from "../domain/resources.ts";
+
+/** Who asks, and how it is to be carried out. */
+export type Submission = {
+  readonly command: Command;
+  /** With it, the same body again gives the same job. */
+  readonly idempotencyKey: string | null;
+  /** Whose keys these are: a hash of the client's token, or "". */
+  readonly scope: string;
+  readonly by: string | null;
+  /** Answer when the job has ended, or after this many milliseconds. */
+  readonly waitMs: number;
+};
+
+export type Submitted =
+  | { readonly kind: "job"; readonly job: JobResource; readonly replayed: boolean }
+  | { readonly kind: "plan"; readonly plan: PlanResource };
+
+export type Page = { readonly limit: number; readonly cursor: string | null };
+export type NodeFilter = { readonly liveness?: Liveness | undefined; readonly zone?: string | undefined };
+export type StitchFilter = {
+  readonly group?: string | undefined;
+  readonly node?: string | undefined;
+  readonly state?: StitchResource["state"] | undefined;
+  readonly health?: StitchResource["health"] | undefined;
+};
+export type JobFilter = {
+  readonly status?: JobStatus | undefined;
+  readonly target?: string | undefined;
+  readonly command?: CommandName | undefined;
+};
+export type StepFilter = { readonly status?: StepStatus | undefined; readonly node?: string | undefined };
+
+/** What one round of tending did. */
+export type Tended = { readonly looked: number; readonly dispatched: number; readonly closed: number };
+
+/**
+ * The brain of the cluster, behind one interface so that another implementation can replace the leaderless one.
+ *
+ * Every method throws `RequestError` with a code of the catalogue for what cannot be answered as asked, and
+ * `redis_unavailable` where Redis is away. All may be called at once.
+ */
+export interface Master {
+  /** Names this Master in the jobs it accepts. */
+  readonly id: string;
+  readonly mode: ClusterResource["mode"];
+
+  /** Duty 1 and 3: the state of the cluster, read when asked. */
+  cluster(): Promise<ClusterResource>;
+  nodes(page: Page, filter: NodeFilter): Promise<ListResource<NodeResource>>;
+  node(id: string): Promise<NodeResource>;
+  stitches(page: Page, filter: StitchFilter): Promise<ListResource<StitchResource>>;
+  stitch(ref: string): Promise<StitchResource>;
+  groups(page: Page): Promise<ListResource<GroupResource>>;
+  group(name: string): Promise<GroupResource>;
+  /** Forgets a dead or left node with its stitches, queue and routes. Safe to repeat. @throws `node_alive`, `not_found`. */
+  forgetNode(id: string): Promise<void>;
+
+  /** Duty 4: the full id a reference means. @throws `not_found`, `ambiguous_stitch`. */
+  locate(ref: string): Promise<string>;
+
+  /** Duty 5: plans a command, records it and dispatches its tasks. A dry run or an infeasible plan changes nothing. */
+  submit(submission: Submission): Promise<Submitted>;
+  job(id: string, waitMs: number): Promise<JobResource>;
+  jobs(page: Page, filter: JobFilter): Promise<ListResource<ListedJobResource>>;
+  steps(id: string, page: Page, filter: StepFilter): Promise<ListResource<ListedStepResource>>;
+  /** Ends what nobody has taken up. Safe to repeat. @throws `job_finished`, `not_found`. */
+  cancel(id: string): Promise<JobResource>;
+
+  /** One round of looking after open jobs: finishes dispatches, expires, closes. Any number of Masters may do it at once. */
+  tend(): Promise<Tended>;
+  /** Looks at one job again, because something may have happened to it. Safe to repeat. */
+  settle(id: string): Promise<void>;
+
+  events(after: string | null, limit: number): Promise<ListResource<EventResource>>;
+  emit(events: readonly ClusterEvent[]): Promise<void>;
+}

@@ -1,0 +1,74 @@
+import { type ClusterEvent, clusterEvent } from "../domain/event.ts";
+import type { EventResource } from "../domain/resources.ts";
+import type { RedisClient } from "./connection.ts";
+import type { Keys } from "./keys.ts";
+
+/** Events kept: hours of a busy cluster, some 3 MB. */
+const KEPT = 10_000;
+
+/** Records events in order; one round trip. Best effort is the caller's: this throws where Redis is away. */
+export async function emitEvents(redis: RedisClient, keys: Keys, events: readonly ClusterEvent[]): Promise<void> {
+  await Promise.all(
+    events.map((event) => redis.xadd(keys.events, "MAXLEN", "~", KEPT, "*", "event", JSON.stringify(event))),
+  );
+}
+
+function resourceOf(id: string, fields: readonly string[]): EventResource {
+  const event = clusterEvent.parse(JSON.parse(fields[1] ?? "null"));
+  return {
+    id,
+    type: event.type,
+    at: new Date(Number(id.split("-")[0])).toISOString(),
+    node: event.node,
+    stitch: event.stitch,
+    group: event.group,
+    job: event.job,
+    data: event.data,
+  };
+}
+
+/** Events after the id `after`, oldest first. */
+export async function readEvents(redis: RedisClient, keys: Keys, after: string, limit: number): Promise<EventResource[]> {
+  const entries = await redis.xrange(keys.events, `(${after}`, "+", "COUNT", limit);
+  return entries.map(([id, fields]) => resourceOf(id, fields));
+}
+
+/** The newest events, oldest first. */
+export async function latestEvents(redis: RedisClient, keys: Keys, limit: number): Promise<EventResource[]> {
+  const entries = await redis.xrevrange(keys.events, "+", "-", "COUNT", limit);
+  return entries.map(([id, fields]) => resourceOf(id, fields)).reverse();
+}
+
+/** Waits at most `blockMs` for events after `after`, on a connection of its own; empty where there are none. */
+export async function waitForEvents(
+  redis: RedisClient,
+  keys: Keys,
+  after: string,
+  limit: number,
+  blockMs: number,
+): Promise<EventResource[]> {
+  const reply = await redis.xread("COUNT", limit, "BLOCK", blockMs, "STREAMS", keys.events, after);
+  return (reply?.[0]?.[1] ?? []).map(([id, fields]) => resourceOf(id, fields));
+}
+
+/** The id of the newest event; `0-0` where there is none. */
+export async function lastEventId(redis: RedisClient, keys: Keys): Promise<string> {
+  const [newest] = await redis.xrevrange(keys.events, "+", "-", "COUNT", 1);
+  return newest?.[0] ?? "0-0";
+}
+
+/** Has an event after `after` been trimmed away? Then a reader that goes on from there would miss some without knowing. */
+export async function eventsGone(redis: RedisClient, keys: Keys, after: string): Promise<boolean> {
+  const [oldest] = await redis.xrange(keys.events, "-", "+", "COUNT", 1);
+  if (oldest === undefined || compareIds(after, oldest[0]) >= 0) return false;
+  const info: unknown = await redis.xinfo("STREAM", keys.events);
+  if (!Array.isArray(info)) return false;
+  const fact = (name: string) => Number(info[info.indexOf(name) + 1]);
+  return fact("entries-added") > fact("length");
+}
+
+function compareIds(a: string, b: string): number {
+  const [aMs = 0, aSeq = 0] = a.split("-").map(Number);
+  const [bMs = 0, bSeq = 0] = b.split("-").map(Number);
+  return aMs - bMs || aSeq - bSeq;
+}

@@ -1,0 +1,302 @@
+import * as z from "zod";
+import {
+  type Claim,
+  closedMark,
+  type FinalStatus,
+  type JobMarks,
+  type JobRecord,
+  type JobState,
+  jobRecord,
+  type Task,
+} from "../domain/job.ts";
+import { type StepOutcome, stepOutcome } from "../domain/stitch.ts";
+import type { RedisClient } from "./connection.ts";
+import { type Keys, MASTER_RUNNER } from "./keys.ts";
+import { defineScript } from "./script.ts";
+
+/**
+ * Writes a job's record, once. KEYS job. ARGV record, hash of the body, deadline, runners (one a line).
+ * Returns false where it is new, else the hash that the id was first used with.
+ * Atomic: of two requests with one idempotency key, one alone may create.
+ */
+const create = defineScript<[job: string]>(
+  "create_job",
+  1,
+  `
+local known = redis.call('HGET', KEYS[1], 'bodyHash')
+if known then return known end
+redis.call('HSET', KEYS[1], 'record', ARGV[1], 'bodyHash', ARGV[2], 'deadlineAt', ARGV[3], 'runners', ARGV[4])
+return false
+`,
+);
+
+/**
+ * Reads a job with everything beside it at one instant, with that instant. KEYS job.
+ * Returns false, or {now, record, bodyHash, cancelledAt, closed, {outcomes of one runner as field, value, …}, …}.
+ * The runners' keys are built from the record: they share the job's slot.
+ */
+const load = defineScript<[job: string]>(
+  "load_job",
+  1,
+  `
+local j = redis.call('HMGET', KEYS[1], 'record', 'bodyHash', 'cancelledAt', 'closed', 'runners')
+if not j[1] then return false end
+local reply = {now, j[1], j[2], j[3] or '', j[4] or ''}
+for runner in string.gmatch(j[5], '[^\\n]+') do reply[#reply + 1] = redis.call('HGETALL', KEYS[1] .. ':out:' .. runner) end
+return reply
+`,
+);
+
+/**
+ * A runner takes up a task. KEYS job, the runner's outcomes. ARGV task, attempt, incarnation.
+ * Returns 'ok', or why not: 'unknown' (no such job), 'closed', 'attempt' (not the current one), 'cancelled', 'expired'.
+ * Cancel and deadline end only what nobody has claimed; a runner that is back claims again what it had.
+ * Atomic: a task that is cancelled or expired must never be claimed after it was said so.
+ */
+const claimTask = defineScript<[job: string, outcomes: string]>(
+  "claim_task",
+  2,
+  `
+local j = redis.call('HMGET', KEYS[1], 'deadlineAt', 'cancelledAt', 'closed', 'attempt:' .. ARGV[1])
+if not j[1] then return 'unknown' end
+if j[3] then return 'closed' end
+if (j[4] or '1') ~= ARGV[2] then return 'attempt' end
+local id = ARGV[1] .. '.' .. ARGV[2]
+if redis.call('HEXISTS', KEYS[2], 'f:' .. id) == 0 then
+  if j[2] then return 'cancelled' end
+  if now >= tonumber(j[1]) then return 'expired' end
+  redis.call('HSET', KEYS[2], 'f:' .. id, now)
+end
+redis.call('HSETNX', KEYS[2], 'c:' .. id .. '.' .. ARGV[3], now)
+return 'ok'
+`,
+);
+
+/**
+ * Writes outcomes; the first one of a step stays. KEYS the runner's outcomes. ARGV channel or '', task.index, outcome, …
+ * The channel is told when the task has ended: a hint to look, after the write it speaks of.
+ */
+const writeOutcomes = defineScript<[outcomes: string]>(
+  "write_outcomes",
+  1,
+  `
+for i = 2, #ARGV, 2 do redis.call('HSETNX', KEYS[1], 's:' .. ARGV[i], ARGV[i + 1]) end
+if ARGV[1] ~= '' then redis.call('PUBLISH', ARGV[1], '') end
+return now
+`,
+);
+
+/**
+ * Ends a job for good. KEYS job. ARGV how much was written beside it when that was decided, status, retention in ms.
+ * Returns {'closed' | 'was', mark}, or {'changed'} where more has been written meanwhile, {'unknown'} where it is gone.
+ * Atomic: a verdict must not overtake a claim or an outcome.
+ */
+const close = defineScript<[job: string]>(
+  "close_job",
+  1,
+  `
+local j = redis.call('HMGET', KEYS[1], 'closed', 'runners')
+if j[1] then return {'was', j[1]} end
+if not j[2] then return {'unknown'} end
+local outs, written = {}, 0
+for runner in string.gmatch(j[2], '[^\\n]+') do
+  outs[#outs + 1] = KEYS[1] .. ':out:' .. runner
+  written = written + redis.call('HLEN', outs[#outs])
+end
+if written ~= tonumber(ARGV[1]) then return {'changed'} end
+local mark = cjson.encode({status = ARGV[2], atMs = now})
+redis.call('HSET', KEYS[1], 'closed', mark)
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+for _, out in ipairs(outs) do redis.call('PEXPIRE', out, ARGV[3]) end
+return {'closed', mark}
+`,
+);
+
+/** Asks a job to end. KEYS job, channel of the job. Returns 'unknown', 'closed', or 'ok' (also where it was asked before). */
+const cancel = defineScript<[job: string]>(
+  "cancel_job",
+  1,
+  `
+local j = redis.call('HMGET', KEYS[1], 'record', 'closed')
+if not j[1] then return 'unknown' end
+if j[2] then return 'closed' end
+redis.call('HSETNX', KEYS[1], 'cancelledAt', now)
+redis.call('PUBLISH', KEYS[1] .. ':ended', '')
+return 'ok'
+`,
+);
+
+/**
+ * Takes the jobs that are due for a look, and puts them off, so that Masters which sweep at once share them.
+ * KEYS open jobs. ARGV how many, ms to put off. Returns ids.
+ */
+const takeDue = defineScript<[open: string]>(
+  "take_due_jobs",
+  1,
+  `
+local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])
+for _, id in ipairs(due) do redis.call('ZADD', KEYS[1], now + ARGV[2], id) end
+return due
+`,
+);
+
+const runnerOf = (task: Task): string => (task.runs === "master" ? MASTER_RUNNER : task.node);
+
+/** Index first, then the record (see `createJob`): a crash between leaves a pointer without a record, never a record nobody looks at. */
+export async function indexOpenJob(redis: RedisClient, keys: Keys, id: string, lookAtMs: number): Promise<void> {
+  await redis.zadd(keys.openJobs, lookAtMs, id);
+}
+
+/** When a Master shall look at an open job again. */
+export async function lookAgainAt(redis: RedisClient, keys: Keys, id: string, atMs: number): Promise<void> {
+  await redis.zadd(keys.openJobs, "XX", Math.round(atMs), id);
+}
+
+export async function dropOpenJob(redis: RedisClient, keys: Keys, id: string): Promise<void> {
+  await redis.zrem(keys.openJobs, id);
+}
+
+/** Writes the record once; from here on the command is accepted. @returns null, or the body hash the id was used with before. */
+export async function createJob(redis: RedisClient, keys: Keys, record: JobRecord, bodyHash: string): Promise<string | null> {
+  const runners = [...new Set(record.tasks.map(runnerOf))].join("\n");
+  const [known] = await Promise.all([
+    create.call(redis, [keys.job(record.id)], [JSON.stringify(record), bodyHash, record.deadlineAtMs, runners]),
+    redis.zadd(keys.recentJobs, "NX", record.createdAtMs, record.id),
+  ]);
+  return z.string().nullable().parse(known);
+}
+
+/** A job and everything written beside it, at one instant; null where there is no such job (any more). */
+export async function loadJob(
+  redis: RedisClient,
+  keys: Keys,
+  id: string,
+): Promise<(JobState & { readonly bodyHash: string }) | null> {
+  const reply = await load.call(redis, [keys.job(id)], []);
+  if (reply === null) return null;
+  const [nowMs, record, bodyHash, cancelledAt, closed, ...outs] = z
+    .tuple([z.number(), z.string(), z.string(), z.string(), z.string()], z.array(z.string()))
+    .parse(reply);
+  const claims: Claim[] = [];
+  const steps = new Map<string, StepOutcome>();
+  let written = 0;
+  for (const out of outs) {
+    for (let i = 0; i + 1 < out.length; i += 2) {
+      const field = out[i] ?? "";
+      const value = out[i + 1] ?? "";
+      written += 1;
+      if (field.startsWith("s:")) steps.set(field.slice(2), stepOutcome.parse(JSON.parse(value)));
+      else if (field.startsWith("c:")) {
+        const [task = "", attempt, incarnation] = field.slice(2).split(".");
+        claims.push({ task, attempt: Number(attempt), incarnation: Number(incarnation), atMs: Number(value) });
+      }
+    }
+  }
+  const marks: JobMarks = {
+    cancelledAtMs: cancelledAt === "" ? null : Number(cancelledAt),
+    closed: closed === "" ? null : closedMark.parse(JSON.parse(closed)),
+  };
+  return { nowMs, record: jobRecord.parse(JSON.parse(record)), bodyHash, marks, outcomes: { claims, steps }, written };
+}
+
+export type ClaimReply = "ok" | "unknown" | "closed" | "attempt" | "cancelled" | "expired";
+
+/** Takes up a task. Safe to repeat. `runner`: the node's id, or `MASTER_RUNNER`. */
+export async function claim(
+  redis: RedisClient,
+  keys: Keys,
+  job: string,
+  runner: string,
+  task: Pick<Task, "id" | "attempt">,
+  incarnation: number,
+): Promise<ClaimReply> {
+  const reply = await claimTask.call(
+    redis,
+    [keys.job(job), keys.jobOutcomes(job, runner)],
+    [task.id, task.attempt, incarnation],
+  );
+  return z.enum(["ok", "unknown", "closed", "attempt", "cancelled", "expired"]).parse(reply);
+}
+
+/** Writes outcomes of a task's steps, in one round trip. `ended`: these are the last of the task. Safe to repeat: the first stays. */
+export async function recordOutcomes(
+  redis: RedisClient,
+  keys: Keys,
+  job: string,
+  runner: string,
+  task: string,
+  outcomes: ReadonlyMap<number, StepOutcome>,
+  ended: boolean,
+): Promise<void> {
+  await writeOutcomes.call(
+    redis,
+    [keys.jobOutcomes(job, runner)],
+    [
+      ended ? keys.jobChannel(job) : "",
+      ...[...outcomes].flatMap(([index, outcome]) => [`${task}.${index}`, JSON.stringify(outcome)]),
+    ],
+  );
+}
+
+export type CloseReply =
+  | { readonly kind: "closed"; readonly mark: NonNullable<JobMarks["closed"]> }
+  | { readonly kind: "was"; readonly mark: NonNullable<JobMarks["closed"]> }
+  | { readonly kind: "changed" }
+  | { readonly kind: "unknown" };
+
+/** Ends a job for good, unless more was written beside it than the verdict was made from. */
+export async function closeJob(
+  redis: RedisClient,
+  keys: Keys,
+  id: string,
+  written: number,
+  status: FinalStatus,
+  retentionMs: number,
+): Promise<CloseReply> {
+  const [kind, mark] = z
+    .union([
+      z.tuple([z.enum(["closed", "was"]), z.string()]),
+      z.tuple([z.enum(["changed", "unknown"])]),
+    ])
+    .parse(await close.call(redis, [keys.job(id)], [written, status, retentionMs]));
+  if (kind === "closed" || kind === "was") return { kind, mark: closedMark.parse(JSON.parse(mark)) };
+  return { kind };
+}
+
+export async function cancelJob(redis: RedisClient, keys: Keys, id: string): Promise<"ok" | "unknown" | "closed"> {
+  return z.enum(["ok", "unknown", "closed"]).parse(await cancel.call(redis, [keys.job(id)], []));
+}
+
+/** Takes up to `limit` jobs that are due, and puts them off by `putOffMs`. */
+export async function takeDueJobs(redis: RedisClient, keys: Keys, limit: number, putOffMs: number): Promise<string[]> {
+  return z.array(z.string()).parse(await takeDue.call(redis, [keys.openJobs], [limit, putOffMs]));
+}
+
+/** Job ids, newest first, from after `cursor` (the score and id of the last one seen). */
+export async function listJobIds(
+  redis: RedisClient,
+  keys: Keys,
+  cursor: { createdAtMs: number; id: string } | null,
+  limit: number,
+): Promise<{ id: string; createdAtMs: number }[]> {
+  // Jobs of one millisecond share a score: those at the cursor's are read again and passed over, so the page asks for more.
+  const at = cursor === null ? "+inf" : String(cursor.createdAtMs);
+  const ties = cursor === null ? 0 : await redis.zcount(keys.recentJobs, at, at);
+  const flat = await redis.zrange(keys.recentJobs, at, "-inf", "BYSCORE", "REV", "LIMIT", 0, limit + ties, "WITHSCORES");
+  const rows: { id: string; createdAtMs: number }[] = [];
+  for (let i = 0; i + 1 < flat.length; i += 2) {
+    const row = { id: flat[i] ?? "", createdAtMs: Number(flat[i + 1]) };
+    if (cursor !== null && row.createdAtMs === cursor.createdAtMs && row.id >= cursor.id) continue;
+    rows.push(row);
+  }
+  return rows.slice(0, limit);
+}
+
+/** Drops jobs from the list whose record is gone: the oldest first, at most `limit` looked at. */
+export async function pruneRecentJobs(redis: RedisClient, keys: Keys, limit: number): Promise<number> {
+  const oldest = await redis.zrange(keys.recentJobs, 0, String(limit - 1));
+  const there = await Promise.all(oldest.map((id) => redis.exists(keys.job(id))));
+  const gone = oldest.filter((_, index) => there[index] === 0);
+  if (gone.length > 0) await redis.zrem(keys.recentJobs, ...gone);
+  return gone.length;
+}
