@@ -22,12 +22,23 @@ export type FoldedJob = {
   readonly started: boolean;
 };
 
-const ENDED: ReadonlySet<StepStatus> = new Set(["succeeded", "failed", "superseded", "cancelled", "expired", "unknown"]);
+const ENDED: ReadonlySet<StepStatus> = new Set([
+  "succeeded",
+  "failed",
+  "superseded",
+  "cancelled",
+  "expired",
+  "unknown",
+]);
 
 const failure = (code: StepError["code"], message: string): StepError => ({ code, message });
 
 /** What becomes of the steps of a task that nobody has claimed: pending, or the reason why nobody ever will. */
-function unclaimed(state: JobState, task: Task, runner: Runner | undefined): { status: StepStatus; error: StepError | null } {
+function unclaimed(
+  state: JobState,
+  task: Task,
+  runner: Runner | undefined,
+): { status: StepStatus; error: StepError | null } {
   if (task.refused !== null) return { status: "failed", error: task.refused };
   if (state.marks.cancelledAtMs !== null)
     return { status: "cancelled", error: failure("cancelled", "the job was cancelled before the node took it up") };
@@ -73,7 +84,8 @@ function statusOf(statuses: readonly StepStatus[]): StepStatus {
   if (all("pending")) return "pending";
   if (has("running") || has("pending")) return "running";
   if (all("succeeded")) return "succeeded";
-  for (const status of ["unknown", "failed", "expired", "cancelled", "superseded"] as const) if (has(status)) return status;
+  for (const status of ["unknown", "failed", "expired", "cancelled", "superseded"] as const)
+    if (has(status)) return status;
   return "succeeded";
 }
 

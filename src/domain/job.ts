@@ -86,6 +86,8 @@ export const closedMark = z.object({
 /** A job and everything written beside it, as read in one go. `nowMs`: Redis's time at the read. */
 export type JobState = {
   readonly record: JobRecord;
+  /** Hash of the body that made it: the same idempotency key must come with the same. */
+  readonly bodyHash: string;
   readonly marks: JobMarks;
   readonly outcomes: Outcomes;
   readonly nowMs: number;

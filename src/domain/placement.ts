@@ -45,7 +45,8 @@ function refusalOf(
     return { code: "max_per_node", message: `has ${node.ofGroup} of the group already` };
   const short = shortOf(node.capacity, node.reserved, spec.resources);
   if (short !== null) {
-    const left = node.capacity[short === "cpu" ? "cpu" : "memoryBytes"] - node.reserved[short === "cpu" ? "cpu" : "memoryBytes"];
+    const left =
+      node.capacity[short === "cpu" ? "cpu" : "memoryBytes"] - node.reserved[short === "cpu" ? "cpu" : "memoryBytes"];
     const asked = short === "cpu" ? spec.resources.cpu : spec.resources.memoryBytes;
     return { code: short, message: `${asked} asked, ${Math.max(0, left)} left` };
   }
@@ -67,12 +68,7 @@ function fullness(node: Candidate): number {
  *
  * All or none: where not all fit, `placed` is null. `refusals` says of every node that cannot take (one more) why not.
  */
-export function place(
-  nodes: readonly Candidate[],
-  spec: StitchSpec,
-  wish: PlacementOptions,
-  count: number,
-): Placement {
+export function place(nodes: readonly Candidate[], spec: StitchSpec, wish: PlacementOptions, count: number): Placement {
   const live = new Map(nodes.map((node) => [node.id, { ...node }]));
   const perZone = new Map<string, number>();
   for (const node of nodes) {

@@ -124,7 +124,9 @@ function planCreate(command: CreateCommand, observed: Observed): Plan {
     .filter((node) => command.node === undefined || node.id === command.node)
     .map((node) => candidateOf(node, livenessIn(observed, node), observed.ofGroup.get(node.id) ?? 0))
     // A node that was asked for by name and is away may be waited for: then it is placed on as if it were here.
-    .map((node) => (command.node !== undefined && command.waitForNode ? { ...node, liveness: "alive" as const } : node));
+    .map((node) =>
+      command.node !== undefined && command.waitForNode ? { ...node, liveness: "alive" as const } : node,
+    );
   const placement = place(candidates, spec, command.placement, command.count);
   if (placement.placed === null)
     return { tasks: [], placements: [], refusals: placement.refusals, warnings: [], feasible: false };

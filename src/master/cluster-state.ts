@@ -50,7 +50,8 @@ const badCursor = (cause?: unknown) =>
     { cause },
   );
 
-const stringCursor = (text: string): string => decodeCursor(text, (value) => (typeof value === "string" ? value : null));
+const stringCursor = (text: string): string =>
+  decodeCursor(text, (value) => (typeof value === "string" ? value : null));
 
 /** Answers requests for the state of the cluster, as Redis has it at the moment of asking. */
 export class ClusterState {
@@ -131,10 +132,7 @@ export class ClusterState {
   }
 
   async node(id: string): Promise<NodeResource> {
-    const [nowMs, [node]] = await Promise.all([
-      redisTimeMs(this.#redis),
-      readNodes(this.#redis, this.#keys, [id]),
-    ]);
+    const [nowMs, [node]] = await Promise.all([redisTimeMs(this.#redis), readNodes(this.#redis, this.#keys, [id])]);
     if (node == null) throw new RequestError("not_found", `There is no node "${id}"; GET /v1/nodes lists them.`);
     return this.#nodeView(node, nowMs);
   }

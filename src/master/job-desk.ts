@@ -8,7 +8,15 @@ import type { StepOutcome } from "../domain/stitch.ts";
 import type { Dispatcher } from "../queue/node-queue.ts";
 import type { RedisClient } from "../redis/connection.ts";
 import { emitEvents } from "../redis/events.ts";
-import { claim, closeJob, dropOpenJob, loadJob, lookAgainAt, recordOutcomes, takeDueJobs } from "../redis/job-record.ts";
+import {
+  claim,
+  closeJob,
+  dropOpenJob,
+  loadJob,
+  lookAgainAt,
+  recordOutcomes,
+  takeDueJobs,
+} from "../redis/job-record.ts";
 import { type Keys, MASTER_RUNNER } from "../redis/keys.ts";
 import { orderEligibility, readNodes } from "../redis/node-record.ts";
 import type { Tended } from "./master.ts";
@@ -50,7 +58,9 @@ export class JobDesk {
   async dispatch(record: JobRecord, tasks: readonly Task[]): Promise<void> {
     const toNodes = tasks
       .filter((task) => task.runs === "node" && task.refused === null)
-      .map((task): Dispatch => ({ job: record.id, revision: record.revision, deadlineAtMs: record.deadlineAtMs, task }));
+      .map(
+        (task): Dispatch => ({ job: record.id, revision: record.revision, deadlineAtMs: record.deadlineAtMs, task }),
+      );
     const here = tasks.filter((task) => task.runs === "master" && task.refused === null);
     await Promise.all([this.#o.dispatcher.dispatch(toNodes), ...here.map((task) => this.#carryOut(record, task))]);
   }
@@ -77,7 +87,11 @@ export class JobDesk {
             : null,
       });
       if (reply === "changed")
-        events.push({ type: step.action === "cordon" ? "node.cordoned" : "node.uncordoned", node: task.node, job: record.id });
+        events.push({
+          type: step.action === "cordon" ? "node.cordoned" : "node.uncordoned",
+          node: task.node,
+          job: record.id,
+        });
     }
     await recordOutcomes(redis, keys, record.id, MASTER_RUNNER, task.id, outcomes, true);
     await emitEvents(redis, keys, events);
@@ -112,7 +126,9 @@ export class JobDesk {
   async #announceEnd(record: JobRecord, status: string): Promise<void> {
     const { redis, keys } = this.#o;
     await Promise.all([
-      emitEvents(redis, keys, [{ type: "job.ended", job: record.id, data: { command: record.command, target: record.target, status } }]),
+      emitEvents(redis, keys, [
+        { type: "job.ended", job: record.id, data: { command: record.command, target: record.target, status } },
+      ]),
       dropOpenJob(redis, keys, record.id),
     ]);
   }

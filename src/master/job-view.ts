@@ -104,8 +104,7 @@ export function jobView(state: JobState, folded: FoldedJob): JobResource {
     attempt: task.task.attempt,
     steps: steps.map(stepView),
   });
-  if (!truncated)
-    return { ...listedJob(state, folded), tasks: folded.tasks.map((task) => view(task, task.steps)) };
+  if (!truncated) return { ...listedJob(state, folded), tasks: folded.tasks.map((task) => view(task, task.steps)) };
   let left = BODY_LIMIT;
   const chosen = new Set<FoldedStep>();
   for (const wanted of [false, true]) {

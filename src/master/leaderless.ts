@@ -158,7 +158,14 @@ export class LeaderlessMaster implements Master {
     );
     const here = record.tasks.some((task) => task.refused !== null || task.runs === "master");
     if (watch === null && !here) {
-      const state = { record, marks: { cancelledAtMs: null, closed: null }, outcomes: NOTHING, nowMs: observed.nowMs, written: 0 };
+      const state = {
+        record,
+        bodyHash,
+        marks: { cancelledAtMs: null, closed: null },
+        outcomes: NOTHING,
+        nowMs: observed.nowMs,
+        written: 0,
+      };
       return { kind: "job", job: jobView(state, foldJob(state, new Map())), replayed: false };
     }
     const settled = await this.#await(id, waitMs, watch, !here);
@@ -262,7 +269,11 @@ export class LeaderlessMaster implements Master {
       .filter((job) => filter.target === undefined || job.target === filter.target)
       .filter((job) => filter.command === undefined || job.command === filter.command);
     const last = rows.length === page.limit ? rows.at(-1) : undefined;
-    return { items, nextCursor: last === undefined ? null : encodeCursor([last.createdAtMs, last.id]), asOf: iso(nowMs) };
+    return {
+      items,
+      nextCursor: last === undefined ? null : encodeCursor([last.createdAtMs, last.id]),
+      asOf: iso(nowMs),
+    };
   }
 
   async steps(id: string, page: Page, filter: StepFilter): Promise<ListResource<ListedStepResource>> {
@@ -293,7 +304,10 @@ export class LeaderlessMaster implements Master {
     if (node == null) throw new RequestError("not_found", `There is no node "${id}"; GET /v1/nodes lists them.`);
     const liveness = livenessOf(node, nowMs, this.#o.deadAfterMs);
     if (liveness === "alive" || liveness === "suspect")
-      throw new RequestError("node_alive", `${id} is ${liveness}; stop its worker first. Only dead and left nodes are forgotten.`);
+      throw new RequestError(
+        "node_alive",
+        `${id} is ${liveness}; stop its worker first. Only dead and left nodes are forgotten.`,
+      );
     await forgetStitchesOf(redis, keys, id);
     await this.#o.dispatcher.obliterate(id);
     // The index last: a crash before it leaves a node that can be forgotten again.
@@ -320,7 +334,10 @@ export class LeaderlessMaster implements Master {
   async events(after: string | null, limit: number): Promise<ListResource<EventResource>> {
     const { redis, keys } = this.#o;
     if (after !== null && (await eventsGone(redis, keys, after)))
-      throw new RequestError("events_gone", "Events after this id are no longer kept; read the state anew, then follow from now.");
+      throw new RequestError(
+        "events_gone",
+        "Events after this id are no longer kept; read the state anew, then follow from now.",
+      );
     const [nowMs, items] = await Promise.all([
       redisTimeMs(redis),
       after === null ? latestEvents(redis, keys, limit) : readEvents(redis, keys, after, limit),

@@ -17,7 +17,12 @@ export class Dispatcher {
 
   constructor(redis: RedisClient, keys: Keys) {
     this.#keys = keys;
-    this.#root = new Queue(QUEUE, { connection: redis, skipVersionCheck: true, skipMetasUpdate: true, prefix: keys.node("none") });
+    this.#root = new Queue(QUEUE, {
+      connection: redis,
+      skipVersionCheck: true,
+      skipMetasUpdate: true,
+      prefix: keys.node("none"),
+    });
     this.#root.on("error", () => {
       // The shared connection reports its own errors; an add that fails rejects.
     });
@@ -28,7 +33,8 @@ export class Dispatcher {
     await Promise.all(
       tasks.map(async (each) => {
         const bytes = JSON.stringify(each).length;
-        if (bytes > MAX_DISPATCH_BYTES) throw new RangeError(`a task of ${bytes} bytes is more than a queue entry may hold`);
+        if (bytes > MAX_DISPATCH_BYTES)
+          throw new RangeError(`a task of ${bytes} bytes is more than a queue entry may hold`);
         await this.#queueOf(each.task.node).add(each.task.steps[0]?.action ?? "task", each, {
           jobId: dispatchId(each.job, each.task),
           removeOnComplete: KEPT,

@@ -33,7 +33,12 @@ function optionsFor(role: ConnectionRole): ConnectionOptions {
     lazyConnect: true,
     disableClientInfo: true,
     ...(role === "shared"
-      ? { enableAutoPipelining: true, enableOfflineQueue: false, maxRetriesPerRequest: 1, autoResendUnfulfilledCommands: false }
+      ? {
+          enableAutoPipelining: true,
+          enableOfflineQueue: false,
+          maxRetriesPerRequest: 1,
+          autoResendUnfulfilledCommands: false,
+        }
       : { maxRetriesPerRequest: null }),
   };
 }
@@ -49,7 +54,9 @@ function parseHosts(list: string, defaultPort: number): Address[] {
 }
 
 function splitUrl(url: string) {
-  const match = /^(redis|rediss)(?:\+(cluster|sentinel|unix))?:\/\/(?:([^@/]*)@)?([^/?]*)(\/[^?]*)?(?:\?.*)?$/.exec(url);
+  const match = /^(redis|rediss)(?:\+(cluster|sentinel|unix))?:\/\/(?:([^@/]*)@)?([^/?]*)(\/[^?]*)?(?:\?.*)?$/.exec(
+    url,
+  );
   if (match === null) throw new RedisRefused("REDIS_URL: not a redis URL; see the README's settings for the forms");
   const [, scheme, kind = "single", userInfo, hosts = "", path = ""] = match;
   const [username = "", password = ""] = userInfo === undefined ? [] : userInfo.split(/:(.*)/s).map(decodeURIComponent);
@@ -155,7 +162,12 @@ const CONNECTION =
 
 /** Is this error Redis being away, full, or read-only, rather than a mistake of ours? */
 export function isRedisUnavailable(error: unknown): error is Error {
-  return error instanceof Error && (NOT_NOW.test(error.message) || CONNECTION.test(error.message) || (error.cause !== undefined && isRedisUnavailable(error.cause)));
+  return (
+    error instanceof Error &&
+    (NOT_NOW.test(error.message) ||
+      CONNECTION.test(error.message) ||
+      (error.cause !== undefined && isRedisUnavailable(error.cause)))
+  );
 }
 
 /** The request error for a Redis that is away, else the error itself. */
@@ -166,5 +178,10 @@ export function asRequestError(error: unknown): unknown {
     : /^(READONLY|MISCONF)\b/.test(error.message)
       ? `Redis takes no writes (${error.message.split(" ", 1)[0]}); see its log.`
       : "Redis does not answer; check that it runs and REDIS_URL.";
-  return new RequestError("redis_unavailable", `${why} The request can be sent again with the same Idempotency-Key.`, {}, { cause: error });
+  return new RequestError(
+    "redis_unavailable",
+    `${why} The request can be sent again with the same Idempotency-Key.`,
+    {},
+    { cause: error },
+  );
 }

@@ -28,7 +28,12 @@ function resourceOf(id: string, fields: readonly string[]): EventResource {
 }
 
 /** Events after the id `after`, oldest first. */
-export async function readEvents(redis: RedisClient, keys: Keys, after: string, limit: number): Promise<EventResource[]> {
+export async function readEvents(
+  redis: RedisClient,
+  keys: Keys,
+  after: string,
+  limit: number,
+): Promise<EventResource[]> {
   const entries = await redis.xrange(keys.events, `(${after}`, "+", "COUNT", limit);
   return entries.map(([id, fields]) => resourceOf(id, fields));
 }

@@ -157,7 +157,12 @@ export async function dropOpenJob(redis: RedisClient, keys: Keys, id: string): P
 }
 
 /** Writes the record once; from here on the command is accepted. @returns null, or the body hash the id was used with before. */
-export async function createJob(redis: RedisClient, keys: Keys, record: JobRecord, bodyHash: string): Promise<string | null> {
+export async function createJob(
+  redis: RedisClient,
+  keys: Keys,
+  record: JobRecord,
+  bodyHash: string,
+): Promise<string | null> {
   const runners = [...new Set(record.tasks.map(runnerOf))].join("\n");
   const [known] = await Promise.all([
     create.call(redis, [keys.job(record.id)], [JSON.stringify(record), bodyHash, record.deadlineAtMs, runners]),
@@ -167,11 +172,7 @@ export async function createJob(redis: RedisClient, keys: Keys, record: JobRecor
 }
 
 /** A job and everything written beside it, at one instant; null where there is no such job (any more). */
-export async function loadJob(
-  redis: RedisClient,
-  keys: Keys,
-  id: string,
-): Promise<(JobState & { readonly bodyHash: string }) | null> {
+export async function loadJob(redis: RedisClient, keys: Keys, id: string): Promise<JobState | null> {
   const reply = await load.call(redis, [keys.job(id)], []);
   if (reply === null) return null;
   const [nowMs, record, bodyHash, cancelledAt, closed, ...outs] = z
@@ -254,10 +255,7 @@ export async function closeJob(
   retentionMs: number,
 ): Promise<CloseReply> {
   const [kind, mark] = z
-    .union([
-      z.tuple([z.enum(["closed", "was"]), z.string()]),
-      z.tuple([z.enum(["changed", "unknown"])]),
-    ])
+    .union([z.tuple([z.enum(["closed", "was"]), z.string()]), z.tuple([z.enum(["changed", "unknown"])])])
     .parse(await close.call(redis, [keys.job(id)], [written, status, retentionMs]));
   if (kind === "closed" || kind === "was") return { kind, mark: closedMark.parse(JSON.parse(mark)) };
   return { kind };
@@ -282,7 +280,17 @@ export async function listJobIds(
   // Jobs of one millisecond share a score: those at the cursor's are read again and passed over, so the page asks for more.
   const at = cursor === null ? "+inf" : String(cursor.createdAtMs);
   const ties = cursor === null ? 0 : await redis.zcount(keys.recentJobs, at, at);
-  const flat = await redis.zrange(keys.recentJobs, at, "-inf", "BYSCORE", "REV", "LIMIT", 0, limit + ties, "WITHSCORES");
+  const flat = await redis.zrange(
+    keys.recentJobs,
+    at,
+    "-inf",
+    "BYSCORE",
+    "REV",
+    "LIMIT",
+    0,
+    limit + ties,
+    "WITHSCORES",
+  );
   const rows: { id: string; createdAtMs: number }[] = [];
   for (let i = 0; i + 1 < flat.length; i += 2) {
     const row = { id: flat[i] ?? "", createdAtMs: Number(flat[i + 1]) };

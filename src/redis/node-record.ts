@@ -1,5 +1,14 @@
 import * as z from "zod";
-import { ELIGIBILITIES, type NodeFacts, type NodeLoad, type NodeRecord, type NodeStatus, nodeFacts, nodeLoad, nodeStatus } from "../domain/node.ts";
+import {
+  ELIGIBILITIES,
+  type NodeFacts,
+  type NodeLoad,
+  type NodeRecord,
+  type NodeStatus,
+  nodeFacts,
+  nodeLoad,
+  nodeStatus,
+} from "../domain/node.ts";
 import type { Eligibility } from "../domain/resources.ts";
 import type { RedisClient } from "./connection.ts";
 import type { Keys } from "./keys.ts";
@@ -86,11 +95,23 @@ const beaten = z.tuple([z.literal("ok"), z.number(), z.number(), z.number(), z.e
 const notBeaten = z.tuple([z.enum(["gone", "older", "lapsed", "fenced"])]);
 
 export type Registration =
-  | { readonly ok: true; readonly incarnation: number; readonly nowMs: number; readonly leaseUntilMs: number; readonly eligibility: Eligibility }
+  | {
+      readonly ok: true;
+      readonly incarnation: number;
+      readonly nowMs: number;
+      readonly leaseUntilMs: number;
+      readonly eligibility: Eligibility;
+    }
   | { readonly ok: false; readonly leaseLeftMs: number };
 
 export type Beat =
-  | { readonly outcome: "ok"; readonly nowMs: number; readonly leaseUntilMs: number; readonly beats: number; readonly eligibility: Eligibility }
+  | {
+      readonly outcome: "ok";
+      readonly nowMs: number;
+      readonly leaseUntilMs: number;
+      readonly beats: number;
+      readonly eligibility: Eligibility;
+    }
   | { readonly outcome: "gone" | "older" | "lapsed" | "fenced" };
 
 /** Registers a worker under a node id. Repeating it with the same session gives the next incarnation. */
@@ -98,12 +119,26 @@ export async function registerNode(
   redis: RedisClient,
   keys: Keys,
   id: string,
-  as: { session: string; formerSession: string | null; leaseMs: number; facts: NodeFacts; status: NodeStatus; leastIncarnation: number },
+  as: {
+    session: string;
+    formerSession: string | null;
+    leaseMs: number;
+    facts: NodeFacts;
+    status: NodeStatus;
+    leastIncarnation: number;
+  },
 ): Promise<Registration> {
   const reply = await register.call(
     redis,
     [keys.nodeMeta(id), keys.nodeStatus(id), keys.nodeOrders(id)],
-    [as.session, as.formerSession ?? "", as.leaseMs, JSON.stringify(as.facts), JSON.stringify(as.status), as.leastIncarnation],
+    [
+      as.session,
+      as.formerSession ?? "",
+      as.leaseMs,
+      JSON.stringify(as.facts),
+      JSON.stringify(as.status),
+      as.leastIncarnation,
+    ],
   );
   if (!Array.isArray(reply) || reply[0] !== 1)
     return { ok: false, leaseLeftMs: z.tuple([z.literal(0), z.number()]).parse(reply)[1] };

@@ -15,7 +15,11 @@ const NOW = "local t = redis.call('TIME')\nlocal now = t[1] * 1000 + math.floor(
  * Defines a script. It is sent once per connection and called by its hash afterwards (EVALSHA).
  * @param keys how many of the arguments are keys; all of them in one slot.
  */
-export function defineScript<Keys extends readonly string[]>(name: string, keys: Keys["length"], lua: string): Script<Keys> {
+export function defineScript<Keys extends readonly string[]>(
+  name: string,
+  keys: Keys["length"],
+  lua: string,
+): Script<Keys> {
   const command = `cs_${name}`;
   return {
     name,

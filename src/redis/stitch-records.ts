@@ -61,7 +61,12 @@ function dropPointers(redis: RedisClient, keys: Keys, node: string, stitch: stri
 }
 
 /** Forgets removed stitches. */
-export async function forgetRemoved(redis: RedisClient, keys: Keys, node: string, ids: readonly string[]): Promise<void> {
+export async function forgetRemoved(
+  redis: RedisClient,
+  keys: Keys,
+  node: string,
+  ids: readonly string[],
+): Promise<void> {
   if (ids.length > 0) await redis.hdel(keys.nodeRemoved(node), ...ids);
 }
 
@@ -82,7 +87,11 @@ export async function readOwnStitches(
 }
 
 /** Reads stitches by full id; null where there is none. One round trip. */
-export function readStitches(redis: RedisClient, keys: Keys, fullIds: readonly string[]): Promise<(StitchRecord | null)[]> {
+export function readStitches(
+  redis: RedisClient,
+  keys: Keys,
+  fullIds: readonly string[],
+): Promise<(StitchRecord | null)[]> {
   return Promise.all(
     fullIds.map(async (id) => {
       const { node, stitch } = splitFullId(id);

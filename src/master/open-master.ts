@@ -1,0 +1,74 @@
+import { Dispatcher } from "../queue/node-queue.ts";
+import { connectRedis, openRedis, type RedisClient, refuseEviction } from "../redis/connection.ts";
+import { JobHints } from "../redis/job-hints.ts";
+import { Keys } from "../redis/keys.ts";
+import { LeaderlessMaster } from "./leaderless.ts";
+import type { Master } from "./master.ts";
+
+export type OpenMasterOptions = {
+  readonly redisUrl: string;
+  readonly cluster: string;
+  readonly id: string;
+  readonly deadAfterMs: number;
+  readonly jobRetentionMs: number;
+  /** Told of connection errors and of what failed after a command was accepted. */
+  readonly onError: (error: unknown) => void;
+  /** How long to wait for Redis at the start. */
+  readonly connectTimeoutMs: number;
+  /** Look at Redis's eviction policy first: once per process, not per request. */
+  readonly checkPolicy: boolean;
+};
+
+/** A Master with the connections it stands on. */
+export type OpenMaster = {
+  readonly master: Master;
+  readonly keys: Keys;
+  /** The shared connection. */
+  readonly redis: RedisClient;
+  readonly hints: JobHints;
+  /** Opens a connection for one reader that blocks; the caller disconnects it. */
+  openBlocking(): RedisClient;
+  /** Closes every connection. Safe to repeat. */
+  close(): void;
+};
+
+/**
+ * Connects to Redis and puts a Master on top.
+ * @throws the connection error where Redis does not answer in time; RedisRefused where it may evict keys.
+ */
+export async function openMaster(options: OpenMasterOptions): Promise<OpenMaster> {
+  const open = (role: "shared" | "blocking" | "subscriber") => openRedis(options.redisUrl, role, options.onError);
+  const redis = open("shared");
+  await connectRedis(redis, options.connectTimeoutMs);
+  try {
+    if (options.checkPolicy) await refuseEviction(redis);
+  } catch (error) {
+    redis.disconnect();
+    throw error;
+  }
+  const keys = new Keys(options.cluster);
+  const hints = new JobHints(() => open("subscriber"), keys);
+  const master = new LeaderlessMaster({
+    id: options.id,
+    redis,
+    keys,
+    hints,
+    dispatcher: new Dispatcher(redis, keys),
+    deadAfterMs: options.deadAfterMs,
+    jobRetentionMs: options.jobRetentionMs,
+    nowMs: Date.now,
+    randomBytes: (count) => crypto.getRandomValues(new Uint8Array(count)),
+    onLate: options.onError,
+  });
+  return {
+    master,
+    keys,
+    redis,
+    hints,
+    openBlocking: () => open("blocking"),
+    close: () => {
+      hints.close();
+      redis.disconnect();
+    },
+  };
+}
