@@ -204,3 +204,10 @@ export function loadConfig(env: Env): Config {
     logLevel: s.STITCH_LOG_LEVEL,
   };
 }
+
+/** The Redis this process must reach. @throws ConfigError where none is set. */
+export function requireRedis(config: Config): string {
+  if (config.redisUrl === null)
+    throw new ConfigError("REDIS_URL: not set; say where Redis is, or run `stitch up`, which brings its own");
+  return config.redisUrl.reveal();
+}

@@ -63,6 +63,7 @@ export type StitchRecord = z.output<typeof stitchRecord>;
 /** What is left of a removed stitch, for 24 h: the revision that removed it, and its outcome. */
 export const removedRecord = z.object({
   id: stitchId,
+  group: fullGroupName,
   revision: revisionText,
   outcome: stepOutcome.nullable(),
   removedAtMs: z.number(),

@@ -239,3 +239,18 @@ export async function redisTimeMs(redis: RedisClient): Promise<number> {
   const [seconds, micros] = await redis.time();
   return Number(seconds) * 1000 + Math.floor(Number(micros) / 1000);
 }
+
+/** KEYS revision. ARGV least. Raises the cluster's counter to at least that; atomic, so that it never goes back. */
+const raise = defineScript<[revision: string]>(
+  "raise_revision",
+  1,
+  `
+if tonumber(redis.call('GET', KEYS[1]) or 0) < tonumber(ARGV[1]) then redis.call('SET', KEYS[1], ARGV[1]) end
+return now
+`,
+);
+
+/** After a Redis that came back older, new commands must not draw revisions that nodes have already applied. */
+export async function raiseRevision(redis: RedisClient, keys: Keys, least: number): Promise<void> {
+  if (least > 0) await raise.call(redis, [keys.revision], [least]);
+}

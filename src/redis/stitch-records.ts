@@ -7,7 +7,7 @@ import type { Keys } from "./keys.ts";
 /** A change of one stitch that its node publishes. `isNew`: its pointers are not known to be in Redis yet. */
 export type StitchChange =
   | { readonly kind: "set"; readonly record: StitchRecord; readonly isNew: boolean }
-  | { readonly kind: "removed"; readonly record: RemovedRecord; readonly group: string };
+  | { readonly kind: "removed"; readonly record: RemovedRecord };
 
 /**
  * Publishes changes of a node's stitches: pointers before the record they point to, and after it when it goes, so that a
@@ -40,7 +40,7 @@ export async function publishStitches(
   ]);
   await Promise.all(
     changes.flatMap((change) =>
-      change.kind === "removed" ? dropPointers(redis, keys, node, change.record.id, change.group) : [],
+      change.kind === "removed" ? dropPointers(redis, keys, node, change.record.id, change.record.group) : [],
     ),
   );
 }

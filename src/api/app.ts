@@ -1,0 +1,79 @@
+import { Hono } from "hono";
+import { bodyLimit } from "hono/body-limit";
+import { methodNotAllowed } from "hono/method-not-allowed";
+import { requestId } from "hono/request-id";
+import { routePath } from "hono/route";
+import { RequestError } from "../domain/errors.ts";
+import { access } from "./access.ts";
+import { routeCluster } from "./cluster.ts";
+import { routeCommands } from "./commands.ts";
+import { deadline, shuttingDown } from "./deadline.ts";
+import type { Api, ApiDeps, ApiEnv } from "./deps.ts";
+import { routeEvents } from "./events.ts";
+import { routeGroups } from "./groups.ts";
+import { routeHealth } from "./health.ts";
+import { routeJobs } from "./jobs.ts";
+import { routeNodes } from "./nodes.ts";
+import { problem, requestErrorOf } from "./problem.ts";
+import { routeStitches } from "./stitches.ts";
+
+const BODY_LIMIT_BYTES = 4 * 1024 * 1024;
+
+/** The HTTP API over a Master (http.md), for any runtime. Does no I/O until it is asked. */
+export function createApp(deps: ApiDeps): Api {
+  const app = new Hono<ApiEnv>();
+  app.use(requestId({ limitLength: 128 }));
+  app.use(async (c, next) => {
+    const startMs = deps.nowMs();
+    await next();
+    deps.onAnswer?.({
+      requestId: c.get("requestId"),
+      method: c.req.method,
+      path: c.req.path,
+      route: c.res.status === 404 && c.error === undefined ? "unknown" : routePath(c, -1),
+      status: c.res.status,
+      durationMs: deps.nowMs() - startMs,
+    });
+  });
+  app.use(async (c, next) => {
+    // A process that shuts down is alive all the same: a probe that said otherwise would have it killed.
+    if (deps.shutdown.aborted && c.req.path !== "/livez") throw shuttingDown();
+    await next();
+  });
+  app.use(access(deps.access));
+  app.use(
+    bodyLimit({
+      maxSize: BODY_LIMIT_BYTES,
+      onError: () => {
+        throw new RequestError("too_large", `A body is at most ${BODY_LIMIT_BYTES} bytes.`);
+      },
+    }),
+  );
+  app.use(deadline(deps.shutdown));
+  app.use(
+    methodNotAllowed({
+      app,
+      onMethodNotAllowed: (c, methods) => {
+        c.header("Allow", methods.join(", "));
+        return problem(c, new RequestError("method_not_allowed", `This route takes ${methods.join(", ")}.`));
+      },
+    }),
+  );
+  app.notFound((c) =>
+    problem(c, new RequestError("not_found", `There is no route ${c.req.path}; GET /openapi.json lists them.`)),
+  );
+  app.onError((error, c) => {
+    const { code, cause } = requestErrorOf(error);
+    if (code === "internal" || code === "redis_unavailable") deps.onError(cause ?? error, c.get("requestId"));
+    return problem(c, error);
+  });
+  routeCluster(app, deps);
+  routeNodes(app, deps);
+  routeStitches(app, deps);
+  routeGroups(app, deps);
+  routeCommands(app, deps);
+  routeJobs(app, deps);
+  routeEvents(app, deps);
+  routeHealth(app, deps);
+  return app;
+}

@@ -1,0 +1,48 @@
+import type { MiddlewareHandler } from "hono";
+import { RequestError } from "../domain/errors.ts";
+import type { ApiEnv } from "./deps.ts";
+
+/** A little under the 3 s that are promised (P3), so that the answer itself still arrives within them. */
+const ANSWER_MS = 2800;
+/** What a request under way gets once the API shuts down: `stop()` waits 5 s. */
+const SHUTDOWN_MS = 2500;
+
+/**
+ * Answers within 3 s and the wait asked for, whatever Redis does: else 503, and the request may be sent again with the
+ * same Idempotency-Key. What is under way then goes on in the background; its late answer is dropped.
+ */
+export function deadline(shutdown: AbortSignal): MiddlewareHandler<ApiEnv> {
+  return async (c, next) => {
+    // The time a client takes to send its body is its own.
+    if (c.req.method === "POST") await c.req.arrayBuffer();
+    const timers: ReturnType<typeof setTimeout>[] = [];
+    let onShutdown = (): void => undefined;
+    const late = new Promise<never>((_resolve, reject) => {
+      const at = (ms: number, error: () => RequestError) => timers.push(setTimeout(() => reject(error()), ms));
+      at(ANSWER_MS + waitMsOf(c.req.query("waitMs")), noAnswer);
+      onShutdown = () => at(SHUTDOWN_MS, shuttingDown);
+      shutdown.addEventListener("abort", onShutdown);
+    });
+    try {
+      await Promise.race([next(), late]);
+    } finally {
+      for (const timer of timers) clearTimeout(timer);
+      shutdown.removeEventListener("abort", onShutdown);
+    }
+  };
+}
+
+/** Not checked here: what is out of range is refused at once by the route. */
+const waitMsOf = (text: string | undefined): number => Math.min(60_000, /^\d{1,6}$/.test(text ?? "") ? Number(text) : 0);
+
+const noAnswer = () =>
+  new RequestError(
+    "redis_unavailable",
+    "Redis did not answer in time; check that it runs and REDIS_URL. The request can be sent again with the same Idempotency-Key.",
+  );
+
+export const shuttingDown = () =>
+  new RequestError(
+    "shutting_down",
+    "This API is shutting down; send the request again, with the same Idempotency-Key, to another one.",
+  );

@@ -1,0 +1,42 @@
+import type { Context, Hono } from "hono";
+import type { EventResource } from "../domain/resources.ts";
+import type { Master } from "../master/master.ts";
+
+/** Who may ask: everybody with the token, or, without one, this machine alone. */
+export type Access = { readonly kind: "token"; readonly token: string } | { readonly kind: "loopback" };
+
+/** One answered request, for a log and for metrics. `route` is the pattern, such as `/v1/nodes/:node`. */
+export type Answered = {
+  readonly requestId: string;
+  readonly method: string;
+  readonly path: string;
+  readonly route: string;
+  readonly status: number;
+  readonly durationMs: number;
+};
+
+/** Everything the app stands on; creating it does no I/O and knows no runtime. */
+export type ApiDeps = {
+  readonly master: Master;
+  readonly access: Access;
+  /**
+   * Events after an id (null: from now on), until the signal aborts. Resolves once the position is fixed: what happens
+   * after that is followed. @throws RequestError `events_gone`, `rate_limited`; the iteration throws `events_gone` where
+   * its reader was too slow.
+   */
+  followEvents(after: string | null, signal: AbortSignal): Promise<AsyncIterable<readonly EventResource[]>>;
+  /** Resolves where Redis answers. */
+  ping(): Promise<void>;
+  /** The metrics in Prometheus's text format; without it there is no /metrics. */
+  readonly metrics?: { render(): Promise<{ readonly contentType: string; readonly text: string }> };
+  nowMs(): number;
+  /** Told of what the client is not: the cause of a 500 or of a 503. */
+  onError(error: unknown, requestId: string): void;
+  onAnswer?(answered: Answered): void;
+  /** Aborts when the API begins to shut down: streams end, and new requests are refused. */
+  readonly shutdown: AbortSignal;
+};
+
+export type ApiEnv = { Variables: { requestId: string } };
+export type Api = Hono<ApiEnv>;
+export type ApiContext = Context<ApiEnv>;

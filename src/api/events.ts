@@ -1,0 +1,65 @@
+import type { EventResource, ListResource } from "../domain/resources.ts";
+import type { Master } from "../master/master.ts";
+import type { Api, ApiContext, ApiDeps } from "./deps.ts";
+import { type EventFilter, eventId, eventsQuery, matches } from "./event-filter.ts";
+import { eventStream } from "./event-stream.ts";
+import { invalidFields } from "./problem.ts";
+import { readQuery } from "./query.ts";
+
+/** A stream where the client takes one or says nothing of it; a list where it asks for JSON alone. */
+export function routeEvents(app: Api, { master, followEvents, shutdown, onError }: ApiDeps): void {
+  app.get("/v1/events", async (c) => {
+    const query = readQuery(c, eventsQuery);
+    const since = query.cursor ?? query.since ?? null;
+    if (wantsList(c)) return c.json(await list(master, lastSeen(c) ?? since, query.limit, query));
+    const ended = new AbortController();
+    const end = () => ended.abort();
+    shutdown.addEventListener("abort", end);
+    ended.signal.addEventListener("abort", () => shutdown.removeEventListener("abort", end));
+    try {
+      const source = await followEvents(lastSeen(c) ?? since, ended.signal);
+      const stream = eventStream(
+        source,
+        (event) => matches(event, query),
+        ended,
+        (error) => onError(error, c.get("requestId")),
+      );
+      // HEAD: Hono drops the body without reading it, so nothing else would end the source.
+      if (c.req.method === "HEAD") end();
+      return c.body(stream, 200, {
+        "Content-Type": "text/event-stream",
+        "Cache-Control": "no-store",
+        // A proxy that buffers would hold events back.
+        "X-Accel-Buffering": "no",
+      });
+    } catch (error) {
+      end();
+      throw error;
+    }
+  });
+}
+
+async function list(
+  master: Master,
+  after: string | null,
+  limit: number,
+  filter: EventFilter,
+): Promise<ListResource<EventResource>> {
+  const page = await master.events(after, limit);
+  const last = after !== null && page.items.length === limit ? page.items.at(-1) : undefined;
+  return { ...page, items: page.items.filter((event) => matches(event, filter)), nextCursor: last?.id ?? null };
+}
+
+/** What a browser sends when it connects again; newer than the `since` it first asked with. */
+function lastSeen(c: ApiContext): string | null {
+  const header = c.req.header("last-event-id");
+  if (header === undefined || header === "") return null;
+  const id = eventId.safeParse(header);
+  if (id.success) return id.data;
+  throw invalidFields(id.error.issues.map(({ message }) => ({ path: "Last-Event-ID", message })));
+}
+
+function wantsList(c: ApiContext): boolean {
+  const accept = (c.req.header("accept") ?? "").toLowerCase();
+  return accept.includes("application/json") && !accept.includes("text/event-stream");
+}

@@ -1,0 +1,64 @@
+import * as z from "zod";
+import { COMMANDS, type CommandName } from "../domain/command.ts";
+import { nodeId, jobId } from "../domain/ids.ts";
+import type { JobResource, JobStatus, StepStatus } from "../domain/resources.ts";
+import type { Api, ApiContext, ApiDeps } from "./deps.ts";
+import { invalidFields } from "./problem.ts";
+import { noQuery, pageOf, pageQuery, readPath, readQuery, waitQuery } from "./query.ts";
+
+const JOB_STATUSES = [
+  "pending",
+  "running",
+  "cancelling",
+  "succeeded",
+  "failed",
+  "partial",
+  "cancelled",
+  "expired",
+] as const satisfies readonly JobStatus[];
+const STEP_STATUSES = [
+  "pending",
+  "running",
+  "succeeded",
+  "failed",
+  "superseded",
+  "cancelled",
+  "expired",
+  "unknown",
+] as const satisfies readonly StepStatus[];
+
+export const jobsQuery = z.strictObject({
+  ...pageQuery,
+  status: z.enum(JOB_STATUSES).optional(),
+  target: z.string().min(1).max(255).optional(),
+  command: z.enum(Object.keys(COMMANDS) as CommandName[]).optional(),
+});
+export const stepsQuery = z.strictObject({
+  ...pageQuery,
+  status: z.enum(STEP_STATUSES).optional(),
+  node: nodeId.optional(),
+});
+
+/** The status speaks of the request, never of the job's verdict: 200 once the job has ended, 202 before. */
+export const jobAnswer = (c: ApiContext, job: JobResource): Response => c.json(job, job.finishedAt === null ? 202 : 200);
+
+export function routeJobs(app: Api, { master }: ApiDeps): void {
+  app.get("/v1/jobs", async (c) => {
+    const query = readQuery(c, jobsQuery);
+    return c.json(await master.jobs(pageOf(query), query));
+  });
+  app.get("/v1/jobs/:job", async (c) => {
+    const { waitMs } = readQuery(c, waitQuery);
+    return jobAnswer(c, await master.job(readPath(c, "job", jobId), waitMs));
+  });
+  app.get("/v1/jobs/:job/steps", async (c) => {
+    const query = readQuery(c, stepsQuery);
+    return c.json(await master.steps(readPath(c, "job", jobId), pageOf(query), query));
+  });
+  app.post("/v1/jobs/:job/cancel", async (c) => {
+    readQuery(c, noQuery);
+    const id = readPath(c, "job", jobId);
+    if ((await c.req.arrayBuffer()).byteLength > 0) throw invalidFields([{ path: "", message: "cancel takes no body" }]);
+    return jobAnswer(c, await master.cancel(id));
+  });
+}

@@ -1,0 +1,15 @@
+import { RequestError } from "../domain/errors.ts";
+import type { ApiContext } from "./deps.ts";
+
+/** The body as JSON, of no checked shape yet. @throws RequestError `unsupported_media_type`, `invalid_json`. */
+export async function readJson(c: ApiContext): Promise<unknown> {
+  const type = (c.req.header("content-type") ?? "").split(";")[0]?.trim().toLowerCase();
+  if (type !== "application/json")
+    throw new RequestError("unsupported_media_type", "Send the body as JSON with `Content-Type: application/json`.");
+  try {
+    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(await c.req.arrayBuffer()));
+  } catch (error) {
+    const why = error instanceof SyntaxError ? error.message.replace(/,? ?".*$/s, "") : "it is not UTF-8";
+    throw new RequestError("invalid_json", `The body is not valid JSON: ${why}.`, {}, { cause: error });
+  }
+}

@@ -1,0 +1,29 @@
+import * as z from "zod";
+import { nodeId } from "../domain/ids.ts";
+import type { Liveness } from "../domain/resources.ts";
+import type { Api, ApiDeps } from "./deps.ts";
+import { noQuery, pageOf, pageQuery, readPath, readQuery } from "./query.ts";
+
+const LIVENESSES = ["alive", "suspect", "dead", "left"] as const satisfies readonly Liveness[];
+
+export const nodesQuery = z.strictObject({
+  ...pageQuery,
+  liveness: z.enum(LIVENESSES).optional(),
+  zone: z.string().min(1).max(255).optional(),
+});
+
+export function routeNodes(app: Api, { master }: ApiDeps): void {
+  app.get("/v1/nodes", async (c) => {
+    const query = readQuery(c, nodesQuery);
+    return c.json(await master.nodes(pageOf(query), query));
+  });
+  app.get("/v1/nodes/:node", async (c) => {
+    readQuery(c, noQuery);
+    return c.json(await master.node(readPath(c, "node", nodeId)));
+  });
+  app.delete("/v1/nodes/:node", async (c) => {
+    readQuery(c, noQuery);
+    await master.forgetNode(readPath(c, "node", nodeId));
+    return c.body(null, 204);
+  });
+}

@@ -1,0 +1,60 @@
+import { HTTPException } from "hono/http-exception";
+import type { ContentfulStatusCode } from "hono/utils/http-status";
+import type * as z from "zod";
+import { ERRORS, RequestError } from "../domain/errors.ts";
+import { asRequestError } from "../redis/connection.ts";
+import type { ApiContext } from "./deps.ts";
+
+/** A client that was told "not now" may try again this soon, in seconds: Redis is back, or another API answers. */
+const RETRY_AFTER_S = 1;
+
+type Invalid = { readonly path: string; readonly message: string };
+
+/** A request that does not match its schema: every wrong field with what it must be. */
+export function invalidRequest(error: z.ZodError): RequestError {
+  return invalidFields(error.issues.flatMap(fieldsOf));
+}
+
+export function invalidFields(errors: readonly Invalid[]): RequestError {
+  const [first] = errors;
+  const more = errors.length > 1 ? ` (and ${errors.length - 1} more: see errors)` : "";
+  const detail = first === undefined ? "The request is not valid." : `${first.path || "body"}: ${first.message}${more}`;
+  return new RequestError("invalid_request", detail, { errors });
+}
+
+function fieldsOf(issue: z.core.$ZodIssue): Invalid[] {
+  const at = (...more: string[]) => [...issue.path.map(String), ...more].join(".");
+  if (issue.code !== "unrecognized_keys") return [{ path: at(), message: issue.message }];
+  return issue.keys.map((key) => ({ path: at(key), message: "there is no such field or parameter here" }));
+}
+
+/** What the client is told of an error. Anything unforeseen is `internal`, and its message stays in the log. */
+export function requestErrorOf(error: unknown): RequestError {
+  if (error instanceof HTTPException && error.res?.headers.has("www-authenticate"))
+    return new RequestError("unauthenticated", "Send the API's token as `Authorization: Bearer <token>`.");
+  const known = asRequestError(error);
+  if (known instanceof RequestError) return known;
+  return new RequestError(
+    "internal",
+    "The request could not be answered; the API's log has the reason under this requestId.",
+    {},
+    { cause: error },
+  );
+}
+
+/** The one place where an error becomes an answer (RFC 9457). */
+export function problem(c: ApiContext, error: unknown): Response {
+  const { code, message, facts } = requestErrorOf(error);
+  const { status, title, retryable } = ERRORS[code];
+  if (error instanceof HTTPException) {
+    const challenge = error.res?.headers.get("www-authenticate");
+    if (challenge != null) c.header("WWW-Authenticate", challenge);
+  }
+  if (status === 429 || status === 503) c.header("Retry-After", String(RETRY_AFTER_S));
+  const requestId = c.get("requestId");
+  const type = `urn:crossstitch:error:${code}`;
+  const body = { ...facts, type, title, status, detail: message, code, requestId, retryable };
+  return c.body(JSON.stringify(body), status satisfies ContentfulStatusCode, {
+    "Content-Type": "application/problem+json",
+  });
+}

@@ -1,0 +1,46 @@
+import * as z from "zod";
+import type { Page } from "../master/master.ts";
+import type { ApiContext } from "./deps.ts";
+import { invalidFields, invalidRequest } from "./problem.ts";
+
+const whole = (min: number, max: number) =>
+  z
+    .string()
+    .regex(/^\d{1,6}$/, "must be a whole number")
+    .transform(Number)
+    .pipe(z.int().min(min).max(max));
+
+/** Of every list. */
+export const pageQuery = {
+  limit: whole(1, 1000).default(100),
+  cursor: z.string().min(1).max(1000).optional(),
+};
+/** Answer when the job ends, or after this many milliseconds. */
+export const waitQuery = z.strictObject({ waitMs: whole(0, 60_000).default(0) });
+export const noQuery = z.strictObject({});
+
+/** The query, checked: an unknown or repeated parameter is as wrong as a bad value. @throws RequestError `invalid_request`. */
+export function readQuery<Schema extends z.ZodObject>(c: ApiContext, schema: Schema): z.output<Schema> {
+  const given: Record<string, string> = {};
+  const repeated: string[] = [];
+  for (const [name, values] of Object.entries(c.req.queries())) {
+    if (values.length > 1) repeated.push(name);
+    given[name] = values[0] ?? "";
+  }
+  if (repeated.length > 0) throw invalidFields(repeated.map((path) => ({ path, message: "is given more than once" })));
+  const parsed = schema.safeParse(given);
+  if (!parsed.success) throw invalidRequest(parsed.error);
+  return parsed.data;
+}
+
+/** A part of the path, checked. @throws RequestError `invalid_request` naming it. */
+export function readPath(c: ApiContext, name: string, schema: z.ZodType<string>): string {
+  const parsed = schema.safeParse(c.req.param(name));
+  if (parsed.success) return parsed.data;
+  throw invalidFields(parsed.error.issues.map(({ message }) => ({ path: name, message })));
+}
+
+export const pageOf = (query: { limit: number; cursor?: string | undefined }): Page => ({
+  limit: query.limit,
+  cursor: query.cursor ?? null,
+});

@@ -1,0 +1,28 @@
+import * as z from "zod";
+import { groupName } from "../domain/group.ts";
+import { nodeId, stitchRef } from "../domain/ids.ts";
+import type { Health } from "../domain/resources.ts";
+import { STITCH_STATES } from "../domain/stitch.ts";
+import type { Api, ApiDeps } from "./deps.ts";
+import { noQuery, pageOf, pageQuery, readPath, readQuery } from "./query.ts";
+
+const HEALTHS = ["green", "yellow", "red", "missing"] as const satisfies readonly Health[];
+
+export const stitchesQuery = z.strictObject({
+  ...pageQuery,
+  group: groupName.optional(),
+  node: nodeId.optional(),
+  state: z.enum(STITCH_STATES).optional(),
+  health: z.enum(HEALTHS).optional(),
+});
+
+export function routeStitches(app: Api, { master }: ApiDeps): void {
+  app.get("/v1/stitches", async (c) => {
+    const query = readQuery(c, stitchesQuery);
+    return c.json(await master.stitches(pageOf(query), query));
+  });
+  app.get("/v1/stitches/:stitch", async (c) => {
+    readQuery(c, noQuery);
+    return c.json(await master.stitch(readPath(c, "stitch", stitchRef)));
+  });
+}

@@ -1,0 +1,58 @@
+import { cpus, totalmem } from "node:os";
+import { type Config, requireRedis } from "../../src/config.ts";
+import { createLogger } from "../../src/logger.ts";
+import type { Running } from "../../src/running.ts";
+import { VERSION } from "../../src/version.ts";
+import { startMaster } from "../master/main.ts";
+import { NodeWorker } from "./node-worker.ts";
+
+const CONNECT_MS = 10_000;
+
+/** Starts a node worker; with the role `master` a master worker beside it, in this process. */
+export async function startNode(config: Config): Promise<Running> {
+  const redisUrl = requireRedis(config);
+  const log = createLogger(config, config.nodeId);
+  const worker = new NodeWorker({
+    redisUrl,
+    cluster: config.cluster,
+    id: config.nodeId,
+    facts: {
+      zones: [...config.zones],
+      labels: { ...config.labels },
+      capacity: {
+        cpu: config.capacityCpu ?? cpus().length,
+        memoryBytes: config.capacityMemoryBytes ?? totalmem(),
+      },
+      modules: Object.keys(config.modules),
+      version: VERSION,
+    },
+    stateDir: config.stateDir,
+    heartbeatMs: config.heartbeatMs,
+    leaseMs: config.leaseMs,
+    connectTimeoutMs: CONNECT_MS,
+    nowMs: Date.now,
+    random: Math.random,
+    say: (message) => log.info(message),
+    onError: (error) => log.warn({ err: error }, "something failed; the node carries on"),
+  });
+  const isNode = config.roles.includes("node");
+  if (isNode) await worker.start();
+  const master = config.roles.includes("master") ? await startMaster(config) : null;
+  const stop = async () => {
+    await Promise.all([isNode ? worker.stop() : Promise.resolve(), master?.stop()]);
+  };
+  return {
+    ready: [
+      ...(isNode
+        ? [`node ${config.nodeId} (incarnation ${worker.incarnation}) is in the cluster "${config.cluster}"`]
+        : []),
+      ...(master === null ? [] : [master.ready]),
+    ].join("; "),
+    stop,
+    kill: () => {
+      worker.kill();
+      master?.kill();
+    },
+    ended: isNode ? worker.ended : (master?.ended ?? Promise.resolve()),
+  };
+}

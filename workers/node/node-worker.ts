@@ -1,0 +1,324 @@
+import { randomUUID } from "node:crypto";
+import { join } from "node:path";
+import type { NodeFacts } from "../../src/domain/node.ts";
+import type { Eligibility } from "../../src/domain/resources.ts";
+import { initNodeQueue, NodeQueueWorker } from "../../src/queue/node-queue.ts";
+import { connectRedis, openRedis, type RedisClient, refuseEviction } from "../../src/redis/connection.ts";
+import { emitEvents } from "../../src/redis/events.ts";
+import { Keys } from "../../src/redis/keys.ts";
+import { beatNode, leaveNode, raiseRevision, registerNode } from "../../src/redis/node-record.ts";
+import { forgetRemoved, readOwnStitches } from "../../src/redis/stitch-records.ts";
+import { processAdaptor } from "./adaptors/process.ts";
+import { LoadMeter } from "./load.ts";
+import { Ownership } from "./ownership.ts";
+import { Publisher } from "./publisher.ts";
+import { StitchDisk } from "./stitch-disk.ts";
+import { StitchHost } from "./stitch-host.ts";
+import { TaskRunner } from "./task-runner.ts";
+import { Watchdog } from "./watchdog.ts";
+
+export type NodeWorkerOptions = {
+  readonly redisUrl: string;
+  readonly cluster: string;
+  readonly id: string;
+  readonly facts: NodeFacts;
+  readonly stateDir: string;
+  readonly heartbeatMs: number;
+  readonly leaseMs: number;
+  readonly connectTimeoutMs: number;
+  readonly nowMs: () => number;
+  readonly random: () => number;
+  say(message: string): void;
+  onError(error: unknown): void;
+};
+
+/** Tasks at once on one node. Steps of different stitches run in parallel; most of the time they wait for processes. */
+const CONCURRENCY = 64;
+/** Longest a leaving worker waits for its stitches and its tasks, before it kills and hands back. */
+const LEAVE_MS = 10_000;
+const KILL_MS = 2000;
+/** How often removed stitches are looked through. */
+const PRUNE_MS = 600_000;
+
+/** Thrown when the id belongs to another worker that lives. */
+export class NodeIdTaken extends Error {
+  override readonly name = "NodeIdTaken";
+}
+
+/**
+ * A node: registers, beats, takes its tasks, hosts its stitches, leaves.
+ *
+ * States: starting → running → leaving → ended. `fenced` (another worker has the id) goes to ended at once.
+ */
+export class NodeWorker {
+  readonly #o: NodeWorkerOptions;
+  readonly #keys: Keys;
+  readonly #session = randomUUID();
+  readonly #redis: RedisClient;
+  readonly #blocking: RedisClient;
+  readonly #watchdog: Watchdog;
+  readonly #load = new LoadMeter();
+  readonly #dir: string;
+  #state: "new" | "starting" | "running" | "leaving" | "ended" = "new";
+  #ownership: Ownership | null = null;
+  #host: StitchHost | null = null;
+  #publisher: Publisher | null = null;
+  #queue: NodeQueueWorker | null = null;
+  #incarnation = 0;
+  #beats = 0;
+  #clockOffsetMs = 0;
+  #eligibility: Eligibility = "eligible";
+  #timer: NodeJS.Timeout | undefined;
+  #beating: Promise<void> = Promise.resolve();
+  #lastPruneMs = 0;
+  #stopping: Promise<void> | null = null;
+  readonly #ended = Promise.withResolvers<void>();
+  /** Resolves when it has left; rejects where it was fenced or its queue broke. */
+  readonly ended: Promise<void> = this.#ended.promise;
+
+  constructor(options: NodeWorkerOptions) {
+    this.#o = options;
+    this.#keys = new Keys(options.cluster);
+    this.#dir = join(options.stateDir, options.cluster, options.id);
+    this.#redis = openRedis(options.redisUrl, "shared", options.onError);
+    this.#blocking = openRedis(options.redisUrl, "blocking", options.onError);
+    this.#watchdog = new Watchdog(this.#session, options.onError);
+    this.ended.catch(() => undefined);
+  }
+
+  get incarnation(): number {
+    return this.#incarnation;
+  }
+  get eligibility(): Eligibility {
+    return this.#eligibility;
+  }
+
+  /** @throws StateFolderTaken, NodeIdTaken, RedisRefused, or the connection error; nothing is left behind then. */
+  async start(): Promise<void> {
+    this.#state = "starting";
+    try {
+      this.#ownership = await Ownership.take(this.#dir);
+      await connectRedis(this.#redis, this.#o.connectTimeoutMs);
+      await refuseEviction(this.#redis);
+      this.#watchdog.start();
+      const disk = new StitchDisk(this.#dir);
+      this.#publisher = new Publisher(this.#redis, this.#keys, this.#o.id, this.#o.onError);
+      const publisher = this.#publisher;
+      this.#host = new StitchHost({
+        node: this.#o.id,
+        session: this.#session,
+        facts: this.#o.facts,
+        disk,
+        adaptors: { process: processAdaptor(this.#watchdog) },
+        nowMs: this.#o.nowMs,
+        publish: (changes, events) => publisher.publish(changes, events),
+        onError: this.#o.onError,
+      });
+      this.#host.merge(disk.load());
+      await this.#register();
+      await initNodeQueue(this.#redis, this.#keys, this.#o.id);
+      this.#host.resume();
+      await this.#takeTasks(this.#host, publisher);
+    } catch (error) {
+      this.#letGo();
+      this.#state = "ended";
+      throw error;
+    }
+    this.#state = "running";
+    this.#schedule();
+  }
+
+  async #takeTasks(host: StitchHost, publisher: Publisher): Promise<void> {
+    const runner = new TaskRunner({
+      redis: this.#redis,
+      keys: this.#keys,
+      node: this.#o.id,
+      host,
+      publisher,
+      incarnation: () => this.#incarnation,
+      nowMs: this.#o.nowMs,
+    });
+    this.#queue = new NodeQueueWorker(
+      this.#blocking,
+      this.#keys,
+      this.#o.id,
+      CONCURRENCY,
+      (task) => runner.run(task),
+      this.#o.onError,
+    );
+    await this.#queue.start((error) => this.#fail(error));
+  }
+
+  /** Takes the id for a new incarnation, then merges what Redis holds with what this node holds, and publishes it all. */
+  async #register(): Promise<void> {
+    const host = this.#host;
+    if (host === null) return;
+    const former = this.#ownership?.former ?? null;
+    const ask = () =>
+      registerNode(this.#redis, this.#keys, this.#o.id, {
+        session: this.#session,
+        formerSession: former?.session ?? null,
+        leaseMs: this.#o.leaseMs,
+        facts: this.#o.facts,
+        status: host.status(),
+        leastIncarnation: Math.max(this.#incarnation, former?.incarnation ?? 0),
+      });
+    let answer = await ask();
+    if (!answer.ok) {
+      this.#o.say(`another worker holds the id ${this.#o.id}; waiting ${answer.leaseLeftMs} ms for its lease to end`);
+      await new Promise((resolve) => setTimeout(resolve, answer.ok ? 0 : answer.leaseLeftMs + 50));
+      answer = await ask();
+    }
+    if (!answer.ok)
+      throw new NodeIdTaken(
+        `another live worker holds the id ${this.#o.id}: it renewed its lease meanwhile. Stop it, or set another STITCH_NODE_ID.`,
+      );
+    const again = this.#incarnation > 0;
+    this.#incarnation = answer.incarnation;
+    this.#beats = 0;
+    this.#clockOffsetMs = answer.nowMs - this.#o.nowMs();
+    this.#eligibility = answer.eligibility;
+    this.#ownership?.record({
+      session: this.#session,
+      incarnation: answer.incarnation,
+      pid: process.pid,
+      watchdogPid: this.#watchdog.pid,
+    });
+    host.merge(await readOwnStitches(this.#redis, this.#keys, this.#o.id));
+    await raiseRevision(this.#redis, this.#keys, host.highestRevision());
+    this.#publisher?.publish(host.wholeTruth(), [
+      {
+        type: again ? "node.back" : "node.joined",
+        node: this.#o.id,
+        data: { incarnation: answer.incarnation, version: this.#o.facts.version },
+      },
+    ]);
+    await this.#publisher?.flush();
+  }
+
+  #schedule(): void {
+    if (this.#state !== "running") return;
+    // A tenth of jitter: nodes that were started together must not beat together.
+    const inMs = this.#o.heartbeatMs * (0.9 + 0.2 * this.#o.random());
+    this.#timer = setTimeout(() => {
+      this.#beating = this.#beat()
+        .catch(this.#o.onError)
+        .finally(() => this.#schedule());
+    }, inMs);
+  }
+
+  async #beat(): Promise<void> {
+    const host = this.#host;
+    if (host === null) return;
+    const reply = await within(
+      this.#o.leaseMs / 2,
+      beatNode(this.#redis, this.#keys, this.#o.id, {
+        session: this.#session,
+        leaseMs: this.#o.leaseMs,
+        status: host.status(),
+        load: this.#load.measure(),
+        beats: this.#beats,
+        leaseUntilHintMs: this.#o.nowMs() + this.#clockOffsetMs + this.#o.leaseMs,
+      }),
+    );
+    if (reply.outcome === "fenced") {
+      this.#fail(
+        new NodeIdTaken(`another worker has taken the id ${this.#o.id}; this one stops its stitches and ends`),
+      );
+      return;
+    }
+    if (reply.outcome !== "ok") {
+      this.#o.say(`the lease is ${reply.outcome}; registering again`);
+      await this.#register();
+      return;
+    }
+    this.#beats = reply.beats;
+    this.#eligibility = reply.eligibility;
+    this.#clockOffsetMs = reply.nowMs - this.#o.nowMs();
+    await this.#publisher?.flush();
+    if (this.#o.nowMs() - this.#lastPruneMs > PRUNE_MS) {
+      this.#lastPruneMs = this.#o.nowMs();
+      await forgetRemoved(this.#redis, this.#keys, this.#o.id, host.prune());
+    }
+  }
+
+  /** Leaves: takes nothing more, finishes or hands back, stops every stitch, says so. Bounded; may be called twice and at once. */
+  stop(): Promise<void> {
+    this.#stopping ??= this.#leave();
+    return this.#stopping;
+  }
+
+  async #leave(): Promise<void> {
+    if (this.#state === "ended" || this.#state === "new") {
+      this.#letGo();
+      return;
+    }
+    this.#state = "leaving";
+    clearTimeout(this.#timer);
+    await within(KILL_MS, this.#beating).catch(this.#o.onError);
+    const host = this.#host;
+    const tasksDone = this.#queue?.stop(LEAVE_MS) ?? Promise.resolve();
+    // A task that waits for a stitch ends when the stitch does, so both at once; what is left after its grace is killed.
+    const stitchesDone = (async () => {
+      await within(LEAVE_MS, host?.stopAll(LEAVE_MS - KILL_MS) ?? Promise.resolve()).catch(this.#o.onError);
+      await within(KILL_MS, host?.stopAll(0) ?? Promise.resolve()).catch(this.#o.onError);
+    })();
+    await Promise.all([within(LEAVE_MS + KILL_MS, tasksDone).catch(this.#o.onError), stitchesDone]);
+    await within(KILL_MS, this.#sayGoodbye()).catch(this.#o.onError);
+    this.#letGo();
+    this.#state = "ended";
+    this.#ended.resolve();
+  }
+
+  async #sayGoodbye(): Promise<void> {
+    await this.#publisher?.flush();
+    if (await leaveNode(this.#redis, this.#keys, this.#o.id, this.#session))
+      await emitEvents(this.#redis, this.#keys, [{ type: "node.left", node: this.#o.id }]);
+  }
+
+  /** Lets go of everything at once. The watchdog kills what still runs, as if the worker had died. */
+  kill(): void {
+    clearTimeout(this.#timer);
+    this.#state = "ended";
+    this.#redis.disconnect();
+    this.#blocking.disconnect();
+  }
+
+  /** Ends because it must: stitches are killed, nothing is said in Redis, where the id may be another's. */
+  #fail(error: unknown): void {
+    if (this.#state === "leaving" || this.#state === "ended") return;
+    this.#state = "leaving";
+    clearTimeout(this.#timer);
+    const end = async () => {
+      await within(KILL_MS, this.#host?.stopAll(0) ?? Promise.resolve()).catch(this.#o.onError);
+      await this.#queue?.stop(0).catch(this.#o.onError);
+      this.#letGo();
+      this.#state = "ended";
+      this.#ended.reject(error);
+    };
+    this.#stopping = end();
+    this.#stopping.catch(this.#o.onError);
+  }
+
+  #letGo(): void {
+    clearTimeout(this.#timer);
+    this.#load.stop();
+    this.#redis.disconnect();
+    this.#blocking.disconnect();
+    this.#watchdog.end();
+    this.#ownership?.release();
+  }
+}
+
+/** @throws where `work` takes longer than `ms`; it goes on, and its end is no longer waited for. */
+async function within<T>(ms: number, work: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`took longer than ${ms} ms`)), ms);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,77 @@
+import type { ClusterEvent } from "../../src/domain/event.ts";
+import type { RedisClient } from "../../src/redis/connection.ts";
+import { emitEvents } from "../../src/redis/events.ts";
+import type { Keys } from "../../src/redis/keys.ts";
+import { publishStitches, type StitchChange } from "../../src/redis/stitch-records.ts";
+
+/** Events kept while Redis is away; the oldest go first. */
+const MAX_EVENTS = 1000;
+
+/**
+ * Publishes changes of a node's stitches at once, gathered where several come together, in order, one write at a time.
+ * While Redis is away they wait here, the newest of each stitch; `flush` is tried again with each heartbeat.
+ */
+export class Publisher {
+  readonly #redis: RedisClient;
+  readonly #keys: Keys;
+  readonly #node: string;
+  readonly #onError: (error: unknown) => void;
+  #waiting = new Map<string, StitchChange>();
+  #events: ClusterEvent[] = [];
+  #running: Promise<boolean> | null = null;
+
+  constructor(redis: RedisClient, keys: Keys, node: string, onError: (error: unknown) => void) {
+    this.#redis = redis;
+    this.#keys = keys;
+    this.#node = node;
+    this.#onError = onError;
+  }
+
+  /** Takes changes and events up; they are on their way when this returns. */
+  publish(changes: readonly StitchChange[], events: readonly ClusterEvent[]): void {
+    this.#take(changes);
+    this.#events.push(...events);
+    if (this.#events.length > MAX_EVENTS) this.#events.splice(0, this.#events.length - MAX_EVENTS);
+    void this.flush();
+  }
+
+  /** Resolves when all that was taken up before the call is in Redis: true; or could not be written: false. Never rejects. */
+  async flush(): Promise<boolean> {
+    // What runs may have begun before the latest change: wait for it, then for one more.
+    if (this.#running !== null) await this.#running;
+    this.#running ??= this.#write().finally(() => {
+      this.#running = null;
+    });
+    return this.#running;
+  }
+
+  async #write(): Promise<boolean> {
+    // A turn of the event loop, so that what changes together goes out together.
+    await Promise.resolve();
+    const changes = this.#waiting;
+    const events = this.#events;
+    if (changes.size === 0 && events.length === 0) return true;
+    this.#waiting = new Map();
+    this.#events = [];
+    try {
+      await publishStitches(this.#redis, this.#keys, this.#node, [...changes.values()]);
+      await emitEvents(this.#redis, this.#keys, events);
+      return true;
+    } catch (error) {
+      const newer = this.#waiting;
+      this.#waiting = changes;
+      this.#take(newer.values());
+      this.#events = [...events, ...this.#events].slice(-MAX_EVENTS);
+      this.#onError(error);
+      return false;
+    }
+  }
+
+  #take(changes: Iterable<StitchChange>): void {
+    for (const change of changes) {
+      const before = this.#waiting.get(change.record.id);
+      const isNew = change.kind === "set" && (change.isNew || (before?.kind === "set" && before.isNew));
+      this.#waiting.set(change.record.id, change.kind === "set" ? { ...change, isNew } : change);
+    }
+  }
+}
