@@ -1,5 +1,6 @@
 import { formatGroup, parseFullGroup, parseGroup } from "../domain/group.ts";
 import { fullId, splitFullId } from "../domain/ids.ts";
+import type { NodeStatus } from "../domain/node.ts";
 import { type RemovedRecord, removedRecord, type StitchRecord, stitchRecord } from "../domain/stitch.ts";
 import type { RedisClient } from "./connection.ts";
 import type { Keys } from "./keys.ts";
@@ -18,6 +19,7 @@ export async function publishStitches(
   keys: Keys,
   node: string,
   changes: readonly StitchChange[],
+  status: NodeStatus,
 ): Promise<void> {
   const pointers: Promise<unknown>[] = [];
   const set: Record<string, string> = {};
@@ -33,6 +35,8 @@ export async function publishStitches(
   await Promise.all(pointers);
   const gone = Object.keys(removed);
   await Promise.all([
+    // With its stitches, not with the next heartbeat: placement weighs what is reserved.
+    redis.hset(keys.nodeMeta(node), "status", JSON.stringify(status)),
     ...(Object.keys(set).length > 0 ? [redis.hset(keys.nodeStitches(node), set)] : []),
     ...(gone.length > 0
       ? [redis.hset(keys.nodeRemoved(node), removed), redis.hdel(keys.nodeStitches(node), ...gone)]

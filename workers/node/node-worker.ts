@@ -102,9 +102,8 @@ export class NodeWorker {
       await refuseEviction(this.#redis);
       this.#watchdog.start();
       const disk = new StitchDisk(this.#dir);
-      this.#publisher = new Publisher(this.#redis, this.#keys, this.#o.id, this.#o.onError);
-      const publisher = this.#publisher;
-      this.#host = new StitchHost({
+      const publisher = new Publisher(this.#redis, this.#keys, this.#o.id, () => host.status(), this.#o.onError);
+      const host: StitchHost = new StitchHost({
         node: this.#o.id,
         session: this.#session,
         facts: this.#o.facts,
@@ -114,11 +113,13 @@ export class NodeWorker {
         publish: (changes, events) => publisher.publish(changes, events),
         onError: this.#o.onError,
       });
-      this.#host.merge(disk.load());
+      this.#publisher = publisher;
+      this.#host = host;
+      host.merge(disk.load());
       await this.#register();
       await initNodeQueue(this.#redis, this.#keys, this.#o.id);
-      this.#host.resume();
-      await this.#takeTasks(this.#host, publisher);
+      host.resume();
+      await this.#takeTasks(host, publisher);
     } catch (error) {
       this.#letGo();
       this.#state = "ended";

@@ -1,4 +1,5 @@
 import type { ClusterEvent } from "../../src/domain/event.ts";
+import type { NodeStatus } from "../../src/domain/node.ts";
 import type { RedisClient } from "../../src/redis/connection.ts";
 import { emitEvents } from "../../src/redis/events.ts";
 import type { Keys } from "../../src/redis/keys.ts";
@@ -15,15 +16,23 @@ export class Publisher {
   readonly #redis: RedisClient;
   readonly #keys: Keys;
   readonly #node: string;
+  readonly #status: () => NodeStatus;
   readonly #onError: (error: unknown) => void;
   #waiting = new Map<string, StitchChange>();
   #events: ClusterEvent[] = [];
   #running: Promise<boolean> | null = null;
 
-  constructor(redis: RedisClient, keys: Keys, node: string, onError: (error: unknown) => void) {
+  constructor(
+    redis: RedisClient,
+    keys: Keys,
+    node: string,
+    status: () => NodeStatus,
+    onError: (error: unknown) => void,
+  ) {
     this.#redis = redis;
     this.#keys = keys;
     this.#node = node;
+    this.#status = status;
     this.#onError = onError;
   }
 
@@ -54,7 +63,8 @@ export class Publisher {
     this.#waiting = new Map();
     this.#events = [];
     try {
-      await publishStitches(this.#redis, this.#keys, this.#node, [...changes.values()]);
+      if (changes.size > 0)
+        await publishStitches(this.#redis, this.#keys, this.#node, [...changes.values()], this.#status());
       await emitEvents(this.#redis, this.#keys, events);
       return true;
     } catch (error) {

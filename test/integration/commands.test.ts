@@ -1,0 +1,181 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import type { RequestError } from "../../src/domain/errors.ts";
+import { isAlive, REDISES, until, withCluster } from "../support/cluster.ts";
+
+const withCode = (code: string) => (error: unknown) => (error as RequestError).code === code;
+const sleeper = { adaptor: "process", protocol: "none", command: ["sleep", "600"] };
+
+for (const redis of REDISES) {
+  describe(`commands on a ${redis.name}`, { concurrency: 2 }, () => {
+    it("start and stop real processes on three nodes, spread over them", async () => {
+      await withCluster(redis.url, {}, async (cluster) => {
+        await Promise.all(["n1", "n2", "n3"].map((id) => cluster.node(id, { STITCH_ZONES: id === "n3" ? "b" : "a" })));
+        const created = await cluster.run({
+          command: "stitch.create",
+          target: "shop.orders.1",
+          count: 4,
+          spec: sleeper,
+        });
+        assert.equal(created.status, "succeeded", JSON.stringify(created));
+        assert.deepEqual(created.stitches.map((id) => id.split(":")[1]).sort(), [
+          "orders-1",
+          "orders-2",
+          "orders-3",
+          "orders-4",
+        ]);
+        const { items } = await cluster.master.stitches({ limit: 100, cursor: null }, { group: "shop" });
+        assert.deepEqual(
+          items.map((stitch) => stitch.state),
+          ["running", "running", "running", "running"],
+        );
+        assert.deepEqual(
+          items.map((stitch) => stitch.node).sort(),
+          ["n1", "n2", "n3", "n3"],
+          "zones first, then nodes",
+        );
+        assert.ok(items.every(({ pid }) => pid !== null && isAlive(pid)));
+
+        const [first] = items;
+        assert.ok(first?.pid);
+        const stopped = await cluster.run({ command: "stitch.stop", target: first.id });
+        assert.equal(stopped.tasks[0]?.steps[0]?.changed, true);
+        assert.ok(!isAlive(first.pid));
+        assert.equal((await cluster.master.stitch(first.id)).state, "stopped");
+        assert.equal(
+          (await cluster.run({ command: "stitch.stop", target: first.id })).tasks[0]?.steps[0]?.changed,
+          false,
+        );
+
+        const started = await cluster.run({ command: "stitch.start", target: first.fullId });
+        assert.equal(started.status, "succeeded");
+        const again = await cluster.master.stitch(first.id);
+        assert.ok(again.pid !== null && again.pid !== first.pid && isAlive(again.pid));
+
+        assert.equal((await cluster.run({ command: "stitch.remove", target: first.id })).status, "succeeded");
+        assert.ok(!isAlive(again.pid));
+        await assert.rejects(cluster.master.stitch(first.id), withCode("not_found"));
+        assert.deepEqual((await cluster.master.group("shop")).stitches.byVersion, { 1: 3 });
+        assert.equal((await cluster.master.cluster()).stitches.running, 3);
+      });
+    });
+
+    it("pings, cordons and uncordons; a cordoned node gets nothing new", async () => {
+      await withCluster(redis.url, {}, async (cluster) => {
+        await cluster.node("n1");
+        const ping = await cluster.run({ command: "node.ping", target: "n1" });
+        assert.deepEqual(ping.tasks[0]?.steps[0]?.output, { incarnation: 1 });
+        assert.equal((await cluster.run({ command: "node.cordon", target: "n1" })).status, "succeeded");
+        assert.equal((await cluster.run({ command: "node.cordon", target: "n1" })).tasks[0]?.steps[0]?.changed, false);
+        assert.equal((await cluster.master.node("n1")).eligibility, "cordoned");
+        const create = { command: "stitch.create", target: "a.b.1", spec: sleeper } as const;
+        await assert.rejects(cluster.run(create), (error: RequestError) => {
+          assert.equal(error.code, "placement_failed");
+          assert.deepEqual(
+            (error.facts["refusals"] as { code: string }[]).map(({ code }) => code),
+            ["cordoned"],
+          );
+          return true;
+        });
+        assert.equal((await cluster.master.stitches({ limit: 10, cursor: null }, {})).items.length, 0);
+        await cluster.run({ command: "node.uncordon", target: "n1" });
+        assert.equal((await cluster.run(create)).status, "succeeded");
+      });
+    });
+
+    it("says why a stitch did not come up, and carries on", async () => {
+      await withCluster(redis.url, {}, async (cluster) => {
+        await cluster.node("n1");
+        const attempt = async (id: string, spec: Record<string, unknown>) => {
+          const job = await cluster.run({
+            command: "stitch.create",
+            target: "a.b.1",
+            id,
+            spec: { ...sleeper, ...spec },
+          });
+          assert.equal(job.status, "failed", JSON.stringify(job));
+          return job.error;
+        };
+        assert.equal((await attempt("no-program", { command: ["/no/such/program"] }))?.code, "spawn_failed");
+        const folder = await attempt("no-folder", { cwd: "/no/such/folder" });
+        assert.match(folder?.message ?? "", /\/no\/such\/folder does not exist/);
+        const early = await attempt("early", { command: ["sh", "-c", "echo the reason >&2; exit 7"] });
+        assert.deepEqual([early?.code, early?.stderrTail], ["exited_early", "the reason"]);
+        assert.match(early?.message ?? "", /code 7/);
+        assert.equal((await cluster.master.stitch("early")).lastExit?.code, 7);
+        const once = await cluster.run({
+          command: "stitch.create",
+          target: "a.b.1",
+          id: "once",
+          spec: { ...sleeper, command: ["true"], restart: { policy: "never" } },
+        });
+        assert.equal(once.status, "succeeded", "an exit with 0 is success where the policy is not always");
+        assert.equal((await cluster.run({ command: "node.ping", target: "n1" })).status, "succeeded");
+      });
+    });
+
+    it("notices an exit, and stops a whole process tree, the deaf one too", async () => {
+      await withCluster(redis.url, {}, async (cluster) => {
+        await cluster.node("n1");
+        await cluster.create("n1", "dies", ["sleep", "600"]);
+        const { pid } = await cluster.master.stitch("dies");
+        process.kill(pid ?? 0, "SIGKILL");
+        const failed = await until("the exit is seen", async () => {
+          const stitch = await cluster.master.stitch("dies");
+          return stitch.state === "failed" ? stitch : null;
+        });
+        assert.equal(failed.lastExit?.signal, "SIGKILL");
+        assert.equal(failed.pid, null);
+        const deaf = "trap '' TERM; sleep 601 & echo $! > child; while :; do sleep 1; done";
+        await cluster.create("n1", "deaf", ["sh", "-c", deaf], { stopGraceMs: 200 });
+        const stopped = await cluster.run({ command: "stitch.stop", target: "deaf" });
+        assert.equal(stopped.status, "succeeded");
+        assert.equal((await cluster.master.stitch("deaf")).lastExit?.signal, "SIGKILL");
+        // `stop()` of the cluster checks that no process of it is left, the sleeping child included.
+      });
+    });
+
+    it("plans without changing anything, and refuses a plan that is stale", async () => {
+      await withCluster(redis.url, {}, async (cluster) => {
+        await cluster.node("n1");
+        const { COMMANDS } = await import("../../src/domain/command.ts");
+        const body = { command: "stitch.create", target: "a.b.1", spec: sleeper } as const;
+        const dry = () =>
+          cluster.master.submit({
+            command: COMMANDS["stitch.create"].parse({ ...body, dryRun: true }),
+            idempotencyKey: null,
+            scope: "",
+            by: null,
+            waitMs: 0,
+          });
+        const first = await dry();
+        assert.ok(first.kind === "plan" && first.plan.feasible && first.plan.planToken !== null);
+        assert.equal((await cluster.master.cluster()).openJobs, 0);
+        assert.equal((await cluster.master.jobs({ limit: 10, cursor: null }, {})).items.length, 0);
+        const job = await cluster.run({ ...body, planToken: first.plan.planToken });
+        assert.deepEqual(job.stitches, ["n1:b-1"]);
+        await cluster.node("n2");
+        await assert.rejects(cluster.run({ ...body, planToken: first.plan.planToken }), withCode("plan_stale"));
+      });
+    });
+
+    it("knows a command again by its key, and what an id means", async () => {
+      await withCluster(redis.url, {}, async (cluster) => {
+        await Promise.all([cluster.node("n1"), cluster.node("n2")]);
+        const body = { command: "stitch.create", target: "a.b.1", node: "n1", id: "x", spec: sleeper } as const;
+        const jobs = await Promise.all([1, 2, 3, 4].map(() => cluster.run(body, "key")));
+        assert.equal(new Set(jobs.map(({ id }) => id)).size, 1);
+        await assert.rejects(cluster.run({ ...body, id: "y" }, "key"), withCode("idempotency_conflict"));
+        await assert.rejects(cluster.run(body), withCode("stitch_exists"));
+        await cluster.create("n2", "x", ["sleep", "600"]);
+        await assert.rejects(cluster.run({ command: "stitch.stop", target: "x" }), (error: RequestError) => {
+          assert.deepEqual([error.code, error.facts["candidates"]], ["ambiguous_stitch", ["n1:x", "n2:x"]]);
+          return true;
+        });
+        await cluster.run({ command: "stitch.remove", target: "n1:x" });
+        assert.equal((await cluster.run(body, "key")).id, jobs[0]?.id, "also when its stitch is gone");
+        assert.equal((await cluster.master.stitch("x")).node, "n2");
+      });
+    });
+  });
+}

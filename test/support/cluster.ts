@@ -1,0 +1,242 @@
+import assert from "node:assert/strict";
+import { type ChildProcess, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { COMMANDS, type CommandName } from "../../src/domain/command.ts";
+import type { JobResource } from "../../src/domain/resources.ts";
+import { openMaster, type OpenMaster } from "../../src/master/open-master.ts";
+import { processesOf } from "./process-list.ts";
+
+const MAIN = join(import.meta.dirname, "../../src/cli/main.ts");
+const START_MS = 20_000;
+
+/** The Redis servers that every integration test runs on. `npm test` starts them. */
+export const REDISES = [
+  { name: "standalone Redis", url: process.env["TEST_REDIS_URL"] ?? "redis://127.0.0.1:6379" },
+  { name: "Redis Cluster", url: process.env["TEST_REDIS_CLUSTER_URL"] ?? "" },
+].filter(({ url }) => url !== "");
+
+/** Resolves with the first value that is not null, undefined or false; fails with `what` after `limitMs`. */
+export async function until<T>(
+  what: string,
+  look: () => T | Promise<T>,
+  limitMs = 15_000,
+): Promise<Exclude<T, null | undefined | false>> {
+  for (const endMs = Date.now() + limitMs; ; ) {
+    const value = await look();
+    if (value !== null && value !== undefined && value !== false) return value as Exclude<T, null | undefined | false>;
+    if (Date.now() > endMs) assert.fail(`not within ${limitMs} ms: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 25));
+  }
+}
+
+/** A part of the cluster as a real process in an empty folder of its own. */
+export class Part {
+  readonly child: ChildProcess;
+  readonly exited: Promise<number | null>;
+  output = "";
+
+  constructor(args: readonly string[], env: Record<string, string>, cwd: string) {
+    this.child = spawn(process.execPath, [MAIN, ...args], { cwd, env, stdio: ["ignore", "pipe", "pipe"] });
+    this.child.stdout?.on("data", (text: Buffer) => (this.output += text.toString()));
+    this.child.stderr?.on("data", (text: Buffer) => (this.output += text.toString()));
+    this.exited = new Promise((resolve) => this.child.once("exit", (code) => resolve(code)));
+  }
+
+  get pid(): number {
+    return this.child.pid ?? 0;
+  }
+
+  async kill(signal: NodeJS.Signals): Promise<number | null> {
+    this.child.kill(signal);
+    return this.exited;
+  }
+}
+
+/** A cluster for one test, under a name of its own: real processes, and a Master in this process to talk to it. */
+export class TestCluster {
+  readonly name = `t${randomBytes(6).toString("hex")}`;
+  readonly dir = mkdtempSync(join(tmpdir(), "cs-"));
+  readonly redisUrl: string;
+  readonly errors: unknown[] = [];
+  readonly #parts: Part[] = [];
+  readonly #env: Record<string, string>;
+  #open: OpenMaster | null = null;
+
+  constructor(redisUrl: string, env: Record<string, string> = {}) {
+    this.redisUrl = redisUrl;
+    this.#env = env;
+  }
+
+  async start(): Promise<this> {
+    this.#open = await openMaster({
+      redisUrl: this.redisUrl,
+      cluster: this.name,
+      id: "test",
+      deadAfterMs: Number(this.#env["STITCH_DEAD_AFTER_MS"] ?? 2000),
+      jobRetentionMs: 3_600_000,
+      onError: (error) => this.errors.push(error),
+      connectTimeoutMs: 10_000,
+      checkPolicy: true,
+    });
+    return this;
+  }
+
+  get open(): OpenMaster {
+    if (this.#open === null) throw new Error("start() first");
+    return this.#open;
+  }
+  get master() {
+    return this.open.master;
+  }
+
+  /** The settings of a process of this cluster. */
+  env(more: Record<string, string> = {}): Record<string, string> {
+    return {
+      PATH: process.env["PATH"] ?? "",
+      HOME: this.dir,
+      REDIS_URL: this.redisUrl,
+      STITCH_CLUSTER: this.name,
+      ...this.#env,
+      ...more,
+    };
+  }
+
+  /** Starts `stitch <args>`; does not wait for it. */
+  part(args: readonly string[], more: Record<string, string> = {}): Part {
+    const cwd = join(this.dir, `p${this.#parts.length}`);
+    mkdirSync(cwd);
+    const part = new Part(args, this.env(more), cwd);
+    this.#parts.push(part);
+    return part;
+  }
+
+  /** A node worker; resolves when this incarnation of it is alive. */
+  async node(id: string, more: Record<string, string> = {}): Promise<Part> {
+    const before = await this.master.node(id).then(
+      (node) => node.incarnation,
+      () => 0,
+    );
+    const part = this.part(["node"], {
+      STITCH_NODE_ID: id,
+      STITCH_ROLES: "node",
+      STITCH_STATE_DIR: join(this.dir, `state-${id}`),
+      ...more,
+    });
+    await until(
+      `${id} is alive`,
+      async () => {
+        if (part.child.exitCode !== null) assert.fail(`${id} ended at its start:\n${part.output}`);
+        return this.master.node(id).then(
+          (node) => node.liveness === "alive" && node.incarnation > before,
+          () => false,
+        );
+      },
+      START_MS,
+    );
+    return part;
+  }
+
+  async masterWorker(): Promise<Part> {
+    const part = this.part(["master"]);
+    await until("the master tends", async () => (await this.master.cluster()).masters.length > 0, START_MS);
+    return part;
+  }
+
+  /** An API process on a free port; `url` is where it listens. */
+  async api(more: Record<string, string> = {}): Promise<{ part: Part; url: string }> {
+    const part = this.part(["api"], { STITCH_PORT: "0", ...more });
+    const url = await until(
+      "the API listens",
+      () => {
+        if (part.child.exitCode !== null) assert.fail(`the API ended at its start:\n${part.output}`);
+        return /http:\/\/[\d.]+:\d+/.exec(part.output)?.[0];
+      },
+      START_MS,
+    );
+    return { part, url };
+  }
+
+  /** Sends a command to the Master in this process and waits for the job's end. */
+  async run(
+    body: { command: CommandName } & Record<string, unknown>,
+    key: string | null = null,
+    waitMs = 20_000,
+  ): Promise<JobResource> {
+    const submitted = await this.master.submit({
+      command: COMMANDS[body.command].parse(body),
+      idempotencyKey: key,
+      scope: "",
+      by: null,
+      waitMs,
+    });
+    assert.equal(submitted.kind, "job");
+    return submitted.kind === "job" ? submitted.job : assert.fail();
+  }
+
+  /** Creates a stitch that runs `command`; fails where it does not come up. */
+  async create(
+    node: string,
+    id: string,
+    command: readonly string[],
+    spec: Record<string, unknown> = {},
+  ): Promise<JobResource> {
+    const job = await this.run({
+      command: "stitch.create",
+      target: "test.stitch.1",
+      node,
+      id,
+      spec: { adaptor: "process", protocol: "none", command, ...spec },
+    });
+    assert.equal(job.status, "succeeded", JSON.stringify(job));
+    return job;
+  }
+
+  /** Ends everything, and fails where a process of this cluster is left. */
+  async stop(): Promise<void> {
+    await Promise.all(
+      this.#parts.map(async (part) => {
+        if (part.child.exitCode !== null || part.child.signalCode !== null) return;
+        part.child.kill("SIGCONT");
+        part.child.kill("SIGTERM");
+        const timer = setTimeout(() => part.child.kill("SIGKILL"), 15_000);
+        await part.exited;
+        clearTimeout(timer);
+      }),
+    );
+    this.#open?.close();
+    await until("no process is left", async () => (await processesOf(this.dir)).length === 0, 10_000).catch(async () =>
+      assert.fail(`left behind: ${(await processesOf(this.dir)).join("\n")}`),
+    );
+    rmSync(this.dir, { recursive: true, force: true });
+  }
+}
+
+/** Runs `work` with a cluster of its own, and ends it whatever happens. */
+export async function withCluster(
+  redisUrl: string,
+  env: Record<string, string>,
+  work: (cluster: TestCluster) => Promise<void>,
+): Promise<void> {
+  const cluster = new TestCluster(redisUrl, env);
+  try {
+    await cluster.start();
+    await work(cluster);
+  } finally {
+    await cluster.stop();
+  }
+}
+
+/** Short leases, so that a death is seen within two seconds. */
+export const FAST = { STITCH_HEARTBEAT_MS: "200", STITCH_LEASE_MS: "1000", STITCH_DEAD_AFTER_MS: "500" };
+
+export const isAlive = (pid: number): boolean => {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+};
