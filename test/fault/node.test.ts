@@ -1,0 +1,246 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import { FAST, isAlive, REDISES, until, withCluster } from "../support/cluster.ts";
+
+const [standalone] = REDISES;
+const url = standalone?.url ?? "";
+
+/** Pids of the stitch's shell and of the child it started, which it wrote into its data folder. */
+const WITH_CHILD = ["sh", "-c", "sleep 600 & echo $! > child.pid; wait"];
+
+describe("a node worker that dies", { concurrency: 3 }, () => {
+  it("P21: kill -9 leaves no stitch and no grandchild", async () => {
+    await withCluster(url, {}, async (cluster) => {
+      const node = await cluster.node("n1");
+      await cluster.create("n1", "family", WITH_CHILD);
+      const { pid } = await cluster.master.stitch("family");
+      const dataDir = join(cluster.dir, "state-n1", cluster.name, "n1", "data", "family");
+      const child = Number(readFileSync(join(dataDir, "child.pid"), "utf8"));
+      assert.ok(pid !== null && isAlive(pid) && isAlive(child));
+      await node.kill("SIGKILL");
+      await until("the stitch is gone", () => !isAlive(pid), 5000);
+      await until("its child is gone", () => !isAlive(child), 5000);
+    });
+  });
+
+  it("P21: what left its process group is found by its session", async () => {
+    await withCluster(url, {}, async (cluster) => {
+      const node = await cluster.node("n1");
+      await cluster.create("n1", "runaway", [
+        "sh",
+        "-c",
+        "setsid sleep 600 & sleep 0.2; pgrep -f 'sleep 600' -n > child.pid; wait",
+      ]);
+      const dataDir = join(cluster.dir, "state-n1", cluster.name, "n1", "data", "runaway");
+      const child = Number(readFileSync(join(dataDir, "child.pid"), "utf8"));
+      assert.ok(isAlive(child));
+      await node.kill("SIGKILL");
+      await until("the runaway is gone", () => !isAlive(child), 5000);
+    });
+  });
+
+  it("P8: takes its own id back at once, and its stitches and commands with it", async () => {
+    await withCluster(url, {}, async (cluster) => {
+      const first = await cluster.node("n1");
+      await cluster.create("n1", "runs", ["sleep", "600"]);
+      await cluster.create("n1", "rests", ["sleep", "600"]);
+      await cluster.run({ command: "stitch.stop", target: "rests" });
+      const { pid } = await cluster.master.stitch("runs");
+      await first.kill("SIGKILL");
+      // Sent while nobody is there to take it.
+      const ping = cluster.run({ command: "node.ping", target: "n1" }, null, 10_000);
+      const startedAtMs = Date.now();
+      await cluster.node("n1");
+      assert.ok(Date.now() - startedAtMs < 7000, "before the old lease ended");
+      assert.equal((await cluster.master.node("n1")).incarnation, 2);
+      assert.equal((await ping).status, "succeeded");
+      const back = await until(
+        "it runs again",
+        async () => {
+          const stitch = await cluster.master.stitch("runs");
+          return stitch.state === "running" && stitch.pid !== pid ? stitch : null;
+        },
+        10_000,
+      );
+      assert.ok(back.pid !== null && isAlive(back.pid));
+      assert.equal((await cluster.master.stitch("rests")).state, "stopped");
+    });
+  });
+
+  it("P5: killed in mid-step, the step is finished after the restart, once", async () => {
+    await withCluster(url, {}, async (cluster) => {
+      const first = await cluster.node("n1");
+      await cluster.masterWorker();
+      const create = cluster.run(
+        {
+          command: "stitch.create",
+          target: "a.b.1",
+          id: "slow",
+          spec: { adaptor: "process", protocol: "none", command: ["sh", "-c", "echo started >> starts; sleep 600"] },
+        },
+        "once",
+        30_000,
+      );
+      await until("it is starting", () =>
+        cluster.master.stitch("slow").then(
+          (stitch) => stitch.state === "starting",
+          () => false,
+        ),
+      );
+      await first.kill("SIGKILL");
+      await cluster.node("n1");
+      const job = await create;
+      assert.equal(job.status, "succeeded", JSON.stringify(job));
+      const stitch = await cluster.master.stitch("slow");
+      assert.equal(stitch.state, "running");
+      assert.equal(stitch.revision, `${job.revision}.0`);
+      const starts = readFileSync(join(cluster.dir, "state-n1", cluster.name, "n1", "data", "slow", "starts"), "utf8");
+      assert.equal(starts, "started\nstarted\n", "once by each life of the worker, and not again by the redelivery");
+    });
+  });
+
+  it("P6: what it had taken up is unknown when it stays away; what nobody had taken up has failed", async () => {
+    await withCluster(url, FAST, async (cluster) => {
+      const node = await cluster.node("n1");
+      await cluster.masterWorker();
+      await cluster.create("n1", "deaf", ["sh", "-c", "trap '' TERM; while :; do sleep 1; done"], {
+        stopGraceMs: 60_000,
+      });
+      const taken = await cluster.run({ command: "stitch.stop", target: "deaf" }, null, 0);
+      await until("it is taken up", async () => (await cluster.master.job(taken.id, 0)).counts.running === 1);
+      node.child.kill("SIGSTOP");
+      const waiting = await cluster.run({ command: "node.ping", target: "n1" }, null, 0);
+      await node.kill("SIGKILL");
+      const ended = await cluster.master.job(taken.id, 20_000);
+      assert.deepEqual([ended.status, ended.tasks[0]?.status, ended.error?.code], ["failed", "unknown", "node_dead"]);
+      const never = await cluster.master.job(waiting.id, 20_000);
+      assert.deepEqual([never.status, never.error?.code], ["failed", "node_dead"]);
+      const refused = await cluster.run({ command: "node.ping", target: "n1" });
+      assert.deepEqual([refused.status, refused.error?.code], ["failed", "node_dead"]);
+      assert.equal((await cluster.master.stitch("deaf")).state, "missing");
+    });
+  });
+
+  it("P6: a cancelled or expired task never runs, also when its node comes back", async () => {
+    await withCluster(url, FAST, async (cluster) => {
+      const first = await cluster.node("n1");
+      await cluster.masterWorker();
+      await cluster.create("n1", "a", ["sleep", "600"]);
+      await first.kill("SIGKILL");
+      const stop = { command: "stitch.stop", target: "a", waitForNode: true } as const;
+      const expired = await cluster.run({ ...stop, deadlineMs: 300 }, null, 10_000);
+      assert.deepEqual([expired.status, expired.error?.code], ["expired", "expired"]);
+      const open = await cluster.run(stop, null, 0);
+      const cancelled = await cluster.master.cancel(open.id);
+      assert.deepEqual([cancelled.status, cancelled.error?.code], ["cancelled", "cancelled"]);
+      const kept = await cluster.run({ command: "node.ping", target: "n1", waitForNode: true }, null, 0);
+      await cluster.node("n1");
+      assert.equal(
+        (await cluster.master.job(kept.id, 15_000)).status,
+        "succeeded",
+        "what was waiting for the node runs",
+      );
+      await until("it runs again", async () => (await cluster.master.stitch("a")).state === "running");
+      assert.equal((await cluster.master.job(expired.id, 0)).status, "expired");
+    });
+  });
+});
+
+describe("two workers with one id (P12)", { concurrency: 3 }, () => {
+  it("refuses a second one in the same folder, a hung first one too", async () => {
+    await withCluster(url, {}, async (cluster) => {
+      const first = await cluster.node("n1");
+      const settings = { STITCH_NODE_ID: "n1", STITCH_ROLES: "node", STITCH_STATE_DIR: join(cluster.dir, "state-n1") };
+      const second = cluster.part(["node"], settings);
+      assert.equal(await second.exited, 1);
+      assert.match(second.output, /another worker \(process \d+\) lives in/);
+      first.child.kill("SIGSTOP");
+      const third = cluster.part(["node"], settings);
+      assert.equal(await third.exited, 1);
+      assert.equal((await cluster.master.node("n1")).incarnation, 1);
+    });
+  });
+
+  it("refuses one elsewhere after a lease in which the first lived on, saying so", async () => {
+    await withCluster(url, FAST, async (cluster) => {
+      await cluster.node("n1");
+      const second = cluster.part(["node"], {
+        STITCH_NODE_ID: "n1",
+        STITCH_ROLES: "node",
+        STITCH_STATE_DIR: join(cluster.dir, "other"),
+      });
+      assert.equal(await second.exited, 1);
+      assert.match(second.output, /waiting \d+ ms for its lease/);
+      assert.match(second.output, /another live worker holds the id n1/);
+    });
+  });
+
+  it("a worker that was asleep too long is fenced: its stitches stop, and it ends", async () => {
+    await withCluster(url, FAST, async (cluster) => {
+      const first = await cluster.node("n1");
+      await cluster.create("n1", "a", ["sleep", "600"]);
+      const { pid } = await cluster.master.stitch("a");
+      first.child.kill("SIGSTOP");
+      const second = await cluster.node("n1", { STITCH_STATE_DIR: join(cluster.dir, "other") });
+      assert.equal((await cluster.master.node("n1")).incarnation, 2);
+      first.child.kill("SIGCONT");
+      assert.equal(await first.exited, 1);
+      assert.match(first.output, /another worker has taken the id n1/);
+      assert.ok(pid !== null && !isAlive(pid));
+      assert.equal((await cluster.run({ command: "node.ping", target: "n1" })).status, "succeeded");
+      assert.equal(second.child.exitCode, null);
+    });
+  });
+});
+
+describe("a node that leaves (P15)", { concurrency: 3 }, () => {
+  it("SIGTERM: stops its stitches, says it left, and is not dead", async () => {
+    await withCluster(url, {}, async (cluster) => {
+      const node = await cluster.node("n1");
+      await cluster.create("n1", "a", ["sleep", "600"]);
+      const { pid } = await cluster.master.stitch("a");
+      assert.equal(await node.kill("SIGTERM"), 0);
+      assert.ok(pid !== null && !isAlive(pid));
+      assert.equal((await cluster.master.node("n1")).liveness, "left");
+      const stitch = await cluster.master.stitch("a");
+      assert.deepEqual([stitch.desired, stitch.state], ["running", "stopped"]);
+      const types = (await cluster.master.events(null, 100)).items.map(({ type }) => type);
+      assert.ok(types.includes("node.left") && !types.includes("node.dead"));
+      const refused = await cluster.run({ command: "node.ping", target: "n1" });
+      assert.equal(refused.error?.code, "node_left");
+      await cluster.node("n1");
+      await until("it is back", async () => (await cluster.master.stitch("a")).state === "running");
+    });
+  });
+
+  it("SIGTERM with a step that never ends is bounded; a second signal forces", async () => {
+    await withCluster(url, {}, async (cluster) => {
+      const deaf = ["sh", "-c", "trap '' TERM; while :; do sleep 1; done"];
+      const node = await cluster.node("n1");
+      await cluster.create("n1", "deaf", deaf, { stopGraceMs: 600_000 });
+      await cluster.run({ command: "stitch.stop", target: "deaf" }, null, 0);
+      await until("it stops", async () => (await cluster.master.stitch("deaf")).state === "stopping");
+      const startedAtMs = Date.now();
+      node.child.kill("SIGTERM");
+      await node.exited;
+      assert.ok(Date.now() - startedAtMs < 15_000);
+
+      const again = await cluster.node("n2");
+      await cluster.create("n2", "deaf2", deaf, { stopGraceMs: 600_000 });
+      const { pid } = await cluster.master.stitch("deaf2");
+      again.child.kill("SIGTERM");
+      await until("it is leaving", async () => (await cluster.master.stitch("deaf2")).state === "stopping");
+      await until(
+        "the second signal counts as one",
+        () => {
+          again.child.kill("SIGTERM");
+          return again.child.exitCode !== null || again.child.signalCode !== null;
+        },
+        5000,
+      );
+      await until("nothing of it is left", () => pid !== null && !isAlive(pid), 5000);
+    });
+  });
+});

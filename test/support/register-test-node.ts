@@ -1,0 +1,18 @@
+import type { RedisClient } from "../../src/redis/connection.ts";
+import type { Keys } from "../../src/redis/keys.ts";
+import { registerNode } from "../../src/redis/node-record.ts";
+
+/** A node that is in Redis alone: it takes no commands, and its lease runs out after `leaseMs`. */
+export async function registerTestNode(redis: RedisClient, keys: Keys, id: string, leaseMs = 600_000): Promise<string> {
+  const session = `session-of-${id}`;
+  const registered = await registerNode(redis, keys, id, {
+    session,
+    formerSession: null,
+    leaseMs,
+    facts: { zones: [], labels: {}, capacity: { cpu: 4, memoryBytes: 2 ** 30 }, modules: [], version: "0.1.0" },
+    status: { reserved: { cpu: 0, memoryBytes: 0 }, stitchCount: 0, states: {} },
+    leastIncarnation: 0,
+  });
+  if (!registered.ok) throw new Error(`${id} is another's for ${registered.leaseLeftMs} ms`);
+  return session;
+}

@@ -1,0 +1,151 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import { foldJob, hasEnded, nodesInDoubt } from "../../../src/domain/fold.ts";
+import { alike, jobs, outcomeOf, runnersOf, stateOf, withAll } from "./job-states.ts";
+
+const RUNS = { numRuns: 1000 };
+
+test("the fold does not depend on the order in which claims and outcomes came, nor on repeats", () => {
+  fc.assert(
+    fc.property(
+      jobs.chain((job) => fc.tuple(fc.constant(job), alike(job.state))),
+      ([{ state, runners }, other]) => {
+        const [a, b] = [foldJob(state, runners), foldJob(other, new Map([...runners].toReversed()))];
+        assert.deepEqual(a, b);
+        assert.deepEqual(nodesInDoubt(state), nodesInDoubt(other));
+      },
+    ),
+    RUNS,
+  );
+});
+
+test("every step is counted once under its status, and the job has started once one is not pending", () => {
+  fc.assert(
+    fc.property(jobs, ({ state, runners }) => {
+      const { tasks, counts, started } = foldJob(state, runners);
+      const statuses = tasks.flatMap((task) => task.steps.map((step) => step.status));
+      const { total, ...byStatus } = counts;
+      assert.equal(total, state.record.tasks.flatMap((task) => task.steps).length);
+      assert.equal(
+        Object.values(byStatus).reduce((sum, n) => sum + n),
+        total,
+      );
+      for (const [status, n] of Object.entries(byStatus))
+        assert.equal(n, statuses.filter((each) => each === status).length);
+      assert.equal(
+        started,
+        statuses.some((status) => status !== "pending"),
+      );
+    }),
+    RUNS,
+  );
+});
+
+test("there is a verdict exactly where no step is pending or running, whatever part of the outcomes is seen", () => {
+  fc.assert(
+    fc.property(jobs, ({ state, runners }) => {
+      const { tasks, verdict } = foldJob(state, runners);
+      const open = tasks.some((task) => task.steps.some(({ status }) => status === "pending" || status === "running"));
+      assert.equal(verdict === null, open);
+      assert.equal(
+        open,
+        tasks.some((task) => !hasEnded(task.status)),
+      );
+    }),
+    RUNS,
+  );
+});
+
+test("once all outcomes are there, they alone make the verdict: not the marks, the clock or the nodes", () => {
+  fc.assert(
+    fc.property(jobs, jobs, (a, b) => {
+      const { state, statuses } = withAll(a.state);
+      const { counts, verdict, tasks } = foldJob(state, a.runners);
+      const good = statuses.filter((status) => status === "succeeded").length;
+      const partly = good === 0 ? "failed" : "partial";
+      const bySteps = good === statuses.length ? "succeeded" : partly;
+      assert.equal(verdict, statuses.includes("cancelled") ? "cancelled" : bySteps);
+      const elsewhere = foldJob({ ...state, marks: b.state.marks, nowMs: b.state.nowMs }, b.runners);
+      assert.deepEqual(elsewhere, { counts, verdict, tasks, started: true });
+    }),
+    RUNS,
+  );
+});
+
+test("an outcome is never unsaid: what it told stays, whatever else is seen later", () => {
+  fc.assert(
+    fc.property(jobs, jobs, ({ state, runners }, later) => {
+      const folded = foldJob({ ...state, marks: later.state.marks, nowMs: later.state.nowMs }, later.runners);
+      for (const job of [folded, foldJob(state, runners)])
+        for (const { task, steps } of job.tasks)
+          for (const [index, { status, outcome, error }] of steps.entries()) {
+            const told = state.outcomes.steps.get(`${task.id}.${index}`);
+            assert.equal(outcome, told ?? null);
+            if (told !== undefined) assert.deepEqual([status, error], [told.status, told.error]);
+          }
+    }),
+  );
+});
+
+test("what nobody took up and was cancelled, ran out or was refused has ended, and stays so as time goes by", () => {
+  fc.assert(
+    fc.property(jobs, jobs, ({ state, runners }, other) => {
+      const before = foldJob(state, runners);
+      const later = foldJob({ ...state, nowMs: state.nowMs + other.state.nowMs }, other.runners);
+      for (const [t, { task, steps }] of before.tasks.entries()) {
+        const claimed = state.outcomes.claims.some((each) => each.task === task.id && each.attempt === task.attempt);
+        for (const [s, { status, outcome }] of steps.entries()) {
+          if (claimed || outcome !== null) continue;
+          const overdue = state.nowMs >= state.record.deadlineAtMs;
+          const cancelled = state.marks.cancelledAtMs !== null;
+          const late = cancelled ? "cancelled" : overdue ? "expired" : null;
+          const expected = task.refused === null ? late : "failed";
+          if (expected === null) continue;
+          assert.equal(status, expected);
+          assert.equal(later.tasks[t]?.steps[s]?.status, expected);
+        }
+      }
+    }),
+    RUNS,
+  );
+});
+
+for (const [said, over, runner, status, code, verdict] of [
+  ["taken up", { claimed: true }, "alive", "running", null, null],
+  ["taken up by a suspect node", { claimed: true }, "suspect", "running", null, null],
+  ["taken up by a node that died", { claimed: true }, "dead", "unknown", "node_dead", "failed"],
+  ["taken up, then the node left", { claimed: true }, "left", "running", null, null],
+  ["taken up, left, overdue", { claimed: true, nowMs: 1000 }, "left", "unknown", "node_left", "failed"],
+  ["taken up, overdue", { claimed: true, nowMs: 1000 }, "alive", "running", null, null],
+  ["taken up, cancelled", { claimed: true, cancelledAtMs: 1 }, "alive", "running", null, null],
+  ["taken up by a Master, the node dead", { claimed: true, runs: "master" }, "dead", "running", null, null],
+  ["taken up in an older attempt only", { claimed: true, attempt: 2 }, "dead", "failed", "node_dead", "failed"],
+  ["waiting", {}, "alive", "pending", null, null],
+  ["waiting for a suspect node", {}, "suspect", "pending", null, null],
+  ["waiting, the node died", {}, "dead", "failed", "node_dead", "failed"],
+  ["waiting, the node left", {}, "left", "failed", "node_left", "failed"],
+  ["waiting on purpose, the node dead", { waitForNode: true }, "dead", "pending", null, null],
+  ["waiting on purpose, overdue", { waitForNode: true, nowMs: 1000 }, "dead", "expired", "expired", "expired"],
+  ["waiting for a Master, the node dead", { runs: "master" }, "dead", "pending", null, null],
+  ["a millisecond before the deadline", { nowMs: 999 }, "alive", "pending", null, null],
+  ["overdue", { nowMs: 1000 }, "alive", "expired", "expired", "expired"],
+  ["cancelled", { cancelledAtMs: 1 }, "alive", "cancelled", "cancelled", "cancelled"],
+  ["cancelled and overdue", { cancelledAtMs: 1, nowMs: 2000 }, "dead", "cancelled", "cancelled", "cancelled"],
+  ["refused and cancelled", { refused: "node_left", cancelledAtMs: 1 }, "alive", "failed", "node_left", "failed"],
+] as const) {
+  test(`one task, ${said}: ${status}`, () => {
+    const folded = foldJob(stateOf(over), runnersOf({ n1: runner }));
+    const [task] = folded.tasks;
+    assert.deepEqual([task?.status, task?.steps[0]?.status, folded.verdict], [status, status, verdict]);
+    assert.equal(task?.steps[0]?.error?.code ?? null, code);
+  });
+}
+
+test("a node that is not spoken of counts as alive, and is in doubt while an outcome is missing", () => {
+  assert.equal(foldJob(stateOf({ claimed: true }), new Map()).tasks[0]?.status, "running");
+  assert.deepEqual(nodesInDoubt(stateOf({})), ["n1"]);
+  assert.deepEqual(nodesInDoubt(stateOf({ refused: "node_dead" })), []);
+  assert.deepEqual(nodesInDoubt(stateOf({ runs: "master" })), []);
+  assert.deepEqual(nodesInDoubt(stateOf({ outcome: outcomeOf("failed") })), []);
+});
