@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { stepError, stepOutcome } from "./stitch.ts";
+import { stepError, type StepOutcome } from "./stitch.ts";
 import { stitchSpec } from "./spec.ts";
 
 export const NODE_ACTIONS = ["ping"] as const;
@@ -67,7 +67,7 @@ export type Claim = z.output<typeof claim>;
 export type Outcomes = {
   readonly claims: readonly Claim[];
   /** Key `<task>.<index of the step>`. */
-  readonly steps: ReadonlyMap<string, z.output<typeof stepOutcome>>;
+  readonly steps: ReadonlyMap<string, StepOutcome>;
 };
 
 /** The part of a job's hash that Masters write after it was accepted. */

@@ -18,7 +18,7 @@ for (const redis of REDISES) {
           spec: sleeper,
         });
         assert.equal(created.status, "succeeded", JSON.stringify(created));
-        assert.deepEqual(created.stitches.map((id) => id.split(":")[1]).sort(), [
+        assert.deepEqual(created.stitches.map((id) => id.split(":")[1] ?? "").sort(), [
           "orders-1",
           "orders-2",
           "orders-3",

@@ -28,8 +28,8 @@ export type NodeWorkerOptions = {
   readonly connectTimeoutMs: number;
   readonly nowMs: () => number;
   readonly random: () => number;
-  say(message: string): void;
-  onError(error: unknown): void;
+  readonly say: (message: string) => void;
+  readonly onError: (error: unknown) => void;
 };
 
 /** Tasks at once on one node. Steps of different stitches run in parallel; most of the time they wait for processes. */

@@ -29,8 +29,8 @@ export type StitchHostOptions = {
   readonly disk: StitchDisk;
   readonly adaptors: { readonly process: Adaptor };
   readonly nowMs: () => number;
-  publish(changes: readonly StitchChange[], events: readonly ClusterEvent[]): void;
-  onError(error: unknown): void;
+  readonly publish: (changes: readonly StitchChange[], events: readonly ClusterEvent[]) => void;
+  readonly onError: (error: unknown) => void;
 };
 
 /** A stitch and what runs of it. `queue`: the end of what was asked of it so far, one thing after the other. */
@@ -268,7 +268,7 @@ export class StitchHost {
     if (started.kind === "failed") {
       // `exited` has been dealt with by now, or there never was a process: the reason goes on record all the same.
       if (instance.pid === null) this.#onExit(hosted, instance, { code: null, signal: null });
-      hosted.log.write("system", `${started.error.code}: ${started.error.message}`, this.#o.nowMs());
+      await hosted.log.write("system", `${started.error.code}: ${started.error.message}`, this.#o.nowMs());
       return started.error;
     }
     if (started.kind === "running" && hosted.instance === instance && hosted.record.state === "starting")

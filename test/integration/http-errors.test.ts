@@ -1,0 +1,387 @@
+// Provokes each error of the HTTP API (http.md, Errors), against an API process's own code and a real Redis.
+import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { request } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { createApp } from "../../src/api/app.ts";
+import { eventFollower } from "../../src/api/follow-events.ts";
+import { startApi } from "../../src/api/node.ts";
+import { type LocalRedis, startLocalRedis } from "../../src/cli/local-redis.ts";
+import { ConfigError, loadConfig } from "../../src/config.ts";
+import { ERRORS, type ErrorCode } from "../../src/domain/errors.ts";
+import type { ProblemResource } from "../../src/domain/resources.ts";
+import { stitchSpec } from "../../src/domain/spec.ts";
+import type { StitchRecord } from "../../src/domain/stitch.ts";
+import { type OpenMaster, openMaster } from "../../src/master/open-master.ts";
+import { leaveNode } from "../../src/redis/node-record.ts";
+import { publishStitches } from "../../src/redis/stitch-records.ts";
+import type { Running } from "../../src/running.ts";
+import { registerTestNode } from "../support/register-test-node.ts";
+
+const CLUSTER = `http-errors-${process.pid}`;
+const TOKEN = "a-token-canary";
+const SPEC = { adaptor: "process", command: ["true"], protocol: "none" };
+
+let dir = "";
+let local: LocalRedis | null = null;
+let redisUrl = "";
+let open: OpenMaster;
+let api: Running;
+let url = "";
+
+const config = (over: Record<string, string> = {}) =>
+  loadConfig({
+    REDIS_URL: redisUrl,
+    STITCH_CLUSTER: CLUSTER,
+    STITCH_PORT: "0",
+    STITCH_LOG_LEVEL: "silent",
+    ...over,
+  });
+const urlOf = ({ ready }: Running): string => /http:[^\s,]+/.exec(ready)?.[0] ?? "";
+const openHere = (redis: string) =>
+  openMaster({
+    redisUrl: redis,
+    cluster: CLUSTER,
+    id: "test",
+    deadAfterMs: 2000,
+    jobRetentionMs: 60_000,
+    onError: () => undefined,
+    connectTimeoutMs: 5000,
+    checkPolicy: true,
+  });
+
+before(async () => {
+  dir = await mkdtemp(join(tmpdir(), "crossstitch-http-"));
+  const given = process.env["TEST_REDIS_URL"];
+  if (given === undefined) local = await startLocalRedis({ dir: join(dir, "redis") });
+  redisUrl = given ?? local?.url ?? "";
+  open = await openHere(redisUrl);
+  api = await startApi(config());
+  url = urlOf(api);
+  await registerTestNode(open.redis, open.keys, "n1");
+});
+
+after(async () => {
+  await api.stop();
+  await open.redis.del(...(await open.redis.keys(`cs:${CLUSTER}*`)));
+  open.close();
+  await local?.stop();
+  await rm(dir, { recursive: true, force: true });
+});
+
+type Sent = { method?: string; body?: unknown; text?: string; headers?: Record<string, string>; at?: string };
+
+function send(path: string, { method, body, text, headers = {}, at = url }: Sent = {}): Promise<Response> {
+  const json = text ?? (body === undefined ? null : JSON.stringify(body));
+  return fetch(at + path, {
+    method: method ?? (json === null ? "GET" : "POST"),
+    body: json,
+    headers: { ...(json === null ? {} : { "content-type": "application/json" }), ...headers },
+  });
+}
+
+/** Checks all that holds for every problem document. */
+async function problemOf(response: Response, code: ErrorCode): Promise<ProblemResource> {
+  const problem = (await response.json()) as ProblemResource;
+  const { status, retryable } = ERRORS[code];
+  assert.equal(problem.code, code, JSON.stringify(problem));
+  assert.equal(response.status, status);
+  assert.equal(problem.status, status);
+  assert.equal(problem.retryable, retryable);
+  assert.equal(problem.type, `urn:crossstitch:error:${code}`);
+  assert.equal(response.headers.get("content-type"), "application/problem+json");
+  assert.equal(response.headers.get("x-request-id"), problem.requestId);
+  assert.equal(response.headers.has("retry-after"), status === 429 || status === 503);
+  assert.ok(problem.title !== "" && problem.detail !== "");
+  return problem;
+}
+
+const fails = async (code: ErrorCode, path: string, sent?: Sent) => problemOf(await send(path, sent), code);
+const ping = (extra: Record<string, unknown> = {}) => ({ command: "node.ping", target: "n1", ...extra });
+const create = (extra: Record<string, unknown> = {}) => ({
+  command: "stitch.create",
+  target: "shop.orders.1",
+  spec: SPEC,
+  ...extra,
+});
+
+test("invalid_request names each wrong field", async () => {
+  const { errors } = await fails("invalid_request", "/v1/commands", { body: ping({ deadlineMs: 0, nope: 1 }) });
+  assert.deepEqual(errors?.map(({ path }) => path).sort(), ["deadlineMs", "nope"]);
+  const nested = await fails("invalid_request", "/v1/commands", { body: create({ spec: { ...SPEC, cwd: "rel" } }) });
+  assert.deepEqual(
+    nested.errors?.map(({ path }) => path),
+    ["spec.cwd"],
+  );
+  for (const body of [[], "text", 5, null, { target: "n1" }]) await fails("invalid_request", "/v1/commands", { body });
+  for (const path of [
+    "/v1/nodes?nope=1",
+    "/v1/nodes?limit=0",
+    "/v1/nodes?limit=1001",
+    "/v1/nodes?limit=1&limit=2",
+    "/v1/nodes?liveness=happy",
+    "/v1/nodes?cursor=x",
+    "/v1/nodes/Not-An-Id",
+    "/v1/nodes/%ff",
+    "/v1/cluster?x=1",
+    "/v1/stitches/a:b:c",
+    "/v1/groups/a.b.c.d",
+    "/v1/jobs/nope",
+    "/v1/events?type=node.nope",
+    "/v1/events?since=yesterday",
+  ])
+    await fails("invalid_request", path);
+  await fails("invalid_request", "/v1/commands?waitMs=60001", { body: ping() });
+  const key = await fails("invalid_request", "/v1/commands", {
+    body: ping(),
+    headers: { "idempotency-key": "k".repeat(129) },
+  });
+  assert.equal(key.errors?.[0]?.path, "Idempotency-Key");
+});
+
+test("invalid_json", async () => {
+  for (const text of ["{", "", '{"a":}', "[".repeat(100_000)])
+    await fails("invalid_json", "/v1/commands", { text, method: "POST" });
+});
+
+test("unknown_command lists those there are", async () => {
+  const { detail } = await fails("unknown_command", "/v1/commands", { body: { command: "node.dance", target: "n1" } });
+  assert.match(detail, /node\.ping.*stitch\.create/);
+  await fails("unknown_command", "/v1/commands", { body: { command: "__proto__", target: "n1" } });
+});
+
+test("unsupported_media_type and too_large", async () => {
+  await fails("unsupported_media_type", "/v1/commands", { text: "{}", headers: { "content-type": "text/plain" } });
+  const reason = "x".repeat(4 * 1024 * 1024);
+  await fails("too_large", "/v1/commands", { body: ping({ reason }) });
+});
+
+test("not_found for routes and targets, method_not_allowed with Allow", async () => {
+  for (const path of [
+    "/",
+    "/v1",
+    "/v2/nodes",
+    "/v1/nodes/",
+    "/v1/nodes/none",
+    "/v1/stitches/none",
+    "/v1/stitches/n1:x",
+  ])
+    await fails("not_found", path);
+  await fails("not_found", "/v1/groups/none");
+  await fails("not_found", `/v1/jobs/j${"a".repeat(26)}`);
+  await fails("not_found", `/v1/jobs/j${"a".repeat(26)}/steps`);
+  await fails("not_found", `/v1/jobs/j${"a".repeat(26)}/cancel`, { method: "POST" });
+  await fails("not_found", "/v1/commands", { body: ping({ target: "none" }) });
+  const response = await send("/v1/nodes/n1", { method: "PATCH" });
+  assert.deepEqual(response.headers.get("allow")?.split(", ").sort(), ["DELETE", "GET", "HEAD"]);
+  await problemOf(response, "method_not_allowed");
+});
+
+test("idempotency_conflict, and a replay that says so", async () => {
+  const headers = { "idempotency-key": "one" };
+  const first = await send("/v1/commands", { body: ping(), headers });
+  const again = await send("/v1/commands", { body: ping(), headers });
+  assert.deepEqual([first.status, again.status], [202, 202]);
+  assert.deepEqual(
+    [first.headers.get("idempotent-replayed"), again.headers.get("idempotent-replayed")],
+    [null, "true"],
+  );
+  assert.equal(((await first.json()) as { id: string }).id, ((await again.json()) as { id: string }).id);
+  await fails("idempotency_conflict", "/v1/commands", { body: ping({ reason: "other" }), headers });
+});
+
+test("placement_failed, plan_stale", async () => {
+  const resources = { cpu: 4000, memoryBytes: 0 };
+  const failed = await fails("placement_failed", "/v1/commands", { body: create({ spec: { ...SPEC, resources } }) });
+  assert.equal(failed.refusals?.[0]?.code, "cpu");
+  const dry = await send("/v1/commands", { body: create({ dryRun: true }) });
+  assert.equal(dry.status, 200);
+  const { plan } = await fails("plan_stale", "/v1/commands", { body: create({ planToken: "of-another-plan" }) });
+  assert.equal(plan?.feasible, true);
+});
+
+test("job_finished", async () => {
+  const { id } = (await (await send("/v1/commands", { body: ping() })).json()) as { id: string };
+  const cancelled = await send(`/v1/jobs/${id}/cancel`, { method: "POST" });
+  assert.equal(cancelled.status, 200);
+  assert.equal(((await cancelled.json()) as { status: string }).status, "cancelled");
+  await fails("job_finished", `/v1/jobs/${id}/cancel`, { method: "POST" });
+});
+
+test("node_alive; a node that left is forgotten with 204", async () => {
+  await fails("node_alive", "/v1/nodes/n1", { method: "DELETE" });
+  const session = await registerTestNode(open.redis, open.keys, "n2");
+  await leaveNode(open.redis, open.keys, "n2", session);
+  assert.equal((await send("/v1/nodes/n2", { method: "DELETE" })).status, 204);
+  await fails("not_found", "/v1/nodes/n2", { method: "DELETE" });
+});
+
+test("ambiguous_stitch names the candidates; stitch_exists", async () => {
+  const record = (id: string): StitchRecord => ({
+    id,
+    group: "shop.orders.1",
+    spec: stitchSpec.parse(SPEC),
+    desired: "stopped",
+    state: "stopped",
+    health: "green",
+    revision: "1.0",
+    outcome: null,
+    restarts: 0,
+    pid: null,
+    startedAtMs: null,
+    lastExit: null,
+    observedAtMs: Date.now(),
+  });
+  const status = { reserved: { cpu: 0, memoryBytes: 0 }, stitchCount: 1, states: { stopped: 1 } };
+  for (const node of ["a1", "a2"]) {
+    await registerTestNode(open.redis, open.keys, node);
+    const changes = [{ kind: "set", record: record("twin"), isNew: true }] as const;
+    await publishStitches(open.redis, open.keys, node, changes, status);
+  }
+  const { candidates } = await fails("ambiguous_stitch", "/v1/stitches/twin");
+  assert.deepEqual(candidates, ["a1:twin", "a2:twin"]);
+  assert.equal((await send("/v1/stitches/a1:twin")).status, 200);
+  await fails("stitch_exists", "/v1/commands", { body: create({ id: "twin", node: "a1" }) });
+});
+
+test("events_gone, for the stream and the list", async () => {
+  for (let count = 0; count < 3; count++) await open.master.emit([{ type: "cluster.frozen" }]);
+  const [first] = (await open.master.events("0-0", 1)).items;
+  await open.redis.xtrim(open.keys.events, "MAXLEN", 1);
+  await fails("events_gone", `/v1/events?since=${first?.id}`);
+  await fails("events_gone", "/v1/events", { headers: { "last-event-id": first?.id ?? "" } });
+  await fails("events_gone", `/v1/events?since=${first?.id}`, { headers: { accept: "application/json" } });
+});
+
+test("internal tells nothing of the reason", async () => {
+  const canary = "a-broken-record-canary";
+  await registerTestNode(open.redis, open.keys, "n3");
+  await open.redis.hset(open.keys.nodeMeta("n3"), "facts", canary);
+  const problem = await fails("internal", "/v1/nodes/n3");
+  assert.ok(!JSON.stringify(problem).includes(canary));
+  await open.redis.del(open.keys.nodeMeta("n3"));
+});
+
+test("forbidden: without a token only this machine, and no page of another origin", async () => {
+  await fails("forbidden", "/v1/commands", { body: ping(), headers: { origin: "http://evil.example" } });
+  await fails("forbidden", "/v1/cluster", { headers: { origin: "null" } });
+  assert.equal((await send("/v1/cluster", { headers: { origin: url } })).status, 200);
+  assert.equal(await statusWithHost("evil.example"), 403);
+  assert.equal(await statusWithHost("localhost.evil.example"), 403);
+  assert.equal(await statusWithHost("localhost"), 200);
+  assert.equal(await statusWithHost("[::1]:80"), 200);
+});
+
+/** `fetch` does not let a Host be chosen. */
+function statusWithHost(host: string): Promise<number | undefined> {
+  return new Promise((resolve, reject) => {
+    const sent = request(`${url}/v1/cluster`, { headers: { host } }, (response) => {
+      response.resume();
+      resolve(response.statusCode);
+    });
+    sent.on("error", reject);
+    sent.end();
+  });
+}
+
+test("unauthenticated, with a challenge, on every route but the probes", async () => {
+  const guarded = await startApi(config({ STITCH_TOKEN: TOKEN }));
+  const at = urlOf(guarded);
+  try {
+    for (const authorization of [undefined, "Bearer wrong", "Basic abc", "Bearer", "Bearer a b"]) {
+      const response = await send("/v1/cluster", { at, headers: authorization === undefined ? {} : { authorization } });
+      assert.match(response.headers.get("www-authenticate") ?? "", /^Bearer/);
+      await problemOf(response, "unauthenticated");
+    }
+    for (const path of ["/metrics", "/openapi.json", "/nope"]) await fails("unauthenticated", path, { at });
+    for (const path of ["/livez", "/readyz"]) assert.equal((await send(path, { at })).status, 200);
+    assert.equal((await send("/v1/cluster", { at, headers: { authorization: `Bearer ${TOKEN}` } })).status, 200);
+  } finally {
+    await guarded.stop();
+  }
+});
+
+test("rate_limited: one more stream than there may be", async () => {
+  const shutdown = new AbortController();
+  const app = createApp({ ...appDeps(open), followEvents: eventFollower(open, 1), shutdown: shutdown.signal });
+  const first = await app.request("http://localhost/v1/events");
+  assert.equal(first.status, 200);
+  await problemOf(await app.request("http://localhost/v1/events"), "rate_limited");
+  await first.body?.cancel();
+  const next = await app.request("http://localhost/v1/events");
+  assert.equal(next.status, 200);
+  shutdown.abort();
+  await next.text();
+});
+
+const appDeps = (on: OpenMaster) => ({
+  master: on.master,
+  access: { kind: "loopback" } as const,
+  followEvents: eventFollower(on),
+  ping: async () => {
+    await on.redis.ping();
+  },
+  nowMs: () => performance.now(),
+  onError: () => undefined,
+  shutdown: new AbortController().signal,
+});
+
+test("shutting_down: for new requests, and for one that still waits", async () => {
+  const app = createApp({ ...appDeps(open), shutdown: AbortSignal.abort() });
+  await problemOf(await app.request("http://localhost/v1/cluster"), "shutting_down");
+  assert.equal((await app.request("http://localhost/livez")).status, 200);
+
+  const second = await startApi(config());
+  const reason = "waits while the API stops";
+  const waiting = send("/v1/commands?waitMs=60000", { at: urlOf(second), body: ping({ reason }) });
+  while (!(await (await send("/v1/jobs?limit=1")).text()).includes(reason)) continue;
+  const startMs = performance.now();
+  await Promise.all([second.stop(), second.stop(), waiting.then((response) => problemOf(response, "shutting_down"))]);
+  await second.ended;
+  assert.ok(performance.now() - startMs < 5500);
+});
+
+test("redis_unavailable within 3 s while Redis hangs or is gone, and well again after", async () => {
+  const own = await startLocalRedis({ dir: join(dir, "own") });
+  const other = await startApi(config({ REDIS_URL: own.url }));
+  const at = urlOf(other);
+  try {
+    own.kill("SIGSTOP");
+    const startMs = performance.now();
+    await Promise.all([
+      fails("redis_unavailable", "/v1/cluster", { at }),
+      fails("redis_unavailable", "/readyz", { at }),
+      fails("redis_unavailable", "/v1/commands", { at, body: ping() }),
+      fails("redis_unavailable", "/v1/events", { at }),
+    ]);
+    const tookMs = performance.now() - startMs;
+    assert.ok(tookMs < 3000, `${tookMs} ms`);
+    assert.match(await (await send("/metrics", { at })).text(), /crossstitch_redis_up 0/);
+    own.kill("SIGCONT");
+    while ((await send("/readyz", { at })).status !== 200) continue;
+    await own.stop();
+    await fails("redis_unavailable", "/v1/cluster", { at });
+    assert.equal((await send("/livez", { at })).status, 200);
+  } finally {
+    own.kill("SIGCONT");
+    await other.stop();
+    await own.stop();
+  }
+});
+
+test("a request id of the client's is kept where it is sane", async () => {
+  const of = async (id: string) =>
+    (await send("/livez", { headers: { "x-request-id": id } })).headers.get("x-request-id");
+  assert.equal(await of("mine-1"), "mine-1");
+  assert.notEqual(await of("not sane!"), "not sane!");
+  assert.notEqual(await of("x".repeat(200)), "x".repeat(200));
+});
+
+test("it does not start open to the network, without Redis, or on a taken port", async () => {
+  await assert.rejects(startApi(config({ STITCH_HOST: "0.0.0.0" })), /STITCH_TOKEN/);
+  await assert.rejects(startApi(config({ REDIS_URL: "" })), /REDIS_URL.*stitch up/s);
+  await assert.rejects(startApi(config({ STITCH_TOKEN: "with space" })), ConfigError);
+  await assert.rejects(startApi(config({ STITCH_PORT: new URL(url).port })), /STITCH_PORT/);
+});

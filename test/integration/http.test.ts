@@ -1,0 +1,210 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import fc from "fast-check";
+import { createClient } from "../../src/client/client.ts";
+import { REDISES, until, withCluster } from "../support/cluster.ts";
+
+const sleeper = { adaptor: "process", protocol: "none", command: ["sleep", "600"] };
+
+for (const redis of REDISES) {
+  describe(`the HTTP API on a ${redis.name}`, { concurrency: 2 }, () => {
+    it("answers every route of state and jobs with the shapes of the contract", async () => {
+      await withCluster(redis.url, {}, async (cluster) => {
+        const { url } = await cluster.api();
+        await cluster.masterWorker();
+        await Promise.all([cluster.node("n1", { STITCH_ZONES: "a", STITCH_LABELS: "disk=ssd" }), cluster.node("n2")]);
+        const get = async (path: string, headers: Record<string, string> = {}) => {
+          const response = await fetch(`${url}${path}`, { headers });
+          assert.equal(response.status, 200, path);
+          assert.ok(response.headers.get("X-Request-Id"));
+          return (await response.json()) as Record<string, unknown> & { items: Record<string, unknown>[] };
+        };
+        const response = await fetch(`${url}/v1/commands?waitMs=20000`, {
+          method: "POST",
+          headers: { "Content-Type": "application/json" },
+          body: JSON.stringify({
+            command: "stitch.create",
+            target: "shop.orders.1",
+            count: 3,
+            spec: sleeper,
+            reason: "test",
+          }),
+        });
+        assert.equal(response.status, 200);
+        const job = (await response.json()) as {
+          id: string;
+          status: string;
+          reason: string;
+          counts: Record<string, number>;
+        };
+        assert.deepEqual([job.status, job.reason, job.counts["succeeded"]], ["succeeded", "test", 3]);
+
+        const summary = await get("/v1/cluster");
+        assert.deepEqual(summary["nodes"], { alive: 2, suspect: 0, dead: 0, left: 0 });
+        assert.equal((summary["stitches"] as Record<string, number>)["running"], 3);
+        assert.equal((summary["masters"] as string[]).length, 1);
+
+        assert.deepEqual(
+          (await get("/v1/nodes")).items.map(({ id }) => id),
+          ["n1", "n2"],
+        );
+        assert.deepEqual(
+          (await get("/v1/nodes?zone=a&liveness=alive")).items.map(({ id }) => id),
+          ["n1"],
+        );
+        const node = await get("/v1/nodes/n1");
+        assert.deepEqual([node["labels"], node["eligibility"], node["incarnation"]], [{ disk: "ssd" }, "eligible", 1]);
+
+        const pages: string[] = [];
+        for (let cursor: unknown = ""; cursor !== null; ) {
+          const page = await get(
+            `/v1/stitches?limit=2${cursor === "" ? "" : `&cursor=${encodeURIComponent(String(cursor))}`}`,
+          );
+          pages.push(...page.items.map(({ fullId }) => String(fullId)));
+          cursor = page["nextCursor"];
+        }
+        assert.equal(new Set(pages).size, 3, "each listed once");
+        assert.equal((await get("/v1/stitches?group=shop.orders&state=running")).items.length, 3);
+        assert.equal((await get("/v1/stitches?group=shop.order")).items.length, 0, "groups are prefixes part by part");
+        assert.equal((await get(`/v1/stitches/${pages[0]}`))["health"], "green");
+        assert.deepEqual(
+          (await get("/v1/groups")).items.map(({ group }) => group),
+          ["shop.orders"],
+        );
+        assert.deepEqual((await get("/v1/groups/shop"))["versions"], ["1"]);
+
+        assert.equal((await get(`/v1/jobs/${job.id}`))["status"], "succeeded");
+        assert.equal((await get("/v1/jobs?status=succeeded&command=stitch.create")).items[0]?.["tasks"], undefined);
+        assert.equal((await get(`/v1/jobs/${job.id}/steps?status=succeeded`)).items.length, 3);
+        const events = await get("/v1/events?type=stitch.*", { Accept: "application/json" });
+        assert.ok(events.items.length >= 6 && events.items.every(({ type }) => String(type).startsWith("stitch.")));
+
+        assert.equal((await fetch(`${url}/livez`)).status, 200);
+        assert.equal((await fetch(`${url}/readyz`)).status, 200);
+        assert.match(await (await fetch(`${url}/metrics`)).text(), /nodes\{.*alive.*\} 2/);
+        assert.equal((await get("/openapi.json"))["openapi"], "3.1.0");
+      });
+    });
+
+    it("streams events as they happen, and goes on from the last one seen", async () => {
+      await withCluster(redis.url, {}, async (cluster) => {
+        const { url } = await cluster.api();
+        await cluster.node("n1");
+        const read = async (headers: Record<string, string>, wanted: RegExp) => {
+          const stop = new AbortController();
+          const response = await fetch(`${url}/v1/events?type=job.*`, { headers, signal: stop.signal });
+          assert.equal(response.headers.get("Content-Type")?.split(";")[0], "text/event-stream");
+          const reader = response.body?.getReader();
+          let text = "";
+          const seen = (async () => {
+            while (!wanted.test(text)) text += new TextDecoder().decode((await reader?.read())?.value);
+            stop.abort();
+            return text;
+          })();
+          return { seen };
+        };
+        const first = await read({}, /event: job\.ended/);
+        await cluster.run({ command: "node.ping", target: "n1" });
+        const text = await first.seen;
+        const [, id] = /id: (\S+)\nevent: job\.accepted/.exec(text) ?? [];
+        assert.ok(id, text);
+        const again = await read({ "Last-Event-ID": id }, /event: job\.ended/);
+        assert.ok(!(await again.seen).includes(`id: ${id}\n`));
+      });
+    });
+
+    it("forgets a node that left, and keeps a live one", async () => {
+      await withCluster(redis.url, {}, async (cluster) => {
+        const { url } = await cluster.api();
+        const node = await cluster.node("n1");
+        await cluster.create("n1", "a", ["sleep", "600"]);
+        assert.equal((await fetch(`${url}/v1/nodes/n1`, { method: "DELETE" })).status, 409);
+        await node.kill("SIGTERM");
+        assert.equal((await fetch(`${url}/v1/nodes/n1`, { method: "DELETE" })).status, 204);
+        assert.equal((await fetch(`${url}/v1/nodes/n1`)).status, 404);
+        assert.equal((await fetch(`${url}/v1/stitches/a`)).status, 404);
+        const { redis: client, keys } = cluster.open;
+        assert.equal(await client.exists(keys.nodeMeta("n1")), 0);
+        assert.equal(await client.exists(`${keys.node("n1")}:commands:meta`), 0);
+      });
+    });
+
+    it("P18: bad input of any shape gets 4xx with a code, and changes nothing", async () => {
+      await withCluster(redis.url, {}, async (cluster) => {
+        const { url } = await cluster.api();
+        await cluster.node("n1");
+        const good = {
+          command: "stitch.create",
+          target: "a.b.1",
+          spec: sleeper,
+          count: 1,
+          placement: {},
+          deadlineMs: 1000,
+        };
+        const spoiled = fc.oneof(
+          fc.jsonValue(),
+          fc
+            .tuple(fc.constantFrom(...Object.keys(good)), fc.jsonValue())
+            .map(([field, value]) => ({ ...good, [field]: value })),
+          fc.tuple(fc.string({ minLength: 1 }), fc.jsonValue()).map(([field, value]) => ({ ...good, [field]: value })),
+          fc
+            .tuple(fc.string({ minLength: 1 }), fc.jsonValue())
+            .map(([field, value]) => ({ ...good, spec: { ...sleeper, [field]: value } })),
+        );
+        await fc.assert(
+          fc.asyncProperty(spoiled, async (body) => {
+            // What happens to be valid must not run: a plan shows it as well.
+            const dry =
+              typeof body === "object" && body !== null && !Array.isArray(body) ? { ...body, dryRun: true } : body;
+            const response = await fetch(`${url}/v1/commands`, {
+              method: "POST",
+              headers: { "Content-Type": "application/json" },
+              body: JSON.stringify(dry),
+            });
+            const answer = (await response.json()) as { code?: string; feasible?: boolean };
+            if (response.status === 200) assert.equal(typeof answer.feasible, "boolean");
+            else
+              assert.ok(
+                response.status >= 400 && response.status < 500 && typeof answer.code === "string",
+                JSON.stringify(answer),
+              );
+          }),
+          { numRuns: 200 },
+        );
+        await fc.assert(
+          fc.asyncProperty(
+            fc.constantFrom("nodes", "stitches", "groups", "jobs"),
+            fc.string({ minLength: 1, maxLength: 80 }),
+            async (what, id) => {
+              if (id === "." || id === "..") return;
+              const response = await fetch(`${url}/v1/${what}/${encodeURIComponent(id)}`);
+              await response.body?.cancel();
+              assert.ok(response.status >= 400 && response.status < 500, `${what}/${id}: ${response.status}`);
+            },
+          ),
+          { numRuns: 100 },
+        );
+        assert.equal((await cluster.master.jobs({ limit: 10, cursor: null }, {})).items.length, 0);
+        assert.equal((await cluster.master.stitches({ limit: 10, cursor: null }, {})).items.length, 0);
+      });
+    });
+
+    it("with a token, asks for it on every route but the two probes; the client carries it", async () => {
+      await withCluster(redis.url, {}, async (cluster) => {
+        const { url, part } = await cluster.api({ STITCH_TOKEN: "s3cret-canary" });
+        for (const path of ["/v1/nodes", "/v1/cluster", "/metrics", "/v1/events"]) {
+          const response = await fetch(`${url}${path}`);
+          assert.equal(response.status, 401, path);
+          assert.match(response.headers.get("WWW-Authenticate") ?? "", /Bearer/);
+          await response.body?.cancel();
+        }
+        assert.equal((await fetch(`${url}/livez`)).status, 200);
+        assert.equal((await fetch(`${url}/v1/nodes`, { headers: { Authorization: "Bearer wrong" } })).status, 401);
+        const client = createClient({ url, token: "s3cret-canary" });
+        await until("the client is let in", async () => (await client.cluster()).name === cluster.name);
+        await part.kill("SIGTERM");
+        assert.ok(!part.output.includes("s3cret-canary"));
+      });
+    });
+  });
+}
