@@ -1,10 +1,16 @@
 import { type Logger, pino } from "pino";
 import type { Config } from "./config.ts";
+import { loggable } from "./error-log.ts";
 
-/** JSON lines on stderr, so that stdout stays a command's answer. Authorization headers never get in. */
+/** JSON lines on stderr, so that stdout stays a command's answer. No authorization header gets in, and no command of Redis. */
 export function createLogger(config: Pick<Config, "logLevel">, name: string): Logger {
   return pino(
-    { name, level: config.logLevel, redact: ["*.authorization", "headers.authorization", "req.headers.authorization"] },
+    {
+      name,
+      level: config.logLevel,
+      serializers: { err: loggable },
+      redact: ["*.authorization", "headers.authorization", "req.headers.authorization"],
+    },
     pino.destination({ dest: 2, sync: true }),
   );
 }

@@ -14,7 +14,7 @@ const OPEN = new Set(["/livez", "/readyz"]);
  */
 export function access(allowed: Access): MiddlewareHandler<ApiEnv> {
   if (allowed.kind === "token") {
-    const bearer = bearerAuth({ token: allowed.token, realm: "crossstitch" });
+    const bearer: MiddlewareHandler = bearerAuth({ token: allowed.token, realm: "crossstitch" });
     return (c, next) => (OPEN.has(c.req.path) ? next() : bearer(c, next));
   }
   return async (c, next) => {

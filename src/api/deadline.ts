@@ -16,9 +16,17 @@ export function deadline(shutdown: AbortSignal): MiddlewareHandler<ApiEnv> {
     // The time a client takes to send its body is its own.
     if (c.req.method === "POST") await c.req.arrayBuffer();
     const timers: ReturnType<typeof setTimeout>[] = [];
+    const passed = new AbortController();
+    c.set("late", passed.signal);
     let onShutdown = (): void => undefined;
     const late = new Promise<never>((_resolve, reject) => {
-      const at = (ms: number, error: () => RequestError) => timers.push(setTimeout(() => reject(error()), ms));
+      const at = (ms: number, error: () => RequestError) =>
+        timers.push(
+          setTimeout(() => {
+            passed.abort();
+            reject(error());
+          }, ms),
+        );
       at(ANSWER_MS + waitMsOf(c.req.query("waitMs")), noAnswer);
       onShutdown = () => at(SHUTDOWN_MS, shuttingDown);
       shutdown.addEventListener("abort", onShutdown);
@@ -33,7 +41,8 @@ export function deadline(shutdown: AbortSignal): MiddlewareHandler<ApiEnv> {
 }
 
 /** Not checked here: what is out of range is refused at once by the route. */
-const waitMsOf = (text: string | undefined): number => Math.min(60_000, /^\d{1,6}$/.test(text ?? "") ? Number(text) : 0);
+const waitMsOf = (text: string | undefined): number =>
+  Math.min(60_000, /^\d{1,6}$/.test(text ?? "") ? Number(text) : 0);
 
 const noAnswer = () =>
   new RequestError(

@@ -24,19 +24,23 @@ export type ApiDeps = {
    * after that is followed. @throws RequestError `events_gone`, `rate_limited`; the iteration throws `events_gone` where
    * its reader was too slow.
    */
-  followEvents(after: string | null, signal: AbortSignal): Promise<AsyncIterable<readonly EventResource[]>>;
+  readonly followEvents: (
+    after: string | null,
+    signal: AbortSignal,
+  ) => Promise<AsyncIterable<readonly EventResource[]>>;
   /** Resolves where Redis answers. */
-  ping(): Promise<void>;
+  readonly ping: () => Promise<void>;
   /** The metrics in Prometheus's text format; without it there is no /metrics. */
   readonly metrics?: { render(): Promise<{ readonly contentType: string; readonly text: string }> };
-  nowMs(): number;
+  readonly nowMs: () => number;
   /** Told of what the client is not: the cause of a 500 or of a 503. */
-  onError(error: unknown, requestId: string): void;
-  onAnswer?(answered: Answered): void;
+  readonly onError: (error: unknown, requestId: string) => void;
+  readonly onAnswer?: (answered: Answered) => void;
   /** Aborts when the API begins to shut down: streams end, and new requests are refused. */
   readonly shutdown: AbortSignal;
 };
 
-export type ApiEnv = { Variables: { requestId: string } };
+/** `late` aborts where the time for an answer is up and the client got another one. */
+export type ApiEnv = { Variables: { requestId: string; late: AbortSignal } };
 export type Api = Hono<ApiEnv>;
 export type ApiContext = Context<ApiEnv>;

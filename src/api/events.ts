@@ -24,8 +24,8 @@ export function routeEvents(app: Api, { master, followEvents, shutdown, onError 
         ended,
         (error) => onError(error, c.get("requestId")),
       );
-      // HEAD: Hono drops the body without reading it, so nothing else would end the source.
-      if (c.req.method === "HEAD") end();
+      // Nobody reads this body, so nothing else would end the source: Hono drops it for HEAD, and where it comes late.
+      if (c.req.method === "HEAD" || c.get("late").aborted) end();
       return c.body(stream, 200, {
         "Content-Type": "text/event-stream",
         "Cache-Control": "no-store",

@@ -6,7 +6,7 @@ import type { Api, ApiContext, ApiDeps } from "./deps.ts";
 import { invalidFields } from "./problem.ts";
 import { noQuery, pageOf, pageQuery, readPath, readQuery, waitQuery } from "./query.ts";
 
-const JOB_STATUSES = [
+export const JOB_STATUSES = [
   "pending",
   "running",
   "cancelling",
@@ -16,7 +16,7 @@ const JOB_STATUSES = [
   "cancelled",
   "expired",
 ] as const satisfies readonly JobStatus[];
-const STEP_STATUSES = [
+export const STEP_STATUSES = [
   "pending",
   "running",
   "succeeded",
@@ -40,7 +40,8 @@ export const stepsQuery = z.strictObject({
 });
 
 /** The status speaks of the request, never of the job's verdict: 200 once the job has ended, 202 before. */
-export const jobAnswer = (c: ApiContext, job: JobResource): Response => c.json(job, job.finishedAt === null ? 202 : 200);
+export const jobAnswer = (c: ApiContext, job: JobResource): Response =>
+  c.json(job, job.finishedAt === null ? 202 : 200);
 
 export function routeJobs(app: Api, { master }: ApiDeps): void {
   app.get("/v1/jobs", async (c) => {
@@ -58,7 +59,8 @@ export function routeJobs(app: Api, { master }: ApiDeps): void {
   app.post("/v1/jobs/:job/cancel", async (c) => {
     readQuery(c, noQuery);
     const id = readPath(c, "job", jobId);
-    if ((await c.req.arrayBuffer()).byteLength > 0) throw invalidFields([{ path: "", message: "cancel takes no body" }]);
+    if ((await c.req.arrayBuffer()).byteLength > 0)
+      throw invalidFields([{ path: "", message: "cancel takes no body" }]);
     return jobAnswer(c, await master.cancel(id));
   });
 }

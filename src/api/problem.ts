@@ -53,7 +53,7 @@ export function problem(c: ApiContext, error: unknown): Response {
   if (status === 429 || status === 503) c.header("Retry-After", String(RETRY_AFTER_S));
   const requestId = c.get("requestId");
   const type = `urn:crossstitch:error:${code}`;
-  const body = { ...facts, type, title, status, detail: message, code, requestId, retryable };
+  const body = { type, title, status, detail: message, code, requestId, retryable, ...facts };
   return c.body(JSON.stringify(body), status satisfies ContentfulStatusCode, {
     "Content-Type": "application/problem+json",
   });

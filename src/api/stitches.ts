@@ -1,12 +1,9 @@
 import * as z from "zod";
 import { groupName } from "../domain/group.ts";
 import { nodeId, stitchRef } from "../domain/ids.ts";
-import type { Health } from "../domain/resources.ts";
-import { STITCH_STATES } from "../domain/stitch.ts";
+import { HEALTHS, STITCH_STATES } from "../domain/stitch.ts";
 import type { Api, ApiDeps } from "./deps.ts";
 import { noQuery, pageOf, pageQuery, readPath, readQuery } from "./query.ts";
-
-const HEALTHS = ["green", "yellow", "red", "missing"] as const satisfies readonly Health[];
 
 export const stitchesQuery = z.strictObject({
   ...pageQuery,

@@ -5,7 +5,7 @@ import type { Dispatch, JobRecord, JobState, Task } from "../domain/job.ts";
 import { livenessOf } from "../domain/node.ts";
 import type { Eligibility } from "../domain/resources.ts";
 import type { StepOutcome } from "../domain/stitch.ts";
-import type { Dispatcher } from "../queue/node-queue.ts";
+import type { Dispatcher } from "../queue/dispatcher.ts";
 import type { RedisClient } from "../redis/connection.ts";
 import { emitEvents } from "../redis/events.ts";
 import {
@@ -43,6 +43,8 @@ export type JobDeskOptions = {
   readonly jobRetentionMs: number;
   /** This process's clock; only ages of what it has itself seen are measured by it. */
   readonly nowMs: () => number;
+  /** Told of what failed after the job itself was done with; a sweep makes up for it. */
+  readonly onLate: (error: unknown) => void;
 };
 
 /** Looks after jobs that were accepted: dispatches their tasks, folds what came back, and closes them. Everything is safe to repeat. */
@@ -116,7 +118,8 @@ export class JobDesk {
       const reply = await closeJob(redis, keys, id, state.written, folded.verdict, this.#o.jobRetentionMs);
       if (reply.kind === "unknown") return null;
       if (reply.kind === "changed") continue;
-      if (reply.kind === "closed") await this.#announceEnd(state.record, reply.mark.status);
+      // Closed is final: whoever waits need not wait for the event and the index too.
+      if (reply.kind === "closed") this.#announceEnd(state.record, reply.mark.status).catch(this.#o.onLate);
       return { state: { ...state, marks: { ...state.marks, closed: reply.mark } }, folded };
     }
     throw new Error(`job ${id} changed ${MAX_ROUNDS} times while it was read`);

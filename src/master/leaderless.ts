@@ -16,7 +16,7 @@ import type {
   ListResource,
   PlanResource,
 } from "../domain/resources.ts";
-import type { Dispatcher } from "../queue/node-queue.ts";
+import type { Dispatcher } from "../queue/dispatcher.ts";
 import type { RedisClient } from "../redis/connection.ts";
 import { emitEvents, eventsGone, latestEvents, readEvents } from "../redis/events.ts";
 import type { JobHints } from "../redis/job-hints.ts";

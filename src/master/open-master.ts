@@ -1,4 +1,4 @@
-import { Dispatcher } from "../queue/node-queue.ts";
+import { Dispatcher } from "../queue/dispatcher.ts";
 import { connectRedis, openRedis, type RedisClient, refuseEviction } from "../redis/connection.ts";
 import { JobHints } from "../redis/job-hints.ts";
 import { Keys } from "../redis/keys.ts";

@@ -1,66 +1,8 @@
-import { Queue, Worker } from "bullmq";
-import { type Dispatch, dispatch, dispatchId } from "../domain/job.ts";
+import { Worker } from "bullmq";
+import { type Dispatch, dispatch } from "../domain/job.ts";
 import type { RedisClient } from "../redis/connection.ts";
 import type { Keys } from "../redis/keys.ts";
-
-/** Each node has one queue, in its own slot: `{node:<id>}:commands`. */
-const QUEUE = "commands";
-/** BullMQ caps what one entry may hold at nothing; 16 MiB is a task of some thousand stitches. */
-const MAX_DISPATCH_BYTES = 16 * 1024 * 1024;
-/** Finished entries kept, to be looked at: a used id that is added again does nothing while it is kept, and is refused at the claim after. */
-const KEPT = { age: 3600, count: 100 };
-
-/** Adds tasks to the queues of nodes, over one shared connection. */
-export class Dispatcher {
-  readonly #root: Queue;
-  readonly #keys: Keys;
-
-  constructor(redis: RedisClient, keys: Keys) {
-    this.#keys = keys;
-    this.#root = new Queue(QUEUE, {
-      connection: redis,
-      skipVersionCheck: true,
-      skipMetasUpdate: true,
-      prefix: keys.node("none"),
-    });
-    this.#root.on("error", () => {
-      // The shared connection reports its own errors; an add that fails rejects.
-    });
-  }
-
-  /** One entry per task, all in one pipelined round trip. Safe to repeat: an id that is known does nothing. */
-  async dispatch(tasks: readonly Dispatch[]): Promise<void> {
-    await Promise.all(
-      tasks.map(async (each) => {
-        const bytes = JSON.stringify(each).length;
-        if (bytes > MAX_DISPATCH_BYTES)
-          throw new RangeError(`a task of ${bytes} bytes is more than a queue entry may hold`);
-        await this.#queueOf(each.task.node).add(each.task.steps[0]?.action ?? "task", each, {
-          jobId: dispatchId(each.job, each.task),
-          removeOnComplete: KEPT,
-          removeOnFail: KEPT,
-        });
-      }),
-    );
-  }
-
-  /** Deletes all of a forgotten node's queue. */
-  async obliterate(node: string): Promise<void> {
-    await this.#queueOf(node).obliterate({ force: true });
-  }
-
-  async close(): Promise<void> {
-    await this.#root.close();
-  }
-
-  // A queue per node over the one connection: a sibling backend adds no listener and writes nothing, so it costs an object.
-  #queueOf(node: string) {
-    const backend = this.#root.getBackend();
-    return new Queue(QUEUE, { connection: {}, skipMetasUpdate: true, prefix: this.#keys.node(node) }, () =>
-      backend.forQueue(QUEUE, this.#keys.node(node)),
-    );
-  }
-}
+import { KEPT, QUEUE } from "./dispatcher.ts";
 
 /** How a node takes its tasks: BullMQ redelivers what a dead worker held within about 6 s (2 × lock, stalled check each 2 s). */
 const WORKER = {

@@ -12,10 +12,13 @@ const LAYERS: readonly Layer[] = [
   { name: "domain", files: /^src\/domain\//, may: [] },
   { name: "redis", files: /^src\/redis\//, may: ["domain"] },
   { name: "queue", files: /^src\/queue\//, may: ["redis", "domain"] },
-  { name: "master", files: /^src\/master\//, may: ["redis", "queue", "domain"] },
+  { name: "master", files: /^src\/master\//, may: ["redis", "queue", "domain", "version"] },
   { name: "client", files: /^src\/client\//, may: ["domain"] },
   { name: "api", files: /^src\/api\//, may: ["master", "redis", "queue", "domain", "config", "running"] },
   { name: "workers", files: /^workers\//, may: ["master", "redis", "queue", "domain", "config", "running"] },
+  { name: "version", files: /^src\/version\.ts$/, may: [] },
+  /** What is logged, and what of an error may be. */
+  { name: "log", files: /^src\/(logger|error-log)\.ts$/, may: ["config"] },
   { name: "package", files: /^package\.json$/, may: [] },
   /** The type of what an entry has started. */
   { name: "running", files: /^src\/running\.ts$/, may: [] },

@@ -5,7 +5,6 @@ import { foldJob, hasEnded, nodesInDoubt } from "../../../src/domain/fold.ts";
 import { alike, jobs, outcomeOf, runnersOf, stateOf, withAll } from "./job-states.ts";
 
 const RUNS = { numRuns: 1000 };
-
 test("the fold does not depend on the order in which claims and outcomes came, nor on repeats", () => {
   fc.assert(
     fc.property(
@@ -20,7 +19,7 @@ test("the fold does not depend on the order in which claims and outcomes came, n
   );
 });
 
-test("every step is counted once under its status, and the job has started once one is not pending", () => {
+test("every step counts once under its status; the job has started once one is not pending", () => {
   fc.assert(
     fc.property(jobs, ({ state, runners }) => {
       const { tasks, counts, started } = foldJob(state, runners);
@@ -121,17 +120,16 @@ for (const [said, over, runner, status, code, verdict] of [
   ["taken up, cancelled", { claimed: true, cancelledAtMs: 1 }, "alive", "running", null, null],
   ["taken up by a Master, the node dead", { claimed: true, runs: "master" }, "dead", "running", null, null],
   ["taken up in an older attempt only", { claimed: true, attempt: 2 }, "dead", "failed", "node_dead", "failed"],
-  ["waiting", {}, "alive", "pending", null, null],
+  ["waiting until the deadline", { nowMs: 999 }, "alive", "pending", null, null],
   ["waiting for a suspect node", {}, "suspect", "pending", null, null],
   ["waiting, the node died", {}, "dead", "failed", "node_dead", "failed"],
   ["waiting, the node left", {}, "left", "failed", "node_left", "failed"],
   ["waiting on purpose, the node dead", { waitForNode: true }, "dead", "pending", null, null],
   ["waiting on purpose, overdue", { waitForNode: true, nowMs: 1000 }, "dead", "expired", "expired", "expired"],
   ["waiting for a Master, the node dead", { runs: "master" }, "dead", "pending", null, null],
-  ["a millisecond before the deadline", { nowMs: 999 }, "alive", "pending", null, null],
   ["overdue", { nowMs: 1000 }, "alive", "expired", "expired", "expired"],
   ["cancelled", { cancelledAtMs: 1 }, "alive", "cancelled", "cancelled", "cancelled"],
-  ["cancelled and overdue", { cancelledAtMs: 1, nowMs: 2000 }, "dead", "cancelled", "cancelled", "cancelled"],
+  ["cancelled, overdue", { cancelledAtMs: 1, nowMs: 2000 }, "dead", "cancelled", "cancelled", "cancelled"],
   ["refused and cancelled", { refused: "node_left", cancelledAtMs: 1 }, "alive", "failed", "node_left", "failed"],
 ] as const) {
   test(`one task, ${said}: ${status}`, () => {

@@ -83,6 +83,7 @@ test("a host name always gives a valid node id", () => {
 test("a node id is the host name's first label, lower case, other characters -", () => {
   assert.equal(nodeIdFromHostname("Web_01.example.com"), "web-01");
   assert.equal(nodeIdFromHostname("--x.y"), "x");
+  assert.equal(nodeIdFromHostname(`-${"a".repeat(90)}.b`), "a".repeat(63));
   for (const host of ["", "api", "API.example.com", "---", ".a"]) assert.equal(nodeIdFromHostname(host), "node");
 });
 
@@ -98,6 +99,7 @@ test("a generated stitch id is valid and ends with its number, whatever the comp
   );
   assert.equal(generatedStitchId("Order_Items", 12), "order-items-12");
   assert.equal(generatedStitchId("___", 3), "stitch-3");
+  assert.equal(generatedStitchId("A".repeat(63), 1234), `${"a".repeat(58)}-1234`);
 });
 
 test("two numbers never give the same stitch id, not even for components cut or folded alike", () => {
@@ -113,7 +115,7 @@ test("two numbers never give the same stitch id, not even for components cut or 
 function base32(of: Uint8Array): string {
   const bits = BigInt(`0x${Buffer.from(of.subarray(0, 17)).toString("hex")}`) >> 6n;
   const digits = bits.toString(32).padStart(26, "0");
-  return [...digits].map((digit) => "abcdefghijklmnopqrstuvwxyz234567"[Number.parseInt(digit, 32)]).join("");
+  return digits.replace(/./g, (digit) => "abcdefghijklmnopqrstuvwxyz234567".charAt(Number.parseInt(digit, 32)));
 }
 
 test("a job id is valid and spells the first 130 bits of its bytes, so that no two of those share one", () => {

@@ -5,18 +5,6 @@ import { type PlacementOptions, placementOptions } from "../../../src/domain/com
 import { type Candidate, place } from "../../../src/domain/placement.ts";
 import { type StitchSpec, stitchSpec } from "../../../src/domain/spec.ts";
 
-const BARE: Candidate = {
-  id: "n1",
-  liveness: "alive",
-  eligibility: "eligible",
-  zones: [],
-  labels: {},
-  modules: [],
-  capacity: { cpu: 0, memoryBytes: 0 },
-  reserved: { cpu: 0, memoryBytes: 0 },
-  cpuPercent: 0,
-  ofGroup: 0,
-};
 const tenths = (max: number) => fc.nat(max).map((n) => n / 10);
 const resources = (cpu: number, memory: number) => fc.record({ cpu: tenths(cpu), memoryBytes: fc.nat(memory) });
 const often = <T>(usual: T, ...others: T[]) =>

@@ -1,0 +1,274 @@
+// Builds src/api/openapi.json, ahead of time: at run time it would drag the schemas' converter into the edge's bundle.
+//   node infra/openapi.ts > src/api/openapi.json
+import * as z from "zod";
+import { eventsQuery } from "../src/api/event-filter.ts";
+import { groupsQuery } from "../src/api/groups.ts";
+import { jobsQuery, stepsQuery } from "../src/api/jobs.ts";
+import { nodesQuery } from "../src/api/nodes.ts";
+import { noQuery, waitQuery } from "../src/api/query.ts";
+import { stitchesQuery } from "../src/api/stitches.ts";
+import { COMMANDS } from "../src/domain/command.ts";
+import { ERRORS, type ErrorCode } from "../src/domain/errors.ts";
+import { VERSION } from "../src/version.ts";
+import { RESOURCE_SCHEMAS } from "./openapi-resources.ts";
+
+type Json = Record<string, unknown>;
+type Route = {
+  readonly summary: string;
+  readonly query?: z.ZodObject;
+  /** Status → the resource in `components`, or null for no body. */
+  readonly answers: Readonly<Record<number, string | null>>;
+  readonly list?: true;
+  readonly errors: readonly ErrorCode[];
+  readonly open?: true;
+  readonly more?: Json;
+};
+
+const JOB = { 200: "Job", 202: "Job" };
+/** What any route may answer. */
+const ANY: readonly ErrorCode[] = [
+  "invalid_request",
+  "unauthenticated",
+  "forbidden",
+  "internal",
+  "redis_unavailable",
+  "shutting_down",
+];
+const schemaRef = (name: string): Json => ({ $ref: `#/components/schemas/${name}` });
+const body = (schema: Json, type = "application/json"): Json => ({ content: { [type]: { schema } } });
+const text = (type: string): Json => ({ 200: { description: "OK", ...body({ type: "string" }, type) } });
+
+/** Every route of the app, by method and pattern; a test compares them. */
+export const ROUTES: Readonly<Record<string, Route>> = {
+  "GET /v1/cluster": { summary: "The cluster at a glance", answers: { 200: "Cluster" }, errors: [] },
+  "GET /v1/nodes": { summary: "Nodes, by id", query: nodesQuery, answers: { 200: "Node" }, list: true, errors: [] },
+  "GET /v1/nodes/:node": { summary: "A node", answers: { 200: "Node" }, errors: ["not_found"] },
+  "DELETE /v1/nodes/:node": {
+    summary: "Forget a dead or left node with its stitches, queue and routes",
+    answers: { 204: null },
+    errors: ["not_found", "node_alive"],
+  },
+  "GET /v1/stitches": {
+    summary: "Stitches, by full id",
+    query: stitchesQuery,
+    answers: { 200: "Stitch" },
+    list: true,
+    errors: [],
+  },
+  "GET /v1/stitches/:stitch": {
+    summary: "A stitch, by full id or by a bare id that is unambiguous",
+    answers: { 200: "Stitch" },
+    errors: ["not_found", "ambiguous_stitch"],
+  },
+  "GET /v1/groups": {
+    summary: "Groups of two parts",
+    query: groupsQuery,
+    answers: { 200: "Group" },
+    list: true,
+    errors: [],
+  },
+  "GET /v1/groups/:group": {
+    summary: "A group and everything inside it",
+    answers: { 200: "Group" },
+    errors: ["not_found"],
+  },
+  "POST /v1/commands": {
+    summary: "Give a command: 200 where its job has ended or it was a dry run, else 202",
+    query: waitQuery,
+    answers: { 200: "JobOrPlan", 202: "Job" },
+    errors: [
+      "invalid_json",
+      "unknown_command",
+      "not_found",
+      "ambiguous_stitch",
+      "stitch_exists",
+      "idempotency_conflict",
+      "placement_failed",
+      "plan_stale",
+      "too_large",
+      "unsupported_media_type",
+    ],
+    more: { requestBody: { required: true, ...body(schemaRef("Command")) } },
+  },
+  "GET /v1/jobs": {
+    summary: "Jobs, newest first",
+    query: jobsQuery,
+    answers: { 200: "ListedJob" },
+    list: true,
+    errors: [],
+  },
+  "GET /v1/jobs/:job": {
+    summary: "A job; with waitMs, when it ends or the time is up",
+    query: waitQuery,
+    answers: JOB,
+    errors: ["not_found"],
+  },
+  "GET /v1/jobs/:job/steps": {
+    summary: "All steps of a job",
+    query: stepsQuery,
+    answers: { 200: "ListedStep" },
+    list: true,
+    errors: ["not_found"],
+  },
+  "POST /v1/jobs/:job/cancel": {
+    summary: "End what nobody has taken up",
+    answers: JOB,
+    errors: ["not_found", "job_finished", "too_large"],
+  },
+  "GET /v1/events": {
+    summary: "Events as they happen (server-sent events), or with Accept: application/json those so far",
+    query: eventsQuery,
+    answers: { 200: "Event" },
+    list: true,
+    errors: ["events_gone", "rate_limited"],
+  },
+  "GET /livez": { summary: "Is the process up", answers: { 200: "Status" }, errors: [], open: true },
+  "GET /readyz": { summary: "Does Redis answer", answers: { 200: "Status" }, errors: [], open: true },
+  "GET /openapi.json": { summary: "This document", answers: { 200: "Document" }, errors: [] },
+  "GET /metrics": {
+    summary: "Metrics in Prometheus's text format (not at the edge)",
+    answers: {},
+    errors: ["not_found"],
+    more: { responses: text("text/plain") },
+  },
+};
+
+export function buildOpenApi(): Json {
+  const paths: Record<string, Json> = {};
+  for (const [name, route] of Object.entries(ROUTES)) {
+    const [method = "", pattern = ""] = name.split(" ");
+    const path = pattern.replace(/:(\w+)/g, "{$1}");
+    paths[path] = { ...paths[path], [method.toLowerCase()]: operation(name, route) };
+  }
+  return {
+    openapi: "3.1.0",
+    info: { title: "CrossStitch", version: VERSION, license: { name: "MIT", identifier: "MIT" } },
+    security: [{ token: [] }, {}],
+    paths,
+    components: {
+      securitySchemes: { token: { type: "http", scheme: "bearer" } },
+      headers: { RequestId: { schema: { type: "string" } } },
+      schemas: { ...RESOURCE_SCHEMAS, ...commandSchemas() },
+    },
+  };
+}
+
+function operation(name: string, route: Route): Json {
+  const { responses: own = {}, ...more } = route.more ?? {};
+  const [, pattern = ""] = name.split(" ");
+  const parameters = [
+    ...[...pattern.matchAll(/:(\w+)/g)].map(([, part]) => ({
+      name: part,
+      in: "path",
+      required: true,
+      schema: { type: "string" },
+    })),
+    ...queryParameters(route.query ?? noQuery),
+    ...(name === "POST /v1/commands" ? [header("Idempotency-Key", "^[ -~]{1,128}$")] : []),
+    ...(name === "GET /v1/events" ? [header("Last-Event-ID", "^\\d{1,15}(-\\d{1,15})?$")] : []),
+  ];
+  return {
+    operationId: operationId(name),
+    summary: route.summary,
+    ...(route.open === true ? { security: [] } : {}),
+    ...(parameters.length === 0 ? {} : { parameters }),
+    ...more,
+    responses: { ...answers(name, route), ...(own as Json), ...problems(route) },
+  };
+}
+
+const operationId = (name: string): string =>
+  name
+    .toLowerCase()
+    .replace(/\/v1\b/, "")
+    .split(/[^a-z]+/)
+    .filter((word) => word !== "")
+    .map((word, index) => (index === 0 ? word : `${word[0]?.toUpperCase()}${word.slice(1)}`))
+    .join("");
+
+const header = (name: string, pattern: string): Json => ({
+  name,
+  in: "header",
+  required: false,
+  schema: { type: "string", pattern },
+});
+
+/** Numbers travel as text, so their schema checks text; the document says what they are. */
+const NUMBERS: Readonly<Record<string, Json>> = {
+  limit: { type: "integer", minimum: 1, maximum: 1000, default: 100 },
+  waitMs: { type: "integer", minimum: 0, maximum: 60_000, default: 0 },
+};
+
+function queryParameters(schema: z.ZodObject): Json[] {
+  const { properties = {} } = z.toJSONSchema(schema, { io: "input" });
+  return Object.entries(properties).map(([name, one]) => ({
+    name,
+    in: "query",
+    required: false,
+    schema: NUMBERS[name] ?? one,
+  }));
+}
+
+function answers(name: string, route: Route): Json {
+  const entries = Object.entries(route.answers).map(([status, resource]) => {
+    const schema = resource === null ? null : route.list === true ? listOf(resource) : schemaRef(resource);
+    const content = schema === null ? {} : body(schema);
+    if (name === "GET /v1/events")
+      Object.assign(content["content"] as Json, { "text/event-stream": { schema: { type: "string" } } });
+    const description = status === "202" ? "The job has not ended yet" : status === "204" ? "Done" : "OK";
+    return [status, { description, headers: headersOf(name), ...content }];
+  });
+  return Object.fromEntries(entries) as Json;
+}
+
+function headersOf(name: string): Json {
+  const replayed = { "Idempotent-Replayed": { schema: { const: "true" } } };
+  return {
+    "X-Request-Id": { $ref: "#/components/headers/RequestId" },
+    ...(name === "POST /v1/commands" ? replayed : {}),
+  };
+}
+
+const listOf = (resource: string): Json => ({
+  type: "object",
+  required: ["items", "nextCursor", "asOf"],
+  properties: {
+    items: { type: "array", items: schemaRef(resource) },
+    nextCursor: { type: ["string", "null"] },
+    asOf: { type: "string", format: "date-time" },
+  },
+});
+
+/** One response per status; its description lists the codes. */
+function problems(route: Route): Json {
+  const codes = new Map<number, ErrorCode[]>();
+  for (const code of [...ANY, ...route.errors]) {
+    const { status } = ERRORS[code];
+    codes.set(status, [...(codes.get(status) ?? []), code]);
+  }
+  return Object.fromEntries(
+    [...codes].map(([status, list]) => [
+      status,
+      { description: list.join(", "), ...body(schemaRef("Problem"), "application/problem+json") },
+    ]),
+  );
+}
+
+function commandSchemas(): Json {
+  const names = Object.entries(COMMANDS).map(([command, schema]) => {
+    const { $schema: _, ...json } = z.toJSONSchema(schema as z.ZodType, { io: "input" });
+    return [`Command.${command}`, json] as const;
+  });
+  const mapping = Object.fromEntries(
+    Object.keys(COMMANDS).map((name) => [name, `#/components/schemas/Command.${name}`]),
+  );
+  return {
+    Command: {
+      oneOf: names.map(([name]) => schemaRef(name)),
+      discriminator: { propertyName: "command", mapping },
+    },
+    ...Object.fromEntries(names),
+  };
+}
+
+if (import.meta.main) process.stdout.write(`${JSON.stringify(buildOpenApi(), null, 1)}\n`);

@@ -1,0 +1,130 @@
+import { type Config, ConfigError, loadConfig } from "../config.ts";
+import { RequestError } from "../domain/errors.ts";
+import type { Master } from "../master/master.ts";
+import { type OpenMaster, openMaster } from "../master/open-master.ts";
+import { RedisRefused } from "../redis/connection.ts";
+import { createApp } from "./app.ts";
+import { loggable } from "../error-log.ts";
+import { eventFollower } from "./follow-events.ts";
+import { checkToken } from "./token.ts";
+
+/** Leaves an answer's deadline (3 s) time to be given. */
+const CONNECT_MS = 2000;
+
+type Env = Readonly<Record<string, unknown>>;
+type ExecutionContext = { waitUntil(work: Promise<unknown>): void };
+
+/**
+ * The API on an edge isolate (workerd with nodejs_compat). Each request has a connection to Redis of its own, because an
+ * isolate may not use one request's connection for another. Settings and secrets come from `env`; a token is a must.
+ */
+export default {
+  async fetch(request: Request, env: Env, context: ExecutionContext): Promise<Response> {
+    const settings = readSettings(env);
+    if (!settings.ok) return misconfigured(settings.reason);
+    const { config, token } = settings;
+    let opening: Promise<OpenMaster> | null = null;
+    // Not before a route asks for it: who has no token gets no connection either.
+    const open = () => (opening ??= connect(config));
+    const response = await createApp({
+      master: lazyMaster(open),
+      access: { kind: "token", token },
+      followEvents: async (after, signal) => eventFollower(await open())(after, signal),
+      ping: async () => {
+        await (await open()).redis.ping();
+      },
+      nowMs: Date.now,
+      onError: (error, requestId) => console.error(JSON.stringify({ requestId, error: loggable(error) })),
+      shutdown: new AbortController().signal,
+    }).fetch(request);
+
+    const close = async (): Promise<void> => {
+      await opening?.then((opened) => opened.close(), ignoreFailed);
+    };
+    if (response.body === null) {
+      context.waitUntil(close());
+      return response;
+    }
+    const through = new TransformStream<Uint8Array, Uint8Array>();
+    // Ends when the body, an event stream too, has been sent or its reader has gone.
+    context.waitUntil(response.body.pipeTo(through.writable).catch(ignoreFailed).then(close));
+    return new Response(through.readable, response);
+  },
+};
+
+/** A connection that failed was answered for, and a reader that has gone needs no answer. */
+function ignoreFailed(): void {}
+
+type Settings =
+  | { readonly ok: true; readonly config: Config; readonly token: string }
+  | { readonly ok: false; readonly reason: string };
+
+function readSettings(env: Env): Settings {
+  try {
+    const texts = Object.entries(env).filter((pair): pair is [string, string] => typeof pair[1] === "string");
+    const config = loadConfig(Object.fromEntries(texts));
+    if (config.redisUrl === null) return { ok: false, reason: "REDIS_URL: not set (wrangler secret put REDIS_URL)" };
+    if (config.token === null)
+      return {
+        ok: false,
+        reason: "STITCH_TOKEN: not set (wrangler secret put STITCH_TOKEN); the edge is open to everybody without it",
+      };
+    return { ok: true, config, token: checkToken(config.token.reveal()) };
+  } catch (error) {
+    if (error instanceof ConfigError) return { ok: false, reason: error.message };
+    throw error;
+  }
+}
+
+/** Settings are the operator's, who reads this; their values are not in it. */
+function misconfigured(reason: string): Response {
+  const requestId = crypto.randomUUID();
+  const body = {
+    type: "urn:crossstitch:error:internal",
+    title: "This API is not set up",
+    status: 503,
+    detail: reason,
+    code: "internal",
+    requestId,
+    retryable: false,
+  };
+  return new Response(JSON.stringify(body), {
+    status: 503,
+    headers: { "Content-Type": "application/problem+json", "X-Request-Id": requestId, "Retry-After": "60" },
+  });
+}
+
+async function connect(config: Config): Promise<OpenMaster> {
+  try {
+    return await openMaster({
+      redisUrl: config.redisUrl?.reveal() ?? "",
+      cluster: config.cluster,
+      id: "api-edge",
+      deadAfterMs: config.deadAfterMs,
+      jobRetentionMs: config.jobRetentionMs,
+      onError: (error) => console.warn(JSON.stringify({ error: loggable(error) })),
+      connectTimeoutMs: CONNECT_MS,
+      checkPolicy: false,
+    });
+  } catch (error) {
+    if (error instanceof RedisRefused) throw error;
+    throw new RequestError(
+      "redis_unavailable",
+      "Redis cannot be reached from the edge; the request can be sent again with the same Idempotency-Key.",
+      {},
+      { cause: error },
+    );
+  }
+}
+
+/** A Master that is opened at its first call. */
+function lazyMaster(open: () => Promise<OpenMaster>): Master {
+  return new Proxy({} as Master, {
+    get:
+      (_target, name) =>
+      async (...given: unknown[]): Promise<unknown> => {
+        const { master } = await open();
+        return Reflect.apply(Reflect.get(master, name) as (...all: unknown[]) => unknown, master, given);
+      },
+  });
+}

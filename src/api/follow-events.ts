@@ -1,0 +1,67 @@
+import { RequestError } from "../domain/errors.ts";
+import type { EventResource } from "../domain/resources.ts";
+import type { RedisClient } from "../redis/connection.ts";
+import { eventsGone, lastEventId, waitForEvents } from "../redis/events.ts";
+import type { Keys } from "../redis/keys.ts";
+import type { ApiDeps } from "./deps.ts";
+
+/** Each stream holds a connection to Redis of its own, because its read blocks. */
+const MAX_STREAMS = 200;
+const BATCH = 500;
+/** Under the 15 s a silent connection is given. */
+const BLOCK_MS = 10_000;
+
+type Source = { readonly redis: RedisClient; readonly keys: Keys; openBlocking(): RedisClient };
+
+/** What the API follows events with: one blocking connection per stream, let go when its signal aborts. */
+export function eventFollower(source: Source, maxStreams = MAX_STREAMS): ApiDeps["followEvents"] {
+  let streams = 0;
+  return async (after, signal) => {
+    signal.throwIfAborted();
+    if (streams >= maxStreams)
+      throw new RequestError(
+        "rate_limited",
+        `This API has ${maxStreams} event streams open; close one, or ask another.`,
+      );
+    streams += 1;
+    signal.addEventListener(
+      "abort",
+      () => {
+        streams -= 1;
+      },
+      { once: true },
+    );
+    if (after !== null) await refuseGone(source, after);
+    return follow(source, after ?? (await lastEventId(source.redis, source.keys)), signal);
+  };
+}
+
+async function* follow(source: Source, after: string, signal: AbortSignal): AsyncGenerator<readonly EventResource[]> {
+  if (signal.aborted) return;
+  const client = source.openBlocking();
+  const letGo = () => client.disconnect();
+  signal.addEventListener("abort", letGo, { once: true });
+  let last = after;
+  try {
+    for (;;) {
+      const events = await waitForEvents(client, source.keys, last, BATCH, BLOCK_MS);
+      // Only a reader that lags gets whole batches: what it was to read next may have been trimmed meanwhile.
+      if (events.length === BATCH) await refuseGone(source, last);
+      last = events.at(-1)?.id ?? last;
+      if (events.length > 0) yield events;
+    }
+  } catch (error) {
+    // A read that is cut off by our own letting go is the end, not a failure.
+    if (!signal.aborted) throw error;
+  } finally {
+    letGo();
+  }
+}
+
+async function refuseGone({ redis, keys }: Source, after: string): Promise<void> {
+  if (await eventsGone(redis, keys, after))
+    throw new RequestError(
+      "events_gone",
+      "Events after this id are no longer kept; read the state anew, then follow from now.",
+    );
+}

@@ -1,0 +1,71 @@
+import { Counter, Gauge, Histogram, Registry } from "prom-client";
+import type { Master } from "../master/master.ts";
+import type { Answered, ApiDeps } from "./deps.ts";
+
+/** A scrape is answered without the cluster's gauges where Redis takes longer than this. */
+const CLUSTER_MS = 2000;
+
+/** Metrics of one app in a registry of its own; the cluster's gauges are read from Redis at each scrape. */
+export type ApiMetrics = NonNullable<ApiDeps["metrics"]> & { onAnswer(answered: Answered): void };
+
+export function createMetrics(master: Pick<Master, "cluster">, onError: (error: unknown) => void): ApiMetrics {
+  const registers = [new Registry()];
+  const requests = new Counter({
+    name: "crossstitch_http_requests_total",
+    help: "Requests answered, by method, route and status",
+    labelNames: ["method", "route", "status"],
+    registers,
+  });
+  const durations = new Histogram({
+    name: "crossstitch_http_request_duration_seconds",
+    help: "Time until the answer began, the wait asked for included",
+    labelNames: ["method", "route"],
+    buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 3, 10, 60],
+    registers,
+  });
+  const gauge = (name: string, help: string, labelNames: string[]) => new Gauge({ name, help, labelNames, registers });
+  const up = gauge("crossstitch_redis_up", "1 where Redis answered at this scrape", []);
+  const nodes = gauge("crossstitch_nodes", "Nodes by liveness", ["liveness"]);
+  const stitches = gauge("crossstitch_stitches", "Stitches by state", ["state"]);
+  const openJobs = gauge("crossstitch_open_jobs", "Jobs that have not ended", []);
+
+  const readCluster = async (): Promise<void> => {
+    for (const one of [nodes, stitches, openJobs]) one.reset();
+    try {
+      const cluster = await within(CLUSTER_MS, master.cluster());
+      for (const [liveness, count] of Object.entries(cluster.nodes)) nodes.set({ liveness }, count);
+      for (const [state, count] of Object.entries(cluster.stitches)) stitches.set({ state }, count);
+      openJobs.set(cluster.openJobs);
+      up.set(1);
+    } catch (error) {
+      // The other metrics are what one looks at just then. No value is better than one of old.
+      openJobs.remove();
+      up.set(0);
+      onError(error);
+    }
+  };
+
+  const registry = registers[0] ?? new Registry();
+  return {
+    onAnswer: ({ method, route, status, durationMs }) => {
+      requests.inc({ method, route, status });
+      durations.observe({ method, route }, durationMs / 1000);
+    },
+    render: async () => {
+      await readCluster();
+      return { contentType: registry.contentType, text: await registry.metrics() };
+    },
+  };
+}
+
+async function within<T>(ms: number, work: Promise<T>): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new Error(`Redis did not answer within ${ms} ms`)), ms);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,108 @@
+import { hostname } from "node:os";
+import { type Config, ConfigError, requireRedis } from "../config.ts";
+import { nodeIdFromHostname } from "../domain/ids.ts";
+import { createLogger } from "../logger.ts";
+import { type OpenMaster, openMaster } from "../master/open-master.ts";
+import { RedisRefused } from "../redis/connection.ts";
+import type { Running } from "../running.ts";
+import { createApp } from "./app.ts";
+import type { Access } from "./deps.ts";
+import { eventFollower } from "./follow-events.ts";
+import { closeServer, listen } from "./listen.ts";
+import { seldom } from "../error-log.ts";
+import { isLoopback } from "./loopback.ts";
+import { createMetrics } from "./metrics.ts";
+import { checkToken } from "./token.ts";
+
+const CONNECT_MS = 5000;
+const STOP_MS = 5000;
+/** A Redis that stays away is logged this often. */
+const SAME_ERROR_MS = 10_000;
+
+/**
+ * Starts the HTTP API in this process; resolves once it takes requests.
+ * @throws ConfigError naming the setting to change; the connection error where Redis does not answer within 5 s.
+ */
+export async function startApi(config: Config): Promise<Running> {
+  const allowed = accessOf(config);
+  const log = createLogger(config, "api");
+  const onRedisError = seldom(SAME_ERROR_MS, (error) => log.warn({ err: error }, "redis"));
+  const open = await connect(config, onRedisError);
+  const shutdown = new AbortController();
+  const metrics = createMetrics(open.master, onRedisError);
+  const app = createApp({
+    master: open.master,
+    access: allowed,
+    followEvents: eventFollower(open),
+    ping: async () => {
+      await open.redis.ping();
+    },
+    metrics,
+    nowMs: () => performance.now(),
+    onError: (error, requestId) => log.error({ requestId, err: error }, "not answered"),
+    onAnswer: (answered) => {
+      metrics.onAnswer(answered);
+      log.debug(answered, "answered");
+    },
+    shutdown: shutdown.signal,
+  });
+  const { server, url } = await listen(app, config.host, config.port).catch((error: unknown) => {
+    open.close();
+    throw error;
+  });
+
+  const { promise: ended, resolve: end, reject: fail } = Promise.withResolvers<void>();
+  server.on("error", fail);
+  let stopping: Promise<void> | null = null;
+  const stop = async (): Promise<void> => {
+    // First: the streams end, or the server would wait for them for ever.
+    shutdown.abort();
+    await closeServer(server, STOP_MS);
+    open.close();
+    end();
+  };
+  return {
+    ready: `API on ${url}, cluster ${config.cluster}${allowed.kind === "loopback" ? "; no STITCH_TOKEN: open to this machine only" : ""}`,
+    stop: () => {
+      stopping ??= stop();
+      return stopping;
+    },
+    kill: () => {
+      shutdown.abort();
+      server.close();
+      server.closeAllConnections();
+      open.close();
+      end();
+    },
+    ended,
+  };
+}
+
+function accessOf({ token, host }: Config): Access {
+  if (token !== null) return { kind: "token", token: checkToken(token.reveal()) };
+  if (isLoopback(host)) return { kind: "loopback" };
+  throw new ConfigError(
+    `STITCH_TOKEN: must be set to listen on ${host}, or anyone who reaches it commands the cluster; ` +
+      "set it (openssl rand -hex 32), or leave STITCH_HOST out to listen on this machine only",
+  );
+}
+
+async function connect(config: Config, onError: (error: unknown) => void): Promise<OpenMaster> {
+  const redisUrl = requireRedis(config);
+  try {
+    return await openMaster({
+      redisUrl,
+      cluster: config.cluster,
+      id: `api-${nodeIdFromHostname(hostname())}-${process.pid}`,
+      deadAfterMs: config.deadAfterMs,
+      jobRetentionMs: config.jobRetentionMs,
+      onError,
+      connectTimeoutMs: CONNECT_MS,
+      checkPolicy: true,
+    });
+  } catch (error) {
+    if (error instanceof RedisRefused) throw error;
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new Error(`Redis does not answer at REDIS_URL (${reason}); check that it runs and the URL`, { cause: error });
+  }
+}

@@ -1,0 +1,73 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import type { Command } from "../../../src/domain/command.ts";
+import { type Observed, planCommand, planFingerprint } from "../../../src/domain/plan.ts";
+import { checked, CREATE, node, observed } from "./observed.ts";
+
+const of = (command: Command, seen: Observed) => planFingerprint(command, planCommand(command, seen));
+const create = (more: object = {}) => checked("stitch.create", { ...CREATE, ...more });
+const reserving = (cpu: number) => ({ status: { reserved: { cpu, memoryBytes: 0 }, stitchCount: 0, states: {} } });
+const loadOf = fc.option(fc.record({ cpuPercent: fc.nat(100), memoryBytes: fc.nat(), eventLoopDelayMs: fc.nat() }));
+
+test("loads that decide nothing, times and the counter leave a plan's fingerprint as it is", () => {
+  const loads = fc.tuple(loadOf, loadOf, loadOf);
+  fc.assert(
+    fc.property(loads, loads, fc.nat(), fc.nat(), fc.nat(900), (a, b, first, later, nowMs) => {
+      const seen = (all: typeof a, more: Partial<Observed>) => {
+        const nodes = all.map((load, i) => node(`n${i}`, { load, ...reserving(i) }));
+        return observed({ nodes, ...more });
+      };
+      for (const strategy of ["spread", "binpack"]) {
+        const command = create({ count: 3, placement: { strategy } });
+        const before = of(command, seen(a, { firstNumber: first }));
+        assert.equal(of(command, seen(b, { firstNumber: later, nowMs })), before);
+      }
+    }),
+  );
+});
+
+test("the order in which the nodes were read leaves it as it is", () => {
+  const [a, b] = [node("n1"), node("n2")];
+  assert.equal(
+    of(create({ count: 4 }), observed({ nodes: [a, b] })),
+    of(create({ count: 4 }), observed({ nodes: [b, a] })),
+  );
+});
+
+test("loads that only change which node comes first leave it as it is", () => {
+  const busy = { load: { cpuPercent: 90, memoryBytes: 1, eventLoopDelayMs: 1 } };
+  const [one, other] = [
+    observed({ nodes: [node("n1", busy), node("n2")] }),
+    observed({ nodes: [node("n1"), node("n2", busy)] }),
+  ];
+  const command = create({ count: 2 });
+  const order = (seen: Observed) => planCommand(command, seen).tasks.map((task) => task.node);
+  assert.deepEqual(
+    [order(one), order(other)],
+    [
+      ["n2", "n1"],
+      ["n1", "n2"],
+    ],
+  );
+  assert.equal(of(command, one), of(command, other));
+});
+
+const PING = checked("node.ping", { target: "n1" });
+const START = checked("stitch.start", { target: "a-1" });
+const DEAD = { leaseUntilMs: 0 };
+for (const [said, one, other] of [
+  ["another command", of(PING, observed()), of(checked("node.cordon", { target: "n1" }), observed())],
+  ["another target", of(create(), observed()), of(create({ target: "shop.orders.2" }), observed())],
+  ["another count", of(create(), observed()), of(create({ count: 2 }), observed())],
+  ["another spec", of(create(), observed()), of(create({ spec: { ...CREATE.spec, command: ["y"] } }), observed())],
+  ["another node", of(create(), observed()), of(create(), observed({ nodes: [node("n2")] }))],
+  ["not started", of(create(), observed()), of(create({ start: false }), observed())],
+  ["another id", of(create({ id: "a" }), observed()), of(create({ id: "b" }), observed())],
+  ["a node that died", of(PING, observed()), of(PING, observed({ nodes: [node("n1", DEAD)] }))],
+  ["another stitch", of(START, observed({ stitches: ["n1:a-1"] })), of(START, observed({ stitches: ["n1:a-2"] }))],
+] as const) {
+  test(`a plan for ${said} has another fingerprint`, () => {
+    assert.notEqual(one, other);
+  });
+}

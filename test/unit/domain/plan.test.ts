@@ -1,0 +1,147 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import type { CommandName } from "../../../src/domain/command.ts";
+import { RequestError } from "../../../src/domain/errors.ts";
+import { planCommand } from "../../../src/domain/plan.ts";
+import { checked, CREATE, node, observed } from "./observed.ts";
+
+const refusedWith =
+  (code: string, facts: Record<string, unknown> = {}) =>
+  (error: unknown) => {
+    assert.ok(error instanceof RequestError);
+    assert.deepEqual([error.code, error.facts], [code, facts]);
+    return true;
+  };
+const NODE_COMMANDS = ["node.ping", "node.cordon", "node.uncordon"] as const satisfies CommandName[];
+const STITCH_COMMANDS = ["stitch.start", "stitch.stop", "stitch.remove"] as const satisfies CommandName[];
+const DEAD = { leaseUntilMs: 0 };
+const LEFT = { leftAtMs: 5 };
+
+for (const name of NODE_COMMANDS) {
+  test(`${name} becomes one task of one step for the node, run by the node or by a Master`, () => {
+    // A Master cordons a dead node as well.
+    const n2 = node("n2", name === "node.ping" ? {} : DEAD);
+    const plan = planCommand(checked(name, { target: "n2" }), observed({ nodes: [node("n1"), n2] }));
+    const [task, ...others] = plan.tasks;
+    assert.deepEqual([others, plan.feasible, task?.refused], [[], true, null]);
+    assert.deepEqual([task?.node, task?.runs], ["n2", name === "node.ping" ? "node" : "master"]);
+    assert.deepEqual(task?.steps, [{ action: name.slice(5), stitch: null }]);
+  });
+
+  test(`${name} of a node that is not there is not_found`, () => {
+    assert.throws(() => planCommand(checked(name, { target: "n9" }), observed()), refusedWith("not_found"));
+  });
+}
+
+for (const name of STITCH_COMMANDS) {
+  test(`${name} becomes one task of one step for the stitch's node, by its full id`, () => {
+    const command = checked(name, { target: "a-1", timeoutMs: 77 });
+    const plan = planCommand(command, observed({ stitches: ["n1:a-1"] }));
+    assert.deepEqual(
+      plan.tasks.map((task) => [task.node, task.runs, task.refused]),
+      [["n1", "node", null]],
+    );
+    assert.deepEqual(plan.tasks[0]?.steps, [{ action: name.slice(7), stitch: "n1:a-1", timeoutMs: 77 }]);
+  });
+
+  test(`${name} of no stitch, or one whose node is gone, is not_found; of several, ambiguous_stitch`, () => {
+    const command = checked(name, { target: "a-1" });
+    assert.throws(() => planCommand(command, observed()), refusedWith("not_found"));
+    assert.throws(() => planCommand(command, observed({ stitches: ["n9:a-1"] })), refusedWith("not_found"));
+    assert.throws(
+      () => planCommand(command, observed({ stitches: ["n2:a-1", "n1:a-1"] })),
+      refusedWith("ambiguous_stitch", { candidates: ["n1:a-1", "n2:a-1"] }),
+    );
+  });
+}
+
+for (const name of ["node.ping", ...STITCH_COMMANDS] as const) {
+  test(`${name} to a dead or left node is a task refused at once, unless it waits for the node`, () => {
+    for (const [over, code] of [
+      [DEAD, "node_dead"],
+      [{ deadIncarnation: 1 }, "node_dead"],
+      [LEFT, "node_left"],
+      [{ leaseUntilMs: 950 }, null],
+    ] as const) {
+      const seen = observed({ nodes: [node("n1", over)], stitches: name === "node.ping" ? [] : ["n1:a-1"] });
+      const target = name === "node.ping" ? "n1" : "a-1";
+      const plan = planCommand(checked(name, { target }), seen);
+      assert.deepEqual(
+        plan.tasks.map((task) => task.refused?.code ?? null),
+        [code],
+      );
+      assert.ok(plan.feasible);
+      const waiting = planCommand(checked(name, { target, waitForNode: true }), seen);
+      assert.deepEqual(
+        waiting.tasks.map((task) => task.refused),
+        [null],
+      );
+    }
+  });
+}
+
+test("creating what there is already is stitch_exists, with the candidates", () => {
+  const seen = observed({ stitches: ["n1:mine"] });
+  const command = checked("stitch.create", { ...CREATE, id: "mine" });
+  assert.throws(() => planCommand(command, seen), refusedWith("stitch_exists", { candidates: ["n1:mine"] }));
+});
+
+test("creating on a node that is not there is not_found; on one that is away, placement says why", () => {
+  const on = (id: string, more = {}) => checked("stitch.create", { ...CREATE, node: id, ...more });
+  assert.throws(() => planCommand(on("n9"), observed()), refusedWith("not_found"));
+  const seen = observed({ nodes: [node("n1", DEAD), node("n2")] });
+  const { refusals, tasks, feasible } = planCommand(on("n1"), seen);
+  assert.deepEqual(
+    [refusals.map((each) => [each.node, each.code]), tasks, feasible],
+    [[["n1", "not_alive"]], [], false],
+  );
+  const waiting = planCommand(on("n1", { waitForNode: true }), seen);
+  assert.deepEqual(
+    waiting.tasks.map((task) => [task.node, task.refused]),
+    [["n1", null]],
+  );
+  const cordoned = observed({ nodes: [node("n1", { eligibility: "cordoned" })] });
+  assert.equal(planCommand(on("n1", { waitForNode: true }), cordoned).feasible, false);
+  assert.equal(
+    planCommand(checked("stitch.create", { ...CREATE, waitForNode: true }), observed({ nodes: [node("n1", DEAD)] }))
+      .feasible,
+    false,
+  );
+});
+
+test("a create becomes one task per node, a step per stitch, numbered from the counter; or nothing at all", () => {
+  const nodes = fc.uniqueArray(fc.constantFrom("n1", "n2", "n3", "n4"), { minLength: 1 });
+  fc.assert(
+    fc.property(nodes, fc.integer({ min: 1, max: 20 }), fc.nat(500), fc.boolean(), (ids, count, first, full) => {
+      const seen = observed({ nodes: ids.map((id) => node(id)), firstNumber: first });
+      const command = checked("stitch.create", { ...CREATE, count, placement: full ? { maxPerNode: 2 } : {} });
+      const { tasks, placements, feasible, refusals } = planCommand(command, seen);
+      assert.equal(feasible, !full || count <= 2 * ids.length);
+      if (!feasible) return assert.deepEqual([tasks, placements, refusals.length], [[], [], ids.length]);
+      assert.equal(new Set(tasks.map((task) => task.node)).size, tasks.length);
+      assert.equal(new Set(tasks.map((task) => task.id)).size, tasks.length);
+      const numbers = placements.map(({ stitch, node: on }) => stitch.replace(`${on}:orders-`, ""));
+      assert.deepEqual(
+        numbers,
+        Array.from({ length: count }, (_, index) => String(first + index)),
+      );
+      const steps = tasks.flatMap((task) => task.steps.map((step) => `${task.node} ${step.stitch}`));
+      assert.deepEqual(steps.sort(), placements.map((each) => `${each.node} ${each.stitch}`).sort());
+    }),
+  );
+});
+
+test("a step carries what was asked; a stitch may be rescheduled unless the command named its node or says so", () => {
+  for (const [more, reschedule] of [
+    [{}, true],
+    [{ node: "n1" }, false],
+    [{ node: "n1", spec: { ...CREATE.spec, reschedule: true } }, true],
+    [{ spec: { ...CREATE.spec, reschedule: false } }, false],
+  ] as const) {
+    const command = checked("stitch.create", { ...CREATE, id: "mine", start: false, timeoutMs: 9, ...more });
+    const spec = { ...command.spec, reschedule };
+    const expected = { action: "create", stitch: "n1:mine", group: CREATE.target, spec, start: false, timeoutMs: 9 };
+    assert.deepEqual(planCommand(command, observed()).tasks[0]?.steps, [expected]);
+  }
+});
