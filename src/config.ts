@@ -43,8 +43,8 @@ const pairs = list.transform((items, context) => {
   const entries: Record<string, string> = {};
   for (const item of items) {
     const at = item.indexOf("=");
-    if (at < 1) {
-      context.issues.push({ code: "custom", message: `"${item}" is not name=value`, input: item });
+    if (at < 1 || item.startsWith("__proto__")) {
+      context.issues.push({ code: "custom", message: "every item must be name=value", input: item });
       return z.NEVER;
     }
     entries[item.slice(0, at).trim()] = item.slice(at + 1).trim();
@@ -124,11 +124,6 @@ export const settings = z.object({
 /** What a node sets for its stitches; one that runs `stitch` itself carries them along, and they are no settings. */
 const SET_FOR_STITCHES = ["STITCH_ID", "STITCH_GROUP", "STITCH_DATA_DIR", "STITCH_SESSION"];
 
-const checked = settings.refine((s) => s.STITCH_LEASE_MS >= 3 * s.STITCH_HEARTBEAT_MS, {
-  path: ["STITCH_LEASE_MS"],
-  message: "must be at least three heartbeats (STITCH_HEARTBEAT_MS), or one late beat ends a healthy node's lease",
-});
-
 export type Config = {
   readonly redisUrl: Secret | null;
   readonly cluster: string;
@@ -174,10 +169,14 @@ export function loadConfig(env: Env): Config {
     if (known.includes(name)) given[name] = value;
     else if (name.startsWith("STITCH_") && !SET_FOR_STITCHES.includes(name)) problems.push(`${name}: no such setting`);
   }
-  const parsed = checked.safeParse(given);
+  const parsed = settings.safeParse(given);
   if (!parsed.success) {
     for (const issue of parsed.error.issues) problems.push(`${issue.path.join(".") || "settings"}: ${issue.message}`);
   }
+  if (parsed.success && parsed.data.STITCH_LEASE_MS < 3 * parsed.data.STITCH_HEARTBEAT_MS)
+    problems.push(
+      "STITCH_LEASE_MS: must be at least three heartbeats (STITCH_HEARTBEAT_MS), or one late beat ends a healthy node's lease",
+    );
   if (!parsed.success || problems.length > 0) throw new ConfigError(problems.join("\n"));
   const s = parsed.data;
   return {
@@ -188,13 +187,13 @@ export function loadConfig(env: Env): Config {
     token: s.STITCH_TOKEN ?? null,
     url: s.STITCH_URL,
     nodeId: s.STITCH_NODE_ID ?? nodeIdFromHostname(hostname()),
-    zones: s.STITCH_ZONES,
+    zones: [...new Set(s.STITCH_ZONES)],
     labels: s.STITCH_LABELS,
     capacityCpu: s.STITCH_CAPACITY_CPU ?? null,
     capacityMemoryBytes: s.STITCH_CAPACITY_MEMORY_BYTES ?? null,
     modules: s.STITCH_MODULES,
     stateDir: s.STITCH_STATE_DIR ?? join(env["XDG_STATE_HOME"] || join(homedir(), ".local", "state"), "crossstitch"),
-    roles: s.STITCH_ROLES,
+    roles: [...new Set(s.STITCH_ROLES)],
     master: s.STITCH_MASTER,
     heartbeatMs: s.STITCH_HEARTBEAT_MS,
     leaseMs: s.STITCH_LEASE_MS,

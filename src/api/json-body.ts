@@ -7,9 +7,19 @@ export async function readJson(c: ApiContext): Promise<unknown> {
   if (type !== "application/json")
     throw new RequestError("unsupported_media_type", "Send the body as JSON with `Content-Type: application/json`.");
   try {
-    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(await c.req.arrayBuffer()));
+    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(await c.req.arrayBuffer()), refuseProto);
   } catch (error) {
+    if (error instanceof RequestError) throw error;
     const why = error instanceof SyntaxError ? error.message.replace(/,? ?".*$/s, "") : "it is not UTF-8";
     throw new RequestError("invalid_json", `The body is not valid JSON: ${why}.`, {}, { cause: error });
   }
+}
+
+/** A key that schemas drop without a word: what was asked would silently be something else. */
+function refuseProto(key: string, value: unknown): unknown {
+  if (key === "__proto__")
+    throw new RequestError("invalid_request", 'The key "__proto__" is not allowed.', {
+      errors: [{ path: "__proto__", message: "is not allowed as a key" }],
+    });
+  return value;
 }

@@ -44,17 +44,20 @@ export function nodeIdFromHostname(hostname: string): string {
   return id === "" || id === "api" ? "node" : id;
 }
 
-/** A generated stitch id `<component>-<n>`: the component is folded to what an id may hold, and cut to leave room for the number. */
-export function generatedStitchId(component: string, n: number): string {
-  const suffix = `-${n}`;
-  const base =
-    component
-      .toLowerCase()
-      .replace(/[^a-z0-9-]/g, "-")
-      .replace(/^-+/, "")
-      .slice(0, 63 - suffix.length) || "stitch";
-  return base + suffix;
+/** Leaves 15 digits of an id for the number. */
+const GENERATED_BASE_LENGTH = 47;
+
+/** What generated ids of a component begin with: the component, folded to what an id may hold. Components that fold to the same share one counter. */
+export function generatedIdBase(component: string): string {
+  const folded = component
+    .toLowerCase()
+    .replace(/[^a-z0-9-]/g, "-")
+    .replace(/^-+/, "");
+  return folded.slice(0, GENERATED_BASE_LENGTH) || "stitch";
 }
+
+/** A generated stitch id `<component>-<n>`. */
+export const generatedStitchId = (component: string, n: number): string => `${generatedIdBase(component)}-${n}`;
 
 /** Job ids: letters and digits only, because BullMQ refuses `a:b` and whole numbers as ids, and `.` separates attempts. */
 const JOB_ID = /^j[a-z2-7]{26}$/;

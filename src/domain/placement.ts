@@ -73,14 +73,16 @@ export function place(nodes: readonly Candidate[], spec: StitchSpec, wish: Place
   const perZone = new Map<string, number>();
   for (const node of nodes) {
     if (node.liveness === "alive" || node.liveness === "suspect")
-      for (const zone of node.zones) perZone.set(zone, (perZone.get(zone) ?? 0) + node.ofGroup);
+      for (const zone of new Set(node.zones)) perZone.set(zone, (perZone.get(zone) ?? 0) + node.ofGroup);
   }
   const inZones = (node: Candidate) => Math.max(0, ...node.zones.map((zone) => perZone.get(zone) ?? 0));
   const refused = (): RefusalResource[] =>
-    [...live.values()].flatMap((node) => {
-      const why = refusalOf(node, spec, wish);
-      return why === null ? [] : [{ node: node.id, ...why }];
-    });
+    [...live.values()]
+      .sort((a, b) => (a.id < b.id ? -1 : 1))
+      .flatMap((node) => {
+        const why = refusalOf(node, spec, wish);
+        return why === null ? [] : [{ node: node.id, ...why }];
+      });
   const refusals = refused();
   const before = (a: Candidate, b: Candidate): number =>
     (wish.strategy === "spread"
@@ -108,7 +110,7 @@ export function place(nodes: readonly Candidate[], spec: StitchSpec, wish: Place
       cpu: best.reserved.cpu + spec.resources.cpu,
       memoryBytes: best.reserved.memoryBytes + spec.resources.memoryBytes,
     };
-    for (const zone of best.zones) perZone.set(zone, (perZone.get(zone) ?? 0) + 1);
+    for (const zone of new Set(best.zones)) perZone.set(zone, (perZone.get(zone) ?? 0) + 1);
     if (refusalOf(best, spec, wish) !== null) open = open.filter((node) => node !== best);
   }
   return { placed, refusals };

@@ -1,3 +1,4 @@
+import { canonicalJson } from "./canonical-json.ts";
 import type { Command, CreateCommand, StitchCommand } from "./command.ts";
 import { RequestError } from "./errors.ts";
 import { parseFullGroup } from "./group.ts";
@@ -154,7 +155,7 @@ function planCreate(command: CreateCommand, observed: Observed): Plan {
 
 /**
  * What two plans of one command must share to be the same plan: who does what to which stitch with which spec. Generated
- * ids count by their component alone (the counter may have moved on), and loads not at all.
+ * ids count by their component alone: the counter may have moved on.
  */
 export function planFingerprint(command: Command, plan: Plan): string {
   const generated = command.command === "stitch.create" && command.id === undefined;
@@ -165,5 +166,5 @@ export function planFingerprint(command: Command, plan: Plan): string {
       steps: task.steps.map((step) => (generated ? { ...step, stitch: "*" } : step)),
     }))
     .sort((a, b) => (a.node < b.node ? -1 : 1));
-  return JSON.stringify([command.command, command.target, tasks]);
+  return canonicalJson([command.command, command.target, tasks]);
 }

@@ -2,7 +2,7 @@ import * as z from "zod";
 
 /** Variables that make another program of whatever is started: none may be set by a command that comes over the network. */
 const REFUSED_ENV =
-  /^(NODE_OPTIONS|NODE_EXTRA_CA_CERTS|NODE_PATH|LD_.*|DYLD_.*|BASH_ENV|ENV|PYTHONSTARTUP|PYTHONPATH|PERL5OPT|PERL5LIB|RUBYOPT|RUBYLIB|JAVA_TOOL_OPTIONS|_JAVA_OPTIONS|GCONV_PATH|IFS|STITCH_.*)$/;
+  /^(NODE_OPTIONS|NODE_EXTRA_CA_CERTS|NODE_PATH|LD_.*|DYLD_.*|BASH_ENV|ENV|PYTHONSTARTUP|PYTHONPATH|PERL5OPT|PERL5LIB|RUBYOPT|RUBYLIB|JAVA_TOOL_OPTIONS|_JAVA_OPTIONS|GCONV_PATH|IFS|__proto__|OPENSSL_CONF|GLIBC_TUNABLES|PYTHONHOME|CLASSPATH|JDK_JAVA_OPTIONS|STITCH_.*)$/;
 
 const noNul = (text: string) => !text.includes("\0");
 const argument = z.string().max(8192).refine(noNul, "must not contain a NUL character");
@@ -22,7 +22,12 @@ const env = z
 
 /** What a stitch reserves on its node. Measured use is another thing: it only breaks ties. */
 export const resources = z.strictObject({
-  cpu: z.number().min(0).max(4096).default(0),
+  cpu: z
+    .number()
+    .min(0)
+    .max(4096)
+    .refine((cores) => Math.abs(cores * 1000 - Math.round(cores * 1000)) < 1e-6, "at most three decimals")
+    .default(0),
   memoryBytes: z.int().min(0).default(0),
 });
 export type Resources = z.output<typeof resources>;

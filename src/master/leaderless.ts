@@ -1,3 +1,4 @@
+import { canonicalJson } from "../domain/canonical-json.ts";
 import type { Command, CreateCommand } from "../domain/command.ts";
 import { commandOptions } from "../domain/command.ts";
 import { RequestError } from "../domain/errors.ts";
@@ -93,7 +94,7 @@ export class LeaderlessMaster implements Master {
       return { kind: "plan", plan: await this.#planView(command, planCommand(command, observed), observed) };
     }
     const { dryRun: _, ...asked } = command;
-    const bodyHash = await sha256Hex(JSON.stringify(asked));
+    const bodyHash = await sha256Hex(canonicalJson(asked));
     const id = await this.#jobIdFor(submission);
     if (submission.idempotencyKey !== null) {
       const known = await this.#replay(id, bodyHash, submission.waitMs);
@@ -207,8 +208,11 @@ export class LeaderlessMaster implements Master {
     return jobIdFromBytes(await sha256(JSON.stringify([this.#o.keys.cluster, scope, idempotencyKey])));
   }
 
-  #observe(command: Command, take: number): Promise<Observed> {
-    return observe(this.#o.redis, this.#o.keys, command, this.#o.deadAfterMs, take);
+  async #observe(command: Command, take: number): Promise<Observed> {
+    const observed = await observe(this.#o.redis, this.#o.keys, command, this.#o.deadAfterMs, take);
+    // A plan that is shown, and the command that applies it, must not differ by a load that has changed meanwhile.
+    if (!command.dryRun && command.planToken === undefined) return observed;
+    return { ...observed, nodes: observed.nodes.map((node) => ({ ...node, load: null })) };
   }
 
   async #planOrRefuse(command: Command, observed: Observed): Promise<Plan> {

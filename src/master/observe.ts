@@ -1,6 +1,7 @@
 import type { Command } from "../domain/command.ts";
+import { RequestError } from "../domain/errors.ts";
 import { parseFullGroup } from "../domain/group.ts";
-import { fullId, parseStitchRef, splitFullId } from "../domain/ids.ts";
+import { fullId, generatedIdBase, generatedStitchId, parseStitchRef, splitFullId } from "../domain/ids.ts";
 import type { NodeRecord } from "../domain/node.ts";
 import type { Observed } from "../domain/plan.ts";
 import type { RedisClient } from "../redis/connection.ts";
@@ -9,6 +10,8 @@ import { listNodeIds, readNodes, redisTimeMs } from "../redis/node-record.ts";
 import { locateStitch, membersOf, readStitches } from "../redis/stitch-records.ts";
 
 const ALL = 1000;
+/** Rows of numbers drawn before giving up on finding ids that are free. */
+const MAX_DRAWS = 100;
 
 /** Every node of the cluster, a thousand at a time. For placement, which weighs them all. */
 export async function allNodes(redis: RedisClient, keys: Keys): Promise<NodeRecord[]> {
@@ -44,12 +47,11 @@ export async function observe(
     }
     case "stitch.create": {
       const component = parseFullGroup(command.target)?.component ?? "stitch";
-      const sequence = keys.sequence(component);
-      const [nowMs, nodes, [members = []], counter, stitches] = await Promise.all([
+      const [nowMs, nodes, [members = []], firstNumber, stitches] = await Promise.all([
         redisTimeMs(redis),
         command.node === undefined ? allNodes(redis, keys) : readNodes(redis, keys, [command.node]).then(present),
         membersOf(redis, keys, [command.target]),
-        command.id !== undefined ? 0 : take > 0 ? redis.incrby(sequence, take) : redis.get(sequence).then(Number),
+        command.id !== undefined ? 1 : freeNumbers(redis, keys, generatedIdBase(component), take),
         command.id === undefined ? [] : existing(redis, keys, command.id, command.node),
       ]);
       const ofGroup = new Map<string, number>();
@@ -57,7 +59,7 @@ export async function observe(
         const { node } = splitFullId(member);
         ofGroup.set(node, (ofGroup.get(node) ?? 0) + 1);
       }
-      return { ...base, nowMs, nodes, ofGroup, stitches, firstNumber: counter - take + 1 };
+      return { ...base, nowMs, nodes, ofGroup, stitches, firstNumber };
     }
     default: {
       const ref = parseStitchRef(command.target);
@@ -73,6 +75,20 @@ export async function observe(
       return { ...base, nowMs, nodes, stitches: found };
     }
   }
+}
+
+/** Draws `take` numbers in a row for generated ids that nobody has, and tells the first; with 0 it only looks where the counter stands. */
+async function freeNumbers(redis: RedisClient, keys: Keys, idBase: string, take: number): Promise<number> {
+  const counter = keys.sequence(idBase);
+  if (take === 0) return Number(await redis.get(counter)) + 1;
+  for (let draw = 0; draw < MAX_DRAWS; draw++) {
+    const first = (await redis.incrby(counter, take)) - take + 1;
+    const ids = Array.from({ length: take }, (_, index) => generatedStitchId(idBase, first + index));
+    // Somebody may have chosen such an id by hand.
+    const taken = await Promise.all(ids.map((id) => redis.exists(keys.route(id))));
+    if (taken.every((exists) => exists === 0)) return first;
+  }
+  throw new RequestError("stitch_exists", `Ids that begin with "${idBase}-" are taken by hand; give the stitch an id.`);
 }
 
 /** The full ids under which a stitch exists: on one node, or on any. */

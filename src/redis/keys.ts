@@ -93,9 +93,9 @@ export class Keys {
   get revision(): string {
     return `${this.#root}:revision`;
   }
-  /** Counter: the last number generated for a component's stitches. */
-  sequence(component: string): string {
-    return `${this.#root}:seq:${component}`;
+  /** Counter: the last number generated for stitch ids with this base. */
+  sequence(idBase: string): string {
+    return `${this.#root}:seq:${idBase}`;
   }
   /** Stream, capped: what happened. */
   get events(): string {

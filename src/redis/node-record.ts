@@ -128,6 +128,8 @@ export async function registerNode(
     leastIncarnation: number;
   },
 ): Promise<Registration> {
+  // The pointer before the record: a node that can be read must be listed and placed on too.
+  await redis.zadd(keys.nodeIds, 0, id);
   const reply = await register.call(
     redis,
     [keys.nodeMeta(id), keys.nodeStatus(id), keys.nodeOrders(id)],
@@ -143,7 +145,7 @@ export async function registerNode(
   if (!Array.isArray(reply) || reply[0] !== 1)
     return { ok: false, leaseLeftMs: z.tuple([z.literal(0), z.number()]).parse(reply)[1] };
   const [, incarnation, nowMs, leaseUntilMs, eligibility] = registered.parse(reply);
-  await Promise.all([redis.zadd(keys.nodes, leaseUntilMs, id), redis.zadd(keys.nodeIds, 0, id)]);
+  await redis.zadd(keys.nodes, leaseUntilMs, id);
   return { ok: true, incarnation, nowMs, leaseUntilMs, eligibility };
 }
 

@@ -154,6 +154,10 @@ for (const redis of REDISES) {
         assert.equal((await cluster.master.jobs({ limit: 10, cursor: null }, {})).items.length, 0);
         const job = await cluster.run({ ...body, planToken: first.plan.planToken });
         assert.deepEqual(job.stitches, ["n1:b-1"]);
+        // Components that fold to the same, and ids chosen by hand, never get in each other's way.
+        assert.deepEqual((await cluster.run({ ...body, target: "a.B.1" })).stitches, ["n1:b-2"]);
+        await cluster.create("n1", "b-3", ["sleep", "600"]);
+        assert.deepEqual((await cluster.run(body)).stitches, ["n1:b-4"]);
         await cluster.node("n2");
         await assert.rejects(cluster.run({ ...body, planToken: first.plan.planToken }), withCode("plan_stale"));
       });

@@ -17,7 +17,10 @@ for (const redis of REDISES) {
           const response = await fetch(`${url}${path}`, { headers });
           assert.equal(response.status, 200, path);
           assert.ok(response.headers.get("X-Request-Id"));
-          return (await response.json()) as Record<string, unknown> & { items: Record<string, unknown>[] };
+          return (await response.json()) as Record<string, unknown> & {
+            items: Record<string, unknown>[];
+            nextCursor: string | null;
+          };
         };
         const response = await fetch(`${url}/v1/commands?waitMs=20000`, {
           method: "POST",
@@ -56,12 +59,10 @@ for (const redis of REDISES) {
         assert.deepEqual([node["labels"], node["eligibility"], node["incarnation"]], [{ disk: "ssd" }, "eligible", 1]);
 
         const pages: string[] = [];
-        for (let cursor: unknown = ""; cursor !== null; ) {
-          const page = await get(
-            `/v1/stitches?limit=2${cursor === "" ? "" : `&cursor=${encodeURIComponent(String(cursor))}`}`,
-          );
+        for (let cursor: string | null = ""; cursor !== null; ) {
+          const page = await get(`/v1/stitches?limit=2${cursor === "" ? "" : `&cursor=${encodeURIComponent(cursor)}`}`);
           pages.push(...page.items.map(({ fullId }) => String(fullId)));
-          cursor = page["nextCursor"];
+          cursor = page.nextCursor;
         }
         assert.equal(new Set(pages).size, 3, "each listed once");
         assert.equal((await get("/v1/stitches?group=shop.orders&state=running")).items.length, 3);

@@ -200,7 +200,9 @@ export class StitchHost {
     if (spec.adaptor === "module")
       return failed({ code: "spawn_failed", message: `${this.#o.node} offers no module "${spec.module}"` });
     const before = this.#hosted.get(id);
-    if (before !== undefined && before.record.revision !== formatRevision(revision)) await this.#bringDown(before);
+    // Two creates of one id at once, planned before either was there: the first has it. Taking it over would end another's stitch.
+    if (before !== undefined && before.record.revision !== formatRevision(revision))
+      return failed({ code: "internal", message: `${this.#o.node} has a stitch ${id} already` });
     const record: StitchRecord = {
       id,
       group: step.group,

@@ -29,11 +29,11 @@ async function packageWith(main: string, node: boolean): Promise<{ folder: strin
 const MAIN_TEXT = `
 import { fileURLToPath } from "node:url";
 const [word] = process.argv.slice(2);
-console.log(process.argv.slice(2).join(" "), process.versions.node.split(".")[0], fileURLToPath(import.meta.url).split("/").at(-1));
 if (word === "wait") {
   process.on("SIGTERM", () => process.exit(7));
   setInterval(() => undefined, 1000);
 } else process.exitCode = 3;
+console.log(process.argv.slice(2).join(" "), process.versions.node.split(".")[0], fileURLToPath(import.meta.url).split("/").at(-1));
 if (word === "die") process.kill(process.pid, "SIGKILL");
 `;
 
