@@ -1,12 +1,18 @@
 import type { RedisClient } from "./connection.ts";
 import type { Keys } from "./keys.ts";
 
-/** Tells when something may have happened to a job. A hint over pub/sub: whoever waits also looks each second. */
+/**
+ * Tells when something may have happened to a job. A hint over pub/sub: whoever waits also looks each second.
+ *
+ * One pattern subscription serves every wait of a process: subscribing for each job cost two more round trips a command,
+ * and a hint is a few bytes.
+ */
 export class JobHints {
   readonly #open: () => RedisClient;
   readonly #keys: Keys;
-  readonly #waiting = new Map<string, Set<() => void>>();
+  readonly #watching = new Map<string, Set<() => void>>();
   #client: RedisClient | null = null;
+  #onEvery: ((job: string) => void) | null = null;
 
   /** @param open opens a connection in the role `subscriber`; called once, at the first wait. */
   constructor(open: () => RedisClient, keys: Keys) {
@@ -16,19 +22,15 @@ export class JobHints {
 
   /** Watches a job until `stop()`. `next(ms)` resolves at the first hint since the last call, or after `ms`. */
   watch(job: string): { next(ms: number): Promise<void>; stop(): void } {
+    this.#subscribe();
     let hinted = false;
     let wake: (() => void) | null = null;
     const onHint = () => {
       hinted = true;
       wake?.();
     };
-    const channel = this.#keys.jobChannel(job);
-    const watchers = this.#waiting.get(channel) ?? new Set();
-    if (watchers.size === 0) {
-      this.#waiting.set(channel, watchers);
-      this.#subscriber().subscribe(channel).then(undefined, ignoreLostHint);
-    }
-    watchers.add(onHint);
+    const watchers = this.#watching.get(job) ?? new Set();
+    this.#watching.set(job, watchers.add(onHint));
     return {
       next: (ms) =>
         new Promise((resolve) => {
@@ -43,18 +45,15 @@ export class JobHints {
           if (hinted) done();
         }),
       stop: () => {
-        if (!watchers.delete(onHint) || watchers.size > 0) return;
-        this.#waiting.delete(channel);
-        this.#client?.unsubscribe(channel).then(undefined, ignoreLostHint);
+        if (watchers.delete(onHint) && watchers.size === 0) this.#watching.delete(job);
       },
     };
   }
 
   /** Calls `onHint` for every job of the cluster. */
-  async watchAll(onHint: (job: string) => void): Promise<void> {
-    const client = this.#subscriber();
-    client.on("pmessage", (_pattern: string, channel: string) => onHint(this.#keys.jobOfChannel(channel)));
-    await client.psubscribe(this.#keys.jobChannelPattern);
+  watchAll(onHint: (job: string) => void): void {
+    this.#onEvery = onHint;
+    this.#subscribe();
   }
 
   close(): void {
@@ -62,16 +61,17 @@ export class JobHints {
     this.#client = null;
   }
 
-  #subscriber(): RedisClient {
-    if (this.#client === null) {
-      this.#client = this.#open();
-      this.#client.on("message", (channel: string) => {
-        for (const onHint of this.#waiting.get(channel) ?? []) onHint();
-      });
-    }
-    return this.#client;
+  #subscribe(): void {
+    if (this.#client !== null) return;
+    this.#client = this.#open();
+    this.#client.on("pmessage", (_pattern: string, channel: string) => {
+      const job = this.#keys.jobOfChannel(channel);
+      this.#onEvery?.(job);
+      for (const onHint of this.#watching.get(job) ?? []) onHint();
+    });
+    this.#client.psubscribe(this.#keys.jobChannelPattern).then(undefined, ignoreLostHint);
   }
 }
 
-/** A subscription that fails loses a hint and nothing else: its connection reports the error, and waiters look each second. */
+/** A subscription that fails loses hints and nothing else: its connection reports the error, and waiters look each second. */
 function ignoreLostHint(): void {}

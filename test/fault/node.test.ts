@@ -191,6 +191,9 @@ describe("two workers with one id (P12)", { concurrency: 3 }, () => {
       assert.ok(pid !== null && !isAlive(pid));
       assert.equal((await cluster.run({ command: "node.ping", target: "n1" })).status, "succeeded");
       assert.equal(second.child.exitCode, null);
+      const taken = await cluster.master.stitch("a");
+      assert.equal(taken.state, "running", "the last word is the new worker's");
+      assert.ok(taken.pid !== null && taken.pid !== pid && isAlive(taken.pid));
     });
   });
 });

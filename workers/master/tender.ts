@@ -21,7 +21,7 @@ export class Tender {
   }
 
   start(): void {
-    this.#hints.watchAll((job) => this.#look(job)).catch(this.#onError);
+    this.#hints.watchAll((job) => this.#look(job));
     this.#round();
   }
 

@@ -290,6 +290,7 @@ export class NodeWorker {
     if (this.#state === "leaving" || this.#state === "ended") return;
     this.#state = "leaving";
     clearTimeout(this.#timer);
+    this.#publisher?.mute();
     const end = async () => {
       await within(KILL_MS, this.#host?.stopAll(0) ?? Promise.resolve()).catch(this.#o.onError);
       await this.#queue?.stop(0).catch(this.#o.onError);

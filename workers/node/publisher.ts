@@ -21,6 +21,7 @@ export class Publisher {
   #waiting = new Map<string, StitchChange>();
   #events: ClusterEvent[] = [];
   #running: Promise<boolean> | null = null;
+  #muted = false;
 
   constructor(
     redis: RedisClient,
@@ -38,10 +39,18 @@ export class Publisher {
 
   /** Takes changes and events up; they are on their way when this returns. */
   publish(changes: readonly StitchChange[], events: readonly ClusterEvent[]): void {
+    if (this.#muted) return;
     this.#take(changes);
     this.#events.push(...events);
     if (this.#events.length > MAX_EVENTS) this.#events.splice(0, this.#events.length - MAX_EVENTS);
     void this.flush();
+  }
+
+  /** Publishes nothing more: the node's records are another worker's now, and must not be overwritten. */
+  mute(): void {
+    this.#muted = true;
+    this.#waiting.clear();
+    this.#events = [];
   }
 
   /** Resolves when all that was taken up before the call is in Redis: true; or could not be written: false. Never rejects. */
