@@ -1,6 +1,6 @@
 import { RequestError } from "../domain/errors.ts";
 import type { EventResource } from "../domain/resources.ts";
-import type { RedisClient } from "../redis/connection.ts";
+import type { RedisClient } from "../redis/client.ts";
 import { eventsGone, lastEventId, waitForEvents } from "../redis/events.ts";
 import type { Keys } from "../redis/keys.ts";
 import type { ApiDeps } from "./deps.ts";

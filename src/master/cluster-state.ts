@@ -12,7 +12,7 @@ import type {
   StitchState,
 } from "../domain/resources.ts";
 import { type StitchRecord, STITCH_STATES } from "../domain/stitch.ts";
-import type { RedisClient } from "../redis/connection.ts";
+import type { RedisClient } from "../redis/client.ts";
 import type { Keys } from "../redis/keys.ts";
 import { countNodes, listNodeIds, readNodes, redisTimeMs } from "../redis/node-record.ts";
 import { listFullGroups, listStitchesOfNode, locateStitch, membersOf, readStitches } from "../redis/stitch-records.ts";

@@ -6,7 +6,7 @@ import { livenessOf } from "../domain/node.ts";
 import type { Eligibility } from "../domain/resources.ts";
 import type { StepOutcome } from "../domain/stitch.ts";
 import type { Dispatcher } from "../queue/dispatcher.ts";
-import type { RedisClient } from "../redis/connection.ts";
+import type { RedisClient } from "../redis/client.ts";
 import { emitEvents } from "../redis/events.ts";
 import {
   claim,

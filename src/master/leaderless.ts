@@ -18,7 +18,7 @@ import type {
   PlanResource,
 } from "../domain/resources.ts";
 import type { Dispatcher } from "../queue/dispatcher.ts";
-import type { RedisClient } from "../redis/connection.ts";
+import type { RedisClient } from "../redis/client.ts";
 import { emitEvents, eventsGone, latestEvents, readEvents } from "../redis/events.ts";
 import type { JobHints } from "../redis/job-hints.ts";
 import { cancelJob, createJob, dropOpenJob, indexOpenJob, listJobIds, pruneRecentJobs } from "../redis/job-record.ts";

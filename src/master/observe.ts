@@ -4,7 +4,7 @@ import { parseFullGroup } from "../domain/group.ts";
 import { fullId, generatedIdBase, generatedStitchId, parseStitchRef, splitFullId } from "../domain/ids.ts";
 import type { NodeRecord } from "../domain/node.ts";
 import type { Observed } from "../domain/plan.ts";
-import type { RedisClient } from "../redis/connection.ts";
+import type { RedisClient } from "../redis/client.ts";
 import type { Keys } from "../redis/keys.ts";
 import { listNodeIds, readNodes, redisTimeMs } from "../redis/node-record.ts";
 import { locateStitch, membersOf, readStitches } from "../redis/stitch-records.ts";

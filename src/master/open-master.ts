@@ -1,5 +1,6 @@
 import { Dispatcher } from "../queue/dispatcher.ts";
-import { connectRedis, openRedis, type RedisClient, refuseEviction } from "../redis/connection.ts";
+import type { RedisClient } from "../redis/client.ts";
+import { connectRedis, openRedis, refuseEviction } from "../redis/connection.ts";
 import { JobHints } from "../redis/job-hints.ts";
 import { Keys } from "../redis/keys.ts";
 import { LeaderlessMaster } from "./leaderless.ts";
@@ -47,13 +48,15 @@ export async function openMaster(options: OpenMasterOptions): Promise<OpenMaster
     throw error;
   }
   const keys = new Keys(options.cluster);
+  const dispatcher = new Dispatcher(redis, keys);
+  await dispatcher.ready();
   const hints = new JobHints(() => open("subscriber"), keys);
   const master = new LeaderlessMaster({
     id: options.id,
     redis,
     keys,
     hints,
-    dispatcher: new Dispatcher(redis, keys),
+    dispatcher,
     deadAfterMs: options.deadAfterMs,
     jobRetentionMs: options.jobRetentionMs,
     nowMs: Date.now,

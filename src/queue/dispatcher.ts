@@ -1,6 +1,6 @@
 import { Queue } from "bullmq";
 import { type Dispatch, dispatchId } from "../domain/job.ts";
-import type { RedisClient } from "../redis/connection.ts";
+import type { RedisClient } from "../redis/client.ts";
 import type { Keys } from "../redis/keys.ts";
 
 /** Each node has one queue, in its own slot: `{node:<id>}:commands`. */
@@ -9,6 +9,9 @@ export const QUEUE = "commands";
 const MAX_DISPATCH_BYTES = 16 * 1024 * 1024;
 /** Finished entries kept, to be looked at: a used id that is added again does nothing while it is kept, and is refused at the claim after. */
 export const KEPT = { age: 3600, count: 100 };
+
+/** A task that could not be carried out because Redis failed is delivered again until it can be: the claim ends it, not a count. */
+const AGAIN = { attempts: 1_000_000, backoff: { type: "fixed", delay: 500 } };
 
 /** Adds tasks to the queues of nodes, over one shared connection. */
 export class Dispatcher {
@@ -28,6 +31,11 @@ export class Dispatcher {
     });
   }
 
+  /** Resolves when BullMQ has made its scripts known to the connection: before that, nothing may be sent (see `installScripts`). */
+  async ready(): Promise<void> {
+    await this.#root.waitUntilReady();
+  }
+
   /** One entry per task, all in one pipelined round trip. Safe to repeat: an id that is known does nothing. */
   async dispatch(tasks: readonly Dispatch[]): Promise<void> {
     await Promise.all(
@@ -37,6 +45,7 @@ export class Dispatcher {
           throw new RangeError(`a task of ${bytes} bytes is more than a queue entry may hold`);
         await this.#queueOf(each.task.node).add(each.task.steps[0]?.action ?? "task", each, {
           jobId: dispatchId(each.job, each.task),
+          ...AGAIN,
           removeOnComplete: KEPT,
           removeOnFail: KEPT,
         });

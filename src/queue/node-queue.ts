@@ -1,6 +1,6 @@
-import { Worker } from "bullmq";
+import { UnrecoverableError, Worker } from "bullmq";
 import { type Dispatch, dispatch } from "../domain/job.ts";
-import type { RedisClient } from "../redis/connection.ts";
+import type { RedisClient } from "../redis/client.ts";
 import type { Keys } from "../redis/keys.ts";
 import { KEPT, QUEUE } from "./dispatcher.ts";
 
@@ -34,7 +34,10 @@ export class NodeQueueWorker {
     this.#worker = new Worker(
       QUEUE,
       async (job) => {
-        await run(dispatch.parse(job.data));
+        const task = dispatch.safeParse(job.data);
+        // It will never be readable; whoever reads the job sees it expire.
+        if (!task.success) throw new UnrecoverableError(`not a task: ${task.error.message}`);
+        await run(task.data);
       },
       { ...WORKER, connection: redis, prefix: keys.node(node), concurrency, autorun: false, skipVersionCheck: true },
     );

@@ -1,8 +1,7 @@
 import { Cluster, type ClusterOptions, Redis, type RedisOptions } from "ioredis";
 import { RequestError } from "../domain/errors.ts";
-
-/** A connection to a standalone Redis, one behind Sentinel, or a Redis Cluster: the same commands on each. */
-export type RedisClient = Redis | Cluster;
+import type { RedisClient } from "./client.ts";
+import { installScripts } from "./script.ts";
 
 /**
  * - `shared`: everything that does not block; commands issued together go out together (auto-pipelining). Fails fast.
@@ -85,6 +84,7 @@ export function openRedis(
   const options: ConnectionOptions = { ...optionsFor(role), ...auth, ...(tls ? { tls: {} } : {}), ...extra };
   const client = open();
   client.on("error", onError);
+  installScripts(client);
   return client;
 
   function open(): RedisClient {

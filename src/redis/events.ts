@@ -1,6 +1,6 @@
 import { type ClusterEvent, clusterEvent } from "../domain/event.ts";
 import type { EventResource } from "../domain/resources.ts";
-import type { RedisClient } from "./connection.ts";
+import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
 
 /** Events kept: hours of a busy cluster, some 3 MB. */

@@ -1,4 +1,4 @@
-import type { RedisClient } from "./connection.ts";
+import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
 
 /**

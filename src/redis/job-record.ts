@@ -10,7 +10,7 @@ import {
   type Task,
 } from "../domain/job.ts";
 import { type StepOutcome, stepOutcome } from "../domain/stitch.ts";
-import type { RedisClient } from "./connection.ts";
+import type { RedisClient } from "./client.ts";
 import { type Keys, MASTER_RUNNER } from "./keys.ts";
 import { defineScript } from "./script.ts";
 

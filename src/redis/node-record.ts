@@ -10,7 +10,7 @@ import {
   nodeStatus,
 } from "../domain/node.ts";
 import type { Eligibility } from "../domain/resources.ts";
-import type { RedisClient } from "./connection.ts";
+import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
 import { defineScript } from "./script.ts";
 

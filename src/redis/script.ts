@@ -1,4 +1,4 @@
-import type { RedisClient } from "./connection.ts";
+import type { RedisClient } from "./client.ts";
 
 /** A Lua script with its typed caller: runs atomically in the slot of its keys. */
 export type Script<Keys extends readonly string[]> = {
@@ -11,6 +11,16 @@ type Callable = (...args: (string | number)[]) => Promise<unknown>;
 /** Every script begins with this: `now` is Redis's time in Unix milliseconds. */
 const NOW = "local t = redis.call('TIME')\nlocal now = t[1] * 1000 + math.floor(t[2] / 1000)\n";
 
+const scripts = new Map<string, { numberOfKeys: number; lua: string }>();
+
+/**
+ * Makes every script known to a new connection. At once, not at the first call: an automatic pipeline that was begun before
+ * a script became known cannot take it.
+ */
+export function installScripts(redis: RedisClient): void {
+  for (const [command, definition] of scripts) redis.defineCommand(command, definition);
+}
+
 /**
  * Defines a script. It is sent once per connection and called by its hash afterwards (EVALSHA).
  * @param keys how many of the arguments are keys; all of them in one slot.
@@ -21,10 +31,10 @@ export function defineScript<Keys extends readonly string[]>(
   lua: string,
 ): Script<Keys> {
   const command = `cs_${name}`;
+  scripts.set(command, { numberOfKeys: keys, lua: NOW + lua });
   return {
     name,
     call(redis, keyNames, args) {
-      if (!(command in redis)) redis.defineCommand(command, { numberOfKeys: keys, lua: NOW + lua });
       const run: unknown = Reflect.get(redis, command);
       // ioredis adds the method at run time, so its type cannot know it.
       return (run as Callable).call(redis, ...keyNames, ...args);

@@ -2,7 +2,7 @@ import { formatGroup, parseFullGroup, parseGroup } from "../domain/group.ts";
 import { fullId, splitFullId } from "../domain/ids.ts";
 import type { NodeStatus } from "../domain/node.ts";
 import { type RemovedRecord, removedRecord, type StitchRecord, stitchRecord } from "../domain/stitch.ts";
-import type { RedisClient } from "./connection.ts";
+import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
 
 /** A change of one stitch that its node publishes. `isNew`: its pointers are not known to be in Redis yet. */

@@ -1,4 +1,4 @@
-import type { RedisClient } from "../../src/redis/connection.ts";
+import type { RedisClient } from "../../src/redis/client.ts";
 import type { Keys } from "../../src/redis/keys.ts";
 import { beatNode } from "../../src/redis/node-record.ts";
 import { registerTestNode } from "../support/register-test-node.ts";

@@ -6,7 +6,8 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { createTestHarness, type TestHarness } from "wrangler";
 import { type LocalRedis, startLocalRedis } from "../../src/cli/local-redis.ts";
-import { connectRedis, openRedis, type RedisClient } from "../../src/redis/connection.ts";
+import type { RedisClient } from "../../src/redis/client.ts";
+import { connectRedis, openRedis } from "../../src/redis/connection.ts";
 import { Keys } from "../../src/redis/keys.ts";
 import { registerTestNode } from "../support/register-test-node.ts";
 

@@ -1,4 +1,4 @@
-import type { RedisClient } from "../../src/redis/connection.ts";
+import type { RedisClient } from "../../src/redis/client.ts";
 import type { Keys } from "../../src/redis/keys.ts";
 import { registerNode } from "../../src/redis/node-record.ts";
 

@@ -3,7 +3,8 @@ import { join } from "node:path";
 import type { NodeFacts } from "../../src/domain/node.ts";
 import type { Eligibility } from "../../src/domain/resources.ts";
 import { initNodeQueue, NodeQueueWorker } from "../../src/queue/node-queue.ts";
-import { connectRedis, openRedis, type RedisClient, refuseEviction } from "../../src/redis/connection.ts";
+import type { RedisClient } from "../../src/redis/client.ts";
+import { connectRedis, openRedis, refuseEviction } from "../../src/redis/connection.ts";
 import { emitEvents } from "../../src/redis/events.ts";
 import { Keys } from "../../src/redis/keys.ts";
 import { beatNode, leaveNode, raiseRevision, registerNode } from "../../src/redis/node-record.ts";
@@ -67,6 +68,8 @@ export class NodeWorker {
   #incarnation = 0;
   #beats = 0;
   #clockOffsetMs = 0;
+  /** By this process's clock; counted from before the request that renewed it, so never later than Redis's own. */
+  #leaseUntilMs = 0;
   #eligibility: Eligibility = "eligible";
   #timer: NodeJS.Timeout | undefined;
   #beating: Promise<void> = Promise.resolve();
@@ -102,7 +105,15 @@ export class NodeWorker {
       await refuseEviction(this.#redis);
       this.#watchdog.start();
       const disk = new StitchDisk(this.#dir);
-      const publisher = new Publisher(this.#redis, this.#keys, this.#o.id, () => host.status(), this.#o.onError);
+      const holdsId = () => this.#holdsId();
+      const publisher = new Publisher(
+        this.#redis,
+        this.#keys,
+        this.#o.id,
+        () => host.status(),
+        holdsId,
+        this.#o.onError,
+      );
       const host: StitchHost = new StitchHost({
         node: this.#o.id,
         session: this.#session,
@@ -137,6 +148,7 @@ export class NodeWorker {
       host,
       publisher,
       incarnation: () => this.#incarnation,
+      holdsId: () => this.#holdsId(),
       nowMs: this.#o.nowMs,
     });
     this.#queue = new NodeQueueWorker(
@@ -148,6 +160,10 @@ export class NodeWorker {
       this.#o.onError,
     );
     await this.#queue.start((error) => this.#fail(error));
+  }
+
+  #holdsId(): boolean {
+    return this.#o.nowMs() < this.#leaseUntilMs;
   }
 
   /** Takes the id for a new incarnation, then merges what Redis holds with what this node holds, and publishes it all. */
@@ -164,10 +180,12 @@ export class NodeWorker {
         status: host.status(),
         leastIncarnation: Math.max(this.#incarnation, former?.incarnation ?? 0),
       });
+    let askedAtMs = this.#o.nowMs();
     let answer = await ask();
     if (!answer.ok) {
       this.#o.say(`another worker holds the id ${this.#o.id}; waiting ${answer.leaseLeftMs} ms for its lease to end`);
       await new Promise((resolve) => setTimeout(resolve, answer.ok ? 0 : answer.leaseLeftMs + 50));
+      askedAtMs = this.#o.nowMs();
       answer = await ask();
     }
     if (!answer.ok)
@@ -176,6 +194,7 @@ export class NodeWorker {
       );
     const again = this.#incarnation > 0;
     this.#incarnation = answer.incarnation;
+    this.#leaseUntilMs = askedAtMs + this.#o.leaseMs;
     this.#beats = 0;
     this.#clockOffsetMs = answer.nowMs - this.#o.nowMs();
     this.#eligibility = answer.eligibility;
@@ -211,6 +230,7 @@ export class NodeWorker {
   async #beat(): Promise<void> {
     const host = this.#host;
     if (host === null) return;
+    const askedAtMs = this.#o.nowMs();
     const reply = await within(
       this.#o.leaseMs / 2,
       beatNode(this.#redis, this.#keys, this.#o.id, {
@@ -234,6 +254,7 @@ export class NodeWorker {
       return;
     }
     this.#beats = reply.beats;
+    this.#leaseUntilMs = askedAtMs + this.#o.leaseMs;
     this.#eligibility = reply.eligibility;
     this.#clockOffsetMs = reply.nowMs - this.#o.nowMs();
     await this.#publisher?.flush();

@@ -1,6 +1,6 @@
 import type { ClusterEvent } from "../../src/domain/event.ts";
 import type { NodeStatus } from "../../src/domain/node.ts";
-import type { RedisClient } from "../../src/redis/connection.ts";
+import type { RedisClient } from "../../src/redis/client.ts";
 import { emitEvents } from "../../src/redis/events.ts";
 import type { Keys } from "../../src/redis/keys.ts";
 import { publishStitches, type StitchChange } from "../../src/redis/stitch-records.ts";
@@ -17,6 +17,7 @@ export class Publisher {
   readonly #keys: Keys;
   readonly #node: string;
   readonly #status: () => NodeStatus;
+  readonly #holdsId: () => boolean;
   readonly #onError: (error: unknown) => void;
   #waiting = new Map<string, StitchChange>();
   #events: ClusterEvent[] = [];
@@ -28,12 +29,14 @@ export class Publisher {
     keys: Keys,
     node: string,
     status: () => NodeStatus,
+    holdsId: () => boolean,
     onError: (error: unknown) => void,
   ) {
     this.#redis = redis;
     this.#keys = keys;
     this.#node = node;
     this.#status = status;
+    this.#holdsId = holdsId;
     this.#onError = onError;
   }
 
@@ -69,6 +72,8 @@ export class Publisher {
     const changes = this.#waiting;
     const events = this.#events;
     if (changes.size === 0 && events.length === 0) return true;
+    // After a pause longer than the lease another worker may have the id: nothing is written until a heartbeat has told.
+    if (!this.#holdsId()) return false;
     this.#waiting = new Map();
     this.#events = [];
     try {

@@ -1,6 +1,6 @@
 import type { Dispatch, Step, StitchStep } from "../../src/domain/job.ts";
 import type { StepOutcome } from "../../src/domain/stitch.ts";
-import type { RedisClient } from "../../src/redis/connection.ts";
+import type { RedisClient } from "../../src/redis/client.ts";
 import { claim, recordOutcomes } from "../../src/redis/job-record.ts";
 import type { Keys } from "../../src/redis/keys.ts";
 import type { Publisher } from "./publisher.ts";
@@ -13,6 +13,8 @@ export type TaskRunnerOptions = {
   readonly host: StitchHost;
   readonly publisher: Publisher;
   readonly incarnation: () => number;
+  /** Is the lease this worker's, as far as it can tell without asking? */
+  readonly holdsId: () => boolean;
   readonly nowMs: () => number;
 };
 
@@ -28,6 +30,8 @@ export class TaskRunner {
 
   async run({ job, revision, task }: Dispatch): Promise<void> {
     const { redis, keys, node } = this.#o;
+    if (!this.#o.holdsId())
+      throw new Error("no heartbeat within the lease: the task waits until the node is registered");
     // Cancelled, expired, closed, not the current attempt, or never recorded: whoever reads the job sees that without us.
     if ((await claim(redis, keys, job, node, task, this.#o.incarnation())) !== "ok") return;
     const outcomes = new Map<number, StepOutcome>();
