@@ -36,6 +36,7 @@ export async function* serverSentEvents(
     }
   } finally {
     // Also reached when the caller stops early: without this the connection would stay open.
+    // The stream is done with: one that broke already has nothing left to cancel.
     await reader.cancel().catch(() => undefined);
   }
 }

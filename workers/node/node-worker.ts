@@ -86,6 +86,7 @@ export class NodeWorker {
     this.#redis = openRedis(options.redisUrl, "shared", options.onError);
     this.#blocking = openRedis(options.redisUrl, "blocking", options.onError);
     this.#watchdog = new Watchdog(this.#session, options.onError);
+    // Whoever runs the worker waits for it; where nobody does yet, its failure must not end the process unasked.
     this.ended.catch(() => undefined);
   }
 
