@@ -24,6 +24,9 @@ import { allNodes } from "./observe.ts";
 /** A Master that has tended within this counts as alive. */
 const MASTER_ALIVE_MS = 10_000;
 
+/** Nodes whose stitches are listed in one round trip. */
+const MOST_NODES = 1000;
+
 const noStates = (): Record<StitchState, number> =>
   Object.fromEntries(STITCH_STATES.map((state) => [state, 0])) as Record<StitchState, number>;
 
@@ -175,23 +178,27 @@ export class ClusterState {
 
   async #idsByNode(after: StitchAddress | null, limit: number, only: string | undefined): Promise<string[]> {
     const found: string[] = [];
-    const collect = async (node: string) => {
-      const stitches = await listStitchesOfNode(this.#redis, this.#keys, node);
-      for (const stitch of stitches) {
-        if (after !== null && node === after.node && stitch <= after.stitch) continue;
-        if (found.length < limit) found.push(fullId(node, stitch));
+    const collect = async (nodes: readonly string[]) => {
+      const stitches = await Promise.all(nodes.map((node) => listStitchesOfNode(this.#redis, this.#keys, node)));
+      for (const [index, node] of nodes.entries()) {
+        for (const stitch of stitches[index] ?? []) {
+          if (after !== null && node === after.node && stitch <= after.stitch) continue;
+          if (found.length < limit) found.push(fullId(node, stitch));
+        }
       }
     };
     if (only !== undefined) {
-      if (after === null || after.node === only) await collect(only);
+      if (after === null || after.node === only) await collect([only]);
       return found;
     }
-    if (after !== null) await collect(after.node);
-    for (let last = after?.node ?? null; found.length < limit; ) {
-      const nodes = await listNodeIds(this.#redis, this.#keys, last, 100);
-      for (const node of nodes) if (found.length < limit) await collect(node);
+    if (after !== null) await collect([after.node]);
+    // Nobody knows how many nodes fill a page: each round trip asks twice as many as the one before.
+    let last = after?.node ?? null;
+    for (let take = 8; found.length < limit; take = Math.min(MOST_NODES, take * 2)) {
+      const nodes = await listNodeIds(this.#redis, this.#keys, last, take);
+      await collect(nodes);
       last = nodes.at(-1) ?? null;
-      if (nodes.length < 100) break;
+      if (nodes.length < take) break;
     }
     return found;
   }
@@ -231,13 +238,13 @@ export class ClusterState {
   async groups(page: Page): Promise<ListResource<GroupResource>> {
     const after = page.cursor === null ? null : stringCursor(page.cursor);
     const full = await listFullGroups(this.#redis, this.#keys, null);
-    const components = [...new Set(full.map((group) => group.split(".").slice(0, 2).join(".")))].sort();
+    const components = [...new Set(full.map(componentOf))].sort();
     const names = components.filter((name) => after === null || name > after).slice(0, page.limit);
-    const items: GroupResource[] = [];
-    for (const name of names) {
-      const group = await this.#groupView(name);
-      if (group !== null) items.push(group);
-    }
+    const inPage = new Set(names);
+    const items = await this.#groupViews(
+      full.filter((group) => inPage.has(componentOf(group))),
+      componentOf,
+    );
     const last = names.length === page.limit ? names.at(-1) : undefined;
     return {
       items,
@@ -247,26 +254,32 @@ export class ClusterState {
   }
 
   async group(name: string): Promise<GroupResource> {
-    const group = parseGroup(name) === null ? null : await this.#groupView(name);
-    if (group === null) throw new RequestError("not_found", `There is no group "${name}"; GET /v1/groups lists them.`);
+    const full = parseGroup(name) === null ? [] : await listFullGroups(this.#redis, this.#keys, name);
+    const [group] = await this.#groupViews(full, () => name);
+    if (group === undefined)
+      throw new RequestError("not_found", `There is no group "${name}"; GET /v1/groups lists them.`);
     return group;
   }
 
-  async #groupView(name: string): Promise<GroupResource | null> {
-    const full = await listFullGroups(this.#redis, this.#keys, name);
+  /** Groups by name, gathered from full groups; those without a stitch are left out. Two round trips, whatever their number. */
+  async #groupViews(full: readonly string[], nameOf: (fullGroup: string) => string): Promise<GroupResource[]> {
     const members = (await membersOf(this.#redis, this.#keys, full)).flat();
-    const stitches = await this.#stitchViews(members);
-    if (stitches.length === 0) return null;
-    const byState = noStates();
-    const byVersion: Record<string, number> = {};
-    for (const stitch of stitches) {
-      byState[stitch.state] += 1;
-      const version = stitch.group.split(".")[2] ?? "";
-      byVersion[version] = (byVersion[version] ?? 0) + 1;
+    const groups = new Map<string, { byState: Record<StitchState, number>; byVersion: Record<string, number> }>();
+    for (const { group, state } of await this.#stitchViews(members)) {
+      const name = nameOf(group);
+      const counts = groups.get(name) ?? { byState: noStates(), byVersion: {} };
+      groups.set(name, counts);
+      const version = group.split(".")[2] ?? "";
+      counts.byState[state] += 1;
+      counts.byVersion[version] = (counts.byVersion[version] ?? 0) + 1;
     }
-    return { group: name, versions: Object.keys(byVersion).sort(), stitches: { byState, byVersion } };
+    return [...groups]
+      .map(([group, stitches]) => ({ group, versions: Object.keys(stitches.byVersion).sort(), stitches }))
+      .sort((a, b) => (a.group < b.group ? -1 : 1));
   }
 }
+
+const componentOf = (fullGroup: string): string => fullGroup.split(".").slice(0, 2).join(".");
 
 type StitchAddress = { readonly node: string; readonly stitch: string };
 

@@ -50,6 +50,7 @@ export type JobDeskOptions = {
 /** Looks after jobs that were accepted: dispatches their tasks, folds what came back, and closes them. Everything is safe to repeat. */
 export class JobDesk {
   readonly #o: JobDeskOptions;
+  /** Pointers without a record → when this Master first saw that. */
   readonly #orphans = new Map<string, number>();
 
   constructor(options: JobDeskOptions) {
@@ -109,20 +110,27 @@ export class JobDesk {
 
   /** As `settle`; null where there is no such job. */
   async find(id: string): Promise<Settled | null> {
-    const { redis, keys } = this.#o;
     for (let round = 0; round < MAX_ROUNDS; round++) {
-      const state = await loadJob(redis, keys, id);
+      const state = await loadJob(this.#o.redis, this.#o.keys, id);
       if (state === null) return null;
-      const folded = foldJob(state, await this.#runnersOf(state));
-      if (state.marks.closed !== null || folded.verdict === null) return { state, folded };
-      const reply = await closeJob(redis, keys, id, state.written, folded.verdict, this.#o.jobRetentionMs);
-      if (reply.kind === "unknown") return null;
-      if (reply.kind === "changed") continue;
-      // Closed is final: whoever waits need not wait for the event and the index too.
-      if (reply.kind === "closed") this.#announceEnd(state.record, reply.mark.status).catch(this.#o.onLate);
-      return { state: { ...state, marks: { ...state.marks, closed: reply.mark } }, folded };
+      const settled = await this.judge(state);
+      if (settled === "gone") return null;
+      if (settled !== "changed") return settled;
     }
     throw new Error(`job ${id} changed ${MAX_ROUNDS} times while it was read`);
+  }
+
+  /** Ends a job where nothing of it can still happen, unless more was written meanwhile: then nothing is done. */
+  async judge(state: JobState): Promise<Settled | "changed" | "gone"> {
+    const { redis, keys, jobRetentionMs } = this.#o;
+    const folded = foldJob(state, await this.#runnersOf(state));
+    if (state.marks.closed !== null || folded.verdict === null) return { state, folded };
+    const reply = await closeJob(redis, keys, state.record.id, state.written, folded.verdict, jobRetentionMs);
+    if (reply.kind === "unknown") return "gone";
+    if (reply.kind === "changed") return "changed";
+    // Closed is final: whoever waits need not wait for the event and the index too.
+    if (reply.kind === "closed") this.#announceEnd(state.record, reply.mark.status).catch(this.#o.onLate);
+    return { state: { ...state, marks: { ...state.marks, closed: reply.mark } }, folded };
   }
 
   /** Event and index in one pipelined round trip. A Master that dies before it leaves the job to the next sweep. */
@@ -156,8 +164,11 @@ export class JobDesk {
 
   /** One round over the open jobs that are due: finishes dispatches, expires, closes, and says when to look again. */
   async tend(): Promise<Tended> {
-    const { redis, keys } = this.#o;
+    const { redis, keys, nowMs } = this.#o;
     const due = await takeDueJobs(redis, keys, ROUND, NEXT_LOOK_MS);
+    // Another Master may have dropped the pointer; then it is never seen here again.
+    for (const [id, seenAtMs] of this.#orphans)
+      if (nowMs() - seenAtMs > 2 * ORPHAN_POINTER_MS) this.#orphans.delete(id);
     const dispatched = await Promise.all(due.map((id) => this.#lookAfter(id)));
     return {
       looked: due.length,

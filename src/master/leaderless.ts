@@ -3,9 +3,9 @@ import type { Command, CreateCommand } from "../domain/command.ts";
 import { commandOptions } from "../domain/command.ts";
 import { RequestError } from "../domain/errors.ts";
 import type { ClusterEvent } from "../domain/event.ts";
-import { foldJob } from "../domain/fold.ts";
+import { foldJob, nodesInDoubt } from "../domain/fold.ts";
 import { jobIdFromBytes } from "../domain/ids.ts";
-import type { JobRecord } from "../domain/job.ts";
+import type { JobRecord, JobState } from "../domain/job.ts";
 import { livenessOf } from "../domain/node.ts";
 import { type Observed, type Plan, planCommand, planFingerprint } from "../domain/plan.ts";
 import type {
@@ -20,8 +20,18 @@ import type {
 import type { Dispatcher } from "../queue/dispatcher.ts";
 import type { RedisClient } from "../redis/client.ts";
 import { emitEvents, eventsGone, latestEvents, readEvents } from "../redis/events.ts";
-import type { JobHints } from "../redis/job-hints.ts";
-import { cancelJob, createJob, dropOpenJob, indexOpenJob, listJobIds, pruneRecentJobs } from "../redis/job-record.ts";
+import { isCluster } from "../redis/connection.ts";
+import type { JobHints, JobWatch } from "../redis/job-hints.ts";
+import {
+  cancelJob,
+  createJob,
+  dropOpenJob,
+  indexOpenJob,
+  listJobIds,
+  openJobsOf,
+  pruneRecentJobs,
+  readHint,
+} from "../redis/job-record.ts";
 import type { Keys } from "../redis/keys.ts";
 import { readNodes, redisTimeMs } from "../redis/node-record.ts";
 import { forgetStitchesOf } from "../redis/stitch-records.ts";
@@ -121,9 +131,10 @@ export class LeaderlessMaster implements Master {
     { command, by, waitMs, idempotencyKey }: Submission,
     id: string,
     bodyHash: string,
-    watch: { next(ms: number): Promise<void> } | null,
+    watch: JobWatch | null,
   ): Promise<Submitted> {
     const { redis, keys } = this.#o;
+    const askedAtMs = this.#o.nowMs();
     // The pointer first, then the record: see redis/job-record.ts. The two reads share its round trip.
     const [observed, revision] = await Promise.all([
       this.#observe(command, command.command === "stitch.create" ? command.count : 0),
@@ -149,45 +160,70 @@ export class LeaderlessMaster implements Master {
       waitForNode: command.waitForNode,
       tasks: [...plan.tasks],
     };
-    const usedWith = await createJob(redis, keys, record, bodyHash);
-    if (usedWith !== null) {
-      const known = await this.#replay(id, bodyHash, waitMs);
-      if (known !== null) return known;
+    // Once accepted, whatever fails is made up for by a sweep, so it must not turn the answer into an error.
+    const dispatch = () =>
+      Promise.all([this.#desk.dispatch(record, record.tasks), emitEvents(redis, keys, [accepted(record)])]).catch(
+        this.#o.onLate,
+      );
+    if (idempotencyKey === null && !isCluster(redis)) {
+      // Nobody else can make a job with this id, so on one Redis both go out in one round trip: the record is written first.
+      await Promise.all([createJob(redis, keys, record, bodyHash), dispatch()]);
+    } else {
+      if ((await createJob(redis, keys, record, bodyHash)) !== null) {
+        const known = await this.#replay(id, bodyHash, waitMs);
+        if (known !== null) return known;
+      }
+      await dispatch();
     }
-    // Accepted. Whatever fails from here on is made up for by a sweep, so it must not turn the answer into an error.
-    await Promise.all([this.#desk.dispatch(record, record.tasks), emitEvents(redis, keys, [accepted(record)])]).catch(
-      this.#o.onLate,
-    );
+    const state: JobState = {
+      record,
+      bodyHash,
+      marks: { cancelledAtMs: null, closed: null },
+      outcomes: { claims: [], steps: new Map() },
+      nowMs: observed.nowMs,
+      written: 0,
+    };
     const here = record.tasks.some((task) => task.refused !== null || task.runs === "master");
-    if (watch === null && !here) {
-      const state = {
-        record,
-        bodyHash,
-        marks: { cancelledAtMs: null, closed: null },
-        outcomes: NOTHING,
-        nowMs: observed.nowMs,
-        written: 0,
-      };
+    if (watch === null && !here)
       return { kind: "job", job: jobView(state, foldJob(state, new Map())), replayed: false };
-    }
-    const settled = await this.#await(id, waitMs, watch, !here);
+    const settled =
+      (here || watch === null ? null : await this.#endByHints(state, waitMs, watch)) ??
+      (await this.#await(id, waitMs - (this.#o.nowMs() - askedAtMs), watch));
     return { kind: "job", job: jobView(settled.state, settled.folded), replayed: false };
   }
 
-  /** Waits for the end of a job: hints hasten, a look each second guarantees. `hintFirst`: nothing can have happened yet. */
-  async #await(
-    id: string,
-    waitMs: number,
-    watch: { next(ms: number): Promise<void> } | null,
-    hintFirst: boolean,
-  ): Promise<Settled> {
+  /** Waits for the end of a job: hints hasten, a look each second guarantees. */
+  async #await(id: string, waitMs: number, watch: JobWatch | null): Promise<Settled> {
     const untilMs = this.#o.nowMs() + waitMs;
     const left = () => untilMs - this.#o.nowMs();
-    if (hintFirst && watch !== null) await watch.next(Math.min(LOOK_MS, Math.max(0, left())));
     for (;;) {
       const settled = await this.#desk.settle(id);
       if (settled.state.marks.closed !== null || watch === null || left() <= 0) return settled;
       await watch.next(Math.min(LOOK_MS, left()));
+    }
+  }
+
+  /**
+   * Ends a job that this process has just accepted with the outcomes that came with the hints, so that nothing has to be
+   * read again. @returns null where they do not tell everything within the first look's time: then the job must be read.
+   */
+  async #endByHints(accepted: JobState, waitMs: number, watch: JobWatch): Promise<Settled | null> {
+    const untilMs = this.#o.nowMs() + Math.min(LOOK_MS, waitMs);
+    const written = new Map<string, number>();
+    let state = accepted;
+    for (;;) {
+      const payloads = await watch.next(Math.max(0, untilMs - this.#o.nowMs()));
+      const hints = payloads.map(readHint);
+      if (hints.length === 0 || hints.includes(null)) return null;
+      for (const hint of hints) {
+        if (hint === null) continue;
+        written.set(hint.runner, hint.written);
+        state = { ...state, outcomes: { claims: [], steps: new Map([...state.outcomes.steps, ...hint.steps]) } };
+      }
+      if (nodesInDoubt(state).length > 0) continue;
+      const total = [...written.values()].reduce((sum, each) => sum + each, 0);
+      const settled = await this.#desk.judge({ ...state, written: total });
+      return settled === "changed" || settled === "gone" ? null : settled;
     }
   }
 
@@ -255,7 +291,7 @@ export class LeaderlessMaster implements Master {
   async job(id: string, waitMs: number): Promise<JobResource> {
     const watch = waitMs > 0 ? this.#o.hints.watch(id) : null;
     try {
-      const { state, folded } = await this.#await(id, waitMs, watch, false);
+      const { state, folded } = await this.#await(id, waitMs, watch);
       return jobView(state, folded);
     } finally {
       watch?.stop();
@@ -332,8 +368,9 @@ export class LeaderlessMaster implements Master {
     return this.#desk.tend();
   }
 
-  async settle(id: string): Promise<void> {
-    await this.#desk.find(id);
+  async settle(ids: readonly string[]): Promise<void> {
+    const open = await openJobsOf(this.#o.redis, this.#o.keys, ids);
+    await Promise.all(open.map((id) => this.#desk.find(id)));
   }
 
   async events(after: string | null, limit: number): Promise<ListResource<EventResource>> {
@@ -354,8 +391,6 @@ export class LeaderlessMaster implements Master {
     await emitEvents(this.#o.redis, this.#o.keys, events);
   }
 }
-
-const NOTHING = { claims: [], steps: new Map() };
 
 const accepted = (record: JobRecord): ClusterEvent => ({
   type: "job.accepted",

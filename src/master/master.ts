@@ -85,8 +85,8 @@ export interface Master {
 
   /** One round of looking after open jobs: finishes dispatches, expires, closes. Any number of Masters may do it at once. */
   tend(): Promise<Tended>;
-  /** Looks at one job again, because something may have happened to it. Safe to repeat. */
-  settle(id: string): Promise<void>;
+  /** Ends those of the jobs that are open and of which nothing can still happen. Safe to repeat. */
+  settle(ids: readonly string[]): Promise<void>;
 
   events(after: string | null, limit: number): Promise<ListResource<EventResource>>;
   emit(events: readonly ClusterEvent[]): Promise<void>;

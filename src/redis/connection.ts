@@ -142,6 +142,9 @@ export async function connectRedis(client: RedisClient, timeoutMs: number): Prom
   }
 }
 
+/** Is it spread over several masters? Then a script's keys must share a slot, and commands sent together keep no order. */
+export const isCluster = (client: RedisClient): boolean => client.isCluster;
+
 /**
  * Refuses a Redis that may throw keys away under memory pressure: it would lose accepted commands without a word.
  * @throws RedisRefused naming the setting.

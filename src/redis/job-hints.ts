@@ -1,6 +1,13 @@
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
 
+/** A watch over one job, until `stop()`. */
+export type JobWatch = {
+  /** Resolves at the first hint since the last call, or after `ms`; with the payloads that came since then. */
+  next(ms: number): Promise<readonly string[]>;
+  stop(): void;
+};
+
 /**
  * Tells when something may have happened to a job. A hint over pub/sub: whoever waits also looks each second.
  *
@@ -10,7 +17,7 @@ import type { Keys } from "./keys.ts";
 export class JobHints {
   readonly #open: () => RedisClient;
   readonly #keys: Keys;
-  readonly #watching = new Map<string, Set<() => void>>();
+  readonly #watching = new Map<string, Set<(payload: string) => void>>();
   #client: RedisClient | null = null;
   #onEvery: ((job: string) => void) | null = null;
 
@@ -20,13 +27,12 @@ export class JobHints {
     this.#keys = keys;
   }
 
-  /** Watches a job until `stop()`. `next(ms)` resolves at the first hint since the last call, or after `ms`. */
-  watch(job: string): { next(ms: number): Promise<void>; stop(): void } {
+  watch(job: string): JobWatch {
     this.#subscribe();
-    let hinted = false;
+    let payloads: string[] = [];
     let wake: (() => void) | null = null;
-    const onHint = () => {
-      hinted = true;
+    const onHint = (payload: string) => {
+      payloads.push(payload);
       wake?.();
     };
     const watchers = this.#watching.get(job) ?? new Set();
@@ -38,11 +44,12 @@ export class JobHints {
           function done() {
             clearTimeout(timer);
             wake = null;
-            hinted = false;
-            resolve();
+            const seen = payloads;
+            payloads = [];
+            resolve(seen);
           }
           wake = done;
-          if (hinted) done();
+          if (payloads.length > 0) done();
         }),
       stop: () => {
         if (watchers.delete(onHint) && watchers.size === 0) this.#watching.delete(job);
@@ -64,10 +71,10 @@ export class JobHints {
   #subscribe(): void {
     if (this.#client !== null) return;
     this.#client = this.#open();
-    this.#client.on("pmessage", (_pattern: string, channel: string) => {
+    this.#client.on("pmessage", (_pattern: string, channel: string, payload: string) => {
       const job = this.#keys.jobOfChannel(channel);
       this.#onEvery?.(job);
-      for (const onHint of this.#watching.get(job) ?? []) onHint();
+      for (const onHint of this.#watching.get(job) ?? []) onHint(payload);
     });
     this.#client.psubscribe(this.#keys.jobChannelPattern).then(undefined, ignoreLostHint);
   }

@@ -7,12 +7,16 @@ import {
   type JobRecord,
   type JobState,
   jobRecord,
+  type Outcomes,
   type Task,
 } from "../domain/job.ts";
 import { type StepOutcome, stepOutcome } from "../domain/stitch.ts";
 import type { RedisClient } from "./client.ts";
 import { type Keys, MASTER_RUNNER } from "./keys.ts";
 import { defineScript } from "./script.ts";
+
+/** Outcomes beyond this are read where they are written: a hint goes to every process that listens. */
+const MAX_HINT_BYTES = 8192;
 
 /**
  * Writes a job's record, once. KEYS job. ARGV record, hash of the body, deadline, runners (one a line).
@@ -73,15 +77,30 @@ return 'ok'
 );
 
 /**
- * Writes outcomes; the first one of a step stays. KEYS the runner's outcomes. ARGV channel or '', task.index, outcome, …
- * The channel is told when the task has ended: a hint to look, after the write it speaks of.
+ * Writes outcomes; the first one of a step stays. KEYS the runner's outcomes.
+ * ARGV channel or '', runner, task.index, outcome, …
+ * The channel is told when the task has ended, after the write it speaks of: with how much is written now and the outcomes
+ * as they stand, so that whoever waits need not read them again; or with nothing where they are too long for a hint.
  */
 const writeOutcomes = defineScript<[outcomes: string]>(
   "write_outcomes",
   1,
   `
-for i = 2, #ARGV, 2 do redis.call('HSETNX', KEYS[1], 's:' .. ARGV[i], ARGV[i + 1]) end
-if ARGV[1] ~= '' then redis.call('PUBLISH', ARGV[1], '') end
+local steps, bytes = {}, 0
+for i = 3, #ARGV, 2 do
+  local field, value = 's:' .. ARGV[i], ARGV[i + 1]
+  if redis.call('HSETNX', KEYS[1], field, value) == 0 then value = redis.call('HGET', KEYS[1], field) end
+  steps[#steps + 1] = field
+  steps[#steps + 1] = value
+  bytes = bytes + #value
+end
+if ARGV[1] ~= '' then
+  local hint = ''
+  if bytes <= ${MAX_HINT_BYTES} then
+    hint = cjson.encode({runner = ARGV[2], written = redis.call('HLEN', KEYS[1]), steps = steps})
+  end
+  redis.call('PUBLISH', ARGV[1], hint)
+end
 return now
 `,
 );
@@ -140,6 +159,17 @@ return due
 `,
 );
 
+// Made once: a schema costs more to make than to use.
+const createdReply = z.string().nullable();
+const loadedReply = z.tuple([z.number(), z.string(), z.string(), z.string(), z.string()], z.array(z.string()));
+const claimReply = z.enum(["ok", "unknown", "closed", "attempt", "cancelled", "expired"]);
+const closeReply = z.union([
+  z.tuple([z.enum(["closed", "was"]), z.string()]),
+  z.tuple([z.enum(["changed", "unknown"])]),
+]);
+const cancelReply = z.enum(["ok", "unknown", "closed"]);
+const idsReply = z.array(z.string());
+
 const runnerOf = (task: Task): string => (task.runs === "master" ? MASTER_RUNNER : task.node);
 
 /** Index first, then the record (see `createJob`): a crash between leaves a pointer without a record, never a record nobody looks at. */
@@ -156,6 +186,13 @@ export async function dropOpenJob(redis: RedisClient, keys: Keys, id: string): P
   await redis.zrem(keys.openJobs, id);
 }
 
+/** Those of the jobs that are in the index of open ones. One round trip. */
+export async function openJobsOf(redis: RedisClient, keys: Keys, ids: readonly string[]): Promise<string[]> {
+  if (ids.length === 0) return [];
+  const scores = await redis.zmscore(keys.openJobs, ...ids);
+  return ids.filter((_, index) => scores[index] !== null);
+}
+
 /** Writes the record once; from here on the command is accepted. @returns null, or the body hash the id was used with before. */
 export async function createJob(
   redis: RedisClient,
@@ -168,30 +205,20 @@ export async function createJob(
     create.call(redis, [keys.job(record.id)], [JSON.stringify(record), bodyHash, record.deadlineAtMs, runners]),
     redis.zadd(keys.recentJobs, "NX", record.createdAtMs, record.id),
   ]);
-  return z.string().nullable().parse(known);
+  return createdReply.parse(known);
 }
 
 /** A job and everything written beside it, at one instant; null where there is no such job (any more). */
 export async function loadJob(redis: RedisClient, keys: Keys, id: string): Promise<JobState | null> {
   const reply = await load.call(redis, [keys.job(id)], []);
   if (reply === null) return null;
-  const [nowMs, record, bodyHash, cancelledAt, closed, ...outs] = z
-    .tuple([z.number(), z.string(), z.string(), z.string(), z.string()], z.array(z.string()))
-    .parse(reply);
+  const [nowMs, record, bodyHash, cancelledAt, closed, ...outs] = loadedReply.parse(reply);
   const claims: Claim[] = [];
   const steps = new Map<string, StepOutcome>();
   let written = 0;
   for (const out of outs) {
-    for (let i = 0; i + 1 < out.length; i += 2) {
-      const field = out[i] ?? "";
-      const value = out[i + 1] ?? "";
-      written += 1;
-      if (field.startsWith("s:")) steps.set(field.slice(2), stepOutcome.parse(JSON.parse(value)));
-      else if (field.startsWith("c:")) {
-        const [task = "", attempt, incarnation] = field.slice(2).split(".");
-        claims.push({ task, attempt: Number(attempt), incarnation: Number(incarnation), atMs: Number(value) });
-      }
-    }
+    written += out.length / 2;
+    readOutcomes(out, claims, steps);
   }
   const marks: JobMarks = {
     cancelledAtMs: cancelledAt === "" ? null : Number(cancelledAt),
@@ -200,7 +227,33 @@ export async function loadJob(redis: RedisClient, keys: Keys, id: string): Promi
   return { nowMs, record: jobRecord.parse(JSON.parse(record)), bodyHash, marks, outcomes: { claims, steps }, written };
 }
 
-export type ClaimReply = "ok" | "unknown" | "closed" | "attempt" | "cancelled" | "expired";
+/** Takes in a runner's hash, given as field, value, …: claims and outcomes. */
+function readOutcomes(out: readonly string[], claims: Claim[], steps: Map<string, StepOutcome>): void {
+  for (let i = 0; i + 1 < out.length; i += 2) {
+    const field = out[i] ?? "";
+    const value = out[i + 1] ?? "";
+    if (field.startsWith("s:")) steps.set(field.slice(2), stepOutcome.parse(JSON.parse(value)));
+    else if (field.startsWith("c:")) {
+      const [task = "", attempt, incarnation] = field.slice(2).split(".");
+      claims.push({ task, attempt: Number(attempt), incarnation: Number(incarnation), atMs: Number(value) });
+    }
+  }
+}
+
+const outcomesHint = z.object({ runner: z.string(), written: z.int(), steps: z.array(z.string()) });
+/** What a hint tells: outcomes that one runner has written, and how much it had written by then. */
+export type OutcomesHint = { readonly runner: string; readonly written: number; readonly steps: Outcomes["steps"] };
+
+/** Reads the payload of a job's channel; null where it only says to look. */
+export function readHint(payload: string): OutcomesHint | null {
+  if (payload === "") return null;
+  const { runner, written, steps: fields } = outcomesHint.parse(JSON.parse(payload));
+  const steps = new Map<string, StepOutcome>();
+  readOutcomes(fields, [], steps);
+  return { runner, written, steps };
+}
+
+export type ClaimReply = z.output<typeof claimReply>;
 
 /** Takes up a task. Safe to repeat. `runner`: the node's id, or `MASTER_RUNNER`. */
 export async function claim(
@@ -216,7 +269,7 @@ export async function claim(
     [keys.job(job), keys.jobOutcomes(job, runner)],
     [task.id, task.attempt, incarnation],
   );
-  return z.enum(["ok", "unknown", "closed", "attempt", "cancelled", "expired"]).parse(reply);
+  return claimReply.parse(reply);
 }
 
 /** Writes outcomes of a task's steps, in one round trip. `ended`: these are the last of the task. Safe to repeat: the first stays. */
@@ -234,6 +287,7 @@ export async function recordOutcomes(
     [keys.jobOutcomes(job, runner)],
     [
       ended ? keys.jobChannel(job) : "",
+      runner,
       ...[...outcomes].flatMap(([index, outcome]) => [`${task}.${index}`, JSON.stringify(outcome)]),
     ],
   );
@@ -254,20 +308,18 @@ export async function closeJob(
   status: FinalStatus,
   retentionMs: number,
 ): Promise<CloseReply> {
-  const [kind, mark] = z
-    .union([z.tuple([z.enum(["closed", "was"]), z.string()]), z.tuple([z.enum(["changed", "unknown"])])])
-    .parse(await close.call(redis, [keys.job(id)], [written, status, retentionMs]));
+  const [kind, mark] = closeReply.parse(await close.call(redis, [keys.job(id)], [written, status, retentionMs]));
   if (kind === "closed" || kind === "was") return { kind, mark: closedMark.parse(JSON.parse(mark)) };
   return { kind };
 }
 
 export async function cancelJob(redis: RedisClient, keys: Keys, id: string): Promise<"ok" | "unknown" | "closed"> {
-  return z.enum(["ok", "unknown", "closed"]).parse(await cancel.call(redis, [keys.job(id)], []));
+  return cancelReply.parse(await cancel.call(redis, [keys.job(id)], []));
 }
 
 /** Takes up to `limit` jobs that are due, and puts them off by `putOffMs`. */
 export async function takeDueJobs(redis: RedisClient, keys: Keys, limit: number, putOffMs: number): Promise<string[]> {
-  return z.array(z.string()).parse(await takeDue.call(redis, [keys.openJobs], [limit, putOffMs]));
+  return idsReply.parse(await takeDue.call(redis, [keys.openJobs], [limit, putOffMs]));
 }
 
 /** Job ids, newest first, from after `cursor` (the score and id of the last one seen). */

@@ -11,7 +11,7 @@ type Callable = (...args: (string | number)[]) => Promise<unknown>;
 /** Every script begins with this: `now` is Redis's time in Unix milliseconds. */
 const NOW = "local t = redis.call('TIME')\nlocal now = t[1] * 1000 + math.floor(t[2] / 1000)\n";
 
-const scripts = new Map<string, { numberOfKeys: number; lua: string }>();
+const scripts = new Map<string, { numberOfKeys?: number; lua: string }>();
 
 /**
  * Makes every script known to a new connection. At once, not at the first call: an automatic pipeline that was begun before
@@ -23,21 +23,23 @@ export function installScripts(redis: RedisClient): void {
 
 /**
  * Defines a script. It is sent once per connection and called by its hash afterwards (EVALSHA).
- * @param keys how many of the arguments are keys; all of them in one slot.
+ * @param keys how many of the arguments are keys; all of them in one slot. `null`: as many as the call has, for one Redis
+ *   only: in a Cluster ioredis would take their number for the first key.
  */
 export function defineScript<Keys extends readonly string[]>(
   name: string,
-  keys: Keys["length"],
+  keys: Keys["length"] | null,
   lua: string,
 ): Script<Keys> {
   const command = `cs_${name}`;
-  scripts.set(command, { numberOfKeys: keys, lua: NOW + lua });
+  scripts.set(command, { ...(keys === null ? {} : { numberOfKeys: keys }), lua: NOW + lua });
   return {
     name,
     call(redis, keyNames, args) {
       const run: unknown = Reflect.get(redis, command);
+      const count = keys === null ? [keyNames.length] : [];
       // ioredis adds the method at run time, so its type cannot know it.
-      return (run as Callable).call(redis, ...keyNames, ...args);
+      return (run as Callable).call(redis, ...count, ...keyNames, ...args);
     },
   };
 }
