@@ -1,4 +1,5 @@
 import type { Readable } from "node:stream";
+import { type Line, LineSplitter, textOf } from "./line-splitter.ts";
 
 /** A line longer than this is cut, and the rest of it dropped: a program that never ends a line must not fill the memory. */
 export const MAX_LINE_BYTES = 64 * 1024;
@@ -8,32 +9,17 @@ export const MAX_LINE_BYTES = 64 * 1024;
  * @param take gets each line, without its end; a promise from it stops the reading until it resolves.
  */
 export async function readLines(stream: Readable, take: (line: string) => Promise<void> | null): Promise<void> {
-  let pending: Buffer[] = [];
-  let length = 0;
-  const flush = async () => {
-    const line = Buffer.concat(pending).toString("utf8");
-    pending = [];
-    length = 0;
-    const wait = take(line.endsWith("\r") ? line.slice(0, -1) : line);
-    if (wait !== null) await wait;
-  };
-  const add = (part: Buffer) => {
-    const room = MAX_LINE_BYTES - length;
-    if (room > 0) pending.push(part.length > room ? part.subarray(0, room) : part);
-    length = Math.min(MAX_LINE_BYTES, length + part.length);
+  const splitter = new LineSplitter(MAX_LINE_BYTES);
+  const hand = async (lines: Iterable<Line>) => {
+    for (const line of lines) {
+      const wait = take(textOf(line, MAX_LINE_BYTES));
+      if (wait !== null) await wait;
+    }
   };
   try {
-    for await (const chunk of stream as AsyncIterable<Buffer>) {
-      let from = 0;
-      for (let at = chunk.indexOf(10, from); at !== -1; at = chunk.indexOf(10, from)) {
-        add(chunk.subarray(from, at));
-        await flush();
-        from = at + 1;
-      }
-      if (from < chunk.length) add(chunk.subarray(from));
-    }
+    for await (const chunk of stream as AsyncIterable<Buffer>) await hand(splitter.push(chunk));
   } catch {
     // The pipe broke or was destroyed: that is the end of the output, and what has come is kept.
   }
-  if (length > 0) await flush();
+  await hand(splitter.end());
 }

@@ -1,0 +1,81 @@
+import { GatheredBytes } from "./gathered-bytes.ts";
+
+const LF = 10;
+const CR = 13;
+
+/** A line without its end. `bytes` are lent: they hold until the next line is asked for. */
+export type Line = {
+  readonly bytes: Buffer;
+  /** How many bytes were dropped from its end, because it was longer than it may be. */
+  readonly dropped: number;
+};
+
+/**
+ * Splits what is pushed into lines that end with LF or CR LF. Of a line that is longer than `limit` the rest is dropped,
+ * so that a program that never ends a line does not fill the memory.
+ */
+export class LineSplitter {
+  readonly #limit: number;
+  readonly #held: GatheredBytes;
+  #dropped = 0;
+
+  /** @param limit in bytes, a CR at the line's end counted. */
+  constructor(limit: number) {
+    this.#limit = limit;
+    this.#held = new GatheredBytes(limit);
+  }
+
+  /** The memory that an unfinished line takes. */
+  get buffered(): number {
+    return this.#held.capacity;
+  }
+
+  /** The lines that end in `chunk`, one at a time: go through all of them before the next call. */
+  *push(chunk: Uint8Array): Generator<Line, void> {
+    const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+    let from = 0;
+    for (let at = bytes.indexOf(LF); at !== -1; at = bytes.indexOf(LF, from)) {
+      const rest = bytes.subarray(from, at);
+      from = at + 1;
+      yield this.#finish(rest);
+    }
+    if (from < bytes.length) this.#hold(bytes.subarray(from));
+  }
+
+  /** What stands after the last line end: no line where that is nothing. */
+  *end(): Generator<Line, void> {
+    if (this.#held.length > 0) yield this.#finish(Buffer.alloc(0));
+  }
+
+  #finish(rest: Buffer): Line {
+    if (this.#held.length === 0 && rest.length <= this.#limit) return lineOf(rest, 0);
+    this.#hold(rest);
+    const dropped = this.#dropped;
+    this.#dropped = 0;
+    return lineOf(this.#held.take(), dropped);
+  }
+
+  #hold(part: Buffer): void {
+    const room = Math.max(0, this.#limit - this.#held.length);
+    this.#held.add(part.subarray(0, room));
+    this.#dropped += Math.max(0, part.length - room);
+  }
+}
+
+function lineOf(bytes: Buffer, dropped: number): Line {
+  const ended = dropped === 0 && bytes.at(-1) === CR;
+  return { bytes: ended ? bytes.subarray(0, -1) : bytes, dropped };
+}
+
+/** At most `maxBytes` of a line as text. What is no UTF-8 becomes U+FFFD; a character that the cut would halve is left out. */
+export function textOf({ bytes, dropped }: Line, maxBytes: number): string {
+  if (dropped === 0 && bytes.length <= maxBytes) return bytes.toString("utf8");
+  return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes.subarray(0, maxBytes), { stream: true });
+}
+
+/** The lines of a whole text, each of at most `maxBytes`. */
+export function* linesOf(bytes: Uint8Array, maxBytes: number): Generator<string, void> {
+  const splitter = new LineSplitter(maxBytes);
+  for (const line of splitter.push(bytes)) yield textOf(line, maxBytes);
+  for (const line of splitter.end()) yield textOf(line, maxBytes);
+}
