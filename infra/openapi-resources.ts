@@ -113,7 +113,7 @@ export const RESOURCE_SCHEMAS: Readonly<Record<string, Json>> = {
     pid: nullable(whole),
     startedAt: nullable(time),
     lastExit: nullable(object({ code: nullable(whole), signal: nullable(text), at: time })),
-    resources: nullable(object({ cpuPercent: number, memoryBytes: number })),
+    resources: nullable(object({ cpuPercent: nullable(number), memoryBytes: number })),
     spec: named("Spec"),
     observedAt: time,
   }),

@@ -87,7 +87,7 @@ function stitchFacts(stitch: StitchResource): Record<string, string> {
     restarts: String(stitch.restarts),
     "started at": stitch.startedAt ?? "",
     "last exit": lastExit === null ? "" : `${lastExit.signal ?? `code ${lastExit.code}`} at ${lastExit.at}`,
-    "cpu used": resources === null ? "" : `${resources.cpuPercent.toFixed(1)}%`,
+    "cpu used": resources?.cpuPercent == null ? "" : `${resources.cpuPercent.toFixed(1)}%`,
     "memory used": resources === null ? "" : formatBytes(resources.memoryBytes),
     ...program,
     revision: stitch.revision,

@@ -11,10 +11,11 @@ type Flags = CommandFlags & { readonly group?: true };
 const VERBS = [
   { name: "start", action: "start", summary: "start a stitch or a group that is stopped", asks: null },
   { name: "stop", action: "stop", summary: "stop a stitch or a group", asks: "Stop every stitch of" },
+  { name: "restart", action: "restart", summary: "stop a stitch or a group and start it again", asks: null },
   { name: "rm", action: "remove", summary: "stop and remove a stitch or a group", asks: "Remove every stitch of" },
 ] as const;
 
-/** `start`, `stop` and `rm` of a stitch or a group. */
+/** `start`, `stop`, `restart` and `rm` of a stitch or a group; `clone` of a stitch. */
 export function registerStitchCommands(parent: Command, mode: Mode): void {
   for (const verb of VERBS) {
     const command = parent
@@ -36,4 +37,16 @@ export function registerStitchCommands(parent: Command, mode: Mode): void {
       }),
     );
   }
+  const clone = parent
+    .command("clone <stitch>")
+    .description("create and start another stitch with the same group and spec; prints its full id")
+    .option("--to <node>", "on this node");
+  addCommandOptions(clone, mode).action(
+    clientAction(async (context, target: string, flags: CommandFlags & { readonly to?: string }) => {
+      const body = commandBody("stitch.clone", target, flags, flags.to === undefined ? {} : { toNode: flags.to });
+      return await carryOut(context, mode, body, flags, (job) => {
+        for (const stitch of job.stitches) context.output.print(stitch);
+      });
+    }),
+  );
 }

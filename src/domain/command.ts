@@ -21,6 +21,9 @@ export const placementOptions = z.strictObject({
 });
 export type PlacementOptions = z.output<typeof placementOptions>;
 
+/** How long each stitch has to come up. */
+const timeoutMs = z.int().min(1).max(3_600_000).default(30_000);
+
 const onNode = <const Name extends string>(command: Name) =>
   z.strictObject({ command: z.literal(command), target: nodeId, ...envelope });
 
@@ -28,7 +31,7 @@ const onStitch = <const Name extends string>(command: Name) =>
   z.strictObject({
     command: z.literal(command),
     target: stitchRef,
-    timeoutMs: z.int().min(1).max(3_600_000).default(30_000),
+    timeoutMs,
     ...envelope,
   });
 
@@ -41,7 +44,15 @@ const create = z.strictObject({
   id: stitchId.optional(),
   placement: placementOptions.prefault({}),
   start: z.boolean().default(true),
-  timeoutMs: z.int().min(1).max(3_600_000).default(30_000),
+  timeoutMs,
+  ...envelope,
+});
+
+const clone = z.strictObject({
+  command: z.literal("stitch.clone"),
+  target: stitchRef,
+  toNode: nodeId.optional(),
+  timeoutMs,
   ...envelope,
 });
 
@@ -56,13 +67,19 @@ export const COMMANDS = {
   }),
   "stitch.start": onStitch("stitch.start"),
   "stitch.stop": onStitch("stitch.stop"),
+  "stitch.restart": onStitch("stitch.restart"),
   "stitch.remove": onStitch("stitch.remove"),
+  "stitch.clone": clone,
 } as const;
 
 export type CommandName = keyof typeof COMMANDS;
 export type Command = z.output<(typeof COMMANDS)[CommandName]>;
 export type CreateCommand = z.output<typeof create>;
-export type StitchCommand = Extract<Command, { command: "stitch.start" | "stitch.stop" | "stitch.remove" }>;
+export type CloneCommand = z.output<typeof clone>;
+export type StitchCommand = Extract<
+  Command,
+  { command: "stitch.start" | "stitch.stop" | "stitch.restart" | "stitch.remove" }
+>;
 export type NodeCommand = Extract<Command, { command: "node.ping" | "node.cordon" | "node.uncordon" }>;
 
 export const isCommandName = (text: string): text is CommandName => Object.hasOwn(COMMANDS, text);

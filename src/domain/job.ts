@@ -4,7 +4,7 @@ import { stitchSpec } from "./spec.ts";
 
 export const NODE_ACTIONS = ["ping"] as const;
 export const MASTER_ACTIONS = ["cordon", "uncordon"] as const;
-export const STITCH_ACTIONS = ["create", "start", "stop", "remove"] as const;
+export const STITCH_ACTIONS = ["create", "start", "stop", "restart", "remove"] as const;
 
 /** One act, as it is recorded and as it travels. `stitch` is a full id; null for what concerns the node itself. */
 export const step = z.discriminatedUnion("action", [
@@ -17,7 +17,7 @@ export const step = z.discriminatedUnion("action", [
     start: z.boolean(),
     timeoutMs: z.number(),
   }),
-  z.object({ action: z.enum(["start", "stop", "remove"]), stitch: z.string(), timeoutMs: z.number() }),
+  z.object({ action: z.enum(["start", "stop", "restart", "remove"]), stitch: z.string(), timeoutMs: z.number() }),
 ]);
 export type Step = z.output<typeof step>;
 export type StitchStep = Exclude<Step, { stitch: null }>;

@@ -1,5 +1,5 @@
 import { canonicalJson } from "./canonical-json.ts";
-import type { Command, CreateCommand, StitchCommand } from "./command.ts";
+import type { CloneCommand, Command, CreateCommand, StitchCommand } from "./command.ts";
 import { RequestError } from "./errors.ts";
 import { parseFullGroup } from "./group.ts";
 import { fullId, generatedStitchId, parseStitchRef } from "./ids.ts";
@@ -8,7 +8,7 @@ import { livenessOf, type NodeRecord } from "./node.ts";
 import { candidateOf, place } from "./placement.ts";
 import type { Liveness, PlanResource, RefusalResource } from "./resources.ts";
 import type { StitchSpec } from "./spec.ts";
-import type { StepError } from "./stitch.ts";
+import type { StepError, StitchRecord } from "./stitch.ts";
 
 /** What a plan is made from: read once, so that the plan is a pure function of it. */
 export type Observed = {
@@ -18,9 +18,11 @@ export type Observed = {
   readonly nodes: readonly NodeRecord[];
   /** Full ids the command may mean: of a bare id, one for each node that has it. */
   readonly stitches: readonly string[];
-  /** For a create: how many stitches of the group each node has. */
+  /** For a create or a clone: how many stitches of the group each node has. */
   readonly ofGroup: ReadonlyMap<string, number>;
-  /** For a create without `id`: the first number of the component's counter that is this command's. */
+  /** For a clone: what it copies; null where the target does not exist, or is ambiguous. */
+  readonly source: Pick<StitchRecord, "group" | "spec"> | null;
+  /** For a clone, or a create without `id`: the first number of the component's counter that is this command's. */
   readonly firstNumber: number;
 };
 
@@ -58,6 +60,8 @@ export function planCommand(command: Command, observed: Observed): Plan {
     }
     case "stitch.create":
       return planCreate(command, observed);
+    case "stitch.clone":
+      return planClone(command, observed);
     default:
       return planForStitch(command, observed);
   }
@@ -97,17 +101,23 @@ function planForNode(id: string, step: Step, runs: Task["runs"], waitForNode: bo
   return feasible([oneTask("t0", node.id, runs, [step], refusalFor(node, waitForNode, observed))]);
 }
 
-function planForStitch(command: StitchCommand, observed: Observed): Plan {
+/** The one stitch that a command means. @throws RequestError `not_found`, `ambiguous_stitch`. */
+function stitchNamed(target: string, observed: Observed): string {
   const [only, ...others] = observed.stitches;
   if (only === undefined)
-    throw new RequestError("not_found", `There is no stitch "${command.target}"; GET /v1/stitches lists them.`);
+    throw new RequestError("not_found", `There is no stitch "${target}"; GET /v1/stitches lists them.`);
   if (others.length > 0)
     throw new RequestError(
       "ambiguous_stitch",
-      `Several nodes have a stitch "${command.target}"; name one of them by its full id.`,
+      `Several nodes have a stitch "${target}"; name one of them by its full id.`,
       { candidates: [only, ...others].sort() },
     );
-  const action = command.command.slice("stitch.".length) as "start" | "stop" | "remove";
+  return only;
+}
+
+function planForStitch(command: StitchCommand, observed: Observed): Plan {
+  const only = stitchNamed(command.target, observed);
+  const action = command.command.slice("stitch.".length) as "start" | "stop" | "restart" | "remove";
   const node = nodeNamed(parseStitchRef(only)?.node ?? "", observed);
   const step: Step = { action, stitch: only, timeoutMs: command.timeoutMs };
   return feasible([oneTask("t0", node.id, "node", [step], refusalFor(node, command.waitForNode, observed))]);
@@ -119,35 +129,69 @@ function planCreate(command: CreateCommand, observed: Observed): Plan {
     throw new RequestError("stitch_exists", `There is a stitch "${taken}"; remove it first, or choose another id.`, {
       candidates: observed.stitches,
     });
-  if (command.node !== undefined) nodeNamed(command.node, observed);
   const spec: StitchSpec = { ...command.spec, reschedule: command.spec.reschedule ?? command.node === undefined };
+  return planNew({ ...command, spec, group: command.target }, observed);
+}
+
+/** One more of its group, with the spec it has and data of its own. */
+function planClone(command: CloneCommand, observed: Observed): Plan {
+  stitchNamed(command.target, observed);
+  const { source } = observed;
+  // Between finding it and reading it, it was removed.
+  if (source === null) throw new RequestError("not_found", `The stitch "${command.target}" has just been removed.`);
+  const { waitForNode, timeoutMs, toNode: node } = command;
+  const { group, spec } = source;
+  return planNew(
+    {
+      group,
+      spec,
+      node,
+      waitForNode,
+      timeoutMs,
+      id: undefined,
+      count: 1,
+      placement: { strategy: "spread" },
+      start: true,
+    },
+    observed,
+  );
+}
+
+type NewStitches = Pick<
+  CreateCommand,
+  "spec" | "count" | "node" | "id" | "placement" | "start" | "timeoutMs" | "waitForNode"
+> & {
+  readonly group: string;
+};
+
+function planNew(asked: NewStitches, observed: Observed): Plan {
+  const { group, spec, node: named } = asked;
+  if (named !== undefined) nodeNamed(named, observed);
   const candidates = observed.nodes
-    .filter((node) => command.node === undefined || node.id === command.node)
+    .filter((node) => named === undefined || node.id === named)
     .map((node) => candidateOf(node, livenessIn(observed, node), observed.ofGroup.get(node.id) ?? 0))
     // A node that was asked for by name and is away may be waited for: then it is placed on as if it were here.
-    .map((node) =>
-      command.node !== undefined && command.waitForNode ? { ...node, liveness: "alive" as const } : node,
-    );
-  const placement = place(candidates, spec, command.placement, command.count);
+    .map((node) => (named !== undefined && asked.waitForNode ? { ...node, liveness: "alive" as const } : node));
+  const placement = place(candidates, spec, asked.placement, asked.count);
   if (placement.placed === null)
     return { tasks: [], placements: [], refusals: placement.refusals, warnings: [], feasible: false };
 
-  const component = parseFullGroup(command.target)?.component ?? "stitch";
+  const component = parseFullGroup(group)?.component ?? "stitch";
   const byNode = new Map<string, Step[]>();
   const placements = placement.placed.map(({ node, reason }, index) => {
-    const stitch = fullId(node, command.id ?? generatedStitchId(component, observed.firstNumber + index));
+    const stitch = fullId(node, asked.id ?? generatedStitchId(component, observed.firstNumber + index));
     const step: Step = {
       action: "create",
       stitch,
-      group: command.target,
+      group,
       spec,
-      start: command.start,
-      timeoutMs: command.timeoutMs,
+      start: asked.start,
+      timeoutMs: asked.timeoutMs,
     };
     const steps = byNode.get(node);
     if (steps === undefined) byNode.set(node, [step]);
     else steps.push(step);
-    return { stitch, node, reason: command.node === undefined ? reason : "named in the command" };
+    return { stitch, node, reason: named === undefined ? reason : "named in the command" };
   });
   const tasks = [...byNode].map(([node, steps], index) => oneTask(`t${index}`, node, "node", steps, null));
   return feasible(tasks, { placements, refusals: placement.refusals });
@@ -158,7 +202,8 @@ function planCreate(command: CreateCommand, observed: Observed): Plan {
  * ids count by their component alone: the counter may have moved on.
  */
 export function planFingerprint(command: Command, plan: Plan): string {
-  const generated = command.command === "stitch.create" && command.id === undefined;
+  const generated =
+    command.command === "stitch.clone" || (command.command === "stitch.create" && command.id === undefined);
   const tasks = plan.tasks
     .map((task) => ({
       node: task.node,

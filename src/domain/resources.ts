@@ -86,7 +86,7 @@ export type StitchResource = {
   readonly startedAt: string | null;
   readonly lastExit: { readonly code: number | null; readonly signal: string | null; readonly at: string } | null;
   /** Measured; null where the stitch is not running or was not measured. */
-  readonly resources: { readonly cpuPercent: number; readonly memoryBytes: number } | null;
+  readonly resources: { readonly cpuPercent: number | null; readonly memoryBytes: number } | null;
   readonly spec: SpecResource;
   readonly observedAt: string;
 };
@@ -122,7 +122,7 @@ export type StepStatus =
   | "expired"
   | "unknown";
 
-export type StepAction = "ping" | "cordon" | "uncordon" | "create" | "start" | "stop" | "remove";
+export type StepAction = "ping" | "cordon" | "uncordon" | "create" | "start" | "stop" | "restart" | "remove";
 
 /** Why a step or a job did not succeed. */
 export type FailureResource = {

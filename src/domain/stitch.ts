@@ -60,6 +60,10 @@ export const stitchRecord = z.object({
 });
 export type StitchRecord = z.output<typeof stitchRecord>;
 
+/** What a stitch's whole process tree uses, as last measured. 100 percent is one core. */
+export const stitchUsage = z.object({ cpuPercent: z.number().nullable(), memoryBytes: z.number() });
+export type StitchUsage = z.output<typeof stitchUsage>;
+
 /** What is left of a removed stitch, for 24 h: the revision that removed it, and its outcome. */
 export const removedRecord = z.object({
   id: stitchId,

@@ -11,11 +11,18 @@ import type {
   StitchResource,
   StitchState,
 } from "../domain/resources.ts";
-import { type StitchRecord, STITCH_STATES } from "../domain/stitch.ts";
+import { type StitchRecord, type StitchUsage, STITCH_STATES } from "../domain/stitch.ts";
 import type { RedisClient } from "../redis/client.ts";
 import type { Keys } from "../redis/keys.ts";
 import { countNodes, listNodeIds, readNodes, redisTimeMs } from "../redis/node-record.ts";
-import { listFullGroups, listStitchesOfNode, locateStitch, membersOf, readStitches } from "../redis/stitch-records.ts";
+import {
+  listFullGroups,
+  listStitchesOfNode,
+  locateStitch,
+  membersOf,
+  readStitches,
+  readUsage,
+} from "../redis/stitch-records.ts";
 import { VERSION } from "../version.ts";
 import { iso } from "./job-view.ts";
 import type { NodeFilter, Page, StitchFilter } from "./master.ts";
@@ -216,9 +223,10 @@ export class ClusterState {
 
   async #stitchViews(fullIds: readonly string[]): Promise<StitchResource[]> {
     const nodeIds = [...new Set(fullIds.map((id) => splitFullId(id).node))];
-    const [nowMs, records, nodes] = await Promise.all([
+    const [nowMs, records, usage, nodes] = await Promise.all([
       redisTimeMs(this.#redis),
       readStitches(this.#redis, this.#keys, fullIds),
+      readUsage(this.#redis, this.#keys, fullIds),
       readNodes(this.#redis, this.#keys, nodeIds),
     ]);
     const dead = new Set(
@@ -231,7 +239,7 @@ export class ClusterState {
       const record = records[index];
       if (record == null) return [];
       const { node } = splitFullId(id);
-      return [stitchView(node, record, dead.has(node))];
+      return [stitchView(node, record, usage[index] ?? null, dead.has(node))];
     });
   }
 
@@ -292,7 +300,7 @@ const fullIdOrNull = (value: unknown): string | null =>
 const noStitch = (text: string) =>
   new RequestError("not_found", `There is no stitch "${text}"; GET /v1/stitches lists them.`);
 
-function stitchView(node: string, record: StitchRecord, dead: boolean): StitchResource {
+function stitchView(node: string, record: StitchRecord, usage: StitchUsage | null, dead: boolean): StitchResource {
   const { id, group, desired, revision, restarts, pid, lastExit, spec } = record;
   return {
     id,
@@ -308,7 +316,7 @@ function stitchView(node: string, record: StitchRecord, dead: boolean): StitchRe
     pid: dead ? null : pid,
     startedAt: record.startedAtMs === null ? null : iso(record.startedAtMs),
     lastExit: lastExit === null ? null : { code: lastExit.code, signal: lastExit.signal, at: iso(lastExit.atMs) },
-    resources: null,
+    resources: dead || pid === null ? null : usage,
     spec,
     observedAt: iso(record.observedAtMs),
   };

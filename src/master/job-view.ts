@@ -42,6 +42,7 @@ const PAST: Record<string, string> = {
   create: "created",
   start: "started",
   stop: "stopped",
+  restart: "restarted",
   remove: "removed",
 };
 

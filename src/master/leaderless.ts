@@ -1,5 +1,5 @@
 import { canonicalJson } from "../domain/canonical-json.ts";
-import type { Command, CreateCommand } from "../domain/command.ts";
+import type { Command } from "../domain/command.ts";
 import { commandOptions } from "../domain/command.ts";
 import { RequestError } from "../domain/errors.ts";
 import type { ClusterEvent } from "../domain/event.ts";
@@ -137,7 +137,7 @@ export class LeaderlessMaster implements Master {
     const askedAtMs = this.#o.nowMs();
     // The pointer first, then the record: see redis/job-record.ts. The two reads share its round trip.
     const [observed, revision] = await Promise.all([
-      this.#observe(command, command.command === "stitch.create" ? command.count : 0),
+      this.#observe(command, command.command === "stitch.create" ? command.count : 1),
       redis.incr(keys.revision),
       indexOpenJob(redis, keys, id, this.#o.nowMs() + FIRST_LOOK_MS),
     ]);
@@ -255,7 +255,7 @@ export class LeaderlessMaster implements Master {
   async #planOrRefuse(command: Command, observed: Observed): Promise<Plan> {
     const plan = planCommand(command, observed);
     if (!plan.feasible)
-      throw new RequestError("placement_failed", placementFailure(command as CreateCommand, plan), {
+      throw new RequestError("placement_failed", placementFailure(command, plan), {
         refusals: plan.refusals,
       });
     if (command.planToken !== undefined && command.planToken !== (await this.#planToken(command, plan)))
@@ -403,9 +403,11 @@ const jobCursor = (value: unknown) =>
     ? { createdAtMs: value[0], id: value[1] }
     : null;
 
-function placementFailure(command: CreateCommand, plan: Plan): string {
+function placementFailure(command: Command, plan: Plan): string {
   const shown = plan.refusals.slice(0, 3).map(({ node, message }) => `${node}: ${message}`);
   const more = plan.refusals.length > shown.length ? `; and ${plan.refusals.length - shown.length} more` : "";
   const why = shown.length === 0 ? "there is no node" : shown.join("; ") + more;
-  return `No room for ${command.count} of ${command.target} (${why}). Nothing was changed.`;
+  const what =
+    command.command === "stitch.create" ? `${command.count} of ${command.target}` : `a clone of ${command.target}`;
+  return `No room for ${what} (${why}). Nothing was changed.`;
 }

@@ -37,7 +37,13 @@ export async function observe(
   deadAfterMs: number,
   take: number,
 ): Promise<Observed> {
-  const base = { deadAfterMs, ofGroup: new Map<string, number>(), firstNumber: 1, stitches: [] as string[] };
+  const base = {
+    deadAfterMs,
+    ofGroup: new Map<string, number>(),
+    firstNumber: 1,
+    stitches: [] as string[],
+    source: null,
+  };
   switch (command.command) {
     case "node.ping":
     case "node.cordon":
@@ -47,27 +53,32 @@ export async function observe(
     }
     case "stitch.create": {
       const component = parseFullGroup(command.target)?.component ?? "stitch";
-      const [nowMs, nodes, [members = []], firstNumber, stitches] = await Promise.all([
+      const [nowMs, nodes, ofGroup, firstNumber, stitches] = await Promise.all([
         redisTimeMs(redis),
         command.node === undefined ? allNodes(redis, keys) : readNodes(redis, keys, [command.node]).then(present),
-        membersOf(redis, keys, [command.target]),
+        countByNode(redis, keys, command.target),
         command.id !== undefined ? 1 : freeNumbers(redis, keys, generatedIdBase(component), take),
         command.id === undefined ? [] : existing(redis, keys, command.id, command.node),
       ]);
-      const ofGroup = new Map<string, number>();
-      for (const member of members) {
-        const { node } = splitFullId(member);
-        ofGroup.set(node, (ofGroup.get(node) ?? 0) + 1);
-      }
       return { ...base, nowMs, nodes, ofGroup, stitches, firstNumber };
     }
+    case "stitch.clone": {
+      const found = await meant(redis, keys, command.target);
+      const [only] = found;
+      const [source] = only === undefined || found.length > 1 ? [] : await readStitches(redis, keys, [only]);
+      if (source == null) return { ...base, nowMs: await redisTimeMs(redis), nodes: [], stitches: found };
+      const component = parseFullGroup(source.group)?.component ?? "stitch";
+      const [nowMs, nodes, ofGroup, firstNumber] = await Promise.all([
+        redisTimeMs(redis),
+        command.toNode === undefined ? allNodes(redis, keys) : readNodes(redis, keys, [command.toNode]).then(present),
+        countByNode(redis, keys, source.group),
+        freeNumbers(redis, keys, generatedIdBase(component), take),
+      ]);
+      return { ...base, nowMs, nodes, ofGroup, firstNumber, stitches: found, source };
+    }
     default: {
-      const ref = parseStitchRef(command.target);
-      if (ref === null) throw new Error("an unchecked command reached the planner");
-      const stitches =
-        ref.node === null ? await locateStitch(redis, keys, ref.stitch) : existing(redis, keys, ref.stitch, ref.node);
-      const found = await stitches;
-      const node = ref.node ?? (found[0] === undefined ? null : splitFullId(found[0]).node);
+      const found = await meant(redis, keys, command.target);
+      const node = parseStitchRef(command.target)?.node ?? (found[0] === undefined ? null : splitFullId(found[0]).node);
       const [nowMs, nodes] = await Promise.all([
         redisTimeMs(redis),
         node === null ? [] : readNodes(redis, keys, [node]).then(present),
@@ -75,6 +86,24 @@ export async function observe(
       return { ...base, nowMs, nodes, stitches: found };
     }
   }
+}
+
+/** The full ids that a reference to a stitch may mean. */
+function meant(redis: RedisClient, keys: Keys, target: string): Promise<string[]> {
+  const ref = parseStitchRef(target);
+  if (ref === null) throw new Error("an unchecked command reached the planner");
+  return existing(redis, keys, ref.stitch, ref.node ?? undefined);
+}
+
+/** How many stitches of a full group each node has, by their pointers. */
+async function countByNode(redis: RedisClient, keys: Keys, group: string): Promise<Map<string, number>> {
+  const [members = []] = await membersOf(redis, keys, [group]);
+  const counts = new Map<string, number>();
+  for (const member of members) {
+    const { node } = splitFullId(member);
+    counts.set(node, (counts.get(node) ?? 0) + 1);
+  }
+  return counts;
 }
 
 /** Draws `take` numbers in a row for generated ids that nobody has, and tells the first; with 0 it only looks where the counter stands. */

@@ -31,6 +31,10 @@ export class Keys {
   nodeRemoved(id: string): string {
     return `${this.node(id)}:removed`;
   }
+  /** Hash with a TTL: stitch → CPU and memory its processes use. Written by the node. */
+  nodeUsage(id: string): string {
+    return `${this.node(id)}:usage`;
+  }
   /** Hash: eligibility, declared dead, tombstones. Written by Masters. */
   nodeOrders(id: string): string {
     return `${this.node(id)}:orders`;

@@ -1,7 +1,14 @@
 import { formatGroup, parseFullGroup, parseGroup } from "../domain/group.ts";
 import { fullId, splitFullId } from "../domain/ids.ts";
 import type { NodeStatus } from "../domain/node.ts";
-import { type RemovedRecord, removedRecord, type StitchRecord, stitchRecord } from "../domain/stitch.ts";
+import {
+  type RemovedRecord,
+  removedRecord,
+  type StitchRecord,
+  type StitchUsage,
+  stitchRecord,
+  stitchUsage,
+} from "../domain/stitch.ts";
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
 
@@ -105,6 +112,40 @@ export function readStitches(
   );
 }
 
+/**
+ * Publishes what a node's stitches use, all in one round trip, in place of what was published before. It expires by itself:
+ * of a stitch that nobody measures, nothing is known.
+ */
+export async function publishUsage(
+  redis: RedisClient,
+  keys: Keys,
+  node: string,
+  usage: ReadonlyMap<string, StitchUsage>,
+  keptMs: number,
+): Promise<void> {
+  const key = keys.nodeUsage(node);
+  const fields = Object.fromEntries([...usage].map(([stitch, each]) => [stitch, JSON.stringify(each)]));
+  await Promise.all([redis.del(key), ...(usage.size > 0 ? [redis.hset(key, fields), redis.pexpire(key, keptMs)] : [])]);
+}
+
+/** What stitches use, by full id; null where it is not known. One round trip, a command for each node. */
+export async function readUsage(
+  redis: RedisClient,
+  keys: Keys,
+  fullIds: readonly string[],
+): Promise<(StitchUsage | null)[]> {
+  const byNode = Map.groupBy(fullIds.map(splitFullId), ({ node }) => node);
+  const found = new Map<string, StitchUsage>();
+  await Promise.all(
+    [...byNode].map(async ([node, stitches]) => {
+      const texts = await redis.hmget(keys.nodeUsage(node), ...stitches.map(({ stitch }) => stitch));
+      for (const [index, text] of texts.entries())
+        if (text !== null) found.set(fullId(node, stitches[index]?.stitch ?? ""), stitchUsage.parse(JSON.parse(text)));
+    }),
+  );
+  return fullIds.map((id) => found.get(id) ?? null);
+}
+
 /** The full ids that a bare id may mean: pointers checked against the records, stale ones dropped. */
 export async function locateStitch(redis: RedisClient, keys: Keys, stitch: string): Promise<string[]> {
   const nodes = await redis.hgetall(keys.route(stitch));
@@ -143,5 +184,9 @@ export function membersOf(redis: RedisClient, keys: Keys, fullGroups: readonly s
 export async function forgetStitchesOf(redis: RedisClient, keys: Keys, node: string): Promise<void> {
   const { stitches } = await readOwnStitches(redis, keys, node);
   await Promise.all(stitches.flatMap(({ id, group }) => dropPointers(redis, keys, node, id, group)));
-  await Promise.all([redis.del(keys.nodeStitches(node)), redis.del(keys.nodeRemoved(node))]);
+  await Promise.all([
+    redis.del(keys.nodeStitches(node)),
+    redis.del(keys.nodeRemoved(node)),
+    redis.del(keys.nodeUsage(node)),
+  ]);
 }

@@ -117,7 +117,7 @@ for (const redis of REDISES) {
     it("notices an exit, and stops a whole process tree, the deaf one too", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         await cluster.node("n1");
-        await cluster.create("n1", "dies", ["sleep", "600"]);
+        await cluster.create("n1", "dies", ["sleep", "600"], { restart: { policy: "never" } });
         const { pid } = await cluster.master.stitch("dies");
         process.kill(pid ?? 0, "SIGKILL");
         const failed = await until("the exit is seen", async () => {

@@ -4,6 +4,7 @@ import { createLogger } from "../../src/logger.ts";
 import type { Running } from "../../src/running.ts";
 import { VERSION } from "../../src/version.ts";
 import { startMaster } from "../master/main.ts";
+import { loadModules } from "./adaptors/module.ts";
 import { NodeWorker } from "./node-worker.ts";
 
 const CONNECT_MS = 10_000;
@@ -12,6 +13,7 @@ const CONNECT_MS = 10_000;
 export async function startNode(config: Config): Promise<Running> {
   const redisUrl = requireRedis(config);
   const log = createLogger(config, config.nodeId);
+  const modules = await loadModules(config.modules);
   const worker = new NodeWorker({
     redisUrl,
     cluster: config.cluster,
@@ -23,9 +25,10 @@ export async function startNode(config: Config): Promise<Running> {
         cpu: config.capacityCpu ?? cpus().length,
         memoryBytes: config.capacityMemoryBytes ?? totalmem(),
       },
-      modules: Object.keys(config.modules),
+      modules: [...modules.keys()],
       version: VERSION,
     },
+    modules,
     stateDir: config.stateDir,
     heartbeatMs: config.heartbeatMs,
     leaseMs: config.leaseMs,

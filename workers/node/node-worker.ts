@@ -8,10 +8,14 @@ import { connectRedis, openRedis, refuseEviction } from "../../src/redis/connect
 import { emitEvents } from "../../src/redis/events.ts";
 import { Keys } from "../../src/redis/keys.ts";
 import { beatNode, leaveNode, raiseRevision, registerNode } from "../../src/redis/node-record.ts";
-import { forgetRemoved, readOwnStitches } from "../../src/redis/stitch-records.ts";
+import { forgetRemoved, publishUsage, readOwnStitches } from "../../src/redis/stitch-records.ts";
+import { moduleAdaptor, type StitchModule } from "./adaptors/module.ts";
 import { processAdaptor } from "./adaptors/process.ts";
+import { EscapedProcesses } from "./escaped-processes.ts";
 import { LoadMeter } from "./load.ts";
+import { OutputPace } from "./output-pace.ts";
 import { Ownership } from "./ownership.ts";
+import { ProcessTree } from "./process-tree.ts";
 import { Publisher } from "./publisher.ts";
 import { StitchDisk } from "./stitch-disk.ts";
 import { StitchHost } from "./stitch-host.ts";
@@ -23,6 +27,8 @@ export type NodeWorkerOptions = {
   readonly cluster: string;
   readonly id: string;
   readonly facts: NodeFacts;
+  /** What it offers to run inside itself, by name: as in `facts.modules`. */
+  readonly modules: ReadonlyMap<string, StitchModule>;
   readonly stateDir: string;
   readonly heartbeatMs: number;
   readonly leaseMs: number;
@@ -38,6 +44,8 @@ const CONCURRENCY = 64;
 /** Longest a leaving worker waits for its stitches and its tasks, before it kills and hands back. */
 const LEAVE_MS = 10_000;
 const KILL_MS = 2000;
+/** How often the stitches' CPU and memory are measured: a pass reads every process of the machine. */
+const MEASURE_MS = 10_000;
 /** How often removed stitches are looked through. */
 const PRUNE_MS = 600_000;
 
@@ -59,6 +67,7 @@ export class NodeWorker {
   readonly #blocking: RedisClient;
   readonly #watchdog: Watchdog;
   readonly #load = new LoadMeter();
+  readonly #tree: ProcessTree;
   readonly #dir: string;
   #state: "new" | "starting" | "running" | "leaving" | "ended" = "new";
   #ownership: Ownership | null = null;
@@ -74,6 +83,7 @@ export class NodeWorker {
   #timer: NodeJS.Timeout | undefined;
   #beating: Promise<void> = Promise.resolve();
   #lastPruneMs = 0;
+  #lastMeasureMs = 0;
   #stopping: Promise<void> | null = null;
   readonly #ended = Promise.withResolvers<void>();
   /** Resolves when it has left; rejects where it was fenced or its queue broke. */
@@ -86,6 +96,7 @@ export class NodeWorker {
     this.#redis = openRedis(options.redisUrl, "shared", options.onError);
     this.#blocking = openRedis(options.redisUrl, "blocking", options.onError);
     this.#watchdog = new Watchdog(this.#session, options.onError);
+    this.#tree = new ProcessTree(this.#session);
     // Whoever runs the worker waits for it; where nobody does yet, its failure must not end the process unasked.
     this.ended.catch(() => undefined);
   }
@@ -120,8 +131,18 @@ export class NodeWorker {
         session: this.#session,
         facts: this.#o.facts,
         disk,
-        adaptors: { process: processAdaptor(this.#watchdog) },
+        adaptors: {
+          process: processAdaptor({
+            watchdog: this.#watchdog,
+            escaped: new EscapedProcesses(this.#session, this.#o.onError),
+            pace: new OutputPace(() => performance.now()),
+            nowMs: this.#o.nowMs,
+          }),
+          module: moduleAdaptor(this.#o.modules),
+        },
         nowMs: this.#o.nowMs,
+        random: this.#o.random,
+        holdsId,
         publish: (changes, events) => publisher.publish(changes, events),
         onError: this.#o.onError,
       });
@@ -167,6 +188,12 @@ export class NodeWorker {
     return this.#o.nowMs() < this.#leaseUntilMs;
   }
 
+  /** The lease was renewed by a request of that time; the watchdog hears of it, and ends with it what must not outlive it. */
+  #leaseSince(askedAtMs: number): void {
+    this.#leaseUntilMs = askedAtMs + this.#o.leaseMs;
+    this.#watchdog.leaseHolds(this.#leaseUntilMs - this.#o.nowMs());
+  }
+
   /** Takes the id for a new incarnation, then merges what Redis holds with what this node holds, and publishes it all. */
   async #register(): Promise<void> {
     const host = this.#host;
@@ -195,7 +222,7 @@ export class NodeWorker {
       );
     const again = this.#incarnation > 0;
     this.#incarnation = answer.incarnation;
-    this.#leaseUntilMs = askedAtMs + this.#o.leaseMs;
+    this.#leaseSince(askedAtMs);
     this.#beats = 0;
     this.#clockOffsetMs = answer.nowMs - this.#o.nowMs();
     this.#eligibility = answer.eligibility;
@@ -252,17 +279,30 @@ export class NodeWorker {
     if (reply.outcome !== "ok") {
       this.#o.say(`the lease is ${reply.outcome}; registering again`);
       await this.#register();
+      host.resume();
       return;
     }
     this.#beats = reply.beats;
-    this.#leaseUntilMs = askedAtMs + this.#o.leaseMs;
+    this.#leaseSince(askedAtMs);
     this.#eligibility = reply.eligibility;
     this.#clockOffsetMs = reply.nowMs - this.#o.nowMs();
     await this.#publisher?.flush();
+    if (this.#o.nowMs() - this.#lastMeasureMs > MEASURE_MS) {
+      this.#lastMeasureMs = this.#o.nowMs();
+      this.#measure(host).catch(this.#o.onError);
+    }
     if (this.#o.nowMs() - this.#lastPruneMs > PRUNE_MS) {
       this.#lastPruneMs = this.#o.nowMs();
       await forgetRemoved(this.#redis, this.#keys, this.#o.id, host.prune());
     }
+  }
+
+  /** Publishes what its stitches use. Beside the heartbeat, which must not wait for it. */
+  async #measure(host: StitchHost): Promise<void> {
+    const usage = await this.#tree.measure(host.processes(), performance.now());
+    if (usage === null || !this.#holdsId()) return;
+    const published = new Map([...usage].map(([id, { cpuPercent, memoryBytes }]) => [id, { cpuPercent, memoryBytes }]));
+    await publishUsage(this.#redis, this.#keys, this.#o.id, published, 3 * MEASURE_MS);
   }
 
   /** Leaves: takes nothing more, finishes or hands back, stops every stitch, says so. Bounded; may be called twice and at once. */

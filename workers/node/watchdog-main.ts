@@ -2,38 +2,77 @@ import { readdirSync, readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 
 /**
- * The watchdog process. Reads from its worker, a line each: `+<pid>` a process group to guard, `-<pid>` one that is gone,
- * `bye` the worker ends in good order. When the input ends without `bye`, the worker is dead: everything it guarded dies.
+ * The watchdog process. Reads from its worker, a line each:
+ * - `+<pid>` a process group to guard; `+<pid> <ms>` one that must not outlive the lease, with the grace between SIGTERM
+ *   and SIGKILL; `-<pid>` one that is gone.
+ * - `=<ms>` the lease holds until then, by the clock that both processes share.
+ * - `bye` the worker ends in good order.
+ *
+ * When the input ends without `bye`, the worker is dead: everything it guarded dies. When the lease has run out, whether
+ * Redis is away or the worker hangs, the groups that must not outlive it are ended.
  */
 const session = process.argv[2] ?? "";
-const guarded = new Set<number>();
+/** Grace of the groups that end with the lease; null for the others. */
+const guarded = new Map<number, number | null>();
 let bye = false;
+let leaseUntilMs = Number.POSITIVE_INFINITY;
+let leaseTimer: NodeJS.Timeout | undefined;
 
 // It lives in a group of its own; a terminal's Ctrl-C or an operator's kill of the wrong process must not disarm it.
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => undefined);
 
+/** Monotonic and the same in every process of the machine. */
+const sharedNowMs = (): number => Number(process.hrtime.bigint() / 1_000_000n);
+
 const input = createInterface({ input: process.stdin });
 input.on("line", (line) => {
   if (line === "bye") bye = true;
-  const pid = Number(line.slice(1));
-  if (!Number.isInteger(pid) || pid < 2) return;
-  if (line.startsWith("+")) guarded.add(pid);
-  if (line.startsWith("-")) guarded.delete(pid);
+  const [number = "", grace] = line.slice(1).split(" ");
+  const value = Number(number);
+  if (!Number.isInteger(value) || value < 2) return;
+  if (line.startsWith("+")) guard(value, grace === undefined ? null : Number(grace));
+  if (line.startsWith("-")) guarded.delete(value);
+  if (line.startsWith("=")) renew(value);
 });
 input.on("close", () => {
   if (!bye) endEverything();
   process.exit(0);
 });
 
-function endEverything(): void {
-  for (const pid of guarded) kill(-pid);
-  // A stitch that was started in the worker's last moment, and what left its group, still carry the session.
-  for (let round = 0; round < 3; round++) for (const pid of ofSession()) kill(pid);
+function guard(pid: number, graceMs: number | null): void {
+  guarded.set(pid, graceMs);
+  // Started in the last moment of the lease, or told after it: its end is due now.
+  if (graceMs !== null && sharedNowMs() >= leaseUntilMs) endWithLease(pid, graceMs);
 }
 
-function kill(pid: number): void {
+function renew(untilMs: number): void {
+  leaseUntilMs = untilMs;
+  clearTimeout(leaseTimer);
+  leaseTimer = setTimeout(
+    () => {
+      for (const [pid, graceMs] of guarded) if (graceMs !== null) endWithLease(pid, graceMs);
+    },
+    Math.max(0, untilMs - sharedNowMs()),
+  );
+}
+
+function endWithLease(pid: number, graceMs: number): void {
+  kill(-pid, "SIGTERM");
+  setTimeout(() => {
+    // Still guarded, so its worker has not seen it go; a number that has become another's is guarded no more.
+    if (guarded.has(pid)) kill(-pid, "SIGKILL");
+  }, graceMs);
+}
+
+function endEverything(): void {
+  for (const pid of guarded.keys()) kill(-pid, "SIGKILL");
+  // A stitch that was started in the worker's last moment, and what left its group, still carry the session.
+  for (let round = 0; round < 3; round++) for (const pid of ofSession()) kill(pid, "SIGKILL");
+}
+
+function kill(pid: number, signal: NodeJS.Signals): void {
   try {
-    process.kill(pid, "SIGKILL");
+    process.kill(pid, signal);
   } catch {
     // Gone already, which is what is wanted.
   }

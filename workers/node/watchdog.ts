@@ -5,15 +5,21 @@ const MAIN = fileURLToPath(
   new URL(import.meta.url.endsWith(".ts") ? "./watchdog-main.ts" : "./watchdog-main.js", import.meta.url),
 );
 
+/** Longest that a stitch which must not outlive the lease goes on after it: a replacement elsewhere waits for as long. */
+export const STOP_WINDOW_MS = 5000;
+
 /**
  * The worker's side of the watchdog: a small process in a group of its own that holds a pipe to the worker. When the worker
  * is gone, however it went, the pipe closes and the watchdog kills every process group it was told of, and every process
- * that carries the worker's session in its environment.
+ * that carries the worker's session in its environment. It also ends what must not outlive the lease, so that this happens
+ * when the worker hangs, too.
  */
 export class Watchdog {
   readonly #session: string;
   readonly #onError: (error: unknown) => void;
-  readonly #guarded = new Set<number>();
+  /** Grace of the groups that end with the lease; null for the others. */
+  readonly #guarded = new Map<number, number | null>();
+  #leaseUntilMs: number | null = null;
   #child: ChildProcess | null = null;
   #ended = false;
 
@@ -42,13 +48,28 @@ export class Watchdog {
       this.#onError(new Error("the watchdog ended; starting it again"));
       this.start();
     });
-    for (const pid of this.#guarded) this.#tell(`+${pid}`);
+    if (this.#leaseUntilMs !== null) this.#tell(`=${this.#leaseUntilMs}`);
+    for (const [pid, graceMs] of this.#guarded) this.#tellGuard(pid, graceMs);
   }
 
-  /** From now on the group of `pid` ends with the worker. */
-  guard(pid: number): void {
-    this.#guarded.add(pid);
-    this.#tell(`+${pid}`);
+  /**
+   * From now on the group of `pid` ends with the worker; with `stopGraceMs` also when the lease has run out: SIGTERM, and
+   * SIGKILL so much later, at most `STOP_WINDOW_MS`.
+   */
+  guard(pid: number, stopGraceMs: number | null): void {
+    const graceMs = stopGraceMs === null ? null : Math.min(STOP_WINDOW_MS, stopGraceMs);
+    this.#guarded.set(pid, graceMs);
+    this.#tellGuard(pid, graceMs);
+  }
+
+  #tellGuard(pid: number, graceMs: number | null): void {
+    this.#tell(graceMs === null ? `+${pid}` : `+${pid} ${graceMs}`);
+  }
+
+  /** The lease holds for so long from now. What must not outlive it is ended then, unless it is renewed. */
+  leaseHolds(forMs: number): void {
+    this.#leaseUntilMs = Math.round(Number(process.hrtime.bigint() / 1_000_000n) + forMs);
+    this.#tell(`=${this.#leaseUntilMs}`);
   }
 
   /** The group is gone: its number may be another's soon. */

@@ -32,6 +32,7 @@ export const observed = (over: Partial<Observed> = {}): Observed => ({
   nodes: [node("n1")],
   stitches: [],
   ofGroup: new Map(),
+  source: null,
   firstNumber: 1,
   ...over,
 });

@@ -1,5 +1,9 @@
+import type { Health } from "../../../src/domain/resources.ts";
 import type { StitchSpec } from "../../../src/domain/spec.ts";
 import type { StepError } from "../../../src/domain/stitch.ts";
+
+/** Where a line of a stitch's log came from: what it printed, what it logged, or what its node has to say about it. */
+export type LogSource = "stdout" | "stderr" | "log" | "system";
 
 /** What a stitch is started with. */
 export type StartContext = {
@@ -12,7 +16,9 @@ export type StartContext = {
   /** Marks every process of this worker, so that its watchdog finds those that left their group. */
   readonly session: string;
   /** Takes a line for the stitch's log. @returns a promise while the log cannot take more: stop reading until it resolves. */
-  log(source: "stdout" | "stderr" | "system", line: string): Promise<void> | null;
+  readonly log: (source: LogSource, line: string) => Promise<void> | null;
+  /** Told of each change of health, once it runs. */
+  readonly onHealth: (health: Health) => void;
 };
 
 export type Exit = { readonly code: number | null; readonly signal: string | null };
@@ -26,13 +32,27 @@ export type Started =
 export interface StitchInstance {
   /** null where it is no process of its own. */
   readonly pid: number | null;
-  /** Settles once, within the time its kind of stitch takes to show that it runs. Never rejects. */
+  /** Settles once, when it has shown that it runs, or that it does not: never before one of them. Never rejects. */
   readonly started: Promise<Started>;
   /** Resolves when all of it is gone, its children included. Never rejects. */
   readonly exited: Promise<Exit>;
-  /** Asks it to end, then ends it `graceMs` later; resolves when all of it is gone. May be called again, with less grace. */
+  /**
+   * Asks it to end, more firmly each `graceMs`, and ends it at last; resolves when all of it is gone. May be called again,
+   * with less grace.
+   */
   stop(graceMs: number): Promise<Exit>;
 }
 
 /** Starts stitches of one kind. Throws nothing: what goes wrong is told by `started`. */
 export type Adaptor = (context: StartContext) => StitchInstance;
+
+/** A stitch that could not even be started. */
+export function neverStarted(message: string): StitchInstance {
+  const exit: Exit = { code: null, signal: null };
+  return {
+    pid: null,
+    started: Promise.resolve({ kind: "failed", error: { code: "spawn_failed", message } }),
+    exited: Promise.resolve(exit),
+    stop: () => Promise.resolve(exit),
+  };
+}

@@ -1,11 +1,24 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { statSync } from "node:fs";
 import type { Readable } from "node:stream";
+import { parseFullGroup } from "../../../src/domain/group.ts";
 import type { ProcessSpec } from "../../../src/domain/spec.ts";
 import type { StepError } from "../../../src/domain/stitch.ts";
+import { Conversation } from "../conversation.ts";
+import type { EscapedProcesses } from "../escaped-processes.ts";
+import type { OutputPace } from "../output-pace.ts";
+import { ProcessV1Reader } from "../process-v1.ts";
 import type { Watchdog } from "../watchdog.ts";
-import type { Adaptor, Exit, StartContext, Started, StitchInstance } from "./adaptor.ts";
-import { readLines } from "./lines.ts";
+import {
+  type Adaptor,
+  type Exit,
+  neverStarted,
+  type StartContext,
+  type Started,
+  type StitchInstance,
+} from "./adaptor.ts";
+import { type Line, LineSplitter, textOf } from "./line-splitter.ts";
+import { MAX_LINE_BYTES } from "./lines.ts";
 
 /** With protocol `none`, alive after this is running (http.md, "When a step has succeeded"). */
 const ALIVE_AFTER_MS = 1000;
@@ -16,6 +29,8 @@ const GONE_POLL_MS = 10;
 const GONE_LIMIT_MS = 5000;
 /** Output of a program that has exited is waited for this long: a process that left its group may hold the pipe for ever. */
 const DRAIN_MS = 500;
+/** Reading output gives way to everything else after so long. */
+const SLICE_MS = 2;
 
 /** Passed on to a stitch from the worker's environment; nothing else is, so that no secret of the node reaches it. */
 const INHERITED = ["PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR"];
@@ -37,20 +52,53 @@ function environment(context: StartContext, spec: ProcessSpec): Record<string, s
   };
 }
 
+/**
+ * The arguments with ProcessV1 (process-v1.md, "Arguments"): the command, the node's facts, `--`, and the custom arguments,
+ * which are those of the command after a `--` of its own.
+ */
+function processV1Command({ node, id, group, dataDir }: StartContext, command: readonly string[]): string[] {
+  const parts = parseFullGroup(group);
+  const facts: Record<string, string> = {
+    coreid: node,
+    corepid: String(process.pid),
+    instanceid: id,
+    application: parts?.application ?? "",
+    component: parts?.component ?? "",
+    version: parts?.version ?? "",
+    groupname: group,
+    datadir: dataDir,
+    channel: "Stdio",
+    serializer: "Json",
+  };
+  const dashes = command.indexOf("--");
+  return [
+    ...(dashes === -1 ? command : command.slice(0, dashes)),
+    ...Object.entries(facts).flatMap(([key, value]) => (value === "" ? [] : [`${key}=${value}`])),
+    "--",
+    ...(dashes === -1 ? [] : command.slice(dashes + 1)),
+  ];
+}
+
 const failed = (error: StepError): Started => ({ kind: "failed", error });
 
-/** Runs programs as child processes, each the leader of a process group of its own. */
-export function processAdaptor(watchdog: Watchdog): Adaptor {
+export type ProcessAdaptorOptions = {
+  readonly watchdog: Watchdog;
+  readonly escaped: EscapedProcesses;
+  readonly pace: OutputPace;
+  readonly nowMs: () => number;
+};
+
+/** Runs programs as child processes, each the leader of a process group of its own, without a shell. */
+export function processAdaptor(options: ProcessAdaptorOptions): Adaptor {
   return (context) => {
     const { spec } = context;
     if (spec.adaptor !== "process") return neverStarted("this adaptor starts processes only");
-    if (spec.protocol !== "none")
-      return neverStarted(`this node does not speak the protocol ${spec.protocol} yet; use "protocol": "none"`);
     const cwd = spec.cwd ?? context.dataDir;
     // spawn reports a missing folder as if the program were missing.
     if (!statSync(cwd, { throwIfNoEntry: false })?.isDirectory())
       return neverStarted(`the working folder ${cwd} does not exist on ${context.node}`);
-    const [program, ...args] = spec.command;
+    const [program = "", ...args] =
+      spec.protocol === "process-v1" ? processV1Command(context, spec.command) : spec.command;
     let child: ChildProcess;
     try {
       child = spawn(program, args, {
@@ -64,17 +112,7 @@ export function processAdaptor(watchdog: Watchdog): Adaptor {
     }
     return child.pid === undefined
       ? notSpawned(child, program)
-      : new ProcessInstance(child, child.pid, context, spec, watchdog);
-  };
-}
-
-function neverStarted(message: string): StitchInstance {
-  const exit: Exit = { code: null, signal: null };
-  return {
-    pid: null,
-    started: Promise.resolve(failed({ code: "spawn_failed", message })),
-    exited: Promise.resolve(exit),
-    stop: () => Promise.resolve(exit),
+      : new ProcessInstance(child, child.pid, context, spec, options);
   };
 }
 
@@ -98,40 +136,116 @@ class ProcessInstance implements StitchInstance {
   readonly pid: number;
   readonly started: Promise<Started>;
   readonly exited: Promise<Exit>;
+  readonly #context: StartContext;
+  readonly #o: ProcessAdaptorOptions;
+  readonly #conversation: Conversation | null;
   readonly #stderrTail: string[] = [];
   #stopping = false;
 
-  constructor(child: ChildProcess, pid: number, context: StartContext, spec: ProcessSpec, watchdog: Watchdog) {
+  constructor(
+    child: ChildProcess,
+    pid: number,
+    context: StartContext,
+    spec: ProcessSpec,
+    options: ProcessAdaptorOptions,
+  ) {
     this.pid = pid;
-    watchdog.guard(pid);
+    this.#context = context;
+    this.#o = options;
+    options.watchdog.guard(pid, spec.onDisconnect === "stop" ? spec.stopGraceMs : null);
     child.on("error", (error) => void context.log("system", `error: ${error.message}`));
     // A program that does not read its input must not end the worker when the pipe breaks.
     child.stdin?.on("error", () => undefined);
-    const drained = Promise.all([
-      this.#read(child.stdout, "stdout", context),
-      this.#read(child.stderr, "stderr", context),
-    ]);
+    this.#conversation =
+      spec.protocol === "process-v1" && child.stdin !== null
+        ? new Conversation(context, child.stdin, options.nowMs)
+        : null;
+    const drained = Promise.all([this.#readOutput(child.stdout), this.#readErrors(child.stderr)]);
     const ended = new Promise<Exit>((resolve) => {
       child.once("exit", (code, signal) => resolve({ code, signal }));
     });
     this.exited = ended.then(async (exit) => {
-      // The leader is gone; what it started in its group goes with it.
+      this.#conversation?.stop();
+      // The leader is gone; what it started goes with it, in its group or out of it.
       await endGroup(pid);
-      watchdog.release(pid);
+      options.watchdog.release(pid);
+      await this.#endEscaped();
       await Promise.race([drained, new Promise((resolve) => setTimeout(resolve, DRAIN_MS).unref())]);
       child.stdout?.destroy();
       child.stderr?.destroy();
       return exit;
     });
     this.started = this.#watchStart(ended, spec);
+    this.#conversation?.start();
   }
 
-  async #read(stream: Readable | null, source: "stdout" | "stderr", context: StartContext): Promise<void> {
+  async #endEscaped(): Promise<void> {
+    const pids = await this.#o.escaped.end(this.#context.id);
+    if (pids.length > 0)
+      void this.#context.log(
+        "system",
+        `${pids.length} of its processes had left its process group and were killed: ${pids.slice(0, 20).join(", ")}`,
+      );
+  }
+
+  async #readOutput(stream: Readable | null): Promise<void> {
+    const conversation = this.#conversation;
     if (stream === null) return;
-    await readLines(stream, (line) => {
-      if (source === "stderr") this.#remember(line);
-      return context.log(source, line);
-    });
+    if (conversation === null) {
+      await this.#readLines(stream, "stdout");
+      return;
+    }
+    const reader = new ProcessV1Reader();
+    await this.#read(
+      stream,
+      (chunk) => (chunk === null ? reader.end() : reader.push(chunk)),
+      (found) => conversation.take(found),
+    );
+  }
+
+  async #readErrors(stream: Readable | null): Promise<void> {
+    if (stream !== null) await this.#readLines(stream, "stderr");
+  }
+
+  #readLines(stream: Readable, source: "stdout" | "stderr"): Promise<void> {
+    const splitter = new LineSplitter(MAX_LINE_BYTES);
+    return this.#read<Line>(
+      stream,
+      (chunk) => (chunk === null ? splitter.end() : splitter.push(chunk)),
+      (line) => {
+        const text = textOf(line, MAX_LINE_BYTES);
+        if (source === "stderr") this.#remember(text);
+        return this.#context.log(source, text);
+      },
+    );
+  }
+
+  /** Reads a stream to its end at the pace that the worker can afford. Memory is bounded by one chunk and what `split` keeps. */
+  async #read<T>(
+    stream: Readable,
+    split: (chunk: Buffer | null) => Iterable<T>,
+    take: (part: T) => Promise<void> | null,
+  ): Promise<void> {
+    const reader = this.#o.pace.reader();
+    const hand = async (chunk: Buffer | null) => {
+      let sinceMs = performance.now();
+      for (const part of split(chunk)) {
+        const wait = take(part);
+        const ms = performance.now() - sinceMs;
+        if (wait !== null) await wait;
+        else if (ms < SLICE_MS) continue;
+        await (reader.spent(ms) ?? new Promise((resolve) => setImmediate(resolve)));
+        sinceMs = performance.now();
+      }
+      const pause = reader.spent(performance.now() - sinceMs);
+      if (pause !== null) await pause;
+    };
+    try {
+      for await (const chunk of stream as AsyncIterable<Buffer>) await hand(chunk);
+    } catch {
+      // The pipe broke or was destroyed: that is the end of the output, and what has come is kept.
+    }
+    await hand(null);
   }
 
   #remember(line: string): void {
@@ -140,40 +254,59 @@ class ProcessInstance implements StitchInstance {
   }
 
   async #watchStart(ended: Promise<Exit>, spec: ProcessSpec): Promise<Started> {
-    let timer: NodeJS.Timeout | undefined;
-    const alive = new Promise<"alive">((resolve) => {
-      timer = setTimeout(() => resolve("alive"), ALIVE_AFTER_MS);
-    });
-    const first = await Promise.race([alive, ended]);
-    clearTimeout(timer);
-    if (first === "alive") return { kind: "running" };
+    const { up, cancel } = this.#up();
+    const first = await Promise.race([up, ended]);
+    cancel();
+    if (first === "up") return { kind: "running" };
     await this.exited;
-    if (first.code === 0 && spec.restart.policy !== "always") return { kind: "finished" };
+    if (first.code === 0 && spec.protocol === "none" && spec.restart.policy !== "always") return { kind: "finished" };
     const how = first.signal === null ? `with code ${first.code}` : `by ${first.signal}`;
     const tail = this.#stderrTail.join("\n").slice(-TAIL_BYTES);
+    const before =
+      this.#conversation === null ? `within ${ALIVE_AFTER_MS} ms of its start` : "before it answered a heartbeat";
     return failed({
       code: "exited_early",
-      message: this.#stopping
-        ? "it was stopped while it started"
-        : `it exited ${how} within ${ALIVE_AFTER_MS} ms of its start`,
+      message: this.#stopping ? "it was stopped while it started" : `it exited ${how} ${before}`,
       ...(tail === "" ? {} : { stderrTail: tail }),
     });
   }
 
-  async stop(graceMs: number): Promise<Exit> {
-    if (!this.#stopping) {
-      this.#stopping = true;
-      signalGroup(this.pid, "SIGTERM");
-    }
+  /** When it counts as running: it has answered a heartbeat, or with protocol `none` lived for a while. */
+  #up(): { up: Promise<"up">; cancel: () => void } {
+    if (this.#conversation !== null) return { up: this.#conversation.heard.then(() => "up"), cancel: () => undefined };
     let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<"late">((resolve) => {
-      timer = setTimeout(() => resolve("late"), graceMs);
+    const up = new Promise<"up">((resolve) => {
+      timer = setTimeout(() => resolve("up"), ALIVE_AFTER_MS);
     });
-    const first = await Promise.race([this.exited, late]);
-    clearTimeout(timer);
-    if (first !== "late") return first;
+    return { up, cancel: () => clearTimeout(timer) };
+  }
+
+  async stop(graceMs: number): Promise<Exit> {
+    const first = !this.#stopping;
+    this.#stopping = true;
+    if (first && graceMs > 0 && this.#conversation !== null) {
+      this.#conversation.exit();
+      const exit = await this.#goneWithin(graceMs);
+      if (exit !== null) return exit;
+    }
+    this.#conversation?.stop();
+    if (graceMs > 0) {
+      signalGroup(this.pid, "SIGTERM");
+      const exit = await this.#goneWithin(graceMs);
+      if (exit !== null) return exit;
+    }
     signalGroup(this.pid, "SIGKILL");
     return this.exited;
+  }
+
+  async #goneWithin(ms: number): Promise<Exit | null> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<null>((resolve) => {
+      timer = setTimeout(() => resolve(null), ms);
+    });
+    const exit = await Promise.race([this.exited, late]);
+    clearTimeout(timer);
+    return exit;
   }
 }
 

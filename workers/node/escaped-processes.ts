@@ -1,0 +1,71 @@
+import { readProcess, readProcesses } from "./process-table.ts";
+import { StitchMarks } from "./stitch-marks.ts";
+
+/** What is killed may have started something meanwhile, so there is another look until one finds nothing new. */
+const MAX_LOOKS = 10;
+
+/**
+ * Finds and kills what a stitch left behind: processes that left its process group but carry its marks in their
+ * environment. Linux only; elsewhere it finds nothing.
+ *
+ * A look reads every process of the machine, so stitches that end together share one: stopping five hundred must not read
+ * the machine five hundred times.
+ */
+export class EscapedProcesses {
+  readonly #marks: StitchMarks;
+  readonly #onError: (error: unknown) => void;
+  #asked = new Map<string, number[]>();
+  #next: Promise<void> | null = null;
+  #running: Promise<void> = Promise.resolve();
+
+  constructor(session: string, onError: (error: unknown) => void) {
+    this.#marks = new StitchMarks(session);
+    this.#onError = onError;
+  }
+
+  /** Kills what is left of a stitch that has ended. @returns the pids of what it found. Never rejects; safe to repeat. */
+  async end(stitch: string): Promise<number[]> {
+    const pids = this.#asked.get(stitch) ?? [];
+    this.#asked.set(stitch, pids);
+    // A look under way may have passed by already: this one is for the next.
+    this.#next ??= this.#running.then(() => this.#look());
+    await this.#next;
+    return pids;
+  }
+
+  async #look(): Promise<void> {
+    const asked = this.#asked;
+    this.#asked = new Map();
+    this.#next = null;
+    this.#running = this.#end(asked).catch(this.#onError);
+    await this.#running;
+  }
+
+  async #end(asked: ReadonlyMap<string, number[]>): Promise<void> {
+    const found = new Map<number, number>();
+    for (let look = 0; look < MAX_LOOKS; look++) {
+      const rows = ((await readProcesses()) ?? []).filter(({ pid, zombie }) => pid !== process.pid && !zombie);
+      const stitches = await this.#marks.stitchesOf(rows);
+      let fresh = 0;
+      for (const { pid, startedAt } of rows) {
+        const pids = asked.get(stitches.get(pid) ?? "");
+        if (pids === undefined || found.get(pid) === startedAt) continue;
+        found.set(pid, startedAt);
+        pids.push(pid);
+        fresh += 1;
+        // Its number may be another's by now.
+        if (readProcess(pid)?.startedAt === startedAt) this.#kill(pid);
+      }
+      if (fresh === 0) return;
+    }
+  }
+
+  #kill(pid: number): void {
+    try {
+      process.kill(pid, "SIGKILL");
+    } catch (cause) {
+      if (cause instanceof Error && "code" in cause && cause.code === "ESRCH") return;
+      this.#onError(new Error(`process ${pid}, which a stitch has left behind, could not be killed`, { cause }));
+    }
+  }
+}

@@ -1,0 +1,261 @@
+import type { EventType } from "../../src/domain/event.ts";
+import { afterExit, stableAfterMs } from "../../src/domain/restart.ts";
+import type { Health } from "../../src/domain/resources.ts";
+import type { StitchSpec } from "../../src/domain/spec.ts";
+import type { StepError, StitchRecord } from "../../src/domain/stitch.ts";
+import { type Adaptor, type Exit, neverStarted, type StitchInstance } from "./adaptors/adaptor.ts";
+import type { StitchDisk } from "./stitch-disk.ts";
+import { StitchLog } from "./stitch-log.ts";
+
+/** What happened to a stitch, for the cluster to hear. */
+export type StitchEvent = { readonly type: EventType; readonly data?: Record<string, unknown> };
+
+export type HostedStitchOptions = {
+  readonly node: string;
+  readonly session: string;
+  readonly adaptors: { readonly [Kind in StitchSpec["adaptor"]]: Adaptor };
+  readonly disk: StitchDisk;
+  readonly nowMs: () => number;
+  readonly random: () => number;
+  /** Does the node's lease hold, as far as it can tell without asking? */
+  readonly holdsId: () => boolean;
+  /** Told of each change, when the new record stands. */
+  readonly onChange: (stitch: HostedStitch, event: StitchEvent | null) => void;
+  /** Runs work on this stitch after what is under way, so that a restart by itself never crosses a step. */
+  readonly inOrder: (work: () => Promise<unknown>) => Promise<unknown>;
+  readonly onError: (error: unknown) => void;
+};
+
+const SUPERSEDED: StepError = { code: "superseded", message: "a newer command came while it was starting" };
+
+/**
+ * One stitch on its node: its record, and what runs of it.
+ *
+ *   stopped ──start──▶ starting ──shows that it runs──▶ running
+ *                         │ ▲                              │
+ *               ends by itself └──the backoff ends── backoff ◀──ends by itself: the policy restarts it
+ *                         └────────────▶ (policy) ─────────┤
+ *                                                          ├──▶ stopped: it ended well, or must not outlive the lease
+ *                                                          └──▶ failed: the policy gives up
+ *   any ──stop──▶ stopping ──all of it is gone──▶ stopped
+ *
+ * `start` and `stop` are called one at a time (`inOrder`); an exit may come at any moment.
+ */
+export class HostedStitch {
+  readonly log: StitchLog;
+  readonly #o: HostedStitchOptions;
+  #record: StitchRecord;
+  #instance: StitchInstance | null = null;
+  #restart: NodeJS.Timeout | undefined;
+  #stable: NodeJS.Timeout | undefined;
+  #closing = false;
+  #interrupted = Promise.withResolvers<void>();
+  /** It has been red, and not green since. */
+  #red = false;
+
+  constructor(record: StitchRecord, options: HostedStitchOptions) {
+    this.#record = record;
+    this.#o = options;
+    this.log = new StitchLog(options.disk.logPath(record.id), options.onError);
+  }
+
+  get record(): StitchRecord {
+    return this.#record;
+  }
+
+  get runs(): boolean {
+    return this.#instance !== null;
+  }
+
+  /** The process that leads its group; null where there is none. */
+  get pid(): number | null {
+    return this.#instance?.pid ?? null;
+  }
+
+  /** Changes its record: on disk first, then told. */
+  update(change: Partial<StitchRecord>, event: StitchEvent | null = null): void {
+    this.#record = { ...this.#record, ...change, observedAtMs: this.#o.nowMs() };
+    this.#o.disk.save(this.#record);
+    this.#o.onChange(this, event);
+  }
+
+  /** A newer step waits: a start under way stops waiting for the stitch to come up. */
+  interrupt(): void {
+    this.#interrupted.resolve();
+  }
+
+  /**
+   * Brings it up, and forgets earlier restarts. Resolves when it has shown that it runs.
+   * @returns whether there was something to do, or why it has not come up; it stays under its restart policy then.
+   */
+  async start(timeoutMs: number): Promise<{ changed: boolean } | { error: StepError }> {
+    const before = this.#instance;
+    if (before !== null && this.#record.state === "running") return { changed: false };
+    clearTimeout(this.#restart);
+    this.#interrupted = Promise.withResolvers();
+    if (before === null) {
+      this.#setRestarts(0);
+      this.#launch();
+    }
+    const instance = this.#instance;
+    if (instance === null) return { error: { code: "spawn_failed", message: "it could not be started" } };
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<StepError>((resolve) => {
+      timer = setTimeout(
+        () => resolve({ code: "start_timeout", message: `it was not up after ${timeoutMs} ms` }),
+        timeoutMs,
+      );
+    });
+    const error = await Promise.race([
+      instance.started.then((started) => (started.kind === "failed" ? started.error : null)),
+      late,
+      this.#interrupted.promise.then(() => SUPERSEDED),
+    ]);
+    clearTimeout(timer);
+    return error === null ? { changed: before === null } : { error };
+  }
+
+  /** Starts it again after a restart of the worker, or when the lease is back; does not wait for it. */
+  resume(): void {
+    if (this.#record.desired !== "running" || this.#instance !== null || this.#closing) return;
+    clearTimeout(this.#restart);
+    this.#launch();
+  }
+
+  #launch(): void {
+    const { id, group, spec } = this.#record;
+    const instance = this.#adapt(spec)({
+      node: this.#o.node,
+      id,
+      group,
+      spec,
+      dataDir: this.#o.disk.makeDataDir(id),
+      session: this.#o.session,
+      log: (source, line) => this.log.write(source, line, this.#o.nowMs()),
+      onHealth: (health) => this.#onHealth(instance, health),
+    });
+    this.#instance = instance;
+    this.update({ state: "starting", health: "missing", pid: instance.pid, startedAtMs: this.#o.nowMs() });
+    this.#watch(instance).catch(this.#o.onError);
+  }
+
+  #adapt(spec: StitchSpec): Adaptor {
+    if (spec.onDisconnect === "stop" && !this.#o.holdsId())
+      return () => neverStarted("the node has no contact with Redis, and this stitch must not run without");
+    return this.#o.adaptors[spec.adaptor];
+  }
+
+  async #watch(instance: StitchInstance): Promise<void> {
+    instance.exited.then((exit) => this.#onExit(instance, exit)).catch(this.#o.onError);
+    const started = await instance.started;
+    if (started.kind === "failed") {
+      this.#note(`${started.error.code}: ${started.error.message}`);
+      return;
+    }
+    if (started.kind !== "running" || this.#instance !== instance || this.#record.state !== "starting") return;
+    this.update({ state: "running", health: "green" }, { type: "stitch.started" });
+    if (this.#record.restarts === 0) return;
+    const policy = this.#record.spec.restart;
+    this.#stable = setTimeout(() => this.#setRestarts(0), stableAfterMs(policy)).unref();
+  }
+
+  #setRestarts(restarts: number): void {
+    if (this.#record.restarts !== restarts) this.update({ restarts });
+  }
+
+  #onHealth(instance: StitchInstance, health: Health): void {
+    const before = this.#record.health;
+    // Until it has shown that it runs, and once it is to stop, its state tells more than its health.
+    if (this.#instance !== instance || this.#record.state !== "running" || before === health) return;
+    // On the way back from red it may be yellow first: green alone is the turn.
+    const turned = health === "red" ? !this.#red : health === "green" && this.#red;
+    if (turned) this.#red = health === "red";
+    this.update({ health }, turned ? { type: "stitch.health", data: { health } } : null);
+  }
+
+  #onExit(instance: StitchInstance, exit: Exit): void {
+    if (this.#instance !== instance) return;
+    this.#instance = null;
+    this.#red = false;
+    clearTimeout(this.#stable);
+    const { record } = this;
+    const ended: Partial<StitchRecord> = {
+      health: "missing",
+      pid: null,
+      ...(exit.code === null && exit.signal === null ? {} : { lastExit: { ...exit, atMs: this.#o.nowMs() } }),
+    };
+    if (record.desired === "stopped" || record.state === "stopping" || this.#closing) {
+      this.update({ ...ended, state: "stopped" }, { type: "stitch.stopped" });
+      return;
+    }
+    if (record.spec.onDisconnect === "stop" && !this.#o.holdsId()) {
+      this.#note("stopped: its node has lost Redis for as long as its lease; it starts again when the node is back");
+      this.update({ ...ended, state: "stopped" }, { type: "stitch.stopped", data: { reason: "disconnected" } });
+      return;
+    }
+    this.#obeyPolicy(ended, exit, instance.pid === null && record.spec.adaptor === "process");
+  }
+
+  #obeyPolicy(ended: Partial<StitchRecord>, exit: Exit, neverRan: boolean): void {
+    const { spec, restarts, startedAtMs } = this.#record;
+    const ranMs = neverRan || startedAtMs === null ? null : this.#o.nowMs() - startedAtMs;
+    const next = afterExit(spec.restart, exit.code === 0, ranMs, restarts, this.#o.random());
+    const how = neverRan ? "it could not be started" : exitText(exit);
+    const lastExit = ended.lastExit == null ? null : { code: exit.code, signal: exit.signal };
+    switch (next.kind) {
+      case "stopped":
+        this.update({ ...ended, state: "stopped" }, { type: "stitch.stopped", data: { lastExit } });
+        return;
+      case "failed":
+        this.#note(`failed: ${how}; ${next.reason}`);
+        this.update({ ...ended, state: "failed" }, { type: "stitch.failed", data: { reason: next.reason, lastExit } });
+        return;
+      case "again":
+        this.#note(
+          `${how}; starting it again in ${next.inMs} ms (restart ${next.restarts} of ${spec.restart.maxRestarts})`,
+        );
+        this.update(
+          { ...ended, state: "backoff", restarts: next.restarts },
+          { type: "stitch.failed", data: { reason: how, lastExit, restartInMs: next.inMs } },
+        );
+        this.#restart = setTimeout(() => {
+          this.#o
+            .inOrder(async () => {
+              if (this.#record.state === "backoff") this.resume();
+            })
+            .catch(this.#o.onError);
+        }, next.inMs);
+    }
+  }
+
+  /** Stops what runs; resolves when its whole process tree is gone. @returns whether there was something to stop. */
+  async stop(graceMs: number): Promise<boolean> {
+    clearTimeout(this.#restart);
+    const instance = this.#instance;
+    if (instance === null) {
+      if (this.#record.state === "stopped") return false;
+      this.update({ state: "stopped" }, { type: "stitch.stopped" });
+      return true;
+    }
+    if (this.#record.state !== "stopping") this.update({ state: "stopping" });
+    this.#onExit(instance, await instance.stop(graceMs));
+    return true;
+  }
+
+  /** Ends it with its worker: what it should do stays on record. Safe to repeat, with less grace. */
+  async close(graceMs: number): Promise<void> {
+    this.#closing = true;
+    clearTimeout(this.#restart);
+    clearTimeout(this.#stable);
+    this.interrupt();
+    if (this.#instance !== null) await this.stop(Math.min(graceMs, this.#record.spec.stopGraceMs));
+    this.log.close();
+  }
+
+  #note(text: string): void {
+    void this.log.write("system", text, this.#o.nowMs());
+  }
+}
+
+const exitText = ({ code, signal }: Exit): string =>
+  signal !== null ? `it was ended by ${signal}` : code === null ? "it ended" : `it exited with code ${code}`;
