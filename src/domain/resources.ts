@@ -91,6 +91,11 @@ export type StitchResource = {
   readonly observedAt: string;
 };
 
+export type LogSource = "stdout" | "stderr" | "log" | "system";
+
+/** A line of a stitch's log. `at` by its node's clock. */
+export type LogLineResource = { readonly at: string; readonly source: LogSource; readonly line: string };
+
 /** `GET /v1/groups/{group}`: a group and everything inside it. */
 export type GroupResource = {
   readonly group: string;

@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import * as z from "zod";
 import { removedRecord, type RemovedRecord, stitchRecord, type StitchRecord } from "../../src/domain/stitch.ts";
@@ -9,8 +9,8 @@ const file = z.discriminatedUnion("kind", [
 ]);
 
 /**
- * What a node keeps of its stitches on its disk: `stitches/<id>.json`, `data/<id>/`, `logs/<id>.log`. Records are written
- * whole and renamed into place, so that a crash leaves the old or the new one.
+ * What a node keeps of its stitches on its disk: `stitches/<id>.json`, `data/<id>/`, `logs/<id>.log`, `logs/<id>.log.<n>`.
+ * Records are written whole and renamed into place, so that a crash leaves the old or the new one.
  */
 export class StitchDisk {
   readonly #dir: string;
@@ -48,7 +48,7 @@ export class StitchDisk {
 
   /** Deletes a removed stitch for good: its tombstone, data folder and log. */
   forget(id: string): void {
-    for (const path of [this.#record(id), this.dataDir(id), this.logPath(id), `${this.logPath(id)}.1`])
+    for (const path of [this.#record(id), this.dataDir(id), ...this.#logFiles(id)])
       rmSync(path, { recursive: true, force: true });
   }
 
@@ -64,6 +64,13 @@ export class StitchDisk {
 
   logPath(id: string): string {
     return join(this.#dir, "logs", `${id}.log`);
+  }
+
+  #logFiles(id: string): string[] {
+    const dir = join(this.#dir, "logs");
+    if (!existsSync(dir)) return [];
+    const names = readdirSync(dir).filter((name) => name === `${id}.log` || name.startsWith(`${id}.log.`));
+    return names.map((name) => join(dir, name));
   }
 
   #record(id: string): string {

@@ -1,56 +1,371 @@
-import { createWriteStream, mkdirSync, renameSync, statSync, type WriteStream } from "node:fs";
-import { dirname } from "node:path";
+import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
+import { basename, dirname } from "node:path";
+import { type LogLine, type LogPosition, logLine } from "../../src/domain/log-line.ts";
+import type { LogSource } from "../../src/domain/resources.ts";
 
-/** A log file is put aside at this size; one former file is kept. */
-const MAX_BYTES = 5 * 1024 * 1024;
+/** What one stitch keeps on its node's disk: at most `files` of `fileBytes` each, 20 MiB by default. */
+export type LogLimits = { readonly fileBytes: number; readonly files: number };
+const LIMITS: LogLimits = { fileBytes: 4 * 1024 * 1024, files: 5 };
 
-/** The lines of one stitch, kept on its node as JSON lines `{at, source, line}`, at most twice `MAX_BYTES`. */
+/** Bytes not yet on disk until whoever writes is asked to wait. */
+const BACKLOG_BYTES = 256 * 1024;
+const MAX_LINE_CHARS = 64 * 1024;
+/** A character takes six bytes of JSON at most (`\u0001`): nothing this long without an end is an entry. */
+const MAX_ENTRY_BYTES = 6 * MAX_LINE_CHARS + 256;
+const BLOCK_BYTES = 64 * 1024;
+const NEWLINE = 10;
+
+type Batch = { readonly entries: Buffer[]; bytes: number; readonly written: PromiseWithResolvers<void> };
+
+/** Lines with the position after each. `next` is where to read on; `lost`: what stood at the position asked for is gone. */
+export type LogRead = {
+  readonly lines: readonly { readonly line: LogLine; readonly after: LogPosition }[];
+  readonly next: LogPosition;
+  readonly lost: boolean;
+};
+
+/**
+ * The log of one stitch: JSON lines `{at, source, line}` in a file, put aside when it is full as `<path>.<n>`, n rising;
+ * the oldest is deleted. So a file keeps its number for ever, and a position stays what it is, over rotation and restarts.
+ *
+ * Lines are gathered while earlier ones are being written. Reading sees all that was written before. A disk that takes
+ * nothing costs lines, and the next one that can be written says how many.
+ */
 export class StitchLog {
   readonly #path: string;
   readonly #onError: (error: unknown) => void;
-  #file: WriteStream | null = null;
-  #bytes = 0;
+  readonly #limits: LogLimits;
+  #gathered: Batch | null = null;
+  #inHand: Batch | null = null;
+  #writing = false;
+  #change = Promise.withResolvers<void>();
+  #closed = false;
+  #lost = 0;
+  #lastAtMs = 0;
+  /** Settles when the numbers below are known from the disk. */
+  #found: Promise<void> | null = null;
+  /** The number of the file that is written to, once it is put aside. */
+  #number = 1;
+  #oldest = 1;
+  /** Bytes of whole entries in the file that is written to. */
+  #size = 0;
+  #file: FileHandle | null = null;
+  #rotation: Promise<void> | null = null;
 
-  constructor(path: string, onError: (error: unknown) => void) {
+  constructor(path: string, onError: (error: unknown) => void, limits: LogLimits = LIMITS) {
     this.#path = path;
     this.#onError = onError;
+    this.#limits = limits;
   }
 
-  /** @returns a promise while the disk is behind: write no more until it resolves. */
-  write(source: string, line: string, nowMs: number): Promise<void> | null {
-    const text = `${JSON.stringify({ at: new Date(nowMs).toISOString(), source, line })}\n`;
-    if (this.#file !== null && this.#bytes > MAX_BYTES) this.#rotate();
-    this.#file ??= this.#open();
-    this.#bytes += text.length;
-    const file = this.#file;
-    if (file.write(text) || file.destroyed) return null;
-    return new Promise((resolve) => {
-      const done = () => {
-        file.off("drain", done);
-        file.off("close", done);
-        resolve();
-      };
-      file.once("drain", done);
-      file.once("close", done);
-    });
+  /** @returns a promise while the disk is behind: write no more until it resolves. It never rejects. */
+  write(source: LogSource, line: string, nowMs: number): Promise<void> | null {
+    this.#lastAtMs = nowMs;
+    const batch = (this.#gathered ??= { entries: [], bytes: 0, written: Promise.withResolvers<void>() });
+    const entry = encode(source, line.slice(0, MAX_LINE_CHARS), nowMs);
+    batch.entries.push(entry);
+    batch.bytes += entry.length;
+    void this.#writeGathered();
+    return batch.bytes > BACKLOG_BYTES ? batch.written.promise : null;
   }
 
+  /** Lets go of the file once all is written. What is written later still goes there. */
   close(): void {
-    this.#file?.end();
-    this.#file = null;
+    this.#closed = true;
+    void this.#writeGathered();
   }
 
-  #open(): WriteStream {
-    mkdirSync(dirname(this.#path), { recursive: true });
-    this.#bytes = statSync(this.#path, { throwIfNoEntry: false })?.size ?? 0;
-    const file = createWriteStream(this.#path, { flags: "a" });
-    // A full disk costs log lines, not the stitch.
-    file.on("error", this.#onError);
+  /** Resolves when more has been written. */
+  get changed(): Promise<void> {
+    return this.#change.promise;
+  }
+
+  /** The last `count` lines, oldest first. `cut`: there are more of them, but they are longer than `maxBytes` together. */
+  async tail(count: number, maxBytes = Number.POSITIVE_INFINITY): Promise<{ lines: LogLine[]; cut: boolean }> {
+    const lines: LogLine[] = [];
+    let bytes = 0;
+    let cut = false;
+    if (count > 0) {
+      for await (const { line, length } of this.#newestFirst()) {
+        bytes += length;
+        cut = bytes > maxBytes;
+        if (!cut) lines.push(line);
+        if (cut || lines.length === count) break;
+      }
+    }
+    return { lines: lines.reverse(), cut };
+  }
+
+  /** Where the last `count` lines begin; with 0, where the next line will be. */
+  async positionOfLast(count: number): Promise<LogPosition> {
+    await this.#settle();
+    let position: LogPosition = { file: this.#number, offset: this.#size };
+    let left = count;
+    if (left > 0) {
+      for await (const { start } of this.#newestFirst()) {
+        position = start;
+        left -= 1;
+        if (left === 0) break;
+      }
+    }
+    return position;
+  }
+
+  /** Some lines from a position on: none only where there are none. */
+  async read(from: LogPosition): Promise<LogRead> {
+    await this.#settle();
+    let { file, offset } = from;
+    let lost = false;
+    for (;;) {
+      const last = this.#number;
+      const size = this.#size;
+      if (file < this.#oldest || file > last || (file === last && offset > size)) {
+        lost = true;
+        file = this.#oldest;
+        offset = 0;
+      }
+      const chunk = await this.#chunk(file, offset, file === last ? size : null);
+      const lines = chunk === null ? [] : linesOf(chunk, file, offset);
+      const whole = chunk === null ? 0 : chunk.lastIndexOf(NEWLINE) + 1;
+      // What is no entry, such as one that was cut off by a crash, is passed over.
+      offset += whole === 0 && chunk?.length === MAX_ENTRY_BYTES ? chunk.length : whole;
+      if (lines.length > 0) return { lines, next: { file, offset }, lost };
+      if (chunk !== null && chunk.length === MAX_ENTRY_BYTES) continue;
+      if (file === last) return { lines: [], next: { file, offset }, lost };
+      lost ||= chunk === null;
+      file += 1;
+      offset = 0;
+    }
+  }
+
+  /** At most one entry's bound of a file; null where the file is gone. */
+  async #chunk(number: number, offset: number, size: number | null): Promise<Buffer | null> {
+    const file = await this.#openNumber(number);
+    if (file === null) return null;
+    try {
+      const end = size ?? (await file.stat()).size;
+      return await bytesOf(file, offset, Math.min(end, offset + MAX_ENTRY_BYTES));
+    } finally {
+      await file.close();
+    }
+  }
+
+  /** The entries there are now, without those that cannot be read. */
+  async *#newestFirst(): AsyncGenerator<{ line: LogLine; start: LogPosition; length: number }> {
+    await this.#settle();
+    const last = this.#number;
+    const size = this.#size;
+    for (let number = last; number >= this.#oldest; number--) {
+      const file = await this.#openNumber(number);
+      if (file === null) continue;
+      try {
+        let rest: Buffer = Buffer.alloc(0);
+        for (let at = number === last ? size : (await file.stat()).size; at > 0; ) {
+          const from = Math.max(0, at - BLOCK_BYTES);
+          rest = Buffer.concat([await bytesOf(file, from, at), rest]);
+          at = from;
+          for (let end = rest.length; end > 0; ) {
+            const begin = rest.lastIndexOf(NEWLINE, end - 1) + 1;
+            // Its beginning is in a block before this one.
+            if (begin === 0 && from > 0) break;
+            const entry = rest.subarray(begin, end);
+            const line = decode(entry);
+            if (line !== null) yield { line, start: { file: number, offset: from + begin }, length: entry.length };
+            end = Math.max(0, begin - 1);
+            rest = rest.subarray(0, end);
+          }
+        }
+      } finally {
+        await file.close();
+      }
+    }
+  }
+
+  /** What was written before is on disk, or lost; the numbers are known. */
+  async #settle(): Promise<void> {
+    await (this.#gathered ?? this.#inHand)?.written.promise;
+    await this.#find();
+  }
+
+  /** Opens a file by its number; null where there is none. */
+  async #openNumber(number: number): Promise<FileHandle | null> {
+    for (;;) {
+      await this.#rotation;
+      const current = this.#number;
+      const file = await openIfThere(number === current ? this.#path : `${this.#path}.${number}`);
+      // Put aside meanwhile: what was opened may be another one.
+      if (this.#number === current && this.#rotation === null) return file;
+      await file?.close();
+    }
+  }
+
+  async #writeGathered(): Promise<void> {
+    if (this.#writing) return;
+    this.#writing = true;
+    // A turn, so that lines which come together are written together.
+    await Promise.resolve();
+    while (this.#gathered !== null) {
+      const batch = this.#gathered;
+      this.#inHand = batch;
+      this.#gathered = null;
+      await this.#append(batch.entries);
+      this.#inHand = null;
+      batch.written.resolve();
+      this.#change.resolve();
+      this.#change = Promise.withResolvers<void>();
+    }
+    if (this.#closed) await this.#letGo();
+    this.#writing = false;
+    // Came while the file was being closed.
+    if (this.#gathered !== null) await this.#writeGathered();
+  }
+
+  /** Never rejects: what cannot be written is lost, and counted. */
+  async #append(lines: readonly Buffer[]): Promise<void> {
+    const notice = this.#lost === 0 ? [] : [this.#lossNotice()];
+    const entries = [...notice, ...lines];
+    const { fileBytes } = this.#limits;
+    let done = 0;
+    try {
+      while (done < entries.length) {
+        const file = await this.#openCurrent();
+        let end = done;
+        let bytes = 0;
+        for (let next = entries[end]; next !== undefined; next = entries[++end]) {
+          // An entry larger than a file may be has one of its own.
+          if (this.#size + bytes > 0 && this.#size + bytes + next.length > fileBytes) break;
+          bytes += next.length;
+        }
+        if (end === done) {
+          await this.#rotate();
+          continue;
+        }
+        await file.appendFile(Buffer.concat(entries.slice(done, end)));
+        this.#size += bytes;
+        this.#lost = 0;
+        done = end;
+      }
+    } catch (error) {
+      if (this.#lost === 0) this.#onError(error);
+      this.#lost += entries.length - Math.max(done, notice.length);
+      // A part of what was being written may be there: opened anew, its size is taken again.
+      await this.#letGo();
+    }
+  }
+
+  #lossNotice(): Buffer {
+    const what = this.#lost === 1 ? "1 line was" : `${this.#lost} lines were`;
+    return encode("system", `${what} lost here: the disk took nothing`, this.#lastAtMs);
+  }
+
+  async #openCurrent(): Promise<FileHandle> {
+    if (this.#file !== null) return this.#file;
+    await mkdir(dirname(this.#path), { recursive: true });
+    await this.#find();
+    const file = await open(this.#path, "a+");
+    this.#file = file;
+    this.#size = (await file.stat()).size;
+    const end = await bytesOf(file, Math.max(0, this.#size - 1), this.#size);
+    if (end.length > 0 && end[0] !== NEWLINE) {
+      await file.appendFile("\n");
+      this.#size += 1;
+    }
     return file;
   }
 
-  #rotate(): void {
-    this.close();
-    renameSync(this.#path, `${this.#path}.1`);
+  async #letGo(): Promise<void> {
+    const file = this.#file;
+    this.#file = null;
+    // What failed to be written was told of already.
+    await file?.close().catch(this.#onError);
+  }
+
+  async #rotate(): Promise<void> {
+    this.#rotation = this.#putAside();
+    try {
+      await this.#rotation;
+    } finally {
+      this.#rotation = null;
+    }
+  }
+
+  async #putAside(): Promise<void> {
+    await this.#letGo();
+    await rename(this.#path, `${this.#path}.${this.#number}`);
+    this.#number += 1;
+    this.#size = 0;
+    while (this.#number - this.#oldest >= this.#limits.files) {
+      await rm(`${this.#path}.${this.#oldest}`, { force: true });
+      this.#oldest += 1;
+    }
+  }
+
+  #find(): Promise<void> {
+    this.#found ??= this.#lookAtDisk().catch((error: unknown) => {
+      this.#found = null;
+      throw error;
+    });
+    return this.#found;
+  }
+
+  async #lookAtDisk(): Promise<void> {
+    const prefix = `${basename(this.#path)}.`;
+    const names = await orNull(readdir(dirname(this.#path)));
+    const numbers = (names ?? [])
+      .filter((name) => name.startsWith(prefix))
+      .map((name) => Number(name.slice(prefix.length)))
+      .filter((number) => Number.isSafeInteger(number) && number > 0);
+    this.#number = Math.max(0, ...numbers) + 1;
+    this.#oldest = Math.min(this.#number, ...numbers);
+    this.#size = (await orNull(stat(this.#path)))?.size ?? 0;
+  }
+}
+
+function encode(source: LogSource, line: string, nowMs: number): Buffer {
+  return Buffer.from(`${JSON.stringify({ at: new Date(nowMs).toISOString(), source, line } satisfies LogLine)}\n`);
+}
+
+/** null for what is no entry: an empty line, or one that was cut off. */
+function decode(entry: Buffer): LogLine | null {
+  if (entry.length === 0) return null;
+  try {
+    return logLine.safeParse(JSON.parse(entry.toString("utf8"))).data ?? null;
+  } catch {
+    return null;
+  }
+}
+
+function linesOf(chunk: Buffer, file: number, offset: number) {
+  const lines: { line: LogLine; after: LogPosition }[] = [];
+  let begin = 0;
+  for (let end = chunk.indexOf(NEWLINE); end !== -1; end = chunk.indexOf(NEWLINE, begin)) {
+    const line = decode(chunk.subarray(begin, end));
+    begin = end + 1;
+    if (line !== null) lines.push({ line, after: { file, offset: offset + begin } });
+  }
+  return lines;
+}
+
+/** Bytes of a file, fewer where it ends before. */
+async function bytesOf(file: FileHandle, from: number, to: number): Promise<Buffer> {
+  const buffer = Buffer.allocUnsafe(Math.max(0, to - from));
+  let length = 0;
+  while (length < buffer.length) {
+    const { bytesRead } = await file.read(buffer, length, buffer.length - length, from + length);
+    if (bytesRead === 0) break;
+    length += bytesRead;
+  }
+  return buffer.subarray(0, length);
+}
+
+const openIfThere = (path: string): Promise<FileHandle | null> => orNull(open(path, "r"));
+
+/** null where there is no such file or folder. */
+async function orNull<T>(work: Promise<T>): Promise<T | null> {
+  try {
+    return await work;
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return null;
+    throw error;
   }
 }

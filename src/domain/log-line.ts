@@ -1,0 +1,28 @@
+import * as z from "zod";
+import type { LogSource } from "./resources.ts";
+
+/** Where a line of a stitch's log comes from: its two outputs, its protocol's `logs` message, the node that hosts it. */
+export const LOG_SOURCES = ["stdout", "stderr", "log", "system"] as const satisfies readonly LogSource[];
+
+export const logLine = z.object({ at: z.string(), source: z.enum(LOG_SOURCES), line: z.string() });
+export type LogLine = z.output<typeof logLine>;
+
+/** A place in the log of one stitch on one node: which of its files, counted since the first, and how many bytes into it. */
+export type LogPosition = { readonly file: number; readonly offset: number };
+
+export const logPosition = z
+  .string()
+  .regex(/^\d{1,10}\.\d{1,10}$/)
+  .transform((text): LogPosition => {
+    const [file, offset] = text.split(".");
+    return { file: Number(file), offset: Number(offset) };
+  });
+export const formatPosition = ({ file, offset }: LogPosition): string => `${file}.${offset}`;
+
+/** A line of a log that is followed. `after`: the position to go on from after it; null where it stands in no file. */
+export const followedLine = logLine.extend({ after: z.string().nullable() });
+export type FollowedLine = z.output<typeof followedLine>;
+
+/** What a node sends of a log at once. `last`: it sends no more. */
+export const logBatch = z.object({ lines: z.array(followedLine), last: z.boolean() });
+export type LogBatch = z.output<typeof logBatch>;
