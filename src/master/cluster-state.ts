@@ -297,7 +297,7 @@ const compareAddresses = (a: StitchAddress, b: StitchAddress): number =>
 const fullIdOrNull = (value: unknown): string | null =>
   typeof value === "string" && parseStitchRef(value)?.node != null ? value : null;
 
-const noStitch = (text: string) =>
+export const noStitch = (text: string) =>
   new RequestError("not_found", `There is no stitch "${text}"; GET /v1/stitches lists them.`);
 
 function stitchView(node: string, record: StitchRecord, usage: StitchUsage | null, dead: boolean): StitchResource {

@@ -21,7 +21,8 @@ import type { Dispatcher } from "../queue/dispatcher.ts";
 import type { RedisClient } from "../redis/client.ts";
 import { emitEvents, eventsGone, latestEvents, readEvents } from "../redis/events.ts";
 import { isCluster } from "../redis/connection.ts";
-import type { JobHints, JobWatch } from "../redis/job-hints.ts";
+import type { HintWatch } from "../redis/hint-watchers.ts";
+import type { JobHints } from "../redis/job-hints.ts";
 import {
   cancelJob,
   createJob,
@@ -34,13 +35,16 @@ import {
 } from "../redis/job-record.ts";
 import type { Keys } from "../redis/keys.ts";
 import { readNodes, redisTimeMs } from "../redis/node-record.ts";
+import type { ReplyHints } from "../redis/reply-hints.ts";
 import { forgetStitchesOf } from "../redis/stitch-records.ts";
 import { ClusterState, decodeCursor, encodeCursor } from "./cluster-state.ts";
 import { sha256, sha256Hex } from "./digest.ts";
 import { FIRST_LOOK_MS, JobDesk, type Settled } from "./job-desk.ts";
 import { allSteps, iso, jobView, listedJob } from "./job-view.ts";
 import type { JobFilter, Master, Page, StepFilter, Submission, Submitted, Tended } from "./master.ts";
+import { NodeQuestions } from "./node-questions.ts";
 import { observe } from "./observe.ts";
+import { StitchLogs } from "./stitch-logs.ts";
 
 /** Whoever waits for a job looks this often even where no hint comes. */
 const LOOK_MS = 1000;
@@ -53,6 +57,7 @@ export type LeaderlessOptions = {
   readonly keys: Keys;
   readonly dispatcher: Dispatcher;
   readonly hints: JobHints;
+  readonly replies: ReplyHints;
   readonly deadAfterMs: number;
   readonly jobRetentionMs: number;
   readonly nowMs: () => number;
@@ -86,6 +91,9 @@ export class LeaderlessMaster implements Master {
     this.groups = (page) => this.#state.groups(page);
     this.group = (name) => this.#state.group(name);
     this.locate = (ref) => this.#state.locate(ref);
+    const logs = new StitchLogs({ ...options, questions: new NodeQuestions(options), locate: this.locate });
+    this.logs = (ref, tail) => logs.tail(ref, tail);
+    this.followLogs = (ref, from, signal) => logs.follow(ref, from, signal);
   }
 
   readonly cluster: Master["cluster"];
@@ -96,6 +104,8 @@ export class LeaderlessMaster implements Master {
   readonly groups: Master["groups"];
   readonly group: Master["group"];
   readonly locate: Master["locate"];
+  readonly logs: Master["logs"];
+  readonly followLogs: Master["followLogs"];
 
   async submit(submission: Submission): Promise<Submitted> {
     const { command } = submission;
@@ -131,7 +141,7 @@ export class LeaderlessMaster implements Master {
     { command, by, waitMs, idempotencyKey }: Submission,
     id: string,
     bodyHash: string,
-    watch: JobWatch | null,
+    watch: HintWatch | null,
   ): Promise<Submitted> {
     const { redis, keys } = this.#o;
     const askedAtMs = this.#o.nowMs();
@@ -193,7 +203,7 @@ export class LeaderlessMaster implements Master {
   }
 
   /** Waits for the end of a job: hints hasten, a look each second guarantees. */
-  async #await(id: string, waitMs: number, watch: JobWatch | null): Promise<Settled> {
+  async #await(id: string, waitMs: number, watch: HintWatch | null): Promise<Settled> {
     const untilMs = this.#o.nowMs() + waitMs;
     const left = () => untilMs - this.#o.nowMs();
     for (;;) {
@@ -207,7 +217,7 @@ export class LeaderlessMaster implements Master {
    * Ends a job that this process has just accepted with the outcomes that came with the hints, so that nothing has to be
    * read again. @returns null where they do not tell everything within the first look's time: then the job must be read.
    */
-  async #endByHints(accepted: JobState, waitMs: number, watch: JobWatch): Promise<Settled | null> {
+  async #endByHints(accepted: JobState, waitMs: number, watch: HintWatch): Promise<Settled | null> {
     const untilMs = this.#o.nowMs() + Math.min(LOOK_MS, waitMs);
     const written = new Map<string, number>();
     let state = accepted;
@@ -352,7 +362,12 @@ export class LeaderlessMaster implements Master {
     await forgetStitchesOf(redis, keys, id);
     await this.#o.dispatcher.obliterate(id);
     // The index last: a crash before it leaves a node that can be forgotten again.
-    await Promise.all([redis.del(keys.nodeMeta(id)), redis.del(keys.nodeStatus(id)), redis.del(keys.nodeOrders(id))]);
+    await Promise.all([
+      redis.del(keys.nodeMeta(id)),
+      redis.del(keys.nodeStatus(id)),
+      redis.del(keys.nodeOrders(id)),
+      redis.del(keys.nodeInbox(id)),
+    ]);
     await Promise.all([redis.zrem(keys.nodes, id), redis.zrem(keys.nodeIds, id)]);
   }
 

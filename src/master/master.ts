@@ -10,6 +10,7 @@ import type {
   ListedStepResource,
   ListResource,
   Liveness,
+  LogLineResource,
   NodeResource,
   PlanResource,
   StepStatus,
@@ -47,6 +48,11 @@ export type JobFilter = {
 };
 export type StepFilter = { readonly status?: StepStatus | undefined; readonly node?: string | undefined };
 
+/** Where following a log begins: after the line with this id, where it is one of this log; else with the last `tail` lines. */
+export type LogStart = { readonly tail: number; readonly afterId: string | null };
+/** `id`: following can go on after this line; null where it is not in the log itself. */
+export type PlacedLogLine = { readonly id: string | null; readonly line: LogLineResource };
+
 /** What one round of tending did. */
 export type Tended = { readonly looked: number; readonly dispatched: number; readonly closed: number };
 
@@ -74,6 +80,19 @@ export interface Master {
 
   /** Duty 4: the full id a reference means. @throws `not_found`, `ambiguous_stitch`. */
   locate(ref: string): Promise<string>;
+
+  /**
+   * The last lines of a stitch's log, oldest first, asked of its node.
+   * @throws `not_found`, `ambiguous_stitch`; `node_unreachable` where the node is dead, has left, or does not answer within 2 s;
+   *   `inbox_full`.
+   */
+  logs(ref: string, tail: number): Promise<ListResource<LogLineResource>>;
+  /**
+   * A stitch's log from a place on, line by line as it is written, until the signal aborts or the stitch or its node is
+   * gone, which a last line of the source `system` says. Lines are left with the node while the iteration is not asked for
+   * more. Resolves once the node follows. @throws as `logs`.
+   */
+  followLogs(ref: string, from: LogStart, signal: AbortSignal): Promise<AsyncIterable<readonly PlacedLogLine[]>>;
 
   /** Duty 5: plans a command, records it and dispatches its tasks. A dry run or an infeasible plan changes nothing. */
   submit(submission: Submission): Promise<Submitted>;

@@ -3,6 +3,7 @@ import type { RedisClient } from "../redis/client.ts";
 import { connectRedis, openRedis, refuseEviction } from "../redis/connection.ts";
 import { JobHints } from "../redis/job-hints.ts";
 import { Keys } from "../redis/keys.ts";
+import { ReplyHints } from "../redis/reply-hints.ts";
 import { LeaderlessMaster } from "./leaderless.ts";
 import type { Master } from "./master.ts";
 
@@ -51,11 +52,13 @@ export async function openMaster(options: OpenMasterOptions): Promise<OpenMaster
   const dispatcher = new Dispatcher(redis, keys);
   await dispatcher.ready();
   const hints = new JobHints(() => open("subscriber"), keys);
+  const replies = new ReplyHints(() => open("subscriber"), keys, crypto.randomUUID());
   const master = new LeaderlessMaster({
     id: options.id,
     redis,
     keys,
     hints,
+    replies,
     dispatcher,
     deadAfterMs: options.deadAfterMs,
     jobRetentionMs: options.jobRetentionMs,
@@ -71,6 +74,7 @@ export async function openMaster(options: OpenMasterOptions): Promise<OpenMaster
     openBlocking: () => open("blocking"),
     close: () => {
       hints.close();
+      replies.close();
       redis.disconnect();
     },
   };

@@ -1,12 +1,6 @@
 import type { RedisClient } from "./client.ts";
+import { type HintWatch, HintWatchers } from "./hint-watchers.ts";
 import type { Keys } from "./keys.ts";
-
-/** A watch over one job, until `stop()`. */
-export type JobWatch = {
-  /** Resolves at the first hint since the last call, or after `ms`; with the payloads that came since then. */
-  next(ms: number): Promise<readonly string[]>;
-  stop(): void;
-};
 
 /**
  * Tells when something may have happened to a job. A hint over pub/sub: whoever waits also looks each second.
@@ -17,7 +11,7 @@ export type JobWatch = {
 export class JobHints {
   readonly #open: () => RedisClient;
   readonly #keys: Keys;
-  readonly #watching = new Map<string, Set<(payload: string) => void>>();
+  readonly #watchers = new HintWatchers();
   #client: RedisClient | null = null;
   #onEvery: ((job: string) => void) | null = null;
 
@@ -27,34 +21,10 @@ export class JobHints {
     this.#keys = keys;
   }
 
-  watch(job: string): JobWatch {
+  /** Watches a job until `stop()`. */
+  watch(job: string): HintWatch {
     this.#subscribe();
-    let payloads: string[] = [];
-    let wake: (() => void) | null = null;
-    const onHint = (payload: string) => {
-      payloads.push(payload);
-      wake?.();
-    };
-    const watchers = this.#watching.get(job) ?? new Set();
-    this.#watching.set(job, watchers.add(onHint));
-    return {
-      next: (ms) =>
-        new Promise((resolve) => {
-          const timer = setTimeout(done, ms);
-          function done() {
-            clearTimeout(timer);
-            wake = null;
-            const seen = payloads;
-            payloads = [];
-            resolve(seen);
-          }
-          wake = done;
-          if (payloads.length > 0) done();
-        }),
-      stop: () => {
-        if (watchers.delete(onHint) && watchers.size === 0) this.#watching.delete(job);
-      },
-    };
+    return this.#watchers.watch(job);
   }
 
   /** Calls `onHint` for every job of the cluster. */
@@ -74,7 +44,7 @@ export class JobHints {
     this.#client.on("pmessage", (_pattern: string, channel: string, payload: string) => {
       const job = this.#keys.jobOfChannel(channel);
       this.#onEvery?.(job);
-      for (const onHint of this.#watching.get(job) ?? []) onHint(payload);
+      this.#watchers.tell(job, payload);
     });
     this.#client.psubscribe(this.#keys.jobChannelPattern).then(undefined, ignoreLostHint);
   }

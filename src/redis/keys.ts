@@ -39,6 +39,23 @@ export class Keys {
   nodeOrders(id: string): string {
     return `${this.node(id)}:orders`;
   }
+  /** Stream: questions to the node, acknowledged by it. Written by whoever asks. */
+  nodeInbox(id: string): string {
+    return `${this.node(id)}:inbox`;
+  }
+
+  /** String or stream, for a while: what a node answers to one question. Written by that node; the asker deletes it. */
+  reply(id: string): string {
+    return `${this.#root}:{reply:${id}}`;
+  }
+  /** Is there while somebody reads the stream of answers. Written by the reader. */
+  replyLease(id: string): string {
+    return `${this.reply(id)}:lease`;
+  }
+  /** Pub/sub channel of one asking process: the reply with this id has grown, look. A hint. */
+  replyChannel(asker: string): string {
+    return `${this.#root}:replies:${asker}`;
+  }
 
   /** Sorted set: node → end of its lease; minus the time it left. Where to look, never the truth. */
   get nodes(): string {

@@ -12,7 +12,9 @@ import { forgetRemoved, publishUsage, readOwnStitches } from "../../src/redis/st
 import { moduleAdaptor, type StitchModule } from "./adaptors/module.ts";
 import { processAdaptor } from "./adaptors/process.ts";
 import { EscapedProcesses } from "./escaped-processes.ts";
+import { Inbox } from "./inbox.ts";
 import { LoadMeter } from "./load.ts";
+import { LogQuestions } from "./log-questions.ts";
 import { OutputPace } from "./output-pace.ts";
 import { Ownership } from "./ownership.ts";
 import { ProcessTree } from "./process-tree.ts";
@@ -74,6 +76,8 @@ export class NodeWorker {
   #host: StitchHost | null = null;
   #publisher: Publisher | null = null;
   #queue: NodeQueueWorker | null = null;
+  #inbox: Inbox | null = null;
+  #logQuestions: LogQuestions | null = null;
   #incarnation = 0;
   #beats = 0;
   #clockOffsetMs = 0;
@@ -153,6 +157,7 @@ export class NodeWorker {
       await initNodeQueue(this.#redis, this.#keys, this.#o.id);
       host.resume();
       await this.#takeTasks(host, publisher);
+      await this.#takeQuestions(host);
     } catch (error) {
       this.#letGo();
       this.#state = "ended";
@@ -182,6 +187,21 @@ export class NodeWorker {
       this.#o.onError,
     );
     await this.#queue.start((error) => this.#fail(error));
+  }
+
+  async #takeQuestions(host: StitchHost): Promise<void> {
+    const { nowMs, onError, id: node } = this.#o;
+    const common = { redis: this.#redis, keys: this.#keys, node, onError };
+    const holdsId = () => this.#holdsId();
+    this.#logQuestions = new LogQuestions({ ...common, log: (id) => host.log(id), holdsId, nowMs });
+    this.#inbox = new Inbox({
+      ...common,
+      openBlocking: () => openRedis(this.#o.redisUrl, "blocking", onError),
+      handlers: this.#logQuestions.handlers,
+      leaseLeftMs: () => this.#leaseUntilMs - nowMs(),
+      redisNowMs: () => nowMs() + this.#clockOffsetMs,
+    });
+    await this.#inbox.start();
   }
 
   #holdsId(): boolean {
@@ -327,6 +347,8 @@ export class NodeWorker {
       await within(KILL_MS, host?.stopAll(0) ?? Promise.resolve()).catch(this.#o.onError);
     })();
     await Promise.all([within(LEAVE_MS + KILL_MS, tasksDone).catch(this.#o.onError), stitchesDone]);
+    // After the stitches, so that a reader of a log sees their last lines.
+    await Promise.all([this.#inbox?.stop(KILL_MS), this.#logQuestions?.stop(KILL_MS)]).catch(this.#o.onError);
     await within(KILL_MS, this.#sayGoodbye()).catch(this.#o.onError);
     this.#letGo();
     this.#state = "ended";
@@ -343,6 +365,8 @@ export class NodeWorker {
   kill(): void {
     clearTimeout(this.#timer);
     this.#state = "ended";
+    this.#inbox?.kill();
+    this.#logQuestions?.kill();
     this.#redis.disconnect();
     this.#blocking.disconnect();
   }
@@ -367,6 +391,8 @@ export class NodeWorker {
   #letGo(): void {
     clearTimeout(this.#timer);
     this.#load.stop();
+    this.#inbox?.kill();
+    this.#logQuestions?.kill();
     this.#redis.disconnect();
     this.#blocking.disconnect();
     this.#watchdog.end();

@@ -19,6 +19,7 @@ import {
 } from "../../src/domain/stitch.ts";
 import type { StitchChange } from "../../src/redis/stitch-records.ts";
 import { HostedStitch, type HostedStitchOptions, type StitchEvent } from "./hosted-stitch.ts";
+import type { StitchLog } from "./stitch-log.ts";
 
 export type StitchHostOptions = Omit<HostedStitchOptions, "onChange" | "inOrder"> & {
   readonly facts: NodeFacts;
@@ -269,6 +270,11 @@ export class StitchHost {
   /** The processes of its stitches, by stitch id: each the leader of its group. */
   processes(): Map<string, number> {
     return new Map([...this.#hosted].flatMap(([id, { pid }]) => (pid === null ? [] : [[id, pid]])));
+  }
+
+  /** The log of a stitch; null where there is no such stitch here. */
+  log(id: string): StitchLog | null {
+    return this.#hosted.get(id)?.log ?? null;
   }
 
   /** Forgets tombstones, data and logs of what was removed long enough ago. @returns their ids. */

@@ -38,7 +38,7 @@ export class StitchLog {
   #gathered: Batch | null = null;
   #inHand: Batch | null = null;
   #writing = false;
-  #change = Promise.withResolvers<void>();
+  readonly #watchers = new Set<() => void>();
   #closed = false;
   #lost = 0;
   #lastAtMs = 0;
@@ -75,9 +75,10 @@ export class StitchLog {
     void this.#writeGathered();
   }
 
-  /** Resolves when more has been written. */
-  get changed(): Promise<void> {
-    return this.#change.promise;
+  /** Calls `onChange` whenever more has been written. @returns what ends that. */
+  watch(onChange: () => void): () => void {
+    this.#watchers.add(onChange);
+    return () => this.#watchers.delete(onChange);
   }
 
   /** The last `count` lines, oldest first. `cut`: there are more of them, but they are longer than `maxBytes` together. */
@@ -211,8 +212,7 @@ export class StitchLog {
       await this.#append(batch.entries);
       this.#inHand = null;
       batch.written.resolve();
-      this.#change.resolve();
-      this.#change = Promise.withResolvers<void>();
+      for (const onChange of this.#watchers) onChange();
     }
     if (this.#closed) await this.#letGo();
     this.#writing = false;

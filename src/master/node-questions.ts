@@ -1,0 +1,79 @@
+import { ERRORS, type ErrorCode, RequestError } from "../domain/errors.ts";
+import { livenessOf } from "../domain/node.ts";
+import type { RedisClient } from "../redis/client.ts";
+import { putQuestion } from "../redis/inbox.ts";
+import type { Keys } from "../redis/keys.ts";
+import { readNodes, redisTimeMs } from "../redis/node-record.ts";
+import { type Answer, takeAnswer } from "../redis/replies.ts";
+import type { ReplyHints } from "../redis/reply-hints.ts";
+
+/** How long a node may take to answer. With the reads before it, an answer of the API still comes within 3 s. */
+export const ANSWER_MS = 2000;
+/** Whoever waits looks this often even where no hint comes. */
+const LOOK_MS = 1000;
+
+export type NodeQuestionsOptions = {
+  readonly redis: RedisClient;
+  readonly keys: Keys;
+  readonly replies: ReplyHints;
+  readonly deadAfterMs: number;
+  readonly nowMs: () => number;
+  readonly randomBytes: (count: number) => Uint8Array;
+};
+
+/** Asks nodes, through their inboxes, what only they know. */
+export class NodeQuestions {
+  readonly #o: NodeQuestionsOptions;
+
+  constructor(options: NodeQuestionsOptions) {
+    this.#o = options;
+  }
+
+  /** Is the node there to answer, and Redis's time at that look. `away`: why it is not; null where it is worth asking. */
+  async presence(node: string): Promise<{ readonly nowMs: number; readonly away: string | null }> {
+    const { redis, keys, deadAfterMs } = this.#o;
+    const [nowMs, [record]] = await Promise.all([redisTimeMs(redis), readNodes(redis, keys, [node])]);
+    const liveness = record == null ? "dead" : livenessOf(record, nowMs, deadAfterMs);
+    // A suspect one may be back any moment, and is asked.
+    const how = liveness === "dead" ? "is dead" : liveness === "left" ? "has left" : null;
+    return { nowMs, away: how === null ? null : `The node ${node} ${how}; what it keeps can be read when it is back.` };
+  }
+
+  /**
+   * Asks, and waits for the answer.
+   * @param nowMs Redis's time, as `presence` gave it.
+   * @throws what the node answers with; `node_unreachable` where it does not within 2 s, `inbox_full`.
+   */
+  async ask(node: string, name: string, args: Readonly<Record<string, unknown>>, nowMs: number): Promise<unknown> {
+    const { redis, keys, replies } = this.#o;
+    const reply = this.newReplyId();
+    const untilMs = this.#o.nowMs() + ANSWER_MS;
+    const watch = replies.watch(reply);
+    try {
+      const asked = { name, args, reply, asker: replies.asker, untilMs: nowMs + ANSWER_MS };
+      if (!(await putQuestion(redis, keys, node, asked)))
+        throw new RequestError("inbox_full", `${node} has more to do than it keeps up with; ask again soon.`);
+      for (;;) {
+        const leftMs = untilMs - this.#o.nowMs();
+        if (leftMs > 0) await watch.next(Math.min(LOOK_MS, leftMs));
+        const answer = await takeAnswer(redis, keys, reply);
+        if (answer !== null) return valueOf(answer);
+        if (leftMs <= 0)
+          throw new RequestError("node_unreachable", `The node ${node} did not answer within ${ANSWER_MS} ms.`);
+      }
+    } finally {
+      watch.stop();
+    }
+  }
+
+  /** Names a reply. Nobody can guess it. */
+  newReplyId(): string {
+    return [...this.#o.randomBytes(16)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  }
+}
+
+function valueOf(answer: Answer): unknown {
+  if (answer.ok) return answer.value;
+  const { code, detail } = answer;
+  throw new RequestError(Object.hasOwn(ERRORS, code) ? (code as ErrorCode) : "internal", detail);
+}

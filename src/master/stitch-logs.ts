@@ -1,0 +1,124 @@
+import * as z from "zod";
+import { RequestError } from "../domain/errors.ts";
+import { splitFullId } from "../domain/ids.ts";
+import { logBatch, logLine, logPosition } from "../domain/log-line.ts";
+import type { ListResource, LogLineResource } from "../domain/resources.ts";
+import type { RedisClient } from "../redis/client.ts";
+import type { Keys } from "../redis/keys.ts";
+import type { ReplyHints } from "../redis/reply-hints.ts";
+import { endReading, readBatches, READER_LEASE_MS, renewReaderLease } from "../redis/reply-stream.ts";
+import { readStitches } from "../redis/stitch-records.ts";
+import { noStitch } from "./cluster-state.ts";
+import { iso } from "./job-view.ts";
+import type { LogStart, PlacedLogLine } from "./master.ts";
+import type { NodeQuestions } from "./node-questions.ts";
+
+const LOOK_MS = 1000;
+/** A node that follows sends something every 2 s, were it an empty batch. */
+const SILENT_MS = 10_000;
+
+export type StitchLogsOptions = {
+  readonly redis: RedisClient;
+  readonly keys: Keys;
+  readonly replies: ReplyHints;
+  readonly questions: NodeQuestions;
+  readonly locate: (ref: string) => Promise<string>;
+  readonly nowMs: () => number;
+  /** Told of what failed beside the reading itself; it is made up for. */
+  readonly onLate: (error: unknown) => void;
+};
+
+type Found = { readonly node: string; readonly stitch: string; readonly nowMs: number };
+
+/** Reads the logs that nodes keep of their stitches. */
+export class StitchLogs {
+  readonly #o: StitchLogsOptions;
+
+  constructor(options: StitchLogsOptions) {
+    this.#o = options;
+  }
+
+  async tail(ref: string, tail: number): Promise<ListResource<LogLineResource>> {
+    const { node, stitch, nowMs } = await this.#find(ref);
+    const lines = await this.#o.questions.ask(node, "logs.tail", { stitch, tail }, nowMs);
+    return { items: z.array(logLine).parse(lines), nextCursor: null, asOf: iso(nowMs) };
+  }
+
+  async follow(ref: string, from: LogStart, signal: AbortSignal): Promise<AsyncIterable<readonly PlacedLogLine[]>> {
+    const { redis, keys, questions, replies } = this.#o;
+    const { node, stitch, nowMs } = await this.#find(ref);
+    const stream = questions.newReplyId();
+    // Before the node is asked: it follows only for somebody who reads.
+    await renewReaderLease(redis, keys, stream);
+    try {
+      const after = afterOf(node, from.afterId);
+      await questions.ask(node, "logs.follow", { stitch, tail: from.tail, after, stream, asker: replies.asker }, nowMs);
+    } catch (error) {
+      await this.#end(stream);
+      throw error;
+    }
+    return this.#read(node, stream, signal);
+  }
+
+  async #find(ref: string): Promise<Found> {
+    const { redis, keys } = this.#o;
+    const id = await this.#o.locate(ref);
+    const { node, stitch } = splitFullId(id);
+    const [[record], { nowMs, away }] = await Promise.all([
+      readStitches(redis, keys, [id]),
+      this.#o.questions.presence(node),
+    ]);
+    if (record == null) throw noStitch(ref);
+    if (away !== null) throw new RequestError("node_unreachable", away);
+    return { node, stitch, nowMs };
+  }
+
+  async *#read(node: string, stream: string, signal: AbortSignal): AsyncGenerator<readonly PlacedLogLine[]> {
+    const { redis, keys, replies } = this.#o;
+    const watch = replies.watch(stream);
+    const wake = () => watch.give();
+    signal.addEventListener("abort", wake, { once: true });
+    // Also while whoever iterates takes its time: then nothing is read, and the node waits.
+    const renewal = setInterval(() => {
+      renewReaderLease(redis, keys, stream).catch(this.#o.onLate);
+    }, READER_LEASE_MS / 3);
+    let read = 0;
+    let heardAtMs = this.#o.nowMs();
+    try {
+      while (!signal.aborted) {
+        const batches = await readBatches(redis, keys, stream, read);
+        for (const { number, batch } of batches) {
+          const { lines, last } = logBatch.parse(JSON.parse(batch));
+          if (lines.length > 0)
+            yield lines.map(({ after, ...line }) => ({ id: after === null ? null : `${node}:${after}`, line }));
+          if (last) return;
+          read = number;
+        }
+        if (batches.length > 0) heardAtMs = this.#o.nowMs();
+        else if (this.#o.nowMs() - heardAtMs > SILENT_MS) return yield [this.#silence(node)];
+        else await watch.next(LOOK_MS);
+      }
+    } finally {
+      clearInterval(renewal);
+      signal.removeEventListener("abort", wake);
+      watch.stop();
+      await this.#end(stream);
+    }
+  }
+
+  #silence(node: string): PlacedLogLine {
+    const line = `nothing was heard from ${node} for ${SILENT_MS / 1000} s: the log is followed no further`;
+    return { id: null, line: { at: iso(this.#o.nowMs()), source: "system", line } };
+  }
+
+  /** Best effort: without its lease, all of it goes by itself. */
+  #end(stream: string): Promise<void> {
+    return endReading(this.#o.redis, this.#o.keys, stream).catch(this.#o.onLate);
+  }
+}
+
+/** The position in an id that was given with a line, where it is one of this node's; another node's log is another log. */
+function afterOf(node: string, id: string | null): string | null {
+  const [of, position] = id?.split(":") ?? [];
+  return of === node && logPosition.safeParse(position).success ? (position ?? null) : null;
+}

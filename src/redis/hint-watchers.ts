@@ -1,0 +1,30 @@
+import { Hint } from "./hint.ts";
+
+/** Someone who waits for hints about one thing, until `stop()`. */
+export type HintWatch = Pick<Hint, "give" | "next"> & { stop(): void };
+
+/** Who waits for hints, by what they are about. */
+export class HintWatchers {
+  readonly #watching = new Map<string, Set<Hint>>();
+
+  watch(id: string): HintWatch {
+    const hint = new Hint();
+    const hints = this.#watching.get(id) ?? new Set();
+    this.#watching.set(id, hints.add(hint));
+    return {
+      give: (payload) => hint.give(payload),
+      next: (ms) => hint.next(ms),
+      stop: () => {
+        if (hints.delete(hint) && hints.size === 0) this.#watching.delete(id);
+      },
+    };
+  }
+
+  tell(id: string, payload = ""): void {
+    for (const hint of this.#watching.get(id) ?? []) hint.give(payload);
+  }
+
+  tellAll(): void {
+    for (const id of this.#watching.keys()) this.tell(id);
+  }
+}

@@ -1,0 +1,40 @@
+import * as z from "zod";
+import type { RedisClient } from "./client.ts";
+import type { Question } from "./inbox.ts";
+import type { Keys } from "./keys.ts";
+import { defineScript } from "./script.ts";
+
+/** Longer than anybody waits; a minute of answers that nobody fetched must not fill the memory. */
+const ANSWER_TTL_MS = 10_000;
+
+/** What a node answers to a question. A code is one of the catalogue of request errors. */
+export const answer = z.discriminatedUnion("ok", [
+  z.object({ ok: z.literal(true), value: z.unknown() }),
+  z.object({ ok: z.literal(false), code: z.string(), detail: z.string() }),
+]);
+export type Answer = z.output<typeof answer>;
+
+/** KEYS reply. ARGV answer, ms to keep it, channel, id of the reply. The channel is told after the answer is there. */
+const give = defineScript<[reply: string]>(
+  "give_answer",
+  1,
+  `
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return redis.call('PUBLISH', ARGV[3], ARGV[4])
+`,
+);
+
+/** Answers a question. Safe to repeat. */
+export async function giveAnswer(redis: RedisClient, keys: Keys, asked: Question, given: Answer): Promise<void> {
+  await give.call(
+    redis,
+    [keys.reply(asked.reply)],
+    [JSON.stringify(given), ANSWER_TTL_MS, keys.replyChannel(asked.asker), asked.reply],
+  );
+}
+
+/** The answer, which is deleted with this; null while there is none. */
+export async function takeAnswer(redis: RedisClient, keys: Keys, reply: string): Promise<Answer | null> {
+  const text = await redis.getdel(keys.reply(reply));
+  return text === null ? null : answer.parse(JSON.parse(text));
+}

@@ -1,0 +1,49 @@
+import type { RedisClient } from "./client.ts";
+import { type HintWatch, HintWatchers } from "./hint-watchers.ts";
+import type { Keys } from "./keys.ts";
+
+/**
+ * Tells when a node has answered a question of this process. One subscription, to a channel of the process's own, opened
+ * at the first question.
+ */
+export class ReplyHints {
+  /** Names this process in its questions. */
+  readonly asker: string;
+  readonly #open: () => RedisClient;
+  readonly #keys: Keys;
+  readonly #watchers = new HintWatchers();
+  #client: RedisClient | null = null;
+
+  /** @param open opens a connection in the role `subscriber`; called once, at the first wait. */
+  constructor(open: () => RedisClient, keys: Keys, asker: string) {
+    this.#open = open;
+    this.#keys = keys;
+    this.asker = asker;
+  }
+
+  /** Watches a reply until `stop()`. */
+  watch(reply: string): HintWatch {
+    this.#subscribe();
+    return this.#watchers.watch(reply);
+  }
+
+  close(): void {
+    this.#client?.disconnect();
+    this.#client = null;
+  }
+
+  #subscribe(): void {
+    if (this.#client !== null) return;
+    const client = this.#open();
+    this.#client = client;
+    client.on("message", (_channel: string, reply: string) => this.#watchers.tell(reply));
+    client.subscribe(this.#keys.replyChannel(this.asker)).then(
+      // The answer may have come before the subscription stood.
+      () => this.#watchers.tellAll(),
+      ignoreLostHint,
+    );
+  }
+}
+
+/** A subscription that fails loses hints and nothing else: its connection reports the error, and waiters look each second. */
+function ignoreLostHint(): void {}

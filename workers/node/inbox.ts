@@ -1,0 +1,177 @@
+import { type ErrorCode, RequestError } from "../../src/domain/errors.ts";
+import type { RedisClient } from "../../src/redis/client.ts";
+import {
+  acknowledgeEntries,
+  createInbox,
+  type InboxEntry,
+  isInboxGone,
+  type Question,
+  question,
+  readNewEntries,
+  readPendingEntries,
+} from "../../src/redis/inbox.ts";
+import type { Keys } from "../../src/redis/keys.ts";
+import { type Answer, giveAnswer } from "../../src/redis/replies.ts";
+import { pause } from "./pause.ts";
+
+/** Answers one kind of question; throws RequestError for what cannot be answered as asked. */
+export type QuestionHandler = (args: Question["args"]) => Promise<unknown>;
+
+export type InboxOptions = {
+  readonly redis: RedisClient;
+  /** Opens a connection in the role `blocking`; the inbox disconnects it. */
+  readonly openBlocking: () => RedisClient;
+  readonly keys: Keys;
+  readonly node: string;
+  /** By the question's name. */
+  readonly handlers: Readonly<Record<string, QuestionHandler>>;
+  /** How long this worker has the id for certain; 0 or less where another one may have it. */
+  readonly leaseLeftMs: () => number;
+  readonly redisNowMs: () => number;
+  readonly onError: (error: unknown) => void;
+};
+
+/** Questions at once. Each may hold some MB for a moment. */
+const CONCURRENCY = 8;
+/** Under the 15 s that a silent connection is given. */
+const BLOCK_MS = 5000;
+const RETRY_MS = 250;
+/** How often entries are looked for that were handed out on a connection which broke before they came. */
+const PENDING_LOOK_MS = 30_000;
+
+/**
+ * Reads a node's inbox and answers the questions in it. An entry is acknowledged when it has been dealt with, so that none is
+ * lost with the worker: the next life reads what is pending first. What is late by then is dropped.
+ *
+ * Only while this worker has the id: a read that waits ends with the lease, and what came too late is left to the next life.
+ */
+export class Inbox {
+  readonly #o: InboxOptions;
+  readonly #blocking: RedisClient;
+  readonly #inHand = new Map<string, Promise<void>>();
+  readonly #stopping = new AbortController();
+  #lookAtPendingMs = Number.NEGATIVE_INFINITY;
+  #reading: Promise<void> = Promise.resolve();
+
+  constructor(options: InboxOptions) {
+    this.#o = options;
+    this.#blocking = options.openBlocking();
+  }
+
+  /** Resolves when the inbox is there; then its questions are answered. */
+  async start(): Promise<void> {
+    await createInbox(this.#o.redis, this.#o.keys, this.#o.node);
+    this.#reading = this.#read();
+  }
+
+  /** Takes nothing more and waits at most `graceMs` for what is under way; the rest is left pending. Safe to repeat. */
+  async stop(graceMs: number): Promise<void> {
+    this.kill();
+    const done = Promise.all([this.#reading, ...this.#inHand.values()]).then(() => undefined);
+    const waited = new AbortController();
+    await Promise.race([done, pause(graceMs, waited.signal)]);
+    waited.abort();
+  }
+
+  /** Lets go at once. */
+  kill(): void {
+    this.#stopping.abort();
+    this.#blocking.disconnect();
+  }
+
+  async #read(): Promise<void> {
+    const { signal } = this.#stopping;
+    while (!signal.aborted) {
+      try {
+        await this.#readOnce();
+      } catch (error) {
+        if (signal.aborted) return;
+        // Entries may have been handed out with an answer that never came.
+        this.#lookAtPendingMs = Number.NEGATIVE_INFINITY;
+        if (!isInboxGone(error)) this.#o.onError(error);
+        await pause(RETRY_MS, signal);
+        if (isInboxGone(error)) await createInbox(this.#o.redis, this.#o.keys, this.#o.node).catch(this.#o.onError);
+      }
+    }
+  }
+
+  async #readOnce(): Promise<void> {
+    const { keys, node } = this.#o;
+    if (this.#o.leaseLeftMs() <= 0) {
+      this.#lookAtPendingMs = Number.NEGATIVE_INFINITY;
+      await pause(RETRY_MS, this.#stopping.signal);
+      return;
+    }
+    if (performance.now() >= this.#lookAtPendingMs) await this.#takePending();
+    const room = CONCURRENCY - this.#inHand.size;
+    const blockMs = Math.min(BLOCK_MS, this.#o.leaseLeftMs());
+    for (const entry of await readNewEntries(this.#blocking, keys, node, room, blockMs)) await this.#take(entry);
+  }
+
+  async #takePending(): Promise<void> {
+    const { keys, node } = this.#o;
+    for (let after = "0"; ; ) {
+      const entries = await readPendingEntries(this.#blocking, keys, node, after, CONCURRENCY);
+      for (const entry of entries) await this.#take(entry);
+      const last = entries.at(-1);
+      if (last === undefined) break;
+      after = last.id;
+    }
+    this.#lookAtPendingMs = performance.now() + PENDING_LOOK_MS;
+  }
+
+  /** Begins with an entry; resolves when there is room for another. */
+  async #take(entry: InboxEntry): Promise<void> {
+    if (this.#inHand.has(entry.id)) return;
+    const work = this.#dealWith(entry)
+      .catch(this.#o.onError)
+      .finally(() => this.#inHand.delete(entry.id));
+    this.#inHand.set(entry.id, work);
+    if (this.#inHand.size >= CONCURRENCY) await Promise.race(this.#inHand.values());
+  }
+
+  async #dealWith(entry: InboxEntry): Promise<void> {
+    const { redis, keys, node } = this.#o;
+    if (entry.kind === "question" && !(await this.#answer(entry))) return;
+    // A kind that this version does not know is for a later one to take.
+    if (entry.kind !== "question" && entry.kind !== "gone") return;
+    await acknowledgeEntries(redis, keys, node, [entry.id]);
+  }
+
+  /** @returns false where it is not for this worker to answer any more. */
+  async #answer(entry: InboxEntry): Promise<boolean> {
+    const asked = readQuestion(entry.body);
+    if (asked === null) {
+      this.#o.onError(new Error(`a question in the inbox cannot be read and is dropped (${entry.id})`));
+      return true;
+    }
+    if (asked.untilMs <= this.#o.redisNowMs()) return true;
+    if (this.#o.leaseLeftMs() <= 0) return false;
+    const given = await this.#answerTo(asked);
+    if (this.#o.leaseLeftMs() <= 0) return false;
+    await giveAnswer(this.#o.redis, this.#o.keys, asked, given);
+    return true;
+  }
+
+  async #answerTo({ name, args }: Question): Promise<Answer> {
+    const refused = (code: ErrorCode, detail: string): Answer => ({ ok: false, code, detail });
+    const handler = Object.hasOwn(this.#o.handlers, name) ? this.#o.handlers[name] : undefined;
+    if (handler === undefined) return refused("internal", `${this.#o.node} knows no question "${name}".`);
+    try {
+      return { ok: true, value: await handler(args) };
+    } catch (error) {
+      if (error instanceof RequestError) return refused(error.code, error.message);
+      this.#o.onError(error);
+      return refused("internal", `${this.#o.node} could not answer; its log has the reason.`);
+    }
+  }
+}
+
+/** null where it is none. */
+function readQuestion(body: string): Question | null {
+  try {
+    return question.safeParse(JSON.parse(body)).data ?? null;
+  } catch {
+    return null;
+  }
+}
