@@ -3,6 +3,7 @@ import * as z from "zod";
 import { STEP_STATUSES, JOB_STATUSES } from "../src/api/jobs.ts";
 import { EVENT_TYPES } from "../src/domain/event.ts";
 import { ERRORS } from "../src/domain/errors.ts";
+import { LOG_SOURCES } from "../src/domain/log-line.ts";
 import { stitchSpec } from "../src/domain/spec.ts";
 import { HEALTHS, STITCH_STATES } from "../src/domain/stitch.ts";
 
@@ -117,6 +118,7 @@ export const RESOURCE_SCHEMAS: Readonly<Record<string, Json>> = {
     spec: named("Spec"),
     observedAt: time,
   }),
+  LogLine: object({ at: time, source: oneOf(LOG_SOURCES), line: text }),
   Group: object({
     group: text,
     versions: listOf(text),

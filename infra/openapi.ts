@@ -1,9 +1,10 @@
 // Builds src/api/openapi.json, ahead of time: at run time it would drag the schemas' converter into the edge's bundle.
 //   node infra/openapi.ts > src/api/openapi.json
 import * as z from "zod";
-import { eventsQuery } from "../src/api/event-filter.ts";
+import { eventId, eventsQuery } from "../src/api/event-filter.ts";
 import { groupsQuery } from "../src/api/groups.ts";
 import { jobsQuery, stepsQuery } from "../src/api/jobs.ts";
+import { lineId, logsQuery } from "../src/api/logs.ts";
 import { nodesQuery } from "../src/api/nodes.ts";
 import { noQuery, waitQuery } from "../src/api/query.ts";
 import { stitchesQuery } from "../src/api/stitches.ts";
@@ -19,6 +20,10 @@ type Route = {
   /** Status → the resource in `components`, or null for no body. */
   readonly answers: Readonly<Record<number, string | null>>;
   readonly list?: true;
+  /** What else than JSON a client may accept. */
+  readonly forms?: readonly string[];
+  /** What `Last-Event-ID` holds, where a stream can be taken up again. */
+  readonly resumes?: z.ZodString;
   readonly errors: readonly ErrorCode[];
   readonly open?: true;
   readonly more?: Json;
@@ -59,6 +64,16 @@ export const ROUTES: Readonly<Record<string, Route>> = {
     summary: "A stitch, by full id or by a bare id that is unambiguous",
     answers: { 200: "Stitch" },
     errors: ["not_found", "ambiguous_stitch"],
+  },
+  "GET /v1/stitches/:stitch/logs": {
+    summary:
+      "The last lines of a stitch's log as JSON or bare text; as server-sent events (event: line) it is followed",
+    query: logsQuery,
+    answers: { 200: "LogLine" },
+    list: true,
+    forms: ["text/plain", "text/event-stream"],
+    resumes: lineId,
+    errors: ["not_found", "ambiguous_stitch", "rate_limited", "inbox_full", "node_unreachable"],
   },
   "GET /v1/groups": {
     summary: "Groups of two parts",
@@ -120,6 +135,8 @@ export const ROUTES: Readonly<Record<string, Route>> = {
     query: eventsQuery,
     answers: { 200: "Event" },
     list: true,
+    forms: ["text/event-stream"],
+    resumes: eventId,
     errors: ["events_gone", "rate_limited"],
   },
   "GET /livez": { summary: "Is the process up", answers: { 200: "Status" }, errors: [], open: true },
@@ -164,8 +181,8 @@ function operation(name: string, route: Route): Json {
       schema: { type: "string" },
     })),
     ...queryParameters(route.query ?? noQuery),
-    ...(name === "POST /v1/commands" ? [header("Idempotency-Key", "^[ -~]{1,128}$")] : []),
-    ...(name === "GET /v1/events" ? [header("Last-Event-ID", "^\\d{1,15}(-\\d{1,15})?$")] : []),
+    ...(name === "POST /v1/commands" ? [header("Idempotency-Key", z.string().regex(/^[ -~]{1,128}$/))] : []),
+    ...(route.resumes === undefined ? [] : [header("Last-Event-ID", route.resumes)]),
   ];
   return {
     operationId: operationId(name),
@@ -186,17 +203,16 @@ const operationId = (name: string): string =>
     .map((word, index) => (index === 0 ? word : `${word[0]?.toUpperCase()}${word.slice(1)}`))
     .join("");
 
-const header = (name: string, pattern: string): Json => ({
-  name,
-  in: "header",
-  required: false,
-  schema: { type: "string", pattern },
-});
+function header(name: string, schema: z.ZodString): Json {
+  const { $schema: _, ...json } = z.toJSONSchema(schema);
+  return { name, in: "header", required: false, schema: json };
+}
 
 /** Numbers travel as text, so their schema checks text; the document says what they are. */
 const NUMBERS: Readonly<Record<string, Json>> = {
   limit: { type: "integer", minimum: 1, maximum: 1000, default: 100 },
   waitMs: { type: "integer", minimum: 0, maximum: 60_000, default: 0 },
+  tail: { type: "integer", minimum: 0, maximum: 10_000, default: 100 },
 };
 
 function queryParameters(schema: z.ZodObject): Json[] {
@@ -213,8 +229,8 @@ function answers(name: string, route: Route): Json {
   const entries = Object.entries(route.answers).map(([status, resource]) => {
     const schema = resource === null ? null : route.list === true ? listOf(resource) : schemaRef(resource);
     const content = schema === null ? {} : body(schema);
-    if (name === "GET /v1/events")
-      Object.assign(content["content"] as Json, { "text/event-stream": { schema: { type: "string" } } });
+    for (const form of route.forms ?? [])
+      Object.assign(content["content"] as Json, { [form]: { schema: { type: "string" } } });
     const description = status === "202" ? "The job has not ended yet" : status === "204" ? "Done" : "OK";
     return [status, { description, headers: headersOf(name), ...content }];
   });

@@ -13,9 +13,11 @@ import { routeEvents } from "./events.ts";
 import { routeGroups } from "./groups.ts";
 import { routeHealth } from "./health.ts";
 import { routeJobs } from "./jobs.ts";
+import { routeLogs } from "./logs.ts";
 import { routeNodes } from "./nodes.ts";
 import { problem, requestErrorOf } from "./problem.ts";
 import { routeStitches } from "./stitches.ts";
+import { MAX_STREAMS, Streams } from "./streams.ts";
 
 const BODY_LIMIT_BYTES = 4 * 1024 * 1024;
 
@@ -67,13 +69,15 @@ export function createApp(deps: ApiDeps): Api {
     if (code === "internal" || code === "redis_unavailable") deps.onError(cause ?? error, c.get("requestId"));
     return problem(c, error);
   });
+  const streams = new Streams(deps.maxStreams ?? MAX_STREAMS, deps.shutdown);
   routeCluster(app, deps);
   routeNodes(app, deps);
   routeStitches(app, deps);
   routeGroups(app, deps);
   routeCommands(app, deps);
   routeJobs(app, deps);
-  routeEvents(app, deps);
+  routeEvents(app, deps, streams);
+  routeLogs(app, deps, streams);
   routeHealth(app, deps);
   return app;
 }

@@ -21,7 +21,7 @@ export type ApiDeps = {
   readonly access: Access;
   /**
    * Events after an id (null: from now on), until the signal aborts. Resolves once the position is fixed: what happens
-   * after that is followed. @throws RequestError `events_gone`, `rate_limited`; the iteration throws `events_gone` where
+   * after that is followed. @throws RequestError `events_gone`; the iteration throws `events_gone` where
    * its reader was too slow.
    */
   readonly followEvents: (
@@ -32,6 +32,8 @@ export type ApiDeps = {
   readonly ping: () => Promise<void>;
   /** The metrics in Prometheus's text format; without it there is no /metrics. */
   readonly metrics?: { render(): Promise<{ readonly contentType: string; readonly text: string }> };
+  /** Streams (events, logs that are followed) at once; default 200. */
+  readonly maxStreams?: number;
   readonly nowMs: () => number;
   /** Told of what the client is not: the cause of a 500 or of a 503. */
   readonly onError: (error: unknown, requestId: string) => void;

@@ -5,37 +5,19 @@ import { type EventFilter, eventId, eventsQuery, matches } from "./event-filter.
 import { eventStream } from "./event-stream.ts";
 import { invalidFields } from "./problem.ts";
 import { readQuery } from "./query.ts";
+import type { Streams } from "./streams.ts";
 
 /** A stream where the client takes one or says nothing of it; a list where it asks for JSON alone. */
-export function routeEvents(app: Api, { master, followEvents, shutdown, onError }: ApiDeps): void {
+export function routeEvents(app: Api, { master, followEvents, onError }: ApiDeps, streams: Streams): void {
   app.get("/v1/events", async (c) => {
     const query = readQuery(c, eventsQuery);
     const since = query.cursor ?? query.since ?? null;
     if (wantsList(c)) return c.json(await list(master, lastSeen(c) ?? since, query.limit, query));
-    const ended = new AbortController();
-    const end = () => ended.abort();
-    shutdown.addEventListener("abort", end);
-    ended.signal.addEventListener("abort", () => shutdown.removeEventListener("abort", end));
-    try {
+    return streams.answer(c, async (ended) => {
       const source = await followEvents(lastSeen(c) ?? since, ended.signal);
-      const stream = eventStream(
-        source,
-        (event) => matches(event, query),
-        ended,
-        (error) => onError(error, c.get("requestId")),
-      );
-      // Nobody reads this body, so nothing else would end the source: Hono drops it for HEAD, and where it comes late.
-      if (c.req.method === "HEAD" || c.get("late").aborted) end();
-      return c.body(stream, 200, {
-        "Content-Type": "text/event-stream",
-        "Cache-Control": "no-store",
-        // A proxy that buffers would hold events back.
-        "X-Accel-Buffering": "no",
-      });
-    } catch (error) {
-      end();
-      throw error;
-    }
+      const failed = (error: unknown) => onError(error, c.get("requestId"));
+      return eventStream(source, (event) => matches(event, query), ended, failed);
+    });
   });
 }
 

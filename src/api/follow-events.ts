@@ -5,8 +5,6 @@ import { eventsGone, lastEventId, waitForEvents } from "../redis/events.ts";
 import type { Keys } from "../redis/keys.ts";
 import type { ApiDeps } from "./deps.ts";
 
-/** Each stream holds a connection to Redis of its own, because its read blocks. */
-const MAX_STREAMS = 200;
 const BATCH = 500;
 /** Under the 15 s a silent connection is given. */
 const BLOCK_MS = 10_000;
@@ -14,23 +12,9 @@ const BLOCK_MS = 10_000;
 type Source = { readonly redis: RedisClient; readonly keys: Keys; openBlocking(): RedisClient };
 
 /** What the API follows events with: one blocking connection per stream, let go when its signal aborts. */
-export function eventFollower(source: Source, maxStreams = MAX_STREAMS): ApiDeps["followEvents"] {
-  let streams = 0;
+export function eventFollower(source: Source): ApiDeps["followEvents"] {
   return async (after, signal) => {
     signal.throwIfAborted();
-    if (streams >= maxStreams)
-      throw new RequestError(
-        "rate_limited",
-        `This API has ${maxStreams} event streams open; close one, or ask another.`,
-      );
-    streams += 1;
-    signal.addEventListener(
-      "abort",
-      () => {
-        streams -= 1;
-      },
-      { once: true },
-    );
     if (after !== null) await refuseGone(source, after);
     return follow(source, after ?? (await lastEventId(source.redis, source.keys)), signal);
   };

@@ -3,7 +3,8 @@ import type { Page } from "../master/master.ts";
 import type { ApiContext } from "./deps.ts";
 import { invalidFields, invalidRequest } from "./problem.ts";
 
-const whole = (min: number, max: number) =>
+/** A number, as a parameter writes it. */
+export const wholeNumber = (min: number, max: number) =>
   z
     .string()
     .regex(/^\d{1,6}$/, "must be a whole number")
@@ -12,11 +13,11 @@ const whole = (min: number, max: number) =>
 
 /** Of every list. */
 export const pageQuery = {
-  limit: whole(1, 1000).default(100),
+  limit: wholeNumber(1, 1000).default(100),
   cursor: z.string().min(1).max(1000).optional(),
 };
 /** Answer when the job ends, or after this many milliseconds. */
-export const waitQuery = z.strictObject({ waitMs: whole(0, 60_000).default(0) });
+export const waitQuery = z.strictObject({ waitMs: wholeNumber(0, 60_000).default(0) });
 export const noQuery = z.strictObject({});
 
 /** The query, checked: an unknown or repeated parameter is as wrong as a bad value. @throws RequestError `invalid_request`. */

@@ -305,7 +305,7 @@ test("unauthenticated, with a challenge, on every route but the probes", async (
 
 test("rate_limited: one more stream than there may be", async () => {
   const shutdown = new AbortController();
-  const app = createApp({ ...appDeps(open), followEvents: eventFollower(open, 1), shutdown: shutdown.signal });
+  const app = createApp({ ...appDeps(open), maxStreams: 1, shutdown: shutdown.signal });
   const first = await app.request("http://localhost/v1/events");
   assert.equal(first.status, 200);
   await problemOf(await app.request("http://localhost/v1/events"), "rate_limited");

@@ -1,0 +1,61 @@
+import { accepts } from "hono/accepts";
+import * as z from "zod";
+import { stitchRef } from "../domain/ids.ts";
+import type { PlacedLogLine } from "../master/master.ts";
+import type { Api, ApiContext, ApiDeps } from "./deps.ts";
+import { invalidFields } from "./problem.ts";
+import { readPath, readQuery, wholeNumber } from "./query.ts";
+import { frame, sseStream } from "./sse-stream.ts";
+import type { Streams } from "./streams.ts";
+
+export const logsQuery = z.strictObject({ tail: wholeNumber(0, 10_000).default(100) });
+/** Of a line in the stream: its node, and the place after it in the node's files. */
+export const lineId = z.string().regex(/^[a-z0-9-]{1,63}:\d{1,10}\.\d{1,10}$/, "must be the id of a line");
+
+/** A slow reader is waited for, so this is all that it costs. */
+const BACKLOG_BYTES = 64 * 1024;
+
+/** A stitch's log: JSON, bare lines, or a stream that follows it, as the client accepts. */
+export function routeLogs(app: Api, { master, onError }: ApiDeps, streams: Streams): void {
+  app.get("/v1/stitches/:stitch/logs", async (c) => {
+    const { tail } = readQuery(c, logsQuery);
+    const stitch = readPath(c, "stitch", stitchRef);
+    c.header("Vary", "Accept");
+    switch (formOf(c)) {
+      case "text/event-stream": {
+        const from = { tail, afterId: lastSeen(c) };
+        return streams.answer(c, async (ended) => {
+          const source = await master.followLogs(stitch, from, ended.signal);
+          const failed = (error: unknown) => onError(error, c.get("requestId"));
+          return sseStream(frames(source), { backlogBytes: BACKLOG_BYTES, farewell: null, ended, onError: failed });
+        });
+      }
+      case "text/plain": {
+        const { items } = await master.logs(stitch, tail);
+        return c.text(items.map(({ line }) => `${line}\n`).join(""));
+      }
+      case "application/json":
+        return c.json(await master.logs(stitch, tail));
+    }
+  });
+}
+
+const FORMS = ["application/json", "text/plain", "text/event-stream"] as const;
+type Form = (typeof FORMS)[number];
+
+/** JSON unless another form is asked for by name: `*` and what there is not get JSON, too. */
+const formOf = (c: ApiContext): Form =>
+  accepts(c, { header: "Accept", supports: [...FORMS], default: "application/json" }) as Form;
+
+async function* frames(source: AsyncIterable<readonly PlacedLogLine[]>): AsyncGenerator<readonly string[]> {
+  for await (const lines of source) yield lines.map(({ id, line }) => frame("line", JSON.stringify(line), id));
+}
+
+/** What a client sends that connects again. */
+function lastSeen(c: ApiContext): string | null {
+  const header = c.req.header("last-event-id");
+  if (header === undefined || header === "") return null;
+  const id = lineId.safeParse(header);
+  if (id.success) return id.data;
+  throw invalidFields(id.error.issues.map(({ message }) => ({ path: "Last-Event-ID", message })));
+}

@@ -1,0 +1,97 @@
+/** Says that the connection stands; clients give up after three missed ones. */
+const COMMENT_EVERY_MS = 15_000;
+/** A reader that takes nothing for this long holds a place for nothing. */
+const STALLED_MS = 60_000;
+
+const encoder = new TextEncoder();
+const COMMENT = encoder.encode(": still here\n\n");
+
+/** One server-sent event. `data` has no line breaks. */
+export const frame = (event: string, data: string, id: string | null): string =>
+  `${id === null ? "" : `id: ${id}\n`}event: ${event}\ndata: ${data}\n\n`;
+
+export type SseOptions = {
+  /** Unsent bytes until a reader counts as fallen behind. */
+  readonly backlogBytes: number;
+  /** A reader that falls behind gets this and is let go; null: it is waited for, and the source with it. */
+  readonly farewell: string | null;
+  /** Aborted at the end in any case, so that the source lets go, too. */
+  readonly ended: AbortController;
+  /** Told why the source failed; the stream ends. */
+  readonly onError: (error: unknown) => void;
+};
+
+/** Frames as a body of server-sent events, until the reader cancels, the source ends or `ended` aborts. */
+export function sseStream(
+  source: AsyncIterable<readonly string[]>,
+  { backlogBytes, farewell, ended, onError }: SseOptions,
+): ReadableStream<Uint8Array> {
+  const end = () => {
+    if (!ended.signal.aborted) ended.abort();
+  };
+  let onRoom = (): void => undefined;
+
+  async function pump(controller: ReadableStreamDefaultController<Uint8Array>): Promise<void> {
+    for await (const frames of source) {
+      for (const text of frames) {
+        if (ended.signal.aborted) return;
+        if ((controller.desiredSize ?? 0) <= 0) {
+          if (farewell !== null) return controller.enqueue(encoder.encode(farewell));
+          if (!(await room())) return;
+        }
+        controller.enqueue(encoder.encode(text));
+      }
+    }
+  }
+
+  /** Resolves when the reader has taken something: true; or is not to be waited for any longer: false. */
+  function room(): Promise<boolean> {
+    return new Promise((resolve) => {
+      const done = (taken: boolean) => {
+        clearTimeout(timer);
+        ended.signal.removeEventListener("abort", cut);
+        resolve(taken);
+      };
+      const cut = () => done(false);
+      const timer = setTimeout(cut, STALLED_MS);
+      ended.signal.addEventListener("abort", cut);
+      onRoom = () => done(true);
+    });
+  }
+
+  return new ReadableStream<Uint8Array>(
+    {
+      start(controller) {
+        // At once, so that the headers and a first sign of life reach the reader.
+        controller.enqueue(COMMENT);
+        const comments = setInterval(() => {
+          if ((controller.desiredSize ?? 0) > 0) controller.enqueue(COMMENT);
+        }, COMMENT_EVERY_MS);
+        void pump(controller)
+          .catch((error: unknown) => {
+            if (!ended.signal.aborted) onError(error);
+          })
+          .finally(() => {
+            clearInterval(comments);
+            end();
+            close(controller);
+          });
+      },
+      pull() {
+        onRoom();
+      },
+      cancel: end,
+    },
+    new ByteLengthQueuingStrategy({ highWaterMark: backlogBytes }),
+  );
+}
+
+/** A stream its reader has cancelled is closed already, and says so by throwing. */
+function close(controller: ReadableStreamDefaultController<Uint8Array>): void {
+  if (controller.desiredSize === null) return;
+  try {
+    controller.close();
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+  }
+}

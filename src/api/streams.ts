@@ -1,0 +1,51 @@
+import { RequestError } from "../domain/errors.ts";
+import type { ApiContext } from "./deps.ts";
+
+/** Streams of one process at once. Each holds a connection of its client's, and one to Redis or a lease there. */
+export const MAX_STREAMS = 200;
+
+/** Answers requests with streams: at most `max` at once, each let go when its reader is gone or the API shuts down. */
+export class Streams {
+  readonly #max: number;
+  readonly #shutdown: AbortSignal;
+  #open = 0;
+
+  constructor(max: number, shutdown: AbortSignal) {
+    this.#max = max;
+    this.#shutdown = shutdown;
+  }
+
+  /**
+   * @param open makes the stream; its source lets go when `ended` aborts, and it aborts that itself when it ends.
+   * @throws RequestError `rate_limited`, and what `open` throws.
+   */
+  async answer(
+    c: ApiContext,
+    open: (ended: AbortController) => Promise<ReadableStream<Uint8Array>>,
+  ): Promise<Response> {
+    if (this.#open >= this.#max)
+      throw new RequestError("rate_limited", `This API has ${this.#max} streams open; close one, or ask another.`);
+    const ended = new AbortController();
+    const end = () => ended.abort();
+    this.#open += 1;
+    this.#shutdown.addEventListener("abort", end);
+    ended.signal.addEventListener("abort", () => {
+      this.#open -= 1;
+      this.#shutdown.removeEventListener("abort", end);
+    });
+    try {
+      const stream = await open(ended);
+      // Nobody reads this body, so nothing else would end the source: Hono drops it for HEAD, and where it comes late.
+      if (c.req.method === "HEAD" || c.get("late").aborted) end();
+      return c.body(stream, 200, {
+        "Content-Type": "text/event-stream",
+        "Cache-Control": "no-store",
+        // A proxy that buffers would hold events back.
+        "X-Accel-Buffering": "no",
+      });
+    } catch (error) {
+      end();
+      throw error;
+    }
+  }
+}
