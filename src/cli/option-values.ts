@@ -17,3 +17,10 @@ export function parseWholeNumber(text: string): number {
   if (!/^\d{1,9}$/.test(text) || number < 1) throw new InvalidArgumentError("It is a whole number from 1.");
   return number;
 }
+
+/** How many lines of a log. */
+export function parseLineCount(text: string): number {
+  if (!/^\d{1,5}$/.test(text) || Number(text) > 10_000)
+    throw new InvalidArgumentError("It is a whole number from 0 to 10000.");
+  return Number(text);
+}

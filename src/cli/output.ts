@@ -35,6 +35,11 @@ export class Output {
     this.#stdout.write(`${text}\n`);
   }
 
+  /** Styled for a line of the answer. */
+  answerStyled(style: Style, text: string): string {
+    return this.#styled(style, text, this.#stdout);
+  }
+
   /** A line for people, beside the answer. */
   note(text: string): void {
     this.#stderr.write(`${text}\n`);

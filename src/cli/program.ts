@@ -2,6 +2,7 @@ import { Command } from "commander";
 import packageJson from "../../package.json" with { type: "json" };
 import { registerEvents } from "./events.ts";
 import { registerJobs } from "./jobs.ts";
+import { registerLogs } from "./logs.ts";
 import { registerNodeCommands } from "./node-commands.ts";
 import { registerNodes } from "./nodes.ts";
 import { registerPartCommands } from "./part-commands.ts";
@@ -31,6 +32,7 @@ export function createProgram(): Command {
   registerStatus(program);
   registerNodes(program);
   registerPs(program);
+  registerLogs(program);
   registerRun(program, "carry-out");
   registerStitchCommands(program, "carry-out");
   registerNodeCommands(program, "carry-out");

@@ -6,10 +6,12 @@ import type {
   ListedJobResource,
   ListedStepResource,
   ListResource,
+  LogLineResource,
   NodeResource,
   PlanResource,
   StitchResource,
 } from "../domain/resources.ts";
+import { follow, type FollowCall } from "./follow.ts";
 import { type FollowOptions, followEvents } from "./follow-events.ts";
 import { type Query, type Request, request, type Transport } from "./request.ts";
 
@@ -63,6 +65,16 @@ export type Client = {
   stitches(filter?: Filter<"group" | "node" | "state" | "health">, call?: Call): Promise<ListResource<StitchResource>>;
   /** By full id, or by bare id where only one node has it. */
   stitch(id: string, call?: Call): Promise<StitchResource>;
+  /** The last lines of its log, oldest first: `tail` of them (100 by default, at most 10,000). @throws ApiError `node_unreachable` */
+  logs(id: string, options?: Call & { readonly tail?: number | undefined }): Promise<ListResource<LogLineResource>>;
+  /**
+   * The last `tail` lines (100) of its log, then each as it is written. A lost connection, or a node that is away for a
+   * while, is taken up again after the last line that was seen. @throws as `followEvents`, and `not_found` once it is removed.
+   */
+  followLogs(
+    id: string,
+    options?: FollowCall & { readonly tail?: number | undefined },
+  ): AsyncGenerator<LogLineResource>;
   groups(page?: Page, call?: Call): Promise<ListResource<GroupResource>>;
   group(name: string, call?: Call): Promise<GroupResource>;
   /** Events so far, oldest first. */
@@ -102,6 +114,11 @@ export function createClient(options: ClientOptions): Client {
     },
     stitches: (filter, call) => get("/v1/stitches", filter, call),
     stitch: (id, call) => get(of("/v1/stitches", id), {}, call),
+    logs: (id, { tail, signal } = {}) => send({ path: `${of("/v1/stitches", id)}/logs`, query: { tail }, signal }),
+    followLogs: async function* (id, { tail, ...call } = {}) {
+      for await (const { data } of follow(transport, { path: `${of("/v1/stitches", id)}/logs`, query: { tail } }, call))
+        yield JSON.parse(data) as LogLineResource;
+    },
     groups: (page, call) => get("/v1/groups", page, call),
     group: (name, call) => get(of("/v1/groups", name), {}, call),
     events: (filter, call) => get("/v1/events", filter, call),

@@ -1,0 +1,60 @@
+import { stripVTControlCharacters } from "node:util";
+import type { Command } from "commander";
+import type { LogLineResource, LogSource } from "../domain/resources.ts";
+import { addClientOptions, type ClientContext, clientAction } from "./client-action.ts";
+import { EXIT, type ExitCode } from "./exit-code.ts";
+import { Interrupted } from "./interrupted.ts";
+import { parseLineCount } from "./option-values.ts";
+import type { Output } from "./output.ts";
+import { withRetries } from "./retry.ts";
+import { printable } from "./table.ts";
+
+type Flags = { readonly follow?: true; readonly tail: number };
+
+/** `stitch logs STITCH [-f] [-n 100]`. */
+export function registerLogs(program: Command): void {
+  addClientOptions(
+    program
+      .command("logs <stitch>")
+      .description("show the last lines of a stitch's log; -f follows it")
+      .option("-f, --follow", "show lines as they are written, until Ctrl-C")
+      .option("-n, --tail <lines>", "how many of the last lines", parseLineCount, 100),
+  ).action(
+    clientAction(async (context, stitch: string, flags: Flags) => {
+      if (flags.follow === true) return await follow(context, stitch, flags.tail);
+      const { client, output, signal } = context;
+      const { tail } = flags;
+      const page = await withRetries(() => client.logs(stitch, { tail, signal }), signal);
+      if (output.json) output.body(page);
+      else if (page.items.length === 0) output.note("No lines.");
+      else for (const line of page.items) output.print(logText(line, output));
+      return EXIT.done;
+    }),
+  );
+}
+
+async function follow({ client, output, signal }: ClientContext, stitch: string, tail: number): Promise<ExitCode> {
+  try {
+    for await (const line of client.followLogs(stitch, { tail, signal })) {
+      if (output.json) output.body(line);
+      else output.print(logText(line, output));
+    }
+  } catch (error) {
+    if (!(error instanceof Interrupted)) throw error;
+  }
+  return EXIT.interrupted;
+}
+
+const COLOURS: Partial<Record<LogSource, "red" | "cyan" | "yellow">> = { stderr: "red", log: "cyan", system: "yellow" };
+
+/** `2026-11-23T09:00:00.000Z stderr what it said`. What would steer a terminal is left out. */
+function logText({ at, source, line }: LogLineResource, output: Output): string {
+  const text = stripVTControlCharacters(line).split("\t").map(printable).join("\t");
+  const colour = COLOURS[source];
+  const mark = source.padEnd(6);
+  return [
+    output.answerStyled("dim", printable(at)),
+    colour === undefined ? mark : output.answerStyled(colour, mark),
+    text,
+  ].join(" ");
+}

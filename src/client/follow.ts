@@ -1,0 +1,115 @@
+import { ApiError, ApiUnreachable, NotTheApi } from "./errors.ts";
+import { open, type Query, type Transport, translated } from "./request.ts";
+import { type ServerSentEvent, serverSentEvents } from "./sse.ts";
+
+/** The API sends a comment every 15 s: three missed ones mean that the connection is gone. */
+const SILENCE_MS = 45_000;
+const CONNECT_MS = 15_000;
+const FIRST_PAUSE_MS = 250;
+const LONGEST_PAUSE_MS = 5000;
+
+export type FollowCall = {
+  readonly signal?: AbortSignal | undefined;
+  /** Milliseconds without an API until the iteration gives up (default 60,000). */
+  readonly giveUpAfterMs?: number | undefined;
+};
+
+export type Followed = {
+  readonly path: string;
+  readonly query: Query;
+  /** Id of the last item already seen. */
+  readonly since?: string | undefined;
+  /** Does this error mean that the API no longer knows the last id seen? Then it goes on without one. */
+  readonly isGap?: (error: unknown) => boolean;
+  /** Called then: something was missed. */
+  readonly onGap?: (() => void) | undefined;
+};
+
+/**
+ * The server-sent events of a route, for as long as the caller iterates. A lost connection is taken up again after the last
+ * id that was seen, so nothing comes twice.
+ * @throws ApiUnreachable when nothing answers at first, or later for `giveUpAfterMs`; ApiError.
+ */
+export async function* follow(
+  transport: Transport,
+  { path, query, since, isGap = () => false, onGap }: Followed,
+  { signal, giveUpAfterMs = 60_000 }: FollowCall,
+): AsyncGenerator<ServerSentEvent> {
+  let lastId = since;
+  let connected = false;
+  let failingSinceMs: number | null = null;
+  let pauseMs = FIRST_PAUSE_MS;
+  for (;;) {
+    try {
+      for await (const sent of oneConnection(transport, path, query, lastId, signal)) {
+        connected = true;
+        failingSinceMs = null;
+        pauseMs = FIRST_PAUSE_MS;
+        if (sent === null) continue;
+        lastId = sent.id ?? lastId;
+        yield sent;
+      }
+    } catch (error) {
+      const gap = isGap(error);
+      if (!connected || !(gap || mayPass(error))) throw error;
+      if (gap) {
+        onGap?.();
+        lastId = undefined;
+      }
+      failingSinceMs ??= Date.now();
+      if (Date.now() - failingSinceMs > giveUpAfterMs) throw error;
+    }
+    // Between a half and a whole pause: readers cut off together do not all come back at once.
+    await pause(pauseMs * (0.5 + Math.random() / 2), signal);
+    pauseMs = Math.min(LONGEST_PAUSE_MS, pauseMs * 2);
+  }
+}
+
+/** Yields null once the connection stands, then its events until it ends. */
+async function* oneConnection(
+  transport: Transport,
+  path: string,
+  query: Query,
+  lastId: string | undefined,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<ServerSentEvent | null> {
+  const ended = new AbortController();
+  let silence = setTimeout(() => ended.abort(), CONNECT_MS);
+  const alive = (): void => {
+    clearTimeout(silence);
+    silence = setTimeout(() => ended.abort(), SILENCE_MS);
+  };
+  const headers = { accept: "text/event-stream", ...(lastId === undefined ? {} : { "last-event-id": lastId }) };
+  try {
+    const response = await open(transport, { path, query, headers, signal }, ended.signal);
+    if (response.body === null) throw new NotTheApi(transport.url, "an event stream without a body");
+    alive();
+    yield null;
+    yield* serverSentEvents(response.body, alive);
+  } catch (error) {
+    throw translated(transport.url, error, ended.signal, signal);
+  } finally {
+    clearTimeout(silence);
+  }
+}
+
+/** The API, its Redis or the node that is read from may be back soon. */
+function mayPass(error: unknown): boolean {
+  return error instanceof ApiUnreachable || (error instanceof ApiError && [429, 503, 504].includes(error.status));
+}
+
+/** Milliseconds. @throws the signal's reason as soon as it aborts. */
+function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const aborted = (): void => {
+      clearTimeout(timer);
+      reject(signal?.reason as unknown);
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener("abort", aborted);
+      resolve();
+    }, ms);
+    if (signal?.aborted === true) aborted();
+    else signal?.addEventListener("abort", aborted, { once: true });
+  });
+}
