@@ -6,9 +6,15 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { createTestHarness, type TestHarness } from "wrangler";
 import { type LocalRedis, startLocalRedis } from "../../src/cli/local-redis.ts";
+import { stitchSpec } from "../../src/domain/spec.ts";
+import { stitchRecord } from "../../src/domain/stitch.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import { connectRedis, openRedis } from "../../src/redis/connection.ts";
 import { Keys } from "../../src/redis/keys.ts";
+import { publishStitches } from "../../src/redis/stitch-records.ts";
+import { Inbox } from "../../workers/node/inbox.ts";
+import { LogQuestions } from "../../workers/node/log-questions.ts";
+import { StitchLog } from "../../workers/node/stitch-log.ts";
 import { registerTestNode } from "../support/register-test-node.ts";
 
 const TOKEN = "edge-test-token-canary";
@@ -99,6 +105,66 @@ test("events are followed", async () => {
   }
   await reader.cancel();
   ended.abort();
+});
+
+test("a stitch's log is read and followed, asked of its node", async () => {
+  const keys = new Keys(CLUSTER);
+  await registerTestNode(redis, keys, "n4");
+  const spec = stitchSpec.parse({ adaptor: "process", protocol: "none", command: ["true"] });
+  const record = stitchRecord.parse({
+    id: "a",
+    group: "a.b.1",
+    spec,
+    desired: "running",
+    state: "running",
+    health: "green",
+    revision: "1.0",
+    outcome: null,
+    restarts: 0,
+    pid: null,
+    startedAtMs: null,
+    lastExit: null,
+    observedAtMs: 0,
+  });
+  const status = { reserved: { cpu: 0, memoryBytes: 0 }, stitchCount: 1, states: {} };
+  await publishStitches(redis, keys, "n4", [{ kind: "set", record, isNew: true }], status);
+  const onError = (error: unknown) => assert.fail(String(error));
+  const log = new StitchLog(join(dir, "logs", "a.log"), onError);
+  void log.write("stdout", "a word", 0);
+  const common = { redis, keys, node: "n4", onError };
+  const questions = new LogQuestions({ ...common, log: () => log, holdsId: () => true, nowMs: Date.now });
+  const inbox = new Inbox({
+    ...common,
+    openBlocking: () => openRedis(process.env["TEST_REDIS_URL"] ?? local?.url ?? "", "blocking", () => undefined),
+    handlers: questions.handlers,
+    leaseLeftMs: () => 60_000,
+    redisNowMs: Date.now,
+  });
+  await inbox.start();
+  try {
+    const { response, body } = await ask("/v1/stitches/a/logs");
+    assert.equal(response.status, 200, JSON.stringify(body));
+    assert.deepEqual(body["items"], [{ at: new Date(0).toISOString(), source: "stdout", line: "a word" }]);
+    const stream = await edge.fetch("/v1/stitches/a/logs?tail=1", {
+      headers: { authorization: `Bearer ${TOKEN}`, accept: "text/event-stream" },
+    });
+    assert.ok(stream.body);
+    const reader = stream.body.getReader();
+    let text = "";
+    for (const wanted of ["a word", "another"]) {
+      while (!text.includes(wanted)) {
+        const { value, done } = await reader.read();
+        assert.equal(done, false, `the stream ended after: ${text}`);
+        text += new TextDecoder().decode(value as Uint8Array);
+      }
+      void log.write("stdout", "another", 0);
+    }
+    await reader.cancel();
+  } finally {
+    await questions.stop(2000);
+    await inbox.stop(2000);
+    log.close();
+  }
 });
 
 test("errors are problem documents", async () => {

@@ -24,6 +24,9 @@ it("the command line does to a real cluster what it says, and ends with the code
     const shown = JSON.parse(await ok("ps", "one", "--json")) as { spec: { env: Record<string, string> } };
     assert.deepEqual(shown.spec.env, { A: "b" });
 
+    await ok("run", "shop.orders.1", "--id", "says", "--node", "n1", "--", "sh", "-c", "echo a word; exec sleep 600");
+    assert.match(await ok("logs", "says", "-n", "1"), /^\S+Z stdout a word\n$/);
+
     assert.match(await ok("stop", "one"), /succeeded|stopped/);
     assert.equal((await cluster.master.stitch("one")).state, "stopped");
     await ok("start", "n1:one");

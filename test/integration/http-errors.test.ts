@@ -15,6 +15,7 @@ import type { ProblemResource } from "../../src/domain/resources.ts";
 import { stitchSpec } from "../../src/domain/spec.ts";
 import type { StitchRecord } from "../../src/domain/stitch.ts";
 import { type OpenMaster, openMaster } from "../../src/master/open-master.ts";
+import { MAX_ENTRIES } from "../../src/redis/inbox.ts";
 import { leaveNode } from "../../src/redis/node-record.ts";
 import { publishStitches } from "../../src/redis/stitch-records.ts";
 import type { Running } from "../../src/running.ts";
@@ -131,9 +132,17 @@ test("invalid_request names each wrong field", async () => {
     "/v1/jobs/nope",
     "/v1/events?type=node.nope",
     "/v1/events?since=yesterday",
+    "/v1/stitches/a/logs?tail=-1",
+    "/v1/stitches/a/logs?tail=10001",
+    "/v1/stitches/a/logs?tail=many",
+    "/v1/stitches/a/logs?limit=1",
+    "/v1/stitches/A/logs",
   ])
     await fails("invalid_request", path);
   await fails("invalid_request", "/v1/commands?waitMs=60001", { body: ping() });
+  const stream = { accept: "text/event-stream", "last-event-id": "yesterday" };
+  const { errors: wrong } = await fails("invalid_request", "/v1/stitches/a/logs", { headers: stream });
+  assert.equal(wrong?.[0]?.path, "Last-Event-ID");
   const key = await fails("invalid_request", "/v1/commands", {
     body: ping(),
     headers: { "idempotency-key": "k".repeat(129) },
@@ -167,6 +176,9 @@ test("not_found for routes and targets, method_not_allowed with Allow", async ()
     "/v1/nodes/none",
     "/v1/stitches/none",
     "/v1/stitches/n1:x",
+    "/v1/stitches/none/logs",
+    "/v1/stitches/n1:x/logs",
+    "/v1/stitches/nowhere:x/logs",
   ])
     await fails("not_found", path);
   await fails("not_found", "/v1/groups/none");
@@ -218,8 +230,9 @@ test("node_alive; a node that left is forgotten with 204", async () => {
   await fails("not_found", "/v1/nodes/n2", { method: "DELETE" });
 });
 
-test("ambiguous_stitch names the candidates; stitch_exists", async () => {
-  const record = (id: string): StitchRecord => ({
+/** A stitch that its node has published. */
+async function publishTestStitch(node: string, id: string): Promise<void> {
+  const record: StitchRecord = {
     id,
     group: "shop.orders.1",
     spec: stitchSpec.parse(SPEC),
@@ -233,17 +246,42 @@ test("ambiguous_stitch names the candidates; stitch_exists", async () => {
     startedAtMs: null,
     lastExit: null,
     observedAtMs: Date.now(),
-  });
+  };
   const status = { reserved: { cpu: 0, memoryBytes: 0 }, stitchCount: 1, states: { stopped: 1 } };
+  await publishStitches(open.redis, open.keys, node, [{ kind: "set", record, isNew: true }], status);
+}
+
+test("ambiguous_stitch names the candidates; stitch_exists", async () => {
   for (const node of ["a1", "a2"]) {
     await registerTestNode(open.redis, open.keys, node);
-    const changes = [{ kind: "set", record: record("twin"), isNew: true }] as const;
-    await publishStitches(open.redis, open.keys, node, changes, status);
+    await publishTestStitch(node, "twin");
   }
   const { candidates } = await fails("ambiguous_stitch", "/v1/stitches/twin");
   assert.deepEqual(candidates, ["a1:twin", "a2:twin"]);
   assert.equal((await send("/v1/stitches/a1:twin")).status, 200);
+  await fails("ambiguous_stitch", "/v1/stitches/twin/logs");
   await fails("stitch_exists", "/v1/commands", { body: create({ id: "twin", node: "a1" }) });
+});
+
+/** How a log may be asked for. */
+const FORMS = ["application/json", "text/plain", "text/event-stream"].map((accept) => ({ headers: { accept } }));
+
+test("node_unreachable, inbox_full: logs of a node that does not answer, has left, or has too much to do", async () => {
+  const session = await registerTestNode(open.redis, open.keys, "mute");
+  await publishTestStitch("mute", "silent");
+  const problems = await Promise.all(FORMS.map((form) => fails("node_unreachable", "/v1/stitches/silent/logs", form)));
+  for (const { detail } of problems) assert.match(detail, /mute did not answer/);
+
+  const inbox = open.keys.nodeInbox("mute");
+  const fill = Array.from({ length: MAX_ENTRIES }, () => open.redis.xadd(inbox, "*", "kind", "", "body", ""));
+  await Promise.all(fill);
+  for (const form of FORMS) await fails("inbox_full", "/v1/stitches/mute:silent/logs", form);
+  await leaveNode(open.redis, open.keys, "mute", session);
+  for (const form of FORMS) {
+    const { detail } = await fails("node_unreachable", "/v1/stitches/silent/logs", form);
+    assert.match(detail, /mute has left/);
+  }
+  assert.deepEqual(await open.redis.keys(`cs:${CLUSTER}:{reply:*`), []);
 });
 
 test("events_gone, for the stream and the list", async () => {
@@ -309,6 +347,8 @@ test("rate_limited: one more stream than there may be", async () => {
   const first = await app.request("http://localhost/v1/events");
   assert.equal(first.status, 200);
   await problemOf(await app.request("http://localhost/v1/events"), "rate_limited");
+  const headers = { accept: "text/event-stream" };
+  await problemOf(await app.request("http://localhost/v1/stitches/a/logs", { headers }), "rate_limited");
   await first.body?.cancel();
   const next = await app.request("http://localhost/v1/events");
   assert.equal(next.status, 200);

@@ -36,8 +36,11 @@ const CONCURRENCY = 8;
 /** Under the 15 s that a silent connection is given. */
 const BLOCK_MS = 5000;
 const RETRY_MS = 250;
-/** How often entries are looked for that were handed out on a connection which broke before they came. */
-const PENDING_LOOK_MS = 30_000;
+/**
+ * How often entries are looked for that were handed out on a connection which broke before they came: the client sends a
+ * read again by itself, and the next one hands out others.
+ */
+const PENDING_LOOK_MS = 5000;
 
 /**
  * Reads a node's inbox and answers the questions in it. An entry is acknowledged when it has been dealt with, so that none is
@@ -158,7 +161,7 @@ export class Inbox {
     const handler = Object.hasOwn(this.#o.handlers, name) ? this.#o.handlers[name] : undefined;
     if (handler === undefined) return refused("internal", `${this.#o.node} knows no question "${name}".`);
     try {
-      return { ok: true, value: await handler(args) };
+      return { ok: true, value: (await handler(args)) ?? null };
     } catch (error) {
       if (error instanceof RequestError) return refused(error.code, error.message);
       this.#o.onError(error);

@@ -230,6 +230,45 @@ test("events -f --json: one event a line, until Ctrl-C", async () => {
   assert.equal(api.asked[0]?.url, "/v1/events?type=node.*");
 });
 
+const LINES = [
+  { at: "2026-11-23T09:00:00.000Z", source: "stdout", line: "plain\ttab" },
+  { at: "2026-11-23T09:00:00.001Z", source: "stderr", line: "\u001b[31mred\u001b[0m \u0007bell" },
+];
+const SHOWN = "2026-11-23T09:00:00.000Z stdout plain\ttab\n2026-11-23T09:00:00.001Z stderr red \ufffdbell\n";
+
+test("logs prints time, source and line, harmless to a terminal; --json the API's body", async () => {
+  const page = { items: LINES, nextCursor: null, asOf: "t" };
+  await using api = await CannedApi.start((_, response) => sendJson(response, 200, page));
+  assert.deepEqual(await runStitch(["logs", "n1:a", "-n", "5"], on(api)), { code: 0, stdout: SHOWN, stderr: "" });
+  assert.equal(api.asked[0]?.url, "/v1/stitches/n1%3Aa/logs?tail=5");
+  assert.deepEqual(JSON.parse((await runStitch(["logs", "a", "--json"], on(api))).stdout), page);
+  assert.equal(api.asked[1]?.url, "/v1/stitches/a/logs?tail=100");
+  const coloured = await runStitch(["logs", "a"], on(api, { FORCE_COLOR: "1" }));
+  assert.ok(coloured.stdout.includes("\u001b[31mstderr\u001b[39m red \ufffdbell\n"), JSON.stringify(coloured.stdout));
+  api.answerWith((_, response) => sendJson(response, 504, problem(504, "node_unreachable")));
+  const away = await runStitch(["logs", "a"], on(api));
+  assert.deepEqual([away.code, away.stdout], [1, ""]);
+  assert.match(away.stderr, /node_unreachable: about/);
+});
+
+test("logs -f: lines as they come, as text or with --json, until Ctrl-C", async () => {
+  for (const [args, expected] of [
+    [["logs", "-f", "a"], SHOWN],
+    [["logs", "-f", "a", "--json"], LINES.map((line) => `${JSON.stringify(line)}\n`).join("")],
+  ] as const) {
+    await using api = await CannedApi.start(async (_, response) => {
+      response.writeHead(200, { "content-type": "text/event-stream" });
+      response.write(LINES.map((line) => `event: line\ndata: ${JSON.stringify(line)}\n\n`).join(""));
+      await started.firstOutput;
+      started.kill("SIGINT");
+    });
+    const started = startStitch(args, on(api));
+    const ended = await started.ended;
+    assert.deepEqual([ended.code, ended.stdout], [130, expected], ended.stderr);
+    assert.equal(api.asked[0]?.headers.accept, "text/event-stream");
+  }
+});
+
 test("usage errors end with 1 and say what to type", async () => {
   const env = { STITCH_URL: "http://127.0.0.1:9" };
   const cases = [
@@ -240,6 +279,8 @@ test("usage errors end with 1 and say what to type", async () => {
     [["stopp", "x"], /unknown command 'stopp'/],
     [["run", "a.b.1", "--strategy", "fast", "--", "x"], /Allowed choices are spread, binpack/],
     [["run", "a.b.1", "--spec", "/no/such/file"], /spec cannot be read: ENOENT/],
+    [["logs", "a", "-n", "10001"], /whole number from 0 to 10000/],
+    [["logs"], /missing required argument 'stitch'/],
     [["api", "--port", "none"], /STITCH_PORT: must be a whole number/],
     [["node", "--id", "Not_An_Id"], /STITCH_NODE_ID: a node id is/],
   ] as const;

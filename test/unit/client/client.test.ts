@@ -13,6 +13,7 @@ test("each call and the request it makes; what is undefined is left out, ids are
   await client.forgetNode("n1");
   await client.stitches({ group: "shop.orders" });
   await client.stitch("n1:a/b");
+  await client.logs("n1:a", { tail: 5 });
   await client.groups();
   await client.group("shop");
   await client.events({ since: "1-0" });
@@ -31,6 +32,7 @@ test("each call and the request it makes; what is undefined is left out, ids are
       "DELETE /v1/nodes/n1",
       "GET /v1/stitches?group=shop.orders",
       "GET /v1/stitches/n1%3Aa%2Fb",
+      "GET /v1/stitches/n1%3Aa/logs?tail=5",
       "GET /v1/groups",
       "GET /v1/groups/shop",
       "GET /v1/events?since=1-0",
@@ -42,8 +44,8 @@ test("each call and the request it makes; what is undefined is left out, ids are
       "POST /v1/jobs/j1/cancel",
     ],
   );
-  assert.deepEqual(api.asked[10]?.body, { command: "node.ping", target: "n1", dryRun: true });
-  assert.equal(api.asked[9]?.headers["idempotency-key"], "k");
+  assert.deepEqual(api.asked[11]?.body, { command: "node.ping", target: "n1", dryRun: true });
+  assert.equal(api.asked[10]?.headers["idempotency-key"], "k");
   assert.equal(api.asked[0]?.headers.authorization, undefined);
 });
 

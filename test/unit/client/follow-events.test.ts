@@ -96,3 +96,35 @@ test("an abort ends it with the reason, and a caller that stops closes the conne
   for (let turn = 0; closed < 2 && turn < 100; turn++) await new Promise((resolve) => setTimeout(resolve, 20));
   assert.equal(closed, 2);
 });
+
+const line = (id: string | null, text: string): string => {
+  const data = JSON.stringify({ at: "t", source: "stdout", line: text });
+  return `${id === null ? "" : `id: ${id}\n`}event: line\ndata: ${data}\n\n`;
+};
+
+test("a log is followed over a lost connection and a node that is away, until its stitch is gone", async () => {
+  await using api = await CannedApi.start((_, response) => {
+    if (api.asked.length === 1) {
+      sse(response, line("n1:1.10", "one") + line("n1:1.20", "two") + line(null, "the node is leaving"));
+      response.end();
+    } else if (api.asked.length === 2) {
+      sendJson(response, 504, problem(504, "node_unreachable"));
+    } else if (api.asked.length === 3) {
+      sse(response, line("n1:1.30", "three"));
+      response.end();
+    } else {
+      sendJson(response, 404, problem(404, "not_found"));
+    }
+  });
+  const lines: string[] = [];
+  const follow = createClient({ url: api.url }).followLogs("n1:a", { tail: 7, signal: AbortSignal.timeout(10_000) });
+  await assert.rejects(
+    async () => {
+      for await (const { line: text } of follow) lines.push(text);
+    },
+    (error) => error instanceof ApiError && error.code === "not_found",
+  );
+  assert.deepEqual(lines, ["one", "two", "the node is leaving", "three"]);
+  assert.deepEqual(lastEventIds(api), [undefined, "n1:1.20", "n1:1.20", "n1:1.30"]);
+  assert.equal(api.asked[0]?.url, "/v1/stitches/n1%3Aa/logs?tail=7");
+});

@@ -1,0 +1,243 @@
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { describe, it } from "node:test";
+import { Cluster } from "ioredis";
+import { RequestError } from "../../src/domain/errors.ts";
+import type { RedisClient } from "../../src/redis/client.ts";
+import { connectRedis, openRedis } from "../../src/redis/connection.ts";
+import { MAX_ENTRIES, putQuestion, type Question, readNewEntries } from "../../src/redis/inbox.ts";
+import { Keys } from "../../src/redis/keys.ts";
+import { redisTimeMs } from "../../src/redis/node-record.ts";
+import { type Answer, takeAnswer } from "../../src/redis/replies.ts";
+import { Inbox, type QuestionHandler } from "../../workers/node/inbox.ts";
+import { REDISES, until } from "../support/cluster.ts";
+
+const NODE = "n1";
+
+/** Redis, and a node of which there is nothing but its inbox. */
+class Fixture {
+  readonly keys = new Keys(`t${randomBytes(6).toString("hex")}`);
+  readonly redis: RedisClient;
+  readonly errors: unknown[] = [];
+  /** The connection of the inbox started last. */
+  blocking: RedisClient | null = null;
+  /** What the worker under test believes to have left of its lease. */
+  leaseLeftMs = 60_000;
+  readonly #url: string;
+  readonly #inboxes: Inbox[] = [];
+  #asked = 0;
+
+  constructor(url: string) {
+    this.#url = url;
+    this.redis = openRedis(url, "shared", (error) => this.errors.push(error));
+  }
+
+  get inboxKey(): string {
+    return this.keys.nodeInbox(NODE);
+  }
+  waiting(): Promise<number> {
+    return this.redis.xlen(this.inboxKey);
+  }
+
+  async start(handlers: Readonly<Record<string, QuestionHandler>>): Promise<Inbox> {
+    const inbox = new Inbox({
+      redis: this.redis,
+      openBlocking: () => {
+        this.blocking = openRedis(this.#url, "blocking", (error) => this.errors.push(error));
+        return this.blocking;
+      },
+      keys: this.keys,
+      node: NODE,
+      handlers,
+      leaseLeftMs: () => this.leaseLeftMs,
+      redisNowMs: Date.now,
+      onError: (error) => this.errors.push(error),
+    });
+    this.#inboxes.push(inbox);
+    await inbox.start();
+    return inbox;
+  }
+
+  /** Puts a question; returns the id of its reply. */
+  async ask(name: string, args: Question["args"] = {}, waitMs = 60_000): Promise<string> {
+    const reply = `reply-${++this.#asked}`;
+    const untilMs = (await redisTimeMs(this.redis)) + waitMs;
+    assert.equal(await putQuestion(this.redis, this.keys, NODE, { name, args, reply, asker: "test", untilMs }), true);
+    return reply;
+  }
+
+  answer(reply: string): Promise<Answer> {
+    return until(`the answer ${reply}`, () => takeAnswer(this.redis, this.keys, reply));
+  }
+
+  async close(): Promise<void> {
+    for (const inbox of this.#inboxes) await inbox.stop(500);
+    await this.redis.del(this.inboxKey);
+    this.redis.disconnect();
+  }
+}
+
+async function withInbox(url: string, work: (fixture: Fixture) => Promise<void>): Promise<void> {
+  const fixture = new Fixture(url);
+  try {
+    await connectRedis(fixture.redis, 10_000);
+    await work(fixture);
+  } finally {
+    await fixture.close();
+  }
+}
+
+const echo: QuestionHandler = async (args) => args;
+
+for (const { name, url } of REDISES) {
+  describe(`a node's inbox on a ${name}`, { concurrency: 3 }, () => {
+    it("answers questions, says what it cannot, and acknowledges each", async () => {
+      await withInbox(url, async (fixture) => {
+        await fixture.start({
+          echo,
+          refuse: () => Promise.reject(new RequestError("not_found", "no such thing")),
+          fail: () => Promise.reject(new Error("a canary")),
+        });
+        const ask = async (what: string) => fixture.answer(await fixture.ask(what, { a: 1 }));
+        assert.deepEqual(await ask("echo"), { ok: true, value: { a: 1 } });
+        assert.deepEqual(await ask("refuse"), { ok: false, code: "not_found", detail: "no such thing" });
+        const failed = await ask("fail");
+        assert.ok(!failed.ok && failed.code === "internal" && !failed.detail.includes("canary"));
+        assert.match(String(fixture.errors), /a canary/);
+        const unknown = await ask("toString");
+        assert.ok(!unknown.ok && unknown.code === "internal");
+        await until("nothing waits", async () => (await fixture.waiting()) === 0);
+        const groups: unknown = await fixture.redis.xpending(fixture.inboxKey, "node");
+        assert.equal((groups as unknown[])[0], 0, "and nothing is pending");
+      });
+    });
+
+    it("drops what is late or cannot be read, and leaves alone what a later version may know", async () => {
+      await withInbox(url, async (fixture) => {
+        const called: unknown[] = [];
+        const note: QuestionHandler = async (args) => called.push(args);
+        await fixture.ask("note", { late: true }, -1);
+        await fixture.redis.xadd(fixture.inboxKey, "*", "kind", "question", "body", "{");
+        await fixture.redis.xadd(fixture.inboxKey, "*", "kind", "question", "body", '{"name":"note"}');
+        await fixture.redis.xadd(fixture.inboxKey, "*", "kind", "message", "body", "of a later version");
+        await fixture.start({ note, echo });
+        await fixture.answer(await fixture.ask("note", { in: "time" }));
+        assert.deepEqual(called, [{ in: "time" }]);
+        await until("what it can deal with is gone", async () => (await fixture.waiting()) === 1);
+        const [left] = await fixture.redis.xrange(fixture.inboxKey, "-", "+");
+        assert.deepEqual(left?.[1], ["kind", "message", "body", "of a later version"]);
+        assert.equal(fixture.errors.length, 2);
+      });
+    });
+
+    it("refuses more than its bound", async () => {
+      await withInbox(url, async (fixture) => {
+        const fill = Array.from({ length: MAX_ENTRIES - 1 }, () => fixture.redis.xadd(fixture.inboxKey, "*", "a", "b"));
+        await Promise.all(fill);
+        const asked = { name: "echo", args: {}, reply: "r", asker: "test", untilMs: 0 };
+        const put = () => putQuestion(fixture.redis, fixture.keys, NODE, asked);
+        assert.deepEqual(await Promise.all([put(), put(), put()]), [true, false, false]);
+        assert.equal(await fixture.waiting(), MAX_ENTRIES);
+      });
+    });
+
+    it("what one life took and did not finish, the next life answers", async () => {
+      await withInbox(url, async (fixture) => {
+        const taken = Promise.withResolvers<void>();
+        const first = await fixture.start({
+          echo: () => {
+            taken.resolve();
+            return new Promise(() => undefined);
+          },
+        });
+        const reply = await fixture.ask("echo", { kept: true });
+        await taken.promise;
+        await first.stop(0);
+        assert.equal(await takeAnswer(fixture.redis, fixture.keys, reply), null);
+        await fixture.start({ echo });
+        assert.deepEqual(await fixture.answer(reply), { ok: true, value: { kept: true } });
+        await until("it is acknowledged", async () => (await fixture.waiting()) === 0);
+      });
+    });
+
+    it("P12: without the id it takes and answers nothing; with it again, it answers what is not late", async () => {
+      await withInbox(url, async (fixture) => {
+        const finish = Promise.withResolvers<void>();
+        const taken = Promise.withResolvers<void>();
+        let calls = 0;
+        await fixture.start({
+          slow: async (args) => {
+            calls += 1;
+            taken.resolve();
+            await finish.promise;
+            return args;
+          },
+        });
+        const begun = await fixture.ask("slow", { n: 1 });
+        await taken.promise;
+        fixture.leaseLeftMs = 0;
+        finish.resolve();
+        const unread = await fixture.ask("slow", { n: 2 });
+        assert.equal(await takeAnswer(fixture.redis, fixture.keys, begun), null);
+        assert.equal(await takeAnswer(fixture.redis, fixture.keys, unread), null);
+        fixture.leaseLeftMs = 60_000;
+        assert.deepEqual(await fixture.answer(begun), { ok: true, value: { n: 1 } });
+        assert.deepEqual(await fixture.answer(unread), { ok: true, value: { n: 2 } });
+        assert.equal(calls, 3, "the answer to the first was withheld, and it was asked again");
+      });
+    });
+
+    it("has a bounded number of questions in hand", async () => {
+      await withInbox(url, async (fixture) => {
+        let now = 0;
+        let most = 0;
+        const finish = Promise.withResolvers<void>();
+        const handlers: Record<string, QuestionHandler> = {
+          count: async () => {
+            now += 1;
+            most = Math.max(most, now);
+            await finish.promise;
+            now -= 1;
+          },
+        };
+        const replies = await Promise.all(Array.from({ length: 40 }, () => fixture.ask("count")));
+        await fixture.start(handlers);
+        await until("it is busy", () => most === 8);
+        finish.resolve();
+        for (const reply of replies) await fixture.answer(reply);
+        assert.equal(most, 8);
+      });
+    });
+
+    it("finds what was handed out on a connection that broke before it came", async () => {
+      await withInbox(url, async (fixture) => {
+        const finish = Promise.withResolvers<void>();
+        let busy = 0;
+        const wait: QuestionHandler = async () => {
+          busy += 1;
+          await finish.promise;
+        };
+        await fixture.start({ echo, wait });
+        for (let n = 0; n < 8; n++) await fixture.ask("wait");
+        await until("it takes no more", () => busy === 8);
+        const reply = await fixture.ask("echo");
+        const handedOut = await readNewEntries(fixture.redis, fixture.keys, NODE, 10, 100);
+        assert.equal(handedOut.length, 1);
+        finish.resolve();
+        assert.equal((await fixture.answer(reply)).ok, true);
+      });
+    });
+
+    it("goes on when Redis lost the inbox, and when its connections are cut", async () => {
+      await withInbox(url, async (fixture) => {
+        await fixture.start({ echo });
+        await fixture.answer(await fixture.ask("echo"));
+        await fixture.redis.del(fixture.inboxKey);
+        await fixture.answer(await fixture.ask("echo"));
+        const { blocking } = fixture;
+        for (const node of blocking instanceof Cluster ? blocking.nodes("master") : [blocking]) node?.disconnect(true);
+        await fixture.answer(await fixture.ask("echo"));
+      });
+    });
+  });
+}
