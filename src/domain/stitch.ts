@@ -71,6 +71,8 @@ export const removedRecord = z.object({
   revision: revisionText,
   outcome: stepOutcome.nullable(),
   removedAtMs: z.number(),
+  /** Where it went, as a full id: its messages go after it. null where it is gone for good. */
+  movedTo: z.string().nullable().default(null),
 });
 export type RemovedRecord = z.output<typeof removedRecord>;
 

@@ -15,14 +15,8 @@ import { type StitchRecord, type StitchUsage, STITCH_STATES } from "../domain/st
 import type { RedisClient } from "../redis/client.ts";
 import type { Keys } from "../redis/keys.ts";
 import { countNodes, listNodeIds, readNodes, redisTimeMs } from "../redis/node-record.ts";
-import {
-  listFullGroups,
-  listStitchesOfNode,
-  locateStitch,
-  membersOf,
-  readStitches,
-  readUsage,
-} from "../redis/stitch-records.ts";
+import { listFullGroups, membersOf } from "../redis/groups.ts";
+import { listStitchesOfNode, locateStitch, readStitches, readUsage } from "../redis/stitch-records.ts";
 import { VERSION } from "../version.ts";
 import { iso } from "./job-view.ts";
 import type { NodeFilter, Page, StitchFilter } from "./master.ts";

@@ -7,7 +7,8 @@ import type { Observed } from "../domain/plan.ts";
 import type { RedisClient } from "../redis/client.ts";
 import type { Keys } from "../redis/keys.ts";
 import { listNodeIds, readNodes, redisTimeMs } from "../redis/node-record.ts";
-import { locateStitch, membersOf, readStitches } from "../redis/stitch-records.ts";
+import { membersOf } from "../redis/groups.ts";
+import { locateStitch, readStitches } from "../redis/stitch-records.ts";
 
 const ALL = 1000;
 /** Rows of numbers drawn before giving up on finding ids that are free. */

@@ -5,6 +5,11 @@ import { defineScript } from "./script.ts";
 
 /** Entries that an inbox takes; some MB of questions. */
 export const MAX_ENTRIES = 10_000;
+/** Of these, messages may take so many, and so many bytes: there is always room for a question. */
+const MAX_MESSAGES = 8000;
+const MAX_MESSAGE_BYTES = 32 * 1024 * 1024;
+/** Of both, what waits for one stitch may take this part: a deaf one must not fill its neighbours' share. */
+const STITCH_SHARE = 8;
 /** One group, and in it one consumer for every life of the node: what one life did not acknowledge, the next finds. */
 const GROUP = "node";
 const CONSUMER = "node";
@@ -20,7 +25,13 @@ export const question = z.object({
 export type Question = z.output<typeof question>;
 
 /** `kind` says what `body` is: "question" or, to come, "message". */
-export type InboxEntry = { readonly id: string; readonly kind: string; readonly body: string };
+export type InboxEntry = {
+  readonly id: string;
+  readonly kind: string;
+  readonly body: string;
+  /** Of a message: the stitch it is for, or "" for several. */
+  readonly to: string;
+};
 
 /**
  * Puts an entry into a node's inbox. KEYS inbox. ARGV bound, kind, body. Returns its id, or false where the inbox is full.
@@ -35,15 +46,105 @@ return redis.call('XADD', KEYS[1], '*', 'kind', ARGV[2], 'body', ARGV[3])
 `,
 );
 
-/** The node is done with entries. KEYS inbox. ARGV ids. Atomic: an entry is never acknowledged and left there for good. */
-const acknowledge = defineScript<[inbox: string]>(
-  "acknowledge_inbox",
-  1,
+/**
+ * Puts messages into a node's inbox, in their order. KEYS inbox, its load. ARGV for each the stitch it is for ('' for
+ * several) and the body. Returns of each 1, or 0 where there is no room for it.
+ * Once one is refused, so are all later ones for the same stitch in this call: a smaller one must not overtake it.
+ * Atomic: the bounds hold whoever sends, and the load says what the inbox holds.
+ */
+const putMessagesScript = defineScript<[inbox: string, load: string]>(
+  "put_messages",
+  2,
   `
-redis.call('XACK', KEYS[1], '${GROUP}', unpack(ARGV))
-return redis.call('XDEL', KEYS[1], unpack(ARGV))
+local inbox, load = KEYS[1], KEYS[2]
+local all = redis.call('HMGET', load, 'n', 'b')
+local count, bytes = tonumber(all[1] or 0), tonumber(all[2] or 0)
+local placed, counts, sizes, full = {}, {}, {}, {}
+for i = 1, #ARGV, 2 do
+  local stitch, body = ARGV[i], ARGV[i + 1]
+  local room = not full[stitch] and count < ${MAX_MESSAGES} and bytes + #body <= ${MAX_MESSAGE_BYTES}
+  if room and stitch ~= '' then
+    if not counts[stitch] then
+      local its = redis.call('HMGET', load, 'n:' .. stitch, 'b:' .. stitch)
+      counts[stitch], sizes[stitch] = tonumber(its[1] or 0), tonumber(its[2] or 0)
+    end
+    room = counts[stitch] < ${MAX_MESSAGES / STITCH_SHARE} and sizes[stitch] + #body <= ${MAX_MESSAGE_BYTES / STITCH_SHARE}
+  end
+  if room then
+    redis.call('XADD', inbox, '*', 'kind', 'message', 'body', body, 'to', stitch)
+    count, bytes = count + 1, bytes + #body
+    if stitch ~= '' then counts[stitch], sizes[stitch] = counts[stitch] + 1, sizes[stitch] + #body end
+    placed[#placed + 1] = 1
+  else
+    full[stitch] = true
+    placed[#placed + 1] = 0
+  end
+end
+local fields = {'n', count, 'b', bytes}
+for stitch, n in pairs(counts) do
+  fields[#fields + 1], fields[#fields + 2] = 'n:' .. stitch, n
+  fields[#fields + 1], fields[#fields + 2] = 'b:' .. stitch, sizes[stitch]
+end
+redis.call('HSET', load, unpack(fields))
+return placed
 `,
 );
+
+/**
+ * The node is done with entries. KEYS inbox, its load. ARGV for each id, the stitch it was for ('' for several; '-' for a
+ * question) and the bytes of its body. Returns how many there were.
+ * Atomic: an entry is never acknowledged and left there for good, nor counted after it is gone.
+ */
+const acknowledge = defineScript<[inbox: string, load: string]>(
+  "acknowledge_inbox",
+  2,
+  `
+local inbox, load = KEYS[1], KEYS[2]
+local gone, less, stitches = 0, {}, {}
+for i = 1, #ARGV, 3 do
+  redis.call('XACK', inbox, '${GROUP}', ARGV[i])
+  if redis.call('XDEL', inbox, ARGV[i]) == 1 then
+    gone = gone + 1
+    local stitch = ARGV[i + 1]
+    if stitch ~= '-' then
+      less['n'], less['b'] = (less['n'] or 0) + 1, (less['b'] or 0) + ARGV[i + 2]
+      if stitch ~= '' then
+        less['n:' .. stitch] = (less['n:' .. stitch] or 0) + 1
+        less['b:' .. stitch] = (less['b:' .. stitch] or 0) + ARGV[i + 2]
+        stitches[stitch] = true
+      end
+    end
+  end
+end
+for field, by in pairs(less) do redis.call('HINCRBY', load, field, -by) end
+for stitch in pairs(stitches) do
+  if tonumber(redis.call('HGET', load, 'n:' .. stitch)) <= 0 then
+    redis.call('HDEL', load, 'n:' .. stitch, 'b:' .. stitch)
+  end
+end
+return gone
+`,
+);
+
+/** A message with its place in the inbox: the stitch it is for, or "" for several. */
+export type Posted = { readonly stitch: string; readonly body: string };
+
+/** Puts messages into a node's inbox, in their order. @returns of each whether there was room for it. */
+export async function putMessages(
+  redis: RedisClient,
+  keys: Keys,
+  node: string,
+  posted: readonly Posted[],
+): Promise<boolean[]> {
+  const reply = await putMessagesScript.call(
+    redis,
+    [keys.nodeInbox(node), keys.nodeInboxLoad(node)],
+    posted.flatMap(({ stitch, body }) => [stitch, body]),
+  );
+  return placedReply.parse(reply).map((placed) => placed === 1);
+}
+
+const placedReply = z.array(z.int());
 
 /** Asks a node. @returns false where its inbox is full. */
 export async function putQuestion(redis: RedisClient, keys: Keys, node: string, asked: Question): Promise<boolean> {
@@ -97,11 +198,25 @@ function entriesOf(reply: unknown): InboxEntry[] {
   const [stream] = streams.parse(reply) ?? [];
   return (stream?.[1] ?? []).map(([id, fields]) => {
     const field = (name: string) => fields?.[fields.indexOf(name) + 1] ?? "";
-    return { id, kind: fields === null ? "gone" : field("kind"), body: field("body") };
+    return {
+      id,
+      kind: fields === null ? "gone" : field("kind"),
+      body: fields === null ? "" : field("body"),
+      to: fields === null || !fields.includes("to") ? "" : field("to"),
+    };
   });
 }
 
 /** Takes entries out of the inbox. Safe to repeat. */
-export async function acknowledgeEntries(redis: RedisClient, keys: Keys, node: string, ids: readonly string[]) {
-  await acknowledge.call(redis, [keys.nodeInbox(node)], ids);
+export async function acknowledgeEntries(
+  redis: RedisClient,
+  keys: Keys,
+  node: string,
+  entries: readonly InboxEntry[],
+): Promise<void> {
+  await acknowledge.call(
+    redis,
+    [keys.nodeInbox(node), keys.nodeInboxLoad(node)],
+    entries.flatMap(({ id, kind, to, body }) => [id, kind === "message" ? to : "-", Buffer.byteLength(body)]),
+  );
 }

@@ -39,9 +39,17 @@ export class Keys {
   nodeOrders(id: string): string {
     return `${this.node(id)}:orders`;
   }
-  /** Stream: questions to the node, acknowledged by it. Written by whoever asks. */
+  /** Stream: questions to the node and messages to its stitches, acknowledged by it. Written by whoever asks or sends. */
   nodeInbox(id: string): string {
     return `${this.node(id)}:inbox`;
+  }
+  /** Hash: how much of the inbox messages take, in all and for each stitch. Written with the inbox. */
+  nodeInboxLoad(id: string): string {
+    return `${this.node(id)}:inbox:load`;
+  }
+  /** Stream: messages that could not be delivered. Written by the node; Masters delete. */
+  nodeDeadLetters(id: string): string {
+    return `${this.node(id)}:dead-letters`;
   }
 
   /** String or stream, for a while: what a node answers to one question. Written by that node; the asker deletes it. */
@@ -73,6 +81,22 @@ export class Keys {
   /** Set of the full ids in a full group. Pointers. */
   group(fullGroup: string): string {
     return `${this.#root}:group:${fullGroup}`;
+  }
+  /** Set of the full ids in a full group that take messages. Pointers. */
+  receivers(fullGroup: string): string {
+    return `${this.group(fullGroup)}:receivers`;
+  }
+  /** Set of the nodes that have such a stitch. Pointers. */
+  receiverNodes(fullGroup: string): string {
+    return `${this.group(fullGroup)}:nodes`;
+  }
+  /** Set of nodes that have dead letters. Pointers. */
+  get deadLetterNodes(): string {
+    return `${this.#root}:dead-letters`;
+  }
+  /** String, for a while: what became of the message that was sent with an idempotency key. */
+  message(id: string): string {
+    return `${this.#root}:{message:${id}}`;
   }
   /** Set of `component.version` of an application. */
   application(application: string): string {

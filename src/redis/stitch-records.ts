@@ -1,4 +1,4 @@
-import { formatGroup, parseFullGroup, parseGroup } from "../domain/group.ts";
+import { parseFullGroup } from "../domain/group.ts";
 import { fullId, splitFullId } from "../domain/ids.ts";
 import type { NodeStatus } from "../domain/node.ts";
 import {
@@ -11,6 +11,7 @@ import {
 } from "../domain/stitch.ts";
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
+import { addRoutes, dropRoutes } from "./routes.ts";
 
 /** A change of one stitch that its node publishes. `isNew`: its pointers are not known to be in Redis yet. */
 export type StitchChange =
@@ -20,6 +21,8 @@ export type StitchChange =
 /**
  * Publishes changes of a node's stitches: pointers before the record they point to, and after it when it goes, so that a
  * crash leaves at worst a stale pointer. Two round trips at most, whatever the number of changes. Safe to repeat.
+ *
+ * @param receives has the node a stitch of the group that takes messages, by now?
  */
 export async function publishStitches(
   redis: RedisClient,
@@ -27,6 +30,7 @@ export async function publishStitches(
   node: string,
   changes: readonly StitchChange[],
   status: NodeStatus,
+  receives: (group: string) => boolean,
 ): Promise<void> {
   const pointers: Promise<unknown>[] = [];
   const set: Record<string, string> = {};
@@ -37,7 +41,7 @@ export async function publishStitches(
       continue;
     }
     set[change.record.id] = JSON.stringify(change.record);
-    if (change.isNew) pointers.push(...addPointers(redis, keys, node, change.record.id, change.record.group));
+    if (change.isNew) pointers.push(...addPointers(redis, keys, node, change.record));
   }
   await Promise.all(pointers);
   const gone = Object.keys(removed);
@@ -51,24 +55,36 @@ export async function publishStitches(
   ]);
   await Promise.all(
     changes.flatMap((change) =>
-      change.kind === "removed" ? dropPointers(redis, keys, node, change.record.id, change.record.group) : [],
+      change.kind === "removed" ? dropPointers(redis, keys, node, change.record, receives(change.record.group)) : [],
     ),
   );
 }
 
-function addPointers(redis: RedisClient, keys: Keys, node: string, stitch: string, group: string): Promise<unknown>[] {
+function addPointers(redis: RedisClient, keys: Keys, node: string, record: StitchRecord): Promise<unknown>[] {
+  const { id, group } = record;
   const parts = parseFullGroup(group);
   if (parts === null) throw new Error(`not a full group: ${group}`);
   return [
-    redis.hset(keys.route(stitch), node, group),
-    redis.sadd(keys.group(group), fullId(node, stitch)),
+    redis.hset(keys.route(id), node, group),
+    redis.sadd(keys.group(group), fullId(node, id)),
     redis.sadd(keys.application(parts.application), `${parts.component}.${parts.version}`),
     redis.sadd(keys.applications, parts.application),
+    ...addRoutes(redis, keys, node, record),
   ];
 }
 
-function dropPointers(redis: RedisClient, keys: Keys, node: string, stitch: string, group: string): Promise<unknown>[] {
-  return [redis.hdel(keys.route(stitch), node), redis.srem(keys.group(group), fullId(node, stitch))];
+function dropPointers(
+  redis: RedisClient,
+  keys: Keys,
+  node: string,
+  stitch: { id: string; group: string },
+  receives: boolean,
+): Promise<unknown>[] {
+  return [
+    redis.hdel(keys.route(stitch.id), node),
+    redis.srem(keys.group(stitch.group), fullId(node, stitch.id)),
+    ...dropRoutes(redis, keys, node, stitch, receives),
+  ];
 }
 
 /** Forgets removed stitches. */
@@ -159,31 +175,10 @@ export async function listStitchesOfNode(redis: RedisClient, keys: Keys, node: s
   return (await redis.hkeys(keys.nodeStitches(node))).sort();
 }
 
-/** The full groups inside `group`, itself included where it is full; of the whole cluster where it is null. */
-export async function listFullGroups(redis: RedisClient, keys: Keys, group: string | null): Promise<string[]> {
-  const asked = group === null ? null : parseGroup(group);
-  const applications = asked === null ? (await redis.smembers(keys.applications)).sort() : [asked.application];
-  const found = await Promise.all(
-    applications.map(async (application) =>
-      (await redis.smembers(keys.application(application))).map((rest) => `${application}.${rest}`),
-    ),
-  );
-  const wanted = asked === null ? "" : formatGroup(asked);
-  return found
-    .flat()
-    .filter((full) => wanted === "" || full === wanted || full.startsWith(`${wanted}.`))
-    .sort();
-}
-
-/** Full ids in each of the full groups, as their pointers say: check the records. */
-export function membersOf(redis: RedisClient, keys: Keys, fullGroups: readonly string[]): Promise<string[][]> {
-  return Promise.all(fullGroups.map((group) => redis.smembers(keys.group(group))));
-}
-
 /** Deletes a forgotten node's stitches: records first, then their pointers. Safe to repeat. */
 export async function forgetStitchesOf(redis: RedisClient, keys: Keys, node: string): Promise<void> {
   const { stitches } = await readOwnStitches(redis, keys, node);
-  await Promise.all(stitches.flatMap(({ id, group }) => dropPointers(redis, keys, node, id, group)));
+  await Promise.all(stitches.flatMap(({ id, group }) => dropPointers(redis, keys, node, { id, group }, false)));
   await Promise.all([
     redis.del(keys.nodeStitches(node)),
     redis.del(keys.nodeRemoved(node)),

@@ -127,7 +127,7 @@ test("a stitch's log is read and followed, asked of its node", async () => {
     observedAtMs: 0,
   });
   const status = { reserved: { cpu: 0, memoryBytes: 0 }, stitchCount: 1, states: {} };
-  await publishStitches(redis, keys, "n4", [{ kind: "set", record, isNew: true }], status);
+  await publishStitches(redis, keys, "n4", [{ kind: "set", record, isNew: true }], status, () => true);
   const onError = (error: unknown) => assert.fail(String(error));
   const log = new StitchLog(join(dir, "logs", "a.log"), onError);
   void log.write("stdout", "a word", 0);
@@ -136,6 +136,7 @@ test("a stitch's log is read and followed, asked of its node", async () => {
   const inbox = new Inbox({
     ...common,
     openBlocking: () => openRedis(process.env["TEST_REDIS_URL"] ?? local?.url ?? "", "blocking", () => undefined),
+    onMessage: () => undefined,
     handlers: questions.handlers,
     leaseLeftMs: () => 60_000,
     redisNowMs: Date.now,

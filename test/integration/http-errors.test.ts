@@ -248,7 +248,7 @@ async function publishTestStitch(node: string, id: string): Promise<void> {
     observedAtMs: Date.now(),
   };
   const status = { reserved: { cpu: 0, memoryBytes: 0 }, stitchCount: 1, states: { stopped: 1 } };
-  await publishStitches(open.redis, open.keys, node, [{ kind: "set", record, isNew: true }], status);
+  await publishStitches(open.redis, open.keys, node, [{ kind: "set", record, isNew: true }], status, () => true);
 }
 
 test("ambiguous_stitch names the candidates; stitch_exists", async () => {

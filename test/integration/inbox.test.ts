@@ -48,6 +48,7 @@ class Fixture {
       },
       keys: this.keys,
       node: NODE,
+      onMessage: () => undefined,
       handlers,
       leaseLeftMs: () => this.leaseLeftMs,
       redisNowMs: Date.now,

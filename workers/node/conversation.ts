@@ -1,19 +1,24 @@
 import type { Writable } from "node:stream";
-import type { StartContext } from "./adaptors/adaptor.ts";
+import { MAX_DATA_BYTES, type Message } from "../../src/domain/message.ts";
+import type { Delivered, StartContext } from "./adaptors/adaptor.ts";
 import { Heartbeats } from "./heartbeats.ts";
 import { type FromStitch, type StitchMessage, writeToStitch } from "./process-v1.ts";
 
 /** What a stitch has not read yet may take this much of the worker's memory; then nothing more is written to it. */
 const MAX_UNREAD_BYTES = 256 * 1024;
+/** Messages without an answer that are remembered: more than are ever delivered at once. */
+const MOST_UNANSWERED = 1000;
 /** What cannot be understood is answered this often at most: two who do not understand each other must not shout. */
 const COMPLAIN_EVERY_MS = 1000;
 
-/** The system's part of the protocol (process-v1.md): heartbeats, `_exit`, `_error`, logs. */
+/** The node's side of the protocol (process-v1.md): heartbeats, messages, `_exit`, `_error`, logs. */
 export class Conversation {
   readonly #context: StartContext;
   readonly #input: Writable;
   readonly #heartbeats: Heartbeats;
   readonly #nowMs: () => number;
+  /** Messages that it has not answered, by the Id they were sent with. */
+  readonly #unanswered = new Map<number, { readonly from: string; readonly settle: (how: Delivered) => void }>();
   /** Heartbeat number by the Id it was sent with. */
   readonly #beats = new Map<number, number>();
   #lastId = 0;
@@ -43,10 +48,27 @@ export class Conversation {
     this.#heartbeats.start();
   }
 
-  /** Nothing more is sent. Safe to repeat. */
+  /** Nothing more is sent, and what is unanswered has failed. Safe to repeat. */
   stop(): void {
     this.#open = false;
     this.#heartbeats.stop();
+    for (const { settle } of this.#unanswered.values())
+      settle({ kind: "failed", reason: "it ended before it answered" });
+    this.#unanswered.clear();
+  }
+
+  /** Hands it a message; resolves with its answer, whenever that comes. */
+  deliver({ from, channel, data, re }: Message): Promise<Delivered> {
+    const id = this.#send(channel, data, from, re);
+    if (id === null) return Promise.resolve({ kind: "failed", reason: "it does not read its input, or has closed it" });
+    return new Promise((settle) => {
+      this.#unanswered.set(id, { from, settle });
+      for (const [old, { settle: giveUp }] of this.#unanswered) {
+        if (this.#unanswered.size <= MOST_UNANSWERED) break;
+        this.#unanswered.delete(old);
+        giveUp({ kind: "failed", reason: "it has not answered so many messages since" });
+      }
+    });
   }
 
   /** Asks it to finish and exit. */
@@ -67,7 +89,7 @@ export class Conversation {
   }
 
   /** @returns the message's Id, or null where it cannot be sent. */
-  #send(channel: string, data: string): number | null {
+  #send(channel: string, data: string, from = "", re: number | null = null): number | null {
     if (!this.#open || !this.#input.writable) return null;
     if (this.#input.writableLength > MAX_UNREAD_BYTES) {
       if (!this.#toldUnread)
@@ -78,7 +100,7 @@ export class Conversation {
     this.#toldUnread = false;
     // In steps of two, so that Id + 1 is nobody else's: a reply may come under either.
     this.#lastId += 2;
-    this.#input.write(writeToStitch({ id: this.#lastId, from: "", node: this.#context.node, channel, data }));
+    this.#input.write(writeToStitch({ id: this.#lastId, from, node: this.#context.node, channel, data, re }));
     return this.#lastId;
   }
 
@@ -113,10 +135,52 @@ export class Conversation {
       }
       case "logs":
         return all(message.lines.map((line) => this.#context.log("log", line)));
-      default:
-        this.#complain(`this node does not carry messages yet: "${message.command}" has no effect`);
+      case "ack":
+        this.#answered(message.id, { kind: "acked" });
         return null;
+      case "fail":
+        this.#answered(message.id, { kind: "failed", reason: "the stitch said that it failed" });
+        return null;
+      case "data":
+        return this.#said(message);
     }
+  }
+
+  /** @returns false where no such message waits for an answer. */
+  #answered(id: number, how: Delivered): boolean {
+    const unanswered = this.#unanswered.get(id);
+    if (unanswered === undefined) return false;
+    this.#unanswered.delete(id);
+    unanswered.settle(how);
+    return true;
+  }
+
+  /** It answers a message, or sends one. @returns a promise while it waits for room: nothing more of it is read till then. */
+  #said({ id, data, channel, toStitch, toGroup }: Extract<StitchMessage, { command: "data" }>): Promise<void> | null {
+    if (id !== null && toStitch !== null) {
+      for (const each of [id, id - 1])
+        if (this.#unanswered.get(each)?.from === toStitch) {
+          this.#answered(each, { kind: "replied", channel: channel ?? "", data });
+          return null;
+        }
+    }
+    const to = toStitch !== null ? { stitch: toStitch } : toGroup !== null ? { group: toGroup } : null;
+    const name = channel ?? "";
+    if (to === null || name.startsWith("_") || Buffer.byteLength(data) > MAX_DATA_BYTES) {
+      this.#complain(
+        to === null
+          ? "data: neither ToStitchInstanceId nor ToGroupName says whom it is for"
+          : name.startsWith("_")
+            ? `data: the channel "${name}" is the system's; choose a name without "_" in front`
+            : `data: more than ${MAX_DATA_BYTES} bytes`,
+      );
+      return null;
+    }
+    return this.#context.send(to, name, data, id).catch((error: unknown) => {
+      const reason = `what it sent to ${"stitch" in to ? to.stitch : to.group} was not sent: ${error instanceof Error ? error.message : String(error)}`;
+      this.#note(reason);
+      this.#complain(reason);
+    });
   }
 
   #complain(reason: string): void {

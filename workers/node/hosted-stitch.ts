@@ -1,9 +1,17 @@
 import type { EventType } from "../../src/domain/event.ts";
+import type { Message } from "../../src/domain/message.ts";
 import { afterExit, stableAfterMs } from "../../src/domain/restart.ts";
 import type { Health } from "../../src/domain/resources.ts";
 import type { StitchSpec } from "../../src/domain/spec.ts";
 import type { StepError, StitchRecord } from "../../src/domain/stitch.ts";
-import { type Adaptor, type Exit, neverStarted, type StitchInstance } from "./adaptors/adaptor.ts";
+import {
+  type Adaptor,
+  type Delivered,
+  type Exit,
+  neverStarted,
+  type StartContext,
+  type StitchInstance,
+} from "./adaptors/adaptor.ts";
 import type { StitchDisk } from "./stitch-disk.ts";
 import { StitchLog } from "./stitch-log.ts";
 
@@ -17,6 +25,8 @@ export type HostedStitchOptions = {
   readonly disk: StitchDisk;
   readonly nowMs: () => number;
   readonly random: () => number;
+  /** Sends a message from the stitch with this id (see `StartContext.send`). */
+  readonly send: (stitch: string, ...message: Parameters<StartContext["send"]>) => Promise<void>;
   /** Does the node's lease hold, as far as it can tell without asking? */
   readonly holdsId: () => boolean;
   /** Told of each change, when the new record stands. */
@@ -70,6 +80,12 @@ export class HostedStitch {
   /** The process that leads its group; null where there is none. */
   get pid(): number | null {
     return this.#instance?.pid ?? null;
+  }
+
+  /** Hands it a message; null where it cannot take one now, because it does not run. */
+  deliver(message: Message): Promise<Delivered> | null {
+    if (this.#record.state !== "running") return null;
+    return this.#instance?.deliver?.(message) ?? null;
   }
 
   /** Changes its record: on disk first, then told. */
@@ -132,6 +148,7 @@ export class HostedStitch {
       dataDir: this.#o.disk.makeDataDir(id),
       session: this.#o.session,
       log: (source, line) => this.log.write(source, line, this.#o.nowMs()),
+      send: (...message) => this.#o.send(id, ...message),
       onHealth: (health) => this.#onHealth(instance, health),
     });
     this.#instance = instance;

@@ -23,6 +23,8 @@ export type InboxOptions = {
   readonly openBlocking: () => RedisClient;
   readonly keys: Keys;
   readonly node: string;
+  /** Takes a message; returns at once, and sees to it that it is acknowledged when it has been dealt with. */
+  readonly onMessage: (entry: InboxEntry) => void;
   /** By the question's name. */
   readonly handlers: Readonly<Record<string, QuestionHandler>>;
   /** How long this worker has the id for certain; 0 or less where another one may have it. */
@@ -33,18 +35,14 @@ export type InboxOptions = {
 
 /** Questions at once. Each may hold some MB for a moment. */
 const CONCURRENCY = 8;
+/** Entries read at once. */
+const BATCH = 500;
 /** Under the 15 s that a silent connection is given. */
 const BLOCK_MS = 5000;
 const RETRY_MS = 250;
 /**
- * How often entries are looked for that were handed out on a connection which broke before they came: the client sends a
- * read again by itself, and the next one hands out others.
- */
-const PENDING_LOOK_MS = 5000;
-
-/**
- * Reads a node's inbox and answers the questions in it. An entry is acknowledged when it has been dealt with, so that none is
- * lost with the worker: the next life reads what is pending first. What is late by then is dropped.
+ * Reads a node's inbox: hands on the messages, answers the questions. An entry is acknowledged when it has been dealt with,
+ * so that none is lost with the worker: the next life reads what is pending first. A question that is late is dropped.
  *
  * Only while this worker has the id: a read that waits ends with the lease, and what came too late is left to the next life.
  */
@@ -53,12 +51,17 @@ export class Inbox {
   readonly #blocking: RedisClient;
   readonly #inHand = new Map<string, Promise<void>>();
   readonly #stopping = new AbortController();
-  #lookAtPendingMs = Number.NEGATIVE_INFINITY;
+  /** Entries may have been handed out that never came: at the start, and on a connection that broke. */
+  #mayHavePending = true;
   #reading: Promise<void> = Promise.resolve();
 
   constructor(options: InboxOptions) {
     this.#o = options;
     this.#blocking = options.openBlocking();
+    // The client sends a read again by itself when it is back, and that hands out others.
+    this.#blocking.on("ready", () => {
+      this.#mayHavePending = true;
+    });
   }
 
   /** Resolves when the inbox is there; then its questions are answered. */
@@ -89,8 +92,7 @@ export class Inbox {
         await this.#readOnce();
       } catch (error) {
         if (signal.aborted) return;
-        // Entries may have been handed out with an answer that never came.
-        this.#lookAtPendingMs = Number.NEGATIVE_INFINITY;
+        this.#mayHavePending = true;
         if (!isInboxGone(error)) this.#o.onError(error);
         await pause(RETRY_MS, signal);
         if (isInboxGone(error)) await createInbox(this.#o.redis, this.#o.keys, this.#o.node).catch(this.#o.onError);
@@ -101,30 +103,35 @@ export class Inbox {
   async #readOnce(): Promise<void> {
     const { keys, node } = this.#o;
     if (this.#o.leaseLeftMs() <= 0) {
-      this.#lookAtPendingMs = Number.NEGATIVE_INFINITY;
+      this.#mayHavePending = true;
       await pause(RETRY_MS, this.#stopping.signal);
       return;
     }
-    if (performance.now() >= this.#lookAtPendingMs) await this.#takePending();
-    const room = CONCURRENCY - this.#inHand.size;
+    if (this.#mayHavePending) await this.#takePending();
     const blockMs = Math.min(BLOCK_MS, this.#o.leaseLeftMs());
-    for (const entry of await readNewEntries(this.#blocking, keys, node, room, blockMs)) await this.#take(entry);
+    for (const entry of await readNewEntries(this.#blocking, keys, node, BATCH, blockMs)) await this.#take(entry);
   }
 
   async #takePending(): Promise<void> {
     const { keys, node } = this.#o;
+    this.#mayHavePending = false;
     for (let after = "0"; ; ) {
-      const entries = await readPendingEntries(this.#blocking, keys, node, after, CONCURRENCY);
+      const entries = await readPendingEntries(this.#blocking, keys, node, after, BATCH);
       for (const entry of entries) await this.#take(entry);
       const last = entries.at(-1);
-      if (last === undefined) break;
+      if (last === undefined) return;
       after = last.id;
     }
-    this.#lookAtPendingMs = performance.now() + PENDING_LOOK_MS;
   }
 
-  /** Begins with an entry; resolves when there is room for another. */
+  /** Begins with an entry; of questions, resolves when there is room for another. */
   async #take(entry: InboxEntry): Promise<void> {
+    if (entry.kind === "message") {
+      // It keeps its place in the inbox, so what it holds of them is bounded by the inbox.
+      if (this.#o.leaseLeftMs() > 0) this.#o.onMessage(entry);
+      else this.#mayHavePending = true;
+      return;
+    }
     if (this.#inHand.has(entry.id)) return;
     const work = this.#dealWith(entry)
       .catch(this.#o.onError)
@@ -138,7 +145,7 @@ export class Inbox {
     if (entry.kind === "question" && !(await this.#answer(entry))) return;
     // A kind that this version does not know is for a later one to take.
     if (entry.kind !== "question" && entry.kind !== "gone") return;
-    await acknowledgeEntries(redis, keys, node, [entry.id]);
+    await acknowledgeEntries(redis, keys, node, [entry]);
   }
 
   /** @returns false where it is not for this worker to answer any more. */

@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { join } from "node:path";
+import { fullId } from "../../src/domain/ids.ts";
 import type { NodeFacts } from "../../src/domain/node.ts";
 import type { Eligibility } from "../../src/domain/resources.ts";
 import { initNodeQueue, NodeQueueWorker } from "../../src/queue/node-queue.ts";
@@ -15,7 +16,9 @@ import { EscapedProcesses } from "./escaped-processes.ts";
 import { Inbox } from "./inbox.ts";
 import { LoadMeter } from "./load.ts";
 import { LogQuestions } from "./log-questions.ts";
+import { Outbox, type SendTo } from "./outbox.ts";
 import { OutputPace } from "./output-pace.ts";
+import { Mail } from "./mail.ts";
 import { Ownership } from "./ownership.ts";
 import { ProcessTree } from "./process-tree.ts";
 import { Publisher } from "./publisher.ts";
@@ -77,6 +80,8 @@ export class NodeWorker {
   #publisher: Publisher | null = null;
   #queue: NodeQueueWorker | null = null;
   #inbox: Inbox | null = null;
+  #mail: Mail | null = null;
+  #outbox: Outbox | null = null;
   #logQuestions: LogQuestions | null = null;
   #incarnation = 0;
   #beats = 0;
@@ -127,9 +132,19 @@ export class NodeWorker {
         this.#keys,
         this.#o.id,
         () => host.status(),
+        (group) => host.receivers({ group }).length > 0,
         holdsId,
         this.#o.onError,
       );
+      const outbox = new Outbox({
+        redis: this.#redis,
+        keys: this.#keys,
+        node: this.#o.id,
+        isHere: (stitch) => host.find(stitch) !== null,
+        nowMs: this.#o.nowMs,
+        onError: this.#o.onError,
+      });
+      this.#outbox = outbox;
       const host: StitchHost = new StitchHost({
         node: this.#o.id,
         session: this.#session,
@@ -147,6 +162,8 @@ export class NodeWorker {
         nowMs: this.#o.nowMs,
         random: this.#o.random,
         holdsId,
+        send: (stitch, ...message) => this.#send(host, outbox, stitch, ...message),
+        onStitch: (stitch) => this.#mail?.changed(stitch),
         publish: (changes, events) => publisher.publish(changes, events),
         onError: this.#o.onError,
       });
@@ -157,7 +174,7 @@ export class NodeWorker {
       await initNodeQueue(this.#redis, this.#keys, this.#o.id);
       host.resume();
       await this.#takeTasks(host, publisher);
-      await this.#takeQuestions(host);
+      await this.#readInbox(host, outbox);
     } catch (error) {
       this.#letGo();
       this.#state = "ended";
@@ -189,13 +206,34 @@ export class NodeWorker {
     await this.#queue.start((error) => this.#fail(error));
   }
 
-  async #takeQuestions(host: StitchHost): Promise<void> {
+  /** Sends a message of one of its stitches. */
+  async #send(
+    host: StitchHost,
+    outbox: Outbox,
+    stitch: string,
+    to: SendTo,
+    channel: string,
+    data: string,
+    ref: number | null,
+  ): Promise<void> {
+    const from = fullId(this.#o.id, stitch);
+    const message = { id: randomUUID(), from, channel, data, ref, re: null, receipt: null, hops: 0 };
+    await outbox.send(to, { ...message, sentAtMs: this.#o.nowMs() }, () => {
+      const text = `the inbox of ${"stitch" in to ? to.stitch : to.group} is full: what it prints is not read until there is room`;
+      void host.log(stitch)?.write("system", text, this.#o.nowMs());
+    });
+  }
+
+  async #readInbox(host: StitchHost, outbox: Outbox): Promise<void> {
     const { nowMs, onError, id: node } = this.#o;
     const common = { redis: this.#redis, keys: this.#keys, node, onError };
     const holdsId = () => this.#holdsId();
     this.#logQuestions = new LogQuestions({ ...common, log: (id) => host.log(id), holdsId, nowMs });
+    const mail = new Mail({ ...common, host, outbox, holdsId, nowMs });
+    this.#mail = mail;
     this.#inbox = new Inbox({
       ...common,
+      onMessage: (entry) => mail.take(entry),
       openBlocking: () => openRedis(this.#o.redisUrl, "blocking", onError),
       handlers: this.#logQuestions.handlers,
       leaseLeftMs: () => this.#leaseUntilMs - nowMs(),
@@ -340,6 +378,7 @@ export class NodeWorker {
     clearTimeout(this.#timer);
     await within(KILL_MS, this.#beating).catch(this.#o.onError);
     const host = this.#host;
+    this.#mail?.hold();
     const tasksDone = this.#queue?.stop(LEAVE_MS) ?? Promise.resolve();
     // A task that waits for a stitch ends when the stitch does, so both at once; what is left after its grace is killed.
     const stitchesDone = (async () => {
@@ -349,6 +388,8 @@ export class NodeWorker {
     await Promise.all([within(LEAVE_MS + KILL_MS, tasksDone).catch(this.#o.onError), stitchesDone]);
     // After the stitches, so that a reader of a log sees their last lines.
     await Promise.all([this.#inbox?.stop(KILL_MS), this.#logQuestions?.stop(KILL_MS)]).catch(this.#o.onError);
+    this.#outbox?.stop();
+    await this.#mail?.stop(KILL_MS);
     await within(KILL_MS, this.#sayGoodbye()).catch(this.#o.onError);
     this.#letGo();
     this.#state = "ended";
@@ -366,6 +407,7 @@ export class NodeWorker {
     clearTimeout(this.#timer);
     this.#state = "ended";
     this.#inbox?.kill();
+    this.#outbox?.stop();
     this.#logQuestions?.kill();
     this.#redis.disconnect();
     this.#blocking.disconnect();
@@ -392,6 +434,7 @@ export class NodeWorker {
     clearTimeout(this.#timer);
     this.#load.stop();
     this.#inbox?.kill();
+    this.#outbox?.stop();
     this.#logQuestions?.kill();
     this.#redis.disconnect();
     this.#blocking.disconnect();

@@ -185,14 +185,18 @@ export type ToStitch = {
   readonly node: string;
   readonly channel: string;
   readonly data: string;
+  /** It answers what the stitch itself sent under this Id; null where the stitch gave none, or it answers nothing. */
+  readonly re: number | null;
 };
 
 /**
  * A message as a stitch reads it: the object on one line, `end` on the next. It is ASCII throughout: there are readers
  * that end a line at U+2028 (Node's readline) or U+0085, and others that read in the encoding of their machine.
  */
-export function writeToStitch({ id, from, node, channel, data }: ToStitch): string {
-  const json = JSON.stringify({ Id: id, FromStitchInstanceId: from, NodeId: node, ChannelName: channel, Data: data });
+export function writeToStitch({ id, from, node, channel, data, re }: ToStitch): string {
+  const fields = { Id: id, FromStitchInstanceId: from, NodeId: node, ChannelName: channel, Data: data };
+  // Seen by those alone who gave their message an Id of its own: the SDKs do, to know the answer to what they asked.
+  const json = JSON.stringify(re === null ? fields : { ...fields, ReplyToId: re });
   return `${json.replace(NOT_PLAIN, escaped)}\nend\n`;
 }
 

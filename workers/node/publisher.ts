@@ -17,6 +17,7 @@ export class Publisher {
   readonly #keys: Keys;
   readonly #node: string;
   readonly #status: () => NodeStatus;
+  readonly #receives: (group: string) => boolean;
   readonly #holdsId: () => boolean;
   readonly #onError: (error: unknown) => void;
   #waiting = new Map<string, StitchChange>();
@@ -29,6 +30,7 @@ export class Publisher {
     keys: Keys,
     node: string,
     status: () => NodeStatus,
+    receives: (group: string) => boolean,
     holdsId: () => boolean,
     onError: (error: unknown) => void,
   ) {
@@ -36,6 +38,7 @@ export class Publisher {
     this.#keys = keys;
     this.#node = node;
     this.#status = status;
+    this.#receives = receives;
     this.#holdsId = holdsId;
     this.#onError = onError;
   }
@@ -78,7 +81,14 @@ export class Publisher {
     this.#events = [];
     try {
       if (changes.size > 0)
-        await publishStitches(this.#redis, this.#keys, this.#node, [...changes.values()], this.#status());
+        await publishStitches(
+          this.#redis,
+          this.#keys,
+          this.#node,
+          [...changes.values()],
+          this.#status(),
+          this.#receives,
+        );
       await emitEvents(this.#redis, this.#keys, events);
       return true;
     } catch (error) {

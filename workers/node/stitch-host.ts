@@ -8,6 +8,8 @@ import {
 import type { ClusterEvent } from "../../src/domain/event.ts";
 import { fullId, splitFullId } from "../../src/domain/ids.ts";
 import type { StitchStep } from "../../src/domain/job.ts";
+import { groupContains } from "../../src/domain/group.ts";
+import { isAddressable, type Message } from "../../src/domain/message.ts";
 import { type NodeFacts, type NodeStatus, shortOf } from "../../src/domain/node.ts";
 import { NO_RESOURCES, type Resources } from "../../src/domain/spec.ts";
 import {
@@ -23,6 +25,8 @@ import type { StitchLog } from "./stitch-log.ts";
 
 export type StitchHostOptions = Omit<HostedStitchOptions, "onChange" | "inOrder"> & {
   readonly facts: NodeFacts;
+  /** Told of each change of a stitch, its removal included. */
+  readonly onStitch: (stitch: HostedStitch) => void;
   readonly publish: (changes: readonly StitchChange[], events: readonly ClusterEvent[]) => void;
 };
 
@@ -45,7 +49,9 @@ export class StitchHost {
       ...this.#o,
       onChange: (changed, event) => {
         // What a removed stitch still does is nobody's concern.
-        if (this.#hosted.get(record.id) === changed) this.#publish(changed, event);
+        if (this.#hosted.get(record.id) !== changed) return;
+        this.#publish(changed, event);
+        this.#o.onStitch(changed);
       },
       inOrder: (work) => this.#inOrder(record.id, work),
     });
@@ -258,18 +264,39 @@ export class StitchHost {
       revision: formatRevision(revision),
       outcome,
       removedAtMs: this.#o.nowMs(),
+      movedTo: null,
     };
     this.#hosted.delete(id);
     this.#removed.set(id, record);
     stitch.log.close();
     this.#o.disk.saveRemoved(record);
     this.#o.publish([{ kind: "removed", record }], [this.#event({ type: "stitch.removed" }, record)]);
+    this.#o.onStitch(stitch);
     return outcome;
   }
 
   /** The processes of its stitches, by stitch id: each the leader of its group. */
   processes(): Map<string, number> {
     return new Map([...this.#hosted].flatMap(([id, { pid }]) => (pid === null ? [] : [[id, pid]])));
+  }
+
+  find(id: string): HostedStitch | null {
+    return this.#hosted.get(id) ?? null;
+  }
+
+  /** The stitches here that a message means, by their ids: one, the members of a group that take messages, or all of those. */
+  receivers(to: Message["to"]): HostedStitch[] {
+    if ("stitch" in to) {
+      const stitch = this.#hosted.get(to.stitch);
+      return stitch === undefined ? [] : [stitch];
+    }
+    const all = [...this.#hosted.values()].filter(({ record }) => isAddressable(record.spec));
+    return "group" in to ? all.filter(({ record }) => groupContains(to.group, record.group)) : all;
+  }
+
+  /** The full id under which a stitch that was here lives on; null where it is gone for good, or never was here. */
+  movedTo(id: string): string | null {
+    return this.#removed.get(id)?.movedTo ?? null;
   }
 
   /** The log of a stitch; null where there is no such stitch here. */

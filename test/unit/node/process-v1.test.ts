@@ -228,7 +228,14 @@ test("a stitch that ends a line at U+2028 and joins lines with commas reads what
       fc.string({ unit: "binary", maxLength: 3 }),
     ),
   });
-  const sent = fc.record({ id: fc.maxSafeNat(), from: field, node: field, channel: field, data: field });
+  const sent = fc.record({
+    id: fc.maxSafeNat(),
+    from: field,
+    node: field,
+    channel: field,
+    data: field,
+    re: fc.constant(null),
+  });
   await fc.assert(
     fc.asyncProperty(fc.array(sent, { maxLength: 5 }), cuts, async (written, places) => {
       const text = written.map(writeToStitch).join("");

@@ -1,6 +1,8 @@
+import type { Message } from "../../../src/domain/message.ts";
 import type { Health } from "../../../src/domain/resources.ts";
 import type { StitchSpec } from "../../../src/domain/spec.ts";
 import type { StepError } from "../../../src/domain/stitch.ts";
+import type { SendTo } from "../outbox.ts";
 
 /** Where a line of a stitch's log came from: what it printed, what it logged, or what its node has to say about it. */
 export type LogSource = "stdout" | "stderr" | "log" | "system";
@@ -17,9 +19,21 @@ export type StartContext = {
   readonly session: string;
   /** Takes a line for the stitch's log. @returns a promise while the log cannot take more: stop reading until it resolves. */
   readonly log: (source: LogSource, line: string) => Promise<void> | null;
+  /**
+   * Sends a message for it. Resolves when it is stored in its recipients' inboxes, and waits as long as they are full.
+   * @param ref its own number for the message, by which it knows the answer; null where it wants none.
+   * @throws RequestError that says why it cannot be sent.
+   */
+  readonly send: (to: SendTo, channel: string, data: string, ref: number | null) => Promise<void>;
   /** Told of each change of health, once it runs. */
   readonly onHealth: (health: Health) => void;
 };
+
+/** What a stitch did with a message. */
+export type Delivered =
+  | { readonly kind: "acked" }
+  | { readonly kind: "replied"; readonly channel: string; readonly data: string }
+  | { readonly kind: "failed"; readonly reason: string };
 
 export type Exit = { readonly code: number | null; readonly signal: string | null };
 
@@ -41,6 +55,11 @@ export interface StitchInstance {
    * with less grace.
    */
   stop(graceMs: number): Promise<Exit>;
+  /**
+   * Hands a message to it, and resolves with what it did with it; that may never come. Rejects nothing. Missing where it
+   * takes none.
+   */
+  deliver?(message: Message): Promise<Delivered>;
 }
 
 /** Starts stitches of one kind. Throws nothing: what goes wrong is told by `started`. */

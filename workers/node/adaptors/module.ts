@@ -3,10 +3,13 @@ import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import * as z from "zod";
 import { parseFullGroup } from "../../../src/domain/group.ts";
+import { dataText, MAX_DATA_BYTES, type Message } from "../../../src/domain/message.ts";
 import { Heartbeats } from "../heartbeats.ts";
+import type { SendTo } from "../outbox.ts";
 import {
   type Adaptor,
   type Exit,
+  type Delivered,
   neverStarted,
   type StartContext,
   type Started,
@@ -28,14 +31,46 @@ export type ModuleContext = {
   /** The module's own: nobody else reads or writes it. */
   state: unknown;
   log(...lines: string[]): void;
+  /**
+   * Sends a message to a stitch, by its bare or full id, or to a group. Data that is no string goes as its JSON text.
+   * Resolves when it is stored for its recipients. @throws with a `code` where it cannot be sent.
+   */
+  send(to: SendTo, data: unknown, channel?: string): Promise<void>;
+  /** Sends to a stitch, and resolves with what it answers. @throws also where no answer comes within `timeoutMs` (5000). */
+  ask(stitch: string, data: unknown, options?: { channel?: string; timeoutMs?: number }): Promise<ModuleMessage>;
 };
+
+/** A message as a module gets it. `from`: a full id, or `api:<request>` for a client's. */
+export type ModuleMessage = {
+  readonly from: string;
+  readonly channel: string;
+  readonly data: string;
+  /** The data, parsed. @throws SyntaxError */
+  json(): unknown;
+};
+
+/** Messages under way from one stitch: what it does not wait for must not fill the memory. */
+const MOST_UNDER_WAY = 1000;
+const ASK_MS = 5000;
 
 const hook = z.custom<(context: ModuleContext) => unknown>(
   (value) => typeof value === "function",
   "must be a function",
 );
-const moduleExports = z.object({ start: hook, heartbeat: hook.optional(), stop: hook.optional() });
-/** What a module exports: `start`, and what it likes of the others. A heartbeat that it does not take is answered for it. */
+const messageHook = z.custom<(message: ModuleMessage, context: ModuleContext) => unknown>(
+  (value) => typeof value === "function",
+  "must be a function",
+);
+const moduleExports = z.object({
+  start: hook,
+  message: messageHook.optional(),
+  heartbeat: hook.optional(),
+  stop: hook.optional(),
+});
+/**
+ * What a module exports: `start`, and what it likes of the others. A heartbeat that it does not take is answered for it.
+ * `message` acknowledges by resolving, answers by what it resolves with (if not undefined), and fails by throwing.
+ */
 export type StitchModule = z.output<typeof moduleExports>;
 
 /** Thrown where a module cannot be loaded; says which, and why. */
@@ -63,6 +98,13 @@ export async function loadModules(paths: Readonly<Record<string, string>>): Prom
 }
 
 const textOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
+const asModuleMessage = ({ from, channel, data }: Message): ModuleMessage => ({
+  from,
+  channel,
+  data,
+  json: () => JSON.parse(data) as unknown,
+});
 
 /** Whose code is running: an error that nobody caught is told to the stitch it came from. */
 const running = new AsyncLocalStorage<ModuleInstance>();
@@ -106,6 +148,9 @@ class ModuleInstance implements StitchInstance {
   readonly #abort = new AbortController();
   readonly #gone = Promise.withResolvers<Exit>();
   readonly #heartbeats: Heartbeats;
+  readonly #asked = new Map<number, (answer: Message) => void>();
+  #lastAsked = 0;
+  #underWay = 0;
   #ending = false;
 
   constructor(module: StitchModule, context: StartContext) {
@@ -126,6 +171,8 @@ class ModuleInstance implements StitchInstance {
       log: (...lines) => {
         for (const line of lines) void context.log("log", String(line));
       },
+      send: (to, data, channel = "") => this.#send(to, channel, data, null),
+      ask: (stitch, data, asking) => this.#ask(stitch, data, asking),
     };
     this.#heartbeats = new Heartbeats({
       everyMs: context.spec.heartbeatMs,
@@ -156,6 +203,60 @@ class ModuleInstance implements StitchInstance {
     const message =
       exit.code === 0 ? "it was stopped while it started" : "it failed before its start had ended; its log says how";
     return { kind: "failed", error: { code: "exited_early", message } };
+  }
+
+  async #send(to: SendTo, channel: string, data: unknown, ref: number | null): Promise<void> {
+    if (channel.startsWith("_")) throw new RangeError(`the channel "${channel}" is the system's`);
+    const text = dataText(data);
+    if (Buffer.byteLength(text) > MAX_DATA_BYTES) throw new RangeError(`a message is at most ${MAX_DATA_BYTES} bytes`);
+    if (this.#underWay >= MOST_UNDER_WAY)
+      throw new RangeError(`${MOST_UNDER_WAY} messages are under way; wait for some of them`);
+    this.#underWay += 1;
+    try {
+      await this.#context.send(to, channel, text, ref);
+    } finally {
+      this.#underWay -= 1;
+    }
+  }
+
+  async #ask(
+    stitch: string,
+    data: unknown,
+    { channel = "", timeoutMs = ASK_MS }: { channel?: string; timeoutMs?: number } = {},
+  ): Promise<ModuleMessage> {
+    this.#lastAsked += 1;
+    const ref = this.#lastAsked;
+    let timer: NodeJS.Timeout | undefined;
+    const answer = new Promise<Message>((resolve, reject) => {
+      this.#asked.set(ref, resolve);
+      timer = setTimeout(() => reject(new Error(`${stitch} did not answer within ${timeoutMs} ms`)), timeoutMs);
+    });
+    try {
+      await Promise.race([this.#send({ stitch }, channel, data, ref).then(() => answer), answer]);
+      return asModuleMessage(await answer);
+    } finally {
+      clearTimeout(timer);
+      this.#asked.delete(ref);
+    }
+  }
+
+  async deliver(message: Message): Promise<Delivered> {
+    const answered = message.re === null ? undefined : this.#asked.get(message.re);
+    if (answered !== undefined) {
+      answered(message);
+      return { kind: "acked" };
+    }
+    const { message: take } = this.#module;
+    // An answer that came too late, or a module that takes nothing: there is nobody to tell.
+    if (take === undefined || message.re !== null) return { kind: "acked" };
+    try {
+      const reply = await running.run(this, async () => take(asModuleMessage(message), this.#own));
+      return reply === undefined
+        ? { kind: "acked" }
+        : { kind: "replied", channel: message.channel, data: dataText(reply) };
+    } catch (error) {
+      return { kind: "failed", reason: textOf(error) };
+    }
   }
 
   #beat(number: number): void {

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { statSync } from "node:fs";
 import type { Readable } from "node:stream";
 import { parseFullGroup } from "../../../src/domain/group.ts";
+import type { Message } from "../../../src/domain/message.ts";
 import type { ProcessSpec } from "../../../src/domain/spec.ts";
 import type { StepError } from "../../../src/domain/stitch.ts";
 import { Conversation } from "../conversation.ts";
@@ -11,6 +12,7 @@ import { ProcessV1Reader } from "../process-v1.ts";
 import type { Watchdog } from "../watchdog.ts";
 import {
   type Adaptor,
+  type Delivered,
   type Exit,
   neverStarted,
   type StartContext,
@@ -136,6 +138,7 @@ class ProcessInstance implements StitchInstance {
   readonly pid: number;
   readonly started: Promise<Started>;
   readonly exited: Promise<Exit>;
+  readonly deliver?: (message: Message) => Promise<Delivered>;
   readonly #context: StartContext;
   readonly #o: ProcessAdaptorOptions;
   readonly #conversation: Conversation | null;
@@ -160,6 +163,8 @@ class ProcessInstance implements StitchInstance {
       spec.protocol === "process-v1" && child.stdin !== null
         ? new Conversation(context, child.stdin, options.nowMs)
         : null;
+    const conversation = this.#conversation;
+    if (conversation !== null) this.deliver = (message) => conversation.deliver(message);
     const drained = Promise.all([this.#readOutput(child.stdout), this.#readErrors(child.stderr)]);
     const ended = new Promise<Exit>((resolve) => {
       child.once("exit", (code, signal) => resolve({ code, signal }));

@@ -1,0 +1,111 @@
+import * as z from "zod";
+import { groupName } from "./group.ts";
+import { nodeId, stitchRef } from "./ids.ts";
+import type { StitchSpec } from "./spec.ts";
+
+/** Most that a message may carry, in bytes of UTF-8. */
+export const MAX_DATA_BYTES = 1024 * 1024;
+/** A message that goes after a stitch which has moved is passed on so often at most: tombstones may point in a circle. */
+export const MAX_HOPS = 5;
+/** Deliveries of one message to one stitch, before it becomes a dead letter. */
+export const MAX_TRIES = 5;
+/** What a message sent over HTTP comes from begins with this; no node can have the id. */
+export const API_SENDER = "api:";
+
+/** Names of channels that begin with `_` are the system's. */
+export const channel = z
+  .string()
+  .max(128)
+  .refine((name) => !name.startsWith("_"), 'must not begin with "_": those channels are the system\'s');
+
+const json: z.ZodType<unknown> = z.unknown().refine((value) => value !== undefined, "is missing");
+
+/** Whom a client sends to. */
+export const recipient = z.union(
+  [
+    z.strictObject({ stitch: stitchRef }),
+    z.strictObject({ group: groupName }),
+    z.strictObject({ oneOf: groupName }),
+    z.strictObject({ node: nodeId }),
+  ],
+  { error: 'must be one of {"stitch": …}, {"group": …}, {"oneOf": …}, {"node": …}, with a valid name' },
+);
+export type Recipient = z.output<typeof recipient>;
+
+/** A message as a client sends it. */
+export const sendRequest = z
+  .strictObject({
+    to: recipient,
+    channel: channel.default(""),
+    data: json,
+    expect: z.enum(["none", "ack", "reply"]).default("none"),
+    timeoutMs: z.int().min(1).max(60_000).default(5000),
+  })
+  .refine(({ to, expect }) => expect !== "reply" || "stitch" in to || "oneOf" in to, {
+    path: ["expect"],
+    message: 'one stitch alone can reply: "reply" goes with {"stitch": …} or {"oneOf": …}',
+  });
+export type SendRequest = z.output<typeof sendRequest>;
+
+/** Data as it travels: a string as it is, anything else as its JSON text (process-v1.md, "Node → stitch"). */
+export const dataText = (data: unknown): string => (typeof data === "string" ? data : JSON.stringify(data));
+
+/**
+ * A message in a node's inbox. `to`: a stitch of that node by its bare id, the members of a group there, or every stitch
+ * there. `from`: a full id, or `api:<request>`.
+ */
+export const message = z.object({
+  /** The same for every recipient and every delivery. */
+  id: z.string(),
+  from: z.string(),
+  to: z.union([z.object({ stitch: z.string() }), z.object({ group: z.string() }), z.object({ all: z.literal(true) })]),
+  channel: z.string(),
+  data: z.string(),
+  /** The sender's own number for it, by which it knows the answer; null where it wants none. */
+  ref: z.number().nullable(),
+  /** It answers the message that its recipient sent under this number. */
+  re: z.number().nullable(),
+  /** Where somebody waits for receipts: a reply's id, and the process that waits. */
+  receipt: z.object({ reply: z.string(), asker: z.string() }).nullable(),
+  hops: z.int(),
+  sentAtMs: z.number(),
+});
+export type Message = z.output<typeof message>;
+
+/** Why a message could not be delivered. */
+export const DEAD_CODES = [
+  "no_recipient",
+  "not_addressable",
+  "not_acknowledged",
+  "stitch_failed",
+  "inbox_full",
+  "too_many_hops",
+  "node_forgotten",
+] as const;
+export type DeadCode = (typeof DEAD_CODES)[number];
+
+/** A message kept with the reason after its last delivery failed. `to`: the full id it was for. */
+export const deadLetter = z.object({
+  messageId: z.string(),
+  from: z.string(),
+  to: z.string(),
+  channel: z.string(),
+  data: z.string(),
+  code: z.enum(DEAD_CODES),
+  reason: z.string(),
+  tries: z.int(),
+  atMs: z.number(),
+});
+export type DeadLetter = z.output<typeof deadLetter>;
+
+/** What became of one delivery, told to whoever waits. `stitch`: a full id. */
+export const receipt = z.object({
+  stitch: z.string(),
+  status: z.enum(["acked", "replied", "failed"]),
+  code: z.string().optional(),
+  data: z.string().optional(),
+});
+export type Receipt = z.output<typeof receipt>;
+
+/** Does a stitch with this spec take messages? A plain program has no protocol to take them by. */
+export const isAddressable = (spec: StitchSpec): boolean => spec.adaptor === "module" || spec.protocol === "process-v1";

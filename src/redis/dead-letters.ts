@@ -1,0 +1,62 @@
+import { type DeadLetter, deadLetter } from "../domain/message.ts";
+import type { RedisClient } from "./client.ts";
+import type { Keys } from "./keys.ts";
+
+/** Kept for each node; the oldest go first. A message that nobody looked for among ten thousand is not looked for. */
+const MOST_LETTERS = 10_000;
+
+/** A dead letter with its place: the node that could not deliver it, and the id in that node's stream. */
+export type PlacedLetter = { readonly node: string; readonly entry: string; readonly letter: DeadLetter };
+
+/** Keeps dead letters, in the order given. One round trip. Repeating it keeps them twice. */
+export async function addDeadLetters(
+  redis: RedisClient,
+  keys: Keys,
+  node: string,
+  letters: readonly DeadLetter[],
+): Promise<void> {
+  if (letters.length === 0) return;
+  await Promise.all([
+    // The pointer first: a letter that is not listed would be lost.
+    redis.sadd(keys.deadLetterNodes, node),
+    ...letters.map((letter) =>
+      redis.xadd(keys.nodeDeadLetters(node), "MAXLEN", "~", MOST_LETTERS, "*", "letter", JSON.stringify(letter)),
+    ),
+  ]);
+}
+
+/** Nodes that have, or had, dead letters. */
+export async function nodesWithDeadLetters(redis: RedisClient, keys: Keys): Promise<string[]> {
+  return (await redis.smembers(keys.deadLetterNodes)).sort();
+}
+
+/** A node's dead letters after an entry (null: from the first on), oldest first. */
+export async function listDeadLetters(
+  redis: RedisClient,
+  keys: Keys,
+  node: string,
+  after: string | null,
+  limit: number,
+): Promise<PlacedLetter[]> {
+  const from = after === null ? "-" : `(${after}`;
+  const rows = await redis.xrange(keys.nodeDeadLetters(node), from, "+", "COUNT", limit);
+  return rows.map(([entry, fields]) => ({ node, entry, letter: letterOf(fields) }));
+}
+
+export async function readDeadLetter(
+  redis: RedisClient,
+  keys: Keys,
+  node: string,
+  entry: string,
+): Promise<DeadLetter | null> {
+  const [row] = await redis.xrange(keys.nodeDeadLetters(node), entry, entry);
+  return row === undefined ? null : letterOf(row[1]);
+}
+
+/** @returns false where it is gone already. */
+export async function dropDeadLetter(redis: RedisClient, keys: Keys, node: string, entry: string): Promise<boolean> {
+  return (await redis.xdel(keys.nodeDeadLetters(node), entry)) === 1;
+}
+
+const letterOf = (fields: readonly string[]): DeadLetter =>
+  deadLetter.parse(JSON.parse(fields[fields.indexOf("letter") + 1] ?? "null"));

@@ -1,0 +1,47 @@
+import { parseFullGroup } from "../domain/group.ts";
+import { fullId } from "../domain/ids.ts";
+import { isAddressable } from "../domain/message.ts";
+import type { StitchRecord } from "../domain/stitch.ts";
+import type { RedisClient } from "./client.ts";
+import type { Keys } from "./keys.ts";
+import { listFullGroups } from "./groups.ts";
+
+/** Pointers by which messages find their way: written by the node with the stitch's own, and stale at worst. */
+export function addRoutes(redis: RedisClient, keys: Keys, node: string, record: StitchRecord): Promise<unknown>[] {
+  if (!isAddressable(record.spec)) return [];
+  return [
+    redis.sadd(keys.receivers(record.group), fullId(node, record.id)),
+    redis.sadd(keys.receiverNodes(record.group), node),
+  ];
+}
+
+/** @param receives has the node still a stitch of the group that takes messages? */
+export function dropRoutes(
+  redis: RedisClient,
+  keys: Keys,
+  node: string,
+  { id, group }: { id: string; group: string },
+  receives: boolean,
+): Promise<unknown>[] {
+  return [
+    redis.srem(keys.receivers(group), fullId(node, id)),
+    ...(receives ? [] : [redis.srem(keys.receiverNodes(group), node)]),
+  ];
+}
+
+const fullGroupsOf = (redis: RedisClient, keys: Keys, group: string): Promise<string[]> | string[] =>
+  parseFullGroup(group) === null ? listFullGroups(redis, keys, group) : [group];
+
+/** The nodes that have a stitch which takes messages in the group or inside it: what it costs does not grow with the stitches. */
+export async function nodesOfGroup(redis: RedisClient, keys: Keys, group: string): Promise<string[]> {
+  const full = await fullGroupsOf(redis, keys, group);
+  const nodes = await Promise.all(full.map((each) => redis.smembers(keys.receiverNodes(each))));
+  return [...new Set(nodes.flat())].sort();
+}
+
+/** The full ids of those who take messages in the group or inside it, by their pointers. */
+export async function receiversOf(redis: RedisClient, keys: Keys, group: string): Promise<string[]> {
+  const full = await fullGroupsOf(redis, keys, group);
+  const members = await Promise.all(full.map((each) => redis.smembers(keys.receivers(each))));
+  return members.flat().sort();
+}
