@@ -1,7 +1,10 @@
 import { readFile } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { ProcessRow } from "./process-table.ts";
 
 const READ_AT_ONCE = 16;
+/** A program that is being started shows no environment for some microseconds. */
+const STARTED_WITHIN_MS = 20;
 
 type Known = { readonly startedAt: number; readonly stitch: string | null };
 
@@ -14,10 +17,13 @@ type Known = { readonly startedAt: number; readonly stitch: string | null };
  */
 export class StitchMarks {
   readonly #session: string;
+  readonly #read: (pid: number) => Promise<string>;
   #known = new Map<number, Known>();
 
-  constructor(session: string) {
+  /** @param read the variables of a process, each ended by NUL; nothing where it has none or does not show them. */
+  constructor(session: string, read = environmentOf) {
     this.#session = session;
+    this.#read = read;
   }
 
   /** The stitch ids of those processes that have one. Forgets all others. */
@@ -37,8 +43,12 @@ export class StitchMarks {
   }
 
   async #stitchOf(pid: number): Promise<string | null> {
-    // Gone meanwhile, or another user's: not ours.
-    const text = await readFile(`/proc/${pid}/environ`, "latin1").catch(() => "");
+    let text = await this.#read(pid);
+    if (text === "") {
+      // What is remembered of it must be what it is, not what it was for a moment.
+      await sleep(STARTED_WITHIN_MS);
+      text = await this.#read(pid);
+    }
     const variables = text.split("\0");
     if (this.#session === "" || !variables.includes(`STITCH_SESSION=${this.#session}`)) return null;
     return variables.find((variable) => variable.startsWith(ID))?.slice(ID.length) ?? null;
@@ -46,3 +56,6 @@ export class StitchMarks {
 }
 
 const ID = "STITCH_ID=";
+
+/** Nothing of one that is gone, or another user's: it is not ours. */
+const environmentOf = (pid: number): Promise<string> => readFile(`/proc/${pid}/environ`, "latin1").catch(() => "");

@@ -1,0 +1,64 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { StitchMarks } from "../../../workers/node/stitch-marks.ts";
+
+const row = (pid: number, startedAt: number) => ({
+  pid,
+  startedAt,
+  parent: 1,
+  group: pid,
+  zombie: false,
+  memoryBytes: 1,
+  cpuMs: 0,
+  childrenCpuMs: 0,
+});
+
+/** Processes that show these environments, one after the other; `reads` counts the looks at each. */
+function shown(environments: Readonly<Record<number, readonly string[]>>) {
+  const reads = new Map<number, number>();
+  const marks = new StitchMarks("s1", (pid) => {
+    const read = reads.get(pid) ?? 0;
+    reads.set(pid, read + 1);
+    return Promise.resolve(environments[pid]?.[read] ?? assert.fail(`looked at ${pid} once too often`));
+  });
+  return { marks, reads };
+}
+
+test("a process is a stitch's by both marks, as they stand", async () => {
+  const { marks } = shown({
+    1: ["PATH=/bin\0STITCH_SESSION=s1\0STITCH_ID=a\0"],
+    2: ["STITCH_ID=b\0STITCH_SESSION=s1"],
+    3: ["STITCH_SESSION=s12\0STITCH_ID=a\0"],
+    4: ["XSTITCH_SESSION=s1\0STITCH_ID=a\0"],
+    5: ["STITCH_SESSION=s1\0XSTITCH_ID=a\0"],
+    6: ["TEXT=STITCH_SESSION=s1\nSTITCH_ID=a\0"],
+  });
+  const found = await marks.stitchesOf([1, 2, 3, 4, 5, 6].map((pid) => row(pid, 7)));
+  assert.deepEqual(
+    [...found].sort(([a], [b]) => a - b),
+    [
+      [1, "a"],
+      [2, "b"],
+    ],
+  );
+});
+
+test("each process is looked at once; one that got the number of another is another", async () => {
+  const { marks, reads } = shown({ 1: ["STITCH_SESSION=s1\0STITCH_ID=a\0", "HOME=/"], 2: ["HOME=/"] });
+  for (let pass = 0; pass < 3; pass++)
+    assert.deepEqual([...(await marks.stitchesOf([row(1, 7), row(2, 7)]))], [[1, "a"]]);
+  assert.deepEqual([reads.get(1), reads.get(2)], [1, 1]);
+  assert.equal((await marks.stitchesOf([row(1, 8), row(2, 7)])).size, 0);
+});
+
+test("one that is just being started shows nothing for a moment, and is looked at again", async () => {
+  const { marks, reads } = shown({ 1: ["", "STITCH_SESSION=s1\0STITCH_ID=a\0"], 2: ["", ""] });
+  for (let pass = 0; pass < 2; pass++)
+    assert.deepEqual([...(await marks.stitchesOf([row(1, 7), row(2, 7)]))], [[1, "a"]]);
+  assert.deepEqual([reads.get(1), reads.get(2)], [2, 2]);
+});
+
+test("without a session, nothing is anybody's", async () => {
+  const marks = new StitchMarks("", () => Promise.resolve("STITCH_SESSION=\0STITCH_ID=a\0"));
+  assert.equal((await marks.stitchesOf([row(1, 7)])).size, 0);
+});
