@@ -5,6 +5,7 @@ import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { test } from "node:test";
 import { kill } from "../../workers/node/end-escaped.ts";
+import { EscapedProcesses } from "../../workers/node/escaped-processes.ts";
 import { cpuMsOf, processesFromProc, processesFromPs, readProcess } from "../../workers/node/process-table.ts";
 import { endEscaped, ProcessTree, type Usage } from "../../workers/node/process-tree.ts";
 import { isAlive, until } from "../support/cluster.ts";
@@ -168,6 +169,26 @@ test("what escaped is killed, and what it has started, and nothing else", linux,
   assert.deepEqual(await endEscaped(stitches.session, "a"), []);
   assert.ok(![stitches.pid("b"), ...(ofB ?? [])].some(isGone));
   for (const session of ["", randomUUID()]) assert.deepEqual(await endEscaped(session, "b"), []);
+});
+
+test("stitches that end together share the looks for what escaped from them", linux, async () => {
+  await using stitches = new Stitches();
+  for (const id of ["a", "b", "c"])
+    await stitches.start(id, "(setsid sh -c 'env -i sleep 300; :' &); echo up; read line");
+  const [ofA, ofB, ofC] = await until("they have escaped", async () => {
+    const usages = [...((await stitches.tree.measure(stitches.roots, 0)) ?? []).values()];
+    return usages.every(({ escaped }) => escaped.length === 2) && usages.map(({ escaped }) => escaped);
+  });
+  for (const id of ["a", "b"]) process.kill(-stitches.pid(id), "SIGKILL");
+  await until("a and b are gone", () => ["a", "b"].every((id) => isGone(stitches.pid(id))));
+  const escaped = new EscapedProcesses(stitches.session, (error) => assert.fail(String(error)));
+  const found = await Promise.all([escaped.end("a"), escaped.end("b")]);
+  assert.deepEqual(
+    found.map((pids) => new Set(pids)),
+    [new Set(ofA), new Set(ofB)],
+  );
+  await until("they are gone", () => [...(ofA ?? []), ...(ofB ?? [])].every(isGone));
+  assert.ok(![stitches.pid("c"), ...(ofC ?? [])].some(isGone));
 });
 
 test("what may not be killed is told, and does not stop the rest", linux, async (t) => {

@@ -1,3 +1,4 @@
+import { nearest, tableOf } from "./ancestry.ts";
 import { readProcess, readProcesses } from "./process-table.ts";
 import { StitchMarks } from "./stitch-marks.ts";
 
@@ -6,7 +7,7 @@ const MAX_LOOKS = 10;
 
 /**
  * Finds and kills what a stitch left behind: processes that left its process group but carry its marks in their
- * environment. Linux only; elsewhere it finds nothing.
+ * environment or descend from one that does. Linux only; elsewhere it finds nothing.
  *
  * A look reads every process of the machine, so stitches that end together share one: stopping five hundred must not read
  * the machine five hundred times.
@@ -44,12 +45,14 @@ export class EscapedProcesses {
   async #end(asked: ReadonlyMap<string, number[]>): Promise<void> {
     const found = new Map<number, number>();
     for (let look = 0; look < MAX_LOOKS; look++) {
-      const rows = ((await readProcesses()) ?? []).filter(({ pid, zombie }) => pid !== process.pid && !zombie);
-      const stitches = await this.#marks.stitchesOf(rows);
+      const rows = (await readProcesses()) ?? [];
+      const marked = await this.#marks.stitchesOf(rows);
+      const stitchOf = nearest(tableOf(rows), ({ pid }) => marked.get(pid));
       let fresh = 0;
-      for (const { pid, startedAt } of rows) {
-        const pids = asked.get(stitches.get(pid) ?? "");
-        if (pids === undefined || found.get(pid) === startedAt) continue;
+      for (const row of rows) {
+        const { pid, startedAt } = row;
+        const pids = asked.get(stitchOf(row) ?? "");
+        if (pids === undefined || pid === process.pid || row.zombie || found.get(pid) === startedAt) continue;
         found.set(pid, startedAt);
         pids.push(pid);
         fresh += 1;
