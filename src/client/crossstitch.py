@@ -1,0 +1,347 @@
+"""The stitch SDK for Python: one file, Python 3.8 or newer, standard library only.
+
+    import crossstitch
+
+    stitch = crossstitch.connect()
+
+    @stitch.on_message
+    def hello(message):
+        return f"Hello, {message.data}"
+
+    stitch.run()
+
+It makes a program a stitch: it answers heartbeats, hands over messages and ends when the node asks it to. Handlers run
+one at a time, in the order the messages came, on the thread that called run(): usually the main thread, so that what the
+program opened there can be used. Heartbeats are answered from a thread of their own, also while a handler works. What
+a program does besides messages, such as a loop, belongs into a thread of the program's own, with daemon=True.
+docs/first-stitch.md is the introduction.
+"""
+import json
+import os
+import queue
+import re
+import signal
+import sys
+import threading
+import time
+import traceback
+
+__all__ = ["connect", "Message", "Stitch"]
+
+# The node's default stopGraceMs.
+_EXIT_LIMIT_MS = 5000
+# More than this unanswered would only fill the memory; the sender of what is refused is told at once.
+_MAX_WAITING = 1000
+# The node refuses a larger message.
+_MAX_MESSAGE_BYTES = 1024 * 1024
+# The node cuts a longer line. Escaped as JSON it grows at most sixfold, so that one always fits into a batch.
+_MAX_LINE_LENGTH = 64 * 1024
+_MAX_BATCH_BYTES = _MAX_MESSAGE_BYTES // 2
+
+_FACT = re.compile(
+    r"(coreid|corepid|instanceid|application|component|version|groupname|datadir|channel|serializer)="
+)
+_connected = False
+
+
+def connect(exit_limit_ms=_EXIT_LIMIT_MS):
+    """Makes this process a stitch. Once for a process.
+
+    exit_limit_ms: from the wish to end, a running handler, on_exit hooks and Python's own end have this long together.
+    """
+    global _connected
+    if _connected:
+        raise RuntimeError("connect() has been called before: a process is one stitch")
+    _connected = True
+    return Stitch(exit_limit_ms)
+
+
+class Message:
+    """What another stitch or a client sent.
+
+    sender: a stitch, or `api:...` for a client of the API; "" for the system, which takes no reply.
+    channel: "" without one. data: a string.
+    """
+
+    __slots__ = ("id", "sender", "channel", "data")
+
+    def __init__(self, id, sender, channel, data):
+        self.id = id
+        self.sender = sender
+        self.channel = channel
+        self.data = data
+
+    def json(self):
+        """The data, parsed. Raises ValueError where it is not JSON."""
+        return json.loads(self.data)
+
+
+class Stitch:
+    """What the node said at the start, "" for what it did not say: id, node, group, application, component, version,
+    data_dir (a folder of the stitch's own, which exists and stays; without a node: the working folder), and args: the
+    program's own arguments, without what the node added. Made by connect().
+    """
+
+    def __init__(self, exit_limit_ms):
+        vars(self).update(_read_facts(sys.argv[1:], os.environ))
+        self._exit_limit_ms = exit_limit_ms
+        self._on_message = None
+        self._on_heartbeat = None
+        self._exit_hooks = []
+        # SimpleQueue, because a signal handler may put into it whatever it has interrupted.
+        self._waiting = queue.SimpleQueue()
+        self._ended = queue.SimpleQueue()
+        self._ending = False
+        # What is printed must not wait in a buffer for more. Messages go through the same buffer, whose lock keeps
+        # what other threads print from getting between the lines of a message.
+        sys.stdout.reconfigure(line_buffering=True)
+        self._stdout = sys.stdout.buffer
+        self._writing = threading.RLock()
+
+    def on_message(self, handler):
+        """Sets what handles messages; a decorator. Messages that come while there is none fail.
+
+        The handler returns: the message is acknowledged, with a value other than None as the reply (a string as it is,
+        anything else as JSON). It raises: the message fails, and the log says why.
+        """
+        self._on_message = handler
+        return handler
+
+    def on_heartbeat(self, hook):
+        """Sets what is asked before a heartbeat is answered; a decorator. Where it raises, this one is not answered, and
+        the log says why. It runs on the reading thread: be quick.
+        """
+        self._on_heartbeat = hook
+        return hook
+
+    def on_exit(self, hook):
+        """Adds what is done before the process exits, because the node asked for it (_exit, SIGTERM) or is gone; a
+        decorator. A running handler is waited for first, then the hooks run one after the other.
+        """
+        self._exit_hooks.append(hook)
+        return hook
+
+    def log(self, *lines):
+        """Writes lines to the stitch's log. May be called from any thread."""
+        texts = [part for line in lines for part in re.split("\r?\n", str(line))]
+        for batch in _batches(texts):
+            self._write({"Command": "logs", "Logs": batch})
+
+    def send(self, *, data, to=None, group=None, channel=None):
+        """Sends data (a string as it is, anything else as JSON) to a stitch by id (`orders-1`: on this node first;
+        `n2:orders-1`: on that one), or to every other member of a group. Returns when standard output has taken it,
+        which is not delivery yet. Raises TypeError for what cannot be sent, ValueError for more than 1 MiB. May be
+        called from any thread.
+        """
+        if (to is None) == (group is None):
+            raise TypeError("send() takes either to or group")
+        message = {"Command": "data", "Data": _data_text(data)}
+        if channel is not None:
+            message["DataChannel"] = channel
+        message["ToGroupName" if to is None else "ToStitchInstanceId"] = group if to is None else to
+        self._write(message)
+
+    def run(self):
+        """Hands messages to the handler until the node asks the stitch to end, or is gone; then exits with SystemExit(0),
+        so that `finally` and atexit do their work, all within exit_limit_ms. From here on heartbeats are answered, and
+        the first one answered means to the node that the stitch has come up: call it when the program is ready.
+        """
+        is_main = threading.current_thread() is threading.main_thread()
+        if is_main:
+            signal.signal(signal.SIGTERM, lambda *_: self._end_soon())
+        for work in (self._read, self._bound_the_end):
+            threading.Thread(target=work, name="crossstitch", daemon=True).start()
+        while True:
+            message = self._waiting.get()
+            # What is not begun is left unanswered: the node knows then that nobody has handled it.
+            if self._ending or message is None:
+                break
+            self._handle(message)
+        for hook in self._exit_hooks:
+            try:
+                hook()
+            except Exception:
+                _complain("an on_exit hook failed: " + traceback.format_exc())
+        # Kept: Python dies of a thread that is writing while it closes standard output.
+        self._writing.acquire()
+        if not is_main:
+            os._exit(0)
+        sys.exit(0)
+
+    def _read(self):
+        """The thread that reads what the node writes."""
+        gathered = []
+        try:
+            for line in _lines(0):
+                if line.strip() == b"end":
+                    text = b"\n".join(gathered)
+                    gathered = []
+                    self._take(text.decode("utf-8", "replace"))
+                elif gathered or line.strip():
+                    gathered.append(line)
+        finally:
+            # The node is gone. What it sent before is still handled: somebody may read the answer.
+            self._end()
+
+    def _take(self, text):
+        try:
+            message = _parse_message(text)
+        except (ValueError, RecursionError) as error:
+            _complain(f"what the node wrote could not be read: {error}")
+            return
+        if message.channel == "_heartbeat":
+            self._beat(message.id)
+        elif message.channel == "_exit":
+            self._end_soon()
+        elif message.channel == "_error":
+            _complain(f"the node reports an error: {message.data}")
+        # Other channels of the system are those of a newer node.
+        elif not message.channel.startswith("_"):
+            self._receive(message)
+
+    def _beat(self, id):
+        try:
+            if self._on_heartbeat is not None:
+                self._on_heartbeat()
+        except Exception:
+            _complain("a heartbeat is not answered, because on_heartbeat failed: " + traceback.format_exc())
+            return
+        self._write({"Command": "sync", "Id": id})
+
+    def _receive(self, message):
+        if self._ending:
+            return
+        if self._on_message is None:
+            self._refuse(message, "there is no handler; set one with on_message before run()")
+        elif self._waiting.qsize() >= _MAX_WAITING:
+            self._refuse(message, f"{_MAX_WAITING} others are waiting already")
+        else:
+            self._waiting.put(message)
+
+    def _refuse(self, message, reason):
+        _complain(f"message {message.id} failed: {reason}")
+        self._write({"Command": "fail", "Id": message.id})
+
+    def _handle(self, message):
+        try:
+            reply = self._on_message(message)
+            # A reply acknowledges too. The system sends without an address: what is returned can only be acknowledged.
+            if reply is None or message.sender == "":
+                self._write({"Command": "ack", "Id": message.id})
+            else:
+                to = {"ToStitchInstanceId": message.sender}
+                self._write({"Command": "data", "Id": message.id, **to, "Data": _data_text(reply)})
+        except Exception:
+            self._refuse(message, traceback.format_exc())
+
+    def _end_soon(self):
+        self._ending = True
+        self._end()
+
+    def _end(self):
+        self._waiting.put(None)
+        self._ended.put(None)
+
+    def _bound_the_end(self):
+        self._ended.get()
+        time.sleep(self._exit_limit_ms / 1000)
+        _complain(f"ended after {self._exit_limit_ms} ms, although it had not finished")
+        os._exit(0)
+
+    def _write(self, message):
+        # The first line break ends a line that the program may have left open.
+        text = f"\n{_json(message)}\nend\n".encode("utf-8", "replace")
+        if len(text) > _MAX_MESSAGE_BYTES:
+            raise ValueError(f"{len(text)} bytes are more than a message may have (1 MiB)")
+        with self._writing:
+            try:
+                self._stdout.write(text)
+                self._stdout.flush()
+            except BrokenPipeError:
+                # The node is gone. What the buffer still holds must not fail again when Python closes it.
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, 1)
+                os.close(nowhere)
+                self._end_soon()
+
+
+def _read_facts(words, env):
+    """The node starts `<command...> key=value ... -- <own arguments>`. What stands before the first key is the command's
+    own too. Without the keys the environment tells.
+    """
+    separator = words.index("--") if "--" in words else len(words)
+    before, after = words[:separator], words[separator + 1 :]
+    first = next((at for at, word in enumerate(before) if _FACT.match(word)), len(before))
+    facts = dict(word.split("=", 1) for word in before[first:] if "=" in word)
+    group = facts.get("groupname", env.get("STITCH_GROUP", ""))
+    application, component, version = (group.split(".") + ["", "", ""])[:3]
+    return {
+        "id": facts.get("instanceid", env.get("STITCH_ID", "")),
+        "node": facts.get("coreid", env.get("STITCH_NODE_ID", "")),
+        "group": group,
+        "application": facts.get("application", application),
+        "component": facts.get("component", component),
+        "version": facts.get("version", version),
+        "data_dir": facts.get("datadir") or env.get("STITCH_DATA_DIR") or os.getcwd(),
+        "args": before[:first] + after,
+    }
+
+
+def _lines(fd):
+    """The lines of what is read from a file descriptor. Not sys.stdin: a thread that waits in there keeps Python from
+    closing it, and so from ending.
+    """
+    pending = bytearray()
+    while True:
+        try:
+            chunk = os.read(fd, 64 * 1024)
+        except OSError:
+            return
+        if not chunk:
+            return
+        *whole, rest = chunk.split(b"\n")
+        for line in whole:
+            pending += line
+            yield bytes(pending)
+            pending.clear()
+        pending += rest
+
+
+def _parse_message(text):
+    fields = json.loads(text)
+    id = fields.get("Id") if isinstance(fields, dict) else None
+    if not isinstance(id, int) or isinstance(id, bool):
+        raise ValueError(f"Id is no whole number: {text[:200]}")
+    names = ("FromStitchInstanceId", "ChannelName", "Data")
+    sender, channel, data = ("" if fields.get(name) is None else str(fields[name]) for name in names)
+    return Message(id, sender, channel, data)
+
+
+def _data_text(data):
+    return data if isinstance(data, str) else _json(data)
+
+
+def _json(value):
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _batches(lines):
+    batch, size = [], 0
+    for line in lines:
+        cut = line[:_MAX_LINE_LENGTH]
+        length = len(_json(cut).encode("utf-8", "replace")) + 1
+        if size + length > _MAX_BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(cut)
+        size += length
+    if batch:
+        yield batch
+
+
+def _complain(text):
+    """On stderr, which goes to the stitch's log too: not in a message, because it may be about one."""
+    try:
+        print(f"crossstitch: {text.rstrip()}", file=sys.stderr, flush=True)
+    except OSError:
+        pass
