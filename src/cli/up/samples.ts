@@ -15,18 +15,25 @@ export type Sample = {
   readonly node: string;
   readonly id: string;
   readonly group: string;
+  readonly protocol: "process-v1" | "none";
   readonly command: readonly string[];
 };
 
 /** The samples that can run on this machine. */
 export async function samples(): Promise<Sample[]> {
   const python = await findPython();
+  const file = (name: string): string => join(folder, name);
+  const sample = (node: string, id: string, protocol: Sample["protocol"], ...command: string[]): Sample => ({
+    node,
+    id,
+    group: `samples.${id}.1`,
+    protocol,
+    command,
+  });
   return [
-    { node: "n1", id: "clock", group: "samples.clock.1", command: [process.execPath, join(folder, "clock.mjs")] },
-    ...(python === null
-      ? []
-      : [{ node: "n2", id: "counter", group: "samples.counter.1", command: [python, join(folder, "counter.py")] }]),
-    { node: "n3", id: "disk", group: "samples.disk.1", command: ["/bin/sh", join(folder, "disk.sh")] },
+    sample("n1", "clock", "process-v1", process.execPath, file("clock.mjs")),
+    ...(python === null ? [] : [sample("n2", "counter", "process-v1", python, file("counter.py"))]),
+    sample("n3", "disk", "none", "/bin/sh", file("disk.sh")),
   ];
 }
 
@@ -48,7 +55,7 @@ export async function ensureSample(client: Client, sample: Sample, signal: Abort
     node: sample.node,
     id: sample.id,
     reason: "sample of stitch up",
-    spec: { adaptor: "process", protocol: "none", command: sample.command },
+    spec: { adaptor: "process", protocol: sample.protocol, command: sample.command },
   };
   const { job, replayed } = await client.command(body, { waitMs: CREATE_WAIT_MS, idempotencyKey: keyOf(body), signal });
   if (replayed && job.finishedAt !== null) return `${fullId} was created before and removed: left so`;
