@@ -3,6 +3,7 @@ import * as z from "zod";
 import { STEP_STATUSES, JOB_STATUSES } from "../src/api/jobs.ts";
 import { EVENT_TYPES } from "../src/domain/event.ts";
 import { ERRORS } from "../src/domain/errors.ts";
+import { DEAD_CODES } from "../src/domain/message.ts";
 import { LOG_SOURCES } from "../src/domain/log-line.ts";
 import { stitchSpec } from "../src/domain/spec.ts";
 import { HEALTHS, STITCH_STATES } from "../src/domain/stitch.ts";
@@ -28,7 +29,7 @@ function object(properties: Record<string, Json>, optional: readonly string[] = 
 }
 
 const LIVENESSES = ["alive", "suspect", "dead", "left"];
-const ACTIONS = ["ping", "cordon", "uncordon", "create", "start", "stop", "remove"];
+const ACTIONS = ["ping", "cordon", "uncordon", "create", "start", "stop", "restart", "remove"];
 
 const step = {
   action: oneOf(ACTIONS),
@@ -40,6 +41,15 @@ const step = {
   output: anything,
   error: nullable(named("Failure")),
 };
+const delivery = object(
+  {
+    stitch: text,
+    status: oneOf(["accepted", "acked", "failed", "replied", "timeout", "rejected"]),
+    code: text,
+    data: text,
+  },
+  ["code", "data"],
+);
 const listedJob = {
   id: text,
   command: text,
@@ -159,6 +169,20 @@ export const RESOURCE_SCHEMAS: Readonly<Record<string, Json>> = {
     job: nullable(text),
     data: nullable(mapOf(anything)),
   }),
+  Sent: object({ messageId: text, deliveries: listOf(delivery) }),
+  DeadLetter: object({
+    id: text,
+    messageId: text,
+    node: text,
+    stitch: text,
+    from: text,
+    channel: text,
+    data: text,
+    code: oneOf(DEAD_CODES),
+    reason: text,
+    tries: whole,
+    at: time,
+  }),
   Status: object({ status: text }),
   Document: { type: "object" },
   Problem: object(
@@ -176,7 +200,9 @@ export const RESOURCE_SCHEMAS: Readonly<Record<string, Json>> = {
       plan: named("Plan"),
       jobId: text,
       movedTo: text,
+      messageId: text,
+      deliveries: listOf(delivery),
     },
-    ["errors", "candidates", "refusals", "plan", "jobId", "movedTo"],
+    ["messageId", "deliveries", "errors", "candidates", "refusals", "plan", "jobId", "movedTo"],
   ),
 };

@@ -5,11 +5,13 @@ import { eventId, eventsQuery } from "../src/api/event-filter.ts";
 import { groupsQuery } from "../src/api/groups.ts";
 import { jobsQuery, stepsQuery } from "../src/api/jobs.ts";
 import { lineId, logsQuery } from "../src/api/logs.ts";
+import { deadLettersQuery } from "../src/api/messages.ts";
 import { nodesQuery } from "../src/api/nodes.ts";
 import { noQuery, waitQuery } from "../src/api/query.ts";
 import { stitchesQuery } from "../src/api/stitches.ts";
 import { COMMANDS } from "../src/domain/command.ts";
 import { ERRORS, type ErrorCode } from "../src/domain/errors.ts";
+import { sendRequest } from "../src/domain/message.ts";
 import { VERSION } from "../src/version.ts";
 import { RESOURCE_SCHEMAS } from "./openapi-resources.ts";
 
@@ -26,6 +28,8 @@ type Route = {
   readonly resumes?: z.ZodString;
   readonly errors: readonly ErrorCode[];
   readonly open?: true;
+  /** Takes an `Idempotency-Key`. */
+  readonly keyed?: true;
   readonly more?: Json;
 };
 
@@ -103,6 +107,7 @@ export const ROUTES: Readonly<Record<string, Route>> = {
       "too_large",
       "unsupported_media_type",
     ],
+    keyed: true,
     more: { requestBody: { required: true, ...body(schemaRef("Command")) } },
   },
   "GET /v1/jobs": {
@@ -130,6 +135,38 @@ export const ROUTES: Readonly<Record<string, Route>> = {
     answers: JOB,
     errors: ["not_found", "job_finished", "too_large"],
   },
+  "POST /v1/messages": {
+    summary: "Send a message: 202 once it is stored, or 200 with what became of it",
+    answers: { 200: "Sent", 202: "Sent" },
+    errors: [
+      "invalid_json",
+      "not_found",
+      "no_recipient",
+      "ambiguous_stitch",
+      "not_addressable",
+      "idempotency_conflict",
+      "inbox_full",
+      "stitch_failed",
+      "reply_timeout",
+      "too_large",
+      "unsupported_media_type",
+    ],
+    keyed: true,
+    more: { requestBody: { required: true, ...body(schemaRef("SendRequest")) } },
+  },
+  "GET /v1/dead-letters": {
+    summary: "Messages that could not be delivered, by node, oldest first",
+    query: deadLettersQuery,
+    answers: { 200: "DeadLetter" },
+    list: true,
+    errors: [],
+  },
+  "POST /v1/dead-letters/:id/redrive": {
+    summary: "Send a dead letter again, to where its recipient lives now",
+    answers: { 202: "Sent" },
+    errors: ["not_found", "no_recipient", "not_addressable", "inbox_full", "too_large"],
+  },
+  "DELETE /v1/dead-letters/:id": { summary: "Delete a dead letter", answers: { 204: null }, errors: ["not_found"] },
   "GET /v1/events": {
     summary: "Events as they happen (server-sent events), or with Accept: application/json those so far",
     query: eventsQuery,
@@ -165,7 +202,7 @@ export function buildOpenApi(): Json {
     components: {
       securitySchemes: { token: { type: "http", scheme: "bearer" } },
       headers: { RequestId: { schema: { type: "string" } } },
-      schemas: { ...RESOURCE_SCHEMAS, ...commandSchemas() },
+      schemas: { ...RESOURCE_SCHEMAS, ...commandSchemas(), SendRequest: inputSchema(sendRequest) },
     },
   };
 }
@@ -181,7 +218,7 @@ function operation(name: string, route: Route): Json {
       schema: { type: "string" },
     })),
     ...queryParameters(route.query ?? noQuery),
-    ...(name === "POST /v1/commands" ? [header("Idempotency-Key", z.string().regex(/^[ -~]{1,128}$/))] : []),
+    ...(route.keyed === true ? [header("Idempotency-Key", z.string().regex(/^[ -~]{1,128}$/))] : []),
     ...(route.resumes === undefined ? [] : [header("Last-Event-ID", route.resumes)]),
   ];
   return {
@@ -270,10 +307,14 @@ function problems(route: Route): Json {
   );
 }
 
+function inputSchema(schema: z.ZodType): Json {
+  const { $schema: _, ...json } = z.toJSONSchema(schema, { io: "input" });
+  return json;
+}
+
 function commandSchemas(): Json {
   const names = Object.entries(COMMANDS).map(([command, schema]) => {
-    const { $schema: _, ...json } = z.toJSONSchema(schema as z.ZodType, { io: "input" });
-    return [`Command.${command}`, json] as const;
+    return [`Command.${command}`, inputSchema(schema as z.ZodType)] as const;
   });
   const mapping = Object.fromEntries(
     Object.keys(COMMANDS).map((name) => [name, `#/components/schemas/Command.${name}`]),

@@ -14,6 +14,7 @@ import { routeGroups } from "./groups.ts";
 import { routeHealth } from "./health.ts";
 import { routeJobs } from "./jobs.ts";
 import { routeLogs } from "./logs.ts";
+import { routeMessages } from "./messages.ts";
 import { routeNodes } from "./nodes.ts";
 import { problem, requestErrorOf } from "./problem.ts";
 import { routeStitches } from "./stitches.ts";
@@ -76,6 +77,7 @@ export function createApp(deps: ApiDeps): Api {
   routeGroups(app, deps);
   routeCommands(app, deps);
   routeJobs(app, deps);
+  routeMessages(app, deps);
   routeEvents(app, deps, streams);
   routeLogs(app, deps, streams);
   routeHealth(app, deps);

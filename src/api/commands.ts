@@ -2,14 +2,14 @@ import * as z from "zod";
 import { COMMANDS, type Command, isCommandName } from "../domain/command.ts";
 import { RequestError } from "../domain/errors.ts";
 import { scopeOf } from "./access.ts";
-import type { Api, ApiContext, ApiDeps } from "./deps.ts";
+import type { Api, ApiDeps } from "./deps.ts";
+import { readKey } from "./idempotency-key.ts";
 import { jobAnswer } from "./jobs.ts";
 import { readJson } from "./json-body.ts";
-import { invalidFields, invalidRequest } from "./problem.ts";
+import { invalidRequest } from "./problem.ts";
 import { readQuery, waitQuery } from "./query.ts";
 
 const named = z.looseObject({ command: z.string({ error: "must be the name of a command" }) });
-const idempotencyKey = z.string().regex(/^[\x20-\x7e]{1,128}$/, "must be 1 to 128 printable ASCII characters");
 
 export function routeCommands(app: Api, { master }: ApiDeps): void {
   app.post("/v1/commands", async (c) => {
@@ -38,12 +38,4 @@ function checkCommand(body: unknown): Command {
   const checked = COMMANDS[command].safeParse(body);
   if (!checked.success) throw invalidRequest(checked.error);
   return checked.data;
-}
-
-function readKey(c: ApiContext): string | null {
-  const header = c.req.header("idempotency-key");
-  if (header === undefined) return null;
-  const key = idempotencyKey.safeParse(header);
-  if (key.success) return key.data;
-  throw invalidFields(key.error.issues.map(({ message }) => ({ path: "Idempotency-Key", message })));
 }

@@ -28,6 +28,11 @@ export function deadline(shutdown: AbortSignal): MiddlewareHandler<ApiEnv> {
           }, ms),
         );
       at(ANSWER_MS + waitMsOf(c.req.query("waitMs")), noAnswer);
+      c.set("allowMs", (ms) => {
+        for (const timer of timers.splice(0)) clearTimeout(timer);
+        at(ANSWER_MS + ms, noAnswer);
+        if (shutdown.aborted) onShutdown();
+      });
       onShutdown = () => at(SHUTDOWN_MS, shuttingDown);
       shutdown.addEventListener("abort", onShutdown);
     });

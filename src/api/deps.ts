@@ -42,7 +42,10 @@ export type ApiDeps = {
   readonly shutdown: AbortSignal;
 };
 
-/** `late` aborts where the time for an answer is up and the client got another one. */
-export type ApiEnv = { Variables: { requestId: string; late: AbortSignal } };
+/**
+ * `late` aborts where the time for an answer is up and the client got another one. `allowMs` gives a request so much more
+ * time, because its client asked to wait for something.
+ */
+export type ApiEnv = { Variables: { requestId: string; late: AbortSignal; allowMs: (ms: number) => void } };
 export type Api = Hono<ApiEnv>;
 export type ApiContext = Context<ApiEnv>;

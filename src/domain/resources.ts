@@ -268,3 +268,32 @@ export type ProblemResource = {
   /** Of `not_found`: the full id a moved stitch has now. */
   readonly movedTo?: string;
 };
+
+/** What became of a message for one stitch. `data`: the reply, as text. */
+export type DeliveryResource = {
+  /** Full id. */
+  readonly stitch: string;
+  readonly status: "accepted" | "acked" | "failed" | "replied" | "timeout" | "rejected";
+  readonly code?: string | undefined;
+  readonly data?: string | undefined;
+};
+
+/** A message that was sent: `POST /v1/messages`. */
+export type SentResource = { readonly messageId: string; readonly deliveries: readonly DeliveryResource[] };
+
+/** A message that could not be delivered. */
+export type DeadLetterResource = {
+  readonly id: string;
+  readonly messageId: string;
+  /** The node that could not deliver it. */
+  readonly node: string;
+  /** Full id of whom it was for. */
+  readonly stitch: string;
+  readonly from: string;
+  readonly channel: string;
+  readonly data: string;
+  readonly code: string;
+  readonly reason: string;
+  readonly tries: number;
+  readonly at: string;
+};

@@ -43,6 +43,7 @@ import { FIRST_LOOK_MS, JobDesk, type Settled } from "./job-desk.ts";
 import { allSteps, iso, jobView, listedJob } from "./job-view.ts";
 import type { JobFilter, Master, Page, StepFilter, Submission, Submitted, Tended } from "./master.ts";
 import { NodeQuestions } from "./node-questions.ts";
+import { Messages } from "./messages.ts";
 import { observe } from "./observe.ts";
 import { StitchLogs } from "./stitch-logs.ts";
 
@@ -91,6 +92,11 @@ export class LeaderlessMaster implements Master {
     this.groups = (page) => this.#state.groups(page);
     this.group = (name) => this.#state.group(name);
     this.locate = (ref) => this.#state.locate(ref);
+    const messages = new Messages({ ...options, locate: this.locate });
+    this.send = (request, key, scope) => messages.send(request, key, scope);
+    this.deadLetters = (page, filter) => messages.deadLetters(page, filter);
+    this.redriveDeadLetter = (id) => messages.redrive(id);
+    this.deleteDeadLetter = (id) => messages.deleteDeadLetter(id);
     const logs = new StitchLogs({ ...options, questions: new NodeQuestions(options), locate: this.locate });
     this.logs = (ref, tail) => logs.tail(ref, tail);
     this.followLogs = (ref, from, signal) => logs.follow(ref, from, signal);
@@ -106,6 +112,10 @@ export class LeaderlessMaster implements Master {
   readonly locate: Master["locate"];
   readonly logs: Master["logs"];
   readonly followLogs: Master["followLogs"];
+  readonly send: Master["send"];
+  readonly deadLetters: Master["deadLetters"];
+  readonly redriveDeadLetter: Master["redriveDeadLetter"];
+  readonly deleteDeadLetter: Master["deleteDeadLetter"];
 
   async submit(submission: Submission): Promise<Submitted> {
     const { command } = submission;

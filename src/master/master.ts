@@ -1,7 +1,9 @@
 import type { Command, CommandName } from "../domain/command.ts";
 import type { ClusterEvent } from "../domain/event.ts";
+import type { SendRequest } from "../domain/message.ts";
 import type {
   ClusterResource,
+  DeadLetterResource,
   EventResource,
   GroupResource,
   JobResource,
@@ -13,6 +15,7 @@ import type {
   LogLineResource,
   NodeResource,
   PlanResource,
+  SentResource,
   StepStatus,
   StitchResource,
 } from "../domain/resources.ts";
@@ -52,6 +55,10 @@ export type StepFilter = { readonly status?: StepStatus | undefined; readonly no
 export type LogStart = { readonly tail: number; readonly afterId: string | null };
 /** `id`: following can go on after this line; null where it is not in the log itself. */
 export type PlacedLogLine = { readonly id: string | null; readonly line: LogLineResource };
+
+export type DeadLetterFilter = { readonly node?: string | undefined; readonly stitch?: string | undefined };
+/** `replayed`: an earlier call with the same key sent it. */
+export type Sent = { readonly sent: SentResource; readonly replayed: boolean };
 
 /** What one round of tending did. */
 export type Tended = { readonly looked: number; readonly dispatched: number; readonly closed: number };
@@ -93,6 +100,17 @@ export interface Master {
    * more. Resolves once the node follows. @throws as `logs`.
    */
   followLogs(ref: string, from: LogStart, signal: AbortSignal): Promise<AsyncIterable<readonly PlacedLogLine[]>>;
+
+  /**
+   * Duty 4: sends a message, and waits for what was asked for. `idempotencyKey`: with it, the same body again sends nothing.
+   * @throws `no_recipient`, `ambiguous_stitch`, `not_addressable`, `too_large`, `inbox_full`, `stitch_failed`,
+   *   `reply_timeout`, `idempotency_conflict`.
+   */
+  send(request: SendRequest, idempotencyKey: string | null, scope: string): Promise<Sent>;
+  deadLetters(page: Page, filter: DeadLetterFilter): Promise<ListResource<DeadLetterResource>>;
+  /** Sends a dead letter again. @throws `not_found`, `no_recipient`, `inbox_full`. */
+  redriveDeadLetter(id: string): Promise<SentResource>;
+  deleteDeadLetter(id: string): Promise<void>;
 
   /** Duty 5: plans a command, records it and dispatches its tasks. A dry run or an infeasible plan changes nothing. */
   submit(submission: Submission): Promise<Submitted>;

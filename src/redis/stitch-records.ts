@@ -113,6 +113,13 @@ export async function readOwnStitches(
   };
 }
 
+/** What is left of a removed stitch, by full id; null where nothing is. */
+export async function readRemoved(redis: RedisClient, keys: Keys, id: string): Promise<RemovedRecord | null> {
+  const { node, stitch } = splitFullId(id);
+  const text = await redis.hget(keys.nodeRemoved(node), stitch);
+  return text === null ? null : removedRecord.parse(JSON.parse(text));
+}
+
 /** Reads stitches by full id; null where there is none. One round trip. */
 export function readStitches(
   redis: RedisClient,

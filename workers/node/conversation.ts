@@ -6,6 +6,8 @@ import { type FromStitch, type StitchMessage, writeToStitch } from "./process-v1
 
 /** What a stitch has not read yet may take this much of the worker's memory; then nothing more is written to it. */
 const MAX_UNREAD_BYTES = 256 * 1024;
+type Unanswered = { readonly message: Message; readonly settle: (how: Delivered) => void };
+
 /** Messages without an answer that are remembered: more than are ever delivered at once. */
 const MOST_UNANSWERED = 1000;
 /** What cannot be understood is answered this often at most: two who do not understand each other must not shout. */
@@ -18,7 +20,9 @@ export class Conversation {
   readonly #heartbeats: Heartbeats;
   readonly #nowMs: () => number;
   /** Messages that it has not answered, by the Id they were sent with. */
-  readonly #unanswered = new Map<number, { readonly from: string; readonly settle: (how: Delivered) => void }>();
+  readonly #unanswered = new Map<number, Unanswered>();
+  /** Those that it has acknowledged and may still reply to. */
+  readonly #acknowledged = new Map<number, Message>();
   /** Heartbeat number by the Id it was sent with. */
   readonly #beats = new Map<number, number>();
   #lastId = 0;
@@ -58,11 +62,12 @@ export class Conversation {
   }
 
   /** Hands it a message; resolves with its answer, whenever that comes. */
-  deliver({ from, channel, data, re }: Message): Promise<Delivered> {
+  deliver(message: Message): Promise<Delivered> {
+    const { from, channel, data, re } = message;
     const id = this.#send(channel, data, from, re);
     if (id === null) return Promise.resolve({ kind: "failed", reason: "it does not read its input, or has closed it" });
     return new Promise((settle) => {
-      this.#unanswered.set(id, { from, settle });
+      this.#unanswered.set(id, { message, settle });
       for (const [old, { settle: giveUp }] of this.#unanswered) {
         if (this.#unanswered.size <= MOST_UNANSWERED) break;
         this.#unanswered.delete(old);
@@ -136,7 +141,7 @@ export class Conversation {
       case "logs":
         return all(message.lines.map((line) => this.#context.log("log", line)));
       case "ack":
-        this.#answered(message.id, { kind: "acked" });
+        this.#acknowledge(message.id);
         return null;
       case "fail":
         this.#answered(message.id, { kind: "failed", reason: "the stitch said that it failed" });
@@ -144,6 +149,17 @@ export class Conversation {
       case "data":
         return this.#said(message);
     }
+  }
+
+  #acknowledge(id: number): void {
+    const unanswered = this.#unanswered.get(id);
+    if (unanswered === undefined) return;
+    this.#acknowledged.set(id, unanswered.message);
+    for (const old of this.#acknowledged.keys()) {
+      if (this.#acknowledged.size <= MOST_UNANSWERED) break;
+      this.#acknowledged.delete(old);
+    }
+    this.#answered(id, { kind: "acked" });
   }
 
   /** @returns false where no such message waits for an answer. */
@@ -158,11 +174,17 @@ export class Conversation {
   /** It answers a message, or sends one. @returns a promise while it waits for room: nothing more of it is read till then. */
   #said({ id, data, channel, toStitch, toGroup }: Extract<StitchMessage, { command: "data" }>): Promise<void> | null {
     if (id !== null && toStitch !== null) {
-      for (const each of [id, id - 1])
-        if (this.#unanswered.get(each)?.from === toStitch) {
+      for (const each of [id, id - 1]) {
+        if (this.#unanswered.get(each)?.message.from === toStitch) {
           this.#answered(each, { kind: "replied", channel: channel ?? "", data });
           return null;
         }
+        const acknowledged = this.#acknowledged.get(each);
+        if (acknowledged?.from === toStitch) {
+          this.#acknowledged.delete(each);
+          return this.#context.replyLate(acknowledged, channel ?? "", data);
+        }
+      }
     }
     const to = toStitch !== null ? { stitch: toStitch } : toGroup !== null ? { group: toGroup } : null;
     const name = channel ?? "";

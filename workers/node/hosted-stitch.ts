@@ -27,6 +27,8 @@ export type HostedStitchOptions = {
   readonly random: () => number;
   /** Sends a message from the stitch with this id (see `StartContext.send`). */
   readonly send: (stitch: string, ...message: Parameters<StartContext["send"]>) => Promise<void>;
+  /** Replies for the stitch with this id (see `StartContext.replyLate`). */
+  readonly replyLate: (stitch: string, ...reply: Parameters<StartContext["replyLate"]>) => Promise<void>;
   /** Does the node's lease hold, as far as it can tell without asking? */
   readonly holdsId: () => boolean;
   /** Told of each change, when the new record stands. */
@@ -149,6 +151,7 @@ export class HostedStitch {
       session: this.#o.session,
       log: (source, line) => this.log.write(source, line, this.#o.nowMs()),
       send: (...message) => this.#o.send(id, ...message),
+      replyLate: (...reply) => this.#o.replyLate(id, ...reply),
       onHealth: (health) => this.#onHealth(instance, health),
     });
     this.#instance = instance;

@@ -132,7 +132,9 @@ export class Mail {
     const { id } = stitch.record;
     held.open += 1;
     this.#waitingFor.set(id, (this.#waitingFor.get(id) ?? 0) + 1);
-    const box = this.#boxes.get(id) ?? new Mailbox((message) => (this.#leaving ? null : (this.#o.host.find(id)?.deliver(message) ?? null)));
+    const box =
+      this.#boxes.get(id) ??
+      new Mailbox((message) => (this.#leaving ? null : (this.#o.host.find(id)?.deliver(message) ?? null)));
     this.#boxes.set(id, box);
     const delivery = {
       message: held.message,
@@ -158,17 +160,24 @@ export class Mail {
   }
 
   #delivered(held: Held, id: string, by: { kind: "acked" } | { kind: "replied"; channel: string; data: string }): void {
-    const { message } = held;
-    const stitch = fullId(this.#o.node, id);
-    if (by.kind === "acked" || message.from.startsWith(API_SENDER)) {
-      this.#receipt(
-        message,
-        by.kind === "acked" ? { stitch, status: "acked" } : { stitch, status: "replied", data: by.data },
-      );
+    if (by.kind === "acked") {
+      this.#receipt(held.message, { stitch: fullId(this.#o.node, id), status: "acked" });
       this.#close(held);
       return;
     }
-    const { channel, data } = by;
+    // Acknowledged when the reply is on its way, so that it cannot be lost between the two.
+    this.reply(id, held.message, by.channel, by.data).then(() => {
+      if (!this.#stopped) this.#close(held);
+    }, this.#o.onError);
+  }
+
+  /** Sends a stitch's reply to where its message came from. What cannot be sent is noted in its log. Never rejects. */
+  async reply(id: string, message: Message, channel: string, data: string): Promise<void> {
+    const stitch = fullId(this.#o.node, id);
+    if (message.from.startsWith(API_SENDER)) {
+      this.#receipt(message, { stitch, status: "replied", data });
+      return;
+    }
     const reply = {
       id: `${message.id}.r`,
       from: stitch,
@@ -179,16 +188,13 @@ export class Mail {
       receipt: null,
       hops: 0,
     };
-    // Acknowledged when the reply is stored, so that it cannot be lost between the two.
-    this.#o.outbox.send({ stitch: message.from }, { ...reply, sentAtMs: this.#o.nowMs() }).then(
-      () => this.#close(held),
-      (error: unknown) => {
-        if (this.#stopped) return;
-        void this.#o.host.log(id)
-          ?.write("system", `its reply to ${message.from} could not be sent: ${textOf(error)}`, this.#o.nowMs());
-        this.#close(held);
-      },
-    );
+    try {
+      await this.#o.outbox.send({ stitch: message.from }, { ...reply, sentAtMs: this.#o.nowMs() });
+    } catch (error) {
+      if (this.#stopped) return;
+      const text = `its reply to ${message.from} could not be sent: ${textOf(error)}`;
+      void this.#o.host.log(id)?.write("system", text, this.#o.nowMs());
+    }
   }
 
   /** Sends a message after a stitch that has moved. */

@@ -163,6 +163,7 @@ export class NodeWorker {
         random: this.#o.random,
         holdsId,
         send: (stitch, ...message) => this.#send(host, outbox, stitch, ...message),
+        replyLate: async (stitch, ...reply) => this.#mail?.reply(stitch, ...reply),
         onStitch: (stitch) => this.#mail?.changed(stitch),
         publish: (changes, events) => publisher.publish(changes, events),
         onError: this.#o.onError,

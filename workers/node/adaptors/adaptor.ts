@@ -25,6 +25,8 @@ export type StartContext = {
    * @throws RequestError that says why it cannot be sent.
    */
   readonly send: (to: SendTo, channel: string, data: string, ref: number | null) => Promise<void>;
+  /** It replies to a message that it has acknowledged before. Resolves when that is on its way. Never rejects. */
+  readonly replyLate: (message: Message, channel: string, data: string) => Promise<void>;
   /** Told of each change of health, once it runs. */
   readonly onHealth: (health: Health) => void;
 };

@@ -1,0 +1,45 @@
+import * as z from "zod";
+import { nodeId, stitchRef } from "../domain/ids.ts";
+import { sendRequest } from "../domain/message.ts";
+import { scopeOf } from "./access.ts";
+import type { Api, ApiDeps } from "./deps.ts";
+import { readKey } from "./idempotency-key.ts";
+import { readJson } from "./json-body.ts";
+import { invalidRequest } from "./problem.ts";
+import { noQuery, pageOf, pageQuery, readPath, readQuery } from "./query.ts";
+
+export const deadLettersQuery = z.strictObject({
+  ...pageQuery,
+  node: nodeId.optional(),
+  stitch: stitchRef.optional(),
+});
+const letterId = z.string().min(1).max(128);
+
+/** Messages to stitches, and those that could not be delivered. */
+export function routeMessages(app: Api, { master }: ApiDeps): void {
+  app.post("/v1/messages", async (c) => {
+    readQuery(c, noQuery);
+    const key = readKey(c);
+    const request = sendRequest.safeParse(await readJson(c));
+    if (!request.success) throw invalidRequest(request.error);
+    const { expect, timeoutMs } = request.data;
+    // What the client waits for is its own time.
+    if (expect !== "none") c.get("allowMs")(timeoutMs);
+    const { sent, replayed } = await master.send(request.data, key, await scopeOf(c));
+    if (replayed) c.header("Idempotent-Replayed", "true");
+    return c.json(sent, expect === "none" ? 202 : 200);
+  });
+  app.get("/v1/dead-letters", async (c) => {
+    const query = readQuery(c, deadLettersQuery);
+    return c.json(await master.deadLetters(pageOf(query), query));
+  });
+  app.post("/v1/dead-letters/:id/redrive", async (c) => {
+    readQuery(c, noQuery);
+    return c.json(await master.redriveDeadLetter(readPath(c, "id", letterId)), 202);
+  });
+  app.delete("/v1/dead-letters/:id", async (c) => {
+    readQuery(c, noQuery);
+    await master.deleteDeadLetter(readPath(c, "id", letterId));
+    return c.body(null, 204);
+  });
+}
