@@ -194,6 +194,12 @@ export async function readPendingEntries(
   return entriesOf(await redis.xreadgroup("GROUP", GROUP, CONSUMER, "COUNT", limit, "STREAMS", inbox, after));
 }
 
+/** How many entries were handed out and not acknowledged. */
+export async function countPendingEntries(redis: RedisClient, keys: Keys, node: string): Promise<number> {
+  const [count] = await redis.xpending(keys.nodeInbox(node), GROUP);
+  return Number(count);
+}
+
 function entriesOf(reply: unknown): InboxEntry[] {
   const [stream] = streams.parse(reply) ?? [];
   return (stream?.[1] ?? []).map(([id, fields]) => {

@@ -137,6 +137,7 @@ test("a stitch's log is read and followed, asked of its node", async () => {
     ...common,
     openBlocking: () => openRedis(process.env["TEST_REDIS_URL"] ?? local?.url ?? "", "blocking", () => undefined),
     onMessage: () => undefined,
+    messagesHeld: () => 0,
     handlers: questions.handlers,
     leaseLeftMs: () => 60_000,
     redisNowMs: Date.now,

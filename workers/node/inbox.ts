@@ -2,6 +2,7 @@ import { type ErrorCode, RequestError } from "../../src/domain/errors.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import {
   acknowledgeEntries,
+  countPendingEntries,
   createInbox,
   type InboxEntry,
   isInboxGone,
@@ -25,6 +26,8 @@ export type InboxOptions = {
   readonly node: string;
   /** Takes a message; returns at once, and sees to it that it is acknowledged when it has been dealt with. */
   readonly onMessage: (entry: InboxEntry) => void;
+  /** How many messages it has taken that are not acknowledged yet. */
+  readonly messagesHeld: () => number;
   /** By the question's name. */
   readonly handlers: Readonly<Record<string, QuestionHandler>>;
   /** How long this worker has the id for certain; 0 or less where another one may have it. */
@@ -40,6 +43,8 @@ const BATCH = 500;
 /** Under the 15 s that a silent connection is given. */
 const BLOCK_MS = 5000;
 const RETRY_MS = 250;
+/** How often what Redis counts as handed out is compared with what is in hand. */
+const LOOK_MS = 5000;
 /**
  * Reads a node's inbox: hands on the messages, answers the questions. An entry is acknowledged when it has been dealt with,
  * so that none is lost with the worker: the next life reads what is pending first. A question that is late is dropped.
@@ -51,17 +56,15 @@ export class Inbox {
   readonly #blocking: RedisClient;
   readonly #inHand = new Map<string, Promise<void>>();
   readonly #stopping = new AbortController();
-  /** Entries may have been handed out that never came: at the start, and on a connection that broke. */
+  readonly #questions: InboxEntry[] = [];
+  /** Entries were handed out that never came: to a former life, or on a connection that broke. */
   #mayHavePending = true;
+  #lookAtMs = 0;
   #reading: Promise<void> = Promise.resolve();
 
   constructor(options: InboxOptions) {
     this.#o = options;
     this.#blocking = options.openBlocking();
-    // The client sends a read again by itself when it is back, and that hands out others.
-    this.#blocking.on("ready", () => {
-      this.#mayHavePending = true;
-    });
   }
 
   /** Resolves when the inbox is there; then its questions are answered. */
@@ -107,9 +110,20 @@ export class Inbox {
       await pause(RETRY_MS, this.#stopping.signal);
       return;
     }
-    if (this.#mayHavePending) await this.#takePending();
+    if (this.#mayHavePending || (await this.#pendingUnknown())) await this.#takePending();
     const blockMs = Math.min(BLOCK_MS, this.#o.leaseLeftMs());
-    for (const entry of await readNewEntries(this.#blocking, keys, node, BATCH, blockMs)) await this.#take(entry);
+    for (const entry of await readNewEntries(this.#blocking, keys, node, BATCH, blockMs)) this.#take(entry);
+  }
+
+  /**
+   * The client sends a read again by itself when its connection is back, and that hands out others: those of the first were
+   * lost on the way. Counted, since to read them all again costs what they weigh.
+   */
+  async #pendingUnknown(): Promise<boolean> {
+    if (performance.now() < this.#lookAtMs) return false;
+    this.#lookAtMs = performance.now() + LOOK_MS;
+    const pending = await countPendingEntries(this.#o.redis, this.#o.keys, this.#o.node);
+    return pending > this.#inHand.size + this.#questions.length + this.#o.messagesHeld();
   }
 
   async #takePending(): Promise<void> {
@@ -117,27 +131,38 @@ export class Inbox {
     this.#mayHavePending = false;
     for (let after = "0"; ; ) {
       const entries = await readPendingEntries(this.#blocking, keys, node, after, BATCH);
-      for (const entry of entries) await this.#take(entry);
+      for (const entry of entries) this.#take(entry);
       const last = entries.at(-1);
       if (last === undefined) return;
       after = last.id;
     }
   }
 
-  /** Begins with an entry; of questions, resolves when there is room for another. */
-  async #take(entry: InboxEntry): Promise<void> {
+  /** Takes an entry in hand; a question waits for its turn. */
+  #take(entry: InboxEntry): void {
     if (entry.kind === "message") {
       // It keeps its place in the inbox, so what it holds of them is bounded by the inbox.
       if (this.#o.leaseLeftMs() > 0) this.#o.onMessage(entry);
       else this.#mayHavePending = true;
       return;
     }
-    if (this.#inHand.has(entry.id)) return;
-    const work = this.#dealWith(entry)
-      .catch(this.#o.onError)
-      .finally(() => this.#inHand.delete(entry.id));
-    this.#inHand.set(entry.id, work);
-    if (this.#inHand.size >= CONCURRENCY) await Promise.race(this.#inHand.values());
+    if (this.#inHand.has(entry.id) || this.#questions.some(({ id }) => id === entry.id)) return;
+    this.#questions.push(entry);
+    this.#nextQuestions();
+  }
+
+  #nextQuestions(): void {
+    while (this.#inHand.size < CONCURRENCY && !this.#stopping.signal.aborted) {
+      const entry = this.#questions.shift();
+      if (entry === undefined) return;
+      const work = this.#dealWith(entry)
+        .catch(this.#o.onError)
+        .finally(() => {
+          this.#inHand.delete(entry.id);
+          this.#nextQuestions();
+        });
+      this.#inHand.set(entry.id, work);
+    }
   }
 
   async #dealWith(entry: InboxEntry): Promise<void> {

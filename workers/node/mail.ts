@@ -57,6 +57,11 @@ export class Mail {
     this.#o = options;
   }
 
+  /** Messages in hand, not acknowledged yet. */
+  get held(): number {
+    return this.#held.size;
+  }
+
   /** Takes an entry in hand; one that it has already means nothing. */
   take(entry: InboxEntry): void {
     if (this.#stopped || this.#held.has(entry.id)) return;

@@ -235,6 +235,7 @@ export class NodeWorker {
     this.#inbox = new Inbox({
       ...common,
       onMessage: (entry) => mail.take(entry),
+      messagesHeld: () => mail.held,
       openBlocking: () => openRedis(this.#o.redisUrl, "blocking", onError),
       handlers: this.#logQuestions.handlers,
       leaseLeftMs: () => this.#leaseUntilMs - nowMs(),
