@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { fullGroupName } from "./group.ts";
+import { fullGroupName, groupName } from "./group.ts";
 import { nodeId, stitchId, stitchRef } from "./ids.ts";
 import { stitchSpec } from "./spec.ts";
 
@@ -34,6 +34,9 @@ const onStitch = <const Name extends string>(command: Name) =>
     timeoutMs,
     ...envelope,
   });
+
+const onGroup = <const Name extends string>(command: Name) =>
+  z.strictObject({ command: z.literal(command), target: groupName, timeoutMs, ...envelope });
 
 const create = z.strictObject({
   command: z.literal("stitch.create"),
@@ -70,6 +73,9 @@ export const COMMANDS = {
   "stitch.restart": onStitch("stitch.restart"),
   "stitch.remove": onStitch("stitch.remove"),
   "stitch.clone": clone,
+  "group.start": onGroup("group.start"),
+  "group.stop": onGroup("group.stop"),
+  "group.remove": onGroup("group.remove"),
 } as const;
 
 export type CommandName = keyof typeof COMMANDS;
@@ -80,6 +86,7 @@ export type StitchCommand = Extract<
   Command,
   { command: "stitch.start" | "stitch.stop" | "stitch.restart" | "stitch.remove" }
 >;
+export type GroupCommand = Extract<Command, { command: "group.start" | "group.stop" | "group.remove" }>;
 export type NodeCommand = Extract<Command, { command: "node.ping" | "node.cordon" | "node.uncordon" }>;
 
 export const isCommandName = (text: string): text is CommandName => Object.hasOwn(COMMANDS, text);

@@ -1,5 +1,5 @@
 import { canonicalJson } from "./canonical-json.ts";
-import type { CloneCommand, Command, CreateCommand, StitchCommand } from "./command.ts";
+import type { CloneCommand, Command, CreateCommand, GroupCommand, StitchCommand } from "./command.ts";
 import { RequestError } from "./errors.ts";
 import { parseFullGroup } from "./group.ts";
 import { fullId, generatedStitchId, parseStitchRef } from "./ids.ts";
@@ -16,7 +16,7 @@ export type Observed = {
   readonly deadAfterMs: number;
   /** The nodes the command names; for a placement, every node. */
   readonly nodes: readonly NodeRecord[];
-  /** Full ids the command may mean: of a bare id, one for each node that has it. */
+  /** Full ids the command may mean: of a bare id, one for each node that has it; of a group, its members. */
   readonly stitches: readonly string[];
   /** For a create or a clone: how many stitches of the group each node has. */
   readonly ofGroup: ReadonlyMap<string, number>;
@@ -62,6 +62,10 @@ export function planCommand(command: Command, observed: Observed): Plan {
       return planCreate(command, observed);
     case "stitch.clone":
       return planClone(command, observed);
+    case "group.start":
+    case "group.stop":
+    case "group.remove":
+      return planForGroup(command, observed);
     default:
       return planForStitch(command, observed);
   }
@@ -121,6 +125,29 @@ function planForStitch(command: StitchCommand, observed: Observed): Plan {
   const node = nodeNamed(parseStitchRef(only)?.node ?? "", observed);
   const step: Step = { action, stitch: only, timeoutMs: command.timeoutMs };
   return feasible([oneTask("t0", node.id, "node", [step], refusalFor(node, command.waitForNode, observed))]);
+}
+
+/** One task for each node that has members, whatever their number. */
+function planForGroup(command: GroupCommand, observed: Observed): Plan {
+  const { target, timeoutMs, waitForNode } = command;
+  if (observed.stitches.length === 0)
+    throw new RequestError(
+      "not_found",
+      `There is no stitch in the group "${target}"; GET /v1/groups lists the groups.`,
+    );
+  const action = command.command.slice("group.".length) as "start" | "stop" | "remove";
+  const byNode = Map.groupBy(observed.stitches, (id) => parseStitchRef(id)?.node ?? "");
+  const nodes = new Map(observed.nodes.map((node) => [node.id, node]));
+  const tasks = [...byNode].map(([id, stitches], index) => {
+    const node = nodes.get(id);
+    const refused: StepError | null =
+      node === undefined
+        ? { code: "node_dead", message: `the node ${id} has been forgotten` }
+        : refusalFor(node, waitForNode, observed);
+    const steps = stitches.map((stitch): Step => ({ action, stitch, timeoutMs }));
+    return oneTask(`t${index}`, id, "node", steps, refused);
+  });
+  return feasible(tasks);
 }
 
 function planCreate(command: CreateCommand, observed: Observed): Plan {

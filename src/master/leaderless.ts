@@ -240,7 +240,11 @@ export class LeaderlessMaster implements Master {
         written.set(hint.runner, hint.written);
         state = { ...state, outcomes: { claims: [], steps: new Map([...state.outcomes.steps, ...hint.steps]) } };
       }
-      if (nodesInDoubt(state).length > 0) continue;
+      if (nodesInDoubt(state).length > 0) {
+        // All have ended, and some told only of their last outcomes.
+        if (written.size === accepted.record.tasks.length) return null;
+        continue;
+      }
       const total = [...written.values()].reduce((sum, each) => sum + each, 0);
       const settled = await this.#desk.judge({ ...state, written: total });
       return settled === "changed" || settled === "gone" ? null : settled;

@@ -7,8 +7,8 @@ import type { Observed } from "../domain/plan.ts";
 import type { RedisClient } from "../redis/client.ts";
 import type { Keys } from "../redis/keys.ts";
 import { listNodeIds, readNodes, redisTimeMs } from "../redis/node-record.ts";
-import { membersOf } from "../redis/groups.ts";
-import { locateStitch, readStitches } from "../redis/stitch-records.ts";
+import { listFullGroups, membersOf } from "../redis/groups.ts";
+import { listStitchesOfNode, locateStitch, readStitches } from "../redis/stitch-records.ts";
 
 const ALL = 1000;
 /** Rows of numbers drawn before giving up on finding ids that are free. */
@@ -76,6 +76,20 @@ export async function observe(
         freeNumbers(redis, keys, generatedIdBase(component), take),
       ]);
       return { ...base, nowMs, nodes, ofGroup, firstNumber, stitches: found, source };
+    }
+    case "group.start":
+    case "group.stop":
+    case "group.remove": {
+      const members = (await membersOf(redis, keys, await listFullGroups(redis, keys, command.target))).flat();
+      const ids = [...new Set(members.map((id) => splitFullId(id).node))].sort();
+      const [nowMs, nodes, there] = await Promise.all([
+        redisTimeMs(redis),
+        readNodes(redis, keys, ids).then(present),
+        Promise.all(ids.map((node) => listStitchesOfNode(redis, keys, node))),
+      ]);
+      // Pointers may be stale: what has gone must not fail the job.
+      const exist = new Set(there.flatMap((stitches, index) => stitches.map((each) => fullId(ids[index] ?? "", each))));
+      return { ...base, nowMs, nodes, stitches: members.filter((id) => exist.has(id)).sort() };
     }
     default: {
       const found = await meant(redis, keys, command.target);

@@ -96,7 +96,7 @@ for i = 3, #ARGV, 2 do
 end
 if ARGV[1] ~= '' then
   local hint = ''
-  if bytes <= ${MAX_HINT_BYTES} then
+  if #steps > 0 and bytes <= ${MAX_HINT_BYTES} then
     hint = cjson.encode({runner = ARGV[2], written = redis.call('HLEN', KEYS[1]), steps = steps})
   end
   redis.call('PUBLISH', ARGV[1], hint)

@@ -1,10 +1,16 @@
-import type { Dispatch, Step, StitchStep } from "../../src/domain/job.ts";
+import type { Dispatch, Step, StitchStep, Task } from "../../src/domain/job.ts";
 import type { StepOutcome } from "../../src/domain/stitch.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import { claim, recordOutcomes } from "../../src/redis/job-record.ts";
 import type { Keys } from "../../src/redis/keys.ts";
 import type { Publisher } from "./publisher.ts";
 import type { StitchHost } from "./stitch-host.ts";
+
+/** Steps of one task under way at once: a group of thousands must not start all its processes in one moment. */
+const STEPS_AT_ONCE = 50;
+/** Outcomes are written when so many have come, or so long after the first: whoever watches sees it go on. */
+const BATCH = 200;
+const BATCH_MS = 500;
 
 export type TaskRunnerOptions = {
   readonly redis: RedisClient;
@@ -34,15 +40,37 @@ export class TaskRunner {
       throw new Error("no heartbeat within the lease: the task waits until the node is registered");
     // Cancelled, expired, closed, not the current attempt, or never recorded: whoever reads the job sees that without us.
     if ((await claim(redis, keys, job, node, task, this.#o.incarnation())) !== "ok") return;
-    const outcomes = new Map<number, StepOutcome>();
-    await Promise.all(
-      task.steps.map(async (step, index) => {
-        outcomes.set(index, await this.#step(step, revision, task.wave));
-      }),
-    );
-    // What a finished job speaks of must be there to be read.
-    if (task.steps.some(isStitchStep)) await this.#o.publisher.flush();
-    await recordOutcomes(redis, keys, job, node, task.id, outcomes, true);
+    let unwritten = new Map<number, StepOutcome>();
+    let sinceMs = this.#o.nowMs();
+    // One at a time: what is left for the end must not overtake what is on its way.
+    let writing: Promise<void> = Promise.resolve();
+    const write = (ended: boolean) => {
+      const batch = unwritten;
+      unwritten = new Map();
+      sinceMs = this.#o.nowMs();
+      writing = writing.then(() => this.#write(job, task, batch, ended));
+      // Awaited at the end; a failure before that is not forgotten.
+      writing.catch(() => undefined);
+    };
+    const left = task.steps.entries();
+    const work = async () => {
+      for (const [index, step] of left) {
+        // First the outcome: the batch it belongs to is the one at its end.
+        const outcome = await this.#step(step, revision, task.wave);
+        unwritten.set(index, outcome);
+        if (unwritten.size >= BATCH || this.#o.nowMs() - sinceMs >= BATCH_MS) write(false);
+      }
+    };
+    await Promise.all(Array.from({ length: Math.min(STEPS_AT_ONCE, task.steps.length) }, work));
+    write(true);
+    await writing;
+  }
+
+  async #write(job: string, task: Task, outcomes: ReadonlyMap<number, StepOutcome>, ended: boolean): Promise<void> {
+    const { redis, keys, node, publisher } = this.#o;
+    // What a finished step speaks of must be there to be read.
+    if (task.steps.some(isStitchStep)) await publisher.flush();
+    await recordOutcomes(redis, keys, job, node, task.id, outcomes, ended);
   }
 
   async #step(step: Step, revision: number, wave: number): Promise<StepOutcome> {

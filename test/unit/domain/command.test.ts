@@ -7,7 +7,7 @@ const NAMES = Object.keys(COMMANDS) as CommandName[];
 const bodyOf = (command: CommandName) =>
   command === "stitch.create"
     ? { command, ...CREATE }
-    : { command, target: command.startsWith("node.") ? "n1" : "n1:a-1" };
+    : { command, target: command.startsWith("node.") ? "n1" : command.startsWith("group.") ? "shop.orders" : "n1:a-1" };
 /** The paths that are wrong with the body, laid over a good one. */
 const wrong = (command: CommandName, over: object) =>
   COMMANDS[command].safeParse({ ...bodyOf(command), ...over }).error?.issues.map((issue) => issue.path.join(".")) ?? [];
@@ -18,7 +18,7 @@ for (const name of NAMES) {
     assert.deepEqual(wrong(name, {}), []);
     assert.deepEqual(wrong(name, { command: NAMES.find((each) => each !== name) }), ["command"]);
     assert.deepEqual(wrong(name, { target: undefined }), ["target"]);
-    assert.deepEqual(wrong(name, { target: "-" }), ["target"]);
+    assert.deepEqual(wrong(name, { target: "-:" }), ["target"]);
   });
 
   test(`${name} refuses a field that is not known`, () => {

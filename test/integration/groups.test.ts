@@ -1,0 +1,62 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { RequestError } from "../../src/domain/errors.ts";
+import { REDISES, withCluster } from "../support/cluster.ts";
+
+const spec = { adaptor: "process", protocol: "none", command: ["sleep", "600"] };
+
+for (const redis of REDISES) {
+  describe(`group commands on a ${redis.name}`, () => {
+    it("become one task per node, and do to every member what they say", async () => {
+      await withCluster(redis.url, {}, async (cluster) => {
+        await Promise.all([cluster.node("n1"), cluster.node("n2")]);
+        for (const [target, count] of [
+          ["shop.orders.1", 4],
+          ["shop.orders.2", 2],
+          ["shopping.cart.1", 1],
+        ])
+          assert.equal((await cluster.run({ command: "stitch.create", target, count, spec })).status, "succeeded");
+
+        const stopped = await cluster.run({ command: "group.stop", target: "shop.orders" });
+        assert.equal(stopped.status, "succeeded");
+        assert.deepEqual(
+          stopped.tasks.map(({ node, steps }) => [node, steps.length]).sort(),
+          [
+            ["n1", 3],
+            ["n2", 3],
+          ],
+          "one task a node, whatever the number of stitches",
+        );
+        const states = async (group: string) => {
+          const { items } = await cluster.master.stitches({ limit: 100, cursor: null }, { group });
+          return items.map(({ state }) => state);
+        };
+        assert.deepEqual(
+          await states("shop"),
+          Array.from({ length: 6 }, () => "stopped"),
+        );
+        assert.deepEqual(await states("shopping"), ["running"], "a group is its parts, not a prefix of letters");
+
+        const again = await cluster.run({ command: "group.stop", target: "shop" });
+        assert.equal(again.status, "succeeded");
+        assert.ok(again.tasks.every(({ steps }) => steps.every(({ changed }) => changed === false)));
+
+        const one = await cluster.run({ command: "group.start", target: "shop.orders.2" });
+        assert.equal(one.counts.succeeded, 2);
+        assert.deepEqual((await states("shop")).sort(), [
+          "running",
+          "running",
+          ...Array.from({ length: 4 }, () => "stopped"),
+        ]);
+
+        const removed = await cluster.run({ command: "group.remove", target: "shop" });
+        assert.equal(removed.counts.succeeded, 6);
+        assert.deepEqual(await states("shop"), []);
+        await assert.rejects(
+          cluster.run({ command: "group.stop", target: "shop" }),
+          (error) => error instanceof RequestError && error.code === "not_found",
+        );
+      });
+    });
+  });
+}
