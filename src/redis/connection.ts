@@ -2,6 +2,7 @@ import { Cluster, type ClusterOptions, Redis, type RedisOptions } from "ioredis"
 import { RequestError } from "../domain/errors.ts";
 import type { RedisClient } from "./client.ts";
 import { installScripts } from "./script.ts";
+import { PrimaryConnector } from "./sentinel-connector.ts";
 
 /**
  * - `shared`: everything that does not block; commands issued together go out together (auto-pipelining). Fails fast.
@@ -21,6 +22,7 @@ export type ConnectionOptions = Omit<RedisOptions, "replyMapping">;
 const RETRY_CAP_MS = 2000;
 /** Longest a connection may stay silent with a command under way: a half-open one would otherwise park a worker for good. */
 const SOCKET_TIMEOUT_MS = 15_000;
+const SENTINEL_ANSWER_MS = 2000;
 
 function optionsFor(role: ConnectionRole): ConnectionOptions {
   return {
@@ -35,8 +37,10 @@ function optionsFor(role: ConnectionRole): ConnectionOptions {
       ? {
           enableAutoPipelining: true,
           enableOfflineQueue: false,
-          maxRetriesPerRequest: 1,
           autoResendUnfulfilledCommands: false,
+          // Whatever was under way fails as soon as its connection closes. With 1, ioredis forgets it without a word where
+          // the next attempt to connect succeeds, and an automatic pipeline that waits for it holds back all that follows.
+          maxRetriesPerRequest: 0,
         }
       : { maxRetriesPerRequest: null }),
   };
@@ -96,8 +100,13 @@ export function openRedis(
         ...options,
         sentinels: parseHosts(hosts, 26_379),
         name,
+        // Without these, ioredis leaves out TLS without a word.
+        ...(tls ? { enableTLSForSentinelMode: true, sentinelTLS: {} } : {}),
+        Connector: PrimaryConnector,
         // Without it a client can hang on to the old master after a failover until its socket times out.
         failoverDetector: true,
+        // A Sentinel that hangs takes connections and answers nothing: the next one is asked then.
+        sentinelCommandTimeout: SENTINEL_ANSWER_MS,
         sentinelRetryStrategy: (times) => Math.min(50 * times, RETRY_CAP_MS),
       });
     }
@@ -161,7 +170,7 @@ export async function refuseEviction(client: RedisClient): Promise<void> {
 /** Redis's own refusals, by how a reply begins, that mean: not now. */
 const NOT_NOW = /^(LOADING|READONLY|OOM|MISCONF|CLUSTERDOWN|MASTERDOWN|TRYAGAIN|BUSY|NOREPLICAS)\b/;
 const CONNECTION =
-  /Connection is closed|Stream isn't writeable|ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|ENOENT|ENOTFOUND|EAI_AGAIN|Command timed out|Socket timeout|Failed to refresh slots|All sentinels are unreachable|max retries per request|Cluster isn't ready|No connection/i;
+  /Connection is closed|aborted due to connection close|Stream isn't writeable|ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|ENOENT|ENOTFOUND|EAI_AGAIN|Command timed out|Socket timeout|Failed to refresh slots|All sentinels are unreachable|max retries per request|Cluster isn't ready|No connection/i;
 
 /** Is this error Redis being away, full, or read-only, rather than a mistake of ours? */
 export function isRedisUnavailable(error: unknown): error is Error {
