@@ -1,50 +1,93 @@
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { it } from "node:test";
-import { findRedisServer, startLocalRedis } from "../../src/cli/local-redis.ts";
-import { withCluster } from "../support/cluster.ts";
+import { describe, it } from "node:test";
+import type { JobResource, NodeResource, StitchResource } from "../../src/domain/resources.ts";
+import { isAlive, type TestCluster, until, withCluster } from "../support/cluster.ts";
+import { type LocalSentinel, startLocalSentinel } from "../support/redis-sentinel.ts";
 
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  server.close();
-  await once(server, "close");
-  return typeof address === "object" && address !== null ? address.port : assert.fail();
-}
+/** From Sentinel's word that another Redis is the primary. */
+const WORKS_AGAIN_MS = 30_000;
 
-it("works through Sentinel: the node, the Master and a command", async () => {
+async function behindSentinel(work: (redis: LocalSentinel, cluster: TestCluster) => Promise<void>): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), "cs-sentinel-"));
-  const redis = await startLocalRedis({ dir: join(dir, "redis"), port: 0 });
-  const port = await freePort();
-  const conf = join(dir, "sentinel.conf");
-  writeFileSync(
-    conf,
-    [
-      `port ${port}`,
-      "bind 127.0.0.1",
-      `dir ${dir}`,
-      `sentinel monitor main 127.0.0.1 ${new URL(redis.url).port} 1`,
-      "sentinel down-after-milliseconds main 60000",
-    ].join("\n"),
-  );
-  const sentinel = spawn(findRedisServer() ?? assert.fail(), [conf, "--sentinel"], { stdio: "ignore" });
+  const redis = await startLocalSentinel(dir);
   try {
-    await withCluster(`redis+sentinel://127.0.0.1:${port}/main`, {}, async (cluster) => {
-      await cluster.node("n1");
-      assert.equal((await cluster.run({ command: "node.ping", target: "n1" })).status, "succeeded");
-      await cluster.create("n1", "a", ["sleep", "600"]);
-      assert.equal((await cluster.run({ command: "stitch.stop", target: "a" })).status, "succeeded");
-    });
+    await withCluster(redis.url, {}, (cluster) => work(redis, cluster));
   } finally {
-    sentinel.kill("SIGKILL");
-    await once(sentinel, "exit");
     await redis.stop();
     rmSync(dir, { recursive: true, force: true });
+  }
+}
+
+const read = async <T>(url: string): Promise<T | null> => {
+  const response = await fetch(url);
+  const body = (await response.json()) as T;
+  return response.ok ? body : null;
+};
+
+/** The job, once it has been accepted and has ended; null where the API says "not now". Repeated with one key, it is one job. */
+async function ask(url: string, command: string, target: string): Promise<JobResource | null> {
+  const response = await fetch(`${url}/v1/commands?waitMs=5000`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json", "Idempotency-Key": `${command} ${target}` },
+    // The node may count as dead by now: it could not beat either.
+    body: JSON.stringify({ command, target, waitForNode: true }),
+  });
+  const body = (await response.json()) as JobResource & { code?: string };
+  if (!response.ok) assert.equal(body.code, "redis_unavailable", JSON.stringify(body));
+  return response.status === 200 ? body : null;
+}
+
+describe("behind Sentinel", { concurrency: 2 }, () => {
+  for (const [how, signal] of [
+    ["killed", "SIGKILL"],
+    ["hung", "SIGSTOP"],
+  ] as const) {
+    it(`the primary is ${how}: the replica is made the primary, and the same processes work on`, async () => {
+      await behindSentinel(async (redis, cluster) => {
+        const { url } = await cluster.api();
+        await cluster.masterWorker();
+        await cluster.node("n1");
+        await cluster.create("n1", "a", ["sleep", "600"]);
+        const before = await cluster.master.stitch("a");
+        const events = await fetch(`${url}/v1/events?type=job.ended`);
+        await redis.inStep();
+
+        redis.primary.kill(signal);
+        await redis.failedOver();
+        const failedOverAtMs = Date.now();
+
+        const soon = <T>(what: string, look: () => Promise<T>) => until(what, look, WORKS_AGAIN_MS);
+        const ping = await soon("a new command has ended", () => ask(url, "node.ping", "n1"));
+        assert.equal(ping.status, "succeeded");
+        await soon("the node beats again", async () => {
+          const node = await read<NodeResource>(`${url}/v1/nodes/n1`);
+          return node?.liveness === "alive" && Date.parse(node.lastHeartbeatAt) > failedOverAtMs;
+        });
+        const { redis: client, keys } = cluster.open;
+        await soon("the master worker tends again", async () => {
+          const seen = await client.zrange(keys.masters, "-1", "-1", "WITHSCORES").catch(() => []);
+          return Number(seen[1]) > failedOverAtMs;
+        });
+
+        const after = await soon("the stitch can be read", () => read<StitchResource>(`${url}/v1/stitches/a`));
+        assert.deepEqual([after.state, after.pid, after.restarts], ["running", before.pid, 0], "it never stopped");
+        assert.ok(isAlive(before.pid ?? 0));
+        const stop = await soon("a stop has ended", () => ask(url, "stitch.stop", "a"));
+        assert.equal(stop.status, "succeeded");
+        const stopped = await read<StitchResource>(`${url}/v1/stitches/a`);
+        assert.equal(stopped?.state, "stopped", "its state is published");
+
+        // The reader from before the failover, over its first connection to the API.
+        let told = "";
+        for await (const chunk of events.body ?? []) {
+          told += Buffer.from(chunk).toString();
+          if (told.includes(stop.id)) break;
+        }
+        assert.ok(told.includes(ping.id) && told.includes(stop.id), told);
+      });
+    });
   }
 });
