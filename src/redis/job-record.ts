@@ -52,26 +52,28 @@ return reply
 );
 
 /**
- * A runner takes up a task. KEYS job, the runner's outcomes. ARGV task, attempt, incarnation.
+ * A runner takes up a task. KEYS the runner's outcomes. ARGV the job's key, task, attempt, incarnation.
  * Returns 'ok', or why not: 'unknown' (no such job), 'closed', 'attempt' (not the current one), 'cancelled', 'expired'.
  * Cancel and deadline end only what nobody has claimed; a runner that is back claims again what it had.
  * Atomic: a task that is cancelled or expired must never be claimed after it was said so.
+ * The job's key is not among the KEYS, though it is read: Redis wants leave to write what is declared, and a node's user
+ * may not write job records (docs/security.md). It shares the slot.
  */
-const claimTask = defineScript<[job: string, outcomes: string]>(
+const claimTask = defineScript<[outcomes: string]>(
   "claim_task",
-  2,
+  1,
   `
-local j = redis.call('HMGET', KEYS[1], 'deadlineAt', 'cancelledAt', 'closed', 'attempt:' .. ARGV[1])
+local j = redis.call('HMGET', ARGV[1], 'deadlineAt', 'cancelledAt', 'closed', 'attempt:' .. ARGV[2])
 if not j[1] then return 'unknown' end
 if j[3] then return 'closed' end
-if (j[4] or '1') ~= ARGV[2] then return 'attempt' end
-local id = ARGV[1] .. '.' .. ARGV[2]
-if redis.call('HEXISTS', KEYS[2], 'f:' .. id) == 0 then
+if (j[4] or '1') ~= ARGV[3] then return 'attempt' end
+local id = ARGV[2] .. '.' .. ARGV[3]
+if redis.call('HEXISTS', KEYS[1], 'f:' .. id) == 0 then
   if j[2] then return 'cancelled' end
   if now >= tonumber(j[1]) then return 'expired' end
-  redis.call('HSET', KEYS[2], 'f:' .. id, now)
+  redis.call('HSET', KEYS[1], 'f:' .. id, now)
 end
-redis.call('HSETNX', KEYS[2], 'c:' .. id .. '.' .. ARGV[3], now)
+redis.call('HSETNX', KEYS[1], 'c:' .. id .. '.' .. ARGV[4], now)
 return 'ok'
 `,
 );
@@ -266,9 +268,13 @@ export async function claim(
 ): Promise<ClaimReply> {
   const reply = await claimTask.call(
     redis,
-    [keys.job(job), keys.jobOutcomes(job, runner)],
-    [task.id, task.attempt, incarnation],
+    [keys.jobOutcomes(job, runner)],
+    [keys.job(job), task.id, task.attempt, incarnation],
   );
+  // While a Redis Cluster moves the slot, the script may have run where the record is not yet: only the record's own key
+  // tells whether it is gone.
+  if (reply === "unknown" && (await redis.exists(keys.job(job))) === 1)
+    throw new Error(`the record of ${job} is on its way to another Redis; the task is claimed later`);
   return claimReply.parse(reply);
 }
 
