@@ -139,8 +139,8 @@ export class TestCluster {
     return part;
   }
 
-  async masterWorker(): Promise<Part> {
-    const part = this.part(["master"]);
+  async masterWorker(more: Record<string, string> = {}): Promise<Part> {
+    const part = this.part(["master"], more);
     await until("the master tends", async () => (await this.master.cluster()).masters.length > 0, START_MS);
     return part;
   }

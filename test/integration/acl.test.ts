@@ -1,0 +1,230 @@
+// The users that docs/security.md gives a cluster: read from there, so that what is tested is what is written.
+import assert from "node:assert/strict";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import { Redis } from "ioredis";
+import { type LocalRedis, startLocalRedis } from "../../src/cli/local-redis.ts";
+import type { JobRecord } from "../../src/domain/job.ts";
+import type { JobResource } from "../../src/domain/resources.ts";
+import { Dispatcher } from "../../src/queue/dispatcher.ts";
+import type { RedisClient } from "../../src/redis/client.ts";
+import { connectRedis, openRedis } from "../../src/redis/connection.ts";
+import { cancelJob, claim, closeJob, createJob, recordOutcomes } from "../../src/redis/job-record.ts";
+import { Keys } from "../../src/redis/keys.ts";
+import { leaveNode, orderEligibility } from "../../src/redis/node-record.ts";
+import { TestCluster, until } from "../support/cluster.ts";
+import { startLocalCluster } from "../support/redis-cluster.ts";
+
+const DOC = readFileSync(join(import.meta.dirname, "../../docs/security.md"), "utf8");
+
+/** The rules of each user in the docs, for a cluster and its nodes. */
+function usersOf(cluster: string, nodes: readonly string[]): Map<string, string[]> {
+  const lines = [...DOC.matchAll(/^user (\S+) (.+)$/gm)].map(([, name = "", rules = ""]) => ({ name, rules }));
+  assert.deepEqual(lines.map(({ name }) => name).sort(), ["api", "default", "master", "node-m1"]);
+  const users = new Map<string, string[]>();
+  for (const { name, rules } of lines) {
+    const ours = rules.replaceAll("cs:prod:", `cs:${cluster}:`);
+    if (name !== "node-m1") users.set(name, ours.split(" "));
+    else for (const node of nodes) users.set(`node-${node}`, ours.replaceAll("m1", node).split(" "));
+  }
+  return users;
+}
+
+type Servers = { readonly url: string; readonly servers: readonly LocalRedis[]; stop(): Promise<void> };
+
+const KINDS = [
+  {
+    kind: "a standalone Redis",
+    start: async (dir: string): Promise<Servers> => {
+      const redis = await startLocalRedis({ dir, port: 0 });
+      return { url: redis.url, servers: [redis], stop: () => redis.stop() };
+    },
+  },
+  {
+    kind: "a Redis Cluster",
+    start: async (dir: string): Promise<Servers> => {
+      const cluster = await startLocalCluster({ dir, masters: 3 });
+      return { url: cluster.url, servers: cluster.masters, stop: () => cluster.stop() };
+    },
+  },
+];
+
+describe("each part with the Redis user that the docs give it", { concurrency: 2 }, () => {
+  for (const { kind, start } of KINDS) {
+    it(`${kind}: everything works, and a node is refused what is not its own`, async () => {
+      const dir = mkdtempSync(join(tmpdir(), "cs-acl-"));
+      const redis = await start(dir);
+      const admins = redis.servers.map(({ url }) => new Redis(url));
+      const as = (user: string) => redis.url.replace("://", `://${user}:PASSWORD@`);
+      const cluster = new TestCluster(as("master"));
+      try {
+        // Who is connected already stays so when the default user is shut off.
+        for (const admin of admins)
+          for (const [user, rules] of usersOf(cluster.name, ["n1", "n2"]))
+            await admin.call("ACL", "SETUSER", user, ...rules);
+        await cluster.start();
+        await everythingWorks(cluster, as);
+        for (const admin of admins) assert.deepEqual(await admin.call("ACL", "LOG"), [], "nobody was refused anything");
+        const keys = (await Promise.all(admins.map((admin) => admin.keys("*")))).flat();
+        await strangersAreRefused(redis.servers[0]?.url ?? "");
+        await nodeIsRefused(as("node-n1"), cluster, keys);
+        for (const user of ["api", "master"]) await othersAreRefused(user, as(user), async () => undefined);
+      } finally {
+        await cluster.stop();
+        for (const admin of admins) admin.disconnect();
+        await redis.stop();
+        rmSync(dir, { recursive: true, force: true });
+      }
+    });
+  }
+});
+
+async function everythingWorks(cluster: TestCluster, as: (user: string) => string): Promise<void> {
+  const { url } = await cluster.api({ REDIS_URL: as("api") });
+  await cluster.masterWorker({ REDIS_URL: as("master") });
+  await cluster.node("n1", { REDIS_URL: as("node-n1") });
+  const second = await cluster.node("n2", { REDIS_URL: as("node-n2") });
+  const events = await fetch(`${url}/v1/events`);
+
+  const send = async (body: Record<string, unknown>): Promise<JobResource> => {
+    const response = await fetch(`${url}/v1/commands?waitMs=20000`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(body),
+    });
+    const job = (await response.json()) as JobResource;
+    assert.equal(job.status, "succeeded", JSON.stringify(job));
+    return job;
+  };
+  await send({ command: "node.ping", target: "n1" });
+  await send({ command: "node.cordon", target: "n2" });
+  const spec = { adaptor: "process", protocol: "none", command: ["sleep", "600"] };
+  await send({ command: "stitch.create", target: "shop.orders.1", node: "n1", id: "a", spec });
+  for (const command of ["stop", "start", "stop", "remove"]) await send({ command: `stitch.${command}`, target: "a" });
+  await send({ command: "node.uncordon", target: "n2" });
+  const last = await send({ command: "node.ping", target: "n2" });
+
+  let told = "";
+  for await (const chunk of events.body ?? []) {
+    told += Buffer.from(chunk).toString();
+    if (told.includes(last.id)) break;
+  }
+  for (const path of ["cluster", "nodes", "stitches", "groups", "jobs", "events", `jobs/${last.id}/steps`]) {
+    const response = await fetch(`${url}/v1/${path}`, { headers: { Accept: "application/json" } });
+    assert.equal(response.status, 200, `${path}: ${await response.text()}`);
+  }
+  assert.equal(await second.kill("SIGTERM"), 0);
+  const forgotten = await until("n2 is forgotten", async () => {
+    const { status } = await fetch(`${url}/v1/nodes/n2`, { method: "DELETE" });
+    return status === 409 ? null : status;
+  });
+  assert.equal(forgotten, 204);
+  await cluster.node("n2", { REDIS_URL: as("node-n2") });
+  await send({ command: "node.ping", target: "n2" });
+}
+
+async function strangersAreRefused(url: string): Promise<void> {
+  for (const [login, why] of [
+    ["", /NOAUTH/],
+    ["node-n1:guessed@", /WRONGPASS/],
+    ["nobody:PASSWORD@", /WRONGPASS/],
+  ] as const) {
+    const client = new Redis(url.replace("://", `://${login}`), { lazyConnect: true, retryStrategy: () => null });
+    let said = "";
+    client.on("error", ({ message }) => (said += message));
+    await assert.rejects(client.connect());
+    assert.match(said, why);
+  }
+}
+
+const ADMINISTRATION = [
+  ["FLUSHALL"],
+  ["FLUSHDB"],
+  ["KEYS", "*"],
+  ["CONFIG", "GET", "*"],
+  ["CONFIG", "SET", "maxmemory", "1"],
+  ["ACL", "LIST"],
+  ["ACL", "SETUSER", "node-n1", "allkeys"],
+  ["CLIENT", "LIST"],
+  ["CLIENT", "KILL", "TYPE", "normal"],
+  ["MONITOR"],
+  ["SAVE"],
+  ["SHUTDOWN", "NOSAVE"],
+  ["REPLICAOF", "127.0.0.1", "1"],
+  ["SWAPDB", "0", "1"],
+  ["PSUBSCRIBE", "*"],
+  ["PUBLISH", "somewhere", "something"],
+  ["SET", "cs:another-cluster:nodes", "1"],
+] as const;
+
+async function othersAreRefused(
+  user: string,
+  url: string,
+  more: (client: RedisClient, refused: (what: string, asked: Promise<unknown>) => Promise<void>) => Promise<void>,
+): Promise<void> {
+  const client = openRedis(url, "shared", () => undefined);
+  try {
+    await connectRedis(client, 15_000);
+    const refused = (what: string, asked: Promise<unknown>) => assert.rejects(asked, /NOPERM/, `${user}: ${what}`);
+    for (const [name, ...args] of ADMINISTRATION) await refused(name, client.call(name, ...args));
+    await more(client, refused);
+  } finally {
+    client.disconnect();
+  }
+}
+
+/** What n1 may neither write nor read; a job's record it may read. All that the cluster has in Redis is tried. */
+async function nodeIsRefused(url: string, { name, master }: TestCluster, all: readonly string[]): Promise<void> {
+  const keys = new Keys(name);
+  await othersAreRefused("n1", url, async (client, refused) => {
+    const tried = { records: 0, others: 0 };
+    const shared = [keys.nodes, keys.nodeIds, keys.applications, keys.events, keys.revision];
+    const patterns = [keys.route(""), keys.group(""), keys.application("")];
+    for (const key of all) {
+      const own = key.startsWith(`${keys.node("n1")}:`) || /:\{job:[^}]*\}:out:n1$/.test(key);
+      if (own || shared.includes(key) || patterns.some((pattern) => key.startsWith(pattern))) continue;
+      if (/:\{job:[^}]*\}$/.test(key)) {
+        assert.equal(await client.exists(key), 1, key);
+        tried.records += 1;
+      } else {
+        await refused(`reading ${key}`, client.exists(key));
+        tried.others += 1;
+      }
+      await refused(`deleting ${key}`, client.del(key));
+    }
+    assert.ok(tried.records > 5 && tried.others > 10, JSON.stringify(tried));
+
+    // The ways in which another node could be made to run something, or a job be told otherwise.
+    const [job] = (await master.jobs({ cursor: null, limit: 1 }, {})).items;
+    const { id } = job ?? assert.fail();
+    const task = { id: "t9", node: "n2", runs: "node", attempt: 1, wave: 0, refused: null } as const;
+    const steps = [{ action: "ping" as const, stitch: null }];
+    const record: JobRecord = {
+      id: `j${"a".repeat(26)}`,
+      command: "node.ping",
+      target: "n2",
+      options: {},
+      reason: null,
+      by: null,
+      master: "thief",
+      revision: 1,
+      createdAtMs: 0,
+      deadlineAtMs: 9e12,
+      waitForNode: false,
+      tasks: [{ ...task, steps }],
+    };
+    await refused("a job of its own", createJob(client, keys, record, ""));
+    await refused("a cancel", cancelJob(client, keys, id));
+    await refused("a verdict", closeJob(client, keys, id, 0, "failed", 1000));
+    await refused("a claim for another", claim(client, keys, id, "n2", task, 1));
+    await refused("an outcome for another", recordOutcomes(client, keys, id, "n2", "t0", new Map(), true));
+    const dispatcher = new Dispatcher(client, keys);
+    await dispatcher.ready();
+    const dispatched = { job: id, revision: 1, deadlineAtMs: 9e12, task: { ...task, steps } };
+    await refused("a task for another", dispatcher.dispatch([dispatched]));
+    await refused("orders for another", orderEligibility(client, keys, "n2", "cordoned", 9e9));
+    await refused("leaving for another", leaveNode(client, keys, "n2", ""));
+  });
+}
