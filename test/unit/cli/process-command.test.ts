@@ -1,37 +1,64 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "node:test";
 import { bareEnv } from "./run-stitch.ts";
 
 const src = (path: string): string => JSON.stringify(new URL(`../../../src/cli/${path}`, import.meta.url).href);
 
-/** A process that runs `runPart` with the part in `body`: an expression for an async function that starts it. */
+/**
+ * A process that runs `runPart` with the part in `body`: an expression for an async function that starts it. It says which
+ * signals have been dealt with, and its clock goes on only when a line on its stdin says so: `line` is the next one.
+ */
 function startPart(body: string, env: Record<string, string> = {}) {
   const code = `
+    import { createInterface } from "node:readline";
     import { runPart } from ${src("process-command.ts")};
     import { endWith } from ${src("end-with.ts")};
+    let nowMs = 0;
+    performance.now = () => nowMs;
     const say = (text) => process.stdout.write(text + "\\n");
     const never = new Promise(() => undefined);
-    setInterval(() => undefined, 60_000); // a handle that would keep the process alive
-    endWith(await runPart(async () => ${body}, process.env));`;
+    const input = createInterface({ input: process.stdin }); // also a handle that keeps the process alive
+    const line = () => new Promise((resolve) => input.once("line", resolve));
+    input.on("line", (text) => {
+      if (/^\\d+$/.test(text)) say("it is " + (nowMs = Number(text)));
+    });
+    const running = runPart(async () => ${body}, process.env);
+    let heard = 0;
+    for (const name of ["SIGINT", "SIGTERM"]) process.on(name, () => say("heard " + ++heard));
+    endWith(await running);`;
   const child = spawn(process.execPath, ["--input-type=module", "--eval", code], {
     env: bareEnv(env),
     timeout: 15_000,
+    killSignal: "SIGKILL",
   });
   let seen = "";
-  child.stdout.on("data", (data: Buffer) => (seen += data.toString()));
-  child.stderr.on("data", (data: Buffer) => (seen += data.toString()));
+  let news = Promise.withResolvers<void>();
+  for (const output of [child.stdout, child.stderr])
+    output.on("data", (data: Buffer) => {
+      seen += data.toString();
+      news.resolve();
+      news = Promise.withResolvers();
+    });
+  const ended = once(child, "close").then(([exitCode]) => ({ exitCode: exitCode as number | null, seen }));
+  const saw = async (text: string): Promise<void> => {
+    while (!seen.includes(text)) {
+      assert.ok(child.exitCode === null && child.signalCode === null, `"${text}" was not said, but: ${seen}`);
+      await Promise.race([news.promise, ended]);
+    }
+  };
+  const tell = (text: string) => child.stdin.write(`${text}\n`);
   return {
     child,
-    saw: async (text: string): Promise<void> => {
-      for (let turn = 0; !seen.includes(text); turn++) {
-        assert.ok(turn < 500 && child.exitCode === null, `"${text}" was not said, but: ${seen}`);
-        await sleep(20);
-      }
+    saw,
+    tell,
+    /** Resolves when its clock stands at `ms`. */
+    at: async (ms: number): Promise<void> => {
+      tell(String(ms));
+      await saw(`it is ${ms}`);
     },
-    ended: once(child, "close").then(([exitCode]) => ({ exitCode: exitCode as number | null, seen })),
+    ended,
   };
 }
 
@@ -60,9 +87,10 @@ test("the same Ctrl-C told twice is one; a second one lets go at once, with 130"
   await part.saw("the part is ready");
   part.child.kill("SIGINT");
   await part.saw("stopping");
+  await part.at(500);
   part.child.kill("SIGINT");
-  await sleep(700);
-  assert.equal(part.child.exitCode, null);
+  await part.saw("heard 2");
+  await part.at(501);
   part.child.kill("SIGINT");
   const { exitCode, seen } = await part.ended;
   assert.deepEqual([exitCode, seen.includes("killed")], [130, true]);
@@ -73,17 +101,17 @@ test("a second SIGTERM ends with 1", async () => {
   await part.saw("the part is ready");
   part.child.kill("SIGTERM");
   await part.saw("stopping");
-  await sleep(600);
+  await part.at(501);
   part.child.kill("SIGTERM");
   assert.equal((await part.ended).exitCode, 1);
 });
 
 test("a signal while it starts stops it once it has started", async () => {
-  const part = startPart(
-    `async () => { say("starting"); await new Promise((r) => setTimeout(r, 500)); return (${PART})(); }`,
-  );
+  const part = startPart(`async () => { say("starting"); await line(); return (${PART})(); }`);
   await part.saw("starting");
   part.child.kill("SIGTERM");
+  await part.saw("heard 1");
+  part.tell("start");
   const { exitCode, seen } = await part.ended;
   assert.equal(exitCode, 0, seen);
   assert.match(seen, /stopping/);
@@ -97,8 +125,10 @@ test("an error at the start: its message and next step, no stack, ends with 1", 
 });
 
 test("a part that breaks while it runs: its message, what is left is let go, ends with 1", async () => {
-  const breaks = PART.replace("ended: never", 'ended: new Promise((_, no) => setTimeout(no, 50, new Error("broke")))');
-  const { exitCode, seen } = await startPart(breaks).ended;
+  const part = startPart(PART.replace("ended: never", 'ended: line().then(() => { throw new Error("broke"); })'));
+  await part.saw("the part is ready");
+  part.tell("break");
+  const { exitCode, seen } = await part.ended;
   assert.equal(exitCode, 1);
   assert.match(seen, /broke/);
   assert.match(seen, /killed/);

@@ -9,16 +9,17 @@ const sse = (response: ServerResponse, text: string): void => {
 };
 const event = (id: string): string => `id: ${id}\nevent: x\ndata: {"id":"${id}"}\n\n`;
 
-/** Reads `count` events, within 10 s. */
+/** Reads `count` events, within 10 s; `onId` is told of each. */
 async function take(
   api: CannedApi,
   count: number,
-  options: { since?: string; onGap?: () => void } = {},
+  { onId, ...options }: { since?: string; onGap?: () => void; onId?: (id: string) => void } = {},
 ): Promise<string[]> {
   const ids: string[] = [];
   const follow = createClient({ url: api.url }).followEvents({ ...options, signal: AbortSignal.timeout(10_000) });
   for await (const { id } of follow) {
     ids.push(id);
+    onId?.(id);
     if (ids.length === count) break;
   }
   return ids;
@@ -26,17 +27,19 @@ async function take(
 const lastEventIds = (api: CannedApi) => api.asked.map(({ headers }) => headers["last-event-id"]);
 
 test("a lost connection is taken up after the last event seen", async () => {
+  let cut = (): void => undefined;
   await using api = await CannedApi.start((_, response) => {
     if (api.asked.length === 1) {
       sse(response, event("1-0") + event("2-0"));
-      setTimeout(() => response.destroy(), 50);
+      cut = () => response.destroy();
     } else if (api.asked.length === 2) {
       sendJson(response, 503, problem(503, "shutting_down"));
     } else {
       sse(response, event("3-0"));
     }
   });
-  assert.deepEqual(await take(api, 3), ["1-0", "2-0", "3-0"]);
+  const ids = await take(api, 3, { onId: (id) => id === "2-0" && cut() });
+  assert.deepEqual(ids, ["1-0", "2-0", "3-0"]);
   assert.deepEqual(lastEventIds(api), [undefined, "2-0", "2-0"]);
 });
 
@@ -68,23 +71,27 @@ test("events_gone for the id asked for, and no API at all, are errors at once", 
 });
 
 test("it gives up when there has been no API for the time given", async () => {
+  let cut = (): void => undefined;
   await using api = await CannedApi.start((_, response) => {
     if (api.asked.length === 1) {
       sse(response, event("1-0"));
-      setTimeout(() => response.destroy(), 20);
+      cut = () => response.destroy();
     } else {
       response.destroy();
     }
   });
   const follow = createClient({ url: api.url }).followEvents({ giveUpAfterMs: 300 });
   assert.equal((await follow.next()).value?.id, "1-0");
+  cut();
   await assert.rejects(follow.next(), ApiUnreachable);
 });
 
-test("an abort ends it with the reason, and a caller that stops closes the connection", async () => {
-  let closed = 0;
+test("an abort ends it with the reason, and a caller that stops closes the connection", {
+  timeout: 20_000,
+}, async () => {
+  const closed = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
   await using api = await CannedApi.start((_, response) => {
-    response.on("close", () => closed++);
+    response.on("close", closed[api.asked.length - 1]?.resolve ?? assert.fail);
     sse(response, event("1-0"));
   });
   const stop = new AbortController();
@@ -92,9 +99,12 @@ test("an abort ends it with the reason, and a caller that stops closes the conne
   await follow.next();
   stop.abort(new Error("enough"));
   await assert.rejects(follow.next(), /enough/);
-  assert.deepEqual(await take(api, 1), ["1-0"]);
-  for (let turn = 0; closed < 2 && turn < 100; turn++) await new Promise((resolve) => setTimeout(resolve, 20));
-  assert.equal(closed, 2);
+  await closed[0]?.promise;
+  for await (const { id } of createClient({ url: api.url }).followEvents()) {
+    assert.equal(id, "1-0");
+    break;
+  }
+  await closed[1]?.promise;
 });
 
 const line = (id: string | null, text: string): string => {
