@@ -51,7 +51,11 @@ type Address = { host: string; port: number };
 function parseHosts(list: string, defaultPort: number): Address[] {
   return list.split(",").map((entry) => {
     const match = /^(\[[0-9a-fA-F:]+\]|[^:\s]+)(?::(\d{1,5}))?$/.exec(entry.trim());
-    if (match?.[1] === undefined) throw new RedisRefused(`REDIS_URL: "${entry}" is not host:port`);
+    // Not repeated: with a password that is not percent-encoded, it may be a part of it.
+    if (match?.[1] === undefined)
+      throw new RedisRefused(
+        "REDIS_URL: what follows the scheme and the password is not host:port (percent-encode / and @ in the password)",
+      );
     return { host: match[1].replace(/^\[|\]$/g, ""), port: Number(match[2] ?? defaultPort) };
   });
 }
