@@ -6,6 +6,7 @@ import { RedisRefused } from "../redis/connection.ts";
 import { createApp } from "./app.ts";
 import { loggable } from "../error-log.ts";
 import { eventFollower } from "./follow-events.ts";
+import { problemAnswer } from "./problem.ts";
 import { checkToken } from "./token.ts";
 
 /** Leaves an answer's deadline (3 s) time to be given. */
@@ -21,7 +22,7 @@ type ExecutionContext = { waitUntil(work: Promise<unknown>): void };
 export default {
   async fetch(request: Request, env: Env, context: ExecutionContext): Promise<Response> {
     const settings = readSettings(env);
-    if (!settings.ok) return misconfigured(settings.reason);
+    if (settings instanceof RequestError) return refuse(settings);
     const { config, token } = settings;
     let opening: Promise<OpenMaster> | null = null;
     // Not before a route asks for it: who has no token gets no connection either.
@@ -46,8 +47,10 @@ export default {
       return response;
     }
     const through = new TransformStream<Uint8Array, Uint8Array>();
-    // Ends when the body, an event stream too, has been sent or its reader has gone.
-    context.waitUntil(response.body.pipeTo(through.writable).catch(ignoreFailed).then(close));
+    // Ends when the body, an event stream too, has been sent or its reader has gone. That is told by the signal (where
+    // enable_request_signal is set, see wrangler.toml), and else found out at the next write; the stream's comments bound it.
+    const sent = response.body.pipeTo(through.writable, { signal: request.signal });
+    context.waitUntil(sent.catch(ignoreFailed).then(close));
     return new Response(through.readable, response);
   },
 };
@@ -55,43 +58,39 @@ export default {
 /** A connection that failed was answered for, and a reader that has gone needs no answer. */
 function ignoreFailed(): void {}
 
-type Settings =
-  | { readonly ok: true; readonly config: Config; readonly token: string }
-  | { readonly ok: false; readonly reason: string };
+type Settings = { readonly config: Config; readonly token: string };
 
-function readSettings(env: Env): Settings {
+/** The settings, or what every request is answered without them: the operator reads it, and values are not in it. */
+function readSettings(env: Env): Settings | RequestError {
   try {
     const texts = Object.entries(env).filter((pair): pair is [string, string] => typeof pair[1] === "string");
     const config = loadConfig(Object.fromEntries(texts));
-    if (config.redisUrl === null) return { ok: false, reason: "REDIS_URL: not set (wrangler secret put REDIS_URL)" };
     if (config.token === null)
-      return {
-        ok: false,
-        reason: "STITCH_TOKEN: not set (wrangler secret put STITCH_TOKEN); the edge is open to everybody without it",
-      };
-    return { ok: true, config, token: checkToken(config.token.reveal()) };
+      return new RequestError(
+        "forbidden",
+        "This API has no token, so it serves nobody: set STITCH_TOKEN (wrangler secret put STITCH_TOKEN).",
+      );
+    if (config.redisUrl === null)
+      return new RequestError(
+        "redis_unavailable",
+        "This API knows of no Redis: set REDIS_URL (wrangler secret put REDIS_URL).",
+      );
+    return { config, token: checkToken(config.token.reveal()) };
   } catch (error) {
-    if (error instanceof ConfigError) return { ok: false, reason: error.message };
-    throw error;
+    if (!(error instanceof ConfigError)) throw error;
+    return misconfigured(error);
   }
 }
 
-/** Settings are the operator's, who reads this; their values are not in it. */
-function misconfigured(reason: string): Response {
+function misconfigured(cause: ConfigError | RedisRefused): RequestError {
+  const next = "Change it in wrangler.toml, or with wrangler secret put.";
+  return new RequestError("internal", `This API is not set up right. ${cause.message}. ${next}`, {}, { cause });
+}
+
+function refuse(error: RequestError): Response {
   const requestId = crypto.randomUUID();
-  const body = {
-    type: "urn:crossstitch:error:internal",
-    title: "This API is not set up",
-    status: 503,
-    detail: reason,
-    code: "internal",
-    requestId,
-    retryable: false,
-  };
-  return new Response(JSON.stringify(body), {
-    status: 503,
-    headers: { "Content-Type": "application/problem+json", "X-Request-Id": requestId, "Retry-After": "60" },
-  });
+  const { text, status, headers } = problemAnswer(error, requestId);
+  return new Response(text, { status, headers: { ...headers, "X-Request-Id": requestId } });
 }
 
 async function connect(config: Config): Promise<OpenMaster> {
@@ -107,7 +106,7 @@ async function connect(config: Config): Promise<OpenMaster> {
       checkPolicy: false,
     });
   } catch (error) {
-    if (error instanceof RedisRefused) throw error;
+    if (error instanceof RedisRefused) throw misconfigured(error);
     throw new RequestError(
       "redis_unavailable",
       "Redis cannot be reached from the edge; the request can be sent again with the same Idempotency-Key.",

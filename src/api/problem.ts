@@ -43,18 +43,21 @@ export function requestErrorOf(error: unknown): RequestError {
 }
 
 /** The one place where an error becomes an answer (RFC 9457). */
-export function problem(c: ApiContext, error: unknown): Response {
-  const { code, message, facts } = requestErrorOf(error);
+export function problemAnswer({ code, message, facts }: RequestError, requestId: string) {
   const { status, title, retryable } = ERRORS[code];
-  if (error instanceof HTTPException) {
-    const challenge = error.res?.headers.get("www-authenticate");
-    if (challenge != null) c.header("WWW-Authenticate", challenge);
-  }
-  if (status === 429 || status === 503) c.header("Retry-After", String(RETRY_AFTER_S));
-  const requestId = c.get("requestId");
   const type = `urn:crossstitch:error:${code}`;
   const body = { type, title, status, detail: message, code, requestId, retryable, ...facts };
-  return c.body(JSON.stringify(body), status satisfies ContentfulStatusCode, {
-    "Content-Type": "application/problem+json",
-  });
+  const headers: Record<string, string> = { "Content-Type": "application/problem+json" };
+  if (status === 429 || status === 503) headers["Retry-After"] = String(RETRY_AFTER_S);
+  return { text: JSON.stringify(body), status: status satisfies ContentfulStatusCode, headers };
+}
+
+/** What a route that fails answers. */
+export function problem(c: ApiContext, error: unknown): Response {
+  const { text, status, headers } = problemAnswer(requestErrorOf(error), c.get("requestId"));
+  if (error instanceof HTTPException) {
+    const challenge = error.res?.headers.get("www-authenticate");
+    if (challenge != null) headers["WWW-Authenticate"] = challenge;
+  }
+  return c.body(text, status, headers);
 }

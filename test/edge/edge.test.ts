@@ -10,11 +10,14 @@ import { stitchSpec } from "../../src/domain/spec.ts";
 import { stitchRecord } from "../../src/domain/stitch.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import { connectRedis, openRedis } from "../../src/redis/connection.ts";
+import { emitEvents } from "../../src/redis/events.ts";
 import { Keys } from "../../src/redis/keys.ts";
 import { publishStitches } from "../../src/redis/stitch-records.ts";
 import { Inbox } from "../../workers/node/inbox.ts";
 import { LogQuestions } from "../../workers/node/log-questions.ts";
 import { StitchLog } from "../../workers/node/stitch-log.ts";
+import { until } from "../support/cluster.ts";
+import { redisConnections } from "../support/redis-connections.ts";
 import { registerTestNode } from "../support/register-test-node.ts";
 
 const TOKEN = "edge-test-token-canary";
@@ -22,22 +25,21 @@ const CLUSTER = `edge-${process.pid}`;
 const root = join(import.meta.dirname, "../..");
 
 let dir = "";
-let local: LocalRedis | null = null;
+// Of this file alone: its connections are counted.
+let local: LocalRedis;
 let redis: RedisClient;
 let edge: TestHarness;
 
 before(async () => {
   dir = await mkdtemp(join(tmpdir(), "crossstitch-edge-"));
-  const given = process.env["TEST_REDIS_URL"];
-  if (given === undefined) local = await startLocalRedis({ dir: join(dir, "redis"), port: 0 });
-  const url = given ?? local?.url ?? "";
-  redis = openRedis(url, "shared", () => undefined);
+  local = await startLocalRedis({ dir: join(dir, "redis"), port: 0 });
+  redis = openRedis(local.url, "shared", () => undefined);
   await connectRedis(redis, 5000);
   edge = createTestHarness({
     workers: [
       {
         configPath: join(root, "wrangler.toml"),
-        vars: { REDIS_URL: url, STITCH_TOKEN: TOKEN, STITCH_CLUSTER: CLUSTER },
+        vars: { REDIS_URL: local.url, STITCH_TOKEN: TOKEN, STITCH_CLUSTER: CLUSTER },
       },
     ],
   });
@@ -47,7 +49,7 @@ before(async () => {
 after(async () => {
   await edge.close();
   redis.disconnect();
-  await local?.stop();
+  await local.stop();
   await rm(dir, { recursive: true, force: true });
 });
 
@@ -107,6 +109,28 @@ test("events are followed", async () => {
   ended.abort();
 });
 
+test("a reader that leaves takes its connections to Redis along, at the latest with the next thing to write", async () => {
+  const connections = async () => (await redisConnections(redis)) - 1;
+  const gone = (what: string) =>
+    until(what, async () => {
+      // workerd finds out when it writes, and so does wrangler's proxy before it.
+      await emitEvents(redis, new Keys(CLUSTER), [{ type: "job.ended" }]);
+      return (await connections()) === 0;
+    });
+  await gone("the connections of all the requests before are gone");
+  const left = new AbortController();
+  const stream = await edge.fetch("/v1/events", {
+    headers: { authorization: `Bearer ${TOKEN}` },
+    signal: left.signal,
+  });
+  const reader = stream.body?.getReader();
+  await reader?.read();
+  await until("it listens", async () => (await connections()) === 2);
+  await reader?.cancel();
+  left.abort();
+  await gone("its connections are gone");
+});
+
 test("a stitch's log is read and followed, asked of its node", async () => {
   const keys = new Keys(CLUSTER);
   await registerTestNode(redis, keys, "n4");
@@ -135,7 +159,7 @@ test("a stitch's log is read and followed, asked of its node", async () => {
   const questions = new LogQuestions({ ...common, log: () => log, holdsId: () => true, nowMs: Date.now });
   const inbox = new Inbox({
     ...common,
-    openBlocking: () => openRedis(process.env["TEST_REDIS_URL"] ?? local?.url ?? "", "blocking", () => undefined),
+    openBlocking: () => openRedis(local.url, "blocking", () => undefined),
     onMessage: () => undefined,
     messagesHeld: () => 0,
     handlers: questions.handlers,
@@ -189,6 +213,6 @@ test("without a token it serves nobody", async () => {
     workers: (options.workers ?? []).map((worker) => ({ ...worker, vars: { REDIS_URL: "redis://127.0.0.1:1" } })),
   }));
   const { response, body } = await ask("/v1/cluster");
-  assert.equal(response.status, 503);
+  assert.deepEqual([response.status, body["code"]], [403, "forbidden"]);
   assert.match(String(body["detail"]), /STITCH_TOKEN/);
 });

@@ -1,0 +1,8 @@
+import type { RedisClient } from "../../src/redis/client.ts";
+
+/** How many connections a Redis has, the one that asks among them. */
+export async function redisConnections(redis: RedisClient): Promise<number> {
+  return String(await redis.client("LIST"))
+    .trim()
+    .split("\n").length;
+}
