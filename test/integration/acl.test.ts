@@ -1,6 +1,6 @@
 // The users that docs/security.md gives a cluster: read from there, so that what is tested is what is written.
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it } from "node:test";
@@ -100,17 +100,15 @@ async function everythingWorks(cluster: TestCluster, as: (user: string) => strin
   };
   await send({ command: "node.ping", target: "n1" });
   await send({ command: "node.cordon", target: "n2" });
-  const spec = { adaptor: "process", protocol: "none", command: ["sleep", "600"] };
-  await send({ command: "stitch.create", target: "shop.orders.1", node: "n1", id: "a", spec });
+  const create = (node: string, id: string, spec: Record<string, unknown>) =>
+    send({ command: "stitch.create", target: "shop.orders.1", node, id, spec: { adaptor: "process", ...spec } });
+  await create("n1", "a", { protocol: "none", command: ["sleep", "600"] });
   for (const command of ["stop", "start", "stop", "remove"]) await send({ command: `stitch.${command}`, target: "a" });
   await send({ command: "node.uncordon", target: "n2" });
+  await talk(cluster, url, create);
   const last = await send({ command: "node.ping", target: "n2" });
 
-  let told = "";
-  for await (const chunk of events.body ?? []) {
-    told += Buffer.from(chunk).toString();
-    if (told.includes(last.id)) break;
-  }
+  await readUntil(events, last.id);
   for (const path of ["cluster", "nodes", "stitches", "groups", "jobs", "events", `jobs/${last.id}/steps`]) {
     const response = await fetch(`${url}/v1/${path}`, { headers: { Accept: "application/json" } });
     assert.equal(response.status, 200, `${path}: ${await response.text()}`);
@@ -123,6 +121,55 @@ async function everythingWorks(cluster: TestCluster, as: (user: string) => strin
   assert.equal(forgotten, 204);
   await cluster.node("n2", { REDIS_URL: as("node-n2") });
   await send({ command: "node.ping", target: "n2" });
+}
+
+/** Greets whom it is told to, answers greetings, and logs what it hears. */
+const SPEAKER = `
+  import { connect } from ${JSON.stringify(new URL("../../src/client/stitch.mjs", import.meta.url).href)};
+  const stitch = connect();
+  stitch.onMessage(({ from, data }) => {
+    stitch.log(data + " from " + from);
+    return data === "hello" ? "welcome" : undefined;
+  });
+  for (const to of JSON.parse(process.env.GREETS)) await stitch.send({ ...to, data: "hello" });`;
+
+/** Messages between nodes, and logs, which are asked of their nodes. */
+async function talk(
+  { dir, open: { redis, keys } }: TestCluster,
+  url: string,
+  create: (node: string, id: string, spec: Record<string, unknown>) => Promise<unknown>,
+): Promise<void> {
+  const program = join(dir, "speaker.mjs");
+  writeFileSync(program, SPEAKER);
+  const speaker = (...greets: readonly object[]) => ({
+    protocol: "process-v1",
+    command: [process.execPath, program],
+    env: { GREETS: JSON.stringify(greets) },
+  });
+  await create("n2", "b", speaker());
+  await create("n1", "c", speaker({ to: "b" }, { group: "shop.orders" }, { to: "n2:nobody" }));
+  for (const [stitch, line] of [
+    ["b", "hello from n1:c"],
+    ["c", "welcome from n2:b"],
+  ])
+    await until(`${stitch} logs: ${line}`, async () =>
+      (await (await fetch(`${url}/v1/stitches/${stitch}/logs`)).text()).includes(line ?? ""),
+    );
+  const log = await fetch(`${url}/v1/stitches/b/logs`, { headers: { Accept: "text/event-stream" } });
+  await readUntil(log, "hello");
+  await until(
+    "what nobody took is a dead letter",
+    async () => (await redis.sismember(keys.deadLetterNodes, "n2")) === 1,
+  );
+}
+
+async function readUntil({ body }: Response, wanted: string): Promise<void> {
+  let read = "";
+  for await (const chunk of body ?? []) {
+    read += Buffer.from(chunk).toString();
+    if (read.includes(wanted)) return;
+  }
+  assert.fail(`the stream ended after: ${read}`);
 }
 
 async function strangersAreRefused(url: string): Promise<void> {
@@ -175,28 +222,29 @@ async function othersAreRefused(
   }
 }
 
-/** What n1 may neither write nor read; a job's record it may read. All that the cluster has in Redis is tried. */
+/** What the worker of n1 has to do with a key. */
+function needOf(keys: Keys, key: string): "write" | "read" | "nothing" {
+  const shared = [keys.nodes, keys.nodeIds, keys.applications, keys.deadLetterNodes, keys.events, keys.revision];
+  const families = [keys.node("n1"), keys.route(""), keys.group(""), keys.application("")];
+  if (shared.includes(key) || families.some((family) => key.startsWith(family))) return "write";
+  if (/:\{job:[^}]*\}:out:n1$|:\{node:[^}]*\}:inbox(:load)?$|:\{reply:[^}]*\}(:lease)?$/.test(key)) return "write";
+  return /:\{job:[^}]*\}$|:\{node:[^}]*\}:stitches$/.test(key) ? "read" : "nothing";
+}
+
+/** n1 is refused what it does not need, whichever key of the cluster it is; and what would make others do something. */
 async function nodeIsRefused(url: string, { name, master }: TestCluster, all: readonly string[]): Promise<void> {
   const keys = new Keys(name);
   await othersAreRefused("n1", url, async (client, refused) => {
-    const tried = { records: 0, others: 0 };
-    const shared = [keys.nodes, keys.nodeIds, keys.applications, keys.events, keys.revision];
-    const patterns = [keys.route(""), keys.group(""), keys.application("")];
+    const tried = { write: 0, read: 0, nothing: 0 };
     for (const key of all) {
-      const own = key.startsWith(`${keys.node("n1")}:`) || /:\{job:[^}]*\}:out:n1$/.test(key);
-      if (own || shared.includes(key) || patterns.some((pattern) => key.startsWith(pattern))) continue;
-      if (/:\{job:[^}]*\}$/.test(key)) {
-        assert.equal(await client.exists(key), 1, key);
-        tried.records += 1;
-      } else {
-        await refused(`reading ${key}`, client.exists(key));
-        tried.others += 1;
-      }
-      await refused(`deleting ${key}`, client.del(key));
+      const need = needOf(keys, key);
+      tried[need] += 1;
+      if (need === "nothing") await refused(`reading ${key}`, client.exists(key));
+      if (need === "read") assert.equal(await client.exists(key), 1, key);
+      if (need !== "write") await refused(`deleting ${key}`, client.del(key));
     }
-    assert.ok(tried.records > 5 && tried.others > 10, JSON.stringify(tried));
+    assert.ok(tried.read > 5 && tried.nothing > 10, JSON.stringify(tried));
 
-    // The ways in which another node could be made to run something, or a job be told otherwise.
     const [job] = (await master.jobs({ cursor: null, limit: 1 }, {})).items;
     const { id } = job ?? assert.fail();
     const task = { id: "t9", node: "n2", runs: "node", attempt: 1, wave: 0, refused: null } as const;
