@@ -7,7 +7,7 @@ import { describe, it } from "node:test";
 import { Redis } from "ioredis";
 import { type LocalRedis, startLocalRedis } from "../../src/cli/local-redis.ts";
 import type { JobRecord } from "../../src/domain/job.ts";
-import type { JobResource } from "../../src/domain/resources.ts";
+import type { JobResource, ListResource } from "../../src/domain/resources.ts";
 import { Dispatcher } from "../../src/queue/dispatcher.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import { connectRedis, openRedis } from "../../src/redis/connection.ts";
@@ -109,10 +109,20 @@ async function everythingWorks(cluster: TestCluster, as: (user: string) => strin
   const last = await send({ command: "node.ping", target: "n2" });
 
   await readUntil(events, last.id);
-  for (const path of ["cluster", "nodes", "stitches", "groups", "jobs", "events", `jobs/${last.id}/steps`]) {
+  for (const path of [
+    "cluster",
+    "nodes",
+    "stitches",
+    "groups",
+    "jobs",
+    "events",
+    "dead-letters",
+    `jobs/${last.id}/steps`,
+  ]) {
     const response = await fetch(`${url}/v1/${path}`, { headers: { Accept: "application/json" } });
     assert.equal(response.status, 200, `${path}: ${await response.text()}`);
   }
+  await send({ command: "group.stop", target: "shop" });
   assert.equal(await second.kill("SIGTERM"), 0);
   const forgotten = await until("n2 is forgotten", async () => {
     const { status } = await fetch(`${url}/v1/nodes/n2`, { method: "DELETE" });
@@ -135,7 +145,7 @@ const SPEAKER = `
 
 /** Messages between nodes, and logs, which are asked of their nodes. */
 async function talk(
-  { dir, open: { redis, keys } }: TestCluster,
+  { dir }: TestCluster,
   url: string,
   create: (node: string, id: string, spec: Record<string, unknown>) => Promise<unknown>,
 ): Promise<void> {
@@ -157,10 +167,20 @@ async function talk(
     );
   const log = await fetch(`${url}/v1/stitches/b/logs`, { headers: { Accept: "text/event-stream" } });
   await readUntil(log, "hello");
-  await until(
-    "what nobody took is a dead letter",
-    async () => (await redis.sismember(keys.deadLetterNodes, "n2")) === 1,
-  );
+  const asked = await fetch(`${url}/v1/messages`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json", "Idempotency-Key": "k" },
+    body: JSON.stringify({ to: { oneOf: "shop.orders" }, data: "hello", expect: "reply", timeoutMs: 20_000 }),
+  });
+  const answer = await asked.text();
+  assert.match(answer, /"replied"/);
+  assert.match(answer, /"welcome"/);
+  const letter = await until("what nobody took is a dead letter", async () => {
+    const { items } = (await (await fetch(`${url}/v1/dead-letters`)).json()) as ListResource<{ id: string }>;
+    return items[0]?.id;
+  });
+  const { status } = await fetch(`${url}/v1/dead-letters/${encodeURIComponent(letter)}`, { method: "DELETE" });
+  assert.equal(status, 204);
 }
 
 async function readUntil({ body }: Response, wanted: string): Promise<void> {
