@@ -2,10 +2,10 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import type { JobRecord } from "../../src/domain/job.ts";
 import { Dispatcher } from "../../src/queue/dispatcher.ts";
 import { createJob } from "../../src/redis/job-record.ts";
 import { FAST, isAlive, REDISES, until, withCluster } from "../support/cluster.ts";
+import { pingJob } from "../support/ping-job.ts";
 
 const [standalone] = REDISES;
 const url = standalone?.url ?? "";
@@ -108,35 +108,10 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
     await withCluster(url, {}, async (cluster) => {
       await cluster.node("n1");
       const { redis, keys } = cluster.open;
-      const { COMMANDS } = await import("../../src/domain/command.ts");
       const id = `j${"c".repeat(26)}`;
       // A key of another type where the claim belongs: every attempt fails until it is gone.
       await redis.set(keys.jobOutcomes(id, "n1"), "in the way");
-      const command = COMMANDS["node.ping"].parse({ command: "node.ping", target: "n1" });
-      const record = {
-        id,
-        command: command.command,
-        target: command.target,
-        options: {},
-        reason: null,
-        by: null,
-        master: "test",
-        revision: await redis.incr(keys.revision),
-        createdAtMs: Date.now(),
-        deadlineAtMs: Date.now() + 60_000,
-        waitForNode: false,
-        tasks: [
-          {
-            id: "t0",
-            node: "n1",
-            runs: "node",
-            attempt: 1,
-            wave: 0,
-            steps: [{ action: "ping", stitch: null }],
-            refused: null,
-          },
-        ],
-      } satisfies JobRecord;
+      const record = await pingJob(cluster.open, id);
       await createJob(redis, keys, record, "");
       const task = record.tasks[0] ?? assert.fail();
       await new Dispatcher(redis, keys).dispatch([

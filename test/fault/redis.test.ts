@@ -4,9 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { type LocalRedis, startLocalRedis } from "../../src/cli/local-redis.ts";
-import type { JobRecord } from "../../src/domain/job.ts";
 import { createJob, indexOpenJob } from "../../src/redis/job-record.ts";
-import { isAlive, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
+import { isAlive, REDISES, until, withCluster } from "../support/cluster.ts";
+import { pingJob } from "../support/ping-job.ts";
 
 /** A Redis of the test's own, to be hurt; it comes back on the same port with what it had on disk. */
 async function withRedis(
@@ -157,34 +157,6 @@ describe("Redis fails", { concurrency: 3 }, () => {
 
 describe("a Master that dies between two writes (P2)", { concurrency: 2 }, () => {
   const url = REDISES[0]?.url ?? "";
-  const half = async (cluster: TestCluster, id: string): Promise<JobRecord> => {
-    const { redis, keys } = cluster.open;
-    const nowMs = Date.now();
-    return {
-      id,
-      command: "node.ping",
-      target: "n1",
-      options: {},
-      reason: null,
-      by: null,
-      master: "dead",
-      revision: await redis.incr(keys.revision),
-      createdAtMs: nowMs,
-      deadlineAtMs: nowMs + 30_000,
-      waitForNode: false,
-      tasks: [
-        {
-          id: "t0",
-          node: "n1",
-          runs: "node",
-          attempt: 1,
-          wave: 0,
-          steps: [{ action: "ping", stitch: null }],
-          refused: null,
-        },
-      ],
-    };
-  };
 
   it("after the record: another finishes the dispatch; before it: nothing happens", async () => {
     await withCluster(url, {}, async (cluster) => {
@@ -193,7 +165,7 @@ describe("a Master that dies between two writes (P2)", { concurrency: 2 }, () =>
       const [recorded, pointerOnly] = [`j${"a".repeat(26)}`, `j${"b".repeat(26)}`];
       await indexOpenJob(redis, keys, pointerOnly, Date.now());
       await indexOpenJob(redis, keys, recorded, Date.now());
-      await createJob(redis, keys, await half(cluster, recorded), "hash");
+      await createJob(redis, keys, await pingJob(cluster.open, recorded), "hash");
       await cluster.masterWorker();
       assert.equal((await cluster.master.job(recorded, 15_000)).status, "succeeded");
       await assert.rejects(cluster.master.job(pointerOnly, 0), /There is no job/);

@@ -1,0 +1,31 @@
+import type { JobRecord } from "../../src/domain/job.ts";
+import type { OpenMaster } from "../../src/master/open-master.ts";
+
+/** The record of a job that pings the node n1, as a Master would write it; nothing is written but the revision drawn. */
+export async function pingJob({ redis, keys }: OpenMaster, id: string): Promise<JobRecord> {
+  const nowMs = Date.now();
+  return {
+    id,
+    command: "node.ping",
+    target: "n1",
+    options: {},
+    reason: null,
+    by: null,
+    master: "test",
+    revision: await redis.incr(keys.revision),
+    createdAtMs: nowMs,
+    deadlineAtMs: nowMs + 60_000,
+    waitForNode: false,
+    tasks: [
+      {
+        id: "t0",
+        node: "n1",
+        runs: "node",
+        attempt: 1,
+        wave: 0,
+        steps: [{ action: "ping", stitch: null }],
+        refused: null,
+      },
+    ],
+  };
+}
