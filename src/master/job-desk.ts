@@ -12,6 +12,7 @@ import {
   claim,
   closeJob,
   dropOpenJob,
+  listJob,
   loadJob,
   lookAgainAt,
   recordOutcomes,
@@ -191,6 +192,8 @@ export class JobDesk {
     }
     this.#orphans.delete(id);
     const { state, folded } = found;
+    // Whoever accepted it may have died between the record and the list.
+    await listJob(redis, keys, state.record);
     const { closed } = state.marks;
     if (closed !== null) {
       if (state.nowMs - closed.atMs > CLOSER_GRACE_MS) await this.#announceEnd(state.record, closed.status);

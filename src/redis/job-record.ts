@@ -205,9 +205,14 @@ export async function createJob(
   const runners = [...new Set(record.tasks.map(runnerOf))].join("\n");
   const [known] = await Promise.all([
     create.call(redis, [keys.job(record.id)], [JSON.stringify(record), bodyHash, record.deadlineAtMs, runners]),
-    redis.zadd(keys.recentJobs, "NX", record.createdAtMs, record.id),
+    listJob(redis, keys, record),
   ]);
   return createdReply.parse(known);
+}
+
+/** Puts a job on the list of jobs. Safe to repeat: it stays where it is. */
+export async function listJob(redis: RedisClient, keys: Keys, record: JobRecord): Promise<void> {
+  await redis.zadd(keys.recentJobs, "NX", record.createdAtMs, record.id);
 }
 
 /** A job and everything written beside it, at one instant; null where there is no such job (any more). */

@@ -1,0 +1,221 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import { ApiUnreachable, type CommandBody, type CommandOptions, createClient } from "../../src/client/client.ts";
+import { dispatchId } from "../../src/domain/job.ts";
+import { JobDesk } from "../../src/master/job-desk.ts";
+import { Dispatcher } from "../../src/queue/dispatcher.ts";
+import { indexOpenJob } from "../../src/redis/job-record.ts";
+import { type Keys, MASTER_RUNNER } from "../../src/redis/keys.ts";
+import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
+import { openCuttingProxy } from "../support/cutting-proxy.ts";
+
+const url = REDISES[0]?.url ?? "";
+
+/** A script travels as: EVAL or EVALSHA, its source or hash, how many keys, the keys, its arguments. */
+const scriptOn = (keyPrefix: string, words: readonly string[]): boolean =>
+  /^eval(sha)?$/i.test(words[0] ?? "") && words[3]?.startsWith(keyPrefix) === true;
+const anyJob = (keys: Keys): string => keys.job("").replace("}", "");
+
+/** Tells each write of a Master by its words. */
+const WRITES = {
+  pointer: (words, keys) => words[0] === "zadd" && words[1] === keys.openJobs,
+  record: (words, keys) => scriptOn(anyJob(keys), words) && words[4]?.startsWith('{"id":') === true,
+  dispatch: (words, keys) => scriptOn(`${keys.node("n1")}:commands:`, words),
+  claim: (words, keys) => scriptOn(anyJob(keys), words) && words[4]?.endsWith(`:out:${MASTER_RUNNER}`) === true,
+  order: (words, keys) => scriptOn(keys.nodeOrders("n1"), words),
+  end: (words, keys) => scriptOn(anyJob(keys), words) && words[5] === "succeeded",
+} as const satisfies Record<string, (words: readonly string[], keys: Keys) => boolean>;
+
+/** Where an API is cut off: just before one of its writes, or just after it. */
+type Point = { readonly side: "before" | "after"; readonly write: keyof typeof WRITES };
+
+/** Sends a command to an API of its own, which is killed at that point: without an answer, and with that much written. */
+async function cutOff(cluster: TestCluster, { side, write }: Point, body: CommandBody, options: CommandOptions = {}) {
+  const { keys } = cluster.open;
+  const proxy = await openCuttingProxy(cluster.redisUrl);
+  try {
+    const { part, url: apiUrl } = await cluster.api({ REDIS_URL: proxy.url });
+    const cut = proxy.cut({
+      at: (words) => WRITES[write](words, keys),
+      passes: side === "after",
+      kill: () => part.child.kill("SIGKILL"),
+    });
+    await assert.rejects(createClient({ url: apiUrl }).command(body, options), ApiUnreachable);
+    await until("it was killed", () => part.child.signalCode === "SIGKILL", 5000);
+    await cut;
+  } finally {
+    await proxy.close();
+  }
+}
+
+/** What is there of the one job of a cluster. */
+async function written({ open: { redis, keys } }: TestCluster) {
+  const [id = null] = await redis.zrange(keys.openJobs, 0, "-1");
+  const has = async (key: string) => id !== null && (await redis.exists(key)) === 1;
+  const entry = dispatchId(id ?? "", { id: "t0", attempt: 1 });
+  return {
+    id,
+    record: await has(keys.job(id ?? "")),
+    dispatch: await has(`${keys.node("n1")}:commands:${entry}`),
+  };
+}
+
+/** Ended and out of the index, without this process's help: reading a job would end it. */
+const endedByOthers = ({ open: { redis, keys } }: TestCluster, id: string) =>
+  until(
+    "it has ended",
+    async () => (await redis.hexists(keys.job(id), "closed")) === 1 && (await redis.zscore(keys.openJobs, id)) === null,
+    30_000,
+  );
+
+const listed = async ({ master }: TestCluster): Promise<string[]> =>
+  (await master.jobs({ cursor: null, limit: 10 }, {})).items.map(({ id }) => id);
+
+const timesEnded = async ({ master }: TestCluster): Promise<number> =>
+  (await master.events(null, 100)).items.filter(({ type }) => type === "job.ended").length;
+
+const CREATE = {
+  command: "stitch.create",
+  target: "a.b.1",
+  node: "n1",
+  id: "once",
+  spec: { adaptor: "process", protocol: "none", command: ["sh", "-c", "echo started >> starts; sleep 600"] },
+};
+/** Every point of an accept, with what is then there. */
+const ACCEPT: readonly (Point & { readonly leaves: { pointer: boolean; record: boolean; dispatch: boolean } })[] = [
+  { side: "before", write: "pointer", leaves: { pointer: false, record: false, dispatch: false } },
+  { side: "after", write: "pointer", leaves: { pointer: true, record: false, dispatch: false } },
+  { side: "before", write: "record", leaves: { pointer: true, record: false, dispatch: false } },
+  { side: "after", write: "record", leaves: { pointer: true, record: true, dispatch: false } },
+  { side: "before", write: "dispatch", leaves: { pointer: true, record: true, dispatch: false } },
+  { side: "after", write: "dispatch", leaves: { pointer: true, record: true, dispatch: true } },
+];
+
+async function assertDoneOnce(cluster: TestCluster, id: string): Promise<void> {
+  const job = await cluster.master.job(id, 0);
+  assert.equal(job.status, "succeeded", JSON.stringify(job));
+  assert.equal((await cluster.master.stitch("once")).revision, `${job.revision}.0`);
+  const starts = join(cluster.dir, "state-n1", cluster.name, "n1", "data", "once", "starts");
+  assert.equal(readFileSync(starts, "utf8"), "started\n");
+  assert.deepEqual(await listed(cluster), [id], "it is the one job in the list");
+  assert.equal(await timesEnded(cluster), 1);
+}
+
+describe("an API that is killed between two writes of an accept (P1, P2)", { concurrency: 3 }, () => {
+  for (const { leaves, ...point } of ACCEPT) {
+    it(`${point.side} the ${point.write}: ${leaves.record ? "a master worker finishes it" : "nothing comes of it"}`, async () => {
+      await withCluster(url, {}, async (cluster) => {
+        const { redis, keys } = cluster.open;
+        await cluster.node("n1");
+        await cutOff(cluster, point, CREATE);
+        const { id, record, dispatch } = await written(cluster);
+        assert.deepEqual({ pointer: id !== null, record, dispatch }, leaves);
+        const dueAtMs = id === null ? null : await redis.zscore(keys.openJobs, id);
+        await cluster.masterWorker();
+        if (id !== null && leaves.record) {
+          await endedByOthers(cluster, id);
+          await assertDoneOnce(cluster, id);
+          return;
+        }
+        if (id !== null)
+          await until("it was looked after", async () => (await redis.zscore(keys.openJobs, id)) !== dueAtMs);
+        assert.deepEqual(await listed(cluster), []);
+        assert.equal(await redis.get(`${keys.node("n1")}:commands:id`), null, "BullMQ has counted no entry");
+        await assert.rejects(cluster.master.stitch("once"), { code: "not_found" });
+      });
+    });
+  }
+
+  it("a pointer that no record follows is dropped after ten minutes", async () => {
+    await withCluster(url, {}, async (cluster) => {
+      const { redis, keys } = cluster.open;
+      let nowMs = 0;
+      const desk = new JobDesk({
+        redis,
+        keys,
+        dispatcher: new Dispatcher(redis, keys),
+        deadAfterMs: 2000,
+        jobRetentionMs: 3_600_000,
+        nowMs: () => nowMs,
+        onLate: (error) => cluster.errors.push(error),
+      });
+      await cluster.node("n1");
+      await cutOff(cluster, { side: "after", write: "pointer" }, CREATE);
+      const { id } = await written(cluster);
+      assert.ok(id !== null);
+      for (const atMs of [0, 599_000, 601_000]) {
+        assert.equal((await written(cluster)).id, id, "not before");
+        nowMs = atMs;
+        // Due at once.
+        await indexOpenJob(redis, keys, id, 0);
+        assert.deepEqual(await desk.tend(), { looked: 1, dispatched: 0, closed: 0 });
+      }
+      assert.equal((await written(cluster)).id, null);
+    });
+  });
+});
+
+describe("a command that is sent again because its API was killed (P2, P4)", { concurrency: 3 }, () => {
+  for (const { leaves, ...point } of ACCEPT) {
+    it(`${point.side} the ${point.write}: it is one job with one effect`, async () => {
+      await withCluster(url, {}, async (cluster) => {
+        await cluster.node("n1");
+        const idempotencyKey = "k";
+        await cutOff(cluster, point, CREATE, { idempotencyKey });
+        const { id, record, dispatch } = await written(cluster);
+        assert.deepEqual({ pointer: id !== null, record, dispatch }, leaves);
+        const { url: otherUrl } = await cluster.api();
+        const again = await createClient({ url: otherUrl }).command(CREATE, { idempotencyKey });
+        assert.equal(again.replayed, leaves.record);
+        if (id !== null) assert.equal(again.job.id, id);
+        await cluster.masterWorker();
+        await endedByOthers(cluster, again.job.id);
+        await assertDoneOnce(cluster, again.job.id);
+      });
+    });
+  }
+});
+
+describe("an API that is killed while it carries out a task itself (P1)", { concurrency: 3 }, () => {
+  const points: readonly Point[] = [
+    { side: "before", write: "claim" },
+    { side: "after", write: "claim" },
+    { side: "after", write: "order" },
+  ];
+  for (const point of points) {
+    it(`${point.side} the ${point.write}: a master worker carries it out`, async () => {
+      await withCluster(url, {}, async (cluster) => {
+        await cluster.node("n1");
+        await cutOff(cluster, point, { command: "node.cordon", target: "n1" });
+        const { id } = await written(cluster);
+        assert.ok(id !== null);
+        await cluster.masterWorker();
+        await endedByOthers(cluster, id);
+        assert.equal((await cluster.master.job(id, 0)).status, "succeeded");
+        assert.equal((await cluster.master.node("n1")).eligibility, "cordoned");
+        assert.equal(await timesEnded(cluster), 1);
+      });
+    });
+  }
+});
+
+describe("an API that is killed while a client waits for the end (P1)", { concurrency: 2 }, () => {
+  for (const side of ["before", "after"] as const) {
+    it(`${side} it writes the end: a master worker sees to it, and the end is told once`, async () => {
+      await withCluster(url, {}, async (cluster) => {
+        await cluster.node("n1");
+        await cutOff(cluster, { side, write: "end" }, { command: "node.ping", target: "n1" }, { waitMs: 20_000 });
+        const { id, record } = await written(cluster);
+        assert.ok(id !== null && record);
+        assert.equal(await timesEnded(cluster), 0);
+        await cluster.masterWorker();
+        await endedByOthers(cluster, id);
+        await until("its end is told", async () => (await timesEnded(cluster)) > 0);
+        assert.equal(await timesEnded(cluster), 1);
+        assert.equal((await cluster.master.job(id, 0)).status, "succeeded");
+      });
+    });
+  }
+});
