@@ -42,7 +42,8 @@ function unclaimed(
   if (task.refused !== null) return { status: "failed", error: task.refused };
   if (state.marks.cancelledAtMs !== null)
     return { status: "cancelled", error: failure("cancelled", "the job was cancelled before the node took it up") };
-  if (state.nowMs >= state.record.deadlineAtMs)
+  const { closed } = state.marks;
+  if ((closed?.atMs ?? state.nowMs) >= state.record.deadlineAtMs)
     return { status: "expired", error: failure("expired", "the deadline passed before the node took it up") };
   if (task.runs === "node" && !state.record.waitForNode) {
     if (runner?.liveness === "dead")
@@ -50,6 +51,9 @@ function unclaimed(
     if (runner?.liveness === "left")
       return { status: "failed", error: failure("node_left", `${task.node} left before it took this up`) };
   }
+  // The job was closed over it, so the node was dead or had left; it may be back by now.
+  if (closed !== null)
+    return { status: "failed", error: failure("node_dead", `${task.node} was away when the job ended`) };
   return { status: "pending", error: null };
 }
 
@@ -59,7 +63,8 @@ function foldTask(state: JobState, task: Task, runner: Runner | undefined): Fold
   // A dead node cannot finish what it took up. One that left handed it back in good order and may be restarting: it has
   // until the deadline.
   const away = runner?.liveness === "dead" || (runner?.liveness === "left" && state.nowMs >= state.record.deadlineAtMs);
-  const lost = claimed && task.runs === "node" && away;
+  // Where the job was closed over it, it was: the node may be back by now, and its outcome may yet come.
+  const lost = claimed && task.runs === "node" && (away || state.marks.closed !== null);
   const ahead = claimed ? null : unclaimed(state, task, runner);
   const steps = task.steps.map((step, index): FoldedStep => {
     const outcome = state.outcomes.steps.get(`${task.id}.${index}`) ?? null;
@@ -67,11 +72,12 @@ function foldTask(state: JobState, task: Task, runner: Runner | undefined): Fold
     if (ahead !== null) return { step, status: ahead.status, outcome: null, error: ahead.error };
     if (!lost) return { step, status: "running", outcome: null, error: null };
     const code = runner?.liveness === "left" ? "node_left" : "node_dead";
+    const gone = away ? `is ${runner?.liveness}` : "was away when the job ended";
     return {
       step,
       status: "unknown",
       outcome: null,
-      error: failure(code, `${task.node} took this up and is ${runner?.liveness}; whether it was done is not known`),
+      error: failure(code, `${task.node} took this up and ${gone}; whether it was done is not known`),
     };
   });
   return { task, status: statusOf(steps.map((folded) => folded.status)), steps };

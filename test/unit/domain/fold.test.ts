@@ -110,6 +110,25 @@ test("what nobody took up and was cancelled, ran out or was refused has ended, a
   );
 });
 
+test("a job that was closed reads the same for good, whatever becomes of its nodes and the clock", () => {
+  fc.assert(
+    fc.property(jobs, jobs, ({ state, runners }, other) => {
+      const before = foldJob(state, runners);
+      fc.pre(before.verdict !== null);
+      const marks = { ...state.marks, closed: { status: before.verdict ?? "failed", atMs: state.nowMs } };
+      const later = foldJob({ ...state, marks, nowMs: state.nowMs + other.state.nowMs }, other.runners);
+      assert.deepEqual([later.counts, later.verdict], [before.counts, before.verdict]);
+      for (const [t, { steps }] of before.tasks.entries())
+        for (const [s, { status, error }] of steps.entries()) {
+          const step = later.tasks[t]?.steps[s];
+          assert.equal(step?.status, status);
+          assert.equal(step?.error === null, error === null);
+        }
+    }),
+    RUNS,
+  );
+});
+
 for (const [said, over, runner, status, code, verdict] of [
   ["taken up", { claimed: true }, "alive", "running", null, null],
   ["taken up by a suspect node", { claimed: true }, "suspect", "running", null, null],
