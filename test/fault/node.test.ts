@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { Dispatcher } from "../../src/queue/dispatcher.ts";
 import { createJob } from "../../src/redis/job-record.ts";
+import { redisTimeMs } from "../../src/redis/node-record.ts";
 import { FAST, isAlive, REDISES, until, withCluster } from "../support/cluster.ts";
 import { pingJob } from "../support/ping-job.ts";
 
@@ -242,6 +243,27 @@ describe("a node that leaves (P15)", { concurrency: 3 }, () => {
       assert.equal(refused.error?.code, "node_left");
       await cluster.node("n1");
       await until("it is back", async () => (await cluster.master.stitch("a")).state === "running");
+    });
+  });
+
+  it("SIGTERM: leaving longer than its lease, it is not taken for dead, and tells what it has finished", async () => {
+    // The lease and the rest together end well before the 8 s that a stitch may take while its node leaves.
+    const lease = { STITCH_HEARTBEAT_MS: "300", STITCH_LEASE_MS: "2000", STITCH_DEAD_AFTER_MS: "1000" };
+    await withCluster(url, lease, async (cluster) => {
+      const node = await cluster.node("n1");
+      const endsWhenTold = ["sh", "-c", "trap '' TERM; until [ -e go ]; do sleep 0.1; done"];
+      await cluster.create("n1", "slow", endsWhenTold, { stopGraceMs: 600_000, restart: { policy: "never" } });
+      const { id } = await cluster.run({ command: "stitch.stop", target: "slow" }, null, 0);
+      await until("it stops", async () => (await cluster.master.stitch("slow")).state === "stopping");
+      node.child.kill("SIGTERM");
+      const { redis, keys } = cluster.open;
+      const leaseUntilMs = Number(await redis.hget(keys.nodeMeta("n1"), "leaseUntil"));
+      await until("it would be dead by now", async () => (await redisTimeMs(redis)) > leaseUntilMs + 1000);
+      assert.equal((await cluster.master.job(id, 0)).status, "running");
+      writeFileSync(join(cluster.dir, "state-n1", cluster.name, "n1", "data", "slow", "go"), "");
+      assert.equal(await node.exited, 0);
+      assert.equal((await cluster.master.job(id, 0)).status, "succeeded");
+      assert.equal((await cluster.master.node("n1")).liveness, "left");
     });
   });
 

@@ -91,6 +91,7 @@ export class NodeWorker {
   #eligibility: Eligibility = "eligible";
   #timer: NodeJS.Timeout | undefined;
   #beating: Promise<void> = Promise.resolve();
+  #beaten = Promise.withResolvers<void>();
   #lastPruneMs = 0;
   #lastMeasureMs = 0;
   #stopping: Promise<void> | null = null;
@@ -194,6 +195,7 @@ export class NodeWorker {
       publisher,
       incarnation: () => this.#incarnation,
       holdsId: () => this.#holdsId(),
+      nextBeat: () => this.#nextBeat(),
       nowMs: this.#o.nowMs,
     });
     this.#queue = new NodeQueueWorker(
@@ -305,14 +307,23 @@ export class NodeWorker {
   }
 
   #schedule(): void {
-    if (this.#state !== "running") return;
+    if (this.#state !== "running" && this.#state !== "leaving") return;
     // A tenth of jitter: nodes that were started together must not beat together.
     const inMs = this.#o.heartbeatMs * (0.9 + 0.2 * this.#o.random());
     this.#timer = setTimeout(() => {
       this.#beating = this.#beat()
         .catch(this.#o.onError)
-        .finally(() => this.#schedule());
+        .finally(() => {
+          this.#beaten.resolve();
+          this.#beaten = Promise.withResolvers();
+          this.#schedule();
+        });
     }, inMs);
+  }
+
+  async #nextBeat(): Promise<void> {
+    if (this.#state !== "ended") await this.#beaten.promise;
+    if (this.#state === "ended") throw new Error("the worker has ended: its tasks are delivered to the next one");
   }
 
   async #beat(): Promise<void> {
@@ -377,8 +388,6 @@ export class NodeWorker {
       return;
     }
     this.#state = "leaving";
-    clearTimeout(this.#timer);
-    await within(KILL_MS, this.#beating).catch(this.#o.onError);
     const host = this.#host;
     this.#mail?.hold();
     const tasksDone = this.#queue?.stop(LEAVE_MS) ?? Promise.resolve();
@@ -392,9 +401,12 @@ export class NodeWorker {
     await Promise.all([this.#inbox?.stop(KILL_MS), this.#logQuestions?.stop(KILL_MS)]).catch(this.#o.onError);
     this.#outbox?.stop();
     await this.#mail?.stop(KILL_MS);
+    // It beats until here: leaving may take longer than the lease, and what it finishes meanwhile it tells under the lease.
+    this.#state = "ended";
+    clearTimeout(this.#timer);
+    await within(KILL_MS, this.#beating).catch(this.#o.onError);
     await within(KILL_MS, this.#sayGoodbye()).catch(this.#o.onError);
     this.#letGo();
-    this.#state = "ended";
     this.#ended.resolve();
   }
 
@@ -418,14 +430,13 @@ export class NodeWorker {
   /** Ends because it must: stitches are killed, nothing is said in Redis, where the id may be another's. */
   #fail(error: unknown): void {
     if (this.#state === "leaving" || this.#state === "ended") return;
-    this.#state = "leaving";
+    this.#state = "ended";
     clearTimeout(this.#timer);
     this.#publisher?.mute();
     const end = async () => {
       await within(KILL_MS, this.#host?.stopAll(0) ?? Promise.resolve()).catch(this.#o.onError);
       await this.#queue?.stop(0).catch(this.#o.onError);
       this.#letGo();
-      this.#state = "ended";
       this.#ended.reject(error);
     };
     this.#stopping = end();
@@ -434,6 +445,7 @@ export class NodeWorker {
 
   #letGo(): void {
     clearTimeout(this.#timer);
+    this.#beaten.resolve();
     this.#load.stop();
     this.#inbox?.kill();
     this.#outbox?.stop();

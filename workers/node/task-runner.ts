@@ -21,6 +21,8 @@ export type TaskRunnerOptions = {
   readonly incarnation: () => number;
   /** Is the lease this worker's, as far as it can tell without asking? */
   readonly holdsId: () => boolean;
+  /** Resolves after the worker's next heartbeat, however that went. @throws where there will be none. */
+  readonly nextBeat: () => Promise<void>;
   readonly nowMs: () => number;
 };
 
@@ -67,10 +69,18 @@ export class TaskRunner {
   }
 
   async #write(job: string, task: Task, outcomes: ReadonlyMap<number, StepOutcome>, ended: boolean): Promise<void> {
-    const { redis, keys, node, publisher } = this.#o;
-    // What a finished step speaks of must be there to be read.
-    if (task.steps.some(isStitchStep)) await publisher.flush();
+    const { redis, keys, node } = this.#o;
+    while (!(await this.#mayTell(task))) await this.#o.nextBeat();
     await recordOutcomes(redis, keys, job, node, task.id, outcomes, ended);
+  }
+
+  /**
+   * What a finished job speaks of must be there to be read. And a worker that has lost its id has no say: its stitches were
+   * ended for that alone, and the task is another worker's.
+   */
+  async #mayTell(task: Task): Promise<boolean> {
+    const isPublished = !task.steps.some(isStitchStep) || (await this.#o.publisher.flush());
+    return isPublished && this.#o.holdsId();
   }
 
   async #step(step: Step, revision: number, wave: number): Promise<StepOutcome> {

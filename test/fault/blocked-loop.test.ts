@@ -1,0 +1,236 @@
+import assert from "node:assert/strict";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import { dispatchId } from "../../src/domain/job.ts";
+import type { JobResource } from "../../src/domain/resources.ts";
+import { Dispatcher } from "../../src/queue/dispatcher.ts";
+import { redisTimeMs } from "../../src/redis/node-record.ts";
+import { FAST, type Part, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
+
+// A process stopped with SIGSTOP is to everybody else what one with a blocked event loop is: connected, and silent.
+
+const url = REDISES[0]?.url ?? "";
+/** A lease that outlives every block here, so that only BullMQ's lock is lost. */
+const LONG_LEASE = { STITCH_LEASE_MS: "60000" };
+
+/** Stops its own worker in the middle of the step that starts it, once; ends well when it is started again. */
+const STOPS_ITS_WORKER = {
+  command: "stitch.create",
+  target: "a.b.1",
+  node: "n1",
+  id: "once",
+  spec: {
+    adaptor: "process",
+    protocol: "none",
+    restart: { policy: "never" },
+    command: ["sh", "-c", "echo started >> starts; [ -e stopped ] || { touch stopped; kill -STOP $PPID; }"],
+  },
+} as const;
+/** Counts its starts, and ends once it finds the file `go`. */
+const ENDS_WHEN_TOLD = ["sh", "-c", "trap '' TERM; echo started >> starts; until [ -e go ]; do sleep 0.1; done"];
+
+const dataFile = (cluster: TestCluster, stitch: string, name: string): string =>
+  join(cluster.dir, "state-n1", cluster.name, "n1", "data", stitch, name);
+
+/** BullMQ's entry of the job's one task. */
+class Entry {
+  readonly #open: TestCluster["open"];
+  readonly #key: string;
+
+  constructor({ open }: TestCluster, job: Pick<JobResource, "id">) {
+    this.#open = open;
+    this.#key = `${open.keys.node("n1")}:commands:${dispatchId(job.id, { id: "t0", attempt: 1 })}`;
+  }
+
+  #number = async (field: string): Promise<number> => Number(await this.#open.redis.hget(this.#key, field));
+  #isLocked = async (): Promise<boolean> => (await this.#open.redis.exists(`${this.#key}:lock`)) === 1;
+
+  /** The worker took it, and was then silent for as long as the lock lasts: else it would have renewed it. */
+  async lockLost(): Promise<void> {
+    await until("it is locked", this.#isLocked);
+    await until("its lock is lost", async () => !(await this.#isLocked()));
+  }
+  async deliveredAgain(): Promise<void> {
+    await until("it was found stalled", async () => (await this.#number("stc")) > 0);
+    await until("it was delivered again", async () => (await this.#number("ats")) > 1);
+  }
+  async finished(): Promise<void> {
+    await until("BullMQ is done with it", async () => (await this.#number("finishedOn")) > 0, 30_000);
+  }
+}
+
+/** Waits, by Redis's clock, until the job's deadline has passed. */
+const deadlinePassed = ({ open }: TestCluster, job: JobResource) =>
+  until("its deadline has passed", async () => (await redisTimeMs(open.redis)) > Date.parse(job.deadlineAt));
+
+describe("a node worker whose event loop is blocked longer than BullMQ's lock", { concurrency: 3 }, () => {
+  it("P5: what is delivered again after the block has been applied once", async () => {
+    await withCluster(url, LONG_LEASE, async (cluster) => {
+      const node = await cluster.node("n1");
+      const job = await cluster.run(STOPS_ITS_WORKER, null, 0);
+      const entry = new Entry(cluster, job);
+      await entry.lockLost();
+      node.child.kill("SIGCONT");
+      // Nobody reads the job meanwhile, which would end it: the second delivery is claimed and runs like the first.
+      await entry.deliveredAgain();
+      await entry.finished();
+      await assertCreatedOnce(cluster, job);
+      assert.equal((await cluster.master.node("n1")).incarnation, 1);
+    });
+  });
+
+  it("P5: what is delivered again while it still runs is applied once, also past its deadline", async () => {
+    await withCluster(url, LONG_LEASE, async (cluster) => {
+      const { node, job, entry } = await stoppedInMidStep(cluster);
+      await deadlinePassed(cluster, job);
+      node.child.kill("SIGCONT");
+      await entry.deliveredAgain();
+      writeFileSync(dataFile(cluster, "slow", "go"), "");
+      await entry.finished();
+      await assertRestartedOnce(cluster, job);
+    });
+  });
+
+  it("P6: the verdict does not ask BullMQ, whose queue was lost meanwhile", async () => {
+    await withCluster(url, LONG_LEASE, async (cluster) => {
+      const { node, job } = await stoppedInMidStep(cluster);
+      const { redis, keys } = cluster.open;
+      await new Dispatcher(redis, keys).obliterate("n1");
+      node.child.kill("SIGCONT");
+      writeFileSync(dataFile(cluster, "slow", "go"), "");
+      await cluster.master.job(job.id, 15_000);
+      await assertRestartedOnce(cluster, job);
+    });
+  });
+
+  async function stoppedInMidStep(cluster: TestCluster): Promise<{ node: Part; job: JobResource; entry: Entry }> {
+    const node = await cluster.node("n1");
+    await cluster.create("n1", "slow", ENDS_WHEN_TOLD, { stopGraceMs: 600_000, restart: { policy: "never" } });
+    const job = await cluster.run({ command: "stitch.restart", target: "slow", deadlineMs: 10_000 }, null, 0);
+    await until("it was asked to end", async () => (await cluster.master.stitch("slow")).state === "stopping");
+    node.child.kill("SIGSTOP");
+    const entry = new Entry(cluster, job);
+    await entry.lockLost();
+    return { node, job, entry };
+  }
+
+  async function assertRestartedOnce(cluster: TestCluster, { id, revision }: JobResource): Promise<void> {
+    const ended = await cluster.master.job(id, 0);
+    assert.deepEqual([ended.status, ended.tasks[0]?.steps[0]?.changed], ["succeeded", true], JSON.stringify(ended));
+    assert.equal((await cluster.master.stitch("slow")).revision, `${revision}.0`);
+    assert.equal(readFileSync(dataFile(cluster, "slow", "starts"), "utf8"), "started\nstarted\n");
+  }
+});
+
+describe("a node worker whose event loop is blocked longer than its lease", { concurrency: 3 }, () => {
+  it("P5: registers again, and what it had taken up has been applied once", async () => {
+    await withCluster(url, FAST, async (cluster) => {
+      const node = await cluster.node("n1");
+      const job = await cluster.run(STOPS_ITS_WORKER, null, 0);
+      const entry = new Entry(cluster, job);
+      await entry.lockLost();
+      node.child.kill("SIGCONT");
+      await entry.deliveredAgain();
+      await entry.finished();
+      await assertCreatedOnce(cluster, job);
+      assert.ok((await cluster.master.node("n1")).incarnation > 1);
+    });
+  });
+
+  it("P6: what was called unknown meanwhile stays so, and its step shows what became of it", async () => {
+    await withCluster(url, FAST, async (cluster) => {
+      const node = await cluster.node("n1");
+      await cluster.masterWorker();
+      const ended = await cluster.run(STOPS_ITS_WORKER, null, 20_000);
+      assert.deepEqual([ended.status, ended.tasks[0]?.status], ["failed", "unknown"]);
+      node.child.kill("SIGCONT");
+      await until("its outcome is known", async () => {
+        const job = await cluster.master.job(ended.id, 0);
+        assert.deepEqual([job.status, job.counts.running], ["failed", 0]);
+        return job.tasks[0]?.status === "succeeded";
+      });
+      assert.equal(readFileSync(dataFile(cluster, "once", "starts"), "utf8"), "started\n");
+    });
+  });
+
+  it("P6: what had failed meanwhile because nobody had taken it up still has when it is back", async () => {
+    await withCluster(url, FAST, async (cluster) => {
+      const node = await cluster.node("n1");
+      node.child.kill("SIGSTOP");
+      const { id, tasks, ...ended } = await cluster.run({ command: "node.ping", target: "n1" });
+      assert.deepEqual([ended.status, ended.error?.code, tasks[0]?.status], ["failed", "node_dead", "failed"]);
+      node.child.kill("SIGCONT");
+      await until("it is back", async () => (await cluster.master.node("n1")).liveness === "alive");
+      const later = await cluster.master.job(id, 0);
+      assert.deepEqual(
+        [later.status, later.counts, later.error?.code, later.finishedAt],
+        ["failed", ended.counts, "node_dead", ended.finishedAt],
+      );
+    });
+  });
+
+  it("P5, P12: fenced by another worker, it has no say in what that one makes of its task", async () => {
+    await withCluster(url, FAST, async (cluster) => {
+      const first = await cluster.node("n1");
+      const spec = {
+        ...STOPS_ITS_WORKER.spec,
+        command: ["sh", "-c", "case $STITCH_DATA_DIR in */other/*) ;; *) kill -STOP $PPID ;; esac; sleep 600"],
+      };
+      const job = await cluster.run({ ...STOPS_ITS_WORKER, spec }, null, 0);
+      await cluster.node("n1", { STITCH_STATE_DIR: join(cluster.dir, "other") });
+      first.child.kill("SIGCONT");
+      assert.equal(await first.exited, 1);
+      await new Entry(cluster, job).finished();
+      const ended = await cluster.master.job(job.id, 0);
+      assert.equal(ended.status, "succeeded", JSON.stringify(ended));
+      assert.equal((await cluster.master.stitch("once")).state, "running");
+    });
+  });
+});
+
+async function assertCreatedOnce(cluster: TestCluster, { id, revision }: JobResource): Promise<void> {
+  const ended = await cluster.master.job(id, 0);
+  assert.deepEqual([ended.status, ended.tasks[0]?.steps[0]?.changed], ["succeeded", true], JSON.stringify(ended));
+  assert.equal((await cluster.master.stitch("once")).revision, `${revision}.0`);
+  assert.equal(readFileSync(dataFile(cluster, "once", "starts"), "utf8"), "started\n");
+}
+
+describe("a node that comes back after the deadline of what it had not taken up (P6)", { concurrency: 2 }, () => {
+  it("blocked until then, it does not run it, whatever BullMQ says", async () => {
+    await withCluster(url, LONG_LEASE, async (cluster) => {
+      const node = await cluster.node("n1");
+      await cluster.create("n1", "a", ["sleep", "600"]);
+      const before = await cluster.master.stitch("a");
+      node.child.kill("SIGSTOP");
+      const job = await cluster.run({ command: "stitch.stop", target: "a", deadlineMs: 500 }, null, 0);
+      await deadlinePassed(cluster, job);
+      node.child.kill("SIGCONT");
+      await new Entry(cluster, job).finished();
+      const { state, pid, revision } = await cluster.master.stitch("a");
+      assert.deepEqual([state, pid, revision], ["running", before.pid, before.revision]);
+      const ended = await cluster.master.job(job.id, 0);
+      assert.deepEqual([ended.status, ended.error?.code], ["expired", "expired"]);
+    });
+  });
+
+  it("killed and started again, it does not run it", async () => {
+    await withCluster(url, FAST, async (cluster) => {
+      const first = await cluster.node("n1");
+      await cluster.create("n1", "a", ["sleep", "600"]);
+      const { revision } = await cluster.master.stitch("a");
+      await first.kill("SIGKILL");
+      const stop = { command: "stitch.stop", target: "a", waitForNode: true, deadlineMs: 500 } as const;
+      const job = await cluster.run(stop, null, 0);
+      await deadlinePassed(cluster, job);
+      await cluster.node("n1");
+      await new Entry(cluster, job).finished();
+      const after = await until("it runs again", async () => {
+        const stitch = await cluster.master.stitch("a");
+        return stitch.state === "running" ? stitch : null;
+      });
+      assert.equal(after.revision, revision);
+      assert.equal((await cluster.master.job(job.id, 0)).status, "expired");
+    });
+  });
+});
