@@ -1,19 +1,16 @@
 import assert from "node:assert/strict";
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { dispatchId } from "../../src/domain/job.ts";
 import type { JobResource } from "../../src/domain/resources.ts";
 import { Dispatcher } from "../../src/queue/dispatcher.ts";
 import { redisTimeMs } from "../../src/redis/node-record.ts";
-import { FAST, type Part, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
+import { FAST, LONG_LEASE, type Part, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 
 // A process stopped with SIGSTOP is to everybody else what one with a blocked event loop is: connected, and silent.
 
 const url = REDISES[0]?.url ?? "";
-/** A lease that outlives every block here, so that only BullMQ's lock is lost. */
-const LONG_LEASE = { STITCH_LEASE_MS: "60000" };
-
 /** Stops its own worker in the middle of the step that starts it, once; ends well when it is started again. */
 const STOPS_ITS_WORKER = {
   command: "stitch.create",
@@ -167,6 +164,28 @@ describe("a node worker whose event loop is blocked longer than its lease", { co
         [later.status, later.counts, later.error?.code, later.finishedAt],
         ["failed", ended.counts, "node_dead", ended.finishedAt],
       );
+    });
+  });
+
+  it("starts again what its lease had ended, and not what had ended by itself", async () => {
+    // Longer than a slow machine delays a heartbeat, which would end the stitch too early.
+    await withCluster(url, { STITCH_HEARTBEAT_MS: "500", STITCH_LEASE_MS: "6000" }, async (cluster) => {
+      const node = await cluster.node("n1");
+      // Its pid would not tell: the stopped worker cannot take it away.
+      const tellsItsEnd = ["sh", "-c", "trap 'touch ended; exit' TERM; while :; do sleep 0.1; done"];
+      await cluster.create("n1", "needy", tellsItsEnd, { onDisconnect: "stop" });
+      await cluster.create("n1", "done", ["sh", "-c", "echo started >> starts"], { restart: { policy: "never" } });
+      const { pid } = await cluster.master.stitch("needy");
+      node.child.kill("SIGSTOP");
+      await until("the watchdog has ended the one", () => existsSync(dataFile(cluster, "needy", "ended")));
+      node.child.kill("SIGCONT");
+      await until("it runs again", async () => {
+        const stitch = await cluster.master.stitch("needy");
+        return stitch.state === "running" && stitch.pid !== pid;
+      });
+      const stopped = await cluster.run({ command: "stitch.stop", target: "done" });
+      assert.deepEqual([stopped.status, stopped.tasks[0]?.steps[0]?.changed], ["succeeded", false]);
+      assert.equal(readFileSync(dataFile(cluster, "done", "starts"), "utf8"), "started\n");
     });
   });
 

@@ -232,6 +232,9 @@ export async function withCluster(
 /** Short leases, so that a death is seen within two seconds. */
 export const FAST = { STITCH_HEARTBEAT_MS: "200", STITCH_LEASE_MS: "1000", STITCH_DEAD_AFTER_MS: "500" };
 
+/** A lease that outlives its test: nothing in it may wait for the end of a lease, nor is a node lost that is only slow. */
+export const LONG_LEASE = { STITCH_LEASE_MS: "60000" };
+
 export const isAlive = (pid: number): boolean => {
   try {
     process.kill(pid, 0);

@@ -61,6 +61,7 @@ export class HostedStitch {
   #restart: NodeJS.Timeout | undefined;
   #stable: NodeJS.Timeout | undefined;
   #closing = false;
+  #endedWithLease = false;
   #interrupted = Promise.withResolvers<void>();
   /** It has been red, and not green since. */
   #red = false;
@@ -77,6 +78,11 @@ export class HostedStitch {
 
   get runs(): boolean {
     return this.#instance !== null;
+  }
+
+  /** Was it ended because the node's lease had run out, and not started since? */
+  get endedWithLease(): boolean {
+    return this.#endedWithLease;
   }
 
   /** The process that leads its group; null where there is none. */
@@ -142,6 +148,7 @@ export class HostedStitch {
 
   #launch(): void {
     const { id, group, spec } = this.#record;
+    this.#endedWithLease = false;
     const instance = this.#adapt(spec)({
       node: this.#o.node,
       id,
@@ -210,6 +217,7 @@ export class HostedStitch {
     }
     if (record.spec.onDisconnect === "stop" && !this.#o.holdsId()) {
       this.#note("stopped: its node has lost Redis for as long as its lease; it starts again when the node is back");
+      this.#endedWithLease = true;
       this.update({ ...ended, state: "stopped" }, { type: "stitch.stopped", data: { reason: "disconnected" } });
       return;
     }

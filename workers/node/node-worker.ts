@@ -350,7 +350,7 @@ export class NodeWorker {
     if (reply.outcome !== "ok") {
       this.#o.say(`the lease is ${reply.outcome}; registering again`);
       await this.#register();
-      host.resume();
+      host.leaseIsBack();
       return;
     }
     this.#beats = reply.beats;

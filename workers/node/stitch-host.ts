@@ -119,13 +119,19 @@ export class StitchHost {
     ];
   }
 
-  /** Starts again what should run and does not: after a restart of the worker, or of its lease. Does not wait for it. */
+  /** Starts again what should run, after a restart of the worker. Does not wait for it. */
   resume(): void {
+    this.#resume(({ record }) => record.desired === "running");
+  }
+
+  /** Starts again what was ended because the lease had run out. Does not wait for it; all else is up to its policy. */
+  leaseIsBack(): void {
+    this.#resume((stitch) => stitch.endedWithLease);
+  }
+
+  #resume(which: (stitch: HostedStitch) => boolean): void {
     for (const [id, stitch] of this.#hosted) {
-      const { desired, state } = stitch.record;
-      // What has failed, or waits for its next try, is up to its policy.
-      if (desired !== "running" || stitch.runs || state === "backoff") continue;
-      this.#inOrder(id, async () => stitch.resume()).catch(this.#o.onError);
+      if (which(stitch)) this.#inOrder(id, async () => stitch.resume()).catch(this.#o.onError);
     }
   }
 
