@@ -57,6 +57,10 @@ test("defaults are filled in", () => {
   assert.deepEqual(COMMANDS["node.ping"].parse(ping), { ...ping, ...ENVELOPE });
   const stop = { command: "stitch.stop", target: "a-1" } as const;
   assert.deepEqual(COMMANDS["stitch.stop"].parse(stop), { ...stop, timeoutMs: 30_000, ...ENVELOPE });
+  const restart = { command: "stitch.restart", target: "n1:a-1" } as const;
+  assert.deepEqual(COMMANDS["stitch.restart"].parse(restart), { ...restart, timeoutMs: 30_000, ...ENVELOPE });
+  const clone = { command: "stitch.clone", target: "a-1" } as const;
+  assert.deepEqual(COMMANDS["stitch.clone"].parse(clone), { ...clone, timeoutMs: 30_000, ...ENVELOPE });
   const { spec: _, ...create } = checked("stitch.create", CREATE);
   assert.deepEqual(create, {
     command: "stitch.create",
@@ -97,6 +101,25 @@ for (const [path, over] of [
   });
 }
 
+test("a restart and a clone take a stitch, by bare or full id, and how long it has to come up", () => {
+  for (const name of ["stitch.restart", "stitch.clone"] as const) {
+    for (const target of ["a-1", "n1:a-1"]) assert.deepEqual(wrong(name, { target, timeoutMs: 3_600_000 }), []);
+    for (const target of ["shop.orders.1", "n1:", ":a-1", "n1:a-1:b", "A", "", "a".repeat(64)])
+      assert.deepEqual(wrong(name, { target }), ["target"], target);
+    for (const timeoutMs of [0, -1, 1.5, "9", null, 3_600_001])
+      assert.deepEqual(wrong(name, { timeoutMs }), ["timeoutMs"], String(timeoutMs));
+  }
+});
+
+test("a clone takes a node to go to, and nothing that would make it another program", () => {
+  assert.deepEqual(wrong("stitch.clone", { toNode: "n2" }), []);
+  for (const toNode of ["api", "N2", "n1:a-1", "", null, "n".repeat(64)])
+    assert.deepEqual(wrong("stitch.clone", { toNode }), ["toNode"], String(toNode));
+  for (const over of [{ spec: CREATE.spec }, { id: "mine" }, { count: 2 }, { node: "n2" }])
+    assert.deepEqual(wrong("stitch.clone", over), [""], Object.keys(over)[0]);
+  assert.deepEqual(wrong("stitch.restart", { toNode: "n2" }), [""]);
+});
+
 test("only the commands are commands, and nothing that every object has", () => {
   for (const name of NAMES) assert.ok(isCommandName(name));
   for (const other of ["", "node.Ping", "stitch", "toString", "constructor", "__proto__"])
@@ -109,6 +132,11 @@ test("a job shows the command's own options, and of the envelope only that it wa
   assert.deepEqual(commandOptions(checked("stitch.stop", { target: "a", ...envelope, waitForNode: true })), {
     timeoutMs: 30_000,
     waitForNode: true,
+  });
+  assert.deepEqual(commandOptions(checked("stitch.restart", { target: "a", ...envelope })), { timeoutMs: 30_000 });
+  assert.deepEqual(commandOptions(checked("stitch.clone", { target: "a", ...envelope, toNode: "n2" })), {
+    timeoutMs: 30_000,
+    toNode: "n2",
   });
   const create = checked("stitch.create", { ...CREATE, ...envelope, node: "n1" });
   const { spec, placement } = create;

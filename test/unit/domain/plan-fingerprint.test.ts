@@ -55,7 +55,18 @@ test("loads that only change which node comes first leave it as it is", () => {
 
 const PING = checked("node.ping", { target: "n1" });
 const START = checked("stitch.start", { target: "a-1" });
+const RESTART = checked("stitch.restart", { target: "a-1" });
+const OTHER = create({ spec: { ...CREATE.spec, command: ["y"] } }).spec;
 const DEAD = { leaseUntilMs: 0 };
+const CLONE = checked("stitch.clone", { target: "a-1" });
+const source = { group: "shop.orders.1", spec: create().spec };
+const cloneable = (more: Partial<Observed> = {}) => observed({ stitches: ["n1:a-1"], source, ...more });
+
+test("the counter and the load leave a clone's fingerprint as it is", () => {
+  const busy = node("n1", { load: { cpuPercent: 90, memoryBytes: 1, eventLoopDelayMs: 1 } });
+  assert.equal(of(CLONE, cloneable()), of(CLONE, cloneable({ firstNumber: 9, nodes: [busy] })));
+});
+
 for (const [said, one, other] of [
   ["another command", of(PING, observed()), of(checked("node.cordon", { target: "n1" }), observed())],
   ["another target", of(create(), observed()), of(create({ target: "shop.orders.2" }), observed())],
@@ -65,6 +76,14 @@ for (const [said, one, other] of [
   ["not started", of(create(), observed()), of(create({ start: false }), observed())],
   ["another id", of(create({ id: "a" }), observed()), of(create({ id: "b" }), observed())],
   ["a node that died", of(PING, observed()), of(PING, observed({ nodes: [node("n1", DEAD)] }))],
+  [
+    "a restart, not a start",
+    of(START, observed({ stitches: ["n1:a-1"] })),
+    of(RESTART, observed({ stitches: ["n1:a-1"] })),
+  ],
+  ["a clone of another spec", of(CLONE, cloneable()), of(CLONE, cloneable({ source: { ...source, spec: OTHER } }))],
+  ["a clone of another group", of(CLONE, cloneable()), of(CLONE, cloneable({ source: { ...source, group: "a.b.1" } }))],
+  ["a clone on another node", of(CLONE, cloneable()), of(CLONE, cloneable({ nodes: [node("n2")] }))],
   ["another stitch", of(START, observed({ stitches: ["n1:a-1"] })), of(START, observed({ stitches: ["n1:a-2"] }))],
 ] as const) {
   test(`a plan for ${said} has another fingerprint`, () => {

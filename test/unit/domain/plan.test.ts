@@ -3,7 +3,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import type { CommandName } from "../../../src/domain/command.ts";
 import { RequestError } from "../../../src/domain/errors.ts";
-import { planCommand } from "../../../src/domain/plan.ts";
+import { type Observed, planCommand } from "../../../src/domain/plan.ts";
 import { checked, CREATE, node, observed } from "./observed.ts";
 
 const refusedWith =
@@ -14,7 +14,12 @@ const refusedWith =
     return true;
   };
 const NODE_COMMANDS = ["node.ping", "node.cordon", "node.uncordon"] as const satisfies CommandName[];
-const STITCH_COMMANDS = ["stitch.start", "stitch.stop", "stitch.remove"] as const satisfies CommandName[];
+const STITCH_COMMANDS = [
+  "stitch.start",
+  "stitch.stop",
+  "stitch.restart",
+  "stitch.remove",
+] as const satisfies CommandName[];
 const DEAD = { leaseUntilMs: 0 };
 const LEFT = { leftAtMs: 5 };
 
@@ -144,4 +149,73 @@ test("a step carries what was asked; a stitch may be rescheduled unless the comm
     const expected = { action: "create", stitch: "n1:mine", group: CREATE.target, spec, start: false, timeoutMs: 9 };
     assert.deepEqual(planCommand(command, observed()).tasks[0]?.steps, [expected]);
   }
+});
+
+const SOURCE = { group: "shop.orders.1", spec: checked("stitch.create", CREATE).spec };
+const clone = (more: object = {}) => checked("stitch.clone", { target: "a-1", ...more });
+const cloned = (over: Partial<Observed> = {}) =>
+  observed({ nodes: [node("n1"), node("n2")], stitches: ["n1:a-1"], source: SOURCE, firstNumber: 7, ...over });
+
+test("a clone becomes a create of one more with the group and spec of its source, numbered from the counter, started", () => {
+  const { tasks, placements, feasible } = planCommand(
+    clone({ timeoutMs: 9 }),
+    cloned({ ofGroup: new Map([["n1", 1]]) }),
+  );
+  assert.deepEqual(
+    tasks.map((task) => [task.node, task.runs, task.refused]),
+    [["n2", "node", null]],
+    "spread over the group's nodes",
+  );
+  const step = { action: "create", stitch: "n2:orders-7", ...SOURCE, start: true, timeoutMs: 9 };
+  assert.deepEqual([tasks[0]?.steps, feasible], [[step], true]);
+  assert.deepEqual(
+    placements.map(({ stitch, node: on }) => [stitch, on]),
+    [["n2:orders-7", "n2"]],
+  );
+});
+
+test("a clone keeps what its source says about being placed elsewhere", () => {
+  for (const reschedule of [true, false]) {
+    const [step] = planCommand(clone(), cloned({ source: { ...SOURCE, spec: { ...SOURCE.spec, reschedule } } }))
+      .tasks[0]?.steps ?? [assert.fail()];
+    assert.ok(step?.action === "create" && step.spec.reschedule === reschedule);
+  }
+});
+
+for (const [said, over, more, expected] of [
+  ["to a node by name", {}, { toNode: "n1" }, "n1:orders-7"],
+  ["where its source's node is dead", { nodes: [node("n1", DEAD), node("n2")] }, {}, "n2:orders-7"],
+  [
+    "to a dead node that it waits for",
+    { nodes: [node("n1", DEAD)] },
+    { toNode: "n1", waitForNode: true },
+    "n1:orders-7",
+  ],
+  ["to a dead node", { nodes: [node("n1", DEAD)] }, { toNode: "n1" }, "not_alive"],
+  ["to a node that has left", { nodes: [node("n1", LEFT)] }, { toNode: "n1" }, "not_alive"],
+  ["to a cordoned node", { nodes: [node("n1", { eligibility: "cordoned" })] }, { toNode: "n1" }, "cordoned"],
+  ["where every node is cordoned", { nodes: [node("n1", { eligibility: "cordoned" })] }, {}, "cordoned"],
+  [
+    "of what no node has room for",
+    { nodes: [node("n1")], source: { ...SOURCE, spec: { ...SOURCE.spec, resources: { cpu: 5, memoryBytes: 0 } } } },
+    {},
+    "cpu",
+  ],
+] as const) {
+  test(`a clone ${said}: ${expected}`, () => {
+    const plan = planCommand(clone(more), cloned(over));
+    assert.equal(plan.tasks[0]?.steps[0]?.stitch ?? plan.refusals[0]?.code, expected);
+    assert.equal(plan.feasible, expected.includes(":"));
+  });
+}
+
+test("a clone of no stitch, or one removed meanwhile, is not_found; of several ambiguous; to no node, not_found", () => {
+  const none = cloned({ stitches: [], source: null });
+  assert.throws(() => planCommand(clone(), none), refusedWith("not_found"));
+  assert.throws(() => planCommand(clone(), cloned({ source: null })), refusedWith("not_found"));
+  assert.throws(
+    () => planCommand(clone(), cloned({ stitches: ["n2:a-1", "n1:a-1"], source: null })),
+    refusedWith("ambiguous_stitch", { candidates: ["n1:a-1", "n2:a-1"] }),
+  );
+  assert.throws(() => planCommand(clone({ toNode: "n9" }), cloned()), refusedWith("not_found"));
 });
