@@ -23,6 +23,21 @@ test("each command and what it sends", async () => {
   const cases = [
     [["start", "orders-1"], { command: "stitch.start", target: "orders-1" }],
     [["stop", "shop.orders"], { command: "group.stop", target: "shop.orders" }],
+    [["restart", "n1:orders-1"], { command: "stitch.restart", target: "n1:orders-1" }],
+    [["restart", "shop.orders"], { command: "group.restart", target: "shop.orders" }],
+    [["restart", "shop", "--group"], { command: "group.restart", target: "shop" }],
+    [["clone", "orders-1"], { command: "stitch.clone", target: "orders-1" }],
+    [
+      ["clone", "n1:orders-1", "--to", "n2", "--reason", "more", "--deadline", "5s", "--wait-for-node"],
+      {
+        command: "stitch.clone",
+        target: "n1:orders-1",
+        toNode: "n2",
+        deadlineMs: 5000,
+        waitForNode: true,
+        reason: "more",
+      },
+    ],
     [["rm", "shop", "--group"], { command: "group.remove", target: "shop" }],
     [["rm", "orders-1"], { command: "stitch.remove", target: "orders-1" }],
     [["ping", "n1", "--wait-for-node"], { command: "node.ping", target: "n1", waitForNode: true }],
@@ -60,6 +75,48 @@ test("run prints the full ids it created, and reads a spec from stdin", async ()
   const ended = await runStitch(["run", "a.b.1", "--spec", "-"], on(api), JSON.stringify(spec));
   assert.deepEqual([ended.code, ended.stdout], [0, "n1:orders-1\n"], ended.stderr);
   assert.deepEqual(api.asked[0]?.body, { command: "stitch.create", target: "a.b.1", spec });
+});
+
+test("clone prints the full id it created; a failed one only why", async () => {
+  const stitches = ["n2:orders-2"];
+  await using api = await CannedApi.start((_, response) => sendJson(response, 200, job("succeeded", { stitches })));
+  const done = await runStitch(["clone", "n1:orders-1", "--to", "n2"], on(api));
+  assert.deepEqual([done.code, done.stdout], [0, "n2:orders-2\n"], done.stderr);
+  api.answerWith((_, response) => sendJson(response, 200, job("failed", { stitches })));
+  const failed = await runStitch(["clone", "n1:orders-1"], on(api));
+  assert.deepEqual([failed.code, failed.stdout], [3, ""]);
+  assert.match(failed.stderr, /exited_early/);
+});
+
+test("restart prints nothing to stdout; of what is there twice it names the candidates", async () => {
+  await using api = await CannedApi.start(succeeds);
+  const done = await runStitch(["restart", "orders-1"], on(api));
+  assert.deepEqual([done.code, done.stdout], [0, ""], done.stderr);
+  const candidates = ["n1:orders-1", "n2:orders-1"];
+  api.answerWith((_, response) => sendJson(response, 409, problem(409, "ambiguous_stitch", { candidates })));
+  const ambiguous = await runStitch(["restart", "orders-1"], on(api));
+  assert.deepEqual([ambiguous.code, ambiguous.stdout], [1, ""]);
+  for (const candidate of candidates) assert.ok(ambiguous.stderr.includes(candidate), ambiguous.stderr);
+});
+
+test("a clone and a restart can be planned: what would be done, and nothing is", async () => {
+  const plan = {
+    command: "stitch.clone",
+    target: "orders-1",
+    feasible: true,
+    tasks: [{ node: "n2", steps: [{ action: "create", stitch: "n2:orders-2" }] }],
+    placements: [{ stitch: "n2:orders-2", node: "n2", reason: "named in the command" }],
+    refusals: [],
+    warnings: [],
+    planToken: "tok-2",
+    asOf: "2026-11-23T09:00:00.000Z",
+  };
+  await using api = await CannedApi.start((_, response) => sendJson(response, 200, plan));
+  const cloned = await runStitch(["plan", "clone", "orders-1", "--to", "n2"], on(api));
+  assert.deepEqual([cloned.code, /n2 {4}create {2}n2:orders-2/.test(cloned.stdout)], [0, true], cloned.stdout);
+  assert.deepEqual(api.asked[0]?.body, { command: "stitch.clone", target: "orders-1", toNode: "n2", dryRun: true });
+  assert.equal((await runStitch(["plan", "restart", "orders-1"], on(api))).code, 0);
+  assert.deepEqual(api.asked[1]?.body, { command: "stitch.restart", target: "orders-1", dryRun: true });
 });
 
 test("a failed job: code 3, and each failed step with code, message and stderr, harmless to the terminal", async () => {
@@ -276,6 +333,9 @@ test("usage errors end with 1 and say what to type", async () => {
     [["run", "a.b.1", "node", "w.js"], /Put -- before the program: stitch run a\.b\.1 -- node w\.js/],
     [["run", "a.b.1"], /What should run\?/],
     [["stop", "x", "--timeout", "5"], /A duration has a unit/],
+    [["restart"], /missing required argument/],
+    [["clone"], /missing required argument/],
+    [["clone", "x", "--to"], /argument missing/],
     [["stopp", "x"], /unknown command 'stopp'/],
     [["run", "a.b.1", "--strategy", "fast", "--", "x"], /Allowed choices are spread, binpack/],
     [["run", "a.b.1", "--spec", "/no/such/file"], /spec cannot be read: ENOENT/],
