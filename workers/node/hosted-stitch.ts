@@ -38,7 +38,7 @@ export type HostedStitchOptions = {
   readonly onError: (error: unknown) => void;
 };
 
-const SUPERSEDED: StepError = { code: "superseded", message: "a newer command came while it was starting" };
+export const SUPERSEDED: StepError = { code: "superseded", message: "a newer command came before it was up" };
 
 /**
  * One stitch on its node: its record, and what runs of it.

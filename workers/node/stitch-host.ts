@@ -20,7 +20,7 @@ import {
   type StitchRecord,
 } from "../../src/domain/stitch.ts";
 import type { StitchChange } from "../../src/redis/stitch-records.ts";
-import { HostedStitch, type HostedStitchOptions, type StitchEvent } from "./hosted-stitch.ts";
+import { HostedStitch, type HostedStitchOptions, type StitchEvent, SUPERSEDED } from "./hosted-stitch.ts";
 import type { StitchLog } from "./stitch-log.ts";
 
 export type StitchHostOptions = Omit<HostedStitchOptions, "onChange" | "inOrder"> & {
@@ -39,6 +39,8 @@ export class StitchHost {
   readonly #hosted = new Map<string, HostedStitch>();
   readonly #removed = new Map<string, RemovedRecord>();
   readonly #queues = new Map<string, Promise<unknown>>();
+  /** Of the steps that wait or are under way for a stitch, the newest revision. */
+  readonly #newest = new Map<string, Revision>();
 
   constructor(options: StitchHostOptions) {
     this.#o = options;
@@ -154,9 +156,16 @@ export class StitchHost {
   /** Applies a step. Never rejects for what the stitch does: that is an outcome. */
   apply(step: StitchStep, revision: Revision): Promise<StepOutcome> {
     const id = splitFullId(step.stitch).stitch;
-    // Whatever is newer than what is under way need not wait for it to come up.
-    if (compareRevisions(revision, this.#lastRevision(id)) > 0) this.#hosted.get(id)?.interrupt();
+    // Whatever is newer than what is under way need not wait for it to come up. A create takes nothing over.
+    if (step.action !== "create" && compareRevisions(revision, this.#newestOf(id)) > 0) {
+      this.#newest.set(id, revision);
+      this.#hosted.get(id)?.interrupt();
+    }
     return this.#inOrder(id, () => this.#apply(id, step, revision));
+  }
+
+  #newestOf(id: string): Revision {
+    return this.#newest.get(id) ?? this.#lastRevision(id);
   }
 
   #inOrder<T>(id: string, work: () => Promise<T>): Promise<T> {
@@ -164,7 +173,9 @@ export class StitchHost {
     const run = before.then(work, work);
     this.#queues.set(id, run);
     const forget = () => {
-      if (this.#queues.get(id) === run) this.#queues.delete(id);
+      if (this.#queues.get(id) !== run) return;
+      this.#queues.delete(id);
+      this.#newest.delete(id);
     };
     run.then(forget, forget);
     return run;
@@ -190,8 +201,11 @@ export class StitchHost {
     const recorded = this.#hosted.get(id)?.record.outcome ?? this.#removed.get(id)?.outcome ?? null;
     if (age === 0 && recorded !== null) return recorded;
 
-    const started = (result: Awaited<ReturnType<HostedStitch["start"]>>, changed: boolean): StepOutcome =>
-      "error" in result ? failed(result.error) : done(changed || result.changed);
+    const bringUp = async (stitch: HostedStitch, changed: boolean): Promise<StepOutcome> => {
+      if (compareRevisions(this.#newestOf(id), revision) > 0) return failed(SUPERSEDED);
+      const result = await stitch.start(step.timeoutMs);
+      return "error" in result ? failed(result.error) : done(changed || result.changed);
+    };
     const finish = (stitch: HostedStitch, outcome: StepOutcome): StepOutcome => {
       stitch.update({ outcome });
       return outcome;
@@ -200,7 +214,7 @@ export class StitchHost {
       const made = this.#make(id, step, revision);
       if ("error" in made) return failed(made.error);
       const { stitch } = made;
-      return finish(stitch, step.start ? started(await stitch.start(step.timeoutMs), true) : done(true));
+      return finish(stitch, step.start ? await bringUp(stitch, true) : done(true));
     }
     const stitch = this.#hosted.get(id);
     if (stitch === undefined) {
@@ -212,10 +226,10 @@ export class StitchHost {
     const { stopGraceMs } = stitch.record.spec;
     switch (step.action) {
       case "start":
-        return finish(stitch, started(await stitch.start(step.timeoutMs), false));
+        return finish(stitch, await bringUp(stitch, false));
       case "restart":
         await stitch.stop(stopGraceMs);
-        return finish(stitch, started(await stitch.start(step.timeoutMs), true));
+        return finish(stitch, await bringUp(stitch, true));
       case "stop":
         return finish(stitch, done(await stitch.stop(stopGraceMs)));
       case "remove":
