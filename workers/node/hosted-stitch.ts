@@ -63,6 +63,8 @@ export class HostedStitch {
   #closing = false;
   #endedWithLease = false;
   #interrupted = Promise.withResolvers<void>();
+  /** What its heartbeats tell of this run; null where they have told nothing. */
+  #told: Health | null = null;
   /** It has been red, and not green since. */
   #red = false;
 
@@ -181,6 +183,8 @@ export class HostedStitch {
     }
     if (started.kind !== "running" || this.#instance !== instance || this.#record.state !== "starting") return;
     this.update({ state: "running", health: "green" }, { type: "stitch.started" });
+    // One that has just answered for the first time may be behind with its answers all the same.
+    if (this.#told !== null) this.#onHealth(instance, this.#told);
     if (this.#record.restarts === 0) return;
     const policy = this.#record.spec.restart;
     this.#stable = setTimeout(() => this.#setRestarts(0), stableAfterMs(policy)).unref();
@@ -191,9 +195,10 @@ export class HostedStitch {
   }
 
   #onHealth(instance: StitchInstance, health: Health): void {
-    const before = this.#record.health;
+    if (this.#instance !== instance) return;
+    this.#told = health;
     // Until it has shown that it runs, and once it is to stop, its state tells more than its health.
-    if (this.#instance !== instance || this.#record.state !== "running" || before === health) return;
+    if (this.#record.state !== "running" || this.#record.health === health) return;
     // On the way back from red it may be yellow first: green alone is the turn.
     const turned = health === "red" ? !this.#red : health === "green" && this.#red;
     if (turned) this.#red = health === "red";
@@ -203,6 +208,7 @@ export class HostedStitch {
   #onExit(instance: StitchInstance, exit: Exit): void {
     if (this.#instance !== instance) return;
     this.#instance = null;
+    this.#told = null;
     this.#red = false;
     clearTimeout(this.#stable);
     const { record } = this;
