@@ -40,6 +40,11 @@ export type HostedStitchOptions = {
 
 export const SUPERSEDED: StepError = { code: "superseded", message: "a newer command came before it was up" };
 
+/** Thrown where a step cannot be finished because the worker leaves: it is handed back, for the worker's next life. */
+export class WorkerLeaves extends Error {
+  override readonly name = "WorkerLeaves";
+}
+
 /**
  * One stitch on its node: its record, and what runs of it.
  *
@@ -113,8 +118,10 @@ export class HostedStitch {
   /**
    * Brings it up, and forgets earlier restarts. Resolves when it has shown that it runs.
    * @returns whether there was something to do, or why it has not come up; it stays under its restart policy then.
+   * @throws WorkerLeaves
    */
   async start(timeoutMs: number): Promise<{ changed: boolean } | { error: StepError }> {
+    if (this.#closing) throw new WorkerLeaves();
     const before = this.#instance;
     if (before !== null && this.#record.state === "running") return { changed: false };
     clearTimeout(this.#restart);
@@ -138,6 +145,8 @@ export class HostedStitch {
       this.#interrupted.promise.then(() => SUPERSEDED),
     ]);
     clearTimeout(timer);
+    // However it ended then: that is the worker's doing.
+    if (this.#closing && error !== null) throw new WorkerLeaves();
     return error === null ? { changed: before === null } : { error };
   }
 
@@ -282,7 +291,9 @@ export class HostedStitch {
     clearTimeout(this.#restart);
     clearTimeout(this.#stable);
     this.interrupt();
-    if (this.#instance !== null) await this.stop(Math.min(graceMs, this.#record.spec.stopGraceMs));
+    // A restart that will not come is nothing to be shown as waited for.
+    if (this.#instance !== null || this.#record.state === "backoff")
+      await this.stop(Math.min(graceMs, this.#record.spec.stopGraceMs));
     this.log.close();
   }
 

@@ -20,7 +20,7 @@ import {
   type StitchRecord,
 } from "../../src/domain/stitch.ts";
 import type { StitchChange } from "../../src/redis/stitch-records.ts";
-import { HostedStitch, type HostedStitchOptions, type StitchEvent, SUPERSEDED } from "./hosted-stitch.ts";
+import { HostedStitch, type HostedStitchOptions, type StitchEvent, SUPERSEDED, WorkerLeaves } from "./hosted-stitch.ts";
 import type { StitchLog } from "./stitch-log.ts";
 
 export type StitchHostOptions = Omit<HostedStitchOptions, "onChange" | "inOrder"> & {
@@ -41,6 +41,7 @@ export class StitchHost {
   readonly #queues = new Map<string, Promise<unknown>>();
   /** Of the steps that wait or are under way for a stitch, the newest revision. */
   readonly #newest = new Map<string, Revision>();
+  #leaving = false;
 
   constructor(options: StitchHostOptions) {
     this.#o = options;
@@ -153,7 +154,7 @@ export class StitchHost {
     return { cpu, memoryBytes };
   }
 
-  /** Applies a step. Never rejects for what the stitch does: that is an outcome. */
+  /** Applies a step. Never rejects for what the stitch does: that is an outcome. @throws WorkerLeaves */
   apply(step: StitchStep, revision: Revision): Promise<StepOutcome> {
     const id = splitFullId(step.stitch).stitch;
     // Whatever is newer than what is under way need not wait for it to come up. A create takes nothing over.
@@ -210,6 +211,7 @@ export class StitchHost {
       stitch.update({ outcome });
       return outcome;
     };
+    if (this.#leaving) throw new WorkerLeaves();
     if (step.action === "create") {
       const made = this.#make(id, step, revision);
       if ("error" in made) return failed(made.error);
@@ -337,9 +339,10 @@ export class StitchHost {
 
   /**
    * Stops everything; what each should do stays on record, so that the next start brings it back. `graceMs` bounds every
-   * stitch's own grace. Safe to repeat; with less grace it hurries.
+   * stitch's own grace. Nothing is started any more. Safe to repeat; with less grace it hurries.
    */
   async stopAll(graceMs: number): Promise<void> {
+    this.#leaving = true;
     await Promise.all([...this.#hosted.values()].map((stitch) => stitch.close(graceMs)));
   }
 }

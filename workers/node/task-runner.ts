@@ -3,6 +3,7 @@ import type { StepOutcome } from "../../src/domain/stitch.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import { claim, recordOutcomes } from "../../src/redis/job-record.ts";
 import type { Keys } from "../../src/redis/keys.ts";
+import { WorkerLeaves } from "./hosted-stitch.ts";
 import type { Publisher } from "./publisher.ts";
 import type { StitchHost } from "./stitch-host.ts";
 
@@ -28,7 +29,10 @@ export type TaskRunnerOptions = {
 
 const isStitchStep = (step: Step): step is StitchStep => step.stitch !== null;
 
-/** Carries out tasks: claims, runs the steps, writes the outcomes. Rejects where Redis fails, and may then be run again. */
+/**
+ * Carries out tasks: claims, runs the steps, writes the outcomes. Rejects where Redis fails or the worker leaves, and may
+ * then be run again.
+ */
 export class TaskRunner {
   readonly #o: TaskRunnerOptions;
 
@@ -96,6 +100,7 @@ export class TaskRunner {
         error: null,
       };
     } catch (error) {
+      if (error instanceof WorkerLeaves) throw error;
       return {
         status: "failed",
         changed: false,
