@@ -41,7 +41,8 @@ export type StepOutcome = z.output<typeof stepOutcome>;
 /**
  * A stitch as its node keeps it: on the node's disk and in `{node}:stitches`. The node alone writes it.
  * `revision` is the newest one taken up; `outcome` is that one's result once there is one, so that the same step delivered
- * again gets the same answer instead of being run again.
+ * again gets the same answer instead of being run again. `finished`: it has run to its end, and its policy does not start it
+ * again; only a command does.
  */
 export const stitchRecord = z.object({
   id: stitchId,
@@ -52,6 +53,7 @@ export const stitchRecord = z.object({
   health: z.enum(HEALTHS),
   revision: revisionText,
   outcome: stepOutcome.nullable(),
+  finished: z.boolean().default(false),
   restarts: z.int().min(0),
   pid: z.int().nullable(),
   startedAtMs: z.number().nullable(),

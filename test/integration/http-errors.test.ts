@@ -241,6 +241,7 @@ async function publishTestStitch(node: string, id: string): Promise<void> {
     health: "green",
     revision: "1.0",
     outcome: null,
+    finished: false,
     restarts: 0,
     pid: null,
     startedAtMs: null,

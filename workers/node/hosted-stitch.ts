@@ -173,7 +173,8 @@ export class HostedStitch {
       onHealth: (health) => this.#onHealth(instance, health),
     });
     this.#instance = instance;
-    this.update({ state: "starting", health: "missing", pid: instance.pid, startedAtMs: this.#o.nowMs() });
+    const startedAtMs = this.#o.nowMs();
+    this.update({ state: "starting", health: "missing", pid: instance.pid, finished: false, startedAtMs });
     this.#watch(instance).catch(this.#o.onError);
   }
 
@@ -247,7 +248,7 @@ export class HostedStitch {
     const lastExit = ended.lastExit == null ? null : { code: exit.code, signal: exit.signal };
     switch (next.kind) {
       case "stopped":
-        this.update({ ...ended, state: "stopped" }, { type: "stitch.stopped", data: { lastExit } });
+        this.update({ ...ended, state: "stopped", finished: true }, { type: "stitch.stopped", data: { lastExit } });
         return;
       case "failed":
         this.#note(`failed: ${how}; ${next.reason}`);

@@ -124,7 +124,10 @@ export class StitchHost {
 
   /** Starts again what should run, after a restart of the worker. Does not wait for it. */
   resume(): void {
-    this.#resume(({ record }) => record.desired === "running");
+    // What has run to its end, or has failed, is up to its policy.
+    this.#resume(
+      ({ record: { desired, finished, state } }) => desired === "running" && !finished && state !== "failed",
+    );
   }
 
   /** Starts again what was ended because the lease had run out. Does not wait for it; all else is up to its policy. */
@@ -265,6 +268,7 @@ export class StitchHost {
       health: "missing",
       revision: formatRevision(revision),
       outcome: null,
+      finished: false,
       restarts: 0,
       pid: null,
       startedAtMs: null,
