@@ -1,0 +1,294 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import type { ClusterEvent } from "../../../src/domain/event.ts";
+import type { StitchStep } from "../../../src/domain/job.ts";
+import type { Health } from "../../../src/domain/resources.ts";
+import { stitchSpec } from "../../../src/domain/spec.ts";
+import type { StitchRecord } from "../../../src/domain/stitch.ts";
+import type { Exit, StartContext, Started, StitchInstance } from "../../../workers/node/adaptors/adaptor.ts";
+import { StitchDisk } from "../../../workers/node/stitch-disk.ts";
+import { StitchHost } from "../../../workers/node/stitch-host.ts";
+
+/** What runs of a stitch, as the test tells it to: it comes up, answers, and ends when it is told. */
+class Run implements StitchInstance {
+  readonly pid = 4711;
+  readonly #started = Promise.withResolvers<Started>();
+  readonly #exited = Promise.withResolvers<Exit>();
+  readonly started = this.#started.promise;
+  readonly exited = this.#exited.promise;
+  readonly context: StartContext;
+  /** The graces it was asked to stop within. */
+  readonly stops: number[] = [];
+
+  constructor(context: StartContext) {
+    this.context = context;
+  }
+
+  up(): void {
+    this.#started.resolve({ kind: "running" });
+  }
+
+  health(health: Health): void {
+    this.context.onHealth(health);
+  }
+
+  end(code: number | null, signal: string | null = null): void {
+    const error = { code: "exited_early", message: "it was not up yet" } as const;
+    this.#started.resolve({ kind: "failed", error });
+    this.#exited.resolve({ code, signal });
+  }
+
+  stop(graceMs: number): Promise<Exit> {
+    this.stops.push(graceMs);
+    return this.exited;
+  }
+}
+
+/** A host on `n1` in a folder of its own, with runs that do what the test says. Its timers are the test's. */
+function hosting(t: TestContext) {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const dir = mkdtempSync(join(tmpdir(), "cs-"));
+  const disk = new StitchDisk(dir);
+  const runs: Run[] = [];
+  const published = new Map<string, StitchRecord>();
+  const events: ClusterEvent[] = [];
+  const run = (context: StartContext) => {
+    const made = new Run(context);
+    runs.push(made);
+    return made;
+  };
+  const host = new StitchHost({
+    node: "n1",
+    session: "session",
+    facts: { zones: [], labels: {}, capacity: { cpu: 4, memoryBytes: 400 }, modules: [], version: "1" },
+    disk,
+    adaptors: { process: run, module: run },
+    nowMs: () => 1000,
+    random: () => 0.5,
+    holdsId: () => true,
+    send: () => Promise.reject(new Error("nothing is sent here")),
+    replyLate: () => Promise.reject(new Error("nothing is answered here")),
+    onStitch: () => undefined,
+    publish: (changes, told) => {
+      for (const change of changes) if (change.kind === "set") published.set(change.record.id, change.record);
+      events.push(...told);
+    },
+    onError: (error) => assert.fail(String(error)),
+  });
+  t.after(async () => {
+    for (const each of runs) each.end(0);
+    await host.stopAll(0);
+    // Reading them waits for what is being written.
+    for (const id of published.keys()) await host.log(id)?.tail(1);
+    rmSync(dir, { recursive: true, force: true });
+  });
+  const record = (id = "a") => published.get(id) ?? assert.fail(`no record of ${id}`);
+  return { host, disk, runs, record, events };
+}
+
+const at = (revision: number) => ({ revision, wave: 0 });
+const create = (restart: object = {}, id = "a"): StitchStep => ({
+  action: "create",
+  stitch: `n1:${id}`,
+  group: "a.b.1",
+  spec: stitchSpec.parse({ adaptor: "process", command: ["x"], restart }),
+  start: true,
+  timeoutMs: 30_000,
+});
+const step = (action: "start" | "stop" | "restart" | "remove", id = "a"): StitchStep => ({
+  action,
+  stitch: `n1:${id}`,
+  timeoutMs: 30_000,
+});
+/** Lets everything go on that waits for nothing but promises. */
+const settled = () => new Promise<void>((resolve) => setImmediate(resolve));
+
+/** A host with the stitch `a` running, created by revision 1. */
+async function running(t: TestContext, restart: object = {}) {
+  const hosted = hosting(t);
+  const created = hosted.host.apply(create(restart), at(1));
+  await settled();
+  hosted.runs[0]?.up();
+  assert.equal((await created).status, "succeeded");
+  return { ...hosted, first: hosted.runs[0] ?? assert.fail() };
+}
+
+test("an equal revision is answered with the recorded outcome, an older one is superseded; neither is applied", async (t) => {
+  const { host, runs, first } = await running(t);
+  const stopping = host.apply(step("stop"), at(3));
+  await settled();
+  first.end(0);
+  const stopped = await stopping;
+  assert.deepEqual(await host.apply(step("stop"), at(3)), stopped);
+  assert.deepEqual(await host.apply(step("start"), at(3)), stopped, "whatever it asks for");
+  for (const action of ["start", "restart", "remove", "stop"] as const)
+    assert.equal((await host.apply(step(action), at(2))).status, "superseded");
+  assert.equal(runs.length, 1);
+});
+
+test("a newer command takes over from a start that does not come up", async (t) => {
+  const { host, runs, record } = hosting(t);
+  const created = host.apply(create(), at(1));
+  await settled();
+  const stopping = host.apply(step("stop"), at(2));
+  assert.equal((await created).status, "superseded");
+  await settled();
+  assert.equal(record().state, "stopping");
+  runs[0]?.end(0);
+  assert.equal((await stopping).status, "succeeded");
+  assert.deepEqual([record().state, record().desired, runs.length], ["stopped", "stopped", 1]);
+});
+
+for (const action of ["start", "restart"] as const) {
+  test(`a ${action} that a newer command has overtaken before its turn came does not hold that up`, async (t) => {
+    const { host, runs, first, record } = await running(t);
+    const stopped = host.apply(step("stop"), at(2));
+    const overtaken = host.apply(step(action), at(3));
+    const last = host.apply(step("stop"), at(4));
+    await settled();
+    first.end(0);
+    assert.equal((await stopped).status, "succeeded");
+    assert.equal((await overtaken).status, "superseded");
+    assert.equal((await last).status, "succeeded");
+    assert.deepEqual([record().state, record().desired, runs.length], ["stopped", "stopped", 1]);
+  });
+}
+
+test("a create that is refused because the id is taken leaves the start of the one that has it alone", async (t) => {
+  const { host, runs, record } = hosting(t);
+  const created = host.apply(create(), at(1));
+  await settled();
+  const second = host.apply(create(), at(2));
+  await settled();
+  runs[0]?.up();
+  assert.equal((await created).status, "succeeded");
+  assert.deepEqual([(await second).status, record().state, record().revision], ["failed", "running", "1.0"]);
+});
+
+test("one that is late with its answers when it comes up has that health, and turns green by an event after red", async (t) => {
+  const { host, runs, record, events } = hosting(t);
+  const created = host.apply(create(), at(1));
+  await settled();
+  runs[0]?.health("red");
+  runs[0]?.up();
+  await created;
+  assert.deepEqual([record().state, record().health], ["running", "red"]);
+  runs[0]?.health("yellow");
+  runs[0]?.health("green");
+  assert.equal(record().health, "green");
+  const told = events.filter(({ type }) => type === "stitch.health").map(({ data }) => data?.["health"]);
+  assert.deepEqual(told, ["red", "green"]);
+});
+
+test("a worker that leaves hands back what has not come up, and starts nothing more", async (t) => {
+  const { host, runs, first, record } = await running(t);
+  const restarting = host.apply(step("restart"), at(2));
+  const starting = host.apply(create({}, "b"), at(3));
+  await settled();
+  const left = host.stopAll(5000);
+  const late = host.apply(create({}, "c"), at(4));
+  for (const each of [restarting, starting, late]) each.catch(() => undefined);
+  await settled();
+  first.end(0);
+  runs[1]?.end(0);
+  await left;
+  for (const each of [restarting, starting, late]) await assert.rejects(each, { name: "WorkerLeaves" });
+  assert.equal(runs.length, 2);
+  for (const id of ["a", "b"]) {
+    const { state, desired, outcome } = record(id);
+    assert.deepEqual([state, desired, outcome], ["stopped", "running", null], id);
+  }
+});
+
+test("a worker that leaves does not leave a stitch waiting for a restart that will not come", async (t) => {
+  const { host, first, record } = await running(t);
+  first.end(3);
+  await settled();
+  assert.equal(record().state, "backoff");
+  await host.stopAll(5000);
+  assert.deepEqual([record().state, record().desired], ["stopped", "running"]);
+});
+
+for (const [said, restart, exit, expected] of [
+  ["ran", {}, null, "starting"],
+  ["waited for its restart", {}, [3, null], "starting"],
+  ["was ended with its worker", {}, "leave", "starting"],
+  ["ended well, and is not to run again", { policy: "on-failure" }, [0, null], "stopped"],
+  ["ended well, and never is to run again", { policy: "never" }, [0, null], "stopped"],
+  ["failed", { policy: "never" }, [null, "SIGKILL"], "failed"],
+  ["crashed in a loop", { maxRestarts: 0 }, [3, null], "failed"],
+] as const) {
+  test(`after a restart of the worker, a stitch that ${said}: ${expected}`, async (t) => {
+    const former = await running(t, restart);
+    if (exit === "leave") {
+      const left = former.host.stopAll(0);
+      former.first.end(0);
+      await left;
+    } else if (exit !== null) former.first.end(exit[0], exit[1]);
+    await settled();
+    t.mock.timers.reset();
+    const { host, runs, record } = hosting(t);
+    host.merge(former.disk.load());
+    host.resume();
+    await settled();
+    const [change] = host.wholeTruth();
+    assert.equal(change?.kind === "set" && change.record.state, expected);
+    assert.equal(runs.length, expected === "starting" ? 1 : 0);
+    const started = host.apply(step("start"), at(9));
+    await settled();
+    runs[0]?.up();
+    assert.equal((await started).status, "succeeded", "a command starts it whatever it was");
+    assert.equal(record().state, "running");
+  });
+
+  test(`after a lapse of the lease, a stitch that ${said} goes on as it was`, async (t) => {
+    if (exit === "leave") return;
+    const { host, runs, first, record } = await running(t, restart);
+    if (exit !== null) first.end(exit[0], exit[1]);
+    await settled();
+    const { state } = record();
+    host.merge({ stitches: [record()], removed: [] });
+    host.resume();
+    await settled();
+    assert.deepEqual([record().state, runs.length], [state, 1]);
+  });
+}
+
+test("a stop while it waits for its restart ends the waiting; a start does not wait for it", async (t) => {
+  const { host, runs, first, record } = await running(t, { backoffMs: 60_000, maxBackoffMs: 60_000 });
+  first.end(3);
+  await settled();
+  assert.deepEqual([record().state, record().restarts], ["backoff", 1]);
+  const stopped = await host.apply(step("stop"), at(2));
+  assert.deepEqual([stopped.status, stopped.changed, record().state], ["succeeded", true, "stopped"]);
+  t.mock.timers.tick(100_000);
+  await settled();
+  assert.equal(runs.length, 1);
+
+  const started = host.apply(step("start"), at(3));
+  await settled();
+  runs[1]?.up();
+  assert.equal((await started).status, "succeeded");
+  runs[1]?.end(3);
+  await settled();
+  assert.deepEqual([record().state, record().restarts], ["backoff", 1]);
+  const again = host.apply(step("start"), at(4));
+  await settled();
+  assert.deepEqual([record().state, record().restarts, runs.length], ["starting", 0, 3]);
+  runs[2]?.up();
+  assert.equal((await again).changed, true);
+});
+
+test("a restart by itself that is due during a command waits, and is forgotten where the command has decided", async (t) => {
+  const { host, runs, first, record } = await running(t);
+  first.end(3);
+  await settled();
+  const stopped = host.apply(step("stop"), at(2));
+  t.mock.timers.tick(60_000);
+  assert.equal((await stopped).status, "succeeded");
+  await settled();
+  assert.deepEqual([record().state, runs.length], ["stopped", 1]);
+});
