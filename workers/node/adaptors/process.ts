@@ -143,7 +143,12 @@ class ProcessInstance implements StitchInstance {
   readonly #o: ProcessAdaptorOptions;
   readonly #conversation: Conversation | null;
   readonly #stderrTail: string[] = [];
+  /** Resolves when the leader of the group is gone. */
+  readonly #ended: Promise<Exit>;
   #stopping = false;
+  /** Its time to end by itself is over. */
+  #killing = false;
+  #groupIsGone = false;
 
   constructor(
     child: ChildProcess,
@@ -169,10 +174,12 @@ class ProcessInstance implements StitchInstance {
     const ended = new Promise<Exit>((resolve) => {
       child.once("exit", (code, signal) => resolve({ code, signal }));
     });
+    this.#ended = ended;
     this.exited = ended.then(async (exit) => {
       this.#conversation?.stop();
-      // The leader is gone; what it started goes with it, in its group or out of it.
-      await endGroup(pid);
+      // What the leader has started goes with it, in its group or out of it; in a stop, the group has its grace like the leader.
+      await groupGone(pid, () => !this.#stopping || this.#killing);
+      this.#groupIsGone = true;
       options.watchdog.release(pid);
       await this.#endEscaped();
       await Promise.race([drained, new Promise((resolve) => setTimeout(resolve, DRAIN_MS).unref())]);
@@ -291,27 +298,22 @@ class ProcessInstance implements StitchInstance {
     this.#stopping = true;
     if (first && graceMs > 0 && this.#conversation !== null) {
       this.#conversation.exit();
-      const exit = await this.#goneWithin(graceMs);
-      if (exit !== null) return exit;
+      // The others of its group do not hear this; when it has gone, it is their turn.
+      await orLate(this.#ended, graceMs);
     }
     this.#conversation?.stop();
     if (graceMs > 0) {
-      signalGroup(this.pid, "SIGTERM");
-      const exit = await this.#goneWithin(graceMs);
-      if (exit !== null) return exit;
+      this.#signal("SIGTERM");
+      await orLate(this.exited, graceMs);
     }
-    signalGroup(this.pid, "SIGKILL");
+    this.#killing = true;
+    this.#signal("SIGKILL");
     return this.exited;
   }
 
-  async #goneWithin(ms: number): Promise<Exit | null> {
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<null>((resolve) => {
-      timer = setTimeout(() => resolve(null), ms);
-    });
-    const exit = await Promise.race([this.exited, late]);
-    clearTimeout(timer);
-    return exit;
+  #signal(signal: NodeJS.Signals): void {
+    // Its number may be another's by now.
+    if (!this.#groupIsGone) signalGroup(this.pid, signal);
   }
 }
 
@@ -326,11 +328,26 @@ function signalGroup(pid: number, signal: NodeJS.Signals | 0): boolean {
   }
 }
 
+/** Resolves when `work` has ended, or after `ms`. */
+async function orLate(work: Promise<unknown>, ms: number): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, ms);
+  });
+  await Promise.race([work, late]);
+  clearTimeout(timer);
+}
+
 /**
- * Kills what is left of a process group, and resolves when the kernel has taken it away. Bounded: where nobody reaps
- * orphans (a container without an init), a dead process stays listed for ever and is nothing to wait for.
+ * Resolves when the kernel has taken a process group away, and kills what is left of it as soon as that is due. Bounded
+ * from then on: where nobody reaps orphans (a container without an init), a dead process stays listed for ever and is
+ * nothing to wait for.
  */
-async function endGroup(pid: number): Promise<void> {
-  for (let waitedMs = 0; waitedMs < GONE_LIMIT_MS && signalGroup(pid, "SIGKILL"); waitedMs += GONE_POLL_MS)
+async function groupGone(pid: number, killIsDue: () => boolean): Promise<void> {
+  for (let killedForMs = 0; killedForMs < GONE_LIMIT_MS; ) {
+    const kill = killIsDue();
+    if (!signalGroup(pid, kill ? "SIGKILL" : 0)) return;
     await new Promise((resolve) => setTimeout(resolve, GONE_POLL_MS));
+    if (kill) killedForMs += GONE_POLL_MS;
+  }
 }
