@@ -4,10 +4,9 @@ import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { test } from "node:test";
-import { kill } from "../../workers/node/end-escaped.ts";
-import { EscapedProcesses } from "../../workers/node/escaped-processes.ts";
+import { EscapedProcesses, kill } from "../../workers/node/escaped-processes.ts";
 import { cpuMsOf, processesFromProc, processesFromPs, readProcess } from "../../workers/node/process-table.ts";
-import { endEscaped, ProcessTree, type Usage } from "../../workers/node/process-tree.ts";
+import { ProcessTree, type Usage } from "../../workers/node/process-tree.ts";
 import { isAlive, until } from "../support/cluster.ts";
 
 const linux = { skip: process.platform === "linux" ? false : "needs /proc" };
@@ -52,6 +51,9 @@ async function nextLine(child: ChildProcess): Promise<string> {
   lines.close();
   return line;
 }
+
+const endEscaped = (session: string, id: string, onError: (error: unknown) => void = () => undefined) =>
+  new EscapedProcesses(session, onError).end(id);
 
 /** Dead, or dead but for a parent that notices. */
 const isGone = (pid: number): boolean => readProcess(pid)?.zombie ?? true;

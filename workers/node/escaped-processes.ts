@@ -1,5 +1,5 @@
 import { nearest, tableOf } from "./ancestry.ts";
-import { readProcess, readProcesses } from "./process-table.ts";
+import { type ProcessRow, readProcess, readProcesses } from "./process-table.ts";
 import { StitchMarks } from "./stitch-marks.ts";
 
 /** What is killed may have started something meanwhile, so there is another look until one finds nothing new. */
@@ -56,19 +56,25 @@ export class EscapedProcesses {
         found.set(pid, startedAt);
         pids.push(pid);
         fresh += 1;
-        // Its number may be another's by now.
-        if (readProcess(pid)?.startedAt === startedAt) this.#kill(pid);
+        try {
+          kill(row);
+        } catch (cause) {
+          this.#onError(
+            new Error(`process ${pid}, which the stitch ${stitchOf(row)} left behind, could not be killed`, { cause }),
+          );
+        }
       }
       if (fresh === 0) return;
     }
   }
+}
 
-  #kill(pid: number): void {
-    try {
-      process.kill(pid, "SIGKILL");
-    } catch (cause) {
-      if (cause instanceof Error && "code" in cause && cause.code === "ESRCH") return;
-      this.#onError(new Error(`process ${pid}, which a stitch has left behind, could not be killed`, { cause }));
-    }
+/** Kills a process that was seen before, unless it is gone; its number may be another's by now. @throws where it may not. */
+export function kill({ pid, startedAt }: ProcessRow): void {
+  if (readProcess(pid)?.startedAt !== startedAt) return;
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch (error) {
+    if (!(error instanceof Error && "code" in error && error.code === "ESRCH")) throw error;
   }
 }

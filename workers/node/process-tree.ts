@@ -2,8 +2,6 @@ import { nearest, type Table, tableOf } from "./ancestry.ts";
 import { type ProcessRow, readProcesses } from "./process-table.ts";
 import { StitchMarks } from "./stitch-marks.ts";
 
-export { endEscaped } from "./end-escaped.ts";
-
 /** What one stitch uses, with all that it has started. */
 export type Usage = {
   /** Since the former pass; 100 is one core. null where there was none for this start of it. */

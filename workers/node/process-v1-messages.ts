@@ -1,6 +1,5 @@
 import * as z from "zod";
-import { linesOf } from "./adaptors/line-splitter.ts";
-import { MAX_LINE_BYTES } from "./adaptors/lines.ts";
+import { linesOf, MAX_LINE_BYTES } from "./adaptors/line-splitter.ts";
 
 /** What a stitch asks of its node. */
 export type StitchMessage =

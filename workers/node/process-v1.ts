@@ -1,6 +1,5 @@
 import { GatheredBytes } from "./adaptors/gathered-bytes.ts";
-import { type Line, LineSplitter, linesOf, textOf } from "./adaptors/line-splitter.ts";
-import { MAX_LINE_BYTES } from "./adaptors/lines.ts";
+import { type Line, LineSplitter, linesOf, textOf, MAX_LINE_BYTES } from "./adaptors/line-splitter.ts";
 import { checkStitchMessage, type StitchMessage } from "./process-v1-messages.ts";
 
 export type { StitchMessage } from "./process-v1-messages.ts";

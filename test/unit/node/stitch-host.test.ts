@@ -251,7 +251,7 @@ for (const [said, restart, exit, expected] of [
     await settled();
     const { state } = record();
     host.merge({ stitches: [record()], removed: [] });
-    host.resume();
+    host.leaseIsBack();
     await settled();
     assert.deepEqual([record().state, runs.length], [state, 1]);
   });

@@ -1,5 +1,8 @@
 import { GatheredBytes } from "./gathered-bytes.ts";
 
+/** A line longer than this is cut, and the rest of it dropped: a program that never ends a line must not fill the memory. */
+export const MAX_LINE_BYTES = 64 * 1024;
+
 const LF = 10;
 const CR = 13;
 

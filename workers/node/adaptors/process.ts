@@ -19,8 +19,7 @@ import {
   type Started,
   type StitchInstance,
 } from "./adaptor.ts";
-import { type Line, LineSplitter, textOf } from "./line-splitter.ts";
-import { MAX_LINE_BYTES } from "./lines.ts";
+import { type Line, LineSplitter, textOf, MAX_LINE_BYTES } from "./line-splitter.ts";
 
 /** With protocol `none`, alive after this is running (http.md, "When a step has succeeded"). */
 const ALIVE_AFTER_MS = 1000;
