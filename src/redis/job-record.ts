@@ -251,13 +251,18 @@ const outcomesHint = z.object({ runner: z.string(), written: z.int(), steps: z.a
 /** What a hint tells: outcomes that one runner has written, and how much it had written by then. */
 export type OutcomesHint = { readonly runner: string; readonly written: number; readonly steps: Outcomes["steps"] };
 
-/** Reads the payload of a job's channel; null where it only says to look. */
+/** Reads the payload of a job's channel; null where it only says to look, or says nothing that can be read. */
 export function readHint(payload: string): OutcomesHint | null {
   if (payload === "") return null;
-  const { runner, written, steps: fields } = outcomesHint.parse(JSON.parse(payload));
-  const steps = new Map<string, StepOutcome>();
-  readOutcomes(fields, [], steps);
-  return { runner, written, steps };
+  try {
+    const { runner, written, steps: fields } = outcomesHint.parse(JSON.parse(payload));
+    const steps = new Map<string, StepOutcome>();
+    readOutcomes(fields, [], steps);
+    return { runner, written, steps };
+  } catch {
+    // The command was accepted; a hint must not turn its answer into an error.
+    return null;
+  }
 }
 
 export type ClaimReply = z.output<typeof claimReply>;

@@ -6,10 +6,11 @@ import { join } from "node:path";
 import { startLocalRedis } from "../../src/cli/local-redis.ts";
 import type { Bench } from "./bench.ts";
 import { heartbeat } from "./heartbeat.ts";
+import { messages } from "./messages.ts";
 import { nodes } from "./nodes.ts";
 import { ping } from "./ping.ts";
 
-const BENCHMARKS: Readonly<Record<string, (bench: Bench) => Promise<void>>> = { ping, heartbeat, nodes };
+const BENCHMARKS: Readonly<Record<string, (bench: Bench) => Promise<void>>> = { ping, heartbeat, nodes, messages };
 const ROUNDS = 3;
 /** Longest one benchmark may take; it is ended then. */
 const LIMIT_MS = 300_000;
