@@ -26,12 +26,15 @@ type Line = LogLineResource & { readonly id: string | null };
 /** A log that is followed over HTTP. */
 class Follow {
   readonly lines: Line[] = [];
-  readonly #stop = new AbortController();
+  /** Held on to: the body of a response that was garbage collected before it was read is cancelled. */
+  readonly response: Response;
+  readonly #stop: AbortController;
   readonly #events: AsyncGenerator<{ event: string; id: string | null; data: string }>;
 
-  private constructor(body: ReadableStream<Uint8Array>, stop: AbortController) {
+  private constructor(response: Response, stop: AbortController) {
+    this.response = response;
     this.#stop = stop;
-    this.#events = serverSentEvents(body, () => undefined);
+    this.#events = serverSentEvents(response.body ?? assert.fail(), () => undefined);
   }
 
   static async open(url: string, headers: Record<string, string> = {}): Promise<Follow> {
@@ -39,7 +42,7 @@ class Follow {
     const response = await fetch(url, { headers: { Accept: "text/event-stream", ...headers }, signal: stop.signal });
     assert.equal(response.status, 200, await (response.ok ? "" : response.text()));
     assert.equal(response.headers.get("Content-Type"), "text/event-stream");
-    return new Follow(response.body ?? assert.fail(), stop);
+    return new Follow(response, stop);
   }
 
   /** Reads until a line is `text`, or to the end. */
