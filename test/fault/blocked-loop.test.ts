@@ -11,6 +11,7 @@ import { FAST, LONG_LEASE, type Part, REDISES, type TestCluster, until, withClus
 // A process stopped with SIGSTOP is to everybody else what one with a blocked event loop is: connected, and silent.
 
 const url = REDISES[0]?.url ?? "";
+
 /** Stops its own worker in the middle of the step that starts it, once; ends well when it is started again. */
 const STOPS_ITS_WORKER = {
   command: "stitch.create",
@@ -194,9 +195,14 @@ describe("a node worker whose event loop is blocked longer than its lease", { co
       const first = await cluster.node("n1");
       const spec = {
         ...STOPS_ITS_WORKER.spec,
-        command: ["sh", "-c", "case $STITCH_DATA_DIR in */other/*) ;; *) kill -STOP $PPID ;; esac; sleep 600"],
+        command: [
+          "sh",
+          "-c",
+          "case $STITCH_DATA_DIR in */other/*) ;; *) touch stopped; kill -STOP $PPID ;; esac; sleep 600",
+        ],
       };
       const job = await cluster.run({ ...STOPS_ITS_WORKER, spec }, null, 0);
+      await until("it has stopped its worker", () => existsSync(dataFile(cluster, "once", "stopped")));
       await cluster.node("n1", { STITCH_STATE_DIR: join(cluster.dir, "other") });
       first.child.kill("SIGCONT");
       assert.equal(await first.exited, 1);

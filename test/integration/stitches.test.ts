@@ -72,8 +72,9 @@ class Node {
 
   async comesTo(id: string, state: StitchResource["state"]): Promise<StitchResource> {
     return until(`${id} is ${state}`, async () => {
-      const stitch = await this.stitch(id);
-      return stitch.state === state ? stitch : null;
+      // A create that has just been sent has not made it yet.
+      const stitch = await this.stitch(id).catch(() => null);
+      return stitch?.state === state ? stitch : null;
     });
   }
 
@@ -325,13 +326,7 @@ describe("a stitch that comes up", { concurrency: 2 }, () => {
           null,
           0,
         );
-        await until(`${command}: it is starting`, () =>
-          node.stitch(command).then(
-            (stitch) => stitch.state === "starting",
-            () => false,
-          ),
-        );
-        const { pid } = await node.stitch(command);
+        const { pid } = await node.comesTo(command, "starting");
         await until("it reads its input", () => node.lines(command, "began").length === 1);
         if (command === "restart") {
           const newer = await node.command("restart", command, 0);
@@ -433,8 +428,8 @@ describe("the health of a stitch", { concurrency: 2 }, () => {
       const has = (health: string) =>
         until(`it is ${health}`, async () => (await node.stitch("s")).health === health || null);
       const created = node.begin("s", speaker("quiet", { heartbeatMs: 300 }));
-      await until("it is starting", () => node.lines("s", "began").length === 1);
-      assert.equal((await node.stitch("s")).health, "missing");
+      assert.equal((await node.comesTo("s", "starting")).health, "missing");
+      await until("it has begun", () => node.lines("s", "began").length === 1);
       rmSync(node.file("s", "quiet"));
       assert.equal((await created).status, "succeeded");
       await has("green");
