@@ -21,3 +21,8 @@ export function exitCodeOfJob(job: Pick<JobResource, "status" | "finishedAt">): 
   if (job.finishedAt === null) return EXIT.stillRunning;
   return job.status === "succeeded" ? EXIT.done : EXIT.failed;
 }
+
+const UNDELIVERED = ["stitch_failed", "reply_timeout", "inbox_full"];
+
+/** Does this error of the API say that a message was not delivered, or not in time? */
+export const isUndelivered = (code: string): boolean => UNDELIVERED.includes(code);

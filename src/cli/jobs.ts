@@ -1,11 +1,11 @@
-import { type Command, InvalidArgumentError } from "commander";
+import type { Command } from "commander";
 import type { JobResource, ListedJobResource } from "../domain/resources.ts";
 import { addClientOptions, type ClientContext, clientAction } from "./client-action.ts";
 import { timeoutOption } from "./command-options.ts";
 import { EXIT, exitCodeOfJob } from "./exit-code.ts";
 import { followJob } from "./follow-job.ts";
 import { failureLines } from "./job-text.ts";
-import { parseWholeNumber } from "./option-values.ts";
+import { parseLimit } from "./option-values.ts";
 import { withRetries } from "./retry.ts";
 import { printable } from "./table.ts";
 
@@ -62,12 +62,6 @@ export function registerJobs(program: Command): void {
 
 function addWaitOptions(command: Command): Command {
   return addClientOptions(command).addOption(timeoutOption());
-}
-
-function parseLimit(text: string): number {
-  const limit = parseWholeNumber(text);
-  if (limit > 1000) throw new InvalidArgumentError("It is 1 to 1000.");
-  return limit;
 }
 
 async function list({ client, output, signal }: ClientContext, flags: ListFlags): Promise<void> {

@@ -1,4 +1,3 @@
-import { stripVTControlCharacters } from "node:util";
 import type { Command } from "commander";
 import type { LogLineResource, LogSource } from "../domain/resources.ts";
 import { addClientOptions, type ClientContext, clientAction } from "./client-action.ts";
@@ -7,7 +6,7 @@ import { Interrupted } from "./interrupted.ts";
 import { parseLineCount } from "./option-values.ts";
 import type { Output } from "./output.ts";
 import { withRetries } from "./retry.ts";
-import { printable } from "./table.ts";
+import { printable, printableLine } from "./table.ts";
 
 type Flags = { readonly follow?: true; readonly tail: number };
 
@@ -49,12 +48,11 @@ const COLOURS: Partial<Record<LogSource, "red" | "cyan" | "yellow">> = { stderr:
 
 /** `2026-11-23T09:00:00.000Z stderr what it said`. What would steer a terminal is left out. */
 function logText({ at, source, line }: LogLineResource, output: Output): string {
-  const text = stripVTControlCharacters(line).split("\t").map(printable).join("\t");
   const colour = COLOURS[source];
   const mark = source.padEnd(6);
   return [
     output.answerStyled("dim", printable(at)),
     colour === undefined ? mark : output.answerStyled(colour, mark),
-    text,
+    printableLine(line),
   ].join(" ");
 }

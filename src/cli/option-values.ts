@@ -24,3 +24,10 @@ export function parseLineCount(text: string): number {
     throw new InvalidArgumentError("It is a whole number from 0 to 10000.");
   return Number(text);
 }
+
+/** How many items of a list. */
+export function parseLimit(text: string): number {
+  const limit = parseWholeNumber(text);
+  if (limit > 1000) throw new InvalidArgumentError("It is 1 to 1000.");
+  return limit;
+}

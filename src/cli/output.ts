@@ -25,6 +25,10 @@ export class Output {
   get messagesOnTerminal(): boolean {
     return this.#stderr.isTTY === true;
   }
+  /** Would characters that steer a terminal steer one? */
+  get answersOnTerminal(): boolean {
+    return this.#stdout.isTTY === true;
+  }
   /** Columns; undefined where it is not known. */
   get messageWidth(): number | undefined {
     return widthOf(this.#stderr);

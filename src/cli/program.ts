@@ -1,5 +1,6 @@
 import { Command } from "commander";
 import packageJson from "../../package.json" with { type: "json" };
+import { registerDeadLetters } from "./dead-letters.ts";
 import { registerEvents } from "./events.ts";
 import { registerJobs } from "./jobs.ts";
 import { registerLogs } from "./logs.ts";
@@ -9,13 +10,14 @@ import { registerPartCommands } from "./part-commands.ts";
 import { registerPlan } from "./plan.ts";
 import { registerPs } from "./ps.ts";
 import { registerRun } from "./run.ts";
+import { registerSend } from "./send.ts";
 import { registerStatus } from "./status.ts";
 import { registerStitchCommands } from "./stitch-commands.ts";
 import { registerUp } from "./up.ts";
 
 const AFTER_HELP = `
-Exit codes: 0 done, 1 usage, HTTP or connection error, 2 could not be placed, 3 failed, partial, cancelled or expired,
-5 still running when the wait ended, 130 Ctrl-C.`;
+Exit codes: 0 done, 1 usage, HTTP or connection error, 2 could not be placed, 3 failed, partial, cancelled, expired
+or undelivered, 5 still running when the wait ended, 130 Ctrl-C.`;
 
 /** The command line. Every action sets the exit code itself; what commander refuses is thrown as CommanderError. */
 export function createProgram(): Command {
@@ -33,6 +35,8 @@ export function createProgram(): Command {
   registerNodes(program);
   registerPs(program);
   registerLogs(program);
+  registerSend(program);
+  registerDeadLetters(program);
   registerRun(program, "carry-out");
   registerStitchCommands(program, "carry-out");
   registerNodeCommands(program, "carry-out");

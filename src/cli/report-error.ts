@@ -1,7 +1,7 @@
 import { ApiError, ApiUnreachable, NotTheApi } from "../client/client.ts";
 import { ConfigError } from "../config.ts";
 import type { RefusalResource } from "../domain/resources.ts";
-import { EXIT, type ExitCode } from "./exit-code.ts";
+import { EXIT, type ExitCode, isUndelivered } from "./exit-code.ts";
 import { Interrupted } from "./interrupted.ts";
 import type { Output } from "./output.ts";
 import { printable } from "./table.ts";
@@ -20,6 +20,7 @@ export function reportError(error: unknown, output: Output): ExitCode {
   for (const line of lines(error)) output.note(line);
   if (!(error instanceof ApiError)) return EXIT.error;
   if (output.json) output.body(error.problem);
+  if (isUndelivered(error.code)) return EXIT.failed;
   return error.code === "placement_failed" ? EXIT.notPlaced : EXIT.error;
 }
 

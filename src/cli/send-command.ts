@@ -1,12 +1,11 @@
 import { randomUUID } from "node:crypto";
-import { ApiError, ApiUnreachable, type CommandBody } from "../client/client.ts";
+import type { CommandBody } from "../client/client.ts";
 import type { JobResource } from "../domain/resources.ts";
 import type { ClientContext } from "./client-action.ts";
 import type { CommandFlags } from "./command-options.ts";
 import { EXIT, type ExitCode } from "./exit-code.ts";
 import { followJob } from "./follow-job.ts";
-import { Interrupted } from "./interrupted.ts";
-import { withRetries } from "./retry.ts";
+import { underKey } from "./under-key.ts";
 
 /** Short, so that the job's id is known soon; the rest of the wait is by looks at the job. */
 const FIRST_WAIT_MS = 1000;
@@ -26,15 +25,9 @@ export async function sendCommand(
   const idempotencyKey = flags.key ?? randomUUID();
   const waitMs = flags.detach === true ? 0 : Math.min(FIRST_WAIT_MS, flags.timeout);
   const startedAtMs = performance.now();
-  const { job, replayed } = await withRetries(
-    () => client.command(body, { waitMs, idempotencyKey, signal }),
-    signal,
-  ).catch((error: unknown) => {
-    const hint = `The command may have been accepted. The same again with --key ${idempotencyKey} is not carried out twice.`;
-    if (error instanceof Interrupted) throw new Interrupted(hint);
-    if (mayHaveBeenAccepted(error)) output.note(hint);
-    throw error;
-  });
+  const { job, replayed } = await underKey(context, idempotencyKey, "command", () =>
+    client.command(body, { waitMs, idempotencyKey, signal }),
+  );
   // Our own key is new: "replayed" is then only our own retry, and of no interest.
   if (replayed && flags.key !== undefined) output.note("This key was used before: this is the job it created.");
   if (flags.detach === true) {
@@ -44,9 +37,4 @@ export async function sendCommand(
   }
   const leftMs = Math.max(0, flags.timeout - (performance.now() - startedAtMs));
   return await followJob(context, job, leftMs, { print });
-}
-
-/** A command whose answer never came may have been accepted: says how to find out without doing it twice. */
-function mayHaveBeenAccepted(error: unknown): boolean {
-  return (error instanceof ApiUnreachable && !error.refused) || (error instanceof ApiError && error.status >= 500);
 }

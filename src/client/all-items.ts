@@ -3,21 +3,33 @@ import type { ListResource } from "../domain/resources.ts";
 /** More pages than any list here can have (10,000 nodes are 10): a server that never ends a list is cut off. */
 const MAX_PAGES = 10_000;
 
+type Page<T> = (cursor: string | undefined) => Promise<ListResource<T>>;
+
 /**
  * A whole list, page by page, as one.
  * @throws whatever `page` throws.
  */
-export async function allItems<T>(
-  page: (cursor: string | undefined) => Promise<ListResource<T>>,
+export function allItems<T>(page: Page<T>): Promise<ListResource<T>> {
+  return firstItems(Number.POSITIVE_INFINITY, (_, cursor) => page(cursor));
+}
+
+/**
+ * The first `limit` items of a list, as one page: a filtered page may be short although there is more.
+ * @param page gets how many are still wanted, and answers with no more than that.
+ * @throws whatever `page` throws.
+ */
+export async function firstItems<T>(
+  limit: number,
+  page: (left: number, cursor: string | undefined) => Promise<ListResource<T>>,
 ): Promise<ListResource<T>> {
-  const first = await page(undefined);
+  const first = await page(limit, undefined);
   const items = [...first.items];
   let cursor = first.nextCursor;
-  for (let pages = 1; cursor !== null; pages++) {
+  for (let pages = 1; cursor !== null && items.length < limit; pages++) {
     if (pages >= MAX_PAGES) throw new Error(`the list has more than ${MAX_PAGES} pages`);
-    const next = await page(cursor);
+    const next = await page(limit - items.length, cursor);
     items.push(...next.items);
     cursor = next.nextCursor;
   }
-  return { ...first, items, nextCursor: null };
+  return { ...first, items, nextCursor: cursor };
 }

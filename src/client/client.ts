@@ -1,5 +1,7 @@
+import type { Recipient } from "../domain/message.ts";
 import type {
   ClusterResource,
+  DeadLetterResource,
   EventResource,
   GroupResource,
   JobResource,
@@ -9,6 +11,7 @@ import type {
   LogLineResource,
   NodeResource,
   PlanResource,
+  SentResource,
   StitchResource,
 } from "../domain/resources.ts";
 import { follow, type FollowCall } from "./follow.ts";
@@ -42,6 +45,18 @@ export type CommandOptions = {
   /** Makes repeating the call safe: the same key and body answer the same job. */
   readonly idempotencyKey?: string;
   readonly signal?: AbortSignal;
+};
+
+/** Body of `POST /v1/messages`. Checked by the API. */
+export type MessageBody = {
+  readonly to: Recipient;
+  readonly channel?: string | undefined;
+  /** A string goes as it is, anything else as its JSON text. */
+  readonly data: unknown;
+  /** What to wait for (default `none`: until it is stored). */
+  readonly expect?: "none" | "ack" | "reply" | undefined;
+  /** How long to wait for that, in milliseconds (default 5000, at most 60,000). */
+  readonly timeoutMs?: number | undefined;
 };
 
 /** `replayed`: an earlier call with the same key created the job. */
@@ -90,7 +105,22 @@ export type Client = {
   steps(id: string, filter?: Filter<"status" | "node">, call?: Call): Promise<ListResource<ListedStepResource>>;
   /** @throws ApiError `job_finished` */
   cancelJob(id: string, call?: Call): Promise<JobResource>;
+  /**
+   * Sends a message, and waits as the body says. A repetition with the same key answers with what was stored then, and
+   * waits for nothing.
+   * @throws ApiError `no_recipient`, `ambiguous_stitch`, `not_addressable`, `inbox_full`, `too_large`; to one stitch also
+   *   `stitch_failed` and `reply_timeout`.
+   */
+  send(body: MessageBody, options?: Call & { readonly idempotencyKey?: string }): Promise<SentResource>;
+  /** Messages that could not be delivered, node by node, the oldest of each first. */
+  deadLetters(filter?: Filter<"node" | "stitch">, call?: Call): Promise<ListResource<DeadLetterResource>>;
+  /** Sends it again to where its stitch lives now, and forgets it. @throws ApiError `no_recipient`, `inbox_full` */
+  redriveDeadLetter(id: string, call?: Call): Promise<SentResource>;
+  deleteDeadLetter(id: string, call?: Call): Promise<void>;
 };
+
+/** What the API waits for an answer to a message that says nothing about it. */
+const SEND_WAIT_MS = 5000;
 
 export function createClient(options: ClientOptions): Client {
   const transport: Transport = {
@@ -102,6 +132,8 @@ export function createClient(options: ClientOptions): Client {
   const send = async <T>(asked: Request): Promise<T> => (await request(transport, asked)).body as T;
   const get = <T>(path: string, query: Query = {}, call: Call = {}): Promise<T> =>
     send<T>({ path, query, signal: call.signal });
+  const keyHeader = (key: string | undefined): Request["headers"] =>
+    key === undefined ? {} : { "idempotency-key": key };
   const of = (path: string, id: string): string => `${path}/${encodeURIComponent(id)}`;
 
   return {
@@ -129,7 +161,7 @@ export function createClient(options: ClientOptions): Client {
         path: "/v1/commands",
         query: { waitMs },
         body,
-        headers: idempotencyKey === undefined ? {} : { "idempotency-key": idempotencyKey },
+        headers: keyHeader(idempotencyKey),
         signal,
       });
       return { job: answer.body as JobResource, replayed: answer.headers.get("idempotent-replayed") === "true" };
@@ -140,5 +172,20 @@ export function createClient(options: ClientOptions): Client {
     job: (id, { waitMs, signal } = {}) => send({ path: of("/v1/jobs", id), query: { waitMs }, signal }),
     steps: (id, filter, call) => get(`${of("/v1/jobs", id)}/steps`, filter, call),
     cancelJob: (id, call = {}) => send({ method: "POST", path: `${of("/v1/jobs", id)}/cancel`, signal: call.signal }),
+    send: (body, { idempotencyKey, signal } = {}) =>
+      send({
+        method: "POST",
+        path: "/v1/messages",
+        body,
+        headers: keyHeader(idempotencyKey),
+        waitMs: (body.expect ?? "none") === "none" ? 0 : (body.timeoutMs ?? SEND_WAIT_MS),
+        signal,
+      }),
+    deadLetters: (filter, call) => get("/v1/dead-letters", filter, call),
+    redriveDeadLetter: (id, call = {}) =>
+      send({ method: "POST", path: `${of("/v1/dead-letters", id)}/redrive`, signal: call.signal }),
+    deleteDeadLetter: async (id, call = {}) => {
+      await send({ method: "DELETE", path: of("/v1/dead-letters", id), signal: call.signal });
+    },
   };
 }

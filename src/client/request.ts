@@ -1,7 +1,7 @@
 import type { ProblemResource } from "../domain/resources.ts";
 import { ApiError, ApiUnreachable, NotTheApi, reasonOf } from "./errors.ts";
 
-/** What the API may take to answer, on top of a `waitMs` the request asks for. */
+/** What the API may take to answer, on top of what the request asks it to wait. */
 const ANSWER_MS = 15_000;
 
 export type Query = Readonly<Record<string, string | number | undefined>>;
@@ -12,7 +12,9 @@ export type Request = {
   /** Values that are undefined are left out. */
   readonly query?: Query;
   readonly body?: unknown;
-  readonly headers?: Readonly<Record<string, string>>;
+  /** What the body asks the API to wait (default: `query.waitMs`). */
+  readonly waitMs?: number;
+  readonly headers?: Readonly<Record<string, string>> | undefined;
   readonly signal?: AbortSignal | undefined;
 };
 
@@ -23,11 +25,11 @@ export type Transport = {
 };
 
 /**
- * One request, answered whole within `query.waitMs` and 15 s.
+ * One request, answered whole within what it asks to wait and 15 s.
  * @throws ApiError, ApiUnreachable, NotTheApi; the signal's reason where it was aborted.
  */
 export async function request(transport: Transport, asked: Request): Promise<{ body: unknown; headers: Headers }> {
-  const waitMs = Number(asked.query?.["waitMs"] ?? 0);
+  const waitMs = asked.waitMs ?? Number(asked.query?.["waitMs"] ?? 0);
   const timeout = AbortSignal.timeout(waitMs + ANSWER_MS);
   try {
     const response = await open(transport, asked, timeout);

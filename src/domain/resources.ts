@@ -267,6 +267,9 @@ export type ProblemResource = {
   readonly jobId?: string;
   /** Of `not_found`: the full id a moved stitch has now. */
   readonly movedTo?: string;
+  /** Of `stitch_failed` and `reply_timeout`: the message, and what became of it. */
+  readonly messageId?: string;
+  readonly deliveries?: readonly DeliveryResource[];
 };
 
 /** What became of a message for one stitch. `data`: the reply, as text. */

@@ -21,14 +21,19 @@ export function bareEnv(env: Record<string, string>): Record<string, string | un
 }
 
 /** Starts `stitch` as a process of its own, with pipes for its output; ended by force after 20 s. */
-export function startStitch(args: readonly string[], env: Record<string, string>, input = ""): Started {
+export function startStitch(
+  args: readonly string[],
+  env: Record<string, string>,
+  input: string | Uint8Array = "",
+): Started {
   const child = spawn(process.execPath, [MAIN, ...args], {
     env: bareEnv(env),
     stdio: "pipe",
     timeout: 20_000,
     killSignal: "SIGKILL",
   });
-  child.stdin.end(input);
+  // It may end before it has read all of it.
+  child.stdin.on("error", () => undefined).end(input);
   let stdout = "";
   let stderr = "";
   const firstOutput = Promise.withResolvers<void>();
@@ -43,6 +48,10 @@ export function startStitch(args: readonly string[], env: Record<string, string>
   return { kill: (signal) => child.kill(signal), firstOutput: firstOutput.promise, ended };
 }
 
-export function runStitch(args: readonly string[], env: Record<string, string>, input = ""): Promise<Ended> {
+export function runStitch(
+  args: readonly string[],
+  env: Record<string, string>,
+  input: string | Uint8Array = "",
+): Promise<Ended> {
   return startStitch(args, env, input).ended;
 }

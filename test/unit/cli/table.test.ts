@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { renderFacts, renderTable } from "../../../src/cli/table.ts";
+import { printableText, renderFacts, renderTable } from "../../../src/cli/table.ts";
 
 const columns = [
   { key: "node", title: "NODE" },
@@ -38,4 +38,8 @@ test("text from elsewhere cannot steer the terminal or break the line", () => {
 
 test("facts are aligned, and none is a dash", () => {
   assert.equal(renderFacts({ id: "n1", "last beat": "" }), "id         n1\nlast beat  -");
+});
+
+test("text of several lines keeps its lines and tabs, and steers nothing", () => {
+  assert.equal(printableText("a\tb\n\u001b[31mred\u001b[0m\r\n\u0007"), "a\tb\nred\ufffd\n\ufffd");
 });

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { allItems } from "../../../src/client/all-items.ts";
+import { allItems, firstItems } from "../../../src/client/all-items.ts";
 import { ApiError, ApiUnreachable, createClient, NotTheApi } from "../../../src/client/client.ts";
 import { CannedApi, job, problem, sendJson } from "../cli/canned-api.ts";
 
@@ -23,6 +23,10 @@ test("each call and the request it makes; what is undefined is left out, ids are
   await client.job("j1", { waitMs: 7 });
   await client.steps("j1", { node: "n1" });
   await client.cancelJob("j1");
+  await client.send({ to: { stitch: "a" }, data: { x: 1 } }, { idempotencyKey: "m" });
+  await client.deadLetters({ node: "n1", stitch: undefined });
+  await client.redriveDeadLetter("n1.1-0");
+  await client.deleteDeadLetter("n1.1-0");
   assert.deepEqual(
     api.asked.map(({ method, url }) => `${method} ${url}`),
     [
@@ -42,11 +46,33 @@ test("each call and the request it makes; what is undefined is left out, ids are
       "GET /v1/jobs/j1?waitMs=7",
       "GET /v1/jobs/j1/steps?node=n1",
       "POST /v1/jobs/j1/cancel",
+      "POST /v1/messages",
+      "GET /v1/dead-letters?node=n1",
+      "POST /v1/dead-letters/n1.1-0/redrive",
+      "DELETE /v1/dead-letters/n1.1-0",
     ],
   );
   assert.deepEqual(api.asked[11]?.body, { command: "node.ping", target: "n1", dryRun: true });
   assert.equal(api.asked[10]?.headers["idempotency-key"], "k");
+  assert.deepEqual(api.asked[16]?.body, { to: { stitch: "a" }, data: { x: 1 } });
+  assert.equal(api.asked[16]?.headers["idempotency-key"], "m");
   assert.equal(api.asked[0]?.headers.authorization, undefined);
+});
+
+test("an answer may take 15 s longer than what the request asks to wait", async (t) => {
+  await using api = await CannedApi.start((_, response) => sendJson(response, 200, {}));
+  const client = createClient({ url: api.url });
+  const timeout = t.mock.method(AbortSignal, "timeout");
+  const [to, data] = [{ stitch: "a" }, ""];
+  await client.cluster();
+  await client.job("j1", { waitMs: 7 });
+  await client.send({ to, data, timeoutMs: 60_000 });
+  await client.send({ to, data, expect: "ack" });
+  await client.send({ to, data, expect: "reply", timeoutMs: 60_000 });
+  assert.deepEqual(
+    timeout.mock.calls.map((call) => call.arguments[0]),
+    [15_000, 15_007, 15_000, 20_000, 75_000],
+  );
 });
 
 test("a problem document is an ApiError with its fields and Retry-After in milliseconds", async () => {
@@ -111,4 +137,20 @@ test("all pages of a list, as one", async () => {
     return page;
   });
   assert.deepEqual(list, { items: [1, 2, 3], nextCursor: null, asOf: "t1" });
+});
+
+test("the first items of a list, over pages that a filter has made short", async () => {
+  const asked: unknown[] = [];
+  const pages = [[1], [], [2, 3], [4]];
+  const page = (left: number, cursor: string | undefined) => {
+    asked.push([left, cursor]);
+    const items = (pages[Number(cursor ?? 0)] ?? []).slice(0, left);
+    return Promise.resolve({ items, nextCursor: String(Number(cursor ?? 0) + 1), asOf: "t" });
+  };
+  assert.deepEqual(await firstItems(3, page), { items: [1, 2, 3], nextCursor: "3", asOf: "t" });
+  assert.deepEqual(asked, [
+    [3, undefined],
+    [2, "1"],
+    [2, "2"],
+  ]);
 });

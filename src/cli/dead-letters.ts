@@ -1,0 +1,66 @@
+import type { Command } from "commander";
+import { firstItems } from "../client/all-items.ts";
+import type { DeadLetterResource } from "../domain/resources.ts";
+import { addClientOptions, clientAction } from "./client-action.ts";
+import { EXIT } from "./exit-code.ts";
+import { parseLimit } from "./option-values.ts";
+import { withRetries } from "./retry.ts";
+import { cut } from "./table.ts";
+
+/** Enough to know a message again; `--json` has all of it. */
+const SHOWN_CHARACTERS = 40;
+
+type Flags = { readonly node?: string; readonly stitch?: string; readonly limit: number };
+
+/** `stitch dead-letters`, `dead-letters redrive ID`, `dead-letters rm ID`. */
+export function registerDeadLetters(program: Command): void {
+  const letters = program
+    .command("dead-letters")
+    .description("list messages that could not be delivered, node by node, the oldest of each first")
+    .option("--node <node>", "only those that this node could not deliver")
+    .option("--stitch <stitch>", "only those for this stitch, by full or bare id")
+    .option("--limit <n>", "how many to list", parseLimit, 20);
+  addClientOptions(letters).action(
+    clientAction(async ({ client, output, signal }, { node, stitch, limit }: Flags) => {
+      const page = await firstItems(limit, (left, cursor) =>
+        withRetries(() => client.deadLetters({ node, stitch, limit: left, cursor }, { signal }), signal),
+      );
+      if (output.json) {
+        output.body(page);
+        return EXIT.done;
+      }
+      const columns = ["id", "stitch", "from", "channel", "code", "tries", "at", "data", "reason"];
+      output.table(
+        page.items.map(letterRow),
+        columns.map((key) => ({ key, title: key.toUpperCase(), ...(key === "tries" ? { align: "right" } : {}) })),
+        "No dead letters.",
+      );
+      if (page.nextCursor !== null) output.note(`There may be more: --limit (now ${limit}), --node, --stitch.`);
+      return EXIT.done;
+    }),
+  );
+
+  // Not repeated where no answer comes: the second would be told that there is no such letter.
+  const redrive = letters
+    .command("redrive <id>")
+    .description("send it again, to where its stitch lives now, and forget it; prints the stitch");
+  addClientOptions(redrive).action(
+    clientAction(async ({ client, output, signal }, id: string) => {
+      const sent = await client.redriveDeadLetter(id, { signal });
+      if (output.json) output.body(sent);
+      else for (const { stitch } of sent.deliveries) output.print(stitch);
+      return EXIT.done;
+    }),
+  );
+  addClientOptions(letters.command("rm <id>").description("forget it")).action(
+    clientAction(async ({ client, signal }, id: string) => {
+      await client.deleteDeadLetter(id, { signal });
+      return EXIT.done;
+    }),
+  );
+}
+
+function letterRow(letter: DeadLetterResource): Record<string, string> {
+  const { id, stitch, from, channel, code, tries, at, data, reason } = letter;
+  return { id, stitch, from, channel, code, tries: String(tries), at, data: cut(data, SHOWN_CHARACTERS), reason };
+}
