@@ -16,9 +16,11 @@ program opened there can be used. Heartbeats are answered from a thread of their
 a program does besides messages, such as a loop, belongs into a thread of the program's own, with daemon=True.
 docs/first-stitch.md is the introduction.
 """
+import itertools
 import json
 import os
 import queue
+import random
 import re
 import signal
 import sys
@@ -32,6 +34,10 @@ __all__ = ["connect", "Message", "Stitch"]
 _EXIT_LIMIT_MS = 5000
 # More than this unanswered would only fill the memory; the sender of what is refused is told at once.
 _MAX_WAITING = 1000
+_ASK_LIMIT_MS = 5000
+# Ids of questions begin here: a reply goes under the Id of the message that it answers, and no node comes so far with its
+# own. Where above it, chance decides, so that an answer to a former life of this stitch is not taken for one to this life.
+_FIRST_QUESTION = 2**52
 # The node refuses a larger message.
 _MAX_MESSAGE_BYTES = 1024 * 1024
 # The node cuts a longer line. Escaped as JSON it grows at most sixfold, so that one always fits into a batch.
@@ -90,6 +96,9 @@ class Stitch:
         self._exit_hooks = []
         # SimpleQueue, because a signal handler may put into it whatever it has interrupted.
         self._waiting = queue.SimpleQueue()
+        # What takes the answer, by the question's id.
+        self._asked = {}
+        self._questions = itertools.count(_FIRST_QUESTION + random.randrange(2**51))
         self._ended = queue.SimpleQueue()
         self._ending = False
         # What is printed must not wait in a buffer for more. Messages go through the same buffer, whose lock keeps
@@ -133,13 +142,26 @@ class Stitch:
         which is not delivery yet. Raises TypeError for what cannot be sent, ValueError for more than 1 MiB. May be
         called from any thread.
         """
-        if (to is None) == (group is None):
-            raise TypeError("send() takes either to or group")
-        message = {"Command": "data", "Data": _data_text(data)}
-        if channel is not None:
-            message["DataChannel"] = channel
-        message["ToGroupName" if to is None else "ToStitchInstanceId"] = group if to is None else to
-        self._write(message)
+        self._write(_to_send(to, group, channel, data))
+
+    def ask(self, to, data, *, channel=None, timeout_ms=_ASK_LIMIT_MS):
+        """Sends a question to a stitch and returns its reply, a Message, which is acknowledged by itself and passes what
+        waits for the handler. Raises TimeoutError where none comes within timeout_ms, also because the question could not
+        be sent or its handler failed (the log says the former); as send() for what cannot be sent. A reply that comes later
+        is dropped. Do not ask the sender of the message that is being handled: what it sends waits until that is
+        acknowledged. May be called from any thread while run() runs, but not in on_heartbeat, which runs on the thread
+        that reads the reply.
+        """
+        answers = queue.SimpleQueue()
+        question = next(self._questions)
+        self._asked[question] = answers
+        try:
+            self._write({**_to_send(to, None, channel, data), "Id": question})
+            return answers.get(timeout=timeout_ms / 1000)
+        except queue.Empty:
+            raise TimeoutError(f"{to} has not answered within {timeout_ms} ms") from None
+        finally:
+            del self._asked[question]
 
     def run(self):
         """Hands messages to the handler until the node asks the stitch to end, or is gone; then exits with SystemExit(0),
@@ -185,7 +207,7 @@ class Stitch:
 
     def _take(self, text):
         try:
-            message = _parse_message(text)
+            message, reply_to = _parse_message(text)
         except (ValueError, RecursionError) as error:
             _complain(f"what the node wrote could not be read: {error}")
             return
@@ -195,6 +217,8 @@ class Stitch:
             self._end_soon()
         elif message.channel == "_error":
             _complain(f"the node reports an error: {message.data}")
+        elif reply_to is not None and reply_to >= _FIRST_QUESTION:
+            self._answered(message, reply_to)
         # Other channels of the system are those of a newer node.
         elif not message.channel.startswith("_"):
             self._receive(message)
@@ -207,6 +231,13 @@ class Stitch:
             _complain("a heartbeat is not answered, because on_heartbeat failed: " + traceback.format_exc())
             return
         self._write({"Command": "sync", "Id": id})
+
+    def _answered(self, message, question):
+        # One that comes too late is of no use.
+        self._write({"Command": "ack", "Id": message.id})
+        answers = self._asked.get(question)
+        if answers is not None:
+            answers.put(message)
 
     def _receive(self, message):
         if self._ending:
@@ -310,11 +341,26 @@ def _lines(fd):
 def _parse_message(text):
     fields = json.loads(text)
     id = fields.get("Id") if isinstance(fields, dict) else None
-    if not isinstance(id, int) or isinstance(id, bool):
+    if not _is_whole(id):
         raise ValueError(f"Id is no whole number: {text[:200]}")
     names = ("FromStitchInstanceId", "ChannelName", "Data")
     sender, channel, data = ("" if fields.get(name) is None else str(fields[name]) for name in names)
-    return Message(id, sender, channel, data)
+    reply_to = fields.get("ReplyToId")
+    return Message(id, sender, channel, data), reply_to if _is_whole(reply_to) else None
+
+
+def _is_whole(value):
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _to_send(to, group, channel, data):
+    if (to is None) == (group is None):
+        raise TypeError("a message goes either to a stitch (to) or to a group (group)")
+    message = {"Command": "data", "Data": _data_text(data)}
+    if channel is not None:
+        message["DataChannel"] = channel
+    message["ToGroupName" if to is None else "ToStitchInstanceId"] = group if to is None else to
+    return message
 
 
 def _data_text(data):

@@ -27,6 +27,12 @@ export type OutgoingMessage = Recipient & {
   readonly data: unknown;
 };
 
+export interface AskOptions {
+  readonly channel?: string | undefined;
+  /** @default 5000 */
+  readonly timeoutMs?: number | undefined;
+}
+
 /** What the node said at the start; "" for what it did not say. */
 export interface Stitch {
   readonly id: string;
@@ -66,6 +72,14 @@ export interface Stitch {
    * from filling the memory. Rejects with a TypeError for what cannot be sent, with a RangeError for more than 1 MiB.
    */
   send(message: OutgoingMessage): Promise<void>;
+
+  /**
+   * Sends a question to a stitch and resolves with its reply, which is acknowledged by itself and passes what waits for the
+   * handler. Rejects where none comes within `timeoutMs`, also because the question could not be sent or its handler failed
+   * (the log says the former); as `send` for what cannot be sent; and with 1000 questions open. A reply that comes later is
+   * dropped. Do not ask the sender of the message that is being handled: what it sends waits until that is acknowledged.
+   */
+  ask(to: string, data: unknown, options?: AskOptions): Promise<Message>;
 }
 
 /**

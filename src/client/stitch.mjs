@@ -7,6 +7,14 @@ import { inspect } from "node:util";
 const EXIT_LIMIT_MS = 5000;
 /** More than this unanswered would only fill the memory; the sender of what is refused is told at once. */
 const MAX_WAITING = 1000;
+/** More questions than this without an answer would only fill the memory. */
+const MAX_ASKED = 1000;
+const ASK_LIMIT_MS = 5000;
+/**
+ * Ids of questions begin here: a reply goes under the Id of the message that it answers, and no node comes so far with its
+ * own. Where above it, chance decides, so that an answer to a former life of this stitch is not taken for one to this life.
+ */
+const FIRST_QUESTION = 2 ** 52;
 /** The node refuses a larger message. */
 const MAX_MESSAGE_BYTES = 1024 * 1024;
 /** The node cuts a longer line. Escaped as JSON it grows at most sixfold, so that one always fits into a batch. */
@@ -30,6 +38,9 @@ class Stitch {
   #exitHooks = [];
   #waiting = [];
   #running = new Set();
+  /** What takes the answer, by the question's id. */
+  #asked = new Map();
+  #lastQuestion = FIRST_QUESTION + Math.floor(Math.random() * 2 ** 51);
   #ending = false;
 
   constructor({ concurrency = 1, exitLimitMs = EXIT_LIMIT_MS }) {
@@ -69,10 +80,30 @@ class Stitch {
     }
   }
 
+  ask(to, data, { channel, timeoutMs = ASK_LIMIT_MS } = {}) {
+    return new Promise((resolve, reject) => {
+      if (this.#asked.size >= MAX_ASKED) throw new RangeError(`${MAX_ASKED} questions are without an answer already`);
+      this.#lastQuestion += 1;
+      const id = this.#lastQuestion;
+      const question = framed({ ...toSend({ to, channel, data }), Id: id });
+      const late = setTimeout(() => {
+        this.#asked.delete(id);
+        reject(new Error(`${to} has not answered within ${timeoutMs} ms`));
+      }, timeoutMs);
+      this.#asked.set(id, (answer) => {
+        this.#asked.delete(id);
+        clearTimeout(late);
+        resolve(answer);
+      });
+      void write(question);
+    });
+  }
+
   #take(text) {
     let message;
+    let replyTo;
     try {
-      message = parseMessage(text);
+      ({ message, replyTo } = parseMessage(text));
     } catch (error) {
       complain(`what the node wrote could not be read: ${error.message}`);
       return;
@@ -80,8 +111,15 @@ class Stitch {
     if (message.channel === "_heartbeat") void this.#beat(message.id);
     else if (message.channel === "_exit") this.#endSoon();
     else if (message.channel === "_error") complain(`the node reports an error: ${message.data}`);
+    else if (replyTo >= FIRST_QUESTION) this.#answered(message, replyTo);
     // Other channels of the system are those of a newer node.
     else if (!message.channel.startsWith("_")) this.#receive(message);
+  }
+
+  /** At once, past what waits: the handler that asked may be what they wait for. One that comes too late is of no use. */
+  #answered(message, question) {
+    void write(framed({ Command: "ack", Id: message.id }));
+    this.#asked.get(question)?.(message);
   }
 
   async #beat(id) {
@@ -204,17 +242,19 @@ function messageReader(take) {
 }
 
 function parseMessage(text) {
-  const { Id, FromStitchInstanceId, ChannelName, Data } = Object(JSON.parse(text));
+  const { Id, FromStitchInstanceId, ChannelName, Data, ReplyToId } = Object(JSON.parse(text));
   if (!Number.isSafeInteger(Id)) throw new Error(`Id is no whole number: ${text.slice(0, 200)}`);
   const [from, channel, data] = [FromStitchInstanceId, ChannelName, Data].map((field) => String(field ?? ""));
-  return Object.freeze({ id: Id, from, channel, data, json: () => JSON.parse(data) });
+  const message = Object.freeze({ id: Id, from, channel, data, json: () => JSON.parse(data) });
+  return { message, replyTo: Number.isSafeInteger(ReplyToId) ? ReplyToId : null };
 }
 
 function toSend({ to, group, channel, data }) {
-  if ((to === undefined) === (group === undefined)) throw new TypeError("send() takes either to or group");
+  if ((to == null) === (group == null))
+    throw new TypeError("a message goes either to a stitch (to) or to a group (group)");
   return {
     Command: "data",
-    ...(to === undefined ? { ToGroupName: group } : { ToStitchInstanceId: to }),
+    ...(to == null ? { ToGroupName: group } : { ToStitchInstanceId: to }),
     ...(channel === undefined ? {} : { DataChannel: channel }),
     Data: dataText(data),
   };

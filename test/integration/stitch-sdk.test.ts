@@ -1,48 +1,49 @@
-// Stitches made with the SDKs, on a real node.
+// Stitches made with the SDKs, on real nodes, with messages between them.
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import { samples } from "../../src/cli/up/samples.ts";
-import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
+import type { SentResource } from "../../src/domain/resources.ts";
+import { REDISES, type TestCluster, withCluster } from "../support/cluster.ts";
 
-type LogLine = { readonly source: string; readonly line: string };
+const client = join(import.meta.dirname, "../unit/client");
+const python = spawnSync("python3", ["-c", "pass"]).status === 0 ? "python3" : null;
+/** The node's limit for an acknowledgement, and a margin: whatever is slow here, no message of these tests comes twice. */
+const timeoutMs = 60_000;
 
-/** The stitch's log as its node keeps it. */
-function logOf(cluster: TestCluster, node: string, id: string): LogLine[] {
-  const file = join(cluster.dir, `state-${node}`, cluster.name, node, "logs", `${id}.log`);
-  const lines = readFileSync(file, "utf8").split("\n");
-  return lines.filter((line) => line !== "").map((line) => JSON.parse(line) as LogLine);
+/** Sends to a stitch and resolves with the data of its reply. */
+async function ask(cluster: TestCluster, stitch: string, channel: string, data: unknown): Promise<unknown> {
+  const request = { to: { stitch }, channel, data, expect: "reply", timeoutMs } as const;
+  const { sent }: { sent: SentResource } = await cluster.master.send(request, null, "");
+  return JSON.parse(sent.deliveries[0]?.data ?? "null");
 }
 
-const [redis] = REDISES;
-
-describe("stitches made with the SDKs", () => {
-  it("come up green, log, and end by themselves when they are stopped", async () => {
-    await withCluster(redis?.url ?? "", {}, async (cluster) => {
-      await cluster.node("n1");
-      const speaking = (await samples()).filter(({ protocol }) => protocol === "process-v1");
-      assert.ok(speaking.length > 0);
-      for (const { id, command } of speaking) {
-        await cluster.create("n1", id, command, { protocol: "process-v1" });
-        const { state, health } = await cluster.master.stitch(id);
-        assert.deepEqual({ id, state, health }, { id, state: "running", health: "green" });
-      }
-      for (const { id } of speaking) {
-        const { status } = await cluster.run({ command: "stitch.stop", target: id });
-        assert.equal(status, "succeeded");
-        const { lastExit } = await until("the exit is known", async () => {
-          const stitch = await cluster.master.stitch(id);
-          return stitch.lastExit === null ? null : stitch;
-        });
-        assert.deepEqual([lastExit?.code, lastExit?.signal], [0, null], "it ended without a signal");
-      }
-      for (const { id } of speaking) {
-        const written = logOf(cluster, "n1", id).filter(({ source }) => source !== "system");
-        assert.deepEqual([...new Set(written.map(({ source }) => source))], ["log"], JSON.stringify(written));
-        const told = `${written[0]?.line} … ${written.at(-1)?.line}`;
-        assert.match(told, id === "clock" ? /^the clock of n1 goes … the clock stops$/ : /^counter of n1 counts/);
-      }
+for (const redis of REDISES) {
+  describe(`stitches made with the SDKs, on a ${redis.name}`, () => {
+    it("ask each other, in both languages, from one node to another", async (t) => {
+      if (python === null) t.diagnostic("there is no python3 on the PATH: both are in JavaScript");
+      await withCluster(redis.url, {}, async (cluster) => {
+        await Promise.all([cluster.node("n1"), cluster.node("n2")]);
+        const js = [process.execPath, join(client, "probe-stitch.ts")];
+        const py = python === null ? js : [python, join(client, "probe_stitch.py")];
+        await cluster.create("n1", "js", js, { protocol: "process-v1" });
+        await cluster.create("n2", "py", py, { protocol: "process-v1" });
+        for (const [asker, asked, from] of [
+          ["js", "n2:py", "n2:py"],
+          ["py", "js", "n1:js"],
+        ] as const) {
+          const questions = ["é", "", '{"a": 1}', "x".repeat(300_000)].map((data) => ({
+            to: asked,
+            channel: "echo",
+            data,
+            timeoutMs,
+          }));
+          assert.deepEqual(
+            await ask(cluster, asker, "ask", questions),
+            questions.map(({ data }) => ({ from, channel: "", data })),
+          );
+        }
+      });
     });
   });
-});
+}

@@ -1,7 +1,7 @@
 // A stitch for the tests: each channel is something to try. probe_stitch.py does the same in Python.
 import { existsSync } from "node:fs";
 import { setTimeout } from "node:timers/promises";
-import { connect, type Message, type OutgoingMessage } from "crossstitch/stitch";
+import { type AskOptions, connect, type Message, type OutgoingMessage } from "crossstitch/stitch";
 
 const { exitLimitMs, deaf, concurrency } = JSON.parse(process.env["PROBE"] ?? "{}");
 const stitch = connect({ exitLimitMs, concurrency });
@@ -28,6 +28,12 @@ const actions: Readonly<Record<string, (message: Message) => unknown>> = {
   print: ({ data }) => void process.stdout.write(data),
   "print line": ({ data }) => console.log(data),
   send: (message) => stitch.send(message.json() as OutgoingMessage),
+  /** Asks all at the same time. */
+  ask: async (message) => {
+    const questions = message.json() as ({ readonly to: string; readonly data: unknown } & AskOptions)[];
+    const answers = await Promise.all(questions.map(({ to, data, ...options }) => stitch.ask(to, data, options)));
+    return answers.map(({ from, channel, data }) => ({ from, channel, data }));
+  },
   heart: ({ data }) => {
     heart = data;
   },

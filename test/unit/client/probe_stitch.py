@@ -3,6 +3,7 @@ import json
 import os
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "src" / "client"))
@@ -21,6 +22,18 @@ def facts(message):
 
 def throw(message):
     raise RuntimeError(message.data)
+
+
+def ask(message):
+    """Asks all at the same time."""
+
+    def ask_one(question):
+        limit = {"timeout_ms": question["timeoutMs"]} if "timeoutMs" in question else {}
+        answer = stitch.ask(question["to"], question["data"], channel=question.get("channel"), **limit)
+        return {"from": answer.sender, "channel": answer.channel, "data": answer.data}
+
+    with ThreadPoolExecutor() as threads:
+        return list(threads.map(ask_one, message.json()))
 
 
 def set_heart(message):
@@ -62,6 +75,7 @@ actions = {
     "print": lambda message: print(message.data, end="", flush=True),
     "print line": lambda message: print(message.data),
     "send": lambda message: stitch.send(**message.json()),
+    "ask": ask,
     "heart": set_heart,
     "wait": wait,
     "two threads": two_threads,

@@ -14,6 +14,8 @@ const SDKS = [
   { language: "JavaScript", command: [process.execPath, join(import.meta.dirname, "probe-stitch.ts")] },
   { language: "Python", command: ["python3", join(import.meta.dirname, "probe_stitch.py")] },
 ];
+/** Of a question that is answered: longer than the slowest machine takes for it. */
+const timeoutMs = 60_000;
 const hasPython = spawnSync("python3", ["-c", "pass"]).status === 0;
 
 /** A file that is not there until `make` is called. */
@@ -208,6 +210,83 @@ for (const { language, command } of SDKS) {
       assert.deepEqual(await sent({ to: "a", group: "b.c.d", data: "x" }), { Command: "fail", sent: [] });
       assert.deepEqual(await sent({ to: "a", data: "x".repeat(1024 * 1024) }), { Command: "fail", sent: [] });
       await node.beats();
+    });
+
+    test("a question has an Id of its own, and its answer comes to who asked, past what waits", async (t) => {
+      const node = start(t);
+      const asking = node.send(
+        "ask",
+        JSON.stringify([{ to: "n2:oracle", channel: "news", data: { a: 1 }, timeoutMs }]),
+      );
+      const waiting = node.send("echo", "later");
+      const { Id, Data, ...question } = await node.question("n2:oracle");
+      assert.deepEqual(question, { Command: "data", ToStitchInstanceId: "n2:oracle", DataChannel: "news" });
+      assert.deepEqual(JSON.parse(Data ?? ""), { a: 1 });
+      assert.ok(Number.isSafeInteger(Id) && Id >= 2 ** 52, String(Id));
+      const answer = node.send("", '"é"', "n2:oracle", Id);
+      assert.deepEqual(await node.answer(answer), { Command: "ack", Id: answer });
+      assert.deepEqual(JSON.parse((await node.answer(asking)).Data ?? ""), [
+        { from: "n2:oracle", channel: "", data: '"é"' },
+      ]);
+      assert.equal((await node.answer(waiting)).Data, "later");
+      assert.deepEqual([node.broken, node.stderr], [[], ""]);
+    });
+
+    test("answers find their questions in any order, and a question never has the Id of another one", async (t) => {
+      const node = start(t);
+      const asking = node.send("ask", JSON.stringify(["a", "b", "c"].map((to) => ({ to, data: "", timeoutMs }))));
+      const ids = new Map<string, number>();
+      for (const to of ["c", "a", "b"]) {
+        const { Id } = await node.question(to);
+        ids.set(to, Id);
+        node.send("", `from ${to}`, to, Id);
+      }
+      const answers = JSON.parse((await node.answer(asking)).Data ?? "") as { data: string }[];
+      assert.deepEqual(
+        answers.map(({ data }) => data),
+        ["from a", "from b", "from c"],
+      );
+      assert.equal(new Set(ids.values()).size, 3);
+      const other = start(t);
+      other.send("ask", JSON.stringify([{ to: "a", data: "", timeoutMs }]));
+      const { Id } = await other.question("a");
+      assert.ok(![...ids.values()].includes(Id), "a new life asks under the Ids of another");
+    });
+
+    test("a question without an answer fails in time; an answer that is late or comes twice is dropped", async (t) => {
+      const node = start(t);
+      const asking = node.send("ask", JSON.stringify([{ to: "deaf", data: "", timeoutMs: 50 }]));
+      const { Id } = await node.question("deaf");
+      assert.equal((await node.answer(asking)).Command, "fail");
+      await until("the reason", () => node.stderr.includes("deaf has not answered within 50 ms"));
+      for (const data of ["late", "twice"]) {
+        const late = node.send("about", data, "deaf", Id);
+        assert.deepEqual(await node.answer(late), { Command: "ack", Id: late });
+      }
+      // An answer to something that the program has sent by other means is a message like any other.
+      const foreign = node.send("about", "", "deaf", 7);
+      assert.equal((await node.answer(foreign)).Data, `${foreign} deaf about`);
+    });
+
+    test("a question that cannot be sent fails at once", async (t) => {
+      const node = start(t);
+      for (const question of [
+        { to: "a", data: "x".repeat(1024 * 1024 - 10) },
+        { to: null, data: "" },
+      ]) {
+        assert.equal((await node.ask("ask", JSON.stringify([question]))).Command, "fail");
+        assert.equal(node.messages.filter(({ Command }) => Command === "data").length, 0);
+      }
+    });
+
+    test("a handler that is asking when the end is asked for still gets its answer", async (t) => {
+      const node = start(t, { exitLimitMs: timeoutMs });
+      const asking = node.send("ask", JSON.stringify([{ to: "a", data: "", timeoutMs }]));
+      const { Id } = await node.question("a");
+      node.tell("_exit");
+      node.send("", "in time", "a", Id);
+      assert.match((await node.answer(asking)).Data ?? "", /in time/);
+      assert.deepEqual(await node.ended, { code: 0, signal: null });
     });
 
     test("messages are understood however their bytes come, over several lines and with CRLF too", async (t) => {

@@ -45,6 +45,7 @@ export class StrictNode {
   #rest = "";
   #open: string | null = null;
   #lastId = 5;
+  readonly #replied = new Set<unknown>();
 
   constructor(t: TestContext, command: readonly string[], env: Readonly<Record<string, string>> = {}) {
     const [program = "", ...args] = command;
@@ -94,8 +95,8 @@ export class StrictNode {
     this.child.stdin.write(text);
   }
 
-  /** Sends a message as a node writes it. @returns its id. */
-  send(channel: string, data = "", from = "n1:other"): number {
+  /** Sends a message as a node writes it; `ReplyToId` where it answers a message that had an Id of its own. @returns its id. */
+  send(channel: string, data = "", from = "n1:other", replyTo?: number): number {
     this.#lastId += 2;
     const message = {
       Id: this.#lastId,
@@ -103,6 +104,7 @@ export class StrictNode {
       NodeId: "n1",
       ChannelName: channel,
       Data: data,
+      ReplyToId: replyTo,
     };
     this.write(`${JSON.stringify(message)}\nend\n`);
     return this.#lastId;
@@ -130,6 +132,15 @@ export class StrictNode {
     const reply = await this.ask(channel, data);
     assert.equal(reply.Command, "data", JSON.stringify(reply));
     return reply.Data ?? "";
+  }
+
+  /** The next question to this stitch that is not answered yet, once it has come. */
+  async question(to: string): Promise<Written & { readonly Id: number }> {
+    const isQuestion = (message: Written): message is Written & { readonly Id: number } =>
+      message.Command === "data" && message.ToStitchInstanceId === to && !this.#replied.has(message.Id);
+    const found = await until(`a question to ${to}; stderr: ${this.stderr}`, () => this.messages.find(isQuestion));
+    this.#replied.add(found.Id);
+    return found;
   }
 
   /** Fails unless a heartbeat is answered. */
