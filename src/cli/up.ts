@@ -14,7 +14,7 @@ import { UpCluster } from "./up/cluster.ts";
 import { takeHome } from "./up/home.ts";
 import { logsOf, type Part } from "./up/part.ts";
 import { apiPort } from "./up/port-free.ts";
-import { ensureSample, samples } from "./up/samples.ts";
+import { ensureSamples, samples } from "./up/samples.ts";
 import { curlLines, showTables, untilSettled } from "./up/show.ts";
 import { type Step, steps } from "./up/steps.ts";
 
@@ -86,25 +86,17 @@ async function run(
 ): Promise<never> {
   const { client } = cluster;
   await cluster.start(signal);
-  const runnable = await samples();
-  for (const sample of runnable) {
+  for (const [application, wanted] of await samples()) {
     await step(
-      `sample ${sample.group}`,
-      () => ensureSample(client, sample, signal),
-      (told) => told,
+      `samples of ${application}`,
+      () => ensureSamples(client, wanted, signal),
+      (told) => `${application}: ${told}`,
     );
   }
   await step("stitches settled", () => untilSettled(client, signal));
   const asOf = await showTables(client, output, signal);
-  const [first] = runnable;
   output.print("\nTry in another terminal:");
-  for (const line of curlLines(
-    client.url,
-    config.token !== null,
-    first === undefined ? "n1:clock" : `${first.node}:${first.id}`,
-  )) {
-    output.print(`  ${line}`);
-  }
+  for (const line of curlLines(client.url, config.token !== null)) output.print(`  ${line}`);
   output.print("\nWhat happens from here on (Ctrl-C stops everything):");
   return await follow(client, output, asOf, signal);
 }

@@ -9,8 +9,9 @@ import { failureLines, jobLine } from "../job-text.ts";
 const run = promisify(execFile);
 const CREATE_WAIT_MS = 15_000;
 const CHECK_LIMIT_MS = 5000;
-const folder = join(import.meta.dirname, "../../../infra/samples");
+const root = join(import.meta.dirname, "../../..");
 
+/** One stitch of an application that `stitch up` starts. */
 export type Sample = {
   readonly node: string;
   readonly id: string;
@@ -19,33 +20,66 @@ export type Sample = {
   readonly command: readonly string[];
 };
 
-/** The samples that can run on this machine. */
-export async function samples(): Promise<Sample[]> {
+/**
+ * The samples that can run on this machine, by application. Each stitch comes after those it writes to: a message to a
+ * stitch that is not there is not sent.
+ */
+export async function samples(): Promise<ReadonlyMap<string, readonly Sample[]>> {
   const python = await findPython();
-  const file = (name: string): string => join(folder, name);
-  const sample = (node: string, id: string, protocol: Sample["protocol"], ...command: string[]): Sample => ({
+  const file = (name: string): string => join(root, "infra/samples", name);
+  const speaks = (node: string, id: string, group: string, ...command: string[]): Sample => ({
     node,
     id,
-    group: `samples.${id}.1`,
-    protocol,
+    group,
+    protocol: "process-v1",
     command,
   });
-  return [
-    sample("n1", "clock", "process-v1", process.execPath, file("clock.mjs")),
-    ...(python === null ? [] : [sample("n2", "counter", "process-v1", python, file("counter.py"))]),
-    sample("n3", "disk", "none", "/bin/sh", file("disk.sh")),
+  const js = (node: string, id: string, group: string, name: string, ...args: string[]): Sample =>
+    speaks(node, id, group, process.execPath, file(name), ...args);
+
+  const counters = ["counter-1", "counter-2", "counter-3"];
+  const wordcount = [
+    ...counters.map((id, index) => js(`n${index + 1}`, id, "wordcount.counter.1", "counter.mjs")),
+    js("n1", "splitter", "wordcount.splitter.1", "splitter.mjs", join(root, "LICENSE"), ...counters),
+    js("n2", "collector", "wordcount.collector.1", "collector.mjs", "splitter", ...counters),
   ];
+  const penpals = (python3: string): Sample[] => [
+    speaks("n2", "bob", "penpals.bob.1", python3, file("bob.py")),
+    js("n1", "ann", "penpals.ann.1", "ann.mjs"),
+  ];
+  const disk: Sample = {
+    node: "n3",
+    id: "disk",
+    group: "samples.disk.1",
+    protocol: "none",
+    command: ["/bin/sh", file("disk.sh")],
+  };
+  return new Map([
+    ["wordcount", wordcount],
+    ...(python === null ? [] : [["penpals", penpals(python)] as const]),
+    ["samples", [disk]],
+  ]);
 }
 
 /**
- * Creates a sample, unless it is there already: what was stopped stays stopped. May be repeated.
+ * Creates samples, one after the other, unless they are there already: what was stopped stays stopped. May be repeated.
  * @returns a line on what was done.
  */
-export async function ensureSample(client: Client, sample: Sample, signal: AbortSignal): Promise<string> {
+export async function ensureSamples(client: Client, wanted: readonly Sample[], signal: AbortSignal): Promise<string> {
+  const byResult = new Map<string, string[]>();
+  for (const sample of wanted) {
+    const result = await ensureSample(client, sample, signal);
+    byResult.set(result, [...(byResult.get(result) ?? []), `${sample.node}:${sample.id}`]);
+  }
+  return [...byResult].map(([result, ids]) => `${ids.join(", ")} ${result}`).join("; ");
+}
+
+/** @returns what was done, to be said of the sample. */
+async function ensureSample(client: Client, sample: Sample, signal: AbortSignal): Promise<string> {
   const fullId = `${sample.node}:${sample.id}`;
   try {
     const { desired } = await client.stitch(fullId, { signal });
-    return `${fullId} is there, ${desired === "running" ? "to run" : "stopped"}: left so`;
+    return `there already${desired === "running" ? "" : ", stopped"}: left so`;
   } catch (error) {
     if (!(error instanceof ApiError && error.code === "not_found")) throw error;
   }
@@ -58,8 +92,8 @@ export async function ensureSample(client: Client, sample: Sample, signal: Abort
     spec: { adaptor: "process", protocol: sample.protocol, command: sample.command },
   };
   const { job, replayed } = await client.command(body, { waitMs: CREATE_WAIT_MS, idempotencyKey: keyOf(body), signal });
-  if (replayed && job.finishedAt !== null) return `${fullId} was created before and removed: left so`;
-  return job.status === "succeeded" ? `${fullId} started` : [jobLine(job), ...failureLines(job)].join("\n  ");
+  if (replayed && job.finishedAt !== null) return "created before and removed: left so";
+  return job.status === "succeeded" ? "started" : [jobLine(job), ...failureLines(job)].join("\n  ");
 }
 
 /** Always the same for the same sample. A clone in another folder has other paths, and the API refuses one key for two bodies. */

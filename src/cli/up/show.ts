@@ -43,9 +43,13 @@ export async function showTables(client: Client, output: Output, signal: AbortSi
 }
 
 /** Three lines to try in another terminal. A token is named, never shown. */
-export function curlLines(url: string, hasToken: boolean, stitch: string): string[] {
-  const token = hasToken ? ' -H "Authorization: Bearer $STITCH_TOKEN"' : "";
-  const command = (name: string): string =>
-    `curl -s${token} -H 'Content-Type: application/json' -d '${JSON.stringify({ command: name, target: stitch })}' '${url}/v1/commands?waitMs=10000'`;
-  return [`curl -s${token} ${url}/v1/nodes`, command("stitch.stop"), command("stitch.start")];
+export function curlLines(url: string, hasToken: boolean): string[] {
+  const curl = `curl -s${hasToken ? ' -H "Authorization: Bearer $STITCH_TOKEN"' : ""}`;
+  const post = (to: string, body: unknown): string =>
+    `${curl} -H 'Content-Type: application/json' -d '${JSON.stringify(body)}' '${url}${to}'`;
+  return [
+    `${curl} ${url}/v1/nodes`,
+    post("/v1/messages", { to: { stitch: "collector" }, data: "how many words?", expect: "reply" }),
+    post("/v1/commands?waitMs=10000", { command: "stitch.stop", target: "n2:counter-2" }),
+  ];
 }

@@ -1,0 +1,28 @@
+// A sample stitch: counts the words in the lines it is sent, of each line once, and tells whoever asks (on the channel
+// "total") how many it has counted of a text. What it has counted outlives it.
+import { appendFileSync, existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { connect } from "crossstitch/stitch";
+
+const stitch = connect();
+const file = join(stitch.dataDir, "counted");
+const kept = existsSync(file) ? readFileSync(file, "utf8") : "";
+/** Words, by text and number of a line. */
+const counted = new Map([...kept.matchAll(/^(.+) (\d+)\n/gm)].map(([, line, words]) => [line, Number(words)]));
+
+function count({ text, number, line }) {
+  const name = `${text} ${number}`;
+  // Messages come at least once.
+  if (counted.has(name)) return;
+  const words = line.split(/\s+/).filter((word) => word !== "").length;
+  // On disk before the message is acknowledged, which it is when this returns.
+  appendFileSync(file, `${name} ${words}\n`);
+  counted.set(name, words);
+}
+
+function total(text) {
+  const words = [...counted].filter(([name]) => name.startsWith(`${text} `)).map(([, each]) => each);
+  return { lines: words.length, words: words.reduce((sum, each) => sum + each, 0) };
+}
+
+stitch.onMessage((message) => (message.channel === "total" ? total(message.data) : count(message.json())));
