@@ -173,21 +173,9 @@ export class Conversation {
 
   /** It answers a message, or sends one. @returns a promise while it waits for room: nothing more of it is read till then. */
   #said({ id, data, channel, toStitch, toGroup }: Extract<StitchMessage, { command: "data" }>): Promise<void> | null {
-    if (id !== null && toStitch !== null) {
-      for (const each of [id, id - 1]) {
-        if (this.#unanswered.get(each)?.message.from === toStitch) {
-          this.#answered(each, { kind: "replied", channel: channel ?? "", data });
-          return null;
-        }
-        const acknowledged = this.#acknowledged.get(each);
-        if (acknowledged?.from === toStitch) {
-          this.#acknowledged.delete(each);
-          return this.#context.replyLate(acknowledged, channel ?? "", data);
-        }
-      }
-    }
-    const to = toStitch !== null ? { stitch: toStitch } : toGroup !== null ? { group: toGroup } : null;
     const name = channel ?? "";
+    const to = toStitch !== null ? { stitch: toStitch } : toGroup !== null ? { group: toGroup } : null;
+    // A reply too: it must not end its recipient, nor pass for the system in another way.
     if (to === null || name.startsWith("_") || Buffer.byteLength(data) > MAX_DATA_BYTES) {
       this.#complain(
         to === null
@@ -197,6 +185,19 @@ export class Conversation {
             : `data: more than ${MAX_DATA_BYTES} bytes`,
       );
       return null;
+    }
+    if (id !== null && toStitch !== null) {
+      for (const each of [id, id - 1]) {
+        if (this.#unanswered.get(each)?.message.from === toStitch) {
+          this.#answered(each, { kind: "replied", channel: name, data });
+          return null;
+        }
+        const acknowledged = this.#acknowledged.get(each);
+        if (acknowledged?.from === toStitch) {
+          this.#acknowledged.delete(each);
+          return this.#context.replyLate(acknowledged, name, data);
+        }
+      }
     }
     return this.#context.send(to, name, data, id).catch((error: unknown) => {
       const reason = `what it sent to ${"stitch" in to ? to.stitch : to.group} was not sent: ${error instanceof Error ? error.message : String(error)}`;
