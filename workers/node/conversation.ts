@@ -12,6 +12,8 @@ type Unanswered = { readonly message: Message; readonly settle: (how: Delivered)
 const MOST_UNANSWERED = 1000;
 /** What cannot be understood is answered this often at most: two who do not understand each other must not shout. */
 const COMPLAIN_EVERY_MS = 1000;
+/** An exit closes both ends, too, and is heard of a moment later: what runs on after that has closed them itself. */
+const EXIT_KNOWN_MS = 500;
 
 /** The node's side of the protocol (process-v1.md): heartbeats, messages, `_exit`, `_error`, logs. */
 export class Conversation {
@@ -27,6 +29,7 @@ export class Conversation {
   readonly #beats = new Map<number, number>();
   #lastId = 0;
   #open = true;
+  #stopped = false;
   #toldUnread = false;
   #complainedAtMs = Number.NEGATIVE_INFINITY;
 
@@ -55,6 +58,7 @@ export class Conversation {
   /** Nothing more is sent, and what is unanswered has failed. Safe to repeat. */
   stop(): void {
     this.#open = false;
+    this.#stopped = true;
     this.#heartbeats.stop();
     for (const { settle } of this.#unanswered.values())
       settle({ kind: "failed", reason: "it ended before it answered" });
@@ -112,7 +116,18 @@ export class Conversation {
   #inputClosed(): void {
     if (!this.#open) return;
     this.#open = false;
-    this.#note("it has closed its input: no heartbeat can reach it any more");
+    this.#noteUnlessExited("it has closed its input: no heartbeat can reach it any more");
+  }
+
+  /** Nothing more can be read from it. */
+  outputEnded(): void {
+    this.#noteUnlessExited("it has closed its output: no answer to a heartbeat can come from it any more");
+  }
+
+  #noteUnlessExited(text: string): void {
+    setTimeout(() => {
+      if (!this.#stopped) this.#note(text);
+    }, EXIT_KNOWN_MS).unref();
   }
 
   /** Takes what its output was found to hold. @returns a promise while the log cannot take more. */

@@ -1,73 +1,241 @@
-// The node's side of ProcessV1 with one stitch, without a process.
 import assert from "node:assert/strict";
-import { PassThrough } from "node:stream";
-import { type TestContext, test } from "node:test";
-import { stitchSpec } from "../../../src/domain/spec.ts";
+import { Writable } from "node:stream";
+import { describe, it, type TestContext } from "node:test";
 import type { Message } from "../../../src/domain/message.ts";
+import { stitchSpec } from "../../../src/domain/spec.ts";
+import type { Delivered, StartContext } from "../../../workers/node/adaptors/adaptor.ts";
 import { Conversation } from "../../../workers/node/conversation.ts";
+import type { StitchMessage } from "../../../workers/node/process-v1.ts";
 
-function start(t: TestContext) {
-  const sent: unknown[] = [];
-  const input = new PassThrough();
-  const conversation = new Conversation(
-    {
-      node: "n1",
-      id: "a",
-      group: "test.stitch.1",
-      spec: stitchSpec.parse({ adaptor: "process", command: ["x"], protocol: "process-v1" }),
-      dataDir: "/",
-      session: "",
-      log: () => null,
-      send: async (...message) => void sent.push(message),
-      replyLate: async (...reply) => void sent.push(reply),
-      onHealth: () => undefined,
-    },
-    input,
-    () => 0,
-  );
-  t.after(() => conversation.stop());
-  /** What was written to it, as objects. */
-  const written = () =>
-    String(input.read() ?? "")
-      .split("\nend\n")
-      .filter((text) => text !== "")
-      .map((text) => JSON.parse(text) as Record<string, unknown>);
-  const says = (id: number | null, channel: string | null) =>
-    conversation.take({
-      kind: "message",
-      message: { command: "data", id, data: "x", channel, toStitch: "n2:b", toGroup: null },
-    });
-  return { conversation, sent, written, says };
+const HEARTBEAT_MS = 1000;
+const LIMIT = 256 * 1024;
+const PROGRAM = { adaptor: "process", command: ["a-program"], heartbeatMs: HEARTBEAT_MS };
+
+type Sent = { Id: number; ChannelName: string; FromStitchInstanceId: string; Data: string };
+
+/** The input of a stitch, as a stitch sees it; it may leave it unread. */
+class Input extends Writable {
+  #text = "";
+  #unread: (() => void)[] | null = null;
+
+  override _write(chunk: Buffer, _: string, done: () => void): void {
+    this.#text += chunk.toString();
+    if (this.#unread === null) done();
+    else this.#unread.push(done);
+  }
+
+  leaveUnread(): void {
+    this.#unread ??= [];
+  }
+
+  readAgain(): void {
+    const unread = this.#unread ?? [];
+    this.#unread = null;
+    for (const done of unread) done();
+  }
+
+  get messages(): Sent[] {
+    const parts = this.#text.split("\nend\n");
+    assert.equal(parts.pop(), "", "every message is followed by `end`");
+    return parts.map((json) => JSON.parse(json) as Sent);
+  }
+  get channels(): string[] {
+    return this.messages.map(({ ChannelName }) => ChannelName);
+  }
 }
 
-const MESSAGE: Message = {
-  id: "m1",
-  from: "n2:b",
+function converse(t: TestContext) {
+  t.mock.timers.enable({ apis: ["setInterval", "setTimeout", "Date"] });
+  const input = new Input();
+  const notes: string[] = [];
+  const health: string[] = [];
+  const sent: unknown[] = [];
+  const context: StartContext = {
+    node: "n1",
+    id: "a",
+    group: "x.y.1",
+    spec: stitchSpec.parse(PROGRAM),
+    dataDir: "/",
+    session: "s",
+    log: (source, line) => {
+      if (source === "system") notes.push(line);
+      return null;
+    },
+    send: (...message) => {
+      sent.push(message);
+      return Promise.resolve();
+    },
+    onHealth: (now) => health.push(now),
+  };
+  const conversation = new Conversation(context, input, Date.now);
+  t.after(() => conversation.stop());
+  const say = (message: StitchMessage) => void conversation.take({ kind: "message", message });
+  const mumble = () => void conversation.take({ kind: "unreadable", reason: "no", lines: [] });
+  return { conversation, input, notes, health, sent, say, mumble, beat: () => t.mock.timers.tick(HEARTBEAT_MS) };
+}
+
+const message = (from: string, data = ""): Message => ({
+  id: "m",
+  from,
   to: { stitch: "a" },
-  channel: "",
-  data: "hello",
-  ref: 7,
+  channel: "c",
+  data,
+  ref: null,
   re: null,
   receipt: null,
   hops: 0,
   sentAtMs: 0,
-};
+});
 
-test("nothing that a stitch says goes out on a channel of the system: no message, no reply, no late reply", async (t) => {
-  const { conversation, sent, written, says } = start(t);
-  const delivered = conversation.deliver(MESSAGE);
-  const [{ Id } = {}] = written();
-  await says(null, "_exit");
-  await says(Number(Id), "_exit");
-  assert.match(String(written()[0]?.["Data"]), /the channel "_exit" is the system's/);
-  await says(Number(Id), "mine");
-  assert.deepEqual(await delivered, { kind: "replied", channel: "mine", data: "x" });
-  const acknowledged = conversation.deliver({ ...MESSAGE, id: "m2" });
-  const later = Number(written()[0]?.["Id"]);
-  conversation.take({ kind: "message", message: { command: "ack", id: later } });
-  assert.deepEqual(await acknowledged, { kind: "acked" });
-  await says(later, "_heartbeat");
-  assert.deepEqual(sent, []);
-  await says(later, "mine");
-  assert.deepEqual(sent, [[{ ...MESSAGE, id: "m2" }, "mine", "x"]]);
+describe("the conversation with a stitch", () => {
+  it("numbers all it sends in steps of two, so that Id + 1 is nobody else's", (t) => {
+    const { conversation, input, mumble, beat } = converse(t);
+    conversation.start();
+    mumble();
+    void conversation.deliver(message("n2:b"));
+    beat();
+    conversation.exit();
+    assert.deepEqual(
+      input.messages.map(({ Id, ChannelName }) => [Id, ChannelName]),
+      [
+        [2, "_heartbeat"],
+        [4, "_error"],
+        [6, "c"],
+        [8, "_heartbeat"],
+        [10, "_exit"],
+      ],
+    );
+  });
+
+  it("says nothing more once it has asked it to exit, or has stopped", (t) => {
+    for (const end of ["exit", "stop"] as const) {
+      const { conversation, input, mumble, beat } = converse(t);
+      conversation.start();
+      conversation[end]();
+      const said = input.messages.length;
+      mumble();
+      beat();
+      conversation.exit();
+      assert.equal(input.messages.length, said, end);
+      t.mock.timers.reset();
+    }
+  });
+
+  it("tells it once a second at most that it is not understood", (t) => {
+    const { input, mumble } = converse(t);
+    for (let i = 0; i < 100; i++) mumble();
+    assert.deepEqual(input.channels, ["_error"]);
+    t.mock.timers.tick(999);
+    mumble();
+    assert.equal(input.messages.length, 1);
+    t.mock.timers.tick(1);
+    for (let i = 0; i < 100; i++) mumble();
+    assert.equal(input.messages.length, 2);
+  });
+
+  it("counts an answer to a heartbeat that was sent, once, and no other", async (t) => {
+    const { conversation, input, health, say, beat } = converse(t);
+    let heard = false;
+    void conversation.heard.then(() => (heard = true));
+    conversation.start();
+    for (const id of [1, 3, 0, 4, 1_000_000]) say({ command: "sync", id });
+    const mail = conversation.deliver(message("n2:b"));
+    // A message is no heartbeat, and a heartbeat no message.
+    say({ command: "sync", id: 4 });
+    say({ command: "ack", id: 2 });
+    await Promise.resolve();
+    assert.equal(heard, false);
+    say({ command: "sync", id: 2 });
+    await Promise.resolve();
+    assert.equal(heard, true);
+    say({ command: "ack", id: 4 });
+    assert.deepEqual(await mail, { kind: "acked" });
+    for (let i = 0; i < 7; i++) {
+      beat();
+      say({ command: "sync", id: 2 });
+    }
+    assert.deepEqual(health, ["green", "yellow", "red"], "the old answer again is no sign of life");
+    const last = input.messages.at(-1)?.Id ?? 0;
+    say({ command: "sync", id: last });
+    assert.equal(health.at(-1), "green");
+  });
+
+  it("one stitch's answers say nothing of another", (t) => {
+    const one = converse(t);
+    one.conversation.start();
+    t.mock.timers.reset();
+    const other = converse(t);
+    other.conversation.start();
+    for (let i = 0; i < 7; i++) other.beat();
+    for (const { Id } of other.input.messages.slice(1)) one.say({ command: "sync", id: Id });
+    assert.deepEqual([one.health, other.health], [[], []]);
+    one.say({ command: "sync", id: 2 });
+    assert.deepEqual([one.health, other.health], [["green"], []]);
+  });
+
+  it("takes as the answer to a message what names its sender and its Id, or one more", async (t) => {
+    const { conversation, sent, say } = converse(t);
+    const answer = (id: number | null, toStitch: string) =>
+      say({ command: "data", id, data: "d", channel: null, toStitch, toGroup: null });
+    const replied: Delivered = { kind: "replied", channel: "", data: "d" };
+    const [first, second] = [conversation.deliver(message("n2:b")), conversation.deliver(message("api:7"))];
+    answer(2, "n2:b");
+    answer(5, "api:7");
+    assert.deepEqual([await first, await second], [replied, replied]);
+    assert.deepEqual(sent, []);
+    const third = conversation.deliver(message("n2:b"));
+    answer(6, "n2:other");
+    answer(2, "n2:b");
+    answer(null, "n2:b");
+    assert.deepEqual(
+      sent.map((each) => (each as unknown[])[0]),
+      [{ stitch: "n2:other" }, { stitch: "n2:b" }, { stitch: "n2:b" }],
+      "anything else is a message of its own",
+    );
+    conversation.stop();
+    assert.equal((await third).kind, "failed");
+  });
+
+  it("writes no more to a stitch that does not read, says so once, and goes on when it reads again", (t) => {
+    const { conversation, input, notes, health, say, mumble, beat } = converse(t);
+    conversation.start();
+    say({ command: "sync", id: 2 });
+    input.leaveUnread();
+    const data = "x".repeat(10_000);
+    for (let i = 0; i < 1000; i++) {
+      void conversation.deliver(message("n2:b", data));
+      if (i % 100 === 0) beat();
+      mumble();
+    }
+    assert.ok(
+      input.writableLength > LIMIT && input.writableLength < LIMIT + 2 * data.length,
+      `${input.writableLength}`,
+    );
+    assert.equal(notes.filter((note) => note.startsWith("it does not read its input")).length, 1);
+    assert.equal(health.at(-1), "red");
+    input.readAgain();
+    beat();
+    const last = input.messages.at(-1);
+    assert.equal(last?.ChannelName, "_heartbeat");
+    say({ command: "sync", id: last?.Id ?? 0 });
+    assert.equal(health.at(-1), "green");
+  });
+
+  it("says in the log what it has closed, unless that was its exit", (t) => {
+    for (const exits of [false, true]) {
+      const { conversation, input, notes, beat } = converse(t);
+      conversation.start();
+      input.emit("error", new Error("EPIPE"));
+      input.emit("close");
+      conversation.outputEnded();
+      if (exits) conversation.stop();
+      beat();
+      assert.deepEqual(
+        notes.map((note) => /closed its (\w+)/.exec(note)?.[1]),
+        exits ? [] : ["input", "output"],
+      );
+      conversation.stop();
+      t.mock.timers.reset();
+    }
+  });
 });

@@ -212,6 +212,7 @@ class ProcessInstance implements StitchInstance {
       (chunk) => (chunk === null ? reader.end() : reader.push(chunk)),
       (found) => conversation.take(found),
     );
+    conversation.outputEnded();
   }
 
   async #readErrors(stream: Readable | null): Promise<void> {
