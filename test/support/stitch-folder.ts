@@ -1,0 +1,24 @@
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import type { TestCluster } from "./cluster.ts";
+
+/** A stitch's own folder on its node, where the stitches of the tests leave what they saw (`journalOf`). */
+export const dataDirOf = (cluster: TestCluster, node: string, id: string): string =>
+  join(folderOf(cluster, node), "data", id);
+
+/** The lines of a stitch's log, oldest first, as its node keeps them. */
+export const logOf = (cluster: TestCluster, node: string, id: string): { source: string; line: string }[] =>
+  jsonLines(join(folderOf(cluster, node), "logs", `${id}.log`)) as { source: string; line: string }[];
+
+/** What a stitch wrote into its `journal`, a JSON value on each line. */
+export const journalOf = (cluster: TestCluster, node: string, id: string): Record<string, unknown>[] =>
+  jsonLines(join(dataDirOf(cluster, node, id), "journal")) as Record<string, unknown>[];
+
+const folderOf = (cluster: TestCluster, node: string): string => join(cluster.dir, `state-${node}`, cluster.name, node);
+
+/** The whole lines of a file; none where it is not there yet. */
+function jsonLines(path: string): unknown[] {
+  if (!existsSync(path)) return [];
+  const whole = readFileSync(path, "utf8").split("\n").slice(0, -1);
+  return whole.map((line) => JSON.parse(line) as unknown);
+}
