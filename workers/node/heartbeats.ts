@@ -28,8 +28,9 @@ export class Heartbeats {
     this.#o = options;
   }
 
-  /** Sends the first one at once. */
-  start(): void {
+  /** Sends the first one at once. @param heard it has given a sign of life already, and counts as well. */
+  start(heard = false): void {
+    if (heard) this.#hear();
     this.#timer = setInterval(() => this.#beat(), this.#o.everyMs);
     this.#beat();
   }
@@ -52,9 +53,13 @@ export class Heartbeats {
   answered(number: number): void {
     if (!this.#waiting.includes(number)) return;
     this.#waiting = this.#waiting.filter((each) => each > number);
+    this.#hear();
+    this.#tell(Math.max(0, this.#waiting.length - 1));
+  }
+
+  #hear(): void {
     this.#wasHeard = true;
     this.#first.resolve();
-    this.#tell(Math.max(0, this.#waiting.length - 1));
   }
 
   #tell(missed: number): void {

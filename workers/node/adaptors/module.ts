@@ -169,7 +169,7 @@ class ModuleInstance implements StitchInstance {
       signal: this.#abort.signal,
       state: undefined,
       log: (...lines) => {
-        for (const line of lines) void context.log("log", String(line));
+        for (const line of lines.flatMap((text) => String(text).split("\n"))) void context.log("log", line);
       },
       send: (to, data, channel = "") => this.#send(to, channel, data, null),
       ask: (stitch, data, asking) => this.#ask(stitch, data, asking),
@@ -194,7 +194,8 @@ class ModuleInstance implements StitchInstance {
       this.fail(error);
       return this.#failedFirst();
     }
-    if (!this.#ending) this.#heartbeats.start();
+    // That its start has ended well is the first sign of life.
+    if (!this.#ending) this.#heartbeats.start(true);
     return { kind: "running" };
   }
 
@@ -279,17 +280,20 @@ class ModuleInstance implements StitchInstance {
   }
 
   #end(exit: Exit): void {
+    this.#tellToEnd();
+    this.#gone.resolve(exit);
+  }
+
+  #tellToEnd(): void {
     this.#ending = true;
     this.#heartbeats.stop();
-    this.#abort.abort();
-    this.#gone.resolve(exit);
+    // Whoever listens is the module's code: what fails there is this stitch's fault, not the worker's.
+    running.run(this, () => this.#abort.abort());
   }
 
   async stop(graceMs: number): Promise<Exit> {
     if (!this.#ending) {
-      this.#ending = true;
-      this.#heartbeats.stop();
-      this.#abort.abort();
+      this.#tellToEnd();
       const { stop } = this.#module;
       if (stop === undefined) this.#gone.resolve({ code: 0, signal: null });
       else
