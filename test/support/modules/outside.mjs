@@ -1,0 +1,13 @@
+// A module that fails on its own account, outside of any stitch, once there is the file TRIGGER.
+import { existsSync, readFileSync } from "node:fs";
+
+const trigger = process.env.TRIGGER ?? "";
+setInterval(() => {
+  if (!existsSync(trigger)) return;
+  const error = new Error("a fault outside of any stitch");
+  if (readFileSync(trigger, "utf8") === "reject") void Promise.reject(error);
+  else throw error;
+}, 20).unref();
+
+/** All that a module needs. */
+export const start = () => undefined;
