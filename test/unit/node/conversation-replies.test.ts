@@ -64,7 +64,7 @@ test("nothing that a stitch says goes out on a channel of the system: no message
   assert.deepEqual(await delivered, { kind: "replied", channel: "mine", data: "x" });
   const acknowledged = conversation.deliver({ ...MESSAGE, id: "m2" });
   const later = Number(written()[0]?.["Id"]);
-  conversation.take({ kind: "message", message: { command: "ack", id: later } });
+  void conversation.take({ kind: "message", message: { command: "ack", id: later } });
   assert.deepEqual(await acknowledged, { kind: "acked" });
   await says(later, "_heartbeat");
   assert.deepEqual(sent, []);

@@ -61,6 +61,7 @@ function converse(t: TestContext) {
       if (source === "system") notes.push(line);
       return null;
     },
+    replyLate: async (...reply) => void sent.push(reply),
     send: (...message) => {
       sent.push(message);
       return Promise.resolve();
