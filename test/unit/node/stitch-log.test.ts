@@ -7,6 +7,7 @@ import {
   readdirSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
@@ -181,32 +182,40 @@ test("a position survives rotation and a new life of the worker; what was rotate
 });
 
 test("reading while it is written and rotated: nothing twice, nothing missing, nothing out of order", async () => {
-  const log = open(newPath(), { fileBytes: 2000, files: 100 });
-  const total = 3000;
-  const writing = (async () => {
-    for (let n = 0; n < total; n++) {
-      void log.write("stdout", `${n}`, 0);
-      if (n % 7 === 0) await new Promise((resolve) => setImmediate(resolve));
+  // A file for every few lines, so that readers meet rotations at every step.
+  const log = open(newPath(), { fileBytes: 300, files: 10_000 });
+  const total = 2000;
+  const expected = Array.from({ length: total }, (_, n) => `${n}`);
+  const write = async () => {
+    for (const line of expected) {
+      void log.write("stdout", line, 0);
+      // Pauses in which readers catch up, and bursts in which they do not.
+      for (let turns = Number(line) % 11; turns > 5; turns--) await new Promise((resolve) => setImmediate(resolve));
     }
-  })();
-  const got: string[] = [];
-  for (let position: LogPosition = { file: 1, offset: 0 }; got.length < total; ) {
-    const read = await log.read(position);
-    assert.equal(read.lost, false);
-    got.push(...read.lines.map(({ line }) => line.line));
-    position = read.next;
-    const tail = (await tailOf(log, 40)).map(Number);
-    assert.ok(
-      tail.every((number, index) => index === 0 || number === (tail[index - 1] ?? 0) + 1),
-      tail.join(),
-    );
-    if (read.lines.length === 0) await new Promise((resolve) => setImmediate(resolve));
-  }
-  await writing;
-  assert.deepEqual(
-    got,
-    Array.from({ length: total }, (_, n) => `${n}`),
-  );
+  };
+  const follow = async () => {
+    const got: string[] = [];
+    for (let position: LogPosition = { file: 1, offset: 0 }; got.length < total; ) {
+      const read = await log.read(position);
+      assert.equal(read.lost, false);
+      got.push(...read.lines.map(({ line }) => line.line));
+      position = read.next;
+    }
+    assert.deepEqual(got, expected);
+  };
+  const tail = async () => {
+    for (let last = -1; last < total - 1; ) {
+      const numbers = (await tailOf(log, 20)).map(Number);
+      const newest = numbers.at(-1) ?? -1;
+      assert.deepEqual(
+        numbers,
+        Array.from({ length: Math.min(20, newest + 1) }, (_, n) => newest + 1 - Math.min(20, newest + 1) + n),
+      );
+      assert.ok(newest >= last);
+      last = newest;
+    }
+  };
+  await Promise.all([write(), follow(), follow(), follow(), tail(), tail()]);
   log.close();
 });
 
@@ -294,6 +303,23 @@ test("a disk that takes nothing costs lines, says so once, and the log tells how
     { at: "1970-01-01T00:00:05.000Z", source: "system", line: "11 lines were lost here: the disk took nothing" },
     { at: "1970-01-01T00:00:05.000Z", source: "stdout", line: "well" },
   ]);
+  log.close();
+});
+
+test("a disk that fills up under an open file costs what it had no room for, and no more", {
+  skip: process.platform !== "linux",
+}, async () => {
+  const path = newPath();
+  mkdirSync(join(path, ".."), { recursive: true });
+  symlinkSync("/dev/full", path);
+  const errors: unknown[] = [];
+  const log = new StitchLog(path, (error) => errors.push(error), SMALL);
+  void log.write("stdout", "no room", 0);
+  await tailOf(log, 1);
+  rmSync(path);
+  void log.write("stdout", "room", 0);
+  assert.deepEqual(await tailOf(log, 5), ["1 line was lost here: the disk took nothing", "room"]);
+  assert.match(String(errors), /ENOSPC/);
   log.close();
 });
 
