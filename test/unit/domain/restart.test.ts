@@ -77,6 +77,7 @@ test("a run that lasted windowMs counts as if nothing had gone before it; one th
     fc.property(policies, fc.boolean(), fc.nat(30), fc.nat(), randoms, (policy, well, restarts, moreMs, random) => {
       const after = (ranMs: number | null, before: number) => afterExit(policy, well, ranMs, before, random);
       const stableMs = stableAfterMs(policy);
+      assert.deepEqual(after(stableMs, restarts), after(0, 0));
       assert.deepEqual(after(stableMs + moreMs, restarts), after(0, 0));
       assert.deepEqual(after(stableMs - 1, restarts), after(0, restarts));
       assert.deepEqual(after(null, restarts), after(0, restarts));
