@@ -5,8 +5,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { promisify } from "node:util";
+import type { SentResource } from "../../src/domain/resources.ts";
 import { freePort } from "../../src/cli/local-redis.ts";
 import { waitUntil } from "../../src/cli/wait-until.ts";
+import { until } from "../support/cluster.ts";
 import { NpmScript, shellEnv } from "../support/npm-script.ts";
 import { processesOf } from "../support/process-list.ts";
 
@@ -50,18 +52,28 @@ test("the README's two commands in a clean clone", { timeout: 12 * 60_000 }, asy
     await start.printed(/What happens from here on/, START_LIMIT_MS);
     assert.ok(start.longestSilenceMs < SILENCE_LIMIT_MS, `silent for ${start.longestSilenceMs} ms`);
     for (const node of ["n1", "n2", "n3"]) assert.match(start.output, new RegExp(`^${node} +alive +eligible`, "m"));
-    assert.match(start.output, /^n1:clock +samples\.clock\.1 +running +running/m);
+    assert.match(start.output, /^n2:counter-2 +wordcount\.counter\.1 +running +running/m);
     assert.match(start.output, /^n3:disk +samples\.disk\.1 +running +running/m);
 
-    const [nodesLine, stopLine, startLine] = curlLines(start.output);
+    const [nodesLine, askLine, stopLine] = curlLines(start.output);
     const nodes = await curl(nodesLine);
     assert.equal(nodes.status, 200);
     assert.deepEqual(idsOf(nodes.body), ["n1", "n2", "n3"]);
 
+    const told = await until("the lines have been counted", async () => {
+      const { status, body } = await curl(askLine);
+      assert.equal(status, 200, JSON.stringify(body));
+      const reply = JSON.parse((body as SentResource).deliveries[0]?.data ?? "") as Record<string, unknown>;
+      return reply["counted"] === reply["lines"] ? reply : null;
+    });
+    assert.deepEqual(told, { file: "LICENSE", lines: 21, counted: 21, words: 170, silent: [] });
+
+    const startLine = stopLine.replace("stitch.stop", "stitch.start");
+    const [stopped, started] = [/stitch\.stopped +n2:counter-2/, /stitch\.started +n2:counter-2/];
     for (const [line, event] of [
-      [stopLine, /stitch\.stopped +n1:clock/],
-      [startLine, /stitch\.started +n1:clock/],
-      [stopLine, /stitch\.stopped +n1:clock.*[^]*stitch\.started +n1:clock.*[^]*stitch\.stopped +n1:clock/],
+      [stopLine, stopped],
+      [startLine, started],
+      [stopLine, new RegExp(`${stopped.source}[^]*${started.source}[^]*${stopped.source}`)],
     ] as const) {
       const { status, body } = await curl(line);
       assert.equal(status, 200, JSON.stringify(body));
@@ -80,7 +92,7 @@ test("the README's two commands in a clean clone", { timeout: 12 * 60_000 }, asy
   await t.test("a second npm start finds its state again: what was stopped stays stopped", async () => {
     const start = npm("start");
     await start.printed(/What happens from here on/, START_LIMIT_MS);
-    assert.match(start.output, /^n1:clock +samples\.clock\.1 +stopped +stopped/m);
+    assert.match(start.output, /^n2:counter-2 +wordcount\.counter\.1 +stopped +stopped/m);
     assert.match(start.output, /^n3:disk +samples\.disk\.1 +running +running/m);
     start.interrupt();
     await start.end(STOP_LIMIT_MS);
@@ -90,7 +102,7 @@ test("the README's two commands in a clean clone", { timeout: 12 * 60_000 }, asy
   await t.test("npm start -- --reset clears it", async () => {
     const start = npm("start", "--", "--reset");
     await start.printed(/What happens from here on/, START_LIMIT_MS);
-    assert.match(start.output, /^n1:clock +samples\.clock\.1 +running +running/m);
+    assert.match(start.output, /^n2:counter-2 +wordcount\.counter\.1 +running +running/m);
     start.interrupt();
     await start.end(STOP_LIMIT_MS);
     await nothingLeft(clone);
