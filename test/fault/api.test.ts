@@ -23,7 +23,7 @@ const WRITES = {
   pointer: (words, keys) => words[0] === "zadd" && words[1] === keys.openJobs,
   record: (words, keys) => scriptOn(anyJob(keys), words) && words[4]?.startsWith('{"id":') === true,
   dispatch: (words, keys) => scriptOn(`${keys.node("n1")}:commands:`, words),
-  claim: (words, keys) => scriptOn(anyJob(keys), words) && words[4]?.endsWith(`:out:${MASTER_RUNNER}`) === true,
+  claim: (words, keys) => scriptOn(anyJob(keys), words) && words[3] === `${words[4]}:out:${MASTER_RUNNER}`,
   order: (words, keys) => scriptOn(keys.nodeOrders("n1"), words),
   end: (words, keys) => scriptOn(anyJob(keys), words) && words[5] === "succeeded",
 } as const satisfies Record<string, (words: readonly string[], keys: Keys) => boolean>;

@@ -1,4 +1,5 @@
 import { AsyncLocalStorage } from "node:async_hooks";
+import { randomInt } from "node:crypto";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import * as z from "zod";
@@ -149,7 +150,8 @@ class ModuleInstance implements StitchInstance {
   readonly #gone = Promise.withResolvers<Exit>();
   readonly #heartbeats: Heartbeats;
   readonly #asked = new Map<number, (answer: Message) => void>();
-  #lastAsked = 0;
+  /** From anywhere: an answer to what a former life asked must not be taken for one to this life. */
+  #lastAsked = randomInt(2 ** 40);
   #underWay = 0;
   #ending = false;
 
