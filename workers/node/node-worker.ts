@@ -105,7 +105,7 @@ export class NodeWorker {
     this.#dir = join(options.stateDir, options.cluster, options.id);
     this.#redis = openRedis(options.redisUrl, "shared", options.onError);
     this.#blocking = openRedis(options.redisUrl, "blocking", options.onError);
-    this.#watchdog = new Watchdog(this.#session, options.onError);
+    this.#watchdog = new Watchdog(this.#session, options.onError, () => this.#watchdogIsNew());
     this.#tree = new ProcessTree(this.#session);
     // Whoever runs the worker waits for it; where nobody does yet, its failure must not end the process unasked.
     this.ended.catch(() => undefined);
@@ -288,12 +288,7 @@ export class NodeWorker {
     this.#beats = 0;
     this.#clockOffsetMs = answer.nowMs - this.#o.nowMs();
     this.#eligibility = answer.eligibility;
-    this.#ownership?.record({
-      session: this.#session,
-      incarnation: answer.incarnation,
-      pid: process.pid,
-      watchdogPid: this.#watchdog.pid,
-    });
+    this.#recordOwner();
     host.merge(await readOwnStitches(this.#redis, this.#keys, this.#o.id));
     await raiseRevision(this.#redis, this.#keys, host.highestRevision());
     this.#publisher?.publish(host.wholeTruth(), [
@@ -304,6 +299,25 @@ export class NodeWorker {
       },
     ]);
     await this.#publisher?.flush();
+  }
+
+  #watchdogIsNew(): void {
+    try {
+      this.#recordOwner();
+    } catch (error) {
+      this.#o.onError(error);
+    }
+  }
+
+  /** Writes down who has the state folder, and who ends what it leaves behind: its next life waits for that one. */
+  #recordOwner(): void {
+    if (this.#incarnation === 0) return;
+    this.#ownership?.record({
+      session: this.#session,
+      incarnation: this.#incarnation,
+      pid: process.pid,
+      watchdogPid: this.#watchdog.pid,
+    });
   }
 
   #schedule(): void {

@@ -17,15 +17,18 @@ export const STOP_WINDOW_MS = 5000;
 export class Watchdog {
   readonly #session: string;
   readonly #onError: (error: unknown) => void;
+  readonly #onRestart: () => void;
   /** Grace of the groups that end with the lease; null for the others. */
   readonly #guarded = new Map<number, number | null>();
   #leaseUntilMs: number | null = null;
   #child: ChildProcess | null = null;
   #ended = false;
 
-  constructor(session: string, onError: (error: unknown) => void) {
+  /** @param onRestart called when another has taken the place of one that died: `pid` is its pid. */
+  constructor(session: string, onError: (error: unknown) => void, onRestart: () => void) {
     this.#session = session;
     this.#onError = onError;
+    this.#onRestart = onRestart;
   }
 
   get pid(): number | null {
@@ -47,6 +50,7 @@ export class Watchdog {
       if (this.#ended) return;
       this.#onError(new Error("the watchdog ended; starting it again"));
       this.start();
+      this.#onRestart();
     });
     if (this.#leaseUntilMs !== null) this.#tell(`=${this.#leaseUntilMs}`);
     for (const [pid, graceMs] of this.#guarded) this.#tellGuard(pid, graceMs);
