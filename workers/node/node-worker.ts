@@ -88,6 +88,8 @@ export class NodeWorker {
   #clockOffsetMs = 0;
   /** By this process's clock; counted from before the request that renewed it, so never later than Redis's own. */
   #leaseUntilMs = 0;
+  /** Redis and this node know of each other what they did not, since it took the id. */
+  #settled = false;
   #eligibility: Eligibility = "eligible";
   #timer: NodeJS.Timeout | undefined;
   #beating: Promise<void> = Promise.resolve();
@@ -172,7 +174,7 @@ export class NodeWorker {
       this.#publisher = publisher;
       this.#host = host;
       host.merge(disk.load());
-      await this.#register();
+      await this.#register(host);
       await initNodeQueue(this.#redis, this.#keys, this.#o.id);
       host.resume();
       await this.#takeTasks(host, publisher);
@@ -256,10 +258,8 @@ export class NodeWorker {
     this.#watchdog.leaseHolds(this.#leaseUntilMs - this.#o.nowMs());
   }
 
-  /** Takes the id for a new incarnation, then merges what Redis holds with what this node holds, and publishes it all. */
-  async #register(): Promise<void> {
-    const host = this.#host;
-    if (host === null) return;
+  /** Takes the id for a new incarnation, then settles. */
+  async #register(host: StitchHost): Promise<void> {
     const former = this.#ownership?.former ?? null;
     const ask = () =>
       registerNode(this.#redis, this.#keys, this.#o.id, {
@@ -282,22 +282,28 @@ export class NodeWorker {
       throw new NodeIdTaken(
         `another live worker holds the id ${this.#o.id}: it renewed its lease meanwhile. Stop it, or set another STITCH_NODE_ID.`,
       );
-    const again = this.#incarnation > 0;
     this.#incarnation = answer.incarnation;
+    this.#settled = false;
     this.#leaseSince(askedAtMs);
     this.#beats = 0;
     this.#clockOffsetMs = answer.nowMs - this.#o.nowMs();
     this.#eligibility = answer.eligibility;
     this.#recordOwner();
+    await this.#settle(host);
+  }
+
+  /** Merges what Redis holds with what this node holds, and publishes it all. To be repeated where it fails. */
+  async #settle(host: StitchHost): Promise<void> {
     host.merge(await readOwnStitches(this.#redis, this.#keys, this.#o.id));
     await raiseRevision(this.#redis, this.#keys, host.highestRevision());
     this.#publisher?.publish(host.wholeTruth(), [
       {
-        type: again ? "node.back" : "node.joined",
+        type: this.#state === "starting" ? "node.joined" : "node.back",
         node: this.#o.id,
-        data: { incarnation: answer.incarnation, version: this.#o.facts.version },
+        data: { incarnation: this.#incarnation, version: this.#o.facts.version },
       },
     ]);
+    this.#settled = true;
     await this.#publisher?.flush();
   }
 
@@ -363,7 +369,7 @@ export class NodeWorker {
     }
     if (reply.outcome !== "ok") {
       this.#o.say(`the lease is ${reply.outcome}; registering again`);
-      await this.#register();
+      await this.#register(host);
       host.leaseIsBack();
       return;
     }
@@ -371,7 +377,8 @@ export class NodeWorker {
     this.#leaseSince(askedAtMs);
     this.#eligibility = reply.eligibility;
     this.#clockOffsetMs = reply.nowMs - this.#o.nowMs();
-    await this.#publisher?.flush();
+    if (this.#settled) await this.#publisher?.flush();
+    else await this.#settle(host);
     if (this.#o.nowMs() - this.#lastMeasureMs > MEASURE_MS) {
       this.#lastMeasureMs = this.#o.nowMs();
       this.#measure(host).catch(this.#o.onError);
