@@ -87,9 +87,9 @@ export class HostedStitch {
     return this.#instance !== null;
   }
 
-  /** Was it ended because the node's lease had run out, and not started since? */
+  /** Should it run, and was ended because the node's lease had run out? */
   get endedWithLease(): boolean {
-    return this.#endedWithLease;
+    return this.#endedWithLease && this.#record.desired === "running";
   }
 
   /** The process that leads its group; null where there is none. */
@@ -222,16 +222,18 @@ export class HostedStitch {
     this.#red = false;
     clearTimeout(this.#stable);
     const { record } = this;
+    const { code, signal } = exit;
     const ended: Partial<StitchRecord> = {
       health: "missing",
       pid: null,
-      ...(exit.code === null && exit.signal === null ? {} : { lastExit: { ...exit, atMs: this.#o.nowMs() } }),
+      ...(code === null && signal === null ? {} : { lastExit: { code, signal, atMs: this.#o.nowMs() } }),
     };
     if (record.desired === "stopped" || record.state === "stopping" || this.#closing) {
       this.update({ ...ended, state: "stopped" }, { type: "stitch.stopped" });
       return;
     }
-    if (record.spec.onDisconnect === "stop" && !this.#o.holdsId()) {
+    // The lease may be back before its end is known.
+    if (exit.withLease === true || (record.spec.onDisconnect === "stop" && !this.#o.holdsId())) {
       this.#note("stopped: its node has lost Redis for as long as its lease; it starts again when the node is back");
       this.#endedWithLease = true;
       this.update({ ...ended, state: "stopped" }, { type: "stitch.stopped", data: { reason: "disconnected" } });

@@ -379,6 +379,7 @@ export class NodeWorker {
     this.#clockOffsetMs = reply.nowMs - this.#o.nowMs();
     if (this.#settled) await this.#publisher?.flush();
     else await this.#settle(host);
+    host.leaseIsBack();
     if (this.#o.nowMs() - this.#lastMeasureMs > MEASURE_MS) {
       this.#lastMeasureMs = this.#o.nowMs();
       this.#measure(host).catch(this.#o.onError);

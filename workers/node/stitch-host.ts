@@ -130,7 +130,10 @@ export class StitchHost {
     );
   }
 
-  /** Starts again what was ended because the lease had run out. Does not wait for it; all else is up to its policy. */
+  /**
+   * The lease holds: starts again what was ended because it had run out. Does not wait for it; all else is up to its policy.
+   * To be called more than once: the end of a stitch may become known after the lease is back.
+   */
   leaseIsBack(): void {
     this.#resume((stitch) => stitch.endedWithLease);
   }

@@ -9,7 +9,8 @@ import { createInterface } from "node:readline";
  * - `bye` the worker ends in good order.
  *
  * When the input ends without `bye`, the worker is dead: everything it guarded dies. When the lease has run out, whether
- * Redis is away or the worker hangs, the groups that must not outlive it are ended.
+ * Redis is away or the worker hangs, the groups that must not outlive it are ended. It prints the pid of each before that,
+ * a line each: for the worker this is no exit like others, also when it hears of it with a new lease in hand.
  */
 const session = process.argv[2] ?? "";
 /** Grace of the groups that end with the lease; null for the others. */
@@ -34,6 +35,8 @@ input.on("line", (line) => {
   if (line.startsWith("-")) guarded.delete(value);
   if (line.startsWith("=")) renew(value);
 });
+// A worker that has died reads nothing; what is left to do for it must be done all the same.
+process.stdout.on("error", () => undefined);
 input.on("close", () => {
   if (!bye) endEverything();
   process.exit(0);
@@ -46,17 +49,19 @@ function guard(pid: number, graceMs: number | null): void {
 }
 
 function renew(untilMs: number): void {
-  leaseUntilMs = untilMs;
   clearTimeout(leaseTimer);
-  leaseTimer = setTimeout(
-    () => {
-      for (const [pid, graceMs] of guarded) if (graceMs !== null) endWithLease(pid, graceMs);
-    },
-    Math.max(0, untilMs - sharedNowMs()),
-  );
+  // Heard too late: the timer was due before, and that the lease holds again does not make up for it.
+  if (sharedNowMs() >= leaseUntilMs) endAllWithLease();
+  leaseUntilMs = untilMs;
+  leaseTimer = setTimeout(endAllWithLease, Math.max(0, untilMs - sharedNowMs()));
+}
+
+function endAllWithLease(): void {
+  for (const [pid, graceMs] of guarded) if (graceMs !== null) endWithLease(pid, graceMs);
 }
 
 function endWithLease(pid: number, graceMs: number): void {
+  process.stdout.write(`${pid}\n`);
   kill(-pid, "SIGTERM");
   setTimeout(() => {
     // Still guarded, so its worker has not seen it go; a number that has become another's is guarded no more.

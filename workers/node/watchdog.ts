@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
+import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
 const MAIN = fileURLToPath(
@@ -20,6 +21,8 @@ export class Watchdog {
   readonly #onRestart: () => void;
   /** Grace of the groups that end with the lease; null for the others. */
   readonly #guarded = new Map<number, number | null>();
+  /** Those of them that it has ended with the lease. */
+  readonly #endedWithLease = new Set<number>();
   #leaseUntilMs: number | null = null;
   #child: ChildProcess | null = null;
   #ended = false;
@@ -40,7 +43,7 @@ export class Watchdog {
     if (this.#ended) return;
     const child = spawn(process.execPath, [MAIN, this.#session], {
       detached: true,
-      stdio: ["pipe", "ignore", "ignore"],
+      stdio: ["pipe", "pipe", "ignore"],
       env: { PATH: process.env["PATH"] ?? "" },
     });
     this.#child = child;
@@ -51,6 +54,9 @@ export class Watchdog {
       this.#onError(new Error("the watchdog ended; starting it again"));
       this.start();
       this.#onRestart();
+    });
+    createInterface({ input: child.stdout }).on("line", (line) => {
+      if (this.#guarded.has(Number(line))) this.#endedWithLease.add(Number(line));
     });
     if (this.#leaseUntilMs !== null) this.#tell(`=${this.#leaseUntilMs}`);
     for (const [pid, graceMs] of this.#guarded) this.#tellGuard(pid, graceMs);
@@ -63,6 +69,7 @@ export class Watchdog {
   guard(pid: number, stopGraceMs: number | null): void {
     const graceMs = stopGraceMs === null ? null : Math.min(STOP_WINDOW_MS, stopGraceMs);
     this.#guarded.set(pid, graceMs);
+    this.#endedWithLease.delete(pid);
     this.#tellGuard(pid, graceMs);
   }
 
@@ -76,10 +83,11 @@ export class Watchdog {
     this.#tell(`=${this.#leaseUntilMs}`);
   }
 
-  /** The group is gone: its number may be another's soon. */
-  release(pid: number): void {
+  /** The group is gone: its number may be another's soon. @returns whether it was ended with the lease. */
+  release(pid: number): boolean {
     this.#guarded.delete(pid);
     this.#tell(`-${pid}`);
+    return this.#endedWithLease.delete(pid);
   }
 
   /** Lets it go without killing anything: every stitch has been stopped. Safe to repeat. */
@@ -87,6 +95,7 @@ export class Watchdog {
     if (this.#ended) return;
     this.#ended = true;
     this.#child?.stdin?.end("bye\n");
+    this.#child?.stdout?.destroy();
     this.#child?.unref();
   }
 

@@ -37,7 +37,12 @@ export type Delivered =
   | { readonly kind: "replied"; readonly channel: string; readonly data: string }
   | { readonly kind: "failed"; readonly reason: string };
 
-export type Exit = { readonly code: number | null; readonly signal: string | null };
+export type Exit = {
+  readonly code: number | null;
+  readonly signal: string | null;
+  /** It was ended because the node's lease had run out. */
+  readonly withLease?: boolean;
+};
 
 /** How a start ended: it runs, it has run to its end as its policy allows, or it did not come up. */
 export type Started =

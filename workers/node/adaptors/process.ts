@@ -179,12 +179,14 @@ class ProcessInstance implements StitchInstance {
       // What the leader has started goes with it, in its group or out of it; in a stop, the group has its grace like the leader.
       await groupGone(pid, () => !this.#stopping || this.#killing);
       this.#groupIsGone = true;
-      options.watchdog.release(pid);
+      // What the watchdog has said before it ended the group is read in this turn at the latest.
+      await new Promise((resolve) => setImmediate(resolve));
+      const withLease = options.watchdog.release(pid);
       await this.#endEscaped();
       await Promise.race([drained, new Promise((resolve) => setTimeout(resolve, DRAIN_MS).unref())]);
       child.stdout?.destroy();
       child.stderr?.destroy();
-      return exit;
+      return { ...exit, withLease };
     });
     this.started = this.#watchStart(ended, spec);
     this.#conversation?.start();
