@@ -92,6 +92,11 @@ export class HostedStitch {
     return this.#endedWithLease && this.#record.desired === "running";
   }
 
+  /** The node's lease has run out. */
+  leaseIsOver(): void {
+    this.#instance?.leaseIsOver?.();
+  }
+
   /** The process that leads its group; null where there is none. */
   get pid(): number | null {
     return this.#instance?.pid ?? null;

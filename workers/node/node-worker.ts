@@ -88,6 +88,7 @@ export class NodeWorker {
   #clockOffsetMs = 0;
   /** By this process's clock; counted from before the request that renewed it, so never later than Redis's own. */
   #leaseUntilMs = 0;
+  #leaseEnd: NodeJS.Timeout | undefined;
   /** Redis and this node know of each other what they did not, since it took the id. */
   #settled = false;
   #eligibility: Eligibility = "eligible";
@@ -254,8 +255,13 @@ export class NodeWorker {
 
   /** The lease was renewed by a request of that time; the watchdog hears of it, and ends with it what must not outlive it. */
   #leaseSince(askedAtMs: number): void {
+    // Noticed too late that it was over: what must not outlive it ends all the same.
+    if (!this.#holdsId()) this.#host?.leaseIsOver();
     this.#leaseUntilMs = askedAtMs + this.#o.leaseMs;
-    this.#watchdog.leaseHolds(this.#leaseUntilMs - this.#o.nowMs());
+    const forMs = this.#leaseUntilMs - this.#o.nowMs();
+    this.#watchdog.leaseHolds(forMs);
+    clearTimeout(this.#leaseEnd);
+    this.#leaseEnd = setTimeout(() => this.#host?.leaseIsOver(), forMs).unref();
   }
 
   /** Takes the id for a new incarnation, then settles. */
@@ -467,6 +473,7 @@ export class NodeWorker {
 
   #letGo(): void {
     clearTimeout(this.#timer);
+    clearTimeout(this.#leaseEnd);
     this.#beaten.resolve();
     this.#load.stop();
     this.#inbox?.kill();

@@ -130,6 +130,11 @@ export class StitchHost {
     );
   }
 
+  /** The lease has run out: ends what must not outlive it and the watchdog cannot end. */
+  leaseIsOver(): void {
+    for (const stitch of this.#hosted.values()) stitch.leaseIsOver();
+  }
+
   /**
    * The lease holds: starts again what was ended because it had run out. Does not wait for it; all else is up to its policy.
    * To be called more than once: the end of a stitch may become known after the lease is back.

@@ -62,6 +62,8 @@ export interface StitchInstance {
    * with less grace.
    */
   stop(graceMs: number): Promise<Exit>;
+  /** Ends what must not outlive the lease, which has run out. Missing where the watchdog does that. */
+  leaseIsOver?(): void;
   /**
    * Hands a message to it, and resolves with what it did with it; that may never come. Rejects nothing. Missing where it
    * takes none.

@@ -7,6 +7,7 @@ import { parseFullGroup } from "../../../src/domain/group.ts";
 import { dataText, MAX_DATA_BYTES, type Message } from "../../../src/domain/message.ts";
 import { Heartbeats } from "../heartbeats.ts";
 import type { SendTo } from "../outbox.ts";
+import { STOP_WINDOW_MS } from "../watchdog.ts";
 import {
   type Adaptor,
   type Exit,
@@ -154,6 +155,7 @@ class ModuleInstance implements StitchInstance {
   #lastAsked = randomInt(2 ** 40);
   #underWay = 0;
   #ending = false;
+  #withLease = false;
 
   constructor(module: StitchModule, context: StartContext) {
     this.#module = module;
@@ -283,7 +285,7 @@ class ModuleInstance implements StitchInstance {
 
   #end(exit: Exit): void {
     this.#tellToEnd();
-    this.#gone.resolve(exit);
+    this.#gone.resolve({ ...exit, withLease: this.#withLease });
   }
 
   #tellToEnd(): void {
@@ -293,11 +295,18 @@ class ModuleInstance implements StitchInstance {
     running.run(this, () => this.#abort.abort());
   }
 
+  leaseIsOver(): void {
+    const { onDisconnect, stopGraceMs } = this.#context.spec;
+    if (onDisconnect === "keep" || this.#ending) return;
+    this.#withLease = true;
+    void this.stop(Math.min(stopGraceMs, STOP_WINDOW_MS));
+  }
+
   async stop(graceMs: number): Promise<Exit> {
     if (!this.#ending) {
       this.#tellToEnd();
       const { stop } = this.#module;
-      if (stop === undefined) this.#gone.resolve({ code: 0, signal: null });
+      if (stop === undefined) this.#end({ code: 0, signal: null });
       else
         this.#call(stop).then(
           () => this.#end({ code: 0, signal: null }),
