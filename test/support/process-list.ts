@@ -1,4 +1,5 @@
-import { execFile } from "node:child_process";
+import { execFile, execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { readdir, readFile, readlink } from "node:fs/promises";
 import { promisify } from "node:util";
 
@@ -25,4 +26,18 @@ async function fromProc(): Promise<string[]> {
 async function fromPs(): Promise<string[]> {
   const { stdout } = await run("ps", ["-axo", "pid=,command="]);
   return stdout.split("\n").map((line) => line.trim());
+}
+
+/** Does it run? A process that has ended and is waited for by nobody yet, because its parent hangs, does not. */
+export function isRunning(pid: number): boolean {
+  try {
+    const state =
+      process.platform === "linux"
+        ? // After its name, which may hold anything, a parenthesis included.
+          readFileSync(`/proc/${pid}/stat`, "latin1").replace(/^.*\) /s, "")
+        : execFileSync("ps", ["-o", "stat=", "-p", String(pid)], { encoding: "latin1" });
+    return !/^[ZX]/.test(state);
+  } catch {
+    return false;
+  }
 }

@@ -1,0 +1,342 @@
+// What becomes of stitches when their node has no contact with Redis for as long as its lease (P9).
+import assert from "node:assert/strict";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import { startLocalRedis } from "../../src/cli/local-redis.ts";
+import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
+import { isRunning } from "../support/process-list.ts";
+import { openSilentProxy, type SilentProxy } from "../support/silent-proxy.ts";
+import { journalOf, logOf } from "../support/stitch-folder.ts";
+
+const url = REDISES[0]?.url ?? "";
+const LEASE_MS = 3000;
+const SETTINGS = {
+  STITCH_HEARTBEAT_MS: "300",
+  STITCH_LEASE_MS: String(LEASE_MS),
+  STITCH_DEAD_AFTER_MS: "1000",
+  STITCH_MODULES: `habits=${join(import.meta.dirname, "../support/modules/habits.mjs")}`,
+};
+const alone = (habit: string): string[] => [
+  process.execPath,
+  join(import.meta.dirname, "../support/stitches/alone.ts"),
+  "--",
+  habit,
+];
+
+type Entry = { event?: string; hook?: string; pid: number; atMs: number };
+
+/** Stitches on n1, and what they left behind. */
+class Stitches {
+  readonly #cluster: TestCluster;
+
+  constructor(cluster: TestCluster) {
+    this.#cluster = cluster;
+  }
+
+  journal = (id: string) => journalOf(this.#cluster, "n1", id) as Entry[];
+  look = (id: string) => this.#cluster.master.stitch(id);
+  events = (id: string) => this.journal(id).map(({ event, hook }) => event ?? hook);
+  /** Of each start the pid, in order. */
+  starts = (id: string) => this.journal(id).flatMap(({ event, pid }) => (event === "start" ? [pid] : []));
+  runs = (id: string) => this.starts(id).filter(isRunning);
+  system = (id: string) =>
+    logOf(this.#cluster, "n1", id).flatMap(({ source, line }) => (source === "system" ? [line] : []));
+
+  create(id: string, habit: string, onDisconnect: "keep" | "stop", more: Record<string, unknown> = {}) {
+    const stopGraceMs = habit === "stays" ? 400 : 5000;
+    return this.#cluster.create("n1", id, alone(habit), { protocol: "process-v1", onDisconnect, stopGraceMs, ...more });
+  }
+
+  async createModule(id: string, onDisconnect: "keep" | "stop") {
+    const spec = { adaptor: "module", module: "habits", onDisconnect };
+    const job = await this.#cluster.run({ command: "stitch.create", target: "test.plain.1", id, spec });
+    assert.equal(job.status, "succeeded", JSON.stringify(job));
+  }
+
+  /** Those that must not outlive the lease, of every kind. */
+  async createMortals() {
+    await Promise.all([
+      this.create("ends", "ends", "stop"),
+      this.create("finishes", "finishes", "stop"),
+      this.create("stays", "stays", "stop"),
+      this.create("once", "ends", "stop", { restart: { policy: "never" } }),
+    ]);
+  }
+
+  /** Resolves when what must not outlive the lease is gone. */
+  async mortalsEnd() {
+    for (const id of MORTALS) await until(`${id} is gone`, () => this.runs(id).length === 0);
+    assert.deepEqual(this.events("finishes").slice(0, 3), ["start", "SIGTERM", "end"], "it had its grace");
+    assert.deepEqual(this.events("stays").slice(0, 2), ["start", "SIGTERM"], "it was asked first");
+  }
+
+  /** Resolves when they run again, a process each, and what the cluster is told of them is so. */
+  async mortalsAreBack() {
+    for (const id of MORTALS) {
+      const stitch = await until(`${id} runs again`, async () => {
+        const { state, pid } = await this.look(id);
+        return state === "running" && pid === this.runs(id)[0];
+      });
+      assert.ok(stitch);
+      assert.equal(this.runs(id).length, 1);
+      assert.ok(!this.events(id).includes("two"), `${id}: never two`);
+      assert.ok(
+        this.system(id).some((line) => line.startsWith("stopped: its node has lost Redis for as long as its lease")),
+        `the log says why: ${this.system(id).join("\n")}`,
+      );
+      const { restarts, desired } = await this.look(id);
+      assert.deepEqual([restarts, desired], [0, "running"], "that is nothing for its policy to count");
+    }
+    const { lastExit } = await this.look("stays");
+    assert.equal(lastExit?.signal, "SIGKILL");
+  }
+}
+
+const MORTALS = ["ends", "finishes", "stays", "once"];
+
+/** The end of n1's lease by Redis's clock, which is this machine's. By its worker's clock it ends half a lease before at most. */
+const leaseOf = async ({ open: { redis, keys } }: TestCluster): Promise<number> =>
+  Number(await redis.hget(keys.nodeMeta("n1"), "leaseUntil"));
+
+async function withProxy(work: (proxy: SilentProxy) => Promise<void>): Promise<void> {
+  const proxy = await openSilentProxy(url);
+  try {
+    await work(proxy);
+  } finally {
+    await proxy.close();
+  }
+}
+
+describe("a node without Redis for longer than its lease (P9)", { concurrency: 2 }, () => {
+  it("Redis hangs: those with onDisconnect stop end with the lease, not before; the others run on; then they are back", async () => {
+    const dir = mkdtempSync(join(tmpdir(), "cs-redis-"));
+    const redis = await startLocalRedis({ dir, port: 0 });
+    try {
+      await withCluster(redis.url, SETTINGS, async (cluster) => {
+        const stitches = new Stitches(cluster);
+        await cluster.node("n1");
+        await Promise.all([
+          stitches.createMortals(),
+          stitches.create("kept", "ends", "keep"),
+          stitches.createModule("module", "stop"),
+          stitches.createModule("kept-module", "keep"),
+        ]);
+        const leaseUntilMs = await leaseOf(cluster);
+        redis.kill("SIGSTOP");
+        await stitches.mortalsEnd();
+        await until("the module is stopped", () => stitches.events("module").at(-1) === "stop");
+        for (const id of MORTALS) {
+          const asked = stitches.journal(id).find(({ event }) => event === "SIGTERM");
+          assert.ok(asked !== undefined && asked.atMs >= leaseUntilMs - LEASE_MS / 2, `${id}: not before`);
+        }
+        const kept = stitches.runs("kept");
+        assert.deepEqual(stitches.events("kept"), ["start"]);
+        assert.ok(!stitches.events("kept-module").includes("stop"));
+        redis.kill("SIGCONT");
+        await stitches.mortalsAreBack();
+        await until(
+          "the module is back",
+          () => stitches.events("module").filter((hook) => hook === "start").length === 2,
+        );
+        assert.deepEqual([stitches.runs("kept"), (await stitches.look("kept")).pid], [kept, kept[0]]);
+        assert.deepEqual(stitches.events("kept"), ["start"]);
+        assert.equal(stitches.events("kept-module").filter((hook) => hook === "start").length, 1);
+        const { items } = await cluster.master.events(null, 1000);
+        for (const id of [...MORTALS, "module"])
+          assert.ok(
+            items.some(
+              ({ type, stitch, data }) =>
+                type === "stitch.stopped" && stitch === `n1:${id}` && data?.["reason"] === "disconnected",
+            ),
+            id,
+          );
+        assert.ok(items.some(({ type }) => type === "node.back"));
+      });
+    } finally {
+      redis.kill("SIGCONT");
+      await redis.stop();
+      rmSync(dir, { recursive: true, force: true });
+    }
+  });
+
+  it("the worker itself hangs: they end all the same, and are back when it is awake", async () => {
+    await withCluster(url, SETTINGS, async (cluster) => {
+      const stitches = new Stitches(cluster);
+      const worker = await cluster.node("n1");
+      await Promise.all([
+        stitches.createMortals(),
+        stitches.create("kept", "ends", "keep"),
+        stitches.createModule("module", "stop"),
+      ]);
+      const leaseUntilMs = await leaseOf(cluster);
+      worker.child.kill("SIGSTOP");
+      await stitches.mortalsEnd();
+      for (const id of MORTALS) {
+        const asked = stitches.journal(id).find(({ event }) => event === "SIGTERM");
+        assert.ok(asked !== undefined && asked.atMs >= leaseUntilMs - LEASE_MS / 2, `${id}: not before`);
+      }
+      assert.equal(stitches.runs("kept").length, 1);
+      assert.notEqual((await cluster.master.node("n1")).liveness, "alive");
+      worker.child.kill("SIGCONT");
+      await stitches.mortalsAreBack();
+      await until(
+        "the module is back",
+        () => stitches.events("module").filter((hook) => hook === "start").length === 2,
+      );
+      assert.deepEqual(
+        stitches.events("module").filter((hook) => hook !== "heartbeat"),
+        ["start", "abort", "stop", "start"],
+      );
+      assert.deepEqual(stitches.events("kept"), ["start"]);
+      const { liveness, incarnation } = await cluster.master.node("n1");
+      assert.equal(liveness, "alive");
+      assert.ok(incarnation >= 2);
+    });
+  });
+
+  it("cut off: a command in the meantime counts; what had ended or failed by itself is left as it was", async () => {
+    await withProxy(async (proxy) => {
+      await withCluster(url, SETTINGS, async (cluster) => {
+        const stitches = new Stitches(cluster);
+        await cluster.node("n1", { REDIS_URL: proxy.url });
+        await Promise.all([
+          stitches.createMortals(),
+          stitches.create("unwanted", "ends", "stop"),
+          stitches.create("unwanted-kept", "ends", "keep"),
+        ]);
+        const oneOff = { protocol: "none", restart: { policy: "never" } };
+        await cluster.create("n1", "done", ["sh", "-c", "echo >> runs"], { ...oneOff, onDisconnect: "stop" });
+        await stitches.create("failed", "ends", "stop", { restart: { policy: "never" } });
+        process.kill(stitches.starts("failed")[0] ?? 0, "SIGKILL");
+        await until("it has failed", async () => (await stitches.look("failed")).state === "failed");
+        proxy.fallSilent();
+        const stops = await Promise.all(
+          ["unwanted", "unwanted-kept"].map((target) =>
+            cluster.run({ command: "stitch.stop", target, waitForNode: true }, null, 0),
+          ),
+        );
+        await stitches.mortalsEnd();
+        assert.equal(stitches.runs("unwanted").length, 0);
+        assert.equal(stitches.runs("unwanted-kept").length, 1);
+        proxy.speak();
+        for (const { id } of stops) assert.equal((await cluster.master.job(id, 20_000)).status, "succeeded");
+        await stitches.mortalsAreBack();
+        for (const id of ["unwanted", "unwanted-kept"]) {
+          const { desired, state } = await stitches.look(id);
+          assert.deepEqual([desired, state, stitches.runs(id)], ["stopped", "stopped", []]);
+        }
+        assert.deepEqual([(await stitches.look("failed")).state, stitches.starts("failed").length], ["failed", 1]);
+        const runs = join(cluster.dir, "state-n1", cluster.name, "n1", "data", "done", "runs");
+        assert.equal(readFileSync(runs, "utf8"), "\n", "what has run to its end is not run again");
+      });
+    });
+  });
+
+  it("hears nothing while Redis hears it: its lease is over for it alone, and they are back all the same", async () => {
+    await withProxy(async (proxy) => {
+      // The last heartbeat that Redis hears keeps the lease there until after the next one that it answers.
+      const settings = { ...SETTINGS, STITCH_HEARTBEAT_MS: "2000", STITCH_LEASE_MS: "6000" };
+      await withCluster(url, settings, async (cluster) => {
+        const stitches = new Stitches(cluster);
+        await cluster.node("n1", { REDIS_URL: proxy.url });
+        await stitches.createMortals();
+        proxy.fallSilent("replies");
+        await stitches.mortalsEnd();
+        proxy.speak();
+        await stitches.mortalsAreBack();
+      });
+    });
+  });
+
+  it("fails half-way as it registers again: it does so until it is done", async () => {
+    await withProxy(async (proxy) => {
+      await withCluster(url, SETTINGS, async (cluster) => {
+        const stitches = new Stitches(cluster);
+        const { redis, keys } = cluster.open;
+        await cluster.node("n1", { REDIS_URL: proxy.url });
+        await Promise.all([stitches.createMortals(), stitches.create("kept", "ends", "keep")]);
+        proxy.fallSilent();
+        await stitches.mortalsEnd();
+        await redis.del(keys.nodeStitches("n1"));
+        // A key of another type: what Redis holds of its stitches cannot be read.
+        await redis.set(keys.nodeRemoved("n1"), "in the way");
+        const { incarnation } = await cluster.master.node("n1");
+        proxy.speak();
+        await until("it has its lease again", async () => {
+          const node = await cluster.master.node("n1");
+          return node.incarnation > incarnation && node.liveness === "alive";
+        });
+        await until("it beats", async () => Number(await redis.hget(keys.nodeMeta("n1"), "beats")) >= 2);
+        await redis.del(keys.nodeRemoved("n1"));
+        const kept = await until("what it has is known again", () => stitches.look("kept").catch(() => null));
+        assert.equal(kept.state, "running");
+        await stitches.mortalsAreBack();
+      });
+    });
+  });
+});
+
+describe("a watchdog that is killed", { concurrency: 2 }, () => {
+  const ownerOf = (cluster: TestCluster): { pid: number; watchdogPid: number } =>
+    JSON.parse(readFileSync(join(cluster.dir, "state-n1", cluster.name, "n1", "owner.json"), "utf8"));
+
+  /** Kills it with kill -9; resolves when there is another in its place. */
+  const replaceWatchdog = async (cluster: TestCluster): Promise<number> => {
+    const { watchdogPid } = ownerOf(cluster);
+    assert.ok(isRunning(watchdogPid));
+    process.kill(watchdogPid, "SIGKILL");
+    const next = await until("another is on record", () => {
+      const { watchdogPid: now } = ownerOf(cluster);
+      return now === watchdogPid ? null : now;
+    });
+    assert.ok(isRunning(next));
+    return next;
+  };
+
+  it("is replaced, and no stitch outlives the worker then (P21)", async () => {
+    await withCluster(url, SETTINGS, async (cluster) => {
+      const stitches = new Stitches(cluster);
+      const worker = await cluster.node("n1");
+      await stitches.create("before", "stays", "keep");
+      const watchdog = await replaceWatchdog(cluster);
+      await stitches.create("after", "stays", "keep");
+      await worker.kill("SIGKILL");
+      for (const id of ["before", "after"]) await until(`${id} is gone`, () => stitches.runs(id).length === 0);
+      await until("so is the watchdog", () => !isRunning(watchdog));
+    });
+  });
+
+  it("is replaced, and no stitch outlives the lease that must not", async () => {
+    await withCluster(url, SETTINGS, async (cluster) => {
+      const stitches = new Stitches(cluster);
+      const worker = await cluster.node("n1");
+      await Promise.all([stitches.createMortals(), stitches.create("kept", "ends", "keep")]);
+      await replaceWatchdog(cluster);
+      worker.child.kill("SIGSTOP");
+      await stitches.mortalsEnd();
+      assert.equal(stitches.runs("kept").length, 1);
+      worker.child.kill("SIGCONT");
+      await stitches.mortalsAreBack();
+    });
+  });
+
+  it("that is slow to end what a worker left behind is waited for by the next one", async () => {
+    await withCluster(url, SETTINGS, async (cluster) => {
+      const stitches = new Stitches(cluster);
+      const first = await cluster.node("n1");
+      await stitches.create("a", "stays", "keep");
+      const watchdog = await replaceWatchdog(cluster);
+      process.kill(watchdog, "SIGSTOP");
+      await first.kill("SIGKILL");
+      const [orphan = 0] = stitches.runs("a");
+      const next = cluster.node("n1");
+      await until("the next one waits", () => ownerOf(cluster).pid === first.pid && isRunning(orphan));
+      process.kill(watchdog, "SIGCONT");
+      await next;
+      await until("it runs again", () => stitches.starts("a").length === 2);
+      assert.ok(!stitches.events("a").includes("two"));
+    });
+  });
+});

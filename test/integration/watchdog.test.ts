@@ -1,0 +1,82 @@
+// The watchdog beside a worker, with real processes.
+import assert from "node:assert/strict";
+import { type ChildProcess, spawn } from "node:child_process";
+import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { describe, it, type TestContext } from "node:test";
+import { Watchdog } from "../../workers/node/watchdog.ts";
+import { until } from "../support/cluster.ts";
+import { isRunning } from "../support/process-list.ts";
+
+const POLITE = "trap 'exit 7' TERM; echo up; while :; do sleep 0.1; done";
+const DEAF = "trap '' TERM; echo up; while :; do sleep 0.1; done";
+/** So long that a lease of it does not end within a test. */
+const LONG_MS = 600_000;
+
+async function start(t: TestContext, script: string): Promise<{ pid: number; ended: Promise<unknown[]> }> {
+  const child: ChildProcess = spawn("sh", ["-c", script], { detached: true, stdio: ["ignore", "pipe", "ignore"] });
+  const ended = once(child, "exit");
+  const { pid = 0, stdout } = child;
+  t.after(async () => {
+    if (child.exitCode === null && child.signalCode === null) process.kill(-pid, "SIGKILL");
+    await ended;
+  });
+  assert.ok(stdout !== null);
+  await once(stdout, "data");
+  return { pid, ended };
+}
+
+function startWatchdog(t: TestContext): Watchdog {
+  const watchdog = new Watchdog(randomUUID(), assert.ifError, () => assert.fail("it must not end"));
+  watchdog.start();
+  t.after(async () => {
+    watchdog.end();
+    await until("the watchdog is gone", () => watchdog.pid !== null && !isRunning(watchdog.pid));
+  });
+  return watchdog;
+}
+
+describe("the watchdog", { concurrency: 3 }, () => {
+  it("ends with the lease what must not outlive it, and nothing else, and says which", async (t) => {
+    const watchdog = startWatchdog(t);
+    const [polite, deaf, kept, released] = await Promise.all(
+      [POLITE, DEAF, POLITE, POLITE].map((script) => start(t, script)),
+    );
+    assert.ok(polite && deaf && kept && released);
+    watchdog.guard(polite.pid, LONG_MS);
+    watchdog.guard(deaf.pid, 100);
+    watchdog.guard(kept.pid, null);
+    watchdog.guard(released.pid, 100);
+    assert.equal(watchdog.release(released.pid), false);
+    watchdog.leaseHolds(300);
+    assert.deepEqual(await polite.ended, [7, null]);
+    assert.deepEqual(await deaf.ended, [null, "SIGKILL"]);
+    assert.deepEqual([isRunning(kept.pid), isRunning(released.pid)], [true, true]);
+    assert.equal(watchdog.release(polite.pid), true);
+    assert.equal(watchdog.release(deaf.pid), true);
+    assert.equal(watchdog.release(kept.pid), false);
+    const late = await start(t, POLITE);
+    watchdog.guard(late.pid, LONG_MS);
+    assert.deepEqual(await late.ended, [7, null], "what it is told of after the lease ends at once");
+  });
+
+  it("that was asleep when the lease ran out ends them all the same, though it hears of a new one first", async (t) => {
+    const watchdog = startWatchdog(t);
+    const [first, second] = await Promise.all([start(t, POLITE), start(t, POLITE)]);
+    watchdog.guard(first.pid, LONG_MS);
+    watchdog.leaseHolds(0);
+    await first.ended;
+    watchdog.release(first.pid);
+    watchdog.leaseHolds(1000);
+    const overAtMs = Date.now() + 1000;
+    watchdog.guard(second.pid, LONG_MS);
+    process.kill(watchdog.pid ?? 0, "SIGSTOP");
+    await until("the lease is over", () => Date.now() > overAtMs);
+    watchdog.leaseHolds(LONG_MS);
+    process.kill(watchdog.pid ?? 0, "SIGCONT");
+    assert.deepEqual(await second.ended, [7, null]);
+    // What it said before that is read in this turn at the latest.
+    await new Promise((resolve) => setImmediate(resolve));
+    assert.equal(watchdog.release(second.pid), true);
+  });
+});

@@ -1,0 +1,61 @@
+import { once } from "node:events";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+
+/** Stands between one process and a Redis, and can fall silent: nobody is told, as where a network drops packets. */
+export type SilentProxy = {
+  /** Where the process finds it instead of the Redis. */
+  readonly url: string;
+  /** What is sent waits, on old connections and on new ones: in both directions, or the replies alone. */
+  fallSilent(what?: "all" | "replies"): void;
+  /** What has waited goes on, in order. */
+  speak(): void;
+  close(): Promise<void>;
+};
+
+/** @param redisUrl `redis://host:port`. Not a Redis Cluster: its clients go where its nodes say, not where the proxy is. */
+export async function openSilentProxy(redisUrl: string): Promise<SilentProxy> {
+  const { hostname, port } = new URL(redisUrl);
+  const clients = new Set<Socket>();
+  const upstreams = new Set<Socket>();
+  let silent: "all" | "replies" | null = null;
+
+  const server = createServer((client) => {
+    const upstream = connect(Number(port), hostname);
+    join(client, upstream, clients);
+    join(upstream, client, upstreams);
+    hush();
+  });
+  await once(server.listen(0, "127.0.0.1"), "listening");
+
+  function join(from: Socket, to: Socket, all: Set<Socket>): void {
+    all.add(from);
+    from.on("data", (chunk) => to.write(chunk));
+    // An error, such as the reset by a process that was killed, is followed by the close.
+    from.on("error", () => undefined);
+    from.on("close", () => {
+      all.delete(from);
+      to.destroy();
+    });
+  }
+
+  function hush(): void {
+    for (const client of clients) if (silent === "all") client.pause();
+    for (const upstream of upstreams) if (silent !== null) upstream.pause();
+  }
+
+  return {
+    url: `redis://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    fallSilent: (what = "all") => {
+      silent = what;
+      hush();
+    },
+    speak: () => {
+      silent = null;
+      for (const socket of [...clients, ...upstreams]) socket.resume();
+    },
+    close: async () => {
+      for (const socket of [...clients, ...upstreams]) socket.destroy();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
