@@ -5,7 +5,7 @@ import { Cluster } from "ioredis";
 import { RequestError } from "../../src/domain/errors.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import { connectRedis, openRedis } from "../../src/redis/connection.ts";
-import { MAX_ENTRIES, putQuestion, type Question } from "../../src/redis/inbox.ts";
+import { MAX_ENTRIES, putQuestion, type Question, readNewEntries } from "../../src/redis/inbox.ts";
 import { Keys } from "../../src/redis/keys.ts";
 import { redisTimeMs } from "../../src/redis/node-record.ts";
 import { type Answer, takeAnswer } from "../../src/redis/replies.ts";
@@ -19,6 +19,8 @@ class Fixture {
   readonly keys = new Keys(`t${randomBytes(6).toString("hex")}`);
   readonly redis: RedisClient;
   readonly errors: unknown[] = [];
+  /** Messages in the order they were handed on, by entry. */
+  readonly messages: string[] = [];
   /** The connection of the inbox started last. */
   blocking: RedisClient | null = null;
   /** What the worker under test believes to have left of its lease. */
@@ -39,6 +41,11 @@ class Fixture {
     return this.redis.xlen(this.inboxKey);
   }
 
+  cutConnections(): void {
+    const { blocking } = this;
+    for (const node of blocking instanceof Cluster ? blocking.nodes("master") : [blocking]) node?.disconnect(true);
+  }
+
   async start(handlers: Readonly<Record<string, QuestionHandler>>): Promise<Inbox> {
     const inbox = new Inbox({
       redis: this.redis,
@@ -48,7 +55,7 @@ class Fixture {
       },
       keys: this.keys,
       node: NODE,
-      onMessage: () => undefined,
+      onMessage: ({ id }) => this.messages.push(id),
       messagesHeld: () => 0,
       handlers,
       leaseLeftMs: () => this.leaseLeftMs,
@@ -235,9 +242,27 @@ for (const { name, url } of REDISES) {
         await fixture.answer(await fixture.ask("echo"));
         await fixture.redis.del(fixture.inboxKey);
         await fixture.answer(await fixture.ask("echo"));
-        const { blocking } = fixture;
-        for (const node of blocking instanceof Cluster ? blocking.nodes("master") : [blocking]) node?.disconnect(true);
+        fixture.cutConnections();
         await fixture.answer(await fixture.ask("echo"));
+      });
+    });
+
+    it("hands messages on in their order, also those that were handed out on a connection that broke", async () => {
+      await withInbox(url, async (fixture) => {
+        const { redis, keys } = fixture;
+        await fixture.start({ echo });
+        const put = () => redis.xadd(fixture.inboxKey, "*", "kind", "message", "body", "m", "to", "a");
+        for (let round = 0; round < 5; round++) {
+          await fixture.answer(await fixture.ask("echo"));
+          fixture.cutConnections();
+          const first = await put();
+          // Where Redis has not handed it out to the broken connection, this does as if.
+          await readNewEntries(redis, keys, NODE, 10, 1);
+          const second = await put();
+          await until("the second came", () => fixture.messages.includes(second ?? ""), 3000);
+          const [before] = fixture.messages.slice(fixture.messages.indexOf(second ?? "") - 1);
+          assert.equal(before, first);
+        }
       });
     });
   });

@@ -59,12 +59,15 @@ export class Inbox {
   readonly #questions: InboxEntry[] = [];
   /** Entries were handed out that never came: to a former life, or on a connection that broke. */
   #mayHavePending = true;
+  #breaks = 0;
   #lookAtMs = 0;
   #reading: Promise<void> = Promise.resolve();
 
   constructor(options: InboxOptions) {
     this.#o = options;
     this.#blocking = options.openBlocking();
+    // The second is a Cluster's.
+    for (const event of ["close", "-node"]) this.#blocking.on(event, () => (this.#breaks += 1));
   }
 
   /** Resolves when the inbox is there; then its questions are answered. */
@@ -112,13 +115,15 @@ export class Inbox {
     }
     if (this.#mayHavePending || (await this.#pendingUnknown())) await this.#takePending();
     const blockMs = Math.min(BLOCK_MS, this.#o.leaseLeftMs());
-    for (const entry of await readNewEntries(this.#blocking, keys, node, BATCH, blockMs)) this.#take(entry);
+    const breaks = this.#breaks;
+    const entries = await readNewEntries(this.#blocking, keys, node, BATCH, blockMs);
+    // The client sends a read again by itself when its connection is back, and that hands out others: those of the first
+    // were lost on the way and come before these, which are pending now too.
+    if (breaks !== this.#breaks) this.#mayHavePending = true;
+    else for (const entry of entries) this.#take(entry);
   }
 
-  /**
-   * The client sends a read again by itself when its connection is back, and that hands out others: those of the first were
-   * lost on the way. Counted, since to read them all again costs what they weigh.
-   */
+  /** Was more handed out than is in hand? Counted, since to read it all again costs what it weighs. */
   async #pendingUnknown(): Promise<boolean> {
     if (performance.now() < this.#lookAtMs) return false;
     this.#lookAtMs = performance.now() + LOOK_MS;
