@@ -51,26 +51,42 @@ export type SendRequest = z.output<typeof sendRequest>;
 export const dataText = (data: unknown): string => (typeof data === "string" ? data : JSON.stringify(data));
 
 /**
- * A message in a node's inbox. `to`: a stitch of that node by its bare id, the members of a group there, or every stitch
- * there. `from`: a full id, or `api:<request>`.
+ * A message in a node's inbox. `to`: a stitch of that node by its bare id, several, or those that are in a group there when
+ * it comes. `from`: a full id, or `api:<request>`.
  */
-export const message = z.object({
+const message = z.object({
   /** The same for every recipient and every delivery. */
   id: z.string(),
   from: z.string(),
-  to: z.union([z.object({ stitch: z.string() }), z.object({ group: z.string() }), z.object({ all: z.literal(true) })]),
+  to: z.union([
+    z.object({ stitch: z.string() }),
+    z.object({ stitches: z.array(z.string()) }),
+    z.object({ group: z.string() }),
+  ]),
   channel: z.string(),
   data: z.string(),
   /** The sender's own number for it, by which it knows the answer; null where it wants none. */
   ref: z.number().nullable(),
   /** It answers the message that its recipient sent under this number. */
   re: z.number().nullable(),
-  /** Where somebody waits for receipts: a reply's id, and the process that waits. */
-  receipt: z.object({ reply: z.string(), asker: z.string() }).nullable(),
+  /**
+   * Where somebody waits for receipts: a reply's id, and the process that waits. `stitch`: the full id under which it knows
+   * the recipient, where that has moved.
+   */
+  receipt: z.object({ reply: z.string(), asker: z.string(), stitch: z.string().optional() }).nullable(),
   hops: z.int(),
   sentAtMs: z.number(),
 });
 export type Message = z.output<typeof message>;
+
+/** A message from its JSON text; null where it is none. */
+export function readMessage(text: string): Message | null {
+  try {
+    return message.safeParse(JSON.parse(text)).data ?? null;
+  } catch {
+    return null;
+  }
+}
 
 /** Why a message could not be delivered. */
 export const DEAD_CODES = [

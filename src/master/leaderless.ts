@@ -36,7 +36,7 @@ import {
 import type { Keys } from "../redis/keys.ts";
 import { readNodes, redisTimeMs } from "../redis/node-record.ts";
 import type { ReplyHints } from "../redis/reply-hints.ts";
-import { forgetStitchesOf } from "../redis/stitch-records.ts";
+import { forgetStitchesOf, readOwnStitches } from "../redis/stitch-records.ts";
 import { ClusterState, decodeCursor, encodeCursor } from "./cluster-state.ts";
 import { sha256, sha256Hex } from "./digest.ts";
 import { FIRST_LOOK_MS, JobDesk, type Settled } from "./job-desk.ts";
@@ -77,6 +77,7 @@ export class LeaderlessMaster implements Master {
   readonly #o: LeaderlessOptions;
   readonly #state: ClusterState;
   readonly #desk: JobDesk;
+  readonly #messages: Messages;
   #rounds = 0;
 
   constructor(options: LeaderlessOptions) {
@@ -93,6 +94,7 @@ export class LeaderlessMaster implements Master {
     this.group = (name) => this.#state.group(name);
     this.locate = (ref) => this.#state.locate(ref);
     const messages = new Messages({ ...options, locate: this.locate });
+    this.#messages = messages;
     this.send = (request, key, scope) => messages.send(request, key, scope);
     this.deadLetters = (page, filter) => messages.deadLetters(page, filter);
     this.redriveDeadLetter = (id) => messages.redrive(id);
@@ -373,15 +375,12 @@ export class LeaderlessMaster implements Master {
         "node_alive",
         `${id} is ${liveness}; stop its worker first. Only dead and left nodes are forgotten.`,
       );
+    const { stitches } = await readOwnStitches(redis, keys, id);
+    await this.#messages.buryInbox(id, stitches);
     await forgetStitchesOf(redis, keys, id);
     await this.#o.dispatcher.obliterate(id);
     // The index last: a crash before it leaves a node that can be forgotten again.
-    await Promise.all([
-      redis.del(keys.nodeMeta(id)),
-      redis.del(keys.nodeStatus(id)),
-      redis.del(keys.nodeOrders(id)),
-      redis.del(keys.nodeInbox(id)),
-    ]);
+    await Promise.all([redis.del(keys.nodeMeta(id)), redis.del(keys.nodeStatus(id)), redis.del(keys.nodeOrders(id))]);
     await Promise.all([redis.zrem(keys.nodes, id), redis.zrem(keys.nodeIds, id)]);
   }
 

@@ -1,6 +1,7 @@
 import { canonicalJson } from "../domain/canonical-json.ts";
 import { RequestError } from "../domain/errors.ts";
-import { splitFullId } from "../domain/ids.ts";
+import { groupContains } from "../domain/group.ts";
+import { fullId, splitFullId } from "../domain/ids.ts";
 import {
   API_SENDER,
   type DeadLetter,
@@ -8,24 +9,44 @@ import {
   isAddressable,
   MAX_DATA_BYTES,
   type Message,
+  readMessage,
   type Receipt,
   type Recipient,
   type SendRequest,
 } from "../domain/message.ts";
+import { livenessOf } from "../domain/node.ts";
 import type { DeadLetterResource, DeliveryResource, ListResource, SentResource } from "../domain/resources.ts";
+import type { StitchRecord } from "../domain/stitch.ts";
 import type { RedisClient } from "../redis/client.ts";
 import {
+  addDeadLetters,
   dropDeadLetter,
   listDeadLetters,
   nodesWithDeadLetters,
   type PlacedLetter,
   readDeadLetter,
 } from "../redis/dead-letters.ts";
-import { putMessages } from "../redis/inbox.ts";
+import type { HintWatch } from "../redis/hint-watchers.ts";
+import {
+  acknowledgeEntries,
+  dropInbox,
+  type Placed,
+  type Posted,
+  putMessageOnce,
+  putMessages,
+  readOldestEntries,
+} from "../redis/inbox.ts";
 import type { Keys } from "../redis/keys.ts";
-import { claimMessage, rememberMessage } from "../redis/message-record.ts";
+import {
+  claimMessage,
+  forgetMessage,
+  type MessageRecord,
+  type Post,
+  readMessageRecord,
+  rememberMessage,
+} from "../redis/message-record.ts";
 import { readNodes, redisTimeMs } from "../redis/node-record.ts";
-import { takeReceipts } from "../redis/receipts.ts";
+import { dropReceipts, giveReceipts, readReceipts } from "../redis/receipts.ts";
 import type { ReplyHints } from "../redis/reply-hints.ts";
 import { receiversOf } from "../redis/routes.ts";
 import { readOwnStitches, readRemoved, readStitches } from "../redis/stitch-records.ts";
@@ -38,6 +59,11 @@ import type { DeadLetterFilter, Page, Sent } from "./master.ts";
 const LOOK_MS = 1000;
 /** Tombstones that are followed to find where a stitch lives now. */
 const MOST_MOVES = 5;
+/** Dead letters read at once, and characters of them after which a page ends: each may have a MiB. */
+const LETTERS_AT_ONCE = 20;
+const PAGE_CHARACTERS = 4 * 1024 * 1024;
+/** Messages of an inbox that are buried in one go. */
+const BURIED_AT_ONCE = 20;
 /** Members of a group that are looked at in one round trip for one that is well. */
 const LOOKED_AT = 10;
 
@@ -46,12 +72,14 @@ export type MessagesOptions = {
   readonly keys: Keys;
   readonly replies: ReplyHints;
   readonly locate: (ref: string) => Promise<string>;
+  readonly deadAfterMs: number;
   readonly nowMs: () => number;
   readonly randomBytes: (count: number) => Uint8Array;
 };
 
-/** One entry of one node's inbox, and the recipients it is for. */
-type Post = { readonly node: string; readonly to: Message["to"]; readonly stitches: readonly string[] };
+type Status = DeliveryResource["status"];
+/** What became of a message, by full id. */
+type Rows = Map<string, DeliveryResource>;
 
 /** Duty 4: routes messages from clients to stitches, and looks after those that could not be delivered. */
 export class Messages {
@@ -72,122 +100,154 @@ export class Messages {
     const data = dataText(request.data);
     if (new TextEncoder().encode(data).length > MAX_DATA_BYTES)
       throw new RequestError("too_large", `The data of a message is at most ${MAX_DATA_BYTES} bytes.`);
-    if (idempotencyKey === null) {
-      const { sent } = await this.#sendNew(request, data, this.#newId());
-      return { sent, replayed: false };
-    }
+    if (idempotencyKey !== null) return this.#sendOnce(request, data, idempotencyKey, scope);
     const { redis, keys } = this.#o;
-    const id = (await sha256Hex(JSON.stringify(["message", keys.cluster, scope, idempotencyKey]))).slice(0, 32);
+    const id = this.#newId();
+    const posts = await this.#postsFor(request.to);
+    const watch = this.#watch(request, id);
+    try {
+      const rows = await this.#store(request, data, id, posts, (node, posted) =>
+        putMessages(redis, keys, node, [posted]).then(([placed = "full"]) => placed),
+      );
+      if (watch !== null) await this.#await(request, id, rows, watch);
+      return { sent: verdict(request, id, rows), replayed: false };
+    } finally {
+      watch?.stop();
+      // What comes after this goes by itself.
+      if (watch !== null) dropReceipts(redis, keys, id).catch(() => undefined);
+    }
+  }
+
+  /**
+   * Sends a message with a key: where it goes is settled and written down first, and each inbox takes it once. So whoever
+   * comes with the same key, at the same time or after a sender that died on the way, does what is left to do.
+   */
+  async #sendOnce(request: SendRequest, data: string, key: string, scope: string): Promise<Sent> {
+    const { redis, keys } = this.#o;
+    const id = (await sha256Hex(JSON.stringify(["message", keys.cluster, scope, key]))).slice(0, 32);
     const bodyHash = await sha256Hex(canonicalJson(request));
-    const known = await claimMessage(redis, keys, id, bodyHash);
-    if (known !== null && known.bodyHash !== bodyHash)
+    const known = await readMessageRecord(redis, keys, id);
+    const { record, isNew } =
+      known === null
+        ? await this.#claim(id, { bodyHash, posts: await this.#postsFor(request.to), deliveries: null })
+        : { record: known, isNew: false };
+    if (record.bodyHash !== bodyHash)
       throw new RequestError(
         "idempotency_conflict",
         "This Idempotency-Key was used for another message; use a new key for a new message.",
       );
-    if (known?.deliveries != null) return { sent: { messageId: id, deliveries: known.deliveries }, replayed: true };
-    // Nobody has said that it was stored: a sender that died on the way, or one that is about to. The recipient knows it by its id.
-    const { sent } = await this.#sendNew(request, data, id, (deliveries) =>
-      rememberMessage(redis, keys, id, bodyHash, deliveries),
-    );
-    return { sent, replayed: false };
+    const watch = this.#watch(request, id);
+    try {
+      const rows: Rows =
+        record.deliveries === null
+          ? await this.#store(request, data, id, record.posts, (node, posted) =>
+              putMessageOnce(redis, keys, node, id, posted),
+            ).catch(async (error: unknown) => {
+              if (error instanceof RequestError) await forgetMessage(redis, keys, id);
+              throw error;
+            })
+          : rowsOf(record.deliveries);
+      const remember = () => rememberMessage(redis, keys, id, { ...record, deliveries: [...rows.values()] });
+      if (record.deliveries === null) await remember();
+      if (watch !== null && (await this.#await(request, id, rows, watch))) await remember();
+      return { sent: verdict(request, id, rows), replayed: !isNew };
+    } finally {
+      watch?.stop();
+    }
   }
 
-  async #sendNew(
+  async #claim(id: string, mine: MessageRecord): Promise<{ record: MessageRecord; isNew: boolean }> {
+    const former = await claimMessage(this.#o.redis, this.#o.keys, id, mine);
+    return { record: former ?? mine, isNew: former === null };
+  }
+
+  /** Receipts wait under the message's own id. */
+  #watch({ expect }: SendRequest, id: string): HintWatch | null {
+    return expect === "none" ? null : this.#o.replies.watch(id);
+  }
+
+  /** Puts it into the inboxes. @throws RequestError where none took it. */
+  async #store(
     request: SendRequest,
     data: string,
     id: string,
-    onStored: (deliveries: readonly DeliveryResource[]) => Promise<void> = async () => undefined,
-  ): Promise<{ sent: SentResource }> {
-    const { redis, keys, replies, nowMs } = this.#o;
-    const posts = await this.#postsFor(request.to);
-    const waits = request.expect !== "none";
-    const reply = waits ? this.#newId() : "";
-    const message = {
+    posts: readonly Post[],
+    put: (node: string, posted: Posted) => Promise<Placed>,
+  ): Promise<Rows> {
+    const message: Omit<Message, "to"> = {
       id,
       from: `${API_SENDER}${id}`,
       channel: request.channel,
       data,
       ref: null,
       re: null,
-      receipt: waits ? { reply, asker: replies.asker } : null,
+      receipt: request.expect === "none" ? null : { reply: id, asker: this.#o.replies.asker },
       hops: 0,
-      sentAtMs: nowMs(),
+      sentAtMs: this.#o.nowMs(),
     };
-    const watch = waits ? replies.watch(reply) : null;
-    try {
-      const rows = new Map<string, DeliveryResource>();
-      await Promise.all(
-        posts.map(async ({ node, to, stitches }) => {
-          const stitch = "stitch" in to ? to.stitch : "";
-          const [placed = false] = await putMessages(redis, keys, node, [
-            { stitch, body: JSON.stringify({ ...message, to }) },
-          ]);
-          for (const each of stitches)
-            rows.set(
-              each,
-              placed ? { stitch: each, status: "accepted" } : { stitch: each, status: "rejected", code: "inbox_full" },
-            );
-        }),
+    const placed = await Promise.all(
+      posts.map(({ node, to }) =>
+        put(node, { stitch: "stitch" in to ? to.stitch : "", body: JSON.stringify({ ...message, to }) }),
+      ),
+    );
+    if (placed.every((each) => each === "gone"))
+      throw new RequestError("no_recipient", "Its node has just been forgotten, with all of its stitches.");
+    if (!placed.includes("stored"))
+      throw new RequestError(
+        "inbox_full",
+        "Its inbox is full: it does not keep up with its messages. Send again later.",
       );
-      if ([...rows.values()].every(({ status }) => status === "rejected"))
-        throw new RequestError(
-          "inbox_full",
-          "Its inbox is full: it does not keep up with its messages. Send again later.",
-        );
-      await onStored([...rows.values()]);
-      if (watch !== null) await this.#await(request, reply, rows, watch.next);
-      const deliveries = [...rows.values()].sort((a, b) => (a.stitch < b.stitch ? -1 : 1));
-      if ("stitch" in request.to || "oneOf" in request.to) verdict(request, id, deliveries);
-      return { sent: { messageId: id, deliveries } };
-    } finally {
-      watch?.stop();
-    }
+    return rowsOf(
+      posts.flatMap(({ stitches }, index) =>
+        stitches.map((stitch): DeliveryResource => {
+          if (placed[index] === "stored") return { stitch, status: "accepted" };
+          return { stitch, status: "rejected", code: placed[index] === "gone" ? "no_recipient" : "inbox_full" };
+        }),
+      ),
+    );
   }
 
-  async #await(
-    { expect, timeoutMs }: SendRequest,
-    reply: string,
-    rows: Map<string, DeliveryResource>,
-    next: (ms: number) => Promise<unknown>,
-  ): Promise<void> {
+  /** Waits for receipts, until every delivery has come to its end or the time is up. @returns whether one came. */
+  async #await({ expect, timeoutMs }: SendRequest, id: string, rows: Rows, watch: HintWatch): Promise<boolean> {
     const { redis, keys, nowMs } = this.#o;
     const untilMs = nowMs() + timeoutMs;
     const open = () =>
-      [...rows.values()].filter(({ status }) => status === "accepted" || (expect === "reply" && status === "acked"));
+      [...rows.values()].filter(
+        ({ status }) => status === "accepted" || status === "timeout" || (expect === "reply" && status === "acked"),
+      );
+    let seen = 0;
     while (open().length > 0) {
       const leftMs = untilMs - nowMs();
-      if (leftMs > 0) await next(Math.min(LOOK_MS, leftMs));
-      for (const receipt of await takeReceipts(redis, keys, reply)) rows.set(receipt.stitch, rowOf(receipt));
-      if (leftMs <= 0) {
-        for (const { stitch } of open()) rows.set(stitch, { stitch, status: "timeout" });
-        return;
-      }
+      if (leftMs > 0) await watch.next(Math.min(LOOK_MS, leftMs));
+      const receipts = await readReceipts(redis, keys, id, seen);
+      seen += receipts.length;
+      for (const receipt of receipts) note(rows, receipt);
+      if (leftMs > 0) continue;
+      for (const { stitch } of open()) rows.set(stitch, { stitch, status: "timeout" });
+      break;
     }
+    return seen > 0;
   }
 
   async #postsFor(to: Recipient): Promise<Post[]> {
-    if ("stitch" in to) {
-      const id = await this.#addressable(to.stitch);
-      return [toOne(id)];
-    }
+    if ("stitch" in to) return [toOne(await this.#addressable(to.stitch))];
     if ("oneOf" in to) return [toOne(await this.#oneOf(to.oneOf))];
     if ("group" in to) {
       const members = await receiversOf(this.#o.redis, this.#o.keys, to.group);
       if (members.length === 0)
         throw new RequestError("no_recipient", `No stitch of the group "${to.group}" takes messages.`);
-      const byNode = Map.groupBy(members, (id) => splitFullId(id).node);
-      return [...byNode].map(([node, stitches]) => ({ node, to: { group: to.group }, stitches }));
+      return [...Map.groupBy(members, (id) => splitFullId(id).node)].map(([node, ids]) => toSeveral(node, ids));
     }
     const { redis, keys } = this.#o;
     const [[node], { stitches }] = await Promise.all([
       readNodes(redis, keys, [to.node]),
       readOwnStitches(redis, keys, to.node),
     ]);
-    if (node == null) throw new RequestError("not_found", `There is no node "${to.node}"; GET /v1/nodes lists them.`);
-    const members = stitches.filter(({ spec }) => isAddressable(spec)).map(({ id }) => `${to.node}:${id}`);
+    if (node == null)
+      throw new RequestError("no_recipient", `There is no node "${to.node}"; GET /v1/nodes lists them.`);
+    const members = stitches.filter(({ spec }) => isAddressable(spec)).map(({ id }) => fullId(to.node, id));
     if (members.length === 0) throw new RequestError("no_recipient", `No stitch of ${to.node} takes messages.`);
-    return [{ node: to.node, to: { all: true }, stitches: members }];
+    return [toSeveral(to.node, members)];
   }
 
   /** The full id under which a stitch lives now, where it takes messages. */
@@ -213,35 +273,57 @@ export class Messages {
   /** A member of the group that is well: each in its turn, as far as this process has sent. */
   async #oneOf(group: string): Promise<string> {
     const { redis, keys } = this.#o;
-    const members = await receiversOf(redis, keys, group);
+    const [members, nowMs] = await Promise.all([receiversOf(redis, keys, group), redisTimeMs(redis)]);
     const last = this.#turns.get(group) ?? "";
     const inTurn = [...members.filter((id) => id > last), ...members.filter((id) => id <= last)];
     for (let from = 0; from < inTurn.length; from += LOOKED_AT) {
-      const looked = inTurn.slice(from, from + LOOKED_AT);
-      const records = await readStitches(redis, keys, looked);
-      const found = looked.find(
-        (_, index) => records[index]?.health === "green" && records[index]?.state === "running",
-      );
-      if (found === undefined) continue;
+      const found = await this.#firstWell(inTurn.slice(from, from + LOOKED_AT), nowMs);
+      if (found === null) continue;
       this.#turns.set(group, found);
       return found;
     }
     throw new RequestError("no_recipient", `No stitch of the group "${group}" is green and takes messages.`);
   }
 
+  /** The first that is green, on a node that lives: what a dead one has said last is not the health of anything. */
+  async #firstWell(ids: readonly string[], nowMs: number): Promise<string | null> {
+    const { redis, keys, deadAfterMs } = this.#o;
+    const nodeIds = [...new Set(ids.map((id) => splitFullId(id).node))];
+    const [records, nodes] = await Promise.all([readStitches(redis, keys, ids), readNodes(redis, keys, nodeIds)]);
+    const alive = new Set(
+      nodes.flatMap((node) => (node !== null && livenessOf(node, nowMs, deadAfterMs) === "alive" ? [node.id] : [])),
+    );
+    const isWell = (id: string, record: StitchRecord | null | undefined) =>
+      record?.health === "green" && record.state === "running" && alive.has(splitFullId(id).node);
+    return ids.find((id, index) => isWell(id, records[index])) ?? null;
+  }
+
   /** Dead letters, node by node, the oldest of each first. */
   async deadLetters(page: Page, filter: DeadLetterFilter): Promise<ListResource<DeadLetterResource>> {
     const { redis, keys } = this.#o;
     const after = page.cursor === null ? null : decodeCursor(page.cursor, placeOrNull);
-    const [nowMs, nodes] = await Promise.all([redisTimeMs(redis), nodesWithDeadLetters(redis, keys)]);
+    const [nowMs, all] = await Promise.all([redisTimeMs(redis), nodesWithDeadLetters(redis, keys)]);
+    const nodes = all.filter((node) => filter.node === undefined || node === filter.node);
     const rows: PlacedLetter[] = [];
-    for (const node of nodes) {
-      if (rows.length >= page.limit) break;
-      if ((filter.node !== undefined && node !== filter.node) || (after !== null && node < after.node)) continue;
-      const from = after?.node === node ? after.entry : null;
-      rows.push(...(await listDeadLetters(redis, keys, node, from, page.limit - rows.length)));
+    let characters = 0;
+    const isFull = () => rows.length === page.limit || characters > PAGE_CHARACTERS;
+    for (const node of nodes.filter((each) => after === null || each >= after.node)) {
+      let from = after?.node === node ? after.entry : null;
+      while (!isFull()) {
+        const found = await listDeadLetters(
+          redis,
+          keys,
+          node,
+          from,
+          Math.min(LETTERS_AT_ONCE, page.limit - rows.length),
+        );
+        rows.push(...found);
+        characters += found.reduce((sum, { letter }) => sum + letter.data.length, 0);
+        from = found.at(-1)?.entry ?? null;
+        if (from === null) break;
+      }
     }
-    const last = rows.length === page.limit ? rows.at(-1) : undefined;
+    const last = isFull() ? rows.at(-1) : undefined;
     return {
       items: rows.filter(({ letter }) => filter.stitch === undefined || isFor(letter, filter.stitch)).map(letterView),
       nextCursor: last === undefined ? null : encodeCursor([last.node, last.entry]),
@@ -270,7 +352,8 @@ export class Messages {
       sentAtMs: nowMs(),
     };
     const [placed] = await putMessages(redis, keys, to, [{ stitch, body: JSON.stringify(message) }]);
-    if (placed !== true) throw new RequestError("inbox_full", `The inbox of ${to}:${stitch} is full; try again later.`);
+    if (placed !== "stored")
+      throw new RequestError("inbox_full", `The inbox of ${to}:${stitch} is full; try again later.`);
     await dropDeadLetter(redis, keys, node, entry);
     return { messageId, deliveries: [{ stitch: `${to}:${stitch}`, status: "accepted" }] };
   }
@@ -278,6 +361,44 @@ export class Messages {
   async deleteDeadLetter(id: string): Promise<void> {
     const { node, entry } = placeOf(id);
     if (!(await dropDeadLetter(this.#o.redis, this.#o.keys, node, entry))) throw noLetter(id);
+  }
+
+  /**
+   * What is in the inbox of a node that is being forgotten becomes dead letters, one for each stitch that it was for. Then
+   * there is no inbox any more, and nobody can send to the node. Safe to repeat.
+   * @param stitches the node's, as far as they are known: who is in a group.
+   */
+  async buryInbox(node: string, stitches: readonly StitchRecord[]): Promise<void> {
+    const { redis, keys, nowMs } = this.#o;
+    const code = "node_forgotten";
+    const buried = { code, reason: "its node was forgotten before the message was taken", tries: 0 } as const;
+    do {
+      for (;;) {
+        const entries = await readOldestEntries(redis, keys, node, BURIED_AT_ONCE);
+        if (entries.length === 0) break;
+        const rows = entries.flatMap(({ kind, body }) => {
+          const message = kind === "message" ? readMessage(body) : null;
+          return message === null
+            ? []
+            : recipientsOf(message, node, stitches).map((id) => ({ message, stitch: fullId(node, id) }));
+        });
+        const letters = rows.map(({ message: { id, from, channel, data }, stitch }): DeadLetter => {
+          return { messageId: id, from, to: stitch, channel, data, ...buried, atMs: nowMs() };
+        });
+        await addDeadLetters(redis, keys, node, letters);
+        await Promise.all([
+          giveReceipts(
+            redis,
+            keys,
+            rows.map(({ message, stitch }) => ({
+              message,
+              receipt: { stitch: message.receipt?.stitch ?? stitch, status: "failed", code },
+            })),
+          ),
+          acknowledgeEntries(redis, keys, node, entries),
+        ]);
+      }
+    } while (!(await dropInbox(redis, keys, node)));
   }
 
   #newId(): string {
@@ -290,28 +411,52 @@ const toOne = (id: string): Post => {
   return { node, to: { stitch }, stitches: [id] };
 };
 
-const rowOf = ({ stitch, status, code, data }: Receipt): DeliveryResource => ({
-  stitch,
-  status,
-  ...(code === undefined ? {} : { code }),
-  ...(data === undefined ? {} : { data }),
+/** Each is named: what was accepted for a stitch is brought after it, or is a dead letter, also where it has just gone. */
+const toSeveral = (node: string, ids: readonly string[]): Post => ({
+  node,
+  to: { stitches: ids.map((id) => splitFullId(id).stitch) },
+  stitches: [...ids],
 });
 
-/** What became of a message to one stitch. After a move it is another one than the message was sent to. */
-function verdict({ expect }: SendRequest, messageId: string, deliveries: readonly DeliveryResource[]): void {
-  if (expect === "none") return;
-  const failed = deliveries.find(({ status }) => status === "failed");
-  if (failed !== undefined && deliveries.every(({ status }) => status === "failed" || status === "timeout"))
+const rowsOf = (deliveries: readonly DeliveryResource[]): Rows => new Map(deliveries.map((row) => [row.stitch, row]));
+
+/** By their bare ids: whom a message in a node's inbox is for, as far as the node's stitches are known. */
+function recipientsOf({ to, from }: Message, node: string, stitches: readonly StitchRecord[]): readonly string[] {
+  if ("stitch" in to) return [to.stitch];
+  if ("stitches" in to) return to.stitches;
+  return stitches
+    .filter(({ id, group, spec }) => isAddressable(spec) && groupContains(to.group, group) && fullId(node, id) !== from)
+    .map(({ id }) => id);
+}
+
+/** The further a delivery got, the more it counts: one that is made again tells less than what was told before. */
+const REACHED = ["accepted", "rejected", "timeout", "failed", "acked", "replied"] as const satisfies readonly Status[];
+
+function note(rows: Rows, { stitch, status, code, data }: Receipt): void {
+  const before = rows.get(stitch);
+  if (before === undefined || REACHED.indexOf(before.status) >= REACHED.indexOf(status)) return;
+  rows.set(stitch, {
+    stitch,
+    status,
+    ...(code === undefined ? {} : { code }),
+    ...(data === undefined ? {} : { data }),
+  });
+}
+
+/** The answer, or where one stitch was asked what went wrong with it. */
+function verdict({ to, expect }: SendRequest, messageId: string, rows: Rows): SentResource {
+  const sent = { messageId, deliveries: [...rows.values()].sort((a, b) => (a.stitch < b.stitch ? -1 : 1)) };
+  const [only] = sent.deliveries;
+  if (only === undefined || expect === "none" || !("stitch" in to || "oneOf" in to)) return sent;
+  if (only.status === "failed")
     throw new RequestError(
       "stitch_failed",
-      `${failed.stitch} did not take the message (${failed.code ?? "failed"}); it is among the dead letters.`,
-      { messageId, deliveries },
+      `${only.stitch} did not take the message (${only.code ?? "failed"}); it is among the dead letters.`,
+      sent,
     );
-  if (expect === "reply" && !deliveries.some(({ status }) => status === "replied"))
-    throw new RequestError("reply_timeout", "No reply came in time; the message is stored and may yet arrive.", {
-      messageId,
-      deliveries,
-    });
+  if (expect === "reply" && only.status !== "replied")
+    throw new RequestError("reply_timeout", "No reply came in time; the message is stored and may yet arrive.", sent);
+  return sent;
 }
 
 /** `<node>.<entry>`: a node's id has no dot. */

@@ -8,7 +8,7 @@ const MOST_LETTERS = 10_000;
 /** A dead letter with its place: the node that could not deliver it, and the id in that node's stream. */
 export type PlacedLetter = { readonly node: string; readonly entry: string; readonly letter: DeadLetter };
 
-/** Keeps dead letters, in the order given. One round trip. Repeating it keeps them twice. */
+/** Keeps dead letters, in the order given. Repeating it keeps them twice. */
 export async function addDeadLetters(
   redis: RedisClient,
   keys: Keys,
@@ -16,18 +16,26 @@ export async function addDeadLetters(
   letters: readonly DeadLetter[],
 ): Promise<void> {
   if (letters.length === 0) return;
-  await Promise.all([
-    // The pointer first: a letter that is not listed would be lost.
-    redis.sadd(keys.deadLetterNodes, node),
-    ...letters.map((letter) =>
+  // The pointer first: a letter that is not listed would be lost.
+  await redis.sadd(keys.deadLetterNodes, node);
+  await Promise.all(
+    letters.map((letter) =>
       redis.xadd(keys.nodeDeadLetters(node), "MAXLEN", "~", MOST_LETTERS, "*", "letter", JSON.stringify(letter)),
     ),
-  ]);
+  );
 }
 
-/** Nodes that have, or had, dead letters. */
+/** Nodes that have dead letters, sorted. Drops the pointers of those that are forgotten and have none left. */
 export async function nodesWithDeadLetters(redis: RedisClient, keys: Keys): Promise<string[]> {
-  return (await redis.smembers(keys.deadLetterNodes)).sort();
+  const nodes = (await redis.smembers(keys.deadLetterNodes)).sort();
+  const [counts, known] = await Promise.all([
+    Promise.all(nodes.map((node) => redis.xlen(keys.nodeDeadLetters(node)))),
+    Promise.all(nodes.map((node) => redis.exists(keys.nodeMeta(node)))),
+  ]);
+  // A node that is there may be adding one at this moment.
+  const gone = nodes.filter((_, index) => counts[index] === 0 && known[index] === 0);
+  if (gone.length > 0) await redis.srem(keys.deadLetterNodes, ...gone);
+  return nodes.filter((_, index) => (counts[index] ?? 0) > 0);
 }
 
 /** A node's dead letters after an entry (null: from the first on), oldest first. */

@@ -8,8 +8,11 @@ export const MAX_ENTRIES = 10_000;
 /** Of these, messages may take so many, and so many bytes: there is always room for a question. */
 const MAX_MESSAGES = 8000;
 const MAX_MESSAGE_BYTES = 32 * 1024 * 1024;
-/** Of both, what waits for one stitch may take this part: a deaf one must not fill its neighbours' share. */
-const STITCH_SHARE = 8;
+/** Of both, what waits for one stitch may take an eighth: a deaf one must not fill its neighbours' share. */
+export const STITCH_MESSAGES = MAX_MESSAGES / 8;
+export const STITCH_BYTES = MAX_MESSAGE_BYTES / 8;
+/** How long a message that was sent with an idempotency key is known again (http.md, "Messages"). */
+export const MESSAGE_KEPT_MS = 600_000;
 /** One group, and in it one consumer for every life of the node: what one life did not acknowledge, the next finds. */
 const GROUP = "node";
 const CONSUMER = "node";
@@ -46,29 +49,22 @@ return redis.call('XADD', KEYS[1], '*', 'kind', ARGV[2], 'body', ARGV[3])
 `,
 );
 
-/**
- * Puts messages into a node's inbox, in their order. KEYS inbox, its load. ARGV for each the stitch it is for ('' for
- * several) and the body. Returns of each 1, or 0 where there is no room for it.
- * Once one is refused, so are all later ones for the same stitch in this call: a smaller one must not overtake it.
- * Atomic: the bounds hold whoever sends, and the load says what the inbox holds.
- */
-const putMessagesScript = defineScript<[inbox: string, load: string]>(
-  "put_messages",
-  2,
-  `
+const PUT_MESSAGES = `
 local inbox, load = KEYS[1], KEYS[2]
+if redis.call('EXISTS', inbox) == 0 then return -1 end
 local all = redis.call('HMGET', load, 'n', 'b')
 local count, bytes = tonumber(all[1] or 0), tonumber(all[2] or 0)
 local placed, counts, sizes, full = {}, {}, {}, {}
 for i = 1, #ARGV, 2 do
   local stitch, body = ARGV[i], ARGV[i + 1]
-  local room = not full[stitch] and count < ${MAX_MESSAGES} and bytes + #body <= ${MAX_MESSAGE_BYTES}
+  local room = not full[stitch] and count < ${MAX_MESSAGES} and (count == 0 or bytes + #body <= ${MAX_MESSAGE_BYTES})
   if room and stitch ~= '' then
     if not counts[stitch] then
       local its = redis.call('HMGET', load, 'n:' .. stitch, 'b:' .. stitch)
       counts[stitch], sizes[stitch] = tonumber(its[1] or 0), tonumber(its[2] or 0)
     end
-    room = counts[stitch] < ${MAX_MESSAGES / STITCH_SHARE} and sizes[stitch] + #body <= ${MAX_MESSAGE_BYTES / STITCH_SHARE}
+    room = counts[stitch] < ${STITCH_MESSAGES}
+      and (counts[stitch] == 0 or sizes[stitch] + #body <= ${STITCH_BYTES})
   end
   if room then
     redis.call('XADD', inbox, '*', 'kind', 'message', 'body', body, 'to', stitch)
@@ -86,6 +82,33 @@ for stitch, n in pairs(counts) do
   fields[#fields + 1], fields[#fields + 2] = 'b:' .. stitch, sizes[stitch]
 end
 redis.call('HSET', load, unpack(fields))
+return placed
+`;
+
+/**
+ * Puts messages into a node's inbox, in their order. KEYS inbox, its load. ARGV for each the stitch it is for ('' for
+ * several) and the body. Returns of each 1, or 0 where there is no room for it; -1 alone where there is no inbox, and so
+ * no node.
+ * Once one is refused, so are all later ones for the same stitch in this call: a smaller one must not overtake it. What is
+ * larger than the bound itself has room where nothing else waits.
+ * Atomic: the bounds hold whoever sends, and the load says what the inbox holds.
+ */
+const putMessagesScript = defineScript<[inbox: string, load: string]>("put_messages", 2, PUT_MESSAGES);
+
+/**
+ * Puts a message into a node's inbox, unless it was put there before. KEYS inbox, its load, the mark of this message. ARGV
+ * and what it returns: as above. Atomic: of two who send the same message one does, and a crash leaves it sent or not.
+ */
+const putOnceScript = defineScript<[inbox: string, load: string, mark: string]>(
+  "put_message_once",
+  3,
+  `
+if redis.call('EXISTS', KEYS[3]) == 1 then return {1} end
+local function put()
+${PUT_MESSAGES}
+end
+local placed = put()
+if type(placed) == 'table' and placed[1] == 1 then redis.call('SET', KEYS[3], '', 'PX', ${MESSAGE_KEPT_MS}) end
 return placed
 `,
 );
@@ -126,23 +149,66 @@ return gone
 `,
 );
 
+/**
+ * Ends an inbox in which nothing is left. KEYS inbox, its load. Returns 1, or 0 where something is in it.
+ * Atomic: what somebody puts there is either seen by whoever ends it or refused.
+ */
+const drop = defineScript<[inbox: string, load: string]>(
+  "drop_inbox",
+  2,
+  `
+if redis.call('XLEN', KEYS[1]) > 0 then return 0 end
+redis.call('DEL', KEYS[1], KEYS[2])
+return 1
+`,
+);
+
+/** Ends an empty inbox: nobody can send to its node any more. @returns false where it is not empty. Safe to repeat. */
+export async function dropInbox(redis: RedisClient, keys: Keys, node: string): Promise<boolean> {
+  return (await drop.call(redis, [keys.nodeInbox(node), keys.nodeInboxLoad(node)], [])) === 1;
+}
+
 /** A message with its place in the inbox: the stitch it is for, or "" for several. */
 export type Posted = { readonly stitch: string; readonly body: string };
 
-/** Puts messages into a node's inbox, in their order. @returns of each whether there was room for it. */
+/** Is it in the inbox, has it no room there, or is there no such node? */
+export type Placed = "stored" | "full" | "gone";
+
+/** Puts messages into a node's inbox, in their order. @returns what became of each. */
 export async function putMessages(
   redis: RedisClient,
   keys: Keys,
   node: string,
   posted: readonly Posted[],
-): Promise<boolean[]> {
+): Promise<Placed[]> {
   const reply = await putMessagesScript.call(
     redis,
     [keys.nodeInbox(node), keys.nodeInboxLoad(node)],
     posted.flatMap(({ stitch, body }) => [stitch, body]),
   );
-  return placedReply.parse(reply).map((placed) => placed === 1);
+  return placedOf(reply, posted.length);
 }
+
+/** Puts a message into a node's inbox once: repeating it with the same id does nothing, for as long as its key is known. */
+export async function putMessageOnce(
+  redis: RedisClient,
+  keys: Keys,
+  node: string,
+  id: string,
+  { stitch, body }: Posted,
+): Promise<Placed> {
+  const reply = await putOnceScript.call(
+    redis,
+    [keys.nodeInbox(node), keys.nodeInboxLoad(node), keys.sentMark(node, id)],
+    [stitch, body],
+  );
+  return placedOf(reply, 1)[0] ?? "full";
+}
+
+const placedOf = (reply: unknown, count: number): Placed[] =>
+  reply === -1
+    ? Array.from({ length: count }, () => "gone")
+    : placedReply.parse(reply).map((placed) => (placed === 1 ? "stored" : "full"));
 
 const placedReply = z.array(z.int());
 
@@ -198,6 +264,16 @@ export async function readPendingEntries(
 export async function countPendingEntries(redis: RedisClient, keys: Keys, node: string): Promise<number> {
   const [count] = await redis.xpending(keys.nodeInbox(node), GROUP);
   return Number(count);
+}
+
+/** The oldest entries, whether they were handed out or not: of a node that takes none any more. */
+export async function readOldestEntries(
+  redis: RedisClient,
+  keys: Keys,
+  node: string,
+  limit: number,
+): Promise<InboxEntry[]> {
+  return entriesOf([["", await redis.xrange(keys.nodeInbox(node), "-", "+", "COUNT", limit)]]);
 }
 
 function entriesOf(reply: unknown): InboxEntry[] {

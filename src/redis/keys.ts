@@ -47,6 +47,10 @@ export class Keys {
   nodeInboxLoad(id: string): string {
     return `${this.node(id)}:inbox:load`;
   }
+  /** String, for a while: the message that was sent with an idempotency key is in the inbox, or was. Written with the inbox. */
+  sentMark(id: string, message: string): string {
+    return `${this.node(id)}:sent:${message}`;
+  }
   /** Stream: messages that could not be delivered. Written by the node; Masters delete. */
   nodeDeadLetters(id: string): string {
     return `${this.node(id)}:dead-letters`;

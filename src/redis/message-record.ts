@@ -1,13 +1,19 @@
 import * as z from "zod";
-import type { DeliveryResource } from "../domain/resources.ts";
 import type { RedisClient } from "./client.ts";
+import { MESSAGE_KEPT_MS } from "./inbox.ts";
 import type { Keys } from "./keys.ts";
-
-/** How long a message that was sent with an idempotency key is known again (http.md, "Messages"). */
-const KNOWN_MS = 600_000;
 
 const record = z.object({
   bodyHash: z.string(),
+  /** Where it goes: one entry of each node's inbox, and for whom that is, by full ids. Settled before it is sent. */
+  posts: z.array(
+    z.object({
+      node: z.string(),
+      to: z.union([z.object({ stitch: z.string() }), z.object({ stitches: z.array(z.string()) })]),
+      stitches: z.array(z.string()),
+    }),
+  ),
+  /** What became of it so far; null until it is known to be stored. */
   deliveries: z
     .array(
       z.object({
@@ -19,28 +25,32 @@ const record = z.object({
     )
     .nullable(),
 });
-/** What is known of a message with a key: which body it had, and once it is stored, for whom. */
+/** A message that was sent with an idempotency key, as it is known for ten minutes. */
 export type MessageRecord = z.output<typeof record>;
+export type Post = MessageRecord["posts"][number];
+
+const recordOf = (text: string | null): MessageRecord | null => (text === null ? null : record.parse(JSON.parse(text)));
+
+export async function readMessageRecord(redis: RedisClient, keys: Keys, id: string): Promise<MessageRecord | null> {
+  return recordOf(await redis.get(keys.message(id)));
+}
 
 /** Says that this message is about to be sent, unless somebody has said so before. @returns what was said, or null. */
 export async function claimMessage(
   redis: RedisClient,
   keys: Keys,
   id: string,
-  bodyHash: string,
+  mine: MessageRecord,
 ): Promise<MessageRecord | null> {
-  const mine = JSON.stringify({ bodyHash, deliveries: null } satisfies MessageRecord);
-  const former = await redis.set(keys.message(id), mine, "PX", KNOWN_MS, "NX", "GET");
-  return former === null ? null : record.parse(JSON.parse(former));
+  return recordOf(await redis.set(keys.message(id), JSON.stringify(mine), "PX", MESSAGE_KEPT_MS, "NX", "GET"));
 }
 
-/** Says that it is stored. Safe to repeat. */
-export async function rememberMessage(
-  redis: RedisClient,
-  keys: Keys,
-  id: string,
-  bodyHash: string,
-  deliveries: readonly DeliveryResource[],
-): Promise<void> {
-  await redis.set(keys.message(id), JSON.stringify({ bodyHash, deliveries }), "PX", KNOWN_MS);
+/** Says what has become of it. Safe to repeat. */
+export async function rememberMessage(redis: RedisClient, keys: Keys, id: string, now: MessageRecord): Promise<void> {
+  await redis.set(keys.message(id), JSON.stringify(now), "PX", MESSAGE_KEPT_MS);
+}
+
+/** It was not accepted: the key is free again. */
+export async function forgetMessage(redis: RedisClient, keys: Keys, id: string): Promise<void> {
+  await redis.del(keys.message(id));
 }

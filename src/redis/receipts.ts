@@ -1,4 +1,3 @@
-import * as z from "zod";
 import { type Message, type Receipt, receipt } from "../domain/message.ts";
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
@@ -18,19 +17,6 @@ return redis.call('PUBLISH', ARGV[2], ARGV[3])
 `,
 );
 
-/** KEYS reply. Returns the receipts that came, and forgets them. Atomic: one that comes meanwhile is not lost. */
-const take = defineScript<[reply: string]>(
-  "take_receipts",
-  1,
-  `
-local all = redis.call('LRANGE', KEYS[1], 0, -1)
-redis.call('DEL', KEYS[1])
-return all
-`,
-);
-
-const texts = z.array(z.string());
-
 /** Tells whoever waits for them what became of deliveries. One round trip. */
 export async function giveReceipts(
   redis: RedisClient,
@@ -48,7 +34,13 @@ export async function giveReceipts(
   );
 }
 
-/** The receipts that have come since the last call. */
-export async function takeReceipts(redis: RedisClient, keys: Keys, reply: string): Promise<Receipt[]> {
-  return texts.parse(await take.call(redis, [keys.reply(reply)], [])).map((text) => receipt.parse(JSON.parse(text)));
+/** The receipts that have come, without the first `seen`. They are left there: more than one may wait for them. */
+export async function readReceipts(redis: RedisClient, keys: Keys, reply: string, seen: number): Promise<Receipt[]> {
+  const texts = await redis.lrange(keys.reply(reply), seen, -1);
+  return texts.map((text) => receipt.parse(JSON.parse(text)));
+}
+
+/** Nobody waits for them any more. */
+export async function dropReceipts(redis: RedisClient, keys: Keys, reply: string): Promise<void> {
+  await redis.del(keys.reply(reply));
 }

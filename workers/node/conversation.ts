@@ -10,6 +10,8 @@ type Unanswered = { readonly message: Message; readonly settle: (how: Delivered)
 
 /** Messages without an answer that are remembered: more than are ever delivered at once. */
 const MOST_UNANSWERED = 1000;
+/** Its replies that are on their way to an inbox at once; a reader that has no room for more holds it up. */
+const MOST_REPLYING = 16;
 /** What cannot be understood is answered this often at most: two who do not understand each other must not shout. */
 const COMPLAIN_EVERY_MS = 1000;
 /** An exit closes both ends, too, and is heard of a moment later: what runs on after that has closed them itself. */
@@ -25,12 +27,17 @@ export class Conversation {
   readonly #unanswered = new Map<number, Unanswered>();
   /** Those that it has acknowledged and may still reply to. */
   readonly #acknowledged = new Map<number, Message>();
+  /** What was delivered twice may be replied to twice: one is enough. */
+  readonly #replied = new WeakSet<Message>();
+  #replying = 0;
   /** Heartbeat number by the Id it was sent with. */
   readonly #beats = new Map<number, number>();
   #lastId = 0;
   #open = true;
   #stopped = false;
-  #toldUnread = false;
+  #unread = false;
+  #heldMs = 0;
+  #heldSinceMs: number | null = null;
   #complainedAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(context: StartContext, input: Writable, nowMs: () => number) {
@@ -40,8 +47,10 @@ export class Conversation {
     this.#heartbeats = new Heartbeats({
       everyMs: context.spec.heartbeatMs,
       send: (number) => this.#beat(number),
+      isHeld: () => this.#heldSinceMs !== null,
       onHealth: context.onHealth,
     });
+    input.on("drain", () => this.#hasRead());
     input.on("error", () => this.#inputClosed());
     input.on("close", () => this.#inputClosed());
   }
@@ -55,21 +64,31 @@ export class Conversation {
     this.#heartbeats.start();
   }
 
-  /** Nothing more is sent, and what is unanswered has failed. Safe to repeat. */
-  stop(): void {
+  /** How long, in all, its output was left unread because what it sent had to wait for room. */
+  get heldMs(): number {
+    return this.#heldMs + (this.#heldSinceMs === null ? 0 : this.#nowMs() - this.#heldSinceMs);
+  }
+
+  /** Nothing more is sent; what it says is still heard. Safe to repeat. */
+  fallSilent(): void {
     this.#open = false;
     this.#stopped = true;
     this.#heartbeats.stop();
+  }
+
+  /** Nothing more is heard of it: what is unanswered has failed. Safe to repeat. */
+  stop(): void {
+    this.fallSilent();
     for (const { settle } of this.#unanswered.values())
       settle({ kind: "failed", reason: "it ended before it answered" });
     this.#unanswered.clear();
   }
 
-  /** Hands it a message; resolves with its answer, whenever that comes. */
-  deliver(message: Message): Promise<Delivered> {
+  /** Hands it a message; resolves with its answer, whenever that comes. null where it does not read, or has closed its input. */
+  deliver(message: Message): Promise<Delivered> | null {
     const { from, channel, data, re } = message;
     const id = this.#send(channel, data, from, re);
-    if (id === null) return Promise.resolve({ kind: "failed", reason: "it does not read its input, or has closed it" });
+    if (id === null) return null;
     return new Promise((settle) => {
       this.#unanswered.set(id, { message, settle });
       for (const [old, { settle: giveUp }] of this.#unanswered) {
@@ -83,7 +102,7 @@ export class Conversation {
   /** Asks it to finish and exit. */
   exit(): void {
     this.#send("_exit", "");
-    this.stop();
+    this.fallSilent();
   }
 
   #beat(number: number): void {
@@ -101,16 +120,23 @@ export class Conversation {
   #send(channel: string, data: string, from = "", re: number | null = null): number | null {
     if (!this.#open || !this.#input.writable) return null;
     if (this.#input.writableLength > MAX_UNREAD_BYTES) {
-      if (!this.#toldUnread)
-        this.#note(`it does not read its input: ${MAX_UNREAD_BYTES} bytes wait for it, and nothing more is written`);
-      this.#toldUnread = true;
+      if (!this.#unread)
+        this.#note(
+          `it does not read its input: more than ${MAX_UNREAD_BYTES} bytes wait for it, and nothing more is written`,
+        );
+      this.#unread = true;
       return null;
     }
-    this.#toldUnread = false;
     // In steps of two, so that Id + 1 is nobody else's: a reply may come under either.
     this.#lastId += 2;
     this.#input.write(writeToStitch({ id: this.#lastId, from, node: this.#context.node, channel, data, re }));
     return this.#lastId;
+  }
+
+  #hasRead(): void {
+    if (!this.#unread) return;
+    this.#unread = false;
+    this.#context.onRoom();
   }
 
   #inputClosed(): void {
@@ -201,24 +227,37 @@ export class Conversation {
       );
       return null;
     }
-    if (id !== null && toStitch !== null) {
-      for (const each of [id, id - 1]) {
-        if (this.#unanswered.get(each)?.message.from === toStitch) {
-          this.#answered(each, { kind: "replied", channel: name, data });
-          return null;
-        }
-        const acknowledged = this.#acknowledged.get(each);
-        if (acknowledged?.from === toStitch) {
-          this.#acknowledged.delete(each);
-          return this.#context.replyLate(acknowledged, name, data);
-        }
-      }
+    for (const each of id === null ? [] : [id, id - 1]) {
+      const message = this.#unanswered.get(each)?.message ?? this.#acknowledged.get(each);
+      if (message !== undefined && message.from === toStitch) return this.#reply(each, message, name, data);
     }
-    return this.#context.send(to, name, data, id).catch((error: unknown) => {
+    const sent = this.#context.send(to, name, data, id).catch((error: unknown) => {
       const reason = `what it sent to ${"stitch" in to ? to.stitch : to.group} was not sent: ${error instanceof Error ? error.message : String(error)}`;
       this.#note(reason);
       this.#complain(reason);
     });
+    return this.#hold(sent);
+  }
+
+  #reply(id: number, message: Message, channel: string, data: string): Promise<void> | null {
+    this.#acknowledged.delete(id);
+    const again = this.#replied.has(message);
+    this.#replied.add(message);
+    this.#replying += 1;
+    const sent = (again ? Promise.resolve() : this.#context.reply(message, channel, data)).finally(() => {
+      this.#replying -= 1;
+    });
+    this.#answered(id, { kind: "replied", sent });
+    return this.#replying < MOST_REPLYING ? null : this.#hold(sent);
+  }
+
+  /** Nothing more of it is read until then; that it does not answer meanwhile is no fault of its own. */
+  async #hold(sent: Promise<void>): Promise<void> {
+    const sinceMs = this.#nowMs();
+    this.#heldSinceMs = sinceMs;
+    await sent;
+    this.#heldSinceMs = null;
+    this.#heldMs += this.#nowMs() - sinceMs;
   }
 
   #complain(reason: string): void {

@@ -8,6 +8,8 @@ export type HeartbeatsOptions = {
   readonly everyMs: number;
   /** Sends one with this number; answered later by `answered`, or never. */
   readonly send: (number: number) => void;
+  /** Nobody listens to its answers just now: then none is sent, and none is missed. */
+  readonly isHeld?: () => boolean;
   /** Told when the health is another than before; first when it is heard from. */
   readonly onHealth: (health: Health) => void;
 };
@@ -41,6 +43,7 @@ export class Heartbeats {
   }
 
   #beat(): void {
+    if (this.#o.isHeld?.() === true) return;
     // Whatever is unanswered by the time of the next one counts as missed.
     this.#tell(this.#waiting.length);
     this.#last += 1;

@@ -27,8 +27,10 @@ export type HostedStitchOptions = {
   readonly random: () => number;
   /** Sends a message from the stitch with this id (see `StartContext.send`). */
   readonly send: (stitch: string, ...message: Parameters<StartContext["send"]>) => Promise<void>;
-  /** Replies for the stitch with this id (see `StartContext.replyLate`). */
-  readonly replyLate: (stitch: string, ...reply: Parameters<StartContext["replyLate"]>) => Promise<void>;
+  /** Replies for the stitch with this id (see `StartContext.reply`). */
+  readonly reply: (stitch: string, ...reply: Parameters<StartContext["reply"]>) => Promise<void>;
+  /** Told that the stitch with this id can be handed messages again (see `StartContext.onRoom`). */
+  readonly onRoom: (stitch: string) => void;
   /** Does the node's lease hold, as far as it can tell without asking? */
   readonly holdsId: () => boolean;
   /** Told of each change, when the new record stands. */
@@ -102,7 +104,12 @@ export class HostedStitch {
     return this.#instance?.pid ?? null;
   }
 
-  /** Hands it a message; null where it cannot take one now, because it does not run. */
+  /** How long, in all, its node has left what it says unread (see `StitchInstance.heldMs`). */
+  get heldMs(): number {
+    return this.#instance?.heldMs ?? 0;
+  }
+
+  /** Hands it a message; null where it cannot take one now: it does not run, or does not read. */
   deliver(message: Message): Promise<Delivered> | null {
     if (this.#record.state !== "running") return null;
     return this.#instance?.deliver?.(message) ?? null;
@@ -174,7 +181,8 @@ export class HostedStitch {
       session: this.#o.session,
       log: (source, line) => this.log.write(source, line, this.#o.nowMs()),
       send: (...message) => this.#o.send(id, ...message),
-      replyLate: (...reply) => this.#o.replyLate(id, ...reply),
+      reply: (...reply) => this.#o.reply(id, ...reply),
+      onRoom: () => this.#o.onRoom(id),
       onHealth: (health) => this.#onHealth(instance, health),
     });
     this.#instance = instance;

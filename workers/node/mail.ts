@@ -6,22 +6,30 @@ import {
   isAddressable,
   MAX_HOPS,
   type Message,
-  message as messageSchema,
+  readMessage,
   type Receipt,
 } from "../../src/domain/message.ts";
+import { RequestError } from "../../src/domain/errors.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import { addDeadLetters } from "../../src/redis/dead-letters.ts";
-import { acknowledgeEntries, type InboxEntry } from "../../src/redis/inbox.ts";
+import { acknowledgeEntries, type InboxEntry, STITCH_BYTES, STITCH_MESSAGES } from "../../src/redis/inbox.ts";
 import type { Keys } from "../../src/redis/keys.ts";
 import { giveReceipts } from "../../src/redis/receipts.ts";
+import type { Delivered } from "./adaptors/adaptor.ts";
 import type { HostedStitch } from "./hosted-stitch.ts";
-import { Mailbox } from "./mailbox.ts";
+import { type DeliveryEnd, Mailbox } from "./mailbox.ts";
 import type { Outbox } from "./outbox.ts";
+import { pause } from "./pause.ts";
 import type { StitchHost } from "./stitch-host.ts";
 
-/** A group's message that one of its members has no room for is dead for that member alone. */
-const MOST_FOR_A_STITCH = 1000;
+/** How soon what could not be written is tried again. */
 const RETRY_MS = 500;
+/**
+ * A reply waits for room in its reader's inbox for so long, then it is a dead letter. It must not wait for ever: what it
+ * answers stays in the inbox here till then, so that two who are full of each other's requests would wait for each other,
+ * and who asks and does not read would shut up whoever answers.
+ */
+const REPLY_ROOM_MS = 8000;
 
 export type MailOptions = {
   readonly redis: RedisClient;
@@ -36,6 +44,8 @@ export type MailOptions = {
 
 /** A message of the inbox, and how many of its deliveries have not ended. */
 type Held = { readonly entry: InboxEntry; readonly message: Message; open: number };
+/** What waits for one stitch, and how much that is. */
+type Box = { readonly mailbox: Mailbox; count: number; bytes: number };
 
 /**
  * Brings the messages of a node's inbox to its stitches. A message stays in the inbox until every one of its recipients has
@@ -43,15 +53,14 @@ type Held = { readonly entry: InboxEntry; readonly message: Message; open: numbe
  */
 export class Mail {
   readonly #o: MailOptions;
-  readonly #boxes = new Map<string, Mailbox>();
-  readonly #waitingFor = new Map<string, number>();
+  readonly #boxes = new Map<string, Box>();
   readonly #held = new Map<string, Held>();
   #done: InboxEntry[] = [];
   #letters: DeadLetter[] = [];
   #receipts: { message: Message; receipt: Receipt }[] = [];
   #writing: Promise<void> | null = null;
   #leaving = false;
-  #stopped = false;
+  readonly #stopping = new AbortController();
 
   constructor(options: MailOptions) {
     this.#o = options;
@@ -64,7 +73,7 @@ export class Mail {
 
   /** Takes an entry in hand; one that it has already means nothing. */
   take(entry: InboxEntry): void {
-    if (this.#stopped || this.#held.has(entry.id)) return;
+    if (this.#stopping.signal.aborted || this.#held.has(entry.id)) return;
     const message = readMessage(entry.body);
     if (message === null) {
       this.#o.onError(new Error(`a message in the inbox cannot be read and is dropped (${entry.id})`));
@@ -73,9 +82,17 @@ export class Mail {
     }
     const held: Held = { entry, message, open: 1 };
     this.#held.set(entry.id, held);
-    if ("stitch" in message.to) this.#toOne(held, message.to.stitch);
-    else this.#toMany(held);
+    for (const id of this.#recipients(message)) this.#bring(held, id);
     this.#close(held);
+  }
+
+  /** By their bare ids. Who is in a group is settled here, when the message has come. */
+  #recipients({ to, from }: Message): readonly string[] {
+    if ("stitch" in to) return [to.stitch];
+    if ("stitches" in to) return to.stitches;
+    const members = this.#o.host.receivers(to.group).map(({ record }) => record.id);
+    // Nobody gets what it has sent to its own group.
+    return members.filter((id) => fullId(this.#o.node, id) !== from);
   }
 
   /** A stitch has come up, or is gone. */
@@ -85,10 +102,14 @@ export class Mail {
     if (box === undefined) return;
     if (this.#o.host.find(id) === null) {
       this.#boxes.delete(id);
-      this.#waitingFor.delete(id);
-      for (const { end } of box.close())
+      for (const { end } of box.mailbox.close())
         end({ kind: "dead", code: "no_recipient", reason: "the stitch was removed before it took the message" });
-    } else if (state === "running") box.wake();
+    } else if (state === "running") box.mailbox.wake();
+  }
+
+  /** The stitch with this id can be handed messages again. */
+  wake(id: string): void {
+    this.#boxes.get(id)?.mailbox.wake();
   }
 
   /** Delivers nothing more, while what is under way may still be acknowledged: the stitches are about to be stopped. */
@@ -98,107 +119,129 @@ export class Mail {
 
   /** Delivers nothing more and writes what has been dealt with, at most `graceMs` long; the rest is left in the inbox. */
   async stop(graceMs: number): Promise<void> {
+    this.kill();
+    const waited = new AbortController();
+    await Promise.race([this.#writing ?? Promise.resolve(), pause(graceMs, waited.signal)]);
+    waited.abort();
+  }
+
+  /** Lets go at once. */
+  kill(): void {
     this.#leaving = true;
-    this.#stopped = true;
-    for (const box of this.#boxes.values()) box.close();
+    this.#stopping.abort();
+    for (const { mailbox } of this.#boxes.values()) mailbox.close();
     this.#boxes.clear();
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, graceMs);
-    });
-    await Promise.race([this.#writing ?? Promise.resolve(), late]);
-    clearTimeout(timer);
   }
 
-  #toOne(held: Held, id: string): void {
-    const stitch = this.#o.host.find(id);
-    if (stitch !== null && isAddressable(stitch.record.spec)) {
-      this.#deliver(held, stitch);
-      return;
-    }
-    const movedTo = this.#o.host.movedTo(id);
+  #bring(held: Held, id: string): void {
+    const { host, node } = this.#o;
+    const stitch = host.find(id);
+    const movedTo = stitch === null ? host.movedTo(id) : null;
     if (movedTo !== null) this.#forward(held, id, movedTo);
-    else if (stitch !== null) this.#dead(held, id, 0, "not_addressable", "it speaks no protocol that takes messages");
-    else this.#dead(held, id, 0, "no_recipient", `${this.#o.node} has no such stitch`);
+    else if (stitch === null) this.#dead(held, id, 0, "no_recipient", `${node} has no such stitch`);
+    else if (!isAddressable(stitch.record.spec))
+      this.#dead(held, id, 0, "not_addressable", "it speaks no protocol that takes messages");
+    else if (this.#isFull(held, id))
+      this.#dead(held, id, 0, "inbox_full", "as much waits for it already as may wait for one stitch");
+    else this.#deliver(held, id);
   }
 
-  #toMany(held: Held): void {
-    for (const stitch of this.#o.host.receivers(held.message.to)) {
-      const { id } = stitch.record;
-      // Nobody gets what it has sent to its own group.
-      if (fullId(this.#o.node, id) === held.message.from) continue;
-      if ((this.#waitingFor.get(id) ?? 0) >= MOST_FOR_A_STITCH)
-        this.#dead(held, id, 0, "inbox_full", `${MOST_FOR_A_STITCH} messages wait for it already`);
-      else this.#deliver(held, stitch);
-    }
+  /** What is for one stitch was counted when it was put into the inbox; what is for several was not. */
+  #isFull({ message, entry }: Held, id: string): boolean {
+    const box = this.#boxes.get(id);
+    return (
+      box !== undefined &&
+      !("stitch" in message.to) &&
+      (box.count >= STITCH_MESSAGES || box.bytes + entry.body.length > STITCH_BYTES)
+    );
   }
 
-  #deliver(held: Held, stitch: HostedStitch): void {
-    const { id } = stitch.record;
-    held.open += 1;
-    this.#waitingFor.set(id, (this.#waitingFor.get(id) ?? 0) + 1);
-    const box =
-      this.#boxes.get(id) ??
-      new Mailbox((message) => (this.#leaving ? null : (this.#o.host.find(id)?.deliver(message) ?? null)));
+  #boxOf(id: string): Box {
+    const stitch = () => this.#o.host.find(id);
+    const box = this.#boxes.get(id) ?? {
+      mailbox: new Mailbox({
+        deliver: (message) => (this.#leaving ? null : (stitch()?.deliver(message) ?? null)),
+        heldMs: () => stitch()?.heldMs ?? 0,
+      }),
+      count: 0,
+      bytes: 0,
+    };
     this.#boxes.set(id, box);
+    return box;
+  }
+
+  #deliver(held: Held, id: string): void {
+    const box = this.#boxOf(id);
+    const bytes = held.entry.body.length;
+    held.open += 1;
+    box.count += 1;
+    box.bytes += bytes;
     const delivery = {
       message: held.message,
       tries: 0,
-      end: (how: Parameters<Parameters<Mailbox["add"]>[0]["end"]>[0]) => {
-        const left = (this.#waitingFor.get(id) ?? 1) - 1;
-        if (left > 0) this.#waitingFor.set(id, left);
-        else this.#waitingFor.delete(id);
-        if (box.isEmpty && this.#boxes.get(id) === box) this.#boxes.delete(id);
-        if (how.kind === "dead") {
-          // That its stitch was stopped with the worker is no verdict: the next life finds it in the inbox.
-          if (this.#leaving) return;
-          const movedTo = this.#o.host.find(id) === null ? this.#o.host.movedTo(id) : null;
-          if (movedTo !== null) this.#forward(held, id, movedTo);
-          else this.#dead(held, id, delivery.tries, how.code, how.reason);
-          this.#close(held);
-          return;
-        }
-        this.#delivered(held, id, how.by);
+      end: (how: DeliveryEnd) => {
+        box.count -= 1;
+        box.bytes -= bytes;
+        if (box.mailbox.isEmpty && this.#boxes.get(id) === box) this.#boxes.delete(id);
+        if (how.kind === "delivered") this.#delivered(held, id, how.by);
+        else this.#undelivered(held, id, delivery.tries, how);
       },
     };
-    box.add(delivery);
+    box.mailbox.add(delivery);
   }
 
-  #delivered(held: Held, id: string, by: { kind: "acked" } | { kind: "replied"; channel: string; data: string }): void {
+  #delivered(held: Held, id: string, by: Exclude<Delivered, { kind: "failed" }>): void {
     if (by.kind === "acked") {
-      this.#receipt(held.message, { stitch: fullId(this.#o.node, id), status: "acked" });
+      this.#receipt(held.message, id, { status: "acked" });
       this.#close(held);
       return;
     }
     // Acknowledged when the reply is on its way, so that it cannot be lost between the two.
-    this.reply(id, held.message, by.channel, by.data).then(() => {
-      if (!this.#stopped) this.#close(held);
-    }, this.#o.onError);
+    const close = () => {
+      if (!this.#stopping.signal.aborted) this.#close(held);
+    };
+    by.sent.then(close, this.#o.onError);
   }
 
-  /** Sends a stitch's reply to where its message came from. What cannot be sent is noted in its log. Never rejects. */
+  #undelivered(held: Held, id: string, tries: number, { code, reason }: { code: DeadCode; reason: string }): void {
+    // That its stitch was stopped with the worker is no verdict: the next life finds it in the inbox.
+    if (this.#leaving) return;
+    const movedTo = this.#o.host.find(id) === null ? this.#o.host.movedTo(id) : null;
+    if (movedTo !== null) this.#forward(held, id, movedTo);
+    else this.#dead(held, id, tries, code, reason);
+    this.#close(held);
+  }
+
+  /**
+   * Sends a stitch's reply to where its message came from, in its turn among what the stitch sends: call it at once. Resolves
+   * when it is on its way, or given up: what finds no room is a dead letter, what cannot be sent is noted in the stitch's
+   * log. Never rejects.
+   */
   async reply(id: string, message: Message, channel: string, data: string): Promise<void> {
-    const stitch = fullId(this.#o.node, id);
     if (message.from.startsWith(API_SENDER)) {
-      this.#receipt(message, { stitch, status: "replied", data });
+      this.#receipt(message, id, { status: "replied", data });
       return;
     }
+    const nowMs = this.#o.nowMs();
     const reply = {
       id: `${message.id}.r`,
-      from: stitch,
+      from: fullId(this.#o.node, id),
       channel,
       data,
       ref: null,
       re: message.ref,
       receipt: null,
       hops: 0,
+      sentAtMs: nowMs,
     };
     try {
-      await this.#o.outbox.send({ stitch: message.from }, { ...reply, sentAtMs: this.#o.nowMs() });
+      await this.#o.outbox.send({ stitch: message.from }, reply, { untilMs: nowMs + REPLY_ROOM_MS });
     } catch (error) {
-      if (this.#stopped) return;
+      if (this.#stopping.signal.aborted) return;
+      if (error instanceof RequestError && error.code === "inbox_full")
+        this.#bury(reply, message.from, 0, "inbox_full", `no room for it within ${REPLY_ROOM_MS} ms`);
       const text = `its reply to ${message.from} could not be sent: ${textOf(error)}`;
-      void this.#o.host.log(id)?.write("system", text, this.#o.nowMs());
+      void this.#o.host.log(id)?.write("system", text, nowMs);
     }
   }
 
@@ -211,29 +254,42 @@ export class Mail {
     }
     held.open += 1;
     const { to: _, ...rest } = message;
-    this.#o.outbox.send({ stitch: movedTo }, { ...rest, hops: message.hops + 1 }).then(
+    // Its sender knows the stitch by the id it had at first.
+    const receipt = message.receipt === null ? null : { ...message.receipt, stitch: this.#knownAs(message, id) };
+    this.#o.outbox.send({ stitch: movedTo }, { ...rest, receipt, hops: message.hops + 1 }).then(
       () => this.#close(held),
       (error: unknown) => {
         // It stays in the inbox, for the next life to find.
-        if (this.#stopped) return;
+        if (this.#stopping.signal.aborted) return;
         this.#dead(held, id, 0, "no_recipient", `it moved to ${movedTo}: ${textOf(error)}`);
         this.#close(held);
       },
     );
   }
 
-  #dead(held: Held, id: string, tries: number, code: DeadCode, reason: string): void {
-    const { message } = held;
-    const to = fullId(this.#o.node, id);
-    const { id: messageId, from, channel, data } = message;
+  #dead({ message }: Held, id: string, tries: number, code: DeadCode, reason: string): void {
+    this.#bury(message, fullId(this.#o.node, id), tries, code, reason);
+    this.#receipt(message, id, { status: "failed", code });
+  }
+
+  #bury(
+    { id: messageId, from, channel, data }: Omit<Message, "to">,
+    to: string,
+    tries: number,
+    code: DeadCode,
+    reason: string,
+  ): void {
     this.#letters.push({ messageId, from, to, channel, data, code, reason, tries, atMs: this.#o.nowMs() });
-    this.#receipt(message, { stitch: to, status: "failed", code });
     this.#write();
   }
 
-  #receipt(message: Message, receipt: Receipt): void {
+  #knownAs({ receipt }: Message, id: string): string {
+    return receipt?.stitch ?? fullId(this.#o.node, id);
+  }
+
+  #receipt(message: Message, id: string, how: Omit<Receipt, "stitch">): void {
     if (message.receipt === null) return;
-    this.#receipts.push({ message, receipt });
+    this.#receipts.push({ message, receipt: { stitch: this.#knownAs(message, id), ...how } });
     this.#write();
   }
 
@@ -250,46 +306,48 @@ export class Mail {
   }
 
   #write(): void {
-    this.#writing ??= this.#writeAll().finally(() => {
-      this.#writing = null;
-    });
+    this.#writing ??= this.#writeAll();
   }
 
-  /** Dead letters first, then receipts, then out of the inbox: a crash between repeats something and loses nothing. */
   async #writeAll(): Promise<void> {
-    const { redis, keys, node } = this.#o;
+    const { signal } = this.#stopping;
     // What ends in the same turn goes out together.
     await new Promise((resolve) => setImmediate(resolve));
     while (this.#done.length + this.#letters.length + this.#receipts.length > 0) {
-      // Another worker's by now: it will find all of this in the inbox.
-      if (!this.#o.holdsId()) return;
-      const done = this.#done.splice(0);
-      const letters = this.#letters.splice(0);
-      const receipts = this.#receipts.splice(0);
-      try {
-        await addDeadLetters(redis, keys, node, letters);
-        await Promise.all([
-          giveReceipts(redis, keys, receipts),
-          ...(done.length > 0 ? [acknowledgeEntries(redis, keys, node, done)] : []),
-        ]);
-        for (const { id } of done) this.#held.delete(id);
-      } catch (error) {
-        this.#o.onError(error);
-        this.#done.unshift(...done);
-        this.#letters.unshift(...letters);
-        this.#receipts.unshift(...receipts);
-        if (this.#stopped) return;
-        await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
-      }
+      // Without the lease another worker may have the id, and finds all of this in the inbox. Or it is back in a moment.
+      const isWritten = this.#o.holdsId() && (await this.#writeOnce());
+      if (isWritten) continue;
+      if (signal.aborted) break;
+      await pause(RETRY_MS, signal);
     }
+    // At once, so that nothing comes between the last look and this.
+    this.#writing = null;
   }
-}
 
-function readMessage(body: string): Message | null {
-  try {
-    return messageSchema.safeParse(JSON.parse(body)).data ?? null;
-  } catch {
-    return null;
+  /**
+   * Dead letters first, then out of the inbox: a crash between repeats something and loses nothing.
+   * @returns false where something could not be written; that waits here.
+   */
+  async #writeOnce(): Promise<boolean> {
+    const { redis, keys, node } = this.#o;
+    const done = this.#done.splice(0);
+    const letters = this.#letters.splice(0);
+    const receipts = this.#receipts.splice(0);
+    const failed = (error: unknown) => {
+      this.#o.onError(error);
+      return false;
+    };
+    const isWritten = (work: Promise<void>) => work.then(() => true, failed);
+    const buried = letters.length === 0 || (await isWritten(addDeadLetters(redis, keys, node, letters)));
+    const [told, acknowledged] = await Promise.all([
+      receipts.length === 0 || isWritten(giveReceipts(redis, keys, receipts)),
+      done.length === 0 || (buried && isWritten(acknowledgeEntries(redis, keys, node, done))),
+    ]);
+    if (!buried) this.#letters.unshift(...letters);
+    if (!told) this.#receipts.unshift(...receipts);
+    if (!acknowledged) this.#done.unshift(...done);
+    else for (const { id } of done) this.#held.delete(id);
+    return buried && told && acknowledged;
   }
 }
 

@@ -7,6 +7,7 @@ import { initNodeQueue, NodeQueueWorker } from "../../src/queue/node-queue.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import { connectRedis, openRedis, refuseEviction } from "../../src/redis/connection.ts";
 import { emitEvents } from "../../src/redis/events.ts";
+import { createInbox } from "../../src/redis/inbox.ts";
 import { Keys } from "../../src/redis/keys.ts";
 import { beatNode, leaveNode, raiseRevision, registerNode } from "../../src/redis/node-record.ts";
 import { forgetRemoved, publishUsage, readOwnStitches } from "../../src/redis/stitch-records.ts";
@@ -136,7 +137,7 @@ export class NodeWorker {
         this.#keys,
         this.#o.id,
         () => host.status(),
-        (group) => host.receivers({ group }).length > 0,
+        (group) => host.receivers(group).length > 0,
         holdsId,
         this.#o.onError,
       );
@@ -167,7 +168,8 @@ export class NodeWorker {
         random: this.#o.random,
         holdsId,
         send: (stitch, ...message) => this.#send(host, outbox, stitch, ...message),
-        replyLate: async (stitch, ...reply) => this.#mail?.reply(stitch, ...reply),
+        reply: async (stitch, ...reply) => this.#mail?.reply(stitch, ...reply),
+        onRoom: (stitch) => this.#mail?.wake(stitch),
         onStitch: (stitch) => this.#mail?.changed(stitch),
         publish: (changes, events) => publisher.publish(changes, events),
         onError: this.#o.onError,
@@ -224,10 +226,11 @@ export class NodeWorker {
   ): Promise<void> {
     const from = fullId(this.#o.id, stitch);
     const message = { id: randomUUID(), from, channel, data, ref, re: null, receipt: null, hops: 0 };
-    await outbox.send(to, { ...message, sentAtMs: this.#o.nowMs() }, () => {
+    const onFull = () => {
       const text = `the inbox of ${"stitch" in to ? to.stitch : to.group} is full: what it prints is not read until there is room`;
       void host.log(stitch)?.write("system", text, this.#o.nowMs());
-    });
+    };
+    await outbox.send(to, { ...message, sentAtMs: this.#o.nowMs() }, { onFull });
   }
 
   async #readInbox(host: StitchHost, outbox: Outbox): Promise<void> {
@@ -300,6 +303,8 @@ export class NodeWorker {
 
   /** Merges what Redis holds with what this node holds, and publishes it all. To be repeated where it fails. */
   async #settle(host: StitchHost): Promise<void> {
+    // Before its stitches can be found: who has no inbox is no node.
+    await createInbox(this.#redis, this.#keys, this.#o.id);
     host.merge(await readOwnStitches(this.#redis, this.#keys, this.#o.id));
     await raiseRevision(this.#redis, this.#keys, host.highestRevision());
     this.#publisher?.publish(host.wholeTruth(), [
@@ -450,6 +455,7 @@ export class NodeWorker {
     this.#state = "ended";
     this.#inbox?.kill();
     this.#outbox?.stop();
+    this.#mail?.kill();
     this.#logQuestions?.kill();
     this.#redis.disconnect();
     this.#blocking.disconnect();
@@ -478,6 +484,7 @@ export class NodeWorker {
     this.#load.stop();
     this.#inbox?.kill();
     this.#outbox?.stop();
+    this.#mail?.kill();
     this.#logQuestions?.kill();
     this.#redis.disconnect();
     this.#blocking.disconnect();

@@ -1,16 +1,14 @@
 import { type ErrorCode, RequestError } from "../../src/domain/errors.ts";
-import { parseStitchRef } from "../../src/domain/ids.ts";
+import { parseStitchRef, splitFullId } from "../../src/domain/ids.ts";
 import type { Message } from "../../src/domain/message.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
-import { putMessages } from "../../src/redis/inbox.ts";
+import { type Placed, putMessages } from "../../src/redis/inbox.ts";
 import type { Keys } from "../../src/redis/keys.ts";
 import { nodesOfGroup } from "../../src/redis/routes.ts";
 import { locateStitch } from "../../src/redis/stitch-records.ts";
+import { Lane, type Parcel } from "./lane.ts";
 import { pause } from "./pause.ts";
 
-/** Messages, and characters of them, that go to one node in one call of Redis. */
-const MOST_AT_ONCE = 500;
-const MOST_CHARACTERS = 4 * 1024 * 1024;
 /** How soon a full inbox, or a Redis that is away, is tried again. */
 const RETRY_MS = 200;
 /** How long a route is believed. A stale one costs a hop: the node it leads to passes the message on. */
@@ -30,23 +28,35 @@ export type OutboxOptions = {
 /** Whom a stitch sends to: a stitch by its bare or full id, or a group. */
 export type SendTo = { readonly stitch: string } | { readonly group: string };
 
-type Parcel = {
-  readonly stitch: string;
-  readonly body: string;
+/** What happens while there is no room for a message. */
+export type WhenFull = {
+  /** Told once. */
+  readonly onFull?: () => void;
+  /** Given up (`inbox_full`) where there is none by then; without it, it waits as long as it takes. */
+  readonly untilMs?: number;
+};
+
+/** Where a message goes: a node, and the stitch it is for there, or "" for several. */
+type Place = { readonly node: string; readonly stitch: string; readonly to: Message["to"] };
+
+type Sending = Parcel & {
   readonly stored: PromiseWithResolvers<void>;
-  readonly onFull: (() => void) | null;
+  readonly when: WhenFull;
   toldFull: boolean;
 };
 
 /**
  * Sends what the stitches of a node have to say. A message is sent when it is stored in the inboxes of its recipients'
  * nodes; until there is room for it, it waits here, and its sender with it. What goes to one node goes in batches, one at a
- * time, so that messages of one sender to one stitch keep their order.
+ * time, and what one sender says goes out in the order it was said, however long it takes to find whom it is for: so
+ * messages of one sender to one stitch keep their order.
  */
 export class Outbox {
   readonly #o: OutboxOptions;
-  readonly #lanes = new Map<string, Parcel[]>();
-  readonly #routes = new Map<string, { readonly ids: Promise<string[]>; readonly untilMs: number }>();
+  readonly #lanes = new Map<string, Lane<Sending>>();
+  readonly #routes = new Map<string, { readonly ids: string[] | Promise<string[]>; readonly untilMs: number }>();
+  /** By sender: the last of its messages whose recipient is being looked up. */
+  readonly #lookups = new Map<string, Promise<void>>();
   readonly #stopping = new AbortController();
 
   constructor(options: OutboxOptions) {
@@ -59,116 +69,142 @@ export class Outbox {
   }
 
   /**
-   * Sends a message. Resolves when it is stored; that may take as long as its recipient's inbox is full (`onFull` is told
-   * once). @throws RequestError `no_recipient`, `ambiguous_stitch`, `shutting_down`.
+   * Sends a message. Resolves when it is stored; that may take as long as its recipient's inbox is full.
+   * @throws RequestError `no_recipient`, `ambiguous_stitch`, `inbox_full`, `shutting_down`.
    */
-  async send(to: SendTo, message: Omit<Message, "to">, onFull: (() => void) | null = null): Promise<void> {
-    if ("group" in to) {
-      const nodes = await nodesOfGroup(this.#o.redis, this.#o.keys, to.group);
-      if (nodes.length === 0) throw refused("no_recipient", `no stitch of the group ${to.group} takes messages`);
-      await Promise.all(nodes.map((node) => this.#post(node, { ...message, to: { group: to.group } }, "", onFull)));
-      return;
-    }
-    const { node, stitch } = await this.#addressOf(to.stitch);
-    await this.#post(node, { ...message, to: { stitch } }, stitch, onFull);
+  async send(to: SendTo, message: Omit<Message, "to">, when: WhenFull = {}): Promise<void> {
+    const { from } = message;
+    const places = this.#find(to);
+    const before = this.#lookups.get(from);
+    if (before === undefined && !(places instanceof Promise)) return this.#post(places, message, when);
+    const turn = Promise.allSettled([before, places]).then(() => undefined);
+    this.#lookups.set(from, turn);
+    await turn;
+    if (this.#lookups.get(from) === turn) this.#lookups.delete(from);
+    return this.#post(await places, message, when);
   }
 
-  async #addressOf(ref: string): Promise<{ node: string; stitch: string }> {
-    const parsed = parseStitchRef(ref);
-    if (parsed === null) throw refused("no_recipient", `"${ref.slice(0, 200)}" is not a stitch's id`);
-    if (parsed.node !== null) return { node: parsed.node, stitch: parsed.stitch };
+  /** @throws RequestError where there is nobody, or where it could be several. */
+  #find(to: SendTo): Place[] | Promise<Place[]> {
+    if ("group" in to) return this.#findGroup(to.group);
+    const ref = parseStitchRef(to.stitch);
+    if (ref === null) throw refused("no_recipient", `"${to.stitch.slice(0, 200)}" is not a stitch's id`);
+    const place = (node: string): Place[] => [{ node, stitch: ref.stitch, to: { stitch: ref.stitch } }];
+    if (ref.node !== null) return place(ref.node);
     // A bare id: this node first, then anywhere if it is unambiguous.
-    if (this.#o.isHere(parsed.stitch)) return { node: this.#o.node, stitch: parsed.stitch };
-    const [only, ...others] = await this.#route(parsed.stitch);
-    if (only === undefined) throw refused("no_recipient", `there is no stitch "${ref}"`);
-    if (others.length > 0)
-      throw refused("ambiguous_stitch", `several nodes have a stitch "${ref}": ${[only, ...others].join(", ")}`);
-    return { node: parseStitchRef(only)?.node ?? "", stitch: parsed.stitch };
+    if (this.#o.isHere(ref.stitch)) return place(this.#o.node);
+    const ids = this.#route(ref.stitch);
+    const only = (found: string[]) => place(nodeOfOnly(ref.stitch, found));
+    return ids instanceof Promise ? ids.then(only) : only(ids);
   }
 
-  async #route(stitch: string): Promise<string[]> {
+  async #findGroup(group: string): Promise<Place[]> {
+    const nodes = await nodesOfGroup(this.#o.redis, this.#o.keys, group);
+    if (nodes.length === 0) throw refused("no_recipient", `no stitch of the group ${group} takes messages`);
+    return nodes.map((node) => ({ node, stitch: "", to: { group } }));
+  }
+
+  #route(stitch: string): string[] | Promise<string[]> {
     const nowMs = this.#o.nowMs();
     const known = this.#routes.get(stitch);
     if (known !== undefined && nowMs < known.untilMs) return known.ids;
     if (this.#routes.size >= MOST_ROUTES) this.#routes.clear();
-    const ids = locateStitch(this.#o.redis, this.#o.keys, stitch);
+    const ids = this.#lookUp(stitch, nowMs + ROUTE_MS);
     this.#routes.set(stitch, { ids, untilMs: nowMs + ROUTE_MS });
-    try {
-      const found = await ids;
-      // One that is made in a moment must not be missing for seconds.
-      if (found.length !== 1) this.#routes.delete(stitch);
-      return found;
-    } catch (error) {
-      this.#routes.delete(stitch);
-      throw error;
-    }
+    return ids;
   }
 
-  #post(node: string, message: Message, stitch: string, onFull: (() => void) | null): Promise<void> {
+  async #lookUp(stitch: string, untilMs: number): Promise<string[]> {
+    const ids = await locateStitch(this.#o.redis, this.#o.keys, stitch).catch((error: unknown) => {
+      this.#routes.delete(stitch);
+      throw error;
+    });
+    // One that is made in a moment must not be missing for seconds.
+    if (ids.length === 1) this.#routes.set(stitch, { ids, untilMs });
+    else this.#routes.delete(stitch);
+    return ids;
+  }
+
+  /** All at once, so that what is said later comes after it. */
+  async #post(places: readonly Place[], message: Omit<Message, "to">, when: WhenFull): Promise<void> {
+    const stored = places.map(({ node, stitch, to }) => this.#put(node, stitch, { ...message, to }, when));
+    await (stored.length === 1 ? stored[0] : Promise.all(stored));
+  }
+
+  #put(node: string, stitch: string, message: Message, when: WhenFull): Promise<void> {
     if (this.#stopping.signal.aborted) return Promise.reject(refused("shutting_down", "this node is leaving"));
-    const parcel: Parcel = {
+    const sending: Sending = {
+      from: message.from,
       stitch,
       body: JSON.stringify(message),
       stored: Promise.withResolvers(),
-      onFull,
+      when,
       toldFull: false,
     };
     const lane = this.#lanes.get(node);
     if (lane === undefined) {
-      const opened = [parcel];
+      const opened = new Lane<Sending>();
+      opened.push(sending);
       this.#lanes.set(node, opened);
       this.#carry(node, opened).catch(this.#o.onError);
-    } else lane.push(parcel);
-    return parcel.stored.promise;
+    } else lane.push(sending);
+    return sending.stored.promise;
   }
 
   /** Carries what waits for one node until nothing does. */
-  async #carry(node: string, lane: Parcel[]): Promise<void> {
+  async #carry(node: string, lane: Lane<Sending>): Promise<void> {
     const { signal } = this.#stopping;
     // What is sent in the same turn goes together.
     await new Promise((resolve) => setImmediate(resolve));
-    while (lane.length > 0) {
+    while (!lane.isEmpty) {
       if (signal.aborted) {
-        for (const { stored } of lane) stored.reject(refused("shutting_down", "this node is leaving"));
+        for (const { stored } of lane.takeOut(() => true))
+          stored.reject(refused("shutting_down", "this node is leaving"));
         break;
       }
-      const batch = nextBatch(lane);
+      const batch = lane.next();
       const placed = await putMessages(this.#o.redis, this.#o.keys, node, batch).catch((error: unknown) => {
         this.#o.onError(error);
-        return [];
+        return null;
       });
-      const left = batch.filter((parcel, index) => {
-        if (placed[index] === true) parcel.stored.resolve();
-        else if (placed[index] === false && !parcel.toldFull) {
-          parcel.toldFull = true;
-          parcel.onFull?.();
-        }
-        return placed[index] !== true;
-      });
-      // Those without room go to the end: they wait for their stitch, and nobody else does. Among themselves they keep
-      // their order, and nothing of the same sender is behind them that they would fall behind of (see `later`).
-      lane.splice(0, batch.length);
-      if (left.length > 0) {
-        const stitches = new Set(left.map(({ stitch }) => stitch));
-        const later = lane.filter(({ stitch }) => stitches.has(stitch));
-        const others = lane.filter(({ stitch }) => !stitches.has(stitch));
-        lane.splice(0, lane.length, ...others, ...left, ...later);
-        if (left.length === batch.length || others.length === 0) await pause(RETRY_MS, signal);
+      if (placed === null) {
+        lane.putBack(batch);
+        await pause(RETRY_MS, signal);
+        continue;
       }
+      const left = batch.filter((sending, index) => this.#stays(node, sending, placed[index] ?? "full"));
+      if (left.length === 0) continue;
+      const goesOn = lane.putBehind(left) && left.length < batch.length;
+      this.#giveUpLate(node, lane);
+      if (!goesOn) await pause(RETRY_MS, signal);
     }
     this.#lanes.delete(node);
   }
+
+  /** Tells its sender what became of a message. @returns true where it is to be tried again. */
+  #stays(node: string, sending: Sending, placed: Placed): boolean {
+    const { stored, when } = sending;
+    if (placed === "stored") stored.resolve();
+    else if (placed === "gone") stored.reject(refused("no_recipient", `there is no node "${node}"`));
+    else if (!sending.toldFull) {
+      sending.toldFull = true;
+      when.onFull?.();
+    }
+    return placed === "full";
+  }
+
+  #giveUpLate(node: string, lane: Lane<Sending>): void {
+    const nowMs = this.#o.nowMs();
+    for (const { stitch, stored } of lane.takeOut(({ when }) => when.untilMs !== undefined && nowMs >= when.untilMs))
+      stored.reject(refused("inbox_full", `the inbox of ${stitch === "" ? node : `${node}:${stitch}`} is full`));
+  }
 }
 
-function nextBatch(lane: readonly Parcel[]): Parcel[] {
-  let characters = 0;
-  const batch: Parcel[] = [];
-  for (const parcel of lane) {
-    characters += parcel.body.length;
-    if (batch.length === MOST_AT_ONCE || (batch.length > 0 && characters > MOST_CHARACTERS)) break;
-    batch.push(parcel);
-  }
-  return batch;
+function nodeOfOnly(stitch: string, [only, ...others]: readonly string[]): string {
+  if (only === undefined) throw refused("no_recipient", `there is no stitch "${stitch}"`);
+  if (others.length > 0)
+    throw refused("ambiguous_stitch", `several nodes have a stitch "${stitch}": ${[only, ...others].join(", ")}`);
+  return splitFullId(only).node;
 }
 
 const refused = (code: ErrorCode, detail: string) => new RequestError(code, detail);

@@ -9,7 +9,7 @@ import type { ClusterEvent } from "../../src/domain/event.ts";
 import { fullId, splitFullId } from "../../src/domain/ids.ts";
 import type { StitchStep } from "../../src/domain/job.ts";
 import { groupContains } from "../../src/domain/group.ts";
-import { isAddressable, type Message } from "../../src/domain/message.ts";
+import { isAddressable } from "../../src/domain/message.ts";
 import { type NodeFacts, type NodeStatus, shortOf } from "../../src/domain/node.ts";
 import { NO_RESOURCES, type Resources } from "../../src/domain/spec.ts";
 import {
@@ -99,6 +99,7 @@ export class StitchHost {
       this.#hosted.delete(record.id);
       this.#removed.set(record.id, record);
       this.#o.disk.saveRemoved(record);
+      if (hosted !== undefined) this.#o.onStitch(hosted);
     }
   }
 
@@ -318,14 +319,11 @@ export class StitchHost {
     return this.#hosted.get(id) ?? null;
   }
 
-  /** The stitches here that a message means, by their ids: one, the members of a group that take messages, or all of those. */
-  receivers(to: Message["to"]): HostedStitch[] {
-    if ("stitch" in to) {
-      const stitch = this.#hosted.get(to.stitch);
-      return stitch === undefined ? [] : [stitch];
-    }
-    const all = [...this.#hosted.values()].filter(({ record }) => isAddressable(record.spec));
-    return "group" in to ? all.filter(({ record }) => groupContains(to.group, record.group)) : all;
+  /** The members of a group here that take messages. */
+  receivers(group: string): HostedStitch[] {
+    return [...this.#hosted.values()].filter(
+      ({ record }) => isAddressable(record.spec) && groupContains(group, record.group),
+    );
   }
 
   /** The full id under which a stitch that was here lives on; null where it is gone for good, or never was here. */

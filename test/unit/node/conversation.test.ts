@@ -3,7 +3,7 @@ import { Writable } from "node:stream";
 import { describe, it, type TestContext } from "node:test";
 import type { Message } from "../../../src/domain/message.ts";
 import { stitchSpec } from "../../../src/domain/spec.ts";
-import type { Delivered, StartContext } from "../../../workers/node/adaptors/adaptor.ts";
+import type { StartContext } from "../../../workers/node/adaptors/adaptor.ts";
 import { Conversation } from "../../../workers/node/conversation.ts";
 import type { StitchMessage } from "../../../workers/node/process-v1.ts";
 
@@ -50,6 +50,10 @@ function converse(t: TestContext) {
   const notes: string[] = [];
   const health: string[] = [];
   const sent: unknown[] = [];
+  const replied: string[] = [];
+  let rooms = 0;
+  /** Resolves what it sends and replies; null: at once. */
+  let room: Promise<void> | null = null;
   const context: StartContext = {
     node: "n1",
     id: "a",
@@ -61,10 +65,16 @@ function converse(t: TestContext) {
       if (source === "system") notes.push(line);
       return null;
     },
-    replyLate: async (...reply) => void sent.push(reply),
     send: (...message) => {
       sent.push(message);
-      return Promise.resolve();
+      return room ?? Promise.resolve();
+    },
+    reply: ({ from }, _channel, data) => {
+      replied.push(`${from} ${data}`);
+      return room ?? Promise.resolve();
+    },
+    onRoom: () => {
+      rooms += 1;
     },
     onHealth: (now) => health.push(now),
   };
@@ -72,7 +82,27 @@ function converse(t: TestContext) {
   t.after(() => conversation.stop());
   const say = (message: StitchMessage) => void conversation.take({ kind: "message", message });
   const mumble = () => void conversation.take({ kind: "unreadable", reason: "no", lines: [] });
-  return { conversation, input, notes, health, sent, say, mumble, beat: () => t.mock.timers.tick(HEARTBEAT_MS) };
+  return {
+    conversation,
+    input,
+    notes,
+    health,
+    sent,
+    replied,
+    say,
+    mumble,
+    beat: () => t.mock.timers.tick(HEARTBEAT_MS),
+    rooms: () => rooms,
+    /** From now on there is no room for what it sends, until this is called. */
+    fill: () => {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      room = promise;
+      return () => {
+        room = null;
+        resolve();
+      };
+    },
+  };
 }
 
 const message = (from: string, data = ""): Message => ({
@@ -175,14 +205,14 @@ describe("the conversation with a stitch", () => {
   });
 
   it("takes as the answer to a message what names its sender and its Id, or one more", async (t) => {
-    const { conversation, sent, say } = converse(t);
+    const { conversation, sent, replied, say } = converse(t);
     const answer = (id: number | null, toStitch: string) =>
       say({ command: "data", id, data: "d", channel: null, toStitch, toGroup: null });
-    const replied: Delivered = { kind: "replied", channel: "", data: "d" };
     const [first, second] = [conversation.deliver(message("n2:b")), conversation.deliver(message("api:7"))];
     answer(2, "n2:b");
     answer(5, "api:7");
-    assert.deepEqual([await first, await second], [replied, replied]);
+    assert.deepEqual([(await first)?.kind, (await second)?.kind], ["replied", "replied"]);
+    assert.deepEqual(replied, ["n2:b d", "api:7 d"]);
     assert.deepEqual(sent, []);
     const third = conversation.deliver(message("n2:b"));
     answer(6, "n2:other");
@@ -194,17 +224,82 @@ describe("the conversation with a stitch", () => {
       "anything else is a message of its own",
     );
     conversation.stop();
-    assert.equal((await third).kind, "failed");
+    assert.equal((await third)?.kind, "failed");
   });
 
-  it("writes no more to a stitch that does not read, says so once, and goes on when it reads again", (t) => {
-    const { conversation, input, notes, health, say, mumble, beat } = converse(t);
+  it("replies once to a message that was delivered twice, whichever it answers first", async (t) => {
+    const { conversation, replied, say } = converse(t);
+    const answer = (id: number, data: string) =>
+      say({ command: "data", id, data, channel: null, toStitch: "n2:b", toGroup: null });
+    const twice = message("n2:b");
+    const [first, second] = [conversation.deliver(twice), conversation.deliver(twice)];
+    answer(4, "now");
+    answer(2, "again");
+    assert.deepEqual([(await first)?.kind, (await second)?.kind], ["replied", "replied"]);
+    assert.deepEqual(replied, ["n2:b now"]);
+  });
+
+  it("hears out what is asked to exit: it may still acknowledge what it has handled", async (t) => {
+    const { conversation, say } = converse(t);
+    const [first, second] = [conversation.deliver(message("n2:b")), conversation.deliver(message("n2:c"))];
+    conversation.exit();
+    assert.equal(conversation.deliver(message("n2:b")), null);
+    say({ command: "ack", id: 2 });
+    conversation.stop();
+    assert.deepEqual([(await first)?.kind, (await second)?.kind], ["acked", "failed"]);
+  });
+
+  it("asks no sign of life of a stitch that it does not listen to, and counts that time", async (t) => {
+    const { conversation, input, health, say, beat, fill } = converse(t);
+    conversation.start();
+    say({ command: "sync", id: 2 });
+    const empty = fill();
+    const held = conversation.take({
+      kind: "message",
+      message: { command: "data", id: null, data: "d", channel: null, toStitch: "n2:b", toGroup: null },
+    });
+    for (let i = 0; i < 10; i++) beat();
+    assert.deepEqual([health, input.channels], [["green"], ["_heartbeat"]]);
+    assert.equal(conversation.heldMs, 10 * HEARTBEAT_MS);
+    empty();
+    await held;
+    beat();
+    assert.equal(conversation.heldMs, 10 * HEARTBEAT_MS);
+    assert.equal(input.channels.length, 2);
+    for (let i = 0; i < 6; i++) beat();
+    assert.equal(health.at(-1), "red");
+  });
+
+  it("listens on while a few replies wait for room, and no longer when there are many", async (t) => {
+    const { conversation, fill } = converse(t);
+    const empty = fill();
+    const waits: (Promise<void> | null)[] = [];
+    for (let n = 1; n <= 16; n++) {
+      void conversation.deliver(message(`n2:b${n}`));
+      waits.push(
+        conversation.take({
+          kind: "message",
+          message: { command: "data", id: 2 * n, data: "d", channel: null, toStitch: `n2:b${n}`, toGroup: null },
+        }),
+      );
+    }
+    assert.deepEqual(
+      waits.map((wait) => wait === null),
+      [...Array.from({ length: 15 }, () => true), false],
+    );
+    empty();
+    await waits.at(-1);
+  });
+
+  it("writes no more to a stitch that does not read, says so once, and goes on when it reads again", async (t) => {
+    const { conversation, input, notes, health, say, mumble, beat, rooms } = converse(t);
     conversation.start();
     say({ command: "sync", id: 2 });
     input.leaveUnread();
     const data = "x".repeat(10_000);
     for (let i = 0; i < 1000; i++) {
-      void conversation.deliver(message("n2:b", data));
+      const isFull = input.writableLength > LIMIT;
+      assert.equal(conversation.deliver(message("n2:b", data)) === null, isFull);
       if (i % 100 === 0) beat();
       mumble();
     }
@@ -214,7 +309,10 @@ describe("the conversation with a stitch", () => {
     );
     assert.equal(notes.filter((note) => note.startsWith("it does not read its input")).length, 1);
     assert.equal(health.at(-1), "red");
+    assert.equal(rooms(), 0);
     input.readAgain();
+    await new Promise((resolve) => setImmediate(resolve));
+    assert.equal(rooms(), 1);
     beat();
     const last = input.messages.at(-1);
     assert.equal(last?.ChannelName, "_heartbeat");

@@ -70,7 +70,8 @@ function hosting(t: TestContext) {
     random: () => 0.5,
     holdsId: () => true,
     send: () => Promise.reject(new Error("nothing is sent here")),
-    replyLate: () => Promise.reject(new Error("nothing is answered here")),
+    reply: () => Promise.reject(new Error("nothing is answered here")),
+    onRoom: () => undefined,
     onStitch: () => undefined,
     publish: (changes, told) => {
       for (const change of changes) if (change.kind === "set") published.set(change.record.id, change.record);

@@ -25,8 +25,10 @@ export type StartContext = {
    * @throws RequestError that says why it cannot be sent.
    */
   readonly send: (to: SendTo, channel: string, data: string, ref: number | null) => Promise<void>;
-  /** It replies to a message that it has acknowledged before. Resolves when that is on its way. Never rejects. */
-  readonly replyLate: (message: Message, channel: string, data: string) => Promise<void>;
+  /** Replies to a message for it. Resolves when the reply is on its way, or has been given up. Never rejects. */
+  readonly reply: (message: Message, channel: string, data: string) => Promise<void>;
+  /** Told when it can be handed messages again, after `deliver` could not. */
+  readonly onRoom: () => void;
   /** Told of each change of health, once it runs. */
   readonly onHealth: (health: Health) => void;
 };
@@ -34,7 +36,8 @@ export type StartContext = {
 /** What a stitch did with a message. */
 export type Delivered =
   | { readonly kind: "acked" }
-  | { readonly kind: "replied"; readonly channel: string; readonly data: string }
+  /** `sent`: settled when the reply is on its way, or has been given up. Never rejects. */
+  | { readonly kind: "replied"; readonly sent: Promise<void> }
   | { readonly kind: "failed"; readonly reason: string };
 
 export type Exit = {
@@ -65,10 +68,12 @@ export interface StitchInstance {
   /** Ends what must not outlive the lease, which has run out. Missing where the watchdog does that. */
   leaseIsOver?(): void;
   /**
-   * Hands a message to it, and resolves with what it did with it; that may never come. Rejects nothing. Missing where it
-   * takes none.
+   * Hands a message to it, and resolves with what it did with it; that may never come. Rejects nothing. null where it can
+   * take none now; missing where it takes none at all.
    */
-  deliver?(message: Message): Promise<Delivered>;
+  deliver?(message: Message): Promise<Delivered> | null;
+  /** How long, in all, what it says was left unread, because what it sent before had to wait for room. Missing: never. */
+  readonly heldMs?: number;
 }
 
 /** Starts stitches of one kind. Throws nothing: what goes wrong is told by `started`. */

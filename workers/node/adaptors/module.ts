@@ -10,8 +10,8 @@ import type { SendTo } from "../outbox.ts";
 import { STOP_WINDOW_MS } from "../watchdog.ts";
 import {
   type Adaptor,
-  type Exit,
   type Delivered,
+  type Exit,
   neverStarted,
   type StartContext,
   type Started,
@@ -51,8 +51,9 @@ export type ModuleMessage = {
   json(): unknown;
 };
 
-/** Messages under way from one stitch: what it does not wait for must not fill the memory. */
+/** Messages under way from one stitch, and bytes of them: what it does not wait for must not fill the memory. */
 const MOST_UNDER_WAY = 1000;
+const MOST_BYTES_UNDER_WAY = 16 * 1024 * 1024;
 const ASK_MS = 5000;
 
 const hook = z.custom<(context: ModuleContext) => unknown>(
@@ -100,6 +101,14 @@ export async function loadModules(paths: Readonly<Record<string, string>>): Prom
 }
 
 const textOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
+/** Data as it travels. @throws where it is nothing that can be sent. */
+function checkedText(data: unknown): string {
+  const text: unknown = dataText(data);
+  if (typeof text !== "string") throw new TypeError(`${typeof data} is neither a string nor JSON`);
+  if (Buffer.byteLength(text) > MAX_DATA_BYTES) throw new RangeError(`a message is at most ${MAX_DATA_BYTES} bytes`);
+  return text;
+}
 
 const asModuleMessage = ({ from, channel, data }: Message): ModuleMessage => ({
   from,
@@ -151,9 +160,12 @@ class ModuleInstance implements StitchInstance {
   readonly #gone = Promise.withResolvers<Exit>();
   readonly #heartbeats: Heartbeats;
   readonly #asked = new Map<number, (answer: Message) => void>();
-  /** From anywhere: an answer to what a former life asked must not be taken for one to this life. */
-  #lastAsked = randomInt(2 ** 40);
+  /** Anywhere: an answer to what its former life asked must not be taken for one to this. */
+  #lastAsked = randomInt(2 ** 47);
+  /** Messages that it works on. */
+  readonly #working = new Set<PromiseWithResolvers<Delivered>>();
   #underWay = 0;
+  #bytesUnderWay = 0;
   #ending = false;
   #withLease = false;
 
@@ -212,15 +224,21 @@ class ModuleInstance implements StitchInstance {
 
   async #send(to: SendTo, channel: string, data: unknown, ref: number | null): Promise<void> {
     if (channel.startsWith("_")) throw new RangeError(`the channel "${channel}" is the system's`);
-    const text = dataText(data);
-    if (Buffer.byteLength(text) > MAX_DATA_BYTES) throw new RangeError(`a message is at most ${MAX_DATA_BYTES} bytes`);
-    if (this.#underWay >= MOST_UNDER_WAY)
-      throw new RangeError(`${MOST_UNDER_WAY} messages are under way; wait for some of them`);
+    const text = checkedText(data);
+    if (this.#underWay >= MOST_UNDER_WAY || this.#bytesUnderWay > MOST_BYTES_UNDER_WAY)
+      throw new RangeError(`${this.#underWay} messages are under way; wait for some of them`);
+    await this.#count(text, this.#context.send(to, channel, text, ref));
+  }
+
+  /** Counts a message as under way until it is stored. */
+  async #count(text: string, sent: Promise<void>): Promise<void> {
     this.#underWay += 1;
+    this.#bytesUnderWay += text.length;
     try {
-      await this.#context.send(to, channel, text, ref);
+      await sent;
     } finally {
       this.#underWay -= 1;
+      this.#bytesUnderWay -= text.length;
     }
   }
 
@@ -245,7 +263,17 @@ class ModuleInstance implements StitchInstance {
     }
   }
 
-  async deliver(message: Message): Promise<Delivered> {
+  deliver(message: Message): Promise<Delivered> {
+    const work = Promise.withResolvers<Delivered>();
+    this.#working.add(work);
+    void this.#take(message).then((how) => {
+      this.#working.delete(work);
+      work.resolve(how);
+    });
+    return work.promise;
+  }
+
+  async #take(message: Message): Promise<Delivered> {
     const answered = message.re === null ? undefined : this.#asked.get(message.re);
     if (answered !== undefined) {
       answered(message);
@@ -256,9 +284,11 @@ class ModuleInstance implements StitchInstance {
     if (take === undefined || message.re !== null) return { kind: "acked" };
     try {
       const reply = await running.run(this, async () => take(asModuleMessage(message), this.#own));
-      return reply === undefined
-        ? { kind: "acked" }
-        : { kind: "replied", channel: message.channel, data: dataText(reply) };
+      if (reply === undefined) return { kind: "acked" };
+      const text = checkedText(reply);
+      const sent = this.#count(text, this.#context.reply(message, message.channel, text));
+      if (this.#bytesUnderWay > MOST_BYTES_UNDER_WAY) await sent;
+      return { kind: "replied", sent };
     } catch (error) {
       return { kind: "failed", reason: textOf(error) };
     }
@@ -286,6 +316,8 @@ class ModuleInstance implements StitchInstance {
   #end(exit: Exit): void {
     this.#tellToEnd();
     this.#gone.resolve({ ...exit, withLease: this.#withLease });
+    for (const { resolve } of this.#working) resolve({ kind: "failed", reason: "it ended before it answered" });
+    this.#working.clear();
   }
 
   #tellToEnd(): void {
@@ -302,16 +334,19 @@ class ModuleInstance implements StitchInstance {
     void this.stop(Math.min(stopGraceMs, STOP_WINDOW_MS));
   }
 
+  /** The messages that it works on first: what it has handled must not come to its next life again. */
+  async #finish(): Promise<void> {
+    await Promise.all([...this.#working].map(({ promise }) => promise));
+    if (this.#module.stop !== undefined) await this.#call(this.#module.stop);
+  }
+
   async stop(graceMs: number): Promise<Exit> {
     if (!this.#ending) {
       this.#tellToEnd();
-      const { stop } = this.#module;
-      if (stop === undefined) this.#end({ code: 0, signal: null });
-      else
-        this.#call(stop).then(
-          () => this.#end({ code: 0, signal: null }),
-          (error: unknown) => this.fail(error),
-        );
+      this.#finish().then(
+        () => this.#end({ code: 0, signal: null }),
+        (error: unknown) => this.fail(error),
+      );
     }
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<null>((resolve) => {

@@ -137,7 +137,7 @@ class ProcessInstance implements StitchInstance {
   readonly pid: number;
   readonly started: Promise<Started>;
   readonly exited: Promise<Exit>;
-  readonly deliver?: (message: Message) => Promise<Delivered>;
+  readonly deliver?: (message: Message) => Promise<Delivered> | null;
   readonly #context: StartContext;
   readonly #o: ProcessAdaptorOptions;
   readonly #conversation: Conversation | null;
@@ -175,7 +175,7 @@ class ProcessInstance implements StitchInstance {
     });
     this.#ended = ended;
     this.exited = ended.then(async (exit) => {
-      this.#conversation?.stop();
+      this.#conversation?.fallSilent();
       // What the leader has started goes with it, in its group or out of it; in a stop, the group has its grace like the leader.
       await groupGone(pid, () => !this.#stopping || this.#killing);
       this.#groupIsGone = true;
@@ -184,12 +184,18 @@ class ProcessInstance implements StitchInstance {
       const withLease = options.watchdog.release(pid);
       await this.#endEscaped();
       await Promise.race([drained, new Promise((resolve) => setTimeout(resolve, DRAIN_MS).unref())]);
+      // After its last words, which may acknowledge something.
+      this.#conversation?.stop();
       child.stdout?.destroy();
       child.stderr?.destroy();
       return { ...exit, withLease };
     });
     this.started = this.#watchStart(ended, spec);
     this.#conversation?.start();
+  }
+
+  get heldMs(): number {
+    return this.#conversation?.heldMs ?? 0;
   }
 
   async #endEscaped(): Promise<void> {
@@ -303,7 +309,7 @@ class ProcessInstance implements StitchInstance {
       // The others of its group do not hear this; when it has gone, it is their turn.
       await orLate(this.#ended, graceMs);
     }
-    this.#conversation?.stop();
+    this.#conversation?.fallSilent();
     if (graceMs > 0) {
       this.#signal("SIGTERM");
       await orLate(this.exited, graceMs);
