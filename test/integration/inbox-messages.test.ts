@@ -1,0 +1,214 @@
+// Messages in a node's inbox: its bounds, what it counts, and that it is either there or not.
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { describe, it } from "node:test";
+import fc from "fast-check";
+import type { RedisClient } from "../../src/redis/client.ts";
+import { connectRedis, openRedis } from "../../src/redis/connection.ts";
+import {
+  acknowledgeEntries,
+  createInbox,
+  dropInbox,
+  MAX_ENTRIES,
+  type Posted,
+  putMessageOnce,
+  putMessages,
+  putQuestion,
+  readNewEntries,
+  readOldestEntries,
+  STITCH_BYTES,
+  STITCH_MESSAGES,
+} from "../../src/redis/inbox.ts";
+import { Keys } from "../../src/redis/keys.ts";
+import { REDISES } from "../support/cluster.ts";
+
+const NODE = "n1";
+const MIB = "x".repeat(1024 * 1024);
+
+class Fixture {
+  readonly redis: RedisClient;
+  readonly keys = new Keys(`t${randomBytes(6).toString("hex")}`);
+
+  constructor(redis: RedisClient) {
+    this.redis = redis;
+  }
+
+  put(...posted: readonly Posted[]) {
+    return putMessages(this.redis, this.keys, NODE, posted);
+  }
+  async read() {
+    const entries = await readNewEntries(this.redis, this.keys, NODE, 10_000, 1);
+    return { entries, acknowledge: (some = entries) => acknowledgeEntries(this.redis, this.keys, NODE, some) };
+  }
+  /** What the inbox counts, without what is zero. */
+  async load(): Promise<Record<string, number>> {
+    const fields = await this.redis.hgetall(this.keys.nodeInboxLoad(NODE));
+    return Object.fromEntries(
+      Object.entries(fields)
+        .map(([name, value]): [string, number] => [name, Number(value)])
+        .filter(([, value]) => value !== 0),
+    );
+  }
+}
+
+async function withInbox(url: string, work: (fixture: Fixture) => Promise<void>): Promise<void> {
+  const redis = openRedis(url, "shared", () => undefined);
+  const fixture = new Fixture(redis);
+  const { keys } = fixture;
+  try {
+    await connectRedis(redis, 10_000);
+    await createInbox(redis, keys, NODE);
+    await work(fixture);
+  } finally {
+    await Promise.all([redis.del(keys.nodeInbox(NODE)), redis.del(keys.nodeInboxLoad(NODE))]).catch(() => undefined);
+    redis.disconnect();
+  }
+}
+
+for (const { name, url } of REDISES) {
+  describe(`messages in an inbox on a ${name}`, () => {
+    it("are counted, in all and for each stitch, until they are acknowledged, however often", async () => {
+      await withInbox(url, async (fixture) => {
+        assert.deepEqual(
+          await fixture.put({ stitch: "a", body: "12" }, { stitch: "", body: "345" }, { stitch: "a", body: "ü" }),
+          ["stored", "stored", "stored"],
+        );
+        assert.deepEqual(await fixture.load(), { n: 3, b: 7, "n:a": 2, "b:a": 4 });
+        const { entries, acknowledge } = await fixture.read();
+        assert.deepEqual(
+          entries.map(({ kind, to, body }) => [kind, to, body]),
+          [
+            ["message", "a", "12"],
+            ["message", "", "345"],
+            ["message", "a", "ü"],
+          ],
+        );
+        await acknowledge(entries.slice(0, 1));
+        await acknowledge(entries.slice(0, 2));
+        assert.deepEqual(await fixture.load(), { n: 1, b: 2, "n:a": 1, "b:a": 2 });
+        await Promise.all([acknowledge(), acknowledge(), acknowledge()]);
+        assert.deepEqual(await fixture.load(), {});
+        assert.equal(await fixture.redis.xlen(fixture.keys.nodeInbox(NODE)), 0);
+      });
+    });
+
+    it("of one stitch take an eighth at most, by number; in its order, so that a smaller one does not overtake", async () => {
+      await withInbox(url, async (fixture) => {
+        const many = (count: number, stitch: string) =>
+          Array.from({ length: count }, (): Posted => ({ stitch, body: "b" }));
+        const placed = await fixture.put(...many(STITCH_MESSAGES + 1, "deaf"), { stitch: "other", body: "b" });
+        assert.deepEqual(
+          [placed.indexOf("full"), placed.lastIndexOf("full"), placed.at(-1)],
+          [STITCH_MESSAGES, STITCH_MESSAGES, "stored"],
+        );
+        const { entries, acknowledge } = await fixture.read();
+        await acknowledge(entries.slice(0, 1));
+        assert.deepEqual(await fixture.put(...many(2, "deaf")), ["stored", "full"]);
+        await Promise.all(Array.from({ length: 7 }, (_, index) => fixture.put(...many(STITCH_MESSAGES, `s${index}`))));
+        assert.deepEqual(await fixture.put({ stitch: "", body: "b" }, { stitch: "new", body: "b" }), ["full", "full"]);
+        const asked = { name: "x", args: {}, reply: "r", asker: "a", untilMs: 0 };
+        assert.equal(await putQuestion(fixture.redis, fixture.keys, NODE, asked), true, "a question has room");
+        assert.ok((await fixture.redis.xlen(fixture.keys.nodeInbox(NODE))) < MAX_ENTRIES);
+      });
+    });
+
+    it("of one stitch take an eighth at most, by bytes; one that is larger has room alone", async () => {
+      await withInbox(url, async (fixture) => {
+        const large = { stitch: "a", body: MIB.repeat(5) };
+        assert.ok(large.body.length > STITCH_BYTES);
+        assert.deepEqual(await fixture.put(large, large), ["stored", "full"]);
+        assert.deepEqual(await fixture.put({ stitch: "a", body: "b" }), ["full"]);
+        const { acknowledge } = await fixture.read();
+        await acknowledge();
+        const mib = { stitch: "a", body: MIB };
+        assert.deepEqual(
+          await fixture.put(mib, mib, mib, mib, { stitch: "a", body: "b" }, { stitch: "b", body: MIB }),
+          [...Array.from({ length: 4 }, () => "stored"), "full", "stored"],
+        );
+        // What is for several has no share, but 32 MiB are the end.
+        const toAll = Array.from({ length: 30 }, (): Posted => ({ stitch: "", body: MIB }));
+        const placed = await fixture.put(...toAll);
+        assert.equal(placed.filter((each) => each === "stored").length, 27);
+        assert.deepEqual(placed.slice(27), ["full", "full", "full"]);
+      });
+    });
+
+    it("with an id are put once, whoever tries at the same time; not at all where there is no room", async () => {
+      await withInbox(url, async (fixture) => {
+        const { redis, keys } = fixture;
+        const once = (id: string, posted: Posted) => putMessageOnce(redis, keys, NODE, id, posted);
+        const tries = Array.from({ length: 5 }, () => once("one", { stitch: "a", body: "b" }));
+        assert.deepEqual(
+          await Promise.all(tries),
+          Array.from({ length: 5 }, () => "stored"),
+        );
+        assert.deepEqual(await fixture.load(), { n: 1, b: 1, "n:a": 1, "b:a": 1 });
+        await fixture.put({ stitch: "a", body: MIB.repeat(3) });
+        assert.equal(await once("two", { stitch: "a", body: MIB }), "full");
+        const { acknowledge } = await fixture.read();
+        await acknowledge();
+        assert.equal(await once("two", { stitch: "a", body: MIB }), "stored");
+        assert.equal(await once("one", { stitch: "a", body: "b" }), "stored");
+        assert.equal((await fixture.load())["n"], 1, "the first was taken long ago, and does not come again");
+      });
+    });
+
+    it("are refused where there is no inbox; it is ended only when it is empty", async () => {
+      await withInbox(url, async (fixture) => {
+        const { redis, keys } = fixture;
+        await fixture.put({ stitch: "a", body: "b" }, { stitch: "", body: "b" });
+        assert.equal(await dropInbox(redis, keys, NODE), false);
+        const entries = await readOldestEntries(redis, keys, NODE, 10);
+        assert.deepEqual(
+          entries.map(({ to }) => to),
+          ["a", ""],
+        );
+        await acknowledgeEntries(redis, keys, NODE, entries);
+        assert.equal(await dropInbox(redis, keys, NODE), true);
+        assert.equal(await dropInbox(redis, keys, NODE), true);
+        assert.deepEqual(await fixture.put({ stitch: "a", body: "b" }, { stitch: "b", body: "b" }), ["gone", "gone"]);
+        assert.equal(await putMessageOnce(redis, keys, NODE, "one", { stitch: "a", body: "b" }), "gone");
+        assert.equal(await redis.exists(keys.nodeInbox(NODE)), 0);
+        assert.equal(await redis.exists(keys.nodeInboxLoad(NODE)), 0);
+        assert.equal(await redis.exists(keys.sentMark(NODE, "one")), 0);
+      });
+    });
+
+    it("whatever is put and acknowledged, what is counted is what is there", async () => {
+      await withInbox(url, async (fixture) => {
+        const { redis, keys } = fixture;
+        const posted = fc.record({
+          stitch: fc.constantFrom("", "a", "b"),
+          body: fc.string({ minLength: 1, maxLength: 5, unit: "grapheme" }),
+        });
+        const act = fc.oneof(
+          fc.record({ put: fc.array(posted, { minLength: 1, maxLength: 6 }) }),
+          fc.record({ ack: fc.array(fc.nat(8), { maxLength: 6 }) }),
+        );
+        await fc.assert(
+          fc.asyncProperty(fc.array(act, { maxLength: 10 }), async (acts) => {
+            for (const each of acts) {
+              if ("put" in each) await fixture.put(...each.put);
+              else {
+                const there = await readOldestEntries(redis, keys, NODE, 9);
+                const some = each.ack.flatMap((index) => there[index] ?? []);
+                await acknowledgeEntries(redis, keys, NODE, some);
+              }
+              const counted: Record<string, number> = {};
+              const count = (field: string, by: number) => (counted[field] = (counted[field] ?? 0) + by);
+              for (const { to, body } of await readOldestEntries(redis, keys, NODE, 10_000)) {
+                const bytes = Buffer.byteLength(body);
+                for (const suffix of to === "" ? [""] : ["", `:${to}`]) {
+                  count(`n${suffix}`, 1);
+                  count(`b${suffix}`, bytes);
+                }
+              }
+              assert.deepEqual(await fixture.load(), counted);
+            }
+          }),
+          { numRuns: 40 },
+        );
+      });
+    });
+  });
+}

@@ -1,0 +1,119 @@
+// Stitches that do with a message what its channel says, and the API through which they are told.
+import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type {
+  DeadLetterResource,
+  DeliveryResource,
+  ProblemResource,
+  SentResource,
+} from "../../src/domain/resources.ts";
+import type { TestCluster } from "./cluster.ts";
+import { dataDirOf, journalOf } from "./stitch-folder.ts";
+
+const PROGRAM = join(import.meta.dirname, "stitches/mail.mjs");
+/** Settings of a node that offers the module `mail`. */
+export const MAIL_MODULE = { STITCH_MODULES: `mail=${join(import.meta.dirname, "modules/mail.mjs")}` };
+
+export type MailKind = "process" | "module" | "none";
+const SPECS = {
+  process: { adaptor: "process", protocol: "process-v1", command: [process.execPath, PROGRAM] },
+  module: { adaptor: "module", module: "mail" },
+  none: { adaptor: "process", protocol: "none", command: ["sleep", "600"] },
+} as const;
+
+/** Creates stitches `n1:a` of a kind; resolves when they run. */
+export async function createMail(
+  cluster: TestCluster,
+  group: string,
+  stitches: Readonly<Record<string, MailKind>>,
+  options: { readonly start?: boolean; readonly spec?: Record<string, unknown> } = {},
+): Promise<void> {
+  const { start = true, spec } = options;
+  await Promise.all(
+    Object.entries(stitches).map(async ([fullId, kind]) => {
+      const [node, id] = fullId.split(":");
+      const job = await cluster.run({
+        command: "stitch.create",
+        target: group,
+        node,
+        id,
+        start,
+        spec: { ...SPECS[kind], ...spec },
+      });
+      assert.equal(job.status, "succeeded", JSON.stringify(job));
+    }),
+  );
+}
+
+export type Taken = {
+  readonly from: string;
+  readonly channel: string;
+  readonly data: string;
+  readonly replyTo?: number;
+};
+
+/** What a stitch was handed, in that order; what it was handed twice stands there twice. */
+export function takenBy(cluster: TestCluster, fullId: string): Taken[] {
+  const [node = "", id = ""] = fullId.split(":");
+  return journalOf(cluster, node, id) as Taken[];
+}
+
+/** Makes a file in the folder of a stitch, for which it may be looking. */
+export function tell(cluster: TestCluster, fullId: string, file = "go"): void {
+  const [node = "", id = ""] = fullId.split(":");
+  writeFileSync(join(dataDirOf(cluster, node, id), file), "");
+}
+
+export type Answered = {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly body: SentResource & ProblemResource;
+};
+
+/** The messages of an API. */
+export class MailClient {
+  readonly #url: string;
+
+  constructor(url: string) {
+    this.#url = url;
+  }
+
+  async send(to: object, more: Record<string, unknown> = {}, key: string | null = null): Promise<Answered> {
+    const response = await fetch(`${this.#url}/v1/messages`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json", ...(key === null ? {} : { "Idempotency-Key": key }) },
+      body: JSON.stringify({ to, data: "hello", ...more }),
+    });
+    return { status: response.status, headers: response.headers, body: (await response.json()) as Answered["body"] };
+  }
+
+  /** Sends to one stitch, and resolves with its reply. */
+  async ask(stitch: string, channel: string, data: unknown, timeoutMs = 20_000): Promise<string> {
+    const { status, body } = await this.send({ stitch }, { channel, data, expect: "reply", timeoutMs });
+    assert.equal(status, 200, JSON.stringify(body));
+    return body.deliveries[0]?.data ?? assert.fail(JSON.stringify(body));
+  }
+
+  /** Tells a stitch to do something, and resolves when it has. */
+  async tell(stitch: string, channel: string, data: unknown = ""): Promise<void> {
+    const { status, body } = await this.send({ stitch }, { channel, data, expect: "ack", timeoutMs: 30_000 });
+    assert.deepEqual([status, body.deliveries?.[0]?.status], [200, "acked"], JSON.stringify(body));
+  }
+
+  async deadLetters(query = ""): Promise<{ items: DeadLetterResource[]; nextCursor: string | null }> {
+    const response = await fetch(`${this.#url}/v1/dead-letters${query}`);
+    assert.equal(response.status, 200, await (response.ok ? "" : response.text()));
+    return (await response.json()) as { items: DeadLetterResource[]; nextCursor: string | null };
+  }
+
+  async on(method: "POST" | "DELETE", path: string): Promise<{ status: number; body: Partial<Answered["body"]> }> {
+    const response = await fetch(`${this.#url}${path}`, { method });
+    const text = await response.text();
+    return { status: response.status, body: text === "" ? {} : (JSON.parse(text) as Answered["body"]) };
+  }
+}
+
+/** Rows as `n1:a acked`, with their code where there is one. */
+export const rowsOf = (deliveries: readonly DeliveryResource[]): string[] =>
+  deliveries.map(({ stitch, status, code }) => `${stitch} ${status}${code === undefined ? "" : ` ${code}`}`);

@@ -1,0 +1,99 @@
+// A process stitch that does with a message what its channel says, and notes each in the file `journal` of its folder: by
+// hand, so that it is seen what the node writes. The same as the module test/support/modules/mail.mjs.
+import { appendFileSync, existsSync } from "node:fs";
+
+let gathered = [];
+let rest = "";
+process.stdin.setEncoding("utf8").on("data", (chunk) => {
+  const lines = (rest + chunk).split("\n");
+  rest = lines.pop();
+  for (const line of lines) {
+    if (line !== "end") gathered.push(line);
+    else {
+      take(JSON.parse(gathered.join("\n")));
+      gathered = [];
+    }
+  }
+});
+process.stdin.on("end", () => process.exit(0));
+
+// The output is a pipe, so that this waits where nobody reads it.
+const say = (message) => process.stdout.write(`${JSON.stringify(message)}\nend\n`);
+const short = (data) => (data.length <= 1000 ? data : `${data.length} ${data.slice(0, 10)}…${data.slice(-10)}`);
+
+function take({ Id, FromStitchInstanceId: from, ChannelName: channel, Data: data, ReplyToId }) {
+  if (channel === "_heartbeat") {
+    if (!existsSync("silent")) say({ Command: "sync", Id });
+    return;
+  }
+  if (channel === "_exit") {
+    if (existsSync("ack-at-exit")) say({ Command: "ack", Id: lastId });
+    process.exit(0);
+  }
+  appendFileSync("journal", `${JSON.stringify({ from, channel, data: short(data), id: Id, replyTo: ReplyToId })}\n`);
+  lastId = Id;
+  const ack = () => say({ Command: "ack", Id });
+  const reply = (text, id = Id) => say({ Command: "data", Id: id, ToStitchInstanceId: from, Data: text });
+  switch (channel) {
+    case "reply":
+      reply(`re:${short(data)}`);
+      break;
+    case "reply-under-the-next-id":
+      reply(`re:${data}`, Id + 1);
+      break;
+    case "ack-then-reply":
+      ack();
+      reply(`re:${data}`);
+      break;
+    case "reply-on-a-system-channel":
+      say({ Command: "data", Id, ToStitchInstanceId: from, DataChannel: "_exit", Data: "" });
+      ack();
+      break;
+    case "fail":
+      say({ Command: "fail", Id });
+      break;
+    case "fail-until-go":
+      say({ Command: existsSync("go") ? "ack" : "fail", Id });
+      break;
+    case "wait-for-go": {
+      const timer = setInterval(() => {
+        if (!existsSync("go")) return;
+        clearInterval(timer);
+        ack();
+      }, 20);
+      break;
+    }
+    case "never":
+      break;
+    case "send":
+      for (const { to, data: text, channel: name, count = 1 } of JSON.parse(data))
+        for (let n = 0; n < count; n++)
+          say({
+            Command: "data",
+            ...("group" in to ? { ToGroupName: to.group } : { ToStitchInstanceId: to.stitch }),
+            DataChannel: name,
+            Data: count === 1 ? text : `${text}${n + 1}`,
+          });
+      ack();
+      break;
+    case "ask": {
+      // Under an Id of its own; the answer is noted like any message.
+      const { to, data: text, channel: name, id } = JSON.parse(data);
+      say({ Command: "data", Id: id, ToStitchInstanceId: to, DataChannel: name, Data: text });
+      ack();
+      break;
+    }
+    case "stop-reading":
+      process.stdin.pause();
+      setTimeout(() => process.stdin.resume(), Number(data));
+      ack();
+      break;
+    case "exit":
+      process.exit(3);
+      break;
+    default:
+      ack();
+  }
+}
+
+let lastId = 0;
