@@ -1,16 +1,23 @@
-// What `npm run bench [-- NAME…]` runs: benchmarks on a private Redis, as ratios to raw BullMQ and raw Redis measured in
-// the same run, round by round in turn. It prints and asserts no time. Exit code 1 where a benchmark failed.
+// What `npm run bench [-- NAME…]` runs: benchmarks on a private Redis, as ratios to raw BullMQ, raw Redis and
+// bare `spawn` measured in the same run, round by round in turn. It prints and asserts no time. Exit code 1 where a benchmark failed.
 import { mkdtemp, rm } from "node:fs/promises";
 import { availableParallelism, loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
 import { startLocalRedis } from "../../src/cli/local-redis.ts";
 import type { Bench } from "./bench.ts";
 import { heartbeat } from "./heartbeat.ts";
+import { host } from "./host.ts";
 import { messages } from "./messages.ts";
 import { nodes } from "./nodes.ts";
 import { ping } from "./ping.ts";
 
-const BENCHMARKS: Readonly<Record<string, (bench: Bench) => Promise<void>>> = { ping, heartbeat, nodes, messages };
+const BENCHMARKS: Readonly<Record<string, (bench: Bench) => Promise<void>>> = {
+  ping,
+  heartbeat,
+  nodes,
+  host,
+  messages,
+};
 const ROUNDS = 3;
 /** Longest one benchmark may take; it is ended then. */
 const LIMIT_MS = 300_000;

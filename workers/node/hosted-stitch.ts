@@ -117,8 +117,9 @@ export class HostedStitch {
 
   /** Changes its record: on disk first, then told. */
   update(change: Partial<StitchRecord>, event: StitchEvent | null = null): void {
-    this.#record = { ...this.#record, ...change, observedAtMs: this.#o.nowMs() };
-    this.#o.disk.save(this.#record);
+    const before = this.#record;
+    this.#record = { ...before, ...change, observedAtMs: this.#o.nowMs() };
+    if (outlasts(before, this.#record)) this.#o.disk.save(this.#record);
     this.#o.onChange(this, event);
   }
 
@@ -316,6 +317,25 @@ export class HostedStitch {
   #note(text: string): void {
     void this.log.write("system", text, this.#o.nowMs());
   }
+}
+
+/**
+ * What a worker that starts again does not go by: of a stitch's state, all it must know is whether it has failed. How it
+ * last ended goes to disk with what followed from that.
+ */
+const PASSING: ReadonlySet<string> = new Set<keyof StitchRecord>([
+  "state",
+  "health",
+  "pid",
+  "startedAtMs",
+  "lastExit",
+  "observedAtMs",
+]);
+
+/** Is there a change that the worker's next life must know of? A write costs a millisecond or more, and blocks. */
+function outlasts(before: StitchRecord, after: StitchRecord): boolean {
+  if ((before.state === "failed") !== (after.state === "failed")) return true;
+  return (Object.keys(after) as (keyof StitchRecord)[]).some((key) => !PASSING.has(key) && before[key] !== after[key]);
 }
 
 const exitText = ({ code, signal }: Exit): string =>

@@ -42,6 +42,7 @@ export class StitchHost {
   /** Of the steps that wait or are under way for a stitch, the newest revision. */
   readonly #newest = new Map<string, Revision>();
   #leaving = false;
+  #lastTurn: Promise<void> = Promise.resolve();
 
   constructor(options: StitchHostOptions) {
     this.#o = options;
@@ -183,7 +184,12 @@ export class StitchHost {
 
   #inOrder<T>(id: string, work: () => Promise<T>): Promise<T> {
     const before = this.#queues.get(id) ?? Promise.resolve();
-    const run = before.then(work, work);
+    const run = before
+      .catch(() => undefined)
+      .then(async () => {
+        await this.#turn();
+        return work();
+      });
     this.#queues.set(id, run);
     const forget = () => {
       if (this.#queues.get(id) !== run) return;
@@ -192,6 +198,15 @@ export class StitchHost {
     };
     run.then(forget, forget);
     return run;
+  }
+
+  /**
+   * A turn of the event loop for each piece of work: to start a process blocks it for some milliseconds, and five hundred
+   * in one turn would outlast a lease.
+   */
+  #turn(): Promise<void> {
+    this.#lastTurn = this.#lastTurn.then(() => new Promise((resolve) => setImmediate(resolve)));
+    return this.#lastTurn;
   }
 
   async #apply(id: string, step: StitchStep, revision: Revision): Promise<StepOutcome> {

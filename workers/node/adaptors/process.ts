@@ -8,7 +8,7 @@ import type { StepError } from "../../../src/domain/stitch.ts";
 import { Conversation } from "../conversation.ts";
 import type { EscapedProcesses } from "../escaped-processes.ts";
 import type { OutputPace } from "../output-pace.ts";
-import { ProcessV1Reader } from "../process-v1.ts";
+import { type FromStitch, ProcessV1Reader } from "../process-v1.ts";
 import type { Watchdog } from "../watchdog.ts";
 import {
   type Adaptor,
@@ -32,6 +32,8 @@ const GONE_LIMIT_MS = 5000;
 const DRAIN_MS = 500;
 /** Reading output gives way to everything else after so long. */
 const SLICE_MS = 2;
+/** ProcessV1 is looked for in so much at a time: in 64 KiB of the smallest messages that took 20 to 140 ms. */
+const PIECE_BYTES = 1024;
 
 /** Passed on to a stitch from the worker's environment; nothing else is, so that no secret of the node reaches it. */
 const INHERITED = ["PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR"];
@@ -217,7 +219,7 @@ class ProcessInstance implements StitchInstance {
     const reader = new ProcessV1Reader();
     await this.#read(
       stream,
-      (chunk) => (chunk === null ? reader.end() : reader.push(chunk)),
+      (chunk) => foundIn(chunk, reader),
       (found) => conversation.take(found),
     );
     conversation.outputEnded();
@@ -323,6 +325,23 @@ class ProcessInstance implements StitchInstance {
     // Its number may be another's by now.
     if (!this.#groupIsGone) signalGroup(this.pid, signal);
   }
+}
+
+/** What output holds, a little at a time: one message may bring a hundred thousand lines for the log. */
+function* foundIn(chunk: Buffer | null, reader: ProcessV1Reader): Generator<FromStitch, void> {
+  if (chunk === null) for (const found of reader.end()) yield* lineByLine(found);
+  else
+    for (let at = 0; at < chunk.length; at += PIECE_BYTES)
+      for (const found of reader.push(chunk.subarray(at, at + PIECE_BYTES))) yield* lineByLine(found);
+}
+
+function* lineByLine(found: FromStitch): Generator<FromStitch, void> {
+  if (found.kind === "unreadable") {
+    for (const line of found.lines) yield { kind: "line", line };
+    yield { ...found, lines: [] };
+  } else if (found.kind === "message" && found.message.command === "logs")
+    for (const line of found.message.lines) yield { kind: "message", message: { command: "logs", lines: [line] } };
+  else yield found;
 }
 
 /** @returns false where the group is gone. */

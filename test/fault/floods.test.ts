@@ -1,0 +1,226 @@
+import assert from "node:assert/strict";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import { readProcess } from "../../workers/node/process-table.ts";
+import { FAST, type Part, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
+import { processesOf } from "../support/process-list.ts";
+import { ANSWERS } from "../support/stitch-programs.ts";
+
+const url = REDISES[0]?.url ?? "";
+const MIB = 1024 * 1024;
+/** A stitch's log on its node's disk. */
+const LOG_FILES = 5;
+const LOG_BYTES = LOG_FILES * 4 * MIB;
+/** A worker takes 130 to 150 MiB, and each of these tests another 50 to 150; what is kept of a flood grows by 100 in seconds. */
+const MEMORY_BYTES = 500 * MIB;
+/** A line this long, twice at once: kept whole, they would break the bound of memory. */
+const LONG_LINE = "256M";
+const LIMIT_MS = 100_000;
+/** Heartbeats of the neighbour that a test takes at least. */
+const BEATS = 5;
+
+const folderOf = (cluster: TestCluster) => join(cluster.dir, "state-n1", cluster.name, "n1");
+
+const logsOf = (cluster: TestCluster) => join(folderOf(cluster), "logs");
+
+/** `<id>.log`, and `<id>.log.<number>` where it has been put aside. */
+const logFiles = (cluster: TestCluster, id: string): string[] =>
+  existsSync(logsOf(cluster)) ? readdirSync(logsOf(cluster)).filter((name) => name.startsWith(`${id}.log`)) : [];
+
+const logBytes = (cluster: TestCluster, id: string): number =>
+  logFiles(cluster, id)
+    .map((name) => statSync(join(logsOf(cluster), name), { throwIfNoEntry: false })?.size ?? 0)
+    .reduce((sum, bytes) => sum + bytes, 0);
+
+const logOf = (cluster: TestCluster, id: string) =>
+  readFileSync(join(logsOf(cluster), `${id}.log`), "utf8")
+    .trimEnd()
+    .split("\n")
+    .map((text) => JSON.parse(text) as { source: string; line: string });
+
+/** The Ids of the heartbeats that the neighbour has answered, as it wrote them down itself. */
+const beatsOf = (cluster: TestCluster): number[] =>
+  readFileSync(join(folderOf(cluster), "data", "neighbour", "beats"), "utf8")
+    .trimEnd()
+    .split("\n")
+    .map(Number);
+
+/** Short, yet no shorter than a machine that is busy with other tests may hold up everything. */
+const LEASE = { ...FAST, STITCH_LEASE_MS: "3000" };
+
+/** A node with a stitch on it that answers its heartbeats and does nothing else. */
+async function withNeighbour(work: (cluster: TestCluster, node: Part) => Promise<void>): Promise<void> {
+  await withCluster(url, LEASE, async (cluster) => {
+    const node = await cluster.node("n1");
+    await cluster.create("n1", "neighbour", ANSWERS, { protocol: "process-v1", heartbeatMs: 1000 });
+    await work(cluster, node);
+  });
+}
+
+/** Creates a stitch that may never come up. */
+const start = (cluster: TestCluster, id: string, spec: Record<string, unknown>) =>
+  cluster.run({
+    command: "stitch.create",
+    target: "test.flood.1",
+    node: "n1",
+    id,
+    timeoutMs: 100,
+    spec: { adaptor: "process", protocol: "none", ...spec },
+  });
+
+/** Writes one and the same message for ever. A shell stands between, because `yes` would repeat the node's arguments, too. */
+const messages = (text: string) => ({ protocol: "process-v1", command: ["sh", "-c", `yes '${text}\nend'`] });
+
+/**
+ * Watches a node until `done`, and some heartbeats long at least: its neighbour is green whenever it is looked at and gets
+ * every heartbeat, the node never loses its lease and takes commands, and its worker's memory stays bounded.
+ * @returns how much of a core the worker took meanwhile.
+ */
+async function unharmed(cluster: TestCluster, node: Part, done: () => boolean | Promise<boolean>): Promise<number> {
+  const before = beatsOf(cluster).length;
+  const cpuMs = () => readProcess(node.pid)?.cpuMs ?? Number.NaN;
+  const from = { cpuMs: cpuMs(), atMs: performance.now() };
+  await until(
+    "it has gone on for long enough",
+    async () => {
+      assert.equal((await cluster.master.stitch("neighbour")).health, "green");
+      const memoryBytes = readProcess(node.pid)?.memoryBytes ?? 0;
+      assert.ok(memoryBytes < MEMORY_BYTES, `the worker takes ${Math.round(memoryBytes / MIB)} MiB`);
+      return beatsOf(cluster).length >= before + BEATS && (await done());
+    },
+    LIMIT_MS,
+  );
+  const share = (cpuMs() - from.cpuMs) / (performance.now() - from.atMs);
+  const beats = beatsOf(cluster);
+  assert.deepEqual(
+    beats,
+    beats.map((_, index) => 2 * (index + 1)),
+    "each that was sent has come",
+  );
+  const ping = await cluster.run({ command: "node.ping", target: "n1" });
+  assert.equal(ping.status, "succeeded");
+  const { liveness, incarnation } = await cluster.master.node("n1");
+  assert.deepEqual([liveness, incarnation], ["alive", 1], "its lease has held");
+  return share;
+}
+
+/** Reading is to take a tenth of a core. On a machine that is busy it is less, never more: so this cannot fail by chance. */
+const paced = (share: number) => assert.ok(share < 0.4, `the worker took ${Math.round(100 * share)} % of a core`);
+
+describe("P14: a stitch that floods harms nobody", { concurrency: 1 }, () => {
+  it("twenty that print without end, each in another way", async () => {
+    await withNeighbour(async (cluster, node) => {
+      const floods: Record<string, { protocol?: string; command: string[] }> = {
+        lines: { command: ["yes"] },
+        errors: { command: ["sh", "-c", "yes >&2"] },
+        both: { command: ["sh", "-c", "yes >&2 & yes"] },
+        binary: { command: ["cat", "/dev/urandom"] },
+        "v1-lines": { protocol: "process-v1", command: ["yes"] },
+        "v1-errors": { protocol: "process-v1", command: ["sh", "-c", "yes >&2"] },
+        "v1-broken": messages('{"Command":'),
+        "v1-unknown": messages('{"Command":"dance"}'),
+        "v1-logs": messages('{"Command":"logs","Logs":["a","b","c"]}'),
+        "v1-to-nobody": messages('{"Command":"data","ToStitchInstanceId":"x","Data":""}'),
+      };
+      const ids = Object.entries(floods).flatMap(([name, spec]) =>
+        [1, 2].map((each) => ({ id: `${name}-${each}`, spec })),
+      );
+      await Promise.all(ids.map(({ id, spec }) => start(cluster, id, spec)));
+      paced(await unharmed(cluster, node, () => ids.every(({ id }) => logBytes(cluster, id) > 10_000)));
+      const { items } = await cluster.master.stitches({ limit: 100, cursor: null }, { group: "test.flood" });
+      assert.ok(
+        items.every(({ restarts, pid }) => restarts === 0 && pid !== null),
+        "and each of them runs on",
+      );
+    });
+  });
+
+  it("ten that write the smallest messages that are none", async () => {
+    await withNeighbour(async (cluster, node) => {
+      const ids = Array.from({ length: 10 }, (_, index) => `broken-${index}`);
+      const spec = messages("{");
+      await Promise.all(ids.map((id) => start(cluster, id, spec)));
+      paced(await unharmed(cluster, node, () => ids.every((id) => logBytes(cluster, id) > 10_000)));
+    });
+  });
+
+  it("one that prints what begins with { and never becomes a message", async () => {
+    await withNeighbour(async (cluster, node) => {
+      await start(cluster, "braces", { protocol: "process-v1", command: ["yes", "{ not a message"] });
+      const told = () => logOf(cluster, "braces").some(({ line }) => line.includes("could not be understood"));
+      paced(await unharmed(cluster, node, () => logBytes(cluster, "braces") > 0 && told()));
+    });
+  });
+
+  it("a line without end is cut, and what comes after it is read", async () => {
+    await withNeighbour(async (cluster, node) => {
+      const command = ["sh", "-c", `head -c ${LONG_LINE} /dev/zero | tr '\\0' a; echo; echo done`];
+      const restart = { policy: "never" };
+      const ids = ["none", "process-v1"];
+      await Promise.all(ids.map((protocol) => start(cluster, protocol, { protocol, command, restart })));
+      await unharmed(cluster, node, async () => {
+        const states = await Promise.all(ids.map(async (id) => (await cluster.master.stitch(id)).lastExit));
+        return states.every((exit) => exit?.code === 0);
+      });
+      for (const id of ids) {
+        const lines = logOf(cluster, id).filter(({ source }) => source === "stdout");
+        assert.deepEqual(
+          lines.map(({ line }) => line.length),
+          [64 * 1024, "done".length],
+        );
+      }
+    });
+  });
+
+  it("the log stays within its bound, however much is printed", async () => {
+    await withNeighbour(async (cluster, node) => {
+      await start(cluster, "long", { command: ["sh", "-c", "yes $(head -c 60000 /dev/zero | tr '\\0' a)"] });
+      let mostBytes = 0;
+      await unharmed(cluster, node, () => {
+        mostBytes = Math.max(mostBytes, logBytes(cluster, "long"));
+        return logFiles(cluster, "long").some((name) => Number(name.split(".").at(-1)) > LOG_FILES);
+      });
+      assert.ok(mostBytes > LOG_BYTES / 2 && mostBytes <= LOG_BYTES, `${Math.round(mostBytes / MIB)} MiB at most`);
+    });
+  });
+
+  it("fifty children and their children: counted as its own, and gone when it stops", async () => {
+    await withNeighbour(async (cluster, node) => {
+      const child = "sleep 600 & wait";
+      const family = `for i in $(seq 50); do sh -c '${child}' & done; wait`;
+      await cluster.create("n1", "single", ["sleep", "600"]);
+      await cluster.create("n1", "family", ["sh", "-c", family]);
+      const itsProcesses = () => processesOf(join(folderOf(cluster), "data", "family"));
+      await until("all have started", async () => (await itsProcesses()).length === 101);
+      await unharmed(cluster, node, async () => {
+        const [one = 0, all = 0] = await Promise.all(
+          ["single", "family"].map(async (id) => (await cluster.master.stitch(id)).resources?.memoryBytes),
+        );
+        return one > 0 && all > 50 * one;
+      });
+      const stopped = await cluster.run({ command: "stitch.stop", target: "family" });
+      assert.equal(stopped.status, "succeeded");
+      assert.deepEqual(await itsProcesses(), []);
+    });
+  });
+
+  it("fifty that exit at once and are started again at once", async () => {
+    await withNeighbour(async (cluster, node) => {
+      const restart = { maxRestarts: 10_000, windowMs: 86_400_000, backoffMs: 10, maxBackoffMs: 10 };
+      const created = await cluster.run({
+        command: "stitch.create",
+        target: "test.crash.1",
+        node: "n1",
+        count: 50,
+        spec: { adaptor: "process", protocol: "none", command: ["sh", "-c", "echo no >&2; exit 1"], restart },
+      });
+      assert.equal(created.counts.failed, 50, JSON.stringify(created.counts));
+      await unharmed(cluster, node, async () => {
+        const { items } = await cluster.master.stitches({ limit: 100, cursor: null }, { group: "test.crash" });
+        return items.every(({ restarts }) => restarts >= 5);
+      });
+      assert.ok(logBytes(cluster, created.stitches[0]?.split(":")[1] ?? "") < LOG_BYTES);
+    });
+  });
+});
