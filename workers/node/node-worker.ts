@@ -15,6 +15,7 @@ import { moduleAdaptor, type StitchModule } from "./adaptors/module.ts";
 import { processAdaptor } from "./adaptors/process.ts";
 import { EscapedProcesses } from "./escaped-processes.ts";
 import { Inbox } from "./inbox.ts";
+import { type Asked, Lease } from "./lease.ts";
 import { LoadMeter } from "./load.ts";
 import { LogQuestions } from "./log-questions.ts";
 import { Outbox, type SendTo } from "./outbox.ts";
@@ -72,6 +73,7 @@ export class NodeWorker {
   readonly #redis: RedisClient;
   readonly #blocking: RedisClient;
   readonly #watchdog: Watchdog;
+  readonly #lease: Lease;
   readonly #load = new LoadMeter();
   readonly #tree: ProcessTree;
   readonly #dir: string;
@@ -87,9 +89,6 @@ export class NodeWorker {
   #incarnation = 0;
   #beats = 0;
   #clockOffsetMs = 0;
-  /** By this process's clock; counted from before the request that renewed it, so never later than Redis's own. */
-  #leaseUntilMs = 0;
-  #leaseEnd: NodeJS.Timeout | undefined;
   /** Redis and this node know of each other what they did not, since it took the id. */
   #settled = false;
   #eligibility: Eligibility = "eligible";
@@ -110,6 +109,12 @@ export class NodeWorker {
     this.#redis = openRedis(options.redisUrl, "shared", options.onError);
     this.#blocking = openRedis(options.redisUrl, "blocking", options.onError);
     this.#watchdog = new Watchdog(this.#session, options.onError, () => this.#watchdogIsNew());
+    this.#lease = new Lease({
+      leaseMs: options.leaseMs,
+      nowMs: options.nowMs,
+      steadyNowMs: () => Math.floor(performance.now()),
+      onEnd: () => this.#host?.leaseIsOver(),
+    });
     this.#tree = new ProcessTree(this.#session);
     // Whoever runs the worker waits for it; where nobody does yet, its failure must not end the process unasked.
     this.ended.catch(() => undefined);
@@ -131,7 +136,7 @@ export class NodeWorker {
       await refuseEviction(this.#redis);
       this.#watchdog.start();
       const disk = new StitchDisk(this.#dir);
-      const holdsId = () => this.#holdsId();
+      const holdsId = () => this.#lease.holds;
       const publisher = new Publisher(
         this.#redis,
         this.#keys,
@@ -199,7 +204,7 @@ export class NodeWorker {
       host,
       publisher,
       incarnation: () => this.#incarnation,
-      holdsId: () => this.#holdsId(),
+      holdsId: () => this.#lease.holds,
       nextBeat: () => this.#nextBeat(),
       nowMs: this.#o.nowMs,
     });
@@ -236,7 +241,7 @@ export class NodeWorker {
   async #readInbox(host: StitchHost, outbox: Outbox): Promise<void> {
     const { nowMs, onError, id: node } = this.#o;
     const common = { redis: this.#redis, keys: this.#keys, node, onError };
-    const holdsId = () => this.#holdsId();
+    const holdsId = () => this.#lease.holds;
     this.#logQuestions = new LogQuestions({ ...common, log: (id) => host.log(id), holdsId, nowMs });
     const mail = new Mail({ ...common, host, outbox, holdsId, nowMs });
     this.#mail = mail;
@@ -246,25 +251,15 @@ export class NodeWorker {
       messagesHeld: () => mail.held,
       openBlocking: () => openRedis(this.#o.redisUrl, "blocking", onError),
       handlers: this.#logQuestions.handlers,
-      leaseLeftMs: () => this.#leaseUntilMs - nowMs(),
+      leaseLeftMs: () => this.#lease.leftMs,
       redisNowMs: () => nowMs() + this.#clockOffsetMs,
     });
     await this.#inbox.start();
   }
 
-  #holdsId(): boolean {
-    return this.#o.nowMs() < this.#leaseUntilMs;
-  }
-
   /** The lease was renewed by a request of that time; the watchdog hears of it, and ends with it what must not outlive it. */
-  #leaseSince(askedAtMs: number): void {
-    // Noticed too late that it was over: what must not outlive it ends all the same.
-    if (!this.#holdsId()) this.#host?.leaseIsOver();
-    this.#leaseUntilMs = askedAtMs + this.#o.leaseMs;
-    const forMs = this.#leaseUntilMs - this.#o.nowMs();
-    this.#watchdog.leaseHolds(forMs);
-    clearTimeout(this.#leaseEnd);
-    this.#leaseEnd = setTimeout(() => this.#host?.leaseIsOver(), forMs).unref();
+  #leaseSince(asked: Asked): void {
+    this.#watchdog.leaseHolds(this.#lease.renewed(asked));
   }
 
   /** Takes the id for a new incarnation, then settles. */
@@ -279,12 +274,12 @@ export class NodeWorker {
         status: host.status(),
         leastIncarnation: Math.max(this.#incarnation, former?.incarnation ?? 0),
       });
-    let askedAtMs = this.#o.nowMs();
+    let asked = this.#lease.ask();
     let answer = await ask();
     if (!answer.ok) {
       this.#o.say(`another worker holds the id ${this.#o.id}; waiting ${answer.leaseLeftMs} ms for its lease to end`);
       await new Promise((resolve) => setTimeout(resolve, answer.ok ? 0 : answer.leaseLeftMs + 50));
-      askedAtMs = this.#o.nowMs();
+      asked = this.#lease.ask();
       answer = await ask();
     }
     if (!answer.ok)
@@ -293,7 +288,7 @@ export class NodeWorker {
       );
     this.#incarnation = answer.incarnation;
     this.#settled = false;
-    this.#leaseSince(askedAtMs);
+    this.#leaseSince(asked);
     this.#beats = 0;
     this.#clockOffsetMs = answer.nowMs - this.#o.nowMs();
     this.#eligibility = answer.eligibility;
@@ -360,7 +355,7 @@ export class NodeWorker {
   async #beat(): Promise<void> {
     const host = this.#host;
     if (host === null) return;
-    const askedAtMs = this.#o.nowMs();
+    const asked = this.#lease.ask();
     const reply = await within(
       this.#o.leaseMs / 2,
       beatNode(this.#redis, this.#keys, this.#o.id, {
@@ -385,7 +380,7 @@ export class NodeWorker {
       return;
     }
     this.#beats = reply.beats;
-    this.#leaseSince(askedAtMs);
+    this.#leaseSince(asked);
     this.#eligibility = reply.eligibility;
     this.#clockOffsetMs = reply.nowMs - this.#o.nowMs();
     if (this.#settled) await this.#publisher?.flush();
@@ -404,7 +399,7 @@ export class NodeWorker {
   /** Publishes what its stitches use. Beside the heartbeat, which must not wait for it. */
   async #measure(host: StitchHost): Promise<void> {
     const usage = await this.#tree.measure(host.processes(), performance.now());
-    if (usage === null || !this.#holdsId()) return;
+    if (usage === null || !this.#lease.holds) return;
     const published = new Map([...usage].map(([id, { cpuPercent, memoryBytes }]) => [id, { cpuPercent, memoryBytes }]));
     await publishUsage(this.#redis, this.#keys, this.#o.id, published, 3 * MEASURE_MS);
   }
@@ -479,7 +474,7 @@ export class NodeWorker {
 
   #letGo(): void {
     clearTimeout(this.#timer);
-    clearTimeout(this.#leaseEnd);
+    this.#lease.close();
     this.#beaten.resolve();
     this.#load.stop();
     this.#inbox?.kill();
