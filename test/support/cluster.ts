@@ -10,7 +10,7 @@ import { openMaster, type OpenMaster } from "../../src/master/open-master.ts";
 import { processesOf } from "./process-list.ts";
 
 const MAIN = join(import.meta.dirname, "../../src/cli/main.ts");
-const START_MS = 20_000;
+const START_MS = 60_000;
 
 /** The Redis servers that every integration test runs on. `npm test` starts them. */
 export const REDISES = [
@@ -22,7 +22,7 @@ export const REDISES = [
 export async function until<T>(
   what: string,
   look: () => T | Promise<T>,
-  limitMs = 15_000,
+  limitMs = 30_000,
 ): Promise<Exclude<T, null | undefined | false>> {
   for (const endMs = Date.now() + limitMs; ; ) {
     const value = await look();
