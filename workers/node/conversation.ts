@@ -2,6 +2,7 @@ import type { Writable } from "node:stream";
 import { MAX_DATA_BYTES, type Message } from "../../src/domain/message.ts";
 import type { Delivered, StartContext } from "./adaptors/adaptor.ts";
 import { Heartbeats } from "./heartbeats.ts";
+import { HeldTime } from "./held-time.ts";
 import { type FromStitch, type StitchMessage, writeToStitch } from "./process-v1.ts";
 
 /** What a stitch has not read yet may take this much of the worker's memory; then nothing more is written to it. */
@@ -36,18 +37,18 @@ export class Conversation {
   #open = true;
   #stopped = false;
   #unread = false;
-  #heldMs = 0;
-  #heldSinceMs: number | null = null;
+  readonly #held: HeldTime;
   #complainedAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(context: StartContext, input: Writable, nowMs: () => number) {
     this.#context = context;
     this.#input = input;
     this.#nowMs = nowMs;
+    this.#held = new HeldTime(nowMs);
     this.#heartbeats = new Heartbeats({
       everyMs: context.spec.heartbeatMs,
       send: (number) => this.#beat(number),
-      isHeld: () => this.#heldSinceMs !== null,
+      isHeld: () => this.#held.isHeld,
       onHealth: context.onHealth,
     });
     input.on("drain", () => this.#hasRead());
@@ -66,7 +67,7 @@ export class Conversation {
 
   /** How long, in all, its output was left unread because what it sent had to wait for room. */
   get heldMs(): number {
-    return this.#heldMs + (this.#heldSinceMs === null ? 0 : this.#nowMs() - this.#heldSinceMs);
+    return this.#held.totalMs;
   }
 
   /** Nothing more is sent; what it says is still heard. Safe to repeat. */
@@ -236,7 +237,7 @@ export class Conversation {
       this.#note(reason);
       this.#complain(reason);
     });
-    return this.#hold(sent);
+    return this.#held.during(sent);
   }
 
   #reply(id: number, message: Message, channel: string, data: string): Promise<void> | null {
@@ -248,16 +249,7 @@ export class Conversation {
       this.#replying -= 1;
     });
     this.#answered(id, { kind: "replied", sent });
-    return this.#replying < MOST_REPLYING ? null : this.#hold(sent);
-  }
-
-  /** Nothing more of it is read until then; that it does not answer meanwhile is no fault of its own. */
-  async #hold(sent: Promise<void>): Promise<void> {
-    const sinceMs = this.#nowMs();
-    this.#heldSinceMs = sinceMs;
-    await sent;
-    this.#heldSinceMs = null;
-    this.#heldMs += this.#nowMs() - sinceMs;
+    return this.#replying < MOST_REPLYING ? null : this.#held.during(sent);
   }
 
   #complain(reason: string): void {

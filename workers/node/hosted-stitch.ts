@@ -104,7 +104,7 @@ export class HostedStitch {
     return this.#instance?.pid ?? null;
   }
 
-  /** How long, in all, its node has left what it says unread (see `StitchInstance.heldMs`). */
+  /** See `StitchInstance.heldMs`. */
   get heldMs(): number {
     return this.#instance?.heldMs ?? 0;
   }

@@ -23,7 +23,7 @@ export type DeliveryEnd =
 export type MailboxOptions = {
   /** Hands a message to the stitch; null where it cannot take one now (it does not run). */
   readonly deliver: (message: Message) => Promise<Delivered> | null;
-  /** How long, in all, the node has left what the stitch says unread: its answers could not come meanwhile. */
+  /** How long, in all, the stitch could not answer, for reasons that are not its own. */
   readonly heldMs: () => number;
 };
 

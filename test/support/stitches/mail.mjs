@@ -66,13 +66,13 @@ function take({ Id, FromStitchInstanceId: from, ChannelName: channel, Data: data
     case "never":
       break;
     case "send":
-      for (const { to, data: text, channel: name, count = 1 } of JSON.parse(data))
-        for (let n = 0; n < count; n++)
+      for (const { to, data: text, channel: name, count = 1, size = 0 } of JSON.parse(data))
+        for (let n = 1; n <= count; n++)
           say({
             Command: "data",
             ...("group" in to ? { ToGroupName: to.group } : { ToStitchInstanceId: to.stitch }),
             DataChannel: name,
-            Data: count === 1 ? text : `${text}${n + 1}`,
+            Data: (count === 1 ? text : `${text}${n}`).padStart(size, "x"),
           });
       ack();
       break;

@@ -72,7 +72,7 @@ export interface StitchInstance {
    * take none now; missing where it takes none at all.
    */
   deliver?(message: Message): Promise<Delivered> | null;
-  /** How long, in all, what it says was left unread, because what it sent before had to wait for room. Missing: never. */
+  /** How long, in all, it could not answer, because what it sent had to wait for room. Missing: never. */
   readonly heldMs?: number;
 }
 

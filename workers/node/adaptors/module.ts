@@ -6,6 +6,7 @@ import * as z from "zod";
 import { parseFullGroup } from "../../../src/domain/group.ts";
 import { dataText, MAX_DATA_BYTES, type Message } from "../../../src/domain/message.ts";
 import { Heartbeats } from "../heartbeats.ts";
+import { HeldTime } from "../held-time.ts";
 import type { SendTo } from "../outbox.ts";
 import { STOP_WINDOW_MS } from "../watchdog.ts";
 import {
@@ -164,6 +165,7 @@ class ModuleInstance implements StitchInstance {
   #lastAsked = randomInt(2 ** 47);
   /** Messages that it works on. */
   readonly #working = new Set<PromiseWithResolvers<Delivered>>();
+  readonly #held = new HeldTime(() => performance.now());
   #underWay = 0;
   #bytesUnderWay = 0;
   #ending = false;
@@ -227,7 +229,7 @@ class ModuleInstance implements StitchInstance {
     const text = checkedText(data);
     if (this.#underWay >= MOST_UNDER_WAY || this.#bytesUnderWay > MOST_BYTES_UNDER_WAY)
       throw new RangeError(`${this.#underWay} messages are under way; wait for some of them`);
-    await this.#count(text, this.#context.send(to, channel, text, ref));
+    await this.#held.during(this.#count(text, this.#context.send(to, channel, text, ref)));
   }
 
   /** Counts a message as under way until it is stored. */
@@ -261,6 +263,10 @@ class ModuleInstance implements StitchInstance {
       clearTimeout(timer);
       this.#asked.delete(ref);
     }
+  }
+
+  get heldMs(): number {
+    return this.#held.totalMs;
   }
 
   deliver(message: Message): Promise<Delivered> {

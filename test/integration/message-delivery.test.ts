@@ -1,0 +1,460 @@
+// What becomes of messages on the way: order, stitches that are slow, deaf, stopped, removed or moved, workers that are killed,
+// inboxes that are full. On one kind of Redis: what differs between them is in messages.test.ts.
+import assert from "node:assert/strict";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import type { RemovedRecord } from "../../src/domain/stitch.ts";
+import { type Part, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
+import { createMail, MAIL_MODULE, MailClient, takenBy, tell } from "../support/mail.ts";
+import { logOf } from "../support/stitch-folder.ts";
+
+const [standalone] = REDISES;
+const MIB = 1024 * 1024;
+
+/** The node workers of a cluster. */
+class Workers {
+  readonly #cluster: TestCluster;
+  readonly #running = new Map<string, Part>();
+
+  constructor(cluster: TestCluster) {
+    this.#cluster = cluster;
+  }
+
+  async start(...nodes: readonly string[]): Promise<void> {
+    const start = async (node: string) => this.#running.set(node, await this.#cluster.node(node, MAIL_MODULE));
+    await Promise.all(nodes.map(start));
+  }
+
+  async end(node: string, signal: NodeJS.Signals): Promise<void> {
+    await this.#running.get(node)?.kill(signal);
+  }
+}
+
+/** A cluster with an API and these nodes. */
+function withMail(
+  nodes: readonly string[],
+  work: (cluster: TestCluster, mail: MailClient, workers: Workers) => Promise<void>,
+) {
+  return withCluster(standalone?.url ?? "", {}, async (cluster) => {
+    const workers = new Workers(cluster);
+    const [{ url }] = await Promise.all([cluster.api(), workers.start(...nodes)]);
+    await work(cluster, new MailClient(url), workers);
+  });
+}
+
+const loadOf = (cluster: TestCluster, node: string) =>
+  cluster.open.redis.hgetall(cluster.open.keys.nodeInboxLoad(node));
+/** Resolves when nothing is left in a node's inbox, and nothing is counted any more. */
+const untilEmpty = (cluster: TestCluster, node: string, limitMs?: number) =>
+  until(
+    `nothing is left in the inbox of ${node}`,
+    async () => {
+      const load = await loadOf(cluster, node);
+      const left = await cluster.open.redis.xlen(cluster.open.keys.nodeInbox(node));
+      return left === 0 && Object.values(load).every((value) => value === "0") && Object.keys(load).length <= 2;
+    },
+    limitMs,
+  );
+const dataOf = (cluster: TestCluster, fullId: string) => takenBy(cluster, fullId).map(({ data }) => data);
+const numbered = (prefix: string, count: number) => Array.from({ length: count }, (_, n) => `${prefix}${n + 1}`);
+const logText = (cluster: TestCluster, node: string, id: string) =>
+  logOf(cluster, node, id)
+    .map(({ line }) => line)
+    .join("\n");
+/** Of what came from several senders, each one's. */
+const ofEach = (data: readonly string[]) => Map.groupBy(data, (text) => text.replace(/\d+$/, ""));
+
+describe("messages on their way", { concurrency: 2 }, () => {
+  it("arrive in the order they were sent, from each sender, whatever it is and however it says whom it means", async () => {
+    await withMail(["n1", "n2"], async (cluster, mail) => {
+      await createMail(cluster, "order.to.1", { "n2:to-m": "module", "n2:to-p": "process" });
+      await createMail(cluster, "order.from.1", {
+        "n1:from-m": "module",
+        "n1:from-p": "process",
+        "n2:from-q": "process",
+      });
+      const tos = ["to-m", "n2:to-m", "to-p", "n2:to-p"].map((stitch) => ({ stitch }));
+      const say = (prefix: string) => [
+        ...tos.map((to) => ({ to, data: `${prefix}a`, count: 200 })),
+        { to: { group: "order.to" }, data: `${prefix}b`, count: 100 },
+        ...tos.map((to) => ({ to, data: `${prefix}c`, count: 50 })),
+        { to: { group: "order.to.1" }, data: `${prefix}d`, count: 50 },
+      ];
+      const senders = ["from-m", "from-p", "from-q"];
+      await Promise.all(senders.map((from) => mail.tell(from, "send", say(from))));
+      const expected = (prefix: string) => [
+        ...numbered(`${prefix}a`, 200),
+        ...numbered(`${prefix}a`, 200),
+        ...numbered(`${prefix}b`, 100),
+        ...numbered(`${prefix}c`, 50),
+        ...numbered(`${prefix}c`, 50),
+        ...numbered(`${prefix}d`, 50),
+      ];
+      for (const to of ["n2:to-m", "n2:to-p"]) {
+        await until("all came", () => takenBy(cluster, to).length >= 3 * 650, 60_000);
+        for (const from of senders)
+          assert.deepEqual(
+            dataOf(cluster, to).filter((data) => data.startsWith(from)),
+            expected(from),
+          );
+      }
+      await untilEmpty(cluster, "n2");
+    });
+  });
+
+  it("of a module that waits for none of them keep their order too", async () => {
+    await withMail(["n1", "n2"], async (cluster, mail) => {
+      await createMail(cluster, "atonce.to.1", { "n2:to": "module" });
+      await createMail(cluster, "atonce.from.1", { "n1:from": "module" });
+      const tos = [{ stitch: "to" }, { stitch: "n2:to" }, { group: "atonce.to" }, { group: "atonce.to.1" }];
+      const said = numbered("", 400).map((data, n) => ({ to: tos[(n * 7) % 4], data }));
+      await mail.tell("from", "send-at-once", said);
+      await until("all came", () => takenBy(cluster, "n2:to").length >= 400);
+      assert.deepEqual(dataOf(cluster, "n2:to"), numbered("", 400));
+    });
+  });
+
+  it("wait for the one before them from their sender, and for nothing else", async () => {
+    await withMail(["n1", "n2"], async (cluster, mail) => {
+      await createMail(cluster, "slow.a.1", { "n2:slow-m": "module", "n2:slow-p": "process", "n2:other": "process" });
+      await createMail(cluster, "slow.b.1", { "n1:from-1": "process", "n1:from-2": "module" });
+      for (const slow of ["slow-m", "slow-p"]) {
+        await mail.tell("from-1", "send", [
+          { to: { stitch: slow }, channel: "wait-for-go", data: "held" },
+          { to: { stitch: slow }, data: "behind" },
+          { to: { stitch: "other" }, data: `past ${slow}` },
+        ]);
+        await mail.tell("from-2", "send", [{ to: { stitch: slow }, data: "of another" }]);
+        await until("what need not wait came", () => dataOf(cluster, "n2:other").includes(`past ${slow}`));
+        await until("and of another sender, too", () => dataOf(cluster, `n2:${slow}`).includes("of another"));
+        assert.ok(!dataOf(cluster, `n2:${slow}`).includes("behind"));
+        tell(cluster, `n2:${slow}`);
+        await until("then the next came", () => dataOf(cluster, `n2:${slow}`).includes("behind"));
+      }
+      await untilEmpty(cluster, "n2");
+    });
+  });
+
+  it("come again until they are acknowledged, also over crashes of the stitch, which harm no others", async () => {
+    await withMail(["n1", "n2"], async (cluster, mail) => {
+      const restart = { backoffMs: 50, maxBackoffMs: 100, maxRestarts: 50 };
+      await createMail(cluster, "again.a.1", { "n2:p": "process" }, { spec: { restart } });
+      await createMail(cluster, "again.a.1", { "n2:m": "module" }, { spec: { restart } });
+      await createMail(cluster, "again.b.1", { "n1:from": "module" });
+      await mail.tell("from", "send", [
+        { to: { stitch: "p" }, channel: "fail-until-go", data: "p1" },
+        { to: { stitch: "p" }, channel: "exit", data: "p2" },
+        { to: { stitch: "p" }, data: "p3" },
+        { to: { stitch: "m" }, channel: "never", data: "m1" },
+        { to: { stitch: "m" }, data: "m2" },
+      ]);
+      await until("p1 failed once", () => dataOf(cluster, "n2:p").length >= 1);
+      tell(cluster, "n2:p");
+      // m never answers m1; when it crashes, m1 has failed and comes again at once.
+      await mail.send({ stitch: "m" }, { channel: "throw-later" });
+      await until("m1 came again", () => dataOf(cluster, "n2:m").filter((data) => data === "m1").length >= 2);
+      await until("p3 came", () => dataOf(cluster, "n2:p").includes("p3"), 60_000);
+      const of = dataOf(cluster, "n2:p");
+      assert.deepEqual(of, [...of.filter((data) => data === "p1"), "p2", "p2", "p2", "p2", "p2", "p3"]);
+      const { items } = await mail.deadLetters("?node=n2");
+      assert.deepEqual(
+        items.map(({ stitch, data, code, tries }) => [stitch, data, code, tries]),
+        [["n2:p", "p2", "stitch_failed", 5]],
+      );
+      await cluster.run({ command: "stitch.remove", target: "m" });
+      await untilEmpty(cluster, "n2");
+      const left = (await mail.deadLetters("?stitch=n2:m")).items;
+      assert.deepEqual(left.map(({ data, code }) => `${data} ${code}`).sort(), ["m1 no_recipient", "m2 no_recipient"]);
+    });
+  });
+
+  it("that are handled when a stitch is stopped are acknowledged: they do not come again", async () => {
+    await withMail(["n1"], async (cluster, mail) => {
+      await createMail(cluster, "last.a.1", { "n1:p": "process", "n1:m": "module" });
+      // Its acknowledgement is the last that p says, when it is told to exit.
+      tell(cluster, "n1:p", "ack-at-exit");
+      await mail.send({ stitch: "p" }, { channel: "never", data: "once" });
+      await mail.send({ stitch: "m" }, { channel: "wait-for-go", data: "once" });
+      for (const stitch of ["p", "m"]) {
+        await until("it has it", () => takenBy(cluster, `n1:${stitch}`).length === 1);
+        const job = await cluster.run({ command: "stitch.restart", target: stitch });
+        assert.equal(job.status, "succeeded");
+        await mail.tell(stitch, "", "next");
+      }
+      await untilEmpty(cluster, "n1");
+      assert.deepEqual(dataOf(cluster, "n1:p"), ["once", "next"]);
+      assert.deepEqual(dataOf(cluster, "n1:m"), ["once", "next"]);
+    });
+  });
+
+  it("wait for a stitch that is stopped, also over a restart of its node; of one that is removed they are dead letters", async () => {
+    await withMail(["n1", "n2"], async (cluster, mail, workers) => {
+      await createMail(cluster, "stopped.a.1", { "n2:s": "process", "n2:r": "module" });
+      await createMail(cluster, "stopped.b.1", { "n1:from": "module" });
+      for (const target of ["s", "r"]) await cluster.run({ command: "stitch.stop", target });
+      const say = (stitch: string) => ({ to: { stitch }, data: stitch, count: 50 });
+      await mail.tell("from", "send", [say("s"), say("r"), { to: { group: "stopped.a" }, data: "g", count: 10 }]);
+      for (const signal of ["SIGTERM", "SIGKILL"] as const) {
+        await workers.end("n2", signal);
+        await workers.start("n2");
+      }
+      assert.deepEqual([dataOf(cluster, "n2:s"), dataOf(cluster, "n2:r")], [[], []]);
+      await cluster.run({ command: "stitch.start", target: "s" });
+      await until("it has its mail", () => takenBy(cluster, "n2:s").length >= 60);
+      assert.deepEqual(dataOf(cluster, "n2:s"), [...numbered("s", 50), ...numbered("g", 10)]);
+      await cluster.run({ command: "stitch.remove", target: "r" });
+      await untilEmpty(cluster, "n2");
+      const { items } = await mail.deadLetters("?stitch=n2:r");
+      assert.deepEqual(
+        items.map(({ data, code }) => `${data} ${code}`),
+        [...numbered("r", 50), ...numbered("g", 10)].map((data) => `${data} no_recipient`),
+      );
+      assert.equal((await mail.deadLetters()).items.length, 60);
+    });
+  });
+
+  it("P11: of a node that was killed are delivered in its next life, in order; what is counted returns to nothing", async () => {
+    await withMail(["n1", "n2"], async (cluster, mail, workers) => {
+      await createMail(cluster, "killed.a.1", { "n2:m": "module", "n2:p": "process" });
+      await createMail(cluster, "killed.b.1", { "n1:from": "module" });
+      const say = (channel: string, data: string, count = 1) =>
+        ["m", "p"].map((stitch) => ({ to: { stitch }, channel, data, count }));
+      await mail.tell("from", "send", [...say("", "before"), ...say("wait-for-go", "held"), ...say("", "after", 300)]);
+      for (const id of ["m", "p"]) await until("they are at it", () => dataOf(cluster, `n2:${id}`).includes("held"));
+      await workers.end("n2", "SIGKILL");
+      await mail.tell("from", "send", say("", "later", 100));
+      for (const id of ["m", "p"]) tell(cluster, `n2:${id}`);
+      await workers.start("n2");
+      for (const id of ["m", "p"]) {
+        await until("all came", () => dataOf(cluster, `n2:${id}`).includes("later100"), 60_000);
+        assert.deepEqual(dataOf(cluster, `n2:${id}`), [
+          "before",
+          "held",
+          "held",
+          ...numbered("after", 300),
+          ...numbered("later", 100),
+        ]);
+      }
+      await untilEmpty(cluster, "n2");
+      assert.deepEqual((await mail.deadLetters()).items, []);
+    });
+  });
+
+  it("follow a stitch that has moved, a bounded number of times", async () => {
+    await withMail(["n1", "n2", "n3"], async (cluster, mail, workers) => {
+      await createMail(cluster, "moved.a.1", { "n3:mover": "module", "n2:ring": "module", "n3:ring": "module" });
+      await createMail(cluster, "moved.b.1", { "n1:from": "module" });
+      // As a move will leave them: gone from one node, and on another. `ring` points in a circle.
+      const moves = { n1: { mover: "n2:mover" }, n2: { mover: "n3:mover", ring: "n3:ring" }, n3: { ring: "n2:ring" } };
+      for (const target of ["n2:ring", "n3:ring"]) await cluster.run({ command: "stitch.remove", target });
+      for (const [node, of] of Object.entries(moves)) {
+        await workers.end(node, "SIGTERM");
+        for (const [id, movedTo] of Object.entries(of)) leaveTombstone(cluster, node, id, movedTo);
+      }
+      await workers.start("n1", "n2", "n3");
+      await mail.tell("from", "send", [
+        { to: { stitch: "n1:mover" }, channel: "", data: "twice", count: 20 },
+        { to: { stitch: "n2:mover" }, channel: "", data: "once" },
+        { to: { stitch: "n2:ring" }, data: "round" },
+      ]);
+      await until("all came", () => takenBy(cluster, "n3:mover").length === 21);
+      assert.deepEqual(
+        dataOf(cluster, "n3:mover").filter((data) => data !== "once"),
+        numbered("twice", 20),
+      );
+      assert.equal(await mail.ask("n1:mover", "reply", "over HTTP, too"), "re:over HTTP, too");
+      const letter = await until("what goes round is dead", async () => (await mail.deadLetters()).items[0]);
+      assert.deepEqual([letter.data, letter.code], ["round", "too_many_hops"]);
+      for (const node of ["n1", "n2", "n3"]) await untilEmpty(cluster, node);
+    });
+  });
+
+  it("that were waiting for a stitch when it moved go after it; whoever waits is told under the id it knows", async () => {
+    await withMail(["n1", "n2"], async (cluster, mail, workers) => {
+      await createMail(cluster, "going.a.1", { "n1:goer": "module", "n1:stays": "module" }, { start: false });
+      await createMail(cluster, "going.b.1", { "n2:goer-2": "module" });
+      const one = mail.send({ stitch: "n1:goer" }, { data: "alone", expect: "ack", timeoutMs: 50_000 });
+      const all = mail.send({ group: "going.a" }, { data: "group", expect: "ack", timeoutMs: 50_000 });
+      await until("both wait", async () => (await cluster.open.redis.xlen(cluster.open.keys.nodeInbox("n1"))) === 2);
+      await workers.end("n1", "SIGKILL");
+      leaveTombstone(cluster, "n1", "goer", "n2:goer-2");
+      await workers.start("n1");
+      await cluster.run({ command: "stitch.start", target: "n1:stays" });
+      const rows = (await Promise.all([one, all])).map(({ body }) => body.deliveries);
+      assert.deepEqual(rows, [
+        [{ stitch: "n1:goer", status: "acked" }],
+        [
+          { stitch: "n1:goer", status: "acked" },
+          { stitch: "n1:stays", status: "acked" },
+        ],
+      ]);
+      assert.deepEqual(dataOf(cluster, "n2:goer-2").sort(), ["alone", "group"]);
+    });
+  });
+
+  it("that find no room hold their sender up, whose log says why, and lose nothing", async () => {
+    await withMail(["n1", "n2"], async (cluster, mail) => {
+      await createMail(cluster, "hold.a.1", { "n2:full": "module", "n2:free": "module" }, { start: false });
+      await cluster.run({ command: "stitch.start", target: "free" });
+      await createMail(cluster, "hold.b.1", { "n1:p": "process", "n1:m": "module", "n1:q": "process" });
+      const { redis, keys } = cluster.open;
+      await redis.hset(keys.nodeInboxLoad("n2"), "n:full", 950);
+      const say = (prefix: string) => [
+        { to: { stitch: "full" }, data: prefix, count: 100 },
+        { to: { stitch: "free" }, data: prefix, count: 3 },
+      ];
+      for (const from of ["p", "m"]) await mail.send({ stitch: from }, { channel: "send", data: say(from) });
+      await until("it is full", async () => (await loadOf(cluster, "n2"))["n:full"] === "1000");
+      await until("p's log says why", () => logText(cluster, "n1", "p").includes("the inbox of full is full"));
+      await until("m's, too", () => logText(cluster, "n1", "m").includes("the inbox of full is full"));
+      // It has written on, into a pipe that nobody reads.
+      await mail.tell("q", "send", [{ to: { stitch: "free" }, data: "past" }]);
+      await until("others get through", () => dataOf(cluster, "n2:free").includes("past"));
+      const waits = mail.send({ stitch: "p" }, { data: "unanswered", expect: "ack", timeoutMs: 60_000 });
+      await until("p has it", () => dataOf(cluster, "n1:p").includes("unanswered"));
+      assert.deepEqual(dataOf(cluster, "n2:free"), ["past"]);
+      await redis.hincrby(keys.nodeInboxLoad("n2"), "n:full", -950);
+      await cluster.run({ command: "stitch.start", target: "full" });
+      await until("all came", () => takenBy(cluster, "n2:full").length >= 200, 60_000);
+      const each = ofEach(dataOf(cluster, "n2:full"));
+      for (const from of ["p", "m"]) assert.deepEqual(each.get(from), numbered(from, 100));
+      await until("and what was behind", () => takenBy(cluster, "n2:free").length >= 7);
+      assert.equal((await waits).body.deliveries[0]?.status, "acked");
+      await Promise.all(["n1", "n2"].map((node) => untilEmpty(cluster, node)));
+      assert.deepEqual(
+        takenBy(cluster, "n1:p").map(({ channel, data }) => channel || data),
+        ["send", "unanswered"],
+        "it was not delivered again while nobody listened",
+      );
+      assert.deepEqual((await mail.deadLetters()).items, []);
+    });
+  });
+
+  it("are written to a stitch as it reads: one that does not holds up itself alone, and gets them when it does", async () => {
+    await withMail(["n1", "n2"], async (cluster, mail) => {
+      await createMail(cluster, "deaf.a.1", { "n2:deaf": "process", "n2:other": "process" });
+      const senders = ["from-1", "from-2", "from-3", "from-4"];
+      await createMail(cluster, "deaf.b.1", Object.fromEntries(senders.map((id) => [`n1:${id}`, "module"])));
+      await mail.tell("deaf", "stop-reading", "4000");
+      const large = [{ to: { stitch: "deaf" }, data: "", count: 4, size: 200_000 }];
+      for (const from of senders) await mail.send({ stitch: from }, { channel: "send", data: large });
+      await until("its log says so", () => logText(cluster, "n2", "deaf").includes("it does not read its input"));
+      await mail.tell("other", "", "a neighbour");
+      assert.equal(takenBy(cluster, "n2:deaf").length, 1);
+      await until("it has read all", () => takenBy(cluster, "n2:deaf").length >= 17, 30_000);
+      for (const sender of senders)
+        assert.deepEqual(
+          takenBy(cluster, "n2:deaf").flatMap(({ from, data }) => (from === `n1:${sender}` ? [data.slice(-1)] : [])),
+          numbered("", 4),
+        );
+      await untilEmpty(cluster, "n2");
+      assert.deepEqual((await mail.deadLetters()).items, []);
+    });
+  });
+
+  it("of 1 MiB go through, many at a time", async () => {
+    await withMail(["n1", "n2"], async (cluster, mail) => {
+      await createMail(cluster, "large.a.1", { "n2:m": "module", "n2:p": "process" });
+      await createMail(cluster, "large.b.1", { "n1:from": "module" });
+      const say = ["m", "p"].map((stitch) => ({ to: { stitch }, data: "", count: 20, size: MIB }));
+      await mail.tell("from", "send", say);
+      for (const id of ["m", "p"]) {
+        await until("all came", () => takenBy(cluster, `n2:${id}`).length >= 20, 60_000);
+        assert.deepEqual(
+          dataOf(cluster, `n2:${id}`).map((text) => /^(\d+) .*?(\d+)$/.exec(text)?.slice(1)),
+          numbered("", 20).map((n) => [String(MIB), n]),
+        );
+      }
+      await untilEmpty(cluster, "n2");
+    });
+  });
+
+  it("to a group are dead for a member for whom too much waits, and go on to the others", async () => {
+    await withMail(["n1", "n2"], async (cluster, mail) => {
+      await createMail(cluster, "crowd.a.1", { "n2:stopped": "module" }, { start: false });
+      await createMail(cluster, "crowd.a.1", { "n2:runs": "module" });
+      await createMail(cluster, "crowd.b.1", { "n1:from": "module" });
+      const to = { group: "crowd.a" };
+      await mail.tell("from", "send", [{ to, data: "", count: 8, size: 900_000 }]);
+      await until("all came", () => takenBy(cluster, "n2:runs").length === 8);
+      await until("some are dead", async () => (await mail.deadLetters("?stitch=n2:stopped")).items.length === 4);
+      await cluster.run({ command: "stitch.start", target: "stopped" });
+      await untilEmpty(cluster, "n2");
+      assert.deepEqual(
+        dataOf(cluster, "n2:stopped").map((data) => data.slice(-1)),
+        ["1", "2", "3", "4"],
+      );
+      const { items } = await mail.deadLetters("?stitch=n2:stopped");
+      assert.deepEqual(
+        items.map(({ code, data }) => [code, data.slice(-1)]),
+        ["5", "6", "7", "8"].map((n) => ["inbox_full", n]),
+      );
+    });
+  });
+
+  it("that are replies are dead letters where their reader has no room for them, and shut nobody up", async () => {
+    await withMail(["n1", "n2"], async (cluster, mail) => {
+      await createMail(cluster, "askers.a.1", { "n1:asker": "process" });
+      await createMail(cluster, "askers.b.1", { "n2:p": "process", "n2:m": "module" });
+      // It asks both, and is stopped before it has read the answers; its share is full by then.
+      const ask = (to: string) => ({ to: { stitch: to }, channel: "wait-for-go", data: `?${to}` });
+      await mail.tell(
+        "asker",
+        "send",
+        ["p", "m"].flatMap((to) => [ask(to), { ...ask(to), channel: "reply" }]),
+      );
+      for (const id of ["p", "m"]) await until("they have it", () => takenBy(cluster, `n2:${id}`).length === 1);
+      await cluster.run({ command: "stitch.stop", target: "asker" });
+      const { redis, keys } = cluster.open;
+      await redis.hset(keys.nodeInboxLoad("n1"), "n:asker", 1000);
+      for (const id of ["p", "m"]) tell(cluster, `n2:${id}`);
+      const letters = await until("the replies are dead letters", async () => {
+        const { items } = await mail.deadLetters("?node=n2");
+        return items.length === 2 ? items : null;
+      });
+      assert.deepEqual(letters.map(({ stitch, from, data, code }) => `${from} ${stitch} ${data} ${code}`).sort(), [
+        "n2:m n1:asker re:?m inbox_full",
+        "n2:p n1:asker re:?p inbox_full",
+      ]);
+      for (const id of ["p", "m"]) {
+        await mail.tell(id, "", "goes on");
+        assert.match(logText(cluster, "n2", id), /its reply to n1:asker could not be sent/);
+      }
+      await untilEmpty(cluster, "n2");
+    });
+  });
+
+  it("P11: that were acknowledged while Redis was away are not delivered again, and are counted out when it is back", async () => {
+    await withMail(["n1"], async (cluster, mail) => {
+      await createMail(cluster, "away.a.1", { "n1:m": "module" });
+      await mail.send({ stitch: "m" }, { channel: "wait-for-go", data: "held" });
+      await until("it has it", () => takenBy(cluster, "n1:m").length === 1);
+      const { redis } = cluster.open;
+      // Longer than the lease of 5 s: what the worker writes is refused, and it has to wait for its id.
+      await redis.call("CLIENT", "PAUSE", "7000", "WRITE");
+      tell(cluster, "n1:m");
+      await untilEmpty(cluster, "n1", 30_000);
+      await mail.tell("m", "", "next");
+      assert.deepEqual(dataOf(cluster, "n1:m"), ["held", "next"]);
+    });
+  });
+});
+
+/** What a move leaves of a stitch on the node's disk; the node must not run. */
+function leaveTombstone(cluster: TestCluster, node: string, id: string, movedTo: string, revision = "9999.0"): void {
+  const path = join(cluster.dir, `state-${node}`, cluster.name, node, "stitches", `${id}.json`);
+  const record: RemovedRecord = {
+    ...(JSON.parse(
+      JSON.stringify({ id, group: "moved.a.1", outcome: null, removedAtMs: Date.now() }),
+    ) as RemovedRecord),
+    movedTo,
+    revision,
+  };
+  try {
+    record.group = (JSON.parse(readFileSync(path, "utf8")) as { record: { group: string } }).record.group;
+  } catch {
+    // It never was there.
+  }
+  writeFileSync(path, JSON.stringify({ kind: "removed", record }));
+}
