@@ -35,9 +35,10 @@ export class HeldTime {
     try {
       return await sent;
     } finally {
-      this.#waits.delete(wait);
-      this.#totalMs += this.#uncounted(wait.sinceMs);
+      // With all that waits: what began before this one and lasts on is counted up to here, too.
+      this.#totalMs = this.totalMs;
       this.#countedMs = this.#nowMs();
+      this.#waits.delete(wait);
     }
   }
 
