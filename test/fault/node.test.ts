@@ -6,6 +6,9 @@ import { Dispatcher } from "../../src/queue/dispatcher.ts";
 import { createJob } from "../../src/redis/job-record.ts";
 import { redisTimeMs } from "../../src/redis/node-record.ts";
 import { FAST, isAlive, LONG_LEASE, REDISES, until, withCluster } from "../support/cluster.ts";
+import { processesOf } from "../support/process-list.ts";
+import { dataDirOf } from "../support/stitch-folder.ts";
+import { ANSWERS } from "../support/stitch-programs.ts";
 import { pingJob } from "../support/ping-job.ts";
 
 const [standalone] = REDISES;
@@ -42,6 +45,51 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
       assert.ok(isAlive(child));
       await node.kill("SIGKILL");
       await until("the runaway is gone", () => !isAlive(child), 5000);
+    });
+  });
+
+  it("P8, P21: kill -9 with ten stitches: nothing of them survives, and they come back to their data", async () => {
+    await withCluster(url, {}, async (cluster) => {
+      const first = await cluster.node("n1");
+      // Each keeps a record of its lives in its folder, and has a child with a child of its own.
+      const command = ["sh", "-c", `echo "$STITCH_ID" >> lives; sh -c 'sleep 600 & wait' & ${ANSWERS[2]}`];
+      const spec = { adaptor: "process", protocol: "process-v1", command };
+      const target = "test.family.1";
+      const created = await cluster.run({ command: "stitch.create", target, node: "n1", count: 10, spec });
+      assert.equal(created.status, "succeeded", JSON.stringify(created));
+      const ids = created.stitches.map((id) => id.split(":")[1] ?? "");
+      await cluster.create("n1", "rests", ["sleep", "600"]);
+      await cluster.run({ command: "stitch.stop", target: "rests" });
+      const pids = async () =>
+        (await processesOf(join(cluster.dir, "state-n1"))).map((line) => Number.parseInt(line, 10));
+      await until("all have their children", async () => (await pids()).length === 30);
+      const before = await pids();
+      const lives = () => ids.map((id) => readFileSync(join(dataDirOf(cluster, "n1", id), "lives"), "utf8"));
+      assert.deepEqual(
+        lives(),
+        ids.map((id) => `${id}\n`),
+      );
+
+      await first.kill("SIGKILL");
+      await until("nothing of them is left", () => !before.some(isAlive), 10_000);
+      await cluster.node("n1");
+      await until(
+        "all ten run again",
+        async () => {
+          const { items } = await cluster.master.stitches({ limit: 100, cursor: null }, { group: target });
+          const back = items.filter(
+            ({ state, health, pid }) => state === "running" && health === "green" && pid !== null,
+          );
+          return back.length === 10 && (await pids()).length === 30;
+        },
+        10_000,
+      );
+      assert.deepEqual(
+        lives(),
+        ids.map((id) => `${id}\n${id}\n`),
+        "each once more, in the folder it had",
+      );
+      assert.equal((await cluster.master.stitch("rests")).state, "stopped");
     });
   });
 

@@ -104,8 +104,10 @@ const step = (action: "start" | "stop" | "restart" | "remove", id = "a"): Stitch
   stitch: `n1:${id}`,
   timeoutMs: 30_000,
 });
-/** Lets everything go on that waits for nothing but promises. */
-const settled = () => new Promise<void>((resolve) => setImmediate(resolve));
+/** Lets everything go on that waits for nothing but promises and for its turn of the event loop. */
+async function settled(): Promise<void> {
+  for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
+}
 
 /** A host with the stitch `a` running, created by revision 1. */
 async function running(t: TestContext, restart: object = {}) {
@@ -292,4 +294,17 @@ test("a restart by itself that is due during a command waits, and is forgotten w
   assert.equal((await stopped).status, "succeeded");
   await settled();
   assert.deepEqual([record().state, runs.length], ["stopped", 1]);
+});
+
+test("of many that start together, one starts in a turn of the event loop: a heartbeat comes between", async (t) => {
+  const { host, runs } = hosting(t);
+  const started = Array.from({ length: 20 }, (_, index) => host.apply(create({}, `s${index}`), at(index + 1)));
+  const seen: number[] = [];
+  while (runs.length < started.length) {
+    await new Promise((resolve) => setImmediate(resolve));
+    seen.push(runs.length - seen.reduce((sum, each) => sum + each, 0));
+  }
+  assert.ok(Math.max(...seen) <= 1, `started in each turn: ${seen.join(" ")}`);
+  for (const run of runs) run.up();
+  assert.ok((await Promise.all(started)).every(({ status }) => status === "succeeded"));
 });
