@@ -56,7 +56,7 @@ export class Inbox {
   readonly #blocking: RedisClient;
   readonly #inHand = new Map<string, Promise<void>>();
   readonly #stopping = new AbortController();
-  readonly #questions: InboxEntry[] = [];
+  readonly #questions = new Map<string, InboxEntry>();
   /** Entries were handed out that never came: to a former life, or on a connection that broke. */
   #mayHavePending = true;
   #breaks = 0;
@@ -128,7 +128,7 @@ export class Inbox {
     if (performance.now() < this.#lookAtMs) return false;
     this.#lookAtMs = performance.now() + LOOK_MS;
     const pending = await countPendingEntries(this.#o.redis, this.#o.keys, this.#o.node);
-    return pending > this.#inHand.size + this.#questions.length + this.#o.messagesHeld();
+    return pending > this.#inHand.size + this.#questions.size + this.#o.messagesHeld();
   }
 
   async #takePending(): Promise<void> {
@@ -151,15 +151,15 @@ export class Inbox {
       else this.#mayHavePending = true;
       return;
     }
-    if (this.#inHand.has(entry.id) || this.#questions.some(({ id }) => id === entry.id)) return;
-    this.#questions.push(entry);
+    if (this.#inHand.has(entry.id)) return;
+    this.#questions.set(entry.id, entry);
     this.#nextQuestions();
   }
 
   #nextQuestions(): void {
-    while (this.#inHand.size < CONCURRENCY && !this.#stopping.signal.aborted) {
-      const entry = this.#questions.shift();
-      if (entry === undefined) return;
+    for (const entry of this.#questions.values()) {
+      if (this.#inHand.size >= CONCURRENCY || this.#stopping.signal.aborted) return;
+      this.#questions.delete(entry.id);
       const work = this.#dealWith(entry)
         .catch(this.#o.onError)
         .finally(() => {

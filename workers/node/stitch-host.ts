@@ -185,6 +185,7 @@ export class StitchHost {
   #inOrder<T>(id: string, work: () => Promise<T>): Promise<T> {
     const before = this.#queues.get(id) ?? Promise.resolve();
     const run = before
+      // Whoever asked for that has been told; this begins whatever became of it.
       .catch(() => undefined)
       .then(async () => {
         await this.#turn();
