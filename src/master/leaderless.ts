@@ -37,6 +37,7 @@ import type { Keys } from "../redis/keys.ts";
 import { readNodes, redisTimeMs } from "../redis/node-record.ts";
 import type { ReplyHints } from "../redis/reply-hints.ts";
 import { forgetStitchesOf, readOwnStitches } from "../redis/stitch-records.ts";
+import { DeadLetters } from "./dead-letters.ts";
 import { ClusterState, decodeCursor, encodeCursor } from "./cluster-state.ts";
 import { sha256, sha256Hex } from "./digest.ts";
 import { FIRST_LOOK_MS, JobDesk, type Settled } from "./job-desk.ts";
@@ -44,6 +45,7 @@ import { allSteps, iso, jobView, listedJob } from "./job-view.ts";
 import type { JobFilter, Master, Page, StepFilter, Submission, Submitted, Tended } from "./master.ts";
 import { NodeQuestions } from "./node-questions.ts";
 import { Messages } from "./messages.ts";
+import { Recipients } from "./recipients.ts";
 import { observe } from "./observe.ts";
 import { StitchLogs } from "./stitch-logs.ts";
 
@@ -77,7 +79,7 @@ export class LeaderlessMaster implements Master {
   readonly #o: LeaderlessOptions;
   readonly #state: ClusterState;
   readonly #desk: JobDesk;
-  readonly #messages: Messages;
+  readonly #deadLetters: DeadLetters;
   #rounds = 0;
 
   constructor(options: LeaderlessOptions) {
@@ -93,12 +95,14 @@ export class LeaderlessMaster implements Master {
     this.groups = (page) => this.#state.groups(page);
     this.group = (name) => this.#state.group(name);
     this.locate = (ref) => this.#state.locate(ref);
-    const messages = new Messages({ ...options, locate: this.locate });
-    this.#messages = messages;
+    const recipients = new Recipients({ ...options, locate: this.locate });
+    const messages = new Messages({ ...options, recipients });
+    const deadLetters = new DeadLetters({ ...options, recipients });
+    this.#deadLetters = deadLetters;
     this.send = (request, key, scope) => messages.send(request, key, scope);
-    this.deadLetters = (page, filter) => messages.deadLetters(page, filter);
-    this.redriveDeadLetter = (id) => messages.redrive(id);
-    this.deleteDeadLetter = (id) => messages.deleteDeadLetter(id);
+    this.deadLetters = (page, filter) => deadLetters.list(page, filter);
+    this.redriveDeadLetter = (id) => deadLetters.redrive(id);
+    this.deleteDeadLetter = (id) => deadLetters.delete(id);
     const logs = new StitchLogs({ ...options, questions: new NodeQuestions(options), locate: this.locate });
     this.logs = (ref, tail) => logs.tail(ref, tail);
     this.followLogs = (ref, from, signal) => logs.follow(ref, from, signal);
@@ -376,7 +380,7 @@ export class LeaderlessMaster implements Master {
         `${id} is ${liveness}; stop its worker first. Only dead and left nodes are forgotten.`,
       );
     const { stitches } = await readOwnStitches(redis, keys, id);
-    await this.#messages.buryInbox(id, stitches);
+    await this.#deadLetters.buryInbox(id, stitches);
     await forgetStitchesOf(redis, keys, id);
     await this.#o.dispatcher.obliterate(id);
     // The index last: a crash before it leaves a node that can be forgotten again.

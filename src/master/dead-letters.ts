@@ -1,0 +1,193 @@
+import { RequestError } from "../domain/errors.ts";
+import { groupContains } from "../domain/group.ts";
+import { fullId, splitFullId } from "../domain/ids.ts";
+import { type DeadLetter, isAddressable, type Message, readMessage } from "../domain/message.ts";
+import type { DeadLetterResource, ListResource, SentResource } from "../domain/resources.ts";
+import type { StitchRecord } from "../domain/stitch.ts";
+import type { RedisClient } from "../redis/client.ts";
+import {
+  addDeadLetters,
+  dropDeadLetter,
+  listDeadLetters,
+  nodesWithDeadLetters,
+  type PlacedLetter,
+  readDeadLetter,
+} from "../redis/dead-letters.ts";
+import { acknowledgeEntries, dropInbox, putMessages, readOldestEntries } from "../redis/inbox.ts";
+import type { Keys } from "../redis/keys.ts";
+import { redisTimeMs } from "../redis/node-record.ts";
+import { giveReceipts } from "../redis/receipts.ts";
+import { decodeCursor, encodeCursor } from "./cluster-state.ts";
+import { iso } from "./job-view.ts";
+import type { DeadLetterFilter, Page } from "./master.ts";
+import type { Recipients } from "./recipients.ts";
+
+/** Dead letters read at once, and characters of them after which a page ends: each may have a MiB. */
+const LETTERS_AT_ONCE = 20;
+const PAGE_CHARACTERS = 4 * 1024 * 1024;
+/** Messages of an inbox that are buried in one go. */
+const BURIED_AT_ONCE = 20;
+
+export type DeadLettersOptions = {
+  readonly redis: RedisClient;
+  readonly keys: Keys;
+  readonly recipients: Recipients;
+  readonly nowMs: () => number;
+};
+
+/** Looks after messages that could not be delivered. */
+export class DeadLetters {
+  readonly #o: DeadLettersOptions;
+
+  constructor(options: DeadLettersOptions) {
+    this.#o = options;
+  }
+
+  /** Dead letters, node by node, the oldest of each first. */
+  async list(page: Page, filter: DeadLetterFilter): Promise<ListResource<DeadLetterResource>> {
+    const { redis, keys } = this.#o;
+    const after = page.cursor === null ? null : decodeCursor(page.cursor, placeOrNull);
+    const [nowMs, all] = await Promise.all([redisTimeMs(redis), nodesWithDeadLetters(redis, keys)]);
+    const nodes = all.filter((node) => filter.node === undefined || node === filter.node);
+    const rows: PlacedLetter[] = [];
+    let characters = 0;
+    const isFull = () => rows.length === page.limit || characters > PAGE_CHARACTERS;
+    for (const node of nodes.filter((each) => after === null || each >= after.node)) {
+      let from = after?.node === node ? after.entry : null;
+      while (!isFull()) {
+        const found = await listDeadLetters(
+          redis,
+          keys,
+          node,
+          from,
+          Math.min(LETTERS_AT_ONCE, page.limit - rows.length),
+        );
+        rows.push(...found);
+        characters += found.reduce((sum, { letter }) => sum + letter.data.length, 0);
+        from = found.at(-1)?.entry ?? null;
+        if (from === null) break;
+      }
+    }
+    const last = isFull() ? rows.at(-1) : undefined;
+    return {
+      items: rows.filter(({ letter }) => filter.stitch === undefined || isFor(letter, filter.stitch)).map(letterView),
+      nextCursor: last === undefined ? null : encodeCursor([last.node, last.entry]),
+      asOf: iso(nowMs),
+    };
+  }
+
+  /** Sends a dead letter again to where its recipient lives now, under the same message id, and forgets it. */
+  async redrive(id: string): Promise<SentResource> {
+    const { redis, keys, nowMs } = this.#o;
+    const { node, entry } = placeOf(id);
+    const letter = await readDeadLetter(redis, keys, node, entry);
+    if (letter === null) throw noLetter(id);
+    const { node: to, stitch } = splitFullId(await this.#o.recipients.addressable(letter.to));
+    const { messageId, from, channel, data } = letter;
+    const message: Message = {
+      id: messageId,
+      from,
+      to: { stitch },
+      channel,
+      data,
+      ref: null,
+      re: null,
+      receipt: null,
+      hops: 0,
+      sentAtMs: nowMs(),
+    };
+    const [placed] = await putMessages(redis, keys, to, [{ stitch, body: JSON.stringify(message) }]);
+    if (placed !== "stored")
+      throw new RequestError("inbox_full", `The inbox of ${to}:${stitch} is full; try again later.`);
+    await dropDeadLetter(redis, keys, node, entry);
+    return { messageId, deliveries: [{ stitch: `${to}:${stitch}`, status: "accepted" }] };
+  }
+
+  async delete(id: string): Promise<void> {
+    const { node, entry } = placeOf(id);
+    if (!(await dropDeadLetter(this.#o.redis, this.#o.keys, node, entry))) throw noLetter(id);
+  }
+
+  /**
+   * What is in the inbox of a node that is being forgotten becomes dead letters, one for each stitch that it was for. Then
+   * there is no inbox any more, and nobody can send to the node. Safe to repeat.
+   * @param stitches the node's, as far as they are known: who is in a group.
+   */
+  async buryInbox(node: string, stitches: readonly StitchRecord[]): Promise<void> {
+    const { redis, keys, nowMs } = this.#o;
+    const code = "node_forgotten";
+    const buried = { code, reason: "its node was forgotten before the message was taken", tries: 0 } as const;
+    do {
+      for (;;) {
+        const entries = await readOldestEntries(redis, keys, node, BURIED_AT_ONCE);
+        if (entries.length === 0) break;
+        const rows = entries.flatMap(({ kind, body }) => {
+          const message = kind === "message" ? readMessage(body) : null;
+          return message === null
+            ? []
+            : recipientsOf(message, node, stitches).map((id) => ({ message, stitch: fullId(node, id) }));
+        });
+        const letters = rows.map(({ message: { id, from, channel, data }, stitch }): DeadLetter => {
+          return { messageId: id, from, to: stitch, channel, data, ...buried, atMs: nowMs() };
+        });
+        await addDeadLetters(redis, keys, node, letters);
+        await Promise.all([
+          giveReceipts(
+            redis,
+            keys,
+            rows.map(({ message, stitch }) => ({
+              message,
+              receipt: { stitch: message.receipt?.stitch ?? stitch, status: "failed", code },
+            })),
+          ),
+          acknowledgeEntries(redis, keys, node, entries),
+        ]);
+      }
+    } while (!(await dropInbox(redis, keys, node)));
+  }
+}
+
+/** By their bare ids: whom a message in a node's inbox is for, as far as the node's stitches are known. */
+function recipientsOf({ to, from }: Message, node: string, stitches: readonly StitchRecord[]): readonly string[] {
+  if ("stitch" in to) return [to.stitch];
+  if ("stitches" in to) return to.stitches;
+  return stitches
+    .filter(({ id, group, spec }) => isAddressable(spec) && groupContains(to.group, group) && fullId(node, id) !== from)
+    .map(({ id }) => id);
+}
+
+/** `<node>.<entry>`: a node's id has no dot. */
+const letterId = ({ node, entry }: Pick<PlacedLetter, "node" | "entry">): string => `${node}.${entry}`;
+
+function placeOf(id: string): { node: string; entry: string } {
+  const match = /^([a-z0-9][a-z0-9-]{0,62})\.(\d{1,20}-\d{1,20})$/.exec(id);
+  if (match?.[1] === undefined || match[2] === undefined) throw noLetter(id);
+  return { node: match[1], entry: match[2] };
+}
+
+const noLetter = (id: string) =>
+  new RequestError("not_found", `There is no dead letter "${id}"; GET /v1/dead-letters lists them.`);
+
+const placeOrNull = (value: unknown): { node: string; entry: string } | null =>
+  Array.isArray(value) && typeof value[0] === "string" && typeof value[1] === "string" && /^\d+-\d+$/.test(value[1])
+    ? { node: value[0], entry: value[1] }
+    : null;
+
+const isFor = (letter: DeadLetter, ref: string): boolean => letter.to === ref || splitFullId(letter.to).stitch === ref;
+
+function letterView({ node, entry, letter }: PlacedLetter): DeadLetterResource {
+  const { messageId, from, to, channel, data, code, reason, tries, atMs } = letter;
+  return {
+    id: letterId({ node, entry }),
+    messageId,
+    node,
+    stitch: to,
+    from,
+    channel,
+    data,
+    code,
+    reason,
+    tries,
+    at: iso(atMs),
+  };
+}

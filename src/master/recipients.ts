@@ -1,0 +1,119 @@
+import { RequestError } from "../domain/errors.ts";
+import { fullId, splitFullId } from "../domain/ids.ts";
+import { isAddressable, type Recipient } from "../domain/message.ts";
+import { livenessOf } from "../domain/node.ts";
+import type { StitchRecord } from "../domain/stitch.ts";
+import type { RedisClient } from "../redis/client.ts";
+import type { Keys } from "../redis/keys.ts";
+import type { Post } from "../redis/message-record.ts";
+import { readNodes, redisTimeMs } from "../redis/node-record.ts";
+import { receiversOf } from "../redis/routes.ts";
+import { readOwnStitches, readRemoved, readStitches } from "../redis/stitch-records.ts";
+
+/** Tombstones that are followed to find where a stitch lives now. */
+const MOST_MOVES = 5;
+/** Members of a group that are looked at in one round trip for one that is well. */
+const LOOKED_AT = 10;
+
+export type RecipientsOptions = {
+  readonly redis: RedisClient;
+  readonly keys: Keys;
+  readonly locate: (ref: string) => Promise<string>;
+  readonly deadAfterMs: number;
+};
+
+/** Finds the stitches that a client's message is for, and the nodes they live on. */
+export class Recipients {
+  readonly #o: RecipientsOptions;
+  /** Where the last `oneOf` of each group went. */
+  readonly #turns = new Map<string, string>();
+
+  constructor(options: RecipientsOptions) {
+    this.#o = options;
+  }
+
+  /**
+   * The inboxes that a message goes to, and whom each is for.
+   * @throws RequestError `no_recipient`, `ambiguous_stitch`, `not_addressable`.
+   */
+  async of(to: Recipient): Promise<Post[]> {
+    if ("stitch" in to) return [toOne(await this.addressable(to.stitch))];
+    if ("oneOf" in to) return [toOne(await this.#oneOf(to.oneOf))];
+    if ("group" in to) {
+      const members = await receiversOf(this.#o.redis, this.#o.keys, to.group);
+      if (members.length === 0)
+        throw new RequestError("no_recipient", `No stitch of the group "${to.group}" takes messages.`);
+      return [...Map.groupBy(members, (id) => splitFullId(id).node)].map(([node, ids]) => toSeveral(node, ids));
+    }
+    const { redis, keys } = this.#o;
+    const [[node], { stitches }] = await Promise.all([
+      readNodes(redis, keys, [to.node]),
+      readOwnStitches(redis, keys, to.node),
+    ]);
+    if (node == null)
+      throw new RequestError("no_recipient", `There is no node "${to.node}"; GET /v1/nodes lists them.`);
+    const members = stitches.filter(({ spec }) => isAddressable(spec)).map(({ id }) => fullId(to.node, id));
+    if (members.length === 0) throw new RequestError("no_recipient", `No stitch of ${to.node} takes messages.`);
+    return [toSeveral(to.node, members)];
+  }
+
+  /** The full id under which a stitch lives now, where it takes messages. @throws as `of`. */
+  async addressable(ref: string): Promise<string> {
+    const { redis, keys, locate } = this.#o;
+    let id = await locate(ref).catch((error: unknown) => {
+      throw error instanceof RequestError && error.code === "not_found"
+        ? new RequestError("no_recipient", `There is no stitch "${ref}"; GET /v1/stitches lists them.`)
+        : error;
+    });
+    for (let moves = 0; moves <= MOST_MOVES; moves++) {
+      const [[record], removed] = await Promise.all([readStitches(redis, keys, [id]), readRemoved(redis, keys, id)]);
+      if (record != null) {
+        if (isAddressable(record.spec)) return id;
+        throw new RequestError("not_addressable", `"${id}" speaks no protocol that takes messages (protocol "none").`);
+      }
+      if (removed?.movedTo == null) break;
+      id = removed.movedTo;
+    }
+    throw new RequestError("no_recipient", `There is no stitch "${ref}"; GET /v1/stitches lists them.`);
+  }
+
+  /** A member of the group that is well: each in its turn, as far as this process has sent. */
+  async #oneOf(group: string): Promise<string> {
+    const { redis, keys } = this.#o;
+    const [members, nowMs] = await Promise.all([receiversOf(redis, keys, group), redisTimeMs(redis)]);
+    const last = this.#turns.get(group) ?? "";
+    const inTurn = [...members.filter((id) => id > last), ...members.filter((id) => id <= last)];
+    for (let from = 0; from < inTurn.length; from += LOOKED_AT) {
+      const found = await this.#firstWell(inTurn.slice(from, from + LOOKED_AT), nowMs);
+      if (found === null) continue;
+      this.#turns.set(group, found);
+      return found;
+    }
+    throw new RequestError("no_recipient", `No stitch of the group "${group}" is green and takes messages.`);
+  }
+
+  /** The first that is green, on a node that lives: what a dead one has said last is not the health of anything. */
+  async #firstWell(ids: readonly string[], nowMs: number): Promise<string | null> {
+    const { redis, keys, deadAfterMs } = this.#o;
+    const nodeIds = [...new Set(ids.map((id) => splitFullId(id).node))];
+    const [records, nodes] = await Promise.all([readStitches(redis, keys, ids), readNodes(redis, keys, nodeIds)]);
+    const alive = new Set(
+      nodes.flatMap((node) => (node !== null && livenessOf(node, nowMs, deadAfterMs) === "alive" ? [node.id] : [])),
+    );
+    const isWell = (id: string, record: StitchRecord | null | undefined) =>
+      record?.health === "green" && record.state === "running" && alive.has(splitFullId(id).node);
+    return ids.find((id, index) => isWell(id, records[index])) ?? null;
+  }
+}
+
+const toOne = (id: string): Post => {
+  const { node, stitch } = splitFullId(id);
+  return { node, to: { stitch }, stitches: [id] };
+};
+
+/** Each is named: what was accepted for a stitch is brought after it, or is a dead letter, also where it has just gone. */
+const toSeveral = (node: string, ids: readonly string[]): Post => ({
+  node,
+  to: { stitches: ids.map((id) => splitFullId(id).stitch) },
+  stitches: [...ids],
+});
