@@ -122,11 +122,11 @@ export class JobDesk {
   }
 
   /** Ends a job where nothing of it can still happen, unless more was written meanwhile: then nothing is done. */
-  async judge(state: JobState): Promise<Settled | "changed" | "gone"> {
+  async judge(state: JobState, told: readonly string[] = []): Promise<Settled | "changed" | "gone"> {
     const { redis, keys, jobRetentionMs } = this.#o;
     const folded = foldJob(state, await this.#runnersOf(state));
     if (state.marks.closed !== null || folded.verdict === null) return { state, folded };
-    const reply = await closeJob(redis, keys, state.record.id, state.written, folded.verdict, jobRetentionMs);
+    const reply = await closeJob(redis, keys, state.record.id, state.written, folded.verdict, jobRetentionMs, told);
     if (reply.kind === "unknown") return "gone";
     if (reply.kind === "changed") return "changed";
     // Closed is final: whoever waits need not wait for the event and the index too.

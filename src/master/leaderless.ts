@@ -236,6 +236,7 @@ export class LeaderlessMaster implements Master {
   async #endByHints(accepted: JobState, waitMs: number, watch: HintWatch): Promise<Settled | null> {
     const untilMs = this.#o.nowMs() + Math.min(LOOK_MS, waitMs);
     const written = new Map<string, number>();
+    const told: string[] = [];
     let state = accepted;
     for (;;) {
       const payloads = await watch.next(Math.max(0, untilMs - this.#o.nowMs()));
@@ -244,6 +245,7 @@ export class LeaderlessMaster implements Master {
       for (const hint of hints) {
         if (hint === null) continue;
         written.set(hint.runner, hint.written);
+        told.push(...hint.told);
         state = { ...state, outcomes: { claims: [], steps: new Map([...state.outcomes.steps, ...hint.steps]) } };
       }
       if (nodesInDoubt(state).length > 0) {
@@ -252,7 +254,7 @@ export class LeaderlessMaster implements Master {
         continue;
       }
       const total = [...written.values()].reduce((sum, each) => sum + each, 0);
-      const settled = await this.#desk.judge({ ...state, written: total });
+      const settled = await this.#desk.judge({ ...state, written: total }, told);
       return settled === "changed" || settled === "gone" ? null : settled;
     }
   }

@@ -108,9 +108,10 @@ return now
 );
 
 /**
- * Ends a job for good. KEYS job. ARGV how much was written beside it when that was decided, status, retention in ms.
+ * Ends a job for good. KEYS job. ARGV how much was written beside it when that was decided, status, retention in ms; then
+ * runner, field, value of what was not read but heard of in a hint: it must be there as it was told.
  * Returns {'closed' | 'was', mark}, or {'changed'} where more has been written meanwhile, {'unknown'} where it is gone.
- * Atomic: a verdict must not overtake a claim or an outcome.
+ * Atomic: a verdict must not overtake a claim or an outcome, nor rest on a hint that says what nobody wrote.
  */
 const close = defineScript<[job: string]>(
   "close_job",
@@ -125,6 +126,9 @@ for runner in string.gmatch(j[2], '[^\\n]+') do
   written = written + redis.call('HLEN', outs[#outs])
 end
 if written ~= tonumber(ARGV[1]) then return {'changed'} end
+for i = 4, #ARGV, 3 do
+  if redis.call('HGET', KEYS[1] .. ':out:' .. ARGV[i], ARGV[i + 1]) ~= ARGV[i + 2] then return {'changed'} end
+end
 local mark = cjson.encode({status = ARGV[2], atMs = now})
 redis.call('HSET', KEYS[1], 'closed', mark)
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
@@ -248,8 +252,13 @@ function readOutcomes(out: readonly string[], claims: Claim[], steps: Map<string
 }
 
 const outcomesHint = z.object({ runner: z.string(), written: z.int(), steps: z.array(z.string()) });
-/** What a hint tells: outcomes that one runner has written, and how much it had written by then. */
-export type OutcomesHint = { readonly runner: string; readonly written: number; readonly steps: Outcomes["steps"] };
+/** What a hint tells: outcomes that one runner has written, and how much it had written by then. `told`: see `closeJob`. */
+export type OutcomesHint = {
+  readonly runner: string;
+  readonly written: number;
+  readonly steps: Outcomes["steps"];
+  readonly told: readonly string[];
+};
 
 /** Reads the payload of a job's channel; null where it only says to look, or says nothing that can be read. */
 export function readHint(payload: string): OutcomesHint | null {
@@ -258,7 +267,8 @@ export function readHint(payload: string): OutcomesHint | null {
     const { runner, written, steps: fields } = outcomesHint.parse(JSON.parse(payload));
     const steps = new Map<string, StepOutcome>();
     readOutcomes(fields, [], steps);
-    return { runner, written, steps };
+    const told = fields.flatMap((field, index) => (index % 2 === 0 ? [runner, field, fields[index + 1] ?? ""] : []));
+    return { runner, written, steps, told };
   } catch {
     // The command was accepted; a hint must not turn its answer into an error.
     return null;
@@ -315,7 +325,10 @@ export type CloseReply =
   | { readonly kind: "changed" }
   | { readonly kind: "unknown" };
 
-/** Ends a job for good, unless more was written beside it than the verdict was made from. */
+/**
+ * Ends a job for good, unless more was written beside it than the verdict was made from.
+ * @param told what the verdict takes from hints, as runner, field, value, …: anybody may publish a hint, so it is compared.
+ */
 export async function closeJob(
   redis: RedisClient,
   keys: Keys,
@@ -323,8 +336,11 @@ export async function closeJob(
   written: number,
   status: FinalStatus,
   retentionMs: number,
+  told: readonly string[] = [],
 ): Promise<CloseReply> {
-  const [kind, mark] = closeReply.parse(await close.call(redis, [keys.job(id)], [written, status, retentionMs]));
+  const [kind, mark] = closeReply.parse(
+    await close.call(redis, [keys.job(id)], [written, status, retentionMs, ...told]),
+  );
   if (kind === "closed" || kind === "was") return { kind, mark: closedMark.parse(JSON.parse(mark)) };
   return { kind };
 }
