@@ -90,9 +90,9 @@ export class Keys {
   receivers(fullGroup: string): string {
     return `${this.group(fullGroup)}:receivers`;
   }
-  /** Hash: what the group's last create asked for, with its revision. Written by Masters. */
+  /** Hash: what the group's last create asked for, with its revision. Written by Masters alone: it is what will be run. */
   groupTemplate(fullGroup: string): string {
-    return `${this.group(fullGroup)}:template`;
+    return `${this.#root}:template:${fullGroup}`;
   }
   /** Hash: open job of many steps → what it works on. Written by Masters. */
   get busy(): string {
