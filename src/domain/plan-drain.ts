@@ -39,7 +39,11 @@ export function planDrain(command: DrainCommand, observed: Observed): Plan {
 export function seeDrain(node: string, tried: readonly Chain[], timeoutMs: number, observed: Observed): DrainSeen {
   const times = (stitch: string, action: string) =>
     tried.filter((chain) => chain.stitch === stitch && chain.links[0]?.step.action === action).length;
-  const atWork = stitchesOn(observed).filter(({ record }) => AT_WORK.has(record.state));
+  // A node that has died meanwhile still shows what was moved away from it, until it is back to hear of that.
+  const moved = new Set(
+    tried.flatMap(({ status, stitch, undo }) => (status === "succeeded" && undo !== null ? stitch : [])),
+  );
+  const atWork = stitchesOn(observed).filter(({ id, record }) => AT_WORK.has(record.state) && !moved.has(id));
   const again = atWork.filter(({ id }) => times(id, "create") < TRIES);
   const left = atWork.filter(({ id }) => times(id, "stop") < TRIES);
   return {
