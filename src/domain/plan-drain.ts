@@ -24,7 +24,7 @@ export function planDrain(command: DrainCommand, observed: Observed): Plan {
   const refused = refusalFor(nodeNamed(target, observed), waitForNode, observed);
   if (refused !== null) return planOf([oneTask("t0", target, "master", [{ action: "drain", stitch: null }], refused)]);
   const there = stitchesOn(observed);
-  const { moves, stay } = planMoves(there, observed);
+  const { moves, stay } = planMoves(there.filter(hasSettled), observed);
   const scopes = new Set(there.map(({ record }) => `${record.group}.${target}`));
   const { placements, warnings } = shown(moves, observed);
   return planInWaves(
@@ -35,6 +35,9 @@ export function planDrain(command: DrainCommand, observed: Observed): Plan {
   );
 }
 
+/** One that arrives is another job's until it has settled, or is gone again. */
+const hasSettled = ({ record }: Placed): boolean => record.movedFrom === null;
+
 /** What a drain finds on its node once all it had begun has ended. @param tried its chains so far. */
 export function seeDrain(node: string, tried: readonly Chain[], timeoutMs: number, observed: Observed): DrainSeen {
   const times = (stitch: string, action: string) =>
@@ -44,8 +47,9 @@ export function seeDrain(node: string, tried: readonly Chain[], timeoutMs: numbe
     tried.flatMap(({ status, stitch, undo }) => (status === "succeeded" && undo !== null ? stitch : [])),
   );
   const atWork = stitchesOn(observed).filter(({ id, record }) => AT_WORK.has(record.state) && !moved.has(id));
-  const again = atWork.filter(({ id }) => times(id, "create") < TRIES);
-  const left = atWork.filter(({ id }) => times(id, "stop") < TRIES);
+  const settled = atWork.filter(hasSettled);
+  const again = settled.filter(({ id }) => times(id, "create") < TRIES);
+  const left = settled.filter(({ id }) => times(id, "stop") < TRIES);
   return {
     uncordoned: observed.nodes.find(({ id }) => id === node)?.eligibility === "eligible",
     running: atWork.map(({ id }) => id),

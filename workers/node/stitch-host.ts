@@ -230,7 +230,9 @@ export class StitchHost {
     });
     // A newer command to the one that has arrived takes nothing of that it has.
     if (step.action === "settle") this.#settle(id);
-    const age = compareRevisions(revision, this.#lastRevision(id));
+    const takesBack = step.action === "remove" && step.arrivingFrom !== undefined;
+    // What arrives is the move's own: a command that has met it on its way does not make a second stitch of it.
+    const age = takesBack ? 1 : compareRevisions(revision, this.#lastRevision(id));
     if (age < 0 && step.action === "settle") return done(false);
     if (age < 0) return failed({ code: "superseded", message: "a newer command has been applied to this stitch" });
     const recorded = this.#hosted.get(id)?.record.outcome ?? this.#removed.get(id)?.outcome ?? null;
@@ -253,10 +255,8 @@ export class StitchHost {
       return finish(stitch, step.start ? await bringUp(stitch, true) : done(true));
     }
     const stitch = this.#hosted.get(id);
-    if (step.action === "remove" && step.arrivingFrom !== undefined) {
-      // Never another's that has this id by now.
-      if (stitch?.record.movedFrom !== step.arrivingFrom) return done(false);
-    }
+    // Never another's that has this id by now.
+    if (takesBack && stitch?.record.movedFrom !== step.arrivingFrom) return done(false);
     if (stitch === undefined) {
       if (step.action === "remove" && step.movedTo === undefined && this.#removed.has(id)) return done(false);
       return failed({ code: "internal", message: `${this.#o.node} has no stitch ${id}` });
