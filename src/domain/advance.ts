@@ -7,6 +7,11 @@ import type { StepError } from "./stitch.ts";
 /** How soon a stitch that is not green yet is looked at again; a node that is being drained, too. */
 const LOOK_MS = 500;
 const DRAIN_LOOK_MS = 2000;
+/**
+ * How long a node has to take up what cleans up: from when it is sent, or from the deadline where that is later. There may
+ * have been no Master to send it before.
+ */
+const CLEANUP_MS = 60_000;
 
 /** What a Master has read for one advance. */
 export type Seen = {
@@ -87,7 +92,7 @@ export function advance(state: JobState, folded: FoldedJob, seen: Seen): Advance
       wakeAtMs = next.wakeAtMs;
     }
   }
-  return send(record, { ...orchestration, chains, ended }, steps, wakeAtMs);
+  return send(record, { ...orchestration, chains, ended }, steps, seen.nowMs, wakeAtMs);
 }
 
 /** Makes tasks of the links that are to be sent: one for each node and kind, whatever their number. */
@@ -95,6 +100,7 @@ function send(
   record: JobRecord,
   next: Orchestration,
   steps: ReadonlyMap<string, FoldedStep>,
+  nowMs: number,
   wakeAtMs: number | null,
 ): Advanced {
   const before = record.orchestration;
@@ -119,7 +125,8 @@ function send(
       wave: next.version,
       steps: chains.flatMap((chain) => linkToSend(chain)?.step ?? []),
       refused: null,
-      ...(link.cleanup ? { cleanup: true as const } : {}),
+      ...(link.cleanup ? { cleanup: true } : {}),
+      ...(link.cleanup && link.runs === "node" ? { untilMs: Math.max(record.deadlineAtMs, nowMs) + CLEANUP_MS } : {}),
     };
   });
   const same =
@@ -151,8 +158,9 @@ const refuse = (task: Task, givenUp: ReadonlyMap<string, StepError | null>): Tas
 };
 
 /**
- * The tasks whose steps ended without a word of their node, and that a chain has gone on from: with the reason where nobody
- * had taken them up. Were they taken up later, they would undo what was decided meanwhile.
+ * The tasks whose steps ended without a word of their node, and that a chain has gone on from, or ended with: with the reason
+ * where nobody had taken them up. Were they taken up later, they would undo what was decided meanwhile, or run on in a job
+ * that has ended.
  */
 function tasksGivenUp(
   before: readonly Chain[],
@@ -160,8 +168,9 @@ function tasksGivenUp(
   steps: ReadonlyMap<string, FoldedStep>,
 ): Map<string, StepError | null> {
   const givenUp = new Map<string, StepError | null>();
-  for (const [index, { ref }] of before.entries()) {
-    if (ref === null || after[index]?.ref === ref) continue;
+  for (const [index, { ref, phase }] of before.entries()) {
+    const isFollowed = after[index]?.ref === ref && after[index]?.phase === phase;
+    if (ref === null || isFollowed) continue;
     const step = steps.get(ref);
     if (step === undefined || step.outcome !== null) continue;
     givenUp.set(ref.slice(0, ref.indexOf(".")), step.status === "unknown" ? null : step.error);
@@ -233,8 +242,10 @@ function waitForGreen(chain: Chain, link: Link, over: Over | null, seen: Seen): 
 
 function failed(chain: Chain, link: Link, step: FoldedStep): Chain {
   const error = step.error ?? { code: "internal", message: "it failed without a reason" };
-  // A node that is gone cannot remove anything: a Master leaves word for when it is back.
-  if (link.step.action === "remove" && link.runs === "node" && isGone(error)) return byMaster(chain);
+  // A node that is gone, or does not take up what takes something back, removes nothing: a Master leaves word for it.
+  const isUnheard = isGone(error) || (link.cleanup && step.outcome === null);
+  if (link.step.action === "remove" && link.runs === "node" && isUnheard)
+    return byMaster(chain, step.status === "unknown");
   if (chain.phase === "undoing") return { ...chain, phase: "ended" };
   const status = step.status === "pending" || step.status === "running" ? "failed" : step.status;
   return link.cleanup ? { ...chain, phase: "ended", status, error } : takeBack(chain, status, error);
@@ -242,8 +253,9 @@ function failed(chain: Chain, link: Link, step: FoldedStep): Chain {
 
 const isGone = ({ code }: StepError): boolean => code === "node_dead" || code === "node_left";
 
-function byMaster(chain: Chain): Chain {
-  const taken = (link: Link): Link => ({ ...link, runs: "master" });
+/** @param begun it may have been done: then nothing may be taken back any more, and it is carried out to its end. */
+function byMaster(chain: Chain, begun: boolean): Chain {
+  const taken = (link: Link): Link => ({ ...link, runs: "master", cleanup: link.cleanup || begun });
   if (chain.phase === "undoing") return { ...chain, ref: null, undo: chain.undo === null ? null : taken(chain.undo) };
   return { ...chain, ref: null, links: chain.links.map((link, index) => (index === chain.at ? taken(link) : link)) };
 }

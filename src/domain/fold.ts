@@ -33,9 +33,6 @@ const ENDED: ReadonlySet<StepStatus> = new Set([
 
 const failure = (code: StepError["code"], message: string): StepError => ({ code, message });
 
-/** How long after the job's deadline a node has to take up what cleans up after it. */
-export const CLEANUP_MS = 60_000;
-
 /** The status of a step that was never carried out, by the reason. */
 const statusFor = ({ code }: StepError): StepStatus =>
   code === "cancelled" || code === "expired" || code === "superseded" ? code : "failed";
@@ -50,9 +47,10 @@ function unclaimed(
   if (state.marks.cancelledAtMs !== null && task.cleanup !== true)
     return { status: "cancelled", error: failure("cancelled", "the job was cancelled before the node took it up") };
   const { closed } = state.marks;
-  if ((closed?.atMs ?? state.nowMs) >= state.record.deadlineAtMs + (task.cleanup === true ? CLEANUP_MS : 0))
+  const untilMs = task.cleanup === true ? (task.untilMs ?? Number.POSITIVE_INFINITY) : state.record.deadlineAtMs;
+  if ((closed?.atMs ?? state.nowMs) >= untilMs)
     return { status: "expired", error: failure("expired", "the deadline passed before the node took it up") };
-  if (task.runs === "node" && !state.record.waitForNode) {
+  if (task.runs === "node" && !(state.record.waitForNode && waits(task))) {
     if (runner?.liveness === "dead")
       return { status: "failed", error: failure("node_dead", `${task.node} died before it took this up`) };
     if (runner?.liveness === "left")
@@ -63,6 +61,10 @@ function unclaimed(
     return { status: "failed", error: failure("node_dead", `${task.node} was away when the job ended`) };
   return { status: "pending", error: null };
 }
+
+/** What takes something back waits for no node: where that is dead, a Master leaves word for it. */
+const waits = ({ cleanup, steps }: Task): boolean =>
+  cleanup !== true || steps.every(({ action }) => action !== "remove");
 
 function foldTask(state: JobState, task: Task, runner: Runner | undefined): FoldedTask {
   const claims = state.outcomes.claims.filter((claim) => claim.task === task.id && claim.attempt === task.attempt);

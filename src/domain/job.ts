@@ -51,6 +51,8 @@ export const task = z.object({
   refused: stepError.nullable(),
   /** It ends what the job has begun, so neither a cancel nor the deadline ends it. */
   cleanup: z.literal(true).optional(),
+  /** Of what cleans up on a node: when it is given up, instead of the deadline. What a Master cleans up never is. */
+  untilMs: z.number().optional(),
 });
 export type Task = z.output<typeof task>;
 
