@@ -176,6 +176,7 @@ class ProcessInstance implements StitchInstance {
       child.once("exit", (code, signal) => resolve({ code, signal }));
     });
     this.#ended = ended;
+    options.escaped.leads(pid, ended);
     this.exited = ended.then(async (exit) => {
       this.#conversation?.fallSilent();
       // What the leader has started goes with it, in its group or out of it; in a stop, the group has its grace like the leader.
