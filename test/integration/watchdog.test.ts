@@ -13,6 +13,8 @@ const DEAF = "trap '' TERM; echo up; while :; do sleep 0.1; done";
 /** So long that a lease of it does not end within a test. */
 const LONG_MS = 600_000;
 
+const mortal = (graceMs: number) => ({ stitch: "a", graceMs });
+
 async function start(t: TestContext, script: string): Promise<{ pid: number; ended: Promise<unknown[]> }> {
   const child: ChildProcess = spawn("sh", ["-c", script], { detached: true, stdio: ["ignore", "pipe", "ignore"] });
   const ended = once(child, "exit");
@@ -43,10 +45,10 @@ describe("the watchdog", { concurrency: 3 }, () => {
       [POLITE, DEAF, POLITE, POLITE].map((script) => start(t, script)),
     );
     assert.ok(polite && deaf && kept && released);
-    watchdog.guard(polite.pid, LONG_MS);
-    watchdog.guard(deaf.pid, 100);
+    watchdog.guard(polite.pid, mortal(LONG_MS));
+    watchdog.guard(deaf.pid, mortal(100));
     watchdog.guard(kept.pid, null);
-    watchdog.guard(released.pid, 100);
+    watchdog.guard(released.pid, mortal(100));
     assert.equal(watchdog.release(released.pid), false);
     watchdog.leaseHolds(300);
     assert.deepEqual(await polite.ended, [7, null]);
@@ -56,20 +58,20 @@ describe("the watchdog", { concurrency: 3 }, () => {
     assert.equal(watchdog.release(deaf.pid), true);
     assert.equal(watchdog.release(kept.pid), false);
     const late = await start(t, POLITE);
-    watchdog.guard(late.pid, LONG_MS);
+    watchdog.guard(late.pid, mortal(LONG_MS));
     assert.deepEqual(await late.ended, [7, null], "what it is told of after the lease ends at once");
   });
 
   it("that was asleep when the lease ran out ends them all the same, though it hears of a new one first", async (t) => {
     const watchdog = startWatchdog(t);
     const [first, second] = await Promise.all([start(t, POLITE), start(t, POLITE)]);
-    watchdog.guard(first.pid, LONG_MS);
+    watchdog.guard(first.pid, mortal(LONG_MS));
     watchdog.leaseHolds(0);
     await first.ended;
     watchdog.release(first.pid);
     watchdog.leaseHolds(1000);
     const overAtMs = Date.now() + 1000;
-    watchdog.guard(second.pid, LONG_MS);
+    watchdog.guard(second.pid, mortal(LONG_MS));
     process.kill(watchdog.pid ?? 0, "SIGSTOP");
     await until("the lease is over", () => Date.now() > overAtMs);
     watchdog.leaseHolds(LONG_MS);

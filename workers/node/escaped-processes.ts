@@ -7,6 +7,8 @@ const MAX_LOOKS = 10;
 /** From the end of one look to the next. A stitch that ends alone waits for nothing. */
 const GATHER_MS = 50;
 
+type Asked = { readonly pids: number[]; readonly isDue: () => boolean };
+
 /**
  * Finds and kills what a stitch left behind: processes that left its process group but carry its marks in their
  * environment or descend from one that does. Linux only; elsewhere it finds nothing.
@@ -19,7 +21,7 @@ export class EscapedProcesses {
   readonly #onError: (error: unknown) => void;
   readonly #read: typeof readProcesses;
   readonly #leaders = new Set<number>();
-  #asked = new Map<string, number[]>();
+  #asked = new Map<string, Asked>();
   #next: Promise<void> | null = null;
   #running: Promise<void> = Promise.resolve();
 
@@ -35,10 +37,13 @@ export class EscapedProcesses {
     void ended.then(() => this.#leaders.delete(pid));
   }
 
-  /** Kills what is left of a stitch that has ended. @returns the pids of what it found. Never rejects; safe to repeat. */
-  async end(stitch: string): Promise<number[]> {
-    const pids = this.#asked.get(stitch) ?? [];
-    this.#asked.set(stitch, pids);
+  /**
+   * Kills what is left of a stitch that has ended. @returns the pids of what it found. Never rejects; safe to repeat.
+   * @param isDue asked before anything is killed, when what had come in before it was seen has been taken up.
+   */
+  async end(stitch: string, isDue: () => boolean = () => true): Promise<number[]> {
+    const pids = this.#asked.get(stitch)?.pids ?? [];
+    this.#asked.set(stitch, { pids, isDue });
     // A look under way may have passed by already: this one is for the next.
     this.#next ??= this.#running.then(() => this.#look());
     await this.#next;
@@ -54,19 +59,21 @@ export class EscapedProcesses {
     await looking;
   }
 
-  async #end(asked: ReadonlyMap<string, number[]>): Promise<void> {
+  async #end(asked: ReadonlyMap<string, Asked>): Promise<void> {
     const found = new Map<number, number>();
     for (let look = 0; look < MAX_LOOKS; look++) {
       const rows = (await this.#read(this.#leaders)) ?? [];
       const marked = await this.#marks.stitchesOf(rows);
       const stitchOf = nearest(tableOf(rows), ({ pid }) => marked.get(pid));
+      await new Promise((resolve) => setImmediate(resolve));
       let fresh = 0;
       for (const row of rows) {
         const { pid, startedAt } = row;
-        const pids = asked.get(stitchOf(row) ?? "");
-        if (pids === undefined || pid === process.pid || row.zombie || found.get(pid) === startedAt) continue;
+        const by = asked.get(stitchOf(row) ?? "");
+        if (by === undefined || pid === process.pid || row.zombie || found.get(pid) === startedAt || !by.isDue())
+          continue;
         found.set(pid, startedAt);
-        pids.push(pid);
+        by.pids.push(pid);
         fresh += 1;
         try {
           kill(row);

@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import type { Mortal } from "./guarded-groups.ts";
 
 const MAIN = fileURLToPath(
   new URL(import.meta.url.endsWith(".ts") ? "./watchdog-main.ts" : "./watchdog-main.js", import.meta.url),
@@ -19,8 +20,8 @@ export class Watchdog {
   readonly #session: string;
   readonly #onError: (error: unknown) => void;
   readonly #onRestart: () => void;
-  /** Grace of the groups that end with the lease; null for the others. */
-  readonly #guarded = new Map<number, number | null>();
+  /** null for the groups that do not end with the lease. */
+  readonly #guarded = new Map<number, Mortal | null>();
   /** Those of them that it has ended with the lease. */
   readonly #endedWithLease = new Set<number>();
   #leaseUntilMs: number | null = null;
@@ -59,22 +60,22 @@ export class Watchdog {
       if (this.#guarded.has(Number(line))) this.#endedWithLease.add(Number(line));
     });
     if (this.#leaseUntilMs !== null) this.#tell(`=${this.#leaseUntilMs}`);
-    for (const [pid, graceMs] of this.#guarded) this.#tellGuard(pid, graceMs);
+    for (const [pid, mortal] of this.#guarded) this.#tellGuard(pid, mortal);
   }
 
   /**
-   * From now on the group of `pid` ends with the worker; with `stopGraceMs` also when the lease has run out: SIGTERM, and
-   * SIGKILL so much later, at most `STOP_WINDOW_MS`.
+   * From now on the group of `pid` ends with the worker; if it is mortal also when the lease has run out: SIGTERM, SIGKILL
+   * its grace later, at most `STOP_WINDOW_MS`, and then what has left the group.
    */
-  guard(pid: number, stopGraceMs: number | null): void {
-    const graceMs = stopGraceMs === null ? null : Math.min(STOP_WINDOW_MS, stopGraceMs);
-    this.#guarded.set(pid, graceMs);
+  guard(pid: number, mortal: Mortal | null): void {
+    const bounded = mortal && { ...mortal, graceMs: Math.min(STOP_WINDOW_MS, mortal.graceMs) };
+    this.#guarded.set(pid, bounded);
     this.#endedWithLease.delete(pid);
-    this.#tellGuard(pid, graceMs);
+    this.#tellGuard(pid, bounded);
   }
 
-  #tellGuard(pid: number, graceMs: number | null): void {
-    this.#tell(graceMs === null ? `+${pid}` : `+${pid} ${graceMs}`);
+  #tellGuard(pid: number, mortal: Mortal | null): void {
+    this.#tell(mortal === null ? `+${pid}` : `+${pid} ${mortal.graceMs} ${mortal.stitch}`);
   }
 
   /** The lease holds for so long from now. What must not outlive it is ended then, unless it is renewed. */

@@ -237,7 +237,10 @@ test("the lines of a MiB of logs are made one by one, as they are asked for", (t
 });
 
 test("a line of logs is the same text, whether it had to be looked at byte by byte or not", () => {
-  const unit = fc.oneof(fc.constantFrom("\n", "\r", "\r\n", "é", "🧵", "\uD83E", "\uFEFF"), fc.string({ unit: "binary" }));
+  const unit = fc.oneof(
+    fc.constantFrom("\n", "\r", "\r\n", "é", "🧵", "\uD83E", "\uFEFF"),
+    fc.string({ unit: "binary" }),
+  );
   fc.assert(
     fc.property(fc.array(unit, { maxLength: 6 }), fc.constantFrom(0, 21_840, 65_530), (units, length) => {
       const text = `${"x".repeat(length)}${units.join("")}`;

@@ -161,7 +161,8 @@ class ProcessInstance implements StitchInstance {
     this.pid = pid;
     this.#context = context;
     this.#o = options;
-    options.watchdog.guard(pid, spec.onDisconnect === "stop" ? spec.stopGraceMs : null);
+    const mortal = { stitch: context.id, graceMs: spec.stopGraceMs };
+    options.watchdog.guard(pid, spec.onDisconnect === "stop" ? mortal : null);
     child.on("error", (error) => void context.log("system", `error: ${error.message}`));
     // A program that does not read its input must not end the worker when the pipe breaks.
     child.stdin?.on("error", () => undefined);
