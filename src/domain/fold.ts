@@ -11,7 +11,13 @@ export type FoldedStep = {
   readonly outcome: StepOutcome | null;
   readonly error: StepError | null;
 };
-export type FoldedTask = { readonly task: Task; readonly status: StepStatus; readonly steps: readonly FoldedStep[] };
+export type FoldedTask = {
+  readonly task: Task;
+  readonly status: StepStatus;
+  readonly steps: readonly FoldedStep[];
+  /** A wave that has yet to come, or never will: it is no task of the record, and is not for any node to take up. */
+  readonly ahead?: true;
+};
 export type Counts = Record<"total" | StepStatus, number>;
 
 export type FoldedJob = {
@@ -164,6 +170,7 @@ function foldAhead({ chains }: Orchestration): FoldedTask[] {
     },
     status: statusOf(steps.map(({ status }) => status)),
     steps,
+    ahead: true,
   }));
 }
 

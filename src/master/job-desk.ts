@@ -280,8 +280,9 @@ export class JobDesk {
       if (state.nowMs - closed.atMs > CLOSER_GRACE_MS) await this.#announceEnd(state.record, closed.status);
       return { tasks: 0, closed: true };
     }
-    const waiting = folded.tasks.filter((task) => task.status === "pending").map(({ task }) => task);
-    const unfinishedHere = folded.tasks
+    const sent = folded.tasks.filter(({ ahead }) => ahead !== true);
+    const waiting = sent.filter(({ status }) => status === "pending").map(({ task }) => task);
+    const unfinishedHere = sent
       .filter(({ task, status }) => task.runs === "master" && status === "running")
       .map(({ task }) => task);
     await this.dispatch(state.record, [...waiting, ...unfinishedHere]);

@@ -31,6 +31,8 @@ export type StitchHostOptions = Omit<HostedStitchOptions, "onChange" | "inOrder"
   readonly publish: (changes: readonly StitchChange[], events: readonly ClusterEvent[]) => void;
 };
 
+const newer = (a: Revision, b: Revision): Revision => (compareRevisions(a, b) < 0 ? b : a);
+
 const DESIRED_BY = { start: "running", restart: "running", stop: "stopped", remove: "stopped" } as const;
 
 /**
@@ -261,9 +263,10 @@ export class StitchHost {
       if (step.action === "remove" && step.movedTo === undefined && this.#removed.has(id)) return done(false);
       return failed({ code: "internal", message: `${this.#o.node} has no stitch ${id}` });
     }
+    const lastRevision = parseRevision(stitch.record.revision);
     const { desired: before } = stitch.record;
     const desired = step.action === "settle" ? stitch.record.desired : DESIRED_BY[step.action];
-    stitch.update({ desired, revision: formatRevision(revision), outcome: null });
+    stitch.update({ desired, revision: formatRevision(newer(revision, lastRevision)), outcome: null });
     const { stopGraceMs } = stitch.record.spec;
     switch (step.action) {
       case "start":
@@ -276,7 +279,7 @@ export class StitchHost {
       case "remove":
         await stitch.stop(stopGraceMs);
         return this.#remove(stitch, before, {
-          revision: formatRevision(revision),
+          revision: formatRevision(newer(revision, lastRevision)),
           outcome: done(true),
           movedTo: step.movedTo ?? null,
         });

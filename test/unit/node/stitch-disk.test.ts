@@ -52,7 +52,15 @@ test("the newest record counts, however often it was saved, and its file stays s
     if (n % 100 === 0) assert.deepEqual(found(), [n]);
     assert.ok(statSync(path).size <= 60 * first.size, `${statSync(path).size} bytes after ${n}`);
   }
-  disk.saveRemoved({ id: "a", group: "a.b.1", revision: "2.0", outcome: null, removedAtMs: 0, movedTo: null });
+  disk.saveRemoved({
+    id: "a",
+    group: "a.b.1",
+    revision: "2.0",
+    outcome: null,
+    removedAtMs: 0,
+    was: null,
+    movedTo: null,
+  });
   assert.deepEqual(found(), []);
   disk.save(record(7));
   assert.deepEqual(found(), [7]);
