@@ -1,3 +1,5 @@
+import type * as z from "zod";
+import type { CommandName, COMMANDS } from "../domain/command.ts";
 import type { Recipient } from "../domain/message.ts";
 import type {
   ClusterResource,
@@ -32,12 +34,15 @@ export type ClientOptions = {
 export type CommandBody = {
   readonly command: string;
   readonly target: string;
-  readonly deadlineMs?: number;
-  readonly waitForNode?: boolean;
-  readonly reason?: string;
-  readonly planToken?: string;
+  readonly deadlineMs?: number | undefined;
+  readonly waitForNode?: boolean | undefined;
+  readonly reason?: string | undefined;
+  readonly planToken?: string | undefined;
   readonly [option: string]: unknown;
 };
+
+/** As CommandBody, of one command by its name: `client.command({…} satisfies BodyOf<"group.scale">)`. */
+export type BodyOf<Name extends CommandName> = z.input<(typeof COMMANDS)[Name]>;
 
 export type CommandOptions = {
   /** Answer when the job ends, or after this many milliseconds (at most 60,000). */
@@ -106,6 +111,16 @@ export type Client = {
   /** @throws ApiError `job_finished` */
   cancelJob(id: string, call?: Call): Promise<JobResource>;
   /**
+   * Repeats the parts of a finished job that did not succeed, as a new job. Asked again, it answers the same new job.
+   * @throws ApiError `group_busy` (it has not ended, or another works there), `job_finished` (all of it succeeded), `placement_failed`
+   */
+  retryJob(id: string, call?: Call): Promise<JobResource>;
+  /**
+   * Takes back what a finished job has changed, as a new job. Asked again, it answers the same new job.
+   * @throws ApiError `group_busy`, `not_reversible`, `placement_failed`
+   */
+  rollbackJob(id: string, call?: Call): Promise<JobResource>;
+  /**
    * Sends a message, and waits as the body says. A repetition with the same key answers with what was stored then, and
    * waits for nothing.
    * @throws ApiError `no_recipient`, `ambiguous_stitch`, `not_addressable`, `inbox_full`, `too_large`; to one stitch also
@@ -135,6 +150,8 @@ export function createClient(options: ClientOptions): Client {
   const keyHeader = (key: string | undefined): Request["headers"] =>
     key === undefined ? {} : { "idempotency-key": key };
   const of = (path: string, id: string): string => `${path}/${encodeURIComponent(id)}`;
+  const actOnJob = (id: string, act: string, call: Call = {}): Promise<JobResource> =>
+    send({ method: "POST", path: `${of("/v1/jobs", id)}/${act}`, signal: call.signal });
 
   return {
     url: transport.url,
@@ -171,7 +188,9 @@ export function createClient(options: ClientOptions): Client {
     jobs: (filter, call) => get("/v1/jobs", filter, call),
     job: (id, { waitMs, signal } = {}) => send({ path: of("/v1/jobs", id), query: { waitMs }, signal }),
     steps: (id, filter, call) => get(`${of("/v1/jobs", id)}/steps`, filter, call),
-    cancelJob: (id, call = {}) => send({ method: "POST", path: `${of("/v1/jobs", id)}/cancel`, signal: call.signal }),
+    cancelJob: (id, call) => actOnJob(id, "cancel", call),
+    retryJob: (id, call) => actOnJob(id, "retry", call),
+    rollbackJob: (id, call) => actOnJob(id, "rollback", call),
     send: (body, { idempotencyKey, signal } = {}) =>
       send({
         method: "POST",
