@@ -1,12 +1,18 @@
-import type { CommandBody } from "../client/client.ts";
+import type { BodyOf, CommandBody } from "../client/client.ts";
+import type { CommandName } from "../domain/command.ts";
 import type { CommandFlags } from "./command-options.ts";
 
+/** A command's own options. A spec comes from the user as it is: the API checks it. */
+type OptionsOf<Name extends CommandName> = Name extends "stitch.create"
+  ? Readonly<Record<string, unknown>>
+  : Omit<BodyOf<Name>, "command" | "target">;
+
 /** The fields every command takes, from its flags; what was not given is left to the API's defaults. */
-export function commandBody(
-  command: string,
+export function commandBody<Name extends CommandName>(
+  command: Name,
   target: string,
   flags: Pick<CommandFlags, "reason" | "waitForNode" | "deadline" | "plan">,
-  options: Readonly<Record<string, unknown>> = {},
+  options?: OptionsOf<Name>,
 ): CommandBody {
   return {
     command,

@@ -11,6 +11,8 @@ import { waitForJob } from "./wait-for-job.ts";
 const STEP_MS = { terminal: 1000, plain: 5000, json: 30_000 };
 
 export type Following = {
+  /** Do not wait: print the job's id. */
+  readonly detach?: true | undefined;
   /** Prints the result of a job that succeeded. */
   readonly print?: (job: JobResource) => void;
   /** The exit code of the ended job (default: by its status). */
@@ -25,9 +27,14 @@ export async function followJob(
   context: ClientContext,
   accepted: JobResource,
   timeoutMs: number,
-  { print, exitCode = exitCodeOfJob }: Following = {},
+  { detach, print, exitCode = exitCodeOfJob }: Following = {},
 ): Promise<ExitCode> {
   const { client, output, signal } = context;
+  if (detach === true) {
+    if (output.json) output.body(accepted);
+    else output.print(accepted.id);
+    return EXIT.done;
+  }
   const progress = createProgress(output);
   const stepMs = output.json ? STEP_MS.json : output.messagesOnTerminal ? STEP_MS.terminal : STEP_MS.plain;
   const job = await waitForJob(accepted, { client, timeoutMs, stepMs, signal, onLook: progress.show })

@@ -16,10 +16,12 @@ export function jobLine(job: JobResource): string {
 
 /** For each part that did not succeed: where, the code, the message, and the last lines of the process's stderr. */
 export function failureLines(job: JobResource): string[] {
-  const lines = job.error === null ? [] : [`${job.error.code}: ${printable(job.error.message)}`];
-  for (const task of job.tasks) {
-    for (const step of task.steps.filter(failed)) lines.push(...stepLines(task.node, step));
-  }
+  const parts = job.tasks.flatMap(({ node, steps }) => steps.filter(failed).map((step) => ({ node, step })));
+  const { error } = job;
+  // The job's own reason is often that of one of its parts, which says more.
+  const told = parts.some(({ step }) => step.error?.code === error?.code && step.error?.message === error?.message);
+  const lines = error === null || told ? [] : [`${error.code}: ${printable(error.message)}`];
+  for (const { node, step } of parts) lines.push(...stepLines(node, step));
   if (job.truncated === true) lines.push(`more: stitch jobs ${job.id} --json, or GET /v1/jobs/${job.id}/steps`);
   return lines;
 }
@@ -37,17 +39,34 @@ function stepLines(node: string, step: StepResource): string[] {
   ];
 }
 
-/** How far a job is: `9/12  n1 4/4  n2 4/4  n3 1/4`; of many nodes, those that have steps left first. */
+/** `batch=25%, timeoutMs=30000`: what the command was given, defaults included. A spec is too long for a line. */
+export function optionsText({ options }: Pick<JobResource, "options">): string {
+  return Object.entries(options)
+    .filter(([name]) => name !== "spec")
+    .map(([name, value]) => `${name}=${typeof value === "string" ? value : JSON.stringify(value)}`)
+    .join(", ");
+}
+
+/** `wave 2 of 4`, of a job that has several. */
+export function waveText({ progress: { wave, waves } }: Pick<JobResource, "progress">): string[] {
+  return waves > 1 ? [`wave ${wave} of ${waves}`] : [];
+}
+
+/** How far a job is: `wave 2 of 3  9/12  n1 4/4  n2 4/4  n3 1/4`; of many nodes, those that have steps left first. */
 export function progressText(job: JobResource): string {
-  const perNode = job.tasks.map(({ node, steps }) => {
-    const ended = steps.filter(({ status }) => status !== "pending" && status !== "running").length;
-    return { text: `${node} ${ended}/${steps.length}`, done: ended === steps.length };
+  const steps = Map.groupBy(
+    job.tasks.flatMap((task) => task.steps.map(({ status }) => ({ node: task.node, status }))),
+    ({ node }) => node,
+  );
+  const perNode = [...steps].map(([node, each]) => {
+    const ended = each.filter(({ status }) => status !== "pending" && status !== "running").length;
+    return { text: `${node} ${ended}/${each.length}`, done: ended === each.length };
   });
   const few = perNode.length <= NODES_SHOWN;
   const order = few ? perNode : [...perNode.filter(({ done }) => !done), ...perNode.filter(({ done }) => done)];
   const shown = order.slice(0, NODES_SHOWN).map(({ text }) => text);
   const more = few ? [] : [`and ${perNode.length - NODES_SHOWN} nodes more`];
-  return [`${endedSteps(job)}/${job.counts.total}`, ...shown, ...more].join("  ");
+  return [...waveText(job), `${endedSteps(job)}/${job.counts.total}`, ...shown, ...more].join("  ");
 }
 
 export function endedSteps(job: JobResource): number {

@@ -1,13 +1,14 @@
 import type { Command } from "commander";
+import type { Client } from "../client/client.ts";
 import type { JobResource, ListedJobResource } from "../domain/resources.ts";
 import { addClientOptions, type ClientContext, clientAction } from "./client-action.ts";
 import { timeoutOption } from "./command-options.ts";
-import { EXIT, exitCodeOfJob } from "./exit-code.ts";
+import { printCreated } from "./created.ts";
+import { EXIT } from "./exit-code.ts";
 import { followJob } from "./follow-job.ts";
-import { failureLines } from "./job-text.ts";
 import { parseLimit } from "./option-values.ts";
 import { withRetries } from "./retry.ts";
-import { printable } from "./table.ts";
+import { showJob } from "./show-job.ts";
 
 type ListFlags = {
   readonly status?: string;
@@ -17,7 +18,7 @@ type ListFlags = {
 };
 type WaitFlags = { readonly timeout: number; readonly detach?: true };
 
-/** `stitch jobs [JOB]`, `jobs watch JOB`, `jobs cancel JOB`. */
+/** `stitch jobs [JOB]`, and `watch`, `cancel`, `retry` and `rollback` of a job. */
 export function registerJobs(program: Command): void {
   const jobs = program
     .command("jobs [job]")
@@ -29,7 +30,7 @@ export function registerJobs(program: Command): void {
   addClientOptions(jobs).action(
     clientAction(async (context, id: string | undefined, flags: ListFlags) => {
       if (id === undefined) await list(context, flags);
-      else await showOne(context, id);
+      else await showJob(context, id);
       return EXIT.done;
     }),
   );
@@ -38,26 +39,58 @@ export function registerJobs(program: Command): void {
     clientAction(async (context, id: string, { timeout }: WaitFlags) => {
       const { client, signal } = context;
       const job = await withRetries(() => client.job(id, { signal }), signal);
-      return await followJob(context, job, timeout, { print: (ended) => printStitches(context, ended) });
+      return await followJob(context, job, timeout, { print: printCreated(context) });
     }),
   );
 
   const cancel = jobs.command("cancel <job>").description("cancel the parts of a job that have not begun");
-  addWaitOptions(cancel.option("--detach", "do not wait for the job to end: print its id")).action(
+  addDetachedWaitOptions(cancel).action(
     clientAction(async (context, id: string, { timeout, detach }: WaitFlags) => {
-      const { client, output, signal } = context;
+      const { client, signal } = context;
       const job = await withRetries(() => client.cancelJob(id, { signal }), signal);
-      if (detach === true) {
-        if (output.json) output.body(job);
-        else output.print(job.id);
-        return EXIT.done;
-      }
       // Here "cancelled" is what was asked for; a job that ended otherwise was not cancelled in time.
       return await followJob(context, job, timeout, {
+        detach,
         exitCode: (ended) => (ended.status === "cancelled" ? EXIT.done : EXIT.failed),
       });
     }),
   );
+
+  for (const { name, description, act } of FOLLOW_UPS) {
+    addDetachedWaitOptions(jobs.command(`${name} <job>`).description(description)).action(
+      clientAction(async (context, id: string, { timeout, detach }: WaitFlags) => {
+        const { client, output, signal } = context;
+        // Safe to repeat: a job has one retry and one rollback.
+        const job = await withRetries(() => act(client, id, signal), signal);
+        if (detach !== true) output.note(`The new job: ${job.id}`);
+        return await followJob(context, job, timeout, { detach, print: printCreated(context) });
+      }),
+    );
+  }
+}
+
+type FollowUp = {
+  readonly name: string;
+  readonly description: string;
+  readonly act: (client: Client, id: string, signal: AbortSignal) => Promise<JobResource>;
+};
+
+/** What makes a new job of a finished one. */
+const FOLLOW_UPS: readonly FollowUp[] = [
+  {
+    name: "retry",
+    description: "repeat the parts of a finished job that did not succeed, as a new job",
+    act: (client, id, signal) => client.retryJob(id, { signal }),
+  },
+  {
+    name: "rollback",
+    description: "take back what a finished job has changed, as a new job",
+    act: (client, id, signal) => client.rollbackJob(id, { signal }),
+  },
+];
+
+function addDetachedWaitOptions(command: Command): Command {
+  return addWaitOptions(command.option("--detach", "do not wait for the job to end: print its id"));
 }
 
 function addWaitOptions(command: Command): Command {
@@ -96,46 +129,4 @@ function jobRow(job: ListedJobResource): Record<string, string> {
     steps: `${job.counts.succeeded}/${job.counts.total}`,
     created: job.createdAt,
   };
-}
-
-async function showOne({ client, output, signal }: ClientContext, id: string): Promise<void> {
-  const job = await withRetries(() => client.job(id, { signal }), signal);
-  if (output.json) {
-    output.body(job);
-    return;
-  }
-  output.facts({
-    job: job.id,
-    command: job.command,
-    target: job.target,
-    status: job.status,
-    progress: job.progress.message,
-    reason: job.reason ?? "",
-    by: job.by ?? "",
-    master: job.master,
-    "created at": job.createdAt,
-    "deadline at": job.deadlineAt,
-    "finished at": job.finishedAt ?? "",
-  });
-  output.print("");
-  const columns = ["node", "action", "stitch", "status", "error"].map((key) => ({ key, title: key.toUpperCase() }));
-  output.table(stepRows(job), columns, "No steps.");
-  const failures = exitCodeOfJob(job) === EXIT.failed ? failureLines(job) : [];
-  for (const line of failures) output.note(line);
-}
-
-function stepRows(job: JobResource): Record<string, string>[] {
-  return job.tasks.flatMap(({ node, steps }) =>
-    steps.map((step) => ({
-      node,
-      action: step.action,
-      stitch: step.stitch ?? "",
-      status: step.changed === false ? `${step.status}, unchanged` : step.status,
-      error: step.error?.code ?? "",
-    })),
-  );
-}
-
-function printStitches({ output }: ClientContext, job: JobResource): void {
-  for (const stitch of job.stitches) output.print(printable(stitch));
 }

@@ -18,6 +18,19 @@ export function parseWholeNumber(text: string): number {
   return number;
 }
 
+/** A whole number that may be 0. */
+export function parseCount(text: string): number {
+  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError("It is a whole number from 0.");
+  return Number(text);
+}
+
+/** How many at once: a count, or a part of all. */
+export function parseBatch(text: string): number | string {
+  if (/^([1-9][0-9]?|100)%$/.test(text)) return text;
+  if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError("It is a count, or a part such as 25%.");
+  return Number(text);
+}
+
 /** How many lines of a log. */
 export function parseLineCount(text: string): number {
   if (!/^\d{1,5}$/.test(text) || Number(text) > 10_000)

@@ -1,9 +1,11 @@
 import type { Command } from "commander";
+import { registerCloneAndMove } from "./clone-move.ts";
+import { registerGroupCommands } from "./group-commands.ts";
 import { registerNodeCommands } from "./node-commands.ts";
 import { registerRun } from "./run.ts";
 import { registerStitchCommands } from "./stitch-commands.ts";
 
-/** `stitch plan run|start|stop|rm|ping|cordon|uncordon …`: what the command would do. */
+/** `stitch plan <a command that changes something>`: what the command would do. */
 export function registerPlan(program: Command): void {
   const plan = program
     .command("plan")
@@ -12,5 +14,7 @@ export function registerPlan(program: Command): void {
     );
   registerRun(plan, "plan");
   registerStitchCommands(plan, "plan");
+  registerCloneAndMove(plan, "plan");
+  registerGroupCommands(plan, "plan");
   registerNodeCommands(plan, "plan");
 }

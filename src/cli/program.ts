@@ -1,7 +1,9 @@
 import { Command } from "commander";
 import packageJson from "../../package.json" with { type: "json" };
+import { registerCloneAndMove } from "./clone-move.ts";
 import { registerDeadLetters } from "./dead-letters.ts";
 import { registerEvents } from "./events.ts";
+import { registerGroupCommands } from "./group-commands.ts";
 import { registerJobs } from "./jobs.ts";
 import { registerLogs } from "./logs.ts";
 import { registerNodeCommands } from "./node-commands.ts";
@@ -39,6 +41,8 @@ export function createProgram(): Command {
   registerDeadLetters(program);
   registerRun(program, "carry-out");
   registerStitchCommands(program, "carry-out");
+  registerCloneAndMove(program, "carry-out");
+  registerGroupCommands(program, "carry-out");
   registerNodeCommands(program, "carry-out");
   registerPlan(program);
   registerJobs(program);

@@ -15,7 +15,7 @@ export type Progress = {
 
 /**
  * How a job goes: on a terminal one line drawn over itself, a bar and counts per node; elsewhere a plain line at each
- * change; with `--json` nothing.
+ * change; with `--json` nothing. Of a job of several waves also the wave it is in.
  *
  * Not clack's spinner: it takes over stdin (a shell loop that feeds `stitch` its lines would lose them) and ends the
  * process with code 0 at Ctrl-C.
@@ -39,7 +39,7 @@ function drawn(output: Output): Progress {
       wipe();
       if (job.finishedAt !== null) return;
       const full = Math.floor((BAR * endedSteps(job)) / Math.max(1, job.counts.total));
-      const text = ` ${printable(job.command)}  ${progressText(job)}  ${printable(job.progress.message)}`;
+      const text = ` ${printable(job.command)}  ${lineOf(job)}`;
       const bar = output.styled("green", "━".repeat(full)) + output.styled("dim", "─".repeat(BAR - full));
       stream.write(bar + cut(text, Math.max(1, (output.messageWidth ?? 80) - BAR - 1)));
       visible = true;
@@ -53,10 +53,14 @@ function plain(output: Output): Progress {
   return {
     show: (job) => {
       if (job.finishedAt !== null) return;
-      const line = `${job.status}  ${progressText(job)}`;
+      const line = `${job.status}  ${lineOf(job)}`;
       if (line !== last) output.note(line);
       last = line;
     },
     end: () => undefined,
   };
 }
+
+/** Steps alone do not tell how many stitches are done (a move has three), so what the API says of it follows. */
+const lineOf = (job: JobResource): string =>
+  [progressText(job), printable(job.progress.message)].filter((text) => text !== "").join("  ");

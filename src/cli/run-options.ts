@@ -1,14 +1,12 @@
+import { type PlacementFlags, placementOf } from "./placement-flags.ts";
 import { UsageError } from "./usage-error.ts";
 
 /** What `stitch run` takes beside what every command takes. */
-export type RunFlags = {
+export type RunFlags = PlacementFlags & {
   readonly count?: number;
   readonly node?: string;
   readonly id?: string;
   readonly env?: Readonly<Record<string, string>>;
-  readonly zone?: readonly string[];
-  readonly label?: Readonly<Record<string, string>>;
-  readonly strategy?: string;
   readonly restart?: string;
   readonly protocol?: string;
 };
@@ -27,7 +25,6 @@ export function createOptions(flags: RunFlags, words: readonly string[], file: s
     throw new UsageError("What should run? stitch run GROUP -- CMD ARG…, or --spec FILE");
   }
   const { count, node, id } = flags;
-  const placement = given({ strategy: flags.strategy, zones: flags.zone, labels: flags.label });
   return {
     spec: {
       ...spec,
@@ -40,7 +37,7 @@ export function createOptions(flags: RunFlags, words: readonly string[], file: s
       }),
     },
     ...given({ count, node, id }),
-    ...(Object.keys(placement).length === 0 ? {} : { placement }),
+    ...placementOf(flags),
   };
 }
 

@@ -5,7 +5,8 @@ import { carryOut } from "./carry-out.ts";
 import { clientAction } from "./client-action.ts";
 import { commandBody } from "./command-body.ts";
 import { addCommandOptions, type CommandFlags, type Mode } from "./command-options.ts";
-import { collectList, collectPair, parseWholeNumber } from "./option-values.ts";
+import { collectPair, parseWholeNumber } from "./option-values.ts";
+import { addPlacementOptions } from "./placement-flags.ts";
 import { createOptions, type RunFlags } from "./run-options.ts";
 import { UsageError } from "./usage-error.ts";
 
@@ -21,13 +22,10 @@ export function registerRun(parent: Command, mode: Mode): void {
     .option("--node <node>", "on this node")
     .option("--id <id>", "the stitch's id (with a count of 1)")
     .option("--env <name=value>", "a variable for the program; may be repeated", collectPair)
-    .option("--zone <zone>", "only on nodes of this zone; may be repeated", collectList)
-    .option("--label <name=value>", "only on nodes with this label; may be repeated", collectPair)
-    .addOption(new Option("--strategy <strategy>", "how to place several").choices(["spread", "binpack"]))
     .addOption(new Option("--restart <policy>", "when it exits").choices(["always", "on-failure", "never"]))
     .addOption(new Option("--protocol <protocol>", "what it speaks (default: none)").choices(["process-v1", "none"]))
     .option("--spec <file>", "the spec, as JSON; - reads it from stdin");
-  addCommandOptions(command, mode).action(
+  addCommandOptions(addPlacementOptions(command), mode).action(
     clientAction(async (context, group: string, words: string[], flags: Flags) => {
       // Without it, an option meant for the program could be taken for one of ours, and silently missing from it.
       if (words.length > 0 && !process.argv.includes("--")) {

@@ -3,7 +3,7 @@ import type { CommandBody } from "../client/client.ts";
 import type { JobResource } from "../domain/resources.ts";
 import type { ClientContext } from "./client-action.ts";
 import type { CommandFlags } from "./command-options.ts";
-import { EXIT, type ExitCode } from "./exit-code.ts";
+import type { ExitCode } from "./exit-code.ts";
 import { followJob } from "./follow-job.ts";
 import { underKey } from "./under-key.ts";
 
@@ -30,11 +30,6 @@ export async function sendCommand(
   );
   // Our own key is new: "replayed" is then only our own retry, and of no interest.
   if (replayed && flags.key !== undefined) output.note("This key was used before: this is the job it created.");
-  if (flags.detach === true) {
-    if (output.json) output.body(job);
-    else output.print(job.id);
-    return EXIT.done;
-  }
   const leftMs = Math.max(0, flags.timeout - (performance.now() - startedAtMs));
-  return await followJob(context, job, leftMs, { print });
+  return await followJob(context, job, leftMs, { detach: flags.detach, print });
 }

@@ -14,6 +14,7 @@ export async function showPlan({ client, output, signal }: ClientContext, body: 
 }
 
 function show(plan: PlanResource, output: Output): void {
+  if (plan.feasible && plan.tasks.length === 0) output.print("Nothing is to be done.\n");
   section(output, "Placements", plan.placements, ["stitch", "node", "reason"]);
   section(output, "Tasks", taskRows(plan), ["node", "action", "stitch"]);
   section(output, "Refusals", plan.refusals, ["node", "code", "message"]);

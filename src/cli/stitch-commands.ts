@@ -5,48 +5,60 @@ import { commandBody, namesGroup } from "./command-body.ts";
 import { addCommandOptions, type CommandFlags, type Mode } from "./command-options.ts";
 import { confirmed } from "./confirm.ts";
 import { EXIT } from "./exit-code.ts";
+import { parseBatch } from "./option-values.ts";
+import { UsageError } from "./usage-error.ts";
 
 type Flags = CommandFlags & { readonly group?: true };
 
 const VERBS = [
   { name: "start", action: "start", summary: "start a stitch or a group that is stopped", asks: null },
   { name: "stop", action: "stop", summary: "stop a stitch or a group", asks: "Stop every stitch of" },
-  { name: "restart", action: "restart", summary: "stop a stitch or a group and start it again", asks: null },
   { name: "rm", action: "remove", summary: "stop and remove a stitch or a group", asks: "Remove every stitch of" },
 ] as const;
 
-/** `start`, `stop`, `restart` and `rm` of a stitch or a group; `clone` of a stitch. */
+/** `start`, `stop`, `restart` and `rm` of a stitch or a group. */
 export function registerStitchCommands(parent: Command, mode: Mode): void {
   for (const verb of VERBS) {
-    const command = parent
-      .command(`${verb.name} <stitch|group>`)
-      .summary(verb.summary)
-      .description(`${verb.summary}. A dot means a group (shop.orders); a bare application needs --group.`)
-      .option("--group", "the name is a group");
+    const command = stitchOrGroup(parent, verb.name, verb.summary);
     if (mode === "carry-out" && verb.asks !== null) command.option("-y, --yes", "do not ask");
     addCommandOptions(command, mode).action(
       clientAction(async (context, target: string, flags: Flags) => {
         const group = namesGroup(target, flags);
         const asks = mode === "carry-out" && group && verb.asks !== null;
-        if (asks && !(await confirmed(`${verb.asks} ${target}?`, flags, context.output))) {
-          context.output.note("Nothing was done.");
-          return EXIT.error;
-        }
-        const name = `${group ? "group" : "stitch"}.${verb.action}`;
+        if (asks && !(await confirmed(`${verb.asks} ${target}?`, flags, context.output))) return EXIT.error;
+        const name = `${group ? "group" : "stitch"}.${verb.action}` as const;
         return await carryOut(context, mode, commandBody(name, target, flags), flags);
       }),
     );
   }
-  const clone = parent
-    .command("clone <stitch>")
-    .description("create and start another stitch with the same group and spec; prints its full id")
-    .option("--to <node>", "on this node");
-  addCommandOptions(clone, mode).action(
-    clientAction(async (context, target: string, flags: CommandFlags & { readonly to?: string }) => {
-      const body = commandBody("stitch.clone", target, flags, flags.to === undefined ? {} : { toNode: flags.to });
-      return await carryOut(context, mode, body, flags, (job) => {
-        for (const stitch of job.stitches) context.output.print(stitch);
-      });
+  registerRestart(parent, mode);
+}
+
+function registerRestart(parent: Command, mode: Mode): void {
+  const command = stitchOrGroup(parent, "restart", "stop a stitch or a group and start it again").option(
+    "--batch <n>",
+    "of a group so many at once, such as 2 or 25%; the next when those are green (default: 1)",
+    parseBatch,
+  );
+  addCommandOptions(command, mode).action(
+    clientAction((context, target: string, flags: Flags & { readonly batch?: number | string }) => {
+      const { batch } = flags;
+      if (namesGroup(target, flags)) {
+        const body = commandBody("group.restart", target, flags, batch === undefined ? {} : { batch });
+        return carryOut(context, mode, body, flags);
+      }
+      if (batch !== undefined) {
+        throw new UsageError(`--batch is for groups. Is ${target} one? A dot or --group says so.`);
+      }
+      return carryOut(context, mode, commandBody("stitch.restart", target, flags), flags);
     }),
   );
+}
+
+function stitchOrGroup(parent: Command, name: string, summary: string): Command {
+  return parent
+    .command(`${name} <stitch|group>`)
+    .summary(summary)
+    .description(`${summary}. A dot means a group (shop.orders); a bare application needs --group.`)
+    .option("--group", "the name is a group");
 }

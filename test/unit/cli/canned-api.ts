@@ -153,3 +153,10 @@ export function job(
     ...over,
   };
 }
+
+/** The tasks of a job that created these stitches, by full id. */
+export const creating = (...stitches: string[]): JobResource["tasks"] =>
+  job("succeeded").tasks.flatMap((task) => ({
+    ...task,
+    steps: stitches.flatMap((stitch) => task.steps.map((step) => ({ ...step, action: "create" as const, stitch }))),
+  }));

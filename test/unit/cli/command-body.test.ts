@@ -40,7 +40,7 @@ test("run: every flag", () => {
     env: { A: "1" },
     zone: ["a"],
     label: { disk: "ssd" },
-    strategy: "binpack",
+    strategy: "binpack" as const,
     restart: "never",
     protocol: "process-v1",
   };

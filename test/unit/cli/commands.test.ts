@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { test } from "node:test";
-import { CannedApi, job, problem, sendJson } from "./canned-api.ts";
-import { runStitch, startStitch } from "./run-stitch.ts";
+import { CannedApi, creating, job, problem, sendJson } from "./canned-api.ts";
+import { runEach, runStitch, startStitch } from "./run-stitch.ts";
 
 const on = (api: CannedApi, env: Record<string, string> = {}) => ({ STITCH_URL: api.url, ...env });
 const succeeds = (_: unknown, response: Parameters<typeof sendJson>[0]) => sendJson(response, 200, job("succeeded"));
@@ -26,6 +26,26 @@ test("each command and what it sends", async () => {
     [["restart", "n1:orders-1"], { command: "stitch.restart", target: "n1:orders-1" }],
     [["restart", "shop.orders"], { command: "group.restart", target: "shop.orders" }],
     [["restart", "shop", "--group"], { command: "group.restart", target: "shop" }],
+    [["restart", "shop.orders", "--batch", "25%"], { command: "group.restart", target: "shop.orders", batch: "25%" }],
+    [["restart", "shop", "--group", "--batch", "3"], { command: "group.restart", target: "shop", batch: 3 }],
+    [["move", "orders-1"], { command: "stitch.move", target: "orders-1" }],
+    [["move", "n1:orders-1", "--to", "n2"], { command: "stitch.move", target: "n1:orders-1", toNode: "n2" }],
+    [["scale", "a.b.1", "0"], { command: "group.scale", target: "a.b.1", count: 0 }],
+    [
+      ["scale", "a.b.1", "5", "--zone", "a,b", "--label", "disk=ssd", "--strategy", "binpack", "--plan", "tok"],
+      {
+        command: "group.scale",
+        target: "a.b.1",
+        count: 5,
+        placement: { strategy: "binpack", zones: ["a", "b"], labels: { disk: "ssd" } },
+        planToken: "tok",
+      },
+    ],
+    [["rebalance", "shop"], { command: "group.rebalance", target: "shop" }],
+    [["rebalance", "shop", "--max-moves", "3"], { command: "group.rebalance", target: "shop", maxMoves: 3 }],
+    [["stop-old", "a.b.2"], { command: "group.stopOldVersions", target: "a.b.2" }],
+    [["drain", "n1"], { command: "node.drain", target: "n1" }],
+    [["drain", "n2", "--force-after", "10m", "--yes"], { command: "node.drain", target: "n2", forceAfterMs: 600_000 }],
     [["clone", "orders-1"], { command: "stitch.clone", target: "orders-1" }],
     [
       ["clone", "n1:orders-1", "--to", "n2", "--reason", "more", "--deadline", "5s", "--wait-for-node"],
@@ -59,7 +79,10 @@ test("each command and what it sends", async () => {
     ],
   ] as const;
   await using api = await CannedApi.start(succeeds);
-  const ends = await Promise.all(cases.map(([args]) => runStitch(args, on(api))));
+  const ends = await runEach(
+    cases.map(([args]) => args),
+    on(api),
+  );
   for (const end of ends) assert.equal(end.code, 0, end.stderr);
   for (const [args, body] of cases) {
     assert.ok(
@@ -78,11 +101,11 @@ test("run prints the full ids it created, and reads a spec from stdin", async ()
 });
 
 test("clone prints the full id it created; a failed one only why", async () => {
-  const stitches = ["n2:orders-2"];
-  await using api = await CannedApi.start((_, response) => sendJson(response, 200, job("succeeded", { stitches })));
+  const tasks = creating("n2:orders-2");
+  await using api = await CannedApi.start((_, response) => sendJson(response, 200, job("succeeded", { tasks })));
   const done = await runStitch(["clone", "n1:orders-1", "--to", "n2"], on(api));
   assert.deepEqual([done.code, done.stdout], [0, "n2:orders-2\n"], done.stderr);
-  api.answerWith((_, response) => sendJson(response, 200, job("failed", { stitches })));
+  api.answerWith((_, response) => sendJson(response, 200, job("failed")));
   const failed = await runStitch(["clone", "n1:orders-1"], on(api));
   assert.deepEqual([failed.code, failed.stdout], [3, ""]);
   assert.match(failed.stderr, /exited_early/);
@@ -251,6 +274,72 @@ test("a feasible plan prints its placements, tasks and token", async () => {
   assert.match(stdout, /--plan tok-1\n$/);
 });
 
+test("every command that changes something can be planned: the same body, and nothing is done", async () => {
+  const plan = {
+    command: "group.restart",
+    target: "a.b.1",
+    feasible: true,
+    tasks: [],
+    placements: [],
+    refusals: [],
+    warnings: [{ code: "cannot_move", message: "it stays", stitch: "n1:b-1" }],
+    planToken: "tok-3",
+    asOf: "2026-11-23T09:00:00.000Z",
+  };
+  await using api = await CannedApi.start((_, response) => sendJson(response, 200, plan));
+  const cases = [
+    [["move", "b-1", "--to", "n2"], { command: "stitch.move", target: "b-1", toNode: "n2" }],
+    [["scale", "a.b.1", "2", "--zone", "a"], { command: "group.scale", target: "a.b.1", count: 2 }],
+    [["rebalance", "a", "--max-moves", "0"], { command: "group.rebalance", target: "a", maxMoves: 0 }],
+    [["stop-old", "a.b.2"], { command: "group.stopOldVersions", target: "a.b.2" }],
+    [["drain", "n1", "--force-after", "1h"], { command: "node.drain", target: "n1", forceAfterMs: 3_600_000 }],
+    [["restart", "a.b", "--batch", "2"], { command: "group.restart", target: "a.b", batch: 2 }],
+  ] as const;
+  for (const [args, body] of cases) {
+    const { code, stdout, stderr } = await runStitch(["plan", ...args], on(api));
+    assert.deepEqual([code, stderr], [0, ""], args.join(" "));
+    assert.match(stdout, /^Nothing is to be done\.\n[^]*cannot_move {2}n1:b-1 {2}it stays\n[^]*--plan tok-3\n$/);
+    assert.partialDeepStrictEqual(api.asked.at(-1)?.body, { ...body, dryRun: true });
+  }
+});
+
+test("jobs retry and rollback make a new job, and end as it does", async () => {
+  const tasks = creating("n1:orders-1", "n2:orders-1");
+  await using api = await CannedApi.start((_, response) => sendJson(response, 200, job("succeeded", { tasks })));
+  for (const act of ["retry", "rollback"]) {
+    const done = await runStitch(["jobs", act, "j1"], on(api));
+    assert.deepEqual([done.code, done.stdout], [0, "n1:orders-1\nn2:orders-1\n"]);
+    assert.match(done.stderr, /^The new job: ja+\n✔ /);
+    const { method, url, body } = api.asked.at(-1) ?? assert.fail();
+    assert.deepEqual([method, url, body], ["POST", `/v1/jobs/j1/${act}`, null]);
+    const detached = await runStitch(["jobs", act, "j1", "--detach"], on(api));
+    assert.deepEqual(detached, { code: 0, stdout: `${job("succeeded").id}\n`, stderr: "" });
+  }
+  api.answerWith((_, response) => sendJson(response, 200, job("failed")));
+  assert.equal((await runStitch(["jobs", "retry", "j1"], on(api))).code, 3);
+  api.answerWith((_, response) => sendJson(response, 409, problem(409, "group_busy", { jobId: "j2" })));
+  const busy = await runStitch(["jobs", "rollback", "j1"], on(api));
+  assert.deepEqual([busy.code, busy.stderr], [1, "group_busy: about group_busy\n  see: stitch jobs j2\n"]);
+  api.answerWith((_, response) => sendJson(response, 409, problem(409, "placement_failed", { refusals: [] })));
+  assert.equal((await runStitch(["jobs", "rollback", "j1"], on(api))).code, 2);
+});
+
+test("jobs JOB shows the options, the wave it is in and the jobs it belongs with", async () => {
+  const shown = job("running", {
+    options: { batch: "25%", timeoutMs: 30_000, spec: { adaptor: "process" } },
+    progress: { wave: 2, waves: 4, message: "1 of 4 restarted" },
+    retryOf: "j1",
+    rolledBackBy: "j2",
+  });
+  await using api = await CannedApi.start((_, response) => sendJson(response, 200, shown));
+  const { code, stdout } = await runStitch(["jobs", shown.id], on(api));
+  assert.equal(code, 0);
+  assert.match(stdout, /^options +batch=25%, timeoutMs=30000$/m);
+  assert.match(stdout, /^progress +wave 2 of 4, 1 of 4 restarted$/m);
+  assert.match(stdout, /^retry of +j1\nrolled back by +j2$/m);
+  assert.doesNotMatch(stdout, /retried by|rollback of/);
+});
+
 test("jobs watch ends as the job does; jobs cancel is done when it is cancelled", async () => {
   await using api = await CannedApi.start((_, response) => sendJson(response, 200, job("failed")));
   assert.equal((await runStitch(["jobs", "watch", "j1"], on(api))).code, 3);
@@ -334,6 +423,13 @@ test("usage errors end with 1 and say what to type", async () => {
     [["run", "a.b.1"], /What should run\?/],
     [["stop", "x", "--timeout", "5"], /A duration has a unit/],
     [["restart"], /missing required argument/],
+    [["restart", "x", "--batch", "2"], /--batch is for groups/],
+    [["restart", "a.b", "--batch", "0%"], /a count, or a part such as 25%/],
+    [["scale", "a.b.1"], /missing required argument 'n'/],
+    [["scale", "a.b.1", "many"], /whole number from 0/],
+    [["rebalance", "a", "--max-moves", "-1"], /whole number from 0/],
+    [["drain", "n1", "--force-after", "5"], /A duration has a unit/],
+    [["plan", "drain", "n1", "--yes"], /unknown option '--yes'/],
     [["clone"], /missing required argument/],
     [["clone", "x", "--to"], /argument missing/],
     [["stopp", "x"], /unknown command 'stopp'/],
@@ -344,7 +440,10 @@ test("usage errors end with 1 and say what to type", async () => {
     [["api", "--port", "none"], /STITCH_PORT: must be a whole number/],
     [["node", "--id", "Not_An_Id"], /STITCH_NODE_ID: a node id is/],
   ] as const;
-  const ends = await Promise.all(cases.map(([args]) => runStitch(args, env)));
+  const ends = await runEach(
+    cases.map(([args]) => args),
+    env,
+  );
   for (const [index, [args, message]] of cases.entries()) {
     assert.equal(ends[index]?.code, 1, args.join(" "));
     assert.equal(ends[index]?.stdout, "", args.join(" "));

@@ -60,3 +60,16 @@ test("progress: counts per node; of many nodes those with steps left first", () 
     "1/3  h 0/1  a 1/1  b 1/1  c 1/1  d 1/1  e 1/1  and 3 nodes more",
   );
 });
+
+test("progress of several waves: the wave, and each node once, whatever the number of its tasks", () => {
+  const counts = { ...job("running").counts, total: 4, pending: 2, running: 1, succeeded: 1 };
+  const tasks = [task("n1", "succeeded"), task("n2", "running"), task("n1", "pending"), task("n2", "pending")];
+  const progress = { wave: 2, waves: 3, message: "1 of 4 restarted" };
+  assert.equal(progressText(job("running", { counts, tasks, progress })), "wave 2 of 3  1/4  n1 1/2  n2 0/2");
+});
+
+test("a job's reason that is one of its parts' is told once", () => {
+  const error = { code: "internal", message: "it broke" };
+  const lines = failureLines(job("failed", { tasks: [task("n1", "failed")], error }));
+  assert.deepEqual(lines, ["n1:s-0: stop failed: internal: it broke"]);
+});

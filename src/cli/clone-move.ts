@@ -1,0 +1,30 @@
+import type { Command } from "commander";
+import { carryOut } from "./carry-out.ts";
+import { clientAction } from "./client-action.ts";
+import { commandBody } from "./command-body.ts";
+import { addCommandOptions, type CommandFlags, type Mode } from "./command-options.ts";
+import { printCreated } from "./created.ts";
+
+type Flags = CommandFlags & { readonly to?: string };
+
+const VERBS = {
+  clone: "create and start another stitch with the same group and spec; prints its full id",
+  move: "start a stitch on another node, then stop it where it is; prints its new full id",
+} as const;
+
+/** `clone` and `move` of a stitch, to a node that is named or chosen. */
+export function registerCloneAndMove(parent: Command, mode: Mode): void {
+  for (const verb of ["clone", "move"] as const) {
+    const command = parent
+      .command(`${verb} <stitch>`)
+      .description(VERBS[verb])
+      .option("--to <node>", "to this node (default: as a new one would be placed)");
+    addCommandOptions(command, mode).action(
+      clientAction(async (context, target: string, flags: Flags) => {
+        const options = flags.to === undefined ? {} : { toNode: flags.to };
+        const body = commandBody(`stitch.${verb}`, target, flags, options);
+        return await carryOut(context, mode, body, flags, printCreated(context));
+      }),
+    );
+  }
+}
