@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { it } from "node:test";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
@@ -77,6 +78,103 @@ it("the command line does to a real cluster what it says, and ends with the code
     const nowhere = cluster.part(["nodes"], { STITCH_URL: "http://127.0.0.1:9" });
     assert.equal(await nowhere.exited, 1);
     assert.match(nowhere.output, /127\.0\.0\.1:9[\s\S]*stitch up/);
+  });
+});
+
+it("the command line scales, moves, restarts, rebalances and drains, tries again and takes back", async () => {
+  await withCluster(REDISES[0]?.url ?? "", {}, async (cluster) => {
+    const { url } = await cluster.api();
+    await cluster.masterWorker();
+    await Promise.all([cluster.node("n1"), cluster.node("n2")]);
+    const { stitch, ok } = commandLine(cluster, url);
+    const ends = async (code: number, ...args: string[]) => {
+      const ended = await stitch(...args);
+      assert.equal(ended.code, code, `stitch ${args.join(" ")}:\n${ended.output}`);
+      return ended.output;
+    };
+    const tokenOf = (plan: string) => /--plan (\S+)/.exec(plan)?.[1] ?? assert.fail(plan);
+    const lastJob = async (command: string) => {
+      const { items } = JSON.parse(await ok("jobs", "--command", command, "--json")) as { items: { id: string }[] };
+      return items[0]?.id ?? assert.fail(`no job ${command}`);
+    };
+    const orders = async () => {
+      const { items } = await cluster.master.stitches({ limit: 100, cursor: null }, { group: "shop.orders.1" });
+      return items.map(({ node }) => node).sort();
+    };
+
+    await ok("run", "shop.orders.1", "--count", "2", "--", "sleep", "600");
+    const growth = await ok("plan", "scale", "shop.orders.1", "4");
+    assert.match(growth, /^Placements\nSTITCH\s+NODE\s+REASON\nn\d:orders-\d+\s+n\d\s+\S/);
+    assert.match(growth, /\nTasks\nNODE\s+ACTION\s+STITCH\nn\d\s+create\s+n\d:orders-\d+\n/);
+    assert.equal((await orders()).length, 2);
+    const grown = await ok("scale", "shop.orders.1", "4", "--plan", tokenOf(growth));
+    assert.match(grown, /group\.scale shop\.orders\.1: succeeded, 2 of 2/);
+    assert.equal(grown.match(/^n[12]:orders-\d+$/gm)?.length, 2, grown);
+    assert.deepEqual(await orders(), ["n1", "n1", "n2", "n2"]);
+    assert.match(await ends(1, "scale", "shop.orders.1", "4", "--plan", tokenOf(growth)), /^plan_stale: /);
+    assert.match(
+      await ends(2, "plan", "scale", "shop.orders.1", "5", "--zone", "nowhere"),
+      /Refusals\nNODE\s+CODE\s+MESSAGE\nn1\s+zone/,
+    );
+    assert.match(await ends(2, "scale", "shop.orders.1", "5", "--zone", "nowhere"), /placement_failed: [^]*n1\s+zone/);
+    assert.match(await ends(1, "scale", "shop.none.1", "5"), /^no_template: /);
+    assert.match(await ok("jobs", "rollback", await lastJob("group.scale")), /group\.scale shop\.orders\.1: succeeded/);
+    assert.deepEqual(await orders(), ["n1", "n2"]);
+    await ok("scale", "shop.orders.1", "4");
+
+    assert.match(await ok("plan", "restart", "shop", "--group", "--batch", "50%"), /n2\s+restart\s+n2:orders-/);
+    assert.match(await ok("restart", "shop.orders", "--batch", "50%"), /wave [12] of 2 [^]*succeeded, 4 of 4/);
+    const restart = await lastJob("group.restart");
+    const shown = await ok("jobs", restart);
+    assert.match(shown, /options\s+batch=50%/);
+    assert.match(shown, /progress\s+wave 2 of 2, 4 of 4 restarted/);
+    assert.match(await ends(1, "jobs", "rollback", restart), /^not_reversible: /);
+    assert.match(await ends(1, "jobs", "retry", restart), /^job_finished: /);
+
+    const keeps = ["sh", "-c", "echo kept > file; exec sleep 600"];
+    await ok("run", "shop.pinned.1", "--id", "pin", "--node", "n1", "--", ...keeps);
+    const way = await until("its data is seen", async () => {
+      const plan = await ok("plan", "move", "pin", "--to", "n2");
+      return plan.includes("data_stays") ? plan : null;
+    });
+    assert.match(way, /Placements\n.*\nn2:pin\s+n2\s+named in the command/);
+    assert.match(way, /n2\s+create\s+n2:pin\nn1\s+remove\s+n1:pin\nn2\s+settle\s+n2:pin/);
+    assert.match(way, /Warnings\n.*\ndata_stays\s+n1:pin\s+its data folder/);
+    assert.match(await ok("move", "pin", "--to", "n2", "--plan", tokenOf(way)), /^n2:pin$/m);
+    assert.match(await ends(1, "ps", "n1:pin"), /not_found: [^]*it is now n2:pin/);
+    const move = await lastJob("stitch.move");
+    const back = await ok("jobs", "rollback", move);
+    assert.match(back, /^n1:pin$/m);
+    assert.match(await ok("jobs", move), new RegExp(`rolled back by\\s+${await lastJob("stitch.move")}`));
+
+    await ok("run", "shop.orders.2", "--node", "n2", "--", "sleep", "600");
+    assert.match(await ok("plan", "stop-old", "shop.orders.2"), /n1\s+stop\s+n1:orders-/);
+    assert.match(await ok("stop-old", "shop.orders.2"), /succeeded, 4 of 4/);
+    await ok("jobs", "rollback", await lastJob("group.stopOldVersions"));
+
+    const leaving = await ok("plan", "drain", "n1", "--force-after", "1s");
+    assert.match(leaving, /Placements\n.*\nn2:orders-\d+\s+n2\s+\S/);
+    assert.match(leaving, /cannot_move\s+n1:pin\s+it was placed on this node by name/);
+    const drained = await ok("drain", "n1", "--force-after", "1s", "--yes");
+    assert.equal(drained.match(/^n2:orders-\d+$/gm)?.length, 2, drained);
+    assert.match(await ok("nodes", "n1"), /eligibility\s+cordoned/);
+    assert.match(await ok("ps", "pin"), /state\s+stopped/);
+    await ok("uncordon", "n1");
+
+    assert.match(await ok("plan", "rebalance", "shop.orders"), /Placements\n.*\nn1:orders-/);
+    const spread = await ok("rebalance", "shop.orders", "--max-moves", "1");
+    assert.equal(spread.match(/^n1:orders-\d+$/gm)?.length, 1, spread);
+    assert.deepEqual(await orders(), ["n1", "n2", "n2", "n2"]);
+
+    const file = join(cluster.dir, "ready");
+    const once = ["sh", "-c", `[ -e ${file} ] && exec sleep 600; echo not yet >&2; exit 4`];
+    await ends(3, "run", "shop.late.1", "--id", "late", "--restart", "never", "--", ...once);
+    writeFileSync(file, "");
+    const create = await lastJob("stitch.create");
+    assert.match(await ok("jobs", "retry", create), /The new job: (j\w+)[^]*succeeded, 1 of 1/);
+    assert.equal((await cluster.master.stitch("late")).state, "running");
+    assert.match(await ok("jobs", create), /retried by\s+j\w+/);
+    assert.match(await ends(1, "jobs", "retry", `j${"a".repeat(26)}`), /^not_found: /);
   });
 });
 

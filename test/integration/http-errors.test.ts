@@ -11,7 +11,7 @@ import { startApi } from "../../src/api/node.ts";
 import { type LocalRedis, startLocalRedis } from "../../src/cli/local-redis.ts";
 import { ConfigError, loadConfig } from "../../src/config.ts";
 import { ERRORS, type ErrorCode } from "../../src/domain/errors.ts";
-import type { ProblemResource } from "../../src/domain/resources.ts";
+import type { JobResource, ProblemResource } from "../../src/domain/resources.ts";
 import { stitchSpec } from "../../src/domain/spec.ts";
 import type { StitchRecord } from "../../src/domain/stitch.ts";
 import { type OpenMaster, openMaster } from "../../src/master/open-master.ts";
@@ -185,6 +185,8 @@ test("not_found for routes and targets, method_not_allowed with Allow", async ()
   await fails("not_found", `/v1/jobs/j${"a".repeat(26)}`);
   await fails("not_found", `/v1/jobs/j${"a".repeat(26)}/steps`);
   await fails("not_found", `/v1/jobs/j${"a".repeat(26)}/cancel`, { method: "POST" });
+  for (const act of ["retry", "rollback"])
+    await fails("not_found", `/v1/jobs/j${"a".repeat(26)}/${act}`, { method: "POST" });
   await fails("not_found", "/v1/commands", { body: ping({ target: "none" }) });
   const response = await send("/v1/nodes/n1", { method: "PATCH" });
   assert.deepEqual(response.headers.get("allow")?.split(", ").sort(), ["DELETE", "GET", "HEAD"]);
@@ -222,6 +224,56 @@ test("job_finished", async () => {
   await fails("job_finished", `/v1/jobs/${id}/cancel`, { method: "POST" });
 });
 
+const post = async (path: string, body?: unknown) =>
+  (await (await send(path, { method: "POST", body })).json()) as JobResource;
+
+test("retry: a job that did not succeed becomes one new job; job_finished where it did", async () => {
+  const { id } = await post("/v1/commands", ping());
+  await post(`/v1/jobs/${id}/cancel`);
+  const { retryOf, id: again } = await post(`/v1/jobs/${id}/retry`);
+  assert.equal(retryOf, id);
+  assert.equal((await post(`/v1/jobs/${id}/retry`)).id, again);
+  assert.equal(((await (await send(`/v1/jobs/${id}`)).json()) as JobResource).retriedBy, again);
+  await fails("invalid_request", `/v1/jobs/${id}/retry`, { body: {} });
+  await fails("invalid_request", "/v1/jobs/nope/retry", { method: "POST" });
+
+  await registerTestNode(open.redis, open.keys, "c1");
+  const cordon = await post("/v1/commands?waitMs=10000", { command: "node.cordon", target: "c1" });
+  assert.equal(cordon.status, "succeeded");
+  await fails("job_finished", `/v1/jobs/${cordon.id}/retry`, { method: "POST" });
+  const back = await post(`/v1/jobs/${cordon.id}/rollback`);
+  assert.deepEqual([back.command, back.rollbackOf], ["node.uncordon", cordon.id]);
+});
+
+test("not_reversible: a job that changed nothing, and one that has no inverse", async () => {
+  const { id } = await post("/v1/commands", ping());
+  await post(`/v1/jobs/${id}/cancel`);
+  const { detail } = await fails("not_reversible", `/v1/jobs/${id}/rollback`, { method: "POST" });
+  assert.match(detail, /a ping changes nothing/);
+  const stop = await post("/v1/commands", create({ id: "never", node: "n1" }));
+  await post(`/v1/jobs/${stop.id}/cancel`);
+  await fails("not_reversible", `/v1/jobs/${stop.id}/rollback`, { method: "POST" });
+});
+
+test("no_template, and group_busy with the job that is in the way", async () => {
+  const scale = (count: number, target = "busy.one.1") => ({ command: "group.scale", target, count });
+  await fails("no_template", "/v1/commands", { body: scale(1) });
+  await registerTestNode(open.redis, open.keys, "b1");
+  await publishTestStitch("b1", "first", "busy.one.1");
+  // Nobody carries it out: the node has no worker.
+  const { id } = await post("/v1/commands", scale(2));
+  const inTheWay = [
+    await fails("group_busy", "/v1/commands", { body: scale(3) }),
+    await fails("group_busy", "/v1/commands", { body: { command: "group.restart", target: "busy" } }),
+    await fails("group_busy", `/v1/jobs/${id}/retry`, { method: "POST" }),
+    await fails("group_busy", `/v1/jobs/${id}/rollback`, { method: "POST" }),
+  ];
+  for (const { jobId } of inTheWay) assert.equal(jobId, id);
+  await post(`/v1/jobs/${id}/cancel`);
+  const next = await post("/v1/commands", scale(1));
+  assert.equal(next.command, "group.scale");
+});
+
 test("node_alive; a node that left is forgotten with 204", async () => {
   await fails("node_alive", "/v1/nodes/n1", { method: "DELETE" });
   const session = await registerTestNode(open.redis, open.keys, "n2");
@@ -231,10 +283,10 @@ test("node_alive; a node that left is forgotten with 204", async () => {
 });
 
 /** A stitch that its node has published. */
-async function publishTestStitch(node: string, id: string): Promise<void> {
+async function publishTestStitch(node: string, id: string, group = "shop.orders.1"): Promise<void> {
   const record: StitchRecord = {
     id,
-    group: "shop.orders.1",
+    group,
     spec: stitchSpec.parse(SPEC),
     placement: { strategy: "spread" },
     movedFrom: null,
