@@ -21,15 +21,28 @@ export function failureLines(job: JobResource): string[] {
   // The job's own reason is often that of one of its parts, which says more.
   const told = parts.some(({ step }) => step.error?.code === error?.code && step.error?.message === error?.message);
   const lines = error === null || told ? [] : [`${error.code}: ${printable(error.message)}`];
-  for (const { node, step } of parts) lines.push(...stepLines(node, step));
+  const waiting = parts.filter(({ step }) => neverBegun(step));
+  for (const { node, step } of parts) if (!neverBegun(step)) lines.push(...stepLines(node, step));
+  // Hundreds may wait behind the one that failed, for the same reason.
+  for (const [first, ...more] of Map.groupBy(waiting, ({ step }) => step.error?.message).values()) {
+    if (first === undefined) continue;
+    const { node, step } = first;
+    const others = more.length === 0 ? "" : `, and ${more.length} steps more`;
+    lines.push(`${whatOf(node, step)}${others}: ${printable(step.error?.message ?? "")}`);
+  }
   if (job.truncated === true) lines.push(`more: stitch jobs ${job.id} --json, or GET /v1/jobs/${job.id}/steps`);
   return lines;
 }
 
 const failed = (step: StepResource): boolean => !["succeeded", "pending", "running"].includes(step.status);
 
+const neverBegun = ({ status, startedAt, error }: StepResource): boolean =>
+  status === "cancelled" && startedAt === null && error !== null;
+
+const whatOf = (node: string, step: StepResource): string => `${step.stitch ?? node}: ${step.action} ${step.status}`;
+
 function stepLines(node: string, step: StepResource): string[] {
-  const what = `${step.stitch ?? node}: ${step.action} ${step.status}`;
+  const what = whatOf(node, step);
   if (step.error === null) return [what];
   const tail = (step.error.stderrTail ?? "").trimEnd();
   const stderr = tail === "" ? [] : tail.split("\n").slice(-STDERR_LINES);

@@ -73,3 +73,15 @@ test("a job's reason that is one of its parts' is told once", () => {
   const lines = failureLines(job("failed", { tasks: [task("n1", "failed")], error }));
   assert.deepEqual(lines, ["n1:s-0: stop failed: internal: it broke"]);
 });
+
+test("steps that were never begun, for one reason, are told in one line after what failed", () => {
+  const ahead = (node: string, message: string) => {
+    const steps = task(node, "cancelled", "cancelled").steps;
+    return { ...task(node), steps: steps.map((step) => ({ ...step, error: { code: "cancelled", message } })) };
+  };
+  const tasks = [ahead("n1", "not begun: a failed"), task("n2", "failed"), ahead("n3", "not begun: a failed")];
+  assert.deepEqual(failureLines(job("failed", { tasks })), [
+    "n2:s-0: stop failed: internal: it broke",
+    "n1:s-0: stop cancelled, and 3 steps more: not begun: a failed",
+  ]);
+});
