@@ -30,12 +30,14 @@ export function progressOf({ orchestration }: Pick<JobRecord, "orchestration">):
 
 /** Counted from 1. */
 function waveOf({ chains }: Orchestration): number {
-  const begun = new Set(chains.filter(({ phase }) => phase !== "waiting").map(({ wave }) => wave));
+  const isBegun = ({ phase, ref }: Chain) => phase === "running" || phase === "undoing" || ref !== null;
+  const begun = new Set(chains.filter(isBegun).map(({ wave }) => wave));
   return Math.max(1, begun.size);
 }
 
-function pastOf([first]: readonly Chain[]): string {
-  if (first === undefined) return "done";
-  const last = first.links.at(-1);
-  return PAST[last?.step.action ?? ""] ?? "done";
+/** By what is done to them; where that is not the same to all, they are done. */
+function pastOf(chains: readonly Chain[]): string {
+  const actions = new Set(chains.map(({ links }) => links.at(-1)?.step.action ?? ""));
+  const [only, ...others] = actions;
+  return (others.length === 0 ? PAST[only ?? ""] : undefined) ?? "done";
 }
