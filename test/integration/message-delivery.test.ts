@@ -82,7 +82,11 @@ describe("messages on their way", { concurrency: 2 }, () => {
         { to: { group: "order.to.1" }, data: `${prefix}d`, count: 50 },
       ];
       const senders = ["from-m", "from-p", "from-q"];
-      await Promise.all(senders.map((from) => mail.tell(from, "send", say(from))));
+      // One after the other: what takes longer than a stitch has to acknowledge it would be told again.
+      const tellAll = async (from: string) => {
+        for (const each of say(from)) await mail.tell(from, "send", [each]);
+      };
+      await Promise.all(senders.map(tellAll));
       const expected = (prefix: string) => [
         ...numbered(`${prefix}a`, 200),
         ...numbered(`${prefix}a`, 200),
@@ -267,6 +271,38 @@ describe("messages on their way", { concurrency: 2 }, () => {
       const letter = await until("what goes round is dead", async () => (await mail.deadLetters()).items[0]);
       assert.deepEqual([letter.data, letter.code], ["round", "too_many_hops"]);
       for (const node of ["n1", "n2", "n3"]) await untilEmpty(cluster, node);
+    });
+  });
+
+  it("that are sent while their stitch moves are not lost, by whatever name", async () => {
+    await withMail(["n1", "n2", "n3"], async (cluster, mail) => {
+      await createMail(cluster, "going.a.1", { "n1:goer": "process" });
+      await createMail(cluster, "going.b.1", { "n3:from": "module" });
+      const sent = numbered("told", 100);
+      let moving = true;
+      const keepSending = async (name: string, to: object) => {
+        for (let n = 1; moving; n++) {
+          const { status, body } = await mail.send(to, { data: `${name}${n}`, expect: "none" });
+          assert.equal(status, 202, JSON.stringify(body));
+          sent.push(`${name}${n}`);
+        }
+      };
+      const senders = [
+        keepSending("bare", { stitch: "goer" }),
+        keepSending("full", { stitch: "n1:goer" }),
+        keepSending("group", { group: "going.a" }),
+        mail.tell("from", "send", [{ to: { stitch: "goer" }, channel: "", data: "told", count: 100 }]),
+      ];
+      for (const toNode of ["n2", "n3"]) {
+        const job = await cluster.run({ command: "stitch.move", target: "goer", toNode });
+        assert.equal(job.status, "succeeded", JSON.stringify(job));
+      }
+      moving = false;
+      await Promise.all(senders);
+      const received = () => new Set(["n1", "n2", "n3"].flatMap((node) => dataOf(cluster, `${node}:goer`)));
+      await until("all came", () => sent.every((data) => received().has(data)));
+      for (const node of ["n1", "n2", "n3"]) await untilEmpty(cluster, node);
+      assert.deepEqual((await mail.deadLetters()).items, []);
     });
   });
 
