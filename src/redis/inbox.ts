@@ -54,26 +54,26 @@ local inbox, load = KEYS[1], KEYS[2]
 if redis.call('EXISTS', inbox) == 0 then return -1 end
 local all = redis.call('HMGET', load, 'n', 'b')
 local count, bytes = tonumber(all[1] or 0), tonumber(all[2] or 0)
-local placed, counts, sizes, full = {}, {}, {}, {}
+local refused, counts, sizes, full = {}, {}, {}, {}
 for i = 1, #ARGV, 2 do
   local stitch, body = ARGV[i], ARGV[i + 1]
-  local room = not full[stitch] and count < ${MAX_MESSAGES} and (count == 0 or bytes + #body <= ${MAX_MESSAGE_BYTES})
+  local size = #body
+  local room = not full[stitch] and count < ${MAX_MESSAGES} and (count == 0 or bytes + size <= ${MAX_MESSAGE_BYTES})
   if room and stitch ~= '' then
     if not counts[stitch] then
       local its = redis.call('HMGET', load, 'n:' .. stitch, 'b:' .. stitch)
       counts[stitch], sizes[stitch] = tonumber(its[1] or 0), tonumber(its[2] or 0)
     end
     room = counts[stitch] < ${STITCH_MESSAGES}
-      and (counts[stitch] == 0 or sizes[stitch] + #body <= ${STITCH_BYTES})
+      and (counts[stitch] == 0 or sizes[stitch] + size <= ${STITCH_BYTES})
   end
   if room then
     redis.call('XADD', inbox, '*', 'kind', 'message', 'body', body, 'to', stitch)
-    count, bytes = count + 1, bytes + #body
-    if stitch ~= '' then counts[stitch], sizes[stitch] = counts[stitch] + 1, sizes[stitch] + #body end
-    placed[#placed + 1] = 1
+    count, bytes = count + 1, bytes + size
+    if stitch ~= '' then counts[stitch], sizes[stitch] = counts[stitch] + 1, sizes[stitch] + size end
   else
     full[stitch] = true
-    placed[#placed + 1] = 0
+    refused[#refused + 1] = (i - 1) / 2
   end
 end
 local fields = {'n', count, 'b', bytes}
@@ -82,12 +82,12 @@ for stitch, n in pairs(counts) do
   fields[#fields + 1], fields[#fields + 2] = 'b:' .. stitch, sizes[stitch]
 end
 redis.call('HSET', load, unpack(fields))
-return placed
+return refused
 `;
 
 /**
  * Puts messages into a node's inbox, in their order. KEYS inbox, its load. ARGV for each the stitch it is for ('' for
- * several) and the body. Returns of each 1, or 0 where there is no room for it; -1 alone where there is no inbox, and so
+ * several) and the body. Returns which of them, from 0 on, there is no room for; -1 alone where there is no inbox, and so
  * no node.
  * Once one is refused, so are all later ones for the same stitch in this call: a smaller one must not overtake it. What is
  * larger than the bound itself has room where nothing else waits.
@@ -103,51 +103,53 @@ const putOnceScript = defineScript<[inbox: string, load: string, mark: string]>(
   "put_message_once",
   3,
   `
-if redis.call('EXISTS', KEYS[3]) == 1 then return {1} end
+if redis.call('EXISTS', KEYS[3]) == 1 then return {} end
 local function put()
 ${PUT_MESSAGES}
 end
-local placed = put()
-if type(placed) == 'table' and placed[1] == 1 then redis.call('SET', KEYS[3], '', 'PX', ${MESSAGE_KEPT_MS}) end
-return placed
+local refused = put()
+if type(refused) == 'table' and #refused == 0 then redis.call('SET', KEYS[3], '', 'PX', ${MESSAGE_KEPT_MS}) end
+return refused
 `,
 );
 
 /**
- * The node is done with entries. KEYS inbox, its load. ARGV for each id, the stitch it was for ('' for several; '-' for a
- * question) and the bytes of its body. Returns how many there were.
+ * The node is done with entries. KEYS inbox, its load. ARGV their ids; then for each the stitch it was for ('' for several;
+ * '-' for a question); then for each the bytes of its body.
+ * Where they were all handed out and not acknowledged, as is the rule, they are all there and go together; else one by one,
+ * to see which are.
  * Atomic: an entry is never acknowledged and left there for good, nor counted after it is gone.
  */
 const acknowledge = defineScript<[inbox: string, load: string]>(
   "acknowledge_inbox",
   2,
   `
-local inbox, load = KEYS[1], KEYS[2]
-local gone, less, stitches = 0, {}, {}
-for i = 1, #ARGV, 3 do
-  redis.call('XACK', inbox, '${GROUP}', ARGV[i])
-  if redis.call('XDEL', inbox, ARGV[i]) == 1 then
-    gone = gone + 1
-    local stitch = ARGV[i + 1]
-    if stitch ~= '-' then
-      less['n'], less['b'] = (less['n'] or 0) + 1, (less['b'] or 0) + ARGV[i + 2]
-      if stitch ~= '' then
-        less['n:' .. stitch] = (less['n:' .. stitch] or 0) + 1
-        less['b:' .. stitch] = (less['b:' .. stitch] or 0) + ARGV[i + 2]
-        stitches[stitch] = true
-      end
-    end
+local inbox, load, count = KEYS[1], KEYS[2], #ARGV / 3
+local together = redis.call('XACK', inbox, '${GROUP}', unpack(ARGV, 1, count)) == count
+if together then redis.call('XDEL', inbox, unpack(ARGV, 1, count)) end
+local messages, bytes, counts, sizes = 0, 0, {}, {}
+for i = 1, count do
+  local stitch, size = ARGV[count + i], ARGV[2 * count + i]
+  if (together or redis.call('XDEL', inbox, ARGV[i]) == 1) and stitch ~= '-' then
+    messages, bytes = messages + 1, bytes + size
+    if stitch ~= '' then counts[stitch], sizes[stitch] = (counts[stitch] or 0) + 1, (sizes[stitch] or 0) + size end
   end
 end
-for field, by in pairs(less) do redis.call('HINCRBY', load, field, -by) end
-for stitch in pairs(stitches) do
-  if tonumber(redis.call('HGET', load, 'n:' .. stitch)) <= 0 then
+if messages > 0 then
+  redis.call('HINCRBY', load, 'n', -messages)
+  redis.call('HINCRBY', load, 'b', -bytes)
+end
+for stitch, n in pairs(counts) do
+  if redis.call('HINCRBY', load, 'n:' .. stitch, -n) > 0 then
+    redis.call('HINCRBY', load, 'b:' .. stitch, -sizes[stitch])
+  else
     redis.call('HDEL', load, 'n:' .. stitch, 'b:' .. stitch)
   end
 end
-return gone
 `,
 );
+/** In one call; what Lua can take apart at once has an end. */
+const MOST_ACKNOWLEDGED = 1000;
 
 /**
  * Ends an inbox in which nothing is left. KEYS inbox, its load. Returns 1, or 0 where something is in it.
@@ -205,12 +207,14 @@ export async function putMessageOnce(
   return placedOf(reply, 1)[0] ?? "full";
 }
 
-const placedOf = (reply: unknown, count: number): Placed[] =>
-  reply === -1
-    ? Array.from({ length: count }, () => "gone")
-    : placedReply.parse(reply).map((placed) => (placed === 1 ? "stored" : "full"));
+function placedOf(reply: unknown, count: number): Placed[] {
+  const refused = reply === -1 ? null : new Set(refusedReply.parse(reply));
+  return Array.from({ length: count }, (_, index) =>
+    refused === null ? "gone" : refused.has(index) ? "full" : "stored",
+  );
+}
 
-const placedReply = z.array(z.int());
+const refusedReply = z.array(z.int());
 
 /** Asks a node. @returns false where its inbox is full. */
 export async function putQuestion(redis: RedisClient, keys: Keys, node: string, asked: Question): Promise<boolean> {
@@ -296,9 +300,20 @@ export async function acknowledgeEntries(
   node: string,
   entries: readonly InboxEntry[],
 ): Promise<void> {
-  await acknowledge.call(
-    redis,
-    [keys.nodeInbox(node), keys.nodeInboxLoad(node)],
-    entries.flatMap(({ id, kind, to, body }) => [id, kind === "message" ? to : "-", Buffer.byteLength(body)]),
+  const parts = Array.from({ length: Math.ceil(entries.length / MOST_ACKNOWLEDGED) }, (_, index) =>
+    entries.slice(index * MOST_ACKNOWLEDGED, (index + 1) * MOST_ACKNOWLEDGED),
+  );
+  await Promise.all(
+    parts.map((part) =>
+      acknowledge.call(
+        redis,
+        [keys.nodeInbox(node), keys.nodeInboxLoad(node)],
+        [
+          ...part.map(({ id }) => id),
+          ...part.map(({ kind, to }) => (kind === "message" ? to : "-")),
+          ...part.map(({ body }) => Buffer.byteLength(body)),
+        ],
+      ),
+    ),
   );
 }

@@ -183,12 +183,15 @@ for (const { name, url } of REDISES) {
         });
         const act = fc.oneof(
           fc.record({ put: fc.array(posted, { minLength: 1, maxLength: 6 }) }),
+          // What was handed out goes in another way than what was not.
+          fc.record({ take: fc.integer({ min: 1, max: 6 }) }),
           fc.record({ ack: fc.array(fc.nat(8), { maxLength: 6 }) }),
         );
         await fc.assert(
-          fc.asyncProperty(fc.array(act, { maxLength: 10 }), async (acts) => {
+          fc.asyncProperty(fc.array(act, { maxLength: 12 }), async (acts) => {
             for (const each of acts) {
               if ("put" in each) await fixture.put(...each.put);
+              else if ("take" in each) await readNewEntries(redis, keys, NODE, each.take, 1);
               else {
                 const there = await readOldestEntries(redis, keys, NODE, 9);
                 const some = each.ack.flatMap((index) => there[index] ?? []);
