@@ -6,10 +6,12 @@ import { PrimaryConnector } from "./sentinel-connector.ts";
 
 /**
  * - `shared`: everything that does not block; commands issued together go out together (auto-pipelining). Fails fast.
+ * - `direct`: as `shared`, but each command goes out by itself, at once. For what is a batch in itself: of the automatic
+ *   pipelines one is under way at a time, and the next waits until all of it is answered.
  * - `blocking`: waits for entries (`XREAD BLOCK`, BullMQ's worker), retries for ever.
  * - `subscriber`: pub/sub.
  */
-export type ConnectionRole = "shared" | "blocking" | "subscriber";
+export type ConnectionRole = "shared" | "direct" | "blocking" | "subscriber";
 
 /** Thrown where a Redis URL is not one of the forms, or Redis is not fit to hold a cluster. Not worth a retry. */
 export class RedisRefused extends Error {
@@ -33,9 +35,9 @@ function optionsFor(role: ConnectionRole): ConnectionOptions {
     keepAlive: 10_000,
     lazyConnect: true,
     disableClientInfo: true,
-    ...(role === "shared"
+    ...(role === "shared" || role === "direct"
       ? {
-          enableAutoPipelining: true,
+          enableAutoPipelining: role === "shared",
           enableOfflineQueue: false,
           autoResendUnfulfilledCommands: false,
           // Whatever was under way fails as soon as its connection closes. With 1, ioredis forgets it without a word where

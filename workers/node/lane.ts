@@ -1,5 +1,6 @@
-/** Parcels, and characters of them, in one batch. */
-const MOST_AT_ONCE = 500;
+/** Parcels in one batch: few enough that its readers work on it while the next is stored. */
+const MOST_AT_ONCE = 100;
+/** And characters of them. */
 const MOST_CHARACTERS = 4 * 1024 * 1024;
 
 /** One message for one node. `stitch`: the one it is for there, or "" for several. */

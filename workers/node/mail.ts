@@ -24,6 +24,9 @@ import type { StitchHost } from "./stitch-host.ts";
 
 /** How soon what could not be written is tried again. */
 const RETRY_MS = 500;
+/** Messages that have been dealt with wait so long for others, to go out of the inbox together; so many wait no longer. */
+const GATHER_MS = 5;
+const MOST_GATHERED = 100;
 /**
  * A reply waits for room in its reader's inbox for so long, then it is a dead letter. It must not wait for ever: what it
  * answers stays in the inbox here till then, so that two who are full of each other's requests would wait for each other,
@@ -59,6 +62,7 @@ export class Mail {
   #letters: DeadLetter[] = [];
   #receipts: { message: Message; receipt: Receipt }[] = [];
   #writing: Promise<void> | null = null;
+  #gathering: NodeJS.Timeout | undefined;
   #leaving = false;
   readonly #stopping = new AbortController();
 
@@ -120,6 +124,7 @@ export class Mail {
   /** Delivers nothing more and writes what has been dealt with, at most `graceMs` long; the rest is left in the inbox. */
   async stop(graceMs: number): Promise<void> {
     this.kill();
+    this.#write();
     const waited = new AbortController();
     await Promise.race([this.#writing ?? Promise.resolve(), pause(graceMs, waited.signal)]);
     waited.abort();
@@ -129,6 +134,7 @@ export class Mail {
   kill(): void {
     this.#leaving = true;
     this.#stopping.abort();
+    clearTimeout(this.#gathering);
     for (const { mailbox } of this.#boxes.values()) mailbox.close();
     this.#boxes.clear();
   }
@@ -302,7 +308,8 @@ export class Mail {
 
   #finish(entry: InboxEntry): void {
     this.#done.push(entry);
-    this.#write();
+    if (this.#done.length >= MOST_GATHERED) this.#write();
+    else this.#gathering ??= setTimeout(() => this.#write(), GATHER_MS);
   }
 
   #write(): void {
@@ -330,6 +337,8 @@ export class Mail {
    */
   async #writeOnce(): Promise<boolean> {
     const { redis, keys, node } = this.#o;
+    clearTimeout(this.#gathering);
+    this.#gathering = undefined;
     const done = this.#done.splice(0);
     const letters = this.#letters.splice(0);
     const receipts = this.#receipts.splice(0);

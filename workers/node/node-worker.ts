@@ -73,6 +73,7 @@ export class NodeWorker {
   readonly #keys: Keys;
   readonly #session = randomUUID();
   readonly #redis: RedisClient;
+  readonly #direct: RedisClient;
   readonly #blocking: RedisClient;
   readonly #watchdog: Watchdog;
   readonly #lease: Lease;
@@ -110,6 +111,7 @@ export class NodeWorker {
     this.#keys = new Keys(options.cluster);
     this.#dir = join(options.stateDir, options.cluster, options.id);
     this.#redis = openRedis(options.redisUrl, "shared", options.onError);
+    this.#direct = openRedis(options.redisUrl, "direct", options.onError);
     this.#blocking = openRedis(options.redisUrl, "blocking", options.onError);
     this.#watchdog = new Watchdog(this.#session, options.onError, () => this.#watchdogIsNew());
     this.#lease = new Lease({
@@ -135,7 +137,7 @@ export class NodeWorker {
     this.#state = "starting";
     try {
       this.#ownership = await Ownership.take(this.#dir);
-      await connectRedis(this.#redis, this.#o.connectTimeoutMs);
+      await Promise.all([this.#redis, this.#direct].map((each) => connectRedis(each, this.#o.connectTimeoutMs)));
       await refuseEviction(this.#redis);
       this.#watchdog.start();
       const disk = new StitchDisk(this.#dir);
@@ -152,6 +154,7 @@ export class NodeWorker {
       );
       const outbox = new Outbox({
         redis: this.#redis,
+        direct: this.#direct,
         keys: this.#keys,
         node: this.#o.id,
         isHere: (stitch) => host.find(stitch) !== null,
@@ -478,6 +481,7 @@ export class NodeWorker {
     this.#mail?.kill();
     this.#logQuestions?.kill();
     this.#redis.disconnect();
+    this.#direct.disconnect();
     this.#blocking.disconnect();
   }
 
@@ -507,6 +511,7 @@ export class NodeWorker {
     this.#mail?.kill();
     this.#logQuestions?.kill();
     this.#redis.disconnect();
+    this.#direct.disconnect();
     this.#blocking.disconnect();
     this.#watchdog.end();
     this.#ownership?.release();

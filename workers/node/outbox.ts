@@ -17,6 +17,8 @@ const MOST_ROUTES = 10_000;
 
 export type OutboxOptions = {
   readonly redis: RedisClient;
+  /** In the role `direct`: what is sent waits for nothing else that the node has to do with Redis. */
+  readonly direct: RedisClient;
   readonly keys: Keys;
   readonly node: string;
   /** Has this node a stitch with this bare id? */
@@ -163,7 +165,7 @@ export class Outbox {
         break;
       }
       const batch = lane.next();
-      const placed = await putMessages(this.#o.redis, this.#o.keys, node, batch).catch((error: unknown) => {
+      const placed = await putMessages(this.#o.direct, this.#o.keys, node, batch).catch((error: unknown) => {
         this.#o.onError(error);
         return null;
       });

@@ -20,8 +20,8 @@ function laneOf(...texts: string[]): Lane<Numbered> {
 }
 
 test("takes as many as may go at once, and at least one", () => {
-  const lane = laneOf(...Array.from({ length: 501 }, (_, n) => `a>s${n}`));
-  assert.equal(lane.next().length, 500);
+  const lane = laneOf(...Array.from({ length: 101 }, (_, n) => `a>s${n}`));
+  assert.equal(lane.next().length, 100);
   assert.equal(lane.next().length, 1);
   assert.ok(lane.isEmpty);
   const large = "x".repeat(3 * 1024 * 1024);
