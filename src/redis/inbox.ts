@@ -27,9 +27,13 @@ export const question = z.object({
 });
 export type Question = z.output<typeof question>;
 
-/** `kind` says what `body` is: "question" or, to come, "message". */
+/**
+ * In Redis an entry has one field: its value is the body, its name `question`, or `message:` and the stitch it is for. One,
+ * since to read an entry costs by the strings it has.
+ */
 export type InboxEntry = {
   readonly id: string;
+  /** What the body is: "question", "message", what a later version knows, or "gone" where the entry is not there any more. */
   readonly kind: string;
   readonly body: string;
   /** Of a message: the stitch it is for, or "" for several. */
@@ -37,15 +41,15 @@ export type InboxEntry = {
 };
 
 /**
- * Puts an entry into a node's inbox. KEYS inbox. ARGV bound, kind, body. Returns its id, or false where the inbox is full.
+ * Puts a question into a node's inbox. KEYS inbox. ARGV bound, question. Returns its id, or false where the inbox is full.
  * Atomic: senders at once must not fill it beyond its bound.
  */
-const put = defineScript<[inbox: string]>(
-  "put_in_inbox",
+const putQuestionScript = defineScript<[inbox: string]>(
+  "put_question",
   1,
   `
 if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[1]) then return false end
-return redis.call('XADD', KEYS[1], '*', 'kind', ARGV[2], 'body', ARGV[3])
+return redis.call('XADD', KEYS[1], '*', 'question', ARGV[2])
 `,
 );
 
@@ -68,7 +72,7 @@ for i = 1, #ARGV, 2 do
       and (counts[stitch] == 0 or sizes[stitch] + size <= ${STITCH_BYTES})
   end
   if room then
-    redis.call('XADD', inbox, '*', 'kind', 'message', 'body', body, 'to', stitch)
+    redis.call('XADD', inbox, '*', 'message:' .. stitch, body)
     count, bytes = count + 1, bytes + size
     if stitch ~= '' then counts[stitch], sizes[stitch] = counts[stitch] + 1, sizes[stitch] + size end
   else
@@ -218,7 +222,7 @@ const refusedReply = z.array(z.int());
 
 /** Asks a node. @returns false where its inbox is full. */
 export async function putQuestion(redis: RedisClient, keys: Keys, node: string, asked: Question): Promise<boolean> {
-  return (await put.call(redis, [keys.nodeInbox(node)], [MAX_ENTRIES, "question", JSON.stringify(asked)])) !== null;
+  return (await putQuestionScript.call(redis, [keys.nodeInbox(node)], [MAX_ENTRIES, JSON.stringify(asked)])) !== null;
 }
 
 /** Makes the inbox and its group where they are not there. Safe to repeat. */
@@ -283,13 +287,9 @@ export async function readOldestEntries(
 function entriesOf(reply: unknown): InboxEntry[] {
   const [stream] = streams.parse(reply) ?? [];
   return (stream?.[1] ?? []).map(([id, fields]) => {
-    const field = (name: string) => fields?.[fields.indexOf(name) + 1] ?? "";
-    return {
-      id,
-      kind: fields === null ? "gone" : field("kind"),
-      body: fields === null ? "" : field("body"),
-      to: fields === null || !fields.includes("to") ? "" : field("to"),
-    };
+    const [name = "", body = ""] = fields ?? ["gone"];
+    const [kind = "", to = ""] = name.split(":", 2);
+    return { id, kind, body, to };
   });
 }
 

@@ -8,7 +8,7 @@ export type Script<Keys extends readonly string[]> = {
 
 type Callable = (...args: (string | number)[]) => Promise<unknown>;
 
-/** Every script begins with this: `now` is Redis's time in Unix milliseconds. */
+/** Every script that names it begins with this: `now` is Redis's time in Unix milliseconds. */
 const NOW = "local t = redis.call('TIME')\nlocal now = t[1] * 1000 + math.floor(t[2] / 1000)\n";
 
 const scripts = new Map<string, { numberOfKeys?: number; lua: string }>();
@@ -32,7 +32,10 @@ export function defineScript<Keys extends readonly string[]>(
   lua: string,
 ): Script<Keys> {
   const command = `cs_${name}`;
-  scripts.set(command, { ...(keys === null ? {} : { numberOfKeys: keys }), lua: NOW + lua });
+  scripts.set(command, {
+    ...(keys === null ? {} : { numberOfKeys: keys }),
+    lua: /\bnow\b/.test(lua) ? NOW + lua : lua,
+  });
   return {
     name,
     call(redis, keyNames, args) {
