@@ -22,10 +22,11 @@ export type StitchRef = { readonly node: string | null; readonly stitch: string 
 
 /** @returns null where `ref` is neither a bare nor a full id. */
 export function parseStitchRef(ref: string): StitchRef | null {
-  const [first = "", second, ...rest] = ref.split(":");
-  if (rest.length > 0) return null;
-  if (second === undefined) return NAME.test(first) ? { node: null, stitch: first } : null;
-  return NAME.test(first) && first !== "api" && NAME.test(second) ? { node: first, stitch: second } : null;
+  const colon = ref.indexOf(":");
+  const node = colon < 0 ? null : ref.slice(0, colon);
+  const stitch = ref.slice(colon + 1);
+  const isRef = NAME.test(stitch) && (node === null || (node !== "api" && NAME.test(node)));
+  return isRef ? { node, stitch } : null;
 }
 
 export const fullId = (node: string, stitch: string): string => `${node}:${stitch}`;

@@ -227,7 +227,7 @@ export class NodeWorker {
   }
 
   /** Sends a message of one of its stitches. */
-  async #send(
+  #send(
     host: StitchHost,
     outbox: Outbox,
     stitch: string,
@@ -242,7 +242,7 @@ export class NodeWorker {
       const text = `the inbox of ${"stitch" in to ? to.stitch : to.group} is full: what it prints is not read until there is room`;
       void host.log(stitch)?.write("system", text, this.#o.nowMs());
     };
-    await outbox.send(to, { ...message, sentAtMs: this.#o.nowMs() }, { onFull });
+    return outbox.send(to, { ...message, sentAtMs: this.#o.nowMs() }, { onFull });
   }
 
   async #readInbox(host: StitchHost, outbox: Outbox): Promise<void> {

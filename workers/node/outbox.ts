@@ -129,8 +129,7 @@ export class Outbox {
 
   /** All at once, so that what is said later comes after it. */
   async #post(places: readonly Place[], message: Omit<Message, "to">, when: WhenFull): Promise<void> {
-    const stored = places.map(({ node, stitch, to }) => this.#put(node, stitch, { ...message, to }, when));
-    await (stored.length === 1 ? stored[0] : Promise.all(stored));
+    await Promise.all(places.map(({ node, stitch, to }) => this.#put(node, stitch, { ...message, to }, when)));
   }
 
   #put(node: string, stitch: string, message: Message, when: WhenFull): Promise<void> {

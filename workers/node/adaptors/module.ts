@@ -251,13 +251,11 @@ class ModuleInstance implements StitchInstance {
   ): Promise<ModuleMessage> {
     this.#lastAsked += 1;
     const ref = this.#lastAsked;
-    let timer: NodeJS.Timeout | undefined;
-    const answer = new Promise<Message>((resolve, reject) => {
-      this.#asked.set(ref, resolve);
-      timer = setTimeout(() => reject(new Error(`${stitch} did not answer within ${timeoutMs} ms`)), timeoutMs);
-    });
+    const { promise: answer, resolve, reject } = Promise.withResolvers<Message>();
+    this.#asked.set(ref, resolve);
+    const timer = setTimeout(() => reject(new Error(`${stitch} did not answer within ${timeoutMs} ms`)), timeoutMs);
+    this.#send({ stitch }, channel, data, ref).catch(reject);
     try {
-      await Promise.race([this.#send({ stitch }, channel, data, ref).then(() => answer), answer]);
       return asModuleMessage(await answer);
     } finally {
       clearTimeout(timer);
@@ -270,24 +268,20 @@ class ModuleInstance implements StitchInstance {
   }
 
   deliver(message: Message): Promise<Delivered> {
+    const { message: take } = this.#module;
+    // An answer that came too late, or a module that takes nothing: there is nobody to tell.
+    if (message.re !== null) this.#asked.get(message.re)?.(message);
+    if (message.re !== null || take === undefined) return Promise.resolve({ kind: "acked" });
     const work = Promise.withResolvers<Delivered>();
     this.#working.add(work);
-    void this.#take(message).then((how) => {
+    void this.#take(take, message).then((how) => {
       this.#working.delete(work);
       work.resolve(how);
     });
     return work.promise;
   }
 
-  async #take(message: Message): Promise<Delivered> {
-    const answered = message.re === null ? undefined : this.#asked.get(message.re);
-    if (answered !== undefined) {
-      answered(message);
-      return { kind: "acked" };
-    }
-    const { message: take } = this.#module;
-    // An answer that came too late, or a module that takes nothing: there is nobody to tell.
-    if (take === undefined || message.re !== null) return { kind: "acked" };
+  async #take(take: NonNullable<StitchModule["message"]>, message: Message): Promise<Delivered> {
     try {
       const reply = await running.run(this, async () => take(asModuleMessage(message), this.#own));
       if (reply === undefined) return { kind: "acked" };
