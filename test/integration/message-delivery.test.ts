@@ -331,6 +331,27 @@ describe("messages on their way", { concurrency: 2 }, () => {
     });
   });
 
+  it("that a life of a stitch wrote and its node did not come to are not sent in its next one", async () => {
+    await withMail(["n1", "n2"], async (cluster, mail) => {
+      await createMail(cluster, "lives.a.1", { "n2:full": "module" }, { start: false });
+      await createMail(cluster, "lives.b.1", { "n1:p": "process" });
+      const { redis, keys } = cluster.open;
+      await redis.hset(keys.nodeInboxLoad("n2"), "n:full", 1000);
+      await mail.send({ stitch: "p" }, { channel: "send", data: [{ to: { stitch: "full" }, data: "", count: 20 }] });
+      const isHeld = () => logText(cluster, "n1", "p").includes("the inbox of full is full");
+      await until("p is held up", isHeld);
+      // It has not acknowledged what it does, so that its next life is told to do the same.
+      await cluster.run({ command: "stitch.restart", target: "p" });
+      await until("it is told again", () => takenBy(cluster, "n1:p").length === 2);
+      await redis.hincrby(keys.nodeInboxLoad("n2"), "n:full", -1000);
+      await cluster.run({ command: "stitch.start", target: "full" });
+      await Promise.all(["n1", "n2"].map((node) => untilEmpty(cluster, node)));
+      assert.deepEqual(dataOf(cluster, "n2:full"), ["1", ...numbered("", 20)]);
+      const note = "it ended before all that it wrote was read: the rest of it is not sent";
+      await until("its log says so", () => logText(cluster, "n1", "p").includes(note));
+    });
+  });
+
   it("are written to a stitch as it reads: one that does not holds up itself alone, and gets them when it does", async () => {
     await withMail(["n1", "n2"], async (cluster, mail) => {
       await createMail(cluster, "deaf.a.1", { "n2:deaf": "process", "n2:other": "process" });
