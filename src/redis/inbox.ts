@@ -276,6 +276,13 @@ export async function readOldestEntries(
   return entriesOf([["", await redis.xrange(keys.nodeInbox(node), "-", "+", "COUNT", limit)]]);
 }
 
+/** Was the entry with this id put into the inbox after the other? */
+export function isLaterEntry(id: string, than: string): boolean {
+  const [ms = 0, number = 0] = id.split("-").map(Number);
+  const [thanMs = 0, thanNumber = 0] = than.split("-").map(Number);
+  return ms > thanMs || (ms === thanMs && number > thanNumber);
+}
+
 function entriesOf(reply: unknown): InboxEntry[] {
   const [stream] = streams.parse(reply) ?? [];
   return (stream?.[1] ?? []).map(([id, fields]) => {

@@ -414,6 +414,28 @@ describe("messages on their way", { concurrency: 2 }, () => {
     });
   });
 
+  it("to a group are not for who came after them, also where its node takes them once more", async () => {
+    await withMail(["n1", "n2"], async (cluster, mail, workers) => {
+      const group = "late.a.1";
+      await createMail(cluster, group, { "n2:stopped": "module" }, { start: false });
+      await createMail(cluster, group, { "n2:there": "process" });
+      await createMail(cluster, "late.b.1", { "n1:from": "module" });
+      const say = (data: string) => mail.tell("from", "send", [{ to: { group: "late.a" }, data }]);
+      await say("early");
+      await until("it came", () => dataOf(cluster, "n2:there").includes("early"));
+      await createMail(cluster, group, { "n2:late": "process" });
+      await say("then");
+      await until("it came", () => dataOf(cluster, "n2:late").includes("then"));
+      await workers.end("n2", "SIGKILL");
+      await workers.start("n2");
+      await cluster.run({ command: "stitch.start", target: "stopped" });
+      await untilEmpty(cluster, "n2");
+      assert.deepEqual(dataOf(cluster, "n2:stopped"), ["early", "then"]);
+      assert.deepEqual(dataOf(cluster, "n2:there"), ["early", "then", "early", "then"]);
+      assert.deepEqual(dataOf(cluster, "n2:late"), ["then", "then"]);
+    });
+  });
+
   it("that are replies are dead letters where their reader has no room for them, and shut nobody up", async () => {
     await withMail(["n1", "n2"], async (cluster, mail) => {
       await createMail(cluster, "askers.a.1", { "n1:asker": "process" });

@@ -12,7 +12,13 @@ import {
 import { RequestError } from "../../src/domain/errors.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import { addDeadLetters } from "../../src/redis/dead-letters.ts";
-import { acknowledgeEntries, type InboxEntry, STITCH_BYTES, STITCH_MESSAGES } from "../../src/redis/inbox.ts";
+import {
+  acknowledgeEntries,
+  type InboxEntry,
+  isLaterEntry,
+  STITCH_BYTES,
+  STITCH_MESSAGES,
+} from "../../src/redis/inbox.ts";
 import type { Keys } from "../../src/redis/keys.ts";
 import { giveReceipts } from "../../src/redis/receipts.ts";
 import type { Delivered } from "./adaptors/adaptor.ts";
@@ -60,6 +66,7 @@ export class Mail {
   #receipts: { message: Message; receipt: Receipt }[] = [];
   #writing: Promise<void> | null = null;
   #leaving = false;
+  #lastTaken: string | null = null;
   readonly #stopping = new AbortController();
 
   constructor(options: MailOptions) {
@@ -71,9 +78,15 @@ export class Mail {
     return this.#held.size;
   }
 
+  /** The id of the last entry that it took; null where it has taken none. */
+  get lastTaken(): string | null {
+    return this.#lastTaken;
+  }
+
   /** Takes an entry in hand; one that it has already means nothing. */
   take(entry: InboxEntry): void {
     if (this.#stopping.signal.aborted || this.#held.has(entry.id)) return;
+    this.#lastTaken = entry.id;
     const message = readMessage(entry.body);
     if (message === null) {
       this.#o.onError(new Error(`a message in the inbox cannot be read and is dropped (${entry.id})`));
@@ -82,17 +95,23 @@ export class Mail {
     }
     const held: Held = { entry, message, open: 1 };
     this.#held.set(entry.id, held);
-    for (const id of this.#recipients(message)) this.#bring(held, id);
+    for (const id of this.#recipients(entry, message)) this.#bring(held, id);
     this.#close(held);
   }
 
   /** By their bare ids. Who is in a group is settled here, when the message has come. */
-  #recipients({ to, from }: Message): readonly string[] {
+  #recipients(entry: InboxEntry, { to, from }: Message): readonly string[] {
     if ("stitch" in to) return [to.stitch];
     if ("stitches" in to) return to.stitches;
-    const members = this.#o.host.receivers(to.group).map(({ record }) => record.id);
-    // Nobody gets what it has sent to its own group.
-    return members.filter((id) => fullId(this.#o.node, id) !== from);
+    const members = this.#o.host.receivers(to.group).map(({ record }) => record);
+    return (
+      members
+        // Where a former life had taken it, whoever is newer may have had later ones of the same sender by now.
+        .filter(({ mailAfter }) => mailAfter === null || isLaterEntry(entry.id, mailAfter))
+        .map(({ id }) => id)
+        // Nobody gets what it has sent to its own group.
+        .filter((id) => fullId(this.#o.node, id) !== from)
+    );
   }
 
   /** A stitch has come up, or is gone. */

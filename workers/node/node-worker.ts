@@ -159,6 +159,7 @@ export class NodeWorker {
         node: this.#o.id,
         session: this.#session,
         facts: this.#o.facts,
+        lastMail: () => this.#mail?.lastTaken ?? null,
         disk,
         adaptors: {
           process: processAdaptor({

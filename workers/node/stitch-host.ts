@@ -25,6 +25,8 @@ import type { StitchLog } from "./stitch-log.ts";
 
 export type StitchHostOptions = Omit<HostedStitchOptions, "onChange" | "inOrder"> & {
   readonly facts: NodeFacts;
+  /** The last entry of the inbox that was taken; null where none was in this life of the worker. */
+  readonly lastMail: () => string | null;
   /** Told of each change of a stitch, its removal included. */
   readonly onStitch: (stitch: HostedStitch) => void;
   readonly publish: (changes: readonly StitchChange[], events: readonly ClusterEvent[]) => void;
@@ -299,6 +301,7 @@ export class StitchHost {
       startedAtMs: null,
       lastExit: null,
       observedAtMs: this.#o.nowMs(),
+      mailAfter: this.#o.lastMail(),
     };
     this.#removed.delete(id);
     this.#o.disk.save(record);
