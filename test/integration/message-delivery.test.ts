@@ -427,12 +427,24 @@ describe("messages on their way", { concurrency: 2 }, () => {
       await say("then");
       await until("it came", () => dataOf(cluster, "n2:late").includes("then"));
       await workers.end("n2", "SIGKILL");
-      await workers.start("n2");
+      // It is made as soon as the node is back, before that has read its inbox.
+      const spec = { adaptor: "module", module: "mail" };
+      const create = {
+        command: "stitch.create",
+        target: group,
+        node: "n2",
+        id: "latest",
+        spec,
+        waitForNode: true,
+      } as const;
+      const [{ status }] = await Promise.all([cluster.run(create), workers.start("n2")]);
+      assert.equal(status, "succeeded");
       await cluster.run({ command: "stitch.start", target: "stopped" });
       await untilEmpty(cluster, "n2");
       assert.deepEqual(dataOf(cluster, "n2:stopped"), ["early", "then"]);
       assert.deepEqual(dataOf(cluster, "n2:there"), ["early", "then", "early", "then"]);
       assert.deepEqual(dataOf(cluster, "n2:late"), ["then", "then"]);
+      assert.deepEqual(dataOf(cluster, "n2:latest"), []);
     });
   });
 

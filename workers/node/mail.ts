@@ -43,6 +43,8 @@ export type MailOptions = {
   readonly node: string;
   readonly host: StitchHost;
   readonly outbox: Outbox;
+  /** The last entry of the inbox that a former life took. */
+  readonly lastTaken: string;
   readonly holdsId: () => boolean;
   readonly nowMs: () => number;
   readonly onError: (error: unknown) => void;
@@ -66,11 +68,12 @@ export class Mail {
   #receipts: { message: Message; receipt: Receipt }[] = [];
   #writing: Promise<void> | null = null;
   #leaving = false;
-  #lastTaken: string | null = null;
+  #lastTaken: string;
   readonly #stopping = new AbortController();
 
   constructor(options: MailOptions) {
     this.#o = options;
+    this.#lastTaken = options.lastTaken;
   }
 
   /** Messages in hand, not acknowledged yet. */
@@ -78,15 +81,16 @@ export class Mail {
     return this.#held.size;
   }
 
-  /** The id of the last entry that it took; null where it has taken none. */
-  get lastTaken(): string | null {
+  /** The id of the last entry that it took, or a former life. */
+  get lastTaken(): string {
     return this.#lastTaken;
   }
 
   /** Takes an entry in hand; one that it has already means nothing. */
   take(entry: InboxEntry): void {
     if (this.#stopping.signal.aborted || this.#held.has(entry.id)) return;
-    this.#lastTaken = entry.id;
+    // What a former life had taken comes again.
+    if (isLaterEntry(entry.id, this.#lastTaken)) this.#lastTaken = entry.id;
     const message = readMessage(entry.body);
     if (message === null) {
       this.#o.onError(new Error(`a message in the inbox cannot be read and is dropped (${entry.id})`));

@@ -7,7 +7,7 @@ import { initNodeQueue, NodeQueueWorker } from "../../src/queue/node-queue.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import { connectRedis, openRedis, refuseEviction } from "../../src/redis/connection.ts";
 import { emitEvents } from "../../src/redis/events.ts";
-import { createInbox } from "../../src/redis/inbox.ts";
+import { createInbox, lastEntryRead } from "../../src/redis/inbox.ts";
 import { Keys } from "../../src/redis/keys.ts";
 import { beatNode, leaveNode, raiseRevision, registerNode } from "../../src/redis/node-record.ts";
 import { forgetRemoved, publishUsage, readOwnStitches } from "../../src/redis/stitch-records.ts";
@@ -89,6 +89,8 @@ export class NodeWorker {
   #incarnation = 0;
   #beats = 0;
   #clockOffsetMs = 0;
+  /** The last entry of the inbox that a former life took. */
+  #lastTaken = "0-0";
   /** Redis and this node know of each other what they did not, since it took the id. */
   #settled = false;
   #eligibility: Eligibility = "eligible";
@@ -159,7 +161,7 @@ export class NodeWorker {
         node: this.#o.id,
         session: this.#session,
         facts: this.#o.facts,
-        lastMail: () => this.#mail?.lastTaken ?? null,
+        lastMail: () => this.#mail?.lastTaken ?? this.#lastTaken,
         disk,
         adaptors: {
           process: processAdaptor({
@@ -244,7 +246,7 @@ export class NodeWorker {
     const common = { redis: this.#redis, keys: this.#keys, node, onError };
     const holdsId = () => this.#lease.holds;
     this.#logQuestions = new LogQuestions({ ...common, log: (id) => host.log(id), holdsId, nowMs });
-    const mail = new Mail({ ...common, host, outbox, holdsId, nowMs });
+    const mail = new Mail({ ...common, host, outbox, lastTaken: this.#lastTaken, holdsId, nowMs });
     this.#mail = mail;
     this.#inbox = new Inbox({
       ...common,
@@ -301,6 +303,7 @@ export class NodeWorker {
   async #settle(host: StitchHost): Promise<void> {
     // Before its stitches can be found: who has no inbox is no node.
     await createInbox(this.#redis, this.#keys, this.#o.id);
+    this.#lastTaken = await lastEntryRead(this.#redis, this.#keys, this.#o.id);
     host.merge(await readOwnStitches(this.#redis, this.#keys, this.#o.id));
     await raiseRevision(this.#redis, this.#keys, host.highestRevision());
     this.#publisher?.publish(host.wholeTruth(), [

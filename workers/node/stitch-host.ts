@@ -25,8 +25,8 @@ import type { StitchLog } from "./stitch-log.ts";
 
 export type StitchHostOptions = Omit<HostedStitchOptions, "onChange" | "inOrder"> & {
   readonly facts: NodeFacts;
-  /** The last entry of the inbox that was taken; null where none was in this life of the worker. */
-  readonly lastMail: () => string | null;
+  /** The last entry of the inbox that was taken, in this life of the worker or an earlier one. */
+  readonly lastMail: () => string;
   /** Told of each change of a stitch, its removal included. */
   readonly onStitch: (stitch: HostedStitch) => void;
   readonly publish: (changes: readonly StitchChange[], events: readonly ClusterEvent[]) => void;
