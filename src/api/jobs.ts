@@ -56,11 +56,18 @@ export function routeJobs(app: Api, { master }: ApiDeps): void {
     const query = readQuery(c, stepsQuery);
     return c.json(await master.steps(readPath(c, "job", jobId), pageOf(query), query));
   });
-  app.post("/v1/jobs/:job/cancel", async (c) => {
-    readQuery(c, noQuery);
-    const id = readPath(c, "job", jobId);
-    if ((await c.req.arrayBuffer()).byteLength > 0)
-      throw invalidFields([{ path: "", message: "cancel takes no body" }]);
-    return jobAnswer(c, await master.cancel(id));
-  });
+  const acts = {
+    cancel: (id: string) => master.cancel(id),
+    retry: (id: string) => master.retry(id),
+    rollback: (id: string) => master.rollback(id),
+  };
+  for (const [name, act] of Object.entries(acts)) {
+    app.post(`/v1/jobs/:job/${name}`, async (c) => {
+      readQuery(c, noQuery);
+      const id = readPath(c, "job", jobId);
+      if ((await c.req.arrayBuffer()).byteLength > 0)
+        throw invalidFields([{ path: "", message: `${name} takes no body` }]);
+      return jobAnswer(c, await act(id));
+    });
+  }
 }

@@ -1,25 +1,22 @@
 import * as z from "zod";
 import { fullGroupName, groupName } from "./group.ts";
 import { nodeId, stitchId, stitchRef } from "./ids.ts";
+import { placementOptions } from "./placement-options.ts";
 import { stitchSpec } from "./spec.ts";
+
+const deadlineMs = z.int().min(1).max(86_400_000);
 
 /** Taken by every command, beside its own options. */
 const envelope = {
-  deadlineMs: z.int().min(1).max(86_400_000).default(60_000),
+  deadlineMs: deadlineMs.default(60_000),
   waitForNode: z.boolean().default(false),
   reason: z.string().max(1000).optional(),
   dryRun: z.boolean().default(false),
   planToken: z.string().max(128).optional(),
 };
 
-const name = z.string().min(1).max(255);
-export const placementOptions = z.strictObject({
-  strategy: z.enum(["spread", "binpack"]).default("spread"),
-  zones: z.array(name).min(1).max(100).optional(),
-  labels: z.record(name, z.string().max(255)).optional(),
-  maxPerNode: z.int().min(1).max(100_000).optional(),
-});
-export type PlacementOptions = z.output<typeof placementOptions>;
+/** As the envelope, of commands of many steps: they take as long as stitches take to come up, one batch after the other. */
+const longEnvelope = { ...envelope, deadlineMs: deadlineMs.default(3_600_000) };
 
 /** How long each stitch has to come up. */
 const timeoutMs = z.int().min(1).max(3_600_000).default(30_000);
@@ -59,11 +56,68 @@ const clone = z.strictObject({
   ...envelope,
 });
 
+const move = z.strictObject({
+  command: z.literal("stitch.move"),
+  target: stitchRef,
+  toNode: nodeId.optional(),
+  timeoutMs,
+  ...longEnvelope,
+});
+
+const restartGroup = z.strictObject({
+  command: z.literal("group.restart"),
+  target: groupName,
+  batch: z
+    .union([
+      z.int().min(1).max(100_000),
+      z.string().regex(/^([1-9][0-9]?|100)%$/, "must be a count, or a part such as 25%"),
+    ])
+    .default(1),
+  timeoutMs,
+  ...longEnvelope,
+});
+
+const scale = z.strictObject({
+  command: z.literal("group.scale"),
+  target: fullGroupName,
+  count: z.int().min(0).max(10_000),
+  placement: placementOptions.optional(),
+  timeoutMs,
+  ...longEnvelope,
+});
+
+const rebalance = z.strictObject({
+  command: z.literal("group.rebalance"),
+  target: groupName,
+  maxMoves: z.int().min(0).max(10_000).optional(),
+  timeoutMs,
+  ...longEnvelope,
+});
+
+const stopOldVersions = z.strictObject({
+  command: z.literal("group.stopOldVersions"),
+  target: fullGroupName,
+  timeoutMs,
+  ...longEnvelope,
+});
+
+const forceAfterMs = z.int().min(0).max(86_400_000).default(3_600_000);
+const drain = z.strictObject({
+  command: z.literal("node.drain"),
+  target: nodeId,
+  forceAfterMs,
+  timeoutMs,
+  ...longEnvelope,
+  // A minute more than it waits before it forces: else the deadline would come first.
+  deadlineMs: deadlineMs.default(3_660_000),
+});
+
 /** Every command, by name: its body as a client sends it. Checked bodies have every default filled in. */
 export const COMMANDS = {
   "node.ping": onNode("node.ping"),
   "node.cordon": onNode("node.cordon"),
   "node.uncordon": onNode("node.uncordon"),
+  "node.drain": drain,
   "stitch.create": create.refine((body) => body.id === undefined || body.count === 1, {
     path: ["id"],
     message: "an id names one stitch: leave it out, or set count to 1",
@@ -73,9 +127,14 @@ export const COMMANDS = {
   "stitch.restart": onStitch("stitch.restart"),
   "stitch.remove": onStitch("stitch.remove"),
   "stitch.clone": clone,
+  "stitch.move": move,
   "group.start": onGroup("group.start"),
   "group.stop": onGroup("group.stop"),
   "group.remove": onGroup("group.remove"),
+  "group.restart": restartGroup,
+  "group.scale": scale,
+  "group.rebalance": rebalance,
+  "group.stopOldVersions": stopOldVersions,
 } as const;
 
 export type CommandName = keyof typeof COMMANDS;
@@ -87,6 +146,14 @@ export type StitchCommand = Extract<
   { command: "stitch.start" | "stitch.stop" | "stitch.restart" | "stitch.remove" }
 >;
 export type GroupCommand = Extract<Command, { command: "group.start" | "group.stop" | "group.remove" }>;
+export type MoveCommand = z.output<typeof move>;
+export type RestartGroupCommand = z.output<typeof restartGroup>;
+export type ScaleCommand = z.output<typeof scale>;
+export type RebalanceCommand = z.output<typeof rebalance>;
+export type StopOldVersionsCommand = z.output<typeof stopOldVersions>;
+export type DrainCommand = z.output<typeof drain>;
+/** Commands that are carried out wave after wave, each a durable job of its own kind (see `advance`). */
+export type OrchestratedCommand = MoveCommand | RestartGroupCommand | ScaleCommand | RebalanceCommand | DrainCommand;
 export type NodeCommand = Extract<Command, { command: "node.ping" | "node.cordon" | "node.uncordon" }>;
 
 export const isCommandName = (text: string): text is CommandName => Object.hasOwn(COMMANDS, text);

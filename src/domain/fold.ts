@@ -1,4 +1,4 @@
-import type { FinalStatus, JobState, Step, Task } from "./job.ts";
+import type { Chain, FinalStatus, JobState, Link, Orchestration, Step, Task } from "./job.ts";
 import type { Liveness, StepStatus } from "./resources.ts";
 import type { StepError, StepOutcome } from "./stitch.ts";
 
@@ -33,19 +33,24 @@ const ENDED: ReadonlySet<StepStatus> = new Set([
 
 const failure = (code: StepError["code"], message: string): StepError => ({ code, message });
 
+/** The status of a step that was never carried out, by the reason. */
+const statusFor = ({ code }: StepError): StepStatus =>
+  code === "cancelled" || code === "expired" || code === "superseded" ? code : "failed";
+
 /** What becomes of the steps of a task that nobody has claimed: pending, or the reason why nobody ever will. */
 function unclaimed(
   state: JobState,
   task: Task,
   runner: Runner | undefined,
 ): { status: StepStatus; error: StepError | null } {
-  if (task.refused !== null) return { status: "failed", error: task.refused };
-  if (state.marks.cancelledAtMs !== null)
+  if (task.refused !== null) return { status: statusFor(task.refused), error: task.refused };
+  if (state.marks.cancelledAtMs !== null && task.cleanup !== true)
     return { status: "cancelled", error: failure("cancelled", "the job was cancelled before the node took it up") };
   const { closed } = state.marks;
-  if ((closed?.atMs ?? state.nowMs) >= state.record.deadlineAtMs)
+  const untilMs = task.cleanup === true ? (task.untilMs ?? Number.POSITIVE_INFINITY) : state.record.deadlineAtMs;
+  if ((closed?.atMs ?? state.nowMs) >= untilMs)
     return { status: "expired", error: failure("expired", "the deadline passed before the node took it up") };
-  if (task.runs === "node" && !state.record.waitForNode) {
+  if (task.runs === "node" && !(state.record.waitForNode && waits(task))) {
     if (runner?.liveness === "dead")
       return { status: "failed", error: failure("node_dead", `${task.node} died before it took this up`) };
     if (runner?.liveness === "left")
@@ -56,6 +61,10 @@ function unclaimed(
     return { status: "failed", error: failure("node_dead", `${task.node} was away when the job ended`) };
   return { status: "pending", error: null };
 }
+
+/** What takes something back waits for no node: where that is dead, a Master leaves word for it. */
+const waits = ({ cleanup, steps }: Task): boolean =>
+  cleanup !== true || steps.every(({ action }) => action !== "remove");
 
 function foldTask(state: JobState, task: Task, runner: Runner | undefined): FoldedTask {
   const claims = state.outcomes.claims.filter((claim) => claim.task === task.id && claim.attempt === task.attempt);
@@ -102,7 +111,9 @@ function statusOf(statuses: readonly StepStatus[]): StepStatus {
  * @param runners what is known of the nodes whose tasks have not ended; a node left out counts as alive.
  */
 export function foldJob(state: JobState, runners: ReadonlyMap<string, Runner>): FoldedJob {
-  const tasks = state.record.tasks.map((task) => foldTask(state, task, runners.get(task.node)));
+  const { orchestration } = state.record;
+  const sent = state.record.tasks.map((task) => foldTask(state, task, runners.get(task.node)));
+  const tasks = orchestration === null ? sent : [...sent, ...foldAhead(orchestration)];
   const counts: Counts = {
     total: 0,
     pending: 0,
@@ -120,7 +131,47 @@ export function foldJob(state: JobState, runners: ReadonlyMap<string, Runner>): 
       counts[step.status] += 1;
     }
   }
-  return { tasks, counts, verdict: verdictOf(counts), started: counts.pending < counts.total };
+  const verdict = orchestration === null ? verdictOf(counts) : orchestration.ended;
+  return { tasks, counts, verdict, started: counts.pending < counts.total };
+}
+
+/** The steps that chains have yet to send, or never will: a task for each node, so that a job shows all of what it is to do. */
+function foldAhead({ chains }: Orchestration): FoldedTask[] {
+  const byNode = new Map<string, FoldedStep[]>();
+  for (const chain of chains) {
+    for (const { node, step } of linksAhead(chain)) {
+      const steps = byNode.get(node) ?? [];
+      byNode.set(node, steps);
+      const ended = chain.status !== null;
+      const why = chain.error?.message ?? "the job ended before";
+      steps.push({
+        step,
+        status: ended ? "cancelled" : "pending",
+        outcome: null,
+        error: ended ? failure("cancelled", `not begun: ${why}`) : null,
+      });
+    }
+  }
+  return [...byNode].map(([node, steps]) => ({
+    task: {
+      id: `ahead.${node}`,
+      node,
+      runs: "node",
+      attempt: 1,
+      wave: 0,
+      steps: steps.map(({ step }) => step),
+      refused: null,
+    },
+    status: statusOf(steps.map(({ status }) => status)),
+    steps,
+  }));
+}
+
+/** The links of a chain that no task was made of. */
+function linksAhead({ phase, at, ref, links }: Chain): Link[] {
+  const neverBegun = phase === "waiting" || (phase === "ended" && ref === null);
+  if (neverBegun) return links;
+  return links.slice(phase === "running" && ref === null ? at : at + 1);
 }
 
 function verdictOf(counts: Counts): FinalStatus | null {

@@ -1,10 +1,11 @@
 import * as z from "zod";
+import { placementOptions } from "./placement-options.ts";
 import { stepError, type StepOutcome } from "./stitch.ts";
 import { stitchSpec } from "./spec.ts";
 
 export const NODE_ACTIONS = ["ping"] as const;
-export const MASTER_ACTIONS = ["cordon", "uncordon"] as const;
-export const STITCH_ACTIONS = ["create", "start", "stop", "restart", "remove"] as const;
+export const MASTER_ACTIONS = ["cordon", "uncordon", "drain"] as const;
+export const STITCH_ACTIONS = ["create", "start", "stop", "restart", "remove", "settle"] as const;
 
 /** One act, as it is recorded and as it travels. `stitch` is a full id; null for what concerns the node itself. */
 export const step = z.discriminatedUnion("action", [
@@ -16,8 +17,22 @@ export const step = z.discriminatedUnion("action", [
     spec: stitchSpec,
     start: z.boolean(),
     timeoutMs: z.number(),
+    /** Where it may live: what every later placement of it keeps to. */
+    placement: placementOptions.optional(),
+    /** The full id it comes from, in a move: until that one is gone, the bare id does not mean this one. */
+    movedFrom: z.string().optional(),
   }),
-  z.object({ action: z.enum(["start", "stop", "restart", "remove"]), stitch: z.string(), timeoutMs: z.number() }),
+  z.object({
+    action: z.literal("remove"),
+    stitch: z.string(),
+    timeoutMs: z.number(),
+    /** The full id it has gone to, in a move. */
+    movedTo: z.string().optional(),
+    /** Takes back a move: removes it only where it has come from this full id and has not settled. */
+    arrivingFrom: z.string().optional(),
+  }),
+  // `settle` ends a move: the one it came from is gone, so from here on this is the stitch.
+  z.object({ action: z.enum(["start", "stop", "restart", "settle"]), stitch: z.string(), timeoutMs: z.number() }),
 ]);
 export type Step = z.output<typeof step>;
 export type StitchStep = Exclude<Step, { stitch: null }>;
@@ -34,8 +49,65 @@ export const task = z.object({
   wave: z.int().min(0),
   steps: z.array(step).min(1),
   refused: stepError.nullable(),
+  /** It ends what the job has begun, so neither a cancel nor the deadline ends it. */
+  cleanup: z.literal(true).optional(),
+  /** Of what cleans up on a node: when it is given up, instead of the deadline. What a Master cleans up never is. */
+  untilMs: z.number().optional(),
 });
 export type Task = z.output<typeof task>;
+
+/** One step of a chain: who is to do it, and whether the stitch must be green before the next. */
+export const link = z.object({
+  node: z.string(),
+  runs: z.enum(["node", "master"]),
+  step,
+  green: z.boolean(),
+  cleanup: z.boolean(),
+});
+export type Link = z.output<typeof link>;
+
+/**
+ * What a job of many steps does to one stitch, one link after the other.
+ *
+ *   waiting ──its wave begins──▶ running ──the last link succeeded──▶ ended: succeeded
+ *      │                            │ ──a link failed──▶ undoing (where there is something to take back) ──▶ ended
+ *      └──the job ends before───────┴──▶ ended: cancelled, expired
+ */
+export const chain = z.object({
+  /** Full id; null for what concerns a node. */
+  stitch: z.string().nullable(),
+  /** Chains of a wave run together, the next wave when all of them have ended. */
+  wave: z.int().min(0),
+  links: z.array(link).min(1),
+  /** Takes back what the first links did. */
+  undo: link.nullable(),
+  phase: z.enum(["waiting", "running", "undoing", "ended"]),
+  /** The link under way, or the next. */
+  at: z.int().min(0),
+  /** `<task>.<index>` of the step that carries it out; null where it is yet to be sent. */
+  ref: z.string().nullable(),
+  /** Its step has succeeded, and it must be green by then. */
+  greenByMs: z.number().nullable(),
+  /** How it ended, or why it is taken back. */
+  status: z.enum(["succeeded", "failed", "superseded", "cancelled", "expired", "unknown"]).nullable(),
+  error: stepError.nullable(),
+});
+export type Chain = z.output<typeof chain>;
+
+/** The part of a job's record that changes: of a command of many steps. Saved by comparing the version. */
+export const orchestration = z.object({
+  /** Raised with every save; the wave of the tasks that it sends. */
+  version: z.int().min(0),
+  chains: z.array(chain),
+  /** A chain that fails ends the job: what waits is not begun. */
+  allOrStop: z.boolean(),
+  /** How many stitches the group had before: what a rollback of `group.scale` goes back to. */
+  formerCount: z.int().nullable(),
+  /** When what cannot be moved is stopped, in a drain. */
+  forceAtMs: z.number().nullable(),
+  ended: z.enum(["succeeded", "failed", "partial", "cancelled", "expired"]).nullable(),
+});
+export type Orchestration = z.output<typeof orchestration>;
 
 /** A job as the Master recorded it, once. How it goes is told by the outcomes beside it. Times: Redis's clock, Unix ms. */
 export const jobRecord = z.object({
@@ -50,7 +122,11 @@ export const jobRecord = z.object({
   createdAtMs: z.number(),
   deadlineAtMs: z.number(),
   waitForNode: z.boolean(),
-  tasks: z.array(task).min(1),
+  tasks: z.array(task),
+  orchestration: orchestration.nullable().default(null),
+  /** The job whose failed parts this repeats; the job that this takes back. */
+  retryOf: z.string().nullable().default(null),
+  rollbackOf: z.string().nullable().default(null),
 });
 export type JobRecord = z.output<typeof jobRecord>;
 
@@ -75,6 +151,9 @@ export type JobMarks = {
   readonly cancelledAtMs: number | null;
   /** Set once: the verdict, for good. */
   readonly closed: { readonly status: FinalStatus; readonly atMs: number } | null;
+  /** The jobs that repeat this one's failed parts, and take it back. */
+  readonly retriedBy?: string;
+  readonly rolledBackBy?: string;
 };
 export type FinalStatus = "succeeded" | "failed" | "partial" | "cancelled" | "expired";
 

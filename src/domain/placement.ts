@@ -1,4 +1,4 @@
-import type { PlacementOptions } from "./command.ts";
+import type { PlacementOptions } from "./placement-options.ts";
 import { type NodeRecord, shortOf } from "./node.ts";
 import type { Eligibility, Liveness, RefusalResource } from "./resources.ts";
 import type { Resources, StitchSpec } from "./spec.ts";
@@ -54,10 +54,33 @@ function refusalOf(
 }
 
 /** How full a node is by what is reserved, 0 to 1: the fuller of its two dimensions. */
-function fullness(node: Candidate): number {
+export function fullness(node: Candidate): number {
   const cpu = node.capacity.cpu > 0 ? node.reserved.cpu / node.capacity.cpu : 0;
   const memory = node.capacity.memoryBytes > 0 ? node.reserved.memoryBytes / node.capacity.memoryBytes : 0;
   return Math.max(cpu, memory);
+}
+
+/** How many of the group each zone has, on nodes that are with us. */
+function countByZone(nodes: readonly Candidate[]): Map<string, number> {
+  const perZone = new Map<string, number>();
+  for (const { liveness, zones, ofGroup } of nodes) {
+    if (liveness !== "alive" && liveness !== "suspect") continue;
+    for (const zone of new Set(zones)) perZone.set(zone, (perZone.get(zone) ?? 0) + ofGroup);
+  }
+  return perZone;
+}
+
+const fullestZone = (perZone: ReadonlyMap<string, number>, node: Candidate): number =>
+  Math.max(0, ...node.zones.map((zone) => perZone.get(zone) ?? 0));
+
+/** How crowded each node is with the group: in its zones, then on itself. What `spread` keeps low. */
+export function crowding(nodes: readonly Candidate[]): (id: string) => readonly [inZones: number, onNode: number] {
+  const perZone = countByZone(nodes);
+  const byId = new Map(nodes.map((node) => [node.id, node]));
+  return (id) => {
+    const node = byId.get(id);
+    return node === undefined ? [0, 0] : [fullestZone(perZone, node), node.ofGroup];
+  };
 }
 
 /**
@@ -67,15 +90,19 @@ function fullness(node: Candidate): number {
  * fits. Measured load breaks ties, then the id, so that the same state gives the same answer.
  *
  * All or none: where not all fit, `placed` is null. `refusals` says of every node that cannot take (one more) why not.
+ *
+ * @param inZone the nodes that count for how full a zone is, where that is more than those to choose from.
  */
-export function place(nodes: readonly Candidate[], spec: StitchSpec, wish: PlacementOptions, count: number): Placement {
+export function place(
+  nodes: readonly Candidate[],
+  spec: StitchSpec,
+  wish: PlacementOptions,
+  count: number,
+  inZone: readonly Candidate[] = nodes,
+): Placement {
   const live = new Map(nodes.map((node) => [node.id, { ...node }]));
-  const perZone = new Map<string, number>();
-  for (const node of nodes) {
-    if (node.liveness === "alive" || node.liveness === "suspect")
-      for (const zone of new Set(node.zones)) perZone.set(zone, (perZone.get(zone) ?? 0) + node.ofGroup);
-  }
-  const inZones = (node: Candidate) => Math.max(0, ...node.zones.map((zone) => perZone.get(zone) ?? 0));
+  const perZone = countByZone(inZone);
+  const inZones = (node: Candidate) => fullestZone(perZone, node);
   const refused = (): RefusalResource[] =>
     [...live.values()]
       .sort((a, b) => (a.id < b.id ? -1 : 1))
@@ -130,4 +157,14 @@ export function candidateOf(node: NodeRecord, liveness: Liveness, ofGroup: numbe
     cpuPercent: node.load?.cpuPercent ?? 0,
     ofGroup,
   };
+}
+
+const SHOWN = 3;
+
+/** Why nothing was placed, in a few words. */
+export function refusalText(refusals: readonly RefusalResource[]): string {
+  if (refusals.length === 0) return "there is no node";
+  const shown = refusals.slice(0, SHOWN).map(({ node, message }) => `${node}: ${message}`);
+  const more = refusals.length > SHOWN ? `; and ${refusals.length - SHOWN} more` : "";
+  return shown.join("; ") + more;
 }

@@ -127,7 +127,17 @@ export type StepStatus =
   | "expired"
   | "unknown";
 
-export type StepAction = "ping" | "cordon" | "uncordon" | "create" | "start" | "stop" | "restart" | "remove";
+export type StepAction =
+  | "ping"
+  | "cordon"
+  | "uncordon"
+  | "drain"
+  | "create"
+  | "start"
+  | "stop"
+  | "restart"
+  | "remove"
+  | "settle";
 
 /** Why a step or a job did not succeed. */
 export type FailureResource = {

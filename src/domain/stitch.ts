@@ -1,6 +1,7 @@
 import * as z from "zod";
 import { STEP_CODES } from "./errors.ts";
 import { fullGroupName } from "./group.ts";
+import { placementOptions } from "./placement-options.ts";
 import { stitchId } from "./ids.ts";
 import type { Health, StitchState } from "./resources.ts";
 import { revisionText } from "./revision.ts";
@@ -49,6 +50,10 @@ export const stitchRecord = z.object({
   id: stitchId,
   group: fullGroupName,
   spec: stitchSpec,
+  /** Where it may live: what every later placement of it keeps to. */
+  placement: placementOptions.prefault({}),
+  /** It has come from this full id, and that one may still be there: then the bare id means that one. */
+  movedFrom: z.string().nullable().default(null),
   desired: z.enum(DESIRED),
   state: z.enum(STITCH_STATES),
   health: z.enum(HEALTHS),
@@ -64,8 +69,13 @@ export const stitchRecord = z.object({
 });
 export type StitchRecord = z.output<typeof stitchRecord>;
 
-/** What a stitch's whole process tree uses, as last measured. 100 percent is one core. */
-export const stitchUsage = z.object({ cpuPercent: z.number().nullable(), memoryBytes: z.number() });
+/** What a stitch's whole process tree uses, and whether it keeps data, as last measured. 100 percent is one core. */
+export const stitchUsage = z.object({
+  cpuPercent: z.number().nullable(),
+  memoryBytes: z.number(),
+  /** Is there anything in its data folder? */
+  hasData: z.boolean().default(false),
+});
 export type StitchUsage = z.output<typeof stitchUsage>;
 
 /** What is left of a removed stitch, for 24 h: the revision that removed it, and its outcome. */
@@ -75,6 +85,11 @@ export const removedRecord = z.object({
   revision: revisionText,
   outcome: stepOutcome.nullable(),
   removedAtMs: z.number(),
+  /** What it was, so that it can be created again; null in tombstones that others have written. */
+  was: z
+    .object({ spec: stitchSpec, placement: placementOptions, desired: z.enum(DESIRED) })
+    .nullable()
+    .default(null),
   /** Where it went, as a full id: its messages go after it. null where it is gone for good. */
   movedTo: z.string().nullable().default(null),
 });

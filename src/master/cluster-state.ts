@@ -16,7 +16,7 @@ import type { RedisClient } from "../redis/client.ts";
 import type { Keys } from "../redis/keys.ts";
 import { countNodes, listNodeIds, readNodes, redisTimeMs } from "../redis/node-record.ts";
 import { listFullGroups, membersOf } from "../redis/groups.ts";
-import { listStitchesOfNode, locateStitch, readStitches, readUsage } from "../redis/stitch-records.ts";
+import { listStitchesOfNode, locateStitch, readRemoved, readStitches, readUsage } from "../redis/stitch-records.ts";
 import { VERSION } from "../version.ts";
 import { iso } from "./job-view.ts";
 import type { NodeFilter, Page, StitchFilter } from "./master.ts";
@@ -158,8 +158,9 @@ export class ClusterState {
   async stitch(text: string): Promise<StitchResource> {
     const id = await this.locate(text);
     const [view] = await this.#stitchViews([id]);
-    if (view === undefined) throw noStitch(text);
-    return view;
+    if (view !== undefined) return view;
+    const gone = await readRemoved(this.#redis, this.#keys, id);
+    throw noStitch(text, gone?.movedTo ?? null);
   }
 
   /** Pages over nodes in the order of their ids, and over each node's stitches in the order of theirs. */
@@ -291,8 +292,11 @@ const compareAddresses = (a: StitchAddress, b: StitchAddress): number =>
 const fullIdOrNull = (value: unknown): string | null =>
   typeof value === "string" && parseStitchRef(value)?.node != null ? value : null;
 
-export const noStitch = (text: string) =>
-  new RequestError("not_found", `There is no stitch "${text}"; GET /v1/stitches lists them.`);
+/** @param movedTo where it is now, if that is known. */
+export const noStitch = (text: string, movedTo: string | null = null) =>
+  movedTo === null
+    ? new RequestError("not_found", `There is no stitch "${text}"; GET /v1/stitches lists them.`)
+    : new RequestError("not_found", `The stitch "${text}" has moved; it is "${movedTo}" now.`, { movedTo });
 
 function stitchView(node: string, record: StitchRecord, usage: StitchUsage | null, dead: boolean): StitchResource {
   const { id, group, desired, revision, restarts, pid, lastExit, spec } = record;
@@ -310,7 +314,8 @@ function stitchView(node: string, record: StitchRecord, usage: StitchUsage | nul
     pid: dead ? null : pid,
     startedAt: record.startedAtMs === null ? null : iso(record.startedAtMs),
     lastExit: lastExit === null ? null : { code: lastExit.code, signal: lastExit.signal, at: iso(lastExit.atMs) },
-    resources: dead || pid === null ? null : usage,
+    resources:
+      dead || pid === null || usage === null ? null : { cpuPercent: usage.cpuPercent, memoryBytes: usage.memoryBytes },
     spec,
     observedAt: iso(record.observedAtMs),
   };

@@ -1,13 +1,22 @@
+import * as z from "zod";
+import { advance, asksForDrain, awaited, type Seen } from "../domain/advance.ts";
 import { foldJob, nodesInDoubt, type FoldedJob, type Runner } from "../domain/fold.ts";
 import type { ClusterEvent } from "../domain/event.ts";
 import { RequestError } from "../domain/errors.ts";
-import type { Dispatch, JobRecord, JobState, Task } from "../domain/job.ts";
+import { splitFullId } from "../domain/ids.ts";
+import type { Dispatch, JobRecord, JobState, Orchestration, Step, Task } from "../domain/job.ts";
 import { livenessOf } from "../domain/node.ts";
+import type { Template } from "../domain/observed.ts";
+import { seeDrain } from "../domain/plan-drain.ts";
+import { progressOf } from "../domain/progress.ts";
 import type { Eligibility } from "../domain/resources.ts";
+import { formatRevision } from "../domain/revision.ts";
 import type { StepOutcome } from "../domain/stitch.ts";
 import type { Dispatcher } from "../queue/dispatcher.ts";
+import { releaseScopes } from "../redis/busy.ts";
 import type { RedisClient } from "../redis/client.ts";
 import { emitEvents } from "../redis/events.ts";
+import { rememberTemplate } from "../redis/group-template.ts";
 import {
   claim,
   closeJob,
@@ -16,11 +25,15 @@ import {
   loadJob,
   lookAgainAt,
   recordOutcomes,
+  saveJob,
   takeDueJobs,
 } from "../redis/job-record.ts";
 import { type Keys, MASTER_RUNNER } from "../redis/keys.ts";
 import { orderEligibility, readNodes } from "../redis/node-record.ts";
+import { dropForAbsent, readStitches } from "../redis/stitch-records.ts";
+import { leaveTombstone } from "../redis/tombstones.ts";
 import type { Tended } from "./master.ts";
+import type { Observer } from "./observe.ts";
 
 /** A dispatch that nobody has claimed is looked at again after this: by then a live node has long taken it. */
 export const FIRST_LOOK_MS = 2000;
@@ -34,12 +47,26 @@ const CLOSER_GRACE_MS = 3000;
 /** Times a verdict is made anew because more was written meanwhile. Each outcome is written once, so this ends by itself. */
 const MAX_ROUNDS = 100;
 
-export type Settled = { readonly state: JobState; readonly folded: FoldedJob };
+/** `wakeAtMs`: when a command of many steps must be looked at though nothing is heard of it. */
+export type Settled = { readonly state: JobState; readonly folded: FoldedJob; readonly wakeAtMs: number | null };
+
+type Done = Pick<StepOutcome, "status" | "changed" | "error">;
+const SUPERSEDED = { code: "superseded", message: "a newer command has decided about this node" } as const;
+const ELIGIBILITY: Readonly<Record<string, Eligibility>> = {
+  cordon: "cordoned",
+  uncordon: "eligible",
+  drain: "draining",
+};
+const ELIGIBILITY_EVENT: Readonly<Record<string, ClusterEvent["type"]>> = {
+  cordon: "node.cordoned",
+  uncordon: "node.uncordoned",
+};
 
 export type JobDeskOptions = {
   readonly redis: RedisClient;
   readonly keys: Keys;
   readonly dispatcher: Dispatcher;
+  readonly observer: Observer;
   readonly deadAfterMs: number;
   readonly jobRetentionMs: number;
   /** This process's clock; only ages of what it has itself seen are measured by it. */
@@ -66,39 +93,52 @@ export class JobDesk {
         (task): Dispatch => ({ job: record.id, revision: record.revision, deadlineAtMs: record.deadlineAtMs, task }),
       );
     const here = tasks.filter((task) => task.runs === "master" && task.refused === null);
-    await Promise.all([this.#o.dispatcher.dispatch(toNodes), ...here.map((task) => this.#carryOut(record, task))]);
+    await Promise.all([
+      ...[...templatesIn(tasks)].map(([group, template]) =>
+        rememberTemplate(this.#o.redis, this.#o.keys, group, record.revision, template),
+      ),
+      this.#o.dispatcher.dispatch(toNodes),
+      ...here.map((task) => this.#carryOut(record, task)),
+    ]);
   }
 
-  /** What only Masters may write: a node's eligibility. Claimed and recorded like any task, so that a crash leaves it to be done again. */
+  /** What only Masters may write: a node's orders. Claimed and recorded like any task, so that a crash leaves it to be done again. */
   async #carryOut(record: JobRecord, task: Task): Promise<void> {
     const { redis, keys, nowMs } = this.#o;
     if ((await claim(redis, keys, record.id, MASTER_RUNNER, task, 1)) !== "ok") return;
-    const startedAtMs = nowMs();
     const outcomes = new Map<number, StepOutcome>();
     const events: ClusterEvent[] = [];
     for (const [index, step] of task.steps.entries()) {
-      const eligibility: Eligibility = step.action === "cordon" ? "cordoned" : "eligible";
-      const reply = await orderEligibility(redis, keys, task.node, eligibility, record.revision);
-      outcomes.set(index, {
-        status: reply === "superseded" ? "superseded" : "succeeded",
-        changed: reply === "changed",
-        startedAtMs,
-        finishedAtMs: nowMs(),
-        output: null,
-        error:
-          reply === "superseded"
-            ? { code: "superseded", message: "a newer command has decided about this node" }
-            : null,
-      });
-      if (reply === "changed")
-        events.push({
-          type: step.action === "cordon" ? "node.cordoned" : "node.uncordoned",
-          node: task.node,
-          job: record.id,
-        });
+      const startedAtMs = nowMs();
+      const done =
+        step.action === "remove"
+          ? await this.#removeForAbsent(record, task, step)
+          : await this.#order(record, task, step);
+      outcomes.set(index, { ...done, startedAtMs, finishedAtMs: nowMs(), output: null });
+      if (done.changed && step.action in ELIGIBILITY_EVENT)
+        events.push({ type: ELIGIBILITY_EVENT[step.action] ?? "node.cordoned", node: task.node, job: record.id });
     }
     await recordOutcomes(redis, keys, record.id, MASTER_RUNNER, task.id, outcomes, true);
     await emitEvents(redis, keys, events);
+  }
+
+  async #order(record: JobRecord, task: Task, { action }: Step): Promise<Done> {
+    const eligibility = ELIGIBILITY[action] ?? "eligible";
+    const reply = await orderEligibility(this.#o.redis, this.#o.keys, task.node, eligibility, record.revision);
+    return reply === "superseded"
+      ? { status: "superseded", changed: false, error: SUPERSEDED }
+      : { status: "succeeded", changed: reply === "changed", error: null };
+  }
+
+  /** Leaves word for a node that is away, and takes the stitch out of the pointers: it is not there to be found. */
+  async #removeForAbsent(record: JobRecord, task: Task, step: Extract<Step, { action: "remove" }>): Promise<Done> {
+    const { redis, keys } = this.#o;
+    const { stitch } = step;
+    const movedTo = step.movedTo ?? null;
+    const revision = formatRevision({ revision: record.revision, wave: task.wave });
+    await leaveTombstone(redis, keys, task.node, splitFullId(stitch).stitch, { revision, movedTo });
+    await dropForAbsent(redis, keys, stitch, movedTo);
+    return { status: "succeeded", changed: true, error: null };
   }
 
   /** Reads a job, and ends it where nothing of it can still happen. @throws RequestError `not_found`. */
@@ -114,34 +154,75 @@ export class JobDesk {
     for (let round = 0; round < MAX_ROUNDS; round++) {
       const state = await loadJob(this.#o.redis, this.#o.keys, id);
       if (state === null) return null;
-      const settled = await this.judge(state);
+      const folded = foldJob(state, await this.#runnersOf(state));
+      const wakeAtMs = await this.#forward(state, folded);
+      if (wakeAtMs === "saved") continue;
+      const settled = await this.#end(state, folded, []);
       if (settled === "gone") return null;
-      if (settled !== "changed") return settled;
+      if (settled !== "changed") return { ...settled, wakeAtMs };
     }
     throw new Error(`job ${id} changed ${MAX_ROUNDS} times while it was read`);
   }
 
+  /** Ends a job that is told of in hints, where nothing of it can still happen (see `closeJob`). */
+  async judge(state: JobState, told: readonly string[]): Promise<Settled | "changed" | "gone"> {
+    return this.#end(state, foldJob(state, await this.#runnersOf(state)), told);
+  }
+
   /** Ends a job where nothing of it can still happen, unless more was written meanwhile: then nothing is done. */
-  async judge(state: JobState, told: readonly string[] = []): Promise<Settled | "changed" | "gone"> {
+  async #end(state: JobState, folded: FoldedJob, told: readonly string[]): Promise<Settled | "changed" | "gone"> {
     const { redis, keys, jobRetentionMs } = this.#o;
-    const folded = foldJob(state, await this.#runnersOf(state));
-    if (state.marks.closed !== null || folded.verdict === null) return { state, folded };
+    if (state.marks.closed !== null || folded.verdict === null) return { state, folded, wakeAtMs: null };
     const reply = await closeJob(redis, keys, state.record.id, state.written, folded.verdict, jobRetentionMs, told);
     if (reply.kind === "unknown") return "gone";
     if (reply.kind === "changed") return "changed";
     // Closed is final: whoever waits need not wait for the event and the index too.
     if (reply.kind === "closed") this.#announceEnd(state.record, reply.mark.status).catch(this.#o.onLate);
-    return { state: { ...state, marks: { ...state.marks, closed: reply.mark } }, folded };
+    return { state: { ...state, marks: { ...state.marks, closed: reply.mark } }, folded, wakeAtMs: null };
+  }
+
+  /**
+   * Brings a command of many steps forward as far as it goes now, and saves it unless another Master has.
+   * @returns "saved" where the job must be read again; else when to look again, or null.
+   */
+  async #forward(state: JobState, folded: FoldedJob): Promise<"saved" | number | null> {
+    const { redis, keys, onLate } = this.#o;
+    const { record, marks, nowMs } = state;
+    const { orchestration } = record;
+    if (orchestration === null || orchestration.ended !== null || marks.closed !== null) return null;
+    const { record: next, tasks, givenUp, wakeAtMs } = advance(state, folded, await this.#see(state, orchestration));
+    if (next === record) {
+      if (wakeAtMs !== null) await lookAgainAt(redis, keys, record.id, Math.max(wakeAtMs, nowMs + 1));
+      return wakeAtMs;
+    }
+    if ((await saveJob(redis, keys, state, next, givenUp)) !== "ok") return "saved";
+    // It is recorded: a sweep makes up for what fails from here on.
+    await Promise.all([this.dispatch(next, tasks), emitEvents(redis, keys, [progressed(next)])]).catch(onLate);
+    return "saved";
+  }
+
+  /** What the next advance depends on beside the job itself. */
+  async #see({ record, nowMs }: JobState, orchestration: Orchestration): Promise<Seen> {
+    const { redis, keys, observer } = this.#o;
+    const ids = awaited(orchestration);
+    const records = await readStitches(redis, keys, ids);
+    const health = new Map(ids.map((id, index) => [id, records[index]?.health ?? null]));
+    if (!asksForDrain(orchestration)) return { nowMs, health, drain: null };
+    const { timeoutMs } = z.object({ timeoutMs: z.number() }).parse(record.options);
+    const observed = await observer.drain(record.target);
+    return { nowMs, health, drain: seeDrain(record.target, orchestration.chains, timeoutMs, observed) };
   }
 
   /** Event and index in one pipelined round trip. A Master that dies before it leaves the job to the next sweep. */
   async #announceEnd(record: JobRecord, status: string): Promise<void> {
     const { redis, keys } = this.#o;
+    const { id: job, command, target } = record;
+    const drained: ClusterEvent[] =
+      command === "node.drain" && status === "succeeded" ? [{ type: "node.drained", node: target, job }] : [];
     await Promise.all([
-      emitEvents(redis, keys, [
-        { type: "job.ended", job: record.id, data: { command: record.command, target: record.target, status } },
-      ]),
-      dropOpenJob(redis, keys, record.id),
+      emitEvents(redis, keys, [...drained, { type: "job.ended", job, data: { command, target, status } }]),
+      dropOpenJob(redis, keys, job),
+      ...(record.orchestration === null ? [] : [releaseScopes(redis, keys, job)]),
     ]);
   }
 
@@ -191,7 +272,7 @@ export class JobDesk {
       return { tasks: 0, closed: false };
     }
     this.#orphans.delete(id);
-    const { state, folded } = found;
+    const { state, folded, wakeAtMs } = found;
     // Whoever accepted it may have died between the record and the list.
     await listJob(redis, keys, state.record);
     const { closed } = state.marks;
@@ -205,7 +286,24 @@ export class JobDesk {
       .map(({ task }) => task);
     await this.dispatch(state.record, [...waiting, ...unfinishedHere]);
     const deadlineAtMs = waiting.length > 0 ? state.record.deadlineAtMs : Number.POSITIVE_INFINITY;
-    await lookAgainAt(redis, keys, id, Math.min(state.nowMs + NEXT_LOOK_MS, Math.max(deadlineAtMs, state.nowMs + 1)));
+    const dueMs = Math.min(deadlineAtMs, wakeAtMs ?? Number.POSITIVE_INFINITY);
+    await lookAgainAt(redis, keys, id, Math.min(state.nowMs + NEXT_LOOK_MS, Math.max(dueMs, state.nowMs + 1)));
     return { tasks: waiting.length, closed: false };
   }
 }
+
+/** What new stitches of each full group are made like, by these tasks. */
+function templatesIn(tasks: readonly Task[]): Map<string, Template> {
+  const templates = new Map<string, Template>();
+  for (const step of tasks.flatMap(({ steps }) => steps)) {
+    if (step.action !== "create" || step.movedFrom !== undefined) continue;
+    templates.set(step.group, { spec: step.spec, placement: step.placement ?? { strategy: "spread" } });
+  }
+  return templates;
+}
+
+const progressed = (record: JobRecord): ClusterEvent => ({
+  type: "job.progressed",
+  job: record.id,
+  data: { command: record.command, target: record.target, ...progressOf(record) },
+});

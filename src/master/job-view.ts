@@ -1,5 +1,6 @@
 import { type FoldedJob, type FoldedStep, type FoldedTask, hasEnded } from "../domain/fold.ts";
 import type { JobState } from "../domain/job.ts";
+import { PAST, progressOf } from "../domain/progress.ts";
 import type {
   FailureResource,
   JobResource,
@@ -35,17 +36,6 @@ function failureView(error: FoldedStep["error"]): FailureResource | null {
   return stderrTail === undefined ? { code, message } : { code, message, stderrTail };
 }
 
-const PAST: Record<string, string> = {
-  ping: "answered",
-  cordon: "cordoned",
-  uncordon: "uncordoned",
-  create: "created",
-  start: "started",
-  stop: "stopped",
-  restart: "restarted",
-  remove: "removed",
-};
-
 function statusOf(state: JobState, folded: FoldedJob): JobStatus {
   if (state.marks.closed !== null) return state.marks.closed.status;
   if (state.marks.cancelledAtMs !== null) return "cancelling";
@@ -56,7 +46,10 @@ function statusOf(state: JobState, folded: FoldedJob): JobStatus {
 export function listedJob(state: JobState, folded: FoldedJob): ListedJobResource {
   const { record, marks } = state;
   const status = statusOf(state, folded);
+  // A chain knows why it was taken back; its steps may all have succeeded.
+  const chain = record.orchestration?.chains.find((each) => each.error !== null);
   const failed = folded.tasks.flatMap((task) => task.steps).find((step) => step.error !== null);
+  const error = withTail(chain?.error ?? null, failed?.error ?? null);
   const done = folded.counts.total - folded.counts.pending - folded.counts.running;
   const verb = PAST[record.tasks[0]?.steps[0]?.action ?? ""] ?? "done";
   const final = marks.closed !== null;
@@ -74,24 +67,33 @@ export function listedJob(state: JobState, folded: FoldedJob): ListedJobResource
     deadlineAt: iso(record.deadlineAtMs),
     finishedAt: isoOrNull(marks.closed?.atMs),
     counts: folded.counts,
-    progress: {
-      wave: 1,
-      waves: 1,
-      message: final
-        ? `${folded.counts.succeeded} of ${folded.counts.total} ${verb}`
-        : `${done} of ${folded.counts.total} done`,
-    },
-    stitches: record.tasks
-      .flatMap((task) => task.steps.flatMap((step) => (step.stitch === null ? [] : [step.stitch])))
-      .slice(0, BODY_LIMIT),
-    error: final && status !== "succeeded" ? failureView(failed?.error ?? null) : null,
-    retryOf: null,
-    retriedBy: null,
-    rollbackOf: null,
-    rolledBackBy: null,
+    progress:
+      record.orchestration === null
+        ? {
+            wave: 1,
+            waves: 1,
+            message: final
+              ? `${folded.counts.succeeded} of ${folded.counts.total} ${verb}`
+              : `${done} of ${folded.counts.total} done`,
+          }
+        : progressOf(record),
+    stitches: stitchesOf(folded).slice(0, BODY_LIMIT),
+    error: final && status !== "succeeded" ? failureView(error) : null,
+    retryOf: record.retryOf,
+    retriedBy: marks.retriedBy ?? null,
+    rollbackOf: record.rollbackOf,
+    rolledBackBy: marks.rolledBackBy ?? null,
     causedBy: null,
   };
 }
+
+const stitchesOf = (folded: FoldedJob): string[] => [
+  ...new Set(folded.tasks.flatMap(({ steps }) => steps.flatMap(({ step }) => step.stitch ?? []))),
+];
+
+/** The reason that stands for the job: a chain's, with what the program last wrote where a step of the same kind tells that. */
+const withTail = (chain: FoldedStep["error"], step: FoldedStep["error"]): FoldedStep["error"] =>
+  chain === null || chain.code === step?.code ? step : chain;
 
 const isGood = (step: FoldedStep) => step.status === "succeeded" || !hasEnded(step.status);
 

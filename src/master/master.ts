@@ -120,6 +120,11 @@ export interface Master {
   /** Ends what nobody has taken up. Safe to repeat. @throws `job_finished`, `not_found`. */
   cancel(id: string): Promise<JobResource>;
 
+  /** Repeats what did not succeed of a job, as a new one. Safe to repeat. @throws `not_found`, `job_finished`, `group_busy`, and as `submit`. */
+  retry(id: string): Promise<JobResource>;
+  /** Takes back what a job changed, as a new one. Safe to repeat. @throws `not_found`, `not_reversible`, `group_busy`, and as `submit`. */
+  rollback(id: string): Promise<JobResource>;
+
   /** One round of looking after open jobs: finishes dispatches, expires, closes. Any number of Masters may do it at once. */
   tend(): Promise<Tended>;
   /** Ends those of the jobs that are open and of which nothing can still happen. Safe to repeat. */

@@ -1,14 +1,30 @@
-import type { Command } from "../domain/command.ts";
+import type {
+  Command,
+  GroupCommand,
+  RebalanceCommand,
+  RestartGroupCommand,
+  StopOldVersionsCommand,
+} from "../domain/command.ts";
 import { RequestError } from "../domain/errors.ts";
+import type { Aftermath } from "../domain/follow-up.ts";
 import { parseFullGroup } from "../domain/group.ts";
 import { fullId, generatedIdBase, generatedStitchId, parseStitchRef, splitFullId } from "../domain/ids.ts";
 import type { NodeRecord } from "../domain/node.ts";
-import type { Observed } from "../domain/plan.ts";
+import type { Observed } from "../domain/observed.ts";
+import type { StitchRecord } from "../domain/stitch.ts";
 import type { RedisClient } from "../redis/client.ts";
+import { readTemplate } from "../redis/group-template.ts";
 import type { Keys } from "../redis/keys.ts";
 import { listNodeIds, readNodes, redisTimeMs } from "../redis/node-record.ts";
 import { listFullGroups, membersOf } from "../redis/groups.ts";
-import { listStitchesOfNode, locateStitch, readStitches } from "../redis/stitch-records.ts";
+import {
+  listStitchesOfNode,
+  locateStitch,
+  nodesWith,
+  readRemoved,
+  readStitches,
+  readUsage,
+} from "../redis/stitch-records.ts";
 
 const ALL = 1000;
 /** Rows of numbers drawn before giving up on finding ids that are free. */
@@ -25,120 +41,261 @@ export async function allNodes(redis: RedisClient, keys: Keys): Promise<NodeReco
   }
 }
 
-const present = (nodes: readonly (NodeRecord | null)[]): NodeRecord[] => nodes.filter((node) => node !== null);
+/** Reads what planning commands needs, in as few round trips as it takes. */
+export class Observer {
+  readonly #redis: RedisClient;
+  readonly #keys: Keys;
+  readonly #deadAfterMs: number;
 
-/**
- * Reads what planning a command needs, in as few round trips as it takes: one for a node or a full id, two for a bare id.
- * @param take how many new stitch ids to draw from the component's counter; 0 only looks where it stands (a dry run).
- */
-export async function observe(
-  redis: RedisClient,
-  keys: Keys,
-  command: Command,
-  deadAfterMs: number,
-  take: number,
-): Promise<Observed> {
-  const base = {
-    deadAfterMs,
-    ofGroup: new Map<string, number>(),
-    firstNumber: 1,
-    stitches: [] as string[],
-    source: null,
-  };
-  switch (command.command) {
-    case "node.ping":
-    case "node.cordon":
-    case "node.uncordon": {
-      const [nowMs, nodes] = await Promise.all([redisTimeMs(redis), readNodes(redis, keys, [command.target])]);
-      return { ...base, nowMs, nodes: present(nodes) };
+  constructor(redis: RedisClient, keys: Keys, deadAfterMs: number) {
+    this.#redis = redis;
+    this.#keys = keys;
+    this.#deadAfterMs = deadAfterMs;
+  }
+
+  /**
+   * One round trip for a node or a full id, two for a bare id.
+   * @param draw take the numbers of new stitches from the component's counter; without, it only looks where that stands (a dry run).
+   */
+  async observe(command: Command, draw: boolean): Promise<Observed> {
+    switch (command.command) {
+      case "node.ping":
+      case "node.cordon":
+      case "node.uncordon":
+        return this.#with({}, { nodes: this.#nodes([command.target]) });
+      case "node.drain":
+        return this.drain(command.target);
+      case "stitch.create": {
+        const component = parseFullGroup(command.target)?.component ?? "stitch";
+        const take = draw ? command.count : 0;
+        return this.#with(
+          {},
+          {
+            nodes: this.#nodes(command.node === undefined ? null : [command.node]),
+            ofGroup: this.#countByNode([command.target]),
+            firstNumber: command.id !== undefined ? 1 : this.#freeNumbers(component, take),
+            stitches: command.id === undefined ? [] : this.#existing(command.id, command.node),
+          },
+        );
+      }
+      case "stitch.clone":
+      case "stitch.move":
+        return this.#copied(command, draw);
+      case "group.start":
+      case "group.stop":
+      case "group.remove":
+      case "group.restart":
+      case "group.stopOldVersions":
+        return this.#members(command);
+      case "group.rebalance":
+        return this.#toSpread(command);
+      case "group.scale": {
+        const { stitches, records } = await this.#membersOf([command.target]);
+        const component = parseFullGroup(command.target)?.component ?? "stitch";
+        const take = draw ? Math.max(0, command.count - stitches.length) : 0;
+        return this.#with(
+          { stitches, records },
+          {
+            nodes: this.#nodes(null),
+            ofGroup: this.#countByNode([command.target]),
+            template: readTemplate(this.#redis, this.#keys, command.target),
+            firstNumber: this.#freeNumbers(component, take),
+          },
+        );
+      }
+      default: {
+        const stitches = await this.#meant(command.target);
+        const node = parseStitchRef(command.target)?.node ?? (stitches[0] === undefined ? null : nodeOf(stitches[0]));
+        return this.#with({ stitches }, { nodes: node === null ? [] : this.#nodes([node]) });
+      }
     }
-    case "stitch.create": {
-      const component = parseFullGroup(command.target)?.component ?? "stitch";
-      const [nowMs, nodes, ofGroup, firstNumber, stitches] = await Promise.all([
-        redisTimeMs(redis),
-        command.node === undefined ? allNodes(redis, keys) : readNodes(redis, keys, [command.node]).then(present),
-        countByNode(redis, keys, command.target),
-        command.id !== undefined ? 1 : freeNumbers(redis, keys, generatedIdBase(component), take),
-        command.id === undefined ? [] : existing(redis, keys, command.id, command.node),
-      ]);
-      return { ...base, nowMs, nodes, ofGroup, stitches, firstNumber };
+  }
+
+  /** A node that is being drained: what is on it, and where that could go. */
+  async drain(node: string): Promise<Observed> {
+    const ids = (await listStitchesOfNode(this.#redis, this.#keys, node)).map((id) => fullId(node, id));
+    return this.#movable(ids, await this.#records(ids), null);
+  }
+
+  /** What the steps of an earlier job have left: the stitches that are there, their nodes, and what is left of the others. */
+  async aftermath(ids: readonly string[]): Promise<Aftermath> {
+    const records = await this.#records(ids);
+    const groups = [...new Set([...records.values()].map(({ group }) => group))];
+    const [observed, removed] = await Promise.all([
+      this.#with(
+        { stitches: [...records.keys()], records },
+        { nodes: this.#nodes(null), ofGroup: this.#countByNode(groups) },
+      ),
+      Promise.all(ids.map((id) => readRemoved(this.#redis, this.#keys, id))),
+    ]);
+    const known = ids.flatMap((id, index) => {
+      const record = removed[index];
+      return record == null ? [] : [[id, record] as const];
+    });
+    return { ...observed, removed: new Map(known) };
+  }
+
+  /** Takes the fields that must be read, all at once, beside those that are known. */
+  async #with(
+    known: Partial<Observed>,
+    read: { readonly [Field in keyof Observed]?: Observed[Field] | Promise<Observed[Field]> },
+  ): Promise<Observed> {
+    const fields = Object.entries(read);
+    const [nowMs, ...values] = await Promise.all([redisTimeMs(this.#redis), ...fields.map(([, value]) => value)]);
+    return {
+      nowMs,
+      deadAfterMs: this.#deadAfterMs,
+      nodes: [],
+      stitches: [],
+      records: new Map(),
+      ofGroup: new Map(),
+      homes: new Map(),
+      withData: new Set(),
+      template: null,
+      firstNumber: 1,
+      ...known,
+      ...Object.fromEntries(fields.map(([field], index) => [field, values[index]])),
+    };
+  }
+
+  async #copied(command: Extract<Command, { command: "stitch.clone" | "stitch.move" }>, draw: boolean) {
+    const stitches = await this.#meant(command.target);
+    const [only] = stitches;
+    const records = only === undefined || stitches.length > 1 ? new Map() : await this.#records([only]);
+    const record: StitchRecord | undefined = only === undefined ? undefined : records.get(only);
+    if (only === undefined || record === undefined) return this.#with({ stitches }, {});
+    const { toNode } = command;
+    if (command.command === "stitch.move")
+      return this.#movable([only], records, toNode === undefined ? null : [nodeOf(only), toNode]);
+    const component = parseFullGroup(record.group)?.component ?? "stitch";
+    return this.#with(
+      { stitches, records },
+      {
+        nodes: this.#nodes(toNode === undefined ? null : [toNode]),
+        ofGroup: this.#countByNode([record.group]),
+        firstNumber: this.#freeNumbers(component, draw ? 1 : 0),
+      },
+    );
+  }
+
+  async #members(command: GroupCommand | RestartGroupCommand | StopOldVersionsCommand): Promise<Observed> {
+    const isOfVersion = command.command === "group.stopOldVersions";
+    const group = isOfVersion ? command.target.split(".").slice(0, 2).join(".") : command.target;
+    const needsRecords = isOfVersion || command.command === "group.restart";
+    const groups = await listFullGroups(this.#redis, this.#keys, group);
+    if (needsRecords) {
+      const { stitches, records } = await this.#membersOf(groups);
+      return this.#with({ stitches, records }, { nodes: this.#nodes([...new Set(stitches.map(nodeOf))].sort()) });
     }
-    case "stitch.clone": {
-      const found = await meant(redis, keys, command.target);
-      const [only] = found;
-      const [source] = only === undefined || found.length > 1 ? [] : await readStitches(redis, keys, [only]);
-      if (source == null) return { ...base, nowMs: await redisTimeMs(redis), nodes: [], stitches: found };
-      const component = parseFullGroup(source.group)?.component ?? "stitch";
-      const [nowMs, nodes, ofGroup, firstNumber] = await Promise.all([
-        redisTimeMs(redis),
-        command.toNode === undefined ? allNodes(redis, keys) : readNodes(redis, keys, [command.toNode]).then(present),
-        countByNode(redis, keys, source.group),
-        freeNumbers(redis, keys, generatedIdBase(component), take),
-      ]);
-      return { ...base, nowMs, nodes, ofGroup, firstNumber, stitches: found, source };
+    const members = (await membersOf(this.#redis, this.#keys, groups)).flat();
+    const ids = [...new Set(members.map(nodeOf))].sort();
+    const there = await Promise.all(ids.map((node) => listStitchesOfNode(this.#redis, this.#keys, node)));
+    // Pointers may be stale: what has gone must not fail the job.
+    const exist = new Set(there.flatMap((stitches, index) => stitches.map((each) => fullId(ids[index] ?? "", each))));
+    return this.#with({ stitches: members.filter((id) => exist.has(id)).sort() }, { nodes: this.#nodes(ids) });
+  }
+
+  async #toSpread({ target }: RebalanceCommand): Promise<Observed> {
+    const { stitches, records } = await this.#membersOf(await listFullGroups(this.#redis, this.#keys, target));
+    return this.#movable(stitches, records, null);
+  }
+
+  /** Stitches, and what decides where they could go. */
+  #movable(
+    stitches: readonly string[],
+    records: ReadonlyMap<string, StitchRecord>,
+    nodes: readonly string[] | null,
+  ): Promise<Observed> {
+    const groups = [...new Set([...records.values()].map(({ group }) => group))];
+    return this.#with(
+      { stitches, records },
+      {
+        nodes: this.#nodes(nodes),
+        ofGroup: this.#countByNode(groups),
+        homes: this.#homes(stitches),
+        withData: this.#withData(stitches),
+      },
+    );
+  }
+
+  /** @param ids null for every node. */
+  async #nodes(ids: readonly string[] | null): Promise<NodeRecord[]> {
+    if (ids === null) return allNodes(this.#redis, this.#keys);
+    return (await readNodes(this.#redis, this.#keys, [...new Set(ids)])).filter((node) => node !== null);
+  }
+
+  async #records(ids: readonly string[]): Promise<Map<string, StitchRecord>> {
+    const records = await readStitches(this.#redis, this.#keys, ids);
+    return new Map(
+      ids.flatMap((id, index) => {
+        const record = records[index];
+        return record == null ? [] : [[id, record] as const];
+      }),
+    );
+  }
+
+  /** The members of full groups that are there, sorted: pointers may be stale. */
+  async #membersOf(groups: readonly string[]) {
+    const members = (await membersOf(this.#redis, this.#keys, groups)).flat();
+    const records = await this.#records(members.sort());
+    return { stitches: [...records.keys()], records };
+  }
+
+  async #homes(ids: readonly string[]): Promise<Map<string, ReadonlySet<string>>> {
+    const bare = [...new Set(ids.map((id) => splitFullId(id).stitch))];
+    const nodes = await Promise.all(bare.map((id) => nodesWith(this.#redis, this.#keys, id)));
+    return new Map(bare.map((id, index) => [id, new Set(nodes[index])]));
+  }
+
+  async #withData(ids: readonly string[]): Promise<Set<string>> {
+    const usage = await readUsage(this.#redis, this.#keys, ids);
+    return new Set(ids.filter((_, index) => usage[index]?.hasData === true));
+  }
+
+  /** The full ids that a reference to a stitch may mean. */
+  #meant(target: string): Promise<string[]> {
+    const ref = parseStitchRef(target);
+    if (ref === null) throw new Error("an unchecked command reached the planner");
+    return this.#existing(ref.stitch, ref.node ?? undefined);
+  }
+
+  /** How many stitches of full groups each node has, by their pointers. */
+  async #countByNode(groups: readonly string[]): Promise<Map<string, Map<string, number>>> {
+    const members = await membersOf(this.#redis, this.#keys, groups);
+    return new Map(
+      groups.map((group, index) => {
+        const counts = new Map<string, number>();
+        for (const member of members[index] ?? []) counts.set(nodeOf(member), (counts.get(nodeOf(member)) ?? 0) + 1);
+        return [group, counts];
+      }),
+    );
+  }
+
+  /** Draws `take` numbers in a row for generated ids that nobody has, and tells the first; with 0 it only looks where the counter stands. */
+  async #freeNumbers(component: string, take: number): Promise<number> {
+    const idBase = generatedIdBase(component);
+    const counter = this.#keys.sequence(idBase);
+    if (take === 0) return Number(await this.#redis.get(counter)) + 1;
+    for (let draw = 0; draw < MAX_DRAWS; draw++) {
+      const first = (await this.#redis.incrby(counter, take)) - take + 1;
+      const ids = Array.from({ length: take }, (_, index) => generatedStitchId(idBase, first + index));
+      // Somebody may have chosen such an id by hand.
+      const taken = await Promise.all(ids.map((id) => this.#redis.exists(this.#keys.route(id))));
+      if (taken.every((exists) => exists === 0)) return first;
     }
-    case "group.start":
-    case "group.stop":
-    case "group.remove": {
-      const members = (await membersOf(redis, keys, await listFullGroups(redis, keys, command.target))).flat();
-      const ids = [...new Set(members.map((id) => splitFullId(id).node))].sort();
-      const [nowMs, nodes, there] = await Promise.all([
-        redisTimeMs(redis),
-        readNodes(redis, keys, ids).then(present),
-        Promise.all(ids.map((node) => listStitchesOfNode(redis, keys, node))),
-      ]);
-      // Pointers may be stale: what has gone must not fail the job.
-      const exist = new Set(there.flatMap((stitches, index) => stitches.map((each) => fullId(ids[index] ?? "", each))));
-      return { ...base, nowMs, nodes, stitches: members.filter((id) => exist.has(id)).sort() };
-    }
-    default: {
-      const found = await meant(redis, keys, command.target);
-      const node = parseStitchRef(command.target)?.node ?? (found[0] === undefined ? null : splitFullId(found[0]).node);
-      const [nowMs, nodes] = await Promise.all([
-        redisTimeMs(redis),
-        node === null ? [] : readNodes(redis, keys, [node]).then(present),
-      ]);
-      return { ...base, nowMs, nodes, stitches: found };
-    }
+    throw new RequestError(
+      "stitch_exists",
+      `Ids that begin with "${idBase}-" are taken by hand; give the stitch an id.`,
+    );
+  }
+
+  /** The full ids under which a stitch exists: on one node, or on any. */
+  async #existing(stitch: string, node: string | undefined): Promise<string[]> {
+    if (node === undefined) return locateStitch(this.#redis, this.#keys, stitch);
+    const id = fullId(node, stitch);
+    const [record] = await readStitches(this.#redis, this.#keys, [id]);
+    return record == null ? [] : [id];
   }
 }
 
-/** The full ids that a reference to a stitch may mean. */
-function meant(redis: RedisClient, keys: Keys, target: string): Promise<string[]> {
-  const ref = parseStitchRef(target);
-  if (ref === null) throw new Error("an unchecked command reached the planner");
-  return existing(redis, keys, ref.stitch, ref.node ?? undefined);
-}
-
-/** How many stitches of a full group each node has, by their pointers. */
-async function countByNode(redis: RedisClient, keys: Keys, group: string): Promise<Map<string, number>> {
-  const [members = []] = await membersOf(redis, keys, [group]);
-  const counts = new Map<string, number>();
-  for (const member of members) {
-    const { node } = splitFullId(member);
-    counts.set(node, (counts.get(node) ?? 0) + 1);
-  }
-  return counts;
-}
-
-/** Draws `take` numbers in a row for generated ids that nobody has, and tells the first; with 0 it only looks where the counter stands. */
-async function freeNumbers(redis: RedisClient, keys: Keys, idBase: string, take: number): Promise<number> {
-  const counter = keys.sequence(idBase);
-  if (take === 0) return Number(await redis.get(counter)) + 1;
-  for (let draw = 0; draw < MAX_DRAWS; draw++) {
-    const first = (await redis.incrby(counter, take)) - take + 1;
-    const ids = Array.from({ length: take }, (_, index) => generatedStitchId(idBase, first + index));
-    // Somebody may have chosen such an id by hand.
-    const taken = await Promise.all(ids.map((id) => redis.exists(keys.route(id))));
-    if (taken.every((exists) => exists === 0)) return first;
-  }
-  throw new RequestError("stitch_exists", `Ids that begin with "${idBase}-" are taken by hand; give the stitch an id.`);
-}
-
-/** The full ids under which a stitch exists: on one node, or on any. */
-async function existing(redis: RedisClient, keys: Keys, stitch: string, node: string | undefined): Promise<string[]> {
-  if (node === undefined) return locateStitch(redis, keys, stitch);
-  const id = fullId(node, stitch);
-  const [record] = await readStitches(redis, keys, [id]);
-  return record == null ? [] : [id];
-}
+const nodeOf = (id: string): string => splitFullId(id).node;

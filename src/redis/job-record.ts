@@ -43,9 +43,9 @@ const load = defineScript<[job: string]>(
   "load_job",
   1,
   `
-local j = redis.call('HMGET', KEYS[1], 'record', 'bodyHash', 'cancelledAt', 'closed', 'runners')
+local j = redis.call('HMGET', KEYS[1], 'record', 'bodyHash', 'cancelledAt', 'closed', 'runners', 'retriedBy', 'rolledBackBy')
 if not j[1] then return false end
-local reply = {now, j[1], j[2], j[3] or '', j[4] or ''}
+local reply = {now, j[1], j[2], j[3] or '', j[4] or '', j[6] or '', j[7] or ''}
 for runner in string.gmatch(j[5], '[^\\n]+') do reply[#reply + 1] = redis.call('HGETALL', KEYS[1] .. ':out:' .. runner) end
 return reply
 `,
@@ -54,7 +54,8 @@ return reply
 /**
  * A runner takes up a task. KEYS the runner's outcomes. ARGV the job's key, task, attempt, incarnation.
  * Returns 'ok', or why not: 'unknown' (no such job), 'closed', 'attempt' (not the current one), 'cancelled', 'expired'.
- * Cancel and deadline end only what nobody has claimed; a runner that is back claims again what it had.
+ * Cancel and deadline end only what nobody has claimed, and what cleans up after a job not at all; a runner that is back
+ * claims again what it had.
  * Atomic: a task that is cancelled or expired must never be claimed after it was said so.
  * The job's key is not among the KEYS, though it is read: Redis wants leave to write what is declared, and a node's user
  * may not write job records (docs/security.md). It shares the slot.
@@ -63,14 +64,14 @@ const claimTask = defineScript<[outcomes: string]>(
   "claim_task",
   1,
   `
-local j = redis.call('HMGET', ARGV[1], 'deadlineAt', 'cancelledAt', 'closed', 'attempt:' .. ARGV[2])
+local j = redis.call('HMGET', ARGV[1], 'deadlineAt', 'cancelledAt', 'closed', 'attempt:' .. ARGV[2], 'cleanup:' .. ARGV[2])
 if not j[1] then return 'unknown' end
 if j[3] then return 'closed' end
 if (j[4] or '1') ~= ARGV[3] then return 'attempt' end
 local id = ARGV[2] .. '.' .. ARGV[3]
 if redis.call('HEXISTS', KEYS[1], 'f:' .. id) == 0 then
-  if j[2] then return 'cancelled' end
-  if now >= tonumber(j[1]) then return 'expired' end
+  if j[2] and not j[5] then return 'cancelled' end
+  if now >= tonumber(j[1]) and not j[5] then return 'expired' end
   redis.call('HSET', KEYS[1], 'f:' .. id, now)
 end
 redis.call('HSETNX', KEYS[1], 'c:' .. id .. '.' .. ARGV[4], now)
@@ -137,6 +138,42 @@ return {'closed', mark}
 `,
 );
 
+/**
+ * Saves what a job of many steps has become. KEYS job. ARGV the version it was made from, how much was written beside it
+ * then, record, runners (one a line), how many tasks are given up, these, then the tasks that clean up.
+ * Returns 'ok'; 'changed' where another Master has saved, or more has been written; 'closed', 'unknown'.
+ * Atomic: two Masters may bring it forward at once, and a task that is given up must not be taken up meanwhile.
+ */
+const save = defineScript<[job: string]>(
+  "save_job",
+  1,
+  `
+local j = redis.call('HMGET', KEYS[1], 'runners', 'closed', 'version')
+if not j[1] then return 'unknown' end
+if j[2] then return 'closed' end
+if tonumber(j[3] or 1) ~= tonumber(ARGV[1]) then return 'changed' end
+local written = 0
+for runner in string.gmatch(j[1], '[^\\n]+') do written = written + redis.call('HLEN', KEYS[1] .. ':out:' .. runner) end
+if written ~= tonumber(ARGV[2]) then return 'changed' end
+redis.call('HSET', KEYS[1], 'record', ARGV[3], 'runners', ARGV[4], 'version', ARGV[1] + 1)
+local ends = 5 + ARGV[5]
+for i = 6, ends do redis.call('HSET', KEYS[1], 'attempt:' .. ARGV[i], '-') end
+for i = ends + 1, #ARGV do redis.call('HSET', KEYS[1], 'cleanup:' .. ARGV[i], '1') end
+return 'ok'
+`,
+);
+
+/** Notes the job that follows from this one, once. KEYS job. ARGV field, id. Returns the one that is noted; false where the job is gone. */
+const noteFollowUp = defineScript<[job: string]>(
+  "note_follow_up",
+  1,
+  `
+if redis.call('EXISTS', KEYS[1]) == 0 then return false end
+redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2])
+return redis.call('HGET', KEYS[1], ARGV[1])
+`,
+);
+
 /** Asks a job to end. KEYS job, channel of the job. Returns 'unknown', 'closed', or 'ok' (also where it was asked before). */
 const cancel = defineScript<[job: string]>(
   "cancel_job",
@@ -167,7 +204,11 @@ return due
 
 // Made once: a schema costs more to make than to use.
 const createdReply = z.string().nullable();
-const loadedReply = z.tuple([z.number(), z.string(), z.string(), z.string(), z.string()], z.array(z.string()));
+const loadedReply = z.tuple(
+  [z.number(), z.string(), z.string(), z.string(), z.string(), z.string(), z.string()],
+  z.array(z.string()),
+);
+const saveReply = z.enum(["ok", "changed", "closed", "unknown"]);
 const claimReply = z.enum(["ok", "unknown", "closed", "attempt", "cancelled", "expired"]);
 const closeReply = z.union([
   z.tuple([z.enum(["closed", "was"]), z.string()]),
@@ -177,6 +218,8 @@ const cancelReply = z.enum(["ok", "unknown", "closed"]);
 const idsReply = z.array(z.string());
 
 const runnerOf = (task: Task): string => (task.runs === "master" ? MASTER_RUNNER : task.node);
+
+const runnersOf = (record: JobRecord): string => [...new Set(record.tasks.map(runnerOf))].join("\n");
 
 /** Index first, then the record (see `createJob`): a crash between leaves a pointer without a record, never a record nobody looks at. */
 export async function indexOpenJob(redis: RedisClient, keys: Keys, id: string, lookAtMs: number): Promise<void> {
@@ -206,7 +249,7 @@ export async function createJob(
   record: JobRecord,
   bodyHash: string,
 ): Promise<string | null> {
-  const runners = [...new Set(record.tasks.map(runnerOf))].join("\n");
+  const runners = runnersOf(record);
   const [known] = await Promise.all([
     create.call(redis, [keys.job(record.id)], [JSON.stringify(record), bodyHash, record.deadlineAtMs, runners]),
     listJob(redis, keys, record),
@@ -223,7 +266,7 @@ export async function listJob(redis: RedisClient, keys: Keys, record: JobRecord)
 export async function loadJob(redis: RedisClient, keys: Keys, id: string): Promise<JobState | null> {
   const reply = await load.call(redis, [keys.job(id)], []);
   if (reply === null) return null;
-  const [nowMs, record, bodyHash, cancelledAt, closed, ...outs] = loadedReply.parse(reply);
+  const [nowMs, record, bodyHash, cancelledAt, closed, retriedBy, rolledBackBy, ...outs] = loadedReply.parse(reply);
   const claims: Claim[] = [];
   const steps = new Map<string, StepOutcome>();
   let written = 0;
@@ -234,6 +277,8 @@ export async function loadJob(redis: RedisClient, keys: Keys, id: string): Promi
   const marks: JobMarks = {
     cancelledAtMs: cancelledAt === "" ? null : Number(cancelledAt),
     closed: closed === "" ? null : closedMark.parse(JSON.parse(closed)),
+    ...(retriedBy === "" ? {} : { retriedBy }),
+    ...(rolledBackBy === "" ? {} : { rolledBackBy }),
   };
   return { nowMs, record: jobRecord.parse(JSON.parse(record)), bodyHash, marks, outcomes: { claims, steps }, written };
 }
@@ -317,6 +362,45 @@ export async function recordOutcomes(
       ...[...outcomes].flatMap(([index, outcome]) => [`${task}.${index}`, JSON.stringify(outcome)]),
     ],
   );
+}
+
+/**
+ * Saves what a job of many steps has become: `next`, made from `state`.
+ * @param givenUp the tasks that nobody may take up any more.
+ */
+export async function saveJob(
+  redis: RedisClient,
+  keys: Keys,
+  state: JobState,
+  next: JobRecord,
+  givenUp: readonly string[],
+): Promise<z.output<typeof saveReply>> {
+  const cleanup = next.tasks.filter((task) => task.cleanup === true).map(({ id }) => id);
+  const reply = await save.call(
+    redis,
+    [keys.job(next.id)],
+    [
+      state.record.orchestration?.version ?? 0,
+      state.written,
+      JSON.stringify(next),
+      runnersOf(next),
+      givenUp.length,
+      ...givenUp,
+      ...cleanup,
+    ],
+  );
+  return saveReply.parse(reply);
+}
+
+/** Notes that `by` repeats or takes back a job, unless another does already. @returns the one that does; null where the job is gone. */
+export async function followUp(
+  redis: RedisClient,
+  keys: Keys,
+  id: string,
+  as: "retriedBy" | "rolledBackBy",
+  by: string,
+): Promise<string | null> {
+  return createdReply.parse(await noteFollowUp.call(redis, [keys.job(id)], [as, by]));
 }
 
 export type CloseReply =

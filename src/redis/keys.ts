@@ -90,6 +90,14 @@ export class Keys {
   receivers(fullGroup: string): string {
     return `${this.group(fullGroup)}:receivers`;
   }
+  /** Hash: what the group's last create asked for, with its revision. Written by Masters alone: it is what will be run. */
+  groupTemplate(fullGroup: string): string {
+    return `${this.#root}:template:${fullGroup}`;
+  }
+  /** Hash: open job of many steps → what it works on. Written by Masters. */
+  get busy(): string {
+    return `${this.#root}:busy`;
+  }
   /** Set of the nodes that have such a stitch. Pointers. */
   receiverNodes(fullGroup: string): string {
     return `${this.group(fullGroup)}:nodes`;

@@ -7,7 +7,12 @@ import type { Keys } from "./keys.ts";
 import { listFullGroups } from "./groups.ts";
 
 /** Pointers by which messages find their way: written by the node with the stitch's own, and stale at worst. */
-export function addRoutes(redis: RedisClient, keys: Keys, node: string, record: StitchRecord): Promise<unknown>[] {
+export function addRoutes(
+  redis: RedisClient,
+  keys: Keys,
+  node: string,
+  record: Pick<StitchRecord, "id" | "group" | "spec">,
+): Promise<unknown>[] {
   if (!isAddressable(record.spec)) return [];
   return [
     redis.sadd(keys.receivers(record.group), fullId(node, record.id)),

@@ -55,15 +55,49 @@ export async function publishStitches(
   ]);
   await Promise.all(
     changes.flatMap((change) =>
-      change.kind === "removed" ? dropPointers(redis, keys, node, change.record, receives(change.record.group)) : [],
+      change.kind === "removed"
+        ? [
+            ...handOver(redis, keys, change.record),
+            ...dropPointers(redis, keys, node, change.record, receives(change.record.group)),
+          ]
+        : [],
     ),
   );
 }
+
+/** The pointers of a stitch that has moved name the new one: with the old one's route gone, the bare id means it, too. */
+function handOver(
+  redis: RedisClient,
+  keys: Keys,
+  { group, movedTo, was }: Pick<RemovedRecord, "group" | "movedTo" | "was">,
+): Promise<unknown>[] {
+  if (movedTo === null) return [];
+  const { node, stitch } = splitFullId(movedTo);
+  const routes = was === null ? [] : addRoutes(redis, keys, node, { id: stitch, group, spec: was.spec });
+  return [redis.sadd(keys.group(group), movedTo), ...routes];
+}
+
+/** Pointers of a stitch whose node is away: a Master has removed or moved it. Its record stays the node's. Safe to repeat. */
+export async function dropForAbsent(redis: RedisClient, keys: Keys, id: string, movedTo: string | null): Promise<void> {
+  const [record] = await readStitches(redis, keys, [id]);
+  if (record == null) return;
+  await Promise.all([
+    ...handOver(redis, keys, { group: record.group, movedTo, was: record }),
+    // Whether the node has others of the group, it will say itself.
+    ...dropPointers(redis, keys, splitFullId(id).node, record, true),
+  ]);
+}
+
+/** In a route, between the group and the node that the stitch comes from. */
+const FROM = "<";
 
 function addPointers(redis: RedisClient, keys: Keys, node: string, record: StitchRecord): Promise<unknown>[] {
   const { id, group } = record;
   const parts = parseFullGroup(group);
   if (parts === null) throw new Error(`not a full group: ${group}`);
+  // While it arrives, it can be found by its full id alone: the bare id and the group still mean the one it comes from.
+  if (record.movedFrom !== null)
+    return [redis.hset(keys.route(id), node, `${group}${FROM}${splitFullId(record.movedFrom).node}`)];
   return [
     redis.hset(keys.route(id), node, group),
     redis.sadd(keys.group(group), fullId(node, id)),
@@ -169,12 +203,24 @@ export async function readUsage(
   return fullIds.map((id) => found.get(id) ?? null);
 }
 
-/** The full ids that a bare id may mean: pointers checked against the records, stale ones dropped. */
+/**
+ * The full ids that a bare id may mean: pointers checked against the records, stale ones dropped. While a stitch moves, that
+ * is the old one.
+ */
 export async function locateStitch(redis: RedisClient, keys: Keys, stitch: string): Promise<string[]> {
-  const nodes = await redis.hgetall(keys.route(stitch));
-  const ids = Object.keys(nodes).map((node) => fullId(node, stitch));
-  const there = await Promise.all(ids.map((id) => redis.hexists(keys.nodeStitches(splitFullId(id).node), stitch)));
-  return ids.filter((_, index) => there[index] === 1).sort();
+  const routes = Object.entries(await redis.hgetall(keys.route(stitch)));
+  const exists = await Promise.all(routes.map(([node]) => redis.hexists(keys.nodeStitches(node), stitch)));
+  const there = routes.filter((_, index) => exists[index] === 1);
+  const nodes = new Set(there.map(([node]) => node));
+  return there
+    .filter(([, route]) => !nodes.has(route.split(FROM)[1] ?? ""))
+    .map(([node]) => fullId(node, stitch))
+    .sort();
+}
+
+/** The nodes that have a stitch with this bare id, by its routes: also one that arrives there. */
+export function nodesWith(redis: RedisClient, keys: Keys, stitch: string): Promise<string[]> {
+  return redis.hkeys(keys.route(stitch));
 }
 
 /** Stitch ids of a node, sorted. */

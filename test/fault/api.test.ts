@@ -5,6 +5,7 @@ import { describe, it } from "node:test";
 import { ApiUnreachable, type CommandBody, type CommandOptions, createClient } from "../../src/client/client.ts";
 import { dispatchId } from "../../src/domain/job.ts";
 import { JobDesk } from "../../src/master/job-desk.ts";
+import { Observer } from "../../src/master/observe.ts";
 import { Dispatcher } from "../../src/queue/dispatcher.ts";
 import { indexOpenJob } from "../../src/redis/job-record.ts";
 import { type Keys, MASTER_RUNNER } from "../../src/redis/keys.ts";
@@ -136,6 +137,7 @@ describe("an API that is killed between two writes of an accept (P1, P2)", { con
         redis,
         keys,
         dispatcher: new Dispatcher(redis, keys),
+        observer: new Observer(redis, keys, 2000),
         deadAfterMs: 2000,
         jobRetentionMs: 3_600_000,
         nowMs: () => nowMs,

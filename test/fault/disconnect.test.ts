@@ -1,6 +1,6 @@
 // What becomes of stitches when their node has no contact with Redis for as long as its lease (P9).
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it } from "node:test";
@@ -8,7 +8,7 @@ import { startLocalRedis } from "../../src/cli/local-redis.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { isRunning } from "../support/process-list.ts";
 import { openSilentProxy, type SilentProxy } from "../support/silent-proxy.ts";
-import { journalOf, logOf } from "../support/stitch-folder.ts";
+import { dataDirOf, journalOf, logOf } from "../support/stitch-folder.ts";
 
 const url = REDISES[0]?.url ?? "";
 const LEASE_MS = 3000;
@@ -193,6 +193,42 @@ describe("a node without Redis for longer than its lease (P9)", { concurrency: 2
       const { liveness, incarnation } = await cluster.master.node("n1");
       assert.equal(liveness, "alive");
       assert.ok(incarnation >= 2);
+    });
+  });
+
+  it("the worker itself hangs: what has left the group of one that must not outlive the lease ends with it", async () => {
+    await withCluster(url, SETTINGS, async (cluster) => {
+      const stitches = new Stitches(cluster);
+      const worker = await cluster.node("n1");
+      /** One process leaves the group, and starts another that shows nothing of where it is from. */
+      const script = `setsid sh -c 'env -i sleep 600 & echo $$ $! > left.new; mv left.new left; wait' & exec sleep 600`;
+      const left = (id: string): number[] => {
+        const path = join(dataDirOf(cluster, "n1", id), "left");
+        return existsSync(path) ? readFileSync(path, "utf8").trim().split(" ").map(Number) : [];
+      };
+      const ids = ["mortal", "kept"];
+      for (const id of ids) {
+        const onDisconnect = id === "mortal" ? "stop" : "keep";
+        await cluster.create("n1", id, ["sh", "-c", script], { onDisconnect, stopGraceMs: 100 });
+        await until(`${id} has two that left`, () => left(id).length === 2);
+      }
+      const [mortal, kept] = ids.map(left);
+      assert.ok(mortal && kept);
+      worker.child.kill("SIGSTOP");
+      await until("they are gone", () => !mortal.some(isRunning));
+      assert.deepEqual(kept.map(isRunning), [true, true]);
+      assert.deepEqual(left("mortal"), mortal, "it does not run again meanwhile");
+      worker.child.kill("SIGCONT");
+      await until("it is back", async () => {
+        const { state } = await stitches.look("mortal");
+        return state === "running" && left("mortal")[0] !== mortal[0];
+      });
+      // What was due before its end, and is late, would reach its next start by then.
+      const { redis, keys } = cluster.open;
+      const beats = async () => Number(await redis.hget(keys.nodeMeta("n1"), "beats"));
+      const before = await beats();
+      await until("the node has beaten four times more", async () => (await beats()) >= before + 4);
+      assert.deepEqual([...left("mortal"), ...kept].map(isRunning), [true, true, true, true]);
     });
   });
 

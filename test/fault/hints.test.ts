@@ -14,7 +14,14 @@ for (const redis of REDISES) {
           const open = await client.zrange(keys.openJobs, 0, "-1");
           return open.length === 1 && (await client.exists(keys.job(open[0] ?? ""))) === 1 && open;
         });
-        const outcome = { status: "succeeded", changed: false, startedAtMs: 1, finishedAtMs: 2, output: null, error: null };
+        const outcome = {
+          status: "succeeded",
+          changed: false,
+          startedAtMs: 1,
+          finishedAtMs: 2,
+          output: null,
+          error: null,
+        };
         for (const written of [0, 1, 3])
           await client.publish(
             keys.jobChannel(id),

@@ -23,6 +23,9 @@ const record: JobRecord = {
   createdAtMs: Date.now(),
   deadlineAtMs: Date.now() + 600_000,
   waitForNode: false,
+  orchestration: null,
+  retryOf: null,
+  rollbackOf: null,
   tasks: ["n1", "n2"].map((node, index) => ({
     id: `t${index}`,
     node,

@@ -281,6 +281,9 @@ async function nodeIsRefused(url: string, { name, master }: TestCluster, all: re
       createdAtMs: 0,
       deadlineAtMs: 9e12,
       waitForNode: false,
+      orchestration: null,
+      retryOf: null,
+      rollbackOf: null,
       tasks: [{ ...task, steps }],
     };
     await refused("a job of its own", createJob(client, keys, record, ""));

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { describe, it } from "node:test";
 import { RequestError } from "../../src/domain/errors.ts";
 import { REDISES, withCluster } from "../support/cluster.ts";
@@ -57,3 +58,16 @@ for (const redis of REDISES) {
     });
   });
 }
+
+it("stops all members of a large group at the same time: none waits until another has ended", async () => {
+  const modules = `together=${join(import.meta.dirname, "../support/modules/together.mjs")}`;
+  await withCluster(REDISES[0]?.url ?? "", { STITCH_MODULES: modules }, async (cluster) => {
+    await cluster.node("n1");
+    const target = "ends.of-200.1";
+    const together = { adaptor: "module", module: "together", stopGraceMs: 60_000 };
+    const created = await cluster.run({ command: "stitch.create", target, count: 200, spec: together });
+    assert.equal(created.counts.succeeded, 200);
+    const stopped = await cluster.run({ command: "group.stop", target });
+    assert.deepEqual([stopped.status, stopped.counts.succeeded], ["succeeded", 200]);
+  });
+});

@@ -236,6 +236,8 @@ async function publishTestStitch(node: string, id: string): Promise<void> {
     id,
     group: "shop.orders.1",
     spec: stitchSpec.parse(SPEC),
+    placement: { strategy: "spread" },
+    movedFrom: null,
     desired: "stopped",
     state: "stopped",
     health: "green",

@@ -507,7 +507,8 @@ function leaveTombstone(cluster: TestCluster, node: string, id: string, movedTo:
     revision,
   };
   try {
-    record.group = (JSON.parse(readFileSync(path, "utf8")) as { record: { group: string } }).record.group;
+    const lines = readFileSync(path, "utf8").trimEnd().split("\n");
+    record.group = (JSON.parse(lines.at(-1) ?? "") as { record: { group: string } }).record.group;
   } catch {
     // It never was there.
   }

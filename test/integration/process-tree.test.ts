@@ -166,6 +166,9 @@ test("what escaped is killed, and what it has started, and nothing else", linux,
   });
   process.kill(-stitches.pid("a"), "SIGKILL");
   await until("a is gone", () => isGone(stitches.pid("a")));
+  const noLonger = new EscapedProcesses(stitches.session, (error) => assert.fail(String(error)));
+  assert.deepEqual(await noLonger.end("a", () => false), []);
+  assert.ok(!ofA?.some(isGone));
   assert.deepEqual(new Set(await endEscaped(stitches.session, "a")), new Set(ofA));
   await until("they are gone", () => ofA?.every(isGone));
   assert.deepEqual(await endEscaped(stitches.session, "a"), []);

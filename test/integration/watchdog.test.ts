@@ -13,8 +13,18 @@ const DEAF = "trap '' TERM; echo up; while :; do sleep 0.1; done";
 /** So long that a lease of it does not end within a test. */
 const LONG_MS = 600_000;
 
-async function start(t: TestContext, script: string): Promise<{ pid: number; ended: Promise<unknown[]> }> {
-  const child: ChildProcess = spawn("sh", ["-c", script], { detached: true, stdio: ["ignore", "pipe", "ignore"] });
+const mortal = (graceMs: number) => ({ stitch: "a", graceMs });
+
+async function start(
+  t: TestContext,
+  script: string,
+  session = "",
+): Promise<{ pid: number; ended: Promise<unknown[]> }> {
+  const child: ChildProcess = spawn("sh", ["-c", script], {
+    detached: true,
+    stdio: ["ignore", "pipe", "ignore"],
+    env: { ...process.env, STITCH_SESSION: session },
+  });
   const ended = once(child, "exit");
   const { pid = 0, stdout } = child;
   t.after(async () => {
@@ -26,8 +36,13 @@ async function start(t: TestContext, script: string): Promise<{ pid: number; end
   return { pid, ended };
 }
 
-function startWatchdog(t: TestContext): Watchdog {
-  const watchdog = new Watchdog(randomUUID(), assert.ifError, () => assert.fail("it must not end"));
+function startWatchdog(
+  t: TestContext,
+  onError: (error: unknown) => void = assert.ifError,
+  onRestart: () => void = () => assert.fail("it must not end"),
+  session: string = randomUUID(),
+): Watchdog {
+  const watchdog = new Watchdog(session, onError, onRestart);
   watchdog.start();
   t.after(async () => {
     watchdog.end();
@@ -43,10 +58,10 @@ describe("the watchdog", { concurrency: 3 }, () => {
       [POLITE, DEAF, POLITE, POLITE].map((script) => start(t, script)),
     );
     assert.ok(polite && deaf && kept && released);
-    watchdog.guard(polite.pid, LONG_MS);
-    watchdog.guard(deaf.pid, 100);
+    watchdog.guard(polite.pid, mortal(LONG_MS));
+    watchdog.guard(deaf.pid, mortal(100));
     watchdog.guard(kept.pid, null);
-    watchdog.guard(released.pid, 100);
+    watchdog.guard(released.pid, mortal(100));
     assert.equal(watchdog.release(released.pid), false);
     watchdog.leaseHolds(300);
     assert.deepEqual(await polite.ended, [7, null]);
@@ -56,20 +71,20 @@ describe("the watchdog", { concurrency: 3 }, () => {
     assert.equal(watchdog.release(deaf.pid), true);
     assert.equal(watchdog.release(kept.pid), false);
     const late = await start(t, POLITE);
-    watchdog.guard(late.pid, LONG_MS);
+    watchdog.guard(late.pid, mortal(LONG_MS));
     assert.deepEqual(await late.ended, [7, null], "what it is told of after the lease ends at once");
   });
 
   it("that was asleep when the lease ran out ends them all the same, though it hears of a new one first", async (t) => {
     const watchdog = startWatchdog(t);
     const [first, second] = await Promise.all([start(t, POLITE), start(t, POLITE)]);
-    watchdog.guard(first.pid, LONG_MS);
+    watchdog.guard(first.pid, mortal(LONG_MS));
     watchdog.leaseHolds(0);
     await first.ended;
     watchdog.release(first.pid);
     watchdog.leaseHolds(1000);
     const overAtMs = Date.now() + 1000;
-    watchdog.guard(second.pid, LONG_MS);
+    watchdog.guard(second.pid, mortal(LONG_MS));
     process.kill(watchdog.pid ?? 0, "SIGSTOP");
     await until("the lease is over", () => Date.now() > overAtMs);
     watchdog.leaseHolds(LONG_MS);
@@ -78,5 +93,81 @@ describe("the watchdog", { concurrency: 3 }, () => {
     // What it said before that is read in this turn at the latest.
     await new Promise((resolve) => setImmediate(resolve));
     assert.equal(watchdog.release(second.pid), true);
+  });
+
+  it("that is let go kills what it still guards, and that alone", async (t) => {
+    const watchdog = startWatchdog(t);
+    const [guarded, released] = await Promise.all([start(t, DEAF), start(t, DEAF)]);
+    watchdog.guard(guarded.pid, null);
+    watchdog.guard(released.pid, null);
+    watchdog.release(released.pid);
+    watchdog.end();
+    assert.deepEqual(await guarded.ended, [null, "SIGKILL"]);
+    await until("it has gone", () => !isRunning(watchdog.pid ?? 0));
+    assert.ok(isRunning(released.pid));
+  });
+
+  it("that is let go when all it guarded is gone kills nothing", async (t) => {
+    const session = randomUUID();
+    const watchdog = startWatchdog(t, undefined, undefined, session);
+    const released = await start(t, DEAF, session);
+    watchdog.guard(released.pid, null);
+    watchdog.release(released.pid);
+    watchdog.end();
+    await until("it has gone", () => !isRunning(watchdog.pid ?? 0));
+    assert.ok(isRunning(released.pid));
+  });
+
+  it("that dies again and again is started again, each time later, knows all that it must, and that is said", async (t) => {
+    const said: string[] = [];
+    let restarts = 0;
+    const watchdog = startWatchdog(
+      t,
+      (error) => said.push(String(error)),
+      () => restarts++,
+    );
+    const [polite, kept] = await Promise.all([start(t, POLITE), start(t, DEAF)]);
+    watchdog.guard(polite.pid, mortal(LONG_MS));
+    watchdog.guard(kept.pid, null);
+    for (let time = 1; time <= 3; time++) {
+      process.kill(watchdog.pid ?? assert.fail(), "SIGKILL");
+      await until("there is another", () => restarts === time);
+    }
+    assert.deepEqual(
+      said.filter((text) => text.includes("starting it again")),
+      [50, 100, 200].map((ms) => `Error: the watchdog ended (SIGKILL); starting it again in ${ms} ms`),
+    );
+    watchdog.leaseHolds(0);
+    assert.deepEqual(await polite.ended, [7, null]);
+    watchdog.end();
+    assert.deepEqual(await kept.ended, [null, "SIGKILL"]);
+  });
+});
+
+describe("a watchdog that cannot be started", () => {
+  it("is tried again, each time later, until it can be, and that is said", async (t) => {
+    const { execPath } = process;
+    t.after(() => (process.execPath = execPath));
+    process.execPath = "/nowhere/node";
+    const said: string[] = [];
+    let restarts = 0;
+    const watchdog = startWatchdog(
+      t,
+      (error) => said.push(String(error)),
+      () => restarts++,
+    );
+    const guarded = await start(t, DEAF);
+    watchdog.guard(guarded.pid, null);
+    await until("it was tried twice", () => said.length >= 2);
+    assert.deepEqual(
+      said.slice(0, 2),
+      [50, 100].map((ms) => `Error: the watchdog could not be started; starting it again in ${ms} ms`),
+    );
+    assert.deepEqual([watchdog.pid, restarts], [null, 0]);
+    process.execPath = execPath;
+    await until("it is there", () => watchdog.pid !== null);
+    assert.equal(restarts, 1);
+    watchdog.end();
+    assert.deepEqual(await guarded.ended, [null, "SIGKILL"]);
   });
 });

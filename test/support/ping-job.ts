@@ -16,6 +16,9 @@ export async function pingJob({ redis, keys }: OpenMaster, id: string): Promise<
     createdAtMs: nowMs,
     deadlineAtMs: nowMs + 60_000,
     waitForNode: false,
+    orchestration: null,
+    retryOf: null,
+    rollbackOf: null,
     tasks: [
       {
         id: "t0",

@@ -185,7 +185,7 @@ export class Conversation {
         return null;
       }
       case "logs":
-        return all(message.lines.map((line) => this.#context.log("log", line)));
+        return all(Array.from(message.lines, (line) => this.#context.log("log", line)));
       case "ack":
         this.#acknowledge(message.id);
         return null;

@@ -4,30 +4,46 @@ import { StitchMarks } from "./stitch-marks.ts";
 
 /** What is killed may have started something meanwhile, so there is another look until one finds nothing new. */
 const MAX_LOOKS = 10;
+/** From the end of one look to the next. A stitch that ends alone waits for nothing. */
+const GATHER_MS = 50;
+
+type Asked = { readonly pids: number[]; readonly isDue: () => boolean };
 
 /**
  * Finds and kills what a stitch left behind: processes that left its process group but carry its marks in their
  * environment or descend from one that does. Linux only; elsewhere it finds nothing.
  *
- * A look reads every process of the machine, so stitches that end together share one: stopping five hundred must not read
- * the machine five hundred times.
+ * A look reads the processes of the machine, so stitches that end together share one: stopping five hundred must not read
+ * the machine five hundred times. The leaders of stitches that run are left out: they are most of what runs on a node.
  */
 export class EscapedProcesses {
   readonly #marks: StitchMarks;
   readonly #onError: (error: unknown) => void;
-  #asked = new Map<string, number[]>();
+  readonly #read: typeof readProcesses;
+  readonly #leaders = new Set<number>();
+  #asked = new Map<string, Asked>();
   #next: Promise<void> | null = null;
   #running: Promise<void> = Promise.resolve();
 
-  constructor(session: string, onError: (error: unknown) => void) {
+  constructor(session: string, onError: (error: unknown) => void, read = readProcesses) {
     this.#marks = new StitchMarks(session);
     this.#onError = onError;
+    this.#read = read;
   }
 
-  /** Kills what is left of a stitch that has ended. @returns the pids of what it found. Never rejects; safe to repeat. */
-  async end(stitch: string): Promise<number[]> {
-    const pids = this.#asked.get(stitch) ?? [];
-    this.#asked.set(stitch, pids);
+  /** `pid` leads the process group of a stitch, and is left behind by none: until it has ended, its number is its own. */
+  leads(pid: number, ended: Promise<unknown>): void {
+    this.#leaders.add(pid);
+    void ended.then(() => this.#leaders.delete(pid));
+  }
+
+  /**
+   * Kills what is left of a stitch that has ended. @returns the pids of what it found. Never rejects; safe to repeat.
+   * @param isDue asked before anything is killed, when what had come in before it was seen has been taken up.
+   */
+  async end(stitch: string, isDue: () => boolean = () => true): Promise<number[]> {
+    const pids = this.#asked.get(stitch)?.pids ?? [];
+    this.#asked.set(stitch, { pids, isDue });
     // A look under way may have passed by already: this one is for the next.
     this.#next ??= this.#running.then(() => this.#look());
     await this.#next;
@@ -38,23 +54,26 @@ export class EscapedProcesses {
     const asked = this.#asked;
     this.#asked = new Map();
     this.#next = null;
-    this.#running = this.#end(asked).catch(this.#onError);
-    await this.#running;
+    const looking = this.#end(asked).catch(this.#onError);
+    this.#running = looking.then(() => new Promise((resolve) => setTimeout(resolve, GATHER_MS)));
+    await looking;
   }
 
-  async #end(asked: ReadonlyMap<string, number[]>): Promise<void> {
+  async #end(asked: ReadonlyMap<string, Asked>): Promise<void> {
     const found = new Map<number, number>();
     for (let look = 0; look < MAX_LOOKS; look++) {
-      const rows = (await readProcesses()) ?? [];
+      const rows = (await this.#read(this.#leaders)) ?? [];
       const marked = await this.#marks.stitchesOf(rows);
       const stitchOf = nearest(tableOf(rows), ({ pid }) => marked.get(pid));
+      await new Promise((resolve) => setImmediate(resolve));
       let fresh = 0;
       for (const row of rows) {
         const { pid, startedAt } = row;
-        const pids = asked.get(stitchOf(row) ?? "");
-        if (pids === undefined || pid === process.pid || row.zombie || found.get(pid) === startedAt) continue;
+        const by = asked.get(stitchOf(row) ?? "");
+        if (by === undefined || pid === process.pid || row.zombie || found.get(pid) === startedAt || !by.isDue())
+          continue;
         found.set(pid, startedAt);
-        pids.push(pid);
+        by.pids.push(pid);
         fresh += 1;
         try {
           kill(row);

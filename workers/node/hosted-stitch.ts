@@ -332,7 +332,7 @@ const PASSING: ReadonlySet<string> = new Set<keyof StitchRecord>([
   "observedAtMs",
 ]);
 
-/** Is there a change that the worker's next life must know of? A write costs a millisecond or more, and blocks. */
+/** Is there a change that the worker's next life must know of? A write blocks the event loop. */
 function outlasts(before: StitchRecord, after: StitchRecord): boolean {
   if ((before.state === "failed") !== (after.state === "failed")) return true;
   return (Object.keys(after) as (keyof StitchRecord)[]).some((key) => !PASSING.has(key) && before[key] !== after[key]);

@@ -10,7 +10,8 @@ import { emitEvents } from "../../src/redis/events.ts";
 import { createInbox, lastEntryRead } from "../../src/redis/inbox.ts";
 import { Keys } from "../../src/redis/keys.ts";
 import { beatNode, leaveNode, raiseRevision, registerNode } from "../../src/redis/node-record.ts";
-import { forgetRemoved, publishUsage, readOwnStitches } from "../../src/redis/stitch-records.ts";
+import { forgetRemoved, publishUsage, readOwnStitches, readStitches } from "../../src/redis/stitch-records.ts";
+import { readTombstones } from "../../src/redis/tombstones.ts";
 import { moduleAdaptor, type StitchModule } from "./adaptors/module.ts";
 import { processAdaptor } from "./adaptors/process.ts";
 import { EscapedProcesses } from "./escaped-processes.ts";
@@ -24,6 +25,7 @@ import { Mail } from "./mail.ts";
 import { Ownership } from "./ownership.ts";
 import { ProcessTree } from "./process-tree.ts";
 import { Publisher } from "./publisher.ts";
+import { DataFolders } from "./data-folders.ts";
 import { StitchDisk } from "./stitch-disk.ts";
 import { StitchHost } from "./stitch-host.ts";
 import { TaskRunner } from "./task-runner.ts";
@@ -76,6 +78,7 @@ export class NodeWorker {
   readonly #lease: Lease;
   readonly #load = new LoadMeter();
   readonly #tree: ProcessTree;
+  #data: DataFolders | null = null;
   readonly #dir: string;
   #state: "new" | "starting" | "running" | "leaving" | "ended" = "new";
   #ownership: Ownership | null = null;
@@ -138,6 +141,7 @@ export class NodeWorker {
       await refuseEviction(this.#redis);
       this.#watchdog.start();
       const disk = new StitchDisk(this.#dir);
+      this.#data = new DataFolders(disk);
       const holdsId = () => this.#lease.holds;
       const publisher = new Publisher(
         this.#redis,
@@ -304,7 +308,13 @@ export class NodeWorker {
     // Before its stitches can be found: who has no inbox is no node.
     await createInbox(this.#redis, this.#keys, this.#o.id);
     this.#lastTaken = await lastEntryRead(this.#redis, this.#keys, this.#o.id);
-    host.merge(await readOwnStitches(this.#redis, this.#keys, this.#o.id));
+    const [own, tombstones] = await Promise.all([
+      readOwnStitches(this.#redis, this.#keys, this.#o.id),
+      readTombstones(this.#redis, this.#keys, this.#o.id),
+    ]);
+    host.merge(own);
+    host.obey(tombstones);
+    await this.#settleArrived(host);
     await raiseRevision(this.#redis, this.#keys, host.highestRevision());
     this.#publisher?.publish(host.wholeTruth(), [
       {
@@ -315,6 +325,17 @@ export class NodeWorker {
     ]);
     this.#settled = true;
     await this.#publisher?.flush();
+  }
+
+  /** Ends moves whose end this node was not there to hear of. */
+  async #settleArrived(host: StitchHost): Promise<void> {
+    const arriving = [...host.arriving()];
+    const from = await readStitches(
+      this.#redis,
+      this.#keys,
+      arriving.map(([, id]) => id),
+    );
+    for (const [index, [id]] of arriving.entries()) if (from[index] == null) host.settle(id);
   }
 
   #watchdogIsNew(): void {
@@ -404,7 +425,11 @@ export class NodeWorker {
   async #measure(host: StitchHost): Promise<void> {
     const usage = await this.#tree.measure(host.processes(), performance.now());
     if (usage === null || !this.#lease.holds) return;
-    const published = new Map([...usage].map(([id, { cpuPercent, memoryBytes }]) => [id, { cpuPercent, memoryBytes }]));
+    const withData = (await this.#data?.look(host.ids())) ?? new Set();
+    const used = [...usage].map(([id, { cpuPercent, memoryBytes }]) => [id, { cpuPercent, memoryBytes }] as const);
+    const published = new Map([...used].map(([id, each]) => [id, { ...each, hasData: withData.has(id) }]));
+    for (const id of withData)
+      if (!published.has(id)) published.set(id, { cpuPercent: null, memoryBytes: 0, hasData: true });
     await publishUsage(this.#redis, this.#keys, this.#o.id, published, 3 * MEASURE_MS);
   }
 

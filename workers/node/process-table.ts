@@ -23,9 +23,11 @@ export type ProcessRow = {
   readonly startedAt: number;
 };
 
-/** Every process of the machine; null where the system does not show them. */
-export async function readProcesses(): Promise<ProcessRow[] | null> {
-  return (await processesFromProc()) ?? (await processesFromPs());
+const NONE: ReadonlySet<number> = new Set();
+
+/** Every process of the machine but those in `except`, as they are by then; null where the system does not show them. */
+export async function readProcesses(except = NONE): Promise<ProcessRow[] | null> {
+  return (await processesFromProc(except)) ?? (await processesFromPs());
 }
 
 /** So many are read before other work gets its turn: 1 to 2 ms. */
@@ -36,14 +38,14 @@ const SLICE = 64;
  * they go through the thread pool one by one (measured with Node 24 on a core at 2.6 GHz). The kernel makes them on
  * the spot and waits for nothing.
  */
-export async function processesFromProc(): Promise<ProcessRow[] | null> {
+export async function processesFromProc(except = NONE): Promise<ProcessRow[] | null> {
   if (process.platform !== "linux") return null;
   const names = await readdir("/proc").catch(() => []);
   const rows: ProcessRow[] = [];
   let untilTurn = SLICE;
   for (const name of names) {
     const pid = Number(name);
-    if (!Number.isInteger(pid)) continue;
+    if (!Number.isInteger(pid) || except.has(pid)) continue;
     const row = readProcess(pid);
     if (row !== null) rows.push(row);
     if (--untilTurn > 0) continue;

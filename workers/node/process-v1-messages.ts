@@ -13,7 +13,8 @@ export type StitchMessage =
       readonly toStitch: string | null;
       readonly toGroup: string | null;
     }
-  | { readonly command: "logs"; readonly lines: readonly string[] };
+  /** Made as they are asked for: a message may hold 500,000. */
+  | { readonly command: "logs"; readonly lines: Iterable<string> };
 
 /** Names the field, so that who wrote the stitch knows what to mend. */
 const wrong =
@@ -45,14 +46,32 @@ const data = z
   .transform((value) => (value == null ? "" : jsonText(value)));
 
 /** A text of several lines counts as several, so that the log stays one of lines. */
-const logLines = (text: string): string[] => (text === "" ? [text] : [...linesOf(Buffer.from(text), MAX_LINE_BYTES)]);
+function* logLines(values: readonly unknown[]): Generator<string, void> {
+  for (const value of values) {
+    const text = value == null ? "" : jsonText(value);
+    if (text.length < SHORT && !text.includes("\n") && !text.endsWith("\r")) yield text.toWellFormed();
+    else yield* linesOf(Buffer.from(text), MAX_LINE_BYTES);
+  }
+}
+/** Not cut, whatever the characters: none takes more than three bytes for each of its UTF-16 units. */
+const SHORT = MAX_LINE_BYTES / 3;
+
+/** Lines made of objects are made twice: one that is nested too deeply must be known of before the first line is told. */
+const checkDepth = (values: readonly unknown[]): void => {
+  if (values.some((value) => typeof value === "object")) JSON.stringify(values);
+};
 
 /** .NET's usual JSON library, told to name its types, wraps an array: `{"$type": …, "$values": […]}`. */
 const unwrapped = (value: unknown): unknown =>
   typeof value === "object" && value !== null && "$values" in value ? value.$values : value;
 const logs = z.preprocess(
   (value) => (typeof value === "string" ? [value] : unwrapped(value)),
-  z.array(data, { error: wrong("Logs", "an array of lines") }).transform((texts) => texts.flatMap(logLines)),
+  z
+    .custom<readonly unknown[]>(Array.isArray, { error: wrong("Logs", "an array of lines") })
+    .transform((values): Iterable<string> => {
+      checkDepth(values);
+      return { [Symbol.iterator]: () => logLines(values) };
+    }),
 );
 
 const wrongCommand = wrong("Command", "sync, ack, fail, data or logs");
@@ -91,9 +110,11 @@ const FIELDS = new Set(["command", "id", "data", "datachannel", "tostitchinstanc
  */
 export function checkStitchMessage(written: object): { readonly message: StitchMessage } | { readonly wrong: string } {
   const fields: Record<string, unknown> = {};
-  for (const [name, value] of Object.entries(written)) {
+  // By the keys: a message may hold 100,000 fields, and a pair made for each takes longer than to read them.
+  const values = written as Readonly<Record<string, unknown>>;
+  for (const name of Object.keys(values)) {
     const field = name.toLowerCase();
-    if (FIELDS.has(field)) fields[field] = value;
+    if (FIELDS.has(field)) fields[field] = values[name];
   }
   const { command } = fields;
   if (typeof command === "string") fields["command"] = command.trim().toLowerCase();

@@ -129,18 +129,19 @@ export class ProcessV1Reader {
 
   #unreadable(reason: string, bytes: Buffer): FromStitch {
     const lines: string[] = [];
-    let more = 0;
     for (const line of linesOf(bytes, this.#limits.lineBytes)) {
-      if (line === "") continue;
-      if (lines.length < MAX_UNREADABLE_LINES) lines.push(line);
-      else more++;
+      if (line !== "") lines.push(line);
+      if (lines.length === MAX_UNREADABLE_LINES) break;
     }
+    // The others are but counted: a message may hold 500,000.
+    const more = lines.length < MAX_UNREADABLE_LINES ? 0 : filledLines(bytes) - lines.length;
     return { kind: "unreadable", reason, lines: more === 0 ? lines : [...lines, `… and ${more} more lines`] };
   }
 }
 
 const UNENDED = 'the output ended within a message: a message ends with a line "end"';
 const LF = Buffer.from("\n");
+const CR = 0x0d;
 const NOTHING = Buffer.alloc(0);
 const BRACE = 0x7b;
 const END = Buffer.from("end");
@@ -159,6 +160,18 @@ function trimmed(bytes: Buffer): Buffer {
 
 const isEnd = (word: Buffer, { dropped }: Line): boolean =>
   word.length === END.length && word.equals(END) && dropped === 0;
+
+/** How many lines of a text hold anything before their end. */
+function filledLines(bytes: Buffer): number {
+  let count = 0;
+  let from = 0;
+  for (let at = 0; at <= bytes.length; at++) {
+    if (at < bytes.length && bytes[at] !== LF[0]) continue;
+    if (at > from && !(at === from + 1 && bytes[from] === CR)) count += 1;
+    from = at + 1;
+  }
+  return count;
+}
 
 function withoutMark(line: Line): Line {
   const marked = line.bytes[0] === BYTE_ORDER_MARK[0] && line.bytes.subarray(0, 3).equals(BYTE_ORDER_MARK);

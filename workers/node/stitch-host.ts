@@ -20,6 +20,7 @@ import {
   type StitchRecord,
 } from "../../src/domain/stitch.ts";
 import type { StitchChange } from "../../src/redis/stitch-records.ts";
+import type { Tombstone } from "../../src/redis/tombstones.ts";
 import { HostedStitch, type HostedStitchOptions, type StitchEvent, SUPERSEDED, WorkerLeaves } from "./hosted-stitch.ts";
 import type { StitchLog } from "./stitch-log.ts";
 
@@ -31,6 +32,8 @@ export type StitchHostOptions = Omit<HostedStitchOptions, "onChange" | "inOrder"
   readonly onStitch: (stitch: HostedStitch) => void;
   readonly publish: (changes: readonly StitchChange[], events: readonly ClusterEvent[]) => void;
 };
+
+const DESIRED_BY = { start: "running", restart: "running", stop: "stopped", remove: "stopped" } as const;
 
 /**
  * The stitches of one node: the one place that changes them. Steps of one stitch run in order, those of different stitches
@@ -227,7 +230,12 @@ export class StitchHost {
       status: error.code === "superseded" ? "superseded" : "failed",
       error,
     });
-    const age = compareRevisions(revision, this.#lastRevision(id));
+    // A newer command to the one that has arrived takes nothing of that it has.
+    if (step.action === "settle") this.#settle(id);
+    const takesBack = step.action === "remove" && step.arrivingFrom !== undefined;
+    // What arrives is the move's own: a command that has met it on its way does not make a second stitch of it.
+    const age = takesBack ? 1 : compareRevisions(revision, this.#lastRevision(id));
+    if (age < 0 && step.action === "settle") return done(false);
     if (age < 0) return failed({ code: "superseded", message: "a newer command has been applied to this stitch" });
     const recorded = this.#hosted.get(id)?.record.outcome ?? this.#removed.get(id)?.outcome ?? null;
     if (age === 0 && recorded !== null) return recorded;
@@ -249,11 +257,14 @@ export class StitchHost {
       return finish(stitch, step.start ? await bringUp(stitch, true) : done(true));
     }
     const stitch = this.#hosted.get(id);
+    // Never another's that has this id by now.
+    if (takesBack && stitch?.record.movedFrom !== step.arrivingFrom) return done(false);
     if (stitch === undefined) {
-      if (step.action === "remove" && this.#removed.has(id)) return done(false);
+      if (step.action === "remove" && step.movedTo === undefined && this.#removed.has(id)) return done(false);
       return failed({ code: "internal", message: `${this.#o.node} has no stitch ${id}` });
     }
-    const desired = step.action === "start" || step.action === "restart" ? "running" : "stopped";
+    const { desired: before } = stitch.record;
+    const desired = step.action === "settle" ? stitch.record.desired : DESIRED_BY[step.action];
     stitch.update({ desired, revision: formatRevision(revision), outcome: null });
     const { stopGraceMs } = stitch.record.spec;
     switch (step.action) {
@@ -266,8 +277,23 @@ export class StitchHost {
         return finish(stitch, done(await stitch.stop(stopGraceMs)));
       case "remove":
         await stitch.stop(stopGraceMs);
-        return this.#remove(stitch, revision, done(true));
+        return this.#remove(stitch, before, {
+          revision: formatRevision(revision),
+          outcome: done(true),
+          movedTo: step.movedTo ?? null,
+        });
+      case "settle":
+        return finish(stitch, done(true));
     }
+  }
+
+  /** The one it came from is gone: from here on this is the stitch. */
+  #settle(id: string): void {
+    const stitch = this.#hosted.get(id);
+    if (stitch === undefined || stitch.record.movedFrom === null) return;
+    const from = stitch.record.movedFrom;
+    stitch.update({ movedFrom: null });
+    this.#publish(stitch, { type: "stitch.moved", data: { from } }, true);
   }
 
   /** Makes the record of a new stitch, or takes up again one that was made by this very step. */
@@ -290,6 +316,8 @@ export class StitchHost {
       id,
       group: step.group,
       spec,
+      placement: step.placement ?? { strategy: "spread" },
+      movedFrom: step.movedFrom ?? null,
       desired: step.start ? "running" : "stopped",
       state: "stopped",
       health: "missing",
@@ -310,16 +338,15 @@ export class StitchHost {
     return { stitch };
   }
 
-  #remove(stitch: HostedStitch, revision: Revision, outcome: StepOutcome): StepOutcome {
-    const { id, group } = stitch.record;
-    const record: RemovedRecord = {
-      id,
-      group,
-      revision: formatRevision(revision),
-      outcome,
-      removedAtMs: this.#o.nowMs(),
-      movedTo: null,
-    };
+  /** @param desired what it should have done, had it not been removed. */
+  #remove<Outcome extends StepOutcome | null>(
+    stitch: HostedStitch,
+    desired: StitchRecord["desired"],
+    { revision, outcome, movedTo }: { revision: string; outcome: Outcome; movedTo: string | null },
+  ): Outcome {
+    const { id, group, spec, placement } = stitch.record;
+    const was = { spec, placement, desired };
+    const record: RemovedRecord = { id, group, revision, outcome, removedAtMs: this.#o.nowMs(), was, movedTo };
     this.#hosted.delete(id);
     this.#removed.set(id, record);
     stitch.log.close();
@@ -329,9 +356,57 @@ export class StitchHost {
     return outcome;
   }
 
+  /**
+   * Takes in what Masters have decided while this node was away. What does not run is gone at once, before anything is
+   * started; what does is stopped first.
+   */
+  obey(tombstones: ReadonlyMap<string, Tombstone>): void {
+    for (const [id, tombstone] of tombstones) {
+      if (!this.#isBuried(id, tombstone)) continue;
+      if (this.#hosted.get(id)?.runs === true)
+        this.#inOrder(id, () => this.#obeyRunning(id, tombstone)).catch(this.#o.onError);
+      else this.#bury(id, tombstone);
+    }
+  }
+
+  async #obeyRunning(id: string, tombstone: Tombstone): Promise<void> {
+    if (!this.#isBuried(id, tombstone)) return;
+    const stitch = this.#hosted.get(id);
+    stitch?.update({ desired: "stopped" });
+    await stitch?.stop(stitch.record.spec.stopGraceMs);
+    this.#bury(id, tombstone);
+  }
+
+  #isBuried(id: string, { revision }: Tombstone): boolean {
+    return this.#hosted.has(id) && compareRevisions(parseRevision(revision), this.#lastRevision(id)) > 0;
+  }
+
+  #bury(id: string, { revision, movedTo }: Tombstone): void {
+    const stitch = this.#hosted.get(id);
+    if (stitch !== undefined) this.#remove(stitch, stitch.record.desired, { revision, outcome: null, movedTo });
+  }
+
+  /** The stitches that have come here and are not settled, with the full ids they come from. */
+  arriving(): ReadonlyMap<string, string> {
+    return new Map(
+      [...this.#hosted.values()].flatMap(({ record: { id, movedFrom } }) =>
+        movedFrom === null ? [] : [[id, movedFrom] as const],
+      ),
+    );
+  }
+
+  /** The one that a stitch came from is no more: nobody is left to say so. */
+  settle(id: string): void {
+    this.#settle(id);
+  }
+
   /** The processes of its stitches, by stitch id: each the leader of its group. */
   processes(): Map<string, number> {
     return new Map([...this.#hosted].flatMap(([id, { pid }]) => (pid === null ? [] : [[id, pid]])));
+  }
+
+  ids(): string[] {
+    return [...this.#hosted.keys()];
   }
 
   find(id: string): HostedStitch | null {

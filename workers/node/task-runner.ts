@@ -9,6 +9,8 @@ import type { StitchHost } from "./stitch-host.ts";
 
 /** Steps of one task under way at once: a group of thousands must not start all its processes in one moment. */
 const STEPS_AT_ONCE = 50;
+/** Where nothing is started. What ends together shares one look for what it has left behind. */
+const STOPS_AT_ONCE = 500;
 /** Outcomes are written when so many have come, or so long after the first: whoever watches sees it go on. */
 const BATCH = 200;
 const BATCH_MS = 500;
@@ -26,6 +28,8 @@ export type TaskRunnerOptions = {
   readonly nextBeat: () => Promise<void>;
   readonly nowMs: () => number;
 };
+
+const starts = ({ action }: Step): boolean => action !== "stop" && action !== "remove";
 
 const isStitchStep = (step: Step): step is StitchStep => step.stitch !== null;
 
@@ -58,6 +62,7 @@ export class TaskRunner {
       // Awaited at the end; a failure before that is not forgotten.
       writing.catch(() => undefined);
     };
+    const atOnce = task.steps.some(starts) ? STEPS_AT_ONCE : STOPS_AT_ONCE;
     const left = task.steps.entries();
     const work = async () => {
       for (const [index, step] of left) {
@@ -67,7 +72,7 @@ export class TaskRunner {
         if (unwritten.size >= BATCH || this.#o.nowMs() - sinceMs >= BATCH_MS) write(false);
       }
     };
-    await Promise.all(Array.from({ length: Math.min(STEPS_AT_ONCE, task.steps.length) }, work));
+    await Promise.all(Array.from({ length: Math.min(atOnce, task.steps.length) }, work));
     write(true);
     await writing;
   }

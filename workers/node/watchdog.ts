@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import type { Mortal } from "./guarded-groups.ts";
 
 const MAIN = fileURLToPath(
   new URL(import.meta.url.endsWith(".ts") ? "./watchdog-main.ts" : "./watchdog-main.js", import.meta.url),
@@ -8,6 +9,12 @@ const MAIN = fileURLToPath(
 
 /** Longest that a stitch which must not outlive the lease goes on after it: a replacement elsewhere waits for as long. */
 export const STOP_WINDOW_MS = 5000;
+
+/** One that died is started again so soon, and each further time after twice as long, up to the most. */
+const FIRST_RESTART_MS = 50;
+const MOST_RESTART_MS = 5000;
+/** One that has lived for so long is no part of a series of failures. */
+const STABLE_MS = 60_000;
 
 /**
  * The worker's side of the watchdog: a small process in a group of its own that holds a pipe to the worker. When the worker
@@ -19,12 +26,16 @@ export class Watchdog {
   readonly #session: string;
   readonly #onError: (error: unknown) => void;
   readonly #onRestart: () => void;
-  /** Grace of the groups that end with the lease; null for the others. */
-  readonly #guarded = new Map<number, number | null>();
+  /** null for the groups that do not end with the lease. */
+  readonly #guarded = new Map<number, Mortal | null>();
   /** Those of them that it has ended with the lease. */
   readonly #endedWithLease = new Set<number>();
   #leaseUntilMs: number | null = null;
   #child: ChildProcess | null = null;
+  /** Since when it lives, by `performance.now()`. */
+  #startedAtMs = 0;
+  #restartMs = FIRST_RESTART_MS;
+  #restart: NodeJS.Timeout | undefined;
   #ended = false;
 
   /** @param onRestart called when another has taken the place of one that died: `pid` is its pid. */
@@ -38,43 +49,64 @@ export class Watchdog {
     return this.#child?.pid ?? null;
   }
 
-  /** Starts it; one that dies is started again and told everything anew. */
+  /** Starts it; one that dies, or cannot be started, is started again and told everything anew. */
   start(): void {
-    if (this.#ended) return;
-    const child = spawn(process.execPath, [MAIN, this.#session], {
-      detached: true,
-      stdio: ["pipe", "pipe", "ignore"],
-      env: { PATH: process.env["PATH"] ?? "" },
-    });
+    if (this.#ended || this.#child !== null) return;
+    clearTimeout(this.#restart);
+    this.#startedAtMs = performance.now();
+    let child: ChildProcess;
+    try {
+      child = spawn(process.execPath, [MAIN, this.#session], {
+        detached: true,
+        stdio: ["pipe", "pipe", "ignore"],
+        env: { PATH: process.env["PATH"] ?? "" },
+      });
+    } catch (error) {
+      this.#startAgain("could not be started", error);
+      return;
+    }
+    child.stdin?.on("error", this.#onError);
+    if (child.pid === undefined) {
+      child.once("error", (error) => this.#startAgain("could not be started", error));
+      return;
+    }
     this.#child = child;
     child.on("error", this.#onError);
-    child.stdin?.on("error", this.#onError);
-    child.once("exit", () => {
-      if (this.#ended) return;
-      this.#onError(new Error("the watchdog ended; starting it again"));
-      this.start();
-      this.#onRestart();
-    });
-    createInterface({ input: child.stdout }).on("line", (line) => {
-      if (this.#guarded.has(Number(line))) this.#endedWithLease.add(Number(line));
-    });
+    child.once("exit", (code, signal) => this.#startAgain(`ended (${signal ?? `code ${code}`})`));
+    if (child.stdout !== null)
+      createInterface({ input: child.stdout }).on("line", (line) => {
+        if (this.#guarded.has(Number(line))) this.#endedWithLease.add(Number(line));
+      });
     if (this.#leaseUntilMs !== null) this.#tell(`=${this.#leaseUntilMs}`);
-    for (const [pid, graceMs] of this.#guarded) this.#tellGuard(pid, graceMs);
+    for (const [pid, mortal] of this.#guarded) this.#tellGuard(pid, mortal);
+  }
+
+  #startAgain(what: string, cause?: unknown): void {
+    if (this.#ended) return;
+    this.#child = null;
+    if (performance.now() - this.#startedAtMs > STABLE_MS) this.#restartMs = FIRST_RESTART_MS;
+    const inMs = this.#restartMs;
+    this.#restartMs = Math.min(MOST_RESTART_MS, 2 * inMs);
+    this.#onError(new Error(`the watchdog ${what}; starting it again in ${inMs} ms`, { cause }));
+    this.#restart = setTimeout(() => {
+      this.start();
+      if (this.#child !== null) this.#onRestart();
+    }, inMs);
   }
 
   /**
-   * From now on the group of `pid` ends with the worker; with `stopGraceMs` also when the lease has run out: SIGTERM, and
-   * SIGKILL so much later, at most `STOP_WINDOW_MS`.
+   * From now on the group of `pid` ends with the worker; if it is mortal also when the lease has run out: SIGTERM, SIGKILL
+   * its grace later, at most `STOP_WINDOW_MS`, and then what has left the group.
    */
-  guard(pid: number, stopGraceMs: number | null): void {
-    const graceMs = stopGraceMs === null ? null : Math.min(STOP_WINDOW_MS, stopGraceMs);
-    this.#guarded.set(pid, graceMs);
+  guard(pid: number, mortal: Mortal | null): void {
+    const bounded = mortal && { ...mortal, graceMs: Math.min(STOP_WINDOW_MS, mortal.graceMs) };
+    this.#guarded.set(pid, bounded);
     this.#endedWithLease.delete(pid);
-    this.#tellGuard(pid, graceMs);
+    this.#tellGuard(pid, bounded);
   }
 
-  #tellGuard(pid: number, graceMs: number | null): void {
-    this.#tell(graceMs === null ? `+${pid}` : `+${pid} ${graceMs}`);
+  #tellGuard(pid: number, mortal: Mortal | null): void {
+    this.#tell(mortal === null ? `+${pid}` : `+${pid} ${mortal.graceMs} ${mortal.stitch}`);
   }
 
   /** The lease holds for so long from now. What must not outlive it is ended then, unless it is renewed. */
@@ -90,11 +122,12 @@ export class Watchdog {
     return this.#endedWithLease.delete(pid);
   }
 
-  /** Lets it go without killing anything: every stitch has been stopped. Safe to repeat. */
+  /** Lets it go. What is still guarded by then it kills, as if the worker had died. Safe to repeat. */
   end(): void {
     if (this.#ended) return;
     this.#ended = true;
-    this.#child?.stdin?.end("bye\n");
+    clearTimeout(this.#restart);
+    this.#child?.stdin?.end(this.#guarded.size === 0 ? "bye\n" : "");
     this.#child?.stdout?.destroy();
     this.#child?.unref();
   }

@@ -4,10 +4,16 @@ import { COMMANDS, type CommandName, commandOptions, isCommandName } from "../..
 import { checked, CREATE } from "./observed.ts";
 
 const NAMES = Object.keys(COMMANDS) as CommandName[];
-const bodyOf = (command: CommandName) =>
-  command === "stitch.create"
-    ? { command, ...CREATE }
-    : { command, target: command.startsWith("node.") ? "n1" : command.startsWith("group.") ? "shop.orders" : "n1:a-1" };
+const NEEDS: Partial<Record<CommandName, object>> = {
+  "stitch.create": CREATE,
+  "group.scale": { target: "shop.orders.1", count: 3 },
+  "group.stopOldVersions": { target: "shop.orders.2" },
+};
+const bodyOf = (command: CommandName) => ({
+  command,
+  target: command.startsWith("node.") ? "n1" : command.startsWith("group.") ? "shop.orders" : "n1:a-1",
+  ...NEEDS[command],
+});
 /** The paths that are wrong with the body, laid over a good one. */
 const wrong = (command: CommandName, over: object) =>
   COMMANDS[command].safeParse({ ...bodyOf(command), ...over }).error?.issues.map((issue) => issue.path.join(".")) ?? [];

@@ -40,6 +40,9 @@ const jobOf = (tasks: Task[], waitForNode: boolean): JobState["record"] => ({
   createdAtMs: 0,
   deadlineAtMs: 1000,
   waitForNode,
+  orchestration: null,
+  retryOf: null,
+  rollbackOf: null,
   tasks,
 });
 

@@ -1,6 +1,8 @@
 import { COMMANDS, type Command, type CommandName } from "../../../src/domain/command.ts";
+import { splitFullId } from "../../../src/domain/ids.ts";
 import type { NodeRecord } from "../../../src/domain/node.ts";
-import type { Observed } from "../../../src/domain/plan.ts";
+import type { Observed } from "../../../src/domain/observed.ts";
+import type { StitchRecord } from "../../../src/domain/stitch.ts";
 
 /** A create of a process that asks for nothing, as a client sends it. */
 export const CREATE = { target: "shop.orders.1", spec: { adaptor: "process", command: ["x"] } } as const;
@@ -32,7 +34,45 @@ export const observed = (over: Partial<Observed> = {}): Observed => ({
   nodes: [node("n1")],
   stitches: [],
   ofGroup: new Map(),
-  source: null,
+  records: new Map(),
+  homes: new Map(),
+  withData: new Set(),
+  template: null,
   firstNumber: 1,
   ...over,
 });
+
+/** A stitch that runs and is green, of `CREATE`'s group. */
+export const record = (id: string, over: Partial<StitchRecord> = {}): StitchRecord => ({
+  id: splitFullId(id).stitch,
+  group: CREATE.target,
+  spec: { ...checked("stitch.create", CREATE).spec, reschedule: true },
+  placement: { strategy: "spread" },
+  movedFrom: null,
+  desired: "running",
+  state: "running",
+  health: "green",
+  revision: "1.0",
+  outcome: null,
+  finished: false,
+  restarts: 0,
+  pid: 1,
+  startedAtMs: 0,
+  lastExit: null,
+  observedAtMs: 0,
+  mailAfter: null,
+  ...over,
+});
+
+/** Those stitches, as `record` makes them, counted on their nodes; each id is at home where it is. */
+export function withStitches(records: ReadonlyMap<string, StitchRecord>): Partial<Observed> {
+  const ofGroup = new Map<string, Map<string, number>>();
+  const homes = new Map<string, Set<string>>();
+  for (const [id, { group }] of records) {
+    const { node: on, stitch } = splitFullId(id);
+    const perNode = ofGroup.get(group) ?? new Map<string, number>();
+    ofGroup.set(group, perNode.set(on, (perNode.get(on) ?? 0) + 1));
+    homes.set(stitch, (homes.get(stitch) ?? new Set<string>()).add(on));
+  }
+  return { stitches: [...records.keys()], records, ofGroup, homes };
+}

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { placementOptions } from "../../../src/domain/command.ts";
+import { placementOptions } from "../../../src/domain/placement-options.ts";
 import { type Candidate, candidateOf, place } from "../../../src/domain/placement.ts";
 import { stitchSpec } from "../../../src/domain/spec.ts";
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { placementOptions } from "../../../src/domain/command.ts";
+import { placementOptions } from "../../../src/domain/placement-options.ts";
 import { type Candidate, place } from "../../../src/domain/placement.ts";
 import { stitchSpec } from "../../../src/domain/spec.ts";
 

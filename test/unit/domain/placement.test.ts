@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { type PlacementOptions, placementOptions } from "../../../src/domain/command.ts";
+import { type PlacementOptions, placementOptions } from "../../../src/domain/placement-options.ts";
 import { type Candidate, place } from "../../../src/domain/placement.ts";
 import { type StitchSpec, stitchSpec } from "../../../src/domain/spec.ts";
 

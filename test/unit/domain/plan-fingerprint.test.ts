@@ -2,8 +2,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import type { Command } from "../../../src/domain/command.ts";
-import { type Observed, planCommand, planFingerprint } from "../../../src/domain/plan.ts";
-import { checked, CREATE, node, observed } from "./observed.ts";
+import type { Observed } from "../../../src/domain/observed.ts";
+import { planCommand, planFingerprint } from "../../../src/domain/plan.ts";
+import type { StitchRecord } from "../../../src/domain/stitch.ts";
+import { checked, CREATE, node, observed, record } from "./observed.ts";
 
 const of = (command: Command, seen: Observed) => planFingerprint(command, planCommand(command, seen));
 const create = (more: object = {}) => checked("stitch.create", { ...CREATE, ...more });
@@ -59,8 +61,8 @@ const RESTART = checked("stitch.restart", { target: "a-1" });
 const OTHER = create({ spec: { ...CREATE.spec, command: ["y"] } }).spec;
 const DEAD = { leaseUntilMs: 0 };
 const CLONE = checked("stitch.clone", { target: "a-1" });
-const source = { group: "shop.orders.1", spec: create().spec };
-const cloneable = (more: Partial<Observed> = {}) => observed({ stitches: ["n1:a-1"], source, ...more });
+const cloneable = (more: Partial<Observed> = {}, over: Partial<StitchRecord> = {}) =>
+  observed({ stitches: ["n1:a-1"], records: new Map([["n1:a-1", record("n1:a-1", over)]]), ...more });
 
 test("the counter and the load leave a clone's fingerprint as it is", () => {
   const busy = node("n1", { load: { cpuPercent: 90, memoryBytes: 1, eventLoopDelayMs: 1 } });
@@ -81,8 +83,8 @@ for (const [said, one, other] of [
     of(START, observed({ stitches: ["n1:a-1"] })),
     of(RESTART, observed({ stitches: ["n1:a-1"] })),
   ],
-  ["a clone of another spec", of(CLONE, cloneable()), of(CLONE, cloneable({ source: { ...source, spec: OTHER } }))],
-  ["a clone of another group", of(CLONE, cloneable()), of(CLONE, cloneable({ source: { ...source, group: "a.b.1" } }))],
+  ["a clone of another spec", of(CLONE, cloneable()), of(CLONE, cloneable({}, { spec: OTHER }))],
+  ["a clone of another group", of(CLONE, cloneable()), of(CLONE, cloneable({}, { group: "a.b.1" }))],
   ["a clone on another node", of(CLONE, cloneable()), of(CLONE, cloneable({ nodes: [node("n2")] }))],
   ["another stitch", of(START, observed({ stitches: ["n1:a-1"] })), of(START, observed({ stitches: ["n1:a-2"] }))],
 ] as const) {

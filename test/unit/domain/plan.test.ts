@@ -3,8 +3,10 @@ import { test } from "node:test";
 import fc from "fast-check";
 import type { CommandName } from "../../../src/domain/command.ts";
 import { RequestError } from "../../../src/domain/errors.ts";
-import { type Observed, planCommand } from "../../../src/domain/plan.ts";
-import { checked, CREATE, node, observed } from "./observed.ts";
+import type { Observed } from "../../../src/domain/observed.ts";
+import { planCommand } from "../../../src/domain/plan.ts";
+import type { StitchRecord } from "../../../src/domain/stitch.ts";
+import { checked, CREATE, node, observed, record } from "./observed.ts";
 
 const refusedWith =
   (code: string, facts: Record<string, unknown> = {}) =>
@@ -146,27 +148,43 @@ test("a step carries what was asked; a stitch may be rescheduled unless the comm
   ] as const) {
     const command = checked("stitch.create", { ...CREATE, id: "mine", start: false, timeoutMs: 9, ...more });
     const spec = { ...command.spec, reschedule };
-    const expected = { action: "create", stitch: "n1:mine", group: CREATE.target, spec, start: false, timeoutMs: 9 };
+    const expected = {
+      action: "create",
+      stitch: "n1:mine",
+      group: CREATE.target,
+      spec,
+      start: false,
+      timeoutMs: 9,
+      placement: { strategy: "spread" },
+    };
     assert.deepEqual(planCommand(command, observed()).tasks[0]?.steps, [expected]);
   }
 });
 
-const SOURCE = { group: "shop.orders.1", spec: checked("stitch.create", CREATE).spec };
 const clone = (more: object = {}) => checked("stitch.clone", { target: "a-1", ...more });
+const SOURCE = record("n1:a-1");
+const source = (over: Partial<StitchRecord> = {}) => new Map([["n1:a-1", { ...SOURCE, ...over }]]);
 const cloned = (over: Partial<Observed> = {}) =>
-  observed({ nodes: [node("n1"), node("n2")], stitches: ["n1:a-1"], source: SOURCE, firstNumber: 7, ...over });
+  observed({
+    nodes: [node("n1"), node("n2")],
+    stitches: ["n1:a-1"],
+    records: source(),
+    firstNumber: 7,
+    ...over,
+  });
 
 test("a clone becomes a create of one more with the group and spec of its source, numbered from the counter, started", () => {
   const { tasks, placements, feasible } = planCommand(
     clone({ timeoutMs: 9 }),
-    cloned({ ofGroup: new Map([["n1", 1]]) }),
+    cloned({ ofGroup: new Map([[SOURCE.group, new Map([["n1", 1]])]]) }),
   );
   assert.deepEqual(
     tasks.map((task) => [task.node, task.runs, task.refused]),
     [["n2", "node", null]],
     "spread over the group's nodes",
   );
-  const step = { action: "create", stitch: "n2:orders-7", ...SOURCE, start: true, timeoutMs: 9 };
+  const { group, spec, placement } = SOURCE;
+  const step = { action: "create", stitch: "n2:orders-7", group, spec, placement, start: true, timeoutMs: 9 };
   assert.deepEqual([tasks[0]?.steps, feasible], [[step], true]);
   assert.deepEqual(
     placements.map(({ stitch, node: on }) => [stitch, on]),
@@ -176,8 +194,8 @@ test("a clone becomes a create of one more with the group and spec of its source
 
 test("a clone keeps what its source says about being placed elsewhere", () => {
   for (const reschedule of [true, false]) {
-    const [step] = planCommand(clone(), cloned({ source: { ...SOURCE, spec: { ...SOURCE.spec, reschedule } } }))
-      .tasks[0]?.steps ?? [assert.fail()];
+    const [step] = planCommand(clone(), cloned({ records: source({ spec: { ...SOURCE.spec, reschedule } }) })).tasks[0]
+      ?.steps ?? [assert.fail()];
     assert.ok(step?.action === "create" && step.spec.reschedule === reschedule);
   }
 });
@@ -197,7 +215,7 @@ for (const [said, over, more, expected] of [
   ["where every node is cordoned", { nodes: [node("n1", { eligibility: "cordoned" })] }, {}, "cordoned"],
   [
     "of what no node has room for",
-    { nodes: [node("n1")], source: { ...SOURCE, spec: { ...SOURCE.spec, resources: { cpu: 5, memoryBytes: 0 } } } },
+    { nodes: [node("n1")], records: source({ spec: { ...SOURCE.spec, resources: { cpu: 5, memoryBytes: 0 } } }) },
     {},
     "cpu",
   ],
@@ -210,11 +228,11 @@ for (const [said, over, more, expected] of [
 }
 
 test("a clone of no stitch, or one removed meanwhile, is not_found; of several ambiguous; to no node, not_found", () => {
-  const none = cloned({ stitches: [], source: null });
+  const none = cloned({ stitches: [], records: new Map() });
   assert.throws(() => planCommand(clone(), none), refusedWith("not_found"));
-  assert.throws(() => planCommand(clone(), cloned({ source: null })), refusedWith("not_found"));
+  assert.throws(() => planCommand(clone(), cloned({ records: new Map() })), refusedWith("not_found"));
   assert.throws(
-    () => planCommand(clone(), cloned({ stitches: ["n2:a-1", "n1:a-1"], source: null })),
+    () => planCommand(clone(), cloned({ stitches: ["n2:a-1", "n1:a-1"], records: new Map() })),
     refusedWith("ambiguous_stitch", { candidates: ["n1:a-1", "n2:a-1"] }),
   );
   assert.throws(() => planCommand(clone({ toNode: "n9" }), cloned()), refusedWith("not_found"));

@@ -2,14 +2,20 @@ import fc from "fast-check";
 import { checkStitchMessage } from "../../../workers/node/process-v1-messages.ts";
 import type { FromStitch, Limits, ProcessV1Reader, StitchMessage } from "../../../workers/node/process-v1.ts";
 
+/** With the lines of a log, which are made as they are asked for. */
+const withLines = (found: FromStitch): FromStitch =>
+  found.kind === "message" && found.message.command === "logs"
+    ? { kind: "message", message: { command: "logs", lines: [...found.message.lines] } }
+    : found;
+
 /** Reads a stream that comes in the given chunks; `look` is called after each. */
 export function readAll(reader: ProcessV1Reader, chunks: Iterable<Uint8Array>, look = () => {}): FromStitch[] {
   const found: FromStitch[] = [];
   for (const chunk of chunks) {
-    for (const one of reader.push(chunk)) found.push(one);
+    for (const one of reader.push(chunk)) found.push(withLines(one));
     look();
   }
-  return [...found, ...reader.end()];
+  return [...found, ...reader.end().map(withLines)];
 }
 
 const word = fc.string({ unit: "grapheme", maxLength: 12 });
@@ -115,7 +121,7 @@ export function reference(stream: Uint8Array, { messageBytes, lineBytes }: Limit
       if (start === undefined || start > 0) giveUp(lines.slice(0, start));
       if (start === undefined) continue;
       const result = checkStitchMessage(JSON.parse(joined(lines.slice(start)).toString()) as object);
-      if ("message" in result) found.push({ kind: "message", message: result.message });
+      if ("message" in result) found.push(withLines({ kind: "message", message: result.message }));
       else giveUp(lines.slice(start));
       continue;
     }

@@ -11,6 +11,7 @@ import {
   type StitchMessage,
   writeToStitch,
 } from "../../../workers/node/process-v1.ts";
+import { linesOf, MAX_LINE_BYTES } from "../../../workers/node/adaptors/line-splitter.ts";
 import { byteByByte, cutAt, cuts } from "./cut-streams.ts";
 import { readAll, reference, soup, writtenMessages } from "./process-v1-streams.ts";
 
@@ -144,6 +145,11 @@ for (const [what, json, reason] of [
   ["a name that is a number", '{"Command":"data","ToGroupName":5}', /^ToGroupName: expected a string, got 5$/],
   ["no logs", '{"Command":"logs"}', /^Logs is missing: expected an array of lines$/],
   ["logs that are a number", '{"Command":"logs","Logs":3}', /^Logs: expected an array of lines, got 3$/],
+  [
+    "depths in logs",
+    `{"Command":"logs","Logs":[1,${"[".repeat(100_000)}${"]".repeat(100_000)}]}`,
+    /nested too deeply$/,
+  ],
   ["depths", `{"Command":"data","Data":${"[".repeat(100_000)}${"]".repeat(100_000)}}`, /^Data: nested too deeply$/],
 ] as const)
   test(`is unreadable, and why is said: ${what}`, () => {
@@ -200,6 +206,51 @@ test("of an unreadable message 10,000 lines are handed on, and how many more the
   assert.equal(found?.kind, "unreadable");
   assert.equal(found.lines.length, 10_001);
   assert.equal(found.lines.at(-1), "… and 10001 more lines");
+});
+
+test("a MiB of lines that are no message is not turned into text, but for what is handed on", (t) => {
+  const bytes = Buffer.from("{\n".repeat(MAX_MESSAGE_BYTES / 2 + 1));
+  const texts = t.mock.method(Buffer.prototype, "toString");
+  const [found] = new ProcessV1Reader().push(bytes);
+  const count = texts.mock.callCount();
+  texts.mock.restore();
+  assert.equal(found?.kind, "unreadable");
+  assert.equal(found.lines.length, 10_001);
+  assert.equal(found.lines.at(-1), `… and ${MAX_MESSAGE_BYTES / 2 - 10_000 - 1} more lines`);
+  assert.ok(count < 10_010, `${count} texts`);
+});
+
+test("the lines of a MiB of logs are made one by one, as they are asked for", (t) => {
+  const texts = t.mock.method(JSON, "stringify");
+  const [found] = new ProcessV1Reader().push(
+    Buffer.from(`{"Command":"logs","Logs":[${"[1],".repeat(250_000)}"last"]}\nend\n`),
+  );
+  assert.ok(found?.kind === "message" && found.message.command === "logs");
+  assert.ok(texts.mock.callCount() <= 1, `${texts.mock.callCount()} texts before the first is asked for`);
+  const { lines } = found.message;
+  const [first] = lines;
+  assert.equal(first, "[1]");
+  assert.ok(texts.mock.callCount() <= 2, `${texts.mock.callCount()} texts for one line`);
+  texts.mock.restore();
+  const all = [...lines];
+  assert.deepEqual([all.length, all[1], all.at(-1)], [250_001, "[1]", "last"]);
+});
+
+test("a line of logs is the same text, whether it had to be looked at byte by byte or not", () => {
+  const unit = fc.oneof(
+    fc.constantFrom("\n", "\r", "\r\n", "é", "🧵", "\uD83E", "\uFEFF"),
+    fc.string({ unit: "binary" }),
+  );
+  fc.assert(
+    fc.property(fc.array(unit, { maxLength: 6 }), fc.constantFrom(0, 21_840, 65_530), (units, length) => {
+      const text = `${"x".repeat(length)}${units.join("")}`;
+      const [found] = read(`${JSON.stringify({ Command: "logs", Logs: [text] })}\nend\n`);
+      assert.ok(found?.kind === "message" && found.message.command === "logs");
+      const expected = text === "" ? [""] : [...linesOf(Buffer.from(text), MAX_LINE_BYTES)];
+      assert.deepEqual(found.message.lines, expected);
+    }),
+    RUNS,
+  );
 });
 
 test("a line is cut at 64 KiB, between two characters", () => {

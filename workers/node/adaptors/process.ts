@@ -161,7 +161,8 @@ class ProcessInstance implements StitchInstance {
     this.pid = pid;
     this.#context = context;
     this.#o = options;
-    options.watchdog.guard(pid, spec.onDisconnect === "stop" ? spec.stopGraceMs : null);
+    const mortal = { stitch: context.id, graceMs: spec.stopGraceMs };
+    options.watchdog.guard(pid, spec.onDisconnect === "stop" ? mortal : null);
     child.on("error", (error) => void context.log("system", `error: ${error.message}`));
     // A program that does not read its input must not end the worker when the pipe breaks.
     child.stdin?.on("error", () => undefined);
@@ -176,6 +177,7 @@ class ProcessInstance implements StitchInstance {
       child.once("exit", (code, signal) => resolve({ code, signal }));
     });
     this.#ended = ended;
+    options.escaped.leads(pid, ended);
     this.exited = ended.then(async (exit) => {
       this.#conversation?.fallSilent();
       // What the leader has started goes with it, in its group or out of it; in a stop, the group has its grace like the leader.

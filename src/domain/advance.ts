@@ -1,0 +1,317 @@
+import { eligibilityChain } from "./chains.ts";
+import { type FoldedJob, type FoldedStep, hasEnded } from "./fold.ts";
+import type { Chain, FinalStatus, JobRecord, JobState, Link, Orchestration, Task } from "./job.ts";
+import type { Health } from "./resources.ts";
+import type { StepError } from "./stitch.ts";
+
+/** How soon a stitch that is not green yet is looked at again; a node that is being drained, too. */
+const LOOK_MS = 500;
+const DRAIN_LOOK_MS = 2000;
+/**
+ * How long a node has to take up what cleans up: from when it is sent, or from the deadline where that is later. There may
+ * have been no Master to send it before.
+ */
+const CLEANUP_MS = 60_000;
+
+/** What a Master has read for one advance. */
+export type Seen = {
+  readonly nowMs: number;
+  /** By full id, of the stitches that `awaited` names; null where it is not there. */
+  readonly health: ReadonlyMap<string, Health | null>;
+  /** Where no chain is left open in a drain: what is to come. null: nothing was read, because nothing was asked for. */
+  readonly drain: DrainSeen | null;
+};
+
+export type DrainSeen = {
+  /** A later command has made the node eligible again. */
+  readonly uncordoned: boolean;
+  /** Full ids of the stitches there that are not at rest. */
+  readonly running: readonly string[];
+  /** The chains that move those of them which can be moved now. */
+  readonly moves: readonly Chain[];
+  /** The chains that stop those which are left. */
+  readonly stops: readonly Chain[];
+};
+
+export type Advanced = {
+  /** The record to save; the very one that was given where there is nothing to do. */
+  readonly record: JobRecord;
+  /** Tasks to dispatch once it is saved. */
+  readonly tasks: readonly Task[];
+  /** Tasks that are given up: no node may take them up any more. */
+  readonly givenUp: readonly string[];
+  /** When to look again though nothing was heard; null where an outcome will tell. */
+  readonly wakeAtMs: number | null;
+};
+
+const isOpen = ({ phase }: Chain): boolean => phase !== "ended";
+
+/** The stitches whose health the next advance must know. */
+export function awaited({ chains }: Orchestration): string[] {
+  return chains.flatMap(({ phase, at, ref, links }) => {
+    const link = links[at];
+    return phase === "running" && ref !== null && link?.green === true && link.step.stitch !== null
+      ? [link.step.stitch]
+      : [];
+  });
+}
+
+/** Is it a drain that has to look at its node to know what is to come? */
+export const asksForDrain = ({ forceAtMs, ended, chains }: Orchestration): boolean =>
+  forceAtMs !== null && ended === null && !chains.some(isOpen);
+
+/**
+ * Brings a command of many steps forward as far as it goes: takes in what has ended, decides for every chain what comes
+ * next, begins the next wave when the last has ended, and ends the job when nothing is left. Pure: the same state gives the
+ * same answer, so that any Master may do it at any time, and again after a crash.
+ */
+export function advance(state: JobState, folded: FoldedJob, seen: Seen): Advanced {
+  const { record } = state;
+  const orchestration = record.orchestration;
+  if (orchestration === null || orchestration.ended !== null) return { record, tasks: [], givenUp: [], wakeAtMs: null };
+  const steps = stepsByRef(folded);
+  const over = overBy(state);
+  const waiting = orchestration.chains.map((chain) => follow(chain, steps, over, seen));
+  const stopped = orchestration.allOrStop
+    ? waiting.find(({ status }) => status !== null && status !== "succeeded")
+    : undefined;
+  const why = over ?? (stopped === undefined ? null : notBegun(stopped));
+  let chains =
+    why === null ? waiting : waiting.map((chain) => (chain.phase === "waiting" ? endedBy(chain, why) : chain));
+  chains = beginWave(chains);
+  let ended: FinalStatus | null = null;
+  let wakeAtMs = chains.some(({ greenByMs, phase }) => greenByMs !== null && phase === "running")
+    ? seen.nowMs + LOOK_MS
+    : null;
+  if (!chains.some(isOpen)) {
+    const next = orchestration.forceAtMs === null ? null : drainOn(orchestration.forceAtMs, chains, over, seen);
+    if (next === null) ended = verdictOf(chains, over);
+    else {
+      chains = beginWave([...chains, ...next.chains]);
+      ({ ended } = next);
+      wakeAtMs = next.wakeAtMs;
+    }
+  }
+  return send(record, { ...orchestration, chains, ended }, steps, seen.nowMs, wakeAtMs);
+}
+
+/** Makes tasks of the links that are to be sent: one for each node and kind, whatever their number. */
+function send(
+  record: JobRecord,
+  next: Orchestration,
+  steps: ReadonlyMap<string, FoldedStep>,
+  nowMs: number,
+  wakeAtMs: number | null,
+): Advanced {
+  const before = record.orchestration;
+  const tasks = new Map<string, { link: Link; chains: Chain[] }>();
+  for (const chain of next.chains) {
+    const link = linkToSend(chain);
+    if (link === null) continue;
+    const key = [link.node, link.runs, link.cleanup].join();
+    const task = tasks.get(key);
+    if (task === undefined) tasks.set(key, { link, chains: [chain] });
+    else task.chains.push(chain);
+  }
+  const refs = new Map<Chain, string>();
+  const made = [...tasks.values()].map(({ link, chains }, index): Task => {
+    const id = `t${record.tasks.length + index}`;
+    for (const [step, chain] of chains.entries()) refs.set(chain, `${id}.${step}`);
+    return {
+      id,
+      node: link.node,
+      runs: link.runs,
+      attempt: 1,
+      wave: next.version,
+      steps: chains.flatMap((chain) => linkToSend(chain)?.step ?? []),
+      refused: null,
+      ...(link.cleanup ? { cleanup: true } : {}),
+      ...(link.cleanup && link.runs === "node" ? { untilMs: Math.max(record.deadlineAtMs, nowMs) + CLEANUP_MS } : {}),
+    };
+  });
+  const same =
+    made.length === 0 &&
+    next.ended === before?.ended &&
+    next.chains.length === before.chains.length &&
+    next.chains.every((chain, index) => chain === before.chains[index]);
+  if (same) return { record, tasks: [], givenUp: [], wakeAtMs };
+  const chains = next.chains.map((chain) => {
+    const ref = refs.get(chain);
+    return ref === undefined ? chain : { ...chain, ref };
+  });
+  const givenUp = tasksGivenUp(before?.chains ?? [], chains, steps);
+  return {
+    record: {
+      ...record,
+      tasks: [...record.tasks.map((task) => refuse(task, givenUp)), ...made],
+      orchestration: { ...next, chains, version: next.version + 1 },
+    },
+    tasks: made,
+    givenUp: [...givenUp.keys()],
+    wakeAtMs,
+  };
+}
+
+const refuse = (task: Task, givenUp: ReadonlyMap<string, StepError | null>): Task => {
+  const error = givenUp.get(task.id);
+  return error == null ? task : { ...task, refused: error };
+};
+
+/**
+ * The tasks whose steps ended without a word of their node, and that a chain has gone on from, or ended with: with the reason
+ * where nobody had taken them up. Were they taken up later, they would undo what was decided meanwhile, or run on in a job
+ * that has ended.
+ */
+function tasksGivenUp(
+  before: readonly Chain[],
+  after: readonly Chain[],
+  steps: ReadonlyMap<string, FoldedStep>,
+): Map<string, StepError | null> {
+  const givenUp = new Map<string, StepError | null>();
+  for (const [index, { ref, phase }] of before.entries()) {
+    const isFollowed = after[index]?.ref === ref && after[index]?.phase === phase;
+    if (ref === null || isFollowed) continue;
+    const step = steps.get(ref);
+    if (step === undefined || step.outcome !== null) continue;
+    givenUp.set(ref.slice(0, ref.indexOf(".")), step.status === "unknown" ? null : step.error);
+  }
+  return givenUp;
+}
+
+function stepsByRef(folded: FoldedJob): Map<string, FoldedStep> {
+  const steps = new Map<string, FoldedStep>();
+  for (const { task, steps: each } of folded.tasks)
+    for (const [index, step] of each.entries()) steps.set(`${task.id}.${index}`, step);
+  return steps;
+}
+
+type Over = { readonly status: "cancelled" | "expired"; readonly error: StepError };
+
+/** What ends the job before its time, if anything does. */
+function overBy({ marks, record, nowMs }: JobState): Over | null {
+  if (marks.cancelledAtMs !== null)
+    return { status: "cancelled", error: { code: "cancelled", message: "the job was cancelled" } };
+  if (nowMs >= record.deadlineAtMs)
+    return { status: "expired", error: { code: "expired", message: "the job's deadline has passed" } };
+  return null;
+}
+
+const notBegun = ({ stitch, error }: Chain): Over => ({
+  status: "cancelled",
+  error: { code: "cancelled", message: `${stitch ?? "it"} failed: ${error?.message ?? "for no known reason"}` },
+});
+
+const endedBy = (chain: Chain, { status, error }: Over): Chain => ({ ...chain, phase: "ended", status, error });
+
+/** The link that has yet to be sent; null where one is under way, or none is to come. */
+function linkToSend(chain: Chain): Link | null {
+  if (chain.ref !== null) return null;
+  if (chain.phase === "running") return chain.links[chain.at] ?? null;
+  return chain.phase === "undoing" ? chain.undo : null;
+}
+
+/** Takes in what became of the link under way. */
+function follow(chain: Chain, steps: ReadonlyMap<string, FoldedStep>, over: Over | null, seen: Seen): Chain {
+  if ((chain.phase !== "running" && chain.phase !== "undoing") || chain.ref === null) return chain;
+  const step = steps.get(chain.ref);
+  if (step === undefined || !hasEnded(step.status)) return chain;
+  const link = chain.phase === "undoing" ? chain.undo : chain.links[chain.at];
+  if (link == null) return chain;
+  if (step.status !== "succeeded") return failed(chain, link, step);
+  if (chain.phase === "undoing") return { ...chain, phase: "ended" };
+  if (link.green && !isGreen(chain, link, seen)) return waitForGreen(chain, link, over, seen);
+  const at = chain.at + 1;
+  if (at === chain.links.length) return { ...chain, phase: "ended", status: "succeeded", greenByMs: null };
+  const next: Chain = { ...chain, at, ref: null, greenByMs: null };
+  // What was begun is ended, one way or the other.
+  return over !== null && chain.links[at]?.cleanup !== true ? takeBack(chain, over.status, over.error) : next;
+}
+
+const isGreen = (chain: Chain, link: Link, seen: Seen): boolean =>
+  link.step.stitch === null || chain.phase !== "running" || seen.health.get(link.step.stitch) === "green";
+
+function waitForGreen(chain: Chain, link: Link, over: Over | null, seen: Seen): Chain {
+  if (over !== null) return takeBack(chain, over.status, over.error);
+  const byMs = chain.greenByMs ?? seen.nowMs + ("timeoutMs" in link.step ? link.step.timeoutMs : 0);
+  if (seen.nowMs < byMs) return chain.greenByMs === null ? { ...chain, greenByMs: byMs } : chain;
+  return takeBack(chain, "failed", {
+    code: "unhealthy",
+    message: `${link.step.stitch ?? "it"} came up, and was not green in time`,
+  });
+}
+
+function failed(chain: Chain, link: Link, step: FoldedStep): Chain {
+  const error = step.error ?? { code: "internal", message: "it failed without a reason" };
+  // A node that is gone, or does not take up what takes something back, removes nothing: a Master leaves word for it.
+  const isUnheard = isGone(error) || (link.cleanup && step.outcome === null);
+  if (link.step.action === "remove" && link.runs === "node" && isUnheard)
+    return byMaster(chain, step.status === "unknown");
+  if (chain.phase === "undoing") return { ...chain, phase: "ended" };
+  const status = step.status === "pending" || step.status === "running" ? "failed" : step.status;
+  return link.cleanup ? { ...chain, phase: "ended", status, error } : takeBack(chain, status, error);
+}
+
+const isGone = ({ code }: StepError): boolean => code === "node_dead" || code === "node_left";
+
+/** @param begun it may have been done: then nothing may be taken back any more, and it is carried out to its end. */
+function byMaster(chain: Chain, begun: boolean): Chain {
+  const taken = (link: Link): Link => ({ ...link, runs: "master", cleanup: link.cleanup || begun });
+  if (chain.phase === "undoing") return { ...chain, ref: null, undo: chain.undo === null ? null : taken(chain.undo) };
+  return { ...chain, ref: null, links: chain.links.map((link, index) => (index === chain.at ? taken(link) : link)) };
+}
+
+function takeBack(chain: Chain, status: NonNullable<Chain["status"]>, error: StepError): Chain {
+  const ended = { ...chain, status, error, greenByMs: null };
+  return chain.undo === null ? { ...ended, phase: "ended" } : { ...ended, phase: "undoing", ref: null };
+}
+
+/** Begins the next wave where no chain of an earlier one is open. */
+function beginWave(chains: readonly Chain[]): Chain[] {
+  const open = chains.filter(isOpen).map(({ wave }) => wave);
+  const first = open.reduce((least, wave) => Math.min(least, wave), Number.POSITIVE_INFINITY);
+  return chains.map((chain) =>
+    chain.phase === "waiting" && chain.wave === first ? { ...chain, phase: "running" } : chain,
+  );
+}
+
+/** By how its chains ended. A stitch that is back where it was has not been moved, whatever was done on the way. */
+function verdictOf(chains: readonly Chain[], over: Over | null): FinalStatus {
+  const succeeded = chains.filter(({ status }) => status === "succeeded").length;
+  if (succeeded === chains.length) return "succeeded";
+  if (over !== null) return over.status;
+  return succeeded === 0 ? "failed" : "partial";
+}
+
+type DrainStep = {
+  readonly chains: readonly Chain[];
+  readonly ended: FinalStatus | null;
+  readonly wakeAtMs: number | null;
+};
+
+/**
+ * What comes next in a drain whose chains have all ended: moves for what can be moved by now, stops when it is time to
+ * force; then the node is cordoned, and that is the end. null: it ends by how its chains did.
+ */
+function drainOn(forceAtMs: number, chains: readonly Chain[], over: Over | null, seen: Seen): DrainStep | null {
+  const end = (ended: FinalStatus): DrainStep => ({ chains: [], ended, wakeAtMs: null });
+  const later = (inMs: number): DrainStep => ({ chains: [], ended: null, wakeAtMs: seen.nowMs + inMs });
+  const [first] = chains;
+  const last = chains.at(-1);
+  // Where the node could not be marked, a newer command has decided about it.
+  if (first === undefined || last === undefined || first.status !== "succeeded") return null;
+  if (last.links[0]?.step.action === "cordon") return end(over?.status ?? "succeeded");
+  const wave = 1 + chains.reduce((most, chain) => Math.max(most, chain.wave), 0);
+  const anew = (some: readonly Chain[]): DrainStep => ({
+    chains: some.map((chain) => ({ ...chain, wave })),
+    ended: null,
+    wakeAtMs: null,
+  });
+  const cordon = anew([eligibilityChain(first.links[0]?.node ?? "", "cordon", wave)]);
+  if (over !== null) return cordon;
+  if (seen.drain === null) return later(0);
+  if (seen.drain.uncordoned) return end("cancelled");
+  if (seen.drain.running.length === 0) return cordon;
+  if (seen.nowMs >= forceAtMs) return seen.drain.stops.length > 0 ? anew(seen.drain.stops) : later(DRAIN_LOOK_MS);
+  if (seen.drain.moves.length > 0) return anew(seen.drain.moves);
+  return later(Math.min(DRAIN_LOOK_MS, forceAtMs - seen.nowMs));
+}

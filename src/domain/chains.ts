@@ -1,0 +1,58 @@
+import { fullId, splitFullId } from "./ids.ts";
+import type { Chain, Link, StitchStep } from "./job.ts";
+import type { StitchRecord } from "./stitch.ts";
+
+const chainOf = (stitch: string | null, wave: number, links: Link[], undo: Link | null = null): Chain => ({
+  stitch,
+  wave,
+  links,
+  undo,
+  phase: "waiting",
+  at: 0,
+  ref: null,
+  greenByMs: null,
+  status: null,
+  error: null,
+});
+
+const onNode = (step: StitchStep, { green = false, cleanup = false } = {}): Link => ({
+  node: splitFullId(step.stitch).node,
+  runs: "node",
+  step,
+  green,
+  cleanup,
+});
+
+/** One step of one stitch. `green`: it has ended only when the stitch is green. */
+export const stepChain = (step: StitchStep, wave: number, green: boolean): Chain =>
+  chainOf(step.stitch, wave, [onNode(step, { green })]);
+
+/** Marks a node as draining, or as cordoned when that is over. */
+export const eligibilityChain = (node: string, action: "cordon" | "drain", wave: number): Chain =>
+  chainOf(null, wave, [
+    { node, runs: "master", step: { action, stitch: null }, green: false, cleanup: action === "cordon" },
+  ]);
+
+/** Should it run now, by its record? */
+export const shouldRun = ({ desired, finished }: Pick<StitchRecord, "desired" | "finished">): boolean =>
+  desired === "running" && !finished;
+
+/**
+ * Moves a stitch: the new one is started and must be green before the old one is stopped, and takes its place when that is
+ * gone. Where it does not come up in time, the new one is removed again and the old one stays.
+ */
+export function moveChain(from: string, record: StitchRecord, to: string, wave: number, timeoutMs: number): Chain {
+  const { id, group, spec, placement } = record;
+  const stitch = fullId(to, id);
+  const start = shouldRun(record);
+  return chainOf(
+    from,
+    wave,
+    [
+      onNode({ action: "create", stitch, group, spec, start, timeoutMs, placement, movedFrom: from }, { green: start }),
+      onNode({ action: "remove", stitch: from, timeoutMs, movedTo: stitch }),
+      onNode({ action: "settle", stitch, timeoutMs }, { cleanup: true }),
+    ],
+    onNode({ action: "remove", stitch, timeoutMs, arrivingFrom: from }, { cleanup: true }),
+  );
+}

@@ -1,0 +1,205 @@
+import { COMMANDS, type Command, type CommandName, isCommandName } from "./command.ts";
+import { RequestError } from "./errors.ts";
+import type { FoldedJob, FoldedStep } from "./fold.ts";
+import { fullId, splitFullId } from "./ids.ts";
+import type { JobRecord, JobState, Step, StitchStep } from "./job.ts";
+import { candidatesFor, type Observed, refusalFor } from "./observed.ts";
+import { place } from "./placement.ts";
+import { infeasible, oneTask, type Plan, planOf } from "./planned.ts";
+import type { RemovedRecord } from "./stitch.ts";
+
+/** What follows from a job: a command that is planned anew, or steps that are known. */
+export type FollowUp =
+  | { readonly kind: "command"; readonly command: Command; readonly only: ReadonlySet<string> | null }
+  | { readonly kind: "steps"; readonly name: CommandName; readonly steps: readonly StitchStep[] };
+
+type CreateStep = Extract<Step, { action: "create" }>;
+
+/** What is read for the steps of a follow-up. `removed`: by full id, what is left of those that are gone. */
+export type Aftermath = Observed & { readonly removed: ReadonlyMap<string, RemovedRecord> };
+
+const own = (folded: FoldedJob): FoldedStep[] => folded.tasks.flatMap(({ steps }) => steps);
+
+/**
+ * What repeats the parts of a finished job that did not succeed. A command that says how things shall be is given again: it
+ * does only what is still to be done.
+ * @throws RequestError `job_finished` where every part of it succeeded.
+ */
+export function retryOf({ record, marks }: JobState, folded: FoldedJob): FollowUp {
+  if (marks.closed?.status === "succeeded")
+    throw new RequestError("job_finished", "Every part of this job succeeded; there is nothing to try again.");
+  const missed = own(folded).filter(({ status }) => status !== "succeeded");
+  if (record.command === "stitch.create" || record.command === "stitch.clone")
+    return { kind: "steps", name: record.command, steps: missed.flatMap(({ step }) => (isCreate(step) ? [step] : [])) };
+  const repeatsSome = record.command.startsWith("group.") && !SAYS_HOW_IT_SHALL_BE.has(record.command);
+  const only = new Set(missed.flatMap(({ step }) => step.stitch ?? []));
+  return { kind: "command", command: again(record, {}), only: repeatsSome ? only : null };
+}
+
+const isCreate = (step: Step): step is CreateStep => step.action === "create";
+
+const SAYS_HOW_IT_SHALL_BE: ReadonlySet<string> = new Set<CommandName>([
+  "group.scale",
+  "group.rebalance",
+  "group.stopOldVersions",
+]);
+
+/** The command that made the record, checked again. */
+function again({ command, target, options, createdAtMs, deadlineAtMs }: JobRecord, other: object): Command {
+  return commandOf(command, { ...options, target, deadlineMs: deadlineAtMs - createdAtMs, ...other });
+}
+
+function commandOf(name: string, body: object): Command {
+  if (!isCommandName(name)) throw new Error(`a job's record names no command: ${name.slice(0, 40)}`);
+  return COMMANDS[name].parse({ ...body, command: name });
+}
+
+/**
+ * What takes a finished job back: the inverse of what it changed.
+ * @throws RequestError `not_reversible`, with the reason.
+ */
+export function rollbackOf({ record }: JobState, folded: FoldedJob): FollowUp {
+  const done = own(folded).filter(({ status, outcome }) => status === "succeeded" && outcome?.changed === true);
+  const { command, orchestration } = record;
+  switch (command) {
+    case "node.cordon":
+    case "node.uncordon": {
+      if (done.length === 0) throw notReversible("it changed nothing");
+      const inverse = command === "node.cordon" ? "node.uncordon" : "node.cordon";
+      return { kind: "command", command: commandOf(inverse, { target: record.target }), only: null };
+    }
+    case "group.scale": {
+      const count = orchestration?.formerCount;
+      if (count == null || done.length === 0) throw notReversible("it changed nothing");
+      return { kind: "command", command: again(record, { count }), only: null };
+    }
+    case "stitch.move": {
+      const [chain] = orchestration?.chains ?? [];
+      const to = chain?.links[0]?.step.stitch;
+      if (chain?.status !== "succeeded" || chain.stitch === null || to == null)
+        throw notReversible("the stitch is where it was");
+      const back = { target: to, toNode: splitFullId(chain.stitch).node };
+      return { kind: "command", command: again(record, back), only: null };
+    }
+    case "group.start":
+    case "stitch.start":
+      return { kind: "steps", name: inverse(command), steps: invert(done, "stop") };
+    case "group.stop":
+    case "group.stopOldVersions":
+    case "stitch.stop":
+      return { kind: "steps", name: inverse(command), steps: invert(done, "start") };
+    case "stitch.create":
+    case "stitch.clone":
+      // Also what did not come up: it stays under its restart policy until somebody removes it.
+      return { kind: "steps", name: inverse(command), steps: invert(own(folded), "remove") };
+    case "group.remove":
+    case "stitch.remove":
+      // What it was, is read from its tombstone.
+      return { kind: "steps", name: inverse(command), steps: invert(done, "remove") };
+    default:
+      throw notReversible(NO_INVERSE[command] ?? "it has no inverse");
+  }
+}
+
+const NO_INVERSE: Readonly<Record<string, string>> = {
+  "node.ping": "a ping changes nothing",
+  "node.drain": "node.uncordon lets the node take stitches again, and group.rebalance spreads them",
+  "stitch.restart": "a restart cannot be undone",
+  "group.restart": "a restart cannot be undone",
+  "group.rebalance": "its moves can be taken back one by one, with stitch.move",
+};
+
+const notReversible = (why: string) => new RequestError("not_reversible", `This job cannot be taken back: ${why}.`);
+
+const INVERSE: Readonly<Record<string, CommandName>> = {
+  "stitch.start": "stitch.stop",
+  "stitch.stop": "stitch.start",
+  "stitch.create": "stitch.remove",
+  "stitch.clone": "stitch.remove",
+  "stitch.remove": "stitch.create",
+  "group.start": "group.stop",
+  "group.stop": "group.start",
+  "group.stopOldVersions": "group.start",
+  "group.remove": "stitch.create",
+};
+const inverse = (command: string): CommandName => INVERSE[command] ?? "node.ping";
+
+function invert(done: readonly FoldedStep[], action: "start" | "stop" | "remove"): StitchStep[] {
+  const steps = done.flatMap(({ step }): StitchStep[] =>
+    step.stitch === null ? [] : [{ action, stitch: step.stitch, timeoutMs: step.timeoutMs }],
+  );
+  if (steps.length === 0) throw notReversible("it changed nothing");
+  return steps;
+}
+
+/**
+ * Tasks for the steps of a follow-up, as things are now: what is to be created and is there is started, what is not there
+ * gets a place; what was removed is created again as it was.
+ * @throws RequestError `not_reversible` where nothing of it is left to take back.
+ */
+export function planSteps(
+  { name, steps }: Extract<FollowUp, { kind: "steps" }>,
+  of: JobRecord,
+  aftermath: Aftermath,
+): Plan {
+  const takesBackRemoval = of.command === "stitch.remove" || of.command === "group.remove";
+  const exists = (id: string) => aftermath.records.has(id);
+  const known: StitchStep[] = [];
+  const missing: CreateStep[] = [];
+  for (const step of steps) {
+    if (takesBackRemoval && name === "stitch.create") {
+      const was = asItWas(step, of, aftermath);
+      if (was !== null) known.push(was);
+    } else if (step.action === "create" && !exists(step.stitch)) missing.push(step);
+    else if (step.action === "create")
+      known.push({ action: step.start ? "start" : "stop", stitch: step.stitch, timeoutMs: step.timeoutMs });
+    else if (exists(step.stitch)) known.push(step);
+  }
+  const placed = placeAnew(missing, of, aftermath);
+  if ("refusals" in placed) return infeasible(placed.refusals);
+  const all = [...known, ...placed];
+  if (all.length === 0) throw notReversible("nothing of what it did is left");
+  return planOf(tasksFor(all, of.waitForNode, aftermath));
+}
+
+function tasksFor(steps: readonly StitchStep[], waitForNode: boolean, observed: Observed) {
+  const nodes = new Map(observed.nodes.map((node) => [node.id, node]));
+  return [...Map.groupBy(steps, ({ stitch }) => splitFullId(stitch).node)].map(([id, each], index) => {
+    const node = nodes.get(id);
+    const refused =
+      node === undefined
+        ? ({ code: "node_dead", message: `the node ${id} has been forgotten` } as const)
+        : refusalFor(node, waitForNode, observed);
+    return oneTask(`t${index}`, id, "node", each, refused);
+  });
+}
+
+/** The create that brings a removed stitch back, where it was; null where it has been created again since, or nobody knows it. */
+function asItWas(step: StitchStep, { revision }: JobRecord, { records, removed }: Aftermath): CreateStep | null {
+  const left = removed.get(step.stitch);
+  if (records.has(step.stitch) || left?.was == null) return null;
+  // A later command has removed another under this id.
+  if (Number.parseInt(left.revision, 10) !== revision) return null;
+  const { spec, placement, desired } = left.was;
+  const { stitch, timeoutMs } = step;
+  return { action: "create", stitch, group: left.group, spec, placement, start: desired === "running", timeoutMs };
+}
+
+/** The creates that never came about, each on a node that can take it now, under the id it was given. */
+function placeAnew(
+  missing: readonly CreateStep[],
+  { options }: JobRecord,
+  observed: Observed,
+): CreateStep[] | { readonly refusals: Plan["refusals"] } {
+  const [first] = missing;
+  if (first === undefined) return [];
+  const named = options.node ?? options.toNode;
+  const candidates = candidatesFor(observed, first.group).filter(({ id }) => named === undefined || id === named);
+  const wish = first.placement ?? { strategy: "spread" };
+  const { placed, refusals } = place(candidates, first.spec, wish, missing.length);
+  if (placed === null) return { refusals };
+  return missing.map((step, index) => ({
+    ...step,
+    stitch: fullId(placed[index]?.node ?? "", splitFullId(step.stitch).stitch),
+  }));
+}

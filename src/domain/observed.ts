@@ -1,0 +1,73 @@
+import { RequestError } from "./errors.ts";
+import { livenessOf, type NodeRecord } from "./node.ts";
+import { type Candidate, candidateOf } from "./placement.ts";
+import type { PlacementOptions } from "./placement-options.ts";
+import type { Liveness } from "./resources.ts";
+import type { StitchSpec } from "./spec.ts";
+import type { StepError, StitchRecord } from "./stitch.ts";
+
+/** What a plan is made from: read once, so that the plan is a pure function of it. */
+export type Observed = {
+  readonly nowMs: number;
+  readonly deadAfterMs: number;
+  /** The nodes the command names; for a placement, every node. */
+  readonly nodes: readonly NodeRecord[];
+  /** Full ids the command may mean: of a bare id, one for each node that has it; of a group, its members. */
+  readonly stitches: readonly string[];
+  /** By full id, where the plan depends on them: what is copied, moved, restarted, counted. */
+  readonly records: ReadonlyMap<string, StitchRecord>;
+  /** For a placement: full group → node → how many of the group it has. */
+  readonly ofGroup: ReadonlyMap<string, ReadonlyMap<string, number>>;
+  /** For a move: bare id → the nodes that have such a stitch. */
+  readonly homes: ReadonlyMap<string, ReadonlySet<string>>;
+  /** Full ids of stitches known to keep something in their data folder. */
+  readonly withData: ReadonlySet<string>;
+  /** What the group's last create asked for; null where nobody remembers. */
+  readonly template: Template | null;
+  /** For new stitches without `id`: the first number of the component's counter that is this command's. */
+  readonly firstNumber: number;
+};
+
+/** What a new stitch of a group is made like. */
+export type Template = { readonly spec: StitchSpec; readonly placement: PlacementOptions };
+
+/** @throws RequestError `not_found` */
+export function nodeNamed(id: string, observed: Observed): NodeRecord {
+  const node = observed.nodes.find((each) => each.id === id);
+  if (node === undefined) throw new RequestError("not_found", `There is no node "${id}"; GET /v1/nodes lists them.`);
+  return node;
+}
+
+export const livenessIn = (observed: Observed, node: NodeRecord): Liveness =>
+  livenessOf(node, observed.nowMs, observed.deadAfterMs);
+
+/** Why a task for this node cannot be dispatched now; null where it can. */
+export function refusalFor(node: NodeRecord, waitForNode: boolean, observed: Observed): StepError | null {
+  if (waitForNode) return null;
+  const liveness = livenessIn(observed, node);
+  const hint = 'start its worker again, or send the command with "waitForNode": true';
+  if (liveness === "dead") return { code: "node_dead", message: `${node.id} is dead; ${hint}` };
+  if (liveness === "left") return { code: "node_left", message: `${node.id} has left; ${hint}` };
+  return null;
+}
+
+/** The one stitch that a command means. @throws RequestError `not_found`, `ambiguous_stitch`. */
+export function stitchNamed(target: string, observed: Observed): string {
+  const [only, ...others] = observed.stitches;
+  if (only === undefined)
+    throw new RequestError("not_found", `There is no stitch "${target}"; GET /v1/stitches lists them.`);
+  if (others.length > 0)
+    throw new RequestError(
+      "ambiguous_stitch",
+      `Several nodes have a stitch "${target}"; name one of them by its full id.`,
+      { candidates: [only, ...others].sort() },
+    );
+  return only;
+}
+
+/** How many stitches of a full group a node has. */
+const countOn = ({ ofGroup }: Observed, group: string, node: string): number => ofGroup.get(group)?.get(node) ?? 0;
+
+/** The nodes as placement sees them, for a stitch of the group. */
+export const candidatesFor = (observed: Observed, group: string): Candidate[] =>
+  observed.nodes.map((node) => candidateOf(node, livenessIn(observed, node), countOn(observed, group, node.id)));

@@ -1,0 +1,11 @@
+import * as z from "zod";
+
+const name = z.string().min(1).max(255);
+/** Where stitches may live, and by which rule they are given a node. */
+export const placementOptions = z.strictObject({
+  strategy: z.enum(["spread", "binpack"]).default("spread"),
+  zones: z.array(name).min(1).max(100).optional(),
+  labels: z.record(name, z.string().max(255)).optional(),
+  maxPerNode: z.int().min(1).max(100_000).optional(),
+});
+export type PlacementOptions = z.output<typeof placementOptions>;

@@ -1,0 +1,86 @@
+import { eligibilityChain, stepChain } from "./chains.ts";
+import type { DrainSeen } from "./advance.ts";
+import type { DrainCommand } from "./command.ts";
+import type { Chain } from "./job.ts";
+import { nodeNamed, type Observed, refusalFor } from "./observed.ts";
+import { moveIn, movesInWaves, type Placed, roomIn, shown } from "./plan-move.ts";
+import { refusalText } from "./placement.ts";
+import { oneTask, type Plan, planInWaves, planOf } from "./planned.ts";
+import type { PlanResource, StitchState } from "./resources.ts";
+
+/** Times a stitch is moved, or stopped, before it is left to be forced, or to the deadline. */
+const TRIES = 3;
+
+const AT_WORK: ReadonlySet<StitchState> = new Set(["starting", "running", "stopping", "backoff"]);
+
+type Moves = {
+  readonly moves: { of: Placed; to: string; reason: string }[];
+  readonly stay: NonNullable<PlanResource["warnings"]>[number][];
+};
+
+/** Marks the node as draining, then moves everything that can be moved; what cannot is stopped when the time is up. */
+export function planDrain(command: DrainCommand, observed: Observed): Plan {
+  const { target, timeoutMs, forceAfterMs, waitForNode } = command;
+  const refused = refusalFor(nodeNamed(target, observed), waitForNode, observed);
+  if (refused !== null) return planOf([oneTask("t0", target, "master", [{ action: "drain", stitch: null }], refused)]);
+  const there = stitchesOn(observed);
+  const { moves, stay } = planMoves(there.filter(hasSettled), observed);
+  const scopes = new Set(there.map(({ record }) => `${record.group}.${target}`));
+  const { placements, warnings } = shown(moves, observed);
+  return planInWaves(
+    [eligibilityChain(target, "drain", 0), ...movesInWaves(moves, 1, timeoutMs)],
+    [...scopes],
+    { forceAtMs: observed.nowMs + forceAfterMs },
+    { placements, warnings: [...warnings, ...stay] },
+  );
+}
+
+/** One that arrives is another job's until it has settled, or is gone again. */
+const hasSettled = ({ record }: Placed): boolean => record.movedFrom === null;
+
+/** What a drain finds on its node once all it had begun has ended. @param tried its chains so far. */
+export function seeDrain(node: string, tried: readonly Chain[], timeoutMs: number, observed: Observed): DrainSeen {
+  const times = (stitch: string, action: string) =>
+    tried.filter((chain) => chain.stitch === stitch && chain.links[0]?.step.action === action).length;
+  // A node that has died meanwhile still shows what was moved away from it, until it is back to hear of that.
+  const moved = new Set(
+    tried.flatMap(({ status, stitch, undo }) => (status === "succeeded" && undo !== null ? stitch : [])),
+  );
+  const atWork = stitchesOn(observed).filter(({ id, record }) => AT_WORK.has(record.state) && !moved.has(id));
+  const settled = atWork.filter(hasSettled);
+  const again = settled.filter(({ id }) => times(id, "create") < TRIES);
+  const left = settled.filter(({ id }) => times(id, "stop") < TRIES);
+  return {
+    uncordoned: observed.nodes.find(({ id }) => id === node)?.eligibility === "eligible",
+    running: atWork.map(({ id }) => id),
+    moves: movesInWaves(planMoves(again, observed).moves, 0, timeoutMs),
+    stops: left.map(({ id }) => stepChain({ action: "stop", stitch: id, timeoutMs }, 0, false)),
+  };
+}
+
+const stitchesOn = (observed: Observed): Placed[] =>
+  observed.stitches.flatMap((id) => {
+    const record = observed.records.get(id);
+    return record === undefined ? [] : [{ id, record }];
+  });
+
+function planMoves(stitches: readonly Placed[], observed: Observed): Moves {
+  const room = roomIn(observed);
+  const planned: Moves = { moves: [], stay: [] };
+  for (const of of stitches) {
+    const stays = (message: string) =>
+      planned.stay.push({
+        code: "cannot_move",
+        message: `${message}; it is stopped when the drain forces`,
+        stitch: of.id,
+      });
+    if (of.record.spec.reschedule === false) {
+      stays("it was placed on this node by name");
+      continue;
+    }
+    const home = moveIn(room, of, observed);
+    if (home.node !== null) planned.moves.push({ of, to: home.node, reason: home.reason });
+    else stays(`no other node can take it (${refusalText(home.refusals)})`);
+  }
+  return planned;
+}

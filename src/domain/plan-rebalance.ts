@@ -1,0 +1,72 @@
+import type { RebalanceCommand } from "./command.ts";
+import { RequestError } from "./errors.ts";
+import { splitFullId } from "./ids.ts";
+import { livenessIn, type Observed } from "./observed.ts";
+import { crowding } from "./placement.ts";
+import { movesInWaves, type Placed, roomIn, shown, takenBy } from "./plan-move.ts";
+import { type Plan, planInWaves } from "./planned.ts";
+import type { Room } from "./room.ts";
+
+type Move = { readonly of: Placed; readonly to: string; readonly reason: string };
+
+/** Moves stitches, each at most once, until none of them would find a better place if it were placed anew. */
+export function planRebalance(command: RebalanceCommand, observed: Observed): Plan {
+  const { target, timeoutMs, maxMoves = Number.POSITIVE_INFINITY } = command;
+  if (observed.stitches.length === 0)
+    throw new RequestError("not_found", `There is no stitch in the group "${target}"; GET /v1/groups lists them.`);
+  const room = roomIn(observed);
+  const moves: Move[] = [];
+  for (const members of byGroup(observed).values()) {
+    const left = new Set(members);
+    while (moves.length < maxMoves) {
+      const move = nextMove(room, left, observed);
+      if (move === null) break;
+      left.delete(move.of);
+      moves.push(move);
+    }
+  }
+  return planInWaves(movesInWaves(moves, 0, timeoutMs), [target], {}, shown(moves, observed));
+}
+
+/** The stitches that may be moved, by full group: those on nodes that take stitches themselves. The last ids go first. */
+function byGroup(observed: Observed): Map<string, Placed[]> {
+  const open = new Set(
+    observed.nodes
+      .filter((node) => node.eligibility === "eligible" && livenessIn(observed, node) === "alive")
+      .map(({ id }) => id),
+  );
+  const movable = observed.stitches
+    .flatMap((id): Placed[] => {
+      const record = observed.records.get(id);
+      return record === undefined ? [] : [{ id, record }];
+    })
+    .filter(({ id, record }) => open.has(splitFullId(id).node) && record.spec.reschedule !== false)
+    .sort((a, b) => (a.id > b.id ? -1 : 1));
+  return Map.groupBy(movable, ({ record }) => record.group);
+}
+
+/** The move that helps most: from the most crowded node that would not be chosen again. It is made in the room. */
+function nextMove(room: Room, left: ReadonlySet<Placed>, observed: Observed): Move | null {
+  const [any] = left;
+  if (any === undefined) return null;
+  const { group } = any.record;
+  const crowded = crowding(room.candidates(group));
+  const firstOf = new Map<string, Placed>();
+  for (const each of left) {
+    const { node } = splitFullId(each.id);
+    if (!firstOf.has(node)) firstOf.set(node, each);
+  }
+  const sources = [...firstOf].sort(([a], [b]) => compare(crowded(b), crowded(a)) || (a < b ? -1 : 1));
+  for (const [node, of] of sources) {
+    room.leave(node, of.record);
+    const after = crowding(room.candidates(group));
+    const asked = { ...of.record, placement: { ...of.record.placement, strategy: "spread" as const } };
+    const home = room.homeFor(asked, new Set([node, ...takenBy(of.id, observed)]));
+    const better = home.node !== null && compare(after(home.node), after(node)) < 0;
+    room.enter(better ? home.node : node, of.record);
+    if (better) return { of, to: home.node, reason: home.reason };
+  }
+  return null;
+}
+
+const compare = (a: readonly [number, number], b: readonly [number, number]): number => a[0] - b[0] || a[1] - b[1];

@@ -1,0 +1,29 @@
+import { shouldRun, stepChain } from "./chains.ts";
+import type { RestartGroupCommand } from "./command.ts";
+import { RequestError } from "./errors.ts";
+import type { Observed } from "./observed.ts";
+import { type Plan, planInWaves } from "./planned.ts";
+
+/**
+ * Restarts what should run of a group, so many at once, the next only when those are green. What is not well goes first: it
+ * has the least to lose, and a new start that does not help it stops the rest from being tried.
+ */
+export function planRestart({ target, batch, timeoutMs }: RestartGroupCommand, observed: Observed): Plan {
+  if (observed.stitches.length === 0)
+    throw new RequestError("not_found", `There is no stitch in the group "${target}"; GET /v1/groups lists them.`);
+  const running = observed.stitches
+    .filter((id) => shouldRun(observed.records.get(id) ?? { desired: "stopped", finished: false }))
+    .sort((a, b) => Number(isGreen(a, observed)) - Number(isGreen(b, observed)) || (a < b ? -1 : 1));
+  const size = batchSize(batch, running.length);
+  const chains = running.map((stitch, index) =>
+    stepChain({ action: "restart", stitch, timeoutMs }, Math.floor(index / size), true),
+  );
+  return planInWaves(chains, [target], { allOrStop: true });
+}
+
+const isGreen = (id: string, { records }: Observed): boolean => records.get(id)?.health === "green";
+
+/** A count, or a part of all, at least one. */
+function batchSize(batch: number | string, of: number): number {
+  return typeof batch === "number" ? batch : Math.max(1, Math.floor((of * Number.parseInt(batch, 10)) / 100));
+}

@@ -1,0 +1,95 @@
+import { shouldRun, stepChain } from "./chains.ts";
+import type { ScaleCommand } from "./command.ts";
+import { RequestError } from "./errors.ts";
+import { splitFullId } from "./ids.ts";
+import { candidatesFor, type Observed, type Template } from "./observed.ts";
+import { fullness, place } from "./placement.ts";
+import { infeasible, newIds, type Plan, planInWaves } from "./planned.ts";
+import { compareRevisions, parseRevision } from "./revision.ts";
+
+/** Brings a group to a number of stitches: creates what is missing, or removes what is too many. */
+export function planScale(command: ScaleCommand, observed: Observed): Plan {
+  const { target, count } = command;
+  const formerCount = observed.stitches.length;
+  if (count < formerCount) {
+    const chains = toRemove(formerCount - count, target, observed).map((stitch) =>
+      stepChain({ action: "remove", stitch, timeoutMs: command.timeoutMs }, 0, false),
+    );
+    return planInWaves(chains, [target], { formerCount });
+  }
+  if (count === formerCount) return planInWaves([], [target], { formerCount });
+  return planMore(command, count - formerCount, observed);
+}
+
+function planMore({ target, placement: asked, timeoutMs }: ScaleCommand, more: number, observed: Observed): Plan {
+  const template = templateOf(observed);
+  if (template === null)
+    throw new RequestError(
+      "no_template",
+      `Nobody remembers what a stitch of "${target}" is; create the first one with stitch.create.`,
+    );
+  const { spec } = template;
+  const placement = asked ?? template.placement;
+  const { placed, refusals } = place(candidatesFor(observed, target), spec, placement, more);
+  if (placed === null) return infeasible(refusals);
+  const ids = newIds(
+    target,
+    placed.map(({ node }) => node),
+    observed,
+  );
+  const chains = ids.map((stitch) =>
+    stepChain({ action: "create", stitch, group: target, spec, start: true, timeoutMs, placement }, 0, false),
+  );
+  const placements = placed.map(({ node, reason }, index) => ({ stitch: ids[index] ?? "", node, reason }));
+  return planInWaves(chains, [target], { formerCount: observed.stitches.length }, { placements, refusals });
+}
+
+/** What the group's last create asked for; else what its newest stitch is. */
+function templateOf({ template, records }: Observed): Template | null {
+  if (template !== null) return template;
+  const [newest] = [...records.values()].sort((a, b) =>
+    compareRevisions(parseRevision(b.revision), parseRevision(a.revision)),
+  );
+  return newest ?? null;
+}
+
+/** Who goes: first what is not well, then always one of the node that has most of the group; of equals the fullest node, then the last id. */
+function toRemove(many: number, group: string, observed: Observed): string[] {
+  const nodes = new Map(candidatesFor(observed, group).map((node) => [node.id, node]));
+  const perNode = new Map<string, number>();
+  for (const id of observed.stitches) {
+    const { node } = splitFullId(id);
+    perNode.set(node, (perNode.get(node) ?? 0) + 1);
+  }
+  const full = (id: string) => {
+    const node = nodes.get(id);
+    return node === undefined ? 0 : fullness(node);
+  };
+  const rank = (id: string) => {
+    const { node } = splitFullId(id);
+    return [Number(isWell(id, observed)), -(perNode.get(node) ?? 0), -full(node)] as const;
+  };
+  const left = new Set(observed.stitches);
+  const gone: string[] = [];
+  while (gone.length < many) {
+    const next = [...left].reduce((best, id) => (before(id, rank(id), best, rank(best)) ? id : best));
+    left.delete(next);
+    gone.push(next);
+    const { node } = splitFullId(next);
+    perNode.set(node, (perNode.get(node) ?? 1) - 1);
+  }
+  return gone;
+}
+
+type Rank = readonly [well: number, members: number, full: number];
+
+function before(a: string, rankA: Rank, b: string, rankB: Rank): boolean {
+  const difference = rankA[0] - rankB[0] || rankA[1] - rankB[1] || rankA[2] - rankB[2];
+  return difference === 0 ? a > b : difference < 0;
+}
+
+function isWell(id: string, { records, nodes }: Observed): boolean {
+  const record = records.get(id);
+  const isThere = nodes.some((node) => node.id === splitFullId(id).node);
+  return record !== undefined && isThere && shouldRun(record) && record.health === "green";
+}

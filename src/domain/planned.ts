@@ -1,0 +1,72 @@
+import { fullId, generatedStitchId, splitFullId } from "./ids.ts";
+import { parseFullGroup } from "./group.ts";
+import type { Chain, Orchestration, Step, Task } from "./job.ts";
+import type { Observed } from "./observed.ts";
+import type { PlanResource, RefusalResource } from "./resources.ts";
+import type { StepError } from "./stitch.ts";
+
+/** What a command would become. */
+export type Plan = {
+  /** What goes to the nodes at once. */
+  readonly tasks: readonly Task[];
+  /** Of a command of many steps: what happens wave after wave. */
+  readonly orchestration: Pick<Orchestration, "chains" | "allOrStop" | "formerCount" | "forceAtMs"> | null;
+  /**
+   * What it works on, as groups with more parts: `group`, `group.node` (its stitches there), `group.node.stitch`. Of two
+   * jobs of many steps that overlap, the second is refused.
+   */
+  readonly scopes: readonly string[];
+  readonly placements: PlanResource["placements"];
+  readonly refusals: readonly RefusalResource[];
+  readonly warnings: PlanResource["warnings"];
+  readonly feasible: boolean;
+};
+
+const NOTHING: Plan = {
+  tasks: [],
+  orchestration: null,
+  scopes: [],
+  placements: [],
+  refusals: [],
+  warnings: [],
+  feasible: true,
+};
+
+export const planOf = (tasks: readonly Task[], more: Partial<Plan> = {}): Plan => ({ ...NOTHING, tasks, ...more });
+
+/** All or none: nothing of it is done. */
+export const infeasible = (refusals: readonly RefusalResource[]): Plan => ({ ...NOTHING, refusals, feasible: false });
+
+/** A command of many steps. */
+export const planInWaves = (
+  chains: readonly Chain[],
+  scopes: readonly string[],
+  { allOrStop = false, formerCount = null, forceAtMs = null }: Partial<NonNullable<Plan["orchestration"]>>,
+  more: Partial<Plan> = {},
+): Plan => ({
+  ...NOTHING,
+  orchestration: { chains: [...chains], allOrStop, formerCount, forceAtMs },
+  scopes,
+  ...more,
+});
+
+export const oneTask = (
+  id: string,
+  node: string,
+  runs: Task["runs"],
+  steps: Step[],
+  refused: StepError | null,
+): Task => ({ id, node, runs, attempt: 1, wave: 0, steps, refused });
+
+/** Generated ids for new stitches of a full group, on the nodes that were chosen for them. */
+export function newIds(group: string, nodes: readonly string[], observed: Observed): string[] {
+  const component = parseFullGroup(group)?.component ?? "stitch";
+  return nodes.map((node, index) => fullId(node, generatedStitchId(component, observed.firstNumber + index)));
+}
+
+/** A stitch whose data does not go with it. */
+export const dataStays = (stitch: string): PlanResource["warnings"][number] => ({
+  code: "data_stays",
+  message: `its data folder is not empty and stays on ${splitFullId(stitch).node}`,
+  stitch,
+});

@@ -1,0 +1,71 @@
+import { type Candidate, place } from "./placement.ts";
+import type { PlacementOptions } from "./placement-options.ts";
+import type { RefusalResource } from "./resources.ts";
+import type { Resources, StitchSpec } from "./spec.ts";
+
+/** What a new home is looked for: a stitch of a group, by its spec and where it may live. */
+export type Homeless = {
+  readonly group: string;
+  readonly spec: StitchSpec;
+  readonly placement: PlacementOptions;
+};
+
+type OnNode = Omit<Candidate, "ofGroup">;
+
+/**
+ * The room on the nodes as it is being given away: each placement sees the ones before it, of whatever group. A move takes
+ * the stitch away from its node first (`leave`).
+ */
+export class Room {
+  readonly #nodes: Map<string, OnNode>;
+  /** Group → node → how many. */
+  readonly #counts = new Map<string, Map<string, number>>();
+
+  constructor(nodes: readonly OnNode[], counts: ReadonlyMap<string, ReadonlyMap<string, number>>) {
+    this.#nodes = new Map(nodes.map((node) => [node.id, node]));
+    for (const [group, perNode] of counts) this.#counts.set(group, new Map(perNode));
+  }
+
+  count(group: string, node: string): number {
+    return this.#counts.get(group)?.get(node) ?? 0;
+  }
+
+  /** The nodes as placement sees them, for a stitch of the group. */
+  candidates(group: string): Candidate[] {
+    return [...this.#nodes.values()].map((node) => ({ ...node, ofGroup: this.count(group, node.id) }));
+  }
+
+  /** A stitch goes from its node. */
+  leave(node: string, { group, spec }: Homeless): void {
+    this.#change(node, group, spec.resources, -1);
+  }
+
+  /** A stitch comes to a node. */
+  enter(node: string, { group, spec }: Homeless): void {
+    this.#change(node, group, spec.resources, 1);
+  }
+
+  /** Where a stitch would be placed now, on none of `not`. Changes nothing. */
+  homeFor(
+    { group, spec, placement }: Homeless,
+    not: ReadonlySet<string>,
+  ): { node: string; reason: string } | { node: null; refusals: readonly RefusalResource[] } {
+    const open = this.candidates(group).filter(({ id }) => !not.has(id));
+    const { placed, refusals } = place(open, spec, placement, 1, this.candidates(group));
+    const [home] = placed ?? [];
+    return home ?? { node: null, refusals };
+  }
+
+  #change(id: string, group: string, { cpu, memoryBytes }: Resources, by: 1 | -1): void {
+    const perNode = this.#counts.get(group) ?? new Map<string, number>();
+    this.#counts.set(group, perNode);
+    perNode.set(id, Math.max(0, (perNode.get(id) ?? 0) + by));
+    const node = this.#nodes.get(id);
+    if (node === undefined) return;
+    const reserved = {
+      cpu: node.reserved.cpu + by * cpu,
+      memoryBytes: Math.max(0, node.reserved.memoryBytes + by * memoryBytes),
+    };
+    this.#nodes.set(id, { ...node, reserved: { ...reserved, cpu: Math.max(0, reserved.cpu) } });
+  }
+}

@@ -1,0 +1,370 @@
+import { advance } from "../domain/advance.ts";
+import { canonicalJson } from "../domain/canonical-json.ts";
+import { type Command, type CommandName, commandOptions } from "../domain/command.ts";
+import { RequestError } from "../domain/errors.ts";
+import type { ClusterEvent } from "../domain/event.ts";
+import { type Aftermath, type FollowUp, planSteps, retryOf, rollbackOf } from "../domain/follow-up.ts";
+import { foldJob } from "../domain/fold.ts";
+import { jobIdFromBytes } from "../domain/ids.ts";
+import type { JobRecord, JobState } from "../domain/job.ts";
+import type { Observed } from "../domain/observed.ts";
+import { planCommand, planFingerprint } from "../domain/plan.ts";
+import type { Plan } from "../domain/planned.ts";
+import { refusalText } from "../domain/placement.ts";
+import type { JobResource, PlanResource } from "../domain/resources.ts";
+import { releaseScopes, takeScopes } from "../redis/busy.ts";
+import { isCluster } from "../redis/connection.ts";
+import { emitEvents } from "../redis/events.ts";
+import type { HintWatch } from "../redis/hint-watchers.ts";
+import type { JobHints } from "../redis/job-hints.ts";
+import { createJob, dropOpenJob, followUp, indexOpenJob } from "../redis/job-record.ts";
+import { sha256, sha256Hex } from "./digest.ts";
+import { FIRST_LOOK_MS, type JobDesk, type JobDeskOptions } from "./job-desk.ts";
+import type { JobWaiter } from "./job-waiter.ts";
+import { iso, jobView } from "./job-view.ts";
+import type { Submission, Submitted } from "./master.ts";
+import type { Observer } from "./observe.ts";
+
+/** A job that took what it works on and has no record after so long is one whose Master died before it was accepted. */
+const UNACCEPTED_MS = 10_000;
+/** Jobs that were in the way and have ended, dropped one after the other. */
+const MOST_HOLDERS = 100;
+
+export type IntakeOptions = JobDeskOptions & {
+  /** Of this Master. */
+  readonly id: string;
+  readonly hints: JobHints;
+  readonly desk: JobDesk;
+  readonly waiter: JobWaiter;
+  readonly observer: Observer;
+  readonly randomBytes: (count: number) => Uint8Array;
+};
+
+/** A job that is to be: what it was asked for by, and how its plan is made once everything it depends on is read. */
+type Draft = {
+  readonly id: string;
+  readonly bodyHash: string;
+  readonly command: Pick<JobRecord, "command" | "target" | "options" | "waitForNode"> & { readonly deadlineMs: number };
+  readonly reason: string | null;
+  readonly by: string | null;
+  readonly waitMs: number;
+  /** Can the same job be asked for again? Then another request may make it meanwhile. */
+  readonly repeatable: boolean;
+  readonly follows: Pick<JobRecord, "retryOf" | "rollbackOf">;
+  readonly observe: () => Promise<Observed>;
+  readonly plan: (observed: Observed) => Promise<Plan>;
+};
+
+const FOLLOWS_NONE = { retryOf: null, rollbackOf: null };
+
+/** Takes commands in: plans them, records the job and dispatches its first tasks. */
+export class Intake {
+  readonly #o: IntakeOptions;
+
+  constructor(options: IntakeOptions) {
+    this.#o = options;
+  }
+
+  async submit(submission: Submission): Promise<Submitted> {
+    const { command, by, waitMs } = submission;
+    if (command.dryRun) {
+      const observed = await this.#observe(command, false);
+      return { kind: "plan", plan: await this.#planView(command, planCommand(command, observed), observed) };
+    }
+    const { dryRun: _, ...asked } = command;
+    const repeatable = submission.idempotencyKey !== null;
+    // Without a key nobody can come with the same id again, so there is nothing to compare.
+    const bodyHash = repeatable ? await sha256Hex(canonicalJson(asked)) : "";
+    return this.#take({
+      id: await this.#jobIdFor(submission),
+      bodyHash,
+      command: { ...command, options: commandOptions(command) },
+      reason: command.reason ?? null,
+      by,
+      waitMs,
+      repeatable,
+      follows: FOLLOWS_NONE,
+      observe: () => this.#observe(command, true),
+      plan: (observed) => this.#planOrRefuse(command, observed),
+    });
+  }
+
+  /** Repeats what did not succeed of a finished job, as a new one. Safe to repeat: there is one retry of a job. */
+  async retry(id: string): Promise<JobResource> {
+    const { state, folded } = await this.#finished(id, "retried");
+    return this.#follow(state, retryOf(state, folded), "retriedBy");
+  }
+
+  /** Takes back what a finished job has changed, as a new one. Safe to repeat: there is one rollback of a job. */
+  async rollback(id: string): Promise<JobResource> {
+    const { state, folded } = await this.#finished(id, "taken back");
+    return this.#follow(state, rollbackOf(state, folded), "rolledBackBy");
+  }
+
+  async #finished(id: string, what: string) {
+    const settled = await this.#o.desk.settle(id);
+    if (settled.state.marks.closed === null)
+      throw new RequestError("group_busy", `The job is still at work; it can be ${what} when it has ended.`, {
+        jobId: id,
+      });
+    return settled;
+  }
+
+  async #follow({ record }: JobState, next: FollowUp, as: "retriedBy" | "rolledBackBy"): Promise<JobResource> {
+    const { redis, keys } = this.#o;
+    // The same id whoever asks, so that asking twice makes one job.
+    const id = jobIdFromBytes(await sha256(JSON.stringify([keys.cluster, as, record.id])));
+    const follows =
+      as === "retriedBy" ? { ...FOLLOWS_NONE, retryOf: record.id } : { ...FOLLOWS_NONE, rollbackOf: record.id };
+    const common = {
+      id,
+      bodyHash: "",
+      reason: record.reason,
+      by: record.by,
+      waitMs: 0,
+      repeatable: true,
+      follows,
+    };
+    const known = await this.#replay(id, "", 0);
+    const submitted = known ?? (await this.#take({ ...common, ...this.#drafted(record, next) }));
+    await followUp(redis, keys, record.id, as, id);
+    return submitted.job;
+  }
+
+  #drafted(record: JobRecord, next: FollowUp): Pick<Draft, "command" | "observe" | "plan"> {
+    if (next.kind === "command") {
+      const { command, only } = next;
+      const isMeant = (id: string) => only === null || only.has(id);
+      return {
+        command: { ...command, options: commandOptions(command) },
+        observe: () => this.#observe(command, true),
+        plan: (observed) => this.#planOrRefuse(command, { ...observed, stitches: observed.stitches.filter(isMeant) }),
+      };
+    }
+    const ids = next.steps.map(({ stitch }) => stitch);
+    let aftermath: Aftermath | null = null;
+    return {
+      command: {
+        command: next.name,
+        target: record.target,
+        options: record.options,
+        waitForNode: record.waitForNode,
+        deadlineMs: record.deadlineAtMs - record.createdAtMs,
+      },
+      observe: async () => {
+        aftermath = await this.#o.observer.aftermath(ids);
+        return aftermath;
+      },
+      plan: async () => {
+        if (aftermath === null) throw new Error("planned before anything was read");
+        return feasibleOnly(next.name, record.target, planSteps(next, record, aftermath));
+      },
+    };
+  }
+
+  async #take(draft: Draft): Promise<Extract<Submitted, { kind: "job" }>> {
+    const { id, bodyHash, waitMs, repeatable } = draft;
+    if (repeatable) {
+      const known = await this.#replay(id, bodyHash, waitMs);
+      if (known !== null) return known;
+    }
+    const watch = waitMs > 0 ? this.#o.hints.watch(id) : null;
+    try {
+      return await this.#accept(draft, watch);
+    } catch (error) {
+      // The same request may have been accepted meanwhile through another API: then its effect is why this plan failed.
+      const known = repeatable && error instanceof RequestError ? await this.#replay(id, bodyHash, waitMs) : null;
+      if (known !== null) return known;
+      throw error;
+    } finally {
+      watch?.stop();
+    }
+  }
+
+  async #accept(draft: Draft, watch: HintWatch | null): Promise<Extract<Submitted, { kind: "job" }>> {
+    const { redis, keys } = this.#o;
+    const { id, bodyHash, waitMs, repeatable } = draft;
+    const askedAtMs = this.#o.nowMs();
+    // The pointer first, then the record: see redis/job-record.ts. The two reads share its round trip.
+    const [observed, revision] = await Promise.all([
+      draft.observe(),
+      redis.incr(keys.revision),
+      indexOpenJob(redis, keys, id, this.#o.nowMs() + FIRST_LOOK_MS),
+    ]);
+    const plan = await this.#planAndTake(draft, observed).catch(async (error: unknown) => {
+      // Who can come again may have it by now; a stale pointer is dropped by the sweep.
+      if (!repeatable) await dropOpenJob(redis, keys, id);
+      throw error;
+    });
+    const state = this.#firstState(draft, plan, observed, revision);
+    const { record } = state;
+    // Once accepted, whatever fails is made up for by a sweep, so it must not turn the answer into an error.
+    const dispatch = () =>
+      Promise.all([this.#o.desk.dispatch(record, record.tasks), emitEvents(redis, keys, [accepted(record)])]).catch(
+        this.#o.onLate,
+      );
+    if (!repeatable && !isCluster(redis)) {
+      // Nobody else can make a job with this id, so on one Redis both go out in one round trip: the record is written first.
+      await Promise.all([createJob(redis, keys, record, bodyHash), dispatch()]);
+    } else {
+      if ((await createJob(redis, keys, record, bodyHash)) !== null) {
+        const known = await this.#replay(id, bodyHash, waitMs);
+        if (known !== null) return known;
+      }
+      await dispatch();
+    }
+    const here = record.tasks.some((task) => task.refused !== null || task.runs === "master");
+    const several = record.orchestration !== null;
+    if (watch === null && !here && !several)
+      return { kind: "job", job: jobView(state, foldJob(state, new Map())), replayed: false };
+    const settled =
+      (here || several || watch === null ? null : await this.#o.waiter.endByHints(state, waitMs, watch)) ??
+      (await this.#o.waiter.wait(id, waitMs - (this.#o.nowMs() - askedAtMs), watch));
+    return { kind: "job", job: jobView(settled.state, settled.folded), replayed: false };
+  }
+
+  /** The job as it is accepted: of a command of many steps, with the first wave begun. */
+  #firstState({ id, bodyHash, command, ...draft }: Draft, plan: Plan, { nowMs }: Observed, revision: number): JobState {
+    const record: JobRecord = {
+      id,
+      command: command.command,
+      target: command.target,
+      options: command.options,
+      reason: draft.reason,
+      by: draft.by,
+      master: this.#o.id,
+      revision,
+      createdAtMs: nowMs,
+      deadlineAtMs: nowMs + command.deadlineMs,
+      waitForNode: command.waitForNode,
+      tasks: [...plan.tasks],
+      orchestration: plan.orchestration === null ? null : { ...plan.orchestration, version: 0, ended: null },
+      ...draft.follows,
+    };
+    const state: JobState = {
+      record,
+      bodyHash,
+      marks: { cancelledAtMs: null, closed: null },
+      outcomes: { claims: [], steps: new Map() },
+      nowMs,
+      written: 0,
+    };
+    const seen = { nowMs, health: new Map(), drain: null };
+    return { ...state, record: advance(state, foldJob(state, new Map()), seen).record };
+  }
+
+  async #planAndTake({ id, plan }: Draft, observed: Observed): Promise<Plan> {
+    const planned = await plan(observed);
+    if (planned.scopes.length > 0) await this.#takeScopes(id, planned.scopes, observed.nowMs);
+    return planned;
+  }
+
+  /** @throws RequestError `group_busy` where another job of many steps works on some of it. */
+  async #takeScopes(id: string, scopes: readonly string[], nowMs: number): Promise<void> {
+    const { redis, keys, desk } = this.#o;
+    for (let round = 0; round < MOST_HOLDERS; round++) {
+      const holder = await takeScopes(redis, keys, id, scopes);
+      if (holder === null) return;
+      const found = await desk.find(holder.job);
+      const isOpen = found === null ? nowMs - holder.sinceMs < UNACCEPTED_MS : found.state.marks.closed === null;
+      if (isOpen)
+        throw new RequestError(
+          "group_busy",
+          `Another job works on this: ${holder.job}${found === null ? "" : ` (${found.state.record.command} ${found.state.record.target})`}. Wait for its end, or cancel it.`,
+          { jobId: holder.job },
+        );
+      // It has ended, and whoever ended it died before it gave this back.
+      await releaseScopes(redis, keys, holder.job);
+    }
+    throw new Error(`${MOST_HOLDERS} jobs that have ended still held what this one works on`);
+  }
+
+  /** The job that was first made with this id; null where there is none. @throws `idempotency_conflict` for another body. */
+  async #replay(id: string, bodyHash: string, waitMs: number): Promise<Extract<Submitted, { kind: "job" }> | null> {
+    const found = await this.#o.desk.find(id);
+    if (found === null) return null;
+    if (found.state.bodyHash !== bodyHash)
+      throw new RequestError(
+        "idempotency_conflict",
+        `This Idempotency-Key was used for another ${found.state.record.command}; use a new key for a new command.`,
+        { jobId: id },
+      );
+    return { kind: "job", job: await this.#o.waiter.job(id, waitMs), replayed: true };
+  }
+
+  async #jobIdFor({ idempotencyKey, scope }: Submission): Promise<string> {
+    if (idempotencyKey === null) return jobIdFromBytes(this.#o.randomBytes(17));
+    return jobIdFromBytes(await sha256(JSON.stringify([this.#o.keys.cluster, scope, idempotencyKey])));
+  }
+
+  async #observe(command: Command, draw: boolean): Promise<Observed> {
+    const observed = await this.#o.observer.observe(command, draw);
+    // A plan that is shown, and the command that applies it, must not differ by a load that has changed meanwhile.
+    if (!command.dryRun && command.planToken === undefined) return observed;
+    return { ...observed, nodes: observed.nodes.map((node) => ({ ...node, load: null })) };
+  }
+
+  async #planOrRefuse(command: Command, observed: Observed): Promise<Plan> {
+    const plan = feasibleOnly(command.command, command.target, planCommand(command, observed));
+    if (command.planToken !== undefined && command.planToken !== (await this.#planToken(command, plan)))
+      throw new RequestError("plan_stale", "The cluster has changed since that plan was made; here is the new one.", {
+        plan: await this.#planView(command, plan, observed),
+      });
+    return plan;
+  }
+
+  async #planToken(command: Command, plan: Plan): Promise<string> {
+    return (await sha256Hex(planFingerprint(command, plan))).slice(0, 32);
+  }
+
+  async #planView(command: Command, plan: Plan, observed: Observed): Promise<PlanResource> {
+    const refused = plan.tasks.flatMap((task) =>
+      task.refused === null ? [] : [{ code: task.refused.code, message: task.refused.message }],
+    );
+    return {
+      command: command.command,
+      target: command.target,
+      feasible: plan.feasible,
+      tasks: [...plan.tasks.map(({ node, steps }) => ({ node, steps: steps.map(planned) })), ...inWaves(plan)],
+      placements: plan.placements,
+      refusals: plan.refusals,
+      warnings: [...refused, ...plan.warnings],
+      planToken: plan.feasible ? await this.#planToken(command, plan) : null,
+      asOf: iso(observed.nowMs),
+    };
+  }
+}
+
+type PlannedTask = PlanResource["tasks"][number];
+
+const planned = ({ action, stitch }: PlannedTask["steps"][number]) => ({ action, stitch });
+
+/** The steps of the chains: wave after wave, and in each by their nodes. */
+function inWaves({ orchestration }: Plan): PlannedTask[] {
+  const tasks = new Map<string, { node: string; steps: PlannedTask["steps"][number][] }>();
+  for (const { wave, links } of orchestration?.chains ?? []) {
+    for (const [index, { node, step }] of links.entries()) {
+      const key = [wave, index, node].join();
+      const task = tasks.get(key) ?? { node, steps: [] };
+      tasks.set(key, task);
+      task.steps.push(planned(step));
+    }
+  }
+  return [...tasks.values()];
+}
+
+const accepted = (record: JobRecord): ClusterEvent => ({
+  type: "job.accepted",
+  job: record.id,
+  data: { command: record.command, target: record.target, reason: record.reason },
+});
+
+/** @throws RequestError `placement_failed` */
+function feasibleOnly(command: CommandName, target: string, plan: Plan): Plan {
+  if (plan.feasible) return plan;
+  throw new RequestError(
+    "placement_failed",
+    `No room for ${command} ${target} (${refusalText(plan.refusals)}). Nothing was changed.`,
+    { refusals: plan.refusals },
+  );
+}

@@ -1,0 +1,76 @@
+import { nodesInDoubt } from "../domain/fold.ts";
+import type { JobState } from "../domain/job.ts";
+import type { JobResource } from "../domain/resources.ts";
+import type { HintWatch } from "../redis/hint-watchers.ts";
+import type { JobHints } from "../redis/job-hints.ts";
+import { readHint } from "../redis/job-record.ts";
+import type { JobDesk, Settled } from "./job-desk.ts";
+import { jobView } from "./job-view.ts";
+
+/** Whoever waits for a job looks this often even where no hint comes. */
+const LOOK_MS = 1000;
+
+/** Waits for jobs to end. */
+export class JobWaiter {
+  readonly #desk: JobDesk;
+  readonly #hints: JobHints;
+  readonly #nowMs: () => number;
+
+  constructor(desk: JobDesk, hints: JobHints, nowMs: () => number) {
+    this.#desk = desk;
+    this.#hints = hints;
+    this.#nowMs = nowMs;
+  }
+
+  /** The job as it is when it has ended, or when the time is up. @throws RequestError `not_found`. */
+  async job(id: string, waitMs: number): Promise<JobResource> {
+    const watch = waitMs > 0 ? this.#hints.watch(id) : null;
+    try {
+      const { state, folded } = await this.wait(id, waitMs, watch);
+      return jobView(state, folded);
+    } finally {
+      watch?.stop();
+    }
+  }
+
+  /** Waits for the end of a job: hints hasten, a look each second guarantees. */
+  async wait(id: string, waitMs: number, watch: HintWatch | null): Promise<Settled> {
+    const untilMs = this.#nowMs() + waitMs;
+    const left = () => untilMs - this.#nowMs();
+    for (;;) {
+      const settled = await this.#desk.settle(id);
+      if (settled.state.marks.closed !== null || watch === null || left() <= 0) return settled;
+      await watch.next(Math.min(LOOK_MS, left()));
+    }
+  }
+
+  /**
+   * Ends a job that this process has just accepted with the outcomes that came with the hints, so that nothing has to be
+   * read again. @returns null where they do not tell everything within the first look's time: then the job must be read.
+   */
+  async endByHints(accepted: JobState, waitMs: number, watch: HintWatch): Promise<Settled | null> {
+    const untilMs = this.#nowMs() + Math.min(LOOK_MS, waitMs);
+    const written = new Map<string, number>();
+    const told: string[] = [];
+    let state = accepted;
+    for (;;) {
+      const payloads = await watch.next(Math.max(0, untilMs - this.#nowMs()));
+      const hints = payloads.map(readHint);
+      if (hints.length === 0 || hints.includes(null)) return null;
+      for (const hint of hints) {
+        if (hint === null) continue;
+        written.set(hint.runner, hint.written);
+        told.push(...hint.told);
+        state = { ...state, outcomes: { claims: [], steps: new Map([...state.outcomes.steps, ...hint.steps]) } };
+      }
+      if (nodesInDoubt(state).length > 0) {
+        // All have ended, and some told only of their last outcomes.
+        if (written.size === accepted.record.tasks.length) return null;
+        continue;
+      }
+      const total = [...written.values()].reduce((sum, each) => sum + each, 0);
+      const settled = await this.#desk.judge({ ...state, written: total }, told);
+      return settled === "changed" || settled === "gone" ? null : settled;
+    }
+  }
+}

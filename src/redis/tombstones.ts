@@ -1,0 +1,59 @@
+import * as z from "zod";
+import { revisionText } from "../domain/revision.ts";
+import type { RedisClient } from "./client.ts";
+import type { Keys } from "./keys.ts";
+import { defineScript } from "./script.ts";
+
+/** Among a node's orders; the rest is the stitch's id. */
+const FIELD = "gone:";
+
+const tombstone = z.object({ revision: revisionText, movedTo: z.string().nullable() });
+export type Tombstone = z.output<typeof tombstone>;
+
+/**
+ * Leaves word for a node that is away. KEYS orders. ARGV field, revision, wave, tombstone.
+ * Returns 1 where it was left, 0 where a newer one is there.
+ */
+const leave = defineScript<[orders: string]>(
+  "leave_tombstone",
+  1,
+  `
+local before = redis.call('HGET', KEYS[1], ARGV[1])
+if before then
+  local revision, wave = string.match(cjson.decode(before).revision, '^(%d+)%.(%d+)$')
+  revision, wave = tonumber(revision), tonumber(wave)
+  if revision > tonumber(ARGV[2]) or (revision == tonumber(ARGV[2]) and wave >= tonumber(ARGV[3])) then return 0 end
+end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[4])
+return 1
+`,
+);
+
+/**
+ * Tells a node that cannot be asked that a stitch of its is gone, or moved: it obeys before it starts anything. Safe to repeat.
+ */
+export async function leaveTombstone(
+  redis: RedisClient,
+  keys: Keys,
+  node: string,
+  stitch: string,
+  { revision, movedTo }: Tombstone,
+): Promise<void> {
+  const [number = "0", wave = "0"] = revision.split(".");
+  await leave.call(
+    redis,
+    [keys.nodeOrders(node)],
+    [FIELD + stitch, number, wave, JSON.stringify({ revision, movedTo })],
+  );
+}
+
+/** What Masters have decided about stitches of a node while it was away, by stitch id. */
+export async function readTombstones(
+  redis: RedisClient,
+  keys: Keys,
+  node: string,
+): Promise<ReadonlyMap<string, Tombstone>> {
+  const orders = await redis.hgetall(keys.nodeOrders(node));
+  const found = Object.entries(orders).filter(([field]) => field.startsWith(FIELD));
+  return new Map(found.map(([field, text]) => [field.slice(FIELD.length), tombstone.parse(JSON.parse(text))]));
+}

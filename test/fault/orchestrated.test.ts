@@ -1,0 +1,341 @@
+import assert from "node:assert/strict";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import type { CommandName } from "../../src/domain/command.ts";
+import type { JobResource } from "../../src/domain/resources.ts";
+import { FAST, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
+import { openCuttingProxy } from "../support/cutting-proxy.ts";
+
+const url = REDISES[0]?.url ?? "";
+const GROUP = "shop.orders.1";
+/** Counts its starts in its data folder. */
+const COUNTING = {
+  adaptor: "process",
+  protocol: "none",
+  command: ["sh", "-c", "echo started >> starts; exec sleep 600"],
+};
+
+type Body = { command: CommandName } & Record<string, unknown>;
+
+const stitchesOf = async (cluster: TestCluster, group: string) =>
+  (await cluster.master.stitches({ limit: 100, cursor: null }, { group })).items;
+const running = async (cluster: TestCluster, group: string) =>
+  (await stitchesOf(cluster, group)).filter(({ state }) => state === "running").map(({ fullId }) => fullId);
+const create = async (cluster: TestCluster, body: Record<string, unknown>) => {
+  const job = await cluster.run({ command: "stitch.create", target: GROUP, spec: COUNTING, ...body });
+  assert.equal(job.status, "succeeded", JSON.stringify(job.error));
+};
+/** How often the stitch was started on that node. */
+function startsOf(cluster: TestCluster, fullId: string): number {
+  const [node = "", stitch = ""] = fullId.split(":");
+  const starts = join(cluster.dir, `state-${node}`, cluster.name, node, "data", stitch, "starts");
+  return readFileSync(starts, "utf8").split("\n").length - 1;
+}
+
+const isEnded = async ({ open: { redis, keys } }: TestCluster, id: string) =>
+  (await redis.hexists(keys.job(id), "closed")) === 1;
+/** Sends it to the Master of this process, which then does nothing more for it: reading a job would bring it forward. */
+const begin = (cluster: TestCluster, body: Body): Promise<JobResource> => cluster.run(body, null, 0);
+const endOf = async (cluster: TestCluster, id: string): Promise<JobResource> => {
+  await until("it has ended", () => isEnded(cluster, id), 60_000);
+  return cluster.master.job(id, 0);
+};
+
+/** A save of a job of many steps: EVALSHA, hash, 1, the job, version, how much is written, the record. */
+const isSave = (words: readonly string[]): boolean =>
+  /^eval(sha)?$/i.test(words[0] ?? "") && words[6]?.startsWith('{"id":') === true;
+
+/**
+ * Master workers, one after the other until the job has ended: each is killed at its first save, in turn just before Redis
+ * has it and just after, so before it could send what it saved. @returns how many were killed.
+ */
+async function killAtEachSave(cluster: TestCluster, id: string): Promise<number> {
+  for (let kills = 0; ; kills++) {
+    assert.ok(kills < 40, "it comes to an end");
+    const proxy = await openCuttingProxy(cluster.redisUrl);
+    try {
+      const { child, output } = cluster.part(["master"], { REDIS_URL: proxy.url });
+      const cut = proxy.cut({ at: isSave, passes: kills % 2 === 1, kill: () => child.kill("SIGKILL") });
+      await until(
+        "it was killed, or the job has ended",
+        async () => child.signalCode === "SIGKILL" || (await isEnded(cluster, id)),
+        60_000,
+      );
+      assert.equal(child.exitCode, null, output);
+      if (child.signalCode === null) return kills;
+      await cut;
+    } finally {
+      await proxy.close();
+    }
+  }
+}
+
+const CASES: readonly {
+  readonly body: Body;
+  readonly kills: number;
+  readonly check: (cluster: TestCluster, job: JobResource) => Promise<void>;
+}[] = [
+  {
+    body: { command: "group.restart", target: GROUP, batch: 2 },
+    kills: 4,
+    check: async (cluster) => {
+      const ids = await running(cluster, GROUP);
+      assert.equal(ids.length, 4);
+      assert.deepEqual(
+        ids.map((id) => startsOf(cluster, id)),
+        [2, 2, 2, 2],
+        "each was restarted once",
+      );
+    },
+  },
+  {
+    body: { command: "group.scale", target: GROUP, count: 6 },
+    kills: 2,
+    check: async (cluster) => {
+      const ids = await running(cluster, GROUP);
+      assert.equal(ids.length, 6);
+      assert.ok(ids.every((id) => startsOf(cluster, id) === 1));
+    },
+  },
+  {
+    body: { command: "stitch.move", target: "orders-1" },
+    kills: 6,
+    check: async (cluster) => {
+      const ids = (await running(cluster, GROUP)).filter((id) => id.endsWith(":orders-1"));
+      assert.equal(ids.length, 1);
+      assert.equal(startsOf(cluster, ids[0] ?? ""), 1);
+      assert.equal((await cluster.master.stitch("orders-1")).fullId, ids[0]);
+    },
+  },
+  {
+    body: { command: "node.drain", target: "n1" },
+    kills: 6,
+    check: async (cluster) => {
+      const ids = await running(cluster, GROUP);
+      assert.equal(ids.length, 4);
+      assert.ok(ids.every((id) => id.startsWith("n2:") && startsOf(cluster, id) === 1));
+      assert.deepEqual((await cluster.master.stitches({ limit: 100, cursor: null }, { node: "n1" })).items, []);
+      assert.equal((await cluster.master.node("n1")).eligibility, "cordoned");
+    },
+  },
+];
+
+describe("master workers killed at each save of a job (P1, P2, P5)", { concurrency: 2 }, () => {
+  for (const { body, kills, check } of CASES) {
+    it(`${body.command} is finished by others, each step once`, async () => {
+      await withCluster(url, {}, async (cluster) => {
+        await Promise.all(["n1", "n2"].map((id) => cluster.node(id)));
+        await create(cluster, { count: 4 });
+        const { id } = await begin(cluster, body);
+        const killed = await killAtEachSave(cluster, id);
+        const job = await cluster.master.job(id, 0);
+        assert.equal(job.status, "succeeded", JSON.stringify(job));
+        assert.ok(killed >= kills, `${killed} were killed`);
+        await check(cluster, job);
+      });
+    });
+  }
+
+  it("group.rebalance is finished by others, each step once", async () => {
+    await withCluster(url, {}, async (cluster) => {
+      await cluster.node("n1");
+      await create(cluster, { count: 4 });
+      await cluster.node("n2");
+      const { id } = await begin(cluster, { command: "group.rebalance", target: "shop" });
+      assert.ok((await killAtEachSave(cluster, id)) >= 6);
+      assert.equal((await cluster.master.job(id, 0)).status, "succeeded");
+      const ids = await running(cluster, GROUP);
+      assert.deepEqual(
+        [
+          ids.length,
+          ids.filter((each) => each.startsWith("n2:")).length,
+          ids.every((each) => startsOf(cluster, each) === 1),
+        ],
+        [4, 2, true],
+      );
+    });
+  });
+});
+
+describe("nodes that die in the middle of a job (P5, P6, P8)", { concurrency: 2 }, () => {
+  it("the node a stitch moves to: it stays where it was, and nothing of the move comes back with the node", async () => {
+    await withCluster(url, FAST, async (cluster) => {
+      await cluster.node("n1");
+      await create(cluster, { id: "one", node: "n1" });
+      const n2 = await cluster.node("n2");
+      await cluster.masterWorker();
+      const { pid } = await cluster.master.stitch("one");
+      const { id } = await begin(cluster, { command: "stitch.move", target: "one", toNode: "n2" });
+      await until(
+        "it arrives",
+        async () => (await cluster.open.redis.hexists(cluster.open.keys.nodeStitches("n2"), "one")) === 1,
+      );
+      await n2.kill("SIGKILL");
+      const job = await endOf(cluster, id);
+      assert.deepEqual([job.status, job.error?.code], ["failed", "node_dead"]);
+      await cluster.node("n2");
+      await until(
+        "it is buried",
+        async () => (await cluster.master.stitches({ limit: 10, cursor: null }, { node: "n2" })).items.length === 0,
+      );
+      const stitch = await cluster.master.stitch("one");
+      assert.deepEqual([stitch.fullId, stitch.pid, stitch.state], ["n1:one", pid, "running"]);
+    });
+  });
+
+  it("the node a stitch moves from: it lives on the other one, and does not start again where it was", async () => {
+    await withCluster(url, FAST, async (cluster) => {
+      const n1 = await cluster.node("n1");
+      await create(cluster, { id: "one", node: "n1" });
+      await cluster.node("n2");
+      await cluster.masterWorker();
+      const { id } = await begin(cluster, { command: "stitch.move", target: "one", toNode: "n2" });
+      await n1.kill("SIGKILL");
+      const job = await endOf(cluster, id);
+      assert.equal(job.status, "succeeded", JSON.stringify(job));
+      assert.equal((await cluster.master.stitch("one")).fullId, "n2:one");
+      await cluster.node("n1");
+      await until(
+        "it is gone there",
+        async () => (await cluster.master.stitches({ limit: 10, cursor: null }, { node: "n1" })).items.length === 0,
+      );
+      assert.equal(startsOf(cluster, "n1:one"), 1);
+      assert.deepEqual(await running(cluster, GROUP), ["n2:one"]);
+    });
+  });
+
+  it("a node that others are drained to: they go to a third", async () => {
+    await withCluster(url, FAST, async (cluster) => {
+      await cluster.node("n1");
+      await create(cluster, { count: 2 });
+      const n2 = await cluster.node("n2");
+      await cluster.masterWorker();
+      const { id } = await begin(cluster, { command: "node.drain", target: "n1", timeoutMs: 5000 });
+      await n2.kill("SIGKILL");
+      await cluster.node("n3");
+      const job = await endOf(cluster, id);
+      assert.equal(job.status, "succeeded", JSON.stringify(job));
+      assert.deepEqual((await running(cluster, GROUP)).sort(), ["n3:orders-1", "n3:orders-2"]);
+    });
+  });
+
+  it("the node that is being drained: what was on it runs elsewhere, and not there when it is back", async () => {
+    await withCluster(url, FAST, async (cluster) => {
+      const n1 = await cluster.node("n1");
+      await create(cluster, { count: 2 });
+      await cluster.node("n2");
+      await cluster.masterWorker();
+      const { id } = await begin(cluster, { command: "node.drain", target: "n1" });
+      await until(
+        "they arrive",
+        async () => (await cluster.open.redis.hlen(cluster.open.keys.nodeStitches("n2"))) === 2,
+      );
+      await n1.kill("SIGKILL");
+      assert.equal((await endOf(cluster, id)).status, "succeeded");
+      await cluster.node("n1");
+      await until(
+        "they are gone there",
+        async () => (await cluster.master.stitches({ limit: 10, cursor: null }, { node: "n1" })).items.length === 0,
+      );
+      assert.deepEqual((await running(cluster, GROUP)).sort(), ["n2:orders-1", "n2:orders-2"]);
+    });
+  });
+});
+
+describe("jobs of many steps that do not come to their end", { concurrency: 2 }, () => {
+  it("a batch that is not green stops the rest; a retry repeats only what did not succeed", async () => {
+    await withCluster(url, {}, async (cluster) => {
+      await cluster.node("n1");
+      // Its second start fails while there is a file that says so.
+      const once = {
+        ...COUNTING,
+        restart: { policy: "never" },
+        command: ["sh", "-c", "[ -e starts ] && [ -e ../fail ] && exit 3; echo started >> starts; exec sleep 600"],
+      };
+      await create(cluster, { count: 3, spec: once });
+      const flag = join(cluster.dir, "state-n1", cluster.name, "n1", "data", "fail");
+      writeFileSync(flag, "");
+      const job = await cluster.run({ command: "group.restart", target: GROUP, timeoutMs: 3000 });
+      assert.deepEqual(
+        [job.status, job.error?.code, job.counts.failed, job.counts.cancelled],
+        ["failed", "exited_early", 1, 2],
+      );
+      assert.equal((await running(cluster, GROUP)).length, 2, "those are left alone");
+      rmSync(flag);
+      const retried = await cluster.master.retry(job.id);
+      const again = await cluster.master.retry(job.id);
+      assert.equal(again.id, retried.id, "there is one retry of a job");
+      assert.equal((await cluster.master.job(retried.id, 20_000)).retryOf, job.id);
+      assert.equal((await cluster.master.job(job.id, 0)).retriedBy, retried.id);
+    });
+  });
+
+  it("a cancel between two links takes the move back", async () => {
+    await withCluster(url, {}, async (cluster) => {
+      await Promise.all(["n1", "n2"].map((id) => cluster.node(id)));
+      await create(cluster, { id: "one", node: "n1" });
+      const { id } = await begin(cluster, { command: "stitch.move", target: "one" });
+      await until(
+        "it arrives",
+        async () => (await cluster.open.redis.hexists(cluster.open.keys.nodeStitches("n2"), "one")) === 1,
+      );
+      await cluster.master.cancel(id);
+      const job = await cluster.master.job(id, 20_000);
+      assert.equal(job.status, "cancelled", JSON.stringify(job));
+      assert.deepEqual(await running(cluster, GROUP), ["n1:one"]);
+      await until(
+        "nothing of it is left",
+        async () => (await cluster.open.redis.hlen(cluster.open.keys.nodeStitches("n2"))) === 0,
+      );
+    });
+  });
+
+  it("an uncordon ends a drain, and a cancel does", async () => {
+    await withCluster(url, {}, async (cluster) => {
+      await cluster.node("n1");
+      await create(cluster, { id: "one", node: "n1" });
+      for (const end of ["uncordon", "cancel"] as const) {
+        const { id } = await begin(cluster, { command: "node.drain", target: "n1" });
+        await until("it drains", async () => (await cluster.master.node("n1")).eligibility === "draining");
+        if (end === "cancel") await cluster.master.cancel(id);
+        else await cluster.run({ command: "node.uncordon", target: "n1" });
+        assert.equal((await cluster.master.job(id, 20_000)).status, "cancelled");
+        const { eligibility } = await cluster.master.node("n1");
+        assert.equal(eligibility, end === "cancel" ? "cordoned" : "eligible");
+      }
+      assert.deepEqual(await running(cluster, GROUP), ["n1:one"]);
+    });
+  });
+
+  it("a user's newer command keeps the stitch it speaks of", async () => {
+    await withCluster(url, {}, async (cluster) => {
+      await Promise.all(["n1", "n2"].map((id) => cluster.node(id)));
+      await create(cluster, { id: "one", node: "n1" });
+      const { id } = await begin(cluster, { command: "stitch.move", target: "one" });
+      assert.equal((await cluster.run({ command: "stitch.stop", target: "n1:one" })).status, "succeeded");
+      const job = await cluster.master.job(id, 20_000);
+      assert.deepEqual([job.status, job.error?.code], ["failed", "superseded"]);
+      const stitch = await cluster.master.stitch("one");
+      assert.deepEqual([stitch.fullId, stitch.state], ["n1:one", "stopped"]);
+      assert.equal((await stitchesOf(cluster, GROUP)).length, 1);
+    });
+  });
+
+  it("a second job on what another works on is refused with group_busy; when that has ended, it is not", async () => {
+    await withCluster(url, {}, async (cluster) => {
+      await cluster.node("n1");
+      await create(cluster, { count: 2 });
+      const { id } = await begin(cluster, { command: "group.restart", target: GROUP });
+      for (const target of ["shop", "shop.orders", GROUP])
+        await assert.rejects(cluster.run({ command: "group.rebalance", target }), {
+          code: "group_busy",
+          facts: { jobId: id },
+        });
+      await assert.rejects(cluster.run({ command: "node.drain", target: "n1" }), { code: "group_busy" });
+      await assert.rejects(cluster.master.retry(id), { code: "group_busy" });
+      await cluster.master.job(id, 20_000);
+      assert.equal((await cluster.run({ command: "group.rebalance", target: "shop" })).status, "succeeded");
+    });
+  });
+});

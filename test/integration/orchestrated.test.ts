@@ -1,0 +1,146 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
+
+const spec = { adaptor: "process", protocol: "none", command: ["sleep", "600"] };
+const GROUP = "shop.orders.1";
+
+const stitchesOf = async (cluster: TestCluster, group: string) =>
+  (await cluster.master.stitches({ limit: 100, cursor: null }, { group })).items;
+const perNode = async (cluster: TestCluster, group: string) => {
+  const counts: Record<string, number> = {};
+  for (const { node } of await stitchesOf(cluster, group)) counts[node] = (counts[node] ?? 0) + 1;
+  return counts;
+};
+
+const spreadOf = async (cluster: TestCluster, group: string) =>
+  Object.values(await perNode(cluster, group)).sort((a, b) => a - b);
+
+for (const redis of REDISES) {
+  describe(`commands of many steps on a ${redis.name}`, () => {
+    it("scale a group up, down, to nothing and back with the spec it had", async () => {
+      await withCluster(redis.url, {}, async (cluster) => {
+        await Promise.all(["n1", "n2"].map((id) => cluster.node(id)));
+        await assert.rejects(cluster.run({ command: "group.scale", target: GROUP, count: 1 }), { code: "no_template" });
+        await cluster.run({ command: "stitch.create", target: GROUP, spec });
+        const up = await cluster.run({ command: "group.scale", target: GROUP, count: 5 });
+        assert.deepEqual([up.status, up.counts.total, up.progress.message], ["succeeded", 4, "4 of 4 created"]);
+        assert.deepEqual(await spreadOf(cluster, GROUP), [2, 3]);
+        const same = await cluster.run({ command: "group.scale", target: GROUP, count: 5 });
+        assert.deepEqual([same.status, same.counts.total], ["succeeded", 0]);
+        const down = await cluster.run({ command: "group.scale", target: GROUP, count: 2 });
+        assert.deepEqual([down.status, down.counts.succeeded], ["succeeded", 3]);
+        assert.deepEqual(await perNode(cluster, GROUP), { n1: 1, n2: 1 }, "from the fullest node");
+        const back = await cluster.master.rollback(down.id);
+        assert.equal((await cluster.master.job(back.id, 20_000)).status, "succeeded");
+        assert.equal((await stitchesOf(cluster, GROUP)).length, 5);
+        await cluster.run({ command: "group.scale", target: GROUP, count: 0 });
+        assert.deepEqual(await stitchesOf(cluster, GROUP), []);
+        const again = await cluster.run({ command: "group.scale", target: GROUP, count: 1 });
+        assert.equal(again.status, "succeeded");
+        assert.equal((await stitchesOf(cluster, GROUP))[0]?.state, "running");
+      });
+    });
+
+    it("restart a group in batches, the next only when the last is green", async () => {
+      await withCluster(redis.url, {}, async (cluster) => {
+        await Promise.all(["n1", "n2"].map((id) => cluster.node(id)));
+        await cluster.run({ command: "stitch.create", target: GROUP, count: 4, spec });
+        const before = new Map((await stitchesOf(cluster, GROUP)).map(({ fullId, pid }) => [fullId, pid]));
+        const job = await cluster.run({ command: "group.restart", target: "shop", batch: "50%" });
+        assert.deepEqual([job.status, job.progress.wave, job.progress.waves], ["succeeded", 2, 2]);
+        for (const { fullId, pid, state } of await stitchesOf(cluster, GROUP)) {
+          assert.equal(state, "running");
+          assert.notEqual(pid, before.get(fullId));
+        }
+        const times = job.tasks.map(({ steps }) => steps.map(({ startedAt, finishedAt }) => [startedAt, finishedAt]));
+        assert.equal(times.flat().length, 4);
+      });
+    });
+
+    it("move a stitch: the new one first, then the route, then the old one; and back", async () => {
+      await withCluster(redis.url, {}, async (cluster) => {
+        await Promise.all(["n1", "n2"].map((id) => cluster.node(id)));
+        await cluster.run({ command: "stitch.create", target: GROUP, id: "one", node: "n1", spec });
+        const moved = await cluster.run({ command: "stitch.move", target: "one", toNode: "n2" });
+        assert.equal(moved.status, "succeeded");
+        assert.deepEqual(
+          moved.tasks.flatMap(({ node, steps }) => steps.map(({ action, status }) => `${node} ${action} ${status}`)),
+          ["n2 create succeeded", "n1 remove succeeded", "n2 settle succeeded"],
+        );
+        assert.equal((await cluster.master.stitch("one")).fullId, "n2:one");
+        await assert.rejects(cluster.master.stitch("n1:one"), { code: "not_found", facts: { movedTo: "n2:one" } });
+        assert.deepEqual(await perNode(cluster, "shop"), { n2: 1 });
+        const back = await cluster.master.rollback(moved.id);
+        assert.equal((await cluster.master.job(back.id, 20_000)).status, "succeeded");
+        assert.equal((await cluster.master.stitch("one")).fullId, "n1:one");
+        assert.equal((await cluster.master.job(moved.id, 0)).rolledBackBy, back.id);
+      });
+    });
+
+    it("leave a stitch where it is when the new one does not come up", async () => {
+      await withCluster(redis.url, {}, async (cluster) => {
+        await Promise.all(["n1", "n2"].map((id) => cluster.node(id)));
+        const only = { ...spec, command: ["sh", "-c", `[ "$STITCH_NODE" = n1 ] && exec sleep 600; exit 3`] };
+        await cluster.run({
+          command: "stitch.create",
+          target: GROUP,
+          id: "one",
+          node: "n1",
+          spec: { ...only, restart: { policy: "never" } },
+        });
+        const before = await cluster.master.stitch("one");
+        const job = await cluster.run({ command: "stitch.move", target: "one", timeoutMs: 3000 });
+        assert.deepEqual([job.status, job.error?.code], ["failed", "exited_early"]);
+        const after = await cluster.master.stitch("one");
+        assert.deepEqual([after.fullId, after.pid], ["n1:one", before.pid]);
+        assert.deepEqual(await perNode(cluster, GROUP), { n1: 1 });
+        assert.deepEqual((await cluster.master.stitches({ limit: 100, cursor: null }, { node: "n2" })).items, []);
+      });
+    });
+
+    it("rebalance a group, with no more moves than an even spread needs", async () => {
+      await withCluster(redis.url, {}, async (cluster) => {
+        await cluster.node("n1");
+        await cluster.run({ command: "stitch.create", target: GROUP, count: 5, spec });
+        await Promise.all(["n2", "n3"].map((id) => cluster.node(id)));
+        const job = await cluster.run({ command: "group.rebalance", target: "shop" });
+        assert.deepEqual([job.status, job.progress.message], ["succeeded", "3 of 3 moved"]);
+        assert.deepEqual(await spreadOf(cluster, GROUP), [1, 2, 2]);
+      });
+    });
+
+    it("drain a node: what can be moved is, what cannot is stopped when it is time", async () => {
+      await withCluster(redis.url, {}, async (cluster) => {
+        await cluster.node("n1");
+        await cluster.run({ command: "stitch.create", target: GROUP, count: 3, spec });
+        await cluster.run({ command: "stitch.create", target: "shop.pinned.1", id: "pinned", node: "n1", spec });
+        await cluster.node("n2");
+        const job = await cluster.run({ command: "node.drain", target: "n1", forceAfterMs: 4000 });
+        assert.equal(job.status, "succeeded");
+        assert.deepEqual(await perNode(cluster, GROUP), { n2: 3 });
+        assert.equal((await cluster.master.stitch("pinned")).state, "stopped");
+        assert.equal((await cluster.master.node("n1")).eligibility, "cordoned");
+        await until("the event", async () => {
+          const { items } = await cluster.master.events(null, 100);
+          return items.some(({ type, node }) => type === "node.drained" && node === "n1");
+        });
+      });
+    });
+
+    it("stop older versions, and take that back", async () => {
+      await withCluster(redis.url, {}, async (cluster) => {
+        await cluster.node("n1");
+        for (const version of ["2", "9", "10"])
+          await cluster.run({ command: "stitch.create", target: `shop.orders.${version}`, spec });
+        const job = await cluster.run({ command: "group.stopOldVersions", target: "shop.orders.9" });
+        const states = async () =>
+          (await stitchesOf(cluster, "shop")).map(({ group, state }) => `${group} ${state}`).sort();
+        assert.deepEqual(await states(), ["shop.orders.10 running", "shop.orders.2 stopped", "shop.orders.9 running"]);
+        const back = await cluster.master.rollback(job.id);
+        assert.equal((await cluster.master.job(back.id, 20_000)).status, "succeeded");
+        assert.ok((await states()).every((each) => each.endsWith("running")));
+      });
+    });
+  });
+}

@@ -1,0 +1,67 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import type { Chain } from "../../../src/domain/job.ts";
+import { splitFullId } from "../../../src/domain/ids.ts";
+import type { SimulatedCluster } from "./simulated-cluster.ts";
+import { anything, calm, faults, runToEnd, scenarios } from "./simulated-jobs.ts";
+
+const MOVES = ["stitch.move", "group.rebalance", "node.drain"] as const;
+const RUNS = { numRuns: 400 };
+
+const movesOf = ({ orchestration }: SimulatedCluster): Chain[] =>
+  orchestration.chains.filter(({ links }) => links.length === 3);
+
+/** Where a chain that has ended leaves its stitch: at its new home once the old one is gone. */
+function homeAfter({ stitch, status, at, links }: Chain): string | null {
+  const isMoved = status === "succeeded" || links[at]?.step.action === "settle";
+  return isMoved ? (links[0]?.step.stitch ?? null) : stitch;
+}
+
+for (const name of MOVES) {
+  test(`${name} loses no stitch and leaves no second one: it is where it was, or where it went`, () => {
+    fc.assert(
+      fc.property(scenarios(name, faults), (scenario) => {
+        const bare = scenario.layout.stitches.map((id) => splitFullId(id).stitch);
+        const cluster = runToEnd(scenario, (at) => {
+          for (const id of bare) assert.notDeepEqual(at.homesOf(id), [], id);
+        });
+        for (const id of bare) assert.equal(cluster.homesOf(id).length, 1, `${id} is at ${cluster.homesOf(id).join()}`);
+        // Of several tries in a drain, the last one tells.
+        const last = new Map(movesOf(cluster).map((chain) => [chain.stitch, chain]));
+        for (const [from, chain] of last)
+          assert.deepEqual(cluster.homesOf(splitFullId(from ?? "").stitch), [homeAfter(chain)]);
+      }),
+      RUNS,
+    );
+  });
+
+  test(`${name} loses no stitch that users did not remove, whatever newer commands they give`, () => {
+    fc.assert(
+      fc.property(scenarios(name, anything), (scenario) => {
+        const bare = scenario.layout.stitches.map((id) => splitFullId(id).stitch);
+        const cluster = runToEnd(scenario, (at) => {
+          for (const id of bare) if (!at.removedByUser.has(id)) assert.notDeepEqual(at.homesOf(id), [], id);
+        });
+        // Two there are at most where a newer command had decided about one of them.
+        for (const id of bare) assert.ok(cluster.homesOf(id).length <= (cluster.touched.has(id) ? 2 : 1));
+      }),
+      RUNS,
+    );
+  });
+
+  test(`${name}: where nothing fails, all is moved, and nothing is left of the move`, () => {
+    fc.assert(
+      fc.property(scenarios(name, calm, false), (scenario) => {
+        const cluster = runToEnd(scenario);
+        assert.equal(cluster.marks.closed?.status, "succeeded");
+        for (const { movedFrom } of cluster.told().values()) assert.equal(movedFrom, null);
+        for (const chain of movesOf(cluster)) {
+          const { stitch } = splitFullId(chain.stitch ?? "");
+          assert.deepEqual(cluster.homesOf(stitch), [chain.links[0]?.step.stitch]);
+        }
+      }),
+      { numRuns: 200 },
+    );
+  });
+}

@@ -1,0 +1,60 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import { advance } from "../../../src/domain/advance.ts";
+import { foldJob } from "../../../src/domain/fold.ts";
+import type { SimulatedCluster } from "./simulated-cluster.ts";
+import { anything, JOB_NAMES, runToEnd, scenarios } from "./simulated-jobs.ts";
+
+const RUNS = { numRuns: 300 };
+
+/** Once it has ended, nothing of it is open, and nothing of it begins any more. */
+function nothingIsOpen(cluster: SimulatedCluster): void {
+  assert.deepEqual(
+    cluster.orchestration.chains.filter(({ phase }) => phase !== "ended"),
+    [],
+  );
+  for (const { status, error } of cluster.orchestration.chains) {
+    assert.notEqual(status, null);
+    assert.equal(error === null, status === "succeeded");
+  }
+  assert.equal(cluster.fold().counts.pending, 0);
+  assert.equal(cluster.fold().counts.running, 0);
+  assert.deepEqual(cluster.claimable(), []);
+}
+
+for (const name of JOB_NAMES) {
+  test(`${name} ends, whatever happens and in whatever order; then nothing of it is open`, () => {
+    fc.assert(
+      fc.property(scenarios(name, anything), (scenario) => {
+        const cluster = runToEnd(scenario, (at) => {
+          // From the save that ends it on, and not only once that is marked, nobody may begin.
+          if (at.orchestration.ended !== null) assert.deepEqual([at.claimable(), at.fold().counts.pending], [[], 0]);
+        });
+        nothingIsOpen(cluster);
+      }),
+      RUNS,
+    );
+  });
+
+  test(`${name}: the same state gives the same answer, and its own answer without news nothing more`, () => {
+    fc.assert(
+      fc.property(scenarios(name, anything), (scenario) => {
+        runToEnd(scenario, (at) => {
+          const { state, advanced } = at.load();
+          assert.deepEqual(at.load().advanced, advanced);
+          if (advanced.record === state.record) return assert.deepEqual([advanced.tasks, advanced.givenUp], [[], []]);
+          const next = { ...state, record: advanced.record };
+          const again = advance(next, foldJob(next, new Map()), {
+            nowMs: state.nowMs,
+            health: at.health(),
+            drain: null,
+          });
+          assert.equal(again.record, next.record);
+          assert.deepEqual([again.tasks, again.givenUp], [[], []]);
+        });
+      }),
+      { numRuns: 100 },
+    );
+  });
+}

@@ -1,0 +1,438 @@
+import { type Advanced, advance, asksForDrain, awaited } from "../../../src/domain/advance.ts";
+import { type Command, commandOptions } from "../../../src/domain/command.ts";
+import { type FoldedJob, foldJob, nodesInDoubt, type Runner } from "../../../src/domain/fold.ts";
+import { splitFullId } from "../../../src/domain/ids.ts";
+import type { Claim, JobMarks, JobRecord, JobState, Orchestration, StitchStep, Task } from "../../../src/domain/job.ts";
+import type { Observed } from "../../../src/domain/observed.ts";
+import { planCommand } from "../../../src/domain/plan.ts";
+import { seeDrain } from "../../../src/domain/plan-drain.ts";
+import type { Eligibility, Health } from "../../../src/domain/resources.ts";
+import { compareRevisions, formatRevision, parseRevision } from "../../../src/domain/revision.ts";
+import type { StepOutcome, StitchRecord } from "../../../src/domain/stitch.ts";
+import { observed, withStitches } from "./observed.ts";
+import { outcome, SimulatedNode, type Temper } from "./simulated-node.ts";
+
+const REVISION = 100;
+/** Commands that users give to single stitches meanwhile are newer. */
+const FIRST_OF_USERS = 1000;
+export const TIMEOUT_MS = 2000;
+export const DEADLINE_MS = 30_000;
+/** Rounds of a second until every job must have ended: its deadline, and the minute after it in which is cleaned up. */
+const MOST_ROUNDS = 300;
+
+export type Layout = {
+  /** Node → zones. */
+  readonly nodes: Readonly<Record<string, readonly string[]>>;
+  /** Full ids. */
+  readonly stitches: readonly string[];
+  /** By full id; the others are green at once. */
+  readonly tempers?: Readonly<Record<string, Temper>>;
+};
+
+export const ACTS = [
+  "deliver",
+  "deliver",
+  "work",
+  "work",
+  "work",
+  "load",
+  "save",
+  "save and die",
+  "dispatch",
+  "sweep",
+  "sweep",
+  "die",
+  "die in the middle",
+  "die before the word",
+  "come back",
+  "wait",
+] as const;
+export type Act = (typeof ACTS)[number] | "long wait" | "cancel" | "user" | "user removes" | "uncordon";
+/** `pick` chooses among what the act may be done to. */
+export type Turn = { readonly act: Act; readonly pick: number };
+
+type Loaded = { readonly state: JobState; readonly folded: FoldedJob; readonly advanced: Advanced };
+/** A task on its way to a node: delivered once at least. */
+type Sent = { readonly task: Task; active: boolean };
+
+const ELIGIBILITY: Readonly<Record<string, Eligibility>> = { drain: "draining", cordon: "cordoned" };
+
+/** One job of many steps in a cluster, with the rules of Redis, of the nodes and of any number of Masters. */
+export class SimulatedCluster {
+  nowMs = 1000;
+  readonly nodes: ReadonlyMap<string, SimulatedNode>;
+  readonly command: Command;
+  record: JobRecord;
+  marks: JobMarks = { cancelledAtMs: null, closed: null };
+  readonly #claims: Claim[] = [];
+  readonly #steps = new Map<string, StepOutcome>();
+  #written = 0;
+  readonly #givenUp = new Set<string>();
+  #sent: Sent[] = [];
+  /** What Masters have read and decided, and not yet saved. */
+  #loaded: Loaded[] = [];
+  /** What is saved and not yet dispatched. */
+  #unsent: Task[] = [];
+  #userRevision = FIRST_OF_USERS;
+  /** Bare ids that users gave commands to; those they removed. */
+  readonly touched = new Set<string>();
+  readonly removedByUser = new Set<string>();
+
+  constructor({ nodes, stitches, tempers = {} }: Layout, command: Command) {
+    const temper = (id: string) => tempers[id] ?? "green";
+    this.nodes = new Map(Object.entries(nodes).map(([id, zones]) => [id, new SimulatedNode(id, zones, temper)]));
+    for (const id of stitches) {
+      const { node, stitch } = splitFullId(id);
+      this.#node(node).has(stitch);
+    }
+    this.command = command;
+    const seen = this.observe();
+    const plan = planCommand(command, seen);
+    if (plan.orchestration === null) throw new Error(`not a command of many steps: ${command.command}`);
+    this.record = {
+      id: "j1",
+      command: command.command,
+      target: command.target,
+      options: commandOptions(command),
+      reason: null,
+      by: null,
+      master: "m1",
+      revision: REVISION,
+      createdAtMs: this.nowMs,
+      deadlineAtMs: this.nowMs + command.deadlineMs,
+      waitForNode: command.waitForNode,
+      tasks: [...plan.tasks],
+      orchestration: { ...plan.orchestration, version: 0, ended: null },
+      retryOf: null,
+      rollbackOf: null,
+    };
+    const state = this.state();
+    this.record = advance(state, foldJob(state, new Map()), {
+      nowMs: this.nowMs,
+      health: new Map(),
+      drain: null,
+    }).record;
+    this.#unsent = [...this.record.tasks];
+  }
+
+  #node(id: string): SimulatedNode {
+    const found = this.nodes.get(id);
+    if (found === undefined) throw new Error(`no node ${id}`);
+    return found;
+  }
+
+  get orchestration(): Orchestration {
+    if (this.record.orchestration === null) throw new Error("not of many steps");
+    return this.record.orchestration;
+  }
+
+  get hasEnded(): boolean {
+    return this.marks.closed !== null;
+  }
+
+  /** Full ids of the stitches that are there and stay, by bare id. */
+  homesOf(id: string): string[] {
+    return [...this.nodes.values()].filter((node) => node.keeps(id)).map((node) => `${node.id}:${id}`);
+  }
+
+  /** What Redis tells of every stitch. */
+  told(): Map<string, StitchRecord> {
+    return new Map([...this.nodes.values()].flatMap((node) => [...node.told(this.nowMs)]));
+  }
+
+  /** What a Master reads to plan. Until a move has ended, only the one that it comes from counts for the group. */
+  observe(): Observed {
+    const records = this.told();
+    const settled = new Map([...records].filter(([, { movedFrom }]) => movedFrom === null));
+    const { command } = this;
+    const onNode = command?.command === "node.drain" ? command.target : null;
+    const meant =
+      command?.command === "stitch.move"
+        ? [...settled].filter(([id]) => id.endsWith(`:${command.target}`))
+        : [...(onNode === null ? settled : records)].filter(
+            ([id]) => onNode === null || splitFullId(id).node === onNode,
+          );
+    const stitches = meant.map(([id]) => id).sort();
+    return observed({
+      nowMs: this.nowMs,
+      nodes: [...this.nodes.values()].map((node) => node.asRecord(this.nowMs)),
+      ...withStitches(settled),
+      homes: withStitches(records).homes ?? new Map(),
+      stitches,
+      records: new Map(meant),
+      firstNumber: 100,
+    });
+  }
+
+  state(): JobState {
+    return {
+      record: this.record,
+      bodyHash: "",
+      marks: this.marks,
+      outcomes: { claims: [...this.#claims], steps: new Map(this.#steps) },
+      nowMs: this.nowMs,
+      written: this.#written,
+    };
+  }
+
+  fold(state = this.state()): FoldedJob {
+    const runners = nodesInDoubt(state).map((id): [string, Runner] => {
+      const { alive, incarnation } = this.#node(id);
+      return [id, { liveness: alive ? "alive" : "dead", incarnation }];
+    });
+    return foldJob(state, new Map(runners));
+  }
+
+  /** What a Master reads and decides at this moment. */
+  load(): Loaded {
+    const state = this.state();
+    const folded = this.fold(state);
+    const health = this.health();
+    const { target } = this.record;
+    const drain = asksForDrain(this.orchestration)
+      ? seeDrain(target, this.orchestration.chains, TIMEOUT_MS, this.observe())
+      : null;
+    return { state, folded, advanced: advance(state, folded, { nowMs: this.nowMs, health, drain }) };
+  }
+
+  /** Of those whose chains wait for it. */
+  health(): Map<string, Health | null> {
+    const records = this.told();
+    return new Map(awaited(this.orchestration).map((id) => [id, records.get(id)?.health ?? null]));
+  }
+
+  /** Saves by comparing; ends the job where there was nothing to save. @returns what is to be dispatched. */
+  save({ state, folded, advanced }: Loaded): readonly Task[] {
+    if (this.marks.closed !== null || state.written !== this.#written) return [];
+    if (state.record.orchestration?.version !== this.orchestration.version) return [];
+    if (advanced.record !== state.record) {
+      this.record = advanced.record;
+      for (const id of advanced.givenUp) this.#givenUp.add(id);
+      return advanced.tasks;
+    }
+    if (folded.verdict !== null) this.marks = { ...this.marks, closed: { status: folded.verdict, atMs: this.nowMs } };
+    return [];
+  }
+
+  /** A Master's round: brings it forward as far as it goes, and sends again what nobody has taken up. */
+  sweep(): void {
+    for (let round = 0; ; round++) {
+      if (round > 100) throw new Error("it changes at every look");
+      const loaded = this.load();
+      this.dispatch(this.save(loaded));
+      if (loaded.advanced.record === loaded.state.record) break;
+    }
+    if (this.hasEnded) return;
+    for (const { task, status } of this.fold().tasks)
+      if (status === "pending" || (task.runs === "master" && status === "running")) this.dispatch([task]);
+  }
+
+  dispatch(tasks: readonly Task[]): void {
+    for (const task of tasks) {
+      // What chains have yet to send is shown as tasks, too.
+      if (task.refused !== null || task.id.startsWith("ahead.")) continue;
+      if (task.runs === "master") this.#carryOut(task);
+      else if (!this.#sent.some((sent) => sent.task.id === task.id)) this.#sent.push({ task, active: false });
+    }
+  }
+
+  #mayClaim(task: Task): boolean {
+    if (task.refused !== null || this.marks.closed !== null || this.#givenUp.has(task.id)) return false;
+    const isOver = this.marks.cancelledAtMs !== null || this.nowMs >= this.record.deadlineAtMs;
+    return !isOver || task.cleanup === true || this.#claims.some((each) => each.task === task.id);
+  }
+
+  /** The tasks that have not been carried out, and that somebody could take up now. */
+  claimable(): Task[] {
+    return this.record.tasks.filter(
+      (task) => this.#mayClaim(task) && task.steps.some((_, index) => !this.#steps.has(`${task.id}.${index}`)),
+    );
+  }
+
+  /** Was the task taken up, or can it be? */
+  mayHaveBegun(id: string): boolean {
+    return this.#claims.some(({ task }) => task === id) || this.claimable().some((task) => task.id === id);
+  }
+
+  claim(task: Task, incarnation: number): boolean {
+    if (!this.#mayClaim(task)) return false;
+    const claimed = this.#claims.filter((each) => each.task === task.id);
+    if (!claimed.some((each) => each.incarnation === incarnation)) {
+      this.#claims.push({ task: task.id, attempt: 1, incarnation, atMs: this.nowMs });
+      this.#written += 1;
+    }
+    return true;
+  }
+
+  #write(key: string, told: StepOutcome): void {
+    if (this.#steps.has(key)) return;
+    this.#steps.set(key, told);
+    this.#written += 1;
+  }
+
+  #carryOut(task: Task): void {
+    if (!this.claim(task, 1)) return;
+    const node = this.#node(task.node);
+    for (const [index, step] of task.steps.entries()) {
+      if (step.action === "remove") this.#leaveWord(task, step);
+      else {
+        const isNewer = this.record.revision >= node.eligibilityRevision;
+        const to = ELIGIBILITY[step.action] ?? "eligible";
+        this.#write(
+          `${task.id}.${index}`,
+          isNewer
+            ? outcome("succeeded", node.eligibility !== to)
+            : outcome("superseded", false, { code: "superseded", message: "newer" }),
+        );
+        if (isNewer) [node.eligibility, node.eligibilityRevision] = [to, this.record.revision];
+        continue;
+      }
+      this.#write(`${task.id}.${index}`, outcome("succeeded", true));
+    }
+  }
+
+  #leaveWord(task: Task, step: Extract<StitchStep, { action: "remove" }>): void {
+    const node = this.#node(task.node);
+    const { stitch } = splitFullId(step.stitch);
+    const revision = { revision: this.record.revision, wave: task.wave };
+    const before = node.tombstones.get(stitch);
+    if (before === undefined || compareRevisions(parseRevision(before.revision), revision) < 0)
+      node.tombstones.set(stitch, { revision: formatRevision(revision), movedTo: step.movedTo ?? null });
+    // A node that is back before the word is left is taken to read it at once.
+    if (node.alive) node.obey(stitch);
+    else node.dropped.add(stitch);
+  }
+
+  /** @returns could the act be done? */
+  do({ act, pick }: Turn): boolean {
+    const of = <T>(all: readonly T[]): T | undefined => all[pick % Math.max(1, all.length)];
+    const alive = [...this.nodes.values()].filter((node) => node.alive);
+    switch (act) {
+      case "deliver":
+        return this.#deliver(
+          of(this.#sent.filter(({ task, active }) => !active && this.#node(task.node).alive)),
+          pick % 3 === 0,
+        );
+      case "work":
+        return this.#work(of(alive.filter(({ work }) => work.length > 0)), pick);
+      case "load":
+        this.#loaded.push(this.load());
+        return true;
+      case "save":
+      case "save and die": {
+        const loaded = of(this.#loaded);
+        if (loaded === undefined) return false;
+        this.#loaded = this.#loaded.filter((each) => each !== loaded);
+        const tasks = this.save(loaded);
+        if (act === "save") this.#unsent.push(...tasks);
+        return true;
+      }
+      case "dispatch": {
+        const task = of(this.#unsent);
+        if (task === undefined) return false;
+        this.#unsent = this.#unsent.filter((each) => each !== task);
+        this.dispatch([task]);
+        return true;
+      }
+      case "sweep":
+        this.sweep();
+        return true;
+      case "die":
+      case "die in the middle":
+      case "die before the word":
+        return this.#die(of(act === "die" ? alive : alive.filter(({ work }) => work.length > 0)), act);
+      case "come back": {
+        const node = of([...this.nodes.values()].filter((each) => !each.alive));
+        if (node === undefined) return false;
+        const there = this.told();
+        node.comeBack(this.nowMs, (id) => there.has(id));
+        return true;
+      }
+      case "wait":
+        this.nowMs += 500;
+        return true;
+      case "long wait":
+        this.nowMs += 40_000;
+        return true;
+      case "cancel":
+        if (!this.hasEnded) this.marks = { ...this.marks, cancelledAtMs: this.marks.cancelledAtMs ?? this.nowMs };
+        return true;
+      case "uncordon": {
+        const node = this.nodes.get(this.record.target);
+        if (node === undefined) return false;
+        [node.eligibility, node.eligibilityRevision] = ["eligible", this.#userRevision++];
+        return true;
+      }
+      case "user":
+      case "user removes":
+        return this.#user(of(alive.filter(({ stitches }) => stitches.size > 0)), act === "user removes", pick);
+    }
+  }
+
+  #deliver(sent: Sent | undefined, again: boolean): boolean {
+    if (sent === undefined) return false;
+    const node = this.#node(sent.task.node);
+    // At least once: it may come again after it was done.
+    if (!again) sent.active = true;
+    if (!this.claim(sent.task, node.incarnation)) this.#sent = this.#sent.filter((each) => each !== sent);
+    else if (!node.work.some(({ task }) => task.id === sent.task.id))
+      node.work.push({ task: sent.task, left: [...sent.task.steps.keys()] });
+    return true;
+  }
+
+  #work(node: SimulatedNode | undefined, pick: number): boolean {
+    const work = node?.work[pick % Math.max(1, node.work.length)];
+    if (node === undefined || work === undefined) return false;
+    const { task, left } = work;
+    const [index] = left.splice(pick % left.length, 1);
+    const step = task.steps[index ?? 0];
+    if (index === undefined || step === undefined) return false;
+    this.#write(`${task.id}.${index}`, this.#apply(node, task, index, false));
+    if (left.length > 0) return true;
+    node.work = node.work.filter((each) => each !== work);
+    this.#sent = this.#sent.filter((sent) => sent.task.id !== task.id || !sent.active);
+    return true;
+  }
+
+  #apply(node: SimulatedNode, task: Task, index: number, interrupted: boolean): StepOutcome {
+    const step = task.steps[index];
+    if (step === undefined || step.stitch === null) throw new Error("only steps of stitches go to nodes here");
+    return node.apply(step, { revision: this.record.revision, wave: task.wave }, this.nowMs, interrupted);
+  }
+
+  #die(node: SimulatedNode | undefined, act: Act): boolean {
+    if (node === undefined) return false;
+    const [work] = node.work;
+    // Of what it was at: done and not told, or cut off, or not begun.
+    for (const index of work?.left ?? [])
+      if (work !== undefined && act !== "die") this.#apply(node, work.task, index, act === "die in the middle");
+    node.die(this.nowMs);
+    for (const sent of this.#sent) if (sent.task.node === node.id) sent.active = false;
+    return true;
+  }
+
+  #user(node: SimulatedNode | undefined, removes: boolean, pick: number): boolean {
+    const ids = [...(node?.stitches.keys() ?? [])];
+    const id = ids[pick % Math.max(1, ids.length)];
+    if (node === undefined || id === undefined) return false;
+    const action = removes ? "remove" : (["start", "stop", "restart"] as const)[pick % 3];
+    if (action === undefined) return false;
+    this.touched.add(id);
+    if (removes) this.removedByUser.add(id);
+    const step: StitchStep = { action, stitch: `${node.id}:${id}`, timeoutMs: TIMEOUT_MS };
+    node.apply(step, { revision: this.#userRevision++, wave: 0 }, this.nowMs);
+    return true;
+  }
+
+  /** Nothing breaks any more, and everybody works: until the job has ended. @param check after each act. */
+  finish(check: () => void = () => undefined, order = 0): void {
+    for (let round = 0; !this.hasEnded; round++) {
+      if (round > MOST_ROUNDS) throw new Error(`it has not ended after ${MOST_ROUNDS} s`);
+      this.sweep();
+      check();
+      for (let act = 0; this.do({ act: "deliver", pick: 1 + 3 * (act + order) }); act++) check();
+      while (this.do({ act: "work", pick: order })) check();
+      this.nowMs += 1000;
+    }
+  }
+}

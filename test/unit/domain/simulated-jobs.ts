@@ -1,0 +1,103 @@
+import fc from "fast-check";
+import type { OrchestratedCommand } from "../../../src/domain/command.ts";
+import { checked } from "./observed.ts";
+import {
+  type Act,
+  ACTS,
+  DEADLINE_MS,
+  type Layout,
+  SimulatedCluster,
+  TIMEOUT_MS,
+  type Turn,
+} from "./simulated-cluster.ts";
+import type { Temper } from "./simulated-node.ts";
+
+const NODES = ["n1", "n2", "n3"] as const;
+const IDS = ["s1", "s2", "s3", "s4", "s5"] as const;
+const GROUP = "shop.orders.1";
+const TEMPERS: readonly Temper[] = ["late", "never", "fails"];
+const LONG = { timeoutMs: TIMEOUT_MS, deadlineMs: DEADLINE_MS };
+
+/** Three nodes, in one zone, two or none, and up to five stitches wherever. */
+const home = fc.constantFrom(...NODES);
+const layout = fc
+  .record({
+    zones: fc.constantFrom([[], [], []], [["a"], ["a"], ["b"]], [["a"], ["b"], ["c"]]),
+    homes: fc.tuple(home, home, home, home, home),
+    many: fc.integer({ min: 1, max: IDS.length }),
+  })
+  .map(
+    ({ zones, homes, many }): Layout => ({
+      nodes: Object.fromEntries(NODES.map((id, index) => [id, zones[index] ?? []])),
+      stitches: IDS.slice(0, many).map((id, index) => `${homes[index] ?? "n1"}:${id}`),
+    }),
+  );
+
+/** Of some stitches, on some nodes, how they take to being started there; `-100` and so on are those that a scale makes. */
+const tempers = fc
+  .array(
+    fc.record({
+      on: fc.constantFrom(...NODES),
+      id: fc.constantFrom(...IDS, "orders-100", "orders-101", "orders-102"),
+      temper: fc.constantFrom(...TEMPERS),
+    }),
+    { maxLength: 6 },
+  )
+  .map((all) => Object.fromEntries(all.map(({ on, id, temper }) => [`${on}:${id}`, temper] as const)));
+
+const turnsOf = (acts: readonly Act[], most = 60) =>
+  fc.array(fc.record({ act: fc.constantFrom(...acts), pick: fc.nat(29) }), { maxLength: most, size: "max" });
+/** Whatever may happen to a job but that users meddle with its stitches. */
+export const FAULTS: readonly Act[] = [...ACTS, "long wait", "cancel"];
+export const faults = turnsOf(FAULTS);
+export const anything = turnsOf([...FAULTS, "user", "user removes", "uncordon"]);
+/** Nothing goes wrong; only the order is open. */
+export const calm = turnsOf(["deliver", "work", "load", "save", "save and die", "dispatch", "sweep"]);
+
+const waitForNode = fc.constantFrom(false, false, true);
+export const JOBS = {
+  "group.restart": fc
+    .record({ batch: fc.constantFrom(1, 2, 3, "50%"), waitForNode })
+    .map((more): OrchestratedCommand => checked("group.restart", { target: GROUP, ...LONG, ...more })),
+  "group.scale": fc
+    .record({ count: fc.nat(8), waitForNode })
+    .map((more): OrchestratedCommand => checked("group.scale", { target: GROUP, ...LONG, ...more })),
+  "stitch.move": waitForNode.map(
+    (wait): OrchestratedCommand => checked("stitch.move", { target: "s1", ...LONG, waitForNode: wait }),
+  ),
+  "group.rebalance": waitForNode.map(
+    (wait): OrchestratedCommand => checked("group.rebalance", { target: GROUP, ...LONG, waitForNode: wait }),
+  ),
+  "node.drain": fc
+    .record({ forceAfterMs: fc.constantFrom(0, 5000, 20_000), waitForNode })
+    .map((more): OrchestratedCommand => checked("node.drain", { target: "n1", ...LONG, ...more })),
+} as const;
+export type JobName = keyof typeof JOBS;
+export const JOB_NAMES = ["group.restart", "group.scale", "stitch.move", "group.rebalance", "node.drain"] as const;
+
+export type Scenario = {
+  readonly layout: Layout;
+  readonly command: OrchestratedCommand;
+  readonly turns: readonly Turn[];
+};
+
+export const scenarios = (name: JobName, turns: fc.Arbitrary<Turn[]>, hasTempers = true): fc.Arbitrary<Scenario> =>
+  fc.record({ layout, tempers, command: JOBS[name], turns }).map(({ tempers: some, ...rest }) => ({
+    ...rest,
+    layout: hasTempers ? { ...rest.layout, tempers: some } : rest.layout,
+  }));
+
+/** Carried out to its end. @param check after every act. */
+export function runToEnd(
+  { layout: on, command, turns }: Scenario,
+  check: (cluster: SimulatedCluster) => void = () => undefined,
+) {
+  const cluster = new SimulatedCluster(on, command);
+  check(cluster);
+  for (const turn of turns) {
+    cluster.do(turn);
+    check(cluster);
+  }
+  cluster.finish(() => check(cluster));
+  return cluster;
+}

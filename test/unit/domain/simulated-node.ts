@@ -1,0 +1,194 @@
+import { splitFullId } from "../../../src/domain/ids.ts";
+import type { StitchStep, Task } from "../../../src/domain/job.ts";
+import type { NodeRecord } from "../../../src/domain/node.ts";
+import type { Eligibility, Health } from "../../../src/domain/resources.ts";
+import { compareRevisions, formatRevision, parseRevision, type Revision } from "../../../src/domain/revision.ts";
+import type { StepError, StepOutcome, StitchRecord } from "../../../src/domain/stitch.ts";
+import { node as nodeRecord, record as stitchRecord } from "./observed.ts";
+
+/** How a stitch takes to being started on a node: `late` is green after a while, `never` runs and is not, `fails` exits. */
+export type Temper = "green" | "late" | "never" | "fails";
+const LATE_MS = 1500;
+
+type Hosted = { record: StitchRecord; greenAtMs: number };
+type Removed = { revision: string; outcome: StepOutcome | null; movedTo: string | null };
+/** A task that was taken up: the steps of it that are still to be carried out. */
+export type Work = { readonly task: Task; readonly left: number[] };
+
+export const outcome = (status: StepOutcome["status"], changed: boolean, error: StepError | null = null) => ({
+  status,
+  changed,
+  startedAtMs: 0,
+  finishedAtMs: 0,
+  output: null,
+  error,
+});
+const done = (changed: boolean): StepOutcome => outcome("succeeded", changed);
+const failed = (code: StepError["code"], message: string): StepOutcome =>
+  outcome(code === "superseded" ? "superseded" : "failed", false, { code, message });
+
+/** A node with stitches that obey by the rules of the stitch host, each step in one moment. It may die and come back. */
+export class SimulatedNode {
+  readonly id: string;
+  readonly zones: readonly string[];
+  readonly #temper: (fullId: string) => Temper;
+  alive = true;
+  incarnation = 1;
+  #diedAtMs = 0;
+  eligibility: Eligibility = "eligible";
+  eligibilityRevision = 0;
+  readonly stitches = new Map<string, Hosted>();
+  readonly removed = new Map<string, Removed>();
+  /** What Masters left for it while it was away. */
+  readonly tombstones = new Map<string, { revision: string; movedTo: string | null }>();
+  /** Its stitches whose records Masters took out of the way while it was away. */
+  readonly dropped = new Set<string>();
+  work: Work[] = [];
+
+  constructor(id: string, zones: readonly string[], temper: (fullId: string) => Temper) {
+    this.id = id;
+    this.zones = zones;
+    this.#temper = temper;
+  }
+
+  /** Has a stitch from before, that runs and is green. */
+  has(id: string, over: Partial<StitchRecord> = {}): void {
+    this.stitches.set(id, { record: stitchRecord(`${this.id}:${id}`, over), greenAtMs: 0 });
+  }
+
+  /** As Redis tells it at `nowMs`: of a dead node, what it last said. */
+  told(nowMs: number): Map<string, StitchRecord> {
+    const atMs = this.alive ? nowMs : this.#diedAtMs;
+    return new Map(
+      [...this.stitches].flatMap(([id, { record, greenAtMs }]) => {
+        if (this.dropped.has(id)) return [];
+        const health: Health = record.state !== "running" ? "missing" : atMs >= greenAtMs ? "green" : "yellow";
+        return [[`${this.id}:${id}`, { ...record, health }] as const];
+      }),
+    );
+  }
+
+  asRecord(nowMs: number): NodeRecord {
+    let [cpu, memoryBytes] = [0, 0];
+    for (const { record } of this.stitches.values()) {
+      cpu += record.spec.resources.cpu;
+      memoryBytes += record.spec.resources.memoryBytes;
+    }
+    const facts = { zones: [...this.zones], labels: {}, capacity: { cpu: 64, memoryBytes: 1e9 }, modules: [] };
+    return nodeRecord(this.id, {
+      incarnation: this.incarnation,
+      leaseUntilMs: this.alive ? nowMs + 1000 : 0,
+      facts: { ...facts, version: "1" },
+      status: { reserved: { cpu, memoryBytes }, stitchCount: this.stitches.size, states: {} },
+      eligibility: this.eligibility,
+    });
+  }
+
+  /** Is the stitch here, and will it stay when the node is heard of again? */
+  keeps(id: string): boolean {
+    const word = this.tombstones.get(id);
+    if (!this.stitches.has(id)) return false;
+    return word === undefined || compareRevisions(parseRevision(word.revision), this.#last(id)) <= 0;
+  }
+
+  #last(id: string): Revision {
+    const text = this.stitches.get(id)?.record.revision ?? this.removed.get(id)?.revision ?? "0.0";
+    return parseRevision(text);
+  }
+
+  /** @param interrupted begun, and cut off before its end is known. */
+  apply(step: StitchStep, revision: Revision, nowMs: number, interrupted = false): StepOutcome {
+    const { stitch: id } = splitFullId(step.stitch);
+    const hosted = this.stitches.get(id);
+    if (step.action === "settle" && hosted !== undefined) hosted.record = { ...hosted.record, movedFrom: null };
+    const age = compareRevisions(revision, this.#last(id));
+    if (age < 0) return step.action === "settle" ? done(false) : failed("superseded", "a newer command");
+    const recorded = hosted?.record.outcome ?? this.removed.get(id)?.outcome ?? null;
+    if (age === 0 && recorded !== null) return recorded;
+    if (step.action === "create") return this.#create(id, step, revision, nowMs, interrupted);
+    if (step.action === "remove" && step.arrivingFrom !== undefined)
+      if (hosted?.record.movedFrom !== step.arrivingFrom) return done(false);
+    if (hosted === undefined) {
+      if (step.action === "remove" && step.movedTo === undefined && this.removed.has(id)) return done(false);
+      return failed("internal", `no stitch ${id}`);
+    }
+    const desired = step.action === "settle" ? hosted.record.desired : DESIRED[step.action];
+    hosted.record = { ...hosted.record, desired, revision: formatRevision(revision), outcome: null };
+    if (interrupted) return failed("internal", "nobody hears of this");
+    if (step.action === "remove") {
+      this.#bury(id, { revision: formatRevision(revision), outcome: done(true), movedTo: step.movedTo ?? null });
+      return done(true);
+    }
+    if (step.action === "stop") hosted.record = { ...hosted.record, state: "stopped" };
+    const result = step.action === "start" || step.action === "restart" ? this.#start(hosted, nowMs) : done(true);
+    hosted.record = { ...hosted.record, outcome: result };
+    return result;
+  }
+
+  #create(
+    id: string,
+    step: Extract<StitchStep, { action: "create" }>,
+    revision: Revision,
+    nowMs: number,
+    interrupted: boolean,
+  ): StepOutcome {
+    const before = this.stitches.get(id);
+    if (before !== undefined && before.record.revision !== formatRevision(revision))
+      return failed("internal", `${this.id} has a stitch ${id} already`);
+    const record = stitchRecord(step.stitch, {
+      group: step.group,
+      spec: step.spec,
+      placement: step.placement ?? { strategy: "spread" },
+      movedFrom: step.movedFrom ?? null,
+      desired: step.start ? "running" : "stopped",
+      state: "stopped",
+      health: "missing",
+      revision: formatRevision(revision),
+    });
+    const hosted: Hosted = before ?? { record, greenAtMs: 0 };
+    this.removed.delete(id);
+    this.stitches.set(id, hosted);
+    if (interrupted) return failed("internal", "nobody hears of this");
+    const result = step.start ? this.#start(hosted, nowMs) : done(true);
+    hosted.record = { ...hosted.record, outcome: result };
+    return result;
+  }
+
+  #start(hosted: Hosted, nowMs: number): StepOutcome {
+    const temper = this.#temper(`${this.id}:${hosted.record.id}`);
+    hosted.record = { ...hosted.record, state: temper === "fails" ? "backoff" : "running" };
+    hosted.greenAtMs = temper === "green" ? nowMs : temper === "late" ? nowMs + LATE_MS : Number.POSITIVE_INFINITY;
+    return temper === "fails" ? failed("exited_early", "it exited") : done(true);
+  }
+
+  #bury(id: string, removed: Removed): void {
+    this.stitches.delete(id);
+    this.removed.set(id, removed);
+  }
+
+  die(nowMs: number): void {
+    this.alive = false;
+    this.#diedAtMs = nowMs;
+    this.work = [];
+  }
+
+  /** Registers again: tombstones first, then what should run is started. @param isThere has Redis a record of this full id? */
+  comeBack(nowMs: number, isThere: (fullId: string) => boolean): void {
+    this.alive = true;
+    this.incarnation += 1;
+    this.dropped.clear();
+    for (const id of this.tombstones.keys()) this.obey(id);
+    for (const hosted of this.stitches.values()) {
+      const { movedFrom, desired } = hosted.record;
+      if (movedFrom !== null && !isThere(movedFrom)) hosted.record = { ...hosted.record, movedFrom: null };
+      if (desired === "running") this.#start(hosted, nowMs);
+    }
+  }
+
+  obey(id: string): void {
+    const word = this.tombstones.get(id);
+    if (word !== undefined && this.stitches.has(id) && !this.keeps(id)) this.#bury(id, { ...word, outcome: null });
+  }
+}
+
+const DESIRED = { start: "running", restart: "running", stop: "stopped", remove: "stopped" } as const;

@@ -1,0 +1,48 @@
+import assert from "node:assert/strict";
+import { type TestContext, test } from "node:test";
+import { EscapedProcesses } from "../../../workers/node/escaped-processes.ts";
+
+/** Looks at a machine without processes; `looks`: for each what it was told to leave out. */
+function looking(t: TestContext) {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const looks: number[][] = [];
+  const escaped = new EscapedProcesses(
+    "session",
+    (error) => assert.fail(String(error)),
+    (except) => {
+      looks.push([...(except ?? [])]);
+      return Promise.resolve([]);
+    },
+  );
+  return { escaped, looks };
+}
+
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+
+test("one that ends alone is looked after at once; those that end in the moments after share the next look", async (t) => {
+  const { escaped, looks } = looking(t);
+  assert.deepEqual(await escaped.end("first"), []);
+  assert.equal(looks.length, 1);
+  const others: Promise<number[]>[] = [];
+  for (let n = 0; n < 100; n++) {
+    others.push(escaped.end(`other-${n}`));
+    await turn();
+  }
+  assert.equal(looks.length, 1);
+  t.mock.timers.tick(50);
+  await Promise.all(others);
+  assert.equal(looks.length, 2);
+});
+
+test("the leaders of those that run are left out, and looked at again when they have ended", async (t) => {
+  const { escaped, looks } = looking(t);
+  const ended = Promise.withResolvers<void>();
+  escaped.leads(11, ended.promise);
+  escaped.leads(12, new Promise(() => undefined));
+  await escaped.end("a");
+  ended.resolve();
+  await turn();
+  t.mock.timers.tick(50);
+  await escaped.end("b");
+  assert.deepEqual(looks, [[11, 12], [12]]);
+});
