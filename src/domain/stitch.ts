@@ -43,7 +43,8 @@ export type StepOutcome = z.output<typeof stepOutcome>;
  * A stitch as its node keeps it: on the node's disk and in `{node}:stitches`. The node alone writes it.
  * `revision` is the newest one taken up; `outcome` is that one's result once there is one, so that the same step delivered
  * again gets the same answer instead of being run again. `finished`: it has run to its end, and its policy does not start it
- * again; only a command does.
+ * again; only a command does. `mailAfter`: the last entry of its node's inbox that was taken before it was made; what was
+ * sent to its groups up to there is for those who were there.
  */
 export const stitchRecord = z.object({
   id: stitchId,
@@ -64,6 +65,7 @@ export const stitchRecord = z.object({
   startedAtMs: z.number().nullable(),
   lastExit: z.object({ code: z.int().nullable(), signal: z.string().nullable(), atMs: z.number() }).nullable(),
   observedAtMs: z.number(),
+  mailAfter: z.string().nullable().default(null),
 });
 export type StitchRecord = z.output<typeof stitchRecord>;
 

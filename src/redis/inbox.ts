@@ -274,6 +274,13 @@ export async function countPendingEntries(redis: RedisClient, keys: Keys, node: 
   return Number(count);
 }
 
+/** The last entry that was handed out, to this life of the node or an earlier one; `0-0` where none was. */
+export async function lastEntryRead(redis: RedisClient, keys: Keys, node: string): Promise<string> {
+  const groups = z.array(z.array(z.unknown())).parse(await redis.xinfo("GROUPS", keys.nodeInbox(node)));
+  const [facts = []] = groups;
+  return z.string().parse(facts[facts.indexOf("last-delivered-id") + 1]);
+}
+
 /** The oldest entries, whether they were handed out or not: of a node that takes none any more. */
 export async function readOldestEntries(
   redis: RedisClient,
@@ -282,6 +289,13 @@ export async function readOldestEntries(
   limit: number,
 ): Promise<InboxEntry[]> {
   return entriesOf([["", await redis.xrange(keys.nodeInbox(node), "-", "+", "COUNT", limit)]]);
+}
+
+/** Was the entry with this id put into the inbox after the other? */
+export function isLaterEntry(id: string, than: string): boolean {
+  const [ms = 0, number = 0] = id.split("-").map(Number);
+  const [thanMs = 0, thanNumber = 0] = than.split("-").map(Number);
+  return ms > thanMs || (ms === thanMs && number > thanNumber);
 }
 
 function entriesOf(reply: unknown): InboxEntry[] {

@@ -301,6 +301,7 @@ async function publishTestStitch(node: string, id: string, group = "shop.orders.
     startedAtMs: null,
     lastExit: null,
     observedAtMs: Date.now(),
+    mailAfter: null,
   };
   const status = { reserved: { cpu: 0, memoryBytes: 0 }, stitchCount: 1, states: { stopped: 1 } };
   await publishStitches(open.redis, open.keys, node, [{ kind: "set", record, isNew: true }], status, () => true);

@@ -367,6 +367,27 @@ describe("messages on their way", { concurrency: 2 }, () => {
     });
   });
 
+  it("that a life of a stitch wrote and its node did not come to are not sent in its next one", async () => {
+    await withMail(["n1", "n2"], async (cluster, mail) => {
+      await createMail(cluster, "lives.a.1", { "n2:full": "module" }, { start: false });
+      await createMail(cluster, "lives.b.1", { "n1:p": "process" });
+      const { redis, keys } = cluster.open;
+      await redis.hset(keys.nodeInboxLoad("n2"), "n:full", 1000);
+      await mail.send({ stitch: "p" }, { channel: "send", data: [{ to: { stitch: "full" }, data: "", count: 20 }] });
+      const isHeld = () => logText(cluster, "n1", "p").includes("the inbox of full is full");
+      await until("p is held up", isHeld);
+      // It has not acknowledged what it does, so that its next life is told to do the same.
+      await cluster.run({ command: "stitch.restart", target: "p" });
+      await until("it is told again", () => takenBy(cluster, "n1:p").length === 2);
+      await redis.hincrby(keys.nodeInboxLoad("n2"), "n:full", -1000);
+      await cluster.run({ command: "stitch.start", target: "full" });
+      await Promise.all(["n1", "n2"].map((node) => untilEmpty(cluster, node)));
+      assert.deepEqual(dataOf(cluster, "n2:full"), ["1", ...numbered("", 20)]);
+      const note = "it ended before all that it wrote was read: the rest of it is not sent";
+      await until("its log says so", () => logText(cluster, "n1", "p").includes(note));
+    });
+  });
+
   it("are written to a stitch as it reads: one that does not holds up itself alone, and gets them when it does", async () => {
     await withMail(["n1", "n2"], async (cluster, mail) => {
       await createMail(cluster, "deaf.a.1", { "n2:deaf": "process", "n2:other": "process" });
@@ -426,6 +447,40 @@ describe("messages on their way", { concurrency: 2 }, () => {
         items.map(({ code, data }) => [code, data.slice(-1)]),
         ["5", "6", "7", "8"].map((n) => ["inbox_full", n]),
       );
+    });
+  });
+
+  it("to a group are not for who came after them, also where its node takes them once more", async () => {
+    await withMail(["n1", "n2"], async (cluster, mail, workers) => {
+      const group = "late.a.1";
+      await createMail(cluster, group, { "n2:stopped": "module" }, { start: false });
+      await createMail(cluster, group, { "n2:there": "process" });
+      await createMail(cluster, "late.b.1", { "n1:from": "module" });
+      const say = (data: string) => mail.tell("from", "send", [{ to: { group: "late.a" }, data }]);
+      await say("early");
+      await until("it came", () => dataOf(cluster, "n2:there").includes("early"));
+      await createMail(cluster, group, { "n2:late": "process" });
+      await say("then");
+      await until("it came", () => dataOf(cluster, "n2:late").includes("then"));
+      await workers.end("n2", "SIGKILL");
+      // It is made as soon as the node is back, before that has read its inbox.
+      const spec = { adaptor: "module", module: "mail" };
+      const create = {
+        command: "stitch.create",
+        target: group,
+        node: "n2",
+        id: "latest",
+        spec,
+        waitForNode: true,
+      } as const;
+      const [{ status }] = await Promise.all([cluster.run(create), workers.start("n2")]);
+      assert.equal(status, "succeeded");
+      await cluster.run({ command: "stitch.start", target: "stopped" });
+      await untilEmpty(cluster, "n2");
+      assert.deepEqual(dataOf(cluster, "n2:stopped"), ["early", "then"]);
+      assert.deepEqual(dataOf(cluster, "n2:there"), ["early", "then", "early", "then"]);
+      assert.deepEqual(dataOf(cluster, "n2:late"), ["then", "then"]);
+      assert.deepEqual(dataOf(cluster, "n2:latest"), []);
     });
   });
 

@@ -36,6 +36,9 @@ export class Conversation {
   #lastId = 0;
   #open = true;
   #stopped = false;
+  /** Its end is known, and its next life may have begun. */
+  #over = false;
+  #toldUnsent = false;
   #unread = false;
   readonly #held: HeldTime;
   #complainedAtMs = Number.NEGATIVE_INFINITY;
@@ -80,6 +83,7 @@ export class Conversation {
   /** Nothing more is heard of it: what is unanswered has failed. Safe to repeat. */
   stop(): void {
     this.fallSilent();
+    this.#over = true;
     for (const { settle } of this.#unanswered.values())
       settle({ kind: "failed", reason: "it ended before it answered" });
     this.#unanswered.clear();
@@ -215,6 +219,12 @@ export class Conversation {
 
   /** It answers a message, or sends one. @returns a promise while it waits for room: nothing more of it is read till then. */
   #said({ id, data, channel, toStitch, toGroup }: Extract<StitchMessage, { command: "data" }>): Promise<void> | null {
+    if (this.#over) {
+      // What its next life says must not come before what this one said.
+      if (!this.#toldUnsent) this.#note("it ended before all that it wrote was read: the rest of it is not sent");
+      this.#toldUnsent = true;
+      return null;
+    }
     const name = channel ?? "";
     const to = toStitch !== null ? { stitch: toStitch } : toGroup !== null ? { group: toGroup } : null;
     // A reply too: it must not end its recipient, nor pass for the system in another way.

@@ -12,7 +12,13 @@ import {
 import { RequestError } from "../../src/domain/errors.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import { addDeadLetters } from "../../src/redis/dead-letters.ts";
-import { acknowledgeEntries, type InboxEntry, STITCH_BYTES, STITCH_MESSAGES } from "../../src/redis/inbox.ts";
+import {
+  acknowledgeEntries,
+  type InboxEntry,
+  isLaterEntry,
+  STITCH_BYTES,
+  STITCH_MESSAGES,
+} from "../../src/redis/inbox.ts";
 import type { Keys } from "../../src/redis/keys.ts";
 import { giveReceipts } from "../../src/redis/receipts.ts";
 import type { Delivered } from "./adaptors/adaptor.ts";
@@ -40,6 +46,8 @@ export type MailOptions = {
   readonly node: string;
   readonly host: StitchHost;
   readonly outbox: Outbox;
+  /** The last entry of the inbox that a former life took. */
+  readonly lastTaken: string;
   readonly holdsId: () => boolean;
   readonly nowMs: () => number;
   readonly onError: (error: unknown) => void;
@@ -64,10 +72,12 @@ export class Mail {
   #writing: Promise<void> | null = null;
   #gathering: NodeJS.Timeout | undefined;
   #leaving = false;
+  #lastTaken: string;
   readonly #stopping = new AbortController();
 
   constructor(options: MailOptions) {
     this.#o = options;
+    this.#lastTaken = options.lastTaken;
   }
 
   /** Messages in hand, not acknowledged yet. */
@@ -75,9 +85,16 @@ export class Mail {
     return this.#held.size;
   }
 
+  /** The id of the last entry that it took, or a former life. */
+  get lastTaken(): string {
+    return this.#lastTaken;
+  }
+
   /** Takes an entry in hand; one that it has already means nothing. */
   take(entry: InboxEntry): void {
     if (this.#stopping.signal.aborted || this.#held.has(entry.id)) return;
+    // What a former life had taken comes again.
+    if (isLaterEntry(entry.id, this.#lastTaken)) this.#lastTaken = entry.id;
     const message = readMessage(entry.body);
     if (message === null) {
       this.#o.onError(new Error(`a message in the inbox cannot be read and is dropped (${entry.id})`));
@@ -86,17 +103,23 @@ export class Mail {
     }
     const held: Held = { entry, message, open: 1 };
     this.#held.set(entry.id, held);
-    for (const id of this.#recipients(message)) this.#bring(held, id);
+    for (const id of this.#recipients(entry, message)) this.#bring(held, id);
     this.#close(held);
   }
 
   /** By their bare ids. Who is in a group is settled here, when the message has come. */
-  #recipients({ to, from }: Message): readonly string[] {
+  #recipients(entry: InboxEntry, { to, from }: Message): readonly string[] {
     if ("stitch" in to) return [to.stitch];
     if ("stitches" in to) return to.stitches;
-    const members = this.#o.host.receivers(to.group).map(({ record }) => record.id);
-    // Nobody gets what it has sent to its own group.
-    return members.filter((id) => fullId(this.#o.node, id) !== from);
+    const members = this.#o.host.receivers(to.group).map(({ record }) => record);
+    return (
+      members
+        // Where a former life had taken it, whoever is newer may have had later ones of the same sender by now.
+        .filter(({ mailAfter }) => mailAfter === null || isLaterEntry(entry.id, mailAfter))
+        .map(({ id }) => id)
+        // Nobody gets what it has sent to its own group.
+        .filter((id) => fullId(this.#o.node, id) !== from)
+    );
   }
 
   /** A stitch has come up, or is gone. */

@@ -7,7 +7,7 @@ import { initNodeQueue, NodeQueueWorker } from "../../src/queue/node-queue.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import { connectRedis, openRedis, refuseEviction } from "../../src/redis/connection.ts";
 import { emitEvents } from "../../src/redis/events.ts";
-import { createInbox } from "../../src/redis/inbox.ts";
+import { createInbox, lastEntryRead } from "../../src/redis/inbox.ts";
 import { Keys } from "../../src/redis/keys.ts";
 import { beatNode, leaveNode, raiseRevision, registerNode } from "../../src/redis/node-record.ts";
 import { forgetRemoved, publishUsage, readOwnStitches, readStitches } from "../../src/redis/stitch-records.ts";
@@ -93,6 +93,8 @@ export class NodeWorker {
   #incarnation = 0;
   #beats = 0;
   #clockOffsetMs = 0;
+  /** The last entry of the inbox that a former life took. */
+  #lastTaken = "0-0";
   /** Redis and this node know of each other what they did not, since it took the id. */
   #settled = false;
   #eligibility: Eligibility = "eligible";
@@ -166,6 +168,7 @@ export class NodeWorker {
         node: this.#o.id,
         session: this.#session,
         facts: this.#o.facts,
+        lastMail: () => this.#mail?.lastTaken ?? this.#lastTaken,
         disk,
         adaptors: {
           process: processAdaptor({
@@ -250,7 +253,7 @@ export class NodeWorker {
     const common = { redis: this.#redis, keys: this.#keys, node, onError };
     const holdsId = () => this.#lease.holds;
     this.#logQuestions = new LogQuestions({ ...common, log: (id) => host.log(id), holdsId, nowMs });
-    const mail = new Mail({ ...common, host, outbox, holdsId, nowMs });
+    const mail = new Mail({ ...common, host, outbox, lastTaken: this.#lastTaken, holdsId, nowMs });
     this.#mail = mail;
     this.#inbox = new Inbox({
       ...common,
@@ -307,6 +310,7 @@ export class NodeWorker {
   async #settle(host: StitchHost): Promise<void> {
     // Before its stitches can be found: who has no inbox is no node.
     await createInbox(this.#redis, this.#keys, this.#o.id);
+    this.#lastTaken = await lastEntryRead(this.#redis, this.#keys, this.#o.id);
     const [own, tombstones] = await Promise.all([
       readOwnStitches(this.#redis, this.#keys, this.#o.id),
       readTombstones(this.#redis, this.#keys, this.#o.id),

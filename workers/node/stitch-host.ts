@@ -26,6 +26,8 @@ import type { StitchLog } from "./stitch-log.ts";
 
 export type StitchHostOptions = Omit<HostedStitchOptions, "onChange" | "inOrder"> & {
   readonly facts: NodeFacts;
+  /** The last entry of the inbox that was taken, in this life of the worker or an earlier one. */
+  readonly lastMail: () => string;
   /** Told of each change of a stitch, its removal included. */
   readonly onStitch: (stitch: HostedStitch) => void;
   readonly publish: (changes: readonly StitchChange[], events: readonly ClusterEvent[]) => void;
@@ -330,6 +332,7 @@ export class StitchHost {
       startedAtMs: null,
       lastExit: null,
       observedAtMs: this.#o.nowMs(),
+      mailAfter: this.#o.lastMail(),
     };
     this.#removed.delete(id);
     this.#o.disk.save(record);

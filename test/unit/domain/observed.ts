@@ -60,6 +60,7 @@ export const record = (id: string, over: Partial<StitchRecord> = {}): StitchReco
   startedAtMs: 0,
   lastExit: null,
   observedAtMs: 0,
+  mailAfter: null,
   ...over,
 });
 

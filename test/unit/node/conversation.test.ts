@@ -249,6 +249,20 @@ describe("the conversation with a stitch", () => {
     assert.deepEqual([(await first)?.kind, (await second)?.kind], ["acked", "failed"]);
   });
 
+  it("sends nothing of what is read after its end: its next life may have spoken by then", async (t) => {
+    const { conversation, notes, sent, replied, say } = converse(t);
+    const delivered = conversation.deliver(message("n2:b"));
+    say({ command: "ack", id: 2 });
+    assert.equal((await delivered)?.kind, "acked");
+    say({ command: "data", id: null, data: "before", channel: null, toStitch: "n2:b", toGroup: null });
+    conversation.stop();
+    for (const data of ["after", "later"])
+      say({ command: "data", id: null, data, channel: null, toStitch: "n2:b", toGroup: null });
+    say({ command: "data", id: 2, data: "a reply", channel: null, toStitch: "n2:b", toGroup: null });
+    assert.deepEqual([sent.length, replied], [1, []]);
+    assert.deepEqual(notes, ["it ended before all that it wrote was read: the rest of it is not sent"]);
+  });
+
   it("asks no sign of life of a stitch that it does not listen to, and counts that time", async (t) => {
     const { conversation, input, health, say, beat, fill } = converse(t);
     conversation.start();

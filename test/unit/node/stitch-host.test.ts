@@ -72,6 +72,7 @@ function hosting(t: TestContext) {
     send: () => Promise.reject(new Error("nothing is sent here")),
     reply: () => Promise.reject(new Error("nothing is answered here")),
     onRoom: () => undefined,
+    lastMail: () => "0-0",
     onStitch: () => undefined,
     publish: (changes, told) => {
       for (const change of changes) if (change.kind === "set") published.set(change.record.id, change.record);

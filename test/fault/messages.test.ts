@@ -1,0 +1,189 @@
+// P11 over a long randomised run: stitches write to one another, to groups and to a deaf one, clients write over HTTP, and
+// meanwhile node workers are killed, told to leave and started again, or paused, and stitches are removed and created, here
+// or on another node. Then everything comes to rest, and a checker goes through what was accepted and what arrived.
+//
+// What is accepted. A client knows: the rows of its 202. A module knows: its `send` has resolved. A process does not: that
+// its line is written says nothing, and one that was in the pipe at a kill -9 was never accepted. But its node takes its
+// lines one by one, and takes the next when the one before is stored in the inboxes it goes to, or refused because there is
+// nobody; so an answer to one of its questions tells it that all that it wrote before was dealt with. The test sees for
+// itself: it watches what is put into the inboxes (test/support/inbox-watch.ts), and that is what was accepted. That a
+// sender was told nothing else is checked against it.
+//
+// What is checked (test/support/message-checker.ts has each rule exactly):
+// - every accepted message arrived at every one of its recipients at least once, or is a dead letter with a reason; also
+//   where the recipient was removed meanwhile;
+// - of one stitch's messages each stitch got the first copies in the order of their numbers, unless one is a dead letter too;
+// - nobody got what was not for it; what was rejected was not stored; nothing that a process wrote was skipped;
+// - what waits for one stitch never took more than its share, and beside a full one others got theirs.
+// What came twice is told, and no failure. Replies are not looked at but by who asked: they may overtake what was sent before.
+//
+// The parts that make trouble are in test/support/message-troubles.ts, those who write in test/support/correspondence.ts.
+// TEST_SEED repeats what is drawn (who writes to whom, which faults in which order), not the moments at which it meets.
+// TEST_MESSAGES_MS: how long the faults go on; 30000 by default.
+import assert from "node:assert/strict";
+import { randomInt, randomUUID } from "node:crypto";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { it, type TestContext } from "node:test";
+import { startLocalRedis } from "../../src/cli/local-redis.ts";
+import { fullId, splitFullId } from "../../src/domain/ids.ts";
+import { type TestCluster, until, withCluster } from "../support/cluster.ts";
+import { DEAF, labelOf, NODES, type Note, SHOUTER, TALKERS } from "../support/correspondence.ts";
+import { type Entry, InboxWatch } from "../support/inbox-watch.ts";
+import type { MailClient } from "../support/mail.ts";
+import { duplicatesOf, type History, type Letter, problemsOf, type Stored } from "../support/message-checker.ts";
+import { Client, Diary, RESIDENTS, Residents, SETTINGS, SETTLE_MS, Workers } from "../support/message-troubles.ts";
+import { journalOf } from "../support/stitch-folder.ts";
+
+const SEED = Number(process.env["TEST_SEED"] ?? randomInt(2 ** 31));
+const RUN_MS = Number(process.env["TEST_MESSAGES_MS"] ?? 30_000);
+/** For what comes before and after the faults, on a machine that has other things to do. */
+const REST_MS = 240_000;
+
+/** Everything of an inbox but questions and replies. */
+const storedOf = ({ node, message, share, bytes, storedAtMs, doneAtMs }: Entry): Stored[] => {
+  if (message === null || message.re !== null) return [];
+  const [sender = "", number = ""] = message.data.split(" ", 2);
+  const to = "stitch" in message.to ? [message.to.stitch] : "stitches" in message.to ? message.to.stitches : message.to;
+  const label = labelOf(sender, Number(number));
+  const isStitch = sender !== "client";
+  if (isStitch) assert.equal(message.from, sender);
+  const { id: messageId } = message;
+  return [
+    {
+      node,
+      messageId,
+      label,
+      sender: isStitch ? sender : null,
+      number: Number(number),
+      to,
+      share,
+      bytes,
+      storedAtMs,
+      doneAtMs,
+    },
+  ];
+};
+
+/** What the stitches have noted, on every node that each of them has lived on. */
+function readJournals(cluster: TestCluster) {
+  const places = NODES.flatMap((node) => [...RESIDENTS.keys()].map((id) => ({ node, id, me: fullId(node, id) })));
+  const notes = places.flatMap(({ node, id, me }) =>
+    (journalOf(cluster, node, id) as Note[]).map((note) => ({ me, id, note })),
+  );
+  const isProcess = (id: string) => RESIDENTS.get(id)?.program !== null;
+  return {
+    received: notes.flatMap(({ me, note }) => (note.kind === "received" ? [{ ...note, recipient: me }] : [])),
+    spoken: notes.flatMap(({ me, id, note }) =>
+      note.kind === "said" && isProcess(id) ? [{ ...note, sender: me }] : [],
+    ),
+    accepted: notes.flatMap(({ me, note }) =>
+      note.kind === "accepted" ? [{ label: labelOf(me, note.number), recipient: note.by }] : [],
+    ),
+  };
+}
+
+async function readLetters(mail: MailClient): Promise<Letter[]> {
+  const letters: Letter[] = [];
+  for (let query: string | null = "?limit=500"; query !== null; ) {
+    const { items, nextCursor } = await mail.deadLetters(query);
+    letters.push(...items.map(({ messageId, stitch, code, reason }) => ({ messageId, to: stitch, code, reason })));
+    query = nextCursor === null ? null : `?limit=500&cursor=${encodeURIComponent(nextCursor)}`;
+  }
+  return letters;
+}
+
+/** What it was, and what came more than once. */
+function tell(t: TestContext, history: History): void {
+  const { stored, received, letters, rejected } = history;
+  const duplicates = duplicatesOf(history);
+  t.diagnostic(
+    `TEST_SEED=${SEED}: ${stored.length} messages accepted, ${received.length} deliveries, ${letters.length} dead ` +
+      `letters, ${rejected.length} rejected; ${duplicates.length} deliveries were made more than once`,
+  );
+  for (const [code, of = []] of Object.entries(Object.groupBy(letters, (each) => each.code)))
+    t.diagnostic(`dead letters ${code}: ${of.length}`);
+  for (const [recipient, of] of Map.groupBy(duplicates, (each) => each.recipient))
+    t.diagnostic(`more than once to ${recipient}: ${of.map(({ label, times }) => `${label} ×${times}`).join(", ")}`);
+}
+
+/** A Redis of the test's own: others' commands would drown what is watched. */
+async function withWatchedRedis(work: (url: string) => Promise<void>): Promise<void> {
+  const dir = mkdtempSync(join(tmpdir(), "cs-redis-"));
+  const redis = await startLocalRedis({ dir, port: 0 });
+  try {
+    await work(redis.url);
+  } finally {
+    await redis.stop();
+    rmSync(dir, { recursive: true, force: true });
+  }
+}
+
+it(`P11: a long randomised run of messages, TEST_SEED=${SEED}`, { timeout: RUN_MS + REST_MS }, async (t) => {
+  const diary = new Diary();
+  const run = (url: string) =>
+    withCluster(url, SETTINGS, async (cluster) => {
+      const { redis, keys } = cluster.open;
+      const watch = await InboxWatch.start(Number(new URL(url).port), keys, NODES);
+      try {
+        const workers = new Workers(cluster, diary, SEED);
+        const [api] = await Promise.all([cluster.api(), ...NODES.map((node) => workers.start(node))]);
+        const client = new Client(api.url, SEED);
+        const residents = new Residents(cluster, diary, SEED);
+        await residents.settle();
+        await client.fillUp();
+        diary.note("the deaf stitch's share is full");
+
+        const untilMs = Date.now() + RUN_MS;
+        const deafAt = residents.at(DEAF);
+        await Promise.all([workers.trouble(untilMs), residents.trouble(untilMs), client.trouble(untilMs)]);
+
+        diary.note("the faults are over");
+        await residents.remove(DEAF);
+        await Promise.all(
+          [SHOUTER, ...TALKERS.map(({ id }) => id)].map((id) =>
+            until(`${id} has said its last`, () => client.stop(residents.at(id)), SETTLE_MS),
+          ),
+        );
+        diary.note("nobody says any more");
+        for (const node of NODES)
+          await until(
+            `the inbox of ${node} is empty`,
+            async () => (await redis.xlen(keys.nodeInbox(node))) === 0,
+            SETTLE_MS,
+          );
+        for (const node of NODES) assert.deepEqual(await redis.hmget(keys.nodeInboxLoad(node), "n", "b"), ["0", "0"]);
+        const word = randomUUID();
+        await redis.echo(word);
+        await until("everything was seen", () => watch.hasSeen(word));
+
+        const journals = readJournals(cluster);
+        const history: History = {
+          stored: watch.entries().flatMap(storedOf),
+          received: journals.received,
+          letters: await readLetters(client.mail),
+          stays: residents.stays,
+          spoken: journals.spoken,
+          accepted: [...client.accepted, ...journals.accepted],
+          rejected: client.rejected,
+        };
+        tell(t, history);
+        assert.deepEqual(problemsOf(history), []);
+        assert.ok(client.full > 1, "the deaf stitch's share was full");
+        const { node } = splitFullId(deafAt);
+        const neighbours = journals.received.filter(
+          ({ recipient, atMs }) => splitFullId(recipient).node === node && atMs > client.fullAtMs,
+        );
+        assert.ok(neighbours.length > 0, "beside it, others got their messages");
+        assert.ok(!history.received.some(({ recipient }) => recipient === deafAt));
+      } finally {
+        watch.stop();
+      }
+    });
+  try {
+    await withWatchedRedis(run);
+  } catch (error) {
+    throw new Error(`TEST_SEED=${SEED} repeats it. What happened:\n${diary.lines.join("\n")}`, { cause: error });
+  }
+});

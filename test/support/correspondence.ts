@@ -1,0 +1,152 @@
+// Who writes to whom in test/fault/messages.test.ts, and what each notes in the folder of its own: the same for a process
+// (stitches/correspondent.ts) and a module (modules/correspondent.ts). Every message begins with `<sender> <number>`.
+import { appendFileSync, existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as wait } from "node:timers/promises";
+import { Chance } from "./chance.ts";
+
+export const NODES = ["n1", "n2", "n3"] as const;
+export type Talker = { readonly id: string; readonly group: string; readonly kind: "process" | "module" };
+
+const GROUPS = ["talk.red.1", "talk.blue.1", "talk.blue.2"] as const;
+/** They write to one another, all the time. */
+export const TALKERS = ["amy", "ben", "cat", "dan", "eve", "fay", "gus", "hal", "ida", "jon", "kim", "lou"].map(
+  (id, index): Talker => ({
+    id,
+    group: GROUPS[Math.floor(index / 4)] ?? GROUPS[0],
+    kind: index % 4 === 3 ? "module" : "process",
+  }),
+);
+/** Answers one heartbeat and reads no more. */
+export const DEAF = "deaf";
+/** Writes to it alone, more than there is room for. */
+export const SHOUTER = "shouter";
+
+export type Address = { readonly stitch: string } | { readonly group: string };
+
+/** What a stitch notes in its journal. */
+export type Note =
+  /** It writes this, which says nothing of whether anybody takes it. `life`: the run of the program. */
+  | {
+      readonly kind: "said";
+      readonly number: number;
+      readonly to: Address;
+      readonly life: string;
+      readonly atMs: number;
+    }
+  /** It has learned that this is accepted; where it was answered, by whom. */
+  | { readonly kind: "accepted"; readonly number: number; readonly by: string | null }
+  /** It is handed this. Noted before it is acknowledged; what it is handed twice is noted twice. */
+  | { readonly kind: "received"; readonly label: string; readonly atMs: number };
+
+export type Means = {
+  /** Its full id. */
+  readonly me: string;
+  readonly dataDir: string;
+  readonly seed: number;
+  /** Resolves with whether it is known to be accepted. */
+  send(to: Address, data: string): Promise<boolean>;
+  /** Resolves with who answered; rejects where nobody does. */
+  ask(stitch: string, data: string): Promise<string>;
+  /** Ends at once, as a crash does. */
+  crash(): void;
+};
+
+/** Everybody, somebody, the same by the full id where that may be nobody, or a group. */
+function anyAddress(chance: Chance): Address {
+  const drawn = chance.next();
+  if (drawn < 0.04) return { group: "talk" };
+  if (drawn < 0.14) return { group: chance.oneOf(["talk.red", "talk.blue", "talk.blue.2"]) };
+  const id = TALKERS[chance.between(0, TALKERS.length)]?.id ?? DEAF;
+  return { stitch: drawn < 0.25 ? `${chance.oneOf(NODES)}:${id}` : id };
+}
+
+/** What a client writes; it has no inbox, and writes to the deaf one too. */
+export const clientsAddress = (chance: Chance): Address =>
+  chance.next() < 0.15 ? { stitch: DEAF } : anyAddress(chance);
+
+export const labelOf = (sender: string, number: number): string => `${sender} ${number}`;
+
+/** Writes numbered messages until it is told to stop, and takes what comes. */
+export class Correspondence {
+  readonly #means: Means;
+  readonly #life: string;
+  readonly #chance: Chance;
+  readonly #asked = new Set<Promise<void>>();
+  readonly #journal: string;
+  #number: number;
+  #stopping = false;
+  #talking: Promise<void> = Promise.resolve();
+
+  constructor(means: Means) {
+    this.#means = means;
+    this.#journal = join(means.dataDir, "journal");
+    this.#number = this.#lastNumber();
+    this.#life = `${process.pid}.${Date.now()}`;
+    this.#chance = new Chance(means.seed, `${means.me} after ${this.#number}`);
+  }
+
+  start(): void {
+    this.#talking = this.#talk();
+  }
+
+  /** Says nothing more. Resolves when the last that it said is out, and its questions have come to their end. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    await this.#talking;
+    await Promise.all(this.#asked);
+  }
+
+  /** @returns the answer to a question. @throws so that it is delivered again. */
+  async take(channel: string, data: string): Promise<string | undefined> {
+    const mood = this.#stopping ? 1 : this.#chance.next();
+    if (mood < 0.005) throw new Error("fails before it has noted it");
+    const label = data.split(" ", 2).join(" ");
+    this.#note({ kind: "received", label, atMs: Date.now() });
+    if (mood < 0.01) throw new Error("fails after it has noted it");
+    if (mood < 0.011) this.#means.crash();
+    if (channel === "stop") await this.stop();
+    else if (mood < 0.05) await wait(this.#chance.between(1, 30));
+    return channel === "ask" ? `re ${label}` : undefined;
+  }
+
+  /** Numbers go on over every life of it. */
+  #lastNumber(): number {
+    const text = existsSync(this.#journal) ? readFileSync(this.#journal, "utf8") : "";
+    return text.split('"kind":"said"').length - 1;
+  }
+
+  async #talk(): Promise<void> {
+    const isShouter = this.#means.me.endsWith(`:${SHOUTER}`);
+    while (!this.#stopping) {
+      const to = isShouter ? { stitch: DEAF } : anyAddress(this.#chance);
+      this.#number += 1;
+      const number = this.#number;
+      this.#note({ kind: "said", number, to, life: this.#life, atMs: Date.now() });
+      const label = labelOf(this.#means.me, number);
+      if ("stitch" in to && !isShouter && this.#chance.next() < 0.1) this.#ask(number, to.stitch, label);
+      else {
+        const isAccepted = await this.#means.send(to, isShouter ? `${label} `.padEnd(20_000, ".") : label);
+        if (isAccepted) this.#note({ kind: "accepted", number, by: null });
+      }
+      await wait(this.#chance.between(1, 200));
+    }
+  }
+
+  /** It goes on meanwhile: what it says next must not overtake the question. */
+  #ask(number: number, stitch: string, label: string): void {
+    const asked = this.#means
+      .ask(stitch, label)
+      .then(
+        (by) => this.#note({ kind: "accepted", number, by }),
+        () => undefined,
+      )
+      .finally(() => this.#asked.delete(asked));
+    this.#asked.add(asked);
+  }
+
+  /** One write, so that the end of the process leaves a whole line or none. */
+  #note(note: Note): void {
+    appendFileSync(this.#journal, `${JSON.stringify(note)}\n`);
+  }
+}

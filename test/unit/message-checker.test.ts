@@ -1,0 +1,148 @@
+// The checker of test/fault/messages.test.ts finds what it is for: each history here breaks the promise in one way.
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { STITCH_BYTES, STITCH_MESSAGES } from "../../src/redis/inbox.ts";
+import { duplicatesOf, type History, problemsOf, type Stay, type Stored } from "../support/message-checker.ts";
+
+const FOR_EVER = Number.POSITIVE_INFINITY;
+
+/** The n-th message of n1:from, to n2:to, in the inbox from n to n + 1. */
+const stored = (number: number, more: Partial<Stored> = {}): Stored => ({
+  node: "n2",
+  messageId: `m${number}`,
+  label: `n1:from ${number}`,
+  sender: "n1:from",
+  number,
+  to: ["to"],
+  share: "to",
+  bytes: 100,
+  storedAtMs: number,
+  doneAtMs: number + 1,
+  ...more,
+});
+const arrived = (number: number, recipient = "n2:to") => ({ recipient, label: `n1:from ${number}` });
+const letter = (number: number, to = "n2:to") => ({
+  messageId: `m${number}`,
+  to,
+  code: "no_recipient",
+  reason: "gone",
+});
+const stay = (stitch: string, fromMs = 0, untilMs = FOR_EVER): Stay => ({ stitch, group: "a.b.1", fromMs, untilMs });
+const said = (number: number, to: { stitch: string } | { group: string } = { stitch: "to" }) => ({
+  sender: "n1:from",
+  number,
+  life: "1",
+  to,
+  atMs: number - 1,
+});
+
+function problems(history: Partial<History>): string[] {
+  const nothing = { stored: [], received: [], letters: [], stays: [], spoken: [], accepted: [], rejected: [] };
+  return problemsOf({ ...nothing, stays: [stay("n2:to"), stay("n1:from")], ...history });
+}
+
+describe("the checker of messages", () => {
+  it("has nothing against what arrived in order, twice, or became a dead letter", () => {
+    const history = {
+      stored: [stored(1), stored(2), stored(3)],
+      received: [arrived(1), arrived(2), arrived(1), arrived(2)],
+      letters: [letter(3)],
+      spoken: [said(1), said(2), said(3), said(4)],
+      accepted: [arrived(1), { label: "n1:from 2", recipient: null }],
+      rejected: [{ label: "client 7", node: null }],
+    };
+    assert.deepEqual(problems(history), []);
+    assert.deepEqual(duplicatesOf(history), [
+      { ...arrived(1), times: 2 },
+      { ...arrived(2), times: 2 },
+    ]);
+  });
+
+  it("finds a message that was lost, for one of its recipients too", () => {
+    assert.deepEqual(problems({ stored: [stored(1)] }), ["lost: n1:from 1 > n2:to"]);
+    const toTwo = stored(1, { to: ["to", "other"], share: "" });
+    assert.deepEqual(problems({ stored: [toTwo], received: [arrived(1)] }), ["lost: n1:from 1 > n2:other"]);
+    assert.deepEqual(problems({ stored: [toTwo], received: [arrived(1)], letters: [letter(1, "n2:to")] }), [
+      "lost: n1:from 1 > n2:other",
+    ]);
+  });
+
+  it("finds a group's message that a member there did not get, and asks nothing of who came or went meanwhile", () => {
+    const toGroup = { stored: [stored(5, { to: { group: "a.b" }, share: "" })] };
+    const lost = ["lost: n1:from 5 > n2:to"];
+    assert.deepEqual(problems({ ...toGroup, stays: [stay("n2:to"), stay("n3:else")] }), lost);
+    assert.deepEqual(problems({ ...toGroup, stays: [stay("n2:to", 0, 6)] }), lost);
+    assert.deepEqual(problems({ ...toGroup, stays: [stay("n2:to", 0, 5.5), stay("n2:late", 5.5)] }), []);
+    assert.deepEqual(problems({ ...toGroup, stays: [{ ...stay("n2:to"), group: "a.c.1" }] }), []);
+    const own = stored(5, { node: "n1", to: { group: "a.b" }, share: "" });
+    assert.deepEqual(problems({ stored: [own], stays: [stay("n1:from")] }), []);
+  });
+
+  it("finds a dead letter without a reason", () => {
+    assert.deepEqual(problems({ stored: [stored(1)], letters: [{ ...letter(1), reason: "" }] }), [
+      "no reason: m1 > n2:to",
+    ]);
+  });
+
+  it("finds messages of one stitch that changed their order, but by a dead letter", () => {
+    const swapped = { stored: [stored(1), stored(2)], received: [arrived(2), arrived(1)] };
+    assert.deepEqual(problems(swapped), ["reordered: n1:from 1 > n2:to after 2"]);
+    assert.deepEqual(problems({ ...swapped, letters: [letter(1)] }), []);
+    assert.deepEqual(problems({ ...swapped, letters: [letter(2)] }), ["reordered: n1:from 1 > n2:to after 2"]);
+    const ofClient = swapped.stored.map((each) => ({ ...each, sender: null }));
+    assert.deepEqual(problems({ ...swapped, stored: ofClient }), []);
+  });
+
+  it("finds what came to somebody whom it was not for", () => {
+    const got = (history: Partial<History>) => problems({ ...history, received: [arrived(1), arrived(1, "n2:other")] });
+    assert.deepEqual(got({ stored: [stored(1)] }), ["astray: n1:from 1 > n2:other"]);
+    const toGroup = stored(1, { to: { group: "a.b" }, share: "" });
+    assert.deepEqual(got({ stored: [toGroup], stays: [stay("n2:to"), stay("n2:other")] }), []);
+    const other = { ...stay("n2:other"), group: "a.c.1" };
+    assert.deepEqual(got({ stored: [toGroup], stays: [stay("n2:to"), other] }), ["astray: n1:from 1 > n2:other"]);
+    const received = [arrived(1, "n1:from")];
+    assert.deepEqual(problems({ stored: [{ ...toGroup, node: "n1" }], received }), ["astray: n1:from 1 > n1:from"]);
+    assert.deepEqual(problems({ received: [arrived(9)] }), ["astray: n1:from 9 > n2:to"]);
+  });
+
+  it("finds what a sender was told and is not so", () => {
+    const accepted = [arrived(1), { label: "n1:from 2", recipient: null }];
+    assert.deepEqual(problems({ accepted }), [
+      "accepted, never stored: n1:from 1 > n2:to",
+      "accepted, never stored: n1:from 2 > anybody",
+    ]);
+    const history = { stored: [stored(1)], received: [arrived(1)] };
+    const rejected = (node: string | null) => problems({ ...history, rejected: [{ label: "n1:from 1", node }] });
+    assert.deepEqual(rejected(null), ["rejected, yet stored: n1:from 1 > anybody"]);
+    assert.deepEqual(rejected("n2"), ["rejected, yet stored: n1:from 1 > n2"]);
+    assert.deepEqual(rejected("n3"), []);
+  });
+
+  it("finds what a process wrote and its node passed over, but where there may have been nobody", () => {
+    const history = { stored: [stored(1), stored(3)], received: [arrived(1), arrived(3)] };
+    const spoken = [said(1), said(2), said(3), said(4)];
+    const skipped = ["skipped: n1:from 2 > n2:to"];
+    assert.deepEqual(problems({ ...history, spoken }), skipped);
+    assert.deepEqual(problems({ ...history, spoken, stays: [stay("n2:to", 0, 2)] }), []);
+    assert.deepEqual(problems({ ...history, spoken, stays: [stay("n2:to", 2)] }), []);
+    const inTwoLives = spoken.map((each) => ({ ...each, life: each.number < 3 ? "1" : "2" }));
+    assert.deepEqual(problems({ ...history, spoken: inTwoLives }), []);
+    const toGroup = [said(1), said(2, { group: "a" }), said(3)];
+    assert.deepEqual(problems({ ...history, spoken: toGroup }), skipped);
+  });
+
+  it("finds a stitch for which more waited than its share, in messages or in bytes", () => {
+    const waiting = (count: number, bytes: number) => ({
+      stored: Array.from({ length: count }, (_, n) => stored(n + 1, { bytes, doneAtMs: 5000 })),
+      letters: Array.from({ length: count }, (_, n) => letter(n + 1)),
+    });
+    assert.deepEqual(problems(waiting(STITCH_MESSAGES, 100)), []);
+    assert.deepEqual(problems(waiting(STITCH_MESSAGES + 1, 100)), [
+      `over its share: n2:to: ${STITCH_MESSAGES + 1} messages, ${(STITCH_MESSAGES + 1) * 100} bytes`,
+    ]);
+    assert.deepEqual(problems(waiting(4, STITCH_BYTES / 4)), []);
+    assert.deepEqual(problems(waiting(5, STITCH_BYTES / 4)), [
+      `over its share: n2:to: 5 messages, ${(STITCH_BYTES / 4) * 5} bytes`,
+    ]);
+  });
+});
