@@ -182,7 +182,8 @@ function asItWas(step: StitchStep, { revision }: JobRecord, { records, removed }
   if (Number.parseInt(left.revision, 10) !== revision) return null;
   const { spec, placement, desired } = left.was;
   const { stitch, timeoutMs } = step;
-  return { action: "create", stitch, group: left.group, spec, placement, start: desired === "running", timeoutMs };
+  const start = desired === "running";
+  return { action: "create", stitch, group: left.group, spec, placement, start, timeoutMs, restores: true };
 }
 
 /** The creates that never came about, each on a node that can take it now, under the id it was given. */

@@ -21,6 +21,8 @@ export const step = z.discriminatedUnion("action", [
     placement: placementOptions.optional(),
     /** The full id it comes from, in a move: until that one is gone, the bare id does not mean this one. */
     movedFrom: z.string().optional(),
+    /** It takes back a removal: what the removed one left in its data folder and its log is this one's. */
+    restores: z.literal(true).optional(),
   }),
   z.object({
     action: z.literal("remove"),

@@ -92,11 +92,12 @@ export class InboxWatch {
   }
 }
 
-/** `*`, kind, its value, body, its value, and of a message to, its value. */
-function addedOf(node: string, [, , kind, , body = "", , to = ""]: readonly string[], storedAtMs: number): Added {
+/** `*`, then what it is (`question`, or `message:` and the stitch in whose share it counts), and its body. */
+function addedOf(node: string, [, what = "", body = ""]: readonly string[], storedAtMs: number): Added {
+  const [kind, share = ""] = what.split(":");
   const message = kind === "message" ? readMessage(body) : null;
   if (kind === "message" && message === null) throw new Error(`not a message: ${body.slice(0, 200)}`);
-  return { node, message, share: to, bytes: Buffer.byteLength(body), storedAtMs };
+  return { node, message, share, bytes: Buffer.byteLength(body), storedAtMs };
 }
 
 /** As MONITOR quotes them: like JSON, in what the tests send. */

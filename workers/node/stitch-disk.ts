@@ -21,7 +21,8 @@ const file = z.discriminatedUnion("kind", [
 const MOST_APPENDED = 50;
 
 /**
- * What a node keeps of its stitches on its disk: `stitches/<id>.json`, `data/<id>/`, `logs/<id>.log`, `logs/<id>.log.<n>`.
+ * What a node keeps of its stitches on its disk: `stitches/<id>.json`, `data/<id>/`, `logs/<id>.log`, `logs/<id>.log.<n>`;
+ * and of a removed one under whose id there is another, `removed/<id>.<when it was removed>/`.
  *
  * A record's file holds a line for each state of it, and the last one counts. A line is appended: that costs a tenth of a
  * file that is written whole and renamed into place, and a command over five hundred stitches writes a thousand. A crash
@@ -68,6 +69,26 @@ export class StitchDisk {
     this.#appended.delete(id);
     for (const path of [this.#record(id), this.dataDir(id), ...this.#logFiles(id)])
       rmSync(path, { recursive: true, force: true });
+  }
+
+  /** Is there data or a log that a new stitch under this id would take for its own? */
+  hasLeftovers(id: string): boolean {
+    return existsSync(this.dataDir(id)) || existsSync(this.logPath(id));
+  }
+
+  /** Puts the data of a removed stitch aside. @returns where its log is to go. Safe to repeat. */
+  putAside(id: string, removedAtMs: number): string {
+    const aside = join(this.#dir, "removed", `${id}.${removedAtMs}`);
+    mkdirSync(aside, { recursive: true });
+    if (existsSync(this.dataDir(id))) renameSync(this.dataDir(id), join(aside, "data"));
+    return join(aside, `${id}.log`);
+  }
+
+  /** Deletes for good what was put aside of stitches that were removed before then. */
+  forgetAside(beforeMs: number): void {
+    const dir = join(this.#dir, "removed");
+    for (const name of existsSync(dir) ? readdirSync(dir) : [])
+      if (Number(name.split(".")[1]) < beforeMs) rmSync(join(dir, name), { recursive: true, force: true });
   }
 
   /** The stitch's own folder, made if it is not there. */

@@ -22,7 +22,7 @@ import {
 import type { StitchChange } from "../../src/redis/stitch-records.ts";
 import type { Tombstone } from "../../src/redis/tombstones.ts";
 import { HostedStitch, type HostedStitchOptions, type StitchEvent, SUPERSEDED, WorkerLeaves } from "./hosted-stitch.ts";
-import type { StitchLog } from "./stitch-log.ts";
+import { StitchLog } from "./stitch-log.ts";
 
 export type StitchHostOptions = Omit<HostedStitchOptions, "onChange" | "inOrder"> & {
   readonly facts: NodeFacts;
@@ -45,6 +45,8 @@ export class StitchHost {
   readonly #o: StitchHostOptions;
   readonly #hosted = new Map<string, HostedStitch>();
   readonly #removed = new Map<string, RemovedRecord>();
+  /** Logs of stitches that were removed in this life of the worker: somebody may be reading them. */
+  readonly #oldLogs = new Map<string, StitchLog>();
   readonly #queues = new Map<string, Promise<unknown>>();
   /** Of the steps that wait or are under way for a stitch, the newest revision. */
   readonly #newest = new Map<string, Revision>();
@@ -104,6 +106,7 @@ export class StitchHost {
       if (compareRevisions(parseRevision(record.revision), this.#lastRevision(record.id)) <= 0) continue;
       const hosted = this.#hosted.get(record.id);
       if (hosted?.runs) continue;
+      if (hosted !== undefined) this.#oldLogs.set(record.id, hosted.log);
       this.#hosted.delete(record.id);
       this.#removed.set(record.id, record);
       this.#o.disk.saveRemoved(record);
@@ -251,6 +254,7 @@ export class StitchHost {
       stitch.update({ outcome });
       return outcome;
     };
+    if (step.action === "create" && !this.#hosted.has(id) && !this.#returns(id, step)) await this.#putAside(id);
     if (this.#leaving) throw new WorkerLeaves();
     if (step.action === "create") {
       const made = this.#make(id, step, revision);
@@ -297,6 +301,20 @@ export class StitchHost {
     const from = stitch.record.movedFrom;
     stitch.update({ movedFrom: null });
     this.#publish(stitch, { type: "stitch.moved", data: { from } }, true);
+  }
+
+  /** Is it the one that was here before: a removal is taken back, or it has moved and comes home? Then it finds what it left. */
+  #returns(id: string, { restores, movedFrom }: Extract<StitchStep, { action: "create" }>): boolean {
+    return restores === true || (movedFrom !== undefined && this.movedTo(id) !== null);
+  }
+
+  /** A new stitch begins with an empty data folder and a log of its own; what a removed one left is kept until its time is over. */
+  async #putAside(id: string): Promise<void> {
+    const { disk, nowMs, onError } = this.#o;
+    if (!disk.hasLeftovers(id)) return;
+    const log = this.#oldLogs.get(id) ?? new StitchLog(disk.logPath(id), onError);
+    await log.moveTo(disk.putAside(id, this.#removed.get(id)?.removedAtMs ?? nowMs()));
+    this.#oldLogs.delete(id);
   }
 
   /** Makes the record of a new stitch, or takes up again one that was made by this very step. */
@@ -352,6 +370,7 @@ export class StitchHost {
     const record: RemovedRecord = { id, group, revision, outcome, removedAtMs: this.#o.nowMs(), was, movedTo };
     this.#hosted.delete(id);
     this.#removed.set(id, record);
+    this.#oldLogs.set(id, stitch.log);
     stitch.log.close();
     this.#o.disk.saveRemoved(record);
     this.#o.publish([{ kind: "removed", record }], [this.#event({ type: "stitch.removed" }, record)]);
@@ -437,8 +456,10 @@ export class StitchHost {
   prune(): string[] {
     const before = this.#o.nowMs() - REMOVED_KEPT_MS;
     const old = [...this.#removed.values()].filter(({ removedAtMs }) => removedAtMs < before).map(({ id }) => id);
+    this.#o.disk.forgetAside(before);
     for (const id of old) {
       this.#removed.delete(id);
+      this.#oldLogs.delete(id);
       this.#o.disk.forget(id);
     }
     return old;

@@ -32,7 +32,7 @@ export type LogRead = {
  * nothing costs lines, and the next one that can be written says how many.
  */
 export class StitchLog {
-  readonly #path: string;
+  #path: string;
   readonly #onError: (error: unknown) => void;
   readonly #limits: LogLimits;
   #gathered: Batch | null = null;
@@ -50,7 +50,8 @@ export class StitchLog {
   /** Bytes of whole entries in the file that is written to. */
   #size = 0;
   #file: FileHandle | null = null;
-  #rotation: Promise<void> | null = null;
+  /** While files are given other names. */
+  #renaming: Promise<void> | null = null;
 
   constructor(path: string, onError: (error: unknown) => void, limits: LogLimits = LIMITS) {
     this.#path = path;
@@ -73,6 +74,18 @@ export class StitchLog {
   close(): void {
     this.#closed = true;
     void this.#writeGathered();
+  }
+
+  /** Gives all its files other names. Who reads it reads on there, and what is written later goes there. */
+  async moveTo(path: string): Promise<void> {
+    await this.#settle();
+    await this.#rename(async () => {
+      await mkdir(dirname(path), { recursive: true });
+      for (let number = this.#oldest; number < this.#number; number++)
+        await orNull(rename(`${this.#path}.${number}`, `${path}.${number}`));
+      await orNull(rename(this.#path, path));
+      this.#path = path;
+    });
   }
 
   /** Calls `onChange` whenever more has been written. @returns what ends that. */
@@ -191,11 +204,12 @@ export class StitchLog {
   /** Opens a file by its number; null where there is none. */
   async #openNumber(number: number): Promise<FileHandle | null> {
     for (;;) {
-      await this.#rotation;
+      await this.#renaming;
       const current = this.#number;
-      const file = await openIfThere(number === current ? this.#path : `${this.#path}.${number}`);
-      // Put aside meanwhile: what was opened may be another one.
-      if (this.#number === current && this.#rotation === null) return file;
+      const path = this.#path;
+      const file = await openIfThere(number === current ? path : `${path}.${number}`);
+      // Renamed meanwhile: what was opened may be another one.
+      if (this.#number === current && this.#path === path && this.#renaming === null) return file;
       await file?.close();
     }
   }
@@ -237,7 +251,7 @@ export class StitchLog {
           bytes += next.length;
         }
         if (end === done) {
-          await this.#rotate();
+          await this.#rename(() => this.#putAside());
           continue;
         }
         await file.appendFile(Buffer.concat(entries.slice(done, end)));
@@ -260,6 +274,7 @@ export class StitchLog {
 
   async #openCurrent(): Promise<FileHandle> {
     if (this.#file !== null) return this.#file;
+    await this.#renaming;
     await mkdir(dirname(this.#path), { recursive: true });
     await this.#find();
     const file = await open(this.#path, "a+");
@@ -280,12 +295,14 @@ export class StitchLog {
     await file?.close().catch(this.#onError);
   }
 
-  async #rotate(): Promise<void> {
-    this.#rotation = this.#putAside();
+  async #rename(work: () => Promise<void>): Promise<void> {
+    while (this.#renaming !== null) await this.#renaming.catch(() => undefined);
+    const renaming = work();
+    this.#renaming = renaming;
     try {
-      await this.#rotation;
+      await renaming;
     } finally {
-      this.#rotation = null;
+      this.#renaming = null;
     }
   }
 

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
@@ -7,7 +7,7 @@ import type { ClusterEvent } from "../../../src/domain/event.ts";
 import type { StitchStep } from "../../../src/domain/job.ts";
 import type { Health } from "../../../src/domain/resources.ts";
 import { stitchSpec } from "../../../src/domain/spec.ts";
-import type { StitchRecord } from "../../../src/domain/stitch.ts";
+import { REMOVED_KEPT_MS, type StitchRecord } from "../../../src/domain/stitch.ts";
 import type { Exit, StartContext, Started, StitchInstance } from "../../../workers/node/adaptors/adaptor.ts";
 import { StitchDisk } from "../../../workers/node/stitch-disk.ts";
 import { StitchHost } from "../../../workers/node/stitch-host.ts";
@@ -52,6 +52,7 @@ function hosting(t: TestContext) {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   const dir = mkdtempSync(join(tmpdir(), "cs-"));
   const disk = new StitchDisk(dir);
+  const clock = { nowMs: 1000 };
   const runs: Run[] = [];
   const published = new Map<string, StitchRecord>();
   const events: ClusterEvent[] = [];
@@ -66,7 +67,7 @@ function hosting(t: TestContext) {
     facts: { zones: [], labels: {}, capacity: { cpu: 4, memoryBytes: 400 }, modules: [], version: "1" },
     disk,
     adaptors: { process: run, module: run },
-    nowMs: () => 1000,
+    nowMs: () => clock.nowMs,
     random: () => 0.5,
     holdsId: () => true,
     send: () => Promise.reject(new Error("nothing is sent here")),
@@ -88,7 +89,7 @@ function hosting(t: TestContext) {
     rmSync(dir, { recursive: true, force: true });
   });
   const record = (id = "a") => published.get(id) ?? assert.fail(`no record of ${id}`);
-  return { host, disk, runs, record, events };
+  return { host, disk, dir, clock, runs, record, events };
 }
 
 const at = (revision: number) => ({ revision, wave: 0 });
@@ -131,6 +132,50 @@ test("an equal revision is answered with the recorded outcome, an older one is s
   for (const action of ["start", "restart", "remove", "stop"] as const)
     assert.equal((await host.apply(step(action), at(2))).status, "superseded");
   assert.equal(runs.length, 1);
+});
+
+test("a stitch under the id of a removed one finds nothing of it; what that one left is kept for its time", async (t) => {
+  const { host, runs, dir, clock } = await running(t);
+  const lines = async () => (await host.log("a")?.tail(10))?.lines.map(({ line }) => line);
+  const files = () => (runs.at(-1) === undefined ? [] : readdirSync(runs.at(-1)?.context.dataDir ?? ""));
+  /** What was put aside, by when it was removed. */
+  const aside = () => readdirSync(join(dir, "removed")).sort();
+  const apply = async (revision: number, action: "remove" | "create") => {
+    const count = runs.length;
+    const applied = host.apply(action === "create" ? create() : step(action), at(revision));
+    await settled();
+    if (action === "remove") runs.at(-1)?.end(0);
+    // Some of what it waits for is the disk.
+    else
+      for (let turn = 0; turn < 10_000 && runs.length === count; turn++)
+        await new Promise((resolve) => setImmediate(resolve));
+    runs.at(-1)?.up();
+    assert.equal((await applied).status, "succeeded");
+  };
+  for (const life of [1, 2]) {
+    assert.deepEqual([files(), await lines()], [[], []]);
+    writeFileSync(join(runs.at(-1)?.context.dataDir ?? "", `of-${life}`), "");
+    await runs.at(-1)?.context.log("stdout", `said by ${life}`);
+    assert.deepEqual(await lines(), [`said by ${life}`]);
+    clock.nowMs = 1000 * life;
+    const log = host.log("a") ?? assert.fail();
+    await apply(2 * life, "remove");
+    await apply(2 * life + 1, "create");
+    assert.deepEqual(
+      (await log.tail(10)).lines.map(({ line }) => line),
+      [`said by ${life}`],
+      "who reads the old log reads on",
+    );
+  }
+  assert.deepEqual([files(), await lines()], [[], []]);
+  assert.deepEqual(aside(), ["a.1000", "a.2000"]);
+  for (const life of [1, 2]) {
+    assert.deepEqual(readdirSync(join(dir, "removed", `a.${life}000`, "data")), [`of-${life}`]);
+    assert.match(readFileSync(join(dir, "removed", `a.${life}000`, "a.log"), "utf8"), new RegExp(`said by ${life}"`));
+  }
+  clock.nowMs = REMOVED_KEPT_MS + 1500;
+  assert.deepEqual(host.prune(), []);
+  assert.deepEqual(aside(), ["a.2000"]);
 });
 
 test("a newer command takes over from a start that does not come up", async (t) => {

@@ -342,6 +342,26 @@ test("whoever floods it is asked to wait; with the default limits a stitch keeps
   log.close();
 });
 
+test("a log that is moved takes all its files along; reading goes on, and so does writing", async () => {
+  const [path, next] = [newPath(), newPath()];
+  const log = open(path);
+  const lines = Array.from({ length: 9 }, (_, n) => `line ${n}`);
+  for (const line of lines) void log.write("stdout", line, 0);
+  const whole = kept(lines, SMALL);
+  assert.deepEqual(await tailOf(log, 100), whole);
+  const position = await log.positionOfLast(2);
+  const [, during] = await Promise.all([log.moveTo(next), readAll(log, position)]);
+  assert.deepEqual([during.lines, during.lost], [whole.slice(-2), false]);
+  assert.deepEqual([names(path), names(next).length], [[], 3]);
+  const other = open(path);
+  void other.write("stdout", "of another", 0);
+  void log.write("stdout", "last", 0);
+  assert.deepEqual((await readAll(log, position)).lines.slice(-1), ["last"]);
+  assert.deepEqual(await tailOf(other, 100), ["of another"]);
+  log.close();
+  other.close();
+});
+
 test("a removed stitch's log files are all deleted, and no other's", async () => {
   const dir = join(root, "disk");
   const disk = new StitchDisk(dir);
