@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { readProcess } from "../../workers/node/process-table.ts";
@@ -68,6 +69,34 @@ const start = (cluster: TestCluster, id: string, spec: Record<string, unknown>) 
     timeoutMs: 100,
     spec: { adaptor: "process", protocol: "none", ...spec },
   });
+
+/** Creates a stitch and does not start it. */
+const create = async (cluster: TestCluster, id: string, spec: Record<string, unknown>) => {
+  const { status } = await cluster.run({
+    command: "stitch.create",
+    target: "test.flood.1",
+    node: "n1",
+    id,
+    start: false,
+    spec: { adaptor: "process", protocol: "none", ...spec },
+  });
+  assert.equal(status, "succeeded");
+};
+
+/** Writes a `$text` of so many bytes for ever, and notes each time. */
+const counted = (bytes: number, write: string): string =>
+  `text=$(head -c ${bytes} /dev/zero | tr '\\0' a); while :; do ${write}; echo >> written; done`;
+
+/** How often it has written, as it noted itself. */
+const writtenBy = (cluster: TestCluster, id: string): number =>
+  statSync(join(folderOf(cluster), "data", id, "written"), { throwIfNoEntry: false })?.size ?? 0;
+
+/** Fails where more than `bytes` are taken from a stitch that writes `each` at a time, while nobody has room for it. */
+async function heldUp(cluster: TestCluster, node: Part, id: string, bytes: number, each: number): Promise<void> {
+  await unharmed(cluster, node, () => writtenBy(cluster, id) > 0);
+  const taken = writtenBy(cluster, id);
+  assert.ok(taken * each < bytes, `${taken} times ${each} bytes were taken from ${id}`);
+}
 
 /** Writes one and the same message for ever. A shell stands between, because `yes` would repeat the node's arguments, too. */
 const messages = (text: string) => ({ protocol: "process-v1", command: ["sh", "-c", `yes '${text}\nend'`] });
@@ -182,6 +211,46 @@ describe("P14: a stitch that floods harms nobody", { concurrency: 1 }, () => {
         return logFiles(cluster, "long").some((name) => Number(name.split(".").at(-1)) > LOG_FILES);
       });
       assert.ok(mostBytes > LOG_BYTES / 2 && mostBytes <= LOG_BYTES, `${Math.round(mostBytes / MIB)} MiB at most`);
+    });
+  });
+
+  it("one whose log takes nothing is not read on until it does", async () => {
+    await withNeighbour(async (cluster, node) => {
+      await create(cluster, "held", { command: ["sh", "-c", counted(60_000, "echo $text")] });
+      // A log that is a pipe takes 64 KiB, and more only as it is read.
+      const log = join(logsOf(cluster), "held.log");
+      mkdirSync(logsOf(cluster), { recursive: true });
+      execFileSync("mkfifo", [log]);
+      await cluster.run({ command: "stitch.start", target: "held" });
+      let reader: ChildProcess | null = null;
+      try {
+        await heldUp(cluster, node, "held", 2 * MIB, 60_000);
+        const before = writtenBy(cluster, "held");
+        reader = spawn("cat", [log], { stdio: ["ignore", "ignore", "inherit"] });
+        await until("it is read on", () => writtenBy(cluster, "held") > before + 100, LIMIT_MS);
+      } finally {
+        // A worker ends when what it writes has been taken.
+        reader ??= spawn("cat", [log], { stdio: ["ignore", "ignore", "inherit"] });
+        await node.kill("SIGTERM");
+        reader.kill();
+      }
+    });
+  });
+
+  it("one that sends to a stitch whose inbox is full is not read on until there is room", async () => {
+    await withNeighbour(async (cluster, node) => {
+      const send = `printf '{"Command":"data","ToStitchInstanceId":"full","Data":"%s"}\\nend\\n' $text`;
+      await create(cluster, "full", { protocol: "process-v1", command: ANSWERS });
+      const { redis, keys } = cluster.open;
+      // As if so many waited for it already.
+      await redis.hset(keys.nodeInboxLoad("n1"), "n:full", 950);
+      await start(cluster, "held", { protocol: "process-v1", command: ["sh", "-c", counted(10_000, send)] });
+      const why = ({ line }: { line: string }) => line.includes("the inbox of full is full");
+      await until("its log says why", () => logBytes(cluster, "held") > 0 && logOf(cluster, "held").some(why));
+      await heldUp(cluster, node, "held", 2 * MIB, 10_000);
+      const before = writtenBy(cluster, "held");
+      await redis.hincrby(keys.nodeInboxLoad("n1"), "n:full", -950);
+      await until("it is read on", () => writtenBy(cluster, "held") > before + 100, LIMIT_MS);
     });
   });
 
