@@ -34,7 +34,7 @@ import { type Entry, InboxWatch } from "../support/inbox-watch.ts";
 import type { MailClient } from "../support/mail.ts";
 import { duplicatesOf, type History, type Letter, problemsOf, type Stored } from "../support/message-checker.ts";
 import { Client, Diary, RESIDENTS, Residents, SETTINGS, SETTLE_MS, Workers } from "../support/message-troubles.ts";
-import { journalOf } from "../support/stitch-folder.ts";
+import { lastingJournalOf } from "../support/stitch-folder.ts";
 
 const SEED = Number(process.env["TEST_SEED"] ?? randomInt(2 ** 31));
 const RUN_MS = Number(process.env["TEST_MESSAGES_MS"] ?? 30_000);
@@ -70,7 +70,7 @@ const storedOf = ({ node, message, share, bytes, storedAtMs, doneAtMs }: Entry):
 function readJournals(cluster: TestCluster) {
   const places = NODES.flatMap((node) => [...RESIDENTS.keys()].map((id) => ({ node, id, me: fullId(node, id) })));
   const notes = places.flatMap(({ node, id, me }) =>
-    (journalOf(cluster, node, id) as Note[]).map((note) => ({ me, id, note })),
+    (lastingJournalOf(cluster, node, id) as Note[]).map((note) => ({ me, id, note })),
   );
   const isProcess = (id: string) => RESIDENTS.get(id)?.program !== null;
   return {

@@ -1,7 +1,7 @@
 // Who writes to whom in test/fault/messages.test.ts, and what each notes in the folder of its own: the same for a process
 // (stitches/correspondent.ts) and a module (modules/correspondent.ts). Every message begins with `<sender> <number>`.
 import { appendFileSync, existsSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { Chance } from "./chance.ts";
 
@@ -80,7 +80,8 @@ export class Correspondence {
 
   constructor(means: Means) {
     this.#means = means;
-    this.#journal = join(means.dataDir, "journal");
+    // Beside the data folders: one that is made again under its id goes on where it was, and its own folder is empty then.
+    this.#journal = join(means.dataDir, "../..", `journal-${basename(means.dataDir)}`);
     this.#number = this.#lastNumber();
     this.#life = `${process.pid}.${Date.now()}`;
     this.#chance = new Chance(means.seed, `${means.me} after ${this.#number}`);

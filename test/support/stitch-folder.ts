@@ -14,6 +14,10 @@ export const logOf = (cluster: TestCluster, node: string, id: string): { source:
 export const journalOf = (cluster: TestCluster, node: string, id: string): Record<string, unknown>[] =>
   jsonLines(join(dataDirOf(cluster, node, id), "journal")) as Record<string, unknown>[];
 
+/** As `journalOf`, of all stitches that there have been under this id: `journal-<id>` beside the data folders. */
+export const lastingJournalOf = (cluster: TestCluster, node: string, id: string): Record<string, unknown>[] =>
+  jsonLines(join(folderOf(cluster, node), `journal-${id}`)) as Record<string, unknown>[];
+
 const folderOf = (cluster: TestCluster, node: string): string => join(cluster.dir, `state-${node}`, cluster.name, node);
 
 /** The whole lines of a file; none where it is not there yet. */
