@@ -8,6 +8,8 @@ import { FAST, REDISES, type TestCluster, until, withCluster } from "../support/
 import { openCuttingProxy } from "../support/cutting-proxy.ts";
 
 const url = REDISES[0]?.url ?? "";
+/** A stitch that speaks process-v1. */
+const MAIL = join(import.meta.dirname, "../support/stitches/mail.mjs");
 const GROUP = "shop.orders.1";
 /** Counts its starts in its data folder. */
 const COUNTING = {
@@ -268,6 +270,26 @@ describe("jobs of many steps that do not come to their end", { concurrency: 2 },
       assert.equal(again.id, retried.id, "there is one retry of a job");
       assert.equal((await cluster.master.job(retried.id, 20_000)).retryOf, job.id);
       assert.equal((await cluster.master.job(job.id, 0)).retriedBy, retried.id);
+    });
+  });
+
+  it("a stitch that never turns green elsewhere stays where it was; a drain leaves it to be forced", async () => {
+    await withCluster(url, {}, async (cluster) => {
+      await Promise.all(["n1", "n2"].map((id) => cluster.node(id)));
+      const program = `[ "$STITCH_NODE" = n1 ] && exec "$0" "$1"; exec sleep 600`;
+      const spec = { adaptor: "process", command: ["sh", "-c", program, process.execPath, MAIL], stopGraceMs: 500 };
+      await cluster.run({ command: "node.cordon", target: "n2" });
+      await create(cluster, { id: "one", spec });
+      await cluster.run({ command: "node.uncordon", target: "n2" });
+      const { pid } = await cluster.master.stitch("one");
+      const moved = await cluster.run({ command: "stitch.move", target: "one", timeoutMs: 1500 });
+      assert.deepEqual([moved.status, moved.error?.code], ["failed", "start_timeout"]);
+      assert.deepEqual([(await cluster.master.stitch("one")).pid, await running(cluster, GROUP)], [pid, ["n1:one"]]);
+      const drained = await cluster.run({ command: "node.drain", target: "n1", timeoutMs: 1000, forceAfterMs: 6000 });
+      assert.equal(drained.status, "succeeded", JSON.stringify(drained.error));
+      const stitch = await cluster.master.stitch("one");
+      assert.deepEqual([stitch.fullId, stitch.state], ["n1:one", "stopped"]);
+      assert.equal(await cluster.open.redis.hlen(cluster.open.keys.nodeStitches("n2")), 0);
     });
   });
 

@@ -81,6 +81,15 @@ describe("each part with the Redis user that the docs give it", { concurrency: 2
   }
 });
 
+async function manySteps(send: (body: Record<string, unknown>) => Promise<JobResource>): Promise<void> {
+  const spec = { adaptor: "process", protocol: "none", command: ["sleep", "600"] };
+  await send({ command: "stitch.create", target: "shop.moving.1", node: "n1", id: "moving", spec });
+  await send({ command: "stitch.move", target: "moving", toNode: "n2" });
+  await send({ command: "group.scale", target: "shop.moving.1", count: 3 });
+  await send({ command: "group.restart", target: "shop.moving", batch: 3 });
+  await send({ command: "group.remove", target: "shop.moving" });
+}
+
 async function everythingWorks(cluster: TestCluster, as: (user: string) => string): Promise<void> {
   const { url } = await cluster.api({ REDIS_URL: as("api") });
   await cluster.masterWorker({ REDIS_URL: as("master") });
@@ -105,6 +114,7 @@ async function everythingWorks(cluster: TestCluster, as: (user: string) => strin
   await create("n1", "a", { protocol: "none", command: ["sleep", "600"] });
   for (const command of ["stop", "start", "stop", "remove"]) await send({ command: `stitch.${command}`, target: "a" });
   await send({ command: "node.uncordon", target: "n2" });
+  await manySteps(send);
   await talk(cluster, url, create);
   const last = await send({ command: "node.ping", target: "n2" });
 
