@@ -18,7 +18,7 @@ export type Seen = {
   readonly nowMs: number;
   /** By full id, of the stitches that `awaited` names; null where it is not there. */
   readonly health: ReadonlyMap<string, Health | null>;
-  /** Where no chain is left open in a drain: what is to come. null: nothing was read, because nothing was asked for. */
+  /** Where no chain of a drain is under way: what is to come. null: nothing was read, because nothing was asked for. */
   readonly drain: DrainSeen | null;
 };
 
@@ -45,6 +45,7 @@ export type Advanced = {
 };
 
 const isOpen = ({ phase }: Chain): boolean => phase !== "ended";
+const isUnderWay = ({ phase }: Chain): boolean => phase === "running" || phase === "undoing";
 
 /** The stitches whose health the next advance must know. */
 export function awaited({ chains }: Orchestration): string[] {
@@ -56,9 +57,9 @@ export function awaited({ chains }: Orchestration): string[] {
   });
 }
 
-/** Is it a drain that has to look at its node to know what is to come? */
+/** Is it a drain that has to look at its node to know what is to come, or whether anything is? */
 export const asksForDrain = ({ forceAtMs, ended, chains }: Orchestration): boolean =>
-  forceAtMs !== null && ended === null && !chains.some(isOpen);
+  forceAtMs !== null && ended === null && !chains.some(isUnderWay);
 
 /**
  * Brings a command of many steps forward as far as it goes: takes in what has ended, decides for every chain what comes
@@ -72,17 +73,17 @@ export function advance(state: JobState, folded: FoldedJob, seen: Seen): Advance
   const steps = stepsByRef(folded);
   const over = overBy(state);
   const waiting = orchestration.chains.map((chain) => follow(chain, steps, over, seen));
-  const stopped = orchestration.allOrStop
-    ? waiting.find(({ status }) => status !== null && status !== "succeeded")
-    : undefined;
-  const why = over ?? (stopped === undefined ? null : notBegun(stopped));
+  const why = over ?? stoppedBy(waiting, orchestration, seen);
   let chains =
     why === null ? waiting : waiting.map((chain) => (chain.phase === "waiting" ? endedBy(chain, why) : chain));
-  chains = beginWave(chains);
-  let ended: FinalStatus | null = null;
   let wakeAtMs = chains.some(({ greenByMs, phase }) => greenByMs !== null && phase === "running")
     ? seen.nowMs + LOOK_MS
     : null;
+  // Once its node is marked, a drain looks at it before each wave: it may have been uncordoned.
+  const mustLook = orchestration.forceAtMs !== null && seen.drain === null && chains[0]?.phase === "ended";
+  if (!mustLook) chains = beginWave(chains);
+  else if (!chains.some(isUnderWay) && chains.some(isOpen)) wakeAtMs = seen.nowMs;
+  let ended: FinalStatus | null = null;
   if (!chains.some(isOpen)) {
     const next = orchestration.forceAtMs === null ? null : drainOn(orchestration.forceAtMs, chains, over, seen);
     if (next === null) ended = verdictOf(chains, over);
@@ -196,10 +197,16 @@ function overBy({ marks, record, nowMs }: JobState): Over | null {
   return null;
 }
 
-const notBegun = ({ stitch, error }: Chain): Over => ({
-  status: "cancelled",
-  error: { code: "cancelled", message: `${stitch ?? "it"} failed: ${error?.message ?? "for no known reason"}` },
-});
+/** Why what waits is not begun, if there is a reason in what the job itself has done, or found. */
+function stoppedBy(chains: readonly Chain[], { allOrStop, forceAtMs }: Orchestration, seen: Seen): Over | null {
+  const cancelled = (message: string): Over => ({ status: "cancelled", error: { code: "cancelled", message } });
+  // A drain goes on only where its node could be marked, whatever becomes of single stitches.
+  const decisive = forceAtMs === null ? chains : chains.slice(0, 1);
+  const failure = decisive.find(({ status }) => status !== null && status !== "succeeded");
+  if ((allOrStop || forceAtMs !== null) && failure !== undefined)
+    return cancelled(`${failure.stitch ?? "it"} failed: ${failure.error?.message ?? "for no known reason"}`);
+  return seen.drain?.uncordoned === true ? cancelled("a newer command lets the node take stitches again") : null;
+}
 
 const endedBy = (chain: Chain, { status, error }: Over): Chain => ({ ...chain, phase: "ended", status, error });
 
@@ -302,11 +309,11 @@ function drainOn(forceAtMs: number, chains: readonly Chain[], over: Over | null,
   if (last.links[0]?.step.action === "cordon") return end(over?.status ?? "succeeded");
   const wave = 1 + chains.reduce((most, chain) => Math.max(most, chain.wave), 0);
   const anew = (some: readonly Chain[]): DrainStep => ({
-    chains: some.map((chain) => ({ ...chain, wave })),
+    chains: some.map((chain) => ({ ...chain, wave: wave + chain.wave })),
     ended: null,
     wakeAtMs: null,
   });
-  const cordon = anew([eligibilityChain(first.links[0]?.node ?? "", "cordon", wave)]);
+  const cordon = anew([eligibilityChain(first.links[0]?.node ?? "", "cordon", 0)]);
   if (over !== null) return cordon;
   if (seen.drain === null) return later(0);
   if (seen.drain.uncordoned) return end("cancelled");

@@ -60,7 +60,7 @@ const ELIGIBILITY: Readonly<Record<string, Eligibility>> = { drain: "draining", 
 /** One job of many steps in a cluster, with the rules of Redis, of the nodes and of any number of Masters. */
 export class SimulatedCluster {
   nowMs = 1000;
-  readonly nodes: ReadonlyMap<string, SimulatedNode>;
+  readonly nodes: Map<string, SimulatedNode>;
   readonly command: Command;
   record: JobRecord;
   marks: JobMarks = { cancelledAtMs: null, closed: null };
@@ -119,6 +119,11 @@ export class SimulatedCluster {
     const found = this.nodes.get(id);
     if (found === undefined) throw new Error(`no node ${id}`);
     return found;
+  }
+
+  /** A node that was not there when the job began. */
+  join(id: string): void {
+    this.nodes.set(id, new SimulatedNode(id, [], () => "green"));
   }
 
   get orchestration(): Orchestration {

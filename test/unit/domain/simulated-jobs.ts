@@ -45,7 +45,7 @@ const tempers = fc
   )
   .map((all) => Object.fromEntries(all.map(({ on, id, temper }) => [`${on}:${id}`, temper] as const)));
 
-const turnsOf = (acts: readonly Act[], most = 60) =>
+export const turnsOf = (acts: readonly Act[], most = 60) =>
   fc.array(fc.record({ act: fc.constantFrom(...acts), pick: fc.nat(29) }), { maxLength: most, size: "max" });
 /** Whatever may happen to a job but that users meddle with its stitches. */
 export const FAULTS: readonly Act[] = [...ACTS, "long wait", "cancel"];
@@ -87,10 +87,11 @@ export const scenarios = (name: JobName, turns: fc.Arbitrary<Turn[]>, hasTempers
     layout: hasTempers ? { ...rest.layout, tempers: some } : rest.layout,
   }));
 
-/** Carried out to its end. @param check after every act. */
+/** Carried out to its end. @param check after every act. @param order in which nodes work once nothing breaks any more. */
 export function runToEnd(
   { layout: on, command, turns }: Scenario,
   check: (cluster: SimulatedCluster) => void = () => undefined,
+  order = 0,
 ) {
   const cluster = new SimulatedCluster(on, command);
   check(cluster);
@@ -98,6 +99,6 @@ export function runToEnd(
     cluster.do(turn);
     check(cluster);
   }
-  cluster.finish(() => check(cluster));
+  cluster.finish(() => check(cluster), order);
   return cluster;
 }
