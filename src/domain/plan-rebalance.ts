@@ -1,3 +1,4 @@
+import { canonicalJson } from "./canonical-json.ts";
 import type { RebalanceCommand } from "./command.ts";
 import { RequestError } from "./errors.ts";
 import { splitFullId } from "./ids.ts";
@@ -7,7 +8,9 @@ import { movesInWaves, type Placed, roomIn, shown, takenBy } from "./plan-move.t
 import { type Plan, planInWaves } from "./planned.ts";
 import type { Room } from "./room.ts";
 
-type Move = { readonly of: Placed; readonly to: string; readonly reason: string };
+/** Stitches of a node that are alike find the same home, so that one of them is tried for all. */
+type Movable = Placed & { readonly likeness: string };
+type Move = { readonly of: Movable; readonly to: string; readonly reason: string };
 
 /** Moves stitches, each at most once, until none of them would find a better place if it were placed anew. */
 export function planRebalance(command: RebalanceCommand, observed: Observed): Plan {
@@ -29,35 +32,43 @@ export function planRebalance(command: RebalanceCommand, observed: Observed): Pl
 }
 
 /** The stitches that may be moved, by full group: those on nodes that take stitches themselves. The last ids go first. */
-function byGroup(observed: Observed): Map<string, Placed[]> {
+function byGroup(observed: Observed): Map<string, Movable[]> {
   const open = new Set(
     observed.nodes
       .filter((node) => node.eligibility === "eligible" && livenessIn(observed, node) === "alive")
       .map(({ id }) => id),
   );
   const movable = observed.stitches
-    .flatMap((id): Placed[] => {
+    .flatMap((id): Movable[] => {
       const record = observed.records.get(id);
-      return record === undefined ? [] : [{ id, record }];
+      return record === undefined ? [] : [{ id, record, likeness: likenessOf({ id, record }, observed) }];
     })
     .filter(({ id, record }) => open.has(splitFullId(id).node) && record.spec.reschedule !== false)
     .sort((a, b) => (a.id > b.id ? -1 : 1));
   return Map.groupBy(movable, ({ record }) => record.group);
 }
 
+/** By where it is, what it asks of a node, and which nodes have its id. */
+function likenessOf({ id, record: { spec, placement } }: Placed, observed: Observed): string {
+  const module = spec.adaptor === "module" ? spec.module : null;
+  const taken = [...takenBy(id, observed)].sort();
+  return canonicalJson([splitFullId(id).node, spec.resources, module, placement, taken]);
+}
+
 /** The move that helps most: from the most crowded node that would not be chosen again. It is made in the room. */
-function nextMove(room: Room, left: ReadonlySet<Placed>, observed: Observed): Move | null {
+function nextMove(room: Room, left: ReadonlySet<Movable>, observed: Observed): Move | null {
   const [any] = left;
   if (any === undefined) return null;
   const { group } = any.record;
   const crowded = crowding(room.candidates(group));
-  const firstOf = new Map<string, Placed>();
-  for (const each of left) {
-    const { node } = splitFullId(each.id);
-    if (!firstOf.has(node)) firstOf.set(node, each);
+  const firstOf = new Map<string, { node: string; of: Movable }>();
+  for (const of of left) {
+    if (!firstOf.has(of.likeness)) firstOf.set(of.likeness, { node: splitFullId(of.id).node, of });
   }
-  const sources = [...firstOf].sort(([a], [b]) => compare(crowded(b), crowded(a)) || (a < b ? -1 : 1));
-  for (const [node, of] of sources) {
+  const sources = [...firstOf.values()].sort(
+    (a, b) => compare(crowded(b.node), crowded(a.node)) || (a.node < b.node ? -1 : Number(a.node > b.node)),
+  );
+  for (const { node, of } of sources) {
     room.leave(node, of.record);
     const after = crowding(room.candidates(group));
     const asked = { ...of.record, placement: { ...of.record.placement, strategy: "spread" as const } };
