@@ -1,4 +1,5 @@
 import { RequestError } from "./errors.ts";
+import { splitFullId } from "./ids.ts";
 import { livenessOf, type NodeRecord } from "./node.ts";
 import { type Candidate, candidateOf } from "./placement.ts";
 import type { PlacementOptions } from "./placement-options.ts";
@@ -40,6 +41,14 @@ export function nodeNamed(id: string, observed: Observed): NodeRecord {
 
 export const livenessIn = (observed: Observed, node: NodeRecord): Liveness =>
   livenessOf(node, observed.nowMs, observed.deadAfterMs);
+
+/** Which stitches are green. What a node that is gone has last said of its stitches is no longer so. */
+export function greenIn(observed: Observed): (id: string) => boolean {
+  const here = new Set(
+    observed.nodes.filter((node) => ["alive", "suspect"].includes(livenessIn(observed, node))).map(({ id }) => id),
+  );
+  return (id) => here.has(splitFullId(id).node) && observed.records.get(id)?.health === "green";
+}
 
 /** Why a task for this node cannot be dispatched now; null where it can. */
 export function refusalFor(node: NodeRecord, waitForNode: boolean, observed: Observed): StepError | null {

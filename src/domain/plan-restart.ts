@@ -1,7 +1,7 @@
 import { shouldRun, stepChain } from "./chains.ts";
 import type { RestartGroupCommand } from "./command.ts";
 import { RequestError } from "./errors.ts";
-import type { Observed } from "./observed.ts";
+import { greenIn, type Observed } from "./observed.ts";
 import { type Plan, planInWaves } from "./planned.ts";
 
 /**
@@ -11,17 +11,16 @@ import { type Plan, planInWaves } from "./planned.ts";
 export function planRestart({ target, batch, timeoutMs }: RestartGroupCommand, observed: Observed): Plan {
   if (observed.stitches.length === 0)
     throw new RequestError("not_found", `There is no stitch in the group "${target}"; GET /v1/groups lists them.`);
+  const isGreen = greenIn(observed);
   const running = observed.stitches
     .filter((id) => shouldRun(observed.records.get(id) ?? { desired: "stopped", finished: false }))
-    .sort((a, b) => Number(isGreen(a, observed)) - Number(isGreen(b, observed)) || (a < b ? -1 : 1));
+    .sort((a, b) => Number(isGreen(a)) - Number(isGreen(b)) || (a < b ? -1 : 1));
   const size = batchSize(batch, running.length);
   const chains = running.map((stitch, index) =>
     stepChain({ action: "restart", stitch, timeoutMs }, Math.floor(index / size), true),
   );
   return planInWaves(chains, [target], { allOrStop: true });
 }
-
-const isGreen = (id: string, { records }: Observed): boolean => records.get(id)?.health === "green";
 
 /** A count, or a part of all, at least one. */
 function batchSize(batch: number | string, of: number): number {

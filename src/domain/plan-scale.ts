@@ -2,7 +2,7 @@ import { shouldRun, stepChain } from "./chains.ts";
 import type { ScaleCommand } from "./command.ts";
 import { RequestError } from "./errors.ts";
 import { splitFullId } from "./ids.ts";
-import { candidatesFor, type Observed, type Template } from "./observed.ts";
+import { candidatesFor, greenIn, type Observed, type Template } from "./observed.ts";
 import { fullness, place } from "./placement.ts";
 import { infeasible, newIds, type Plan, planInWaves } from "./planned.ts";
 import { compareRevisions, parseRevision } from "./revision.ts";
@@ -56,6 +56,7 @@ function templateOf({ template, records }: Observed): Template | null {
 /** Who goes: first what is not well, then always one of the node that has most of the group; of equals the fullest node, then the last id. */
 function toRemove(many: number, group: string, observed: Observed): string[] {
   const nodes = new Map(candidatesFor(observed, group).map((node) => [node.id, node]));
+  const well = wellIn(observed);
   const perNode = new Map<string, number>();
   for (const id of observed.stitches) {
     const { node } = splitFullId(id);
@@ -67,7 +68,7 @@ function toRemove(many: number, group: string, observed: Observed): string[] {
   };
   const rank = (id: string) => {
     const { node } = splitFullId(id);
-    return [Number(isWell(id, observed)), -(perNode.get(node) ?? 0), -full(node)] as const;
+    return [Number(well.has(id)), -(perNode.get(node) ?? 0), -full(node)] as const;
   };
   const left = new Set(observed.stitches);
   const gone: string[] = [];
@@ -88,8 +89,8 @@ function before(a: string, rankA: Rank, b: string, rankB: Rank): boolean {
   return difference === 0 ? a > b : difference < 0;
 }
 
-function isWell(id: string, { records, nodes }: Observed): boolean {
-  const record = records.get(id);
-  const isThere = nodes.some((node) => node.id === splitFullId(id).node);
-  return record !== undefined && isThere && shouldRun(record) && record.health === "green";
+function wellIn(observed: Observed): ReadonlySet<string> {
+  const isGreen = greenIn(observed);
+  const well = [...observed.records].filter(([id, record]) => shouldRun(record) && isGreen(id));
+  return new Set(well.map(([id]) => id));
 }
