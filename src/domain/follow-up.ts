@@ -32,7 +32,11 @@ export function retryOf({ record, marks }: JobState, folded: FoldedJob): FollowU
   if (record.command === "stitch.create" || record.command === "stitch.clone")
     return { kind: "steps", name: record.command, steps: missed.flatMap(({ step }) => (isCreate(step) ? [step] : [])) };
   const repeatsSome = record.command.startsWith("group.") && !SAYS_HOW_IT_SHALL_BE.has(record.command);
-  const only = new Set(missed.flatMap(({ step }) => step.stitch ?? []));
+  // Of a command of many steps, a stitch may have missed though its step succeeded: it came up, and was not green.
+  const stitches =
+    record.orchestration?.chains.map(({ stitch, status }) => (status === "succeeded" ? null : stitch)) ??
+    missed.map(({ step }) => step.stitch);
+  const only = new Set(stitches.filter((id) => id !== null));
   return { kind: "command", command: again(record, {}), only: repeatsSome ? only : null };
 }
 

@@ -1,0 +1,313 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { type Command, type CommandName, commandOptions } from "../../../src/domain/command.ts";
+import { RequestError } from "../../../src/domain/errors.ts";
+import { type Aftermath, type FollowUp, planSteps, retryOf, rollbackOf } from "../../../src/domain/follow-up.ts";
+import { type FoldedJob, foldJob } from "../../../src/domain/fold.ts";
+import type { JobState } from "../../../src/domain/job.ts";
+import type { Observed } from "../../../src/domain/observed.ts";
+import { planCommand } from "../../../src/domain/plan.ts";
+import type { RemovedRecord, StepOutcome } from "../../../src/domain/stitch.ts";
+import { checked, CREATE, node, observed, record, withStitches } from "./observed.ts";
+import { SimulatedCluster } from "./simulated-cluster.ts";
+import { outcome } from "./simulated-node.ts";
+
+const DONE = outcome("succeeded", true);
+const WAS_SO = outcome("succeeded", false);
+const FAILED = outcome("failed", false, { code: "exited_early", message: "it exited" });
+const IDS = ["n1:a", "n1:b", "n2:c"];
+const seen = (over: Partial<Observed> = {}): Observed =>
+  observed({
+    nodes: [node("n1"), node("n2")],
+    ...withStitches(new Map(IDS.map((id) => [id, record(id)]))),
+    ...over,
+  });
+
+/** The finished job of a command of one wave, with these outcomes of its steps, in their order. */
+function jobOf(command: Command, outcomes: readonly StepOutcome[], over: Partial<Observed> = {}): Job {
+  const { tasks } = planCommand(command, seen(over));
+  const keys = tasks.flatMap(({ id, steps }) => steps.map((_, index) => `${id}.${index}`));
+  const state: JobState = {
+    record: {
+      id: "j1",
+      command: command.command,
+      target: command.target,
+      options: commandOptions(command),
+      reason: null,
+      by: null,
+      master: "m1",
+      revision: 7,
+      createdAtMs: 1000,
+      deadlineAtMs: 1000 + command.deadlineMs,
+      waitForNode: command.waitForNode,
+      tasks: [...tasks],
+      orchestration: null,
+      retryOf: null,
+      rollbackOf: null,
+    },
+    bodyHash: "",
+    marks: { cancelledAtMs: null, closed: null },
+    outcomes: { claims: [], steps: new Map(keys.map((key, index) => [key, outcomes[index] ?? DONE])) },
+    nowMs: 2000,
+    written: 0,
+  };
+  const folded = foldJob(state, new Map());
+  const status = folded.verdict ?? "failed";
+  return { state: { ...state, marks: { ...state.marks, closed: { status, atMs: 2000 } } }, folded };
+}
+type Job = { readonly state: JobState; readonly folded: FoldedJob };
+
+/** A job of many steps that the simulated cluster has carried out. */
+function carriedOut(command: Command, tempers: Record<string, "never" | "fails"> = {}): Job {
+  const cluster = new SimulatedCluster({ nodes: { n1: [], n2: [] }, stitches: IDS, tempers }, command);
+  cluster.finish();
+  return { state: cluster.state(), folded: cluster.fold() };
+}
+
+const refusedWith = (code: string, why: RegExp) => (error: unknown) => {
+  assert.ok(error instanceof RequestError);
+  assert.equal(error.code, code);
+  assert.match(error.message, why);
+  return true;
+};
+const retry = ({ state, folded }: Job): FollowUp => retryOf(state, folded);
+const rollback = ({ state, folded }: Job): FollowUp => rollbackOf(state, folded);
+const steps = (next: FollowUp): string[] =>
+  next.kind === "steps" ? [next.name, ...next.steps.map(({ action, stitch }) => `${action} ${stitch}`)] : assert.fail();
+const again = (next: FollowUp) => (next.kind === "command" ? next : assert.fail());
+
+const one = { nodes: [node("n1")], stitches: ["n1:a"] };
+const OLD = { target: "shop.orders.2" };
+const withNewVersion = withStitches(
+  new Map([...IDS.map((id) => [id, record(id)] as const), ["n2:new", record("n2:new", { group: OLD.target })]]),
+);
+
+for (const [command, over, expected] of [
+  [checked("stitch.start", { target: "a" }), one, ["stitch.stop", "stop n1:a"]],
+  [checked("stitch.stop", { target: "a" }), one, ["stitch.start", "start n1:a"]],
+  [checked("stitch.remove", { target: "a" }), one, ["stitch.create", "remove n1:a"]],
+  [checked("group.start", { target: "shop" }), {}, ["group.stop", "stop n1:a", "stop n1:b", "stop n2:c"]],
+  [checked("group.stop", { target: "shop" }), {}, ["group.start", "start n1:a", "start n1:b", "start n2:c"]],
+  [checked("group.remove", { target: "shop" }), {}, ["stitch.create", "remove n1:a", "remove n1:b", "remove n2:c"]],
+  [checked("group.stopOldVersions", OLD), withNewVersion, ["group.start", "start n1:a", "start n1:b", "start n2:c"]],
+  [
+    checked("stitch.create", { ...CREATE, count: 2 }),
+    { stitches: [], nodes: [node("n1")] },
+    ["stitch.remove", "remove n1:orders-1", "remove n1:orders-2"],
+  ],
+  [checked("stitch.clone", { target: "a", toNode: "n1" }), one, ["stitch.remove", "remove n1:orders-1"]],
+] as const) {
+  test(`what ${command.command} has done is taken back by ${expected.join(", ")}`, () => {
+    assert.deepEqual(steps(rollback(jobOf(command, [], over))), expected);
+  });
+}
+
+for (const name of ["group.start", "group.stop", "group.remove"] as const) {
+  test(`of ${name}, only what it has changed is taken back; where it changed nothing, nothing can be`, () => {
+    const command = checked(name, { target: "shop" });
+    assert.deepEqual(steps(rollback(jobOf(command, [DONE, WAS_SO, FAILED]))).length, 2);
+    assert.throws(
+      () => rollback(jobOf(command, [WAS_SO, WAS_SO, FAILED])),
+      refusedWith("not_reversible", /changed nothing/),
+    );
+  });
+}
+
+test("what a create could not bring up is taken back, too: it is there, under its policy", () => {
+  const job = jobOf(checked("stitch.create", { ...CREATE, count: 2 }), [DONE, FAILED], {
+    stitches: [],
+    nodes: [node("n1")],
+  });
+  assert.deepEqual(steps(rollback(job)), ["stitch.remove", "remove n1:orders-1", "remove n1:orders-2"]);
+});
+
+test("a cordon is taken back by an uncordon and the other way about, unless it was so already", () => {
+  for (const [name, inverse] of [
+    ["node.cordon", "node.uncordon"],
+    ["node.uncordon", "node.cordon"],
+  ] as const) {
+    const { command, only } = again(rollback(jobOf(checked(name, { target: "n1" }), [DONE])));
+    assert.deepEqual([command.command, command.target, only], [inverse, "n1", null]);
+    assert.throws(
+      () => rollback(jobOf(checked(name, { target: "n1" }), [WAS_SO])),
+      refusedWith("not_reversible", /changed nothing/),
+    );
+  }
+});
+
+test("a scale is taken back by one to the former count, a move by one to the former node", () => {
+  const scaled = again(rollback(carriedOut(checked("group.scale", { target: CREATE.target, count: 5, timeoutMs: 9 }))));
+  assert.ok(scaled.command.command === "group.scale");
+  assert.deepEqual([scaled.command.count, scaled.command.timeoutMs], [3, 9]);
+  const moved = again(rollback(carriedOut(checked("stitch.move", { target: "a", toNode: "n2" }))));
+  assert.ok(moved.command.command === "stitch.move");
+  assert.deepEqual([moved.command.target, moved.command.toNode], ["n2:a", "n1"]);
+});
+
+for (const [command, why] of [
+  [checked("node.ping", { target: "n1" }), /changes nothing/],
+  [checked("stitch.restart", { target: "a" }), /cannot be undone/],
+] as const) {
+  test(`${command.command} is not reversible: ${why.source}`, () => {
+    assert.throws(() => rollback(jobOf(command, [DONE], one)), refusedWith("not_reversible", why));
+  });
+}
+for (const [command, tempers, why] of [
+  [checked("group.restart", { target: "shop" }), {}, /cannot be undone/],
+  [checked("group.rebalance", { target: "shop" }), {}, /one by one, with stitch.move/],
+  [checked("node.drain", { target: "n1" }), {}, /node.uncordon/],
+  [checked("group.scale", { target: CREATE.target, count: 3 }), {}, /changed nothing/],
+  [checked("stitch.move", { target: "a", toNode: "n1" }), {}, /where it was/],
+  [checked("stitch.move", { target: "a", toNode: "n2" }), { "n2:a": "fails" }, /where it was/],
+] as const) {
+  test(`${command.command} ${JSON.stringify(commandOptions(command))} ${JSON.stringify(tempers)} is not reversible: ${why.source}`, () => {
+    assert.throws(() => rollback(carriedOut(command, tempers)), refusedWith("not_reversible", why));
+  });
+}
+
+test("where every part succeeded there is nothing to retry", () => {
+  const job = jobOf(checked("group.stop", { target: "shop" }), []);
+  assert.throws(() => retry(job), refusedWith("job_finished", /nothing to try again/));
+});
+
+for (const name of ["group.start", "group.stop", "group.remove"] as const) {
+  test(`a retry of ${name} repeats it for what did not succeed alone, with its options`, () => {
+    const asked = checked(name, { target: "shop", timeoutMs: 9, deadlineMs: 8, waitForNode: true });
+    const { command, only } = again(retry(jobOf(asked, [DONE, FAILED, WAS_SO])));
+    assert.deepEqual([command, only], [asked, new Set(["n1:b"])]);
+  });
+}
+
+test("a retry of a restart repeats what failed, what came up and was not green, and what was not begun", () => {
+  for (const temper of ["fails", "never"] as const) {
+    const asked = checked("group.restart", { target: "shop", timeoutMs: 2000 });
+    const { command, only } = again(retry(carriedOut(asked, { "n1:b": temper })));
+    assert.deepEqual([command, [...(only ?? [])].sort()], [asked, ["n1:b", "n2:c"]]);
+  }
+});
+
+for (const [command, tempers] of [
+  [checked("group.scale", { target: CREATE.target, count: 5 }), { "n2:orders-100": "fails" }],
+  [checked("group.rebalance", { target: "shop", maxMoves: 3 }), {}],
+  [checked("stitch.move", { target: "a", toNode: "n2" }), { "n2:a": "fails" }],
+  [checked("node.drain", { target: "n1", forceAfterMs: 5 }), {}],
+] as const) {
+  test(`${command.command} says how it shall be: a retry gives it again, whole`, () => {
+    const job = carriedOut(command, tempers);
+    const failed = { ...job.state, marks: { ...job.state.marks, closed: { status: "failed", atMs: 0 } } } as const;
+    assert.deepEqual(retryOf(failed, job.folded), { kind: "command", command, only: null });
+  });
+}
+
+for (const [command, over] of [
+  [checked("node.ping", { target: "n1" }), {}],
+  [checked("node.cordon", { target: "n1", deadlineMs: 5 }), {}],
+  [checked("stitch.start", { target: "a", timeoutMs: 4 }), one],
+  [checked("stitch.remove", { target: "n1:a" }), one],
+  [checked("group.stopOldVersions", OLD), withNewVersion],
+] as const) {
+  test(`a retry of ${command.command} gives it again as it was`, () => {
+    assert.deepEqual(retry(jobOf(command, [FAILED], over)), { kind: "command", command, only: null });
+  });
+}
+
+test("a retry of a create is of those that did not come up: started where they are there, else placed anew", () => {
+  const command = checked("stitch.create", { ...CREATE, count: 3, timeoutMs: 9 });
+  const job = jobOf(command, [DONE, FAILED, FAILED], { stitches: [], nodes: [node("n1")] });
+  const next = retry(job);
+  assert.ok(next.kind === "steps");
+  const there = withStitches(new Map(["n1:orders-1", "n1:orders-2"].map((id) => [id, record(id)])));
+  // n1 is gone by now.
+  const nodes = [node("n1", { eligibility: "cordoned" }), node("n2")];
+  const plan = planSteps(next, job.state.record, aftermath({ ...there, nodes }));
+  assert.deepEqual(
+    plan.tasks.map((task) => [task.node, task.steps.map(({ action, stitch }) => `${action} ${stitch}`)]),
+    [
+      ["n1", ["start n1:orders-2"]],
+      ["n2", ["create n2:orders-3"]],
+    ],
+  );
+  const full = planSteps(
+    next,
+    job.state.record,
+    aftermath({ ...there, nodes: [node("n1", { eligibility: "cordoned" })] }),
+  );
+  assert.deepEqual([full.feasible, full.tasks, full.refusals.map(({ code }) => code)], [false, [], ["cordoned"]]);
+});
+
+const aftermath = (over: Partial<Aftermath> = {}): Aftermath => ({ ...seen(), removed: new Map(), ...over });
+const left = (id: string, revision: string, desired: "running" | "stopped" = "running"): RemovedRecord => {
+  const { spec, placement, group, id: bare } = record(id);
+  return { id: bare, group, revision, outcome: null, removedAtMs: 0, was: { spec, placement, desired }, movedTo: null };
+};
+
+test("what was removed is created again as it was, where it was, unless it is there again or was another by then", () => {
+  const job = jobOf(checked("group.remove", { target: "shop", timeoutMs: 9 }), []);
+  const next = rollback(job);
+  assert.ok(next.kind === "steps");
+  const removed = new Map([
+    ["n1:a", left("n1:a", "7.0", "stopped")],
+    // A later command has removed another under this id.
+    ["n1:b", left("n1:b", "8.0")],
+    ["n2:c", left("n2:c", "7.0")],
+  ]);
+  const gone = { ...withStitches(new Map()), removed };
+  const plan = planSteps(next, job.state.record, aftermath(gone));
+  const { spec, placement, group } = record("n1:a");
+  const create = { action: "create", group, spec, placement, timeoutMs: 9, restores: true };
+  assert.deepEqual(
+    plan.tasks.flatMap((task) => task.steps),
+    [
+      { ...create, stitch: "n1:a", start: false },
+      { ...create, stitch: "n2:c", start: true },
+    ],
+  );
+  const nothing = () => planSteps(next, job.state.record, aftermath({ removed }));
+  assert.throws(nothing, refusedWith("not_reversible", /nothing of what it did is left/));
+  const pruned = () => planSteps(next, job.state.record, aftermath(withStitches(new Map())));
+  assert.throws(pruned, refusedWith("not_reversible", /nothing of what it did is left/));
+});
+
+test("what is taken back on a node that is away is refused there, and done elsewhere", () => {
+  const job = jobOf(checked("group.stop", { target: "shop" }), []);
+  const next = rollback(job);
+  assert.ok(next.kind === "steps");
+  const { tasks } = planSteps(next, job.state.record, aftermath({ nodes: [node("n1", { leaseUntilMs: 0 })] }));
+  assert.deepEqual(
+    tasks.map((task) => [task.node, task.refused?.code]),
+    [
+      ["n1", "node_dead"],
+      ["n2", "node_dead"],
+    ],
+  );
+});
+
+/** Every command has an answer to both. */
+test("there is no command that a rollback does not know", () => {
+  const names: Record<CommandName, true> = {
+    "node.ping": true,
+    "node.cordon": true,
+    "node.uncordon": true,
+    "node.drain": true,
+    "stitch.create": true,
+    "stitch.start": true,
+    "stitch.stop": true,
+    "stitch.restart": true,
+    "stitch.remove": true,
+    "stitch.clone": true,
+    "stitch.move": true,
+    "group.start": true,
+    "group.stop": true,
+    "group.remove": true,
+    "group.restart": true,
+    "group.scale": true,
+    "group.rebalance": true,
+    "group.stopOldVersions": true,
+  };
+  const { state, folded } = jobOf(checked("node.ping", { target: "n1" }), [WAS_SO]);
+  for (const name of Object.keys(names))
+    assert.throws(
+      () => rollbackOf({ ...state, record: { ...state.record, command: name } }, folded),
+      (error) => error instanceof RequestError && error.code === "not_reversible" && !/no inverse/.test(error.message),
+    );
+});
