@@ -1,0 +1,188 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import type { Command } from "../../../src/domain/command.ts";
+import { splitFullId } from "../../../src/domain/ids.ts";
+import type { NodeRecord } from "../../../src/domain/node.ts";
+import { planCommand } from "../../../src/domain/plan.ts";
+import type { Plan } from "../../../src/domain/planned.ts";
+import { type PlacementOptions, placementOptions } from "../../../src/domain/placement-options.ts";
+import { type StitchSpec, stitchSpec } from "../../../src/domain/spec.ts";
+import type { StitchRecord } from "../../../src/domain/stitch.ts";
+import { checked, CREATE, node, observed, record, withStitches } from "./observed.ts";
+
+const AWAY: readonly Partial<NodeRecord>[] = [{ leaseUntilMs: 0 }, { leaseUntilMs: 950 }, { leftAtMs: 5 }];
+const usually = <T>(usual: T, others: readonly T[]) =>
+  fc.oneof({ weight: 5, arbitrary: fc.constant(usual) }, fc.constantFrom(...others));
+
+const nodes = fc
+  .array(
+    fc.record({
+      zones: fc.subarray(["a", "b"]),
+      disk: fc.constantFrom("ssd", "ssd", "hdd"),
+      modules: fc.constantFrom<string[]>(["echo"], ["echo"], []),
+      cpu: fc.constantFrom(2, 4, 8),
+      eligibility: usually<NodeRecord["eligibility"]>("eligible", ["cordoned", "draining"]),
+      away: usually<Partial<NodeRecord>>({}, AWAY),
+    }),
+    { minLength: 2, maxLength: 5 },
+  )
+  .map((all) =>
+    all.map(({ zones, disk, modules, cpu, eligibility, away }, index): NodeRecord => {
+      const facts = { zones, labels: { disk }, modules, capacity: { cpu, memoryBytes: 1000 }, version: "1" };
+      return node(`n${index}`, { facts, eligibility, ...away });
+    }),
+  );
+const spec = fc
+  .record({ isModule: fc.boolean(), cpu: fc.constantFrom(0, 0.5, 1), memoryBytes: fc.constantFrom(0, 300) })
+  .map(({ isModule, ...resources }) =>
+    stitchSpec.parse({
+      ...(isModule ? { adaptor: "module", module: "echo" } : { adaptor: "process", command: ["x"] }),
+      resources,
+      reschedule: true,
+    }),
+  );
+const placement = fc
+  .record(
+    {
+      strategy: fc.constantFrom("spread", "binpack"),
+      zones: fc.subarray(["a", "b"], { minLength: 1 }),
+      labels: fc.constant({ disk: "ssd" }),
+      maxPerNode: fc.integer({ min: 1, max: 3 }),
+    },
+    { requiredKeys: ["strategy"] },
+  )
+  .map((options) => placementOptions.parse(options));
+
+type Cluster = { nodes: readonly NodeRecord[]; records: ReadonlyMap<string, StitchRecord>; like: Like };
+type Like = { readonly spec: StitchSpec; readonly placement: PlacementOptions };
+
+/** Stitches of one group, alike, wherever they are; what they reserve is told by their nodes. */
+const clusters = fc
+  .record({ nodes, spec, placement, homes: fc.array(fc.nat(4), { minLength: 1, maxLength: 6 }) })
+  .map(({ nodes: all, homes, ...like }): Cluster => {
+    const ids = homes.map((home, index) => `n${home % all.length}:s${index}`);
+    return {
+      nodes: all.map((each) => {
+        const many = ids.filter((id) => splitFullId(id).node === each.id).length;
+        const { cpu, memoryBytes } = like.spec.resources;
+        const reserved = { cpu: many * cpu, memoryBytes: many * memoryBytes };
+        return { ...each, status: { ...each.status, reserved } };
+      }),
+      records: new Map(ids.map((id) => [id, record(id, like)])),
+      like,
+    };
+  });
+
+const commands: Readonly<Record<string, (cluster: Cluster, many: number) => Command>> = {
+  "stitch.create": ({ like }, many) => checked("stitch.create", { target: CREATE.target, ...like, count: many }),
+  "stitch.clone": () => checked("stitch.clone", { target: "s0" }),
+  "group.scale": ({ records }, many) => checked("group.scale", { target: CREATE.target, count: records.size + many }),
+  "stitch.move": () => checked("stitch.move", { target: "s0" }),
+  "group.rebalance": () => checked("group.rebalance", { target: CREATE.target }),
+  "node.drain": () => checked("node.drain", { target: "n0" }),
+};
+
+/** What a Master reads for the command. */
+function seen({ nodes: all, records, like }: Cluster, { command }: Command) {
+  const isMeant = (id: string) =>
+    command === "node.drain"
+      ? id.startsWith("n0:")
+      : command === "stitch.move" || command === "stitch.clone"
+        ? id.endsWith(":s0")
+        : command !== "stitch.create";
+  const everywhere = withStitches(records);
+  const stitches = [...records.keys()].filter(isMeant).sort();
+  const template = command === "group.scale" ? like : null;
+  return observed({ nodes: all, ...everywhere, stitches, template, firstNumber: 900 });
+}
+
+/** Every stitch that the plan gives a place, as nodes are once it is carried out: old ones of moves are gone. */
+function end({ records }: Cluster, plan: Plan): string[] {
+  const chains = plan.orchestration?.chains ?? [];
+  const steps = [
+    ...plan.tasks.flatMap((task) => task.steps),
+    ...chains.flatMap(({ links }) => links.map(({ step }) => step)),
+  ];
+  const left = new Set(records.keys());
+  for (const { action, stitch } of steps) {
+    if (action === "create") left.add(stitch);
+    else if (action === "remove") left.delete(stitch);
+  }
+  return [...left];
+}
+
+/** The rules, told once more: why a node must not be given the last of `many` that it has then; null where it may. */
+function broken(on: NodeRecord, { spec: of, placement: wish }: Like, many: number): string | null {
+  if (on.leaseUntilMs <= 1000 || on.leftAtMs !== null) return "not_alive";
+  if (on.eligibility !== "eligible") return on.eligibility;
+  const { zones, labels, modules, capacity } = on.facts;
+  if (wish.zones !== undefined && !zones.some((zone) => wish.zones?.includes(zone))) return "zone";
+  if (wish.labels !== undefined && labels["disk"] !== wish.labels["disk"]) return "label";
+  if (of.adaptor === "module" && !modules.includes(of.module)) return "module_missing";
+  if (wish.maxPerNode !== undefined && many > wish.maxPerNode) return "max_per_node";
+  if (of.resources.cpu > 0 && many * of.resources.cpu > capacity.cpu) return "cpu";
+  if (of.resources.memoryBytes > 0 && many * of.resources.memoryBytes > capacity.memoryBytes) return "memory";
+  return null;
+}
+
+for (const [name, commandFor] of Object.entries(commands)) {
+  test(`${name}: every placement keeps to every constraint, also with the ones before it; where none is found, each node is refused with its reason`, () => {
+    fc.assert(
+      fc.property(clusters, fc.integer({ min: 1, max: 6 }), (cluster, many) => {
+        const command = commandFor(cluster, many);
+        const plan = planCommand(command, seen(cluster, command));
+        const all = end(cluster, plan);
+        const countOn = (id: string) => all.filter((each) => splitFullId(each).node === id).length;
+        const given = all.filter((id) => !cluster.records.has(id));
+        for (const id of given) {
+          const on = cluster.nodes.find((each) => each.id === splitFullId(id).node) ?? assert.fail(id);
+          assert.equal(broken(on, cluster.like, countOn(on.id)), null, id);
+        }
+        assert.deepEqual(plan.placements.map(({ stitch }) => stitch).sort(), given.sort());
+        if (plan.feasible) return;
+        // What moves leaves its own node first, and may not stay there.
+        const from =
+          name === "stitch.move"
+            ? splitFullId([...cluster.records.keys()].find((id) => id.endsWith(":s0")) ?? "").node
+            : "";
+        const refused = new Map(plan.refusals.map(({ node: id, code }) => [id, code]));
+        assert.deepEqual(
+          [...refused.keys()].sort(),
+          cluster.nodes
+            .map(({ id }) => id)
+            .filter((id) => id !== from)
+            .sort(),
+        );
+        assert.equal(refused.size, plan.refusals.length);
+        // Where one alone was to be placed, it is known how many there were.
+        if (name !== "stitch.move" && name !== "stitch.clone") return;
+        for (const on of cluster.nodes)
+          if (on.id !== from) assert.equal(refused.get(on.id), broken(on, cluster.like, countOn(on.id) + 1));
+      }),
+      { numRuns: 1000 },
+    );
+  });
+}
+
+test("a drain says of each stitch that cannot be moved why, and leaves it to be forced", () => {
+  fc.assert(
+    fc.property(clusters, (cluster) => {
+      const command = checked("node.drain", { target: "n0" });
+      const plan = planCommand(command, seen(cluster, command));
+      if (plan.tasks.length > 0) return assert.notEqual(plan.tasks[0]?.refused, null);
+      const there = [...cluster.records.keys()].filter((id) => id.startsWith("n0:"));
+      const stay = plan.warnings.flatMap(({ code, stitch }) => (code === "cannot_move" ? [stitch ?? ""] : []));
+      const moved = (plan.orchestration?.chains ?? []).flatMap(({ stitch }) => stitch ?? []);
+      assert.deepEqual([...moved, ...stay].sort(), there.sort());
+      // One that stays has no node that could take it, beside those that were given a place.
+      const all = end(cluster, plan);
+      for (const on of cluster.nodes) {
+        if (on.id === "n0" || stay.length === 0) continue;
+        const one = all.filter((id) => splitFullId(id).node === on.id).length + 1;
+        assert.notEqual(broken(on, cluster.like, one), null);
+      }
+    }),
+    { numRuns: 500 },
+  );
+});
