@@ -66,7 +66,8 @@ function endOf(cluster: SimulatedCluster) {
   const { chains } = cluster.orchestration;
   return {
     status: cluster.marks.closed?.status,
-    chains: chains.map(({ stitch, wave, at, status, error }) => [stitch, wave, at, status, error]),
+    // Which of two that fail at once is named as the reason is a matter of which was seen first.
+    chains: chains.map(({ stitch, wave, at, status, error }) => [stitch, wave, at, status, error?.code]),
     stitches: [...cluster.told()]
       .map(([id, { desired, state, health, movedFrom }]) => [id, desired, state, health, movedFrom].join())
       .sort(),

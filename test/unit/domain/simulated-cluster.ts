@@ -281,7 +281,9 @@ export class SimulatedCluster {
     for (const [index, step] of task.steps.entries()) {
       if (step.action === "remove") this.#leaveWord(task, step);
       else {
-        const isNewer = this.record.revision >= node.eligibilityRevision;
+        // With its wave: a Master that was held up may carry out the first mark again after the last.
+        const revision = { revision: this.record.revision, wave: task.wave };
+        const isNewer = compareRevisions(revision, node.eligibilityRevision) >= 0;
         const to = ELIGIBILITY[step.action] ?? "eligible";
         this.#write(
           `${task.id}.${index}`,
@@ -289,7 +291,7 @@ export class SimulatedCluster {
             ? outcome("succeeded", node.eligibility !== to)
             : outcome("superseded", false, { code: "superseded", message: "newer" }),
         );
-        if (isNewer) [node.eligibility, node.eligibilityRevision] = [to, this.record.revision];
+        if (isNewer) [node.eligibility, node.eligibilityRevision] = [to, revision];
         continue;
       }
       this.#write(`${task.id}.${index}`, outcome("succeeded", true));
@@ -365,7 +367,7 @@ export class SimulatedCluster {
       case "uncordon": {
         const node = this.nodes.get(this.record.target);
         if (node === undefined) return false;
-        [node.eligibility, node.eligibilityRevision] = ["eligible", this.#userRevision++];
+        [node.eligibility, node.eligibilityRevision] = ["eligible", { revision: this.#userRevision++, wave: 0 }];
         return true;
       }
       case "user":

@@ -2,7 +2,13 @@ import { splitFullId } from "../../../src/domain/ids.ts";
 import type { StitchStep, Task } from "../../../src/domain/job.ts";
 import type { NodeRecord } from "../../../src/domain/node.ts";
 import type { Eligibility, Health } from "../../../src/domain/resources.ts";
-import { compareRevisions, formatRevision, parseRevision, type Revision } from "../../../src/domain/revision.ts";
+import {
+  compareRevisions,
+  formatRevision,
+  NO_REVISION,
+  parseRevision,
+  type Revision,
+} from "../../../src/domain/revision.ts";
 import type { StepError, StepOutcome, StitchRecord } from "../../../src/domain/stitch.ts";
 import { node as nodeRecord, record as stitchRecord } from "./observed.ts";
 
@@ -36,7 +42,7 @@ export class SimulatedNode {
   incarnation = 1;
   #diedAtMs = 0;
   eligibility: Eligibility = "eligible";
-  eligibilityRevision = 0;
+  eligibilityRevision: Revision = NO_REVISION;
   readonly stitches = new Map<string, Hosted>();
   readonly removed = new Map<string, Removed>();
   /** What Masters left for it while it was away. */
