@@ -19,6 +19,13 @@ const atRisk = (cluster: SimulatedCluster): Chain[] =>
     ({ ref, status }) => ref !== null && status !== "succeeded" && cluster.mayHaveBegun(ref.slice(0, ref.indexOf("."))),
   );
 
+/** What it has restarted and is not green, on nodes that have been there all the time. */
+const notGreen = (cluster: SimulatedCluster): string[] =>
+  [...cluster.nodes.values()]
+    .filter(({ alive, incarnation }) => alive && incarnation === 1)
+    .flatMap((node) => [...node.told(cluster.nowMs)])
+    .flatMap(([id, { revision, health }]) => (revision.startsWith("100.") && health !== "green" ? [id] : []));
+
 test("a restart of a group never has more at risk than its batch, whatever happens", () => {
   fc.assert(
     fc.property(scenarios("group.restart", faults), (scenario) => {
@@ -26,6 +33,7 @@ test("a restart of a group never has more at risk than its batch, whatever happe
       runToEnd(scenario, (cluster) => {
         batch ??= batchOf(cluster);
         assert.ok(atRisk(cluster).length <= batch);
+        assert.ok(notGreen(cluster).length <= batch);
       });
     }),
     { numRuns: 500 },
