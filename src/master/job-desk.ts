@@ -5,11 +5,11 @@ import type { ClusterEvent } from "../domain/event.ts";
 import { RequestError } from "../domain/errors.ts";
 import { splitFullId } from "../domain/ids.ts";
 import type { Dispatch, JobRecord, JobState, Orchestration, Step, Task } from "../domain/job.ts";
-import { livenessOf } from "../domain/node.ts";
+import { livenessOf, type NodeRecord } from "../domain/node.ts";
 import type { Template } from "../domain/observed.ts";
 import { seeDrain } from "../domain/plan-drain.ts";
 import { progressOf } from "../domain/progress.ts";
-import type { Eligibility } from "../domain/resources.ts";
+import type { Eligibility, Liveness } from "../domain/resources.ts";
 import { formatRevision } from "../domain/revision.ts";
 import type { StepOutcome } from "../domain/stitch.ts";
 import type { Dispatcher } from "../queue/dispatcher.ts";
@@ -52,6 +52,7 @@ export type Settled = { readonly state: JobState; readonly folded: FoldedJob; re
 
 type Done = Pick<StepOutcome, "status" | "changed" | "error">;
 const SUPERSEDED = { code: "superseded", message: "a newer command has decided about this node" } as const;
+const HERE: ReadonlySet<Liveness> = new Set(["alive", "suspect"]);
 const ELIGIBILITY: Readonly<Record<string, Eligibility>> = {
   cordon: "cordoned",
   uncordon: "eligible",
@@ -124,7 +125,11 @@ export class JobDesk {
 
   async #order(record: JobRecord, task: Task, { action }: Step): Promise<Done> {
     const eligibility = ELIGIBILITY[action] ?? "eligible";
-    const reply = await orderEligibility(this.#o.redis, this.#o.keys, task.node, eligibility, record.revision);
+    const { redis, keys } = this.#o;
+    const reply = await orderEligibility(redis, keys, task.node, eligibility, {
+      revision: record.revision,
+      wave: task.wave,
+    });
     return reply === "superseded"
       ? { status: "superseded", changed: false, error: SUPERSEDED }
       : { status: "succeeded", changed: reply === "changed", error: null };
@@ -134,10 +139,13 @@ export class JobDesk {
   async #removeForAbsent(record: JobRecord, task: Task, step: Extract<Step, { action: "remove" }>): Promise<Done> {
     const { redis, keys } = this.#o;
     const { stitch } = step;
-    const movedTo = step.movedTo ?? null;
-    const revision = formatRevision({ revision: record.revision, wave: task.wave });
-    await leaveTombstone(redis, keys, task.node, splitFullId(stitch).stitch, { revision, movedTo });
-    await dropForAbsent(redis, keys, stitch, movedTo);
+    const tombstone = {
+      revision: formatRevision({ revision: record.revision, wave: task.wave }),
+      movedTo: step.movedTo ?? null,
+      arrivingFrom: step.arrivingFrom ?? null,
+    };
+    await leaveTombstone(redis, keys, task.node, splitFullId(stitch).stitch, tombstone);
+    await dropForAbsent(redis, keys, stitch, tombstone);
     return { status: "succeeded", changed: true, error: null };
   }
 
@@ -205,8 +213,14 @@ export class JobDesk {
   async #see({ record, nowMs }: JobState, orchestration: Orchestration): Promise<Seen> {
     const { redis, keys, observer } = this.#o;
     const ids = awaited(orchestration);
-    const records = await readStitches(redis, keys, ids);
-    const health = new Map(ids.map((id, index) => [id, records[index]?.health ?? null]));
+    const on = ids.map((id) => splitFullId(id).node);
+    const [records, nodes] = await Promise.all([readStitches(redis, keys, ids), readNodes(redis, keys, on)]);
+    // What a dead node has said last is not the health of anything.
+    const isHere = (node: NodeRecord | null | undefined) =>
+      node != null && HERE.has(livenessOf(node, nowMs, this.#o.deadAfterMs));
+    const health = new Map(
+      ids.map((id, index) => [id, isHere(nodes[index]) ? (records[index]?.health ?? null) : null]),
+    );
     if (!asksForDrain(orchestration)) return { nowMs, health, drain: null };
     const { timeoutMs } = z.object({ timeoutMs: z.number() }).parse(record.options);
     const observed = await observer.drain(record.target);

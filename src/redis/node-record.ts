@@ -10,6 +10,7 @@ import {
   nodeStatus,
 } from "../domain/node.ts";
 import type { Eligibility } from "../domain/resources.ts";
+import type { Revision } from "../domain/revision.ts";
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
 import { isCluster } from "./connection.ts";
@@ -42,7 +43,7 @@ return {1, incarnation, now, untilMs, redis.call('HGET', KEYS[3], 'eligibility')
 /**
  * One heartbeat: renews the lease and publishes the status.
  * KEYS meta, status, orders. ARGV session, leaseMs, status, load, beats so far.
- * Returns {'ok', now, leaseUntil, beats, eligibility}, or {'gone'} (Redis came back empty), {'older'} (or older than this
+ * Returns {'ok', now, leaseUntil, beats, eligibility, tombstones so far}, or {'gone'} (Redis came back empty), {'older'} (or older than this
  * worker's last beat), {'lapsed'} (the lease ran out), {'fenced'} (another worker has the id).
  * Atomic: a lease that has run out, or is another's, must never be renewed.
  */
@@ -59,7 +60,8 @@ local untilMs = now + tonumber(ARGV[2])
 redis.call('HSET', KEYS[1], 'leaseUntil', untilMs, 'beatAt', now, 'beats', m[3] + 1, 'status', ARGV[3])
 redis.call('HSET', KEYS[2], 'load', ARGV[4])
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
-return {'ok', now, untilMs, m[3] + 1, redis.call('HGET', KEYS[3], 'eligibility') or 'eligible'}
+local o = redis.call('HMGET', KEYS[3], 'eligibility', 'tombstones')
+return {'ok', now, untilMs, m[3] + 1, o[1] or 'eligible', tonumber(o[2] or 0)}
 `,
 );
 
@@ -76,16 +78,17 @@ return now
 );
 
 /**
- * Sets eligibility as a Master's order. KEYS orders. ARGV eligibility, revision.
- * Returns 1 changed, 0 it was so, -1 a newer command has decided. Repeating it with the same revision changes nothing.
+ * Sets eligibility as a Master's order. KEYS orders. ARGV eligibility, revision, wave.
+ * Returns 1 changed, 0 it was so, -1 a newer command, or a later wave of this one, has decided. Repeating it changes nothing.
  */
 const setEligibility = defineScript<[orders: string]>(
   "set_eligibility",
   1,
   `
-local o = redis.call('HMGET', KEYS[1], 'eligibility', 'eligibilityRevision')
-if tonumber(o[2] or 0) > tonumber(ARGV[2]) then return -1 end
-redis.call('HSET', KEYS[1], 'eligibility', ARGV[1], 'eligibilityRevision', ARGV[2])
+local o = redis.call('HMGET', KEYS[1], 'eligibility', 'eligibilityRevision', 'eligibilityWave')
+local revision, wave = tonumber(o[2] or 0), tonumber(o[3] or 0)
+if revision > tonumber(ARGV[2]) or (revision == tonumber(ARGV[2]) and wave > tonumber(ARGV[3])) then return -1 end
+redis.call('HSET', KEYS[1], 'eligibility', ARGV[1], 'eligibilityRevision', ARGV[2], 'eligibilityWave', ARGV[3])
 if (o[1] or 'eligible') == ARGV[1] then return 0 end
 return 1
 `,
@@ -96,7 +99,7 @@ const eligibilityField = z.enum(ELIGIBILITIES);
 const registered = z.tuple([z.literal(1), z.number(), z.number(), z.number(), eligibilityField]);
 const notRegistered = z.tuple([z.literal(0), z.number()]);
 const leftReply = z.number();
-const beaten = z.tuple([z.literal("ok"), z.number(), z.number(), z.number(), eligibilityField]);
+const beaten = z.tuple([z.literal("ok"), z.number(), z.number(), z.number(), eligibilityField, z.number()]);
 const notBeaten = z.tuple([z.enum(["gone", "older", "lapsed", "fenced"])]);
 
 export type Registration =
@@ -116,6 +119,8 @@ export type Beat =
       readonly leaseUntilMs: number;
       readonly beats: number;
       readonly eligibility: Eligibility;
+      /** How many tombstones Masters have left for the node, ever: where that has grown, there is one to obey. */
+      readonly tombstones: number;
     }
   | { readonly outcome: "gone" | "older" | "lapsed" | "fenced" };
 
@@ -169,8 +174,8 @@ export async function beatNode(
     redis.zadd(keys.nodes, "XX", Math.round(as.leaseUntilHintMs), id),
   ]);
   if (Array.isArray(reply) && reply[0] !== "ok") return { outcome: notBeaten.parse(reply)[0] };
-  const [outcome, nowMs, leaseUntilMs, beats, eligibility] = beaten.parse(reply);
-  return { outcome, nowMs, leaseUntilMs, beats, eligibility };
+  const [outcome, nowMs, leaseUntilMs, beats, eligibility, tombstones] = beaten.parse(reply);
+  return { outcome, nowMs, leaseUntilMs, beats, eligibility, tombstones };
 }
 
 /** Ends the lease of its own will. @returns false where another worker has the id. Safe to repeat. */
@@ -187,9 +192,9 @@ export async function orderEligibility(
   keys: Keys,
   id: string,
   eligibility: Eligibility,
-  revision: number,
+  { revision, wave }: Revision,
 ): Promise<"changed" | "unchanged" | "superseded"> {
-  const reply = await setEligibility.call(redis, [keys.nodeOrders(id)], [eligibility, revision]);
+  const reply = await setEligibility.call(redis, [keys.nodeOrders(id)], [eligibility, revision, wave]);
   return reply === 1 ? "changed" : reply === 0 ? "unchanged" : "superseded";
 }
 

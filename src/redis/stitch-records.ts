@@ -12,6 +12,7 @@ import {
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
 import { addRoutes, dropRoutes } from "./routes.ts";
+import type { Tombstone } from "./tombstones.ts";
 
 /** A change of one stitch that its node publishes. `isNew`: its pointers are not known to be in Redis yet. */
 export type StitchChange =
@@ -78,9 +79,14 @@ function handOver(
 }
 
 /** Pointers of a stitch whose node is away: a Master has removed or moved it. Its record stays the node's. Safe to repeat. */
-export async function dropForAbsent(redis: RedisClient, keys: Keys, id: string, movedTo: string | null): Promise<void> {
+export async function dropForAbsent(
+  redis: RedisClient,
+  keys: Keys,
+  id: string,
+  { movedTo, arrivingFrom }: Pick<Tombstone, "movedTo" | "arrivingFrom">,
+): Promise<void> {
   const [record] = await readStitches(redis, keys, [id]);
-  if (record == null) return;
+  if (record == null || (arrivingFrom !== null && record.movedFrom !== arrivingFrom)) return;
   await Promise.all([
     ...handOver(redis, keys, { group: record.group, movedTo, was: record }),
     // Whether the node has others of the group, it will say itself.

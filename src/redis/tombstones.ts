@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { revisionText } from "../domain/revision.ts";
+import { parseRevision, revisionText } from "../domain/revision.ts";
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
 import { defineScript } from "./script.ts";
@@ -7,7 +7,12 @@ import { defineScript } from "./script.ts";
 /** Among a node's orders; the rest is the stitch's id. */
 const FIELD = "gone:";
 
-const tombstone = z.object({ revision: revisionText, movedTo: z.string().nullable() });
+const tombstone = z.object({
+  revision: revisionText,
+  movedTo: z.string().nullable(),
+  /** It speaks only of a stitch that has come from this full id and has not settled; null where it speaks of any. */
+  arrivingFrom: z.string().nullable().default(null),
+});
 export type Tombstone = z.output<typeof tombstone>;
 
 /**
@@ -25,26 +30,24 @@ if before then
   if revision > tonumber(ARGV[2]) or (revision == tonumber(ARGV[2]) and wave >= tonumber(ARGV[3])) then return 0 end
 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[4])
+redis.call('HINCRBY', KEYS[1], 'tombstones', 1)
 return 1
 `,
 );
 
 /**
- * Tells a node that cannot be asked that a stitch of its is gone, or moved: it obeys before it starts anything. Safe to repeat.
+ * Tells a node that cannot be asked that a stitch of its is gone, or moved: it obeys when it registers, before it starts
+ * anything; and where it is back by now, with its next heartbeat. Safe to repeat.
  */
 export async function leaveTombstone(
   redis: RedisClient,
   keys: Keys,
   node: string,
   stitch: string,
-  { revision, movedTo }: Tombstone,
+  tombstone: Tombstone,
 ): Promise<void> {
-  const [number = "0", wave = "0"] = revision.split(".");
-  await leave.call(
-    redis,
-    [keys.nodeOrders(node)],
-    [FIELD + stitch, number, wave, JSON.stringify({ revision, movedTo })],
-  );
+  const { revision, wave } = parseRevision(tombstone.revision);
+  await leave.call(redis, [keys.nodeOrders(node)], [FIELD + stitch, revision, wave, JSON.stringify(tombstone)]);
 }
 
 /** What Masters have decided about stitches of a node while it was away, by stitch id. */

@@ -276,7 +276,7 @@ describe("jobs of many steps that do not come to their end", { concurrency: 2 },
   it("a stitch that never turns green elsewhere stays where it was; a drain leaves it to be forced", async () => {
     await withCluster(url, {}, async (cluster) => {
       await Promise.all(["n1", "n2"].map((id) => cluster.node(id)));
-      const program = `[ "$STITCH_NODE" = n1 ] && exec "$0" "$1"; exec sleep 600`;
+      const program = `[ "$STITCH_NODE_ID" = n1 ] && exec "$0" "$1"; exec sleep 600`;
       const spec = { adaptor: "process", command: ["sh", "-c", program, process.execPath, MAIL], stopGraceMs: 500 };
       await cluster.run({ command: "node.cordon", target: "n2" });
       await create(cluster, { id: "one", spec });

@@ -81,7 +81,7 @@ for (const redis of REDISES) {
     it("leave a stitch where it is when the new one does not come up", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         await Promise.all(["n1", "n2"].map((id) => cluster.node(id)));
-        const only = { ...spec, command: ["sh", "-c", `[ "$STITCH_NODE" = n1 ] && exec sleep 600; exit 3`] };
+        const only = { ...spec, command: ["sh", "-c", `[ "$STITCH_NODE_ID" = n1 ] && exec sleep 600; exit 3`] };
         await cluster.run({
           command: "stitch.create",
           target: GROUP,

@@ -80,6 +80,8 @@ export class NodeWorker {
   readonly #load = new LoadMeter();
   readonly #tree: ProcessTree;
   #data: DataFolders | null = null;
+  /** How many tombstones there were at the last heartbeat that was followed by a look at them. */
+  #tombstones = 0;
   readonly #dir: string;
   #state: "new" | "starting" | "running" | "leaving" | "ended" = "new";
   #ownership: Ownership | null = null;
@@ -317,6 +319,8 @@ export class NodeWorker {
     ]);
     host.merge(own);
     host.obey(tombstones);
+    // More may have come since they were read: the next heartbeat looks again.
+    this.#tombstones = 0;
     await this.#settleArrived(host);
     await raiseRevision(this.#redis, this.#keys, host.highestRevision());
     this.#publisher?.publish(host.wholeTruth(), [
@@ -330,9 +334,17 @@ export class NodeWorker {
     await this.#publisher?.flush();
   }
 
+  /** Obeys what a Master has decided while it took this node for dead: it is back, and may have been before that was written. */
+  async #obey(host: StitchHost, tombstones: number): Promise<void> {
+    if (tombstones === this.#tombstones) return;
+    host.obey(await readTombstones(this.#redis, this.#keys, this.#o.id));
+    this.#tombstones = tombstones;
+  }
+
   /** Ends moves whose end this node was not there to hear of. */
   async #settleArrived(host: StitchHost): Promise<void> {
     const arriving = [...host.arriving()];
+    if (arriving.length === 0) return;
     const from = await readStitches(
       this.#redis,
       this.#keys,
@@ -413,10 +425,12 @@ export class NodeWorker {
     this.#clockOffsetMs = reply.nowMs - this.#o.nowMs();
     if (this.#settled) await this.#publisher?.flush();
     else await this.#settle(host);
+    await this.#obey(host, reply.tombstones);
     host.leaseIsBack();
     if (this.#o.nowMs() - this.#lastMeasureMs > MEASURE_MS) {
       this.#lastMeasureMs = this.#o.nowMs();
       this.#measure(host).catch(this.#o.onError);
+      this.#settleArrived(host).catch(this.#o.onError);
     }
     if (this.#o.nowMs() - this.#lastPruneMs > PRUNE_MS) {
       this.#lastPruneMs = this.#o.nowMs();

@@ -399,8 +399,10 @@ export class StitchHost {
     this.#bury(id, tombstone);
   }
 
-  #isBuried(id: string, { revision }: Tombstone): boolean {
-    return this.#hosted.has(id) && compareRevisions(parseRevision(revision), this.#lastRevision(id)) > 0;
+  #isBuried(id: string, { revision, arrivingFrom }: Tombstone): boolean {
+    const stitch = this.#hosted.get(id);
+    if (stitch === undefined || (arrivingFrom !== null && stitch.record.movedFrom !== arrivingFrom)) return false;
+    return compareRevisions(parseRevision(revision), this.#lastRevision(id)) > 0;
   }
 
   #bury(id: string, { revision, movedTo }: Tombstone): void {
