@@ -10,8 +10,7 @@ import { emitEvents } from "../../src/redis/events.ts";
 import { createInbox, lastEntryRead } from "../../src/redis/inbox.ts";
 import { Keys } from "../../src/redis/keys.ts";
 import { beatNode, leaveNode, raiseRevision, registerNode } from "../../src/redis/node-record.ts";
-import { forgetRemoved, publishUsage, readOwnStitches, readStitches } from "../../src/redis/stitch-records.ts";
-import { readTombstones } from "../../src/redis/tombstones.ts";
+import { forgetRemoved, readOwnStitches } from "../../src/redis/stitch-records.ts";
 import { moduleAdaptor, type StitchModule } from "./adaptors/module.ts";
 import { processAdaptor } from "./adaptors/process.ts";
 import { EscapedProcesses } from "./escaped-processes.ts";
@@ -21,11 +20,11 @@ import { LoadMeter } from "./load.ts";
 import { LogQuestions } from "./log-questions.ts";
 import { Outbox, type SendTo } from "./outbox.ts";
 import { OutputPace } from "./output-pace.ts";
+import { MastersWord } from "./masters-word.ts";
+import { Measurements } from "./measurements.ts";
 import { Mail } from "./mail.ts";
 import { Ownership } from "./ownership.ts";
-import { ProcessTree } from "./process-tree.ts";
 import { Publisher } from "./publisher.ts";
-import { DataFolders } from "./data-folders.ts";
 import { StitchDisk } from "./stitch-disk.ts";
 import { StitchHost } from "./stitch-host.ts";
 import { TaskRunner } from "./task-runner.ts";
@@ -53,8 +52,6 @@ const CONCURRENCY = 64;
 /** Longest a leaving worker waits for its stitches and its tasks, before it kills and hands back. */
 const LEAVE_MS = 10_000;
 const KILL_MS = 2000;
-/** How often the stitches' CPU and memory are measured: a pass reads every process of the machine. */
-const MEASURE_MS = 10_000;
 /** How often removed stitches are looked through. */
 const PRUNE_MS = 600_000;
 
@@ -78,10 +75,8 @@ export class NodeWorker {
   readonly #watchdog: Watchdog;
   readonly #lease: Lease;
   readonly #load = new LoadMeter();
-  readonly #tree: ProcessTree;
-  #data: DataFolders | null = null;
-  /** How many tombstones there were at the last heartbeat that was followed by a look at them. */
-  #tombstones = 0;
+  readonly #mastersWord: MastersWord;
+  #measurements: Measurements | null = null;
   readonly #dir: string;
   #state: "new" | "starting" | "running" | "leaving" | "ended" = "new";
   #ownership: Ownership | null = null;
@@ -104,7 +99,6 @@ export class NodeWorker {
   #beating: Promise<void> = Promise.resolve();
   #beaten = Promise.withResolvers<void>();
   #lastPruneMs = 0;
-  #lastMeasureMs = 0;
   #stopping: Promise<void> | null = null;
   readonly #ended = Promise.withResolvers<void>();
   /** Resolves when it has left; rejects where it was fenced or its queue broke. */
@@ -124,7 +118,7 @@ export class NodeWorker {
       steadyNowMs: () => Math.floor(performance.now()),
       onEnd: () => this.#host?.leaseIsOver(),
     });
-    this.#tree = new ProcessTree(this.#session);
+    this.#mastersWord = new MastersWord(this.#redis, this.#keys, options.id, options.nowMs);
     // Whoever runs the worker waits for it; where nobody does yet, its failure must not end the process unasked.
     this.ended.catch(() => undefined);
   }
@@ -145,8 +139,16 @@ export class NodeWorker {
       await refuseEviction(this.#redis);
       this.#watchdog.start();
       const disk = new StitchDisk(this.#dir);
-      this.#data = new DataFolders(disk);
       const holdsId = () => this.#lease.holds;
+      this.#measurements = new Measurements({
+        redis: this.#redis,
+        keys: this.#keys,
+        node: this.#o.id,
+        session: this.#session,
+        disk,
+        holdsId,
+        nowMs: this.#o.nowMs,
+      });
       const publisher = new Publisher(
         this.#redis,
         this.#keys,
@@ -313,15 +315,8 @@ export class NodeWorker {
     // Before its stitches can be found: who has no inbox is no node.
     await createInbox(this.#redis, this.#keys, this.#o.id);
     this.#lastTaken = await lastEntryRead(this.#redis, this.#keys, this.#o.id);
-    const [own, tombstones] = await Promise.all([
-      readOwnStitches(this.#redis, this.#keys, this.#o.id),
-      readTombstones(this.#redis, this.#keys, this.#o.id),
-    ]);
-    host.merge(own);
-    host.obey(tombstones);
-    // More may have come since they were read: the next heartbeat looks again.
-    this.#tombstones = 0;
-    await this.#settleArrived(host);
+    host.merge(await readOwnStitches(this.#redis, this.#keys, this.#o.id));
+    await this.#mastersWord.obey(host);
     await raiseRevision(this.#redis, this.#keys, host.highestRevision());
     this.#publisher?.publish(host.wholeTruth(), [
       {
@@ -332,25 +327,6 @@ export class NodeWorker {
     ]);
     this.#settled = true;
     await this.#publisher?.flush();
-  }
-
-  /** Obeys what a Master has decided while it took this node for dead: it is back, and may have been before that was written. */
-  async #obey(host: StitchHost, tombstones: number): Promise<void> {
-    if (tombstones === this.#tombstones) return;
-    host.obey(await readTombstones(this.#redis, this.#keys, this.#o.id));
-    this.#tombstones = tombstones;
-  }
-
-  /** Ends moves whose end this node was not there to hear of. */
-  async #settleArrived(host: StitchHost): Promise<void> {
-    const arriving = [...host.arriving()];
-    if (arriving.length === 0) return;
-    const from = await readStitches(
-      this.#redis,
-      this.#keys,
-      arriving.map(([, id]) => id),
-    );
-    for (const [index, [id]] of arriving.entries()) if (from[index] == null) host.settle(id);
   }
 
   #watchdogIsNew(): void {
@@ -425,29 +401,13 @@ export class NodeWorker {
     this.#clockOffsetMs = reply.nowMs - this.#o.nowMs();
     if (this.#settled) await this.#publisher?.flush();
     else await this.#settle(host);
-    await this.#obey(host, reply.tombstones);
+    await this.#mastersWord.beat(host, reply.tombstones);
     host.leaseIsBack();
-    if (this.#o.nowMs() - this.#lastMeasureMs > MEASURE_MS) {
-      this.#lastMeasureMs = this.#o.nowMs();
-      this.#measure(host).catch(this.#o.onError);
-      this.#settleArrived(host).catch(this.#o.onError);
-    }
+    this.#measurements?.beat(host).catch(this.#o.onError);
     if (this.#o.nowMs() - this.#lastPruneMs > PRUNE_MS) {
       this.#lastPruneMs = this.#o.nowMs();
       await forgetRemoved(this.#redis, this.#keys, this.#o.id, host.prune());
     }
-  }
-
-  /** Publishes what its stitches use. Beside the heartbeat, which must not wait for it. */
-  async #measure(host: StitchHost): Promise<void> {
-    const usage = await this.#tree.measure(host.processes(), performance.now());
-    if (usage === null || !this.#lease.holds) return;
-    const withData = (await this.#data?.look(host.ids())) ?? new Set();
-    const used = [...usage].map(([id, { cpuPercent, memoryBytes }]) => [id, { cpuPercent, memoryBytes }] as const);
-    const published = new Map([...used].map(([id, each]) => [id, { ...each, hasData: withData.has(id) }]));
-    for (const id of withData)
-      if (!published.has(id)) published.set(id, { cpuPercent: null, memoryBytes: 0, hasData: true });
-    await publishUsage(this.#redis, this.#keys, this.#o.id, published, 3 * MEASURE_MS);
   }
 
   /** Leaves: takes nothing more, finishes or hands back, stops every stitch, says so. Bounded; may be called twice and at once. */

@@ -1,0 +1,60 @@
+import type { RedisClient } from "../../src/redis/client.ts";
+import type { Keys } from "../../src/redis/keys.ts";
+import { readStitches } from "../../src/redis/stitch-records.ts";
+import { readTombstones } from "../../src/redis/tombstones.ts";
+import type { StitchHost } from "./stitch-host.ts";
+
+/** How often a stitch that arrives is looked after by the node itself, in case no Master is left to settle it. */
+const SETTLE_MS = 10_000;
+
+/** What Masters have decided about a node's stitches while they could not ask it: tombstones, and the ends of moves. */
+export class MastersWord {
+  readonly #redis: RedisClient;
+  readonly #keys: Keys;
+  readonly #node: string;
+  readonly #nowMs: () => number;
+  /** How many tombstones there were at the last heartbeat that was followed by a look at them. */
+  #tombstones = 0;
+  #lastSettledMs = 0;
+
+  constructor(redis: RedisClient, keys: Keys, node: string, nowMs: () => number) {
+    this.#redis = redis;
+    this.#keys = keys;
+    this.#node = node;
+    this.#nowMs = nowMs;
+  }
+
+  /** Takes it in before anything is started. To be repeated where it fails. */
+  async obey(host: StitchHost): Promise<void> {
+    // More may come while they are read: the next heartbeat looks again.
+    this.#tombstones = 0;
+    host.obey(await readTombstones(this.#redis, this.#keys, this.#node));
+    await this.#settleArrived(host);
+  }
+
+  /**
+   * To be called with each heartbeat: obeys what a Master has decided while it took this node for dead. It is back, and may
+   * have been before that was written.
+   * @param tombstones how many the heartbeat has told of.
+   */
+  async beat(host: StitchHost, tombstones: number): Promise<void> {
+    if (tombstones !== this.#tombstones) {
+      host.obey(await readTombstones(this.#redis, this.#keys, this.#node));
+      this.#tombstones = tombstones;
+    }
+    if (this.#nowMs() - this.#lastSettledMs > SETTLE_MS) await this.#settleArrived(host);
+  }
+
+  /** Ends moves whose end this node was not there to hear of. */
+  async #settleArrived(host: StitchHost): Promise<void> {
+    this.#lastSettledMs = this.#nowMs();
+    const arriving = [...host.arriving()];
+    if (arriving.length === 0) return;
+    const from = await readStitches(
+      this.#redis,
+      this.#keys,
+      arriving.map(([, id]) => id),
+    );
+    for (const [index, [id]] of arriving.entries()) if (from[index] == null) host.settle(id);
+  }
+}

@@ -1,0 +1,51 @@
+import type { RedisClient } from "../../src/redis/client.ts";
+import type { Keys } from "../../src/redis/keys.ts";
+import { publishUsage } from "../../src/redis/stitch-records.ts";
+import type { StitchUsage } from "../../src/domain/stitch.ts";
+import { DataFolders } from "./data-folders.ts";
+import { ProcessTree } from "./process-tree.ts";
+import type { StitchDisk } from "./stitch-disk.ts";
+import type { StitchHost } from "./stitch-host.ts";
+
+/** How often the stitches are measured: a pass reads every process of the machine. */
+const MEASURE_MS = 10_000;
+
+export type MeasurementsOptions = {
+  readonly redis: RedisClient;
+  readonly keys: Keys;
+  readonly node: string;
+  readonly session: string;
+  readonly disk: StitchDisk;
+  /** Is the lease this worker's, as far as it can tell without asking? */
+  readonly holdsId: () => boolean;
+  readonly nowMs: () => number;
+};
+
+/** Measures what a node's stitches use, and whether they keep data, and publishes it at a low rate. */
+export class Measurements {
+  readonly #o: MeasurementsOptions;
+  readonly #tree: ProcessTree;
+  readonly #folders: DataFolders;
+  #lastMs = 0;
+
+  constructor(options: MeasurementsOptions) {
+    this.#o = options;
+    this.#tree = new ProcessTree(options.session);
+    this.#folders = new DataFolders(options.disk);
+  }
+
+  /** To be called with each heartbeat, which must not wait for it. Does nothing until it is time again. */
+  async beat(host: StitchHost): Promise<void> {
+    if (this.#o.nowMs() - this.#lastMs <= MEASURE_MS) return;
+    this.#lastMs = this.#o.nowMs();
+    const usage = await this.#tree.measure(host.processes(), performance.now());
+    if (usage === null || !this.#o.holdsId()) return;
+    const withData = await this.#folders.look(host.ids());
+    const published = new Map<string, StitchUsage>();
+    for (const [id, { cpuPercent, memoryBytes }] of usage)
+      published.set(id, { cpuPercent, memoryBytes, hasData: withData.has(id) });
+    for (const id of withData)
+      if (!published.has(id)) published.set(id, { cpuPercent: null, memoryBytes: 0, hasData: true });
+    await publishUsage(this.#o.redis, this.#o.keys, this.#o.node, published, 3 * MEASURE_MS);
+  }
+}
