@@ -4,6 +4,8 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import type { CommandName } from "../../src/domain/command.ts";
 import type { JobResource } from "../../src/domain/resources.ts";
+import { orderEligibility } from "../../src/redis/node-record.ts";
+import { leaveTombstone } from "../../src/redis/tombstones.ts";
 import { FAST, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { openCuttingProxy } from "../support/cutting-proxy.ts";
 
@@ -241,6 +243,33 @@ describe("nodes that die in the middle of a job (P5, P6, P8)", { concurrency: 2 
         async () => (await cluster.master.stitches({ limit: 10, cursor: null }, { node: "n1" })).items.length === 0,
       );
       assert.deepEqual((await running(cluster, GROUP)).sort(), ["n2:orders-1", "n2:orders-2"]);
+    });
+  });
+});
+
+describe("what a Master decides while it takes a node for dead", () => {
+  it("is obeyed with the next heartbeat where the node is back before that is written", async () => {
+    await withCluster(url, FAST, async (cluster) => {
+      const { redis, keys } = cluster.open;
+      await cluster.node("n1");
+      await create(cluster, { id: "one", node: "n1" });
+      await create(cluster, { id: "other", node: "n1" });
+      const revision = `${await redis.incr(keys.revision)}.3`;
+      // It speaks of one that comes from elsewhere, and this one does not.
+      await leaveTombstone(redis, keys, "n1", "other", { revision, movedTo: null, arrivingFrom: "n9:other" });
+      await leaveTombstone(redis, keys, "n1", "one", { revision, movedTo: "n2:one", arrivingFrom: null });
+      await until("it is gone", async () => (await redis.hexists(keys.nodeStitches("n1"), "one")) === 0);
+      await assert.rejects(cluster.master.stitch("n1:one"), { code: "not_found", facts: { movedTo: "n2:one" } });
+      assert.deepEqual(await running(cluster, GROUP), ["n1:other"]);
+    });
+  });
+
+  it("about a node is not undone by an earlier wave of the same job that comes late", async () => {
+    await withCluster(url, {}, async ({ open: { redis, keys } }) => {
+      const order = (eligibility: "draining" | "cordoned", wave: number) =>
+        orderEligibility(redis, keys, "n1", eligibility, { revision: 7, wave });
+      assert.deepEqual([await order("draining", 0), await order("cordoned", 2)], ["changed", "changed"]);
+      assert.deepEqual([await order("draining", 0), await order("cordoned", 2)], ["superseded", "unchanged"]);
     });
   });
 });
