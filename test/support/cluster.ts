@@ -207,7 +207,7 @@ export class TestCluster {
       }),
     );
     this.#open?.close();
-    await until("no process is left", async () => (await processesOf(this.dir)).length === 0, 10_000).catch(async () =>
+    await until("no process is left", async () => (await processesOf(this.dir)).length === 0, 30_000).catch(async () =>
       assert.fail(`left behind: ${(await processesOf(this.dir)).join("\n")}`),
     );
     rmSync(this.dir, { recursive: true, force: true });
