@@ -5,7 +5,7 @@ import { Queue, QueueEvents } from "bullmq";
 import { KEPT } from "../../src/queue/dispatcher.ts";
 
 /** As many as a node takes at once (workers/node/node-worker.ts). */
-const CONCURRENCY = 64;
+export const CONCURRENCY = 64;
 const QUEUE = "raw";
 
 /** BullMQ with nothing around it: add here, process in another process, see the result here. */

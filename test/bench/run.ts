@@ -5,6 +5,7 @@ import { availableParallelism, loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
 import { startLocalRedis } from "../../src/cli/local-redis.ts";
 import type { Bench } from "./bench.ts";
+import { fanout } from "./fanout.ts";
 import { heartbeat } from "./heartbeat.ts";
 import { host } from "./host.ts";
 import { messages } from "./messages.ts";
@@ -17,6 +18,7 @@ const BENCHMARKS: Readonly<Record<string, (bench: Bench) => Promise<void>>> = {
   nodes,
   host,
   messages,
+  fanout,
 };
 const ROUNDS = 3;
 /** Longest one benchmark may take; it is ended then. */

@@ -1,0 +1,128 @@
+import { fork } from "node:child_process";
+import { once } from "node:events";
+import { join } from "node:path";
+import { readProcess } from "../../workers/node/process-table.ts";
+import type { CommandName } from "../../src/domain/command.ts";
+import { TestCluster } from "../support/cluster.ts";
+import type { Bench } from "./bench.ts";
+import { rawFanOut } from "./raw-fanout.ts";
+import { median, table, times } from "./stats.ts";
+
+const MODULE = join(import.meta.dirname, "fanout-module.mjs");
+const NODES_MAIN = join(import.meta.dirname, "fanout-nodes.ts");
+/** A process for each node would measure the machine's scheduler: each of these holds its share of the nodes. */
+const PROCESSES = 2;
+const NODES = Array.from({ length: 100 }, (_, index) => `n${index}`);
+const SIZES = [
+  { steps: 1000, nodes: NODES.slice(0, 10) },
+  { steps: 1000, nodes: NODES },
+  { steps: 10_000, nodes: NODES.slice(0, 10) },
+  { steps: 10_000, nodes: NODES },
+];
+const LIMIT_MS = 60_000;
+const KINDS = ["addBulk", "group.stop", "group.start"] as const;
+
+/** Milliseconds that one run took, and of the CPU of those that took part in it. */
+type Cost = { readonly ms: number; readonly master: number; readonly nodes: number; readonly redis: number };
+type Kind = (typeof KINDS)[number];
+
+/**
+ * Stopping and starting whole groups, against raw BullMQ with one job for each stitch: its workers are in the nodes'
+ * processes, and as many jobs at once as a node takes. 100 nodes beat all the while.
+ */
+export async function fanout({ redisUrl, rounds, print, atEnd }: Bench): Promise<void> {
+  const cluster = new TestCluster(redisUrl);
+  atEnd(() => cluster.stop());
+  await cluster.start();
+  const children = Array.from({ length: PROCESSES }, (_, index) => {
+    const own = NODES.filter((_, at) => at % PROCESSES === index);
+    const env = cluster.env({
+      STITCH_MODULES: `bench=${MODULE}`,
+      STITCH_ROLES: "node",
+      STITCH_STATE_DIR: join(cluster.dir, "state"),
+      STITCH_LOG_LEVEL: "warn",
+    });
+    return fork(NODES_MAIN, [new URL(redisUrl).port, ...own], { env });
+  });
+  atEnd(async () => {
+    const exits = children.map((child) => (child.exitCode ?? child.signalCode) === null && once(child, "exit"));
+    for (const child of children) if (child.connected) child.disconnect();
+    await Promise.all(exits);
+  });
+  await Promise.all(children.map((child) => once(child, "message")));
+  const raw = await rawFanOut(redisUrl, NODES);
+  atEnd(() => raw.stop());
+
+  const cpu = async () => {
+    const { user, system } = process.cpuUsage();
+    const used = /used_cpu_sys:([\d.]+)\s+used_cpu_user:([\d.]+)/.exec(await cluster.open.redis.info("cpu"));
+    return {
+      master: (user + system) / 1000,
+      nodes: children.reduce((sum, { pid }) => sum + (readProcess(pid ?? 0)?.cpuMs ?? Number.NaN), 0),
+      redis: (Number(used?.[1]) + Number(used?.[2])) * 1000,
+    };
+  };
+  const measured = async (work: () => Promise<unknown>): Promise<Cost> => {
+    const before = await cpu();
+    const fromMs = performance.now();
+    await work();
+    const ms = performance.now() - fromMs;
+    const after = await cpu();
+    return {
+      ms,
+      master: after.master - before.master,
+      nodes: after.nodes - before.nodes,
+      redis: after.redis - before.redis,
+    };
+  };
+  const command = async (name: CommandName, target: string, more: Record<string, unknown> = {}) => {
+    const job = await cluster.run({ command: name, target, deadlineMs: LIMIT_MS, ...more }, null, LIMIT_MS);
+    if (job.status !== "succeeded") throw new Error(`${name}: ${job.status} ${JSON.stringify(job.counts)}`);
+    return job;
+  };
+
+  const rows = [["steps", "per second", "ratio", "µs a step", "to the first", "CPU: Master", "nodes", "Redis"]];
+  const first = new Map<Kind, number>();
+  for (const { steps, nodes } of SIZES) {
+    const target = `bench.fanout.${steps}-${nodes.length}`;
+    const spec = { adaptor: "module", module: "bench" };
+    for (const node of nodes) await command("stitch.create", target, { node, count: steps / nodes.length, spec });
+    const whole = async (name: "group.stop" | "group.start") => {
+      const { counts } = await command(name, target);
+      if (counts.succeeded !== steps) throw new Error(`${name}: ${counts.succeeded} of ${steps}`);
+    };
+    const work: Record<Kind, () => Promise<void>> = {
+      addBulk: () => raw.run(nodes, steps),
+      "group.stop": () => whole("group.stop"),
+      "group.start": () => whole("group.start"),
+    };
+    const costs: Record<Kind, Cost[]> = { addBulk: [], "group.stop": [], "group.start": [] };
+    // The round before the first is not counted.
+    for (let round = -1; round < rounds; round++) {
+      for (const kind of KINDS) {
+        const cost = await measured(work[kind]);
+        if (round >= 0) costs[kind].push(cost);
+      }
+    }
+    for (const kind of KINDS) {
+      const ofStep = (figure: keyof Cost) => (1000 * median(costs[kind].map((cost) => cost[figure]))) / steps;
+      const ratio = median(costs[kind].map(({ ms }, round) => (costs.addBulk[round]?.ms ?? Number.NaN) / ms));
+      if (!first.has(kind)) first.set(kind, ofStep("ms"));
+      rows.push([
+        `${kind}, ${steps} on ${nodes.length} nodes`,
+        (1e6 / ofStep("ms")).toFixed(0),
+        kind === "addBulk" ? "1" : times(ratio),
+        ofStep("ms").toFixed(0),
+        times(ofStep("ms") / (first.get(kind) ?? Number.NaN)),
+        ...(["master", "nodes", "redis"] as const).map((figure) => ofStep(figure).toFixed(0)),
+      ]);
+    }
+    await command("group.remove", target);
+  }
+  print(table(rows));
+  const { items } = await cluster.master.nodes({ cursor: null, limit: 1000 }, {});
+  const lost = items.filter(({ liveness, incarnation }) => liveness !== "alive" || incarnation > 1);
+  print(
+    `CPU: µs a step. ${items.length} nodes in ${PROCESSES} processes; ${lost.length === 0 ? "no lease was lost" : `the lease was lost by ${lost.map(({ id }) => id).join(", ")}`}.`,
+  );
+}
