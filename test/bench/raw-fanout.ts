@@ -30,7 +30,7 @@ export async function rawFanOut(
         data: { stitch: `s${index}` },
         opts: { removeOnComplete: KEPT },
       }));
-      await Promise.all(on.map((node) => queues.get(node)?.addBulk(jobs)));
+      await Promise.all(on.map(async (node) => queues.get(node)?.addBulk(jobs)));
       await ended;
     },
     stop: async () => {
