@@ -23,6 +23,7 @@ import type { StitchChange } from "../../src/redis/stitch-records.ts";
 import type { Tombstone } from "../../src/redis/tombstones.ts";
 import { HostedStitch, type HostedStitchOptions, type StitchEvent, SUPERSEDED, WorkerLeaves } from "./hosted-stitch.ts";
 import { StitchLog } from "./stitch-log.ts";
+import { Turns } from "./turns.ts";
 
 export type StitchHostOptions = Omit<HostedStitchOptions, "onChange" | "inOrder"> & {
   readonly facts: NodeFacts;
@@ -51,7 +52,7 @@ export class StitchHost {
   /** Of the steps that wait or are under way for a stitch, the newest revision. */
   readonly #newest = new Map<string, Revision>();
   #leaving = false;
-  #lastTurn: Promise<void> = Promise.resolve();
+  readonly #turns = new Turns(() => performance.now());
 
   constructor(options: StitchHostOptions) {
     this.#o = options;
@@ -198,7 +199,7 @@ export class StitchHost {
       // Whoever asked for that has been told; this begins whatever became of it.
       .catch(() => undefined)
       .then(async () => {
-        await this.#turn();
+        await this.#turns.next();
         return work();
       });
     this.#queues.set(id, run);
@@ -209,15 +210,6 @@ export class StitchHost {
     };
     run.then(forget, forget);
     return run;
-  }
-
-  /**
-   * A turn of the event loop for each piece of work: to start a process blocks it for some milliseconds, and five hundred
-   * in one turn would outlast a lease.
-   */
-  #turn(): Promise<void> {
-    this.#lastTurn = this.#lastTurn.then(() => new Promise((resolve) => setImmediate(resolve)));
-    return this.#lastTurn;
   }
 
   async #apply(id: string, step: StitchStep, revision: Revision): Promise<StepOutcome> {
