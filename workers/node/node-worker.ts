@@ -454,6 +454,7 @@ export class NodeWorker {
   kill(): void {
     clearTimeout(this.#timer);
     this.#state = "ended";
+    this.#publisher?.mute();
     this.#inbox?.kill();
     this.#outbox?.stop();
     this.#mail?.kill();
@@ -484,6 +485,7 @@ export class NodeWorker {
     this.#lease.close();
     this.#beaten.resolve();
     this.#load.stop();
+    this.#publisher?.mute();
     this.#inbox?.kill();
     this.#outbox?.stop();
     this.#mail?.kill();

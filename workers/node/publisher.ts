@@ -5,12 +5,14 @@ import { emitEvents } from "../../src/redis/events.ts";
 import type { Keys } from "../../src/redis/keys.ts";
 import { publishStitches, type StitchChange } from "../../src/redis/stitch-records.ts";
 
+/** Longest that a change waits for others to go out with it: a step over a thousand stitches changes each of them three times. */
+const GATHER_MS = 20;
 /** Events kept while Redis is away; the oldest go first. */
 const MAX_EVENTS = 1000;
 
 /**
- * Publishes changes of a node's stitches at once, gathered where several come together, in order, one write at a time.
- * While Redis is away they wait here, the newest of each stitch; `flush` is tried again with each heartbeat.
+ * Publishes changes of a node's stitches, gathered for a moment, in order, one write at a time. Of each stitch the newest
+ * goes out. While Redis is away they wait here; `flush` is tried again with each heartbeat.
  */
 export class Publisher {
   readonly #redis: RedisClient;
@@ -23,6 +25,7 @@ export class Publisher {
   #waiting = new Map<string, StitchChange>();
   #events: ClusterEvent[] = [];
   #running: Promise<boolean> | null = null;
+  #gathering: NodeJS.Timeout | undefined;
   #muted = false;
 
   constructor(
@@ -43,18 +46,19 @@ export class Publisher {
     this.#onError = onError;
   }
 
-  /** Takes changes and events up; they are on their way when this returns. */
+  /** Takes changes and events up; they go out soon, or with the next `flush`. */
   publish(changes: readonly StitchChange[], events: readonly ClusterEvent[]): void {
     if (this.#muted) return;
     this.#take(changes);
     this.#events.push(...events);
     if (this.#events.length > MAX_EVENTS) this.#events.splice(0, this.#events.length - MAX_EVENTS);
-    void this.flush();
+    this.#gathering ??= setTimeout(() => void this.flush(), GATHER_MS);
   }
 
-  /** Publishes nothing more: the node's records are another worker's now, and must not be overwritten. */
+  /** Publishes nothing more: the worker ends, or the node's records are another's now, and must not be overwritten. */
   mute(): void {
     this.#muted = true;
+    clearTimeout(this.#gathering);
     this.#waiting.clear();
     this.#events = [];
   }
@@ -70,8 +74,8 @@ export class Publisher {
   }
 
   async #write(): Promise<boolean> {
-    // A turn of the event loop, so that what changes together goes out together.
-    await Promise.resolve();
+    clearTimeout(this.#gathering);
+    this.#gathering = undefined;
     const changes = this.#waiting;
     const events = this.#events;
     if (changes.size === 0 && events.length === 0) return true;
