@@ -118,6 +118,9 @@ const asModuleMessage = ({ from, channel, data }: Message): ModuleMessage => ({
   json: () => JSON.parse(data) as unknown,
 });
 
+/** Why a module's signal is aborted: one for all, because to make one takes a stack trace, and more than all else of a stop. */
+const STOPPED = new DOMException("This operation was aborted", "AbortError");
+
 /** Whose code is running: an error that nobody caught is told to the stitch it came from. */
 const running = new AsyncLocalStorage<ModuleInstance>();
 let guarded = false;
@@ -324,7 +327,7 @@ class ModuleInstance implements StitchInstance {
     this.#ending = true;
     this.#heartbeats.stop();
     // Whoever listens is the module's code: what fails there is this stitch's fault, not the worker's.
-    running.run(this, () => this.#abort.abort());
+    running.run(this, () => this.#abort.abort(STOPPED));
   }
 
   leaseIsOver(): void {
