@@ -44,6 +44,11 @@ export class ProcessTree {
   }
 
   async #measure(roots: ReadonlyMap<string, number>, nowMs: number): Promise<Map<string, Usage> | null> {
+    if (roots.size === 0) {
+      // Nothing to measure, and a pass reads every process of the machine.
+      this.#former = null;
+      return new Map();
+    }
     const rows = await this.#read();
     if (rows === null) return null;
     const table = tableOf(rows);

@@ -93,8 +93,10 @@ export class StitchDisk {
 
   /** The stitch's own folder, made if it is not there. */
   makeDataDir(id: string): string {
-    mkdirSync(this.dataDir(id), { recursive: true });
-    return this.dataDir(id);
+    const path = this.dataDir(id);
+    // To look costs a tenth of a try to make it; at nearly every start it is there.
+    if (!existsSync(path)) mkdirSync(path, { recursive: true });
+    return path;
   }
 
   dataDir(id: string): string {
