@@ -1,6 +1,7 @@
 import { nodesInDoubt } from "../domain/fold.ts";
 import type { JobState } from "../domain/job.ts";
 import type { JobResource } from "../domain/resources.ts";
+import type { StepOutcome } from "../domain/stitch.ts";
 import type { HintWatch } from "../redis/hint-watchers.ts";
 import type { JobHints } from "../redis/job-hints.ts";
 import { readHint } from "../redis/job-record.ts";
@@ -52,22 +53,24 @@ export class JobWaiter {
     const untilMs = this.#nowMs() + Math.min(LOOK_MS, waitMs);
     const written = new Map<string, number>();
     const told: string[] = [];
-    let state = accepted;
+    const steps = new Map<string, StepOutcome>();
+    let ended = 0;
     for (;;) {
       const payloads = await watch.next(Math.max(0, untilMs - this.#nowMs()));
       const hints = payloads.map(readHint);
-      if (hints.length === 0 || hints.includes(null)) return null;
+      if (hints.length === 0) return null;
       for (const hint of hints) {
-        if (hint === null) continue;
+        if (hint === null) return null;
         written.set(hint.runner, hint.written);
         told.push(...hint.told);
-        state = { ...state, outcomes: { claims: [], steps: new Map([...state.outcomes.steps, ...hint.steps]) } };
+        for (const [index, outcome] of hint.steps) steps.set(index, outcome);
       }
-      if (nodesInDoubt(state).length > 0) {
-        // All have ended, and some told only of their last outcomes.
-        if (written.size === accepted.record.tasks.length) return null;
-        continue;
-      }
+      // Each task tells when it has ended.
+      ended += hints.length;
+      if (ended < accepted.record.tasks.length) continue;
+      const state = { ...accepted, outcomes: { claims: [], steps } };
+      // Some told only of their last outcomes, or only that they have ended.
+      if (nodesInDoubt(state).length > 0) return null;
       const total = [...written.values()].reduce((sum, each) => sum + each, 0);
       const settled = await this.#desk.judge({ ...state, written: total }, told);
       return settled === "changed" || settled === "gone" ? null : settled;

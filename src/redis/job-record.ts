@@ -83,7 +83,7 @@ return 'ok'
  * Writes outcomes; the first one of a step stays. KEYS the runner's outcomes.
  * ARGV channel or '', runner, task.index, outcome, …
  * The channel is told when the task has ended, after the write it speaks of: with how much is written now and the outcomes
- * as they stand, so that whoever waits need not read them again; or with nothing where they are too long for a hint.
+ * as they stand, so that whoever waits need not read them again; without them where they are too long for a hint.
  */
 const writeOutcomes = defineScript<[outcomes: string]>(
   "write_outcomes",
@@ -98,11 +98,9 @@ for i = 3, #ARGV, 2 do
   bytes = bytes + #value
 end
 if ARGV[1] ~= '' then
-  local hint = ''
-  if #steps > 0 and bytes <= ${MAX_HINT_BYTES} then
-    hint = cjson.encode({runner = ARGV[2], written = redis.call('HLEN', KEYS[1]), steps = steps})
-  end
-  redis.call('PUBLISH', ARGV[1], hint)
+  local hint = {runner = ARGV[2], written = redis.call('HLEN', KEYS[1])}
+  if #steps > 0 and bytes <= ${MAX_HINT_BYTES} then hint.steps = steps end
+  redis.call('PUBLISH', ARGV[1], cjson.encode(hint))
 end
 return now
 `,
@@ -296,7 +294,7 @@ function readOutcomes(out: readonly string[], claims: Claim[], steps: Map<string
   }
 }
 
-const outcomesHint = z.object({ runner: z.string(), written: z.int(), steps: z.array(z.string()) });
+const outcomesHint = z.object({ runner: z.string(), written: z.int(), steps: z.array(z.string()).default([]) });
 /** What a hint tells: outcomes that one runner has written, and how much it had written by then. `told`: see `closeJob`. */
 export type OutcomesHint = {
   readonly runner: string;
