@@ -10,7 +10,9 @@ import { rawQueue } from "./raw-fanout.ts";
 
 const [port, ...nodes] = process.argv.slice(2);
 const ended = new Promise((resolve) => process.once("disconnect", resolve));
-const running = await Promise.all(nodes.map((id) => startNode(loadConfig({ ...process.env, STITCH_NODE_ID: id }))));
+const running = [];
+// One after the other: to start one blocks the event loop, and fifty at once would cost the first its lease.
+for (const id of nodes) running.push(await startNode(loadConfig({ ...process.env, STITCH_NODE_ID: id })));
 const workers = nodes.map(
   (id) =>
     new Worker(rawQueue(id), async () => "done", {
