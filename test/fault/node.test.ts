@@ -5,8 +5,8 @@ import { describe, it } from "node:test";
 import { Dispatcher } from "../../src/queue/dispatcher.ts";
 import { createJob } from "../../src/redis/job-record.ts";
 import { redisTimeMs } from "../../src/redis/node-record.ts";
-import { FAST, isAlive, LONG_LEASE, REDISES, until, withCluster } from "../support/cluster.ts";
-import { processesOf } from "../support/process-list.ts";
+import { FAST, LONG_LEASE, REDISES, until, withCluster } from "../support/cluster.ts";
+import { isRunning, processesOf } from "../support/process-list.ts";
 import { dataDirOf } from "../support/stitch-folder.ts";
 import { ANSWERS } from "../support/stitch-programs.ts";
 import { pingJob } from "../support/ping-job.ts";
@@ -25,10 +25,10 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
       const { pid } = await cluster.master.stitch("family");
       const dataDir = join(cluster.dir, "state-n1", cluster.name, "n1", "data", "family");
       const child = Number(readFileSync(join(dataDir, "child.pid"), "utf8"));
-      assert.ok(pid !== null && isAlive(pid) && isAlive(child));
+      assert.ok(pid !== null && isRunning(pid) && isRunning(child));
       await node.kill("SIGKILL");
-      await until("the stitch is gone", () => !isAlive(pid), 5000);
-      await until("its child is gone", () => !isAlive(child), 5000);
+      await until("the stitch is gone", () => !isRunning(pid), 5000);
+      await until("its child is gone", () => !isRunning(child), 5000);
     });
   });
 
@@ -42,9 +42,9 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
       ]);
       const dataDir = join(cluster.dir, "state-n1", cluster.name, "n1", "data", "runaway");
       const child = Number(readFileSync(join(dataDir, "child.pid"), "utf8"));
-      assert.ok(isAlive(child));
+      assert.ok(isRunning(child));
       await node.kill("SIGKILL");
-      await until("the runaway is gone", () => !isAlive(child), 5000);
+      await until("the runaway is gone", () => !isRunning(child), 5000);
     });
   });
 
@@ -71,7 +71,7 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
       );
 
       await first.kill("SIGKILL");
-      await until("nothing of them is left", () => !before.some(isAlive), 10_000);
+      await until("nothing of them is left", () => !before.some(isRunning), 10_000);
       await cluster.node("n1");
       await until(
         "all ten run again",
@@ -114,7 +114,7 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
         },
         10_000,
       );
-      assert.ok(back.pid !== null && isAlive(back.pid));
+      assert.ok(back.pid !== null && isRunning(back.pid));
       assert.equal((await cluster.master.stitch("rests")).state, "stopped");
     });
   });
@@ -260,14 +260,14 @@ describe("two workers with one id (P12)", { concurrency: 3 }, () => {
       first.child.kill("SIGCONT");
       assert.equal(await first.exited, 1);
       assert.match(first.output, /another worker has taken the id n1/);
-      assert.ok(pid !== null && !isAlive(pid));
+      assert.ok(pid !== null && !isRunning(pid));
       assert.equal((await cluster.run({ command: "node.ping", target: "n1" })).status, "succeeded");
       assert.equal(second.child.exitCode, null);
       const taken = await until("the last word is the new worker's", async () => {
         const stitch = await cluster.master.stitch("a");
         return stitch.state === "running" ? stitch : null;
       });
-      assert.ok(taken.pid !== null && taken.pid !== pid && isAlive(taken.pid));
+      assert.ok(taken.pid !== null && taken.pid !== pid && isRunning(taken.pid));
     });
   });
 });
@@ -279,7 +279,7 @@ describe("a node that leaves (P15)", { concurrency: 3 }, () => {
       await cluster.create("n1", "a", ["sleep", "600"]);
       const { pid } = await cluster.master.stitch("a");
       assert.equal(await node.kill("SIGTERM"), 0);
-      assert.ok(pid !== null && !isAlive(pid));
+      assert.ok(pid !== null && !isRunning(pid));
       assert.equal((await cluster.master.node("n1")).liveness, "left");
       const stitch = await cluster.master.stitch("a");
       assert.deepEqual([stitch.desired, stitch.state], ["running", "stopped"]);
@@ -338,7 +338,7 @@ describe("a node that leaves (P15)", { concurrency: 3 }, () => {
         },
         5000,
       );
-      await until("nothing of it is left", () => pid !== null && !isAlive(pid), 5000);
+      await until("nothing of it is left", () => pid !== null && !isRunning(pid), 5000);
     });
   });
 });

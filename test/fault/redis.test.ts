@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import { type LocalRedis, startLocalRedis } from "../../src/cli/local-redis.ts";
 import { createJob, indexOpenJob } from "../../src/redis/job-record.ts";
-import { isAlive, REDISES, until, withCluster } from "../support/cluster.ts";
+import { REDISES, until, withCluster } from "../support/cluster.ts";
+import { isRunning } from "../support/process-list.ts";
 import { pingJob } from "../support/ping-job.ts";
 
 /** A Redis of the test's own, to be hurt; it comes back on the same port with what it had on disk. */
@@ -22,7 +23,7 @@ async function withRedis(
       now: () => redis,
       crash: async () => {
         redis.kill("SIGKILL");
-        await until("Redis is gone", () => !isAlive(redis.pid), 5000);
+        await until("Redis is gone", () => !isRunning(redis.pid), 5000);
         await redis.stop();
       },
       back: async () => {
@@ -99,7 +100,7 @@ describe("Redis fails", { concurrency: 3 }, () => {
         await until("it answers again", async () => (await fetch(`${url}/v1/nodes`)).ok, 10_000);
         await redis.crash();
         await refuses("stopped");
-        assert.ok(pid !== null && isAlive(pid), "its stitches run on");
+        assert.ok(pid !== null && isRunning(pid), "its stitches run on");
         await redis.back();
         const ping = () => post(`${url}`, { command: "node.ping", target: "n1" }, `again-${Math.random()}`);
         await until("commands are accepted", async () => (await ping()).response.ok, 5000);

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { RequestError } from "../../src/domain/errors.ts";
-import { isAlive, REDISES, until, withCluster } from "../support/cluster.ts";
+import { REDISES, until, withCluster } from "../support/cluster.ts";
+import { isRunning } from "../support/process-list.ts";
 
 const withCode = (code: string) => (error: unknown) => (error as RequestError).code === code;
 const sleeper = { adaptor: "process", protocol: "none", command: ["sleep", "600"] };
@@ -34,13 +35,13 @@ for (const redis of REDISES) {
           ["n1", "n2", "n3", "n3"],
           "zones first, then nodes",
         );
-        assert.ok(items.every(({ pid }) => pid !== null && isAlive(pid)));
+        assert.ok(items.every(({ pid }) => pid !== null && isRunning(pid)));
 
         const [first] = items;
         assert.ok(first?.pid);
         const stopped = await cluster.run({ command: "stitch.stop", target: first.id });
         assert.equal(stopped.tasks[0]?.steps[0]?.changed, true);
-        assert.ok(!isAlive(first.pid));
+        assert.ok(!isRunning(first.pid));
         assert.equal((await cluster.master.stitch(first.id)).state, "stopped");
         assert.equal(
           (await cluster.run({ command: "stitch.stop", target: first.id })).tasks[0]?.steps[0]?.changed,
@@ -50,10 +51,10 @@ for (const redis of REDISES) {
         const started = await cluster.run({ command: "stitch.start", target: first.fullId });
         assert.equal(started.status, "succeeded");
         const again = await cluster.master.stitch(first.id);
-        assert.ok(again.pid !== null && again.pid !== first.pid && isAlive(again.pid));
+        assert.ok(again.pid !== null && again.pid !== first.pid && isRunning(again.pid));
 
         assert.equal((await cluster.run({ command: "stitch.remove", target: first.id })).status, "succeeded");
-        assert.ok(!isAlive(again.pid));
+        assert.ok(!isRunning(again.pid));
         await assert.rejects(cluster.master.stitch(first.id), withCode("not_found"));
         assert.deepEqual((await cluster.master.group("shop")).stitches.byVersion, { 1: 3 });
         assert.equal((await cluster.master.cluster()).stitches.running, 3);

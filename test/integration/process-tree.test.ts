@@ -7,7 +7,8 @@ import { test } from "node:test";
 import { EscapedProcesses, kill } from "../../workers/node/escaped-processes.ts";
 import { cpuMsOf, processesFromProc, processesFromPs, readProcess } from "../../workers/node/process-table.ts";
 import { ProcessTree, type Usage } from "../../workers/node/process-tree.ts";
-import { isAlive, until } from "../support/cluster.ts";
+import { until } from "../support/cluster.ts";
+import { isRunning } from "../support/process-list.ts";
 
 const linux = { skip: process.platform === "linux" ? false : "needs /proc" };
 
@@ -39,7 +40,7 @@ class Stitches {
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const [id, pid] of this.roots) {
-      if (isAlive(-pid)) process.kill(-pid, "SIGKILL");
+      if (isRunning(-pid)) process.kill(-pid, "SIGKILL");
       await endEscaped(this.session, id);
     }
   }

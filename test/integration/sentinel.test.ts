@@ -4,7 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import type { JobResource, NodeResource, StitchResource } from "../../src/domain/resources.ts";
-import { isAlive, type TestCluster, until, withCluster } from "../support/cluster.ts";
+import { type TestCluster, until, withCluster } from "../support/cluster.ts";
+import { isRunning } from "../support/process-list.ts";
 import { type LocalSentinel, startLocalSentinel } from "../support/redis-sentinel.ts";
 
 /** From Sentinel's word that another Redis is the primary. */
@@ -74,7 +75,7 @@ describe("behind Sentinel", { concurrency: 2 }, () => {
 
         const after = await soon("the stitch can be read", () => read<StitchResource>(`${url}/v1/stitches/a`));
         assert.deepEqual([after.state, after.pid, after.restarts], ["running", before.pid, 0], "it never stopped");
-        assert.ok(isAlive(before.pid ?? 0));
+        assert.ok(isRunning(before.pid ?? 0));
         const stop = await soon("a stop has ended", () => ask(url, "stitch.stop", "a"));
         assert.equal(stop.status, "succeeded");
         const stopped = await read<StitchResource>(`${url}/v1/stitches/a`);

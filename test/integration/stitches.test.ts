@@ -5,7 +5,8 @@ import { describe, it } from "node:test";
 import { COMMANDS } from "../../src/domain/command.ts";
 import type { RequestError } from "../../src/domain/errors.ts";
 import type { JobResource, StitchResource } from "../../src/domain/resources.ts";
-import { isAlive, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
+import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
+import { isRunning } from "../support/process-list.ts";
 
 const [standalone] = REDISES;
 const url = standalone?.url ?? "";
@@ -237,7 +238,7 @@ describe("restart policies", { concurrency: 2 }, () => {
       await until("it is tried again and again", async () => (await node.stitch("later")).restarts > 2);
       mkdirSync(cwd);
       const runs = await node.comesTo("later", "running");
-      assert.ok(runs.pid !== null && isAlive(runs.pid));
+      assert.ok(runs.pid !== null && isRunning(runs.pid));
       await node.says("later", /later does not exist on n1[^]*it could not be started; starting it again in/);
 
       const missing = { command: ["/no/such/program"] };
@@ -334,7 +335,7 @@ describe("a stitch that comes up", { concurrency: 2 }, () => {
           rmSync(node.file(command, "quiet"));
           assert.equal((await cluster.master.job(newer.id, 20_000)).status, "succeeded");
         } else assert.equal((await node.command("stop", command)).status, "succeeded");
-        assert.ok(pid !== null && !isAlive(pid));
+        assert.ok(pid !== null && !isRunning(pid));
         const ended = await cluster.master.job(older.id, 20_000);
         assert.deepEqual([ended.status, stepOf(ended).status], ["failed", "superseded"]);
         assert.equal(stepOf(ended).error?.code, "superseded");
@@ -362,7 +363,7 @@ describe("a stitch that is stopped", { concurrency: 2 }, () => {
           const { pid } = await node.stitch(id);
           const stopped = await node.command("stop", id);
           assert.equal(stopped.status, "succeeded", id);
-          assert.ok(pid !== null && !isAlive(pid));
+          assert.ok(pid !== null && !isRunning(pid));
           assert.deepEqual(node.lines(id, "got"), got);
           const { state, lastExit } = await node.stitch(id);
           assert.deepEqual([state, lastExit?.code, lastExit?.signal], ["stopped", ...exit]);
@@ -389,9 +390,9 @@ describe("a stitch that is stopped", { concurrency: 2 }, () => {
       await node.begin("family", speaker("", { command, stopGraceMs: 3000 }));
       await until("its child lives", () => node.lines("family", "child").length === 1);
       const pid = Number(node.lines("family", "child")[0]);
-      assert.ok(isAlive(pid));
+      assert.ok(isRunning(pid));
       assert.equal((await node.command("stop", "family")).status, "succeeded");
-      assert.deepEqual([node.lines("family", "got"), isAlive(pid)], [["_exit"], false]);
+      assert.deepEqual([node.lines("family", "got"), isRunning(pid)], [["_exit"], false]);
     }),
   );
 
@@ -407,14 +408,14 @@ describe("a stitch that is stopped", { concurrency: 2 }, () => {
       for (const id of ["stops", "ends"]) {
         await until(`${id} has its children`, () => node.lines(id, "child").length === 1);
         const [away, child] = ["runaway", "child"].map((name) => Number(node.lines(id, name)[0]));
-        assert.ok(away !== undefined && child !== undefined && isAlive(away) && isAlive(child));
+        assert.ok(away !== undefined && child !== undefined && isRunning(away) && isRunning(child));
         if (id === "stops") assert.equal((await node.command("stop", id)).status, "succeeded");
         else {
           writeFileSync(node.file(id, "end"), "");
           await node.comesTo(id, "failed");
         }
         // Killed, and gone when whoever has inherited them has taken note.
-        await until(`nothing is left of ${id}`, () => !isAlive(away) && !isAlive(child));
+        await until(`nothing is left of ${id}`, () => !isRunning(away) && !isRunning(child));
         await node.says(id, new RegExp(`had left its process group and were killed: ${away}$`, "m"));
       }
     }),
@@ -541,8 +542,8 @@ for (const redis of REDISES) {
         assert.deepEqual([job.status, stepOf(job).action, stepOf(job).changed], ["succeeded", "restart", true]);
         assert.deepEqual(job.stitches, ["n1:a"]);
         const after = await node.stitch("a");
-        assert.ok(before.pid !== null && !isAlive(before.pid));
-        assert.ok(after.pid !== null && after.pid !== before.pid && isAlive(after.pid));
+        assert.ok(before.pid !== null && !isRunning(before.pid));
+        assert.ok(after.pid !== null && after.pid !== before.pid && isRunning(after.pid));
         assert.deepEqual(
           [after.state, after.revision, after.lastExit?.signal],
           ["running", `${job.revision}.0`, "SIGTERM"],
@@ -577,7 +578,7 @@ for (const redis of REDISES) {
         assert.deepEqual([job.status, job.stitches], ["succeeded", ["n2:stitch-1"]], JSON.stringify(job.error));
         const [source, copy] = await Promise.all([node.stitch("first"), node.stitch("stitch-1")]);
         assert.deepEqual([copy.spec, copy.group, copy.state], [source.spec, source.group, "running"]);
-        assert.ok(copy.pid !== null && copy.pid !== source.pid && isAlive(copy.pid));
+        assert.ok(copy.pid !== null && copy.pid !== source.pid && isRunning(copy.pid));
         assert.equal((await cluster.master.group("test.stitch.1")).stitches.byState.running, 2);
 
         assert.deepEqual((await clone("n1:first", { toNode: "n1" })).stitches, ["n1:stitch-2"]);

@@ -234,12 +234,3 @@ export const FAST = { STITCH_HEARTBEAT_MS: "200", STITCH_LEASE_MS: "1000", STITC
 
 /** A lease that outlives its test: nothing in it may wait for the end of a lease, nor is a node lost that is only slow. */
 export const LONG_LEASE = { STITCH_LEASE_MS: "60000" };
-
-export const isAlive = (pid: number): boolean => {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
-};
