@@ -1,4 +1,4 @@
-import { nodesInDoubt } from "../domain/fold.ts";
+import { hasEnded, nodesInDoubt } from "../domain/fold.ts";
 import type { JobState } from "../domain/job.ts";
 import type { JobResource } from "../domain/resources.ts";
 import type { StepOutcome } from "../domain/stitch.ts";
@@ -41,7 +41,20 @@ export class JobWaiter {
     for (;;) {
       const settled = await this.#desk.settle(id);
       if (settled.state.marks.closed !== null || watch === null || left() <= 0) return settled;
-      await watch.next(Math.min(LOOK_MS, left()));
+      const { tasks } = settled.folded;
+      // Of many steps, each end of a task may bring the next; else nothing ends before all have ended.
+      const open = settled.state.record.orchestration === null ? tasks.filter(({ status }) => !hasEnded(status)) : [];
+      await this.#hinted(watch, Math.max(1, open.length), Math.min(LOOK_MS, left()));
+    }
+  }
+
+  /** Resolves when so many tasks have told that they have ended, or at a hint that tells nothing, or after `ms`. */
+  async #hinted(watch: HintWatch, tasks: number, ms: number): Promise<void> {
+    const untilMs = this.#nowMs() + ms;
+    for (let ended = 0; ended < tasks; ) {
+      const payloads = await watch.next(Math.max(0, untilMs - this.#nowMs()));
+      if (payloads.length === 0 || payloads.includes("")) return;
+      ended += payloads.length;
     }
   }
 
