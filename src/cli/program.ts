@@ -7,6 +7,7 @@ import { registerGroupCommands } from "./group-commands.ts";
 import { registerJobs } from "./jobs.ts";
 import { registerLogs } from "./logs.ts";
 import { registerNodeCommands } from "./node-commands.ts";
+import { registerGroups } from "./groups.ts";
 import { registerNodes } from "./nodes.ts";
 import { registerPartCommands } from "./part-commands.ts";
 import { registerPlan } from "./plan.ts";
@@ -36,6 +37,7 @@ export function createProgram(): Command {
   registerStatus(program);
   registerNodes(program);
   registerPs(program);
+  registerGroups(program);
   registerLogs(program);
   registerSend(program);
   registerDeadLetters(program);

@@ -95,7 +95,7 @@ export class JobDesk {
       );
     const here = tasks.filter((task) => task.runs === "master" && task.refused === null);
     await Promise.all([
-      ...[...templatesIn(tasks)].map(([group, template]) =>
+      ...[...templatesIn(record, tasks)].map(([group, template]) =>
         rememberTemplate(this.#o.redis, this.#o.keys, group, record.revision, template),
       ),
       this.#o.dispatcher.dispatch(toNodes),
@@ -307,12 +307,20 @@ export class JobDesk {
   }
 }
 
-/** What new stitches of each full group are made like, by these tasks. */
-function templatesIn(tasks: readonly Task[]): Map<string, Template> {
+const askedSpec = z.object({ spec: z.object({ reschedule: z.boolean().optional() }) });
+
+/**
+ * What new stitches of each full group are made like, by these tasks. That a stitch stays where it was put by name is said
+ * of it alone, unless the client said so of all.
+ */
+function templatesIn(record: JobRecord, tasks: readonly Task[]): Map<string, Template> {
   const templates = new Map<string, Template>();
+  const asked = askedSpec.safeParse(record.options);
+  const reschedule = asked.success ? (asked.data.spec.reschedule ?? true) : null;
   for (const step of tasks.flatMap(({ steps }) => steps)) {
     if (step.action !== "create" || step.movedFrom !== undefined) continue;
-    templates.set(step.group, { spec: step.spec, placement: step.placement ?? { strategy: "spread" } });
+    const spec = reschedule === null ? step.spec : { ...step.spec, reschedule };
+    templates.set(step.group, { spec, placement: step.placement ?? { strategy: "spread" } });
   }
   return templates;
 }

@@ -22,10 +22,16 @@ for (const redis of REDISES) {
       await withCluster(redis.url, {}, async (cluster) => {
         await Promise.all(["n1", "n2"].map((id) => cluster.node(id)));
         await assert.rejects(cluster.run({ command: "group.scale", target: GROUP, count: 1 }), { code: "no_template" });
-        await cluster.run({ command: "stitch.create", target: GROUP, spec });
+        await cluster.run({ command: "stitch.create", target: GROUP, node: "n1", spec });
         const up = await cluster.run({ command: "group.scale", target: GROUP, count: 5 });
         assert.deepEqual([up.status, up.counts.total, up.progress.message], ["succeeded", 4, "4 of 4 created"]);
         assert.deepEqual(await spreadOf(cluster, GROUP), [2, 3]);
+        const bound = (await stitchesOf(cluster, GROUP)).filter(({ spec: { reschedule } }) => reschedule === false);
+        assert.deepEqual(
+          bound.map(({ node }) => node),
+          ["n1"],
+          "the one that was put there by name stays there; those that were not, need not",
+        );
         const same = await cluster.run({ command: "group.scale", target: GROUP, count: 5 });
         assert.deepEqual([same.status, same.counts.total], ["succeeded", 0]);
         const down = await cluster.run({ command: "group.scale", target: GROUP, count: 2 });

@@ -82,6 +82,8 @@ async function ensureSample(client: Client, sample: Sample, signal: AbortSignal)
     return `there already${desired === "running" ? "" : ", stopped"}: left so`;
   } catch (error) {
     if (!(error instanceof ApiError && error.code === "not_found")) throw error;
+    const { movedTo } = error.problem;
+    if (movedTo !== undefined) return `moved to ${movedTo}: left so`;
   }
   const body: CommandBody = {
     command: "stitch.create",
@@ -89,7 +91,8 @@ async function ensureSample(client: Client, sample: Sample, signal: AbortSignal)
     node: sample.node,
     id: sample.id,
     reason: "sample of stitch up",
-    spec: { adaptor: "process", protocol: sample.protocol, command: sample.command },
+    // Where it begins is for show: a drain or a rebalance may move it.
+    spec: { adaptor: "process", protocol: sample.protocol, command: sample.command, reschedule: true },
   };
   const { job, replayed } = await client.command(body, { waitMs: CREATE_WAIT_MS, idempotencyKey: keyOf(body), signal });
   if (replayed && job.finishedAt !== null) return "created before and removed: left so";

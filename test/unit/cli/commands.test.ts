@@ -459,3 +459,21 @@ test("help ends with 0", async () => {
     assert.deepEqual([ended.code, ended.stderr], [0, ""], args.join(" "));
   }
 });
+
+test("groups lists the groups with their counts, and shows one", async () => {
+  const group = {
+    group: "shop.orders",
+    versions: ["1", "2"],
+    stitches: { byState: { running: 3, stopped: 1, failed: 0 }, byVersion: { 1: 1, 2: 3 } },
+  };
+  const list = { items: [group], nextCursor: null, asOf: "2026-01-01T00:00:00.000Z" };
+  await using api = await CannedApi.start(({ url }, response) =>
+    sendJson(response, 200, url.startsWith("/v1/groups?") ? list : group),
+  );
+  const all = await runStitch(["groups"], on(api));
+  assert.equal(all.code, 0, all.stderr);
+  assert.match(all.stdout, /GROUP +STITCHES +VERSIONS +STATES\nshop\.orders +4 +1: 1, 2: 3 +running: 3, stopped: 1\n/);
+  const one = await runStitch(["groups", "shop.orders", "--json"], on(api));
+  assert.deepEqual([one.code, JSON.parse(one.stdout)], [0, group]);
+  assert.equal(api.asked.at(-1)?.url, "/v1/groups/shop.orders");
+});
