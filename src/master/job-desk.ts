@@ -310,16 +310,17 @@ export class JobDesk {
 const askedSpec = z.object({ spec: z.object({ reschedule: z.boolean().optional() }) });
 
 /**
- * What new stitches of each full group are made like, by these tasks. That a stitch stays where it was put by name is said
- * of it alone, unless the client said so of all.
+ * What new stitches of each full group are made like, by a job that was given their spec: a clone or a scale only repeats it.
+ * That a stitch stays where it was put by name is said of it alone, unless the client said so of all.
  */
 function templatesIn(record: JobRecord, tasks: readonly Task[]): Map<string, Template> {
   const templates = new Map<string, Template>();
   const asked = askedSpec.safeParse(record.options);
-  const reschedule = asked.success ? (asked.data.spec.reschedule ?? true) : null;
+  if (!asked.success) return templates;
+  const { reschedule = true } = asked.data.spec;
   for (const step of tasks.flatMap(({ steps }) => steps)) {
-    if (step.action !== "create" || step.movedFrom !== undefined) continue;
-    const spec = reschedule === null ? step.spec : { ...step.spec, reschedule };
+    if (step.action !== "create") continue;
+    const spec = { ...step.spec, reschedule };
     templates.set(step.group, { spec, placement: step.placement ?? { strategy: "spread" } });
   }
   return templates;

@@ -22,7 +22,10 @@ for (const redis of REDISES) {
       await withCluster(redis.url, {}, async (cluster) => {
         await Promise.all(["n1", "n2"].map((id) => cluster.node(id)));
         await assert.rejects(cluster.run({ command: "group.scale", target: GROUP, count: 1 }), { code: "no_template" });
-        await cluster.run({ command: "stitch.create", target: GROUP, node: "n1", spec });
+        const first = await cluster.run({ command: "stitch.create", target: GROUP, node: "n1", spec });
+        // A clone repeats what its source is; what the group is made like, only a create says.
+        const cloned = await cluster.run({ command: "stitch.clone", target: first.stitches[0] ?? "" });
+        await cluster.run({ command: "stitch.remove", target: cloned.stitches[0] ?? "" });
         const up = await cluster.run({ command: "group.scale", target: GROUP, count: 5 });
         assert.deepEqual([up.status, up.counts.total, up.progress.message], ["succeeded", 4, "4 of 4 created"]);
         assert.deepEqual(await spreadOf(cluster, GROUP), [2, 3]);
