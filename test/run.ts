@@ -14,6 +14,8 @@ const FILES_AT_ONCE = 3;
 /** Longer than any wait inside a test, so that the test itself says what it missed. */
 const TEST_LIMIT_MS = 300_000;
 const EXIT_INTERRUPTED = 130;
+/** No test loses power: a disk that is busy for seconds must not hold up a Redis that others wait for. */
+const NO_FSYNC = { appendfsync: "no" };
 
 const root = dirname(import.meta.dirname);
 let tests: ChildProcess | null = null;
@@ -37,8 +39,8 @@ async function runAll(paths: readonly string[]): Promise<number> {
   const dir = await mkdtemp(join(tmpdir(), "crossstitch-test-"));
   // TCP, because workerd cannot reach a Unix socket, nor can a proxy that breaks connections stand before one.
   const starting: [Promise<LocalRedis>, Promise<LocalCluster>] = [
-    startLocalRedis({ dir: join(dir, "redis"), port: 0 }),
-    startLocalCluster({ dir: join(dir, "cluster"), masters: 3 }),
+    startLocalRedis({ dir: join(dir, "redis"), port: 0, settings: NO_FSYNC }),
+    startLocalCluster({ dir: join(dir, "cluster"), masters: 3, settings: NO_FSYNC }),
   ];
   try {
     const step = steps((line) => process.stdout.write(`${line}\n`));

@@ -498,7 +498,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
       for (const id of ["p", "m"]) await until("they have it", () => takenBy(cluster, `n2:${id}`).length === 1);
       await cluster.run({ command: "stitch.stop", target: "asker" });
       const { redis, keys } = cluster.open;
-      await redis.hset(keys.nodeInboxLoad("n1"), "n:asker", 1000);
+      await redis.hincrby(keys.nodeInboxLoad("n1"), "n:asker", 1000);
       for (const id of ["p", "m"]) tell(cluster, `n2:${id}`);
       const letters = await until("the replies are dead letters", async () => {
         const { items } = await mail.deadLetters("?node=n2");

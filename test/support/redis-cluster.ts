@@ -24,14 +24,18 @@ export type LocalCluster = {
  * A real Redis Cluster of masters without replicas, on free ports of the loopback address, in new folders under `dir`.
  * Resolves when every one of them says that the cluster is up; what was started is stopped where that fails.
  */
-export async function startLocalCluster(options: { dir: string; masters: number }): Promise<LocalCluster> {
+export async function startLocalCluster(options: {
+  dir: string;
+  masters: number;
+  settings?: Readonly<Record<string, string>>;
+}): Promise<LocalCluster> {
   const masters: LocalRedis[] = [];
   const stop = async (): Promise<void> => {
     await Promise.all(masters.map((master) => master.stop()));
   };
   try {
     for (let index = 0; index < options.masters; index++) {
-      masters.push(await startMaster(join(options.dir, `master-${index}`)));
+      masters.push(await startMaster(join(options.dir, `master-${index}`), options.settings ?? {}));
     }
     await form(masters.map(({ url }) => Number(new URL(url).port)));
   } catch (error) {
@@ -42,12 +46,17 @@ export async function startLocalCluster(options: { dir: string; masters: number 
   return { url: `redis+cluster://${hosts.join(",")}`, masters, stop };
 }
 
-async function startMaster(dir: string): Promise<LocalRedis> {
+async function startMaster(dir: string, settings: Readonly<Record<string, string>>): Promise<LocalRedis> {
   await mkdir(dir, { recursive: true });
   return await startLocalRedis({
     dir,
     port: await freePortWithBus(),
-    settings: { "cluster-enabled": "yes", "cluster-config-file": "nodes.conf", "cluster-node-timeout": "5000" },
+    settings: {
+      "cluster-enabled": "yes",
+      "cluster-config-file": "nodes.conf",
+      "cluster-node-timeout": "5000",
+      ...settings,
+    },
   });
 }
 
