@@ -101,6 +101,7 @@ export class ClusterState {
   }
 
   #nodeView(node: NodeRecord, nowMs: number): NodeResource {
+    const beatAt = iso(node.lastBeatAtMs);
     return {
       id: node.id,
       incarnation: node.incarnation,
@@ -114,8 +115,8 @@ export class ClusterState {
       modules: node.facts.modules,
       version: node.facts.version,
       startedAt: iso(node.startedAtMs),
-      lastHeartbeatAt: iso(node.lastBeatAtMs),
-      observedAt: iso(node.lastBeatAtMs),
+      lastHeartbeatAt: beatAt,
+      observedAt: beatAt,
       stitchCount: node.status.stitchCount,
     };
   }

@@ -200,27 +200,45 @@ export async function orderEligibility(
 
 /**
  * Reads nodes. KEYS meta, status, orders of each.
- * Returns of each {incarnation, leaseUntil, left, startedAt, beatAt, facts, status, load, eligibility, dead}.
- * A script, because what a page costs is the number of commands: three a node take the reader three times as long.
+ * Returns as JSON of each null or [incarnation, leaseUntil, left, startedAt, beatAt, facts, status, load, eligibility, dead].
+ * A script, because what a page costs is the number of commands: three a node take the reader three times as long. JSON,
+ * because one text is read in a fraction of the time of ten thousand strings.
  */
 const READ_NODES = `
 local nodes = {}
 for i = 1, #KEYS, 3 do
   local node = redis.call('HMGET', KEYS[i], 'incarnation', 'leaseUntil', 'left', 'startedAt', 'beatAt', 'facts', 'status')
-  node[8] = redis.call('HGET', KEYS[i + 1], 'load')
-  local orders = redis.call('HMGET', KEYS[i + 2], 'eligibility', 'dead')
-  node[9], node[10] = orders[1], orders[2]
-  nodes[#nodes + 1] = node
+  if node[1] then
+    node[3] = node[3] or 'null'
+    node[8] = redis.call('HGET', KEYS[i + 1], 'load') or 'null'
+    local orders = redis.call('HMGET', KEYS[i + 2], 'eligibility', 'dead')
+    node[9], node[10] = '"' .. (orders[1] or 'eligible') .. '"', orders[2] or 'null'
+    nodes[#nodes + 1] = '[' .. table.concat(node, ',') .. ']'
+  else
+    nodes[#nodes + 1] = 'null'
+  end
 end
-return nodes
+return '[' .. table.concat(nodes, ',') .. ']'
 `;
 const readOne = defineScript<[meta: string, status: string, orders: string]>("read_node", 3, READ_NODES);
 const readMany = defineScript<string[]>("read_nodes", null, READ_NODES);
 /** Nodes in one call of the script: half a millisecond that others wait for Redis. */
 const READ_AT_ONCE = 100;
 
-const field = z.string().nullable();
-const nodesReply = z.array(z.tuple([field, field, field, field, field, field, field, field, field, field]));
+const whole = z.int();
+const nodeFields = z.tuple([
+  whole,
+  whole,
+  whole.nullable(),
+  whole,
+  whole,
+  nodeFacts,
+  nodeStatus,
+  nodeLoad.nullable(),
+  eligibilityField,
+  whole.nullable(),
+]);
+const nodesReply = z.array(nodeFields.nullable());
 
 /** Reads nodes; null for one that there is not. One round trip. */
 export async function readNodes(
@@ -233,34 +251,37 @@ export async function readNodes(
   const parts = Array.from({ length: Math.ceil(ids.length / atOnce) }, (_, part) =>
     ids.slice(part * atOnce, (part + 1) * atOnce),
   );
-  const replies = await Promise.all(
-    parts.map((part) => {
+  // Each part is taken apart while Redis is at the next.
+  const read = await Promise.all(
+    parts.map(async (part) => {
       const [only] = part;
-      return part.length === 1 && only !== undefined
-        ? readOne.call(redis, [...keysOf(only)], [])
-        : readMany.call(redis, part.flatMap(keysOf), []);
+      const reply =
+        part.length === 1 && only !== undefined
+          ? await readOne.call(redis, [...keysOf(only)], [])
+          : await readMany.callApart(redis, part.flatMap(keysOf), []);
+      return nodesReply
+        .parse(JSON.parse(z.string().parse(reply)))
+        .map((node, index) => node && nodeOf(part[index] ?? "", node));
     }),
   );
-  return replies.flatMap((reply, part) =>
-    nodesReply.parse(reply).map((node, index) => nodeOf(parts[part]?.[index] ?? "", node)),
-  );
+  return read.flat();
 }
 
-function nodeOf(id: string, fields: z.output<typeof nodesReply>[number]): NodeRecord | null {
-  const [incarnation, leaseUntil, leftAt, startedAt, beatAt, facts, status, load, eligibility, dead] = fields;
-  if (incarnation === null) return null;
+function nodeOf(id: string, fields: z.output<typeof nodeFields>): NodeRecord {
+  const [incarnation, leaseUntilMs, leftAtMs, startedAtMs, lastBeatAtMs, facts, status, load, eligibility, dead] =
+    fields;
   return {
     id,
-    incarnation: Number(incarnation),
-    leaseUntilMs: Number(leaseUntil),
-    leftAtMs: leftAt === null ? null : Number(leftAt),
-    startedAtMs: Number(startedAt),
-    lastBeatAtMs: Number(beatAt),
-    facts: nodeFacts.parse(JSON.parse(facts ?? "null")),
-    status: nodeStatus.parse(JSON.parse(status ?? "null")),
-    load: load === null ? null : nodeLoad.parse(JSON.parse(load)),
-    eligibility: eligibilityField.parse(eligibility ?? "eligible"),
-    deadIncarnation: dead === null ? null : Number(dead),
+    incarnation,
+    leaseUntilMs,
+    leftAtMs,
+    startedAtMs,
+    lastBeatAtMs,
+    facts,
+    status,
+    load,
+    eligibility,
+    deadIncarnation: dead,
   };
 }
 

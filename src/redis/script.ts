@@ -1,9 +1,15 @@
+import type { ChainableCommander } from "ioredis";
 import type { RedisClient } from "./client.ts";
 
 /** A Lua script with its typed caller: runs atomically in the slot of its keys. */
 export type Script<Keys extends readonly string[]> = {
   readonly name: string;
   call(redis: RedisClient, keys: Keys, args: readonly (string | number)[]): Promise<unknown>;
+  /**
+   * As `call`, but answered by itself: what is called in one turn of the loop is otherwise sent, and answered, together. For
+   * large answers, of which one can be taken apart while Redis is at the next.
+   */
+  callApart(redis: RedisClient, keys: Keys, args: readonly (string | number)[]): Promise<unknown>;
 };
 
 type Callable = (...args: (string | number)[]) => Promise<unknown>;
@@ -36,13 +42,18 @@ export function defineScript<Keys extends readonly string[]>(
     ...(keys === null ? {} : { numberOfKeys: keys }),
     lua: /\bnow\b/.test(lua) ? NOW + lua : lua,
   });
+  // ioredis adds the method at run time, so its type cannot know it.
+  const run = (on: RedisClient | ChainableCommander, keyNames: Keys, args: readonly (string | number)[]) =>
+    (Reflect.get(on, command) as Callable).call(on, ...(keys === null ? [keyNames.length] : []), ...keyNames, ...args);
   return {
     name,
-    call(redis, keyNames, args) {
-      const run: unknown = Reflect.get(redis, command);
-      const count = keys === null ? [keyNames.length] : [];
-      // ioredis adds the method at run time, so its type cannot know it.
-      return (run as Callable).call(redis, ...count, ...keyNames, ...args);
+    call: run,
+    async callApart(redis, keyNames, args) {
+      const pipeline = redis.pipeline();
+      void run(pipeline, keyNames, args);
+      const [[error, reply] = [null, null]] = (await pipeline.exec()) ?? [];
+      if (error !== null) throw error;
+      return reply;
     },
   };
 }
