@@ -2,14 +2,38 @@ import { type ClusterEvent, clusterEvent } from "../domain/event.ts";
 import type { EventResource } from "../domain/resources.ts";
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
+import { defineScript } from "./script.ts";
 
 /** Events kept: hours of a busy cluster, some 3 MB. */
 const KEPT = 10_000;
 
+/**
+ * KEYS events. ARGV events. A script, because a step over a thousand stitches has a thousand events: what each costs its node
+ * is the command, not the event.
+ */
+const emit = defineScript<[events: string]>(
+  "emit_events",
+  1,
+  `
+for _, event in ipairs(ARGV) do redis.call('XADD', KEYS[1], 'MAXLEN', '~', ${KEPT}, '*', 'event', event) end
+`,
+);
+/** In one call; others wait for Redis meanwhile. */
+const EMITTED_AT_ONCE = 200;
+
 /** Records events in order; one round trip. Best effort is the caller's: this throws where Redis is away. */
 export async function emitEvents(redis: RedisClient, keys: Keys, events: readonly ClusterEvent[]): Promise<void> {
+  const parts = Array.from({ length: Math.ceil(events.length / EMITTED_AT_ONCE) }, (_, part) =>
+    events.slice(part * EMITTED_AT_ONCE, (part + 1) * EMITTED_AT_ONCE),
+  );
   await Promise.all(
-    events.map((event) => redis.xadd(keys.events, "MAXLEN", "~", KEPT, "*", "event", JSON.stringify(event))),
+    parts.map((part) =>
+      emit.call(
+        redis,
+        [keys.events],
+        part.map((event) => JSON.stringify(event)),
+      ),
+    ),
   );
 }
 

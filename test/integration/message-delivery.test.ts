@@ -1,13 +1,11 @@
 // What becomes of messages on the way: order, stitches that are slow, deaf, stopped, removed or moved, workers that are killed,
 // inboxes that are full. On one kind of Redis: what differs between them is in messages.test.ts.
 import assert from "node:assert/strict";
-import { readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { describe, it } from "node:test";
 import type { RemovedRecord } from "../../src/domain/stitch.ts";
 import { type Part, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { createMail, MAIL_MODULE, MailClient, takenBy, tell } from "../support/mail.ts";
-import { logOf } from "../support/stitch-folder.ts";
+import { addRecord, logOf, recordsOf } from "../support/stitch-folder.ts";
 
 const [standalone] = REDISES;
 const MIB = 1024 * 1024;
@@ -534,19 +532,16 @@ describe("messages on their way", { concurrency: 2 }, () => {
 
 /** What a move leaves of a stitch on the node's disk; the node must not run. */
 function leaveTombstone(cluster: TestCluster, node: string, id: string, movedTo: string, revision = "9999.0"): void {
-  const path = join(cluster.dir, `state-${node}`, cluster.name, node, "stitches", `${id}.json`);
   const record: RemovedRecord = {
-    ...(JSON.parse(
-      JSON.stringify({ id, group: "moved.a.1", outcome: null, removedAtMs: Date.now() }),
-    ) as RemovedRecord),
+    id,
+    group: "moved.a.1",
+    outcome: null,
+    removedAtMs: Date.now(),
+    was: null,
     movedTo,
     revision,
   };
-  try {
-    const lines = readFileSync(path, "utf8").trimEnd().split("\n");
-    record.group = (JSON.parse(lines.at(-1) ?? "") as { record: { group: string } }).record.group;
-  } catch {
-    // It never was there.
-  }
-  writeFileSync(path, JSON.stringify({ kind: "removed", record }));
+  const last = recordsOf(cluster, node).findLast((line) => line.record["id"] === id);
+  if (last !== undefined) record.group = String(last.record["group"]);
+  addRecord(cluster, node, { kind: "removed", record });
 }

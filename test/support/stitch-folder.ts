@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from "node:fs";
+import { appendFileSync, existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { TestCluster } from "./cluster.ts";
 
@@ -17,6 +17,18 @@ export const journalOf = (cluster: TestCluster, node: string, id: string): Recor
 /** As `journalOf`, of all stitches that there have been under this id: `journal-<id>` beside the data folders. */
 export const lastingJournalOf = (cluster: TestCluster, node: string, id: string): Record<string, unknown>[] =>
   jsonLines(join(folderOf(cluster, node), `journal-${id}`)) as Record<string, unknown>[];
+
+type RecordLine = { readonly kind: string; readonly record: Readonly<Record<string, unknown>> };
+
+/** What a node has on its disk of its stitches' records, oldest first. */
+export const recordsOf = (cluster: TestCluster, node: string): RecordLine[] =>
+  jsonLines(recordsPath(cluster, node)) as RecordLine[];
+
+/** Adds a record to those; the node must not run. */
+export const addRecord = (cluster: TestCluster, node: string, line: RecordLine): void =>
+  appendFileSync(recordsPath(cluster, node), `${JSON.stringify(line)}\n`);
+
+const recordsPath = (cluster: TestCluster, node: string): string => join(folderOf(cluster, node), "stitches.jsonl");
 
 const folderOf = (cluster: TestCluster, node: string): string => join(cluster.dir, `state-${node}`, cluster.name, node);
 

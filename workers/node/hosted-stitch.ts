@@ -115,7 +115,7 @@ export class HostedStitch {
     return this.#instance?.deliver?.(message) ?? null;
   }
 
-  /** Changes its record: on disk first, then told. */
+  /** Changes its record, on disk where that outlasts this life of the worker, and tells. */
   update(change: Partial<StitchRecord>, event: StitchEvent | null = null): void {
     const before = this.#record;
     this.#record = { ...before, ...change, observedAtMs: this.#o.nowMs() };
@@ -332,7 +332,7 @@ const PASSING: ReadonlySet<string> = new Set<keyof StitchRecord>([
   "observedAtMs",
 ]);
 
-/** Is there a change that the worker's next life must know of? A write blocks the event loop. */
+/** Is there a change that the worker's next life must know of? */
 function outlasts(before: StitchRecord, after: StitchRecord): boolean {
   if ((before.state === "failed") !== (after.state === "failed")) return true;
   return (Object.keys(after) as (keyof StitchRecord)[]).some((key) => !PASSING.has(key) && before[key] !== after[key]);

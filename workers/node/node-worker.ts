@@ -80,6 +80,7 @@ export class NodeWorker {
   readonly #dir: string;
   #state: "new" | "starting" | "running" | "leaving" | "ended" = "new";
   #ownership: Ownership | null = null;
+  #disk: StitchDisk | null = null;
   #host: StitchHost | null = null;
   #publisher: Publisher | null = null;
   #queue: NodeQueueWorker | null = null;
@@ -138,7 +139,8 @@ export class NodeWorker {
       await Promise.all([this.#redis, this.#direct].map((each) => connectRedis(each, this.#o.connectTimeoutMs)));
       await refuseEviction(this.#redis);
       this.#watchdog.start();
-      const disk = new StitchDisk(this.#dir);
+      const disk = new StitchDisk(this.#dir, this.#o.onError);
+      this.#disk = disk;
       const holdsId = () => this.#lease.holds;
       this.#measurements = new Measurements({
         redis: this.#redis,
@@ -494,6 +496,7 @@ export class NodeWorker {
     this.#direct.disconnect();
     this.#blocking.disconnect();
     this.#watchdog.end();
+    this.#disk?.close();
     this.#ownership?.release();
   }
 }

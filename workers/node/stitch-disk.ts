@@ -1,74 +1,116 @@
 import {
   appendFileSync,
+  closeSync,
   existsSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   renameSync,
   rmSync,
-  writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
 import * as z from "zod";
 import { removedRecord, type RemovedRecord, stitchRecord, type StitchRecord } from "../../src/domain/stitch.ts";
 
-const file = z.discriminatedUnion("kind", [
+const journalLine = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("stitch"), record: stitchRecord }),
   z.object({ kind: z.literal("removed"), record: removedRecord }),
+  z.object({ kind: z.literal("forgotten"), record: z.object({ id: z.string() }) }),
 ]);
+type JournalLine = z.input<typeof journalLine>;
 
-/** A record is so often written behind what it was before, until its file is written anew. */
-const MOST_APPENDED = 50;
+/** The journal is written anew where it has more lines than twice the stitches, and so many. */
+const MOST_OLD_LINES = 1000;
 
 /**
- * What a node keeps of its stitches on its disk: `stitches/<id>.json`, `data/<id>/`, `logs/<id>.log`, `logs/<id>.log.<n>`;
- * and of a removed one under whose id there is another, `removed/<id>.<when it was removed>/`.
+ * What a node keeps of its stitches on its disk: `stitches.jsonl`, `data/<id>/`, `logs/<id>.log`, `logs/<id>.log.<n>`; and
+ * of a removed one under whose id there is another, `removed/<id>.<when it was removed>/`.
  *
- * A record's file holds a line for each state of it, and the last one counts. A line is appended: that costs a tenth of a
- * file that is written whole and renamed into place, and a command over five hundred stitches writes a thousand. A crash
- * leaves the old record, the new one, or a piece of the new one without a line end, behind the old one.
+ * The journal `stitches.jsonl` holds a line for each state of a record, and of each id the last one counts. What is saved in
+ * one turn of the event loop is appended together, and of each stitch only its newest state: a file for each stitch, written
+ * at each change, takes more of a command over a thousand stitches than all else. A crash leaves a journal that ends
+ * earlier, perhaps in a piece of a line.
  */
 export class StitchDisk {
   readonly #dir: string;
-  /** How many lines were appended to a record's file since this process wrote it whole. */
-  readonly #appended = new Map<string, number>();
+  readonly #journal: string;
+  readonly #onError: (error: unknown) => void;
+  /** The newest line of each id: what the journal holds when it is written anew. */
+  readonly #newest = new Map<string, JournalLine>();
+  #unwritten = new Map<string, JournalLine>();
+  #writing: Promise<void> | null = null;
+  /** The journal, open to append; null where it must be written anew. */
+  #file: number | null = null;
+  #lines = 0;
+  #closed = false;
 
-  constructor(dir: string) {
+  /** @param onError told of what could not be written; it is tried again with what is saved next. */
+  constructor(dir: string, onError: (error: unknown) => void) {
     this.#dir = dir;
-    mkdirSync(join(dir, "stitches"), { recursive: true });
+    this.#journal = join(dir, "stitches.jsonl");
+    this.#onError = onError;
+    mkdirSync(dir, { recursive: true });
   }
 
-  /** @throws where a record cannot be read: naming the file, because guessing could start what was removed. */
+  /** @throws where a line cannot be read: naming it, because guessing could start what was removed. */
   load(): { stitches: StitchRecord[]; removed: RemovedRecord[] } {
+    const lines = existsSync(this.#journal) ? readFileSync(this.#journal, "utf8").split("\n") : [];
+    // Behind the last line end there is nothing, or a piece that a crash has cut off.
+    lines.pop();
+    const newest = new Map<string, z.output<typeof journalLine>>();
+    for (const [index, text] of lines.entries()) {
+      try {
+        const line = journalLine.parse(JSON.parse(text));
+        newest.set(line.record.id, line);
+      } catch (cause) {
+        const where = `line ${index + 1} of ${this.#journal}`;
+        throw new Error(`${where} cannot be read as a stitch's record; repair or delete that line`, { cause });
+      }
+    }
     const stitches: StitchRecord[] = [];
     const removed: RemovedRecord[] = [];
-    for (const name of readdirSync(join(this.#dir, "stitches"))) {
-      if (!name.endsWith(".json")) continue;
-      const path = join(this.#dir, "stitches", name);
-      try {
-        const { kind, record } = lastOf(readFileSync(path, "utf8"));
-        if (kind === "stitch") stitches.push(record);
-        else removed.push(record);
-      } catch (cause) {
-        throw new Error(`${path} cannot be read as a stitch's record; repair or delete it`, { cause });
-      }
+    for (const [id, line] of newest) {
+      if (line.kind === "forgotten") continue;
+      this.#newest.set(id, line);
+      if (line.kind === "stitch") stitches.push(line.record);
+      else removed.push(line.record);
     }
     return { stitches, removed };
   }
 
+  /** Goes to disk at the end of this turn of the event loop; see `written`. */
   save(record: StitchRecord): void {
-    this.#write(record.id, { kind: "stitch", record });
+    this.#put({ kind: "stitch", record });
   }
 
+  /** As `save`. */
   saveRemoved(record: RemovedRecord): void {
-    this.#write(record.id, { kind: "removed", record });
+    this.#put({ kind: "removed", record });
   }
 
   /** Deletes a removed stitch for good: its tombstone, data folder and log. */
   forget(id: string): void {
-    this.#appended.delete(id);
-    for (const path of [this.#record(id), this.dataDir(id), ...this.#logFiles(id)])
-      rmSync(path, { recursive: true, force: true });
+    this.#put({ kind: "forgotten", record: { id } });
+    for (const path of [this.dataDir(id), ...this.#logFiles(id)]) rmSync(path, { recursive: true, force: true });
+  }
+
+  /** Resolves when all that was saved before is on disk. @throws where it could not be written. */
+  written(): Promise<void> {
+    if (this.#writing === null && this.#unwritten.size > 0) this.#write();
+    return this.#writing ?? Promise.resolve();
+  }
+
+  /** Writes what is left and lets go of the journal, which may be another worker's next: what is saved later is not written. Safe to repeat. */
+  close(): void {
+    if (this.#closed) return;
+    try {
+      this.#commit();
+    } catch (error) {
+      this.#onError(error);
+    }
+    this.#closed = true;
+    this.#closeFile();
   }
 
   /** Is there data or a log that a new stitch under this id would take for its own? */
@@ -114,31 +156,64 @@ export class StitchDisk {
     return names.map((name) => join(dir, name));
   }
 
-  #record(id: string): string {
-    return join(this.#dir, "stitches", `${id}.json`);
+  #put(line: JournalLine): void {
+    const { id } = line.record;
+    if (line.kind === "forgotten") this.#newest.delete(id);
+    else this.#newest.set(id, line);
+    this.#unwritten.set(id, line);
+    if (this.#writing === null) this.#write();
   }
 
-  #write(id: string, content: z.input<typeof file>): void {
-    const path = this.#record(id);
-    const line = `${JSON.stringify(content)}\n`;
-    const appended = this.#appended.get(id) ?? MOST_APPENDED;
-    // Should this fail, a piece of the line may be there: the next one must not go behind it.
-    this.#appended.delete(id);
-    if (appended < MOST_APPENDED) {
-      appendFileSync(path, line);
-      this.#appended.set(id, appended + 1);
-      return;
+  #write(): void {
+    this.#writing = new Promise((resolve, reject) => {
+      setImmediate(() => {
+        this.#writing = null;
+        try {
+          this.#commit();
+          resolve();
+        } catch (error) {
+          reject(error);
+        }
+      });
+    });
+    this.#writing.catch(this.#onError);
+  }
+
+  #commit(): void {
+    if (this.#unwritten.size === 0 || this.#closed) return;
+    try {
+      const most = 2 * this.#newest.size + MOST_OLD_LINES;
+      if (this.#file !== null && this.#lines + this.#unwritten.size <= most) {
+        appendFileSync(this.#file, textOf(this.#unwritten));
+        this.#lines += this.#unwritten.size;
+      } else this.#writeAnew();
+      this.#unwritten = new Map();
+    } catch (cause) {
+      // A piece of a line may be there: nothing must go behind it.
+      this.#closeFile();
+      throw new Error(`${this.#journal} cannot be written; see to its disk`, { cause });
     }
-    writeFileSync(`${path}.new`, line);
-    renameSync(`${path}.new`, path);
-    this.#appended.set(id, 0);
+  }
+
+  #writeAnew(): void {
+    this.#closeFile();
+    const file = openSync(`${this.#journal}.new`, "w", 0o600);
+    try {
+      appendFileSync(file, textOf(this.#newest));
+      renameSync(`${this.#journal}.new`, this.#journal);
+    } catch (error) {
+      closeSync(file);
+      throw error;
+    }
+    this.#file = file;
+    this.#lines = this.#newest.size;
+  }
+
+  #closeFile(): void {
+    if (this.#file !== null) closeSync(this.#file);
+    this.#file = null;
   }
 }
 
-/** @throws where the newest record in a file is none. */
-function lastOf(text: string): z.output<typeof file> {
-  const lines = text.split("\n");
-  const piece = lines.pop() ?? "";
-  // With no line before it, it is a whole record: the first one is not appended.
-  return file.parse(JSON.parse(lines.at(-1) ?? piece));
-}
+const textOf = (lines: ReadonlyMap<string, JournalLine>): string =>
+  [...lines.values()].map((line) => `${JSON.stringify(line)}\n`).join("");

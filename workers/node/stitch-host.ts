@@ -178,7 +178,10 @@ export class StitchHost {
     return { cpu, memoryBytes };
   }
 
-  /** Applies a step. Never rejects for what the stitch does: that is an outcome. @throws WorkerLeaves */
+  /**
+   * Applies a step; its outcome is on disk. Never rejects for what the stitch does: that is an outcome.
+   * @throws WorkerLeaves, or where the disk takes nothing.
+   */
   apply(step: StitchStep, revision: Revision): Promise<StepOutcome> {
     const id = splitFullId(step.stitch).stitch;
     // Whatever is newer than what is under way need not wait for it to come up. A create takes nothing over.
@@ -186,7 +189,11 @@ export class StitchHost {
       this.#newest.set(id, revision);
       this.#hosted.get(id)?.interrupt();
     }
-    return this.#inOrder(id, () => this.#apply(id, step, revision));
+    return this.#inOrder(id, async () => {
+      const outcome = await this.#apply(id, step, revision);
+      await this.#o.disk.written();
+      return outcome;
+    });
   }
 
   #newestOf(id: string): Revision {

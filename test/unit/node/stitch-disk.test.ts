@@ -12,12 +12,13 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { stitchRecord, type StitchRecord } from "../../../src/domain/stitch.ts";
+import fc from "fast-check";
+import { removedRecord, stitchRecord, type StitchRecord } from "../../../src/domain/stitch.ts";
 import { StitchDisk } from "../../../workers/node/stitch-disk.ts";
 
-const record = (restarts: number): StitchRecord =>
+const record = (restarts: number, id = "a"): StitchRecord =>
   stitchRecord.parse({
-    id: "a",
+    id,
     group: "a.b.1",
     spec: { adaptor: "process", command: ["x"] },
     desired: "running",
@@ -31,82 +32,180 @@ const record = (restarts: number): StitchRecord =>
     lastExit: null,
     observedAtMs: 0,
   });
+const tombstone = (id: string) =>
+  removedRecord.parse({ id, group: "a.b.1", revision: "2.0", outcome: null, removedAtMs: 0, was: null, movedTo: null });
 
 function folder(t: TestContext) {
   const dir = mkdtempSync(join(tmpdir(), "cs-"));
-  t.after(() => rmSync(dir, { recursive: true, force: true }));
-  const path = join(dir, "stitches", "a.json");
+  const disk = new StitchDisk(dir, () => undefined);
+  t.after(() => {
+    disk.close();
+    rmSync(dir, { recursive: true, force: true });
+  });
+  const path = join(dir, "stitches.jsonl");
+  const next = () => {
+    const again = new StitchDisk(dir, assert.ifError);
+    return { disk: again, ...again.load() };
+  };
   /** What the next life of the worker finds. */
-  const found = () => new StitchDisk(dir).load().stitches.map(({ restarts }) => restarts);
-  return { disk: new StitchDisk(dir), path, found };
+  const found = () => next().stitches.map(({ id, restarts }) => `${id} ${restarts}`);
+  return { dir, disk, path, next, found };
 }
 
-test("the newest record counts, however often it was saved, and its file stays small", (t) => {
-  const { disk, path, found } = folder(t);
+test("of each stitch the newest record counts, however often it was saved, and the journal stays small", async (t) => {
+  const { disk, path, next, found } = folder(t);
   disk.save(record(0));
+  disk.save(record(0, "b"));
+  await disk.written();
   const first = statSync(path);
   disk.save(record(1));
+  await disk.written();
   assert.equal(statSync(path).ino, first.ino, "the second is appended");
-  for (let n = 2; n <= 1000; n++) {
+  for (let n = 2; n <= 3000; n++) {
     disk.save(record(n));
-    if (n % 100 === 0) assert.deepEqual(found(), [n]);
-    assert.ok(statSync(path).size <= 60 * first.size, `${statSync(path).size} bytes after ${n}`);
+    await disk.written();
+    if (n % 100 === 0) assert.deepEqual(found(), [`a ${n}`, "b 0"]);
+    assert.ok(statSync(path).size <= 1010 * first.size, `${statSync(path).size} bytes after ${n}`);
   }
-  disk.saveRemoved({
-    id: "a",
-    group: "a.b.1",
-    revision: "2.0",
-    outcome: null,
-    removedAtMs: 0,
-    was: null,
-    movedTo: null,
-  });
-  assert.deepEqual(found(), []);
+  disk.saveRemoved(tombstone("a"));
+  await disk.written();
+  assert.deepEqual(found(), ["b 0"]);
+  assert.deepEqual(next().removed, [tombstone("a")]);
   disk.save(record(7));
-  assert.deepEqual(found(), [7]);
+  await disk.written();
+  assert.deepEqual(found(), ["a 7", "b 0"]);
   disk.forget("a");
-  assert.deepEqual(found(), []);
-  disk.save(record(8));
-  assert.deepEqual(found(), [8]);
+  await disk.written();
+  assert.deepEqual(found(), ["b 0"]);
 });
 
-test("of a record that a crash has cut off, nothing counts but what was there before", (t) => {
-  const { disk, path, found } = folder(t);
+test("what is saved in one turn of the loop is written at once, of each stitch its newest state", async (t) => {
+  const { disk, path } = folder(t);
   disk.save(record(0));
-  disk.save(record(1));
+  await disk.written();
+  for (let n = 1; n <= 100; n++) for (const id of ["a", "b"]) disk.save(record(n, id));
+  assert.equal(readFileSync(path, "utf8").split("\n").length, 2);
+  await Promise.all([disk.written(), disk.written()]);
+  const lines = readFileSync(path, "utf8").trimEnd().split("\n");
+  assert.deepEqual(
+    lines
+      .map((line) => (JSON.parse(line) as { record: StitchRecord }).record)
+      .map(({ id, restarts }) => [id, restarts]),
+    [
+      ["a", 0],
+      ["a", 100],
+      ["b", 100],
+    ],
+  );
+  await disk.written();
+  assert.equal(readFileSync(path, "utf8").trimEnd().split("\n").length, 3, "nothing is written twice");
+});
+
+test("a journal that a crash has cut off anywhere holds what was there before, and is gone on with", async (t) => {
+  const { disk, path, next, found } = folder(t);
+  disk.save(record(0));
+  disk.save(record(1, "b"));
+  await disk.written();
   const whole = readFileSync(path, "utf8");
   disk.save(record(2));
+  await disk.written();
   const line = readFileSync(path, "utf8").slice(whole.length);
   for (let length = 0; length < line.length; length++) {
     writeFileSync(path, whole + line.slice(0, length));
-    assert.deepEqual(found(), [1], `after ${length} bytes`);
+    assert.deepEqual(found(), ["a 0", "b 1"], `after ${length} bytes`);
   }
   writeFileSync(path, whole + line.slice(0, -10));
-  const dir = join(path, "../..");
-  const next = new StitchDisk(dir);
-  next.load();
-  next.save(record(3));
-  next.save(record(4));
-  assert.deepEqual(found(), [4], "what comes next does not stand behind the piece");
+  const after = next();
+  after.disk.save(record(3));
+  await after.disk.written();
+  after.disk.save(record(4));
+  await after.disk.written();
+  assert.deepEqual(found(), ["a 4", "b 1"], "what comes next does not stand behind the piece");
+  after.disk.close();
 });
 
-test("nothing is appended behind what could not be written", (t) => {
+test("after any saves, turns and lives, what was written is found", async (t) => {
+  const act = fc.oneof(
+    fc.record({ kind: fc.constantFrom("save", "remove", "forget"), id: fc.constantFrom("a", "b", "c") }),
+    fc.record({ kind: fc.constantFrom("written", "next life"), id: fc.constant("") }),
+  );
+  await fc.assert(
+    fc.asyncProperty(fc.array(act, { maxLength: 60 }), async (acts) => {
+      const dir = mkdtempSync(join(tmpdir(), "cs-"));
+      t.after(() => rmSync(dir, { recursive: true, force: true }));
+      let disk = new StitchDisk(dir, assert.ifError);
+      const expected = new Map<string, string>();
+      let number = 0;
+      for (const { kind, id } of acts) {
+        number += 1;
+        if (kind === "save") {
+          disk.save(record(number, id));
+          expected.set(id, String(number));
+        } else if (kind === "remove") {
+          disk.saveRemoved(tombstone(id));
+          expected.set(id, "removed");
+        } else if (kind === "forget") {
+          disk.forget(id);
+          expected.delete(id);
+        } else {
+          if (kind === "written") await disk.written();
+          else disk.close();
+          const next = new StitchDisk(dir, assert.ifError);
+          const { stitches, removed } = next.load();
+          assert.deepEqual(
+            new Map([
+              ...stitches.map((one) => [one.id, String(one.restarts)] as const),
+              ...removed.map((one) => [one.id, "removed"] as const),
+            ]),
+            expected,
+          );
+          if (kind === "next life") disk = next;
+        }
+      }
+      disk.close();
+    }),
+    { numRuns: 50 },
+  );
+});
+
+test("what could not be written is said so, and written with what comes next, behind nothing broken", async (t) => {
   const { disk, path, found } = folder(t);
   disk.save(record(0));
-  rmSync(path);
-  mkdirSync(path);
-  assert.throws(() => disk.save(record(1)), { code: "EISDIR" });
-  rmdirSync(path);
-  // As a full disk leaves it.
-  writeFileSync(path, `${JSON.stringify({ kind: "stitch", record: record(0) })}\n{"kind":`);
-  disk.save(record(2));
-  assert.deepEqual(found(), [2]);
+  await disk.written();
+  // It is replaced by a file written anew, which finds a folder in its place.
+  disk.close();
+  const errors: unknown[] = [];
+  const second = new StitchDisk(join(path, ".."), (error) => errors.push(error));
+  second.load();
+  mkdirSync(`${path}.new`);
+  second.save(record(1));
+  await assert.rejects(second.written(), (error: Error) => error.message.startsWith(`${path} cannot be written`));
+  await assert.rejects(second.written(), "it is tried again, and still not written");
+  assert.equal(errors.length, 2);
+  assert.deepEqual(found(), ["a 0"]);
+  rmdirSync(`${path}.new`);
+  second.save(record(5, "b"));
+  await second.written();
+  assert.deepEqual(found(), ["a 1", "b 5"]);
+  second.close();
 });
 
-test("a record as it was written before there were lines is read; one that is none is refused, and named", (t) => {
+test("once it is let go of, the journal is another's: nothing is written any more", async (t) => {
+  const { disk, found } = folder(t);
+  disk.save(record(0));
+  disk.close();
+  disk.close();
+  assert.deepEqual(found(), ["a 0"], "what was left is written");
+  disk.save(record(1));
+  await disk.written();
+  assert.deepEqual(found(), ["a 0"]);
+});
+
+test("a line that is no record is refused, and named", (t) => {
   const { path, found } = folder(t);
-  writeFileSync(path, JSON.stringify({ kind: "stitch", record: record(3) }));
-  assert.deepEqual(found(), [3]);
-  appendFileSync(path, "\nnothing\n");
-  assert.throws(found, (error: Error) => error.message.startsWith(`${path} cannot be read`));
+  const line = `${JSON.stringify({ kind: "stitch", record: record(3) })}\n`;
+  writeFileSync(path, line);
+  assert.deepEqual(found(), ["a 3"]);
+  appendFileSync(path, `nothing\n${line}`);
+  assert.throws(found, (error: Error) => error.message.startsWith(`line 2 of ${path} cannot be read`));
 });

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
@@ -51,7 +51,8 @@ class Run implements StitchInstance {
 function hosting(t: TestContext) {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   const dir = mkdtempSync(join(tmpdir(), "cs-"));
-  const disk = new StitchDisk(dir);
+  const diskErrors: unknown[] = [];
+  const disk = new StitchDisk(dir, (error) => diskErrors.push(error));
   const clock = { nowMs: 1000 };
   const runs: Run[] = [];
   const published = new Map<string, StitchRecord>();
@@ -86,10 +87,11 @@ function hosting(t: TestContext) {
     await host.stopAll(0);
     // Reading them waits for what is being written.
     for (const id of published.keys()) await host.log(id)?.tail(1);
+    disk.close();
     rmSync(dir, { recursive: true, force: true });
   });
   const record = (id = "a") => published.get(id) ?? assert.fail(`no record of ${id}`);
-  return { host, disk, dir, clock, runs, record, events };
+  return { host, disk, diskErrors, dir, clock, runs, record, events };
 }
 
 const at = (revision: number) => ({ revision, wave: 0 });
@@ -132,6 +134,24 @@ test("an equal revision is answered with the recorded outcome, an older one is s
   for (const action of ["start", "restart", "remove", "stop"] as const)
     assert.equal((await host.apply(step(action), at(2))).status, "superseded");
   assert.equal(runs.length, 1);
+});
+
+test("a step whose record the disk does not take fails; given again when there is room, it has its outcome", async (t) => {
+  const { host, diskErrors, dir, runs } = hosting(t);
+  // Where the journal is to be written anew, there is a folder.
+  mkdirSync(join(dir, "stitches.jsonl.new"));
+  const created = host.apply(create(), at(1));
+  await settled();
+  runs[0]?.up();
+  await assert.rejects(created, /stitches\.jsonl cannot be written; see to its disk/);
+  assert.equal(diskErrors.length > 0, true);
+  const next = () =>
+    new StitchDisk(dir, assert.ifError).load().stitches.map(({ id, outcome }) => [id, outcome?.status]);
+  assert.deepEqual(next(), []);
+  rmdirSync(join(dir, "stitches.jsonl.new"));
+  assert.equal((await host.apply(create(), at(1))).status, "succeeded");
+  assert.equal(runs.length, 1);
+  assert.deepEqual(next(), [["a", "succeeded"]]);
 });
 
 test("a stitch under the id of a removed one finds nothing of it; what that one left is kept for its time", async (t) => {

@@ -364,7 +364,7 @@ test("a log that is moved takes all its files along; reading goes on, and so doe
 
 test("a removed stitch's log files are all deleted, and no other's", async () => {
   const dir = join(root, "disk");
-  const disk = new StitchDisk(dir);
+  const disk = new StitchDisk(dir, assert.ifError);
   disk.forget("a");
   for (const id of ["a", "a-b"]) {
     const log = open(disk.logPath(id));
