@@ -1,7 +1,11 @@
 // What becomes of messages on the way: order, stitches that are slow, deaf, stopped, removed or moved, workers that are killed,
 // inboxes that are full. On one kind of Redis: what differs between them is in messages.test.ts.
 import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, it } from "node:test";
+import { startLocalRedis } from "../../src/cli/local-redis.ts";
 import type { RemovedRecord } from "../../src/domain/stitch.ts";
 import { type Part, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { createMail, MAIL_MODULE, MailClient, takenBy, tell } from "../support/mail.ts";
@@ -33,8 +37,9 @@ class Workers {
 function withMail(
   nodes: readonly string[],
   work: (cluster: TestCluster, mail: MailClient, workers: Workers) => Promise<void>,
+  redisUrl = standalone?.url ?? "",
 ) {
-  return withCluster(standalone?.url ?? "", {}, async (cluster) => {
+  return withCluster(redisUrl, {}, async (cluster) => {
     const workers = new Workers(cluster);
     const [{ url }] = await Promise.all([cluster.api(), workers.start(...nodes)]);
     await work(cluster, new MailClient(url), workers);
@@ -514,19 +519,27 @@ describe("messages on their way", { concurrency: 2 }, () => {
     });
   });
 
-  it("P11: that were acknowledged while Redis was away are not delivered again, and are counted out when it is back", async () => {
-    await withMail(["n1"], async (cluster, mail) => {
+  it("P11: that were acknowledged while Redis was away are not delivered again, and are counted out when it is back", async (t) => {
+    // Its own: the others' would be away, too.
+    const dir = await mkdtemp(join(tmpdir(), "cs-redis-"));
+    const redis = await startLocalRedis({ dir, port: 0 });
+    t.after(async () => {
+      await redis.stop();
+      await rm(dir, { recursive: true, force: true });
+    });
+    const goesAway = async (cluster: TestCluster, mail: MailClient) => {
       await createMail(cluster, "away.a.1", { "n1:m": "module" });
       await mail.send({ stitch: "m" }, { channel: "wait-for-go", data: "held" });
       await until("it has it", () => takenBy(cluster, "n1:m").length === 1);
-      const { redis } = cluster.open;
-      // Longer than the lease of 5 s: what the worker writes is refused, and it has to wait for its id.
-      await redis.call("CLIENT", "PAUSE", "7000", "WRITE");
+      // Longer than its lease has left: what the worker writes is refused, and it has to take its id again.
+      await cluster.open.redis.call("CLIENT", "PAUSE", "8000", "WRITE");
       tell(cluster, "n1:m");
       await untilEmpty(cluster, "n1", 30_000);
+      assert.ok((await cluster.master.node("n1")).incarnation > 1, "its lease had run out");
       await mail.tell("m", "", "next");
       assert.deepEqual(dataOf(cluster, "n1:m"), ["held", "next"]);
-    });
+    };
+    await withMail(["n1"], goesAway, redis.url);
   });
 });
 
