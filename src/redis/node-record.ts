@@ -200,9 +200,10 @@ export async function orderEligibility(
 
 /**
  * Reads nodes. KEYS meta, status, orders of each.
- * Returns as JSON of each null or [incarnation, leaseUntil, left, startedAt, beatAt, facts, status, load, eligibility, dead].
+ * Returns of each false, or as JSON [incarnation, leaseUntil, left, startedAt, beatAt, facts, status, load, eligibility, dead].
  * A script, because what a page costs is the number of commands: three a node take the reader three times as long. JSON,
- * because one text is read in a fraction of the time of ten thousand strings.
+ * because one text is read in a fraction of the time of ten strings; one for each node, so that what a node has written of
+ * itself is taken for nothing of another's.
  */
 const READ_NODES = `
 local nodes = {}
@@ -215,10 +216,10 @@ for i = 1, #KEYS, 3 do
     node[9], node[10] = '"' .. (orders[1] or 'eligible') .. '"', orders[2] or 'null'
     nodes[#nodes + 1] = '[' .. table.concat(node, ',') .. ']'
   else
-    nodes[#nodes + 1] = 'null'
+    nodes[#nodes + 1] = false
   end
 end
-return '[' .. table.concat(nodes, ',') .. ']'
+return nodes
 `;
 const readOne = defineScript<[meta: string, status: string, orders: string]>("read_node", 3, READ_NODES);
 const readMany = defineScript<string[]>("read_nodes", null, READ_NODES);
@@ -238,7 +239,7 @@ const nodeFields = z.tuple([
   eligibilityField,
   whole.nullable(),
 ]);
-const nodesReply = z.array(nodeFields.nullable());
+const nodesReply = z.array(z.string().nullable());
 
 /** Reads nodes; null for one that there is not. One round trip. */
 export async function readNodes(
@@ -260,8 +261,8 @@ export async function readNodes(
           ? await readOne.call(redis, [...keysOf(only)], [])
           : await readMany.callApart(redis, part.flatMap(keysOf), []);
       return nodesReply
-        .parse(JSON.parse(z.string().parse(reply)))
-        .map((node, index) => node && nodeOf(part[index] ?? "", node));
+        .parse(reply)
+        .map((text, index) => (text === null ? null : nodeOf(part[index] ?? "", nodeFields.parse(JSON.parse(text)))));
     }),
   );
   return read.flat();

@@ -199,6 +199,8 @@ export class NodeWorker {
       this.#host = host;
       host.merge(disk.load());
       await this.#register(host);
+      // What is still to be done may take longer than the lease.
+      this.#schedule();
       await initNodeQueue(this.#redis, this.#keys, this.#o.id);
       host.resume();
       await this.#takeTasks(host, publisher);
@@ -209,7 +211,6 @@ export class NodeWorker {
       throw error;
     }
     this.#state = "running";
-    this.#schedule();
   }
 
   async #takeTasks(host: StitchHost, publisher: Publisher): Promise<void> {
@@ -351,7 +352,7 @@ export class NodeWorker {
   }
 
   #schedule(): void {
-    if (this.#state !== "running" && this.#state !== "leaving") return;
+    if (this.#state === "ended") return;
     // A tenth of jitter: nodes that were started together must not beat together.
     const inMs = this.#o.heartbeatMs * (0.9 + 0.2 * this.#o.random());
     this.#timer = setTimeout(() => {
@@ -406,6 +407,8 @@ export class NodeWorker {
     await this.#mastersWord.beat(host, reply.tombstones);
     host.leaseIsBack();
     this.#measurements?.beat(host).catch(this.#o.onError);
+    // What could not be written is tried again; the disk has told of it.
+    this.#disk?.written().catch(() => undefined);
     if (this.#o.nowMs() - this.#lastPruneMs > PRUNE_MS) {
       this.#lastPruneMs = this.#o.nowMs();
       await forgetRemoved(this.#redis, this.#keys, this.#o.id, host.prune());

@@ -20,8 +20,11 @@ const journalLine = z.discriminatedUnion("kind", [
 ]);
 type JournalLine = z.input<typeof journalLine>;
 
-/** The journal is written anew where it has more lines than twice the stitches, and so many. */
-const MOST_OLD_LINES = 1000;
+/** The journal is written anew where it has grown by so many characters, and to twice what it was. */
+const MOST_OLD_CHARACTERS = 1024 * 1024;
+/** Lines in one write: one text of them all could be longer than a text can be. */
+const LINES_AT_ONCE = 1000;
+const LINE_END = 10;
 
 /**
  * What a node keeps of its stitches on its disk: `stitches.jsonl`, `data/<id>/`, `logs/<id>.log`, `logs/<id>.log.<n>`; and
@@ -42,7 +45,9 @@ export class StitchDisk {
   #writing: Promise<void> | null = null;
   /** The journal, open to append; null where it must be written anew. */
   #file: number | null = null;
-  #lines = 0;
+  #characters = 0;
+  /** It is written anew when it is longer. */
+  #mostCharacters = 0;
   #closed = false;
 
   /** @param onError told of what could not be written; it is tried again with what is saved next. */
@@ -55,16 +60,15 @@ export class StitchDisk {
 
   /** @throws where a line cannot be read: naming it, because guessing could start what was removed. */
   load(): { stitches: StitchRecord[]; removed: RemovedRecord[] } {
-    const lines = existsSync(this.#journal) ? readFileSync(this.#journal, "utf8").split("\n") : [];
-    // Behind the last line end there is nothing, or a piece that a crash has cut off.
-    lines.pop();
     const newest = new Map<string, z.output<typeof journalLine>>();
-    for (const [index, text] of lines.entries()) {
+    for (const { text, number, isWhole } of linesOf(this.#journal)) {
       try {
         const line = journalLine.parse(JSON.parse(text));
         newest.set(line.record.id, line);
       } catch (cause) {
-        const where = `line ${index + 1} of ${this.#journal}`;
+        // A crash has cut it off.
+        if (!isWhole) break;
+        const where = `line ${number} of ${this.#journal}`;
         throw new Error(`${where} cannot be read as a stitch's record; repair or delete that line`, { cause });
       }
     }
@@ -182,38 +186,77 @@ export class StitchDisk {
   #commit(): void {
     if (this.#unwritten.size === 0 || this.#closed) return;
     try {
-      const most = 2 * this.#newest.size + MOST_OLD_LINES;
-      if (this.#file !== null && this.#lines + this.#unwritten.size <= most) {
-        appendFileSync(this.#file, textOf(this.#unwritten));
-        this.#lines += this.#unwritten.size;
-      } else this.#writeAnew();
-      this.#unwritten = new Map();
+      if (this.#file === null) this.#writeAnew();
+      else this.#characters += append(this.#file, this.#unwritten);
     } catch (cause) {
       // A piece of a line may be there: nothing must go behind it.
       this.#closeFile();
       throw new Error(`${this.#journal} cannot be written; see to its disk`, { cause });
     }
+    this.#unwritten = new Map();
+    if (this.#characters > this.#mostCharacters) this.#shorten();
+  }
+
+  /** Where there is no room to write the journal anew, it is gone on with, and the next try is a while off. */
+  #shorten(): void {
+    try {
+      this.#writeAnew();
+    } catch (error) {
+      this.#mostCharacters = 2 * this.#characters;
+      this.#onError(error);
+    }
   }
 
   #writeAnew(): void {
-    this.#closeFile();
-    const file = openSync(`${this.#journal}.new`, "w", 0o600);
+    const path = `${this.#journal}.new`;
+    const file = openSync(path, "w", 0o600);
     try {
-      appendFileSync(file, textOf(this.#newest));
-      renameSync(`${this.#journal}.new`, this.#journal);
+      this.#characters = append(file, this.#newest);
+      renameSync(path, this.#journal);
     } catch (error) {
       closeSync(file);
+      rmSync(path, { force: true });
       throw error;
     }
+    this.#closeFile();
     this.#file = file;
-    this.#lines = this.#newest.size;
+    this.#mostCharacters = 2 * this.#characters + MOST_OLD_CHARACTERS;
   }
 
   #closeFile(): void {
-    if (this.#file !== null) closeSync(this.#file);
+    const file = this.#file;
     this.#file = null;
+    if (file !== null) closeSync(file);
   }
 }
 
-const textOf = (lines: ReadonlyMap<string, JournalLine>): string =>
-  [...lines.values()].map((line) => `${JSON.stringify(line)}\n`).join("");
+/** @returns how many characters it has written. */
+function append(file: number, lines: ReadonlyMap<string, JournalLine>): number {
+  let characters = 0;
+  let texts: string[] = [];
+  const write = () => {
+    const text = texts.join("");
+    characters += text.length;
+    texts = [];
+    appendFileSync(file, text);
+  };
+  for (const line of lines.values()) {
+    texts.push(`${JSON.stringify(line)}\n`);
+    if (texts.length === LINES_AT_ONCE) write();
+  }
+  write();
+  return characters;
+}
+
+/** The lines of a file, as one text each, however long it is; none where there is no file. */
+function* linesOf(path: string): Generator<{ text: string; number: number; isWhole: boolean }> {
+  if (!existsSync(path)) return;
+  const bytes = readFileSync(path);
+  for (let at = 0, number = 1; at < bytes.length; number++) {
+    const end = bytes.indexOf(LINE_END, at);
+    const isWhole = end !== -1;
+    const next = isWhole ? end : bytes.length;
+    yield { text: bytes.toString("utf8", at, next), number, isWhole };
+    at = next + 1;
+  }
+}

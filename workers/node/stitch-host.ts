@@ -67,7 +67,7 @@ export class StitchHost {
         this.#publish(changed, event);
         this.#o.onStitch(changed);
       },
-      inOrder: (work) => this.#inOrder(record.id, work),
+      inOrder: (work) => this.#inTurn(record.id, work),
     });
     this.#hosted.set(record.id, stitch);
     return stitch;
@@ -88,7 +88,10 @@ export class StitchHost {
     };
   }
 
-  /** Takes in what disk and Redis hold: of each stitch the higher revision wins, the disk's where they are equal. */
+  /**
+   * Takes in what disk and Redis hold: of each stitch the higher revision wins; where they are equal a removal, else the
+   * disk's.
+   */
   merge(from: { stitches: readonly StitchRecord[]; removed: readonly RemovedRecord[] }): void {
     for (const record of from.stitches) {
       if (compareRevisions(parseRevision(record.revision), this.#lastRevision(record.id)) <= 0) continue;
@@ -104,8 +107,10 @@ export class StitchHost {
       this.#o.disk.save(idle);
     }
     for (const record of from.removed) {
-      if (compareRevisions(parseRevision(record.revision), this.#lastRevision(record.id)) <= 0) continue;
       const hosted = this.#hosted.get(record.id);
+      const age = compareRevisions(parseRevision(record.revision), this.#lastRevision(record.id));
+      // A removal comes after all else that its step has done.
+      if (age < 0 || (age === 0 && hosted === undefined)) continue;
       if (hosted?.runs) continue;
       if (hosted !== undefined) this.#oldLogs.set(record.id, hosted.log);
       this.#hosted.delete(record.id);
@@ -158,7 +163,7 @@ export class StitchHost {
 
   #resume(which: (stitch: HostedStitch) => boolean): void {
     for (const [id, stitch] of this.#hosted) {
-      if (which(stitch)) this.#inOrder(id, async () => stitch.resume()).catch(this.#o.onError);
+      if (which(stitch)) this.#inTurn(id, async () => stitch.resume()).catch(this.#o.onError);
     }
   }
 
@@ -179,8 +184,9 @@ export class StitchHost {
   }
 
   /**
-   * Applies a step; its outcome is on disk. Never rejects for what the stitch does: that is an outcome.
-   * @throws WorkerLeaves, or where the disk takes nothing.
+   * Applies a step: what the stitch is to do is on disk before anything is done. Never rejects for what the stitch does: that
+   * is an outcome.
+   * @throws WorkerLeaves; the disk's error, where it takes nothing: then nothing is done.
    */
   apply(step: StitchStep, revision: Revision): Promise<StepOutcome> {
     const id = splitFullId(step.stitch).stitch;
@@ -191,7 +197,8 @@ export class StitchHost {
     }
     return this.#inOrder(id, async () => {
       const outcome = await this.#apply(id, step, revision);
-      await this.#o.disk.written();
+      // What it was to do is on disk by now, and it is done. A disk that does not take that too is no reason to call it undone.
+      await this.#o.disk.written().catch(() => undefined);
       return outcome;
     });
   }
@@ -200,15 +207,19 @@ export class StitchHost {
     return this.#newest.get(id) ?? this.#lastRevision(id);
   }
 
+  #inTurn<T>(id: string, work: () => Promise<T>): Promise<T> {
+    return this.#inOrder(id, async () => {
+      await this.#turns.next();
+      return work();
+    });
+  }
+
   #inOrder<T>(id: string, work: () => Promise<T>): Promise<T> {
     const before = this.#queues.get(id) ?? Promise.resolve();
     const run = before
       // Whoever asked for that has been told; this begins whatever became of it.
       .catch(() => undefined)
-      .then(async () => {
-        await this.#turns.next();
-        return work();
-      });
+      .then(work);
     this.#queues.set(id, run);
     const forget = () => {
       if (this.#queues.get(id) !== run) return;
@@ -259,6 +270,7 @@ export class StitchHost {
       const made = this.#make(id, step, revision);
       if ("error" in made) return failed(made.error);
       const { stitch } = made;
+      await this.#recorded(stitch, { desired: "stopped" });
       return finish(stitch, step.start ? await bringUp(stitch, true) : done(true));
     }
     const stitch = this.#hosted.get(id);
@@ -268,10 +280,11 @@ export class StitchHost {
       if (step.action === "remove" && step.movedTo === undefined && this.#removed.has(id)) return done(false);
       return failed({ code: "internal", message: `${this.#o.node} has no stitch ${id}` });
     }
-    const lastRevision = parseRevision(stitch.record.revision);
-    const { desired: before } = stitch.record;
-    const desired = step.action === "settle" ? stitch.record.desired : DESIRED_BY[step.action];
+    const before = stitch.record;
+    const lastRevision = parseRevision(before.revision);
+    const desired = step.action === "settle" ? before.desired : DESIRED_BY[step.action];
     stitch.update({ desired, revision: formatRevision(newer(revision, lastRevision)), outcome: null });
+    await this.#recorded(stitch, { desired: before.desired, revision: before.revision, outcome: before.outcome });
     const { stopGraceMs } = stitch.record.spec;
     switch (step.action) {
       case "start":
@@ -283,7 +296,7 @@ export class StitchHost {
         return finish(stitch, done(await stitch.stop(stopGraceMs)));
       case "remove":
         await stitch.stop(stopGraceMs);
-        return this.#remove(stitch, before, {
+        return this.#remove(stitch, before.desired, {
           revision: formatRevision(newer(revision, lastRevision)),
           outcome: done(true),
           movedTo: step.movedTo ?? null,
@@ -291,6 +304,20 @@ export class StitchHost {
       case "settle":
         return finish(stitch, done(true));
     }
+  }
+
+  /**
+   * Resolves when the stitch's record is on disk, and it is its turn: what waited for one write must not all go on in one.
+   * @throws where the disk does not take it: then the record is as `before`.
+   */
+  async #recorded(stitch: HostedStitch, before: Partial<StitchRecord>): Promise<void> {
+    try {
+      await this.#o.disk.written();
+    } catch (error) {
+      stitch.update(before);
+      throw error;
+    }
+    await this.#turns.next();
   }
 
   /** The one it came from is gone: from here on this is the stitch. */
@@ -385,7 +412,7 @@ export class StitchHost {
     for (const [id, tombstone] of tombstones) {
       if (!this.#isBuried(id, tombstone)) continue;
       if (this.#hosted.get(id)?.runs === true)
-        this.#inOrder(id, () => this.#obeyRunning(id, tombstone)).catch(this.#o.onError);
+        this.#inTurn(id, () => this.#obeyRunning(id, tombstone)).catch(this.#o.onError);
       else this.#bury(id, tombstone);
     }
   }

@@ -7,7 +7,7 @@ import type { ClusterEvent } from "../../../src/domain/event.ts";
 import type { StitchStep } from "../../../src/domain/job.ts";
 import type { Health } from "../../../src/domain/resources.ts";
 import { stitchSpec } from "../../../src/domain/spec.ts";
-import { REMOVED_KEPT_MS, type StitchRecord } from "../../../src/domain/stitch.ts";
+import { REMOVED_KEPT_MS, stitchRecord, type StitchRecord } from "../../../src/domain/stitch.ts";
 import type { Exit, StartContext, Started, StitchInstance } from "../../../workers/node/adaptors/adaptor.ts";
 import { StitchDisk } from "../../../workers/node/stitch-disk.ts";
 import { StitchHost } from "../../../workers/node/stitch-host.ts";
@@ -136,22 +136,70 @@ test("an equal revision is answered with the recorded outcome, an older one is s
   assert.equal(runs.length, 1);
 });
 
-test("a step whose record the disk does not take fails; given again when there is room, it has its outcome", async (t) => {
-  const { host, diskErrors, dir, runs } = hosting(t);
+test("of a step whose record the disk does not take, nothing is done; given again when there is room, all of it", async (t) => {
+  const { host, diskErrors, dir, runs, record } = hosting(t);
   // Where the journal is to be written anew, there is a folder.
-  mkdirSync(join(dir, "stitches.jsonl.new"));
+  const blocker = join(dir, "stitches.jsonl.new");
+  mkdirSync(blocker);
+  await assert.rejects(host.apply(create(), at(1)), /stitches\.jsonl cannot be written; see to its disk/);
+  assert.ok(diskErrors.length > 0);
+  const next = () =>
+    new StitchDisk(dir, assert.ifError).load().stitches.map(({ id, outcome }) => [id, outcome?.status]);
+  assert.deepEqual([next(), runs.length, record().desired], [[], 0, "stopped"]);
+  rmdirSync(blocker);
   const created = host.apply(create(), at(1));
   await settled();
   runs[0]?.up();
-  await assert.rejects(created, /stitches\.jsonl cannot be written; see to its disk/);
-  assert.equal(diskErrors.length > 0, true);
-  const next = () =>
-    new StitchDisk(dir, assert.ifError).load().stitches.map(({ id, outcome }) => [id, outcome?.status]);
-  assert.deepEqual(next(), []);
-  rmdirSync(join(dir, "stitches.jsonl.new"));
-  assert.equal((await host.apply(create(), at(1))).status, "succeeded");
-  assert.equal(runs.length, 1);
+  assert.equal((await created).status, "succeeded");
+  await settled();
   assert.deepEqual(next(), [["a", "succeeded"]]);
+});
+
+test("a stitch whose removal the disk does not take runs on as it was", async (t) => {
+  const { host, disk, runs, record } = await running(t);
+  const before = record();
+  const full = t.mock.method(disk, "written", () => Promise.reject(new Error("no room")));
+  for (const action of ["remove", "stop", "restart"] as const)
+    await assert.rejects(host.apply(step(action), at(2)), /no room/);
+  assert.deepEqual({ ...record(), observedAtMs: 0 }, { ...before, observedAtMs: 0 });
+  assert.deepEqual(
+    runs.map(({ stops }) => stops),
+    [[]],
+  );
+  full.mock.restore();
+  const removed = host.apply(step("remove"), at(2));
+  await settled();
+  runs[0]?.end(0);
+  assert.equal((await removed).status, "succeeded");
+});
+
+test("a removal that Redis knows of counts for more than what the disk has of its step", async (t) => {
+  const { host, disk } = hosting(t);
+  const removed = { id: "a", group: "a.b.1", revision: "2.0", outcome: null, removedAtMs: 0, was: null, movedTo: null };
+  const stitch = (revision: string) =>
+    stitchRecord.parse({
+      id: "a",
+      group: "a.b.1",
+      spec: { adaptor: "process", command: ["x"] },
+      desired: "stopped",
+      state: "stopped",
+      health: "missing",
+      revision,
+      outcome: null,
+      restarts: 0,
+      pid: null,
+      startedAtMs: null,
+      lastExit: null,
+      observedAtMs: 0,
+    });
+  host.merge({ stitches: [stitch("2.0")], removed: [] });
+  host.merge({ stitches: [], removed: [removed] });
+  assert.deepEqual(host.ids(), []);
+  host.merge({ stitches: [stitch("2.0")], removed: [] });
+  assert.deepEqual(host.ids(), [], "nor does it come back");
+  host.merge({ stitches: [stitch("3.0")], removed: [removed] });
+  assert.deepEqual(host.ids(), ["a"], "a newer one is another");
+  await disk.written();
 });
 
 test("a stitch under the id of a removed one finds nothing of it; what that one left is kept for its time", async (t) => {

@@ -300,7 +300,8 @@ class ProcessInstance implements StitchInstance {
     if (this.#conversation !== null) return { up: this.#conversation.heard.then(() => "up"), cancel: () => undefined };
     let timer: NodeJS.Timeout | undefined;
     const up = new Promise<"up">((resolve) => {
-      timer = setTimeout(() => resolve("up"), ALIVE_AFTER_MS);
+      // Where the loop was held up, its end may wait to be heard of: timers come before it in a turn of the loop.
+      timer = setTimeout(() => setImmediate(() => resolve("up")), ALIVE_AFTER_MS);
     });
     return { up, cancel: () => clearTimeout(timer) };
   }
