@@ -67,7 +67,7 @@ export class StitchHost {
         this.#publish(changed, event);
         this.#o.onStitch(changed);
       },
-      inOrder: (work) => this.#inTurn(record.id, work),
+      inOrder: (work) => this.#inOrder(record.id, work),
     });
     this.#hosted.set(record.id, stitch);
     return stitch;
@@ -163,7 +163,7 @@ export class StitchHost {
 
   #resume(which: (stitch: HostedStitch) => boolean): void {
     for (const [id, stitch] of this.#hosted) {
-      if (which(stitch)) this.#inTurn(id, async () => stitch.resume()).catch(this.#o.onError);
+      if (which(stitch)) this.#inOrder(id, async () => stitch.resume()).catch(this.#o.onError);
     }
   }
 
@@ -207,19 +207,15 @@ export class StitchHost {
     return this.#newest.get(id) ?? this.#lastRevision(id);
   }
 
-  #inTurn<T>(id: string, work: () => Promise<T>): Promise<T> {
-    return this.#inOrder(id, async () => {
-      await this.#turns.next();
-      return work();
-    });
-  }
-
   #inOrder<T>(id: string, work: () => Promise<T>): Promise<T> {
     const before = this.#queues.get(id) ?? Promise.resolve();
     const run = before
       // Whoever asked for that has been told; this begins whatever became of it.
       .catch(() => undefined)
-      .then(work);
+      .then(async () => {
+        await this.#turns.next();
+        return work();
+      });
     this.#queues.set(id, run);
     const forget = () => {
       if (this.#queues.get(id) !== run) return;
@@ -306,10 +302,7 @@ export class StitchHost {
     }
   }
 
-  /**
-   * Resolves when the stitch's record is on disk, and it is its turn: what waited for one write must not all go on in one.
-   * @throws where the disk does not take it: then the record is as `before`.
-   */
+  /** Resolves when the stitch's record is on disk. @throws where the disk does not take it: then the record is as `before`. */
   async #recorded(stitch: HostedStitch, before: Partial<StitchRecord>): Promise<void> {
     try {
       await this.#o.disk.written();
@@ -317,7 +310,6 @@ export class StitchHost {
       stitch.update(before);
       throw error;
     }
-    await this.#turns.next();
   }
 
   /** The one it came from is gone: from here on this is the stitch. */
@@ -412,7 +404,7 @@ export class StitchHost {
     for (const [id, tombstone] of tombstones) {
       if (!this.#isBuried(id, tombstone)) continue;
       if (this.#hosted.get(id)?.runs === true)
-        this.#inTurn(id, () => this.#obeyRunning(id, tombstone)).catch(this.#o.onError);
+        this.#inOrder(id, () => this.#obeyRunning(id, tombstone)).catch(this.#o.onError);
       else this.#bury(id, tombstone);
     }
   }

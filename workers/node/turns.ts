@@ -33,7 +33,8 @@ export class Turns {
   #begin(): void {
     this.#sinceMs = this.#nowMs();
     for (const resolve of this.#waiting.splice(0, this.#atOnce)) resolve();
-    setImmediate(() => this.#end());
+    // What begins now goes on in the next turn, when its record has been written (see `StitchDisk`): that is the one that counts.
+    setImmediate(() => setImmediate(() => this.#end()));
   }
 
   #end(): void {
