@@ -6,7 +6,7 @@ import { dispatchId } from "../../src/domain/job.ts";
 import type { JobResource } from "../../src/domain/resources.ts";
 import { Dispatcher } from "../../src/queue/dispatcher.ts";
 import { redisTimeMs } from "../../src/redis/node-record.ts";
-import { FAST, LONG_LEASE, type Part, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
+import { FAST, type Part, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 
 // A process stopped with SIGSTOP is to everybody else what one with a blocked event loop is: connected, and silent.
 
@@ -64,7 +64,7 @@ const deadlinePassed = ({ open }: TestCluster, job: JobResource) =>
 
 describe("a node worker whose event loop is blocked longer than BullMQ's lock", { concurrency: 3 }, () => {
   it("P5: what is delivered again after the block has been applied once", async () => {
-    await withCluster(url, LONG_LEASE, async (cluster) => {
+    await withCluster(url, {}, async (cluster) => {
       const node = await cluster.node("n1");
       const job = await cluster.run(STOPS_ITS_WORKER, null, 0);
       const entry = new Entry(cluster, job);
@@ -79,7 +79,7 @@ describe("a node worker whose event loop is blocked longer than BullMQ's lock", 
   });
 
   it("P5: what is delivered again while it still runs is applied once, also past its deadline", async () => {
-    await withCluster(url, LONG_LEASE, async (cluster) => {
+    await withCluster(url, {}, async (cluster) => {
       const { node, job, entry } = await stoppedInMidStep(cluster);
       await deadlinePassed(cluster, job);
       node.child.kill("SIGCONT");
@@ -91,7 +91,7 @@ describe("a node worker whose event loop is blocked longer than BullMQ's lock", 
   });
 
   it("P6: the verdict does not ask BullMQ, whose queue was lost meanwhile", async () => {
-    await withCluster(url, LONG_LEASE, async (cluster) => {
+    await withCluster(url, {}, async (cluster) => {
       const { node, job } = await stoppedInMidStep(cluster);
       const { redis, keys } = cluster.open;
       await new Dispatcher(redis, keys).obliterate("n1");
@@ -223,7 +223,7 @@ async function assertCreatedOnce(cluster: TestCluster, { id, revision }: JobReso
 
 describe("a node that comes back after the deadline of what it had not taken up (P6)", { concurrency: 2 }, () => {
   it("blocked until then, it does not run it, whatever BullMQ says", async () => {
-    await withCluster(url, LONG_LEASE, async (cluster) => {
+    await withCluster(url, {}, async (cluster) => {
       const node = await cluster.node("n1");
       await cluster.create("n1", "a", ["sleep", "600"]);
       const before = await cluster.master.stitch("a");

@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { Dispatcher } from "../../src/queue/dispatcher.ts";
 import { createJob } from "../../src/redis/job-record.ts";
 import { redisTimeMs } from "../../src/redis/node-record.ts";
-import { FAST, LONG_LEASE, REDISES, until, withCluster } from "../support/cluster.ts";
+import { readProcesses } from "../../workers/node/process-table.ts";
+import { FAST, REDISES, until, withCluster } from "../support/cluster.ts";
 import { isRunning, processesOf } from "../support/process-list.ts";
 import { dataDirOf } from "../support/stitch-folder.ts";
 import { ANSWERS } from "../support/stitch-programs.ts";
@@ -35,14 +36,12 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
   it("P21: what left its process group is found by its session", async () => {
     await withCluster(url, {}, async (cluster) => {
       const node = await cluster.node("n1");
-      await cluster.create("n1", "runaway", [
-        "sh",
-        "-c",
-        "setsid sleep 600 & sleep 0.2; pgrep -f 'sleep 600' -n > child.pid; wait",
-      ]);
-      const dataDir = join(cluster.dir, "state-n1", cluster.name, "n1", "data", "runaway");
-      const child = Number(readFileSync(join(dataDir, "child.pid"), "utf8"));
-      assert.ok(isRunning(child));
+      const file = join(dataDirOf(cluster, "n1", "runaway"), "child.pid");
+      await cluster.create("n1", "runaway", ["sh", "-c", "setsid sleep 600 & echo $! > child.pid; wait"]);
+      const child = await until("its child leads a group of its own", async () => {
+        const pid = existsSync(file) ? Number(readFileSync(file, "utf8")) : 0;
+        return (await readProcesses())?.some((row) => row.pid === pid && row.group === pid) === true && pid;
+      });
       await node.kill("SIGKILL");
       await until("the runaway is gone", () => !isRunning(child), 5000);
     });
@@ -94,7 +93,7 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
   });
 
   it("P8: takes its own id back at once, and its stitches and commands with it", async () => {
-    await withCluster(url, LONG_LEASE, async (cluster) => {
+    await withCluster(url, {}, async (cluster) => {
       const first = await cluster.node("n1");
       await cluster.create("n1", "runs", ["sleep", "600"]);
       await cluster.create("n1", "rests", ["sleep", "600"]);
@@ -120,7 +119,7 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
   });
 
   it("P5: killed in mid-step, the step is finished after the restart, once", async () => {
-    await withCluster(url, LONG_LEASE, async (cluster) => {
+    await withCluster(url, {}, async (cluster) => {
       const first = await cluster.node("n1");
       await cluster.masterWorker();
       const create = cluster.run(
@@ -236,7 +235,8 @@ describe("two workers with one id (P12)", { concurrency: 3 }, () => {
   });
 
   it("refuses one elsewhere after a lease in which the first lived on, saying so", async () => {
-    await withCluster(url, FAST, async (cluster) => {
+    // The second waits this long for a heartbeat of the first.
+    await withCluster(url, { ...FAST, STITCH_LEASE_MS: "5000" }, async (cluster) => {
       await cluster.node("n1");
       const second = cluster.part(["node"], {
         STITCH_NODE_ID: "n1",

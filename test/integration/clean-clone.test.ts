@@ -20,8 +20,11 @@ const INSTALL_LIMIT_MS = 5 * 60_000;
 const START_LIMIT_MS = 90_000;
 const EVENT_LIMIT_MS = 15_000;
 const STOP_LIMIT_MS = 40_000;
-/** The README's promise. */
+/** The README's promise, on a machine that has nothing else to do. */
 const SILENCE_LIMIT_MS = 5000;
+/** npm has to be loaded first. */
+const FIRST_LINE_LIMIT_MS = 20_000;
+const TICK_MS = 250;
 
 test("the README's two commands in a clean clone", { timeout: 12 * 60_000 }, async (t) => {
   const folder = await realpath(await mkdtemp(join(tmpdir(), "clean-clone-")));
@@ -39,18 +42,25 @@ test("the README's two commands in a clean clone", { timeout: 12 * 60_000 }, asy
     await rm(folder, { recursive: true, force: true });
   });
   await run("git", ["clone", "--quiet", root, clone]);
+  const lag = new Lag();
+  t.after(() => lag.stop());
+  const assertTells = ({ longestSilenceMs, untilFirstLineMs }: NpmScript) => {
+    assert.ok(untilFirstLineMs < FIRST_LINE_LIMIT_MS, `nothing for ${untilFirstLineMs} ms`);
+    const limitMs = SILENCE_LIMIT_MS + 3 * lag.worstMs;
+    assert.ok(longestSilenceMs < limitMs, `silent for ${longestSilenceMs} ms, more than ${limitMs} ms`);
+  };
 
   await t.test("npm test installs what is needed and runs the tests", async () => {
     const tests = npm("test", "--", "test/unit/check-imports.test.ts");
     assert.equal(await tests.end(INSTALL_LIMIT_MS), 0, tests.output);
     assert.match(tests.output, /^ℹ fail 0$/m);
-    assert.ok(tests.longestSilenceMs < SILENCE_LIMIT_MS, `silent for ${tests.longestSilenceMs} ms`);
+    assertTells(tests);
   });
 
   await t.test("npm start shows a running cluster, and a POST is seen to act", async () => {
     const start = npm("start");
     await start.printed(/What happens from here on/, START_LIMIT_MS);
-    assert.ok(start.longestSilenceMs < SILENCE_LIMIT_MS, `silent for ${start.longestSilenceMs} ms`);
+    assertTells(start);
     for (const node of ["n1", "n2", "n3"]) assert.match(start.output, new RegExp(`^${node} +alive +eligible`, "m"));
     assert.match(start.output, /^n2:counter-2 +wordcount\.counter\.1 +running +running/m);
     assert.match(start.output, /^n3:disk +samples\.disk\.1 +running +running/m);
@@ -108,6 +118,21 @@ test("the README's two commands in a clean clone", { timeout: 12 * 60_000 }, asy
     await nothingLeft(clone);
   });
 });
+
+/** How late this process itself is where the machine is busy: by so much, and more, is what it watches. */
+class Lag {
+  worstMs = 0;
+  #atMs = performance.now();
+  readonly #timer = setInterval(() => {
+    const nowMs = performance.now();
+    this.worstMs = Math.max(this.worstMs, nowMs - this.#atMs - TICK_MS);
+    this.#atMs = nowMs;
+  }, TICK_MS);
+
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+}
 
 async function nothingLeft(folder: string): Promise<void> {
   const gone = await waitUntil(async () => (await processesOf(folder)).length === 0, STOP_LIMIT_MS);

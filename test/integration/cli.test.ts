@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { it } from "node:test";
-import { LONG_LEASE, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
+import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 
 /** Runs `stitch` against the API. `ok` fails where it does not end with 0, and gives its output. */
 function commandLine(cluster: TestCluster, url: string) {
@@ -20,7 +20,7 @@ function commandLine(cluster: TestCluster, url: string) {
 }
 
 it("the command line does to a real cluster what it says, and ends with the code that says how it went", async () => {
-  await withCluster(REDISES[0]?.url ?? "", LONG_LEASE, async (cluster) => {
+  await withCluster(REDISES[0]?.url ?? "", {}, async (cluster) => {
     const { url } = await cluster.api();
     await cluster.masterWorker();
     await Promise.all([cluster.node("n1"), cluster.node("n2")]);
@@ -82,7 +82,7 @@ it("the command line does to a real cluster what it says, and ends with the code
 });
 
 it("the command line scales, moves, restarts, rebalances and drains, tries again and takes back", async () => {
-  await withCluster(REDISES[0]?.url ?? "", LONG_LEASE, async (cluster) => {
+  await withCluster(REDISES[0]?.url ?? "", {}, async (cluster) => {
     const { url } = await cluster.api();
     await cluster.masterWorker();
     await Promise.all([cluster.node("n1"), cluster.node("n2")]);
@@ -179,7 +179,7 @@ it("the command line scales, moves, restarts, rebalances and drains, tries again
 });
 
 it("the command line sends messages to real stitches, and looks after the dead letters", async () => {
-  await withCluster(REDISES[0]?.url ?? "", LONG_LEASE, async (cluster) => {
+  await withCluster(REDISES[0]?.url ?? "", {}, async (cluster) => {
     const { url } = await cluster.api();
     await cluster.node("n1");
     const { stitch, ok } = commandLine(cluster, url);

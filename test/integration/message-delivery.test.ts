@@ -37,9 +37,9 @@ class Workers {
 function withMail(
   nodes: readonly string[],
   work: (cluster: TestCluster, mail: MailClient, workers: Workers) => Promise<void>,
-  redisUrl = standalone?.url ?? "",
+  { redisUrl = standalone?.url ?? "", env = {} }: { redisUrl?: string; env?: Record<string, string> } = {},
 ) {
-  return withCluster(redisUrl, {}, async (cluster) => {
+  return withCluster(redisUrl, env, async (cluster) => {
     const workers = new Workers(cluster);
     const [{ url }] = await Promise.all([cluster.api(), workers.start(...nodes)]);
     await work(cluster, new MailClient(url), workers);
@@ -539,7 +539,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
       await mail.tell("m", "", "next");
       assert.deepEqual(dataOf(cluster, "n1:m"), ["held", "next"]);
     };
-    await withMail(["n1"], goesAway, redis.url);
+    await withMail(["n1"], goesAway, { redisUrl: redis.url, env: { STITCH_LEASE_MS: "7500" } });
   });
 });
 

@@ -113,7 +113,7 @@ for (const redis of REDISES) {
     });
 
     it("to one of a group go round those that are green, and not to one on a dead node", async () => {
-      const node = await cluster.node("n5", MAIL_MODULE);
+      const node = await cluster.node("n5", { ...MAIL_MODULE, STITCH_LEASE_MS: "7500" });
       await createMail(cluster, "round.a.1", { "n1:r-1": "module", "n2:r-2": "module", "n5:r-5": "module" });
       await createMail(cluster, "round.a.1", { "n3:r-3": "module" }, { start: false });
       await createMail(cluster, "round.a.2", { "n3:r-4": "process" });

@@ -24,7 +24,9 @@ export class NpmScript {
   #lastMs = performance.now();
   /** All that it has printed. */
   output = "";
-  /** The longest time without a line, so far. */
+  /** How long it took until its first line: npm itself is loaded by then. */
+  untilFirstLineMs = 0;
+  /** The longest time between two lines, so far. */
   longestSilenceMs = 0;
 
   constructor(args: readonly string[], cwd: string, env: Readonly<Record<string, string>>) {
@@ -43,7 +45,8 @@ export class NpmScript {
 
   #take(text: string): void {
     const nowMs = performance.now();
-    this.longestSilenceMs = Math.max(this.longestSilenceMs, nowMs - this.#lastMs);
+    if (this.output === "") this.untilFirstLineMs = nowMs - this.#lastMs;
+    else this.longestSilenceMs = Math.max(this.longestSilenceMs, nowMs - this.#lastMs);
     this.#lastMs = nowMs;
     this.output += text;
   }
