@@ -97,7 +97,7 @@ describe("a node worker whose event loop is blocked longer than BullMQ's lock", 
       await new Dispatcher(redis, keys).obliterate("n1");
       node.child.kill("SIGCONT");
       writeFileSync(dataFile(cluster, "slow", "go"), "");
-      await cluster.master.job(job.id, 15_000);
+      await cluster.master.job(job.id, 60_000);
       await assertRestartedOnce(cluster, job);
     });
   });
@@ -140,7 +140,7 @@ describe("a node worker whose event loop is blocked longer than its lease", { co
     await withCluster(url, FAST, async (cluster) => {
       const node = await cluster.node("n1");
       await cluster.masterWorker();
-      const ended = await cluster.run(STOPS_ITS_WORKER, null, 20_000);
+      const ended = await cluster.run(STOPS_ITS_WORKER, null, 60_000);
       assert.deepEqual([ended.status, ended.tasks[0]?.status], ["failed", "unknown"]);
       node.child.kill("SIGCONT");
       await until("its outcome is known", async () => {

@@ -11,9 +11,9 @@ import { openSilentProxy, type SilentProxy } from "../support/silent-proxy.ts";
 import { dataDirOf, journalOf, logOf } from "../support/stitch-folder.ts";
 
 const url = REDISES[0]?.url ?? "";
-const LEASE_MS = 3000;
+const LEASE_MS = 6000;
 const SETTINGS = {
-  STITCH_HEARTBEAT_MS: "300",
+  STITCH_HEARTBEAT_MS: "500",
   STITCH_LEASE_MS: String(LEASE_MS),
   STITCH_DEAD_AFTER_MS: "1000",
   STITCH_MODULES: `habits=${join(import.meta.dirname, "../support/modules/habits.mjs")}`,
@@ -45,7 +45,7 @@ class Stitches {
     logOf(this.#cluster, "n1", id).flatMap(({ source, line }) => (source === "system" ? [line] : []));
 
   create(id: string, habit: string, onDisconnect: "keep" | "stop", more: Record<string, unknown> = {}) {
-    const stopGraceMs = habit === "stays" ? 400 : 5000;
+    const stopGraceMs = habit === "stays" ? 3000 : 5000;
     return this.#cluster.create("n1", id, alone(habit), { protocol: "process-v1", onDisconnect, stopGraceMs, ...more });
   }
 
@@ -178,7 +178,7 @@ describe("a node without Redis for longer than its lease (P9)", { concurrency: 2
         assert.ok(asked !== undefined && asked.atMs >= leaseUntilMs - LEASE_MS / 2, `${id}: not before`);
       }
       assert.equal(stitches.runs("kept").length, 1);
-      assert.notEqual((await cluster.master.node("n1")).liveness, "alive");
+      await until("its lease is over", async () => (await cluster.master.node("n1")).liveness !== "alive");
       worker.child.kill("SIGCONT");
       await stitches.mortalsAreBack();
       await until(
@@ -257,7 +257,7 @@ describe("a node without Redis for longer than its lease (P9)", { concurrency: 2
         assert.equal(stitches.runs("unwanted").length, 0);
         assert.equal(stitches.runs("unwanted-kept").length, 1);
         proxy.speak();
-        for (const { id } of stops) assert.equal((await cluster.master.job(id, 20_000)).status, "succeeded");
+        for (const { id } of stops) assert.equal((await cluster.master.job(id, 60_000)).status, "succeeded");
         await stitches.mortalsAreBack();
         for (const id of ["unwanted", "unwanted-kept"]) {
           const { desired, state } = await stitches.look(id);

@@ -101,7 +101,7 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
       const { pid } = await cluster.master.stitch("runs");
       await first.kill("SIGKILL");
       // Sent while nobody is there to take it.
-      const ping = cluster.run({ command: "node.ping", target: "n1" }, null, 20_000);
+      const ping = cluster.run({ command: "node.ping", target: "n1" }, null, 60_000);
       await cluster.node("n1");
       assert.equal((await cluster.master.node("n1")).incarnation, 2);
       assert.equal((await ping).status, "succeeded");
@@ -168,7 +168,7 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
         return Number(made) >= 2;
       });
       await redis.del(keys.jobOutcomes(id, "n1"));
-      assert.equal((await cluster.master.job(id, 15_000)).status, "succeeded");
+      assert.equal((await cluster.master.job(id, 60_000)).status, "succeeded");
     });
   });
 
@@ -184,9 +184,9 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
       node.child.kill("SIGSTOP");
       const waiting = await cluster.run({ command: "node.ping", target: "n1" }, null, 0);
       await node.kill("SIGKILL");
-      const ended = await cluster.master.job(taken.id, 20_000);
+      const ended = await cluster.master.job(taken.id, 60_000);
       assert.deepEqual([ended.status, ended.tasks[0]?.status, ended.error?.code], ["failed", "unknown", "node_dead"]);
-      const never = await cluster.master.job(waiting.id, 20_000);
+      const never = await cluster.master.job(waiting.id, 60_000);
       assert.deepEqual([never.status, never.error?.code], ["failed", "node_dead"]);
       const refused = await cluster.run({ command: "node.ping", target: "n1" });
       assert.deepEqual([refused.status, refused.error?.code], ["failed", "node_dead"]);
@@ -209,7 +209,7 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
       const kept = await cluster.run({ command: "node.ping", target: "n1", waitForNode: true }, null, 0);
       await cluster.node("n1");
       assert.equal(
-        (await cluster.master.job(kept.id, 15_000)).status,
+        (await cluster.master.job(kept.id, 60_000)).status,
         "succeeded",
         "what was waiting for the node runs",
       );

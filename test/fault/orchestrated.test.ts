@@ -20,6 +20,13 @@ const COUNTING = {
   command: ["sh", "-c", "echo started >> starts; exec sleep 600"],
 };
 
+/** Comes up anywhere but on n2, where it never answers. */
+const NEVER_UP_ON_N2 = {
+  adaptor: "process",
+  command: ["sh", "-c", `[ "$STITCH_NODE_ID" = n2 ] && exec sleep 600; exec "$0" "$1"`, process.execPath, MAIL],
+  stopGraceMs: 500,
+};
+
 type Body = { command: CommandName } & Record<string, unknown>;
 
 const stitchesOf = async (cluster: TestCluster, group: string) =>
@@ -166,11 +173,11 @@ describe("nodes that die in the middle of a job (P5, P6, P8)", { concurrency: 2 
   it("the node a stitch moves to: it stays where it was, and nothing of the move comes back with the node", async () => {
     await withCluster(url, FAST, async (cluster) => {
       await cluster.node("n1");
-      await create(cluster, { id: "one", node: "n1" });
+      await create(cluster, { id: "one", node: "n1", spec: NEVER_UP_ON_N2 });
       const n2 = await cluster.node("n2");
       await cluster.masterWorker();
       const { pid } = await cluster.master.stitch("one");
-      const { id } = await begin(cluster, { command: "stitch.move", target: "one", toNode: "n2" });
+      const { id } = await begin(cluster, { command: "stitch.move", target: "one", toNode: "n2", timeoutMs: 60_000 });
       await until(
         "it arrives",
         async () => (await cluster.open.redis.hexists(cluster.open.keys.nodeStitches("n2"), "one")) === 1,
@@ -212,10 +219,12 @@ describe("nodes that die in the middle of a job (P5, P6, P8)", { concurrency: 2 
   it("a node that others are drained to: they go to a third", async () => {
     await withCluster(url, FAST, async (cluster) => {
       await cluster.node("n1");
-      await create(cluster, { count: 2 });
+      await create(cluster, { count: 2, spec: NEVER_UP_ON_N2 });
       const n2 = await cluster.node("n2");
       await cluster.masterWorker();
-      const { id } = await begin(cluster, { command: "node.drain", target: "n1", timeoutMs: 5000 });
+      const { id } = await begin(cluster, { command: "node.drain", target: "n1", timeoutMs: 60_000 });
+      const { redis, keys } = cluster.open;
+      await until("they arrive", async () => (await redis.hlen(keys.nodeStitches("n2"))) > 0);
       await n2.kill("SIGKILL");
       await cluster.node("n3");
       const job = await endOf(cluster, id);
@@ -287,7 +296,7 @@ describe("jobs of many steps that do not come to their end", { concurrency: 2 },
       await create(cluster, { count: 3, spec: once });
       const flag = join(cluster.dir, "state-n1", cluster.name, "n1", "data", "fail");
       writeFileSync(flag, "");
-      const job = await cluster.run({ command: "group.restart", target: GROUP, timeoutMs: 3000 });
+      const job = await cluster.run({ command: "group.restart", target: GROUP, timeoutMs: 30_000 });
       assert.deepEqual(
         [job.status, job.error?.code, job.counts.failed, job.counts.cancelled],
         ["failed", "exited_early", 1, 2],
@@ -297,7 +306,7 @@ describe("jobs of many steps that do not come to their end", { concurrency: 2 },
       const retried = await cluster.master.retry(job.id);
       const again = await cluster.master.retry(job.id);
       assert.equal(again.id, retried.id, "there is one retry of a job");
-      assert.equal((await cluster.master.job(retried.id, 20_000)).retryOf, job.id);
+      assert.equal((await cluster.master.job(retried.id, 60_000)).retryOf, job.id);
       assert.equal((await cluster.master.job(job.id, 0)).retriedBy, retried.id);
     });
   });
@@ -305,10 +314,8 @@ describe("jobs of many steps that do not come to their end", { concurrency: 2 },
   it("a stitch that never turns green elsewhere stays where it was; a drain leaves it to be forced", async () => {
     await withCluster(url, {}, async (cluster) => {
       await Promise.all(["n1", "n2"].map((id) => cluster.node(id)));
-      const program = `[ "$STITCH_NODE_ID" = n1 ] && exec "$0" "$1"; exec sleep 600`;
-      const spec = { adaptor: "process", command: ["sh", "-c", program, process.execPath, MAIL], stopGraceMs: 500 };
       await cluster.run({ command: "node.cordon", target: "n2" });
-      await create(cluster, { id: "one", spec });
+      await create(cluster, { id: "one", spec: NEVER_UP_ON_N2 });
       await cluster.run({ command: "node.uncordon", target: "n2" });
       const { pid } = await cluster.master.stitch("one");
       const moved = await cluster.run({ command: "stitch.move", target: "one", timeoutMs: 1500 });
@@ -318,7 +325,8 @@ describe("jobs of many steps that do not come to their end", { concurrency: 2 },
       assert.equal(drained.status, "succeeded", JSON.stringify(drained.error));
       const stitch = await cluster.master.stitch("one");
       assert.deepEqual([stitch.fullId, stitch.state], ["n1:one", "stopped"]);
-      assert.equal(await cluster.open.redis.hlen(cluster.open.keys.nodeStitches("n2")), 0);
+      const { redis, keys } = cluster.open;
+      await until("nothing of it is left", async () => (await redis.hlen(keys.nodeStitches("n2"))) === 0);
     });
   });
 
@@ -332,7 +340,7 @@ describe("jobs of many steps that do not come to their end", { concurrency: 2 },
         async () => (await cluster.open.redis.hexists(cluster.open.keys.nodeStitches("n2"), "one")) === 1,
       );
       await cluster.master.cancel(id);
-      const job = await cluster.master.job(id, 20_000);
+      const job = await cluster.master.job(id, 60_000);
       assert.equal(job.status, "cancelled", JSON.stringify(job));
       assert.deepEqual(await running(cluster, GROUP), ["n1:one"]);
       await until(
@@ -351,7 +359,7 @@ describe("jobs of many steps that do not come to their end", { concurrency: 2 },
         await until("it drains", async () => (await cluster.master.node("n1")).eligibility === "draining");
         if (end === "cancel") await cluster.master.cancel(id);
         else await cluster.run({ command: "node.uncordon", target: "n1" });
-        assert.equal((await cluster.master.job(id, 20_000)).status, "cancelled");
+        assert.equal((await cluster.master.job(id, 60_000)).status, "cancelled");
         const { eligibility } = await cluster.master.node("n1");
         assert.equal(eligibility, end === "cancel" ? "cordoned" : "eligible");
       }
@@ -365,7 +373,7 @@ describe("jobs of many steps that do not come to their end", { concurrency: 2 },
       await create(cluster, { id: "one", node: "n1" });
       const { id } = await begin(cluster, { command: "stitch.move", target: "one" });
       assert.equal((await cluster.run({ command: "stitch.stop", target: "n1:one" })).status, "succeeded");
-      const job = await cluster.master.job(id, 20_000);
+      const job = await cluster.master.job(id, 60_000);
       assert.deepEqual([job.status, job.error?.code], ["failed", "superseded"]);
       const stitch = await cluster.master.stitch("one");
       assert.deepEqual([stitch.fullId, stitch.state], ["n1:one", "stopped"]);
@@ -385,7 +393,7 @@ describe("jobs of many steps that do not come to their end", { concurrency: 2 },
         });
       await assert.rejects(cluster.run({ command: "node.drain", target: "n1" }), { code: "group_busy" });
       await assert.rejects(cluster.master.retry(id), { code: "group_busy" });
-      await cluster.master.job(id, 20_000);
+      await cluster.master.job(id, 60_000);
       assert.equal((await cluster.run({ command: "group.rebalance", target: "shop" })).status, "succeeded");
     });
   });

@@ -169,7 +169,7 @@ describe("a Master that dies between two writes (P2)", { concurrency: 2 }, () =>
       await indexOpenJob(redis, keys, recorded, Date.now());
       await createJob(redis, keys, await pingJob(cluster.open, recorded), "hash");
       await cluster.masterWorker();
-      assert.equal((await cluster.master.job(recorded, 15_000)).status, "succeeded");
+      assert.equal((await cluster.master.job(recorded, 60_000)).status, "succeeded");
       await assert.rejects(cluster.master.job(pointerOnly, 0), /There is no job/);
     });
   });

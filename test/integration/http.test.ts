@@ -152,23 +152,30 @@ for (const redis of REDISES) {
             .tuple(fc.string({ minLength: 1 }), fc.jsonValue())
             .map(([field, value]) => ({ ...good, spec: { ...sleeper, [field]: value } })),
         );
+        /** Once more where the API says "not now", of a Redis that is slow: none of these changes anything. */
+        const ask = async (path: string, init: RequestInit = {}) => {
+          const send = async () => {
+            const response = await fetch(`${url}/v1/${path}`, init);
+            return {
+              status: response.status,
+              answer: (await response.json()) as { code?: string; feasible?: boolean },
+            };
+          };
+          const first = await send();
+          return first.answer.code === "redis_unavailable" ? await send() : first;
+        };
         await fc.assert(
           fc.asyncProperty(spoiled, async (body) => {
             // What happens to be valid must not run: a plan shows it as well.
             const dry =
               typeof body === "object" && body !== null && !Array.isArray(body) ? { ...body, dryRun: true } : body;
-            const response = await fetch(`${url}/v1/commands`, {
+            const { status, answer } = await ask("commands", {
               method: "POST",
               headers: { "Content-Type": "application/json" },
               body: JSON.stringify(dry),
             });
-            const answer = (await response.json()) as { code?: string; feasible?: boolean };
-            if (response.status === 200) assert.equal(typeof answer.feasible, "boolean");
-            else
-              assert.ok(
-                response.status >= 400 && response.status < 500 && typeof answer.code === "string",
-                JSON.stringify(answer),
-              );
+            if (status === 200) assert.equal(typeof answer.feasible, "boolean");
+            else assert.ok(status >= 400 && status < 500 && typeof answer.code === "string", JSON.stringify(answer));
           }),
           { numRuns: 200 },
         );
@@ -178,9 +185,8 @@ for (const redis of REDISES) {
             fc.string({ minLength: 1, maxLength: 80 }),
             async (what, id) => {
               if (id === "." || id === "..") return;
-              const response = await fetch(`${url}/v1/${what}/${encodeURIComponent(id)}`);
-              await response.body?.cancel();
-              assert.ok(response.status >= 400 && response.status < 500, `${what}/${id}: ${response.status}`);
+              const { status } = await ask(`${what}/${encodeURIComponent(id)}`);
+              assert.ok(status >= 400 && status < 500, `${what}/${id}: ${status}`);
             },
           ),
           { numRuns: 100 },

@@ -259,7 +259,7 @@ for (const { name, url } of REDISES) {
           // Where Redis has not handed it out to the broken connection, this does as if.
           await readNewEntries(redis, keys, NODE, 10, 1);
           const second = await put();
-          await until("the second came", () => fixture.messages.includes(second ?? ""), 3000);
+          await until("the second came", () => fixture.messages.includes(second ?? ""));
           const [before] = fixture.messages.slice(fixture.messages.indexOf(second ?? "") - 1);
           assert.equal(before, first);
         }

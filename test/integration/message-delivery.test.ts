@@ -5,6 +5,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it } from "node:test";
+import { setTimeout as wait } from "node:timers/promises";
 import { startLocalRedis } from "../../src/cli/local-redis.ts";
 import type { RemovedRecord } from "../../src/domain/stitch.ts";
 import { type Part, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
@@ -61,6 +62,15 @@ const untilEmpty = (cluster: TestCluster, node: string, limitMs?: number) =>
   );
 const dataOf = (cluster: TestCluster, fullId: string) => takenBy(cluster, fullId).map(({ data }) => data);
 const numbered = (prefix: string, count: number) => Array.from({ length: count }, (_, n) => `${prefix}${n + 1}`);
+type Saying = { readonly to: object; readonly data: string; readonly channel?: string; readonly count?: number };
+/** How many messages a stitch sends at most before it acknowledges that: it has 10 s, and is told again after them. */
+const AT_A_TIME = 50;
+/** Has a stitch send all of these, in this order. */
+async function tellToSend(mail: MailClient, from: string, sayings: readonly Saying[]): Promise<void> {
+  for (const { count = 1, ...saying } of sayings)
+    for (let first = 1; first <= count; first += AT_A_TIME)
+      await mail.tell(from, "send", [{ ...saying, first, count: Math.min(AT_A_TIME, count - first + 1) }]);
+}
 const logText = (cluster: TestCluster, node: string, id: string) =>
   logOf(cluster, node, id)
     .map(({ line }) => line)
@@ -85,11 +95,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
         { to: { group: "order.to.1" }, data: `${prefix}d`, count: 50 },
       ];
       const senders = ["from-m", "from-p", "from-q"];
-      // One after the other: what takes longer than a stitch has to acknowledge it would be told again.
-      const tellAll = async (from: string) => {
-        for (const each of say(from)) await mail.tell(from, "send", [each]);
-      };
-      await Promise.all(senders.map(tellAll));
+      await Promise.all(senders.map((from) => tellToSend(mail, from, say(from))));
       const expected = (prefix: string) => [
         ...numbered(`${prefix}a`, 200),
         ...numbered(`${prefix}a`, 200),
@@ -116,8 +122,9 @@ describe("messages on their way", { concurrency: 2 }, () => {
       await createMail(cluster, "atonce.from.1", { "n1:from": "module" });
       const tos = [{ stitch: "to" }, { stitch: "n2:to" }, { group: "atonce.to" }, { group: "atonce.to.1" }];
       const said = numbered("", 400).map((data, n) => ({ to: tos[(n * 7) % 4], data }));
-      await mail.tell("from", "send-at-once", said);
-      await until("all came", () => takenBy(cluster, "n2:to").length >= 400);
+      for (let first = 0; first < said.length; first += AT_A_TIME)
+        await mail.tell("from", "send-at-once", said.slice(first, first + AT_A_TIME));
+      await until("all came", () => takenBy(cluster, "n2:to").length >= 400, 60_000);
       assert.deepEqual(dataOf(cluster, "n2:to"), numbered("", 400));
     });
   });
@@ -181,9 +188,11 @@ describe("messages on their way", { concurrency: 2 }, () => {
       await createMail(cluster, "last.a.1", { "n1:p": "process", "n1:m": "module" });
       // Its acknowledgement is the last that p says, when it is told to exit.
       tell(cluster, "n1:p", "ack-at-exit");
-      await mail.send({ stitch: "p" }, { channel: "never", data: "once" });
-      await mail.send({ stitch: "m" }, { channel: "wait-for-go", data: "once" });
-      for (const stitch of ["p", "m"]) {
+      for (const [stitch, channel] of [
+        ["p", "never"],
+        ["m", "wait-for-go"],
+      ] as const) {
+        await mail.send({ stitch }, { channel, data: "once" });
         await until("it has it", () => takenBy(cluster, `n1:${stitch}`).length === 1);
         const job = await cluster.run({ command: "stitch.restart", target: stitch });
         assert.equal(job.status, "succeeded");
@@ -201,7 +210,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
       await createMail(cluster, "stopped.b.1", { "n1:from": "module" });
       for (const target of ["s", "r"]) await cluster.run({ command: "stitch.stop", target });
       const say = (stitch: string) => ({ to: { stitch }, data: stitch, count: 50 });
-      await mail.tell("from", "send", [say("s"), say("r"), { to: { group: "stopped.a" }, data: "g", count: 10 }]);
+      await tellToSend(mail, "from", [say("s"), say("r"), { to: { group: "stopped.a" }, data: "g", count: 10 }]);
       for (const signal of ["SIGTERM", "SIGKILL"] as const) {
         await workers.end("n2", signal);
         await workers.start("n2");
@@ -227,10 +236,13 @@ describe("messages on their way", { concurrency: 2 }, () => {
       await createMail(cluster, "killed.b.1", { "n1:from": "module" });
       const say = (channel: string, data: string, count = 1) =>
         ["m", "p"].map((stitch) => ({ to: { stitch }, channel, data, count }));
-      await mail.tell("from", "send", [...say("", "before"), ...say("wait-for-go", "held"), ...say("", "after", 300)]);
+      await tellToSend(mail, "from", [...say("", "before"), ...say("wait-for-go", "held"), ...say("", "after", 300)]);
       for (const id of ["m", "p"]) await until("they are at it", () => dataOf(cluster, `n2:${id}`).includes("held"));
+      const { redis, keys } = cluster.open;
+      const unread = 2 * (1 + 300);
+      await until("what is done has left the inbox", async () => (await redis.xlen(keys.nodeInbox("n2"))) === unread);
       await workers.end("n2", "SIGKILL");
-      await mail.tell("from", "send", say("", "later", 100));
+      await tellToSend(mail, "from", say("", "later", 100));
       for (const id of ["m", "p"]) tell(cluster, `n2:${id}`);
       await workers.start("n2");
       for (const id of ["m", "p"]) {
@@ -288,13 +300,15 @@ describe("messages on their way", { concurrency: 2 }, () => {
           const { status, body } = await mail.send(to, { data: `${name}${n}`, expect: "none" });
           assert.equal(status, 202, JSON.stringify(body));
           sent.push(`${name}${n}`);
+          // More than arrives in the meantime would be waiting when they have moved.
+          await wait(10);
         }
       };
       const senders = [
         keepSending("bare", { stitch: "goer" }),
         keepSending("full", { stitch: "n1:goer" }),
         keepSending("group", { group: "going.a" }),
-        mail.tell("from", "send", [{ to: { stitch: "goer" }, channel: "", data: "told", count: 100 }]),
+        tellToSend(mail, "from", [{ to: { stitch: "goer" }, channel: "", data: "told", count: 100 }]),
       ];
       for (const toNode of ["n2", "n3"]) {
         const job = await cluster.run({ command: "stitch.move", target: "goer", toNode });
@@ -303,7 +317,14 @@ describe("messages on their way", { concurrency: 2 }, () => {
       moving = false;
       await Promise.all(senders);
       const received = () => new Set(["n1", "n2", "n3"].flatMap((node) => dataOf(cluster, `${node}:goer`)));
-      await until("all came", () => sent.every((data) => received().has(data)));
+      await until(
+        "all came",
+        () => {
+          const all = received();
+          return sent.every((data) => all.has(data));
+        },
+        60_000,
+      );
       for (const node of ["n1", "n2", "n3"]) await untilEmpty(cluster, node);
       assert.deepEqual((await mail.deadLetters()).items, []);
     });
@@ -396,12 +417,13 @@ describe("messages on their way", { concurrency: 2 }, () => {
       await createMail(cluster, "deaf.a.1", { "n2:deaf": "process", "n2:other": "process" });
       const senders = ["from-1", "from-2", "from-3", "from-4"];
       await createMail(cluster, "deaf.b.1", Object.fromEntries(senders.map((id) => [`n1:${id}`, "module"])));
-      await mail.tell("deaf", "stop-reading", "4000");
+      await mail.tell("deaf", "stop-reading-until-go");
       const large = [{ to: { stitch: "deaf" }, data: "", count: 4, size: 200_000 }];
       for (const from of senders) await mail.send({ stitch: from }, { channel: "send", data: large });
       await until("its log says so", () => logText(cluster, "n2", "deaf").includes("it does not read its input"));
       await mail.tell("other", "", "a neighbour");
       assert.equal(takenBy(cluster, "n2:deaf").length, 1);
+      tell(cluster, "n2:deaf");
       await until("it has read all", () => takenBy(cluster, "n2:deaf").length >= 17, 30_000);
       for (const sender of senders)
         assert.deepEqual(

@@ -41,7 +41,7 @@ for (const redis of REDISES) {
         assert.deepEqual([down.status, down.counts.succeeded], ["succeeded", 3]);
         assert.deepEqual(await perNode(cluster, GROUP), { n1: 1, n2: 1 }, "from the fullest node");
         const back = await cluster.master.rollback(down.id);
-        assert.equal((await cluster.master.job(back.id, 20_000)).status, "succeeded");
+        assert.equal((await cluster.master.job(back.id, 60_000)).status, "succeeded");
         assert.equal((await stitchesOf(cluster, GROUP)).length, 5);
         await cluster.run({ command: "group.scale", target: GROUP, count: 0 });
         assert.deepEqual(await stitchesOf(cluster, GROUP), []);
@@ -81,7 +81,7 @@ for (const redis of REDISES) {
         await assert.rejects(cluster.master.stitch("n1:one"), { code: "not_found", facts: { movedTo: "n2:one" } });
         assert.deepEqual(await perNode(cluster, "shop"), { n2: 1 });
         const back = await cluster.master.rollback(moved.id);
-        assert.equal((await cluster.master.job(back.id, 20_000)).status, "succeeded");
+        assert.equal((await cluster.master.job(back.id, 60_000)).status, "succeeded");
         assert.equal((await cluster.master.stitch("one")).fullId, "n1:one");
         assert.equal((await cluster.master.job(moved.id, 0)).rolledBackBy, back.id);
       });
@@ -99,7 +99,7 @@ for (const redis of REDISES) {
           spec: { ...only, restart: { policy: "never" } },
         });
         const before = await cluster.master.stitch("one");
-        const job = await cluster.run({ command: "stitch.move", target: "one", timeoutMs: 3000 });
+        const job = await cluster.run({ command: "stitch.move", target: "one", timeoutMs: 30_000 });
         assert.deepEqual([job.status, job.error?.code], ["failed", "exited_early"]);
         const after = await cluster.master.stitch("one");
         assert.deepEqual([after.fullId, after.pid], ["n1:one", before.pid]);
@@ -147,7 +147,7 @@ for (const redis of REDISES) {
           (await stitchesOf(cluster, "shop")).map(({ group, state }) => `${group} ${state}`).sort();
         assert.deepEqual(await states(), ["shop.orders.10 running", "shop.orders.2 stopped", "shop.orders.9 running"]);
         const back = await cluster.master.rollback(job.id);
-        assert.equal((await cluster.master.job(back.id, 20_000)).status, "succeeded");
+        assert.equal((await cluster.master.job(back.id, 60_000)).status, "succeeded");
         assert.ok((await states()).every((each) => each.endsWith("running")));
       });
     });

@@ -16,6 +16,8 @@ const afterFirstAnswer = (then: string): string[] => [
   `read -r object; read -r end; id=\${object#*:}; printf '{"Command":"sync","Id":%s}\\nend\\n' "\${id%%,*}"; ${then}`,
 ];
 const envOf = (facts?: Record<string, unknown>) => (facts?.["env"] ?? {}) as Record<string, string>;
+/** For those that end by themselves when they are told to: a signal would be the machine's doing. */
+const PATIENT = { stopGraceMs: 60_000 };
 const IDLE = "while :; do sleep 1; done";
 
 describe("a stitch that speaks ProcessV1", { concurrency: 3 }, () => {
@@ -46,7 +48,7 @@ describe("a stitch that speaks ProcessV1", { concurrency: 3 }, () => {
     until(`${id} turns ${health}`, async () => (await cluster.master.stitch(id)).health === health);
 
   it("the strictest one: gets every message as it reads them, is green, and ends by itself when told to", async () => {
-    await start("strict", STRICT);
+    await start("strict", STRICT, PATIENT);
     await hears("strict", 5);
     await turns("strict", "green");
     const lastExit = await stop("strict");
@@ -69,7 +71,7 @@ describe("a stitch that speaks ProcessV1", { concurrency: 3 }, () => {
   for (const name of ["several lines, Windows ends", "lower case"]) {
     it(`another, whose answers have ${name}`, async () => {
       const id = name.replace(/\W+/g, "-").toLowerCase();
-      await start(id, habit(name));
+      await start(id, habit(name), PATIENT);
       await hears(id, 4);
       await turns(id, "green");
       const lastExit = await stop(id);

@@ -44,7 +44,7 @@ export class Part {
     this.child = spawn(process.execPath, [MAIN, ...args], { cwd, env, stdio: ["ignore", "pipe", "pipe"] });
     this.child.stdout?.on("data", (text: Buffer) => (this.output += text.toString()));
     this.child.stderr?.on("data", (text: Buffer) => (this.output += text.toString()));
-    this.exited = new Promise((resolve) => this.child.once("exit", (code) => resolve(code)));
+    this.exited = new Promise((resolve) => this.child.once("close", (code) => resolve(code)));
   }
 
   get pid(): number {
@@ -166,7 +166,7 @@ export class TestCluster {
   async run(
     body: { command: CommandName } & Record<string, unknown>,
     key: string | null = null,
-    waitMs = 20_000,
+    waitMs = 60_000,
   ): Promise<JobResource> {
     const submitted = await this.master.submit({
       command: COMMANDS[body.command].parse(body),

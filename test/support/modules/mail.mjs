@@ -28,9 +28,9 @@ export async function message({ from, channel, data }, context) {
     case "never":
       return new Promise(() => undefined);
     case "send":
-      for (const { to, data: text, channel: name, count = 1, size = 0 } of JSON.parse(data))
-        for (let n = 1; n <= count; n++)
-          await context.send(to, (count === 1 ? text : `${text}${n}`).padStart(size, "x"), name);
+      for (const { to, data: text, channel: name, first = 1, count = 1, size = 0 } of JSON.parse(data))
+        for (let n = first; n < first + count; n++)
+          await context.send(to, (first === 1 && count === 1 ? text : `${text}${n}`).padStart(size, "x"), name);
       return undefined;
     case "send-at-once":
       await Promise.all(JSON.parse(data).map(({ to, data: text, channel: name }) => context.send(to, text, name)));

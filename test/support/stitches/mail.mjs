@@ -66,13 +66,13 @@ function take({ Id, FromStitchInstanceId: from, ChannelName: channel, Data: data
     case "never":
       break;
     case "send":
-      for (const { to, data: text, channel: name, count = 1, size = 0 } of JSON.parse(data))
-        for (let n = 1; n <= count; n++)
+      for (const { to, data: text, channel: name, first = 1, count = 1, size = 0 } of JSON.parse(data))
+        for (let n = first; n < first + count; n++)
           say({
             Command: "data",
             ...("group" in to ? { ToGroupName: to.group } : { ToStitchInstanceId: to.stitch }),
             DataChannel: name,
-            Data: (count === 1 ? text : `${text}${n}`).padStart(size, "x"),
+            Data: (first === 1 && count === 1 ? text : `${text}${n}`).padStart(size, "x"),
           });
       ack();
       break;
@@ -83,11 +83,16 @@ function take({ Id, FromStitchInstanceId: from, ChannelName: channel, Data: data
       ack();
       break;
     }
-    case "stop-reading":
+    case "stop-reading-until-go": {
       process.stdin.pause();
-      setTimeout(() => process.stdin.resume(), Number(data));
+      const timer = setInterval(() => {
+        if (!existsSync("go")) return;
+        clearInterval(timer);
+        process.stdin.resume();
+      }, 20);
       ack();
       break;
+    }
     case "exit":
       process.exit(3);
       break;
