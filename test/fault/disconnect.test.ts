@@ -245,7 +245,7 @@ describe("a node without Redis for longer than its lease (P9)", { concurrency: 2
         const oneOff = { protocol: "none", restart: { policy: "never" } };
         await cluster.create("n1", "done", ["sh", "-c", "echo >> runs"], { ...oneOff, onDisconnect: "stop" });
         await stitches.create("failed", "ends", "stop", { restart: { policy: "never" } });
-        process.kill(stitches.starts("failed")[0] ?? 0, "SIGKILL");
+        process.kill(stitches.starts("failed")[0] ?? assert.fail(), "SIGKILL");
         await until("it has failed", async () => (await stitches.look("failed")).state === "failed");
         proxy.fallSilent();
         const stops = await Promise.all(

@@ -24,12 +24,12 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
       const node = await cluster.node("n1");
       await cluster.create("n1", "family", WITH_CHILD);
       const { pid } = await cluster.master.stitch("family");
-      const dataDir = join(cluster.dir, "state-n1", cluster.name, "n1", "data", "family");
-      const child = Number(readFileSync(join(dataDir, "child.pid"), "utf8"));
+      const file = join(dataDirOf(cluster, "n1", "family"), "child.pid");
+      const child = await until("it has a child", () => existsSync(file) && Number(readFileSync(file, "utf8")));
       assert.ok(pid !== null && isRunning(pid) && isRunning(child));
       await node.kill("SIGKILL");
-      await until("the stitch is gone", () => !isRunning(pid), 5000);
-      await until("its child is gone", () => !isRunning(child), 5000);
+      await until("the stitch is gone", () => !isRunning(pid));
+      await until("its child is gone", () => !isRunning(child));
     });
   });
 
@@ -43,11 +43,11 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
         return (await readProcesses())?.some((row) => row.pid === pid && row.group === pid) === true && pid;
       });
       await node.kill("SIGKILL");
-      await until("the runaway is gone", () => !isRunning(child), 5000);
+      await until("the runaway is gone", () => !isRunning(child));
     });
   });
 
-  it("P8, P21: kill -9 with ten stitches: nothing of them survives, and they come back to their data", async () => {
+  it("P8, P21: kill -9 with ten stitches: nothing of them survives, and they come back to their data", async (t) => {
     await withCluster(url, {}, async (cluster) => {
       const first = await cluster.node("n1");
       // Each keeps a record of its lives in its folder, and has a child with a child of its own.
@@ -70,19 +70,17 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
       );
 
       await first.kill("SIGKILL");
-      await until("nothing of them is left", () => !before.some(isRunning), 10_000);
+      await until("nothing of them is left", () => !before.some(isRunning));
+      const startedAtMs = performance.now();
       await cluster.node("n1");
-      await until(
-        "all ten run again",
-        async () => {
-          const { items } = await cluster.master.stitches({ limit: 100, cursor: null }, { group: target });
-          const back = items.filter(
-            ({ state, health, pid }) => state === "running" && health === "green" && pid !== null,
-          );
-          return back.length === 10 && (await pids()).length === 30;
-        },
-        10_000,
-      );
+      await until("all ten run again", async () => {
+        const { items } = await cluster.master.stitches({ limit: 100, cursor: null }, { group: target });
+        const back = items.filter(
+          ({ state, health, pid }) => state === "running" && health === "green" && pid !== null,
+        );
+        return back.length === 10 && (await pids()).length === 30;
+      });
+      t.diagnostic(`they were back after ${Math.round(performance.now() - startedAtMs)} ms`);
       assert.deepEqual(
         lives(),
         ids.map((id) => `${id}\n${id}\n`),
@@ -92,7 +90,7 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
     });
   });
 
-  it("P8: takes its own id back at once, and its stitches and commands with it", async () => {
+  it("P8: takes its own id back at once, and its stitches and commands with it", async (t) => {
     await withCluster(url, {}, async (cluster) => {
       const first = await cluster.node("n1");
       await cluster.create("n1", "runs", ["sleep", "600"]);
@@ -102,17 +100,15 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
       await first.kill("SIGKILL");
       // Sent while nobody is there to take it.
       const ping = cluster.run({ command: "node.ping", target: "n1" }, null, 60_000);
+      const startedAtMs = performance.now();
       await cluster.node("n1");
       assert.equal((await cluster.master.node("n1")).incarnation, 2);
       assert.equal((await ping).status, "succeeded");
-      const back = await until(
-        "it runs again",
-        async () => {
-          const stitch = await cluster.master.stitch("runs");
-          return stitch.state === "running" && stitch.pid !== pid ? stitch : null;
-        },
-        10_000,
-      );
+      const back = await until("it runs again", async () => {
+        const stitch = await cluster.master.stitch("runs");
+        return stitch.state === "running" && stitch.pid !== pid ? stitch : null;
+      });
+      t.diagnostic(`it was back after ${Math.round(performance.now() - startedAtMs)} ms`);
       assert.ok(back.pid !== null && isRunning(back.pid));
       assert.equal((await cluster.master.stitch("rests")).state, "stopped");
     });
@@ -201,7 +197,7 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
       await cluster.create("n1", "a", ["sleep", "600"]);
       await first.kill("SIGKILL");
       const stop = { command: "stitch.stop", target: "a", waitForNode: true } as const;
-      const expired = await cluster.run({ ...stop, deadlineMs: 300 }, null, 10_000);
+      const expired = await cluster.run({ ...stop, deadlineMs: 300 }, null, 60_000);
       assert.deepEqual([expired.status, expired.error?.code], ["expired", "expired"]);
       const open = await cluster.run(stop, null, 0);
       const cancelled = await cluster.master.cancel(open.id);
@@ -260,7 +256,7 @@ describe("two workers with one id (P12)", { concurrency: 3 }, () => {
       first.child.kill("SIGCONT");
       assert.equal(await first.exited, 1);
       assert.match(first.output, /another worker has taken the id n1/);
-      assert.ok(pid !== null && !isRunning(pid));
+      await until("its stitch is gone", () => pid !== null && !isRunning(pid));
       assert.equal((await cluster.run({ command: "node.ping", target: "n1" })).status, "succeeded");
       assert.equal(second.child.exitCode, null);
       const taken = await until("the last word is the new worker's", async () => {
@@ -323,22 +319,18 @@ describe("a node that leaves (P15)", { concurrency: 3 }, () => {
       const startedAtMs = Date.now();
       node.child.kill("SIGTERM");
       await node.exited;
-      assert.ok(Date.now() - startedAtMs < 15_000);
+      assert.ok(Date.now() - startedAtMs < 60_000);
 
       const again = await cluster.node("n2");
       await cluster.create("n2", "deaf2", deaf, { stopGraceMs: 600_000 });
       const { pid } = await cluster.master.stitch("deaf2");
       again.child.kill("SIGTERM");
       await until("it is leaving", async () => (await cluster.master.stitch("deaf2")).state === "stopping");
-      await until(
-        "the second signal counts as one",
-        () => {
-          again.child.kill("SIGTERM");
-          return again.child.exitCode !== null || again.child.signalCode !== null;
-        },
-        5000,
-      );
-      await until("nothing of it is left", () => pid !== null && !isRunning(pid), 5000);
+      await until("the second signal counts as one", () => {
+        again.child.kill("SIGTERM");
+        return again.child.exitCode !== null || again.child.signalCode !== null;
+      });
+      await until("nothing of it is left", () => pid !== null && !isRunning(pid));
     });
   });
 });

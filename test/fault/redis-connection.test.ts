@@ -62,7 +62,8 @@ describe("a connection that breaks", { concurrency: 3 }, () => {
 
 async function withSentinel(work: (redis: LocalSentinel, proxy: Proxy) => Promise<void>): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), "cs-connection-"));
-  const redis = await startLocalSentinel(dir);
+  // A failover is forced here, and none is to come of itself.
+  const redis = await startLocalSentinel(dir, 60_000);
   const proxy = await startProxy(redis.port);
   try {
     await work(redis, proxy);

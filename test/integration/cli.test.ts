@@ -33,7 +33,10 @@ it("the command line does to a real cluster what it says, and ends with the code
     assert.deepEqual(shown.spec.env, { A: "b" });
 
     await ok("run", "shop.orders.1", "--id", "says", "--node", "n1", "--", "sh", "-c", "echo a word; exec sleep 600");
-    assert.match(await ok("logs", "says", "-n", "1"), /^\S+Z stdout a word\n$/);
+    await until("its log is shown", async () => {
+      const { code, output } = await stitch("logs", "says", "-n", "1");
+      return code === 0 && /^\S+Z stdout a word\n$/.test(output);
+    });
 
     assert.match(await ok("stop", "one"), /succeeded|stopped/);
     assert.equal((await cluster.master.stitch("one")).state, "stopped");

@@ -120,7 +120,7 @@ for (const redis of REDISES) {
         await cluster.node("n1");
         await cluster.create("n1", "dies", ["sleep", "600"], { restart: { policy: "never" } });
         const { pid } = await cluster.master.stitch("dies");
-        process.kill(pid ?? 0, "SIGKILL");
+        process.kill(pid ?? assert.fail(), "SIGKILL");
         const failed = await until("the exit is seen", async () => {
           const stitch = await cluster.master.stitch("dies");
           return stitch.state === "failed" ? stitch : null;

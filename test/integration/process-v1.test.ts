@@ -123,7 +123,7 @@ describe("a stitch that speaks ProcessV1", { concurrency: 3 }, () => {
   it("with protocol none runs its command as given, with the environment only", async () => {
     const command = [process.execPath, program("facts.mjs"), "a", "--", "b"];
     await cluster.create("n1", "bare", command, { protocol: "none", stopGraceMs: 100 });
-    const [told] = journal("bare");
+    const [told] = await until("it has told", () => journal("bare").length > 0 && journal("bare"));
     assert.deepEqual(told?.["args"], ["a", "--", "b"]);
     assert.equal(envOf(told)["STITCH_ID"], "bare");
     await until("what it prints is its log", () => log("bare", "stdout").length >= 2);

@@ -85,10 +85,10 @@ describe("the watchdog", { concurrency: 3 }, () => {
     watchdog.leaseHolds(1000);
     const overAtMs = Date.now() + 1000;
     watchdog.guard(second.pid, mortal(LONG_MS));
-    process.kill(watchdog.pid ?? 0, "SIGSTOP");
+    process.kill(watchdog.pid ?? assert.fail(), "SIGSTOP");
     await until("the lease is over", () => Date.now() > overAtMs);
     watchdog.leaseHolds(LONG_MS);
-    process.kill(watchdog.pid ?? 0, "SIGCONT");
+    process.kill(watchdog.pid ?? assert.fail(), "SIGCONT");
     assert.deepEqual(await second.ended, [7, null]);
     // What it said before that is read in this turn at the latest.
     await new Promise((resolve) => setImmediate(resolve));

@@ -54,7 +54,7 @@ async function startMaster(dir: string, settings: Readonly<Record<string, string
     settings: {
       "cluster-enabled": "yes",
       "cluster-config-file": "nodes.conf",
-      "cluster-node-timeout": "5000",
+      "cluster-node-timeout": "30000",
       ...settings,
     },
   });

@@ -31,7 +31,7 @@ export type LocalSentinel = {
 };
 
 /** A primary with one replica, and one Sentinel that makes the replica the primary when the primary is down; in `dir`. */
-export async function startLocalSentinel(dir: string): Promise<LocalSentinel> {
+export async function startLocalSentinel(dir: string, downAfterMs = DOWN_AFTER_MS): Promise<LocalSentinel> {
   const [primary, replica] = await Promise.all([
     startLocalRedis({ dir: join(dir, "primary"), port: 0, settings: { "repl-diskless-sync-delay": "0" } }),
     startLocalRedis({ dir: join(dir, "replica"), port: 0 }),
@@ -64,7 +64,7 @@ export async function startLocalSentinel(dir: string): Promise<LocalSentinel> {
     // Before Sentinel looks for the first time: it looks again only after ten seconds.
     await until("the replica follows", async () => /^slave0:.*state=online/m.test(await toPrimary.info("replication")));
     const port = await freePort();
-    sentinel = await startSentinel(dir, port, primaryPort);
+    sentinel = await startSentinel(dir, port, primaryPort, downAfterMs);
     const { pid = 0 } = sentinel;
     guard.add(pid);
     sentinelEnded = once(sentinel, "exit").then(() => guard.remove(pid));
@@ -101,7 +101,12 @@ export async function startLocalSentinel(dir: string): Promise<LocalSentinel> {
   }
 }
 
-async function startSentinel(dir: string, port: number, primaryPort: number): Promise<ChildProcess> {
+async function startSentinel(
+  dir: string,
+  port: number,
+  primaryPort: number,
+  downAfterMs: number,
+): Promise<ChildProcess> {
   const program = findRedisServer();
   if (program === null) throw new Error("no Redis server on the PATH");
   const home = join(dir, "sentinel");
@@ -111,7 +116,7 @@ async function startSentinel(dir: string, port: number, primaryPort: number): Pr
     `bind ${HOST}`,
     `dir ${home}`,
     `sentinel monitor ${NAME} ${HOST} ${primaryPort} 1`,
-    `sentinel down-after-milliseconds ${NAME} ${DOWN_AFTER_MS}`,
+    `sentinel down-after-milliseconds ${NAME} ${downAfterMs}`,
     `sentinel failover-timeout ${NAME} 10000`,
   ];
   const conf = join(home, "sentinel.conf");
