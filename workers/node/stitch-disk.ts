@@ -22,8 +22,8 @@ type JournalLine = z.input<typeof journalLine>;
 
 /** The journal is written anew where it has grown by so many characters, and to twice what it was. */
 const MOST_OLD_CHARACTERS = 1024 * 1024;
-/** Lines in one write: one text of them all could be longer than a text can be. */
-const LINES_AT_ONCE = 1000;
+/** So much goes out in one write: one text of all lines could be longer than a text can be. */
+const CHARACTERS_AT_ONCE = 1024 * 1024;
 const LINE_END = 10;
 
 /**
@@ -210,8 +210,9 @@ export class StitchDisk {
   #writeAnew(): void {
     const path = `${this.#journal}.new`;
     const file = openSync(path, "w", 0o600);
+    let characters = 0;
     try {
-      this.#characters = append(file, this.#newest);
+      characters = append(file, this.#newest);
       renameSync(path, this.#journal);
     } catch (error) {
       closeSync(file);
@@ -220,6 +221,7 @@ export class StitchDisk {
     }
     this.#closeFile();
     this.#file = file;
+    this.#characters = characters;
     this.#mostCharacters = 2 * this.#characters + MOST_OLD_CHARACTERS;
   }
 
@@ -232,20 +234,17 @@ export class StitchDisk {
 
 /** @returns how many characters it has written. */
 function append(file: number, lines: ReadonlyMap<string, JournalLine>): number {
-  let characters = 0;
-  let texts: string[] = [];
-  const write = () => {
-    const text = texts.join("");
-    characters += text.length;
-    texts = [];
-    appendFileSync(file, text);
-  };
+  let written = 0;
+  let text = "";
   for (const line of lines.values()) {
-    texts.push(`${JSON.stringify(line)}\n`);
-    if (texts.length === LINES_AT_ONCE) write();
+    text += `${JSON.stringify(line)}\n`;
+    if (text.length < CHARACTERS_AT_ONCE) continue;
+    appendFileSync(file, text);
+    written += text.length;
+    text = "";
   }
-  write();
-  return characters;
+  appendFileSync(file, text);
+  return written + text.length;
 }
 
 /** The lines of a file, as one text each, however long it is; none where there is no file. */
