@@ -1,0 +1,46 @@
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { readFile } from "node:fs";
+import { test } from "node:test";
+import { stitchSpec } from "../../../src/domain/spec.ts";
+import { processAdaptor } from "../../../workers/node/adaptors/process.ts";
+import { EscapedProcesses } from "../../../workers/node/escaped-processes.ts";
+import { OutputPace } from "../../../workers/node/output-pace.ts";
+import { Watchdog } from "../../../workers/node/watchdog.ts";
+
+/** More than a program must live for to count as running. */
+const HELD_MS = 3000;
+
+test("a program that ended while the event loop stood still was never up, however long that was", async (t) => {
+  const session = randomUUID();
+  const watchdog = new Watchdog(session, assert.ifError, () => undefined);
+  watchdog.start();
+  t.after(() => watchdog.end());
+  const start = processAdaptor({
+    watchdog,
+    escaped: new EscapedProcesses(session, assert.ifError),
+    pace: new OutputPace(() => performance.now()),
+    nowMs: Date.now,
+  });
+  const instance = start({
+    node: "n1",
+    id: "a",
+    group: "a.b.1",
+    spec: stitchSpec.parse({ adaptor: "process", protocol: "none", command: ["sh", "-c", "sleep 0.5; exit 3"] }),
+    dataDir: import.meta.dirname,
+    session,
+    log: () => null,
+    send: () => Promise.reject(new Error("nothing is sent here")),
+    reply: () => Promise.reject(new Error("nothing is answered here")),
+    onRoom: () => undefined,
+    onHealth: () => undefined,
+  });
+  // When it has been watched for a moment; and in a callback of a read, after which what is due are the timers first.
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  readFile(import.meta.filename, () => {
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, HELD_MS);
+  });
+  const started = await instance.started;
+  assert.partialDeepStrictEqual(started, { kind: "failed", error: { code: "exited_early" } });
+  assert.equal((await instance.exited).code, 3);
+});
