@@ -210,7 +210,12 @@ export class NodeWorker {
       this.#state = "ended";
       throw error;
     }
-    this.#state = "running";
+    this.#isUp();
+  }
+
+  /** It may have been told to leave meanwhile, or have lost its id: that stands. */
+  #isUp(): void {
+    if (this.#state === "starting") this.#state = "running";
   }
 
   async #takeTasks(host: StitchHost, publisher: Publisher): Promise<void> {
