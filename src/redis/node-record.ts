@@ -18,8 +18,8 @@ import { defineScript } from "./script.ts";
 
 /**
  * Takes the id for a new incarnation, or refuses while another worker's lease runs.
- * KEYS meta, status, orders. ARGV session, session of a former worker known to be dead (or ''), leaseMs, facts, status,
- * least incarnation.
+ * KEYS meta, status, orders. ARGV session, leaseMs, facts, status, least incarnation, then sessions of former workers known
+ * to be dead.
  * Returns {1, incarnation, now, leaseUntil, eligibility} or {0, ms the other lease still runs}.
  * Atomic: two workers that register at once must not both hold the id.
  */
@@ -29,11 +29,13 @@ const register = defineScript<[meta: string, status: string, orders: string]>(
   `
 local m = redis.call('HMGET', KEYS[1], 'incarnation', 'session', 'leaseUntil', 'left')
 local lease = tonumber(m[3] or 0)
-if m[1] and not m[4] and lease > now and m[2] ~= ARGV[1] and m[2] ~= ARGV[2] then return {0, lease - now} end
-local incarnation = math.max(tonumber(m[1] or 0), tonumber(ARGV[6])) + 1
-local untilMs = now + tonumber(ARGV[3])
+local free = not m[1] or m[4] or lease <= now or m[2] == ARGV[1]
+for i = 6, #ARGV do free = free or m[2] == ARGV[i] end
+if not free then return {0, lease - now} end
+local incarnation = math.max(tonumber(m[1] or 0), tonumber(ARGV[5])) + 1
+local untilMs = now + tonumber(ARGV[2])
 redis.call('HSET', KEYS[1], 'incarnation', incarnation, 'session', ARGV[1], 'leaseUntil', untilMs, 'startedAt', now,
-  'beatAt', now, 'beats', 0, 'facts', ARGV[4], 'status', ARGV[5])
+  'beatAt', now, 'beats', 0, 'facts', ARGV[3], 'status', ARGV[4])
 redis.call('HDEL', KEYS[1], 'left')
 redis.call('DEL', KEYS[2])
 return {1, incarnation, now, untilMs, redis.call('HGET', KEYS[3], 'eligibility') or 'eligible'}
@@ -131,7 +133,7 @@ export async function registerNode(
   id: string,
   as: {
     session: string;
-    formerSession: string | null;
+    formerSessions: readonly string[];
     leaseMs: number;
     facts: NodeFacts;
     status: NodeStatus;
@@ -145,11 +147,11 @@ export async function registerNode(
     [keys.nodeMeta(id), keys.nodeStatus(id), keys.nodeOrders(id)],
     [
       as.session,
-      as.formerSession ?? "",
       as.leaseMs,
       JSON.stringify(as.facts),
       JSON.stringify(as.status),
       as.leastIncarnation,
+      ...as.formerSessions,
     ],
   );
   if (!Array.isArray(reply) || reply[0] !== 1) return { ok: false, leaseLeftMs: notRegistered.parse(reply)[1] };

@@ -7,6 +7,7 @@ import { createJob } from "../../src/redis/job-record.ts";
 import { redisTimeMs } from "../../src/redis/node-record.ts";
 import { readProcesses } from "../../workers/node/process-table.ts";
 import { FAST, REDISES, until, withCluster } from "../support/cluster.ts";
+import { openCuttingProxy } from "../support/cutting-proxy.ts";
 import { isRunning, processesOf } from "../support/process-list.ts";
 import { dataDirOf } from "../support/stitch-folder.ts";
 import { ANSWERS } from "../support/stitch-programs.ts";
@@ -46,6 +47,37 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
       await until("the runaway is gone", () => !isRunning(child));
     });
   });
+
+  for (const registered of [false, true])
+    it(`P8: killed while it registers, ${registered ? "as Redis has taken it" : "before Redis hears of it"}, it is back at once`, async () => {
+      await withCluster(url, {}, async (cluster) => {
+        const first = await cluster.node("n1");
+        const { redis, keys } = cluster.open;
+        const incarnations = async () => Number(await redis.hget(keys.nodeMeta("n1"), "incarnation"));
+        await first.kill("SIGKILL");
+        for (let lives = 1; lives <= 2; lives++) {
+          const proxy = await openCuttingProxy(cluster.redisUrl);
+          const former = await incarnations();
+          const killed = cluster.part(["node"], {
+            REDIS_URL: proxy.url,
+            STITCH_NODE_ID: "n1",
+            STITCH_ROLES: "node",
+            STITCH_STATE_DIR: join(cluster.dir, "state-n1"),
+          });
+          const cut = proxy.cut({
+            at: ([name = "", , , key]) => name.startsWith("eval") && key === keys.nodeMeta("n1"),
+            passes: registered,
+            kill: () => killed.child.kill("SIGKILL"),
+          });
+          await killed.exited;
+          await cut;
+          await proxy.close();
+          assert.equal((await incarnations()) - former, registered ? 1 : 0, killed.output);
+        }
+        const back = await cluster.node("n1");
+        assert.doesNotMatch(back.output, /another worker/);
+      });
+    });
 
   it("P8, P21: kill -9 with ten stitches: nothing of them survives, and they come back to their data", async (t) => {
     await withCluster(url, {}, async (cluster) => {

@@ -7,7 +7,7 @@ export async function registerTestNode(redis: RedisClient, keys: Keys, id: strin
   const session = `session-of-${id}`;
   const registered = await registerNode(redis, keys, id, {
     session,
-    formerSession: null,
+    formerSessions: [],
     leaseMs,
     facts: { zones: [], labels: {}, capacity: { cpu: 4, memoryBytes: 2 ** 30 }, modules: [], version: "0.1.0" },
     status: { reserved: { cpu: 0, memoryBytes: 0 }, stitchCount: 0, states: {} },

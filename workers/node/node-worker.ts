@@ -89,6 +89,8 @@ export class NodeWorker {
   #outbox: Outbox | null = null;
   #logQuestions: LogQuestions | null = null;
   #incarnation = 0;
+  /** Of former lives in this folder: each may have the id. None does, once Redis has answered this one. */
+  #formerSessions: readonly string[] = [];
   #beats = 0;
   #clockOffsetMs = 0;
   /** The last entry of the inbox that a former life took. */
@@ -136,6 +138,8 @@ export class NodeWorker {
     this.#state = "starting";
     try {
       this.#ownership = await Ownership.take(this.#dir);
+      this.#incarnation = this.#ownership.former?.incarnation ?? 0;
+      this.#formerSessions = this.#ownership.formerSessions;
       await Promise.all([this.#redis, this.#direct].map((each) => connectRedis(each, this.#o.connectTimeoutMs)));
       await refuseEviction(this.#redis);
       this.#watchdog.start();
@@ -286,16 +290,20 @@ export class NodeWorker {
 
   /** Takes the id for a new incarnation, then settles. */
   async #register(host: StitchHost): Promise<void> {
-    const former = this.#ownership?.former ?? null;
-    const ask = () =>
-      registerNode(this.#redis, this.#keys, this.#o.id, {
+    const ask = async () => {
+      // Before Redis knows of it: killed in between, it would keep its own next life waiting for the end of a lease.
+      this.#recordOwner();
+      const answer = await registerNode(this.#redis, this.#keys, this.#o.id, {
         session: this.#session,
-        formerSession: former?.session ?? null,
+        formerSessions: this.#formerSessions,
         leaseMs: this.#o.leaseMs,
         facts: this.#o.facts,
         status: host.status(),
-        leastIncarnation: Math.max(this.#incarnation, former?.incarnation ?? 0),
+        leastIncarnation: this.#incarnation,
       });
+      this.#formerSessions = [];
+      return answer;
+    };
     let asked = this.#lease.ask();
     let answer = await ask();
     if (!answer.ok) {
@@ -347,9 +355,9 @@ export class NodeWorker {
 
   /** Writes down who has the state folder, and who ends what it leaves behind: its next life waits for that one. */
   #recordOwner(): void {
-    if (this.#incarnation === 0) return;
     this.#ownership?.record({
       session: this.#session,
+      formerSessions: this.#formerSessions,
       incarnation: this.#incarnation,
       pid: process.pid,
       watchdogPid: this.#watchdog.pid,

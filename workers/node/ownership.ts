@@ -7,6 +7,8 @@ import * as z from "zod";
 
 const owner = z.object({
   session: z.string(),
+  /** Those before it, oldest first, where Redis has not answered `session` yet: the id may be any one's of them. */
+  formerSessions: z.array(z.string()).readonly().default([]),
   incarnation: z.int(),
   pid: z.int(),
   watchdogPid: z.int().nullable(),
@@ -15,6 +17,8 @@ export type Owner = z.output<typeof owner>;
 
 /** Longest path a Unix socket can have on every system (macOS: 104 with its end). */
 const MAX_SOCKET_PATH = 100;
+/** Lives in a row that Redis does not answer. More than these outlast a lease, for which the next one waits then. */
+const MAX_FORMER = 16;
 /** How long the former worker's watchdog may take to end what was left of it. */
 const WATCHDOG_MS = 5000;
 const CONNECT_MS = 1000;
@@ -67,6 +71,11 @@ export class Ownership {
     const path = join(this.#dir, "owner.json");
     writeFileSync(`${path}.new`, JSON.stringify(now));
     renameSync(`${path}.new`, path);
+  }
+
+  /** The sessions of dead workers that may have the id in Redis, oldest first. */
+  get formerSessions(): readonly string[] {
+    return this.former === null ? [] : [...this.former.formerSessions, this.former.session].slice(-MAX_FORMER);
   }
 
   /** Lets the folder go. Safe to repeat. */
