@@ -27,6 +27,8 @@ import type { Observer } from "./observe.ts";
 
 /** A job that took what it works on and has no record after so long is one whose Master died before it was accepted. */
 const UNACCEPTED_MS = 10_000;
+/** Plans of one command, where each time more is to be taken than the last had asked for. */
+const MOST_PLANS = 10;
 /** Jobs that were in the way and have ended, dropped one after the other. */
 const MOST_HOLDERS = 100;
 
@@ -51,9 +53,13 @@ type Draft = {
   /** Can the same job be asked for again? Then another request may make it meanwhile. */
   readonly repeatable: boolean;
   readonly follows: Pick<JobRecord, "retryOf" | "rollbackOf">;
-  readonly observe: () => Promise<Observed>;
+  /** @param held what it works on is this job's by now: what is read holds. */
+  readonly observe: (held: boolean) => Promise<Observed>;
   readonly plan: (observed: Observed) => Promise<Plan>;
 };
+
+/** What was read, and the revision that was drawn with it. */
+type Look = { readonly observed: Observed; readonly revision: number };
 
 const FOLLOWS_NONE = { retryOf: null, rollbackOf: null };
 
@@ -84,7 +90,7 @@ export class Intake {
       waitMs,
       repeatable,
       follows: FOLLOWS_NONE,
-      observe: () => this.#observe(command, true),
+      observe: this.#observing(command),
       plan: (observed) => this.#planOrRefuse(command, observed),
     });
   }
@@ -137,7 +143,7 @@ export class Intake {
       const isMeant = (id: string) => only === null || only.has(id);
       return {
         command: { ...command, options: commandOptions(command) },
-        observe: () => this.#observe(command, true),
+        observe: this.#observing(command),
         plan: (observed) => this.#planOrRefuse(command, { ...observed, stitches: observed.stitches.filter(isMeant) }),
       };
     }
@@ -186,17 +192,16 @@ export class Intake {
     const { id, bodyHash, waitMs, repeatable } = draft;
     const askedAtMs = this.#o.nowMs();
     // The pointer first, then the record: see redis/job-record.ts. The two reads share its round trip.
-    const [observed, revision] = await Promise.all([
-      draft.observe(),
-      redis.incr(keys.revision),
+    const [first] = await Promise.all([
+      this.#look(draft, false),
       indexOpenJob(redis, keys, id, this.#o.nowMs() + FIRST_LOOK_MS),
     ]);
-    const plan = await this.#planAndTake(draft, observed).catch(async (error: unknown) => {
+    const { plan, seen } = await this.#planAndTake(draft, first).catch(async (error: unknown) => {
       // Who can come again may have it by now; a stale pointer is dropped by the sweep.
-      if (!repeatable) await dropOpenJob(redis, keys, id);
+      if (!repeatable) await Promise.all([dropOpenJob(redis, keys, id), releaseScopes(redis, keys, id)]);
       throw error;
     });
-    const state = this.#firstState(draft, plan, observed, revision);
+    const state = this.#firstState(draft, plan, seen);
     const { record } = state;
     // Once accepted, whatever fails is made up for by a sweep, so it must not turn the answer into an error.
     const dispatch = () =>
@@ -224,7 +229,8 @@ export class Intake {
   }
 
   /** The job as it is accepted: of a command of many steps, with the first wave begun. */
-  #firstState({ id, bodyHash, command, ...draft }: Draft, plan: Plan, { nowMs }: Observed, revision: number): JobState {
+  #firstState({ id, bodyHash, command, ...draft }: Draft, plan: Plan, { observed, revision }: Look): JobState {
+    const { nowMs } = observed;
     const record: JobRecord = {
       id,
       command: command.command,
@@ -253,10 +259,30 @@ export class Intake {
     return { ...state, record: advance(state, foldJob(state, new Map()), seen).record };
   }
 
-  async #planAndTake({ id, plan }: Draft, observed: Observed): Promise<Plan> {
-    const planned = await plan(observed);
-    if (planned.scopes.length > 0) await this.#takeScopes(id, planned.scopes, observed.nowMs);
-    return planned;
+  /** What the plan is made from, and the revision of what is decided by that. */
+  async #look({ observe }: Draft, held: boolean): Promise<Look> {
+    const [observed, revision] = await Promise.all([observe(held), this.#o.redis.incr(this.#o.keys.revision)]);
+    return { observed, revision };
+  }
+
+  /**
+   * Plans it, and takes what a command of many steps works on. What that was planned from may have been changed until then by
+   * a job that has ended since, so it is read and planned again: two that scale a group to 5 must not make 9 of it.
+   */
+  async #planAndTake(draft: Draft, first: Look): Promise<{ plan: Plan; seen: Look }> {
+    const held = new Set<string>();
+    let seen = first;
+    let plan = await draft.plan(seen.observed);
+    for (let round = 0; ; round++) {
+      const more = plan.scopes.filter((scope) => !held.has(scope));
+      if (more.length === 0) return { plan, seen };
+      if (round === MOST_PLANS)
+        throw new RequestError("group_busy", "What this works on keeps changing; try again in a moment.");
+      await this.#takeScopes(draft.id, more, seen.observed.nowMs);
+      for (const scope of more) held.add(scope);
+      seen = await this.#look(draft, true);
+      plan = await draft.plan(seen.observed);
+    }
   }
 
   /** @throws RequestError `group_busy` where another job of many steps works on some of it. */
@@ -295,6 +321,11 @@ export class Intake {
   async #jobIdFor({ idempotencyKey, scope }: Submission): Promise<string> {
     if (idempotencyKey === null) return jobIdFromBytes(this.#o.randomBytes(17));
     return jobIdFromBytes(await sha256(JSON.stringify([this.#o.keys.cluster, scope, idempotencyKey])));
+  }
+
+  /** Numbers for new stitches are drawn for the plan that is carried out: of a scale, once it has what it works on. */
+  #observing(command: Command): Draft["observe"] {
+    return (held) => this.#observe(command, held || command.command !== "group.scale");
   }
 
   async #observe(command: Command, draw: boolean): Promise<Observed> {

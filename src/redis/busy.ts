@@ -24,7 +24,8 @@ for i = 1, #held, 2 do
     end
   end
 end
-if #ARGV > 1 then redis.call('HSETNX', KEYS[1], ARGV[1], now .. ' ' .. table.concat(ARGV, ' ', 2)) end
+local own = redis.call('HGET', KEYS[1], ARGV[1])
+if own or #ARGV > 1 then redis.call('HSET', KEYS[1], ARGV[1], (own or now) .. ' ' .. table.concat(ARGV, ' ', 2)) end
 return false
 `,
 );
@@ -34,7 +35,7 @@ const taken = z.tuple([z.string(), z.string()]).nullable();
 /** The job that is in the way, and when it took what it works on. */
 export type Holder = { readonly job: string; readonly sinceMs: number };
 
-/** Takes scopes for a job of many steps (see `Plan.scopes`); null where it has them now. Safe to repeat. */
+/** Takes scopes for a job of many steps (see `Plan.scopes`), beside those that it has; null where it has them now. Safe to repeat. */
 export async function takeScopes(
   redis: RedisClient,
   keys: Keys,

@@ -13,7 +13,12 @@ export async function beatTestNode(redis: RedisClient, keys: Keys, id: string): 
   const { outcome } = await beatNode(redis, keys, id, {
     session: `session-of-${id}`,
     leaseMs: LEASE_MS,
-    status: { reserved: { cpu: 1.5, memoryBytes: 2 ** 29 }, stitchCount: 3, states: { running: 3 } },
+    status: {
+      reserved: { cpu: 1.5, memoryBytes: 2 ** 29 },
+      stitchCount: 3,
+      states: { running: 3 },
+      eligibility: "eligible",
+    },
     load: { cpuPercent: 12.5, memoryBytes: 123_456_789, eventLoopDelayMs: 1.25 },
     beats: 0,
     leaseUntilHintMs: Date.now() + LEASE_MS,

@@ -144,7 +144,7 @@ async function lookups(cluster: TestCluster, rounds: number, print: (line: strin
 }
 
 async function registerStitches(redis: RedisClient, keys: Keys, from: number, to: number): Promise<void> {
-  const status = { reserved: { cpu: 0, memoryBytes: 0 }, stitchCount: 0, states: {} };
+  const status = { reserved: { cpu: 0, memoryBytes: 0 }, stitchCount: 0, states: {}, eligibility: "eligible" as const };
   for (let at = from; at < to; at += 1000) {
     const changes = Array.from({ length: Math.min(1000, to - at) }, (_, index) => ({
       kind: "set" as const,

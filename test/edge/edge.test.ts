@@ -150,7 +150,7 @@ test("a stitch's log is read and followed, asked of its node", async () => {
     lastExit: null,
     observedAtMs: 0,
   });
-  const status = { reserved: { cpu: 0, memoryBytes: 0 }, stitchCount: 1, states: {} };
+  const status = { reserved: { cpu: 0, memoryBytes: 0 }, stitchCount: 1, states: {}, eligibility: "eligible" as const };
   await publishStitches(redis, keys, "n4", [{ kind: "set", record, isNew: true }], status, () => true);
   const onError = (error: unknown) => assert.fail(String(error));
   const log = new StitchLog(join(dir, "logs", "a.log"), onError);

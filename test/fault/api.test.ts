@@ -198,6 +198,8 @@ describe("an API that is killed while it carries out a task itself (P1)", { conc
         assert.equal((await cluster.master.job(id, 0)).status, "succeeded");
         assert.equal((await cluster.master.node("n1")).eligibility, "cordoned");
         assert.equal(await timesEnded(cluster), 1);
+        const told = (await cluster.master.events(null, 100)).items.filter(({ type }) => type === "node.cordoned");
+        assert.equal(told.length, 1, "who carries it out again knows what it has changed");
       });
     });
   }

@@ -312,7 +312,12 @@ async function publishTestStitch(node: string, id: string, group = "shop.orders.
     observedAtMs: Date.now(),
     mailAfter: null,
   };
-  const status = { reserved: { cpu: 0, memoryBytes: 0 }, stitchCount: 1, states: { stopped: 1 } };
+  const status = {
+    reserved: { cpu: 0, memoryBytes: 0 },
+    stitchCount: 1,
+    states: { stopped: 1 },
+    eligibility: "eligible" as const,
+  };
   await publishStitches(open.redis, open.keys, node, [{ kind: "set", record, isNew: true }], status, () => true);
 }
 

@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
-import { describe, it } from "node:test";
-import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
+import { describe, it, type TestContext } from "node:test";
+import { COMMANDS, type CommandName } from "../../src/domain/command.ts";
+import type { JobResource } from "../../src/domain/resources.ts";
+import { openMaster } from "../../src/master/open-master.ts";
+import { FAST, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 
 const spec = { adaptor: "process", protocol: "none", command: ["sleep", "600"] };
 const GROUP = "shop.orders.1";
@@ -15,6 +18,86 @@ const perNode = async (cluster: TestCluster, group: string) => {
 
 const spreadOf = async (cluster: TestCluster, group: string) =>
   Object.values(await perNode(cluster, group)).sort((a, b) => a - b);
+
+/**
+ * Submits a command through another Master, which stands still after it has read what it plans from, until `meanwhile` is
+ * done.
+ */
+async function overtaken(
+  t: TestContext,
+  cluster: TestCluster,
+  body: { command: CommandName } & Record<string, unknown>,
+  meanwhile: () => Promise<void>,
+): Promise<JobResource> {
+  const { redisUrl, name } = cluster;
+  const settings = { deadAfterMs: 2000, jobRetentionMs: 3_600_000, connectTimeoutMs: 10_000, checkPolicy: true };
+  const onError = (error: unknown) => cluster.errors.push(error);
+  const slow = await openMaster({ ...settings, redisUrl, cluster: name, id: "slow", onError });
+  const [hasRead, goOn] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  const { redis } = slow;
+  const incr = redis.incr.bind(redis);
+  t.mock.method(redis, "incr", async (key: string) => {
+    // Once it has an answer, so have the reads that went out before.
+    const revision = await incr(key);
+    hasRead.resolve();
+    await goOn.promise;
+    return revision;
+  });
+  try {
+    const command = COMMANDS[body.command].parse(body);
+    const asked = slow.master.submit({ command, idempotencyKey: null, scope: "", by: null, waitMs: 60_000 });
+    await Promise.all([hasRead.promise.then(meanwhile).finally(goOn.resolve), asked]);
+    const submitted = await asked;
+    return submitted.kind === "job" ? submitted.job : assert.fail();
+  } finally {
+    slow.close();
+  }
+}
+
+describe("commands that were planned from what was so a moment ago", () => {
+  const url = REDISES[0]?.url ?? "";
+
+  it("two that scale a group to the same number, one after the other: it is that number", async (t) => {
+    await withCluster(url, {}, async (cluster) => {
+      await cluster.node("n1");
+      await cluster.run({ command: "stitch.create", target: GROUP, spec });
+      const body = { command: "group.scale", target: GROUP, count: 5 } as const;
+      const second = await overtaken(t, cluster, body, async () => {
+        assert.equal((await cluster.run(body)).status, "succeeded");
+      });
+      assert.deepEqual([second.status, second.counts.total], ["succeeded", 0]);
+      assert.equal((await stitchesOf(cluster, GROUP)).length, 5);
+    });
+  });
+
+  it("a create that was planned before its node was drained does not come up there", async (t) => {
+    await withCluster(url, FAST, async (cluster) => {
+      await cluster.node("n1");
+      const body = { command: "stitch.create", target: GROUP, node: "n1", id: "late", spec } as const;
+      const late = await overtaken(t, cluster, body, async () => {
+        assert.equal((await cluster.run({ command: "node.drain", target: "n1" })).status, "succeeded");
+      });
+      assert.deepEqual([late.status, late.error?.code], ["failed", "superseded"]);
+      assert.deepEqual(await stitchesOf(cluster, GROUP), []);
+    });
+  });
+
+  it("a drain whose stitches were to go where meanwhile another drain has ended: they go elsewhere", async () => {
+    await withCluster(url, FAST, async (cluster) => {
+      await Promise.all([cluster.masterWorker(), ...["n1", "n2"].map((id) => cluster.node(id))]);
+      await cluster.run({ command: "node.cordon", target: "n2" });
+      await cluster.run({ command: "stitch.create", target: GROUP, count: 15, spec });
+      await cluster.run({ command: "node.uncordon", target: "n2" });
+      // Ten move at once; the rest is planned for n2 too.
+      const first = await cluster.run({ command: "node.drain", target: "n1" }, null, 0);
+      await cluster.node("n3");
+      const second = await cluster.run({ command: "node.drain", target: "n2" });
+      assert.equal(second.status, "succeeded");
+      assert.equal((await cluster.master.job(first.id, 60_000)).status, "succeeded");
+      assert.deepEqual(await perNode(cluster, GROUP), { n3: 15 });
+    });
+  });
+});
 
 for (const redis of REDISES) {
   describe(`commands of many steps on a ${redis.name}`, () => {

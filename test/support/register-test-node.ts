@@ -10,7 +10,7 @@ export async function registerTestNode(redis: RedisClient, keys: Keys, id: strin
     formerSessions: [],
     leaseMs,
     facts: { zones: [], labels: {}, capacity: { cpu: 4, memoryBytes: 2 ** 30 }, modules: [], version: "0.1.0" },
-    status: { reserved: { cpu: 0, memoryBytes: 0 }, stitchCount: 0, states: {} },
+    status: { reserved: { cpu: 0, memoryBytes: 0 }, stitchCount: 0, states: {}, eligibility: "eligible" as const },
     leastIncarnation: 0,
   });
   if (!registered.ok) throw new Error(`${id} is another's for ${registered.leaseLeftMs} ms`);

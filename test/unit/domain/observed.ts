@@ -20,9 +20,10 @@ export const node = (id: string, over: Partial<NodeRecord> = {}): NodeRecord => 
   startedAtMs: 0,
   lastBeatAtMs: 0,
   facts: { zones: [], labels: {}, capacity: { cpu: 4, memoryBytes: 400 }, modules: [], version: "1" },
-  status: { reserved: { cpu: 0, memoryBytes: 0 }, stitchCount: 0, states: {} },
+  status: { reserved: { cpu: 0, memoryBytes: 0 }, stitchCount: 0, states: {}, eligibility: "eligible" as const },
   load: null,
   eligibility: "eligible",
+  uncordonedBy: 0,
   deadIncarnation: null,
   ...over,
 });

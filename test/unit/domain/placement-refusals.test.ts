@@ -54,7 +54,7 @@ test("a candidate is made of the node's facts, what it published, and its load i
     modules: ["m"],
     version: "1",
   };
-  const status = { reserved: { cpu: 1, memoryBytes: 2 }, stitchCount: 1, states: {} };
+  const status = { reserved: { cpu: 1, memoryBytes: 2 }, stitchCount: 1, states: {}, eligibility: "eligible" as const };
   const load = { cpuPercent: 42, memoryBytes: 1, eventLoopDelayMs: 1 };
   const record = {
     id: "n1",
@@ -66,7 +66,7 @@ test("a candidate is made of the node's facts, what it published, and its load i
     facts,
     status,
   };
-  const node = { ...record, load, eligibility: "draining", deadIncarnation: null } as const;
+  const node = { ...record, load, eligibility: "draining", uncordonedBy: 0, deadIncarnation: null } as const;
   const { version: _, ...shown } = facts;
   const expected = {
     id: "n1",

@@ -9,7 +9,9 @@ import { checked, CREATE, node, observed, record } from "./observed.ts";
 
 const of = (command: Command, seen: Observed) => planFingerprint(command, planCommand(command, seen));
 const create = (more: object = {}) => checked("stitch.create", { ...CREATE, ...more });
-const reserving = (cpu: number) => ({ status: { reserved: { cpu, memoryBytes: 0 }, stitchCount: 0, states: {} } });
+const reserving = (cpu: number) => ({
+  status: { reserved: { cpu, memoryBytes: 0 }, stitchCount: 0, states: {}, eligibility: "eligible" as const },
+});
 const loadOf = fc.option(fc.record({ cpuPercent: fc.nat(100), memoryBytes: fc.nat(), eventLoopDelayMs: fc.nat() }));
 
 test("loads that decide nothing, times and the counter leave a plan's fingerprint as it is", () => {

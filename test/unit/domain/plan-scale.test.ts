@@ -115,7 +115,9 @@ test("up and then down to the former count is the former count, and what was the
 });
 
 test("of nodes with as many, it is the fullest that gives one up, and of one node the last id", () => {
-  const full = { status: { reserved: { cpu: 3, memoryBytes: 0 }, stitchCount: 1, states: {} } };
+  const full = {
+    status: { reserved: { cpu: 3, memoryBytes: 0 }, stitchCount: 1, states: {}, eligibility: "eligible" as const },
+  };
   const records = new Map(["n1:a", "n1:b", "n2:c", "n2:d"].map((id) => [id, record(id)]));
   assert.deepEqual(removed(scale({ nodes: [node("n1", full), node("n2")], records }, 3)), ["n1:b"]);
   assert.deepEqual(removed(scale({ nodes: [node("n1"), node("n2", full)], records }, 3)), ["n2:d"]);

@@ -193,9 +193,8 @@ export class SimulatedCluster {
     const state = this.state();
     const folded = this.fold(state);
     const health = this.health();
-    const { target } = this.record;
     const drain = asksForDrain(this.orchestration)
-      ? seeDrain(target, this.orchestration.chains, TIMEOUT_MS, this.observe())
+      ? seeDrain(this.record, this.orchestration.chains, TIMEOUT_MS, this.observe())
       : null;
     return { state, folded, advanced: advance(state, folded, { nowMs: this.nowMs, health, drain }) };
   }
@@ -367,7 +366,8 @@ export class SimulatedCluster {
       case "uncordon": {
         const node = this.nodes.get(this.record.target);
         if (node === undefined) return false;
-        [node.eligibility, node.eligibilityRevision] = ["eligible", { revision: this.#userRevision++, wave: 0 }];
+        node.uncordonedBy = this.#userRevision++;
+        [node.eligibility, node.eligibilityRevision] = ["eligible", { revision: node.uncordonedBy, wave: 0 }];
         return true;
       }
       case "user":

@@ -43,6 +43,7 @@ export class SimulatedNode {
   #diedAtMs = 0;
   eligibility: Eligibility = "eligible";
   eligibilityRevision: Revision = NO_REVISION;
+  uncordonedBy = 0;
   readonly stitches = new Map<string, Hosted>();
   readonly removed = new Map<string, Removed>();
   /** What Masters left for it while it was away. */
@@ -85,8 +86,14 @@ export class SimulatedNode {
       incarnation: this.incarnation,
       leaseUntilMs: this.alive ? nowMs + 1000 : 0,
       facts: { ...facts, version: "1" },
-      status: { reserved: { cpu, memoryBytes }, stitchCount: this.stitches.size, states: {} },
+      status: {
+        reserved: { cpu, memoryBytes },
+        stitchCount: this.stitches.size,
+        states: {},
+        eligibility: this.eligibility,
+      },
       eligibility: this.eligibility,
+      uncordonedBy: this.uncordonedBy,
     });
   }
 
@@ -141,6 +148,8 @@ export class SimulatedNode {
     const before = this.stitches.get(id);
     if (before !== undefined && before.record.revision !== formatRevision(revision))
       return failed("internal", `${this.id} has a stitch ${id} already`);
+    if (before === undefined && this.eligibility !== "eligible" && step.restores !== true)
+      return failed("superseded", `${this.id} takes no new stitches`);
     const record = stitchRecord(step.stitch, {
       group: step.group,
       spec: step.spec,

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import type { ClusterEvent } from "../../../src/domain/event.ts";
 import type { StitchStep } from "../../../src/domain/job.ts";
-import type { Health } from "../../../src/domain/resources.ts";
+import type { Eligibility, Health } from "../../../src/domain/resources.ts";
 import { stitchSpec } from "../../../src/domain/spec.ts";
 import { REMOVED_KEPT_MS, stitchRecord, type StitchRecord } from "../../../src/domain/stitch.ts";
 import type { Exit, StartContext, Started, StitchInstance } from "../../../workers/node/adaptors/adaptor.ts";
@@ -54,6 +54,7 @@ function hosting(t: TestContext) {
   const diskErrors: unknown[] = [];
   const disk = new StitchDisk(dir, (error) => diskErrors.push(error));
   const clock = { nowMs: 1000 };
+  const orders: { eligibility: Eligibility } = { eligibility: "eligible" };
   const runs: Run[] = [];
   const published = new Map<string, StitchRecord>();
   const events: ClusterEvent[] = [];
@@ -74,6 +75,7 @@ function hosting(t: TestContext) {
     send: () => Promise.reject(new Error("nothing is sent here")),
     reply: () => Promise.reject(new Error("nothing is answered here")),
     onRoom: () => undefined,
+    eligibility: () => orders.eligibility,
     lastMail: () => "0-0",
     onStitch: () => undefined,
     publish: (changes, told) => {
@@ -91,11 +93,11 @@ function hosting(t: TestContext) {
     rmSync(dir, { recursive: true, force: true });
   });
   const record = (id = "a") => published.get(id) ?? assert.fail(`no record of ${id}`);
-  return { host, disk, diskErrors, dir, clock, runs, record, events };
+  return { host, disk, diskErrors, dir, clock, orders, runs, record, events };
 }
 
 const at = (revision: number) => ({ revision, wave: 0 });
-const create = (restart: object = {}, id = "a"): StitchStep => ({
+const create = (restart: object = {}, id = "a"): Extract<StitchStep, { action: "create" }> => ({
   action: "create",
   stitch: `n1:${id}`,
   group: "a.b.1",
@@ -273,6 +275,24 @@ for (const action of ["start", "restart"] as const) {
     assert.deepEqual([record().state, record().desired, runs.length], ["stopped", "stopped", 1]);
   });
 }
+
+test("a node that was taken out takes no new stitch, whatever was planned before; what is there goes on", async (t) => {
+  const { host, orders, runs, first } = await running(t);
+  orders.eligibility = "draining";
+  const refused = await host.apply(create({}, "b"), at(2));
+  assert.deepEqual([refused.status, refused.error?.code], ["superseded", "superseded"]);
+  assert.match(refused.error?.message ?? "", /draining/);
+  assert.deepEqual([host.ids(), host.status().eligibility], [["a"], "draining"]);
+  assert.equal((await host.apply(create(), at(1))).status, "succeeded", "its own step again");
+  const removing = host.apply(step("remove"), at(3));
+  await settled();
+  first.end(0);
+  assert.equal((await removing).status, "succeeded");
+  const back = host.apply({ ...create(), restores: true }, at(4));
+  await settled();
+  runs[1]?.up();
+  assert.equal((await back).status, "succeeded", "what was here, and is taken back, is not new");
+});
 
 test("a create that is refused because the id is taken leaves the start of the one that has it alone", async (t) => {
   const { host, runs, record } = hosting(t);
