@@ -27,6 +27,8 @@ export type DrainSeen = {
   readonly uncordoned: boolean;
   /** Full ids of the stitches there that are not at rest. */
   readonly running: readonly string[];
+  /** The node itself says that there are none, and that it takes no new ones; or it is gone. */
+  readonly confirmed: boolean;
   /** The chains that move those of them which can be moved now. */
   readonly moves: readonly Chain[];
   /** The chains that stop those which are left. */
@@ -317,7 +319,7 @@ function drainOn(forceAtMs: number, chains: readonly Chain[], over: Over | null,
   if (over !== null) return cordon;
   if (seen.drain === null) return later(0);
   if (seen.drain.uncordoned) return end("cancelled");
-  if (seen.drain.running.length === 0) return cordon;
+  if (seen.drain.running.length === 0) return seen.drain.confirmed ? cordon : later(LOOK_MS);
   if (seen.nowMs >= forceAtMs) return seen.drain.stops.length > 0 ? anew(seen.drain.stops) : later(DRAIN_LOOK_MS);
   if (seen.drain.moves.length > 0) return anew(seen.drain.moves);
   return later(Math.min(DRAIN_LOOK_MS, forceAtMs - seen.nowMs));

@@ -21,6 +21,8 @@ export const nodeStatus = z.object({
   stitchCount: z.int().min(0),
   /** Its stitches by published state, so that a summary of the cluster reads one small field per node. */
   states: z.partialRecord(z.enum(STITCH_STATES), z.int().min(0)),
+  /** As it has last heard. Where that is not `eligible` it takes nothing new, whatever was planned before. */
+  eligibility: z.enum(ELIGIBILITIES).default("eligible"),
 });
 export type NodeStatus = z.output<typeof nodeStatus>;
 
@@ -45,6 +47,8 @@ export type NodeRecord = {
   readonly status: NodeStatus;
   readonly load: NodeLoad | null;
   readonly eligibility: Eligibility;
+  /** Revision of the last command that made it eligible again; 0 where there was none. */
+  readonly uncordonedBy: number;
   /** The incarnation that a Master declared dead, if any. */
   readonly deadIncarnation: number | null;
 };

@@ -1,8 +1,9 @@
 import { eligibilityChain, stepChain } from "./chains.ts";
 import type { DrainSeen } from "./advance.ts";
 import type { DrainCommand } from "./command.ts";
-import type { Chain } from "./job.ts";
-import { nodeNamed, type Observed, refusalFor } from "./observed.ts";
+import type { Chain, JobRecord } from "./job.ts";
+import type { NodeRecord } from "./node.ts";
+import { livenessIn, nodeNamed, type Observed, refusalFor } from "./observed.ts";
 import { moveIn, movesInWaves, type Placed, roomIn, shown } from "./plan-move.ts";
 import { refusalText } from "./placement.ts";
 import { oneTask, type Plan, planInWaves, planOf } from "./planned.ts";
@@ -39,7 +40,13 @@ export function planDrain(command: DrainCommand, observed: Observed): Plan {
 const hasSettled = ({ record }: Placed): boolean => record.movedFrom === null;
 
 /** What a drain finds on its node once all it had begun has ended. @param tried its chains so far. */
-export function seeDrain(node: string, tried: readonly Chain[], timeoutMs: number, observed: Observed): DrainSeen {
+export function seeDrain(
+  { target, revision }: Pick<JobRecord, "target" | "revision">,
+  tried: readonly Chain[],
+  timeoutMs: number,
+  observed: Observed,
+): DrainSeen {
+  const node = observed.nodes.find(({ id }) => id === target);
   const times = (stitch: string, action: string) =>
     tried.filter((chain) => chain.stitch === stitch && chain.links[0]?.step.action === action).length;
   // A node that has died meanwhile still shows what was moved away from it, until it is back to hear of that.
@@ -51,11 +58,23 @@ export function seeDrain(node: string, tried: readonly Chain[], timeoutMs: numbe
   const again = settled.filter(({ id }) => times(id, "create") < TRIES);
   const left = settled.filter(({ id }) => times(id, "stop") < TRIES);
   return {
-    uncordoned: observed.nodes.find(({ id }) => id === node)?.eligibility === "eligible",
+    uncordoned: node?.eligibility === "eligible" || (node !== undefined && node.uncordonedBy > revision),
     running: atWork.map(({ id }) => id),
+    confirmed: node === undefined || saysItIsEmpty(node, observed),
     moves: movesInWaves(planMoves(again, observed).moves, 0, timeoutMs),
     stops: left.map(({ id }) => stepChain({ action: "stop", stitch: id, timeoutMs }, 0, false)),
   };
+}
+
+/**
+ * Does the node itself say that it takes nothing new, and that nothing is at work there? What was planned before it was marked
+ * may still reach one that has not heard of it. One that is gone takes nothing either.
+ */
+function saysItIsEmpty(node: NodeRecord, observed: Observed): boolean {
+  const liveness = livenessIn(observed, node);
+  if (liveness === "dead" || liveness === "left") return true;
+  const { eligibility, states } = node.status;
+  return eligibility !== "eligible" && [...AT_WORK].every((state) => (states[state] ?? 0) === 0);
 }
 
 const stitchesOn = (observed: Observed): Placed[] =>

@@ -224,7 +224,7 @@ export class JobDesk {
     if (!asksForDrain(orchestration)) return { nowMs, health, drain: null };
     const { timeoutMs } = z.object({ timeoutMs: z.number() }).parse(record.options);
     const observed = await observer.drain(record.target);
-    return { nowMs, health, drain: seeDrain(record.target, orchestration.chains, timeoutMs, observed) };
+    return { nowMs, health, drain: seeDrain(record, orchestration.chains, timeoutMs, observed) };
   }
 
   /** Event and index in one pipelined round trip. A Master that dies before it leaves the job to the next sweep. */

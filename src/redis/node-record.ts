@@ -81,17 +81,22 @@ return now
 
 /**
  * Sets eligibility as a Master's order. KEYS orders. ARGV eligibility, revision, wave.
- * Returns 1 changed, 0 it was so, -1 a newer command, or a later wave of this one, has decided. Repeating it changes nothing.
+ * Returns 1 changed, 0 it was so, -1 a newer command, or a later wave of this one, has decided. Repeating it changes nothing,
+ * and has the same answer: whoever wrote it the first time may have died before it told.
  */
 const setEligibility = defineScript<[orders: string]>(
   "set_eligibility",
   1,
   `
-local o = redis.call('HMGET', KEYS[1], 'eligibility', 'eligibilityRevision', 'eligibilityWave')
+local o = redis.call('HMGET', KEYS[1], 'eligibility', 'eligibilityRevision', 'eligibilityWave', 'eligibilityBefore')
 local revision, wave = tonumber(o[2] or 0), tonumber(o[3] or 0)
 if revision > tonumber(ARGV[2]) or (revision == tonumber(ARGV[2]) and wave > tonumber(ARGV[3])) then return -1 end
-redis.call('HSET', KEYS[1], 'eligibility', ARGV[1], 'eligibilityRevision', ARGV[2], 'eligibilityWave', ARGV[3])
-if (o[1] or 'eligible') == ARGV[1] then return 0 end
+local repeated = revision == tonumber(ARGV[2]) and wave == tonumber(ARGV[3])
+local before = (repeated and o[4]) or o[1] or 'eligible'
+redis.call('HSET', KEYS[1], 'eligibility', ARGV[1], 'eligibilityRevision', ARGV[2], 'eligibilityWave', ARGV[3],
+  'eligibilityBefore', before)
+if ARGV[1] == 'eligible' then redis.call('HSET', KEYS[1], 'uncordonedBy', ARGV[2]) end
+if before == ARGV[1] then return 0 end
 return 1
 `,
 );
@@ -200,9 +205,15 @@ export async function orderEligibility(
   return reply === 1 ? "changed" : reply === 0 ? "unchanged" : "superseded";
 }
 
+/** What Masters have ordered of a node. */
+export async function readEligibility(redis: RedisClient, keys: Keys, id: string): Promise<Eligibility> {
+  return eligibilityField.parse((await redis.hget(keys.nodeOrders(id), "eligibility")) ?? "eligible");
+}
+
 /**
  * Reads nodes. KEYS meta, status, orders of each.
- * Returns of each false, or as JSON [incarnation, leaseUntil, left, startedAt, beatAt, facts, status, load, eligibility, dead].
+ * Returns of each false, or as JSON [incarnation, leaseUntil, left, startedAt, beatAt, facts, status, load, eligibility, dead,
+ * uncordonedBy].
  * A script, because what a page costs is the number of commands: three a node take the reader three times as long. JSON,
  * because one text is read in a fraction of the time of ten strings; one for each node, so that what a node has written of
  * itself is taken for nothing of another's.
@@ -214,8 +225,8 @@ for i = 1, #KEYS, 3 do
   if node[1] then
     node[3] = node[3] or 'null'
     node[8] = redis.call('HGET', KEYS[i + 1], 'load') or 'null'
-    local orders = redis.call('HMGET', KEYS[i + 2], 'eligibility', 'dead')
-    node[9], node[10] = '"' .. (orders[1] or 'eligible') .. '"', orders[2] or 'null'
+    local orders = redis.call('HMGET', KEYS[i + 2], 'eligibility', 'dead', 'uncordonedBy')
+    node[9], node[10], node[11] = '"' .. (orders[1] or 'eligible') .. '"', orders[2] or 'null', orders[3] or 0
     nodes[#nodes + 1] = '[' .. table.concat(node, ',') .. ']'
   else
     nodes[#nodes + 1] = false
@@ -240,6 +251,7 @@ const nodeFields = z.tuple([
   nodeLoad.nullable(),
   eligibilityField,
   whole.nullable(),
+  whole,
 ]);
 const nodesReply = z.array(z.string().nullable());
 
@@ -271,8 +283,8 @@ export async function readNodes(
 }
 
 function nodeOf(id: string, fields: z.output<typeof nodeFields>): NodeRecord {
-  const [incarnation, leaseUntilMs, leftAtMs, startedAtMs, lastBeatAtMs, facts, status, load, eligibility, dead] =
-    fields;
+  const [incarnation, leaseUntilMs, leftAtMs, startedAtMs, lastBeatAtMs, ...described] = fields;
+  const [facts, status, load, eligibility, dead, uncordonedBy] = described;
   return {
     id,
     incarnation,
@@ -284,6 +296,7 @@ function nodeOf(id: string, fields: z.output<typeof nodeFields>): NodeRecord {
     status,
     load,
     eligibility,
+    uncordonedBy,
     deadIncarnation: dead,
   };
 }

@@ -81,22 +81,6 @@ describe("commands that were planned from what was so a moment ago", () => {
       assert.deepEqual(await stitchesOf(cluster, GROUP), []);
     });
   });
-
-  it("a drain whose stitches were to go where meanwhile another drain has ended: they go elsewhere", async () => {
-    await withCluster(url, FAST, async (cluster) => {
-      await Promise.all([cluster.masterWorker(), ...["n1", "n2"].map((id) => cluster.node(id))]);
-      await cluster.run({ command: "node.cordon", target: "n2" });
-      await cluster.run({ command: "stitch.create", target: GROUP, count: 15, spec });
-      await cluster.run({ command: "node.uncordon", target: "n2" });
-      // Ten move at once; the rest is planned for n2 too.
-      const first = await cluster.run({ command: "node.drain", target: "n1" }, null, 0);
-      await cluster.node("n3");
-      const second = await cluster.run({ command: "node.drain", target: "n2" });
-      assert.equal(second.status, "succeeded");
-      assert.equal((await cluster.master.job(first.id, 60_000)).status, "succeeded");
-      assert.deepEqual(await perNode(cluster, GROUP), { n3: 15 });
-    });
-  });
 });
 
 for (const redis of REDISES) {

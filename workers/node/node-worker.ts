@@ -9,7 +9,7 @@ import { connectRedis, openRedis, refuseEviction } from "../../src/redis/connect
 import { emitEvents } from "../../src/redis/events.ts";
 import { createInbox, lastEntryRead } from "../../src/redis/inbox.ts";
 import { Keys } from "../../src/redis/keys.ts";
-import { beatNode, leaveNode, raiseRevision, registerNode } from "../../src/redis/node-record.ts";
+import { beatNode, leaveNode, raiseRevision, readEligibility, registerNode } from "../../src/redis/node-record.ts";
 import { forgetRemoved, readOwnStitches } from "../../src/redis/stitch-records.ts";
 import { moduleAdaptor, type StitchModule } from "./adaptors/module.ts";
 import { processAdaptor } from "./adaptors/process.ts";
@@ -129,10 +129,6 @@ export class NodeWorker {
   get incarnation(): number {
     return this.#incarnation;
   }
-  get eligibility(): Eligibility {
-    return this.#eligibility;
-  }
-
   /** @throws StateFolderTaken, NodeIdTaken, RedisRefused, or the connection error; nothing is left behind then. */
   async start(): Promise<void> {
     this.#state = "starting";
@@ -178,6 +174,7 @@ export class NodeWorker {
         node: this.#o.id,
         session: this.#session,
         facts: this.#o.facts,
+        eligibility: () => this.#eligibility,
         lastMail: () => this.#mail?.lastTaken ?? this.#lastTaken,
         disk,
         adaptors: {
@@ -231,6 +228,9 @@ export class NodeWorker {
       publisher,
       incarnation: () => this.#incarnation,
       holdsId: () => this.#lease.holds,
+      learnEligibility: async () => {
+        this.#eligibility = await readEligibility(this.#redis, this.#keys, this.#o.id);
+      },
       nextBeat: () => this.#nextBeat(),
       nowMs: this.#o.nowMs,
     });

@@ -11,6 +11,7 @@ import type { StitchStep } from "../../src/domain/job.ts";
 import { groupContains } from "../../src/domain/group.ts";
 import { isAddressable } from "../../src/domain/message.ts";
 import { type NodeFacts, type NodeStatus, shortOf } from "../../src/domain/node.ts";
+import type { Eligibility } from "../../src/domain/resources.ts";
 import { NO_RESOURCES, type Resources } from "../../src/domain/spec.ts";
 import {
   REMOVED_KEPT_MS,
@@ -27,6 +28,8 @@ import { Turns } from "./turns.ts";
 
 export type StitchHostOptions = Omit<HostedStitchOptions, "onChange" | "inOrder"> & {
   readonly facts: NodeFacts;
+  /** May new stitches come here, as far as this node has heard? */
+  readonly eligibility: () => Eligibility;
   /** The last entry of the inbox that was taken, in this life of the worker or an earlier one. */
   readonly lastMail: () => string;
   /** Told of each change of a stitch, its removal included. */
@@ -170,7 +173,8 @@ export class StitchHost {
   status(): NodeStatus {
     const states: Partial<Record<StitchRecord["state"], number>> = {};
     for (const { record } of this.#hosted.values()) states[record.state] = (states[record.state] ?? 0) + 1;
-    return { reserved: this.#reserved(null), stitchCount: this.#hosted.size, states };
+    const eligibility = this.#o.eligibility();
+    return { reserved: this.#reserved(null), stitchCount: this.#hosted.size, states, eligibility };
   }
 
   #reserved(but: string | null): Resources {
@@ -347,6 +351,10 @@ export class StitchHost {
     if (short !== null)
       return { error: { code: "capacity_exceeded", message: `${node} has not enough ${short} left for this stitch` } };
     const before = this.#hosted.get(id);
+    const eligibility = this.#o.eligibility();
+    // It was planned before a newer command took this node out. What is taken back was here all along.
+    if (eligibility !== "eligible" && before === undefined && step.restores !== true)
+      return { error: { code: "superseded", message: `${node} takes no new stitches: it is ${eligibility}` } };
     // Two creates of one id at once, planned before either was there: the first has it. Taking it over would end another's stitch.
     if (before !== undefined && before.record.revision !== formatRevision(revision))
       return { error: { code: "internal", message: `${node} has a stitch ${id} already` } };

@@ -24,6 +24,8 @@ export type TaskRunnerOptions = {
   readonly incarnation: () => number;
   /** Is the lease this worker's, as far as it can tell without asking? */
   readonly holdsId: () => boolean;
+  /** Asks Redis whether new stitches may come here. */
+  readonly learnEligibility: () => Promise<void>;
   /** Resolves after the worker's next heartbeat, however that went. @throws where there will be none. */
   readonly nextBeat: () => Promise<void>;
   readonly nowMs: () => number;
@@ -49,7 +51,12 @@ export class TaskRunner {
     if (!this.#o.holdsId())
       throw new Error("no heartbeat within the lease: the task waits until the node is registered");
     // Cancelled, expired, closed, not the current attempt, or never recorded: whoever reads the job sees that without us.
-    if ((await claim(redis, keys, job, node, task, this.#o.incarnation())) !== "ok") return;
+    const [claimed] = await Promise.all([
+      claim(redis, keys, job, node, task, this.#o.incarnation()),
+      // The heartbeat that tells may come after it.
+      task.steps.some(({ action }) => action === "create") ? this.#o.learnEligibility() : null,
+    ]);
+    if (claimed !== "ok") return;
     let unwritten = new Map<number, StepOutcome>();
     let sinceMs = this.#o.nowMs();
     // One at a time: what is left for the end must not overtake what is on its way.
