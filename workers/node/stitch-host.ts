@@ -278,7 +278,12 @@ export class StitchHost {
     if (takesBack && stitch?.record.movedFrom !== step.arrivingFrom) return done(false);
     if (stitch === undefined) {
       if (step.action === "remove" && step.movedTo === undefined && this.#removed.has(id)) return done(false);
-      return failed({ code: "internal", message: `${this.#o.node} has no stitch ${id}` });
+      const movedTo = this.movedTo(id);
+      return failed(
+        movedTo === null
+          ? { code: "internal", message: `${this.#o.node} has no stitch ${id}` }
+          : { code: "superseded", message: `it has moved to ${movedTo}; send the command again` },
+      );
     }
     const before = stitch.record;
     const lastRevision = parseRevision(before.revision);

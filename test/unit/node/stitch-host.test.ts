@@ -276,6 +276,17 @@ for (const action of ["start", "restart"] as const) {
   });
 }
 
+test("a command that comes after its stitch has moved away says where it is", async (t) => {
+  const { host, first } = await running(t);
+  const moving = host.apply({ action: "remove", stitch: "n1:a", timeoutMs: 1000, movedTo: "n2:a" }, at(2));
+  await settled();
+  first.end(0);
+  assert.equal((await moving).status, "succeeded");
+  const late = await host.apply(step("stop"), at(3));
+  assert.deepEqual([late.status, late.error?.code], ["superseded", "superseded"]);
+  assert.match(late.error?.message ?? "", /n2:a/);
+});
+
 test("a node that was taken out takes no new stitch, whatever was planned before; what is there goes on", async (t) => {
   const { host, orders, runs, first } = await running(t);
   orders.eligibility = "draining";
