@@ -1,4 +1,11 @@
-import { COMMANDS, type Command, type CommandName, isCommandName } from "./command.ts";
+import {
+  COMMANDS,
+  type Command,
+  type CommandName,
+  isCommandName,
+  type NodeCommand,
+  type OrchestratedCommand,
+} from "./command.ts";
 import { RequestError } from "./errors.ts";
 import type { FoldedJob, FoldedStep } from "./fold.ts";
 import { fullId, splitFullId } from "./ids.ts";
@@ -21,31 +28,38 @@ export type Aftermath = Observed & { readonly removed: ReadonlyMap<string, Remov
 const own = (folded: FoldedJob): FoldedStep[] => folded.tasks.flatMap(({ steps }) => steps);
 
 /**
- * What repeats the parts of a finished job that did not succeed. A command that says how things shall be is given again: it
- * does only what is still to be done.
+ * What repeats the parts of a finished job that did not succeed: its very steps, by full id, whatever its target may mean by
+ * now. Only what is not known by its steps is planned anew; that does only what is still to be done.
  * @throws RequestError `job_finished` where every part of it succeeded.
  */
 export function retryOf({ record, marks }: JobState, folded: FoldedJob): FollowUp {
   if (marks.closed?.status === "succeeded")
     throw new RequestError("job_finished", "Every part of this job succeeded; there is nothing to try again.");
   const missed = own(folded).filter(({ status }) => status !== "succeeded");
-  if (record.command === "stitch.create" || record.command === "stitch.clone")
-    return { kind: "steps", name: record.command, steps: missed.flatMap(({ step }) => (isCreate(step) ? [step] : [])) };
-  const repeatsSome = record.command.startsWith("group.") && !SAYS_HOW_IT_SHALL_BE.has(record.command);
-  // Of a command of many steps, a stitch may have missed though its step succeeded: it came up, and was not green.
-  const stitches =
-    record.orchestration?.chains.map(({ stitch, status }) => (status === "succeeded" ? null : stitch)) ??
-    missed.map(({ step }) => step.stitch);
-  const only = new Set(stitches.filter((id) => id !== null));
-  return { kind: "command", command: again(record, {}), only: repeatsSome ? only : null };
+  if (!PLANNED_ANEW.has(record.command)) {
+    const steps = missed.flatMap(({ step }) => (step.stitch === null ? [] : [step]));
+    return { kind: "steps", name: commandName(record.command), steps };
+  }
+  // A stitch may have missed though its step succeeded: it came up, and was not green.
+  const chains = record.orchestration?.chains.filter(({ status }) => status !== "succeeded") ?? [];
+  const stitches = chains.flatMap(({ stitch }) => stitch ?? []);
+  const only = record.command === "group.restart" ? new Set(stitches) : null;
+  return { kind: "command", command: again(record, {}), only };
 }
 
-const isCreate = (step: Step): step is CreateStep => step.action === "create";
-
-const SAYS_HOW_IT_SHALL_BE: ReadonlySet<string> = new Set<CommandName>([
+/**
+ * Commands that speak of nodes, or say how it shall be. One that was refused for its node has no chains, and the step it
+ * shows is not all that it means: a move's is to remove the stitch.
+ */
+const PLANNED_ANEW: ReadonlySet<string> = new Set<(NodeCommand | OrchestratedCommand)["command"]>([
+  "node.ping",
+  "node.cordon",
+  "node.uncordon",
+  "node.drain",
+  "stitch.move",
+  "group.restart",
   "group.scale",
   "group.rebalance",
-  "group.stopOldVersions",
 ]);
 
 /** The command that made the record, checked again. */
@@ -54,8 +68,12 @@ function again({ command, target, options, createdAtMs, deadlineAtMs }: JobRecor
 }
 
 function commandOf(name: string, body: object): Command {
+  return COMMANDS[commandName(name)].parse({ ...body, command: name });
+}
+
+function commandName(name: string): CommandName {
   if (!isCommandName(name)) throw new Error(`a job's record names no command: ${name.slice(0, 40)}`);
-  return COMMANDS[name].parse({ ...body, command: name });
+  return name;
 }
 
 /**
@@ -137,9 +155,23 @@ function invert(done: readonly FoldedStep[], action: "start" | "stop" | "remove"
 }
 
 /**
+ * What a job of such steps is recorded as. Options belong to the command they were given with; the first job's target may
+ * mean another stitch than the one this works on.
+ */
+export function recordedAs(
+  { name, steps }: Extract<FollowUp, { kind: "steps" }>,
+  { command, target, options }: JobRecord,
+): Pick<JobRecord, "command" | "target" | "options"> {
+  if (name === command) return { command: name, target, options };
+  const [first, ...others] = steps;
+  const only = others.length === 0 ? first?.stitch : undefined;
+  return { command: name, target: only ?? target, options: {} };
+}
+
+/**
  * Tasks for the steps of a follow-up, as things are now: what is to be created and is there is started, what is not there
  * gets a place; what was removed is created again as it was.
- * @throws RequestError `not_reversible` where nothing of it is left to take back.
+ * @throws RequestError where nothing of it is left: `not_found` for a retry, `not_reversible` for a rollback.
  */
 export function planSteps(
   { name, steps }: Extract<FollowUp, { kind: "steps" }>,
@@ -162,7 +194,15 @@ export function planSteps(
   const placed = placeAnew(missing, of, aftermath);
   if ("refusals" in placed) return infeasible(placed.refusals);
   const all = [...known, ...placed];
-  if (all.length === 0) throw notReversible("nothing of what it did is left");
+  if (all.length === 0) {
+    // No command is the inverse of itself.
+    if (name === of.command)
+      throw new RequestError(
+        "not_found",
+        "None of the stitches that this job missed is left; there is nothing to try again.",
+      );
+    throw notReversible("nothing of what it did is left");
+  }
   return planOf(tasksFor(all, of.waitForNode, aftermath));
 }
 

@@ -3,7 +3,7 @@ import { canonicalJson } from "../domain/canonical-json.ts";
 import { type Command, type CommandName, commandOptions } from "../domain/command.ts";
 import { RequestError } from "../domain/errors.ts";
 import type { ClusterEvent } from "../domain/event.ts";
-import { type Aftermath, type FollowUp, planSteps, retryOf, rollbackOf } from "../domain/follow-up.ts";
+import { type Aftermath, type FollowUp, planSteps, recordedAs, retryOf, rollbackOf } from "../domain/follow-up.ts";
 import { foldJob } from "../domain/fold.ts";
 import { jobIdFromBytes } from "../domain/ids.ts";
 import type { JobRecord, JobState } from "../domain/job.ts";
@@ -147,13 +147,12 @@ export class Intake {
         plan: (observed) => this.#planOrRefuse(command, { ...observed, stitches: observed.stitches.filter(isMeant) }),
       };
     }
+    const recorded = recordedAs(next, record);
     const ids = next.steps.map(({ stitch }) => stitch);
     let aftermath: Aftermath | null = null;
     return {
       command: {
-        command: next.name,
-        target: record.target,
-        options: record.options,
+        ...recorded,
         waitForNode: record.waitForNode,
         deadlineMs: record.deadlineAtMs - record.createdAtMs,
       },
@@ -163,7 +162,7 @@ export class Intake {
       },
       plan: async () => {
         if (aftermath === null) throw new Error("planned before anything was read");
-        return feasibleOnly(next.name, record.target, planSteps(next, record, aftermath));
+        return feasibleOnly(next.name, recorded.target, planSteps(next, record, aftermath));
       },
     };
   }

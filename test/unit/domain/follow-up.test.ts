@@ -2,9 +2,16 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type Command, type CommandName, commandOptions } from "../../../src/domain/command.ts";
 import { RequestError } from "../../../src/domain/errors.ts";
-import { type Aftermath, type FollowUp, planSteps, retryOf, rollbackOf } from "../../../src/domain/follow-up.ts";
+import {
+  type Aftermath,
+  type FollowUp,
+  planSteps,
+  recordedAs,
+  retryOf,
+  rollbackOf,
+} from "../../../src/domain/follow-up.ts";
 import { type FoldedJob, foldJob } from "../../../src/domain/fold.ts";
-import type { JobState } from "../../../src/domain/job.ts";
+import type { JobRecord, JobState } from "../../../src/domain/job.ts";
 import type { Observed } from "../../../src/domain/observed.ts";
 import { planCommand } from "../../../src/domain/plan.ts";
 import type { RemovedRecord, StepOutcome } from "../../../src/domain/stitch.ts";
@@ -26,9 +33,8 @@ const seen = (over: Partial<Observed> = {}): Observed =>
 /** The finished job of a command of one wave, with these outcomes of its steps, in their order. */
 function jobOf(command: Command, outcomes: readonly StepOutcome[], over: Partial<Observed> = {}): Job {
   const { tasks } = planCommand(command, seen(over));
-  const keys = tasks.flatMap(({ id, steps }) => steps.map((_, index) => `${id}.${index}`));
-  const state: JobState = {
-    record: {
+  return finished(
+    {
       id: "j1",
       command: command.command,
       target: command.target,
@@ -45,6 +51,14 @@ function jobOf(command: Command, outcomes: readonly StepOutcome[], over: Partial
       retryOf: null,
       rollbackOf: null,
     },
+    outcomes,
+  );
+}
+
+function finished(record: JobRecord, outcomes: readonly StepOutcome[]): Job {
+  const keys = record.tasks.flatMap(({ id, steps }) => steps.map((_, index) => `${id}.${index}`));
+  const state: JobState = {
+    record,
     bodyHash: "",
     marks: { cancelledAtMs: null, closed: null },
     outcomes: { claims: [], steps: new Map(keys.map((key, index) => [key, outcomes[index] ?? DONE])) },
@@ -76,6 +90,7 @@ const steps = (next: FollowUp): string[] =>
   next.kind === "steps" ? [next.name, ...next.steps.map(({ action, stitch }) => `${action} ${stitch}`)] : assert.fail();
 const again = (next: FollowUp) => (next.kind === "command" ? next : assert.fail());
 
+const AWAY = node("n1", { leaseUntilMs: 0 });
 const one = { nodes: [node("n1")], stitches: ["n1:a"] };
 const OLD = { target: "shop.orders.2" };
 const withNewVersion = withStitches(
@@ -170,11 +185,15 @@ test("where every part succeeded there is nothing to retry", () => {
   assert.throws(() => retry(job), refusedWith("job_finished", /nothing to try again/));
 });
 
-for (const name of ["group.start", "group.stop", "group.remove"] as const) {
-  test(`a retry of ${name} repeats it for what did not succeed alone, with its options`, () => {
-    const asked = checked(name, { target: "shop", timeoutMs: 9, deadlineMs: 8, waitForNode: true });
-    const { command, only } = again(retry(jobOf(asked, [DONE, FAILED, WAS_SO])));
-    assert.deepEqual([command, only], [asked, new Set(["n1:b"])]);
+for (const [name, action] of [
+  ["group.start", "start"],
+  ["group.stop", "stop"],
+  ["group.remove", "remove"],
+] as const) {
+  test(`a retry of ${name} repeats the steps that did not succeed, and no others`, () => {
+    const asked = checked(name, { target: "shop", timeoutMs: 9, waitForNode: true });
+    const next = retry(jobOf(asked, [DONE, FAILED, WAS_SO]));
+    assert.deepEqual(next, { kind: "steps", name, steps: [{ action, stitch: "n1:b", timeoutMs: 9 }] });
   });
 }
 
@@ -202,14 +221,67 @@ for (const [command, tempers] of [
 for (const [command, over] of [
   [checked("node.ping", { target: "n1" }), {}],
   [checked("node.cordon", { target: "n1", deadlineMs: 5 }), {}],
-  [checked("stitch.start", { target: "a", timeoutMs: 4 }), one],
-  [checked("stitch.remove", { target: "n1:a" }), one],
-  [checked("group.stopOldVersions", OLD), withNewVersion],
+  // Refused, it has no chains; the one step it shows would remove the stitch.
+  [checked("stitch.move", { target: "a", toNode: "n2" }), { ...one, nodes: [AWAY, node("n2")] }],
+  [checked("node.drain", { target: "n1" }), { nodes: [AWAY] }],
 ] as const) {
-  test(`a retry of ${command.command} gives it again as it was`, () => {
+  test(`a retry of ${command.command} that its node could not take up gives it again as it was`, () => {
     assert.deepEqual(retry(jobOf(command, [FAILED], over)), { kind: "command", command, only: null });
   });
 }
+
+for (const [command, over, expected] of [
+  [checked("stitch.start", { target: "a" }), one, ["stitch.start", "start n1:a"]],
+  [checked("stitch.restart", { target: "a" }), one, ["stitch.restart", "restart n1:a"]],
+  [checked("stitch.remove", { target: "a" }), one, ["stitch.remove", "remove n1:a"]],
+  [checked("group.stopOldVersions", OLD), withNewVersion, ["group.stopOldVersions", "stop n1:a"]],
+] as const) {
+  test(`a retry of ${command.command} is of the very stitch it was about`, () => {
+    assert.deepEqual(steps(retry(jobOf(command, [FAILED], over))), expected);
+  });
+}
+
+/** The finished job that follows from another, as an intake records it; `outcomes` as of `jobOf`. */
+function jobFollowing(next: FollowUp, { state }: Job, there: Partial<Observed>, outcomes: readonly StepOutcome[]): Job {
+  assert.ok(next.kind === "steps");
+  const { tasks } = planSteps(next, state.record, aftermath(there));
+  return finished({ ...state.record, ...recordedAs(next, state.record), revision: 8, tasks: [...tasks] }, outcomes);
+}
+
+for (const [command, over, expected] of [
+  [checked("stitch.clone", { target: "a", toNode: "n1" }), one, ["stitch.remove", "remove n1:orders-1"]],
+  [checked("stitch.create", CREATE), { stitches: [], nodes: [node("n1")] }, ["stitch.remove", "remove n1:orders-1"]],
+  [checked("group.stopOldVersions", OLD), withNewVersion, ["group.start", "start n1:a", "start n1:b", "start n2:c"]],
+] as const) {
+  test(`the rollback of ${command.command} is of ${expected.slice(1).join(", ")} alone, and so is its retry`, () => {
+    const first = jobOf(command, [], over);
+    const ids = [...IDS, "n1:orders-1"];
+    const there = withStitches(new Map(ids.map((id) => [id, record(id)])));
+    const failed = outcome("failed", false, { code: "node_dead", message: "it is dead" });
+    const back = jobFollowing(rollback(first), first, there, [failed, failed, failed]);
+    assert.deepEqual(steps(retry(back)), expected);
+  });
+}
+
+test("a follow-up shows the one stitch that it is about; only a retry has the options of its job", () => {
+  const first = jobOf(checked("stitch.clone", { target: "a", toNode: "n1" }), [FAILED], one);
+  const shown = (next: FollowUp) => recordedAs(next.kind === "steps" ? next : assert.fail(), first.state.record);
+  const { target, options } = first.state.record;
+  assert.deepEqual(shown(rollback(first)), { command: "stitch.remove", target: "n1:orders-1", options: {} });
+  assert.deepEqual(shown(retry(first)), { command: "stitch.clone", target, options });
+  const many = rollback(jobOf(checked("group.stop", { target: "shop" }), []));
+  assert.deepEqual(shown(many), { command: "group.start", target, options: {} });
+});
+
+test("a retry of what is gone is refused", () => {
+  const job = jobOf(checked("stitch.stop", { target: "a" }), [FAILED], one);
+  const next = retry(job);
+  assert.ok(next.kind === "steps");
+  assert.throws(
+    () => planSteps(next, job.state.record, aftermath(withStitches(new Map()))),
+    refusedWith("not_found", /nothing to try again/),
+  );
+});
 
 test("a retry of a create is of those that did not come up: started where they are there, else placed anew", () => {
   const command = checked("stitch.create", { ...CREATE, count: 3, timeoutMs: 9 });
