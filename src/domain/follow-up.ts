@@ -13,6 +13,7 @@ import type { JobRecord, JobState, Step, StitchStep } from "./job.ts";
 import { candidatesFor, type Observed, refusalFor } from "./observed.ts";
 import { place } from "./placement.ts";
 import { infeasible, oneTask, type Plan, planOf } from "./planned.ts";
+import { parseRevision } from "./revision.ts";
 import type { RemovedRecord } from "./stitch.ts";
 
 /** What follows from a job: a command that is planned anew, or steps that are known. */
@@ -170,7 +171,7 @@ export function recordedAs(
 
 /**
  * Tasks for the steps of a follow-up, as things are now: what is to be created and is there is started, what is not there
- * gets a place; what was removed is created again as it was.
+ * gets a place; what was removed is created again as it was, where it was.
  * @throws RequestError where nothing of it is left: `not_found` for a retry, `not_reversible` for a rollback.
  */
 export function planSteps(
@@ -186,8 +187,10 @@ export function planSteps(
     if (takesBackRemoval && name === "stitch.create") {
       const was = asItWas(step, of, aftermath);
       if (was !== null) known.push(was);
-    } else if (step.action === "create" && !exists(step.stitch)) missing.push(step);
-    else if (step.action === "create")
+    } else if (step.action === "create" && !exists(step.stitch)) {
+      if (step.restores !== true) missing.push(step);
+      else if (isStillGone(step.stitch, of, aftermath)) known.push(step);
+    } else if (step.action === "create")
       known.push({ action: step.start ? "start" : "stop", stitch: step.stitch, timeoutMs: step.timeoutMs });
     else if (exists(step.stitch)) known.push(step);
   }
@@ -223,14 +226,20 @@ function asItWas(step: StitchStep, { revision }: JobRecord, { records, removed }
   const left = removed.get(step.stitch);
   if (records.has(step.stitch) || left?.was == null) return null;
   // A later command has removed another under this id.
-  if (Number.parseInt(left.revision, 10) !== revision) return null;
+  if (parseRevision(left.revision).revision !== revision) return null;
   const { spec, placement, desired } = left.was;
   const { stitch, timeoutMs } = step;
   const start = desired === "running";
   return { action: "create", stitch, group: left.group, spec, placement, start, timeoutMs, restores: true };
 }
 
-/** The creates that never came about, each on a node that can take it now, under the id it was given. */
+/** Is it gone by what the job wanted to take back, and not by a later command? What it left is on its node alone. */
+function isStillGone(id: string, { revision }: JobRecord, { removed }: Aftermath): boolean {
+  const left = removed.get(id);
+  return left !== undefined && parseRevision(left.revision).revision < revision;
+}
+
+/** The creates of one command that never came about, each on a node that can take it now, under the id it was given. */
 function placeAnew(
   missing: readonly CreateStep[],
   { options }: JobRecord,

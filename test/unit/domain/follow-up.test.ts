@@ -242,7 +242,12 @@ for (const [command, over, expected] of [
 }
 
 /** The finished job that follows from another, as an intake records it; `outcomes` as of `jobOf`. */
-function jobFollowing(next: FollowUp, { state }: Job, there: Partial<Observed>, outcomes: readonly StepOutcome[]): Job {
+function jobFollowing(
+  next: FollowUp,
+  { state }: Job,
+  there: Partial<Aftermath>,
+  outcomes: readonly StepOutcome[],
+): Job {
   assert.ok(next.kind === "steps");
   const { tasks } = planSteps(next, state.record, aftermath(there));
   return finished({ ...state.record, ...recordedAs(next, state.record), revision: 8, tasks: [...tasks] }, outcomes);
@@ -338,6 +343,26 @@ test("what was removed is created again as it was, where it was, unless it is th
   assert.throws(nothing, refusedWith("not_reversible", /nothing of what it did is left/));
   const pruned = () => planSteps(next, job.state.record, aftermath(withStitches(new Map())));
   assert.throws(pruned, refusedWith("not_reversible", /nothing of what it did is left/));
+});
+
+test("a retry of that creates each as it was, where it was, unless it was removed once more", () => {
+  const first = jobOf(checked("group.remove", { target: "shop" }), []);
+  const zones = { placement: { strategy: "spread" as const, zones: ["west"] } };
+  const was = (id: string): RemovedRecord => ({ ...left(id, "7.0"), group: `shop.${id.slice(3)}.1` });
+  const removed = new Map(IDS.map((id) => [id, was(id)]));
+  const west = was("n2:c");
+  if (west.was !== null) removed.set("n2:c", { ...west, was: { ...west.was, ...zones } });
+  const gone = withStitches(new Map());
+  const back = jobFollowing(rollback(first), first, { ...gone, removed }, [FAILED, FAILED, FAILED]);
+  const next = retry(back);
+  assert.ok(next.kind === "steps");
+  // The rollback is of revision 8: what is left of n1:b is a later command's, of n1:a nothing.
+  const since = new Map([...removed].filter(([id]) => id !== "n1:a")).set("n1:b", left("n1:b", "9.0"));
+  const { tasks } = planSteps(next, back.state.record, aftermath({ ...gone, removed: since }));
+  assert.deepEqual(
+    tasks.flatMap((task) => task.steps),
+    back.state.record.tasks.flatMap((task) => task.steps).filter(({ stitch }) => stitch === "n2:c"),
+  );
 });
 
 test("what is taken back on a node that is away is refused there, and done elsewhere", () => {
