@@ -82,7 +82,8 @@ function commandName(name: string): CommandName {
  * @throws RequestError `not_reversible`, with the reason.
  */
 export function rollbackOf({ record }: JobState, folded: FoldedJob): FollowUp {
-  const done = own(folded).filter(({ status, outcome }) => status === "succeeded" && outcome?.changed === true);
+  // Whether it succeeded or not: a start that failed leaves a stitch that its policy starts again.
+  const done = own(folded).filter(({ outcome }) => outcome?.changed === true);
   const { command, orchestration } = record;
   switch (command) {
     case "node.cordon":
@@ -113,8 +114,15 @@ export function rollbackOf({ record }: JobState, folded: FoldedJob): FollowUp {
       return { kind: "steps", name: inverse(command), steps: invert(done, "start") };
     case "stitch.create":
     case "stitch.clone":
-      // Also what did not come up: it stays under its restart policy until somebody removes it.
-      return { kind: "steps", name: inverse(command), steps: invert(own(folded), "remove") };
+      // Also what may be there, by a node that has not said so. What a node refused to make may be another's.
+      return {
+        kind: "steps",
+        name: inverse(command),
+        steps: invert(
+          own(folded).filter(({ status, outcome }) => outcome?.changed === true || status === "unknown"),
+          "remove",
+        ),
+      };
     case "group.remove":
     case "stitch.remove":
       // What it was, is read from its tombstone.

@@ -153,7 +153,7 @@ export type StepResource = {
   /** Full id; null where the step is the node's own. */
   readonly stitch: string | null;
   readonly status: StepStatus;
-  /** false: it already was as asked. null until the step has ended. */
+  /** Did it change anything? One that failed may have. false: it already was as asked, or nothing was done. null where nobody has told. */
   readonly changed: boolean | null;
   readonly startedAt: string | null;
   readonly finishedAt: string | null;

@@ -283,6 +283,7 @@ describe("a stitch that comes up", { concurrency: 2 }, () => {
       const noisy = ["sh", "-c", "i=0; while [ $i -lt 100 ]; do i=$((i+1)); echo line $i >&2; done; exit 4"];
       const job = await node.begin("early", speaker("", { command: noisy, restart: { policy: "never" } }));
       assert.equal(job.error?.code, "exited_early");
+      assert.equal(stepOf(job).changed, true, "it is there");
       assert.match(job.error?.message ?? "", /it exited with code 4 before it answered a heartbeat/);
       assert.match(job.error?.stderrTail ?? "", /line 99\nline 100$/);
       assert.equal(job.error?.stderrTail?.split("\n").length, 20);
@@ -339,6 +340,7 @@ describe("a stitch that comes up", { concurrency: 2 }, () => {
         const ended = await cluster.master.job(older.id, 60_000);
         assert.deepEqual([ended.status, stepOf(ended).status], ["failed", "superseded"]);
         assert.equal(stepOf(ended).error?.code, "superseded");
+        assert.equal(stepOf(ended).changed, true, "what it made is there, whatever that does by now");
         assert.equal((await node.stitch(command)).state, command === "stop" ? "stopped" : "running");
       }
     }),
@@ -553,7 +555,10 @@ for (const redis of REDISES) {
         assert.equal((await node.command("restart", "a")).status, "succeeded");
         assert.deepEqual([(await node.stitch("a")).state, (await node.stitch("a")).desired], ["running", "running"]);
         await node.begin("broken", speaker("crash", { restart: { policy: "never" } }));
-        assert.equal(stepOf(await node.command("restart", "broken")).error?.code, "exited_early");
+        for (const command of ["restart", "start"] as const) {
+          const { error, changed } = stepOf(await node.command(command, "broken"));
+          assert.deepEqual([error?.code, changed], ["exited_early", true], command);
+        }
         rmSync(node.file("broken", "crash"));
         assert.equal((await node.command("restart", "broken")).status, "succeeded");
 

@@ -240,8 +240,8 @@ export class StitchHost {
       output: null,
       error: null,
     });
-    const failed = (error: StepError): StepOutcome => ({
-      ...done(false),
+    const failed = (error: StepError, changed = false): StepOutcome => ({
+      ...done(changed),
       status: error.code === "superseded" ? "superseded" : "failed",
       error,
     });
@@ -255,10 +255,13 @@ export class StitchHost {
     const recorded = this.#hosted.get(id)?.record.outcome ?? this.#removed.get(id)?.outcome ?? null;
     if (age === 0 && recorded !== null) return recorded;
 
+    /** @param changed what was done before: a newer command takes over what it should do, and not that. */
     const bringUp = async (stitch: HostedStitch, changed: boolean): Promise<StepOutcome> => {
-      if (compareRevisions(this.#newestOf(id), revision) > 0) return failed(SUPERSEDED);
+      if (compareRevisions(this.#newestOf(id), revision) > 0) return failed(SUPERSEDED, changed);
+      const launches = !stitch.runs;
       const result = await stitch.start(step.timeoutMs);
-      return "error" in result ? failed(result.error) : done(changed || result.changed);
+      if (!("error" in result)) return done(changed || result.changed);
+      return failed(result.error, changed || (launches && result.error.code !== "superseded"));
     };
     const finish = (stitch: HostedStitch, outcome: StepOutcome): StepOutcome => {
       stitch.update({ outcome });

@@ -22,6 +22,8 @@ import { outcome } from "./simulated-node.ts";
 const DONE = outcome("succeeded", true);
 const WAS_SO = outcome("succeeded", false);
 const FAILED = outcome("failed", false, { code: "exited_early", message: "it exited" });
+/** It was started, and is under its policy. */
+const NOT_UP = outcome("failed", true, { code: "exited_early", message: "it exited" });
 const IDS = ["n1:a", "n1:b", "n2:c"];
 const seen = (over: Partial<Observed> = {}): Observed =>
   observed({
@@ -129,11 +131,42 @@ for (const name of ["group.start", "group.stop", "group.remove"] as const) {
 }
 
 test("what a create could not bring up is taken back, too: it is there, under its policy", () => {
-  const job = jobOf(checked("stitch.create", { ...CREATE, count: 2 }), [DONE, FAILED], {
-    stitches: [],
-    nodes: [node("n1")],
-  });
+  const there = { stitches: [], nodes: [node("n1")] };
+  const job = jobOf(checked("stitch.create", { ...CREATE, count: 3 }), [DONE, NOT_UP, FAILED], there);
   assert.deepEqual(steps(rollback(job)), ["stitch.remove", "remove n1:orders-1", "remove n1:orders-2"]);
+  const refused = jobOf(checked("stitch.create", CREATE), [FAILED], there);
+  assert.throws(() => rollback(refused), refusedWith("not_reversible", /changed nothing/));
+});
+
+test("what a create may have made on a node that died is taken back, too", () => {
+  const { state } = jobOf(checked("stitch.create", CREATE), [], { stitches: [], nodes: [node("n1")] });
+  const claims = [{ task: "t0", attempt: 1, incarnation: 1, atMs: 1500 }];
+  const unheard: JobState = { ...state, outcomes: { claims, steps: new Map() } };
+  const folded = foldJob(unheard, new Map());
+  assert.deepEqual(steps(rollbackOf(unheard, folded)), ["stitch.remove", "remove n1:orders-1"]);
+});
+
+for (const [command, over, expected] of [
+  [checked("stitch.start", { target: "a" }), one, ["stitch.stop", "stop n1:a"]],
+  [checked("group.start", { target: "shop" }), {}, ["group.stop", "stop n1:a"]],
+] as const) {
+  test(`a ${command.command} that failed and left the stitch to its policy is taken back`, () => {
+    assert.deepEqual(steps(rollback(jobOf(command, [NOT_UP, WAS_SO, FAILED], over))), expected);
+  });
+}
+
+test("a scale whose creates all failed is taken back: they are there", () => {
+  const tempers = {
+    "n1:orders-100": "fails",
+    "n2:orders-100": "fails",
+    "n1:orders-101": "fails",
+    "n2:orders-101": "fails",
+  } as const;
+  const job = carriedOut(checked("group.scale", { target: CREATE.target, count: 5 }), tempers);
+  assert.equal(job.state.marks.closed?.status, "failed");
+  const { command } = again(rollback(job));
+  assert.ok(command.command === "group.scale");
+  assert.equal(command.count, 3);
 });
 
 test("a cordon is taken back by an uncordon and the other way about, unless it was so already", () => {
@@ -269,7 +302,7 @@ for (const [command, over, expected] of [
 }
 
 test("a follow-up shows the one stitch that it is about; only a retry has the options of its job", () => {
-  const first = jobOf(checked("stitch.clone", { target: "a", toNode: "n1" }), [FAILED], one);
+  const first = jobOf(checked("stitch.clone", { target: "a", toNode: "n1" }), [NOT_UP], one);
   const shown = (next: FollowUp) => recordedAs(next.kind === "steps" ? next : assert.fail(), first.state.record);
   const { target, options } = first.state.record;
   assert.deepEqual(shown(rollback(first)), { command: "stitch.remove", target: "n1:orders-1", options: {} });

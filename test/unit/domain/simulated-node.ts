@@ -173,7 +173,8 @@ export class SimulatedNode {
     const temper = this.#temper(`${this.id}:${hosted.record.id}`);
     hosted.record = { ...hosted.record, state: temper === "fails" ? "backoff" : "running" };
     hosted.greenAtMs = temper === "green" ? nowMs : temper === "late" ? nowMs + LATE_MS : Number.POSITIVE_INFINITY;
-    return temper === "fails" ? failed("exited_early", "it exited") : done(true);
+    if (temper !== "fails") return done(true);
+    return outcome("failed", true, { code: "exited_early", message: "it exited" });
   }
 
   #bury(id: string, removed: Removed): void {
