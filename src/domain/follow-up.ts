@@ -1,3 +1,4 @@
+import { stepChain } from "./chains.ts";
 import {
   COMMANDS,
   type Command,
@@ -9,16 +10,24 @@ import {
 import { RequestError } from "./errors.ts";
 import type { FoldedJob, FoldedStep } from "./fold.ts";
 import { fullId, splitFullId } from "./ids.ts";
-import type { JobRecord, JobState, Step, StitchStep } from "./job.ts";
+import type { Chain, JobRecord, JobState, Step, StitchStep } from "./job.ts";
 import { candidatesFor, type Observed, refusalFor } from "./observed.ts";
 import { place } from "./placement.ts";
+import { planCommand } from "./plan.ts";
 import { infeasible, oneTask, type Plan, planOf } from "./planned.ts";
 import { parseRevision } from "./revision.ts";
 import type { RemovedRecord } from "./stitch.ts";
 
 /** What follows from a job: a command that is planned anew, or steps that are known. */
 export type FollowUp =
-  | { readonly kind: "command"; readonly command: Command; readonly only: ReadonlySet<string> | null }
+  | {
+      readonly kind: "command";
+      readonly command: Command;
+      /** Of the stitches it means, those it is for; null for all. */
+      readonly only: ReadonlySet<string> | null;
+      /** Stitches that an earlier job made, and that did not come up. */
+      readonly notUp: readonly string[];
+    }
   | { readonly kind: "steps"; readonly name: CommandName; readonly steps: readonly StitchStep[] };
 
 type CreateStep = Extract<Step, { action: "create" }>;
@@ -43,10 +52,16 @@ export function retryOf({ record, marks }: JobState, folded: FoldedJob): FollowU
   }
   // A stitch may have missed though its step succeeded: it came up, and was not green.
   const chains = record.orchestration?.chains.filter(({ status }) => status !== "succeeded") ?? [];
-  const stitches = chains.flatMap(({ stitch }) => stitch ?? []);
-  const only = record.command === "group.restart" ? new Set(stitches) : null;
-  return { kind: "command", command: again(record, {}), only };
+  const restarts = record.command === "group.restart";
+  const only = restarts ? new Set(chains.flatMap(({ stitch }) => stitch ?? [])) : null;
+  // How many there shall be says nothing of those that are there.
+  const notUp = record.command === "group.scale" ? chains.flatMap(broughtUpBy) : [];
+  return { kind: "command", command: again(record, {}), only, notUp };
 }
+
+/** The stitch that a chain of a scale makes, or starts; none where it removes one. */
+const broughtUpBy = ({ stitch, links }: Chain): string[] =>
+  stitch === null || links.some(({ step }) => step.action === "remove") ? [] : [stitch];
 
 /**
  * Commands that speak of nodes, or say how it shall be. One that was refused for its node has no chains, and the step it
@@ -90,12 +105,12 @@ export function rollbackOf({ record }: JobState, folded: FoldedJob): FollowUp {
     case "node.uncordon": {
       if (done.length === 0) throw notReversible("it changed nothing");
       const inverse = command === "node.cordon" ? "node.uncordon" : "node.cordon";
-      return { kind: "command", command: commandOf(inverse, { target: record.target }), only: null };
+      return { kind: "command", command: commandOf(inverse, { target: record.target }), only: null, notUp: [] };
     }
     case "group.scale": {
       const count = orchestration?.formerCount;
       if (count == null || done.length === 0) throw notReversible("it changed nothing");
-      return { kind: "command", command: again(record, { count }), only: null };
+      return { kind: "command", command: again(record, { count }), only: null, notUp: [] };
     }
     case "stitch.move": {
       const [chain] = orchestration?.chains ?? [];
@@ -103,7 +118,7 @@ export function rollbackOf({ record }: JobState, folded: FoldedJob): FollowUp {
       if (chain?.status !== "succeeded" || chain.stitch === null || to == null)
         throw notReversible("the stitch is where it was");
       const back = { target: to, toNode: splitFullId(chain.stitch).node };
-      return { kind: "command", command: again(record, back), only: null };
+      return { kind: "command", command: again(record, back), only: null, notUp: [] };
     }
     case "group.start":
     case "stitch.start":
@@ -161,6 +176,23 @@ function invert(done: readonly FoldedStep[], action: "start" | "stop" | "remove"
   );
   if (steps.length === 0) throw notReversible("it changed nothing");
   return steps;
+}
+
+/**
+ * The plan of a command that follows from a job, as things are now. What did not come up is started, where the plan leaves
+ * it in its group.
+ * @throws as `planCommand`
+ */
+export function planAgain({ command, only, notUp }: Extract<FollowUp, { kind: "command" }>, observed: Observed): Plan {
+  const stitches = observed.stitches.filter((id) => only === null || only.has(id));
+  const plan = planCommand(command, { ...observed, stitches });
+  if (command.command !== "group.scale" || plan.orchestration === null) return plan;
+  const { chains } = plan.orchestration;
+  const goes = new Set(chains.map(({ stitch }) => stitch));
+  const starts = notUp
+    .filter((id) => stitches.includes(id) && !goes.has(id))
+    .map((stitch) => stepChain({ action: "start", stitch, timeoutMs: command.timeoutMs }, 0, false));
+  return { ...plan, orchestration: { ...plan.orchestration, chains: [...chains, ...starts] } };
 }
 
 /**

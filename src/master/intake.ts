@@ -3,7 +3,15 @@ import { canonicalJson } from "../domain/canonical-json.ts";
 import { type Command, type CommandName, commandOptions } from "../domain/command.ts";
 import { RequestError } from "../domain/errors.ts";
 import type { ClusterEvent } from "../domain/event.ts";
-import { type Aftermath, type FollowUp, planSteps, recordedAs, retryOf, rollbackOf } from "../domain/follow-up.ts";
+import {
+  type Aftermath,
+  type FollowUp,
+  planAgain,
+  planSteps,
+  recordedAs,
+  retryOf,
+  rollbackOf,
+} from "../domain/follow-up.ts";
 import { foldJob } from "../domain/fold.ts";
 import { jobIdFromBytes } from "../domain/ids.ts";
 import type { JobRecord, JobState } from "../domain/job.ts";
@@ -139,12 +147,11 @@ export class Intake {
 
   #drafted(record: JobRecord, next: FollowUp): Pick<Draft, "command" | "observe" | "plan"> {
     if (next.kind === "command") {
-      const { command, only } = next;
-      const isMeant = (id: string) => only === null || only.has(id);
+      const { command } = next;
       return {
         command: { ...command, options: commandOptions(command) },
         observe: this.#observing(command),
-        plan: (observed) => this.#planOrRefuse(command, { ...observed, stitches: observed.stitches.filter(isMeant) }),
+        plan: async (observed) => feasibleOnly(command.command, command.target, planAgain(next, observed)),
       };
     }
     const recorded = recordedAs(next, record);

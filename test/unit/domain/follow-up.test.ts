@@ -5,6 +5,7 @@ import { RequestError } from "../../../src/domain/errors.ts";
 import {
   type Aftermath,
   type FollowUp,
+  planAgain,
   planSteps,
   recordedAs,
   retryOf,
@@ -238,6 +239,46 @@ test("a retry of a restart repeats what failed, what came up and was not green, 
   }
 });
 
+/** What a retry of it plans: its steps, chain by chain. */
+function planned(job: Job, there: Partial<Observed>): string[] {
+  const { orchestration } = planAgain(again(retry(job)), seen(there));
+  const chains = orchestration?.chains ?? assert.fail();
+  return chains.flatMap(({ links }) => links.map(({ step }) => `${step.action} ${step.stitch}`));
+}
+
+test("a retry of a scale makes what is missing, and starts those it made that did not come up and are still there", () => {
+  const scale = checked("group.scale", { target: CREATE.target, count: 6 });
+  const tempers = Object.fromEntries(
+    ["n1", "n2"].flatMap((on) => [100, 101, 102].map((n) => [`${on}:orders-${n}`, "fails"] as const)),
+  );
+  const job = carriedOut(scale, tempers);
+  const made = job.folded.tasks.flatMap((task) => task.steps.flatMap(({ step }) => step.stitch ?? [])).sort();
+  assert.equal(made.length, 3);
+  const there = (ids: readonly string[]) => {
+    const down = { state: "failed", health: "missing" } as const;
+    return withStitches(new Map(ids.map((id) => [id, record(id, made.includes(id) ? down : {})])));
+  };
+  const starts = made.map((id) => `start ${id}`);
+  assert.deepEqual(planned(job, there([...IDS, ...made])).sort(), starts);
+  const [create = "", ...others] = planned(job, { ...there([...IDS, ...made.slice(1)]), firstNumber: 103 });
+  assert.match(create, /^create n\d:orders-103$/);
+  assert.deepEqual(others.sort(), starts.slice(1));
+  const [remove = "", ...left] = planned(job, there([...IDS, ...made, "n1:other"]));
+  const gone = remove.replace("remove ", "");
+  assert.ok(made.includes(gone), remove);
+  const stay = starts.filter((start) => !start.endsWith(gone));
+  assert.deepEqual(left.sort(), stay, "what is removed is not started");
+});
+
+test("a retry of a scale down starts nothing", () => {
+  const job = carriedOut(checked("group.scale", { target: CREATE.target, count: 1 }));
+  const failed = { ...job.state, marks: { ...job.state.marks, closed: { status: "failed", atMs: 0 } } } as const;
+  const orchestration = job.state.record.orchestration ?? assert.fail();
+  const chains = orchestration.chains.map((chain) => ({ ...chain, status: "failed" }) as const);
+  const state = { ...failed, record: { ...failed.record, orchestration: { ...orchestration, chains } } };
+  assert.deepEqual(again(retryOf(state, job.folded)).notUp, []);
+});
+
 for (const [command, tempers] of [
   [checked("group.scale", { target: CREATE.target, count: 5 }), { "n2:orders-100": "fails" }],
   [checked("group.rebalance", { target: "shop", maxMoves: 3 }), {}],
@@ -247,7 +288,8 @@ for (const [command, tempers] of [
   test(`${command.command} says how it shall be: a retry gives it again, whole`, () => {
     const job = carriedOut(command, tempers);
     const failed = { ...job.state, marks: { ...job.state.marks, closed: { status: "failed", atMs: 0 } } } as const;
-    assert.deepEqual(retryOf(failed, job.folded), { kind: "command", command, only: null });
+    const next = again(retryOf(failed, job.folded));
+    assert.deepEqual([next.command, next.only], [command, null]);
   });
 }
 
@@ -259,7 +301,7 @@ for (const [command, over] of [
   [checked("node.drain", { target: "n1" }), { nodes: [AWAY] }],
 ] as const) {
   test(`a retry of ${command.command} that its node could not take up gives it again as it was`, () => {
-    assert.deepEqual(retry(jobOf(command, [FAILED], over)), { kind: "command", command, only: null });
+    assert.deepEqual(retry(jobOf(command, [FAILED], over)), { kind: "command", command, only: null, notUp: [] });
   });
 }
 
