@@ -178,6 +178,20 @@ function invert(done: readonly FoldedStep[], action: "start" | "stop" | "remove"
   return steps;
 }
 
+/** The stitches that a follow-up is about, by the full ids they had in the job. */
+export function stitchesIn(next: FollowUp): string[] {
+  return next.kind === "steps" ? next.steps.map(({ stitch }) => stitch) : [...(next.only ?? []), ...next.notUp];
+}
+
+/** The same of those that have moved since. @param moved full id in the job → the one it has now */
+export function whereTheyLive(next: FollowUp, moved: ReadonlyMap<string, string>): FollowUp {
+  const now = (id: string) => moved.get(id) ?? id;
+  if (next.kind === "steps")
+    return { ...next, steps: next.steps.map((step) => ({ ...step, stitch: now(step.stitch) })) };
+  const only = next.only === null ? null : new Set([...next.only].map(now));
+  return { ...next, only, notUp: next.notUp.map(now) };
+}
+
 /**
  * The plan of a command that follows from a job, as things are now. What did not come up is started, where the plan leaves
  * it in its group.

@@ -11,6 +11,8 @@ import {
   recordedAs,
   retryOf,
   rollbackOf,
+  stitchesIn,
+  whereTheyLive,
 } from "../domain/follow-up.ts";
 import { foldJob } from "../domain/fold.ts";
 import { jobIdFromBytes } from "../domain/ids.ts";
@@ -139,10 +141,15 @@ export class Intake {
       repeatable: true,
       follows,
     };
-    const known = await this.#replay(id, "", 0);
-    const submitted = known ?? (await this.#take({ ...common, ...this.#drafted(record, next) }));
+    const submitted =
+      (await this.#replay(id, "", 0)) ??
+      (await this.#take({ ...common, ...this.#drafted(record, await this.#asTheyLive(record, next)) }));
     await followUp(redis, keys, record.id, as, id);
     return submitted.job;
+  }
+
+  async #asTheyLive({ revision }: JobRecord, next: FollowUp): Promise<FollowUp> {
+    return whereTheyLive(next, await this.#o.observer.movedSince(revision, stitchesIn(next)));
   }
 
   #drafted(record: JobRecord, next: FollowUp): Pick<Draft, "command" | "observe" | "plan"> {

@@ -11,6 +11,7 @@ import { parseFullGroup } from "../domain/group.ts";
 import { fullId, generatedIdBase, generatedStitchId, parseStitchRef, splitFullId } from "../domain/ids.ts";
 import type { NodeRecord } from "../domain/node.ts";
 import type { Observed } from "../domain/observed.ts";
+import { parseRevision } from "../domain/revision.ts";
 import type { StitchRecord } from "../domain/stitch.ts";
 import type { RedisClient } from "../redis/client.ts";
 import { readTemplate } from "../redis/group-template.ts";
@@ -29,6 +30,8 @@ import {
 const ALL = 1000;
 /** Rows of numbers drawn before giving up on finding ids that are free. */
 const MAX_DRAWS = 100;
+/** Tombstones that are followed to find where a stitch lives now. */
+const MOST_MOVES = 5;
 
 /** Every node of the cluster, a thousand at a time. For placement, which weighs them all. */
 export async function allNodes(redis: RedisClient, keys: Keys): Promise<NodeRecord[]> {
@@ -133,6 +136,30 @@ export class Observer {
       return record == null ? [] : [[id, record] as const];
     });
     return { ...observed, removed: new Map(known) };
+  }
+
+  /**
+   * Where stitches live that have moved since a revision, by the full ids they had then; of the others, nothing. An older
+   * move is not followed: it is another stitch that went away under the id.
+   */
+  async movedSince(revision: number, ids: readonly string[]): Promise<Map<string, string>> {
+    const moved = new Map<string, string>();
+    let lookedFor: readonly string[] = ids;
+    for (let moves = 0; moves < MOST_MOVES && lookedFor.length > 0; moves++) {
+      const at = lookedFor.map((id) => moved.get(id) ?? id);
+      const [records, removed] = await Promise.all([
+        readStitches(this.#redis, this.#keys, at),
+        Promise.all(at.map((id) => readRemoved(this.#redis, this.#keys, id))),
+      ]);
+      lookedFor = lookedFor.filter((id, index) => {
+        const left = removed[index];
+        if (records[index] != null || left?.movedTo == null) return false;
+        if (parseRevision(left.revision).revision <= revision) return false;
+        moved.set(id, left.movedTo);
+        return true;
+      });
+    }
+    return moved;
   }
 
   /** Takes the fields that must be read, all at once, beside those that are known. */

@@ -1,9 +1,12 @@
 import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, it, type TestContext } from "node:test";
 import { COMMANDS, type CommandName } from "../../src/domain/command.ts";
 import type { JobResource } from "../../src/domain/resources.ts";
 import { openMaster } from "../../src/master/open-master.ts";
 import { FAST, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
+import { Observer } from "../../src/master/observe.ts";
 
 const spec = { adaptor: "process", protocol: "none", command: ["sleep", "600"] };
 const GROUP = "shop.orders.1";
@@ -37,7 +40,6 @@ async function overtaken(
   const { redis } = slow;
   const incr = redis.incr.bind(redis);
   t.mock.method(redis, "incr", async (key: string) => {
-    // Once it has an answer, so have the reads that went out before.
     const revision = await incr(key);
     hasRead.resolve();
     await goOn.promise;
@@ -82,6 +84,9 @@ describe("commands that were planned from what was so a moment ago", () => {
     });
   });
 });
+/** The job that takes another back, when it has ended. */
+const backed = async (cluster: TestCluster, job: string) =>
+  cluster.master.job((await cluster.master.rollback(job)).id, 60_000);
 
 for (const redis of REDISES) {
   describe(`commands of many steps on a ${redis.name}`, () => {
@@ -154,6 +159,27 @@ for (const redis of REDISES) {
       });
     });
 
+    it("follow a stitch that has moved since, when a job about it is taken back", async () => {
+      await withCluster(redis.url, {}, async (cluster) => {
+        await Promise.all(["n1", "n2"].map((id) => cluster.node(id)));
+        const created = await cluster.run({ command: "stitch.create", target: GROUP, id: "one", node: "n1", spec });
+        await cluster.run({ command: "stitch.create", target: GROUP, id: "other", node: "n1", spec });
+        const stopped = await cluster.run({ command: "group.stop", target: "shop" });
+        let last = stopped;
+        for (const toNode of ["n2", "n1", "n2"])
+          last = await cluster.run({ command: "stitch.move", target: "one", toNode });
+        const observer = new Observer(cluster.open.redis, cluster.open.keys, 1000);
+        const since = (revision: number) => observer.movedSince(revision, ["n1:one"]);
+        assert.deepEqual([...(await since(Number(last.revision) - 1))], [["n1:one", "n2:one"]]);
+        assert.deepEqual([...(await since(Number(last.revision)))], [], "a later job never was about that one");
+        const started = await backed(cluster, stopped.id);
+        assert.deepEqual([started.status, started.stitches.toSorted()], ["succeeded", ["n1:other", "n2:one"]]);
+        const gone = await backed(cluster, created.id);
+        assert.deepEqual([gone.status, gone.target, gone.stitches], ["succeeded", "n2:one", ["n2:one"]]);
+        await assert.rejects(cluster.master.stitch("one"), { code: "not_found" });
+      });
+    });
+
     it("leave a stitch where it is when the new one does not come up", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         await Promise.all(["n1", "n2"].map((id) => cluster.node(id)));
@@ -201,6 +227,25 @@ for (const redis of REDISES) {
           const { items } = await cluster.master.events(null, 100);
           return items.some(({ type, node }) => type === "node.drained" && node === "n1");
         });
+      });
+    });
+
+    it("try again what a scale has made that did not come up, or take it back", async () => {
+      await withCluster(redis.url, {}, async (cluster) => {
+        await cluster.node("n1");
+        const flag = join(cluster.dir, "up");
+        const command = ["sh", "-c", `[ -e ${flag} ] || exit 3; exec sleep 600`];
+        const broken = { ...spec, command, restart: { policy: "never" } };
+        await cluster.run({ command: "stitch.create", target: GROUP, spec: broken, start: false });
+        const scaled = await cluster.run({ command: "group.scale", target: GROUP, count: 3 });
+        assert.deepEqual([scaled.status, scaled.counts.failed], ["failed", 2]);
+        writeFileSync(flag, "");
+        const { id } = await cluster.master.retry(scaled.id);
+        const retried = await cluster.master.job(id, 60_000);
+        assert.deepEqual([retried.status, retried.progress.message], ["succeeded", "2 of 2 started"]);
+        assert.deepEqual(retried.stitches.toSorted(), scaled.stitches.toSorted());
+        assert.equal((await backed(cluster, scaled.id)).status, "succeeded");
+        assert.equal((await stitchesOf(cluster, GROUP)).length, 1);
       });
     });
 

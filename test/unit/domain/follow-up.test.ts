@@ -10,6 +10,8 @@ import {
   recordedAs,
   retryOf,
   rollbackOf,
+  stitchesIn,
+  whereTheyLive,
 } from "../../../src/domain/follow-up.ts";
 import { type FoldedJob, foldJob } from "../../../src/domain/fold.ts";
 import type { JobRecord, JobState } from "../../../src/domain/job.ts";
@@ -392,6 +394,18 @@ const left = (id: string, revision: string, desired: "running" | "stopped" = "ru
   const { spec, placement, group, id: bare } = record(id);
   return { id: bare, group, revision, outcome: null, removedAtMs: 0, was: { spec, placement, desired }, movedTo: null };
 };
+
+test("a follow-up is about stitches where they live now, those that it names and those that it leaves out", () => {
+  const moved = new Map([["n1:b", "n2:b"]]);
+  const stopped = rollback(jobOf(checked("group.stop", { target: "shop" }), []));
+  assert.deepEqual(stitchesIn(stopped), IDS);
+  assert.deepEqual(steps(whereTheyLive(stopped, moved)), ["group.start", "start n1:a", "start n2:b", "start n2:c"]);
+  const restarted = retry(carriedOut(checked("group.restart", { target: "shop" }), { "n1:b": "fails" }));
+  assert.deepEqual(stitchesIn(restarted).sort(), ["n1:b", "n2:c"]);
+  const next = again(whereTheyLive(restarted, moved));
+  assert.deepEqual([...(next.only ?? [])].sort(), ["n2:b", "n2:c"]);
+  assert.deepEqual(again(whereTheyLive({ ...next, notUp: ["n1:b", "n1:a"] }, moved)).notUp, ["n2:b", "n1:a"]);
+});
 
 test("what was removed is created again as it was, where it was, unless it is there again or was another by then", () => {
   const job = jobOf(checked("group.remove", { target: "shop", timeoutMs: 9 }), []);
