@@ -115,8 +115,9 @@ export function rollbackOf({ record }: JobState, folded: FoldedJob): FollowUp {
     case "stitch.move": {
       const [chain] = orchestration?.chains ?? [];
       const to = chain?.links[0]?.step.stitch;
-      if (chain?.status !== "succeeded" || chain.stitch === null || to == null)
-        throw notReversible("the stitch is where it was");
+      // It has moved when the old one is gone, whatever became of its last link.
+      const hasMoved = chain !== undefined && chain.at === chain.links.length - 1;
+      if (!hasMoved || chain.stitch === null || to == null) throw notReversible("the stitch is where it was");
       const back = { target: to, toNode: splitFullId(chain.stitch).node };
       return { kind: "command", command: again(record, back), only: null, notUp: [] };
     }

@@ -14,7 +14,7 @@ import {
   whereTheyLive,
 } from "../../../src/domain/follow-up.ts";
 import { type FoldedJob, foldJob } from "../../../src/domain/fold.ts";
-import type { JobRecord, JobState } from "../../../src/domain/job.ts";
+import type { Chain, JobRecord, JobState } from "../../../src/domain/job.ts";
 import type { Observed } from "../../../src/domain/observed.ts";
 import { planCommand } from "../../../src/domain/plan.ts";
 import type { RemovedRecord, StepOutcome } from "../../../src/domain/stitch.ts";
@@ -193,6 +193,25 @@ test("a scale is taken back by one to the former count, a move by one to the for
   const moved = again(rollback(carriedOut(checked("stitch.move", { target: "a", toNode: "n2" }))));
   assert.ok(moved.command.command === "stitch.move");
   assert.deepEqual([moved.command.target, moved.command.toNode], ["n2:a", "n1"]);
+});
+
+test("a move is taken back although it could not be settled: the old one is gone", () => {
+  const { state, folded } = carriedOut(checked("stitch.move", { target: "a", toNode: "n2" }));
+  const orchestration = state.record.orchestration ?? assert.fail();
+  const endedAt = (action: string) =>
+    orchestration.chains.map((chain) => {
+      const at = chain.links.findIndex(({ step }) => step.action === action);
+      return { ...chain, at, phase: "ended", status: "failed" } as const;
+    });
+  const withChains = (chains: Chain[]) => ({
+    ...state,
+    record: { ...state.record, orchestration: { ...orchestration, chains } },
+  });
+  const { command } = again(rollbackOf(withChains(endedAt("settle")), folded));
+  assert.ok(command.command === "stitch.move");
+  assert.deepEqual([command.target, command.toNode], ["n2:a", "n1"]);
+  const where = refusedWith("not_reversible", /where it was/);
+  assert.throws(() => rollbackOf(withChains(endedAt("remove")), folded), where);
 });
 
 for (const [command, why] of [
