@@ -21,6 +21,7 @@ import {
   claim,
   closeJob,
   dropOpenJob,
+  followUp,
   listJob,
   loadJob,
   lookAgainAt,
@@ -237,6 +238,9 @@ export class JobDesk {
       emitEvents(redis, keys, [...drained, { type: "job.ended", job, data: { command, target, status } }]),
       dropOpenJob(redis, keys, job),
       ...(record.orchestration === null ? [] : [releaseScopes(redis, keys, job)]),
+      // Whoever accepted it may have died before the first job told of it.
+      ...(record.retryOf === null ? [] : [followUp(redis, keys, record.retryOf, "retriedBy", job)]),
+      ...(record.rollbackOf === null ? [] : [followUp(redis, keys, record.rollbackOf, "rolledBackBy", job)]),
     ]);
   }
 

@@ -254,6 +254,23 @@ test("retry: a job that did not succeed becomes one new job; job_finished where 
   assert.deepEqual([back.command, back.rollbackOf], ["node.uncordon", cordon.id]);
 });
 
+test("retry: not_found where the stitch that missed is gone", async () => {
+  await publishTestStitch("n1", "passing");
+  const { id } = await post("/v1/commands", { command: "stitch.stop", target: "passing" });
+  await post(`/v1/jobs/${id}/cancel`);
+  await open.redis.hdel(open.keys.nodeStitches("n1"), "passing");
+  await fails("not_found", `/v1/jobs/${id}/retry`, { method: "POST" });
+});
+
+test("a job and the one that follows from it name each other, though its Master died before it said so", async () => {
+  const { id } = await post("/v1/commands", ping());
+  await post(`/v1/jobs/${id}/cancel`);
+  const { id: again } = await post(`/v1/jobs/${id}/retry`);
+  await open.redis.hdel(open.keys.job(id), "retriedBy");
+  await post(`/v1/jobs/${again}/cancel`);
+  await until("the first tells of it", async () => (await open.master.job(id, 0)).retriedBy === again);
+});
+
 test("not_reversible: a job that changed nothing, and one that has no inverse", async () => {
   const { id } = await post("/v1/commands", ping());
   await post(`/v1/jobs/${id}/cancel`);
