@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { writeFileSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it, type TestContext } from "node:test";
 import { COMMANDS, type CommandName } from "../../src/domain/command.ts";
@@ -177,6 +177,34 @@ for (const redis of REDISES) {
         const gone = await backed(cluster, created.id);
         assert.deepEqual([gone.status, gone.target, gone.stitches], ["succeeded", "n2:one", ["n2:one"]]);
         await assert.rejects(cluster.master.stitch("one"), { code: "not_found" });
+      });
+    });
+
+    it("try again what could not be taken back, on the very stitches it was about", async () => {
+      await withCluster(redis.url, {}, async (cluster) => {
+        const nodes = await Promise.all(["n1", "n2"].map((id) => cluster.node(id)));
+        let n2 = nodes[1] ?? assert.fail();
+        await cluster.run({ command: "stitch.create", target: GROUP, id: "one", node: "n1", spec });
+        const cloned = await cluster.run({ command: "stitch.clone", target: "n1:one", toNode: "n2" });
+        const [clone = ""] = cloned.stitches;
+        /** Takes a job back while n2 is away, and tries that again when it is there. */
+        const backLate = async (job: string) => {
+          await n2.kill("SIGTERM");
+          const refused = await backed(cluster, job);
+          assert.deepEqual([refused.status, refused.error?.code], ["failed", "node_left"]);
+          n2 = await cluster.node("n2");
+          const { id } = await cluster.master.retry(refused.id);
+          const { status, target, stitches } = await cluster.master.job(id, 60_000);
+          assert.deepEqual([status, target, stitches], ["succeeded", clone, [clone]]);
+          return id;
+        };
+        const data = join(cluster.dir, "state-n2", cluster.name, "n2", "data", clone.slice(3));
+        writeFileSync(join(data, "kept"), "");
+        const removed = await backLate(cloned.id);
+        assert.deepEqual(await perNode(cluster, GROUP), { n1: 1 });
+        await backLate(removed);
+        assert.deepEqual(await perNode(cluster, GROUP), { n1: 1, n2: 1 });
+        assert.ok(existsSync(join(data, "kept")), "it is the one that was removed");
       });
     });
 
