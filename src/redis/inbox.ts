@@ -291,6 +291,9 @@ export async function readOldestEntries(
   return entriesOf([["", await redis.xrange(keys.nodeInbox(node), "-", "+", "COUNT", limit)]]);
 }
 
+/** When the entry with this id was put into the inbox, by Redis's clock. */
+export const entryAtMs = (id: string): number => Number(id.split("-")[0]);
+
 /** Was the entry with this id put into the inbox after the other? */
 export function isLaterEntry(id: string, than: string): boolean {
   const [ms = 0, number = 0] = id.split("-").map(Number);

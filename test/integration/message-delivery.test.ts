@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import { setTimeout as wait } from "node:timers/promises";
 import { startLocalRedis } from "../../src/cli/local-redis.ts";
-import type { RemovedRecord } from "../../src/domain/stitch.ts";
+import { type RemovedRecord, stitchRecord } from "../../src/domain/stitch.ts";
 import { type Part, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { createMail, MAIL_MODULE, MailClient, takenBy, tell } from "../support/mail.ts";
 import { addRecord, logOf, recordsOf } from "../support/stitch-folder.ts";
@@ -353,6 +353,25 @@ describe("messages on their way", { concurrency: 2 }, () => {
     });
   });
 
+  it("to a group go after a member that has moved away before its node took them, and no later ones do", async () => {
+    await withMail(["n1", "n2"], async (cluster, mail, workers) => {
+      await createMail(cluster, "away.a.1", { "n1:goer": "module", "n1:long-gone": "module", "n1:stays": "module" });
+      await createMail(cluster, "away.b.1", { "n2:goer-2": "module", "n2:long-gone-2": "module", "n2:from": "module" });
+      await workers.end("n1", "SIGKILL");
+      await mail.tell("from", "send", [{ to: { group: "away.a" }, data: "meanwhile" }]);
+      leaveTombstone(cluster, "n1", "goer", "n2:goer-2");
+      leaveTombstone(cluster, "n1", "long-gone", "n2:long-gone-2", { removedAtMs: Date.now() - 60_000 });
+      await workers.start("n1");
+      await untilEmpty(cluster, "n1");
+      await untilEmpty(cluster, "n2");
+      assert.deepEqual(
+        ["n1:stays", "n2:goer-2", "n2:long-gone-2"].map((id) => dataOf(cluster, id)),
+        [["meanwhile"], ["meanwhile"], []],
+      );
+      assert.deepEqual((await mail.deadLetters()).items, []);
+    });
+  });
+
   it("that find no room hold their sender up, whose log says why, and lose nothing", async () => {
     await withMail(["n1", "n2"], async (cluster, mail) => {
       await createMail(cluster, "hold.a.1", { "n2:full": "module", "n2:free": "module" }, { start: false });
@@ -566,17 +585,24 @@ describe("messages on their way", { concurrency: 2 }, () => {
 });
 
 /** What a move leaves of a stitch on the node's disk; the node must not run. */
-function leaveTombstone(cluster: TestCluster, node: string, id: string, movedTo: string, revision = "9999.0"): void {
+function leaveTombstone(
+  cluster: TestCluster,
+  node: string,
+  id: string,
+  movedTo: string,
+  over: Partial<RemovedRecord> = {},
+): void {
+  const left = recordsOf(cluster, node).findLast(({ kind, record: { id: its } }) => kind === "stitch" && its === id);
+  const was = left === undefined ? null : stitchRecord.parse(left.record);
   const record: RemovedRecord = {
     id,
-    group: "moved.a.1",
+    group: was?.group ?? "moved.a.1",
     outcome: null,
     removedAtMs: Date.now(),
-    was: null,
+    was,
     movedTo,
-    revision,
+    revision: "9999.0",
+    ...over,
   };
-  const last = recordsOf(cluster, node).findLast((line) => line.record["id"] === id);
-  if (last !== undefined) record.group = String(last.record["group"]);
   addRecord(cluster, node, { kind: "removed", record });
 }

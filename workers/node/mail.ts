@@ -10,10 +10,12 @@ import {
   type Receipt,
 } from "../../src/domain/message.ts";
 import { RequestError } from "../../src/domain/errors.ts";
+import type { RemovedRecord } from "../../src/domain/stitch.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import { addDeadLetters } from "../../src/redis/dead-letters.ts";
 import {
   acknowledgeEntries,
+  entryAtMs,
   type InboxEntry,
   isLaterEntry,
   STITCH_BYTES,
@@ -24,7 +26,7 @@ import { giveReceipts } from "../../src/redis/receipts.ts";
 import type { Delivered } from "./adaptors/adaptor.ts";
 import type { HostedStitch } from "./hosted-stitch.ts";
 import { type DeliveryEnd, Mailbox } from "./mailbox.ts";
-import type { Outbox } from "./outbox.ts";
+import { type Outbox, ROUTE_MS } from "./outbox.ts";
 import { pause } from "./pause.ts";
 import type { StitchHost } from "./stitch-host.ts";
 
@@ -50,6 +52,7 @@ export type MailOptions = {
   readonly lastTaken: string;
   readonly holdsId: () => boolean;
   readonly nowMs: () => number;
+  readonly redisNowMs: () => number;
   readonly onError: (error: unknown) => void;
 };
 
@@ -107,19 +110,31 @@ export class Mail {
     this.#close(held);
   }
 
-  /** By their bare ids. Who is in a group is settled here, when the message has come. */
-  #recipients(entry: InboxEntry, { to, from }: Message): readonly string[] {
+  /** By their bare ids. Who is in a group is settled here, when the message has come: also who has moved away meanwhile. */
+  #recipients(entry: InboxEntry, message: Message): readonly string[] {
+    const { to, from } = message;
     if ("stitch" in to) return [to.stitch];
     if ("stitches" in to) return to.stitches;
-    const members = this.#o.host.receivers(to.group).map(({ record }) => record);
-    return (
-      members
-        // Where a former life had taken it, whoever is newer may have had later ones of the same sender by now.
-        .filter(({ mailAfter }) => mailAfter === null || isLaterEntry(entry.id, mailAfter))
-        .map(({ id }) => id)
-        // Nobody gets what it has sent to its own group.
-        .filter((id) => fullId(this.#o.node, id) !== from)
-    );
+    const { host, node } = this.#o;
+    const members = host
+      .receivers(to.group)
+      .map(({ record }) => record)
+      // Where a former life had taken it, whoever is newer may have had later ones of the same sender by now.
+      .filter(({ mailAfter }) => mailAfter === null || isLaterEntry(entry.id, mailAfter));
+    const away = host
+      .movedAway(to.group)
+      .filter((gone) => gone.movedTo !== from && this.#mayHaveMeant(gone, entry, message));
+    // Nobody gets what it has sent to its own group.
+    return [...members, ...away].map(({ id }) => id).filter((id) => fullId(node, id) !== from);
+  }
+
+  /**
+   * Was a message to a group sent by somebody for whom this member was still here? Who sent it later than that has found the
+   * member where it is now. Where there was no room for it, it was stored long after it was sent.
+   */
+  #mayHaveMeant({ removedAtMs }: RemovedRecord, { id }: InboxEntry, { sentAtMs }: Message): boolean {
+    const goneAtMs = removedAtMs + this.#o.redisNowMs() - this.#o.nowMs();
+    return Math.min(entryAtMs(id), sentAtMs) <= goneAtMs + ROUTE_MS;
   }
 
   /** A stitch has come up, or is gone. */

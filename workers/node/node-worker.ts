@@ -269,7 +269,8 @@ export class NodeWorker {
     const common = { redis: this.#redis, keys: this.#keys, node, onError };
     const holdsId = () => this.#lease.holds;
     this.#logQuestions = new LogQuestions({ ...common, log: (id) => host.log(id), holdsId, nowMs });
-    const mail = new Mail({ ...common, host, outbox, lastTaken: this.#lastTaken, holdsId, nowMs });
+    const redisNowMs = () => nowMs() + this.#clockOffsetMs;
+    const mail = new Mail({ ...common, host, outbox, lastTaken: this.#lastTaken, holdsId, nowMs, redisNowMs });
     this.#mail = mail;
     this.#inbox = new Inbox({
       ...common,
@@ -278,7 +279,7 @@ export class NodeWorker {
       openBlocking: () => openRedis(this.#o.redisUrl, "blocking", onError),
       handlers: this.#logQuestions.handlers,
       leaseLeftMs: () => this.#lease.leftMs,
-      redisNowMs: () => nowMs() + this.#clockOffsetMs,
+      redisNowMs,
     });
     await this.#inbox.start();
   }

@@ -12,7 +12,7 @@ import { pause } from "./pause.ts";
 /** How soon a full inbox, or a Redis that is away, is tried again. */
 const RETRY_MS = 200;
 /** How long a route is believed. A stale one costs a hop: the node it leads to passes the message on. */
-const ROUTE_MS = 5000;
+export const ROUTE_MS = 5000;
 const MOST_ROUTES = 10_000;
 
 export type OutboxOptions = {

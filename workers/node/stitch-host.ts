@@ -478,6 +478,14 @@ export class StitchHost {
     );
   }
 
+  /** The members of a group that took messages here, and have moved away. */
+  movedAway(group: string): RemovedRecord[] {
+    return [...this.#removed.values()].filter(
+      ({ group: its, movedTo, was }) =>
+        movedTo !== null && was !== null && isAddressable(was.spec) && groupContains(group, its),
+    );
+  }
+
   /** The full id under which a stitch that was here lives on; null where it is gone for good, or never was here. */
   movedTo(id: string): string | null {
     return this.#removed.get(id)?.movedTo ?? null;
