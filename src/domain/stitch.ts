@@ -92,6 +92,8 @@ export const removedRecord = z.object({
     .default(null),
   /** Where it went, as a full id: its messages go after it. null where it is gone for good. */
   movedTo: z.string().nullable().default(null),
+  /** It had only arrived, and went back to `movedTo`: the one there was there all the while. */
+  takenBack: z.literal(true).optional(),
 });
 export type RemovedRecord = z.output<typeof removedRecord>;
 

@@ -70,9 +70,9 @@ export async function publishStitches(
 function handOver(
   redis: RedisClient,
   keys: Keys,
-  { group, movedTo, was }: Pick<RemovedRecord, "group" | "movedTo" | "was">,
+  { group, movedTo, was, takenBack }: Pick<RemovedRecord, "group" | "movedTo" | "was" | "takenBack">,
 ): Promise<unknown>[] {
-  if (movedTo === null) return [];
+  if (movedTo === null || takenBack === true) return [];
   const { node, stitch } = splitFullId(movedTo);
   const routes = was === null ? [] : addRoutes(redis, keys, node, { id: stitch, group, spec: was.spec });
   return [redis.sadd(keys.group(group), movedTo), ...routes];

@@ -372,6 +372,41 @@ describe("messages on their way", { concurrency: 2 }, () => {
     });
   });
 
+  it("for one that only arrives go to where it comes from: by its bare id, and when it is taken back", async () => {
+    await withMail(["n1", "n2"], async (cluster, mail) => {
+      const spec = { restart: { policy: "never" } };
+      await createMail(cluster, "back.a.1", { "n1:goer": "process" }, { spec });
+      await createMail(cluster, "back.a.1", { "n2:other": "module" });
+      await createMail(cluster, "back.b.1", { "n2:from": "module" });
+      const move = (toNode: string) => ({ command: "stitch.move", target: "goer", toNode }) as const;
+      // It has been there before, and will find that it is not to answer there.
+      await cluster.run(move("n2"));
+      tell(cluster, "n2:goer", "silent");
+      await cluster.run(move("n1"));
+      const { id } = await cluster.run({ ...move("n2"), timeoutMs: 60_000 }, null, 0);
+      const { redis, keys } = cluster.open;
+      await until("it arrives", async () => (await redis.hexists(keys.nodeStitches("n2"), "goer")) === 1);
+      await mail.tell("from", "send", [
+        { to: { stitch: "goer" }, data: "bare" },
+        { to: { stitch: "n2:goer" }, channel: "", data: "full" },
+        { to: { group: "back.a" }, data: "group" },
+      ]);
+      const asked = mail.send({ stitch: "n2:goer" }, { data: "asked", expect: "ack", timeoutMs: 50_000 });
+      const came = () => dataOf(cluster, "n1:goer");
+      await until("what is for the old one came", () => came().includes("bare") && came().includes("group"));
+      await until("the other has its own", () => dataOf(cluster, "n2:other").includes("group"));
+      await until("the rest waits", async () => (await redis.xlen(keys.nodeInbox("n2"))) === 3);
+      process.kill((await cluster.master.stitch("n2:goer")).pid ?? assert.fail("it does not run"), "SIGKILL");
+      const job = await cluster.master.job(id, 60_000);
+      assert.deepEqual([job.status, job.error?.code], ["failed", "exited_early"]);
+      assert.deepEqual((await asked).body.deliveries, [{ stitch: "n2:goer", status: "acked" }]);
+      for (const node of ["n1", "n2"]) await untilEmpty(cluster, node);
+      assert.deepEqual(came().sort(), ["asked", "bare", "full", "group"]);
+      assert.deepEqual(dataOf(cluster, "n2:goer"), []);
+      assert.deepEqual((await mail.deadLetters()).items, []);
+    });
+  });
+
   it("that find no room hold their sender up, whose log says why, and lose nothing", async () => {
     await withMail(["n1", "n2"], async (cluster, mail) => {
       await createMail(cluster, "hold.a.1", { "n2:full": "module", "n2:free": "module" }, { start: false });

@@ -144,8 +144,10 @@ export class Mail {
     if (box === undefined) return;
     if (this.#o.host.find(id) === null) {
       this.#boxes.delete(id);
-      for (const { end } of box.mailbox.close())
-        end({ kind: "dead", code: "no_recipient", reason: "the stitch was removed before it took the message" });
+      const reason = "the stitch was removed before it took the message";
+      for (const { message, end } of box.mailbox.close())
+        if ("group" in message.to && this.#o.host.isTakenBack(id)) end({ kind: "elsewhere" });
+        else end({ kind: "dead", code: "no_recipient", reason });
     } else if (state === "running") box.mailbox.wake();
   }
 
@@ -228,6 +230,7 @@ export class Mail {
         box.bytes -= bytes;
         if (box.mailbox.isEmpty && this.#boxes.get(id) === box) this.#boxes.delete(id);
         if (how.kind === "delivered") this.#delivered(held, id, how.by);
+        else if (how.kind === "elsewhere") this.#close(held);
         else this.#undelivered(held, id, delivery.tries, how);
       },
     };

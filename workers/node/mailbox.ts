@@ -18,7 +18,9 @@ export type Delivery = {
 
 export type DeliveryEnd =
   | { readonly kind: "delivered"; readonly by: Exclude<Delivered, { kind: "failed" }> }
-  | { readonly kind: "dead"; readonly code: DeadCode; readonly reason: string };
+  | { readonly kind: "dead"; readonly code: DeadCode; readonly reason: string }
+  /** The same message came to the stitch elsewhere. */
+  | { readonly kind: "elsewhere" };
 
 export type MailboxOptions = {
   /** Hands a message to the stitch; null where it cannot take one now (it does not run). */

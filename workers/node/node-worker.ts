@@ -165,7 +165,7 @@ export class NodeWorker {
         direct: this.#direct,
         keys: this.#keys,
         node: this.#o.id,
-        isHere: (stitch) => host.find(stitch) !== null,
+        isHere: (stitch) => host.find(stitch)?.record.movedFrom === null,
         nowMs: this.#o.nowMs,
         onError: this.#o.onError,
       });

@@ -21,7 +21,7 @@ export type OutboxOptions = {
   readonly direct: RedisClient;
   readonly keys: Keys;
   readonly node: string;
-  /** Has this node a stitch with this bare id? */
+  /** Does this bare id mean a stitch of this node? One that is only arriving it does not mean. */
   readonly isHere: (stitch: string) => boolean;
   readonly nowMs: () => number;
   readonly onError: (error: unknown) => void;

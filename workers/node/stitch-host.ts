@@ -308,6 +308,7 @@ export class StitchHost {
           revision: formatRevision(newer(revision, lastRevision)),
           outcome: done(true),
           movedTo: step.movedTo ?? null,
+          arrivingFrom: step.arrivingFrom ?? null,
         });
       case "settle":
         return finish(stitch, done(true));
@@ -335,7 +336,7 @@ export class StitchHost {
 
   /** Is it the one that was here before: a removal is taken back, or it has moved and comes home? Then it finds what it left. */
   #returns(id: string, { restores, movedFrom }: Extract<StitchStep, { action: "create" }>): boolean {
-    return restores === true || (movedFrom !== undefined && this.movedTo(id) !== null);
+    return restores === true || (movedFrom !== undefined && this.movedTo(id) !== null && !this.isTakenBack(id));
   }
 
   /** A new stitch begins with an empty data folder and a log of its own; what a removed one left is kept until its time is over. */
@@ -397,11 +398,18 @@ export class StitchHost {
   #remove<Outcome extends StepOutcome | null>(
     stitch: HostedStitch,
     desired: StitchRecord["desired"],
-    { revision, outcome, movedTo }: { revision: string; outcome: Outcome; movedTo: string | null },
+    {
+      outcome,
+      movedTo,
+      arrivingFrom,
+      revision,
+    }: Pick<Tombstone, "revision" | "movedTo" | "arrivingFrom"> & { outcome: Outcome },
   ): Outcome {
     const { id, group, spec, placement } = stitch.record;
     const was = { spec, placement, desired };
-    const record: RemovedRecord = { id, group, revision, outcome, removedAtMs: this.#o.nowMs(), was, movedTo };
+    const gone = { id, group, revision, outcome, removedAtMs: this.#o.nowMs(), was };
+    const record: RemovedRecord =
+      arrivingFrom === null ? { ...gone, movedTo } : { ...gone, movedTo: arrivingFrom, takenBack: true };
     this.#hosted.delete(id);
     this.#removed.set(id, record);
     this.#oldLogs.set(id, stitch.log);
@@ -439,9 +447,9 @@ export class StitchHost {
     return compareRevisions(parseRevision(revision), this.#lastRevision(id)) > 0;
   }
 
-  #bury(id: string, { revision, movedTo }: Tombstone): void {
+  #bury(id: string, tombstone: Tombstone): void {
     const stitch = this.#hosted.get(id);
-    if (stitch !== undefined) this.#remove(stitch, stitch.record.desired, { revision, outcome: null, movedTo });
+    if (stitch !== undefined) this.#remove(stitch, stitch.record.desired, { ...tombstone, outcome: null });
   }
 
   /** The stitches that have come here and are not settled, with the full ids they come from. */
@@ -481,14 +489,23 @@ export class StitchHost {
   /** The members of a group that took messages here, and have moved away. */
   movedAway(group: string): RemovedRecord[] {
     return [...this.#removed.values()].filter(
-      ({ group: its, movedTo, was }) =>
-        movedTo !== null && was !== null && isAddressable(was.spec) && groupContains(group, its),
+      ({ id, group: its, movedTo, was }) =>
+        movedTo !== null &&
+        !this.isTakenBack(id) &&
+        was !== null &&
+        isAddressable(was.spec) &&
+        groupContains(group, its),
     );
   }
 
   /** The full id under which a stitch that was here lives on; null where it is gone for good, or never was here. */
   movedTo(id: string): string | null {
     return this.#removed.get(id)?.movedTo ?? null;
+  }
+
+  /** Had it only arrived here, and has gone back? Then what was for its groups came to it there, too. */
+  isTakenBack(id: string): boolean {
+    return this.#removed.get(id)?.takenBack === true;
   }
 
   /** The log of a stitch; null where there is no such stitch here. */

@@ -62,7 +62,9 @@ class Stitch {
     return this.attempts.map(({ name }) => name);
   }
   get ends(): string[] {
-    return this.ended.map(({ name, how }) => `${name} ${how.kind === "dead" ? how.code : how.by.kind}`);
+    const named = (how: DeliveryEnd) =>
+      how.kind === "dead" ? how.code : how.kind === "delivered" ? how.by.kind : how.kind;
+    return this.ended.map(({ name, how }) => `${name} ${named(how)}`);
   }
 
   /** Answers the latest delivery of a message, or the one with this number, from 1 on. */
