@@ -63,6 +63,8 @@ const message = z.object({
     z.object({ stitches: z.array(z.string()) }),
     z.object({ group: z.string() }),
   ]),
+  /** Its sender gave a bare id: it is for whatever stitch has that, wherever that is by now. */
+  bare: z.literal(true).optional(),
   channel: z.string(),
   data: z.string(),
   /** The sender's own number for it, by which it knows the answer; null where it wants none. */

@@ -1,5 +1,6 @@
 import { canonicalJson } from "../domain/canonical-json.ts";
 import { RequestError } from "../domain/errors.ts";
+import { parseStitchRef } from "../domain/ids.ts";
 import {
   API_SENDER,
   dataText,
@@ -134,7 +135,9 @@ export class Messages {
     posts: readonly Post[],
     put: (node: string, posted: Posted) => Promise<Placed>,
   ): Promise<Rows> {
+    const isBare = "stitch" in request.to && parseStitchRef(request.to.stitch)?.node === null;
     const message: Omit<Message, "to"> = {
+      ...(isBare ? { bare: true } : {}),
       id,
       from: `${API_SENDER}${id}`,
       channel: request.channel,

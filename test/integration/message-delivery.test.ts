@@ -8,6 +8,7 @@ import { describe, it } from "node:test";
 import { setTimeout as wait } from "node:timers/promises";
 import { startLocalRedis } from "../../src/cli/local-redis.ts";
 import { type RemovedRecord, stitchRecord } from "../../src/domain/stitch.ts";
+import { putMessages } from "../../src/redis/inbox.ts";
 import { type Part, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { createMail, MAIL_MODULE, MailClient, takenBy, tell } from "../support/mail.ts";
 import { addRecord, logOf, recordsOf } from "../support/stitch-folder.ts";
@@ -286,6 +287,44 @@ describe("messages on their way", { concurrency: 2 }, () => {
       const letter = await until("what goes round is dead", async () => (await mail.deadLetters()).items[0]);
       assert.deepEqual([letter.data, letter.code], ["round", "too_many_hops"]);
       for (const node of ["n1", "n2", "n3"]) await untilEmpty(cluster, node);
+    });
+  });
+
+  it("by a bare id find the stitch that has it, also where their sender takes it to be on another node", async () => {
+    await withMail(["n1", "n2", "n3"], async (cluster, mail) => {
+      const group = "again.a.1";
+      await createMail(cluster, group, { "n1:b": "module" });
+      await createMail(cluster, "again.b.1", { "n2:from": "module" });
+      const say = (data: string) => mail.tell("from", "send", [{ to: { stitch: "b" }, channel: "", data }]);
+      await say("to the first");
+      await until("it came", () => dataOf(cluster, "n1:b").length === 1);
+      await cluster.run({ command: "stitch.remove", target: "b" });
+      await createMail(cluster, group, { "n3:b": "module" });
+      await say("to the second");
+      // As a sender puts it there that has looked it up just before.
+      const { redis, keys } = cluster.open;
+      const late = {
+        id: "late",
+        from: "n2:from",
+        channel: "",
+        ref: null,
+        re: null,
+        receipt: null,
+        hops: 0,
+        sentAtMs: 0,
+      };
+      const put = (stitch: string, data: string, bare: object) =>
+        putMessages(redis, keys, "n1", [{ stitch, body: JSON.stringify({ ...late, to: { stitch }, data, ...bare }) }]);
+      await put("b", "by its bare id", { bare: true });
+      await put("b", "by its full id", {});
+      await put("nosuch", "to nobody", { bare: true });
+      for (const node of ["n1", "n3"]) await untilEmpty(cluster, node);
+      assert.deepEqual(dataOf(cluster, "n3:b").sort(), ["by its bare id", "to the second"]);
+      const { items } = await mail.deadLetters();
+      assert.deepEqual(items.map(({ stitch, data, code }) => `${stitch} ${data}: ${code}`).sort(), [
+        "n1:b by its full id: no_recipient",
+        "n1:nosuch to nobody: no_recipient",
+      ]);
     });
   });
 

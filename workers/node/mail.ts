@@ -1,4 +1,4 @@
-import { fullId } from "../../src/domain/ids.ts";
+import { fullId, splitFullId } from "../../src/domain/ids.ts";
 import {
   API_SENDER,
   type DeadCode,
@@ -23,6 +23,7 @@ import {
 } from "../../src/redis/inbox.ts";
 import type { Keys } from "../../src/redis/keys.ts";
 import { giveReceipts } from "../../src/redis/receipts.ts";
+import { locateStitch } from "../../src/redis/stitch-records.ts";
 import type { Delivered } from "./adaptors/adaptor.ts";
 import type { HostedStitch } from "./hosted-stitch.ts";
 import { type DeliveryEnd, Mailbox } from "./mailbox.ts";
@@ -184,6 +185,7 @@ export class Mail {
     const stitch = host.find(id);
     const movedTo = stitch === null ? host.movedTo(id) : null;
     if (movedTo !== null) this.#forward(held, id, movedTo);
+    else if (stitch === null && held.message.bare === true) this.#sendOn(held, id).catch(this.#o.onError);
     else if (stitch === null) this.#dead(held, id, 0, "no_recipient", `${node} has no such stitch`);
     else if (!isAddressable(stitch.record.spec))
       this.#dead(held, id, 0, "not_addressable", "it speaks no protocol that takes messages");
@@ -292,6 +294,29 @@ export class Mail {
     }
   }
 
+  /** Sends a message to where its bare id is by now: its sender believed a route that was stale. */
+  async #sendOn(held: Held, id: string): Promise<void> {
+    held.open += 1;
+    const { redis, keys, node, onError } = this.#o;
+    const { signal } = this.#stopping;
+    let found: string[] | null = null;
+    while (found === null && !signal.aborted) {
+      found = await locateStitch(redis, keys, id).catch((error: unknown) => {
+        onError(error);
+        return null;
+      });
+      if (found === null) await pause(RETRY_MS, signal);
+    }
+    // It stays in the inbox, for the next life to find.
+    if (found === null || signal.aborted) return;
+    // What this node had may still be there to be found.
+    const [only, ...others] = found.filter((each) => splitFullId(each).node !== node);
+    if (only === undefined) this.#dead(held, id, 0, "no_recipient", `${node} has no such stitch`);
+    else if (others.length === 0) this.#forward(held, id, only);
+    else this.#dead(held, id, 0, "no_recipient", `${node} has no such stitch, and several others have`);
+    this.#close(held);
+  }
+
   /** Sends a message after a stitch that has moved. */
   #forward(held: Held, id: string, movedTo: string): void {
     const { message } = held;
@@ -308,7 +333,7 @@ export class Mail {
       (error: unknown) => {
         // It stays in the inbox, for the next life to find.
         if (this.#stopping.signal.aborted) return;
-        this.#dead(held, id, 0, "no_recipient", `it moved to ${movedTo}: ${textOf(error)}`);
+        this.#dead(held, id, 0, "no_recipient", `it is ${movedTo} by now: ${textOf(error)}`);
         this.#close(held);
       },
     );

@@ -11,7 +11,7 @@ import { pause } from "./pause.ts";
 
 /** How soon a full inbox, or a Redis that is away, is tried again. */
 const RETRY_MS = 200;
-/** How long a route is believed. A stale one costs a hop: the node it leads to passes the message on. */
+/** How long a route is believed. A stale one costs a hop: the node it leads to sends the message on. */
 export const ROUTE_MS = 5000;
 const MOST_ROUTES = 10_000;
 
@@ -39,7 +39,11 @@ export type WhenFull = {
 };
 
 /** Where a message goes: a node, and the stitch it is for there, or "" for several. */
-type Place = { readonly node: string; readonly stitch: string; readonly to: Message["to"] };
+type Place = {
+  readonly node: string;
+  readonly stitch: string;
+  readonly addressed: Pick<Message, "to" | "bare">;
+};
 
 type Sending = Parcel & {
   readonly stored: PromiseWithResolvers<void>;
@@ -91,19 +95,20 @@ export class Outbox {
     if ("group" in to) return this.#findGroup(to.group);
     const ref = parseStitchRef(to.stitch);
     if (ref === null) throw refused("no_recipient", `"${to.stitch.slice(0, 200)}" is not a stitch's id`);
-    const place = (node: string): Place[] => [{ node, stitch: ref.stitch, to: { stitch: ref.stitch } }];
-    if (ref.node !== null) return place(ref.node);
+    const { stitch } = ref;
+    if (ref.node !== null) return [{ node: ref.node, stitch, addressed: { to: { stitch } } }];
+    const place = (node: string): Place[] => [{ node, stitch, addressed: { to: { stitch }, bare: true } }];
     // A bare id: this node first, then anywhere if it is unambiguous.
-    if (this.#o.isHere(ref.stitch)) return place(this.#o.node);
-    const ids = this.#route(ref.stitch);
-    const only = (found: string[]) => place(nodeOfOnly(ref.stitch, found));
+    if (this.#o.isHere(stitch)) return place(this.#o.node);
+    const ids = this.#route(stitch);
+    const only = (found: string[]) => place(nodeOfOnly(stitch, found));
     return ids instanceof Promise ? ids.then(only) : only(ids);
   }
 
   async #findGroup(group: string): Promise<Place[]> {
     const nodes = await nodesOfGroup(this.#o.redis, this.#o.keys, group);
     if (nodes.length === 0) throw refused("no_recipient", `no stitch of the group ${group} takes messages`);
-    return nodes.map((node) => ({ node, stitch: "", to: { group } }));
+    return nodes.map((node) => ({ node, stitch: "", addressed: { to: { group } } }));
   }
 
   #route(stitch: string): string[] | Promise<string[]> {
@@ -129,7 +134,9 @@ export class Outbox {
 
   /** All at once, so that what is said later comes after it. */
   async #post(places: readonly Place[], message: Omit<Message, "to">, when: WhenFull): Promise<void> {
-    await Promise.all(places.map(({ node, stitch, to }) => this.#put(node, stitch, { ...message, to }, when)));
+    await Promise.all(
+      places.map(({ node, stitch, addressed }) => this.#put(node, stitch, { ...message, ...addressed }, when)),
+    );
   }
 
   #put(node: string, stitch: string, message: Message, when: WhenFull): Promise<void> {
