@@ -102,11 +102,12 @@ export const DEAD_CODES = [
 ] as const;
 export type DeadCode = (typeof DEAD_CODES)[number];
 
-/** A message kept with the reason after its last delivery failed. `to`: the full id it was for. */
+/** A message kept with the reason after its last delivery failed. `to`: the full id it was for; `bare`: as of the message. */
 export const deadLetter = z.object({
   messageId: z.string(),
   from: z.string(),
   to: z.string(),
+  bare: z.literal(true).optional(),
   channel: z.string(),
   data: z.string(),
   code: z.enum(DEAD_CODES),

@@ -82,12 +82,13 @@ export class DeadLetters {
     const { node, entry } = placeOf(id);
     const letter = await readDeadLetter(redis, keys, node, entry);
     if (letter === null) throw noLetter(id);
-    const { node: to, stitch } = splitFullId(await this.#o.recipients.addressable(letter.to));
-    const { messageId, from, channel, data } = letter;
+    const { node: to, stitch } = splitFullId(await this.#recipientOf(letter));
+    const { messageId, from, bare, channel, data } = letter;
     const message: Message = {
       id: messageId,
       from,
       to: { stitch },
+      bare,
       channel,
       data,
       ref: null,
@@ -97,10 +98,22 @@ export class DeadLetters {
       sentAtMs: nowMs(),
     };
     const [placed] = await putMessages(redis, keys, to, [{ stitch, body: JSON.stringify(message) }]);
+    if (placed === "gone")
+      throw new RequestError("no_recipient", `${to} has just been forgotten, with all of its stitches.`);
     if (placed !== "stored")
       throw new RequestError("inbox_full", `The inbox of ${to}:${stitch} is full; try again later.`);
     await dropDeadLetter(redis, keys, node, entry);
     return { messageId, deliveries: [{ stitch: `${to}:${stitch}`, status: "accepted" }] };
+  }
+
+  /** Where it lives now: what its sender gave a bare id for may have been made again on another node. */
+  async #recipientOf({ to, bare }: DeadLetter): Promise<string> {
+    const { recipients } = this.#o;
+    return recipients.addressable(to).catch((error: unknown) => {
+      const isGone = error instanceof RequestError && error.code === "no_recipient";
+      if (bare !== true || !isGone) throw error;
+      return recipients.addressable(splitFullId(to).stitch);
+    });
   }
 
   async delete(id: string): Promise<void> {
@@ -127,8 +140,8 @@ export class DeadLetters {
             ? []
             : recipientsOf(message, node, stitches).map((id) => ({ message, stitch: fullId(node, id) }));
         });
-        const letters = rows.map(({ message: { id, from, channel, data }, stitch }): DeadLetter => {
-          return { messageId: id, from, to: stitch, channel, data, ...buried, atMs: nowMs() };
+        const letters = rows.map(({ message: { id, from, bare, channel, data }, stitch }): DeadLetter => {
+          return { messageId: id, from, to: stitch, bare, channel, data, ...buried, atMs: nowMs() };
         });
         await addDeadLetters(redis, keys, node, letters);
         await Promise.all([

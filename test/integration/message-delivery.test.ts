@@ -10,7 +10,7 @@ import { startLocalRedis } from "../../src/cli/local-redis.ts";
 import { type RemovedRecord, stitchRecord } from "../../src/domain/stitch.ts";
 import { putMessages } from "../../src/redis/inbox.ts";
 import { type Part, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
-import { createMail, MAIL_MODULE, MailClient, takenBy, tell } from "../support/mail.ts";
+import { createMail, MAIL_MODULE, MailClient, rowsOf, takenBy, tell } from "../support/mail.ts";
 import { addRecord, logOf, recordsOf } from "../support/stitch-folder.ts";
 
 const [standalone] = REDISES;
@@ -325,6 +325,49 @@ describe("messages on their way", { concurrency: 2 }, () => {
         "n1:b by its full id: no_recipient",
         "n1:nosuch to nobody: no_recipient",
       ]);
+    });
+  });
+
+  it("that died by a bare id are sent again to the stitch that has it now; those by a full id are not", async () => {
+    await withMail(["n1", "n2"], async (cluster, mail) => {
+      await createMail(cluster, "redrive.a.1", { "n1:b": "module" }, { start: false });
+      for (const to of ["b", "n1:b"]) await mail.send({ stitch: to }, { data: to });
+      await until("they wait", async () => (await loadOf(cluster, "n1"))["n:b"] === "2");
+      await cluster.run({ command: "stitch.remove", target: "b" });
+      await createMail(cluster, "redrive.a.1", { "n2:b": "module" });
+      const { items } = await until("they are dead", async () => {
+        const letters = await mail.deadLetters();
+        return letters.items.length === 2 ? letters : null;
+      });
+      const redriven = await Promise.all(
+        items.map(async ({ id, stitch, data }) => {
+          const { status, body } = await mail.on("POST", `/v1/dead-letters/${id}/redrive`);
+          return [stitch, data, status, body.code ?? rowsOf(body.deliveries ?? []).join()].join(" ");
+        }),
+      );
+      assert.deepEqual(redriven.sort(), ["n1:b b 202 n2:b accepted", "n1:b n1:b 404 no_recipient"]);
+      await untilEmpty(cluster, "n2");
+      assert.deepEqual(dataOf(cluster, "n2:b"), ["b"]);
+      assert.deepEqual(
+        (await mail.deadLetters()).items.map(({ data }) => data),
+        ["n1:b"],
+      );
+    });
+  });
+
+  it("that died are not sent again to a node that is just being forgotten: that is no full inbox", async () => {
+    await withMail(["n1"], async (cluster, mail, workers) => {
+      await createMail(cluster, "redrive.a.1", { "n1:a": "module" }, { start: false });
+      await mail.send({ stitch: "a" });
+      await cluster.run({ command: "stitch.remove", target: "a" });
+      const { id } = await until("it is dead", async () => (await mail.deadLetters()).items[0]);
+      await createMail(cluster, "redrive.a.1", { "n1:a": "module" }, { start: false });
+      await workers.end("n1", "SIGTERM");
+      // The inbox goes first.
+      await cluster.open.redis.del(cluster.open.keys.nodeInbox("n1"));
+      const { status, body } = await mail.on("POST", `/v1/dead-letters/${id}/redrive`);
+      assert.deepEqual([status, body.code], [404, "no_recipient"]);
+      assert.equal((await mail.deadLetters()).items.length, 1, "and it is kept");
     });
   });
 

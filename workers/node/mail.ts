@@ -345,13 +345,13 @@ export class Mail {
   }
 
   #bury(
-    { id: messageId, from, channel, data }: Omit<Message, "to">,
+    { id: messageId, from, bare, channel, data }: Omit<Message, "to">,
     to: string,
     tries: number,
     code: DeadCode,
     reason: string,
   ): void {
-    this.#letters.push({ messageId, from, to, channel, data, code, reason, tries, atMs: this.#o.nowMs() });
+    this.#letters.push({ messageId, from, to, bare, channel, data, code, reason, tries, atMs: this.#o.nowMs() });
     this.#write();
   }
 
