@@ -15,6 +15,8 @@ export type Observed = {
   readonly nodes: readonly NodeRecord[];
   /** Full ids the command may mean: of a bare id, one for each node that has it; of a group, its members. */
   readonly stitches: readonly string[];
+  /** Where the stitch is that the command names by its full id, and that has moved from there. */
+  readonly movedTo: string | null;
   /** By full id, where the plan depends on them: what is copied, moved, restarted, counted. */
   readonly records: ReadonlyMap<string, StitchRecord>;
   /** For a placement: full group → node → how many of the group it has. */
@@ -60,11 +62,16 @@ export function refusalFor(node: NodeRecord, waitForNode: boolean, observed: Obs
   return null;
 }
 
+/** @param movedTo where it is now, if that is known. */
+export const noStitch = (text: string, movedTo: string | null = null) =>
+  movedTo === null
+    ? new RequestError("not_found", `There is no stitch "${text}"; GET /v1/stitches lists them.`)
+    : new RequestError("not_found", `The stitch "${text}" has moved; it is "${movedTo}" now.`, { movedTo });
+
 /** The one stitch that a command means. @throws RequestError `not_found`, `ambiguous_stitch`. */
 export function stitchNamed(target: string, observed: Observed): string {
   const [only, ...others] = observed.stitches;
-  if (only === undefined)
-    throw new RequestError("not_found", `There is no stitch "${target}"; GET /v1/stitches lists them.`);
+  if (only === undefined) throw noStitch(target, observed.movedTo);
   if (others.length > 0)
     throw new RequestError(
       "ambiguous_stitch",

@@ -2,6 +2,7 @@ import { RequestError } from "../domain/errors.ts";
 import { parseGroup } from "../domain/group.ts";
 import { fullId, parseStitchRef, splitFullId } from "../domain/ids.ts";
 import { livenessOf, type NodeRecord } from "../domain/node.ts";
+import { noStitch } from "../domain/observed.ts";
 import type {
   ClusterResource,
   GroupResource,
@@ -16,7 +17,7 @@ import type { RedisClient } from "../redis/client.ts";
 import type { Keys } from "../redis/keys.ts";
 import { countNodes, listNodeIds, readNodes, redisTimeMs } from "../redis/node-record.ts";
 import { listFullGroups, membersOf } from "../redis/groups.ts";
-import { listStitchesOfNode, locateStitch, readRemoved, readStitches, readUsage } from "../redis/stitch-records.ts";
+import { listStitchesOfNode, locateStitch, readStitch, readStitches, readUsage } from "../redis/stitch-records.ts";
 import { VERSION } from "../version.ts";
 import { iso } from "./job-view.ts";
 import type { NodeFilter, Page, StitchFilter } from "./master.ts";
@@ -158,10 +159,12 @@ export class ClusterState {
 
   async stitch(text: string): Promise<StitchResource> {
     const id = await this.locate(text);
-    const [view] = await this.#stitchViews([id]);
-    if (view !== undefined) return view;
-    const gone = await readRemoved(this.#redis, this.#keys, id);
-    throw noStitch(text, gone?.movedTo ?? null);
+    const [[view], { record, movedTo }] = await Promise.all([
+      this.#stitchViews([id]),
+      readStitch(this.#redis, this.#keys, id),
+    ]);
+    if (view === undefined || record === null) throw noStitch(text, movedTo);
+    return view;
   }
 
   /** Pages over nodes in the order of their ids, and over each node's stitches in the order of theirs. */
@@ -292,12 +295,6 @@ const compareAddresses = (a: StitchAddress, b: StitchAddress): number =>
 
 const fullIdOrNull = (value: unknown): string | null =>
   typeof value === "string" && parseStitchRef(value)?.node != null ? value : null;
-
-/** @param movedTo where it is now, if that is known. */
-export const noStitch = (text: string, movedTo: string | null = null) =>
-  movedTo === null
-    ? new RequestError("not_found", `There is no stitch "${text}"; GET /v1/stitches lists them.`)
-    : new RequestError("not_found", `The stitch "${text}" has moved; it is "${movedTo}" now.`, { movedTo });
 
 function stitchView(node: string, record: StitchRecord, usage: StitchUsage | null, dead: boolean): StitchResource {
   const { id, group, desired, revision, restarts, pid, lastExit, spec } = record;

@@ -23,6 +23,7 @@ import {
   locateStitch,
   nodesWith,
   readRemoved,
+  readStitch,
   readStitches,
   readUsage,
 } from "../redis/stitch-records.ts";
@@ -107,9 +108,10 @@ export class Observer {
         );
       }
       default: {
-        const stitches = await this.#meant(command.target);
-        const node = parseStitchRef(command.target)?.node ?? (stitches[0] === undefined ? null : nodeOf(stitches[0]));
-        return this.#with({ stitches }, { nodes: node === null ? [] : this.#nodes([node]) });
+        const meant = await this.#meant(command.target);
+        const [first] = meant.stitches;
+        const node = parseStitchRef(command.target)?.node ?? (first === undefined ? null : nodeOf(first));
+        return this.#with(meant, { nodes: node === null ? [] : this.#nodes([node]) });
       }
     }
   }
@@ -174,6 +176,7 @@ export class Observer {
       deadAfterMs: this.#deadAfterMs,
       nodes: [],
       stitches: [],
+      movedTo: null,
       records: new Map(),
       ofGroup: new Map(),
       homes: new Map(),
@@ -186,11 +189,12 @@ export class Observer {
   }
 
   async #copied(command: Extract<Command, { command: "stitch.clone" | "stitch.move" }>, draw: boolean) {
-    const stitches = await this.#meant(command.target);
+    const meant = await this.#meant(command.target);
+    const { stitches } = meant;
     const [only] = stitches;
     const records = only === undefined || stitches.length > 1 ? new Map() : await this.#records([only]);
     const record: StitchRecord | undefined = only === undefined ? undefined : records.get(only);
-    if (only === undefined || record === undefined) return this.#with({ stitches }, {});
+    if (only === undefined || record === undefined) return this.#with(meant, {});
     const { toNode } = command;
     if (command.command === "stitch.move")
       return this.#movable([only], records, toNode === undefined ? null : [nodeOf(only), toNode]);
@@ -279,11 +283,15 @@ export class Observer {
     return new Set(ids.filter((_, index) => usage[index]?.hasData === true));
   }
 
-  /** The full ids that a reference to a stitch may mean. */
-  #meant(target: string): Promise<string[]> {
+  /** The full ids that a reference to a stitch may mean; and where it is now, if it is a full id and that has moved. */
+  async #meant(target: string): Promise<Pick<Observed, "stitches" | "movedTo">> {
     const ref = parseStitchRef(target);
     if (ref === null) throw new Error("an unchecked command reached the planner");
-    return this.#existing(ref.stitch, ref.node ?? undefined);
+    const { node, stitch } = ref;
+    if (node === null) return { stitches: await locateStitch(this.#redis, this.#keys, stitch), movedTo: null };
+    const id = fullId(node, stitch);
+    const { record, movedTo } = await readStitch(this.#redis, this.#keys, id);
+    return { stitches: record === null ? [] : [id], movedTo };
   }
 
   /** How many stitches of full groups each node has, by their pointers. */
@@ -317,11 +325,8 @@ export class Observer {
   }
 
   /** The full ids under which a stitch exists: on one node, or on any. */
-  async #existing(stitch: string, node: string | undefined): Promise<string[]> {
-    if (node === undefined) return locateStitch(this.#redis, this.#keys, stitch);
-    const id = fullId(node, stitch);
-    const [record] = await readStitches(this.#redis, this.#keys, [id]);
-    return record == null ? [] : [id];
+  async #existing(stitch: string, node: string | undefined): Promise<readonly string[]> {
+    return (await this.#meant(node === undefined ? stitch : fullId(node, stitch))).stitches;
   }
 }
 

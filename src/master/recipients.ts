@@ -8,7 +8,7 @@ import type { Keys } from "../redis/keys.ts";
 import type { Post } from "../redis/message-record.ts";
 import { readNodes, redisTimeMs } from "../redis/node-record.ts";
 import { receiversOf } from "../redis/routes.ts";
-import { readOwnStitches, readRemoved, readStitches } from "../redis/stitch-records.ts";
+import { readOwnStitches, readStitch, readStitches } from "../redis/stitch-records.ts";
 
 /** Tombstones that are followed to find where a stitch lives now. */
 const MOST_MOVES = 5;
@@ -66,13 +66,13 @@ export class Recipients {
         : error;
     });
     for (let moves = 0; moves <= MOST_MOVES; moves++) {
-      const [[record], removed] = await Promise.all([readStitches(redis, keys, [id]), readRemoved(redis, keys, id)]);
-      if (record != null) {
+      const { record, movedTo } = await readStitch(redis, keys, id);
+      if (record !== null) {
         if (isAddressable(record.spec)) return id;
         throw new RequestError("not_addressable", `"${id}" speaks no protocol that takes messages (protocol "none").`);
       }
-      if (removed?.movedTo == null) break;
-      id = removed.movedTo;
+      if (movedTo === null) break;
+      id = movedTo;
     }
     throw new RequestError("no_recipient", `There is no stitch "${ref}"; GET /v1/stitches lists them.`);
   }

@@ -2,13 +2,13 @@ import * as z from "zod";
 import { RequestError } from "../domain/errors.ts";
 import { splitFullId } from "../domain/ids.ts";
 import { logBatch, logLine, logPosition } from "../domain/log-line.ts";
+import { noStitch } from "../domain/observed.ts";
 import type { ListResource, LogLineResource } from "../domain/resources.ts";
 import type { RedisClient } from "../redis/client.ts";
 import type { Keys } from "../redis/keys.ts";
 import type { ReplyHints } from "../redis/reply-hints.ts";
 import { endReading, readBatches, READER_LEASE_MS, renewReaderLease } from "../redis/reply-stream.ts";
-import { readStitches } from "../redis/stitch-records.ts";
-import { noStitch } from "./cluster-state.ts";
+import { readStitch } from "../redis/stitch-records.ts";
 import { iso } from "./job-view.ts";
 import type { LogStart, PlacedLogLine } from "./master.ts";
 import type { NodeQuestions } from "./node-questions.ts";
@@ -64,11 +64,11 @@ export class StitchLogs {
     const { redis, keys } = this.#o;
     const id = await this.#o.locate(ref);
     const { node, stitch } = splitFullId(id);
-    const [[record], { nowMs, away }] = await Promise.all([
-      readStitches(redis, keys, [id]),
+    const [{ record, movedTo }, { nowMs, away }] = await Promise.all([
+      readStitch(redis, keys, id),
       this.#o.questions.presence(node),
     ]);
-    if (record == null) throw noStitch(ref);
+    if (record === null) throw noStitch(ref, movedTo);
     if (away !== null) throw new RequestError("node_unreachable", away);
     return { node, stitch, nowMs };
   }

@@ -12,7 +12,7 @@ import {
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
 import { addRoutes, dropRoutes } from "./routes.ts";
-import type { Tombstone } from "./tombstones.ts";
+import { buries, readTombstone, type Tombstone } from "./tombstones.ts";
 
 /** A change of one stitch that its node publishes. `isNew`: its pointers are not known to be in Redis yet. */
 export type StitchChange =
@@ -151,6 +151,25 @@ export async function readOwnStitches(
     stitches: stitches.map((text) => stitchRecord.parse(JSON.parse(text))),
     removed: removed.map((text) => removedRecord.parse(JSON.parse(text))),
   };
+}
+
+/** One stitch, or where it is now. */
+export type FoundStitch = { readonly record: StitchRecord | null; readonly movedTo: string | null };
+
+/**
+ * A stitch by its full id. `movedTo`: where it is now, if it has moved. Where its node is away, what a Master has decided
+ * since is the truth, not the record that the node has left. One round trip.
+ */
+export async function readStitch(redis: RedisClient, keys: Keys, id: string): Promise<FoundStitch> {
+  const { node, stitch } = splitFullId(id);
+  const [[record], removed, tombstone] = await Promise.all([
+    readStitches(redis, keys, [id]),
+    readRemoved(redis, keys, id),
+    readTombstone(redis, keys, node, stitch),
+  ]);
+  if (record == null) return { record: null, movedTo: removed?.movedTo ?? null };
+  if (tombstone === null || !buries(tombstone, record)) return { record, movedTo: null };
+  return { record: null, movedTo: tombstone.movedTo ?? tombstone.arrivingFrom };
 }
 
 /** What is left of a removed stitch, by full id; null where nothing is. */

@@ -1,5 +1,6 @@
 import * as z from "zod";
-import { parseRevision, revisionText } from "../domain/revision.ts";
+import { compareRevisions, parseRevision, revisionText } from "../domain/revision.ts";
+import type { StitchRecord } from "../domain/stitch.ts";
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
 import { defineScript } from "./script.ts";
@@ -48,6 +49,25 @@ export async function leaveTombstone(
 ): Promise<void> {
   const { revision, wave } = parseRevision(tombstone.revision);
   await leave.call(redis, [keys.nodeOrders(node)], [FIELD + stitch, revision, wave, JSON.stringify(tombstone)]);
+}
+
+/** Does a tombstone speak of this stitch, and has nothing newer been applied to it? Then its node will bury it. */
+export const buries = (
+  { revision, arrivingFrom }: Tombstone,
+  record: Pick<StitchRecord, "revision" | "movedFrom">,
+): boolean =>
+  (arrivingFrom === null || record.movedFrom === arrivingFrom) &&
+  compareRevisions(parseRevision(revision), parseRevision(record.revision)) > 0;
+
+/** What a Master has decided last about one stitch of a node while it was away; null where nothing. */
+export async function readTombstone(
+  redis: RedisClient,
+  keys: Keys,
+  node: string,
+  stitch: string,
+): Promise<Tombstone | null> {
+  const text = await redis.hget(keys.nodeOrders(node), FIELD + stitch);
+  return text === null ? null : tombstone.parse(JSON.parse(text));
 }
 
 /** What Masters have decided about stitches of a node while it was away, by stitch id. */

@@ -1,6 +1,7 @@
 // What becomes of messages on the way: order, stitches that are slow, deaf, stopped, removed or moved, workers that are killed,
 // inboxes that are full. On one kind of Redis: what differs between them is in messages.test.ts.
 import assert from "node:assert/strict";
+import { rmSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,9 +10,9 @@ import { setTimeout as wait } from "node:timers/promises";
 import { startLocalRedis } from "../../src/cli/local-redis.ts";
 import { type RemovedRecord, stitchRecord } from "../../src/domain/stitch.ts";
 import { putMessages } from "../../src/redis/inbox.ts";
-import { type Part, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
+import { FAST, type Part, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { createMail, MAIL_MODULE, MailClient, rowsOf, takenBy, tell } from "../support/mail.ts";
-import { addRecord, logOf, recordsOf } from "../support/stitch-folder.ts";
+import { addRecord, dataDirOf, logOf, recordsOf } from "../support/stitch-folder.ts";
 
 const [standalone] = REDISES;
 const MIB = 1024 * 1024;
@@ -487,6 +488,39 @@ describe("messages on their way", { concurrency: 2 }, () => {
       assert.deepEqual(dataOf(cluster, "n2:goer"), []);
       assert.deepEqual((await mail.deadLetters()).items, []);
     });
+  });
+
+  it("P11: follow a stitch whose node died while it moved: those by its old id at once, those in its inbox in its next life", async () => {
+    const dies = async (cluster: TestCluster, mail: MailClient, workers: Workers) => {
+      await cluster.masterWorker();
+      await createMail(cluster, "dies.a.1", { "n1:goer": "process" }, { spec: { heartbeatMs: 1000 } });
+      await createMail(cluster, "dies.b.1", { "n3:from": "module" });
+      const move = (toNode: string) => ({ command: "stitch.move", target: "goer", toNode }) as const;
+      // It has been there before, and will find that it is not to answer there yet.
+      await cluster.run(move("n2"));
+      tell(cluster, "n2:goer", "silent");
+      await cluster.run(move("n1"));
+      const { id } = await cluster.run({ ...move("n2"), timeoutMs: 90_000 }, null, 0);
+      const { redis, keys } = cluster.open;
+      await until("it arrives", async () => (await redis.hexists(keys.nodeStitches("n2"), "goer")) === 1);
+      await workers.end("n1", "SIGKILL");
+      await mail.tell("from", "send", [{ to: { group: "dies.a" }, data: "to the group" }]);
+      await until("n1 is dead", async () => (await cluster.master.node("n1")).liveness === "dead");
+      rmSync(join(dataDirOf(cluster, "n2", "goer"), "silent"));
+      const job = await cluster.master.job(id, 90_000);
+      assert.equal(job.status, "succeeded", JSON.stringify(job));
+      const moved = { code: "not_found", facts: { movedTo: "n2:goer" } };
+      await assert.rejects(cluster.master.stitch("n1:goer"), moved);
+      await assert.rejects(cluster.run({ command: "stitch.stop", target: "n1:goer" }), moved);
+      const asked = await mail.send({ stitch: "n1:goer" }, { data: "to the old id", expect: "ack", timeoutMs: 30_000 });
+      assert.deepEqual(asked.body.deliveries, [{ stitch: "n2:goer", status: "acked" }]);
+      await workers.start("n1");
+      await untilEmpty(cluster, "n1");
+      await untilEmpty(cluster, "n2");
+      assert.deepEqual(dataOf(cluster, "n2:goer"), ["to the old id", "to the group"]);
+      assert.deepEqual((await mail.deadLetters()).items, []);
+    };
+    await withMail(["n1", "n2", "n3"], dies, { env: FAST });
   });
 
   it("that find no room hold their sender up, whose log says why, and lose nothing", async () => {

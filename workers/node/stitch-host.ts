@@ -21,7 +21,7 @@ import {
   type StitchRecord,
 } from "../../src/domain/stitch.ts";
 import type { StitchChange } from "../../src/redis/stitch-records.ts";
-import type { Tombstone } from "../../src/redis/tombstones.ts";
+import { buries, type Tombstone } from "../../src/redis/tombstones.ts";
 import { HostedStitch, type HostedStitchOptions, type StitchEvent, SUPERSEDED, WorkerLeaves } from "./hosted-stitch.ts";
 import { StitchLog } from "./stitch-log.ts";
 import { Turns } from "./turns.ts";
@@ -441,10 +441,9 @@ export class StitchHost {
     this.#bury(id, tombstone);
   }
 
-  #isBuried(id: string, { revision, arrivingFrom }: Tombstone): boolean {
+  #isBuried(id: string, tombstone: Tombstone): boolean {
     const stitch = this.#hosted.get(id);
-    if (stitch === undefined || (arrivingFrom !== null && stitch.record.movedFrom !== arrivingFrom)) return false;
-    return compareRevisions(parseRevision(revision), this.#lastRevision(id)) > 0;
+    return stitch !== undefined && buries(tombstone, stitch.record);
   }
 
   #bury(id: string, tombstone: Tombstone): void {

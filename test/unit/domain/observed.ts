@@ -34,6 +34,7 @@ export const observed = (over: Partial<Observed> = {}): Observed => ({
   deadAfterMs: 100,
   nodes: [node("n1")],
   stitches: [],
+  movedTo: null,
   ofGroup: new Map(),
   records: new Map(),
   homes: new Map(),
