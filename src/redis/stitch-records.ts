@@ -229,8 +229,9 @@ export async function readUsage(
 }
 
 /**
- * The full ids that a bare id may mean: pointers checked against the records, stale ones dropped. While a stitch moves, that
- * is the old one.
+ * The full ids that a bare id may mean: pointers checked against the records, stale ones passed over. They are left where
+ * they are: a node writes the pointers of a stitch before its record, and would not write them again. While a stitch moves,
+ * that is the old one.
  */
 export async function locateStitch(redis: RedisClient, keys: Keys, stitch: string): Promise<string[]> {
   const routes = Object.entries(await redis.hgetall(keys.route(stitch)));
