@@ -1,6 +1,6 @@
 // P11 over a long randomised run: stitches write to one another, to groups and to a deaf one, clients write over HTTP, and
-// meanwhile node workers are killed, told to leave and started again, or paused, and stitches are removed and created, here
-// or on another node. Then everything comes to rest, and a checker goes through what was accepted and what arrived.
+// meanwhile node workers are killed, told to leave and started again, or paused, and stitches move, and are removed and
+// created, here or on another node. Then everything comes to rest, and a checker goes through what was accepted and what arrived.
 //
 // What is accepted. A client knows: the rows of its 202. A module knows: its `send` has resolved. A process does not: that
 // its line is written says nothing, and one that was in the pipe at a kill -9 was never accepted. But its node takes its
@@ -11,8 +11,9 @@
 //
 // What is checked (test/support/message-checker.ts has each rule exactly):
 // - every accepted message arrived at every one of its recipients at least once, or is a dead letter with a reason; also
-//   where the recipient was removed meanwhile;
-// - of one stitch's messages each stitch got the first copies in the order of their numbers, unless one is a dead letter too;
+//   where the recipient was removed or moved meanwhile;
+// - of one stitch's messages each stitch got the first copies in the order of their numbers, unless one is a dead letter too,
+//   or was sent after its stitch;
 // - nobody got what was not for it; what was rejected was not stored; nothing that a process wrote was skipped;
 // - what waits for one stitch never took more than its share, and beside a full one others got theirs.
 // What came twice is told, and no failure. Replies are not looked at but by who asked: they may overtake what was sent before.
@@ -60,6 +61,7 @@ const storedOf = ({ node, message, share, bytes, storedAtMs, doneAtMs }: Entry):
       to,
       share,
       bytes,
+      hops: message.hops,
       storedAtMs,
       doneAtMs,
     },
@@ -169,6 +171,7 @@ it(`P11: a long randomised run of messages, TEST_SEED=${SEED}`, { timeout: RUN_M
           rejected: client.rejected,
         };
         tell(t, history);
+        t.diagnostic(`${residents.moves} moves`);
         assert.deepEqual(problemsOf(history), []);
         assert.ok(client.full > 1, "the deaf stitch's share was full");
         const { node } = splitFullId(deafAt);

@@ -15,6 +15,8 @@ export type Stored = {
   /** The stitch in whose share it counts, or "". */
   readonly share: string;
   readonly bytes: number;
+  /** How often it was sent after its stitch, which had moved or was somewhere else. */
+  readonly hops: number;
   readonly storedAtMs: number;
   /** It left the inbox. */
   readonly doneAtMs: number;
@@ -28,12 +30,14 @@ export type Letter = {
   readonly code: string;
   readonly reason: string;
 };
-/** A stitch was there for certain, from when its creation had succeeded until its removal was asked for. */
+/** A stitch was there for certain, from when it had come until its removal, or its move, was asked for. */
 export type Stay = {
   readonly stitch: string;
   readonly group: string;
   readonly fromMs: number;
   readonly untilMs: number;
+  /** It was asked to move then, and lived on there or elsewhere. */
+  readonly moved: boolean;
 };
 /** A process wrote it. `life`: the run of its program. */
 export type Spoken = {
@@ -88,45 +92,54 @@ export function duplicatesOf({ received }: Pick<History, "received">): (Arrived 
 }
 
 const keyOf = ({ recipient, label }: Arrived): string => `${label} > ${recipient}`;
+const bareId = (id: string): string => splitFullId(id).stitch;
 const line = (finding: Finding, text: string): string => `${finding}: ${text}`;
 
 /** What became of each message for each recipient. */
 class Ledger {
-  readonly #received: ReadonlySet<string>;
+  /** Dealt with, wherever the stitch was: by its bare id. */
+  readonly #settled = new Set<string>();
   readonly #dead = new Set<string>();
 
   constructor({ stored, received, letters }: History) {
-    this.#received = new Set(received.map(keyOf));
+    for (const { recipient, label } of received) this.#settled.add(keyOf({ recipient: bareId(recipient), label }));
     const labels = new Map(stored.map(({ messageId, label }) => [messageId, label]));
     for (const { messageId, to } of letters) {
       const label = labels.get(messageId);
-      if (label !== undefined) this.#dead.add(keyOf({ recipient: to, label }));
+      if (label === undefined) continue;
+      this.#dead.add(keyOf({ recipient: to, label }));
+      this.#settled.add(keyOf({ recipient: bareId(to), label }));
     }
   }
 
-  isReceived(which: Arrived): boolean {
-    return this.#received.has(keyOf(which));
+  /** Received, or a dead letter. */
+  isSettled({ recipient, label }: Arrived): boolean {
+    return this.#settled.has(keyOf({ recipient: bareId(recipient), label }));
   }
   isDead(which: Arrived): boolean {
     return this.#dead.has(keyOf(which));
   }
 }
 
-/** Whom a message must reach: those it names, and of a group who was there for as long as it was in the inbox. */
+/**
+ * Whom a message must reach: those it names, and of a group who was there for as long as it was in the inbox, or until it
+ * moved on: then it follows.
+ */
 function recipientsOf({ node, to, sender, storedAtMs, doneAtMs }: Stored, stays: readonly Stay[]): string[] {
   if (!("group" in to)) return to.map((id) => fullId(node, id));
   return stays
     .filter(({ stitch, group }) => splitFullId(stitch).node === node && groupContains(to.group, group))
-    .filter(({ stitch, fromMs, untilMs }) => stitch !== sender && fromMs <= storedAtMs && doneAtMs <= untilMs)
+    .filter(({ stitch, fromMs }) => stitch !== sender && fromMs <= storedAtMs)
+    .filter(({ untilMs, moved }) => (moved ? storedAtMs : doneAtMs) <= untilMs)
     .map(({ stitch }) => stitch);
 }
 
-/** Each accepted message is received at least once by each whom it must reach, or it is a dead letter. */
+/** Each accepted message is received at least once by each whom it must reach, wherever that is by then, or it is a dead letter. */
 function lost({ stored, stays }: History, ledger: Ledger): string[] {
   return stored.flatMap((message) =>
     recipientsOf(message, stays)
       .map((recipient) => ({ recipient, label: message.label }))
-      .filter((which) => !ledger.isReceived(which) && !ledger.isDead(which))
+      .filter((which) => !ledger.isSettled(which))
       .map((which) => line("lost", keyOf(which))),
   );
 }
@@ -139,16 +152,17 @@ function unexplained({ letters }: History): string[] {
 
 /**
  * Of one stitch's messages each stitch is handed the first copies in the order of their numbers. One that is a dead letter
- * too may come late: it was given up in between.
+ * too may come late: it was given up in between. So may one that was sent after its stitch: order holds while that stays.
  */
 function reordered({ stored, received }: History, ledger: Ledger): string[] {
   const byLabel = new Map(stored.map((message) => [message.label, message]));
+  const followed = new Set(stored.filter(({ hops }) => hops > 0).map(({ label }) => label));
   const problems: string[] = [];
   const seen = new Set<string>();
   const last = new Map<string, number>();
   for (const arrived of received) {
     const { sender = null, number = 0 } = byLabel.get(arrived.label) ?? {};
-    if (sender === null || seen.has(keyOf(arrived))) continue;
+    if (sender === null || followed.has(arrived.label) || seen.has(keyOf(arrived))) continue;
     seen.add(keyOf(arrived));
     const row = `${sender} > ${arrived.recipient}`;
     const before = last.get(row) ?? 0;

@@ -101,6 +101,7 @@ export class Residents {
   readonly #chance: Chance;
   readonly #homes = new Map<string, { node: string; fromMs: number }>();
   readonly #former: Stay[] = [];
+  moves = 0;
 
   constructor(cluster: TestCluster, diary: Diary, seed: number) {
     this.#cluster = cluster;
@@ -125,9 +126,12 @@ export class Residents {
   }
 
   async trouble(untilMs: number): Promise<void> {
-    const talkers = TALKERS.map(({ id }) => id);
+    await Promise.all([this.#comeAndGo(untilMs), this.#wander(untilMs)]);
+  }
+
+  async #comeAndGo(untilMs: number): Promise<void> {
     while (Date.now() < untilMs) {
-      const id = talkers[this.#chance.between(0, talkers.length)] ?? SHOUTER;
+      const id = this.#anyTalker();
       await this.remove(id);
       await wait(this.#chance.between(0, 600));
       await this.#create(id, this.#chance.oneOf(NODES));
@@ -135,12 +139,49 @@ export class Residents {
     }
   }
 
-  async remove(id: string): Promise<void> {
+  async #wander(untilMs: number): Promise<void> {
+    while (Date.now() < untilMs) {
+      await this.#move(this.#anyTalker());
+      await wait(this.#chance.between(0, 500));
+    }
+  }
+
+  /** One that is neither coming nor going. */
+  #anyTalker(): string {
+    const settled = TALKERS.filter(({ id }) => this.#homes.has(id));
+    return settled[this.#chance.between(0, settled.length)]?.id ?? assert.fail("all are on their way");
+  }
+
+  /** However it ends, it lives somewhere then. */
+  async #move(id: string): Promise<void> {
+    const target = this.#leaves(id, true);
+    this.#diary.note(`${target} is to move`);
+    const move = { command: "stitch.move", target, timeoutMs: 10_000, waitForNode: true } as const;
+    const how = await this.#cluster.run(move).then(
+      (job) => `${job.status} ${job.error?.code ?? ""}`,
+      (error: unknown) => {
+        if (error instanceof RequestError && error.code === "placement_failed") return error.code;
+        throw error;
+      },
+    );
+    const find = () => this.#cluster.master.stitch(id).then(({ fullId: its }) => its);
+    const at = await until(`${id} has settled`, find, SETTLE_MS);
+    this.#homes.set(id, { node: splitFullId(at).node, fromMs: Date.now() });
+    if (at !== target) this.moves += 1;
+    this.#diary.note(`${target} is ${at}: ${how}`);
+  }
+
+  /** @param moved it lives on. @returns its full id. */
+  #leaves(id: string, moved: boolean): string {
     const home = this.#homes.get(id);
     assert.ok(home);
     this.#homes.delete(id);
-    this.#former.push(stayOf(id, home, Date.now()));
-    const target = fullId(home.node, id);
+    this.#former.push({ ...stayOf(id, home, Date.now()), moved });
+    return fullId(home.node, id);
+  }
+
+  async remove(id: string): Promise<void> {
+    const target = this.#leaves(id, false);
     this.#diary.note(`${target} is to go`);
     await this.#command(`${target} is gone`, { command: "stitch.remove", target }, "not_found");
   }
@@ -182,6 +223,7 @@ const stayOf = (id: string, { node, fromMs }: { node: string; fromMs: number }, 
   group: RESIDENTS.get(id)?.group ?? "",
   fromMs,
   untilMs,
+  moved: false,
 });
 
 /** A client of the API: it writes, and keeps what it was told. */

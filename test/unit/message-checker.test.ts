@@ -16,6 +16,7 @@ const stored = (number: number, more: Partial<Stored> = {}): Stored => ({
   to: ["to"],
   share: "to",
   bytes: 100,
+  hops: 0,
   storedAtMs: number,
   doneAtMs: number + 1,
   ...more,
@@ -27,7 +28,13 @@ const letter = (number: number, to = "n2:to") => ({
   code: "no_recipient",
   reason: "gone",
 });
-const stay = (stitch: string, fromMs = 0, untilMs = FOR_EVER): Stay => ({ stitch, group: "a.b.1", fromMs, untilMs });
+const stay = (stitch: string, fromMs = 0, untilMs = FOR_EVER): Stay => ({
+  stitch,
+  group: "a.b.1",
+  fromMs,
+  untilMs,
+  moved: false,
+});
 const said = (number: number, to: { stitch: string } | { group: string } = { stitch: "to" }) => ({
   sender: "n1:from",
   number,
@@ -76,6 +83,20 @@ describe("the checker of messages", () => {
     assert.deepEqual(problems({ ...toGroup, stays: [{ ...stay("n2:to"), group: "a.c.1" }] }), []);
     const own = stored(5, { node: "n1", to: { group: "a.b" }, share: "" });
     assert.deepEqual(problems({ stored: [own], stays: [stay("n1:from")] }), []);
+  });
+
+  it("looks for what is for one that moved wherever it is by now, in whatever order that came", () => {
+    const toGroup = stored(5, { to: { group: "a.b" }, share: "" });
+    const moved = { stays: [{ ...stay("n2:to", 0, 5.5), moved: true }, stay("n3:to", 7)] };
+    assert.deepEqual(problems({ ...moved, stored: [toGroup] }), ["lost: n1:from 5 > n2:to"]);
+    const after = stored(5, { node: "n3", to: ["to"], hops: 1, storedAtMs: 8, doneAtMs: 9 });
+    const arrivedThere = [arrived(6, "n3:to"), arrived(5, "n3:to")];
+    const direct = stored(6, { node: "n3" });
+    assert.deepEqual(problems({ ...moved, stored: [toGroup, after, direct], received: arrivedThere }), []);
+    const dead = { ...letter(5, "n3:to"), messageId: "m5" };
+    assert.deepEqual(problems({ ...moved, stored: [toGroup], letters: [dead] }), []);
+    const late = { ...moved, stored: [{ ...toGroup, storedAtMs: 6 }] };
+    assert.deepEqual(problems(late), [], "it may have gone where the stitch went");
   });
 
   it("finds a dead letter without a reason", () => {
