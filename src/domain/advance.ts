@@ -18,7 +18,7 @@ export type Seen = {
   readonly nowMs: number;
   /** By full id, of the stitches that `awaited` names; null where it is not there. */
   readonly health: ReadonlyMap<string, Health | null>;
-  /** Where no chain of a drain is under way: what is to come. null: nothing was read, because nothing was asked for. */
+  /** Of a drain: what is to come (see `asksForDrain`). null: nothing was read, because nothing was asked for. */
   readonly drain: DrainSeen | null;
 };
 
@@ -42,7 +42,7 @@ export type Advanced = {
   readonly tasks: readonly Task[];
   /** Tasks that are given up: no node may take them up any more. */
   readonly givenUp: readonly string[];
-  /** When to look again though nothing was heard; null where an outcome will tell. */
+  /** By when to look again though nothing was heard; null where an outcome will tell. */
   readonly wakeAtMs: number | null;
 };
 
@@ -59,9 +59,15 @@ export function awaited({ chains }: Orchestration): string[] {
   });
 }
 
-/** Is it a drain that has to look at its node to know what is to come, or whether anything is? */
-export const asksForDrain = ({ forceAtMs, ended, chains }: Orchestration): boolean =>
-  forceAtMs !== null && ended === null && !chains.some(isUnderWay);
+/**
+ * Is it a drain that has to look at its node to know what is to come, or whether anything is? Once it forces, also while
+ * moves are under way: one that takes long holds up no stop.
+ */
+export function asksForDrain({ forceAtMs, ended, chains }: Orchestration, nowMs: number): boolean {
+  if (forceAtMs === null || ended !== null) return false;
+  const isMarked = chains[0]?.phase === "ended";
+  return (isMarked && nowMs >= forceAtMs) || !chains.some(isUnderWay);
+}
 
 /**
  * Brings a command of many steps forward as far as it goes: takes in what has ended, decides for every chain what comes
@@ -86,6 +92,11 @@ export function advance(state: JobState, folded: FoldedJob, seen: Seen): Advance
   if (!mustLook) chains = beginWave(chains);
   else if (!chains.some(isUnderWay) && chains.some(isOpen)) wakeAtMs = seen.nowMs;
   let ended: FinalStatus | null = null;
+  if (orchestration.forceAtMs !== null && chains.some(isUnderWay)) {
+    chains = [...chains, ...stopsBeside(orchestration.forceAtMs, chains, over, seen)];
+    const lookAtMs = seen.nowMs < orchestration.forceAtMs ? orchestration.forceAtMs : seen.nowMs + DRAIN_LOOK_MS;
+    wakeAtMs = Math.min(wakeAtMs ?? lookAtMs, lookAtMs);
+  }
   if (!chains.some(isOpen)) {
     const next = orchestration.forceAtMs === null ? null : drainOn(orchestration.forceAtMs, chains, over, seen);
     if (next === null) ended = verdictOf(chains, over);
@@ -207,7 +218,9 @@ function stoppedBy(chains: readonly Chain[], { allOrStop, forceAtMs }: Orchestra
   const failure = decisive.find(({ status }) => status !== null && status !== "succeeded");
   if ((allOrStop || forceAtMs !== null) && failure !== undefined)
     return cancelled(`${failure.stitch ?? "it"} failed: ${failure.error?.message ?? "for no known reason"}`);
-  return seen.drain?.uncordoned === true ? cancelled("a newer command lets the node take stitches again") : null;
+  if (seen.drain?.uncordoned === true) return cancelled("a newer command lets the node take stitches again");
+  const forces = forceAtMs !== null && seen.nowMs >= forceAtMs && chains[0]?.status === "succeeded";
+  return forces ? cancelled("the drain forces; it is stopped instead") : null;
 }
 
 const endedBy = (chain: Chain, { status, error }: Over): Chain => ({ ...chain, phase: "ended", status, error });
@@ -281,6 +294,23 @@ function beginWave(chains: readonly Chain[]): Chain[] {
   return chains.map((chain) =>
     chain.phase === "waiting" && chain.wave === first ? { ...chain, phase: "running" } : chain,
   );
+}
+
+/**
+ * What a drain that forces stops beside the moves that are under way: what is at work still, but for what is being stopped,
+ * or removed by its move. Moves go on: where the new one comes up, the old one is removed as ever, though it is stopped.
+ */
+function stopsBeside(forceAtMs: number, chains: readonly Chain[], over: Over | null, { nowMs, drain }: Seen): Chain[] {
+  if (nowMs < forceAtMs || over !== null || drain === null || drain.uncordoned) return [];
+  const underWay = chains.filter(isUnderWay);
+  const wave = underWay[0]?.wave ?? 0;
+  const ending = new Set(
+    underWay.flatMap(({ phase, at, stitch, links }) => {
+      const action = links[at]?.step.action;
+      return phase === "running" && action !== "create" ? stitch : [];
+    }),
+  );
+  return drain.stops.filter(({ stitch }) => !ending.has(stitch)).map((chain) => ({ ...chain, wave, phase: "running" }));
 }
 
 /** By how its chains ended. A stitch that is back where it was has not been moved, whatever was done on the way. */

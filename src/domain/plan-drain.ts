@@ -19,13 +19,13 @@ type Moves = {
   readonly stay: NonNullable<PlanResource["warnings"]>[number][];
 };
 
-/** Marks the node as draining, then moves everything that can be moved; what cannot is stopped when the time is up. */
+/** Marks the node as draining, then moves what can be moved until the time is up; what is there then is stopped. */
 export function planDrain(command: DrainCommand, observed: Observed): Plan {
   const { target, timeoutMs, forceAfterMs, waitForNode } = command;
   const refused = refusalFor(nodeNamed(target, observed), waitForNode, observed);
   if (refused !== null) return planOf([oneTask("t0", target, "master", [{ action: "drain", stitch: null }], refused)]);
   const there = stitchesOn(observed);
-  const { moves, stay } = planMoves(there.filter(hasSettled), observed);
+  const { moves, stay } = planMoves(there.filter(hasSettled), observed, forceAfterMs > 0);
   const scopes = new Set(there.map(({ record }) => `${record.group}.${target}`));
   const { placements, warnings } = shown(moves, observed);
   return planInWaves(
@@ -39,7 +39,7 @@ export function planDrain(command: DrainCommand, observed: Observed): Plan {
 /** One that arrives is another job's until it has settled, or is gone again. */
 const hasSettled = ({ record }: Placed): boolean => record.movedFrom === null;
 
-/** What a drain finds on its node once all it had begun has ended. @param tried its chains so far. */
+/** What a drain finds on its node. @param tried its chains so far. */
 export function seeDrain(
   { target, revision }: Pick<JobRecord, "target" | "revision">,
   tried: readonly Chain[],
@@ -61,7 +61,7 @@ export function seeDrain(
     uncordoned: node?.eligibility === "eligible" || (node !== undefined && node.uncordonedBy > revision),
     running: atWork.map(({ id }) => id),
     confirmed: node === undefined || saysItIsEmpty(node, observed),
-    moves: movesInWaves(planMoves(again, observed).moves, 0, timeoutMs),
+    moves: movesInWaves(planMoves(again, observed, true).moves, 0, timeoutMs),
     stops: left.map(({ id }) => stepChain({ action: "stop", stitch: id, timeoutMs }, 0, false)),
   };
 }
@@ -83,7 +83,7 @@ const stitchesOn = (observed: Observed): Placed[] =>
     return record === undefined ? [] : [{ id, record }];
   });
 
-function planMoves(stitches: readonly Placed[], observed: Observed): Moves {
+function planMoves(stitches: readonly Placed[], observed: Observed, isInTime: boolean): Moves {
   const room = roomIn(observed);
   const planned: Moves = { moves: [], stay: [] };
   for (const of of stitches) {
@@ -93,6 +93,10 @@ function planMoves(stitches: readonly Placed[], observed: Observed): Moves {
         message: `${message}; it is stopped when the drain forces`,
         stitch: of.id,
       });
+    if (!isInTime) {
+      stays("there is no time to move it");
+      continue;
+    }
     if (of.record.spec.reschedule === false) {
       stays("it was placed on this node by name");
       continue;

@@ -222,7 +222,7 @@ export class JobDesk {
     const health = new Map(
       ids.map((id, index) => [id, isHere(nodes[index]) ? (records[index]?.health ?? null) : null]),
     );
-    if (!asksForDrain(orchestration)) return { nowMs, health, drain: null };
+    if (!asksForDrain(orchestration, nowMs)) return { nowMs, health, drain: null };
     const { timeoutMs } = z.object({ timeoutMs: z.number() }).parse(record.options);
     const observed = await observer.drain(record.target);
     return { nowMs, health, drain: seeDrain(record, orchestration.chains, timeoutMs, observed) };

@@ -224,9 +224,9 @@ export async function indexOpenJob(redis: RedisClient, keys: Keys, id: string, l
   await redis.zadd(keys.openJobs, lookAtMs, id);
 }
 
-/** When a Master shall look at an open job again. */
+/** By when a Master shall look at an open job again: never later than was said before, which may be due to something else. */
 export async function lookAgainAt(redis: RedisClient, keys: Keys, id: string, atMs: number): Promise<void> {
-  await redis.zadd(keys.openJobs, "XX", Math.round(atMs), id);
+  await redis.zadd(keys.openJobs, "XX", "LT", Math.round(atMs), id);
 }
 
 export async function dropOpenJob(redis: RedisClient, keys: Keys, id: string): Promise<void> {

@@ -327,6 +327,36 @@ describe("jobs of many steps that do not come to their end", { concurrency: 2 },
     });
   });
 
+  it("a move that takes long holds up no stop when a drain forces, and goes on: the stopped one is moved all the same", async () => {
+    await withCluster(url, {}, async (cluster) => {
+      await cluster.node("n1");
+      await cluster.masterWorker();
+      const door = join(cluster.dir, "door");
+      const waits = `until [ "$STITCH_NODE_ID" = n1 ] || [ -e ${door} ]; do sleep 0.1; done; exec "$0" "$1"`;
+      const slow = { adaptor: "process", command: ["sh", "-c", waits, process.execPath, MAIL], stopGraceMs: 500 };
+      await create(cluster, { id: "slow", spec: slow });
+      await create(cluster, { id: "pinned", node: "n1" });
+      await cluster.node("n2");
+      const body = { command: "node.drain", target: "n1", timeoutMs: 60_000, forceAfterMs: 6000 } as const;
+      const { id } = await begin(cluster, body);
+      const { redis, keys } = cluster.open;
+      await until("it arrives", async () => (await redis.hexists(keys.nodeStitches("n2"), "slow")) === 1);
+      await until("both are stopped", async () => {
+        const { items } = await cluster.master.stitches({ limit: 10, cursor: null }, { node: "n1" });
+        return items.length === 2 && items.every(({ state }) => state === "stopped");
+      });
+      assert.equal(await isEnded(cluster, id), false);
+      writeFileSync(door, "");
+      const job = await endOf(cluster, id);
+      assert.equal(job.status, "succeeded", JSON.stringify(job));
+      assert.deepEqual((await stitchesOf(cluster, GROUP)).map(({ fullId, state }) => `${fullId} ${state}`).sort(), [
+        "n1:pinned stopped",
+        "n2:slow running",
+      ]);
+      assert.equal((await cluster.master.node("n1")).eligibility, "cordoned");
+    });
+  });
+
   it("a cancel between two links takes the move back", async () => {
     await withCluster(url, {}, async (cluster) => {
       await Promise.all(["n1", "n2"].map((id) => cluster.node(id)));

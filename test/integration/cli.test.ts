@@ -155,10 +155,10 @@ it("the command line scales, moves, restarts, rebalances and drains, tries again
     assert.match(await ok("stop-old", "shop.orders.2"), /succeeded, 4 of 4/);
     await ok("jobs", "rollback", await lastJob("group.stopOldVersions"));
 
-    const leaving = await ok("plan", "drain", "n1", "--force-after", "1s");
+    const leaving = await ok("plan", "drain", "n1", "--force-after", "5s");
     assert.match(leaving, /Placements\n.*\nn2:orders-\d+\s+n2\s+\S/);
     assert.match(leaving, /cannot_move\s+n1:pin\s+it was placed on this node by name/);
-    const drained = await ok("drain", "n1", "--force-after", "1s", "--yes");
+    const drained = await ok("drain", "n1", "--force-after", "5s", "--yes");
     assert.equal(drained.match(/^n2:orders-\d+$/gm)?.length, 2, drained);
     assert.match(await ok("nodes", "n1"), /eligibility\s+cordoned/);
     assert.match(await ok("ps", "pin"), /state\s+stopped/);

@@ -1,10 +1,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { SimulatedCluster } from "./simulated-cluster.ts";
-import { calm, FAULTS, runToEnd, scenarios, turnsOf } from "./simulated-jobs.ts";
+import type { JobRecord } from "../../../src/domain/job.ts";
+import { checked } from "./observed.ts";
+import { ACTS, DEADLINE_MS, SimulatedCluster, TIMEOUT_MS } from "./simulated-cluster.ts";
+import { anything, calm, FAULTS, runToEnd, scenarios, turnsOf } from "./simulated-jobs.ts";
 
 const TARGET = "n1";
+const FORCE_MS = 10_000;
 const withUncordon = turnsOf([...FAULTS, "user", "uncordon"]);
 
 const AT_REST: readonly string[] = ["stopped", "failed"];
@@ -14,6 +17,17 @@ const atWork = (cluster: SimulatedCluster): string[] =>
   );
 const begun = ({ orchestration }: SimulatedCluster) =>
   orchestration.chains.flatMap(({ stitch, ref }) => (stitch === null || ref === null ? [] : [stitch]));
+const forceAtMs = ({ orchestration }: SimulatedCluster): number => orchestration.forceAtMs ?? Number.NaN;
+const movesBegun = ({ orchestration }: JobRecord) =>
+  (orchestration?.chains ?? []).filter(
+    ({ links, phase, ref }) => links.length > 1 && (phase === "running" || phase === "undoing" || ref !== null),
+  ).length;
+/** Everybody does at once what there is to do; no time passes. */
+function round(cluster: SimulatedCluster): void {
+  cluster.sweep();
+  for (let act = 0; cluster.do({ act: "deliver", pick: 1 + 3 * act }); act++);
+  while (cluster.do({ act: "work", pick: 0 }));
+}
 const eligibility = (cluster: SimulatedCluster) => cluster.nodes.get(TARGET)?.eligibility;
 
 test("a drain that succeeds leaves nothing at work on its node; one that does not was cancelled, expired or ended by an uncordon", () => {
@@ -75,5 +89,117 @@ test("what no other node takes is stopped when it is time to force; its record s
       for (const { state, desired } of told) assert.deepEqual([state, desired], ["stopped", "stopped"]);
     }),
     { numRuns: 100 },
+  );
+});
+
+test("from when it forces, no move is begun, whatever has happened until then", () => {
+  fc.assert(
+    fc.property(scenarios("node.drain", anything), (scenario) => {
+      runToEnd(scenario, (at) => {
+        if (at.nowMs < forceAtMs(at)) return;
+        const { state, advanced } = at.load();
+        assert.equal(movesBegun(advanced.record), movesBegun(state.record));
+      });
+    }),
+    { numRuns: 300 },
+  );
+});
+
+const timeStands = turnsOf(ACTS.filter((act) => act !== "wait"));
+
+test("when it forces, nothing stays at work on a node that answers, however long moves are under way; then it succeeds", () => {
+  fc.assert(
+    fc.property(scenarios("node.drain", timeStands), ({ layout, turns }) => {
+      const cluster = new SimulatedCluster(
+        layout,
+        checked("node.drain", {
+          target: TARGET,
+          timeoutMs: TIMEOUT_MS,
+          deadlineMs: DEADLINE_MS,
+          forceAfterMs: FORCE_MS,
+        }),
+      );
+      for (const turn of turns) cluster.do(turn);
+      while (cluster.do({ act: "come back", pick: 0 }));
+      cluster.nowMs = forceAtMs(cluster);
+      // The mark, the stops, and what moves had begun to remove.
+      for (let each = 0; each < 4; each++) round(cluster);
+      assert.deepEqual(atWork(cluster), []);
+      cluster.finish();
+      assert.equal(cluster.marks.closed?.status, "succeeded");
+    }),
+    { numRuns: 500 },
+  );
+});
+
+const MANY = Array.from({ length: 25 }, (_, index) => `n1:s${index}`);
+/** A drain of three waves. In the first, one is never green elsewhere, and is waited for until after the drain forces. */
+function heldUp(): SimulatedCluster {
+  const command = { target: TARGET, timeoutMs: 15_000, deadlineMs: DEADLINE_MS, forceAfterMs: FORCE_MS };
+  const cluster = new SimulatedCluster(
+    { nodes: { n1: [], n2: [] }, stitches: MANY, tempers: { "n2:s0": "never" } },
+    checked("node.drain", command),
+  );
+  for (let each = 0; each < 5; each++) round(cluster);
+  assert.equal(atWork(cluster).length, MANY.length - 9, "nine of the first ten have moved");
+  return cluster;
+}
+
+test("a move that takes long holds up no stop: it wakes in time, ends what waits, and stops what is there", () => {
+  const cluster = heldUp();
+  cluster.nowMs = forceAtMs(cluster) - 100;
+  round(cluster);
+  assert.equal(cluster.load().advanced.wakeAtMs, forceAtMs(cluster));
+  assert.equal(atWork(cluster).length, MANY.length - 9);
+  cluster.nowMs = forceAtMs(cluster);
+  round(cluster);
+  assert.deepEqual(atWork(cluster), []);
+  const waited = cluster.orchestration.chains.filter(({ status }) => status === "cancelled");
+  assert.equal(waited.length, MANY.length - 10);
+  assert.ok(waited.every(({ ref, error }) => ref === null && error?.message.startsWith("the drain forces")));
+  const under = cluster.orchestration.chains.filter(({ phase }) => phase === "running");
+  assert.deepEqual(
+    under.filter(({ links }) => links.length > 1).map(({ stitch }) => stitch),
+    ["n1:s0"],
+  );
+});
+
+for (const home of ["n1:s0", "n2:s0"]) {
+  test(`a move that was under way when it forced goes on, and leaves one stitch: ${home}`, () => {
+    const cluster = heldUp();
+    cluster.nowMs = forceAtMs(cluster);
+    round(cluster);
+    const old = cluster.told().get("n1:s0");
+    assert.deepEqual([old?.state, old?.desired], ["stopped", "stopped"]);
+    const arriving = cluster.nodes.get("n2")?.stitches.get("s0");
+    if (home === "n2:s0" && arriving !== undefined) arriving.greenAtMs = cluster.nowMs + 500;
+    cluster.finish();
+    assert.deepEqual(cluster.homesOf("s0"), [home]);
+    assert.deepEqual([cluster.marks.closed?.status, eligibility(cluster)], ["succeeded", "cordoned"]);
+  });
+}
+
+for (const over of ["cancel", "uncordon"] as const) {
+  test(`a drain that is over when it would force stops nothing beside its moves (${over})`, () => {
+    const cluster = heldUp();
+    cluster.do({ act: over, pick: 0 });
+    cluster.nowMs = forceAtMs(cluster);
+    for (let each = 0; each < 5; each++) round(cluster);
+    assert.equal(atWork(cluster).length, MANY.length - 9);
+    cluster.finish();
+    assert.equal(cluster.marks.closed?.status, "cancelled");
+  });
+}
+
+test("a drain asks one thing of a stitch in a wave: what its move has begun to remove is not stopped beside that", () => {
+  fc.assert(
+    fc.property(scenarios("node.drain", anything), (scenario) => {
+      const cluster = runToEnd(scenario);
+      const steps = cluster.record.tasks.flatMap(({ wave, steps: each }) =>
+        each.map(({ stitch }) => `${wave} ${stitch ?? ""}`),
+      );
+      assert.equal(new Set(steps).size, steps.length);
+    }),
+    { numRuns: 300 },
   );
 });

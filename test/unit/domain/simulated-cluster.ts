@@ -193,7 +193,7 @@ export class SimulatedCluster {
     const state = this.state();
     const folded = this.fold(state);
     const health = this.health();
-    const drain = asksForDrain(this.orchestration)
+    const drain = asksForDrain(this.orchestration, this.nowMs)
       ? seeDrain(this.record, this.orchestration.chains, TIMEOUT_MS, this.observe())
       : null;
     return { state, folded, advanced: advance(state, folded, { nowMs: this.nowMs, health, drain }) };
