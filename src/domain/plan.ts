@@ -11,7 +11,7 @@ import { planClone, planCreate } from "./plan-new.ts";
 import { planRebalance } from "./plan-rebalance.ts";
 import { planRestart } from "./plan-restart.ts";
 import { planScale } from "./plan-scale.ts";
-import { oneTask, type Plan, planOf } from "./planned.ts";
+import { oneTask, type Plan, planInWaves, planOf } from "./planned.ts";
 import type { StepError } from "./stitch.ts";
 
 /**
@@ -40,8 +40,10 @@ export function planCommand(command: Command, observed: Observed): Plan {
     case "group.stop":
     case "group.remove":
       return planForGroup(command, GROUP_ACTION[command.command], observed);
-    case "group.stopOldVersions":
-      return planForGroup(command, "stop", { ...observed, stitches: olderThan(command, observed) });
+    case "group.stopOldVersions": {
+      const stitches = olderThan(command, observed);
+      return stitches.length === 0 ? planInWaves([], [], {}) : planForGroup(command, "stop", { ...observed, stitches });
+    }
     case "group.restart":
       return planRestart(command, observed);
     case "group.scale":

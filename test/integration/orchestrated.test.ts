@@ -291,5 +291,21 @@ for (const redis of REDISES) {
         assert.ok((await states()).every((each) => each.endsWith("running")));
       });
     });
+
+    it("stop older versions where there is none: that is so already, and the job has succeeded", async () => {
+      await withCluster(redis.url, {}, async (cluster) => {
+        const { url } = await cluster.api();
+        await cluster.node("n1");
+        await cluster.run({ command: "stitch.create", target: GROUP, spec });
+        const response = await fetch(`${url}/v1/commands?waitMs=20000`, {
+          method: "POST",
+          headers: { "Content-Type": "application/json" },
+          body: JSON.stringify({ command: "group.stopOldVersions", target: GROUP }),
+        });
+        const { id, status, counts } = (await response.json()) as JobResource;
+        assert.deepEqual([response.status, status, counts.total], [200, "succeeded", 0]);
+        await assert.rejects(cluster.master.rollback(id), { code: "not_reversible" });
+      });
+    });
   });
 }

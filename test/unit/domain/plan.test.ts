@@ -237,3 +237,13 @@ test("a clone of no stitch, or one removed meanwhile, is not_found; of several a
   );
   assert.throws(() => planCommand(clone({ toNode: "n9" }), cloned()), refusedWith("not_found"));
 });
+
+test("of older versions where there is none, nothing is to be stopped; without the version itself, not_found", () => {
+  const members = (group: string) => ({ stitches: ["n1:a"], records: new Map([["n1:a", record("n1:a", { group })]]) });
+  const command = checked("group.stopOldVersions", { target: "shop.orders.2" });
+  const plan = planCommand(command, observed(members("shop.orders.2")));
+  assert.deepEqual([plan.feasible, plan.tasks, plan.orchestration?.chains], [true, [], []]);
+  assert.deepEqual(plan.scopes, [], "it is never busy");
+  for (const group of ["shop.orders.1", "shop.orders.3"])
+    assert.throws(() => planCommand(command, observed(members(group))), refusedWith("not_found"));
+});
