@@ -168,3 +168,8 @@ export function refusalText(refusals: readonly RefusalResource[]): string {
   const more = refusals.length > SHOWN ? `; and ${refusals.length - SHOWN} more` : "";
   return shown.join("; ") + more;
 }
+
+/** What nodes are refused for, of several stitches: each reason of a node once. */
+export const eachOnce = (refusals: readonly RefusalResource[]): RefusalResource[] => [
+  ...new Map(refusals.map((each) => [`${each.node} ${each.code}`, each])).values(),
+];

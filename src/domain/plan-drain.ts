@@ -5,7 +5,7 @@ import type { Chain, JobRecord } from "./job.ts";
 import type { NodeRecord } from "./node.ts";
 import { livenessIn, nodeNamed, type Observed, refusalFor } from "./observed.ts";
 import { moveIn, movesInWaves, type Placed, roomIn, shown } from "./plan-move.ts";
-import { refusalText } from "./placement.ts";
+import { eachOnce, refusalText } from "./placement.ts";
 import { oneTask, type Plan, planInWaves, planOf } from "./planned.ts";
 import type { PlanResource, StitchState } from "./resources.ts";
 
@@ -16,6 +16,8 @@ const AT_WORK: ReadonlySet<StitchState> = new Set(["starting", "running", "stopp
 
 type Moves = {
   readonly moves: { of: Placed; to: string; reason: string }[];
+  /** Why no other node takes those that stay. */
+  refusals: Plan["refusals"];
   readonly stay: NonNullable<PlanResource["warnings"]>[number][];
 };
 
@@ -25,14 +27,14 @@ export function planDrain(command: DrainCommand, observed: Observed): Plan {
   const refused = refusalFor(nodeNamed(target, observed), waitForNode, observed);
   if (refused !== null) return planOf([oneTask("t0", target, "master", [{ action: "drain", stitch: null }], refused)]);
   const there = stitchesOn(observed);
-  const { moves, stay } = planMoves(there.filter(hasSettled), observed, forceAfterMs > 0);
+  const { moves, refusals, stay } = planMoves(there.filter(hasSettled), observed, forceAfterMs > 0);
   const scopes = new Set(there.map(({ record }) => `${record.group}.${target}`));
   const { placements, warnings } = shown(moves, observed);
   return planInWaves(
     [eligibilityChain(target, "drain", 0), ...movesInWaves(moves, 1, timeoutMs)],
     [...scopes],
     { forceAtMs: observed.nowMs + forceAfterMs },
-    { placements, warnings: [...warnings, ...stay] },
+    { placements, refusals, warnings: [...warnings, ...stay] },
   );
 }
 
@@ -85,7 +87,7 @@ const stitchesOn = (observed: Observed): Placed[] =>
 
 function planMoves(stitches: readonly Placed[], observed: Observed, isInTime: boolean): Moves {
   const room = roomIn(observed);
-  const planned: Moves = { moves: [], stay: [] };
+  const planned: Moves = { moves: [], refusals: [], stay: [] };
   for (const of of stitches) {
     const stays = (message: string) =>
       planned.stay.push({
@@ -102,8 +104,12 @@ function planMoves(stitches: readonly Placed[], observed: Observed, isInTime: bo
       continue;
     }
     const home = moveIn(room, of, observed);
-    if (home.node !== null) planned.moves.push({ of, to: home.node, reason: home.reason });
-    else stays(`no other node can take it (${refusalText(home.refusals)})`);
+    if (home.node !== null) {
+      planned.moves.push({ of, to: home.node, reason: home.reason });
+      continue;
+    }
+    planned.refusals = eachOnce([...planned.refusals, ...home.refusals]);
+    stays(`no other node can take it (${refusalText(home.refusals)})`);
   }
   return planned;
 }

@@ -3,7 +3,7 @@ import type { RebalanceCommand } from "./command.ts";
 import { RequestError } from "./errors.ts";
 import { splitFullId } from "./ids.ts";
 import { livenessIn, type Observed } from "./observed.ts";
-import { crowding } from "./placement.ts";
+import { crowding, eachOnce } from "./placement.ts";
 import { movesInWaves, type Placed, roomIn, shown, takenBy } from "./plan-move.ts";
 import { type Plan, planInWaves } from "./planned.ts";
 import type { Room } from "./room.ts";
@@ -19,16 +19,20 @@ export function planRebalance(command: RebalanceCommand, observed: Observed): Pl
     throw new RequestError("not_found", `There is no stitch in the group "${target}"; GET /v1/groups lists them.`);
   const room = roomIn(observed);
   const moves: Move[] = [];
+  let refusals: Plan["refusals"] = [];
   for (const members of byGroup(observed).values()) {
     const left = new Set(members);
     while (moves.length < maxMoves) {
       const move = nextMove(room, left, observed);
-      if (move === null) break;
+      if ("refusals" in move) {
+        refusals = eachOnce([...refusals, ...move.refusals]);
+        break;
+      }
       left.delete(move.of);
       moves.push(move);
     }
   }
-  return planInWaves(movesInWaves(moves, 0, timeoutMs), [target], {}, shown(moves, observed));
+  return planInWaves(movesInWaves(moves, 0, timeoutMs), [target], {}, { ...shown(moves, observed), refusals });
 }
 
 /** The stitches that may be moved, by full group: those on nodes that take stitches themselves. The last ids go first. */
@@ -55,10 +59,13 @@ function likenessOf({ id, record: { spec, placement } }: Placed, observed: Obser
   return canonicalJson([splitFullId(id).node, spec.resources, module, placement, taken]);
 }
 
-/** The move that helps most: from the most crowded node that would not be chosen again. It is made in the room. */
-function nextMove(room: Room, left: ReadonlySet<Movable>, observed: Observed): Move | null {
+/**
+ * The move that helps most: from the most crowded node that would not be chosen again. It is made in the room. Where there is
+ * none: why no other node takes those that have nowhere else to go.
+ */
+function nextMove(room: Room, left: ReadonlySet<Movable>, observed: Observed): Move | Pick<Plan, "refusals"> {
   const [any] = left;
-  if (any === undefined) return null;
+  if (any === undefined) return { refusals: [] };
   const { group } = any.record;
   const crowded = crowding(room.candidates(group));
   const firstOf = new Map<string, { node: string; of: Movable }>();
@@ -68,6 +75,7 @@ function nextMove(room: Room, left: ReadonlySet<Movable>, observed: Observed): M
   const sources = [...firstOf.values()].sort(
     (a, b) => compare(crowded(b.node), crowded(a.node)) || (a.node < b.node ? -1 : Number(a.node > b.node)),
   );
+  let refusals: Plan["refusals"] = [];
   for (const { node, of } of sources) {
     room.leave(node, of.record);
     const after = crowding(room.candidates(group));
@@ -76,8 +84,9 @@ function nextMove(room: Room, left: ReadonlySet<Movable>, observed: Observed): M
     const better = home.node !== null && compare(after(home.node), after(node)) < 0;
     room.enter(better ? home.node : node, of.record);
     if (better) return { of, to: home.node, reason: home.reason };
+    if (home.node === null) refusals = eachOnce([...refusals, ...home.refusals]);
   }
-  return null;
+  return { refusals };
 }
 
 const compare = (a: readonly [number, number], b: readonly [number, number]): number => a[0] - b[0] || a[1] - b[1];

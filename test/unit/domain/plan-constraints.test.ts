@@ -175,6 +175,10 @@ test("a drain says of each stitch that cannot be moved why, and leaves it to be 
       const stay = plan.warnings.flatMap(({ code, stitch }) => (code === "cannot_move" ? [stitch ?? ""] : []));
       const moved = (plan.orchestration?.chains ?? []).flatMap(({ stitch }) => stitch ?? []);
       assert.deepEqual([...moved, ...stay].sort(), there.sort());
+      // Of every other node the plan says why it takes no more of them, each reason once.
+      const others = cluster.nodes.flatMap(({ id }) => (id === "n0" ? [] : id));
+      assert.deepEqual([...new Set(plan.refusals.map((each) => each.node))].sort(), stay.length === 0 ? [] : others);
+      assert.equal(new Set(plan.refusals.map(({ node: on, code }) => `${on} ${code}`)).size, plan.refusals.length);
       // One that stays has no node that could take it, beside those that were given a place.
       const all = end(cluster, plan);
       for (const on of cluster.nodes) {

@@ -161,6 +161,16 @@ test("what stays where it was put does not keep others of its node from being mo
   assert.equal(movesOf(planCommand(command, seen({ nodes: NODES, records }, { homes }))).length, 2);
 });
 
+test("where nodes cannot take what they would be better for, the plan says why, each reason once", () => {
+  const records = at(["n1:a", "n1:b", "n1:c"], (id) =>
+    id === "n1:a" ? { placement: { strategy: "spread", labels: { disk: "ssd" } } } : {},
+  );
+  const nodes = [node("n1"), node("n2", { eligibility: "cordoned" }), node("n3", { leaseUntilMs: 0 })];
+  const refusals = (of: ReturnType<typeof planCommand>) => of.refusals.map((each) => `${each.node} ${each.code}`);
+  assert.deepEqual(refusals(rebalance({ nodes, records })), ["n2 cordoned", "n3 not_alive"]);
+  assert.deepEqual(refusals(rebalance({ nodes: NODES, records: at(["n1:a", "n2:b"]) })), []);
+});
+
 test("it leaves alone what is on nodes that take none, and groups apart", () => {
   for (const over of [
     { eligibility: "cordoned" },
