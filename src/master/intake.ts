@@ -162,7 +162,6 @@ export class Intake {
       };
     }
     const recorded = recordedAs(next, record);
-    const ids = next.steps.map(({ stitch }) => stitch);
     let aftermath: Aftermath | null = null;
     return {
       command: {
@@ -171,7 +170,7 @@ export class Intake {
         deadlineMs: record.deadlineAtMs - record.createdAtMs,
       },
       observe: async () => {
-        aftermath = await this.#o.observer.aftermath(ids);
+        aftermath = await this.#o.observer.aftermath(next.steps);
         return aftermath;
       },
       plan: async () => {

@@ -9,6 +9,7 @@ import { RequestError } from "../domain/errors.ts";
 import type { Aftermath } from "../domain/follow-up.ts";
 import { parseFullGroup } from "../domain/group.ts";
 import { fullId, generatedIdBase, generatedStitchId, parseStitchRef, splitFullId } from "../domain/ids.ts";
+import type { StitchStep } from "../domain/job.ts";
 import type { NodeRecord } from "../domain/node.ts";
 import type { Observed } from "../domain/observed.ts";
 import { parseRevision } from "../domain/revision.ts";
@@ -123,9 +124,11 @@ export class Observer {
   }
 
   /** What the steps of an earlier job have left: the stitches that are there, their nodes, and what is left of the others. */
-  async aftermath(ids: readonly string[]): Promise<Aftermath> {
+  async aftermath(steps: readonly StitchStep[]): Promise<Aftermath> {
+    const ids = steps.map(({ stitch }) => stitch);
     const records = await this.#records(ids);
-    const groups = [...new Set([...records.values()].map(({ group }) => group))];
+    // What is placed anew, is so beside what its group has by now.
+    const groups = [...new Set(steps.flatMap((step) => (step.action === "create" ? [step.group] : [])))];
     const [observed, removed] = await Promise.all([
       this.#with(
         { stitches: [...records.keys()], records },

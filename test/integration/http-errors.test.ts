@@ -262,6 +262,16 @@ test("retry: not_found where the stitch that missed is gone", async () => {
   await fails("not_found", `/v1/jobs/${id}/retry`, { method: "POST" });
 });
 
+test("retry: placement_failed where every node has its share of the group by now", async () => {
+  const target = "full.one.1";
+  const { id } = await post("/v1/commands", { ...create(), target, placement: { maxPerNode: 1 } });
+  await post(`/v1/jobs/${id}/cancel`);
+  const { items } = await open.master.nodes({ limit: 100, cursor: null }, {});
+  for (const node of items) await publishTestStitch(node.id, "full", target);
+  const { refusals } = await fails("placement_failed", `/v1/jobs/${id}/retry`, { method: "POST" });
+  assert.ok(refusals?.some(({ code }) => code === "max_per_node"));
+});
+
 test("a job and the one that follows from it name each other, though its Master died before it said so", async () => {
   const { id } = await post("/v1/commands", ping());
   await post(`/v1/jobs/${id}/cancel`);
