@@ -92,7 +92,7 @@ function planForGroup(
     const node = nodes.get(id);
     const refused: StepError | null =
       node === undefined
-        ? { code: "node_dead", message: `the node ${id} has been forgotten` }
+        ? { code: "node_dead", message: `the node ${id} has been forgotten, or its record cannot be read` }
         : refusalFor(node, waitForNode, observed);
     const steps = stitches.map((stitch): Step => ({ action, stitch, timeoutMs }));
     return oneTask(`t${index}`, id, "node", steps, refused);

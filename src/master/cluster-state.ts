@@ -18,6 +18,7 @@ import type { Keys } from "../redis/keys.ts";
 import { countNodes, listNodeIds, readNodes, redisTimeMs } from "../redis/node-record.ts";
 import { listFullGroups, membersOf } from "../redis/groups.ts";
 import { listStitchesOfNode, locateStitch, readStitch, readStitches, readUsage } from "../redis/stitch-records.ts";
+import type { OnUnreadable } from "../redis/unreadable.ts";
 import { VERSION } from "../version.ts";
 import { iso } from "./job-view.ts";
 import type { NodeFilter, Page, StitchFilter } from "./master.ts";
@@ -58,23 +59,28 @@ const badCursor = (cause?: unknown) =>
 const stringCursor = (text: string): string =>
   decodeCursor(text, (value) => (typeof value === "string" ? value : null));
 
-/** Answers requests for the state of the cluster, as Redis has it at the moment of asking. */
+/**
+ * Answers requests for the state of the cluster, as Redis has it at the moment of asking. A record that cannot be read is
+ * left out of lists, and told of; asked for by its id, it is an error.
+ */
 export class ClusterState {
   readonly #redis: RedisClient;
   readonly #keys: Keys;
   readonly #deadAfterMs: number;
+  readonly #onUnreadable: OnUnreadable;
 
-  constructor(redis: RedisClient, keys: Keys, deadAfterMs: number) {
+  constructor(redis: RedisClient, keys: Keys, deadAfterMs: number, onUnreadable: OnUnreadable) {
     this.#redis = redis;
     this.#keys = keys;
     this.#deadAfterMs = deadAfterMs;
+    this.#onUnreadable = onUnreadable;
   }
 
   async cluster(): Promise<ClusterResource> {
     const nowMs = await redisTimeMs(this.#redis);
     const [nodes, records, openJobs, masters] = await Promise.all([
       countNodes(this.#redis, this.#keys, nowMs, this.#deadAfterMs),
-      allNodes(this.#redis, this.#keys),
+      allNodes(this.#redis, this.#keys, this.#onUnreadable),
       this.#redis.zcard(this.#keys.openJobs),
       this.#redis.zrange(this.#keys.masters, String(nowMs - MASTER_ALIVE_MS), "+inf", "BYSCORE"),
     ]);
@@ -128,7 +134,7 @@ export class ClusterState {
       redisTimeMs(this.#redis),
       listNodeIds(this.#redis, this.#keys, after, page.limit),
     ]);
-    const items = (await readNodes(this.#redis, this.#keys, ids))
+    const items = (await readNodes(this.#redis, this.#keys, ids, this.#onUnreadable))
       .filter((node) => node !== null)
       .map((node) => this.#nodeView(node, nowMs))
       .filter((node) => filter.liveness === undefined || node.liveness === filter.liveness)
@@ -224,9 +230,9 @@ export class ClusterState {
     const nodeIds = [...new Set(fullIds.map((id) => splitFullId(id).node))];
     const [nowMs, records, usage, nodes] = await Promise.all([
       redisTimeMs(this.#redis),
-      readStitches(this.#redis, this.#keys, fullIds),
-      readUsage(this.#redis, this.#keys, fullIds),
-      readNodes(this.#redis, this.#keys, nodeIds),
+      readStitches(this.#redis, this.#keys, fullIds, this.#onUnreadable),
+      readUsage(this.#redis, this.#keys, fullIds, this.#onUnreadable),
+      readNodes(this.#redis, this.#keys, nodeIds, this.#onUnreadable),
     ]);
     const dead = new Set(
       nodeIds.filter((_, index) => {

@@ -33,6 +33,7 @@ import { type Keys, MASTER_RUNNER } from "../redis/keys.ts";
 import { orderEligibility, readNodes } from "../redis/node-record.ts";
 import { dropForAbsent, readStitches } from "../redis/stitch-records.ts";
 import { leaveTombstone } from "../redis/tombstones.ts";
+import type { OnUnreadable } from "../redis/unreadable.ts";
 import type { Tended } from "./master.ts";
 import type { Observer } from "./observe.ts";
 
@@ -75,6 +76,8 @@ export type JobDeskOptions = {
   readonly nowMs: () => number;
   /** Told of what failed after the job itself was done with; a sweep makes up for it. */
   readonly onLate: (error: unknown) => void;
+  /** Told of nodes and stitches whose records cannot be read: other parts of a job go on. */
+  readonly onUnreadable: OnUnreadable;
 };
 
 /** Looks after jobs that were accepted: dispatches their tasks, folds what came back, and closes them. Everything is safe to repeat. */
@@ -212,10 +215,13 @@ export class JobDesk {
 
   /** What the next advance depends on beside the job itself. */
   async #see({ record, nowMs }: JobState, orchestration: Orchestration): Promise<Seen> {
-    const { redis, keys, observer } = this.#o;
+    const { redis, keys, observer, onUnreadable } = this.#o;
     const ids = awaited(orchestration);
     const on = ids.map((id) => splitFullId(id).node);
-    const [records, nodes] = await Promise.all([readStitches(redis, keys, ids), readNodes(redis, keys, on)]);
+    const [records, nodes] = await Promise.all([
+      readStitches(redis, keys, ids, onUnreadable),
+      readNodes(redis, keys, on, onUnreadable),
+    ]);
     // What a dead node has said last is not the health of anything.
     const isHere = (node: NodeRecord | null | undefined) =>
       node != null && HERE.has(livenessOf(node, nowMs, this.#o.deadAfterMs));
@@ -248,8 +254,14 @@ export class JobDesk {
     const doubtful = nodesInDoubt(state);
     const runners = new Map<string, Runner>();
     if (doubtful.length === 0) return runners;
-    const nodes = await readNodes(this.#o.redis, this.#o.keys, doubtful);
+    const unreadable = new Set<string>();
+    const nodes = await readNodes(this.#o.redis, this.#o.keys, doubtful, (error) => {
+      unreadable.add(error.id);
+      this.#o.onUnreadable(error);
+    });
     for (const [index, id] of doubtful.entries()) {
+      // Whether it lives is not known: the deadline ends what it has not taken up.
+      if (unreadable.has(id)) continue;
       const node = nodes[index];
       // A node that was forgotten will not do it either.
       if (node == null) runners.set(id, { liveness: "dead", incarnation: 0 });

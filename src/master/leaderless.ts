@@ -18,6 +18,7 @@ import type { Keys } from "../redis/keys.ts";
 import { readNodes, redisTimeMs } from "../redis/node-record.ts";
 import type { ReplyHints } from "../redis/reply-hints.ts";
 import { forgetStitchesOf, readOwnStitches } from "../redis/stitch-records.ts";
+import { type OnUnreadable, tellOnce } from "../redis/unreadable.ts";
 import { DeadLetters } from "./dead-letters.ts";
 import { ClusterState, decodeCursor, encodeCursor } from "./cluster-state.ts";
 import { Intake } from "./intake.ts";
@@ -45,7 +46,7 @@ export type LeaderlessOptions = {
   readonly jobRetentionMs: number;
   readonly nowMs: () => number;
   readonly randomBytes: (count: number) => Uint8Array;
-  /** Told of what failed after a command was accepted; a sweep makes up for it. */
+  /** Told of what failed after a command was accepted, which a sweep makes up for, and of records that cannot be read. */
   readonly onLate: (error: unknown) => void;
 };
 
@@ -60,16 +61,19 @@ export class LeaderlessMaster implements Master {
   readonly #state: ClusterState;
   readonly #desk: JobDesk;
   readonly #deadLetters: DeadLetters;
+  readonly #onUnreadable: OnUnreadable;
   #rounds = 0;
 
   constructor(options: LeaderlessOptions) {
     this.id = options.id;
     this.#o = options;
-    this.#state = new ClusterState(options.redis, options.keys, options.deadAfterMs);
-    const observer = new Observer(options.redis, options.keys, options.deadAfterMs);
-    const desk = new JobDesk({ ...options, observer });
+    const onUnreadable = tellOnce(options.onLate);
+    this.#onUnreadable = onUnreadable;
+    this.#state = new ClusterState(options.redis, options.keys, options.deadAfterMs, onUnreadable);
+    const observer = new Observer(options.redis, options.keys, options.deadAfterMs, onUnreadable);
+    const desk = new JobDesk({ ...options, observer, onUnreadable });
     const waiter = new JobWaiter(desk, options.hints, options.nowMs);
-    const intake = new Intake({ ...options, desk, waiter, observer });
+    const intake = new Intake({ ...options, desk, waiter, observer, onUnreadable });
     this.#desk = desk;
     this.submit = (submission) => intake.submit(submission);
     this.retry = (id) => intake.retry(id);
@@ -83,7 +87,7 @@ export class LeaderlessMaster implements Master {
     this.groups = (page) => this.#state.groups(page);
     this.group = (name) => this.#state.group(name);
     this.locate = (ref) => this.#state.locate(ref);
-    const recipients = new Recipients({ ...options, locate: this.locate });
+    const recipients = new Recipients({ ...options, onUnreadable, locate: this.locate });
     const messages = new Messages({ ...options, recipients });
     const deadLetters = new DeadLetters({ ...options, recipients });
     this.#deadLetters = deadLetters;
@@ -166,9 +170,9 @@ export class LeaderlessMaster implements Master {
         "node_alive",
         `${id} is ${liveness}; stop its worker first. Only dead and left nodes are forgotten.`,
       );
-    const { stitches } = await readOwnStitches(redis, keys, id);
+    const { stitches } = await readOwnStitches(redis, keys, id, this.#onUnreadable);
     await this.#deadLetters.buryInbox(id, stitches);
-    await forgetStitchesOf(redis, keys, id);
+    await forgetStitchesOf(redis, keys, id, this.#onUnreadable);
     await this.#o.dispatcher.obliterate(id);
     // The index last: a crash before it leaves a node that can be forgotten again.
     await Promise.all([redis.del(keys.nodeMeta(id)), redis.del(keys.nodeStatus(id)), redis.del(keys.nodeOrders(id))]);

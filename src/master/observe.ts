@@ -28,6 +28,7 @@ import {
   readStitches,
   readUsage,
 } from "../redis/stitch-records.ts";
+import { type OnUnreadable, refuse } from "../redis/unreadable.ts";
 
 const ALL = 1000;
 /** Rows of numbers drawn before giving up on finding ids that are free. */
@@ -35,27 +36,32 @@ const MAX_DRAWS = 100;
 /** Tombstones that are followed to find where a stitch lives now. */
 const MOST_MOVES = 5;
 
-/** Every node of the cluster, a thousand at a time. For placement, which weighs them all. */
-export async function allNodes(redis: RedisClient, keys: Keys): Promise<NodeRecord[]> {
+/** Every node of the cluster that can be read, a thousand at a time. For placement, which weighs them all. */
+export async function allNodes(redis: RedisClient, keys: Keys, onUnreadable: OnUnreadable): Promise<NodeRecord[]> {
   const nodes: NodeRecord[] = [];
   for (let after: string | null = null; ; ) {
     const ids: string[] = await listNodeIds(redis, keys, after, ALL);
-    nodes.push(...(await readNodes(redis, keys, ids)).filter((node) => node !== null));
+    nodes.push(...(await readNodes(redis, keys, ids, onUnreadable)).filter((node) => node !== null));
     after = ids.at(-1) ?? null;
     if (ids.length < ALL) return nodes;
   }
 }
 
-/** Reads what planning commands needs, in as few round trips as it takes. */
+/**
+ * Reads what planning commands needs, in as few round trips as it takes. A record that cannot be read is left out where
+ * many are read, and told of; where the command names it, that is an error.
+ */
 export class Observer {
   readonly #redis: RedisClient;
   readonly #keys: Keys;
   readonly #deadAfterMs: number;
+  readonly #onUnreadable: OnUnreadable;
 
-  constructor(redis: RedisClient, keys: Keys, deadAfterMs: number) {
+  constructor(redis: RedisClient, keys: Keys, deadAfterMs: number, onUnreadable: OnUnreadable) {
     this.#redis = redis;
     this.#keys = keys;
     this.#deadAfterMs = deadAfterMs;
+    this.#onUnreadable = onUnreadable;
   }
 
   /**
@@ -68,8 +74,10 @@ export class Observer {
       case "node.cordon":
       case "node.uncordon":
         return this.#with({}, { nodes: this.#nodes([command.target]) });
-      case "node.drain":
-        return this.drain(command.target);
+      case "node.drain": {
+        const [observed] = await Promise.all([this.drain(command.target), this.#nodes([command.target])]);
+        return observed;
+      }
       case "stitch.create": {
         const component = parseFullGroup(command.target)?.component ?? "stitch";
         const take = draw ? command.count : 0;
@@ -134,7 +142,7 @@ export class Observer {
         { stitches: [...records.keys()], records },
         { nodes: this.#nodes(null), ofGroup: this.#countByNode(groups) },
       ),
-      Promise.all(ids.map((id) => readRemoved(this.#redis, this.#keys, id))),
+      Promise.all(ids.map((id) => readRemoved(this.#redis, this.#keys, id, this.#onUnreadable))),
     ]);
     const known = ids.flatMap((id, index) => {
       const record = removed[index];
@@ -153,8 +161,8 @@ export class Observer {
     for (let moves = 0; moves < MOST_MOVES && lookedFor.length > 0; moves++) {
       const at = lookedFor.map((id) => moved.get(id) ?? id);
       const [records, removed] = await Promise.all([
-        readStitches(this.#redis, this.#keys, at),
-        Promise.all(at.map((id) => readRemoved(this.#redis, this.#keys, id))),
+        readStitches(this.#redis, this.#keys, at, this.#onUnreadable),
+        Promise.all(at.map((id) => readRemoved(this.#redis, this.#keys, id, this.#onUnreadable))),
       ]);
       lookedFor = lookedFor.filter((id, index) => {
         const left = removed[index];
@@ -195,12 +203,18 @@ export class Observer {
     const meant = await this.#meant(command.target);
     const { stitches } = meant;
     const [only] = stitches;
-    const records = only === undefined || stitches.length > 1 ? new Map() : await this.#records([only]);
+    const records = only === undefined || stitches.length > 1 ? new Map() : await this.#records([only], refuse);
     const record: StitchRecord | undefined = only === undefined ? undefined : records.get(only);
     if (only === undefined || record === undefined) return this.#with(meant, {});
     const { toNode } = command;
-    if (command.command === "stitch.move")
-      return this.#movable([only], records, toNode === undefined ? null : [nodeOf(only), toNode]);
+    if (command.command === "stitch.move") {
+      const from = nodeOf(only);
+      const [observed] = await Promise.all([
+        this.#movable([only], records, toNode === undefined ? null : [from, toNode]),
+        this.#nodes([from]),
+      ]);
+      return observed;
+    }
     const component = parseFullGroup(record.group)?.component ?? "stitch";
     return this.#with(
       { stitches, records },
@@ -215,18 +229,19 @@ export class Observer {
   async #members(command: GroupCommand | RestartGroupCommand | StopOldVersionsCommand): Promise<Observed> {
     const isOfVersion = command.command === "group.stopOldVersions";
     const group = isOfVersion ? command.target.split(".").slice(0, 2).join(".") : command.target;
+    const nodesOf = (ids: readonly string[]) => this.#nodes([...new Set(ids.map(nodeOf))].sort(), this.#onUnreadable);
     const needsRecords = isOfVersion || command.command === "group.restart";
     const groups = await listFullGroups(this.#redis, this.#keys, group);
     if (needsRecords) {
       const { stitches, records } = await this.#membersOf(groups);
-      return this.#with({ stitches, records }, { nodes: this.#nodes([...new Set(stitches.map(nodeOf))].sort()) });
+      return this.#with({ stitches, records }, { nodes: nodesOf(stitches) });
     }
     const members = (await membersOf(this.#redis, this.#keys, groups)).flat();
     const ids = [...new Set(members.map(nodeOf))].sort();
     const there = await Promise.all(ids.map((node) => listStitchesOfNode(this.#redis, this.#keys, node)));
     // Pointers may be stale: what has gone must not fail the job.
     const exist = new Set(there.flatMap((stitches, index) => stitches.map((each) => fullId(ids[index] ?? "", each))));
-    return this.#with({ stitches: members.filter((id) => exist.has(id)).sort() }, { nodes: this.#nodes(ids) });
+    return this.#with({ stitches: members.filter((id) => exist.has(id)).sort() }, { nodes: nodesOf(members) });
   }
 
   async #toSpread({ target }: RebalanceCommand): Promise<Observed> {
@@ -252,14 +267,14 @@ export class Observer {
     );
   }
 
-  /** @param ids null for every node. */
-  async #nodes(ids: readonly string[] | null): Promise<NodeRecord[]> {
-    if (ids === null) return allNodes(this.#redis, this.#keys);
-    return (await readNodes(this.#redis, this.#keys, [...new Set(ids)])).filter((node) => node !== null);
+  /** @param ids null for every node that can be read. */
+  async #nodes(ids: readonly string[] | null, onUnreadable: OnUnreadable = refuse): Promise<NodeRecord[]> {
+    if (ids === null) return allNodes(this.#redis, this.#keys, this.#onUnreadable);
+    return (await readNodes(this.#redis, this.#keys, [...new Set(ids)], onUnreadable)).filter((node) => node !== null);
   }
 
-  async #records(ids: readonly string[]): Promise<Map<string, StitchRecord>> {
-    const records = await readStitches(this.#redis, this.#keys, ids);
+  async #records(ids: readonly string[], onUnreadable = this.#onUnreadable): Promise<Map<string, StitchRecord>> {
+    const records = await readStitches(this.#redis, this.#keys, ids, onUnreadable);
     return new Map(
       ids.flatMap((id, index) => {
         const record = records[index];
@@ -282,7 +297,7 @@ export class Observer {
   }
 
   async #withData(ids: readonly string[]): Promise<Set<string>> {
-    const usage = await readUsage(this.#redis, this.#keys, ids);
+    const usage = await readUsage(this.#redis, this.#keys, ids, this.#onUnreadable);
     return new Set(ids.filter((_, index) => usage[index]?.hasData === true));
   }
 

@@ -9,6 +9,7 @@ import type { Post } from "../redis/message-record.ts";
 import { readNodes, redisTimeMs } from "../redis/node-record.ts";
 import { receiversOf } from "../redis/routes.ts";
 import { readOwnStitches, readStitch, readStitches } from "../redis/stitch-records.ts";
+import type { OnUnreadable } from "../redis/unreadable.ts";
 
 /** Tombstones that are followed to find where a stitch lives now. */
 const MOST_MOVES = 5;
@@ -20,6 +21,8 @@ export type RecipientsOptions = {
   readonly keys: Keys;
   readonly locate: (ref: string) => Promise<string>;
   readonly deadAfterMs: number;
+  /** Told of a record that cannot be read where there are others to choose from. */
+  readonly onUnreadable: OnUnreadable;
 };
 
 /** Finds the stitches that a client's message is for, and the nodes they live on. */
@@ -45,10 +48,10 @@ export class Recipients {
         throw new RequestError("no_recipient", `No stitch of the group "${to.group}" takes messages.`);
       return [...Map.groupBy(members, (id) => splitFullId(id).node)].map(([node, ids]) => toSeveral(node, ids));
     }
-    const { redis, keys } = this.#o;
+    const { redis, keys, onUnreadable } = this.#o;
     const [[node], { stitches }] = await Promise.all([
       readNodes(redis, keys, [to.node]),
-      readOwnStitches(redis, keys, to.node),
+      readOwnStitches(redis, keys, to.node, onUnreadable),
     ]);
     if (node == null)
       throw new RequestError("no_recipient", `There is no node "${to.node}"; GET /v1/nodes lists them.`);
@@ -94,9 +97,12 @@ export class Recipients {
 
   /** The first that is green, on a node that lives: what a dead one has said last is not the health of anything. */
   async #firstWell(ids: readonly string[], nowMs: number): Promise<string | null> {
-    const { redis, keys, deadAfterMs } = this.#o;
+    const { redis, keys, deadAfterMs, onUnreadable } = this.#o;
     const nodeIds = [...new Set(ids.map((id) => splitFullId(id).node))];
-    const [records, nodes] = await Promise.all([readStitches(redis, keys, ids), readNodes(redis, keys, nodeIds)]);
+    const [records, nodes] = await Promise.all([
+      readStitches(redis, keys, ids, onUnreadable),
+      readNodes(redis, keys, nodeIds, onUnreadable),
+    ]);
     const alive = new Set(
       nodes.flatMap((node) => (node !== null && livenessOf(node, nowMs, deadAfterMs) === "alive" ? [node.id] : [])),
     );

@@ -15,6 +15,7 @@ import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
 import { isCluster } from "./connection.ts";
 import { defineScript } from "./script.ts";
+import { inside, type OnUnreadable, refuse, UnreadableRecord, whyUnreadable } from "./unreadable.ts";
 
 /**
  * Takes the id for a new incarnation, or refuses while another worker's lease runs.
@@ -216,18 +217,18 @@ export async function readEligibility(redis: RedisClient, keys: Keys, id: string
  * uncordonedBy].
  * A script, because what a page costs is the number of commands: three a node take the reader three times as long. JSON,
  * because one text is read in a fraction of the time of ten strings; one for each node, so that what a node has written of
- * itself is taken for nothing of another's.
+ * itself is taken for nothing of another's. Each field begins a line, so that the one that is no JSON can be found.
  */
 const READ_NODES = `
 local nodes = {}
 for i = 1, #KEYS, 3 do
   local node = redis.call('HMGET', KEYS[i], 'incarnation', 'leaseUntil', 'left', 'startedAt', 'beatAt', 'facts', 'status')
   if node[1] then
-    node[3] = node[3] or 'null'
+    for f = 2, 7 do node[f] = node[f] or 'null' end
     node[8] = redis.call('HGET', KEYS[i + 1], 'load') or 'null'
     local orders = redis.call('HMGET', KEYS[i + 2], 'eligibility', 'dead', 'uncordonedBy')
     node[9], node[10], node[11] = '"' .. (orders[1] or 'eligible') .. '"', orders[2] or 'null', orders[3] or 0
-    nodes[#nodes + 1] = '[' .. table.concat(node, ',') .. ']'
+    nodes[#nodes + 1] = '[' .. table.concat(node, ',\\n') .. ']'
   else
     nodes[#nodes + 1] = false
   end
@@ -253,13 +254,31 @@ const nodeFields = z.tuple([
   whole.nullable(),
   whole,
 ]);
+/** Which of the node's keys has each of them, and under which name. */
+const FIELDS = [
+  ["meta", "incarnation"],
+  ["meta", "leaseUntil"],
+  ["meta", "left"],
+  ["meta", "startedAt"],
+  ["meta", "beatAt"],
+  ["meta", "facts"],
+  ["meta", "status"],
+  ["status", "load"],
+  ["orders", "eligibility"],
+  ["orders", "dead"],
+  ["orders", "uncordonedBy"],
+] as const;
 const nodesReply = z.array(z.string().nullable());
 
-/** Reads nodes; null for one that there is not. One round trip. */
+/**
+ * Reads nodes; null for one that there is not, and for one that cannot be read, where `onUnreadable` bears that. One round
+ * trip.
+ */
 export async function readNodes(
   redis: RedisClient,
   keys: Keys,
   ids: readonly string[],
+  onUnreadable: OnUnreadable = refuse,
 ): Promise<(NodeRecord | null)[]> {
   const keysOf = (id: string) => [keys.nodeMeta(id), keys.nodeStatus(id), keys.nodeOrders(id)] as const;
   const atOnce = isCluster(redis) ? 1 : READ_AT_ONCE;
@@ -274,12 +293,36 @@ export async function readNodes(
         part.length === 1 && only !== undefined
           ? await readOne.call(redis, [...keysOf(only)], [])
           : await readMany.callApart(redis, part.flatMap(keysOf), []);
-      return nodesReply
-        .parse(reply)
-        .map((text, index) => (text === null ? null : nodeOf(part[index] ?? "", nodeFields.parse(JSON.parse(text)))));
+      return nodesReply.parse(reply).map((text, index) => {
+        const id = part[index] ?? "";
+        if (text === null) return null;
+        try {
+          return nodeOf(id, nodeFields.parse(JSON.parse(text)));
+        } catch (error) {
+          onUnreadable(unreadableNode(keys, id, text, error));
+          return null;
+        }
+      });
     }),
   );
   return read.flat();
+}
+
+function unreadableNode(keys: Keys, id: string, text: string, error: unknown): UnreadableRecord {
+  const { path, reason } = whyUnreadable(error);
+  const [index = text.slice(1, -1).split(",\n").findIndex(isNotJson), ...rest] = path;
+  const [of, field] = FIELDS[Number(index)] ?? ["meta", "*"];
+  const key = { meta: keys.nodeMeta(id), status: keys.nodeStatus(id), orders: keys.nodeOrders(id) }[of];
+  return new UnreadableRecord(id, key, field, inside(rest, reason));
+}
+
+function isNotJson(text: string): boolean {
+  try {
+    JSON.parse(text);
+    return false;
+  } catch {
+    return true;
+  }
 }
 
 function nodeOf(id: string, fields: z.output<typeof nodeFields>): NodeRecord {

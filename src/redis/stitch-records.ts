@@ -1,3 +1,4 @@
+import type * as z from "zod";
 import { parseFullGroup } from "../domain/group.ts";
 import { fullId, splitFullId } from "../domain/ids.ts";
 import type { NodeStatus } from "../domain/node.ts";
@@ -13,6 +14,7 @@ import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
 import { addRoutes, dropRoutes } from "./routes.ts";
 import { buries, readTombstone, type Tombstone } from "./tombstones.ts";
+import { type OnUnreadable, readField, refuse } from "./unreadable.ts";
 
 /** A change of one stitch that its node publishes. `isNew`: its pointers are not known to be in Redis yet. */
 export type StitchChange =
@@ -137,20 +139,25 @@ export async function forgetRemoved(
   if (ids.length > 0) await redis.hdel(keys.nodeRemoved(node), ...ids);
 }
 
-/** All that Redis holds of a node's stitches: what the node merges with its disk when it registers. */
+/**
+ * All that Redis holds of a node's stitches, but for what cannot be read: what the node merges with its disk when it
+ * registers.
+ */
 export async function readOwnStitches(
   redis: RedisClient,
   keys: Keys,
   node: string,
+  onUnreadable: OnUnreadable,
 ): Promise<{ stitches: StitchRecord[]; removed: RemovedRecord[] }> {
+  const readAll = async <T>(key: string, schema: z.ZodType<T>) =>
+    Object.entries(await redis.hgetall(key))
+      .map(([field, text]) => readField(schema, text, { id: fullId(node, field), key, field }, onUnreadable))
+      .filter((record) => record !== null);
   const [stitches, removed] = await Promise.all([
-    redis.hvals(keys.nodeStitches(node)),
-    redis.hvals(keys.nodeRemoved(node)),
+    readAll(keys.nodeStitches(node), stitchRecord),
+    readAll(keys.nodeRemoved(node), removedRecord),
   ]);
-  return {
-    stitches: stitches.map((text) => stitchRecord.parse(JSON.parse(text))),
-    removed: removed.map((text) => removedRecord.parse(JSON.parse(text))),
-  };
+  return { stitches, removed };
 }
 
 /** One stitch, or where it is now. */
@@ -172,26 +179,41 @@ export async function readStitch(redis: RedisClient, keys: Keys, id: string): Pr
   return { record: null, movedTo: tombstone.movedTo ?? tombstone.arrivingFrom };
 }
 
-/** What is left of a removed stitch, by full id; null where nothing is. */
-export async function readRemoved(redis: RedisClient, keys: Keys, id: string): Promise<RemovedRecord | null> {
-  const { node, stitch } = splitFullId(id);
-  const text = await redis.hget(keys.nodeRemoved(node), stitch);
-  return text === null ? null : removedRecord.parse(JSON.parse(text));
+/** What is left of a removed stitch, by full id; null where nothing is, or where `onUnreadable` bears that it cannot be read. */
+export function readRemoved(
+  redis: RedisClient,
+  keys: Keys,
+  id: string,
+  onUnreadable: OnUnreadable = refuse,
+): Promise<RemovedRecord | null> {
+  return readOne(redis, keys.nodeRemoved(splitFullId(id).node), id, removedRecord, onUnreadable);
 }
 
-/** Reads stitches by full id; null where there is none. One round trip. */
+/**
+ * Reads stitches by full id; null where there is none, and for one that cannot be read, where `onUnreadable` bears that. One
+ * round trip.
+ */
 export function readStitches(
   redis: RedisClient,
   keys: Keys,
   fullIds: readonly string[],
+  onUnreadable: OnUnreadable = refuse,
 ): Promise<(StitchRecord | null)[]> {
   return Promise.all(
-    fullIds.map(async (id) => {
-      const { node, stitch } = splitFullId(id);
-      const text = await redis.hget(keys.nodeStitches(node), stitch);
-      return text === null ? null : stitchRecord.parse(JSON.parse(text));
-    }),
+    fullIds.map((id) => readOne(redis, keys.nodeStitches(splitFullId(id).node), id, stitchRecord, onUnreadable)),
   );
+}
+
+async function readOne<T>(
+  redis: RedisClient,
+  key: string,
+  id: string,
+  schema: z.ZodType<T>,
+  onUnreadable: OnUnreadable,
+): Promise<T | null> {
+  const field = splitFullId(id).stitch;
+  const text = await redis.hget(key, field);
+  return text === null ? null : readField(schema, text, { id, key, field }, onUnreadable);
 }
 
 /**
@@ -210,19 +232,25 @@ export async function publishUsage(
   await Promise.all([redis.del(key), ...(usage.size > 0 ? [redis.hset(key, fields), redis.pexpire(key, keptMs)] : [])]);
 }
 
-/** What stitches use, by full id; null where it is not known. One round trip, a command for each node. */
+/** What stitches use, by full id; null where it is not known, or cannot be read. One round trip, a command for each node. */
 export async function readUsage(
   redis: RedisClient,
   keys: Keys,
   fullIds: readonly string[],
+  onUnreadable: OnUnreadable,
 ): Promise<(StitchUsage | null)[]> {
   const byNode = Map.groupBy(fullIds.map(splitFullId), ({ node }) => node);
   const found = new Map<string, StitchUsage>();
   await Promise.all(
     [...byNode].map(async ([node, stitches]) => {
-      const texts = await redis.hmget(keys.nodeUsage(node), ...stitches.map(({ stitch }) => stitch));
-      for (const [index, text] of texts.entries())
-        if (text !== null) found.set(fullId(node, stitches[index]?.stitch ?? ""), stitchUsage.parse(JSON.parse(text)));
+      const key = keys.nodeUsage(node);
+      const texts = await redis.hmget(key, ...stitches.map(({ stitch }) => stitch));
+      for (const [index, text] of texts.entries()) {
+        const field = stitches[index]?.stitch ?? "";
+        const id = fullId(node, field);
+        const usage = text === null ? null : readField(stitchUsage, text, { id, key, field }, onUnreadable);
+        if (usage !== null) found.set(id, usage);
+      }
     }),
   );
   return fullIds.map((id) => found.get(id) ?? null);
@@ -255,8 +283,13 @@ export async function listStitchesOfNode(redis: RedisClient, keys: Keys, node: s
 }
 
 /** Deletes a forgotten node's stitches: records first, then their pointers. Safe to repeat. */
-export async function forgetStitchesOf(redis: RedisClient, keys: Keys, node: string): Promise<void> {
-  const { stitches } = await readOwnStitches(redis, keys, node);
+export async function forgetStitchesOf(
+  redis: RedisClient,
+  keys: Keys,
+  node: string,
+  onUnreadable: OnUnreadable,
+): Promise<void> {
+  const { stitches } = await readOwnStitches(redis, keys, node, onUnreadable);
   await Promise.all(stitches.flatMap(({ id, group }) => dropPointers(redis, keys, node, { id, group }, false)));
   await Promise.all([
     redis.del(keys.nodeStitches(node)),

@@ -137,11 +137,12 @@ describe("an API that is killed between two writes of an accept (P1, P2)", { con
         redis,
         keys,
         dispatcher: new Dispatcher(redis, keys),
-        observer: new Observer(redis, keys, 2000),
+        observer: new Observer(redis, keys, 2000, assert.ifError),
         deadAfterMs: 2000,
         jobRetentionMs: 3_600_000,
         nowMs: () => nowMs,
         onLate: (error) => cluster.errors.push(error),
+        onUnreadable: assert.ifError,
       });
       await cluster.node("n1");
       await cutOff(cluster, { side: "after", write: "pointer" }, CREATE);

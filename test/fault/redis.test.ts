@@ -6,6 +6,8 @@ import { describe, it } from "node:test";
 import { type LocalRedis, startLocalRedis } from "../../src/cli/local-redis.ts";
 import { createJob, indexOpenJob } from "../../src/redis/job-record.ts";
 import { REDISES, until, withCluster } from "../support/cluster.ts";
+import { publishTestStitch } from "../support/publish-test-stitch.ts";
+import { registerTestNode } from "../support/register-test-node.ts";
 import { isRunning } from "../support/process-list.ts";
 import { pingJob } from "../support/ping-job.ts";
 
@@ -156,6 +158,122 @@ describe("Redis fails", { concurrency: 3 }, () => {
     });
   });
 });
+
+for (const { name, url } of REDISES) {
+  describe(`a record that cannot be read, on a ${name}`, { concurrency: 3 }, () => {
+    it("of a node: it is left out of lists and plans and told of once; asked for, it is an error", async () => {
+      await withCluster(url, {}, async (cluster) => {
+        const { master, open, errors } = cluster;
+        const { redis, keys } = open;
+        for (const node of ["n1", "n2", "n3"]) await registerTestNode(redis, keys, node);
+        await publishTestStitch(open, "n1", "a");
+        await publishTestStitch(open, "n2", "b");
+        const listed = async () => (await master.nodes({ cursor: null, limit: 10 }, {})).items.map(({ id }) => id);
+        const broken = [
+          { key: keys.nodeMeta("n2"), field: "facts", value: "zzz", why: '"facts" in .*{node:n2}:meta is not JSON' },
+          { key: keys.nodeMeta("n2"), field: "facts", value: null, why: '"facts" in .*{node:n2}:meta Invalid input' },
+          { key: keys.nodeMeta("n2"), field: "status", value: "{}", why: '"status" in .*:meta \\(reserved\\) Invalid' },
+          { key: keys.nodeMeta("n2"), field: "leaseUntil", value: "[1", why: '"leaseUntil" in .*:meta is not JSON' },
+          { key: keys.nodeStatus("n2"), field: "load", value: "?", why: '"load" in .*{node:n2}:status is not JSON' },
+          { key: keys.nodeOrders("n2"), field: "eligibility", value: "no", why: '"eligibility" in .*:orders Invalid' },
+        ];
+        for (const [index, { key, field, value, why }] of broken.entries()) {
+          const was = await redis.hget(key, field);
+          if (value === null) await redis.hdel(key, field);
+          else await redis.hset(key, field, value);
+          const inLog = { name: "UnreadableRecord", message: new RegExp(`of n2 cannot be read: ${why}`) };
+
+          assert.deepEqual(await listed(), ["n1", "n3"]);
+          assert.equal((await master.cluster()).stitches.stopped, 1);
+          const stitches = (await master.stitches({ cursor: null, limit: 10 }, {})).items;
+          assert.deepEqual(
+            stitches.map(({ fullId, state }) => [fullId, state]),
+            [
+              ["n1:a", "stopped"],
+              ["n2:b", "missing"],
+            ],
+          );
+          const ping = { command: "node.ping", deadlineMs: 100 } as const;
+          assert.equal((await cluster.run({ ...ping, target: "n1" }, null, 0)).status, "pending");
+          const stop = await cluster.run({ command: "group.stop", target: "shop" }, null, 0);
+          assert.deepEqual(
+            stop.tasks.map(({ node, status }) => [node, status]),
+            [
+              ["n1", "pending"],
+              ["n2", "failed"],
+            ],
+          );
+          const spec = { adaptor: "process", protocol: "none", command: ["true"] };
+          const create = await cluster.run({ command: "stitch.create", target: "a.b.1", count: 4, spec }, null, 0);
+          assert.deepEqual([...new Set(create.tasks.map(({ node }) => node))].sort(), ["n1", "n3"]);
+
+          await assert.rejects(master.node("n2"), inLog);
+          for (const command of ["node.ping", "node.drain"] as const)
+            await assert.rejects(cluster.run({ command, target: "n2" }, null, 0), inLog);
+          await assert.rejects(cluster.run({ command: "stitch.move", target: "n2:b" }, null, 0), inLog);
+
+          assert.deepEqual(errors.map(String).filter((text) => text.includes("cannot be read")).length, index + 1);
+          assert.match(String(errors.at(-1)), inLog.message);
+          if (was === null) await redis.hdel(key, field);
+          else await redis.hset(key, field, was);
+          assert.deepEqual(await listed(), ["n1", "n2", "n3"], "mended, it is there again");
+        }
+      });
+    });
+
+    it("of a node with a task: the job goes on, for nobody knows that the node is dead", async () => {
+      await withCluster(url, {}, async (cluster) => {
+        const { redis, keys } = cluster.open;
+        await registerTestNode(redis, keys, "n1");
+        const { id } = await cluster.run({ command: "node.ping", target: "n1" }, null, 0);
+        const was = await redis.hget(keys.nodeMeta("n1"), "facts");
+        await redis.hset(keys.nodeMeta("n1"), "facts", "zzz");
+        assert.equal((await cluster.master.job(id, 0)).status, "pending");
+        await redis.hset(keys.nodeMeta("n1"), { facts: was ?? "", leaseUntil: 1 });
+        assert.equal((await cluster.master.job(id, 0)).status, "failed");
+      });
+    });
+
+    it("of a stitch: the others are listed and counted; asked for, it is an error", async () => {
+      await withCluster(url, {}, async (cluster) => {
+        const { master, open, errors } = cluster;
+        const { redis, keys } = open;
+        await registerTestNode(redis, keys, "n1");
+        for (const id of ["a", "b", "c"]) await publishTestStitch(open, "n1", id);
+        await redis.hset(keys.nodeStitches("n1"), "b", "{}");
+        await redis.hset(keys.nodeUsage("n1"), "c", "zzz");
+        for (let times = 0; times < 2; times++) {
+          const { items } = await master.stitches({ cursor: null, limit: 10 }, {});
+          assert.deepEqual(
+            items.map(({ id }) => id),
+            ["a", "c"],
+          );
+          assert.equal((await master.group("shop")).stitches.byState.stopped, 2);
+        }
+        const inLog = {
+          name: "UnreadableRecord",
+          message: /of n1:b cannot be read: "b" in .*{node:n1}:stitches \(id\)/,
+        };
+        await assert.rejects(master.stitch("b"), inLog);
+        await assert.rejects(cluster.run({ command: "stitch.stop", target: "n1:b" }, null, 0), inLog);
+        const stop = await cluster.run({ command: "group.stop", target: "shop" }, null, 0);
+        assert.equal(stop.counts.total, 3, "what its node is told to stop need not be read here");
+        const told = errors.filter((error) => /of n1:[bc] cannot be read/.test(String(error)));
+        assert.equal(told.length, 2, "of each once");
+      });
+    });
+
+    it("of its own: a node says so, and registers", async () => {
+      await withCluster(url, {}, async (cluster) => {
+        const { redis, keys } = cluster.open;
+        await redis.hset(keys.nodeStitches("n1"), "old", "zzz");
+        const node = await cluster.node("n1");
+        await until("it has said so", () => node.output.includes("of n1:old cannot be read"));
+        await cluster.create("n1", "a", ["sleep", "600"]);
+      });
+    });
+  });
+}
 
 describe("a Master that dies between two writes (P2)", { concurrency: 2 }, () => {
   const url = REDISES[0]?.url ?? "";

@@ -12,14 +12,12 @@ import { type LocalRedis, startLocalRedis } from "../../src/cli/local-redis.ts";
 import { ConfigError, loadConfig } from "../../src/config.ts";
 import { ERRORS, type ErrorCode } from "../../src/domain/errors.ts";
 import type { JobResource, ProblemResource } from "../../src/domain/resources.ts";
-import { stitchSpec } from "../../src/domain/spec.ts";
-import type { StitchRecord } from "../../src/domain/stitch.ts";
 import { type OpenMaster, openMaster } from "../../src/master/open-master.ts";
 import { MAX_ENTRIES } from "../../src/redis/inbox.ts";
 import { leaveNode } from "../../src/redis/node-record.ts";
-import { publishStitches } from "../../src/redis/stitch-records.ts";
 import type { Running } from "../../src/running.ts";
 import { until } from "../support/cluster.ts";
+import { publishTestStitch } from "../support/publish-test-stitch.ts";
 import { registerTestNode } from "../support/register-test-node.ts";
 
 const CLUSTER = `http-errors-${process.pid}`;
@@ -255,7 +253,7 @@ test("retry: a job that did not succeed becomes one new job; job_finished where 
 });
 
 test("retry: not_found where the stitch that missed is gone", async () => {
-  await publishTestStitch("n1", "passing");
+  await publishTestStitch(open, "n1", "passing");
   const { id } = await post("/v1/commands", { command: "stitch.stop", target: "passing" });
   await post(`/v1/jobs/${id}/cancel`);
   await open.redis.hdel(open.keys.nodeStitches("n1"), "passing");
@@ -295,7 +293,7 @@ test("no_template, and group_busy with the job that is in the way", async () => 
   const scale = (count: number, target = "busy.one.1") => ({ command: "group.scale", target, count });
   await fails("no_template", "/v1/commands", { body: scale(1) });
   await registerTestNode(open.redis, open.keys, "b1");
-  await publishTestStitch("b1", "first", "busy.one.1");
+  await publishTestStitch(open, "b1", "first", "busy.one.1");
   // Nobody carries it out: the node has no worker.
   const { id } = await post("/v1/commands", scale(2));
   const inTheWay = [
@@ -318,40 +316,10 @@ test("node_alive; a node that left is forgotten with 204", async () => {
   await fails("not_found", "/v1/nodes/n2", { method: "DELETE" });
 });
 
-/** A stitch that its node has published. */
-async function publishTestStitch(node: string, id: string, group = "shop.orders.1"): Promise<void> {
-  const record: StitchRecord = {
-    id,
-    group,
-    spec: stitchSpec.parse(SPEC),
-    placement: { strategy: "spread" },
-    movedFrom: null,
-    desired: "stopped",
-    state: "stopped",
-    health: "green",
-    revision: "1.0",
-    outcome: null,
-    finished: false,
-    restarts: 0,
-    pid: null,
-    startedAtMs: null,
-    lastExit: null,
-    observedAtMs: Date.now(),
-    mailAfter: null,
-  };
-  const status = {
-    reserved: { cpu: 0, memoryBytes: 0 },
-    stitchCount: 1,
-    states: { stopped: 1 },
-    eligibility: "eligible" as const,
-  };
-  await publishStitches(open.redis, open.keys, node, [{ kind: "set", record, isNew: true }], status, () => true);
-}
-
 test("ambiguous_stitch names the candidates; stitch_exists", async () => {
   for (const node of ["a1", "a2"]) {
     await registerTestNode(open.redis, open.keys, node);
-    await publishTestStitch(node, "twin");
+    await publishTestStitch(open, node, "twin");
   }
   const { candidates } = await fails("ambiguous_stitch", "/v1/stitches/twin");
   assert.deepEqual(candidates, ["a1:twin", "a2:twin"]);
@@ -365,7 +333,7 @@ const FORMS = ["application/json", "text/plain", "text/event-stream"].map((accep
 
 test("node_unreachable, inbox_full: logs of a node that does not answer, has left, or has too much to do", async () => {
   const session = await registerTestNode(open.redis, open.keys, "mute");
-  await publishTestStitch("mute", "silent");
+  await publishTestStitch(open, "mute", "silent");
   const problems = await Promise.all(
     FORMS.map((form) => failsOnceRedisAnswers("node_unreachable", "/v1/stitches/silent/logs", form)),
   );

@@ -168,7 +168,7 @@ for (const redis of REDISES) {
         let last = stopped;
         for (const toNode of ["n2", "n1", "n2"])
           last = await cluster.run({ command: "stitch.move", target: "one", toNode });
-        const observer = new Observer(cluster.open.redis, cluster.open.keys, 1000);
+        const observer = new Observer(cluster.open.redis, cluster.open.keys, 1000, assert.ifError);
         const since = (revision: number) => observer.movedSince(revision, ["n1:one"]);
         assert.deepEqual([...(await since(Number(last.revision) - 1))], [["n1:one", "n2:one"]]);
         assert.deepEqual([...(await since(Number(last.revision)))], [], "a later job never was about that one");

@@ -332,7 +332,7 @@ export class NodeWorker {
     // Before its stitches can be found: who has no inbox is no node.
     await createInbox(this.#redis, this.#keys, this.#o.id);
     this.#lastTaken = await lastEntryRead(this.#redis, this.#keys, this.#o.id);
-    host.merge(await readOwnStitches(this.#redis, this.#keys, this.#o.id));
+    host.merge(await readOwnStitches(this.#redis, this.#keys, this.#o.id, this.#o.onError));
     await this.#mastersWord.obey(host);
     await raiseRevision(this.#redis, this.#keys, host.highestRevision());
     this.#publisher?.publish(host.wholeTruth(), [

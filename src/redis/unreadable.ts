@@ -1,0 +1,58 @@
+import * as z from "zod";
+
+/** Thrown, or told of, where a record in Redis is not what its writer should have written. It quotes nothing: that may be secret. */
+export class UnreadableRecord extends Error {
+  override readonly name = "UnreadableRecord";
+  /** Whose record it is: a node's id, or a stitch's full id. */
+  readonly id: string;
+  constructor(id: string, key: string, field: string, reason: string) {
+    super(`what Redis holds of ${id} cannot be read: "${field}" in ${key} ${reason}`);
+    this.id = id;
+  }
+}
+
+/** Told of a record that cannot be read; what is read beside it is there all the same. It may throw. */
+export type OnUnreadable = (error: UnreadableRecord) => void;
+
+/** For whoever asks for that one record. */
+export const refuse: OnUnreadable = (error) => {
+  throw error;
+};
+
+/** Records that one reader tells of; a bound on what it remembers. */
+const MOST_TOLD = 1000;
+
+/** For one reader of many records: passes on the first word of each, not one at every read. */
+export function tellOnce(tell: OnUnreadable): OnUnreadable {
+  const told = new Set<string>();
+  return (error) => {
+    if (told.size >= MOST_TOLD || told.has(error.message)) return;
+    told.add(error.message);
+    tell(error);
+  };
+}
+
+/** Takes a record apart that is one field of a hash; null where that is borne. */
+export function readField<T>(
+  schema: z.ZodType<T>,
+  text: string,
+  at: { readonly id: string; readonly key: string; readonly field: string },
+  onUnreadable: OnUnreadable,
+): T | null {
+  try {
+    return schema.parse(JSON.parse(text));
+  } catch (error) {
+    const { path, reason } = whyUnreadable(error);
+    onUnreadable(new UnreadableRecord(at.id, at.key, at.field, inside(path, reason)));
+    return null;
+  }
+}
+
+/** Where in a text is it, and what is wrong there? Only where it is JSON is there a path. */
+export function whyUnreadable(error: unknown): { readonly path: readonly PropertyKey[]; readonly reason: string } {
+  const [issue] = error instanceof z.ZodError ? error.issues : [];
+  return { path: issue?.path ?? [], reason: issue?.message ?? "is not JSON" };
+}
+
+export const inside = (path: readonly PropertyKey[], reason: string): string =>
+  path.length === 0 ? reason : `(${path.map(String).join(".")}) ${reason}`;
