@@ -27,7 +27,7 @@ import { isCluster } from "../redis/connection.ts";
 import { emitEvents } from "../redis/events.ts";
 import type { HintWatch } from "../redis/hint-watchers.ts";
 import type { JobHints } from "../redis/job-hints.ts";
-import { createJob, dropOpenJob, followUp, indexOpenJob } from "../redis/job-record.ts";
+import { createJob, dropOpenJob, followUp, indexOpenJob, takeBackOpenJob } from "../redis/job-record.ts";
 import { sha256, sha256Hex } from "./digest.ts";
 import { FIRST_LOOK_MS, type JobDesk, type JobDeskOptions } from "./job-desk.ts";
 import type { JobWaiter } from "./job-waiter.ts";
@@ -204,13 +204,13 @@ export class Intake {
     const { id, bodyHash, waitMs, repeatable } = draft;
     const askedAtMs = this.#o.nowMs();
     // The pointer first, then the record: see redis/job-record.ts. The two reads share its round trip.
-    const [first] = await Promise.all([
-      this.#look(draft, false),
-      indexOpenJob(redis, keys, id, this.#o.nowMs() + FIRST_LOOK_MS),
-    ]);
-    const { plan, seen } = await this.#planAndTake(draft, first).catch(async (error: unknown) => {
-      // Who can come again may have it by now; a stale pointer is dropped by the sweep.
-      if (!repeatable) await Promise.all([dropOpenJob(redis, keys, id), releaseScopes(redis, keys, id)]);
+    const pointing = indexOpenJob(redis, keys, id, askedAtMs + FIRST_LOOK_MS);
+    const looking = Promise.all([this.#look(draft, false), pointing]);
+    const planning = looking.then(([first]) => this.#planAndTake(draft, first));
+    const { plan, seen } = await planning.catch(async (error: unknown) => {
+      // Who can come again may have it by now; a pointer that is stale all the same is dropped by the sweep.
+      if (repeatable) await takeBackOpenJob(redis, keys, id, await pointing);
+      else await Promise.all([dropOpenJob(redis, keys, id), releaseScopes(redis, keys, id)]);
       throw error;
     });
     const state = this.#firstState(draft, plan, seen);

@@ -187,6 +187,34 @@ return 'ok'
 );
 
 /**
+ * Points at a job that is to be made. KEYS open jobs. ARGV job, when to look at it.
+ * Returns the pointer's score where nobody pointed at it yet, else ''. A pointer that is there gets another score: whoever
+ * made it sees that it is not alone any more. Its half millisecond is in no score that a sweep writes.
+ * Atomic: of two requests with one idempotency key, each must know whether the other was first.
+ */
+const point = defineScript<[open: string]>(
+  "point_at_job",
+  1,
+  `
+local was = redis.call('ZSCORE', KEYS[1], ARGV[1])
+local at = math.floor(ARGV[2]) + 0.5
+if was then at = math.max(at, math.floor(was) + 1.5) end
+redis.call('ZADD', KEYS[1], at, ARGV[1])
+return was and '' or redis.call('ZSCORE', KEYS[1], ARGV[1])
+`,
+);
+
+/** Takes back a pointer that nobody else has relied on since. KEYS open jobs. ARGV job, the score that `point` gave. */
+const unpoint = defineScript<[open: string]>(
+  "unpoint_at_job",
+  1,
+  `
+if redis.call('ZSCORE', KEYS[1], ARGV[1]) == ARGV[2] then redis.call('ZREM', KEYS[1], ARGV[1]) end
+return false
+`,
+);
+
+/**
  * Takes the jobs that are due for a look, and puts them off, so that Masters which sweep at once share them.
  * KEYS open jobs. ARGV how many, ms to put off. Returns ids.
  */
@@ -201,6 +229,7 @@ return due
 );
 
 // Made once: a schema costs more to make than to use.
+const pointReply = z.string();
 const createdReply = z.string().nullable();
 const loadedReply = z.tuple(
   [z.number(), z.string(), z.string(), z.string(), z.string(), z.string(), z.string()],
@@ -219,9 +248,28 @@ const runnerOf = (task: Task): string => (task.runs === "master" ? MASTER_RUNNER
 
 const runnersOf = (record: JobRecord): string => [...new Set(record.tasks.map(runnerOf))].join("\n");
 
-/** Index first, then the record (see `createJob`): a crash between leaves a pointer without a record, never a record nobody looks at. */
-export async function indexOpenJob(redis: RedisClient, keys: Keys, id: string, lookAtMs: number): Promise<void> {
-  await redis.zadd(keys.openJobs, lookAtMs, id);
+/**
+ * Index first, then the record (see `createJob`): a crash between leaves a pointer without a record, never a record nobody
+ * looks at.
+ * @returns for `takeBackOpenJob`; null where the pointer was there.
+ */
+export async function indexOpenJob(
+  redis: RedisClient,
+  keys: Keys,
+  id: string,
+  lookAtMs: number,
+): Promise<string | null> {
+  const score = pointReply.parse(await point.call(redis, [keys.openJobs], [id, lookAtMs]));
+  return score === "" ? null : score;
+}
+
+/**
+ * Drops the pointer of a request that was refused, unless another with the same id counts on it: one that came before, or
+ * since, and may have made the job, or be about to.
+ * @param own as `indexOpenJob` gave it.
+ */
+export async function takeBackOpenJob(redis: RedisClient, keys: Keys, id: string, own: string | null): Promise<void> {
+  if (own !== null) await unpoint.call(redis, [keys.openJobs], [id, own]);
 }
 
 /** By when a Master shall look at an open job again: never later than was said before, which may be due to something else. */

@@ -7,7 +7,7 @@ import { dispatchId } from "../../src/domain/job.ts";
 import { JobDesk } from "../../src/master/job-desk.ts";
 import { Observer } from "../../src/master/observe.ts";
 import { Dispatcher } from "../../src/queue/dispatcher.ts";
-import { indexOpenJob } from "../../src/redis/job-record.ts";
+import { lookAgainAt } from "../../src/redis/job-record.ts";
 import { type Keys, MASTER_RUNNER } from "../../src/redis/keys.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { openCuttingProxy } from "../support/cutting-proxy.ts";
@@ -21,7 +21,7 @@ const anyJob = (keys: Keys): string => keys.job("").replace("}", "");
 
 /** Tells each write of a Master by its words. */
 const WRITES = {
-  pointer: (words, keys) => words[0] === "zadd" && words[1] === keys.openJobs,
+  pointer: (words, keys) => scriptOn(keys.openJobs, words),
   record: (words, keys) => scriptOn(anyJob(keys), words) && words[4]?.startsWith('{"id":') === true,
   dispatch: (words, keys) => scriptOn(`${keys.node("n1")}:commands:`, words),
   claim: (words, keys) => scriptOn(anyJob(keys), words) && words[3] === `${words[4]}:out:${MASTER_RUNNER}`,
@@ -152,7 +152,7 @@ describe("an API that is killed between two writes of an accept (P1, P2)", { con
         assert.equal((await written(cluster)).id, id, "not before");
         nowMs = atMs;
         // Due at once.
-        await indexOpenJob(redis, keys, id, 0);
+        await lookAgainAt(redis, keys, id, 0);
         assert.deepEqual(await desk.tend(), { looked: 1, dispatched: 0, closed: 0 });
       }
       assert.equal((await written(cluster)).id, null);

@@ -1,11 +1,65 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { COMMANDS } from "../../src/domain/command.ts";
 import type { RequestError } from "../../src/domain/errors.ts";
-import { REDISES, until, withCluster } from "../support/cluster.ts";
+import type { JobResource } from "../../src/domain/resources.ts";
+import { type OpenMaster, openMaster } from "../../src/master/open-master.ts";
+import { leaveNode } from "../../src/redis/node-record.ts";
+import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { isRunning } from "../support/process-list.ts";
+import { registerTestNode } from "../support/register-test-node.ts";
 
 const withCode = (code: string) => (error: unknown) => (error as RequestError).code === code;
 const sleeper = { adaptor: "process", protocol: "none", command: ["sleep", "600"] };
+
+const openJobs = ({ open: { redis, keys } }: TestCluster) => redis.zrange(keys.openJobs, 0, "-1");
+
+/** Two Masters that each have a connection of their own. */
+async function withTwins(
+  redisUrl: string,
+  work: (cluster: TestCluster, one: OpenMaster, other: OpenMaster) => Promise<void>,
+): Promise<void> {
+  await withCluster(redisUrl, {}, async (cluster) => {
+    const other = await openMaster({
+      redisUrl,
+      cluster: cluster.name,
+      id: "other",
+      deadAfterMs: 2000,
+      jobRetentionMs: 60_000,
+      onError: (error) => cluster.errors.push(error),
+      connectTimeoutMs: 10_000,
+      checkPolicy: false,
+    });
+    try {
+      await work(cluster, cluster.open, other);
+    } finally {
+      other.close();
+    }
+  });
+}
+
+/** The same request, whichever Master it comes to. */
+async function ping({ master }: OpenMaster): Promise<JobResource> {
+  const command = COMMANDS["node.ping"].parse({ command: "node.ping", target: "n1" });
+  const submitted = await master.submit({ command, idempotencyKey: "key", scope: "", by: null, waitMs: 0 });
+  return submitted.kind === "job" ? submitted.job : assert.fail();
+}
+
+/** Holds back the next call of a script by a Master. */
+function holdBack({ redis }: OpenMaster, script: string) {
+  const name = `cs_${script}`;
+  const call: unknown = Reflect.get(redis, name);
+  const reached = Promise.withResolvers<void>();
+  const released = Promise.withResolvers<void>();
+  Reflect.set(redis, name, async (...args: unknown[]): Promise<unknown> => {
+    // ioredis comes by here again when it sends what it has gathered.
+    Reflect.set(redis, name, call);
+    reached.resolve();
+    await released.promise;
+    return typeof call === "function" ? Reflect.apply(call, redis, args) : assert.fail(`there is no script ${script}`);
+  });
+  return { reached: reached.promise, release: () => released.resolve() };
+}
 
 for (const redis of REDISES) {
   describe(`commands on a ${redis.name}`, { concurrency: 2 }, () => {
@@ -139,7 +193,6 @@ for (const redis of REDISES) {
     it("plans without changing anything, and refuses a plan that is stale", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         await cluster.node("n1");
-        const { COMMANDS } = await import("../../src/domain/command.ts");
         const body = { command: "stitch.create", target: "a.b.1", spec: sleeper } as const;
         const dry = () =>
           cluster.master.submit({
@@ -161,6 +214,62 @@ for (const redis of REDISES) {
         assert.deepEqual((await cluster.run(body)).stitches, ["n1:b-4"]);
         await cluster.node("n2");
         await assert.rejects(cluster.run({ ...body, planToken: first.plan.planToken }), withCode("plan_stale"));
+      });
+    });
+
+    it("a command that is refused leaves no open job, whether it has a key or not", async () => {
+      await withCluster(redis.url, {}, async (cluster) => {
+        for (const key of [null, "one", "two", "two"])
+          await assert.rejects(cluster.run({ command: "stitch.stop", target: "nope" }, key), withCode("not_found"));
+        const drained = cluster.run({ command: "node.drain", target: "nope" }, "three");
+        await assert.rejects(drained, withCode("not_found"));
+        assert.equal((await cluster.master.cluster()).openJobs, 0);
+      });
+    });
+
+    // In each, one request is refused because the node is not there, and its twin through another Master is accepted.
+    it("a job that is made after its twin was refused stays one that is looked after", async () => {
+      await withTwins(redis.url, async (cluster, accepting, refusing) => {
+        const node = () => registerTestNode(cluster.open.redis, cluster.open.keys, "n1");
+        const session = await node();
+        const making = holdBack(accepting, "create_job");
+        const accepted = ping(accepting);
+        await making.reached;
+        await leaveNode(cluster.open.redis, cluster.open.keys, "n1", session);
+        await cluster.master.forgetNode("n1");
+        await assert.rejects(ping(refusing), withCode("not_found"));
+        await node();
+        making.release();
+        assert.deepEqual(await openJobs(cluster), [(await accepted).id]);
+      });
+    });
+
+    it("a job that is being made when its refused twin takes back its pointer stays one that is looked after", async () => {
+      await withTwins(redis.url, async (cluster, accepting, refusing) => {
+        const takingBack = holdBack(refusing, "unpoint_at_job");
+        const refused = ping(refusing);
+        await takingBack.reached;
+        await registerTestNode(cluster.open.redis, cluster.open.keys, "n1");
+        const making = holdBack(accepting, "create_job");
+        const accepted = ping(accepting);
+        await making.reached;
+        takingBack.release();
+        await assert.rejects(refused, withCode("not_found"));
+        making.release();
+        assert.deepEqual(await openJobs(cluster), [(await accepted).id]);
+      });
+    });
+
+    it("a job that was made when its refused twin takes back its pointer stays one that is looked after", async () => {
+      await withTwins(redis.url, async (cluster, accepting, refusing) => {
+        const takingBack = holdBack(refusing, "unpoint_at_job");
+        const refused = ping(refusing);
+        await takingBack.reached;
+        await registerTestNode(cluster.open.redis, cluster.open.keys, "n1");
+        const { id } = await ping(accepting);
+        takingBack.release();
+        assert.equal((await refused).id, id, "by now it is known");
+        assert.deepEqual(await openJobs(cluster), [id]);
       });
     });
 
