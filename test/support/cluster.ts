@@ -5,6 +5,7 @@ import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { COMMANDS, type CommandName } from "../../src/domain/command.ts";
+import { RequestError } from "../../src/domain/errors.ts";
 import type { JobResource } from "../../src/domain/resources.ts";
 import { openMaster, type OpenMaster } from "../../src/master/open-master.ts";
 import { processesOf } from "./process-list.ts";
@@ -116,11 +117,13 @@ export class TestCluster {
     return part;
   }
 
-  /** A node worker; resolves when this incarnation of it is alive. */
+  /** A node worker; resolves when this incarnation of it is alive, and has ended its start: it takes tasks, and its inbox. */
   async node(id: string, more: Record<string, string> = {}): Promise<Part> {
-    const before = await this.master.node(id).then(
-      (node) => node.incarnation,
-      () => 0,
+    const before = await until(`what has been of ${id} is known`, () =>
+      this.master.node(id).then(
+        (node) => node.incarnation,
+        (error: unknown) => (error instanceof RequestError && error.code === "not_found" ? 0 : null),
+      ),
     );
     const part = this.part(["node"], {
       STITCH_NODE_ID: id,
@@ -132,6 +135,7 @@ export class TestCluster {
       `${id} is alive`,
       async () => {
         if (part.child.exitCode !== null) assert.fail(`${id} ended at its start:\n${part.output}`);
+        if (!part.output.includes("is in the cluster")) return false;
         return this.master.node(id).then(
           (node) => node.liveness === "alive" && node.incarnation > before,
           () => false,
