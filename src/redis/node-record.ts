@@ -146,8 +146,10 @@ export async function registerNode(
     leastIncarnation: number;
   },
 ): Promise<Registration> {
-  // The pointer before the record: a node that can be read must be listed and placed on too.
-  await redis.zadd(keys.nodeIds, 0, id);
+  // The pointers before the record: a node that can be read must be listed, placed on and counted too. A beat puts
+  // right only a count that is there.
+  const [askedAtMs] = await Promise.all([redisTimeMs(redis), redis.zadd(keys.nodeIds, 0, id)]);
+  await redis.zadd(keys.nodes, "NX", askedAtMs + as.leaseMs, id);
   const reply = await register.call(
     redis,
     [keys.nodeMeta(id), keys.nodeStatus(id), keys.nodeOrders(id)],

@@ -58,6 +58,7 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
         for (let lives = 1; lives <= 2; lives++) {
           const proxy = await openCuttingProxy(cluster.redisUrl);
           const former = await incarnations();
+          await redis.zrem(keys.nodes, "n1");
           const killed = cluster.part(["node"], {
             REDIS_URL: proxy.url,
             STITCH_NODE_ID: "n1",
@@ -73,6 +74,7 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
           await cut;
           await proxy.close();
           assert.equal((await incarnations()) - former, registered ? 1 : 0, killed.output);
+          assert.notEqual(await redis.zscore(keys.nodes, "n1"), null, "it is counted before it can be read");
         }
         const back = await cluster.node("n1");
         assert.doesNotMatch(back.output, /another worker/);
