@@ -173,9 +173,12 @@ describe("messages on their way", { concurrency: 2 }, () => {
       await until("p3 came", () => dataOf(cluster, "n2:p").includes("p3"), 60_000);
       const of = dataOf(cluster, "n2:p");
       assert.deepEqual(of, [...of.filter((data) => data === "p1"), "p2", "p2", "p2", "p2", "p2", "p3"]);
-      const { items } = await mail.deadLetters("?node=n2");
+      const letters = await until("p2 is a dead letter", async () => {
+        const { items } = await mail.deadLetters("?node=n2");
+        return items.length >= 1 && items;
+      });
       assert.deepEqual(
-        items.map(({ stitch, data, code, tries }) => [stitch, data, code, tries]),
+        letters.map(({ stitch, data, code, tries }) => [stitch, data, code, tries]),
         [["n2:p", "p2", "stitch_failed", 5]],
       );
       await cluster.run({ command: "stitch.remove", target: "m" });
@@ -195,14 +198,17 @@ describe("messages on their way", { concurrency: 2 }, () => {
         ["m", "wait-for-go"],
       ] as const) {
         await mail.send({ stitch }, { channel, data: "once" });
-        await until("it has it", () => takenBy(cluster, `n1:${stitch}`).length === 1);
-        const job = await cluster.run({ command: "stitch.restart", target: stitch });
-        assert.equal(job.status, "succeeded");
+        await until("it has it", () => takenBy(cluster, `n1:${stitch}`).length >= 1);
+        const stopped = await cluster.run({ command: "stitch.stop", target: stitch });
+        assert.equal(stopped.status, "succeeded");
+        // Where that took more than 10 s, it came again before.
+        const before = dataOf(cluster, `n1:${stitch}`);
+        const started = await cluster.run({ command: "stitch.start", target: stitch });
+        assert.equal(started.status, "succeeded");
         await mail.tell(stitch, "", "next");
+        assert.deepEqual(dataOf(cluster, `n1:${stitch}`), [...before, "next"]);
       }
       await untilEmpty(cluster, "n1");
-      assert.deepEqual(dataOf(cluster, "n1:p"), ["once", "next"]);
-      assert.deepEqual(dataOf(cluster, "n1:m"), ["once", "next"]);
     });
   });
 
@@ -249,13 +255,11 @@ describe("messages on their way", { concurrency: 2 }, () => {
       await workers.start("n2");
       for (const id of ["m", "p"]) {
         await until("all came", () => dataOf(cluster, `n2:${id}`).includes("later100"), 60_000);
-        assert.deepEqual(dataOf(cluster, `n2:${id}`), [
-          "before",
-          "held",
-          "held",
-          ...numbered("after", 300),
-          ...numbered("later", 100),
-        ]);
+        const came = dataOf(cluster, `n2:${id}`);
+        // In each life, and once more for each 10 s that its first life had it.
+        const held = came.filter((data) => data === "held");
+        assert.ok(held.length >= 2);
+        assert.deepEqual(came, ["before", ...held, ...numbered("after", 300), ...numbered("later", 100)]);
       }
       await untilEmpty(cluster, "n2");
       assert.deepEqual((await mail.deadLetters()).items, []);
@@ -279,7 +283,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
         { to: { stitch: "n2:mover" }, channel: "", data: "once" },
         { to: { stitch: "n2:ring" }, data: "round" },
       ]);
-      await until("all came", () => takenBy(cluster, "n3:mover").length === 21);
+      await until("all came", () => takenBy(cluster, "n3:mover").length >= 21);
       assert.deepEqual(
         dataOf(cluster, "n3:mover").filter((data) => data !== "once"),
         numbered("twice", 20),
@@ -657,7 +661,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
       await until("it came", () => dataOf(cluster, "n2:there").includes("early"));
       await createMail(cluster, group, { "n2:late": "process" });
       await say("then");
-      await until("it came", () => dataOf(cluster, "n2:late").includes("then"));
+      for (const id of ["n2:late", "n2:there"]) await until("it came", () => dataOf(cluster, id).includes("then"));
       await workers.end("n2", "SIGKILL");
       // It is made as soon as the node is back, before that has read its inbox.
       const spec = { adaptor: "module", module: "mail" };
@@ -706,7 +710,8 @@ describe("messages on their way", { concurrency: 2 }, () => {
       ]);
       for (const id of ["p", "m"]) {
         await mail.tell(id, "", "goes on");
-        assert.match(logText(cluster, "n2", id), /its reply to n1:asker could not be sent/);
+        const note = /its reply to n1:asker could not be sent/;
+        await until("its log says so", () => note.test(logText(cluster, "n2", id)));
       }
       await untilEmpty(cluster, "n2");
     });
@@ -723,12 +728,12 @@ describe("messages on their way", { concurrency: 2 }, () => {
     const goesAway = async (cluster: TestCluster, mail: MailClient) => {
       await createMail(cluster, "away.a.1", { "n1:m": "module" });
       await mail.send({ stitch: "m" }, { channel: "wait-for-go", data: "held" });
-      await until("it has it", () => takenBy(cluster, "n1:m").length === 1);
-      // Longer than its lease has left: what the worker writes is refused, and it has to take its id again.
+      await until("it has it", () => takenBy(cluster, "n1:m").length >= 1);
+      // Longer than its lease has left: what the worker writes has to wait, and it has to take its id again.
       await cluster.open.redis.call("CLIENT", "PAUSE", "8000", "WRITE");
       tell(cluster, "n1:m");
       await untilEmpty(cluster, "n1", 30_000);
-      assert.ok((await cluster.master.node("n1")).incarnation > 1, "its lease had run out");
+      await until("its lease had run out", async () => (await cluster.master.node("n1")).incarnation > 1);
       await mail.tell("m", "", "next");
       assert.deepEqual(dataOf(cluster, "n1:m"), ["held", "next"]);
     };
