@@ -1,6 +1,4 @@
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { describe, it } from "node:test";
 import { ApiUnreachable, type CommandBody, type CommandOptions, createClient } from "../../src/client/client.ts";
 import { dispatchId } from "../../src/domain/job.ts";
@@ -11,6 +9,7 @@ import { lookAgainAt } from "../../src/redis/job-record.ts";
 import { type Keys, MASTER_RUNNER } from "../../src/redis/keys.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { openCuttingProxy } from "../support/cutting-proxy.ts";
+import { startedTimes } from "../support/stitch-folder.ts";
 
 const url = REDISES[0]?.url ?? "";
 
@@ -77,6 +76,12 @@ const listed = async ({ master }: TestCluster): Promise<string[]> =>
 const timesEnded = async ({ master }: TestCluster): Promise<number> =>
   (await master.events(null, 100)).items.filter(({ type }) => type === "job.ended").length;
 
+/** The end of a job is told beside its leaving the index. */
+async function endedOnce(cluster: TestCluster): Promise<void> {
+  await until("its end is told", async () => (await timesEnded(cluster)) > 0);
+  assert.equal(await timesEnded(cluster), 1);
+}
+
 const CREATE = {
   command: "stitch.create",
   target: "a.b.1",
@@ -98,10 +103,9 @@ async function assertDoneOnce(cluster: TestCluster, id: string): Promise<void> {
   const job = await cluster.master.job(id, 0);
   assert.equal(job.status, "succeeded", JSON.stringify(job));
   assert.equal((await cluster.master.stitch("once")).revision, `${job.revision}.0`);
-  const starts = join(cluster.dir, "state-n1", cluster.name, "n1", "data", "once", "starts");
-  assert.equal(readFileSync(starts, "utf8"), "started\n");
+  await startedTimes(cluster, 1, ["n1:once"]);
   assert.deepEqual(await listed(cluster), [id], "it is the one job in the list");
-  assert.equal(await timesEnded(cluster), 1);
+  await endedOnce(cluster);
 }
 
 describe("an API that is killed between two writes of an accept (P1, P2)", { concurrency: 3 }, () => {
@@ -198,7 +202,7 @@ describe("an API that is killed while it carries out a task itself (P1)", { conc
         await endedByOthers(cluster, id);
         assert.equal((await cluster.master.job(id, 0)).status, "succeeded");
         assert.equal((await cluster.master.node("n1")).eligibility, "cordoned");
-        assert.equal(await timesEnded(cluster), 1);
+        await endedOnce(cluster);
         const told = (await cluster.master.events(null, 100)).items.filter(({ type }) => type === "node.cordoned");
         assert.equal(told.length, 1, "who carries it out again knows what it has changed");
       });
@@ -217,8 +221,7 @@ describe("an API that is killed while a client waits for the end (P1)", { concur
         assert.equal(await timesEnded(cluster), 0);
         await cluster.masterWorker();
         await endedByOthers(cluster, id);
-        await until("its end is told", async () => (await timesEnded(cluster)) > 0);
-        assert.equal(await timesEnded(cluster), 1);
+        await endedOnce(cluster);
         assert.equal((await cluster.master.job(id, 0)).status, "succeeded");
       });
     });

@@ -7,6 +7,7 @@ import type { JobResource } from "../../src/domain/resources.ts";
 import { Dispatcher } from "../../src/queue/dispatcher.ts";
 import { redisTimeMs } from "../../src/redis/node-record.ts";
 import { FAST, type Part, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
+import { startedTimes } from "../support/stitch-folder.ts";
 
 // A process stopped with SIGSTOP is to everybody else what one with a blocked event loop is: connected, and silent.
 
@@ -117,7 +118,7 @@ describe("a node worker whose event loop is blocked longer than BullMQ's lock", 
     const ended = await cluster.master.job(id, 0);
     assert.deepEqual([ended.status, ended.tasks[0]?.steps[0]?.changed], ["succeeded", true], JSON.stringify(ended));
     assert.equal((await cluster.master.stitch("slow")).revision, `${revision}.0`);
-    assert.equal(readFileSync(dataFile(cluster, "slow", "starts"), "utf8"), "started\nstarted\n");
+    await startedTimes(cluster, 2, ["n1:slow"]);
   }
 });
 

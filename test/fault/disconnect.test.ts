@@ -1,6 +1,7 @@
 // What becomes of stitches when their node has no contact with Redis for as long as its lease (P9).
 import assert from "node:assert/strict";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it } from "node:test";
@@ -82,9 +83,8 @@ class Stitches {
       assert.ok(stitch);
       assert.equal(this.runs(id).length, 1);
       assert.ok(!this.events(id).includes("two"), `${id}: never two`);
-      assert.ok(
+      await until(`the log of ${id} says why`, () =>
         this.system(id).some((line) => line.startsWith("stopped: its node has lost Redis for as long as its lease")),
-        `the log says why: ${this.system(id).join("\n")}`,
       );
       const { restarts, desired } = await this.look(id);
       assert.deepEqual([restarts, desired], [0, "running"], "that is nothing for its policy to count");
@@ -254,7 +254,7 @@ describe("a node without Redis for longer than its lease (P9)", { concurrency: 2
           ),
         );
         await stitches.mortalsEnd();
-        assert.equal(stitches.runs("unwanted").length, 0);
+        await until("so does what is not wanted", () => stitches.runs("unwanted").length === 0);
         assert.equal(stitches.runs("unwanted-kept").length, 1);
         proxy.speak();
         for (const { id } of stops) assert.equal((await cluster.master.job(id, 60_000)).status, "succeeded");
@@ -315,8 +315,19 @@ describe("a node without Redis for longer than its lease (P9)", { concurrency: 2
 });
 
 describe("a watchdog that is killed", { concurrency: 2 }, () => {
+  const stateOf = (cluster: TestCluster): string => join(cluster.dir, "state-n1", cluster.name, "n1");
   const ownerOf = (cluster: TestCluster): { pid: number; watchdogPid: number } =>
-    JSON.parse(readFileSync(join(cluster.dir, "state-n1", cluster.name, "n1", "owner.json"), "utf8"));
+    JSON.parse(readFileSync(join(stateOf(cluster), "owner.json"), "utf8"));
+
+  const takesConnections = (path: string): Promise<boolean> =>
+    new Promise((resolve) => {
+      const socket = connect(path);
+      socket.once("error", () => resolve(false));
+      socket.once("connect", () => {
+        socket.destroy();
+        resolve(true);
+      });
+    });
 
   /** Kills it with kill -9; resolves when there is another in its place. */
   const replaceWatchdog = async (cluster: TestCluster): Promise<number> => {
@@ -368,7 +379,8 @@ describe("a watchdog that is killed", { concurrency: 2 }, () => {
       await first.kill("SIGKILL");
       const [orphan = 0] = stitches.runs("a");
       const next = cluster.node("n1");
-      await until("the next one waits", () => ownerOf(cluster).pid === first.pid && isRunning(orphan));
+      await until("the next one has the folder", () => takesConnections(join(stateOf(cluster), "owner.sock")));
+      assert.ok(ownerOf(cluster).pid === first.pid && isRunning(orphan), "and waits");
       process.kill(watchdog, "SIGCONT");
       await next;
       await until("it runs again", () => stitches.starts("a").length === 2);

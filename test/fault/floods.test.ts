@@ -6,6 +6,7 @@ import { describe, it } from "node:test";
 import { readProcess } from "../../workers/node/process-table.ts";
 import { FAST, type Part, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { processesOf } from "../support/process-list.ts";
+import { logOf } from "../support/stitch-folder.ts";
 import { ANSWERS } from "../support/stitch-programs.ts";
 
 const url = REDISES[0]?.url ?? "";
@@ -33,12 +34,6 @@ const logBytes = (cluster: TestCluster, id: string): number =>
   logFiles(cluster, id)
     .map((name) => statSync(join(logsOf(cluster), name), { throwIfNoEntry: false })?.size ?? 0)
     .reduce((sum, bytes) => sum + bytes, 0);
-
-const logOf = (cluster: TestCluster, id: string) =>
-  readFileSync(join(logsOf(cluster), `${id}.log`), "utf8")
-    .trimEnd()
-    .split("\n")
-    .map((text) => JSON.parse(text) as { source: string; line: string });
 
 /** The Ids of the heartbeats that the neighbour has answered, as it wrote them down itself. */
 const beatsOf = (cluster: TestCluster): number[] =>
@@ -177,8 +172,8 @@ describe("P14: a stitch that floods harms nobody", { concurrency: 1 }, () => {
   it("one that prints what begins with { and never becomes a message", async () => {
     await withNeighbour(async (cluster, node) => {
       await start(cluster, "braces", { protocol: "process-v1", command: ["yes", "{ not a message"] });
-      const told = () => logOf(cluster, "braces").some(({ line }) => line.includes("could not be understood"));
-      paced(await unharmed(cluster, node, () => logBytes(cluster, "braces") > 0 && told()));
+      const told = () => logOf(cluster, "n1", "braces").some(({ line }) => line.includes("could not be understood"));
+      paced(await unharmed(cluster, node, () => told()));
     });
   });
 
@@ -193,7 +188,10 @@ describe("P14: a stitch that floods harms nobody", { concurrency: 1 }, () => {
         return states.every((exit) => exit?.code === 0);
       });
       for (const id of ids) {
-        const lines = logOf(cluster, id).filter(({ source }) => source === "stdout");
+        const lines = await until("its log is written", () => {
+          const printed = logOf(cluster, "n1", id).filter(({ source }) => source === "stdout");
+          return printed.length >= 2 && printed;
+        });
         assert.deepEqual(
           lines.map(({ line }) => line.length),
           [64 * 1024, "done".length],
@@ -246,7 +244,7 @@ describe("P14: a stitch that floods harms nobody", { concurrency: 1 }, () => {
       await redis.hset(keys.nodeInboxLoad("n1"), "n:full", 950);
       await start(cluster, "held", { protocol: "process-v1", command: ["sh", "-c", counted(10_000, send)] });
       const why = ({ line }: { line: string }) => line.includes("the inbox of full is full");
-      await until("its log says why", () => logBytes(cluster, "held") > 0 && logOf(cluster, "held").some(why));
+      await until("its log says why", () => logOf(cluster, "n1", "held").some(why));
       await heldUp(cluster, node, "held", 2 * MIB, 10_000);
       const before = writtenBy(cluster, "held");
       await redis.hincrby(keys.nodeInboxLoad("n1"), "n:full", -950);

@@ -9,7 +9,7 @@ import { readProcesses } from "../../workers/node/process-table.ts";
 import { FAST, REDISES, until, withCluster } from "../support/cluster.ts";
 import { openCuttingProxy } from "../support/cutting-proxy.ts";
 import { isRunning, processesOf } from "../support/process-list.ts";
-import { dataDirOf } from "../support/stitch-folder.ts";
+import { dataDirOf, startedTimes } from "../support/stitch-folder.ts";
 import { ANSWERS } from "../support/stitch-programs.ts";
 import { pingJob } from "../support/ping-job.ts";
 
@@ -152,7 +152,7 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
     await withCluster(url, {}, async (cluster) => {
       const first = await cluster.node("n1");
       await cluster.masterWorker();
-      const create = cluster.run(
+      const { id } = await cluster.run(
         {
           command: "stitch.create",
           target: "a.b.1",
@@ -160,7 +160,7 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
           spec: { adaptor: "process", protocol: "none", command: ["sh", "-c", "echo started >> starts; sleep 600"] },
         },
         "once",
-        30_000,
+        0,
       );
       await until("it is starting", () =>
         cluster.master.stitch("slow").then(
@@ -168,15 +168,16 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
           () => false,
         ),
       );
+      await startedTimes(cluster, 1, ["n1:slow"]);
       await first.kill("SIGKILL");
       await cluster.node("n1");
-      const job = await create;
+      const job = await cluster.master.job(id, 60_000);
       assert.equal(job.status, "succeeded", JSON.stringify(job));
       const stitch = await cluster.master.stitch("slow");
       assert.equal(stitch.state, "running");
       assert.equal(stitch.revision, `${job.revision}.0`);
-      const starts = readFileSync(join(cluster.dir, "state-n1", cluster.name, "n1", "data", "slow", "starts"), "utf8");
-      assert.equal(starts, "started\nstarted\n", "once by each life of the worker, and not again by the redelivery");
+      // Once by each life of the worker, and not again by the redelivery.
+      await startedTimes(cluster, 2, ["n1:slow"]);
     });
   });
 

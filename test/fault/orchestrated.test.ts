@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import type { CommandName } from "../../src/domain/command.ts";
@@ -8,7 +8,7 @@ import { orderEligibility } from "../../src/redis/node-record.ts";
 import { leaveTombstone } from "../../src/redis/tombstones.ts";
 import { FAST, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { openCuttingProxy } from "../support/cutting-proxy.ts";
-import { dataDirOf } from "../support/stitch-folder.ts";
+import { startedTimes } from "../support/stitch-folder.ts";
 
 const url = REDISES[0]?.url ?? "";
 /** A stitch that speaks process-v1. */
@@ -38,17 +38,6 @@ const create = async (cluster: TestCluster, body: Record<string, unknown>) => {
   const job = await cluster.run({ command: "stitch.create", target: GROUP, spec: COUNTING, ...body });
   assert.equal(job.status, "succeeded", JSON.stringify(job.error));
 };
-/** Fails where a stitch was not started so often on its node. A process runs before its shell has written that down. */
-async function startedTimes(cluster: TestCluster, times: number, fullIds: readonly string[]): Promise<void> {
-  const startsOf = (fullId: string): number => {
-    const [node = "", stitch = ""] = fullId.split(":");
-    const starts = join(dataDirOf(cluster, node, stitch), "starts");
-    return existsSync(starts) ? readFileSync(starts, "utf8").split("\n").length - 1 : 0;
-  };
-  await until("each has been started", () => fullIds.every((id) => startsOf(id) >= times));
-  for (const id of fullIds) assert.equal(startsOf(id), times, `starts of ${id}`);
-}
-
 const isEnded = async ({ open: { redis, keys } }: TestCluster, id: string) =>
   (await redis.hexists(keys.job(id), "closed")) === 1;
 /** Sends it to the Master of this process, which then does nothing more for it: reading a job would bring it forward. */

@@ -184,7 +184,7 @@ describe("a stitch that is a module", { concurrency: 4 }, () => {
       await turns(habit, "red");
       assert.equal((await look(habit)).state, "running");
       await turns(sound, "green");
-      if (note !== null) assert.match(log(habit, "system")[0] ?? "", note);
+      if (note !== null) await until("its log says so", () => note.test(log(habit, "system")[0] ?? ""));
       assert.deepEqual(logOf(cluster, "n1", sound), []);
       rmSync(join(dataDirOf(cluster, "n1", habit), "go"));
       await turns(habit, "green");

@@ -160,6 +160,7 @@ describe("a stitch that speaks ProcessV1", { concurrency: 3 }, () => {
     await start("no-utf8", habit("is no UTF-8"));
     await hears("no-utf8", 4);
     await turns("no-utf8", "green");
+    await until("its log has both", () => ["stdout", "log"].every((source) => log("no-utf8", source).length >= 1));
     assert.deepEqual(log("no-utf8", "stdout"), ["outside \uFFFD\uFFFD"]);
     assert.deepEqual(log("no-utf8", "log"), ["inside \uFFFDt\uFFFD"]);
   });
@@ -181,6 +182,7 @@ describe("a stitch that speaks ProcessV1", { concurrency: 3 }, () => {
       await hears(id, count + 3);
       // The conversation goes on.
       await turns(id, "green");
+      await until("its log has both", () => ["stdout", "system"].every((source) => log(id, source).length >= 1));
       assert.deepEqual(log(id, "stdout"), said.slice(0, -1), "what it said is in the log");
       assert.deepEqual(log(id, "system"), [`what it wrote could not be understood: ${String(told)}`]);
     });

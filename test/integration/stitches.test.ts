@@ -1,12 +1,14 @@
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { COMMANDS } from "../../src/domain/command.ts";
 import type { RequestError } from "../../src/domain/errors.ts";
 import type { JobResource, StitchResource } from "../../src/domain/resources.ts";
+import { readProcesses } from "../../workers/node/process-table.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { isRunning } from "../support/process-list.ts";
+import { dataDirOf, linesOf, logOf, startedTimes } from "../support/stitch-folder.ts";
 
 const [standalone] = REDISES;
 const url = standalone?.url ?? "";
@@ -80,23 +82,17 @@ class Node {
   }
 
   file(id: string, name: string): string {
-    return join(this.cluster.dir, "state-n1", this.cluster.name, "n1", "data", id, name);
+    return join(dataDirOf(this.cluster, "n1", id), name);
   }
 
-  /** The lines of a file in a stitch's folder; none where it is not there. */
+  /** The whole lines of a file in a stitch's folder; none where it is not there. */
   lines(id: string, name: string): string[] {
-    const path = this.file(id, name);
-    return existsSync(path) ? readFileSync(path, "utf8").trim().split("\n") : [];
+    return linesOf(this.file(id, name));
   }
 
   /** What the node has to say in a stitch's log, as one text. */
   said(id: string): string {
-    const path = join(this.cluster.dir, "state-n1", this.cluster.name, "n1", "logs", `${id}.log`);
-    if (!existsSync(path)) return "";
-    // What follows the last line's end is a line that is just being written.
-    const lines = readFileSync(path, "utf8").split("\n").slice(0, -1);
-    return lines
-      .map((line) => JSON.parse(line) as { source: string; line: string })
+    return logOf(this.cluster, "n1", id)
       .filter(({ source }) => source === "system")
       .map(({ line }) => line)
       .join("\n");
@@ -167,7 +163,10 @@ describe("restart policies", { concurrency: 2 }, () => {
       const log = await node.says("loops", reason);
       assert.match(log, /it exited with code 3; starting it again in \d+ ms \(restart 1 of 3\)/);
       assert.match(log, /failed: it exited with code 3; a crash loop/);
-      const events = await node.told("loops", "stitch.failed");
+      const events = await until("the last event", async () => {
+        const told = await node.told("loops", "stitch.failed");
+        return told.length >= 4 && told;
+      });
       assert.deepEqual(
         events.map(({ lastExit, restartInMs }) => [lastExit, typeof restartInMs]),
         ["number", "number", "number", "undefined"].map((type) => [{ code: 3, signal: null }, type]),
@@ -212,8 +211,8 @@ describe("restart policies", { concurrency: 2 }, () => {
       assert.equal(job.error?.code, "exited_early");
       const waiting = await node.stitch("waits");
       assert.deepEqual([waiting.state, waiting.desired, waiting.restarts], ["backoff", "running", 1]);
-      const [event] = await node.told("waits", "stitch.failed");
-      const inMs = Number(event?.["restartInMs"]);
+      const event = await until("its event", async () => (await node.told("waits", "stitch.failed"))[0]);
+      const inMs = Number(event["restartInMs"]);
       assert.ok(inMs >= 450_000 && inMs <= 600_000, `${inMs}`);
       const stopped = await node.command("stop", "waits");
       assert.deepEqual([stopped.status, stepOf(stopped).changed], ["succeeded", true]);
@@ -245,7 +244,9 @@ describe("restart policies", { concurrency: 2 }, () => {
       await node.begin("gives-up", program("", { ...QUICK, maxRestarts: 2 }, missing));
       const failed = await node.comesTo("gives-up", "failed");
       assert.deepEqual([failed.restarts, failed.lastExit, failed.pid], [2, null, null]);
-      assert.match(String((await node.told("gives-up", "stitch.failed")).at(-1)?.["reason"]), /a crash loop/);
+      await until("its last event says why", async () =>
+        /a crash loop/.test(String((await node.told("gives-up", "stitch.failed")).at(-1)?.["reason"])),
+      );
       assert.equal((await node.begin("never", program("", { policy: "never" }, missing))).error?.code, "spawn_failed");
       assert.equal((await node.stitch("never")).state, "failed");
     }),
@@ -411,6 +412,10 @@ describe("a stitch that is stopped", { concurrency: 2 }, () => {
         await until(`${id} has its children`, () => node.lines(id, "child").length === 1);
         const [away, child] = ["runaway", "child"].map((name) => Number(node.lines(id, name)[0]));
         assert.ok(away !== undefined && child !== undefined && isRunning(away) && isRunning(child));
+        await until(
+          `${away} has left its group`,
+          async () => (await readProcesses())?.some(({ pid, group }) => pid === away && group === away) === true,
+        );
         if (id === "stops") assert.equal((await node.command("stop", id)).status, "succeeded");
         else {
           writeFileSync(node.file(id, "end"), "");
@@ -481,12 +486,17 @@ describe("a worker that comes back", { concurrency: 2 }, () => {
           node.comesTo("broken", "failed"),
           node.comesTo("waits", "backoff"),
         ]);
+        await startedTimes(cluster, 1, ["n1:runs"], "data");
+        const toRun = ["runs", "speaks", "waits"];
+        const before = await Promise.all(toRun.map(async (id) => (await node.stitch(id)).pid));
         assert.equal(await worker.kill(signal), signal === "SIGTERM" ? 0 : null);
         await cluster.node("n1");
-        await node.comesTo("runs", "running");
-        await node.comesTo("speaks", "running");
-        await node.comesTo("waits", "running");
-        assert.deepEqual(node.lines("runs", "data"), ["kept", "kept"]);
+        for (const [index, id] of toRun.entries())
+          await until(`${id} runs again`, async () => {
+            const { state, pid } = await node.stitch(id);
+            return state === "running" && pid !== before[index];
+          });
+        await startedTimes(cluster, 2, ["n1:runs"], "data");
         assert.equal(node.lines("speaks", "began").length, 2);
         const asItWas = async () => {
           for (const [id, state] of [
@@ -588,8 +598,7 @@ for (const redis of REDISES) {
         assert.equal((await cluster.master.group("test.stitch.1")).stitches.byState.running, 2);
 
         assert.deepEqual((await clone("n1:first", { toNode: "n1" })).stitches, ["n1:stitch-2"]);
-        assert.equal(node.lines("first", "starts").length, 1);
-        assert.equal(node.lines("stitch-2", "starts").length, 1);
+        await startedTimes(cluster, 1, ["n1:first", "n1:stitch-2"]);
         await node.command("stop", "first");
         assert.equal((await clone("first", { toNode: "n1" })).status, "succeeded");
         assert.equal((await node.stitch("stitch-3")).state, "running", "also where its source is stopped");

@@ -1,6 +1,7 @@
+import assert from "node:assert/strict";
 import { appendFileSync, existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { TestCluster } from "./cluster.ts";
+import { type TestCluster, until } from "./cluster.ts";
 
 /** A stitch's own folder on its node, where the stitches of the tests leave what they saw (`journalOf`). */
 export const dataDirOf = (cluster: TestCluster, node: string, id: string): string =>
@@ -18,6 +19,26 @@ export const journalOf = (cluster: TestCluster, node: string, id: string): Recor
 export const lastingJournalOf = (cluster: TestCluster, node: string, id: string): Record<string, unknown>[] =>
   jsonLines(join(folderOf(cluster, node), `journal-${id}`)) as Record<string, unknown>[];
 
+/**
+ * Fails where a stitch was not started so often on its node, by the lines of the file in which its program counts that. A
+ * process runs before its shell has written that down.
+ */
+export async function startedTimes(
+  cluster: TestCluster,
+  times: number,
+  fullIds: readonly string[],
+  file = "starts",
+): Promise<void> {
+  const startsOf = (fullId: string): number => {
+    const [node = "", id = ""] = fullId.split(":");
+    return linesOf(join(dataDirOf(cluster, node, id), file)).length;
+  };
+  for (const id of fullIds) {
+    await until(`${id} has been started ${times} times`, () => startsOf(id) >= times);
+    assert.equal(startsOf(id), times, `starts of ${id}`);
+  }
+}
+
 type RecordLine = { readonly kind: string; readonly record: Readonly<Record<string, unknown>> };
 
 /** What a node has on its disk of its stitches' records, oldest first. */
@@ -32,9 +53,9 @@ const recordsPath = (cluster: TestCluster, node: string): string => join(folderO
 
 const folderOf = (cluster: TestCluster, node: string): string => join(cluster.dir, `state-${node}`, cluster.name, node);
 
-/** The whole lines of a file; none where it is not there yet. */
-function jsonLines(path: string): unknown[] {
-  if (!existsSync(path)) return [];
-  const whole = readFileSync(path, "utf8").split("\n").slice(0, -1);
-  return whole.map((line) => JSON.parse(line) as unknown);
+const jsonLines = (path: string): unknown[] => linesOf(path).map((line) => JSON.parse(line) as unknown);
+
+/** The whole lines of a file, not the one that is just being written; none where it is not there yet. */
+export function linesOf(path: string): string[] {
+  return existsSync(path) ? readFileSync(path, "utf8").split("\n").slice(0, -1) : [];
 }
