@@ -3,6 +3,7 @@ import { describe, it } from "node:test";
 import { ApiError, type CommandBody, createClient } from "../../src/client/client.ts";
 import { Chance } from "../support/chance.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
+import { patientCommand } from "../support/patient-command.ts";
 import { processesOf } from "../support/process-list.ts";
 
 const COMMANDS = 200;
@@ -75,12 +76,11 @@ describe("many commands at once, through two APIs (P1, P5)", () => {
       let sent = 0;
       const send = async () => {
         while (sent < COMMANDS) {
-          const client = clients[sent++ % clients.length];
+          const client = clients[sent++ % clients.length] ?? assert.fail();
           try {
-            const answer = await client?.command(anyCommand(chance, known), { waitMs: 200 });
-            if (answer?.job === undefined) continue;
-            accepted.push(answer.job.id);
-            known.push(...answer.job.stitches.map((id) => id.split(":")[1] ?? ""));
+            const { job } = await patientCommand(client, anyCommand(chance, known), { waitMs: 200 });
+            accepted.push(job.id);
+            known.push(...job.stitches.map((id) => id.split(":")[1] ?? ""));
           } catch (error) {
             if (!(error instanceof ApiError) || !REFUSALS.has(error.code)) throw error;
             refused[error.code] = (refused[error.code] ?? 0) + 1;
@@ -92,7 +92,8 @@ describe("many commands at once, through two APIs (P1, P5)", () => {
       assert.ok(accepted.length > COMMANDS / 3, JSON.stringify(refused));
 
       // Cordoned nodes would let a drain wait for room until its deadline.
-      for (const target of NODES) await clients[0]?.command({ command: "node.uncordon", target }, { waitMs: 5000 });
+      for (const target of NODES)
+        await patientCommand(clients[0] ?? assert.fail(), { command: "node.uncordon", target }, { waitMs: 5000 });
       await until(
         "no job is open",
         async () => (await cluster.open.redis.zcard(cluster.open.keys.openJobs)) === 0,

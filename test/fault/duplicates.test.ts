@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { describe, it } from "node:test";
 import { type ApiError, type Client, type CommandBody, createClient } from "../../src/client/client.ts";
 import { REDISES, type TestCluster, withCluster } from "../support/cluster.ts";
+import { patientCommand } from "../support/patient-command.ts";
+import { startedTimes } from "../support/stitch-folder.ts";
 
 /** As many as a client could send at once that lost patience with both of its APIs. */
 const AT_ONCE = 40;
@@ -55,8 +55,7 @@ for (const redis of REDISES) {
           [[job.stitches[0], `${job.revision}.0`]],
         );
         const [stitch = assert.fail()] = stitches.items;
-        const starts = join(cluster.dir, "state-n1", cluster.name, "n1", "data", stitch.id, "starts");
-        assert.equal(readFileSync(starts, "utf8"), "started\n");
+        await startedTimes(cluster, 1, [stitch.fullId]);
         const jobs = await cluster.master.jobs({ cursor: null, limit: 10 }, {});
         assert.deepEqual(
           jobs.items.map(({ id }) => id),
@@ -66,9 +65,9 @@ for (const redis of REDISES) {
         const removed = await cluster.run({ command: "stitch.remove", target: stitch.id });
         assert.equal(removed.status, "succeeded");
         for (const api of apis) {
-          const again = await api.command(CREATE, { idempotencyKey: "k" });
+          const again = await patientCommand(api, CREATE, { idempotencyKey: "k" });
           assert.deepEqual([again.replayed, again.job.id, again.job.status], [true, job.id, "succeeded"]);
-          await assert.rejects(api.command({ ...CREATE, target: "a.b.2" }, { idempotencyKey: "k" }), conflict);
+          await assert.rejects(patientCommand(api, { ...CREATE, target: "a.b.2" }, { idempotencyKey: "k" }), conflict);
         }
         assert.deepEqual((await cluster.master.stitches({ cursor: null, limit: 10 }, {})).items, []);
       });

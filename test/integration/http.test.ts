@@ -3,6 +3,7 @@ import { describe, it } from "node:test";
 import fc from "fast-check";
 import { createClient } from "../../src/client/client.ts";
 import { REDISES, until, withCluster } from "../support/cluster.ts";
+import { patientCommand } from "../support/patient-command.ts";
 
 const sleeper = { adaptor: "process", protocol: "none", command: ["sleep", "600"] };
 
@@ -22,25 +23,9 @@ for (const redis of REDISES) {
             nextCursor: string | null;
           };
         };
-        const response = await fetch(`${url}/v1/commands?waitMs=20000`, {
-          method: "POST",
-          headers: { "Content-Type": "application/json" },
-          body: JSON.stringify({
-            command: "stitch.create",
-            target: "shop.orders.1",
-            count: 3,
-            spec: sleeper,
-            reason: "test",
-          }),
-        });
-        assert.equal(response.status, 200);
-        const job = (await response.json()) as {
-          id: string;
-          status: string;
-          reason: string;
-          counts: Record<string, number>;
-        };
-        assert.deepEqual([job.status, job.reason, job.counts["succeeded"]], ["succeeded", "test", 3]);
+        const create = { command: "stitch.create", target: "shop.orders.1", count: 3, spec: sleeper, reason: "test" };
+        const { job } = await patientCommand(createClient({ url }), create, { waitMs: 20_000 });
+        assert.deepEqual([job.status, job.reason, job.counts.succeeded], ["succeeded", "test", 3]);
 
         const summary = await get("/v1/cluster");
         assert.deepEqual(summary["nodes"], { alive: 2, suspect: 0, dead: 0, left: 0 });

@@ -78,8 +78,10 @@ describe("behind Sentinel", { concurrency: 2 }, () => {
         assert.ok(isRunning(before.pid ?? 0));
         const stop = await soon("a stop has ended", () => ask(url, "stitch.stop", "a"));
         assert.equal(stop.status, "succeeded");
-        const stopped = await read<StitchResource>(`${url}/v1/stitches/a`);
-        assert.equal(stopped?.state, "stopped", "its state is published");
+        await soon("its state is published", async () => {
+          const stopped = await read<StitchResource>(`${url}/v1/stitches/a`);
+          return stopped?.state === "stopped";
+        });
 
         // The reader from before the failover, over its first connection to the API.
         let told = "";

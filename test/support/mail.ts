@@ -1,5 +1,6 @@
 // Stitches that do with a message what its channel says, and the API through which they are told.
 import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type {
@@ -8,7 +9,7 @@ import type {
   ProblemResource,
   SentResource,
 } from "../../src/domain/resources.ts";
-import type { TestCluster } from "./cluster.ts";
+import { type TestCluster, until } from "./cluster.ts";
 import { dataDirOf, journalOf } from "./stitch-folder.ts";
 
 const PROGRAM = join(import.meta.dirname, "stitches/mail.mjs");
@@ -79,13 +80,18 @@ export class MailClient {
     this.#url = url;
   }
 
-  async send(to: object, more: Record<string, unknown> = {}, key: string | null = null): Promise<Answered> {
-    const response = await fetch(`${this.#url}/v1/messages`, {
-      method: "POST",
-      headers: { "Content-Type": "application/json", ...(key === null ? {} : { "Idempotency-Key": key }) },
-      body: JSON.stringify({ to, data: "hello", ...more }),
-    });
-    return { status: response.status, headers: response.headers, body: (await response.json()) as Answered["body"] };
+  /** Sends a message; again, as the same one, where Redis is too slow for it just now. */
+  send(to: object, more: Record<string, unknown> = {}, key: string = randomUUID()): Promise<Answered> {
+    const post = async (): Promise<Answered | null> => {
+      const response = await fetch(`${this.#url}/v1/messages`, {
+        method: "POST",
+        headers: { "Content-Type": "application/json", "Idempotency-Key": key },
+        body: JSON.stringify({ to, data: "hello", ...more }),
+      });
+      const body = (await response.json()) as Answered["body"];
+      return body.code === "redis_unavailable" ? null : { status: response.status, headers: response.headers, body };
+    };
+    return until("Redis is there for a message", post, 60_000);
   }
 
   /** Sends to one stitch, and resolves with its reply. */

@@ -9,7 +9,7 @@ import type { DeliveryResource } from "../../src/domain/resources.ts";
 import { Chance } from "./chance.ts";
 import { type Part, type TestCluster, until } from "./cluster.ts";
 import { type Address, clientsAddress, DEAF, labelOf, NODES, SHOUTER, TALKERS } from "./correspondence.ts";
-import { type Answered, MailClient } from "./mail.ts";
+import { MailClient } from "./mail.ts";
 import type { Arrived, Stay } from "./message-checker.ts";
 
 export const SETTLE_MS = 60_000;
@@ -269,13 +269,7 @@ export class Client {
     const label = labelOf("client", this.#number);
     const isForDeaf = "stitch" in to && to.stitch === DEAF;
     const message = { data: isForDeaf ? `${label} `.padEnd(60_000, ".") : label, ...more };
-    const ask = () => this.mail.send(to, message, label);
-    const isNotNow = ({ body }: Answered) => body.code === "redis_unavailable";
-    const first = await ask();
-    // Where it leaves the message nobody can say: under its key it is sent once more, and is one message.
-    const answer = isNotNow(first) ? await ask() : first;
-    if (isNotNow(answer)) return [];
-    const { status, body } = answer;
+    const { status, body } = await this.mail.send(to, message, label);
     // Nothing here is to answer another 5xx.
     assert.ok(status < 500, JSON.stringify(body));
     if (isForDeaf && body.code === "inbox_full") {
