@@ -93,7 +93,11 @@ async function run(
       (told) => `${application}: ${told}`,
     );
   }
-  await step("stitches settled", () => untilSettled(client, signal));
+  await step(
+    "stitches settled",
+    () => untilSettled(client, signal),
+    (settled) => (settled ? "stitches settled" : "some stitches are still on their way"),
+  );
   const asOf = await showTables(client, output, signal);
   output.print("\nTry in another terminal:");
   for (const line of curlLines(client.url, config.token !== null)) output.print(`  ${line}`);

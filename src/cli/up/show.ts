@@ -1,5 +1,6 @@
 import { allItems } from "../../client/all-items.ts";
 import type { Client } from "../../client/client.ts";
+import type { StitchResource } from "../../domain/resources.ts";
 import { waitUntil } from "../wait-until.ts";
 import { NODE_COLUMNS, nodeRow } from "../nodes.ts";
 import type { Output } from "../output.ts";
@@ -8,16 +9,26 @@ import { STITCH_COLUMNS, stitchRow } from "../ps.ts";
 /** A node takes up its stitches again within 10 s of its start. */
 const SETTLE_LIMIT_MS = 10_000;
 
-/** Resolves when no stitch is on its way to what was asked of it any more, or after 10 s. */
-export async function untilSettled(client: Client, signal: AbortSignal): Promise<void> {
-  await waitUntil(
+/** @returns whether no stitch is on its way any more, to what was asked of it or from it; after 10 s at the latest. */
+export function untilSettled(client: Pick<Client, "stitches">, signal: AbortSignal): Promise<boolean> {
+  return waitUntil(
     async () => {
       const { items } = await client.stitches({ limit: 1000 }, { signal });
-      return items.every(({ desired, state }) => (desired === "running") === (state === "running"));
+      return !items.some(isOnItsWay);
     },
     SETTLE_LIMIT_MS,
     signal,
   );
+}
+
+function isOnItsWay({ desired, state, lastExit, spec }: StitchResource): boolean {
+  if (state === "stopped") {
+    // One that has finished its work stays so; any other is taken up as soon as its node has registered.
+    const finished = spec.restart.policy !== "always" && lastExit?.code === 0;
+    return desired === "running" && !finished;
+  }
+  if (state === "running") return desired === "stopped";
+  return state === "starting" || state === "stopping" || state === "backoff";
 }
 
 /**

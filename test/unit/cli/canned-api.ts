@@ -2,7 +2,8 @@ import { once } from "node:events";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { json } from "node:stream/consumers";
-import type { JobResource } from "../../../src/domain/resources.ts";
+import type { JobResource, StitchResource } from "../../../src/domain/resources.ts";
+import { stitchSpec } from "../../../src/domain/spec.ts";
 
 export type Asked = {
   readonly method: string;
@@ -160,3 +161,25 @@ export const creating = (...stitches: string[]): JobResource["tasks"] =>
     ...task,
     steps: stitches.flatMap((stitch) => task.steps.map((step) => ({ ...step, action: "create" as const, stitch }))),
   }));
+
+/** A stitch that runs on n1. */
+export function stitch(over: Partial<StitchResource> = {}): StitchResource {
+  return {
+    id: "orders-1",
+    fullId: "n1:orders-1",
+    node: "n1",
+    group: "shop.orders.1",
+    desired: "running",
+    state: "running",
+    health: "green",
+    revision: "7",
+    restarts: 0,
+    pid: 4711,
+    startedAt: "2026-11-23T09:00:00.000Z",
+    lastExit: null,
+    resources: null,
+    spec: stitchSpec.parse({ adaptor: "process", command: ["sleep", "60"] }),
+    observedAt: "2026-11-23T09:00:00.000Z",
+    ...over,
+  };
+}
