@@ -2,6 +2,7 @@ import { homedir, hostname } from "node:os";
 import { join } from "node:path";
 import * as z from "zod";
 import { clusterName, nodeId, nodeIdFromHostname } from "./domain/ids.ts";
+import { parseRedisUrl } from "./redis-url.ts";
 
 /** A value that never shows itself: not in logs, not in JSON, not in an error. `reveal()` is the one way to it. */
 export class Secret {
@@ -52,21 +53,19 @@ const pairs = list.transform((items, context) => {
   return entries;
 });
 
-const REDIS_SCHEMES =
-  /^(redis|rediss|redis\+cluster|rediss\+cluster|redis\+sentinel|rediss\+sentinel|redis\+unix):\/\/./;
+const redisUrl = z.string().transform((value, context) => {
+  const address = parseRedisUrl(value);
+  if (!("wrong" in address)) return new Secret(value);
+  context.issues.push({ code: "custom", message: address.wrong, input: "" });
+  return z.NEVER;
+});
 
 /**
  * Every setting, once: name, check, default and meaning. The README's table is made from it, and a test compares them.
  * Values are the strings of the environment; an empty string counts as not set.
  */
 export const settings = z.object({
-  REDIS_URL: z
-    .string()
-    .regex(
-      REDIS_SCHEMES,
-      "must begin with redis://, rediss://, redis+cluster://, redis+sentinel:// or redis+unix:// (add s to redis for TLS)",
-    )
-    .transform((value) => new Secret(value))
+  REDIS_URL: redisUrl
     .optional()
     .describe(
       "`redis://`, `rediss://`, `redis+cluster://h:p,h:p`, `redis+sentinel://h:p,h:p/<master>`, `redis+unix:///path`",

@@ -1,5 +1,6 @@
 import { Cluster, type ClusterOptions, Redis, type RedisOptions } from "ioredis";
 import { RequestError } from "../domain/errors.ts";
+import { parseRedisUrl, type RedisAddress } from "../redis-url.ts";
 import type { RedisClient } from "./client.ts";
 import { installScripts } from "./script.ts";
 import { PrimaryConnector } from "./sentinel-connector.ts";
@@ -48,41 +49,12 @@ function optionsFor(role: ConnectionRole): ConnectionOptions {
   };
 }
 
-type Address = { host: string; port: number };
-
-function parseHosts(list: string, defaultPort: number): Address[] {
-  return list.split(",").map((entry) => {
-    const match = /^(\[[0-9a-fA-F:]+\]|[^:\s]+)(?::(\d{1,5}))?$/.exec(entry.trim());
-    // Not repeated: with a password that is not percent-encoded, it may be a part of it.
-    if (match?.[1] === undefined)
-      throw new RedisRefused(
-        "REDIS_URL: what follows the scheme and the password is not host:port (percent-encode / and @ in the password)",
-      );
-    return { host: match[1].replace(/^\[|\]$/g, ""), port: Number(match[2] ?? defaultPort) };
-  });
-}
-
-function splitUrl(url: string) {
-  const match = /^(redis|rediss)(?:\+(cluster|sentinel|unix))?:\/\/(?:([^@/]*)@)?([^/?]*)(\/[^?]*)?(?:\?.*)?$/.exec(
-    url,
-  );
-  if (match === null) throw new RedisRefused("REDIS_URL: not a redis URL; see the README's settings for the forms");
-  const [, scheme, kind = "single", userInfo, hosts = "", path = ""] = match;
-  const [username = "", password = ""] = userInfo === undefined ? [] : userInfo.split(/:(.*)/s).map(decodeURIComponent);
-  const auth = {
-    ...(username === "" ? {} : { username }),
-    ...(password === "" ? {} : { password }),
-  };
-  return { kind, tls: scheme === "rediss", auth, hosts, path };
-}
-
 /**
  * Opens (lazily: nothing is sent before `connect()` or the first command) a connection in the role it is for. It has an
  * error listener already; it reconnects until `disconnect()`.
  *
- * @param url `redis://[user:password@]host[:port][/db]`, `rediss://…`, `redis+cluster://h:p,h:p`,
- *   `redis+sentinel://h:p,h:p/<master>`, `redis+unix:///path/to.sock`.
- * @throws RedisRefused where the URL is none of these.
+ * @param url as `parseRedisUrl` reads it.
+ * @throws RedisRefused where it is none.
  */
 export function openRedis(
   url: string,
@@ -90,47 +62,45 @@ export function openRedis(
   onError: (error: Error) => void,
   extra: ConnectionOptions = {},
 ): RedisClient {
-  const { kind, tls, auth, hosts, path } = splitUrl(url);
-  const options: ConnectionOptions = { ...optionsFor(role), ...auth, ...(tls ? { tls: {} } : {}), ...extra };
-  const client = open();
+  const address = parseRedisUrl(url);
+  if ("wrong" in address) throw new RedisRefused(`REDIS_URL: ${address.wrong}`);
+  const { tls, auth } = address;
+  const options = { ...optionsFor(role), ...auth, ...(tls ? { tls: {} } : {}), ...extra };
+  const client = open(address, options);
   client.on("error", onError);
   installScripts(client);
   return client;
+}
 
-  function open(): RedisClient {
-    if (kind === "unix") return new Redis({ ...options, path: decodeURIComponent(path) });
-    if (kind === "sentinel") {
-      const name = path.slice(1);
-      if (name === "") throw new RedisRefused("REDIS_URL: redis+sentinel:// needs the master's name after the hosts");
-      return new Redis({
-        ...options,
-        sentinels: parseHosts(hosts, 26_379),
-        name,
-        // Without these, ioredis leaves out TLS without a word.
-        ...(tls ? { enableTLSForSentinelMode: true, sentinelTLS: {} } : {}),
-        Connector: PrimaryConnector,
-        // Without it a client can hang on to the old master after a failover until its socket times out.
-        failoverDetector: true,
-        // A Sentinel that hangs takes connections and answers nothing: the next one is asked then.
-        sentinelCommandTimeout: SENTINEL_ANSWER_MS,
-        sentinelRetryStrategy: (times) => Math.min(50 * times, RETRY_CAP_MS),
-      });
-    }
-    if (kind === "cluster") {
-      const { lazyConnect: _, enableOfflineQueue, enableAutoPipelining, retryStrategy: __, ...redisOptions } = options;
-      const cluster: Omit<ClusterOptions, "redisOptions"> & { redisOptions: ConnectionOptions } = {
-        redisOptions,
-        lazyConnect: true,
-        ...(enableOfflineQueue === undefined ? {} : { enableOfflineQueue }),
-        ...(enableAutoPipelining === undefined ? {} : { enableAutoPipelining }),
-        clusterRetryStrategy: (times) => Math.min(100 * times, RETRY_CAP_MS),
-      };
-      return new Cluster(parseHosts(hosts, 6379), cluster);
-    }
-    const [address] = parseHosts(hosts, 6379);
-    const db = /^\/(\d{1,4})$/.exec(path)?.[1];
-    return new Redis({ ...options, ...address, ...(db === undefined ? {} : { db: Number(db) }) });
+function open(address: RedisAddress, options: ConnectionOptions): RedisClient {
+  if (address.kind === "unix") return new Redis({ ...options, path: address.path });
+  if (address.kind === "sentinel") {
+    return new Redis({
+      ...options,
+      sentinels: address.hosts,
+      name: address.primary,
+      // Without these, ioredis leaves out TLS without a word.
+      ...(address.tls ? { enableTLSForSentinelMode: true, sentinelTLS: {} } : {}),
+      Connector: PrimaryConnector,
+      // Without it a client can hang on to the old master after a failover until its socket times out.
+      failoverDetector: true,
+      // A Sentinel that hangs takes connections and answers nothing: the next one is asked then.
+      sentinelCommandTimeout: SENTINEL_ANSWER_MS,
+      sentinelRetryStrategy: (times) => Math.min(50 * times, RETRY_CAP_MS),
+    });
   }
+  if (address.kind === "cluster") {
+    const { lazyConnect: _, enableOfflineQueue, enableAutoPipelining, retryStrategy: __, ...redisOptions } = options;
+    const cluster: Omit<ClusterOptions, "redisOptions"> & { redisOptions: ConnectionOptions } = {
+      redisOptions,
+      lazyConnect: true,
+      ...(enableOfflineQueue === undefined ? {} : { enableOfflineQueue }),
+      ...(enableAutoPipelining === undefined ? {} : { enableAutoPipelining }),
+      clusterRetryStrategy: (times) => Math.min(100 * times, RETRY_CAP_MS),
+    };
+    return new Cluster(address.hosts, cluster);
+  }
+  return new Redis({ ...options, ...address.host, db: address.db });
 }
 
 /** Connects and resolves when commands can be sent. @throws the last connection error once `timeoutMs` is up; the client is left disconnected then. */

@@ -8,15 +8,17 @@ type Layer = { readonly name: string; readonly files: RegExp; readonly may: read
 /** The first that matches a file is its layer. `may`: the layers it may import beside itself; `*` all but tests. */
 const LAYERS: readonly Layer[] = [
   { name: "entry", files: /^(src\/cli\/.*|src\/api\/(node|edge)\.ts|workers\/[^/]+\/main\.ts)$/, may: ["*"] },
-  { name: "config", files: /^src\/config\.ts$/, may: ["domain"] },
+  { name: "config", files: /^src\/config\.ts$/, may: ["redis-url", "domain"] },
   { name: "domain", files: /^src\/domain\//, may: [] },
-  { name: "redis", files: /^src\/redis\//, may: ["domain"] },
+  { name: "redis", files: /^src\/redis\//, may: ["redis-url", "domain"] },
   { name: "queue", files: /^src\/queue\//, may: ["redis", "domain"] },
   { name: "master", files: /^src\/master\//, may: ["redis", "queue", "domain", "version"] },
   { name: "client", files: /^src\/client\//, may: ["domain"] },
   { name: "api", files: /^src\/api\//, may: ["master", "redis", "queue", "domain", "config", "running"] },
   { name: "workers", files: /^workers\//, may: ["master", "redis", "queue", "domain", "config", "running"] },
   { name: "version", files: /^src\/version\.ts$/, may: [] },
+  /** What a setting and a connection both go by. */
+  { name: "redis-url", files: /^src\/redis-url\.ts$/, may: [] },
   /** What is logged, and what of an error may be. */
   { name: "log", files: /^src\/(logger|error-log)\.ts$/, may: ["config"] },
   { name: "package", files: /^package\.json$/, may: [] },

@@ -47,7 +47,12 @@ test("without settings, every default", () => {
 
 /** Each setting: where it goes, a value as text and as read, and values that are wrong. */
 const SETTINGS: Record<keyof typeof settings.shape, [keyof Config, string, unknown, string[]]> = {
-  REDIS_URL: ["redisUrl", "rediss+cluster://a:1,b:2", "rediss+cluster://a:1,b:2", ["http://a", "redis://", "a:1"]],
+  REDIS_URL: [
+    "redisUrl",
+    "rediss+cluster://a:1,b:2",
+    "rediss+cluster://a:1,b:2",
+    ["http://a", "redis://", "a:1", "redis+unix://rel", "redis://h:99999"],
+  ],
   STITCH_CLUSTER: ["cluster", "blue", "blue", ["Blue", "a.b"]],
   STITCH_HOST: ["host", "0.0.0.0", "0.0.0.0", []],
   STITCH_PORT: ["port", "0", 0, ["65536", "-1", "80.5", "0x50", " 80", "http"]],

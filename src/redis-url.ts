@@ -1,0 +1,91 @@
+/** Where Redis is and how to get in, as `REDIS_URL` says it. */
+export type RedisAddress = {
+  readonly tls: boolean;
+  readonly auth: { readonly username?: string; readonly password?: string };
+} & (
+  | { readonly kind: "single"; readonly host: HostAndPort; readonly db: number }
+  | { readonly kind: "cluster"; readonly hosts: HostAndPort[] }
+  | { readonly kind: "sentinel"; readonly hosts: HostAndPort[]; readonly primary: string }
+  | { readonly kind: "unix"; readonly path: string }
+);
+
+export type HostAndPort = { readonly host: string; readonly port: number };
+
+const REDIS_PORT = 6379;
+const SENTINEL_PORT = 26_379;
+
+const SCHEMES =
+  "must begin with redis://, rediss://, redis+cluster://, redis+sentinel:// or redis+unix:// (add s to redis for TLS)";
+const NO_HOST = "what follows the scheme and the password is not host:port (percent-encode / and @ in the password)";
+
+/**
+ * Reads `redis://[user:password@]host[:port][/db]`, `rediss://…`, `redis+cluster://h:p,h:p`,
+ * `redis+sentinel://h:p,h:p/<master>`, `redis+unix:///path/to.sock`.
+ *
+ * `wrong`: what is wrong with it, and one that is right. Nothing of it is repeated: with a password that is not
+ * percent-encoded, any part may be one of the password's.
+ */
+export function parseRedisUrl(url: string): RedisAddress | { readonly wrong: string } {
+  const match =
+    /^(redis|rediss)(?:\+(cluster|sentinel)|(?<=redis)\+(unix))?:\/\/(?:([^@/]*)@)?([^/?]*)(\/[^?]*)?(?:\?.*)?$/.exec(
+      url,
+    );
+  if (match === null) return { wrong: SCHEMES };
+  const [, scheme, spread, unix, userInfo = "", hostList = "", path = ""] = match;
+  const [user = "", password = ""] = userInfo.split(/:(.*)/s).map(decoded);
+  const name = decoded(path.slice(1));
+  if (user === null || password === null || name === null)
+    return { wrong: "has a % that encodes nothing (write %25 for a % in the password)" };
+  const common = {
+    tls: scheme === "rediss",
+    auth: { ...(user === "" ? {} : { username: user }), ...(password === "" ? {} : { password }) },
+  };
+  if (unix !== undefined) {
+    if (hostList !== "" || name === "")
+      return { wrong: "needs the whole path of the socket, after three slashes: redis+unix:///run/redis.sock" };
+    return { ...common, kind: "unix", path: `/${name}` };
+  }
+  const hosts = parseHosts(hostList, spread === "sentinel" ? SENTINEL_PORT : REDIS_PORT);
+  if ("wrong" in hosts) return hosts;
+  if (spread === "sentinel") {
+    if (name === "") return { wrong: "needs the master's name after the hosts: redis+sentinel://h:26379,h:26379/main" };
+    return { ...common, kind: "sentinel", hosts, primary: name };
+  }
+  if (spread === "cluster") {
+    if (name !== "")
+      return { wrong: `has something after the hosts, but a Cluster has no databases: ${EXAMPLE_CLUSTER}` };
+    return { ...common, kind: "cluster", hosts };
+  }
+  const [host, ...more] = hosts;
+  if (host === undefined) return { wrong: NO_HOST };
+  if (more.length > 0) return { wrong: `has several hosts, which a Cluster has: ${EXAMPLE_CLUSTER}` };
+  if (!/^\d{0,4}$/.test(name))
+    return {
+      wrong:
+        "has after the host what is no number of a database, such as redis://127.0.0.1:6379/0 (percent-encode / and @ in the password)",
+    };
+  return { ...common, kind: "single", host, db: Number(name) };
+}
+
+const EXAMPLE_CLUSTER = "redis+cluster://h:6379,h:6379";
+
+function parseHosts(list: string, defaultPort: number): HostAndPort[] | { readonly wrong: string } {
+  const hosts: HostAndPort[] = [];
+  for (const entry of list.split(",")) {
+    const [, host, digits] = /^(\[[0-9a-fA-F:]+\]|[^:\s@]+)(?::(\d{1,5}))?$/.exec(entry.trim()) ?? [];
+    if (host === undefined) return { wrong: `${NO_HOST}, such as redis://127.0.0.1:6379` };
+    const port = Number(digits ?? defaultPort);
+    if (port < 1 || port > 65_535) return { wrong: "the port must be 1 to 65535, such as redis://127.0.0.1:6379" };
+    hosts.push({ host: host.replace(/^\[|\]$/g, ""), port });
+  }
+  return hosts;
+}
+
+/** null where a `%` encodes nothing. */
+function decoded(text: string): string | null {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return null;
+  }
+}
