@@ -3,7 +3,6 @@ import { type Config, ConfigError, requireRedis } from "../config.ts";
 import { nodeIdFromHostname } from "../domain/ids.ts";
 import { createLogger } from "../logger.ts";
 import { type OpenMaster, openMaster } from "../master/open-master.ts";
-import { RedisRefused } from "../redis/connection.ts";
 import type { Running } from "../running.ts";
 import { createApp } from "./app.ts";
 import type { Access } from "./deps.ts";
@@ -87,22 +86,15 @@ function accessOf({ token, host }: Config): Access {
   );
 }
 
-async function connect(config: Config, onError: (error: unknown) => void): Promise<OpenMaster> {
-  const redisUrl = requireRedis(config);
-  try {
-    return await openMaster({
-      redisUrl,
-      cluster: config.cluster,
-      id: `api-${nodeIdFromHostname(hostname())}-${process.pid}`,
-      deadAfterMs: config.deadAfterMs,
-      jobRetentionMs: config.jobRetentionMs,
-      onError,
-      connectTimeoutMs: CONNECT_MS,
-      checkPolicy: true,
-    });
-  } catch (error) {
-    if (error instanceof RedisRefused) throw error;
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new Error(`Redis does not answer at REDIS_URL (${reason}); check that it runs and the URL`, { cause: error });
-  }
+function connect(config: Config, onError: (error: unknown) => void): Promise<OpenMaster> {
+  return openMaster({
+    redisUrl: requireRedis(config),
+    cluster: config.cluster,
+    id: `api-${nodeIdFromHostname(hostname())}-${process.pid}`,
+    deadAfterMs: config.deadAfterMs,
+    jobRetentionMs: config.jobRetentionMs,
+    onError,
+    connectTimeoutMs: CONNECT_MS,
+    checkPolicy: true,
+  });
 }

@@ -67,10 +67,15 @@ export function openRedis(
   const { tls, auth } = address;
   const options = { ...optionsFor(role), ...auth, ...(tls ? { tls: {} } : {}), ...extra };
   const client = open(address, options);
-  client.on("error", onError);
+  client.on("error", (error) => {
+    if (!connecting.has(client)) onError(error);
+  });
   installScripts(client);
   return client;
 }
+
+/** Those that `connectRedis` waits for: each try that fails is its own to tell of, in the end. */
+const connecting = new WeakSet<RedisClient>();
 
 function open(address: RedisAddress, options: ConnectionOptions): RedisClient {
   if (address.kind === "unix") return new Redis({ ...options, path: address.path });
@@ -103,17 +108,21 @@ function open(address: RedisAddress, options: ConnectionOptions): RedisClient {
   return new Redis({ ...options, ...address.host, db: address.db });
 }
 
-/** Connects and resolves when commands can be sent. @throws the last connection error once `timeoutMs` is up; the client is left disconnected then. */
+/**
+ * Connects and resolves when commands can be sent.
+ * @throws an error with the last reason and the next step once `timeoutMs` is up; the client is left disconnected then.
+ */
 export async function connectRedis(client: RedisClient, timeoutMs: number): Promise<void> {
-  let lastError: unknown = null;
+  let last: unknown = null;
   const note = (error: unknown) => {
-    lastError = error;
+    last = error;
   };
+  connecting.add(client);
   client.on("error", note);
   let timer: NodeJS.Timeout | undefined;
   try {
     await new Promise<void>((resolve, reject) => {
-      timer = setTimeout(() => reject(lastError ?? new Error(`no answer within ${timeoutMs} ms`)), timeoutMs);
+      timer = setTimeout(() => reject(noAnswer(last, timeoutMs)), timeoutMs);
       client.once("ready", resolve);
       if (client.status === "ready") resolve();
       else if (client.status === "wait") client.connect().then(undefined, note);
@@ -124,7 +133,16 @@ export async function connectRedis(client: RedisClient, timeoutMs: number): Prom
   } finally {
     clearTimeout(timer);
     client.off("error", note);
+    connecting.delete(client);
   }
+}
+
+function noAnswer(cause: unknown, timeoutMs: number): Error {
+  const reason = cause instanceof Error ? cause.message : `no answer within ${timeoutMs} ms`;
+  const text = /^(NOAUTH|WRONGPASS|NOPERM)\b/.test(reason)
+    ? `Redis lets nobody in with the user and password of REDIS_URL (${reason.split(" ", 1)[0]}); check them`
+    : `Redis does not answer at REDIS_URL (${reason}); check that it runs and the URL`;
+  return new Error(text, { cause });
 }
 
 /** Is it spread over several masters? Then a script's keys must share a slot, and commands sent together keep no order. */

@@ -60,6 +60,52 @@ describe("a connection that breaks", { concurrency: 3 }, () => {
   }
 });
 
+describe("the first connection", { concurrency: 3 }, () => {
+  it("fails with the setting, the reason and the next step, without the password; and each try is not told of by itself", async () => {
+    const told: Error[] = [];
+    const client = openRedis("redis://:canary@127.0.0.1:1", "shared", (error) => told.push(error));
+    let tries = 0;
+    client.on("error", () => {
+      tries += 1;
+    });
+    await assert.rejects(connectRedis(client, 3000), (error) => {
+      assert.ok(error instanceof Error && isRedisUnavailable(error));
+      const { message } = error;
+      assert.match(
+        message,
+        /^Redis does not answer at REDIS_URL \(.*ECONNREFUSED.*\); check that it runs and the URL$/,
+      );
+      return true;
+    });
+    assert.ok(tries > 0);
+    assert.deepEqual(told, []);
+  });
+
+  it("with a password that is not Redis's says so, and not which", async () => {
+    const url = new URL(REDISES[0]?.url ?? "");
+    url.username = "nobody";
+    url.password = "canary";
+    const client = openRedis(url.href, "shared", () => undefined);
+    await assert.rejects(
+      connectRedis(client, 3000),
+      /^Error: Redis lets nobody in .*REDIS_URL \(WRONGPASS\); check them$/,
+    );
+  });
+
+  it("once made, is told of when it cannot be made again", async () => {
+    const proxy = await startProxy(Number(new URL(REDISES[0]?.url ?? "").port));
+    const told: Error[] = [];
+    const client = openRedis(`redis://127.0.0.1:${proxy.port}`, "shared", (error) => told.push(error));
+    try {
+      await connectRedis(client, 15_000);
+    } finally {
+      await proxy.stop();
+    }
+    await until("it is told of", () => told.length > 0);
+    client.disconnect();
+  });
+});
+
 async function withSentinel(work: (redis: LocalSentinel, proxy: Proxy) => Promise<void>): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), "cs-connection-"));
   // A failover is forced here, and none is to come of itself.
