@@ -10,9 +10,14 @@ export async function readJson(c: ApiContext): Promise<unknown> {
     return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(await c.req.arrayBuffer()), refuseProto);
   } catch (error) {
     if (error instanceof RequestError) throw error;
-    const why = error instanceof SyntaxError ? error.message.replace(/,? ?".*$/s, "") : "it is not UTF-8";
-    throw new RequestError("invalid_json", `The body is not valid JSON: ${why}.`, {}, { cause: error });
+    throw new RequestError("invalid_json", `The body is not valid JSON: ${whyNot(error)}.`, {}, { cause: error });
   }
+}
+
+function whyNot(error: unknown): string {
+  if (error instanceof SyntaxError) return error.message.replace(/,? ?".*$/s, "");
+  // The parser, or the walk over what it found, ran out of stack.
+  return error instanceof RangeError ? "it is nested too deeply" : "it is not UTF-8";
 }
 
 /** A key that schemas drop without a word: what was asked would silently be something else. */

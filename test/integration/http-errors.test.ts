@@ -71,7 +71,13 @@ after(async () => {
   await rm(dir, { recursive: true, force: true });
 });
 
-type Sent = { method?: string; body?: unknown; text?: string; headers?: Record<string, string>; at?: string };
+type Sent = {
+  method?: string;
+  body?: unknown;
+  text?: string | Uint8Array<ArrayBuffer>;
+  headers?: Record<string, string>;
+  at?: string;
+};
 
 function send(path: string, { method, body, text, headers = {}, at = url }: Sent = {}): Promise<Response> {
   const json = text ?? (body === undefined ? null : JSON.stringify(body));
@@ -157,9 +163,13 @@ test("invalid_request names each wrong field", async () => {
   assert.equal(key.errors?.[0]?.path, "Idempotency-Key");
 });
 
-test("invalid_json", async () => {
+test("invalid_json says what is wrong with it", async () => {
+  const detailOf = async (text: string | Uint8Array<ArrayBuffer>) =>
+    (await fails("invalid_json", "/v1/commands", { text, method: "POST" })).detail;
   for (const text of ["{", "", '{"a":}', "[".repeat(100_000)])
-    await fails("invalid_json", "/v1/commands", { text, method: "POST" });
+    assert.doesNotMatch(await detailOf(text), /UTF-8|nested/);
+  assert.match(await detailOf("[".repeat(100_000) + "]".repeat(100_000)), /it is nested too deeply/);
+  assert.match(await detailOf(Uint8Array.of(0x22, 0xff, 0x22)), /it is not UTF-8/);
 });
 
 test("unknown_command lists those there are", async () => {
