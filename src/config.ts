@@ -2,6 +2,7 @@ import { homedir, hostname } from "node:os";
 import { join } from "node:path";
 import * as z from "zod";
 import { clusterName, nodeId, nodeIdFromHostname } from "./domain/ids.ts";
+import { invalidOf } from "./domain/invalid.ts";
 import { parseRedisUrl } from "./redis-url.ts";
 
 /** A value that never shows itself: not in logs, not in JSON, not in an error. `reveal()` is the one way to it. */
@@ -170,7 +171,7 @@ export function loadConfig(env: Env): Config {
   }
   const parsed = settings.safeParse(given);
   if (!parsed.success) {
-    for (const issue of parsed.error.issues) problems.push(`${issue.path.join(".") || "settings"}: ${issue.message}`);
+    for (const { path, message } of invalidOf(parsed.error)) problems.push(`${path}: ${message}`);
   }
   if (parsed.success && parsed.data.STITCH_LEASE_MS < 3 * parsed.data.STITCH_HEARTBEAT_MS)
     problems.push(

@@ -2,17 +2,16 @@ import { HTTPException } from "hono/http-exception";
 import type { ContentfulStatusCode } from "hono/utils/http-status";
 import type * as z from "zod";
 import { ERRORS, RequestError } from "../domain/errors.ts";
+import { type Invalid, invalidOf } from "../domain/invalid.ts";
 import { asRequestError } from "../redis/connection.ts";
 import type { ApiContext } from "./deps.ts";
 
 /** A client that was told "not now" may try again this soon, in seconds: Redis is back, or another API answers. */
 const RETRY_AFTER_S = 1;
 
-type Invalid = { readonly path: string; readonly message: string };
-
 /** A request that does not match its schema: every wrong field with what it must be. */
 export function invalidRequest(error: z.ZodError): RequestError {
-  return invalidFields(error.issues.flatMap(fieldsOf));
+  return invalidFields(invalidOf(error));
 }
 
 export function invalidFields(errors: readonly Invalid[]): RequestError {
@@ -20,12 +19,6 @@ export function invalidFields(errors: readonly Invalid[]): RequestError {
   const more = errors.length > 1 ? ` (and ${errors.length - 1} more: see errors)` : "";
   const detail = first === undefined ? "The request is not valid." : `${first.path || "body"}: ${first.message}${more}`;
   return new RequestError("invalid_request", detail, { errors });
-}
-
-function fieldsOf(issue: z.core.$ZodIssue): Invalid[] {
-  const at = (...more: string[]) => [...issue.path.map(String), ...more].join(".");
-  if (issue.code !== "unrecognized_keys") return [{ path: at(), message: issue.message }];
-  return issue.keys.map((key) => ({ path: at(key), message: "there is no such field or parameter here" }));
 }
 
 /** What the client is told of an error. Anything unforeseen is `internal`, and its message stays in the log. */

@@ -55,7 +55,9 @@ const shared = {
 /** A program run as a child process of the node worker, without a shell. */
 export const processSpec = z.strictObject({
   adaptor: z.literal("process"),
-  command: z.tuple([argument.min(1)], argument).refine((command) => command.length <= 256, "at most 256 arguments"),
+  command: z
+    .tuple([argument.min(1)], argument, { error: 'must be a list of words, such as ["sleep", "60"]' })
+    .refine((command) => command.length <= 256, "at most 256 arguments"),
   cwd: argument.refine((path) => path.startsWith("/"), "must be an absolute path").optional(),
   env: env.default({}),
   protocol: z.enum(["process-v1", "none"]).default("process-v1"),
