@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto";
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { accessSync, constants, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { connect, createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import * as z from "zod";
 
 const owner = z.object({
@@ -28,6 +28,11 @@ export class StateFolderTaken extends Error {
   override readonly name = "StateFolderTaken";
 }
 
+/** Thrown when the state folder cannot be made, or not be written to. */
+export class StateFolderUnusable extends Error {
+  override readonly name = "StateFolderUnusable";
+}
+
 /**
  * Who has a node's state folder: a file that names the last worker, and a socket that its process listens on. A socket that
  * takes connections is a live process, even one that hangs; one that refuses them is a dead one, whose id can be taken over
@@ -45,9 +50,9 @@ export class Ownership {
     this.former = former;
   }
 
-  /** @throws StateFolderTaken where a live worker has it. */
+  /** @throws StateFolderTaken where a live worker has it, StateFolderUnusable where nobody can. */
   static async take(dir: string): Promise<Ownership> {
-    mkdirSync(dir, { recursive: true, mode: 0o700 });
+    makeUsable(dir);
     const path = socketPath(dir);
     const former = readOwner(dir);
     if (await answers(path))
@@ -83,6 +88,34 @@ export class Ownership {
     this.#server.close();
   }
 }
+
+function makeUsable(dir: string): void {
+  try {
+    makeFolder(dir);
+    accessSync(dir, constants.W_OK | constants.X_OK);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new StateFolderUnusable(
+      `the state folder ${dir} cannot be used (${reason}). ` +
+        "Let this worker's user write there, or set STITCH_STATE_DIR to a folder where it may.",
+      { cause },
+    );
+  }
+}
+
+/** Not `recursive`: Node tries for ever where the system says of a new folder that it is not there, as in /proc. */
+function makeFolder(dir: string): void {
+  if (isFolder(dir)) return;
+  makeFolder(dirname(dir));
+  try {
+    mkdirSync(dir, { mode: 0o700 });
+  } catch (error) {
+    // Another worker may have been faster.
+    if (!isFolder(dir)) throw error;
+  }
+}
+
+const isFolder = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
 
 function socketPath(dir: string): string {
   const inside = join(dir, "owner.sock");

@@ -23,11 +23,18 @@ export type Home = {
 
 /**
  * Takes the folder for this process, once what a killed `stitch up` left behind has ended.
- * @throws UsageError where another `stitch up` runs there.
+ * @throws UsageError where another `stitch up` runs there, or it cannot be written to.
  */
 export async function takeHome(dir: string, step: Step): Promise<Home> {
-  await mkdir(dir, { recursive: true, mode: 0o700 });
-  await lock(join(dir, LOCK), dir);
+  try {
+    await mkdir(dir, { recursive: true, mode: 0o700 });
+    await lock(join(dir, LOCK), dir);
+  } catch (error) {
+    if (!(error instanceof Error && "code" in error)) throw error;
+    throw new UsageError(
+      `${dir}, where stitch up keeps its cluster, cannot be used (${error.message}). Make it a folder that you may write to, or go to another folder`,
+    );
+  }
   const release = (): Promise<void> => rm(join(dir, LOCK), { force: true });
   try {
     const guard = await readOwner(join(dir, GUARD));
