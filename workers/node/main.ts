@@ -35,7 +35,7 @@ export async function startNode(config: Config): Promise<Running> {
     connectTimeoutMs: CONNECT_MS,
     nowMs: Date.now,
     random: Math.random,
-    say: (message) => log.info(message),
+    say: (message) => log.warn(message),
     onError: (error) => log.warn({ err: error }, "something failed; the node carries on"),
   });
   const isNode = config.roles.includes("node");
