@@ -285,7 +285,10 @@ describe("a stitch that comes up", { concurrency: 2 }, () => {
       const job = await node.begin("early", speaker("", { command: noisy, restart: { policy: "never" } }));
       assert.equal(job.error?.code, "exited_early");
       assert.equal(stepOf(job).changed, true, "it is there");
-      assert.match(job.error?.message ?? "", /it exited with code 4 before it answered a heartbeat/);
+      assert.match(
+        job.error?.message ?? "",
+        /it exited with code 4 before it answered a heartbeat; .*"protocol": "none"$/,
+      );
       assert.match(job.error?.stderrTail ?? "", /line 99\nline 100$/);
       assert.equal(job.error?.stderrTail?.split("\n").length, 20);
       const quiet = ["sh", "-c", "kill -9 $$"];

@@ -287,7 +287,9 @@ class ProcessInstance implements StitchInstance {
     const how = first.signal === null ? `with code ${first.code}` : `by ${first.signal}`;
     const tail = this.#stderrTail.join("\n").slice(-TAIL_BYTES);
     const before =
-      this.#conversation === null ? `within ${ALIVE_AFTER_MS} ms of its start` : "before it answered a heartbeat";
+      this.#conversation === null
+        ? `within ${ALIVE_AFTER_MS} ms of its start`
+        : 'before it answered a heartbeat; a program that speaks no ProcessV1 needs "protocol": "none"';
     return failed({
       code: "exited_early",
       message: this.#stopping ? "it was stopped while it started" : `it exited ${how} ${before}`,
