@@ -2,6 +2,7 @@ import type { Command } from "commander";
 import { type Client, createClient } from "../client/client.ts";
 import { loadConfig } from "../config.ts";
 import { EXIT, type ExitCode } from "./exit-code.ts";
+import { hintAtGroup } from "./group-hint.ts";
 import { Interrupted } from "./interrupted.ts";
 import { Output } from "./output.ts";
 import { reportError } from "./report-error.ts";
@@ -42,13 +43,16 @@ export function clientAction<Args extends unknown[]>(
       () => process.exit(EXIT.interrupted),
       ["SIGINT"],
     );
+    let context: ClientContext | null = null;
     try {
       const env = flags.url === undefined ? process.env : { ...process.env, STITCH_URL: flags.url };
       const { url, token } = loadConfig(env);
       const client = createClient({ url, token: token?.reveal() ?? null });
-      process.exitCode = await run({ client, output, signal: interrupted.signal }, ...args);
+      context = { client, output, signal: interrupted.signal };
+      process.exitCode = await run(context, ...args);
     } catch (error) {
       process.exitCode = reportError(error, output);
+      if (context !== null) await hintAtGroup(error, command, context);
     } finally {
       release();
     }

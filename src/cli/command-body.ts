@@ -24,8 +24,3 @@ export function commandBody<Name extends CommandName>(
     ...(flags.plan === undefined ? {} : { planToken: flags.plan }),
   };
 }
-
-/** Does what was typed name a group? A dot says so; a bare application needs `--group`. */
-export function namesGroup(target: string, flags: { readonly group?: true }): boolean {
-  return flags.group === true || target.includes(".");
-}

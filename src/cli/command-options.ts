@@ -1,6 +1,7 @@
 import { type Command, Option } from "commander";
 import { addClientOptions } from "./client-action.ts";
 import { parseDuration } from "./duration.ts";
+import { parsePlanToken } from "./option-values.ts";
 
 /** What every command that changes something takes, as commander hands it over. */
 export type CommandFlags = {
@@ -37,6 +38,6 @@ export function addCommandOptions(command: Command, mode: Mode): Command {
   return command
     .addOption(timeoutOption())
     .option("--detach", "do not wait: print the job's id")
-    .option("--plan <token>", "only if it would still do what `stitch plan` showed")
+    .option("--plan <token>", "only if it would still do what `stitch plan` showed", parsePlanToken)
     .option("--key <key>", "idempotency key: the same key and command are carried out once (default: a new one)");
 }

@@ -44,3 +44,10 @@ export function parseLimit(text: string): number {
   if (limit > 1000) throw new InvalidArgumentError("It is 1 to 1000.");
   return limit;
 }
+
+/** As `stitch plan` prints it. */
+export function parsePlanToken(text: string): string {
+  if (!/^[0-9a-f]{32}$/.test(text))
+    throw new InvalidArgumentError("It is the token that stitch plan prints: 32 of 0-9 and a-f.");
+  return text;
+}

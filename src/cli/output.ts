@@ -18,6 +18,10 @@ export class Output {
     this.json = json;
   }
 
+  /** One whose answers are messages too. */
+  get beside(): Output {
+    return new Output(this.#stderr, this.#stderr, false);
+  }
   get stderr(): Stream {
     return this.#stderr;
   }

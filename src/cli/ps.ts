@@ -2,10 +2,11 @@ import type { Command } from "commander";
 import { allItems } from "../client/all-items.ts";
 import type { StitchResource } from "../domain/resources.ts";
 import { addClientOptions, clientAction } from "./client-action.ts";
-import { namesGroup } from "./command-body.ts";
 import { formatDuration } from "./duration.ts";
 import { EXIT } from "./exit-code.ts";
 import { formatBytes, formatPairs } from "./format.ts";
+import { namesGroup } from "./names-group.ts";
+import type { Output } from "./output.ts";
 import { withRetries } from "./retry.ts";
 import type { Column } from "./table.ts";
 
@@ -53,7 +54,7 @@ export function registerPs(program: Command): void {
       if (name !== undefined && !namesGroup(name, flags)) {
         const stitch = await withRetries(() => client.stitch(name, { signal }), signal);
         if (output.json) output.body(stitch);
-        else output.facts(stitchFacts(stitch));
+        else show(stitch, output);
         return EXIT.done;
       }
       const { node, state, health } = flags;
@@ -69,6 +70,12 @@ export function registerPs(program: Command): void {
       return EXIT.done;
     }),
   );
+}
+
+function show(stitch: StitchResource, output: Output): void {
+  output.facts(stitchFacts(stitch));
+  const { fullId, state } = stitch;
+  if (state === "failed" || state === "backoff") output.note(`Why it is ${state}: stitch logs ${fullId}`);
 }
 
 function stitchFacts(stitch: StitchResource): Record<string, string> {

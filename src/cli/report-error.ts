@@ -4,6 +4,7 @@ import type { RefusalResource } from "../domain/resources.ts";
 import { EXIT, type ExitCode, isUndelivered } from "./exit-code.ts";
 import { Interrupted } from "./interrupted.ts";
 import type { Output } from "./output.ts";
+import { printPlan } from "./print-plan.ts";
 import { printable } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
 
@@ -19,7 +20,9 @@ export function reportError(error: unknown, output: Output): ExitCode {
   }
   for (const line of lines(error)) output.note(line);
   if (!(error instanceof ApiError)) return EXIT.error;
+  const { plan } = error.problem;
   if (output.json) output.body(error.problem);
+  else if (plan !== undefined) printPlan(plan, output.beside);
   if (isUndelivered(error.code)) return EXIT.failed;
   return error.code === "placement_failed" ? EXIT.notPlaced : EXIT.error;
 }
@@ -35,17 +38,29 @@ function lines(error: unknown): string[] {
 }
 
 function apiErrorLines({ code, problem }: ApiError): string[] {
+  const { errors = [] } = problem;
+  // The detail is the first of them: of one, it says all.
+  const several = errors.length > 1;
   return [
-    `${code}: ${printable(problem.detail)}`,
-    ...(problem.errors ?? []).map(({ path, message }) => `  ${printable(path)}: ${printable(message)}`),
+    `${code}: ${printable(several ? problem.title : commandsFor(problem.detail))}`,
+    ...(several ? errors : []).map(({ path, message }) => `  ${printable(path || "body")}: ${printable(message)}`),
     ...(problem.candidates ?? []).map((candidate) => `  ${printable(candidate)}`),
     ...(problem.refusals ?? []).map(refusalLine),
     ...(problem.movedTo === undefined ? [] : [`  it is now ${printable(problem.movedTo)}`]),
     ...(problem.jobId === undefined ? [] : [`  see: stitch jobs ${printable(problem.jobId)}`]),
-    ...(problem.plan?.planToken == null ? [] : [`  the plan as it is now: --plan ${problem.plan.planToken}`]),
     ...(code === "unauthenticated" ? ["Set STITCH_TOKEN to the API's token."] : []),
   ];
 }
+
+/** What does here what a route does that the API names. */
+const COMMANDS: Readonly<Record<string, string>> = {
+  "GET /v1/stitches": "stitch ps",
+  "GET /v1/nodes": "stitch nodes",
+  "GET /v1/groups": "stitch groups",
+  "GET /v1/dead-letters": "stitch dead-letters",
+};
+
+const commandsFor = (text: string): string => text.replace(/GET \/v1\/[a-z-]+/g, (route) => COMMANDS[route] ?? route);
 
 const refusalLine = ({ node, code, message }: RefusalResource): string =>
   `  ${printable(node)}  ${code}  ${printable(message)}`;

@@ -1,10 +1,11 @@
 import type { Command } from "commander";
 import { carryOut } from "./carry-out.ts";
 import { clientAction } from "./client-action.ts";
-import { commandBody, namesGroup } from "./command-body.ts";
+import { commandBody } from "./command-body.ts";
 import { addCommandOptions, type CommandFlags, type Mode } from "./command-options.ts";
 import { confirmed } from "./confirm.ts";
 import { EXIT } from "./exit-code.ts";
+import { namesGroup } from "./names-group.ts";
 import { parseBatch } from "./option-values.ts";
 import { UsageError } from "./usage-error.ts";
 

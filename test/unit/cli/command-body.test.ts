@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { commandBody, namesGroup } from "../../../src/cli/command-body.ts";
+import { commandBody } from "../../../src/cli/command-body.ts";
+import { namesGroup } from "../../../src/cli/names-group.ts";
 import { createOptions } from "../../../src/cli/run-options.ts";
 import { UsageError } from "../../../src/cli/usage-error.ts";
 

@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { test } from "node:test";
-import { CannedApi, creating, job, problem, sendJson } from "./canned-api.ts";
+import { CannedApi, creating, job, problem, sendJson, stitch } from "./canned-api.ts";
 import { runEach, runStitch, startStitch } from "./run-stitch.ts";
 
 const on = (api: CannedApi, env: Record<string, string> = {}) => ({ STITCH_URL: api.url, ...env });
+/** As a plan's. */
+const TOKEN = "0123456789abcdef".repeat(2);
 const succeeds = (_: unknown, response: Parameters<typeof sendJson>[0]) => sendJson(response, 200, job("succeeded"));
 
 test("a command is sent with its body, a key, the token; the message goes to stderr, nothing to stdout", async () => {
@@ -32,13 +34,13 @@ test("each command and what it sends", async () => {
     [["move", "n1:orders-1", "--to", "n2"], { command: "stitch.move", target: "n1:orders-1", toNode: "n2" }],
     [["scale", "a.b.1", "0"], { command: "group.scale", target: "a.b.1", count: 0 }],
     [
-      ["scale", "a.b.1", "5", "--zone", "a,b", "--label", "disk=ssd", "--strategy", "binpack", "--plan", "tok"],
+      ["scale", "a.b.1", "5", "--zone", "a,b", "--label", "disk=ssd", "--strategy", "binpack", "--plan", TOKEN],
       {
         command: "group.scale",
         target: "a.b.1",
         count: 5,
         placement: { strategy: "binpack", zones: ["a", "b"], labels: { disk: "ssd" } },
-        planToken: "tok",
+        planToken: TOKEN,
       },
     ],
     [["rebalance", "shop"], { command: "group.rebalance", target: "shop" }],
@@ -62,7 +64,7 @@ test("each command and what it sends", async () => {
     [["rm", "orders-1"], { command: "stitch.remove", target: "orders-1" }],
     [["ping", "n1", "--wait-for-node"], { command: "node.ping", target: "n1", waitForNode: true }],
     [["cordon", "n1", "--deadline", "5s"], { command: "node.cordon", target: "n1", deadlineMs: 5000 }],
-    [["uncordon", "n1", "--plan", "tok"], { command: "node.uncordon", target: "n1", planToken: "tok" }],
+    [["uncordon", "n1", "--plan", TOKEN], { command: "node.uncordon", target: "n1", planToken: TOKEN }],
     [
       ["run", "a.b.1", "--count", "2", "--env", "A=1", "--env", "B=x=y", "--", "node", "w.js", "--count", "3"],
       {
@@ -429,6 +431,7 @@ test("usage errors end with 1 and say what to type", async () => {
     [["scale", "a.b.1", "many"], /whole number from 0/],
     [["rebalance", "a", "--max-moves", "-1"], /whole number from 0/],
     [["drain", "n1", "--force-after", "5"], /A duration has a unit/],
+    [["uncordon", "n1", "--plan", "deadbeef"], /the token that stitch plan prints/],
     [["plan", "drain", "n1", "--yes"], /unknown option '--yes'/],
     [["clone"], /missing required argument/],
     [["clone", "x", "--to"], /argument missing/],
@@ -451,6 +454,80 @@ test("usage errors end with 1 and say what to type", async () => {
   }
   const unknown = await runStitch(["nodes"], { STITCH_URLL: "x" });
   assert.deepEqual([unknown.code, unknown.stderr], [1, "STITCH_URLL: no such setting\n"]);
+});
+
+test("one wrong field is told once, several in a list", async () => {
+  const path = "spec.command";
+  const message = 'must be a list of words, such as ["sleep", "60"]';
+  const errors = [{ path, message }];
+  const refused = (more: object) => problem(400, "invalid_request", { detail: `${path}: ${message}`, ...more });
+  await using api = await CannedApi.start((_, response) => sendJson(response, 400, refused({ errors })));
+  const run = () => runStitch(["run", "a.b.1", "--", "x"], on(api));
+  assert.equal((await run()).stderr, `invalid_request: ${path}: ${message}\n`);
+  const two = [...errors, { path: "", message: "is required" }];
+  api.answerWith((_, response) => sendJson(response, 400, refused({ errors: two, title: "It is not valid" })));
+  assert.equal((await run()).stderr, `invalid_request: It is not valid\n  ${path}: ${message}\n  body: is required\n`);
+});
+
+test("what is not found: the command that lists what there is, and --group where it is a group", async () => {
+  let isGroup = true;
+  const detail = 'There is no stitch "shop"; GET /v1/stitches lists them.';
+  await using api = await CannedApi.start(({ url }, response) => {
+    if (url === "/v1/groups/shop" && isGroup) sendJson(response, 200, { group: "shop" });
+    else sendJson(response, 404, problem(404, url === "/v1/messages" ? "no_recipient" : "not_found", { detail }));
+  });
+  const said = 'There is no stitch "shop"; stitch ps lists them.\n';
+  const hint = "shop is a group: add --group.\n";
+  const hinted = [
+    ["stop", "shop"],
+    ["plan", "restart", "shop"],
+    ["ps", "shop"],
+    ["send", "shop", "x"],
+  ];
+  for (const [index, { code, stderr }] of (await runEach(hinted, on(api))).entries()) {
+    const name = hinted[index]?.[0] === "send" ? "no_recipient" : "not_found";
+    assert.deepEqual([code, stderr], [1, `${name}: ${said}${hint}`], hinted[index]?.join(" "));
+  }
+  const plain = [
+    ["logs", "shop"],
+    ["stop", "shop", "--group"],
+    ["move", "shop"],
+  ];
+  for (const { stderr } of await runEach(plain, on(api))) assert.equal(stderr, `not_found: ${said}`);
+  isGroup = false;
+  assert.equal((await runStitch(["stop", "shop"], on(api))).stderr, `not_found: ${said}`);
+});
+
+test("a plan that is stale: the new one and its token, on stderr", async () => {
+  const plan = {
+    command: "node.uncordon",
+    target: "n1",
+    feasible: true,
+    tasks: [{ node: "n1", steps: [{ action: "uncordon", stitch: null }] }],
+    placements: [],
+    refusals: [],
+    warnings: [],
+    planToken: TOKEN,
+    asOf: "2026-11-23T09:00:00.000Z",
+  };
+  await using api = await CannedApi.start((_, response) =>
+    sendJson(response, 409, problem(409, "plan_stale", { plan })),
+  );
+  const uncordon = ["uncordon", "n1", "--plan", "f".repeat(32)];
+  const { code, stdout, stderr } = await runStitch(uncordon, on(api));
+  assert.deepEqual([code, stdout], [1, ""]);
+  assert.match(stderr, /^plan_stale: about plan_stale\nTasks\nNODE {2}ACTION {4}STITCH\nn1 {4}uncordon {2}-\n/);
+  assert.match(stderr, new RegExp(`--plan ${TOKEN}\n$`));
+  const asJson = await runStitch([...uncordon, "--json"], on(api));
+  assert.equal(asJson.stderr, "plan_stale: about plan_stale\n");
+});
+
+test("ps of a stitch that does not come up says where to read why", async () => {
+  await using api = await CannedApi.start((_, response) => sendJson(response, 200, stitch({ state: "failed" })));
+  assert.equal((await runStitch(["ps", "orders-1"], on(api))).stderr, "Why it is failed: stitch logs n1:orders-1\n");
+  assert.equal((await runStitch(["ps", "orders-1", "--json"], on(api))).stderr, "");
+  api.answerWith((_, response) => sendJson(response, 200, stitch()));
+  assert.equal((await runStitch(["ps", "orders-1"], on(api))).stderr, "");
 });
 
 test("help ends with 0", async () => {

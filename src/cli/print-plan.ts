@@ -1,0 +1,35 @@
+import type { PlanResource } from "../domain/resources.ts";
+import type { Output } from "./output.ts";
+
+/** Prints what a command would do, and how to have it do just that. */
+export function printPlan(plan: PlanResource, output: Output): void {
+  if (plan.feasible && plan.tasks.length === 0) output.print("Nothing is to be done.\n");
+  section(output, "Placements", plan.placements, ["stitch", "node", "reason"]);
+  section(output, "Tasks", taskRows(plan), ["node", "action", "stitch"]);
+  section(output, "Refusals", plan.refusals, ["node", "code", "message"]);
+  section(output, "Warnings", plan.warnings, ["code", "stitch", "message"]);
+  if (!plan.feasible) output.note(output.styled("red", "✖ This cannot be placed: nothing would be done."));
+  else if (plan.planToken !== null) output.print(`To do just this, add to the command: --plan ${plan.planToken}`);
+}
+
+function taskRows(plan: PlanResource): Record<string, string>[] {
+  return plan.tasks.flatMap(({ node, steps }) =>
+    steps.map(({ action, stitch }) => ({ node, action, stitch: stitch ?? "" })),
+  );
+}
+
+function section(
+  output: Output,
+  title: string,
+  rows: readonly Readonly<Record<string, string>>[],
+  keys: string[],
+): void {
+  if (rows.length === 0) return;
+  output.print(title);
+  output.table(
+    rows,
+    keys.map((key) => ({ key, title: key.toUpperCase() })),
+    "",
+  );
+  output.print("");
+}
