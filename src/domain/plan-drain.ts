@@ -58,7 +58,9 @@ export function seeDrain(
   const atWork = stitchesOn(observed).filter(({ id, record }) => AT_WORK.has(record.state) && !moved.has(id));
   const settled = atWork.filter(hasSettled);
   const again = settled.filter(({ id }) => times(id, "create") < TRIES);
-  const left = settled.filter(({ id }) => times(id, "stop") < TRIES);
+  // A node that is away stops nothing; when it is back it may start what it had.
+  const isAway = node === undefined || refusalFor(node, false, observed) !== null;
+  const left = isAway ? [] : settled.filter(({ id }) => times(id, "stop") < TRIES);
   return {
     uncordoned: node?.eligibility === "eligible" || (node !== undefined && node.uncordonedBy > revision),
     running: atWork.map(({ id }) => id),

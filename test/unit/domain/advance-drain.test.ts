@@ -191,6 +191,20 @@ for (const over of ["cancel", "uncordon"] as const) {
   });
 }
 
+test("a node that is away when its drain forces is told to stop its stitches when it is back", () => {
+  const command = { target: TARGET, timeoutMs: TIMEOUT_MS, deadlineMs: DEADLINE_MS, forceAfterMs: FORCE_MS };
+  const cluster = new SimulatedCluster(
+    { nodes: { n1: [] }, stitches: ["n1:s1", "n1:s2"] },
+    checked("node.drain", command),
+  );
+  cluster.do({ act: "die", pick: 0 });
+  cluster.nowMs = forceAtMs(cluster);
+  for (let each = 0; each < 5; each++) round(cluster);
+  cluster.do({ act: "come back", pick: 0 });
+  cluster.finish();
+  assert.deepEqual([atWork(cluster), cluster.marks.closed?.status], [[], "succeeded"]);
+});
+
 test("a drain asks one thing of a stitch in a wave: what its move has begun to remove is not stopped beside that", () => {
   fc.assert(
     fc.property(scenarios("node.drain", anything), (scenario) => {
