@@ -275,7 +275,7 @@ test("retry: placement_failed where every node has its share of the group by now
   const { id } = await post("/v1/commands", { ...create(), target, placement: { maxPerNode: 1 } });
   await post(`/v1/jobs/${id}/cancel`);
   const { items } = await open.master.nodes({ limit: 100, cursor: null }, {});
-  for (const node of items) await publishTestStitch(node.id, "full", target);
+  for (const node of items) await publishTestStitch(open, node.id, "full", target);
   const { refusals } = await fails("placement_failed", `/v1/jobs/${id}/retry`, { method: "POST" });
   assert.ok(refusals?.some(({ code }) => code === "max_per_node"));
 });
