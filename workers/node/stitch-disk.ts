@@ -2,6 +2,7 @@ import {
   appendFileSync,
   closeSync,
   existsSync,
+  fstatSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -185,6 +186,8 @@ export class StitchDisk {
 
   #commit(): void {
     if (this.#unwritten.size === 0 || this.#closed) return;
+    // Somebody has deleted it: what is appended would be nowhere.
+    if (this.#file !== null && fstatSync(this.#file).nlink === 0) this.#closeFile();
     try {
       if (this.#file === null) this.#writeAnew();
       else this.#characters += append(this.#file, this.#unwritten);
@@ -209,6 +212,7 @@ export class StitchDisk {
 
   #writeAnew(): void {
     const path = `${this.#journal}.new`;
+    mkdirSync(this.#dir, { recursive: true });
     const file = openSync(path, "w", 0o600);
     let characters = 0;
     try {

@@ -190,6 +190,20 @@ test("what could not be written is said so, and written with what comes next, be
   second.close();
 });
 
+test("a journal that is deleted, with its folder or alone, is there again with all of it when more is saved", async (t) => {
+  const { dir, disk, path, next, found } = folder(t);
+  disk.save(record(0));
+  disk.saveRemoved(tombstone("b"));
+  await disk.written();
+  for (const [index, gone] of [path, dir].entries()) {
+    rmSync(gone, { recursive: true });
+    disk.save(record(index, "c"));
+    await disk.written();
+    assert.deepEqual(found(), ["a 0", `c ${index}`]);
+    assert.deepEqual(next().removed, [tombstone("b")]);
+  }
+});
+
 test("a journal that cannot be written anew for want of room is gone on with", async (t) => {
   const { dir, path, found } = folder(t);
   const errors: unknown[] = [];
