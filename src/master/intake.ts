@@ -208,9 +208,9 @@ export class Intake {
     const looking = Promise.all([this.#look(draft, false), pointing]);
     const planning = looking.then(([first]) => this.#planAndTake(draft, first));
     const { plan, seen } = await planning.catch(async (error: unknown) => {
-      // Who can come again may have it by now; a pointer that is stale all the same is dropped by the sweep.
-      if (repeatable) await takeBackOpenJob(redis, keys, id, await pointing);
-      else await Promise.all([dropOpenJob(redis, keys, id), releaseScopes(redis, keys, id)]);
+      // Who can come again may have it by now; what is left all the same is dropped by the sweep.
+      if (!repeatable) await Promise.all([dropOpenJob(redis, keys, id), releaseScopes(redis, keys, id)]);
+      else if (await takeBackOpenJob(redis, keys, id, await pointing)) await releaseScopes(redis, keys, id);
       throw error;
     });
     const state = this.#firstState(draft, plan, seen);

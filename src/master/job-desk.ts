@@ -33,7 +33,7 @@ import { type Keys, MASTER_RUNNER } from "../redis/keys.ts";
 import { orderEligibility, readNodes } from "../redis/node-record.ts";
 import { dropForAbsent, readStitches } from "../redis/stitch-records.ts";
 import { leaveTombstone } from "../redis/tombstones.ts";
-import type { OnUnreadable } from "../redis/unreadable.ts";
+import { type OnUnreadable, passingOver } from "../redis/unreadable.ts";
 import type { Tended } from "./master.ts";
 import type { Observer } from "./observe.ts";
 
@@ -281,7 +281,9 @@ export class JobDesk {
     // Another Master may have dropped the pointer; then it is never seen here again.
     for (const [id, seenAtMs] of this.#orphans)
       if (nowMs() - seenAtMs > 2 * ORPHAN_POINTER_MS) this.#orphans.delete(id);
-    const dispatched = await Promise.all(due.map((id) => this.#lookAfter(id)));
+    const nothing = passingOver(this.#o.onUnreadable);
+    const each = await Promise.all(due.map((id) => this.#lookAfter(id).catch(nothing)));
+    const dispatched = each.filter((done) => done !== null);
     return {
       looked: due.length,
       dispatched: dispatched.reduce((sum, { tasks }) => sum + tasks, 0),
@@ -297,7 +299,7 @@ export class JobDesk {
       this.#orphans.set(id, seenAtMs);
       if (nowMs() - seenAtMs > ORPHAN_POINTER_MS) {
         this.#orphans.delete(id);
-        await dropOpenJob(redis, keys, id);
+        await Promise.all([dropOpenJob(redis, keys, id), releaseScopes(redis, keys, id)]);
       }
       return { tasks: 0, closed: false };
     }

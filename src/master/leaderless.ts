@@ -18,7 +18,7 @@ import type { Keys } from "../redis/keys.ts";
 import { readNodes, redisTimeMs } from "../redis/node-record.ts";
 import type { ReplyHints } from "../redis/reply-hints.ts";
 import { forgetStitchesOf, readOwnStitches } from "../redis/stitch-records.ts";
-import { type OnUnreadable, tellOnce } from "../redis/unreadable.ts";
+import { type OnUnreadable, passingOver, tellOnce } from "../redis/unreadable.ts";
 import { DeadLetters } from "./dead-letters.ts";
 import { ClusterState, decodeCursor, encodeCursor } from "./cluster-state.ts";
 import { Intake } from "./intake.ts";
@@ -123,7 +123,7 @@ export class LeaderlessMaster implements Master {
     const { redis, keys } = this.#o;
     const cursor = page.cursor === null ? null : decodeCursor(page.cursor, jobCursor);
     const [nowMs, rows] = await Promise.all([redisTimeMs(redis), listJobIds(redis, keys, cursor, page.limit)]);
-    const found = await Promise.all(rows.map(({ id }) => this.#desk.find(id)));
+    const found = await Promise.all(rows.map(({ id }) => this.#desk.find(id).catch(passingOver(this.#onUnreadable))));
     const items = found
       .filter((settled) => settled !== null)
       .map(({ state, folded }) => listedJob(state, folded))

@@ -14,6 +14,7 @@ import { type StepOutcome, stepOutcome } from "../domain/stitch.ts";
 import type { RedisClient } from "./client.ts";
 import { type Keys, MASTER_RUNNER } from "./keys.ts";
 import { defineScript } from "./script.ts";
+import { readRequired } from "./unreadable.ts";
 
 /** Outcomes beyond this are read where they are written: a hint goes to every process that listens. */
 const MAX_HINT_BYTES = 8192;
@@ -204,13 +205,16 @@ return was and '' or redis.call('ZSCORE', KEYS[1], ARGV[1])
 `,
 );
 
-/** Takes back a pointer that nobody else has relied on since. KEYS open jobs. ARGV job, the score that `point` gave. */
+/**
+ * Takes back a pointer that nobody else has relied on since. KEYS open jobs. ARGV job, the score that `point` gave.
+ * Returns 1 where it did.
+ */
 const unpoint = defineScript<[open: string]>(
   "unpoint_at_job",
   1,
   `
-if redis.call('ZSCORE', KEYS[1], ARGV[1]) == ARGV[2] then redis.call('ZREM', KEYS[1], ARGV[1]) end
-return false
+if redis.call('ZSCORE', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+return redis.call('ZREM', KEYS[1], ARGV[1])
 `,
 );
 
@@ -267,9 +271,15 @@ export async function indexOpenJob(
  * Drops the pointer of a request that was refused, unless another with the same id counts on it: one that came before, or
  * since, and may have made the job, or be about to.
  * @param own as `indexOpenJob` gave it.
+ * @returns whether it did: then nobody else is about to make the job.
  */
-export async function takeBackOpenJob(redis: RedisClient, keys: Keys, id: string, own: string | null): Promise<void> {
-  if (own !== null) await unpoint.call(redis, [keys.openJobs], [id, own]);
+export async function takeBackOpenJob(
+  redis: RedisClient,
+  keys: Keys,
+  id: string,
+  own: string | null,
+): Promise<boolean> {
+  return own !== null && (await unpoint.call(redis, [keys.openJobs], [id, own])) === 1;
 }
 
 /** By when a Master shall look at an open job again: never later than was said before, which may be due to something else. */
@@ -308,33 +318,44 @@ export async function listJob(redis: RedisClient, keys: Keys, record: JobRecord)
   await redis.zadd(keys.recentJobs, "NX", record.createdAtMs, record.id);
 }
 
-/** A job and everything written beside it, at one instant; null where there is no such job (any more). */
+/**
+ * A job and everything written beside it, at one instant; null where there is no such job (any more).
+ * @throws UnreadableRecord where the record, or an outcome that a node has written, is not what it should be.
+ */
 export async function loadJob(redis: RedisClient, keys: Keys, id: string): Promise<JobState | null> {
   const reply = await load.call(redis, [keys.job(id)], []);
   if (reply === null) return null;
   const [nowMs, record, bodyHash, cancelledAt, closed, retriedBy, rolledBackBy, ...outs] = loadedReply.parse(reply);
+  const read = <T>(schema: z.ZodType<T>, text: string, field: string): T =>
+    readRequired(schema, text, { id, key: keys.job(id), field });
   const claims: Claim[] = [];
   const steps = new Map<string, StepOutcome>();
   let written = 0;
   for (const out of outs) {
     written += out.length / 2;
-    readOutcomes(out, claims, steps);
+    readOutcomes(id, keys.jobOutcomes(id, "*"), out, claims, steps);
   }
   const marks: JobMarks = {
     cancelledAtMs: cancelledAt === "" ? null : Number(cancelledAt),
-    closed: closed === "" ? null : closedMark.parse(JSON.parse(closed)),
+    closed: closed === "" ? null : read(closedMark, closed, "closed"),
     ...(retriedBy === "" ? {} : { retriedBy }),
     ...(rolledBackBy === "" ? {} : { rolledBackBy }),
   };
-  return { nowMs, record: jobRecord.parse(JSON.parse(record)), bodyHash, marks, outcomes: { claims, steps }, written };
+  return { nowMs, record: read(jobRecord, record, "record"), bodyHash, marks, outcomes: { claims, steps }, written };
 }
 
 /** Takes in a runner's hash, given as field, value, …: claims and outcomes. */
-function readOutcomes(out: readonly string[], claims: Claim[], steps: Map<string, StepOutcome>): void {
+function readOutcomes(
+  id: string,
+  key: string,
+  out: readonly string[],
+  claims: Claim[],
+  steps: Map<string, StepOutcome>,
+): void {
   for (let i = 0; i + 1 < out.length; i += 2) {
     const field = out[i] ?? "";
     const value = out[i + 1] ?? "";
-    if (field.startsWith("s:")) steps.set(field.slice(2), stepOutcome.parse(JSON.parse(value)));
+    if (field.startsWith("s:")) steps.set(field.slice(2), readRequired(stepOutcome, value, { id, key, field }));
     else if (field.startsWith("c:")) {
       const [task = "", attempt, incarnation] = field.slice(2).split(".");
       claims.push({ task, attempt: Number(attempt), incarnation: Number(incarnation), atMs: Number(value) });
@@ -357,7 +378,7 @@ export function readHint(payload: string): OutcomesHint | null {
   try {
     const { runner, written, steps: fields } = outcomesHint.parse(JSON.parse(payload));
     const steps = new Map<string, StepOutcome>();
-    readOutcomes(fields, [], steps);
+    readOutcomes("", "", fields, [], steps);
     const told = fields.flatMap((field, index) => (index % 2 === 0 ? [runner, field, fields[index + 1] ?? ""] : []));
     return { runner, written, steps, told };
   } catch {

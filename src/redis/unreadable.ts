@@ -19,6 +19,15 @@ export const refuse: OnUnreadable = (error) => {
   throw error;
 };
 
+/** For whoever reads many, one by one: instead of one that cannot be read, null. */
+export const passingOver =
+  (onUnreadable: OnUnreadable) =>
+  (error: unknown): null => {
+    if (!(error instanceof UnreadableRecord)) throw error;
+    onUnreadable(error);
+    return null;
+  };
+
 /** Records that one reader tells of; a bound on what it remembers. */
 const MOST_TOLD = 1000;
 
@@ -32,19 +41,25 @@ export function tellOnce(tell: OnUnreadable): OnUnreadable {
   };
 }
 
-/** Takes a record apart that is one field of a hash; null where that is borne. */
-export function readField<T>(
-  schema: z.ZodType<T>,
-  text: string,
-  at: { readonly id: string; readonly key: string; readonly field: string },
-  onUnreadable: OnUnreadable,
-): T | null {
+/** Where a record is: whose, and in which field of which hash. */
+export type At = { readonly id: string; readonly key: string; readonly field: string };
+
+/** Takes a record apart that is one field of a hash. @throws UnreadableRecord */
+export function readRequired<T>(schema: z.ZodType<T>, text: string, at: At): T {
   try {
     return schema.parse(JSON.parse(text));
   } catch (error) {
     const { path, reason } = whyUnreadable(error);
-    onUnreadable(new UnreadableRecord(at.id, at.key, at.field, inside(path, reason)));
-    return null;
+    throw new UnreadableRecord(at.id, at.key, at.field, inside(path, reason));
+  }
+}
+
+/** As `readRequired`; null where that is borne. */
+export function readField<T>(schema: z.ZodType<T>, text: string, at: At, onUnreadable: OnUnreadable): T | null {
+  try {
+    return readRequired(schema, text, at);
+  } catch (error) {
+    return passingOver(onUnreadable)(error);
   }
 }
 

@@ -263,6 +263,34 @@ for (const { name, url } of REDISES) {
       });
     });
 
+    it("of a job, or a node's outcome in it: the others are listed and looked after; asked for, it is an error", async () => {
+      await withCluster(url, {}, async (cluster) => {
+        const { master, open, errors } = cluster;
+        const { redis, keys } = open;
+        await registerTestNode(redis, keys, "n1");
+        const ping = async () => (await cluster.run({ command: "node.ping", target: "n1" }, null, 0)).id;
+        const [record, outcome, well] = [await ping(), await ping(), await ping()];
+        await redis.hset(keys.job(record), "record", "{}");
+        await redis.hset(keys.jobOutcomes(outcome, "n1"), "s:t0.0", "zzz");
+        for (let times = 0; times < 2; times++) {
+          const { items } = await master.jobs({ cursor: null, limit: 10 }, {});
+          assert.deepEqual(
+            items.map(({ id }) => id),
+            [well],
+          );
+        }
+        const told = () => errors.map(String).filter((text) => text.includes("cannot be read"));
+        assert.equal(told().length, 2, "of each once");
+        await assert.rejects(
+          master.job(record, 0),
+          /cannot be read: "record" in .*:\{job.* \(id\)|cannot be read: "record"/,
+        );
+        await assert.rejects(master.job(outcome, 0), /cannot be read: "s:t0.0" in .*:out:\* is not JSON/);
+        for (const id of [record, outcome, well]) await redis.zadd(keys.openJobs, 1, id);
+        assert.equal((await master.tend()).dispatched, 1, "the one that can be read");
+      });
+    });
+
     it("of its own: a node says so, and registers", async () => {
       await withCluster(url, {}, async (cluster) => {
         const { redis, keys } = cluster.open;

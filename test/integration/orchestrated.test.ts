@@ -31,6 +31,7 @@ async function overtaken(
   cluster: TestCluster,
   body: { command: CommandName } & Record<string, unknown>,
   meanwhile: () => Promise<void>,
+  idempotencyKey: string | null = null,
 ): Promise<JobResource> {
   const { redisUrl, name } = cluster;
   const settings = { deadAfterMs: 2000, jobRetentionMs: 3_600_000, connectTimeoutMs: 10_000, checkPolicy: true };
@@ -47,7 +48,7 @@ async function overtaken(
   });
   try {
     const command = COMMANDS[body.command].parse(body);
-    const asked = slow.master.submit({ command, idempotencyKey: null, scope: "", by: null, waitMs: 60_000 });
+    const asked = slow.master.submit({ command, idempotencyKey, scope: "", by: null, waitMs: 60_000 });
     await Promise.all([hasRead.promise.then(meanwhile).finally(goOn.resolve), asked]);
     const submitted = await asked;
     return submitted.kind === "job" ? submitted.job : assert.fail();
@@ -71,6 +72,21 @@ describe("commands that were planned from what was so a moment ago", () => {
       assert.equal((await stitchesOf(cluster, GROUP)).length, 5);
     });
   });
+
+  for (const key of [null, "key"])
+    it(`one that is refused when it has what it works on gives that back, ${key === null ? "without" : "with"} a key`, async (t) => {
+      await withCluster(url, {}, async (cluster) => {
+        await cluster.node("n1");
+        await cluster.run({ command: "stitch.create", target: GROUP, spec });
+        const body = { command: "group.scale", target: GROUP, count: 5 } as const;
+        const cordon = async () => {
+          assert.equal((await cluster.run({ command: "node.cordon", target: "n1" })).status, "succeeded");
+        };
+        await assert.rejects(overtaken(t, cluster, body, cordon, key), { code: "placement_failed" });
+        const { redis, keys } = cluster.open;
+        assert.deepEqual([await redis.hlen(keys.busy), await redis.zcard(keys.openJobs)], [0, 0]);
+      });
+    });
 
   it("a create that was planned before its node was drained does not come up there", async (t) => {
     await withCluster(url, FAST, async (cluster) => {
