@@ -110,6 +110,18 @@ function tell(t: TestContext, history: History): void {
     t.diagnostic(`more than once to ${recipient}: ${of.map(({ label, times }) => `${label} ×${times}`).join(", ")}`);
 }
 
+/** What there is of each message that a problem names. */
+function noteTraces(diary: Diary, problem: string, { stored, received, letters }: History): void {
+  const [label = ""] = /[a-z0-9:]+ \d+(?= >)/.exec(problem) ?? [];
+  diary.note(problem);
+  const copies = stored.filter((each) => each.label === label);
+  for (const copy of copies) diary.note(`  stored ${JSON.stringify(copy)}`);
+  for (const { messageId } of copies.slice(0, 1))
+    for (const letter of letters.filter((each) => each.messageId === messageId))
+      diary.note(`  letter ${JSON.stringify(letter)}`);
+  for (const each of received.filter((one) => one.label === label)) diary.note(`  received ${JSON.stringify(each)}`);
+}
+
 /** A Redis of the test's own: others' commands would drown what is watched. */
 async function withWatchedRedis(work: (url: string) => Promise<void>): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), "cs-redis-"));
@@ -172,7 +184,9 @@ it(`P11: a long randomised run of messages, TEST_SEED=${SEED}`, { timeout: RUN_M
         };
         tell(t, history);
         t.diagnostic(`${residents.moves} moves`);
-        assert.deepEqual(problemsOf(history), []);
+        const problems = problemsOf(history);
+        for (const problem of problems) noteTraces(diary, problem, history);
+        assert.deepEqual(problems, []);
         assert.ok(client.full > 1, "the deaf stitch's share was full");
         const { node } = splitFullId(deafAt);
         const neighbours = journals.received.filter(
