@@ -5,7 +5,7 @@ import { Cluster } from "ioredis";
 import { RequestError } from "../../src/domain/errors.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import { connectRedis, openRedis } from "../../src/redis/connection.ts";
-import { MAX_ENTRIES, putQuestion, type Question, readNewEntries } from "../../src/redis/inbox.ts";
+import { MAX_ENTRIES, putQuestion, type Question, createInbox, readNewEntries } from "../../src/redis/inbox.ts";
 import { Keys } from "../../src/redis/keys.ts";
 import { redisTimeMs } from "../../src/redis/node-record.ts";
 import { type Answer, takeAnswer } from "../../src/redis/replies.ts";
@@ -25,6 +25,8 @@ class Fixture {
   blocking: RedisClient | null = null;
   /** What the worker under test believes to have left of its lease. */
   leaseLeftMs = 60_000;
+  /** Called with each message that is handed on. */
+  onMessage: () => void = () => undefined;
   readonly #url: string;
   readonly #inboxes: Inbox[] = [];
   #asked = 0;
@@ -55,7 +57,10 @@ class Fixture {
       },
       keys: this.keys,
       node: NODE,
-      onMessage: ({ id }) => this.messages.push(id),
+      onMessage: ({ id }) => {
+        this.messages.push(id);
+        this.onMessage();
+      },
       messagesHeld: () => 0,
       handlers,
       leaseLeftMs: () => this.leaseLeftMs,
@@ -263,6 +268,25 @@ for (const { name, url } of REDISES) {
           const [before] = fixture.messages.slice(fixture.messages.indexOf(second ?? "") - 1);
           assert.equal(before, first);
         }
+      });
+    });
+
+    it("hands messages on in their order, also where its lease ends and is back while it takes what a former life had", async () => {
+      await withInbox(url, async (fixture) => {
+        const { redis, keys, messages } = fixture;
+        await createInbox(redis, keys, NODE);
+        const put = async () => (await redis.xadd(fixture.inboxKey, "*", "message:a", "m")) ?? "";
+        const ids = [await put(), await put(), await put()];
+        await readNewEntries(redis, keys, NODE, 10, 1);
+        ids.push(await put());
+        fixture.onMessage = () => {
+          fixture.onMessage = () => undefined;
+          fixture.leaseLeftMs = 0;
+          setImmediate(() => (fixture.leaseLeftMs = 60_000));
+        };
+        await fixture.start({});
+        await until("all came", () => ids.every((id) => messages.includes(id)));
+        assert.deepEqual([...new Set(messages)], ids);
       });
     });
   });

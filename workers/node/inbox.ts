@@ -114,6 +114,8 @@ export class Inbox {
       return;
     }
     if (this.#mayHavePending || (await this.#pendingUnknown())) await this.#takePending();
+    // The lease has ended meanwhile, also where it is back: nothing newer may come before what was passed over.
+    if (this.#mayHavePending) return;
     const blockMs = Math.min(BLOCK_MS, this.#o.leaseLeftMs());
     const breaks = this.#breaks;
     const entries = await readNewEntries(this.#blocking, keys, node, BATCH, blockMs);
@@ -138,7 +140,7 @@ export class Inbox {
       const entries = await readPendingEntries(this.#blocking, keys, node, after, BATCH);
       for (const entry of entries) this.#take(entry);
       const last = entries.at(-1);
-      if (last === undefined) return;
+      if (last === undefined || this.#mayHavePending) return;
       after = last.id;
     }
   }
