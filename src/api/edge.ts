@@ -93,9 +93,12 @@ function refuse(error: RequestError): Response {
   return new Response(text, { status, headers: { ...headers, "X-Request-Id": requestId } });
 }
 
+/** Has a request of this isolate found a Redis that is fit to hold the cluster? Asked once, not with each request. */
+let checked = false;
+
 async function connect(config: Config): Promise<OpenMaster> {
   try {
-    return await openMaster({
+    const opened = await openMaster({
       redisUrl: config.redisUrl?.reveal() ?? "",
       cluster: config.cluster,
       id: "api-edge",
@@ -103,8 +106,10 @@ async function connect(config: Config): Promise<OpenMaster> {
       jobRetentionMs: config.jobRetentionMs,
       onError: (error) => console.warn(JSON.stringify({ error: loggable(error) })),
       connectTimeoutMs: CONNECT_MS,
-      checkPolicy: false,
+      checkFirst: !checked,
     });
+    checked = true;
+    return opened;
   } catch (error) {
     if (error instanceof RedisRefused) throw misconfigured(error);
     throw new RequestError(

@@ -95,6 +95,6 @@ function connect(config: Config, onError: (error: unknown) => void): Promise<Ope
     jobRetentionMs: config.jobRetentionMs,
     onError,
     connectTimeoutMs: CONNECT_MS,
-    checkPolicy: true,
+    checkFirst: true,
   });
 }

@@ -124,9 +124,11 @@ export class DeadLetters {
   /**
    * What is in the inbox of a node that is being forgotten becomes dead letters, one for each stitch that it was for. Then
    * there is no inbox any more, and nobody can send to the node. Safe to repeat.
+   * @param incarnation of the node that is being forgotten.
    * @param stitches the node's, as far as they are known: who is in a group.
+   * @throws InboxTaken where a later incarnation has taken it.
    */
-  async buryInbox(node: string, stitches: readonly StitchRecord[]): Promise<void> {
+  async buryInbox(node: string, incarnation: number, stitches: readonly StitchRecord[]): Promise<void> {
     const { redis, keys, nowMs } = this.#o;
     const code = "node_forgotten";
     const buried = { code, reason: "its node was forgotten before the message was taken", tries: 0 } as const;
@@ -153,7 +155,7 @@ export class DeadLetters {
               receipt: { stitch: message.receipt?.stitch ?? stitch, status: "failed", code },
             })),
           ),
-          acknowledgeEntries(redis, keys, node, entries),
+          acknowledgeEntries(redis, keys, node, incarnation, entries),
         ]);
       }
     } while (!(await dropInbox(redis, keys, node)));

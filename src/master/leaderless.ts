@@ -1,6 +1,5 @@
 import { RequestError } from "../domain/errors.ts";
 import type { ClusterEvent } from "../domain/event.ts";
-import { livenessOf } from "../domain/node.ts";
 import type {
   ClusterResource,
   EventResource,
@@ -9,18 +8,20 @@ import type {
   ListedStepResource,
   ListResource,
 } from "../domain/resources.ts";
+import type { StitchRecord } from "../domain/stitch.ts";
 import type { Dispatcher } from "../queue/dispatcher.ts";
 import type { RedisClient } from "../redis/client.ts";
 import { emitEvents, eventsGone, latestEvents, readEvents } from "../redis/events.ts";
+import { writeFormat } from "../redis/format.ts";
 import type { JobHints } from "../redis/job-hints.ts";
 import { cancelJob, listJobIds, openJobsOf, pruneRecentJobs } from "../redis/job-record.ts";
 import type { Keys } from "../redis/keys.ts";
-import { readNodes, redisTimeMs } from "../redis/node-record.ts";
+import { redisTimeMs } from "../redis/node-record.ts";
 import type { ReplyHints } from "../redis/reply-hints.ts";
-import { forgetStitchesOf, readOwnStitches } from "../redis/stitch-records.ts";
 import { type OnUnreadable, passingOver, tellOnce } from "../redis/unreadable.ts";
 import { DeadLetters } from "./dead-letters.ts";
 import { ClusterState, decodeCursor, encodeCursor } from "./cluster-state.ts";
+import { forgetNode } from "./forget-node.ts";
 import { Intake } from "./intake.ts";
 import { JobDesk } from "./job-desk.ts";
 import { JobWaiter } from "./job-waiter.ts";
@@ -60,7 +61,6 @@ export class LeaderlessMaster implements Master {
   readonly #o: LeaderlessOptions;
   readonly #state: ClusterState;
   readonly #desk: JobDesk;
-  readonly #deadLetters: DeadLetters;
   readonly #onUnreadable: OnUnreadable;
   #rounds = 0;
 
@@ -90,11 +90,17 @@ export class LeaderlessMaster implements Master {
     const recipients = new Recipients({ ...options, onUnreadable, locate: this.locate });
     const messages = new Messages({ ...options, recipients });
     const deadLetters = new DeadLetters({ ...options, recipients });
-    this.#deadLetters = deadLetters;
     this.send = (request, key, scope) => messages.send(request, key, scope);
     this.deadLetters = (page, filter) => deadLetters.list(page, filter);
     this.redriveDeadLetter = (id) => deadLetters.redrive(id);
     this.deleteDeadLetter = (id) => deadLetters.delete(id);
+    const forgetting = {
+      ...options,
+      onUnreadable,
+      buryInbox: (node: string, incarnation: number, stitches: readonly StitchRecord[]) =>
+        deadLetters.buryInbox(node, incarnation, stitches),
+    };
+    this.forgetNode = (id) => forgetNode(forgetting, id);
     const logs = new StitchLogs({ ...options, questions: new NodeQuestions(options), locate: this.locate });
     this.logs = (ref, tail) => logs.tail(ref, tail);
     this.followLogs = (ref, from, signal) => logs.follow(ref, from, signal);
@@ -118,6 +124,7 @@ export class LeaderlessMaster implements Master {
   readonly deadLetters: Master["deadLetters"];
   readonly redriveDeadLetter: Master["redriveDeadLetter"];
   readonly deleteDeadLetter: Master["deleteDeadLetter"];
+  readonly forgetNode: Master["forgetNode"];
 
   async jobs(page: Page, filter: JobFilter): Promise<ListResource<ListedJobResource>> {
     const { redis, keys } = this.#o;
@@ -160,30 +167,13 @@ export class LeaderlessMaster implements Master {
     return this.job(id, 0);
   }
 
-  async forgetNode(id: string): Promise<void> {
-    const { redis, keys } = this.#o;
-    const [nowMs, [node]] = await Promise.all([redisTimeMs(redis), readNodes(redis, keys, [id])]);
-    if (node == null) throw new RequestError("not_found", `There is no node "${id}"; GET /v1/nodes lists them.`);
-    const liveness = livenessOf(node, nowMs, this.#o.deadAfterMs);
-    if (liveness === "alive" || liveness === "suspect")
-      throw new RequestError(
-        "node_alive",
-        `${id} is ${liveness}; stop its worker first. Only dead and left nodes are forgotten.`,
-      );
-    const { stitches } = await readOwnStitches(redis, keys, id, this.#onUnreadable);
-    await this.#deadLetters.buryInbox(id, stitches);
-    await forgetStitchesOf(redis, keys, id, this.#onUnreadable);
-    await this.#o.dispatcher.obliterate(id);
-    // The index last: a crash before it leaves a node that can be forgotten again.
-    await Promise.all([redis.del(keys.nodeMeta(id)), redis.del(keys.nodeStatus(id)), redis.del(keys.nodeOrders(id))]);
-    await Promise.all([redis.zrem(keys.nodes, id), redis.zrem(keys.nodeIds, id)]);
-  }
-
   async tend(): Promise<Tended> {
     const { redis, keys } = this.#o;
     const nowMs = await redisTimeMs(redis);
     this.#rounds += 1;
     await Promise.all([
+      // A Redis that came back empty has nothing that tells it.
+      writeFormat(redis, keys),
       redis.zadd(keys.masters, nowMs, this.id),
       redis.zremrangebyscore(keys.masters, "-inf", nowMs - 60_000),
       ...(this.#rounds % PRUNE_EVERY === 1 ? [pruneRecentJobs(redis, keys, 200)] : []),

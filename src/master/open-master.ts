@@ -1,6 +1,7 @@
 import { Dispatcher } from "../queue/dispatcher.ts";
 import type { RedisClient } from "../redis/client.ts";
 import { connectRedis, openRedis, refuseEviction } from "../redis/connection.ts";
+import { refuseOtherFormat } from "../redis/format.ts";
 import { JobHints } from "../redis/job-hints.ts";
 import { Keys } from "../redis/keys.ts";
 import { ReplyHints } from "../redis/reply-hints.ts";
@@ -17,8 +18,8 @@ export type OpenMasterOptions = {
   readonly onError: (error: unknown) => void;
   /** How long to wait for Redis at the start. */
   readonly connectTimeoutMs: number;
-  /** Look at Redis's eviction policy first: once per process, not per request. */
-  readonly checkPolicy: boolean;
+  /** Look first whether this Redis is fit to hold the cluster, and in which format it does: once per process, not per request. */
+  readonly checkFirst: boolean;
 };
 
 /** A Master with the connections it stands on. */
@@ -36,19 +37,20 @@ export type OpenMaster = {
 
 /**
  * Connects to Redis and puts a Master on top.
- * @throws the connection error where Redis does not answer in time; RedisRefused where it may evict keys.
+ * @throws the connection error where Redis does not answer in time; RedisRefused where it may evict keys, or holds the
+ *   cluster in another format.
  */
 export async function openMaster(options: OpenMasterOptions): Promise<OpenMaster> {
   const open = (role: "shared" | "blocking" | "subscriber") => openRedis(options.redisUrl, role, options.onError);
   const redis = open("shared");
+  const keys = new Keys(options.cluster);
   await connectRedis(redis, options.connectTimeoutMs);
   try {
-    if (options.checkPolicy) await refuseEviction(redis);
+    if (options.checkFirst) await Promise.all([refuseEviction(redis), refuseOtherFormat(redis, keys)]);
   } catch (error) {
     redis.disconnect();
     throw error;
   }
-  const keys = new Keys(options.cluster);
   const dispatcher = new Dispatcher(redis, keys);
   await dispatcher.ready();
   const hints = new JobHints(() => open("subscriber"), keys);

@@ -53,9 +53,14 @@ export class Dispatcher {
     );
   }
 
-  /** Deletes all of a forgotten node's queue. */
+  /** Deletes all of a forgotten node's queue. BullMQ pauses it first: cut off in between, it stays so until `resume`. */
   async obliterate(node: string): Promise<void> {
     await this.#queueOf(node).obliterate({ force: true });
+  }
+
+  /** Lets a queue go on that is paused. Safe to repeat. */
+  async resume(node: string): Promise<void> {
+    await this.#queueOf(node).resume();
   }
 
   async close(): Promise<void> {

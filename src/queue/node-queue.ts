@@ -1,4 +1,4 @@
-import { UnrecoverableError, Worker } from "bullmq";
+import { Queue, UnrecoverableError, Worker } from "bullmq";
 import { type Dispatch, dispatch } from "../domain/job.ts";
 import type { RedisClient } from "../redis/client.ts";
 import type { Keys } from "../redis/keys.ts";
@@ -68,7 +68,19 @@ export class NodeQueueWorker {
   }
 }
 
-/** Caps BullMQ's own event stream of a node's queue: nothing here reads it, and by default it grows to 10,000 entries. */
-export async function initNodeQueue(redis: RedisClient, keys: Keys, node: string): Promise<void> {
-  await redis.hset(`${keys.node(node)}:${QUEUE}:meta`, "opts.maxLenEvents", 100);
+/**
+ * Makes a node's queue fit for use: caps BullMQ's own event stream (nothing here reads it, and by default it grows to 10,000
+ * entries), and lets it go on where a Master that was forgetting the node has left it paused. Safe to repeat.
+ * @param redis in the role `direct`: BullMQ makes its scripts known to it.
+ */
+export async function openNodeQueue(redis: RedisClient, keys: Keys, node: string): Promise<void> {
+  const prefix = keys.node(node);
+  const meta = `${prefix}:${QUEUE}:meta`;
+  const [paused] = await Promise.all([redis.hget(meta, "paused"), redis.hset(meta, "opts.maxLenEvents", 100)]);
+  if (paused === null) return;
+  const queue = new Queue(QUEUE, { connection: redis, prefix, skipVersionCheck: true, skipMetasUpdate: true });
+  queue.on("error", () => {
+    // The connection reports its own errors; what fails rejects below.
+  });
+  await queue.resume();
 }

@@ -16,6 +16,20 @@ export const MESSAGE_KEPT_MS = 600_000;
 /** One group, and in it one consumer for every life of the node: what one life did not acknowledge, the next finds. */
 const GROUP = "node";
 const CONSUMER = "node";
+/** Field of an inbox's load: the incarnation whose inbox it is. With it that hash is never empty, and so always there. */
+const OWNER = "incarnation";
+
+/** KEYS load. ARGV incarnation. Atomic: it never goes back to a former incarnation. */
+const own = defineScript<[load: string]>(
+  "own_inbox",
+  1,
+  `
+if tonumber(redis.call('HGET', KEYS[1], '${OWNER}') or 0) < tonumber(ARGV[1]) then
+  redis.call('HSET', KEYS[1], '${OWNER}', ARGV[1])
+end
+return 1
+`,
+);
 
 /** What a node is asked, as JSON. `reply` names the answer, `asker` the process that waits for it, until `untilMs` by Redis's clock. */
 export const question = z.object({
@@ -118,8 +132,9 @@ return refused
 );
 
 /**
- * The node is done with entries. KEYS inbox, its load. ARGV their ids; then for each the stitch it was for ('' for several;
- * '-' for a question); then for each the bytes of its body.
+ * The node is done with entries. KEYS inbox, its load. ARGV incarnation; their ids; then for each the stitch it was for
+ * ('' for several; '-' for a question); then for each the bytes of its body. Returns 1, or 0 where the inbox is a later
+ * incarnation's: what a former one has sent late must not take out what that one has in hand.
  * Where they were all handed out and not acknowledged, as is the rule, they are all there and go together; else one by one,
  * to see which are.
  * Atomic: an entry is never acknowledged and left there for good, nor counted after it is gone.
@@ -128,13 +143,14 @@ const acknowledge = defineScript<[inbox: string, load: string]>(
   "acknowledge_inbox",
   2,
   `
-local inbox, load, count = KEYS[1], KEYS[2], #ARGV / 3
-local together = redis.call('XACK', inbox, '${GROUP}', unpack(ARGV, 1, count)) == count
-if together then redis.call('XDEL', inbox, unpack(ARGV, 1, count)) end
+local inbox, load, count = KEYS[1], KEYS[2], (#ARGV - 1) / 3
+if tonumber(redis.call('HGET', load, '${OWNER}') or 0) > tonumber(ARGV[1]) then return 0 end
+local together = redis.call('XACK', inbox, '${GROUP}', unpack(ARGV, 2, count + 1)) == count
+if together then redis.call('XDEL', inbox, unpack(ARGV, 2, count + 1)) end
 local messages, bytes, counts, sizes = 0, 0, {}, {}
 for i = 1, count do
-  local stitch, size = ARGV[count + i], ARGV[2 * count + i]
-  if (together or redis.call('XDEL', inbox, ARGV[i]) == 1) and stitch ~= '-' then
+  local stitch, size = ARGV[count + i + 1], ARGV[2 * count + i + 1]
+  if (together or redis.call('XDEL', inbox, ARGV[i + 1]) == 1) and stitch ~= '-' then
     messages, bytes = messages + 1, bytes + size
     if stitch ~= '' then counts[stitch], sizes[stitch] = (counts[stitch] or 0) + 1, (sizes[stitch] or 0) + size end
   end
@@ -150,6 +166,7 @@ for stitch, n in pairs(counts) do
     redis.call('HDEL', load, 'n:' .. stitch, 'b:' .. stitch)
   end
 end
+return 1
 `,
 );
 /** In one call; what Lua can take apart at once has an end. */
@@ -225,8 +242,9 @@ export async function putQuestion(redis: RedisClient, keys: Keys, node: string, 
   return (await putQuestionScript.call(redis, [keys.nodeInbox(node)], [MAX_ENTRIES, JSON.stringify(asked)])) !== null;
 }
 
-/** Makes the inbox and its group where they are not there. Safe to repeat. */
-export async function createInbox(redis: RedisClient, keys: Keys, node: string): Promise<void> {
+/** Makes the inbox and its group where they are not there, and takes it for an incarnation of the node. Safe to repeat. */
+export async function createInbox(redis: RedisClient, keys: Keys, node: string, incarnation: number): Promise<void> {
+  await own.call(redis, [keys.nodeInboxLoad(node)], [incarnation]);
   try {
     await redis.xgroup("CREATE", keys.nodeInbox(node), GROUP, "0", "MKSTREAM");
   } catch (error) {
@@ -310,22 +328,32 @@ function entriesOf(reply: unknown): InboxEntry[] {
   });
 }
 
-/** Takes entries out of the inbox. Safe to repeat. */
+/** Thrown where an inbox is a later incarnation's: what is in it is for that one to acknowledge. */
+export class InboxTaken extends Error {
+  override readonly name = "InboxTaken";
+}
+
+/**
+ * Takes entries out of the inbox. Safe to repeat.
+ * @throws InboxTaken
+ */
 export async function acknowledgeEntries(
   redis: RedisClient,
   keys: Keys,
   node: string,
+  incarnation: number,
   entries: readonly InboxEntry[],
 ): Promise<void> {
   const parts = Array.from({ length: Math.ceil(entries.length / MOST_ACKNOWLEDGED) }, (_, index) =>
     entries.slice(index * MOST_ACKNOWLEDGED, (index + 1) * MOST_ACKNOWLEDGED),
   );
-  await Promise.all(
+  const replies = await Promise.all(
     parts.map((part) =>
       acknowledge.call(
         redis,
         [keys.nodeInbox(node), keys.nodeInboxLoad(node)],
         [
+          incarnation,
           ...part.map(({ id }) => id),
           ...part.map(({ kind, to }) => (kind === "message" ? to : "-")),
           ...part.map(({ body }) => Buffer.byteLength(body)),
@@ -333,4 +361,6 @@ export async function acknowledgeEntries(
       ),
     ),
   );
+  if (replies.includes(0))
+    throw new InboxTaken(`the inbox of ${node} is a later incarnation's than ${incarnation}; nothing was acknowledged`);
 }

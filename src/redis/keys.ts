@@ -39,6 +39,13 @@ export class Keys {
   nodeOrders(id: string): string {
     return `${this.node(id)}:orders`;
   }
+  /**
+   * Hash: stitch → what Masters have decided about it while the node was away; and when the node was forgotten. It outlives
+   * the node. Written by Masters; outside the pattern that a node's user may write (docs/security.md).
+   */
+  nodeGone(id: string): string {
+    return `${this.#root}:masters:{node:${id}}:gone`;
+  }
   /** Stream: questions to the node and messages to its stitches, acknowledged by it. Written by whoever asks or sends. */
   nodeInbox(id: string): string {
     return `${this.node(id)}:inbox`;
@@ -69,6 +76,10 @@ export class Keys {
     return `${this.#root}:replies:${asker}`;
   }
 
+  /** String: the format of what is stored (see format.ts). Written by every process that finds none. */
+  get format(): string {
+    return `${this.#root}:format`;
+  }
   /** Sorted set: node → end of its lease; minus the time it left. Where to look, never the truth. */
   get nodes(): string {
     return `${this.#root}:nodes`;

@@ -14,68 +14,84 @@ import type { Revision } from "../domain/revision.ts";
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
 import { isCluster } from "./connection.ts";
+import { writeFormat } from "./format.ts";
 import { defineScript } from "./script.ts";
 import { inside, type OnUnreadable, refuse, UnreadableRecord, whyUnreadable } from "./unreadable.ts";
 
 /**
  * Takes the id for a new incarnation, or refuses while another worker's lease runs.
- * KEYS meta, status, orders. ARGV session, leaseMs, facts, status, least incarnation, then sessions of former workers known
- * to be dead.
- * Returns {1, incarnation, now, leaseUntil, eligibility} or {0, ms the other lease still runs}.
- * Atomic: two workers that register at once must not both hold the id.
+ * KEYS meta. ARGV session, leaseMs, facts, status, least incarnation, then the sessions of this worker's former lives.
+ * Returns {1, incarnation, now, leaseUntil} or {0, ms the other lease still runs}.
+ * One key, because a script over several is refused (TRYAGAIN) for as long as a Redis Cluster moves their slot. Atomic: two
+ * workers that register at once must not both hold the id, nor may a Master forget the node meanwhile.
  */
-const register = defineScript<[meta: string, status: string, orders: string]>(
+const register = defineScript<[meta: string]>(
   "register",
-  3,
+  1,
   `
-local m = redis.call('HMGET', KEYS[1], 'incarnation', 'session', 'leaseUntil', 'left')
-local lease = tonumber(m[3] or 0)
+local m = redis.call('HMGET', KEYS[1], 'incarnation', 'session', 'leaseUntil', 'left', 'dead')
+local lease = tonumber(m[3] or 0) or 0
 local free = not m[1] or m[4] or lease <= now or m[2] == ARGV[1]
 for i = 6, #ARGV do free = free or m[2] == ARGV[i] end
 if not free then return {0, lease - now} end
-local incarnation = math.max(tonumber(m[1] or 0), tonumber(ARGV[5])) + 1
+local incarnation = math.max(tonumber(m[1] or 0) or 0, tonumber(m[5] or 0) or 0, tonumber(ARGV[5])) + 1
 local untilMs = now + tonumber(ARGV[2])
 redis.call('HSET', KEYS[1], 'incarnation', incarnation, 'session', ARGV[1], 'leaseUntil', untilMs, 'startedAt', now,
-  'beatAt', now, 'beats', 0, 'facts', ARGV[3], 'status', ARGV[4])
-redis.call('HDEL', KEYS[1], 'left')
-redis.call('DEL', KEYS[2])
-return {1, incarnation, now, untilMs, redis.call('HGET', KEYS[3], 'eligibility') or 'eligible'}
+  'beatAt', now, 'beats', 0, 'facts', ARGV[3], 'status', ARGV[4], 'published', 0)
+redis.call('HDEL', KEYS[1], 'left', 'forgetting')
+return {1, incarnation, now, untilMs}
 `,
 );
 
 /**
  * One heartbeat: renews the lease and publishes the status.
- * KEYS meta, status, orders. ARGV session, leaseMs, status, load, beats so far.
- * Returns {'ok', now, leaseUntil, beats, eligibility, tombstones so far}, or {'gone'} (Redis came back empty), {'older'} (or older than this
- * worker's last beat), {'lapsed'} (the lease ran out), {'fenced'} (another worker has the id).
- * Atomic: a lease that has run out, or is another's, must never be renewed.
+ * KEYS meta. ARGV session, incarnation, leaseMs, status, beats so far.
+ * Returns {'ok', now, leaseUntil, beats, number of the last publication, eligibility or '', words left by Masters};
+ * {'gone'} (Redis came back empty); {'other', session, incarnation} (the id is not this incarnation's here);
+ * {'older'} (Redis is older than this worker's last beat); {'lapsed'} (the lease ran out, or a Master declared it dead).
+ * One key (see \`register\`). Atomic: a lease that has run out, or is another's, must never be renewed.
  */
-const beat = defineScript<[meta: string, status: string, orders: string]>(
+const beat = defineScript<[meta: string]>(
   "beat",
-  3,
+  1,
   `
-local m = redis.call('HMGET', KEYS[1], 'session', 'leaseUntil', 'beats', 'left')
+local m = redis.call('HMGET', KEYS[1], 'session', 'incarnation', 'leaseUntil', 'beats', 'left', 'dead', 'published',
+  'eligibility', 'words')
 if not m[1] then return {'gone'} end
-if m[1] ~= ARGV[1] then return {'fenced'} end
-if tonumber(m[3]) < tonumber(ARGV[5]) then return {'older'} end
-if m[4] or tonumber(m[2]) <= now then return {'lapsed'} end
-local untilMs = now + tonumber(ARGV[2])
-redis.call('HSET', KEYS[1], 'leaseUntil', untilMs, 'beatAt', now, 'beats', m[3] + 1, 'status', ARGV[3])
-redis.call('HSET', KEYS[2], 'load', ARGV[4])
-redis.call('PEXPIRE', KEYS[2], ARGV[2])
-local o = redis.call('HMGET', KEYS[3], 'eligibility', 'tombstones')
-return {'ok', now, untilMs, m[3] + 1, o[1] or 'eligible', tonumber(o[2] or 0)}
+if m[1] ~= ARGV[1] or m[2] ~= ARGV[2] then return {'other', m[1], tonumber(m[2] or 0) or 0} end
+if tonumber(m[4]) < tonumber(ARGV[5]) then return {'older'} end
+local dead = m[6] and tonumber(m[6]) and tonumber(m[6]) >= tonumber(ARGV[2])
+if m[5] or dead or tonumber(m[3]) <= now then return {'lapsed'} end
+local untilMs = now + tonumber(ARGV[3])
+redis.call('HSET', KEYS[1], 'leaseUntil', untilMs, 'beatAt', now, 'beats', m[4] + 1, 'status', ARGV[4])
+return {'ok', now, untilMs, m[4] + 1, tonumber(m[7] or 0), m[8] or '', tonumber(m[9] or 0)}
 `,
 );
 
-/** Leaves: KEYS meta, status. ARGV session. Returns now, or 0 where the id is not ours (any more). */
-const leave = defineScript<[meta: string, status: string]>(
-  "leave",
-  2,
+/**
+ * Publishes the load for as long as the lease. KEYS status. ARGV incarnation, leaseMs, load.
+ * Atomic: what a former incarnation has sent late must not stand for the present one.
+ */
+const publishLoad = defineScript<[status: string]>(
+  "publish_load",
+  1,
   `
-if redis.call('HGET', KEYS[1], 'session') ~= ARGV[1] then return 0 end
+local by = redis.call('HGET', KEYS[1], 'incarnation')
+if by and tonumber(by) and tonumber(by) > tonumber(ARGV[1]) then return 0 end
+redis.call('HSET', KEYS[1], 'incarnation', ARGV[1], 'load', ARGV[3])
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return 1
+`,
+);
+
+/** Leaves: KEYS meta. ARGV session, incarnation. Returns now, or 0 where the id is not ours (any more). */
+const leave = defineScript<[meta: string]>(
+  "leave",
+  1,
+  `
+local m = redis.call('HMGET', KEYS[1], 'session', 'incarnation')
+if m[1] ~= ARGV[1] or m[2] ~= ARGV[2] then return 0 end
 redis.call('HSET', KEYS[1], 'left', now, 'leaseUntil', now)
-redis.call('DEL', KEYS[2])
 return now
 `,
 );
@@ -102,13 +118,39 @@ return 1
 `,
 );
 
+/**
+ * Copies an order into the node's own hash, where its heartbeat reads it: a heartbeat reads one key.
+ * KEYS meta. ARGV eligibility, revision, wave. Only where the node is registered, and never over a newer order.
+ */
+const copyEligibility = defineScript<[meta: string]>(
+  "copy_eligibility",
+  1,
+  `
+local m = redis.call('HMGET', KEYS[1], 'incarnation', 'eligibilityRevision', 'eligibilityWave')
+if not m[1] then return 0 end
+local revision, wave = tonumber(m[2] or 0), tonumber(m[3] or 0)
+if revision > tonumber(ARGV[2]) or (revision == tonumber(ARGV[2]) and wave > tonumber(ARGV[3])) then return 0 end
+redis.call('HSET', KEYS[1], 'eligibility', ARGV[1], 'eligibilityRevision', ARGV[2], 'eligibilityWave', ARGV[3])
+return 1
+`,
+);
+
 // Made once: a schema costs more to make than to use.
 const eligibilityField = z.enum(ELIGIBILITIES);
-const registered = z.tuple([z.literal(1), z.number(), z.number(), z.number(), eligibilityField]);
+const registered = z.tuple([z.literal(1), z.number(), z.number(), z.number()]);
 const notRegistered = z.tuple([z.literal(0), z.number()]);
 const leftReply = z.number();
-const beaten = z.tuple([z.literal("ok"), z.number(), z.number(), z.number(), eligibilityField, z.number()]);
-const notBeaten = z.tuple([z.enum(["gone", "older", "lapsed", "fenced"])]);
+const beaten = z.tuple([
+  z.literal("ok"),
+  z.number(),
+  z.number(),
+  z.number(),
+  z.number(),
+  eligibilityField.or(z.literal("")),
+  z.number(),
+]);
+const others = z.tuple([z.literal("other"), z.string(), z.number()]);
+const notBeaten = z.tuple([z.enum(["gone", "older", "lapsed"])]);
 
 export type Registration =
   | {
@@ -116,7 +158,6 @@ export type Registration =
       readonly incarnation: number;
       readonly nowMs: number;
       readonly leaseUntilMs: number;
-      readonly eligibility: Eligibility;
     }
   | { readonly ok: false; readonly leaseLeftMs: number };
 
@@ -126,13 +167,21 @@ export type Beat =
       readonly nowMs: number;
       readonly leaseUntilMs: number;
       readonly beats: number;
-      readonly eligibility: Eligibility;
-      /** How many tombstones Masters have left for the node, ever: where that has grown, there is one to obey. */
-      readonly tombstones: number;
+      /** Number of the last publication that Redis has (see \`publishStitches\`). */
+      readonly published: number;
+      /** null where no Master has ordered anything since the node registered with an empty Redis. */
+      readonly eligibility: Eligibility | null;
+      /** How many words Masters have left for the node, ever: where that has grown, there is one to obey. */
+      readonly words: number;
     }
-  | { readonly outcome: "gone" | "older" | "lapsed" | "fenced" };
+  /** The id is not this incarnation's here: another worker's, or an earlier one's where Redis is older. */
+  | { readonly outcome: "other"; readonly session: string; readonly incarnation: number }
+  | { readonly outcome: "gone" | "older" | "lapsed" };
 
-/** Registers a worker under a node id. Repeating it with the same session gives the next incarnation. */
+/**
+ * Registers a worker under a node id. Repeating it with the same session gives the next incarnation.
+ * @param as.formerSessions of this worker's former lives, which are dead: the lease of none of them is waited for.
+ */
 export async function registerNode(
   redis: RedisClient,
   keys: Keys,
@@ -146,13 +195,16 @@ export async function registerNode(
     leastIncarnation: number;
   },
 ): Promise<Registration> {
-  // The pointers before the record: a node that can be read must be listed, placed on and counted too. A beat puts
-  // right only a count that is there.
-  const [askedAtMs] = await Promise.all([redisTimeMs(redis), redis.zadd(keys.nodeIds, 0, id)]);
+  // The pointers before the record: a node that can be read must be listed, placed on and counted too.
+  const [askedAtMs] = await Promise.all([
+    redisTimeMs(redis),
+    writeFormat(redis, keys),
+    redis.zadd(keys.nodeIds, 0, id),
+  ]);
   await redis.zadd(keys.nodes, "NX", askedAtMs + as.leaseMs, id);
   const reply = await register.call(
     redis,
-    [keys.nodeMeta(id), keys.nodeStatus(id), keys.nodeOrders(id)],
+    [keys.nodeMeta(id)],
     [
       as.session,
       as.leaseMs,
@@ -163,36 +215,82 @@ export async function registerNode(
     ],
   );
   if (!Array.isArray(reply) || reply[0] !== 1) return { ok: false, leaseLeftMs: notRegistered.parse(reply)[1] };
-  const [, incarnation, nowMs, leaseUntilMs, eligibility] = registered.parse(reply);
-  await redis.zadd(keys.nodes, leaseUntilMs, id);
-  return { ok: true, incarnation, nowMs, leaseUntilMs, eligibility };
+  const [, incarnation, nowMs, leaseUntilMs] = registered.parse(reply);
+  // What a former life measured says nothing of this one. What Masters left for the node is kept while it is there.
+  await Promise.all([
+    redis.zadd(keys.nodes, leaseUntilMs, id),
+    redis.del(keys.nodeStatus(id)),
+    redis.persist(keys.nodeGone(id)),
+  ]);
+  return { ok: true, incarnation, nowMs, leaseUntilMs };
 }
 
-/** One round trip, whatever the size of the cluster. `leaseUntilHintMs`: the caller's estimate, for the index. */
+/**
+ * One round trip, whatever the size of the cluster. The node is put into the index of leases again, too: a Master that was
+ * forgetting it may have taken it out, or a failover lost that; so does `listNode` for the list.
+ * @param as.leaseUntilHintMs the caller's estimate, for the index.
+ */
 export async function beatNode(
   redis: RedisClient,
   keys: Keys,
   id: string,
-  as: { session: string; leaseMs: number; status: NodeStatus; load: NodeLoad; beats: number; leaseUntilHintMs: number },
+  as: {
+    session: string;
+    incarnation: number;
+    leaseMs: number;
+    status: NodeStatus;
+    load: NodeLoad;
+    beats: number;
+    leaseUntilHintMs: number;
+  },
 ): Promise<Beat> {
   const [reply] = await Promise.all([
     beat.call(
       redis,
-      [keys.nodeMeta(id), keys.nodeStatus(id), keys.nodeOrders(id)],
-      [as.session, as.leaseMs, JSON.stringify(as.status), JSON.stringify(as.load), as.beats],
+      [keys.nodeMeta(id)],
+      [as.session, as.incarnation, as.leaseMs, JSON.stringify(as.status), as.beats],
     ),
-    redis.zadd(keys.nodes, "XX", Math.round(as.leaseUntilHintMs), id),
+    publishLoad
+      .call(redis, [keys.nodeStatus(id)], [as.incarnation, as.leaseMs, JSON.stringify(as.load)])
+      .catch(untilNextBeat),
+    redis.zadd(keys.nodes, Math.round(as.leaseUntilHintMs), id).catch(untilNextBeat),
   ]);
-  if (Array.isArray(reply) && reply[0] !== "ok") return { outcome: notBeaten.parse(reply)[0] };
-  const [outcome, nowMs, leaseUntilMs, beats, eligibility, tombstones] = beaten.parse(reply);
-  return { outcome, nowMs, leaseUntilMs, beats, eligibility, tombstones };
+  if (!Array.isArray(reply)) throw new Error("the heartbeat's script answered nothing that is known");
+  if (reply[0] === "other") {
+    const [outcome, session, incarnation] = others.parse(reply);
+    return { outcome, session, incarnation };
+  }
+  if (reply[0] !== "ok") return { outcome: notBeaten.parse(reply)[0] };
+  const [outcome, nowMs, leaseUntilMs, beats, published, eligibility, words] = beaten.parse(reply);
+  return {
+    outcome,
+    nowMs,
+    leaseUntilMs,
+    beats,
+    published,
+    eligibility: eligibility === "" ? null : eligibility,
+    words,
+  };
+}
+
+/** A hint that failed, perhaps because another shard is away, must not cost a lease that was renewed; the next beat repeats it. */
+function untilNextBeat(): void {}
+
+/** Puts a node on the list of nodes. Safe to repeat. */
+export async function listNode(redis: RedisClient, keys: Keys, id: string): Promise<void> {
+  await redis.zadd(keys.nodeIds, 0, id);
 }
 
 /** Ends the lease of its own will. @returns false where another worker has the id. Safe to repeat. */
-export async function leaveNode(redis: RedisClient, keys: Keys, id: string, session: string): Promise<boolean> {
-  const at = leftReply.parse(await leave.call(redis, [keys.nodeMeta(id), keys.nodeStatus(id)], [session]));
+export async function leaveNode(
+  redis: RedisClient,
+  keys: Keys,
+  id: string,
+  { session, incarnation }: { session: string; incarnation: number },
+): Promise<boolean> {
+  const at = leftReply.parse(await leave.call(redis, [keys.nodeMeta(id)], [session, incarnation]));
   if (at === 0) return false;
-  await redis.zadd(keys.nodes, -at, id);
+  await Promise.all([redis.zadd(keys.nodes, -at, id), redis.del(keys.nodeStatus(id))]);
   return true;
 }
 
@@ -205,6 +303,7 @@ export async function orderEligibility(
   { revision, wave }: Revision,
 ): Promise<"changed" | "unchanged" | "superseded"> {
   const reply = await setEligibility.call(redis, [keys.nodeOrders(id)], [eligibility, revision, wave]);
+  if (reply !== -1) await copyEligibility.call(redis, [keys.nodeMeta(id)], [eligibility, revision, wave]);
   return reply === 1 ? "changed" : reply === 0 ? "unchanged" : "superseded";
 }
 

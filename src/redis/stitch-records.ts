@@ -1,4 +1,4 @@
-import type * as z from "zod";
+import * as z from "zod";
 import { parseFullGroup } from "../domain/group.ts";
 import { fullId, splitFullId } from "../domain/ids.ts";
 import type { NodeStatus } from "../domain/node.ts";
@@ -13,6 +13,7 @@ import {
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
 import { addRoutes, dropRoutes } from "./routes.ts";
+import { defineScript } from "./script.ts";
 import { buries, readTombstone, type Tombstone } from "./tombstones.ts";
 import { type OnUnreadable, readField, refuse } from "./unreadable.ts";
 
@@ -22,8 +23,73 @@ export type StitchChange =
   | { readonly kind: "removed"; readonly record: RemovedRecord };
 
 /**
+ * Writes what has become of a node's stitches, with its status and the number of this publication.
+ * KEYS meta, stitches, removed. ARGV incarnation, the last publication that Redis is known to have, this one's number,
+ * status, how many records follow; then stitch, record, …; then removed stitch, what is left of it, ….
+ * Returns {'ok'}; {'behind', number} where Redis has lost publications since: then nothing is written, because with this
+ * number there nobody would see that; {'late'} where a later one is there; {'other'} where the id is another incarnation's.
+ * Atomic: a publication is there whole, with its number, or it is not; and what was delayed on its way must not overwrite
+ * what the node's next life has published.
+ */
+const publish = defineScript<[meta: string, stitches: string, removed: string]>(
+  "publish_stitches",
+  3,
+  `
+local m = redis.call('HMGET', KEYS[1], 'incarnation', 'published')
+if m[1] ~= ARGV[1] then return {'other'} end
+local last = tonumber(m[2] or 0)
+if last < tonumber(ARGV[2]) then return {'behind', last} end
+if last >= tonumber(ARGV[3]) then return {'late'} end
+redis.call('HSET', KEYS[1], 'published', ARGV[3], 'status', ARGV[4])
+local first = 6 + 2 * ARGV[5]
+for i = 6, first - 1, 2 do redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
+for i = first, #ARGV, 2 do
+  redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 1])
+  redis.call('HDEL', KEYS[2], ARGV[i])
+end
+return {'ok'}
+`,
+);
+/** In one call: others wait for Redis meanwhile, and Lua takes so many arguments. */
+const CHANGES_AT_ONCE = 500;
+const CHARACTERS_AT_ONCE = 1024 * 1024;
+const publishReply = z.union([z.tuple([z.enum(["ok", "late", "other"])]), z.tuple([z.literal("behind"), z.int()])]);
+
+/**
+ * Kept in the hashes of a node's stitches so that they are never empty, and so always there: a script over several keys is
+ * refused (TRYAGAIN) where one of them does not exist while a Redis Cluster moves their slot. No stitch can have this id.
+ */
+const NEVER_EMPTY = "_";
+
+/** Makes the hashes of a node's stitches, before it publishes any. Safe to repeat. */
+export async function openStitchHashes(redis: RedisClient, keys: Keys, node: string): Promise<void> {
+  await Promise.all([
+    redis.hset(keys.nodeStitches(node), NEVER_EMPTY, ""),
+    redis.hset(keys.nodeRemoved(node), NEVER_EMPTY, ""),
+  ]);
+}
+
+/** Of which incarnation, and with which number, a node publishes. */
+export type Publication = {
+  readonly incarnation: number;
+  /** The last one that Redis is known to have; 0 after the registration. */
+  readonly known: number;
+  /** Draws the next number: never one twice, also where nobody knows what became of the first write. */
+  readonly draw: () => number;
+};
+
+export type Published =
+  /** `number`: of the last publication that Redis has now. */
+  | { readonly kind: "ok"; readonly number: number }
+  /** Redis has lost what was published after `number`; of these changes some or none were written. */
+  | { readonly kind: "behind"; readonly number: number }
+  /** The id is another incarnation's here; of these changes some or none were written. */
+  | { readonly kind: "other" };
+
+/**
  * Publishes changes of a node's stitches: pointers before the record they point to, and after it when it goes, so that a
- * crash leaves at worst a stale pointer. Two round trips at most, whatever the number of changes. Safe to repeat.
+ * crash leaves at worst a stale pointer. Two round trips at most, whatever the number of changes. Safe to repeat with a
+ * higher number.
  *
  * @param receives has the node a stitch of the group that takes messages, by now?
  */
@@ -34,28 +100,36 @@ export async function publishStitches(
   changes: readonly StitchChange[],
   status: NodeStatus,
   receives: (group: string) => boolean,
-): Promise<void> {
-  const pointers: Promise<unknown>[] = [];
-  const set: Record<string, string> = {};
-  const removed: Record<string, string> = {};
-  for (const change of changes) {
-    if (change.kind === "removed") {
-      removed[change.record.id] = JSON.stringify(change.record);
-      continue;
-    }
-    set[change.record.id] = JSON.stringify(change.record);
-    if (change.isNew) pointers.push(...addPointers(redis, keys, node, change.record));
-  }
+  { incarnation, known, draw }: Publication,
+): Promise<Published> {
+  const pointers = changes.flatMap((change) =>
+    change.kind === "set" && change.isNew ? addPointers(redis, keys, node, change.record) : [],
+  );
   await Promise.all(pointers);
-  const gone = Object.keys(removed);
-  await Promise.all([
-    // With its stitches, not with the next heartbeat: placement weighs what is reserved.
-    redis.hset(keys.nodeMeta(node), "status", JSON.stringify(status)),
-    ...(Object.keys(set).length > 0 ? [redis.hset(keys.nodeStitches(node), set)] : []),
-    ...(gone.length > 0
-      ? [redis.hset(keys.nodeRemoved(node), removed), redis.hdel(keys.nodeStitches(node), ...gone)]
-      : []),
-  ]);
+  // With its stitches, not with the next heartbeat: placement weighs what is reserved.
+  const statusText = JSON.stringify(status);
+  let number = known;
+  const replies = await Promise.all(
+    inParts(changes).map((part) => {
+      const before = number;
+      number = draw();
+      const texts = (kind: StitchChange["kind"]) =>
+        part.filter((row) => row.change.kind === kind).flatMap(({ change, text }) => [change.record.id, text]);
+      const set = texts("set");
+      return publish.call(
+        redis,
+        [keys.nodeMeta(node), keys.nodeStitches(node), keys.nodeRemoved(node)],
+        [incarnation, before, number, statusText, set.length / 2, ...set, ...texts("removed")],
+      );
+    }),
+  );
+  for (const reply of replies) {
+    const [kind, at] = publishReply.parse(reply);
+    // A later one is there though this connection has sent none: an answer was lost, and the number with it.
+    if (kind === "late") throw new Error("a later publication than this one is in Redis; it is tried again");
+    if (kind === "other") return { kind };
+    if (kind === "behind") return { kind, number: at };
+  }
   await Promise.all(
     changes.flatMap((change) =>
       change.kind === "removed"
@@ -66,6 +140,40 @@ export async function publishStitches(
         : [],
     ),
   );
+  return { kind: "ok", number };
+}
+
+type Row = { readonly change: StitchChange; readonly text: string };
+
+/** At least one part: the status alone is published, too. */
+function inParts(changes: readonly StitchChange[]): Row[][] {
+  const parts: Row[][] = [];
+  let part: Row[] = [];
+  let characters = 0;
+  for (const change of changes) {
+    const text = JSON.stringify(change.record);
+    if (part.length === CHANGES_AT_ONCE || (part.length > 0 && characters + text.length > CHARACTERS_AT_ONCE)) {
+      parts.push(part);
+      part = [];
+      characters = 0;
+    }
+    part.push({ change, text });
+    characters += text.length;
+  }
+  return [...parts, part];
+}
+
+/**
+ * Writes the pointers of stitches again: they are in other slots than the node's, so what a failover loses of them no
+ * number tells. One round trip. Safe to repeat.
+ */
+export async function assertPointers(
+  redis: RedisClient,
+  keys: Keys,
+  node: string,
+  records: readonly StitchRecord[],
+): Promise<void> {
+  await Promise.all(records.flatMap((record) => addPointers(redis, keys, node, record)));
 }
 
 /** The pointers of a stitch that has moved name the new one: with the old one's route gone, the bare id means it, too. */
@@ -151,6 +259,7 @@ export async function readOwnStitches(
 ): Promise<{ stitches: StitchRecord[]; removed: RemovedRecord[] }> {
   const readAll = async <T>(key: string, schema: z.ZodType<T>) =>
     Object.entries(await redis.hgetall(key))
+      .filter(([field]) => field !== NEVER_EMPTY)
       .map(([field, text]) => readField(schema, text, { id: fullId(node, field), key, field }, onUnreadable))
       .filter((record) => record !== null);
   const [stitches, removed] = await Promise.all([
@@ -217,6 +326,24 @@ async function readOne<T>(
 }
 
 /**
+ * KEYS usage. ARGV incarnation, for how many ms it is kept, then stitch, usage, ….
+ * Atomic: readers see what was measured together, and what a former incarnation has sent late changes nothing.
+ */
+const replaceUsage = defineScript<[usage: string]>(
+  "publish_usage",
+  1,
+  `
+local by = redis.call('HGET', KEYS[1], '${NEVER_EMPTY}')
+if by and tonumber(by) and tonumber(by) > tonumber(ARGV[1]) then return 0 end
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], '${NEVER_EMPTY}', ARGV[1])
+for i = 3, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return 1
+`,
+);
+
+/**
  * Publishes what a node's stitches use, all in one round trip, in place of what was published before. It expires by itself:
  * of a stitch that nobody measures, nothing is known.
  */
@@ -224,12 +351,12 @@ export async function publishUsage(
   redis: RedisClient,
   keys: Keys,
   node: string,
+  incarnation: number,
   usage: ReadonlyMap<string, StitchUsage>,
   keptMs: number,
 ): Promise<void> {
-  const key = keys.nodeUsage(node);
-  const fields = Object.fromEntries([...usage].map(([stitch, each]) => [stitch, JSON.stringify(each)]));
-  await Promise.all([redis.del(key), ...(usage.size > 0 ? [redis.hset(key, fields), redis.pexpire(key, keptMs)] : [])]);
+  const fields = [...usage].flatMap(([stitch, each]) => [stitch, JSON.stringify(each)]);
+  await replaceUsage.call(redis, [keys.nodeUsage(node)], [incarnation, keptMs, ...fields]);
 }
 
 /** What stitches use, by full id; null where it is not known, or cannot be read. One round trip, a command for each node. */
@@ -279,21 +406,15 @@ export function nodesWith(redis: RedisClient, keys: Keys, stitch: string): Promi
 
 /** Stitch ids of a node, sorted. */
 export async function listStitchesOfNode(redis: RedisClient, keys: Keys, node: string): Promise<string[]> {
-  return (await redis.hkeys(keys.nodeStitches(node))).sort();
+  return (await redis.hkeys(keys.nodeStitches(node))).filter((field) => field !== NEVER_EMPTY).sort();
 }
 
-/** Deletes a forgotten node's stitches: records first, then their pointers. Safe to repeat. */
-export async function forgetStitchesOf(
+/** Drops the pointers of a forgotten node's stitches, as far as its records can be read. Safe to repeat. */
+export async function dropPointersOf(
   redis: RedisClient,
   keys: Keys,
   node: string,
-  onUnreadable: OnUnreadable,
+  stitches: readonly Pick<StitchRecord, "id" | "group">[],
 ): Promise<void> {
-  const { stitches } = await readOwnStitches(redis, keys, node, onUnreadable);
-  await Promise.all(stitches.flatMap(({ id, group }) => dropPointers(redis, keys, node, { id, group }, false)));
-  await Promise.all([
-    redis.del(keys.nodeStitches(node)),
-    redis.del(keys.nodeRemoved(node)),
-    redis.del(keys.nodeUsage(node)),
-  ]);
+  await Promise.all(stitches.flatMap((stitch) => dropPointers(redis, keys, node, stitch, false)));
 }

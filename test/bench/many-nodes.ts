@@ -12,6 +12,7 @@ export const nodeName = (index: number): string => `n${String(index).padStart(5,
 export async function beatTestNode(redis: RedisClient, keys: Keys, id: string): Promise<void> {
   const { outcome } = await beatNode(redis, keys, id, {
     session: `session-of-${id}`,
+    incarnation: 1,
     leaseMs: LEASE_MS,
     status: {
       reserved: { cpu: 1.5, memoryBytes: 2 ** 29 },

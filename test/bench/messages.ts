@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { sendRequest } from "../../src/domain/message.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import type { Keys } from "../../src/redis/keys.ts";
-import { publishStitches } from "../../src/redis/stitch-records.ts";
+import { publishAsNode } from "../support/publish-test-stitch.ts";
 import { stitchRecord } from "../../src/domain/stitch.ts";
 import { TestCluster } from "../support/cluster.ts";
 import type { Bench } from "./bench.ts";
@@ -166,6 +166,6 @@ async function registerStitches(redis: RedisClient, keys: Keys, from: number, to
         observedAtMs: 0,
       }),
     }));
-    await publishStitches(redis, keys, `far${Math.floor(at / 1000)}`, changes, status, () => true);
+    await publishAsNode(redis, keys, `far${Math.floor(at / 1000)}`, changes, status);
   }
 }

@@ -12,7 +12,7 @@ import type { RedisClient } from "../../src/redis/client.ts";
 import { connectRedis, openRedis } from "../../src/redis/connection.ts";
 import { emitEvents } from "../../src/redis/events.ts";
 import { Keys } from "../../src/redis/keys.ts";
-import { publishStitches } from "../../src/redis/stitch-records.ts";
+import { publishAsNode } from "../support/publish-test-stitch.ts";
 import { Inbox } from "../../workers/node/inbox.ts";
 import { LogQuestions } from "../../workers/node/log-questions.ts";
 import { StitchLog } from "../../workers/node/stitch-log.ts";
@@ -151,7 +151,7 @@ test("a stitch's log is read and followed, asked of its node", async () => {
     observedAtMs: 0,
   });
   const status = { reserved: { cpu: 0, memoryBytes: 0 }, stitchCount: 1, states: {}, eligibility: "eligible" as const };
-  await publishStitches(redis, keys, "n4", [{ kind: "set", record, isNew: true }], status, () => true);
+  await publishAsNode(redis, keys, "n4", [{ kind: "set", record, isNew: true }], status);
   const onError = (error: unknown) => assert.fail(String(error));
   const log = new StitchLog(join(dir, "logs", "a.log"), onError);
   void log.write("stdout", "a word", 0);
@@ -161,6 +161,7 @@ test("a stitch's log is read and followed, asked of its node", async () => {
     ...common,
     openBlocking: () => openRedis(local.url, "blocking", () => undefined),
     onMessage: () => undefined,
+    incarnation: () => 1,
     messagesHeld: () => 0,
     handlers: questions.handlers,
     leaseLeftMs: () => 60_000,

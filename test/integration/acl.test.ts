@@ -306,6 +306,6 @@ async function nodeIsRefused(url: string, { name, master }: TestCluster, all: re
     const dispatched = { job: id, revision: 1, deadlineAtMs: 9e12, task: { ...task, steps } };
     await refused("a task for another", dispatcher.dispatch([dispatched]));
     await refused("orders for another", orderEligibility(client, keys, "n2", "cordoned", { revision: 9e9, wave: 0 }));
-    await refused("leaving for another", leaveNode(client, keys, "n2", ""));
+    await refused("leaving for another", leaveNode(client, keys, "n2", { session: "", incarnation: 1 }));
   });
 }

@@ -28,7 +28,7 @@ async function withTwins(
       jobRetentionMs: 60_000,
       onError: (error) => cluster.errors.push(error),
       connectTimeoutMs: 10_000,
-      checkPolicy: false,
+      checkFirst: false,
     });
     try {
       await work(cluster, cluster.open, other);

@@ -49,7 +49,7 @@ const openHere = (redis: string) =>
     jobRetentionMs: 60_000,
     onError: () => undefined,
     connectTimeoutMs: 5000,
-    checkPolicy: true,
+    checkFirst: true,
   });
 
 before(async () => {

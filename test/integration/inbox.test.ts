@@ -61,6 +61,7 @@ class Fixture {
         this.messages.push(id);
         this.onMessage();
       },
+      incarnation: () => 1,
       messagesHeld: () => 0,
       handlers,
       leaseLeftMs: () => this.leaseLeftMs,
@@ -274,7 +275,7 @@ for (const { name, url } of REDISES) {
     it("hands messages on in their order, also where its lease ends and is back while it takes what a former life had", async () => {
       await withInbox(url, async (fixture) => {
         const { redis, keys, messages } = fixture;
-        await createInbox(redis, keys, NODE);
+        await createInbox(redis, keys, NODE, 1);
         const put = async () => (await redis.xadd(fixture.inboxKey, "*", "message:a", "m")) ?? "";
         const ids = [await put(), await put(), await put()];
         await readNewEntries(redis, keys, NODE, 10, 1);

@@ -34,7 +34,7 @@ async function overtaken(
   idempotencyKey: string | null = null,
 ): Promise<JobResource> {
   const { redisUrl, name } = cluster;
-  const settings = { deadAfterMs: 2000, jobRetentionMs: 3_600_000, connectTimeoutMs: 10_000, checkPolicy: true };
+  const settings = { deadAfterMs: 2000, jobRetentionMs: 3_600_000, connectTimeoutMs: 10_000, checkFirst: true };
   const onError = (error: unknown) => cluster.errors.push(error);
   const slow = await openMaster({ ...settings, redisUrl, cluster: name, id: "slow", onError });
   const [hasRead, goOn] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];

@@ -82,7 +82,7 @@ export class TestCluster {
       jobRetentionMs: 3_600_000,
       onError: (error) => this.errors.push(error),
       connectTimeoutMs: 10_000,
-      checkPolicy: true,
+      checkFirst: true,
     });
     return this;
   }

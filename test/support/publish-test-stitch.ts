@@ -1,7 +1,11 @@
 import { stitchSpec } from "../../src/domain/spec.ts";
 import type { StitchRecord } from "../../src/domain/stitch.ts";
+import type { NodeStatus } from "../../src/domain/node.ts";
 import type { OpenMaster } from "../../src/master/open-master.ts";
-import { publishStitches } from "../../src/redis/stitch-records.ts";
+import type { RedisClient } from "../../src/redis/client.ts";
+import type { Keys } from "../../src/redis/keys.ts";
+import { publishStitches, type StitchChange } from "../../src/redis/stitch-records.ts";
+import { registerTestNode } from "./register-test-node.ts";
 
 /** A stitch in Redis as its node would have published it; it does not run. */
 export async function publishTestStitch(
@@ -35,5 +39,21 @@ export async function publishTestStitch(
     states: { stopped: 1 },
     eligibility: "eligible" as const,
   };
-  await publishStitches(redis, keys, node, [{ kind: "set", record, isNew: true }], status, () => true);
+  await publishAsNode(redis, keys, node, [{ kind: "set", record, isNew: true }], status);
+}
+
+/** Publishes as the node itself would; one that is not there yet is registered, in Redis alone. */
+export async function publishAsNode(
+  redis: RedisClient,
+  keys: Keys,
+  node: string,
+  changes: readonly StitchChange[],
+  status: NodeStatus,
+): Promise<void> {
+  if ((await redis.exists(keys.nodeMeta(node))) === 0) await registerTestNode(redis, keys, node);
+  const [incarnation, published] = await redis.hmget(keys.nodeMeta(node), "incarnation", "published");
+  let number = Number(published);
+  const as = { incarnation: Number(incarnation), known: number, draw: () => (number += 1) };
+  const done = await publishStitches(redis, keys, node, changes, status, () => true, as);
+  if (done.kind !== "ok") throw new Error(`${node} could not publish: ${done.kind}`);
 }

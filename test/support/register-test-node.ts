@@ -2,8 +2,13 @@ import type { RedisClient } from "../../src/redis/client.ts";
 import type { Keys } from "../../src/redis/keys.ts";
 import { registerNode } from "../../src/redis/node-record.ts";
 
-/** A node that is in Redis alone: it takes no commands, and its lease runs out after `leaseMs`. */
-export async function registerTestNode(redis: RedisClient, keys: Keys, id: string, leaseMs = 600_000): Promise<string> {
+/** A node that is in Redis alone: it takes no commands, and its lease runs out after `leaseMs`. @returns as what it may leave. */
+export async function registerTestNode(
+  redis: RedisClient,
+  keys: Keys,
+  id: string,
+  leaseMs = 600_000,
+): Promise<{ session: string; incarnation: number }> {
   const session = `session-of-${id}`;
   const registered = await registerNode(redis, keys, id, {
     session,
@@ -14,5 +19,5 @@ export async function registerTestNode(redis: RedisClient, keys: Keys, id: strin
     leastIncarnation: 0,
   });
   if (!registered.ok) throw new Error(`${id} is another's for ${registered.leaseLeftMs} ms`);
-  return session;
+  return { session, incarnation: registered.incarnation };
 }

@@ -22,7 +22,7 @@ export async function startMaster(config: Config): Promise<Running> {
     jobRetentionMs: config.jobRetentionMs,
     onError,
     connectTimeoutMs: CONNECT_MS,
-    checkPolicy: true,
+    checkFirst: true,
   });
   const tender = new Tender(open.master, open.hints, onError);
   tender.start();

@@ -24,6 +24,8 @@ export type InboxOptions = {
   readonly openBlocking: () => RedisClient;
   readonly keys: Keys;
   readonly node: string;
+  /** Of this worker, as it has registered last. */
+  readonly incarnation: () => number;
   /** Takes a message; returns at once, and sees to it that it is acknowledged when it has been dealt with. */
   readonly onMessage: (entry: InboxEntry) => void;
   /** How many messages it has taken that are not acknowledged yet. */
@@ -72,8 +74,13 @@ export class Inbox {
 
   /** Resolves when the inbox is there; then its questions are answered. */
   async start(): Promise<void> {
-    await createInbox(this.#o.redis, this.#o.keys, this.#o.node);
+    await this.#create();
     this.#reading = this.#read();
+  }
+
+  #create(): Promise<void> {
+    const { redis, keys, node, incarnation } = this.#o;
+    return createInbox(redis, keys, node, incarnation());
   }
 
   /** Takes nothing more and waits at most `graceMs` for what is under way; the rest is left pending. Safe to repeat. */
@@ -101,7 +108,7 @@ export class Inbox {
         this.#mayHavePending = true;
         if (!isInboxGone(error)) this.#o.onError(error);
         await pause(RETRY_MS, signal);
-        if (isInboxGone(error)) await createInbox(this.#o.redis, this.#o.keys, this.#o.node).catch(this.#o.onError);
+        if (isInboxGone(error)) await this.#create().catch(this.#o.onError);
       }
     }
   }
@@ -173,11 +180,11 @@ export class Inbox {
   }
 
   async #dealWith(entry: InboxEntry): Promise<void> {
-    const { redis, keys, node } = this.#o;
+    const { redis, keys, node, incarnation } = this.#o;
     if (entry.kind === "question" && !(await this.#answer(entry))) return;
     // A kind that this version does not know is for a later one to take.
     if (entry.kind !== "question" && entry.kind !== "gone") return;
-    await acknowledgeEntries(redis, keys, node, [entry]);
+    await acknowledgeEntries(redis, keys, node, incarnation(), [entry]);
   }
 
   /** @returns false where it is not for this worker to answer any more. */

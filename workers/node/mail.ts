@@ -49,11 +49,13 @@ export type MailOptions = {
   readonly node: string;
   readonly host: StitchHost;
   readonly outbox: Outbox;
+  /** Of this worker, as it has registered last. */
+  readonly incarnation: () => number;
   /** The last entry of the inbox that a former life took. */
   readonly lastTaken: string;
   readonly holdsId: () => boolean;
+  /** Redis's time. */
   readonly nowMs: () => number;
-  readonly redisNowMs: () => number;
   readonly onError: (error: unknown) => void;
 };
 
@@ -134,8 +136,7 @@ export class Mail {
    * member where it is now. Where there was no room for it, it was stored long after it was sent.
    */
   #mayHaveMeant({ removedAtMs }: RemovedRecord, { id }: InboxEntry, { sentAtMs }: Message): boolean {
-    const goneAtMs = removedAtMs + this.#o.redisNowMs() - this.#o.nowMs();
-    return Math.min(entryAtMs(id), sentAtMs) <= goneAtMs + ROUTE_MS;
+    return Math.min(entryAtMs(id), sentAtMs) <= removedAtMs + ROUTE_MS;
   }
 
   /** A stitch has come up, or is gone. */
@@ -402,7 +403,7 @@ export class Mail {
    * @returns false where something could not be written; that waits here.
    */
   async #writeOnce(): Promise<boolean> {
-    const { redis, keys, node } = this.#o;
+    const { redis, keys, node, incarnation } = this.#o;
     clearTimeout(this.#gathering);
     this.#gathering = undefined;
     const done = this.#done.splice(0);
@@ -416,7 +417,7 @@ export class Mail {
     const buried = letters.length === 0 || (await isWritten(addDeadLetters(redis, keys, node, letters)));
     const [told, acknowledged] = await Promise.all([
       receipts.length === 0 || isWritten(giveReceipts(redis, keys, receipts)),
-      done.length === 0 || (buried && isWritten(acknowledgeEntries(redis, keys, node, done))),
+      done.length === 0 || (buried && isWritten(acknowledgeEntries(redis, keys, node, incarnation(), done))),
     ]);
     if (!buried) this.#letters.unshift(...letters);
     if (!told) this.#receipts.unshift(...receipts);

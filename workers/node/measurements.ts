@@ -16,6 +16,7 @@ export type MeasurementsOptions = {
   readonly node: string;
   readonly session: string;
   readonly disk: StitchDisk;
+  readonly incarnation: () => number;
   /** Is the lease this worker's, as far as it can tell without asking? */
   readonly holdsId: () => boolean;
   readonly nowMs: () => number;
@@ -40,12 +41,13 @@ export class Measurements {
     this.#lastMs = this.#o.nowMs();
     const usage = await this.#tree.measure(host.processes(), performance.now());
     if (usage === null || !this.#o.holdsId()) return;
+    const { redis, keys, node, incarnation } = this.#o;
     const withData = await this.#folders.look(host.ids());
     const published = new Map<string, StitchUsage>();
     for (const [id, { cpuPercent, memoryBytes }] of usage)
       published.set(id, { cpuPercent, memoryBytes, hasData: withData.has(id) });
     for (const id of withData)
       if (!published.has(id)) published.set(id, { cpuPercent: null, memoryBytes: 0, hasData: true });
-    await publishUsage(this.#o.redis, this.#o.keys, this.#o.node, published, 3 * MEASURE_MS);
+    await publishUsage(redis, keys, node, incarnation(), published, 3 * MEASURE_MS);
   }
 }

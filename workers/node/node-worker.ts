@@ -3,14 +3,22 @@ import { join } from "node:path";
 import { fullId } from "../../src/domain/ids.ts";
 import type { NodeFacts } from "../../src/domain/node.ts";
 import type { Eligibility } from "../../src/domain/resources.ts";
-import { initNodeQueue, NodeQueueWorker } from "../../src/queue/node-queue.ts";
+import { NodeQueueWorker, openNodeQueue } from "../../src/queue/node-queue.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import { connectRedis, openRedis, refuseEviction } from "../../src/redis/connection.ts";
 import { emitEvents } from "../../src/redis/events.ts";
+import { refuseOtherFormat } from "../../src/redis/format.ts";
 import { createInbox, lastEntryRead } from "../../src/redis/inbox.ts";
 import { Keys } from "../../src/redis/keys.ts";
-import { beatNode, leaveNode, raiseRevision, readEligibility, registerNode } from "../../src/redis/node-record.ts";
-import { forgetRemoved, readOwnStitches } from "../../src/redis/stitch-records.ts";
+import {
+  beatNode,
+  leaveNode,
+  listNode,
+  raiseRevision,
+  readEligibility,
+  registerNode,
+} from "../../src/redis/node-record.ts";
+import { forgetRemoved, openStitchHashes, readOwnStitches } from "../../src/redis/stitch-records.ts";
 import { moduleAdaptor, type StitchModule } from "./adaptors/module.ts";
 import { processAdaptor } from "./adaptors/process.ts";
 import { EscapedProcesses } from "./escaped-processes.ts";
@@ -25,6 +33,7 @@ import { Measurements } from "./measurements.ts";
 import { Mail } from "./mail.ts";
 import { Ownership } from "./ownership.ts";
 import { Publisher } from "./publisher.ts";
+import { RedisClock } from "./redis-clock.ts";
 import { StitchDisk } from "./stitch-disk.ts";
 import { StitchHost } from "./stitch-host.ts";
 import { TaskRunner } from "./task-runner.ts";
@@ -54,6 +63,15 @@ const LEAVE_MS = 10_000;
 const KILL_MS = 2000;
 /** How often removed stitches are looked through. */
 const PRUNE_MS = 600_000;
+/** Heartbeats from one look to the next whether the node is on the list of nodes, and its queue open. */
+const LOOK_EVERY = 30;
+
+const WHY_AGAIN = {
+  gone: "Redis does not know this node",
+  other: "Redis is older than this worker: it shows another life of the node",
+  older: "Redis is older than this worker's last heartbeat",
+  lapsed: "the lease has run out",
+} as const;
 
 /** Thrown when the id belongs to another worker that lives. */
 export class NodeIdTaken extends Error {
@@ -89,10 +107,10 @@ export class NodeWorker {
   #outbox: Outbox | null = null;
   #logQuestions: LogQuestions | null = null;
   #incarnation = 0;
-  /** Of former lives in this folder: each may have the id. None does, once Redis has answered this one. */
+  /** Of former lives in this folder, which are dead. An older Redis may show the id as any one's of them. */
   #formerSessions: readonly string[] = [];
   #beats = 0;
-  #clockOffsetMs = 0;
+  readonly #clock: RedisClock;
   /** The last entry of the inbox that a former life took. */
   #lastTaken = "0-0";
   /** Redis and this node know of each other what they did not, since it took the id. */
@@ -121,6 +139,7 @@ export class NodeWorker {
       steadyNowMs: () => Math.floor(performance.now()),
       onEnd: () => this.#host?.leaseIsOver(),
     });
+    this.#clock = new RedisClock({ nowMs: options.nowMs, steadyNowMs: () => performance.now() });
     this.#mastersWord = new MastersWord(this.#redis, this.#keys, options.id, options.nowMs);
     // Whoever runs the worker waits for it; where nobody does yet, its failure must not end the process unasked.
     this.ended.catch(() => undefined);
@@ -137,29 +156,33 @@ export class NodeWorker {
       this.#incarnation = this.#ownership.former?.incarnation ?? 0;
       this.#formerSessions = this.#ownership.formerSessions;
       await Promise.all([this.#redis, this.#direct].map((each) => connectRedis(each, this.#o.connectTimeoutMs)));
-      await refuseEviction(this.#redis);
+      await Promise.all([refuseEviction(this.#redis), refuseOtherFormat(this.#redis, this.#keys)]);
       this.#watchdog.start();
       const disk = new StitchDisk(this.#dir, this.#o.onError);
       this.#disk = disk;
       const holdsId = () => this.#lease.holds;
+      const nowMs = () => this.#clock.nowMs();
+      const incarnation = () => this.#incarnation;
       this.#measurements = new Measurements({
         redis: this.#redis,
         keys: this.#keys,
         node: this.#o.id,
         session: this.#session,
         disk,
+        incarnation,
         holdsId,
         nowMs: this.#o.nowMs,
       });
-      const publisher = new Publisher(
-        this.#redis,
-        this.#keys,
-        this.#o.id,
-        () => host.status(),
-        (group) => host.receivers(group).length > 0,
+      const publisher = new Publisher({
+        redis: this.#redis,
+        keys: this.#keys,
+        node: this.#o.id,
+        status: () => host.status(),
+        receives: (group) => host.receivers(group).length > 0,
+        changeOf: (stitch) => host.changeOf(stitch),
         holdsId,
-        this.#o.onError,
-      );
+        onError: this.#o.onError,
+      });
       const outbox = new Outbox({
         redis: this.#redis,
         direct: this.#direct,
@@ -182,11 +205,11 @@ export class NodeWorker {
             watchdog: this.#watchdog,
             escaped: new EscapedProcesses(this.#session, this.#o.onError),
             pace: new OutputPace(() => performance.now()),
-            nowMs: this.#o.nowMs,
+            nowMs,
           }),
           module: moduleAdaptor(this.#o.modules),
         },
-        nowMs: this.#o.nowMs,
+        nowMs,
         random: this.#o.random,
         holdsId,
         send: (stitch, ...message) => this.#send(host, outbox, stitch, ...message),
@@ -202,7 +225,6 @@ export class NodeWorker {
       await this.#register(host);
       // What is still to be done may take longer than the lease.
       this.#schedule();
-      await initNodeQueue(this.#redis, this.#keys, this.#o.id);
       host.resume();
       await this.#takeTasks(host, publisher);
       await this.#readInbox(host, outbox);
@@ -232,7 +254,7 @@ export class NodeWorker {
         this.#eligibility = await readEligibility(this.#redis, this.#keys, this.#o.id);
       },
       nextBeat: () => this.#nextBeat(),
-      nowMs: this.#o.nowMs,
+      nowMs: () => this.#clock.nowMs(),
     });
     this.#queue = new NodeQueueWorker(
       this.#blocking,
@@ -259,18 +281,19 @@ export class NodeWorker {
     const message = { id: randomUUID(), from, channel, data, ref, re: null, receipt: null, hops: 0 };
     const onFull = () => {
       const text = `the inbox of ${"stitch" in to ? to.stitch : to.group} is full: what it prints is not read until there is room`;
-      void host.log(stitch)?.write("system", text, this.#o.nowMs());
+      void host.log(stitch)?.write("system", text, this.#clock.nowMs());
     };
-    return outbox.send(to, { ...message, sentAtMs: this.#o.nowMs() }, { onFull });
+    return outbox.send(to, { ...message, sentAtMs: this.#clock.nowMs() }, { onFull });
   }
 
   async #readInbox(host: StitchHost, outbox: Outbox): Promise<void> {
-    const { nowMs, onError, id: node } = this.#o;
+    const { onError, id: node } = this.#o;
+    const nowMs = () => this.#clock.nowMs();
+    const incarnation = () => this.#incarnation;
     const common = { redis: this.#redis, keys: this.#keys, node, onError };
     const holdsId = () => this.#lease.holds;
     this.#logQuestions = new LogQuestions({ ...common, log: (id) => host.log(id), holdsId, nowMs });
-    const redisNowMs = () => nowMs() + this.#clockOffsetMs;
-    const mail = new Mail({ ...common, host, outbox, lastTaken: this.#lastTaken, holdsId, nowMs, redisNowMs });
+    const mail = new Mail({ ...common, host, outbox, incarnation, lastTaken: this.#lastTaken, holdsId, nowMs });
     this.#mail = mail;
     this.#inbox = new Inbox({
       ...common,
@@ -279,7 +302,8 @@ export class NodeWorker {
       openBlocking: () => openRedis(this.#o.redisUrl, "blocking", onError),
       handlers: this.#logQuestions.handlers,
       leaseLeftMs: () => this.#lease.leftMs,
-      redisNowMs,
+      incarnation,
+      redisNowMs: nowMs,
     });
     await this.#inbox.start();
   }
@@ -294,7 +318,7 @@ export class NodeWorker {
     const ask = async () => {
       // Before Redis knows of it: killed in between, it would keep its own next life waiting for the end of a lease.
       this.#recordOwner();
-      const answer = await registerNode(this.#redis, this.#keys, this.#o.id, {
+      return registerNode(this.#redis, this.#keys, this.#o.id, {
         session: this.#session,
         formerSessions: this.#formerSessions,
         leaseMs: this.#o.leaseMs,
@@ -302,9 +326,8 @@ export class NodeWorker {
         status: host.status(),
         leastIncarnation: this.#incarnation,
       });
-      this.#formerSessions = [];
-      return answer;
     };
+    this.#publisher?.hold();
     let asked = this.#lease.ask();
     let answer = await ask();
     if (!answer.ok) {
@@ -321,20 +344,29 @@ export class NodeWorker {
     this.#settled = false;
     this.#leaseSince(asked);
     this.#beats = 0;
-    this.#clockOffsetMs = answer.nowMs - this.#o.nowMs();
-    this.#eligibility = answer.eligibility;
+    this.#clock.told(answer.nowMs);
+    this.#publisher?.begin(answer.incarnation);
     this.#recordOwner();
     await this.#settle(host);
   }
 
   /** Merges what Redis holds with what this node holds, and publishes it all. To be repeated where it fails. */
   async #settle(host: StitchHost): Promise<void> {
+    const { id } = this.#o;
     // Before its stitches can be found: who has no inbox is no node.
-    await createInbox(this.#redis, this.#keys, this.#o.id);
+    const [, , eligibility] = await Promise.all([
+      createInbox(this.#redis, this.#keys, id, this.#incarnation),
+      openStitchHashes(this.#redis, this.#keys, id),
+      // A Redis that came back without the node may still have what Masters ordered of it.
+      readEligibility(this.#redis, this.#keys, id),
+      openNodeQueue(this.#direct, this.#keys, id),
+    ]);
+    this.#eligibility = eligibility;
     this.#lastTaken = await lastEntryRead(this.#redis, this.#keys, this.#o.id);
     host.merge(await readOwnStitches(this.#redis, this.#keys, this.#o.id, this.#o.onError));
     await this.#mastersWord.obey(host);
     await raiseRevision(this.#redis, this.#keys, host.highestRevision());
+    this.#publisher?.open();
     this.#publisher?.publish(host.wholeTruth(), [
       {
         type: this.#state === "starting" ? "node.joined" : "node.back",
@@ -389,36 +421,42 @@ export class NodeWorker {
     const host = this.#host;
     if (host === null) return;
     const asked = this.#lease.ask();
+    const known = this.#publisher?.known ?? 0;
+    // In the heartbeat's round trip. They are on other shards, which must not cost the lease.
+    this.#publisher?.assertPointers(host.records(), this.#o.heartbeatMs).catch(this.#o.onError);
     const reply = await within(
       this.#o.leaseMs / 2,
       beatNode(this.#redis, this.#keys, this.#o.id, {
         session: this.#session,
+        incarnation: this.#incarnation,
         leaseMs: this.#o.leaseMs,
         status: host.status(),
         load: this.#load.measure(),
         beats: this.#beats,
-        leaseUntilHintMs: this.#o.nowMs() + this.#clockOffsetMs + this.#o.leaseMs,
+        leaseUntilHintMs: this.#clock.nowMs() + this.#o.leaseMs,
       }),
     );
-    if (reply.outcome === "fenced") {
+    if (reply.outcome === "other" && this.#isFencedBy(reply)) {
       this.#fail(
         new NodeIdTaken(`another worker has taken the id ${this.#o.id}; this one stops its stitches and ends`),
       );
       return;
     }
     if (reply.outcome !== "ok") {
-      this.#o.say(`the lease is ${reply.outcome}; registering again`);
+      this.#o.say(`${WHY_AGAIN[reply.outcome]}; registering again`);
       await this.#register(host);
       host.leaseIsBack();
       return;
     }
     this.#beats = reply.beats;
     this.#leaseSince(asked);
-    this.#eligibility = reply.eligibility;
-    this.#clockOffsetMs = reply.nowMs - this.#o.nowMs();
+    this.#eligibility = reply.eligibility ?? this.#eligibility;
+    this.#clock.told(reply.nowMs);
+    this.#publisher?.heard(reply.published, known);
+    if (this.#beats % LOOK_EVERY === 0) await this.#repair();
     if (this.#settled) await this.#publisher?.flush();
     else await this.#settle(host);
-    await this.#mastersWord.beat(host, reply.tombstones);
+    await this.#mastersWord.beat(host, reply.words);
     host.leaseIsBack();
     this.#measurements?.beat(host).catch(this.#o.onError);
     // What could not be written is tried again; the disk has told of it.
@@ -427,6 +465,20 @@ export class NodeWorker {
       this.#lastPruneMs = this.#o.nowMs();
       await forgetRemoved(this.#redis, this.#keys, this.#o.id, host.prune());
     }
+  }
+
+  /** Only a later life of the id that is not this worker's own takes it away; all else is a Redis that is older than it. */
+  #isFencedBy({ session, incarnation }: { session: string; incarnation: number }): boolean {
+    const isOwn = session === this.#session || this.#formerSessions.includes(session);
+    return !isOwn && incarnation > this.#incarnation;
+  }
+
+  /** Puts right what a Master that was forgetting the node, and was overtaken by its registration, may have done since. */
+  async #repair(): Promise<void> {
+    await Promise.all([
+      listNode(this.#redis, this.#keys, this.#o.id),
+      openNodeQueue(this.#direct, this.#keys, this.#o.id),
+    ]);
   }
 
   /** Leaves: takes nothing more, finishes or hands back, stops every stitch, says so. Bounded; may be called twice and at once. */
@@ -465,7 +517,8 @@ export class NodeWorker {
 
   async #sayGoodbye(): Promise<void> {
     await this.#publisher?.flush();
-    if (await leaveNode(this.#redis, this.#keys, this.#o.id, this.#session))
+    const as = { session: this.#session, incarnation: this.#incarnation };
+    if (await leaveNode(this.#redis, this.#keys, this.#o.id, as))
       await emitEvents(this.#redis, this.#keys, [{ type: "node.left", node: this.#o.id }]);
   }
 

@@ -1,49 +1,57 @@
 import type { ClusterEvent } from "../../src/domain/event.ts";
 import type { NodeStatus } from "../../src/domain/node.ts";
+import type { StitchRecord } from "../../src/domain/stitch.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import { emitEvents } from "../../src/redis/events.ts";
 import type { Keys } from "../../src/redis/keys.ts";
-import { publishStitches, type StitchChange } from "../../src/redis/stitch-records.ts";
+import { assertPointers, publishStitches, type StitchChange } from "../../src/redis/stitch-records.ts";
 
 /** Longest that a change waits for others to go out with it: a step over a thousand stitches changes each of them three times. */
 const GATHER_MS = 20;
 /** Events kept while Redis is away; the oldest go first. */
 const MAX_EVENTS = 1000;
+/** In this time the pointers of every stitch are written again, a few with each heartbeat: half of what is promised. */
+const POINTERS_MS = 300_000;
+
+export type PublisherOptions = {
+  readonly redis: RedisClient;
+  readonly keys: Keys;
+  readonly node: string;
+  readonly status: () => NodeStatus;
+  readonly receives: (group: string) => boolean;
+  /** What a stitch is by now, or what is left of it; null where nothing is. */
+  readonly changeOf: (stitch: string) => StitchChange | null;
+  readonly holdsId: () => boolean;
+  readonly onError: (error: unknown) => void;
+};
 
 /**
  * Publishes changes of a node's stitches, gathered for a moment, in order, one write at a time. Of each stitch the newest
  * goes out. While Redis is away they wait here; `flush` is tried again with each heartbeat.
+ *
+ * Every write has a number, which Redis keeps beside it. Where Redis shows a lower one than it had before (a failover has
+ * lost writes), what was published since is published again.
+ *
+ *   held ──open──▶ open ──hold──▶ held      mute ends both for good
  */
 export class Publisher {
-  readonly #redis: RedisClient;
-  readonly #keys: Keys;
-  readonly #node: string;
-  readonly #status: () => NodeStatus;
-  readonly #receives: (group: string) => boolean;
-  readonly #holdsId: () => boolean;
-  readonly #onError: (error: unknown) => void;
+  readonly #o: PublisherOptions;
   #waiting = new Map<string, StitchChange>();
   #events: ClusterEvent[] = [];
+  /** By stitch: the number under which it was last published, in this incarnation. */
+  #numbers = new Map<string, number>();
+  #incarnation = 0;
+  #known = 0;
+  #drawn = 0;
+  #held = true;
   #running: Promise<boolean> | null = null;
   #gathering: NodeJS.Timeout | undefined;
   #muted = false;
+  /** Where the round over the pointers stands: the last stitch whose pointers were written again. */
+  #pointersAfter = "";
 
-  constructor(
-    redis: RedisClient,
-    keys: Keys,
-    node: string,
-    status: () => NodeStatus,
-    receives: (group: string) => boolean,
-    holdsId: () => boolean,
-    onError: (error: unknown) => void,
-  ) {
-    this.#redis = redis;
-    this.#keys = keys;
-    this.#node = node;
-    this.#status = status;
-    this.#receives = receives;
-    this.#holdsId = holdsId;
-    this.#onError = onError;
+  constructor(options: PublisherOptions) {
+    this.#o = options;
   }
 
   /** Takes changes and events up; they go out soon, or with the next `flush`. */
@@ -53,6 +61,58 @@ export class Publisher {
     this.#events.push(...events);
     if (this.#events.length > MAX_EVENTS) this.#events.splice(0, this.#events.length - MAX_EVENTS);
     this.#gathering ??= setTimeout(() => void this.flush(), GATHER_MS);
+  }
+
+  /** Publishes nothing until `open`: what Redis holds is another incarnation's, or older than this node. Safe to repeat. */
+  hold(): void {
+    this.#held = true;
+  }
+
+  /** What is published from now on is a new incarnation's, of which Redis has nothing yet. */
+  begin(incarnation: number): void {
+    this.#incarnation = incarnation;
+    this.#known = 0;
+    this.#drawn = 0;
+    this.#numbers = new Map();
+  }
+
+  /** Publishes again: the node knows by now what Redis has. Safe to repeat. */
+  open(): void {
+    this.#held = false;
+  }
+
+  /** The number of the last publication that Redis is known to have. */
+  get known(): number {
+    return this.#known;
+  }
+
+  /**
+   * A heartbeat has told which publication is the last that Redis has.
+   * @param knownBefore what was known to be there when the heartbeat was sent.
+   */
+  heard(published: number, knownBefore: number): void {
+    if (published < knownBefore) this.#publishAgain(published);
+  }
+
+  #publishAgain(after: number): void {
+    this.#known = Math.min(this.#known, after);
+    const lost = [...this.#numbers].filter(([, number]) => number > after).map(([id]) => id);
+    for (const id of lost) {
+      this.#numbers.delete(id);
+      const change = this.#waiting.has(id) ? null : this.#o.changeOf(id);
+      if (change !== null) this.#waiting.set(id, change);
+    }
+    this.#o.onError(new Error(`Redis has lost what was published last; publishing ${lost.length} stitches again`));
+  }
+
+  /** Writes the pointers of some stitches again, all of them in turn. To be called with each heartbeat, which it accompanies. */
+  async assertPointers(records: readonly StitchRecord[], heartbeatMs: number): Promise<void> {
+    if (this.#held || this.#muted || !this.#o.holdsId() || records.length === 0) return;
+    const count = Math.ceil((records.length * heartbeatMs) / POINTERS_MS);
+    const sorted = [...records].sort((a, b) => (a.id < b.id ? -1 : 1));
+    const next = sorted.filter(({ id }) => id > this.#pointersAfter).slice(0, count);
+    this.#pointersAfter = next.length < count ? "" : (next.at(-1)?.id ?? "");
+    await assertPointers(this.#o.redis, this.#o.keys, this.#o.node, next);
   }
 
   /** Publishes nothing more: the worker ends, or the node's records are another's now, and must not be overwritten. */
@@ -80,29 +140,52 @@ export class Publisher {
     const events = this.#events;
     if (changes.size === 0 && events.length === 0) return true;
     // After a pause longer than the lease another worker may have the id: nothing is written until a heartbeat has told.
-    if (!this.#holdsId()) return false;
+    if (this.#held || !this.#o.holdsId()) return false;
     this.#waiting = new Map();
     this.#events = [];
     try {
-      if (changes.size > 0)
-        await publishStitches(
-          this.#redis,
-          this.#keys,
-          this.#node,
-          [...changes.values()],
-          this.#status(),
-          this.#receives,
-        );
-      await emitEvents(this.#redis, this.#keys, events);
+      if (changes.size > 0 && !(await this.#writeChanges(changes))) {
+        this.#putBack(changes, events);
+        return false;
+      }
+      await emitEvents(this.#o.redis, this.#o.keys, events);
       return true;
     } catch (error) {
-      const newer = this.#waiting;
-      this.#waiting = changes;
-      this.#take(newer.values());
-      this.#events = [...events, ...this.#events].slice(-MAX_EVENTS);
-      this.#onError(error);
+      this.#putBack(changes, events);
+      this.#o.onError(error);
       return false;
     }
+  }
+
+  /** @returns false where they are to be written again, by a later call. */
+  async #writeChanges(changes: ReadonlyMap<string, StitchChange>): Promise<boolean> {
+    const incarnation = this.#incarnation;
+    const { redis, keys, node, status, receives } = this.#o;
+    const known = this.#known;
+    const published = await publishStitches(redis, keys, node, [...changes.values()], status(), receives, {
+      incarnation,
+      known,
+      draw: () => (this.#drawn += 1),
+    });
+    // A new incarnation has begun meanwhile, and publishes everything.
+    if (incarnation !== this.#incarnation) return false;
+    if (published.kind === "ok") {
+      this.#known = published.number;
+      for (const id of changes.keys()) this.#numbers.set(id, published.number);
+      return true;
+    }
+    // The next heartbeat finds out whose it is.
+    if (published.kind === "other") this.#held = true;
+    else this.#publishAgain(published.number);
+    return false;
+  }
+
+  #putBack(changes: Map<string, StitchChange>, events: readonly ClusterEvent[]): void {
+    if (this.#muted) return;
+    const newer = this.#waiting;
+    this.#waiting = changes;
+    this.#take(newer.values());
+    this.#events = [...events, ...this.#events].slice(-MAX_EVENTS);
   }
 
   #take(changes: Iterable<StitchChange>): void {

@@ -12,6 +12,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import * as z from "zod";
+import { FORMAT, otherFormat } from "../../src/redis/format.ts";
 import { removedRecord, type RemovedRecord, stitchRecord, type StitchRecord } from "../../src/domain/stitch.ts";
 
 const journalLine = z.discriminatedUnion("kind", [
@@ -20,6 +21,14 @@ const journalLine = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("forgotten"), record: z.object({ id: z.string() }) }),
 ]);
 type JournalLine = z.input<typeof journalLine>;
+
+/** The first line of every journal. */
+const formatLine = z.object({ kind: z.literal("format"), format: z.int() });
+
+/** Thrown where a journal is stored in another format: what one version writes, another would misread. */
+export class JournalFormatRefused extends Error {
+  override readonly name = "JournalFormatRefused";
+}
 
 /** The journal is written anew where it has grown by so many characters, and to twice what it was. */
 const MOST_OLD_CHARACTERS = 1024 * 1024;
@@ -59,10 +68,16 @@ export class StitchDisk {
     mkdirSync(dir, { recursive: true });
   }
 
-  /** @throws where a line cannot be read: naming it, because guessing could start what was removed. */
+  /**
+   * @throws JournalFormatRefused; and where a line cannot be read: naming it, because guessing could start what was removed.
+   */
   load(): { stitches: StitchRecord[]; removed: RemovedRecord[] } {
     const newest = new Map<string, z.output<typeof journalLine>>();
     for (const { text, number, isWhole } of linesOf(this.#journal)) {
+      if (number === 1 && isWhole) {
+        this.#checkFormat(text);
+        continue;
+      }
       try {
         const line = journalLine.parse(JSON.parse(text));
         newest.set(line.record.id, line);
@@ -82,6 +97,13 @@ export class StitchDisk {
       else removed.push(line.record);
     }
     return { stitches, removed };
+  }
+
+  #checkFormat(text: string): void {
+    const line = formatLine.safeParse(parsedOrNull(text));
+    // Format 1 had no such line.
+    const format = line.success ? line.data.format : 1;
+    if (format !== FORMAT) throw new JournalFormatRefused(otherFormat(this.#journal, String(format)));
   }
 
   /** Goes to disk at the end of this turn of the event loop; see `written`. */
@@ -216,6 +238,7 @@ export class StitchDisk {
     const file = openSync(path, "w", 0o600);
     let characters = 0;
     try {
+      appendFileSync(file, `${JSON.stringify({ kind: "format", format: FORMAT })}\n`);
       characters = append(file, this.#newest);
       renameSync(path, this.#journal);
     } catch (error) {
@@ -233,6 +256,14 @@ export class StitchDisk {
     const file = this.#file;
     this.#file = null;
     if (file !== null) closeSync(file);
+  }
+}
+
+function parsedOrNull(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
   }
 }
 

@@ -143,6 +143,18 @@ export class StitchHost {
     ];
   }
 
+  /** What a stitch is by now, or what is left of it; null where nothing is. Its pointers count as not written. */
+  changeOf(id: string): StitchChange | null {
+    const record = this.#hosted.get(id)?.record;
+    if (record !== undefined) return { kind: "set", record, isNew: true };
+    const removed = this.#removed.get(id);
+    return removed === undefined ? null : { kind: "removed", record: removed };
+  }
+
+  records(): StitchRecord[] {
+    return [...this.#hosted.values()].map(({ record }) => record);
+  }
+
   /** Starts again what should run, after a restart of the worker. Does not wait for it. */
   resume(): void {
     // What has run to its end, or has failed, is up to its policy.

@@ -1,0 +1,56 @@
+import { RequestError } from "../domain/errors.ts";
+import type { StitchRecord } from "../domain/stitch.ts";
+import type { Dispatcher } from "../queue/dispatcher.ts";
+import type { RedisClient } from "../redis/client.ts";
+import { beginForgetting, endForgetting, unlistNode } from "../redis/forgotten-node.ts";
+import { InboxTaken } from "../redis/inbox.ts";
+import type { Keys } from "../redis/keys.ts";
+import { dropPointersOf, readOwnStitches } from "../redis/stitch-records.ts";
+import type { OnUnreadable } from "../redis/unreadable.ts";
+
+export type ForgetNodeOptions = {
+  readonly redis: RedisClient;
+  readonly keys: Keys;
+  readonly dispatcher: Dispatcher;
+  readonly deadAfterMs: number;
+  readonly onUnreadable: OnUnreadable;
+  /** Makes dead letters of what is in the node's inbox. @throws InboxTaken */
+  readonly buryInbox: (node: string, incarnation: number, stitches: readonly StitchRecord[]) => Promise<void>;
+};
+
+/**
+ * Forgets a dead or left node: its stitches, queue, inbox and pointers. What Masters have decided about its stitches stays
+ * for a week: its worker may come back.
+ *
+ * It is marked first and taken off the lists last, so that what was cut off is begun again by the same request. A worker
+ * that registers meanwhile keeps its records; what was taken from it by then (pointers, its place on the lists, a queue
+ * that is paused) it puts right itself, at the latest with its next heartbeats.
+ * @throws RequestError `not_found`, `node_alive`
+ */
+export async function forgetNode(options: ForgetNodeOptions, id: string): Promise<void> {
+  const { redis, keys, dispatcher, deadAfterMs, onUnreadable } = options;
+  const begun = await beginForgetting(redis, keys, id, deadAfterMs);
+  if (begun.kind === "alive")
+    throw new RequestError("node_alive", `${id} lives; stop its worker first. Only dead and left nodes are forgotten.`);
+  if (begun.kind === "unknown") {
+    // Where it was cut off at the very end, there is nothing but its name on the lists.
+    if (await unlistNode(redis, keys, id)) return;
+    throw new RequestError("not_found", `There is no node "${id}"; GET /v1/nodes lists them.`);
+  }
+  const { stitches } = await readOwnStitches(redis, keys, id, onUnreadable);
+  try {
+    await options.buryInbox(id, begun.incarnation, stitches);
+  } catch (error) {
+    throw error instanceof InboxTaken ? back(id, error) : error;
+  }
+  await dropPointersOf(redis, keys, id, stitches);
+  await dispatcher.obliterate(id);
+  if (!(await endForgetting(redis, keys, id, begun))) {
+    await dispatcher.resume(id);
+    throw back(id);
+  }
+  await unlistNode(redis, keys, id);
+}
+
+const back = (id: string, cause?: unknown) =>
+  new RequestError("node_alive", `${id} has come back while it was being forgotten; it stays.`, {}, { cause });

@@ -1,0 +1,102 @@
+import * as z from "zod";
+import type { RedisClient } from "./client.ts";
+import type { Keys } from "./keys.ts";
+import { defineScript } from "./script.ts";
+
+/** What Masters have decided about a node's stitches outlives the node for this long: a worker may come back within a week. */
+const WORDS_KEPT_MS = 7 * 86_400_000;
+
+/**
+ * Begins to forget a node. KEYS meta. ARGV ms from the end of its lease until it counts as dead.
+ * Returns {'forgetting', incarnation}, {'alive'}, or {'unknown'}. Repeating it goes on with what was begun.
+ * What is no hash cannot be a live node's, so it goes at once; a lease that is no number is over.
+ * Atomic: a registration takes the mark away, and whoever ends this sees that.
+ */
+const begin = defineScript<[meta: string]>(
+  "begin_forgetting",
+  1,
+  `
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind == 'none' then return {'unknown', 0} end
+if kind ~= 'hash' then
+  redis.call('DEL', KEYS[1])
+  return {'forgetting', 0}
+end
+local m = redis.call('HMGET', KEYS[1], 'incarnation', 'leaseUntil', 'left')
+local lease = tonumber(m[2] or 0) or 0
+if not m[3] and now < lease + tonumber(ARGV[1]) then return {'alive', 0} end
+redis.call('HSET', KEYS[1], 'forgetting', now)
+return {'forgetting', tonumber(m[1] or 0) or 0}
+`,
+);
+
+/** Keeps the words for a forgotten node for a while, and when it was forgotten. KEYS gone. */
+const keepWords = defineScript<[gone: string]>(
+  "keep_words",
+  1,
+  `
+redis.call('HSET', KEYS[1], 'forgottenAt', now)
+return redis.call('PEXPIRE', KEYS[1], ${WORDS_KEPT_MS})
+`,
+);
+
+/**
+ * Ends it: deletes what the node had in its own slot. KEYS meta, then all else that goes. ARGV incarnation.
+ * Returns 1, or 0 where the node has registered since it was begun: then nothing is deleted.
+ */
+const end = defineScript<
+  [meta: string, status: string, stitches: string, removed: string, usage: string, orders: string]
+>(
+  "end_forgetting",
+  6,
+  `
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind == 'hash' then
+  local m = redis.call('HMGET', KEYS[1], 'incarnation', 'forgetting')
+  if not m[2] or (tonumber(m[1] or 0) or 0) ~= tonumber(ARGV[1]) then return 0 end
+end
+redis.call('DEL', unpack(KEYS))
+return 1
+`,
+);
+
+const begun = z.tuple([z.enum(["forgetting", "alive", "unknown"]), z.int()]);
+
+export type Forgetting = { readonly kind: "forgetting"; readonly incarnation: number };
+
+/** Begins to forget a node that is dead or has left, whatever its records hold. Safe to repeat. */
+export async function beginForgetting(
+  redis: RedisClient,
+  keys: Keys,
+  node: string,
+  deadAfterMs: number,
+): Promise<Forgetting | { readonly kind: "alive" } | { readonly kind: "unknown" }> {
+  const [kind, incarnation] = begun.parse(await begin.call(redis, [keys.nodeMeta(node)], [deadAfterMs]));
+  switch (kind) {
+    case "forgetting":
+      return { kind, incarnation };
+    case "alive":
+    case "unknown":
+      return { kind };
+  }
+}
+
+/** @returns false where the node has registered meanwhile: it is not forgotten, and keeps all that is its own. */
+export async function endForgetting(
+  redis: RedisClient,
+  keys: Keys,
+  node: string,
+  { incarnation }: Forgetting,
+): Promise<boolean> {
+  await keepWords.call(redis, [keys.nodeGone(node)], []);
+  const own = [keys.nodeStatus(node), keys.nodeStitches(node), keys.nodeRemoved(node), keys.nodeUsage(node)] as const;
+  const ended = await end.call(redis, [keys.nodeMeta(node), ...own, keys.nodeOrders(node)], [incarnation]);
+  if (ended !== 1) await redis.persist(keys.nodeGone(node));
+  return ended === 1;
+}
+
+/** Takes a node out of the lists of nodes, last: what was cut off before can be found, and begun again. @returns was it there? */
+export async function unlistNode(redis: RedisClient, keys: Keys, node: string): Promise<boolean> {
+  const gone = await Promise.all([redis.zrem(keys.nodes, node), redis.zrem(keys.nodeIds, node)]);
+  return gone.some((count) => count > 0);
+}
