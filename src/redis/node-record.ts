@@ -216,12 +216,8 @@ export async function registerNode(
   );
   if (!Array.isArray(reply) || reply[0] !== 1) return { ok: false, leaseLeftMs: notRegistered.parse(reply)[1] };
   const [, incarnation, nowMs, leaseUntilMs] = registered.parse(reply);
-  // What a former life measured says nothing of this one. What Masters left for the node is kept while it is there.
-  await Promise.all([
-    redis.zadd(keys.nodes, leaseUntilMs, id),
-    redis.del(keys.nodeStatus(id)),
-    redis.persist(keys.nodeGone(id)),
-  ]);
+  // What a former life measured says nothing of this one.
+  await Promise.all([redis.zadd(keys.nodes, leaseUntilMs, id), redis.del(keys.nodeStatus(id))]);
   return { ok: true, incarnation, nowMs, leaseUntilMs };
 }
 

@@ -14,6 +14,7 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import fc from "fast-check";
 import { removedRecord, stitchRecord, type StitchRecord } from "../../../src/domain/stitch.ts";
+import { FORMAT } from "../../../src/redis/format.ts";
 import { StitchDisk } from "../../../workers/node/stitch-disk.ts";
 
 const record = (restarts: number, id = "a"): StitchRecord =>
@@ -84,9 +85,10 @@ test("what is saved in one turn of the loop is written at once, of each stitch i
   disk.save(record(0));
   await disk.written();
   for (let n = 1; n <= 100; n++) for (const id of ["a", "b"]) disk.save(record(n, id));
-  assert.equal(readFileSync(path, "utf8").split("\n").length, 2);
+  assert.equal(readFileSync(path, "utf8").split("\n").length, 3);
   await Promise.all([disk.written(), disk.written()]);
-  const lines = readFileSync(path, "utf8").trimEnd().split("\n");
+  const [format = "", ...lines] = readFileSync(path, "utf8").trimEnd().split("\n");
+  assert.deepEqual(JSON.parse(format), { kind: "format", format: FORMAT });
   assert.deepEqual(
     lines
       .map((line) => (JSON.parse(line) as { record: StitchRecord }).record)
@@ -98,7 +100,7 @@ test("what is saved in one turn of the loop is written at once, of each stitch i
     ],
   );
   await disk.written();
-  assert.equal(readFileSync(path, "utf8").trimEnd().split("\n").length, 3, "nothing is written twice");
+  assert.equal(readFileSync(path, "utf8").trimEnd().split("\n").length, 4, "nothing is written twice");
 });
 
 test("a journal that a crash has cut off anywhere holds what was there before, and is gone on with", async (t) => {
@@ -251,11 +253,31 @@ test("once it is let go of, the journal is another's: nothing is written any mor
 
 test("a line that is no record is refused, and named", (t) => {
   const { path, found } = folder(t);
+  const format = `${JSON.stringify({ kind: "format", format: FORMAT })}\n`;
   const line = `${JSON.stringify({ kind: "stitch", record: record(3) })}\n`;
-  writeFileSync(path, line);
+  writeFileSync(path, format + line);
   assert.deepEqual(found(), ["a 3"]);
   appendFileSync(path, `nothing\n${line}`);
-  assert.throws(found, (error: Error) => error.message.startsWith(`line 2 of ${path} cannot be read`));
-  writeFileSync(path, line + line.replace('"restarts":3', '"restarts":4').trimEnd());
+  assert.throws(found, (error: Error) => error.message.startsWith(`line 3 of ${path} cannot be read`));
+  writeFileSync(path, format + line + line.replace('"restarts":3', '"restarts":4').trimEnd());
   assert.deepEqual(found(), ["a 4"], "an editor has left out the last line end");
+});
+
+test("a journal of another format is refused in one line, and stays as it is", (t) => {
+  const { path, found } = folder(t);
+  const line = `${JSON.stringify({ kind: "stitch", record: record(3) })}\n`;
+  const formats = [
+    { head: "", format: "1" },
+    { head: `${JSON.stringify({ kind: "format", format: FORMAT + 1 })}\n`, format: String(FORMAT + 1) },
+  ];
+  for (const { head, format } of formats) {
+    writeFileSync(path, head + line);
+    assert.throws(found, (error: Error) => {
+      assert.equal(error.name, "JournalFormatRefused");
+      assert.ok(error.message.startsWith(`${path} is stored in format ${format}; this version`), error.message);
+      assert.doesNotMatch(error.message, /\n/);
+      return true;
+    });
+    assert.equal(readFileSync(path, "utf8"), head + line);
+  }
 });
