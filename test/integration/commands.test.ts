@@ -7,6 +7,7 @@ import { type OpenMaster, openMaster } from "../../src/master/open-master.ts";
 import { leaveNode } from "../../src/redis/node-record.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { isRunning } from "../support/process-list.ts";
+import { holdBack } from "../support/hold-back.ts";
 import { registerTestNode } from "../support/register-test-node.ts";
 
 const withCode = (code: string) => (error: unknown) => (error as RequestError).code === code;
@@ -43,22 +44,6 @@ async function ping({ master }: OpenMaster): Promise<JobResource> {
   const command = COMMANDS["node.ping"].parse({ command: "node.ping", target: "n1" });
   const submitted = await master.submit({ command, idempotencyKey: "key", scope: "", by: null, waitMs: 0 });
   return submitted.kind === "job" ? submitted.job : assert.fail();
-}
-
-/** Holds back the next call of a script by a Master. */
-function holdBack({ redis }: OpenMaster, script: string) {
-  const name = `cs_${script}`;
-  const call: unknown = Reflect.get(redis, name);
-  const reached = Promise.withResolvers<void>();
-  const released = Promise.withResolvers<void>();
-  Reflect.set(redis, name, async (...args: unknown[]): Promise<unknown> => {
-    // ioredis comes by here again when it sends what it has gathered.
-    Reflect.set(redis, name, call);
-    reached.resolve();
-    await released.promise;
-    return typeof call === "function" ? Reflect.apply(call, redis, args) : assert.fail(`there is no script ${script}`);
-  });
-  return { reached: reached.promise, release: () => released.resolve() };
 }
 
 for (const redis of REDISES) {
