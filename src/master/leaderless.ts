@@ -122,7 +122,10 @@ export class LeaderlessMaster implements Master {
   async jobs(page: Page, filter: JobFilter): Promise<ListResource<ListedJobResource>> {
     const { redis, keys } = this.#o;
     const cursor = page.cursor === null ? null : decodeCursor(page.cursor, jobCursor);
-    const [nowMs, rows] = await Promise.all([redisTimeMs(redis), listJobIds(redis, keys, cursor, page.limit)]);
+    const [nowMs, rows] = await Promise.all([
+      redisTimeMs(redis, keys.recentJobs),
+      listJobIds(redis, keys, cursor, page.limit),
+    ]);
     const found = await Promise.all(rows.map(({ id }) => this.#desk.find(id).catch(passingOver(this.#onUnreadable))));
     const items = found
       .filter((settled) => settled !== null)
@@ -162,9 +165,9 @@ export class LeaderlessMaster implements Master {
 
   async forgetNode(id: string): Promise<void> {
     const { redis, keys } = this.#o;
-    const [nowMs, [node]] = await Promise.all([redisTimeMs(redis), readNodes(redis, keys, [id])]);
+    const [node] = await readNodes(redis, keys, [id]);
     if (node == null) throw new RequestError("not_found", `There is no node "${id}"; GET /v1/nodes lists them.`);
-    const liveness = livenessOf(node, nowMs, this.#o.deadAfterMs);
+    const liveness = livenessOf(node, this.#o.deadAfterMs);
     if (liveness === "alive" || liveness === "suspect")
       throw new RequestError(
         "node_alive",
@@ -181,7 +184,7 @@ export class LeaderlessMaster implements Master {
 
   async tend(): Promise<Tended> {
     const { redis, keys } = this.#o;
-    const nowMs = await redisTimeMs(redis);
+    const nowMs = await redisTimeMs(redis, keys.masters);
     this.#rounds += 1;
     await Promise.all([
       redis.zadd(keys.masters, nowMs, this.id),
@@ -204,7 +207,7 @@ export class LeaderlessMaster implements Master {
         "Events after this id are no longer kept; read the state anew, then follow from now.",
       );
     const [nowMs, items] = await Promise.all([
-      redisTimeMs(redis),
+      redisTimeMs(redis, keys.events),
       after === null ? latestEvents(redis, keys, limit) : readEvents(redis, keys, after, limit),
     ]);
     return { items, nextCursor: null, asOf: iso(nowMs) };

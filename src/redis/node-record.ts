@@ -148,7 +148,7 @@ export async function registerNode(
 ): Promise<Registration> {
   // The pointers before the record: a node that can be read must be listed, placed on and counted too. A beat puts
   // right only a count that is there.
-  const [askedAtMs] = await Promise.all([redisTimeMs(redis), redis.zadd(keys.nodeIds, 0, id)]);
+  const [askedAtMs] = await Promise.all([redisTimeMs(redis, keys.nodes), redis.zadd(keys.nodeIds, 0, id)]);
   await redis.zadd(keys.nodes, "NX", askedAtMs + as.leaseMs, id);
   const reply = await register.call(
     redis,
@@ -216,7 +216,7 @@ export async function readEligibility(redis: RedisClient, keys: Keys, id: string
 /**
  * Reads nodes. KEYS meta, status, orders of each.
  * Returns of each false, or as JSON [incarnation, leaseUntil, left, startedAt, beatAt, facts, status, load, eligibility, dead,
- * uncordonedBy].
+ * uncordonedBy, now].
  * A script, because what a page costs is the number of commands: three a node take the reader three times as long. JSON,
  * because one text is read in a fraction of the time of ten strings; one for each node, so that what a node has written of
  * itself is taken for nothing of another's. Each field begins a line, so that the one that is no JSON can be found.
@@ -230,6 +230,7 @@ for i = 1, #KEYS, 3 do
     node[8] = redis.call('HGET', KEYS[i + 1], 'load') or 'null'
     local orders = redis.call('HMGET', KEYS[i + 2], 'eligibility', 'dead', 'uncordonedBy')
     node[9], node[10], node[11] = '"' .. (orders[1] or 'eligible') .. '"', orders[2] or 'null', orders[3] or 0
+    node[12] = now
     nodes[#nodes + 1] = '[' .. table.concat(node, ',\\n') .. ']'
   else
     nodes[#nodes + 1] = false
@@ -254,6 +255,7 @@ const nodeFields = z.tuple([
   nodeLoad.nullable(),
   eligibilityField,
   whole.nullable(),
+  whole,
   whole,
 ]);
 /** Which of the node's keys has each of them, and under which name. */
@@ -329,7 +331,7 @@ function isNotJson(text: string): boolean {
 
 function nodeOf(id: string, fields: z.output<typeof nodeFields>): NodeRecord {
   const [incarnation, leaseUntilMs, leftAtMs, startedAtMs, lastBeatAtMs, ...described] = fields;
-  const [facts, status, load, eligibility, dead, uncordonedBy] = described;
+  const [facts, status, load, eligibility, dead, uncordonedBy, readAtMs] = described;
   return {
     id,
     incarnation,
@@ -343,6 +345,7 @@ function nodeOf(id: string, fields: z.output<typeof nodeFields>): NodeRecord {
     eligibility,
     uncordonedBy,
     deadIncarnation: dead,
+    readAtMs,
   };
 }
 
@@ -363,10 +366,16 @@ export async function countNodes(redis: RedisClient, keys: Keys, nowMs: number, 
   return { alive, suspect, dead, left };
 }
 
-/** Redis's time in Unix milliseconds. */
-export async function redisTimeMs(redis: RedisClient): Promise<number> {
-  const [seconds, micros] = await redis.time();
-  return Number(seconds) * 1000 + Math.floor(Number(micros) / 1000);
+/** KEYS any key, which is not touched. Returns the time of the Redis that has it. */
+const readTime = defineScript<[key: string]>("redis_time", 1, "return now");
+const timeReply = z.number();
+
+/**
+ * Redis's time in Unix milliseconds, of the one that has `key`: in a Cluster each has a clock of its own, so name the key
+ * whose times this one is compared with. It need not be there.
+ */
+export async function redisTimeMs(redis: RedisClient, key: string): Promise<number> {
+  return timeReply.parse(await readTime.call(redis, [key], []));
 }
 
 /** KEYS revision. ARGV least. Raises the cluster's counter to at least that; atomic, so that it never goes back. */

@@ -135,7 +135,7 @@ export class Mail {
    */
   #mayHaveMeant({ removedAtMs }: RemovedRecord, { id }: InboxEntry, { sentAtMs }: Message): boolean {
     const goneAtMs = removedAtMs + this.#o.redisNowMs() - this.#o.nowMs();
-    return Math.min(entryAtMs(id), sentAtMs) <= goneAtMs + ROUTE_MS;
+    return Math.min(entryAtMs(id), sentAtMs ?? Number.POSITIVE_INFINITY) <= goneAtMs + ROUTE_MS;
   }
 
   /** A stitch has come up, or is gone. */
