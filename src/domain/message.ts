@@ -77,7 +77,8 @@ const message = z.object({
    */
   receipt: z.object({ reply: z.string(), asker: z.string(), stitch: z.string().optional() }).nullable(),
   hops: z.int(),
-  sentAtMs: z.number(),
+  /** When a stitch gave it to its node, by Redis's clock; null: when it was put into the inbox, as the entry there says. */
+  sentAtMs: z.number().nullable(),
 });
 export type Message = z.output<typeof message>;
 

@@ -51,22 +51,24 @@ export type NodeRecord = {
   readonly uncordonedBy: number;
   /** The incarnation that a Master declared dead, if any. */
   readonly deadIncarnation: number | null;
+  /** When this was read, by the clock that its other times are by. */
+  readonly readAtMs: number;
 };
 
 /**
  * Is the node with us? Derived from its lease at each read, never stored.
  * - `left`: it said so. - `alive`: its lease runs. - `suspect`: the lease has run out.
  * - `dead`: it ran out `deadAfterMs` ago, or a Master declared this incarnation dead.
+ * As it was when the record was read: in a Redis Cluster no other clock can be compared with the lease.
  */
 export function livenessOf(
-  node: Pick<NodeRecord, "incarnation" | "leaseUntilMs" | "leftAtMs" | "deadIncarnation">,
-  nowMs: number,
+  node: Pick<NodeRecord, "incarnation" | "leaseUntilMs" | "leftAtMs" | "deadIncarnation" | "readAtMs">,
   deadAfterMs: number,
 ): Liveness {
   if (node.leftAtMs !== null) return "left";
   if (node.deadIncarnation === node.incarnation) return "dead";
-  if (nowMs < node.leaseUntilMs) return "alive";
-  return nowMs < node.leaseUntilMs + deadAfterMs ? "suspect" : "dead";
+  if (node.readAtMs < node.leaseUntilMs) return "alive";
+  return node.readAtMs < node.leaseUntilMs + deadAfterMs ? "suspect" : "dead";
 }
 
 /** Does a stitch that asks for `asked` fit beside what is reserved? @returns what is short, or null. */

@@ -41,8 +41,7 @@ export function nodeNamed(id: string, observed: Observed): NodeRecord {
   return node;
 }
 
-export const livenessIn = (observed: Observed, node: NodeRecord): Liveness =>
-  livenessOf(node, observed.nowMs, observed.deadAfterMs);
+export const livenessIn = (observed: Observed, node: NodeRecord): Liveness => livenessOf(node, observed.deadAfterMs);
 
 /** Which stitches are green. What a node that is gone has last said of its stitches is no longer so. */
 export function greenIn(observed: Observed): (id: string) => boolean {

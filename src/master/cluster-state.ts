@@ -77,16 +77,19 @@ export class ClusterState {
   }
 
   async cluster(): Promise<ClusterResource> {
-    const nowMs = await redisTimeMs(this.#redis);
+    const [nowMs, mastersNowMs] = await Promise.all([
+      redisTimeMs(this.#redis, this.#keys.nodes),
+      redisTimeMs(this.#redis, this.#keys.masters),
+    ]);
     const [nodes, records, openJobs, masters] = await Promise.all([
       countNodes(this.#redis, this.#keys, nowMs, this.#deadAfterMs),
       allNodes(this.#redis, this.#keys, this.#onUnreadable),
       this.#redis.zcard(this.#keys.openJobs),
-      this.#redis.zrange(this.#keys.masters, String(nowMs - MASTER_ALIVE_MS), "+inf", "BYSCORE"),
+      this.#redis.zrange(this.#keys.masters, String(mastersNowMs - MASTER_ALIVE_MS), "+inf", "BYSCORE"),
     ]);
     const stitches = noStates();
     for (const node of records) {
-      const dead = this.#liveness(node, nowMs) === "dead";
+      const dead = this.#liveness(node) === "dead";
       for (const state of STITCH_STATES) stitches[dead ? "missing" : state] += node.status.states[state] ?? 0;
     }
     return {
@@ -103,16 +106,16 @@ export class ClusterState {
     };
   }
 
-  #liveness(node: NodeRecord, nowMs: number): Liveness {
-    return livenessOf(node, nowMs, this.#deadAfterMs);
+  #liveness(node: NodeRecord): Liveness {
+    return livenessOf(node, this.#deadAfterMs);
   }
 
-  #nodeView(node: NodeRecord, nowMs: number): NodeResource {
+  #nodeView(node: NodeRecord): NodeResource {
     const beatAt = iso(node.lastBeatAtMs);
     return {
       id: node.id,
       incarnation: node.incarnation,
-      liveness: this.#liveness(node, nowMs),
+      liveness: this.#liveness(node),
       eligibility: node.eligibility,
       zones: node.facts.zones,
       labels: node.facts.labels,
@@ -131,12 +134,12 @@ export class ClusterState {
   async nodes(page: Page, filter: NodeFilter): Promise<ListResource<NodeResource>> {
     const after = page.cursor === null ? null : stringCursor(page.cursor);
     const [nowMs, ids] = await Promise.all([
-      redisTimeMs(this.#redis),
+      redisTimeMs(this.#redis, this.#keys.nodeIds),
       listNodeIds(this.#redis, this.#keys, after, page.limit),
     ]);
     const items = (await readNodes(this.#redis, this.#keys, ids, this.#onUnreadable))
       .filter((node) => node !== null)
-      .map((node) => this.#nodeView(node, nowMs))
+      .map((node) => this.#nodeView(node))
       .filter((node) => filter.liveness === undefined || node.liveness === filter.liveness)
       .filter((node) => filter.zone === undefined || node.zones.includes(filter.zone));
     const last = ids.length === page.limit ? ids.at(-1) : undefined;
@@ -144,9 +147,9 @@ export class ClusterState {
   }
 
   async node(id: string): Promise<NodeResource> {
-    const [nowMs, [node]] = await Promise.all([redisTimeMs(this.#redis), readNodes(this.#redis, this.#keys, [id])]);
+    const [node] = await readNodes(this.#redis, this.#keys, [id]);
     if (node == null) throw new RequestError("not_found", `There is no node "${id}"; GET /v1/nodes lists them.`);
-    return this.#nodeView(node, nowMs);
+    return this.#nodeView(node);
   }
 
   /** Duty 4's look-up: the full id a reference means. */
@@ -180,8 +183,11 @@ export class ClusterState {
       filter.group === undefined
         ? await this.#idsByNode(after, page.limit, filter.node)
         : await this.#idsInGroup(filter.group, after, page.limit, filter.node);
-    const nowMs = await redisTimeMs(this.#redis);
-    const items = (await this.#stitchViews(candidates))
+    const [nowMs, views] = await Promise.all([
+      redisTimeMs(this.#redis, this.#keys.nodeIds),
+      this.#stitchViews(candidates),
+    ]);
+    const items = views
       .filter((stitch) => filter.state === undefined || stitch.state === filter.state)
       .filter((stitch) => filter.health === undefined || stitch.health === filter.health);
     const last = candidates.length === page.limit ? candidates.at(-1) : undefined;
@@ -228,8 +234,7 @@ export class ClusterState {
 
   async #stitchViews(fullIds: readonly string[]): Promise<StitchResource[]> {
     const nodeIds = [...new Set(fullIds.map((id) => splitFullId(id).node))];
-    const [nowMs, records, usage, nodes] = await Promise.all([
-      redisTimeMs(this.#redis),
+    const [records, usage, nodes] = await Promise.all([
       readStitches(this.#redis, this.#keys, fullIds, this.#onUnreadable),
       readUsage(this.#redis, this.#keys, fullIds, this.#onUnreadable),
       readNodes(this.#redis, this.#keys, nodeIds, this.#onUnreadable),
@@ -237,7 +242,7 @@ export class ClusterState {
     const dead = new Set(
       nodeIds.filter((_, index) => {
         const node = nodes[index];
-        return node == null || this.#liveness(node, nowMs) === "dead";
+        return node == null || this.#liveness(node) === "dead";
       }),
     );
     return fullIds.flatMap((id, index) => {
@@ -262,7 +267,7 @@ export class ClusterState {
     return {
       items,
       nextCursor: last === undefined ? null : encodeCursor(last),
-      asOf: iso(await redisTimeMs(this.#redis)),
+      asOf: iso(await redisTimeMs(this.#redis, this.#keys.applications)),
     };
   }
 

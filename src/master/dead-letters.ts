@@ -32,7 +32,6 @@ export type DeadLettersOptions = {
   readonly redis: RedisClient;
   readonly keys: Keys;
   readonly recipients: Recipients;
-  readonly nowMs: () => number;
 };
 
 /** Looks after messages that could not be delivered. */
@@ -47,7 +46,10 @@ export class DeadLetters {
   async list(page: Page, filter: DeadLetterFilter): Promise<ListResource<DeadLetterResource>> {
     const { redis, keys } = this.#o;
     const after = page.cursor === null ? null : decodeCursor(page.cursor, placeOrNull);
-    const [nowMs, all] = await Promise.all([redisTimeMs(redis), nodesWithDeadLetters(redis, keys)]);
+    const [nowMs, all] = await Promise.all([
+      redisTimeMs(redis, keys.deadLetterNodes),
+      nodesWithDeadLetters(redis, keys),
+    ]);
     const nodes = all.filter((node) => filter.node === undefined || node === filter.node);
     const rows: PlacedLetter[] = [];
     let characters = 0;
@@ -78,7 +80,7 @@ export class DeadLetters {
 
   /** Sends a dead letter again to where its recipient lives now, under the same message id, and forgets it. */
   async redrive(id: string): Promise<SentResource> {
-    const { redis, keys, nowMs } = this.#o;
+    const { redis, keys } = this.#o;
     const { node, entry } = placeOf(id);
     const letter = await readDeadLetter(redis, keys, node, entry);
     if (letter === null) throw noLetter(id);
@@ -95,7 +97,7 @@ export class DeadLetters {
       re: null,
       receipt: null,
       hops: 0,
-      sentAtMs: nowMs(),
+      sentAtMs: null,
     };
     const [placed] = await putMessages(redis, keys, to, [{ stitch, body: JSON.stringify(message) }]);
     if (placed === "gone")
@@ -129,12 +131,15 @@ export class DeadLetters {
    * @throws InboxTaken where a later incarnation has taken it.
    */
   async buryInbox(node: string, incarnation: number, stitches: readonly StitchRecord[]): Promise<void> {
-    const { redis, keys, nowMs } = this.#o;
+    const { redis, keys } = this.#o;
     const code = "node_forgotten";
     const buried = { code, reason: "its node was forgotten before the message was taken", tries: 0 } as const;
     do {
       for (;;) {
-        const entries = await readOldestEntries(redis, keys, node, BURIED_AT_ONCE);
+        const [atMs, entries] = await Promise.all([
+          redisTimeMs(redis, keys.nodeDeadLetters(node)),
+          readOldestEntries(redis, keys, node, BURIED_AT_ONCE),
+        ]);
         if (entries.length === 0) break;
         const rows = entries.flatMap(({ kind, body }) => {
           const message = kind === "message" ? readMessage(body) : null;
@@ -143,7 +148,7 @@ export class DeadLetters {
             : recipientsOf(message, node, stitches).map((id) => ({ message, stitch: fullId(node, id) }));
         });
         const letters = rows.map(({ message: { id, from, bare, channel, data }, stitch }): DeadLetter => {
-          return { messageId: id, from, to: stitch, bare, channel, data, ...buried, atMs: nowMs() };
+          return { messageId: id, from, to: stitch, bare, channel, data, ...buried, atMs };
         });
         await addDeadLetters(redis, keys, node, letters);
         await Promise.all([

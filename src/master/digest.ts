@@ -4,5 +4,7 @@ export async function sha256(text: string): Promise<Uint8Array> {
 }
 
 export async function sha256Hex(text: string): Promise<string> {
-  return [...(await sha256(text))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return hex(await sha256(text));
 }
+
+export const hex = (bytes: Uint8Array): string => [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");

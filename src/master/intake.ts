@@ -22,21 +22,23 @@ import { planCommand, planFingerprint } from "../domain/plan.ts";
 import type { Plan } from "../domain/planned.ts";
 import { refusalText } from "../domain/placement.ts";
 import type { JobResource, PlanResource } from "../domain/resources.ts";
-import { releaseScopes, takeScopes } from "../redis/busy.ts";
+import { giveUpDrafts, releaseDrafts, releaseScopes, takeScopes } from "../redis/busy.ts";
 import { isCluster } from "../redis/connection.ts";
 import { emitEvents } from "../redis/events.ts";
 import type { HintWatch } from "../redis/hint-watchers.ts";
 import type { JobHints } from "../redis/job-hints.ts";
-import { createJob, dropOpenJob, followUp, indexOpenJob, takeBackOpenJob } from "../redis/job-record.ts";
-import { sha256, sha256Hex } from "./digest.ts";
+import { createJob, dropOpenJob, followUp, indexOpenJob, takeBackOpenJob, timesVoided } from "../redis/job-record.ts";
+import { hex, sha256, sha256Hex } from "./digest.ts";
 import { FIRST_LOOK_MS, type JobDesk, type JobDeskOptions } from "./job-desk.ts";
 import type { JobWaiter } from "./job-waiter.ts";
 import { iso, jobView } from "./job-view.ts";
 import type { Submission, Submitted } from "./master.ts";
 import type { Observer } from "./observe.ts";
 
-/** A job that took what it works on and has no record after so long is one whose Master died before it was accepted. */
+/** A job that took what it works on and has no record after so long is one whose Master died, or was held up: it is given up. */
 const UNACCEPTED_MS = 10_000;
+/** Drafts of one command, where each was held up for so long that others gave it up. */
+const MOST_DRAFTS = 3;
 /** Plans of one command, where each time more is to be taken than the last had asked for. */
 const MOST_PLANS = 10;
 /** Jobs that were in the way and have ended, dropped one after the other. */
@@ -64,7 +66,7 @@ type Draft = {
   readonly repeatable: boolean;
   readonly follows: Pick<JobRecord, "retryOf" | "rollbackOf">;
   /** @param held what it works on is this job's by now: what is read holds. */
-  readonly observe: (held: boolean) => Promise<Observed>;
+  readonly observe: (observer: Observer, held: boolean) => Promise<Observed>;
   readonly plan: (observed: Observed) => Promise<Plan>;
 };
 
@@ -84,7 +86,7 @@ export class Intake {
   async submit(submission: Submission): Promise<Submitted> {
     const { command, by, waitMs } = submission;
     if (command.dryRun) {
-      const observed = await this.#observe(command, false);
+      const observed = await this.#observe(this.#o.observer, command, false);
       return { kind: "plan", plan: await this.#planView(command, planCommand(command, observed), observed) };
     }
     const { dryRun: _, ...asked } = command;
@@ -169,8 +171,8 @@ export class Intake {
         waitForNode: record.waitForNode,
         deadlineMs: record.deadlineAtMs - record.createdAtMs,
       },
-      observe: async () => {
-        aftermath = await this.#o.observer.aftermath(next.steps);
+      observe: async (observer) => {
+        aftermath = await observer.aftermath(next.steps);
         return aftermath;
       },
       plan: async () => {
@@ -181,14 +183,29 @@ export class Intake {
   }
 
   async #take(draft: Draft): Promise<Extract<Submitted, { kind: "job" }>> {
+    for (let drafts = 0; drafts < MOST_DRAFTS; drafts++) {
+      // Without a key, an id that was given up is done with: tasks may have gone out under it.
+      const taken = await this.#takeOnce(drafts === 0 || draft.repeatable ? draft : { ...draft, id: this.#randomId() });
+      if (taken !== null) return taken;
+    }
+    throw new RequestError("group_busy", "This was held up too long, time after time; try again in a moment.");
+  }
+
+  /** @returns null where it took so long that another Master has given it up. */
+  async #takeOnce(draft: Draft): Promise<Extract<Submitted, { kind: "job" }> | null> {
     const { id, bodyHash, waitMs, repeatable } = draft;
+    let voids = 0;
     if (repeatable) {
-      const known = await this.#replay(id, bodyHash, waitMs);
+      const [known, before] = await Promise.all([
+        this.#replay(id, bodyHash, waitMs),
+        timesVoided(this.#o.redis, this.#o.keys, id),
+      ]);
       if (known !== null) return known;
+      voids = before;
     }
     const watch = waitMs > 0 ? this.#o.hints.watch(id) : null;
     try {
-      return await this.#accept(draft, watch);
+      return await this.#accept(draft, voids, watch);
     } catch (error) {
       // The same request may have been accepted meanwhile through another API: then its effect is why this plan failed.
       const known = repeatable && error instanceof RequestError ? await this.#replay(id, bodyHash, waitMs) : null;
@@ -199,18 +216,29 @@ export class Intake {
     }
   }
 
-  async #accept(draft: Draft, watch: HintWatch | null): Promise<Extract<Submitted, { kind: "job" }>> {
+  /** @param voids as `createJob` wants it. @returns null where the draft has been voided. */
+  async #accept(
+    draft: Draft,
+    voids: number,
+    watch: HintWatch | null,
+  ): Promise<Extract<Submitted, { kind: "job" }> | null> {
     const { redis, keys } = this.#o;
     const { id, bodyHash, waitMs, repeatable } = draft;
+    // Another request with the same id may hold the same scopes: each gives back its own alone.
+    const nonce = hex(this.#o.randomBytes(8));
     const askedAtMs = this.#o.nowMs();
     // The pointer first, then the record: see redis/job-record.ts. The two reads share its round trip.
-    const pointing = indexOpenJob(redis, keys, id, askedAtMs + FIRST_LOOK_MS);
+    const pointing = indexOpenJob(redis, keys, id, FIRST_LOOK_MS);
     const looking = Promise.all([this.#look(draft, false), pointing]);
-    const planning = looking.then(([first]) => this.#planAndTake(draft, first));
+    const planning = looking.then(([first]) => this.#planAndTake(draft, nonce, first));
+    // Who can come again may have the pointer by now; what is left all the same is dropped by the sweep.
+    const giveBack = () =>
+      Promise.all([
+        releaseDrafts(redis, keys, id, [nonce]),
+        repeatable ? pointing.then((own) => takeBackOpenJob(redis, keys, id, own)) : dropOpenJob(redis, keys, id),
+      ]);
     const { plan, seen } = await planning.catch(async (error: unknown) => {
-      // Who can come again may have it by now; what is left all the same is dropped by the sweep.
-      if (!repeatable) await Promise.all([dropOpenJob(redis, keys, id), releaseScopes(redis, keys, id)]);
-      else if (await takeBackOpenJob(redis, keys, id, await pointing)) await releaseScopes(redis, keys, id);
+      await giveBack();
       throw error;
     });
     const state = this.#firstState(draft, plan, seen);
@@ -220,16 +248,21 @@ export class Intake {
       Promise.all([this.#o.desk.dispatch(record, record.tasks), emitEvents(redis, keys, [accepted(record)])]).catch(
         this.#o.onLate,
       );
-    if (!repeatable && !isCluster(redis)) {
-      // Nobody else can make a job with this id, so on one Redis both go out in one round trip: the record is written first.
-      await Promise.all([createJob(redis, keys, record, bodyHash), dispatch()]);
-    } else {
-      if ((await createJob(redis, keys, record, bodyHash)) !== null) {
-        const known = await this.#replay(id, bodyHash, waitMs);
-        if (known !== null) return known;
-      }
-      await dispatch();
+    const creating = createJob(redis, keys, record, bodyHash, voids);
+    // Nobody else can make a job with this id, so on one Redis both go out in one round trip: the record is written first.
+    // Where it is void, what was dispatched is refused at the claim.
+    const atOnce = !repeatable && !isCluster(redis);
+    const [created] = await Promise.all([creating, atOnce ? dispatch() : null]);
+    if (created === "void") {
+      await giveBack();
+      return null;
     }
+    if (created === "known") {
+      // It may be this very record, which the connection sent twice: what is held goes at the end of the job, not before.
+      if ((await this.#o.desk.find(id))?.state.marks.closed != null) await releaseScopes(redis, keys, id);
+      return this.#replay(id, bodyHash, waitMs);
+    }
+    if (!atOnce) await dispatch();
     const here = record.tasks.some((task) => task.refused !== null || task.runs === "master");
     const several = record.orchestration !== null;
     if (watch === null && !here && !several)
@@ -272,8 +305,9 @@ export class Intake {
   }
 
   /** What the plan is made from, and the revision of what is decided by that. */
-  async #look({ observe }: Draft, held: boolean): Promise<Look> {
-    const [observed, revision] = await Promise.all([observe(held), this.#o.redis.incr(this.#o.keys.revision)]);
+  async #look({ id, observe }: Draft, held: boolean): Promise<Look> {
+    const { redis, keys, observer } = this.#o;
+    const [observed, revision] = await Promise.all([observe(observer.forJob(id), held), redis.incr(keys.revision)]);
     return { observed, revision };
   }
 
@@ -281,7 +315,7 @@ export class Intake {
    * Plans it, and takes what a command of many steps works on. What that was planned from may have been changed until then by
    * a job that has ended since, so it is read and planned again: two that scale a group to 5 must not make 9 of it.
    */
-  async #planAndTake(draft: Draft, first: Look): Promise<{ plan: Plan; seen: Look }> {
+  async #planAndTake(draft: Draft, nonce: string, first: Look): Promise<{ plan: Plan; seen: Look }> {
     const held = new Set<string>();
     let seen = first;
     let plan = await draft.plan(seen.observed);
@@ -290,7 +324,7 @@ export class Intake {
       if (more.length === 0) return { plan, seen };
       if (round === MOST_PLANS)
         throw new RequestError("group_busy", "What this works on keeps changing; try again in a moment.");
-      await this.#takeScopes(draft.id, more, seen.observed.nowMs);
+      await this.#takeScopes(draft.id, nonce, more);
       for (const scope of more) held.add(scope);
       seen = await this.#look(draft, true);
       plan = await draft.plan(seen.observed);
@@ -298,13 +332,17 @@ export class Intake {
   }
 
   /** @throws RequestError `group_busy` where another job of many steps works on some of it. */
-  async #takeScopes(id: string, scopes: readonly string[], nowMs: number): Promise<void> {
+  async #takeScopes(id: string, nonce: string, scopes: readonly string[]): Promise<void> {
     const { redis, keys, desk } = this.#o;
     for (let round = 0; round < MOST_HOLDERS; round++) {
-      const holder = await takeScopes(redis, keys, id, scopes);
+      const holder = await takeScopes(redis, keys, id, nonce, scopes);
       if (holder === null) return;
       const found = await desk.find(holder.job);
-      const isOpen = found === null ? nowMs - holder.sinceMs < UNACCEPTED_MS : found.state.marks.closed === null;
+      if (found === null && holder.heldMs >= UNACCEPTED_MS) {
+        await giveUpDrafts(redis, keys, holder.job);
+        continue;
+      }
+      const isOpen = found === null || found.state.marks.closed === null;
       if (isOpen)
         throw new RequestError(
           "group_busy",
@@ -331,17 +369,21 @@ export class Intake {
   }
 
   async #jobIdFor({ idempotencyKey, scope }: Submission): Promise<string> {
-    if (idempotencyKey === null) return jobIdFromBytes(this.#o.randomBytes(17));
+    if (idempotencyKey === null) return this.#randomId();
     return jobIdFromBytes(await sha256(JSON.stringify([this.#o.keys.cluster, scope, idempotencyKey])));
+  }
+
+  #randomId(): string {
+    return jobIdFromBytes(this.#o.randomBytes(17));
   }
 
   /** Numbers for new stitches are drawn for the plan that is carried out: of a scale, once it has what it works on. */
   #observing(command: Command): Draft["observe"] {
-    return (held) => this.#observe(command, held || command.command !== "group.scale");
+    return (observer, held) => this.#observe(observer, command, held || command.command !== "group.scale");
   }
 
-  async #observe(command: Command, draw: boolean): Promise<Observed> {
-    const observed = await this.#o.observer.observe(command, draw);
+  async #observe(observer: Observer, command: Command, draw: boolean): Promise<Observed> {
+    const observed = await observer.observe(command, draw);
     // A plan that is shown, and the command that applies it, must not differ by a load that has changed meanwhile.
     if (!command.dryRun && command.planToken === undefined) return observed;
     return { ...observed, nodes: observed.nodes.map((node) => ({ ...node, load: null })) };

@@ -13,7 +13,7 @@ import type { Eligibility, Liveness } from "../domain/resources.ts";
 import { formatRevision } from "../domain/revision.ts";
 import type { StepOutcome } from "../domain/stitch.ts";
 import type { Dispatcher } from "../queue/dispatcher.ts";
-import { releaseScopes } from "../redis/busy.ts";
+import { giveUpDrafts, releaseScopes } from "../redis/busy.ts";
 import type { RedisClient } from "../redis/client.ts";
 import { emitEvents } from "../redis/events.ts";
 import { rememberTemplate } from "../redis/group-template.ts";
@@ -24,13 +24,15 @@ import {
   followUp,
   listJob,
   loadJob,
-  lookAgainAt,
+  lookAgainIn,
+  openJobPointer,
   recordOutcomes,
   saveJob,
+  takeBackOpenJob,
   takeDueJobs,
 } from "../redis/job-record.ts";
 import { type Keys, MASTER_RUNNER } from "../redis/keys.ts";
-import { orderEligibility, readNodes } from "../redis/node-record.ts";
+import { orderEligibility, readNodes, redisTimeMs } from "../redis/node-record.ts";
 import { dropForAbsent, readStitches } from "../redis/stitch-records.ts";
 import { leaveTombstone } from "../redis/tombstones.ts";
 import { type OnUnreadable, passingOver } from "../redis/unreadable.ts";
@@ -42,7 +44,7 @@ export const FIRST_LOOK_MS = 2000;
 const NEXT_LOOK_MS = 5000;
 /** Jobs looked after in one round, so that a round is bounded and several Masters share a backlog. */
 const ROUND = 200;
-/** A pointer without a record is a request that failed on its way; dropped after this. Sooner could race a slow acceptor. */
+/** A pointer without a record is a request that failed on its way; dropped after this. Sooner would refuse a slow acceptor. */
 const ORPHAN_POINTER_MS = 600_000;
 /** A closed job still in the index: its closer is about to drop it, or died; by now it died. */
 const CLOSER_GRACE_MS = 3000;
@@ -110,16 +112,22 @@ export class JobDesk {
   /** What only Masters may write: a node's orders. Claimed and recorded like any task, so that a crash leaves it to be done again. */
   async #carryOut(record: JobRecord, task: Task): Promise<void> {
     const { redis, keys, nowMs } = this.#o;
-    if ((await claim(redis, keys, record.id, MASTER_RUNNER, task, 1)) !== "ok") return;
+    const [claimed, redisNowMs] = await Promise.all([
+      claim(redis, keys, record.id, MASTER_RUNNER, task, 1),
+      redisTimeMs(redis, keys.job(record.id)),
+    ]);
+    if (claimed !== "ok") return;
+    // Redis's clock, carried on by this process's own.
+    const aheadMs = redisNowMs - nowMs();
     const outcomes = new Map<number, StepOutcome>();
     const events: ClusterEvent[] = [];
     for (const [index, step] of task.steps.entries()) {
-      const startedAtMs = nowMs();
+      const startedAtMs = nowMs() + aheadMs;
       const done =
         step.action === "remove"
           ? await this.#removeForAbsent(record, task, step)
           : await this.#order(record, task, step);
-      outcomes.set(index, { ...done, startedAtMs, finishedAtMs: nowMs(), output: null });
+      outcomes.set(index, { ...done, startedAtMs, finishedAtMs: nowMs() + aheadMs, output: null });
       if (done.changed && step.action in ELIGIBILITY_EVENT)
         events.push({ type: ELIGIBILITY_EVENT[step.action] ?? "node.cordoned", node: task.node, job: record.id });
     }
@@ -204,7 +212,7 @@ export class JobDesk {
     if (orchestration === null || orchestration.ended !== null || marks.closed !== null) return null;
     const { record: next, tasks, givenUp, wakeAtMs } = advance(state, folded, await this.#see(state, orchestration));
     if (next === record) {
-      if (wakeAtMs !== null) await lookAgainAt(redis, keys, record.id, Math.max(wakeAtMs, nowMs + 1));
+      if (wakeAtMs !== null) await lookAgainIn(redis, keys, record.id, Math.max(wakeAtMs - nowMs, 1));
       return wakeAtMs;
     }
     if ((await saveJob(redis, keys, state, next, givenUp)) !== "ok") return "saved";
@@ -224,7 +232,7 @@ export class JobDesk {
     ]);
     // What a dead node has said last is not the health of anything.
     const isHere = (node: NodeRecord | null | undefined) =>
-      node != null && HERE.has(livenessOf(node, nowMs, this.#o.deadAfterMs));
+      node != null && HERE.has(livenessOf(node, this.#o.deadAfterMs));
     const health = new Map(
       ids.map((id, index) => [id, isHere(nodes[index]) ? (records[index]?.health ?? null) : null]),
     );
@@ -267,7 +275,7 @@ export class JobDesk {
       if (node == null) runners.set(id, { liveness: "dead", incarnation: 0 });
       else
         runners.set(id, {
-          liveness: livenessOf(node, state.nowMs, this.#o.deadAfterMs),
+          liveness: livenessOf(node, this.#o.deadAfterMs),
           incarnation: node.incarnation,
         });
     }
@@ -299,7 +307,9 @@ export class JobDesk {
       this.#orphans.set(id, seenAtMs);
       if (nowMs() - seenAtMs > ORPHAN_POINTER_MS) {
         this.#orphans.delete(id);
-        await Promise.all([dropOpenJob(redis, keys, id), releaseScopes(redis, keys, id)]);
+        // Read before the drafts are voided: whoever begins one after that, points at the job anew.
+        const pointer = await openJobPointer(redis, keys, id);
+        if (await giveUpDrafts(redis, keys, id)) await takeBackOpenJob(redis, keys, id, pointer);
       }
       return { tasks: 0, closed: false };
     }
@@ -319,8 +329,8 @@ export class JobDesk {
       .map(({ task }) => task);
     await this.dispatch(state.record, [...waiting, ...unfinishedHere]);
     const deadlineAtMs = waiting.length > 0 ? state.record.deadlineAtMs : Number.POSITIVE_INFINITY;
-    const dueMs = Math.min(deadlineAtMs, wakeAtMs ?? Number.POSITIVE_INFINITY);
-    await lookAgainAt(redis, keys, id, Math.min(state.nowMs + NEXT_LOOK_MS, Math.max(dueMs, state.nowMs + 1)));
+    const dueInMs = Math.min(deadlineAtMs, wakeAtMs ?? Number.POSITIVE_INFINITY) - state.nowMs;
+    await lookAgainIn(redis, keys, id, Math.min(NEXT_LOOK_MS, Math.max(dueInMs, 1)));
     return { tasks: waiting.length, closed: false };
   }
 }

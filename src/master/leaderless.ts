@@ -129,7 +129,10 @@ export class LeaderlessMaster implements Master {
   async jobs(page: Page, filter: JobFilter): Promise<ListResource<ListedJobResource>> {
     const { redis, keys } = this.#o;
     const cursor = page.cursor === null ? null : decodeCursor(page.cursor, jobCursor);
-    const [nowMs, rows] = await Promise.all([redisTimeMs(redis), listJobIds(redis, keys, cursor, page.limit)]);
+    const [nowMs, rows] = await Promise.all([
+      redisTimeMs(redis, keys.recentJobs),
+      listJobIds(redis, keys, cursor, page.limit),
+    ]);
     const found = await Promise.all(rows.map(({ id }) => this.#desk.find(id).catch(passingOver(this.#onUnreadable))));
     const items = found
       .filter((settled) => settled !== null)
@@ -169,7 +172,7 @@ export class LeaderlessMaster implements Master {
 
   async tend(): Promise<Tended> {
     const { redis, keys } = this.#o;
-    const nowMs = await redisTimeMs(redis);
+    const nowMs = await redisTimeMs(redis, keys.masters);
     this.#rounds += 1;
     await Promise.all([
       // A Redis that came back empty has nothing that tells it.
@@ -194,7 +197,7 @@ export class LeaderlessMaster implements Master {
         "Events after this id are no longer kept; read the state anew, then follow from now.",
       );
     const [nowMs, items] = await Promise.all([
-      redisTimeMs(redis),
+      redisTimeMs(redis, keys.events),
       after === null ? latestEvents(redis, keys, limit) : readEvents(redis, keys, after, limit),
     ]);
     return { items, nextCursor: null, asOf: iso(nowMs) };

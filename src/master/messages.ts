@@ -146,7 +146,7 @@ export class Messages {
       re: null,
       receipt: request.expect === "none" ? null : { reply: id, asker: this.#o.replies.asker },
       hops: 0,
-      sentAtMs: this.#o.nowMs(),
+      sentAtMs: null,
     };
     const placed = await Promise.all(
       posts.map(({ node, to }) =>

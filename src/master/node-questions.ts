@@ -3,7 +3,7 @@ import { livenessOf } from "../domain/node.ts";
 import type { RedisClient } from "../redis/client.ts";
 import { putQuestion } from "../redis/inbox.ts";
 import type { Keys } from "../redis/keys.ts";
-import { readNodes, redisTimeMs } from "../redis/node-record.ts";
+import { readNodes } from "../redis/node-record.ts";
 import { type Answer, takeAnswer } from "../redis/replies.ts";
 import type { ReplyHints } from "../redis/reply-hints.ts";
 
@@ -29,19 +29,21 @@ export class NodeQuestions {
     this.#o = options;
   }
 
-  /** Is the node there to answer, and Redis's time at that look. `away`: why it is not; null where it is worth asking. */
-  async presence(node: string): Promise<{ readonly nowMs: number; readonly away: string | null }> {
+  /** Is the node there to answer, and the time of its Redis at that look, by which it answers in time. `away`: why it is not. */
+  async presence(node: string): Promise<{ readonly away: null; readonly nowMs: number } | { readonly away: string }> {
     const { redis, keys, deadAfterMs } = this.#o;
-    const [nowMs, [record]] = await Promise.all([redisTimeMs(redis), readNodes(redis, keys, [node])]);
-    const liveness = record == null ? "dead" : livenessOf(record, nowMs, deadAfterMs);
+    const [record] = await readNodes(redis, keys, [node]);
+    const away = (how: string) => ({ away: `The node ${node} ${how}; what it keeps can be read when it is back.` });
+    if (record == null) return away("is dead");
+    const liveness = livenessOf(record, deadAfterMs);
     // A suspect one may be back any moment, and is asked.
-    const how = liveness === "dead" ? "is dead" : liveness === "left" ? "has left" : null;
-    return { nowMs, away: how === null ? null : `The node ${node} ${how}; what it keeps can be read when it is back.` };
+    if (liveness === "dead") return away("is dead");
+    return liveness === "left" ? away("has left") : { away: null, nowMs: record.readAtMs };
   }
 
   /**
    * Asks, and waits for the answer.
-   * @param nowMs Redis's time, as `presence` gave it.
+   * @param nowMs as `presence` gave it.
    * @throws what the node answers with; `node_unreachable` where it does not within 2 s, `inbox_full`.
    */
   async ask(node: string, name: string, args: Readonly<Record<string, unknown>>, nowMs: number): Promise<unknown> {

@@ -56,12 +56,26 @@ export class Observer {
   readonly #keys: Keys;
   readonly #deadAfterMs: number;
   readonly #onUnreadable: OnUnreadable;
+  /** The Redis that has this key says what time it is. */
+  readonly #clock: string;
 
-  constructor(redis: RedisClient, keys: Keys, deadAfterMs: number, onUnreadable: OnUnreadable) {
+  constructor(
+    redis: RedisClient,
+    keys: Keys,
+    deadAfterMs: number,
+    onUnreadable: OnUnreadable,
+    clock: string = keys.revision,
+  ) {
     this.#redis = redis;
     this.#keys = keys;
     this.#deadAfterMs = deadAfterMs;
     this.#onUnreadable = onUnreadable;
+    this.#clock = clock;
+  }
+
+  /** The same, with times by the clock of the Redis that has the job: there its deadline is compared. */
+  forJob(id: string): Observer {
+    return new Observer(this.#redis, this.#keys, this.#deadAfterMs, this.#onUnreadable, this.#keys.job(id));
   }
 
   /**
@@ -181,7 +195,10 @@ export class Observer {
     read: { readonly [Field in keyof Observed]?: Observed[Field] | Promise<Observed[Field]> },
   ): Promise<Observed> {
     const fields = Object.entries(read);
-    const [nowMs, ...values] = await Promise.all([redisTimeMs(this.#redis), ...fields.map(([, value]) => value)]);
+    const [nowMs, ...values] = await Promise.all([
+      redisTimeMs(this.#redis, this.#clock),
+      ...fields.map(([, value]) => value),
+    ]);
     return {
       nowMs,
       deadAfterMs: this.#deadAfterMs,

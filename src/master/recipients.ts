@@ -6,7 +6,7 @@ import type { StitchRecord } from "../domain/stitch.ts";
 import type { RedisClient } from "../redis/client.ts";
 import type { Keys } from "../redis/keys.ts";
 import type { Post } from "../redis/message-record.ts";
-import { readNodes, redisTimeMs } from "../redis/node-record.ts";
+import { readNodes } from "../redis/node-record.ts";
 import { receiversOf } from "../redis/routes.ts";
 import { readOwnStitches, readStitch, readStitches } from "../redis/stitch-records.ts";
 import type { OnUnreadable } from "../redis/unreadable.ts";
@@ -83,11 +83,11 @@ export class Recipients {
   /** A member of the group that is well: each in its turn, as far as this process has sent. */
   async #oneOf(group: string): Promise<string> {
     const { redis, keys } = this.#o;
-    const [members, nowMs] = await Promise.all([receiversOf(redis, keys, group), redisTimeMs(redis)]);
+    const members = await receiversOf(redis, keys, group);
     const last = this.#turns.get(group) ?? "";
     const inTurn = [...members.filter((id) => id > last), ...members.filter((id) => id <= last)];
     for (let from = 0; from < inTurn.length; from += LOOKED_AT) {
-      const found = await this.#firstWell(inTurn.slice(from, from + LOOKED_AT), nowMs);
+      const found = await this.#firstWell(inTurn.slice(from, from + LOOKED_AT));
       if (found === null) continue;
       this.#turns.set(group, found);
       return found;
@@ -96,7 +96,7 @@ export class Recipients {
   }
 
   /** The first that is green, on a node that lives: what a dead one has said last is not the health of anything. */
-  async #firstWell(ids: readonly string[], nowMs: number): Promise<string | null> {
+  async #firstWell(ids: readonly string[]): Promise<string | null> {
     const { redis, keys, deadAfterMs, onUnreadable } = this.#o;
     const nodeIds = [...new Set(ids.map((id) => splitFullId(id).node))];
     const [records, nodes] = await Promise.all([
@@ -104,7 +104,7 @@ export class Recipients {
       readNodes(redis, keys, nodeIds, onUnreadable),
     ]);
     const alive = new Set(
-      nodes.flatMap((node) => (node !== null && livenessOf(node, nowMs, deadAfterMs) === "alive" ? [node.id] : [])),
+      nodes.flatMap((node) => (node !== null && livenessOf(node, deadAfterMs) === "alive" ? [node.id] : [])),
     );
     const isWell = (id: string, record: StitchRecord | null | undefined) =>
       record?.health === "green" && record.state === "running" && alive.has(splitFullId(id).node);

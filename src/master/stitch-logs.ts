@@ -64,13 +64,13 @@ export class StitchLogs {
     const { redis, keys } = this.#o;
     const id = await this.#o.locate(ref);
     const { node, stitch } = splitFullId(id);
-    const [{ record, movedTo }, { nowMs, away }] = await Promise.all([
+    const [{ record, movedTo }, presence] = await Promise.all([
       readStitch(redis, keys, id),
       this.#o.questions.presence(node),
     ]);
     if (record === null) throw noStitch(ref, movedTo);
-    if (away !== null) throw new RequestError("node_unreachable", away);
-    return { node, stitch, nowMs };
+    if (presence.away !== null) throw new RequestError("node_unreachable", presence.away);
+    return { node, stitch, nowMs: presence.nowMs };
   }
 
   async *#read(node: string, stream: string, signal: AbortSignal): AsyncGenerator<readonly PlacedLogLine[]> {

@@ -1,52 +1,112 @@
 import * as z from "zod";
 import type { RedisClient } from "./client.ts";
+import { voidDrafts } from "./job-record.ts";
 import type { Keys } from "./keys.ts";
 import { defineScript } from "./script.ts";
 
+/** An entry: when the last draft took something, the drafts that hold, the scopes they hold. */
+const ENTRY = "'^(%d+)|([^|]*)|(.*)$'";
+
 /**
- * Takes what a job of many steps works on, unless another has some of it. KEYS busy. ARGV job, scope, ….
- * Returns false where it has it now, or {job that is in the way, when that one took it}.
+ * Takes what a job of many steps works on, unless another has some of it. KEYS busy. ARGV job, draft, scope, ….
+ * Returns false where it has it now, or {job that is in the way, ms since that one last took something}.
  * One contains another part by part: `shop.orders` contains `shop.orders.1.n1`.
+ * Atomic: of two jobs that overlap, one alone may have it.
  */
 const take = defineScript<[busy: string]>(
   "take_scopes",
   1,
   `
 local function inside(outer, inner) return inner == outer or string.sub(inner, 1, #outer + 1) == outer .. '.' end
+local function add(list, item)
+  if string.find(' ' .. list .. ' ', ' ' .. item .. ' ', 1, true) then return list end
+  return list == '' and item or list .. ' ' .. item
+end
 local held = redis.call('HGETALL', KEYS[1])
+local drafts, has = '', ''
 for i = 1, #held, 2 do
-  if held[i] ~= ARGV[1] then
-    local at, scopes = string.match(held[i + 1], '^(%d+) (.*)$')
-    for scope in string.gmatch(scopes, '[^ ]+') do
-      for asked = 2, #ARGV do
-        if inside(scope, ARGV[asked]) or inside(ARGV[asked], scope) then return {held[i], at} end
+  local at, holding, scopes = string.match(held[i + 1], ${ENTRY})
+  if held[i] == ARGV[1] then
+    drafts, has = holding, scopes
+  else
+    for scope in string.gmatch(scopes, '%S+') do
+      for asked = 3, #ARGV do
+        if inside(scope, ARGV[asked]) or inside(ARGV[asked], scope) then return {held[i], now - at} end
       end
     end
   end
 end
-local own = redis.call('HGET', KEYS[1], ARGV[1])
-if own or #ARGV > 1 then redis.call('HSET', KEYS[1], ARGV[1], (own or now) .. ' ' .. table.concat(ARGV, ' ', 2)) end
+for asked = 3, #ARGV do has = add(has, ARGV[asked]) end
+redis.call('HSET', KEYS[1], ARGV[1], now .. '|' .. add(drafts, ARGV[2]) .. '|' .. has)
 return false
 `,
 );
 
-const taken = z.tuple([z.string(), z.string()]).nullable();
+/**
+ * Gives back what drafts hold. KEYS busy. ARGV job, draft, …. What another draft of the same job holds stays held.
+ * Atomic: a draft that takes its scopes meanwhile must not lose them.
+ */
+const release = defineScript<[busy: string]>(
+  "release_drafts",
+  1,
+  `
+local held = redis.call('HGET', KEYS[1], ARGV[1])
+if not held then return 0 end
+local at, drafts, scopes = string.match(held, ${ENTRY})
+local gone, left = {}, {}
+for i = 2, #ARGV do gone[ARGV[i]] = true end
+for draft in string.gmatch(drafts, '%S+') do if not gone[draft] then left[#left + 1] = draft end end
+if #left == 0 then return redis.call('HDEL', KEYS[1], ARGV[1]) end
+redis.call('HSET', KEYS[1], ARGV[1], at .. '|' .. table.concat(left, ' ') .. '|' .. scopes)
+return 0
+`,
+);
 
-/** The job that is in the way, and when it took what it works on. */
-export type Holder = { readonly job: string; readonly sinceMs: number };
+const taken = z.tuple([z.string(), z.number()]).nullable();
 
-/** Takes scopes for a job of many steps (see `Plan.scopes`), beside those that it has; null where it has them now. Safe to repeat. */
+/** The job that is in the way, and how long ago a draft of it last took something. */
+export type Holder = { readonly job: string; readonly heldMs: number };
+
+/**
+ * Takes scopes for a draft of a job of many steps (see `Plan.scopes`), beside those that the job has; null where it has them
+ * now. Safe to repeat. Two drafts of one job, by one idempotency key, may both hold.
+ */
 export async function takeScopes(
   redis: RedisClient,
   keys: Keys,
   job: string,
+  draft: string,
   scopes: readonly string[],
 ): Promise<Holder | null> {
-  const reply = taken.parse(await take.call(redis, [keys.busy], [job, ...scopes]));
-  return reply === null ? null : { job: reply[0], sinceMs: Number(reply[1]) };
+  const reply = taken.parse(await take.call(redis, [keys.busy], [job, draft, ...scopes]));
+  return reply === null ? null : { job: reply[0], heldMs: reply[1] };
 }
 
-/** Gives back what a job had. Safe to repeat. */
+/** Gives back what a job had that has ended. Safe to repeat. */
 export async function releaseScopes(redis: RedisClient, keys: Keys, job: string): Promise<void> {
   await redis.hdel(keys.busy, job);
+}
+
+/** Gives back what drafts of a job hold; what another draft of it holds stays held. Safe to repeat. */
+export async function releaseDrafts(
+  redis: RedisClient,
+  keys: Keys,
+  job: string,
+  drafts: readonly string[],
+): Promise<void> {
+  await release.call(redis, [keys.busy], [job, ...drafts]);
+}
+
+/**
+ * Gives up the drafts of a job that has no record, and gives back what they hold. They are voided first, where the record
+ * would be: a draft that was only slow would otherwise be accepted while others work on what it had.
+ * @returns false where the job has a record by now: then nothing was done.
+ */
+export async function giveUpDrafts(redis: RedisClient, keys: Keys, job: string): Promise<boolean> {
+  // Read before they are voided: what holds by now has begun by now, and so it is void.
+  const entry = await redis.hget(keys.busy, job);
+  if (!(await voidDrafts(redis, keys, job))) return false;
+  const drafts = entry?.split("|")[1]?.split(" ") ?? [];
+  if (drafts.length > 0) await releaseDrafts(redis, keys, job, drafts);
+  return true;
 }

@@ -6,7 +6,8 @@ import { installScripts } from "./script.ts";
 import { PrimaryConnector } from "./sentinel-connector.ts";
 
 /**
- * - `shared`: everything that does not block; commands issued together go out together (auto-pipelining). Fails fast.
+ * - `shared`: everything that does not block; commands issued together go out together (auto-pipelining, but not in a
+ *   Redis Cluster). Fails fast.
  * - `direct`: as `shared`, but each command goes out by itself, at once. For what is a batch in itself: of the automatic
  *   pipelines one is under way at a time, and the next waits until all of it is answered.
  * - `blocking`: waits for entries (`XREAD BLOCK`, BullMQ's worker), retries for ever.
@@ -95,12 +96,19 @@ function open(address: RedisAddress, options: ConnectionOptions): RedisClient {
     });
   }
   if (address.kind === "cluster") {
-    const { lazyConnect: _, enableOfflineQueue, enableAutoPipelining, retryStrategy: __, ...redisOptions } = options;
+    // No automatic pipelines: of one whose commands are not all redirected alike, as while a slot moves, ioredis hands the
+    // redirections (ASK, MOVED) to the callers instead of following them. Without, each command follows its own.
+    const {
+      lazyConnect: _,
+      enableOfflineQueue,
+      enableAutoPipelining: __,
+      retryStrategy: ___,
+      ...redisOptions
+    } = options;
     const cluster: Omit<ClusterOptions, "redisOptions"> & { redisOptions: ConnectionOptions } = {
       redisOptions,
       lazyConnect: true,
       ...(enableOfflineQueue === undefined ? {} : { enableOfflineQueue }),
-      ...(enableAutoPipelining === undefined ? {} : { enableAutoPipelining }),
       clusterRetryStrategy: (times) => Math.min(100 * times, RETRY_CAP_MS),
     };
     return new Cluster(address.hosts, cluster);

@@ -19,19 +19,41 @@ import { readRequired } from "./unreadable.ts";
 /** Outcomes beyond this are read where they are written: a hint goes to every process that listens. */
 const MAX_HINT_BYTES = 8192;
 
+/** How long a void draft is remembered where no record follows: longer than any process is held up and goes on. */
+const VOID_KEPT_MS = 86_400_000;
+
 /**
- * Writes a job's record, once. KEYS job. ARGV record, hash of the body, deadline, runners (one a line).
- * Returns false where it is new, else the hash that the id was first used with.
- * Atomic: of two requests with one idempotency key, one alone may create.
+ * Writes a job's record, once. KEYS job. ARGV record, hash of the body, deadline, runners (one a line), how many times drafts
+ * of it had been voided when this one was begun.
+ * Returns 'created'; 'known' where there is a record; 'void' where the draft has been voided since.
+ * Atomic: of two requests with one idempotency key, one alone may create; and a draft is either accepted or voided.
  */
 const create = defineScript<[job: string]>(
   "create_job",
   1,
   `
-local known = redis.call('HGET', KEYS[1], 'bodyHash')
-if known then return known end
+local j = redis.call('HMGET', KEYS[1], 'record', 'voids')
+if j[1] then return 'known' end
+if tonumber(j[2] or 0) ~= tonumber(ARGV[5]) then return 'void' end
 redis.call('HSET', KEYS[1], 'record', ARGV[1], 'bodyHash', ARGV[2], 'deadlineAt', ARGV[3], 'runners', ARGV[4])
-return false
+if j[2] then redis.call('PERSIST', KEYS[1]) end
+return 'created'
+`,
+);
+
+/**
+ * Voids every draft of a job that has been begun: none of them can be accepted any more. KEYS job. ARGV ms to remember it.
+ * Returns 1, or 0 where there is a record.
+ * Atomic: as `create_job`.
+ */
+const voidAll = defineScript<[job: string]>(
+  "void_drafts",
+  1,
+  `
+if redis.call('HEXISTS', KEYS[1], 'record') == 1 then return 0 end
+redis.call('HINCRBY', KEYS[1], 'voids', 1)
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+return 1
 `,
 );
 
@@ -167,7 +189,7 @@ const noteFollowUp = defineScript<[job: string]>(
   "note_follow_up",
   1,
   `
-if redis.call('EXISTS', KEYS[1]) == 0 then return false end
+if redis.call('HEXISTS', KEYS[1], 'record') == 0 then return false end
 redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2])
 return redis.call('HGET', KEYS[1], ARGV[1])
 `,
@@ -188,7 +210,7 @@ return 'ok'
 );
 
 /**
- * Points at a job that is to be made. KEYS open jobs. ARGV job, when to look at it.
+ * Points at a job that is to be made. KEYS open jobs. ARGV job, in how many ms to look at it.
  * Returns the pointer's score where nobody pointed at it yet, else ''. A pointer that is there gets another score: whoever
  * made it sees that it is not alone any more. Its half millisecond is in no score that a sweep writes.
  * Atomic: of two requests with one idempotency key, each must know whether the other was first.
@@ -198,7 +220,7 @@ const point = defineScript<[open: string]>(
   1,
   `
 local was = redis.call('ZSCORE', KEYS[1], ARGV[1])
-local at = math.floor(ARGV[2]) + 0.5
+local at = now + math.floor(ARGV[2]) + 0.5
 if was then at = math.max(at, math.floor(was) + 1.5) end
 redis.call('ZADD', KEYS[1], at, ARGV[1])
 return was and '' or redis.call('ZSCORE', KEYS[1], ARGV[1])
@@ -219,6 +241,16 @@ return redis.call('ZREM', KEYS[1], ARGV[1])
 );
 
 /**
+ * Brings a look at an open job forward. KEYS open jobs. ARGV job, in how many ms at the latest.
+ * A script, because the sweep compares with the clock of the Redis that has the index, and no process has that one.
+ */
+const lookIn = defineScript<[open: string]>(
+  "look_at_job_in",
+  1,
+  "return redis.call('ZADD', KEYS[1], 'XX', 'LT', now + math.floor(ARGV[2]), ARGV[1])",
+);
+
+/**
  * Takes the jobs that are due for a look, and puts them off, so that Masters which sweep at once share them.
  * KEYS open jobs. ARGV how many, ms to put off. Returns ids.
  */
@@ -234,7 +266,8 @@ return due
 
 // Made once: a schema costs more to make than to use.
 const pointReply = z.string();
-const createdReply = z.string().nullable();
+const createdReply = z.enum(["created", "known", "void"]);
+const followUpReply = z.string().nullable();
 const loadedReply = z.tuple(
   [z.number(), z.string(), z.string(), z.string(), z.string(), z.string(), z.string()],
   z.array(z.string()),
@@ -261,16 +294,16 @@ export async function indexOpenJob(
   redis: RedisClient,
   keys: Keys,
   id: string,
-  lookAtMs: number,
+  lookInMs: number,
 ): Promise<string | null> {
-  const score = pointReply.parse(await point.call(redis, [keys.openJobs], [id, lookAtMs]));
+  const score = pointReply.parse(await point.call(redis, [keys.openJobs], [id, lookInMs]));
   return score === "" ? null : score;
 }
 
 /**
  * Drops the pointer of a request that was refused, unless another with the same id counts on it: one that came before, or
  * since, and may have made the job, or be about to.
- * @param own as `indexOpenJob` gave it.
+ * @param own as `indexOpenJob` or `openJobPointer` gave it.
  * @returns whether it did: then nobody else is about to make the job.
  */
 export async function takeBackOpenJob(
@@ -282,9 +315,14 @@ export async function takeBackOpenJob(
   return own !== null && (await unpoint.call(redis, [keys.openJobs], [id, own])) === 1;
 }
 
-/** By when a Master shall look at an open job again: never later than was said before, which may be due to something else. */
-export async function lookAgainAt(redis: RedisClient, keys: Keys, id: string, atMs: number): Promise<void> {
-  await redis.zadd(keys.openJobs, "XX", "LT", Math.round(atMs), id);
+/** In how long a Master shall look at an open job again: never later than was said before, which may be due to something else. */
+export async function lookAgainIn(redis: RedisClient, keys: Keys, id: string, inMs: number): Promise<void> {
+  await lookIn.call(redis, [keys.openJobs], [id, inMs]);
+}
+
+/** The pointer at a job as it is now, for `takeBackOpenJob`; null where there is none. */
+export async function openJobPointer(redis: RedisClient, keys: Keys, id: string): Promise<string | null> {
+  return redis.zscore(keys.openJobs, id);
 }
 
 export async function dropOpenJob(redis: RedisClient, keys: Keys, id: string): Promise<void> {
@@ -298,19 +336,39 @@ export async function openJobsOf(redis: RedisClient, keys: Keys, ids: readonly s
   return ids.filter((_, index) => scores[index] !== null);
 }
 
-/** Writes the record once; from here on the command is accepted. @returns null, or the body hash the id was used with before. */
+export type CreateReply = z.output<typeof createdReply>;
+
+/**
+ * Writes the record once; from here on the command is accepted.
+ * @param voids as `timesVoided` told before the draft took anything; 0 for an id that nobody else can have.
+ * @returns "known" where there is a record with this id; "void" where another Master has given the draft up.
+ */
 export async function createJob(
   redis: RedisClient,
   keys: Keys,
   record: JobRecord,
   bodyHash: string,
-): Promise<string | null> {
+  voids = 0,
+): Promise<CreateReply> {
   const runners = runnersOf(record);
-  const [known] = await Promise.all([
-    create.call(redis, [keys.job(record.id)], [JSON.stringify(record), bodyHash, record.deadlineAtMs, runners]),
+  const [reply] = await Promise.all([
+    create.call(redis, [keys.job(record.id)], [JSON.stringify(record), bodyHash, record.deadlineAtMs, runners, voids]),
     listJob(redis, keys, record),
   ]);
-  return createdReply.parse(known);
+  return createdReply.parse(reply);
+}
+
+/** How many times the drafts of a job were voided, for the draft that is begun now. */
+export async function timesVoided(redis: RedisClient, keys: Keys, id: string): Promise<number> {
+  return Number((await redis.hget(keys.job(id), "voids")) ?? 0);
+}
+
+/**
+ * Sees to it that no draft of this job that has been begun is accepted any more; one that is begun after this may be.
+ * @returns false where the job has a record.
+ */
+export async function voidDrafts(redis: RedisClient, keys: Keys, id: string): Promise<boolean> {
+  return (await voidAll.call(redis, [keys.job(id)], [VOID_KEPT_MS])) === 1;
 }
 
 /** Puts a job on the list of jobs. Safe to repeat: it stays where it is. */
@@ -405,7 +463,7 @@ export async function claim(
   );
   // While a Redis Cluster moves the slot, the script may have run where the record is not yet: only the record's own key
   // tells whether it is gone.
-  if (reply === "unknown" && (await redis.exists(keys.job(job))) === 1)
+  if (reply === "unknown" && (await redis.hexists(keys.job(job), "record")) === 1)
     throw new Error(`the record of ${job} is on its way to another Redis; the task is claimed later`);
   return claimReply.parse(reply);
 }
@@ -467,7 +525,7 @@ export async function followUp(
   as: "retriedBy" | "rolledBackBy",
   by: string,
 ): Promise<string | null> {
-  return createdReply.parse(await noteFollowUp.call(redis, [keys.job(id)], [as, by]));
+  return followUpReply.parse(await noteFollowUp.call(redis, [keys.job(id)], [as, by]));
 }
 
 export type CloseReply =
@@ -538,7 +596,7 @@ export async function listJobIds(
 /** Drops jobs from the list whose record is gone: the oldest first, at most `limit` looked at. */
 export async function pruneRecentJobs(redis: RedisClient, keys: Keys, limit: number): Promise<number> {
   const oldest = await redis.zrange(keys.recentJobs, 0, String(limit - 1));
-  const there = await Promise.all(oldest.map((id) => redis.exists(keys.job(id))));
+  const there = await Promise.all(oldest.map((id) => redis.hexists(keys.job(id), "record")));
   const gone = oldest.filter((_, index) => there[index] === 0);
   if (gone.length > 0) await redis.zrem(keys.recentJobs, ...gone);
   return gone.length;

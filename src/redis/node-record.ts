@@ -197,7 +197,7 @@ export async function registerNode(
 ): Promise<Registration> {
   // The pointers before the record: a node that can be read must be listed, placed on and counted too.
   const [askedAtMs] = await Promise.all([
-    redisTimeMs(redis),
+    redisTimeMs(redis, keys.nodes),
     writeFormat(redis, keys),
     redis.zadd(keys.nodeIds, 0, id),
   ]);
@@ -309,23 +309,36 @@ export async function readEligibility(redis: RedisClient, keys: Keys, id: string
 }
 
 /**
- * Reads nodes. KEYS meta, status, orders of each.
- * Returns of each false, or as JSON [incarnation, leaseUntil, left, startedAt, beatAt, facts, status, load, eligibility, dead,
+ * A function of Lua: the node's own record as a piece of JSON `incarnation, leaseUntil, left, startedAt, beatAt, facts, status,
+ * dead, now`, or nil. Each field begins a line, so that the one that is no JSON can be found.
+ */
+const META = `
+local function meta(key)
+  local m = redis.call('HMGET', key, 'incarnation', 'leaseUntil', 'left', 'startedAt', 'beatAt', 'facts', 'status', 'dead')
+  if not m[1] then return nil end
+  for f = 2, 8 do m[f] = m[f] or 'null' end
+  m[9] = now
+  return table.concat(m, ',\\n')
+end
+`;
+
+/**
+ * Reads nodes. KEYS meta, status, orders of each. Returns of each false, or as JSON [what `META` gives, load, eligibility,
  * uncordonedBy].
  * A script, because what a page costs is the number of commands: three a node take the reader three times as long. JSON,
  * because one text is read in a fraction of the time of ten strings; one for each node, so that what a node has written of
- * itself is taken for nothing of another's. Each field begins a line, so that the one that is no JSON can be found.
+ * itself is taken for nothing of another's.
  */
 const READ_NODES = `
+${META}
 local nodes = {}
 for i = 1, #KEYS, 3 do
-  local node = redis.call('HMGET', KEYS[i], 'incarnation', 'leaseUntil', 'left', 'startedAt', 'beatAt', 'facts', 'status')
-  if node[1] then
-    for f = 2, 7 do node[f] = node[f] or 'null' end
-    node[8] = redis.call('HGET', KEYS[i + 1], 'load') or 'null'
-    local orders = redis.call('HMGET', KEYS[i + 2], 'eligibility', 'dead', 'uncordonedBy')
-    node[9], node[10], node[11] = '"' .. (orders[1] or 'eligible') .. '"', orders[2] or 'null', orders[3] or 0
-    nodes[#nodes + 1] = '[' .. table.concat(node, ',\\n') .. ']'
+  local own = meta(KEYS[i])
+  if own then
+    local load = redis.call('HGET', KEYS[i + 1], 'load') or 'null'
+    local orders = redis.call('HMGET', KEYS[i + 2], 'eligibility', 'uncordonedBy')
+    local rest = {own, load, '"' .. (orders[1] or 'eligible') .. '"', orders[2] or 0}
+    nodes[#nodes + 1] = '[' .. table.concat(rest, ',\\n') .. ']'
   else
     nodes[#nodes + 1] = false
   end
@@ -334,6 +347,8 @@ return nodes
 `;
 const readOne = defineScript<[meta: string, status: string, orders: string]>("read_node", 3, READ_NODES);
 const readMany = defineScript<string[]>("read_nodes", null, READ_NODES);
+/** KEYS meta. Returns what `META` gives, or false. */
+const readMeta = defineScript<[meta: string]>("read_node_meta", 1, `${META}\nreturn meta(KEYS[1]) or false`);
 /** Nodes in one call of the script: half a millisecond that others wait for Redis. */
 const READ_AT_ONCE = 100;
 
@@ -346,9 +361,10 @@ const nodeFields = z.tuple([
   whole,
   nodeFacts,
   nodeStatus,
+  whole.nullable(),
+  whole,
   nodeLoad.nullable(),
   eligibilityField,
-  whole.nullable(),
   whole,
 ]);
 /** Which of the node's keys has each of them, and under which name. */
@@ -360,9 +376,10 @@ const FIELDS = [
   ["meta", "beatAt"],
   ["meta", "facts"],
   ["meta", "status"],
+  ["meta", "dead"],
+  ["meta", "now"],
   ["status", "load"],
   ["orders", "eligibility"],
-  ["orders", "dead"],
   ["orders", "uncordonedBy"],
 ] as const;
 const nodesReply = z.array(z.string().nullable());
@@ -377,32 +394,43 @@ export async function readNodes(
   ids: readonly string[],
   onUnreadable: OnUnreadable = refuse,
 ): Promise<(NodeRecord | null)[]> {
+  const read = (id: string, text: string | null): NodeRecord | null => {
+    if (text === null) return null;
+    try {
+      return nodeOf(id, nodeFields.parse(JSON.parse(text)));
+    } catch (error) {
+      onUnreadable(unreadableNode(keys, id, text, error));
+      return null;
+    }
+  };
+  if (isCluster(redis)) return Promise.all(ids.map(async (id) => read(id, await nodeInCluster(redis, keys, id))));
   const keysOf = (id: string) => [keys.nodeMeta(id), keys.nodeStatus(id), keys.nodeOrders(id)] as const;
-  const atOnce = isCluster(redis) ? 1 : READ_AT_ONCE;
-  const parts = Array.from({ length: Math.ceil(ids.length / atOnce) }, (_, part) =>
-    ids.slice(part * atOnce, (part + 1) * atOnce),
+  const parts = Array.from({ length: Math.ceil(ids.length / READ_AT_ONCE) }, (_, part) =>
+    ids.slice(part * READ_AT_ONCE, (part + 1) * READ_AT_ONCE),
   );
   // Each part is taken apart while Redis is at the next.
-  const read = await Promise.all(
+  const all = await Promise.all(
     parts.map(async (part) => {
       const [only] = part;
       const reply =
         part.length === 1 && only !== undefined
           ? await readOne.call(redis, [...keysOf(only)], [])
           : await readMany.callApart(redis, part.flatMap(keysOf), []);
-      return nodesReply.parse(reply).map((text, index) => {
-        const id = part[index] ?? "";
-        if (text === null) return null;
-        try {
-          return nodeOf(id, nodeFields.parse(JSON.parse(text)));
-        } catch (error) {
-          onUnreadable(unreadableNode(keys, id, text, error));
-          return null;
-        }
-      });
+      return nodesReply.parse(reply).map((text, index) => read(part[index] ?? "", text));
     }),
   );
-  return read.flat();
+  return all.flat();
+}
+
+/** As `READ_NODES`, key by key: a script over several is refused for as long as the Cluster moves their slot. One round trip. */
+async function nodeInCluster(redis: RedisClient, keys: Keys, id: string): Promise<string | null> {
+  const [meta, load, [eligibility, uncordonedBy]] = await Promise.all([
+    readMeta.call(redis, [keys.nodeMeta(id)], []),
+    redis.hget(keys.nodeStatus(id), "load"),
+    redis.hmget(keys.nodeOrders(id), "eligibility", "uncordonedBy"),
+  ]);
+  if (meta === null) return null;
+  return `[${String(meta)},\n${load ?? "null"},\n"${eligibility ?? "eligible"}",\n${uncordonedBy ?? "0"}]`;
 }
 
 function unreadableNode(keys: Keys, id: string, text: string, error: unknown): UnreadableRecord {
@@ -424,7 +452,7 @@ function isNotJson(text: string): boolean {
 
 function nodeOf(id: string, fields: z.output<typeof nodeFields>): NodeRecord {
   const [incarnation, leaseUntilMs, leftAtMs, startedAtMs, lastBeatAtMs, ...described] = fields;
-  const [facts, status, load, eligibility, dead, uncordonedBy] = described;
+  const [facts, status, dead, readAtMs, load, eligibility, uncordonedBy] = described;
   return {
     id,
     incarnation,
@@ -438,6 +466,7 @@ function nodeOf(id: string, fields: z.output<typeof nodeFields>): NodeRecord {
     eligibility,
     uncordonedBy,
     deadIncarnation: dead,
+    readAtMs,
   };
 }
 
@@ -458,10 +487,16 @@ export async function countNodes(redis: RedisClient, keys: Keys, nowMs: number, 
   return { alive, suspect, dead, left };
 }
 
-/** Redis's time in Unix milliseconds. */
-export async function redisTimeMs(redis: RedisClient): Promise<number> {
-  const [seconds, micros] = await redis.time();
-  return Number(seconds) * 1000 + Math.floor(Number(micros) / 1000);
+/** KEYS any key, which is not touched. Returns the time of the Redis that has it. */
+const readTime = defineScript<[key: string]>("redis_time", 1, "return now");
+const timeReply = z.number();
+
+/**
+ * Redis's time in Unix milliseconds, of the one that has `key`: in a Cluster each has a clock of its own, so name the key
+ * whose times this one is compared with. It need not be there.
+ */
+export async function redisTimeMs(redis: RedisClient, key: string): Promise<number> {
+  return timeReply.parse(await readTime.call(redis, [key], []));
 }
 
 /** KEYS revision. ARGV least. Raises the cluster's counter to at least that; atomic, so that it never goes back. */

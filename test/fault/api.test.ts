@@ -5,7 +5,7 @@ import { dispatchId } from "../../src/domain/job.ts";
 import { JobDesk } from "../../src/master/job-desk.ts";
 import { Observer } from "../../src/master/observe.ts";
 import { Dispatcher } from "../../src/queue/dispatcher.ts";
-import { lookAgainAt } from "../../src/redis/job-record.ts";
+import { lookAgainIn } from "../../src/redis/job-record.ts";
 import { type Keys, MASTER_RUNNER } from "../../src/redis/keys.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { openCuttingProxy } from "../support/cutting-proxy.ts";
@@ -156,7 +156,7 @@ describe("an API that is killed between two writes of an accept (P1, P2)", { con
         assert.equal((await written(cluster)).id, id, "not before");
         nowMs = atMs;
         // Due at once.
-        await lookAgainAt(redis, keys, id, 0);
+        await lookAgainIn(redis, keys, id, 0);
         assert.deepEqual(await desk.tend(), { looked: 1, dispatched: 0, closed: 0 });
       }
       assert.equal((await written(cluster)).id, null);

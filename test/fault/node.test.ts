@@ -335,7 +335,10 @@ describe("a node that leaves (P15)", { concurrency: 3 }, () => {
       node.child.kill("SIGTERM");
       const { redis, keys } = cluster.open;
       const leaseUntilMs = Number(await redis.hget(keys.nodeMeta("n1"), "leaseUntil"));
-      await until("it would be dead by now", async () => (await redisTimeMs(redis)) > leaseUntilMs + 1000);
+      await until(
+        "it would be dead by now",
+        async () => (await redisTimeMs(redis, keys.nodeMeta("n1"))) > leaseUntilMs + 1000,
+      );
       assert.equal((await cluster.master.job(id, 0)).status, "running");
       writeFileSync(join(cluster.dir, "state-n1", cluster.name, "n1", "data", "slow", "go"), "");
       assert.equal(await node.exited, 0);

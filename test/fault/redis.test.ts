@@ -311,8 +311,8 @@ describe("a Master that dies between two writes (P2)", { concurrency: 2 }, () =>
       await cluster.node("n1");
       const { redis, keys } = cluster.open;
       const [recorded, pointerOnly] = [`j${"a".repeat(26)}`, `j${"b".repeat(26)}`];
-      await indexOpenJob(redis, keys, pointerOnly, Date.now());
-      await indexOpenJob(redis, keys, recorded, Date.now());
+      await indexOpenJob(redis, keys, pointerOnly, 0);
+      await indexOpenJob(redis, keys, recorded, 0);
       await createJob(redis, keys, await pingJob(cluster.open, recorded), "hash");
       await cluster.masterWorker();
       assert.equal((await cluster.master.job(recorded, 60_000)).status, "succeeded");

@@ -76,7 +76,7 @@ class Fixture {
   /** Puts a question; returns the id of its reply. */
   async ask(name: string, args: Question["args"] = {}, waitMs = 60_000): Promise<string> {
     const reply = `reply-${++this.#asked}`;
-    const untilMs = (await redisTimeMs(this.redis)) + waitMs;
+    const untilMs = (await redisTimeMs(this.redis, this.keys.nodeInbox(NODE))) + waitMs;
     assert.equal(await putQuestion(this.redis, this.keys, NODE, { name, args, reply, asker: "test", untilMs }), true);
     return reply;
   }
@@ -229,7 +229,7 @@ for (const { name, url } of REDISES) {
         await fixture.start({ echo });
         assert.equal((await fixture.answer(await fixture.ask("echo"))).ok, true);
         // In one go, as if the answer to a read had been lost with its connection: the inbox itself never sees it.
-        const untilMs = (await redisTimeMs(fixture.redis)) + 60_000;
+        const untilMs = (await redisTimeMs(fixture.redis, fixture.keys.nodeInbox(NODE))) + 60_000;
         const lost: Question = { name: "echo", args: {}, reply: "reply-lost", asker: "test", untilMs };
         await fixture.redis.eval(
           `redis.call('XADD', KEYS[1], '*', 'question', ARGV[1])

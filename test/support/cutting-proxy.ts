@@ -91,7 +91,7 @@ function tie(socket: Socket, all: Set<Socket>, onClose: () => void): void {
 }
 
 /** The command that `bytes` begin with, in Redis's protocol: an array of strings. null while it is not whole. */
-function readCommand(bytes: Buffer): { words: string[]; bytes: number } | null {
+export function readCommand(bytes: Buffer): { words: string[]; bytes: number } | null {
   let at = 0;
   const number = (mark: "*" | "$"): number | null => {
     const end = bytes.indexOf("\r\n", at);

@@ -136,7 +136,7 @@ export class Mail {
    * member where it is now. Where there was no room for it, it was stored long after it was sent.
    */
   #mayHaveMeant({ removedAtMs }: RemovedRecord, { id }: InboxEntry, { sentAtMs }: Message): boolean {
-    return Math.min(entryAtMs(id), sentAtMs) <= removedAtMs + ROUTE_MS;
+    return Math.min(entryAtMs(id), sentAtMs ?? Number.POSITIVE_INFINITY) <= removedAtMs + ROUTE_MS;
   }
 
   /** A stitch has come up, or is gone. */

@@ -25,6 +25,7 @@ export const node = (id: string, over: Partial<NodeRecord> = {}): NodeRecord => 
   eligibility: "eligible",
   uncordonedBy: 0,
   deadIncarnation: null,
+  readAtMs: 1000,
   ...over,
 });
 

@@ -66,7 +66,14 @@ test("a candidate is made of the node's facts, what it published, and its load i
     facts,
     status,
   };
-  const node = { ...record, load, eligibility: "draining", uncordonedBy: 0, deadIncarnation: null } as const;
+  const node = {
+    ...record,
+    load,
+    eligibility: "draining",
+    uncordonedBy: 0,
+    deadIncarnation: null,
+    readAtMs: 1,
+  } as const;
   const { version: _, ...shown } = facts;
   const expected = {
     id: "n1",

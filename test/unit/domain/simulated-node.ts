@@ -85,6 +85,7 @@ export class SimulatedNode {
     return nodeRecord(this.id, {
       incarnation: this.incarnation,
       leaseUntilMs: this.alive ? nowMs + 1000 : 0,
+      readAtMs: nowMs,
       facts: { ...facts, version: "1" },
       status: {
         reserved: { cpu, memoryBytes },

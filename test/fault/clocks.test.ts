@@ -1,0 +1,95 @@
+// Processes whose clocks are wrong: what they write, and when it ends, goes by Redis's clock all the same.
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { ApiUnreachable, createClient } from "../../src/client/client.ts";
+import type { DeadLetterResource, JobResource, ListResource } from "../../src/domain/resources.ts";
+import { createInbox } from "../../src/redis/inbox.ts";
+import { leaveNode, redisTimeMs } from "../../src/redis/node-record.ts";
+import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
+import { openCuttingProxy } from "../support/cutting-proxy.ts";
+import { registerTestNode } from "../support/register-test-node.ts";
+
+const url = REDISES[0]?.url ?? "";
+/** Shorter than anybody would wait who went by a clock that is minutes off. */
+const SOON_MS = 20_000;
+
+/** The settings of a process whose clock is so much ahead. */
+const ahead = (ms: number): Record<string, string> => {
+  const code = `const { now } = Date; Date.now = () => now() + ${ms};`;
+  return { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(code)}` };
+};
+
+/** Asserts that a time which is shown lies between what was Redis's time before and what it is now. */
+async function assertSince({ open: { redis, keys } }: TestCluster, sinceMs: number, ...shown: (string | null)[]) {
+  const nowMs = await redisTimeMs(redis, keys.events);
+  for (const text of shown) {
+    const atMs = Date.parse(text ?? "");
+    // Between two reads of Redis's clock, a process goes on by its own: rounding may take a millisecond.
+    assert.ok(atMs >= sinceMs - 5 && atMs <= nowMs + 5, `${text} is not from ${sinceMs} to ${nowMs}`);
+  }
+}
+
+for (const [how, aheadMs] of [
+  ["ahead", 600_000],
+  ["behind", -600_000],
+] as const) {
+  describe(`an API whose clock is ten minutes ${how}`, { concurrency: 2 }, () => {
+    it("is killed before it has dispatched a command: a master worker finds that within seconds", async () => {
+      await withCluster(url, {}, async (cluster) => {
+        const { redis, keys } = cluster.open;
+        await cluster.node("n1");
+        await cluster.masterWorker();
+        const sinceMs = await redisTimeMs(redis, keys.events);
+        const proxy = await openCuttingProxy(cluster.redisUrl);
+        try {
+          const api = await cluster.api({ REDIS_URL: proxy.url, ...ahead(aheadMs) });
+          const cut = proxy.cut({
+            at: (words) => words[4]?.startsWith('{"id":') === true,
+            passes: true,
+            kill: () => api.part.child.kill("SIGKILL"),
+          });
+          const body = { command: "node.ping", target: "n1", deadlineMs: 60_000 };
+          await assert.rejects(createClient({ url: api.url }).command(body), ApiUnreachable);
+          await cut;
+        } finally {
+          await proxy.close();
+        }
+        const isDone = ({ status }: JobResource) => status === "succeeded";
+        const [job] = await until(
+          "it is carried out",
+          async () => {
+            const { items } = await cluster.master.jobs({ cursor: null, limit: 10 }, {});
+            const done = await Promise.all(items.map(({ id }) => cluster.master.job(id, 0)));
+            return done.every(isDone) && done.length === 1 && done;
+          },
+          SOON_MS,
+        );
+        assert.ok(job !== undefined);
+        await assertSince(cluster, sinceMs, job.createdAt);
+        assert.equal(Date.parse(job.deadlineAt) - Date.parse(job.createdAt), 60_000);
+      });
+    });
+
+    it("tells by Redis's clock when it did what it does itself, and when a message was given up", async () => {
+      await withCluster(url, {}, async (cluster) => {
+        const { redis, keys } = cluster.open;
+        const session = await registerTestNode(redis, keys, "n1");
+        await createInbox(redis, keys, "n1", session.incarnation);
+        const api = await cluster.api(ahead(aheadMs));
+        const sinceMs = await redisTimeMs(redis, keys.events);
+        const cordon = { command: "node.cordon", target: "n1" };
+        const { job } = await createClient({ url: api.url }).command(cordon, { waitMs: 5000 });
+        const step = job.tasks[0]?.steps[0];
+        await assertSince(cluster, sinceMs, step?.startedAt ?? null, step?.finishedAt ?? null);
+
+        const message = { id: "m", from: "api:m", to: { stitch: "a" }, channel: "c", data: "1", ref: null, re: null };
+        const body = JSON.stringify({ ...message, receipt: null, hops: 0, sentAtMs: null });
+        await redis.xadd(keys.nodeInbox("n1"), "*", "message:a", body);
+        await leaveNode(redis, keys, "n1", session);
+        assert.equal((await fetch(`${api.url}/v1/nodes/n1`, { method: "DELETE" })).status, 204);
+        const letters = (await (await fetch(`${api.url}/v1/dead-letters`)).json()) as ListResource<DeadLetterResource>;
+        await assertSince(cluster, sinceMs, letters.items[0]?.at ?? null);
+      });
+    });
+  });
+}

@@ -1,0 +1,66 @@
+// A Redis Cluster moves the slot of a node: it beats, keeps its stitches and can be restarted meanwhile.
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { it } from "node:test";
+import { FAST, type TestCluster, until, withCluster } from "../support/cluster.ts";
+import { openSlotOf } from "../support/open-slot.ts";
+import { isRunning, processesOf } from "../support/process-list.ts";
+import { startLocalCluster } from "../support/redis-cluster.ts";
+
+const pidOf = (cluster: TestCluster, id: string): Promise<number> =>
+  until(`${id} runs`, async () => (await cluster.master.stitch(id).catch(() => null))?.pid);
+
+it("P9: while a Redis Cluster moves its slot, a node beats on and its stitches run on, and it can be restarted", async () => {
+  const dir = mkdtempSync(join(tmpdir(), "cs-slot-"));
+  const redis = await startLocalCluster({ dir, masters: 2 });
+  try {
+    await withCluster(redis.url, FAST, async (cluster) => {
+      const first = await cluster.node("n1");
+      await cluster.create("n1", "mortal", ["sleep", "600"], { onDisconnect: "stop" });
+      const { keys, redis: client } = cluster.open;
+      const pid = await pidOf(cluster, "n1:mortal");
+      const slot = await openSlotOf(redis, keys.nodeMeta("n1"));
+      try {
+        const beats = async () => Number(await client.hget(keys.nodeMeta("n1"), "beats"));
+        const { incarnation } = await cluster.master.node("n1");
+        const outlive = async (what: string) => {
+          const last = await beats();
+          // Twice the lease.
+          await until(`${what}: it beats on`, async () => (await beats()) >= last + 30);
+          assert.equal((await cluster.master.node("n1")).liveness, "alive", what);
+          assert.ok(isRunning(pid), what);
+        };
+        await outlive("nothing has moved, and not all of its keys exist");
+        await slot.move(keys.nodeMeta("n1"));
+        await outlive("its own record has moved");
+        assert.equal((await cluster.master.node("n1")).incarnation, incarnation, "its lease was never in doubt");
+
+        await first.kill("SIGKILL");
+        await cluster.node("n1");
+        // Its record waits to be published: half of the node's keys are on the one master, half on the other.
+        const again = await until("the stitch runs again", async () =>
+          (await processesOf(cluster.dir))
+            .filter((line) => line.includes("sleep 600"))
+            .map((line) => Number.parseInt(line, 10))
+            .find((each) => each !== pid && isRunning(each)),
+        );
+        await slot.close();
+        const ping = await until("tasks are carried out again", async () => {
+          const job = await cluster.run({ command: "node.ping", target: "n1", deadlineMs: 10_000 });
+          return job.status === "succeeded";
+        });
+        assert.ok(ping);
+        await until("it is shown as it is", async () => (await cluster.master.stitch("n1:mortal")).pid === again);
+        assert.ok(isRunning(again));
+        assert.equal((await cluster.run({ command: "stitch.stop", target: "mortal" })).status, "succeeded");
+      } finally {
+        await slot.close();
+      }
+    });
+  } finally {
+    await redis.stop();
+    rmSync(dir, { recursive: true, force: true });
+  }
+});
