@@ -383,6 +383,7 @@ const FIELDS = [
   ["orders", "uncordonedBy"],
 ] as const;
 const nodesReply = z.array(z.string().nullable());
+const metaReply = z.string();
 
 /**
  * Reads nodes; null for one that there is not, and for one that cannot be read, where `onUnreadable` bears that. One round
@@ -430,7 +431,7 @@ async function nodeInCluster(redis: RedisClient, keys: Keys, id: string): Promis
     redis.hmget(keys.nodeOrders(id), "eligibility", "uncordonedBy"),
   ]);
   if (meta === null) return null;
-  return `[${String(meta)},\n${load ?? "null"},\n"${eligibility ?? "eligible"}",\n${uncordonedBy ?? "0"}]`;
+  return `[${metaReply.parse(meta)},\n${load ?? "null"},\n"${eligibility ?? "eligible"}",\n${uncordonedBy ?? "0"}]`;
 }
 
 function unreadableNode(keys: Keys, id: string, text: string, error: unknown): UnreadableRecord {

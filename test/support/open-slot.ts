@@ -29,7 +29,7 @@ export async function openSlotOf(cluster: LocalCluster, key: string): Promise<Op
   const move = async (moved: string) => {
     await from.migrate("127.0.0.1", to.options.port ?? 0, moved, 0, 5000);
   };
-  const keysLeft = async () => (await from.cluster("GETKEYSINSLOT", slot, 10_000)) as string[];
+  const keysLeft = async () => from.cluster("GETKEYSINSLOT", slot, 10_000);
   let closed: Promise<void> | null = null;
   const close = async () => {
     for (let left = await keysLeft(); left.length > 0; left = await keysLeft())
