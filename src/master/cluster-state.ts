@@ -61,7 +61,8 @@ const stringCursor = (text: string): string =>
 
 /**
  * Answers requests for the state of the cluster, as Redis has it at the moment of asking. A record that cannot be read is
- * left out of lists, and told of; asked for by its id, it is an error.
+ * left out of lists, and told of; asked for by its id, it is an error. `asOf` is by the clock that ids of events begin with:
+ * whoever follows events from there misses nothing.
  */
 export class ClusterState {
   readonly #redis: RedisClient;
@@ -77,7 +78,8 @@ export class ClusterState {
   }
 
   async cluster(): Promise<ClusterResource> {
-    const [nowMs, mastersNowMs] = await Promise.all([
+    const [asOfMs, nowMs, mastersNowMs] = await Promise.all([
+      redisTimeMs(this.#redis, this.#keys.events),
       redisTimeMs(this.#redis, this.#keys.nodes),
       redisTimeMs(this.#redis, this.#keys.masters),
     ]);
@@ -94,7 +96,7 @@ export class ClusterState {
     }
     return {
       name: this.#keys.cluster,
-      asOf: iso(nowMs),
+      asOf: iso(asOfMs),
       nodes,
       stitches,
       openJobs,
@@ -134,7 +136,7 @@ export class ClusterState {
   async nodes(page: Page, filter: NodeFilter): Promise<ListResource<NodeResource>> {
     const after = page.cursor === null ? null : stringCursor(page.cursor);
     const [nowMs, ids] = await Promise.all([
-      redisTimeMs(this.#redis, this.#keys.nodeIds),
+      redisTimeMs(this.#redis, this.#keys.events),
       listNodeIds(this.#redis, this.#keys, after, page.limit),
     ]);
     const items = (await readNodes(this.#redis, this.#keys, ids, this.#onUnreadable))
@@ -184,7 +186,7 @@ export class ClusterState {
         ? await this.#idsByNode(after, page.limit, filter.node)
         : await this.#idsInGroup(filter.group, after, page.limit, filter.node);
     const [nowMs, views] = await Promise.all([
-      redisTimeMs(this.#redis, this.#keys.nodeIds),
+      redisTimeMs(this.#redis, this.#keys.events),
       this.#stitchViews(candidates),
     ]);
     const items = views
@@ -267,7 +269,7 @@ export class ClusterState {
     return {
       items,
       nextCursor: last === undefined ? null : encodeCursor(last),
-      asOf: iso(await redisTimeMs(this.#redis, this.#keys.applications)),
+      asOf: iso(await redisTimeMs(this.#redis, this.#keys.events)),
     };
   }
 

@@ -46,10 +46,7 @@ export class DeadLetters {
   async list(page: Page, filter: DeadLetterFilter): Promise<ListResource<DeadLetterResource>> {
     const { redis, keys } = this.#o;
     const after = page.cursor === null ? null : decodeCursor(page.cursor, placeOrNull);
-    const [nowMs, all] = await Promise.all([
-      redisTimeMs(redis, keys.deadLetterNodes),
-      nodesWithDeadLetters(redis, keys),
-    ]);
+    const [nowMs, all] = await Promise.all([redisTimeMs(redis, keys.events), nodesWithDeadLetters(redis, keys)]);
     const nodes = all.filter((node) => filter.node === undefined || node === filter.node);
     const rows: PlacedLetter[] = [];
     let characters = 0;

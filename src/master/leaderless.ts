@@ -130,7 +130,7 @@ export class LeaderlessMaster implements Master {
     const { redis, keys } = this.#o;
     const cursor = page.cursor === null ? null : decodeCursor(page.cursor, jobCursor);
     const [nowMs, rows] = await Promise.all([
-      redisTimeMs(redis, keys.recentJobs),
+      redisTimeMs(redis, keys.events),
       listJobIds(redis, keys, cursor, page.limit),
     ]);
     const found = await Promise.all(rows.map(({ id }) => this.#desk.find(id).catch(passingOver(this.#onUnreadable))));

@@ -64,7 +64,7 @@ export class Observer {
     keys: Keys,
     deadAfterMs: number,
     onUnreadable: OnUnreadable,
-    clock: string = keys.revision,
+    clock: string = keys.events,
   ) {
     this.#redis = redis;
     this.#keys = keys;

@@ -105,7 +105,7 @@ export class Keys {
   groupTemplate(fullGroup: string): string {
     return `${this.#root}:template:${fullGroup}`;
   }
-  /** Hash: open job of many steps → what it works on. Written by Masters. */
+  /** Hash: open job of many steps, or one that is about to be → what it works on, and for which drafts. Written by Masters. */
   get busy(): string {
     return `${this.#root}:busy`;
   }
