@@ -233,6 +233,7 @@ export class NodeWorker {
       },
       nextBeat: () => this.#nextBeat(),
       nowMs: this.#o.nowMs,
+      say: this.#o.say,
     });
     this.#queue = new NodeQueueWorker(
       this.#blocking,
