@@ -118,7 +118,8 @@ export class JobDesk {
   /** What only Masters may write: a node's orders. Claimed and recorded like any task, so that a crash leaves it to be done again. */
   async #carryOut(record: JobRecord, task: Task): Promise<void> {
     const { redis, keys, nowMs } = this.#o;
-    if ((await claim(redis, keys, record.id, MASTER_RUNNER, task, MASTER_INCARNATION)) !== "ok") return;
+    const claimed = claim(redis, keys, record.id, MASTER_RUNNER, task, MASTER_INCARNATION);
+    if ((await claimed.catch(notNow)) !== "ok") return;
     const outcomes = new Map<number, StepOutcome>();
     const events: ClusterEvent[] = [];
     for (const [index, step] of task.steps.entries()) {

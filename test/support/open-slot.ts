@@ -1,0 +1,42 @@
+import { Redis } from "ioredis";
+import type { LocalCluster } from "./redis-cluster.ts";
+
+export type OpenSlot = {
+  /** Moves one key to the slot's new server. */
+  move(key: string): Promise<void>;
+};
+
+/**
+ * Runs `work` while the slot of `key` is being moved from one server of a Redis Cluster to another: MIGRATING here and
+ * IMPORTING there, with whatever keys `work` has moved by then. Whatever happens, the rest is moved and the slot is closed.
+ */
+export async function withOpenSlot(
+  cluster: LocalCluster,
+  key: string,
+  work: (slot: OpenSlot) => Promise<void>,
+): Promise<void> {
+  const servers = cluster.masters.map(({ url }) => new Redis(url));
+  try {
+    const slot = Number(await servers[0]?.cluster("KEYSLOT", key));
+    const ids = await Promise.all(servers.map((server) => server.call("CLUSTER", "MYID")));
+    const owners = (await servers[0]?.call("CLUSTER", "SLOTS")) as [number, number, [string, number, string]][];
+    const owner = owners.find(([first, last]) => first <= slot && slot <= last)?.[2][2];
+    const from = servers[ids.indexOf(owner)];
+    const to = servers.find((server) => server !== from);
+    if (from === undefined || to === undefined) throw new Error(`nobody has the slot ${slot}`);
+    const [fromId, toId] = [from, to].map((server) => String(ids[servers.indexOf(server)]));
+    const move = async (moved: string): Promise<void> => {
+      await from.migrate("127.0.0.1", to.options.port ?? 0, moved, 0, 5000);
+    };
+    await to.call("CLUSTER", "SETSLOT", slot, "IMPORTING", fromId ?? "");
+    await from.call("CLUSTER", "SETSLOT", slot, "MIGRATING", toId ?? "");
+    try {
+      await work({ move });
+    } finally {
+      for (const left of await from.cluster("GETKEYSINSLOT", slot, 1000)) await move(left);
+      for (const server of [to, from, ...servers]) await server.call("CLUSTER", "SETSLOT", slot, "NODE", toId ?? "");
+    }
+  } finally {
+    for (const server of servers) server.disconnect();
+  }
+}
