@@ -1,10 +1,13 @@
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, it } from "node:test";
+import { startLocalRedis } from "../../src/cli/local-redis.ts";
 import type { JobRecord, Task } from "../../src/domain/job.ts";
 import { OUTCOME_LOST_MS } from "../../src/domain/send-again.ts";
 import { Dispatcher } from "../../src/queue/dispatcher.ts";
 import { claim, createJob, indexOpenJob, loadJob, recordOutcomes } from "../../src/redis/job-record.ts";
-import { Publisher } from "../../workers/node/publisher.ts";
 import { TaskRunner } from "../../workers/node/task-runner.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { pingJob } from "../support/ping-job.ts";
@@ -33,6 +36,30 @@ async function recordedPing(cluster: TestCluster): Promise<{ record: JobRecord; 
   const record = await pingJob(cluster.open, `j${"d".repeat(26)}`);
   await createJob(redis, keys, record, "");
   return { record, task: record.tasks[0] ?? assert.fail() };
+}
+
+type Runs = ConstructorParameters<typeof TaskRunner>[0];
+
+/** What carries out the tasks of n1, in its first life. */
+function taskRunner(
+  { open: { redis, keys } }: TestCluster,
+  { apply, ...over }: Partial<Runs> & { apply?: Runs["host"]["apply"] },
+): TaskRunner {
+  const publisher = { flush: async () => true };
+  return new TaskRunner({
+    redis,
+    keys,
+    node: "n1",
+    host: { apply } as Runs["host"],
+    publisher: publisher as Runs["publisher"],
+    incarnation: () => 1,
+    holdsId: () => true,
+    learnEligibility: async () => undefined,
+    nextBeat: async () => undefined,
+    nowMs: Date.now,
+    say: (message) => assert.fail(message),
+    ...over,
+  });
 }
 
 describe("a task that was taken up and is lost", { concurrency: 3 }, () => {
@@ -149,6 +176,38 @@ for (const redis of REDISES) {
   });
 }
 
+it("P5: a worker that Redis refuses an outcome tries again, and does not do the step again for that", async () => {
+  const dir = mkdtempSync(join(tmpdir(), "cs-refused-"));
+  const local = await startLocalRedis({ dir, port: 0 });
+  try {
+    await withCluster(local.url, {}, async (cluster) => {
+      const { redis, keys } = cluster.open;
+      const record = await pingJob(cluster.open, `j${"d".repeat(26)}`);
+      const [ping = assert.fail()] = record.tasks;
+      const task: Task = { ...ping, steps: [{ action: "stop", stitch: "n1:a", timeoutMs: 1000 }] };
+      await createJob(redis, keys, { ...record, tasks: [task] }, "");
+      let [times, beats] = [0, 0];
+      const runner = taskRunner(cluster, {
+        apply: async () => {
+          times += 1;
+          await redis.config("SET", "min-replicas-to-write", "1");
+          return SUCCEEDED;
+        },
+        nextBeat: async () => {
+          beats += 1;
+          if (beats === 3) await redis.config("SET", "min-replicas-to-write", "0");
+        },
+      });
+      await runner.run({ job: record.id, revision: record.revision, deadlineAtMs: record.deadlineAtMs, task });
+      assert.deepEqual([times, beats], [1, 3]);
+      assert.deepEqual(await fieldsOf(cluster, record.id, "s:"), ["s:t0.1.0"]);
+    });
+  } finally {
+    await local.stop();
+    rmSync(dir, { recursive: true, force: true });
+  }
+});
+
 it("P12: a worker drops the outcome of a task that another life of its node has, and says so once", async () => {
   await withCluster(url, {}, async (cluster) => {
     const { redis, keys } = cluster.open;
@@ -156,28 +215,11 @@ it("P12: a worker drops the outcome of a task that another life of its node has,
     const said: string[] = [];
     // It takes the task up, and may not tell of it at once; meanwhile another life takes it up.
     const holdsId = [true, false, true];
-    const host = {} as ConstructorParameters<typeof TaskRunner>[0]["host"];
-    const runner = new TaskRunner({
-      redis,
-      keys,
-      node: "n1",
-      host,
-      publisher: new Publisher(
-        redis,
-        keys,
-        "n1",
-        () => assert.fail(),
-        () => false,
-        () => true,
-        (error) => assert.fail(String(error)),
-      ),
-      incarnation: () => 1,
+    const runner = taskRunner(cluster, {
       holdsId: () => holdsId.shift() ?? true,
-      learnEligibility: async () => undefined,
       nextBeat: async () => {
         assert.equal(await claim(redis, keys, record.id, "n1", task, 2), "ok");
       },
-      nowMs: Date.now,
       say: (message) => said.push(message),
     });
     await runner.run({ job: record.id, revision: record.revision, deadlineAtMs: record.deadlineAtMs, task });
