@@ -3,7 +3,7 @@ import type { LocalCluster } from "./redis-cluster.ts";
 
 export type OpenSlot = {
   /** Moves one key to the slot's new server. */
-  move(key: string): Promise<void>;
+  readonly move: (key: string) => Promise<void>;
 };
 
 /**

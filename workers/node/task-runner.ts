@@ -88,7 +88,7 @@ export class TaskRunner {
     await Promise.all(Array.from({ length: Math.min(atOnce, task.steps.length) }, work));
     write(true);
     await writing;
-    if (!isOurs) this.#o.say(`another life of ${node} has ${task.id} of ${job}: what came of it here is dropped`);
+    if (!isOurs) this.#o.say(`${task.id} of ${job} was taken up again since: what came of it here is dropped`);
   }
 
   /** Tries until Redis takes it: what is done need not be delivered again to be told. @returns as `recordOutcomes`. */
