@@ -1,9 +1,18 @@
-import type { Chain, FinalStatus, JobState, Link, Orchestration, Step, Task } from "./job.ts";
+import {
+  type Chain,
+  type FinalStatus,
+  type JobState,
+  type Link,
+  type Orchestration,
+  outcomeKey,
+  type Step,
+  type Task,
+} from "./job.ts";
 import type { Liveness, StepStatus } from "./resources.ts";
 import type { StepError, StepOutcome } from "./stitch.ts";
 
-/** What is known of the node of a task that has not ended. */
-export type Runner = { readonly liveness: Liveness; readonly incarnation: number };
+/** What is known of the node of a task that has not ended. `startedAtMs`: when its present incarnation registered. */
+export type Runner = { readonly liveness: Liveness; readonly incarnation: number; readonly startedAtMs: number };
 
 export type FoldedStep = {
   readonly step: Step;
@@ -12,6 +21,7 @@ export type FoldedStep = {
   readonly error: StepError | null;
 };
 export type FoldedTask = {
+  /** With the attempt that counts. */
   readonly task: Task;
   readonly status: StepStatus;
   readonly steps: readonly FoldedStep[];
@@ -72,9 +82,17 @@ function unclaimed(
 const waits = ({ cleanup, steps }: Task): boolean =>
   cleanup !== true || steps.every(({ action }) => action !== "remove");
 
-function foldTask(state: JobState, task: Task, runner: Runner | undefined): FoldedTask {
-  const claims = state.outcomes.claims.filter((claim) => claim.task === task.id && claim.attempt === task.attempt);
-  const claimed = claims.length > 0;
+/** A task as it stands in the record, with the attempt that counts. Of one that is given up: the last that was taken up. */
+function withAttempt(state: JobState, task: Task): Task {
+  const raised = state.attempts.get(task.id);
+  if (raised === undefined) return task;
+  if (raised !== null) return { ...task, attempt: raised };
+  const taken = state.outcomes.claims.flatMap((claim) => (claim.task === task.id ? claim.attempt : []));
+  return { ...task, attempt: Math.max(task.attempt, ...taken) };
+}
+
+/** @param claimed by anybody, in whatever attempt: it may have been carried out, so it is neither cancelled nor expired. */
+function foldTask(state: JobState, task: Task, claimed: boolean, runner: Runner | undefined): FoldedTask {
   // A dead node cannot finish what it took up. One that left handed it back in good order and may be restarting: it has
   // until the deadline.
   const away = runner?.liveness === "dead" || (runner?.liveness === "left" && state.nowMs >= state.record.deadlineAtMs);
@@ -82,7 +100,7 @@ function foldTask(state: JobState, task: Task, runner: Runner | undefined): Fold
   const lost = claimed && task.runs === "node" && (away || state.marks.closed !== null);
   const ahead = claimed ? null : unclaimed(state, task, runner);
   const steps = task.steps.map((step, index): FoldedStep => {
-    const outcome = state.outcomes.steps.get(`${task.id}.${index}`) ?? null;
+    const outcome = state.outcomes.steps.get(outcomeKey(task, index)) ?? null;
     if (outcome !== null) return { step, status: outcome.status, outcome, error: outcome.error };
     if (ahead !== null) return { step, status: ahead.status, outcome: null, error: ahead.error };
     if (!lost) return { step, status: "running", outcome: null, error: null };
@@ -118,7 +136,10 @@ function statusOf(statuses: readonly StepStatus[]): StepStatus {
  */
 export function foldJob(state: JobState, runners: ReadonlyMap<string, Runner>): FoldedJob {
   const { orchestration } = state.record;
-  const sent = state.record.tasks.map((task) => foldTask(state, task, runners.get(task.node)));
+  const claimed = new Set(state.outcomes.claims.map(({ task }) => task));
+  const sent = state.record.tasks.map((task) =>
+    foldTask(state, withAttempt(state, task), claimed.has(task.id), runners.get(task.node)),
+  );
   const tasks = orchestration === null ? sent : [...sent, ...foldAhead(orchestration)];
   const counts: Counts = {
     total: 0,
@@ -194,7 +215,8 @@ export function nodesInDoubt(state: JobState): string[] {
   const nodes = new Set<string>();
   for (const task of state.record.tasks) {
     if (task.runs !== "node" || task.refused !== null) continue;
-    if (task.steps.some((_, index) => !state.outcomes.steps.has(`${task.id}.${index}`))) nodes.add(task.node);
+    const current = withAttempt(state, task);
+    if (task.steps.some((_, index) => !state.outcomes.steps.has(outcomeKey(current, index)))) nodes.add(task.node);
   }
   return [...nodes];
 }

@@ -132,7 +132,7 @@ export const jobRecord = z.object({
 });
 export type JobRecord = z.output<typeof jobRecord>;
 
-/** A claim: the runner took the task up in time. One is added per incarnation that did. */
+/** A claim: the runner took this attempt of the task up. One is added per incarnation that did. */
 export const claim = z.object({
   task: z.string(),
   attempt: z.int(),
@@ -141,12 +141,16 @@ export const claim = z.object({
 });
 export type Claim = z.output<typeof claim>;
 
-/** What runners wrote beside a job: claims, and outcomes by `task.step`. */
+/** What runners wrote beside a job: claims, and outcomes by task, attempt and step. */
 export type Outcomes = {
   readonly claims: readonly Claim[];
-  /** Key `<task>.<index of the step>`. */
+  /** By `outcomeKey`. */
   readonly steps: ReadonlyMap<string, StepOutcome>;
 };
+
+/** Names the outcome of one step: a late outcome of an earlier attempt never answers for the next. */
+export const outcomeKey = ({ id, attempt }: Pick<Task, "id" | "attempt">, index: number): string =>
+  `${id}.${attempt}.${index}`;
 
 /** The part of a job's hash that Masters write after it was accepted. */
 export type JobMarks = {
@@ -170,9 +174,11 @@ export type JobState = {
   /** Hash of the body that made it: the same idempotency key must come with the same. */
   readonly bodyHash: string;
   readonly marks: JobMarks;
+  /** Task → the attempt that counts, where that is no longer the record's; null where the task is given up. */
+  readonly attempts: ReadonlyMap<string, number | null>;
   readonly outcomes: Outcomes;
   readonly nowMs: number;
-  /** How many claims and outcomes there were: what a Master decides on must still be so when it writes. */
+  /** How much there was of claims, outcomes and raised attempts: what a Master decides on must still be so when it writes. */
   readonly written: number;
 };
 

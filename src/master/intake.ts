@@ -296,6 +296,7 @@ export class Intake {
       record,
       bodyHash,
       marks: { cancelledAtMs: null, closed: null },
+      attempts: new Map(),
       outcomes: { claims: [], steps: new Map() },
       nowMs,
       written: 0,

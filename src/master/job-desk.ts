@@ -11,10 +11,12 @@ import { seeDrain } from "../domain/plan-drain.ts";
 import { progressOf } from "../domain/progress.ts";
 import type { Eligibility, Liveness } from "../domain/resources.ts";
 import { formatRevision } from "../domain/revision.ts";
+import { tasksToSendAgain } from "../domain/send-again.ts";
 import type { StepOutcome } from "../domain/stitch.ts";
 import type { Dispatcher } from "../queue/dispatcher.ts";
 import { giveUpDrafts, releaseScopes } from "../redis/busy.ts";
 import type { RedisClient } from "../redis/client.ts";
+import { isRedisUnavailable } from "../redis/connection.ts";
 import { emitEvents } from "../redis/events.ts";
 import { rememberTemplate } from "../redis/group-template.ts";
 import {
@@ -26,6 +28,7 @@ import {
   loadJob,
   lookAgainIn,
   openJobPointer,
+  raiseAttempts,
   recordOutcomes,
   saveJob,
   takeBackOpenJob,
@@ -54,9 +57,14 @@ const MAX_ROUNDS = 100;
 /** `wakeAtMs`: when a command of many steps must be looked at though nothing is heard of it. */
 export type Settled = { readonly state: JobState; readonly folded: FoldedJob; readonly wakeAtMs: number | null };
 
+/** `runners`: what was known of its nodes. */
+type Found = Settled & { readonly runners: ReadonlyMap<string, Runner> };
+
 type Done = Pick<StepOutcome, "status" | "changed" | "error">;
 const SUPERSEDED = { code: "superseded", message: "a newer command has decided about this node" } as const;
 const HERE: ReadonlySet<Liveness> = new Set(["alive", "suspect"]);
+/** The incarnation of every Master, in its claims: what one has not ended, any other carries out again. */
+const MASTER_INCARNATION = 1;
 const ELIGIBILITY: Readonly<Record<string, Eligibility>> = {
   cordon: "cordoned",
   uncordon: "eligible",
@@ -113,7 +121,7 @@ export class JobDesk {
   async #carryOut(record: JobRecord, task: Task): Promise<void> {
     const { redis, keys, nowMs } = this.#o;
     const [claimed, redisNowMs] = await Promise.all([
-      claim(redis, keys, record.id, MASTER_RUNNER, task, 1),
+      claim(redis, keys, record.id, MASTER_RUNNER, task, MASTER_INCARNATION).catch(notNow),
       redisTimeMs(redis, keys.job(record.id)),
     ]);
     if (claimed !== "ok") return;
@@ -131,7 +139,7 @@ export class JobDesk {
       if (done.changed && step.action in ELIGIBILITY_EVENT)
         events.push({ type: ELIGIBILITY_EVENT[step.action] ?? "node.cordoned", node: task.node, job: record.id });
     }
-    await recordOutcomes(redis, keys, record.id, MASTER_RUNNER, task.id, outcomes, true);
+    await recordOutcomes(redis, keys, record.id, MASTER_RUNNER, task, MASTER_INCARNATION, outcomes, true);
     await emitEvents(redis, keys, events);
   }
 
@@ -169,24 +177,30 @@ export class JobDesk {
     return settled;
   }
 
-  /** As `settle`; null where there is no such job. */
-  async find(id: string): Promise<Settled | null> {
+  /** As `settle`; null where there is no such job. What cannot be written at this moment is left to a later look. */
+  async find(id: string): Promise<Found | null> {
     for (let round = 0; round < MAX_ROUNDS; round++) {
       const state = await loadJob(this.#o.redis, this.#o.keys, id);
       if (state === null) return null;
-      const folded = foldJob(state, await this.#runnersOf(state));
-      const wakeAtMs = await this.#forward(state, folded);
+      const runners = await this.#runnersOf(state);
+      const folded = foldJob(state, runners);
+      const asItIs = { state, folded, runners, wakeAtMs: null };
+      const wakeAtMs = await this.#forward(state, folded).catch(notNow);
+      if (wakeAtMs === "not now") return asItIs;
       if (wakeAtMs === "saved") continue;
-      const settled = await this.#end(state, folded, []);
+      const settled = await this.#end(state, folded, []).catch(notNow);
+      if (settled === "not now") return { ...asItIs, wakeAtMs };
       if (settled === "gone") return null;
-      if (settled !== "changed") return { ...settled, wakeAtMs };
+      if (settled !== "changed") return { ...settled, runners, wakeAtMs };
     }
     throw new Error(`job ${id} changed ${MAX_ROUNDS} times while it was read`);
   }
 
   /** Ends a job that is told of in hints, where nothing of it can still happen (see `closeJob`). */
   async judge(state: JobState, told: readonly string[]): Promise<Settled | "changed" | "gone"> {
-    return this.#end(state, foldJob(state, await this.#runnersOf(state)), told);
+    const settled = await this.#end(state, foldJob(state, await this.#runnersOf(state)), told).catch(notNow);
+    // Whoever waits for the end then reads the job until it has come.
+    return settled === "not now" ? "changed" : settled;
   }
 
   /** Ends a job where nothing of it can still happen, unless more was written meanwhile: then nothing is done. */
@@ -272,11 +286,12 @@ export class JobDesk {
       if (unreadable.has(id)) continue;
       const node = nodes[index];
       // A node that was forgotten will not do it either.
-      if (node == null) runners.set(id, { liveness: "dead", incarnation: 0 });
+      if (node == null) runners.set(id, { liveness: "dead", incarnation: 0, startedAtMs: 0 });
       else
         runners.set(id, {
           liveness: livenessOf(node, this.#o.deadAfterMs),
           incarnation: node.incarnation,
+          startedAtMs: node.startedAtMs,
         });
     }
     return runners;
@@ -314,7 +329,7 @@ export class JobDesk {
       return { tasks: 0, closed: false };
     }
     this.#orphans.delete(id);
-    const { state, folded, wakeAtMs } = found;
+    const { state, folded, runners, wakeAtMs } = found;
     // Whoever accepted it may have died between the record and the list.
     await listJob(redis, keys, state.record);
     const { closed } = state.marks;
@@ -323,16 +338,32 @@ export class JobDesk {
       return { tasks: 0, closed: true };
     }
     const sent = folded.tasks.filter(({ ahead }) => ahead !== true);
-    const waiting = sent.filter(({ status }) => status === "pending").map(({ task }) => task);
-    const unfinishedHere = sent
-      .filter(({ task, status }) => task.runs === "master" && status === "running")
+    const here = sent
+      .filter(({ task, status }) => task.runs === "master" && (status === "pending" || status === "running"))
       .map(({ task }) => task);
-    await this.dispatch(state.record, [...waiting, ...unfinishedHere]);
-    const deadlineAtMs = waiting.length > 0 ? state.record.deadlineAtMs : Number.POSITIVE_INFINITY;
+    const { asTheyAre, asNextAttempt } = tasksToSendAgain(state, folded, runners);
+    const raised = await this.#raise(state, asNextAttempt);
+    const tasks = [...asTheyAre, ...raised, ...here];
+    await this.dispatch(state.record, tasks);
+    const isWaiting = sent.some(({ status }) => status === "pending");
+    const deadlineAtMs = isWaiting ? state.record.deadlineAtMs : Number.POSITIVE_INFINITY;
     const dueInMs = Math.min(deadlineAtMs, wakeAtMs ?? Number.POSITIVE_INFINITY) - state.nowMs;
     await lookAgainIn(redis, keys, id, Math.min(NEXT_LOOK_MS, Math.max(dueInMs, 1)));
-    return { tasks: waiting.length, closed: false };
+    return { tasks: tasks.length, closed: false };
   }
+
+  /** @returns the tasks with their next attempt; none where anything has changed: the next look decides anew. */
+  async #raise(state: JobState, tasks: readonly Task[]): Promise<Task[]> {
+    if (tasks.length === 0) return [];
+    const reply = await raiseAttempts(this.#o.redis, this.#o.keys, state, tasks).catch(notNow);
+    return reply === "ok" ? tasks.map((task) => ({ ...task, attempt: task.attempt + 1 })) : [];
+  }
+}
+
+/** For what is written because a job is looked at: the next look makes up for it, and the job is told as it is. */
+function notNow(error: unknown): "not now" {
+  if (!isRedisUnavailable(error)) throw error;
+  return "not now";
 }
 
 const askedSpec = z.object({ spec: z.object({ reschedule: z.boolean().optional() }) });

@@ -170,15 +170,22 @@ export async function refuseEviction(client: RedisClient): Promise<void> {
 }
 
 /** Redis's own refusals, by how a reply begins, that mean: not now. */
-const NOT_NOW = /^(LOADING|READONLY|OOM|MISCONF|CLUSTERDOWN|MASTERDOWN|TRYAGAIN|BUSY|NOREPLICAS)\b/;
+const NOT_NOW = /^(LOADING|READONLY|OOM|MISCONF|CLUSTERDOWN|MASTERDOWN|BUSY|NOREPLICAS)\b/;
 const CONNECTION =
   /Connection is closed|aborted due to connection close|Stream isn't writeable|ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|ENOENT|ENOTFOUND|EAI_AGAIN|Command timed out|Socket timeout|Failed to refresh slots|All sentinels are unreachable|max retries per request|Cluster isn't ready|No connection/i;
+
+/** What a Redis Cluster answers while it moves a slot, where that cannot be followed to the other side: not now. */
+const SLOT_MOVING = /^(ASK|MOVED|TRYAGAIN)\b|non local key/;
+
+/** Does a Redis Cluster move the slot? Nothing was carried out; it can be again when the slot is closed. */
+export const isSlotMoving = (error: unknown): boolean => error instanceof Error && SLOT_MOVING.test(error.message);
 
 /** Is this error Redis being away, full, or read-only, rather than a mistake of ours? */
 export function isRedisUnavailable(error: unknown): error is Error {
   return (
     error instanceof Error &&
-    (NOT_NOW.test(error.message) ||
+    (isSlotMoving(error) ||
+      NOT_NOW.test(error.message) ||
       CONNECTION.test(error.message) ||
       (error.cause !== undefined && isRedisUnavailable(error.cause)))
   );
@@ -191,7 +198,9 @@ export function asRequestError(error: unknown): unknown {
     ? "Redis is out of memory (maxmemory); nothing can be accepted until some is free."
     : /^(READONLY|MISCONF)\b/.test(error.message)
       ? `Redis takes no writes (${error.message.split(" ", 1)[0]}); see its log.`
-      : "Redis does not answer; check that it runs and REDIS_URL.";
+      : isSlotMoving(error)
+        ? "The Redis Cluster is moving a slot that this needs; it can be done when that has ended."
+        : "Redis does not answer; check that it runs and REDIS_URL.";
   return new RequestError(
     "redis_unavailable",
     `${why} The request can be sent again with the same Idempotency-Key.`,

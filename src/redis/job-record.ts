@@ -12,12 +12,31 @@ import {
 } from "../domain/job.ts";
 import { type StepOutcome, stepOutcome } from "../domain/stitch.ts";
 import type { RedisClient } from "./client.ts";
+import { isSlotMoving } from "./connection.ts";
 import { type Keys, MASTER_RUNNER } from "./keys.ts";
 import { defineScript } from "./script.ts";
 import { readRequired } from "./unreadable.ts";
 
 /** Outcomes beyond this are read where they are written: a hint goes to every process that listens. */
 const MAX_HINT_BYTES = 8192;
+/** Times a job is read key by key because it changed meanwhile. */
+const MOST_READS = 20;
+
+/**
+ * Begins every script that reads what is written beside a job. While a Redis Cluster moves the slot, a script may run where
+ * some of the keys are not, and would take them for empty: a verdict without the outcomes. Two keys at once, of which the
+ * second never exists, are refused on both sides for as long as the slot is open ("non local key").
+ */
+const WHOLE = "redis.call('EXISTS', KEYS[1], KEYS[1] .. ':none')\n";
+
+/** How much there is beside a job (see `JobState.written`). `raised`: a raised attempt makes other outcomes count. */
+const WRITTEN = `${WHOLE}
+local function written(runners)
+  local sum = tonumber(redis.call('HGET', KEYS[1], 'raised') or 0)
+  for runner in string.gmatch(runners, '[^\\n]+') do sum = sum + redis.call('HLEN', KEYS[1] .. ':out:' .. runner) end
+  return sum
+end
+`;
 
 /** How long a void draft is remembered where no record follows: longer than any process is held up and goes on. */
 const VOID_KEPT_MS = 86_400_000;
@@ -59,26 +78,32 @@ return 1
 
 /**
  * Reads a job with everything beside it at one instant, with that instant. KEYS job.
- * Returns false, or {now, record, bodyHash, cancelledAt, closed, {outcomes of one runner as field, value, …}, …}.
+ * Returns false, or {now, {the job's hash as field, value, …}, {outcomes of one runner as field, value, …}, …}.
  * The runners' keys are built from the record: they share the job's slot.
  */
 const load = defineScript<[job: string]>(
   "load_job",
   1,
-  `
-local j = redis.call('HMGET', KEYS[1], 'record', 'bodyHash', 'cancelledAt', 'closed', 'runners', 'retriedBy', 'rolledBackBy')
-if not j[1] then return false end
-local reply = {now, j[1], j[2], j[3] or '', j[4] or '', j[6] or '', j[7] or ''}
-for runner in string.gmatch(j[5], '[^\\n]+') do reply[#reply + 1] = redis.call('HGETALL', KEYS[1] .. ':out:' .. runner) end
+  `${WHOLE}
+local runners = redis.call('HGET', KEYS[1], 'runners')
+if not runners then return false end
+local reply = {now, redis.call('HGETALL', KEYS[1])}
+for runner in string.gmatch(runners, '[^\\n]+') do reply[#reply + 1] = redis.call('HGETALL', KEYS[1] .. ':out:' .. runner) end
 return reply
 `,
 );
 
 /**
+ * Reads one hash. KEYS hash. Returns {now, {field, value, …}}.
+ * Atomic: the time must be that of the Redis that has the key, and of the read.
+ */
+const loadAlone = defineScript<[hash: string]>("load_alone", 1, "return {now, redis.call('HGETALL', KEYS[1])}");
+
+/**
  * A runner takes up a task. KEYS the runner's outcomes. ARGV the job's key, task, attempt, incarnation.
  * Returns 'ok', or why not: 'unknown' (no such job), 'closed', 'attempt' (not the current one), 'cancelled', 'expired'.
- * Cancel and deadline end only what nobody has claimed, and what cleans up after a job not at all; a runner that is back
- * claims again what it had.
+ * Cancel and deadline end only what nobody has claimed in any attempt, and what cleans up after a job not at all; a runner
+ * that is back claims again what it had. The highest incarnation that took an attempt up is kept: see `write_outcomes`.
  * Atomic: a task that is cancelled or expired must never be claimed after it was said so.
  * The job's key is not among the KEYS, though it is read: Redis wants leave to write what is declared, and a node's user
  * may not write job records (docs/security.md). It shares the slot.
@@ -92,19 +117,24 @@ if not j[1] then return 'unknown' end
 if j[3] then return 'closed' end
 if (j[4] or '1') ~= ARGV[3] then return 'attempt' end
 local id = ARGV[2] .. '.' .. ARGV[3]
-if redis.call('HEXISTS', KEYS[1], 'f:' .. id) == 0 then
+if redis.call('HEXISTS', KEYS[1], 'f:' .. ARGV[2]) == 0 then
   if j[2] and not j[5] then return 'cancelled' end
   if now >= tonumber(j[1]) and not j[5] then return 'expired' end
-  redis.call('HSET', KEYS[1], 'f:' .. id, now)
+  redis.call('HSET', KEYS[1], 'f:' .. ARGV[2], now)
 end
 redis.call('HSETNX', KEYS[1], 'c:' .. id .. '.' .. ARGV[4], now)
+local by = tonumber(redis.call('HGET', KEYS[1], 'by:' .. id) or 0)
+redis.call('HSET', KEYS[1], 'by:' .. id, math.max(by, tonumber(ARGV[4])))
 return 'ok'
 `,
 );
 
 /**
  * Writes outcomes; the first one of a step stays. KEYS the runner's outcomes.
- * ARGV channel or '', runner, task.index, outcome, …
+ * ARGV channel or '', runner, task, attempt, incarnation that claimed it, index, outcome, …
+ * Returns 1; 0 and nothing is written where a higher incarnation has claimed this attempt, or somebody the next one: the
+ * task is theirs, and the lease that would tell is in another slot.
+ * Atomic: whoever has the task must not be overtaken by a write that was long on its way.
  * The channel is told when the task has ended, after the write it speaks of: with how much is written now and the outcomes
  * as they stand, so that whoever waits need not read them again; without them where they are too long for a hint.
  */
@@ -112,9 +142,11 @@ const writeOutcomes = defineScript<[outcomes: string]>(
   "write_outcomes",
   1,
   `
+local by = redis.call('HMGET', KEYS[1], 'by:' .. ARGV[3] .. '.' .. ARGV[4], 'by:' .. ARGV[3] .. '.' .. (ARGV[4] + 1))
+if tonumber(by[1] or 0) > tonumber(ARGV[5]) or by[2] then return 0 end
 local steps, bytes = {}, 0
-for i = 3, #ARGV, 2 do
-  local field, value = 's:' .. ARGV[i], ARGV[i + 1]
+for i = 6, #ARGV, 2 do
+  local field, value = 's:' .. ARGV[3] .. '.' .. ARGV[4] .. '.' .. ARGV[i], ARGV[i + 1]
   if redis.call('HSETNX', KEYS[1], field, value) == 0 then value = redis.call('HGET', KEYS[1], field) end
   steps[#steps + 1] = field
   steps[#steps + 1] = value
@@ -125,7 +157,7 @@ if ARGV[1] ~= '' then
   if #steps > 0 and bytes <= ${MAX_HINT_BYTES} then hint.steps = steps end
   redis.call('PUBLISH', ARGV[1], cjson.encode(hint))
 end
-return now
+return 1
 `,
 );
 
@@ -138,23 +170,18 @@ return now
 const close = defineScript<[job: string]>(
   "close_job",
   1,
-  `
+  `${WRITTEN}
 local j = redis.call('HMGET', KEYS[1], 'closed', 'runners')
 if j[1] then return {'was', j[1]} end
 if not j[2] then return {'unknown'} end
-local outs, written = {}, 0
-for runner in string.gmatch(j[2], '[^\\n]+') do
-  outs[#outs + 1] = KEYS[1] .. ':out:' .. runner
-  written = written + redis.call('HLEN', outs[#outs])
-end
-if written ~= tonumber(ARGV[1]) then return {'changed'} end
+if written(j[2]) ~= tonumber(ARGV[1]) then return {'changed'} end
 for i = 4, #ARGV, 3 do
   if redis.call('HGET', KEYS[1] .. ':out:' .. ARGV[i], ARGV[i + 1]) ~= ARGV[i + 2] then return {'changed'} end
 end
 local mark = cjson.encode({status = ARGV[2], atMs = now})
 redis.call('HSET', KEYS[1], 'closed', mark)
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
-for _, out in ipairs(outs) do redis.call('PEXPIRE', out, ARGV[3]) end
+for runner in string.gmatch(j[2], '[^\\n]+') do redis.call('PEXPIRE', KEYS[1] .. ':out:' .. runner, ARGV[3]) end
 return {'closed', mark}
 `,
 );
@@ -168,18 +195,39 @@ return {'closed', mark}
 const save = defineScript<[job: string]>(
   "save_job",
   1,
-  `
+  `${WRITTEN}
 local j = redis.call('HMGET', KEYS[1], 'runners', 'closed', 'version')
 if not j[1] then return 'unknown' end
 if j[2] then return 'closed' end
 if tonumber(j[3] or 1) ~= tonumber(ARGV[1]) then return 'changed' end
-local written = 0
-for runner in string.gmatch(j[1], '[^\\n]+') do written = written + redis.call('HLEN', KEYS[1] .. ':out:' .. runner) end
-if written ~= tonumber(ARGV[2]) then return 'changed' end
+if written(j[1]) ~= tonumber(ARGV[2]) then return 'changed' end
 redis.call('HSET', KEYS[1], 'record', ARGV[3], 'runners', ARGV[4], 'version', ARGV[1] + 1)
 local ends = 5 + ARGV[5]
 for i = 6, ends do redis.call('HSET', KEYS[1], 'attempt:' .. ARGV[i], '-') end
 for i = ends + 1, #ARGV do redis.call('HSET', KEYS[1], 'cleanup:' .. ARGV[i], '1') end
+return 'ok'
+`,
+);
+
+/**
+ * Makes the next attempt of tasks the one that counts. KEYS job. ARGV how much was written beside it when that was decided,
+ * then task, attempt that counts so far, ….
+ * Returns 'ok'; 'changed' where more has been written, or a task has another attempt or is given up; 'closed', 'unknown'.
+ * Atomic: an outcome that comes first must count, and two Masters must not raise it twice.
+ */
+const raise = defineScript<[job: string]>(
+  "raise_attempt",
+  1,
+  `${WRITTEN}
+local j = redis.call('HMGET', KEYS[1], 'runners', 'closed')
+if not j[1] then return 'unknown' end
+if j[2] then return 'closed' end
+if written(j[1]) ~= tonumber(ARGV[1]) then return 'changed' end
+for i = 2, #ARGV, 2 do
+  if (redis.call('HGET', KEYS[1], 'attempt:' .. ARGV[i]) or '1') ~= ARGV[i + 1] then return 'changed' end
+end
+for i = 2, #ARGV, 2 do redis.call('HSET', KEYS[1], 'attempt:' .. ARGV[i], ARGV[i + 1] + 1) end
+redis.call('HINCRBY', KEYS[1], 'raised', 1)
 return 'ok'
 `,
 );
@@ -268,10 +316,10 @@ return due
 const pointReply = z.string();
 const createdReply = z.enum(["created", "known", "void"]);
 const followUpReply = z.string().nullable();
-const loadedReply = z.tuple(
-  [z.number(), z.string(), z.string(), z.string(), z.string(), z.string(), z.string()],
-  z.array(z.string()),
-);
+const fields = z.array(z.string());
+const loadedReply = z.tuple([z.number(), fields], fields).nullable();
+const aloneReply = z.tuple([z.number(), fields]);
+const writtenReply = z.literal([0, 1]);
 const saveReply = z.enum(["ok", "changed", "closed", "unknown"]);
 const claimReply = z.enum(["ok", "unknown", "closed", "attempt", "cancelled", "expired"]);
 const closeReply = z.union([
@@ -381,25 +429,65 @@ export async function listJob(redis: RedisClient, keys: Keys, record: JobRecord)
  * @throws UnreadableRecord where the record, or an outcome that a node has written, is not what it should be.
  */
 export async function loadJob(redis: RedisClient, keys: Keys, id: string): Promise<JobState | null> {
-  const reply = await load.call(redis, [keys.job(id)], []);
+  const reply = await load.call(redis, [keys.job(id)], []).then(
+    (whole) => loadedReply.parse(whole),
+    (error: unknown) => {
+      if (!isSlotMoving(error)) throw error;
+      return loadByKeys(redis, keys, id);
+    },
+  );
   if (reply === null) return null;
-  const [nowMs, record, bodyHash, cancelledAt, closed, retriedBy, rolledBackBy, ...outs] = loadedReply.parse(reply);
-  const read = <T>(schema: z.ZodType<T>, text: string, field: string): T =>
-    readRequired(schema, text, { id, key: keys.job(id), field });
+  const [nowMs, hash, ...outs] = reply;
+  const job = new Map(pairsOf(hash));
+  const read = <T>(schema: z.ZodType<T>, field: string): T =>
+    readRequired(schema, job.get(field) ?? "", { id, key: keys.job(id), field });
   const claims: Claim[] = [];
   const steps = new Map<string, StepOutcome>();
-  let written = 0;
+  let written = Number(job.get("raised") ?? 0);
   for (const out of outs) {
     written += out.length / 2;
     readOutcomes(id, keys.jobOutcomes(id, "*"), out, claims, steps);
   }
+  const attempts = new Map<string, number | null>();
+  for (const [field, value] of job)
+    if (field.startsWith("attempt:"))
+      attempts.set(field.slice("attempt:".length), value === "-" ? null : Number(value));
+  const cancelledAt = job.get("cancelledAt");
+  const [retriedBy, rolledBackBy] = [job.get("retriedBy"), job.get("rolledBackBy")];
   const marks: JobMarks = {
-    cancelledAtMs: cancelledAt === "" ? null : Number(cancelledAt),
-    closed: closed === "" ? null : read(closedMark, closed, "closed"),
-    ...(retriedBy === "" ? {} : { retriedBy }),
-    ...(rolledBackBy === "" ? {} : { rolledBackBy }),
+    cancelledAtMs: cancelledAt === undefined ? null : Number(cancelledAt),
+    closed: job.has("closed") ? read(closedMark, "closed") : null,
+    ...(retriedBy === undefined ? {} : { retriedBy }),
+    ...(rolledBackBy === undefined ? {} : { rolledBackBy }),
   };
-  return { nowMs, record: read(jobRecord, record, "record"), bodyHash, marks, outcomes: { claims, steps }, written };
+  const record = read(jobRecord, "record");
+  const bodyHash = job.get("bodyHash") ?? "";
+  return { nowMs, record, bodyHash, marks, attempts, outcomes: { claims, steps }, written };
+}
+
+/**
+ * As the script reads it, key by key: for a slot that a Redis Cluster is moving, where each key is on one of two. What is
+ * written beside a job is only added to, so it need not be of one instant as long as the job itself stays the same; what
+ * counts as late is told by the time of the first read.
+ */
+async function loadByKeys(redis: RedisClient, keys: Keys, id: string): Promise<z.output<typeof loadedReply>> {
+  const read = async (key: string) => aloneReply.parse(await loadAlone.callApart(redis, [key], []));
+  for (let round = 0; round < MOST_READS; round++) {
+    const [nowMs, job] = await read(keys.job(id));
+    const runners = new Map(pairsOf(job)).get("runners");
+    if (runners === undefined) return null;
+    const outs = await Promise.all(runners.split("\n").map((runner) => read(keys.jobOutcomes(id, runner))));
+    const [, again] = await read(keys.job(id));
+    if (job.length === again.length && job.every((text, index) => text === again[index]))
+      return [nowMs, job, ...outs.map(([, out]) => out)];
+  }
+  throw new Error(`TRYAGAIN the job ${id} changed ${MOST_READS} times while it was read`);
+}
+
+function pairsOf(hash: readonly string[]): [field: string, value: string][] {
+  const pairs: [string, string][] = [];
+  for (let i = 0; i + 1 < hash.length; i += 2) pairs.push([hash[i] ?? "", hash[i + 1] ?? ""]);
+  return pairs;
 }
 
 /** Takes in a runner's hash, given as field, value, …: claims and outcomes. */
@@ -410,9 +498,7 @@ function readOutcomes(
   claims: Claim[],
   steps: Map<string, StepOutcome>,
 ): void {
-  for (let i = 0; i + 1 < out.length; i += 2) {
-    const field = out[i] ?? "";
-    const value = out[i + 1] ?? "";
+  for (const [field, value] of pairsOf(out)) {
     if (field.startsWith("s:")) steps.set(field.slice(2), readRequired(stepOutcome, value, { id, key, field }));
     else if (field.startsWith("c:")) {
       const [task = "", attempt, incarnation] = field.slice(2).split(".");
@@ -434,11 +520,10 @@ export type OutcomesHint = {
 export function readHint(payload: string): OutcomesHint | null {
   if (payload === "") return null;
   try {
-    const { runner, written, steps: fields } = outcomesHint.parse(JSON.parse(payload));
+    const { runner, written, steps: told } = outcomesHint.parse(JSON.parse(payload));
     const steps = new Map<string, StepOutcome>();
-    readOutcomes("", "", fields, [], steps);
-    const told = fields.flatMap((field, index) => (index % 2 === 0 ? [runner, field, fields[index + 1] ?? ""] : []));
-    return { runner, written, steps, told };
+    readOutcomes("", "", told, [], steps);
+    return { runner, written, steps, told: pairsOf(told).flatMap((pair) => [runner, ...pair]) };
   } catch {
     // The command was accepted; a hint must not turn its answer into an error.
     return null;
@@ -464,29 +549,38 @@ export async function claim(
   // While a Redis Cluster moves the slot, the script may have run where the record is not yet: only the record's own key
   // tells whether it is gone.
   if (reply === "unknown" && (await redis.hexists(keys.job(job), "record")) === 1)
-    throw new Error(`the record of ${job} is on its way to another Redis; the task is claimed later`);
+    throw new Error(`TRYAGAIN the record of ${job} is on its way to another Redis; the task is claimed later`);
   return claimReply.parse(reply);
 }
 
-/** Writes outcomes of a task's steps, in one round trip. `ended`: these are the last of the task. Safe to repeat: the first stays. */
+/**
+ * Writes outcomes of a task's steps, in one round trip. `ended`: these are the last of the task. Safe to repeat: the first
+ * stays. `incarnation`: the one that claimed the task.
+ * @returns whether the task is still that incarnation's; else nothing is written.
+ */
 export async function recordOutcomes(
   redis: RedisClient,
   keys: Keys,
   job: string,
   runner: string,
-  task: string,
+  task: Pick<Task, "id" | "attempt">,
+  incarnation: number,
   outcomes: ReadonlyMap<number, StepOutcome>,
   ended: boolean,
-): Promise<void> {
-  await writeOutcomes.call(
+): Promise<boolean> {
+  const reply = await writeOutcomes.call(
     redis,
     [keys.jobOutcomes(job, runner)],
     [
       ended ? keys.jobChannel(job) : "",
       runner,
-      ...[...outcomes].flatMap(([index, outcome]) => [`${task}.${index}`, JSON.stringify(outcome)]),
+      task.id,
+      task.attempt,
+      incarnation,
+      ...[...outcomes].flatMap(([index, outcome]) => [index, JSON.stringify(outcome)]),
     ],
   );
+  return writtenReply.parse(reply) === 1;
 }
 
 /**
@@ -515,6 +609,17 @@ export async function saveJob(
     ],
   );
   return saveReply.parse(reply);
+}
+
+/** Makes the next attempt of the tasks the one that counts, unless anything has changed since `state` was read. */
+export async function raiseAttempts(
+  redis: RedisClient,
+  keys: Keys,
+  { record, written }: JobState,
+  tasks: readonly Pick<Task, "id" | "attempt">[],
+): Promise<z.output<typeof saveReply>> {
+  const from = tasks.flatMap(({ id, attempt }) => [id, attempt]);
+  return saveReply.parse(await raise.call(redis, [keys.job(record.id)], [written, ...from]));
 }
 
 /** Notes that `by` repeats or takes back a job, unless another does already. @returns the one that does; null where the job is gone. */

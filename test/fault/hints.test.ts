@@ -25,7 +25,7 @@ for (const redis of REDISES) {
         for (const written of [0, 1, 3])
           await client.publish(
             keys.jobChannel(id),
-            JSON.stringify({ runner: "n1", written, steps: ["s:t0.0", JSON.stringify(outcome)] }),
+            JSON.stringify({ runner: "n1", written, steps: ["s:t0.1.0", JSON.stringify(outcome)] }),
           );
         await client.publish(keys.jobChannel(id), "{");
         const job = await asked;

@@ -271,7 +271,7 @@ for (const { name, url } of REDISES) {
         const ping = async () => (await cluster.run({ command: "node.ping", target: "n1" }, null, 0)).id;
         const [record, outcome, well] = [await ping(), await ping(), await ping()];
         await redis.hset(keys.job(record), "record", "{}");
-        await redis.hset(keys.jobOutcomes(outcome, "n1"), "s:t0.0", "zzz");
+        await redis.hset(keys.jobOutcomes(outcome, "n1"), "s:t0.1.0", "zzz");
         for (let times = 0; times < 2; times++) {
           const { items } = await master.jobs({ cursor: null, limit: 10 }, {});
           assert.deepEqual(
@@ -285,7 +285,7 @@ for (const { name, url } of REDISES) {
           master.job(record, 0),
           /cannot be read: "record" in .*:\{job.* \(id\)|cannot be read: "record"/,
         );
-        await assert.rejects(master.job(outcome, 0), /cannot be read: "s:t0.0" in .*:out:\* is not JSON/);
+        await assert.rejects(master.job(outcome, 0), /cannot be read: "s:t0.1.0" in .*:out:\* is not JSON/);
         for (const id of [record, outcome, well]) await redis.zadd(keys.openJobs, 1, id);
         assert.equal((await master.tend()).dispatched, 1, "the one that can be read");
       });

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { it } from "node:test";
 import { FAST, type TestCluster, until, withCluster } from "../support/cluster.ts";
-import { openSlotOf } from "../support/open-slot.ts";
+import { withOpenSlot } from "../support/open-slot.ts";
 import { isRunning, processesOf } from "../support/process-list.ts";
 import { startLocalCluster } from "../support/redis-cluster.ts";
 
@@ -21,8 +21,7 @@ it("P9: while a Redis Cluster moves its slot, a node beats on and its stitches r
       await cluster.create("n1", "mortal", ["sleep", "600"], { onDisconnect: "stop" });
       const { keys, redis: client } = cluster.open;
       const pid = await pidOf(cluster, "n1:mortal");
-      const slot = await openSlotOf(redis, keys.nodeMeta("n1"));
-      try {
+      await withOpenSlot(redis, keys.nodeMeta("n1"), async (slot) => {
         const beats = async () => Number(await client.hget(keys.nodeMeta("n1"), "beats"));
         const { incarnation } = await cluster.master.node("n1");
         const outlive = async (what: string) => {
@@ -55,9 +54,7 @@ it("P9: while a Redis Cluster moves its slot, a node beats on and its stitches r
         await until("it is shown as it is", async () => (await cluster.master.stitch("n1:mortal")).pid === again);
         assert.ok(isRunning(again));
         assert.equal((await cluster.run({ command: "stitch.stop", target: "mortal" })).status, "succeeded");
-      } finally {
-        await slot.close();
-      }
+      });
     });
   } finally {
     await redis.stop();

@@ -300,7 +300,7 @@ async function nodeIsRefused(url: string, { name, master }: TestCluster, all: re
     await refused("a cancel", cancelJob(client, keys, id));
     await refused("a verdict", closeJob(client, keys, id, 0, "failed", 1000));
     await refused("a claim for another", claim(client, keys, id, "n2", task, 1));
-    await refused("an outcome for another", recordOutcomes(client, keys, id, "n2", "t0", new Map(), true));
+    await refused("an outcome for another", recordOutcomes(client, keys, id, "n2", task, 1, new Map(), true));
     const dispatcher = new Dispatcher(client, keys);
     await dispatcher.ready();
     const dispatched = { job: id, revision: 1, deadlineAtMs: 9e12, task: { ...task, steps } };

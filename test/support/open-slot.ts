@@ -1,41 +1,54 @@
-import assert from "node:assert/strict";
 import { Redis } from "ioredis";
 import type { LocalCluster } from "./redis-cluster.ts";
 
-/** A slot of a Redis Cluster that is being moved from one master to another, and stays so until it is closed. */
 export type OpenSlot = {
-  /** Moves one key. */
-  move(key: string): Promise<void>;
-  /** Every key that is still on the old master. */
-  keysLeft(): Promise<string[]>;
-  /** Moves what is left and ends it. May be called twice. */
-  close(): Promise<void>;
+  /** Moves one key to the slot's new server. */
+  readonly move: (key: string) => Promise<void>;
+  /** Moves the rest and closes the slot. Safe to repeat. */
+  readonly close: () => Promise<void>;
 };
 
-/** Opens the slot of a key that exists. */
-export async function openSlotOf(cluster: LocalCluster, key: string): Promise<OpenSlot> {
+/**
+ * Runs `work` while the slot of `key` is being moved from one server of a Redis Cluster to another: MIGRATING here and
+ * IMPORTING there, with whatever keys `work` has moved by then. Whatever happens, the rest is moved and the slot is closed.
+ */
+export async function withOpenSlot(
+  cluster: LocalCluster,
+  key: string,
+  work: (slot: OpenSlot) => Promise<void>,
+): Promise<void> {
   const servers = cluster.masters.map(({ url }) => new Redis(url));
-  const holds = await Promise.all(servers.map((server) => server.exists(key).catch(() => 0)));
-  const from = servers[holds.indexOf(1)];
-  const to = servers.find((server) => server !== from);
-  if (from === undefined || to === undefined) assert.fail(`${key} is on none of the masters`);
-  const [slot, fromId, toId] = await Promise.all([
-    from.cluster("KEYSLOT", key),
-    from.cluster("MYID"),
-    to.cluster("MYID"),
-  ]);
-  await to.call("CLUSTER", "SETSLOT", slot, "IMPORTING", String(fromId));
-  await from.call("CLUSTER", "SETSLOT", slot, "MIGRATING", String(toId));
-  const move = async (moved: string) => {
-    await from.migrate("127.0.0.1", to.options.port ?? 0, moved, 0, 5000);
-  };
-  const keysLeft = async () => from.cluster("GETKEYSINSLOT", slot, 10_000);
-  let closed: Promise<void> | null = null;
-  const close = async () => {
-    for (let left = await keysLeft(); left.length > 0; left = await keysLeft())
-      for (const each of left) await move(each).catch(() => undefined);
-    for (const server of [to, from]) await server.call("CLUSTER", "SETSLOT", slot, "NODE", String(toId));
+  try {
+    const slot = Number(await servers[0]?.cluster("KEYSLOT", key));
+    const ids = await Promise.all(servers.map((server) => server.call("CLUSTER", "MYID")));
+    const owners = (await servers[0]?.call("CLUSTER", "SLOTS")) as [number, number, [string, number, string]][];
+    const owner = owners.find(([first, last]) => first <= slot && slot <= last)?.[2][2];
+    const from = servers[ids.indexOf(owner)];
+    const to = servers.find((server) => server !== from);
+    if (from === undefined || to === undefined) throw new Error(`nobody has the slot ${slot}`);
+    const [fromId, toId] = [from, to].map((server) => String(ids[servers.indexOf(server)]));
+    const move = async (moved: string): Promise<void> => {
+      await from.migrate("127.0.0.1", to.options.port ?? 0, moved, 0, 5000);
+    };
+    await to.call("CLUSTER", "SETSLOT", slot, "IMPORTING", fromId ?? "");
+    await from.call("CLUSTER", "SETSLOT", slot, "MIGRATING", toId ?? "");
+    let closed: Promise<void> | null = null;
+    const closeIt = async () => {
+      // More may come while they are moved.
+      for (;;) {
+        const left = await from.cluster("GETKEYSINSLOT", slot, 1000);
+        if (left.length === 0) break;
+        for (const one of left) await move(one);
+      }
+      for (const server of [to, from, ...servers]) await server.call("CLUSTER", "SETSLOT", slot, "NODE", toId ?? "");
+    };
+    const close = () => (closed ??= closeIt());
+    try {
+      await work({ move, close });
+    } finally {
+      await close();
+    }
+  } finally {
     for (const server of servers) server.disconnect();
-  };
-  return { move, keysLeft, close: () => (closed ??= close()) };
+  }
 }

@@ -255,6 +255,7 @@ export class NodeWorker {
       },
       nextBeat: () => this.#nextBeat(),
       nowMs: () => this.#clock.nowMs(),
+      say: this.#o.say,
     });
     this.#queue = new NodeQueueWorker(
       this.#blocking,

@@ -1,6 +1,7 @@
 import type { Dispatch, Step, StitchStep, Task } from "../../src/domain/job.ts";
 import type { StepOutcome } from "../../src/domain/stitch.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
+import { isRedisUnavailable } from "../../src/redis/connection.ts";
 import { claim, recordOutcomes } from "../../src/redis/job-record.ts";
 import type { Keys } from "../../src/redis/keys.ts";
 import { WorkerLeaves } from "./hosted-stitch.ts";
@@ -29,6 +30,7 @@ export type TaskRunnerOptions = {
   /** Resolves after the worker's next heartbeat, however that went. @throws where there will be none. */
   readonly nextBeat: () => Promise<void>;
   readonly nowMs: () => number;
+  readonly say: (message: string) => void;
 };
 
 const starts = ({ action }: Step): boolean => action !== "stop" && action !== "remove";
@@ -50,13 +52,15 @@ export class TaskRunner {
     const { redis, keys, node } = this.#o;
     if (!this.#o.holdsId())
       throw new Error("no heartbeat within the lease: the task waits until the node is registered");
+    const incarnation = this.#o.incarnation();
     // Cancelled, expired, closed, not the current attempt, or never recorded: whoever reads the job sees that without us.
     const [claimed] = await Promise.all([
-      claim(redis, keys, job, node, task, this.#o.incarnation()),
+      claim(redis, keys, job, node, task, incarnation),
       // The heartbeat that tells may come after it.
       task.steps.some(({ action }) => action === "create") ? this.#o.learnEligibility() : null,
     ]);
     if (claimed !== "ok") return;
+    let isOurs = true;
     let unwritten = new Map<number, StepOutcome>();
     let sinceMs = this.#o.nowMs();
     // One at a time: what is left for the end must not overtake what is on its way.
@@ -65,7 +69,9 @@ export class TaskRunner {
       const batch = unwritten;
       unwritten = new Map();
       sinceMs = this.#o.nowMs();
-      writing = writing.then(() => this.#write(job, task, batch, ended));
+      writing = writing.then(async () => {
+        if (isOurs) isOurs = await this.#write(job, task, incarnation, batch, ended);
+      });
       // Awaited at the end; a failure before that is not forgotten.
       writing.catch(() => undefined);
     };
@@ -82,12 +88,27 @@ export class TaskRunner {
     await Promise.all(Array.from({ length: Math.min(atOnce, task.steps.length) }, work));
     write(true);
     await writing;
+    if (!isOurs) this.#o.say(`${task.id} of ${job} was taken up again since: what came of it here is dropped`);
   }
 
-  async #write(job: string, task: Task, outcomes: ReadonlyMap<number, StepOutcome>, ended: boolean): Promise<void> {
+  /** Tries until Redis takes it: what is done need not be delivered again to be told. @returns as `recordOutcomes`. */
+  async #write(
+    job: string,
+    task: Task,
+    incarnation: number,
+    outcomes: ReadonlyMap<number, StepOutcome>,
+    ended: boolean,
+  ): Promise<boolean> {
     const { redis, keys, node } = this.#o;
-    while (!(await this.#mayTell(task))) await this.#o.nextBeat();
-    await recordOutcomes(redis, keys, job, node, task.id, outcomes, ended);
+    for (;;) {
+      while (!(await this.#mayTell(task))) await this.#o.nextBeat();
+      try {
+        return await recordOutcomes(redis, keys, job, node, task, incarnation, outcomes, ended);
+      } catch (error) {
+        if (!isRedisUnavailable(error)) throw error;
+        await this.#o.nextBeat();
+      }
+    }
   }
 
   /**

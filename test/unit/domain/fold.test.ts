@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { foldJob, hasEnded, nodesInDoubt } from "../../../src/domain/fold.ts";
+import { outcomeKey } from "../../../src/domain/job.ts";
 import { alike, jobs, outcomeOf, runnersOf, stateOf, withAll } from "./job-states.ts";
 
 const RUNS = { numRuns: 1000 };
@@ -79,7 +80,7 @@ test("an outcome is never unsaid: what it told stays, whatever else is seen late
       for (const job of [folded, foldJob(state, runners)])
         for (const { task, steps } of job.tasks)
           for (const [index, { status, outcome, error }] of steps.entries()) {
-            const told = state.outcomes.steps.get(`${task.id}.${index}`);
+            const told = state.outcomes.steps.get(outcomeKey(task, index));
             assert.equal(outcome, told ?? null);
             if (told !== undefined) assert.deepEqual([status, error], [told.status, told.error]);
           }
@@ -93,7 +94,7 @@ test("what nobody took up and was cancelled, ran out or was refused has ended, a
       const before = foldJob(state, runners);
       const later = foldJob({ ...state, nowMs: state.nowMs + other.state.nowMs }, other.runners);
       for (const [t, { task, steps }] of before.tasks.entries()) {
-        const claimed = state.outcomes.claims.some((each) => each.task === task.id && each.attempt === task.attempt);
+        const claimed = state.outcomes.claims.some((each) => each.task === task.id);
         for (const [s, { status, outcome }] of steps.entries()) {
           if (claimed || outcome !== null) continue;
           const overdue = state.nowMs >= state.record.deadlineAtMs;
@@ -138,7 +139,32 @@ for (const [said, over, runner, status, code, verdict] of [
   ["taken up, overdue", { claimed: true, nowMs: 1000 }, "alive", "running", null, null],
   ["taken up, cancelled", { claimed: true, cancelledAtMs: 1 }, "alive", "running", null, null],
   ["taken up by a Master, the node dead", { claimed: true, runs: "master" }, "dead", "running", null, null],
-  ["taken up in an older attempt only", { claimed: true, attempt: 2 }, "dead", "failed", "node_dead", "failed"],
+  ["taken up in an older attempt only", { claimed: true, attempt: 2 }, "alive", "running", null, null],
+  ["taken up in an older attempt, overdue", { claimed: true, attempt: 2, nowMs: 1000 }, "alive", "running", null, null],
+  [
+    "taken up in an older attempt, cancelled",
+    { claimed: true, attempt: 2, cancelledAtMs: 1 },
+    "alive",
+    "running",
+    null,
+    null,
+  ],
+  [
+    "taken up in an older attempt, the node dead",
+    { claimed: true, attempt: 2 },
+    "dead",
+    "unknown",
+    "node_dead",
+    "failed",
+  ],
+  [
+    "answered in an older attempt",
+    { claimed: true, attempt: 2, outcome: outcomeOf("failed") },
+    "alive",
+    "running",
+    null,
+    null,
+  ],
   ["waiting until the deadline", { nowMs: 999 }, "alive", "pending", null, null],
   ["waiting for a suspect node", {}, "suspect", "pending", null, null],
   ["waiting, the node died", {}, "dead", "failed", "node_dead", "failed"],
@@ -165,4 +191,5 @@ test("a node that is not spoken of counts as alive, and is in doubt while an out
   assert.deepEqual(nodesInDoubt(stateOf({ refused: "node_dead" })), []);
   assert.deepEqual(nodesInDoubt(stateOf({ runs: "master" })), []);
   assert.deepEqual(nodesInDoubt(stateOf({ outcome: outcomeOf("failed") })), []);
+  assert.deepEqual(nodesInDoubt(stateOf({ outcome: outcomeOf("failed"), attempt: 2 })), ["n1"]);
 });

@@ -14,7 +14,7 @@ import {
   whereTheyLive,
 } from "../../../src/domain/follow-up.ts";
 import { type FoldedJob, foldJob } from "../../../src/domain/fold.ts";
-import type { Chain, JobRecord, JobState } from "../../../src/domain/job.ts";
+import { type Chain, type JobRecord, type JobState, outcomeKey } from "../../../src/domain/job.ts";
 import type { Observed } from "../../../src/domain/observed.ts";
 import { planCommand } from "../../../src/domain/plan.ts";
 import type { RemovedRecord, StepOutcome } from "../../../src/domain/stitch.ts";
@@ -61,11 +61,12 @@ function jobOf(command: Command, outcomes: readonly StepOutcome[], over: Partial
 }
 
 function finished(record: JobRecord, outcomes: readonly StepOutcome[]): Job {
-  const keys = record.tasks.flatMap(({ id, steps }) => steps.map((_, index) => `${id}.${index}`));
+  const keys = record.tasks.flatMap((task) => task.steps.map((_, index) => outcomeKey(task, index)));
   const state: JobState = {
     record,
     bodyHash: "",
     marks: { cancelledAtMs: null, closed: null },
+    attempts: new Map(),
     outcomes: { claims: [], steps: new Map(keys.map((key, index) => [key, outcomes[index] ?? DONE])) },
     nowMs: 2000,
     written: 0,

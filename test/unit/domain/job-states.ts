@@ -1,6 +1,6 @@
 import fc from "fast-check";
-import type { Runner } from "../../../src/domain/fold.ts";
-import type { Claim, JobState, Task } from "../../../src/domain/job.ts";
+import { foldJob, type Runner } from "../../../src/domain/fold.ts";
+import { type Claim, type JobState, outcomeKey, type Task } from "../../../src/domain/job.ts";
 import type { Liveness } from "../../../src/domain/resources.ts";
 import type { StepError, StepOutcome } from "../../../src/domain/stitch.ts";
 
@@ -18,10 +18,12 @@ export const outcomeOf = (status: StepOutcome["status"]): StepOutcome => ({
 
 type Over = {
   runs?: Task["runs"];
-  attempt?: number;
+  /** The attempt that counts; null: it is given up. */
+  attempt?: number | null;
   refused?: StepError["code"];
   /** By attempt 1. */
   claimed?: boolean;
+  /** Of attempt 1. */
   outcome?: StepOutcome;
   waitForNode?: boolean;
   cancelledAtMs?: number;
@@ -49,7 +51,7 @@ const jobOf = (tasks: Task[], waitForNode: boolean): JobState["record"] => ({
 const taskOf = (id: string, steps: number, over: Over): Omit<Task, "node"> => ({
   id,
   runs: over.runs ?? "node",
-  attempt: over.attempt ?? 1,
+  attempt: 1,
   wave: 0,
   steps: Array.from({ length: steps }, () => ({ action: "ping", stitch: null })),
   refused: over.refused === undefined ? null : { code: over.refused, message: "refused" },
@@ -60,21 +62,22 @@ export const stateOf = (over: Over): JobState => ({
   record: jobOf([{ ...taskOf("t0", 1, over), node: "n1" }], over.waitForNode ?? false),
   bodyHash: "",
   marks: { cancelledAtMs: over.cancelledAtMs ?? null, closed: null },
+  attempts: new Map(over.attempt === undefined ? [] : [["t0", over.attempt]]),
   outcomes: {
     claims: over.claimed === true ? [{ task: "t0", attempt: 1, incarnation: 1, atMs: 5 }] : [],
-    steps: new Map(over.outcome === undefined ? [] : [["t0.0", over.outcome]]),
+    steps: new Map(over.outcome === undefined ? [] : [["t0.1.0", over.outcome]]),
   },
   nowMs: over.nowMs ?? 500,
   written: 0,
 });
 
 export const runnersOf = (nodes: Record<string, Liveness>): ReadonlyMap<string, Runner> =>
-  new Map(Object.entries(nodes).map(([id, liveness]) => [id, { liveness, incarnation: 1 }]));
+  new Map(Object.entries(nodes).map(([id, liveness]) => [id, { liveness, incarnation: 1, startedAtMs: 0 }]));
 
 const taskArbitrary = fc.record({
   steps: fc.array(fc.option(fc.constantFrom(...STATUSES)), { minLength: 1, maxLength: 3 }),
   runs: fc.constantFrom<Task["runs"]>("node", "node", "master"),
-  attempt: fc.constantFrom(1, 1, 2),
+  attempt: fc.constantFrom(undefined, undefined, 2, null),
   claims: fc.array(fc.constantFrom(1, 2), { maxLength: 3 }),
   refused: fc.constantFrom(false, false, false, true),
   liveness: fc.option(fc.constantFrom(...LIVENESS)),
@@ -90,18 +93,28 @@ export const jobs = fc
   })
   .map(({ tasks, waitForNode, cancelledAtMs, nowMs }) => {
     const runners = new Map<string, Runner>();
+    const attempts = new Map<string, number | null>();
     const claims: Claim[] = [];
     const steps = new Map<string, StepOutcome>();
     const made = tasks.map((task, t): Task => {
       const node = `n${t}`;
-      if (task.liveness !== null) runners.set(node, { liveness: task.liveness, incarnation: 1 });
+      if (task.liveness !== null) runners.set(node, { liveness: task.liveness, incarnation: 1, startedAtMs: 0 });
       if (task.refused)
         return { ...taskOf(`t${t}`, task.steps.length, { runs: task.runs, refused: "node_dead" }), node };
+      if (task.attempt !== undefined) attempts.set(`t${t}`, task.attempt);
       for (const attempt of task.claims) claims.push({ task: `t${t}`, attempt, incarnation: claims.length, atMs: 5 });
-      for (const [s, status] of task.steps.entries()) if (status !== null) steps.set(`t${t}.${s}`, outcomeOf(status));
-      return { ...taskOf(`t${t}`, task.steps.length, { runs: task.runs, attempt: task.attempt }), node };
+      const made = { ...taskOf(`t${t}`, task.steps.length, { runs: task.runs }), node };
+      const attempt = task.attempt ?? 1;
+      for (const [s, status] of task.steps.entries())
+        if (status !== null) steps.set(outcomeKey({ ...made, attempt }, s), outcomeOf(status));
+      return made;
     });
-    const state: JobState = { ...stateOf({ nowMs }), record: jobOf(made, waitForNode), outcomes: { claims, steps } };
+    const state: JobState = {
+      ...stateOf({ nowMs }),
+      record: jobOf(made, waitForNode),
+      attempts,
+      outcomes: { claims, steps },
+    };
     return { state: { ...state, marks: { cancelledAtMs, closed: null } }, runners };
   });
 
@@ -122,11 +135,13 @@ export const alike = (state: JobState): fc.Arbitrary<JobState> => {
 /** The state with an outcome for every step: those it has, and made-up ones for the rest; and all their statuses. */
 export function withAll(state: JobState): { state: JobState; statuses: StepOutcome["status"][] } {
   const steps = new Map(state.outcomes.steps);
-  for (const [t, task] of state.record.tasks.entries())
+  const statuses: StepOutcome["status"][] = [];
+  for (const [t, { task }] of foldJob(state, new Map()).tasks.entries())
     for (const s of task.steps.keys()) {
-      const key = `${task.id}.${s}`;
-      if (!steps.has(key)) steps.set(key, outcomeOf(STATUSES[(t + s + state.nowMs) % 3] ?? "failed"));
+      const key = outcomeKey(task, s);
+      const outcome = steps.get(key) ?? outcomeOf(STATUSES[(t + s + state.nowMs) % 3] ?? "failed");
+      steps.set(key, outcome);
+      statuses.push(outcome.status);
     }
-  const statuses = [...steps.values()].map(({ status }) => status);
   return { state: { ...state, outcomes: { ...state.outcomes, steps } }, statuses };
 }

@@ -2,12 +2,22 @@ import { type Advanced, advance, asksForDrain, awaited } from "../../../src/doma
 import { type Command, commandOptions } from "../../../src/domain/command.ts";
 import { type FoldedJob, foldJob, nodesInDoubt, type Runner } from "../../../src/domain/fold.ts";
 import { splitFullId } from "../../../src/domain/ids.ts";
-import type { Claim, JobMarks, JobRecord, JobState, Orchestration, StitchStep, Task } from "../../../src/domain/job.ts";
+import {
+  type Claim,
+  type JobMarks,
+  type JobRecord,
+  type JobState,
+  type Orchestration,
+  outcomeKey,
+  type StitchStep,
+  type Task,
+} from "../../../src/domain/job.ts";
 import type { Observed } from "../../../src/domain/observed.ts";
 import { planCommand } from "../../../src/domain/plan.ts";
 import { seeDrain } from "../../../src/domain/plan-drain.ts";
 import type { Eligibility, Health } from "../../../src/domain/resources.ts";
 import { compareRevisions, formatRevision, parseRevision } from "../../../src/domain/revision.ts";
+import { tasksToSendAgain } from "../../../src/domain/send-again.ts";
 import type { StepOutcome, StitchRecord } from "../../../src/domain/stitch.ts";
 import { observed, withStitches } from "./observed.ts";
 import { outcome, SimulatedNode, type Temper } from "./simulated-node.ts";
@@ -47,7 +57,15 @@ export const ACTS = [
   "come back",
   "wait",
 ] as const;
-export type Act = (typeof ACTS)[number] | "long wait" | "cancel" | "user" | "user removes" | "uncordon";
+export type Act =
+  | (typeof ACTS)[number]
+  | "lose the queue"
+  | "lose the work"
+  | "long wait"
+  | "cancel"
+  | "user"
+  | "user removes"
+  | "uncordon";
 /** `pick` chooses among what the act may be done to. */
 export type Turn = { readonly act: Act; readonly pick: number };
 
@@ -56,6 +74,8 @@ type Loaded = { readonly state: JobState; readonly folded: FoldedJob; readonly a
 type Sent = { readonly task: Task; active: boolean };
 
 const ELIGIBILITY: Readonly<Record<string, Eligibility>> = { drain: "draining", cordon: "cordoned" };
+
+const isSame = (a: Task, b: Task): boolean => a.id === b.id && a.attempt === b.attempt;
 
 /** One job of many steps in a cluster, with the rules of Redis, of the nodes and of any number of Masters. */
 export class SimulatedCluster {
@@ -67,7 +87,7 @@ export class SimulatedCluster {
   readonly #claims: Claim[] = [];
   readonly #steps = new Map<string, StepOutcome>();
   #written = 0;
-  readonly #givenUp = new Set<string>();
+  readonly #attempts = new Map<string, number | null>();
   #sent: Sent[] = [];
   /** What Masters have read and decided, and not yet saved. */
   #loaded: Loaded[] = [];
@@ -174,18 +194,23 @@ export class SimulatedCluster {
       record: this.record,
       bodyHash: "",
       marks: this.marks,
+      attempts: new Map(this.#attempts),
       outcomes: { claims: [...this.#claims], steps: new Map(this.#steps) },
       nowMs: this.nowMs,
       written: this.#written,
     };
   }
 
-  fold(state = this.state()): FoldedJob {
+  #runners(state: JobState): Map<string, Runner> {
     const runners = nodesInDoubt(state).map((id): [string, Runner] => {
-      const { alive, incarnation } = this.#node(id);
-      return [id, { liveness: alive ? "alive" : "dead", incarnation }];
+      const { alive, incarnation, startedAtMs } = this.#node(id);
+      return [id, { liveness: alive ? "alive" : "dead", incarnation, startedAtMs }];
     });
-    return foldJob(state, new Map(runners));
+    return new Map(runners);
+  }
+
+  fold(state = this.state()): FoldedJob {
+    return foldJob(state, this.#runners(state));
   }
 
   /** What a Master reads and decides at this moment. */
@@ -211,7 +236,7 @@ export class SimulatedCluster {
     if (state.record.orchestration?.version !== this.orchestration.version) return [];
     if (advanced.record !== state.record) {
       this.record = advanced.record;
-      for (const id of advanced.givenUp) this.#givenUp.add(id);
+      for (const id of advanced.givenUp) this.#attempts.set(id, null);
       return advanced.tasks;
     }
     if (folded.verdict !== null) this.marks = { ...this.marks, closed: { status: folded.verdict, atMs: this.nowMs } };
@@ -227,8 +252,14 @@ export class SimulatedCluster {
       if (loaded.advanced.record === loaded.state.record) break;
     }
     if (this.hasEnded) return;
-    for (const { task, status } of this.fold().tasks)
-      if (status === "pending" || (task.runs === "master" && status === "running")) this.dispatch([task]);
+    const state = this.state();
+    const folded = this.fold(state);
+    for (const { task, status } of folded.tasks)
+      if (task.runs === "master" && (status === "pending" || status === "running")) this.dispatch([task]);
+    const { asTheyAre, asNextAttempt } = tasksToSendAgain(state, folded, this.#runners(state));
+    for (const { id, attempt } of asNextAttempt) this.#attempts.set(id, attempt + 1);
+    if (asNextAttempt.length > 0) this.#written += 1;
+    this.dispatch([...asTheyAre, ...asNextAttempt.map((task) => ({ ...task, attempt: task.attempt + 1 }))]);
   }
 
   dispatch(tasks: readonly Task[]): void {
@@ -236,21 +267,25 @@ export class SimulatedCluster {
       // What chains have yet to send is shown as tasks, too.
       if (task.refused !== null || task.id.startsWith("ahead.")) continue;
       if (task.runs === "master") this.#carryOut(task);
-      else if (!this.#sent.some((sent) => sent.task.id === task.id)) this.#sent.push({ task, active: false });
+      else if (!this.#sent.some((sent) => isSame(sent.task, task))) this.#sent.push({ task, active: false });
     }
   }
 
   #mayClaim(task: Task): boolean {
-    if (task.refused !== null || this.marks.closed !== null || this.#givenUp.has(task.id)) return false;
+    if (task.refused !== null || this.marks.closed !== null) return false;
+    if ((this.#attempts.has(task.id) ? this.#attempts.get(task.id) : 1) !== task.attempt) return false;
     const isOver = this.marks.cancelledAtMs !== null || this.nowMs >= this.record.deadlineAtMs;
     return !isOver || task.cleanup === true || this.#claims.some((each) => each.task === task.id);
   }
 
   /** The tasks that have not been carried out, and that somebody could take up now. */
   claimable(): Task[] {
-    return this.record.tasks.filter(
-      (task) => this.#mayClaim(task) && task.steps.some((_, index) => !this.#steps.has(`${task.id}.${index}`)),
-    );
+    return this.fold()
+      .tasks.filter(({ ahead }) => ahead !== true)
+      .map(({ task }) => task)
+      .filter(
+        (task) => this.#mayClaim(task) && task.steps.some((_, index) => !this.#steps.has(outcomeKey(task, index))),
+      );
   }
 
   /** Was the task taken up, or can it be? */
@@ -260,16 +295,18 @@ export class SimulatedCluster {
 
   claim(task: Task, incarnation: number): boolean {
     if (!this.#mayClaim(task)) return false;
-    const claimed = this.#claims.filter((each) => each.task === task.id);
+    const claimed = this.#claims.filter((each) => each.task === task.id && each.attempt === task.attempt);
     if (!claimed.some((each) => each.incarnation === incarnation)) {
-      this.#claims.push({ task: task.id, attempt: 1, incarnation, atMs: this.nowMs });
+      this.#claims.push({ task: task.id, attempt: task.attempt, incarnation, atMs: this.nowMs });
       this.#written += 1;
     }
     return true;
   }
 
-  #write(key: string, told: StepOutcome): void {
-    if (this.#steps.has(key)) return;
+  #write(task: Task, index: number, told: StepOutcome): void {
+    const key = outcomeKey(task, index);
+    const isStale = this.#claims.some((each) => each.task === task.id && each.attempt > task.attempt);
+    if (isStale || this.#steps.has(key)) return;
     this.#steps.set(key, told);
     this.#written += 1;
   }
@@ -285,7 +322,8 @@ export class SimulatedCluster {
         const isNewer = compareRevisions(revision, node.eligibilityRevision) >= 0;
         const to = ELIGIBILITY[step.action] ?? "eligible";
         this.#write(
-          `${task.id}.${index}`,
+          task,
+          index,
           isNewer
             ? outcome("succeeded", node.eligibility !== to)
             : outcome("superseded", false, { code: "superseded", message: "newer" }),
@@ -293,7 +331,7 @@ export class SimulatedCluster {
         if (isNewer) [node.eligibility, node.eligibilityRevision] = [to, revision];
         continue;
       }
-      this.#write(`${task.id}.${index}`, outcome("succeeded", true));
+      this.#write(task, index, outcome("succeeded", true));
     }
   }
 
@@ -354,6 +392,13 @@ export class SimulatedCluster {
         node.comeBack(this.nowMs, (id) => there.has(id));
         return true;
       }
+      case "lose the queue":
+        return this.#lose(of(this.#sent)?.task.node);
+      case "lose the work": {
+        const node = of(alive.filter(({ work }) => work.length > 0));
+        if (node !== undefined) node.work = [];
+        return this.#lose(node?.id);
+      }
       case "wait":
         this.nowMs += 500;
         return true;
@@ -382,7 +427,7 @@ export class SimulatedCluster {
     // At least once: it may come again after it was done.
     if (!again) sent.active = true;
     if (!this.claim(sent.task, node.incarnation)) this.#sent = this.#sent.filter((each) => each !== sent);
-    else if (!node.work.some(({ task }) => task.id === sent.task.id))
+    else if (!node.work.some(({ task }) => isSame(task, sent.task)))
       node.work.push({ task: sent.task, left: [...sent.task.steps.keys()] });
     return true;
   }
@@ -394,10 +439,10 @@ export class SimulatedCluster {
     const [index] = left.splice(pick % left.length, 1);
     const step = task.steps[index ?? 0];
     if (index === undefined || step === undefined) return false;
-    this.#write(`${task.id}.${index}`, this.#apply(node, task, index, false));
+    this.#write(task, index, this.#apply(node, task, index, false));
     if (left.length > 0) return true;
     node.work = node.work.filter((each) => each !== work);
-    this.#sent = this.#sent.filter((sent) => sent.task.id !== task.id || !sent.active);
+    this.#sent = this.#sent.filter((sent) => !isSame(sent.task, task) || !sent.active);
     return true;
   }
 
@@ -415,6 +460,13 @@ export class SimulatedCluster {
       if (work !== undefined && act !== "die") this.#apply(node, work.task, index, act === "die in the middle");
     node.die(this.nowMs);
     for (const sent of this.#sent) if (sent.task.node === node.id) sent.active = false;
+    return true;
+  }
+
+  /** Of what is on its way to the node, nothing comes any more. */
+  #lose(node: string | undefined): boolean {
+    if (node === undefined) return false;
+    this.#sent = this.#sent.filter(({ task }) => task.node !== node);
     return true;
   }
 

@@ -48,7 +48,7 @@ const tempers = fc
 export const turnsOf = (acts: readonly Act[], most = 60) =>
   fc.array(fc.record({ act: fc.constantFrom(...acts), pick: fc.nat(29) }), { maxLength: most, size: "max" });
 /** Whatever may happen to a job but that users meddle with its stitches. */
-export const FAULTS: readonly Act[] = [...ACTS, "long wait", "cancel"];
+export const FAULTS: readonly Act[] = [...ACTS, "lose the queue", "lose the work", "long wait", "cancel"];
 export const faults = turnsOf(FAULTS);
 export const anything = turnsOf([...FAULTS, "user", "user removes", "uncordon"]);
 /** Nothing goes wrong; only the order is open. */

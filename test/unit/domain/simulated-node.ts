@@ -40,6 +40,7 @@ export class SimulatedNode {
   readonly #temper: (fullId: string) => Temper;
   alive = true;
   incarnation = 1;
+  startedAtMs = 0;
   #diedAtMs = 0;
   eligibility: Eligibility = "eligible";
   eligibilityRevision: Revision = NO_REVISION;
@@ -193,6 +194,7 @@ export class SimulatedNode {
   comeBack(nowMs: number, isThere: (fullId: string) => boolean): void {
     this.alive = true;
     this.incarnation += 1;
+    this.startedAtMs = nowMs;
     this.dropped.clear();
     for (const id of this.tombstones.keys()) this.obey(id);
     for (const hosted of this.stitches.values()) {
