@@ -92,7 +92,7 @@ function hosting(t: TestContext) {
 }
 
 const at = (revision: number) => ({ revision, wave: 0 });
-const spec = stitchSpec.parse({ adaptor: "process", command: ["x"] });
+const spec = stitchSpec.parse({ adaptor: "process", command: ["x"], restart: { policy: "on-failure" } });
 const step = (action: "create" | "start" | "stop" | "restart" | "remove", id: string): StitchStep =>
   action === "create"
     ? { action, stitch: `n1:${id}`, group: "a.b.1", spec, start: true, timeoutMs: TIMEOUT_MS }
@@ -223,6 +223,31 @@ test("after a restart of the worker, what should run comes back at the same pace
   assert.equal(runs.length, 2 * PLACES, "each once, and not the one that was stopped");
 });
 
+test("a command that starts what waits to come back takes that over: it is not started again when it has ended", async (t) => {
+  const former = await hanging(t, PLACES + 1);
+  const left = Promise.allSettled(former.outcomes);
+  await former.host.stopAll(0);
+  await left;
+  await former.disk.written();
+  t.mock.timers.reset();
+  const { host, runs } = hosting(t);
+  host.merge(former.disk.load());
+  host.resume();
+  await until("the first of them run", () => runs.length === PLACES);
+  const waits = ids(PLACES + 1).find((id) => !runs.some((run) => run.id === id)) ?? assert.fail();
+  const started = host.apply(step("start", waits), at(1000));
+  await settled();
+  runs[0]?.up();
+  runs[1]?.up();
+  await until("it runs", () => runs.length === PLACES + 1);
+  runs.at(-1)?.up();
+  runs.at(-1)?.exit(0);
+  assert.equal((await started).status, "succeeded");
+  t.mock.timers.tick(1000);
+  await settled();
+  assert.deepEqual([host.find(waits)?.record.state, runs.length], ["stopped", PLACES + 1]);
+});
+
 /** A tombstone that a Master has left for a stitch, newer than all that was asked of it. */
 const removal = { revision: "1000.0", movedTo: null, arrivingFrom: null };
 
@@ -232,6 +257,8 @@ test("a stitch that a Master has removed meanwhile is not started, whatever its 
   runs[1]?.exit(3);
   await until("it waits for its restart", () => host.find("s1")?.record.state === "backoff");
   await until("another has its place", () => runs.length === PLACES + 1);
+  assert.equal((await outcomes[1])?.status, "failed");
+  await settled();
   host.obey(new Map([last, "s1"].map((id) => [id, removal])));
   assert.equal((await outcomes[PLACES + 1])?.status, "superseded");
   await until("both are gone", () => !host.ids().includes(last) && !host.ids().includes("s1"));
