@@ -7,7 +7,6 @@ import type { JobResource } from "../../src/domain/resources.ts";
 import { Dispatcher } from "../../src/queue/dispatcher.ts";
 import { redisTimeMs } from "../../src/redis/node-record.ts";
 import { FAST, type Part, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
-import { startedTimes } from "../support/stitch-folder.ts";
 
 // A process stopped with SIGSTOP is to everybody else what one with a blocked event loop is: connected, and silent.
 
@@ -26,8 +25,18 @@ const STOPS_ITS_WORKER = {
     command: ["sh", "-c", "echo started >> starts; [ -e stopped ] || { touch stopped; kill -STOP $PPID; }"],
   },
 } as const;
-/** Counts its starts, and ends once it finds the file `go`. */
-const ENDS_WHEN_TOLD = ["sh", "-c", "trap '' TERM; echo started >> starts; until [ -e go ]; do sleep 0.1; done"];
+/**
+ * Counts how often it is asked to end, and stops its worker when it is, but not in the folder `other`. A stop stays in the
+ * worker's queue until it has ended.
+ */
+const STOPS_ITS_WORKER_AT_ITS_END = [
+  "sh",
+  "-c",
+  `case $STITCH_DATA_DIR in */other/*) ;; *) trap 'echo asked >> asks; kill -STOP $PPID; exit' TERM ;; esac
+  while :; do sleep 0.1; done`,
+];
+/** Counts how often it is asked to end, and ends once it finds the file `go`. */
+const ENDS_WHEN_TOLD = ["sh", "-c", "trap 'echo asked >> asks' TERM; until [ -e go ]; do sleep 0.1; done"];
 
 const dataFile = (cluster: TestCluster, stitch: string, name: string): string =>
   join(cluster.dir, "state-n1", cluster.name, "n1", "data", stitch, name);
@@ -70,14 +79,14 @@ describe("a node worker whose event loop is blocked longer than BullMQ's lock", 
   it("P5: what is delivered again after the block has been applied once", async () => {
     await withCluster(url, {}, async (cluster) => {
       const node = await cluster.node("n1");
-      const job = await cluster.run(STOPS_ITS_WORKER, null, 0);
+      const job = await stopOne(cluster, STOPS_ITS_WORKER_AT_ITS_END);
       const entry = new Entry(cluster, job);
       await entry.lockLost();
       node.child.kill("SIGCONT");
       // Nobody reads the job meanwhile, which would end it: the second delivery is claimed and runs like the first.
       await entry.deliveredAgain();
       await entry.finished();
-      await assertCreatedOnce(cluster, job);
+      await assertStoppedOnce(cluster, job);
       assert.equal((await cluster.master.node("n1")).incarnation, 1);
     });
   });
@@ -88,9 +97,9 @@ describe("a node worker whose event loop is blocked longer than BullMQ's lock", 
       await deadlinePassed(cluster, job);
       node.child.kill("SIGCONT");
       await entry.deliveredAgain();
-      writeFileSync(dataFile(cluster, "slow", "go"), "");
+      writeFileSync(dataFile(cluster, "once", "go"), "");
       await entry.finished();
-      await assertRestartedOnce(cluster, job);
+      await assertStoppedOnce(cluster, job);
     });
   });
 
@@ -100,28 +109,20 @@ describe("a node worker whose event loop is blocked longer than BullMQ's lock", 
       const { redis, keys } = cluster.open;
       await new Dispatcher(redis, keys).obliterate("n1");
       node.child.kill("SIGCONT");
-      writeFileSync(dataFile(cluster, "slow", "go"), "");
+      writeFileSync(dataFile(cluster, "once", "go"), "");
       await cluster.master.job(job.id, 60_000);
-      await assertRestartedOnce(cluster, job);
+      await assertStoppedOnce(cluster, job);
     });
   });
 
   async function stoppedInMidStep(cluster: TestCluster): Promise<{ node: Part; job: JobResource; entry: Entry }> {
     const node = await cluster.node("n1");
-    await cluster.create("n1", "slow", ENDS_WHEN_TOLD, { stopGraceMs: 600_000, restart: { policy: "never" } });
-    const job = await cluster.run({ command: "stitch.restart", target: "slow", deadlineMs: 10_000 }, null, 0);
-    await until("it was asked to end", async () => (await cluster.master.stitch("slow")).state === "stopping");
+    const job = await stopOne(cluster, ENDS_WHEN_TOLD, { deadlineMs: 10_000 });
+    await until("it was asked to end", async () => (await cluster.master.stitch("once")).state === "stopping");
     node.child.kill("SIGSTOP");
     const entry = new Entry(cluster, job);
     await entry.lockLost();
     return { node, job, entry };
-  }
-
-  async function assertRestartedOnce(cluster: TestCluster, { id, revision }: JobResource): Promise<void> {
-    const ended = await cluster.master.job(id, 0);
-    assert.deepEqual([ended.status, ended.tasks[0]?.steps[0]?.changed], ["succeeded", true], JSON.stringify(ended));
-    assert.equal((await cluster.master.stitch("slow")).revision, `${revision}.0`);
-    await startedTimes(cluster, 2, ["n1:slow"]);
   }
 });
 
@@ -129,13 +130,13 @@ describe("a node worker whose event loop is blocked longer than its lease", { co
   it("P5: registers again, and what it had taken up has been applied once", async () => {
     await withCluster(url, FAST, async (cluster) => {
       const node = await cluster.node("n1");
-      const job = await cluster.run(STOPS_ITS_WORKER, null, 0);
+      const job = await stopOne(cluster, STOPS_ITS_WORKER_AT_ITS_END);
       const entry = new Entry(cluster, job);
       await entry.lockLost();
       node.child.kill("SIGCONT");
       await entry.deliveredAgain();
       await entry.finished();
-      await assertCreatedOnce(cluster, job);
+      await assertStoppedOnce(cluster, job);
       assert.ok((await cluster.master.node("n1")).incarnation > 1);
     });
   });
@@ -197,32 +198,31 @@ describe("a node worker whose event loop is blocked longer than its lease", { co
   it("P5, P12: fenced by another worker, it has no say in what that one makes of its task", async () => {
     await withCluster(url, FAST, async (cluster) => {
       const first = await cluster.node("n1");
-      const spec = {
-        ...STOPS_ITS_WORKER.spec,
-        command: [
-          "sh",
-          "-c",
-          "case $STITCH_DATA_DIR in */other/*) ;; *) touch stopped; kill -STOP $PPID ;; esac; sleep 600",
-        ],
-      };
-      const job = await cluster.run({ ...STOPS_ITS_WORKER, spec }, null, 0);
-      await until("it has stopped its worker", () => existsSync(dataFile(cluster, "once", "stopped")));
+      const job = await stopOne(cluster, STOPS_ITS_WORKER_AT_ITS_END);
+      await until("it has stopped its worker", () => existsSync(dataFile(cluster, "once", "asks")));
       await cluster.node("n1", { STITCH_STATE_DIR: join(cluster.dir, "other") });
       first.child.kill("SIGCONT");
       assert.equal(await first.exited, 1);
       await new Entry(cluster, job).finished();
       const ended = await cluster.master.job(job.id, 0);
       assert.equal(ended.status, "succeeded", JSON.stringify(ended));
-      assert.equal((await cluster.master.stitch("once")).state, "running");
+      assert.equal((await cluster.master.stitch("once")).state, "stopped");
     });
   });
 });
 
-async function assertCreatedOnce(cluster: TestCluster, { id, revision }: JobResource): Promise<void> {
+/** Creates the stitch `once` with this program, and asks for its stop; does not wait for that. */
+async function stopOne(cluster: TestCluster, command: readonly string[], options: object = {}): Promise<JobResource> {
+  await cluster.create("n1", "once", command, { stopGraceMs: 600_000, restart: { policy: "never" } });
+  return cluster.run({ command: "stitch.stop", target: "once", ...options }, null, 0);
+}
+
+async function assertStoppedOnce(cluster: TestCluster, { id, revision }: JobResource): Promise<void> {
   const ended = await cluster.master.job(id, 0);
   assert.deepEqual([ended.status, ended.tasks[0]?.steps[0]?.changed], ["succeeded", true], JSON.stringify(ended));
-  assert.equal((await cluster.master.stitch("once")).revision, `${revision}.0`);
-  assert.equal(readFileSync(dataFile(cluster, "once", "starts"), "utf8"), "started\n");
+  const stitch = await cluster.master.stitch("once");
+  assert.deepEqual([stitch.state, stitch.revision], ["stopped", `${revision}.0`]);
+  assert.equal(readFileSync(dataFile(cluster, "once", "asks"), "utf8"), "asked\n");
 }
 
 describe("a node that comes back after the deadline of what it had not taken up (P6)", { concurrency: 2 }, () => {

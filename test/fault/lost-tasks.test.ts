@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it } from "node:test";
@@ -12,7 +12,6 @@ import { TaskRunner } from "../../workers/node/task-runner.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { pingJob } from "../support/ping-job.ts";
 import { registerTestNode } from "../support/register-test-node.ts";
-import { startedTimes } from "../support/stitch-folder.ts";
 
 const [standalone] = REDISES;
 const url = standalone?.url ?? "";
@@ -52,6 +51,8 @@ function taskRunner(
     node: "n1",
     host: { apply } as Runs["host"],
     publisher: publisher as Runs["publisher"],
+    // A ping is left to no journal.
+    journal: {} as Runs["journal"],
     incarnation: () => 1,
     holdsId: () => true,
     learnEligibility: async () => undefined,
@@ -67,17 +68,12 @@ describe("a task that was taken up and is lost", { concurrency: 3 }, () => {
     await withCluster(url, {}, async (cluster) => {
       const first = await cluster.node("n1");
       await cluster.masterWorker();
-      const { id } = await cluster.run(
-        {
-          command: "stitch.create",
-          target: "a.b.1",
-          id: "slow",
-          spec: { adaptor: "process", protocol: "none", command: ["sh", "-c", "echo started >> starts; sleep 600"] },
-        },
-        null,
-        0,
-      );
-      await startedTimes(cluster, 1, ["n1:slow"]);
+      // A stop stays in the queue until it has ended; a start is in the node's own journal.
+      const neverEnds = ["sh", "-c", "trap 'echo asked >> asks' TERM; while :; do sleep 0.1; done"];
+      await cluster.create("n1", "slow", neverEnds, { stopGraceMs: 600_000 });
+      const { id } = await cluster.run({ command: "stitch.stop", target: "slow" }, null, 0);
+      const asks = join(cluster.dir, "state-n1", cluster.name, "n1", "data", "slow", "asks");
+      await until("it was asked to end", () => existsSync(asks));
       await first.kill("SIGKILL");
       const { redis, keys } = cluster.open;
       assert.deepEqual(await fieldsOf(cluster, id, "c:"), ["c:t0.1.1"], "taken up");
@@ -90,8 +86,7 @@ describe("a task that was taken up and is lost", { concurrency: 3 }, () => {
       const job = await cluster.master.job(id, 60_000);
       assert.deepEqual([job.status, job.tasks[0]?.attempt], ["succeeded", 2], JSON.stringify(job));
       assert.deepEqual(await fieldsOf(cluster, id, "c:"), ["c:t0.1.1", "c:t0.2.2"]);
-      // Once by each life of the worker, and not again by the next attempt.
-      await startedTimes(cluster, 2, ["n1:slow"]);
+      assert.equal((await cluster.master.stitch("slow")).state, "stopped");
     });
   });
 

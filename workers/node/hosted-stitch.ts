@@ -12,6 +12,7 @@ import {
   type StartContext,
   type StitchInstance,
 } from "./adaptors/adaptor.ts";
+import type { Place, StartThrottle } from "./start-throttle.ts";
 import type { StitchDisk } from "./stitch-disk.ts";
 import { StitchLog } from "./stitch-log.ts";
 
@@ -37,6 +38,10 @@ export type HostedStitchOptions = {
   readonly onChange: (stitch: HostedStitch, event: StitchEvent | null) => void;
   /** Runs work on this stitch after what is under way, so that a restart by itself never crosses a step. */
   readonly inOrder: (work: () => Promise<unknown>) => Promise<unknown>;
+  /** Every start waits for a place here, whatever it is for. */
+  readonly starts: StartThrottle;
+  /** See `Turns.next`. */
+  readonly nextTurn: () => Promise<void>;
   readonly onError: (error: unknown) => void;
 };
 
@@ -66,6 +71,8 @@ export class HostedStitch {
   #record: StitchRecord;
   #instance: StitchInstance | null = null;
   #restart: NodeJS.Timeout | undefined;
+  /** What a start that no step waits for waits for. */
+  #resuming: Place | null = null;
   #stable: NodeJS.Timeout | undefined;
   #closing = false;
   #endedWithLease = false;
@@ -123,7 +130,7 @@ export class HostedStitch {
     this.#o.onChange(this, event);
   }
 
-  /** A newer step waits: a start under way stops waiting for the stitch to come up. */
+  /** A newer step waits: a start under way stops waiting, be it for a place, a turn, or the stitch to come up. */
   interrupt(): void {
     this.#interrupted.resolve();
   }
@@ -137,11 +144,17 @@ export class HostedStitch {
     if (this.#closing) throw new WorkerLeaves();
     const before = this.#instance;
     if (before !== null && this.#record.state === "running") return { changed: false };
-    clearTimeout(this.#restart);
+    this.#dropRestart();
     this.#interrupted = Promise.withResolvers();
     if (before === null) {
+      this.#endedWithLease = false;
       this.#setRestarts(0);
-      this.#launch();
+      const place = await this.#place();
+      if (place === null) {
+        if (this.#closing) throw new WorkerLeaves();
+        return { error: SUPERSEDED };
+      }
+      this.#launch(place);
     }
     const instance = this.#instance;
     if (instance === null) return { error: { code: "spawn_failed", message: "it could not be started" } };
@@ -163,14 +176,51 @@ export class HostedStitch {
     return error === null ? { changed: before === null } : { error };
   }
 
-  /** Starts it again after a restart of the worker, or when the lease is back; does not wait for it. */
-  resume(): void {
-    if (this.#record.desired !== "running" || this.#instance !== null || this.#closing) return;
-    clearTimeout(this.#restart);
-    this.#launch();
+  /** Waits for a place, and then for a turn of the event loop; null where that was interrupted. */
+  async #place(): Promise<Place | null> {
+    const place = this.#o.starts.ask();
+    const interrupted = this.#interrupted.promise;
+    void interrupted.then(() => place.giveBack());
+    // The turn in which its step began is its own.
+    if (place.isHeld) return place;
+    if (await place.granted) await Promise.race([this.#o.nextTurn(), interrupted]);
+    return place.isHeld ? place : null;
   }
 
-  #launch(): void {
+  /**
+   * Starts it again after a restart of the worker, when the lease is back, or at the end of its backoff; does not wait for
+   * it. A step that starts or stops it comes first, and takes that over. Safe to repeat.
+   */
+  resume(): void {
+    if (this.#resuming !== null || this.#closing) return;
+    const place = this.#o.starts.ask();
+    this.#resuming = place;
+    const begin = async () => {
+      // A step has taken it over.
+      if (this.#resuming !== place) return;
+      this.#resuming = null;
+      if (this.#record.desired === "running" && this.#instance === null) this.#launch(place);
+      else place.giveBack();
+    };
+    place.granted.then((granted) => (granted ? this.#o.inOrder(begin) : null)).catch(this.#o.onError);
+  }
+
+  /** It is not started again by itself: a step decides, or it is over. */
+  #dropRestart(): void {
+    clearTimeout(this.#restart);
+    this.#resuming?.giveBack();
+    this.#resuming = null;
+  }
+
+  #launch(place: Place): void {
+    try {
+      this.#begin();
+    } finally {
+      place.holdUntil(this.#instance?.started ?? Promise.resolve());
+    }
+  }
+
+  #begin(): void {
     const { id, group, spec } = this.#record;
     this.#endedWithLease = false;
     const instance = this.#adapt(spec)({
@@ -278,19 +328,13 @@ export class HostedStitch {
           { ...ended, state: "backoff", restarts: next.restarts },
           { type: "stitch.failed", data: { reason: how, lastExit, restartInMs: next.inMs } },
         );
-        this.#restart = setTimeout(() => {
-          this.#o
-            .inOrder(async () => {
-              if (this.#record.state === "backoff") this.resume();
-            })
-            .catch(this.#o.onError);
-        }, next.inMs);
+        this.#restart = setTimeout(() => this.resume(), next.inMs);
     }
   }
 
   /** Stops what runs; resolves when its whole process tree is gone. @returns whether there was something to stop. */
   async stop(graceMs: number): Promise<boolean> {
-    clearTimeout(this.#restart);
+    this.#dropRestart();
     const instance = this.#instance;
     if (instance === null) {
       if (this.#record.state === "stopped") return false;
@@ -305,7 +349,7 @@ export class HostedStitch {
   /** Ends it with its worker: what it should do stays on record. Safe to repeat, with less grace. */
   async close(graceMs: number): Promise<void> {
     this.#closing = true;
-    clearTimeout(this.#restart);
+    this.#dropRestart();
     clearTimeout(this.#stable);
     this.interrupt();
     // A restart that will not come is nothing to be shown as waited for.

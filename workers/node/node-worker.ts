@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 import { fullId } from "../../src/domain/ids.ts";
+import type { Dispatch } from "../../src/domain/job.ts";
 import type { NodeFacts } from "../../src/domain/node.ts";
 import type { Eligibility } from "../../src/domain/resources.ts";
 import { NodeQueueWorker, openNodeQueue } from "../../src/queue/node-queue.ts";
@@ -36,6 +37,7 @@ import { Publisher } from "./publisher.ts";
 import { RedisClock } from "./redis-clock.ts";
 import { StitchDisk } from "./stitch-disk.ts";
 import { StitchHost } from "./stitch-host.ts";
+import { TaskJournal } from "./task-journal.ts";
 import { TaskRunner } from "./task-runner.ts";
 import { Watchdog } from "./watchdog.ts";
 
@@ -102,6 +104,7 @@ export class NodeWorker {
   #host: StitchHost | null = null;
   #publisher: Publisher | null = null;
   #queue: NodeQueueWorker | null = null;
+  #journal: TaskJournal | null = null;
   #inbox: Inbox | null = null;
   #mail: Mail | null = null;
   #outbox: Outbox | null = null;
@@ -221,12 +224,13 @@ export class NodeWorker {
       });
       this.#publisher = publisher;
       this.#host = host;
-      host.merge(disk.load());
+      const former = disk.load();
+      host.merge(former);
       await this.#register(host);
       // What is still to be done may take longer than the lease.
       this.#schedule();
       host.resume();
-      await this.#takeTasks(host, publisher);
+      await this.#takeTasks(host, publisher, disk, former.tasks);
       await this.#readInbox(host, outbox);
     } catch (error) {
       this.#letGo();
@@ -241,22 +245,30 @@ export class NodeWorker {
     if (this.#state === "starting") this.#state = "running";
   }
 
-  async #takeTasks(host: StitchHost, publisher: Publisher): Promise<void> {
+  /** @param left what a former life had taken up and not answered. */
+  async #takeTasks(host: StitchHost, publisher: Publisher, disk: StitchDisk, left: readonly Dispatch[]): Promise<void> {
+    const nextBeat = () => this.#nextBeat();
+    const journal = new TaskJournal({ disk, nextBeat, onError: this.#o.onError });
+    this.#journal = journal;
     const runner = new TaskRunner({
       redis: this.#redis,
       keys: this.#keys,
       node: this.#o.id,
       host,
       publisher,
+      journal,
       incarnation: () => this.#incarnation,
-      holdsId: () => this.#lease.holds,
+      // One that was fenced has no say, though its lease may not have run out by its own clock.
+      holdsId: () => this.#lease.holds && this.#state !== "ended",
       learnEligibility: async () => {
         this.#eligibility = await readEligibility(this.#redis, this.#keys, this.#o.id);
       },
-      nextBeat: () => this.#nextBeat(),
+      nextBeat,
       nowMs: () => this.#clock.nowMs(),
       say: this.#o.say,
     });
+    // First, so that what BullMQ delivers again meanwhile is known to be under way.
+    journal.resume(left, (task) => runner.runAgain(task));
     this.#queue = new NodeQueueWorker(
       this.#blocking,
       this.#keys,
@@ -503,6 +515,8 @@ export class NodeWorker {
       await within(KILL_MS, host?.stopAll(0) ?? Promise.resolve()).catch(this.#o.onError);
     })();
     await Promise.all([within(LEAVE_MS + KILL_MS, tasksDone).catch(this.#o.onError), stitchesDone]);
+    // With the stitches it waits for no start; what came up before that is told.
+    await within(KILL_MS, this.#journal?.idle() ?? Promise.resolve()).catch(this.#o.onError);
     // After the stitches, so that a reader of a log sees their last lines.
     await Promise.all([this.#inbox?.stop(KILL_MS), this.#logQuestions?.stop(KILL_MS)]).catch(this.#o.onError);
     this.#outbox?.stop();

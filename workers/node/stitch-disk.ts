@@ -12,6 +12,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import * as z from "zod";
+import { type Dispatch, dispatch } from "../../src/domain/job.ts";
 import { FORMAT, otherFormat } from "../../src/redis/format.ts";
 import { removedRecord, type RemovedRecord, stitchRecord, type StitchRecord } from "../../src/domain/stitch.ts";
 
@@ -19,6 +20,9 @@ const journalLine = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("stitch"), record: stitchRecord }),
   z.object({ kind: z.literal("removed"), record: removedRecord }),
   z.object({ kind: z.literal("forgotten"), record: z.object({ id: z.string() }) }),
+  // Tasks that wait for stitches to come up, by the id of their dispatch (see `TaskJournal`).
+  z.object({ kind: z.literal("task"), id: z.string(), ...dispatch.shape }),
+  z.object({ kind: z.literal("answered"), id: z.string() }),
 ]);
 type JournalLine = z.input<typeof journalLine>;
 
@@ -29,6 +33,9 @@ const formatLine = z.object({ kind: z.literal("format"), format: z.int() });
 export class JournalFormatRefused extends Error {
   override readonly name = "JournalFormatRefused";
 }
+
+/** What a line is of: of each, the last one counts. */
+const keyOf = (line: JournalLine): string => ("record" in line ? line.record.id : `task:${line.id}`);
 
 /** The journal is written anew where it has grown by so many characters, and to twice what it was. */
 const MOST_OLD_CHARACTERS = 1024 * 1024;
@@ -71,7 +78,7 @@ export class StitchDisk {
   /**
    * @throws JournalFormatRefused; and where a line cannot be read: naming it, because guessing could start what was removed.
    */
-  load(): { stitches: StitchRecord[]; removed: RemovedRecord[] } {
+  load(): { stitches: StitchRecord[]; removed: RemovedRecord[]; tasks: Dispatch[] } {
     const newest = new Map<string, z.output<typeof journalLine>>();
     for (const { text, number, isWhole } of linesOf(this.#journal)) {
       if (number === 1 && isWhole) {
@@ -80,7 +87,7 @@ export class StitchDisk {
       }
       try {
         const line = journalLine.parse(JSON.parse(text));
-        newest.set(line.record.id, line);
+        newest.set(keyOf(line), line);
       } catch (cause) {
         // A crash has cut it off.
         if (!isWhole) break;
@@ -90,13 +97,15 @@ export class StitchDisk {
     }
     const stitches: StitchRecord[] = [];
     const removed: RemovedRecord[] = [];
-    for (const [id, line] of newest) {
-      if (line.kind === "forgotten") continue;
-      this.#newest.set(id, line);
+    const tasks: Dispatch[] = [];
+    for (const [key, line] of newest) {
+      if (isOver(line)) continue;
+      this.#newest.set(key, line);
       if (line.kind === "stitch") stitches.push(line.record);
-      else removed.push(line.record);
+      else if (line.kind === "removed") removed.push(line.record);
+      else tasks.push(line);
     }
-    return { stitches, removed };
+    return { stitches, removed, tasks };
   }
 
   #checkFormat(text: string): void {
@@ -120,6 +129,16 @@ export class StitchDisk {
   forget(id: string): void {
     this.#put({ kind: "forgotten", record: { id } });
     for (const path of [this.dataDir(id), ...this.#logFiles(id)]) rmSync(path, { recursive: true, force: true });
+  }
+
+  /** Goes to disk with what is saved next, or when `written` is asked for. The next life finds it until it is forgotten. */
+  saveTask(id: string, task: Dispatch): void {
+    this.#keep({ kind: "task", id, ...task });
+  }
+
+  /** As `saveTask`: a task that is found again is only looked up once more. Safe to repeat. */
+  forgetTask(id: string): void {
+    this.#keep({ kind: "answered", id });
   }
 
   /** Resolves when all that was saved before is on disk. @throws where it could not be written. */
@@ -184,11 +203,15 @@ export class StitchDisk {
   }
 
   #put(line: JournalLine): void {
-    const { id } = line.record;
-    if (line.kind === "forgotten") this.#newest.delete(id);
-    else this.#newest.set(id, line);
-    this.#unwritten.set(id, line);
+    this.#keep(line);
     if (this.#writing === null) this.#write();
+  }
+
+  #keep(line: JournalLine): void {
+    const key = keyOf(line);
+    if (isOver(line)) this.#newest.delete(key);
+    else this.#newest.set(key, line);
+    this.#unwritten.set(key, line);
   }
 
   #write(): void {
@@ -266,6 +289,12 @@ function parsedOrNull(text: string): unknown {
     return null;
   }
 }
+
+type OverLine = Extract<JournalLine, { kind: "forgotten" | "answered" }>;
+
+/** Does it say that there is nothing any more of what it is of? */
+const isOver = <Line extends JournalLine>(line: Line): line is Extract<Line, OverLine> =>
+  line.kind === "forgotten" || line.kind === "answered";
 
 /** @returns how many characters it has written. */
 function append(file: number, lines: ReadonlyMap<string, JournalLine>): number {

@@ -23,10 +23,11 @@ import {
 import type { StitchChange } from "../../src/redis/stitch-records.ts";
 import { buries, type Tombstone } from "../../src/redis/tombstones.ts";
 import { HostedStitch, type HostedStitchOptions, type StitchEvent, SUPERSEDED, WorkerLeaves } from "./hosted-stitch.ts";
+import { StartThrottle } from "./start-throttle.ts";
 import { StitchLog } from "./stitch-log.ts";
 import { Turns } from "./turns.ts";
 
-export type StitchHostOptions = Omit<HostedStitchOptions, "onChange" | "inOrder"> & {
+export type StitchHostOptions = Omit<HostedStitchOptions, "onChange" | "inOrder" | "starts" | "nextTurn"> & {
   readonly facts: NodeFacts;
   /** May new stitches come here, as far as this node has heard? */
   readonly eligibility: () => Eligibility;
@@ -56,6 +57,7 @@ export class StitchHost {
   readonly #newest = new Map<string, Revision>();
   #leaving = false;
   readonly #turns = new Turns(() => performance.now());
+  readonly #starts = new StartThrottle();
 
   constructor(options: StitchHostOptions) {
     this.#o = options;
@@ -71,6 +73,8 @@ export class StitchHost {
         this.#o.onStitch(changed);
       },
       inOrder: (work) => this.#inOrder(record.id, work),
+      starts: this.#starts,
+      nextTurn: () => this.#turns.next(),
     });
     this.#hosted.set(record.id, stitch);
     return stitch;
@@ -98,7 +102,7 @@ export class StitchHost {
   merge(from: { stitches: readonly StitchRecord[]; removed: readonly RemovedRecord[] }): void {
     for (const record of from.stitches) {
       if (compareRevisions(parseRevision(record.revision), this.#lastRevision(record.id)) <= 0) continue;
-      if (this.#hosted.get(record.id)?.runs) continue;
+      if (this.#isAtWork(record.id)) continue;
       this.#removed.delete(record.id);
       const idle: StitchRecord = {
         ...record,
@@ -114,7 +118,7 @@ export class StitchHost {
       const age = compareRevisions(parseRevision(record.revision), this.#lastRevision(record.id));
       // A removal comes after all else that its step has done.
       if (age < 0 || (age === 0 && hosted === undefined)) continue;
-      if (hosted?.runs) continue;
+      if (this.#isAtWork(record.id)) continue;
       if (hosted !== undefined) this.#oldLogs.set(record.id, hosted.log);
       this.#hosted.delete(record.id);
       this.#removed.set(record.id, record);
@@ -177,9 +181,7 @@ export class StitchHost {
   }
 
   #resume(which: (stitch: HostedStitch) => boolean): void {
-    for (const [id, stitch] of this.#hosted) {
-      if (which(stitch)) this.#inOrder(id, async () => stitch.resume()).catch(this.#o.onError);
-    }
+    for (const stitch of this.#hosted.values()) if (which(stitch)) stitch.resume();
   }
 
   status(): NodeStatus {
@@ -425,7 +427,8 @@ export class StitchHost {
     this.#hosted.delete(id);
     this.#removed.set(id, record);
     this.#oldLogs.set(id, stitch.log);
-    stitch.log.close();
+    // It may wait for its next start.
+    stitch.close(0).catch(this.#o.onError);
     this.#o.disk.saveRemoved(record);
     this.#o.publish([{ kind: "removed", record }], [this.#event({ type: "stitch.removed" }, record)]);
     this.#o.onStitch(stitch);
@@ -439,10 +442,16 @@ export class StitchHost {
   obey(tombstones: ReadonlyMap<string, Tombstone>): void {
     for (const [id, tombstone] of tombstones) {
       if (!this.#isBuried(id, tombstone)) continue;
-      if (this.#hosted.get(id)?.runs === true)
+      if (this.#isAtWork(id)) {
+        this.#hosted.get(id)?.interrupt();
         this.#inOrder(id, () => this.#obeyRunning(id, tombstone)).catch(this.#o.onError);
-      else this.#bury(id, tombstone);
+      } else this.#bury(id, tombstone);
     }
+  }
+
+  /** Does it run, or is something under way for it, which may start it? */
+  #isAtWork(id: string): boolean {
+    return this.#hosted.get(id)?.runs === true || this.#queues.has(id);
   }
 
   async #obeyRunning(id: string, tombstone: Tombstone): Promise<void> {
@@ -543,6 +552,7 @@ export class StitchHost {
    */
   async stopAll(graceMs: number): Promise<void> {
     this.#leaving = true;
+    this.#starts.close();
     await Promise.all([...this.#hosted.values()].map((stitch) => stitch.close(graceMs)));
   }
 }

@@ -7,10 +7,12 @@ import type { Keys } from "../../src/redis/keys.ts";
 import { WorkerLeaves } from "./hosted-stitch.ts";
 import type { Publisher } from "./publisher.ts";
 import type { StitchHost } from "./stitch-host.ts";
+import type { TaskJournal } from "./task-journal.ts";
 
-/** Steps of one task under way at once: a group of thousands must not start all its processes in one moment. */
-const STEPS_AT_ONCE = 50;
-/** Where nothing is started. What ends together shares one look for what it has left behind. */
+/**
+ * Steps of one task under way at once, where nothing is started. What ends together shares one look for what it has left
+ * behind. Starts are all under way at once, and wait for each other at the node's `StartThrottle`.
+ */
 const STOPS_AT_ONCE = 500;
 /** Outcomes are written when so many have come, or so long after the first: whoever watches sees it go on. */
 const BATCH = 200;
@@ -22,6 +24,7 @@ export type TaskRunnerOptions = {
   readonly node: string;
   readonly host: StitchHost;
   readonly publisher: Publisher;
+  readonly journal: TaskJournal;
   readonly incarnation: () => number;
   /** Is the lease this worker's, as far as it can tell without asking? */
   readonly holdsId: () => boolean;
@@ -33,13 +36,16 @@ export type TaskRunnerOptions = {
   readonly say: (message: string) => void;
 };
 
-const starts = ({ action }: Step): boolean => action !== "stop" && action !== "remove";
+/** Does it wait for its stitch to come up? */
+const starts = (step: Step): boolean =>
+  step.action === "create" ? step.start : step.action === "start" || step.action === "restart";
 
 const isStitchStep = (step: Step): step is StitchStep => step.stitch !== null;
 
 /**
  * Carries out tasks: claims, runs the steps, writes the outcomes. Rejects where Redis fails or the worker leaves, and may
- * then be run again.
+ * then be run again. A task that starts something is left to the journal as soon as it is claimed: of starts that hang, any
+ * number must not hold up what the node is asked besides.
  */
 export class TaskRunner {
   readonly #o: TaskRunnerOptions;
@@ -48,7 +54,23 @@ export class TaskRunner {
     this.#o = options;
   }
 
-  async run({ job, revision, task }: Dispatch): Promise<void> {
+  /** Takes a task from the queue; resolves when the queue need not keep it any longer. */
+  async run(dispatch: Dispatch): Promise<void> {
+    const incarnation = await this.#claim(dispatch);
+    if (incarnation === null) return;
+    const work = () => this.#carryOut(dispatch, incarnation);
+    if (!dispatch.task.steps.some(starts)) await work();
+    else await this.#o.journal.take(dispatch, work, () => this.runAgain(dispatch));
+  }
+
+  /** Claims a task that is in the journal, and carries it out to its end. */
+  async runAgain(dispatch: Dispatch): Promise<void> {
+    const incarnation = await this.#claim(dispatch);
+    if (incarnation !== null) await this.#carryOut(dispatch, incarnation);
+  }
+
+  /** @returns under which incarnation it was claimed; null where it is not this node's to carry out (any more). */
+  async #claim({ job, task }: Dispatch): Promise<number | null> {
     const { redis, keys, node } = this.#o;
     if (!this.#o.holdsId())
       throw new Error("no heartbeat within the lease: the task waits until the node is registered");
@@ -59,7 +81,10 @@ export class TaskRunner {
       // The heartbeat that tells may come after it.
       task.steps.some(({ action }) => action === "create") ? this.#o.learnEligibility() : null,
     ]);
-    if (claimed !== "ok") return;
+    return claimed === "ok" ? incarnation : null;
+  }
+
+  async #carryOut({ job, revision, task }: Dispatch, incarnation: number): Promise<void> {
     let isOurs = true;
     let unwritten = new Map<number, StepOutcome>();
     let sinceMs = this.#o.nowMs();
@@ -75,7 +100,7 @@ export class TaskRunner {
       // Awaited at the end; a failure before that is not forgotten.
       writing.catch(() => undefined);
     };
-    const atOnce = task.steps.some(starts) ? STEPS_AT_ONCE : STOPS_AT_ONCE;
+    const atOnce = task.steps.some(starts) ? task.steps.length : STOPS_AT_ONCE;
     const left = task.steps.entries();
     const work = async () => {
       for (const [index, step] of left) {

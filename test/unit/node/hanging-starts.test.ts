@@ -1,0 +1,270 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import type { StitchStep } from "../../../src/domain/job.ts";
+import { stitchSpec } from "../../../src/domain/spec.ts";
+import type { StitchRecord } from "../../../src/domain/stitch.ts";
+import type { Exit, StartContext, Started, StitchInstance } from "../../../workers/node/adaptors/adaptor.ts";
+import { StitchDisk } from "../../../workers/node/stitch-disk.ts";
+import { StitchHost } from "../../../workers/node/stitch-host.ts";
+import type { StitchLog } from "../../../workers/node/stitch-log.ts";
+
+const PLACES = 50;
+/** Longest that these tests let a stitch come up: nothing here ends by that. */
+const TIMEOUT_MS = 3_600_000;
+
+/** A program: it never comes up unless it is told to, and ends when it is asked to. */
+class Run implements StitchInstance {
+  readonly pid = 4711;
+  readonly id: string;
+  readonly #started = Promise.withResolvers<Started>();
+  readonly #exited = Promise.withResolvers<Exit>();
+  readonly started = this.#started.promise;
+  readonly exited = this.#exited.promise;
+
+  constructor({ id }: StartContext) {
+    this.id = id;
+  }
+
+  up(): void {
+    this.#started.resolve({ kind: "running" });
+  }
+
+  exit(code: number): void {
+    this.#started.resolve({ kind: "failed", error: { code: "exited_early", message: "it was not up yet" } });
+    this.#exited.resolve({ code, signal: null });
+  }
+
+  stop(): Promise<Exit> {
+    this.exit(0);
+    return this.exited;
+  }
+}
+
+/** A host whose stitches never come up by themselves. Its timers are the test's. */
+function hosting(t: TestContext) {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const dir = mkdtempSync(join(tmpdir(), "cs-"));
+  const disk = new StitchDisk(dir, assert.ifError);
+  const runs: Run[] = [];
+  const published = new Map<string, StitchRecord>();
+  const logs = new Set<StitchLog>();
+  const run = (context: StartContext) => {
+    const made = new Run(context);
+    runs.push(made);
+    return made;
+  };
+  const host: StitchHost = new StitchHost({
+    node: "n1",
+    session: "session",
+    facts: { zones: [], labels: {}, capacity: { cpu: 4, memoryBytes: 400 }, modules: [], version: "1" },
+    // Its folders are no part of this, and to make ten thousand of them takes long.
+    disk: Object.assign(disk, { makeDataDir: () => dir }),
+    adaptors: { process: run, module: run },
+    nowMs: () => 1000,
+    random: () => 0.5,
+    holdsId: () => true,
+    send: () => Promise.reject(new Error("nothing is sent here")),
+    reply: () => Promise.reject(new Error("nothing is answered here")),
+    onRoom: () => undefined,
+    eligibility: () => "eligible",
+    lastMail: () => "0-0",
+    onStitch: () => undefined,
+    publish: (changes) => {
+      for (const change of changes) {
+        if (change.kind !== "set") continue;
+        published.set(change.record.id, change.record);
+        logs.add(host.log(change.record.id) ?? assert.fail());
+      }
+    },
+    onError: (error) => assert.fail(String(error)),
+  });
+  t.after(async () => {
+    await host.stopAll(0);
+    // Reading them waits for what is being written.
+    await Promise.all([...logs].map((log) => log.tail(1)));
+    disk.close();
+    rmSync(dir, { recursive: true, force: true });
+  });
+  return { host, disk, runs, published };
+}
+
+const at = (revision: number) => ({ revision, wave: 0 });
+const spec = stitchSpec.parse({ adaptor: "process", command: ["x"], restart: { policy: "on-failure" } });
+const step = (action: "create" | "start" | "stop" | "restart" | "remove", id: string): StitchStep =>
+  action === "create"
+    ? { action, stitch: `n1:${id}`, group: "a.b.1", spec, start: true, timeoutMs: TIMEOUT_MS }
+    : { action, stitch: `n1:${id}`, timeoutMs: TIMEOUT_MS };
+
+/** Waits for a condition that needs no timer, only turns of the event loop. */
+async function until(what: string, isSo: () => boolean, turns = 100_000): Promise<void> {
+  for (let turn = 0; turn < turns; turn++) {
+    if (isSo()) return;
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  assert.fail(`not within ${turns} turns of the event loop: ${what}`);
+}
+/** Enough turns for anything to begin that waits for none but its turn. */
+const settled = async () => {
+  for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
+};
+const ids = (count: number) => Array.from({ length: count }, (_, index) => `s${index}`);
+
+/** Hanging creates of so many stitches: `PLACES` of them run, the others wait for a place. */
+async function hanging(t: TestContext, count: number) {
+  const hosted = hosting(t);
+  const outcomes = ids(count).map((id, index) => hosted.host.apply(step("create", id), at(index + 1)));
+  await until("every stitch is on record", () => hosted.published.size === count);
+  await until("the first of them run", () => hosted.runs.length === Math.min(count, PLACES));
+  return { ...hosted, outcomes };
+}
+
+test("10,000 starts that hang are all on record at once, begin 50 each second, and end at once by a newer stop", async (t) => {
+  const count = 10_000;
+  const { host, runs, published, outcomes } = await hanging(t, count);
+  assert.ok([...published.values()].every(({ desired }) => desired === "running"));
+  for (let second = 1; second <= 20; second++) {
+    t.mock.timers.tick(999);
+    await settled();
+    assert.equal(runs.length, second * PLACES, "not before the second is over");
+    t.mock.timers.tick(1);
+    await until("the next ones run", () => runs.length === (second + 1) * PLACES);
+  }
+  const stops = ids(count).map((id) => host.apply(step("stop", id), at(count + 1)));
+  const ended = await Promise.all(outcomes);
+  assert.ok(ended.every(({ status, changed }) => status === "superseded" && changed));
+  assert.ok((await Promise.all(stops)).every(({ status }) => status === "succeeded"));
+  assert.ok([...published.values()].every(({ state, desired }) => state === "stopped" && desired === "stopped"));
+  assert.equal(runs.length, 21 * PLACES, "nothing was started on the way");
+});
+
+test("a stop of one that runs does not wait behind starts that hang, nor does the start of the next one for ever", async (t) => {
+  const { host, runs } = await hanging(t, 3 * PLACES);
+  const healthy = host.apply(step("create", "healthy"), at(1000));
+  for (let second = 1; second <= 3; second++) {
+    t.mock.timers.tick(1000);
+    await settled();
+  }
+  assert.equal(runs.at(-1)?.id, "healthy");
+  runs.at(-1)?.up();
+  assert.equal((await healthy).status, "succeeded");
+  assert.equal((await host.apply(step("stop", "healthy"), at(1001))).status, "succeeded");
+});
+
+for (const action of ["stop", "remove", "restart", "start"] as const)
+  test(`a ${action} overtakes a start of the same stitch that waits for its place`, async (t) => {
+    const { host, runs, outcomes, published } = await hanging(t, PLACES + 1);
+    const last = `s${PLACES}`;
+    const newer = host.apply(step(action, last), at(1000));
+    assert.equal((await outcomes[PLACES])?.status, "superseded");
+    if (action === "start" || action === "restart") {
+      runs[0]?.up();
+      await until("it runs", () => runs.length === PLACES + 1);
+      runs.at(-1)?.up();
+    }
+    assert.equal((await newer).status, "succeeded");
+    assert.deepEqual(host.ids().includes(last), action !== "remove");
+    assert.equal(runs.filter(({ id }) => id === last).length, action === "stop" || action === "remove" ? 0 : 1);
+    if (action !== "remove") assert.equal(published.get(last)?.revision, "1000.0");
+  });
+
+test("a stop overtakes a start that has its place, and waits for its turn", async (t) => {
+  const { host, runs, outcomes } = await hanging(t, PLACES + 1);
+  runs[0]?.up();
+  // In the microtasks of this turn it gets the place; its turn is the next one of the event loop, at the earliest.
+  const stopped = host.apply(step("stop", `s${PLACES}`), at(1000));
+  assert.equal((await outcomes[PLACES])?.status, "superseded");
+  assert.equal((await stopped).status, "succeeded");
+  assert.equal(runs.length, PLACES);
+});
+
+test("steps that come again while their start waits are applied once, and answered alike", async (t) => {
+  const { host, runs, outcomes } = await hanging(t, PLACES + 1);
+  const again = host.apply(step("create", `s${PLACES}`), at(PLACES + 1));
+  runs[0]?.up();
+  await until("it runs", () => runs.length === PLACES + 1);
+  runs.at(-1)?.up();
+  assert.deepEqual(await again, await outcomes[PLACES]);
+  assert.equal(runs.length, PLACES + 1);
+});
+
+test("a worker that leaves hands back the starts that wait for a place", async (t) => {
+  const { host, runs, outcomes } = await hanging(t, PLACES + 5);
+  const ended = Promise.allSettled(outcomes);
+  await host.stopAll(0);
+  for (const each of await ended)
+    assert.equal(each.status === "rejected" && (each.reason as Error).name, "WorkerLeaves");
+  assert.equal(runs.length, PLACES);
+});
+
+test("after a restart of the worker, what should run comes back at the same pace; a stop does not wait for that", async (t) => {
+  const former = await hanging(t, 2 * PLACES + 1);
+  const left = Promise.allSettled(former.outcomes);
+  await former.host.stopAll(0);
+  await left;
+  await former.disk.written();
+  t.mock.timers.reset();
+  const { host, runs } = hosting(t);
+  host.merge(former.disk.load());
+  host.resume();
+  host.resume();
+  await until("the first of them run", () => runs.length === PLACES);
+  await settled();
+  assert.equal(runs.length, PLACES);
+  const waits = ids(2 * PLACES + 1).find((id) => !runs.some((run) => run.id === id)) ?? assert.fail();
+  const stopped = await host.apply(step("stop", waits), at(1000));
+  assert.deepEqual([stopped.status, stopped.changed], ["succeeded", false]);
+  t.mock.timers.tick(1000);
+  await until("the others run", () => runs.length === 2 * PLACES);
+  t.mock.timers.tick(1000);
+  await settled();
+  assert.equal(runs.length, 2 * PLACES, "each once, and not the one that was stopped");
+});
+
+test("a command that starts what waits to come back takes that over: it is not started again when it has ended", async (t) => {
+  const former = await hanging(t, PLACES + 1);
+  const left = Promise.allSettled(former.outcomes);
+  await former.host.stopAll(0);
+  await left;
+  await former.disk.written();
+  t.mock.timers.reset();
+  const { host, runs } = hosting(t);
+  host.merge(former.disk.load());
+  host.resume();
+  await until("the first of them run", () => runs.length === PLACES);
+  const waits = ids(PLACES + 1).find((id) => !runs.some((run) => run.id === id)) ?? assert.fail();
+  const started = host.apply(step("start", waits), at(1000));
+  await settled();
+  runs[0]?.up();
+  runs[1]?.up();
+  await until("it runs", () => runs.length === PLACES + 1);
+  runs.at(-1)?.up();
+  runs.at(-1)?.exit(0);
+  assert.equal((await started).status, "succeeded");
+  t.mock.timers.tick(1000);
+  await settled();
+  assert.deepEqual([host.find(waits)?.record.state, runs.length], ["stopped", PLACES + 1]);
+});
+
+/** A tombstone that a Master has left for a stitch, newer than all that was asked of it. */
+const removal = { revision: "1000.0", movedTo: null, arrivingFrom: null };
+
+test("a stitch that a Master has removed meanwhile is not started, whatever its start waits for", async (t) => {
+  const { host, runs, outcomes } = await hanging(t, PLACES + 2);
+  const last = `s${PLACES + 1}`;
+  runs[1]?.exit(3);
+  await until("it waits for its restart", () => host.find("s1")?.record.state === "backoff");
+  await until("another has its place", () => runs.length === PLACES + 1);
+  assert.equal((await outcomes[1])?.status, "failed");
+  await settled();
+  host.obey(new Map([last, "s1"].map((id) => [id, removal])));
+  assert.equal((await outcomes[PLACES + 1])?.status, "superseded");
+  await until("both are gone", () => !host.ids().includes(last) && !host.ids().includes("s1"));
+  for (let second = 1; second <= 60; second++) {
+    t.mock.timers.tick(1000);
+    await settled();
+  }
+  assert.equal(runs.length, PLACES + 1);
+});

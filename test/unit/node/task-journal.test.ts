@@ -1,0 +1,197 @@
+import assert from "node:assert/strict";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import type { Dispatch } from "../../../src/domain/job.ts";
+import { stitchRecord } from "../../../src/domain/stitch.ts";
+import { WorkerLeaves } from "../../../workers/node/hosted-stitch.ts";
+import { StitchDisk } from "../../../workers/node/stitch-disk.ts";
+import { TaskJournal } from "../../../workers/node/task-journal.ts";
+
+function journaling(t: TestContext) {
+  const dir = mkdtempSync(join(tmpdir(), "cs-"));
+  const disk = new StitchDisk(dir, () => undefined);
+  const errors: unknown[] = [];
+  let beat = Promise.withResolvers<void>();
+  const journal = new TaskJournal({ disk, nextBeat: () => beat.promise, onError: (error) => errors.push(error) });
+  t.after(() => {
+    disk.close();
+    rmSync(dir, { recursive: true, force: true });
+  });
+  return {
+    dir,
+    disk,
+    journal,
+    errors,
+    path: join(dir, "stitches.jsonl"),
+    beat: () => {
+      beat.resolve();
+      beat = Promise.withResolvers();
+    },
+    /** The worker has ended: there is no further heartbeat. */
+    end: () => {
+      beat.promise.catch(() => undefined);
+      beat.reject(new Error("the worker has ended"));
+    },
+    /** The tasks that the worker's next life finds. */
+    found: () => new StitchDisk(dir, assert.ifError).load().tasks.map(({ job, task: { id } }) => `${job}.${id}`),
+  };
+}
+
+const startOf = (job: string): Dispatch => ({
+  job,
+  revision: 1,
+  deadlineAtMs: 1000,
+  task: {
+    id: "t0",
+    node: "n1",
+    runs: "node",
+    attempt: 1,
+    wave: 0,
+    steps: [{ action: "start", stitch: "n1:a", timeoutMs: 1000 }],
+    refused: null,
+  },
+});
+const record = (id: string) =>
+  stitchRecord.parse({
+    id,
+    group: "a.b.1",
+    spec: { adaptor: "process", command: ["x"] },
+    desired: "running",
+    state: "running",
+    health: "green",
+    revision: "1.0",
+    outcome: null,
+    restarts: 0,
+    pid: null,
+    startedAtMs: null,
+    lastExit: null,
+    observedAtMs: 0,
+  });
+const never = () => new Promise<never>(() => undefined);
+const notAgain = () => Promise.reject(new Error("it was tried again"));
+const settled = async () => {
+  for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
+};
+
+test("a task is on disk when it is taken, as it came, and stays there until it has been answered", async (t) => {
+  const { disk, journal, found } = journaling(t);
+  const work = Promise.withResolvers<void>();
+  await journal.take(startOf("j1"), () => work.promise, notAgain);
+  await journal.take(startOf("j2"), never, notAgain);
+  assert.deepEqual(found(), ["j1.t0", "j2.t0"]);
+  assert.deepEqual(disk.load().tasks[0]?.task, startOf("j1").task);
+  work.resolve();
+  await settled();
+  await disk.written();
+  assert.deepEqual(found(), ["j2.t0"]);
+});
+
+test("its line goes to disk together with the records that its first steps save, and so does its end", async (t) => {
+  const { disk, journal, path } = journaling(t);
+  disk.save(record("before"));
+  await disk.written();
+  const writes = t.mock.method(disk, "written");
+  const work = Promise.withResolvers<void>();
+  const begin = async () => {
+    await new Promise((resolve) => setImmediate(resolve));
+    disk.save(record("a"));
+    await disk.written();
+    // What is on disk by now went there in one piece, for all that wait for it.
+    assert.equal(linesOf(path), 3);
+    await work.promise;
+  };
+  await journal.take(startOf("j1"), begin, notAgain);
+  assert.equal(linesOf(path), 3);
+  writes.mock.restore();
+  work.resolve();
+  await settled();
+  assert.equal(linesOf(path), 3, "its end waits for what is saved next");
+  disk.save(record("b"));
+  await disk.written();
+  assert.equal(linesOf(path), 5);
+});
+
+test("delivered again while it is under way, it is not carried out a second time", async (t) => {
+  const { journal } = journaling(t);
+  let times = 0;
+  const work = () => {
+    times += 1;
+    return never();
+  };
+  await journal.take(startOf("j1"), work, notAgain);
+  await journal.take(startOf("j1"), work, notAgain);
+  assert.equal(times, 1);
+  journal.resume([startOf("j2")], work);
+  await journal.take(startOf("j2"), work, notAgain);
+  assert.equal(times, 2, "nor where a former life has left it");
+});
+
+test("where Redis fails, it is tried again after the next heartbeat, until it is answered", async (t) => {
+  const { disk, journal, errors, beat, found } = journaling(t);
+  let tries = 0;
+  const again = async () => {
+    tries += 1;
+    if (tries < 3) throw new Error("no Redis");
+  };
+  await journal.take(startOf("j1"), () => Promise.reject(new Error("no Redis")), again);
+  for (let beats = 1; beats <= 3; beats++) {
+    await settled();
+    assert.equal(tries, beats - 1);
+    beat();
+  }
+  await journal.idle();
+  await disk.written();
+  assert.deepEqual([tries, errors.length, found()], [3, 3, []]);
+});
+
+for (const how of ["leaves", "has ended"] as const)
+  test(`what is under way when the worker ${how} is left to its next life`, async (t) => {
+    const { disk, journal, end, found } = journaling(t);
+    const work = async () => {
+      if (how === "leaves") throw new WorkerLeaves();
+      throw new Error("no Redis");
+    };
+    await journal.take(startOf("j1"), work, notAgain);
+    end();
+    await journal.idle();
+    disk.close();
+    assert.deepEqual(found(), ["j1.t0"]);
+  });
+
+test("with a disk that takes nothing, the queue keeps a task until it has ended, or hands it back", async (t) => {
+  const { dir, journal } = journaling(t);
+  // Where the journal is to be written anew, there is a folder.
+  mkdirSync(join(dir, "stitches.jsonl.new"));
+  const work = Promise.withResolvers<void>();
+  let isTaken = false;
+  const taken = journal.take(startOf("j1"), () => work.promise, notAgain).then(() => (isTaken = true));
+  await settled();
+  assert.equal(isTaken, false);
+  work.resolve();
+  await taken;
+  await assert.rejects(
+    journal.take(startOf("j2"), () => Promise.reject(new WorkerLeaves()), notAgain),
+    {
+      name: "WorkerLeaves",
+    },
+  );
+});
+
+test("of ten thousand tasks under way each is found by the next life, and none when they are answered", async (t) => {
+  const count = 10_000;
+  const { disk, journal, found } = journaling(t);
+  const work = Promise.withResolvers<void>();
+  await Promise.all(
+    Array.from({ length: count }, (_, index) => journal.take(startOf(`j${index}`), () => work.promise, notAgain)),
+  );
+  assert.equal(found().length, count);
+  work.resolve();
+  await journal.idle();
+  await disk.written();
+  assert.deepEqual(found(), []);
+});
+
+/** Lines of a file. */
+const linesOf = (path: string): number => readFileSync(path, "utf8").trimEnd().split("\n").length;

@@ -1,0 +1,76 @@
+import { type Dispatch, dispatchId } from "../../src/domain/job.ts";
+import { WorkerLeaves } from "./hosted-stitch.ts";
+import type { StitchDisk } from "./stitch-disk.ts";
+
+export type TaskJournalOptions = {
+  readonly disk: StitchDisk;
+  /** See `TaskRunnerOptions.nextBeat`. */
+  readonly nextBeat: () => Promise<void>;
+  readonly onError: (error: unknown) => void;
+};
+
+/**
+ * The tasks that wait for stitches to come up, which may take minutes: they hold no place in the node's queue, and the
+ * journal on disk answers for them instead of BullMQ. Forgotten when their outcomes are in Redis; what is left at the
+ * worker's end is for its next life.
+ */
+export class TaskJournal {
+  readonly #o: TaskJournalOptions;
+  readonly #open = new Map<string, Promise<void>>();
+
+  constructor(options: TaskJournalOptions) {
+    this.#o = options;
+  }
+
+  /**
+   * Takes a task over, unless it has it: then it was delivered again. Resolves when it is on disk, or has ended.
+   * @param work carries it out, in a worker that has claimed it.
+   * @param again claims it, and carries it out; called where Redis has failed.
+   * @throws where neither is so: the worker leaves, and its disk takes nothing.
+   */
+  async take(task: Dispatch, work: () => Promise<void>, again: () => Promise<void>): Promise<void> {
+    const id = dispatchId(task.job, task.task);
+    if (this.#open.has(id)) return;
+    this.#o.disk.saveTask(id, task);
+    const ended = this.#begin(id, work, again);
+    // In the next turn its first steps save their records: all of it goes to disk at once.
+    await new Promise((resolve) => setImmediate(resolve));
+    await this.#o.disk.written().catch(() => ended);
+  }
+
+  /** Goes on with the tasks that a former life of the worker has left. Does not wait for them. */
+  resume(tasks: readonly Dispatch[], again: (task: Dispatch) => Promise<void>): void {
+    for (const task of tasks) {
+      const run = () => again(task);
+      void this.#begin(dispatchId(task.job, task.task), run, run);
+    }
+  }
+
+  /** Resolves when none is under way any more. */
+  async idle(): Promise<void> {
+    await Promise.allSettled(this.#open.values());
+  }
+
+  #begin(id: string, work: () => Promise<void>, again: () => Promise<void>): Promise<void> {
+    const ended = this.#untilDone(id, work, again).finally(() => this.#open.delete(id));
+    this.#open.set(id, ended);
+    // Where the worker leaves before, it stays in the journal, and nobody need hear of that.
+    ended.catch(() => undefined);
+    return ended;
+  }
+
+  /** @throws where the worker leaves or has ended. */
+  async #untilDone(id: string, work: () => Promise<void>, again: () => Promise<void>): Promise<void> {
+    for (let attempt = work; ; attempt = again) {
+      try {
+        await attempt();
+        this.#o.disk.forgetTask(id);
+        return;
+      } catch (error) {
+        if (error instanceof WorkerLeaves) throw error;
+        this.#o.onError(error);
+      }
+      await this.#o.nextBeat();
+    }
+  }
+}
