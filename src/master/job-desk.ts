@@ -12,6 +12,7 @@ import { progressOf } from "../domain/progress.ts";
 import type { Eligibility, Liveness } from "../domain/resources.ts";
 import { formatRevision } from "../domain/revision.ts";
 import type { StepOutcome } from "../domain/stitch.ts";
+import { needsNewerWord, removalOf } from "../domain/tombstone.ts";
 import type { Dispatcher } from "../queue/dispatcher.ts";
 import { releaseScopes } from "../redis/busy.ts";
 import type { RedisClient } from "../redis/client.ts";
@@ -31,7 +32,7 @@ import {
 } from "../redis/job-record.ts";
 import { type Keys, MASTER_RUNNER } from "../redis/keys.ts";
 import { orderEligibility, readNodes } from "../redis/node-record.ts";
-import { dropForAbsent, readStitches } from "../redis/stitch-records.ts";
+import { dropForAbsent, readStitches, readTraces } from "../redis/stitch-records.ts";
 import { leaveTombstone } from "../redis/tombstones.ts";
 import { type OnUnreadable, passingOver } from "../redis/unreadable.ts";
 import type { Tended } from "./master.ts";
@@ -54,6 +55,7 @@ export type Settled = { readonly state: JobState; readonly folded: FoldedJob; re
 
 type Done = Pick<StepOutcome, "status" | "changed" | "error">;
 const SUPERSEDED = { code: "superseded", message: "a newer command has decided about this node" } as const;
+const ANOTHER = { code: "superseded", message: "a newer command has decided about this stitch" } as const;
 const HERE: ReadonlySet<Liveness> = new Set(["alive", "suspect"]);
 const ELIGIBILITY: Readonly<Record<string, Eligibility>> = {
   cordon: "cordoned",
@@ -139,17 +141,23 @@ export class JobDesk {
       : { status: "succeeded", changed: reply === "changed", error: null };
   }
 
-  /** Leaves word for a node that is away, and takes the stitch out of the pointers: it is not there to be found. */
-  async #removeForAbsent(record: JobRecord, task: Task, step: Extract<Step, { action: "remove" }>): Promise<Done> {
-    const { redis, keys } = this.#o;
-    const { stitch } = step;
-    const tombstone = {
-      revision: formatRevision({ revision: record.revision, wave: task.wave }),
-      movedTo: step.movedTo ?? null,
-      arrivingFrom: step.arrivingFrom ?? null,
-    };
-    await leaveTombstone(redis, keys, task.node, splitFullId(stitch).stitch, tombstone);
-    await dropForAbsent(redis, keys, stitch, tombstone);
+  /**
+   * Leaves word for a node that is away, and takes the stitch out of the pointers: it is not there to be found. Safe to repeat.
+   */
+  async #removeForAbsent(job: JobRecord, task: Task, step: Extract<Step, { action: "remove" }>): Promise<Done> {
+    const { redis, keys, onUnreadable } = this.#o;
+    const { stitch, movedTo = null, arrivingFrom = null, born = null } = step;
+    const traces = await readTraces(redis, keys, stitch, onUnreadable);
+    const todo = removalOf(step, traces);
+    if (todo === "done") return { status: "succeeded", changed: true, error: null };
+    if (todo === "superseded") return { status: "superseded", changed: false, error: ANOTHER };
+    const own = { revision: job.revision, wave: task.wave };
+    const isNewer = needsNewerWord(step, own, traces);
+    const revision = formatRevision(isNewer ? { revision: await redis.incr(keys.revision), wave: 0 } : own);
+    const word = { revision, movedTo, arrivingFrom, born };
+    if (!(await leaveTombstone(redis, keys, task.node, splitFullId(stitch).stitch, word)))
+      return { status: "superseded", changed: false, error: ANOTHER };
+    await dropForAbsent(redis, keys, stitch, word, onUnreadable);
     return { status: "succeeded", changed: true, error: null };
   }
 

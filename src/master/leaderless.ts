@@ -18,6 +18,7 @@ import type { Keys } from "../redis/keys.ts";
 import { readNodes, redisTimeMs } from "../redis/node-record.ts";
 import type { ReplyHints } from "../redis/reply-hints.ts";
 import { forgetStitchesOf, readOwnStitches } from "../redis/stitch-records.ts";
+import { FORGOTTEN_KEPT_MS } from "../redis/tombstones.ts";
 import { type OnUnreadable, passingOver, tellOnce } from "../redis/unreadable.ts";
 import { DeadLetters } from "./dead-letters.ts";
 import { ClusterState, decodeCursor, encodeCursor } from "./cluster-state.ts";
@@ -175,7 +176,12 @@ export class LeaderlessMaster implements Master {
     await forgetStitchesOf(redis, keys, id, this.#onUnreadable);
     await this.#o.dispatcher.obliterate(id);
     // The index last: a crash before it leaves a node that can be forgotten again.
-    await Promise.all([redis.del(keys.nodeMeta(id)), redis.del(keys.nodeStatus(id)), redis.del(keys.nodeOrders(id))]);
+    await Promise.all([
+      redis.del(keys.nodeMeta(id)),
+      redis.del(keys.nodeStatus(id)),
+      redis.del(keys.nodeOrders(id)),
+      redis.pexpire(keys.nodeGone(id), FORGOTTEN_KEPT_MS),
+    ]);
     await Promise.all([redis.zrem(keys.nodes, id), redis.zrem(keys.nodeIds, id)]);
   }
 

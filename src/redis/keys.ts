@@ -35,9 +35,16 @@ export class Keys {
   nodeUsage(id: string): string {
     return `${this.node(id)}:usage`;
   }
-  /** Hash: eligibility, declared dead, tombstones. Written by Masters. */
+  /** Hash: eligibility, declared dead. Written by Masters. */
   nodeOrders(id: string): string {
     return `${this.node(id)}:orders`;
+  }
+  /**
+   * Hash: stitch → what Masters decided about it while the node was away. Written by Masters alone: in the node's slot, and
+   * not among the keys that the node may write.
+   */
+  nodeGone(id: string): string {
+    return `${this.masters}:{node:${id}}:gone`;
   }
   /** Stream: questions to the node and messages to its stitches, acknowledged by it. Written by whoever asks or sends. */
   nodeInbox(id: string): string {

@@ -121,7 +121,7 @@ export class NodeWorker {
       steadyNowMs: () => Math.floor(performance.now()),
       onEnd: () => this.#host?.leaseIsOver(),
     });
-    this.#mastersWord = new MastersWord(this.#redis, this.#keys, options.id, options.nowMs);
+    this.#mastersWord = new MastersWord(this.#redis, this.#keys, options.id, options.nowMs, options.onError);
     // Whoever runs the worker waits for it; where nobody does yet, its failure must not end the process unasked.
     this.ended.catch(() => undefined);
   }

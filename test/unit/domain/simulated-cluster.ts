@@ -7,8 +7,9 @@ import type { Observed } from "../../../src/domain/observed.ts";
 import { planCommand } from "../../../src/domain/plan.ts";
 import { seeDrain } from "../../../src/domain/plan-drain.ts";
 import type { Eligibility, Health } from "../../../src/domain/resources.ts";
-import { compareRevisions, formatRevision, parseRevision } from "../../../src/domain/revision.ts";
+import { compareRevisions, formatRevision } from "../../../src/domain/revision.ts";
 import type { StepOutcome, StitchRecord } from "../../../src/domain/stitch.ts";
+import { needsNewerWord, removalOf } from "../../../src/domain/tombstone.ts";
 import { observed, withStitches } from "./observed.ts";
 import { outcome, SimulatedNode, type Temper } from "./simulated-node.ts";
 
@@ -278,7 +279,7 @@ export class SimulatedCluster {
     if (!this.claim(task, 1)) return;
     const node = this.#node(task.node);
     for (const [index, step] of task.steps.entries()) {
-      if (step.action === "remove") this.#leaveWord(task, step);
+      if (step.action === "remove") this.#write(`${task.id}.${index}`, this.#removeForAbsent(task, step));
       else {
         // With its wave: a Master that was held up may carry out the first mark again after the last.
         const revision = { revision: this.record.revision, wave: task.wave };
@@ -291,22 +292,27 @@ export class SimulatedCluster {
             : outcome("superseded", false, { code: "superseded", message: "newer" }),
         );
         if (isNewer) [node.eligibility, node.eligibilityRevision] = [to, revision];
-        continue;
       }
-      this.#write(`${task.id}.${index}`, outcome("succeeded", true));
     }
   }
 
-  #leaveWord(task: Task, step: Extract<StitchStep, { action: "remove" }>): void {
+  #removeForAbsent(task: Task, step: Extract<StitchStep, { action: "remove" }>): StepOutcome {
     const node = this.#node(task.node);
     const { stitch } = splitFullId(step.stitch);
-    const revision = { revision: this.record.revision, wave: task.wave };
-    const before = node.tombstones.get(stitch);
-    if (before === undefined || compareRevisions(parseRevision(before.revision), revision) < 0)
-      node.tombstones.set(stitch, { revision: formatRevision(revision), movedTo: step.movedTo ?? null });
+    const traces = node.traces(stitch);
+    const todo = removalOf(step, traces);
+    if (todo === "done") return outcome("succeeded", true);
+    if (todo === "superseded") return outcome("superseded", false, { code: "superseded", message: "newer" });
+    const { movedTo = null, arrivingFrom = null, born = null } = step;
+    const own = { revision: this.record.revision, wave: task.wave };
+    const revision = formatRevision(
+      needsNewerWord(step, own, traces) ? { revision: this.#userRevision++, wave: 0 } : own,
+    );
+    node.tombstones.set(stitch, { revision, movedTo, arrivingFrom, born });
     // A node that is back before the word is left is taken to read it at once.
     if (node.alive) node.obey(stitch);
     else node.dropped.add(stitch);
+    return outcome("succeeded", true);
   }
 
   /** @returns could the act be done? */
@@ -350,8 +356,10 @@ export class SimulatedCluster {
       case "come back": {
         const node = of([...this.nodes.values()].filter((each) => !each.alive));
         if (node === undefined) return false;
-        const there = this.told();
-        node.comeBack(this.nowMs, (id) => there.has(id));
+        node.comeBack(this.nowMs, (id) => {
+          const { node: on, stitch } = splitFullId(id);
+          return this.#node(on).traces(stitch);
+        });
         return true;
       }
       case "wait":

@@ -25,6 +25,7 @@ const record = (restarts: number, id = "a"): StitchRecord =>
     state: "running",
     health: "green",
     revision: "1.0",
+    born: "1.0",
     outcome: null,
     restarts,
     pid: null,
@@ -33,7 +34,7 @@ const record = (restarts: number, id = "a"): StitchRecord =>
     observedAtMs: 0,
   });
 const tombstone = (id: string) =>
-  removedRecord.parse({ id, group: "a.b.1", revision: "2.0", outcome: null, removedAtMs: 0, was: null, movedTo: null });
+  removedRecord.parse({ id, group: "a.b.1", revision: "2.0", born: "1.0", outcome: null, removedAtMs: 0 });
 
 function folder(t: TestContext) {
   const dir = mkdtempSync(join(tmpdir(), "cs-"));
