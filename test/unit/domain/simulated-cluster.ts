@@ -75,9 +75,10 @@ export class SimulatedCluster {
   /** What is saved and not yet dispatched. */
   #unsent: Task[] = [];
   #userRevision = FIRST_OF_USERS;
-  /** Bare ids that users gave commands to; those they removed. */
-  readonly touched = new Set<string>();
+  /** Bare ids that users removed. */
   readonly removedByUser = new Set<string>();
+  /** Of those, the ones that were removed where they lived, not where they had only arrived. */
+  readonly removedForGood = new Set<string>();
 
   constructor({ nodes, stitches, tempers = {} }: Layout, command: Command) {
     const temper = (id: string) => tempers[id] ?? "green";
@@ -432,10 +433,11 @@ export class SimulatedCluster {
     if (node === undefined || id === undefined) return false;
     const action = removes ? "remove" : (["start", "stop", "restart"] as const)[pick % 3];
     if (action === undefined) return false;
-    this.touched.add(id);
     if (removes) this.removedByUser.add(id);
     const step: StitchStep = { action, stitch: `${node.id}:${id}`, timeoutMs: TIMEOUT_MS };
-    node.apply(step, { revision: this.#userRevision++, wave: 0 }, this.nowMs);
+    const isAtHome = node.stitches.get(id)?.record.movedFrom === null;
+    const { changed } = node.apply(step, { revision: this.#userRevision++, wave: 0 }, this.nowMs);
+    if (removes && isAtHome && changed) this.removedForGood.add(id);
     return true;
   }
 
