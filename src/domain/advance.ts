@@ -270,7 +270,9 @@ function failed(chain: Chain, link: Link, step: FoldedStep): Chain {
     return byMaster(chain, step.status === "unknown");
   if (chain.phase === "undoing") return { ...chain, phase: "ended" };
   const status = step.status === "pending" || step.status === "running" ? "failed" : step.status;
-  return link.cleanup ? { ...chain, phase: "ended", status, error } : takeBack(chain, status, error);
+  // A Master has looked: the stitch did not go where it was to go, so what has arrived there must not stay.
+  const isRefused = link.step.action === "remove" && status === "superseded";
+  return link.cleanup && !isRefused ? { ...chain, phase: "ended", status, error } : takeBack(chain, status, error);
 }
 
 const isGone = ({ code }: StepError): boolean => code === "node_dead" || code === "node_left";

@@ -42,17 +42,20 @@ export const shouldRun = ({ desired, finished }: Pick<StitchRecord, "desired" | 
  * gone. Where it does not come up in time, the new one is removed again and the old one stays.
  */
 export function moveChain(from: string, record: StitchRecord, to: string, wave: number, timeoutMs: number): Chain {
-  const { id, group, spec, placement } = record;
+  const { id, group, spec, placement, born } = record;
   const stitch = fullId(to, id);
   const start = shouldRun(record);
   return chainOf(
     from,
     wave,
     [
-      onNode({ action: "create", stitch, group, spec, start, timeoutMs, placement, movedFrom: from }, { green: start }),
-      onNode({ action: "remove", stitch: from, timeoutMs, movedTo: stitch }),
-      onNode({ action: "settle", stitch, timeoutMs }, { cleanup: true }),
+      onNode(
+        { action: "create", stitch, group, spec, start, timeoutMs, placement, movedFrom: from, born },
+        { green: start },
+      ),
+      onNode({ action: "remove", stitch: from, timeoutMs, movedTo: stitch, born }),
+      onNode({ action: "settle", stitch, timeoutMs, born }, { cleanup: true }),
     ],
-    onNode({ action: "remove", stitch, timeoutMs, arrivingFrom: from }, { cleanup: true }),
+    onNode({ action: "remove", stitch, timeoutMs, arrivingFrom: from, born }, { cleanup: true }),
   );
 }

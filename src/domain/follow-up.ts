@@ -15,7 +15,7 @@ import { candidatesFor, type Observed, refusalFor } from "./observed.ts";
 import { place } from "./placement.ts";
 import { planCommand } from "./plan.ts";
 import { infeasible, oneTask, type Plan, planOf } from "./planned.ts";
-import { parseRevision } from "./revision.ts";
+import { formatRevision, parseRevision } from "./revision.ts";
 import type { RemovedRecord } from "./stitch.ts";
 
 /** What follows from a job: a command that is planned anew, or steps that are known. */
@@ -23,10 +23,10 @@ export type FollowUp =
   | {
       readonly kind: "command";
       readonly command: Command;
-      /** Of the stitches it means, those it is for; null for all. */
-      readonly only: ReadonlySet<string> | null;
-      /** Stitches that an earlier job made, and that did not come up. */
-      readonly notUp: readonly string[];
+      /** Of the stitches it means, those it is for, by steps of the job that were about them; null for all. */
+      readonly only: readonly StitchStep[] | null;
+      /** Stitches that an earlier job made, and that did not come up, by the same. */
+      readonly notUp: readonly StitchStep[];
     }
   | { readonly kind: "steps"; readonly name: CommandName; readonly steps: readonly StitchStep[] };
 
@@ -35,7 +35,44 @@ type CreateStep = Extract<Step, { action: "create" }>;
 /** What is read for the steps of a follow-up. `removed`: by full id, what is left of those that are gone. */
 export type Aftermath = Observed & { readonly removed: ReadonlyMap<string, RemovedRecord> };
 
-const own = (folded: FoldedJob): FoldedStep[] => folded.tasks.flatMap(({ steps }) => steps);
+/**
+ * Does a step of a job with this revision mean the stitch that was born so? What the job itself created was born by it; of
+ * what it found, nothing was born later: that is another stitch, which has the id since.
+ */
+export function means({ action, born }: StitchStep, revision: number, ofBirth: string): boolean {
+  if (born !== undefined) return ofBirth === born;
+  const bornBy = parseRevision(ofBirth).revision;
+  return action === "create" ? bornBy === revision : bornBy <= revision;
+}
+
+/** The steps that mean a stitch which is there, by its full id. */
+function meantIn(
+  records: Observed["records"],
+  steps: readonly StitchStep[],
+  revision: number,
+): Map<string, StitchStep> {
+  const found = steps.filter((step) => {
+    const record = records.get(step.stitch);
+    return record !== undefined && means(step, revision, record.born);
+  });
+  return new Map(found.map((step) => [step.stitch, step]));
+}
+
+const own = (folded: FoldedJob): (FoldedStep & { readonly wave: number })[] =>
+  folded.tasks.flatMap(({ task: { wave }, steps }) => steps.map((step) => ({ ...step, wave })));
+
+/** The step of a move that names the stitch where the move left it: one that was refused for its node has no chains. */
+function movedBy({ orchestration, tasks }: JobRecord): StitchStep {
+  const [chain] = orchestration?.chains ?? [];
+  const steps = chain === undefined ? tasks.flatMap((task) => task.steps) : stepsOf(chain);
+  const action = chain !== undefined && hasMoved(chain) ? "create" : "remove";
+  const step = steps.find((each) => each.action === action);
+  if (step === undefined || step.stitch === null) throw new Error("a move that has failed names its stitch");
+  return step;
+}
+
+/** It has moved when the old one is gone, whatever became of its last link. */
+const hasMoved = ({ at, links }: Chain): boolean => at === links.length - 1;
 
 /**
  * What repeats the parts of a finished job that did not succeed: its very steps, by full id, whatever its target may mean by
@@ -52,16 +89,18 @@ export function retryOf({ record, marks }: JobState, folded: FoldedJob): FollowU
   }
   // A stitch may have missed though its step succeeded: it came up, and was not green.
   const chains = record.orchestration?.chains.filter(({ status }) => status !== "succeeded") ?? [];
-  const restarts = record.command === "group.restart";
-  const only = restarts ? new Set(chains.flatMap(({ stitch }) => stitch ?? [])) : null;
+  const steps = chains.flatMap(stepsOf);
+  if (record.command === "stitch.move") {
+    const moved = movedBy(record);
+    return { kind: "command", command: again(record, { target: moved.stitch }), only: [moved], notUp: [] };
+  }
+  const only = record.command === "group.restart" ? steps : null;
   // How many there shall be says nothing of those that are there.
-  const notUp = record.command === "group.scale" ? chains.flatMap(broughtUpBy) : [];
+  const notUp = record.command === "group.scale" ? steps.filter(({ action }) => action !== "remove") : [];
   return { kind: "command", command: again(record, {}), only, notUp };
 }
 
-/** The stitch that a chain of a scale makes, or starts; none where it removes one. */
-const broughtUpBy = ({ stitch, links }: Chain): string[] =>
-  stitch === null || links.some(({ step }) => step.action === "remove") ? [] : [stitch];
+const stepsOf = ({ links }: Chain): StitchStep[] => links.flatMap(({ step }) => (step.stitch === null ? [] : [step]));
 
 /**
  * Commands that speak of nodes, or say how it shall be. One that was refused for its node has no chains, and the step it
@@ -99,7 +138,7 @@ function commandName(name: string): CommandName {
 export function rollbackOf({ record }: JobState, folded: FoldedJob): FollowUp {
   // Whether it succeeded or not: a start that failed leaves a stitch that its policy starts again.
   const done = own(folded).filter(({ outcome }) => outcome?.changed === true);
-  const { command, orchestration } = record;
+  const { command, orchestration, revision } = record;
   switch (command) {
     case "node.cordon":
     case "node.uncordon": {
@@ -114,20 +153,19 @@ export function rollbackOf({ record }: JobState, folded: FoldedJob): FollowUp {
     }
     case "stitch.move": {
       const [chain] = orchestration?.chains ?? [];
-      const to = chain?.links[0]?.step.stitch;
-      // It has moved when the old one is gone, whatever became of its last link.
-      const hasMoved = chain !== undefined && chain.at === chain.links.length - 1;
-      if (!hasMoved || chain.stitch === null || to == null) throw notReversible("the stitch is where it was");
-      const back = { target: to, toNode: splitFullId(chain.stitch).node };
-      return { kind: "command", command: again(record, back), only: null, notUp: [] };
+      if (chain === undefined || !hasMoved(chain) || chain.stitch === null)
+        throw notReversible("the stitch is where it was");
+      const moved = movedBy(record);
+      const back = { target: moved.stitch, toNode: splitFullId(chain.stitch).node };
+      return { kind: "command", command: again(record, back), only: [moved], notUp: [] };
     }
     case "group.start":
     case "stitch.start":
-      return { kind: "steps", name: inverse(command), steps: invert(done, "stop") };
+      return { kind: "steps", name: inverse(command), steps: invert(done, "stop", revision) };
     case "group.stop":
     case "group.stopOldVersions":
     case "stitch.stop":
-      return { kind: "steps", name: inverse(command), steps: invert(done, "start") };
+      return { kind: "steps", name: inverse(command), steps: invert(done, "start", revision) };
     case "stitch.create":
     case "stitch.clone":
       // Also what may be there, by a node that has not said so. What a node refused to make may be another's.
@@ -137,12 +175,13 @@ export function rollbackOf({ record }: JobState, folded: FoldedJob): FollowUp {
         steps: invert(
           own(folded).filter(({ status, outcome }) => outcome?.changed === true || status === "unknown"),
           "remove",
+          revision,
         ),
       };
     case "group.remove":
     case "stitch.remove":
       // What it was, is read from its tombstone.
-      return { kind: "steps", name: inverse(command), steps: invert(done, "remove") };
+      return { kind: "steps", name: inverse(command), steps: invert(done, "remove", revision) };
     default:
       throw notReversible(NO_INVERSE[command] ?? "it has no inverse");
   }
@@ -171,42 +210,59 @@ const INVERSE: Readonly<Record<string, CommandName>> = {
 };
 const inverse = (command: string): CommandName => INVERSE[command] ?? "node.ping";
 
-function invert(done: readonly FoldedStep[], action: "start" | "stop" | "remove"): StitchStep[] {
-  const steps = done.flatMap(({ step }): StitchStep[] =>
-    step.stitch === null ? [] : [{ action, stitch: step.stitch, timeoutMs: step.timeoutMs }],
-  );
+/** @param revision of the job whose steps they are. */
+function invert(done: ReturnType<typeof own>, action: "start" | "stop" | "remove", revision: number): StitchStep[] {
+  const steps = done.flatMap(({ step, wave }): StitchStep[] => {
+    if (step.stitch === null) return [];
+    const { stitch, timeoutMs } = step;
+    const born = step.born ?? (step.action === "create" ? formatRevision({ revision, wave }) : undefined);
+    return [{ action, stitch, timeoutMs, ...(born === undefined ? {} : { born }) }];
+  });
   if (steps.length === 0) throw notReversible("it changed nothing");
   return steps;
 }
 
-/** The stitches that a follow-up is about, by the full ids they had in the job. */
-export function stitchesIn(next: FollowUp): string[] {
-  return next.kind === "steps" ? next.steps.map(({ stitch }) => stitch) : [...(next.only ?? []), ...next.notUp];
+/** The steps that tell which stitches a follow-up is about, by the full ids they had in the job. */
+export function stepsIn(next: FollowUp): readonly StitchStep[] {
+  return next.kind === "steps" ? next.steps : [...(next.only ?? []), ...next.notUp];
 }
 
 /** The same of those that have moved since. @param moved full id in the job → the one it has now */
 export function whereTheyLive(next: FollowUp, moved: ReadonlyMap<string, string>): FollowUp {
-  const now = (id: string) => moved.get(id) ?? id;
-  if (next.kind === "steps")
-    return { ...next, steps: next.steps.map((step) => ({ ...step, stitch: now(step.stitch) })) };
-  const only = next.only === null ? null : new Set([...next.only].map(now));
-  return { ...next, only, notUp: next.notUp.map(now) };
+  const now = (steps: readonly StitchStep[]) =>
+    steps.map((step) => ({ ...step, stitch: moved.get(step.stitch) ?? step.stitch }));
+  if (next.kind === "steps") return { ...next, steps: now(next.steps) };
+  const only = next.only === null ? null : now(next.only);
+  const { command } = next;
+  const target = command.command === "stitch.move" ? (only?.[0]?.stitch ?? command.target) : command.target;
+  return { ...next, command: { ...command, target }, only, notUp: now(next.notUp) };
 }
 
 /**
  * The plan of a command that follows from a job, as things are now. What did not come up is started, where the plan leaves
  * it in its group.
- * @throws as `planCommand`
+ * @param revision of that job.
+ * @throws as `planCommand`; `not_found` where all that the command means now are other stitches.
  */
-export function planAgain({ command, only, notUp }: Extract<FollowUp, { kind: "command" }>, observed: Observed): Plan {
-  const stitches = observed.stitches.filter((id) => only === null || only.has(id));
+export function planAgain(
+  { command, only, notUp }: Extract<FollowUp, { kind: "command" }>,
+  revision: number,
+  observed: Observed,
+): Plan {
+  const meant = only === null ? null : meantIn(observed.records, only, revision);
+  const stitches = observed.stitches.filter((id) => meant === null || meant.has(id));
+  if (stitches.length === 0 && observed.stitches.length > 0) throw nothingLeft();
   const plan = planCommand(command, { ...observed, stitches });
   if (command.command !== "group.scale" || plan.orchestration === null) return plan;
   const { chains } = plan.orchestration;
   const goes = new Set(chains.map(({ stitch }) => stitch));
-  const starts = notUp
-    .filter((id) => stitches.includes(id) && !goes.has(id))
-    .map((stitch) => stepChain({ action: "start", stitch, timeoutMs: command.timeoutMs }, 0, false));
+  const down = meantIn(observed.records, notUp, revision);
+  const { timeoutMs } = command;
+  const starts = stitches.flatMap((stitch) => {
+    const born = observed.records.get(stitch)?.born;
+    if (born === undefined || !down.has(stitch) || goes.has(stitch)) return [];
+    return [stepChain({ action: "start", stitch, timeoutMs, born }, 0, false)];
+  });
   return { ...plan, orchestration: { ...plan.orchestration, chains: [...chains, ...starts] } };
 }
 
@@ -235,34 +291,38 @@ export function planSteps(
   aftermath: Aftermath,
 ): Plan {
   const takesBackRemoval = of.command === "stitch.remove" || of.command === "group.remove";
-  const exists = (id: string) => aftermath.records.has(id);
   const known: StitchStep[] = [];
   const missing: CreateStep[] = [];
   for (const step of steps) {
+    const there = aftermath.records.get(step.stitch);
     if (takesBackRemoval && name === "stitch.create") {
       const was = asItWas(step, of, aftermath);
       if (was !== null) known.push(was);
-    } else if (step.action === "create" && !exists(step.stitch)) {
+    } else if (there === undefined) {
+      if (step.action !== "create") continue;
       if (step.restores !== true) missing.push(step);
-      else if (isStillGone(step.stitch, of, aftermath)) known.push(step);
-    } else if (step.action === "create")
-      known.push({ action: step.start ? "start" : "stop", stitch: step.stitch, timeoutMs: step.timeoutMs });
-    else if (exists(step.stitch)) known.push(step);
+      else if (isStillGone(step, of, aftermath)) known.push(step);
+    } else if (means(step, of.revision, there.born)) known.push(ofOneThatIsThere(step, there.born));
   }
   const placed = placeAnew(missing, of, aftermath);
   if ("refusals" in placed) return infeasible(placed.refusals);
   const all = [...known, ...placed];
   if (all.length === 0) {
     // No command is the inverse of itself.
-    if (name === of.command)
-      throw new RequestError(
-        "not_found",
-        "None of the stitches that this job missed is left; there is nothing to try again.",
-      );
+    if (name === of.command) throw nothingLeft();
     throw notReversible("nothing of what it did is left");
   }
   return planOf(tasksFor(all, of.waitForNode, aftermath));
 }
+
+/** What is to be created and is there is started. */
+function ofOneThatIsThere(step: StitchStep, born: string): StitchStep {
+  if (step.action !== "create") return { ...step, born };
+  return { action: step.start ? "start" : "stop", stitch: step.stitch, timeoutMs: step.timeoutMs, born };
+}
+
+const nothingLeft = () =>
+  new RequestError("not_found", "None of the stitches that this job was about is left; there is nothing to do again.");
 
 function tasksFor(steps: readonly StitchStep[], waitForNode: boolean, observed: Observed) {
   const nodes = new Map(observed.nodes.map((node) => [node.id, node]));
@@ -281,17 +341,18 @@ function asItWas(step: StitchStep, { revision }: JobRecord, { records, removed }
   const left = removed.get(step.stitch);
   if (records.has(step.stitch) || left?.was == null) return null;
   // A later command has removed another under this id.
-  if (parseRevision(left.revision).revision !== revision) return null;
+  if (parseRevision(left.revision).revision !== revision || !means(step, revision, left.born)) return null;
   const { spec, placement, desired } = left.was;
   const { stitch, timeoutMs } = step;
+  const { group, born } = left;
   const start = desired === "running";
-  return { action: "create", stitch, group: left.group, spec, placement, start, timeoutMs, restores: true };
+  return { action: "create", stitch, group, spec, placement, start, timeoutMs, restores: true, born };
 }
 
 /** Is it gone by what the job wanted to take back, and not by a later command? What it left is on its node alone. */
-function isStillGone(id: string, { revision }: JobRecord, { removed }: Aftermath): boolean {
-  const left = removed.get(id);
-  return left !== undefined && parseRevision(left.revision).revision < revision;
+function isStillGone(step: CreateStep, { revision }: JobRecord, { removed }: Aftermath): boolean {
+  const left = removed.get(step.stitch);
+  return left !== undefined && left.born === step.born && parseRevision(left.revision).revision < revision;
 }
 
 /** The creates of one command that never came about, each on a node that can take it now, under the id it was given. */

@@ -1,11 +1,18 @@
 import * as z from "zod";
 import { placementOptions } from "./placement-options.ts";
+import { revisionText } from "./revision.ts";
 import { stepError, type StepOutcome } from "./stitch.ts";
 import { stitchSpec } from "./spec.ts";
 
 export const NODE_ACTIONS = ["ping"] as const;
 export const MASTER_ACTIONS = ["cordon", "uncordon", "drain"] as const;
 export const STITCH_ACTIONS = ["create", "start", "stop", "restart", "remove", "settle"] as const;
+
+/**
+ * Which stitch a step means, as `StitchRecord.born`: the node does nothing to another that has the id by then. Absent:
+ * whichever has the id. A create takes it over from the stitch that it moves or restores; absent, it makes a new stitch.
+ */
+const born = revisionText.optional();
 
 /** One act, as it is recorded and as it travels. `stitch` is a full id; null for what concerns the node itself. */
 export const step = z.discriminatedUnion("action", [
@@ -23,6 +30,7 @@ export const step = z.discriminatedUnion("action", [
     movedFrom: z.string().optional(),
     /** It takes back a removal: what the removed one left in its data folder and its log is this one's. */
     restores: z.literal(true).optional(),
+    born,
   }),
   z.object({
     action: z.literal("remove"),
@@ -32,9 +40,10 @@ export const step = z.discriminatedUnion("action", [
     movedTo: z.string().optional(),
     /** Takes back a move: removes it only where it has come from this full id and has not settled. */
     arrivingFrom: z.string().optional(),
+    born,
   }),
   // `settle` ends a move: the one it came from is gone, so from here on this is the stitch.
-  z.object({ action: z.enum(["start", "stop", "restart", "settle"]), stitch: z.string(), timeoutMs: z.number() }),
+  z.object({ action: z.enum(["start", "stop", "restart", "settle"]), stitch: z.string(), timeoutMs: z.number(), born }),
 ]);
 export type Step = z.output<typeof step>;
 export type StitchStep = Exclude<Step, { stitch: null }>;

@@ -61,7 +61,9 @@ export function planMove(command: MoveCommand, observed: Observed): Plan {
   if (toNode === node) return planInWaves([], scopes, {});
   const refused = refusalFor(nodeNamed(node, observed), waitForNode, observed);
   if (refused !== null)
-    return planOf([oneTask("t0", node, "node", [{ action: "remove", stitch: id, timeoutMs }], refused)]);
+    return planOf([
+      oneTask("t0", node, "node", [{ action: "remove", stitch: id, timeoutMs, born: record.born }], refused),
+    ]);
   if (toNode !== undefined) {
     nodeNamed(toNode, observed);
     if (takenBy(id, observed).has(toNode))

@@ -12,9 +12,11 @@ export function planScale(command: ScaleCommand, observed: Observed): Plan {
   const { target, count } = command;
   const formerCount = observed.stitches.length;
   if (count < formerCount) {
-    const chains = toRemove(formerCount - count, target, observed).map((stitch) =>
-      stepChain({ action: "remove", stitch, timeoutMs: command.timeoutMs }, 0, false),
-    );
+    const { timeoutMs } = command;
+    const chains = toRemove(formerCount - count, target, observed).map((stitch) => {
+      const born = observed.records.get(stitch)?.born;
+      return stepChain({ action: "remove", stitch, timeoutMs, ...(born === undefined ? {} : { born }) }, 0, false);
+    });
     return planInWaves(chains, [target], { formerCount });
   }
   if (count === formerCount) return planInWaves([], [target], { formerCount });

@@ -45,6 +45,9 @@ export type StepOutcome = z.output<typeof stepOutcome>;
  * again gets the same answer instead of being run again. `finished`: it has run to its end, and its policy does not start it
  * again; only a command does. `mailAfter`: the last entry of its node's inbox that was taken before it was made; what was
  * sent to its groups up to there is for those who were there.
+ *
+ * `born`: the revision that created it. It stays the same over restarts, moves and a removal that is taken back, so together
+ * with the bare id it tells a stitch from another that had its id before, or has it since.
  */
 export const stitchRecord = z.object({
   id: stitchId,
@@ -58,6 +61,7 @@ export const stitchRecord = z.object({
   state: z.enum(STITCH_STATES),
   health: z.enum(HEALTHS),
   revision: revisionText,
+  born: revisionText,
   outcome: stepOutcome.nullable(),
   finished: z.boolean().default(false),
   restarts: z.int().min(0),
@@ -83,6 +87,7 @@ export const removedRecord = z.object({
   id: stitchId,
   group: fullGroupName,
   revision: revisionText,
+  born: revisionText,
   outcome: stepOutcome.nullable(),
   removedAtMs: z.number(),
   /** What it was, so that it can be created again; null in tombstones that others have written. */

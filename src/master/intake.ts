@@ -11,7 +11,7 @@ import {
   recordedAs,
   retryOf,
   rollbackOf,
-  stitchesIn,
+  stepsIn,
   whereTheyLive,
 } from "../domain/follow-up.ts";
 import { foldJob } from "../domain/fold.ts";
@@ -151,7 +151,7 @@ export class Intake {
   }
 
   async #asTheyLive({ revision }: JobRecord, next: FollowUp): Promise<FollowUp> {
-    return whereTheyLive(next, await this.#o.observer.movedSince(revision, stitchesIn(next)));
+    return whereTheyLive(next, await this.#o.observer.movedSince(revision, stepsIn(next)));
   }
 
   #drafted(record: JobRecord, next: FollowUp): Pick<Draft, "command" | "observe" | "plan"> {
@@ -160,7 +160,8 @@ export class Intake {
       return {
         command: { ...command, options: commandOptions(command) },
         observe: this.#observing(command),
-        plan: async (observed) => feasibleOnly(command.command, command.target, planAgain(next, observed)),
+        plan: async (observed) =>
+          feasibleOnly(command.command, command.target, planAgain(next, record.revision, observed)),
       };
     }
     const recorded = recordedAs(next, record);

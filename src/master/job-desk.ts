@@ -13,6 +13,7 @@ import type { Eligibility, Liveness } from "../domain/resources.ts";
 import { formatRevision } from "../domain/revision.ts";
 import { tasksToSendAgain } from "../domain/send-again.ts";
 import type { StepOutcome } from "../domain/stitch.ts";
+import { needsNewerWord, removalOf } from "../domain/tombstone.ts";
 import type { Dispatcher } from "../queue/dispatcher.ts";
 import { giveUpDrafts, releaseScopes } from "../redis/busy.ts";
 import type { RedisClient } from "../redis/client.ts";
@@ -36,7 +37,7 @@ import {
 } from "../redis/job-record.ts";
 import { type Keys, MASTER_RUNNER } from "../redis/keys.ts";
 import { orderEligibility, readNodes, redisTimeMs } from "../redis/node-record.ts";
-import { dropForAbsent, readStitches } from "../redis/stitch-records.ts";
+import { dropForAbsent, readStitches, readTraces } from "../redis/stitch-records.ts";
 import { leaveTombstone } from "../redis/tombstones.ts";
 import { type OnUnreadable, passingOver } from "../redis/unreadable.ts";
 import type { Tended } from "./master.ts";
@@ -62,6 +63,7 @@ type Found = Settled & { readonly runners: ReadonlyMap<string, Runner> };
 
 type Done = Pick<StepOutcome, "status" | "changed" | "error">;
 const SUPERSEDED = { code: "superseded", message: "a newer command has decided about this node" } as const;
+const ANOTHER = { code: "superseded", message: "a newer command has decided about this stitch" } as const;
 const HERE: ReadonlySet<Liveness> = new Set(["alive", "suspect"]);
 /** The incarnation of every Master, in its claims: what one has not ended, any other carries out again. */
 const MASTER_INCARNATION = 1;
@@ -155,17 +157,23 @@ export class JobDesk {
       : { status: "succeeded", changed: reply === "changed", error: null };
   }
 
-  /** Leaves word for a node that is away, and takes the stitch out of the pointers: it is not there to be found. */
-  async #removeForAbsent(record: JobRecord, task: Task, step: Extract<Step, { action: "remove" }>): Promise<Done> {
-    const { redis, keys } = this.#o;
-    const { stitch } = step;
-    const tombstone = {
-      revision: formatRevision({ revision: record.revision, wave: task.wave }),
-      movedTo: step.movedTo ?? null,
-      arrivingFrom: step.arrivingFrom ?? null,
-    };
-    await leaveTombstone(redis, keys, task.node, splitFullId(stitch).stitch, tombstone);
-    await dropForAbsent(redis, keys, stitch, tombstone);
+  /**
+   * Leaves word for a node that is away, and takes the stitch out of the pointers: it is not there to be found. Safe to repeat.
+   */
+  async #removeForAbsent(job: JobRecord, task: Task, step: Extract<Step, { action: "remove" }>): Promise<Done> {
+    const { redis, keys, onUnreadable } = this.#o;
+    const { stitch, movedTo = null, arrivingFrom = null, born = null } = step;
+    const traces = await readTraces(redis, keys, stitch, onUnreadable);
+    const todo = removalOf(step, traces);
+    if (todo === "done") return { status: "succeeded", changed: true, error: null };
+    if (todo === "superseded") return { status: "superseded", changed: false, error: ANOTHER };
+    const own = { revision: job.revision, wave: task.wave };
+    const isNewer = needsNewerWord(step, own, traces);
+    const revision = formatRevision(isNewer ? { revision: await redis.incr(keys.revision), wave: 0 } : own);
+    const word = { revision, movedTo, arrivingFrom, born };
+    if (!(await leaveTombstone(redis, keys, task.node, splitFullId(stitch).stitch, word)))
+      return { status: "superseded", changed: false, error: ANOTHER };
+    await dropForAbsent(redis, keys, stitch, word, onUnreadable);
     return { status: "succeeded", changed: true, error: null };
   }
 

@@ -6,7 +6,7 @@ import type {
   StopOldVersionsCommand,
 } from "../domain/command.ts";
 import { RequestError } from "../domain/errors.ts";
-import type { Aftermath } from "../domain/follow-up.ts";
+import { type Aftermath, means } from "../domain/follow-up.ts";
 import { parseFullGroup } from "../domain/group.ts";
 import { fullId, generatedIdBase, generatedStitchId, parseStitchRef, splitFullId } from "../domain/ids.ts";
 import type { StitchStep } from "../domain/job.ts";
@@ -166,23 +166,24 @@ export class Observer {
   }
 
   /**
-   * Where stitches live that have moved since a revision, by the full ids they had then; of the others, nothing. An older
-   * move is not followed: it is another stitch that went away under the id.
+   * Where the stitches of a job's steps live that have moved since its revision, by the full ids they had then; of the others,
+   * nothing. An older move is not followed, nor that of another stitch that has had the id since.
    */
-  async movedSince(revision: number, ids: readonly string[]): Promise<Map<string, string>> {
+  async movedSince(revision: number, steps: readonly StitchStep[]): Promise<Map<string, string>> {
     const moved = new Map<string, string>();
-    let lookedFor: readonly string[] = ids;
+    let lookedFor: readonly StitchStep[] = steps;
     for (let moves = 0; moves < MOST_MOVES && lookedFor.length > 0; moves++) {
-      const at = lookedFor.map((id) => moved.get(id) ?? id);
+      const at = lookedFor.map(({ stitch }) => moved.get(stitch) ?? stitch);
       const [records, removed] = await Promise.all([
         readStitches(this.#redis, this.#keys, at, this.#onUnreadable),
         Promise.all(at.map((id) => readRemoved(this.#redis, this.#keys, id, this.#onUnreadable))),
       ]);
-      lookedFor = lookedFor.filter((id, index) => {
-        const left = removed[index];
-        if (records[index] != null || left?.movedTo == null) return false;
+      lookedFor = lookedFor.filter((step, index) => {
+        const [there, left] = [records[index], removed[index]];
+        if (there != null && means(step, revision, there.born)) return false;
+        if (left?.movedTo == null || !means(step, revision, left.born)) return false;
         if (parseRevision(left.revision).revision <= revision) return false;
-        moved.set(id, left.movedTo);
+        moved.set(step.stitch, left.movedTo);
         return true;
       });
     }

@@ -2,9 +2,7 @@ import * as z from "zod";
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
 import { defineScript } from "./script.ts";
-
-/** What Masters have decided about a node's stitches outlives the node for this long: a worker may come back within a week. */
-const WORDS_KEPT_MS = 7 * 86_400_000;
+import { FORGOTTEN_AT, FORGOTTEN_KEPT_MS } from "./tombstones.ts";
 
 /**
  * Begins to forget a node. KEYS meta. ARGV ms from the end of its lease until it counts as dead.
@@ -35,8 +33,8 @@ const keepWords = defineScript<[gone: string]>(
   "keep_words",
   1,
   `
-redis.call('HSET', KEYS[1], 'forgottenAt', now)
-return redis.call('PEXPIRE', KEYS[1], ${WORDS_KEPT_MS})
+redis.call('HSET', KEYS[1], '${FORGOTTEN_AT}', now)
+return redis.call('PEXPIRE', KEYS[1], ${FORGOTTEN_KEPT_MS})
 `,
 );
 

@@ -35,16 +35,16 @@ export class Keys {
   nodeUsage(id: string): string {
     return `${this.node(id)}:usage`;
   }
-  /** Hash: eligibility, declared dead, tombstones. Written by Masters. */
+  /** Hash: eligibility, declared dead. Written by Masters. */
   nodeOrders(id: string): string {
     return `${this.node(id)}:orders`;
   }
   /**
    * Hash: stitch → what Masters have decided about it while the node was away; and when the node was forgotten. It outlives
-   * the node. Written by Masters; outside the pattern that a node's user may write (docs/security.md).
+   * the node. Written by Masters alone: in the node's slot, and not among the keys that the node may write.
    */
   nodeGone(id: string): string {
-    return `${this.#root}:masters:{node:${id}}:gone`;
+    return `${this.masters}:{node:${id}}:gone`;
   }
   /** Stream: questions to the node and messages to its stitches, acknowledged by it. Written by whoever asks or sends. */
   nodeInbox(id: string): string {

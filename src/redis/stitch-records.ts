@@ -10,11 +10,12 @@ import {
   stitchRecord,
   stitchUsage,
 } from "../domain/stitch.ts";
+import { buries, type Tombstone } from "../domain/tombstone.ts";
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
 import { addRoutes, dropRoutes } from "./routes.ts";
 import { defineScript } from "./script.ts";
-import { buries, readTombstone, type Tombstone } from "./tombstones.ts";
+import { readTombstone } from "./tombstones.ts";
 import { type OnUnreadable, readField, refuse } from "./unreadable.ts";
 
 /** A change of one stitch that its node publishes. `isNew`: its pointers are not known to be in Redis yet. */
@@ -188,17 +189,21 @@ function handOver(
   return [redis.sadd(keys.group(group), movedTo), ...routes];
 }
 
-/** Pointers of a stitch whose node is away: a Master has removed or moved it. Its record stays the node's. Safe to repeat. */
+/**
+ * Drops the pointers of a stitch whose node is away and that a Master has removed or moved, where its word speaks of the one
+ * that is there now. Its record stays the node's. Safe to repeat.
+ */
 export async function dropForAbsent(
   redis: RedisClient,
   keys: Keys,
   id: string,
-  { movedTo, arrivingFrom }: Pick<Tombstone, "movedTo" | "arrivingFrom">,
+  word: Tombstone,
+  onUnreadable: OnUnreadable,
 ): Promise<void> {
-  const [record] = await readStitches(redis, keys, [id]);
-  if (record == null || (arrivingFrom !== null && record.movedFrom !== arrivingFrom)) return;
+  const [record] = await readStitches(redis, keys, [id], onUnreadable);
+  if (record == null || !buries(word, record)) return;
   await Promise.all([
-    ...handOver(redis, keys, { group: record.group, movedTo, was: record }),
+    ...handOver(redis, keys, { group: record.group, movedTo: word.movedTo, was: record }),
     // Whether the node has others of the group, it will say itself.
     ...dropPointers(redis, keys, splitFullId(id).node, record, true),
   ]);
@@ -269,6 +274,17 @@ export async function readOwnStitches(
   return { stitches, removed };
 }
 
+/** All that is known of a full id (see `Traces`); what cannot be read is null where `onUnreadable` bears that. One round trip. */
+export async function readTraces(redis: RedisClient, keys: Keys, id: string, onUnreadable: OnUnreadable = refuse) {
+  const { node, stitch } = splitFullId(id);
+  const [[record = null], removed, word] = await Promise.all([
+    readStitches(redis, keys, [id], onUnreadable),
+    readRemoved(redis, keys, id, onUnreadable),
+    readTombstone(redis, keys, node, stitch),
+  ]);
+  return { record, removed, tombstone: word };
+}
+
 /** One stitch, or where it is now. */
 export type FoundStitch = { readonly record: StitchRecord | null; readonly movedTo: string | null };
 
@@ -277,13 +293,8 @@ export type FoundStitch = { readonly record: StitchRecord | null; readonly moved
  * since is the truth, not the record that the node has left. One round trip.
  */
 export async function readStitch(redis: RedisClient, keys: Keys, id: string): Promise<FoundStitch> {
-  const { node, stitch } = splitFullId(id);
-  const [[record], removed, tombstone] = await Promise.all([
-    readStitches(redis, keys, [id]),
-    readRemoved(redis, keys, id),
-    readTombstone(redis, keys, node, stitch),
-  ]);
-  if (record == null) return { record: null, movedTo: removed?.movedTo ?? null };
+  const { record, removed, tombstone } = await readTraces(redis, keys, id);
+  if (record === null) return { record: null, movedTo: removed?.movedTo ?? null };
   if (tombstone === null || !buries(tombstone, record)) return { record, movedTo: null };
   return { record: null, movedTo: tombstone.movedTo ?? tombstone.arrivingFrom };
 }

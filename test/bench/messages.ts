@@ -157,6 +157,7 @@ async function registerStitches(redis: RedisClient, keys: Keys, from: number, to
         state: "running",
         health: "green",
         revision: "1.0",
+        born: "1.0",
         outcome: null,
         finished: false,
         restarts: 0,

@@ -143,6 +143,7 @@ test("a stitch's log is read and followed, asked of its node", async () => {
     state: "running",
     health: "green",
     revision: "1.0",
+    born: "1.0",
     outcome: null,
     restarts: 0,
     pid: null,

@@ -251,8 +251,9 @@ describe("what a Master decides while it takes a node for dead", () => {
       await create(cluster, { id: "other", node: "n1" });
       const revision = `${await redis.incr(keys.revision)}.3`;
       // It speaks of one that comes from elsewhere, and this one does not.
-      await leaveTombstone(redis, keys, "n1", "other", { revision, movedTo: null, arrivingFrom: "n9:other" });
-      await leaveTombstone(redis, keys, "n1", "one", { revision, movedTo: "n2:one", arrivingFrom: null });
+      const word = { revision, movedTo: null, arrivingFrom: null, born: null };
+      await leaveTombstone(redis, keys, "n1", "other", { ...word, arrivingFrom: "n9:other" });
+      await leaveTombstone(redis, keys, "n1", "one", { ...word, movedTo: "n2:one" });
       await until("it is gone", async () => (await redis.hexists(keys.nodeStitches("n1"), "one")) === 0);
       await assert.rejects(cluster.master.stitch("n1:one"), { code: "not_found", facts: { movedTo: "n2:one" } });
       assert.deepEqual(await running(cluster, GROUP), ["n1:other"]);

@@ -759,6 +759,7 @@ function leaveTombstone(
     was,
     movedTo,
     revision: "9999.0",
+    born: was?.born ?? "1.0",
     ...over,
   };
   addRecord(cluster, node, { kind: "removed", record });

@@ -185,7 +185,8 @@ for (const redis of REDISES) {
         for (const toNode of ["n2", "n1", "n2"])
           last = await cluster.run({ command: "stitch.move", target: "one", toNode });
         const observer = new Observer(cluster.open.redis, cluster.open.keys, 1000, assert.ifError);
-        const since = (revision: number) => observer.movedSince(revision, ["n1:one"]);
+        const since = (revision: number) =>
+          observer.movedSince(revision, [{ action: "start", stitch: "n1:one", timeoutMs: 1 }]);
         assert.deepEqual([...(await since(Number(last.revision) - 1))], [["n1:one", "n2:one"]]);
         assert.deepEqual([...(await since(Number(last.revision)))], [], "a later job never was about that one");
         const started = await backed(cluster, stopped.id);

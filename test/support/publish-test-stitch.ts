@@ -24,6 +24,7 @@ export async function publishTestStitch(
     state: "stopped",
     health: "green",
     revision: "1.0",
+    born: "1.0",
     outcome: null,
     finished: false,
     restarts: 0,

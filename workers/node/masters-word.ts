@@ -1,7 +1,10 @@
 import type { RedisClient } from "../../src/redis/client.ts";
 import type { Keys } from "../../src/redis/keys.ts";
-import { readStitches } from "../../src/redis/stitch-records.ts";
+import { fullId } from "../../src/domain/ids.ts";
+import { maySettle } from "../../src/domain/tombstone.ts";
+import { readTraces } from "../../src/redis/stitch-records.ts";
 import { readTombstones } from "../../src/redis/tombstones.ts";
+import { passingOver } from "../../src/redis/unreadable.ts";
 import type { StitchHost } from "./stitch-host.ts";
 
 /** How often a stitch that arrives is looked after by the node itself, in case no Master is left to settle it. */
@@ -13,15 +16,19 @@ export class MastersWord {
   readonly #keys: Keys;
   readonly #node: string;
   readonly #nowMs: () => number;
+  readonly #onError: (error: unknown) => void;
+  /** Stitches that have arrived, and of which was told that they do not settle. */
+  readonly #told = new Set<string>();
   /** How many tombstones there were at the last heartbeat that was followed by a look at them. */
   #tombstones = 0;
   #lastSettledMs = 0;
 
-  constructor(redis: RedisClient, keys: Keys, node: string, nowMs: () => number) {
+  constructor(redis: RedisClient, keys: Keys, node: string, nowMs: () => number, onError: (error: unknown) => void) {
     this.#redis = redis;
     this.#keys = keys;
     this.#node = node;
     this.#nowMs = nowMs;
+    this.#onError = onError;
   }
 
   /** Takes it in before anything is started. To be repeated where it fails. */
@@ -48,13 +55,31 @@ export class MastersWord {
   /** Ends moves whose end this node was not there to hear of. */
   async #settleArrived(host: StitchHost): Promise<void> {
     this.#lastSettledMs = this.#nowMs();
-    const arriving = [...host.arriving()];
-    if (arriving.length === 0) return;
-    const from = await readStitches(
-      this.#redis,
-      this.#keys,
-      arriving.map(([, id]) => id),
+    await Promise.all(
+      host.arriving().map(async ({ id, movedFrom, born }) => {
+        const source = await readTraces(this.#redis, this.#keys, movedFrom).catch(
+          // Another node's record that cannot be read must not keep this node from going on.
+          passingOver((error) => this.#tell(id, error)),
+        );
+        if (source === null) return;
+        const here = fullId(this.#node, id);
+        const may = maySettle({ id: here, born }, source);
+        if (may === "settles") host.settle(id, born);
+        if (may === "unclear")
+          this.#tell(
+            id,
+            new Error(
+              `${here} has come from ${movedFrom}, which is gone, and nothing says that it has moved here: it was removed meanwhile. The job that moved it removes this one; if that job is gone too, remove ${here} yourself.`,
+            ),
+          );
+      }),
     );
-    for (const [index, [id]] of arriving.entries()) if (from[index] == null) host.settle(id);
+  }
+
+  /** Once for each stitch: it is looked at again and again. */
+  #tell(id: string, error: unknown): void {
+    if (this.#told.has(id)) return;
+    this.#told.add(id);
+    this.#onError(error);
   }
 }

@@ -143,7 +143,7 @@ export class NodeWorker {
       onEnd: () => this.#host?.leaseIsOver(),
     });
     this.#clock = new RedisClock({ nowMs: options.nowMs, steadyNowMs: () => performance.now() });
-    this.#mastersWord = new MastersWord(this.#redis, this.#keys, options.id, options.nowMs);
+    this.#mastersWord = new MastersWord(this.#redis, this.#keys, options.id, options.nowMs, options.onError);
     // Whoever runs the worker waits for it; where nobody does yet, its failure must not end the process unasked.
     this.ended.catch(() => undefined);
   }

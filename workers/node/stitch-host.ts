@@ -20,8 +20,8 @@ import {
   type StepOutcome,
   type StitchRecord,
 } from "../../src/domain/stitch.ts";
+import { buries, type Tombstone } from "../../src/domain/tombstone.ts";
 import type { StitchChange } from "../../src/redis/stitch-records.ts";
-import { buries, type Tombstone } from "../../src/redis/tombstones.ts";
 import { HostedStitch, type HostedStitchOptions, type StitchEvent, SUPERSEDED, WorkerLeaves } from "./hosted-stitch.ts";
 import { StartThrottle } from "./start-throttle.ts";
 import { StitchLog } from "./stitch-log.ts";
@@ -208,8 +208,10 @@ export class StitchHost {
    */
   apply(step: StitchStep, revision: Revision): Promise<StepOutcome> {
     const id = splitFullId(step.stitch).stitch;
-    // Whatever is newer than what is under way need not wait for it to come up. A create takes nothing over.
-    if (step.action !== "create" && compareRevisions(revision, this.#newestOf(id)) > 0) {
+    // Whatever is newer than what is under way need not wait for it to come up. A create takes nothing over, nor does what
+    // means another stitch.
+    const isMeant = step.born === undefined || step.born === this.#hosted.get(id)?.record.born;
+    if (step.action !== "create" && isMeant && compareRevisions(revision, this.#newestOf(id)) > 0) {
       this.#newest.set(id, revision);
       this.#hosted.get(id)?.interrupt();
     }
@@ -259,6 +261,8 @@ export class StitchHost {
       status: error.code === "superseded" ? "superseded" : "failed",
       error,
     });
+    if (this.#isAnothers(id, step))
+      return failed({ code: "superseded", message: `another stitch has the id ${id} on ${this.#o.node} by now` });
     // A newer command to the one that has arrived takes nothing of that it has.
     if (step.action === "settle") this.#settle(id);
     const takesBack = step.action === "remove" && step.arrivingFrom !== undefined;
@@ -294,8 +298,10 @@ export class StitchHost {
     // Never another's that has this id by now.
     if (takesBack && stitch?.record.movedFrom !== step.arrivingFrom) return done(false);
     if (stitch === undefined) {
-      if (step.action === "remove" && step.movedTo === undefined && this.#removed.has(id)) return done(false);
-      const movedTo = this.movedTo(id);
+      const movedTo = this.isTakenBack(id) ? null : this.movedTo(id);
+      // One that has moved away lives on: to say that it is removed would be wrong.
+      const isGone = this.#removed.has(id) && movedTo === null;
+      if (step.action === "remove" && step.movedTo === undefined && isGone) return done(false);
       return failed(
         movedTo === null
           ? { code: "internal", message: `${this.#o.node} has no stitch ${id}` }
@@ -348,8 +354,16 @@ export class StitchHost {
     this.#publish(stitch, { type: "stitch.moved", data: { from } }, true);
   }
 
+  /** Does the step mean another stitch than the one that has the id here, or, where it brings one back, that had it last? */
+  #isAnothers(id: string, step: StitchStep): boolean {
+    const restores = step.action === "create" && step.restores === true;
+    const born = (this.#hosted.get(id)?.record ?? (restores ? this.#removed.get(id) : undefined))?.born;
+    return step.born !== undefined && born !== undefined && step.born !== born;
+  }
+
   /** Is it the one that was here before: a removal is taken back, or it has moved and comes home? Then it finds what it left. */
-  #returns(id: string, { restores, movedFrom }: Extract<StitchStep, { action: "create" }>): boolean {
+  #returns(id: string, { restores, movedFrom, born }: Extract<StitchStep, { action: "create" }>): boolean {
+    if (born === undefined || this.#removed.get(id)?.born !== born) return false;
     return restores === true || (movedFrom !== undefined && this.movedTo(id) !== null && !this.isTakenBack(id));
   }
 
@@ -392,6 +406,7 @@ export class StitchHost {
       state: "stopped",
       health: "missing",
       revision: formatRevision(revision),
+      born: step.born ?? formatRevision(revision),
       outcome: null,
       finished: false,
       restarts: 0,
@@ -419,9 +434,9 @@ export class StitchHost {
       revision,
     }: Pick<Tombstone, "revision" | "movedTo" | "arrivingFrom"> & { outcome: Outcome },
   ): Outcome {
-    const { id, group, spec, placement } = stitch.record;
+    const { id, group, born, spec, placement } = stitch.record;
     const was = { spec, placement, desired };
-    const gone = { id, group, revision, outcome, removedAtMs: this.#o.nowMs(), was };
+    const gone = { id, group, revision, born, outcome, removedAtMs: this.#o.nowMs(), was };
     const record: RemovedRecord =
       arrivingFrom === null ? { ...gone, movedTo } : { ...gone, movedTo: arrivingFrom, takenBack: true };
     this.#hosted.delete(id);
@@ -473,17 +488,15 @@ export class StitchHost {
   }
 
   /** The stitches that have come here and are not settled, with the full ids they come from. */
-  arriving(): ReadonlyMap<string, string> {
-    return new Map(
-      [...this.#hosted.values()].flatMap(({ record: { id, movedFrom } }) =>
-        movedFrom === null ? [] : [[id, movedFrom] as const],
-      ),
+  arriving(): { readonly id: string; readonly movedFrom: string; readonly born: string }[] {
+    return [...this.#hosted.values()].flatMap(({ record: { id, movedFrom, born } }) =>
+      movedFrom === null ? [] : [{ id, movedFrom, born }],
     );
   }
 
-  /** The one that a stitch came from is no more: nobody is left to say so. */
-  settle(id: string): void {
-    this.#settle(id);
+  /** The one that a stitch came from has gone here: nobody is left to say so. Where the stitch is another by now, nothing is done. */
+  settle(id: string, born: string): void {
+    if (this.#hosted.get(id)?.record.born === born) this.#settle(id);
   }
 
   /** The processes of its stitches, by stitch id: each the leader of its group. */

@@ -5,16 +5,17 @@ import { RequestError } from "../../../src/domain/errors.ts";
 import {
   type Aftermath,
   type FollowUp,
+  means,
   planAgain,
   planSteps,
   recordedAs,
   retryOf,
   rollbackOf,
-  stitchesIn,
+  stepsIn,
   whereTheyLive,
 } from "../../../src/domain/follow-up.ts";
 import { type FoldedJob, foldJob } from "../../../src/domain/fold.ts";
-import { type Chain, type JobRecord, type JobState, outcomeKey } from "../../../src/domain/job.ts";
+import { type Chain, type JobRecord, type JobState, outcomeKey, type StitchStep } from "../../../src/domain/job.ts";
 import type { Observed } from "../../../src/domain/observed.ts";
 import { planCommand } from "../../../src/domain/plan.ts";
 import type { RemovedRecord, StepOutcome } from "../../../src/domain/stitch.ts";
@@ -94,6 +95,7 @@ const retry = ({ state, folded }: Job): FollowUp => retryOf(state, folded);
 const rollback = ({ state, folded }: Job): FollowUp => rollbackOf(state, folded);
 const steps = (next: FollowUp): string[] =>
   next.kind === "steps" ? [next.name, ...next.steps.map(({ action, stitch }) => `${action} ${stitch}`)] : assert.fail();
+const idsOf = (about: readonly StitchStep[]): string[] => about.map(({ stitch }) => stitch).sort();
 const again = (next: FollowUp) => (next.kind === "command" ? next : assert.fail());
 
 const AWAY = node("n1", { leaseUntilMs: 0 });
@@ -257,13 +259,13 @@ test("a retry of a restart repeats what failed, what came up and was not green, 
   for (const temper of ["fails", "never"] as const) {
     const asked = checked("group.restart", { target: "shop", timeoutMs: 2000 });
     const { command, only } = again(retry(carriedOut(asked, { "n1:b": temper })));
-    assert.deepEqual([command, [...(only ?? [])].sort()], [asked, ["n1:b", "n2:c"]]);
+    assert.deepEqual([command, idsOf(only ?? [])], [asked, ["n1:b", "n2:c"]]);
   }
 });
 
 /** What a retry of it plans: its steps, chain by chain. */
 function planned(job: Job, there: Partial<Observed>): string[] {
-  const { orchestration } = planAgain(again(retry(job)), seen(there));
+  const { orchestration } = planAgain(again(retry(job)), job.state.record.revision, seen(there));
   const chains = orchestration?.chains ?? assert.fail();
   return chains.flatMap(({ links }) => links.map(({ step }) => `${step.action} ${step.stitch}`));
 }
@@ -277,7 +279,7 @@ test("a retry of a scale makes what is missing, and starts those it made that di
   const made = job.folded.tasks.flatMap((task) => task.steps.flatMap(({ step }) => step.stitch ?? [])).sort();
   assert.equal(made.length, 3);
   const there = (ids: readonly string[]) => {
-    const down = { state: "failed", health: "missing" } as const;
+    const down = { state: "failed", health: "missing", born: `${job.state.record.revision}.0` } as const;
     return withStitches(new Map(ids.map((id) => [id, record(id, made.includes(id) ? down : {})])));
   };
   const starts = made.map((id) => `start ${id}`);
@@ -304,7 +306,6 @@ test("a retry of a scale down starts nothing", () => {
 for (const [command, tempers] of [
   [checked("group.scale", { target: CREATE.target, count: 5 }), { "n2:orders-100": "fails" }],
   [checked("group.rebalance", { target: "shop", maxMoves: 3 }), {}],
-  [checked("stitch.move", { target: "a", toNode: "n2" }), { "n2:a": "fails" }],
   [checked("node.drain", { target: "n1", forceAfterMs: 5 }), {}],
 ] as const) {
   test(`${command.command} says how it shall be: a retry gives it again, whole`, () => {
@@ -318,8 +319,6 @@ for (const [command, tempers] of [
 for (const [command, over] of [
   [checked("node.ping", { target: "n1" }), {}],
   [checked("node.cordon", { target: "n1", deadlineMs: 5 }), {}],
-  // Refused, it has no chains; the one step it shows would remove the stitch.
-  [checked("stitch.move", { target: "a", toNode: "n2" }), { ...one, nodes: [AWAY, node("n2")] }],
   [checked("node.drain", { target: "n1" }), { nodes: [AWAY] }],
 ] as const) {
   test(`a retry of ${command.command} that its node could not take up gives it again as it was`, () => {
@@ -337,6 +336,132 @@ for (const [command, over, expected] of [
     assert.deepEqual(steps(retry(jobOf(command, [FAILED], over))), expected);
   });
 }
+
+/** A job of many steps that ended as failed, whatever came of it. */
+const asFailed = ({ state, folded }: Job): Job => ({
+  state: { ...state, marks: { ...state.marks, closed: { status: "failed", atMs: 0 } } },
+  folded,
+});
+
+for (const [what, tempers, target] of [
+  ["could not be brought up there", { "n2:a": "fails" }, "n1:a"],
+  ["is there by now", {}, "n2:a"],
+] as const) {
+  test(`a retry of a move is of the very stitch it was about, where the move left it: one that ${what}`, () => {
+    const move = checked("stitch.move", { target: "a", toNode: "n2" });
+    const { command, only } = again(retry(asFailed(carriedOut(move, tempers))));
+    assert.deepEqual([command, idsOf(only ?? [])], [{ ...move, target }, [target]]);
+  });
+}
+
+test("a retry of a move that its node could not take up moves the very stitch, though the one step it shows removes it", () => {
+  const move = checked("stitch.move", { target: "a", toNode: "n2" });
+  const next = retry(jobOf(move, [FAILED], { ...one, nodes: [AWAY, node("n2")] }));
+  const step = { action: "remove", stitch: "n1:a", timeoutMs: move.timeoutMs, born: "1.0" };
+  assert.deepEqual(next, { kind: "command", command: { ...move, target: "n1:a" }, only: [step], notUp: [] });
+  const moved = again(whereTheyLive(next, new Map([["n1:a", "n2:a"]])));
+  assert.deepEqual([moved.command.target, idsOf(moved.only ?? [])], ["n2:a", ["n2:a"]]);
+});
+
+const START: StitchStep = { action: "start", stitch: "n1:a", timeoutMs: 1 };
+const MAKE: StitchStep = { ...START, action: "create", group: CREATE.target, spec: record("n1:a").spec, start: true };
+for (const [what, step, born, expected] of [
+  ["what it created", MAKE, "7.3", true],
+  ["one that was there before what it was to create", MAKE, "6.0", false],
+  ["one that was created since under that id", MAKE, "8.0", false],
+  ["one that was there before it", START, "6.0", true],
+  ["one that it has itself created", START, "7.0", true],
+  ["one that was created after it", START, "8.0", false],
+  ["the one that a step names", { ...START, born: "3.0" }, "3.0", true],
+  ["another than the one that a step names", { ...START, born: "3.0" }, "4.0", false],
+  ["the one that a create brings along", { ...MAKE, born: "3.0" }, "3.0", true],
+  ["what a create that brings one along would itself have made", { ...MAKE, born: "3.0" }, "7.0", false],
+] as const) {
+  test(`a job of revision 7 ${expected ? "means" : "does not mean"} ${what}`, () => {
+    assert.equal(means(step, 7, born), expected);
+  });
+}
+
+/** A stitch of the same name as one of a job of revision 7, created since. */
+const NAMESAKE = { group: "other.db.1", born: "8.0", revision: "8.0" } as const;
+
+for (const [command, over, code] of [
+  [checked("stitch.create", { ...CREATE, id: "a" }), { stitches: [], nodes: [node("n1")] }, "not_reversible"],
+  [checked("stitch.stop", { target: "a" }), one, "not_reversible"],
+  [checked("stitch.start", { target: "a" }), one, "not_reversible"],
+] as const) {
+  test(`a ${command.command} is not taken back, nor tried again, on another stitch that has the id since`, () => {
+    const there = aftermath(withStitches(new Map([["n1:a", record("n1:a", NAMESAKE)]])));
+    const done = jobOf(command, [DONE], over);
+    const back = rollback(done);
+    assert.ok(back.kind === "steps");
+    assert.throws(() => planSteps(back, done.state.record, there), refusedWith(code, /nothing of what it did is left/));
+    const missed = jobOf(command, [FAILED], over);
+    const anew = retry(missed);
+    assert.ok(anew.kind === "steps");
+    assert.throws(() => planSteps(anew, missed.state.record, there), refusedWith("not_found", /nothing to do again/));
+  });
+}
+
+test("the steps of a follow-up name the stitch they mean, for its node to compare", () => {
+  const stopped = jobOf(checked("group.stop", { target: "shop" }), []);
+  const back = rollback(stopped);
+  assert.ok(back.kind === "steps");
+  const mixed = new Map([
+    ["n1:a", record("n1:a", { born: "3.0" })],
+    ["n1:b", record("n1:b", NAMESAKE)],
+    ["n2:c", record("n2:c", { born: "7.0" })],
+  ]);
+  const { tasks } = planSteps(back, stopped.state.record, aftermath(withStitches(mixed)));
+  assert.deepEqual(
+    tasks.flatMap((task) => task.steps.map((step) => [step.stitch, "born" in step ? step.born : undefined])),
+    [
+      ["n1:a", "3.0"],
+      ["n2:c", "7.0"],
+    ],
+  );
+});
+
+test("what is planned anew leaves out another stitch that has the id since", () => {
+  const at = (born: string, id = "n1:a") => seen(withStitches(new Map([[id, record(id, { born })]])));
+  const nothing = refusedWith("not_found", /nothing to do again/);
+  const restarted = carriedOut(checked("group.restart", { target: "shop" }), { "n1:a": "fails" });
+  const { revision } = restarted.state.record;
+  const restart = again(retry(restarted));
+  assert.equal(planAgain(restart, revision, at("1.0")).orchestration?.chains.length, 1);
+  assert.throws(() => planAgain(restart, revision, at(`${revision + 1}.0`)), nothing);
+
+  const moved = carriedOut(checked("stitch.move", { target: "a", toNode: "n2" }));
+  const back = again(rollback(moved));
+  assert.equal(planAgain(back, revision, at("1.0", "n2:a")).orchestration?.chains.length, 1);
+  assert.throws(() => planAgain(back, revision, at("2.0", "n2:a")), nothing);
+  const again2 = again(
+    retry(asFailed(carriedOut(checked("stitch.move", { target: "a", toNode: "n2" }), { "n2:a": "fails" }))),
+  );
+  assert.equal(planAgain(again2, revision, at("1.0")).orchestration?.chains.length, 1);
+  assert.throws(() => planAgain(again2, revision, at("2.0")), nothing);
+});
+
+test("a removed stitch is not brought back where another was removed under its id since, nor by a retry", () => {
+  const first = jobOf(checked("stitch.remove", { target: "a" }), [DONE], one);
+  const next = rollback(first);
+  assert.ok(next.kind === "steps");
+  const gone = (over: Partial<RemovedRecord>) =>
+    aftermath({ ...withStitches(new Map()), removed: new Map([["n1:a", { ...left("n1:a", "7.0"), ...over }]]) });
+  const [task] = planSteps(next, first.state.record, gone({})).tasks;
+  assert.deepEqual(
+    task?.steps.map((step) => "born" in step && step.born),
+    ["1.0"],
+  );
+  const back = jobFollowing(next, first, gone({}), [FAILED]);
+  const retried = retry(back);
+  assert.ok(retried.kind === "steps");
+  assert.equal(planSteps(retried, back.state.record, gone({})).tasks.length, 1);
+  assert.throws(
+    () => planSteps(retried, back.state.record, gone({ born: "2.0" })),
+    refusedWith("not_found", /nothing to do again/),
+  );
+});
 
 /** The finished job that follows from another, as an intake records it; `outcomes` as of `jobOf`. */
 function jobFollowing(
@@ -358,7 +483,7 @@ for (const [command, over, expected] of [
   test(`the rollback of ${command.command} is of ${expected.slice(1).join(", ")} alone, and so is its retry`, () => {
     const first = jobOf(command, [], over);
     const ids = [...IDS, "n1:orders-1"];
-    const there = withStitches(new Map(ids.map((id) => [id, record(id)])));
+    const there = withStitches(new Map(ids.map((id) => [id, record(id, id === "n1:orders-1" ? { born: "7.0" } : {})])));
     const failed = outcome("failed", false, { code: "node_dead", message: "it is dead" });
     const back = jobFollowing(rollback(first), first, there, [failed, failed, failed]);
     assert.deepEqual(steps(retry(back)), expected);
@@ -381,7 +506,7 @@ test("a retry of what is gone is refused", () => {
   assert.ok(next.kind === "steps");
   assert.throws(
     () => planSteps(next, job.state.record, aftermath(withStitches(new Map()))),
-    refusedWith("not_found", /nothing to try again/),
+    refusedWith("not_found", /nothing to do again/),
   );
 });
 
@@ -390,7 +515,7 @@ test("a retry of a create is of those that did not come up: started where they a
   const job = jobOf(command, [DONE, FAILED, FAILED], { stitches: [], nodes: [node("n1")] });
   const next = retry(job);
   assert.ok(next.kind === "steps");
-  const there = withStitches(new Map(["n1:orders-1", "n1:orders-2"].map((id) => [id, record(id)])));
+  const there = withStitches(new Map(["n1:orders-1", "n1:orders-2"].map((id) => [id, record(id, { born: "7.0" })])));
   // n1 is gone by now.
   const nodes = [node("n1", { eligibility: "cordoned" }), node("n2")];
   const plan = planSteps(next, job.state.record, aftermath({ ...there, nodes }));
@@ -412,19 +537,21 @@ test("a retry of a create is of those that did not come up: started where they a
 const aftermath = (over: Partial<Aftermath> = {}): Aftermath => ({ ...seen(), removed: new Map(), ...over });
 const left = (id: string, revision: string, desired: "running" | "stopped" = "running"): RemovedRecord => {
   const { spec, placement, group, id: bare } = record(id);
-  return { id: bare, group, revision, outcome: null, removedAtMs: 0, was: { spec, placement, desired }, movedTo: null };
+  const was = { spec, placement, desired };
+  return { id: bare, group, revision, born: "1.0", outcome: null, removedAtMs: 0, was, movedTo: null };
 };
 
 test("a follow-up is about stitches where they live now, those that it names and those that it leaves out", () => {
   const moved = new Map([["n1:b", "n2:b"]]);
   const stopped = rollback(jobOf(checked("group.stop", { target: "shop" }), []));
-  assert.deepEqual(stitchesIn(stopped), IDS);
+  assert.deepEqual(idsOf(stepsIn(stopped)), IDS);
   assert.deepEqual(steps(whereTheyLive(stopped, moved)), ["group.start", "start n1:a", "start n2:b", "start n2:c"]);
   const restarted = retry(carriedOut(checked("group.restart", { target: "shop" }), { "n1:b": "fails" }));
-  assert.deepEqual(stitchesIn(restarted).sort(), ["n1:b", "n2:c"]);
+  assert.deepEqual(idsOf(stepsIn(restarted)), ["n1:b", "n2:c"]);
   const next = again(whereTheyLive(restarted, moved));
-  assert.deepEqual([...(next.only ?? [])].sort(), ["n2:b", "n2:c"]);
-  assert.deepEqual(again(whereTheyLive({ ...next, notUp: ["n1:b", "n1:a"] }, moved)).notUp, ["n2:b", "n1:a"]);
+  assert.deepEqual(idsOf(next.only ?? []), ["n2:b", "n2:c"]);
+  const down = (["n1:b", "n1:a"] as const).map((stitch) => ({ action: "start", stitch, timeoutMs: 1 }) as const);
+  assert.deepEqual(idsOf(again(whereTheyLive({ ...next, notUp: down }, moved)).notUp), ["n1:a", "n2:b"]);
 });
 
 test("what was removed is created again as it was, where it was, unless it is there again or was another by then", () => {
@@ -440,7 +567,7 @@ test("what was removed is created again as it was, where it was, unless it is th
   const gone = { ...withStitches(new Map()), removed };
   const plan = planSteps(next, job.state.record, aftermath(gone));
   const { spec, placement, group } = record("n1:a");
-  const create = { action: "create", group, spec, placement, timeoutMs: 9, restores: true };
+  const create = { action: "create", group, spec, placement, timeoutMs: 9, restores: true, born: "1.0" };
   assert.deepEqual(
     plan.tasks.flatMap((task) => task.steps),
     [

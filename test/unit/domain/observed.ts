@@ -56,6 +56,7 @@ export const record = (id: string, over: Partial<StitchRecord> = {}): StitchReco
   state: "running",
   health: "green",
   revision: "1.0",
+  born: "1.0",
   outcome: null,
   finished: false,
   restarts: 0,

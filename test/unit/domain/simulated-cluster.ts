@@ -16,9 +16,10 @@ import type { Observed } from "../../../src/domain/observed.ts";
 import { planCommand } from "../../../src/domain/plan.ts";
 import { seeDrain } from "../../../src/domain/plan-drain.ts";
 import type { Eligibility, Health } from "../../../src/domain/resources.ts";
-import { compareRevisions, formatRevision, parseRevision } from "../../../src/domain/revision.ts";
+import { compareRevisions, formatRevision } from "../../../src/domain/revision.ts";
 import { tasksToSendAgain } from "../../../src/domain/send-again.ts";
 import type { StepOutcome, StitchRecord } from "../../../src/domain/stitch.ts";
+import { needsNewerWord, removalOf } from "../../../src/domain/tombstone.ts";
 import { observed, withStitches } from "./observed.ts";
 import { outcome, SimulatedNode, type Temper } from "./simulated-node.ts";
 
@@ -94,9 +95,10 @@ export class SimulatedCluster {
   /** What is saved and not yet dispatched. */
   #unsent: Task[] = [];
   #userRevision = FIRST_OF_USERS;
-  /** Bare ids that users gave commands to; those they removed. */
-  readonly touched = new Set<string>();
+  /** Bare ids that users removed. */
   readonly removedByUser = new Set<string>();
+  /** Of those, the ones that were removed where they lived, not where they had only arrived. */
+  readonly removedForGood = new Set<string>();
 
   constructor({ nodes, stitches, tempers = {} }: Layout, command: Command) {
     const temper = (id: string) => tempers[id] ?? "green";
@@ -315,7 +317,7 @@ export class SimulatedCluster {
     if (!this.claim(task, 1)) return;
     const node = this.#node(task.node);
     for (const [index, step] of task.steps.entries()) {
-      if (step.action === "remove") this.#leaveWord(task, step);
+      if (step.action === "remove") this.#write(task, index, this.#removeForAbsent(task, step));
       else {
         // With its wave: a Master that was held up may carry out the first mark again after the last.
         const revision = { revision: this.record.revision, wave: task.wave };
@@ -329,22 +331,27 @@ export class SimulatedCluster {
             : outcome("superseded", false, { code: "superseded", message: "newer" }),
         );
         if (isNewer) [node.eligibility, node.eligibilityRevision] = [to, revision];
-        continue;
       }
-      this.#write(task, index, outcome("succeeded", true));
     }
   }
 
-  #leaveWord(task: Task, step: Extract<StitchStep, { action: "remove" }>): void {
+  #removeForAbsent(task: Task, step: Extract<StitchStep, { action: "remove" }>): StepOutcome {
     const node = this.#node(task.node);
     const { stitch } = splitFullId(step.stitch);
-    const revision = { revision: this.record.revision, wave: task.wave };
-    const before = node.tombstones.get(stitch);
-    if (before === undefined || compareRevisions(parseRevision(before.revision), revision) < 0)
-      node.tombstones.set(stitch, { revision: formatRevision(revision), movedTo: step.movedTo ?? null });
+    const traces = node.traces(stitch);
+    const todo = removalOf(step, traces);
+    if (todo === "done") return outcome("succeeded", true);
+    if (todo === "superseded") return outcome("superseded", false, { code: "superseded", message: "newer" });
+    const { movedTo = null, arrivingFrom = null, born = null } = step;
+    const own = { revision: this.record.revision, wave: task.wave };
+    const revision = formatRevision(
+      needsNewerWord(step, own, traces) ? { revision: this.#userRevision++, wave: 0 } : own,
+    );
+    node.tombstones.set(stitch, { revision, movedTo, arrivingFrom, born });
     // A node that is back before the word is left is taken to read it at once.
     if (node.alive) node.obey(stitch);
     else node.dropped.add(stitch);
+    return outcome("succeeded", true);
   }
 
   /** @returns could the act be done? */
@@ -388,8 +395,10 @@ export class SimulatedCluster {
       case "come back": {
         const node = of([...this.nodes.values()].filter((each) => !each.alive));
         if (node === undefined) return false;
-        const there = this.told();
-        node.comeBack(this.nowMs, (id) => there.has(id));
+        node.comeBack(this.nowMs, (id) => {
+          const { node: on, stitch } = splitFullId(id);
+          return this.#node(on).traces(stitch);
+        });
         return true;
       }
       case "lose the queue":
@@ -476,10 +485,11 @@ export class SimulatedCluster {
     if (node === undefined || id === undefined) return false;
     const action = removes ? "remove" : (["start", "stop", "restart"] as const)[pick % 3];
     if (action === undefined) return false;
-    this.touched.add(id);
     if (removes) this.removedByUser.add(id);
     const step: StitchStep = { action, stitch: `${node.id}:${id}`, timeoutMs: TIMEOUT_MS };
-    node.apply(step, { revision: this.#userRevision++, wave: 0 }, this.nowMs);
+    const isAtHome = node.stitches.get(id)?.record.movedFrom === null;
+    const { changed } = node.apply(step, { revision: this.#userRevision++, wave: 0 }, this.nowMs);
+    if (removes && isAtHome && changed) this.removedForGood.add(id);
     return true;
   }
 

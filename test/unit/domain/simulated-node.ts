@@ -10,6 +10,7 @@ import {
   type Revision,
 } from "../../../src/domain/revision.ts";
 import type { StepError, StepOutcome, StitchRecord } from "../../../src/domain/stitch.ts";
+import { buries, maySettle, type Tombstone, type Traces } from "../../../src/domain/tombstone.ts";
 import { node as nodeRecord, record as stitchRecord } from "./observed.ts";
 
 /** How a stitch takes to being started on a node: `late` is green after a while, `never` runs and is not, `fails` exits. */
@@ -17,7 +18,7 @@ export type Temper = "green" | "late" | "never" | "fails";
 const LATE_MS = 1500;
 
 type Hosted = { record: StitchRecord; greenAtMs: number };
-type Removed = { revision: string; outcome: StepOutcome | null; movedTo: string | null };
+type Removed = { revision: string; born: string; outcome: StepOutcome | null; movedTo: string | null };
 /** A task that was taken up: the steps of it that are still to be carried out. */
 export type Work = { readonly task: Task; readonly left: number[] };
 
@@ -48,7 +49,7 @@ export class SimulatedNode {
   readonly stitches = new Map<string, Hosted>();
   readonly removed = new Map<string, Removed>();
   /** What Masters left for it while it was away. */
-  readonly tombstones = new Map<string, { revision: string; movedTo: string | null }>();
+  readonly tombstones = new Map<string, Tombstone>();
   /** Its stitches whose records Masters took out of the way while it was away. */
   readonly dropped = new Set<string>();
   work: Work[] = [];
@@ -102,8 +103,14 @@ export class SimulatedNode {
   /** Is the stitch here, and will it stay when the node is heard of again? */
   keeps(id: string): boolean {
     const word = this.tombstones.get(id);
-    if (!this.stitches.has(id)) return false;
-    return word === undefined || compareRevisions(parseRevision(word.revision), this.#last(id)) <= 0;
+    const hosted = this.stitches.get(id);
+    return hosted !== undefined && (word === undefined || !buries(word, hosted.record));
+  }
+
+  /** All that Redis knows of a stitch here. */
+  traces(id: string): Traces {
+    const record = this.stitches.get(id)?.record ?? null;
+    return { record, removed: this.removed.get(id) ?? null, tombstone: this.tombstones.get(id) ?? null };
   }
 
   #last(id: string): Revision {
@@ -115,8 +122,11 @@ export class SimulatedNode {
   apply(step: StitchStep, revision: Revision, nowMs: number, interrupted = false): StepOutcome {
     const { stitch: id } = splitFullId(step.stitch);
     const hosted = this.stitches.get(id);
+    if (step.born !== undefined && hosted !== undefined && hosted.record.born !== step.born)
+      return failed("superseded", "another stitch");
     if (step.action === "settle" && hosted !== undefined) hosted.record = { ...hosted.record, movedFrom: null };
-    const age = compareRevisions(revision, this.#last(id));
+    const takesBack = step.action === "remove" && step.arrivingFrom !== undefined;
+    const age = takesBack ? 1 : compareRevisions(revision, this.#last(id));
     if (age < 0) return step.action === "settle" ? done(false) : failed("superseded", "a newer command");
     const recorded = hosted?.record.outcome ?? this.removed.get(id)?.outcome ?? null;
     if (age === 0 && recorded !== null) return recorded;
@@ -124,14 +134,18 @@ export class SimulatedNode {
     if (step.action === "remove" && step.arrivingFrom !== undefined)
       if (hosted?.record.movedFrom !== step.arrivingFrom) return done(false);
     if (hosted === undefined) {
-      if (step.action === "remove" && step.movedTo === undefined && this.removed.has(id)) return done(false);
+      const removed = this.removed.get(id);
+      if (removed?.movedTo != null) return failed("superseded", "it has moved");
+      if (step.action === "remove" && step.movedTo === undefined && removed !== undefined) return done(false);
       return failed("internal", `no stitch ${id}`);
     }
     const desired = step.action === "settle" ? hosted.record.desired : DESIRED[step.action];
-    hosted.record = { ...hosted.record, desired, revision: formatRevision(revision), outcome: null };
+    const { revision: last, born } = hosted.record;
+    const newest = age > 0 && compareRevisions(revision, parseRevision(last)) > 0 ? formatRevision(revision) : last;
+    hosted.record = { ...hosted.record, desired, revision: newest, outcome: null };
     if (interrupted) return failed("internal", "nobody hears of this");
     if (step.action === "remove") {
-      this.#bury(id, { revision: formatRevision(revision), outcome: done(true), movedTo: step.movedTo ?? null });
+      this.#bury(id, { revision: newest, born, outcome: done(true), movedTo: step.movedTo ?? null });
       return done(true);
     }
     if (step.action === "stop") hosted.record = { ...hosted.record, state: "stopped" };
@@ -161,6 +175,7 @@ export class SimulatedNode {
       state: "stopped",
       health: "missing",
       revision: formatRevision(revision),
+      born: step.born ?? formatRevision(revision),
     });
     const hosted: Hosted = before ?? { record, greenAtMs: 0 };
     this.removed.delete(id);
@@ -190,23 +205,26 @@ export class SimulatedNode {
     this.work = [];
   }
 
-  /** Registers again: tombstones first, then what should run is started. @param isThere has Redis a record of this full id? */
-  comeBack(nowMs: number, isThere: (fullId: string) => boolean): void {
+  /** Registers again: tombstones first, then what should run is started. @param tracesOf what Redis knows of a full id. */
+  comeBack(nowMs: number, tracesOf: (fullId: string) => Traces): void {
     this.alive = true;
     this.incarnation += 1;
     this.startedAtMs = nowMs;
     this.dropped.clear();
     for (const id of this.tombstones.keys()) this.obey(id);
     for (const hosted of this.stitches.values()) {
-      const { movedFrom, desired } = hosted.record;
-      if (movedFrom !== null && !isThere(movedFrom)) hosted.record = { ...hosted.record, movedFrom: null };
+      const { id, movedFrom, born, desired } = hosted.record;
+      if (movedFrom !== null && maySettle({ id: `${this.id}:${id}`, born }, tracesOf(movedFrom)) === "settles")
+        hosted.record = { ...hosted.record, movedFrom: null };
       if (desired === "running") this.#start(hosted, nowMs);
     }
   }
 
   obey(id: string): void {
     const word = this.tombstones.get(id);
-    if (word !== undefined && this.stitches.has(id) && !this.keeps(id)) this.#bury(id, { ...word, outcome: null });
+    const hosted = this.stitches.get(id);
+    if (word === undefined || hosted === undefined || this.keeps(id)) return;
+    this.#bury(id, { ...word, born: hosted.record.born, outcome: null });
   }
 }
 

@@ -249,7 +249,7 @@ test("a command that starts what waits to come back takes that over: it is not s
 });
 
 /** A tombstone that a Master has left for a stitch, newer than all that was asked of it. */
-const removal = { revision: "1000.0", movedTo: null, arrivingFrom: null };
+const removal = { revision: "1000.0", movedTo: null, arrivingFrom: null, born: null };
 
 test("a stitch that a Master has removed meanwhile is not started, whatever its start waits for", async (t) => {
   const { host, runs, outcomes } = await hanging(t, PLACES + 2);

@@ -26,6 +26,7 @@ const record = (restarts: number, id = "a"): StitchRecord =>
     state: "running",
     health: "green",
     revision: "1.0",
+    born: "1.0",
     outcome: null,
     restarts,
     pid: null,
@@ -34,7 +35,7 @@ const record = (restarts: number, id = "a"): StitchRecord =>
     observedAtMs: 0,
   });
 const tombstone = (id: string) =>
-  removedRecord.parse({ id, group: "a.b.1", revision: "2.0", outcome: null, removedAtMs: 0, was: null, movedTo: null });
+  removedRecord.parse({ id, group: "a.b.1", revision: "2.0", born: "1.0", outcome: null, removedAtMs: 0 });
 
 function folder(t: TestContext) {
   const dir = mkdtempSync(join(tmpdir(), "cs-"));

@@ -7,7 +7,7 @@ import type { ClusterEvent } from "../../../src/domain/event.ts";
 import type { StitchStep } from "../../../src/domain/job.ts";
 import type { Eligibility, Health } from "../../../src/domain/resources.ts";
 import { stitchSpec } from "../../../src/domain/spec.ts";
-import { REMOVED_KEPT_MS, stitchRecord, type StitchRecord } from "../../../src/domain/stitch.ts";
+import { REMOVED_KEPT_MS, removedRecord, stitchRecord, type StitchRecord } from "../../../src/domain/stitch.ts";
 import type { Exit, StartContext, Started, StitchInstance } from "../../../workers/node/adaptors/adaptor.ts";
 import { StitchDisk } from "../../../workers/node/stitch-disk.ts";
 import { StitchHost } from "../../../workers/node/stitch-host.ts";
@@ -177,7 +177,14 @@ test("a stitch whose removal the disk does not take runs on as it was", async (t
 
 test("a removal that Redis knows of counts for more than what the disk has of its step", async (t) => {
   const { host, disk } = hosting(t);
-  const removed = { id: "a", group: "a.b.1", revision: "2.0", outcome: null, removedAtMs: 0, was: null, movedTo: null };
+  const removed = removedRecord.parse({
+    id: "a",
+    group: "a.b.1",
+    revision: "2.0",
+    born: "1.0",
+    outcome: null,
+    removedAtMs: 0,
+  });
   const stitch = (revision: string) =>
     stitchRecord.parse({
       id: "a",
@@ -187,6 +194,7 @@ test("a removal that Redis knows of counts for more than what the disk has of it
       state: "stopped",
       health: "missing",
       revision,
+      born: "1.0",
       outcome: null,
       restarts: 0,
       pid: null,
@@ -287,6 +295,92 @@ test("a command that comes after its stitch has moved away says where it is", as
   assert.match(late.error?.message ?? "", /n2:a/);
 });
 
+test("a removal that comes after its stitch has moved away does not say that it is removed: it lives on", async (t) => {
+  const { host, first } = await running(t);
+  const moving = host.apply({ action: "remove", stitch: "n1:a", timeoutMs: 1000, movedTo: "n2:a" }, at(2));
+  await settled();
+  first.end(0);
+  await moving;
+  const late = await host.apply(step("remove"), at(3));
+  assert.equal(late.status, "superseded");
+  assert.match(late.error?.message ?? "", /n2:a/);
+});
+
+test("a step that means another stitch than the one that has its id by now does nothing to that", async (t) => {
+  const { host, runs, record } = await running(t);
+  const before = record();
+  assert.equal(before.born, "1.0");
+  const meant = { stitch: "n1:a", timeoutMs: 1000, born: "7.0" } as const;
+  for (const action of ["start", "stop", "restart", "remove", "settle"] as const) {
+    const { status, changed } = await host.apply({ ...meant, action }, at(9));
+    assert.deepEqual([action, status, changed], [action, "superseded", false]);
+  }
+  const undo = { ...meant, action: "remove", arrivingFrom: "n2:a" } as const;
+  assert.equal((await host.apply(undo, at(9))).status, "superseded");
+  assert.equal((await host.apply({ ...create(), born: "7.0", restores: true }, at(9))).status, "superseded");
+  assert.deepEqual([record(), runs.length, host.ids()], [before, 1, ["a"]]);
+  const stopping = host.apply({ ...meant, action: "stop", born: "1.0" }, at(9));
+  await settled();
+  runs[0]?.end(0);
+  assert.deepEqual([(await stopping).status, record().state], ["succeeded", "stopped"]);
+});
+
+test("a step that means another stitch does not end the start of the one that has its id", async (t) => {
+  const { host, runs, record } = hosting(t);
+  const created = host.apply(create(), at(8));
+  await settled();
+  const late = host.apply({ action: "remove", stitch: "n1:a", timeoutMs: 1000, born: "7.0" }, at(9));
+  await settled();
+  runs[0]?.up();
+  assert.deepEqual([(await created).status, (await late).status], ["succeeded", "superseded"]);
+  assert.deepEqual([record().state, record().born], ["running", "8.0"]);
+});
+
+test("one that is brought back is the one that it was; what another has left under its id is not", async (t) => {
+  const { host, runs, record } = await running(t);
+  const remove = async (revision: number) => {
+    const removing = host.apply(step("remove"), at(revision));
+    await settled();
+    runs.at(-1)?.end(0);
+    assert.equal((await removing).status, "succeeded");
+  };
+  await remove(2);
+  const back = host.apply({ ...create(), restores: true, born: "1.0" }, at(3));
+  await settled();
+  runs[1]?.up();
+  assert.equal((await back).status, "succeeded");
+  assert.deepEqual([record().born, record().revision], ["1.0", "3.0"]);
+  await remove(4);
+  const other = await host.apply({ ...create(), restores: true, born: "9.0" }, at(10));
+  assert.deepEqual([other.status, host.ids()], ["superseded", []]);
+});
+
+test("a Master's word is obeyed by the stitch that it speaks of, not by another that has the id since", async (t) => {
+  const { host, runs, record } = await running(t);
+  const word = { revision: "9.0", movedTo: "n2:a", arrivingFrom: null };
+  host.obey(new Map([["a", { ...word, born: "7.0" }]]));
+  await settled();
+  assert.deepEqual([host.ids(), record().desired], [["a"], "running"]);
+  host.obey(new Map([["a", { ...word, born: "1.0" }]]));
+  await settled();
+  runs[0]?.end(0);
+  await settled();
+  assert.deepEqual([host.ids(), host.movedTo("a")], [[], "n2:a"]);
+});
+
+test("a stitch that has arrived is settled as the one it is, not as another", async (t) => {
+  const { host, runs, record } = hosting(t);
+  const created = host.apply({ ...create(), movedFrom: "n2:a", born: "3.0" }, at(5));
+  await settled();
+  runs[0]?.up();
+  await created;
+  assert.deepEqual(host.arriving(), [{ id: "a", movedFrom: "n2:a", born: "3.0" }]);
+  host.settle("a", "5.0");
+  assert.equal(record().movedFrom, "n2:a");
+  host.settle("a", "3.0");
+  assert.deepEqual([record().movedFrom, host.arriving()], [null, []]);
+});
+
 test("a node that was taken out takes no new stitch, whatever was planned before; what is there goes on", async (t) => {
   const { host, orders, runs, first } = await running(t);
   orders.eligibility = "draining";
@@ -299,7 +393,7 @@ test("a node that was taken out takes no new stitch, whatever was planned before
   await settled();
   first.end(0);
   assert.equal((await removing).status, "succeeded");
-  const back = host.apply({ ...create(), restores: true }, at(4));
+  const back = host.apply({ ...create(), restores: true, born: "1.0" }, at(4));
   await settled();
   runs[1]?.up();
   assert.equal((await back).status, "succeeded", "what was here, and is taken back, is not new");

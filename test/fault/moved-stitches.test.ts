@@ -1,0 +1,91 @@
+import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import type { JobResource } from "../../src/domain/resources.ts";
+import { FAST, type Part, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
+import { processesOf } from "../support/process-list.ts";
+
+const url = REDISES[0]?.url ?? "";
+/** A stitch that speaks process-v1. */
+const MAIL = join(import.meta.dirname, "../support/stitches/mail.mjs");
+
+/** One that comes up at once on n1, and elsewhere when the door is open; its processes are known by the name of the cluster. */
+class Moving {
+  readonly #cluster: TestCluster;
+  readonly #door: string;
+
+  constructor(cluster: TestCluster) {
+    this.#cluster = cluster;
+    this.#door = join(cluster.dir, "door");
+  }
+
+  /** Creates it on n1, and begins its move to n2. @returns the job of the move, when it has arrived and is not up. */
+  async begin(): Promise<JobResource> {
+    const { open, name } = this.#cluster;
+    const waits = `until [ "$STITCH_NODE_ID" = n1 ] || [ -e ${this.#door} ]; do sleep 0.1; done; exec "$0" "$@"`;
+    const command = ["sh", "-c", waits, process.execPath, MAIL, `one-of-${name}`];
+    await this.#cluster.create("n1", "one", command, { protocol: "process-v1", stopGraceMs: 500 });
+    const body = { command: "stitch.move", target: "one", toNode: "n2", timeoutMs: 60_000 } as const;
+    const job = await this.#cluster.run(body, null, 0);
+    await until("it arrives", async () => (await open.redis.hexists(open.keys.nodeStitches("n2"), "one")) === 1);
+    return job;
+  }
+
+  openDoor(): void {
+    writeFileSync(this.#door, "");
+  }
+
+  async endOf({ id }: JobResource): Promise<JobResource> {
+    const { redis, keys } = this.#cluster.open;
+    // To read a job brings it forward: that is the master worker's here.
+    await until("the move has ended", async () => (await redis.hexists(keys.job(id), "closed")) === 1);
+    return this.#cluster.master.job(id, 0);
+  }
+
+  /** Where its processes are, by the process table. */
+  async running(): Promise<string[]> {
+    const lines = await processesOf(`one-of-${this.#cluster.name}`);
+    return lines.map((line) => /\[in .*\/(n\d)\/data\/one\]$/.exec(line)?.[1] ?? line);
+  }
+}
+
+describe("a stitch that is commanded while it moves", { concurrency: 2 }, () => {
+  it("does not live on where it was going, when it is removed where it is", async () => {
+    await withCluster(url, FAST, async (cluster) => {
+      const [, n2] = (await Promise.all(["n1", "n2"].map((id) => cluster.node(id)))) as [Part, Part];
+      await cluster.masterWorker();
+      const moving = new Moving(cluster);
+      const job = await moving.begin();
+      assert.equal((await cluster.run({ command: "stitch.remove", target: "n1:one" })).status, "succeeded");
+      const { redis, keys } = cluster.open;
+      await until("its new node has looked whether it has moved there", async () => {
+        const text = await redis.hget(keys.nodeStitches("n2"), "one");
+        return n2.output.includes("nothing says that it has moved here") || text?.includes('"movedFrom":null');
+      });
+      moving.openDoor();
+      const { status } = await moving.endOf(job);
+      await until("no process of it is left", async () => (await moving.running()).length === 0, 10_000);
+      assert.equal(status, "failed");
+      await assert.rejects(cluster.master.stitch("one"), { code: "not_found" });
+    });
+  });
+
+  it("runs once when its old node comes back, which had taken a newer command before it died", async () => {
+    await withCluster(url, FAST, async (cluster) => {
+      const [n1] = (await Promise.all(["n1", "n2"].map((id) => cluster.node(id)))) as [Part, Part];
+      await cluster.masterWorker();
+      const moving = new Moving(cluster);
+      const job = await moving.begin();
+      assert.equal((await cluster.run({ command: "stitch.restart", target: "n1:one" })).status, "succeeded");
+      await n1.kill("SIGKILL");
+      moving.openDoor();
+      assert.equal((await moving.endOf(job)).status, "succeeded");
+      await cluster.node("n1");
+      // What a node has from before it starts before it takes a task.
+      await cluster.create("n1", "later", ["sleep", "600"]);
+      assert.deepEqual(await moving.running(), ["n2"]);
+      assert.equal((await cluster.master.stitch("one")).fullId, "n2:one");
+    });
+  });
+});

@@ -1,0 +1,30 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { FORGOTTEN_KEPT_MS, leaveTombstone, readTombstone } from "../../src/redis/tombstones.ts";
+import { REDISES, withCluster } from "../support/cluster.ts";
+import { registerTestNode } from "../support/register-test-node.ts";
+
+describe("word left for a node that is away", { concurrency: 2 }, () => {
+  for (const { name, url } of REDISES) {
+    it(`stands unless a newer one says something else, and outlives a node that is forgotten (${name})`, async () => {
+      await withCluster(url, {}, async ({ open: { redis, keys } }) => {
+        const word = { revision: "5.1", movedTo: "n2:a", arrivingFrom: null, born: "1.0" };
+        const leave = (over: Partial<typeof word> = {}) => leaveTombstone(redis, keys, "n1", "a", { ...word, ...over });
+        const words = () => redis.hget(keys.nodeMeta("n1"), "words");
+        assert.equal(await leave(), true);
+        assert.equal(await words(), null, "where there is no node, nothing makes a record of one");
+        const keptMs = await redis.pttl(keys.nodeGone("n1"));
+        assert.ok(keptMs > FORGOTTEN_KEPT_MS - 60_000 && keptMs <= FORGOTTEN_KEPT_MS, String(keptMs));
+
+        await registerTestNode(redis, keys, "n1");
+        assert.equal(await leave(), true, "the same again");
+        assert.equal(await leave({ revision: "4.0" }), true, "an older one that says the same");
+        assert.equal(await leave({ revision: "5.0", movedTo: "n3:a" }), false);
+        assert.equal(await leave({ revision: "5.1", born: "2.0" }), false);
+        assert.deepEqual([await readTombstone(redis, keys, "n1", "a"), await words()], [word, null]);
+        assert.equal(await leave({ revision: "6.0" }), true);
+        assert.deepEqual([await words(), await redis.pttl(keys.nodeGone("n1"))], ["1", -1]);
+      });
+    });
+  }
+});
