@@ -89,8 +89,6 @@ export class NodeWorker {
   #outbox: Outbox | null = null;
   #logQuestions: LogQuestions | null = null;
   #incarnation = 0;
-  /** Of former lives in this folder: each may have the id. None does, once Redis has answered this one. */
-  #formerSessions: readonly string[] = [];
   #beats = 0;
   #clockOffsetMs = 0;
   /** The last entry of the inbox that a former life took. */
@@ -135,7 +133,6 @@ export class NodeWorker {
     try {
       this.#ownership = await Ownership.take(this.#dir);
       this.#incarnation = this.#ownership.former?.incarnation ?? 0;
-      this.#formerSessions = this.#ownership.formerSessions;
       await Promise.all([this.#redis, this.#direct].map((each) => connectRedis(each, this.#o.connectTimeoutMs)));
       await refuseEviction(this.#redis);
       this.#watchdog.start();
@@ -294,16 +291,14 @@ export class NodeWorker {
     const ask = async () => {
       // Before Redis knows of it: killed in between, it would keep its own next life waiting for the end of a lease.
       this.#recordOwner();
-      const answer = await registerNode(this.#redis, this.#keys, this.#o.id, {
+      return registerNode(this.#redis, this.#keys, this.#o.id, {
         session: this.#session,
-        formerSessions: this.#formerSessions,
+        formerSessions: this.#ownership?.formerSessions ?? [],
         leaseMs: this.#o.leaseMs,
         facts: this.#o.facts,
         status: host.status(),
         leastIncarnation: this.#incarnation,
       });
-      this.#formerSessions = [];
-      return answer;
     };
     let asked = this.#lease.ask();
     let answer = await ask();
@@ -358,7 +353,6 @@ export class NodeWorker {
   #recordOwner(): void {
     this.#ownership?.record({
       session: this.#session,
-      formerSessions: this.#formerSessions,
       incarnation: this.#incarnation,
       pid: process.pid,
       watchdogPid: this.#watchdog.pid,
