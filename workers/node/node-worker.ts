@@ -16,8 +16,10 @@ import { processAdaptor } from "./adaptors/process.ts";
 import { EscapedProcesses } from "./escaped-processes.ts";
 import { Inbox } from "./inbox.ts";
 import { type Asked, Lease } from "./lease.ts";
+import { Launches } from "./launches.ts";
 import { LoadMeter } from "./load.ts";
 import { LogQuestions } from "./log-questions.ts";
+import { Orphans } from "./orphans.ts";
 import { Outbox, type SendTo } from "./outbox.ts";
 import { OutputPace } from "./output-pace.ts";
 import { MastersWord } from "./masters-word.ts";
@@ -80,6 +82,7 @@ export class NodeWorker {
   readonly #dir: string;
   #state: "new" | "starting" | "running" | "leaving" | "ended" = "new";
   #ownership: Ownership | null = null;
+  #orphans: Orphans | null = null;
   #disk: StitchDisk | null = null;
   #host: StitchHost | null = null;
   #publisher: Publisher | null = null;
@@ -133,11 +136,21 @@ export class NodeWorker {
     try {
       this.#ownership = await Ownership.take(this.#dir);
       this.#incarnation = this.#ownership.former?.incarnation ?? 0;
+      const disk = new StitchDisk(this.#dir, this.#o.onError);
+      this.#disk = disk;
+      const kept = disk.load();
+      const orphans = new Orphans({
+        sessions: this.#ownership.formerSessions,
+        launches: kept.launches,
+        spare: () => false,
+        say: this.#o.say,
+      });
+      this.#orphans = orphans;
+      await orphans.end();
+      this.#forgetEndedLives();
       await Promise.all([this.#redis, this.#direct].map((each) => connectRedis(each, this.#o.connectTimeoutMs)));
       await refuseEviction(this.#redis);
       this.#watchdog.start();
-      const disk = new StitchDisk(this.#dir, this.#o.onError);
-      this.#disk = disk;
       const holdsId = () => this.#lease.holds;
       this.#measurements = new Measurements({
         redis: this.#redis,
@@ -178,6 +191,8 @@ export class NodeWorker {
           process: processAdaptor({
             watchdog: this.#watchdog,
             escaped: new EscapedProcesses(this.#session, this.#o.onError),
+            launches: new Launches(disk, this.#session),
+            orphans,
             pace: new OutputPace(() => performance.now()),
             nowMs: this.#o.nowMs,
           }),
@@ -195,7 +210,7 @@ export class NodeWorker {
       });
       this.#publisher = publisher;
       this.#host = host;
-      host.merge(disk.load());
+      host.merge(kept);
       await this.#register(host);
       // What is still to be done may take longer than the lease.
       this.#schedule();
@@ -359,6 +374,20 @@ export class NodeWorker {
     });
   }
 
+  /** What nothing is left of need not be looked for by the next life. */
+  #forgetEndedLives(): void {
+    if (this.#orphans === null) return;
+    this.#ownership?.forgetOldest(this.#orphans.sessions);
+    for (const launch of this.#orphans.ended) this.#disk?.forgetLaunch(launch);
+  }
+
+  /** What could not be ended of former lives may have ended by now. */
+  async #retryOrphans(host: StitchHost): Promise<void> {
+    if ((await this.#orphans?.retry()) !== true) return;
+    this.#forgetEndedLives();
+    host.orphansHaveEnded();
+  }
+
   #schedule(): void {
     if (this.#state === "ended") return;
     // A tenth of jitter: nodes that were started together must not beat together.
@@ -382,6 +411,7 @@ export class NodeWorker {
   async #beat(): Promise<void> {
     const host = this.#host;
     if (host === null) return;
+    this.#retryOrphans(host).catch(this.#o.onError);
     const asked = this.#lease.ask();
     const reply = await within(
       this.#o.leaseMs / 2,

@@ -13,13 +13,24 @@ import {
 import { join } from "node:path";
 import * as z from "zod";
 import { removedRecord, type RemovedRecord, stitchRecord, type StitchRecord } from "../../src/domain/stitch.ts";
+import { launch, type Launch } from "./launches.ts";
 
 const journalLine = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("stitch"), record: stitchRecord }),
   z.object({ kind: z.literal("removed"), record: removedRecord }),
   z.object({ kind: z.literal("forgotten"), record: z.object({ id: z.string() }) }),
+  z.object({ kind: z.literal("launched"), record: launch }),
+  z.object({ kind: z.literal("launch ended"), record: launch }),
 ]);
 type JournalLine = z.input<typeof journalLine>;
+
+/** Of the lines with one key the last one counts. */
+const keyOf = ({ kind, record }: JournalLine): string =>
+  kind === "launched" || kind === "launch ended"
+    ? `launch ${record.bootId} ${record.pid} ${record.startedAt}`
+    : record.id;
+
+const isForgotten = ({ kind }: JournalLine): boolean => kind === "forgotten" || kind === "launch ended";
 
 /** The journal is written anew where it has grown by so many characters, and to twice what it was. */
 const MOST_OLD_CHARACTERS = 1024 * 1024;
@@ -31,7 +42,8 @@ const LINE_END = 10;
  * What a node keeps of its stitches on its disk: `stitches.jsonl`, `data/<id>/`, `logs/<id>.log`, `logs/<id>.log.<n>`; and
  * of a removed one under whose id there is another, `removed/<id>.<when it was removed>/`.
  *
- * The journal `stitches.jsonl` holds a line for each state of a record, and of each id the last one counts. What is saved in
+ * The journal `stitches.jsonl` holds a line for each state of a record, and of each id the last one counts; and one for each
+ * program that was started, until it is gone. What is saved in
  * one turn of the event loop is appended together, and of each stitch only its newest state: a file for each stitch, written
  * at each change, takes more of a command over a thousand stitches than all else. A crash leaves a journal that ends
  * earlier, perhaps in a piece of a line.
@@ -40,7 +52,7 @@ export class StitchDisk {
   readonly #dir: string;
   readonly #journal: string;
   readonly #onError: (error: unknown) => void;
-  /** The newest line of each id: what the journal holds when it is written anew. */
+  /** The newest line of each key: what the journal holds when it is written anew. */
   readonly #newest = new Map<string, JournalLine>();
   #unwritten = new Map<string, JournalLine>();
   #writing: Promise<void> | null = null;
@@ -60,12 +72,12 @@ export class StitchDisk {
   }
 
   /** @throws where a line cannot be read: naming it, because guessing could start what was removed. */
-  load(): { stitches: StitchRecord[]; removed: RemovedRecord[] } {
+  load(): { stitches: StitchRecord[]; removed: RemovedRecord[]; launches: Launch[] } {
     const newest = new Map<string, z.output<typeof journalLine>>();
     for (const { text, number, isWhole } of linesOf(this.#journal)) {
       try {
         const line = journalLine.parse(JSON.parse(text));
-        newest.set(line.record.id, line);
+        newest.set(keyOf(line), line);
       } catch (cause) {
         // A crash has cut it off.
         if (!isWhole) break;
@@ -75,13 +87,15 @@ export class StitchDisk {
     }
     const stitches: StitchRecord[] = [];
     const removed: RemovedRecord[] = [];
-    for (const [id, line] of newest) {
-      if (line.kind === "forgotten") continue;
-      this.#newest.set(id, line);
+    const launches: Launch[] = [];
+    for (const [key, line] of newest) {
+      if (isForgotten(line)) continue;
+      this.#newest.set(key, line);
       if (line.kind === "stitch") stitches.push(line.record);
-      else removed.push(line.record);
+      if (line.kind === "removed") removed.push(line.record);
+      if (line.kind === "launched") launches.push(line.record);
     }
-    return { stitches, removed };
+    return { stitches, removed, launches };
   }
 
   /** Goes to disk at the end of this turn of the event loop; see `written`. */
@@ -92,6 +106,16 @@ export class StitchDisk {
   /** As `save`. */
   saveRemoved(record: RemovedRecord): void {
     this.#put({ kind: "removed", record });
+  }
+
+  /** As `save`. */
+  saveLaunch(record: Launch): void {
+    this.#put({ kind: "launched", record });
+  }
+
+  /** As `save`. Safe to repeat. */
+  forgetLaunch(record: Launch): void {
+    this.#put({ kind: "launch ended", record });
   }
 
   /** Deletes a removed stitch for good: its tombstone, data folder and log. */
@@ -162,10 +186,10 @@ export class StitchDisk {
   }
 
   #put(line: JournalLine): void {
-    const { id } = line.record;
-    if (line.kind === "forgotten") this.#newest.delete(id);
-    else this.#newest.set(id, line);
-    this.#unwritten.set(id, line);
+    const key = keyOf(line);
+    if (isForgotten(line)) this.#newest.delete(key);
+    else this.#newest.set(key, line);
+    this.#unwritten.set(key, line);
     if (this.#writing === null) this.#write();
   }
 
