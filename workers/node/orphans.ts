@@ -6,7 +6,7 @@ import { type ProcessRow, readProcess, readProcesses } from "./process-table.ts"
 import { StitchMarks } from "./stitch-marks.ts";
 
 /** What was killed is gone within milliseconds, or hangs in the kernel: then no start of a worker waits for longer. */
-const LIMIT_MS = 3000;
+const LIMIT_MS = 2000;
 const PAUSE_MS = 20;
 /** So many pids are named in a message. */
 const NAMED = 20;
