@@ -10,6 +10,7 @@ import { test, type TestContext } from "node:test";
 import { until } from "../support/cluster.ts";
 
 const OWNERSHIP = new URL("../../workers/node/ownership.ts", import.meta.url).href;
+const skip = process.platform !== "linux" && "there is no /proc";
 /** Takes the folder, starts a child that lives on, and keeps both. */
 const HOLD = `
 import { spawn } from "node:child_process";
@@ -87,4 +88,16 @@ test("a process that has the number of the former watchdog is not waited for", {
   const sinceMs = performance.now();
   assert.equal(await hold(t, dir).says(), "taken");
   assert.ok(performance.now() - sinceMs < 4000);
+});
+
+test("a copy of the folder of a worker that lives is refused: its stitches are not the copy's to end", {
+  skip,
+}, async (t) => {
+  const dir = newFolder(t);
+  // As the watchdog of this process.
+  const watchdog = spawn("sh", ["-c", "sleep 600; :", "its-session"], { stdio: "ignore", detached: true });
+  t.after(() => process.kill(-(watchdog.pid ?? assert.fail()), "SIGKILL"));
+  const former = { session: "its-session", formerSessions: [], incarnation: 1, pid: process.pid };
+  writeFileSync(join(dir, "owner.json"), JSON.stringify({ ...former, watchdogPid: watchdog.pid }));
+  assert.equal(await hold(t, dir).says(), "StateFolderTaken");
 });

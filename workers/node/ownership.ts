@@ -2,6 +2,7 @@ import { accessSync, constants, mkdirSync, readFileSync, renameSync, rmSync, sta
 import { dirname, join } from "node:path";
 import type { DatabaseSync } from "node:sqlite";
 import * as z from "zod";
+import { readProcess } from "./process-table.ts";
 
 const owner = z.object({
   session: z.string(),
@@ -17,6 +18,8 @@ export type Owner = z.output<typeof owner>;
 const MAX_LINEAGE = 16;
 /** How long the former worker's watchdog may take to end what was left of it. */
 const WATCHDOG_MS = 5000;
+/** A watchdog that has its worker for a parent for so long after that has let the lock go, has a worker that lives. */
+const ORPHANED_MS = 1000;
 /** Two that try at once may see each other's try: one of them has the lock within this time. */
 const LOCK_MS = 100;
 const SQLITE_BUSY = 5;
@@ -60,7 +63,7 @@ export class Ownership {
     const held = takeLock(dir, lock);
     try {
       const former = readOwner(dir);
-      if (former?.watchdogPid != null) await gone(former.watchdogPid, former.session);
+      if (former !== null) await watchdogGone(former, dir);
       return new Ownership(dir, held, former);
     } catch (error) {
       held.close();
@@ -211,9 +214,22 @@ function readOwner(dir: string): Owner | null {
   }
 }
 
-async function gone(pid: number, session: string): Promise<void> {
-  for (const untilMs = Date.now() + WATCHDOG_MS; Date.now() < untilMs && isWatchdog(pid, session); )
+/**
+ * Resolves when the watchdog of a former worker has ended, or is not to be waited for any longer.
+ * @throws StateFolderTaken where that worker lives: its stitches are no orphans, whoever has the lock.
+ */
+async function watchdogGone({ pid, watchdogPid, session }: Owner, dir: string): Promise<void> {
+  const sinceMs = performance.now();
+  while (watchdogPid !== null && isWatchdog(watchdogPid, session)) {
+    const waitedMs = performance.now() - sinceMs;
+    if (waitedMs > ORPHANED_MS && readProcess(watchdogPid)?.parent === pid)
+      throw new StateFolderTaken(
+        `the worker that owner.json in ${dir} names (process ${pid}) lives: this is a copy of its state folder, or ` +
+          "owner.lock was deleted. Stop it, or give this one another STITCH_NODE_ID and STITCH_STATE_DIR.",
+      );
+    if (waitedMs > WATCHDOG_MS) return;
     await new Promise((resolve) => setTimeout(resolve, 20));
+  }
 }
 
 /** Its number may be another's by now, above all after a restart of the machine or the container. */

@@ -5,6 +5,9 @@ import type { ProcessRow } from "./process-table.ts";
 const READ_AT_ONCE = 16;
 /** A program that is being started shows no environment for some microseconds. */
 const STARTED_WITHIN_MS = 20;
+/** One that hangs in the kernel may never show it: it counts as nobody's from then on, and holds up nobody. */
+const SHOWN_WITHIN_MS = 1000;
+const NOT_SHOWN = "\0";
 
 /** The session that a process carries, and the stitch, where it names one. */
 export type Marks = { readonly session: string; readonly stitch: string | null };
@@ -51,11 +54,12 @@ export class StitchMarks {
   }
 
   async #marksOf(pid: number): Promise<Marks | null> {
-    let text = await this.#read(pid);
+    const read = () => Promise.race([this.#read(pid), sleep(SHOWN_WITHIN_MS, NOT_SHOWN, { ref: false })]);
+    let text = await read();
     if (text === "") {
       // What is remembered of it must be what it is, not what it was for a moment.
       await sleep(STARTED_WITHIN_MS);
-      text = await this.#read(pid);
+      text = await read();
     }
     const variables = text.split("\0");
     const valueOf = (name: string) => variables.find((variable) => variable.startsWith(name))?.slice(name.length);
