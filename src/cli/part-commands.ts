@@ -2,6 +2,7 @@ import type { Command } from "commander";
 import { ConfigError } from "../config.ts";
 import { EXIT } from "./exit-code.ts";
 import { endWith } from "./end-with.ts";
+import { runUnderInit } from "./init.ts";
 import { collectList } from "./option-values.ts";
 import { runPart, type Start } from "./process-command.ts";
 import { UsageError } from "./usage-error.ts";
@@ -75,6 +76,7 @@ export function registerPartCommands(program: Command): void {
         if (word !== undefined) {
           throw new UsageError(`stitch ${part.name} takes no arguments; did you mean ${part.meant(word)}?`);
         }
+        runUnderInit();
         endWith(await runPart(part.load, withFlags(process.env, part.flags, command)));
       } catch (error) {
         if (!(error instanceof ConfigError || error instanceof UsageError)) throw error;

@@ -5,6 +5,7 @@ import { type Config, loadConfig } from "../config.ts";
 import { endWith } from "./end-with.ts";
 import { eventLine } from "./events.ts";
 import { EXIT, type ExitCode } from "./exit-code.ts";
+import { runUnderInit } from "./init.ts";
 import { Interrupted } from "./interrupted.ts";
 import { LocalRedisError } from "./local-redis.ts";
 import { Output } from "./output.ts";
@@ -30,6 +31,7 @@ export function registerUp(program: Command): void {
     .description("start a cluster on this machine: Redis if needed, API, master, three nodes, samples")
     .option("--reset", `forget what is kept in ${FOLDER} first`)
     .action(async ({ reset }: { readonly reset?: true }) => {
+      runUnderInit();
       const output = new Output(process.stdout, process.stderr, false);
       endWith(await up(output, reset === true));
     });

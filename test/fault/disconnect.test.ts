@@ -1,7 +1,6 @@
 // What becomes of stitches when their node has no contact with Redis for as long as its lease (P9).
 import assert from "node:assert/strict";
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { connect } from "node:net";
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it } from "node:test";
@@ -319,15 +318,8 @@ describe("a watchdog that is killed", { concurrency: 2 }, () => {
   const ownerOf = (cluster: TestCluster): { pid: number; watchdogPid: number } =>
     JSON.parse(readFileSync(join(stateOf(cluster), "owner.json"), "utf8"));
 
-  const takesConnections = (path: string): Promise<boolean> =>
-    new Promise((resolve) => {
-      const socket = connect(path);
-      socket.once("error", () => resolve(false));
-      socket.once("connect", () => {
-        socket.destroy();
-        resolve(true);
-      });
-    });
+  /** Is there a process that has a lock on this file? */
+  const isLocked = (path: string): boolean => readFileSync("/proc/locks", "utf8").includes(`:${statSync(path).ino} `);
 
   /** Kills it with kill -9; resolves when there is another in its place. */
   const replaceWatchdog = async (cluster: TestCluster): Promise<number> => {
@@ -379,7 +371,7 @@ describe("a watchdog that is killed", { concurrency: 2 }, () => {
       await first.kill("SIGKILL");
       const [orphan = 0] = stitches.runs("a");
       const next = cluster.node("n1");
-      await until("the next one has the folder", () => takesConnections(join(stateOf(cluster), "owner.sock")));
+      await until("the next one has the folder", () => isLocked(join(stateOf(cluster), "owner.lock")));
       assert.ok(ownerOf(cluster).pid === first.pid && isRunning(orphan), "and waits");
       process.kill(watchdog, "SIGCONT");
       await next;

@@ -76,6 +76,7 @@ export class HostedStitch {
   #stable: NodeJS.Timeout | undefined;
   #closing = false;
   #endedWithLease = false;
+  #isHeldUp = false;
   #interrupted = Promise.withResolvers<void>();
   /** What its heartbeats tell of this run; null where they have told nothing. */
   #told: Health | null = null;
@@ -99,6 +100,11 @@ export class HostedStitch {
   /** Should it run, and was ended because the node's lease had run out? */
   get endedWithLease(): boolean {
     return this.#endedWithLease && this.#record.desired === "running";
+  }
+
+  /** Should it run, and is not started because something of a former start of it cannot be ended? */
+  get isHeldUp(): boolean {
+    return this.#isHeldUp && this.#record.desired === "running";
   }
 
   /** The node's lease has run out. */
@@ -223,6 +229,7 @@ export class HostedStitch {
   #begin(): void {
     const { id, group, spec } = this.#record;
     this.#endedWithLease = false;
+    this.#isHeldUp = false;
     const instance = this.#adapt(spec)({
       node: this.#o.node,
       id,
@@ -294,6 +301,12 @@ export class HostedStitch {
     };
     if (record.desired === "stopped" || record.state === "stopping" || this.#closing) {
       this.update({ ...ended, state: "stopped" }, { type: "stitch.stopped" });
+      return;
+    }
+    // No end of a run: its policy has nothing to count.
+    if (exit.heldUp !== undefined) {
+      this.#isHeldUp = true;
+      this.update({ ...ended, state: "backoff" }, { type: "stitch.failed", data: { reason: exit.heldUp } });
       return;
     }
     // The lease may be back before its end is known.

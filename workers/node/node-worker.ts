@@ -25,8 +25,10 @@ import { processAdaptor } from "./adaptors/process.ts";
 import { EscapedProcesses } from "./escaped-processes.ts";
 import { Inbox } from "./inbox.ts";
 import { type Asked, Lease } from "./lease.ts";
+import { Launches } from "./launches.ts";
 import { LoadMeter } from "./load.ts";
 import { LogQuestions } from "./log-questions.ts";
+import { Orphans } from "./orphans.ts";
 import { Outbox, type SendTo } from "./outbox.ts";
 import { OutputPace } from "./output-pace.ts";
 import { MastersWord } from "./masters-word.ts";
@@ -100,6 +102,7 @@ export class NodeWorker {
   readonly #dir: string;
   #state: "new" | "starting" | "running" | "leaving" | "ended" = "new";
   #ownership: Ownership | null = null;
+  #orphans: Orphans | null = null;
   #disk: StitchDisk | null = null;
   #host: StitchHost | null = null;
   #publisher: Publisher | null = null;
@@ -110,8 +113,6 @@ export class NodeWorker {
   #outbox: Outbox | null = null;
   #logQuestions: LogQuestions | null = null;
   #incarnation = 0;
-  /** Of former lives in this folder, which are dead. An older Redis may show the id as any one's of them. */
-  #formerSessions: readonly string[] = [];
   #beats = 0;
   readonly #clock: RedisClock;
   /** The last entry of the inbox that a former life took. */
@@ -157,12 +158,21 @@ export class NodeWorker {
     try {
       this.#ownership = await Ownership.take(this.#dir);
       this.#incarnation = this.#ownership.former?.incarnation ?? 0;
-      this.#formerSessions = this.#ownership.formerSessions;
+      const disk = new StitchDisk(this.#dir, this.#o.onError);
+      this.#disk = disk;
+      const kept = disk.load();
+      const orphans = new Orphans({
+        sessions: this.#ownership.formerSessions,
+        launches: kept.launches,
+        spare: () => false,
+        say: this.#o.say,
+      });
+      this.#orphans = orphans;
+      await orphans.end();
+      this.#forgetEndedLives();
       await Promise.all([this.#redis, this.#direct].map((each) => connectRedis(each, this.#o.connectTimeoutMs)));
       await Promise.all([refuseEviction(this.#redis), refuseOtherFormat(this.#redis, this.#keys)]);
       this.#watchdog.start();
-      const disk = new StitchDisk(this.#dir, this.#o.onError);
-      this.#disk = disk;
       const holdsId = () => this.#lease.holds;
       const nowMs = () => this.#clock.nowMs();
       const incarnation = () => this.#incarnation;
@@ -207,6 +217,8 @@ export class NodeWorker {
           process: processAdaptor({
             watchdog: this.#watchdog,
             escaped: new EscapedProcesses(this.#session, this.#o.onError),
+            launches: new Launches(disk, this.#session),
+            orphans,
             pace: new OutputPace(() => performance.now()),
             nowMs,
           }),
@@ -224,13 +236,12 @@ export class NodeWorker {
       });
       this.#publisher = publisher;
       this.#host = host;
-      const former = disk.load();
-      host.merge(former);
+      host.merge(kept);
       await this.#register(host);
       // What is still to be done may take longer than the lease.
       this.#schedule();
       host.resume();
-      await this.#takeTasks(host, publisher, disk, former.tasks);
+      await this.#takeTasks(host, publisher, disk, kept.tasks);
       await this.#readInbox(host, outbox);
     } catch (error) {
       this.#letGo();
@@ -333,7 +344,7 @@ export class NodeWorker {
       this.#recordOwner();
       return registerNode(this.#redis, this.#keys, this.#o.id, {
         session: this.#session,
-        formerSessions: this.#formerSessions,
+        formerSessions: this.#ownership?.formerSessions ?? [],
         leaseMs: this.#o.leaseMs,
         facts: this.#o.facts,
         status: host.status(),
@@ -403,11 +414,24 @@ export class NodeWorker {
   #recordOwner(): void {
     this.#ownership?.record({
       session: this.#session,
-      formerSessions: this.#formerSessions,
       incarnation: this.#incarnation,
       pid: process.pid,
       watchdogPid: this.#watchdog.pid,
     });
+  }
+
+  /** What nothing is left of need not be looked for by the next life. */
+  #forgetEndedLives(): void {
+    if (this.#orphans === null) return;
+    this.#ownership?.forgetOldest(this.#orphans.sessions);
+    for (const launch of this.#orphans.ended) this.#disk?.forgetLaunch(launch);
+  }
+
+  /** What could not be ended of former lives may have ended by now. */
+  async #retryOrphans(host: StitchHost): Promise<void> {
+    if ((await this.#orphans?.retry()) !== true) return;
+    this.#forgetEndedLives();
+    host.orphansHaveEnded();
   }
 
   #schedule(): void {
@@ -433,6 +457,7 @@ export class NodeWorker {
   async #beat(): Promise<void> {
     const host = this.#host;
     if (host === null) return;
+    this.#retryOrphans(host).catch(this.#o.onError);
     const asked = this.#lease.ask();
     const known = this.#publisher?.known ?? 0;
     // In the heartbeat's round trip. They are on other shards, which must not cost the lease.
@@ -482,7 +507,7 @@ export class NodeWorker {
 
   /** Only a later life of the id that is not this worker's own takes it away; all else is a Redis that is older than it. */
   #isFencedBy({ session, incarnation }: { session: string; incarnation: number }): boolean {
-    const isOwn = session === this.#session || this.#formerSessions.includes(session);
+    const isOwn = session === this.#session || this.#ownership?.formerSessions.includes(session) === true;
     return !isOwn && incarnation > this.#incarnation;
   }
 

@@ -1,105 +1,186 @@
-import { createHash } from "node:crypto";
 import { accessSync, constants, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { connect, createServer, type Server } from "node:net";
-import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import type { DatabaseSync } from "node:sqlite";
 import * as z from "zod";
+import { readProcess } from "./process-table.ts";
 
 const owner = z.object({
   session: z.string(),
-  /** Those before it, oldest first, where Redis has not answered `session` yet: the id may be any one's of them. */
-  formerSessions: z.array(z.string()).readonly().default([]),
+  /** Those before it, oldest first. */
+  formerSessions: z.array(z.string()).readonly(),
   incarnation: z.int(),
   pid: z.int(),
   watchdogPid: z.int().nullable(),
 });
 export type Owner = z.output<typeof owner>;
 
-/** Longest path a Unix socket can have on every system (macOS: 104 with its end). */
-const MAX_SOCKET_PATH = 100;
-/** Lives in a row that Redis does not answer. More than these outlast a lease, for which the next one waits then. */
-const MAX_FORMER = 16;
+/** Lives in the lineage, the present one among them. More than these in a row outlast a lease. */
+const MAX_LINEAGE = 16;
 /** How long the former worker's watchdog may take to end what was left of it. */
 const WATCHDOG_MS = 5000;
-const CONNECT_MS = 1000;
+/** A watchdog that has its worker for a parent for so long after that has let the lock go, has a worker that lives. */
+const ORPHANED_MS = 1000;
+/** Two that try at once may see each other's try: one of them has the lock within this time. */
+const LOCK_MS = 100;
+const SQLITE_BUSY = 5;
+const SQLITE_CANTOPEN = 14;
 
 /** Thrown when another live worker uses the state folder, and so the node's id. */
 export class StateFolderTaken extends Error {
   override readonly name = "StateFolderTaken";
 }
 
-/** Thrown when the state folder cannot be made, or not be written to. */
+/** Thrown when the state folder cannot be made, not be written to, or not be locked. */
 export class StateFolderUnusable extends Error {
   override readonly name = "StateFolderUnusable";
 }
 
 /**
- * Who has a node's state folder: a file that names the last worker, and a socket that its process listens on. A socket that
- * takes connections is a live process, even one that hangs; one that refuses them is a dead one, whose id can be taken over
- * at once.
+ * Who has a node's state folder: `owner.lock`, which the process of the live worker holds a lock on, and `owner.json`, which
+ * names the last one. The kernel keeps the lock as long as that process lives, also while it hangs, and takes it away with
+ * the process, whatever has ended that; no child inherits it.
  */
 export class Ownership {
   readonly #dir: string;
-  readonly #server: Server;
+  readonly #lock: DatabaseSync;
+  #formerSessions: readonly string[];
   /** The worker that had the folder before, now dead; null where there was none. */
   readonly former: Owner | null;
 
-  private constructor(dir: string, server: Server, former: Owner | null) {
+  private constructor(dir: string, lock: DatabaseSync, former: Owner | null) {
     this.#dir = dir;
-    this.#server = server;
+    this.#lock = lock;
     this.former = former;
+    this.#formerSessions = former === null ? [] : [...former.formerSessions, former.session];
   }
 
-  /** @throws StateFolderTaken where a live worker has it, StateFolderUnusable where nobody can. */
-  static async take(dir: string): Promise<Ownership> {
+  /**
+   * @param lock locks a file, see `lockFile`.
+   * @throws StateFolderTaken where a live worker has it, StateFolderUnusable where nobody can.
+   */
+  static async take(dir: string, lock = lockFile): Promise<Ownership> {
     makeUsable(dir);
-    const path = socketPath(dir);
-    const former = readOwner(dir);
-    if (await answers(path))
-      throw new StateFolderTaken(
-        `another worker${former === null ? "" : ` (process ${former.pid})`} lives in ${dir}. ` +
-          "Stop it, or give this one another STITCH_NODE_ID and STITCH_STATE_DIR.",
-      );
-    rmSync(path, { force: true });
-    const server = createServer((socket) => socket.destroy());
-    await new Promise<void>((resolve, reject) => {
-      server.once("error", reject);
-      server.listen(path, resolve);
-    });
-    server.unref();
-    if (former?.watchdogPid != null) await gone(former.watchdogPid);
-    return new Ownership(dir, server, former);
+    const held = takeLock(dir, lock);
+    try {
+      const former = readOwner(dir);
+      if (former !== null) await watchdogGone(former, dir);
+      return new Ownership(dir, held, former);
+    } catch (error) {
+      held.close();
+      throw error;
+    }
   }
 
-  /** Writes down who has the folder now. */
-  record(now: Owner): void {
+  /** Writes down who has the folder now, with its lineage. */
+  record(now: Omit<Owner, "formerSessions">): void {
     const path = join(this.#dir, "owner.json");
-    writeFileSync(`${path}.new`, JSON.stringify(now));
+    writeFileSync(`${path}.new`, JSON.stringify({ ...now, formerSessions: this.#formerSessions } satisfies Owner));
     renameSync(`${path}.new`, path);
   }
 
-  /** The sessions of dead workers that may have the id in Redis, oldest first. */
+  /** The sessions of the workers that had the folder before, oldest first: all are dead. */
   get formerSessions(): readonly string[] {
-    return this.former === null ? [] : [...this.former.formerSessions, this.former.session].slice(-MAX_FORMER);
+    return this.#formerSessions;
+  }
+
+  /** Forgets the oldest of the former sessions, but none of `needed`. */
+  forgetOldest(needed: ReadonlySet<string>): void {
+    const old = this.#formerSessions.length - (MAX_LINEAGE - 1);
+    this.#formerSessions = this.#formerSessions.filter((session, index) => index >= old || needed.has(session));
   }
 
   /** Lets the folder go. Safe to repeat. */
   release(): void {
-    this.#server.close();
+    if (this.#lock.isOpen) this.#lock.close();
   }
 }
+
+function takeLock(dir: string, lock: typeof lockFile): DatabaseSync {
+  const path = join(dir, "owner.lock");
+  try {
+    return lock(path);
+  } catch (cause) {
+    const code = cause instanceof Error && "errcode" in cause ? cause.errcode : null;
+    if (code === SQLITE_BUSY && canLock(dir, lock)) {
+      const pid = pidOf(dir);
+      throw new StateFolderTaken(
+        `another worker${pid === null ? "" : ` (process ${pid})`} lives in ${dir}. ` +
+          "Stop it, or give this one another STITCH_NODE_ID and STITCH_STATE_DIR.",
+        { cause },
+      );
+    }
+    if (code === SQLITE_CANTOPEN) throw unusable(dir, cause, `${path} cannot be opened to write`, USER_MAY_WRITE);
+    throw unusable(
+      dir,
+      cause,
+      `its filesystem refuses to lock ${path}: ${reasonOf(cause)}`,
+      "Set STITCH_STATE_DIR to a folder on a filesystem that knows file locks, such as a local disk.",
+    );
+  }
+}
+
+/**
+ * Locks a file for this process, until it ends or closes what is returned. A lock of SQLite, since Node itself offers none.
+ * @throws an error with SQLite's `errcode`.
+ */
+function lockFile(path: string): DatabaseSync {
+  const { DatabaseSync } = sqlite();
+  const lock = new DatabaseSync(path, { timeout: LOCK_MS });
+  try {
+    // Nothing is written: the file stays empty, and there is never a journal beside it.
+    lock.exec("PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE");
+  } catch (error) {
+    lock.close();
+    throw error;
+  }
+  return lock;
+}
+
+/** Node before 24.15 warns, on the stderr that holds the worker's log, that this module may change. */
+function sqlite(): { readonly DatabaseSync: typeof DatabaseSync } {
+  const emitWarning = process.emitWarning.bind(process);
+  process.emitWarning = () => undefined;
+  try {
+    return process.getBuiltinModule("node:sqlite");
+  } finally {
+    process.emitWarning = emitWarning;
+  }
+}
+
+/** Can a file that nobody else knows be locked there? Some filesystems without locks call every file locked. */
+function canLock(dir: string, lock: typeof lockFile): boolean {
+  const path = join(dir, `owner.lock.${process.pid}`);
+  try {
+    lock(path).close();
+    return true;
+  } catch {
+    return false;
+  } finally {
+    rmSync(path, { force: true });
+  }
+}
+
+/** For a message only. */
+function pidOf(dir: string): number | null {
+  try {
+    return readOwner(dir)?.pid ?? null;
+  } catch {
+    // What cannot be read is told of by whoever gets the lock.
+    return null;
+  }
+}
+
+const USER_MAY_WRITE = "Let this worker's user write there, or set STITCH_STATE_DIR to a folder where it may.";
+const reasonOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause));
+const unusable = (dir: string, cause: unknown, reason: string, next: string): StateFolderUnusable =>
+  new StateFolderUnusable(`the state folder ${dir} cannot be used (${reason}). ${next}`, { cause });
 
 function makeUsable(dir: string): void {
   try {
     makeFolder(dir);
     accessSync(dir, constants.W_OK | constants.X_OK);
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new StateFolderUnusable(
-      `the state folder ${dir} cannot be used (${reason}). ` +
-        "Let this worker's user write there, or set STITCH_STATE_DIR to a folder where it may.",
-      { cause },
-    );
+    throw unusable(dir, cause, reasonOf(cause), USER_MAY_WRITE);
   }
 }
 
@@ -117,12 +198,6 @@ function makeFolder(dir: string): void {
 
 const isFolder = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
 
-function socketPath(dir: string): string {
-  const inside = join(dir, "owner.sock");
-  if (inside.length <= MAX_SOCKET_PATH) return inside;
-  return join(tmpdir(), `crossstitch-${createHash("sha256").update(dir).digest("hex").slice(0, 24)}.sock`);
-}
-
 function readOwner(dir: string): Owner | null {
   const path = join(dir, "owner.json");
   let text: string;
@@ -139,27 +214,31 @@ function readOwner(dir: string): Owner | null {
   }
 }
 
-function answers(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(path);
-    const done = (live: boolean) => {
-      socket.destroy();
-      resolve(live);
-    };
-    // A full backlog of a hung process: it exists.
-    socket.setTimeout(CONNECT_MS, () => done(true));
-    socket.once("connect", () => done(true));
-    socket.once("error", () => done(false));
-  });
+/**
+ * Resolves when the watchdog of a former worker has ended, or is not to be waited for any longer.
+ * @throws StateFolderTaken where that worker lives: its stitches are no orphans, whoever has the lock.
+ */
+async function watchdogGone({ pid, watchdogPid, session }: Owner, dir: string): Promise<void> {
+  const sinceMs = performance.now();
+  while (watchdogPid !== null && isWatchdog(watchdogPid, session)) {
+    const waitedMs = performance.now() - sinceMs;
+    if (waitedMs > ORPHANED_MS && readProcess(watchdogPid)?.parent === pid)
+      throw new StateFolderTaken(
+        `the worker that owner.json in ${dir} names (process ${pid}) lives: this is a copy of its state folder, or ` +
+          "owner.lock was deleted. Stop it, or give this one another STITCH_NODE_ID and STITCH_STATE_DIR.",
+      );
+    if (waitedMs > WATCHDOG_MS) return;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
 }
 
-async function gone(pid: number): Promise<void> {
-  for (const untilMs = Date.now() + WATCHDOG_MS; Date.now() < untilMs; ) {
-    try {
-      process.kill(pid, 0);
-    } catch {
-      return;
-    }
-    await new Promise((resolve) => setTimeout(resolve, 20));
+/** Its number may be another's by now, above all after a restart of the machine or the container. */
+function isWatchdog(pid: number, session: string): boolean {
+  try {
+    if (process.platform === "linux") return readFileSync(`/proc/${pid}/cmdline`, "latin1").includes(session);
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
   }
 }

@@ -15,6 +15,7 @@ import * as z from "zod";
 import { type Dispatch, dispatch } from "../../src/domain/job.ts";
 import { FORMAT, otherFormat } from "../../src/redis/format.ts";
 import { removedRecord, type RemovedRecord, stitchRecord, type StitchRecord } from "../../src/domain/stitch.ts";
+import { launch, type Launch } from "./launches.ts";
 
 const journalLine = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("stitch"), record: stitchRecord }),
@@ -23,6 +24,8 @@ const journalLine = z.discriminatedUnion("kind", [
   // Tasks that wait for stitches to come up, by the id of their dispatch (see `TaskJournal`).
   z.object({ kind: z.literal("task"), id: z.string(), ...dispatch.shape }),
   z.object({ kind: z.literal("answered"), id: z.string() }),
+  z.object({ kind: z.literal("launched"), record: launch }),
+  z.object({ kind: z.literal("launch ended"), record: launch }),
 ]);
 type JournalLine = z.input<typeof journalLine>;
 
@@ -35,7 +38,20 @@ export class JournalFormatRefused extends Error {
 }
 
 /** What a line is of: of each, the last one counts. */
-const keyOf = (line: JournalLine): string => ("record" in line ? line.record.id : `task:${line.id}`);
+function keyOf(line: JournalLine): string {
+  switch (line.kind) {
+    case "task":
+    case "answered":
+      return `task ${line.id}`;
+    case "launched":
+    case "launch ended":
+      return `launch ${line.record.bootId} ${line.record.pid} ${line.record.startedAt}`;
+    case "stitch":
+    case "removed":
+    case "forgotten":
+      return line.record.id;
+  }
+}
 
 /** The journal is written anew where it has grown by so many characters, and to twice what it was. */
 const MOST_OLD_CHARACTERS = 1024 * 1024;
@@ -47,7 +63,8 @@ const LINE_END = 10;
  * What a node keeps of its stitches on its disk: `stitches.jsonl`, `data/<id>/`, `logs/<id>.log`, `logs/<id>.log.<n>`; and
  * of a removed one under whose id there is another, `removed/<id>.<when it was removed>/`.
  *
- * The journal `stitches.jsonl` holds a line for each state of a record, and of each id the last one counts. What is saved in
+ * The journal `stitches.jsonl` holds a line for each state of a record, and of each id the last one counts; and one for each
+ * program that was started, until it is gone. What is saved in
  * one turn of the event loop is appended together, and of each stitch only its newest state: a file for each stitch, written
  * at each change, takes more of a command over a thousand stitches than all else. A crash leaves a journal that ends
  * earlier, perhaps in a piece of a line.
@@ -56,7 +73,7 @@ export class StitchDisk {
   readonly #dir: string;
   readonly #journal: string;
   readonly #onError: (error: unknown) => void;
-  /** The newest line of each id: what the journal holds when it is written anew. */
+  /** The newest line of each key: what the journal holds when it is written anew. */
   readonly #newest = new Map<string, JournalLine>();
   #unwritten = new Map<string, JournalLine>();
   #writing: Promise<void> | null = null;
@@ -78,7 +95,7 @@ export class StitchDisk {
   /**
    * @throws JournalFormatRefused; and where a line cannot be read: naming it, because guessing could start what was removed.
    */
-  load(): { stitches: StitchRecord[]; removed: RemovedRecord[]; tasks: Dispatch[] } {
+  load(): { stitches: StitchRecord[]; removed: RemovedRecord[]; tasks: Dispatch[]; launches: Launch[] } {
     const newest = new Map<string, z.output<typeof journalLine>>();
     for (const { text, number, isWhole } of linesOf(this.#journal)) {
       if (number === 1 && isWhole) {
@@ -98,14 +115,16 @@ export class StitchDisk {
     const stitches: StitchRecord[] = [];
     const removed: RemovedRecord[] = [];
     const tasks: Dispatch[] = [];
+    const launches: Launch[] = [];
     for (const [key, line] of newest) {
       if (isOver(line)) continue;
       this.#newest.set(key, line);
       if (line.kind === "stitch") stitches.push(line.record);
       else if (line.kind === "removed") removed.push(line.record);
+      else if (line.kind === "launched") launches.push(line.record);
       else tasks.push(line);
     }
-    return { stitches, removed, tasks };
+    return { stitches, removed, tasks, launches };
   }
 
   #checkFormat(text: string): void {
@@ -123,6 +142,16 @@ export class StitchDisk {
   /** As `save`. */
   saveRemoved(record: RemovedRecord): void {
     this.#put({ kind: "removed", record });
+  }
+
+  /** As `save`. */
+  saveLaunch(record: Launch): void {
+    this.#put({ kind: "launched", record });
+  }
+
+  /** As `save`. Safe to repeat. */
+  forgetLaunch(record: Launch): void {
+    this.#put({ kind: "launch ended", record });
   }
 
   /** Deletes a removed stitch for good: its tombstone, data folder and log. */
@@ -290,11 +319,11 @@ function parsedOrNull(text: string): unknown {
   }
 }
 
-type OverLine = Extract<JournalLine, { kind: "forgotten" | "answered" }>;
+type OverLine = Extract<JournalLine, { kind: "forgotten" | "answered" | "launch ended" }>;
 
 /** Does it say that there is nothing any more of what it is of? */
 const isOver = <Line extends JournalLine>(line: Line): line is Extract<Line, OverLine> =>
-  line.kind === "forgotten" || line.kind === "answered";
+  line.kind === "forgotten" || line.kind === "answered" || line.kind === "launch ended";
 
 /** @returns how many characters it has written. */
 function append(file: number, lines: ReadonlyMap<string, JournalLine>): number {

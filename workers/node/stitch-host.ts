@@ -180,6 +180,11 @@ export class StitchHost {
     this.#resume((stitch) => stitch.endedWithLease);
   }
 
+  /** Something of a former life of the worker has ended: starts what was held up by such a thing. Does not wait for it. */
+  orphansHaveEnded(): void {
+    this.#resume((stitch) => stitch.isHeldUp);
+  }
+
   #resume(which: (stitch: HostedStitch) => boolean): void {
     for (const stitch of this.#hosted.values()) if (which(stitch)) stitch.resume();
   }

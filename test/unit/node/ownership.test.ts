@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { Ownership, StateFolderUnusable } from "../../../workers/node/ownership.ts";
+import { Ownership, StateFolderTaken, StateFolderUnusable } from "../../../workers/node/ownership.ts";
 
 const SAYS = /^the state folder \S+ cannot be used \(E[A-Z]+: .*\)\. .*STITCH_STATE_DIR/;
 
@@ -16,10 +16,10 @@ async function withFolder(work: (dir: string) => Promise<void>): Promise<void> {
   }
 }
 
-const assertUnusable = (dir: string) =>
+const assertUnusable = (dir: string, says = SAYS) =>
   assert.rejects(Ownership.take(dir), (error) => {
     assert.ok(error instanceof StateFolderUnusable);
-    assert.match(error.message, SAYS);
+    assert.match(error.message, says);
     assert.ok(error.message.includes(dir));
     return true;
   });
@@ -56,3 +56,55 @@ test(
       await assertUnusable(join(closed, "default", "n1"));
     }),
 );
+
+test("a second one in the same process is refused until the first lets go", () =>
+  withFolder(async (dir) => {
+    const first = await Ownership.take(dir);
+    await assert.rejects(Ownership.take(dir), StateFolderTaken);
+    first.release();
+    first.release();
+    (await Ownership.take(dir)).release();
+  }));
+
+test("a lock file that is a folder is refused with the setting", () =>
+  withFolder(async (dir) => {
+    mkdirSync(join(dir, "owner.lock"));
+    await assertUnusable(dir, /owner\.lock cannot be opened to write/);
+  }));
+
+// SQLite's codes where the system call fails with ENOLCK, and with ENOSYS or EINVAL.
+for (const errcode of [5, 3850])
+  test(`a filesystem that knows no locks is told from a folder that is taken (${errcode})`, () =>
+    withFolder(async (dir) => {
+      const noLocks = () => {
+        throw Object.assign(new Error("SQLite says no"), { errcode });
+      };
+      await assert.rejects(Ownership.take(dir, noLocks), (error) => {
+        assert.ok(error instanceof StateFolderUnusable);
+        assert.match(error.message, /its filesystem refuses to lock \S+owner\.lock.*STITCH_STATE_DIR/);
+        return true;
+      });
+      assert.deepEqual(readdirSync(dir), []);
+    }));
+
+test("the lineage is kept from life to life: the newest sixteen, and those before them that are needed", () =>
+  withFolder(async (dir) => {
+    const needed = new Set(["s1"]);
+    for (let life = 0; life < 20; life++) {
+      const ownership = await Ownership.take(dir);
+      const whole = Array.from({ length: life }, (_, before) => `s${before}`);
+      assert.deepEqual(
+        ownership.formerSessions,
+        whole.filter((session, index) => index >= life - 16 || needed.has(session)),
+        "until it is known what is needed, none is forgotten",
+      );
+      ownership.forgetOldest(needed);
+      assert.deepEqual(
+        ownership.formerSessions,
+        whole.filter((session, index) => index >= life - 15 || needed.has(session)),
+      );
+      for (let time = 0; time < 2; time++)
+        ownership.record({ session: `s${life}`, incarnation: life, pid: 1, watchdogPid: null });
+      ownership.release();
+    }
+  }));

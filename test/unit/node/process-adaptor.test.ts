@@ -19,6 +19,8 @@ test("a program that ended while the event loop stood still was never up, howeve
   const start = processAdaptor({
     watchdog,
     escaped: new EscapedProcesses(session, assert.ifError),
+    launches: { began: () => () => undefined },
+    orphans: { holdUp: () => null },
     pace: new OutputPace(() => performance.now()),
     nowMs: Date.now,
   });

@@ -81,6 +81,25 @@ test("of each stitch the newest record counts, however often it was saved, and t
   assert.deepEqual(found(), ["b 0"]);
 });
 
+test("launches are kept until they have ended, beside the records, also where the journal is written anew", async (t) => {
+  const { disk, next, found } = folder(t);
+  const launch = (pid: number, id = "a") => ({ id, pid, startedAt: 7, bootId: "boot", session: "s" });
+  disk.save(record(0));
+  for (const one of [launch(1), launch(2), launch(3, "b")]) disk.saveLaunch(one);
+  disk.forgetLaunch(launch(1));
+  await disk.written();
+  assert.deepEqual(next().launches, [launch(2), launch(3, "b")]);
+  disk.forget("a");
+  for (let n = 1; n <= 5000; n++) {
+    disk.save(record(n, "b"));
+    await disk.written();
+  }
+  assert.deepEqual(next().launches, [launch(2), launch(3, "b")], "a stitch that is forgotten may have processes");
+  for (const one of [launch(2), launch(3, "b"), launch(3, "b")]) disk.forgetLaunch(one);
+  await disk.written();
+  assert.deepEqual([next().launches, found()], [[], ["b 5000"]]);
+});
+
 test("what is saved in one turn of the loop is written at once, of each stitch its newest state", async (t) => {
   const { disk, path } = folder(t);
   disk.save(record(0));

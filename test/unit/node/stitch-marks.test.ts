@@ -62,3 +62,29 @@ test("without a session, nothing is anybody's", async () => {
   const marks = new StitchMarks("", () => Promise.resolve("STITCH_SESSION=\0STITCH_ID=a\0"));
   assert.equal((await marks.stitchesOf([row(1, 7)])).size, 0);
 });
+
+test("one that never shows its environment holds up nobody, and is not asked again", async () => {
+  let reads = 0;
+  const marks = new StitchMarks("s1", (pid) => {
+    reads += 1;
+    return pid === 1 ? new Promise<string>(() => undefined) : Promise.resolve("STITCH_SESSION=s1\0STITCH_ID=a\0");
+  });
+  // Something that keeps the process alive, as a worker has it.
+  const alive = setTimeout(() => undefined, 60_000);
+  for (let pass = 0; pass < 2; pass++)
+    assert.deepEqual([...(await marks.stitchesOf([row(1, 7), row(2, 7)]))], [[2, "a"]]);
+  clearTimeout(alive);
+  assert.equal(reads, 2);
+});
+
+test("of some sessions, a process is that one's which it carries, whether or not it names a stitch", async () => {
+  const environments = ["STITCH_SESSION=s1\0", "STITCH_ID=a\0STITCH_SESSION=s2", "STITCH_SESSION=s3\0STITCH_ID=b"];
+  const marks = new StitchMarks(new Set(["s1", "s2"]), (pid) => Promise.resolve(environments[pid] ?? assert.fail()));
+  assert.deepEqual(
+    [...(await marks.marksOf([0, 1, 2].map((pid) => row(pid, 7))))],
+    [
+      [0, { session: "s1", stitch: null }],
+      [1, { session: "s2", stitch: "a" }],
+    ],
+  );
+});

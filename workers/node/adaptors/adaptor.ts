@@ -45,6 +45,8 @@ export type Exit = {
   readonly signal: string | null;
   /** It was ended because the node's lease had run out. */
   readonly withLease?: boolean;
+  /** Why it was not started: something of a former start of it cannot be ended. It is to be tried again when that has ended. */
+  readonly heldUp?: string;
 };
 
 /** How a start ended: it runs, it has run to its end as its policy allows, or it did not come up. */
@@ -80,8 +82,8 @@ export interface StitchInstance {
 export type Adaptor = (context: StartContext) => StitchInstance;
 
 /** A stitch that could not even be started. */
-export function neverStarted(message: string): StitchInstance {
-  const exit: Exit = { code: null, signal: null };
+export function neverStarted(message: string, why: Pick<Exit, "heldUp"> = {}): StitchInstance {
+  const exit: Exit = { code: null, signal: null, ...why };
   return {
     pid: null,
     started: Promise.resolve({ kind: "failed", error: { code: "spawn_failed", message } }),

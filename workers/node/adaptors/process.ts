@@ -7,6 +7,8 @@ import type { ProcessSpec } from "../../../src/domain/spec.ts";
 import type { StepError } from "../../../src/domain/stitch.ts";
 import { Conversation } from "../conversation.ts";
 import type { EscapedProcesses } from "../escaped-processes.ts";
+import type { Launches } from "../launches.ts";
+import type { Orphans } from "../orphans.ts";
 import type { OutputPace } from "../output-pace.ts";
 import { type FromStitch, ProcessV1Reader } from "../process-v1.ts";
 import type { Watchdog } from "../watchdog.ts";
@@ -87,6 +89,9 @@ const failed = (error: StepError): Started => ({ kind: "failed", error });
 export type ProcessAdaptorOptions = {
   readonly watchdog: Watchdog;
   readonly escaped: EscapedProcesses;
+  readonly launches: Pick<Launches, "began">;
+  /** Of former lives of the worker: what it has of a stitch must be gone before that is started. */
+  readonly orphans: Pick<Orphans, "holdUp">;
   readonly pace: OutputPace;
   readonly nowMs: () => number;
 };
@@ -96,6 +101,8 @@ export function processAdaptor(options: ProcessAdaptorOptions): Adaptor {
   return (context) => {
     const { spec } = context;
     if (spec.adaptor !== "process") return neverStarted("this adaptor starts processes only");
+    const heldUp = options.orphans.holdUp(context.id);
+    if (heldUp !== null) return neverStarted(heldUp, { heldUp });
     const cwd = spec.cwd ?? context.dataDir;
     // spawn reports a missing folder as if the program were missing.
     if (!statSync(cwd, { throwIfNoEntry: false })?.isDirectory())
@@ -163,6 +170,7 @@ class ProcessInstance implements StitchInstance {
     this.#o = options;
     const mortal = { stitch: context.id, graceMs: spec.stopGraceMs };
     options.watchdog.guard(pid, spec.onDisconnect === "stop" ? mortal : null);
+    const forgetLaunch = options.launches.began(context.id, pid);
     child.on("error", (error) => void context.log("system", `error: ${error.message}`));
     // A program that does not read its input must not end the worker when the pipe breaks.
     child.stdin?.on("error", () => undefined);
@@ -187,6 +195,7 @@ class ProcessInstance implements StitchInstance {
       await new Promise((resolve) => setImmediate(resolve));
       const withLease = options.watchdog.release(pid);
       await this.#endEscaped();
+      forgetLaunch();
       await Promise.race([drained, new Promise((resolve) => setTimeout(resolve, DRAIN_MS).unref())]);
       // After its last words, which may acknowledge something.
       this.#conversation?.stop();

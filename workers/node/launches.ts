@@ -1,0 +1,52 @@
+import { readFileSync } from "node:fs";
+import * as z from "zod";
+import { readProcess } from "./process-table.ts";
+
+/** One start of a stitch's program, as the journal keeps it until its process tree is gone. */
+export const launch = z.object({
+  /** The stitch. */
+  id: z.string(),
+  pid: z.int(),
+  /** In the kernel's count. With the pid and the boot it names the process for good: numbers are used again. */
+  startedAt: z.int(),
+  bootId: z.string(),
+  /** Of the worker that started it. */
+  session: z.string(),
+});
+export type Launch = z.output<typeof launch>;
+
+/** Names the run of the kernel; null where the system does not tell (only Linux does). */
+export function readBootId(): string | null {
+  try {
+    return readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
+  } catch {
+    return null;
+  }
+}
+
+/** Where launches are kept: see `StitchDisk`. */
+type Journal = { saveLaunch(launch: Launch): void; forgetLaunch(launch: Launch): void };
+
+/** Keeps the programs that a worker has started in its journal, for the next life of the worker. */
+export class Launches {
+  readonly #journal: Journal;
+  readonly #session: string;
+  readonly #bootId = readBootId();
+
+  constructor(journal: Journal, session: string) {
+    this.#journal = journal;
+    this.#session = session;
+  }
+
+  /**
+   * A program has been started, and has not been waited for. Where the system tells no start time, nothing is kept.
+   * @returns forgets it; to be called when its process tree is gone.
+   */
+  began(id: string, pid: number): () => void {
+    const row = readProcess(pid);
+    if (row === null || this.#bootId === null) return () => undefined;
+    const begun: Launch = { id, pid, startedAt: row.startedAt, bootId: this.#bootId, session: this.#session };
+    this.#journal.saveLaunch(begun);
+    return () => this.#journal.forgetLaunch(begun);
+  }
+}
