@@ -144,7 +144,11 @@ type Way = { readonly url: string; away(): unknown; back(): unknown };
 /** How Redis goes away for an API and a node, and comes back. */
 const WAYS: Readonly<Record<string, (redis: OwnRedis, proxy: SilentProxy) => Way>> = {
   stopped: (redis) => ({ url: redis.url, away: () => redis.crash(), back: () => redis.back() }),
-  hung: ({ url, now }) => ({ url, away: () => now().kill("SIGSTOP"), back: () => now().kill("SIGCONT") }),
+  hung: (redis) => ({
+    url: redis.url,
+    away: () => redis.now().kill("SIGSTOP"),
+    back: () => redis.now().kill("SIGCONT"),
+  }),
   "cut off": (_, proxy) => ({ url: proxy.url, away: () => proxy.fallSilent(), back: () => proxy.speak() }),
   "cut off, the connections lost": (_, proxy) => ({
     url: proxy.url,
