@@ -166,24 +166,29 @@ const NOT_NOW = /^(LOADING|READONLY|OOM|MISCONF|CLUSTERDOWN|MASTERDOWN|TRYAGAIN|
 const CONNECTION =
   /Connection is closed|aborted due to connection close|Stream isn't writeable|ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|ENOENT|ENOTFOUND|EAI_AGAIN|Command timed out|Socket timeout|Failed to refresh slots|All sentinels are unreachable|max retries per request|Cluster isn't ready|No connection/i;
 
-/** Is this error Redis being away, full, or read-only, rather than a mistake of ours? */
-export function isRedisUnavailable(error: unknown): error is Error {
-  return (
-    error instanceof Error &&
-    (NOT_NOW.test(error.message) ||
-      CONNECTION.test(error.message) ||
-      (error.cause !== undefined && isRedisUnavailable(error.cause)))
-  );
+/** What of this error, or of one that caused it, says that Redis is away, full or read-only; null where nothing does. */
+function whyUnavailable(error: unknown): string | null {
+  if (!(error instanceof Error)) return null;
+  const { message, cause } = error;
+  return NOT_NOW.test(message) || CONNECTION.test(message) ? message : whyUnavailable(cause);
 }
+
+/** Is this error Redis being away, full, or read-only, rather than a mistake of ours? */
+export const isRedisUnavailable = (error: unknown): error is Error => whyUnavailable(error) !== null;
 
 /** The request error for a Redis that is away, else the error itself. */
 export function asRequestError(error: unknown): unknown {
-  if (!isRedisUnavailable(error)) return error;
-  const why = /^OOM\b/.test(error.message)
-    ? "Redis is out of memory (maxmemory); nothing can be accepted until some is free."
-    : /^(READONLY|MISCONF)\b/.test(error.message)
-      ? `Redis takes no writes (${error.message.split(" ", 1)[0]}); see its log.`
-      : "Redis does not answer; check that it runs and REDIS_URL.";
+  const reason = whyUnavailable(error);
+  if (reason === null) return error;
+  const [code = ""] = NOT_NOW.exec(reason) ?? [];
+  const why =
+    code === "OOM"
+      ? "Redis is out of memory (maxmemory); nothing can be accepted until some is free."
+      : ["READONLY", "MISCONF", "NOREPLICAS"].includes(code)
+        ? `Redis takes no writes (${code}); see its log.`
+        : code !== ""
+          ? `Redis answers, but not this for now (${code}); see its log.`
+          : "Redis does not answer; check that it runs and REDIS_URL.";
   return new RequestError(
     "redis_unavailable",
     `${why} The request can be sent again with the same Idempotency-Key.`,
