@@ -16,8 +16,8 @@ type Refusal = {
   readonly why: string;
   /** What the answer says of it. */
   readonly told: RegExp;
-  begin(admin: Redis): Promise<unknown>;
-  end(admin: Redis): Promise<unknown>;
+  readonly begin: (admin: Redis) => Promise<unknown>;
+  readonly end: (admin: Redis) => Promise<unknown>;
 };
 
 function refusalsOf({ dir }: OwnRedis): readonly Refusal[] {
