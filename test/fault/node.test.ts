@@ -380,7 +380,7 @@ describe("a node that leaves (P15)", { concurrency: 3 }, () => {
             const node = await cluster.node("n1");
             await cluster.create("n1", "deaf", DEAF, { stopGraceMs: 600_000 });
             const { pid } = await cluster.master.stitch("deaf");
-            await cluster.run({ command: "stitch.stop", target: "deaf" }, null, 0);
+            const { id } = await cluster.run({ command: "stitch.stop", target: "deaf" }, null, 0);
             await until("it stops", async () => (await cluster.master.stitch("deaf")).state === "stopping");
             const hangs = redisUrl === redis.url;
             if (hangs) redis.now().kill("SIGSTOP");
@@ -392,6 +392,7 @@ describe("a node that leaves (P15)", { concurrency: 3 }, () => {
             t.diagnostic(`it had left after ${tookMs} ms${hangs ? ", without Redis" : ""}`);
             assert.ok(tookMs <= LEFT_MS + MEASURED_MS, `it took ${tookMs} ms`);
             assert.ok(pid !== null && !isRunning(pid), "nothing of it is left");
+            if (!hangs) assert.equal((await cluster.master.job(id, 0)).status, "succeeded", "it told of its end");
           }),
         ),
       );

@@ -1,6 +1,7 @@
 // An API, a node and its stitches while Redis stops, hangs or cannot be reached, and when it is back (P3, P17).
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { besideProbes } from "../support/beside-probes.ts";
 import { FAST, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { type OwnRedis, withOwnRedis } from "../support/own-redis.ts";
 import { isRunning } from "../support/process-list.ts";
@@ -78,27 +79,6 @@ const loggedMs = (log: string, id: string): number | undefined => {
   const line = log.split("\n").find((each) => each.includes(`"requestId":"${id}"`) && each.includes('"durationMs"'));
   return line === undefined ? undefined : (JSON.parse(line) as { durationMs: number }).durationMs;
 };
-
-/** Asks for something that needs no Redis until `work` is done: what that takes is the machine's time, and the client's. */
-async function besideProbes<T>(url: string, work: Promise<T>): Promise<{ done: T; slowestMs: number }> {
-  let slowestMs = 0;
-  let isDone = false;
-  const probe = async () => {
-    while (!isDone) {
-      const startedAtMs = performance.now();
-      await (await fetch(`${url}/livez`)).arrayBuffer();
-      slowestMs = Math.max(slowestMs, performance.now() - startedAtMs);
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
-  };
-  const probing = probe();
-  try {
-    return { done: await work, slowestMs };
-  } finally {
-    isDone = true;
-    await probing;
-  }
-}
 
 type Api = Awaited<ReturnType<TestCluster["api"]>>;
 let requests = 0;
