@@ -180,27 +180,31 @@ const SLOT_MOVING = /^(ASK|MOVED|TRYAGAIN)\b|non local key/;
 /** Does a Redis Cluster move the slot? Nothing was carried out; it can be again when the slot is closed. */
 export const isSlotMoving = (error: unknown): boolean => error instanceof Error && SLOT_MOVING.test(error.message);
 
-/** Is this error Redis being away, full, or read-only, rather than a mistake of ours? */
-export function isRedisUnavailable(error: unknown): error is Error {
-  return (
-    error instanceof Error &&
-    (isSlotMoving(error) ||
-      NOT_NOW.test(error.message) ||
-      CONNECTION.test(error.message) ||
-      (error.cause !== undefined && isRedisUnavailable(error.cause)))
-  );
+/** What of this error, or of one that caused it, says that Redis is away, full or read-only; null where nothing does. */
+function whyUnavailable(error: unknown): string | null {
+  if (!(error instanceof Error)) return null;
+  const { message, cause } = error;
+  const isUnavailable = [SLOT_MOVING, NOT_NOW, CONNECTION].some((known) => known.test(message));
+  return isUnavailable ? message : whyUnavailable(cause);
 }
+
+/** Is this error Redis being away, full, or read-only, rather than a mistake of ours? */
+export const isRedisUnavailable = (error: unknown): error is Error => whyUnavailable(error) !== null;
 
 /** The request error for a Redis that is away, else the error itself. */
 export function asRequestError(error: unknown): unknown {
-  if (!isRedisUnavailable(error)) return error;
-  const why = /^OOM\b/.test(error.message)
-    ? "Redis is out of memory (maxmemory); nothing can be accepted until some is free."
-    : /^(READONLY|MISCONF)\b/.test(error.message)
-      ? `Redis takes no writes (${error.message.split(" ", 1)[0]}); see its log.`
-      : isSlotMoving(error)
-        ? "The Redis Cluster is moving a slot that this needs; it can be done when that has ended."
-        : "Redis does not answer; check that it runs and REDIS_URL.";
+  const reason = whyUnavailable(error);
+  if (reason === null) return error;
+  const [code = ""] = NOT_NOW.exec(reason) ?? [];
+  const why = SLOT_MOVING.test(reason)
+    ? "The Redis Cluster is moving a slot that this needs; it can be done when that has ended."
+    : code === "OOM"
+      ? "Redis is out of memory (maxmemory); nothing can be accepted until some is free."
+      : ["READONLY", "MISCONF", "NOREPLICAS"].includes(code)
+        ? `Redis takes no writes (${code}); see its log.`
+        : code !== ""
+          ? `Redis answers, but not this for now (${code}); see its log.`
+          : "Redis does not answer; check that it runs and REDIS_URL.";
   return new RequestError(
     "redis_unavailable",
     `${why} The request can be sent again with the same Idempotency-Key.`,

@@ -6,30 +6,13 @@ import { JobDesk } from "../../src/master/job-desk.ts";
 import { Observer } from "../../src/master/observe.ts";
 import { Dispatcher } from "../../src/queue/dispatcher.ts";
 import { lookAgainIn } from "../../src/redis/job-record.ts";
-import { type Keys, MASTER_RUNNER } from "../../src/redis/keys.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { openCuttingProxy } from "../support/cutting-proxy.ts";
+import { endedByOthers, endedOnce, timesEnded } from "../support/ended-jobs.ts";
+import { type Point, WRITES } from "../support/master-writes.ts";
 import { startedTimes } from "../support/stitch-folder.ts";
 
 const url = REDISES[0]?.url ?? "";
-
-/** A script travels as: EVAL or EVALSHA, its source or hash, how many keys, the keys, its arguments. */
-const scriptOn = (keyPrefix: string, words: readonly string[]): boolean =>
-  /^eval(sha)?$/i.test(words[0] ?? "") && words[3]?.startsWith(keyPrefix) === true;
-const anyJob = (keys: Keys): string => keys.job("").replace("}", "");
-
-/** Tells each write of a Master by its words. */
-const WRITES = {
-  pointer: (words, keys) => scriptOn(keys.openJobs, words),
-  record: (words, keys) => scriptOn(anyJob(keys), words) && words[4]?.startsWith('{"id":') === true,
-  dispatch: (words, keys) => scriptOn(`${keys.node("n1")}:commands:`, words),
-  claim: (words, keys) => scriptOn(anyJob(keys), words) && words[3] === `${words[4]}:out:${MASTER_RUNNER}`,
-  order: (words, keys) => scriptOn(keys.nodeOrders("n1"), words),
-  end: (words, keys) => scriptOn(anyJob(keys), words) && words[5] === "succeeded",
-} as const satisfies Record<string, (words: readonly string[], keys: Keys) => boolean>;
-
-/** Where an API is cut off: just before one of its writes, or just after it. */
-type Point = { readonly side: "before" | "after"; readonly write: keyof typeof WRITES };
 
 /** Sends a command to an API of its own, which is killed at that point: without an answer, and with that much written. */
 async function cutOff(cluster: TestCluster, { side, write }: Point, body: CommandBody, options: CommandOptions = {}) {
@@ -62,25 +45,8 @@ async function written({ open: { redis, keys } }: TestCluster) {
   };
 }
 
-/** Ended and out of the index, without this process's help: reading a job would end it. */
-const endedByOthers = ({ open: { redis, keys } }: TestCluster, id: string) =>
-  until(
-    "it has ended",
-    async () => (await redis.hexists(keys.job(id), "closed")) === 1 && (await redis.zscore(keys.openJobs, id)) === null,
-    30_000,
-  );
-
 const listed = async ({ master }: TestCluster): Promise<string[]> =>
   (await master.jobs({ cursor: null, limit: 10 }, {})).items.map(({ id }) => id);
-
-const timesEnded = async ({ master }: TestCluster): Promise<number> =>
-  (await master.events(null, 100)).items.filter(({ type }) => type === "job.ended").length;
-
-/** The end of a job is told beside its leaving the index. */
-async function endedOnce(cluster: TestCluster): Promise<void> {
-  await until("its end is told", async () => (await timesEnded(cluster)) > 0);
-  assert.equal(await timesEnded(cluster), 1);
-}
 
 const CREATE = {
   command: "stitch.create",

@@ -6,12 +6,15 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import { startLocalRedis } from "../../src/cli/local-redis.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
+import { STOP_WINDOW_MS } from "../../workers/node/watchdog.ts";
 import { isRunning } from "../support/process-list.ts";
 import { openSilentProxy, type SilentProxy } from "../support/silent-proxy.ts";
 import { dataDirOf, journalOf, logOf } from "../support/stitch-folder.ts";
 
 const url = REDISES[0]?.url ?? "";
 const LEASE_MS = 6000;
+/** What is not seen at once: the end of a process, on a busy machine. */
+const SEEN_MS = 1000;
 const SETTINGS = {
   STITCH_HEARTBEAT_MS: "500",
   STITCH_LEASE_MS: String(LEASE_MS),
@@ -45,7 +48,8 @@ class Stitches {
     logOf(this.#cluster, "n1", id).flatMap(({ source, line }) => (source === "system" ? [line] : []));
 
   create(id: string, habit: string, onDisconnect: "keep" | "stop", more: Record<string, unknown> = {}) {
-    const stopGraceMs = habit === "stays" ? 3000 : 5000;
+    // One that no SIGTERM ends asks for more than there is: the bound of the stop ends it.
+    const stopGraceMs = habit === "stays" ? 60_000 : 5000;
     return this.#cluster.create("n1", id, alone(habit), { protocol: "process-v1", onDisconnect, stopGraceMs, ...more });
   }
 
@@ -65,9 +69,16 @@ class Stitches {
     ]);
   }
 
-  /** Resolves when what must not outlive the lease is gone. */
-  async mortalsEnd() {
-    for (const id of MORTALS) await until(`${id} is gone`, () => this.runs(id).length === 0);
+  /**
+   * Resolves when what must not outlive the lease is gone; fails where it outlives that by more than a stop may take.
+   * @param cutAtMs when the node lost Redis, or its worker hung: the lease was renewed for the last time before that.
+   */
+  async mortalsEnd(cutAtMs = Date.now()) {
+    const gone = async (id: string) => {
+      await until(`${id} is gone`, () => this.runs(id).length === 0);
+      assertInTime(id, Date.now(), cutAtMs);
+    };
+    await Promise.all(MORTALS.map(gone));
     assert.deepEqual(this.events("finishes").slice(0, 3), ["start", "SIGTERM", "end"], "it had its grace");
     assert.deepEqual(this.events("stays").slice(0, 2), ["start", "SIGTERM"], "it was asked first");
   }
@@ -91,6 +102,12 @@ class Stitches {
     const { lastExit } = await this.look("stays");
     assert.equal(lastExit?.signal, "SIGKILL");
   }
+}
+
+/** Fails where it ended later than the end of the lease and the time that a stop may take. */
+function assertInTime(what: string, endedAtMs: number, cutAtMs: number): void {
+  const lateMs = endedAtMs - (cutAtMs + LEASE_MS + STOP_WINDOW_MS + SEEN_MS);
+  assert.ok(lateMs <= 0, `${what} ran ${lateMs} ms too long`);
 }
 
 const MORTALS = ["ends", "finishes", "stays", "once"];
@@ -124,8 +141,10 @@ describe("a node without Redis for longer than its lease (P9)", { concurrency: 2
         ]);
         const leaseUntilMs = await leaseOf(cluster);
         redis.kill("SIGSTOP");
-        await stitches.mortalsEnd();
+        const cutAtMs = Date.now();
+        await stitches.mortalsEnd(cutAtMs);
         await until("the module is stopped", () => stitches.events("module").at(-1) === "stop");
+        assertInTime("the module", Date.now(), cutAtMs);
         for (const id of MORTALS) {
           const asked = stitches.journal(id).find(({ event }) => event === "SIGTERM");
           assert.ok(asked !== undefined && asked.atMs >= leaseUntilMs - LEASE_MS / 2, `${id}: not before`);
@@ -214,7 +233,9 @@ describe("a node without Redis for longer than its lease (P9)", { concurrency: 2
       const [mortal, kept] = ids.map(left);
       assert.ok(mortal && kept);
       worker.child.kill("SIGSTOP");
+      const cutAtMs = Date.now();
       await until("they are gone", () => !mortal.some(isRunning));
+      assertInTime("what has left", Date.now(), cutAtMs);
       assert.deepEqual(kept.map(isRunning), [true, true]);
       assert.deepEqual(left("mortal"), mortal, "it does not run again meanwhile");
       worker.child.kill("SIGCONT");
@@ -247,12 +268,13 @@ describe("a node without Redis for longer than its lease (P9)", { concurrency: 2
         process.kill(stitches.starts("failed")[0] ?? assert.fail(), "SIGKILL");
         await until("it has failed", async () => (await stitches.look("failed")).state === "failed");
         proxy.fallSilent();
+        const cutAtMs = Date.now();
         const stops = await Promise.all(
           ["unwanted", "unwanted-kept"].map((target) =>
             cluster.run({ command: "stitch.stop", target, waitForNode: true }, null, 0),
           ),
         );
-        await stitches.mortalsEnd();
+        await stitches.mortalsEnd(cutAtMs);
         await until("so does what is not wanted", () => stitches.runs("unwanted").length === 0);
         assert.equal(stitches.runs("unwanted-kept").length, 1);
         proxy.speak();

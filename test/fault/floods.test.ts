@@ -109,7 +109,7 @@ async function unharmed(cluster: TestCluster, node: Part, done: () => boolean | 
     "it has gone on for long enough",
     async () => {
       assert.equal((await cluster.master.stitch("neighbour")).health, "green");
-      const memoryBytes = readProcess(node.pid)?.memoryBytes ?? 0;
+      const memoryBytes = readProcess(node.pid)?.memoryBytes ?? Number.NaN;
       assert.ok(memoryBytes < MEMORY_BYTES, `the worker takes ${Math.round(memoryBytes / MIB)} MiB`);
       return beatsOf(cluster).length >= before + BEATS && (await done());
     },
@@ -153,10 +153,8 @@ describe("P14: a stitch that floods harms nobody", { concurrency: 1 }, () => {
       await Promise.all(ids.map(({ id, spec }) => start(cluster, id, spec)));
       paced(await unharmed(cluster, node, () => ids.every(({ id }) => logBytes(cluster, id) > 10_000)));
       const { items } = await cluster.master.stitches({ limit: 100, cursor: null }, { group: "test.flood" });
-      assert.ok(
-        items.every(({ restarts, pid }) => restarts === 0 && pid !== null),
-        "and each of them runs on",
-      );
+      const runOn = items.filter(({ restarts, pid }) => restarts === 0 && pid !== null);
+      assert.equal(runOn.length, ids.length, "and each of them runs on");
     });
   });
 
@@ -289,7 +287,7 @@ describe("P14: a stitch that floods harms nobody", { concurrency: 1 }, () => {
       assert.equal(created.counts.failed, 50, JSON.stringify(created.counts));
       await unharmed(cluster, node, async () => {
         const { items } = await cluster.master.stitches({ limit: 100, cursor: null }, { group: "test.crash" });
-        return items.every(({ restarts }) => restarts >= 5);
+        return items.filter(({ restarts }) => restarts >= 5).length === 50;
       });
       assert.ok(logBytes(cluster, created.stitches[0]?.split(":")[1] ?? "") < LOG_BYTES);
     });

@@ -16,6 +16,7 @@ import { type OpenMaster, openMaster } from "../../src/master/open-master.ts";
 import { MAX_ENTRIES } from "../../src/redis/inbox.ts";
 import { leaveNode } from "../../src/redis/node-record.ts";
 import type { Running } from "../../src/running.ts";
+import { besideProbes } from "../support/beside-probes.ts";
 import { until } from "../support/cluster.ts";
 import { publishTestStitch } from "../support/publish-test-stitch.ts";
 import { registerTestNode } from "../support/register-test-node.ts";
@@ -457,7 +458,9 @@ test("shutting_down: for new requests, and for one that still waits", async () =
   const startMs = performance.now();
   await Promise.all([second.stop(), second.stop(), waiting.then((response) => problemOf(response, "shutting_down"))]);
   await second.ended;
-  assert.ok(performance.now() - startMs < 20_000);
+  const tookMs = performance.now() - startMs;
+  // What is under way gets half of the 5 s that a stop may take.
+  assert.ok(tookMs < 5000, `${tookMs} ms`);
 });
 
 test("redis_unavailable within 3 s while Redis hangs or is gone, and well again after", async () => {
@@ -467,15 +470,14 @@ test("redis_unavailable within 3 s while Redis hangs or is gone, and well again 
   try {
     own.kill("SIGSTOP");
     const startMs = performance.now();
-    await Promise.all([
+    const answers = Promise.all([
       fails("redis_unavailable", "/v1/cluster", { at }),
       fails("redis_unavailable", "/readyz", { at }),
       fails("redis_unavailable", "/v1/commands", { at, body: ping() }),
       fails("redis_unavailable", "/v1/events", { at }),
-    ]);
-    const tookMs = performance.now() - startMs;
-    // 3 s are promised, and test/unit/api/deadline.test.ts keeps to them by its clock; here a loaded machine may be slow.
-    assert.ok(tookMs < 10_000, `${tookMs} ms`);
+    ]).then(() => performance.now() - startMs);
+    const { done: tookMs, slowestMs } = await besideProbes(at, answers);
+    assert.ok(tookMs <= 3000 + slowestMs, `${tookMs} ms, where ${slowestMs} ms are the machine's`);
     assert.match(await (await send("/metrics", { at })).text(), /crossstitch_redis_up 0/);
     own.kill("SIGCONT");
     while ((await send("/readyz", { at })).status !== 200) continue;

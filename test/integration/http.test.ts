@@ -183,7 +183,7 @@ for (const redis of REDISES) {
 
     it("with a token, asks for it on every route but the two probes; the client carries it", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
-        const { url, part } = await cluster.api({ STITCH_TOKEN: "s3cret-canary" });
+        const { url, part } = await cluster.api({ STITCH_TOKEN: "s3cret-canary", STITCH_LOG_LEVEL: "trace" });
         for (const path of ["/v1/nodes", "/v1/cluster", "/metrics", "/v1/events"]) {
           const response = await fetch(`${url}${path}`);
           assert.equal(response.status, 401, path);
@@ -195,6 +195,7 @@ for (const redis of REDISES) {
         const client = createClient({ url, token: "s3cret-canary" });
         await until("the client is let in", async () => (await client.cluster()).name === cluster.name);
         await part.kill("SIGTERM");
+        assert.match(part.output, /"answered"/, "its log tells of every request");
         assert.ok(!part.output.includes("s3cret-canary"));
       });
     });

@@ -22,6 +22,8 @@ export type LocalSentinel = {
   readonly primary: LocalRedis;
   /** Resolves when the replica has all that the primary was given before the call: a failover then loses none of it. */
   inStep(): Promise<void>;
+  /** From now on the replica hears of none of the primary's writes: a failover loses them. */
+  cutOffReplica(): Promise<void>;
   /** Cuts off one of the primary's clients. */
   cutOff(clientId: number): Promise<void>;
   /** Resolves when the replica has been made the primary, and Sentinel says so. */
@@ -81,6 +83,14 @@ export async function startLocalSentinel(dir: string, downAfterMs = DOWN_AFTER_M
       inStep: async () => {
         await toPrimary.set("in-step", 1);
         await until("the replica is in step", async () => (await toPrimary.wait(1, 100)) === 1);
+      },
+      cutOffReplica: async () => {
+        // Where it follows again it is refused; Sentinel changes nothing of that, for it still follows the right one.
+        await toPrimary.acl("SETUSER", "default", "-psync", "-sync");
+        await toPrimary.call("CLIENT", "KILL", "TYPE", "replica");
+        await until("it has no replica", async () =>
+          /^connected_slaves:0\r?$/m.test(await toPrimary.info("replication")),
+        );
       },
       cutOff: async (clientId) => {
         await toPrimary.client("KILL", "ID", clientId);

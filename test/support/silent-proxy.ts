@@ -9,6 +9,8 @@ export type SilentProxy = {
   fallSilent(what?: "all" | "replies"): void;
   /** What has waited goes on, in order. */
   speak(): void;
+  /** New connections are served again. Those from before stay silent for good: what lay between has forgotten them. */
+  speakToNew(): void;
   close(): Promise<void>;
 };
 
@@ -23,7 +25,8 @@ export async function openSilentProxy(redisUrl: string): Promise<SilentProxy> {
     const upstream = connect(Number(port), hostname);
     join(client, upstream, clients);
     join(upstream, client, upstreams);
-    hush();
+    if (silent === "all") client.pause();
+    if (silent !== null) upstream.pause();
   });
   await once(server.listen(0, "127.0.0.1"), "listening");
 
@@ -52,6 +55,9 @@ export async function openSilentProxy(redisUrl: string): Promise<SilentProxy> {
     speak: () => {
       silent = null;
       for (const socket of [...clients, ...upstreams]) socket.resume();
+    },
+    speakToNew: () => {
+      silent = null;
     },
     close: async () => {
       for (const socket of [...clients, ...upstreams]) socket.destroy();

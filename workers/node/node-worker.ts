@@ -65,6 +65,8 @@ const CONCURRENCY = 64;
 /** Longest a leaving worker waits for its stitches and its tasks, before it kills and hands back. */
 const LEAVE_MS = 10_000;
 const KILL_MS = 2000;
+/** It beats this soon after it has reached Redis again: many nodes do so in one moment, and each may have to register. */
+const BACK_WITHIN_MS = 1000;
 /** How often removed stitches are looked through. */
 const PRUNE_MS = 600_000;
 /** Heartbeats from one look to the next whether the node is on the list of nodes, and its queue open. */
@@ -136,6 +138,7 @@ export class NodeWorker {
     this.#redis = openRedis(options.redisUrl, "shared", options.onError);
     this.#direct = openRedis(options.redisUrl, "direct", options.onError);
     this.#blocking = openRedis(options.redisUrl, "blocking", options.onError);
+    this.#redis.on("ready", () => this.#beatSoon());
     this.#watchdog = new Watchdog(this.#session, options.onError, () => this.#watchdogIsNew());
     this.#lease = new Lease({
       leaseMs: options.leaseMs,
@@ -434,11 +437,11 @@ export class NodeWorker {
     host.orphansHaveEnded();
   }
 
-  #schedule(): void {
+  /** By default a tenth of jitter: nodes that were started together must not beat together. */
+  #schedule(inMs = this.#o.heartbeatMs * (0.9 + 0.2 * this.#o.random())): void {
     if (this.#state === "ended") return;
-    // A tenth of jitter: nodes that were started together must not beat together.
-    const inMs = this.#o.heartbeatMs * (0.9 + 0.2 * this.#o.random());
     this.#timer = setTimeout(() => {
+      this.#timer = undefined;
       this.#beating = this.#beat()
         .catch(this.#o.onError)
         .finally(() => {
@@ -447,6 +450,13 @@ export class NodeWorker {
           this.#schedule();
         });
     }, inMs);
+  }
+
+  /** Redis is there again: until the next beat, the node may count as dead, and commands for it are refused. */
+  #beatSoon(): void {
+    if (this.#timer === undefined) return;
+    clearTimeout(this.#timer);
+    this.#schedule(this.#o.random() * Math.min(BACK_WITHIN_MS, this.#o.heartbeatMs));
   }
 
   async #nextBeat(): Promise<void> {

@@ -43,7 +43,11 @@ for (const name of MOVES) {
         const cluster = runToEnd(scenario, (at) => {
           for (const id of bare) if (!at.removedByUser.has(id)) assert.notDeepEqual(at.homesOf(id), [], id);
         });
-        for (const id of bare) assert.ok(cluster.homesOf(id).length <= (cluster.removedForGood.has(id) ? 0 : 1), id);
+        for (const id of bare) {
+          const homes = cluster.homesOf(id);
+          assert.ok(homes.length <= (cluster.removedForGood.has(id) ? 0 : 1), `${id} is at ${homes.join(" and ")}`);
+          if (!cluster.removedByUser.has(id)) assert.equal(homes.length, 1, id);
+        }
       }),
       RUNS,
     );

@@ -1,0 +1,110 @@
+// How soon a node that dies is shown so, and that one which only paused is not (P7), with the settings nobody has changed.
+import assert from "node:assert/strict";
+import { it } from "node:test";
+import { loadConfig } from "../../src/config.ts";
+import type { Liveness } from "../../src/domain/resources.ts";
+import { redisTimeMs } from "../../src/redis/node-record.ts";
+import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
+
+const { heartbeatMs, leaseMs, deadAfterMs } = loadConfig({});
+const SETTINGS = {
+  STITCH_HEARTBEAT_MS: String(heartbeatMs),
+  STITCH_LEASE_MS: String(leaseMs),
+  STITCH_DEAD_AFTER_MS: String(deadAfterMs),
+};
+/** P7: after the last beat. */
+const DEAD_MS = 10_000;
+const PAUSE_MS = 4500;
+
+/** A look at a node, begun and ended at those times of Redis's clock: the node was seen at some time between. */
+type Look = {
+  readonly fromMs: number;
+  readonly toMs: number;
+  readonly liveness: Liveness;
+  readonly lastBeatAtMs: number;
+};
+
+async function look({ master, open: { redis, keys } }: TestCluster, id: string): Promise<Look> {
+  const fromMs = await redisTimeMs(redis, keys.nodeMeta(id));
+  const { liveness, lastHeartbeatAt } = await master.node(id);
+  const { items } = await master.nodes({ limit: 10, cursor: null }, {});
+  const toMs = await redisTimeMs(redis, keys.nodeMeta(id));
+  const listed = items.find((node) => node.id === id)?.liveness;
+  const look = { fromMs, toMs, liveness, lastBeatAtMs: Date.parse(lastHeartbeatAt) };
+  // It may change between the two.
+  if (listed !== liveness) assert.equal((await master.node(id)).liveness, listed);
+  return look;
+}
+
+/** Looks until `isEnough`. */
+async function watch(cluster: TestCluster, id: string, isEnough: (look: Look) => boolean): Promise<Look[]> {
+  const looks: Look[] = [];
+  await until(`enough is seen of ${id}`, async () => {
+    const seen = await look(cluster, id);
+    looks.push(seen);
+    return isEnough(seen);
+  });
+  return looks;
+}
+
+/** Resolves right after a beat of the node, with its time. */
+async function nextBeat(cluster: TestCluster, id: string): Promise<number> {
+  const { lastBeatAtMs } = await look(cluster, id);
+  const looks = await watch(cluster, id, (seen) => seen.lastBeatAtMs > lastBeatAtMs);
+  return looks.at(-1)?.lastBeatAtMs ?? assert.fail();
+}
+
+it("P7: a killed node is suspect when its lease ends and dead within 10 s of its last beat; one that pauses for 4.5 s is neither", async (t) => {
+  await withCluster(REDISES[0]?.url ?? "", SETTINGS, async (cluster) => {
+    const [killed, paused] = await Promise.all(["killed", "paused"].map((id) => cluster.node(id)));
+    assert.ok(killed && paused);
+
+    const dies = async () => {
+      const lastBeatAtMs = await nextBeat(cluster, "killed");
+      await killed.kill("SIGKILL");
+      const looks = await watch(cluster, "killed", ({ liveness }) => liveness === "dead");
+      const leaseEndsMs = lastBeatAtMs + leaseMs;
+      for (const seen of looks) {
+        assert.equal(seen.lastBeatAtMs, lastBeatAtMs, "it does not beat any more");
+        if (seen.toMs < leaseEndsMs) assert.equal(seen.liveness, "alive", `${leaseEndsMs - seen.toMs} ms too soon`);
+        else if (seen.fromMs >= leaseEndsMs) assert.notEqual(seen.liveness, "alive", "after the end of its lease");
+        if (seen.fromMs >= lastBeatAtMs + DEAD_MS) assert.equal(seen.liveness, "dead", "10 s after its last beat");
+      }
+      const first = (liveness: Liveness) => {
+        const { toMs } = looks.find((seen) => seen.liveness === liveness) ?? assert.fail(`never seen ${liveness}`);
+        return toMs - lastBeatAtMs;
+      };
+      t.diagnostic(`${looks.length} looks; suspect ${first("suspect")} ms and dead ${first("dead")} ms after its beat`);
+    };
+
+    const pauses = async () => {
+      const lastBeatAtMs = await nextBeat(cluster, "paused");
+      // Just before it would beat again, so that the pause takes as much of its lease as it can.
+      const { open } = cluster;
+      await until(
+        "it would soon beat",
+        async () => (await redisTimeMs(open.redis, open.keys.nodeMeta("paused"))) >= lastBeatAtMs + 0.85 * heartbeatMs,
+      );
+      paused.child.kill("SIGSTOP");
+      const pausedAtMs = await redisTimeMs(open.redis, open.keys.nodeMeta("paused"));
+      let goesOn = false;
+      const looks = await watch(cluster, "paused", (seen) => {
+        if (!goesOn && seen.toMs >= pausedAtMs + PAUSE_MS) {
+          goesOn = true;
+          paused.child.kill("SIGCONT");
+        }
+        // Its lease from before the pause would be over by now.
+        return goesOn && seen.fromMs > lastBeatAtMs + leaseMs + deadAfterMs;
+      });
+      assert.ok(
+        looks.some((seen) => seen.fromMs >= pausedAtMs + PAUSE_MS - 500 && seen.lastBeatAtMs === lastBeatAtMs),
+        "it did not beat while it paused",
+      );
+      assert.deepEqual([...new Set(looks.map(({ liveness }) => liveness))], ["alive"]);
+      assert.equal((await cluster.master.node("paused")).incarnation, 1);
+    };
+
+    await Promise.all([dies(), pauses()]);
+    assert.doesNotMatch(paused.output, /lapsed|registering again/);
+  });
+});

@@ -1,0 +1,134 @@
+// Master workers that die between two of their writes, and others that finish what they began (P1, P2).
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { COMMANDS, type CommandName } from "../../src/domain/command.ts";
+import { openMaster } from "../../src/master/open-master.ts";
+import { indexOpenJob } from "../../src/redis/job-record.ts";
+import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
+import { openCuttingProxy } from "../support/cutting-proxy.ts";
+import { endedByOthers, endedOnce } from "../support/ended-jobs.ts";
+import { type Point, WRITES } from "../support/master-writes.ts";
+import { startedTimes } from "../support/stitch-folder.ts";
+
+const url = REDISES[0]?.url ?? "";
+
+type Body = { command: CommandName } & Record<string, unknown>;
+const CREATE: Body = {
+  command: "stitch.create",
+  target: "a.b.1",
+  node: "n1",
+  id: "once",
+  spec: { adaptor: "process", protocol: "none", command: ["sh", "-c", "echo started >> starts; exec sleep 600"] },
+};
+const CORDON: Body = { command: "node.cordon", target: "n1" };
+
+/** A Master accepts the command, and is gone before it sends any of it on its way. @returns the job that it leaves. */
+async function acceptedAlone(cluster: TestCluster, body: Body): Promise<string> {
+  const { redis, keys } = cluster.open;
+  const proxy = await openCuttingProxy(cluster.redisUrl);
+  try {
+    const dying = await openMaster({
+      redisUrl: proxy.url,
+      cluster: cluster.name,
+      id: "dying",
+      deadAfterMs: 2000,
+      jobRetentionMs: 3_600_000,
+      onError: () => undefined,
+      connectTimeoutMs: 10_000,
+      checkFirst: false,
+    });
+    const cut = proxy.cut({
+      at: (words) => WRITES.dispatch(words, keys) || WRITES.claim(words, keys),
+      passes: false,
+      kill: () => dying.close(),
+    });
+    const command = COMMANDS[body.command].parse(body);
+    dying.master.submit({ command, idempotencyKey: null, scope: "", by: null, waitMs: 0 }).catch(() => undefined);
+    await cut;
+  } finally {
+    await proxy.close();
+  }
+  const [id = assert.fail("nothing was accepted")] = await redis.zrange(keys.openJobs, 0, "-1");
+  assert.equal(await redis.exists(keys.job(id)), 1);
+  assert.equal(await redis.get(`${keys.node("n1")}:commands:id`), null, "nothing was sent to its node");
+  return id;
+}
+
+/** A master worker, which is killed at that point of its work. */
+async function masterKilled(cluster: TestCluster, { side, write }: Point): Promise<void> {
+  const { keys } = cluster.open;
+  const proxy = await openCuttingProxy(cluster.redisUrl);
+  try {
+    const { child, exited } = cluster.part(["master"], { REDIS_URL: proxy.url });
+    await proxy.cut({
+      at: (words) => WRITES[write](words, keys),
+      passes: side === "after",
+      kill: () => child.kill("SIGKILL"),
+    });
+    await exited;
+    assert.equal(child.signalCode, "SIGKILL");
+  } finally {
+    await proxy.close();
+  }
+}
+
+describe("a master worker that is killed between two writes (P1, P2)", { concurrency: 6 }, () => {
+  const points: readonly Point[] = [
+    { side: "before", write: "dispatch" },
+    { side: "after", write: "dispatch" },
+    { side: "before", write: "end" },
+    { side: "after", write: "end" },
+  ];
+  for (const point of points) {
+    it(`${point.side} the ${point.write} of a task for a node: another finishes the job, with one effect`, async () => {
+      await withCluster(url, {}, async (cluster) => {
+        await cluster.node("n1");
+        const id = await acceptedAlone(cluster, CREATE);
+        await masterKilled(cluster, point);
+        const closed = await cluster.open.redis.hexists(cluster.open.keys.job(id), "closed");
+        assert.equal(closed, point.write === "end" && point.side === "after" ? 1 : 0);
+        await cluster.masterWorker();
+        await endedByOthers(cluster, id);
+        const job = await cluster.master.job(id, 0);
+        assert.equal(job.status, "succeeded", JSON.stringify(job));
+        await startedTimes(cluster, 1, ["n1:once"]);
+        await endedOnce(cluster);
+      });
+    });
+  }
+
+  const ownPoints: readonly Point[] = [
+    { side: "before", write: "claim" },
+    { side: "after", write: "claim" },
+    { side: "after", write: "order" },
+    { side: "after", write: "outcomes" },
+  ];
+  for (const point of ownPoints) {
+    it(`${point.side} the ${point.write} of a task of its own: another carries it out`, async () => {
+      await withCluster(url, {}, async (cluster) => {
+        await cluster.node("n1");
+        const id = await acceptedAlone(cluster, CORDON);
+        await masterKilled(cluster, point);
+        assert.equal(await cluster.open.redis.hexists(cluster.open.keys.job(id), "closed"), 0);
+        await cluster.masterWorker();
+        await endedByOthers(cluster, id);
+        assert.equal((await cluster.master.job(id, 0)).status, "succeeded");
+        assert.equal((await cluster.master.node("n1")).eligibility, "cordoned");
+        await endedOnce(cluster);
+      });
+    });
+  }
+
+  it("a pointer that no record follows comes to nothing", async () => {
+    await withCluster(url, {}, async (cluster) => {
+      const { redis, keys } = cluster.open;
+      const id = `j${"b".repeat(26)}`;
+      await indexOpenJob(redis, keys, id, Date.now());
+      const dueAtMs = await redis.zscore(keys.openJobs, id);
+      await cluster.masterWorker();
+      await until("it was looked at", async () => (await redis.zscore(keys.openJobs, id)) !== dueAtMs);
+      await assert.rejects(cluster.master.job(id, 0), { code: "not_found" });
+      assert.deepEqual((await cluster.master.jobs({ cursor: null, limit: 10 }, {})).items, []);
+    });
+  });
+});

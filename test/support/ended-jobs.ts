@@ -1,0 +1,19 @@
+import assert from "node:assert/strict";
+import { type TestCluster, until } from "./cluster.ts";
+
+/** Ended and out of the index, without this process's help: reading a job would end it. */
+export const endedByOthers = ({ open: { redis, keys } }: TestCluster, id: string) =>
+  until(
+    "it has ended",
+    async () => (await redis.hexists(keys.job(id), "closed")) === 1 && (await redis.zscore(keys.openJobs, id)) === null,
+    30_000,
+  );
+
+export const timesEnded = async ({ master }: TestCluster): Promise<number> =>
+  (await master.events(null, 100)).items.filter(({ type }) => type === "job.ended").length;
+
+/** The end of a job is told beside its leaving the index. */
+export async function endedOnce(cluster: TestCluster): Promise<void> {
+  await until("its end is told", async () => (await timesEnded(cluster)) > 0);
+  assert.equal(await timesEnded(cluster), 1);
+}
