@@ -96,7 +96,7 @@ end
 redis.call('HSET', load, unpack(fields))
 if #refused == 0 then return refused end
 local meta, t = redis.pcall('HMGET', ARGV[1], 'leaseUntil', 'left'), redis.call('TIME')
-local away = not meta.err and (meta[2] or tonumber(meta[1] or 0) <= t[1] * 1000 + math.floor(t[2] / 1000))
+local away = not meta.err and (meta[2] or (meta[1] and tonumber(meta[1]) <= t[1] * 1000 + math.floor(t[2] / 1000)))
 if away and letters ~= '' then
   for _, i in ipairs(refused) do
     local at = 2 * messages + 2 * i + 2
