@@ -76,9 +76,7 @@ async function withInbox(url: string, work: (fixture: Fixture) => Promise<void>)
     await createInbox(redis, keys, NODE);
     await work(fixture);
   } finally {
-    const made = [keys.nodeInbox, keys.nodeInboxLoad, keys.nodeMeta, keys.nodeDeadLetters].map((key) =>
-      key.call(keys, NODE),
-    );
+    const made = [keys.nodeInbox(NODE), keys.nodeInboxLoad(NODE), keys.nodeMeta(NODE), keys.nodeDeadLetters(NODE)];
     await Promise.all([...made, keys.deadLetterNodes].map((key) => redis.del(key))).catch(() => undefined);
     redis.disconnect();
   }

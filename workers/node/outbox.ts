@@ -49,8 +49,8 @@ export type Speaker = {
 };
 
 /**
- * How a message waits for room. With a speaker `ROOM_MS` at most, then it is a dead letter; else given up at `untilMs`, and
- * without that it waits as long as it takes.
+ * How a message waits for room. With a speaker `ROOM_MS` at most, then it is a dead letter; else it is given up at `untilMs`,
+ * and without that it waits as long as it takes.
  */
 export type Waits = { readonly speaker?: Speaker; readonly untilMs?: number };
 
@@ -313,8 +313,8 @@ export class Outbox {
     if (sending.isKept) sending.goOn();
   }
 
-  #isDeaf({ from, recipient, waits }: Sending): boolean {
-    return waits.speaker !== undefined && this.#o.nowMs() < (this.#deaf.get(pairOf(from, recipient)) ?? 0);
+  #isDeaf(sending: Sending): boolean {
+    return this.#o.nowMs() < (this.#deaf.get(deafnessOf(sending)) ?? 0);
   }
 
   /** @param full for whom there was no room just now: while Redis is away nothing is given up. */
@@ -322,23 +322,24 @@ export class Outbox {
     const nowMs = this.#o.nowMs();
     const isLate = (sending: Sending): boolean => {
       const { waits, sinceMs, stitch } = sending;
-      if (waits.speaker === undefined) return sinceMs !== null && nowMs >= (waits.untilMs ?? Number.POSITIVE_INFINITY);
       // What only waits behind others goes when those are gone.
-      return full.has(stitch) && ((sinceMs !== null && nowMs >= sinceMs + ROOM_MS) || this.#isDeaf(sending));
+      if (!full.has(stitch)) return false;
+      const untilMs =
+        waits.untilMs ?? (waits.speaker === undefined ? Number.POSITIVE_INFINITY : (sinceMs ?? nowMs) + ROOM_MS);
+      return nowMs >= untilMs || this.#isDeaf(sending);
     };
-    if (!lane.aside.some(isLate)) return;
-    const late = lane.takeOut(isLate);
-    for (const sending of late) if (sending.waits.speaker === undefined) this.#end(sending, isFull(sending));
-    this.#giveUp(late.filter(({ waits }) => waits.speaker !== undefined));
+    if (lane.aside.some(isLate)) this.#giveUp(lane.takeOut(isLate));
   }
 
-  /** Their recipients are deaf to those who said them. */
+  /** From here on their recipients are deaf to those who said them. */
   #giveUp(sendings: readonly Sending[]): void {
-    if (sendings.length === 0) return;
     const untilMs = this.#o.nowMs() + ROOM_MS;
     if (this.#deaf.size + sendings.length > MOST_DEAF) this.#deaf.clear();
-    for (const { from, recipient } of sendings) this.#deaf.set(pairOf(from, recipient), untilMs);
-    this.#bury(sendings, `no room for it, and none for others of its sender for ${ROOM_MS} ms`);
+    for (const sending of sendings) this.#deaf.set(deafnessOf(sending), untilMs);
+    const said = sendings.filter(({ waits }) => waits.speaker !== undefined);
+    if (said.length > 0) this.#bury(said, `no room for it, and none for others of its sender for ${ROOM_MS} ms`);
+    // The others are their sender's to bury.
+    for (const sending of sendings) if (sending.waits.speaker === undefined) this.#end(sending, isFull(sending));
   }
 
   /** Makes dead letters of them, at this node; tells their senders when that is so. */
@@ -385,6 +386,9 @@ function nodeOfOnly(stitch: string, [only, ...others]: readonly string[]): strin
   return splitFullId(only).node;
 }
 
+/** Replies have a time of their own, and so by themselves find out who is deaf. */
+const deafnessOf = ({ from, recipient, waits }: Sending): string =>
+  `${pairOf(from, recipient)}${waits.speaker === undefined ? " replies" : ""}`;
 const refused = (code: ErrorCode, detail: string) => new RequestError(code, detail);
 const postedOf = (sendings: readonly Sending[], burials: readonly Burial[]): Posted[] =>
   sendings.flatMap(({ stitch, body }, index) => {
