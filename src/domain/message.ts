@@ -118,6 +118,12 @@ export const deadLetter = z.object({
 });
 export type DeadLetter = z.output<typeof deadLetter>;
 
+/** What is kept of a message, whoever it was for. */
+export const asLetter = (
+  { id: messageId, from, bare, channel, data }: Omit<Message, "to">,
+  why: Pick<DeadLetter, "code" | "reason" | "tries" | "atMs">,
+): Omit<DeadLetter, "to"> => ({ messageId, from, bare, channel, data, ...why });
+
 /** What became of one delivery, told to whoever waits. `stitch`: a full id. */
 export const receipt = z.object({
   stitch: z.string(),

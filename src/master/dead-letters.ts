@@ -1,7 +1,7 @@
 import { RequestError } from "../domain/errors.ts";
 import { groupContains } from "../domain/group.ts";
 import { fullId, splitFullId } from "../domain/ids.ts";
-import { type DeadLetter, isAddressable, type Message, readMessage } from "../domain/message.ts";
+import { asLetter, type DeadLetter, isAddressable, type Message, readMessage } from "../domain/message.ts";
 import type { DeadLetterResource, ListResource, SentResource } from "../domain/resources.ts";
 import type { StitchRecord } from "../domain/stitch.ts";
 import type { RedisClient } from "../redis/client.ts";
@@ -144,9 +144,9 @@ export class DeadLetters {
             ? []
             : recipientsOf(message, node, stitches).map((id) => ({ message, stitch: fullId(node, id) }));
         });
-        const letters = rows.map(({ message: { id, from, bare, channel, data }, stitch }): DeadLetter => {
-          return { messageId: id, from, to: stitch, bare, channel, data, ...buried, atMs };
-        });
+        const letters = rows.map(
+          ({ message, stitch }): DeadLetter => ({ to: stitch, ...asLetter(message, { ...buried, atMs }) }),
+        );
         await addDeadLetters(redis, keys, node, letters);
         await Promise.all([
           giveReceipts(

@@ -3,6 +3,7 @@ import { RequestError } from "../domain/errors.ts";
 import { parseStitchRef } from "../domain/ids.ts";
 import {
   API_SENDER,
+  asLetter,
   dataText,
   MAX_DATA_BYTES,
   type Message,
@@ -148,11 +149,10 @@ export class Messages {
       hops: 0,
       sentAtMs: null,
     };
-    const placed = await Promise.all(
-      posts.map(({ node, to }) =>
-        put(node, { stitch: "stitch" in to ? to.stitch : "", body: JSON.stringify({ ...message, to }) }),
-      ),
-    );
+    const posted = posts.map(({ to }): Posted => {
+      return { stitch: "stitch" in to ? to.stitch : "", body: JSON.stringify({ ...message, to }) };
+    });
+    const placed = await Promise.all(posted.map((each, index) => put(posts[index]?.node ?? "", each)));
     if (placed.every((each) => each === "gone"))
       throw new RequestError("no_recipient", "Its node has just been forgotten, with all of its stitches.");
     if (!placed.includes("stored"))
@@ -160,14 +160,29 @@ export class Messages {
         "inbox_full",
         "Its inbox is full: it does not keep up with its messages. Send again later.",
       );
-    return rowsOf(
-      posts.flatMap(({ stitches }, index) =>
-        stitches.map((stitch): DeliveryResource => {
-          if (placed[index] === "stored") return { stitch, status: "accepted" };
-          return { stitch, status: "rejected", code: placed[index] === "gone" ? "no_recipient" : "inbox_full" };
-        }),
-      ),
+    // Others have it, so that it is not sent again for those on a node that is away and has no room: it is kept there.
+    const { redis, keys } = this.#o;
+    const letter = asLetter(message, {
+      code: "inbox_full",
+      reason: "its node is away, and the inbox there is full",
+      tries: 0,
+      atMs: placed.includes("away") ? await redisTimeMs(redis, keys.deadLetterNodes) : 0,
+    });
+    const rows = await Promise.all(
+      posts.map(async ({ node, stitches }, index): Promise<DeliveryResource[]> => {
+        const each = posted[index];
+        const how =
+          placed[index] === "away" && each !== undefined
+            ? await put(node, { ...each, burial: { to: stitches, letter } })
+            : placed[index];
+        return stitches.map((stitch) => {
+          if (how === "stored") return { stitch, status: "accepted" };
+          if (how === "buried") return { stitch, status: "failed", code: "inbox_full" };
+          return { stitch, status: "rejected", code: how === "gone" ? "no_recipient" : "inbox_full" };
+        });
+      }),
     );
+    return rowsOf(rows.flat());
   }
 
   /** Waits for receipts, until every delivery has come to its end or the time is up. @returns whether one came. */

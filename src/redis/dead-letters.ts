@@ -3,10 +3,15 @@ import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
 
 /** Kept for each node; the oldest go first. A message that nobody looked for among ten thousand is not looked for. */
-const MOST_LETTERS = 10_000;
+export const MOST_LETTERS = 10_000;
 
 /** A dead letter with its place: the node that could not deliver it, and the id in that node's stream. */
 export type PlacedLetter = { readonly node: string; readonly entry: string; readonly letter: DeadLetter };
+
+/** Has a node listed among those that have dead letters. Before they are written: a letter that is not listed would be lost. */
+export async function listDeadLettersOf(redis: RedisClient, keys: Keys, node: string): Promise<void> {
+  await redis.sadd(keys.deadLetterNodes, node);
+}
 
 /** Keeps dead letters, in the order given. Repeating it keeps them twice. */
 export async function addDeadLetters(
@@ -16,8 +21,7 @@ export async function addDeadLetters(
   letters: readonly DeadLetter[],
 ): Promise<void> {
   if (letters.length === 0) return;
-  // The pointer first: a letter that is not listed would be lost.
-  await redis.sadd(keys.deadLetterNodes, node);
+  await listDeadLettersOf(redis, keys, node);
   await Promise.all(
     letters.map((letter) =>
       redis.xadd(keys.nodeDeadLetters(node), "MAXLEN", "~", MOST_LETTERS, "*", "letter", JSON.stringify(letter)),

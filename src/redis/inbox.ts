@@ -1,5 +1,7 @@
 import * as z from "zod";
+import type { DeadLetter } from "../domain/message.ts";
 import type { RedisClient } from "./client.ts";
+import { listDeadLettersOf, MOST_LETTERS } from "./dead-letters.ts";
 import type { Keys } from "./keys.ts";
 import { defineScript } from "./script.ts";
 
@@ -11,6 +13,11 @@ const MAX_MESSAGE_BYTES = 32 * 1024 * 1024;
 /** Of both, what waits for one stitch may take an eighth: a deaf one must not fill its neighbours' share. */
 export const STITCH_MESSAGES = MAX_MESSAGES / 8;
 export const STITCH_BYTES = MAX_MESSAGE_BYTES / 8;
+/** What is for several has one share, half of both: a flood to a group leaves room for what is for one stitch. */
+export const SEVERAL_MESSAGES = MAX_MESSAGES / 2;
+export const SEVERAL_BYTES = MAX_MESSAGE_BYTES / 2;
+/** The name of that share in Redis; no stitch can have the id. */
+const SEVERAL = "*";
 /** How long a message that was sent with an idempotency key is known again (http.md, "Messages"). */
 export const MESSAGE_KEPT_MS = 600_000;
 /** One group, and in it one consumer for every life of the node: what one life did not acknowledge, the next finds. */
@@ -42,8 +49,8 @@ export const question = z.object({
 export type Question = z.output<typeof question>;
 
 /**
- * In Redis an entry has one field: its value is the body, its name `question`, or `message:` and the stitch it is for. One,
- * since to read an entry costs by the strings it has.
+ * In Redis an entry has one field: its value is the body, its name `question`, or `message:` and the stitch it is for, or
+ * `*` for several. One, since to read an entry costs by the strings it has.
  */
 export type InboxEntry = {
   readonly id: string;
@@ -68,30 +75,31 @@ return redis.call('XADD', KEYS[1], '*', 'question', ARGV[2])
 );
 
 const PUT_MESSAGES = `
-local inbox, load = KEYS[1], KEYS[2]
+local inbox, load, letters, messages = KEYS[1], KEYS[2], ARGV[2], tonumber(ARGV[3])
 if redis.call('EXISTS', inbox) == 0 then return -1 end
 local all = redis.call('HMGET', load, 'n', 'b')
 local count, bytes = tonumber(all[1] or 0), tonumber(all[2] or 0)
 local refused, counts, sizes, full = {}, {}, {}, {}
-for i = 1, #ARGV, 2 do
-  local stitch, body = ARGV[i], ARGV[i + 1]
+for i = 1, messages do
+  local stitch, body = ARGV[2 * i + 2], ARGV[2 * i + 3]
   local size = #body
   local room = not full[stitch] and count < ${MAX_MESSAGES} and (count == 0 or bytes + size <= ${MAX_MESSAGE_BYTES})
-  if room and stitch ~= '' then
+  if room then
     if not counts[stitch] then
       local its = redis.call('HMGET', load, 'n:' .. stitch, 'b:' .. stitch)
       counts[stitch], sizes[stitch] = tonumber(its[1] or 0), tonumber(its[2] or 0)
     end
-    room = counts[stitch] < ${STITCH_MESSAGES}
-      and (counts[stitch] == 0 or sizes[stitch] + size <= ${STITCH_BYTES})
+    local most, mostBytes = ${STITCH_MESSAGES}, ${STITCH_BYTES}
+    if stitch == '${SEVERAL}' then most, mostBytes = ${SEVERAL_MESSAGES}, ${SEVERAL_BYTES} end
+    room = counts[stitch] < most and (counts[stitch] == 0 or sizes[stitch] + size <= mostBytes)
   end
   if room then
     redis.call('XADD', inbox, '*', 'message:' .. stitch, body)
     count, bytes = count + 1, bytes + size
-    if stitch ~= '' then counts[stitch], sizes[stitch] = counts[stitch] + 1, sizes[stitch] + size end
+    counts[stitch], sizes[stitch] = counts[stitch] + 1, sizes[stitch] + size
   else
     full[stitch] = true
-    refused[#refused + 1] = (i - 1) / 2
+    refused[#refused + 1] = i
   end
 end
 local fields = {'n', count, 'b', bytes}
@@ -100,16 +108,34 @@ for stitch, n in pairs(counts) do
   fields[#fields + 1], fields[#fields + 2] = 'b:' .. stitch, sizes[stitch]
 end
 redis.call('HSET', load, unpack(fields))
+if #refused == 0 then return refused end
+local meta, t = redis.pcall('HMGET', ARGV[1], 'leaseUntil', 'left'), redis.call('TIME')
+local away = not meta.err and (meta[2] or (meta[1] and tonumber(meta[1]) <= t[1] * 1000 + math.floor(t[2] / 1000)))
+if away and letters ~= '' then
+  for _, i in ipairs(refused) do
+    local at = 2 * messages + 2 * i + 2
+    for to in string.gmatch(ARGV[at], '%S+') do
+      local letter = '{"to":"' .. to .. '",' .. string.sub(ARGV[at + 1], 2)
+      local added = redis.pcall('XADD', letters, 'MAXLEN', '~', ${MOST_LETTERS}, '*', 'letter', letter)
+      if type(added) == 'table' and added.err then away = false end
+    end
+  end
+end
+table.insert(refused, 1, away and 1 or 0)
 return refused
 `;
 
 /**
- * Puts messages into a node's inbox, in their order. KEYS inbox, its load. ARGV for each the stitch it is for ('' for
- * several) and the body. Returns which of them, from 0 on, there is no room for; -1 alone where there is no inbox, and so
- * no node.
+ * Puts messages into a node's inbox, in their order. KEYS inbox, its load. ARGV the node's meta; where what finds no room
+ * goes if the node is away, or ''; how many messages; for each the share it counts in and the body; then, with a place for
+ * letters, for each the full ids that it is for, and its dead letter without them.
+ * Returns -1 where there is no inbox, and so no node; nothing where all are stored; else whether the node is away (its lease
+ * has ended, or it has left), and which, from 1 on, there is no room for: with a place for letters these are there now if it is.
  * Once one is refused, so are all later ones for the same stitch in this call: a smaller one must not overtake it. What is
  * larger than the bound itself has room where nothing else waits.
- * Atomic: the bounds hold whoever sends, and the load says what the inbox holds.
+ * The node's meta and letters are not declared: senders may not write the one and not read the other, and while a slot moves
+ * a declared key that is not there would refuse what has room. Where they cannot be had the node counts as alive.
+ * Atomic: the bounds hold whoever sends, the load says what the inbox holds, and a node that is back buries nothing.
  */
 const putMessagesScript = defineScript<[inbox: string, load: string]>("put_messages", 2, PUT_MESSAGES);
 
@@ -125,9 +151,11 @@ if redis.call('EXISTS', KEYS[3]) == 1 then return {} end
 local function put()
 ${PUT_MESSAGES}
 end
-local refused = put()
-if type(refused) == 'table' and #refused == 0 then redis.call('SET', KEYS[3], '', 'PX', ${MESSAGE_KEPT_MS}) end
-return refused
+local reply = put()
+if type(reply) == 'table' and (#reply == 0 or (reply[1] == 1 and ARGV[2] ~= '')) then
+  redis.call('SET', KEYS[3], '', 'PX', ${MESSAGE_KEPT_MS})
+end
+return reply
 `,
 );
 
@@ -191,25 +219,31 @@ export async function dropInbox(redis: RedisClient, keys: Keys, node: string): P
   return (await drop.call(redis, [keys.nodeInbox(node), keys.nodeInboxLoad(node)], [])) === 1;
 }
 
-/** A message with its place in the inbox: the stitch it is for, or "" for several. */
-export type Posted = { readonly stitch: string; readonly body: string };
+/**
+ * A message with its place in the inbox: the stitch it is for, or "" for several. `burial`: what is left of it where there is
+ * no room and its node is away: a dead letter for each of these full ids.
+ */
+export type Posted = { readonly stitch: string; readonly body: string; readonly burial?: Burial };
+export type Burial = { readonly to: readonly string[]; readonly letter: Omit<DeadLetter, "to"> };
 
-/** Is it in the inbox, has it no room there, or is there no such node? */
-export type Placed = "stored" | "full" | "gone";
+/**
+ * Is it in the inbox, is there no such node, or has it no room there? Then `away` where the node's lease has ended or it has
+ * left, and `buried` where it is among the node's dead letters now.
+ */
+export type Placed = "stored" | "full" | "away" | "buried" | "gone";
 
-/** Puts messages into a node's inbox, in their order. @returns what became of each. */
+/**
+ * Puts messages into a node's inbox, in their order. All of them have a burial or none: first without, so that who has room
+ * waits for nothing else. @returns what became of each.
+ */
 export async function putMessages(
   redis: RedisClient,
   keys: Keys,
   node: string,
   posted: readonly Posted[],
 ): Promise<Placed[]> {
-  const reply = await putMessagesScript.call(
-    redis,
-    [keys.nodeInbox(node), keys.nodeInboxLoad(node)],
-    posted.flatMap(({ stitch, body }) => [stitch, body]),
-  );
-  return placedOf(reply, posted.length);
+  const args = await putArguments(redis, keys, node, posted);
+  return placedOf(await putMessagesScript.call(redis, [keys.nodeInbox(node), keys.nodeInboxLoad(node)], args), posted);
 }
 
 /** Puts a message into a node's inbox once: repeating it with the same id does nothing, for as long as its key is known. */
@@ -218,20 +252,37 @@ export async function putMessageOnce(
   keys: Keys,
   node: string,
   id: string,
-  { stitch, body }: Posted,
+  posted: Posted,
 ): Promise<Placed> {
+  const args = await putArguments(redis, keys, node, [posted]);
   const reply = await putOnceScript.call(
     redis,
     [keys.nodeInbox(node), keys.nodeInboxLoad(node), keys.sentMark(node, id)],
-    [stitch, body],
+    args,
   );
-  return placedOf(reply, 1)[0] ?? "full";
+  return placedOf(reply, [posted])[0] ?? "full";
 }
 
-function placedOf(reply: unknown, count: number): Placed[] {
-  const refused = reply === -1 ? null : new Set(refusedReply.parse(reply));
-  return Array.from({ length: count }, (_, index) =>
-    refused === null ? "gone" : refused.has(index) ? "full" : "stored",
+async function putArguments(redis: RedisClient, keys: Keys, node: string, posted: readonly Posted[]) {
+  const burials = posted.flatMap(({ burial }) => (burial === undefined ? [] : [burial]));
+  if (burials.length > 0) await listDeadLettersOf(redis, keys, node);
+  return [
+    keys.nodeMeta(node),
+    burials.length === 0 ? "" : keys.nodeDeadLetters(node),
+    posted.length,
+    ...posted.flatMap(({ stitch, body }) => [shareOf(stitch), body]),
+    ...burials.flatMap(({ to, letter }) => [to.join(" "), JSON.stringify(letter)]),
+  ];
+}
+
+const shareOf = (stitch: string): string => (stitch === "" ? SEVERAL : stitch);
+
+function placedOf(reply: unknown, posted: readonly Posted[]): Placed[] {
+  if (reply === -1) return posted.map(() => "gone");
+  const [away, ...indices] = refusedReply.parse(reply);
+  const refused = new Set(indices);
+  return posted.map(({ burial }, index) =>
+    !refused.has(index + 1) ? "stored" : away !== 1 ? "full" : burial === undefined ? "away" : "buried",
   );
 }
 
@@ -323,8 +374,8 @@ function entriesOf(reply: unknown): InboxEntry[] {
   const [stream] = streams.parse(reply) ?? [];
   return (stream?.[1] ?? []).map(([id, fields]) => {
     const [name = "", body = ""] = fields ?? ["gone"];
-    const [kind = "", to = ""] = name.split(":", 2);
-    return { id, kind, body, to };
+    const [kind = "", share = ""] = name.split(":", 2);
+    return { id, kind, body, to: share === SEVERAL ? "" : share };
   });
 }
 
@@ -355,7 +406,7 @@ export async function acknowledgeEntries(
         [
           incarnation,
           ...part.map(({ id }) => id),
-          ...part.map(({ kind, to }) => (kind === "message" ? to : "-")),
+          ...part.map(({ kind, to }) => (kind === "message" ? shareOf(to) : "-")),
           ...part.map(({ body }) => Buffer.byteLength(body)),
         ],
       ),

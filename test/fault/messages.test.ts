@@ -90,7 +90,15 @@ async function readLetters(mail: MailClient): Promise<Letter[]> {
   const letters: Letter[] = [];
   for (let query: string | null = "?limit=500"; query !== null; ) {
     const { items, nextCursor } = await mail.deadLetters(query);
-    letters.push(...items.map(({ messageId, stitch, code, reason }) => ({ messageId, to: stitch, code, reason })));
+    letters.push(
+      ...items.map(({ messageId, stitch, code, reason, data }) => ({
+        messageId,
+        label: data.split(" ", 2).join(" "),
+        to: stitch,
+        code,
+        reason,
+      })),
+    );
     query = nextCursor === null ? null : `?limit=500&cursor=${encodeURIComponent(nextCursor)}`;
   }
   return letters;

@@ -11,6 +11,8 @@ import type { JobResource, ListResource } from "../../src/domain/resources.ts";
 import { Dispatcher } from "../../src/queue/dispatcher.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import { connectRedis, openRedis } from "../../src/redis/connection.ts";
+import { listDeadLetters } from "../../src/redis/dead-letters.ts";
+import { createInbox, putMessages, STITCH_BYTES } from "../../src/redis/inbox.ts";
 import { cancelJob, claim, closeJob, createJob, recordOutcomes } from "../../src/redis/job-record.ts";
 import { Keys } from "../../src/redis/keys.ts";
 import { leaveNode, orderEligibility } from "../../src/redis/node-record.ts";
@@ -70,6 +72,7 @@ describe("each part with the Redis user that the docs give it", { concurrency: 2
         const keys = (await Promise.all(admins.map((admin) => admin.keys("*")))).flat();
         await strangersAreRefused(redis.servers[0]?.url ?? "");
         await nodeIsRefused(as("node-n1"), cluster, keys);
+        await nodeBuries(as("node-n1"), cluster);
         for (const user of ["api", "master"]) await othersAreRefused(user, as(user), async () => undefined);
       } finally {
         await cluster.stop();
@@ -252,13 +255,37 @@ async function othersAreRefused(
   }
 }
 
+/** What n1 sends to a node that is away, and has no room, is a dead letter there. */
+async function nodeBuries(url: string, { open }: TestCluster): Promise<void> {
+  const { redis, keys } = open;
+  await createInbox(redis, keys, "n9", 1);
+  await redis.hset(keys.nodeMeta("n9"), "leaseUntil", 1);
+  const why = { code: "inbox_full", reason: "away", tries: 0, atMs: 0 } as const;
+  const letter = { messageId: "m", from: "n1:c", channel: "", data: "", ...why };
+  const large = { stitch: "a", body: "x".repeat(STITCH_BYTES), burial: { to: ["n9:a"], letter } };
+  const client = openRedis(url, "shared", () => undefined);
+  try {
+    await connectRedis(client, 15_000);
+    assert.deepEqual(await putMessages(client, keys, "n9", [large, large]), ["stored", "buried"]);
+    await assert.rejects(listDeadLetters(client, keys, "n9", null, 1), /NOPERM/);
+  } finally {
+    client.disconnect();
+  }
+  assert.deepEqual(
+    (await listDeadLetters(redis, keys, "n9", null, 10)).map((each) => each.letter),
+    [{ to: "n9:a", ...letter }],
+  );
+}
+
 /** What the worker of n1 has to do with a key. */
 function needOf(keys: Keys, key: string): "write" | "read" | "nothing" {
   const shared = [keys.nodes, keys.nodeIds, keys.applications, keys.deadLetterNodes, keys.events, keys.revision];
   const families = [keys.node("n1"), keys.route(""), keys.group(""), keys.application("")];
   if (shared.includes(key) || families.some((family) => key.startsWith(family))) return "write";
   if (/:\{job:[^}]*\}:out:n1$|:\{node:[^}]*\}:inbox(:load)?$|:\{reply:[^}]*\}(:lease)?$/.test(key)) return "write";
-  return /:\{job:[^}]*\}$|:\{node:[^}]*\}:stitches$/.test(key) ? "read" : "nothing";
+  // It may add to what is dead for others, and not read it.
+  if (/:\{node:[^}]*\}:dead-letters$/.test(key)) return "write";
+  return /:\{job:[^}]*\}$|:\{node:[^}]*\}:(stitches|meta)$/.test(key) ? "read" : "nothing";
 }
 
 /** n1 is refused what it does not need, whichever key of the cluster it is; and what would make others do something. */

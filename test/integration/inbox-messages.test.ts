@@ -3,8 +3,10 @@ import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { describe, it } from "node:test";
 import fc from "fast-check";
+import { asLetter, type Message } from "../../src/domain/message.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import { connectRedis, openRedis } from "../../src/redis/connection.ts";
+import { listDeadLetters, nodesWithDeadLetters } from "../../src/redis/dead-letters.ts";
 import {
   acknowledgeEntries,
   createInbox,
@@ -16,6 +18,7 @@ import {
   putQuestion,
   readNewEntries,
   readOldestEntries,
+  SEVERAL_MESSAGES,
   STITCH_BYTES,
   STITCH_MESSAGES,
 } from "../../src/redis/inbox.ts";
@@ -24,6 +27,19 @@ import { REDISES } from "../support/cluster.ts";
 
 const NODE = "n1";
 const MIB = "x".repeat(1024 * 1024);
+
+const MESSAGE: Message = {
+  id: "m",
+  from: "n2:from",
+  to: { stitch: "a" },
+  channel: "",
+  data: "é",
+  ref: null,
+  re: null,
+  receipt: null,
+  hops: 0,
+  sentAtMs: 0,
+};
 
 class Fixture {
   readonly redis: RedisClient;
@@ -60,7 +76,8 @@ async function withInbox(url: string, work: (fixture: Fixture) => Promise<void>)
     await createInbox(redis, keys, NODE, 1);
     await work(fixture);
   } finally {
-    await Promise.all([redis.del(keys.nodeInbox(NODE)), redis.del(keys.nodeInboxLoad(NODE))]).catch(() => undefined);
+    const made = [keys.nodeInbox(NODE), keys.nodeInboxLoad(NODE), keys.nodeMeta(NODE), keys.nodeDeadLetters(NODE)];
+    await Promise.all([...made, keys.deadLetterNodes].map((key) => redis.del(key))).catch(() => undefined);
     redis.disconnect();
   }
 }
@@ -73,7 +90,7 @@ for (const { name, url } of REDISES) {
           await fixture.put({ stitch: "a", body: "12" }, { stitch: "", body: "345" }, { stitch: "a", body: "ü" }),
           ["stored", "stored", "stored"],
         );
-        assert.deepEqual(await fixture.load(), { n: 3, b: 7, "n:a": 2, "b:a": 4 });
+        assert.deepEqual(await fixture.load(), { n: 3, b: 7, "n:a": 2, "b:a": 4, "n:*": 1, "b:*": 3 });
         const { entries, acknowledge } = await fixture.read();
         assert.deepEqual(
           entries.map(({ kind, to, body }) => [kind, to, body]),
@@ -125,11 +142,61 @@ for (const { name, url } of REDISES) {
           await fixture.put(mib, mib, mib, mib, { stitch: "a", body: "b" }, { stitch: "b", body: MIB }),
           [...Array.from({ length: 4 }, () => "stored"), "full", "stored"],
         );
-        // What is for several has no share, but 32 MiB are the end.
-        const toAll = Array.from({ length: 30 }, (): Posted => ({ stitch: "", body: MIB }));
-        const placed = await fixture.put(...toAll);
-        assert.equal(placed.filter((each) => each === "stored").length, 27);
-        assert.deepEqual(placed.slice(27), ["full", "full", "full"]);
+      });
+    });
+
+    it("for several take half at most, by number and by bytes: a flood to a group leaves room for what is for one", async () => {
+      await withInbox(url, async (fixture) => {
+        const toAll = (count: number, body: string) =>
+          Array.from({ length: count }, (): Posted => ({ stitch: "", body }));
+        const byNumber = await fixture.put(...toAll(SEVERAL_MESSAGES + 2, "b"));
+        assert.deepEqual(byNumber.indexOf("full"), SEVERAL_MESSAGES);
+        assert.deepEqual(await fixture.put({ stitch: "a", body: "b" }), ["stored"]);
+        const { acknowledge } = await fixture.read();
+        await acknowledge();
+        assert.deepEqual(await fixture.load(), {});
+        const byBytes = await fixture.put(...toAll(18, MIB));
+        assert.deepEqual(byBytes, [...Array.from({ length: 16 }, () => "stored"), "full", "full"]);
+        assert.deepEqual(await fixture.put({ stitch: "a", body: MIB }), ["stored"]);
+      });
+    });
+
+    it("that find no room are dead letters where their node is away, and only there; what has room is stored all the same", async () => {
+      await withInbox(url, async (fixture) => {
+        const { redis, keys } = fixture;
+        const body = MIB.repeat(4);
+        const letter = { ...asLetter(MESSAGE, { code: "inbox_full", reason: "away", tries: 0, atMs: 1 }) };
+        const burial = (...to: string[]) => ({ to, letter });
+        const letters = async () =>
+          (await listDeadLetters(redis, keys, NODE, null, 100)).map(({ letter: { to, data } }) => `${to} ${data}`);
+        await fixture.put({ stitch: "a", body });
+        const refused = { stitch: "a", body: "b" };
+        const lease = (field: Record<string, number>) => redis.hset(keys.nodeMeta(NODE), field);
+        await lease({ leaseUntil: Date.now() + 60_000 });
+        assert.deepEqual(await fixture.put(refused), ["full"]);
+        assert.deepEqual(await fixture.put({ ...refused, burial: burial("n1:a") }), ["full"], "its node lives");
+        await lease({ left: Date.now() });
+        assert.deepEqual(await fixture.put(refused), ["away"], "it has left");
+        await redis.hdel(keys.nodeMeta(NODE), "left");
+        await lease({ leaseUntil: Date.now() - 1 });
+        assert.deepEqual(
+          await fixture.put(refused, { stitch: "b", body: "b" }),
+          ["away", "stored"],
+          "its lease is over",
+        );
+        assert.deepEqual(await letters(), []);
+        const all = [
+          { ...refused, burial: burial("n1:a") },
+          { stitch: "c", body: "b", burial: burial("n1:c") },
+          { stitch: "", body: MIB.repeat(17), burial: burial("n1:a", "n1:b") },
+        ];
+        assert.deepEqual(await fixture.put(...all), ["buried", "stored", "stored"], "what is alone has room");
+        assert.deepEqual(await fixture.put(...all), ["buried", "stored", "buried"]);
+        assert.deepEqual(await letters(), ["n1:a é", "n1:a é", "n1:a é", "n1:b é"]);
+        assert.deepEqual(await nodesWithDeadLetters(redis, keys), [NODE]);
+        const once = (id: string) => putMessageOnce(redis, keys, NODE, id, { ...refused, burial: burial("n1:a") });
+        assert.deepEqual([await once("x"), await once("x")], ["buried", "stored"], "once, and no second time");
+        assert.equal((await letters()).length, 5);
       });
     });
 
@@ -201,7 +268,7 @@ for (const { name, url } of REDISES) {
               const count = (field: string, by: number) => (counted[field] = (counted[field] ?? 0) + by);
               for (const { to, body } of await readOldestEntries(redis, keys, NODE, 10_000)) {
                 const bytes = Buffer.byteLength(body);
-                for (const suffix of to === "" ? [""] : ["", `:${to}`]) {
+                for (const suffix of ["", `:${to === "" ? "*" : to}`]) {
                   count(`n${suffix}`, 1);
                   count(`b${suffix}`, bytes);
                 }

@@ -528,37 +528,45 @@ describe("messages on their way", { concurrency: 2 }, () => {
     await withMail(["n1", "n2", "n3"], dies, { env: FAST });
   });
 
-  it("that find no room hold their sender up, whose log says why, and lose nothing", async () => {
+  it("that find no room wait in their order while their sender goes on, whose log says why; too many hold it up", async () => {
     await withMail(["n1", "n2"], async (cluster, mail) => {
       await createMail(cluster, "hold.a.1", { "n2:full": "module", "n2:free": "module" }, { start: false });
       await cluster.run({ command: "stitch.start", target: "free" });
       await createMail(cluster, "hold.b.1", { "n1:p": "process", "n1:m": "module", "n1:q": "process" });
       const { redis, keys } = cluster.open;
+      const room = (count: number) => redis.hincrby(keys.nodeInboxLoad("n2"), "n:full", count);
       await redis.hset(keys.nodeInboxLoad("n2"), "n:full", 950);
-      const say = (prefix: string) => [
-        { to: { stitch: "full" }, data: prefix, count: 100 },
+      const say = (prefix: string, count: number) => [
+        { to: { stitch: "full" }, data: prefix, count },
         { to: { stitch: "free" }, data: prefix, count: 3 },
       ];
-      for (const from of ["p", "m"]) await mail.send({ stitch: from }, { channel: "send", data: say(from) });
+      await mail.send({ stitch: "m" }, { channel: "send", data: say("m", 60) });
       await until("it is full", async () => (await loadOf(cluster, "n2"))["n:full"] === "1000");
-      await until("p's log says why", () => logText(cluster, "n1", "p").includes("the inbox of full is full"));
-      await until("m's, too", () => logText(cluster, "n1", "m").includes("the inbox of full is full"));
-      // It has written on, into a pipe that nobody reads.
-      await mail.tell("q", "send", [{ to: { stitch: "free" }, data: "past" }]);
-      await until("others get through", () => dataOf(cluster, "n2:free").includes("past"));
-      const waits = mail.send({ stitch: "p" }, { data: "unanswered", expect: "ack", timeoutMs: 60_000 });
-      await until("p has it", () => dataOf(cluster, "n1:p").includes("unanswered"));
-      assert.deepEqual(dataOf(cluster, "n2:free"), ["past"]);
-      await redis.hincrby(keys.nodeInboxLoad("n2"), "n:full", -950);
+      await mail.tell("p", "send", say("p", 90));
+      await until("p got on", () => dataOf(cluster, "n2:free").includes("p3"));
+      await mail.send({ stitch: "q" }, { channel: "send", data: say("q", 150) });
+      await until("q's log says why", () => logText(cluster, "n1", "q").includes("the inbox of full is full"));
+      for (const id of ["p", "m"]) assert.ok(logText(cluster, "n1", id).includes("the inbox of full is full"));
+      const waits = mail.send({ stitch: "q" }, { data: "unanswered", expect: "ack", timeoutMs: 60_000 });
+      await until("q has it", () => dataOf(cluster, "n1:q").includes("unanswered"));
+      // It has written on, into a pipe that nobody reads; as has the module, which waits for what it sends.
+      assert.deepEqual([...ofEach(dataOf(cluster, "n2:free")).keys()], ["p"]);
+      await room(-950);
       await cluster.run({ command: "stitch.start", target: "full" });
-      await until("all came", () => takenBy(cluster, "n2:full").length >= 200, 60_000);
+      await until("all came", () => takenBy(cluster, "n2:full").length >= 300, 60_000);
       const each = ofEach(dataOf(cluster, "n2:full"));
-      for (const from of ["p", "m"]) assert.deepEqual(each.get(from), numbered(from, 100));
-      await until("and what was behind", () => takenBy(cluster, "n2:free").length >= 7);
+      assert.deepEqual([...each.values()].flat().length, 300);
+      for (const [from, count] of [
+        ["m", 60],
+        ["p", 90],
+        ["q", 150],
+      ] as const)
+        assert.deepEqual(each.get(from), numbered(from, count));
+      await until("and what was behind", () => takenBy(cluster, "n2:free").length >= 9);
       assert.equal((await waits).body.deliveries[0]?.status, "acked");
       await Promise.all(["n1", "n2"].map((node) => untilEmpty(cluster, node)));
       assert.deepEqual(
-        takenBy(cluster, "n1:p").map(({ channel, data }) => channel || data),
+        takenBy(cluster, "n1:q").map(({ channel, data }) => channel || data),
         ["send", "unanswered"],
         "it was not delivered again while nobody listened",
       );
@@ -569,10 +577,11 @@ describe("messages on their way", { concurrency: 2 }, () => {
   it("that a life of a stitch wrote and its node did not come to are not sent in its next one", async () => {
     await withMail(["n1", "n2"], async (cluster, mail) => {
       await createMail(cluster, "lives.a.1", { "n2:full": "module" }, { start: false });
-      await createMail(cluster, "lives.b.1", { "n1:p": "process" });
+      await createMail(cluster, "lives.b.1", { "n1:p": "process" }, { spec: { stopGraceMs: 200 } });
       const { redis, keys } = cluster.open;
       await redis.hset(keys.nodeInboxLoad("n2"), "n:full", 1000);
-      await mail.send({ stitch: "p" }, { channel: "send", data: [{ to: { stitch: "full" }, data: "", count: 20 }] });
+      // 100 may wait; it has written on when it is held up.
+      await mail.send({ stitch: "p" }, { channel: "send", data: [{ to: { stitch: "full" }, data: "", count: 150 }] });
       const isHeld = () => logText(cluster, "n1", "p").includes("the inbox of full is full");
       await until("p is held up", isHeld);
       // It has not acknowledged what it does, so that its next life is told to do the same.
@@ -581,7 +590,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
       await redis.hincrby(keys.nodeInboxLoad("n2"), "n:full", -1000);
       await cluster.run({ command: "stitch.start", target: "full" });
       await Promise.all(["n1", "n2"].map((node) => untilEmpty(cluster, node)));
-      assert.deepEqual(dataOf(cluster, "n2:full"), ["1", ...numbered("", 20)]);
+      assert.deepEqual(dataOf(cluster, "n2:full"), [...numbered("", 101), ...numbered("", 150)]);
       const note = "it ended before all that it wrote was read: the rest of it is not sent";
       await until("its log says so", () => logText(cluster, "n1", "p").includes(note));
     });

@@ -3,7 +3,7 @@ import { connect, type Socket } from "node:net";
 import { readMessage, type Message } from "../../src/domain/message.ts";
 import type { Keys } from "../../src/redis/keys.ts";
 
-/** An entry of a node's inbox. `share`: the stitch in whose share it counts, or "". Times by Redis's clock. */
+/** An entry of a node's inbox. `share`: the stitch in whose share it counts, or "*" for several. Times by Redis's clock. */
 export type Entry = {
   readonly node: string;
   /** null: a question. */

@@ -1,6 +1,6 @@
 import { groupContains } from "../../src/domain/group.ts";
 import { fullId, splitFullId } from "../../src/domain/ids.ts";
-import { STITCH_BYTES, STITCH_MESSAGES } from "../../src/redis/inbox.ts";
+import { SEVERAL_BYTES, SEVERAL_MESSAGES, STITCH_BYTES, STITCH_MESSAGES } from "../../src/redis/inbox.ts";
 
 /** A message in a node's inbox: from here on it is accepted. `label`: its sender and number, the same in every copy. */
 export type Stored = {
@@ -12,7 +12,7 @@ export type Stored = {
   readonly number: number;
   /** Stitches of the node by their bare ids, or those of it that are in a group when it is taken. */
   readonly to: readonly string[] | { readonly group: string };
-  /** The stitch in whose share it counts, or "". */
+  /** The stitch in whose share it counts, or "*" for several. */
   readonly share: string;
   readonly bytes: number;
   /** How often it was sent after its stitch, which had moved or was somewhere else. */
@@ -26,6 +26,8 @@ export type Stored = {
 export type Arrived = { readonly recipient: string; readonly label: string };
 export type Letter = {
   readonly messageId: string;
+  /** As of the message; one that never was in an inbox has no other. */
+  readonly label: string;
   readonly to: string;
   readonly code: string;
   readonly reason: string;
@@ -101,12 +103,9 @@ class Ledger {
   readonly #settled = new Set<string>();
   readonly #dead = new Set<string>();
 
-  constructor({ stored, received, letters }: History) {
+  constructor({ received, letters }: History) {
     for (const { recipient, label } of received) this.#settled.add(keyOf({ recipient: bareId(recipient), label }));
-    const labels = new Map(stored.map(({ messageId, label }) => [messageId, label]));
-    for (const { messageId, to } of letters) {
-      const label = labels.get(messageId);
-      if (label === undefined) continue;
+    for (const { label, to } of letters) {
       this.#dead.add(keyOf({ recipient: to, label }));
       this.#settled.add(keyOf({ recipient: bareId(to), label }));
     }
@@ -210,7 +209,8 @@ function falselyTold({ stored, accepted, rejected }: History): string[] {
  * A node takes what one life of a process writes in order, and goes on when it is stored, or refused because there is nobody.
  * So nothing before the last that is stored is missing, unless its recipient may not have been there at that time.
  */
-function skipped({ stored, spoken, stays }: History): string[] {
+function skipped({ stored, spoken, stays, letters }: History): string[] {
+  const dead = new Set(letters.map(({ label, to }) => keyOf({ recipient: bareId(to), label })));
   const byLabel = Map.groupBy(stored, ({ label }) => label);
   const problems: string[] = [];
   for (const said of Map.groupBy(spoken, ({ sender, life }) => `${sender} in ${life}`).values()) {
@@ -222,6 +222,8 @@ function skipped({ stored, spoken, stays }: History): string[] {
       const missed = stays
         .filter((stay) => stay.fromMs <= atMs && atMs <= untilMs && untilMs <= stay.untilMs && isTo(to, stay))
         .filter(({ stitch }) => stitch !== sender || "stitch" in to)
+        // It found no room.
+        .filter(({ stitch }) => !dead.has(keyOf({ recipient: bareId(stitch), label })))
         // One that was there before may be looked for on its former node.
         .filter(({ stitch }) => !copies.some(({ node }) => "stitch" in to || node === splitFullId(stitch).node));
       problems.push(...missed.map(({ stitch }) => line("skipped", `${label} > ${stitch}`)));
@@ -235,11 +237,11 @@ function skipped({ stored, spoken, stays }: History): string[] {
 const isTo = (to: Spoken["to"], { stitch, group }: Stay): boolean =>
   "group" in to ? groupContains(to.group, group) : stitch === to.stitch || splitFullId(stitch).stitch === to.stitch;
 
-/** Never more of what is for one stitch waits in an inbox than its share. */
+/** Never more of what is for one stitch, or for several, waits in an inbox than its share. */
 function overShare({ stored }: History): string[] {
   const problems: string[] = [];
   for (const [row, messages] of Map.groupBy(stored, ({ node, share }) => `${node}:${share}`)) {
-    if (row.endsWith(":")) continue;
+    const [most, mostBytes] = row.endsWith(":*") ? [SEVERAL_MESSAGES, SEVERAL_BYTES] : [STITCH_MESSAGES, STITCH_BYTES];
     const steps = messages.flatMap(({ storedAtMs, doneAtMs, bytes }) => [
       { atMs: storedAtMs, count: 1, bytes },
       { atMs: doneAtMs, count: -1, bytes: -bytes },
@@ -250,7 +252,7 @@ function overShare({ stored }: History): string[] {
     for (const step of steps.sort((a, b) => a.atMs - b.atMs || a.count - b.count)) {
       count += step.count;
       bytes += step.bytes;
-      if (count > STITCH_MESSAGES || bytes > STITCH_BYTES) {
+      if (count > most || bytes > mostBytes) {
         problems.push(line("over its share", `${row}: ${count} messages, ${bytes} bytes`));
         break;
       }

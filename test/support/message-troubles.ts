@@ -282,7 +282,8 @@ export class Client {
     }
     for (const row of body.deliveries)
       if (row.status === "rejected") this.rejected.push({ label, node: splitFullId(row.stitch).node });
-      else this.accepted.push({ label, recipient: row.stitch });
+      // It is a dead letter at once, or later: there is nothing more to be expected of it.
+      else if (row.status !== "failed") this.accepted.push({ label, recipient: row.stitch });
     return body.deliveries;
   }
 }

@@ -24,6 +24,7 @@ const stored = (number: number, more: Partial<Stored> = {}): Stored => ({
 const arrived = (number: number, recipient = "n2:to") => ({ recipient, label: `n1:from ${number}` });
 const letter = (number: number, to = "n2:to") => ({
   messageId: `m${number}`,
+  label: `n1:from ${number}`,
   to,
   code: "no_recipient",
   reason: "gone",
@@ -67,7 +68,7 @@ describe("the checker of messages", () => {
 
   it("finds a message that was lost, for one of its recipients too", () => {
     assert.deepEqual(problems({ stored: [stored(1)] }), ["lost: n1:from 1 > n2:to"]);
-    const toTwo = stored(1, { to: ["to", "other"], share: "" });
+    const toTwo = stored(1, { to: ["to", "other"], share: "*" });
     assert.deepEqual(problems({ stored: [toTwo], received: [arrived(1)] }), ["lost: n1:from 1 > n2:other"]);
     assert.deepEqual(problems({ stored: [toTwo], received: [arrived(1)], letters: [letter(1, "n2:to")] }), [
       "lost: n1:from 1 > n2:other",
@@ -75,18 +76,18 @@ describe("the checker of messages", () => {
   });
 
   it("finds a group's message that a member there did not get, and asks nothing of who came or went meanwhile", () => {
-    const toGroup = { stored: [stored(5, { to: { group: "a.b" }, share: "" })] };
+    const toGroup = { stored: [stored(5, { to: { group: "a.b" }, share: "*" })] };
     const lost = ["lost: n1:from 5 > n2:to"];
     assert.deepEqual(problems({ ...toGroup, stays: [stay("n2:to"), stay("n3:else")] }), lost);
     assert.deepEqual(problems({ ...toGroup, stays: [stay("n2:to", 0, 6)] }), lost);
     assert.deepEqual(problems({ ...toGroup, stays: [stay("n2:to", 0, 5.5), stay("n2:late", 5.5)] }), []);
     assert.deepEqual(problems({ ...toGroup, stays: [{ ...stay("n2:to"), group: "a.c.1" }] }), []);
-    const own = stored(5, { node: "n1", to: { group: "a.b" }, share: "" });
+    const own = stored(5, { node: "n1", to: { group: "a.b" }, share: "*" });
     assert.deepEqual(problems({ stored: [own], stays: [stay("n1:from")] }), []);
   });
 
   it("looks for what is for one that moved wherever it is by now, in whatever order that came", () => {
-    const toGroup = stored(5, { to: { group: "a.b" }, share: "" });
+    const toGroup = stored(5, { to: { group: "a.b" }, share: "*" });
     const moved = { stays: [{ ...stay("n2:to", 0, 5.5), moved: true }, stay("n3:to", 7)] };
     assert.deepEqual(problems({ ...moved, stored: [toGroup] }), ["lost: n1:from 5 > n2:to"]);
     const after = stored(5, { node: "n3", to: ["to"], hops: 1, storedAtMs: 8, doneAtMs: 9 });
@@ -117,7 +118,7 @@ describe("the checker of messages", () => {
   it("finds what came to somebody whom it was not for", () => {
     const got = (history: Partial<History>) => problems({ ...history, received: [arrived(1), arrived(1, "n2:other")] });
     assert.deepEqual(got({ stored: [stored(1)] }), ["astray: n1:from 1 > n2:other"]);
-    const toGroup = stored(1, { to: { group: "a.b" }, share: "" });
+    const toGroup = stored(1, { to: { group: "a.b" }, share: "*" });
     assert.deepEqual(got({ stored: [toGroup], stays: [stay("n2:to"), stay("n2:other")] }), []);
     const other = { ...stay("n2:other"), group: "a.c.1" };
     assert.deepEqual(got({ stored: [toGroup], stays: [stay("n2:to"), other] }), ["astray: n1:from 1 > n2:other"]);
@@ -150,6 +151,13 @@ describe("the checker of messages", () => {
     assert.deepEqual(problems({ ...history, spoken: inTwoLives }), []);
     const toGroup = [said(1), said(2, { group: "a" }), said(3)];
     assert.deepEqual(problems({ ...history, spoken: toGroup }), skipped);
+  });
+
+  it("bears that what found no room is a dead letter, for whom that names", () => {
+    const history = { stored: [stored(2)], received: [arrived(2)], spoken: [said(1), said(2)] };
+    assert.deepEqual(problems(history), ["skipped: n1:from 1 > n2:to"]);
+    assert.deepEqual(problems({ ...history, letters: [letter(1)] }), []);
+    assert.deepEqual(problems({ ...history, letters: [letter(1, "n2:other")] }), ["skipped: n1:from 1 > n2:to"]);
   });
 
   it("finds a stitch for which more waited than its share, in messages or in bytes", () => {

@@ -242,12 +242,14 @@ export class Conversation {
       const message = this.#unanswered.get(each)?.message ?? this.#acknowledged.get(each);
       if (message !== undefined && message.from === toStitch) return this.#reply(each, message, name, data);
     }
-    const sent = this.#context.send(to, name, data, id).catch((error: unknown) => {
+    const onLost = (error: unknown) => {
       const reason = `what it sent to ${"stitch" in to ? to.stitch : to.group} was not sent: ${error instanceof Error ? error.message : String(error)}`;
       this.#note(reason);
       this.#complain(reason);
-    });
-    return this.#held.during(sent);
+    };
+    const { promise: mayGoOn, resolve: goOn } = Promise.withResolvers<void>();
+    const sent = this.#context.send(to, name, data, id, { goOn, onLost }).catch(onLost);
+    return this.#held.during(Promise.race([sent, mayGoOn]));
   }
 
   #reply(id: number, message: Message, channel: string, data: string): Promise<void> | null {

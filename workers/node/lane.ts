@@ -7,18 +7,38 @@ const MOST_CHARACTERS = 4 * 1024 * 1024;
 export type Parcel = { readonly from: string; readonly stitch: string; readonly body: string };
 
 /**
- * What waits to be stored in one node's inbox. It goes out in batches, and what found no room comes back behind everything
- * that need not wait for it. Two parcels of one sender keep their order where they may be for the same stitch.
+ * What waits to be stored in one node's inbox. It goes out in batches. What found no room waits aside, and with it only what
+ * must not overtake it: two parcels of one sender keep their order where they may be for the same stitch.
  */
 export class Lane<P extends Parcel> {
-  #waiting: P[] = [];
+  /** Goes next, in this order. */
+  #ready: P[] = [];
+  /** Found no room, or must not overtake one that did, in this order. */
+  #aside: P[] = [];
+  /** For whom there was no room at the last try; "": for several. Something aside is for each of them. */
+  #full = new Set<string>();
+  /** Of each sender of whom something is aside: is it for several? */
+  #senders = new Map<string, boolean>();
 
   get isEmpty(): boolean {
-    return this.#waiting.length === 0;
+    return this.#ready.length === 0 && this.#aside.length === 0;
   }
 
-  push(parcel: P): void {
-    this.#waiting.push(parcel);
+  get aside(): readonly P[] {
+    return this.#aside;
+  }
+
+  /** Was there no room for this stitch at the last try? */
+  isFull(stitch: string): boolean {
+    return this.#full.has(stitch);
+  }
+
+  /** @returns whether it may go out at once. */
+  push(parcel: P): boolean {
+    const waits = this.#mustWait(parcel);
+    if (waits) this.#setAside(parcel);
+    else this.#ready.push(parcel);
+    return !waits;
   }
 
   /** Takes out what goes next. */
@@ -26,7 +46,7 @@ export class Lane<P extends Parcel> {
     let characters = 0;
     let count = 0;
     const toSeveral = new Map<string, boolean>();
-    for (const { from, stitch, body } of this.#waiting) {
+    for (const { from, stitch, body } of this.#ready) {
       characters += body.length;
       if (count === MOST_AT_ONCE || (count > 0 && characters > MOST_CHARACTERS)) break;
       // Within a batch the one may be refused and the other stored, so that what was said later would be there first.
@@ -34,39 +54,66 @@ export class Lane<P extends Parcel> {
       toSeveral.set(from, stitch === "");
       count += 1;
     }
-    return this.#waiting.splice(0, count);
+    return this.#ready.splice(0, count);
+  }
+
+  /** Takes out one parcel for each full stitch, to see whether there is room by now: all of them would be much to send in vain. */
+  probes(): P[] {
+    const probes = new Map<string, P>();
+    const passed = new Map<string, boolean>();
+    let characters = 0;
+    for (const parcel of this.#aside) {
+      const { from, stitch, body } = parcel;
+      const isBlocked = stitch === "" ? passed.has(from) : passed.get(from) === true;
+      if (!isBlocked && this.#full.has(stitch) && !probes.has(stitch)) {
+        characters += body.length;
+        if (probes.size > 0 && characters > MOST_CHARACTERS) break;
+        probes.set(stitch, parcel);
+      }
+      passed.set(from, stitch === "" || passed.get(from) === true);
+    }
+    const taken = new Set(probes.values());
+    if (taken.size > 0) this.#aside = this.#aside.filter((parcel) => !taken.has(parcel));
+    return [...taken];
   }
 
   /** Puts back a batch of which nobody knows what became. */
   putBack(batch: readonly P[]): void {
-    this.#waiting = [...batch, ...this.#waiting];
+    this.#ready = [...batch, ...this.#ready];
   }
 
-  /** Puts back what found no room. @returns whether something else goes before it. */
-  putBehind(refused: readonly P[]): boolean {
-    const full = new Set(refused.map(({ stitch }) => stitch));
-    /** Of each sender of whom something waits: is it for several? */
-    const waits = new Map<string, boolean>();
-    const note = ({ from, stitch }: P) => waits.set(from, stitch === "" || waits.get(from) === true);
-    for (const parcel of refused) note(parcel);
-    const before: P[] = [];
-    const behind: P[] = [];
-    for (const parcel of this.#waiting) {
-      const { from, stitch } = parcel;
-      if (!full.has(stitch) && waits.get(from) !== true && !(waits.has(from) && stitch === "")) before.push(parcel);
-      else {
-        note(parcel);
-        behind.push(parcel);
-      }
-    }
-    this.#waiting = [...before, ...refused, ...behind];
-    return before.length > 0;
+  /** A batch has been tried: sets aside what found no room, and lets go on what need not wait any more. */
+  settle(batch: readonly P[], refused: readonly P[]): void {
+    if (refused.length === 0 && !batch.some(({ stitch }) => this.#full.has(stitch))) return;
+    for (const { stitch } of batch) this.#full.delete(stitch);
+    for (const { stitch } of refused) this.#full.add(stitch);
+    this.#sort([...refused, ...this.#ready, ...this.#aside]);
   }
 
-  /** Takes out every parcel that `isWanted`. */
+  /** Takes out every parcel that `isWanted`; what waited for these alone may go. */
   takeOut(isWanted: (parcel: P) => boolean): P[] {
-    const taken = this.#waiting.filter(isWanted);
-    if (taken.length > 0) this.#waiting = this.#waiting.filter((parcel) => !isWanted(parcel));
-    return taken;
+    const all = [...this.#ready, ...this.#aside];
+    const taken = new Set(all.filter(isWanted));
+    if (taken.size > 0) this.#sort(all.filter((parcel) => !taken.has(parcel)));
+    return [...taken];
+  }
+
+  /** What was ready comes first: it could go because it had to wait for nothing aside, which may have to wait for it. */
+  #sort(all: readonly P[]): void {
+    const full = this.#full;
+    this.#ready = [];
+    this.#aside = [];
+    this.#senders = new Map();
+    for (const parcel of all) this.push(parcel);
+    this.#full = new Set(this.#aside.flatMap(({ stitch }) => (full.has(stitch) ? [stitch] : [])));
+  }
+
+  #mustWait({ from, stitch }: P): boolean {
+    return this.#full.has(stitch) || this.#senders.get(from) === true || (stitch === "" && this.#senders.has(from));
+  }
+
+  #setAside(parcel: P): void {
+    this.#aside.push(parcel);
+    this.#senders.set(parcel.from, parcel.stitch === "" || this.#senders.get(parcel.from) === true);
   }
 }

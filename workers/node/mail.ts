@@ -1,6 +1,7 @@
 import { fullId, splitFullId } from "../../src/domain/ids.ts";
 import {
   API_SENDER,
+  asLetter,
   type DeadCode,
   type DeadLetter,
   isAddressable,
@@ -42,6 +43,8 @@ const MOST_GATHERED = 100;
  * and who asks and does not read would shut up whoever answers.
  */
 const REPLY_ROOM_MS = 8000;
+/** An entry that is older than this when it is taken was put into the inbox of a node that was cut off, or hung. */
+const AWAY_MS = 2000;
 
 export type MailOptions = {
   readonly redis: RedisClient;
@@ -78,11 +81,14 @@ export class Mail {
   #writing: Promise<void> | null = null;
   #gathering: NodeJS.Timeout | undefined;
   #leaving = false;
+  /** When this life began, by Redis's clock. */
+  readonly #sinceMs: number;
   #lastTaken: string;
   readonly #stopping = new AbortController();
 
   constructor(options: MailOptions) {
     this.#o = options;
+    this.#sinceMs = options.nowMs();
     this.#lastTaken = options.lastTaken;
   }
 
@@ -195,14 +201,17 @@ export class Mail {
     else this.#deliver(held, id);
   }
 
-  /** What is for one stitch was counted when it was put into the inbox; what is for several was not. */
+  /**
+   * What is for one stitch was counted as its own when it was put into the inbox; what is for several was not. What waited
+   * for the node is not held against a stitch that is to run: a node that was away delivers all that it finds.
+   */
   #isFull({ message, entry }: Held, id: string): boolean {
     const box = this.#boxes.get(id);
-    return (
-      box !== undefined &&
-      !("stitch" in message.to) &&
-      (box.count >= STITCH_MESSAGES || box.bytes + entry.body.length > STITCH_BYTES)
-    );
+    if (box === undefined || "stitch" in message.to) return false;
+    if (box.count < STITCH_MESSAGES && box.bytes + entry.body.length <= STITCH_BYTES) return false;
+    const atMs = entryAtMs(entry.id);
+    const wasAway = atMs < this.#sinceMs || this.#o.nowMs() - atMs > AWAY_MS;
+    return !wasAway || this.#o.host.find(id)?.record.desired !== "running";
   }
 
   #boxOf(id: string): Box {
@@ -345,14 +354,8 @@ export class Mail {
     this.#receipt(message, id, { status: "failed", code });
   }
 
-  #bury(
-    { id: messageId, from, bare, channel, data }: Omit<Message, "to">,
-    to: string,
-    tries: number,
-    code: DeadCode,
-    reason: string,
-  ): void {
-    this.#letters.push({ messageId, from, to, bare, channel, data, code, reason, tries, atMs: this.#o.nowMs() });
+  #bury(message: Omit<Message, "to">, to: string, tries: number, code: DeadCode, reason: string): void {
+    this.#letters.push({ to, ...asLetter(message, { code, reason, tries, atMs: this.#o.nowMs() }) });
     this.#write();
   }
 

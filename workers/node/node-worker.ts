@@ -20,6 +20,7 @@ import {
   registerNode,
 } from "../../src/redis/node-record.ts";
 import { forgetRemoved, openStitchHashes, readOwnStitches } from "../../src/redis/stitch-records.ts";
+import type { Told } from "./adaptors/adaptor.ts";
 import { moduleAdaptor, type StitchModule } from "./adaptors/module.ts";
 import { processAdaptor } from "./adaptors/process.ts";
 import { EscapedProcesses } from "./escaped-processes.ts";
@@ -29,7 +30,7 @@ import { Launches } from "./launches.ts";
 import { LoadMeter } from "./load.ts";
 import { LogQuestions } from "./log-questions.ts";
 import { Orphans } from "./orphans.ts";
-import { Outbox, type SendTo } from "./outbox.ts";
+import { Outbox, ROOM_MS, type SendTo } from "./outbox.ts";
 import { OutputPace } from "./output-pace.ts";
 import { MastersWord } from "./masters-word.ts";
 import { Measurements } from "./measurements.ts";
@@ -205,7 +206,7 @@ export class NodeWorker {
         keys: this.#keys,
         node: this.#o.id,
         isHere: (stitch) => host.find(stitch)?.record.movedFrom === null,
-        nowMs: this.#o.nowMs,
+        nowMs,
         onError: this.#o.onError,
       });
       this.#outbox = outbox;
@@ -303,14 +304,15 @@ export class NodeWorker {
     channel: string,
     data: string,
     ref: number | null,
+    told: Told,
   ): Promise<void> {
     const from = fullId(this.#o.id, stitch);
     const message = { id: randomUUID(), from, channel, data, ref, re: null, receipt: null, hops: 0 };
     const onFull = () => {
-      const text = `the inbox of ${"stitch" in to ? to.stitch : to.group} is full: what it prints is not read until there is room`;
+      const text = `the inbox of ${"stitch" in to ? to.stitch : to.group} is full: what it sends there waits ${ROOM_MS} ms for room, then it is a dead letter`;
       void host.log(stitch)?.write("system", text, this.#clock.nowMs());
     };
-    return outbox.send(to, { ...message, sentAtMs: this.#clock.nowMs() }, { onFull });
+    return outbox.send(to, { ...message, sentAtMs: this.#clock.nowMs() }, { speaker: { ...told, onFull } });
   }
 
   async #readInbox(host: StitchHost, outbox: Outbox): Promise<void> {
@@ -554,7 +556,7 @@ export class NodeWorker {
     await within(KILL_MS, this.#journal?.idle() ?? Promise.resolve()).catch(this.#o.onError);
     // After the stitches, so that a reader of a log sees their last lines.
     await Promise.all([this.#inbox?.stop(KILL_MS), this.#logQuestions?.stop(KILL_MS)]).catch(this.#o.onError);
-    this.#outbox?.stop();
+    await within(KILL_MS, this.#outbox?.stop() ?? Promise.resolve()).catch(this.#o.onError);
     await this.#mail?.stop(KILL_MS);
     // It beats until here: leaving may take longer than the lease, and what it finishes meanwhile it tells under the lease.
     this.#state = "ended";
@@ -578,7 +580,7 @@ export class NodeWorker {
     this.#state = "ended";
     this.#publisher?.mute();
     this.#inbox?.kill();
-    this.#outbox?.stop();
+    void this.#outbox?.stop();
     this.#mail?.kill();
     this.#logQuestions?.kill();
     this.#redis.disconnect();
@@ -609,7 +611,7 @@ export class NodeWorker {
     this.#load.stop();
     this.#publisher?.mute();
     this.#inbox?.kill();
-    this.#outbox?.stop();
+    void this.#outbox?.stop();
     this.#mail?.kill();
     this.#logQuestions?.kill();
     this.#redis.disconnect();

@@ -284,6 +284,21 @@ describe("the conversation with a stitch", () => {
     assert.equal(health.at(-1), "red");
   });
 
+  it("listens on when it may, and is told afterwards who did not get what it sent", async (t) => {
+    const { conversation, input, notes, sent, fill } = converse(t);
+    fill();
+    const held = conversation.take({
+      kind: "message",
+      message: { command: "data", id: null, data: "d", channel: null, toStitch: null, toGroup: "a.b" },
+    });
+    const [[, , , , told] = []] = sent as Parameters<StartContext["send"]>[];
+    told?.goOn();
+    await held;
+    told?.onLost(new Error("n3 is away"));
+    const reason = "what it sent to a.b was not sent: n3 is away";
+    assert.deepEqual([notes, input.messages.map(({ Data }) => Data)], [[reason], [reason]]);
+  });
+
   it("listens on while a few replies wait for room, and no longer when there are many", async (t) => {
     const { conversation, fill } = converse(t);
     const empty = fill();

@@ -39,13 +39,54 @@ test("what a sender says to several goes in another batch than what it says to o
   assert.deepEqual(shown(lane.next()), ["a>y"]);
 });
 
-test("what found no room comes back behind what need not wait for it", () => {
+test("what found no room waits aside, with what must not overtake it; all else goes on", () => {
   const lane = laneOf("a>x", "b>y", "a>x", "b>x", "a>y", "a>", "a>z", "b>", "c>z", "c>x");
   const batch = lane.next();
   assert.deepEqual(shown(batch), ["a>x", "b>y", "a>x", "b>x", "a>y"]);
-  assert.equal(lane.putBehind(batch.filter(({ stitch, from }) => from === "a" && stitch === "x")), true);
-  assert.deepEqual(shown(lane.takeOut(() => true)), ["b>", "c>z", "a>x", "a>x", "a>", "a>z", "c>x"]);
-  assert.equal(lane.putBehind(parcels("a>x")), false);
+  lane.settle(
+    batch,
+    batch.filter(({ stitch, from }) => from === "a" && stitch === "x"),
+  );
+  assert.deepEqual([lane.isFull("x"), lane.isFull("y"), lane.isFull("")], [true, false, false]);
+  assert.deepEqual(shown(lane.aside), ["a>x", "a>x", "a>", "a>z", "c>x"]);
+  assert.deepEqual(shown(lane.next()), ["b>", "c>z"]);
+  assert.deepEqual(
+    parcels("d>y", "d>x", "d>z", "a>y").map((each) => lane.push(each)),
+    [true, false, true, false],
+  );
+  assert.deepEqual(shown(lane.next()), ["d>y", "d>z"]);
+});
+
+test("one for each full stitch is tried again; when it has found room the others follow", () => {
+  const lane = laneOf("a>x", "a>x", "b>x", "b>y", "a>");
+  const batch = lane.next();
+  lane.settle(batch, batch);
+  const probes = lane.probes();
+  assert.deepEqual(shown(probes), ["a>x", "b>y"]);
+  assert.ok(!lane.push({ from: "c", stitch: "y", body: "", n: 9 }), "nobody overtakes one that is being tried");
+  lane.settle(
+    probes,
+    probes.filter(({ stitch }) => stitch === "y"),
+  );
+  assert.deepEqual(shown(lane.aside), ["b>y", "c>y"]);
+  assert.deepEqual(shown(lane.next()), ["a>x", "b>x"]);
+  assert.deepEqual(shown(lane.next()), ["a>"]);
+  assert.deepEqual(shown(lane.takeOut(({ from }) => from === "b")), ["b>y"]);
+  assert.ok(lane.isFull("y"));
+  lane.takeOut(() => true);
+  assert.ok(!lane.isFull("y"), "nothing is there to try");
+  assert.ok(lane.isEmpty);
+});
+
+test("what waited only behind what is taken out may go", () => {
+  const lane = laneOf("a>x");
+  lane.settle([], lane.next());
+  for (const each of parcels("a>", "a>y")) assert.ok(!lane.push(each));
+  assert.deepEqual(shown(lane.probes()), ["a>x"]);
+  assert.deepEqual(shown(lane.takeOut(({ stitch }) => stitch === "z")), []);
+  lane.settle([], parcels("a>x"));
+  lane.takeOut(({ stitch }) => stitch === "x");
+  assert.deepEqual([shown(lane.aside), shown(lane.next()), shown(lane.next())], [[], ["a>"], ["a>y"]]);
 });
 
 test("a batch that may have been stored or not is the next again", () => {
@@ -66,13 +107,14 @@ test("whatever finds no room, and whenever: nothing is lost, and a sender's orde
       const draw = (): number => Number(chances.next().value);
       for (let rounds = 0; waiting.length > 0 || !lane.isEmpty; rounds++) {
         for (const each of waiting.splice(0, draw())) lane.push(each);
-        const batch = lane.next();
+        const probes = draw() < 3 ? lane.probes() : [];
+        const batch = probes.length > 0 ? probes : lane.next();
         // As the script does: once one is refused, so are all later ones for the same stitch. In the end there is room.
-        const full = new Set(rounds > 200 ? [] : ["", "x", "y", "z"].filter(() => draw() < 4));
+        const full = new Set(rounds > 500 ? [] : ["", "x", "y", "z"].filter(() => draw() < 4));
         const from = draw();
         const refused = batch.filter(({ stitch }, index) => index >= from && full.has(stitch));
         stored.push(...batch.filter((each) => !refused.includes(each)));
-        if (refused.length > 0) lane.putBehind(refused);
+        lane.settle(batch, refused);
       }
       assert.equal(stored.length, all.length);
       for (const [index, later] of stored.entries()) {

@@ -7,6 +7,14 @@ import type { SendTo } from "../outbox.ts";
 /** Where a line of a stitch's log came from: what it printed, what it logged, or what its node has to say about it. */
 export type LogSource = "stdout" | "stderr" | "log" | "system";
 
+/** What is told of a message while it is sent. */
+export type Told = {
+  /** It waits for room, and the stitch may go on meanwhile. */
+  readonly goOn: () => void;
+  /** One of those that it is for does not get it, though others do. */
+  readonly onLost: (error: unknown) => void;
+};
+
 /** What a stitch is started with. */
 export type StartContext = {
   readonly node: string;
@@ -20,11 +28,12 @@ export type StartContext = {
   /** Takes a line for the stitch's log. @returns a promise while the log cannot take more: stop reading until it resolves. */
   readonly log: (source: LogSource, line: string) => Promise<void> | null;
   /**
-   * Sends a message for it. Resolves when it is stored in its recipients' inboxes, and waits as long as they are full.
+   * Sends a message for it. Resolves when it is stored in its recipients' inboxes; where they are full it waits for a bounded
+   * time.
    * @param ref its own number for the message, by which it knows the answer; null where it wants none.
-   * @throws RequestError that says why it cannot be sent.
+   * @throws RequestError that says why nobody gets it.
    */
-  readonly send: (to: SendTo, channel: string, data: string, ref: number | null) => Promise<void>;
+  readonly send: (to: SendTo, channel: string, data: string, ref: number | null, told: Told) => Promise<void>;
   /** Replies to a message for it. Resolves when the reply is on its way, or has been given up. Never rejects. */
   readonly reply: (message: Message, channel: string, data: string) => Promise<void>;
   /** Told when it can be handed messages again, after `deliver` could not. */

@@ -232,7 +232,13 @@ class ModuleInstance implements StitchInstance {
     const text = checkedText(data);
     if (this.#underWay >= MOST_UNDER_WAY || this.#bytesUnderWay > MOST_BYTES_UNDER_WAY)
       throw new RangeError(`${this.#underWay} messages are under way; wait for some of them`);
-    await this.#held.during(this.#count(text, this.#context.send(to, channel, text, ref)));
+    const onLost = (error: unknown) => {
+      const name = "stitch" in to ? to.stitch : to.group;
+      void this.#context.log("system", `what it sent to ${name} did not reach everybody: ${textOf(error)}`);
+    };
+    // It may wait for what it sends, or not, as it likes.
+    const told = { goOn: () => undefined, onLost };
+    await this.#held.during(this.#count(text, this.#context.send(to, channel, text, ref, told)));
   }
 
   /** Counts a message as under way until it is stored. */
