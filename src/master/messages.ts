@@ -15,6 +15,7 @@ import type { RedisClient } from "../redis/client.ts";
 import type { HintWatch } from "../redis/hint-watchers.ts";
 import { type Placed, type Posted, putMessageOnce, putMessages } from "../redis/inbox.ts";
 import type { Keys } from "../redis/keys.ts";
+import { redisTimeMs } from "../redis/node-record.ts";
 import {
   claimMessage,
   forgetMessage,
