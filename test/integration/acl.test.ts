@@ -16,6 +16,8 @@ import { createInbox, putMessages, STITCH_BYTES } from "../../src/redis/inbox.ts
 import { cancelJob, claim, closeJob, createJob, recordOutcomes } from "../../src/redis/job-record.ts";
 import { Keys } from "../../src/redis/keys.ts";
 import { leaveNode, orderEligibility } from "../../src/redis/node-record.ts";
+import { readTraces } from "../../src/redis/stitch-records.ts";
+import { leaveTombstone } from "../../src/redis/tombstones.ts";
 import { TestCluster, until } from "../support/cluster.ts";
 import { startLocalCluster } from "../support/redis-cluster.ts";
 
@@ -144,6 +146,13 @@ async function everythingWorks(cluster: TestCluster, as: (user: string) => strin
   assert.equal(forgotten, 204);
   await cluster.node("n2", { REDIS_URL: as("node-n2") });
   await send({ command: "node.ping", target: "n2" });
+  const { redis, keys } = cluster.open;
+  for (const node of ["n1", "n2"]) {
+    await leaveTombstone(redis, keys, node, "x", { revision: "1.0", movedTo: null, arrivingFrom: null, born: null });
+    const beats = () => redis.hget(keys.nodeMeta(node), "beats");
+    const before = await beats();
+    await until(`${node} has read it`, async () => Number(await beats()) > Number(before) + 1);
+  }
 }
 
 /** Greets whom it is told to, answers greetings, and logs what it hears. */
@@ -285,7 +294,7 @@ function needOf(keys: Keys, key: string): "write" | "read" | "nothing" {
   if (/:\{job:[^}]*\}:out:n1$|:\{node:[^}]*\}:inbox(:load)?$|:\{reply:[^}]*\}(:lease)?$/.test(key)) return "write";
   // It may add to what is dead for others, and not read it.
   if (/:\{node:[^}]*\}:dead-letters$/.test(key)) return "write";
-  return /:\{job:[^}]*\}$|:\{node:[^}]*\}:(stitches|meta)$/.test(key) ? "read" : "nothing";
+  return /:\{job:[^}]*\}$|:\{node:[^}]*\}:(stitches|removed|gone|meta)$/.test(key) ? "read" : "nothing";
 }
 
 /** n1 is refused what it does not need, whichever key of the cluster it is; and what would make others do something. */
@@ -334,5 +343,8 @@ async function nodeIsRefused(url: string, { name, master }: TestCluster, all: re
     await refused("a task for another", dispatcher.dispatch([dispatched]));
     await refused("orders for another", orderEligibility(client, keys, "n2", "cordoned", { revision: 9e9, wave: 0 }));
     await refused("leaving for another", leaveNode(client, keys, "n2", { session: "", incarnation: 1 }));
+    const word = { revision: `${9e9}.0`, movedTo: "n1:a", arrivingFrom: null, born: null };
+    for (const node of ["n1", "n2"]) await refused(`word for ${node}`, leaveTombstone(client, keys, node, "a", word));
+    await readTraces(client, keys, "n2:a");
   });
 }
