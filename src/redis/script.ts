@@ -47,15 +47,7 @@ export function defineScript<Keys extends readonly string[]>(
     (Reflect.get(on, command) as Callable).call(on, ...(keys === null ? [keyNames.length] : []), ...keyNames, ...args);
   return {
     name,
-    async call(redis, keyNames, args) {
-      try {
-        return await run(redis, keyNames, args);
-      } catch (error) {
-        // Of what goes out together, ioredis follows a redirection only where all of it is redirected alike. This was not carried out.
-        if (!(error instanceof Error) || !/^(ASK|MOVED) /.test(error.message)) throw error;
-        return this.callApart(redis, keyNames, args);
-      }
-    },
+    call: run,
     async callApart(redis, keyNames, args) {
       const pipeline = redis.pipeline();
       void run(pipeline, keyNames, args);
