@@ -189,6 +189,7 @@ export class HostedStitch {
     void interrupted.then(() => place.giveBack());
     // The turn in which its step began is its own.
     if (place.isHeld) return place;
+    this.#showThatItWaits();
     if (await place.granted) await Promise.race([this.#o.nextTurn(), interrupted]);
     return place.isHeld ? place : null;
   }
@@ -201,6 +202,7 @@ export class HostedStitch {
     if (this.#resuming !== null || this.#closing) return;
     const place = this.#o.starts.ask();
     this.#resuming = place;
+    if (!place.isHeld && this.#record.state !== "backoff") this.#showThatItWaits();
     const begin = async () => {
       // A step has taken it over.
       if (this.#resuming !== place) return;
@@ -209,6 +211,11 @@ export class HostedStitch {
       else place.giveBack();
     };
     place.granted.then((granted) => (granted ? this.#o.inOrder(begin) : null)).catch(this.#o.onError);
+  }
+
+  /** A drain must not take it for stopped. */
+  #showThatItWaits(): void {
+    this.update({ state: "starting", health: "missing" });
   }
 
   /** It is not started again by itself: a step decides, or it is over. */
@@ -365,8 +372,8 @@ export class HostedStitch {
     this.#dropRestart();
     clearTimeout(this.#stable);
     this.interrupt();
-    // A restart that will not come is nothing to be shown as waited for.
-    if (this.#instance !== null || this.#record.state === "backoff")
+    // A start that will not come is nothing to be shown as waited for.
+    if (this.#instance !== null || this.#record.state === "backoff" || this.#record.state === "starting")
       await this.stop(Math.min(graceMs, this.#record.spec.stopGraceMs));
     this.log.close();
   }

@@ -125,6 +125,7 @@ test("10,000 starts that hang are all on record at once, begin 50 each second, a
   const count = 10_000;
   const { host, runs, published, outcomes } = await hanging(t, count);
   assert.ok([...published.values()].every(({ desired }) => desired === "running"));
+  await until("a drain sees each at work", () => host.status().states.starting === count);
   for (let second = 1; second <= 20; second++) {
     t.mock.timers.tick(999);
     await settled();
@@ -197,6 +198,7 @@ test("a worker that leaves hands back the starts that wait for a place", async (
   for (const each of await ended)
     assert.equal(each.status === "rejected" && (each.reason as Error).name, "WorkerLeaves");
   assert.equal(runs.length, PLACES);
+  assert.deepEqual(host.status().states, { stopped: PLACES + 5 });
 });
 
 test("after a restart of the worker, what should run comes back at the same pace; a stop does not wait for that", async (t) => {
@@ -213,9 +215,10 @@ test("after a restart of the worker, what should run comes back at the same pace
   await until("the first of them run", () => runs.length === PLACES);
   await settled();
   assert.equal(runs.length, PLACES);
+  await until("a drain sees each at work", () => host.status().states.starting === 2 * PLACES + 1);
   const waits = ids(2 * PLACES + 1).find((id) => !runs.some((run) => run.id === id)) ?? assert.fail();
   const stopped = await host.apply(step("stop", waits), at(1000));
-  assert.deepEqual([stopped.status, stopped.changed], ["succeeded", false]);
+  assert.deepEqual([stopped.status, stopped.changed], ["succeeded", true]);
   t.mock.timers.tick(1000);
   await until("the others run", () => runs.length === 2 * PLACES);
   t.mock.timers.tick(1000);
