@@ -88,7 +88,7 @@ describe("a full inbox", { concurrency: 2 }, () => {
 
   it("of a deaf stitch holds its sender up for a bounded time; then what finds no room is a dead letter, and the sender is told", async () => {
     await withCluster(standalone?.url ?? "", {}, async (cluster) => {
-      const [{ url }] = await Promise.all([cluster.api(), cluster.node("n1", MAIL_MODULE), cluster.node("n2")]);
+      const [{ url }, second] = await Promise.all([cluster.api(), cluster.node("n2"), cluster.node("n1", MAIL_MODULE)]);
       const mail = new MailClient(url);
       await createMail(cluster, "deaf.a.1", { "n2:deaf": "process", "n2:friend": "process" });
       await createMail(cluster, "deaf.b.1", { "n1:from": "process" });
@@ -137,6 +137,16 @@ describe("a full inbox", { concurrency: 2 }, () => {
       assert.ok(letters.every(({ node, code }) => node === "n1" && code === "inbox_full"));
       assert.deepEqual(letters.map(({ data }) => data).sort(), inOrder.slice(49, -20).sort(), "nothing is missing");
       await until("nothing waits", async () => (await redis.xlen(keys.nodeInbox("n2"))) === 0);
+
+      await redis.hset(keys.nodeInboxLoad("n2"), "n:deaf", STITCH_MESSAGES);
+      await mail.tell("friend", "send", [{ to: deaf, data: "e", count: 10 }]);
+      await second.kill("SIGTERM");
+      const left = (await lettersTo(mail, "n2:deaf")).filter(({ node }) => node === "n2");
+      assert.deepEqual(
+        left.map(({ data }) => data),
+        numbered("e", 10),
+        "what waits when its sender's node leaves is kept, too",
+      );
     });
   });
 });
