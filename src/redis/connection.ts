@@ -175,7 +175,7 @@ const CONNECTION =
   /Connection is closed|aborted due to connection close|Stream isn't writeable|ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|ENOENT|ENOTFOUND|EAI_AGAIN|Command timed out|Socket timeout|Failed to refresh slots|All sentinels are unreachable|max retries per request|Cluster isn't ready|No connection/i;
 
 /** What a Redis Cluster answers while it moves a slot, where that cannot be followed to the other side: not now. */
-const SLOT_MOVING = /^(ASK|MOVED|TRYAGAIN)\b|non local key/;
+const SLOT_MOVING = /^(ASK|MOVED|TRYAGAIN)\b|non local key|Too many Cluster redirections/;
 
 /** Does a Redis Cluster move the slot? Nothing was carried out; it can be again when the slot is closed. */
 export const isSlotMoving = (error: unknown): boolean => error instanceof Error && SLOT_MOVING.test(error.message);

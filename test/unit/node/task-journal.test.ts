@@ -62,6 +62,7 @@ const record = (id: string) =>
     state: "running",
     health: "green",
     revision: "1.0",
+    born: "1.0",
     outcome: null,
     restarts: 0,
     pid: null,
