@@ -37,13 +37,18 @@ async function acceptedAlone(cluster: TestCluster, body: Body): Promise<string> 
       connectTimeoutMs: 10_000,
       checkFirst: false,
     });
+    let isGone = false;
     const cut = proxy.cut({
       at: (words) => WRITES.dispatch(words, keys) || WRITES.claim(words, keys),
       passes: false,
-      kill: () => dying.close(),
+      kill: () => {
+        isGone = true;
+        dying.close();
+      },
     });
     const command = COMMANDS[body.command].parse(body);
     dying.master.submit({ command, idempotencyKey: null, scope: "", by: null, waitMs: 0 }).catch(() => undefined);
+    await until("it has accepted, and is gone", () => isGone);
     await cut;
   } finally {
     await proxy.close();
@@ -59,14 +64,16 @@ async function masterKilled(cluster: TestCluster, { side, write }: Point): Promi
   const { keys } = cluster.open;
   const proxy = await openCuttingProxy(cluster.redisUrl);
   try {
-    const { child, exited } = cluster.part(["master"], { REDIS_URL: proxy.url });
-    await proxy.cut({
+    const part = cluster.part(["master"], { REDIS_URL: proxy.url });
+    const { child } = part;
+    const cut = proxy.cut({
       at: (words) => WRITES[write](words, keys),
       passes: side === "after",
       kill: () => child.kill("SIGKILL"),
     });
-    await exited;
-    assert.equal(child.signalCode, "SIGKILL");
+    await until("it has come so far", () => child.exitCode !== null || child.signalCode !== null, 60_000);
+    assert.equal(child.signalCode, "SIGKILL", part.output);
+    await cut;
   } finally {
     await proxy.close();
   }
