@@ -2,7 +2,7 @@ import type { MiddlewareHandler } from "hono";
 import { RequestError } from "../domain/errors.ts";
 import type { ApiEnv } from "./deps.ts";
 
-/** Under the 3 s that are promised (P3) by what a busy machine may be late with the timer and the answer: 120 ms were seen. */
+/** Under the 3 s that are promised (P3) by what a busy machine may be late with the timer and the answer: 240 ms were seen. */
 const ANSWER_MS = 2600;
 /** What a request under way gets once the API shuts down: `stop()` waits 5 s. */
 const SHUTDOWN_MS = 2500;

@@ -87,7 +87,7 @@ let requests = 0;
 async function assertRefusesAll({ url, part }: Api, when: string): Promise<number> {
   const ids = ASKS.map(() => `away-${requests++}`);
   const answers = Promise.all(ASKS.map((ask, index) => send(url, ask, ids[index] ?? "")));
-  const { done, slowestMs } = await besideProbes(url, answers);
+  const { done, slowestMs } = await besideProbes(url, ASKS.length, answers);
   let mostMs = 0;
   for (const [index, { status, body, tookMs }] of done.entries()) {
     const { method, path, waitMs = 0 } = ASKS[index] ?? assert.fail();
@@ -95,8 +95,9 @@ async function assertRefusesAll({ url, part }: Api, when: string): Promise<numbe
     assert.deepEqual([status, body["code"], body["retryable"]], [503, "redis_unavailable", true], what);
     const ownMs = await until(`${what} is logged`, () => loggedMs(part.output, ids[index] ?? ""));
     assert.ok(ownMs <= ANSWER_MS + waitMs, `${what}: ${ownMs} ms inside the API`);
+    // The strict measure is the one above. This one finds what comes before and after it: each may be as slow as a probe.
     assert.ok(
-      tookMs <= ANSWER_MS + waitMs + slowestMs,
+      tookMs <= ANSWER_MS + waitMs + 2 * slowestMs,
       `${what}: ${tookMs} ms, of which a request that needs no Redis takes up to ${slowestMs} ms`,
     );
     mostMs = Math.max(mostMs, ownMs - waitMs);

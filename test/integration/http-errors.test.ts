@@ -476,8 +476,8 @@ test("redis_unavailable within 3 s while Redis hangs or is gone, and well again 
       fails("redis_unavailable", "/v1/commands", { at, body: ping() }),
       fails("redis_unavailable", "/v1/events", { at }),
     ]).then(() => performance.now() - startMs);
-    const { done: tookMs, slowestMs } = await besideProbes(at, answers);
-    assert.ok(tookMs <= 3000 + slowestMs, `${tookMs} ms, where ${slowestMs} ms are the machine's`);
+    const { done: tookMs, slowestMs } = await besideProbes(at, 4, answers);
+    assert.ok(tookMs <= 3000 + 2 * slowestMs, `${tookMs} ms, where ${slowestMs} ms are the machine's`);
     assert.match(await (await send("/metrics", { at })).text(), /crossstitch_redis_up 0/);
     own.kill("SIGCONT");
     while ((await send("/readyz", { at })).status !== 200) continue;

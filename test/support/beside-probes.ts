@@ -1,16 +1,24 @@
 /**
  * Asks an API for something that needs no Redis, again and again, until `work` is done. What that takes at most is what the
  * machine and the client take at this moment: a limit for `work` may grow by it.
+ * @param atOnce how many requests `work` makes at once: the probes are as many, so that they wait for one another as those do.
  */
-export async function besideProbes<T>(url: string, work: Promise<T>): Promise<{ done: T; slowestMs: number }> {
+export async function besideProbes<T>(
+  url: string,
+  atOnce: number,
+  work: Promise<T>,
+): Promise<{ done: T; slowestMs: number }> {
   let slowestMs = 0;
   let isDone = false;
+  const one = async () => {
+    const startedAtMs = performance.now();
+    await (await fetch(`${url}/livez`)).arrayBuffer();
+    slowestMs = Math.max(slowestMs, performance.now() - startedAtMs);
+  };
   const probe = async () => {
     while (!isDone) {
-      const startedAtMs = performance.now();
-      await (await fetch(`${url}/livez`)).arrayBuffer();
-      slowestMs = Math.max(slowestMs, performance.now() - startedAtMs);
-      await new Promise((resolve) => setTimeout(resolve, 20));
+      await Promise.all(Array.from({ length: atOnce }, one));
+      await new Promise((resolve) => setTimeout(resolve, 100));
     }
   };
   const probing = probe();
