@@ -4,8 +4,8 @@
 //
 // What is accepted. A client knows: the rows of its 202. A module knows: its `send` has resolved. A process does not: that
 // its line is written says nothing, and one that was in the pipe at a kill -9 was never accepted. But its node takes its
-// lines one by one, and takes the next when the one before is stored in the inboxes it goes to, or refused because there is
-// nobody; so an answer to one of its questions tells it that all that it wrote before was dealt with. The test sees for
+// lines one by one, and takes the next when the one before is stored in the inboxes it goes to, or waits for room (here for
+// the deaf one alone, and what finds none is a dead letter), or is refused because there is nobody; so an answer to one of its questions tells it that all that it wrote before was dealt with. The test sees for
 // itself: it watches what is put into the inboxes (test/support/inbox-watch.ts), and that is what was accepted. That a
 // sender was told nothing else is checked against it.
 //

@@ -206,8 +206,9 @@ function falselyTold({ stored, accepted, rejected }: History): string[] {
 }
 
 /**
- * A node takes what one life of a process writes in order, and goes on when it is stored, or refused because there is nobody.
- * So nothing before the last that is stored is missing, unless its recipient may not have been there at that time.
+ * A node takes what one life of a process writes in order, and goes on when it is stored, or waits for room, or is refused
+ * because there is nobody. So nothing before the last that is stored is missing, unless its recipient may not have been there
+ * at that time, or it found no room and is a dead letter.
  */
 function skipped({ stored, spoken, stays, letters }: History): string[] {
   const dead = new Set(letters.map(({ label, to }) => keyOf({ recipient: bareId(to), label })));

@@ -35,7 +35,7 @@ export class Lane<P extends Parcel> {
 
   /** @returns whether it may go out at once. */
   push(parcel: P): boolean {
-    const waits = this.#mustWait(parcel);
+    const waits = this.#full.size > 0 && this.#mustWait(parcel);
     if (waits) this.#setAside(parcel);
     else this.#ready.push(parcel);
     return !waits;
@@ -84,7 +84,7 @@ export class Lane<P extends Parcel> {
 
   /** A batch has been tried: sets aside what found no room, and lets go on what need not wait any more. */
   settle(batch: readonly P[], refused: readonly P[]): void {
-    if (refused.length === 0 && !batch.some(({ stitch }) => this.#full.has(stitch))) return;
+    if (refused.length === 0 && (this.#full.size === 0 || !batch.some(({ stitch }) => this.#full.has(stitch)))) return;
     for (const { stitch } of batch) this.#full.delete(stitch);
     for (const { stitch } of refused) this.#full.add(stitch);
     this.#sort([...refused, ...this.#ready, ...this.#aside]);

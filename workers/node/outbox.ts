@@ -179,9 +179,11 @@ export class Outbox {
       held -= 1;
       if (held === 0) waits.speaker?.goOn();
     };
-    const ends = await Promise.allSettled(
-      places.map(({ node, stitch, addressed }) => this.#put(node, stitch, { ...message, ...addressed }, waits, goOn)),
-    );
+    const put = ({ node, stitch, addressed }: Place) =>
+      this.#put(node, stitch, { ...message, ...addressed }, waits, goOn);
+    const [only] = places;
+    if (only !== undefined && places.length === 1) return put(only);
+    const ends = await Promise.allSettled(places.map(put));
     const errors = ends.flatMap((end) => (end.status === "rejected" ? [end.reason as Error] : []));
     const first = errors.length === ends.length ? errors.shift() : undefined;
     for (const error of errors) waits.speaker?.onLost(error);
@@ -266,7 +268,7 @@ export class Outbox {
       return null;
     };
     const placed = await putMessages(direct, keys, node, batch).catch(failed);
-    if (placed === null) return null;
+    if (placed === null || !placed.includes("away")) return placed;
     const dying = batch.filter(({ waits }, index) => placed[index] === "away" && waits.speaker !== undefined);
     if (dying.length === 0) return placed;
     const buried = await this.#burials(dying, "its node is away, and the inbox there is full")
