@@ -1,6 +1,6 @@
 import { eligibilityChain } from "./chains.ts";
 import { type FoldedJob, type FoldedStep, hasEnded } from "./fold.ts";
-import type { Chain, FinalStatus, JobRecord, JobState, Link, Orchestration, Task } from "./job.ts";
+import type { Chain, FinalStatus, JobRecord, JobState, Link, Orchestration, StitchStep, Task } from "./job.ts";
 import type { Health } from "./resources.ts";
 import type { StepError } from "./stitch.ts";
 
@@ -16,7 +16,7 @@ const CLEANUP_MS = 60_000;
 /** What a Master has read for one advance. */
 export type Seen = {
   readonly nowMs: number;
-  /** By full id, of the stitches that `awaited` names; null where it is not there. */
+  /** By full id, of the stitches that `awaited` names; null where it is not there, or is another by now. */
   readonly health: ReadonlyMap<string, Health | null>;
   /** Of a drain: what is to come (see `asksForDrain`). null: nothing was read, because nothing was asked for. */
   readonly drain: DrainSeen | null;
@@ -49,13 +49,11 @@ export type Advanced = {
 const isOpen = ({ phase }: Chain): boolean => phase !== "ended";
 const isUnderWay = ({ phase }: Chain): boolean => phase === "running" || phase === "undoing";
 
-/** The stitches whose health the next advance must know. */
-export function awaited({ chains }: Orchestration): string[] {
+/** The steps of the stitches whose health the next advance must know. */
+export function awaited({ chains }: Orchestration): StitchStep[] {
   return chains.flatMap(({ phase, at, ref, links }) => {
     const link = links[at];
-    return phase === "running" && ref !== null && link?.green === true && link.step.stitch !== null
-      ? [link.step.stitch]
-      : [];
+    return phase === "running" && ref !== null && link?.green === true && link.step.stitch !== null ? [link.step] : [];
   });
 }
 

@@ -3,6 +3,7 @@ import { advance, asksForDrain, awaited, type Seen } from "../domain/advance.ts"
 import { foldJob, nodesInDoubt, type FoldedJob, type Runner } from "../domain/fold.ts";
 import type { ClusterEvent } from "../domain/event.ts";
 import { RequestError } from "../domain/errors.ts";
+import { means } from "../domain/follow-up.ts";
 import { splitFullId } from "../domain/ids.ts";
 import type { Dispatch, JobRecord, JobState, Orchestration, Step, Task } from "../domain/job.ts";
 import { livenessOf, type NodeRecord } from "../domain/node.ts";
@@ -246,7 +247,8 @@ export class JobDesk {
   /** What the next advance depends on beside the job itself. */
   async #see({ record, nowMs }: JobState, orchestration: Orchestration): Promise<Seen> {
     const { redis, keys, observer, onUnreadable } = this.#o;
-    const ids = awaited(orchestration);
+    const steps = awaited(orchestration);
+    const ids = steps.map(({ stitch }) => stitch);
     const on = ids.map((id) => splitFullId(id).node);
     const [records, nodes] = await Promise.all([
       readStitches(redis, keys, ids, onUnreadable),
@@ -256,7 +258,11 @@ export class JobDesk {
     const isHere = (node: NodeRecord | null | undefined) =>
       node != null && HERE.has(livenessOf(node, this.#o.deadAfterMs));
     const health = new Map(
-      ids.map((id, index) => [id, isHere(nodes[index]) ? (records[index]?.health ?? null) : null]),
+      steps.map((step, index) => {
+        const there = records[index];
+        const isIt = there != null && means(step, record.revision, there.born) && isHere(nodes[index]);
+        return [step.stitch, isIt ? there.health : null];
+      }),
     );
     if (!asksForDrain(orchestration, nowMs)) return { nowMs, health, drain: null };
     const { timeoutMs } = z.object({ timeoutMs: z.number() }).parse(record.options);

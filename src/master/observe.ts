@@ -20,6 +20,7 @@ import type { Keys } from "../redis/keys.ts";
 import { listNodeIds, readNodes, redisTimeMs } from "../redis/node-record.ts";
 import { listFullGroups, membersOf } from "../redis/groups.ts";
 import {
+  groupsByRoute,
   listStitchesOfNode,
   locateStitch,
   nodesWith,
@@ -256,10 +257,15 @@ export class Observer {
     }
     const members = (await membersOf(this.#redis, this.#keys, groups)).flat();
     const ids = [...new Set(members.map(nodeOf))].sort();
-    const there = await Promise.all(ids.map((node) => listStitchesOfNode(this.#redis, this.#keys, node)));
-    // Pointers may be stale: what has gone must not fail the job.
+    const [there, groupsNow] = await Promise.all([
+      Promise.all(ids.map((node) => listStitchesOfNode(this.#redis, this.#keys, node))),
+      groupsByRoute(this.#redis, this.#keys, members),
+    ]);
+    // Pointers may be stale: what has gone must not fail the job, and another that has the id since is not of the group.
     const exist = new Set(there.flatMap((stitches, index) => stitches.map((each) => fullId(ids[index] ?? "", each))));
-    return this.#with({ stitches: members.filter((id) => exist.has(id)).sort() }, { nodes: nodesOf(members) });
+    const ofGroup = new Set(groups);
+    const stitches = members.filter((id, index) => exist.has(id) && ofGroup.has(groupsNow[index] ?? ""));
+    return this.#with({ stitches: stitches.sort() }, { nodes: nodesOf(members) });
   }
 
   async #toSpread({ target }: RebalanceCommand): Promise<Observed> {
@@ -301,11 +307,12 @@ export class Observer {
     );
   }
 
-  /** The members of full groups that are there, sorted: pointers may be stale. */
+  /** The members of full groups that are there, sorted: pointers may be stale, or mean another that has the id since. */
   async #membersOf(groups: readonly string[]) {
     const members = (await membersOf(this.#redis, this.#keys, groups)).flat();
-    const records = await this.#records(members.sort());
-    return { stitches: [...records.keys()], records };
+    const ofGroup = new Set(groups);
+    const found = [...(await this.#records(members.sort()))].filter(([, { group }]) => ofGroup.has(group));
+    return { stitches: found.map(([id]) => id), records: new Map(found) };
   }
 
   async #homes(ids: readonly string[]): Promise<Map<string, ReadonlySet<string>>> {

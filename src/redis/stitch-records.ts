@@ -410,6 +410,16 @@ export async function locateStitch(redis: RedisClient, keys: Keys, stitch: strin
     .sort();
 }
 
+/** The full groups of stitches by their routes, null where there is none. Of pointers into groups, it tells those that are stale. */
+export function groupsByRoute(redis: RedisClient, keys: Keys, fullIds: readonly string[]): Promise<(string | null)[]> {
+  return Promise.all(
+    fullIds.map(async (id) => {
+      const { node, stitch } = splitFullId(id);
+      return (await redis.hget(keys.route(stitch), node))?.split(FROM)[0] ?? null;
+    }),
+  );
+}
+
 /** The nodes that have a stitch with this bare id, by its routes: also one that arrives there. */
 export function nodesWith(redis: RedisClient, keys: Keys, stitch: string): Promise<string[]> {
   return redis.hkeys(keys.route(stitch));

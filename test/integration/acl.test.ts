@@ -288,7 +288,15 @@ async function nodeBuries(url: string, { open }: TestCluster): Promise<void> {
 
 /** What the worker of n1 has to do with a key. */
 function needOf(keys: Keys, key: string): "write" | "read" | "nothing" {
-  const shared = [keys.format, keys.nodes, keys.nodeIds, keys.applications, keys.deadLetterNodes, keys.events, keys.revision];
+  const shared = [
+    keys.format,
+    keys.nodes,
+    keys.nodeIds,
+    keys.applications,
+    keys.deadLetterNodes,
+    keys.events,
+    keys.revision,
+  ];
   const families = [keys.node("n1"), keys.route(""), keys.group(""), keys.application("")];
   if (shared.includes(key) || families.some((family) => key.startsWith(family))) return "write";
   if (/:\{job:[^}]*\}:out:n1$|:\{node:[^}]*\}:inbox(:load)?$|:\{reply:[^}]*\}(:lease)?$/.test(key)) return "write";

@@ -49,6 +49,15 @@ describe("a stitch that has the id of one that was removed", { concurrency: 2 },
         await assert.rejects(cluster.master.rollback(moved.id), { code: "not_found" });
         await assert.rejects(cluster.master.retry(failed.id), { code: "not_found" });
         await isUntouched(cluster, "n2", pid);
+
+        // What a node publishes again when it comes back: the first one has moved from here to there.
+        const { redis: client, keys } = cluster.open;
+        await client.sadd(keys.group("shop.first.1"), "n2:db");
+        for (const command of ["group.stop", "group.remove", "group.restart"] as const)
+          await assert.rejects(cluster.run({ command, target: "shop.first" }), { code: "not_found" }, command);
+        const scaled = await cluster.run({ command: "group.scale", target: "shop.first.1", count: 0 });
+        assert.deepEqual([scaled.status, scaled.counts.total], ["succeeded", 0]);
+        await isUntouched(cluster, "n2", pid);
       });
     });
   }

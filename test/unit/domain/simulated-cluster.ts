@@ -229,7 +229,7 @@ export class SimulatedCluster {
   /** Of those whose chains wait for it. */
   health(): Map<string, Health | null> {
     const records = this.told();
-    return new Map(awaited(this.orchestration).map((id) => [id, records.get(id)?.health ?? null]));
+    return new Map(awaited(this.orchestration).map(({ stitch }) => [stitch, records.get(stitch)?.health ?? null]));
   }
 
   /** Saves by comparing; ends the job where there was nothing to save. @returns what is to be dispatched. */
