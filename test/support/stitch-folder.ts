@@ -43,7 +43,9 @@ type RecordLine = { readonly kind: string; readonly record: Readonly<Record<stri
 
 /** What a node has on its disk of its stitches' records, oldest first. */
 export const recordsOf = (cluster: TestCluster, node: string): RecordLine[] =>
-  jsonLines(recordsPath(cluster, node)) as RecordLine[];
+  (jsonLines(recordsPath(cluster, node)) as Partial<RecordLine>[]).filter(
+    (line): line is RecordLine => line.record !== undefined,
+  );
 
 /** Adds a record to those; the node must not run. */
 export const addRecord = (cluster: TestCluster, node: string, line: RecordLine): void =>
