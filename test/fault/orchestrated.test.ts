@@ -5,6 +5,7 @@ import { describe, it } from "node:test";
 import type { CommandName } from "../../src/domain/command.ts";
 import type { JobResource } from "../../src/domain/resources.ts";
 import { orderEligibility } from "../../src/redis/node-record.ts";
+import { listStitchesOfNode } from "../../src/redis/stitch-records.ts";
 import { leaveTombstone } from "../../src/redis/tombstones.ts";
 import { FAST, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { openCuttingProxy } from "../support/cutting-proxy.ts";
@@ -210,7 +211,7 @@ describe("nodes that die in the middle of a job (P5, P6, P8)", { concurrency: 2 
       await cluster.masterWorker();
       const { id } = await begin(cluster, { command: "node.drain", target: "n1", timeoutMs: 60_000 });
       const { redis, keys } = cluster.open;
-      await until("they arrive", async () => (await redis.hlen(keys.nodeStitches("n2"))) > 0);
+      await until("they arrive", async () => (await listStitchesOfNode(redis, keys, "n2")).length > 0);
       await n2.kill("SIGKILL");
       await cluster.node("n3");
       const job = await endOf(cluster, id);
@@ -228,7 +229,7 @@ describe("nodes that die in the middle of a job (P5, P6, P8)", { concurrency: 2 
       const { id } = await begin(cluster, { command: "node.drain", target: "n1" });
       await until(
         "they arrive",
-        async () => (await cluster.open.redis.hlen(cluster.open.keys.nodeStitches("n2"))) === 2,
+        async () => (await listStitchesOfNode(cluster.open.redis, cluster.open.keys, "n2")).length === 2,
       );
       await n1.kill("SIGKILL");
       assert.equal((await endOf(cluster, id)).status, "succeeded");
@@ -313,7 +314,7 @@ describe("jobs of many steps that do not come to their end", { concurrency: 2 },
       const stitch = await cluster.master.stitch("one");
       assert.deepEqual([stitch.fullId, stitch.state], ["n1:one", "stopped"]);
       const { redis, keys } = cluster.open;
-      await until("nothing of it is left", async () => (await redis.hlen(keys.nodeStitches("n2"))) === 0);
+      await until("nothing of it is left", async () => (await listStitchesOfNode(redis, keys, "n2")).length === 0);
     });
   });
 
@@ -362,7 +363,7 @@ describe("jobs of many steps that do not come to their end", { concurrency: 2 },
       assert.deepEqual(await running(cluster, GROUP), ["n1:one"]);
       await until(
         "nothing of it is left",
-        async () => (await cluster.open.redis.hlen(cluster.open.keys.nodeStitches("n2"))) === 0,
+        async () => (await listStitchesOfNode(cluster.open.redis, cluster.open.keys, "n2")).length === 0,
       );
     });
   });

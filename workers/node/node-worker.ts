@@ -473,7 +473,7 @@ export class NodeWorker {
     const asked = this.#lease.ask();
     const known = this.#publisher?.known ?? 0;
     // In the heartbeat's round trip. They are on other shards, which must not cost the lease.
-    this.#publisher?.assertPointers(host.records(), this.#o.heartbeatMs).catch(this.#o.onError);
+    this.#publisher?.assertPointers(() => host.ids(), this.#o.heartbeatMs).catch(this.#o.onError);
     const reply = await within(
       this.#o.leaseMs / 2,
       beatNode(this.#redis, this.#keys, this.#o.id, {

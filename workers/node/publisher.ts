@@ -1,6 +1,5 @@
 import type { ClusterEvent } from "../../src/domain/event.ts";
 import type { NodeStatus } from "../../src/domain/node.ts";
-import type { StitchRecord } from "../../src/domain/stitch.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import { emitEvents } from "../../src/redis/events.ts";
 import type { Keys } from "../../src/redis/keys.ts";
@@ -47,8 +46,9 @@ export class Publisher {
   #running: Promise<boolean> | null = null;
   #gathering: NodeJS.Timeout | undefined;
   #muted = false;
-  /** Where the round over the pointers stands: the last stitch whose pointers were written again. */
-  #pointersAfter = "";
+  /** Stitches whose pointers are still to be written again in this round, and how many there were. */
+  #due: string[] = [];
+  #round = 0;
 
   constructor(options: PublisherOptions) {
     this.#o = options;
@@ -105,14 +105,22 @@ export class Publisher {
     this.#o.onError(new Error(`Redis has lost what was published last; publishing ${lost.length} stitches again`));
   }
 
-  /** Writes the pointers of some stitches again, all of them in turn. To be called with each heartbeat, which it accompanies. */
-  async assertPointers(records: readonly StitchRecord[], heartbeatMs: number): Promise<void> {
-    if (this.#held || this.#muted || !this.#o.holdsId() || records.length === 0) return;
-    const count = Math.ceil((records.length * heartbeatMs) / POINTERS_MS);
-    const sorted = [...records].sort((a, b) => (a.id < b.id ? -1 : 1));
-    const next = sorted.filter(({ id }) => id > this.#pointersAfter).slice(0, count);
-    this.#pointersAfter = next.length < count ? "" : (next.at(-1)?.id ?? "");
-    await assertPointers(this.#o.redis, this.#o.keys, this.#o.node, next);
+  /**
+   * Writes the pointers of some stitches again, all of them in turn. To be called with each heartbeat, which it accompanies.
+   * @param ids of all stitches; asked for once a round.
+   */
+  async assertPointers(ids: () => string[], heartbeatMs: number): Promise<void> {
+    if (this.#held || this.#muted || !this.#o.holdsId()) return;
+    if (this.#due.length === 0) {
+      this.#due = ids();
+      this.#round = this.#due.length;
+    }
+    const next = this.#due.splice(0, Math.ceil((this.#round * heartbeatMs) / POINTERS_MS));
+    const records = next.flatMap((id) => {
+      const change = this.#o.changeOf(id);
+      return change?.kind === "set" ? [change.record] : [];
+    });
+    await assertPointers(this.#o.redis, this.#o.keys, this.#o.node, records);
   }
 
   /** Publishes nothing more: the worker ends, or the node's records are another's now, and must not be overwritten. */

@@ -155,10 +155,6 @@ export class StitchHost {
     return removed === undefined ? null : { kind: "removed", record: removed };
   }
 
-  records(): StitchRecord[] {
-    return [...this.#hosted.values()].map(({ record }) => record);
-  }
-
   /** Starts again what should run, after a restart of the worker. Does not wait for it. */
   resume(): void {
     // What has run to its end, or has failed, is up to its policy.
