@@ -23,8 +23,8 @@ export type ForgetNodeOptions = {
  * for a week: its worker may come back.
  *
  * It is marked first and taken off the lists last, so that what was cut off is begun again by the same request. A worker
- * that registers meanwhile keeps its records; what was taken from it by then (pointers, its place on the lists, a queue
- * that is paused) it puts right itself, at the latest with its next heartbeats.
+ * that registers meanwhile keeps its records; what was taken from it by then it puts right itself: its place on the lists and
+ * a queue that is paused within 30 heartbeats, pointers within 5 minutes.
  * @throws RequestError `not_found`, `node_alive`
  */
 export async function forgetNode(options: ForgetNodeOptions, id: string): Promise<void> {
@@ -39,7 +39,9 @@ export async function forgetNode(options: ForgetNodeOptions, id: string): Promis
   }
   const { stitches } = await readOwnStitches(redis, keys, id, onUnreadable);
   try {
-    await options.buryInbox(id, begun.incarnation, stitches);
+    // Of a node whose incarnation cannot be told, there is none that could still acknowledge.
+    const incarnation = begun.incarnation < 0 ? Number.MAX_SAFE_INTEGER : begun.incarnation;
+    await options.buryInbox(id, incarnation, stitches);
   } catch (error) {
     throw error instanceof InboxTaken ? back(id, error) : error;
   }

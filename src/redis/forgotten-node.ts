@@ -7,7 +7,8 @@ import { FORGOTTEN_AT, FORGOTTEN_KEPT_MS } from "./tombstones.ts";
 /**
  * Begins to forget a node. KEYS meta. ARGV ms from the end of its lease until it counts as dead.
  * Returns {'forgetting', incarnation}, {'alive'}, or {'unknown'}. Repeating it goes on with what was begun.
- * What is no hash cannot be a live node's, so it goes at once; a lease that is no number is over.
+ * What is no hash, or has no number for an incarnation, cannot be a live node's; a lease that is no number is over. The
+ * incarnation is -1 then.
  * Atomic: a registration takes the mark away, and whoever ends this sees that.
  */
 const begin = defineScript<[meta: string]>(
@@ -16,15 +17,13 @@ const begin = defineScript<[meta: string]>(
   `
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind == 'none' then return {'unknown', 0} end
-if kind ~= 'hash' then
-  redis.call('DEL', KEYS[1])
-  return {'forgetting', 0}
-end
-local m = redis.call('HMGET', KEYS[1], 'incarnation', 'leaseUntil', 'left')
+if kind ~= 'hash' then redis.call('DEL', KEYS[1]) end
+local m = redis.call('HMGET', KEYS[1], 'incarnation', 'leaseUntil', 'left', 'dead')
+local incarnation, dead = tonumber(m[1] or -1) or -1, tonumber(m[4] or -2) or -2
 local lease = tonumber(m[2] or 0) or 0
-if not m[3] and now < lease + tonumber(ARGV[1]) then return {'alive', 0} end
+if not m[3] and dead < incarnation and now < lease + tonumber(ARGV[1]) then return {'alive', 0} end
 redis.call('HSET', KEYS[1], 'forgetting', now)
-return {'forgetting', tonumber(m[1] or 0) or 0}
+return {'forgetting', incarnation}
 `,
 );
 
@@ -48,11 +47,9 @@ const end = defineScript<
   "end_forgetting",
   6,
   `
-local kind = redis.call('TYPE', KEYS[1]).ok
-if kind == 'hash' then
-  local m = redis.call('HMGET', KEYS[1], 'incarnation', 'forgetting')
-  if not m[2] or (tonumber(m[1] or 0) or 0) ~= tonumber(ARGV[1]) then return 0 end
-end
+local m = redis.call('HMGET', KEYS[1], 'incarnation', 'forgetting')
+if m[1] and not m[2] then return 0 end
+if m[2] and (tonumber(m[1] or -1) or -1) ~= tonumber(ARGV[1]) then return 0 end
 redis.call('DEL', unpack(KEYS))
 return 1
 `,
@@ -60,6 +57,7 @@ return 1
 
 const begun = z.tuple([z.enum(["forgetting", "alive", "unknown"]), z.int()]);
 
+/** `incarnation`: -1 where it cannot be told. */
 export type Forgetting = { readonly kind: "forgetting"; readonly incarnation: number };
 
 /** Begins to forget a node that is dead or has left, whatever its records hold. Safe to repeat. */
@@ -89,7 +87,8 @@ export async function endForgetting(
   await keepWords.call(redis, [keys.nodeGone(node)], []);
   const own = [keys.nodeStatus(node), keys.nodeStitches(node), keys.nodeRemoved(node), keys.nodeUsage(node)] as const;
   const ended = await end.call(redis, [keys.nodeMeta(node), ...own, keys.nodeOrders(node)], [incarnation]);
-  if (ended !== 1) await redis.persist(keys.nodeGone(node));
+  if (ended !== 1)
+    await Promise.all([redis.hdel(keys.nodeGone(node), FORGOTTEN_AT), redis.persist(keys.nodeGone(node))]);
   return ended === 1;
 }
 

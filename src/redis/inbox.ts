@@ -26,15 +26,15 @@ const CONSUMER = "node";
 /** Field of an inbox's load: the incarnation whose inbox it is. With it that hash is never empty, and so always there. */
 const OWNER = "incarnation";
 
-/** KEYS load. ARGV incarnation. Atomic: it never goes back to a former incarnation. */
+/** KEYS load. ARGV incarnation. Returns whose it is now. Atomic: it never goes back to a former incarnation. */
 const own = defineScript<[load: string]>(
   "own_inbox",
   1,
   `
-if tonumber(redis.call('HGET', KEYS[1], '${OWNER}') or 0) < tonumber(ARGV[1]) then
-  redis.call('HSET', KEYS[1], '${OWNER}', ARGV[1])
-end
-return 1
+local owner = tonumber(redis.call('HGET', KEYS[1], '${OWNER}') or 0) or 0
+if owner > tonumber(ARGV[1]) then return owner end
+redis.call('HSET', KEYS[1], '${OWNER}', ARGV[1])
+return tonumber(ARGV[1])
 `,
 );
 
@@ -147,13 +147,14 @@ const putOnceScript = defineScript<[inbox: string, load: string, mark: string]>(
   "put_message_once",
   3,
   `
-if redis.call('EXISTS', KEYS[3]) == 1 then return {} end
+local mark = redis.call('GET', KEYS[3])
+if mark then return mark == 'buried' and {1, 1} or {} end
 local function put()
 ${PUT_MESSAGES}
 end
 local reply = put()
 if type(reply) == 'table' and (#reply == 0 or (reply[1] == 1 and ARGV[2] ~= '')) then
-  redis.call('SET', KEYS[3], '', 'PX', ${MESSAGE_KEPT_MS})
+  redis.call('SET', KEYS[3], #reply == 0 and 'stored' or 'buried', 'PX', ${MESSAGE_KEPT_MS})
 end
 return reply
 `,
@@ -172,7 +173,7 @@ const acknowledge = defineScript<[inbox: string, load: string]>(
   2,
   `
 local inbox, load, count = KEYS[1], KEYS[2], (#ARGV - 1) / 3
-if tonumber(redis.call('HGET', load, '${OWNER}') or 0) > tonumber(ARGV[1]) then return 0 end
+if (tonumber(redis.call('HGET', load, '${OWNER}') or 0) or 0) > tonumber(ARGV[1]) then return 0 end
 local together = redis.call('XACK', inbox, '${GROUP}', unpack(ARGV, 2, count + 1)) == count
 if together then redis.call('XDEL', inbox, unpack(ARGV, 2, count + 1)) end
 local messages, bytes, counts, sizes = 0, 0, {}, {}
@@ -293,15 +294,20 @@ export async function putQuestion(redis: RedisClient, keys: Keys, node: string, 
   return (await putQuestionScript.call(redis, [keys.nodeInbox(node)], [MAX_ENTRIES, JSON.stringify(asked)])) !== null;
 }
 
-/** Makes the inbox and its group where they are not there, and takes it for an incarnation of the node. Safe to repeat. */
-export async function createInbox(redis: RedisClient, keys: Keys, node: string, incarnation: number): Promise<void> {
-  await own.call(redis, [keys.nodeInboxLoad(node)], [incarnation]);
+/**
+ * Makes the inbox and its group where they are not there, and takes it for an incarnation of the node. Safe to repeat.
+ * @returns whose it is now: a later incarnation's is not taken.
+ */
+export async function createInbox(redis: RedisClient, keys: Keys, node: string, incarnation: number): Promise<number> {
+  const owner = ownReply.parse(await own.call(redis, [keys.nodeInboxLoad(node)], [incarnation]));
   try {
     await redis.xgroup("CREATE", keys.nodeInbox(node), GROUP, "0", "MKSTREAM");
   } catch (error) {
     if (!(error instanceof Error && error.message.startsWith("BUSYGROUP"))) throw error;
   }
+  return owner;
 }
+const ownReply = z.int();
 
 /** Is this error an inbox that is gone with its group: a Redis that came back empty, or a node that was forgotten? */
 export const isInboxGone = (error: unknown): boolean => error instanceof Error && error.message.startsWith("NOGROUP");

@@ -15,7 +15,7 @@ export class Keys {
   node(id: string): string {
     return `${this.#root}:{node:${id}}`;
   }
-  /** Hash: incarnation, session, lease, beats, facts, status. Written by the node. */
+  /** Hash: incarnation, session, lease, beats, facts, status. Written by the node; Masters copy what its heartbeat answers into it. */
   nodeMeta(id: string): string {
     return `${this.node(id)}:meta`;
   }
@@ -35,7 +35,7 @@ export class Keys {
   nodeUsage(id: string): string {
     return `${this.node(id)}:usage`;
   }
-  /** Hash: eligibility, declared dead. Written by Masters. */
+  /** Hash: eligibility. Written by Masters. */
   nodeOrders(id: string): string {
     return `${this.node(id)}:orders`;
   }
@@ -50,7 +50,7 @@ export class Keys {
   nodeInbox(id: string): string {
     return `${this.node(id)}:inbox`;
   }
-  /** Hash: how much of the inbox messages take, in all and for each stitch. Written with the inbox. */
+  /** Hash: whose the inbox is, and how much of it messages take, in all and for each stitch. Written with the inbox. */
   nodeInboxLoad(id: string): string {
     return `${this.node(id)}:inbox:load`;
   }
@@ -58,7 +58,7 @@ export class Keys {
   sentMark(id: string, message: string): string {
     return `${this.node(id)}:sent:${message}`;
   }
-  /** Stream: messages that could not be delivered. Written by the node; Masters delete. */
+  /** Stream: messages that could not be delivered. Written by the node, and by whoever sends to it; Masters delete. */
   nodeDeadLetters(id: string): string {
     return `${this.node(id)}:dead-letters`;
   }

@@ -49,7 +49,7 @@ return {1, incarnation, now, untilMs}
  * Returns {'ok', now, leaseUntil, beats, number of the last publication, eligibility or '', words left by Masters};
  * {'gone'} (Redis came back empty); {'other', session, incarnation} (the id is not this incarnation's here);
  * {'older'} (Redis is older than this worker's last beat); {'lapsed'} (the lease ran out, or a Master declared it dead).
- * One key (see \`register\`). Atomic: a lease that has run out, or is another's, must never be renewed.
+ * One key (see `register`). Atomic: a lease that has run out, or is another's, must never be renewed.
  */
 const beat = defineScript<[meta: string]>(
   "beat",
@@ -140,7 +140,7 @@ const eligibilityField = z.enum(ELIGIBILITIES);
 const registered = z.tuple([z.literal(1), z.number(), z.number(), z.number()]);
 const notRegistered = z.tuple([z.literal(0), z.number()]);
 const leftReply = z.number();
-const beaten = z.tuple([
+const beatReply = z.tuple([
   z.literal("ok"),
   z.number(),
   z.number(),
@@ -167,7 +167,7 @@ export type Beat =
       readonly nowMs: number;
       readonly leaseUntilMs: number;
       readonly beats: number;
-      /** Number of the last publication that Redis has (see \`publishStitches\`). */
+      /** Number of the last publication that Redis has (see `publishStitches`). */
       readonly published: number;
       /** null where no Master has ordered anything since the node registered with an empty Redis. */
       readonly eligibility: Eligibility | null;
@@ -240,24 +240,24 @@ export async function beatNode(
     leaseUntilHintMs: number;
   },
 ): Promise<Beat> {
-  const [reply] = await Promise.all([
-    beat.call(
-      redis,
-      [keys.nodeMeta(id)],
-      [as.session, as.incarnation, as.leaseMs, JSON.stringify(as.status), as.beats],
-    ),
-    publishLoad
-      .call(redis, [keys.nodeStatus(id)], [as.incarnation, as.leaseMs, JSON.stringify(as.load)])
-      .catch(untilNextBeat),
-    redis.zadd(keys.nodes, Math.round(as.leaseUntilHintMs), id).catch(untilNextBeat),
-  ]);
+  // One after the other in one turn, so that they share a round trip. Only the first is waited for.
+  const beaten = beat.call(
+    redis,
+    [keys.nodeMeta(id)],
+    [as.session, as.incarnation, as.leaseMs, JSON.stringify(as.status), as.beats],
+  );
+  publishLoad
+    .call(redis, [keys.nodeStatus(id)], [as.incarnation, as.leaseMs, JSON.stringify(as.load)])
+    .catch(untilNextBeat);
+  redis.zadd(keys.nodes, Math.round(as.leaseUntilHintMs), id).catch(untilNextBeat);
+  const reply = await beaten;
   if (!Array.isArray(reply)) throw new Error("the heartbeat's script answered nothing that is known");
   if (reply[0] === "other") {
     const [outcome, session, incarnation] = others.parse(reply);
     return { outcome, session, incarnation };
   }
   if (reply[0] !== "ok") return { outcome: notBeaten.parse(reply)[0] };
-  const [outcome, nowMs, leaseUntilMs, beats, published, eligibility, words] = beaten.parse(reply);
+  const [outcome, nowMs, leaseUntilMs, beats, published, eligibility, words] = beatReply.parse(reply);
   return {
     outcome,
     nowMs,
@@ -269,7 +269,10 @@ export async function beatNode(
   };
 }
 
-/** A hint that failed, perhaps because another shard is away, must not cost a lease that was renewed; the next beat repeats it. */
+/**
+ * A hint that fails or hangs, because another shard is away, must not cost a lease that was renewed; the next beat repeats
+ * it. The load goes with the lease.
+ */
 function untilNextBeat(): void {}
 
 /** Puts a node on the list of nodes. Safe to repeat. */

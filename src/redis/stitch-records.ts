@@ -18,10 +18,13 @@ import { defineScript } from "./script.ts";
 import { readTombstone } from "./tombstones.ts";
 import { type OnUnreadable, readField, refuse } from "./unreadable.ts";
 
-/** A change of one stitch that its node publishes. `isNew`: its pointers are not known to be in Redis yet. */
+/**
+ * A change of one stitch that its node publishes. `isNew`: its pointers are not known to be in Redis yet; of a removed one,
+ * those of where it went, which are that node's own to keep from then on.
+ */
 export type StitchChange =
   | { readonly kind: "set"; readonly record: StitchRecord; readonly isNew: boolean }
-  | { readonly kind: "removed"; readonly record: RemovedRecord };
+  | { readonly kind: "removed"; readonly record: RemovedRecord; readonly isNew: boolean };
 
 /**
  * Writes what has become of a node's stitches, with its status and the number of this publication.
@@ -135,7 +138,7 @@ export async function publishStitches(
     changes.flatMap((change) =>
       change.kind === "removed"
         ? [
-            ...handOver(redis, keys, change.record),
+            ...(change.isNew ? handOver(redis, keys, change.record) : []),
             ...dropPointers(redis, keys, node, change.record, receives(change.record.group)),
           ]
         : [],
@@ -165,16 +168,23 @@ function inParts(changes: readonly StitchChange[]): Row[][] {
 }
 
 /**
- * Writes the pointers of stitches again: they are in other slots than the node's, so what a failover loses of them no
+ * Puts the pointers of stitches right again: they are in other slots than the node's, so what a failover loses of them no
  * number tells. One round trip. Safe to repeat.
  */
 export async function assertPointers(
   redis: RedisClient,
   keys: Keys,
   node: string,
-  records: readonly StitchRecord[],
+  stitches: readonly StitchChange[],
+  receives: (group: string) => boolean,
 ): Promise<void> {
-  await Promise.all(records.flatMap((record) => addPointers(redis, keys, node, record)));
+  await Promise.all(
+    stitches.flatMap(({ kind, record }) =>
+      kind === "set"
+        ? addPointers(redis, keys, node, record)
+        : dropPointers(redis, keys, node, record, receives(record.group)),
+    ),
+  );
 }
 
 /** The pointers of a stitch that has moved name the new one: with the old one's route gone, the bare id means it, too. */

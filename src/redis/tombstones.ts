@@ -66,7 +66,8 @@ export async function leaveTombstone(
   if ((await leave.call(redis, [gone], [stitch, revision, wave, JSON.stringify(word)])) !== 1) return false;
   // One key at a time: see `beat` in node-record.ts.
   const isThere = (await count.call(redis, [keys.nodeMeta(node)], [])) === 1;
-  await (isThere ? redis.persist(gone) : redis.pexpire(gone, FORGOTTEN_KEPT_MS));
+  if (isThere) await Promise.all([redis.hdel(gone, FORGOTTEN_AT), redis.persist(gone)]);
+  else await redis.pexpire(gone, FORGOTTEN_KEPT_MS);
   return true;
 }
 

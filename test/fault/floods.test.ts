@@ -242,8 +242,9 @@ describe("P14: a stitch that floods harms nobody", { concurrency: 1 }, () => {
       await redis.hset(keys.nodeInboxLoad("n1"), "n:full", 950);
       await start(cluster, "sends", { protocol: "process-v1", command: ["sh", "-c", counted(10_000, send)] });
       const why = ({ line }: { line: string }) => line.includes("the inbox of full is full");
+      // A page is bounded in bytes, too.
       const letters = async () => (await cluster.master.deadLetters({ limit: 500, cursor: null }, {})).items.length;
-      await unharmed(cluster, node, async () => logOf(cluster, "n1", "sends").some(why) && (await letters()) === 500);
+      await unharmed(cluster, node, async () => logOf(cluster, "n1", "sends").some(why) && (await letters()) > 100);
     });
   });
 

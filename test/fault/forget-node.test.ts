@@ -6,6 +6,7 @@ import { Redis } from "ioredis";
 import { RequestError } from "../../src/domain/errors.ts";
 import { openMaster } from "../../src/master/open-master.ts";
 import { QUEUE } from "../../src/queue/dispatcher.ts";
+import type { RedisClient } from "../../src/redis/client.ts";
 import { createInbox, putMessages } from "../../src/redis/inbox.ts";
 import { leaveNode } from "../../src/redis/node-record.ts";
 import { FAST, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
@@ -97,6 +98,42 @@ describe("forgetting a node", { concurrency: 4 }, () => {
     } finally {
       raw.disconnect();
     }
+  });
+
+  for (const [what, spoil] of [
+    ["is no hash", (redis: RedisClient, key: string) => redis.del(key).then(() => redis.set(key, "zzz"))],
+    ["has no incarnation", (redis: RedisClient, key: string) => redis.hdel(key, "incarnation")],
+    [
+      "tells nothing that is a number",
+      (redis: RedisClient, key: string) => redis.hset(key, { incarnation: "z", leaseUntil: "z" }),
+    ],
+  ] as const)
+    it(`works where its record ${what}, and leaves nothing that a later life stumbles over`, async () => {
+      const raw = new Redis(url);
+      try {
+        await withCluster(url, { STITCH_HEARTBEAT_MS: "200" }, async (cluster) => {
+          const { redis, keys } = cluster.open;
+          await leftNode(cluster, "n1");
+          await spoil(redis, keys.nodeMeta("n1"));
+          await cluster.master.forgetNode("n1");
+          const rest = (await raw.keys(`cs:${cluster.name}:*`)).filter((key) => key.includes("{node:n1}"));
+          assert.deepEqual(rest, [keys.nodeGone("n1")]);
+          assert.deepEqual(await redis.zrange(keys.nodeIds, 0, "-1"), []);
+        });
+      } finally {
+        raw.disconnect();
+      }
+    });
+
+  it("a Redis that lost a node's record and kept its inbox: what it takes there is acknowledged", async () => {
+    await withCluster(url, { STITCH_HEARTBEAT_MS: "200" }, async (cluster) => {
+      const { redis, keys } = cluster.open;
+      await createInbox(redis, keys, "n1", 7);
+      await putMessages(redis, keys, "n1", [{ stitch: "a", body: "{}" }]);
+      await cluster.node("n1");
+      await until("nothing is left in it", async () => (await redis.xlen(keys.nodeInbox("n1"))) === 0);
+      assert.equal((await cluster.master.node("n1")).incarnation, 8);
+    });
   });
 
   it("cut off when its queue was paused: the worker that comes back takes tasks again", async () => {

@@ -1,8 +1,9 @@
 // A Redis that holds less than it did: an older copy that was put back, or a failover that lost the last writes.
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { describe, it } from "node:test";
 import { Redis } from "ioredis";
-import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
+import { FAST, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { isRunning, processesOf } from "../support/process-list.ts";
 import { copyKeys, restoreKeys } from "../support/redis-copy.ts";
 
@@ -137,6 +138,26 @@ describe("a Redis that is older than its nodes", { concurrency: 3 }, () => {
     );
   });
 
+  it("P12: another worker that lives is not taken for an older Redis, whatever its incarnation", async () => {
+    await withRaw((raw) =>
+      withCluster(url, FAST, async (cluster) => {
+        const former = await cluster.node("n1");
+        await former.kill("SIGKILL");
+        const first = await cluster.node("n1");
+        assert.equal((await cluster.master.node("n1")).incarnation, 2);
+        first.child.kill("SIGSTOP");
+        await restoreKeys(raw, `cs:${cluster.name}:*`, new Map());
+        const second = await cluster.node("n1", { STITCH_STATE_DIR: join(cluster.dir, "elsewhere") });
+        assert.equal((await cluster.master.node("n1")).incarnation, 1);
+        first.child.kill("SIGCONT");
+        assert.equal(await first.exited, 1, first.output);
+        assert.match(first.output, /another live worker holds the id n1/);
+        assert.equal(second.child.exitCode, null, second.output);
+        assert.equal((await cluster.run({ command: "node.ping", target: "n1" })).status, "succeeded");
+      }),
+    );
+  });
+
   it("a failover that lost pointers on other shards: they are written again", async () => {
     await withCluster(url, { STITCH_HEARTBEAT_MS: "200" }, async (cluster) => {
       await cluster.node("n1");
@@ -153,6 +174,22 @@ describe("a Redis that is older than its nodes", { concurrency: 3 }, () => {
         return found?.node === "n1" && group !== null;
       });
       await until("it is counted", async () => (await cluster.master.cluster()).nodes.alive === 1);
+
+      assert.equal((await cluster.run({ command: "stitch.remove", target: "a" })).status, "succeeded");
+      // As if a failover had lost that they were taken out.
+      await Promise.all([
+        redis.sadd(keys.group("test.stitch.1"), "n1:a"),
+        redis.sadd(keys.receivers("test.stitch.1"), "n1:a"),
+        redis.hset(keys.route("a"), "n1", "test.stitch.1"),
+      ]);
+      await until("pointers of a removed stitch are taken out again", async () => {
+        const left = await Promise.all([
+          redis.scard(keys.group("test.stitch.1")),
+          redis.scard(keys.receivers("test.stitch.1")),
+          redis.hlen(keys.route("a")),
+        ]);
+        return left.every((count) => count === 0);
+      });
     });
   });
 });

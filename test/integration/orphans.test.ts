@@ -60,6 +60,20 @@ test("a launch is ended with what has left it and shows nothing; a number, a boo
   assert.deepEqual([it.ended, it.holdUp("a")], [launches, null], "of none of them is anything left");
 });
 
+test("a launch whose leader has ended is ended with what is left of its group, though that shows nothing", {
+  skip,
+}, async (t) => {
+  const launched = run(t, ["sh", "-c", "env -i sleep 600 & echo $!; exec sleep 600"]);
+  const bare = Number(await new Promise((resolve) => launched.stdout?.once("data", resolve)));
+  const launches = [launchOf(pidOf(launched), "a")];
+  launched.kill("SIGKILL");
+  await once(launched, "exit");
+  const { it } = orphans({ launches });
+  await it.end();
+  assert.equal(isRunning(bare), false);
+  assert.deepEqual(it.ended, launches);
+});
+
 test("what carries a former session is ended, with its group; what carries another is not", { skip }, async (t) => {
   const session = randomUUID();
   const group = run(t, ["sh", "-c", "env -i sleep 600 & echo $!; exec sleep 600"], { STITCH_SESSION: session });

@@ -92,7 +92,9 @@ for (const { name, url } of REDISES) {
         assert.deepEqual(await publish(present.incarnation, set("a", 1)), { kind: "ok", number: 1 });
         assert.deepEqual(await publish(former.incarnation, set("a", 9)), { kind: "other" });
         const removed = { ...set("a").record, removedAtMs: 0, was: null, movedTo: null, outcome: null };
-        assert.deepEqual(await publish(former.incarnation, { kind: "removed", record: removed }), { kind: "other" });
+        assert.deepEqual(await publish(former.incarnation, { kind: "removed", record: removed, isNew: true }), {
+          kind: "other",
+        });
         assert.equal((await readStitches(redis, keys, ["n1:a"]))[0]?.restarts, 1);
 
         const usage = (cpuPercent: number) => new Map([["a", { cpuPercent, memoryBytes: 1, hasData: false }]]);

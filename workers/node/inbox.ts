@@ -78,9 +78,9 @@ export class Inbox {
     this.#reading = this.#read();
   }
 
-  #create(): Promise<void> {
+  async #create(): Promise<void> {
     const { redis, keys, node, incarnation } = this.#o;
-    return createInbox(redis, keys, node, incarnation());
+    await createInbox(redis, keys, node, incarnation());
   }
 
   /** Takes nothing more and waits at most `graceMs` for what is under way; the rest is left pending. Safe to repeat. */

@@ -15,26 +15,33 @@ export class MastersWord {
   readonly #redis: RedisClient;
   readonly #keys: Keys;
   readonly #node: string;
-  readonly #nowMs: () => number;
+  readonly #steadyNowMs: () => number;
   readonly #onError: (error: unknown) => void;
   /** Stitches that have arrived, and of which was told that they do not settle. */
   readonly #told = new Set<string>();
-  /** How many tombstones there were at the last heartbeat that was followed by a look at them. */
-  #tombstones = 0;
-  #lastSettledMs = 0;
+  /** How many words had been left, ever, at the last heartbeat that was followed by a look at them. */
+  #words = 0;
+  #lastSettledMs = Number.NEGATIVE_INFINITY;
 
-  constructor(redis: RedisClient, keys: Keys, node: string, nowMs: () => number, onError: (error: unknown) => void) {
+  /** @param steadyNowMs a clock that nobody sets. */
+  constructor(
+    redis: RedisClient,
+    keys: Keys,
+    node: string,
+    steadyNowMs: () => number,
+    onError: (error: unknown) => void,
+  ) {
     this.#redis = redis;
     this.#keys = keys;
     this.#node = node;
-    this.#nowMs = nowMs;
+    this.#steadyNowMs = steadyNowMs;
     this.#onError = onError;
   }
 
   /** Takes it in before anything is started. To be repeated where it fails. */
   async obey(host: StitchHost): Promise<void> {
     // More may come while they are read: the next heartbeat looks again.
-    this.#tombstones = 0;
+    this.#words = 0;
     host.obey(await readTombstones(this.#redis, this.#keys, this.#node));
     await this.#settleArrived(host);
   }
@@ -42,21 +49,24 @@ export class MastersWord {
   /**
    * To be called with each heartbeat: obeys what a Master has decided while it took this node for dead. It is back, and may
    * have been before that was written.
-   * @param tombstones how many the heartbeat has told of.
+   * @param words how many have been left, ever, as the heartbeat tells.
    */
-  async beat(host: StitchHost, tombstones: number): Promise<void> {
-    if (tombstones !== this.#tombstones) {
+  async beat(host: StitchHost, words: number): Promise<void> {
+    if (words !== this.#words) {
       host.obey(await readTombstones(this.#redis, this.#keys, this.#node));
-      this.#tombstones = tombstones;
+      this.#words = words;
     }
-    if (this.#nowMs() - this.#lastSettledMs > SETTLE_MS) await this.#settleArrived(host);
+    if (this.#steadyNowMs() - this.#lastSettledMs > SETTLE_MS) await this.#settleArrived(host);
   }
 
   /** Ends moves whose end this node was not there to hear of. */
   async #settleArrived(host: StitchHost): Promise<void> {
-    this.#lastSettledMs = this.#nowMs();
+    this.#lastSettledMs = this.#steadyNowMs();
+    const arriving = host.arriving();
+    const ids = new Set(arriving.map(({ id }) => id));
+    for (const id of this.#told) if (!ids.has(id)) this.#told.delete(id);
     await Promise.all(
-      host.arriving().map(async ({ id, movedFrom, born }) => {
+      arriving.map(async ({ id, movedFrom, born }) => {
         const source = await readTraces(this.#redis, this.#keys, movedFrom).catch(
           // Another node's record that cannot be read must not keep this node from going on.
           passingOver((error) => this.#tell(id, error)),

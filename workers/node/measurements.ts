@@ -19,7 +19,8 @@ export type MeasurementsOptions = {
   readonly incarnation: () => number;
   /** Is the lease this worker's, as far as it can tell without asking? */
   readonly holdsId: () => boolean;
-  readonly nowMs: () => number;
+  /** A clock that nobody sets. */
+  readonly steadyNowMs: () => number;
 };
 
 /** Measures what a node's stitches use, and whether they keep data, and publishes it at a low rate. */
@@ -27,7 +28,7 @@ export class Measurements {
   readonly #o: MeasurementsOptions;
   readonly #tree: ProcessTree;
   readonly #folders: DataFolders;
-  #lastMs = 0;
+  #lastMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: MeasurementsOptions) {
     this.#o = options;
@@ -37,8 +38,8 @@ export class Measurements {
 
   /** To be called with each heartbeat, which must not wait for it. Does nothing until it is time again. */
   async beat(host: StitchHost): Promise<void> {
-    if (this.#o.nowMs() - this.#lastMs <= MEASURE_MS) return;
-    this.#lastMs = this.#o.nowMs();
+    if (this.#o.steadyNowMs() - this.#lastMs <= MEASURE_MS) return;
+    this.#lastMs = this.#o.steadyNowMs();
     const usage = await this.#tree.measure(host.processes(), performance.now());
     if (usage === null || !this.#o.holdsId()) return;
     const { redis, keys, node, incarnation } = this.#o;

@@ -126,7 +126,7 @@ export class NodeWorker {
   #timer: NodeJS.Timeout | undefined;
   #beating: Promise<void> = Promise.resolve();
   #beaten = Promise.withResolvers<void>();
-  #lastPruneMs = 0;
+  #lastPruneMs = Number.NEGATIVE_INFINITY;
   #stopping: Promise<void> | null = null;
   readonly #ended = Promise.withResolvers<void>();
   /** Resolves when it has left; rejects where it was fenced or its queue broke. */
@@ -148,7 +148,7 @@ export class NodeWorker {
       onEnd: () => this.#host?.leaseIsOver(),
     });
     this.#clock = new RedisClock({ nowMs: options.nowMs, steadyNowMs: () => performance.now() });
-    this.#mastersWord = new MastersWord(this.#redis, this.#keys, options.id, options.nowMs, options.onError);
+    this.#mastersWord = new MastersWord(this.#redis, this.#keys, options.id, () => performance.now(), options.onError);
     // Whoever runs the worker waits for it; where nobody does yet, its failure must not end the process unasked.
     this.ended.catch(() => undefined);
   }
@@ -188,7 +188,7 @@ export class NodeWorker {
         disk,
         incarnation,
         holdsId,
-        nowMs: this.#o.nowMs,
+        steadyNowMs: () => performance.now(),
       });
       const publisher = new Publisher({
         redis: this.#redis,
@@ -383,13 +383,19 @@ export class NodeWorker {
   async #settle(host: StitchHost): Promise<void> {
     const { id } = this.#o;
     // Before its stitches can be found: who has no inbox is no node.
-    const [, , eligibility] = await Promise.all([
+    const [owner, eligibility] = await Promise.all([
       createInbox(this.#redis, this.#keys, id, this.#incarnation),
-      openStitchHashes(this.#redis, this.#keys, id),
       // A Redis that came back without the node may still have what Masters ordered of it.
       readEligibility(this.#redis, this.#keys, id),
+      openStitchHashes(this.#redis, this.#keys, id),
       openNodeQueue(this.#direct, this.#keys, id),
     ]);
+    if (owner > this.#incarnation) {
+      // Redis has lost the node's record and kept its inbox: what this incarnation acknowledged there would be refused.
+      this.#incarnation = owner;
+      await this.#register(host);
+      return;
+    }
     this.#eligibility = eligibility;
     this.#lastTaken = await lastEntryRead(this.#redis, this.#keys, this.#o.id);
     host.merge(await readOwnStitches(this.#redis, this.#keys, this.#o.id, this.#o.onError));
@@ -473,7 +479,7 @@ export class NodeWorker {
     const asked = this.#lease.ask();
     const known = this.#publisher?.known ?? 0;
     // In the heartbeat's round trip. They are on other shards, which must not cost the lease.
-    this.#publisher?.assertPointers(() => host.ids(), this.#o.heartbeatMs).catch(this.#o.onError);
+    this.#publisher?.assertPointers(() => host.idsWithRemoved(), this.#o.heartbeatMs).catch(this.#o.onError);
     const reply = await within(
       this.#o.leaseMs / 2,
       beatNode(this.#redis, this.#keys, this.#o.id, {
@@ -494,7 +500,13 @@ export class NodeWorker {
     }
     if (reply.outcome !== "ok") {
       this.#o.say(`${WHY_AGAIN[reply.outcome]}; registering again`);
-      await this.#register(host);
+      try {
+        await this.#register(host);
+      } catch (error) {
+        // Another worker has renewed its lease all the while: it lives, whatever its incarnation.
+        if (error instanceof NodeIdTaken) this.#fail(error);
+        throw error;
+      }
       host.leaseIsBack();
       return;
     }
@@ -504,16 +516,21 @@ export class NodeWorker {
     this.#clock.told(reply.nowMs);
     this.#publisher?.heard(reply.published, known);
     if (this.#beats % LOOK_EVERY === 0) await this.#repair();
-    if (this.#settled) await this.#publisher?.flush();
-    else await this.#settle(host);
+    if (this.#settled) {
+      // A publication may have met a Redis that was not the right one, and have held back all others.
+      this.#publisher?.open();
+      await this.#publisher?.flush();
+    } else await this.#settle(host);
     await this.#mastersWord.beat(host, reply.words);
     host.leaseIsBack();
     this.#measurements?.beat(host).catch(this.#o.onError);
     // What could not be written is tried again; the disk has told of it.
     this.#disk?.written().catch(() => undefined);
-    if (this.#o.nowMs() - this.#lastPruneMs > PRUNE_MS) {
-      this.#lastPruneMs = this.#o.nowMs();
-      await forgetRemoved(this.#redis, this.#keys, this.#o.id, host.prune());
+    if (performance.now() - this.#lastPruneMs > PRUNE_MS) {
+      this.#lastPruneMs = performance.now();
+      const ids = host.prune();
+      this.#publisher?.forget(ids);
+      await forgetRemoved(this.#redis, this.#keys, this.#o.id, ids);
     }
   }
 

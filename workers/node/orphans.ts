@@ -128,10 +128,16 @@ export class Orphans {
     const table = tableOf(rows);
     const launches = new Map(
       this.#o.launches
-        .filter((launch) => launch.bootId === bootId && table.get(launch.pid)?.startedAt === launch.startedAt)
+        // Where its leader is gone, its group may still be there: no process gets the number of a group that is.
+        .filter(
+          ({ bootId: its, pid, startedAt }) => its === bootId && (table.get(pid)?.startedAt ?? startedAt) === startedAt,
+        )
         .map((launch) => [launch.pid, { session: launch.session, stitch: launch.id, launch }] as const),
     );
-    const launched = ({ pid, group }: ProcessRow): Found | undefined => launches.get(pid) ?? launches.get(group);
+    const launched = ({ pid, group, startedAt }: ProcessRow): Found | undefined => {
+      const found = launches.get(pid) ?? launches.get(group);
+      return found !== undefined && startedAt >= found.launch.startedAt ? found : undefined;
+    };
     const own = table.get(process.pid);
     const ownLine = new Set<number>();
     for (let at = own; at !== undefined && !ownLine.has(at.pid); at = table.get(at.parent)) ownLine.add(at.pid);

@@ -106,8 +106,9 @@ export class Publisher {
   }
 
   /**
-   * Writes the pointers of some stitches again, all of them in turn. To be called with each heartbeat, which it accompanies.
-   * @param ids of all stitches; asked for once a round.
+   * Puts the pointers of some stitches right again, all of them in turn. To be called with each heartbeat, which it
+   * accompanies.
+   * @param ids of all stitches, and of the removed ones; asked for once a round.
    */
   async assertPointers(ids: () => string[], heartbeatMs: number): Promise<void> {
     if (this.#held || this.#muted || !this.#o.holdsId()) return;
@@ -116,11 +117,14 @@ export class Publisher {
       this.#round = this.#due.length;
     }
     const next = this.#due.splice(0, Math.ceil((this.#round * heartbeatMs) / POINTERS_MS));
-    const records = next.flatMap((id) => {
-      const change = this.#o.changeOf(id);
-      return change?.kind === "set" ? [change.record] : [];
-    });
-    await assertPointers(this.#o.redis, this.#o.keys, this.#o.node, records);
+    const { redis, keys, node, receives, changeOf } = this.#o;
+    const stitches = next.flatMap((id) => changeOf(id) ?? []);
+    await assertPointers(redis, keys, node, stitches, receives);
+  }
+
+  /** Of these stitches nothing is left. */
+  forget(ids: readonly string[]): void {
+    for (const id of ids) this.#numbers.delete(id);
   }
 
   /** Publishes nothing more: the worker ends, or the node's records are another's now, and must not be overwritten. */
@@ -156,13 +160,17 @@ export class Publisher {
         this.#putBack(changes, events);
         return false;
       }
-      await emitEvents(this.#o.redis, this.#o.keys, events);
-      return true;
     } catch (error) {
       this.#putBack(changes, events);
       this.#o.onError(error);
       return false;
     }
+    // They are in another slot; what can be read of the stitches is there, whatever becomes of them.
+    await emitEvents(this.#o.redis, this.#o.keys, events).catch((error: unknown) => {
+      this.#putBack(new Map(), events);
+      this.#o.onError(error);
+    });
+    return true;
   }
 
   /** @returns false where they are to be written again, by a later call. */
@@ -199,8 +207,8 @@ export class Publisher {
   #take(changes: Iterable<StitchChange>): void {
     for (const change of changes) {
       const before = this.#waiting.get(change.record.id);
-      const isNew = change.kind === "set" && (change.isNew || (before?.kind === "set" && before.isNew));
-      this.#waiting.set(change.record.id, change.kind === "set" ? { ...change, isNew } : change);
+      const isNew = change.isNew || (before?.kind === change.kind && before.isNew);
+      this.#waiting.set(change.record.id, { ...change, isNew });
     }
   }
 }

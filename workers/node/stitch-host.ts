@@ -143,7 +143,7 @@ export class StitchHost {
   wholeTruth(): StitchChange[] {
     return [
       ...[...this.#hosted.values()].map(({ record }): StitchChange => ({ kind: "set", record, isNew: true })),
-      ...[...this.#removed.values()].map((record): StitchChange => ({ kind: "removed", record })),
+      ...[...this.#removed.values()].map((record): StitchChange => ({ kind: "removed", record, isNew: false })),
     ];
   }
 
@@ -152,7 +152,7 @@ export class StitchHost {
     const record = this.#hosted.get(id)?.record;
     if (record !== undefined) return { kind: "set", record, isNew: true };
     const removed = this.#removed.get(id);
-    return removed === undefined ? null : { kind: "removed", record: removed };
+    return removed === undefined ? null : { kind: "removed", record: removed, isNew: false };
   }
 
   /** Starts again what should run, after a restart of the worker. Does not wait for it. */
@@ -446,7 +446,7 @@ export class StitchHost {
     // It may wait for its next start.
     stitch.close(0).catch(this.#o.onError);
     this.#o.disk.saveRemoved(record);
-    this.#o.publish([{ kind: "removed", record }], [this.#event({ type: "stitch.removed" }, record)]);
+    this.#o.publish([{ kind: "removed", record, isNew: true }], [this.#event({ type: "stitch.removed" }, record)]);
     this.#o.onStitch(stitch);
     return outcome;
   }
@@ -503,6 +503,11 @@ export class StitchHost {
   /** The processes of its stitches, by stitch id: each the leader of its group. */
   processes(): Map<string, number> {
     return new Map([...this.#hosted].flatMap(([id, { pid }]) => (pid === null ? [] : [[id, pid]])));
+  }
+
+  /** Of the stitches here, and of what is left of removed ones. */
+  idsWithRemoved(): string[] {
+    return [...this.#hosted.keys(), ...this.#removed.keys()];
   }
 
   ids(): string[] {

@@ -1,0 +1,49 @@
+// One server of a Redis Cluster hangs: what the others have goes on.
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { it } from "node:test";
+import { Redis } from "ioredis";
+import { FAST, until, withCluster } from "../support/cluster.ts";
+import { isRunning } from "../support/process-list.ts";
+import { startLocalCluster } from "../support/redis-cluster.ts";
+
+it("P9: a node whose own server of a Redis Cluster answers keeps its lease, though the one with the index of nodes hangs", async () => {
+  const dir = mkdtempSync(join(tmpdir(), "cs-shard-"));
+  const redis = await startLocalCluster({ dir, masters: 3 });
+  const servers = redis.masters.map(({ url }) => new Redis(url));
+  try {
+    await withCluster(redis.url, FAST, async (cluster) => {
+      const { keys } = cluster.open;
+      const serverOf = async (key: string) =>
+        Math.floor((servers.length * Number(await servers[0]?.cluster("KEYSLOT", key))) / 16_384);
+      const index = await serverOf(keys.nodes);
+      const ids = Array.from({ length: 20 }, (_, number) => `n${number}`);
+      const elsewhere = await Promise.all(ids.map(async (id) => (await serverOf(keys.nodeMeta(id))) !== index));
+      const id = ids[elsewhere.indexOf(true)] ?? assert.fail();
+      const own = await serverOf(keys.nodeMeta(id));
+      await cluster.node(id);
+      await cluster.create(id, "mortal", ["sleep", "600"], { onDisconnect: "stop" });
+      const { pid } = await cluster.master.stitch(`${id}:mortal`);
+      assert.ok(pid);
+      const server = servers[own] ?? assert.fail();
+      const beats = async () => Number(await server.hget(keys.nodeMeta(id), "beats"));
+      const hung = redis.masters[index] ?? assert.fail();
+      hung.kill("SIGSTOP");
+      try {
+        const last = await beats();
+        // Twice the lease.
+        await until("it beats on", async () => (await beats()) >= last + 30);
+        assert.ok(isRunning(pid));
+        assert.equal(await server.hget(keys.nodeMeta(id), "incarnation"), "1", "its lease was never in doubt");
+      } finally {
+        hung.kill("SIGCONT");
+      }
+    });
+  } finally {
+    for (const server of servers) server.disconnect();
+    await redis.stop();
+    rmSync(dir, { recursive: true, force: true });
+  }
+});
