@@ -107,6 +107,12 @@ describe("a node on which starts hang", { concurrency: 2 }, () => {
         );
         for (const { id } of jobs) await until("it is out of the queue", () => isOutOfQueue(cluster, id));
         await until("all of them hang", async () => (await hanging(cluster)) === ids.length);
+        // What is killed before it has counted itself would be missed.
+        await startedTimes(
+          cluster,
+          1,
+          ids.map((id) => `n1:${id}`),
+        );
         await first.kill(signal);
         await cluster.node("n1");
         for (const [index, { id }] of jobs.entries()) {

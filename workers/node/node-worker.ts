@@ -111,6 +111,7 @@ export class NodeWorker {
   #publisher: Publisher | null = null;
   #queue: NodeQueueWorker | null = null;
   #journal: TaskJournal | null = null;
+  #runner: TaskRunner | null = null;
   #inbox: Inbox | null = null;
   #mail: Mail | null = null;
   #outbox: Outbox | null = null;
@@ -265,7 +266,7 @@ export class NodeWorker {
     const nextBeat = () => this.#nextBeat();
     const journal = new TaskJournal({ disk, nextBeat, onError: this.#o.onError });
     this.#journal = journal;
-    const runner = new TaskRunner({
+    const runner: TaskRunner = new TaskRunner({
       redis: this.#redis,
       keys: this.#keys,
       node: this.#o.id,
@@ -282,6 +283,7 @@ export class NodeWorker {
       nowMs: () => this.#clock.nowMs(),
       say: this.#o.say,
     });
+    this.#runner = runner;
     // First, so that what BullMQ delivers again meanwhile is known to be under way.
     journal.resume(left, (task) => runner.runAgain(task));
     this.#queue = new NodeQueueWorker(
@@ -569,8 +571,8 @@ export class NodeWorker {
       await within(KILL_MS, host?.stopAll(0) ?? Promise.resolve()).catch(this.#o.onError);
     })();
     await Promise.all([within(LEAVE_MS + KILL_MS, tasksDone).catch(this.#o.onError), stitchesDone]);
-    // With the stitches it waits for no start; what came up before that is told.
-    await within(KILL_MS, this.#journal?.idle() ?? Promise.resolve()).catch(this.#o.onError);
+    // With the stitches its tasks have ended too; what came of them is told.
+    await within(KILL_MS, Promise.all([this.#journal?.idle(), this.#runner?.idle()])).catch(this.#o.onError);
     // After the stitches, so that a reader of a log sees their last lines.
     await Promise.all([this.#inbox?.stop(KILL_MS), this.#logQuestions?.stop(KILL_MS)]).catch(this.#o.onError);
     await within(KILL_MS, this.#outbox?.stop() ?? Promise.resolve()).catch(this.#o.onError);

@@ -49,6 +49,7 @@ const isStitchStep = (step: Step): step is StitchStep => step.stitch !== null;
  */
 export class TaskRunner {
   readonly #o: TaskRunnerOptions;
+  readonly #underWay = new Set<Promise<void>>();
 
   constructor(options: TaskRunnerOptions) {
     this.#o = options;
@@ -56,6 +57,21 @@ export class TaskRunner {
 
   /** Takes a task from the queue; resolves when the queue need not keep it any longer. */
   async run(dispatch: Dispatch): Promise<void> {
+    const running = this.#run(dispatch);
+    this.#underWay.add(running);
+    try {
+      await running;
+    } finally {
+      this.#underWay.delete(running);
+    }
+  }
+
+  /** Resolves when nothing that the queue keeps is under way any more. */
+  async idle(): Promise<void> {
+    await Promise.allSettled(this.#underWay);
+  }
+
+  async #run(dispatch: Dispatch): Promise<void> {
     const incarnation = await this.#claim(dispatch);
     if (incarnation === null) return;
     const work = () => this.#carryOut(dispatch, incarnation);
