@@ -127,6 +127,8 @@ export class NodeWorker {
   #timer: NodeJS.Timeout | undefined;
   #beating: Promise<void> = Promise.resolve();
   #beaten = Promise.withResolvers<void>();
+  /** What follows a heartbeat, while it is under way. */
+  #following: Promise<void> | null = null;
   #lastPruneMs = Number.NEGATIVE_INFINITY;
   #stopping: Promise<void> | null = null;
   readonly #ended = Promise.withResolvers<void>();
@@ -517,13 +519,22 @@ export class NodeWorker {
     this.#eligibility = reply.eligibility ?? this.#eligibility;
     this.#clock.told(reply.nowMs);
     this.#publisher?.heard(reply.published, known);
+    // What follows has to do with other servers of a Redis Cluster, too: one that hangs must not cost the lease.
+    this.#following ??= this.#afterBeat(host, reply.words)
+      .catch(this.#o.onError)
+      .finally(() => (this.#following = null));
+    await orAfter(this.#o.heartbeatMs / 2, this.#following);
+  }
+
+  /** What is due once the lease has been renewed. One at a time, where a heartbeat finds the former still under way. */
+  async #afterBeat(host: StitchHost, words: number): Promise<void> {
     if (this.#beats % LOOK_EVERY === 0) await this.#repair();
     if (this.#settled) {
       // A publication may have met a Redis that was not the right one, and have held back all others.
       this.#publisher?.open();
       await this.#publisher?.flush();
     } else await this.#settle(host);
-    await this.#mastersWord.beat(host, reply.words);
+    await this.#mastersWord.beat(host, words);
     host.leaseIsBack();
     this.#measurements?.beat(host).catch(this.#o.onError);
     // What could not be written is tried again; the disk has told of it.
@@ -640,6 +651,16 @@ export class NodeWorker {
     this.#disk?.close();
     this.#ownership?.release();
   }
+}
+
+/** Resolves when `work`, which never rejects, has ended, or after `ms`. */
+async function orAfter(ms: number, work: Promise<void>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, ms);
+  });
+  await Promise.race([work, late]);
+  clearTimeout(timer);
 }
 
 /** @throws where `work` takes longer than `ms`; it goes on, and its end is no longer waited for. */

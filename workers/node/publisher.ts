@@ -44,6 +44,7 @@ export class Publisher {
   #drawn = 0;
   #held = true;
   #running: Promise<boolean> | null = null;
+  #emitting = false;
   #gathering: NodeJS.Timeout | undefined;
   #muted = false;
   /** Stitches whose pointers are still to be written again in this round, and how many there were. */
@@ -135,7 +136,10 @@ export class Publisher {
     this.#events = [];
   }
 
-  /** Resolves when all that was taken up before the call is in Redis: true; or could not be written: false. Never rejects. */
+  /**
+   * Resolves when all that was taken up of stitches before the call is in Redis, and what happened is on its way there: true;
+   * or could not be written: false. Never rejects.
+   */
   async flush(): Promise<boolean> {
     // What runs may have begun before the latest change: wait for it, then for one more.
     if (this.#running !== null) await this.#running;
@@ -165,12 +169,30 @@ export class Publisher {
       this.#o.onError(error);
       return false;
     }
-    // They are in another slot; what can be read of the stitches is there, whatever becomes of them.
-    await emitEvents(this.#o.redis, this.#o.keys, events).catch((error: unknown) => {
-      this.#putBack(new Map(), events);
-      this.#o.onError(error);
-    });
+    this.#emit(events);
     return true;
+  }
+
+  /**
+   * Not waited for: they are in another slot, and what can be read of the stitches is there, whatever becomes of them. What
+   * comes while some are on their way goes out behind them.
+   */
+  #emit(events: readonly ClusterEvent[]): void {
+    if (events.length === 0) return;
+    if (this.#emitting) {
+      this.#putBack(new Map(), events);
+      return;
+    }
+    this.#emitting = true;
+    emitEvents(this.#o.redis, this.#o.keys, events)
+      .catch((error: unknown) => {
+        this.#putBack(new Map(), events);
+        this.#o.onError(error);
+      })
+      .finally(() => {
+        this.#emitting = false;
+        if (this.#events.length > 0 && !this.#muted) this.#gathering ??= setTimeout(() => void this.flush(), GATHER_MS);
+      });
   }
 
   /** @returns false where they are to be written again, by a later call. */
