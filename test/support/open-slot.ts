@@ -1,4 +1,5 @@
 import { Redis } from "ioredis";
+import { until } from "./cluster.ts";
 import type { LocalCluster } from "./redis-cluster.ts";
 
 export type OpenSlot = {
@@ -41,6 +42,11 @@ export async function withOpenSlot(
         for (const one of left) await move(one);
       }
       for (const server of [to, from, ...servers]) await server.call("CLUSTER", "SETSLOT", slot, "NODE", toId ?? "");
+      // Else the next one to get the slot may take an epoch that is used, and lose it again to who had it before.
+      await until("all servers have heard of it", async () => {
+        const infos = await Promise.all(servers.map((server) => server.cluster("INFO")));
+        return new Set(infos.map((info) => /cluster_current_epoch:(\d+)/.exec(info)?.[1])).size === 1;
+      });
     };
     const close = () => (closed ??= closeIt());
     try {
