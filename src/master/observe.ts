@@ -261,10 +261,12 @@ export class Observer {
       Promise.all(ids.map((node) => listStitchesOfNode(this.#redis, this.#keys, node))),
       groupsByRoute(this.#redis, this.#keys, members),
     ]);
-    // Pointers may be stale: what has gone must not fail the job, and another that has the id since is not of the group.
+    // Pointers may be stale: what has gone must not fail the job, and another that has the id since is not of the group. Nor
+    // must a route that was lost hide a member that is there.
     const exist = new Set(there.flatMap((stitches, index) => stitches.map((each) => fullId(ids[index] ?? "", each))));
     const ofGroup = new Set(groups);
-    const stitches = members.filter((id, index) => exist.has(id) && ofGroup.has(groupsNow[index] ?? ""));
+    const isOfGroup = (now: string | null | undefined) => now == null || ofGroup.has(now);
+    const stitches = members.filter((id, index) => exist.has(id) && isOfGroup(groupsNow[index]));
     return this.#with({ stitches: stitches.sort() }, { nodes: nodesOf(members) });
   }
 

@@ -18,9 +18,15 @@ const take = defineScript<[busy: string]>(
   1,
   `
 local function inside(outer, inner) return inner == outer or string.sub(inner, 1, #outer + 1) == outer .. '.' end
-local function add(list, item)
-  if string.find(' ' .. list .. ' ', ' ' .. item .. ' ', 1, true) then return list end
-  return list == '' and item or list .. ' ' .. item
+local function joined(list, items)
+  local all, known = {}, {}
+  local function add(item)
+    if known[item] then return end
+    known[item], all[#all + 1] = true, item
+  end
+  for item in string.gmatch(list, '%S+') do add(item) end
+  for _, item in ipairs(items) do add(item) end
+  return table.concat(all, ' ')
 end
 local held = redis.call('HGETALL', KEYS[1])
 local drafts, has = '', ''
@@ -36,8 +42,9 @@ for i = 1, #held, 2 do
     end
   end
 end
-for asked = 3, #ARGV do has = add(has, ARGV[asked]) end
-redis.call('HSET', KEYS[1], ARGV[1], now .. '|' .. add(drafts, ARGV[2]) .. '|' .. has)
+local scopes = {}
+for asked = 3, #ARGV do scopes[#scopes + 1] = ARGV[asked] end
+redis.call('HSET', KEYS[1], ARGV[1], now .. '|' .. joined(drafts, {ARGV[2]}) .. '|' .. joined(has, scopes))
 return false
 `,
 );

@@ -29,6 +29,7 @@ import { type Asked, Lease } from "./lease.ts";
 import { Launches } from "./launches.ts";
 import { LoadMeter } from "./load.ts";
 import { LogQuestions } from "./log-questions.ts";
+import { orLate } from "./or-late.ts";
 import { Orphans } from "./orphans.ts";
 import { Outbox, ROOM_MS, type SendTo } from "./outbox.ts";
 import { OutputPace } from "./output-pace.ts";
@@ -377,7 +378,7 @@ export class NodeWorker {
     this.#settled = false;
     this.#leaseSince(asked);
     this.#beats = 0;
-    this.#clock.told(answer.nowMs);
+    this.#clock.told(answer.nowMs, asked.steadyAtMs);
     this.#publisher?.begin(answer.incarnation);
     this.#recordOwner();
     await this.#settle(host);
@@ -517,13 +518,13 @@ export class NodeWorker {
     this.#beats = reply.beats;
     this.#leaseSince(asked);
     this.#eligibility = reply.eligibility ?? this.#eligibility;
-    this.#clock.told(reply.nowMs);
+    this.#clock.told(reply.nowMs, asked.steadyAtMs);
     this.#publisher?.heard(reply.published, known);
     // What follows has to do with other servers of a Redis Cluster, too: one that hangs must not cost the lease.
     this.#following ??= this.#afterBeat(host, reply.words)
       .catch(this.#o.onError)
       .finally(() => (this.#following = null));
-    await orAfter(this.#o.heartbeatMs / 2, this.#following);
+    await orLate(this.#following, this.#o.heartbeatMs / 2);
   }
 
   /** What is due once the lease has been renewed. One at a time, where a heartbeat finds the former still under way. */
@@ -651,16 +652,6 @@ export class NodeWorker {
     this.#disk?.close();
     this.#ownership?.release();
   }
-}
-
-/** Resolves when `work`, which never rejects, has ended, or after `ms`. */
-async function orAfter(ms: number, work: Promise<void>): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, ms);
-  });
-  await Promise.race([work, late]);
-  clearTimeout(timer);
 }
 
 /** @throws where `work` takes longer than `ms`; it goes on, and its end is no longer waited for. */

@@ -6,8 +6,10 @@ export type RedisClockOptions = {
 };
 
 /**
- * Redis's time without asking it: what a node writes down must not depend on how its machine's clock is set. Put right with
- * every answer that tells Redis's time, between them it follows a steady clock; off by the way of an answer at most.
+ * Redis's time without asking it: what a node writes down must not depend on how its machine's clock is set. Between two
+ * answers that tell Redis's time it follows a steady clock. An answer says that it was told between the question and now: the
+ * clock is moved only as far as it is outside of that, so an answer that is read late sets it back by nothing (F. Cristian,
+ * "Probabilistic clock synchronization", 1989).
  */
 export class RedisClock {
   readonly #o: RedisClockOptions;
@@ -17,9 +19,11 @@ export class RedisClock {
     this.#o = options;
   }
 
-  /** Redis has just told its time. */
-  told(redisNowMs: number): void {
-    this.#offsetMs = redisNowMs - this.#o.steadyNowMs();
+  /** Redis has told its time, in answer to what was asked then, by the steady clock. */
+  told(redisNowMs: number, askedAtMs: number): void {
+    const least = redisNowMs - this.#o.steadyNowMs();
+    const most = redisNowMs - askedAtMs;
+    this.#offsetMs = Math.min(most, Math.max(least, this.#offsetMs ?? least));
   }
 
   /** Unix milliseconds, a whole number. */

@@ -8,6 +8,7 @@ import type { StepError } from "../../../src/domain/stitch.ts";
 import { Conversation } from "../conversation.ts";
 import type { EscapedProcesses } from "../escaped-processes.ts";
 import type { Launches } from "../launches.ts";
+import { orLate } from "../or-late.ts";
 import type { Orphans } from "../orphans.ts";
 import type { OutputPace } from "../output-pace.ts";
 import { type FromStitch, ProcessV1Reader } from "../process-v1.ts";
@@ -367,16 +368,6 @@ function signalGroup(pid: number, signal: NodeJS.Signals | 0): boolean {
     if (error instanceof Error && "code" in error && error.code === "ESRCH") return false;
     throw error;
   }
-}
-
-/** Resolves when `work` has ended, or after `ms`. */
-async function orLate(work: Promise<unknown>, ms: number): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, ms);
-  });
-  await Promise.race([work, late]);
-  clearTimeout(timer);
 }
 
 /**
