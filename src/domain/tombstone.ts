@@ -56,28 +56,33 @@ export function maySettle(
 }
 
 /**
- * What a Master is to do about a removal that the stitch's node cannot be asked for: leave word; or nothing, because it has
- * been done ("done", also by an earlier try), or because the stitch is another by now, or was removed for good ("superseded").
+ * What a Master does about a removal whose node does not answer.
+ * - "write tombstone": the node will remove the stitch when it is back.
+ * - "done": the stitch has been removed already, perhaps by an earlier try of this step. Nothing to do.
+ * - "superseded": another stitch has the id by now, or this one was removed in another way. Nothing to do.
  */
 export function removalOf(
   { born, movedTo, arrivingFrom }: Extract<StitchStep, { action: "remove" }>,
   traces: Traces,
-): "leave word" | "done" | "superseded" {
+): "write tombstone" | "done" | "superseded" {
   const { record } = traces;
-  if (born === undefined || record?.born === born) return "leave word";
+  if (born === undefined || record?.born === born) return "write tombstone";
   // One that arrives may be on the node's disk alone.
   const gone = arrivingFrom === undefined ? goneTo(born, traces) : undefined;
   if (gone !== undefined) return gone === (movedTo ?? null) ? "done" : "superseded";
-  return record === null ? "leave word" : "superseded";
+  return record === null ? "write tombstone" : "superseded";
 }
 
 /**
- * Must the word for an absent node be newer than the step it carries out? What leaves for good, or for another node, may have
- * taken newer commands, also such as its node has not told of: with an older word it would be started again beside the one
- * that lives elsewhere by then. One that arrives may be sent here again by a later wave of the same job, which a newer word
- * would bury: so only where it has taken a newer command.
+ * Does the tombstone for a removal need a newer revision than the removal itself?
+ *
+ * Yes for a stitch that is removed for good, or moves to another node: its node may have applied newer commands that it has not
+ * published yet. An older tombstone would not remove it, and it would run twice.
+ *
+ * For a stitch that is arriving, only if it has applied a newer command: a later wave of the same job may send it here again,
+ * and a newer tombstone would remove that one too.
  */
-export function needsNewerWord(
+export function needsNewerTombstone(
   { arrivingFrom }: Extract<StitchStep, { action: "remove" }>,
   own: Revision,
   { record }: Traces,

@@ -14,7 +14,7 @@ import type { Eligibility, Liveness } from "../domain/resources.ts";
 import { formatRevision } from "../domain/revision.ts";
 import { tasksToSendAgain } from "../domain/send-again.ts";
 import type { StepOutcome } from "../domain/stitch.ts";
-import { needsNewerWord, removalOf } from "../domain/tombstone.ts";
+import { needsNewerTombstone, removalOf } from "../domain/tombstone.ts";
 import type { Dispatcher } from "../queue/dispatcher.ts";
 import { giveUpDrafts, releaseScopes } from "../redis/busy.ts";
 import type { RedisClient } from "../redis/client.ts";
@@ -169,7 +169,7 @@ export class JobDesk {
     if (todo === "done") return { status: "succeeded", changed: true, error: null };
     if (todo === "superseded") return { status: "superseded", changed: false, error: ANOTHER };
     const own = { revision: job.revision, wave: task.wave };
-    const isNewer = needsNewerWord(step, own, traces);
+    const isNewer = needsNewerTombstone(step, own, traces);
     const revision = formatRevision(isNewer ? { revision: await redis.incr(keys.revision), wave: 0 } : own);
     const word = { revision, movedTo, arrivingFrom, born };
     if (!(await leaveTombstone(redis, keys, task.node, splitFullId(stitch).stitch, word)))

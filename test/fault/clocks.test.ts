@@ -93,3 +93,37 @@ for (const [how, aheadMs] of [
     });
   });
 }
+
+for (const [how, aheadMs] of [
+  ["ahead", 600_000],
+  ["behind", -600_000],
+] as const)
+  it(`a node whose clock is ten minutes ${how} tells by Redis's clock what its stitches and steps did`, async () => {
+    await withCluster(url, {}, async (cluster) => {
+      const { redis, keys } = cluster.open;
+      const sinceMs = await redisTimeMs(redis, keys.events);
+      await cluster.node("n1", ahead(aheadMs));
+      const created = await cluster.create("n1", "a", ["sh", "-c", "echo said; exec sleep 600"]);
+      const step = created.tasks[0]?.steps[0];
+      const { startedAt, observedAt } = await cluster.master.stitch("n1:a");
+      const { items: lines } = await until("its line is there", async () => {
+        const logs = await cluster.master.logs("n1:a", 10);
+        return logs.items.length > 0 && logs;
+      });
+      const node = await cluster.master.node("n1");
+      await assertSince(
+        cluster,
+        sinceMs,
+        step?.startedAt ?? null,
+        step?.finishedAt ?? null,
+        startedAt,
+        observedAt,
+        lines[0]?.at ?? null,
+        node.startedAt,
+        node.lastHeartbeatAt,
+      );
+      assert.equal((await cluster.run({ command: "stitch.remove", target: "n1:a" })).status, "succeeded");
+      const left = JSON.parse((await redis.hget(keys.nodeRemoved("n1"), "a")) ?? "null") as { removedAtMs: number };
+      await assertSince(cluster, sinceMs, new Date(left.removedAtMs).toISOString());
+    });
+  });

@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { describe, it } from "node:test";
+import { COMMANDS } from "../../src/domain/command.ts";
 import { RequestError } from "../../src/domain/errors.ts";
 import { REDISES, withCluster } from "../support/cluster.ts";
+import { publishTestStitch } from "../support/publish-test-stitch.ts";
 
 const spec = { adaptor: "process", protocol: "none", command: ["sleep", "600"] };
 
@@ -62,6 +64,25 @@ for (const redis of REDISES) {
     });
   });
 }
+
+it("a member whose route a failover has lost is meant all the same; one whose route names another group is not", async () => {
+  await withCluster(REDISES[0]?.url ?? "", {}, async ({ open, master }) => {
+    const { redis, keys } = open;
+    for (const id of ["a", "b", "c"]) await publishTestStitch(open, "n1", id, "shop.orders.1");
+    await redis.del(keys.route("a"));
+    await redis.hset(keys.route("b"), "n1", "shop.other.1");
+    const submitted = await master.submit({
+      command: COMMANDS["group.stop"].parse({ command: "group.stop", target: "shop.orders.1", dryRun: true }),
+      idempotencyKey: null,
+      scope: "",
+      by: null,
+      waitMs: 0,
+    });
+    assert.ok(submitted.kind === "plan");
+    const stitches = submitted.plan.tasks.flatMap(({ steps }) => steps.map(({ stitch }) => stitch));
+    assert.deepEqual(new Set(stitches), new Set(["n1:a", "n1:c"]));
+  });
+});
 
 it("stops all members of a large group at the same time: none waits until another has ended", async () => {
   const modules = `together=${join(import.meta.dirname, "../support/modules/together.mjs")}`;

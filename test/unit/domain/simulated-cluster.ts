@@ -19,7 +19,7 @@ import type { Eligibility, Health } from "../../../src/domain/resources.ts";
 import { compareRevisions, formatRevision } from "../../../src/domain/revision.ts";
 import { tasksToSendAgain } from "../../../src/domain/send-again.ts";
 import type { StepOutcome, StitchRecord } from "../../../src/domain/stitch.ts";
-import { needsNewerWord, removalOf } from "../../../src/domain/tombstone.ts";
+import { needsNewerTombstone, removalOf } from "../../../src/domain/tombstone.ts";
 import { observed, withStitches } from "./observed.ts";
 import { outcome, SimulatedNode, type Temper } from "./simulated-node.ts";
 
@@ -345,7 +345,7 @@ export class SimulatedCluster {
     const { movedTo = null, arrivingFrom = null, born = null } = step;
     const own = { revision: this.record.revision, wave: task.wave };
     const revision = formatRevision(
-      needsNewerWord(step, own, traces) ? { revision: this.#userRevision++, wave: 0 } : own,
+      needsNewerTombstone(step, own, traces) ? { revision: this.#userRevision++, wave: 0 } : own,
     );
     node.tombstones.set(stitch, { revision, movedTo, arrivingFrom, born });
     // A node that is back before the word is left is taken to read it at once.

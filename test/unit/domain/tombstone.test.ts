@@ -3,7 +3,7 @@ import { test } from "node:test";
 import {
   buries,
   maySettle,
-  needsNewerWord,
+  needsNewerTombstone,
   removalOf,
   type Tombstone,
   type Traces,
@@ -80,24 +80,24 @@ const REMOVE = { action: "remove", stitch: "n1:a", timeoutMs: 1, born: "1.0" } a
 const SWITCH = { ...REMOVE, movedTo: "n2:a" } as const;
 const UNDO = { ...REMOVE, arrivingFrom: "n2:a" } as const;
 for (const [what, step, traces, expected] of [
-  ["it is there", SWITCH, { record: here }, "leave word"],
+  ["it is there", SWITCH, { record: here }, "write tombstone"],
   [
     "it is there, and word was left before",
     SWITCH,
     { record: here, tombstone: word({ movedTo: "n2:a" }) },
-    "leave word",
+    "write tombstone",
   ],
   ["its node has moved it itself", SWITCH, { removed: gone("n2:a") }, "done"],
   ["its node has obeyed, and another has its id since", SWITCH, { record: NAMESAKE, removed: gone("n2:a") }, "done"],
   ["it was removed for good", SWITCH, { removed: gone(null) }, "superseded"],
   ["it was removed for good, and another has its id", SWITCH, { record: NAMESAKE, removed: gone(null) }, "superseded"],
   ["another has its id, and nothing tells of it", SWITCH, { record: NAMESAKE }, "superseded"],
-  ["its node was forgotten", SWITCH, {}, "leave word"],
+  ["its node was forgotten", SWITCH, {}, "write tombstone"],
   ["its node was forgotten after word was left", SWITCH, { tombstone: word({ movedTo: "n2:a" }) }, "done"],
   ["it was removed", REMOVE, { removed: gone(null) }, "done"],
   ["it has moved away", REMOVE, { removed: gone("n3:a") }, "superseded"],
-  ["it has arrived", UNDO, { record: { ...here, movedFrom: "n2:a" } }, "leave word"],
-  ["its node has not told of it", UNDO, {}, "leave word"],
+  ["it has arrived", UNDO, { record: { ...here, movedFrom: "n2:a" } }, "write tombstone"],
+  ["its node has not told of it", UNDO, {}, "write tombstone"],
   ["another has its id", UNDO, { record: NAMESAKE }, "superseded"],
 ] as const satisfies readonly (readonly [string, typeof REMOVE, Partial<Traces>, ReturnType<typeof removalOf>])[]) {
   const kind = step === SWITCH ? "a move away" : step === UNDO ? "a move taken back" : "a removal";
@@ -114,6 +114,6 @@ for (const [what, step, traces, expected] of [
   ["what arrives and has taken a newer command", UNDO, { record: { ...here, revision: "8.0" } }, true],
 ] as const satisfies readonly (readonly [string, typeof REMOVE, Partial<Traces>, boolean])[]) {
   test(`word of ${what} ${expected ? "is newer than" : "has the revision of"} its job`, () => {
-    assert.equal(needsNewerWord(step, { revision: 7, wave: 2 }, { ...NOTHING, ...traces }), expected);
+    assert.equal(needsNewerTombstone(step, { revision: 7, wave: 2 }, { ...NOTHING, ...traces }), expected);
   });
 }

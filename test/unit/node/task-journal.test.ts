@@ -9,12 +9,13 @@ import { WorkerLeaves } from "../../../workers/node/hosted-stitch.ts";
 import { StitchDisk } from "../../../workers/node/stitch-disk.ts";
 import { TaskJournal } from "../../../workers/node/task-journal.ts";
 
-function journaling(t: TestContext) {
+function journaling(t: TestContext, more: { mostCharacters?: number } = {}) {
   const dir = mkdtempSync(join(tmpdir(), "cs-"));
   const disk = new StitchDisk(dir, () => undefined);
   const errors: unknown[] = [];
   let beat = Promise.withResolvers<void>();
-  const journal = new TaskJournal({ disk, nextBeat: () => beat.promise, onError: (error) => errors.push(error) });
+  const onError = (error: unknown) => errors.push(error);
+  const journal = new TaskJournal({ disk, nextBeat: () => beat.promise, onError, ...more });
   t.after(() => {
     disk.close();
     rmSync(dir, { recursive: true, force: true });
@@ -112,6 +113,25 @@ test("its line goes to disk together with the records that its first steps save,
   disk.save(record("b"));
   await disk.written();
   assert.equal(linesOf(path), 5);
+});
+
+test("where as much waits as may, a task keeps its place in the queue until it has ended", async (t) => {
+  const { disk, journal, found } = journaling(t, { mostCharacters: 20_000 });
+  const first = Promise.withResolvers<void>();
+  const third = Promise.withResolvers<void>();
+  await journal.take(startOf("j1"), () => first.promise, notAgain);
+  await journal.take(startOf("j2"), never, notAgain);
+  let isOver = false;
+  const keeps = journal.take(startOf("j3"), () => third.promise, notAgain).then(() => (isOver = true));
+  await settled();
+  assert.deepEqual([isOver, found()], [false, ["j1.t0", "j2.t0"]]);
+  third.resolve();
+  await keeps;
+  first.resolve();
+  await settled();
+  await journal.take(startOf("j4"), never, notAgain);
+  await disk.written();
+  assert.deepEqual(found(), ["j2.t0", "j4.t0"], "there is room again");
 });
 
 test("delivered again while it is under way, it is not carried out a second time", async (t) => {
