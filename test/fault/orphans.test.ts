@@ -10,7 +10,7 @@ import { readProcess } from "../../workers/node/process-table.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { openCuttingProxy } from "../support/cutting-proxy.ts";
 import { isRunning, processesOf } from "../support/process-list.ts";
-import { addRecord, dataDirOf, linesOf, logOf, recordsOf } from "../support/stitch-folder.ts";
+import { addRecord, dataDirOf, logOf, recordsOf, startedTimes } from "../support/stitch-folder.ts";
 
 const url = REDISES[0]?.url ?? "";
 const MAIN = join(import.meta.dirname, "../../src/cli/main.ts");
@@ -73,11 +73,12 @@ async function allRun(cluster: TestCluster): Promise<number[]> {
 async function assertOnceMore(cluster: TestCluster, former: readonly number[], starts: number): Promise<void> {
   await allRun(cluster);
   assert.deepEqual(former.filter(isRunning), [], "nothing of the former life is left");
-  for (const { id } of STITCHES) {
-    const dir = dataDirOf(cluster, "n1", id);
-    assert.ok(!existsSync(join(dir, "two")), `${id}: never two`);
-    assert.equal(linesOf(join(dir, "starts")).length, starts, id);
-  }
+  await startedTimes(
+    cluster,
+    starts,
+    STITCHES.map(({ id }) => `n1:${id}`),
+  );
+  for (const { id } of STITCHES) assert.ok(!existsSync(join(dataDirOf(cluster, "n1", id), "two")), `${id}: never two`);
 }
 
 /** A process that no stitch has started; killed after the test. */
@@ -171,7 +172,7 @@ describe("a worker and its watchdog that are killed in the same moment", { concu
       });
       assert.deepEqual([held.desired, held.restarts, held.pid], ["running", 0, null]);
       const says = new RegExp(`process ${pid}, which a former worker .* for held, cannot be ended \\(kill EPERM\\)`);
-      assert.ok(logOf(cluster, "n1", "held").some(({ line }) => says.test(line)));
+      await until("its log says why", () => logOf(cluster, "n1", "held").some(({ line }) => says.test(line)));
       const job = await cluster.run({ command: "stitch.start", target: "held" });
       assert.deepEqual([job.status, job.error?.code], ["failed", "spawn_failed"], JSON.stringify(job));
       assert.match(JSON.stringify(job), says);
@@ -179,7 +180,7 @@ describe("a worker and its watchdog that are killed in the same moment", { concu
 
       process.kill(pid, "SIGKILL");
       await until("it is started then", async () => (await cluster.master.stitch("held")).state === "running");
-      assert.equal(linesOf(join(dataDirOf(cluster, "n1", "held"), "starts")).length, 2);
+      await startedTimes(cluster, 2, ["n1:held"]);
       await next();
     });
   });

@@ -116,7 +116,7 @@ describe("a full inbox", { concurrency: 2 }, () => {
       assert.equal(await tried, "inbox_full", "a module hears it from its promise");
       const told = "what it sent to deaf was not sent: the inbox of n2:deaf is full: it is a dead letter";
       await until("the sender is told", () => errorsOf(cluster, "n1:from").includes(told));
-      assert.ok(logOf(cluster, "n1", "from").some(({ line }) => line === told));
+      await until("its log says so", () => logOf(cluster, "n1", "from").some(({ line }) => line === told));
 
       const againAtMs = Date.now();
       await mail.tell("from", "send", [{ to: deaf, data: "c", count: 10 }, friend("past3")]);

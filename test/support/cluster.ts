@@ -4,6 +4,7 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { inspect } from "node:util";
 import { COMMANDS, type CommandName } from "../../src/domain/command.ts";
 import { RequestError } from "../../src/domain/errors.ts";
 import type { JobResource } from "../../src/domain/resources.ts";
@@ -231,9 +232,12 @@ export async function withCluster(
   try {
     await cluster.start();
     await work(cluster);
-  } finally {
-    await cluster.stop();
+  } catch (error) {
+    // What is left behind then is a consequence: it must not hide the cause.
+    await cluster.stop().catch((left: unknown) => assert.fail(`${inspect(error)}\nafter which ${inspect(left)}`));
+    throw error;
   }
+  await cluster.stop();
 }
 
 /** A short lease, so that a death is soon seen; yet fifteen heartbeats long, for a machine that is busy with other tests. */
