@@ -3,8 +3,9 @@ import { sendRequest } from "../../src/domain/message.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import type { Keys } from "../../src/redis/keys.ts";
 import { publishAsNode } from "../support/publish-test-stitch.ts";
-import { stitchRecord } from "../../src/domain/stitch.ts";
+import { stitchSpec } from "../../src/domain/spec.ts";
 import { TestCluster } from "../support/cluster.ts";
+import { testStitch } from "../support/test-stitch.ts";
 import type { Bench } from "./bench.ts";
 import { rawStreams } from "./raw-streams.ts";
 import { measure, ms, over, ratio, table, type Timing, times } from "./stats.ts";
@@ -149,22 +150,11 @@ async function registerStitches(redis: RedisClient, keys: Keys, from: number, to
     const changes = Array.from({ length: Math.min(1000, to - at) }, (_, index) => ({
       kind: "set" as const,
       isNew: true,
-      record: stitchRecord.parse({
-        id: `far-${at + index}`,
+      record: testStitch(`far-${at + index}`, {
         group: `bench.far.${Math.floor((at + index) / 10_000)}`,
-        spec: { adaptor: "module", module: "bench" },
+        spec: stitchSpec.parse({ adaptor: "module", module: "bench" }),
         desired: "running",
         state: "running",
-        health: "green",
-        revision: "1.0",
-        born: "1.0",
-        outcome: null,
-        finished: false,
-        restarts: 0,
-        pid: null,
-        startedAtMs: 0,
-        lastExit: null,
-        observedAtMs: 0,
       }),
     }));
     await publishAsNode(redis, keys, `far${Math.floor(at / 1000)}`, changes, status);

@@ -6,8 +6,6 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { createTestHarness, type TestHarness } from "wrangler";
 import { type LocalRedis, startLocalRedis } from "../../src/cli/local-redis.ts";
-import { stitchSpec } from "../../src/domain/spec.ts";
-import { stitchRecord } from "../../src/domain/stitch.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import { connectRedis, openRedis } from "../../src/redis/connection.ts";
 import { emitEvents } from "../../src/redis/events.ts";
@@ -19,6 +17,7 @@ import { StitchLog } from "../../workers/node/stitch-log.ts";
 import { until } from "../support/cluster.ts";
 import { redisConnections } from "../support/redis-connections.ts";
 import { registerTestNode } from "../support/register-test-node.ts";
+import { testStitch } from "../support/test-stitch.ts";
 
 const TOKEN = "edge-test-token-canary";
 const CLUSTER = `edge-${process.pid}`;
@@ -134,23 +133,7 @@ test("a reader that leaves takes its connections to Redis along, at the latest w
 test("a stitch's log is read and followed, asked of its node", async () => {
   const keys = new Keys(CLUSTER);
   await registerTestNode(redis, keys, "n4");
-  const spec = stitchSpec.parse({ adaptor: "process", protocol: "none", command: ["true"] });
-  const record = stitchRecord.parse({
-    id: "a",
-    group: "a.b.1",
-    spec,
-    desired: "running",
-    state: "running",
-    health: "green",
-    revision: "1.0",
-    born: "1.0",
-    outcome: null,
-    restarts: 0,
-    pid: null,
-    startedAtMs: null,
-    lastExit: null,
-    observedAtMs: 0,
-  });
+  const record = testStitch("a", { group: "a.b.1", desired: "running", state: "running" });
   const status = { reserved: { cpu: 0, memoryBytes: 0 }, stitchCount: 1, states: {}, eligibility: "eligible" as const };
   await publishAsNode(redis, keys, "n4", [{ kind: "set", record, isNew: true }], status);
   const onError = (error: unknown) => assert.fail(String(error));

@@ -2,15 +2,13 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { ApiUnreachable, type CommandBody, type CommandOptions, createClient } from "../../src/client/client.ts";
 import { dispatchId } from "../../src/domain/job.ts";
-import { JobDesk } from "../../src/master/job-desk.ts";
-import { Observer } from "../../src/master/observe.ts";
-import { Dispatcher } from "../../src/queue/dispatcher.ts";
 import { lookAgainIn } from "../../src/redis/job-record.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { openCuttingProxy } from "../support/cutting-proxy.ts";
 import { endedByOthers, endedOnce, timesEnded } from "../support/ended-jobs.ts";
 import { type Point, WRITES } from "../support/master-writes.ts";
 import { startedTimes } from "../support/stitch-folder.ts";
+import { testDesk } from "../support/test-desk.ts";
 
 const url = REDISES[0]?.url ?? "";
 
@@ -103,17 +101,7 @@ describe("an API that is killed between two writes of an accept (P1, P2)", { con
     await withCluster(url, {}, async (cluster) => {
       const { redis, keys } = cluster.open;
       let nowMs = 0;
-      const desk = new JobDesk({
-        redis,
-        keys,
-        dispatcher: new Dispatcher(redis, keys),
-        observer: new Observer(redis, keys, 2000, assert.ifError),
-        deadAfterMs: 2000,
-        jobRetentionMs: 3_600_000,
-        nowMs: () => nowMs,
-        onLate: (error) => cluster.errors.push(error),
-        onUnreadable: assert.ifError,
-      });
+      const desk = testDesk(cluster, () => nowMs);
       await cluster.node("n1");
       await cutOff(cluster, { side: "after", write: "pointer" }, CREATE);
       const { id } = await written(cluster);

@@ -4,7 +4,6 @@ import { describe, it } from "node:test";
 import { Queue } from "bullmq";
 import { Redis } from "ioredis";
 import { RequestError } from "../../src/domain/errors.ts";
-import { openMaster } from "../../src/master/open-master.ts";
 import { QUEUE } from "../../src/queue/dispatcher.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import { createInbox, putMessages } from "../../src/redis/inbox.ts";
@@ -38,16 +37,7 @@ async function leftNode(cluster: TestCluster, id: string): Promise<void> {
 /** Forgets the node by a Master that is cut off after `commands` commands. @returns whether it was. */
 async function forgetCutOff(cluster: TestCluster, id: string, commands: number): Promise<boolean> {
   const proxy = await openCuttingProxy(cluster.redisUrl);
-  const open = await openMaster({
-    redisUrl: proxy.url,
-    cluster: cluster.name,
-    id: "cut-off",
-    deadAfterMs: 0,
-    jobRetentionMs: 60_000,
-    onError: () => undefined,
-    connectTimeoutMs: 10_000,
-    checkFirst: false,
-  });
+  const open = await cluster.openMaster("cut-off", { redisUrl: proxy.url, onError: () => undefined });
   let left = commands;
   const wasCut = proxy.cut({
     at: () => left-- === 0,

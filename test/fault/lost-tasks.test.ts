@@ -10,20 +10,11 @@ import { Dispatcher } from "../../src/queue/dispatcher.ts";
 import { claim, createJob, indexOpenJob, loadJob, recordOutcomes } from "../../src/redis/job-record.ts";
 import { TaskRunner } from "../../workers/node/task-runner.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
-import { pingJob } from "../support/ping-job.ts";
+import { pingJob, SUCCEEDED } from "../support/ping-job.ts";
 import { registerTestNode } from "../support/register-test-node.ts";
 
 const [standalone] = REDISES;
 const url = standalone?.url ?? "";
-const SUCCEEDED = {
-  status: "succeeded",
-  changed: false,
-  startedAtMs: 1,
-  finishedAtMs: 2,
-  output: null,
-  error: null,
-} as const;
-
 /** The fields beside a job that begin so. */
 async function fieldsOf({ open: { redis, keys } }: TestCluster, job: string, prefix: string): Promise<string[]> {
   return (await redis.hkeys(keys.jobOutcomes(job, "n1"))).filter((field) => field.startsWith(prefix)).sort();

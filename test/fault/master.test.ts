@@ -2,7 +2,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { COMMANDS, type CommandName } from "../../src/domain/command.ts";
-import { openMaster } from "../../src/master/open-master.ts";
 import { indexOpenJob } from "../../src/redis/job-record.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { openCuttingProxy } from "../support/cutting-proxy.ts";
@@ -27,16 +26,7 @@ async function acceptedAlone(cluster: TestCluster, body: Body): Promise<string> 
   const { redis, keys } = cluster.open;
   const proxy = await openCuttingProxy(cluster.redisUrl);
   try {
-    const dying = await openMaster({
-      redisUrl: proxy.url,
-      cluster: cluster.name,
-      id: "dying",
-      deadAfterMs: 2000,
-      jobRetentionMs: 3_600_000,
-      onError: () => undefined,
-      connectTimeoutMs: 10_000,
-      checkFirst: false,
-    });
+    const dying = await cluster.openMaster("dying", { redisUrl: proxy.url, onError: () => undefined });
     let isGone = false;
     const cut = proxy.cut({
       at: (words) => WRITES.dispatch(words, keys) || WRITES.claim(words, keys),

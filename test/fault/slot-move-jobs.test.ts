@@ -18,7 +18,7 @@ import {
 } from "../../src/redis/job-record.ts";
 import { TestCluster, until } from "../support/cluster.ts";
 import { withOpenSlot } from "../support/open-slot.ts";
-import { pingJob } from "../support/ping-job.ts";
+import { pingJob, SUCCEEDED } from "../support/ping-job.ts";
 import { type LocalCluster, startLocalCluster } from "../support/redis-cluster.ts";
 import { dataDirOf } from "../support/stitch-folder.ts";
 
@@ -38,15 +38,6 @@ async function withRedisCluster(work: (cluster: TestCluster, redis: LocalCluster
 }
 
 const JOB = `j${"e".repeat(26)}`;
-const DONE = {
-  status: "succeeded",
-  changed: false,
-  startedAtMs: 1,
-  finishedAtMs: 2,
-  output: null,
-  error: null,
-} as const;
-
 describe("while a Redis Cluster moves a job's slot", { concurrency: 2 }, () => {
   it("P6: it is read right, and neither ended, nor saved, nor sent again", async () => {
     await withRedisCluster(async ({ open }, servers) => {
@@ -57,7 +48,7 @@ describe("while a Redis Cluster moves a job's slot", { concurrency: 2 }, () => {
       const record = { ...ping, tasks: [task, { ...task, id: "t1", node: "n2" }] };
       await createJob(redis, keys, record, "");
       assert.equal(await claim(redis, keys, JOB, "n1", task, 1), "ok");
-      const write = () => recordOutcomes(redis, keys, JOB, "n1", task, 1, new Map([[0, DONE]]), true);
+      const write = () => recordOutcomes(redis, keys, JOB, "n1", task, 1, new Map([[0, SUCCEEDED]]), true);
       assert.equal(await write(), true);
       const before = (await loadJob(redis, keys, JOB)) ?? assert.fail();
       assert.equal(before.outcomes.steps.size, 1);

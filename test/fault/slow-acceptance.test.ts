@@ -4,15 +4,12 @@ import { describe, it } from "node:test";
 import { COMMANDS, type CommandName } from "../../src/domain/command.ts";
 import { RequestError } from "../../src/domain/errors.ts";
 import type { JobResource } from "../../src/domain/resources.ts";
-import { JobDesk } from "../../src/master/job-desk.ts";
 import type { Master } from "../../src/master/master.ts";
-import { Observer } from "../../src/master/observe.ts";
-import { openMaster } from "../../src/master/open-master.ts";
-import { Dispatcher } from "../../src/queue/dispatcher.ts";
 import { claim } from "../../src/redis/job-record.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { registerTestNode } from "../support/register-test-node.ts";
 import { openStallingProxy, type StallingProxy } from "../support/stalling-proxy.ts";
+import { testDesk } from "../support/test-desk.ts";
 
 const url = REDISES[0]?.url ?? "";
 const GROUP = "shop.orders.1";
@@ -41,16 +38,7 @@ async function withSlowMaster(
   work: (slow: Master, held: Promise<void>, proxy: StallingProxy) => Promise<void>,
 ): Promise<void> {
   const proxy = await openStallingProxy(cluster.redisUrl);
-  const slow = await openMaster({
-    redisUrl: proxy.url,
-    cluster: cluster.name,
-    id: "slow",
-    deadAfterMs: 2000,
-    jobRetentionMs: 3_600_000,
-    onError: (error) => cluster.errors.push(error),
-    connectTimeoutMs: 10_000,
-    checkFirst: false,
-  });
+  const slow = await cluster.openMaster("slow", { redisUrl: proxy.url });
   try {
     await work(slow.master, proxy.stall(writesRecord), proxy);
   } finally {
@@ -110,17 +98,7 @@ describe("a Master that is held up before its record (P2)", { concurrency: 3 }, 
     await withCluster(url, {}, async (cluster) => {
       const { redis, keys } = cluster.open;
       let nowMs = 0;
-      const desk = new JobDesk({
-        redis,
-        keys,
-        dispatcher: new Dispatcher(redis, keys),
-        observer: new Observer(redis, keys, 2000, assert.ifError),
-        deadAfterMs: 2000,
-        jobRetentionMs: 3_600_000,
-        nowMs: () => nowMs,
-        onLate: (error) => cluster.errors.push(error),
-        onUnreadable: assert.ifError,
-      });
+      const desk = testDesk(cluster, () => nowMs);
       await registerTestNode(redis, keys, "n1");
       await withSlowMaster(cluster, async (slow, held, proxy) => {
         const late = submit(slow, { command: "node.ping", target: "n1" });

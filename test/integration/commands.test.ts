@@ -3,7 +3,7 @@ import { describe, it } from "node:test";
 import { COMMANDS } from "../../src/domain/command.ts";
 import type { RequestError } from "../../src/domain/errors.ts";
 import type { JobResource } from "../../src/domain/resources.ts";
-import { type OpenMaster, openMaster } from "../../src/master/open-master.ts";
+import type { OpenMaster } from "../../src/master/open-master.ts";
 import { leaveNode } from "../../src/redis/node-record.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { isRunning } from "../support/process-list.ts";
@@ -21,16 +21,7 @@ async function withTwins(
   work: (cluster: TestCluster, one: OpenMaster, other: OpenMaster) => Promise<void>,
 ): Promise<void> {
   await withCluster(redisUrl, {}, async (cluster) => {
-    const other = await openMaster({
-      redisUrl,
-      cluster: cluster.name,
-      id: "other",
-      deadAfterMs: 2000,
-      jobRetentionMs: 60_000,
-      onError: (error) => cluster.errors.push(error),
-      connectTimeoutMs: 10_000,
-      checkFirst: false,
-    });
+    const other = await cluster.openMaster("other");
     try {
       await work(cluster, cluster.open, other);
     } finally {

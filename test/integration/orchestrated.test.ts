@@ -4,7 +4,6 @@ import { join } from "node:path";
 import { describe, it, type TestContext } from "node:test";
 import { COMMANDS, type CommandName } from "../../src/domain/command.ts";
 import type { JobResource } from "../../src/domain/resources.ts";
-import { openMaster } from "../../src/master/open-master.ts";
 import { FAST, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { Observer } from "../../src/master/observe.ts";
 
@@ -33,10 +32,7 @@ async function overtaken(
   meanwhile: () => Promise<void>,
   idempotencyKey: string | null = null,
 ): Promise<JobResource> {
-  const { redisUrl, name } = cluster;
-  const settings = { deadAfterMs: 2000, jobRetentionMs: 3_600_000, connectTimeoutMs: 10_000, checkFirst: true };
-  const onError = (error: unknown) => cluster.errors.push(error);
-  const slow = await openMaster({ ...settings, redisUrl, cluster: name, id: "slow", onError });
+  const slow = await cluster.openMaster("slow");
   const [hasRead, goOn] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
   const { redis } = slow;
   const incr = redis.incr.bind(redis);

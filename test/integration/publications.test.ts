@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { describe, it } from "node:test";
-import { stitchRecord, type StitchRecord } from "../../src/domain/stitch.ts";
+import type { StitchRecord } from "../../src/domain/stitch.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import { connectRedis, openRedis } from "../../src/redis/connection.ts";
 import { acknowledgeEntries, createInbox, InboxTaken, putMessages, readNewEntries } from "../../src/redis/inbox.ts";
@@ -18,6 +18,7 @@ import {
 import { Publisher } from "../../workers/node/publisher.ts";
 import { REDISES, until } from "../support/cluster.ts";
 import { registerTestNode } from "../support/register-test-node.ts";
+import { testStitch } from "../support/test-stitch.ts";
 
 const LOAD = { cpuPercent: 1, memoryBytes: 1, eventLoopDelayMs: 1 };
 const STATUS = {
@@ -27,23 +28,7 @@ const STATUS = {
   eligibility: "eligible" as const,
 };
 
-const record = (id: string, restarts = 0): StitchRecord =>
-  stitchRecord.parse({
-    id,
-    group: "test.stitch.1",
-    spec: { adaptor: "process", command: ["true"], protocol: "none" },
-    desired: "stopped",
-    state: "stopped",
-    health: "missing",
-    revision: "1.0",
-    born: "1.0",
-    outcome: null,
-    restarts,
-    pid: null,
-    startedAtMs: null,
-    lastExit: null,
-    observedAtMs: 0,
-  });
+const record = (id: string, restarts = 0): StitchRecord => testStitch(id, { group: "test.stitch.1", restarts });
 const set = (id: string, restarts = 0): StitchChange => ({ kind: "set", record: record(id, restarts), isNew: true });
 
 async function withRedis(url: string, work: (redis: RedisClient, keys: Keys) => Promise<void>): Promise<void> {

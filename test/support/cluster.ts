@@ -8,7 +8,7 @@ import { inspect } from "node:util";
 import { COMMANDS, type CommandName } from "../../src/domain/command.ts";
 import { RequestError } from "../../src/domain/errors.ts";
 import type { JobResource } from "../../src/domain/resources.ts";
-import { openMaster, type OpenMaster } from "../../src/master/open-master.ts";
+import { openMaster, type OpenMaster, type OpenMasterOptions } from "../../src/master/open-master.ts";
 import { processesOf } from "./process-list.ts";
 
 const MAIN = join(import.meta.dirname, "../../src/cli/main.ts");
@@ -75,17 +75,23 @@ export class TestCluster {
   }
 
   async start(): Promise<this> {
-    this.#open = await openMaster({
+    this.#open = await this.openMaster("test", { checkFirst: true });
+    return this;
+  }
+
+  /** Another Master of this cluster, on connections of its own; the caller closes it. */
+  openMaster(id: string, differs: Partial<OpenMasterOptions> = {}): Promise<OpenMaster> {
+    return openMaster({
       redisUrl: this.redisUrl,
       cluster: this.name,
-      id: "test",
+      id,
       deadAfterMs: Number(this.#env["STITCH_DEAD_AFTER_MS"] ?? 2000),
       jobRetentionMs: 3_600_000,
       onError: (error) => this.errors.push(error),
       connectTimeoutMs: 10_000,
-      checkFirst: true,
+      checkFirst: false,
+      ...differs,
     });
-    return this;
   }
 
   get open(): OpenMaster {

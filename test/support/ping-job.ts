@@ -32,3 +32,13 @@ export async function pingJob({ redis, keys }: OpenMaster, id: string): Promise<
     ],
   };
 }
+
+/** What a node answers of a step that changed nothing, such as a ping. */
+export const SUCCEEDED = {
+  status: "succeeded",
+  changed: false,
+  startedAtMs: 1,
+  finishedAtMs: 2,
+  output: null,
+  error: null,
+} as const;

@@ -1,11 +1,10 @@
-import { stitchSpec } from "../../src/domain/spec.ts";
-import type { StitchRecord } from "../../src/domain/stitch.ts";
 import type { NodeStatus } from "../../src/domain/node.ts";
 import type { OpenMaster } from "../../src/master/open-master.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import type { Keys } from "../../src/redis/keys.ts";
 import { publishStitches, type StitchChange } from "../../src/redis/stitch-records.ts";
 import { registerTestNode } from "./register-test-node.ts";
+import { testStitch } from "./test-stitch.ts";
 
 /** A stitch in Redis as its node would have published it; it does not run. */
 export async function publishTestStitch(
@@ -14,26 +13,7 @@ export async function publishTestStitch(
   id: string,
   group = "shop.orders.1",
 ): Promise<void> {
-  const record: StitchRecord = {
-    id,
-    group,
-    spec: stitchSpec.parse({ adaptor: "process", command: ["true"], protocol: "none" }),
-    placement: { strategy: "spread" },
-    movedFrom: null,
-    desired: "stopped",
-    state: "stopped",
-    health: "green",
-    revision: "1.0",
-    born: "1.0",
-    outcome: null,
-    finished: false,
-    restarts: 0,
-    pid: null,
-    startedAtMs: null,
-    lastExit: null,
-    observedAtMs: Date.now(),
-    mailAfter: null,
-  };
+  const record = testStitch(id, { group, observedAtMs: Date.now() });
   const status = {
     reserved: { cpu: 0, memoryBytes: 0 },
     stitchCount: 1,

@@ -16,24 +16,9 @@ import fc from "fast-check";
 import { removedRecord, stitchRecord, type StitchRecord } from "../../../src/domain/stitch.ts";
 import { FORMAT } from "../../../src/redis/format.ts";
 import { StitchDisk } from "../../../workers/node/stitch-disk.ts";
+import { testStitch } from "../../support/test-stitch.ts";
 
-const record = (restarts: number, id = "a"): StitchRecord =>
-  stitchRecord.parse({
-    id,
-    group: "a.b.1",
-    spec: { adaptor: "process", command: ["x"] },
-    desired: "running",
-    state: "running",
-    health: "green",
-    revision: "1.0",
-    born: "1.0",
-    outcome: null,
-    restarts,
-    pid: null,
-    startedAtMs: null,
-    lastExit: null,
-    observedAtMs: 0,
-  });
+const record = (restarts: number, id = "a"): StitchRecord => testStitch(id, { restarts });
 const tombstone = (id: string) =>
   removedRecord.parse({ id, group: "a.b.1", revision: "2.0", born: "1.0", outcome: null, removedAtMs: 0 });
 

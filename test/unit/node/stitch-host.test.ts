@@ -7,10 +7,11 @@ import type { ClusterEvent } from "../../../src/domain/event.ts";
 import type { StitchStep } from "../../../src/domain/job.ts";
 import type { Eligibility, Health } from "../../../src/domain/resources.ts";
 import { stitchSpec } from "../../../src/domain/spec.ts";
-import { REMOVED_KEPT_MS, removedRecord, stitchRecord, type StitchRecord } from "../../../src/domain/stitch.ts";
+import { REMOVED_KEPT_MS, removedRecord, type StitchRecord } from "../../../src/domain/stitch.ts";
 import type { Exit, StartContext, Started, StitchInstance } from "../../../workers/node/adaptors/adaptor.ts";
 import { StitchDisk } from "../../../workers/node/stitch-disk.ts";
 import { StitchHost } from "../../../workers/node/stitch-host.ts";
+import { testStitch } from "../../support/test-stitch.ts";
 
 /** What runs of a stitch, as the test tells it to: it comes up, answers, and ends when it is told. */
 class Run implements StitchInstance {
@@ -185,23 +186,7 @@ test("a removal that Redis knows of counts for more than what the disk has of it
     outcome: null,
     removedAtMs: 0,
   });
-  const stitch = (revision: string) =>
-    stitchRecord.parse({
-      id: "a",
-      group: "a.b.1",
-      spec: { adaptor: "process", command: ["x"] },
-      desired: "stopped",
-      state: "stopped",
-      health: "missing",
-      revision,
-      born: "1.0",
-      outcome: null,
-      restarts: 0,
-      pid: null,
-      startedAtMs: null,
-      lastExit: null,
-      observedAtMs: 0,
-    });
+  const stitch = (revision: string) => testStitch("a", { revision });
   host.merge({ stitches: [stitch("2.0")], removed: [] });
   host.merge({ stitches: [], removed: [removed] });
   assert.deepEqual(host.ids(), []);

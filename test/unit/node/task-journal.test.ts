@@ -4,10 +4,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import type { Dispatch } from "../../../src/domain/job.ts";
-import { stitchRecord } from "../../../src/domain/stitch.ts";
 import { WorkerLeaves } from "../../../workers/node/hosted-stitch.ts";
 import { StitchDisk } from "../../../workers/node/stitch-disk.ts";
 import { TaskJournal } from "../../../workers/node/task-journal.ts";
+import { testStitch } from "../../support/test-stitch.ts";
 
 function journaling(t: TestContext, more: { mostCharacters?: number } = {}) {
   const dir = mkdtempSync(join(tmpdir(), "cs-"));
@@ -54,23 +54,6 @@ const startOf = (job: string): Dispatch => ({
     refused: null,
   },
 });
-const record = (id: string) =>
-  stitchRecord.parse({
-    id,
-    group: "a.b.1",
-    spec: { adaptor: "process", command: ["x"] },
-    desired: "running",
-    state: "running",
-    health: "green",
-    revision: "1.0",
-    born: "1.0",
-    outcome: null,
-    restarts: 0,
-    pid: null,
-    startedAtMs: null,
-    lastExit: null,
-    observedAtMs: 0,
-  });
 const never = () => new Promise<never>(() => undefined);
 const notAgain = () => Promise.reject(new Error("it was tried again"));
 const settled = async () => {
@@ -92,13 +75,13 @@ test("a task is on disk when it is taken, as it came, and stays there until it h
 
 test("its line goes to disk together with the records that its first steps save, and so does its end", async (t) => {
   const { disk, journal, path } = journaling(t);
-  disk.save(record("before"));
+  disk.save(testStitch("before"));
   await disk.written();
   const writes = t.mock.method(disk, "written");
   const work = Promise.withResolvers<void>();
   const begin = async () => {
     await new Promise((resolve) => setImmediate(resolve));
-    disk.save(record("a"));
+    disk.save(testStitch("a"));
     await disk.written();
     // What is on disk by now went there in one piece, for all that wait for it.
     assert.equal(linesOf(path), 3);
@@ -110,7 +93,7 @@ test("its line goes to disk together with the records that its first steps save,
   work.resolve();
   await settled();
   assert.equal(linesOf(path), 3, "its end waits for what is saved next");
-  disk.save(record("b"));
+  disk.save(testStitch("b"));
   await disk.written();
   assert.equal(linesOf(path), 5);
 });

@@ -1,0 +1,20 @@
+import assert from "node:assert/strict";
+import { JobDesk } from "../../src/master/job-desk.ts";
+import { Observer } from "../../src/master/observe.ts";
+import { Dispatcher } from "../../src/queue/dispatcher.ts";
+import type { TestCluster } from "./cluster.ts";
+
+/** What a Master tends jobs with, by the test's own clock. */
+export function testDesk({ open: { redis, keys }, errors }: TestCluster, nowMs: () => number): JobDesk {
+  return new JobDesk({
+    redis,
+    keys,
+    dispatcher: new Dispatcher(redis, keys),
+    observer: new Observer(redis, keys, 2000, assert.ifError),
+    deadAfterMs: 2000,
+    jobRetentionMs: 3_600_000,
+    nowMs,
+    onLate: (error) => errors.push(error),
+    onUnreadable: assert.ifError,
+  });
+}
