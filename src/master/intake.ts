@@ -249,6 +249,8 @@ export class Intake {
       Promise.all([this.#o.desk.dispatch(record, record.tasks), emitEvents(redis, keys, [accepted(record)])]).catch(
         this.#o.onLate,
       );
+    // What was told before this, the job's subscription among it, is not of this job's tasks.
+    watch?.forget();
     const creating = createJob(redis, keys, record, bodyHash, voids);
     // Nobody else can make a job with this id, so on one Redis both go out in one round trip: the record is written first.
     // Where it is void, what was dispatched is refused at the claim.

@@ -34,7 +34,7 @@ import {
   recordOutcomes,
   saveJob,
   takeBackOpenJob,
-  takeDueJobs,
+  takeOpenJobs,
 } from "../redis/job-record.ts";
 import { type Keys, MASTER_RUNNER } from "../redis/keys.ts";
 import { orderEligibility, readNodes, redisTimeMs } from "../redis/node-record.ts";
@@ -314,7 +314,7 @@ export class JobDesk {
   /** One round over the open jobs that are due: finishes dispatches, expires, closes, and says when to look again. */
   async tend(): Promise<Tended> {
     const { redis, keys, nowMs } = this.#o;
-    const due = await takeDueJobs(redis, keys, ROUND, NEXT_LOOK_MS);
+    const due = await takeOpenJobs(redis, keys, ROUND, NEXT_LOOK_MS);
     // Another Master may have dropped the pointer; then it is never seen here again.
     for (const [id, seenAtMs] of this.#orphans)
       if (nowMs() - seenAtMs > 2 * ORPHAN_POINTER_MS) this.#orphans.delete(id);

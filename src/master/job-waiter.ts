@@ -39,6 +39,7 @@ export class JobWaiter {
     const untilMs = this.#nowMs() + waitMs;
     const left = () => untilMs - this.#nowMs();
     for (;;) {
+      watch?.forget();
       const settled = await this.#desk.settle(id);
       if (settled.state.marks.closed !== null || watch === null || left() <= 0) return settled;
       const { tasks } = settled.folded;

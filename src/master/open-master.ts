@@ -28,7 +28,6 @@ export type OpenMaster = {
   readonly keys: Keys;
   /** The shared connection. */
   readonly redis: RedisClient;
-  readonly hints: JobHints;
   /** Opens a connection for one reader that blocks; the caller disconnects it. */
   openBlocking(): RedisClient;
   /** Closes every connection. Safe to repeat. */
@@ -72,7 +71,6 @@ export async function openMaster(options: OpenMasterOptions): Promise<OpenMaster
     master,
     keys,
     redis,
-    hints,
     openBlocking: () => open("blocking"),
     close: () => {
       hints.close();

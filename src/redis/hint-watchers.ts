@@ -1,7 +1,7 @@
 import { Hint } from "./hint.ts";
 
 /** Someone who waits for hints about one thing, until `stop()`. */
-export type HintWatch = Pick<Hint, "give" | "next"> & { stop(): void };
+export type HintWatch = Pick<Hint, "give" | "next" | "forget"> & { stop(): void };
 
 /** Who waits for hints, by what they are about. */
 export class HintWatchers {
@@ -14,10 +14,15 @@ export class HintWatchers {
     return {
       give: (payload) => hint.give(payload),
       next: (ms) => hint.next(ms),
+      forget: () => hint.forget(),
       stop: () => {
         if (hints.delete(hint) && hints.size === 0) this.#watching.delete(id);
       },
     };
+  }
+
+  has(id: string): boolean {
+    return this.#watching.has(id);
   }
 
   tell(id: string, payload = ""): void {

@@ -9,6 +9,11 @@ export class Hint {
     this.#wake?.();
   }
 
+  /** What came so far is no news any more: whoever calls this looks after it. */
+  forget(): void {
+    this.#payloads = [];
+  }
+
   /** Resolves at the first hint since the last call, or after `ms`; with the payloads that came since then. */
   next(ms: number): Promise<readonly string[]> {
     return new Promise((resolve) => {

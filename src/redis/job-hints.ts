@@ -5,15 +5,14 @@ import type { Keys } from "./keys.ts";
 /**
  * Tells when something may have happened to a job. A hint over pub/sub: whoever waits also looks each second.
  *
- * One pattern subscription serves every wait of a process: subscribing for each job cost two more round trips a command,
- * and a hint is a few bytes.
+ * Each job is subscribed to while somebody waits for it, on a connection of its own that nobody waits for: what a process
+ * hears does not grow with what the cluster does.
  */
 export class JobHints {
   readonly #open: () => RedisClient;
   readonly #keys: Keys;
   readonly #watchers = new HintWatchers();
   #client: RedisClient | null = null;
-  #onEvery: ((job: string) => void) | null = null;
 
   /** @param open opens a connection in the role `subscriber`; called once, at the first wait. */
   constructor(open: () => RedisClient, keys: Keys) {
@@ -23,14 +22,23 @@ export class JobHints {
 
   /** Watches a job until `stop()`. */
   watch(job: string): HintWatch {
-    this.#subscribe();
-    return this.#watchers.watch(job);
-  }
-
-  /** Calls `onHint` for every job of the cluster. */
-  watchAll(onHint: (job: string) => void): void {
-    this.#onEvery = onHint;
-    this.#subscribe();
+    const channel = this.#keys.jobChannel(job);
+    const client = this.#connected();
+    const isFirst = !this.#watchers.has(channel);
+    const watch = this.#watchers.watch(channel);
+    if (isFirst)
+      client.subscribe(channel).then(
+        // What was told before the subscription stood, nobody has heard.
+        () => this.#watchers.tell(channel),
+        ignoreLostHint,
+      );
+    return {
+      ...watch,
+      stop: () => {
+        watch.stop();
+        if (!this.#watchers.has(channel)) client.unsubscribe(channel).then(undefined, ignoreLostHint);
+      },
+    };
   }
 
   close(): void {
@@ -38,15 +46,11 @@ export class JobHints {
     this.#client = null;
   }
 
-  #subscribe(): void {
-    if (this.#client !== null) return;
+  #connected(): RedisClient {
+    if (this.#client !== null) return this.#client;
     this.#client = this.#open();
-    this.#client.on("pmessage", (_pattern: string, channel: string, payload: string) => {
-      const job = this.#keys.jobOfChannel(channel);
-      this.#onEvery?.(job);
-      this.#watchers.tell(job, payload);
-    });
-    this.#client.psubscribe(this.#keys.jobChannelPattern).then(undefined, ignoreLostHint);
+    this.#client.on("message", (channel: string, payload: string) => this.#watchers.tell(channel, payload));
+    return this.#client;
   }
 }
 

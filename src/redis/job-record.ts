@@ -14,6 +14,7 @@ import { type StepOutcome, stepOutcome } from "../domain/stitch.ts";
 import type { RedisClient } from "./client.ts";
 import { isSlotMoving } from "./connection.ts";
 import { type Keys, MASTER_RUNNER } from "./keys.ts";
+import { markJobDue } from "./due-jobs.ts";
 import { defineScript } from "./script.ts";
 import { readRequired } from "./unreadable.ts";
 
@@ -38,6 +39,8 @@ local function written(runners)
 end
 `;
 
+/** How long outcomes are kept beside which there is no record: longer than a slot is on its way to another Redis. */
+const ALONE_KEPT_MS = 86_400_000;
 /** How long a void draft is remembered where no record follows: longer than any process is held up and goes on. */
 const VOID_KEPT_MS = 86_400_000;
 
@@ -131,31 +134,36 @@ return 'ok'
 
 /**
  * Writes outcomes; the first one of a step stays. KEYS the runner's outcomes.
- * ARGV channel or '', runner, task, attempt, incarnation that claimed it, index, outcome, …
+ * ARGV the job's key, channel or '', runner, task, attempt, incarnation that claimed it, index, outcome, …
  * Returns 1; 0 and nothing is written where a higher incarnation has claimed this attempt, or somebody the next one: the
  * task is theirs, and the lease that would tell is in another slot.
  * Atomic: whoever has the task must not be overtaken by a write that was long on its way.
  * The channel is told when the task has ended, after the write it speaks of: with how much is written now and the outcomes
  * as they stand, so that whoever waits need not read them again; without them where they are too long for a hint.
+ * What is written goes with the job's record, which a claim may not declare either (see `claim_task`). Where there is none,
+ * because the job has expired or its slot is being moved, it is kept for `ALONE_KEPT_MS`, or until the next write finds one.
  */
 const writeOutcomes = defineScript<[outcomes: string]>(
   "write_outcomes",
   1,
   `
-local by = redis.call('HMGET', KEYS[1], 'by:' .. ARGV[3] .. '.' .. ARGV[4], 'by:' .. ARGV[3] .. '.' .. (ARGV[4] + 1))
-if tonumber(by[1] or 0) > tonumber(ARGV[5]) or by[2] then return 0 end
+local by = redis.call('HMGET', KEYS[1], 'by:' .. ARGV[4] .. '.' .. ARGV[5], 'by:' .. ARGV[4] .. '.' .. (ARGV[5] + 1))
+if tonumber(by[1] or 0) > tonumber(ARGV[6]) or by[2] then return 0 end
 local steps, bytes = {}, 0
-for i = 6, #ARGV, 2 do
-  local field, value = 's:' .. ARGV[3] .. '.' .. ARGV[4] .. '.' .. ARGV[i], ARGV[i + 1]
+for i = 7, #ARGV, 2 do
+  local field, value = 's:' .. ARGV[4] .. '.' .. ARGV[5] .. '.' .. ARGV[i], ARGV[i + 1]
   if redis.call('HSETNX', KEYS[1], field, value) == 0 then value = redis.call('HGET', KEYS[1], field) end
   steps[#steps + 1] = field
   steps[#steps + 1] = value
   bytes = bytes + #value
 end
-if ARGV[1] ~= '' then
-  local hint = {runner = ARGV[2], written = redis.call('HLEN', KEYS[1])}
+local left = redis.call('PTTL', ARGV[1])
+if left == -1 then redis.call('PERSIST', KEYS[1])
+else redis.call('PEXPIRE', KEYS[1], left == -2 and ${ALONE_KEPT_MS} or left) end
+if ARGV[2] ~= '' then
+  local hint = {runner = ARGV[3], written = redis.call('HLEN', KEYS[1])}
   if #steps > 0 and bytes <= ${MAX_HINT_BYTES} then hint.steps = steps end
-  redis.call('PUBLISH', ARGV[1], cjson.encode(hint))
+  redis.call('PUBLISH', ARGV[2], cjson.encode(hint))
 end
 return 1
 `,
@@ -568,10 +576,11 @@ export async function recordOutcomes(
   outcomes: ReadonlyMap<number, StepOutcome>,
   ended: boolean,
 ): Promise<boolean> {
-  const reply = await writeOutcomes.call(
+  const writing = writeOutcomes.call(
     redis,
     [keys.jobOutcomes(job, runner)],
     [
+      keys.job(job),
       ended ? keys.jobChannel(job) : "",
       runner,
       task.id,
@@ -580,8 +589,13 @@ export async function recordOutcomes(
       ...[...outcomes].flatMap(([index, outcome]) => [index, JSON.stringify(outcome)]),
     ],
   );
-  return writtenReply.parse(reply) === 1;
+  // After the outcomes, in the same round trip.
+  if (ended) markJobDue(redis, keys, job).catch(untilTheSweep);
+  return writtenReply.parse(await writing) === 1;
 }
+
+/** A mark that fails is one hint less: the outcomes are there, and the sweep finds the job. */
+function untilTheSweep(): void {}
 
 /**
  * Saves what a job of many steps has become: `next`, made from `state`.
@@ -664,7 +678,7 @@ export async function cancelJob(redis: RedisClient, keys: Keys, id: string): Pro
 }
 
 /** Takes up to `limit` jobs that are due, and puts them off by `putOffMs`. */
-export async function takeDueJobs(redis: RedisClient, keys: Keys, limit: number, putOffMs: number): Promise<string[]> {
+export async function takeOpenJobs(redis: RedisClient, keys: Keys, limit: number, putOffMs: number): Promise<string[]> {
   return idsReply.parse(await takeDue.call(redis, [keys.openJobs], [limit, putOffMs]));
 }
 

@@ -142,15 +142,13 @@ export class Keys {
   jobChannel(id: string): string {
     return `${this.job(id)}:ended`;
   }
-  get jobChannelPattern(): string {
-    return `${this.#root}:{job:*}:ended`;
-  }
-  jobOfChannel(channel: string): string {
-    return channel.slice(`${this.#root}:{job:`.length, -"}:ended".length);
-  }
   /** Sorted set: job that is not closed → when to look at it again. */
   get openJobs(): string {
     return `${this.#root}:jobs:open`;
+  }
+  /** Sorted set, for a while: job of which something has ended → since when. Written by whoever ends a task. A hint. */
+  get dueJobs(): string {
+    return `${this.#root}:jobs:due`;
   }
   /** Sorted set: job → when it was accepted. For lists. */
   get recentJobs(): string {

@@ -9,7 +9,7 @@ import {
   lookAgainIn,
   pruneRecentJobs,
   takeBackOpenJob,
-  takeDueJobs,
+  takeOpenJobs,
   timesVoided,
 } from "../../src/redis/job-record.ts";
 import { redisTimeMs } from "../../src/redis/node-record.ts";
@@ -69,11 +69,11 @@ for (const { name, url } of REDISES) {
         await indexOpenJob(redis, keys, SLOW, 60_000);
         const untilMs = await redisTimeMs(redis, keys.openJobs);
         assert.ok((await due()) >= fromMs + 60_000 && (await due()) <= untilMs + 60_001);
-        assert.deepEqual(await takeDueJobs(redis, keys, 10, 1000), []);
+        assert.deepEqual(await takeOpenJobs(redis, keys, 10, 1000), []);
         await lookAgainIn(redis, keys, SLOW, 120_000);
         assert.ok((await due()) <= untilMs + 60_001, "never later than was said before");
         await lookAgainIn(redis, keys, SLOW, 0);
-        assert.deepEqual(await takeDueJobs(redis, keys, 10, 1000), [SLOW]);
+        assert.deepEqual(await takeOpenJobs(redis, keys, 10, 1000), [SLOW]);
       });
     });
   });

@@ -24,7 +24,8 @@ export async function startMaster(config: Config): Promise<Running> {
     connectTimeoutMs: CONNECT_MS,
     checkFirst: true,
   });
-  const tender = new Tender(open.master, open.hints, onError);
+  const { master, redis, keys } = open;
+  const tender = new Tender({ master, redis, blocking: open.openBlocking(), keys, onError });
   tender.start();
   const ended = Promise.withResolvers<void>();
   let stopping: Promise<void> | null = null;

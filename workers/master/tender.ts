@@ -1,61 +1,81 @@
 import type { Master } from "../../src/master/master.ts";
-import type { JobHints } from "../../src/redis/job-hints.ts";
+import type { RedisClient } from "../../src/redis/client.ts";
+import { takeDueJobs, waitForDueJob } from "../../src/redis/due-jobs.ts";
+import type { Keys } from "../../src/redis/keys.ts";
 
-/** Time between rounds. A hint settles a job sooner; this finds what no hint told of. */
+/** Time between rounds. A job that is marked as due is settled sooner; this finds what no mark told of. */
 const ROUND_MS = 1000;
-/** Hints are gathered this long: most jobs are ended meanwhile by whoever waits for them, and need no second look. */
+/** How long one call waits for a due job: shorter than a connection may stay silent. */
+const WAIT_MS = 5000;
+/** Due jobs are gathered this long: most jobs are ended meanwhile by whoever waits for them, and need no second look. */
 const GATHER_MS = 200;
+const MOST_GATHERED = 1000;
 
-/** Keeps a Master tending: a round each second, and a look at each job a hint speaks of. */
+export type TenderOptions = {
+  readonly master: Master;
+  readonly redis: RedisClient;
+  /** In the role `blocking`, of this alone, which ends with it. */
+  readonly blocking: RedisClient;
+  readonly keys: Keys;
+  readonly onError: (error: unknown) => void;
+};
+
+/** Keeps a Master tending: a round each second, and a look at jobs that are due, each of which one Master of all takes. */
 export class Tender {
-  readonly #master: Master;
-  readonly #hints: JobHints;
-  readonly #onError: (error: unknown) => void;
-  #timer: NodeJS.Timeout | undefined;
-  #running: Promise<void> = Promise.resolve();
+  readonly #o: TenderOptions;
+  readonly #stopping = Promise.withResolvers<void>();
+  #working: Promise<unknown> = Promise.resolve();
   #stopped = false;
-  #hinted = new Set<string>();
-  #gathering: NodeJS.Timeout | undefined;
 
-  constructor(master: Master, hints: JobHints, onError: (error: unknown) => void) {
-    this.#master = master;
-    this.#hints = hints;
-    this.#onError = onError;
+  constructor(options: TenderOptions) {
+    this.#o = options;
   }
 
   start(): void {
-    this.#hints.watchAll((job) => this.#look(job));
-    this.#round();
+    this.#working = Promise.all([this.#repeat(() => this.#round()), this.#repeat(() => this.#settleDue())]);
   }
 
-  #round(): void {
-    this.#running = this.#master
-      .tend()
-      .then(() => undefined, this.#onError)
-      .finally(() => {
-        if (!this.#stopped) this.#timer = setTimeout(() => this.#round(), ROUND_MS);
+  /** Again and again until the end; where that fails, not at once. */
+  async #repeat(work: () => Promise<void>): Promise<void> {
+    while (!this.#stopped)
+      await work().catch(async (error: unknown) => {
+        if (this.#stopped) return;
+        this.#o.onError(error);
+        await this.#pause(ROUND_MS);
       });
   }
 
-  #look(job: string): void {
-    if (this.#stopped) return;
-    this.#hinted.add(job);
-    this.#gathering ??= setTimeout(() => {
-      const jobs = [...this.#hinted];
-      this.#hinted = new Set();
-      this.#gathering = undefined;
-      this.#master.settle(jobs).catch(this.#onError);
-    }, GATHER_MS);
+  async #round(): Promise<void> {
+    await this.#o.master.tend();
+    await this.#pause(ROUND_MS);
   }
 
-  /** Ends after the round under way, at most `graceMs` later. May be called twice and at once. */
+  async #settleDue(): Promise<void> {
+    const { master, redis, blocking, keys } = this.#o;
+    const first = await waitForDueJob(blocking, keys, WAIT_MS);
+    if (first === null) return;
+    await this.#pause(GATHER_MS);
+    await master.settle([first, ...(await takeDueJobs(redis, keys, MOST_GATHERED))]);
+  }
+
+  /** Ends at once where it is stopped. */
+  async #pause(ms: number): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const over = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, ms);
+    });
+    await Promise.race([over, this.#stopping.promise]);
+    clearTimeout(timer);
+  }
+
+  /** Ends after what is under way, at most `graceMs` later. May be called twice and at once. */
   async stop(graceMs: number): Promise<void> {
     this.#stopped = true;
-    clearTimeout(this.#timer);
-    clearTimeout(this.#gathering);
+    this.#stopping.resolve();
+    this.#o.blocking.disconnect();
     let timer: NodeJS.Timeout | undefined;
     await Promise.race([
-      this.#running,
+      this.#working,
       new Promise((resolve) => {
         timer = setTimeout(resolve, graceMs);
       }),
