@@ -30,6 +30,9 @@ export function formatGroup(group: Group): string {
   return [group.application, group.component, group.version].filter((part) => part !== null).join(".");
 }
 
+/** `application.component` of a full group. */
+export const componentOf = (fullGroup: string): string => fullGroup.split(".").slice(0, 2).join(".");
+
 /** Is `inner` the group `outer` or inside it, part by part? `shop` contains `shop.orders`, not `shopping`. */
 export function groupContains(outer: string, inner: string): boolean {
   return inner === outer || inner.startsWith(`${outer}.`);

@@ -11,6 +11,9 @@ export const MAX_HOPS = 5;
 export const MAX_TRIES = 5;
 /** What a message sent over HTTP comes from begins with this; no node can have the id. */
 export const API_SENDER = "api:";
+/** Who has sent it, where that is counted: all that comes over HTTP is one. */
+export const senderOf = ({ from }: { readonly from: string }): string =>
+  from.startsWith(API_SENDER) ? API_SENDER : from;
 
 /** Names of channels that begin with `_` are the system's. */
 export const channel = z

@@ -1,5 +1,5 @@
 import { RequestError } from "../domain/errors.ts";
-import { parseGroup } from "../domain/group.ts";
+import { componentOf, parseGroup } from "../domain/group.ts";
 import { fullId, parseStitchRef, splitFullId } from "../domain/ids.ts";
 import { livenessOf, type NodeRecord } from "../domain/node.ts";
 import { noStitch } from "../domain/observed.ts";
@@ -14,11 +14,12 @@ import type {
 } from "../domain/resources.ts";
 import { type StitchRecord, type StitchUsage, STITCH_STATES } from "../domain/stitch.ts";
 import type { RedisClient } from "../redis/client.ts";
+import { countOpenJobs } from "../redis/job-record.ts";
 import type { Keys } from "../redis/keys.ts";
 import { countNodes, listNodeIds, readNodes, redisTimeMs } from "../redis/node-record.ts";
 import { listFullGroups, membersOf } from "../redis/groups.ts";
 import { listStitchesOfNode, locateStitch, readStitch, readStitches, readUsage } from "../redis/stitch-records.ts";
-import type { OnUnreadable } from "../redis/unreadable.ts";
+import { type OnUnreadable, readIndex } from "../redis/unreadable.ts";
 import { VERSION } from "../version.ts";
 import { iso } from "./job-view.ts";
 import type { NodeFilter, Page, StitchFilter } from "./master.ts";
@@ -86,8 +87,14 @@ export class ClusterState {
     const [nodes, records, openJobs, masters] = await Promise.all([
       countNodes(this.#redis, this.#keys, nowMs, this.#deadAfterMs),
       allNodes(this.#redis, this.#keys, this.#onUnreadable),
-      this.#redis.zcard(this.#keys.openJobs),
-      this.#redis.zrange(this.#keys.masters, String(mastersNowMs - MASTER_ALIVE_MS), "+inf", "BYSCORE"),
+      countOpenJobs(this.#redis, this.#keys),
+      readIndex(
+        this.#redis,
+        this.#keys.masters,
+        "zset",
+        this.#redis.zrange(this.#keys.masters, String(mastersNowMs - MASTER_ALIVE_MS), "+inf", "BYSCORE"),
+        [],
+      ),
     ]);
     const stitches = noStates();
     for (const node of records) {
@@ -199,7 +206,9 @@ export class ClusterState {
   async #idsByNode(after: StitchAddress | null, limit: number, only: string | undefined): Promise<string[]> {
     const found: string[] = [];
     const collect = async (nodes: readonly string[]) => {
-      const stitches = await Promise.all(nodes.map((node) => listStitchesOfNode(this.#redis, this.#keys, node)));
+      const stitches = await Promise.all(
+        nodes.map((node) => listStitchesOfNode(this.#redis, this.#keys, node, this.#onUnreadable)),
+      );
       for (const [index, node] of nodes.entries()) {
         for (const stitch of stitches[index] ?? []) {
           if (after !== null && node === after.node && stitch <= after.stitch) continue;
@@ -224,8 +233,8 @@ export class ClusterState {
   }
 
   async #idsInGroup(group: string, after: StitchAddress | null, limit: number, only: string | undefined) {
-    const groups = await listFullGroups(this.#redis, this.#keys, group);
-    const members = (await membersOf(this.#redis, this.#keys, groups)).flat().map(splitFullId);
+    const groups = await listFullGroups(this.#redis, this.#keys, group, this.#onUnreadable);
+    const members = (await membersOf(this.#redis, this.#keys, groups, this.#onUnreadable)).flat().map(splitFullId);
     return members
       .filter((each) => only === undefined || each.node === only)
       .filter((each) => after === null || compareAddresses(each, after) > 0)
@@ -257,7 +266,7 @@ export class ClusterState {
 
   async groups(page: Page): Promise<ListResource<GroupResource>> {
     const after = page.cursor === null ? null : stringCursor(page.cursor);
-    const full = await listFullGroups(this.#redis, this.#keys, null);
+    const full = await listFullGroups(this.#redis, this.#keys, null, this.#onUnreadable);
     const components = [...new Set(full.map(componentOf))].sort();
     const names = components.filter((name) => after === null || name > after).slice(0, page.limit);
     const inPage = new Set(names);
@@ -274,7 +283,8 @@ export class ClusterState {
   }
 
   async group(name: string): Promise<GroupResource> {
-    const full = parseGroup(name) === null ? [] : await listFullGroups(this.#redis, this.#keys, name);
+    const full =
+      parseGroup(name) === null ? [] : await listFullGroups(this.#redis, this.#keys, name, this.#onUnreadable);
     const [group] = await this.#groupViews(full, () => name);
     if (group === undefined)
       throw new RequestError("not_found", `There is no group "${name}"; GET /v1/groups lists them.`);
@@ -283,7 +293,7 @@ export class ClusterState {
 
   /** Groups by name, gathered from full groups; those without a stitch are left out. Two round trips, whatever their number. */
   async #groupViews(full: readonly string[], nameOf: (fullGroup: string) => string): Promise<GroupResource[]> {
-    const members = (await membersOf(this.#redis, this.#keys, full)).flat();
+    const members = (await membersOf(this.#redis, this.#keys, full, this.#onUnreadable)).flat();
     const groups = new Map<string, { byState: Record<StitchState, number>; byVersion: Record<string, number> }>();
     for (const { group, state } of await this.#stitchViews(members)) {
       const name = nameOf(group);
@@ -298,8 +308,6 @@ export class ClusterState {
       .sort((a, b) => (a.group < b.group ? -1 : 1));
   }
 }
-
-const componentOf = (fullGroup: string): string => fullGroup.split(".").slice(0, 2).join(".");
 
 type StitchAddress = { readonly node: string; readonly stitch: string };
 

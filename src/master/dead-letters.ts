@@ -17,6 +17,7 @@ import { acknowledgeEntries, dropInbox, putMessages, readOldestEntries } from ".
 import type { Keys } from "../redis/keys.ts";
 import { redisTimeMs } from "../redis/node-record.ts";
 import { giveReceipts } from "../redis/receipts.ts";
+import type { OnUnreadable } from "../redis/unreadable.ts";
 import { decodeCursor, encodeCursor } from "./cluster-state.ts";
 import { iso } from "./job-view.ts";
 import type { DeadLetterFilter, Page } from "./master.ts";
@@ -32,6 +33,7 @@ export type DeadLettersOptions = {
   readonly redis: RedisClient;
   readonly keys: Keys;
   readonly recipients: Recipients;
+  readonly onUnreadable: OnUnreadable;
 };
 
 /** Looks after messages that could not be delivered. */
@@ -44,7 +46,7 @@ export class DeadLetters {
 
   /** Dead letters, node by node, the oldest of each first. */
   async list(page: Page, filter: DeadLetterFilter): Promise<ListResource<DeadLetterResource>> {
-    const { redis, keys } = this.#o;
+    const { redis, keys, onUnreadable } = this.#o;
     const after = page.cursor === null ? null : decodeCursor(page.cursor, placeOrNull);
     const [nowMs, all] = await Promise.all([redisTimeMs(redis, keys.events), nodesWithDeadLetters(redis, keys)]);
     const nodes = all.filter((node) => filter.node === undefined || node === filter.node);
@@ -60,16 +62,20 @@ export class DeadLetters {
           node,
           from,
           Math.min(LETTERS_AT_ONCE, page.limit - rows.length),
+          onUnreadable,
         );
         rows.push(...found);
-        characters += found.reduce((sum, { letter }) => sum + letter.data.length, 0);
+        characters += found.reduce((sum, { letter }) => sum + (letter?.data.length ?? 0), 0);
         from = found.at(-1)?.entry ?? null;
         if (from === null) break;
       }
     }
     const last = isFull() ? rows.at(-1) : undefined;
     return {
-      items: rows.filter(({ letter }) => filter.stitch === undefined || isFor(letter, filter.stitch)).map(letterView),
+      items: rows
+        .flatMap(({ node, entry, letter }) => (letter === null ? [] : [{ node, entry, letter }]))
+        .filter(({ letter }) => filter.stitch === undefined || isFor(letter, filter.stitch))
+        .map(letterView),
       nextCursor: last === undefined ? null : encodeCursor([last.node, last.entry]),
       asOf: iso(nowMs),
     };
@@ -192,7 +198,7 @@ const placeOrNull = (value: unknown): { node: string; entry: string } | null =>
 
 const isFor = (letter: DeadLetter, ref: string): boolean => letter.to === ref || splitFullId(letter.to).stitch === ref;
 
-function letterView({ node, entry, letter }: PlacedLetter): DeadLetterResource {
+function letterView({ node, entry, letter }: PlacedLetter & { readonly letter: DeadLetter }): DeadLetterResource {
   const { messageId, from, to, channel, data, code, reason, tries, atMs } = letter;
   return {
     id: letterId({ node, entry }),

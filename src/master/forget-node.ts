@@ -1,8 +1,10 @@
 import { RequestError } from "../domain/errors.ts";
+import { splitFullId } from "../domain/ids.ts";
 import type { StitchRecord } from "../domain/stitch.ts";
 import type { Dispatcher } from "../queue/dispatcher.ts";
 import type { RedisClient } from "../redis/client.ts";
 import { beginForgetting, endForgetting, unlistNode } from "../redis/forgotten-node.ts";
+import { listFullGroups, membersOf } from "../redis/groups.ts";
 import { InboxTaken } from "../redis/inbox.ts";
 import type { Keys } from "../redis/keys.ts";
 import { dropPointersOf, readOwnStitches } from "../redis/stitch-records.ts";
@@ -28,7 +30,7 @@ export type ForgetNodeOptions = {
  * @throws RequestError `not_found`, `node_alive`
  */
 export async function forgetNode(options: ForgetNodeOptions, id: string): Promise<void> {
-  const { redis, keys, dispatcher, deadAfterMs, onUnreadable } = options;
+  const { redis, keys, dispatcher, deadAfterMs } = options;
   const begun = await beginForgetting(redis, keys, id, deadAfterMs);
   if (begun.kind === "alive")
     throw new RequestError("node_alive", `${id} lives; stop its worker first. Only dead and left nodes are forgotten.`);
@@ -37,7 +39,7 @@ export async function forgetNode(options: ForgetNodeOptions, id: string): Promis
     if (await unlistNode(redis, keys, id)) return;
     throw new RequestError("not_found", `There is no node "${id}"; GET /v1/nodes lists them.`);
   }
-  const { stitches } = await readOwnStitches(redis, keys, id, onUnreadable);
+  const { stitches, pointed } = await stitchesOf(options, id);
   try {
     // Of a node whose incarnation cannot be told, there is none that could still acknowledge.
     const incarnation = begun.incarnation < 0 ? Number.MAX_SAFE_INTEGER : begun.incarnation;
@@ -45,13 +47,32 @@ export async function forgetNode(options: ForgetNodeOptions, id: string): Promis
   } catch (error) {
     throw error instanceof InboxTaken ? back(id, error) : error;
   }
-  await dropPointersOf(redis, keys, id, stitches);
+  await dropPointersOf(redis, keys, id, pointed);
   await dispatcher.obliterate(id);
   if (!(await endForgetting(redis, keys, id, begun))) {
     await dispatcher.resume(id);
     throw back(id);
   }
   await unlistNode(redis, keys, id);
+}
+
+/** What is known of the node's stitches; and where there are pointers to them: also of those that cannot be read. */
+async function stitchesOf({ redis, keys, onUnreadable }: ForgetNodeOptions, id: string) {
+  let isWhole = true;
+  const { stitches } = await readOwnStitches(redis, keys, id, (error) => {
+    isWhole = false;
+    onUnreadable(error);
+  });
+  if (isWhole) return { stitches, pointed: stitches };
+  const groups = await listFullGroups(redis, keys, null, onUnreadable);
+  const members = await membersOf(redis, keys, groups, onUnreadable);
+  const pointed = groups.flatMap((group, index) =>
+    (members[index] ?? [])
+      .map(splitFullId)
+      .filter(({ node }) => node === id)
+      .map(({ stitch }) => ({ id: stitch, group })),
+  );
+  return { stitches, pointed: [...stitches, ...pointed] };
 }
 
 const back = (id: string, cause?: unknown) =>

@@ -28,6 +28,8 @@ import { emitEvents } from "../redis/events.ts";
 import type { HintWatch } from "../redis/hint-watchers.ts";
 import type { JobHints } from "../redis/job-hints.ts";
 import { createJob, dropOpenJob, followUp, indexOpenJob, takeBackOpenJob, timesVoided } from "../redis/job-record.ts";
+import { drawRevision } from "../redis/revision.ts";
+import { passingOver } from "../redis/unreadable.ts";
 import { hex, sha256, sha256Hex } from "./digest.ts";
 import { FIRST_LOOK_MS, type JobDesk, type JobDeskOptions } from "./job-desk.ts";
 import type { JobWaiter } from "./job-waiter.ts";
@@ -311,7 +313,7 @@ export class Intake {
   /** What the plan is made from, and the revision of what is decided by that. */
   async #look({ id, observe }: Draft, held: boolean): Promise<Look> {
     const { redis, keys, observer } = this.#o;
-    const [observed, revision] = await Promise.all([observe(observer.forJob(id), held), redis.incr(keys.revision)]);
+    const [observed, revision] = await Promise.all([observe(observer.forJob(id), held), drawRevision(redis, keys)]);
     return { observed, revision };
   }
 
@@ -341,8 +343,13 @@ export class Intake {
     for (let round = 0; round < MOST_HOLDERS; round++) {
       const holder = await takeScopes(redis, keys, id, nonce, scopes);
       if (holder === null) return;
-      const found = await desk.find(holder.job);
-      if (found === null && holder.heldMs >= UNACCEPTED_MS) {
+      let isThere = true;
+      const found = await desk.find(holder.job).then((job) => {
+        isThere = job !== null;
+        return job;
+      }, passingOver(this.#o.onUnreadable));
+      // One whose record cannot be read is no reason to work beside it.
+      if (!isThere && holder.heldMs >= UNACCEPTED_MS) {
         await giveUpDrafts(redis, keys, holder.job);
         continue;
       }

@@ -26,6 +26,8 @@ import {
   closeJob,
   dropOpenJob,
   followUp,
+  jobAgeMs,
+  letJobGo,
   listJob,
   loadJob,
   lookAgainIn,
@@ -38,9 +40,10 @@ import {
 } from "../redis/job-record.ts";
 import { type Keys, MASTER_RUNNER } from "../redis/keys.ts";
 import { orderEligibility, readNodes, redisTimeMs } from "../redis/node-record.ts";
+import { drawRevision } from "../redis/revision.ts";
 import { dropForAbsent, readStitches, readTraces } from "../redis/stitch-records.ts";
 import { leaveTombstone } from "../redis/tombstones.ts";
-import { type OnUnreadable, passingOver } from "../redis/unreadable.ts";
+import { type OnUnreadable, passingOver, UnreadableRecord } from "../redis/unreadable.ts";
 import type { Tended } from "./master.ts";
 import type { Observer } from "./observe.ts";
 
@@ -51,6 +54,8 @@ const NEXT_LOOK_MS = 5000;
 const ROUND = 200;
 /** A pointer without a record is a request that failed on its way; dropped after this. Sooner would refuse a slow acceptor. */
 const ORPHAN_POINTER_MS = 600_000;
+/** A job that cannot be read is given up when it is so old. */
+const UNREADABLE_MS = 86_400_000;
 /** A closed job still in the index: its closer is about to drop it, or died; by now it died. */
 const CLOSER_GRACE_MS = 3000;
 /** Times a verdict is made anew because more was written meanwhile. Each outcome is written once, so this ends by itself. */
@@ -170,7 +175,7 @@ export class JobDesk {
     if (todo === "superseded") return { status: "superseded", changed: false, error: ANOTHER };
     const own = { revision: job.revision, wave: task.wave };
     const isNewer = needsNewerTombstone(step, own, traces);
-    const revision = formatRevision(isNewer ? { revision: await redis.incr(keys.revision), wave: 0 } : own);
+    const revision = formatRevision(isNewer ? { revision: await drawRevision(redis, keys), wave: 0 } : own);
     const word = { revision, movedTo, arrivingFrom, born };
     if (!(await leaveTombstone(redis, keys, task.node, splitFullId(stitch).stitch, word)))
       return { status: "superseded", changed: false, error: ANOTHER };
@@ -189,7 +194,7 @@ export class JobDesk {
   /** As `settle`; null where there is no such job. What cannot be written at this moment is left to a later look. */
   async find(id: string): Promise<Found | null> {
     for (let round = 0; round < MAX_ROUNDS; round++) {
-      const state = await loadJob(this.#o.redis, this.#o.keys, id);
+      const state = await loadJob(this.#o.redis, this.#o.keys, id, this.#o.onUnreadable);
       if (state === null) return null;
       const runners = await this.#runnersOf(state);
       const folded = foldJob(state, runners);
@@ -220,7 +225,7 @@ export class JobDesk {
     if (reply.kind === "unknown") return "gone";
     if (reply.kind === "changed") return "changed";
     // Closed is final: whoever waits need not wait for the event and the index too.
-    if (reply.kind === "closed") this.#announceEnd(state.record, reply.mark.status).catch(this.#o.onLate);
+    if (reply.kind === "closed") this.#announceEnd(state, folded, reply.mark.status).catch(this.#o.onLate);
     return { state: { ...state, marks: { ...state.marks, closed: reply.mark } }, folded, wakeAtMs: null };
   }
 
@@ -271,9 +276,11 @@ export class JobDesk {
   }
 
   /** Event and index in one pipelined round trip. A Master that dies before it leaves the job to the next sweep. */
-  async #announceEnd(record: JobRecord, status: string): Promise<void> {
+  async #announceEnd(state: JobState, folded: FoldedJob, status: string): Promise<void> {
     const { redis, keys } = this.#o;
+    const { record } = state;
     const { id: job, command, target } = record;
+    await this.#withdraw(job, neverTakenUp(state, folded));
     const drained: ClusterEvent[] =
       command === "node.drain" && status === "succeeded" ? [{ type: "node.drained", node: target, job }] : [];
     await Promise.all([
@@ -284,6 +291,15 @@ export class JobDesk {
       ...(record.retryOf === null ? [] : [followUp(redis, keys, record.retryOf, "retriedBy", job)]),
       ...(record.rollbackOf === null ? [] : [followUp(redis, keys, record.rollbackOf, "rolledBackBy", job)]),
     ]);
+  }
+
+  /** Takes tasks out of the queues of nodes that are away, and would gather them. What is wrong with one queue holds up no job. */
+  async #withdraw(job: string, tasks: readonly Task[]): Promise<void> {
+    if (tasks.length === 0) return;
+    await this.#o.dispatcher.withdraw(job, tasks).catch((error: unknown) => {
+      if (isRedisUnavailable(error)) throw error;
+      this.#o.onLate(error);
+    });
   }
 
   async #runnersOf(state: JobState): Promise<Map<string, Runner>> {
@@ -318,8 +334,16 @@ export class JobDesk {
     // Another Master may have dropped the pointer; then it is never seen here again.
     for (const [id, seenAtMs] of this.#orphans)
       if (nowMs() - seenAtMs > 2 * ORPHAN_POINTER_MS) this.#orphans.delete(id);
-    const nothing = passingOver(this.#o.onUnreadable);
-    const each = await Promise.all(due.map((id) => this.#lookAfter(id).catch(nothing)));
+    const each = await Promise.all(
+      due.map((id) =>
+        this.#lookAfter(id).catch(async (error: unknown) => {
+          passingOver(this.#o.onUnreadable)(error);
+          // It may be somebody else's record that this job needs.
+          if (error instanceof UnreadableRecord && error.id === id) await this.#giveUpUnreadable(id);
+          return null;
+        }),
+      ),
+    );
     const dispatched = each.filter((done) => done !== null);
     return {
       looked: due.length,
@@ -348,7 +372,7 @@ export class JobDesk {
     await listJob(redis, keys, state.record);
     const { closed } = state.marks;
     if (closed !== null) {
-      if (state.nowMs - closed.atMs > CLOSER_GRACE_MS) await this.#announceEnd(state.record, closed.status);
+      if (state.nowMs - closed.atMs > CLOSER_GRACE_MS) await this.#announceEnd(state, folded, closed.status);
       return { tasks: 0, closed: true };
     }
     const sent = folded.tasks.filter(({ ahead }) => ahead !== true);
@@ -366,12 +390,32 @@ export class JobDesk {
     return { tasks: tasks.length, closed: false };
   }
 
+  /**
+   * A job whose record nobody can read cannot end, and holds what it works on. Not given up at once: a later version of a
+   * Master may know what is new to this one.
+   */
+  async #giveUpUnreadable(id: string): Promise<void> {
+    const { redis, keys, jobRetentionMs } = this.#o;
+    if ((await jobAgeMs(redis, keys, id)) < UNREADABLE_MS) return;
+    await Promise.all([releaseScopes(redis, keys, id), letJobGo(redis, keys, id, jobRetentionMs)]);
+    await dropOpenJob(redis, keys, id);
+  }
+
   /** @returns the tasks with their next attempt; none where anything has changed: the next look decides anew. */
   async #raise(state: JobState, tasks: readonly Task[]): Promise<Task[]> {
     if (tasks.length === 0) return [];
     const reply = await raiseAttempts(this.#o.redis, this.#o.keys, state, tasks).catch(notNow);
     return reply === "ok" ? tasks.map((task) => ({ ...task, attempt: task.attempt + 1 })) : [];
   }
+}
+
+/** Tasks that were sent to their nodes, and ended before these took them up. */
+function neverTakenUp({ outcomes: { claims } }: JobState, { tasks }: FoldedJob): Task[] {
+  const claimed = new Set(claims.map(({ task }) => task));
+  return tasks
+    .filter(({ task, ahead }) => ahead !== true && task.runs === "node")
+    .filter(({ task, steps }) => !claimed.has(task.id) && steps.every(({ outcome }) => outcome === null))
+    .map(({ task }) => task);
 }
 
 /** For what is written because a job is looked at: the next look makes up for it, and the job is told as it is. */

@@ -14,14 +14,15 @@ import type { RedisClient } from "../redis/client.ts";
 import { emitEvents, eventsGone, latestEvents, readEvents } from "../redis/events.ts";
 import { writeFormat } from "../redis/format.ts";
 import type { JobHints } from "../redis/job-hints.ts";
-import { cancelJob, listJobIds, openJobsOf, pruneRecentJobs } from "../redis/job-record.ts";
+import { cancelJob, listJobIds, openJobsOf } from "../redis/job-record.ts";
 import type { Keys } from "../redis/keys.ts";
 import { redisTimeMs } from "../redis/node-record.ts";
 import type { ReplyHints } from "../redis/reply-hints.ts";
-import { type OnUnreadable, passingOver, tellOnce } from "../redis/unreadable.ts";
+import { type OnUnreadable, passingOver, tellOnce, writeIndex } from "../redis/unreadable.ts";
 import { DeadLetters } from "./dead-letters.ts";
 import { ClusterState, decodeCursor, encodeCursor } from "./cluster-state.ts";
 import { forgetNode } from "./forget-node.ts";
+import { Housekeeping } from "./housekeeping.ts";
 import { Intake } from "./intake.ts";
 import { JobDesk } from "./job-desk.ts";
 import { JobWaiter } from "./job-waiter.ts";
@@ -33,8 +34,8 @@ import { Recipients } from "./recipients.ts";
 import { Observer } from "./observe.ts";
 import { StitchLogs } from "./stitch-logs.ts";
 
-/** How often a tending Master clears the list of jobs of those whose record has expired. */
-const PRUNE_EVERY = 60;
+/** Rounds of tending between two looks for chores: half a minute. */
+const CHORES_EVERY = 30;
 
 export type LeaderlessOptions = {
   readonly id: string;
@@ -61,6 +62,7 @@ export class LeaderlessMaster implements Master {
   readonly #o: LeaderlessOptions;
   readonly #state: ClusterState;
   readonly #desk: JobDesk;
+  readonly #housekeeping: Housekeeping;
   readonly #onUnreadable: OnUnreadable;
   #rounds = 0;
 
@@ -70,6 +72,7 @@ export class LeaderlessMaster implements Master {
     const onUnreadable = tellOnce(options.onLate);
     this.#onUnreadable = onUnreadable;
     this.#state = new ClusterState(options.redis, options.keys, options.deadAfterMs, onUnreadable);
+    this.#housekeeping = new Housekeeping({ ...options, onUnreadable });
     const observer = new Observer(options.redis, options.keys, options.deadAfterMs, onUnreadable);
     const desk = new JobDesk({ ...options, observer, onUnreadable });
     const waiter = new JobWaiter(desk, options.hints, options.nowMs);
@@ -89,7 +92,7 @@ export class LeaderlessMaster implements Master {
     this.locate = (ref) => this.#state.locate(ref);
     const recipients = new Recipients({ ...options, onUnreadable, locate: this.locate });
     const messages = new Messages({ ...options, recipients });
-    const deadLetters = new DeadLetters({ ...options, recipients });
+    const deadLetters = new DeadLetters({ ...options, recipients, onUnreadable });
     this.send = (request, key, scope) => messages.send(request, key, scope);
     this.deadLetters = (page, filter) => deadLetters.list(page, filter);
     this.redriveDeadLetter = (id) => deadLetters.redrive(id);
@@ -177,10 +180,11 @@ export class LeaderlessMaster implements Master {
     await Promise.all([
       // A Redis that came back empty has nothing that tells it.
       writeFormat(redis, keys),
-      redis.zadd(keys.masters, nowMs, this.id),
-      redis.zremrangebyscore(keys.masters, "-inf", nowMs - 60_000),
-      ...(this.#rounds % PRUNE_EVERY === 1 ? [pruneRecentJobs(redis, keys, 200)] : []),
+      writeIndex(redis, keys.masters, "zset", () => redis.zadd(keys.masters, nowMs, this.id)),
+      writeIndex(redis, keys.masters, "zset", () => redis.zremrangebyscore(keys.masters, "-inf", nowMs - 60_000)),
     ]);
+    // Not waited for: a chore may take long, and no job waits for it.
+    if (this.#rounds % CHORES_EVERY === 1) this.#housekeeping.work().catch(this.#o.onLate);
     return this.#desk.tend();
   }
 

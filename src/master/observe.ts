@@ -18,6 +18,7 @@ import type { RedisClient } from "../redis/client.ts";
 import { readTemplate } from "../redis/group-template.ts";
 import type { Keys } from "../redis/keys.ts";
 import { listNodeIds, readNodes, redisTimeMs } from "../redis/node-record.ts";
+import { drawNumbers, nextNumber } from "../redis/sequences.ts";
 import { listFullGroups, membersOf } from "../redis/groups.ts";
 import {
   groupsByRoute,
@@ -32,8 +33,9 @@ import {
 import { type OnUnreadable, refuse } from "../redis/unreadable.ts";
 
 const ALL = 1000;
-/** Rows of numbers drawn before giving up on finding ids that are free. */
-const MAX_DRAWS = 100;
+/** Rows of numbers drawn one after the other, then with ever larger gaps, before giving up on finding ids that are free. */
+const DRAWS_IN_A_ROW = 10;
+const MOST_DRAWS = 30;
 /** Tombstones that are followed to find where a stitch lives now. */
 const MOST_MOVES = 5;
 
@@ -126,7 +128,7 @@ export class Observer {
           {
             nodes: this.#nodes(null),
             ofGroup: this.#countByNode([command.target]),
-            template: readTemplate(this.#redis, this.#keys, command.target),
+            template: readTemplate(this.#redis, this.#keys, command.target, this.#onUnreadable),
             firstNumber: this.#freeNumbers(component, take),
           },
         );
@@ -142,7 +144,9 @@ export class Observer {
 
   /** A node that is being drained: what is on it, and where that could go. */
   async drain(node: string): Promise<Observed> {
-    const ids = (await listStitchesOfNode(this.#redis, this.#keys, node)).map((id) => fullId(node, id));
+    const ids = (await listStitchesOfNode(this.#redis, this.#keys, node, this.#onUnreadable)).map((id) =>
+      fullId(node, id),
+    );
     return this.#movable(ids, await this.#records(ids), null);
   }
 
@@ -258,7 +262,7 @@ export class Observer {
     const members = (await membersOf(this.#redis, this.#keys, groups)).flat();
     const ids = [...new Set(members.map(nodeOf))].sort();
     const [there, groupsNow] = await Promise.all([
-      Promise.all(ids.map((node) => listStitchesOfNode(this.#redis, this.#keys, node))),
+      Promise.all(ids.map((node) => listStitchesOfNode(this.#redis, this.#keys, node, this.#onUnreadable))),
       groupsByRoute(this.#redis, this.#keys, members),
     ]);
     // Pointers may be stale: what has gone must not fail the job, and another that has the id since is not of the group. Nor
@@ -354,12 +358,13 @@ export class Observer {
   /** Draws `take` numbers in a row for generated ids that nobody has, and tells the first; with 0 it only looks where the counter stands. */
   async #freeNumbers(component: string, take: number): Promise<number> {
     const idBase = generatedIdBase(component);
-    const counter = this.#keys.sequence(idBase);
-    if (take === 0) return Number(await this.#redis.get(counter)) + 1;
-    for (let draw = 0; draw < MAX_DRAWS; draw++) {
-      const first = (await this.#redis.incrby(counter, take)) - take + 1;
+    if (take === 0) return nextNumber(this.#redis, this.#keys, idBase);
+    for (let draw = 0; draw < MOST_DRAWS; draw++) {
+      const passedOver = draw < DRAWS_IN_A_ROW ? 0 : 2 ** (draw - DRAWS_IN_A_ROW);
+      const drawn = await drawNumbers(this.#redis, this.#keys, idBase, passedOver + take);
+      const first = drawn + passedOver;
       const ids = Array.from({ length: take }, (_, index) => generatedStitchId(idBase, first + index));
-      // Somebody may have chosen such an id by hand.
+      // Somebody may have chosen such an id by hand, or the counter was lost.
       const taken = await Promise.all(ids.map((id) => this.#redis.exists(this.#keys.route(id))));
       if (taken.every((exists) => exists === 0)) return first;
     }

@@ -1,10 +1,8 @@
 import { Queue } from "bullmq";
-import { type Dispatch, dispatchId } from "../domain/job.ts";
+import { type Dispatch, dispatchId, type Task } from "../domain/job.ts";
 import type { RedisClient } from "../redis/client.ts";
-import type { Keys } from "../redis/keys.ts";
+import { type Keys, QUEUE, QUEUE_LAYOUT } from "../redis/keys.ts";
 
-/** Each node has one queue, in its own slot: `{node:<id>}:commands`. */
-export const QUEUE = "commands";
 /** BullMQ caps what one entry may hold at nothing; 16 MiB is a task of some thousand stitches. */
 const MAX_DISPATCH_BYTES = 16 * 1024 * 1024;
 /** Finished entries kept, to be looked at: a used id that is added again does nothing while it is kept, and is refused at the claim after. */
@@ -16,9 +14,11 @@ const AGAIN = { attempts: 1_000_000, backoff: { type: "fixed", delay: 500 } };
 /** Adds tasks to the queues of nodes, over one shared connection. */
 export class Dispatcher {
   readonly #root: Queue;
+  readonly #redis: RedisClient;
   readonly #keys: Keys;
 
   constructor(redis: RedisClient, keys: Keys) {
+    this.#redis = redis;
     this.#keys = keys;
     this.#root = new Queue(QUEUE, {
       connection: redis,
@@ -53,9 +53,32 @@ export class Dispatcher {
     );
   }
 
+  /** Takes out of its node's queue what nobody has taken up, and nobody may any more. Safe to repeat. */
+  async withdraw(job: string, tasks: readonly Task[]): Promise<void> {
+    await Promise.all(tasks.map((task) => this.#queueOf(task.node).remove(dispatchId(job, task))));
+  }
+
   /** Deletes all of a forgotten node's queue. BullMQ pauses it first: cut off in between, it stays so until `resume`. */
   async obliterate(node: string): Promise<void> {
-    await this.#queueOf(node).obliterate({ force: true });
+    try {
+      await this.#queueOf(node).obliterate({ force: true });
+    } catch (error) {
+      // BullMQ's scripts give up where one of its keys is of another type.
+      if ((await this.#dropOtherTypes(node)) === 0) throw error;
+      await this.#queueOf(node).obliterate({ force: true });
+    }
+  }
+
+  /** @returns how many keys of the queue were of another type than BullMQ gives them. */
+  async #dropOtherTypes(node: string): Promise<number> {
+    const parts = Object.entries(QUEUE_LAYOUT).map(([part, row]) => ({ key: this.#keys.nodeQueue(node, part), row }));
+    const types = await Promise.all(parts.map(({ key }) => this.#redis.type(key)));
+    const others = parts.filter(({ row }, index) => {
+      const type = types[index] ?? "none";
+      return type !== "none" && !row.types.some((own) => own === type);
+    });
+    await Promise.all(others.map(({ key }) => this.#redis.del(key)));
+    return others.length;
   }
 
   /** Lets a queue go on that is paused. Safe to repeat. */

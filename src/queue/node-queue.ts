@@ -1,8 +1,8 @@
 import { Queue, UnrecoverableError, Worker } from "bullmq";
 import { type Dispatch, dispatch } from "../domain/job.ts";
 import type { RedisClient } from "../redis/client.ts";
-import type { Keys } from "../redis/keys.ts";
-import { KEPT, QUEUE } from "./dispatcher.ts";
+import { type Keys, QUEUE } from "../redis/keys.ts";
+import { KEPT } from "./dispatcher.ts";
 
 /** How a node takes its tasks: BullMQ redelivers what a dead worker held within about 6 s (2 × lock, stalled check each 2 s). */
 const WORKER = {
@@ -75,7 +75,7 @@ export class NodeQueueWorker {
  */
 export async function openNodeQueue(redis: RedisClient, keys: Keys, node: string): Promise<void> {
   const prefix = keys.node(node);
-  const meta = `${prefix}:${QUEUE}:meta`;
+  const meta = keys.nodeQueue(node, "meta");
   const [paused] = await Promise.all([redis.hget(meta, "paused"), redis.hset(meta, "opts.maxLenEvents", 100)]);
   if (paused === null) return;
   const queue = new Queue(QUEUE, { connection: redis, prefix, skipVersionCheck: true, skipMetasUpdate: true });

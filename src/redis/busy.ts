@@ -3,6 +3,7 @@ import type { RedisClient } from "./client.ts";
 import { voidDrafts } from "./job-record.ts";
 import type { Keys } from "./keys.ts";
 import { defineScript } from "./script.ts";
+import { readIndex, writeIndex } from "./unreadable.ts";
 
 /** An entry: when the last draft took something, the drafts that hold, the scopes they hold. */
 const ENTRY = "'^(%d+)|([^|]*)|(.*)$'";
@@ -11,7 +12,7 @@ const ENTRY = "'^(%d+)|([^|]*)|(.*)$'";
  * Takes what a job of many steps works on, unless another has some of it. KEYS busy. ARGV job, draft, scope, ….
  * Returns false where it has it now, or {job that is in the way, ms since that one last took something}.
  * One contains another part by part: `shop.orders` contains `shop.orders.1.n1`.
- * Atomic: of two jobs that overlap, one alone may have it.
+ * Atomic: of two jobs that overlap, one alone may have it. An entry that is none holds nothing.
  */
 const take = defineScript<[busy: string]>(
   "take_scopes",
@@ -28,11 +29,14 @@ local function joined(list, items)
   for _, item in ipairs(items) do add(item) end
   return table.concat(all, ' ')
 end
+only(KEYS[1], 'hash')
 local held = redis.call('HGETALL', KEYS[1])
 local drafts, has = '', ''
 for i = 1, #held, 2 do
   local at, holding, scopes = string.match(held[i + 1], ${ENTRY})
-  if held[i] == ARGV[1] then
+  if not at then
+    redis.call('HDEL', KEYS[1], held[i])
+  elseif held[i] == ARGV[1] then
     drafts, has = holding, scopes
   else
     for scope in string.gmatch(scopes, '%S+') do
@@ -57,9 +61,11 @@ const release = defineScript<[busy: string]>(
   "release_drafts",
   1,
   `
+only(KEYS[1], 'hash')
 local held = redis.call('HGET', KEYS[1], ARGV[1])
 if not held then return 0 end
 local at, drafts, scopes = string.match(held, ${ENTRY})
+if not at then return redis.call('HDEL', KEYS[1], ARGV[1]) end
 local gone, left = {}, {}
 for i = 2, #ARGV do gone[ARGV[i]] = true end
 for draft in string.gmatch(drafts, '%S+') do if not gone[draft] then left[#left + 1] = draft end end
@@ -91,7 +97,7 @@ export async function takeScopes(
 
 /** Gives back what a job had that has ended. Safe to repeat. */
 export async function releaseScopes(redis: RedisClient, keys: Keys, job: string): Promise<void> {
-  await redis.hdel(keys.busy, job);
+  await writeIndex(redis, keys.busy, "hash", () => redis.hdel(keys.busy, job));
 }
 
 /** Gives back what drafts of a job hold; what another draft of it holds stays held. Safe to repeat. */
@@ -111,7 +117,7 @@ export async function releaseDrafts(
  */
 export async function giveUpDrafts(redis: RedisClient, keys: Keys, job: string): Promise<boolean> {
   // Read before they are voided: what holds by now has begun by now, and so it is void.
-  const entry = await redis.hget(keys.busy, job);
+  const entry = await readIndex(redis, keys.busy, "hash", redis.hget(keys.busy, job), null);
   if (!(await voidDrafts(redis, keys, job))) return false;
   const drafts = entry?.split("|")[1]?.split(" ") ?? [];
   if (drafts.length > 0) await releaseDrafts(redis, keys, job, drafts);

@@ -1,19 +1,153 @@
-import { type DeadLetter, deadLetter } from "../domain/message.ts";
+import { API_SENDER, type DeadLetter, deadLetter, senderOf } from "../domain/message.ts";
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
+import { defineScript } from "./script.ts";
+import { type OnUnreadable, readField, readIndex, refuse, writeIndex } from "./unreadable.ts";
 
-/** Kept for each node; the oldest go first. A message that nobody looked for among ten thousand is not looked for. */
-export const MOST_LETTERS = 10_000;
+/** Kept at each node, and how many bytes of them; the oldest go first. */
+const MOST_LETTERS = 10_000;
+const MOST_BYTES = 64 * 1024 * 1024;
+/** Of both one sender may take an eighth: a flood of one leaves the others' alone. */
+const SENDER_LETTERS = MOST_LETTERS / 8;
+const SENDER_BYTES = MOST_BYTES / 8;
+/** A message that nobody looked for in a week is not looked for. */
+const KEPT_MS = 7 * 86_400_000;
+/** Letters too old that one call lets go of: others wait for Redis meanwhile. */
+const OLD_AT_ONCE = 100;
 
-/** A dead letter with its place: the node that could not deliver it, and the id in that node's stream. */
-export type PlacedLetter = { readonly node: string; readonly entry: string; readonly letter: DeadLetter };
+/**
+ * Functions of Lua for the dead letters of a node; `letters` is their stream. Beside it `ids` has each of them twice, as
+ * `<share> <entry> <bytes> <sender>`, in the order of the alphabet: the share is the sender's or `*`, of all, so the first of
+ * each is found at once. `bytes` counts what each share takes.
+ *
+ * `bury` adds one, at Redis's time, once there is room in its sender's share and in all. Where the three do not agree, because
+ * Redis has lost a part or holds something else there, the two are made anew from the stream. That one is read only then: who
+ * adds dead letters at other nodes may not read them.
+ */
+export const BURY = `
+local function members(letters, share)
+  return letters .. ':ids', '[' .. share .. ' ', '(' .. share .. '!'
+end
+local function note(letters, sender, entry, size, by)
+  local ms, number = string.match(entry, '^(%d+)-(%d+)$')
+  for _, share in ipairs({'*', sender}) do
+    local member = string.format('%s %s-%010d %d %s', share, ms, number, size, sender)
+    if by > 0 then redis.call('ZADD', letters .. ':ids', 0, member) else redis.call('ZREM', letters .. ':ids', member) end
+    local bytes = redis.pcall('HINCRBY', letters .. ':bytes', share, by * size)
+    if type(bytes) ~= 'number' or bytes <= 0 then redis.call('HDEL', letters .. ':bytes', share) end
+  end
+end
+local function oldest(letters, share)
+  local ids, from, to = members(letters, share)
+  for _ = 1, ${MOST_LETTERS} do
+    local member = redis.call('ZRANGEBYLEX', ids, from, to, 'LIMIT', 0, 1)[1]
+    if not member then return nil end
+    local ms, number, size, sender = string.match(member, '^%S+ (%d+)-(%d+) (%d+) (%S+)$')
+    if ms then return {entry = ms .. '-' .. tonumber(number), size = size, sender = sender} end
+    redis.call('ZREM', ids, member)
+  end
+end
+local function letGo(letters, letter)
+  redis.call('XDEL', letters, letter.entry)
+  note(letters, letter.sender, letter.entry, letter.size, -1)
+end
+local function senderOf(fields)
+  if fields[3] == 'from' then return fields[4] end
+  local read, letter = pcall(cjson.decode, fields[2])
+  local sender = read and type(letter) == 'table' and type(letter.from) == 'string' and letter.from or '?'
+  return string.match(sender, '^${API_SENDER}') or string.match(sender, '^%S+$') or '?'
+end
+local function repair(letters)
+  for suffix, want in pairs({[''] = 'stream', [':ids'] = 'zset', [':bytes'] = 'hash'}) do
+    local kind = redis.call('TYPE', letters .. suffix).ok
+    if kind ~= want and kind ~= 'none' then redis.call('DEL', letters .. suffix) end
+  end
+  local count = redis.call('XLEN', letters)
+  if count == 0 then
+    redis.call('DEL', letters .. ':ids', letters .. ':bytes')
+    return
+  end
+  local counted = (tonumber(redis.call('HGET', letters .. ':bytes', '*') or 0) or 0) > 0
+  if counted and redis.call('ZCARD', letters .. ':ids') == 2 * count then return end
+  local from = '-'
+  repeat
+    local some = redis.call('XRANGE', letters, from, '+', 'COUNT', 100)
+    if from == '-' then redis.call('DEL', letters .. ':ids', letters .. ':bytes') end
+    for _, each in ipairs(some) do
+      note(letters, senderOf(each[2]), each[1], #(each[2][2] or ''), 1)
+      from = '(' .. each[1]
+    end
+  until #some == 0
+end
+local function letOldGo(letters, atMs)
+  for gone = 0, ${OLD_AT_ONCE} - 1 do
+    local first = oldest(letters, '*')
+    if not first or tonumber(string.match(first.entry, '^%d+')) > atMs - ${KEPT_MS} then return gone end
+    letGo(letters, first)
+  end
+  return ${OLD_AT_ONCE}
+end
+local function bury(letters, sender, letter, atMs)
+  repair(letters)
+  letOldGo(letters, atMs)
+  local function makeRoom(share, most, mostBytes)
+    local ids, from, to = members(letters, share)
+    local count = redis.call('ZLEXCOUNT', ids, from, to)
+    while count > 0 and (count >= most or
+      (tonumber(redis.call('HGET', letters .. ':bytes', share) or 0) or 0) + #letter > mostBytes) do
+      local first = oldest(letters, share)
+      if first then letGo(letters, first) end
+      count = count - 1
+    end
+  end
+  makeRoom(sender, ${SENDER_LETTERS}, ${SENDER_BYTES})
+  makeRoom('*', ${MOST_LETTERS}, ${MOST_BYTES})
+  local entry = redis.call('XADD', letters, '*', 'letter', letter, 'from', sender)
+  note(letters, sender, entry, #letter, 1)
+  for _, suffix in ipairs({'', ':ids', ':bytes'}) do redis.call('PEXPIRE', letters .. suffix, ${KEPT_MS}) end
+end
+`;
+
+type LetterKeys = [letters: string, ids: string, bytes: string];
+const lettersOf = (keys: Keys, node: string): LetterKeys => [
+  keys.nodeDeadLetters(node),
+  keys.nodeDeadLetterIds(node),
+  keys.nodeDeadLetterBytes(node),
+];
+
+/** Adds a dead letter. KEYS letters, ids, bytes. ARGV sender, letter. Atomic: the bounds hold, and what is counted is there. */
+const add = defineScript<LetterKeys>("add_dead_letter", 3, `${BURY}\nbury(KEYS[1], ARGV[1], ARGV[2], now)\nreturn 1`);
+
+/** Drops one. KEYS letters, ids, bytes. ARGV entry. Returns 1, or 0 where it is gone already. Atomic: as `add_dead_letter`. */
+const drop = defineScript<LetterKeys>(
+  "drop_dead_letter",
+  3,
+  `
+${BURY}
+repair(KEYS[1])
+local found = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]
+if not found then return 0 end
+letGo(KEYS[1], {entry = ARGV[1], size = #(found[2][2] or ''), sender = senderOf(found[2])})
+return 1
+`,
+);
+
+/** Lets go of what is too old. KEYS letters, ids, bytes. Returns how many went: more may be left where it is `OLD_AT_ONCE`. */
+const letOldGo = defineScript<LetterKeys>(
+  "let_old_letters_go",
+  3,
+  `${BURY}\nrepair(KEYS[1])\nreturn letOldGo(KEYS[1], now)`,
+);
+
+/** A dead letter (null: it cannot be read) with its place: the node that could not deliver it, and the id in its stream. */
+export type PlacedLetter = { readonly node: string; readonly entry: string; readonly letter: DeadLetter | null };
 
 /** Has a node listed among those that have dead letters. Before they are written: a letter that is not listed would be lost. */
 export async function listDeadLettersOf(redis: RedisClient, keys: Keys, node: string): Promise<void> {
-  await redis.sadd(keys.deadLetterNodes, node);
+  await writeIndex(redis, keys.deadLetterNodes, "set", () => redis.sadd(keys.deadLetterNodes, node));
 }
 
-/** Keeps dead letters, in the order given. Repeating it keeps them twice. */
+/** Keeps dead letters, in the order given; older ones go where there is no room. Repeating it keeps them twice. */
 export async function addDeadLetters(
   redis: RedisClient,
   keys: Keys,
@@ -23,23 +157,34 @@ export async function addDeadLetters(
   if (letters.length === 0) return;
   await listDeadLettersOf(redis, keys, node);
   await Promise.all(
-    letters.map((letter) =>
-      redis.xadd(keys.nodeDeadLetters(node), "MAXLEN", "~", MOST_LETTERS, "*", "letter", JSON.stringify(letter)),
-    ),
+    letters.map((letter) => add.call(redis, lettersOf(keys, node), [senderOf(letter), JSON.stringify(letter)])),
   );
 }
 
 /** Nodes that have dead letters, sorted. Drops the pointers of those that are forgotten and have none left. */
 export async function nodesWithDeadLetters(redis: RedisClient, keys: Keys): Promise<string[]> {
-  const nodes = (await redis.smembers(keys.deadLetterNodes)).sort();
+  const listed = await readIndex(redis, keys.deadLetterNodes, "set", redis.smembers(keys.deadLetterNodes), []);
+  const nodes = listed.sort();
   const [counts, known] = await Promise.all([
-    Promise.all(nodes.map((node) => redis.xlen(keys.nodeDeadLetters(node)))),
+    Promise.all(
+      nodes.map((node) =>
+        readIndex(redis, keys.nodeDeadLetters(node), "stream", redis.xlen(keys.nodeDeadLetters(node)), 0),
+      ),
+    ),
     Promise.all(nodes.map((node) => redis.exists(keys.nodeMeta(node)))),
   ]);
   // A node that is there may be adding one at this moment.
   const gone = nodes.filter((_, index) => counts[index] === 0 && known[index] === 0);
   if (gone.length > 0) await redis.srem(keys.deadLetterNodes, ...gone);
   return nodes.filter((_, index) => (counts[index] ?? 0) > 0);
+}
+
+/** Lists those of the nodes that have dead letters, where the list has been lost. */
+export async function relistDeadLetters(redis: RedisClient, keys: Keys, nodes: readonly string[]): Promise<void> {
+  const counts = await Promise.all(nodes.map((node) => redis.exists(keys.nodeDeadLetters(node))));
+  await Promise.all(
+    nodes.filter((_, index) => counts[index] === 1).map((node) => listDeadLettersOf(redis, keys, node)),
+  );
 }
 
 /** A node's dead letters after an entry (null: from the first on), oldest first. */
@@ -49,10 +194,17 @@ export async function listDeadLetters(
   node: string,
   after: string | null,
   limit: number,
+  onUnreadable: OnUnreadable = refuse,
 ): Promise<PlacedLetter[]> {
   const from = after === null ? "-" : `(${after}`;
-  const rows = await redis.xrange(keys.nodeDeadLetters(node), from, "+", "COUNT", limit);
-  return rows.map(([entry, fields]) => ({ node, entry, letter: letterOf(fields) }));
+  const letters = keys.nodeDeadLetters(node);
+  const rows = await readIndex(redis, letters, "stream", redis.xrange(letters, from, "+", "COUNT", limit), []);
+  return rows.map(([entry, fields]) => ({ node, entry, letter: letterOf(keys, node, entry, fields, onUnreadable) }));
+}
+
+/** Lets go of a node's dead letters that have been kept for a week. */
+export async function dropOldDeadLetters(redis: RedisClient, keys: Keys, node: string): Promise<void> {
+  while ((await letOldGo.call(redis, lettersOf(keys, node), [])) === OLD_AT_ONCE);
 }
 
 export async function readDeadLetter(
@@ -62,13 +214,22 @@ export async function readDeadLetter(
   entry: string,
 ): Promise<DeadLetter | null> {
   const [row] = await redis.xrange(keys.nodeDeadLetters(node), entry, entry);
-  return row === undefined ? null : letterOf(row[1]);
+  return row === undefined ? null : letterOf(keys, node, entry, row[1], refuse);
 }
 
 /** @returns false where it is gone already. */
 export async function dropDeadLetter(redis: RedisClient, keys: Keys, node: string, entry: string): Promise<boolean> {
-  return (await redis.xdel(keys.nodeDeadLetters(node), entry)) === 1;
+  return (await drop.call(redis, lettersOf(keys, node), [entry])) === 1;
 }
 
-const letterOf = (fields: readonly string[]): DeadLetter =>
-  deadLetter.parse(JSON.parse(fields[fields.indexOf("letter") + 1] ?? "null"));
+/** @returns null where it cannot be read, and `onUnreadable` bears that. */
+function letterOf(
+  keys: Keys,
+  node: string,
+  entry: string,
+  fields: readonly string[],
+  onUnreadable: OnUnreadable,
+): DeadLetter | null {
+  const at = { id: `the dead letter ${node}.${entry}`, key: keys.nodeDeadLetters(node), field: "letter" };
+  return readField(deadLetter, fields[fields.indexOf("letter") + 1] ?? "", at, onUnreadable);
+}

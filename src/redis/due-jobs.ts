@@ -15,6 +15,7 @@ const mark = defineScript<[due: string]>(
   "mark_job_due",
   1,
   `
+only(KEYS[1], 'zset')
 redis.call('ZADD', KEYS[1], 'LT', now, ARGV[1])
 redis.call('ZREMRANGEBYRANK', KEYS[1], ${MOST_DUE}, -1)
 return redis.call('PEXPIRE', KEYS[1], ${KEPT_MS})

@@ -3,6 +3,7 @@ import type { EventResource } from "../domain/resources.ts";
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
 import { defineScript } from "./script.ts";
+import { readField, readIndex } from "./unreadable.ts";
 
 /** Events kept: hours of a busy cluster, some 3 MB. */
 const KEPT = 10_000;
@@ -15,6 +16,7 @@ const emit = defineScript<[events: string]>(
   "emit_events",
   1,
   `
+only(KEYS[1], 'stream')
 for _, event in ipairs(ARGV) do redis.call('XADD', KEYS[1], 'MAXLEN', '~', ${KEPT}, '*', 'event', event) end
 `,
 );
@@ -37,8 +39,15 @@ export async function emitEvents(redis: RedisClient, keys: Keys, events: readonl
   );
 }
 
-function resourceOf(id: string, fields: readonly string[]): EventResource {
-  const event = clusterEvent.parse(JSON.parse(fields[1] ?? "null"));
+type Entry = readonly [id: string, fields: readonly string[]];
+
+/** Those of the entries that can be read: an event is told of, not relied on. */
+const eventsIn = (entries: readonly Entry[]): EventResource[] =>
+  entries.map(resourceOf).filter((event) => event !== null);
+
+function resourceOf([id, fields]: Entry): EventResource | null {
+  const event = readField(clusterEvent, fields[1] ?? "", { id, key: "", field: "event" }, () => undefined);
+  if (event === null) return null;
   return {
     id,
     type: event.type,
@@ -51,24 +60,29 @@ function resourceOf(id: string, fields: readonly string[]): EventResource {
   };
 }
 
-/** Events after the id `after`, oldest first. */
+/** Events after the id `after`, oldest first; none only where there are no more. */
 export async function readEvents(
   redis: RedisClient,
   keys: Keys,
   after: string,
   limit: number,
 ): Promise<EventResource[]> {
-  const entries = await redis.xrange(keys.events, `(${after}`, "+", "COUNT", limit);
-  return entries.map(([id, fields]) => resourceOf(id, fields));
+  for (let from = after; ; ) {
+    const read = redis.xrange(keys.events, `(${from}`, "+", "COUNT", limit);
+    const entries = await readIndex(redis, keys.events, "stream", read, []);
+    const events = eventsIn(entries);
+    if (events.length > 0 || entries.length < limit) return events;
+    from = entries.at(-1)?.[0] ?? from;
+  }
 }
 
 /** The newest events, oldest first. */
 export async function latestEvents(redis: RedisClient, keys: Keys, limit: number): Promise<EventResource[]> {
-  const entries = await redis.xrevrange(keys.events, "+", "-", "COUNT", limit);
-  return entries.map(([id, fields]) => resourceOf(id, fields)).reverse();
+  const read = redis.xrevrange(keys.events, "+", "-", "COUNT", limit);
+  return eventsIn(await readIndex(redis, keys.events, "stream", read, [])).reverse();
 }
 
-/** Waits at most `blockMs` for events after `after`, on a connection of its own; empty where there are none. */
+/** Waits at most `blockMs` for the next entries after `after`, on a connection of its own; empty where there are none. */
 export async function waitForEvents(
   redis: RedisClient,
   keys: Keys,
@@ -76,19 +90,30 @@ export async function waitForEvents(
   limit: number,
   blockMs: number,
 ): Promise<EventResource[]> {
-  const reply = await redis.xread("COUNT", limit, "BLOCK", blockMs, "STREAMS", keys.events, after);
-  return (reply?.[0]?.[1] ?? []).map(([id, fields]) => resourceOf(id, fields));
+  for (let from = after; ; ) {
+    const read = redis.xread("COUNT", limit, "BLOCK", blockMs, "STREAMS", keys.events, from);
+    const entries = (await readIndex(redis, keys.events, "stream", read, null))?.[0]?.[1] ?? [];
+    const events = eventsIn(entries);
+    if (events.length > 0 || entries.length === 0) return events;
+    from = entries.at(-1)?.[0] ?? from;
+  }
 }
 
 /** The id of the newest event; `0-0` where there is none. */
 export async function lastEventId(redis: RedisClient, keys: Keys): Promise<string> {
-  const [newest] = await redis.xrevrange(keys.events, "+", "-", "COUNT", 1);
+  const [newest] = await readIndex(
+    redis,
+    keys.events,
+    "stream",
+    redis.xrevrange(keys.events, "+", "-", "COUNT", 1),
+    [],
+  );
   return newest?.[0] ?? "0-0";
 }
 
 /** Has an event after `after` been trimmed away? Then a reader that goes on from there would miss some without knowing. */
 export async function eventsGone(redis: RedisClient, keys: Keys, after: string): Promise<boolean> {
-  const [oldest] = await redis.xrange(keys.events, "-", "+", "COUNT", 1);
+  const [oldest] = await readIndex(redis, keys.events, "stream", redis.xrange(keys.events, "-", "+", "COUNT", 1), []);
   if (oldest === undefined || compareIds(after, oldest[0]) >= 0) return false;
   const info: unknown = await redis.xinfo("STREAM", keys.events);
   if (!Array.isArray(info)) return false;

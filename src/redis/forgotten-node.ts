@@ -3,6 +3,7 @@ import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
 import { defineScript } from "./script.ts";
 import { FORGOTTEN_AT, FORGOTTEN_KEPT_MS } from "./tombstones.ts";
+import { writeIndex } from "./unreadable.ts";
 
 /**
  * Begins to forget a node. KEYS meta. ARGV ms from the end of its lease until it counts as dead.
@@ -32,6 +33,7 @@ const keepWords = defineScript<[gone: string]>(
   "keep_words",
   1,
   `
+only(KEYS[1], 'hash')
 redis.call('HSET', KEYS[1], '${FORGOTTEN_AT}', now)
 return redis.call('PEXPIRE', KEYS[1], ${FORGOTTEN_KEPT_MS})
 `,
@@ -47,6 +49,7 @@ const end = defineScript<
   "end_forgetting",
   6,
   `
+only(KEYS[1], 'hash')
 local m = redis.call('HMGET', KEYS[1], 'incarnation', 'forgetting')
 if m[1] and not m[2] then return 0 end
 if m[2] and (tonumber(m[1] or -1) or -1) ~= tonumber(ARGV[1]) then return 0 end
@@ -94,6 +97,8 @@ export async function endForgetting(
 
 /** Takes a node out of the lists of nodes, last: what was cut off before can be found, and begun again. @returns was it there? */
 export async function unlistNode(redis: RedisClient, keys: Keys, node: string): Promise<boolean> {
-  const gone = await Promise.all([redis.zrem(keys.nodes, node), redis.zrem(keys.nodeIds, node)]);
+  const gone = await Promise.all(
+    [keys.nodes, keys.nodeIds].map((key) => writeIndex(redis, key, "zset", () => redis.zrem(key, node))),
+  );
   return gone.some((count) => count > 0);
 }

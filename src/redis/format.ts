@@ -1,6 +1,7 @@
 import type { RedisClient } from "./client.ts";
 import { RedisRefused } from "./connection.ts";
 import type { Keys } from "./keys.ts";
+import { readIndex, readKey } from "./unreadable.ts";
 
 /**
  * The format of what is stored, in Redis and in a node's journal. Raised whenever a version of CrossStitch writes what the
@@ -28,7 +29,10 @@ export async function writeFormat(redis: RedisClient, keys: Keys): Promise<void>
  * @throws RedisRefused
  */
 export async function refuseOtherFormat(redis: RedisClient, keys: Keys): Promise<void> {
-  const [found, nodes] = await Promise.all([redis.get(keys.format), redis.zcard(keys.nodes)]);
+  const [found, nodes] = await Promise.all([
+    readKey({ id: "the cluster", key: keys.format }, redis.get(keys.format), "unknown", () => undefined),
+    readIndex(redis, keys.nodes, "zset", redis.zcard(keys.nodes), 0),
+  ]);
   // Format 1 had no such key. A cluster without a node holds nothing that could be misread.
   const format = found ?? (nodes > 0 ? "1" : null);
   if (format === null) return writeFormat(redis, keys);

@@ -5,14 +5,24 @@ import { stitchSpec } from "../domain/spec.ts";
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
 import { defineScript } from "./script.ts";
+import { type OnUnreadable, readField, readIndex, readKey } from "./unreadable.ts";
 
-/** Keeps the newest. KEYS template. ARGV revision, template. Returns 1 where it was taken. */
+/** A group that has had no stitch for so long is forgotten. */
+const KEPT_MS = 30 * 86_400_000;
+
+/**
+ * Keeps the newest. KEYS template. ARGV revision, template. Returns 1 where it was taken. What is of another type, or has no
+ * number for a revision, is older than all. Until the group has a stitch (see `keepTemplate`) it goes by itself.
+ */
 const remember = defineScript<[template: string]>(
   "remember_template",
   1,
   `
-if tonumber(redis.call('HGET', KEYS[1], 'revision') or 0) >= tonumber(ARGV[1]) then return 0 end
+local was = redis.pcall('HGET', KEYS[1], 'revision')
+if type(was) == 'table' then redis.call('DEL', KEYS[1]) end
+if type(was) == 'string' and (tonumber(was) or 0) >= tonumber(ARGV[1]) then return 0 end
 redis.call('HSET', KEYS[1], 'revision', ARGV[1], 'template', ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ${KEPT_MS})
 return 1
 `,
 );
@@ -30,8 +40,49 @@ export async function rememberTemplate(
   await remember.call(redis, [keys.groupTemplate(group)], [revision, JSON.stringify({ spec, placement })]);
 }
 
-/** null where nobody remembers. */
-export async function readTemplate(redis: RedisClient, keys: Keys, group: string): Promise<Template | null> {
-  const text = await redis.hget(keys.groupTemplate(group), "template");
-  return text === null ? null : template.parse(JSON.parse(text));
+/** null where nobody remembers, or it cannot be read, and `onUnreadable` bears that. */
+export async function readTemplate(
+  redis: RedisClient,
+  keys: Keys,
+  group: string,
+  onUnreadable: OnUnreadable,
+): Promise<Template | null> {
+  const at = { id: group, key: keys.groupTemplate(group), field: "template" };
+  const text = await readKey(at, redis.hget(at.key, at.field), null, onUnreadable);
+  return text === null ? null : readField(template, text, at, onUnreadable);
+}
+
+/** When, by revision, each of the full groups was last made; null where nobody remembers. */
+export function templateRevisions(
+  redis: RedisClient,
+  keys: Keys,
+  fullGroups: readonly string[],
+): Promise<(number | null)[]> {
+  return Promise.all(
+    fullGroups.map(async (group) => {
+      const key = keys.groupTemplate(group);
+      const revision = Number(await readIndex(redis, key, "hash", redis.hget(key, "revision"), null));
+      return revision > 0 ? revision : null;
+    }),
+  );
+}
+
+/** A template whose group has a stitch counts its time anew. */
+export async function keepTemplate(redis: RedisClient, keys: Keys, group: string): Promise<void> {
+  await redis.pexpire(keys.groupTemplate(group), KEPT_MS);
+}
+
+/** KEYS template. ARGV revision. Atomic: one that was remembered since stays. */
+const drop = defineScript<[template: string]>(
+  "drop_template",
+  1,
+  `
+if redis.call('HGET', KEYS[1], 'revision') ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])
+`,
+);
+
+/** Forgets the template of that revision. @returns false where another has been remembered since. */
+export async function dropTemplate(redis: RedisClient, keys: Keys, group: string, revision: number): Promise<boolean> {
+  return (await drop.call(redis, [keys.groupTemplate(group)], [revision])) === 1;
 }

@@ -1,9 +1,10 @@
 import * as z from "zod";
-import type { DeadLetter } from "../domain/message.ts";
+import { type DeadLetter, senderOf } from "../domain/message.ts";
 import type { RedisClient } from "./client.ts";
-import { listDeadLettersOf, MOST_LETTERS } from "./dead-letters.ts";
+import { BURY, listDeadLettersOf } from "./dead-letters.ts";
 import type { Keys } from "./keys.ts";
 import { defineScript } from "./script.ts";
+import { readIndex, writeIndex } from "./unreadable.ts";
 
 /** Entries that an inbox takes; some MB of questions. */
 export const MAX_ENTRIES = 10_000;
@@ -31,6 +32,7 @@ const own = defineScript<[load: string]>(
   "own_inbox",
   1,
   `
+only(KEYS[1], 'hash')
 local owner = tonumber(redis.call('HGET', KEYS[1], '${OWNER}') or 0) or 0
 if owner > tonumber(ARGV[1]) then return owner end
 redis.call('HSET', KEYS[1], '${OWNER}', ARGV[1])
@@ -69,6 +71,7 @@ const putQuestionScript = defineScript<[inbox: string]>(
   "put_question",
   1,
   `
+only(KEYS[1], 'stream')
 if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[1]) then return false end
 return redis.call('XADD', KEYS[1], '*', 'question', ARGV[2])
 `,
@@ -76,9 +79,13 @@ return redis.call('XADD', KEYS[1], '*', 'question', ARGV[2])
 
 const PUT_MESSAGES = `
 local inbox, load, letters, messages = KEYS[1], KEYS[2], ARGV[2], tonumber(ARGV[3])
-if redis.call('EXISTS', inbox) == 0 then return -1 end
-local all = redis.call('HMGET', load, 'n', 'b')
-local count, bytes = tonumber(all[1] or 0), tonumber(all[2] or 0)
+if redis.call('TYPE', inbox).ok ~= 'stream' then
+  redis.call('DEL', inbox)
+  return -1
+end
+local all = redis.pcall('HMGET', load, 'n', 'b')
+if all.err then redis.call('DEL', load) end
+local count, bytes = tonumber(all[1] or 0) or 0, tonumber(all[2] or 0) or 0
 local refused, counts, sizes, full = {}, {}, {}, {}
 for i = 1, messages do
   local stitch, body = ARGV[2 * i + 2], ARGV[2 * i + 3]
@@ -87,7 +94,7 @@ for i = 1, messages do
   if room then
     if not counts[stitch] then
       local its = redis.call('HMGET', load, 'n:' .. stitch, 'b:' .. stitch)
-      counts[stitch], sizes[stitch] = tonumber(its[1] or 0), tonumber(its[2] or 0)
+      counts[stitch], sizes[stitch] = tonumber(its[1] or 0) or 0, tonumber(its[2] or 0) or 0
     end
     local most, mostBytes = ${STITCH_MESSAGES}, ${STITCH_BYTES}
     if stitch == '${SEVERAL}' then most, mostBytes = ${SEVERAL_MESSAGES}, ${SEVERAL_BYTES} end
@@ -110,14 +117,15 @@ end
 redis.call('HSET', load, unpack(fields))
 if #refused == 0 then return refused end
 local meta, t = redis.pcall('HMGET', ARGV[1], 'leaseUntil', 'left'), redis.call('TIME')
-local away = not meta.err and (meta[2] or (meta[1] and tonumber(meta[1]) <= t[1] * 1000 + math.floor(t[2] / 1000)))
+local atMs = t[1] * 1000 + math.floor(t[2] / 1000)
+local away = not meta.err and (meta[2] or (meta[1] and (tonumber(meta[1]) or 0) <= atMs))
 if away and letters ~= '' then
+${BURY}
   for _, i in ipairs(refused) do
-    local at = 2 * messages + 2 * i + 2
-    for to in string.gmatch(ARGV[at], '%S+') do
-      local letter = '{"to":"' .. to .. '",' .. string.sub(ARGV[at + 1], 2)
-      local added = redis.pcall('XADD', letters, 'MAXLEN', '~', ${MOST_LETTERS}, '*', 'letter', letter)
-      if type(added) == 'table' and added.err then away = false end
+    local at = 2 * messages + 3 * i + 1
+    for to in string.gmatch(ARGV[at + 1], '%S+') do
+      local letter = '{"to":"' .. to .. '",' .. string.sub(ARGV[at + 2], 2)
+      if not pcall(bury, letters, ARGV[at], letter, atMs) then away = false end
     end
   end
 end
@@ -128,9 +136,10 @@ return refused
 /**
  * Puts messages into a node's inbox, in their order. KEYS inbox, its load. ARGV the node's meta; where what finds no room
  * goes if the node is away, or ''; how many messages; for each the share it counts in and the body; then, with a place for
- * letters, for each the full ids that it is for, and its dead letter without them.
- * Returns -1 where there is no inbox, and so no node; nothing where all are stored; else whether the node is away (its lease
- * has ended, or it has left), and which, from 1 on, there is no room for: with a place for letters these are there now if it is.
+ * letters, for each its sender, the full ids that it is for, and its dead letter without them.
+ * Returns -1 where there is no inbox, and so no node (what is no stream is deleted: the node makes its inbox anew); nothing
+ * where all are stored; else whether the node is away (its lease has ended, or it has left), and which, from 1 on, there is no
+ * room for: with a place for letters these are there now if it is.
  * Once one is refused, so are all later ones for the same stitch in this call: a smaller one must not overtake it. What is
  * larger than the bound itself has room where nothing else waits.
  * The node's meta and letters are not declared: senders may not write the one and not read the other, and while a slot moves
@@ -165,7 +174,7 @@ return reply
  * ('' for several; '-' for a question); then for each the bytes of its body. Returns 1, or 0 where the inbox is a later
  * incarnation's: what a former one has sent late must not take out what that one has in hand.
  * Where they were all handed out and not acknowledged, as is the rule, they are all there and go together; else one by one,
- * to see which are.
+ * to see which are. What is counted never goes below nothing: a load that was lost counts from there.
  * Atomic: an entry is never acknowledged and left there for good, nor counted after it is gone.
  */
 const acknowledge = defineScript<[inbox: string, load: string]>(
@@ -173,6 +182,13 @@ const acknowledge = defineScript<[inbox: string, load: string]>(
   2,
   `
 local inbox, load, count = KEYS[1], KEYS[2], (#ARGV - 1) / 3
+only(load, 'hash')
+local function less(field, by)
+  local left = redis.pcall('HINCRBY', load, field, -by)
+  if type(left) == 'number' and left >= 0 then return left end
+  redis.call('HDEL', load, field)
+  return 0
+end
 if (tonumber(redis.call('HGET', load, '${OWNER}') or 0) or 0) > tonumber(ARGV[1]) then return 0 end
 local together = redis.call('XACK', inbox, '${GROUP}', unpack(ARGV, 2, count + 1)) == count
 if together then redis.call('XDEL', inbox, unpack(ARGV, 2, count + 1)) end
@@ -185,12 +201,12 @@ for i = 1, count do
   end
 end
 if messages > 0 then
-  redis.call('HINCRBY', load, 'n', -messages)
-  redis.call('HINCRBY', load, 'b', -bytes)
+  less('n', messages)
+  less('b', bytes)
 end
 for stitch, n in pairs(counts) do
-  if redis.call('HINCRBY', load, 'n:' .. stitch, -n) > 0 then
-    redis.call('HINCRBY', load, 'b:' .. stitch, -sizes[stitch])
+  if less('n:' .. stitch, n) > 0 then
+    less('b:' .. stitch, sizes[stitch])
   else
     redis.call('HDEL', load, 'n:' .. stitch, 'b:' .. stitch)
   end
@@ -209,6 +225,7 @@ const drop = defineScript<[inbox: string, load: string]>(
   "drop_inbox",
   2,
   `
+only(KEYS[1], 'stream')
 if redis.call('XLEN', KEYS[1]) > 0 then return 0 end
 redis.call('DEL', KEYS[1], KEYS[2])
 return 1
@@ -272,7 +289,7 @@ async function putArguments(redis: RedisClient, keys: Keys, node: string, posted
     burials.length === 0 ? "" : keys.nodeDeadLetters(node),
     posted.length,
     ...posted.flatMap(({ stitch, body }) => [shareOf(stitch), body]),
-    ...burials.flatMap(({ to, letter }) => [to.join(" "), JSON.stringify(letter)]),
+    ...burials.flatMap(({ to, letter }) => [senderOf(letter), to.join(" "), JSON.stringify(letter)]),
   ];
 }
 
@@ -301,7 +318,8 @@ export async function putQuestion(redis: RedisClient, keys: Keys, node: string, 
 export async function createInbox(redis: RedisClient, keys: Keys, node: string, incarnation: number): Promise<number> {
   const owner = ownReply.parse(await own.call(redis, [keys.nodeInboxLoad(node)], [incarnation]));
   try {
-    await redis.xgroup("CREATE", keys.nodeInbox(node), GROUP, "0", "MKSTREAM");
+    const inbox = keys.nodeInbox(node);
+    await writeIndex(redis, inbox, "stream", () => redis.xgroup("CREATE", inbox, GROUP, "0", "MKSTREAM"));
   } catch (error) {
     if (!(error instanceof Error && error.message.startsWith("BUSYGROUP"))) throw error;
   }
@@ -310,7 +328,8 @@ export async function createInbox(redis: RedisClient, keys: Keys, node: string, 
 const ownReply = z.int();
 
 /** Is this error an inbox that is gone with its group: a Redis that came back empty, or a node that was forgotten? */
-export const isInboxGone = (error: unknown): boolean => error instanceof Error && error.message.startsWith("NOGROUP");
+export const isInboxGone = (error: unknown): boolean =>
+  error instanceof Error && /^(NOGROUP|WRONGTYPE)\b/.test(error.message);
 
 /** An entry that was deleted without being acknowledged comes without its fields. */
 const entries = z.array(z.tuple([z.string(), z.array(z.string()).nullable()]));
@@ -363,7 +382,9 @@ export async function readOldestEntries(
   node: string,
   limit: number,
 ): Promise<InboxEntry[]> {
-  return entriesOf([["", await redis.xrange(keys.nodeInbox(node), "-", "+", "COUNT", limit)]]);
+  const inbox = keys.nodeInbox(node);
+  const read = redis.xrange(inbox, "-", "+", "COUNT", limit);
+  return entriesOf([["", await readIndex(redis, inbox, "stream", read, [])]]);
 }
 
 /** When the entry with this id was put into the inbox, by Redis's clock. */

@@ -16,10 +16,15 @@ import { isSlotMoving } from "./connection.ts";
 import { type Keys, MASTER_RUNNER } from "./keys.ts";
 import { markJobDue } from "./due-jobs.ts";
 import { defineScript } from "./script.ts";
-import { readRequired } from "./unreadable.ts";
+import { redisTimeMs } from "./node-record.ts";
+import { type OnUnreadable, readField, readIndex, readKey, readRequired, refuse, writeIndex } from "./unreadable.ts";
 
 /** Outcomes beyond this are read where they are written: a hint goes to every process that listens. */
 const MAX_HINT_BYTES = 8192;
+/** Of the list of jobs, those that are looked for in the index of open ones. */
+const MOST_RECENT = 1000;
+/** Jobs of the list that are looked for in one round trip. */
+const PRUNED_AT_ONCE = 500;
 /** Times a job is read key by key because it changed meanwhile. */
 const MOST_READS = 20;
 
@@ -34,7 +39,9 @@ const WHOLE = "redis.call('EXISTS', KEYS[1], KEYS[1] .. ':none')\n";
 const WRITTEN = `${WHOLE}
 local function written(runners)
   local sum = tonumber(redis.call('HGET', KEYS[1], 'raised') or 0)
-  for runner in string.gmatch(runners, '[^\\n]+') do sum = sum + redis.call('HLEN', KEYS[1] .. ':out:' .. runner) end
+  for runner in string.gmatch(runners, '[^\\n]+') do
+    sum = sum + (tonumber(redis.pcall('HLEN', KEYS[1] .. ':out:' .. runner)) or 0)
+  end
   return sum
 end
 `;
@@ -91,7 +98,10 @@ const load = defineScript<[job: string]>(
 local runners = redis.call('HGET', KEYS[1], 'runners')
 if not runners then return false end
 local reply = {now, redis.call('HGETALL', KEYS[1])}
-for runner in string.gmatch(runners, '[^\\n]+') do reply[#reply + 1] = redis.call('HGETALL', KEYS[1] .. ':out:' .. runner) end
+for runner in string.gmatch(runners, '[^\\n]+') do
+  local out = redis.pcall('HGETALL', KEYS[1] .. ':out:' .. runner)
+  reply[#reply + 1] = out.err and {} or out
+end
 return reply
 `,
 );
@@ -120,13 +130,14 @@ if not j[1] then return 'unknown' end
 if j[3] then return 'closed' end
 if (j[4] or '1') ~= ARGV[3] then return 'attempt' end
 local id = ARGV[2] .. '.' .. ARGV[3]
+only(KEYS[1], 'hash')
 if redis.call('HEXISTS', KEYS[1], 'f:' .. ARGV[2]) == 0 then
   if j[2] and not j[5] then return 'cancelled' end
   if now >= tonumber(j[1]) and not j[5] then return 'expired' end
   redis.call('HSET', KEYS[1], 'f:' .. ARGV[2], now)
 end
 redis.call('HSETNX', KEYS[1], 'c:' .. id .. '.' .. ARGV[4], now)
-local by = tonumber(redis.call('HGET', KEYS[1], 'by:' .. id) or 0)
+local by = tonumber(redis.call('HGET', KEYS[1], 'by:' .. id) or 0) or 0
 redis.call('HSET', KEYS[1], 'by:' .. id, math.max(by, tonumber(ARGV[4])))
 return 'ok'
 `,
@@ -147,8 +158,9 @@ const writeOutcomes = defineScript<[outcomes: string]>(
   "write_outcomes",
   1,
   `
+only(KEYS[1], 'hash')
 local by = redis.call('HMGET', KEYS[1], 'by:' .. ARGV[4] .. '.' .. ARGV[5], 'by:' .. ARGV[4] .. '.' .. (ARGV[5] + 1))
-if tonumber(by[1] or 0) > tonumber(ARGV[6]) or by[2] then return 0 end
+if (tonumber(by[1] or 0) or 0) > tonumber(ARGV[6]) or by[2] then return 0 end
 local steps, bytes = {}, 0
 for i = 7, #ARGV, 2 do
   local field, value = 's:' .. ARGV[4] .. '.' .. ARGV[5] .. '.' .. ARGV[i], ARGV[i + 1]
@@ -157,9 +169,9 @@ for i = 7, #ARGV, 2 do
   steps[#steps + 1] = value
   bytes = bytes + #value
 end
-local left = redis.call('PTTL', ARGV[1])
+local left = redis.pcall('PTTL', ARGV[1])
 if left == -1 then redis.call('PERSIST', KEYS[1])
-else redis.call('PEXPIRE', KEYS[1], left == -2 and ${ALONE_KEPT_MS} or left) end
+elseif type(left) == 'number' then redis.call('PEXPIRE', KEYS[1], left == -2 and ${ALONE_KEPT_MS} or left) end
 if ARGV[2] ~= '' then
   local hint = {runner = ARGV[3], written = redis.call('HLEN', KEYS[1])}
   if #steps > 0 and bytes <= ${MAX_HINT_BYTES} then hint.steps = steps end
@@ -184,7 +196,7 @@ if j[1] then return {'was', j[1]} end
 if not j[2] then return {'unknown'} end
 if written(j[2]) ~= tonumber(ARGV[1]) then return {'changed'} end
 for i = 4, #ARGV, 3 do
-  if redis.call('HGET', KEYS[1] .. ':out:' .. ARGV[i], ARGV[i + 1]) ~= ARGV[i + 2] then return {'changed'} end
+  if redis.pcall('HGET', KEYS[1] .. ':out:' .. ARGV[i], ARGV[i + 1]) ~= ARGV[i + 2] then return {'changed'} end
 end
 local mark = cjson.encode({status = ARGV[2], atMs = now})
 redis.call('HSET', KEYS[1], 'closed', mark)
@@ -275,6 +287,7 @@ const point = defineScript<[open: string]>(
   "point_at_job",
   1,
   `
+only(KEYS[1], 'zset')
 local was = redis.call('ZSCORE', KEYS[1], ARGV[1])
 local at = now + math.floor(ARGV[2]) + 0.5
 if was then at = math.max(at, math.floor(was) + 1.5) end
@@ -291,7 +304,7 @@ const unpoint = defineScript<[open: string]>(
   "unpoint_at_job",
   1,
   `
-if redis.call('ZSCORE', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+if redis.pcall('ZSCORE', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
 return redis.call('ZREM', KEYS[1], ARGV[1])
 `,
 );
@@ -303,7 +316,7 @@ return redis.call('ZREM', KEYS[1], ARGV[1])
 const lookIn = defineScript<[open: string]>(
   "look_at_job_in",
   1,
-  "return redis.call('ZADD', KEYS[1], 'XX', 'LT', now + math.floor(ARGV[2]), ARGV[1])",
+  "only(KEYS[1], 'zset')\nreturn redis.call('ZADD', KEYS[1], 'XX', 'LT', now + math.floor(ARGV[2]), ARGV[1])",
 );
 
 /**
@@ -314,6 +327,7 @@ const takeDue = defineScript<[open: string]>(
   "take_due_jobs",
   1,
   `
+only(KEYS[1], 'zset')
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])
 for _, id in ipairs(due) do redis.call('ZADD', KEYS[1], now + ARGV[2], id) end
 return due
@@ -378,18 +392,22 @@ export async function lookAgainIn(redis: RedisClient, keys: Keys, id: string, in
 
 /** The pointer at a job as it is now, for `takeBackOpenJob`; null where there is none. */
 export async function openJobPointer(redis: RedisClient, keys: Keys, id: string): Promise<string | null> {
-  return redis.zscore(keys.openJobs, id);
+  return readIndex(redis, keys.openJobs, "zset", redis.zscore(keys.openJobs, id), null);
 }
 
 export async function dropOpenJob(redis: RedisClient, keys: Keys, id: string): Promise<void> {
-  await redis.zrem(keys.openJobs, id);
+  await writeIndex(redis, keys.openJobs, "zset", () => redis.zrem(keys.openJobs, id));
+}
+
+export function countOpenJobs(redis: RedisClient, keys: Keys): Promise<number> {
+  return readIndex(redis, keys.openJobs, "zset", redis.zcard(keys.openJobs), 0);
 }
 
 /** Those of the jobs that are in the index of open ones. One round trip. */
 export async function openJobsOf(redis: RedisClient, keys: Keys, ids: readonly string[]): Promise<string[]> {
   if (ids.length === 0) return [];
-  const scores = await redis.zmscore(keys.openJobs, ...ids);
-  return ids.filter((_, index) => scores[index] !== null);
+  const scores = await readIndex(redis, keys.openJobs, "zset", redis.zmscore(keys.openJobs, ...ids), []);
+  return ids.filter((_, index) => scores[index] != null);
 }
 
 export type CreateReply = z.output<typeof createdReply>;
@@ -429,21 +447,30 @@ export async function voidDrafts(redis: RedisClient, keys: Keys, id: string): Pr
 
 /** Puts a job on the list of jobs. Safe to repeat: it stays where it is. */
 export async function listJob(redis: RedisClient, keys: Keys, record: JobRecord): Promise<void> {
-  await redis.zadd(keys.recentJobs, "NX", record.createdAtMs, record.id);
+  await writeIndex(redis, keys.recentJobs, "zset", () =>
+    redis.zadd(keys.recentJobs, "NX", record.createdAtMs, record.id),
+  );
 }
 
 /**
- * A job and everything written beside it, at one instant; null where there is no such job (any more).
- * @throws UnreadableRecord where the record, or an outcome that a node has written, is not what it should be.
+ * A job and everything written beside it, at one instant; null where there is no such job (any more). An outcome that cannot
+ * be read, and where `onUnreadable` bears that, is none: the job ends by its deadline.
+ * @throws UnreadableRecord where the record is not what it should be.
  */
-export async function loadJob(redis: RedisClient, keys: Keys, id: string): Promise<JobState | null> {
-  const reply = await load.call(redis, [keys.job(id)], []).then(
-    (whole) => loadedReply.parse(whole),
+export async function loadJob(
+  redis: RedisClient,
+  keys: Keys,
+  id: string,
+  onUnreadable: OnUnreadable = refuse,
+): Promise<JobState | null> {
+  const whole = load.call(redis, [keys.job(id)], []).then(
+    (all) => loadedReply.parse(all),
     (error: unknown) => {
       if (!isSlotMoving(error)) throw error;
       return loadByKeys(redis, keys, id);
     },
   );
+  const reply = await readKey({ id, key: keys.job(id) }, whole, null, refuse);
   if (reply === null) return null;
   const [nowMs, hash, ...outs] = reply;
   const job = new Map(pairsOf(hash));
@@ -454,7 +481,7 @@ export async function loadJob(redis: RedisClient, keys: Keys, id: string): Promi
   let written = Number(job.get("raised") ?? 0);
   for (const out of outs) {
     written += out.length / 2;
-    readOutcomes(id, keys.jobOutcomes(id, "*"), out, claims, steps);
+    readOutcomes({ id, key: keys.jobOutcomes(id, "*"), onUnreadable }, out, claims, steps);
   }
   const attempts = new Map<string, number | null>();
   for (const [field, value] of job)
@@ -500,15 +527,16 @@ function pairsOf(hash: readonly string[]): [field: string, value: string][] {
 
 /** Takes in a runner's hash, given as field, value, …: claims and outcomes. */
 function readOutcomes(
-  id: string,
-  key: string,
+  { onUnreadable, ...at }: { readonly id: string; readonly key: string; readonly onUnreadable: OnUnreadable },
   out: readonly string[],
   claims: Claim[],
   steps: Map<string, StepOutcome>,
 ): void {
   for (const [field, value] of pairsOf(out)) {
-    if (field.startsWith("s:")) steps.set(field.slice(2), readRequired(stepOutcome, value, { id, key, field }));
-    else if (field.startsWith("c:")) {
+    if (field.startsWith("s:")) {
+      const outcome = readField(stepOutcome, value, { ...at, field }, onUnreadable);
+      if (outcome !== null) steps.set(field.slice(2), outcome);
+    } else if (field.startsWith("c:")) {
       const [task = "", attempt, incarnation] = field.slice(2).split(".");
       claims.push({ task, attempt: Number(attempt), incarnation: Number(incarnation), atMs: Number(value) });
     }
@@ -530,7 +558,7 @@ export function readHint(payload: string): OutcomesHint | null {
   try {
     const { runner, written, steps: told } = outcomesHint.parse(JSON.parse(payload));
     const steps = new Map<string, StepOutcome>();
-    readOutcomes("", "", told, [], steps);
+    readOutcomes({ id: "", key: "", onUnreadable: refuse }, told, [], steps);
     return { runner, written, steps, told: pairsOf(told).flatMap((pair) => [runner, ...pair]) };
   } catch {
     // The command was accepted; a hint must not turn its answer into an error.
@@ -677,6 +705,37 @@ export async function cancelJob(redis: RedisClient, keys: Keys, id: string): Pro
   return cancelReply.parse(await cancel.call(redis, [keys.job(id)], []));
 }
 
+/** How long ago a job was accepted, as the list of jobs tells; without end where it is not on it. */
+export async function jobAgeMs(redis: RedisClient, keys: Keys, id: string): Promise<number> {
+  const [score, nowMs] = await Promise.all([
+    readIndex(redis, keys.recentJobs, "zset", redis.zscore(keys.recentJobs, id), null),
+    redisTimeMs(redis, keys.recentJobs),
+  ]);
+  return score === null ? Number.POSITIVE_INFINITY : nowMs - Number(score);
+}
+
+/**
+ * Lets a job go whose record cannot be read, with what is written beside it. KEYS job. ARGV retention in ms. The runners' keys
+ * share its slot.
+ */
+const letGo = defineScript<[job: string]>(
+  "let_job_go",
+  1,
+  `
+local runners = redis.pcall('HGET', KEYS[1], 'runners')
+for runner in string.gmatch(type(runners) == 'string' and runners or '', '[^\\n]+') do
+  redis.call('PEXPIRE', KEYS[1] .. ':out:' .. runner, ARGV[1])
+end
+return redis.call('PEXPIRE', KEYS[1], ARGV[1])
+`,
+);
+
+/** A job that nobody can read goes after this time, and is on the list of jobs no more. Safe to repeat. */
+export async function letJobGo(redis: RedisClient, keys: Keys, id: string, retentionMs: number): Promise<void> {
+  await letGo.call(redis, [keys.job(id)], [retentionMs]);
+  await writeIndex(redis, keys.recentJobs, "zset", () => redis.zrem(keys.recentJobs, id));
+}
+
 /** Takes up to `limit` jobs that are due, and puts them off by `putOffMs`. */
 export async function takeOpenJobs(redis: RedisClient, keys: Keys, limit: number, putOffMs: number): Promise<string[]> {
   return idsReply.parse(await takeDue.call(redis, [keys.openJobs], [limit, putOffMs]));
@@ -691,18 +750,10 @@ export async function listJobIds(
 ): Promise<{ id: string; createdAtMs: number }[]> {
   // Jobs of one millisecond share a score: those at the cursor's are read again and passed over, so the page asks for more.
   const at = cursor === null ? "+inf" : String(cursor.createdAtMs);
-  const ties = cursor === null ? 0 : await redis.zcount(keys.recentJobs, at, at);
-  const flat = await redis.zrange(
-    keys.recentJobs,
-    at,
-    "-inf",
-    "BYSCORE",
-    "REV",
-    "LIMIT",
-    0,
-    limit + ties,
-    "WITHSCORES",
-  );
+  const recent = keys.recentJobs;
+  const ties = cursor === null ? 0 : await readIndex(redis, recent, "zset", redis.zcount(recent, at, at), 0);
+  const read = redis.zrange(recent, at, "-inf", "BYSCORE", "REV", "LIMIT", 0, limit + ties, "WITHSCORES");
+  const flat = await readIndex(redis, recent, "zset", read, []);
   const rows: { id: string; createdAtMs: number }[] = [];
   for (let i = 0; i + 1 < flat.length; i += 2) {
     const row = { id: flat[i] ?? "", createdAtMs: Number(flat[i + 1]) };
@@ -712,11 +763,43 @@ export async function listJobIds(
   return rows.slice(0, limit);
 }
 
-/** Drops jobs from the list whose record is gone: the oldest first, at most `limit` looked at. */
-export async function pruneRecentJobs(redis: RedisClient, keys: Keys, limit: number): Promise<number> {
-  const oldest = await redis.zrange(keys.recentJobs, 0, String(limit - 1));
-  const there = await Promise.all(oldest.map((id) => redis.hexists(keys.job(id), "record")));
-  const gone = oldest.filter((_, index) => there[index] === 0);
-  if (gone.length > 0) await redis.zrem(keys.recentJobs, ...gone);
-  return gone.length;
+/**
+ * Puts those of the newest jobs that are not closed into the index of open ones, where it has lost them: a failover of the
+ * Redis that has it, or something else in its place.
+ */
+export async function indexLostJobs(redis: RedisClient, keys: Keys): Promise<void> {
+  const newest = redis.zrange(keys.recentJobs, 0, String(MOST_RECENT - 1), "REV");
+  const ids = await readIndex(redis, keys.recentJobs, "zset", newest, []);
+  const open = new Set(await openJobsOf(redis, keys, ids));
+  const lost = ids.filter((id) => !open.has(id));
+  const marks = await Promise.all(
+    lost.map((id) => {
+      const key = keys.job(id);
+      return readKey({ id, key }, redis.hmget(key, "bodyHash", "closed"), [null, null], () => undefined);
+    }),
+  );
+  const isOpen = lost.filter((_, index) => marks[index]?.[0] != null && marks[index]?.[1] == null);
+  await Promise.all(isOpen.map((id) => indexOpenJob(redis, keys, id, 0)));
+}
+
+/**
+ * Drops jobs from the list whose record is gone.
+ * @param keptMs how long a record is there at least: newer ones are not looked at.
+ */
+export async function pruneRecentJobs(redis: RedisClient, keys: Keys, keptMs: number): Promise<void> {
+  const before = (await redisTimeMs(redis, keys.recentJobs)) - keptMs;
+  for (let kept = 0; ; ) {
+    const old = redis.zrange(keys.recentJobs, "-inf", String(before), "BYSCORE", "LIMIT", kept, PRUNED_AT_ONCE);
+    const ids = await readIndex(redis, keys.recentJobs, "zset", old, []);
+    const there = await Promise.all(
+      ids.map((id) => {
+        const key = keys.job(id);
+        return readKey({ id, key }, redis.hexists(key, "record"), 1, () => undefined);
+      }),
+    );
+    const gone = ids.filter((_, index) => there[index] === 0);
+    if (gone.length > 0) await redis.zrem(keys.recentJobs, ...gone);
+    if (ids.length < PRUNED_AT_ONCE) return;
+    kept += ids.length - gone.length;
+  }
 }

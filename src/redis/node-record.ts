@@ -16,12 +16,21 @@ import type { Keys } from "./keys.ts";
 import { isCluster } from "./connection.ts";
 import { writeFormat } from "./format.ts";
 import { defineScript } from "./script.ts";
-import { inside, type OnUnreadable, refuse, UnreadableRecord, whyUnreadable } from "./unreadable.ts";
+import {
+  inside,
+  type OnUnreadable,
+  readIndex,
+  readKey,
+  refuse,
+  UnreadableRecord,
+  whyUnreadable,
+  writeIndex,
+} from "./unreadable.ts";
 
 /**
  * Takes the id for a new incarnation, or refuses while another worker's lease runs.
  * KEYS meta. ARGV session, leaseMs, facts, status, least incarnation, then the sessions of this worker's former lives.
- * Returns {1, incarnation, now, leaseUntil} or {0, ms the other lease still runs}.
+ * Returns {1, incarnation, now, leaseUntil} or {0, ms the other lease still runs}. What is no hash is nobody's lease.
  * One key, because a script over several is refused (TRYAGAIN) for as long as a Redis Cluster moves their slot. Atomic: two
  * workers that register at once must not both hold the id, nor may a Master forget the node meanwhile.
  */
@@ -29,6 +38,7 @@ const register = defineScript<[meta: string]>(
   "register",
   1,
   `
+only(KEYS[1], 'hash')
 local m = redis.call('HMGET', KEYS[1], 'incarnation', 'session', 'leaseUntil', 'left', 'dead')
 local lease = tonumber(m[3] or 0) or 0
 local free = not m[1] or m[4] or lease <= now or m[2] == ARGV[1]
@@ -47,7 +57,8 @@ return {1, incarnation, now, untilMs}
  * One heartbeat: renews the lease and publishes the status.
  * KEYS meta. ARGV session, incarnation, leaseMs, status, beats so far.
  * Returns {'ok', now, leaseUntil, beats, number of the last publication, eligibility or '', words left by Masters};
- * {'gone'} (Redis came back empty); {'other', session, incarnation} (the id is not this incarnation's here);
+ * {'gone'} (Redis came back empty, or has something else there); {'other', session, incarnation} (the id is not this
+ * incarnation's here);
  * {'older'} (Redis is older than this worker's last beat); {'lapsed'} (the lease ran out, or a Master declared it dead).
  * One key (see `register`). Atomic: a lease that has run out, or is another's, must never be renewed.
  */
@@ -55,10 +66,11 @@ const beat = defineScript<[meta: string]>(
   "beat",
   1,
   `
-local m = redis.call('HMGET', KEYS[1], 'session', 'incarnation', 'leaseUntil', 'beats', 'left', 'dead', 'published',
+local m = redis.pcall('HMGET', KEYS[1], 'session', 'incarnation', 'leaseUntil', 'beats', 'left', 'dead', 'published',
   'eligibility', 'words')
 if not m[1] then return {'gone'} end
 if m[1] ~= ARGV[1] or m[2] ~= ARGV[2] then return {'other', m[1], tonumber(m[2] or 0) or 0} end
+if not tonumber(m[3]) or not tonumber(m[4]) then return {'gone'} end
 if tonumber(m[4]) < tonumber(ARGV[5]) then return {'older'} end
 local dead = m[6] and tonumber(m[6]) and tonumber(m[6]) >= tonumber(ARGV[2])
 if m[5] or dead or tonumber(m[3]) <= now then return {'lapsed'} end
@@ -76,6 +88,7 @@ const publishLoad = defineScript<[status: string]>(
   "publish_load",
   1,
   `
+only(KEYS[1], 'hash')
 local by = redis.call('HGET', KEYS[1], 'incarnation')
 if by and tonumber(by) and tonumber(by) > tonumber(ARGV[1]) then return 0 end
 redis.call('HSET', KEYS[1], 'incarnation', ARGV[1], 'load', ARGV[3])
@@ -105,8 +118,9 @@ const setEligibility = defineScript<[orders: string]>(
   "set_eligibility",
   1,
   `
+only(KEYS[1], 'hash')
 local o = redis.call('HMGET', KEYS[1], 'eligibility', 'eligibilityRevision', 'eligibilityWave', 'eligibilityBefore')
-local revision, wave = tonumber(o[2] or 0), tonumber(o[3] or 0)
+local revision, wave = tonumber(o[2] or 0) or 0, tonumber(o[3] or 0) or 0
 if revision > tonumber(ARGV[2]) or (revision == tonumber(ARGV[2]) and wave > tonumber(ARGV[3])) then return -1 end
 local repeated = revision == tonumber(ARGV[2]) and wave == tonumber(ARGV[3])
 local before = (repeated and o[4]) or o[1] or 'eligible'
@@ -126,9 +140,9 @@ const copyEligibility = defineScript<[meta: string]>(
   "copy_eligibility",
   1,
   `
-local m = redis.call('HMGET', KEYS[1], 'incarnation', 'eligibilityRevision', 'eligibilityWave')
+local m = redis.pcall('HMGET', KEYS[1], 'incarnation', 'eligibilityRevision', 'eligibilityWave')
 if not m[1] then return 0 end
-local revision, wave = tonumber(m[2] or 0), tonumber(m[3] or 0)
+local revision, wave = tonumber(m[2] or 0) or 0, tonumber(m[3] or 0) or 0
 if revision > tonumber(ARGV[2]) or (revision == tonumber(ARGV[2]) and wave > tonumber(ARGV[3])) then return 0 end
 redis.call('HSET', KEYS[1], 'eligibility', ARGV[1], 'eligibilityRevision', ARGV[2], 'eligibilityWave', ARGV[3])
 return 1
@@ -199,9 +213,9 @@ export async function registerNode(
   const [askedAtMs] = await Promise.all([
     redisTimeMs(redis, keys.nodes),
     writeFormat(redis, keys),
-    redis.zadd(keys.nodeIds, 0, id),
+    listNode(redis, keys, id),
   ]);
-  await redis.zadd(keys.nodes, "NX", askedAtMs + as.leaseMs, id);
+  await writeIndex(redis, keys.nodes, "zset", () => redis.zadd(keys.nodes, "NX", askedAtMs + as.leaseMs, id));
   const reply = await register.call(
     redis,
     [keys.nodeMeta(id)],
@@ -217,7 +231,8 @@ export async function registerNode(
   if (!Array.isArray(reply) || reply[0] !== 1) return { ok: false, leaseLeftMs: notRegistered.parse(reply)[1] };
   const [, incarnation, nowMs, leaseUntilMs] = registered.parse(reply);
   // What a former life measured says nothing of this one.
-  await Promise.all([redis.zadd(keys.nodes, leaseUntilMs, id), redis.del(keys.nodeStatus(id))]);
+  const lease = () => redis.zadd(keys.nodes, leaseUntilMs, id);
+  await Promise.all([writeIndex(redis, keys.nodes, "zset", lease), redis.del(keys.nodeStatus(id))]);
   return { ok: true, incarnation, nowMs, leaseUntilMs };
 }
 
@@ -249,7 +264,9 @@ export async function beatNode(
   publishLoad
     .call(redis, [keys.nodeStatus(id)], [as.incarnation, as.leaseMs, JSON.stringify(as.load)])
     .catch(untilNextBeat);
-  redis.zadd(keys.nodes, Math.round(as.leaseUntilHintMs), id).catch(untilNextBeat);
+  writeIndex(redis, keys.nodes, "zset", () => redis.zadd(keys.nodes, Math.round(as.leaseUntilHintMs), id)).catch(
+    untilNextBeat,
+  );
   const reply = await beaten;
   if (!Array.isArray(reply)) throw new Error("the heartbeat's script answered nothing that is known");
   if (reply[0] === "other") {
@@ -277,7 +294,7 @@ function untilNextBeat(): void {}
 
 /** Puts a node on the list of nodes. Safe to repeat. */
 export async function listNode(redis: RedisClient, keys: Keys, id: string): Promise<void> {
-  await redis.zadd(keys.nodeIds, 0, id);
+  await writeIndex(redis, keys.nodeIds, "zset", () => redis.zadd(keys.nodeIds, 0, id));
 }
 
 /** Ends the lease of its own will. @returns false where another worker has the id. Safe to repeat. */
@@ -289,7 +306,8 @@ export async function leaveNode(
 ): Promise<boolean> {
   const at = leftReply.parse(await leave.call(redis, [keys.nodeMeta(id)], [session, incarnation]));
   if (at === 0) return false;
-  await Promise.all([redis.zadd(keys.nodes, -at, id), redis.del(keys.nodeStatus(id))]);
+  const left = () => redis.zadd(keys.nodes, -at, id);
+  await Promise.all([writeIndex(redis, keys.nodes, "zset", left), redis.del(keys.nodeStatus(id))]);
   return true;
 }
 
@@ -306,18 +324,22 @@ export async function orderEligibility(
   return reply === 1 ? "changed" : reply === 0 ? "unchanged" : "superseded";
 }
 
-/** What Masters have ordered of a node. */
+/** What Masters have ordered of a node; where that cannot be read, it takes nothing new until it is uncordoned. */
 export async function readEligibility(redis: RedisClient, keys: Keys, id: string): Promise<Eligibility> {
-  return eligibilityField.parse((await redis.hget(keys.nodeOrders(id), "eligibility")) ?? "eligible");
+  const key = keys.nodeOrders(id);
+  const ordered = await readKey({ id, key }, redis.hget(key, "eligibility"), OTHER_TYPE, () => undefined);
+  return ordered === null ? "eligible" : eligibilityField.catch("cordoned").parse(ordered);
 }
 
 /**
  * A function of Lua: the node's own record as a piece of JSON `incarnation, leaseUntil, left, startedAt, beatAt, facts, status,
- * dead, now`, or nil. Each field begins a line, so that the one that is no JSON can be found.
+ * dead, now`, or nil. Each field begins a line, so that the one that is no JSON can be found: as is what stands for a key of
+ * another type.
  */
 const META = `
 local function meta(key)
-  local m = redis.call('HMGET', key, 'incarnation', 'leaseUntil', 'left', 'startedAt', 'beatAt', 'facts', 'status', 'dead')
+  local m = redis.pcall('HMGET', key, 'incarnation', 'leaseUntil', 'left', 'startedAt', 'beatAt', 'facts', 'status', 'dead')
+  if m.err then return 'of another type' end
   if not m[1] then return nil end
   for f = 2, 8 do m[f] = m[f] or 'null' end
   m[9] = now
@@ -338,9 +360,11 @@ local nodes = {}
 for i = 1, #KEYS, 3 do
   local own = meta(KEYS[i])
   if own then
-    local load = redis.call('HGET', KEYS[i + 1], 'load') or 'null'
-    local orders = redis.call('HMGET', KEYS[i + 2], 'eligibility', 'uncordonedBy')
-    local rest = {own, load, '"' .. (orders[1] or 'eligible') .. '"', orders[2] or 0}
+    local load = redis.pcall('HGET', KEYS[i + 1], 'load') or 'null'
+    if type(load) == 'table' then load = 'of another type' end
+    local orders = redis.pcall('HMGET', KEYS[i + 2], 'eligibility', 'uncordonedBy')
+    local eligibility = orders.err and 'of another type' or '"' .. (orders[1] or 'eligible') .. '"'
+    local rest = {own, load, eligibility, orders[2] or 0}
     nodes[#nodes + 1] = '[' .. table.concat(rest, ',\\n') .. ']'
   else
     nodes[#nodes + 1] = false
@@ -430,12 +454,17 @@ export async function readNodes(
 async function nodeInCluster(redis: RedisClient, keys: Keys, id: string): Promise<string | null> {
   const [meta, load, [eligibility, uncordonedBy]] = await Promise.all([
     readMeta.call(redis, [keys.nodeMeta(id)], []),
-    redis.hget(keys.nodeStatus(id), "load"),
-    redis.hmget(keys.nodeOrders(id), "eligibility", "uncordonedBy"),
+    readPiece(redis.hget(keys.nodeStatus(id), "load"), OTHER_TYPE),
+    readPiece(redis.hmget(keys.nodeOrders(id), "eligibility", "uncordonedBy"), [OTHER_TYPE, null]),
   ]);
   if (meta === null) return null;
   return `[${metaReply.parse(meta)},\n${load ?? "null"},\n"${eligibility ?? "eligible"}",\n${uncordonedBy ?? "0"}]`;
 }
+
+/** No JSON, and no eligibility. */
+const OTHER_TYPE = "of another type";
+const readPiece = <T>(read: Promise<T>, instead: T): Promise<T> =>
+  readKey({ id: "", key: "" }, read, instead, () => undefined);
 
 function unreadableNode(keys: Keys, id: string, text: string, error: unknown): UnreadableRecord {
   const { path, reason } = whyUnreadable(error);
@@ -476,18 +505,20 @@ function nodeOf(id: string, fields: z.output<typeof nodeFields>): NodeRecord {
 
 /** Node ids after `after` in the order of ids, at most `limit`. */
 export function listNodeIds(redis: RedisClient, keys: Keys, after: string | null, limit: number): Promise<string[]> {
-  return redis.zrangebylex(keys.nodeIds, after === null ? "-" : `(${after}`, "+", "LIMIT", 0, limit);
+  const from = after === null ? "-" : `(${after}`;
+  return readIndex(redis, keys.nodeIds, "zset", redis.zrangebylex(keys.nodeIds, from, "+", "LIMIT", 0, limit), []);
 }
 
 /** How many nodes there are by liveness, from the index of leases: four counts, whatever the cluster's size. */
 export async function countNodes(redis: RedisClient, keys: Keys, nowMs: number, deadAfterMs: number) {
   const deadBefore = nowMs - deadAfterMs;
-  const [alive, suspect, dead, left] = await Promise.all([
+  const counts = Promise.all([
     redis.zcount(keys.nodes, `(${nowMs}`, "+inf"),
     redis.zcount(keys.nodes, `(${deadBefore}`, nowMs),
     redis.zcount(keys.nodes, 0, deadBefore),
     redis.zcount(keys.nodes, "-inf", "(0"),
   ]);
+  const [alive, suspect, dead, left] = await readIndex(redis, keys.nodes, "zset", counts, [0, 0, 0, 0]);
   return { alive, suspect, dead, left };
 }
 
@@ -501,19 +532,4 @@ const timeReply = z.number();
  */
 export async function redisTimeMs(redis: RedisClient, key: string): Promise<number> {
   return timeReply.parse(await readTime.call(redis, [key], []));
-}
-
-/** KEYS revision. ARGV least. Raises the cluster's counter to at least that; atomic, so that it never goes back. */
-const raise = defineScript<[revision: string]>(
-  "raise_revision",
-  1,
-  `
-if tonumber(redis.call('GET', KEYS[1]) or 0) < tonumber(ARGV[1]) then redis.call('SET', KEYS[1], ARGV[1]) end
-return now
-`,
-);
-
-/** After a Redis that came back older, new commands must not draw revisions that nodes have already applied. */
-export async function raiseRevision(redis: RedisClient, keys: Keys, least: number): Promise<void> {
-  if (least > 0) await raise.call(redis, [keys.revision], [least]);
 }

@@ -11,6 +11,7 @@ const give = defineScript<[reply: string]>(
   "give_receipts",
   1,
   `
+only(KEYS[1], 'list')
 for i = 4, #ARGV do redis.call('RPUSH', KEYS[1], ARGV[i]) end
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
 return redis.call('PUBLISH', ARGV[2], ARGV[3])

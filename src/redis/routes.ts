@@ -1,10 +1,19 @@
 import { parseFullGroup } from "../domain/group.ts";
-import { fullId } from "../domain/ids.ts";
+import { fullId, nodeId } from "../domain/ids.ts";
 import { isAddressable } from "../domain/message.ts";
 import type { StitchRecord } from "../domain/stitch.ts";
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
-import { listFullGroups } from "./groups.ts";
+import { fullIdsIn, listFullGroups } from "./groups.ts";
+import { readIndex, writeIndex } from "./unreadable.ts";
+
+/** Adds to a set of pointers. */
+export const addPointer = (redis: RedisClient, key: string, member: string): Promise<unknown> =>
+  writeIndex(redis, key, "set", () => redis.sadd(key, member));
+
+/** Takes out of a set of pointers. */
+export const dropPointer = (redis: RedisClient, key: string, member: string): Promise<unknown> =>
+  writeIndex(redis, key, "set", () => redis.srem(key, member));
 
 /** Pointers by which messages find their way: written by the node with the stitch's own, and stale at worst. */
 export function addRoutes(
@@ -15,8 +24,8 @@ export function addRoutes(
 ): Promise<unknown>[] {
   if (!isAddressable(record.spec)) return [];
   return [
-    redis.sadd(keys.receivers(record.group), fullId(node, record.id)),
-    redis.sadd(keys.receiverNodes(record.group), node),
+    addPointer(redis, keys.receivers(record.group), fullId(node, record.id)),
+    addPointer(redis, keys.receiverNodes(record.group), node),
   ];
 }
 
@@ -29,8 +38,8 @@ export function dropRoutes(
   receives: boolean,
 ): Promise<unknown>[] {
   return [
-    redis.srem(keys.receivers(group), fullId(node, id)),
-    ...(receives ? [] : [redis.srem(keys.receiverNodes(group), node)]),
+    dropPointer(redis, keys.receivers(group), fullId(node, id)),
+    ...(receives ? [] : [dropPointer(redis, keys.receiverNodes(group), node)]),
   ];
 }
 
@@ -40,13 +49,18 @@ const fullGroupsOf = (redis: RedisClient, keys: Keys, group: string): Promise<st
 /** The nodes that have a stitch which takes messages in the group or inside it: what it costs does not grow with the stitches. */
 export async function nodesOfGroup(redis: RedisClient, keys: Keys, group: string): Promise<string[]> {
   const full = await fullGroupsOf(redis, keys, group);
-  const nodes = await Promise.all(full.map((each) => redis.smembers(keys.receiverNodes(each))));
-  return [...new Set(nodes.flat())].sort();
+  const nodes = await Promise.all(
+    full.map((each) => {
+      const key = keys.receiverNodes(each);
+      return readIndex(redis, key, "set", redis.smembers(key), []);
+    }),
+  );
+  return [...new Set(nodes.flat().filter((node) => nodeId.safeParse(node).success))].sort();
 }
 
 /** The full ids of those who take messages in the group or inside it, by their pointers. */
 export async function receiversOf(redis: RedisClient, keys: Keys, group: string): Promise<string[]> {
   const full = await fullGroupsOf(redis, keys, group);
-  const members = await Promise.all(full.map((each) => redis.smembers(keys.receivers(each))));
+  const members = await Promise.all(full.map((each) => fullIdsIn(redis, keys.receivers(each))));
   return members.flat().sort();
 }

@@ -17,6 +17,20 @@ type Callable = (...args: (string | number)[]) => Promise<unknown>;
 /** Every script that names it begins with this: `now` is Redis's time in Unix milliseconds. */
 const NOW = "local t = redis.call('TIME')\nlocal now = t[1] * 1000 + math.floor(t[2] / 1000)\n";
 
+/** So does every script that names it: deletes what is of another type than a key of the cluster has; it is nobody's. */
+const ONLY = `
+local function only(key, kind)
+  local is = redis.call('TYPE', key).ok
+  if is == kind or is == 'none' then return false end
+  redis.call('DEL', key)
+  return true
+end
+`;
+
+/** An expression of Lua: does this error of `INCR` say that something else than a number is there? */
+export const noNumber = (error: string): string =>
+  `(string.find(${error}, '^WRONGTYPE') or string.find(${error}, 'not an integer', 1, true) or string.find(${error}, 'overflow', 1, true))`;
+
 const scripts = new Map<string, { numberOfKeys?: number; lua: string }>();
 
 /**
@@ -40,7 +54,7 @@ export function defineScript<Keys extends readonly string[]>(
   const command = `cs_${name}`;
   scripts.set(command, {
     ...(keys === null ? {} : { numberOfKeys: keys }),
-    lua: /\bnow\b/.test(lua) ? NOW + lua : lua,
+    lua: (/\bnow\b/.test(lua) ? NOW : "") + (/\bonly\(/.test(lua) ? ONLY : "") + lua,
   });
   // ioredis adds the method at run time, so its type cannot know it.
   const run = (on: RedisClient | ChainableCommander, keyNames: Keys, args: readonly (string | number)[]) =>

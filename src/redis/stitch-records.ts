@@ -1,6 +1,6 @@
 import * as z from "zod";
 import { parseFullGroup } from "../domain/group.ts";
-import { fullId, splitFullId } from "../domain/ids.ts";
+import { fullId, nodeId, splitFullId, stitchId } from "../domain/ids.ts";
 import type { NodeStatus } from "../domain/node.ts";
 import {
   type RemovedRecord,
@@ -12,11 +12,12 @@ import {
 } from "../domain/stitch.ts";
 import { buries, type Tombstone } from "../domain/tombstone.ts";
 import type { RedisClient } from "./client.ts";
+import { isCluster } from "./connection.ts";
 import type { Keys } from "./keys.ts";
-import { addRoutes, dropRoutes } from "./routes.ts";
+import { addPointer, addRoutes, dropPointer, dropRoutes } from "./routes.ts";
 import { defineScript } from "./script.ts";
 import { readTombstone } from "./tombstones.ts";
-import { type OnUnreadable, readField, refuse } from "./unreadable.ts";
+import { type OnUnreadable, readField, readIndex, readKey, refuse, writeIndex } from "./unreadable.ts";
 
 /**
  * A change of one stitch that its node publishes. `isNew`: its pointers are not known to be in Redis yet; of a removed one,
@@ -30,7 +31,7 @@ export type StitchChange =
  * Writes what has become of a node's stitches, with its status and the number of this publication.
  * KEYS meta, stitches, removed. ARGV incarnation, the last publication that Redis is known to have, this one's number,
  * status, how many records follow; then stitch, record, …; then removed stitch, what is left of it, ….
- * Returns {'ok'}; {'behind', number} where Redis has lost publications since: then nothing is written, because with this
+ * Returns {'ok'}; {'behind', number} where Redis has lost publications since, or has something else in their place: then nothing is written, because with this
  * number there nobody would see that; {'late'} where a later one is there; {'other'} where the id is another incarnation's.
  * Atomic: a publication is there whole, with its number, or it is not; and what was delayed on its way must not overwrite
  * what the node's next life has published.
@@ -39,18 +40,19 @@ const publish = defineScript<[meta: string, stitches: string, removed: string]>(
   "publish_stitches",
   3,
   `
+local lost = only(KEYS[2], 'hash')
+lost = only(KEYS[3], 'hash') or lost
 local m = redis.call('HMGET', KEYS[1], 'incarnation', 'published')
 if m[1] ~= ARGV[1] then return {'other'} end
-local last = tonumber(m[2] or 0)
+if lost then redis.call('HSET', KEYS[1], 'published', 0) end
+local last = lost and 0 or tonumber(m[2] or 0) or 0
 if last < tonumber(ARGV[2]) then return {'behind', last} end
 if last >= tonumber(ARGV[3]) then return {'late'} end
 redis.call('HSET', KEYS[1], 'published', ARGV[3], 'status', ARGV[4])
 local first = 6 + 2 * ARGV[5]
-for i = 6, first - 1, 2 do redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
-for i = first, #ARGV, 2 do
-  redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 1])
-  redis.call('HDEL', KEYS[2], ARGV[i])
-end
+if first > 6 then redis.call('HSET', KEYS[2], unpack(ARGV, 6, first - 1)) end
+if #ARGV >= first then redis.call('HSET', KEYS[3], unpack(ARGV, first)) end
+for i = first, #ARGV, 2 do redis.call('HDEL', KEYS[2], ARGV[i]) end
 return {'ok'}
 `,
 );
@@ -67,10 +69,8 @@ const NEVER_EMPTY = "_";
 
 /** Makes the hashes of a node's stitches, before it publishes any. Safe to repeat. */
 export async function openStitchHashes(redis: RedisClient, keys: Keys, node: string): Promise<void> {
-  await Promise.all([
-    redis.hset(keys.nodeStitches(node), NEVER_EMPTY, ""),
-    redis.hset(keys.nodeRemoved(node), NEVER_EMPTY, ""),
-  ]);
+  const hashes = [keys.nodeStitches(node), keys.nodeRemoved(node)];
+  await Promise.all(hashes.map((key) => writeIndex(redis, key, "hash", () => redis.hset(key, NEVER_EMPTY, ""))));
 }
 
 /** Of which incarnation, and with which number, a node publishes. */
@@ -196,7 +196,7 @@ function handOver(
   if (movedTo === null || takenBack === true) return [];
   const { node, stitch } = splitFullId(movedTo);
   const routes = was === null ? [] : addRoutes(redis, keys, node, { id: stitch, group, spec: was.spec });
-  return [redis.sadd(keys.group(group), movedTo), ...routes];
+  return [addPointer(redis, keys.group(group), movedTo), ...routes];
 }
 
 /**
@@ -227,13 +227,13 @@ function addPointers(redis: RedisClient, keys: Keys, node: string, record: Stitc
   const parts = parseFullGroup(group);
   if (parts === null) throw new Error(`not a full group: ${group}`);
   // While it arrives, it can be found by its full id alone: the bare id and the group still mean the one it comes from.
-  if (record.movedFrom !== null)
-    return [redis.hset(keys.route(id), node, `${group}${FROM}${splitFullId(record.movedFrom).node}`)];
+  const route = (to: string) => writeIndex(redis, keys.route(id), "hash", () => redis.hset(keys.route(id), node, to));
+  if (record.movedFrom !== null) return [route(`${group}${FROM}${splitFullId(record.movedFrom).node}`)];
   return [
-    redis.hset(keys.route(id), node, group),
-    redis.sadd(keys.group(group), fullId(node, id)),
-    redis.sadd(keys.application(parts.application), `${parts.component}.${parts.version}`),
-    redis.sadd(keys.applications, parts.application),
+    route(group),
+    addPointer(redis, keys.group(group), fullId(node, id)),
+    addPointer(redis, keys.application(parts.application), `${parts.component}.${parts.version}`),
+    addPointer(redis, keys.applications, parts.application),
     ...addRoutes(redis, keys, node, record),
   ];
 }
@@ -246,8 +246,8 @@ function dropPointers(
   receives: boolean,
 ): Promise<unknown>[] {
   return [
-    redis.hdel(keys.route(stitch.id), node),
-    redis.srem(keys.group(stitch.group), fullId(node, stitch.id)),
+    writeIndex(redis, keys.route(stitch.id), "hash", () => redis.hdel(keys.route(stitch.id), node)),
+    dropPointer(redis, keys.group(stitch.group), fullId(node, stitch.id)),
     ...dropRoutes(redis, keys, node, stitch, receives),
   ];
 }
@@ -273,7 +273,7 @@ export async function readOwnStitches(
   onUnreadable: OnUnreadable,
 ): Promise<{ stitches: StitchRecord[]; removed: RemovedRecord[] }> {
   const readAll = async <T>(key: string, schema: z.ZodType<T>) =>
-    Object.entries(await redis.hgetall(key))
+    Object.entries(await readKey({ id: node, key }, redis.hgetall(key), {}, onUnreadable))
       .filter(([field]) => field !== NEVER_EMPTY)
       .map(([field, text]) => readField(schema, text, { id: fullId(node, field), key, field }, onUnreadable))
       .filter((record) => record !== null);
@@ -290,7 +290,7 @@ export async function readTraces(redis: RedisClient, keys: Keys, id: string, onU
   const [[record = null], removed, word] = await Promise.all([
     readStitches(redis, keys, [id], onUnreadable),
     readRemoved(redis, keys, id, onUnreadable),
-    readTombstone(redis, keys, node, stitch),
+    readTombstone(redis, keys, node, stitch, onUnreadable),
   ]);
   return { record, removed, tombstone: word };
 }
@@ -342,7 +342,7 @@ async function readOne<T>(
   onUnreadable: OnUnreadable,
 ): Promise<T | null> {
   const field = splitFullId(id).stitch;
-  const text = await redis.hget(key, field);
+  const text = await readKey({ id, key }, redis.hget(key, field), null, onUnreadable);
   return text === null ? null : readField(schema, text, { id, key, field }, onUnreadable);
 }
 
@@ -354,6 +354,7 @@ const replaceUsage = defineScript<[usage: string]>(
   "publish_usage",
   1,
   `
+only(KEYS[1], 'hash')
 local by = redis.call('HGET', KEYS[1], '${NEVER_EMPTY}')
 if by and tonumber(by) and tonumber(by) > tonumber(ARGV[1]) then return 0 end
 redis.call('DEL', KEYS[1])
@@ -392,11 +393,12 @@ export async function readUsage(
   await Promise.all(
     [...byNode].map(async ([node, stitches]) => {
       const key = keys.nodeUsage(node);
-      const texts = await redis.hmget(key, ...stitches.map(({ stitch }) => stitch));
+      const read = redis.hmget(key, ...stitches.map(({ stitch }) => stitch));
+      const texts = await readKey({ id: node, key }, read, [], onUnreadable);
       for (const [index, text] of texts.entries()) {
         const field = stitches[index]?.stitch ?? "";
         const id = fullId(node, field);
-        const usage = text === null ? null : readField(stitchUsage, text, { id, key, field }, onUnreadable);
+        const usage = text == null ? null : readField(stitchUsage, text, { id, key, field }, onUnreadable);
         if (usage !== null) found.set(id, usage);
       }
     }),
@@ -410,8 +412,15 @@ export async function readUsage(
  * that is the old one.
  */
 export async function locateStitch(redis: RedisClient, keys: Keys, stitch: string): Promise<string[]> {
-  const routes = Object.entries(await redis.hgetall(keys.route(stitch)));
-  const exists = await Promise.all(routes.map(([node]) => redis.hexists(keys.nodeStitches(node), stitch)));
+  const key = keys.route(stitch);
+  const pointers = Object.entries(await readIndex(redis, key, "hash", redis.hgetall(key), {}));
+  const routes = pointers.filter(([node]) => nodeId.safeParse(node).success);
+  const exists = await Promise.all(
+    routes.map(([node]) => {
+      const stitches = keys.nodeStitches(node);
+      return readKey({ id: node, key: stitches }, redis.hexists(stitches, stitch), 0, () => undefined);
+    }),
+  );
   const there = routes.filter((_, index) => exists[index] === 1);
   const nodes = new Set(there.map(([node]) => node));
   return there
@@ -420,24 +429,72 @@ export async function locateStitch(redis: RedisClient, keys: Keys, stitch: strin
     .sort();
 }
 
+/**
+ * KEYS routes. ARGV the node for each. Returns what each says of its node, or false: also where something of another type is in
+ * its place. A script, because what it costs is the number of commands: a group may have ten thousand members.
+ */
+const readRoutes = defineScript<string[]>(
+  "read_routes",
+  null,
+  `
+local found = {}
+for i, key in ipairs(KEYS) do
+  local route = redis.pcall('HGET', key, ARGV[i])
+  found[i] = type(route) == 'string' and route
+end
+return found
+`,
+);
+/** In one call: a fraction of a millisecond that others wait for Redis. */
+const ROUTES_AT_ONCE = 500;
+const routesReply = z.array(z.string().nullable());
+
 /** The full groups of stitches by their routes, null where there is none. Of pointers into groups, it tells those that are stale. */
-export function groupsByRoute(redis: RedisClient, keys: Keys, fullIds: readonly string[]): Promise<(string | null)[]> {
-  return Promise.all(
-    fullIds.map(async (id) => {
-      const { node, stitch } = splitFullId(id);
-      return (await redis.hget(keys.route(stitch), node))?.split(FROM)[0] ?? null;
-    }),
+export async function groupsByRoute(
+  redis: RedisClient,
+  keys: Keys,
+  fullIds: readonly string[],
+): Promise<(string | null)[]> {
+  const groupIn = (route: string | null) => route?.split(FROM)[0] ?? null;
+  const addresses = fullIds.map(splitFullId);
+  const keyOf = ({ stitch }: { stitch: string }) => keys.route(stitch);
+  if (isCluster(redis))
+    return Promise.all(
+      addresses.map(async (each) => {
+        const key = keyOf(each);
+        return groupIn(await readIndex(redis, key, "hash", redis.hget(key, each.node), null));
+      }),
+    );
+  const parts = Array.from({ length: Math.ceil(addresses.length / ROUTES_AT_ONCE) }, (_, part) =>
+    addresses.slice(part * ROUTES_AT_ONCE, (part + 1) * ROUTES_AT_ONCE),
   );
+  const replies = await Promise.all(
+    parts.map((part) =>
+      readRoutes.callApart(
+        redis,
+        part.map(keyOf),
+        part.map(({ node }) => node),
+      ),
+    ),
+  );
+  return replies.flatMap((reply) => routesReply.parse(reply).map(groupIn));
 }
 
 /** The nodes that have a stitch with this bare id, by its routes: also one that arrives there. */
 export function nodesWith(redis: RedisClient, keys: Keys, stitch: string): Promise<string[]> {
-  return redis.hkeys(keys.route(stitch));
+  return readIndex(redis, keys.route(stitch), "hash", redis.hkeys(keys.route(stitch)), []);
 }
 
-/** Stitch ids of a node, sorted. */
-export async function listStitchesOfNode(redis: RedisClient, keys: Keys, node: string): Promise<string[]> {
-  return (await redis.hkeys(keys.nodeStitches(node))).filter((field) => field !== NEVER_EMPTY).sort();
+/** Stitch ids of a node, sorted; none where what there is cannot be read, and `onUnreadable` bears that. */
+export async function listStitchesOfNode(
+  redis: RedisClient,
+  keys: Keys,
+  node: string,
+  onUnreadable: OnUnreadable = refuse,
+): Promise<string[]> {
+  const key = keys.nodeStitches(node);
+  const ids = await readKey({ id: node, key }, redis.hkeys(key), [], onUnreadable);
+  return ids.filter((id) => stitchId.safeParse(id).success).sort();
 }
 
 /** Drops the pointers of a forgotten node's stitches, as far as its records can be read. Safe to repeat. */

@@ -4,10 +4,12 @@ import { type Tombstone, tombstone } from "../domain/tombstone.ts";
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
 import { defineScript } from "./script.ts";
-import { readRequired } from "./unreadable.ts";
+import { type OnUnreadable, readField, readKey, refuse } from "./unreadable.ts";
 
 /** How long tombstones outlive a node that was forgotten: it may come back with its disk, and start what has moved away. */
 export const FORGOTTEN_KEPT_MS = 7 * 86_400_000;
+/** A word that a node has obeyed is kept for so long: it may be put back from a backup of its disk. */
+const OBEYED_KEPT_MS = 7 * 86_400_000;
 /** Field beside the words: when the node was forgotten. No stitch can have this id. */
 export const FORGOTTEN_AT = "forgottenAt";
 
@@ -20,17 +22,43 @@ const leave = defineScript<[gone: string]>(
   "leave_tombstone",
   1,
   `
-local text = redis.call('HGET', KEYS[1], ARGV[1])
-if text then
-  local was, word = cjson.decode(text), cjson.decode(ARGV[4])
+local text, word = redis.pcall('HGET', KEYS[1], ARGV[1]), cjson.decode(ARGV[4])
+if type(text) == 'table' then
+  redis.call('DEL', KEYS[1])
+  text = false
+end
+local read, was = pcall(cjson.decode, text or '')
+if read and type(was) == 'table' and type(was.revision) == 'string' then
   local revision, wave = string.match(was.revision, '^(%d+)%.(%d+)$')
-  revision, wave = tonumber(revision), tonumber(wave)
+  revision, wave = tonumber(revision or 0), tonumber(wave or 0)
   if revision > tonumber(ARGV[2]) or (revision == tonumber(ARGV[2]) and wave >= tonumber(ARGV[3])) then
     local same = was.movedTo == word.movedTo and was.arrivingFrom == word.arrivingFrom and was.born == word.born
     return same and 1 or 0
   end
 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[4])
+word.atMs = now
+redis.call('HSET', KEYS[1], ARGV[1], cjson.encode(word))
+return 1
+`,
+);
+
+/** Drops words that are older. KEYS gone. ARGV ms. What has no time yet gets one; what cannot be read stays. */
+const dropOld = defineScript<[gone: string]>(
+  "drop_old_tombstones",
+  1,
+  `
+local all = redis.pcall('HGETALL', KEYS[1])
+for i = 1, #all, 2 do
+  local read, word = pcall(cjson.decode, all[i + 1])
+  if read and type(word) == 'table' then
+    if type(word.atMs) ~= 'number' then
+      word.atMs = now
+      redis.call('HSET', KEYS[1], all[i], cjson.encode(word))
+    elseif word.atMs < now - ARGV[1] then
+      redis.call('HDEL', KEYS[1], all[i])
+    end
+  end
+end
 return 1
 `,
 );
@@ -43,7 +71,7 @@ const count = defineScript<[meta: string]>(
   "count_word",
   1,
   `
-if redis.call('HEXISTS', KEYS[1], 'incarnation') == 0 then return 0 end
+if redis.pcall('HEXISTS', KEYS[1], 'incarnation') ~= 1 then return 0 end
 redis.call('HINCRBY', KEYS[1], 'words', 1)
 return 1
 `,
@@ -71,28 +99,50 @@ export async function leaveTombstone(
   return true;
 }
 
-/** What a Master has decided last about one stitch of a node while it was away; null where nothing. */
+/**
+ * What a Master has decided last about one stitch of a node while it was away; null where nothing, or where it cannot be read,
+ * and `onUnreadable` bears that.
+ */
 export async function readTombstone(
   redis: RedisClient,
   keys: Keys,
   node: string,
   stitch: string,
+  onUnreadable: OnUnreadable,
 ): Promise<Tombstone | null> {
-  const text = await redis.hget(keys.nodeGone(node), stitch);
-  return text === null ? null : wordIn(keys, node, stitch, text);
+  const key = keys.nodeGone(node);
+  const text = await readKey({ id: fullId(node, stitch), key }, redis.hget(key, stitch), null, onUnreadable);
+  return text === null
+    ? null
+    : readField(tombstone, text, { id: fullId(node, stitch), key, field: stitch }, onUnreadable);
 }
 
-/** What Masters have decided about stitches of a node while it was away, by stitch id. */
+/**
+ * What Masters have decided about stitches of a node while it was away, by stitch id, but for what cannot be read.
+ * @throws UnreadableRecord where all of it cannot: to take that for nothing would start what a Master has moved away.
+ */
 export async function readTombstones(
   redis: RedisClient,
   keys: Keys,
   node: string,
+  onUnreadable: OnUnreadable,
 ): Promise<ReadonlyMap<string, Tombstone>> {
-  const gone = Object.entries(await redis.hgetall(keys.nodeGone(node)));
+  const key = keys.nodeGone(node);
+  const gone = Object.entries(await readKey({ id: node, key }, redis.hgetall(key), {}, refuse));
   const words = gone.filter(([field]) => field !== FORGOTTEN_AT);
-  return new Map(words.map(([stitch, text]) => [stitch, wordIn(keys, node, stitch, text)]));
+  const read = words.map(([field, text]) => {
+    return [field, readField(tombstone, text, { id: fullId(node, field), key, field }, onUnreadable)] as const;
+  });
+  return new Map(read.flatMap(([stitch, word]) => (word === null ? [] : [[stitch, word] as const])));
 }
 
-/** @throws UnreadableRecord: to take it for none would start what a Master has moved away. */
-const wordIn = (keys: Keys, node: string, stitch: string, text: string): Tombstone =>
-  readRequired(tombstone, text, { id: fullId(node, stitch), key: keys.nodeGone(node), field: stitch });
+/** Those of the nodes for whose stitches Masters have left words. */
+export async function nodesWithTombstones(redis: RedisClient, keys: Keys, nodes: readonly string[]): Promise<string[]> {
+  const there = await Promise.all(nodes.map((node) => redis.exists(keys.nodeGone(node))));
+  return nodes.filter((_, index) => there[index] === 1);
+}
+
+/** Drops the words, a week old, of a node that has obeyed them. */
+export async function dropOldTombstones(redis: RedisClient, keys: Keys, node: string): Promise<void> {
+  await dropOld.call(redis, [keys.nodeGone(node)], [OBEYED_KEPT_MS]);
+}

@@ -1,4 +1,7 @@
 import * as z from "zod";
+import type { RedisClient } from "./client.ts";
+import type { KeyType } from "./keys.ts";
+import { defineScript } from "./script.ts";
 
 /** Thrown, or told of, where a record in Redis is not what its writer should have written. It quotes nothing: that may be secret. */
 export class UnreadableRecord extends Error {
@@ -40,6 +43,68 @@ export function tellOnce(tell: OnUnreadable): OnUnreadable {
     tell(error);
   };
 }
+
+/** Does Redis hold another type of value there than is asked for? */
+const isOtherType = (error: unknown): boolean => error instanceof Error && error.message.startsWith("WRONGTYPE");
+
+/** What `read` gives of a key; `instead` where something of another type is there, and `onUnreadable` bears that. */
+export async function readKey<T>(
+  at: { readonly id: string; readonly key: string },
+  read: Promise<T>,
+  instead: T,
+  onUnreadable: OnUnreadable,
+): Promise<T> {
+  try {
+    return await read;
+  } catch (error) {
+    if (!isOtherType(error)) throw error;
+    onUnreadable(new UnreadableRecord(at.id, at.key, "*", "is of another type"));
+    return instead;
+  }
+}
+
+/** KEYS index. ARGV its type. Atomic: what is written there by now, by others who found the same, stays. */
+const clear = defineScript<[index: string]>("clear_index", 1, "return only(KEYS[1], ARGV[1]) and 1 or 0");
+
+/**
+ * What `read` gives of an index, a key of type `kind`. Something of another type in its place is deleted: those whom an index
+ * lists write it again, and could not as long as that is there.
+ */
+export async function readIndex<T>(
+  redis: RedisClient,
+  key: string,
+  kind: KeyType,
+  read: Promise<T>,
+  instead: T,
+  onUnreadable: OnUnreadable = ignore,
+): Promise<T> {
+  let isOther = false;
+  const found = await readKey({ id: "an index", key }, read, instead, (error) => {
+    isOther = true;
+    onUnreadable(error);
+  });
+  if (isOther) await clear.call(redis, [key], [kind]);
+  return found;
+}
+
+/** Writes to an index, a key of type `kind`; as `readIndex`, something of another type in its place is deleted. */
+export async function writeIndex<T>(
+  redis: RedisClient,
+  key: string,
+  kind: KeyType,
+  write: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await write();
+  } catch (error) {
+    if (!isOtherType(error)) throw error;
+    await clear.call(redis, [key], [kind]);
+    return write();
+  }
+}
+
+/** It is put right by whoever finds it. */
+const ignore: OnUnreadable = () => undefined;
 
 /** Where a record is: whose, and in which field of which hash. */
 export type At = { readonly id: string; readonly key: string; readonly field: string };

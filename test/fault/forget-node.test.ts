@@ -4,7 +4,7 @@ import { describe, it } from "node:test";
 import { Queue } from "bullmq";
 import { Redis } from "ioredis";
 import { RequestError } from "../../src/domain/errors.ts";
-import { QUEUE } from "../../src/queue/dispatcher.ts";
+import { QUEUE } from "../../src/redis/keys.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import { createInbox, putMessages } from "../../src/redis/inbox.ts";
 import { leaveNode } from "../../src/redis/node-record.ts";

@@ -214,10 +214,9 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
       await cluster.node("n1");
       const { redis, keys } = cluster.open;
       const id = `j${"c".repeat(26)}`;
-      // A key of another type where the claim belongs: every attempt fails until it is gone.
-      await redis.set(keys.jobOutcomes(id, "n1"), "in the way");
+      // A key of another type where the job belongs: every attempt fails until it is gone.
+      await redis.set(keys.job(id), "in the way");
       const record = await pingJob(cluster.open, id);
-      await createJob(redis, keys, record, "");
       const task = record.tasks[0] ?? assert.fail();
       await new Dispatcher(redis, keys).dispatch([
         { job: id, revision: record.revision, deadlineAtMs: record.deadlineAtMs, task },
@@ -226,7 +225,8 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
         const made = await redis.hget(`${keys.node("n1")}:commands:${id}.t0.1`, "atm");
         return Number(made) >= 2;
       });
-      await redis.del(keys.jobOutcomes(id, "n1"));
+      await redis.del(keys.job(id));
+      await createJob(redis, keys, record, "");
       assert.equal((await cluster.master.job(id, 60_000)).status, "succeeded");
     });
   });

@@ -1,11 +1,9 @@
 // The users that docs/security.md gives a cluster: read from there, so that what is tested is what is written.
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { Redis } from "ioredis";
-import { type LocalRedis, startLocalRedis } from "../../src/cli/local-redis.ts";
 import type { JobRecord } from "../../src/domain/job.ts";
 import type { JobResource, ListResource } from "../../src/domain/resources.ts";
 import { Dispatcher } from "../../src/queue/dispatcher.ts";
@@ -18,57 +16,13 @@ import { Keys } from "../../src/redis/keys.ts";
 import { leaveNode, orderEligibility } from "../../src/redis/node-record.ts";
 import { readTraces } from "../../src/redis/stitch-records.ts";
 import { leaveTombstone } from "../../src/redis/tombstones.ts";
-import { TestCluster, until } from "../support/cluster.ts";
-import { startLocalCluster } from "../support/redis-cluster.ts";
-
-const DOC = readFileSync(join(import.meta.dirname, "../../docs/security.md"), "utf8");
-
-/** The rules of each user in the docs, for a cluster and its nodes. */
-function usersOf(cluster: string, nodes: readonly string[]): Map<string, string[]> {
-  const lines = [...DOC.matchAll(/^user (\S+) (.+)$/gm)].map(([, name = "", rules = ""]) => ({ name, rules }));
-  assert.deepEqual(lines.map(({ name }) => name).sort(), ["api", "default", "master", "node-m1"]);
-  const users = new Map<string, string[]>();
-  for (const { name, rules } of lines) {
-    const ours = rules.replaceAll("cs:prod:", `cs:${cluster}:`);
-    if (name !== "node-m1") users.set(name, ours.split(" "));
-    else for (const node of nodes) users.set(`node-${node}`, ours.replaceAll("m1", node).split(" "));
-  }
-  return users;
-}
-
-type Servers = { readonly url: string; readonly servers: readonly LocalRedis[]; stop(): Promise<void> };
-
-const KINDS = [
-  {
-    kind: "a standalone Redis",
-    start: async (dir: string): Promise<Servers> => {
-      const redis = await startLocalRedis({ dir, port: 0 });
-      return { url: redis.url, servers: [redis], stop: () => redis.stop() };
-    },
-  },
-  {
-    kind: "a Redis Cluster",
-    start: async (dir: string): Promise<Servers> => {
-      const cluster = await startLocalCluster({ dir, masters: 3 });
-      return { url: cluster.url, servers: cluster.masters, stop: () => cluster.stop() };
-    },
-  },
-];
+import { type TestCluster, until } from "../support/cluster.ts";
+import { KINDS, withRedisUsers } from "../support/redis-users.ts";
 
 describe("each part with the Redis user that the docs give it", { concurrency: 2 }, () => {
   for (const { kind, start } of KINDS) {
     it(`${kind}: everything works, and a node is refused what is not its own`, async () => {
-      const dir = mkdtempSync(join(tmpdir(), "cs-acl-"));
-      const redis = await start(dir);
-      const admins = redis.servers.map(({ url }) => new Redis(url));
-      const as = (user: string) => redis.url.replace("://", `://${user}:PASSWORD@`);
-      const cluster = new TestCluster(as("master"));
-      try {
-        // Who is connected already stays so when the default user is shut off.
-        for (const admin of admins)
-          for (const [user, rules] of usersOf(cluster.name, ["n1", "n2"]))
-            await admin.call("ACL", "SETUSER", user, ...rules);
-        await cluster.start();
+      await withRedisUsers(start, ["n1", "n2"], async ({ cluster, as, admins, redis }) => {
         await everythingWorks(cluster, as);
         for (const admin of admins) assert.deepEqual(await admin.call("ACL", "LOG"), [], "nobody was refused anything");
         const keys = (await Promise.all(admins.map((admin) => admin.keys("*")))).flat();
@@ -76,12 +30,7 @@ describe("each part with the Redis user that the docs give it", { concurrency: 2
         await nodeIsRefused(as("node-n1"), cluster, keys);
         await nodeBuries(as("node-n1"), cluster);
         for (const user of ["api", "master"]) await othersAreRefused(user, as(user), async () => undefined);
-      } finally {
-        await cluster.stop();
-        for (const admin of admins) admin.disconnect();
-        await redis.stop();
-        rmSync(dir, { recursive: true, force: true });
-      }
+      });
     });
   }
 });
@@ -295,13 +244,14 @@ function needOf(keys: Keys, key: string): "write" | "read" | "nothing" {
     keys.applications,
     keys.deadLetterNodes,
     keys.events,
+    keys.dueJobs,
     keys.revision,
   ];
   const families = [keys.node("n1"), keys.route(""), keys.group(""), keys.application("")];
   if (shared.includes(key) || families.some((family) => key.startsWith(family))) return "write";
   if (/:\{job:[^}]*\}:out:n1$|:\{node:[^}]*\}:inbox(:load)?$|:\{reply:[^}]*\}(:lease)?$/.test(key)) return "write";
   // It may add to what is dead for others, and not read it.
-  if (/:\{node:[^}]*\}:dead-letters$/.test(key)) return "write";
+  if (/:\{node:[^}]*\}:dead-letters(:ids|:bytes)?$/.test(key)) return "write";
   return /:\{job:[^}]*\}$|:\{node:[^}]*\}:(stitches|removed|gone|meta)$/.test(key) ? "read" : "nothing";
 }
 

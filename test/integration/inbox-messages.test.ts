@@ -76,7 +76,8 @@ async function withInbox(url: string, work: (fixture: Fixture) => Promise<void>)
     await createInbox(redis, keys, NODE, 1);
     await work(fixture);
   } finally {
-    const made = [keys.nodeInbox(NODE), keys.nodeInboxLoad(NODE), keys.nodeMeta(NODE), keys.nodeDeadLetters(NODE)];
+    const letters = [keys.nodeDeadLetters(NODE), keys.nodeDeadLetterIds(NODE), keys.nodeDeadLetterBytes(NODE)];
+    const made = [keys.nodeInbox(NODE), keys.nodeInboxLoad(NODE), keys.nodeMeta(NODE), ...letters];
     await Promise.all([...made, keys.deadLetterNodes].map((key) => redis.del(key))).catch(() => undefined);
     redis.disconnect();
   }
@@ -168,7 +169,7 @@ for (const { name, url } of REDISES) {
         const letter = { ...asLetter(MESSAGE, { code: "inbox_full", reason: "away", tries: 0, atMs: 1 }) };
         const burial = (...to: string[]) => ({ to, letter });
         const letters = async () =>
-          (await listDeadLetters(redis, keys, NODE, null, 100)).map(({ letter: { to, data } }) => `${to} ${data}`);
+          (await listDeadLetters(redis, keys, NODE, null, 100)).map(({ letter }) => `${letter?.to} ${letter?.data}`);
         await fixture.put({ stitch: "a", body });
         const refused = { stitch: "a", body: "b" };
         const lease = (field: Record<string, number>) => redis.hset(keys.nodeMeta(NODE), field);

@@ -74,8 +74,8 @@ export class TestCluster {
     this.#env = env;
   }
 
-  async start(): Promise<this> {
-    this.#open = await this.openMaster("test", { checkFirst: true });
+  async start(differs: Partial<OpenMasterOptions> = {}): Promise<this> {
+    this.#open = await this.openMaster("test", { checkFirst: true, ...differs });
     return this;
   }
 

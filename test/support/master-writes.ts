@@ -4,15 +4,18 @@ import { type Keys, MASTER_RUNNER } from "../../src/redis/keys.ts";
 const scriptOn = (keyPrefix: string, words: readonly string[]): boolean =>
   /^eval(sha)?$/i.test(words[0] ?? "") && words[3]?.startsWith(keyPrefix) === true;
 const anyJob = (keys: Keys): string => keys.job("").replace("}", "");
+/** Of the two scripts on what a Master has claimed and done itself, the one that writes outcomes names the runner. */
+const ofMaster = (words: readonly string[], keys: Keys): boolean =>
+  scriptOn(anyJob(keys), words) && words[3] === `${words[4]}:out:${MASTER_RUNNER}`;
 
 /** Tells each write of a Master by its words, as a cutting proxy sees them. Its node is n1. */
 export const WRITES = {
   pointer: (words, keys) => scriptOn(keys.openJobs, words),
   record: (words, keys) => scriptOn(anyJob(keys), words) && words[4]?.startsWith('{"id":') === true,
   dispatch: (words, keys) => scriptOn(`${keys.node("n1")}:commands:`, words),
-  claim: (words, keys) => scriptOn(anyJob(keys), words) && words[3] === `${words[4]}:out:${MASTER_RUNNER}`,
+  claim: (words, keys) => ofMaster(words, keys) && words[6] !== MASTER_RUNNER,
   order: (words, keys) => scriptOn(keys.nodeOrders("n1"), words),
-  outcomes: (words, keys) => scriptOn(anyJob(keys), words) && words[5] === MASTER_RUNNER,
+  outcomes: (words, keys) => ofMaster(words, keys) && words[6] === MASTER_RUNNER,
   end: (words, keys) => scriptOn(anyJob(keys), words) && words[5] === "succeeded",
 } as const satisfies Record<string, (words: readonly string[], keys: Keys) => boolean>;
 

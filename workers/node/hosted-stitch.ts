@@ -34,6 +34,8 @@ export type HostedStitchOptions = {
   readonly onRoom: (stitch: string) => void;
   /** Does the node's lease hold, as far as it can tell without asking? */
   readonly holdsId: () => boolean;
+  /** Why the stitch with this id must not be started now; null where nothing is against it. */
+  readonly heldUp: (stitch: string) => string | null;
   /** Told of each change, when the new record stands. */
   readonly onChange: (stitch: HostedStitch, event: StitchEvent | null) => void;
   /** Runs work on this stitch after what is under way, so that a restart by itself never crosses a step. */
@@ -257,6 +259,8 @@ export class HostedStitch {
   }
 
   #adapt(spec: StitchSpec): Adaptor {
+    const heldUp = this.#o.heldUp(this.#record.id);
+    if (heldUp !== null) return () => neverStarted(heldUp, { heldUp });
     if (spec.onDisconnect === "stop" && !this.#o.holdsId())
       return () => neverStarted("the node has no contact with Redis, and this stitch must not run without");
     return this.#o.adaptors[spec.adaptor];

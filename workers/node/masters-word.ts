@@ -1,10 +1,10 @@
 import type { RedisClient } from "../../src/redis/client.ts";
 import type { Keys } from "../../src/redis/keys.ts";
-import { fullId } from "../../src/domain/ids.ts";
+import { fullId, splitFullId } from "../../src/domain/ids.ts";
 import { maySettle } from "../../src/domain/tombstone.ts";
 import { readTraces } from "../../src/redis/stitch-records.ts";
 import { readTombstones } from "../../src/redis/tombstones.ts";
-import { passingOver } from "../../src/redis/unreadable.ts";
+import { passingOver, type UnreadableRecord } from "../../src/redis/unreadable.ts";
 import type { StitchHost } from "./stitch-host.ts";
 
 /** How often a stitch that arrives is looked after by the node itself, in case no Master is left to settle it. */
@@ -19,6 +19,8 @@ export class MastersWord {
   readonly #onError: (error: unknown) => void;
   /** Stitches that have arrived, and of which was told that they do not settle. */
   readonly #told = new Set<string>();
+  /** By stitch: a word that cannot be read. */
+  #unreadable: ReadonlyMap<string, UnreadableRecord> = new Map();
   /** How many words had been left, ever, at the last heartbeat that was followed by a look at them. */
   #words = 0;
   #lastSettledMs = Number.NEGATIVE_INFINITY;
@@ -42,7 +44,7 @@ export class MastersWord {
   async obey(host: StitchHost): Promise<void> {
     // More may come while they are read: the next heartbeat looks again.
     this.#words = 0;
-    host.obey(await readTombstones(this.#redis, this.#keys, this.#node));
+    await this.#read(host);
     await this.#settleArrived(host);
   }
 
@@ -52,11 +54,28 @@ export class MastersWord {
    * @param words how many have been left, ever, as the heartbeat tells.
    */
   async beat(host: StitchHost, words: number): Promise<void> {
-    if (words !== this.#words) {
-      host.obey(await readTombstones(this.#redis, this.#keys, this.#node));
+    const isDue = this.#steadyNowMs() - this.#lastSettledMs > SETTLE_MS;
+    if (words !== this.#words || (isDue && this.#unreadable.size > 0)) {
+      await this.#read(host);
       this.#words = words;
     }
-    if (this.#steadyNowMs() - this.#lastSettledMs > SETTLE_MS) await this.#settleArrived(host);
+    if (isDue) await this.#settleArrived(host);
+  }
+
+  /** Why this stitch must not be started: what a Master has decided about it cannot be read, and may be that it is elsewhere. */
+  heldUp(stitch: string): string | null {
+    return this.#unreadable.get(stitch)?.message ?? null;
+  }
+
+  async #read(host: StitchHost): Promise<void> {
+    const before = this.#unreadable.size;
+    const unreadable = new Map<string, UnreadableRecord>();
+    const onUnreadable = (error: UnreadableRecord) => unreadable.set(splitFullId(error.id).stitch, error);
+    const words = await readTombstones(this.#redis, this.#keys, this.#node, onUnreadable);
+    for (const [stitch, error] of unreadable) if (!this.#unreadable.has(stitch)) this.#onError(error);
+    this.#unreadable = unreadable;
+    host.obey(words);
+    if (unreadable.size < before) host.resumeHeldUp();
   }
 
   /** Ends moves whose end this node was not there to hear of. */

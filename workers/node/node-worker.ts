@@ -11,14 +11,8 @@ import { emitEvents } from "../../src/redis/events.ts";
 import { refuseOtherFormat } from "../../src/redis/format.ts";
 import { createInbox, lastEntryRead } from "../../src/redis/inbox.ts";
 import { Keys } from "../../src/redis/keys.ts";
-import {
-  beatNode,
-  leaveNode,
-  listNode,
-  raiseRevision,
-  readEligibility,
-  registerNode,
-} from "../../src/redis/node-record.ts";
+import { beatNode, leaveNode, listNode, readEligibility, registerNode } from "../../src/redis/node-record.ts";
+import { raiseRevision } from "../../src/redis/revision.ts";
 import { forgetRemoved, openStitchHashes, readOwnStitches } from "../../src/redis/stitch-records.ts";
 import type { Told } from "./adaptors/adaptor.ts";
 import { moduleAdaptor, type StitchModule } from "./adaptors/module.ts";
@@ -235,6 +229,7 @@ export class NodeWorker {
         nowMs,
         random: this.#o.random,
         holdsId,
+        heldUp: (stitch) => this.#mastersWord.heldUp(stitch),
         send: (stitch, ...message) => this.#send(host, outbox, stitch, ...message),
         reply: async (stitch, ...reply) => this.#mail?.reply(stitch, ...reply),
         onRoom: (stitch) => this.#mail?.wake(stitch),
@@ -447,7 +442,7 @@ export class NodeWorker {
   async #retryOrphans(host: StitchHost): Promise<void> {
     if ((await this.#orphans?.retry()) !== true) return;
     this.#forgetEndedLives();
-    host.orphansHaveEnded();
+    host.resumeHeldUp();
   }
 
   /** By default a tenth of jitter: nodes that were started together must not beat together. */

@@ -8,7 +8,9 @@ import type { Keys } from "../../src/redis/keys.ts";
 import { nodesOfGroup, receiversOf } from "../../src/redis/routes.ts";
 import { locateStitch } from "../../src/redis/stitch-records.ts";
 import { Backlog, type Kept, pairOf } from "./backlog.ts";
+import { KnownStitches } from "./known-stitches.ts";
 import { Lane, type Parcel } from "./lane.ts";
+import { LetterPace } from "./letter-pace.ts";
 import { pause } from "./pause.ts";
 
 /** How soon a full inbox, or a Redis that is away, is tried again. */
@@ -85,7 +87,8 @@ type Row = { readonly lane: Lane<Sending>; rest: AbortController | null };
  * One recipient without room holds up no other. What is for it waits here, and its sender goes on, until too much waits: then
  * the sender is held up, but never longer than a message waits (`ROOM_MS`). What is given up is a dead letter. From then on
  * the recipient is taken for deaf to this sender: what finds no room is a dead letter at once, until it has had room for all
- * for as long. Where the recipient's node is away as well, the message is a dead letter at once.
+ * for as long. Where the recipient's node is away as well, the message is a dead letter at once. Who makes nothing but dead
+ * letters is slowed.
  */
 export class Outbox {
   readonly #o: OutboxOptions;
@@ -96,12 +99,15 @@ export class Outbox {
   /** Rows that are carried, letters that are written. */
   readonly #working = new Set<Promise<void>>();
   readonly #routes = new Map<string, { readonly ids: string[] | Promise<string[]>; readonly untilMs: number }>();
-  /** By sender: the last of its messages whose recipient is being looked up. */
+  readonly #pace = new LetterPace();
+  readonly #known: KnownStitches;
+  /** By sender: the last of its messages whose recipient is being looked up, or that is slowed. */
   readonly #lookups = new Map<string, Promise<void>>();
   readonly #stopping = new AbortController();
 
   constructor(options: OutboxOptions) {
     this.#o = options;
+    this.#known = new KnownStitches(options.redis, options.keys);
   }
 
   /**
@@ -119,15 +125,21 @@ export class Outbox {
    * @throws RequestError `no_recipient`, `ambiguous_stitch`, `inbox_full`, `shutting_down`.
    */
   async send(to: SendTo, message: Omit<Message, "to">, waits: Waits = {}): Promise<void> {
-    const { from } = message;
+    const { from, data } = message;
     const places = this.#find(to);
     const before = this.#lookups.get(from);
-    if (before === undefined && !(places instanceof Promise)) return this.#post(places, message, waits);
-    const turn = Promise.allSettled([before, places]).then(() => undefined);
+    const isPaced = waits.speaker !== undefined && this.#pace.isSlow(from);
+    if (before === undefined && !isPaced && !(places instanceof Promise)) return this.#post(places, message, waits);
+    let delayMs = 0;
+    const turn = Promise.allSettled([before, places]).then(async () => {
+      // What it said before this may have arrived meanwhile.
+      if (isPaced) delayMs = this.#pace.delayMs(from, data.length, this.#o.nowMs());
+      if (delayMs > 0) await pause(delayMs, this.#stopping.signal);
+    });
     this.#lookups.set(from, turn);
     await turn;
     if (this.#lookups.get(from) === turn) this.#lookups.delete(from);
-    return this.#post(await places, message, waits);
+    return this.#post(await (delayMs > 0 ? this.#find(to) : places), message, waits);
   }
 
   /** @throws RequestError where there is nobody, or where it could be several. */
@@ -297,11 +309,23 @@ export class Outbox {
 
   /** Ends a message of which it is known what became. @returns true where there was no room for it. */
   #stays(node: string, sending: Sending, placed: Placed): boolean {
-    if (placed === "stored") this.#end(sending);
-    else if (placed === "gone") this.#end(sending, refused("no_recipient", `there is no node "${node}"`));
-    else if (placed === "buried") this.#end(sending, isFull(sending, `${node} is away; it is a dead letter`));
-    else return true;
+    if (placed === "stored") {
+      this.#note(sending);
+      this.#end(sending);
+    } else if (placed === "gone") this.#end(sending, refused("no_recipient", `there is no node "${node}"`));
+    else if (placed === "buried") {
+      this.#pace.lost(sending.from);
+      this.#end(sending, isFull(sending, `${node} is away; it is a dead letter`));
+    } else return true;
     return false;
+  }
+
+  /** It is stored; but where nobody can take it, it will be a dead letter. */
+  #note({ from, recipient, message: { to, bare } }: Sending): void {
+    const tell = (isKnown: boolean) => (isKnown ? this.#pace.arrived(from) : this.#pace.lost(from));
+    const isKnown = "group" in to || bare === true || this.#known.isKnown(recipient, this.#o.nowMs());
+    if (isKnown instanceof Promise) isKnown.then(tell).catch(this.#o.onError);
+    else tell(isKnown);
   }
 
   /** There is no room for a message, or for one that it must not overtake. */
@@ -339,6 +363,7 @@ export class Outbox {
     if (this.#deaf.size + sendings.length > MOST_DEAF) this.#deaf.clear();
     for (const sending of sendings) this.#deaf.set(deafnessOf(sending), untilMs);
     const said = sendings.filter(({ waits }) => waits.speaker !== undefined);
+    for (const { from } of said) this.#pace.lost(from);
     if (said.length > 0) this.#bury(said, `no room for it, and none for others of its sender for ${ROOM_MS} ms`);
     // The others are their sender's to bury.
     for (const sending of sendings) if (sending.waits.speaker === undefined) this.#end(sending, isFull(sending));

@@ -176,8 +176,8 @@ export class StitchHost {
     this.#resume((stitch) => stitch.endedWithLease);
   }
 
-  /** Something of a former life of the worker has ended: starts what was held up by such a thing. Does not wait for it. */
-  orphansHaveEnded(): void {
+  /** Something that held a stitch up is gone: starts what was held up, as far as it may. Does not wait for it. */
+  resumeHeldUp(): void {
     this.#resume((stitch) => stitch.isHeldUp);
   }
 

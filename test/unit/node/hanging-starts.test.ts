@@ -66,6 +66,7 @@ function hosting(t: TestContext) {
     nowMs: () => 1000,
     random: () => 0.5,
     holdsId: () => true,
+    heldUp: () => null,
     send: () => Promise.reject(new Error("nothing is sent here")),
     reply: () => Promise.reject(new Error("nothing is answered here")),
     onRoom: () => undefined,

@@ -73,6 +73,7 @@ function hosting(t: TestContext) {
     nowMs: () => clock.nowMs,
     random: () => 0.5,
     holdsId: () => true,
+    heldUp: () => null,
     send: () => Promise.reject(new Error("nothing is sent here")),
     reply: () => Promise.reject(new Error("nothing is answered here")),
     onRoom: () => undefined,

@@ -1,0 +1,135 @@
+import { componentOf } from "../domain/group.ts";
+import { generatedIdBase } from "../domain/ids.ts";
+import { livenessOf } from "../domain/node.ts";
+import type { RedisClient } from "../redis/client.ts";
+import { dropOldDeadLetters, nodesWithDeadLetters, relistDeadLetters } from "../redis/dead-letters.ts";
+import { dropTemplate, keepTemplate, templateRevisions } from "../redis/group-template.ts";
+import { countMembers, dropFromLists, listFullGroups } from "../redis/groups.ts";
+import { indexLostJobs, pruneRecentJobs } from "../redis/job-record.ts";
+import type { Keys } from "../redis/keys.ts";
+import { listNodeIds, readNodes } from "../redis/node-record.ts";
+import { keepSequence } from "../redis/sequences.ts";
+import { dropOldTombstones, nodesWithTombstones } from "../redis/tombstones.ts";
+import type { OnUnreadable } from "../redis/unreadable.ts";
+
+/** Versions of a component that have no stitch any more, and that can be created and scaled again without a spec. */
+const VERSIONS_KEPT = 10;
+const SECOND_MS = 1000;
+const MINUTE_MS = 60 * SECOND_MS;
+/** A node that has been registered for so long has obeyed all words that are older. */
+const SETTLED_MS = 60 * MINUTE_MS;
+const NODES_AT_ONCE = 1000;
+
+export type HousekeepingOptions = {
+  /** Of this Master. */
+  readonly id: string;
+  readonly redis: RedisClient;
+  readonly keys: Keys;
+  readonly deadAfterMs: number;
+  readonly jobRetentionMs: number;
+  readonly onLate: (error: unknown) => void;
+  readonly onUnreadable: OnUnreadable;
+};
+
+/**
+ * Clears away what nobody needs any more and what does not go by itself. Each chore is done by one Master of all, once in its
+ * time; a chore that is cut off is done the next time.
+ */
+export class Housekeeping {
+  readonly #o: HousekeepingOptions;
+  readonly #chores: readonly (readonly [name: string, everyMs: number, work: () => Promise<void>])[] = [
+    // A little less than the time between two looks: one Master alone finds them due each time.
+    ["jobs", 25 * SECOND_MS, () => this.#jobs()],
+    ["groups", 25 * SECOND_MS, () => this.#groups()],
+    ["dead-letters", 10 * MINUTE_MS, () => this.#deadLetters()],
+    ["tombstones", 60 * MINUTE_MS, () => this.#tombstones()],
+  ];
+
+  constructor(options: HousekeepingOptions) {
+    this.#o = options;
+  }
+
+  /** Does the chores whose time has come, and that no other Master is at. */
+  async work(): Promise<void> {
+    await Promise.all(
+      this.#chores.map(async ([name, everyMs, work]) => {
+        if (await this.#isMine(name, everyMs)) await work().catch(this.#o.onLate);
+      }),
+    );
+  }
+
+  async #isMine(chore: string, everyMs: number): Promise<boolean> {
+    const { id, redis, keys } = this.#o;
+    const key = keys.housekeeping(chore);
+    if ((await redis.set(key, id, "PX", everyMs, "NX")) !== null) return true;
+    // Nothing of ours is there for ever: it would keep every Master from it.
+    if ((await redis.pttl(key)) === -1) await redis.del(key);
+    return false;
+  }
+
+  async #jobs(): Promise<void> {
+    const { redis, keys, jobRetentionMs } = this.#o;
+    await pruneRecentJobs(redis, keys, jobRetentionMs);
+    await indexLostJobs(redis, keys);
+  }
+
+  /** Of versions without a stitch the newest few are kept, by when they were last made; their templates go by themselves. */
+  async #groups(): Promise<void> {
+    const { redis, keys } = this.#o;
+    const full = await listFullGroups(redis, keys, null, this.#o.onUnreadable);
+    const [counts, revisions] = await Promise.all([
+      countMembers(redis, keys, full),
+      templateRevisions(redis, keys, full),
+    ]);
+    const groups = full.map((group, index) => ({
+      group,
+      component: componentOf(group),
+      isEmpty: counts[index] === 0,
+      revision: revisions[index] ?? null,
+    }));
+    const inUse = groups.filter(({ isEmpty }) => !isEmpty);
+    await Promise.all([
+      ...inUse.map(({ group }) => keepTemplate(redis, keys, group)),
+      ...[...new Set(inUse.map(({ group }) => group.split(".")[1] ?? ""))].map((component) =>
+        keepSequence(redis, keys, generatedIdBase(component)),
+      ),
+    ]);
+    for (const versions of Map.groupBy(groups, ({ component }) => component).values()) {
+      const empty = versions.filter(({ isEmpty }) => isEmpty).sort((a, b) => (b.revision ?? 0) - (a.revision ?? 0));
+      for (const [index, { group, revision }] of empty.entries()) {
+        if (revision !== null && index < VERSIONS_KEPT) continue;
+        // It may have been made again since it was looked at.
+        if (revision !== null && !(await dropTemplate(redis, keys, group, revision))) continue;
+        if ((await countMembers(redis, keys, [group]))[0] === 0) await dropFromLists(redis, keys, group);
+      }
+    }
+  }
+
+  async #deadLetters(): Promise<void> {
+    const { redis, keys } = this.#o;
+    for await (const nodes of this.#pagesOfNodes()) await relistDeadLetters(redis, keys, nodes);
+    for (const node of await nodesWithDeadLetters(redis, keys)) await dropOldDeadLetters(redis, keys, node);
+  }
+
+  async #tombstones(): Promise<void> {
+    const { redis, keys, deadAfterMs, onUnreadable } = this.#o;
+    for await (const ids of this.#pagesOfNodes()) {
+      const having = await nodesWithTombstones(redis, keys, ids);
+      const nodes = await readNodes(redis, keys, having, onUnreadable);
+      for (const node of nodes) {
+        const hasObeyed =
+          node !== null && livenessOf(node, deadAfterMs) === "alive" && node.readAtMs - node.startedAtMs > SETTLED_MS;
+        if (hasObeyed) await dropOldTombstones(redis, keys, node.id);
+      }
+    }
+  }
+
+  async *#pagesOfNodes(): AsyncGenerator<readonly string[]> {
+    for (let after: string | null = null; ; ) {
+      const ids: string[] = await listNodeIds(this.#o.redis, this.#o.keys, after, NODES_AT_ONCE);
+      yield ids;
+      after = ids.at(-1) ?? null;
+      if (ids.length < NODES_AT_ONCE) return;
+    }
+  }
+}

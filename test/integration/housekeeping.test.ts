@@ -1,0 +1,195 @@
+// What does not go by itself is cleared away, and what Redis has lost of its indexes is put there again.
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { Housekeeping } from "../../src/master/housekeeping.ts";
+import { rememberTemplate } from "../../src/redis/group-template.ts";
+import { claim, createJob, recordOutcomes } from "../../src/redis/job-record.ts";
+import { placementOptions } from "../../src/domain/placement-options.ts";
+import { stitchSpec } from "../../src/domain/spec.ts";
+import { leaveNode } from "../../src/redis/node-record.ts";
+import { leaveTombstone } from "../../src/redis/tombstones.ts";
+import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
+import { withOwnRedis } from "../support/own-redis.ts";
+import { pingJob, SUCCEEDED } from "../support/ping-job.ts";
+import { publishTestStitch } from "../support/publish-test-stitch.ts";
+import { registerTestNode } from "../support/register-test-node.ts";
+
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
+
+/** A Master's chores, whose time has come. */
+async function doChores({ open: { redis, keys }, errors }: TestCluster): Promise<void> {
+  await Promise.all(
+    ["jobs", "groups", "dead-letters", "tombstones"].map((chore) => redis.del(keys.housekeeping(chore))),
+  );
+  const late: unknown[] = [];
+  const chores = new Housekeeping({
+    id: "test",
+    redis,
+    keys,
+    deadAfterMs: 2000,
+    jobRetentionMs: HOUR_MS,
+    onLate: (error) => late.push(error),
+    onUnreadable: (error) => errors.push(error),
+  });
+  await chores.work();
+  assert.deepEqual(late, []);
+}
+
+for (const { name, url } of REDISES) {
+  describe(`housekeeping on a ${name}`, { concurrency: 3 }, () => {
+    it("jobs whose record is gone leave the list, however many; open ones that the index has lost are in it again", async () => {
+      await withCluster(url, {}, async (cluster) => {
+        const { redis, keys } = cluster.open;
+        const rows = Array.from({ length: 2500 }, (_, n) => [Date.now() - 2 * HOUR_MS + n, `gone${n}`]);
+        await redis.zadd(keys.recentJobs, ...rows.flat());
+        await redis.zadd(keys.recentJobs, Date.now(), "new");
+        // As old as those, and open: what is at the front must not keep the others.
+        await registerTestNode(redis, keys, "n1");
+        const open = await pingJob(cluster.open, "open");
+        await createJob(redis, keys, { ...open, createdAtMs: Date.now() - 3 * HOUR_MS }, "");
+        assert.equal(await redis.zscore(keys.openJobs, "open"), null);
+        await doChores(cluster);
+        assert.deepEqual(await redis.zrange(keys.recentJobs, 0, "-1"), ["open", "new"]);
+        assert.notEqual(await redis.zscore(keys.openJobs, "open"), null);
+      });
+    });
+
+    it("one Master of all does a chore, once in its time", async () => {
+      await withCluster(url, {}, async (cluster) => {
+        const { redis, keys } = cluster.open;
+        await doChores(cluster);
+        await redis.zadd(keys.recentJobs, 1, "gone");
+        const options = { redis, keys, deadAfterMs: 2000, jobRetentionMs: HOUR_MS };
+        const others = [1, 2, 3].map(
+          (n) => new Housekeeping({ ...options, id: `m${n}`, onLate: assert.ifError, onUnreadable: assert.ifError }),
+        );
+        await Promise.all(others.map((each) => each.work()));
+        assert.equal(await redis.zcard(keys.recentJobs), 1, "its time has not come");
+        const ttlMs = await redis.pttl(keys.housekeeping("jobs"));
+        assert.ok(ttlMs > 0 && ttlMs <= 30_000, String(ttlMs));
+        // What is there for ever is nobody's.
+        await redis.set(keys.housekeeping("jobs"), "garbage");
+        await others[0]?.work();
+        await others[0]?.work();
+        assert.equal(await redis.zcard(keys.recentJobs), 0);
+      });
+    });
+
+    it("of versions without a stitch the newest ten are kept, and an application without any goes", async () => {
+      await withCluster(url, {}, async (cluster) => {
+        const { redis, keys } = cluster.open;
+        const template = {
+          spec: stitchSpec.parse({ adaptor: "process", protocol: "none", command: ["true"] }),
+          placement: placementOptions.parse({ strategy: "spread" }),
+        };
+        const remember = (version: string, revision: number) =>
+          rememberTemplate(redis, keys, `shop.web.${version}`, revision, template);
+        await publishTestStitch(cluster.open, "n1", "lives", "shop.web.v0");
+        await remember("v0", 1);
+        await redis.pexpire(keys.groupTemplate("shop.web.v0"), 60_000);
+        for (let version = 1; version <= 15; version++) {
+          await remember(`v${version}`, version + 1);
+          await redis.sadd(keys.application("shop"), `web.v${version}`);
+        }
+        await redis.sadd(keys.applications, "old");
+        await redis.sadd(keys.application("old"), "web.v1");
+        await redis.set(keys.sequence("web"), "5", "PX", 60_000);
+        await doChores(cluster);
+        const kept = ["v0", "v10", "v11", "v12", "v13", "v14", "v15", "v6", "v7", "v8", "v9"];
+        assert.deepEqual(
+          (await redis.smembers(keys.application("shop"))).sort(),
+          kept.map((version) => `web.${version}`),
+        );
+        for (let version = 0; version <= 15; version++) {
+          const key = keys.groupTemplate(`shop.web.v${version}`);
+          assert.equal(await redis.exists(key), kept.includes(`v${version}`) ? 1 : 0, key);
+        }
+        assert.deepEqual(await redis.smembers(keys.applications), ["shop"]);
+        for (const key of [
+          keys.groupTemplate("shop.web.v0"),
+          keys.groupTemplate("shop.web.v15"),
+          keys.sequence("web"),
+        ]) {
+          const ttlMs = await redis.pttl(key);
+          assert.ok(ttlMs > 29 * DAY_MS && ttlMs <= 30 * DAY_MS, `${key} ${ttlMs}`);
+        }
+      });
+    });
+
+    it("what Masters have decided about a node's stitches goes a week after the node has obeyed it", async () => {
+      await withCluster(url, {}, async (cluster) => {
+        const { redis, keys } = cluster.open;
+        const word = { revision: "1.0", movedTo: null, arrivingFrom: null, born: null };
+        for (const node of ["back", "away", "new"]) {
+          const as = await registerTestNode(redis, keys, node);
+          for (const stitch of ["old", "young"]) await leaveTombstone(redis, keys, node, stitch, word);
+          await redis.hset(keys.nodeGone(node), "old", JSON.stringify({ ...word, atMs: Date.now() - 8 * DAY_MS }));
+          if (node !== "new") await redis.hset(keys.nodeMeta(node), "startedAt", Date.now() - 2 * HOUR_MS);
+          if (node === "away") await leaveNode(redis, keys, node, as);
+        }
+        await doChores(cluster);
+        const left = async (node: string) => (await redis.hkeys(keys.nodeGone(node))).sort();
+        assert.deepEqual(await left("back"), ["young"]);
+        assert.deepEqual(await left("away"), ["old", "young"], "it has not heard of it");
+        assert.deepEqual(await left("new"), ["old", "young"], "it may not have heard of it yet");
+      });
+    });
+
+    it("outcomes go with their job, whenever they are written", async () => {
+      await withCluster(url, {}, async (cluster) => {
+        const { redis, keys } = cluster.open;
+        const record = await pingJob(cluster.open, "late");
+        const [task = assert.fail()] = record.tasks;
+        const key = keys.jobOutcomes("late", "n1");
+        const write = (index: number) =>
+          recordOutcomes(redis, keys, "late", "n1", task, 1, new Map([[index, SUCCEEDED]]), true);
+        await createJob(redis, keys, record, "");
+        assert.equal(await claim(redis, keys, "late", "n1", task, 1), "ok");
+        await write(0);
+        assert.equal(await redis.pttl(key), -1, "as long as the job is open");
+        await redis.pexpire(keys.job("late"), 60_000);
+        await write(1);
+        const ttlMs = await redis.pttl(key);
+        assert.ok(ttlMs > 0 && ttlMs <= 60_000, String(ttlMs));
+        await redis.del(keys.job("late"));
+        await redis.del(key);
+        await write(2);
+        const aloneMs = await redis.pttl(key);
+        assert.ok(aloneMs > 0 && aloneMs <= DAY_MS, String(aloneMs));
+        // Its record was on its way to another Redis.
+        await createJob(redis, keys, record, "");
+        await write(3);
+        assert.equal(await redis.pttl(key), -1);
+      });
+    });
+
+    it("a task that nobody may take up any more leaves the queue of a node that is away", async () => {
+      await withCluster(url, {}, async (cluster) => {
+        const { redis, keys } = cluster.open;
+        await leaveNode(redis, keys, "n1", await registerTestNode(redis, keys, "n1"));
+        const job = await cluster.run({ command: "node.ping", target: "n1", waitForNode: true }, null, 0);
+        const entry = keys.nodeQueue("n1", `${job.id}.t0.1`);
+        await until("it is in the queue", async () => (await redis.exists(entry)) === 1);
+        assert.equal((await cluster.master.cancel(job.id)).status, "cancelled");
+        await until("it is out of the queue", async () => (await redis.exists(entry)) === 0);
+        assert.equal(await redis.llen(keys.nodeQueue("n1", "wait")), 0);
+      });
+    });
+  });
+}
+
+describe("a Redis that comes back empty", () => {
+  it("keeps few of BullMQ's events all the same", async () => {
+    await withOwnRedis(async (redis) => {
+      await withCluster(redis.url, {}, async (cluster) => {
+        const { redis: client, keys } = cluster.open;
+        await cluster.node("n1", { STITCH_HEARTBEAT_MS: "200" });
+        const cap = () => client.hget(keys.nodeQueue("n1", "meta"), "opts.maxLenEvents");
+        assert.equal(await cap(), "100");
+        await client.flushall();
+        await until("the node is back", async () => (await cap()) === "100");
+      });
+    });
+  });
+});

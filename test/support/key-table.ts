@@ -1,0 +1,58 @@
+// The table of keys in docs/operations.md, made from src/redis/keys.ts. `node_modules/.bin/node test/support/key-table.ts` writes it.
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { type KeyRow, Keys, LAYOUT, QUEUE_LAYOUT } from "../../src/redis/keys.ts";
+
+export const OPERATIONS = join(import.meta.dirname, "../../docs/operations.md");
+const BEGIN = "<!-- The next table is made from src/redis/keys.ts by test/support/key-table.ts. -->";
+const END = "<!-- Its end. -->";
+
+/** Each key of a cluster with what there is to say of it; names as they stand in the table, such as `<node>`. */
+export function keysOf(cluster: string, nameOf = (what: string) => `<${what}>`): { key: string; row: KeyRow }[] {
+  const keys = new Keys(cluster);
+  const own = Object.entries(LAYOUT).map(([name, row]) => {
+    const made: unknown = Reflect.get(keys, name, keys);
+    const names = row.of.map(nameOf);
+    const key = typeof made === "function" ? String(Reflect.apply(made, keys, names)) : String(made);
+    return { key, row };
+  });
+  const queue = Object.entries(QUEUE_LAYOUT).map(([part, row]) => ({
+    key: keys.nodeQueue(nameOf("node"), part.replace("<task>", nameOf("task"))),
+    row: { of: ["node"], ...row },
+  }));
+  return [...own, ...queue];
+}
+
+/** The row of a key that was found in Redis; null where the layout knows none. */
+export function rowOf(cluster: string, key: string): KeyRow | null {
+  const hole = "\0";
+  const rows = keysOf(cluster, () => hole).map(({ key: pattern, row }) => {
+    const parts = pattern.split(hole).map((part) => part.replaceAll(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`));
+    return { parts: parts.length, row, fits: new RegExp(`^${parts.join("[^{}:]+")}$`).test(key) };
+  });
+  // The one that leaves least open: `…:commands:meta` is no task.
+  return rows.filter(({ fits }) => fits).sort((a, b) => a.parts - b.parts)[0]?.row ?? null;
+}
+
+export function keyTable(): string {
+  const header = ["Key", "Type", "What", "Written by", "Bound or lifetime"];
+  const rows = keysOf("<cluster>").map(({ key, row }) => [
+    `\`${key}\``,
+    row.types.join(", "),
+    row.holds,
+    row.writer,
+    row.bound,
+  ]);
+  const lines = [header, header.map(() => "---"), ...rows].map((cells) => `| ${cells.join(" | ")} |`);
+  return lines.join("\n");
+}
+
+/** The docs as they should be. */
+export function withKeyTable(text: string): string {
+  const [before = "", rest = ""] = text.split(BEGIN);
+  const [, after = ""] = rest.split(END);
+  if (rest === "" || after === "") throw new Error(`${OPERATIONS} has no place for the table of keys`);
+  return `${before}${BEGIN}\n\n${keyTable()}\n\n${END}${after}`;
+}
+
+if (import.meta.main) writeFileSync(OPERATIONS, withKeyTable(readFileSync(OPERATIONS, "utf8")));

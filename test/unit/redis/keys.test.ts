@@ -1,0 +1,25 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+import { Keys, LAYOUT } from "../../../src/redis/keys.ts";
+import { keysOf, OPERATIONS, rowOf, withKeyTable } from "../../support/key-table.ts";
+
+/** Prefixes and channels: nothing is stored under them. */
+const NO_KEYS = ["constructor", "node", "replyChannel", "jobChannel"];
+
+test("every key has a row in the layout", () => {
+  const made = Object.getOwnPropertyNames(Keys.prototype).filter((name) => !NO_KEYS.includes(name));
+  assert.deepEqual(made.filter((name) => name !== "nodeQueue").sort(), Object.keys(LAYOUT).sort());
+  for (const { key, row } of keysOf("c")) assert.ok(row.bound !== "" && row.writer !== "", key);
+});
+
+test("the table in docs/operations.md is the layout's; `node_modules/.bin/node test/support/key-table.ts` writes it", () => {
+  const docs = readFileSync(OPERATIONS, "utf8");
+  assert.equal(docs, withKeyTable(docs));
+});
+
+test("a key that is found is known by its row", () => {
+  for (const { key, row } of keysOf("c", (what) => `${what}-1`)) assert.equal(rowOf("c", key)?.holds, row.holds, key);
+  assert.equal(rowOf("c", "cs:c:else"), null);
+  assert.equal(rowOf("c", "cs:d:nodes"), null);
+});

@@ -1,0 +1,42 @@
+import { isAddressable } from "../../src/domain/message.ts";
+import type { RedisClient } from "../../src/redis/client.ts";
+import type { Keys } from "../../src/redis/keys.ts";
+import { readStitch } from "../../src/redis/stitch-records.ts";
+
+/** How long it is believed that there is one, and that there is none. */
+const KNOWN_MS = 5000;
+const UNKNOWN_MS = 1000;
+const MOST = 10_000;
+
+type Answer = { readonly isKnown: boolean | Promise<boolean>; readonly untilMs: number };
+
+/** Whether there is somebody to take what is sent to a full id: what comes for others is a dead letter at that node. */
+export class KnownStitches {
+  readonly #redis: RedisClient;
+  readonly #keys: Keys;
+  readonly #answers = new Map<string, Answer>();
+
+  constructor(redis: RedisClient, keys: Keys) {
+    this.#redis = redis;
+    this.#keys = keys;
+  }
+
+  /** Is there a stitch that takes messages, or one that has moved from there? Where that cannot be told, there is. */
+  isKnown(id: string, nowMs: number): boolean | Promise<boolean> {
+    const before = this.#answers.get(id);
+    if (before !== undefined && nowMs < before.untilMs) return before.isKnown;
+    if (this.#answers.size >= MOST) this.#answers.clear();
+    const isKnown = this.#look(id, nowMs);
+    this.#answers.set(id, { isKnown, untilMs: nowMs + KNOWN_MS });
+    return isKnown;
+  }
+
+  async #look(id: string, nowMs: number): Promise<boolean> {
+    const isKnown = await readStitch(this.#redis, this.#keys, id).then(
+      ({ record, movedTo }) => movedTo !== null || (record !== null && isAddressable(record.spec)),
+      () => true,
+    );
+    this.#answers.set(id, { isKnown, untilMs: nowMs + (isKnown ? KNOWN_MS : UNKNOWN_MS) });
+    return isKnown;
+  }
+}
