@@ -71,14 +71,37 @@ export class Dispatcher {
 
   /** @returns how many keys of the queue were of another type than BullMQ gives them. */
   async #dropOtherTypes(node: string): Promise<number> {
-    const parts = Object.entries(QUEUE_LAYOUT).map(([part, row]) => ({ key: this.#keys.nodeQueue(node, part), row }));
-    const types = await Promise.all(parts.map(({ key }) => this.#redis.type(key)));
-    const others = parts.filter(({ row }, index) => {
-      const type = types[index] ?? "none";
-      return type !== "none" && !row.types.some((own) => own === type);
-    });
-    await Promise.all(others.map(({ key }) => this.#redis.del(key)));
-    return others.length;
+    const keyOf = (part: string) => this.#keys.nodeQueue(node, part);
+    const rows = Object.entries(QUEUE_LAYOUT);
+    const dropped = await Promise.all(rows.map(([part, { types }]) => this.#dropOther(keyOf(part), types)));
+    // By now each that is there can be read.
+    const ids = await Promise.all(
+      rows.map(
+        ([
+          part,
+          {
+            types: [type],
+          },
+        ]) => {
+          if (type === "list") return this.#redis.lrange(keyOf(part), 0, -1);
+          return type === "zset" ? this.#redis.zrange(keyOf(part), 0, "-1") : [];
+        },
+      ),
+    );
+    const entries = ids
+      .flat()
+      .flatMap((id) => [
+        this.#dropOther(keyOf(id), QUEUE_LAYOUT["<task>"]?.types ?? []),
+        this.#dropOther(keyOf(`${id}:lock`), QUEUE_LAYOUT["<task>:lock"]?.types ?? []),
+      ]);
+    return [...dropped, ...(await Promise.all(entries))].filter((isDropped) => isDropped).length;
+  }
+
+  async #dropOther(key: string, types: readonly string[]): Promise<boolean> {
+    const type = await this.#redis.type(key);
+    if (type === "none" || types.includes(type)) return false;
+    await this.#redis.del(key);
+    return true;
   }
 
   /** Lets a queue go on that is paused. Safe to repeat. */

@@ -115,10 +115,20 @@ const lettersOf = (keys: Keys, node: string): LetterKeys => [
   keys.nodeDeadLetterBytes(node),
 ];
 
-/** Adds a dead letter. KEYS letters, ids, bytes. ARGV sender, letter. Atomic: the bounds hold, and what is counted is there. */
-const add = defineScript<LetterKeys>("add_dead_letter", 3, `${BURY}\nbury(KEYS[1], ARGV[1], ARGV[2], now)\nreturn 1`);
+/**
+ * Adds dead letters, in their order. KEYS letters, ids, bytes. ARGV sender, letter, ….
+ * Atomic: the bounds hold, and what is counted is there.
+ */
+const add = defineScript<LetterKeys>(
+  "add_dead_letters",
+  3,
+  `${BURY}\nfor i = 1, #ARGV, 2 do bury(KEYS[1], ARGV[i], ARGV[i + 1], now) end\nreturn 1`,
+);
+/** In one call: others wait for Redis meanwhile. */
+const ADDED_AT_ONCE = 100;
+const CHARACTERS_AT_ONCE = 1024 * 1024;
 
-/** Drops one. KEYS letters, ids, bytes. ARGV entry. Returns 1, or 0 where it is gone already. Atomic: as `add_dead_letter`. */
+/** Drops one. KEYS letters, ids, bytes. ARGV entry. Returns 1, or 0 where it is gone already. Atomic: as `add_dead_letters`. */
 const drop = defineScript<LetterKeys>(
   "drop_dead_letter",
   3,
@@ -156,9 +166,20 @@ export async function addDeadLetters(
 ): Promise<void> {
   if (letters.length === 0) return;
   await listDeadLettersOf(redis, keys, node);
-  await Promise.all(
-    letters.map((letter) => add.call(redis, lettersOf(keys, node), [senderOf(letter), JSON.stringify(letter)])),
-  );
+  let part: string[] = [];
+  let characters = 0;
+  for (const letter of letters) {
+    const text = JSON.stringify(letter);
+    if (part.length === 2 * ADDED_AT_ONCE || (part.length > 0 && characters + text.length > CHARACTERS_AT_ONCE)) {
+      // One after the other: what is sent at once may be redirected, and then comes in another order.
+      await add.call(redis, lettersOf(keys, node), part);
+      part = [];
+      characters = 0;
+    }
+    part.push(senderOf(letter), text);
+    characters += text.length;
+  }
+  await add.call(redis, lettersOf(keys, node), part);
 }
 
 /** Nodes that have dead letters, sorted. Drops the pointers of those that are forgotten and have none left. */

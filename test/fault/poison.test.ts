@@ -125,7 +125,7 @@ class Matrix {
     for (const [name, answer] of asked) {
       const { status, text } = await answer;
       if (status >= 500) this.#failures.push(`${what}: ${name} answers ${status} ${text.slice(0, 300)}`);
-      const well = { nodes: '"id":"n1"', stitches: '"fullId":"n1:well"', groups: '"group":"shop.orders"' }[name];
+      const well = { nodes: '"id":"n1"', stitches: '"fullId":"n1:well"', groups: '"group":"test.stitch"' }[name];
       if (listed && well !== undefined && !text.includes(well))
         this.#failures.push(`${what}: ${well} is missing from the ${name}: ${text.slice(0, 300)}`);
     }
@@ -252,7 +252,9 @@ describe("what Masters have decided about one stitch", () => {
       const { redis, keys } = cluster.open;
       const first = await cluster.node("n1");
       for (const id of ["well", "bad"]) await cluster.create("n1", id, ["sleep", "600"]);
-      const stateOf = async (id: string) => (await cluster.master.stitch(`n1:${id}`)).state;
+      // Asked for by its id, the one is an error.
+      const stateOf = async (id: string) =>
+        (await cluster.master.stitches({ limit: 10, cursor: null }, {})).items.find((each) => each.id === id)?.state;
       await first.kill("SIGTERM");
       await redis.hset(keys.nodeGone("n1"), "bad", GARBAGE);
       const second = await cluster.node("n1");

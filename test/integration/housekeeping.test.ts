@@ -6,6 +6,10 @@ import { rememberTemplate } from "../../src/redis/group-template.ts";
 import { claim, createJob, recordOutcomes } from "../../src/redis/job-record.ts";
 import { placementOptions } from "../../src/domain/placement-options.ts";
 import { stitchSpec } from "../../src/domain/spec.ts";
+import { connectRedis, openRedis } from "../../src/redis/connection.ts";
+import { Keys } from "../../src/redis/keys.ts";
+import { drawRevision } from "../../src/redis/revision.ts";
+import { drawNumbers, nextNumber } from "../../src/redis/sequences.ts";
 import { leaveNode } from "../../src/redis/node-record.ts";
 import { leaveTombstone } from "../../src/redis/tombstones.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
@@ -178,6 +182,38 @@ for (const { name, url } of REDISES) {
     });
   });
 }
+
+describe("counters", () => {
+  it("go on where something else is in their place, and stay where Redis is full", async () => {
+    await withOwnRedis(async ({ url }) => {
+      const redis = openRedis(url, "shared", () => undefined);
+      const keys = new Keys("c");
+      try {
+        await connectRedis(redis, 10_000);
+        await redis.set(keys.sequence("web"), 41);
+        await redis.set(keys.revision, 41);
+        await redis.config("SET", "maxmemory", "1");
+        await assert.rejects(drawNumbers(redis, keys, "web", 1), /OOM/);
+        await assert.rejects(drawRevision(redis, keys), /OOM/);
+        await redis.config("SET", "maxmemory", "0");
+        assert.deepEqual([await drawNumbers(redis, keys, "web", 2), await drawRevision(redis, keys)], [42, 42]);
+        for (const spoil of [(key: string) => redis.set(key, "garbage"), (key: string) => redis.lpush(key, "x")]) {
+          const before = await drawRevision(redis, keys);
+          for (const key of [keys.sequence("web"), keys.revision]) {
+            await redis.del(key);
+            await spoil(key);
+          }
+          assert.equal(await nextNumber(redis, keys, "web"), 1);
+          assert.equal(await drawNumbers(redis, keys, "web", 1), 1);
+          const [next, last] = [await drawRevision(redis, keys), await drawRevision(redis, keys)];
+          assert.ok(next > before && last === next + 1, `${before} ${next} ${last}`);
+        }
+      } finally {
+        redis.disconnect();
+      }
+    });
+  });
+});
 
 describe("a Redis that comes back empty", () => {
   it("keeps few of BullMQ's events all the same", async () => {

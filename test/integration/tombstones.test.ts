@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { FORGOTTEN_KEPT_MS, leaveTombstone, readTombstone } from "../../src/redis/tombstones.ts";
+import { refuse } from "../../src/redis/unreadable.ts";
 import { REDISES, withCluster } from "../support/cluster.ts";
 import { registerTestNode } from "../support/register-test-node.ts";
 
@@ -24,6 +25,11 @@ describe("word left for a node that is away", { concurrency: 2 }, () => {
         assert.deepEqual([await readTombstone(redis, keys, "n1", "a", assert.ifError), await words()], [word, "2"]);
         assert.equal(await leave({ revision: "6.0" }), true);
         assert.deepEqual([await words(), await redis.pttl(keys.nodeGone("n1"))], ["3", -1]);
+        await redis.hset(keys.nodeGone("n1"), "b", "garbage");
+        assert.equal(await readTombstone(redis, keys, "n1", "b", () => undefined), null, "where that is borne");
+        await assert.rejects(readTombstone(redis, keys, "n1", "b", refuse), /cannot be read/);
+        assert.equal(await leaveTombstone(redis, keys, "n1", "b", word), true, "what cannot be read gives way");
+        assert.deepEqual(await readTombstone(redis, keys, "n1", "b", refuse), word);
       });
     });
   }
