@@ -76,17 +76,11 @@ export class Dispatcher {
     const dropped = await Promise.all(rows.map(([part, { types }]) => this.#dropOther(keyOf(part), types)));
     // By now each that is there can be read.
     const ids = await Promise.all(
-      rows.map(
-        ([
-          part,
-          {
-            types: [type],
-          },
-        ]) => {
-          if (type === "list") return this.#redis.lrange(keyOf(part), 0, -1);
-          return type === "zset" ? this.#redis.zrange(keyOf(part), 0, "-1") : [];
-        },
-      ),
+      rows.map(async ([part, row]) => {
+        const [type] = row.types;
+        if (type === "list") return this.#redis.lrange(keyOf(part), 0, -1);
+        return type === "zset" ? this.#redis.zrange(keyOf(part), 0, "-1") : [];
+      }),
     );
     const entries = ids
       .flat()
