@@ -47,12 +47,28 @@ export function keyTable(): string {
   return lines.join("\n");
 }
 
-/** The docs as they should be. */
-export function withKeyTable(text: string): string {
+/** What stands before the table in the docs, the table, and what stands behind it. */
+function partsOf(text: string): [before: string, table: string, after: string] {
   const [before = "", rest = ""] = text.split(BEGIN);
-  const [, after = ""] = rest.split(END);
-  if (rest === "" || after === "") throw new Error(`${OPERATIONS} has no place for the table of keys`);
+  const [table = "", after = ""] = rest.split(END);
+  if (table === "" || after === "") throw new Error(`${OPERATIONS} has no place for the table of keys`);
+  return [before, table.trim(), after];
+}
+
+/** The docs with the table as it should be, before `npm run format` puts its columns below each other. */
+export function withKeyTable(text: string): string {
+  const [before, , after] = partsOf(text);
   return `${before}${BEGIN}\n\n${keyTable()}\n\n${END}${after}`;
 }
+
+/** The cells of the table in the docs, row by row. */
+export const cellsIn = (text: string): string[][] => cellsOf(partsOf(text)[1]);
+
+/** The cells of a table, row by row, without the line below the header. */
+export const cellsOf = (table: string): string[][] =>
+  table
+    .split("\n")
+    .filter((line) => !/^[|\s-]+$/.test(line))
+    .map((line) => line.split(" | ").map((cell) => cell.replaceAll(/^[|\s]+|[|\s]+$/g, "")));
 
 if (import.meta.main) writeFileSync(OPERATIONS, withKeyTable(readFileSync(OPERATIONS, "utf8")));
