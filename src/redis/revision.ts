@@ -4,7 +4,8 @@ import { defineScript, noNumber } from "./script.ts";
 
 /**
  * Draws the next revision where something else than a number was found. KEYS revision. It goes on from the time in Unix
- * milliseconds, which no counter has come to: a revision that was drawn before would be refused by every node.
+ * microseconds, which no counter comes to, nor one that went on from such a time: a revision that was drawn before would be
+ * refused by every node.
  * Atomic: another may have put it right by now.
  */
 const drawAnew = defineScript<[revision: string]>(
@@ -13,8 +14,10 @@ const drawAnew = defineScript<[revision: string]>(
   `
 local drawn = redis.pcall('INCR', KEYS[1])
 if type(drawn) ~= 'table' or not ${noNumber("drawn.err")} then return drawn end
-redis.call('SET', KEYS[1], now)
-return now
+local t = redis.call('TIME')
+local at = t[1] * 1000000 + t[2]
+redis.call('SET', KEYS[1], string.format('%.0f', at))
+return at
 `,
 );
 
