@@ -3,9 +3,9 @@ import type { Keys } from "./keys.ts";
 import { defineScript, noNumber } from "./script.ts";
 
 /**
- * Draws the next revision where something else than a number was found. KEYS revision. It goes on from the time in Unix
- * microseconds, which no counter comes to, nor one that went on from such a time: a revision that was drawn before would be
- * refused by every node.
+ * Draws the next revision where something else than a number was found. KEYS revision. It goes on from the time in
+ * hundredths of a millisecond, which no counter comes to, nor one that went on from such a time: a revision that was drawn
+ * before would be refused by every node. It has 15 digits, as many as a revision may have.
  * Atomic: another may have put it right by now.
  */
 const drawAnew = defineScript<[revision: string]>(
@@ -15,7 +15,7 @@ const drawAnew = defineScript<[revision: string]>(
 local drawn = redis.pcall('INCR', KEYS[1])
 if type(drawn) ~= 'table' or not ${noNumber("drawn.err")} then return drawn end
 local t = redis.call('TIME')
-local at = t[1] * 1000000 + t[2]
+local at = t[1] * 100000 + math.floor(t[2] / 10)
 redis.call('SET', KEYS[1], string.format('%.0f', at))
 return at
 `,
