@@ -28,11 +28,11 @@ async function* follow(source: Source, after: string, signal: AbortSignal): Asyn
   let last = after;
   try {
     for (;;) {
-      const events = await waitForEvents(client, source.keys, last, BATCH, BLOCK_MS);
+      const next = await waitForEvents(client, source.keys, last, BATCH, BLOCK_MS);
       // Only a reader that lags gets whole batches: what it was to read next may have been trimmed meanwhile.
-      if (events.length === BATCH) await refuseGone(source, last);
-      last = events.at(-1)?.id ?? last;
-      if (events.length > 0) yield events;
+      if (next.isFull) await refuseGone(source, last);
+      last = next.last;
+      if (next.events.length > 0) yield next.events;
     }
   } catch (error) {
     // A read that is cut off by our own letting go is the end, not a failure.

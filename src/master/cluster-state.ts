@@ -14,7 +14,7 @@ import type {
 } from "../domain/resources.ts";
 import { type StitchRecord, type StitchUsage, STITCH_STATES } from "../domain/stitch.ts";
 import type { RedisClient } from "../redis/client.ts";
-import { countOpenJobs } from "../redis/job-record.ts";
+import { countOpenJobs } from "../redis/job-index.ts";
 import type { Keys } from "../redis/keys.ts";
 import { countNodes, listNodeIds, readNodes, redisTimeMs } from "../redis/node-record.ts";
 import { listFullGroups, membersOf } from "../redis/groups.ts";

@@ -5,7 +5,7 @@ import type { RedisClient } from "../redis/client.ts";
 import { dropOldDeadLetters, nodesWithDeadLetters, relistDeadLetters } from "../redis/dead-letters.ts";
 import { dropTemplate, keepTemplate, templateRevisions } from "../redis/group-template.ts";
 import { countMembers, dropFromLists, listFullGroups } from "../redis/groups.ts";
-import { indexLostJobs, pruneRecentJobs } from "../redis/job-record.ts";
+import { indexLostJobs, pruneRecentJobs } from "../redis/job-index.ts";
 import type { Keys } from "../redis/keys.ts";
 import { listNodeIds, readNodes } from "../redis/node-record.ts";
 import { keepSequence } from "../redis/sequences.ts";

@@ -27,7 +27,8 @@ import { isCluster } from "../redis/connection.ts";
 import { emitEvents } from "../redis/events.ts";
 import type { HintWatch } from "../redis/hint-watchers.ts";
 import type { JobHints } from "../redis/job-hints.ts";
-import { createJob, dropOpenJob, followUp, indexOpenJob, takeBackOpenJob, timesVoided } from "../redis/job-record.ts";
+import { dropOpenJob, indexOpenJob, takeBackOpenJob } from "../redis/job-index.ts";
+import { createJob, followUp, timesVoided } from "../redis/job-record.ts";
 import { drawRevision } from "../redis/revision.ts";
 import { passingOver } from "../redis/unreadable.ts";
 import { hex, sha256, sha256Hex } from "./digest.ts";
@@ -230,7 +231,7 @@ export class Intake {
     // Another request with the same id may hold the same scopes: each gives back its own alone.
     const nonce = hex(this.#o.randomBytes(8));
     const askedAtMs = this.#o.nowMs();
-    // The pointer first, then the record: see redis/job-record.ts. The two reads share its round trip.
+    // The pointer first, then the record: see redis/job-index.ts. The two reads share its round trip.
     const pointing = indexOpenJob(redis, keys, id, FIRST_LOOK_MS);
     const looking = Promise.all([this.#look(draft, false), pointing]);
     const planning = looking.then(([first]) => this.#planAndTake(draft, nonce, first));

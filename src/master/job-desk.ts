@@ -22,21 +22,24 @@ import { isRedisUnavailable } from "../redis/connection.ts";
 import { emitEvents } from "../redis/events.ts";
 import { rememberTemplate } from "../redis/group-template.ts";
 import {
-  claim,
-  closeJob,
   dropOpenJob,
-  followUp,
   jobAgeMs,
-  letJobGo,
   listJob,
-  loadJob,
   lookAgainIn,
   openJobPointer,
+  takeBackOpenJob,
+  takeOpenJobs,
+  unlistJob,
+} from "../redis/job-index.ts";
+import {
+  claim,
+  closeJob,
+  followUp,
+  letJobGo,
+  loadJob,
   raiseAttempts,
   recordOutcomes,
   saveJob,
-  takeBackOpenJob,
-  takeOpenJobs,
 } from "../redis/job-record.ts";
 import { type Keys, MASTER_RUNNER } from "../redis/keys.ts";
 import { orderEligibility, readNodes, redisTimeMs } from "../redis/node-record.ts";
@@ -397,7 +400,11 @@ export class JobDesk {
   async #giveUpUnreadable(id: string): Promise<void> {
     const { redis, keys, jobRetentionMs } = this.#o;
     if ((await jobAgeMs(redis, keys, id)) < UNREADABLE_MS) return;
-    await Promise.all([releaseScopes(redis, keys, id), letJobGo(redis, keys, id, jobRetentionMs)]);
+    await Promise.all([
+      releaseScopes(redis, keys, id),
+      letJobGo(redis, keys, id, jobRetentionMs),
+      unlistJob(redis, keys, id),
+    ]);
     await dropOpenJob(redis, keys, id);
   }
 

@@ -14,7 +14,8 @@ import type { RedisClient } from "../redis/client.ts";
 import { emitEvents, eventsGone, latestEvents, readEvents } from "../redis/events.ts";
 import { writeFormat } from "../redis/format.ts";
 import type { JobHints } from "../redis/job-hints.ts";
-import { cancelJob, listJobIds, openJobsOf } from "../redis/job-record.ts";
+import { listJobIds, openJobsOf } from "../redis/job-index.ts";
+import { cancelJob } from "../redis/job-record.ts";
 import type { Keys } from "../redis/keys.ts";
 import { redisTimeMs } from "../redis/node-record.ts";
 import type { ReplyHints } from "../redis/reply-hints.ts";
@@ -202,7 +203,9 @@ export class LeaderlessMaster implements Master {
       );
     const [nowMs, items] = await Promise.all([
       redisTimeMs(redis, keys.events),
-      after === null ? latestEvents(redis, keys, limit) : readEvents(redis, keys, after, limit),
+      after === null
+        ? latestEvents(redis, keys, limit, this.#onUnreadable)
+        : readEvents(redis, keys, after, limit, this.#onUnreadable),
     ]);
     return { items, nextCursor: null, asOf: iso(nowMs) };
   }

@@ -243,7 +243,7 @@ export async function dropDeadLetter(redis: RedisClient, keys: Keys, node: strin
   return (await drop.call(redis, lettersOf(keys, node), [entry])) === 1;
 }
 
-/** @returns null where it cannot be read, and `onUnreadable` bears that. */
+/** @returns null where it cannot be read, unless `onUnreadable` throws. */
 function letterOf(
   keys: Keys,
   node: string,

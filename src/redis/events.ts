@@ -3,7 +3,7 @@ import type { EventResource } from "../domain/resources.ts";
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
 import { defineScript } from "./script.ts";
-import { readField, readIndex } from "./unreadable.ts";
+import { type OnUnreadable, readField, readIndex } from "./unreadable.ts";
 
 /** Events kept: hours of a busy cluster, some 3 MB. */
 const KEPT = 10_000;
@@ -41,12 +41,13 @@ export async function emitEvents(redis: RedisClient, keys: Keys, events: readonl
 
 type Entry = readonly [id: string, fields: readonly string[]];
 
-/** Those of the entries that can be read: an event is told of, not relied on. */
-const eventsIn = (entries: readonly Entry[]): EventResource[] =>
-  entries.map(resourceOf).filter((event) => event !== null);
+/** Those of the entries that can be read. */
+const eventsIn = (keys: Keys, entries: readonly Entry[], onUnreadable: OnUnreadable): EventResource[] =>
+  entries.map((entry) => resourceOf(keys, entry, onUnreadable)).filter((event) => event !== null);
 
-function resourceOf([id, fields]: Entry): EventResource | null {
-  const event = readField(clusterEvent, fields[1] ?? "", { id, key: "", field: "event" }, () => undefined);
+function resourceOf(keys: Keys, [id, fields]: Entry, onUnreadable: OnUnreadable): EventResource | null {
+  const at = { id: `the event ${id}`, key: keys.events, field: "event" };
+  const event = readField(clusterEvent, fields[1] ?? "", at, onUnreadable);
   if (event === null) return null;
   return {
     id,
@@ -66,37 +67,47 @@ export async function readEvents(
   keys: Keys,
   after: string,
   limit: number,
+  onUnreadable: OnUnreadable,
 ): Promise<EventResource[]> {
   for (let from = after; ; ) {
     const read = redis.xrange(keys.events, `(${from}`, "+", "COUNT", limit);
-    const entries = await readIndex(redis, keys.events, "stream", read, []);
-    const events = eventsIn(entries);
+    const entries = await readIndex(redis, keys.events, "stream", read, [], onUnreadable);
+    const events = eventsIn(keys, entries, onUnreadable);
     if (events.length > 0 || entries.length < limit) return events;
     from = entries.at(-1)?.[0] ?? from;
   }
 }
 
 /** The newest events, oldest first. */
-export async function latestEvents(redis: RedisClient, keys: Keys, limit: number): Promise<EventResource[]> {
+export async function latestEvents(
+  redis: RedisClient,
+  keys: Keys,
+  limit: number,
+  onUnreadable: OnUnreadable,
+): Promise<EventResource[]> {
   const read = redis.xrevrange(keys.events, "+", "-", "COUNT", limit);
-  return eventsIn(await readIndex(redis, keys.events, "stream", read, [])).reverse();
+  const entries = await readIndex(redis, keys.events, "stream", read, [], onUnreadable);
+  return eventsIn(keys, entries, onUnreadable).reverse();
 }
 
-/** Waits at most `blockMs` for the next entries after `after`, on a connection of its own; empty where there are none. */
+/**
+ * What comes after an event. `last`: the id to go on from. `isFull`: there may be more by now.
+ * Events that cannot be read are passed over, and not told of: many follow them, and whoever lists them tells.
+ */
+export type NextEvents = { readonly events: readonly EventResource[]; readonly last: string; readonly isFull: boolean };
+
+/** Waits at most `blockMs` for events after `after`, on a connection of its own. */
 export async function waitForEvents(
   redis: RedisClient,
   keys: Keys,
   after: string,
   limit: number,
   blockMs: number,
-): Promise<EventResource[]> {
-  for (let from = after; ; ) {
-    const read = redis.xread("COUNT", limit, "BLOCK", blockMs, "STREAMS", keys.events, from);
-    const entries = (await readIndex(redis, keys.events, "stream", read, null))?.[0]?.[1] ?? [];
-    const events = eventsIn(entries);
-    if (events.length > 0 || entries.length === 0) return events;
-    from = entries.at(-1)?.[0] ?? from;
-  }
+): Promise<NextEvents> {
+  const read = redis.xread("COUNT", limit, "BLOCK", blockMs, "STREAMS", keys.events, after);
+  const entries = (await readIndex(redis, keys.events, "stream", read, null))?.[0]?.[1] ?? [];
+  const events = eventsIn(keys, entries, () => undefined);
+  return { events, last: entries.at(-1)?.[0] ?? after, isFull: entries.length === limit };
 }
 
 /** The id of the newest event; `0-0` where there is none. */

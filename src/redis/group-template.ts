@@ -40,7 +40,7 @@ export async function rememberTemplate(
   await remember.call(redis, [keys.groupTemplate(group)], [revision, JSON.stringify({ spec, placement })]);
 }
 
-/** null where nobody remembers, or it cannot be read, and `onUnreadable` bears that. */
+/** The template of a full group; null where there is none, or it cannot be read, unless `onUnreadable` throws. */
 export async function readTemplate(
   redis: RedisClient,
   keys: Keys,

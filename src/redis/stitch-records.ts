@@ -284,7 +284,7 @@ export async function readOwnStitches(
   return { stitches, removed };
 }
 
-/** All that is known of a full id (see `Traces`); what cannot be read is null where `onUnreadable` bears that. One round trip. */
+/** All that is known of a full id (see `Traces`); what cannot be read is null, unless `onUnreadable` throws. One round trip. */
 export async function readTraces(redis: RedisClient, keys: Keys, id: string, onUnreadable: OnUnreadable = refuse) {
   const { node, stitch } = splitFullId(id);
   const [[record = null], removed, word] = await Promise.all([
@@ -309,7 +309,7 @@ export async function readStitch(redis: RedisClient, keys: Keys, id: string): Pr
   return { record: null, movedTo: tombstone.movedTo ?? tombstone.arrivingFrom };
 }
 
-/** What is left of a removed stitch, by full id; null where nothing is, or where `onUnreadable` bears that it cannot be read. */
+/** What is left of a removed stitch, by full id; null where nothing is, or it cannot be read, unless `onUnreadable` throws. */
 export function readRemoved(
   redis: RedisClient,
   keys: Keys,
@@ -320,7 +320,7 @@ export function readRemoved(
 }
 
 /**
- * Reads stitches by full id; null where there is none, and for one that cannot be read, where `onUnreadable` bears that. One
+ * Reads stitches by full id; null where there is none, and for one that cannot be read, unless `onUnreadable` throws. One
  * round trip.
  */
 export function readStitches(
@@ -485,7 +485,7 @@ export function nodesWith(redis: RedisClient, keys: Keys, stitch: string): Promi
   return readIndex(redis, keys.route(stitch), "hash", redis.hkeys(keys.route(stitch)), []);
 }
 
-/** Stitch ids of a node, sorted; none where what there is cannot be read, and `onUnreadable` bears that. */
+/** Stitch ids of a node, sorted; none where they cannot be read, unless `onUnreadable` throws. */
 export async function listStitchesOfNode(
   redis: RedisClient,
   keys: Keys,

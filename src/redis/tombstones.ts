@@ -101,7 +101,7 @@ export async function leaveTombstone(
 
 /**
  * What a Master has decided last about one stitch of a node while it was away; null where nothing, or where it cannot be read,
- * and `onUnreadable` bears that.
+ * unless `onUnreadable` throws.
  */
 export async function readTombstone(
   redis: RedisClient,

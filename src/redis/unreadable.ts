@@ -47,7 +47,7 @@ export function tellOnce(tell: OnUnreadable): OnUnreadable {
 /** Does Redis hold another type of value there than is asked for? */
 const isOtherType = (error: unknown): boolean => error instanceof Error && error.message.startsWith("WRONGTYPE");
 
-/** What `read` gives of a key; `instead` where something of another type is there, and `onUnreadable` bears that. */
+/** What `read` gives of a key; `instead` where something of another type is there, unless `onUnreadable` throws. */
 export async function readKey<T>(
   at: { readonly id: string; readonly key: string },
   read: Promise<T>,
@@ -119,7 +119,7 @@ export function readRequired<T>(schema: z.ZodType<T>, text: string, at: At): T {
   }
 }
 
-/** As `readRequired`; null where that is borne. */
+/** As `readRequired`; null instead of the error, unless `onUnreadable` throws. */
 export function readField<T>(schema: z.ZodType<T>, text: string, at: At, onUnreadable: OnUnreadable): T | null {
   try {
     return readRequired(schema, text, at);

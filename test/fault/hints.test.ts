@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { REDISES, until, withCluster } from "../support/cluster.ts";
+import { SUCCEEDED } from "../support/ping-job.ts";
 
 for (const redis of REDISES) {
   describe(`hints on a ${redis.name}`, () => {
@@ -14,18 +15,10 @@ for (const redis of REDISES) {
           const open = await client.zrange(keys.openJobs, 0, "-1");
           return open.length === 1 && (await client.exists(keys.job(open[0] ?? ""))) === 1 && open;
         });
-        const outcome = {
-          status: "succeeded",
-          changed: false,
-          startedAtMs: 1,
-          finishedAtMs: 2,
-          output: null,
-          error: null,
-        };
         for (const written of [0, 1, 3])
           await client.publish(
             keys.jobChannel(id),
-            JSON.stringify({ runner: "n1", written, steps: ["s:t0.1.0", JSON.stringify(outcome)] }),
+            JSON.stringify({ runner: "n1", written, steps: ["s:t0.1.0", JSON.stringify(SUCCEEDED)] }),
           );
         await client.publish(keys.jobChannel(id), "{");
         const job = await asked;

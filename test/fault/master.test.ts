@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { COMMANDS, type CommandName } from "../../src/domain/command.ts";
-import { indexOpenJob } from "../../src/redis/job-record.ts";
+import { indexOpenJob } from "../../src/redis/job-index.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { openCuttingProxy } from "../support/cutting-proxy.ts";
 import { endedByOthers, endedOnce } from "../support/ended-jobs.ts";

@@ -6,11 +6,11 @@ import { describe, it } from "node:test";
 import type { JobResource, ListResource } from "../../src/domain/resources.ts";
 import { Dispatcher } from "../../src/queue/dispatcher.ts";
 import { isRedisUnavailable } from "../../src/redis/connection.ts";
+import { indexOpenJob } from "../../src/redis/job-index.ts";
 import {
   claim,
   closeJob,
   createJob,
-  indexOpenJob,
   loadJob,
   raiseAttempts,
   recordOutcomes,

@@ -3,15 +3,13 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { giveUpDrafts, releaseDrafts, takeScopes } from "../../src/redis/busy.ts";
 import {
-  createJob,
-  followUp,
   indexOpenJob,
   lookAgainIn,
   pruneRecentJobs,
   takeBackOpenJob,
   takeOpenJobs,
-  timesVoided,
-} from "../../src/redis/job-record.ts";
+} from "../../src/redis/job-index.ts";
+import { createJob, followUp, timesVoided } from "../../src/redis/job-record.ts";
 import { redisTimeMs } from "../../src/redis/node-record.ts";
 import { REDISES, withCluster } from "../support/cluster.ts";
 import { pingJob } from "../support/ping-job.ts";

@@ -25,7 +25,8 @@ export async function startMaster(config: Config): Promise<Running> {
     checkFirst: true,
   });
   const { master, redis, keys } = open;
-  const tender = new Tender({ master, redis, blocking: open.openBlocking(), keys, onError });
+  const blocking = open.openBlocking();
+  const tender = new Tender({ master, redis, blocking, keys, onError });
   tender.start();
   const ended = Promise.withResolvers<void>();
   let stopping: Promise<void> | null = null;
@@ -37,7 +38,10 @@ export async function startMaster(config: Config): Promise<Running> {
   return {
     ready: `master ${id} tends the cluster "${config.cluster}"`,
     stop: () => (stopping ??= stop()),
-    kill: () => open.close(),
+    kill: () => {
+      blocking.disconnect();
+      open.close();
+    },
     ended: ended.promise,
   };
 }

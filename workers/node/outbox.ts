@@ -130,16 +130,15 @@ export class Outbox {
     const before = this.#lookups.get(from);
     const isPaced = waits.speaker !== undefined && this.#pace.isSlow(from);
     if (before === undefined && !isPaced && !(places instanceof Promise)) return this.#post(places, message, waits);
-    let delayMs = 0;
     const turn = Promise.allSettled([before, places]).then(async () => {
-      // What it said before this may have arrived meanwhile.
-      if (isPaced) delayMs = this.#pace.delayMs(from, data.length, this.#o.nowMs());
+      // What it said before this may have arrived meanwhile: then it is not slowed any more.
+      const delayMs = isPaced ? this.#pace.delayMs(from, data.length, this.#o.nowMs()) : 0;
       if (delayMs > 0) await pause(delayMs, this.#stopping.signal);
     });
     this.#lookups.set(from, turn);
     await turn;
     if (this.#lookups.get(from) === turn) this.#lookups.delete(from);
-    return this.#post(await (delayMs > 0 ? this.#find(to) : places), message, waits);
+    return this.#post(await places, message, waits);
   }
 
   /** @throws RequestError where there is nobody, or where it could be several. */
