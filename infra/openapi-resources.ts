@@ -202,7 +202,8 @@ export const RESOURCE_SCHEMAS: Readonly<Record<string, Json>> = {
       movedTo: text,
       messageId: text,
       deliveries: listOf(delivery),
+      truncated: flag,
     },
-    ["messageId", "deliveries", "errors", "candidates", "refusals", "plan", "jobId", "movedTo"],
+    ["truncated", "messageId", "deliveries", "errors", "candidates", "refusals", "plan", "jobId", "movedTo"],
   ),
 };

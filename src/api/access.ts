@@ -38,5 +38,10 @@ export async function scopeOf(c: ApiContext): Promise<string> {
   return token === undefined ? "" : sha256Hex(token);
 }
 
+/** Who asks, where places are shared: the token, or without one, where anything may be sent as one, the address. */
+export async function clientOf(c: ApiContext, { kind }: Access): Promise<string> {
+  return kind === "token" ? scopeOf(c) : ((c.env as ApiEnv["Bindings"] | undefined)?.address ?? "");
+}
+
 const hostname = (host: string): string => (URL.canParse(`http://${host}`) ? new URL(`http://${host}`).hostname : "");
 const originHost = (origin: string): string | null => (URL.canParse(origin) ? new URL(origin).host : null);

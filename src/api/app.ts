@@ -1,10 +1,10 @@
 import { Hono } from "hono";
-import { bodyLimit } from "hono/body-limit";
 import { methodNotAllowed } from "hono/method-not-allowed";
 import { requestId } from "hono/request-id";
 import { routePath } from "hono/route";
 import { RequestError } from "../domain/errors.ts";
 import { access } from "./access.ts";
+import { boundedBody } from "./bounded-body.ts";
 import { routeCluster } from "./cluster.ts";
 import { routeCommands } from "./commands.ts";
 import { deadline, shuttingDown } from "./deadline.ts";
@@ -16,11 +16,13 @@ import { routeJobs } from "./jobs.ts";
 import { routeLogs } from "./logs.ts";
 import { routeMessages } from "./messages.ts";
 import { routeNodes } from "./nodes.ts";
+import { Places } from "./places.ts";
 import { problem, requestErrorOf } from "./problem.ts";
 import { routeStitches } from "./stitches.ts";
 import { MAX_STREAMS, Streams } from "./streams.ts";
 
-const BODY_LIMIT_BYTES = 4 * 1024 * 1024;
+/** Requests that wait, at once. Each holds a connection of its client's, and for up to a minute. */
+const MAX_WAITS = 400;
 
 /** The HTTP API over a Master (http.md), for any runtime. Does no I/O until it is asked. */
 export function createApp(deps: ApiDeps): Api {
@@ -44,14 +46,7 @@ export function createApp(deps: ApiDeps): Api {
     await next();
   });
   app.use(access(deps.access));
-  app.use(
-    bodyLimit({
-      maxSize: BODY_LIMIT_BYTES,
-      onError: () => {
-        throw new RequestError("too_large", `A body is at most ${BODY_LIMIT_BYTES} bytes.`);
-      },
-    }),
-  );
+  app.use(boundedBody());
   app.use(deadline(deps.shutdown));
   app.use(
     methodNotAllowed({
@@ -70,14 +65,15 @@ export function createApp(deps: ApiDeps): Api {
     if (code === "internal" || code === "redis_unavailable") deps.onError(cause ?? error, c.get("requestId"));
     return problem(c, error);
   });
-  const streams = new Streams(deps.maxStreams ?? MAX_STREAMS, deps.shutdown);
+  const streams = new Streams(new Places("streams", deps.maxStreams ?? MAX_STREAMS, deps.access), deps.shutdown);
+  const waits = new Places("requests that wait", deps.maxWaits ?? MAX_WAITS, deps.access);
   routeCluster(app, deps);
   routeNodes(app, deps);
   routeStitches(app, deps);
   routeGroups(app, deps);
-  routeCommands(app, deps);
-  routeJobs(app, deps);
-  routeMessages(app, deps);
+  routeCommands(app, deps, waits);
+  routeJobs(app, deps, waits);
+  routeMessages(app, deps, waits);
   routeEvents(app, deps, streams);
   routeLogs(app, deps, streams);
   routeHealth(app, deps);

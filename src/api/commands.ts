@@ -6,23 +6,23 @@ import type { Api, ApiDeps } from "./deps.ts";
 import { readKey } from "./idempotency-key.ts";
 import { jobAnswer } from "./jobs.ts";
 import { readJson } from "./json-body.ts";
+import type { Places } from "./places.ts";
 import { invalidRequest } from "./problem.ts";
 import { readQuery, waitQuery } from "./query.ts";
 
-const named = z.looseObject({ command: z.string({ error: "must be the name of a command" }) });
+/** More than a spec with every argument and variable that it may have, zones and labels beside it. */
+const MAX_TOKENS = 4000;
 
-export function routeCommands(app: Api, { master }: ApiDeps): void {
+const named = z.object({ command: z.string({ error: "must be the name of a command" }) });
+
+export function routeCommands(app: Api, { master }: ApiDeps, waits: Places): void {
   app.post("/v1/commands", async (c) => {
     const { waitMs } = readQuery(c, waitQuery);
     const key = readKey(c);
-    const command = checkCommand(await readJson(c));
-    const submitted = await master.submit({
-      command,
-      idempotencyKey: key,
-      scope: await scopeOf(c),
-      by: null,
-      waitMs,
-    });
+    const command = checkCommand(await readJson(c, MAX_TOKENS));
+    const scope = await scopeOf(c);
+    const submit = () => master.submit({ command, idempotencyKey: key, scope, by: null, waitMs });
+    const submitted = await (waitMs > 0 ? waits.during(c, submit) : submit());
     if (submitted.kind === "plan") return c.json(submitted.plan);
     if (submitted.replayed) c.header("Idempotent-Replayed", "true");
     return jobAnswer(c, submitted.job);

@@ -32,8 +32,10 @@ export type ApiDeps = {
   readonly ping: () => Promise<void>;
   /** The metrics in Prometheus's text format; without it there is no /metrics. */
   readonly metrics?: { render(): Promise<{ readonly contentType: string; readonly text: string }> };
-  /** Streams (events, logs that are followed) at once; default 200. */
+  /** Streams (events, logs that are followed) at once, half of them for one client; default 200. */
   readonly maxStreams?: number;
+  /** Requests that wait (for a job's end, a receipt, a reply) at once, half of them for one client; default 400. */
+  readonly maxWaits?: number;
   readonly nowMs: () => number;
   /** Told of what the client is not: the cause of a 500 or of a 503. */
   readonly onError: (error: unknown, requestId: string) => void;
@@ -43,9 +45,13 @@ export type ApiDeps = {
 };
 
 /**
- * `late` aborts where the time for an answer is up and the client got another one. `allowMs` gives a request so much more
- * time, because its client asked to wait for something.
+ * `address`: the client's, where the runtime tells; in tests and on the edge there may be no bindings at all. `late` aborts
+ * where the time for an answer is up and the client got another one. `allowMs` gives a request so much more time, because
+ * its client asked to wait for something.
  */
-export type ApiEnv = { Variables: { requestId: string; late: AbortSignal; allowMs: (ms: number) => void } };
+export type ApiEnv = {
+  Bindings: { readonly address?: string | undefined };
+  Variables: { requestId: string; late: AbortSignal; allowMs: (ms: number) => void };
+};
 export type Api = Hono<ApiEnv>;
 export type ApiContext = Context<ApiEnv>;

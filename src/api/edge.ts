@@ -6,7 +6,7 @@ import { RedisRefused } from "../redis/connection.ts";
 import { createApp } from "./app.ts";
 import { loggable } from "../error-log.ts";
 import { eventFollower } from "./follow-events.ts";
-import { problemAnswer } from "./problem.ts";
+import { problemResponse } from "./problem.ts";
 import { checkToken } from "./token.ts";
 
 /** Leaves an answer's deadline (3 s) time to be given. */
@@ -22,7 +22,7 @@ type ExecutionContext = { waitUntil(work: Promise<unknown>): void };
 export default {
   async fetch(request: Request, env: Env, context: ExecutionContext): Promise<Response> {
     const settings = readSettings(env);
-    if (settings instanceof RequestError) return refuse(settings);
+    if (settings instanceof RequestError) return problemResponse(settings);
     const { config, token } = settings;
     let opening: Promise<OpenMaster> | null = null;
     // Not before a route asks for it: who has no token gets no connection either.
@@ -75,7 +75,7 @@ function readSettings(env: Env): Settings | RequestError {
         "redis_unavailable",
         "This API knows of no Redis: set REDIS_URL (wrangler secret put REDIS_URL).",
       );
-    return { config, token: checkToken(config.token.reveal()) };
+    return { config, token: checkToken(config.token.reveal(), true) };
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     return misconfigured(error);
@@ -85,12 +85,6 @@ function readSettings(env: Env): Settings | RequestError {
 function misconfigured(cause: ConfigError | RedisRefused): RequestError {
   const next = "Change it in wrangler.toml, or with wrangler secret put.";
   return new RequestError("internal", `This API is not set up right. ${cause.message}. ${next}`, {}, { cause });
-}
-
-function refuse(error: RequestError): Response {
-  const requestId = crypto.randomUUID();
-  const { text, status, headers } = problemAnswer(error, requestId);
-  return new Response(text, { status, headers: { ...headers, "X-Request-Id": requestId } });
 }
 
 /** Has a request of this isolate found a Redis that is fit to hold the cluster? Asked once, not with each request. */

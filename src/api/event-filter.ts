@@ -1,8 +1,7 @@
 import * as z from "zod";
 import { EVENT_TYPES } from "../domain/event.ts";
-import { groupContains, groupName } from "../domain/group.ts";
+import { groupName } from "../domain/group.ts";
 import { nodeId } from "../domain/ids.ts";
-import type { EventResource } from "../domain/resources.ts";
 import { pageQuery } from "./query.ts";
 
 const families = [...new Set(EVENT_TYPES.map((type) => `${type.split(".")[0]}.*`))];
@@ -20,22 +19,21 @@ const types = z
 
 export const eventId = z.string().regex(/^\d{1,15}(-\d{1,15})?$/, "must be the id of an event");
 
+/** The id after which the events of a time begin. */
+const time = z.iso.datetime({ offset: true }).transform((text) => {
+  const beforeMs = Date.parse(text) - 1;
+  return beforeMs < 0 ? "0-0" : `${beforeMs}-999999999999999`;
+});
+
 export const eventsQuery = z.strictObject({
   ...pageQuery,
-  cursor: eventId.optional(),
+  /** Of a list alone. Where it goes back from the newest event, it says so. */
+  cursor: z
+    .string()
+    .regex(/^(before-)?\d{1,15}(-\d{1,15})?$/, "must be a nextCursor of this list")
+    .optional(),
   type: types.optional(),
   node: nodeId.optional(),
   group: groupName.optional(),
-  since: eventId.optional(),
+  since: z.union([eventId, time], "must be the id of an event, or a time such as 2026-11-23T09:00:00Z").optional(),
 });
-export type EventFilter = Pick<z.output<typeof eventsQuery>, "type" | "node" | "group">;
-
-export function matches(event: EventResource, { type, node, group }: EventFilter): boolean {
-  return (
-    (type === undefined || type.some((one) => one === "*" || one === event.type || ofFamily(event.type, one))) &&
-    (node === undefined || node === event.node || event.stitch?.startsWith(`${node}:`) === true) &&
-    (group === undefined || (event.group !== null && groupContains(group, event.group)))
-  );
-}
-
-const ofFamily = (type: string, glob: string): boolean => glob.endsWith(".*") && type.startsWith(glob.slice(0, -1));

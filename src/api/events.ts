@@ -1,7 +1,6 @@
-import type { EventResource, ListResource } from "../domain/resources.ts";
-import type { Master } from "../master/master.ts";
+import { eventMatches } from "../domain/event.ts";
 import type { Api, ApiContext, ApiDeps } from "./deps.ts";
-import { type EventFilter, eventId, eventsQuery, matches } from "./event-filter.ts";
+import { eventId, eventsQuery } from "./event-filter.ts";
 import { eventStream } from "./event-stream.ts";
 import { invalidFields } from "./problem.ts";
 import { readQuery } from "./query.ts";
@@ -11,25 +10,16 @@ import type { Streams } from "./streams.ts";
 export function routeEvents(app: Api, { master, followEvents, onError }: ApiDeps, streams: Streams): void {
   app.get("/v1/events", async (c) => {
     const query = readQuery(c, eventsQuery);
-    const since = query.cursor ?? query.since ?? null;
-    if (wantsList(c)) return c.json(await list(master, lastSeen(c) ?? since, query.limit, query));
+    const since = lastSeen(c) ?? query.since ?? null;
+    if (wantsList(c)) return c.json(await master.events(query.cursor ?? since, query.limit, query));
+    if (query.cursor !== undefined)
+      throw invalidFields([{ path: "cursor", message: "is of a list: ask with Accept: application/json" }]);
     return streams.answer(c, async (ended) => {
-      const source = await followEvents(lastSeen(c) ?? since, ended.signal);
+      const source = await followEvents(since, ended.signal);
       const failed = (error: unknown) => onError(error, c.get("requestId"));
-      return eventStream(source, (event) => matches(event, query), ended, failed);
+      return eventStream(source, (event) => eventMatches(event, query), ended, failed);
     });
   });
-}
-
-async function list(
-  master: Master,
-  after: string | null,
-  limit: number,
-  filter: EventFilter,
-): Promise<ListResource<EventResource>> {
-  const page = await master.events(after, limit);
-  const last = after !== null && page.items.length === limit ? page.items.at(-1) : undefined;
-  return { ...page, items: page.items.filter((event) => matches(event, filter)), nextCursor: last?.id ?? null };
 }
 
 /** What a browser sends when it connects again; newer than the `since` it first asked with. */

@@ -1,7 +1,6 @@
-import { RequestError } from "../domain/errors.ts";
 import type { EventResource } from "../domain/resources.ts";
 import type { RedisClient } from "../redis/client.ts";
-import { eventsGone, lastEventId, waitForEvents } from "../redis/events.ts";
+import { lastEventId, refuseGoneEvents, waitForEvents } from "../redis/events.ts";
 import type { Keys } from "../redis/keys.ts";
 import type { ApiDeps } from "./deps.ts";
 
@@ -15,7 +14,7 @@ type Source = { readonly redis: RedisClient; readonly keys: Keys; openBlocking()
 export function eventFollower(source: Source): ApiDeps["followEvents"] {
   return async (after, signal) => {
     signal.throwIfAborted();
-    if (after !== null) await refuseGone(source, after);
+    if (after !== null) await refuseGoneEvents(source.redis, source.keys, after);
     return follow(source, after ?? (await lastEventId(source.redis, source.keys)), signal);
   };
 }
@@ -30,7 +29,7 @@ async function* follow(source: Source, after: string, signal: AbortSignal): Asyn
     for (;;) {
       const next = await waitForEvents(client, source.keys, last, BATCH, BLOCK_MS);
       // Only a reader that lags gets whole batches: what it was to read next may have been trimmed meanwhile.
-      if (next.isFull) await refuseGone(source, last);
+      if (next.isFull) await refuseGoneEvents(source.redis, source.keys, last);
       last = next.last;
       if (next.events.length > 0) yield next.events;
     }
@@ -40,12 +39,4 @@ async function* follow(source: Source, after: string, signal: AbortSignal): Asyn
   } finally {
     letGo();
   }
-}
-
-async function refuseGone({ redis, keys }: Source, after: string): Promise<void> {
-  if (await eventsGone(redis, keys, after))
-    throw new RequestError(
-      "events_gone",
-      "Events after this id are no longer kept; read the state anew, then follow from now.",
-    );
 }

@@ -3,6 +3,7 @@ import { COMMANDS, type CommandName } from "../domain/command.ts";
 import { nodeId, jobId } from "../domain/ids.ts";
 import type { JobResource, JobStatus, StepStatus } from "../domain/resources.ts";
 import type { Api, ApiContext, ApiDeps } from "./deps.ts";
+import type { Places } from "./places.ts";
 import { invalidFields } from "./problem.ts";
 import { noQuery, pageOf, pageQuery, readPath, readQuery, waitQuery } from "./query.ts";
 
@@ -43,14 +44,16 @@ export const stepsQuery = z.strictObject({
 export const jobAnswer = (c: ApiContext, job: JobResource): Response =>
   c.json(job, job.finishedAt === null ? 202 : 200);
 
-export function routeJobs(app: Api, { master }: ApiDeps): void {
+export function routeJobs(app: Api, { master }: ApiDeps, waits: Places): void {
   app.get("/v1/jobs", async (c) => {
     const query = readQuery(c, jobsQuery);
     return c.json(await master.jobs(pageOf(query), query));
   });
   app.get("/v1/jobs/:job", async (c) => {
     const { waitMs } = readQuery(c, waitQuery);
-    return jobAnswer(c, await master.job(readPath(c, "job", jobId), waitMs));
+    const id = readPath(c, "job", jobId);
+    const job = () => master.job(id, waitMs);
+    return jobAnswer(c, await (waitMs > 0 ? waits.during(c, job) : job()));
   });
   app.get("/v1/jobs/:job/steps", async (c) => {
     const query = readQuery(c, stepsQuery);

@@ -1,30 +1,59 @@
 import { RequestError } from "../domain/errors.ts";
+import { jsonSize } from "../domain/json-size.ts";
 import type { ApiContext } from "./deps.ts";
 
-/** The body as JSON, of no checked shape yet. @throws RequestError `unsupported_media_type`, `invalid_json`. */
-export async function readJson(c: ApiContext): Promise<unknown> {
+/** Deeper than anything that a person or a program means. */
+const MAX_DEPTH = 100;
+
+/**
+ * The body as JSON, of no checked shape yet.
+ * @param maxTokens of it at most (see `jsonSize`): counted before it is parsed.
+ * @throws RequestError `unsupported_media_type`, `invalid_json`, `too_large`.
+ */
+export async function readJson(c: ApiContext, maxTokens: number): Promise<unknown> {
   const type = (c.req.header("content-type") ?? "").split(";")[0]?.trim().toLowerCase();
   if (type !== "application/json")
     throw new RequestError("unsupported_media_type", "Send the body as JSON with `Content-Type: application/json`.");
-  try {
-    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(await c.req.arrayBuffer()), refuseProto);
-  } catch (error) {
-    if (error instanceof RequestError) throw error;
-    throw new RequestError("invalid_json", `The body is not valid JSON: ${whyNot(error)}.`, {}, { cause: error });
-  }
-}
-
-function whyNot(error: unknown): string {
-  if (error instanceof SyntaxError) return error.message.replace(/,? ?".*$/s, "");
-  // The parser, or the walk over what it found, ran out of stack.
-  return error instanceof RangeError ? "it is nested too deeply" : "it is not UTF-8";
-}
-
-/** A key that schemas drop without a word: what was asked would silently be something else. */
-function refuseProto(key: string, value: unknown): unknown {
-  if (key === "__proto__")
+  const text = decode(await c.req.arrayBuffer());
+  const { depth, tokens } = jsonSize(text, { depth: MAX_DEPTH, tokens: maxTokens });
+  if (depth > MAX_DEPTH) throw invalidJson(`it is nested too deeply: at most ${MAX_DEPTH} levels`);
+  if (tokens > maxTokens)
+    throw new RequestError(
+      "too_large",
+      `The body has more than ${maxTokens} JSON tokens (strings, opening brackets, commas, colons).`,
+    );
+  const body = parse(text);
+  if (hasProto(body))
     throw new RequestError("invalid_request", 'The key "__proto__" is not allowed.', {
       errors: [{ path: "__proto__", message: "is not allowed as a key" }],
     });
-  return value;
+  return body;
+}
+
+function decode(bytes: ArrayBuffer): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch (error) {
+    throw invalidJson("it is not UTF-8", error);
+  }
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    // What the parser quotes of the body is left out.
+    const why = error instanceof Error ? error.message.replace(/,? ?".*$/s, "") : String(error);
+    throw invalidJson(why, error);
+  }
+}
+
+const invalidJson = (why: string, cause?: unknown) =>
+  new RequestError("invalid_json", `The body is not valid JSON: ${why}.`, {}, { cause });
+
+/** A key that schemas drop without a word: what was asked would silently be something else. */
+function hasProto(value: unknown): boolean {
+  if (typeof value !== "object" || value === null) return false;
+  if (Array.isArray(value)) return value.some(hasProto);
+  return Object.hasOwn(value, "__proto__") || Object.values(value).some(hasProto);
 }

@@ -2,6 +2,7 @@ import { accepts } from "hono/accepts";
 import * as z from "zod";
 import { stitchRef } from "../domain/ids.ts";
 import type { PlacedLogLine } from "../master/master.ts";
+import { printableLine } from "../printable.ts";
 import type { Api, ApiContext, ApiDeps } from "./deps.ts";
 import { invalidFields } from "./problem.ts";
 import { readPath, readQuery, wholeNumber } from "./query.ts";
@@ -32,7 +33,8 @@ export function routeLogs(app: Api, { master, onError }: ApiDeps, streams: Strea
       }
       case "text/plain": {
         const { items } = await master.logs(stitch, tail);
-        return c.text(items.map(({ line }) => `${line}\n`).join(""));
+        // Mostly shown on a terminal, by curl: as JSON the lines are what the stitch wrote.
+        return c.text(items.map(({ line }) => `${printableLine(line)}\n`).join(""));
       }
       case "application/json":
         return c.json(await master.logs(stitch, tail));

@@ -1,10 +1,11 @@
 import * as z from "zod";
 import { nodeId, stitchRef } from "../domain/ids.ts";
-import { sendRequest } from "../domain/message.ts";
+import { MAX_DATA_BYTES, sendRequest } from "../domain/message.ts";
 import { scopeOf } from "./access.ts";
 import type { Api, ApiDeps } from "./deps.ts";
 import { readKey } from "./idempotency-key.ts";
 import { readJson } from "./json-body.ts";
+import type { Places } from "./places.ts";
 import { invalidRequest } from "./problem.ts";
 import { noQuery, pageOf, pageQuery, readPath, readQuery } from "./query.ts";
 
@@ -13,19 +14,23 @@ export const deadLettersQuery = z.strictObject({
   node: nodeId.optional(),
   stitch: stitchRef.optional(),
 });
+/** No JSON has more in the bytes that the data may have: two tokens take three (`[],`). The rest is for what stands around it. */
+const MAX_TOKENS = Math.ceil((MAX_DATA_BYTES * 2) / 3) + 100;
 const letterId = z.string().min(1).max(128);
 
 /** Messages to stitches, and those that could not be delivered. */
-export function routeMessages(app: Api, { master }: ApiDeps): void {
+export function routeMessages(app: Api, { master }: ApiDeps, waits: Places): void {
   app.post("/v1/messages", async (c) => {
     readQuery(c, noQuery);
     const key = readKey(c);
-    const request = sendRequest.safeParse(await readJson(c));
+    const request = sendRequest.safeParse(await readJson(c, MAX_TOKENS));
     if (!request.success) throw invalidRequest(request.error);
     const { expect, timeoutMs } = request.data;
     // What the client waits for is its own time.
     if (expect !== "none") c.get("allowMs")(timeoutMs);
-    const { sent, replayed } = await master.send(request.data, key, await scopeOf(c));
+    const scope = await scopeOf(c);
+    const send = () => master.send(request.data, key, scope);
+    const { sent, replayed } = await (expect === "none" ? send() : waits.during(c, send));
     if (replayed) c.header("Idempotent-Replayed", "true");
     return c.json(sent, expect === "none" ? 202 : 200);
   });

@@ -78,7 +78,7 @@ export async function startApi(config: Config): Promise<Running> {
 }
 
 function accessOf({ token, host }: Config): Access {
-  if (token !== null) return { kind: "token", token: checkToken(token.reveal()) };
+  if (token !== null) return { kind: "token", token: checkToken(token.reveal(), !isLoopback(host)) };
   if (isLoopback(host)) return { kind: "loopback" };
   throw new ConfigError(
     `STITCH_TOKEN: must be set to listen on ${host}, or anyone who reaches it commands the cluster; ` +

@@ -9,17 +9,29 @@ import type { ApiContext } from "./deps.ts";
 /** A client that was told "not now" may try again this soon, in seconds: Redis is back, or another API answers. */
 const RETRY_AFTER_S = 1;
 
-/** A request that does not match its schema: every wrong field with what it must be. */
+/** Of any answer to a request that is refused, whatever was sent and however large the cluster is. */
+const MAX_BYTES = 64 * 1024;
+/** Wrong fields in one answer. */
+const MAX_ERRORS = 20;
+/** Of a field's path: its names are the sender's. */
+const MAX_PATH = 200;
+/** Of each list in an answer that would be too large, such as the reason for each of ten thousand nodes. */
+const MAX_LISTED = 100;
+
+/** A request that does not match its schema: the wrong fields with what they must be. */
 export function invalidRequest(error: z.ZodError): RequestError {
-  return invalidFields(invalidOf(error));
+  return invalidFields(invalidOf(error, MAX_ERRORS));
 }
 
-export function invalidFields(errors: readonly Invalid[]): RequestError {
+export function invalidFields(fields: readonly Invalid[]): RequestError {
+  const errors = fields.slice(0, MAX_ERRORS).map(({ path, message }) => ({ path: cut(path), message }));
   const [first] = errors;
   const more = errors.length > 1 ? ` (and ${errors.length - 1} more: see errors)` : "";
   const detail = first === undefined ? "The request is not valid." : `${first.path || "body"}: ${first.message}${more}`;
   return new RequestError("invalid_request", detail, { errors });
 }
+
+const cut = (path: string): string => (path.length <= MAX_PATH ? path : `${path.slice(0, MAX_PATH)}…`);
 
 /** What the client is told of an error. Anything unforeseen is `internal`, and its message stays in the log. */
 export function requestErrorOf(error: unknown): RequestError {
@@ -42,7 +54,24 @@ export function problemAnswer({ code, message, facts }: RequestError, requestId:
   const body = { type, title, status, detail: message, code, requestId, retryable, ...facts };
   const headers: Record<string, string> = { "Content-Type": "application/problem+json" };
   if (status === 429 || status === 503) headers["Retry-After"] = String(RETRY_AFTER_S);
-  return { text: JSON.stringify(body), status: status satisfies ContentfulStatusCode, headers };
+  return { text: bounded(body), status: status satisfies ContentfulStatusCode, headers };
+}
+
+/** The document as JSON; where that is too large, its lists are cut, and it says so: `truncated`. */
+function bounded(document: Readonly<Record<string, unknown>>): string {
+  let text = JSON.stringify(document);
+  for (let most = MAX_LISTED; most > 0 && new TextEncoder().encode(text).length > MAX_BYTES; most >>= 1)
+    text = JSON.stringify({ ...document, truncated: true }, (_key, value: unknown) =>
+      Array.isArray(value) ? value.slice(0, most) : value,
+    );
+  return text;
+}
+
+/** An error as an answer of no route. */
+export function problemResponse(error: unknown): Response {
+  const requestId = crypto.randomUUID();
+  const { text, status, headers } = problemAnswer(requestErrorOf(error), requestId);
+  return new Response(text, { status, headers: { ...headers, "X-Request-Id": requestId } });
 }
 
 /** What a route that fails answers. */

@@ -22,14 +22,16 @@ export const noQuery = z.strictObject({});
 
 /** The query, checked: an unknown or repeated parameter is as wrong as a bad value. @throws RequestError `invalid_request`. */
 export function readQuery<Schema extends z.ZodObject>(c: ApiContext, schema: Schema): z.output<Schema> {
-  const given: Record<string, string> = {};
-  const repeated: string[] = [];
-  for (const [name, values] of Object.entries(c.req.queries())) {
-    if (values.length > 1) repeated.push(name);
-    given[name] = values[0] ?? "";
+  // Not Hono's own reading of it, which loses a parameter that is called `__proto__`.
+  const given = new Map<string, string>();
+  const repeated = new Set<string>();
+  for (const [name, value] of new URL(c.req.url).searchParams) {
+    if (given.has(name)) repeated.add(name);
+    given.set(name, value);
   }
-  if (repeated.length > 0) throw invalidFields(repeated.map((path) => ({ path, message: "is given more than once" })));
-  const parsed = schema.safeParse(given);
+  if (repeated.size > 0)
+    throw invalidFields([...repeated].map((path) => ({ path, message: "is given more than once" })));
+  const parsed = schema.safeParse(Object.fromEntries(given));
   if (!parsed.success) throw invalidRequest(parsed.error);
   return parsed.data;
 }

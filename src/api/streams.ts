@@ -1,17 +1,16 @@
-import { RequestError } from "../domain/errors.ts";
 import type { ApiContext } from "./deps.ts";
+import type { Places } from "./places.ts";
 
 /** Streams of one process at once. Each holds a connection of its client's, and one to Redis or a lease there. */
 export const MAX_STREAMS = 200;
 
-/** Answers requests with streams: at most `max` at once, each let go when its reader is gone or the API shuts down. */
+/** Answers requests with streams: each holds a place, and is let go when its reader is gone or the API shuts down. */
 export class Streams {
-  readonly #max: number;
+  readonly #places: Places;
   readonly #shutdown: AbortSignal;
-  #open = 0;
 
-  constructor(max: number, shutdown: AbortSignal) {
-    this.#max = max;
+  constructor(places: Places, shutdown: AbortSignal) {
+    this.#places = places;
     this.#shutdown = shutdown;
   }
 
@@ -23,14 +22,12 @@ export class Streams {
     c: ApiContext,
     open: (ended: AbortController) => Promise<ReadableStream<Uint8Array>>,
   ): Promise<Response> {
-    if (this.#open >= this.#max)
-      throw new RequestError("rate_limited", `This API has ${this.#max} streams open; close one, or ask another.`);
+    const giveBack = await this.#places.take(c);
     const ended = new AbortController();
     const end = () => ended.abort();
-    this.#open += 1;
     this.#shutdown.addEventListener("abort", end);
     ended.signal.addEventListener("abort", () => {
-      this.#open -= 1;
+      giveBack();
       this.#shutdown.removeEventListener("abort", end);
     });
     try {

@@ -4,6 +4,7 @@ import { clientAction } from "./client-action.ts";
 import { commandBody } from "./command-body.ts";
 import { addCommandOptions, type CommandFlags, type Mode } from "./command-options.ts";
 import { printCreated } from "./created.ts";
+import { printWarnings } from "./print-warnings.ts";
 
 type Flags = CommandFlags & { readonly to?: string };
 
@@ -23,6 +24,7 @@ export function registerCloneAndMove(parent: Command, mode: Mode): void {
       clientAction(async (context, target: string, flags: Flags) => {
         const options = flags.to === undefined ? {} : { toNode: flags.to };
         const body = commandBody(`stitch.${verb}`, target, flags, options);
+        if (verb === "move") await printWarnings(context, mode, body);
         return await carryOut(context, mode, body, flags, printCreated(context));
       }),
     );

@@ -1,6 +1,6 @@
 import type { JobResource } from "../domain/resources.ts";
 import type { ClientContext } from "./client-action.ts";
-import { printable } from "./table.ts";
+import { printable } from "../printable.ts";
 
 /** Full ids of the stitches that a job created: new ones, and those that it moved, where they are now. */
 export function createdStitches(job: Pick<JobResource, "tasks">): string[] {

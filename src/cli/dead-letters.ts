@@ -2,13 +2,27 @@ import type { Command } from "commander";
 import { firstItems } from "../client/all-items.ts";
 import type { DeadLetterResource } from "../domain/resources.ts";
 import { addClientOptions, clientAction } from "./client-action.ts";
+import { formatAge } from "./duration.ts";
 import { EXIT } from "./exit-code.ts";
+import { mustExist } from "./must-exist.ts";
 import { parseLimit } from "./option-values.ts";
 import { withRetries } from "./retry.ts";
-import { cut } from "./table.ts";
+import { type Column, cut } from "./table.ts";
 
 /** Enough to know a message again; `--json` has all of it. */
 const SHOWN_CHARACTERS = 40;
+
+/** Narrow terminals cut the right end of a line, so what says why comes before what only tells letters apart. */
+const COLUMNS: readonly Column[] = [
+  { key: "id", title: "ID" },
+  { key: "stitch", title: "STITCH" },
+  { key: "age", title: "AGE", align: "right" },
+  { key: "reason", title: "REASON" },
+  { key: "tries", title: "TRIES", align: "right" },
+  { key: "from", title: "FROM" },
+  { key: "channel", title: "CHANNEL" },
+  { key: "data", title: "DATA" },
+];
 
 type Flags = { readonly node?: string; readonly stitch?: string; readonly limit: number };
 
@@ -21,20 +35,18 @@ export function registerDeadLetters(program: Command): void {
     .option("--stitch <stitch>", "only those for this stitch, by full or bare id")
     .option("--limit <n>", "how many to list", parseLimit, 20);
   addClientOptions(letters).action(
-    clientAction(async ({ client, output, signal }, { node, stitch, limit }: Flags) => {
+    clientAction(async (context, { node, stitch, limit }: Flags) => {
+      const { client, output, signal } = context;
       const page = await firstItems(limit, (left, cursor) =>
         withRetries(() => client.deadLetters({ node, stitch, limit: left, cursor }, { signal }), signal),
       );
+      if (page.items.length === 0) await mustExist(context, { node, stitch });
       if (output.json) {
         output.body(page);
         return EXIT.done;
       }
-      const columns = ["id", "stitch", "from", "channel", "code", "tries", "at", "data", "reason"];
-      output.table(
-        page.items.map(letterRow),
-        columns.map((key) => ({ key, title: key.toUpperCase(), ...(key === "tries" ? { align: "right" } : {}) })),
-        "No dead letters.",
-      );
+      const rows = page.items.map((letter) => letterRow(letter, page.asOf));
+      output.table(rows, COLUMNS, "No dead letters.");
       if (page.nextCursor !== null) output.note(`There may be more: --limit (now ${limit}), --node, --stitch.`);
       return EXIT.done;
     }),
@@ -60,7 +72,16 @@ export function registerDeadLetters(program: Command): void {
   );
 }
 
-function letterRow(letter: DeadLetterResource): Record<string, string> {
+function letterRow(letter: DeadLetterResource, asOf: string): Record<string, string> {
   const { id, stitch, from, channel, code, tries, at, data, reason } = letter;
-  return { id, stitch, from, channel, code, tries: String(tries), at, data: cut(data, SHOWN_CHARACTERS), reason };
+  return {
+    id,
+    stitch,
+    age: formatAge(Date.parse(asOf) - Date.parse(at)),
+    reason: `${code}: ${reason}`,
+    tries: String(tries),
+    from,
+    channel,
+    data: cut(data, SHOWN_CHARACTERS),
+  };
 }

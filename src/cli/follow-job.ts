@@ -15,19 +15,21 @@ export type Following = {
   readonly detach?: true | undefined;
   /** Prints the result of a job that succeeded. */
   readonly print?: (job: JobResource) => void;
+  /** When waiting began, by `performance.now()` (default: now). */
+  readonly sinceMs?: number;
   /** The exit code of the ended job (default: by its status). */
   readonly exitCode?: (job: JobResource) => ExitCode;
 };
 
 /**
- * Shows a job until it has ended or `timeoutMs` is over, then how it ended. The job does not mind when this stops.
+ * Shows a job until it has ended or `timeoutMs` is over (from `sinceMs` on), then how it ended. The job does not mind when this stops.
  * @throws Interrupted with how to follow the job; ApiError, ApiUnreachable.
  */
 export async function followJob(
   context: ClientContext,
   accepted: JobResource,
   timeoutMs: number,
-  { detach, print, exitCode = exitCodeOfJob }: Following = {},
+  { detach, print, sinceMs = performance.now(), exitCode = exitCodeOfJob }: Following = {},
 ): Promise<ExitCode> {
   const { client, output, signal } = context;
   if (detach === true) {
@@ -37,7 +39,8 @@ export async function followJob(
   }
   const progress = createProgress(output);
   const stepMs = output.json ? STEP_MS.json : output.messagesOnTerminal ? STEP_MS.terminal : STEP_MS.plain;
-  const job = await waitForJob(accepted, { client, timeoutMs, stepMs, signal, onLook: progress.show })
+  const leftMs = Math.max(0, timeoutMs - (performance.now() - sinceMs));
+  const job = await waitForJob(accepted, { client, timeoutMs: leftMs, stepMs, signal, onLook: progress.show })
     .catch((error: unknown) => {
       progress.end();
       if (error instanceof Interrupted) throw new Interrupted(goesOn(accepted.id));

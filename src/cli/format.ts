@@ -13,3 +13,10 @@ export function formatPairs(pairs: Readonly<Record<string, string>>): string {
     .map(([name, value]) => `${name}=${value}`)
     .join(", ");
 }
+
+/** Of counts by name. */
+export const total = (counts: Readonly<Record<string, number>>): number =>
+  Object.values(counts).reduce((sum, count) => sum + count, 0);
+
+/** `1 stitch`, `12 stitches`. */
+export const countOf = (stitches: number): string => (stitches === 1 ? "1 stitch" : `${stitches} stitches`);

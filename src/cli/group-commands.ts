@@ -6,6 +6,7 @@ import { addCommandOptions, type CommandFlags, type Mode } from "./command-optio
 import { printCreated } from "./created.ts";
 import { parseCount } from "./option-values.ts";
 import { addPlacementOptions, type PlacementFlags, placementOf } from "./placement-flags.ts";
+import { printWarnings } from "./print-warnings.ts";
 
 /** `scale`, `rebalance` and `stop-old` of a group. */
 export function registerGroupCommands(parent: Command, mode: Mode): void {
@@ -26,10 +27,11 @@ export function registerGroupCommands(parent: Command, mode: Mode): void {
     .description("move stitches of a group until they are spread evenly; prints the full ids they have now")
     .option("--max-moves <n>", "no more moves than these", parseCount);
   addCommandOptions(rebalance, mode).action(
-    clientAction((context, group: string, flags: CommandFlags & { readonly maxMoves?: number }) => {
+    clientAction(async (context, group: string, flags: CommandFlags & { readonly maxMoves?: number }) => {
       const options = flags.maxMoves === undefined ? {} : { maxMoves: flags.maxMoves };
       const body = commandBody("group.rebalance", group, flags, options);
-      return carryOut(context, mode, body, flags, printCreated(context));
+      await printWarnings(context, mode, body);
+      return await carryOut(context, mode, body, flags, printCreated(context));
     }),
   );
 

@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import { ApiError, type Client } from "../client/client.ts";
 import { namesGroup } from "./names-group.ts";
 import type { Output } from "./output.ts";
-import { printable } from "./table.ts";
+import { printable } from "../printable.ts";
 
 type Context = { readonly client: Pick<Client, "group">; readonly output: Output; readonly signal: AbortSignal };
 

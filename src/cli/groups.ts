@@ -1,24 +1,31 @@
 import type { Command } from "commander";
-import { allItems } from "../client/all-items.ts";
+import { firstItems } from "../client/all-items.ts";
 import type { GroupResource } from "../domain/resources.ts";
 import { addClientOptions, clientAction } from "./client-action.ts";
 import { EXIT } from "./exit-code.ts";
+import { total } from "./format.ts";
+import { parseLimit } from "./option-values.ts";
 import { withRetries } from "./retry.ts";
+
+type Flags = { readonly limit?: number };
 
 /** `stitch groups [GROUP]`. */
 export function registerGroups(program: Command): void {
   addClientOptions(
-    program.command("groups [group]").description("list the groups by application and component, or show one"),
+    program
+      .command("groups [group]")
+      .description("list the groups by application and component, or show one")
+      .option("--limit <n>", "how many to list (default: all)", parseLimit),
   ).action(
-    clientAction(async ({ client, output, signal }, name: string | undefined) => {
+    clientAction(async ({ client, output, signal }, name: string | undefined, { limit }: Flags) => {
       if (name !== undefined) {
         const group = await withRetries(() => client.group(name, { signal }), signal);
         if (output.json) output.body(group);
         else output.facts(groupRow(group));
         return EXIT.done;
       }
-      const groups = await allItems((cursor) =>
-        withRetries(() => client.groups({ limit: 1000, cursor }, { signal }), signal),
+      const groups = await firstItems(limit ?? Number.POSITIVE_INFINITY, (left, cursor) =>
+        withRetries(() => client.groups({ limit: left, cursor }, { signal }), signal),
       );
       if (output.json) output.body(groups);
       else
@@ -32,6 +39,7 @@ export function registerGroups(program: Command): void {
           ],
           "No groups.",
         );
+      if (groups.nextCursor !== null) output.note(`There may be more: --limit (now ${limit}).`);
       return EXIT.done;
     }),
   );
@@ -40,7 +48,7 @@ export function registerGroups(program: Command): void {
 function groupRow({ group, stitches: { byState, byVersion } }: GroupResource): Record<string, string> {
   return {
     group,
-    stitches: String(Object.values(byState).reduce((sum, count) => sum + count, 0)),
+    stitches: String(total(byState)),
     versions: counts(byVersion),
     states: counts(byState),
   };

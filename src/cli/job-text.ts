@@ -1,6 +1,7 @@
 import type { JobResource, StepResource } from "../domain/resources.ts";
+import { inCliWords } from "./cli-words.ts";
 import { formatDuration } from "./duration.ts";
-import { printable } from "./table.ts";
+import { printable } from "../printable.ts";
 
 const STDERR_LINES = 10;
 /** What fits on a line beside the bar. */
@@ -20,7 +21,7 @@ export function failureLines(job: JobResource): string[] {
   const { error } = job;
   // The job's own reason is often that of one of its parts, which says more.
   const told = parts.some(({ step }) => step.error?.code === error?.code && step.error?.message === error?.message);
-  const lines = error === null || told ? [] : [`${error.code}: ${printable(error.message)}`];
+  const lines = error === null || told ? [] : [`${error.code}: ${printable(inCliWords(error.message))}`];
   const waiting = parts.filter(({ step }) => neverBegun(step));
   for (const { node, step } of parts) if (!neverBegun(step)) lines.push(...stepLines(node, step));
   // Hundreds may wait behind the one that failed, for the same reason.
@@ -28,7 +29,7 @@ export function failureLines(job: JobResource): string[] {
     if (first === undefined) continue;
     const { node, step } = first;
     const others = more.length === 0 ? "" : `, and ${more.length} steps more`;
-    lines.push(`${whatOf(node, step)}${others}: ${printable(step.error?.message ?? "")}`);
+    lines.push(`${whatOf(node, step)}${others}: ${printable(inCliWords(step.error?.message ?? ""))}`);
   }
   if (job.truncated === true) lines.push(`more: stitch jobs ${job.id} --json, or GET /v1/jobs/${job.id}/steps`);
   return lines;
@@ -47,7 +48,7 @@ function stepLines(node: string, step: StepResource): string[] {
   const tail = (step.error.stderrTail ?? "").trimEnd();
   const stderr = tail === "" ? [] : tail.split("\n").slice(-STDERR_LINES);
   return [
-    `${what}: ${step.error.code}: ${printable(step.error.message)}`,
+    `${what}: ${step.error.code}: ${printable(inCliWords(step.error.message))}`,
     ...stderr.map((line) => `  | ${printable(line)}`),
   ];
 }

@@ -1,9 +1,11 @@
 import type { Command } from "commander";
+import { firstItems } from "../client/all-items.ts";
 import type { Client } from "../client/client.ts";
 import type { JobResource, ListedJobResource } from "../domain/resources.ts";
 import { addClientOptions, type ClientContext, clientAction } from "./client-action.ts";
 import { timeoutOption } from "./command-options.ts";
 import { printCreated } from "./created.ts";
+import { formatAge } from "./duration.ts";
 import { EXIT } from "./exit-code.ts";
 import { followJob } from "./follow-job.ts";
 import { parseLimit } from "./option-values.ts";
@@ -99,20 +101,22 @@ function addWaitOptions(command: Command): Command {
 
 async function list({ client, output, signal }: ClientContext, flags: ListFlags): Promise<void> {
   const { status, target, command, limit } = flags;
-  const page = await withRetries(() => client.jobs({ status, target, command, limit }, { signal }), signal);
+  const page = await firstItems(limit, (left, cursor) =>
+    withRetries(() => client.jobs({ status, target, command, limit: left, cursor }, { signal }), signal),
+  );
   if (output.json) {
     output.body(page);
     return;
   }
   output.table(
-    page.items.map(jobRow),
+    page.items.map((job) => jobRow(job, page.asOf)),
     [
       { key: "job", title: "JOB" },
-      { key: "command", title: "COMMAND" },
-      { key: "target", title: "TARGET" },
       { key: "status", title: "STATUS" },
       { key: "steps", title: "STEPS", align: "right" },
-      { key: "created", title: "CREATED" },
+      { key: "age", title: "AGE", align: "right" },
+      { key: "command", title: "COMMAND" },
+      { key: "target", title: "TARGET" },
     ],
     "No jobs.",
   );
@@ -120,13 +124,13 @@ async function list({ client, output, signal }: ClientContext, flags: ListFlags)
     output.note(`There may be more: --limit (now ${limit}), --status, --target, --command.`);
 }
 
-function jobRow(job: ListedJobResource): Record<string, string> {
+function jobRow(job: ListedJobResource, asOf: string): Record<string, string> {
   return {
     job: job.id,
-    command: job.command,
-    target: job.target,
     status: job.status,
     steps: `${job.counts.succeeded}/${job.counts.total}`,
-    created: job.createdAt,
+    age: formatAge(Date.parse(asOf) - Date.parse(job.createdAt)),
+    command: job.command,
+    target: job.target,
   };
 }

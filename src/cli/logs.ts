@@ -1,12 +1,12 @@
 import type { Command } from "commander";
 import type { LogLineResource, LogSource } from "../domain/resources.ts";
-import { addClientOptions, type ClientContext, clientAction } from "./client-action.ts";
-import { EXIT, type ExitCode } from "./exit-code.ts";
-import { Interrupted } from "./interrupted.ts";
+import { addClientOptions, clientAction } from "./client-action.ts";
+import { EXIT } from "./exit-code.ts";
 import { parseLineCount } from "./option-values.ts";
 import type { Output } from "./output.ts";
+import { printFollowed } from "./print-followed.ts";
 import { withRetries } from "./retry.ts";
-import { printable, printableLine } from "./table.ts";
+import { printable, printableLine } from "../printable.ts";
 
 type Flags = { readonly follow?: true; readonly tail: number };
 
@@ -20,28 +20,18 @@ export function registerLogs(program: Command): void {
       .option("-n, --tail <lines>", "how many of the last lines", parseLineCount, 100),
   ).action(
     clientAction(async (context, stitch: string, flags: Flags) => {
-      if (flags.follow === true) return await follow(context, stitch, flags.tail);
       const { client, output, signal } = context;
       const { tail } = flags;
+      const textOf = (line: LogLineResource): string => logText(line, output);
+      if (flags.follow === true)
+        return await printFollowed(context, (ended) => client.followLogs(stitch, { tail, signal: ended }), textOf);
       const page = await withRetries(() => client.logs(stitch, { tail, signal }), signal);
       if (output.json) output.body(page);
       else if (page.items.length === 0) output.note("No lines.");
-      else for (const line of page.items) output.print(logText(line, output));
+      else for (const line of page.items) output.print(textOf(line));
       return EXIT.done;
     }),
   );
-}
-
-async function follow({ client, output, signal }: ClientContext, stitch: string, tail: number): Promise<ExitCode> {
-  try {
-    for await (const line of client.followLogs(stitch, { tail, signal })) {
-      if (output.json) output.body(line);
-      else output.print(logText(line, output));
-    }
-  } catch (error) {
-    if (!(error instanceof Interrupted)) throw error;
-  }
-  return EXIT.interrupted;
 }
 
 const COLOURS: Partial<Record<LogSource, "red" | "cyan" | "yellow">> = { stderr: "red", log: "cyan", system: "yellow" };

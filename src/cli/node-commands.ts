@@ -7,6 +7,9 @@ import { confirmed } from "./confirm.ts";
 import { printCreated } from "./created.ts";
 import { parseDuration } from "./duration.ts";
 import { EXIT } from "./exit-code.ts";
+import { countOf } from "./format.ts";
+import { printWarnings } from "./print-warnings.ts";
+import { withRetries } from "./retry.ts";
 
 const SUMMARIES = {
   ping: "ask a node to answer, through its queue",
@@ -34,16 +37,16 @@ function registerDrain(parent: Command, mode: Mode): void {
   if (mode === "carry-out") drain.option("-y, --yes", "do not ask");
   addCommandOptions(drain, mode).action(
     clientAction(async (context, node: string, flags: CommandFlags & { readonly forceAfter?: number }) => {
-      const question = `Move every stitch away from ${node}, and stop what cannot be moved?`;
-      if (mode === "carry-out" && !(await confirmed(question, flags, context.output))) return EXIT.error;
       const options = flags.forceAfter === undefined ? {} : { forceAfterMs: flags.forceAfter };
-      return await carryOut(
-        context,
-        mode,
-        commandBody("node.drain", node, flags, options),
-        flags,
-        printCreated(context),
-      );
+      const body = commandBody("node.drain", node, flags, options);
+      await printWarnings(context, mode, body);
+      const question = async (): Promise<string> => {
+        const { client, signal } = context;
+        const { stitchCount } = await withRetries(() => client.node(node, { signal }), signal);
+        return `Move ${countOf(stitchCount)} away from ${node}, and stop what cannot be moved?`;
+      };
+      if (mode === "carry-out" && !(await confirmed(question, flags, context.output))) return EXIT.error;
+      return await carryOut(context, mode, body, flags, printCreated(context));
     }),
   );
 }

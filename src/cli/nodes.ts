@@ -1,10 +1,11 @@
 import type { Command } from "commander";
-import { allItems } from "../client/all-items.ts";
+import { firstItems } from "../client/all-items.ts";
 import type { NodeResource } from "../domain/resources.ts";
 import { addClientOptions, clientAction } from "./client-action.ts";
 import { EXIT } from "./exit-code.ts";
 import { formatBytes, formatPairs } from "./format.ts";
 import { formatDuration } from "./duration.ts";
+import { parseLimit } from "./option-values.ts";
 import { withRetries } from "./retry.ts";
 import type { Column } from "./table.ts";
 
@@ -34,7 +35,7 @@ export function nodeRow(node: NodeResource, asOf: string): Record<string, string
   };
 }
 
-type Flags = { readonly liveness?: string; readonly zone?: string };
+type Flags = { readonly liveness?: string; readonly zone?: string; readonly limit?: number };
 
 /** `stitch nodes [NODE]`. */
 export function registerNodes(program: Command): void {
@@ -43,17 +44,18 @@ export function registerNodes(program: Command): void {
       .command("nodes [node]")
       .description("list the nodes, or show one")
       .option("--liveness <liveness>", "only those that are alive, suspect, dead or left")
-      .option("--zone <zone>", "only those of this zone"),
+      .option("--zone <zone>", "only those of this zone")
+      .option("--limit <n>", "how many to list (default: all)", parseLimit),
   ).action(
-    clientAction(async ({ client, output, signal }, id: string | undefined, { liveness, zone }: Flags) => {
+    clientAction(async ({ client, output, signal }, id: string | undefined, { liveness, zone, limit }: Flags) => {
       if (id !== undefined) {
         const node = await withRetries(() => client.node(id, { signal }), signal);
         if (output.json) output.body(node);
         else output.facts(nodeFacts(node));
         return EXIT.done;
       }
-      const nodes = await allItems((cursor) =>
-        withRetries(() => client.nodes({ liveness, zone, limit: 1000, cursor }, { signal }), signal),
+      const nodes = await firstItems(limit ?? Number.POSITIVE_INFINITY, (left, cursor) =>
+        withRetries(() => client.nodes({ liveness, zone, limit: left, cursor }, { signal }), signal),
       );
       if (output.json) output.body(nodes);
       else
@@ -62,6 +64,7 @@ export function registerNodes(program: Command): void {
           NODE_COLUMNS,
           "No nodes.",
         );
+      if (nodes.nextCursor !== null) output.note(`There may be more: --limit (now ${limit}), --liveness, --zone.`);
       return EXIT.done;
     }),
   );

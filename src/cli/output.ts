@@ -1,5 +1,6 @@
 import type { WriteStream } from "node:tty";
 import { styleText } from "node:util";
+import { printableJson } from "../printable.ts";
 import { type Column, renderFacts, renderTable } from "./table.ts";
 
 type Stream = NodeJS.WritableStream & Partial<Pick<WriteStream, "isTTY" | "columns">>;
@@ -53,9 +54,9 @@ export class Output {
     this.#stderr.write(`${text}\n`);
   }
 
-  /** The API's body, as one line. */
+  /** The API's body, as one line that steers no terminal. */
   body(value: unknown): void {
-    this.print(JSON.stringify(value));
+    this.print(printableJson(value));
   }
 
   /** `none`: what to say where there are no rows. */

@@ -1,4 +1,5 @@
 import type { PlanResource } from "../domain/resources.ts";
+import { inCliWords } from "./cli-words.ts";
 import type { Output } from "./output.ts";
 
 /** Prints what a command would do, and how to have it do just that. */
@@ -6,11 +7,16 @@ export function printPlan(plan: PlanResource, output: Output): void {
   if (plan.feasible && plan.tasks.length === 0) output.print("Nothing is to be done.\n");
   section(output, "Placements", plan.placements, ["stitch", "node", "reason"]);
   section(output, "Tasks", taskRows(plan), ["node", "action", "stitch"]);
-  section(output, "Refusals", plan.refusals, ["node", "code", "message"]);
-  section(output, "Warnings", plan.warnings, ["code", "stitch", "message"]);
+  section(output, "Refusals", plan.refusals.map(inCliRow), ["node", "code", "message"]);
+  section(output, "Warnings", plan.warnings.map(inCliRow), ["code", "stitch", "message"]);
   if (!plan.feasible) output.note(output.styled("red", "✖ This cannot be placed: nothing would be done."));
   else if (plan.planToken !== null) output.print(`To do just this, add to the command: --plan ${plan.planToken}`);
 }
+
+const inCliRow = <Row extends { readonly message: string }>(row: Row): Row => ({
+  ...row,
+  message: inCliWords(row.message),
+});
 
 function taskRows(plan: PlanResource): Record<string, string>[] {
   return plan.tasks.flatMap(({ node, steps }) =>

@@ -2,7 +2,8 @@ import { clearLine, cursorTo } from "node:readline";
 import type { JobResource } from "../domain/resources.ts";
 import { endedSteps, progressText } from "./job-text.ts";
 import type { Output } from "./output.ts";
-import { cut, printable } from "./table.ts";
+import { printable } from "../printable.ts";
+import { cut } from "./table.ts";
 
 const BAR = 20;
 
@@ -17,8 +18,7 @@ export type Progress = {
  * How a job goes: on a terminal one line drawn over itself, a bar and counts per node; elsewhere a plain line at each
  * change; with `--json` nothing. Of a job of several waves also the wave it is in.
  *
- * Not clack's spinner: it takes over stdin (a shell loop that feeds `stitch` its lines would lose them) and ends the
- * process with code 0 at Ctrl-C.
+ * It leaves stdin alone: a shell loop that feeds `stitch` its lines would lose them.
  */
 export function createProgress(output: Output): Progress {
   if (output.json) return { show: () => undefined, end: () => undefined };

@@ -1,11 +1,13 @@
 import type { Command } from "commander";
-import { allItems } from "../client/all-items.ts";
+import { firstItems } from "../client/all-items.ts";
 import type { StitchResource } from "../domain/resources.ts";
 import { addClientOptions, clientAction } from "./client-action.ts";
 import { formatDuration } from "./duration.ts";
 import { EXIT } from "./exit-code.ts";
 import { formatBytes, formatPairs } from "./format.ts";
+import { mustExist } from "./must-exist.ts";
 import { namesGroup } from "./names-group.ts";
+import { parseLimit } from "./option-values.ts";
 import type { Output } from "./output.ts";
 import { withRetries } from "./retry.ts";
 import type { Column } from "./table.ts";
@@ -37,7 +39,13 @@ export function stitchRow(stitch: StitchResource, asOf: string): Record<string, 
   };
 }
 
-type Flags = { readonly group?: true; readonly node?: string; readonly state?: string; readonly health?: string };
+type Flags = {
+  readonly group?: true;
+  readonly node?: string;
+  readonly state?: string;
+  readonly health?: string;
+  readonly limit?: number;
+};
 
 /** `stitch ps [STITCH|GROUP]`. */
 export function registerPs(program: Command): void {
@@ -48,25 +56,30 @@ export function registerPs(program: Command): void {
       .option("--group", "the name is a group")
       .option("--node <node>", "only those on this node")
       .option("--state <state>", "only those in this state")
-      .option("--health <health>", "only those with this health"),
+      .option("--health <health>", "only those with this health")
+      .option("--limit <n>", "how many to list (default: all)", parseLimit),
   ).action(
-    clientAction(async ({ client, output, signal }, name: string | undefined, flags: Flags) => {
+    clientAction(async (context, name: string | undefined, flags: Flags) => {
+      const { client, output, signal } = context;
       if (name !== undefined && !namesGroup(name, flags)) {
         const stitch = await withRetries(() => client.stitch(name, { signal }), signal);
         if (output.json) output.body(stitch);
         else show(stitch, output);
         return EXIT.done;
       }
-      const { node, state, health } = flags;
-      const stitches = await allItems((cursor) =>
+      const { node, state, health, limit } = flags;
+      const stitches = await firstItems(limit ?? Number.POSITIVE_INFINITY, (left, cursor) =>
         withRetries(
-          () => client.stitches({ group: name, node, state, health, limit: 1000, cursor }, { signal }),
+          () => client.stitches({ group: name, node, state, health, limit: left, cursor }, { signal }),
           signal,
         ),
       );
+      if (stitches.items.length === 0) await mustExist(context, { node, group: name });
       const rows = stitches.items.map((stitch) => stitchRow(stitch, stitches.asOf));
       if (output.json) output.body(stitches);
       else output.table(rows, STITCH_COLUMNS, "No stitches.");
+      if (stitches.nextCursor !== null)
+        output.note(`There may be more: --limit (now ${limit}), --node, --state, --health.`);
       return EXIT.done;
     }),
   );

@@ -1,11 +1,12 @@
 import { ApiError, ApiUnreachable, NotTheApi } from "../client/client.ts";
 import { ConfigError } from "../config.ts";
 import type { RefusalResource } from "../domain/resources.ts";
+import { inCliWords } from "./cli-words.ts";
 import { EXIT, type ExitCode, isUndelivered } from "./exit-code.ts";
 import { Interrupted } from "./interrupted.ts";
 import type { Output } from "./output.ts";
 import { printPlan } from "./print-plan.ts";
-import { printable } from "./table.ts";
+import { printable } from "../printable.ts";
 import { UsageError } from "./usage-error.ts";
 
 /**
@@ -42,25 +43,16 @@ function apiErrorLines({ code, problem }: ApiError): string[] {
   // The detail is the first of them: of one, it says all.
   const several = errors.length > 1;
   return [
-    `${code}: ${printable(several ? problem.title : commandsFor(problem.detail))}`,
-    ...(several ? errors : []).map(({ path, message }) => `  ${printable(path || "body")}: ${printable(message)}`),
+    `${code}: ${printable(several ? problem.title : inCliWords(problem.detail))}`,
+    ...(several ? errors : []).map(
+      ({ path, message }) => `  ${printable(inCliWords(path || "body"))}: ${printable(inCliWords(message))}`,
+    ),
     ...(problem.candidates ?? []).map((candidate) => `  ${printable(candidate)}`),
     ...(problem.refusals ?? []).map(refusalLine),
     ...(problem.movedTo === undefined ? [] : [`  it is now ${printable(problem.movedTo)}`]),
     ...(problem.jobId === undefined ? [] : [`  see: stitch jobs ${printable(problem.jobId)}`]),
-    ...(code === "unauthenticated" ? ["Set STITCH_TOKEN to the API's token."] : []),
   ];
 }
 
-/** What does here what a route does that the API names. */
-const COMMANDS: Readonly<Record<string, string>> = {
-  "GET /v1/stitches": "stitch ps",
-  "GET /v1/nodes": "stitch nodes",
-  "GET /v1/groups": "stitch groups",
-  "GET /v1/dead-letters": "stitch dead-letters",
-};
-
-const commandsFor = (text: string): string => text.replace(/GET \/v1\/[a-z-]+/g, (route) => COMMANDS[route] ?? route);
-
 const refusalLine = ({ node, code, message }: RefusalResource): string =>
-  `  ${printable(node)}  ${code}  ${printable(message)}`;
+  `  ${printable(node)}  ${code}  ${printable(inCliWords(message))}`;

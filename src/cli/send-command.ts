@@ -24,12 +24,11 @@ export async function sendCommand(
   const { client, output, signal } = context;
   const idempotencyKey = flags.key ?? randomUUID();
   const waitMs = flags.detach === true ? 0 : Math.min(FIRST_WAIT_MS, flags.timeout);
-  const startedAtMs = performance.now();
+  const sinceMs = performance.now();
   const { job, replayed } = await underKey(context, idempotencyKey, "command", () =>
     client.command(body, { waitMs, idempotencyKey, signal }),
   );
   // Our own key is new: "replayed" is then only our own retry, and of no interest.
   if (replayed && flags.key !== undefined) output.note("This key was used before: this is the job it created.");
-  const leftMs = Math.max(0, flags.timeout - (performance.now() - startedAtMs));
-  return await followJob(context, job, leftMs, { detach: flags.detach, print });
+  return await followJob(context, job, flags.timeout, { detach: flags.detach, print, sinceMs });
 }

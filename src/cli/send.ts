@@ -8,7 +8,7 @@ import { parseDuration } from "./duration.ts";
 import { EXIT } from "./exit-code.ts";
 import { namesGroup } from "./names-group.ts";
 import type { Output } from "./output.ts";
-import { printableText } from "./table.ts";
+import { printableText } from "../printable.ts";
 import { underKey } from "./under-key.ts";
 import { UsageError } from "./usage-error.ts";
 

@@ -5,16 +5,18 @@ import { commandBody } from "./command-body.ts";
 import { addCommandOptions, type CommandFlags, type Mode } from "./command-options.ts";
 import { confirmed } from "./confirm.ts";
 import { EXIT } from "./exit-code.ts";
+import { countOf, total } from "./format.ts";
 import { namesGroup } from "./names-group.ts";
 import { parseBatch } from "./option-values.ts";
+import { withRetries } from "./retry.ts";
 import { UsageError } from "./usage-error.ts";
 
 type Flags = CommandFlags & { readonly group?: true };
 
 const VERBS = [
   { name: "start", action: "start", summary: "start a stitch or a group that is stopped", asks: null },
-  { name: "stop", action: "stop", summary: "stop a stitch or a group", asks: "Stop every stitch of" },
-  { name: "rm", action: "remove", summary: "stop and remove a stitch or a group", asks: "Remove every stitch of" },
+  { name: "stop", action: "stop", summary: "stop a stitch or a group", asks: "Stop" },
+  { name: "rm", action: "remove", summary: "stop and remove a stitch or a group", asks: "Stop and remove" },
 ] as const;
 
 /** `start`, `stop`, `restart` and `rm` of a stitch or a group. */
@@ -25,8 +27,15 @@ export function registerStitchCommands(parent: Command, mode: Mode): void {
     addCommandOptions(command, mode).action(
       clientAction(async (context, target: string, flags: Flags) => {
         const group = namesGroup(target, flags);
+        const question = async (): Promise<string> => {
+          const { stitches } = await withRetries(
+            () => context.client.group(target, { signal: context.signal }),
+            context.signal,
+          );
+          return `${verb.asks} ${countOf(total(stitches.byState))} of ${target}?`;
+        };
         const asks = mode === "carry-out" && group && verb.asks !== null;
-        if (asks && !(await confirmed(`${verb.asks} ${target}?`, flags, context.output))) return EXIT.error;
+        if (asks && !(await confirmed(question, flags, context.output))) return EXIT.error;
         const name = `${group ? "group" : "stitch"}.${verb.action}` as const;
         return await carryOut(context, mode, commandBody(name, target, flags), flags);
       }),

@@ -1,4 +1,4 @@
-import { stripVTControlCharacters } from "node:util";
+import { printable } from "../printable.ts";
 
 /** One column: which field of a row, its heading, and `right` for numbers. */
 export type Column = { readonly key: string; readonly title: string; readonly align?: "right" };
@@ -33,19 +33,6 @@ export function renderFacts(facts: Readonly<Record<string, string>>): string {
     .map(([name, value]) => padded(name, widest, "left") + GAP + (printable(value) || "-"))
     .join("\n");
 }
-
-/** Text from elsewhere, such as a label or a process's output, made safe to show on one line. */
-export function printable(text: string): string {
-  return text.replace(/[\p{Cc}\p{Bidi_Control}]/gu, "�");
-}
-
-/** As `printable`, but tabs stay, and colours are left out whole. */
-export function printableLine(line: string): string {
-  return stripVTControlCharacters(line).split("\t").map(printable).join("\t");
-}
-
-/** As `printableLine`, of several lines. */
-export const printableText = (text: string): string => text.split("\n").map(printableLine).join("\n");
 
 /** @param width undefined: nothing is cut. */
 export function cut(text: string, width: number | undefined): string {

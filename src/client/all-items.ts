@@ -13,21 +13,24 @@ export function allItems<T>(page: Page<T>): Promise<ListResource<T>> {
   return firstItems(Number.POSITIVE_INFINITY, (_, cursor) => page(cursor));
 }
 
+/** What one page may hold. */
+const MOST_IN_PAGE = 1000;
+
 /**
  * The first `limit` items of a list, as one page: a filtered page may be short although there is more.
- * @param page gets how many are still wanted, and answers with no more than that.
+ * @param page gets how many are still wanted, at most 1000, and answers with no more than that.
  * @throws whatever `page` throws.
  */
 export async function firstItems<T>(
   limit: number,
   page: (left: number, cursor: string | undefined) => Promise<ListResource<T>>,
 ): Promise<ListResource<T>> {
-  const first = await page(limit, undefined);
+  const first = await page(Math.min(limit, MOST_IN_PAGE), undefined);
   const items = [...first.items];
   let cursor = first.nextCursor;
   for (let pages = 1; cursor !== null && items.length < limit; pages++) {
     if (pages >= MAX_PAGES) throw new Error(`the list has more than ${MAX_PAGES} pages`);
-    const next = await page(limit - items.length, cursor);
+    const next = await page(Math.min(limit - items.length, MOST_IN_PAGE), cursor);
     items.push(...next.items);
     cursor = next.nextCursor;
   }

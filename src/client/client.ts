@@ -97,7 +97,7 @@ export type Client = {
   ): AsyncGenerator<LogLineResource>;
   groups(page?: Page, call?: Call): Promise<ListResource<GroupResource>>;
   group(name: string, call?: Call): Promise<GroupResource>;
-  /** Events so far, oldest first. */
+  /** Events so far, oldest first on each page: the newest, then back from there; with `since` (an id or a time) on from there. */
   events(filter?: Filter<"type" | "node" | "group" | "since">, call?: Call): Promise<ListResource<EventResource>>;
   /** Events as they happen. */
   followEvents(options?: FollowOptions): AsyncGenerator<EventResource>;

@@ -8,7 +8,7 @@ export type FollowOptions = FollowCall & {
   readonly type?: string | undefined;
   readonly node?: string | undefined;
   readonly group?: string | undefined;
-  /** Id of the last event already seen (default: from now on). */
+  /** Id of the last event already seen, or a time (ISO 8601) from which on (default: from now on). */
   readonly since?: string | undefined;
   /** Called when events were missed: the API no longer has the ones after the last that was seen. */
   readonly onGap?: () => void;

@@ -17,7 +17,7 @@ export type FollowCall = {
 export type Followed = {
   readonly path: string;
   readonly query: Query;
-  /** Id of the last item already seen. */
+  /** Where it begins: the route's parameter `since`. */
   readonly since?: string | undefined;
   /** Does this error mean that the API no longer knows the last id seen? Then it goes on without one. */
   readonly isGap?: (error: unknown) => boolean;
@@ -35,13 +35,14 @@ export async function* follow(
   { path, query, since, isGap = () => false, onGap }: Followed,
   { signal, giveUpAfterMs = 60_000 }: FollowCall,
 ): AsyncGenerator<ServerSentEvent> {
-  let lastId = since;
+  let begin: Query = { since };
+  let lastId: string | undefined;
   let connected = false;
   let failingSinceMs: number | null = null;
   let pauseMs = FIRST_PAUSE_MS;
   for (;;) {
     try {
-      for await (const sent of oneConnection(transport, path, query, lastId, signal)) {
+      for await (const sent of oneConnection(transport, path, { ...query, ...begin }, lastId, signal)) {
         connected = true;
         failingSinceMs = null;
         pauseMs = FIRST_PAUSE_MS;
@@ -55,6 +56,7 @@ export async function* follow(
       if (gap) {
         onGap?.();
         lastId = undefined;
+        begin = {};
       }
       failingSinceMs ??= Date.now();
       if (Date.now() - failingSinceMs > giveUpAfterMs) throw error;

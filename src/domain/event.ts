@@ -1,4 +1,6 @@
 import * as z from "zod";
+import { groupContains } from "./group.ts";
+import type { EventResource } from "./resources.ts";
 
 /** Every type of event; what happened in the cluster, told as well as may be. State is the truth. */
 export const EVENT_TYPES = [
@@ -37,3 +39,27 @@ export const clusterEvent = z.object({
 });
 /** `stitch`: a full id. What does not apply is left out. */
 export type ClusterEvent = z.input<typeof clusterEvent>;
+
+/** `type`: types, families such as `node.*`, or `*`. */
+export type EventFilter = {
+  readonly type?: readonly string[] | undefined;
+  readonly node?: string | undefined;
+  readonly group?: string | undefined;
+};
+
+export function eventMatches(event: EventResource, { type, node, group }: EventFilter): boolean {
+  return (
+    (type === undefined || type.some((one) => one === "*" || one === event.type || ofFamily(event.type, one))) &&
+    (node === undefined || node === event.node || event.stitch?.startsWith(`${node}:`) === true) &&
+    (group === undefined || (event.group !== null && groupContains(group, event.group)))
+  );
+}
+
+const ofFamily = (type: string, glob: string): boolean => glob.endsWith(".*") && type.startsWith(glob.slice(0, -1));
+
+/** Which of two ids of events is the older one: negative where it is `a`. */
+export function compareEventIds(a: string, b: string): number {
+  const [aMs = 0, aSeq = 0] = a.split("-").map(Number);
+  const [bMs = 0, bSeq = 0] = b.split("-").map(Number);
+  return aMs - bMs || aSeq - bSeq;
+}

@@ -14,7 +14,8 @@ export type FullGroup = { readonly application: string; readonly component: stri
 
 /** @returns null where `text` is not a group. */
 export function parseGroup(text: string): Group | null {
-  const parts = text.split(".");
+  // One more than there may be: a text of a million dots is not taken apart.
+  const parts = text.split(".", 4);
   if (parts.length > 3 || !parts.every((part) => PART.test(part))) return null;
   return { application: parts[0] ?? "", component: parts[1] ?? null, version: parts[2] ?? null };
 }

@@ -3,15 +3,22 @@ import type * as z from "zod";
 /** A field that is not as its schema wants it. `path` is empty where it is the whole. */
 export type Invalid = { readonly path: string; readonly message: string };
 
-/** Every wrong field with what it must be, in words for who sent it. */
-export function invalidOf(error: z.ZodError): Invalid[] {
-  return error.issues.flatMap(fieldsOf);
+/** Every wrong field with what it must be, in words for who sent it; at most `most` of them. */
+export function invalidOf(error: z.ZodError, most = Number.POSITIVE_INFINITY): Invalid[] {
+  const found: Invalid[] = [];
+  for (const issue of error.issues) {
+    if (found.length >= most) break;
+    found.push(...fieldsOf(issue, most - found.length));
+  }
+  return found;
 }
 
-function fieldsOf(issue: z.core.$ZodIssue): Invalid[] {
+function fieldsOf(issue: z.core.$ZodIssue, most: number): Invalid[] {
   const at = (...more: string[]) => [...issue.path.map(String), ...more].join(".");
   if (issue.code === "unrecognized_keys")
-    return issue.keys.map((key) => ({ path: at(key), message: "there is no such field or parameter here" }));
+    return issue.keys
+      .slice(0, most)
+      .map((key) => ({ path: at(key), message: "there is no such field or parameter here" }));
   // Why the name of a record's field is refused stands one level deeper.
   if (issue.code === "invalid_key") return issue.issues.map(({ message }) => ({ path: at(), message }));
   const missing = issue.code === "invalid_type" && issue.message.endsWith(", received undefined");

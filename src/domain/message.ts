@@ -1,6 +1,7 @@
 import * as z from "zod";
 import { groupName } from "./group.ts";
-import { nodeId, stitchRef } from "./ids.ts";
+import { nodeId, parseStitchRef, stitchId, stitchRef } from "./ids.ts";
+import { sizeFirst } from "./size-first.ts";
 import type { StitchSpec } from "./spec.ts";
 
 /** Most that a message may carry, in bytes of UTF-8. */
@@ -16,59 +17,81 @@ export const senderOf = ({ from }: { readonly from: string }): string =>
   from.startsWith(API_SENDER) ? API_SENDER : from;
 
 /** Names of channels that begin with `_` are the system's. */
-export const channel = z
+const anyChannel = z
   .string()
-  .max(128)
   .refine((name) => !name.startsWith("_"), 'must not begin with "_": those channels are the system\'s');
+export const channel = anyChannel.max(128);
 
 const json: z.ZodType<unknown> = z.unknown().refine((value) => value !== undefined, "is missing");
 
+/** In a body of 4 MiB there is room for hundreds of thousands: each alternative would look at all of them. */
+const MAX_FIELDS = 20;
+
 /** Whom a client sends to. */
-export const recipient = z.union(
-  [
-    z.strictObject({ stitch: stitchRef }),
-    z.strictObject({ group: groupName }),
-    z.strictObject({ oneOf: groupName }),
-    z.strictObject({ node: nodeId }),
-  ],
-  { error: 'must be one of {"stitch": …}, {"group": …}, {"oneOf": …}, {"node": …}, with a valid name' },
+export const recipient = sizeFirst(
+  MAX_FIELDS,
+  "fields",
+  z.union(
+    [
+      z.strictObject({ stitch: stitchRef }),
+      z.strictObject({ group: groupName }),
+      z.strictObject({ oneOf: groupName }),
+      z.strictObject({ node: nodeId }),
+    ],
+    { error: 'must be one of {"stitch": …}, {"group": …}, {"oneOf": …}, {"node": …}, with a valid name' },
+  ),
 );
 export type Recipient = z.output<typeof recipient>;
 
 /** A message as a client sends it. */
-export const sendRequest = z
-  .strictObject({
-    to: recipient,
-    channel: channel.default(""),
-    data: json,
-    expect: z.enum(["none", "ack", "reply"]).default("none"),
-    timeoutMs: z.int().min(1).max(60_000).default(5000),
-  })
-  .refine(({ to, expect }) => expect !== "reply" || "stitch" in to || "oneOf" in to, {
-    path: ["expect"],
-    message: 'one stitch alone can reply: "reply" goes with {"stitch": …} or {"oneOf": …}',
-  });
+export const sendRequest = sizeFirst(
+  MAX_FIELDS,
+  "fields",
+  z
+    .strictObject({
+      to: recipient,
+      channel: channel.default(""),
+      data: json,
+      expect: z.enum(["none", "ack", "reply"]).default("none"),
+      timeoutMs: z.int().min(1).max(60_000).default(5000),
+    })
+    .refine(({ to, expect }) => expect !== "reply" || "stitch" in to || "oneOf" in to, {
+      path: ["expect"],
+      message: 'one stitch alone can reply: "reply" goes with {"stitch": …} or {"oneOf": …}',
+    }),
+);
 export type SendRequest = z.output<typeof sendRequest>;
 
 /** Data as it travels: a string as it is, anything else as its JSON text (process-v1.md, "Node → stitch"). */
 export const dataText = (data: unknown): string => (typeof data === "string" ? data : JSON.stringify(data));
 
+const MESSAGE_ID = /^[A-Za-z0-9][A-Za-z0-9.-]*$/;
+const messageId = z.string().regex(MESSAGE_ID, "is not the id of a message");
+const isSender = (from: string): boolean =>
+  from.startsWith(API_SENDER)
+    ? MESSAGE_ID.test(from.slice(API_SENDER.length))
+    : typeof parseStitchRef(from)?.node === "string";
+const sender = z.string().refine(isSender, "is neither a stitch's full id nor a request to the API");
+
 /**
  * A message in a node's inbox. `to`: a stitch of that node by its bare id, several, or those that are in a group there when
- * it comes. `from`: a full id, or `api:<request>`.
+ * it comes. `from`: a full id, or `api:<id>`.
+ *
+ * Every node may write into every inbox. So what its sender's own node would have refused is refused again by whoever reads
+ * it: on the channel `_exit` it would end a stitch of another node.
  */
 const message = z.object({
   /** The same for every recipient and every delivery. */
-  id: z.string(),
-  from: z.string(),
+  id: messageId,
+  from: sender,
   to: z.union([
-    z.object({ stitch: z.string() }),
-    z.object({ stitches: z.array(z.string()) }),
-    z.object({ group: z.string() }),
+    z.object({ stitch: stitchId }),
+    z.object({ stitches: z.array(stitchId) }),
+    z.object({ group: groupName }),
   ]),
   /** Its sender gave a bare id: it is for whatever stitch has that, wherever that is by now. */
   bare: z.literal(true).optional(),
-  channel: z.string(),
+  channel: anyChannel,
   data: z.string(),
   /** The sender's own number for it, by which it knows the answer; null where it wants none. */
   ref: z.number().nullable(),
@@ -79,19 +102,24 @@ const message = z.object({
    * the recipient, where that has moved.
    */
   receipt: z.object({ reply: z.string(), asker: z.string(), stitch: z.string().optional() }).nullable(),
-  hops: z.int(),
+  hops: z.int().min(0),
   /** When a stitch gave it to its node, by Redis's clock; null: when it was put into the inbox, as the entry there says. */
   sentAtMs: z.number().nullable(),
 });
 export type Message = z.output<typeof message>;
 
-/** A message from its JSON text; null where it is none. */
-export function readMessage(text: string): Message | null {
+/** A message from its JSON text, or why it is none; the reason quotes nothing of it. */
+export function readMessage(text: string): { readonly message: Message } | { readonly wrong: string } {
+  let value: unknown;
   try {
-    return message.safeParse(JSON.parse(text)).data ?? null;
+    value = JSON.parse(text);
   } catch {
-    return null;
+    return { wrong: "it is not JSON" };
   }
+  const { data, error } = message.safeParse(value);
+  if (data !== undefined) return { message: data };
+  const [issue] = error.issues;
+  return { wrong: `${issue?.path.join(".") || "it"} ${issue?.message ?? "is no message"}` };
 }
 
 /** Why a message could not be delivered. */
@@ -108,11 +136,11 @@ export type DeadCode = (typeof DEAD_CODES)[number];
 
 /** A message kept with the reason after its last delivery failed. `to`: the full id it was for; `bare`: as of the message. */
 export const deadLetter = z.object({
-  messageId: z.string(),
-  from: z.string(),
+  messageId,
+  from: sender,
   to: z.string(),
   bare: z.literal(true).optional(),
-  channel: z.string(),
+  channel: anyChannel,
   data: z.string(),
   code: z.enum(DEAD_CODES),
   reason: z.string(),

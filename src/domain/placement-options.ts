@@ -1,11 +1,12 @@
 import * as z from "zod";
+import { sizeFirst } from "./size-first.ts";
 
 const name = z.string().min(1).max(255);
 /** Where stitches may live, and by which rule they are given a node. */
 export const placementOptions = z.strictObject({
   strategy: z.enum(["spread", "binpack"]).default("spread"),
-  zones: z.array(name).min(1).max(100).optional(),
-  labels: z.record(name, z.string().max(255)).optional(),
+  zones: sizeFirst(100, "zones", z.array(name).min(1).max(100)).optional(),
+  labels: sizeFirst(100, "labels", z.record(name, z.string().max(255))).optional(),
   maxPerNode: z.int().min(1).max(100_000).optional(),
 });
 export type PlacementOptions = z.output<typeof placementOptions>;

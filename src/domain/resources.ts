@@ -265,7 +265,9 @@ export type ProblemResource = {
   readonly code: string;
   readonly requestId: string;
   readonly retryable: boolean;
-  /** Of `invalid_request`: each wrong field. */
+  /** Its lists are cut, each to the same length: they would make it too large. */
+  readonly truncated?: boolean;
+  /** Of `invalid_request`: the wrong fields, at most 20. */
   readonly errors?: readonly { readonly path: string; readonly message: string }[];
   /** Of `ambiguous_stitch`: the full ids it could mean. */
   readonly candidates?: readonly string[];

@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { sizeFirst } from "./size-first.ts";
 
 /** Variables that make another program of whatever is started: none may be set by a command that comes over the network. */
 const REFUSED_ENV =
@@ -7,8 +8,10 @@ const REFUSED_ENV =
 const noNul = (text: string) => !text.includes("\0");
 const argument = z.string().max(8192).refine(noNul, "must not contain a NUL character");
 
-const env = z
-  .record(
+const env = sizeFirst(
+  128,
+  "variables",
+  z.record(
     z
       .string()
       .regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/, "must be a name of letters, digits and _")
@@ -17,8 +20,8 @@ const env = z
         "may not be set: it would change how the program is loaded, or is the node's own",
       ),
     argument,
-  )
-  .refine((vars) => Object.keys(vars).length <= 128, "at most 128 variables");
+  ),
+);
 
 /** What a stitch reserves on its node. Measured use is another thing: it only breaks ties. */
 export const resources = z.strictObject({
@@ -55,9 +58,11 @@ const shared = {
 /** A program run as a child process of the node worker, without a shell. */
 export const processSpec = z.strictObject({
   adaptor: z.literal("process"),
-  command: z
-    .tuple([argument.min(1)], argument, { error: 'must be a list of words, such as ["sleep", "60"]' })
-    .refine((command) => command.length <= 256, "at most 256 arguments"),
+  command: sizeFirst(
+    256,
+    "arguments",
+    z.tuple([argument.min(1)], argument, { error: 'must be a list of words, such as ["sleep", "60"]' }),
+  ),
   cwd: argument.refine((path) => path.startsWith("/"), "must be an absolute path").optional(),
   env: env.default({}),
   protocol: z.enum(["process-v1", "none"]).default("process-v1"),

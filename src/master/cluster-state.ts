@@ -24,12 +24,15 @@ import { VERSION } from "../version.ts";
 import { iso } from "./job-view.ts";
 import type { NodeFilter, Page, StitchFilter } from "./master.ts";
 import { allNodes } from "./observe.ts";
+import { search } from "./search.ts";
 
 /** A Master that has tended within this counts as alive. */
 const MASTER_ALIVE_MS = 10_000;
 
 /** Nodes whose stitches are listed in one round trip. */
 const MOST_NODES = 1000;
+/** Nodes, or stitches, read in one round trip for a page. */
+const READ_AT_ONCE = 1000;
 
 const noStates = (): Record<StitchState, number> =>
   Object.fromEntries(STITCH_STATES.map((state) => [state, 0])) as Record<StitchState, number>;
@@ -69,12 +72,14 @@ export class ClusterState {
   readonly #redis: RedisClient;
   readonly #keys: Keys;
   readonly #deadAfterMs: number;
+  readonly #nowMs: () => number;
   readonly #onUnreadable: OnUnreadable;
 
-  constructor(redis: RedisClient, keys: Keys, deadAfterMs: number, onUnreadable: OnUnreadable) {
+  constructor(redis: RedisClient, keys: Keys, deadAfterMs: number, nowMs: () => number, onUnreadable: OnUnreadable) {
     this.#redis = redis;
     this.#keys = keys;
     this.#deadAfterMs = deadAfterMs;
+    this.#nowMs = nowMs;
     this.#onUnreadable = onUnreadable;
   }
 
@@ -141,18 +146,24 @@ export class ClusterState {
   }
 
   async nodes(page: Page, filter: NodeFilter): Promise<ListResource<NodeResource>> {
-    const after = page.cursor === null ? null : stringCursor(page.cursor);
-    const [nowMs, ids] = await Promise.all([
+    const isWanted = (node: NodeResource) =>
+      (filter.liveness === undefined || node.liveness === filter.liveness) &&
+      (filter.zone === undefined || node.zones.includes(filter.zone));
+    const [nowMs, { items, last }] = await Promise.all([
       redisTimeMs(this.#redis, this.#keys.events),
-      listNodeIds(this.#redis, this.#keys, after, page.limit),
+      search({
+        limit: page.limit,
+        atOnce: READ_AT_ONCE,
+        after: page.cursor === null ? null : stringCursor(page.cursor),
+        read: (after: string | null, count) => listNodeIds(this.#redis, this.#keys, after, count),
+        view: async (ids) =>
+          (await readNodes(this.#redis, this.#keys, ids, this.#onUnreadable))
+            .map((node) => (node === null ? null : this.#nodeView(node)))
+            .map((node) => (node !== null && isWanted(node) ? node : null)),
+        nowMs: this.#nowMs,
+      }),
     ]);
-    const items = (await readNodes(this.#redis, this.#keys, ids, this.#onUnreadable))
-      .filter((node) => node !== null)
-      .map((node) => this.#nodeView(node))
-      .filter((node) => filter.liveness === undefined || node.liveness === filter.liveness)
-      .filter((node) => filter.zone === undefined || node.zones.includes(filter.zone));
-    const last = ids.length === page.limit ? ids.at(-1) : undefined;
-    return { items, nextCursor: last === undefined ? null : encodeCursor(last), asOf: iso(nowMs) };
+    return { items, nextCursor: last === null ? null : encodeCursor(last), asOf: iso(nowMs) };
   }
 
   async node(id: string): Promise<NodeResource> {
@@ -181,26 +192,32 @@ export class ClusterState {
       this.#stitchViews([id]),
       readStitch(this.#redis, this.#keys, id),
     ]);
-    if (view === undefined || record === null) throw noStitch(text, movedTo);
+    if (view == null || record === null) throw noStitch(text, movedTo);
     return view;
   }
 
   /** Pages over nodes in the order of their ids, and over each node's stitches in the order of theirs. */
   async stitches(page: Page, filter: StitchFilter): Promise<ListResource<StitchResource>> {
-    const after = page.cursor === null ? null : splitFullId(decodeCursor(page.cursor, fullIdOrNull));
-    const candidates =
-      filter.group === undefined
-        ? await this.#idsByNode(after, page.limit, filter.node)
-        : await this.#idsInGroup(filter.group, after, page.limit, filter.node);
-    const [nowMs, views] = await Promise.all([
+    const isWanted = (stitch: StitchResource) =>
+      (filter.state === undefined || stitch.state === filter.state) &&
+      (filter.health === undefined || stitch.health === filter.health);
+    const inGroup = filter.group === undefined ? null : await this.#idsInGroup(filter.group, filter.node);
+    const [nowMs, { items, last }] = await Promise.all([
       redisTimeMs(this.#redis, this.#keys.events),
-      this.#stitchViews(candidates),
+      search({
+        limit: page.limit,
+        atOnce: READ_AT_ONCE,
+        after: page.cursor === null ? null : decodeCursor(page.cursor, fullIdOrNull),
+        read: async (after: string | null, count) => {
+          const from = after === null ? null : splitFullId(after);
+          return inGroup === null ? await this.#idsByNode(from, count, filter.node) : nextOf(inGroup, from, count);
+        },
+        view: async (ids) =>
+          (await this.#stitchViews(ids)).map((stitch) => (stitch !== null && isWanted(stitch) ? stitch : null)),
+        nowMs: this.#nowMs,
+      }),
     ]);
-    const items = views
-      .filter((stitch) => filter.state === undefined || stitch.state === filter.state)
-      .filter((stitch) => filter.health === undefined || stitch.health === filter.health);
-    const last = candidates.length === page.limit ? candidates.at(-1) : undefined;
-    return { items, nextCursor: last === undefined ? null : encodeCursor(last), asOf: iso(nowMs) };
+    return { items, nextCursor: last === null ? null : encodeCursor(last), asOf: iso(nowMs) };
   }
 
   async #idsByNode(after: StitchAddress | null, limit: number, only: string | undefined): Promise<string[]> {
@@ -232,18 +249,14 @@ export class ClusterState {
     return found;
   }
 
-  async #idsInGroup(group: string, after: StitchAddress | null, limit: number, only: string | undefined) {
+  async #idsInGroup(group: string, only: string | undefined): Promise<StitchAddress[]> {
     const groups = await listFullGroups(this.#redis, this.#keys, group, this.#onUnreadable);
     const members = (await membersOf(this.#redis, this.#keys, groups, this.#onUnreadable)).flat().map(splitFullId);
-    return members
-      .filter((each) => only === undefined || each.node === only)
-      .filter((each) => after === null || compareAddresses(each, after) > 0)
-      .sort(compareAddresses)
-      .slice(0, limit)
-      .map((each) => fullId(each.node, each.stitch));
+    return members.filter((each) => only === undefined || each.node === only).sort(compareAddresses);
   }
 
-  async #stitchViews(fullIds: readonly string[]): Promise<StitchResource[]> {
+  /** Of each; null where it cannot be read or is gone. */
+  async #stitchViews(fullIds: readonly string[]): Promise<(StitchResource | null)[]> {
     const nodeIds = [...new Set(fullIds.map((id) => splitFullId(id).node))];
     const [records, usage, nodes] = await Promise.all([
       readStitches(this.#redis, this.#keys, fullIds, this.#onUnreadable),
@@ -256,11 +269,11 @@ export class ClusterState {
         return node == null || this.#liveness(node) === "dead";
       }),
     );
-    return fullIds.flatMap((id, index) => {
+    return fullIds.map((id, index) => {
       const record = records[index];
-      if (record == null) return [];
+      if (record == null) return null;
       const { node } = splitFullId(id);
-      return [stitchView(node, record, usage[index] ?? null, dead.has(node))];
+      return stitchView(node, record, usage[index] ?? null, dead.has(node));
     });
   }
 
@@ -294,17 +307,24 @@ export class ClusterState {
   /** Groups by name, gathered from full groups; those without a stitch are left out. Two round trips, whatever their number. */
   async #groupViews(full: readonly string[], nameOf: (fullGroup: string) => string): Promise<GroupResource[]> {
     const members = (await membersOf(this.#redis, this.#keys, full, this.#onUnreadable)).flat();
-    const groups = new Map<string, { byState: Record<StitchState, number>; byVersion: Record<string, number> }>();
-    for (const { group, state } of await this.#stitchViews(members)) {
+    const groups = new Map<string, { byState: Record<StitchState, number>; byVersion: Map<string, number> }>();
+    for (const stitch of await this.#stitchViews(members)) {
+      if (stitch === null) continue;
+      const { group, state } = stitch;
       const name = nameOf(group);
-      const counts = groups.get(name) ?? { byState: noStates(), byVersion: {} };
+      const counts = groups.get(name) ?? { byState: noStates(), byVersion: new Map<string, number>() };
       groups.set(name, counts);
       const version = group.split(".")[2] ?? "";
       counts.byState[state] += 1;
-      counts.byVersion[version] = (counts.byVersion[version] ?? 0) + 1;
+      counts.byVersion.set(version, (counts.byVersion.get(version) ?? 0) + 1);
     }
     return [...groups]
-      .map(([group, stitches]) => ({ group, versions: Object.keys(stitches.byVersion).sort(), stitches }))
+      .map(([group, { byState, byVersion }]) => ({
+        group,
+        versions: [...byVersion.keys()].sort(),
+        // Also a version that is called `__proto__` is a field of its own.
+        stitches: { byState, byVersion: Object.fromEntries(byVersion) },
+      }))
       .sort((a, b) => (a.group < b.group ? -1 : 1));
   }
 }
@@ -313,6 +333,12 @@ type StitchAddress = { readonly node: string; readonly stitch: string };
 
 const compareAddresses = (a: StitchAddress, b: StitchAddress): number =>
   a.node === b.node ? (a.stitch < b.stitch ? -1 : a.stitch > b.stitch ? 1 : 0) : a.node < b.node ? -1 : 1;
+
+/** The next of those that are sorted. */
+const nextOf = (sorted: readonly StitchAddress[], after: StitchAddress | null, count: number): string[] => {
+  const from = after === null ? 0 : sorted.findIndex((each) => compareAddresses(each, after) > 0);
+  return from === -1 ? [] : sorted.slice(from, from + count).map(({ node, stitch }) => fullId(node, stitch));
+};
 
 const fullIdOrNull = (value: unknown): string | null =>
   typeof value === "string" && parseStitchRef(value)?.node != null ? value : null;

@@ -1,6 +1,6 @@
 import { RequestError } from "../domain/errors.ts";
 import { groupContains } from "../domain/group.ts";
-import { fullId, splitFullId } from "../domain/ids.ts";
+import { fullId, parseStitchRef, splitFullId } from "../domain/ids.ts";
 import { asLetter, type DeadLetter, isAddressable, type Message, readMessage } from "../domain/message.ts";
 import type { DeadLetterResource, ListResource, SentResource } from "../domain/resources.ts";
 import type { StitchRecord } from "../domain/stitch.ts";
@@ -22,6 +22,7 @@ import { decodeCursor, encodeCursor } from "./cluster-state.ts";
 import { iso } from "./job-view.ts";
 import type { DeadLetterFilter, Page } from "./master.ts";
 import type { Recipients } from "./recipients.ts";
+import { search } from "./search.ts";
 
 /** Dead letters read at once, and characters of them after which a page ends: each may have a MiB. */
 const LETTERS_AT_ONCE = 20;
@@ -33,6 +34,7 @@ export type DeadLettersOptions = {
   readonly redis: RedisClient;
   readonly keys: Keys;
   readonly recipients: Recipients;
+  readonly nowMs: () => number;
   readonly onUnreadable: OnUnreadable;
 };
 
@@ -46,39 +48,36 @@ export class DeadLetters {
 
   /** Dead letters, node by node, the oldest of each first. */
   async list(page: Page, filter: DeadLetterFilter): Promise<ListResource<DeadLetterResource>> {
-    const { redis, keys, onUnreadable } = this.#o;
+    const { redis, keys } = this.#o;
     const after = page.cursor === null ? null : decodeCursor(page.cursor, placeOrNull);
     const [nowMs, all] = await Promise.all([redisTimeMs(redis, keys.events), nodesWithDeadLetters(redis, keys)]);
     const nodes = all.filter((node) => filter.node === undefined || node === filter.node);
-    const rows: PlacedLetter[] = [];
     let characters = 0;
-    const isFull = () => rows.length === page.limit || characters > PAGE_CHARACTERS;
-    for (const node of nodes.filter((each) => after === null || each >= after.node)) {
-      let from = after?.node === node ? after.entry : null;
-      while (!isFull()) {
-        const found = await listDeadLetters(
-          redis,
-          keys,
-          node,
-          from,
-          Math.min(LETTERS_AT_ONCE, page.limit - rows.length),
-          onUnreadable,
-        );
-        rows.push(...found);
-        characters += found.reduce((sum, { letter }) => sum + (letter?.data.length ?? 0), 0);
-        from = found.at(-1)?.entry ?? null;
-        if (from === null) break;
-      }
-    }
-    const last = isFull() ? rows.at(-1) : undefined;
+    const { items, last } = await search({
+      limit: page.limit,
+      atOnce: LETTERS_AT_ONCE,
+      after,
+      read: (from: Place | null, count) => this.#readNext(nodes, from, count),
+      view: (rows) => Promise.resolve(rows.map((row) => wantedView(row, filter.stitch))),
+      fills: ({ data }) => (characters += data.length) > PAGE_CHARACTERS,
+      nowMs: this.#o.nowMs,
+    });
     return {
-      items: rows
-        .flatMap(({ node, entry, letter }) => (letter === null ? [] : [{ node, entry, letter }]))
-        .filter(({ letter }) => filter.stitch === undefined || isFor(letter, filter.stitch))
-        .map(letterView),
-      nextCursor: last === undefined ? null : encodeCursor([last.node, last.entry]),
+      items,
+      nextCursor: last === null ? null : encodeCursor([last.node, last.entry]),
       asOf: iso(nowMs),
     };
+  }
+
+  async #readNext(nodes: readonly string[], after: Place | null, count: number): Promise<PlacedLetter[]> {
+    const { redis, keys, onUnreadable } = this.#o;
+    const rows: PlacedLetter[] = [];
+    for (const node of nodes.filter((each) => after === null || each >= after.node)) {
+      const from = after?.node === node ? after.entry : null;
+      rows.push(...(await listDeadLetters(redis, keys, node, from, count - rows.length, onUnreadable)));
+      if (rows.length === count) break;
+    }
+    return rows;
   }
 
   /** Sends a dead letter again to where its recipient lives now, under the same message id, and forgets it. */
@@ -145,10 +144,10 @@ export class DeadLetters {
         ]);
         if (entries.length === 0) break;
         const rows = entries.flatMap(({ kind, body }) => {
-          const message = kind === "message" ? readMessage(body) : null;
-          return message === null
-            ? []
-            : recipientsOf(message, node, stitches).map((id) => ({ message, stitch: fullId(node, id) }));
+          const read = kind === "message" ? readMessage(body) : null;
+          if (read === null || "wrong" in read) return [];
+          const { message } = read;
+          return recipientsOf(message, node, stitches).map((id) => ({ message, stitch: fullId(node, id) }));
         });
         const letters = rows.map(
           ({ message, stitch }): DeadLetter => ({ to: stitch, ...asLetter(message, { ...buried, atMs }) }),
@@ -179,10 +178,12 @@ function recipientsOf({ to, from }: Message, node: string, stitches: readonly St
     .map(({ id }) => id);
 }
 
-/** `<node>.<entry>`: a node's id has no dot. */
-const letterId = ({ node, entry }: Pick<PlacedLetter, "node" | "entry">): string => `${node}.${entry}`;
+type Place = Pick<PlacedLetter, "node" | "entry">;
 
-function placeOf(id: string): { node: string; entry: string } {
+/** `<node>.<entry>`: a node's id has no dot. */
+const letterId = ({ node, entry }: Place): string => `${node}.${entry}`;
+
+function placeOf(id: string): Place {
   const match = /^([a-z0-9][a-z0-9-]{0,62})\.(\d{1,20}-\d{1,20})$/.exec(id);
   if (match?.[1] === undefined || match[2] === undefined) throw noLetter(id);
   return { node: match[1], entry: match[2] };
@@ -191,12 +192,17 @@ function placeOf(id: string): { node: string; entry: string } {
 const noLetter = (id: string) =>
   new RequestError("not_found", `There is no dead letter "${id}"; GET /v1/dead-letters lists them.`);
 
-const placeOrNull = (value: unknown): { node: string; entry: string } | null =>
+const placeOrNull = (value: unknown): Place | null =>
   Array.isArray(value) && typeof value[0] === "string" && typeof value[1] === "string" && /^\d+-\d+$/.test(value[1])
     ? { node: value[0], entry: value[1] }
     : null;
 
-const isFor = (letter: DeadLetter, ref: string): boolean => letter.to === ref || splitFullId(letter.to).stitch === ref;
+/** null where it cannot be read, or is not for the stitch. */
+const wantedView = ({ node, entry, letter }: PlacedLetter, stitch: string | undefined): DeadLetterResource | null =>
+  letter === null || (stitch !== undefined && !isFor(letter, stitch)) ? null : letterView({ node, entry, letter });
+
+/** What was for a group of which nobody was known there is for no stitch. */
+const isFor = ({ to }: DeadLetter, ref: string): boolean => to === ref || parseStitchRef(to)?.stitch === ref;
 
 function letterView({ node, entry, letter }: PlacedLetter & { readonly letter: DeadLetter }): DeadLetterResource {
   const { messageId, from, to, channel, data, code, reason, tries, atMs } = letter;

@@ -1,5 +1,5 @@
 import { RequestError } from "../domain/errors.ts";
-import type { ClusterEvent } from "../domain/event.ts";
+import { type ClusterEvent, type EventFilter, eventMatches } from "../domain/event.ts";
 import type {
   ClusterResource,
   EventResource,
@@ -11,7 +11,7 @@ import type {
 import type { StitchRecord } from "../domain/stitch.ts";
 import type { Dispatcher } from "../queue/dispatcher.ts";
 import type { RedisClient } from "../redis/client.ts";
-import { emitEvents, eventsGone, latestEvents, readEvents } from "../redis/events.ts";
+import { emitEvents, eventsAfter, eventsBefore, refuseGoneEvents } from "../redis/events.ts";
 import { writeFormat } from "../redis/format.ts";
 import type { JobHints } from "../redis/job-hints.ts";
 import { listJobIds, openJobsOf } from "../redis/job-index.ts";
@@ -33,10 +33,16 @@ import { NodeQuestions } from "./node-questions.ts";
 import { Messages } from "./messages.ts";
 import { Recipients } from "./recipients.ts";
 import { Observer } from "./observe.ts";
+import { search } from "./search.ts";
 import { StitchLogs } from "./stitch-logs.ts";
 
 /** Rounds of tending between two looks for chores: half a minute. */
 const CHORES_EVERY = 30;
+/** Jobs read at once for a page: each is a few round trips of its own. */
+const JOBS_AT_ONCE = 200;
+const EVENTS_AT_ONCE = 1000;
+/** Begins the cursor of a list of events that goes back; that of one that goes on is an id. */
+const BEFORE = "before-";
 
 export type LeaderlessOptions = {
   readonly id: string;
@@ -72,7 +78,7 @@ export class LeaderlessMaster implements Master {
     this.#o = options;
     const onUnreadable = tellOnce(options.onLate);
     this.#onUnreadable = onUnreadable;
-    this.#state = new ClusterState(options.redis, options.keys, options.deadAfterMs, onUnreadable);
+    this.#state = new ClusterState(options.redis, options.keys, options.deadAfterMs, options.nowMs, onUnreadable);
     this.#housekeeping = new Housekeeping({ ...options, onUnreadable });
     const observer = new Observer(options.redis, options.keys, options.deadAfterMs, onUnreadable);
     const desk = new JobDesk({ ...options, observer, onUnreadable });
@@ -132,22 +138,31 @@ export class LeaderlessMaster implements Master {
 
   async jobs(page: Page, filter: JobFilter): Promise<ListResource<ListedJobResource>> {
     const { redis, keys } = this.#o;
-    const cursor = page.cursor === null ? null : decodeCursor(page.cursor, jobCursor);
-    const [nowMs, rows] = await Promise.all([
+    const isWanted = (job: ListedJobResource) =>
+      (filter.status === undefined || job.status === filter.status) &&
+      (filter.target === undefined || job.target === filter.target) &&
+      (filter.command === undefined || job.command === filter.command);
+    const [nowMs, { items, last }] = await Promise.all([
       redisTimeMs(redis, keys.events),
-      listJobIds(redis, keys, cursor, page.limit),
+      search({
+        limit: page.limit,
+        atOnce: JOBS_AT_ONCE,
+        after: page.cursor === null ? null : decodeCursor(page.cursor, jobCursor),
+        read: (after: JobPlace | null, count) => listJobIds(redis, keys, after, count),
+        view: async (rows) => {
+          const found = await Promise.all(
+            rows.map(({ id }) => this.#desk.find(id).catch(passingOver(this.#onUnreadable))),
+          );
+          return found
+            .map((settled) => (settled === null ? null : listedJob(settled.state, settled.folded)))
+            .map((job) => (job !== null && isWanted(job) ? job : null));
+        },
+        nowMs: this.#o.nowMs,
+      }),
     ]);
-    const found = await Promise.all(rows.map(({ id }) => this.#desk.find(id).catch(passingOver(this.#onUnreadable))));
-    const items = found
-      .filter((settled) => settled !== null)
-      .map(({ state, folded }) => listedJob(state, folded))
-      .filter((job) => filter.status === undefined || job.status === filter.status)
-      .filter((job) => filter.target === undefined || job.target === filter.target)
-      .filter((job) => filter.command === undefined || job.command === filter.command);
-    const last = rows.length === page.limit ? rows.at(-1) : undefined;
     return {
       items,
-      nextCursor: last === undefined ? null : encodeCursor([last.createdAtMs, last.id]),
+      nextCursor: last === null ? null : encodeCursor([last.createdAtMs, last.id]),
       asOf: iso(nowMs),
     };
   }
@@ -194,20 +209,30 @@ export class LeaderlessMaster implements Master {
     await Promise.all(open.map((id) => this.#desk.find(id)));
   }
 
-  async events(after: string | null, limit: number): Promise<ListResource<EventResource>> {
+  async events(from: string | null, limit: number, filter: EventFilter = {}): Promise<ListResource<EventResource>> {
     const { redis, keys } = this.#o;
-    if (after !== null && (await eventsGone(redis, keys, after)))
-      throw new RequestError(
-        "events_gone",
-        "Events after this id are no longer kept; read the state anew, then follow from now.",
-      );
-    const [nowMs, items] = await Promise.all([
+    const goesBack = from === null || from.startsWith(BEFORE);
+    if (!goesBack) await refuseGoneEvents(redis, keys, from);
+    const [nowMs, { items, last }] = await Promise.all([
       redisTimeMs(redis, keys.events),
-      after === null
-        ? latestEvents(redis, keys, limit, this.#onUnreadable)
-        : readEvents(redis, keys, after, limit, this.#onUnreadable),
+      search({
+        limit,
+        atOnce: EVENTS_AT_ONCE,
+        after: from === null ? null : { id: goesBack ? from.slice(BEFORE.length) : from },
+        read: (after: { readonly id: string } | null, count) =>
+          goesBack
+            ? eventsBefore(redis, keys, after?.id ?? null, count, this.#onUnreadable)
+            : eventsAfter(redis, keys, after?.id ?? "0-0", count, this.#onUnreadable),
+        view: (rows) =>
+          Promise.resolve(rows.map(({ event }) => (event !== null && eventMatches(event, filter) ? event : null))),
+        nowMs: this.#o.nowMs,
+      }),
     ]);
-    return { items, nextCursor: null, asOf: iso(nowMs) };
+    return {
+      items: goesBack ? items.reverse() : items,
+      nextCursor: last === null ? null : goesBack ? `${BEFORE}${last.id}` : last.id,
+      asOf: iso(nowMs),
+    };
   }
 
   async emit(events: readonly ClusterEvent[]): Promise<void> {
@@ -215,7 +240,9 @@ export class LeaderlessMaster implements Master {
   }
 }
 
-const jobCursor = (value: unknown) =>
+type JobPlace = { readonly createdAtMs: number; readonly id: string };
+
+const jobCursor = (value: unknown): JobPlace | null =>
   Array.isArray(value) && typeof value[0] === "number" && typeof value[1] === "string"
     ? { createdAtMs: value[0], id: value[1] }
     : null;

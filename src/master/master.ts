@@ -1,5 +1,5 @@
 import type { Command, CommandName } from "../domain/command.ts";
-import type { ClusterEvent } from "../domain/event.ts";
+import type { ClusterEvent, EventFilter } from "../domain/event.ts";
 import type { SendRequest } from "../domain/message.ts";
 import type {
   ClusterResource,
@@ -36,6 +36,7 @@ export type Submitted =
   | { readonly kind: "job"; readonly job: JobResource; readonly replayed: boolean }
   | { readonly kind: "plan"; readonly plan: PlanResource };
 
+/** A page of a filtered list holds what matches, wherever it is; see `search` for how far that is looked for. */
 export type Page = { readonly limit: number; readonly cursor: string | null };
 export type NodeFilter = { readonly liveness?: Liveness | undefined; readonly zone?: string | undefined };
 export type StitchFilter = {
@@ -130,6 +131,10 @@ export interface Master {
   /** Ends those of the jobs that are open and of which nothing can still happen. Safe to repeat. */
   settle(ids: readonly string[]): Promise<void>;
 
-  events(after: string | null, limit: number): Promise<ListResource<EventResource>>;
+  /**
+   * Events, oldest first on each page. `from`: an event's id, and the pages go on after it; null, and they go back from the
+   * newest; or a `nextCursor` of this list. @throws `events_gone` where those after an id are no longer kept.
+   */
+  events(from: string | null, limit: number, filter?: EventFilter): Promise<ListResource<EventResource>>;
   emit(events: readonly ClusterEvent[]): Promise<void>;
 }

@@ -1,4 +1,5 @@
-import { type ClusterEvent, clusterEvent } from "../domain/event.ts";
+import { RequestError } from "../domain/errors.ts";
+import { type ClusterEvent, clusterEvent, compareEventIds } from "../domain/event.ts";
 import type { EventResource } from "../domain/resources.ts";
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
@@ -41,10 +42,6 @@ export async function emitEvents(redis: RedisClient, keys: Keys, events: readonl
 
 type Entry = readonly [id: string, fields: readonly string[]];
 
-/** Those of the entries that can be read. */
-const eventsIn = (keys: Keys, entries: readonly Entry[], onUnreadable: OnUnreadable): EventResource[] =>
-  entries.map((entry) => resourceOf(keys, entry, onUnreadable)).filter((event) => event !== null);
-
 function resourceOf(keys: Keys, [id, fields]: Entry, onUnreadable: OnUnreadable): EventResource | null {
   const at = { id: `the event ${id}`, key: keys.events, field: "event" };
   const event = readField(clusterEvent, fields[1] ?? "", at, onUnreadable);
@@ -52,7 +49,7 @@ function resourceOf(keys: Keys, [id, fields]: Entry, onUnreadable: OnUnreadable)
   return {
     id,
     type: event.type,
-    at: new Date(Number(id.split("-")[0])).toISOString(),
+    at: timeOf(id),
     node: event.node,
     stitch: event.stitch,
     group: event.group,
@@ -61,34 +58,35 @@ function resourceOf(keys: Keys, [id, fields]: Entry, onUnreadable: OnUnreadable)
   };
 }
 
-/** Events after the id `after`, oldest first; none only where there are no more. */
-export async function readEvents(
+/** An entry of the stream; `event` is null where it cannot be read. */
+export type PlacedEvent = { readonly id: string; readonly event: EventResource | null };
+
+/** The entries after an id, oldest first; fewer than `count` only where there are no more. */
+export async function eventsAfter(
   redis: RedisClient,
   keys: Keys,
-  after: string,
-  limit: number,
+  id: string,
+  count: number,
   onUnreadable: OnUnreadable,
-): Promise<EventResource[]> {
-  for (let from = after; ; ) {
-    const read = redis.xrange(keys.events, `(${from}`, "+", "COUNT", limit);
-    const entries = await readIndex(redis, keys.events, "stream", read, [], onUnreadable);
-    const events = eventsIn(keys, entries, onUnreadable);
-    if (events.length > 0 || entries.length < limit) return events;
-    from = entries.at(-1)?.[0] ?? from;
-  }
+): Promise<PlacedEvent[]> {
+  const read = redis.xrange(keys.events, `(${id}`, "+", "COUNT", count);
+  return placed(keys, await readIndex(redis, keys.events, "stream", read, [], onUnreadable), onUnreadable);
 }
 
-/** The newest events, oldest first. */
-export async function latestEvents(
+/** The entries before an id (null: from the newest on), newest first; fewer than `count` only where there are no more. */
+export async function eventsBefore(
   redis: RedisClient,
   keys: Keys,
-  limit: number,
+  id: string | null,
+  count: number,
   onUnreadable: OnUnreadable,
-): Promise<EventResource[]> {
-  const read = redis.xrevrange(keys.events, "+", "-", "COUNT", limit);
-  const entries = await readIndex(redis, keys.events, "stream", read, [], onUnreadable);
-  return eventsIn(keys, entries, onUnreadable).reverse();
+): Promise<PlacedEvent[]> {
+  const read = redis.xrevrange(keys.events, id === null ? "+" : `(${id}`, "-", "COUNT", count);
+  return placed(keys, await readIndex(redis, keys.events, "stream", read, [], onUnreadable), onUnreadable);
 }
+
+const placed = (keys: Keys, entries: readonly Entry[], onUnreadable: OnUnreadable): PlacedEvent[] =>
+  entries.map((entry) => ({ id: entry[0], event: resourceOf(keys, entry, onUnreadable) }));
 
 /**
  * What comes after an event. `last`: the id to go on from. `isFull`: there may be more by now.
@@ -106,7 +104,9 @@ export async function waitForEvents(
 ): Promise<NextEvents> {
   const read = redis.xread("COUNT", limit, "BLOCK", blockMs, "STREAMS", keys.events, after);
   const entries = (await readIndex(redis, keys.events, "stream", read, null))?.[0]?.[1] ?? [];
-  const events = eventsIn(keys, entries, () => undefined);
+  const events = placed(keys, entries, () => undefined)
+    .map(({ event }) => event)
+    .filter((event) => event !== null);
   return { events, last: entries.at(-1)?.[0] ?? after, isFull: entries.length === limit };
 }
 
@@ -122,18 +122,23 @@ export async function lastEventId(redis: RedisClient, keys: Keys): Promise<strin
   return newest?.[0] ?? "0-0";
 }
 
-/** Has an event after `after` been trimmed away? Then a reader that goes on from there would miss some without knowing. */
-export async function eventsGone(redis: RedisClient, keys: Keys, after: string): Promise<boolean> {
+/**
+ * Whoever goes on after an event that has been trimmed away would miss some without knowing.
+ * @throws RequestError `events_gone`.
+ */
+export async function refuseGoneEvents(redis: RedisClient, keys: Keys, after: string): Promise<void> {
   const [oldest] = await readIndex(redis, keys.events, "stream", redis.xrange(keys.events, "-", "+", "COUNT", 1), []);
-  if (oldest === undefined || compareIds(after, oldest[0]) >= 0) return false;
+  if (oldest === undefined || compareEventIds(after, oldest[0]) >= 0) return;
   const info: unknown = await redis.xinfo("STREAM", keys.events);
-  if (!Array.isArray(info)) return false;
+  if (!Array.isArray(info)) return;
   const fact = (name: string) => Number(info[info.indexOf(name) + 1]);
-  return fact("entries-added") > fact("length");
+  if (fact("entries-added") <= fact("length")) return;
+  const [id] = oldest;
+  throw new RequestError(
+    "events_gone",
+    `Events are no longer kept from so long ago; the oldest one is ${id}, of ${timeOf(id)}. Go on from that id, or read the ` +
+      "state anew and follow from now.",
+  );
 }
 
-function compareIds(a: string, b: string): number {
-  const [aMs = 0, aSeq = 0] = a.split("-").map(Number);
-  const [bMs = 0, bSeq = 0] = b.split("-").map(Number);
-  return aMs - bMs || aSeq - bSeq;
-}
+const timeOf = (id: string): string => new Date(Number(id.split("-")[0])).toISOString();

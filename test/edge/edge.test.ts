@@ -19,7 +19,7 @@ import { redisConnections } from "../support/redis-connections.ts";
 import { registerTestNode } from "../support/register-test-node.ts";
 import { testStitch } from "../support/test-stitch.ts";
 
-const TOKEN = "edge-test-token-canary";
+const TOKEN = "edge-test-token-canary-0123456789";
 const CLUSTER = `edge-${process.pid}`;
 const root = join(import.meta.dirname, "../..");
 
@@ -156,6 +156,10 @@ test("a stitch's log is read and followed, asked of its node", async () => {
     const { response, body } = await ask("/v1/stitches/a/logs");
     assert.equal(response.status, 200, JSON.stringify(body));
     assert.deepEqual(body["items"], [{ at: new Date(0).toISOString(), source: "stdout", line: "a word" }]);
+    const plain = await edge.fetch("/v1/stitches/a/logs", {
+      headers: { authorization: `Bearer ${TOKEN}`, accept: "text/plain" },
+    });
+    assert.equal(await plain.text(), "a word\n");
     const stream = await edge.fetch("/v1/stitches/a/logs?tail=1", {
       headers: { authorization: `Bearer ${TOKEN}`, accept: "text/event-stream" },
     });

@@ -10,7 +10,7 @@ import { connectRedis, openRedis } from "../../src/redis/connection.ts";
 import { until } from "../support/cluster.ts";
 import { redisConnections } from "../support/redis-connections.ts";
 
-const TOKEN = "edge-test-token";
+const TOKEN = "edge-test-token-0123456789abcdef";
 const REDIS_URL = "redis://127.0.0.1:1";
 
 /** `ended` resolves when the isolate would have nothing more to do for the request. */
@@ -35,6 +35,12 @@ for (const [what, env, expected, says] of [
     { REDIS_URL, STITCH_TOKEN: "a canary" },
     [500, "internal", false],
     /STITCH_TOKEN: .*wrangler/,
+  ],
+  [
+    "a token that could be guessed",
+    { REDIS_URL, STITCH_TOKEN: "x".repeat(31) },
+    [500, "internal", false],
+    /STITCH_TOKEN: .*32 characters.*wrangler/,
   ],
   [
     "a Redis URL with a password that is not encoded",

@@ -267,6 +267,10 @@ async function nodeIsRefused(url: string, { name, master }: TestCluster, all: re
       if (need === "read") assert.equal(await client.exists(key), 1, key);
       if (need !== "write") await refused(`deleting ${key}`, client.del(key));
     }
+    const library = "#!lua name=l\nredis.register_function('f', function() return 1 end)";
+    for (const asked of [["LOAD", library], ["FLUSH"], ["LIST"]])
+      await refused(`functions: ${asked[0]}`, client.call("FUNCTION", ...asked));
+    await refused("another database", client.call("SELECT", "1"));
     assert.ok(tried.read > 5 && tried.nothing > 10, JSON.stringify(tried));
 
     const [job] = (await master.jobs({ cursor: null, limit: 1 }, {})).items;

@@ -205,7 +205,7 @@ it("the command line sends messages to real stitches, and looks after the dead l
     assert.match(failed.output, /^stitch_failed: /);
     const letters = async () =>
       (JSON.parse(await ok("dead-letters", "--stitch", "talks", "--json")) as { items: { id: string }[] }).items;
-    assert.match(await ok("dead-letters"), /n1:talks\s.*stitch_failed\s+5\s.*out of paper/);
+    assert.match(await ok("dead-letters"), /n1:talks\s.*stitch_failed: \S.*\s5\s.*out of paper/);
     const [first] = await letters();
     assert.equal(await ok("dead-letters", "redrive", first?.id ?? ""), "n1:talks\n");
     const again = await until("it is dead again", async () => {

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { describe, it } from "node:test";
 import { API_SENDER, type DeadLetter } from "../../src/domain/message.ts";
+import type { DeadLetterFilter } from "../../src/master/master.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import { connectRedis, openRedis } from "../../src/redis/connection.ts";
 import { addDeadLetters, dropDeadLetter, dropOldDeadLetters, listDeadLetters } from "../../src/redis/dead-letters.ts";
@@ -189,6 +190,17 @@ for (const { name, url } of REDISES) {
     });
   });
 }
+
+it("what was for a group of which nobody is known there is listed, and is for no stitch", async () => {
+  await withCluster(REDISES[0]?.url ?? "", {}, async ({ open: { redis, keys }, master }) => {
+    await addDeadLetters(redis, keys, NODE, [{ ...letter("n2:a", "1"), to: "n1:shop.orders" }, letter("n2:a", "2")]);
+    const listed = async (filter: DeadLetterFilter) =>
+      (await master.deadLetters({ cursor: null, limit: 10 }, filter)).items.map(({ data }) => data);
+    assert.deepEqual(await listed({}), ["1", "2"]);
+    assert.deepEqual(await listed({ stitch: "nobody" }), ["2"]);
+    assert.deepEqual(await listed({ stitch: "n1:nobody" }), ["2"]);
+  });
+});
 
 describe("a stitch that makes nothing but dead letters", { concurrency: 2 }, () => {
   for (const kind of ["process", "module"] as const)

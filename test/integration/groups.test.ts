@@ -96,3 +96,28 @@ it("stops all members of a large group at the same time: none waits until anothe
     assert.deepEqual([stopped.status, stopped.counts.succeeded], ["succeeded", 200]);
   });
 });
+
+it("groups, and versions of them, may be called whatever an object has by itself", async () => {
+  const names = ["__proto__", "constructor", "hasOwnProperty", "toString"];
+  await withCluster(REDISES[0]?.url ?? "", {}, async (cluster) => {
+    const { open, master } = cluster;
+    for (const [index, name] of names.entries())
+      await publishTestStitch(open, "n1", `s${index}`, `constructor.__proto__.${name}`);
+    const counted = Object.fromEntries(names.map((name) => [name, 1]));
+    const [all, { items }, { url }] = await Promise.all([
+      master.group("constructor"),
+      master.groups({ cursor: null, limit: 10 }),
+      cluster.api(),
+    ]);
+    assert.deepEqual(
+      items.map(({ group }) => group),
+      ["constructor.__proto__"],
+    );
+    for (const group of [all, ...items]) {
+      assert.deepEqual(group.versions, [...names].sort());
+      assert.deepEqual(group.stitches.byVersion, counted);
+    }
+    const text = await (await fetch(`${url}/v1/groups/constructor`)).text();
+    for (const name of names) assert.ok(text.includes(`"${name}":1`), text);
+  });
+});

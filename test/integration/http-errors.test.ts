@@ -141,11 +141,15 @@ test("invalid_request names each wrong field", async () => {
     "/v1/nodes/Not-An-Id",
     "/v1/nodes/%ff",
     "/v1/cluster?x=1",
+    "/v1/cluster?__proto__=1",
+    "/v1/cluster?constructor=1",
     "/v1/stitches/a:b:c",
     "/v1/groups/a.b.c.d",
     "/v1/jobs/nope",
     "/v1/events?type=node.nope",
     "/v1/events?since=yesterday",
+    "/v1/events?since=2026-11-23T09:00:00",
+    "/v1/events?cursor=1-0",
     "/v1/stitches/a/logs?tail=-1",
     "/v1/stitches/a/logs?tail=10001",
     "/v1/stitches/a/logs?tail=many",
@@ -167,9 +171,9 @@ test("invalid_request names each wrong field", async () => {
 test("invalid_json says what is wrong with it", async () => {
   const detailOf = async (text: string | Uint8Array<ArrayBuffer>) =>
     (await fails("invalid_json", "/v1/commands", { text, method: "POST" })).detail;
-  for (const text of ["{", "", '{"a":}', "[".repeat(100_000)])
-    assert.doesNotMatch(await detailOf(text), /UTF-8|nested/);
-  assert.match(await detailOf("[".repeat(100_000) + "]".repeat(100_000)), /it is nested too deeply/);
+  for (const text of ["{", "", '{"a":}']) assert.doesNotMatch(await detailOf(text), /UTF-8|nested/);
+  for (const text of ["[".repeat(101), "[".repeat(100_000) + "]".repeat(100_000)])
+    assert.match(await detailOf(text), /it is nested too deeply/);
   assert.match(await detailOf(Uint8Array.of(0x22, 0xff, 0x22)), /it is not UTF-8/);
 });
 
@@ -181,8 +185,10 @@ test("unknown_command lists those there are", async () => {
 
 test("unsupported_media_type and too_large", async () => {
   await fails("unsupported_media_type", "/v1/commands", { text: "{}", headers: { "content-type": "text/plain" } });
-  const reason = "x".repeat(4 * 1024 * 1024);
+  const reason = "x".repeat(256 * 1024);
   await fails("too_large", "/v1/commands", { body: ping({ reason }) });
+  await fails("too_large", "/v1/commands", { body: create({ spec: { ...SPEC, command: Array(100_000).fill(1) } }) });
+  await fails("too_large", "/v1/messages", { body: { to: { stitch: "a" }, data: "x".repeat(4 * 1024 * 1024) } });
 });
 
 test("not_found for routes and targets, method_not_allowed with Allow", async () => {
@@ -501,6 +507,13 @@ test("a request id of the client's is kept where it is sane", async () => {
 
 test("it does not start open to the network, without Redis, or on a taken port", async () => {
   await assert.rejects(startApi(config({ STITCH_HOST: "0.0.0.0" })), /STITCH_TOKEN/);
+  for (const STITCH_HOST of ["0.0.0.0", "::", "192.0.2.1"])
+    await assert.rejects(
+      startApi(config({ STITCH_HOST, STITCH_TOKEN: "x".repeat(31) })),
+      /STITCH_TOKEN: .*32 characters/,
+    );
+  const open = await startApi(config({ STITCH_HOST: "0.0.0.0", STITCH_TOKEN: "x".repeat(32) }));
+  await open.stop();
   await assert.rejects(startApi(config({ REDIS_URL: "" })), /REDIS_URL.*stitch up/s);
   await assert.rejects(startApi(config({ STITCH_TOKEN: "with space" })), ConfigError);
   await assert.rejects(startApi(config({ STITCH_PORT: new URL(url).port })), /STITCH_PORT/);

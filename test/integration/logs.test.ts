@@ -144,6 +144,28 @@ for (const redis of REDISES) {
       });
     });
 
+    it("as bare lines steer no terminal; as JSON they are as they were written", async () => {
+      await withCluster(redis.url, {}, async (cluster) => {
+        const [{ url }] = await Promise.all([cluster.api(), cluster.node("n1")]);
+        const lines = ["\u001b[31mred\u001b[0m\tplain", "\u001b]0;title\u0007x", "\u009b2Jy\u007f", "é \u202ez"];
+        await cluster.create("n1", "steers", ["printf", "%s\\n", ...lines], { restart: { policy: "never" } });
+        const logs = `${url}/v1/stitches/steers/logs?tail=100`;
+        const items = await until("all was written", async () => {
+          const all = ((await (await fetch(logs)).json()) as { items: LogLineResource[] }).items;
+          const said = all.filter(({ source }) => source === "stdout");
+          return said.length === lines.length && said;
+        });
+        assert.deepEqual(
+          items.map(({ line }) => line),
+          lines,
+        );
+        const plain = await (await fetch(logs, { headers: { Accept: "text/plain" } })).text();
+        assert.ok(plain.includes("red\tplain\n"), JSON.stringify(plain));
+        assert.doesNotMatch(plain.replace(/[\n\t]/g, ""), /[\p{Cc}\p{Bidi_Control}]/u);
+        assert.match(plain, /^é �z$/m);
+      });
+    });
+
     it("are followed line by line as they are written, and taken up after the last line seen, over a restart of the node", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         const [{ url }, first] = await Promise.all([cluster.api(), cluster.node("n1")]);

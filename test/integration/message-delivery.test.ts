@@ -729,6 +729,65 @@ describe("messages on their way", { concurrency: 2 }, () => {
     });
   });
 
+  it("which no node would send are dropped by the node that finds them, and told of: nobody ends another's stitch", async () => {
+    await withCluster(standalone?.url ?? "", {}, async (cluster) => {
+      const [{ url }, worker] = await Promise.all([cluster.api(), cluster.node("n1", MAIL_MODULE)]);
+      const mail = new MailClient(url);
+      await createMail(cluster, "victim.a.1", { "n1:p": "process", "n1:m": "module" });
+      const { redis, keys } = cluster.open;
+      const before = await Promise.all(["n1:p", "n1:m"].map((id) => cluster.master.stitch(id)));
+      const common = {
+        id: "m1",
+        from: "n9:thief",
+        channel: "",
+        data: "false",
+        ref: null,
+        re: null,
+        receipt: null,
+        hops: 0,
+      };
+      const forged = [
+        ...["_exit", "_heartbeat", "_error", "_"].map((channel) => ({ channel })),
+        ...["", "m\nend", "_"].map((id) => ({ id })),
+        ...["", "thief", "n9:", ":thief", "N9:thief", "n9:thief:x", "api:", "api:\nend"].map((from) => ({ from })),
+      ];
+      for (const more of forged)
+        for (const stitch of ["p", "m"]) {
+          const body = JSON.stringify({ ...common, sentAtMs: null, to: { stitch }, ...more });
+          await redis.xadd(keys.nodeInbox("n1"), "*", `message:${stitch}`, body);
+        }
+      const told = () => worker.output.match(/"message":"a message in the inbox is dropped/g)?.length ?? 0;
+      await until("all of them are told of", () => told() === 2 * forged.length);
+      assert.match(worker.output, /is dropped \(\d+-\d+\): channel must not begin with/);
+      assert.doesNotMatch(worker.output, /thief/, "what was in them is not told");
+      for (const id of ["p", "m"]) await mail.tell(id, "", "goes on");
+      for (const [index, id] of ["n1:p", "n1:m"].entries()) {
+        assert.deepEqual(dataOf(cluster, id), ["goes on"]);
+        const { pid, startedAt, restarts, state } = await cluster.master.stitch(id);
+        const was = before[index];
+        assert.deepEqual([pid, startedAt, restarts, state], [was?.pid, was?.startedAt, 0, "running"]);
+      }
+      await untilEmpty(cluster, "n1");
+      assert.deepEqual((await mail.deadLetters()).items, []);
+
+      // By way of a dead letter that nobody has left it does not come either.
+      const letter = {
+        ...common,
+        messageId: "m1",
+        to: "n1:p",
+        channel: "_exit",
+        code: "inbox_full",
+        reason: "",
+        tries: 0,
+      };
+      const entry = await redis.xadd(keys.nodeDeadLetters("n1"), "*", "letter", JSON.stringify({ ...letter, atMs: 0 }));
+      await redis.sadd(keys.deadLetterNodes, "n1");
+      assert.deepEqual((await mail.deadLetters()).items, []);
+      assert.equal((await mail.on("POST", `/v1/dead-letters/n1.${entry}/redrive`)).status, 500);
+      assert.equal((await mail.on("DELETE", `/v1/dead-letters/n1.${entry}`)).status, 204);
+    });
+  });
+
   it("P11: that were acknowledged while Redis was away are not delivered again, and are counted out when it is back", async (t) => {
     // Its own: the others' would be away, too.
     const dir = await mkdtemp(join(tmpdir(), "cs-redis-"));

@@ -2,12 +2,23 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { test, type TestContext } from "node:test";
-import { until } from "../support/cluster.ts";
+import { REDISES, until, withCluster } from "../support/cluster.ts";
+import { logOf } from "../support/stitch-folder.ts";
 
 const OWNERSHIP = new URL("../../workers/node/ownership.ts", import.meta.url).href;
 const skip = process.platform !== "linux" && "there is no /proc";
@@ -100,4 +111,55 @@ test("a copy of the folder of a worker that lives is refused: its stitches are n
   const former = { session: "its-session", formerSessions: [], incarnation: 1, pid: process.pid };
   writeFileSync(join(dir, "owner.json"), JSON.stringify({ ...former, watchdogPid: watchdog.pid }));
   assert.equal(await hold(t, dir).says(), "StateFolderTaken");
+});
+
+test("what a worker makes there is for its user alone, whatever its umask, and its stitches keep that", async () => {
+  await withCluster(REDISES[0]?.url ?? "", {}, async (cluster) => {
+    const before = process.umask(0);
+    const state = join(cluster.dir, "state-n1");
+    const worker = await cluster.node("n1").finally(() => process.umask(before));
+    await cluster.create("n1", "a", ["sh", "-c", "umask; exec sleep 600"]);
+    await until("it has said its umask", () => logOf(cluster, "n1", "a").some(({ line }) => /^0+$/.test(line)));
+    assert.equal(await worker.kill("SIGTERM"), 0);
+    const names = readdirSync(state, { recursive: true }) as string[];
+    for (const wanted of [/owner\.lock$/, /owner\.json$/, /stitches\.jsonl$/, /logs\/a\.log$/, /data\/a$/])
+      assert.ok(
+        names.some((name) => wanted.test(name)),
+        names.join(" "),
+      );
+    for (const name of ["", ...names]) {
+      const { mode } = lstatSync(join(state, name));
+      assert.equal(mode & 0o077, 0, `${name} ${mode.toString(8)}`);
+    }
+  });
+});
+
+test("a worker does not start in a folder where others may write, and reads no log through a link", async () => {
+  await withCluster(REDISES[0]?.url ?? "", {}, async (cluster) => {
+    const state = join(cluster.dir, "state-n1");
+    mkdirSync(state);
+    chmodSync(state, 0o777);
+    const env = { STITCH_NODE_ID: "n1", STITCH_ROLES: "node", STITCH_STATE_DIR: state };
+    const refused = cluster.part(["node"], env);
+    await until("it has ended", () => refused.child.exitCode !== null);
+    assert.equal(await refused.exited, 1);
+    assert.match(refused.output, /others may write to \S+state-n1, its mode is 777\)\. .*STITCH_STATE_DIR/);
+    assert.doesNotMatch(refused.output, /\n +at /, "a reason and a next step, no stack");
+
+    chmodSync(state, 0o700);
+    const worker = await cluster.node("n1");
+    await cluster.create("n1", "a", ["sh", "-c", "echo hello; exec sleep 600"]);
+    await until("it has said so", () => logOf(cluster, "n1", "a").some(({ line }) => line === "hello"));
+    await worker.kill("SIGTERM");
+    const log = join(state, cluster.name, "n1", "logs", "a.log");
+    const foreign = join(cluster.dir, "foreign");
+    const text = `${JSON.stringify({ at: new Date(0).toISOString(), source: "stdout", line: "secret" })}\n`;
+    writeFileSync(foreign, text);
+    rmSync(log);
+    symlinkSync(foreign, log);
+    await cluster.node("n1");
+    await until("the stitch runs again", async () => (await cluster.master.stitch("n1:a")).state === "running");
+    await assert.rejects(cluster.master.logs("n1:a", 10), /its log has the reason/);
+    assert.equal(readFileSync(foreign, "utf8"), text, "nothing was written through the link either");
+  });
 });

@@ -14,13 +14,15 @@ const LAYERS: readonly Layer[] = [
   { name: "queue", files: /^src\/queue\//, may: ["redis", "domain"] },
   { name: "master", files: /^src\/master\//, may: ["redis", "queue", "domain", "version"] },
   { name: "client", files: /^src\/client\//, may: ["domain"] },
-  { name: "api", files: /^src\/api\//, may: ["master", "redis", "queue", "domain", "config", "running"] },
+  { name: "api", files: /^src\/api\//, may: ["master", "redis", "queue", "domain", "config", "running", "printable"] },
   { name: "workers", files: /^workers\//, may: ["master", "redis", "queue", "domain", "config", "running"] },
   { name: "version", files: /^src\/version\.ts$/, may: [] },
   /** What a setting and a connection both go by. */
   { name: "redis-url", files: /^src\/redis-url\.ts$/, may: [] },
   /** What is logged, and what of an error may be. */
   { name: "log", files: /^src\/(logger|error-log)\.ts$/, may: ["config"] },
+  /** What may be shown on a terminal. */
+  { name: "printable", files: /^src\/printable\.ts$/, may: [] },
   { name: "package", files: /^package\.json$/, may: [] },
   /** The type of what an entry has started. */
   { name: "running", files: /^src\/running\.ts$/, may: [] },

@@ -95,8 +95,9 @@ export class InboxWatch {
 /** `*`, then what it is (`question`, or `message:` and the stitch in whose share it counts), and its body. */
 function addedOf(node: string, [, what = "", body = ""]: readonly string[], storedAtMs: number): Added {
   const [kind, share = ""] = what.split(":");
-  const message = kind === "message" ? readMessage(body) : null;
-  if (kind === "message" && message === null) throw new Error(`not a message: ${body.slice(0, 200)}`);
+  const read = kind === "message" ? readMessage(body) : { message: null };
+  if ("wrong" in read) throw new Error(`not a message (${read.wrong}): ${body.slice(0, 200)}`);
+  const { message } = read;
   return { node, message, share, bytes: Buffer.byteLength(body), storedAtMs };
 }
 

@@ -7,12 +7,12 @@ import { type LocalRedis, startLocalRedis } from "../../src/cli/local-redis.ts";
 import { TestCluster } from "./cluster.ts";
 import { startLocalCluster } from "./redis-cluster.ts";
 
-const DOC = readFileSync(join(import.meta.dirname, "../../docs/security.md"), "utf8");
+export const SECURITY_DOC = readFileSync(join(import.meta.dirname, "../../docs/security.md"), "utf8");
 
 /** The rules of each user in the docs, for a cluster and its nodes. */
-function usersOf(cluster: string, nodes: readonly string[]): Map<string, string[]> {
-  const lines = [...DOC.matchAll(/^user (\S+) (.+)$/gm)].map(([, name = "", rules = ""]) => ({ name, rules }));
-  assert.deepEqual(lines.map(({ name }) => name).sort(), ["api", "default", "master", "node-m1"]);
+export function usersOf(cluster: string, nodes: readonly string[]): Map<string, string[]> {
+  const lines = [...SECURITY_DOC.matchAll(/^user (\S+) (.+)$/gm)].map(([, name = "", rules = ""]) => ({ name, rules }));
+  assert.deepEqual(lines.map(({ name }) => name).sort(), ["admin", "api", "default", "master", "node-m1"]);
   const users = new Map<string, string[]>();
   for (const { name, rules } of lines) {
     const ours = rules.replaceAll("cs:prod:", `cs:${cluster}:`);

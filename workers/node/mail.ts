@@ -107,12 +107,13 @@ export class Mail {
     if (this.#stopping.signal.aborted || this.#held.has(entry.id)) return;
     // What a former life had taken comes again.
     if (isLaterEntry(entry.id, this.#lastTaken)) this.#lastTaken = entry.id;
-    const message = readMessage(entry.body);
-    if (message === null) {
-      this.#o.onError(new Error(`a message in the inbox cannot be read and is dropped (${entry.id})`));
+    const read = readMessage(entry.body);
+    if ("wrong" in read) {
+      this.#o.onError(new Error(`a message in the inbox is dropped (${entry.id}): ${read.wrong}`));
       this.#finish(entry);
       return;
     }
+    const { message } = read;
     const held: Held = { entry, message, open: 1 };
     this.#held.set(entry.id, held);
     for (const id of this.#recipients(entry, message)) this.#bring(held, id);

@@ -158,7 +158,7 @@ export class NodeWorker {
   async start(): Promise<void> {
     this.#state = "starting";
     try {
-      this.#ownership = await Ownership.take(this.#dir);
+      this.#ownership = await Ownership.take(this.#dir, this.#o.stateDir);
       this.#incarnation = this.#ownership.former?.incarnation ?? 0;
       const disk = new StitchDisk(this.#dir, this.#o.onError);
       this.#disk = disk;

@@ -1,7 +1,18 @@
-import { accessSync, constants, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  accessSync,
+  closeSync,
+  constants,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import type { DatabaseSync } from "node:sqlite";
 import * as z from "zod";
+import { checkOwnFolder, FOLDER_MODE, keepOwnFile, makeOwnFile, NotOwn, readOwnFile } from "./own-files.ts";
 import { readProcess } from "./process-table.ts";
 
 const owner = z.object({
@@ -30,7 +41,7 @@ export class StateFolderTaken extends Error {
   override readonly name = "StateFolderTaken";
 }
 
-/** Thrown when the state folder cannot be made, not be written to, or not be locked. */
+/** Thrown when the state folder cannot be made, not be written to, or not be locked, or when others could change it. */
 export class StateFolderUnusable extends Error {
   override readonly name = "StateFolderUnusable";
 }
@@ -55,11 +66,12 @@ export class Ownership {
   }
 
   /**
+   * @param top the folder that `dir` is in, at whatever depth, or `dir` itself: from there on nobody else may write.
    * @param lock locks a file, see `lockFile`.
-   * @throws StateFolderTaken where a live worker has it, StateFolderUnusable where nobody can.
+   * @throws StateFolderTaken where a live worker has it, StateFolderUnusable where nobody can, or others could change it.
    */
-  static async take(dir: string, lock = lockFile): Promise<Ownership> {
-    makeUsable(dir);
+  static async take(dir: string, top = dir, lock = lockFile): Promise<Ownership> {
+    makeUsable(dir, top);
     const held = takeLock(dir, lock);
     try {
       const former = readOwner(dir);
@@ -74,7 +86,12 @@ export class Ownership {
   /** Writes down who has the folder now, with its lineage. */
   record(now: Omit<Owner, "formerSessions">): void {
     const path = join(this.#dir, "owner.json");
-    writeFileSync(`${path}.new`, JSON.stringify({ ...now, formerSessions: this.#formerSessions } satisfies Owner));
+    const file = makeOwnFile(`${path}.new`);
+    try {
+      writeFileSync(file, JSON.stringify({ ...now, formerSessions: this.#formerSessions } satisfies Owner));
+    } finally {
+      closeSync(file);
+    }
     renameSync(`${path}.new`, path);
   }
 
@@ -100,6 +117,7 @@ function takeLock(dir: string, lock: typeof lockFile): DatabaseSync {
   try {
     return lock(path);
   } catch (cause) {
+    if (cause instanceof NotOwn) throw unusable(dir, cause, cause.message, THIS_USERS_ALONE);
     const code = cause instanceof Error && "errcode" in cause ? cause.errcode : null;
     if (code === SQLITE_BUSY && canLock(dir, lock)) {
       const pid = pidOf(dir);
@@ -109,7 +127,8 @@ function takeLock(dir: string, lock: typeof lockFile): DatabaseSync {
         { cause },
       );
     }
-    if (code === SQLITE_CANTOPEN) throw unusable(dir, cause, `${path} cannot be opened to write`, USER_MAY_WRITE);
+    if (code === SQLITE_CANTOPEN || (cause instanceof Error && "syscall" in cause))
+      throw unusable(dir, cause, `${path} cannot be opened to write`, USER_MAY_WRITE);
     throw unusable(
       dir,
       cause,
@@ -125,6 +144,7 @@ function takeLock(dir: string, lock: typeof lockFile): DatabaseSync {
  */
 function lockFile(path: string): DatabaseSync {
   const { DatabaseSync } = sqlite();
+  keepOwnFile(path);
   const lock = new DatabaseSync(path, { timeout: LOCK_MS });
   try {
     // Nothing is written: the file stays empty, and there is never a journal beside it.
@@ -171,16 +191,19 @@ function pidOf(dir: string): number | null {
 }
 
 const USER_MAY_WRITE = "Let this worker's user write there, or set STITCH_STATE_DIR to a folder where it may.";
+const THIS_USERS_ALONE =
+  "Look at what is in it and make it this user's alone (chown, chmod 700), or set STITCH_STATE_DIR to a folder that is.";
 const reasonOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause));
 const unusable = (dir: string, cause: unknown, reason: string, next: string): StateFolderUnusable =>
   new StateFolderUnusable(`the state folder ${dir} cannot be used (${reason}). ${next}`, { cause });
 
-function makeUsable(dir: string): void {
+function makeUsable(dir: string, top: string): void {
   try {
     makeFolder(dir);
+    checkOwnFolder(dir, top);
     accessSync(dir, constants.W_OK | constants.X_OK);
   } catch (cause) {
-    throw unusable(dir, cause, reasonOf(cause), USER_MAY_WRITE);
+    throw unusable(dir, cause, reasonOf(cause), cause instanceof NotOwn ? THIS_USERS_ALONE : USER_MAY_WRITE);
   }
 }
 
@@ -189,7 +212,7 @@ function makeFolder(dir: string): void {
   if (isFolder(dir)) return;
   makeFolder(dirname(dir));
   try {
-    mkdirSync(dir, { mode: 0o700 });
+    mkdirSync(dir, { mode: FOLDER_MODE });
   } catch (error) {
     // Another worker may have been faster.
     if (!isFolder(dir)) throw error;
@@ -200,15 +223,15 @@ const isFolder = (path: string): boolean => statSync(path, { throwIfNoEntry: fal
 
 function readOwner(dir: string): Owner | null {
   const path = join(dir, "owner.json");
-  let text: string;
+  let bytes: Buffer | null;
   try {
-    text = readFileSync(path, "utf8");
-  } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "ENOENT") return null;
-    throw error;
+    bytes = readOwnFile(path);
+  } catch (cause) {
+    throw cause instanceof NotOwn ? unusable(dir, cause, cause.message, THIS_USERS_ALONE) : cause;
   }
+  if (bytes === null) return null;
   try {
-    return owner.parse(JSON.parse(text));
+    return owner.parse(JSON.parse(bytes.toString()));
   } catch (cause) {
     throw new Error(`${path} cannot be read; delete it if no worker runs in this folder`, { cause });
   }

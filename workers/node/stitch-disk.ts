@@ -1,21 +1,11 @@
-import {
-  appendFileSync,
-  closeSync,
-  existsSync,
-  fstatSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-} from "node:fs";
+import { appendFileSync, closeSync, existsSync, fstatSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import * as z from "zod";
 import { type Dispatch, dispatch } from "../../src/domain/job.ts";
 import { FORMAT, otherFormat } from "../../src/redis/format.ts";
 import { removedRecord, type RemovedRecord, stitchRecord, type StitchRecord } from "../../src/domain/stitch.ts";
 import { launch, type Launch } from "./launches.ts";
+import { FOLDER_MODE, makeOwnFile, readOwnFile } from "./own-files.ts";
 
 const journalLine = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("stitch"), record: stitchRecord }),
@@ -89,11 +79,12 @@ export class StitchDisk {
     this.#dir = dir;
     this.#journal = join(dir, "stitches.jsonl");
     this.#onError = onError;
-    mkdirSync(dir, { recursive: true });
+    mkdirSync(dir, { recursive: true, mode: FOLDER_MODE });
   }
 
   /**
-   * @throws JournalFormatRefused; and where a line cannot be read: naming it, because guessing could start what was removed.
+   * @throws JournalFormatRefused; NotOwn where another user has put the journal there; and where a line cannot be read:
+   *   naming it, because guessing could start what was removed.
    */
   load(): { stitches: StitchRecord[]; removed: RemovedRecord[]; tasks: Dispatch[]; launches: Launch[] } {
     const newest = new Map<string, z.output<typeof journalLine>>();
@@ -196,7 +187,7 @@ export class StitchDisk {
   /** Puts the data of a removed stitch aside. @returns where its log is to go. Safe to repeat. */
   putAside(id: string, removedAtMs: number): string {
     const aside = join(this.#dir, "removed", `${id}.${removedAtMs}`);
-    mkdirSync(aside, { recursive: true });
+    mkdirSync(aside, { recursive: true, mode: FOLDER_MODE });
     if (existsSync(this.dataDir(id))) renameSync(this.dataDir(id), join(aside, "data"));
     return join(aside, `${id}.log`);
   }
@@ -212,7 +203,7 @@ export class StitchDisk {
   makeDataDir(id: string): string {
     const path = this.dataDir(id);
     // To look costs a tenth of a try to make it; at nearly every start it is there.
-    if (!existsSync(path)) mkdirSync(path, { recursive: true });
+    if (!existsSync(path)) mkdirSync(path, { recursive: true, mode: FOLDER_MODE });
     return path;
   }
 
@@ -286,8 +277,8 @@ export class StitchDisk {
 
   #writeAnew(): void {
     const path = `${this.#journal}.new`;
-    mkdirSync(this.#dir, { recursive: true });
-    const file = openSync(path, "w", 0o600);
+    mkdirSync(this.#dir, { recursive: true, mode: FOLDER_MODE });
+    const file = makeOwnFile(path);
     let characters = 0;
     try {
       appendFileSync(file, `${JSON.stringify({ kind: "format", format: FORMAT })}\n`);
@@ -342,8 +333,8 @@ function append(file: number, lines: ReadonlyMap<string, JournalLine>): number {
 
 /** The lines of a file, as one text each, however long it is; none where there is no file. */
 function* linesOf(path: string): Generator<{ text: string; number: number; isWhole: boolean }> {
-  if (!existsSync(path)) return;
-  const bytes = readFileSync(path);
+  const bytes = readOwnFile(path);
+  if (bytes === null) return;
   for (let at = 0, number = 1; at < bytes.length; number++) {
     const end = bytes.indexOf(LINE_END, at);
     const isWhole = end !== -1;

@@ -2,6 +2,7 @@ import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from "node:fs
 import { basename, dirname } from "node:path";
 import { type LogLine, type LogPosition, logLine } from "../../src/domain/log-line.ts";
 import type { LogSource } from "../../src/domain/resources.ts";
+import { APPEND, FILE_MODE, FOLDER_MODE, READ } from "./own-files.ts";
 
 /** What one stitch keeps on its node's disk: at most `files` of `fileBytes` each, 20 MiB by default. */
 export type LogLimits = { readonly fileBytes: number; readonly files: number };
@@ -80,7 +81,7 @@ export class StitchLog {
   async moveTo(path: string): Promise<void> {
     await this.#settle();
     await this.#rename(async () => {
-      await mkdir(dirname(path), { recursive: true });
+      await mkdir(dirname(path), { recursive: true, mode: FOLDER_MODE });
       for (let number = this.#oldest; number < this.#number; number++)
         await orNull(rename(`${this.#path}.${number}`, `${path}.${number}`));
       await orNull(rename(this.#path, path));
@@ -275,9 +276,9 @@ export class StitchLog {
   async #openCurrent(): Promise<FileHandle> {
     if (this.#file !== null) return this.#file;
     await this.#renaming;
-    await mkdir(dirname(this.#path), { recursive: true });
+    await mkdir(dirname(this.#path), { recursive: true, mode: FOLDER_MODE });
     await this.#find();
-    const file = await open(this.#path, "a+");
+    const file = await open(this.#path, APPEND, FILE_MODE);
     this.#file = file;
     this.#size = (await file.stat()).size;
     const end = await bytesOf(file, Math.max(0, this.#size - 1), this.#size);
@@ -375,7 +376,7 @@ async function bytesOf(file: FileHandle, from: number, to: number): Promise<Buff
   return buffer.subarray(0, length);
 }
 
-const openIfThere = (path: string): Promise<FileHandle | null> => orNull(open(path, "r"));
+const openIfThere = (path: string): Promise<FileHandle | null> => orNull(open(path, READ));
 
 /** null where there is no such file or folder. */
 async function orNull<T>(work: Promise<T>): Promise<T | null> {

@@ -1,5 +1,6 @@
 import { mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { checkOwnFolder, NotOwn } from "../../../workers/node/own-files.ts";
 import { isAlive, readOwner, writeOwner } from "../owner-file.ts";
 import { UsageError } from "../usage-error.ts";
 import { waitUntil } from "../wait-until.ts";
@@ -23,16 +24,17 @@ export type Home = {
 
 /**
  * Takes the folder for this process, once what a killed `stitch up` left behind has ended.
- * @throws UsageError where another `stitch up` runs there, or it cannot be written to.
+ * @throws UsageError where another `stitch up` runs there, it cannot be written to, or others may write to it.
  */
 export async function takeHome(dir: string, step: Step): Promise<Home> {
   try {
     await mkdir(dir, { recursive: true, mode: 0o700 });
+    checkOwnFolder(dir);
     await lock(join(dir, LOCK), dir);
   } catch (error) {
-    if (!(error instanceof Error && "code" in error)) throw error;
+    if (!(error instanceof NotOwn || (error instanceof Error && "code" in error))) throw error;
     throw new UsageError(
-      `${dir}, where stitch up keeps its cluster, cannot be used (${error.message}). Make it a folder that you may write to, or go to another folder`,
+      `${dir}, where stitch up keeps its cluster, cannot be used (${error.message}). Make it a folder that you alone may write to, or go to another folder`,
     );
   }
   const release = (): Promise<void> => rm(join(dir, LOCK), { force: true });

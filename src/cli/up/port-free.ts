@@ -27,6 +27,6 @@ export async function apiPort(host: string, port: number): Promise<number> {
 
 /** Where clients on this machine reach what listens there: an address for all interfaces is none to connect to. */
 export function localUrl(host: string, port: number): string {
-  const reachable = { "0.0.0.0": "127.0.0.1", "::": "::1" }[host] ?? host;
+  const reachable = host === "0.0.0.0" ? "127.0.0.1" : host === "::" ? "::1" : host;
   return `http://${reachable.includes(":") ? `[${reachable}]` : reachable}:${port}`;
 }

@@ -1,12 +1,24 @@
 import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
+import { text } from "node:stream/consumers";
 import { test } from "node:test";
 import { CannedApi, creating, job, problem, sendJson, stitch } from "./canned-api.ts";
-import { runEach, runStitch, startStitch } from "./run-stitch.ts";
+import { bareEnv, MAIN, runEach, runStitch, startStitch } from "./run-stitch.ts";
 
 const on = (api: CannedApi, env: Record<string, string> = {}) => ({ STITCH_URL: api.url, ...env });
 /** As a plan's. */
 const TOKEN = "0123456789abcdef".repeat(2);
+const isDryRun = (body: unknown): boolean => (body as { dryRun?: true } | null)?.dryRun === true;
+const planWith = (...warnings: readonly object[]) => ({
+  feasible: true,
+  tasks: [],
+  placements: [],
+  refusals: [],
+  warnings,
+  planToken: TOKEN,
+  asOf: "2026-11-23T09:00:00.000Z",
+});
 const succeeds = (_: unknown, response: Parameters<typeof sendJson>[0]) => sendJson(response, 200, job("succeeded"));
 
 test("a command is sent with its body, a key, the token; the message goes to stderr, nothing to stdout", async () => {
@@ -80,7 +92,9 @@ test("each command and what it sends", async () => {
       },
     ],
   ] as const;
-  await using api = await CannedApi.start(succeeds);
+  await using api = await CannedApi.start(({ body }, response) =>
+    sendJson(response, 200, isDryRun(body) ? planWith() : job("succeeded")),
+  );
   const ends = await runEach(
     cases.map(([args]) => args),
     on(api),
@@ -178,7 +192,7 @@ test("still running when the time is up: code 5 and how to follow it", async () 
   await using api = await CannedApi.start((_, response) => sendJson(response, 202, job("running")));
   const ended = await runStitch(["stop", "x", "--timeout", "300ms"], on(api));
   assert.equal(ended.code, 5);
-  assert.match(ended.stderr, /^running {2}0\/1 {2}n1 0\/1\nstill running .* stitch jobs watch j/);
+  assert.match(ended.stderr, /^running {2}0\/1 {2}n1 0\/1\nstill running after 300 ms\..* stitch jobs watch j/);
 });
 
 test("Ctrl-C while the job runs: code 130, the job goes on, and how to follow it", async () => {
@@ -399,6 +413,14 @@ test("logs prints time, source and line, harmless to a terminal; --json the API'
   assert.match(away.stderr, /node_unreachable: about/);
 });
 
+test("--json steers no terminal: what JSON need not escape is escaped, too", async () => {
+  const page = { items: [{ at: "t", source: "stdout", line: "\u009b2J\u007f\u202e" }], nextCursor: null, asOf: "t" };
+  await using api = await CannedApi.start((_, response) => sendJson(response, 200, page));
+  const { stdout } = await runStitch(["logs", "a", "--json"], on(api));
+  assert.match(stdout, /"line":"\\u009b2J\\u007f\\u202e"/);
+  assert.deepEqual(JSON.parse(stdout), page);
+});
+
 test("logs -f: lines as they come, as text or with --json, until Ctrl-C", async () => {
   for (const [args, expected] of [
     [["logs", "-f", "a"], SHOWN],
@@ -528,6 +550,106 @@ test("ps of a stitch that does not come up says where to read why", async () => 
   assert.equal((await runStitch(["ps", "orders-1", "--json"], on(api))).stderr, "");
   api.answerWith((_, response) => sendJson(response, 200, stitch()));
   assert.equal((await runStitch(["ps", "orders-1"], on(api))).stderr, "");
+});
+
+test("what a move, a drain or a rebalance warns of is said when it is carried out", async () => {
+  const warning = { code: "data_stays", message: "node.drain leaves its data where it is", stitch: "n1:orders-1" };
+  await using api = await CannedApi.start(({ body }, response) =>
+    sendJson(response, 200, isDryRun(body) ? planWith(warning) : job("succeeded")),
+  );
+  const said = "warning: data_stays n1:orders-1: stitch drain leaves its data where it is\n";
+  for (const args of [
+    ["move", "orders-1"],
+    ["drain", "n1"],
+    ["rebalance", "shop.orders"],
+  ]) {
+    const { code, stdout, stderr } = await runStitch(args, on(api));
+    assert.deepEqual([code, stdout, stderr.startsWith(said)], [0, "", true], stderr);
+    const [planned, sent] = api.asked.slice(-2).map(({ body }) => body as object);
+    assert.deepEqual(planned, { ...sent, dryRun: true });
+  }
+  api.answerWith(({ body }, response) =>
+    isDryRun(body) ? sendJson(response, 404, problem(404, "not_found")) : sendJson(response, 200, job("succeeded")),
+  );
+  assert.equal(
+    (await runStitch(["move", "orders-1", "--key", "again"], on(api))).code,
+    0,
+    "given before, under its key",
+  );
+});
+
+test("what does not exist is an error, not an empty list", async () => {
+  let exists = false;
+  await using api = await CannedApi.start(({ url }, response) => {
+    if (/[?]|^.v1.(stitches|events)$/.test(url)) sendJson(response, 200, { items: [], nextCursor: null, asOf: "t" });
+    else if (exists) sendJson(response, 200, {});
+    else sendJson(response, 404, problem(404, "not_found"));
+  });
+  const cases = [
+    ["ps", "--node", "n9"],
+    ["ps", "web.typo"],
+    ["events", "--node", "n9"],
+    ["events", "--group", "web.typo", "--json"],
+    ["events", "-f", "--node", "n9"],
+    ["dead-letters", "--node", "n9"],
+    ["dead-letters", "--stitch", "typo"],
+  ];
+  for (const [index, { code, stderr }] of (await runEach(cases, on(api))).entries())
+    assert.deepEqual([code, stderr], [1, "not_found: about not_found\n"], cases[index]?.join(" "));
+  exists = true;
+  assert.deepEqual(await runStitch(["ps", "web.front"], on(api)), { code: 0, stdout: "", stderr: "No stitches.\n" });
+  assert.deepEqual(await runStitch(["events"], on(api)), { code: 0, stdout: "", stderr: "No events.\n" });
+});
+
+const EVENT = { type: "node.joined", at: "t", node: "n1", stitch: null, group: null, job: null, data: null };
+
+test("events are shown with their ids, oldest first, over all pages", async () => {
+  await using api = await CannedApi.start(({ url }, response) => {
+    const second = url.includes("cursor=before-2-0");
+    const items = (second ? ["1-0"] : ["2-0", "3-0"]).map((id) => ({ id, ...EVENT }));
+    sendJson(response, 200, { items, nextCursor: second ? null : "before-2-0", asOf: "t" });
+  });
+  const lines = (...ids: string[]) => ids.map((id) => `${id}  t  node.joined       n1\n`).join("");
+  const all = await runStitch(["events", "--type", "node.*"], on(api));
+  assert.deepEqual(all, { code: 0, stdout: lines("1-0", "2-0", "3-0"), stderr: "" });
+  assert.deepEqual(
+    api.asked.map(({ url }) => url),
+    ["/v1/events?type=node.*&limit=100", "/v1/events?type=node.*&limit=98&cursor=before-2-0"],
+  );
+  const two = await runStitch(["events", "--limit", "2"], on(api));
+  assert.equal(two.stdout, lines("2-0", "3-0"));
+  assert.match(two.stderr, /may be more: --limit \(now 2\)/);
+  api.answerWith((_, response) => sendJson(response, 200, { items: [], nextCursor: null, asOf: "t" }));
+  await runStitch(["events", "--since", "2026-11-23T09:00:00Z"], on(api));
+  assert.equal(api.asked.at(-1)?.url, "/v1/events?since=2026-11-23T09%3A00%3A00.000Z&limit=1000");
+  const bad = await runStitch(["events", "--since", "yesterday"], on(api));
+  assert.deepEqual([bad.code, /a duration such as 10m/.test(bad.stderr)], [1, true]);
+});
+
+test("what is followed ends when its reader has gone, though nothing more comes", {
+  skip: /GNU/.test(spawnSync("tail", ["--version"], { encoding: "utf8" }).stdout ?? "")
+    ? false
+    : "this is not GNU's tail",
+}, async () => {
+  const line = { at: "t", source: "stdout", line: "word" };
+  for (const [args, sent] of [
+    [["events", "-f"], { id: "1-0", ...EVENT }],
+    [["logs", "-f", "a"], line],
+  ] as const) {
+    await using api = await CannedApi.start((_, response) => {
+      response.writeHead(200, { "content-type": "text/event-stream" });
+      response.write(`id: 1-0\nevent: x\ndata: ${JSON.stringify(sent)}\n\n`);
+    });
+    const pipe = `"$0" "$@"; echo "ended with $?" >&2`;
+    const child = spawn("sh", ["-c", `{ ${pipe}; } | head -n 1`, process.execPath, MAIN, ...args], {
+      env: bareEnv(on(api)),
+      stdio: ["ignore", "pipe", "pipe"],
+      timeout: 20_000,
+    });
+    const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
+    assert.match(stdout, /word|1-0/);
+    assert.equal(stderr, "ended with 0\n");
+  }
 });
 
 test("help ends with 0", async () => {

@@ -192,16 +192,17 @@ const LETTER = {
 };
 
 test("dead-letters: a table of the first, over short pages; --json the API's list", async () => {
+  const asOf = "2026-11-23T11:30:00.000Z";
   await using api = await CannedApi.start(({ url }, response) => {
     const second = url.includes("cursor=c");
-    sendJson(response, 200, { items: second ? [LETTER] : [], nextCursor: second ? null : "c", asOf: "t" });
+    sendJson(response, 200, { items: second ? [LETTER] : [], nextCursor: second ? null : "c", asOf });
   });
   const listed = await runStitch(["dead-letters", "--node", "n1", "--stitch", "a"], on(api));
   assert.deepEqual(listed, {
     code: 0,
     stdout: [
-      `ID      STITCH  FROM  CHANNEL  CODE           TRIES  AT                        DATA${" ".repeat(38)}REASON`,
-      `n1.5-0  n1:a    n2:b  -        stitch_failed      5  2026-11-23T09:00:00.000Z  one\ufffdtwo${"o".repeat(32)}…  the stitch said that it failed`,
+      `ID      STITCH  AGE  REASON${" ".repeat(39)}  TRIES  FROM  CHANNEL  DATA`,
+      `n1.5-0  n1:a     2h  stitch_failed: the stitch said that it failed      5  n2:b  -        one\ufffdtwo${"o".repeat(32)}…`,
       "",
     ].join("\n"),
     stderr: "",
@@ -211,7 +212,7 @@ test("dead-letters: a table of the first, over short pages; --json the API's lis
     ["/v1/dead-letters?node=n1&stitch=a&limit=20", "/v1/dead-letters?node=n1&stitch=a&limit=20&cursor=c"],
   );
   const asJson = await runStitch(["dead-letters", "--json", "--limit", "5"], on(api));
-  assert.deepEqual(JSON.parse(asJson.stdout), { items: [LETTER], nextCursor: null, asOf: "t" });
+  assert.deepEqual(JSON.parse(asJson.stdout), { items: [LETTER], nextCursor: null, asOf });
   api.answerWith((_, response) => sendJson(response, 200, { items: [LETTER], nextCursor: "c", asOf: "t" }));
   assert.match((await runStitch(["dead-letters", "--limit", "1"], on(api))).stderr, /may be more: --limit \(now 1\)/);
   api.answerWith((_, response) => sendJson(response, 200, { items: [], nextCursor: null, asOf: "t" }));

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { printableText, renderFacts, renderTable } from "../../../src/cli/table.ts";
+import { renderFacts, renderTable } from "../../../src/cli/table.ts";
+import { printableJson, printableText } from "../../../src/printable.ts";
 
 const columns = [
   { key: "node", title: "NODE" },
@@ -42,4 +43,12 @@ test("facts are aligned, and none is a dash", () => {
 
 test("text of several lines keeps its lines and tabs, and steers nothing", () => {
   assert.equal(printableText("a\tb\n\u001b[31mred\u001b[0m\r\n\u0007"), "a\tb\nred\ufffd\n\ufffd");
+});
+
+test("JSON that is printed means the same, and steers no terminal", () => {
+  const value = { line: "\u009b31mred\u001b[0m\u007f\u202etxt.exe é \u{1F600}\t", "\u0085": 1 };
+  const text = printableJson(value);
+  assert.doesNotMatch(text, /[\p{Cc}\p{Bidi_Control}]/u);
+  assert.ok(text.includes("é \u{1F600}"), "what steers nothing is as it was");
+  assert.deepEqual(JSON.parse(text), value);
 });

@@ -60,13 +60,39 @@ test("a reader that fell behind takes up where it was; what is gone is told, and
   assert.equal(gaps, 1);
 });
 
+test("where it begins is said until something has come, and not again after a gap", async () => {
+  let gaps = 0;
+  await using api = await CannedApi.start((_, response) => {
+    if (api.asked.length === 1) {
+      sse(response, "");
+      response.end();
+    } else if (api.asked.length === 2) {
+      sse(response, event("1-0"));
+      response.end();
+    } else if (api.asked.length === 3) {
+      sendJson(response, 410, problem(410, "events_gone"));
+    } else {
+      sse(response, event("9-0"));
+    }
+  });
+  const since = "2026-11-23T09:00:00.000Z";
+  assert.deepEqual(await take(api, 2, { since, onGap: () => gaps++ }), ["1-0", "9-0"]);
+  const begun = `/v1/events?since=${encodeURIComponent(since)}`;
+  assert.deepEqual(
+    api.asked.map(({ url }) => url),
+    [begun, begun, begun, "/v1/events"],
+  );
+  assert.deepEqual(lastEventIds(api), [undefined, undefined, "1-0", undefined]);
+  assert.equal(gaps, 1);
+});
+
 test("events_gone for the id asked for, and no API at all, are errors at once", async () => {
   await using api = await CannedApi.start((_, response) => sendJson(response, 410, problem(410, "events_gone")));
   await assert.rejects(
     take(api, 1, { since: "1-0" }),
     (error) => error instanceof ApiError && error.code === "events_gone",
   );
-  assert.deepEqual(lastEventIds(api), ["1-0"]);
+  assert.deepEqual([lastEventIds(api), api.asked[0]?.url], [[undefined], "/v1/events?since=1-0"]);
   await assert.rejects(createClient({ url: "http://127.0.0.1:9" }).followEvents().next(), ApiUnreachable);
 });
 

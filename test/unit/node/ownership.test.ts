@@ -1,5 +1,17 @@
 import assert from "node:assert/strict";
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -57,6 +69,88 @@ test(
     }),
 );
 
+const isRoot = process.getuid?.() === 0;
+const onWindows = process.getuid === undefined && "there are no modes";
+const STRANGER = 54_321;
+const NEXT = String.raw`\)\. Look at what is in it .*STITCH_STATE_DIR`;
+
+for (const mode of [0o777, 0o770, 0o702])
+  test(`a state folder of mode ${mode.toString(8)} is refused, and nothing is written there`, { skip: onWindows }, () =>
+    withFolder(async (dir) => {
+      chmodSync(dir, mode);
+      await assertUnusable(dir, new RegExp(`others may write to .*mode is ${mode.toString(8)}${NEXT}`));
+      assert.deepEqual(readdirSync(dir), []);
+    }),
+  );
+
+test(
+  "a state folder is refused where others could put another in its place, unless the folder it is in is sticky",
+  { skip: onWindows },
+  () =>
+    withFolder(async (top) => {
+      const dir = join(top, "default", "n1");
+      mkdirSync(dir, { recursive: true, mode: 0o700 });
+      const says = (path: string) =>
+        assert.rejects(Ownership.take(dir, top), new RegExp(`others may write to ${path},`));
+      chmodSync(top, 0o777);
+      await says(top);
+      chmodSync(top, 0o1777);
+      (await Ownership.take(dir, top)).release();
+      chmodSync(join(top, "default"), 0o777);
+      await says(join(top, "default"));
+      (await Ownership.take(dir, dir)).release();
+    }),
+);
+
+test("a state folder of another user is refused", { skip: isRoot ? false : "root alone gives files away" }, () =>
+  withFolder(async (top) => {
+    const dir = join(top, "default", "n1");
+    mkdirSync(dir, { recursive: true, mode: 0o700 });
+    chownSync(dir, STRANGER, STRANGER);
+    await assertUnusable(dir, /belongs to user 54321/);
+    chownSync(dir, 0, 0);
+    chownSync(join(top, "default"), STRANGER, STRANGER);
+    await assert.rejects(Ownership.take(dir, top), /belongs to user 54321.*STITCH_STATE_DIR/);
+  }),
+);
+
+test("a link that was planted where a file is written is not written through", { skip: onWindows }, () =>
+  withFolder(async (top) => {
+    const [dir, foreign] = [join(top, "n1"), join(top, "foreign")];
+    mkdirSync(dir, { mode: 0o700 });
+    writeFileSync(foreign, "precious");
+    symlinkSync(foreign, join(dir, "owner.json.new"));
+    const ownership = await Ownership.take(dir);
+    ownership.record({ session: "s", incarnation: 1, pid: 1, watchdogPid: null });
+    ownership.release();
+    assert.equal(readFileSync(foreign, "utf8"), "precious");
+    for (const name of ["owner.json", "owner.lock"]) {
+      const facts = lstatSync(join(dir, name));
+      assert.ok(facts.isFile());
+      assert.equal(facts.mode & 0o777, 0o600, name);
+    }
+    for (const name of ["owner.json", "owner.lock"]) {
+      rmSync(join(dir, name), { force: true });
+      symlinkSync(join(top, "nowhere"), join(dir, name));
+      await assertUnusable(dir, new RegExp(`${name} is a link to another file${NEXT}`));
+      rmSync(join(dir, name));
+    }
+    assert.ok(!existsSync(join(top, "nowhere")));
+  }),
+);
+
+test("what another user has written about the former owner is not read", { skip: isRoot ? false : "needs root" }, () =>
+  withFolder(async (dir) => {
+    const path = join(dir, "owner.json");
+    writeFileSync(
+      path,
+      JSON.stringify({ session: "s", formerSessions: [], incarnation: 1, pid: 1, watchdogPid: null }),
+    );
+    chownSync(path, STRANGER, STRANGER);
+    await assertUnusable(dir, /owner\.json belongs to user 54321/);
+  }),
+);
+
 test("a second one in the same process is refused until the first lets go", () =>
   withFolder(async (dir) => {
     const first = await Ownership.take(dir);
@@ -79,7 +173,7 @@ for (const errcode of [5, 3850])
       const noLocks = () => {
         throw Object.assign(new Error("SQLite says no"), { errcode });
       };
-      await assert.rejects(Ownership.take(dir, noLocks), (error) => {
+      await assert.rejects(Ownership.take(dir, dir, noLocks), (error) => {
         assert.ok(error instanceof StateFolderUnusable);
         assert.match(error.message, /its filesystem refuses to lock \S+owner\.lock.*STITCH_STATE_DIR/);
         return true;

@@ -1,0 +1,38 @@
+import type { MiddlewareHandler } from "hono";
+import { bodyLimit } from "hono/body-limit";
+import { RequestError } from "../domain/errors.ts";
+import type { ApiEnv } from "./deps.ts";
+
+/** Ten times what a command with a long list of arguments and variables takes. */
+const BODY_BYTES = 256 * 1024;
+/** 1 MiB of data that is escaped (`\u00e9`) takes several times as much. */
+const MESSAGE_BYTES = 4 * 1024 * 1024;
+
+/**
+ * Bounds what a body may be, and reads it: the time a client takes to send it is the client's own. One that breaks off is
+ * no error of the API.
+ */
+export function boundedBody(): MiddlewareHandler<ApiEnv> {
+  const others = limit(BODY_BYTES);
+  const messages = limit(MESSAGE_BYTES);
+  return async (c, next) => {
+    const limited = c.req.path === "/v1/messages" ? messages : others;
+    try {
+      await limited(c, async () => {
+        if (c.req.method === "POST") await c.req.arrayBuffer();
+      });
+    } catch (error) {
+      if (error instanceof RequestError) throw error;
+      throw new RequestError("invalid_request", "The body broke off: send the request again.", {}, { cause: error });
+    }
+    await next();
+  };
+}
+
+const limit = (maxSize: number) =>
+  bodyLimit({
+    maxSize,
+    onError: () => {
+      throw new RequestError("too_large", `A body of this route is at most ${maxSize} bytes.`);
+    },
+  });

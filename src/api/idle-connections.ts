@@ -1,0 +1,29 @@
+import type { Server } from "node:http";
+import type { Socket } from "node:net";
+
+/**
+ * Lets at most `most` connections be open that ask nothing: for one more, the one that has asked nothing for longest is
+ * closed. So a client that opens connections and leaves them does not keep others out.
+ */
+export function boundIdle(server: Server, most: number): void {
+  const idle = new Set<Socket>();
+  const rest = (socket: Socket): void => {
+    if (socket.destroyed) return;
+    idle.add(socket);
+    if (idle.size <= most) return;
+    for (const longest of idle) {
+      // Told of its close only later: it must not count until then.
+      idle.delete(longest);
+      longest.destroy();
+      break;
+    }
+  };
+  server.on("connection", (socket: Socket) => {
+    socket.once("close", () => idle.delete(socket));
+    rest(socket);
+  });
+  server.prependListener("request", ({ socket }, response) => {
+    idle.delete(socket);
+    response.once("close", () => rest(socket));
+  });
+}

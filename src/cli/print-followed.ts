@@ -1,0 +1,29 @@
+import type { ClientContext } from "./client-action.ts";
+import { EXIT, type ExitCode } from "./exit-code.ts";
+import { Interrupted } from "./interrupted.ts";
+import { onReaderGone } from "./reader-gone.ts";
+
+/**
+ * Prints what is followed, one item a line, until Ctrl-C, or until nobody reads it any more.
+ * @throws what ends the following otherwise.
+ */
+export async function printFollowed<T>(
+  { output, signal }: Pick<ClientContext, "output" | "signal">,
+  follow: (signal: AbortSignal) => AsyncIterable<T>,
+  lineOf: (item: T) => string,
+): Promise<ExitCode> {
+  const readerGone = new AbortController();
+  const release = onReaderGone(() => readerGone.abort());
+  try {
+    for await (const item of follow(AbortSignal.any([signal, readerGone.signal]))) {
+      if (output.json) output.body(item);
+      else output.print(lineOf(item));
+    }
+  } catch (error) {
+    if (readerGone.signal.aborted) return EXIT.done;
+    if (!(error instanceof Interrupted)) throw error;
+  } finally {
+    release();
+  }
+  return EXIT.interrupted;
+}

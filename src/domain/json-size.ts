@@ -1,0 +1,55 @@
+/** `depth`: lists and objects inside one another. `tokens`: strings, brackets that open, commas and colons. */
+export type JsonSize = { readonly depth: number; readonly tokens: number };
+
+const QUOTE = 0x22;
+const COMMA = 0x2c;
+const COLON = 0x3a;
+const OPEN_LIST = 0x5b;
+const BACKSLASH = 0x5c;
+const CLOSE_LIST = 0x5d;
+const OPEN_OBJECT = 0x7b;
+const CLOSE_OBJECT = 0x7d;
+
+/**
+ * The size of a JSON text, without making anything of it: two million elements are quick to count and slow to parse and
+ * check. Ends where one of `most` is passed, so nothing beyond is looked at. What is no JSON is counted all the same.
+ */
+export function jsonSize(text: string, most: JsonSize): JsonSize {
+  let tokens = 0;
+  let depth = 0;
+  let deepest = 0;
+  for (let at = 0; at < text.length && tokens <= most.tokens && deepest <= most.depth; at++) {
+    switch (text.charCodeAt(at)) {
+      case QUOTE:
+        tokens += 1;
+        at = endOfString(text, at);
+        break;
+      case OPEN_LIST:
+      case OPEN_OBJECT:
+        tokens += 1;
+        depth += 1;
+        deepest = Math.max(deepest, depth);
+        break;
+      case CLOSE_LIST:
+      case CLOSE_OBJECT:
+        depth -= 1;
+        break;
+      case COMMA:
+      case COLON:
+        tokens += 1;
+        break;
+    }
+  }
+  return { depth: deepest, tokens };
+}
+
+/** Where the string that begins at `start` ends. */
+function endOfString(text: string, start: number): number {
+  let at = start + 1;
+  for (; at < text.length; at++) {
+    const code = text.charCodeAt(at);
+    if (code === QUOTE) break;
+    if (code === BACKSLASH) at += 1;
+  }
+  return at;
+}

@@ -1,0 +1,154 @@
+// One request must not stop the API: the worst body of every schema costs little work, and gets a small answer. Work is
+// counted, not timed.
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { createApp } from "../../../src/api/app.ts";
+import { problemAnswer } from "../../../src/api/problem.ts";
+import { COMMANDS } from "../../../src/domain/command.ts";
+import { RequestError } from "../../../src/domain/errors.ts";
+import { MAX_DATA_BYTES } from "../../../src/domain/message.ts";
+import type { ProblemResource } from "../../../src/domain/resources.ts";
+import type { Master } from "../../../src/master/master.ts";
+import { BODIES, spoilt } from "../../support/worst-bodies.ts";
+
+const MAX_ANSWER = 64 * 1024;
+/** Twice the most elements that any list may have. */
+const MAX_VISITED = 512;
+const MANY = 2_000_000;
+
+const failures: unknown[] = [];
+const app = createApp({
+  master: {
+    submit: () => Promise.reject(new RequestError("not_found", "there is none")),
+    send: () => Promise.resolve({ sent: { messageId: "m", deliveries: [] }, replayed: false }),
+  } as unknown as Master,
+  access: { kind: "loopback" },
+  followEvents: () => Promise.reject(new Error("not asked")),
+  ping: () => Promise.resolve(),
+  nowMs: () => 0,
+  onError: (error) => failures.push(error),
+  shutdown: new AbortController().signal,
+});
+
+async function post(path: string, body: string): Promise<{ status: number; problem: ProblemResource }> {
+  const headers = { "content-type": "application/json" };
+  const response = await app.request(`http://localhost${path}`, { method: "POST", headers, body });
+  const text = await response.text();
+  assert.ok(Buffer.byteLength(text) < MAX_ANSWER, `${text.length} characters in answer to ${body.slice(0, 200)}`);
+  const problem = JSON.parse(text) as ProblemResource;
+  assert.ok((problem.errors?.length ?? 0) <= 20);
+  assert.deepEqual(failures, []);
+  return { status: response.status, problem };
+}
+
+const list = (length: number, element: unknown) => Array.from({ length }, () => element);
+const record = (length: number, nameLength: number) =>
+  Object.fromEntries(list(length, 0).map((_, index) => [`${index}`.padEnd(nameLength, "\n"), 1]));
+const nested = (depth: number): unknown => (depth === 0 ? 1 : [nested(depth - 1)]);
+/** As much of each kind as a command's bounds let through to its schema. */
+const BULKS = {
+  "a list of numbers": list(3900, 1),
+  "a list of lists": list(1900, []),
+  "a record": record(900, 100),
+  "a text": "x".repeat(200_000),
+  "a text of control characters": "\u0001".repeat(40_000),
+  "one name that is long": { ["\n".repeat(100_000)]: 1 },
+  "deep lists": nested(90),
+};
+
+for (const { name, path, schema } of BODIES)
+  describe(`the worst bodies of ${name}`, () => {
+    it("are refused with a small answer", async () => {
+      for (const bulk of Object.values(BULKS))
+        for (const body of spoilt(schema, bulk)) await post(path, JSON.stringify(body));
+    });
+
+    it(`have fewer than ${MAX_VISITED} of their elements looked at`, () => {
+      let visited = 0;
+      let listed = 0;
+      const counted = new Proxy(list(MANY, 1), {
+        get(target, key, receiver): unknown {
+          if (typeof key === "string" && /^\d+$/.test(key)) visited += 1;
+          return Reflect.get(target, key, receiver);
+        },
+      });
+      const names = new Proxy(record(10_000, 5), {
+        get(target, key, receiver): unknown {
+          visited += 1;
+          return Reflect.get(target, key, receiver);
+        },
+        ownKeys(target) {
+          listed += 1;
+          return Reflect.ownKeys(target);
+        },
+      });
+      for (const bulk of [counted, names])
+        for (const body of spoilt(schema, bulk)) {
+          visited = 0;
+          listed = 0;
+          schema.safeParse(body);
+          assert.ok(visited < MAX_VISITED, `${visited} were looked at`);
+          assert.ok(listed < 2, `its names were gone through ${listed} times`);
+        }
+    });
+  });
+
+describe("a body beyond its bounds", () => {
+  const create = (command: string) =>
+    `{"command":"stitch.create","target":"a.b.1","spec":{"adaptor":"process","command":${command}}}`;
+
+  it("a command of 4 MB, or of too many elements in a smaller one, is too large", async () => {
+    for (const count of [MANY, 100_000]) {
+      const { problem } = await post("/v1/commands", create(`[${"1,".repeat(count)}1]`));
+      assert.equal(problem.code, "too_large");
+    }
+  });
+
+  it("a message with more than its data may hold is too large; one with all that it may hold is sent", async () => {
+    const message = (data: string) => `{"to":{"stitch":"a"},"data":${data}}`;
+    for (const data of [`[${"1,".repeat(MANY)}1]`, `{${'"a":1,'.repeat(600_000)}"a":1}`])
+      assert.equal((await post("/v1/messages", message(data))).problem.code, "too_large");
+    const densest = `[${"[],".repeat(MAX_DATA_BYTES / 3 - 2)}[]]`;
+    for (const data of [densest, `[${"1,".repeat(MAX_DATA_BYTES / 2 - 2)}1]`])
+      assert.equal((await post("/v1/messages", message(data))).status, 202);
+  });
+
+  it("the largest command is taken", async () => {
+    const spec = {
+      adaptor: "process",
+      command: list(256, "a".repeat(200)),
+      env: Object.fromEntries(list(128, 0).map((_, index) => [`V${index}`, "v".repeat(1000)])),
+    };
+    const zones = list(100, 0).map((_, index) => `z${index}`);
+    const placement = { zones, labels: Object.fromEntries(zones.map((zone) => [zone, "v"])) };
+    const body = { command: "stitch.create", target: "a.b.1", spec, placement };
+    assert.equal(COMMANDS["stitch.create"].safeParse(body).success, true);
+    assert.equal((await post("/v1/commands", JSON.stringify(body))).problem.code, "not_found");
+  });
+
+  it("names of __proto__ are refused however they are written", async () => {
+    for (const name of ["__proto__", "\\u005f_proto__", "__pr\\u006fto__"])
+      for (const body of [`{"data":1,"to":{"${name}":1}}`, `{"to":{"stitch":"a"},"data":[{"${name}":1}]}`])
+        assert.equal((await post("/v1/messages", body)).problem.errors?.[0]?.path, "__proto__");
+  });
+});
+
+it("an answer that tells of ten thousand nodes is cut, and says so", () => {
+  const refusals = list(10_000, 0).map((_, index) => ({
+    node: `node-${index}`,
+    code: "cpu",
+    message: "x".repeat(100),
+  }));
+  const stitches = list(1000, { stitch: "s".repeat(60), steps: list(100, "step") });
+  for (const facts of [{ refusals }, { plan: { tasks: stitches } }, { candidates: list(20_000, "n1:twin") }]) {
+    const { text } = problemAnswer(new RequestError("placement_failed", "none", facts), "id");
+    assert.ok(Buffer.byteLength(text) < MAX_ANSWER);
+    assert.equal((JSON.parse(text) as { truncated: boolean }).truncated, true);
+  }
+  const { text } = problemAnswer(
+    new RequestError("placement_failed", "none", { refusals: refusals.slice(0, 3) }),
+    "id",
+  );
+  assert.equal((JSON.parse(text) as ProblemResource).refusals?.length, 3);
+  assert.ok(!text.includes("truncated"));
+});

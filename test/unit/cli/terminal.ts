@@ -1,0 +1,40 @@
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { stripVTControlCharacters } from "node:util";
+import { bareEnv, MAIN } from "./run-stitch.ts";
+
+/** util-linux's `script` makes the terminal; another one takes other arguments. */
+export const hasTerminals = /util-linux/.test(spawnSync("script", ["--version"], { encoding: "utf8" }).stdout ?? "");
+
+const quoted = (word: string): string => `'${word.replaceAll("'", String.raw`'\''`)}'`;
+
+/**
+ * Runs `stitch` on a terminal of 80 columns, without colours; ended by force after 20 s.
+ * @param press what is typed once `asked` is on the screen.
+ * @returns all that was on the screen.
+ */
+export async function onTerminal(
+  args: readonly string[],
+  env: Record<string, string>,
+  { asked, press }: { readonly asked: string; readonly press: string } = { asked: "", press: "" },
+): Promise<{ code: number | null; screen: string }> {
+  const line = ["stty", "cols", "80", ";", "exec", ...[process.execPath, MAIN, ...args].map(quoted)].join(" ");
+  const child = spawn("script", ["-q", "-e", "-c", line, "/dev/null"], {
+    env: bareEnv({ NO_COLOR: "1", TERM: "xterm", SHELL: "/bin/sh", ...env }),
+    stdio: ["pipe", "pipe", "ignore"],
+    timeout: 20_000,
+    killSignal: "SIGKILL",
+  });
+  // It may end before it has read all of it.
+  child.stdin.on("error", () => undefined);
+  let screen = "";
+  let typed = press === "";
+  child.stdout.setEncoding("utf8").on("data", (text: string) => {
+    screen += text;
+    if (typed || !screen.includes(asked)) return;
+    typed = true;
+    child.stdin.write(press);
+  });
+  const [code] = (await once(child, "close")) as [number | null];
+  return { code, screen: stripVTControlCharacters(screen).replaceAll("\r\n", "\n") };
+}
