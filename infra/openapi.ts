@@ -3,7 +3,7 @@
 import * as z from "zod";
 import { eventId, eventsQuery } from "../src/api/event-filter.ts";
 import { groupsQuery } from "../src/api/groups.ts";
-import { jobsQuery, stepsQuery } from "../src/api/jobs.ts";
+import { jobsQuery, rollbackBody, stepsQuery } from "../src/api/jobs.ts";
 import { lineId, logsQuery } from "../src/api/logs.ts";
 import { deadLettersQuery } from "../src/api/messages.ts";
 import { nodesQuery } from "../src/api/nodes.ts";
@@ -158,6 +158,8 @@ export const ROUTES: Readonly<Record<string, Route>> = {
     summary: "Take back what a finished job has changed, as a new job; safe to repeat",
     answers: JOB,
     errors: [
+      "invalid_json",
+      "unsupported_media_type",
       "not_found",
       "ambiguous_stitch",
       "stitch_exists",
@@ -167,6 +169,7 @@ export const ROUTES: Readonly<Record<string, Route>> = {
       "no_template",
       "too_large",
     ],
+    more: { requestBody: { required: false, ...body(inputSchema(rollbackBody)) } },
   },
   "POST /v1/messages": {
     summary: "Send a message: 202 once it is stored, or 200 with what became of it",

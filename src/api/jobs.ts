@@ -1,10 +1,11 @@
 import * as z from "zod";
-import { COMMANDS, type CommandName } from "../domain/command.ts";
+import { COMMANDS, commandReason, type CommandName } from "../domain/command.ts";
 import { nodeId, jobId } from "../domain/ids.ts";
 import type { JobResource, JobStatus, StepStatus } from "../domain/resources.ts";
 import type { Api, ApiContext, ApiDeps } from "./deps.ts";
+import { readJson } from "./json-body.ts";
 import type { Places } from "./places.ts";
-import { invalidFields } from "./problem.ts";
+import { invalidFields, invalidRequest } from "./problem.ts";
 import { noQuery, pageOf, pageQuery, readPath, readQuery, waitQuery } from "./query.ts";
 
 export const JOB_STATUSES = [
@@ -40,6 +41,11 @@ export const stepsQuery = z.strictObject({
   node: nodeId.optional(),
 });
 
+/** Of a rollback's body: a reason, and room for what is refused by name. */
+const MAX_TOKENS = 100;
+
+export const rollbackBody = z.strictObject({ reason: commandReason });
+
 /** The status speaks of the request, never of the job's verdict: 200 once the job has ended, 202 before. */
 export const jobAnswer = (c: ApiContext, job: JobResource): Response =>
   c.json(job, job.finishedAt === null ? 202 : 200);
@@ -62,7 +68,6 @@ export function routeJobs(app: Api, { master }: ApiDeps, waits: Places): void {
   const acts = {
     cancel: (id: string) => master.cancel(id),
     retry: (id: string) => master.retry(id),
-    rollback: (id: string) => master.rollback(id),
   };
   for (const [name, act] of Object.entries(acts)) {
     app.post(`/v1/jobs/:job/${name}`, async (c) => {
@@ -73,4 +78,12 @@ export function routeJobs(app: Api, { master }: ApiDeps, waits: Places): void {
       return jobAnswer(c, await act(id));
     });
   }
+  app.post("/v1/jobs/:job/rollback", async (c) => {
+    readQuery(c, noQuery);
+    const id = readPath(c, "job", jobId);
+    const isEmpty = (await c.req.arrayBuffer()).byteLength === 0;
+    const body = rollbackBody.safeParse(isEmpty ? {} : await readJson(c, MAX_TOKENS));
+    if (!body.success) throw invalidRequest(body.error);
+    return jobAnswer(c, await master.rollback(id, body.data.reason ?? null));
+  });
 }

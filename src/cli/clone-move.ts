@@ -2,11 +2,18 @@ import type { Command } from "commander";
 import { carryOut } from "./carry-out.ts";
 import { clientAction } from "./client-action.ts";
 import { commandBody } from "./command-body.ts";
-import { addCommandOptions, type CommandFlags, type Mode } from "./command-options.ts";
+import {
+  addCommandOptions,
+  addHealthyOption,
+  type CommandFlags,
+  type HealthyFlags,
+  healthyOf,
+  type Mode,
+} from "./command-options.ts";
 import { printCreated } from "./created.ts";
 import { printWarnings } from "./print-warnings.ts";
 
-type Flags = CommandFlags & { readonly to?: string };
+type Flags = CommandFlags & HealthyFlags & { readonly to?: string };
 
 const VERBS = {
   clone: "create and start another stitch with the same group and spec; prints its full id",
@@ -20,9 +27,10 @@ export function registerCloneAndMove(parent: Command, mode: Mode): void {
       .command(`${verb} <stitch>`)
       .description(VERBS[verb])
       .option("--to <node>", "to this node (default: as a new one would be placed)");
+    if (verb === "move") addHealthyOption(command);
     addCommandOptions(command, mode).action(
       clientAction(async (context, target: string, flags: Flags) => {
-        const options = flags.to === undefined ? {} : { toNode: flags.to };
+        const options = { ...(flags.to === undefined ? {} : { toNode: flags.to }), ...healthyOf(flags) };
         const body = commandBody(`stitch.${verb}`, target, flags, options);
         if (verb === "move") await printWarnings(context, mode, body);
         return await carryOut(context, mode, body, flags, printCreated(context));

@@ -19,6 +19,19 @@ export type CommandFlags = {
   readonly yes?: true;
 };
 
+/** Milliseconds, of commands that put stitches in the place of others, or add them. */
+export type HealthyFlags = { readonly minHealthy?: number };
+
+export const addHealthyOption = (command: Command): Command =>
+  command.option(
+    "--min-healthy <duration>",
+    "how long a stitch must have been well before it counts, such as 10s (default: as its spec says, else 5s where it takes the place of another)",
+    parseDuration,
+  );
+
+export const healthyOf = ({ minHealthy }: HealthyFlags): { minHealthyMs?: number } =>
+  minHealthy === undefined ? {} : { minHealthyMs: minHealthy };
+
 /** What a command is registered for: to be carried out, or (under `stitch plan`) to be planned. */
 export type Mode = "carry-out" | "plan";
 

@@ -2,7 +2,14 @@ import type { Command } from "commander";
 import { carryOut } from "./carry-out.ts";
 import { clientAction } from "./client-action.ts";
 import { commandBody } from "./command-body.ts";
-import { addCommandOptions, type CommandFlags, type Mode } from "./command-options.ts";
+import {
+  addCommandOptions,
+  addHealthyOption,
+  type CommandFlags,
+  type HealthyFlags,
+  healthyOf,
+  type Mode,
+} from "./command-options.ts";
 import { printCreated } from "./created.ts";
 import { parseCount } from "./option-values.ts";
 import { addPlacementOptions, type PlacementFlags, placementOf } from "./placement-flags.ts";
@@ -15,9 +22,9 @@ export function registerGroupCommands(parent: Command, mode: Mode): void {
     .description("bring a group to a number of stitches; prints the full ids of those it created")
     .argument("<group>", "application.component.version")
     .argument("<n>", "how many there shall be", parseCount);
-  addCommandOptions(addPlacementOptions(scale), mode).action(
-    clientAction((context, group: string, count: number, flags: CommandFlags & PlacementFlags) => {
-      const body = commandBody("group.scale", group, flags, { count, ...placementOf(flags) });
+  addCommandOptions(addHealthyOption(addPlacementOptions(scale)), mode).action(
+    clientAction((context, group: string, count: number, flags: CommandFlags & PlacementFlags & HealthyFlags) => {
+      const body = commandBody("group.scale", group, flags, { count, ...placementOf(flags), ...healthyOf(flags) });
       return carryOut(context, mode, body, flags, printCreated(context));
     }),
   );
@@ -26,21 +33,25 @@ export function registerGroupCommands(parent: Command, mode: Mode): void {
     .command("rebalance <group>")
     .description("move stitches of a group until they are spread evenly; prints the full ids they have now")
     .option("--max-moves <n>", "no more moves than these", parseCount);
-  addCommandOptions(rebalance, mode).action(
-    clientAction(async (context, group: string, flags: CommandFlags & { readonly maxMoves?: number }) => {
-      const options = flags.maxMoves === undefined ? {} : { maxMoves: flags.maxMoves };
-      const body = commandBody("group.rebalance", group, flags, options);
-      await printWarnings(context, mode, body);
-      return await carryOut(context, mode, body, flags, printCreated(context));
-    }),
+  addCommandOptions(addHealthyOption(rebalance), mode).action(
+    clientAction(
+      async (context, group: string, flags: CommandFlags & HealthyFlags & { readonly maxMoves?: number }) => {
+        const options = { ...(flags.maxMoves === undefined ? {} : { maxMoves: flags.maxMoves }), ...healthyOf(flags) };
+        const body = commandBody("group.rebalance", group, flags, options);
+        await printWarnings(context, mode, body);
+        return await carryOut(context, mode, body, flags, printCreated(context));
+      },
+    ),
   );
 
   const stopOld = parent
     .command("stop-old <group>")
-    .description("stop the older versions of a group's component, and keep this one");
-  addCommandOptions(stopOld, mode).action(
-    clientAction((context, group: string, flags: CommandFlags) =>
-      carryOut(context, mode, commandBody("group.stopOldVersions", group, flags), flags),
-    ),
+    .description("stop the older versions of a group's component, once as many of this one are well")
+    .option("--force", "at once, however this version is");
+  addCommandOptions(addHealthyOption(stopOld), mode).action(
+    clientAction((context, group: string, flags: CommandFlags & HealthyFlags & { readonly force?: true }) => {
+      const options = { ...(flags.force === true ? { force: true } : {}), ...healthyOf(flags) };
+      return carryOut(context, mode, commandBody("group.stopOldVersions", group, flags, options), flags);
+    }),
   );
 }

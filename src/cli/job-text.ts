@@ -3,7 +3,6 @@ import { inCliWords } from "./cli-words.ts";
 import { formatDuration } from "./duration.ts";
 import { printable } from "../printable.ts";
 
-const STDERR_LINES = 10;
 /** What fits on a line beside the bar. */
 const NODES_SHOWN = 6;
 
@@ -15,7 +14,7 @@ export function jobLine(job: JobResource): string {
   return printable(`${job.command} ${job.target}: ${job.status}, ${succeeded} of ${total}${took}`);
 }
 
-/** For each part that did not succeed: where, the code, the message, and the last lines of the process's stderr. */
+/** For each part that did not succeed: where, the code, the message, and the first and the last lines of the process's stderr. */
 export function failureLines(job: JobResource): string[] {
   const parts = job.tasks.flatMap(({ node, steps }) => steps.filter(failed).map((step) => ({ node, step })));
   const { error } = job;
@@ -46,7 +45,7 @@ function stepLines(node: string, step: StepResource): string[] {
   const what = whatOf(node, step);
   if (step.error === null) return [what];
   const tail = (step.error.stderrTail ?? "").trimEnd();
-  const stderr = tail === "" ? [] : tail.split("\n").slice(-STDERR_LINES);
+  const stderr = tail === "" ? [] : tail.split("\n");
   return [
     `${what}: ${step.error.code}: ${printable(inCliWords(step.error.message))}`,
     ...stderr.map((line) => `  | ${printable(line)}`),

@@ -59,14 +59,18 @@ export function registerJobs(program: Command): void {
   );
 
   for (const { name, description, act } of FOLLOW_UPS) {
-    addDetachedWaitOptions(jobs.command(`${name} <job>`).description(description)).action(
-      clientAction(async (context, id: string, { timeout, detach }: WaitFlags) => {
-        const { client, output, signal } = context;
-        // Safe to repeat: a job has one retry and one rollback.
-        const job = await withRetries(() => act(client, id, signal), signal);
-        if (detach !== true) output.note(`The new job: ${job.id}`);
-        return await followJob(context, job, timeout, { detach, print: printCreated(context) });
-      }),
+    const command = jobs.command(`${name} <job>`).description(description);
+    if (name === "rollback") command.option("--reason <text>", "why; kept with the new job");
+    addDetachedWaitOptions(command).action(
+      clientAction(
+        async (context, id: string, { timeout, detach, reason }: WaitFlags & { readonly reason?: string }) => {
+          const { client, output, signal } = context;
+          // Safe to repeat: a job has one retry and one rollback.
+          const job = await withRetries(() => act(client, id, { signal, reason }), signal);
+          if (detach !== true) output.note(`The new job: ${job.id}`);
+          return await followJob(context, job, timeout, { detach, print: printCreated(context) });
+        },
+      ),
     );
   }
 }
@@ -74,7 +78,11 @@ export function registerJobs(program: Command): void {
 type FollowUp = {
   readonly name: string;
   readonly description: string;
-  readonly act: (client: Client, id: string, signal: AbortSignal) => Promise<JobResource>;
+  readonly act: (
+    client: Client,
+    id: string,
+    call: { readonly signal: AbortSignal; readonly reason: string | undefined },
+  ) => Promise<JobResource>;
 };
 
 /** What makes a new job of a finished one. */
@@ -82,12 +90,12 @@ const FOLLOW_UPS: readonly FollowUp[] = [
   {
     name: "retry",
     description: "repeat the parts of a finished job that did not succeed, as a new job",
-    act: (client, id, signal) => client.retryJob(id, { signal }),
+    act: (client, id, { signal }) => client.retryJob(id, { signal }),
   },
   {
     name: "rollback",
     description: "take back what a finished job has changed, as a new job",
-    act: (client, id, signal) => client.rollbackJob(id, { signal }),
+    act: (client, id, call) => client.rollbackJob(id, call),
   },
 ];
 

@@ -2,7 +2,14 @@ import type { Command } from "commander";
 import { carryOut } from "./carry-out.ts";
 import { clientAction } from "./client-action.ts";
 import { commandBody } from "./command-body.ts";
-import { addCommandOptions, type CommandFlags, type Mode } from "./command-options.ts";
+import {
+  addCommandOptions,
+  addHealthyOption,
+  type CommandFlags,
+  type HealthyFlags,
+  healthyOf,
+  type Mode,
+} from "./command-options.ts";
 import { confirmed } from "./confirm.ts";
 import { printCreated } from "./created.ts";
 import { parseDuration } from "./duration.ts";
@@ -35,18 +42,23 @@ function registerDrain(parent: Command, mode: Mode): void {
     .description("move every stitch away from a node, and let it take no new ones; prints the full ids they have now")
     .option("--force-after <duration>", "then stop what could not be moved (default: 1h)", parseDuration);
   if (mode === "carry-out") drain.option("-y, --yes", "do not ask");
-  addCommandOptions(drain, mode).action(
-    clientAction(async (context, node: string, flags: CommandFlags & { readonly forceAfter?: number }) => {
-      const options = flags.forceAfter === undefined ? {} : { forceAfterMs: flags.forceAfter };
-      const body = commandBody("node.drain", node, flags, options);
-      await printWarnings(context, mode, body);
-      const question = async (): Promise<string> => {
-        const { client, signal } = context;
-        const { stitchCount } = await withRetries(() => client.node(node, { signal }), signal);
-        return `Move ${countOf(stitchCount)} away from ${node}, and stop what cannot be moved?`;
-      };
-      if (mode === "carry-out" && !(await confirmed(question, flags, context.output))) return EXIT.error;
-      return await carryOut(context, mode, body, flags, printCreated(context));
-    }),
+  addCommandOptions(addHealthyOption(drain), mode).action(
+    clientAction(
+      async (context, node: string, flags: CommandFlags & HealthyFlags & { readonly forceAfter?: number }) => {
+        const options = {
+          ...(flags.forceAfter === undefined ? {} : { forceAfterMs: flags.forceAfter }),
+          ...healthyOf(flags),
+        };
+        const body = commandBody("node.drain", node, flags, options);
+        await printWarnings(context, mode, body);
+        const question = async (): Promise<string> => {
+          const { client, signal } = context;
+          const { stitchCount } = await withRetries(() => client.node(node, { signal }), signal);
+          return `Move ${countOf(stitchCount)} away from ${node}, and stop what cannot be moved?`;
+        };
+        if (mode === "carry-out" && !(await confirmed(question, flags, context.output))) return EXIT.error;
+        return await carryOut(context, mode, body, flags, printCreated(context));
+      },
+    ),
   );
 }

@@ -1,5 +1,6 @@
 import type { PlanResource } from "../domain/resources.ts";
 import { inCliWords } from "./cli-words.ts";
+import { formatDuration } from "./duration.ts";
 import type { Output } from "./output.ts";
 
 /** Prints what a command would do, and how to have it do just that. */
@@ -9,6 +10,7 @@ export function printPlan(plan: PlanResource, output: Output): void {
   section(output, "Tasks", taskRows(plan), ["node", "action", "stitch"]);
   section(output, "Refusals", plan.refusals.map(inCliRow), ["node", "code", "message"]);
   section(output, "Warnings", plan.warnings.map(inCliRow), ["code", "stitch", "message"]);
+  if (plan.leastDurationMs > 0) output.print(`Takes at least ${formatDuration(plan.leastDurationMs)}.\n`);
   if (!plan.feasible) output.note(output.styled("red", "✖ This cannot be placed: nothing would be done."));
   else if (plan.planToken !== null) output.print(`To do just this, add to the command: --plan ${plan.planToken}`);
 }

@@ -2,7 +2,14 @@ import type { Command } from "commander";
 import { carryOut } from "./carry-out.ts";
 import { clientAction } from "./client-action.ts";
 import { commandBody } from "./command-body.ts";
-import { addCommandOptions, type CommandFlags, type Mode } from "./command-options.ts";
+import {
+  addCommandOptions,
+  addHealthyOption,
+  type CommandFlags,
+  type HealthyFlags,
+  healthyOf,
+  type Mode,
+} from "./command-options.ts";
 import { confirmed } from "./confirm.ts";
 import { EXIT } from "./exit-code.ts";
 import { countOf, total } from "./format.ts";
@@ -47,18 +54,19 @@ export function registerStitchCommands(parent: Command, mode: Mode): void {
 function registerRestart(parent: Command, mode: Mode): void {
   const command = stitchOrGroup(parent, "restart", "stop a stitch or a group and start it again").option(
     "--batch <n>",
-    "of a group so many at once, such as 2 or 25%; the next when those are green (default: 1)",
+    "of a group so many at once, such as 2 or 25%; the next when those are well (default: 1)",
     parseBatch,
   );
-  addCommandOptions(command, mode).action(
-    clientAction((context, target: string, flags: Flags & { readonly batch?: number | string }) => {
-      const { batch } = flags;
+  addCommandOptions(addHealthyOption(command), mode).action(
+    clientAction((context, target: string, flags: Flags & HealthyFlags & { readonly batch?: number | string }) => {
+      const { batch, minHealthy } = flags;
       if (namesGroup(target, flags)) {
-        const body = commandBody("group.restart", target, flags, batch === undefined ? {} : { batch });
+        const options = { ...(batch === undefined ? {} : { batch }), ...healthyOf(flags) };
+        const body = commandBody("group.restart", target, flags, options);
         return carryOut(context, mode, body, flags);
       }
-      if (batch !== undefined) {
-        throw new UsageError(`--batch is for groups. Is ${target} one? A dot or --group says so.`);
+      if (batch !== undefined || minHealthy !== undefined) {
+        throw new UsageError(`--batch and --min-healthy are for groups. Is ${target} one? A dot or --group says so.`);
       }
       return carryOut(context, mode, commandBody("stitch.restart", target, flags), flags);
     }),

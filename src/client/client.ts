@@ -116,10 +116,10 @@ export type Client = {
    */
   retryJob(id: string, call?: Call): Promise<JobResource>;
   /**
-   * Takes back what a finished job has changed, as a new job. Asked again, it answers the same new job.
+   * Takes back what a finished job has changed, as a new job. `reason`: why; kept with it. Asked again, it answers the same new job.
    * @throws ApiError `group_busy`, `not_reversible`, `placement_failed`
    */
-  rollbackJob(id: string, call?: Call): Promise<JobResource>;
+  rollbackJob(id: string, call?: Call & { readonly reason?: string | undefined }): Promise<JobResource>;
   /**
    * Sends a message, and waits as the body says. A repetition with the same key answers with what was stored then, and
    * waits for nothing.
@@ -150,8 +150,8 @@ export function createClient(options: ClientOptions): Client {
   const keyHeader = (key: string | undefined): Request["headers"] =>
     key === undefined ? {} : { "idempotency-key": key };
   const of = (path: string, id: string): string => `${path}/${encodeURIComponent(id)}`;
-  const actOnJob = (id: string, act: string, call: Call = {}): Promise<JobResource> =>
-    send({ method: "POST", path: `${of("/v1/jobs", id)}/${act}`, signal: call.signal });
+  const actOnJob = (id: string, act: string, call: Call = {}, body?: object): Promise<JobResource> =>
+    send({ method: "POST", path: `${of("/v1/jobs", id)}/${act}`, body, signal: call.signal });
 
   return {
     url: transport.url,
@@ -190,7 +190,8 @@ export function createClient(options: ClientOptions): Client {
     steps: (id, filter, call) => get(`${of("/v1/jobs", id)}/steps`, filter, call),
     cancelJob: (id, call) => actOnJob(id, "cancel", call),
     retryJob: (id, call) => actOnJob(id, "retry", call),
-    rollbackJob: (id, call) => actOnJob(id, "rollback", call),
+    rollbackJob: (id, { reason, ...call } = {}) =>
+      actOnJob(id, "rollback", call, reason === undefined ? undefined : { reason }),
     send: (body, { idempotencyKey, signal } = {}) =>
       send({
         method: "POST",

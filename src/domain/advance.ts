@@ -1,6 +1,16 @@
 import { eligibilityChain } from "./chains.ts";
 import { type FoldedJob, type FoldedStep, hasEnded } from "./fold.ts";
-import type { Chain, FinalStatus, JobRecord, JobState, Link, Orchestration, StitchStep, Task } from "./job.ts";
+import type {
+  Chain,
+  FinalStatus,
+  JobRecord,
+  JobState,
+  Link,
+  Orchestration,
+  Replacement,
+  StitchStep,
+  Task,
+} from "./job.ts";
 import type { Health } from "./resources.ts";
 import type { StepError } from "./stitch.ts";
 
@@ -20,6 +30,8 @@ export type Seen = {
   readonly health: ReadonlyMap<string, Health | null>;
   /** Of a drain: what is to come (see `asksForDrain`). null: nothing was read, because nothing was asked for. */
   readonly drain: DrainSeen | null;
+  /** How many stitches are well of those that must be before anything is begun; null: nobody has looked. */
+  readonly well: number | null;
 };
 
 export type DrainSeen = {
@@ -79,7 +91,11 @@ export function advance(state: JobState, folded: FoldedJob, seen: Seen): Advance
   const steps = stepsByRef(folded);
   const over = overBy(state);
   const waiting = orchestration.chains.map((chain) => follow(chain, steps, over, seen));
-  const why = over ?? stoppedBy(waiting, orchestration, seen);
+  const { replacement } = orchestration;
+  const isReplaced = replacement === null || (seen.well !== null && seen.well >= replacement.atLeast);
+  if (!isReplaced && over === null && seen.nowMs < replacement.byMs)
+    return { record, tasks: [], givenUp: [], wakeAtMs: Math.min(seen.nowMs + LOOK_MS, replacement.byMs) };
+  const why = over ?? (isReplaced ? null : notWell(replacement, seen)) ?? stoppedBy(waiting, orchestration, seen);
   let chains =
     why === null ? waiting : waiting.map((chain) => (chain.phase === "waiting" ? endedBy(chain, why) : chain));
   let wakeAtMs = chains.some(({ greenByMs, phase }) => greenByMs !== null && phase === "running")
@@ -104,7 +120,7 @@ export function advance(state: JobState, folded: FoldedJob, seen: Seen): Advance
       wakeAtMs = next.wakeAtMs;
     }
   }
-  return send(record, { ...orchestration, chains, ended }, steps, seen.nowMs, wakeAtMs);
+  return send(record, { ...orchestration, chains, ended, replacement: null }, steps, seen.nowMs, wakeAtMs);
 }
 
 /** Makes tasks of the links that are to be sent: one for each node and kind, whatever their number. */
@@ -198,6 +214,13 @@ function stepsByRef(folded: FoldedJob): Map<string, FoldedStep> {
 }
 
 type Over = { readonly status: "cancelled" | "expired"; readonly error: StepError };
+/** Why what waits is not begun. */
+type NotBegun = Pick<Over, "error"> & { readonly status: Over["status"] | "failed" };
+
+function notWell({ group, atLeast }: Replacement, { well }: Seen): NotBegun {
+  const message = `${well ?? 0} of the ${atLeast} stitches that ${group} needs have been well for long enough; nothing was stopped`;
+  return { status: "failed", error: { code: "unhealthy", message } };
+}
 
 /** What ends the job before its time, if anything does. */
 function overBy({ marks, record, nowMs }: JobState): Over | null {
@@ -221,7 +244,7 @@ function stoppedBy(chains: readonly Chain[], { allOrStop, forceAtMs }: Orchestra
   return forces ? cancelled("the drain forces; it is stopped instead") : null;
 }
 
-const endedBy = (chain: Chain, { status, error }: Over): Chain => ({ ...chain, phase: "ended", status, error });
+const endedBy = (chain: Chain, { status, error }: NotBegun): Chain => ({ ...chain, phase: "ended", status, error });
 
 /** The link that has yet to be sent; null where one is under way, or none is to come. */
 function linkToSend(chain: Chain): Link | null {

@@ -1,5 +1,6 @@
 import { fullId, splitFullId } from "./ids.ts";
 import type { Chain, Link, StitchStep } from "./job.ts";
+import { wellBeforeReplacingMs } from "./min-healthy.ts";
 import type { StitchRecord } from "./stitch.ts";
 
 const chainOf = (stitch: string | null, wave: number, links: Link[], undo: Link | null = null): Chain => ({
@@ -33,6 +34,9 @@ export const eligibilityChain = (node: string, action: "cordon" | "drain", wave:
     { node, runs: "master", step: { action, stitch: null }, green: false, cleanup: action === "cordon" },
   ]);
 
+/** What a command says about the starts it makes. */
+export type Starting = { readonly timeoutMs: number; readonly minHealthyMs?: number | undefined };
+
 /** Should it run now, by its record? */
 export const shouldRun = ({ desired, finished }: Pick<StitchRecord, "desired" | "finished">): boolean =>
   desired === "running" && !finished;
@@ -41,16 +45,23 @@ export const shouldRun = ({ desired, finished }: Pick<StitchRecord, "desired" | 
  * Moves a stitch: the new one is started and must be green before the old one is stopped, and takes its place when that is
  * gone. Where it does not come up in time, the new one is removed again and the old one stays.
  */
-export function moveChain(from: string, record: StitchRecord, to: string, wave: number, timeoutMs: number): Chain {
+export function moveChain(
+  from: string,
+  record: StitchRecord,
+  to: string,
+  wave: number,
+  { timeoutMs, minHealthyMs: askedMs }: Starting,
+): Chain {
   const { id, group, spec, placement, born } = record;
   const stitch = fullId(to, id);
   const start = shouldRun(record);
+  const minHealthyMs = wellBeforeReplacingMs(spec, askedMs);
   return chainOf(
     from,
     wave,
     [
       onNode(
-        { action: "create", stitch, group, spec, start, timeoutMs, placement, movedFrom: from, born },
+        { action: "create", stitch, group, spec, start, timeoutMs, minHealthyMs, placement, movedFrom: from, born },
         { green: start },
       ),
       onNode({ action: "remove", stitch: from, timeoutMs, movedTo: stitch, born }),

@@ -2,21 +2,27 @@ import * as z from "zod";
 import { fullGroupName, groupName } from "./group.ts";
 import { nodeId, stitchId, stitchRef } from "./ids.ts";
 import { placementOptions } from "./placement-options.ts";
-import { stitchSpec } from "./spec.ts";
+import { minHealthyMs, stitchSpec } from "./spec.ts";
 
 const deadlineMs = z.int().min(1).max(86_400_000);
+
+/** Why; kept with the job. */
+export const commandReason = z.string().max(1000).optional();
 
 /** Taken by every command, beside its own options. */
 const envelope = {
   deadlineMs: deadlineMs.default(60_000),
   waitForNode: z.boolean().default(false),
-  reason: z.string().max(1000).optional(),
+  reason: commandReason,
   dryRun: z.boolean().default(false),
   planToken: z.string().max(128).optional(),
 };
 
-/** As the envelope, of commands of many steps: they take as long as stitches take to come up, one batch after the other. */
-const longEnvelope = { ...envelope, deadlineMs: deadlineMs.default(3_600_000) };
+/**
+ * As the envelope, of commands of many steps: they take as long as stitches take to come up and must be well, one batch after
+ * the other. Without a deadline, the plan makes one (see `deadlineOf`).
+ */
+const longEnvelope = { ...envelope, deadlineMs: deadlineMs.optional(), minHealthyMs };
 
 /** How long each stitch has to come up. */
 const timeoutMs = z.int().min(1).max(3_600_000).default(30_000);
@@ -98,6 +104,7 @@ const stopOldVersions = z.strictObject({
   command: z.literal("group.stopOldVersions"),
   target: fullGroupName,
   timeoutMs,
+  force: z.boolean().default(false),
   ...longEnvelope,
 });
 
@@ -108,8 +115,6 @@ const drain = z.strictObject({
   forceAfterMs,
   timeoutMs,
   ...longEnvelope,
-  // A minute more than it waits before it forces: else the deadline would come first.
-  deadlineMs: deadlineMs.default(3_660_000),
 });
 
 /** Every command, by name: its body as a client sends it. Checked bodies have every default filled in. */
@@ -153,7 +158,13 @@ export type RebalanceCommand = z.output<typeof rebalance>;
 export type StopOldVersionsCommand = z.output<typeof stopOldVersions>;
 export type DrainCommand = z.output<typeof drain>;
 /** Commands that are carried out wave after wave, each a durable job of its own kind (see `advance`). */
-export type OrchestratedCommand = MoveCommand | RestartGroupCommand | ScaleCommand | RebalanceCommand | DrainCommand;
+export type OrchestratedCommand =
+  | MoveCommand
+  | RestartGroupCommand
+  | ScaleCommand
+  | RebalanceCommand
+  | StopOldVersionsCommand
+  | DrainCommand;
 export type NodeCommand = Extract<Command, { command: "node.ping" | "node.cordon" | "node.uncordon" }>;
 
 export const isCommandName = (text: string): text is CommandName => Object.hasOwn(COMMANDS, text);

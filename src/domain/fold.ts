@@ -19,6 +19,8 @@ export type FoldedStep = {
   readonly status: StepStatus;
   readonly outcome: StepOutcome | null;
   readonly error: StepError | null;
+  /** Its node never told of it, and a Master has done it in its place: that one counts. */
+  readonly takenOver?: true;
 };
 export type FoldedTask = {
   /** With the attempt that counts. */
@@ -100,7 +102,7 @@ function foldTask(state: JobState, task: Task, claimed: boolean, runner: Runner 
   const lost = claimed && task.runs === "node" && (away || state.marks.closed !== null);
   const ahead = claimed ? null : unclaimed(state, task, runner);
   const steps = task.steps.map((step, index): FoldedStep => {
-    const outcome = state.outcomes.steps.get(outcomeKey(task, index)) ?? null;
+    const outcome = takenIn(state, task, index) ?? state.outcomes.steps.get(outcomeKey(task, index)) ?? null;
     if (outcome !== null) return { step, status: outcome.status, outcome, error: outcome.error };
     if (ahead !== null) return { step, status: ahead.status, outcome: null, error: ahead.error };
     if (!lost) return { step, status: "running", outcome: null, error: null };
@@ -114,6 +116,21 @@ function foldTask(state: JobState, task: Task, claimed: boolean, runner: Runner 
     };
   });
   return { task, status: statusOf(steps.map((folded) => folded.status)), steps };
+}
+
+/**
+ * The outcome that a chain has succeeded by. Its task may have been sent again for the sake of others, and whatever comes of
+ * it then, this step was done.
+ */
+function takenIn({ record, outcomes }: JobState, task: Task, index: number): StepOutcome | null {
+  if (task.attempt === 1 || record.orchestration === null) return null;
+  const ref = `${task.id}.${index}`;
+  if (!record.orchestration.chains.some((chain) => chain.ref === ref && chain.status === "succeeded")) return null;
+  for (let attempt = 1; attempt < task.attempt; attempt++) {
+    const outcome = outcomes.steps.get(outcomeKey({ id: task.id, attempt }, index));
+    if (outcome?.status === "succeeded") return outcome;
+  }
+  return null;
 }
 
 /** One status for several: what still runs first, then success only where everything succeeded, else the worst. */
@@ -137,9 +154,10 @@ function statusOf(statuses: readonly StepStatus[]): StepStatus {
 export function foldJob(state: JobState, runners: ReadonlyMap<string, Runner>): FoldedJob {
   const { orchestration } = state.record;
   const claimed = new Set(state.outcomes.claims.map(({ task }) => task));
-  const sent = state.record.tasks.map((task) =>
-    foldTask(state, withAttempt(state, task), claimed.has(task.id), runners.get(task.node)),
-  );
+  const byMasters = removedByMasters(state.record.tasks);
+  const sent = state.record.tasks
+    .map((task) => foldTask(state, withAttempt(state, task), claimed.has(task.id), runners.get(task.node)))
+    .map((folded) => (folded.task.runs === "master" ? folded : markTakenOver(folded, byMasters)));
   const tasks = orchestration === null ? sent : [...sent, ...foldAhead(orchestration)];
   const counts: Counts = {
     total: 0,
@@ -154,6 +172,7 @@ export function foldJob(state: JobState, runners: ReadonlyMap<string, Runner>): 
   };
   for (const folded of tasks) {
     for (const step of folded.steps) {
+      if (step.takenOver === true) continue;
       counts.total += 1;
       counts[step.status] += 1;
     }
@@ -161,6 +180,33 @@ export function foldJob(state: JobState, runners: ReadonlyMap<string, Runner>): 
   const verdict = orchestration === null ? verdictOf(counts) : orchestration.ended;
   return { tasks, counts, verdict, started: counts.pending < counts.total };
 }
+
+/** Full ids of the stitches that Masters have left word to remove. */
+const removedByMasters = (tasks: readonly Task[]): ReadonlySet<string> =>
+  new Set(
+    tasks.flatMap(({ runs, steps }) =>
+      runs === "node"
+        ? []
+        : steps.flatMap(({ action, stitch }) => (action === "remove" && stitch !== null ? stitch : [])),
+    ),
+  );
+
+const markTakenOver = (folded: FoldedTask, byMasters: ReadonlySet<string>): FoldedTask => ({
+  ...folded,
+  steps: folded.steps.map((each) => {
+    const { step, outcome, status } = each;
+    const isDoneByOther = step.action === "remove" && byMasters.has(step.stitch);
+    return isDoneByOther && outcome === null && hasEnded(status) ? { ...each, takenOver: true } : each;
+  }),
+});
+
+/** The steps that count, by their tasks: without those that a Master has done in their place. */
+export const countedTasks = (tasks: readonly FoldedTask[]): FoldedTask[] =>
+  tasks.flatMap((task) => {
+    const steps = task.steps.filter(({ takenOver }) => takenOver !== true);
+    if (steps.length === task.steps.length) return [task];
+    return steps.length === 0 ? [] : [{ ...task, steps, status: statusOf(steps.map(({ status }) => status)) }];
+  });
 
 /** The steps that chains have yet to send, or never will: a task for each node, so that a job shows all of what it is to do. */
 function foldAhead({ chains }: Orchestration): FoldedTask[] {

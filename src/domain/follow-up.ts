@@ -9,6 +9,7 @@ import {
 } from "./command.ts";
 import { RequestError } from "./errors.ts";
 import type { FoldedJob, FoldedStep } from "./fold.ts";
+import { commonGroup } from "./group.ts";
 import { fullId, splitFullId } from "./ids.ts";
 import type { Chain, JobRecord, JobState, Step, StitchStep } from "./job.ts";
 import { candidatesFor, type Observed, refusalFor } from "./observed.ts";
@@ -115,6 +116,7 @@ const PLANNED_ANEW: ReadonlySet<string> = new Set<(NodeCommand | OrchestratedCom
   "group.restart",
   "group.scale",
   "group.rebalance",
+  "group.stopOldVersions",
 ]);
 
 /** The command that made the record, checked again. */
@@ -267,17 +269,25 @@ export function planAgain(
 }
 
 /**
- * What a job of such steps is recorded as. Options belong to the command they were given with; the first job's target may
- * mean another stitch than the one this works on.
+ * What a job of such steps is recorded as: what it really does. Options belong to the command they were given with; the first
+ * job's target may mean other stitches than those that this works on.
+ * @param aftermath what the plan was made from; null where nothing was read.
  */
 export function recordedAs(
-  { name, steps }: Extract<FollowUp, { kind: "steps" }>,
+  { name }: Extract<FollowUp, { kind: "steps" }>,
   { command, target, options }: JobRecord,
+  { tasks }: Plan,
+  aftermath: Aftermath | null,
 ): Pick<JobRecord, "command" | "target" | "options"> {
   if (name === command) return { command: name, target, options };
+  const steps = tasks.flatMap((task) => task.steps).filter((step) => step.stitch !== null);
   const [first, ...others] = steps;
-  const only = others.length === 0 ? first?.stitch : undefined;
-  return { command: name, target: only ?? target, options: {} };
+  if (first !== undefined && others.length === 0)
+    return { command: name.replace("group.", "stitch."), target: first.stitch, options: {} };
+  const groups = steps.flatMap((step) =>
+    step.action === "create" ? [step.group] : (aftermath?.records.get(step.stitch)?.group ?? []),
+  );
+  return { command: name, target: commonGroup(groups) ?? target, options: {} };
 }
 
 /**

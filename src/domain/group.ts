@@ -39,6 +39,17 @@ export function groupContains(outer: string, inner: string): boolean {
   return inner === outer || inner.startsWith(`${outer}.`);
 }
 
+/** The smallest group that contains all of them; null where there is none. */
+export function commonGroup(groups: readonly string[]): string | null {
+  const [first = "", ...others] = groups;
+  const parts = first.split(".");
+  for (let length = parts.length; length > 0; length--) {
+    const outer = parts.slice(0, length).join(".");
+    if (outer !== "" && others.every((inner) => groupContains(outer, inner))) return outer;
+  }
+  return null;
+}
+
 const RULE = "each part 1 to 63 characters of A-Z, a-z, 0-9, _ and -";
 export const groupName = z
   .string()

@@ -14,6 +14,9 @@ export const STITCH_ACTIONS = ["create", "start", "stop", "restart", "remove", "
  */
 const born = revisionText.optional();
 
+/** How long it must have been well before its start has succeeded; absent: as its spec says (see min-healthy.ts). */
+const minHealthyMs = z.number().optional();
+
 /** One act, as it is recorded and as it travels. `stitch` is a full id; null for what concerns the node itself. */
 export const step = z.discriminatedUnion("action", [
   z.object({ action: z.enum([...NODE_ACTIONS, ...MASTER_ACTIONS]), stitch: z.null() }),
@@ -24,6 +27,7 @@ export const step = z.discriminatedUnion("action", [
     spec: stitchSpec,
     start: z.boolean(),
     timeoutMs: z.number(),
+    minHealthyMs,
     /** Where it may live: what every later placement of it keeps to. */
     placement: placementOptions.optional(),
     /** The full id it comes from, in a move: until that one is gone, the bare id does not mean this one. */
@@ -42,8 +46,9 @@ export const step = z.discriminatedUnion("action", [
     arrivingFrom: z.string().optional(),
     born,
   }),
+  z.object({ action: z.enum(["start", "restart"]), stitch: z.string(), timeoutMs: z.number(), minHealthyMs, born }),
   // `settle` ends a move: the one it came from is gone, so from here on this is the stitch.
-  z.object({ action: z.enum(["start", "stop", "restart", "settle"]), stitch: z.string(), timeoutMs: z.number(), born }),
+  z.object({ action: z.enum(["stop", "settle"]), stitch: z.string(), timeoutMs: z.number(), born }),
 ]);
 export type Step = z.output<typeof step>;
 export type StitchStep = Exclude<Step, { stitch: null }>;
@@ -116,9 +121,24 @@ export const orchestration = z.object({
   formerCount: z.int().nullable(),
   /** When what cannot be moved is stopped, in a drain. */
   forceAtMs: z.number().nullable(),
+  /** What must be well before anything is begun; null where nothing need be, or by now it is. */
+  replacement: z
+    .object({
+      /** The full group that takes over. */
+      group: z.string(),
+      /** How many stitches of it must be well. */
+      atLeast: z.int().min(1),
+      /** How long each must have been well, as the command says; null: as its spec does. */
+      minHealthyMs: z.number().nullable(),
+      /** If they are not by then, nothing is begun. */
+      byMs: z.number(),
+    })
+    .nullable()
+    .default(null),
   ended: z.enum(["succeeded", "failed", "partial", "cancelled", "expired"]).nullable(),
 });
 export type Orchestration = z.output<typeof orchestration>;
+export type Replacement = NonNullable<Orchestration["replacement"]>;
 
 /** A job as the Master recorded it, once. How it goes is told by the outcomes beside it. Times: Redis's clock, Unix ms. */
 export const jobRecord = z.object({

@@ -1,4 +1,4 @@
-import { eligibilityChain, stepChain } from "./chains.ts";
+import { eligibilityChain, type Starting, stepChain } from "./chains.ts";
 import type { DrainSeen } from "./advance.ts";
 import type { DrainCommand } from "./command.ts";
 import type { Chain, JobRecord } from "./job.ts";
@@ -6,7 +6,7 @@ import type { NodeRecord } from "./node.ts";
 import { livenessIn, nodeNamed, type Observed, refusalFor } from "./observed.ts";
 import { moveIn, movesInWaves, type Placed, roomIn, shown } from "./plan-move.ts";
 import { eachOnce, refusalText } from "./placement.ts";
-import { oneTask, type Plan, planInWaves, planOf } from "./planned.ts";
+import { infeasible, type Plan, planInWaves } from "./planned.ts";
 import type { PlanResource, StitchState } from "./resources.ts";
 
 /** Times a stitch is moved, or stopped, before it is left to be forced, or to the deadline. */
@@ -23,15 +23,16 @@ type Moves = {
 
 /** Marks the node as draining, then moves what can be moved until the time is up; what is there then is stopped. */
 export function planDrain(command: DrainCommand, observed: Observed): Plan {
-  const { target, timeoutMs, forceAfterMs, waitForNode } = command;
+  const { target, forceAfterMs, waitForNode } = command;
   const refused = refusalFor(nodeNamed(target, observed), waitForNode, observed);
-  if (refused !== null) return planOf([oneTask("t0", target, "master", [{ action: "drain", stitch: null }], refused)]);
+  // Nothing on it can be moved well, nor stopped: to mark it would only look as if it were drained.
+  if (refused !== null) return infeasible([{ node: target, code: "not_alive", message: refused.message }]);
   const there = stitchesOn(observed);
   const { moves, refusals, stay } = planMoves(there.filter(hasSettled), observed, forceAfterMs > 0);
   const scopes = new Set(there.map(({ record }) => `${record.group}.${target}`));
   const { placements, warnings } = shown(moves, observed);
   return planInWaves(
-    [eligibilityChain(target, "drain", 0), ...movesInWaves(moves, 1, timeoutMs)],
+    [eligibilityChain(target, "drain", 0), ...movesInWaves(moves, 1, command)],
     [...scopes],
     { forceAtMs: observed.nowMs + forceAfterMs },
     { placements, refusals, warnings: [...warnings, ...stay] },
@@ -45,9 +46,10 @@ const hasSettled = ({ record }: Placed): boolean => record.movedFrom === null;
 export function seeDrain(
   { target, revision }: Pick<JobRecord, "target" | "revision">,
   tried: readonly Chain[],
-  timeoutMs: number,
+  starting: Starting,
   observed: Observed,
 ): DrainSeen {
+  const { timeoutMs } = starting;
   const node = observed.nodes.find(({ id }) => id === target);
   const times = (stitch: string, action: string) =>
     tried.filter((chain) => chain.stitch === stitch && chain.links[0]?.step.action === action).length;
@@ -65,7 +67,7 @@ export function seeDrain(
     uncordoned: node?.eligibility === "eligible" || (node !== undefined && node.uncordonedBy > revision),
     running: atWork.map(({ id }) => id),
     confirmed: node === undefined || saysItIsEmpty(node, observed),
-    moves: movesInWaves(planMoves(again, observed, true).moves, 0, timeoutMs),
+    moves: movesInWaves(planMoves(again, observed, true).moves, 0, starting),
     stops: left.map(({ id }) => stepChain({ action: "stop", stitch: id, timeoutMs }, 0, false)),
   };
 }

@@ -1,4 +1,4 @@
-import { moveChain } from "./chains.ts";
+import { moveChain, type Starting } from "./chains.ts";
 import type { MoveCommand } from "./command.ts";
 import { RequestError } from "./errors.ts";
 import { splitFullId } from "./ids.ts";
@@ -41,10 +41,10 @@ export function moveIn(room: Room, { id, record }: Placed, observed: Observed) {
 export const movesInWaves = (
   moves: readonly { readonly of: Placed; readonly to: string }[],
   firstWave: number,
-  timeoutMs: number,
+  starting: Starting,
 ): Chain[] =>
   moves.map(({ of, to }, index) =>
-    moveChain(of.id, of.record, to, firstWave + Math.floor(index / MOVES_AT_ONCE), timeoutMs),
+    moveChain(of.id, of.record, to, firstWave + Math.floor(index / MOVES_AT_ONCE), starting),
   );
 
 export const scopeOf = ({ id, record }: Placed): string => `${record.group}.${id.replace(":", ".")}`;
@@ -77,7 +77,7 @@ export function planMove(command: MoveCommand, observed: Observed): Plan {
   if (home.node === null) return infeasible(home.refusals);
   const reason = toNode === undefined ? home.reason : "named in the command";
   return planInWaves(
-    movesInWaves([{ of, to: home.node }], 0, timeoutMs),
+    movesInWaves([{ of, to: home.node }], 0, command),
     scopes,
     {},
     {

@@ -14,7 +14,7 @@ type Move = { readonly of: Movable; readonly to: string; readonly reason: string
 
 /** Moves stitches, each at most once, until none of them would find a better place if it were placed anew. */
 export function planRebalance(command: RebalanceCommand, observed: Observed): Plan {
-  const { target, timeoutMs, maxMoves = Number.POSITIVE_INFINITY } = command;
+  const { target, maxMoves = Number.POSITIVE_INFINITY } = command;
   if (observed.stitches.length === 0)
     throw new RequestError("not_found", `There is no stitch in the group "${target}"; GET /v1/groups lists them.`);
   const room = roomIn(observed);
@@ -32,7 +32,7 @@ export function planRebalance(command: RebalanceCommand, observed: Observed): Pl
       moves.push(move);
     }
   }
-  return planInWaves(movesInWaves(moves, 0, timeoutMs), [target], {}, { ...shown(moves, observed), refusals });
+  return planInWaves(movesInWaves(moves, 0, command), [target], {}, { ...shown(moves, observed), refusals });
 }
 
 /** The stitches that may be moved, by full group: those on nodes that take stitches themselves. The last ids go first. */

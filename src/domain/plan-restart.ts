@@ -2,13 +2,15 @@ import { shouldRun, stepChain } from "./chains.ts";
 import type { RestartGroupCommand } from "./command.ts";
 import { RequestError } from "./errors.ts";
 import { greenIn, type Observed } from "./observed.ts";
+import { wellBeforeReplacingMs } from "./min-healthy.ts";
 import { type Plan, planInWaves } from "./planned.ts";
 
 /**
- * Restarts what should run of a group, so many at once, the next only when those are green. What is not well goes first: it
+ * Restarts what should run of a group, so many at once, the next only when those have been well for a while. What is not well goes first: it
  * has the least to lose, and a new start that does not help it stops the rest from being tried.
  */
-export function planRestart({ target, batch, timeoutMs }: RestartGroupCommand, observed: Observed): Plan {
+export function planRestart(command: RestartGroupCommand, observed: Observed): Plan {
+  const { target, batch, timeoutMs, minHealthyMs: askedMs } = command;
   if (observed.stitches.length === 0)
     throw new RequestError("not_found", `There is no stitch in the group "${target}"; GET /v1/groups lists them.`);
   const isGreen = greenIn(observed);
@@ -16,9 +18,11 @@ export function planRestart({ target, batch, timeoutMs }: RestartGroupCommand, o
     .filter((id) => shouldRun(observed.records.get(id) ?? { desired: "stopped", finished: false }))
     .sort((a, b) => Number(isGreen(a)) - Number(isGreen(b)) || (a < b ? -1 : 1));
   const size = batchSize(batch, running.length);
-  const chains = running.map((stitch, index) =>
-    stepChain({ action: "restart", stitch, timeoutMs }, Math.floor(index / size), true),
-  );
+  const chains = running.map((stitch, index) => {
+    const spec = observed.records.get(stitch)?.spec;
+    const wellMs = spec === undefined ? {} : { minHealthyMs: wellBeforeReplacingMs(spec, askedMs) };
+    return stepChain({ action: "restart", stitch, timeoutMs, ...wellMs }, Math.floor(index / size), true);
+  });
   return planInWaves(chains, [target], { allOrStop: true });
 }
 

@@ -23,7 +23,11 @@ export function planScale(command: ScaleCommand, observed: Observed): Plan {
   return planMore(command, count - formerCount, observed);
 }
 
-function planMore({ target, placement: asked, timeoutMs }: ScaleCommand, more: number, observed: Observed): Plan {
+function planMore(
+  { target, placement: asked, timeoutMs, minHealthyMs }: ScaleCommand,
+  more: number,
+  observed: Observed,
+): Plan {
   const template = templateOf(observed);
   if (template === null)
     throw new RequestError(
@@ -40,7 +44,11 @@ function planMore({ target, placement: asked, timeoutMs }: ScaleCommand, more: n
     observed,
   );
   const chains = ids.map((stitch) =>
-    stepChain({ action: "create", stitch, group: target, spec, start: true, timeoutMs, placement }, 0, false),
+    stepChain(
+      { action: "create", stitch, group: target, spec, start: true, timeoutMs, minHealthyMs, placement },
+      0,
+      false,
+    ),
   );
   const placements = placed.map(({ node, reason }, index) => ({ stitch: ids[index] ?? "", node, reason }));
   return planInWaves(chains, [target], { formerCount: observed.stitches.length }, { placements, refusals });

@@ -1,7 +1,6 @@
 import { canonicalJson } from "./canonical-json.ts";
-import type { Command, GroupCommand, StitchCommand, StopOldVersionsCommand } from "./command.ts";
+import type { Command, GroupCommand, StitchCommand } from "./command.ts";
 import { RequestError } from "./errors.ts";
-import { parseFullGroup } from "./group.ts";
 import { parseStitchRef } from "./ids.ts";
 import type { Step, Task } from "./job.ts";
 import { nodeNamed, type Observed, refusalFor, stitchNamed } from "./observed.ts";
@@ -11,7 +10,8 @@ import { planClone, planCreate } from "./plan-new.ts";
 import { planRebalance } from "./plan-rebalance.ts";
 import { planRestart } from "./plan-restart.ts";
 import { planScale } from "./plan-scale.ts";
-import { oneTask, type Plan, planInWaves, planOf } from "./planned.ts";
+import { planStopOldVersions } from "./plan-stop-old.ts";
+import { oneTask, type Plan, planOf } from "./planned.ts";
 import type { StepError } from "./stitch.ts";
 
 /**
@@ -40,10 +40,8 @@ export function planCommand(command: Command, observed: Observed): Plan {
     case "group.stop":
     case "group.remove":
       return planForGroup(command, GROUP_ACTION[command.command], observed);
-    case "group.stopOldVersions": {
-      const stitches = olderThan(command, observed);
-      return stitches.length === 0 ? planInWaves([], [], {}) : planForGroup(command, "stop", { ...observed, stitches });
-    }
+    case "group.stopOldVersions":
+      return planStopOldVersions(command, observed);
     case "group.restart":
       return planRestart(command, observed);
     case "group.scale":
@@ -77,7 +75,7 @@ function planForStitch(command: StitchCommand, observed: Observed): Plan {
 
 /** One task for each node that has members, whatever their number. */
 function planForGroup(
-  { target, timeoutMs, waitForNode }: GroupCommand | StopOldVersionsCommand,
+  { target, timeoutMs, waitForNode }: GroupCommand,
   action: "start" | "stop" | "remove",
   observed: Observed,
 ): Plan {
@@ -98,24 +96,6 @@ function planForGroup(
     return oneTask(`t${index}`, id, "node", steps, refused);
   });
   return planOf(tasks);
-}
-
-/** Versions as people count them: `2` before `10`, `1-9` before `1-10`. */
-const VERSIONS = new Intl.Collator("en", { numeric: true });
-
-/**
- * What runs of the component's older versions. The version itself must be there: to stop the old one where there is no new
- * one is to stop everything.
- */
-function olderThan({ target }: StopOldVersionsCommand, observed: Observed): string[] {
-  const version = parseFullGroup(target)?.version ?? "";
-  const groupOf = (id: string) => observed.records.get(id)?.group ?? "";
-  if (!observed.stitches.some((id) => groupOf(id) === target))
-    throw new RequestError("not_found", `There is no stitch of "${target}"; start the new version first.`);
-  return observed.stitches.filter((id) => {
-    const other = parseFullGroup(groupOf(id))?.version;
-    return other !== undefined && VERSIONS.compare(other, version) < 0;
-  });
 }
 
 /**

@@ -1,5 +1,7 @@
 import { fullId, generatedStitchId, splitFullId } from "./ids.ts";
 import { parseFullGroup } from "./group.ts";
+import { leastDurationOf } from "./min-healthy.ts";
+import type { Command } from "./command.ts";
 import type { Chain, Orchestration, Step, Task } from "./job.ts";
 import type { Observed } from "./observed.ts";
 import type { PlanResource, RefusalResource } from "./resources.ts";
@@ -10,7 +12,10 @@ export type Plan = {
   /** What goes to the nodes at once. */
   readonly tasks: readonly Task[];
   /** Of a command of many steps: what happens wave after wave. */
-  readonly orchestration: Pick<Orchestration, "chains" | "allOrStop" | "formerCount" | "forceAtMs"> | null;
+  readonly orchestration: Pick<
+    Orchestration,
+    "chains" | "allOrStop" | "formerCount" | "forceAtMs" | "replacement"
+  > | null;
   /**
    * What it works on, as groups with more parts: `group`, `group.node` (its stitches there), `group.node.stitch`. Of two
    * jobs of many steps that overlap, the second is refused.
@@ -41,11 +46,16 @@ export const infeasible = (refusals: readonly RefusalResource[]): Plan => ({ ...
 export const planInWaves = (
   chains: readonly Chain[],
   scopes: readonly string[],
-  { allOrStop = false, formerCount = null, forceAtMs = null }: Partial<NonNullable<Plan["orchestration"]>>,
+  {
+    allOrStop = false,
+    formerCount = null,
+    forceAtMs = null,
+    replacement = null,
+  }: Partial<NonNullable<Plan["orchestration"]>>,
   more: Partial<Plan> = {},
 ): Plan => ({
   ...NOTHING,
-  orchestration: { chains: [...chains], allOrStop, formerCount, forceAtMs },
+  orchestration: { chains: [...chains], allOrStop, formerCount, forceAtMs, replacement },
   scopes,
   ...more,
 });
@@ -70,3 +80,24 @@ export const dataStays = (stitch: string): PlanResource["warnings"][number] => (
   message: `its data folder is not empty and stays on ${splitFullId(stitch).node}`,
   stitch,
 });
+
+/** Milliseconds that a plan takes at least: so long its stitches must have been well, wave after wave. */
+export function leastDurationMs({ tasks, orchestration }: Plan): number {
+  const most = (steps: readonly Step[]) => steps.reduce((ms, step) => Math.max(ms, leastDurationOf(step)), 0);
+  const waves = Map.groupBy(orchestration?.chains ?? [], ({ wave }) => wave);
+  return [...waves.values()].reduce(
+    (sum, chains) => sum + most(chains.flatMap(({ links }) => links.map(({ step }) => step))),
+    most(tasks.flatMap(({ steps }) => steps)),
+  );
+}
+
+const LONG_DEADLINE_MS = 3_600_000;
+/** A drain that forces needs time to stop what is left. */
+const AFTER_FORCE_MS = 60_000;
+
+/** When a job must have ended that was given no deadline, in milliseconds from its acceptance. */
+export function deadlineOf(command: Command, plan: Plan): number {
+  if (command.deadlineMs !== undefined) return command.deadlineMs;
+  const forced = command.command === "node.drain" ? command.forceAfterMs + AFTER_FORCE_MS : 0;
+  return Math.max(LONG_DEADLINE_MS, forced, 2 * leastDurationMs(plan));
+}

@@ -79,7 +79,10 @@ export type StitchResource = {
   readonly group: string;
   readonly desired: Desired;
   readonly state: StitchState;
-  readonly health: Health;
+  /** null where it is not to run, has run to its end, or its node is dead. */
+  readonly health: Health | null;
+  /** Since when it has been green without a break; null where it is not. */
+  readonly healthySince: string | null;
   readonly revision: string;
   readonly restarts: number;
   readonly pid: number | null;
@@ -143,7 +146,7 @@ export type StepAction =
 export type FailureResource = {
   readonly code: string;
   readonly message: string;
-  /** The last lines the process wrote to stderr. */
+  /** The first and the last lines the process wrote to stderr. */
   readonly stderrTail?: string;
 };
 
@@ -239,6 +242,8 @@ export type PlanResource = {
   readonly warnings: readonly { readonly code: string; readonly message: string; readonly stitch?: string }[];
   /** Sent back with the same command: other tasks than these are then refused (`plan_stale`). null where not feasible. */
   readonly planToken: string | null;
+  /** Milliseconds that it takes at least: so long stitches must have been well, wave after wave. */
+  readonly leastDurationMs: number;
   readonly asOf: string;
 };
 

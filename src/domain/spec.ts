@@ -45,7 +45,11 @@ export const restartPolicy = z.strictObject({
 });
 export type RestartPolicy = z.output<typeof restartPolicy>;
 
+/** How long a stitch must have been well before it counts. */
+export const minHealthyMs = z.int().min(0).max(3_600_000).optional();
+
 const shared = {
+  minHealthyMs,
   heartbeatMs: z.int().min(100).max(3_600_000).default(10_000),
   onDisconnect: z.enum(["keep", "stop"]).default("keep"),
   restart: restartPolicy.prefault({}),

@@ -20,7 +20,7 @@ export const STITCH_STATES = [
 ] as const satisfies readonly StitchState[];
 export const HEALTHS = ["green", "yellow", "red", "missing"] as const satisfies readonly Health[];
 
-/** Why a step did not succeed. `stderrTail`: the last lines the program wrote to standard error. */
+/** Why a step did not succeed. `stderrTail`: the first and the last lines the program wrote to standard error. */
 export const stepError = z.object({
   code: z.enum(STEP_CODES),
   message: z.string(),
@@ -60,6 +60,8 @@ export const stitchRecord = z.object({
   desired: z.enum(DESIRED),
   state: z.enum(STITCH_STATES),
   health: z.enum(HEALTHS),
+  /** Since when it has been green without a break, in this run; null where it is not. */
+  healthySinceMs: z.number().nullable().default(null),
   revision: revisionText,
   born: revisionText,
   outcome: stepOutcome.nullable(),

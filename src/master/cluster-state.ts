@@ -1,5 +1,6 @@
 import { RequestError } from "../domain/errors.ts";
 import { componentOf, parseGroup } from "../domain/group.ts";
+import { shownHealth } from "../domain/health.ts";
 import { fullId, parseStitchRef, splitFullId } from "../domain/ids.ts";
 import { livenessOf, type NodeRecord } from "../domain/node.ts";
 import { noStitch } from "../domain/observed.ts";
@@ -345,6 +346,7 @@ const fullIdOrNull = (value: unknown): string | null =>
 
 function stitchView(node: string, record: StitchRecord, usage: StitchUsage | null, dead: boolean): StitchResource {
   const { id, group, desired, revision, restarts, pid, lastExit, spec } = record;
+  const { health, healthySinceMs } = shownHealth(record, dead);
   return {
     id,
     fullId: fullId(node, id),
@@ -353,7 +355,8 @@ function stitchView(node: string, record: StitchRecord, usage: StitchUsage | nul
     desired,
     // A dead node's last word is not the state of anything.
     state: dead ? "missing" : record.state,
-    health: dead ? "missing" : record.health,
+    health,
+    healthySince: healthySinceMs === null ? null : iso(healthySinceMs),
     revision,
     restarts,
     pid: dead ? null : pid,

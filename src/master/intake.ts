@@ -19,7 +19,7 @@ import { jobIdFromBytes } from "../domain/ids.ts";
 import type { JobRecord, JobState } from "../domain/job.ts";
 import type { Observed } from "../domain/observed.ts";
 import { planCommand, planFingerprint } from "../domain/plan.ts";
-import type { Plan } from "../domain/planned.ts";
+import { deadlineOf, leastDurationMs, type Plan } from "../domain/planned.ts";
 import { refusalText } from "../domain/placement.ts";
 import type { JobResource, PlanResource } from "../domain/resources.ts";
 import { giveUpDrafts, releaseDrafts, releaseScopes, takeScopes } from "../redis/busy.ts";
@@ -57,11 +57,14 @@ export type IntakeOptions = JobDeskOptions & {
   readonly randomBytes: (count: number) => Uint8Array;
 };
 
+type Recorded = Pick<JobRecord, "command" | "target" | "options" | "waitForNode"> & { readonly deadlineMs: number };
+
 /** A job that is to be: what it was asked for by, and how its plan is made once everything it depends on is read. */
 type Draft = {
   readonly id: string;
   readonly bodyHash: string;
-  readonly command: Pick<JobRecord, "command" | "target" | "options" | "waitForNode"> & { readonly deadlineMs: number };
+  /** What it is recorded as, once its plan is made. */
+  readonly recordedAs: (plan: Plan) => Recorded;
   readonly reason: string | null;
   readonly by: string | null;
   readonly waitMs: number;
@@ -99,7 +102,7 @@ export class Intake {
     return this.#take({
       id: await this.#jobIdFor(submission),
       bodyHash,
-      command: { ...command, options: commandOptions(command) },
+      recordedAs: (plan) => recordedOf(command, plan),
       reason: command.reason ?? null,
       by,
       waitMs,
@@ -113,13 +116,16 @@ export class Intake {
   /** Repeats what did not succeed of a finished job, as a new one. Safe to repeat: there is one retry of a job. */
   async retry(id: string): Promise<JobResource> {
     const { state, folded } = await this.#finished(id, "retried");
-    return this.#follow(state, retryOf(state, folded), "retriedBy");
+    return this.#follow(state, retryOf(state, folded), "retriedBy", state.record.reason);
   }
 
-  /** Takes back what a finished job has changed, as a new one. Safe to repeat: there is one rollback of a job. */
-  async rollback(id: string): Promise<JobResource> {
+  /**
+   * Takes back what a finished job has changed, as a new one. Safe to repeat: there is one rollback of a job.
+   * @param reason why; that of the job says why it was done, not why it is taken back.
+   */
+  async rollback(id: string, reason: string | null): Promise<JobResource> {
     const { state, folded } = await this.#finished(id, "taken back");
-    return this.#follow(state, rollbackOf(state, folded), "rolledBackBy");
+    return this.#follow(state, rollbackOf(state, folded), "rolledBackBy", reason);
   }
 
   async #finished(id: string, what: string) {
@@ -131,7 +137,12 @@ export class Intake {
     return settled;
   }
 
-  async #follow({ record }: JobState, next: FollowUp, as: "retriedBy" | "rolledBackBy"): Promise<JobResource> {
+  async #follow(
+    { record }: JobState,
+    next: FollowUp,
+    as: "retriedBy" | "rolledBackBy",
+    reason: string | null,
+  ): Promise<JobResource> {
     const { redis, keys } = this.#o;
     // The same id whoever asks, so that asking twice makes one job.
     const id = jobIdFromBytes(await sha256(JSON.stringify([keys.cluster, as, record.id])));
@@ -140,7 +151,7 @@ export class Intake {
     const common = {
       id,
       bodyHash: "",
-      reason: record.reason,
+      reason,
       by: record.by,
       waitMs: 0,
       repeatable: true,
@@ -157,31 +168,30 @@ export class Intake {
     return whereTheyLive(next, await this.#o.observer.movedSince(revision, stepsIn(next)));
   }
 
-  #drafted(record: JobRecord, next: FollowUp): Pick<Draft, "command" | "observe" | "plan"> {
+  #drafted(record: JobRecord, next: FollowUp): Pick<Draft, "recordedAs" | "observe" | "plan"> {
     if (next.kind === "command") {
       const { command } = next;
       return {
-        command: { ...command, options: commandOptions(command) },
+        recordedAs: (plan) => recordedOf(command, plan),
         observe: this.#observing(command),
         plan: async (observed) =>
           feasibleOnly(command.command, command.target, planAgain(next, record.revision, observed)),
       };
     }
-    const recorded = recordedAs(next, record);
     let aftermath: Aftermath | null = null;
     return {
-      command: {
-        ...recorded,
+      recordedAs: (plan) => ({
+        ...recordedAs(next, record, plan, aftermath),
         waitForNode: record.waitForNode,
         deadlineMs: record.deadlineAtMs - record.createdAtMs,
-      },
+      }),
       observe: async (observer) => {
         aftermath = await observer.aftermath(next.steps);
         return aftermath;
       },
       plan: async () => {
         if (aftermath === null) throw new Error("planned before anything was read");
-        return feasibleOnly(next.name, recorded.target, planSteps(next, record, aftermath));
+        return feasibleOnly(next.name, record.target, planSteps(next, record, aftermath));
       },
     };
   }
@@ -280,20 +290,18 @@ export class Intake {
   }
 
   /** The job as it is accepted: of a command of many steps, with the first wave begun. */
-  #firstState({ id, bodyHash, command, ...draft }: Draft, plan: Plan, { observed, revision }: Look): JobState {
+  #firstState({ id, bodyHash, ...draft }: Draft, plan: Plan, { observed, revision }: Look): JobState {
     const { nowMs } = observed;
+    const { deadlineMs, ...recorded } = draft.recordedAs(plan);
     const record: JobRecord = {
       id,
-      command: command.command,
-      target: command.target,
-      options: command.options,
+      ...recorded,
       reason: draft.reason,
       by: draft.by,
       master: this.#o.id,
       revision,
       createdAtMs: nowMs,
-      deadlineAtMs: nowMs + command.deadlineMs,
-      waitForNode: command.waitForNode,
+      deadlineAtMs: nowMs + deadlineMs,
       tasks: [...plan.tasks],
       orchestration: plan.orchestration === null ? null : { ...plan.orchestration, version: 0, ended: null },
       ...draft.follows,
@@ -307,8 +315,11 @@ export class Intake {
       nowMs,
       written: 0,
     };
-    const seen = { nowMs, health: new Map(), drain: null };
-    return { ...state, record: advance(state, foldJob(state, new Map()), seen).record };
+    const seen = { nowMs, health: new Map(), drain: null, well: null };
+    const first = advance(state, foldJob(state, new Map()), seen).record;
+    const { orchestration } = first;
+    // What is saved compares with version 1 first, also where nothing has begun yet.
+    return { ...state, record: { ...first, orchestration: orchestration && { ...orchestration, version: 1 } } };
   }
 
   /** What the plan is made from, and the revision of what is decided by that. */
@@ -427,6 +438,7 @@ export class Intake {
       refusals: plan.refusals,
       warnings: [...refused, ...plan.warnings],
       planToken: plan.feasible ? await this.#planToken(command, plan) : null,
+      leastDurationMs: leastDurationMs(plan),
       asOf: iso(observed.nowMs),
     };
   }
@@ -449,6 +461,14 @@ function inWaves({ orchestration }: Plan): PlannedTask[] {
   }
   return [...tasks.values()];
 }
+
+const recordedOf = (command: Command, plan: Plan): Recorded => ({
+  command: command.command,
+  target: command.target,
+  options: commandOptions(command),
+  waitForNode: command.waitForNode,
+  deadlineMs: deadlineOf(command, plan),
+});
 
 const accepted = (record: JobRecord): ClusterEvent => ({
   type: "job.accepted",

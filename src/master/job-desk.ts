@@ -10,7 +10,7 @@ import { livenessOf, type NodeRecord } from "../domain/node.ts";
 import type { Template } from "../domain/observed.ts";
 import { seeDrain } from "../domain/plan-drain.ts";
 import { progressOf } from "../domain/progress.ts";
-import type { Eligibility, Liveness } from "../domain/resources.ts";
+import type { Eligibility, Health, Liveness } from "../domain/resources.ts";
 import { formatRevision } from "../domain/revision.ts";
 import { tasksToSendAgain } from "../domain/send-again.ts";
 import type { StepOutcome } from "../domain/stitch.ts";
@@ -262,20 +262,23 @@ export class JobDesk {
       readStitches(redis, keys, ids, onUnreadable),
       readNodes(redis, keys, on, onUnreadable),
     ]);
+    const { replacement } = orchestration;
+    const well = replacement === null ? null : await observer.forJob(record.id).well(replacement);
     // What a dead node has said last is not the health of anything.
     const isHere = (node: NodeRecord | null | undefined) =>
       node != null && HERE.has(livenessOf(node, this.#o.deadAfterMs));
     const health = new Map(
-      steps.map((step, index) => {
+      steps.map((step, index): [string, Health | null] => {
         const there = records[index];
         const isIt = there != null && means(step, record.revision, there.born) && isHere(nodes[index]);
-        return [step.stitch, isIt ? there.health : null];
+        // What has run to its end as its policy allows, will never be better.
+        return [step.stitch, !isIt ? null : there.finished ? "green" : there.health];
       }),
     );
-    if (!asksForDrain(orchestration, nowMs)) return { nowMs, health, drain: null };
-    const { timeoutMs } = z.object({ timeoutMs: z.number() }).parse(record.options);
+    if (!asksForDrain(orchestration, nowMs)) return { nowMs, health, drain: null, well };
+    const starting = startingOptions.parse(record.options);
     const observed = await observer.drain(record.target);
-    return { nowMs, health, drain: seeDrain(record, orchestration.chains, timeoutMs, observed) };
+    return { nowMs, health, drain: seeDrain(record, orchestration.chains, starting, observed), well };
   }
 
   /** Event and index in one pipelined round trip. A Master that dies before it leaves the job to the next sweep. */
@@ -431,6 +434,7 @@ function notNow(error: unknown): "not now" {
   return "not now";
 }
 
+const startingOptions = z.object({ timeoutMs: z.number(), minHealthyMs: z.number().optional() });
 const askedSpec = z.object({ spec: z.object({ reschedule: z.boolean().optional() }) });
 
 /**

@@ -1,4 +1,4 @@
-import { type FoldedJob, type FoldedStep, type FoldedTask, hasEnded } from "../domain/fold.ts";
+import { countedTasks, type FoldedJob, type FoldedStep, type FoldedTask, hasEnded } from "../domain/fold.ts";
 import type { JobState } from "../domain/job.ts";
 import { PAST, progressOf } from "../domain/progress.ts";
 import type {
@@ -48,7 +48,9 @@ export function listedJob(state: JobState, folded: FoldedJob): ListedJobResource
   const status = statusOf(state, folded);
   // A chain knows why it was taken back; its steps may all have succeeded.
   const chain = record.orchestration?.chains.find((each) => each.error !== null);
-  const failed = folded.tasks.flatMap((task) => task.steps).find((step) => step.error !== null);
+  const failed = countedTasks(folded.tasks)
+    .flatMap((task) => task.steps)
+    .find((step) => step.error !== null);
   const error = withTail(chain?.error ?? null, failed?.error ?? null);
   const done = folded.counts.total - folded.counts.pending - folded.counts.running;
   const verb = PAST[record.tasks[0]?.steps[0]?.action ?? ""] ?? "done";
@@ -107,11 +109,12 @@ export function jobView(state: JobState, folded: FoldedJob): JobResource {
     attempt: task.task.attempt,
     steps: steps.map(stepView),
   });
-  if (!truncated) return { ...listedJob(state, folded), tasks: folded.tasks.map((task) => view(task, task.steps)) };
+  const counted = countedTasks(folded.tasks);
+  if (!truncated) return { ...listedJob(state, folded), tasks: counted.map((task) => view(task, task.steps)) };
   let left = BODY_LIMIT;
   const chosen = new Set<FoldedStep>();
   for (const wanted of [false, true]) {
-    for (const step of folded.tasks.flatMap((task) => task.steps)) {
+    for (const step of counted.flatMap((task) => task.steps)) {
       if (left > 0 && isGood(step) === wanted) {
         chosen.add(step);
         left -= 1;
@@ -119,7 +122,7 @@ export function jobView(state: JobState, folded: FoldedJob): JobResource {
     }
   }
   const failuresFirst = (a: FoldedStep, b: FoldedStep) => Number(isGood(a)) - Number(isGood(b));
-  const tasks = folded.tasks
+  const tasks = counted
     .map((task) => ({ task, steps: task.steps.filter((step) => chosen.has(step)).sort(failuresFirst) }))
     .filter(({ steps }) => steps.length > 0)
     .sort((a, b) => Number(a.steps.every(isGood)) - Number(b.steps.every(isGood)));
@@ -128,7 +131,7 @@ export function jobView(state: JobState, folded: FoldedJob): JobResource {
 
 /** Every step of a job, in the order of its tasks. */
 export function allSteps(folded: FoldedJob): ListedStepResource[] {
-  return folded.tasks.flatMap((task) =>
+  return countedTasks(folded.tasks).flatMap((task) =>
     task.steps.map((step) => ({ ...stepView(step), task: task.task.id, node: task.task.node })),
   );
 }

@@ -87,7 +87,7 @@ export class LeaderlessMaster implements Master {
     this.#desk = desk;
     this.submit = (submission) => intake.submit(submission);
     this.retry = (id) => intake.retry(id);
-    this.rollback = (id) => intake.rollback(id);
+    this.rollback = (id, reason = null) => intake.rollback(id, reason);
     this.job = (id, waitMs) => waiter.job(id, waitMs);
     this.cluster = () => this.#state.cluster();
     this.nodes = (page, filter) => this.#state.nodes(page, filter);

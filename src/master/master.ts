@@ -123,8 +123,8 @@ export interface Master {
 
   /** Repeats what did not succeed of a job, as a new one. Safe to repeat. @throws `not_found`, `job_finished`, `group_busy`, and as `submit`. */
   retry(id: string): Promise<JobResource>;
-  /** Takes back what a job changed, as a new one. Safe to repeat. @throws `not_found`, `not_reversible`, `group_busy`, and as `submit`. */
-  rollback(id: string): Promise<JobResource>;
+  /** Takes back what a job changed, as a new one, for a reason of its own. Safe to repeat. @throws `not_found`, `not_reversible`, `group_busy`, and as `submit`. */
+  rollback(id: string, reason?: string | null): Promise<JobResource>;
 
   /** One round of looking after open jobs: finishes dispatches, expires, closes. Any number of Masters may do it at once. */
   tend(): Promise<Tended>;

@@ -9,9 +9,10 @@ import { RequestError } from "../domain/errors.ts";
 import { type Aftermath, means } from "../domain/follow-up.ts";
 import { parseFullGroup } from "../domain/group.ts";
 import { fullId, generatedIdBase, generatedStitchId, parseStitchRef, splitFullId } from "../domain/ids.ts";
-import type { StitchStep } from "../domain/job.ts";
+import type { Replacement, StitchStep } from "../domain/job.ts";
 import type { NodeRecord } from "../domain/node.ts";
 import type { Observed } from "../domain/observed.ts";
+import { countWell } from "../domain/plan-stop-old.ts";
 import { parseRevision } from "../domain/revision.ts";
 import type { StitchRecord } from "../domain/stitch.ts";
 import type { RedisClient } from "../redis/client.ts";
@@ -148,6 +149,18 @@ export class Observer {
       fullId(node, id),
     );
     return this.#movable(ids, await this.#records(ids), null);
+  }
+
+  /** How many stitches of a group that is to take over have been well for long enough. */
+  async well(replacement: Replacement): Promise<number> {
+    const { stitches, records } = await this.#membersOf([replacement.group]);
+    return countWell(
+      replacement,
+      await this.#with(
+        { stitches, records },
+        { nodes: this.#nodes([...new Set(stitches.map(nodeOf))], this.#onUnreadable) },
+      ),
+    );
   }
 
   /** What the steps of an earlier job have left: the stitches that are there, their nodes, and what is left of the others. */

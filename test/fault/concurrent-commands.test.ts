@@ -16,6 +16,7 @@ const SPEC = {
   command: ["sleep", "600"],
   restart: { policy: "never" },
   stopGraceMs: 500,
+  minHealthyMs: 0,
 };
 /**
  * What a command may be refused with where others change the same things at the same time. `redis_unavailable`: Redis was
@@ -46,7 +47,7 @@ function anyCommand(chance: Chance, known: readonly string[]): CommandBody {
     () => ({ command: "group.restart", target: group, batch: pick([1, 2, "50%"]) }),
     () => ({ command: "group.scale", target: group, count: pick([0, 2, 3, 4]) }),
     () => ({ command: "group.rebalance", target: pick([group, "shop"]) }),
-    () => ({ command: "group.stopOldVersions", target: "shop.web.2" }),
+    () => ({ command: "group.stopOldVersions", target: "shop.web.2", timeoutMs: 2000 }),
     () => ({ command: pick(["node.cordon", "node.uncordon", "node.uncordon"]), target: pick(NODES) }),
     () => ({ command: "node.drain", target: pick(NODES), forceAfterMs: 1000 }),
     () => ({ command: "node.ping", target: pick(NODES) }),

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import type { CommandName } from "../../src/domain/command.ts";
+import { COMMANDS, type CommandName } from "../../src/domain/command.ts";
 import type { JobResource } from "../../src/domain/resources.ts";
 import { orderEligibility } from "../../src/redis/node-record.ts";
 import { listStitchesOfNode } from "../../src/redis/stitch-records.ts";
@@ -20,6 +20,7 @@ const COUNTING = {
   adaptor: "process",
   protocol: "none",
   command: ["sh", "-c", "echo started >> starts; exec sleep 600"],
+  minHealthyMs: 0,
 };
 
 /** Comes up anywhere but on n2, where it never answers. */
@@ -27,6 +28,7 @@ const NEVER_UP_ON_N2 = {
   adaptor: "process",
   command: ["sh", "-c", `[ "$STITCH_NODE_ID" = n2 ] && exec sleep 600; exec "$0" "$1"`, process.execPath, MAIL],
   stopGraceMs: 500,
+  minHealthyMs: 0,
 };
 
 type Body = { command: CommandName } & Record<string, unknown>;
@@ -272,6 +274,43 @@ describe("what a Master decides while it takes a node for dead", () => {
 });
 
 describe("jobs of many steps that do not come to their end", { concurrency: 2 }, () => {
+  it("a scale down that takes the stitches of a dead node has succeeded with all of its steps; a drain of it is not feasible", async () => {
+    await withCluster(url, FAST, async (cluster) => {
+      const [n1] = await Promise.all(["n1", "n2"].map((id) => cluster.node(id)));
+      await create(cluster, { count: 4 });
+      await n1?.kill("SIGKILL");
+      await until("n1 is dead", async () => (await cluster.master.node("n1")).liveness === "dead", 60_000);
+      for (const { node, health, healthySince } of await stitchesOf(cluster, GROUP))
+        assert.deepEqual([health, healthySince === null], node === "n1" ? [null, true] : ["green", false]);
+      const drain = { command: COMMANDS["node.drain"].parse({ command: "node.drain", target: "n1", dryRun: true }) };
+      const dry = await cluster.master.submit({ ...drain, idempotencyKey: null, scope: "", by: null, waitMs: 0 });
+      const plan = dry.kind === "plan" ? dry.plan : assert.fail();
+      assert.deepEqual(
+        [plan.feasible, plan.planToken, plan.refusals.map(({ node, code }) => [node, code])],
+        [false, null, [["n1", "not_alive"]]],
+      );
+      await assert.rejects(cluster.run({ command: "node.drain", target: "n1" }), { code: "placement_failed" });
+      const job = await cluster.run({ command: "group.scale", target: GROUP, count: 2 });
+      assert.deepEqual(
+        [job.status, job.counts.succeeded, job.counts.total, job.progress.message],
+        ["succeeded", 2, 2, "2 of 2 removed"],
+      );
+      assert.deepEqual(
+        job.tasks.flatMap(({ node, steps }) => steps.map(({ action, status }) => [node, action, status])),
+        [
+          ["n1", "remove", "succeeded"],
+          ["n1", "remove", "succeeded"],
+        ],
+      );
+      const { items } = await cluster.master.steps(job.id, { limit: 100, cursor: null }, {});
+      assert.equal(items.length, 2);
+      assert.deepEqual(
+        (await stitchesOf(cluster, GROUP)).map(({ node }) => node),
+        ["n2", "n2"],
+      );
+    });
+  });
+
   it("a batch that is not green stops the rest; a retry repeats only what did not succeed", async () => {
     await withCluster(url, {}, async (cluster) => {
       await cluster.node("n1");
@@ -324,7 +363,8 @@ describe("jobs of many steps that do not come to their end", { concurrency: 2 },
       await cluster.masterWorker();
       const door = join(cluster.dir, "door");
       const waits = `until [ "$STITCH_NODE_ID" = n1 ] || [ -e ${door} ]; do sleep 0.1; done; exec "$0" "$1"`;
-      const slow = { adaptor: "process", command: ["sh", "-c", waits, process.execPath, MAIL], stopGraceMs: 500 };
+      const command = ["sh", "-c", waits, process.execPath, MAIL];
+      const slow = { adaptor: "process", command, stopGraceMs: 500, minHealthyMs: 0 };
       await create(cluster, { id: "slow", spec: slow });
       await create(cluster, { id: "pinned", node: "n1" });
       await cluster.node("n2");

@@ -36,7 +36,7 @@ describe("each part with the Redis user that the docs give it", { concurrency: 2
 });
 
 async function manySteps(send: (body: Record<string, unknown>) => Promise<JobResource>): Promise<void> {
-  const spec = { adaptor: "process", protocol: "none", command: ["sleep", "600"] };
+  const spec = { adaptor: "process", protocol: "none", command: ["sleep", "600"], minHealthyMs: 0 };
   await send({ command: "stitch.create", target: "shop.moving.1", node: "n1", id: "moving", spec });
   await send({ command: "stitch.move", target: "moving", toNode: "n2" });
   await send({ command: "group.scale", target: "shop.moving.1", count: 3 });

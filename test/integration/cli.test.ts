@@ -4,6 +4,9 @@ import { join } from "node:path";
 import { it } from "node:test";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 
+/** What is up counts: no test waits longer than it must. */
+const SOON = ["--min-healthy", "1ms"];
+
 /** Runs `stitch` against the API. `ok` fails where it does not end with 0, and gives its output. */
 function commandLine(cluster: TestCluster, url: string) {
   const stitch = async (...args: string[]) => {
@@ -126,7 +129,7 @@ it("the command line scales, moves, restarts, rebalances and drains, tries again
     await ok("scale", "shop.orders.1", "4");
 
     assert.match(await ok("plan", "restart", "shop", "--group", "--batch", "50%"), /n2\s+restart\s+n2:orders-/);
-    assert.match(await ok("restart", "shop.orders", "--batch", "50%"), /wave [12] of 2 [^]*succeeded, 4 of 4/);
+    assert.match(await ok("restart", "shop.orders", "--batch", "50%", ...SOON), /wave [12] of 2 [^]*succeeded, 4 of 4/);
     const restart = await lastJob("group.restart");
     const shown = await ok("jobs", restart);
     assert.match(shown, /options\s+batch=50%/);
@@ -137,13 +140,13 @@ it("the command line scales, moves, restarts, rebalances and drains, tries again
     const keeps = ["sh", "-c", "echo kept > file; exec sleep 600"];
     await ok("run", "shop.pinned.1", "--id", "pin", "--node", "n1", "--", ...keeps);
     const way = await until("its data is seen", async () => {
-      const plan = await ok("plan", "move", "pin", "--to", "n2");
+      const plan = await ok("plan", "move", "pin", "--to", "n2", ...SOON);
       return plan.includes("data_stays") ? plan : null;
     });
     assert.match(way, /Placements\n.*\nn2:pin\s+n2\s+named in the command/);
     assert.match(way, /n2\s+create\s+n2:pin\nn1\s+remove\s+n1:pin\nn2\s+settle\s+n2:pin/);
     assert.match(way, /Warnings\n.*\ndata_stays\s+n1:pin\s+its data folder/);
-    assert.match(await ok("move", "pin", "--to", "n2", "--plan", tokenOf(way)), /^n2:pin$/m);
+    assert.match(await ok("move", "pin", "--to", "n2", ...SOON, "--plan", tokenOf(way)), /^n2:pin$/m);
     assert.match(await ends(1, "ps", "n1:pin"), /not_found: [^]*it is now n2:pin/);
     const move = await lastJob("stitch.move");
     const back = await ok("jobs", "rollback", move);
@@ -152,20 +155,22 @@ it("the command line scales, moves, restarts, rebalances and drains, tries again
 
     await ok("run", "shop.orders.2", "--node", "n2", "--", "sleep", "600");
     assert.match(await ok("plan", "stop-old", "shop.orders.2"), /n1\s+stop\s+n1:orders-/);
-    assert.match(await ok("stop-old", "shop.orders.2"), /succeeded, 4 of 4/);
-    await ok("jobs", "rollback", await lastJob("group.stopOldVersions"));
+    assert.match(await ok("stop-old", "shop.orders.2", "--force"), /succeeded, 4 of 4/);
+    const taken = await ok("jobs", "rollback", await lastJob("group.stopOldVersions"), "--reason", "version 2 is slow");
+    assert.match(taken, /group\.start shop\.orders\.1: succeeded/);
+    assert.match(await ok("jobs", await lastJob("group.start")), /reason\s+version 2 is slow/);
 
-    const leaving = await ok("plan", "drain", "n1", "--force-after", "5s");
+    const leaving = await ok("plan", "drain", "n1", "--force-after", "5s", ...SOON);
     assert.match(leaving, /Placements\n.*\nn2:orders-\d+\s+n2\s+\S/);
     assert.match(leaving, /cannot_move\s+n1:pin\s+it was placed on this node by name/);
-    const drained = await ok("drain", "n1", "--force-after", "5s", "--yes");
+    const drained = await ok("drain", "n1", "--force-after", "5s", ...SOON, "--yes");
     assert.equal(drained.match(/^n2:orders-\d+$/gm)?.length, 2, drained);
     assert.match(await ok("nodes", "n1"), /eligibility\s+cordoned/);
     assert.match(await ok("ps", "pin"), /state\s+stopped/);
     await ok("uncordon", "n1");
 
     assert.match(await ok("plan", "rebalance", "shop.orders"), /Placements\n.*\nn1:orders-/);
-    const spread = await ok("rebalance", "shop.orders", "--max-moves", "1");
+    const spread = await ok("rebalance", "shop.orders", "--max-moves", "1", ...SOON);
     assert.equal(spread.match(/^n1:orders-\d+$/gm)?.length, 1, spread);
     assert.deepEqual(await orders(), ["n1", "n2", "n2", "n2"]);
 

@@ -269,6 +269,22 @@ test("retry: a job that did not succeed becomes one new job; job_finished where 
   assert.deepEqual([back.command, back.rollbackOf], ["node.uncordon", cordon.id]);
 });
 
+test("a rollback has a reason of its own, or none: never that of the job it takes back", async () => {
+  await registerTestNode(open.redis, open.keys, "c2");
+  const cordon = async () => {
+    const body = { command: "node.cordon", target: "c2", reason: "its disk is full" };
+    return (await post("/v1/commands?waitMs=10000", body)).id;
+  };
+  const first = await cordon();
+  for (const body of [{ reason: 5 }, { reason: "x".repeat(1001) }, { other: 1 }, null])
+    await fails("invalid_request", `/v1/jobs/${first}/rollback`, { body });
+  const back = await post(`/v1/jobs/${first}/rollback`, { reason: "the disk was changed" });
+  assert.deepEqual([back.rollbackOf, back.reason], [first, "the disk was changed"]);
+  const again = await post(`/v1/jobs/${first}/rollback`, { reason: "another" });
+  assert.deepEqual([again.id, again.reason], [back.id, "the disk was changed"]);
+  assert.equal((await post(`/v1/jobs/${await cordon()}/rollback`)).reason, null);
+});
+
 test("retry: not_found where the stitch that missed is gone", async () => {
   await publishTestStitch(open, "n1", "passing");
   const { id } = await post("/v1/commands", { command: "stitch.stop", target: "passing" });

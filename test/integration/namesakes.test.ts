@@ -9,7 +9,7 @@ const FAILS = ["sh", "-c", "exit 3"];
 
 /** Creates `db` on a node, in a group of its own. */
 const createDb = (cluster: TestCluster, group: string, node: string, command = LIVES): Promise<JobResource> => {
-  const spec = { adaptor: "process", protocol: "none", command, restart: { policy: "never" } };
+  const spec = { adaptor: "process", protocol: "none", command, restart: { policy: "never" }, minHealthyMs: 0 };
   return cluster.run({ command: "stitch.create", target: `shop.${group}.1`, id: "db", node, spec });
 };
 const remove = async (cluster: TestCluster, target: string) =>

@@ -7,7 +7,8 @@ import type { JobResource } from "../../src/domain/resources.ts";
 import { FAST, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { Observer } from "../../src/master/observe.ts";
 
-const spec = { adaptor: "process", protocol: "none", command: ["sleep", "600"] };
+/** As soon as it is up it counts: no test waits longer than it must. */
+const spec = { adaptor: "process", protocol: "none", command: ["sleep", "600"], minHealthyMs: 0 };
 const GROUP = "shop.orders.1";
 
 const stitchesOf = async (cluster: TestCluster, group: string) =>
@@ -290,7 +291,7 @@ for (const redis of REDISES) {
       });
     });
 
-    it("stop older versions, and take that back", async () => {
+    it("stop older versions once the new one is well and as many, and take that back", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         await cluster.node("n1");
         for (const version of ["2", "9", "10"])
@@ -299,9 +300,56 @@ for (const redis of REDISES) {
         const states = async () =>
           (await stitchesOf(cluster, "shop")).map(({ group, state }) => `${group} ${state}`).sort();
         assert.deepEqual(await states(), ["shop.orders.10 running", "shop.orders.2 stopped", "shop.orders.9 running"]);
-        const back = await cluster.master.rollback(job.id);
-        assert.equal((await cluster.master.job(back.id, 60_000)).status, "succeeded");
+        const [stopped] = await stitchesOf(cluster, "shop.orders.2");
+        assert.deepEqual([stopped?.health, stopped?.healthySince], [null, null]);
+        const back = await cluster.master.rollback(job.id, "it is slow");
+        const { status, command, target, reason, stitches } = await cluster.master.job(back.id, 60_000);
+        assert.deepEqual([status, command, target, reason], ["succeeded", "stitch.start", stitches[0], "it is slow"]);
         assert.deepEqual(await states(), ["shop.orders.10 running", "shop.orders.2 running", "shop.orders.9 running"]);
+      });
+    });
+
+    it("stop no older version while the new one is not well, or not as many; with force, at once", async () => {
+      await withCluster(redis.url, {}, async (cluster) => {
+        await cluster.node("n1");
+        await cluster.run({ command: "stitch.create", target: "shop.orders.1", count: 2, spec });
+        const dies = { ...spec, command: ["sh", "-c", "sleep 1.2; exit 3"], restart: { backoffMs: 10_000 } };
+        await cluster.run({ command: "stitch.create", target: "shop.orders.2", spec: dies });
+        await cluster.run({ command: "stitch.create", target: "shop.orders.2", spec });
+        const body = { command: "group.stopOldVersions", target: "shop.orders.2" } as const;
+        const running = async () =>
+          (await stitchesOf(cluster, "shop.orders.1")).filter(({ state }) => state === "running").length;
+        const job = await cluster.run({ ...body, minHealthyMs: 2000, timeoutMs: 4000 });
+        assert.deepEqual([job.status, job.error?.code], ["failed", "unhealthy"]);
+        assert.match(job.error?.message ?? "", /^1 of the 2 stitches that shop\.orders\.2 needs/);
+        assert.equal(await running(), 2, "nothing is stopped");
+        // It waits for the one that is missing.
+        const waiting = await cluster.run({ ...body, minHealthyMs: 100, timeoutMs: 60_000 }, null, 0);
+        assert.equal(waiting.status, "pending");
+        await cluster.run({ command: "stitch.create", target: "shop.orders.2", spec });
+        assert.equal((await cluster.master.job(waiting.id, 60_000)).status, "succeeded");
+        assert.equal(await running(), 0);
+        await cluster.run({ command: "group.start", target: "shop.orders.1" });
+        await cluster.run({ command: "group.stop", target: "shop.orders.2" });
+        assert.equal((await cluster.run({ ...body, force: true })).status, "succeeded");
+        assert.equal(await running(), 0);
+      });
+    });
+
+    it("stop a restart at a release that dies after it has come up: the others stay as they are", async () => {
+      await withCluster(redis.url, {}, async (cluster) => {
+        await cluster.node("n1");
+        const flag = join(cluster.dir, "broken");
+        const script = `[ -e ${flag} ] || exec sleep 600; sleep 1.5; echo "no port is set" >&2; exit 3`;
+        const release = { ...spec, command: ["sh", "-c", script], minHealthyMs: 3000, restart: { policy: "never" } };
+        await cluster.run({ command: "stitch.create", target: GROUP, count: 3, spec: release });
+        writeFileSync(flag, "");
+        const job = await cluster.run({ command: "group.restart", target: GROUP });
+        assert.deepEqual([job.status, job.error?.code], ["failed", "exited_early"]);
+        assert.deepEqual([job.counts.failed, job.counts.cancelled], [1, 2]);
+        assert.equal(job.error?.stderrTail, "no port is set");
+        const states = (await stitchesOf(cluster, GROUP)).map(({ state }) => state).sort();
+        assert.deepEqual(states, ["failed", "running", "running"]);
       });
     });
 

@@ -142,7 +142,7 @@ describe("restart policies", { concurrency: 2 }, () => {
             script === "exit 0" ? [0, null] : script === "exit 3" ? [3, null] : [null, "SIGKILL"],
             id,
           );
-          assert.deepEqual([ended.pid, ended.health], [null, "missing"], id);
+          assert.deepEqual([ended.pid, ended.health, ended.healthySince], [null, well ? null : "missing", null], id);
         }),
       );
       // Nothing of them is started any more.
@@ -279,7 +279,7 @@ describe("a stitch that comes up", { concurrency: 2 }, () => {
   );
 
   it(
-    "never, because it ends: exited_early with the end of what it wrote to standard error",
+    "never, because it ends: exited_early with the beginning and the end of what it wrote to standard error",
     onNode(async (node) => {
       const noisy = ["sh", "-c", "i=0; while [ $i -lt 100 ]; do i=$((i+1)); echo line $i >&2; done; exit 4"];
       const job = await node.begin("early", speaker("", { command: noisy, restart: { policy: "never" } }));
@@ -289,8 +289,14 @@ describe("a stitch that comes up", { concurrency: 2 }, () => {
         job.error?.message ?? "",
         /it exited with code 4 before it answered a heartbeat; .*"protocol": "none"$/,
       );
-      assert.match(job.error?.stderrTail ?? "", /line 99\nline 100$/);
-      assert.equal(job.error?.stderrTail?.split("\n").length, 20);
+      assert.match(job.error?.stderrTail ?? "", /^line 1\nline 2\n[^]*… 80 lines left out\n[^]*line 99\nline 100$/);
+      // As Node prints it: the line that says why, then a long stack, and what that error was caused by with another.
+      const why =
+        "throw new Error('no port is set', { cause: new AggregateError([1, 2, 3].map(() => new Error('x'))) })";
+      const script = `const f = (n) => { if (n === 0) ${why}; f(n - 1); }; f(20)`;
+      const thrower = speaker("", { command: [process.execPath, "-e", script], restart: { policy: "never" } });
+      const thrown = await node.begin("thrown", thrower);
+      assert.match(thrown.error?.stderrTail ?? "", /Error: no port is set[^]*lines left out[^]*Node\.js v/);
       const quiet = ["sh", "-c", "kill -9 $$"];
       const killed = await node.begin("killed", speaker("", { command: quiet, restart: { policy: "never" } }));
       assert.match(killed.error?.message ?? "", /it exited by SIGKILL/);
@@ -457,7 +463,7 @@ describe("the health of a stitch", { concurrency: 2 }, () => {
         ["red", "green"],
       );
       await node.command("stop", "s");
-      assert.equal((await node.stitch("s")).health, "missing");
+      assert.equal((await node.stitch("s")).health, null);
     }),
   );
 });

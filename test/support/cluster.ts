@@ -190,7 +190,7 @@ export class TestCluster {
     return submitted.kind === "job" ? submitted.job : assert.fail();
   }
 
-  /** Creates a stitch that runs `command`; fails where it does not come up. */
+  /** Creates a stitch that runs `command` and counts as soon as it is up; fails where it does not come up. */
   async create(
     node: string,
     id: string,
@@ -202,7 +202,7 @@ export class TestCluster {
       target: "test.stitch.1",
       node,
       id,
-      spec: { adaptor: "process", protocol: "none", command, ...spec },
+      spec: { adaptor: "process", protocol: "none", command, minHealthyMs: 0, ...spec },
     });
     assert.equal(job.status, "succeeded", JSON.stringify(job));
     return job;

@@ -40,7 +40,7 @@ export async function createMail(
         node,
         id,
         start,
-        spec: { ...SPECS[kind], ...spec },
+        spec: { ...SPECS[kind], minHealthyMs: 0, ...spec },
       });
       assert.equal(job.status, "succeeded", JSON.stringify(job));
     }),

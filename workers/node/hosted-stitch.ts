@@ -1,5 +1,5 @@
 import type { EventType } from "../../src/domain/event.ts";
-import type { Message } from "../../src/domain/message.ts";
+import { isAddressable, type Message } from "../../src/domain/message.ts";
 import { afterExit, stableAfterMs } from "../../src/domain/restart.ts";
 import type { Health } from "../../src/domain/resources.ts";
 import type { StitchSpec } from "../../src/domain/spec.ts";
@@ -80,6 +80,8 @@ export class HostedStitch {
   #endedWithLease = false;
   #isHeldUp = false;
   #interrupted = Promise.withResolvers<void>();
+  /** Resolved, and made anew, when its health has changed or its run has ended. */
+  #changed = Promise.withResolvers<void>();
   /** What its heartbeats tell of this run; null where they have told nothing. */
   #told: Health | null = null;
   /** It has been red, and not green since. */
@@ -133,9 +135,14 @@ export class HostedStitch {
   /** Changes its record, on disk where that outlasts this life of the worker, and tells. */
   update(change: Partial<StitchRecord>, event: StitchEvent | null = null): void {
     const before = this.#record;
-    this.#record = { ...before, ...change, observedAtMs: this.#o.nowMs() };
+    const isGreen = (change.health ?? before.health) === "green";
+    const healthySinceMs = isGreen ? (before.healthySinceMs ?? this.#o.nowMs()) : null;
+    this.#record = { ...before, healthySinceMs, ...change, observedAtMs: this.#o.nowMs() };
     if (outlasts(before, this.#record)) this.#o.disk.save(this.#record);
     this.#o.onChange(this, event);
+    if (before.health === this.#record.health && before.state === this.#record.state) return;
+    this.#changed.resolve();
+    this.#changed = Promise.withResolvers();
   }
 
   /** A newer step waits: a start under way stops waiting, be it for a place, a turn, or the stitch to come up. */
@@ -144,14 +151,15 @@ export class HostedStitch {
   }
 
   /**
-   * Brings it up, and forgets earlier restarts. Resolves when it has shown that it runs.
+   * Brings it up, and forgets earlier restarts. Resolves when it has shown that it runs, and has been well for a while.
+   * @param timeoutMs for coming up.
+   * @param minHealthyMs how long it must have been well, from when it is up.
    * @returns whether there was something to do, or why it has not come up; it stays under its restart policy then.
    * @throws WorkerLeaves
    */
-  async start(timeoutMs: number): Promise<{ changed: boolean } | { error: StepError }> {
+  async start(timeoutMs: number, minHealthyMs: number): Promise<{ changed: boolean } | { error: StepError }> {
     if (this.#closing) throw new WorkerLeaves();
     const before = this.#instance;
-    if (before !== null && this.#record.state === "running") return { changed: false };
     this.#dropRestart();
     this.#interrupted = Promise.withResolvers();
     if (before === null) {
@@ -173,15 +181,55 @@ export class HostedStitch {
         timeoutMs,
       );
     });
-    const error = await Promise.race([
+    const notUp = await Promise.race([
       instance.started.then((started) => (started.kind === "failed" ? started.error : null)),
       late,
       this.#interrupted.promise.then(() => SUPERSEDED),
     ]);
     clearTimeout(timer);
+    const error = notUp ?? (await this.#notWellFor(instance, minHealthyMs, timeoutMs));
     // However it ended then: that is the worker's doing.
     if (this.#closing && error !== null) throw new WorkerLeaves();
     return error === null ? { changed: before === null } : { error };
+  }
+
+  /**
+   * Waits until this run has been well for so long without a break.
+   * @param patienceMs how much longer than that it is waited for, where it is not well at once.
+   * @returns why it has not been; null where it has, or has run to its end as its policy allows.
+   */
+  async #notWellFor(instance: StitchInstance, minHealthyMs: number, patienceMs: number): Promise<StepError | null> {
+    if (minHealthyMs === 0) return null;
+    const untilMs = this.#o.nowMs() + minHealthyMs + patienceMs;
+    for (;;) {
+      const nowMs = this.#o.nowMs();
+      if (this.#instance !== instance) return this.#record.finished ? null : this.#endedTooSoon(instance, minHealthyMs);
+      const { healthySinceMs } = this.#record;
+      const wellAtMs = healthySinceMs === null ? Number.POSITIVE_INFINITY : healthySinceMs + minHealthyMs;
+      if (nowMs >= wellAtMs) return null;
+      if (nowMs >= untilMs)
+        return { code: "unhealthy", message: `it came up, and was not well for ${minHealthyMs} ms without a break` };
+      let timer: NodeJS.Timeout | undefined;
+      const isInterrupted = await Promise.race([
+        new Promise<false>((resolve) => {
+          timer = setTimeout(() => resolve(false), Math.min(wellAtMs, untilMs) - nowMs);
+        }),
+        this.#changed.promise.then(() => false),
+        this.#interrupted.promise.then(() => true),
+      ]);
+      clearTimeout(timer);
+      if (isInterrupted) return SUPERSEDED;
+    }
+  }
+
+  async #endedTooSoon(instance: StitchInstance, minHealthyMs: number): Promise<StepError> {
+    const exit = await instance.exited;
+    const { stderrTail } = exit;
+    return {
+      code: "exited_early",
+      message: `${exitText(exit)} before it had been well for ${minHealthyMs} ms`,
+      ...(stderrTail === undefined ? {} : { stderrTail }),
+    };
   }
 
   /** Waits for a place, and then for a turn of the event loop; null where that was interrupted. */
@@ -274,7 +322,9 @@ export class HostedStitch {
       return;
     }
     if (started.kind !== "running" || this.#instance !== instance || this.#record.state !== "starting") return;
-    this.update({ state: "running", health: "green" }, { type: "stitch.started" });
+    // What answers no heartbeat has shown by now that it was well from its start.
+    const healthySinceMs = isAddressable(this.#record.spec) ? this.#o.nowMs() : this.#record.startedAtMs;
+    this.update({ state: "running", health: "green", healthySinceMs }, { type: "stitch.started" });
     // One that has just answered for the first time may be behind with its answers all the same.
     if (this.#told !== null) this.#onHealth(instance, this.#told);
     if (this.#record.restarts === 0) return;
@@ -394,6 +444,7 @@ export class HostedStitch {
 const PASSING: ReadonlySet<string> = new Set<keyof StitchRecord>([
   "state",
   "health",
+  "healthySinceMs",
   "pid",
   "startedAtMs",
   "lastExit",

@@ -10,6 +10,7 @@ import { fullId, splitFullId } from "../../src/domain/ids.ts";
 import type { StitchStep } from "../../src/domain/job.ts";
 import { groupContains } from "../../src/domain/group.ts";
 import { isAddressable } from "../../src/domain/message.ts";
+import { wellForMs } from "../../src/domain/min-healthy.ts";
 import { type NodeFacts, type NodeStatus, shortOf } from "../../src/domain/node.ts";
 import type { Eligibility } from "../../src/domain/resources.ts";
 import { NO_RESOURCES, type Resources } from "../../src/domain/spec.ts";
@@ -108,6 +109,7 @@ export class StitchHost {
         ...record,
         state: record.state === "failed" ? "failed" : "stopped",
         health: "missing",
+        healthySinceMs: null,
         pid: null,
       };
       this.#host(idle);
@@ -278,7 +280,8 @@ export class StitchHost {
     const bringUp = async (stitch: HostedStitch, changed: boolean): Promise<StepOutcome> => {
       if (compareRevisions(this.#newestOf(id), revision) > 0) return failed(SUPERSEDED, changed);
       const launches = !stitch.runs;
-      const result = await stitch.start(step.timeoutMs);
+      const askedMs = "minHealthyMs" in step ? step.minHealthyMs : undefined;
+      const result = await stitch.start(step.timeoutMs, askedMs ?? wellForMs(stitch.record.spec));
       if (!("error" in result)) return done(changed || result.changed);
       return failed(result.error, changed || (launches && result.error.code !== "superseded"));
     };
@@ -406,6 +409,7 @@ export class StitchHost {
       desired: step.start ? "running" : "stopped",
       state: "stopped",
       health: "missing",
+      healthySinceMs: null,
       revision: formatRevision(revision),
       born: step.born ?? formatRevision(revision),
       outcome: null,

@@ -172,6 +172,7 @@ export function stitch(over: Partial<StitchResource> = {}): StitchResource {
     desired: "running",
     state: "running",
     health: "green",
+    healthySince: "2026-11-23T09:00:00.000Z",
     revision: "7",
     restarts: 0,
     pid: 4711,

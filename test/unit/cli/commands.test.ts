@@ -55,6 +55,18 @@ test("each command and what it sends", async () => {
         planToken: TOKEN,
       },
     ],
+    [
+      ["scale", "a.b.1", "2", "--min-healthy", "10s"],
+      { command: "group.scale", target: "a.b.1", count: 2, minHealthyMs: 10_000 },
+    ],
+    [["restart", "a.b", "--min-healthy", "1m"], { command: "group.restart", target: "a.b", minHealthyMs: 60_000 }],
+    [["move", "b-1", "--min-healthy", "10s"], { command: "stitch.move", target: "b-1", minHealthyMs: 10_000 }],
+    [["rebalance", "shop", "--min-healthy", "1s"], { command: "group.rebalance", target: "shop", minHealthyMs: 1000 }],
+    [["drain", "n1", "--min-healthy", "1s"], { command: "node.drain", target: "n1", minHealthyMs: 1000 }],
+    [
+      ["stop-old", "a.b.2", "--min-healthy", "10s", "--force"],
+      { command: "group.stopOldVersions", target: "a.b.2", force: true, minHealthyMs: 10_000 },
+    ],
     [["rebalance", "shop"], { command: "group.rebalance", target: "shop" }],
     [["rebalance", "shop", "--max-moves", "3"], { command: "group.rebalance", target: "shop", maxMoves: 3 }],
     [["stop-old", "a.b.2"], { command: "group.stopOldVersions", target: "a.b.2" }],
@@ -331,6 +343,8 @@ test("jobs retry and rollback make a new job, and end as it does", async () => {
     const detached = await runStitch(["jobs", act, "j1", "--detach"], on(api));
     assert.deepEqual(detached, { code: 0, stdout: `${job("succeeded").id}\n`, stderr: "" });
   }
+  await runStitch(["jobs", "rollback", "j1", "--reason", "it is slow"], on(api));
+  assert.deepEqual(api.asked.at(-1)?.body, { reason: "it is slow" });
   api.answerWith((_, response) => sendJson(response, 200, job("failed")));
   assert.equal((await runStitch(["jobs", "retry", "j1"], on(api))).code, 3);
   api.answerWith((_, response) => sendJson(response, 409, problem(409, "group_busy", { jobId: "j2" })));
@@ -447,7 +461,8 @@ test("usage errors end with 1 and say what to type", async () => {
     [["run", "a.b.1"], /What should run\?/],
     [["stop", "x", "--timeout", "5"], /A duration has a unit/],
     [["restart"], /missing required argument/],
-    [["restart", "x", "--batch", "2"], /--batch is for groups/],
+    [["restart", "x", "--batch", "2"], /--batch and --min-healthy are for groups/],
+    [["restart", "x", "--min-healthy", "2s"], /--batch and --min-healthy are for groups/],
     [["restart", "a.b", "--batch", "0%"], /a count, or a part such as 25%/],
     [["scale", "a.b.1"], /missing required argument 'n'/],
     [["scale", "a.b.1", "many"], /whole number from 0/],

@@ -41,13 +41,13 @@ test("the job's own error comes first, and a cut list says where the rest is", (
   assert.match(lines[1] ?? "", /\/v1\/jobs\/j.*\/steps/);
 });
 
-test("only the last ten lines of stderr are shown", () => {
-  const stderrTail = Array.from({ length: 30 }, (_, line) => `line ${line}`).join("\n");
+test("all that was kept of stderr is shown: why it failed may stand in the first lines", () => {
+  const stderrTail = Array.from({ length: 21 }, (_, line) => `line ${line}`).join("\n");
   const [first] = task("n1", "failed").steps;
   assert.ok(first);
   const steps = [{ ...first, error: { code: "exited_early", message: "m", stderrTail } }];
   const lines = failureLines(job("failed", { tasks: [{ ...task("n1"), steps }] }));
-  assert.deepEqual([lines.length, lines[1], lines.at(-1)], [11, "  | line 20", "  | line 29"]);
+  assert.deepEqual([lines.length, lines[1], lines.at(-1)], [22, "  | line 0", "  | line 20"]);
 });
 
 test("progress: counts per node; of many nodes those with steps left first", () => {

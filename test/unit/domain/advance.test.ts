@@ -49,6 +49,7 @@ for (const name of JOB_NAMES) {
             nowMs: state.nowMs,
             health: at.health(),
             drain: null,
+            well: at.well(),
           });
           assert.equal(again.record, next.record);
           assert.deepEqual([again.tasks, again.givenUp], [[], []]);
@@ -84,6 +85,20 @@ for (const name of JOB_NAMES) {
         const a = runToEnd(scenario);
         const b = runToEnd({ ...scenario, turns }, () => undefined, order);
         assert.deepEqual(endOf(a), endOf(b));
+      }),
+      RUNS,
+    );
+  });
+}
+
+for (const name of JOB_NAMES) {
+  if (name === "node.drain") continue;
+  test(`${name} has not succeeded while a step of it that counts has not`, () => {
+    fc.assert(
+      fc.property(scenarios(name, anything), (scenario) => {
+        const cluster = runToEnd(scenario);
+        const { counts } = cluster.fold();
+        if (cluster.marks.closed?.status === "succeeded") assert.equal(counts.succeeded, counts.total);
       }),
       RUNS,
     );

@@ -18,6 +18,7 @@ import { type FoldedJob, foldJob } from "../../../src/domain/fold.ts";
 import { type Chain, type JobRecord, type JobState, outcomeKey, type StitchStep } from "../../../src/domain/job.ts";
 import type { Observed } from "../../../src/domain/observed.ts";
 import { planCommand } from "../../../src/domain/plan.ts";
+import { deadlineOf, oneTask, planOf } from "../../../src/domain/planned.ts";
 import type { RemovedRecord, StepOutcome } from "../../../src/domain/stitch.ts";
 import { checked, CREATE, node, observed, record, withStitches } from "./observed.ts";
 import { SimulatedCluster } from "./simulated-cluster.ts";
@@ -38,7 +39,8 @@ const seen = (over: Partial<Observed> = {}): Observed =>
 
 /** The finished job of a command of one wave, with these outcomes of its steps, in their order. */
 function jobOf(command: Command, outcomes: readonly StepOutcome[], over: Partial<Observed> = {}): Job {
-  const { tasks } = planCommand(command, seen(over));
+  const plan = planCommand(command, seen(over));
+  const { tasks } = plan;
   return finished(
     {
       id: "j1",
@@ -50,7 +52,7 @@ function jobOf(command: Command, outcomes: readonly StepOutcome[], over: Partial
       master: "m1",
       revision: 7,
       createdAtMs: 1000,
-      deadlineAtMs: 1000 + command.deadlineMs,
+      deadlineAtMs: 1000 + deadlineOf(command, plan),
       waitForNode: command.waitForNode,
       tasks: [...tasks],
       orchestration: null,
@@ -98,12 +100,22 @@ const steps = (next: FollowUp): string[] =>
 const idsOf = (about: readonly StitchStep[]): string[] => about.map(({ stitch }) => stitch).sort();
 const again = (next: FollowUp) => (next.kind === "command" ? next : assert.fail());
 
+/** Of a command of many steps that was given none. */
+const LONG_MS = 3_600_000;
 const AWAY = node("n1", { leaseUntilMs: 0 });
 const one = { nodes: [node("n1")], stitches: ["n1:a"] };
 const OLD = { target: "shop.orders.2" };
-const withNewVersion = withStitches(
-  new Map([...IDS.map((id) => [id, record(id)] as const), ["n2:new", record("n2:new", { group: OLD.target })]]),
-);
+/** The job that has stopped the older versions. */
+const stoppedOld = () => {
+  const newer = ["n1:new", "n1:newer", "n2:newest"];
+  const groups = Object.fromEntries(newer.map((id) => [id, OLD.target]));
+  const cluster = new SimulatedCluster(
+    { nodes: { n1: [], n2: [] }, stitches: [...IDS, ...newer], groups },
+    checked("group.stopOldVersions", OLD),
+  );
+  cluster.finish();
+  return { state: cluster.state(), folded: cluster.fold() };
+};
 
 for (const [command, over, expected] of [
   [checked("stitch.start", { target: "a" }), one, ["stitch.stop", "stop n1:a"]],
@@ -112,7 +124,6 @@ for (const [command, over, expected] of [
   [checked("group.start", { target: "shop" }), {}, ["group.stop", "stop n1:a", "stop n1:b", "stop n2:c"]],
   [checked("group.stop", { target: "shop" }), {}, ["group.start", "start n1:a", "start n1:b", "start n2:c"]],
   [checked("group.remove", { target: "shop" }), {}, ["stitch.create", "remove n1:a", "remove n1:b", "remove n2:c"]],
-  [checked("group.stopOldVersions", OLD), withNewVersion, ["group.start", "start n1:a", "start n1:b", "start n2:c"]],
   [
     checked("stitch.create", { ...CREATE, count: 2 }),
     { stitches: [], nodes: [node("n1")] },
@@ -259,7 +270,7 @@ test("a retry of a restart repeats what failed, what came up and was not green, 
   for (const temper of ["fails", "never"] as const) {
     const asked = checked("group.restart", { target: "shop", timeoutMs: 2000 });
     const { command, only } = again(retry(carriedOut(asked, { "n1:b": temper })));
-    assert.deepEqual([command, idsOf(only ?? [])], [asked, ["n1:b", "n2:c"]]);
+    assert.deepEqual([command, idsOf(only ?? [])], [{ ...asked, deadlineMs: LONG_MS }, ["n1:b", "n2:c"]]);
   }
 });
 
@@ -304,9 +315,9 @@ test("a retry of a scale down starts nothing", () => {
 });
 
 for (const [command, tempers] of [
-  [checked("group.scale", { target: CREATE.target, count: 5 }), { "n2:orders-100": "fails" }],
-  [checked("group.rebalance", { target: "shop", maxMoves: 3 }), {}],
-  [checked("node.drain", { target: "n1", forceAfterMs: 5 }), {}],
+  [checked("group.scale", { target: CREATE.target, count: 5, deadlineMs: LONG_MS }), { "n2:orders-100": "fails" }],
+  [checked("group.rebalance", { target: "shop", maxMoves: 3, deadlineMs: LONG_MS }), {}],
+  [checked("node.drain", { target: "n1", forceAfterMs: 5, deadlineMs: LONG_MS }), {}],
 ] as const) {
   test(`${command.command} says how it shall be: a retry gives it again, whole`, () => {
     const job = carriedOut(command, tempers);
@@ -319,7 +330,6 @@ for (const [command, tempers] of [
 for (const [command, over] of [
   [checked("node.ping", { target: "n1" }), {}],
   [checked("node.cordon", { target: "n1", deadlineMs: 5 }), {}],
-  [checked("node.drain", { target: "n1" }), { nodes: [AWAY] }],
 ] as const) {
   test(`a retry of ${command.command} that its node could not take up gives it again as it was`, () => {
     assert.deepEqual(retry(jobOf(command, [FAILED], over)), { kind: "command", command, only: null, notUp: [] });
@@ -330,7 +340,6 @@ for (const [command, over, expected] of [
   [checked("stitch.start", { target: "a" }), one, ["stitch.start", "start n1:a"]],
   [checked("stitch.restart", { target: "a" }), one, ["stitch.restart", "restart n1:a"]],
   [checked("stitch.remove", { target: "a" }), one, ["stitch.remove", "remove n1:a"]],
-  [checked("group.stopOldVersions", OLD), withNewVersion, ["group.stopOldVersions", "stop n1:a"]],
 ] as const) {
   test(`a retry of ${command.command} is of the very stitch it was about`, () => {
     assert.deepEqual(steps(retry(jobOf(command, [FAILED], over))), expected);
@@ -350,7 +359,7 @@ for (const [what, tempers, target] of [
   test(`a retry of a move is of the very stitch it was about, where the move left it: one that ${what}`, () => {
     const move = checked("stitch.move", { target: "a", toNode: "n2" });
     const { command, only } = again(retry(asFailed(carriedOut(move, tempers))));
-    assert.deepEqual([command, idsOf(only ?? [])], [{ ...move, target }, [target]]);
+    assert.deepEqual([command, idsOf(only ?? [])], [{ ...move, target, deadlineMs: LONG_MS }, [target]]);
   });
 }
 
@@ -358,7 +367,8 @@ test("a retry of a move that its node could not take up moves the very stitch, t
   const move = checked("stitch.move", { target: "a", toNode: "n2" });
   const next = retry(jobOf(move, [FAILED], { ...one, nodes: [AWAY, node("n2")] }));
   const step = { action: "remove", stitch: "n1:a", timeoutMs: move.timeoutMs, born: "1.0" };
-  assert.deepEqual(next, { kind: "command", command: { ...move, target: "n1:a" }, only: [step], notUp: [] });
+  const command = { ...move, target: "n1:a", deadlineMs: LONG_MS };
+  assert.deepEqual(next, { kind: "command", command, only: [step], notUp: [] });
   const moved = again(whereTheyLive(next, new Map([["n1:a", "n2:a"]])));
   assert.deepEqual([moved.command.target, idsOf(moved.only ?? [])], ["n2:a", ["n2:a"]]);
 });
@@ -471,17 +481,20 @@ function jobFollowing(
   outcomes: readonly StepOutcome[],
 ): Job {
   assert.ok(next.kind === "steps");
-  const { tasks } = planSteps(next, state.record, aftermath(there));
-  return finished({ ...state.record, ...recordedAs(next, state.record), revision: 8, tasks: [...tasks] }, outcomes);
+  const now = aftermath(there);
+  const plan = planSteps(next, state.record, now);
+  const recorded = recordedAs(next, state.record, plan, now);
+  const tasks = [...plan.tasks];
+  return finished({ ...state.record, ...recorded, revision: 8, tasks, orchestration: null }, outcomes);
 }
 
-for (const [command, over, expected] of [
-  [checked("stitch.clone", { target: "a", toNode: "n1" }), one, ["stitch.remove", "remove n1:orders-1"]],
-  [checked("stitch.create", CREATE), { stitches: [], nodes: [node("n1")] }, ["stitch.remove", "remove n1:orders-1"]],
-  [checked("group.stopOldVersions", OLD), withNewVersion, ["group.start", "start n1:a", "start n1:b", "start n2:c"]],
+const MADE = ["stitch.remove", "remove n1:orders-1"];
+for (const [first, expected] of [
+  [jobOf(checked("stitch.clone", { target: "a", toNode: "n1" }), [], one), MADE],
+  [jobOf(checked("stitch.create", CREATE), [], { stitches: [], nodes: [node("n1")] }), MADE],
+  [stoppedOld(), ["group.start", "start n1:a", "start n1:b", "start n2:c"]],
 ] as const) {
-  test(`the rollback of ${command.command} is of ${expected.slice(1).join(", ")} alone, and so is its retry`, () => {
-    const first = jobOf(command, [], over);
+  test(`the rollback of ${first.state.record.command} is of ${expected.slice(1).join(", ")} alone, and so is its retry`, () => {
     const ids = [...IDS, "n1:orders-1"];
     const there = withStitches(new Map(ids.map((id) => [id, record(id, id === "n1:orders-1" ? { born: "7.0" } : {})])));
     const failed = outcome("failed", false, { code: "node_dead", message: "it is dead" });
@@ -492,12 +505,42 @@ for (const [command, over, expected] of [
 
 test("a follow-up shows the one stitch that it is about; only a retry has the options of its job", () => {
   const first = jobOf(checked("stitch.clone", { target: "a", toNode: "n1" }), [NOT_UP], one);
-  const shown = (next: FollowUp) => recordedAs(next.kind === "steps" ? next : assert.fail(), first.state.record);
+  const shown = (next: FollowUp) => {
+    const there = aftermath(withStitches(new Map(["n1:orders-1", ...IDS].map((id) => [id, record(id)]))));
+    const { record: of } = first.state;
+    if (next.kind !== "steps") return assert.fail();
+    return recordedAs(next, of, planOf([oneTask("t0", "n1", "node", [...next.steps], null)]), there);
+  };
   const { target, options } = first.state.record;
   assert.deepEqual(shown(rollback(first)), { command: "stitch.remove", target: "n1:orders-1", options: {} });
   assert.deepEqual(shown(retry(first)), { command: "stitch.clone", target, options });
   const many = rollback(jobOf(checked("group.stop", { target: "shop" }), []));
-  assert.deepEqual(shown(many), { command: "group.start", target, options: {} });
+  assert.deepEqual(shown(many), { command: "group.start", target: CREATE.target, options: {} });
+});
+
+test("what takes back a stop of older versions is recorded as the start of those, not of the version that was kept", () => {
+  const first = stoppedOld();
+  const next = rollback(first);
+  assert.ok(next.kind === "steps");
+  const recordedWith = (...versions: readonly string[]) => {
+    const ids = IDS.slice(0, versions.length);
+    const there = aftermath(
+      withStitches(new Map(ids.map((id, index) => [id, record(id, { group: `shop.orders.${versions[index]}` })]))),
+    );
+    const { command, target } = recordedAs(next, first.state.record, planSteps(next, first.state.record, there), there);
+    return `${command} ${target}`;
+  };
+  assert.equal(recordedWith("1"), "stitch.start n1:a");
+  assert.equal(recordedWith("1", "1", "1"), "group.start shop.orders.1");
+  assert.equal(recordedWith("1", "0", "1"), "group.start shop.orders");
+});
+
+test("a retry of a stop of older versions waits for the version that is kept as the first did", () => {
+  const next = again(retry(asFailed(stoppedOld())));
+  assert.equal(next.only, null);
+  const groupOf = (id: string) => (id === "n2:new" ? { group: OLD.target } : {});
+  const records = new Map([...IDS, "n2:new"].map((id) => [id, record(id, groupOf(id))] as const));
+  assert.equal(planAgain(next, 7, seen(withStitches(records))).orchestration?.replacement?.atLeast, IDS.length);
 });
 
 test("a retry of what is gone is refused", () => {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { healthOf } from "../../../src/domain/health.ts";
+import { healthOf, shownHealth } from "../../../src/domain/health.ts";
 
 for (const [missed, health] of [
   [0, "green"],
@@ -15,3 +15,25 @@ for (const [missed, health] of [
     assert.equal(healthOf(missed, false), "missing");
   });
 }
+
+const SHOWN = { health: "green", healthySinceMs: 5 } as const;
+for (const [state, isDead, health, healthySinceMs] of [
+  ["running", false, "green", 5],
+  ["stopping", false, "green", 5],
+  ["starting", false, "missing", null],
+  ["backoff", false, "missing", null],
+  ["failed", false, "missing", null],
+  ["stopped", false, null, null],
+  ["running", true, null, null],
+  ["starting", true, null, null],
+  ["failed", true, null, null],
+] as const) {
+  test(`the health of one that is ${state}${isDead ? " on a dead node" : ""} is shown as ${health}`, () => {
+    assert.deepEqual(shownHealth({ ...SHOWN, state }, isDead), { health, healthySinceMs });
+  });
+}
+
+test("what is not green is not healthy since anything", () => {
+  const shown = shownHealth({ state: "running", health: "yellow", healthySinceMs: 5 }, false);
+  assert.deepEqual(shown, { health: "yellow", healthySinceMs: null });
+});

@@ -55,6 +55,7 @@ export const record = (id: string, over: Partial<StitchRecord> = {}): StitchReco
   desired: "running",
   state: "running",
   health: "green",
+  healthySinceMs: 0,
   revision: "1.0",
   born: "1.0",
   outcome: null,

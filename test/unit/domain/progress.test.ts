@@ -56,12 +56,20 @@ for (const [said, cluster, expected] of [
 
 const WORKED: Partial<Chain> = { phase: "ended", ref: "t0.0", status: "succeeded" };
 const FAILED: Partial<Chain> = { phase: "ended", status: "failed", error: { code: "unhealthy", message: "not green" } };
-const move = moveChain("n1:a", record("n1:a"), "n2", 0, 9);
+const move = moveChain("n1:a", record("n1:a"), "n2", 0, { timeoutMs: 9 });
 const one = stepChain({ action: "stop", stitch: "n1:a", timeoutMs: 9 }, 0, false);
 const jobOf = (chain: Chain): JobRecord => ({
   ...stateOf({}).record,
   tasks: [],
-  orchestration: { version: 1, chains: [chain], allOrStop: false, formerCount: null, forceAtMs: null, ended: null },
+  orchestration: {
+    version: 1,
+    chains: [chain],
+    allOrStop: false,
+    formerCount: null,
+    forceAtMs: null,
+    replacement: null,
+    ended: null,
+  },
 });
 
 for (const [said, chain, expected] of [

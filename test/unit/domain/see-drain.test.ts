@@ -8,7 +8,7 @@ import { node, observed } from "./observed.ts";
 
 const DRAIN = { target: "n1", revision: 7 };
 const see = (over: Partial<NodeRecord>) =>
-  seeDrain(DRAIN, [], 1000, observed({ nodes: [node("n1", { eligibility: "draining", ...over })] }));
+  seeDrain(DRAIN, [], { timeoutMs: 1000 }, observed({ nodes: [node("n1", { eligibility: "draining", ...over })] }));
 const saying = (eligibility: Eligibility, states: Partial<Record<StitchState, number>> = {}) => ({
   status: { ...node("n1").status, eligibility, states },
 });

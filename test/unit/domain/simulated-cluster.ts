@@ -15,6 +15,8 @@ import {
 import type { Observed } from "../../../src/domain/observed.ts";
 import { planCommand } from "../../../src/domain/plan.ts";
 import { seeDrain } from "../../../src/domain/plan-drain.ts";
+import { countWell } from "../../../src/domain/plan-stop-old.ts";
+import { deadlineOf } from "../../../src/domain/planned.ts";
 import type { Eligibility, Health } from "../../../src/domain/resources.ts";
 import { compareRevisions, formatRevision } from "../../../src/domain/revision.ts";
 import { tasksToSendAgain } from "../../../src/domain/send-again.ts";
@@ -36,7 +38,11 @@ export type Layout = {
   readonly nodes: Readonly<Record<string, readonly string[]>>;
   /** Full ids. */
   readonly stitches: readonly string[];
-  /** By full id; the others are green at once. */
+  /** By full id, of those that are not of `shop.orders.1`. */
+  readonly groups?: Readonly<Record<string, string>>;
+  /** By full id, when those are green that are not so from the start. */
+  readonly greenAtMs?: Readonly<Record<string, number>>;
+  /** By full id, how they take to being started; the others are green at once. */
   readonly tempers?: Readonly<Record<string, Temper>>;
 };
 
@@ -100,12 +106,13 @@ export class SimulatedCluster {
   /** Of those, the ones that were removed where they lived, not where they had only arrived. */
   readonly removedForGood = new Set<string>();
 
-  constructor({ nodes, stitches, tempers = {} }: Layout, command: Command) {
+  constructor({ nodes, stitches, groups = {}, greenAtMs = {}, tempers = {} }: Layout, command: Command) {
     const temper = (id: string) => tempers[id] ?? "green";
     this.nodes = new Map(Object.entries(nodes).map(([id, zones]) => [id, new SimulatedNode(id, zones, temper)]));
     for (const id of stitches) {
       const { node, stitch } = splitFullId(id);
-      this.#node(node).has(stitch);
+      const group = groups[id];
+      this.#node(node).has(stitch, group === undefined ? {} : { group }, greenAtMs[id]);
     }
     this.command = command;
     const seen = this.observe();
@@ -121,7 +128,7 @@ export class SimulatedCluster {
       master: "m1",
       revision: REVISION,
       createdAtMs: this.nowMs,
-      deadlineAtMs: this.nowMs + command.deadlineMs,
+      deadlineAtMs: this.nowMs + deadlineOf(command, plan),
       waitForNode: command.waitForNode,
       tasks: [...plan.tasks],
       orchestration: { ...plan.orchestration, version: 0, ended: null },
@@ -133,6 +140,7 @@ export class SimulatedCluster {
       nowMs: this.nowMs,
       health: new Map(),
       drain: null,
+      well: null,
     }).record;
     this.#unsent = [...this.record.tasks];
   }
@@ -221,9 +229,15 @@ export class SimulatedCluster {
     const folded = this.fold(state);
     const health = this.health();
     const drain = asksForDrain(this.orchestration, this.nowMs)
-      ? seeDrain(this.record, this.orchestration.chains, TIMEOUT_MS, this.observe())
+      ? seeDrain(this.record, this.orchestration.chains, { timeoutMs: TIMEOUT_MS }, this.observe())
       : null;
-    return { state, folded, advanced: advance(state, folded, { nowMs: this.nowMs, health, drain }) };
+    return { state, folded, advanced: advance(state, folded, { nowMs: this.nowMs, health, drain, well: this.well() }) };
+  }
+
+  /** Of the group that is to take over, those that are well for long enough. */
+  well(): number | null {
+    const { replacement } = this.orchestration;
+    return replacement === null ? null : countWell(replacement, this.observe());
   }
 
   /** Of those whose chains wait for it. */

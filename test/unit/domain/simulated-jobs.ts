@@ -15,6 +15,7 @@ import type { Temper } from "./simulated-node.ts";
 const NODES = ["n1", "n2", "n3"] as const;
 const IDS = ["s1", "s2", "s3", "s4", "s5"] as const;
 const GROUP = "shop.orders.1";
+const NEWER = "shop.orders.2";
 const TEMPERS: readonly Temper[] = ["late", "never", "fails"];
 const LONG = { timeoutMs: TIMEOUT_MS, deadlineMs: DEADLINE_MS };
 
@@ -68,12 +69,22 @@ export const JOBS = {
   "group.rebalance": waitForNode.map(
     (wait): OrchestratedCommand => checked("group.rebalance", { target: GROUP, ...LONG, waitForNode: wait }),
   ),
+  "group.stopOldVersions": fc
+    .record({ minHealthyMs: fc.constantFrom(0, 1000, 2500), force: fc.constantFrom(false, false, true), waitForNode })
+    .map((more): OrchestratedCommand => checked("group.stopOldVersions", { target: NEWER, ...LONG, ...more })),
   "node.drain": fc
     .record({ forceAfterMs: fc.constantFrom(0, 5000, 20_000), waitForNode })
     .map((more): OrchestratedCommand => checked("node.drain", { target: "n1", ...LONG, ...more })),
 } as const;
 export type JobName = keyof typeof JOBS;
-export const JOB_NAMES = ["group.restart", "group.scale", "stitch.move", "group.rebalance", "node.drain"] as const;
+export const JOB_NAMES = [
+  "group.restart",
+  "group.scale",
+  "stitch.move",
+  "group.rebalance",
+  "group.stopOldVersions",
+  "node.drain",
+] as const;
 
 export type Scenario = {
   readonly layout: Layout;
@@ -81,11 +92,29 @@ export type Scenario = {
   readonly turns: readonly Turn[];
 };
 
+/** The same with a newer version beside it, of one stitch at least, some of which are green later only. */
+const twoVersions = fc
+  .tuple(
+    layout,
+    fc.subarray([1, 2, 3, 4]),
+    fc.array(fc.constantFrom(0, 1500, 2500, 50_000), { minLength: 5, maxLength: 5 }),
+  )
+  .map(([of, newer, greenAtMs]): Layout => {
+    const ids = [0, ...newer].flatMap((index) => of.stitches[index] ?? []);
+    return {
+      ...of,
+      groups: Object.fromEntries(ids.map((id) => [id, NEWER])),
+      greenAtMs: Object.fromEntries(ids.map((id, index) => [id, greenAtMs[index] ?? 0])),
+    };
+  });
+
 export const scenarios = (name: JobName, turns: fc.Arbitrary<Turn[]>, hasTempers = true): fc.Arbitrary<Scenario> =>
-  fc.record({ layout, tempers, command: JOBS[name], turns }).map(({ tempers: some, ...rest }) => ({
-    ...rest,
-    layout: hasTempers ? { ...rest.layout, tempers: some } : rest.layout,
-  }));
+  fc
+    .record({ layout: name === "group.stopOldVersions" ? twoVersions : layout, tempers, command: JOBS[name], turns })
+    .map(({ tempers: some, ...rest }) => ({
+      ...rest,
+      layout: hasTempers ? { ...rest.layout, tempers: some } : rest.layout,
+    }));
 
 /** Carried out to its end. @param check after every act. @param order in which nodes work once nothing breaks any more. */
 export function runToEnd(

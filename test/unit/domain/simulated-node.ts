@@ -60,9 +60,9 @@ export class SimulatedNode {
     this.#temper = temper;
   }
 
-  /** Has a stitch from before, that runs and is green. */
-  has(id: string, over: Partial<StitchRecord> = {}): void {
-    this.stitches.set(id, { record: stitchRecord(`${this.id}:${id}`, over), greenAtMs: 0 });
+  /** Has a stitch from before, that runs, and is green from then on. */
+  has(id: string, over: Partial<StitchRecord> = {}, greenAtMs = 0): void {
+    this.stitches.set(id, { record: stitchRecord(`${this.id}:${id}`, over), greenAtMs });
   }
 
   /** As Redis tells it at `nowMs`: of a dead node, what it last said. */
@@ -72,7 +72,8 @@ export class SimulatedNode {
       [...this.stitches].flatMap(([id, { record, greenAtMs }]) => {
         if (this.dropped.has(id)) return [];
         const health: Health = record.state !== "running" ? "missing" : atMs >= greenAtMs ? "green" : "yellow";
-        return [[`${this.id}:${id}`, { ...record, health }] as const];
+        const healthySinceMs = health === "green" ? greenAtMs : null;
+        return [[`${this.id}:${id}`, { ...record, health, healthySinceMs }] as const];
       }),
     );
   }

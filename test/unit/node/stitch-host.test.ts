@@ -36,10 +36,10 @@ class Run implements StitchInstance {
     this.context.onHealth(health);
   }
 
-  end(code: number | null, signal: string | null = null): void {
+  end(code: number | null, signal: string | null = null, stderrTail?: string): void {
     const error = { code: "exited_early", message: "it was not up yet" } as const;
     this.#started.resolve({ kind: "failed", error });
-    this.#exited.resolve({ code, signal });
+    this.#exited.resolve({ code, signal, ...(stderrTail === undefined ? {} : { stderrTail }) });
   }
 
   stop(graceMs: number): Promise<Exit> {
@@ -484,6 +484,98 @@ for (const [said, restart, exit, expected] of [
     assert.deepEqual([record().state, runs.length], [state, 1]);
   });
 }
+
+/** A restart of `a` whose new run is up, and must be well for 5 s. */
+async function proving(t: TestContext, restart: object = {}) {
+  const hosted = await running(t, restart);
+  const { host, runs, first, clock } = hosted;
+  const outcome = host.apply({ ...step("restart"), minHealthyMs: 5000 } as StitchStep, at(2));
+  let isDone = false;
+  outcome.finally(() => (isDone = true)).catch(() => undefined);
+  await settled();
+  first.end(0);
+  await settled();
+  const run = runs[1] ?? assert.fail();
+  run.up();
+  await settled();
+  const pass = async (ms: number) => {
+    clock.nowMs += ms;
+    t.mock.timers.tick(ms);
+    await settled();
+  };
+  return { ...hosted, outcome, run, pass, isDone: () => isDone };
+}
+
+test("a start has succeeded when it has been well for so long, from when it is up", async (t) => {
+  const { outcome, pass, isDone, record } = await proving(t);
+  assert.deepEqual([record().state, record().health, record().healthySinceMs], ["running", "green", 1000]);
+  await pass(4999);
+  assert.equal(isDone(), false);
+  await pass(1);
+  assert.equal((await outcome).status, "succeeded");
+});
+
+test("a release that dies after three seconds has not come up: exited_early, with what it printed", async (t) => {
+  const { outcome, pass, run, record } = await proving(t);
+  await pass(3000);
+  run.end(3, null, "Error: no port is set");
+  const { status, error, changed } = await outcome;
+  assert.deepEqual([status, changed, error?.code], ["failed", true, "exited_early"]);
+  assert.match(error?.message ?? "", /it exited with code 3 before it had been well for 5000 ms/);
+  assert.equal(error?.stderrTail, "Error: no port is set");
+  assert.equal(record().state, "backoff", "it stays under its policy");
+});
+
+test("one that turns yellow meanwhile has to be well for so long anew; where it is not in time, it is unhealthy", async (t) => {
+  const { outcome, pass, run, isDone, record } = await proving(t);
+  await pass(4000);
+  run.health("yellow");
+  assert.equal(record().healthySinceMs, null);
+  await pass(4000);
+  run.health("green");
+  await pass(4000);
+  assert.equal(isDone(), false);
+  run.health("red");
+  // The time to come up, and the time to be well.
+  await pass(35_000 - 12_000);
+  const { status, error } = await outcome;
+  assert.deepEqual([status, error?.code], ["failed", "unhealthy"]);
+});
+
+test("one that turns green again in time has succeeded when it was so for long enough", async (t) => {
+  const { outcome, pass, run, isDone } = await proving(t);
+  run.health("yellow");
+  await pass(2000);
+  run.health("green");
+  await pass(4999);
+  assert.equal(isDone(), false);
+  await pass(1);
+  assert.equal((await outcome).status, "succeeded");
+});
+
+test("one that runs to its end meanwhile, as its policy allows, has succeeded", async (t) => {
+  const { outcome, pass, run, record } = await proving(t, { policy: "on-failure" });
+  await pass(1000);
+  run.end(0);
+  assert.deepEqual([(await outcome).status, record().state], ["succeeded", "stopped"]);
+});
+
+test("a newer command does not wait until one has been well for long", async (t) => {
+  const { host, outcome, run } = await proving(t);
+  const stopping = host.apply(step("stop"), at(3));
+  assert.equal((await outcome).status, "superseded");
+  await settled();
+  run.end(0);
+  assert.equal((await stopping).status, "succeeded");
+});
+
+test("a worker that leaves while one must be well for a while hands its step back", async (t) => {
+  const { host, outcome, run } = await proving(t);
+  const left = host.stopAll(1000);
+  run.end(0);
+  await assert.rejects(outcome, { name: "WorkerLeaves" });
+  await left;
+});
 
 test("a stop while it waits for its restart ends the waiting; a start does not wait for it", async (t) => {
   const { host, runs, first, record } = await running(t, { backoffMs: 60_000, maxBackoffMs: 60_000 });

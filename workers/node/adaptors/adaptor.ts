@@ -56,6 +56,8 @@ export type Exit = {
   readonly withLease?: boolean;
   /** Why it was not started: something of a former start of it cannot be ended. It is to be tried again when that has ended. */
   readonly heldUp?: string;
+  /** The first and the last lines it wrote to standard error. */
+  readonly stderrTail?: string;
 };
 
 /** How a start ended: it runs, it has run to its end as its policy allows, or it did not come up. */

@@ -22,12 +22,11 @@ import {
   type Started,
   type StitchInstance,
 } from "./adaptor.ts";
+import { FirstAndLastLines } from "./first-and-last-lines.ts";
 import { type Line, LineSplitter, textOf, MAX_LINE_BYTES } from "./line-splitter.ts";
 
 /** With protocol `none`, alive after this is running (http.md, "When a step has succeeded"). */
 const ALIVE_AFTER_MS = 1000;
-const TAIL_LINES = 20;
-const TAIL_BYTES = 4096;
 /** How often a group that was killed is looked for, until the kernel has taken it away. */
 const GONE_POLL_MS = 10;
 const GONE_LIMIT_MS = 5000;
@@ -151,7 +150,7 @@ class ProcessInstance implements StitchInstance {
   readonly #context: StartContext;
   readonly #o: ProcessAdaptorOptions;
   readonly #conversation: Conversation | null;
-  readonly #stderrTail: string[] = [];
+  readonly #errors = new FirstAndLastLines();
   /** Resolves when the leader of the group is gone. */
   readonly #ended: Promise<Exit>;
   #stopping = false;
@@ -202,7 +201,7 @@ class ProcessInstance implements StitchInstance {
       this.#conversation?.stop();
       child.stdout?.destroy();
       child.stderr?.destroy();
-      return { ...exit, withLease };
+      return { ...exit, withLease, ...this.#printed() };
     });
     this.started = this.#watchStart(ended, spec);
     this.#conversation?.start();
@@ -248,7 +247,7 @@ class ProcessInstance implements StitchInstance {
       (chunk) => (chunk === null ? splitter.end() : splitter.push(chunk)),
       (line) => {
         const text = textOf(line, MAX_LINE_BYTES);
-        if (source === "stderr") this.#remember(text);
+        if (source === "stderr") this.#errors.push(text);
         return this.#context.log(source, text);
       },
     );
@@ -282,9 +281,9 @@ class ProcessInstance implements StitchInstance {
     await hand(null);
   }
 
-  #remember(line: string): void {
-    this.#stderrTail.push(line.slice(0, TAIL_BYTES));
-    if (this.#stderrTail.length > TAIL_LINES) this.#stderrTail.shift();
+  #printed(): { readonly stderrTail?: string } {
+    const { text } = this.#errors;
+    return text === "" ? {} : { stderrTail: text };
   }
 
   async #watchStart(ended: Promise<Exit>, spec: ProcessSpec): Promise<Started> {
@@ -295,7 +294,6 @@ class ProcessInstance implements StitchInstance {
     await this.exited;
     if (first.code === 0 && spec.protocol === "none" && spec.restart.policy !== "always") return { kind: "finished" };
     const how = first.signal === null ? `with code ${first.code}` : `by ${first.signal}`;
-    const tail = this.#stderrTail.join("\n").slice(-TAIL_BYTES);
     const before =
       this.#conversation === null
         ? `within ${ALIVE_AFTER_MS} ms of its start`
@@ -303,7 +301,7 @@ class ProcessInstance implements StitchInstance {
     return failed({
       code: "exited_early",
       message: this.#stopping ? "it was stopped while it started" : `it exited ${how} ${before}`,
-      ...(tail === "" ? {} : { stderrTail: tail }),
+      ...this.#printed(),
     });
   }
 

@@ -1,0 +1,56 @@
+import { shouldRun, stepChain } from "./chains.ts";
+import type { StopOldVersionsCommand } from "./command.ts";
+import { RequestError } from "./errors.ts";
+import { parseFullGroup } from "./group.ts";
+import type { Replacement } from "./job.ts";
+import { wellBeforeReplacingMs } from "./min-healthy.ts";
+import { greenIn, type Observed } from "./observed.ts";
+import { type Plan, planInWaves } from "./planned.ts";
+import type { StitchRecord } from "./stitch.ts";
+
+/**
+ * Stops the older versions of a component, once as many stitches of this version are well as the older ones have that should
+ * run. To stop them sooner is an outage: a version that is not up serves nobody.
+ */
+export function planStopOldVersions(command: StopOldVersionsCommand, observed: Observed): Plan {
+  const { target, timeoutMs, minHealthyMs = null, force } = command;
+  const old = olderThan(target, observed);
+  const chains = old.map(([stitch, { born }]) => stepChain({ action: "stop", stitch, timeoutMs, born }, 0, false));
+  const atLeast = old.filter(([, record]) => shouldRun(record)).length;
+  const byMs = observed.nowMs + timeoutMs;
+  const replacement = force || atLeast === 0 ? null : { group: target, atLeast, minHealthyMs, byMs };
+  return planInWaves(chains, [], { replacement });
+}
+
+/** How many stitches of the group that takes over have been well for long enough. */
+export function countWell(
+  { group, minHealthyMs }: Pick<Replacement, "group" | "minHealthyMs">,
+  observed: Observed,
+): number {
+  const isGreen = greenIn(observed);
+  const isWell = ({ spec, state, healthySinceMs }: StitchRecord) =>
+    state === "running" &&
+    healthySinceMs !== null &&
+    observed.nowMs - healthySinceMs >= wellBeforeReplacingMs(spec, minHealthyMs);
+  return [...observed.records].filter(
+    ([id, record]) => record.group === group && isGreen(id) && shouldRun(record) && isWell(record),
+  ).length;
+}
+
+/** Versions as people count them: `2` before `10`, `1-9` before `1-10`. */
+const VERSIONS = new Intl.Collator("en", { numeric: true });
+
+/** The stitches of older versions. @throws RequestError `not_found` where there is none of the version itself. */
+function olderThan(group: string, { stitches, records }: Observed): [string, StitchRecord][] {
+  const version = parseFullGroup(group)?.version ?? "";
+  const all = stitches.flatMap((id): [string, StitchRecord][] => {
+    const record = records.get(id);
+    return record === undefined ? [] : [[id, record]];
+  });
+  if (!all.some(([, record]) => record.group === group))
+    throw new RequestError("not_found", `There is no stitch of "${group}"; start the new version first.`);
+  return all.filter(([, record]) => {
+    const other = parseFullGroup(record.group)?.version;
+    return other !== undefined && VERSIONS.compare(other, version) < 0;
+  });
+}

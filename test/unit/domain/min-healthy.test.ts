@@ -1,0 +1,41 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { wellBeforeReplacingMs, wellForMs } from "../../../src/domain/min-healthy.ts";
+import { planCommand } from "../../../src/domain/plan.ts";
+import { deadlineOf, leastDurationMs } from "../../../src/domain/planned.ts";
+import { stitchSpec } from "../../../src/domain/spec.ts";
+import { checked, CREATE, observed, record, withStitches } from "./observed.ts";
+
+const spec = (more: object) => stitchSpec.parse({ adaptor: "process", command: ["x"], ...more });
+const SILENT = { protocol: "none" };
+const GROUP = { target: CREATE.target };
+
+for (const [said, of, askedMs, added, replacing] of [
+  ["answers heartbeats", spec({}), undefined, 0, 5000],
+  ["answers none", spec(SILENT), undefined, 1000, 5000],
+  ["says so itself", spec({ ...SILENT, minHealthyMs: 20 }), undefined, 20, 20],
+  ["was told by the command", spec({ minHealthyMs: 20 }), 0, 20, 0],
+] as const) {
+  test(`one that ${said} must have been well for ${added} ms where it is added, for ${replacing} ms where it replaces`, () => {
+    assert.deepEqual([wellForMs(of), wellBeforeReplacingMs(of, askedMs)], [added, replacing]);
+  });
+}
+
+const MANY = Array.from({ length: 1000 }, (_, index) => `n1:s${index}`);
+const seen = observed(withStitches(new Map(MANY.map((id) => [id, record(id)]))));
+
+test("a plan says how long it takes at least: once a batch, in parallel", () => {
+  const least = (more: object) => leastDurationMs(planCommand(checked("group.restart", { ...GROUP, ...more }), seen));
+  assert.equal(least({ batch: 1 }), 5_000_000);
+  assert.equal(least({ batch: 250 }), 20_000);
+  assert.equal(least({ batch: 250, minHealthyMs: 10 }), 40);
+});
+
+test("a long command has an hour, or twice what it takes at least; a drain a minute more than until it forces", () => {
+  const inMs = (command: Parameters<typeof deadlineOf>[0]) => deadlineOf(command, planCommand(command, seen));
+  assert.equal(inMs(checked("group.restart", { ...GROUP, batch: 100 })), 3_600_000);
+  assert.equal(inMs(checked("group.restart", GROUP)), 10_000_000);
+  assert.equal(inMs(checked("group.restart", { ...GROUP, deadlineMs: 5 })), 5);
+  assert.equal(inMs(checked("node.drain", { target: "n1", minHealthyMs: 0 })), 3_660_000);
+  assert.equal(inMs(checked("node.drain", { target: "n1", minHealthyMs: 0, forceAfterMs: 7_200_000 })), 7_260_000);
+});
