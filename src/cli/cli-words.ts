@@ -8,6 +8,7 @@ const FLAGS: Readonly<Record<string, string>> = {
   deadlineMs: "--deadline",
   forceAfterMs: "--force-after",
   maxMoves: "--max-moves",
+  minHealthyMs: "--min-healthy",
   planToken: "--plan",
   toNode: "--to",
   timeoutMs: "--timeout",

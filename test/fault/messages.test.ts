@@ -186,6 +186,7 @@ it(`P11: a long randomised run of messages, TEST_SEED=${SEED}`, { timeout: RUN_M
           received: journals.received,
           letters: await readLetters(client.mail),
           stays: residents.stays,
+          visits: residents.visits,
           spoken: journals.spoken,
           accepted: [...client.accepted, ...journals.accepted],
           rejected: client.rejected,

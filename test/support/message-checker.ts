@@ -56,6 +56,8 @@ export type History = {
   readonly received: readonly Arrived[];
   readonly letters: readonly Letter[];
   readonly stays: readonly Stay[];
+  /** Full ids under which stitches were on their way to another node. There, what is for their groups may reach them too. */
+  readonly visits: readonly Pick<Stay, "stitch" | "group">[];
   readonly spoken: readonly Spoken[];
   /** What a sender was told: it is stored for this recipient (null: for whom it is), or not at all (on this node). */
   readonly accepted: readonly { readonly label: string; readonly recipient: string | null }[];
@@ -172,9 +174,9 @@ function reordered({ stored, received }: History, ledger: Ledger): string[] {
 }
 
 /** Nobody is handed what was not stored for it. */
-function astray({ stored, received, stays }: History): string[] {
+function astray({ stored, received, stays, visits }: History): string[] {
   const byLabel = Map.groupBy(stored, ({ label }) => label);
-  const groups = Map.groupBy(stays, ({ stitch }) => stitch);
+  const groups = Map.groupBy([...stays, ...visits], ({ stitch }) => stitch);
   const isFor = ({ recipient }: Arrived, { node, to, sender }: Stored): boolean => {
     const { node: its, stitch } = splitFullId(recipient);
     if (its !== node) return false;

@@ -18,7 +18,11 @@ export const SETTLE_MS = 60_000;
 export const SETTINGS = { STITCH_HEARTBEAT_MS: "500", STITCH_LEASE_MS: "2500", STITCH_DEAD_AFTER_MS: "1000" };
 const LONG_PAUSE_MS = 3500;
 const MODULES = { STITCH_MODULES: `correspondent=${join(import.meta.dirname, "modules/correspondent.ts")}` };
-const SHARED = { stopGraceMs: 1000, restart: { backoffMs: 50, maxBackoffMs: 200, maxRestarts: 10_000 } };
+const SHARED = {
+  stopGraceMs: 1000,
+  minHealthyMs: 200,
+  restart: { backoffMs: 50, maxBackoffMs: 200, maxRestarts: 10_000 },
+};
 
 /** What runs as a stitch, by its bare id. */
 export const RESIDENTS: ReadonlyMap<string, { group: string; program: string | null }> = new Map([
@@ -101,6 +105,7 @@ export class Residents {
   readonly #chance: Chance;
   readonly #homes = new Map<string, { node: string; fromMs: number }>();
   readonly #former: Stay[] = [];
+  readonly visits: Pick<Stay, "stitch" | "group">[] = [];
   moves = 0;
 
   constructor(cluster: TestCluster, diary: Diary, seed: number) {
@@ -158,7 +163,11 @@ export class Residents {
     this.#diary.note(`${target} is to move`);
     const move = { command: "stitch.move", target, timeoutMs: 10_000, waitForNode: true } as const;
     const how = await this.#cluster.run(move).then(
-      (job) => `${job.status} ${job.error?.code ?? ""}`,
+      ({ status, error, stitches }) => {
+        const { group } = RESIDENTS.get(id) ?? assert.fail();
+        this.visits.push(...stitches.filter((each) => each !== target).map((stitch) => ({ stitch, group })));
+        return `${status} ${error?.code ?? ""}`;
+      },
       (error: unknown) => {
         if (error instanceof RequestError && error.code === "placement_failed") return error.code;
         throw error;

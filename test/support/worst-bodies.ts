@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { rollbackBody } from "../../src/api/jobs.ts";
 import { COMMANDS } from "../../src/domain/command.ts";
 import { sendRequest } from "../../src/domain/message.ts";
 
@@ -6,6 +7,7 @@ import { sendRequest } from "../../src/domain/message.ts";
 export const BODIES: readonly { readonly name: string; readonly path: string; readonly schema: z.ZodType }[] = [
   ...Object.entries(COMMANDS).map(([name, schema]) => ({ name, path: "/v1/commands", schema })),
   { name: "a message", path: "/v1/messages", schema: sendRequest },
+  { name: "a rollback", path: "/v1/jobs/jhrot6cl5bs7w4lwe7tczd5dgnn/rollback", schema: rollbackBody },
 ];
 
 /** Bodies that a schema begins to take, each with `bulk` in another place: in every field, element and unknown field. */

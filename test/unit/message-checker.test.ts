@@ -45,7 +45,16 @@ const said = (number: number, to: { stitch: string } | { group: string } = { sti
 });
 
 function problems(history: Partial<History>): string[] {
-  const nothing = { stored: [], received: [], letters: [], stays: [], spoken: [], accepted: [], rejected: [] };
+  const nothing = {
+    stored: [],
+    received: [],
+    letters: [],
+    stays: [],
+    visits: [],
+    spoken: [],
+    accepted: [],
+    rejected: [],
+  };
   return problemsOf({ ...nothing, stays: [stay("n2:to"), stay("n1:from")], ...history });
 }
 
@@ -122,6 +131,8 @@ describe("the checker of messages", () => {
     assert.deepEqual(got({ stored: [toGroup], stays: [stay("n2:to"), stay("n2:other")] }), []);
     const other = { ...stay("n2:other"), group: "a.c.1" };
     assert.deepEqual(got({ stored: [toGroup], stays: [stay("n2:to"), other] }), ["astray: n1:from 1 > n2:other"]);
+    const { stitch, group } = stay("n2:other");
+    assert.deepEqual(got({ stored: [toGroup], stays: [stay("n2:to")], visits: [{ stitch, group }] }), []);
     const received = [arrived(1, "n1:from")];
     assert.deepEqual(problems({ stored: [{ ...toGroup, node: "n1" }], received }), ["astray: n1:from 1 > n1:from"]);
     assert.deepEqual(problems({ received: [arrived(9)] }), ["astray: n1:from 9 > n2:to"]);

@@ -20,6 +20,7 @@ const failures: unknown[] = [];
 const app = createApp({
   master: {
     submit: () => Promise.reject(new RequestError("not_found", "there is none")),
+    rollback: () => Promise.reject(new RequestError("not_found", "there is none")),
     send: () => Promise.resolve({ sent: { messageId: "m", deliveries: [] }, replayed: false }),
   } as unknown as Master,
   access: { kind: "loopback" },
