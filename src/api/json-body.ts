@@ -23,7 +23,7 @@ export async function readJson(c: ApiContext, maxTokens: number): Promise<unknow
       `The body has more than ${maxTokens} JSON tokens (strings, opening brackets, commas, colons).`,
     );
   const body = parse(text);
-  if (hasProto(body))
+  if (MAY_HAVE_PROTO.test(text) && hasProto(body))
     throw new RequestError("invalid_request", 'The key "__proto__" is not allowed.', {
       errors: [{ path: "__proto__", message: "is not allowed as a key" }],
     });
@@ -51,9 +51,15 @@ function parse(text: string): unknown {
 const invalidJson = (why: string, cause?: unknown) =>
   new RequestError("invalid_json", `The body is not valid JSON: ${why}.`, {}, { cause });
 
+/** It stands there as it is, or escaped; without either, the walk over all of the body is spared. */
+const MAY_HAVE_PROTO = /__proto__|\\u/;
+
 /** A key that schemas drop without a word: what was asked would silently be something else. */
 function hasProto(value: unknown): boolean {
   if (typeof value !== "object" || value === null) return false;
   if (Array.isArray(value)) return value.some(hasProto);
-  return Object.hasOwn(value, "__proto__") || Object.values(value).some(hasProto);
+  if (Object.hasOwn(value, "__proto__")) return true;
+  // Half the time that `Object.values` takes, of which the largest message has a hundred thousand.
+  for (const name in value) if (hasProto(value[name as keyof typeof value])) return true;
+  return false;
 }
