@@ -1,8 +1,10 @@
-import { opendir } from "node:fs/promises";
+import { lstat, opendir } from "node:fs/promises";
 import type { StitchDisk } from "./stitch-disk.ts";
 
 /** Folders looked into in one round: with thousands of stitches it is each one's turn now and then. */
 const A_ROUND = 200;
+/** At the same time: each has a file open meanwhile. */
+const AT_ONCE = 4;
 
 /** Knows which stitches keep something in their data folders. */
 export class DataFolders {
@@ -21,14 +23,19 @@ export class DataFolders {
     if (this.#next >= unknown.length) this.#next = 0;
     const turn = unknown.slice(this.#next, this.#next + A_ROUND);
     this.#next += A_ROUND;
-    const found = await Promise.all(turn.map((id) => hasEntry(this.#disk.dataDir(id))));
-    for (const [index, id] of turn.entries()) if (found[index] === true) this.#withData.add(id);
+    const left = turn.values();
+    const work = async () => {
+      for (const id of left) if (await hasEntry(this.#disk.dataDir(id))) this.#withData.add(id);
+    };
+    await Promise.all(Array.from({ length: AT_ONCE }, work));
     return this.#withData;
   }
 }
 
+/** A stitch may have put a link in the place of its folder: that is something it keeps, and is not followed. */
 async function hasEntry(path: string): Promise<boolean> {
   try {
+    if (!(await lstat(path)).isDirectory()) return true;
     const dir = await opendir(path);
     try {
       return (await dir.read()) !== null;

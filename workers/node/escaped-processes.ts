@@ -7,7 +7,9 @@ const MAX_LOOKS = 10;
 /** From the end of one look to the next. A stitch that ends alone waits for nothing. */
 const GATHER_MS = 50;
 
-type Asked = { readonly pids: number[]; readonly isDue: () => boolean };
+/** The pids of what was found: killed, or another user's and so not this worker's to end. */
+export type Escaped = { readonly killed: number[]; readonly refused: number[] };
+type Asked = { readonly found: Escaped; readonly isDue: () => boolean };
 
 /**
  * Finds and kills what a stitch left behind: processes that left its process group but carry its marks in their
@@ -38,16 +40,16 @@ export class EscapedProcesses {
   }
 
   /**
-   * Kills what is left of a stitch that has ended. @returns the pids of what it found. Never rejects; safe to repeat.
+   * Kills what is left of a stitch that has ended. Never rejects; safe to repeat.
    * @param isDue asked before anything is killed, when what had come in before it was seen has been taken up.
    */
-  async end(stitch: string, isDue: () => boolean = () => true): Promise<number[]> {
-    const pids = this.#asked.get(stitch)?.pids ?? [];
-    this.#asked.set(stitch, { pids, isDue });
+  async end(stitch: string, isDue: () => boolean = () => true): Promise<Escaped> {
+    const found = this.#asked.get(stitch)?.found ?? { killed: [], refused: [] };
+    this.#asked.set(stitch, { found, isDue });
     // A look under way may have passed by already: this one is for the next.
     this.#next ??= this.#running.then(() => this.#look());
     await this.#next;
-    return pids;
+    return found;
   }
 
   async #look(): Promise<void> {
@@ -73,11 +75,12 @@ export class EscapedProcesses {
         if (by === undefined || pid === process.pid || row.zombie || found.get(pid) === startedAt || !by.isDue())
           continue;
         found.set(pid, startedAt);
-        by.pids.push(pid);
         fresh += 1;
         try {
           kill(row);
+          by.found.killed.push(pid);
         } catch (cause) {
+          by.found.refused.push(pid);
           this.#onError(
             new Error(`process ${pid}, which the stitch ${stitchOf(row)} left behind, could not be killed`, { cause }),
           );

@@ -287,19 +287,21 @@ export class HostedStitch {
     const { id, group, spec } = this.#record;
     this.#endedWithLease = false;
     this.#isHeldUp = false;
-    const instance = this.#adapt(spec)({
-      node: this.#o.node,
-      id,
-      group,
-      spec,
-      dataDir: this.#o.disk.makeDataDir(id),
-      session: this.#o.session,
-      log: (source, line) => this.log.write(source, line, this.#o.nowMs()),
-      send: (...message) => this.#o.send(id, ...message),
-      reply: (...reply) => this.#o.reply(id, ...reply),
-      onRoom: () => this.#o.onRoom(id),
-      onHealth: (health) => this.#onHealth(instance, health),
-    });
+    const begin = (): StitchInstance =>
+      this.#adapt(spec)({
+        node: this.#o.node,
+        id,
+        group,
+        spec,
+        dataDir: this.#o.disk.makeDataDir(id),
+        session: this.#o.session,
+        log: (source, line) => this.log.write(source, line, this.#o.nowMs()),
+        send: (...message) => this.#o.send(id, ...message),
+        reply: (...reply) => this.#o.reply(id, ...reply),
+        onRoom: () => this.#o.onRoom(id),
+        onHealth: (health) => this.#onHealth(instance, health),
+      });
+    const instance = orNeverStarted(begin);
     this.#instance = instance;
     const startedAtMs = this.#o.nowMs();
     this.update({ state: "starting", health: "missing", pid: instance.pid, finished: false, startedAtMs });
@@ -377,11 +379,12 @@ export class HostedStitch {
       this.update({ ...ended, state: "stopped" }, { type: "stitch.stopped", data: { reason: "disconnected" } });
       return;
     }
-    this.#obeyPolicy(ended, exit, instance.pid === null && record.spec.adaptor === "process");
+    this.#obeyPolicy(ended, exit);
   }
 
-  #obeyPolicy(ended: Partial<StitchRecord>, exit: Exit, neverRan: boolean): void {
+  #obeyPolicy(ended: Partial<StitchRecord>, exit: Exit): void {
     const { spec, restarts, startedAtMs } = this.#record;
+    const neverRan = exit.neverRan === true;
     const ranMs = neverRan || startedAtMs === null ? null : this.#o.nowMs() - startedAtMs;
     const next = afterExit(spec.restart, exit.code === 0, ranMs, restarts, this.#o.random());
     const how = neverRan ? "it could not be started" : exitText(exit);
@@ -395,6 +398,8 @@ export class HostedStitch {
         this.update({ ...ended, state: "failed" }, { type: "stitch.failed", data: { reason: next.reason, lastExit } });
         return;
       case "again":
+        // First: whatever fails while it is told, it is started again.
+        this.#restart = setTimeout(() => this.resume(), next.inMs);
         this.#note(
           `${how}; starting it again in ${next.inMs} ms (restart ${next.restarts} of ${spec.restart.maxRestarts})`,
         );
@@ -402,11 +407,13 @@ export class HostedStitch {
           { ...ended, state: "backoff", restarts: next.restarts },
           { type: "stitch.failed", data: { reason: how, lastExit, restartInMs: next.inMs } },
         );
-        this.#restart = setTimeout(() => this.resume(), next.inMs);
     }
   }
 
-  /** Stops what runs; resolves when its whole process tree is gone. @returns whether there was something to stop. */
+  /**
+   * Stops what runs; resolves when its whole process tree is gone. @returns whether there was something to stop.
+   * @throws where it cannot be ended; it is stopped as soon as it has.
+   */
   async stop(graceMs: number): Promise<boolean> {
     this.#dropRestart();
     const instance = this.#instance;
@@ -416,7 +423,12 @@ export class HostedStitch {
       return true;
     }
     if (this.#record.state !== "stopping") this.update({ state: "stopping" });
-    this.#onExit(instance, await instance.stop(graceMs));
+    try {
+      this.#onExit(instance, await instance.stop(graceMs));
+    } catch (error) {
+      this.#note(`it could not be stopped: ${error instanceof Error ? error.message : String(error)}`);
+      throw error;
+    }
     return true;
   }
 
@@ -428,7 +440,8 @@ export class HostedStitch {
     this.interrupt();
     // A start that will not come is nothing to be shown as waited for.
     if (this.#instance !== null || this.#record.state === "backoff" || this.#record.state === "starting")
-      await this.stop(Math.min(graceMs, this.#record.spec.stopGraceMs));
+      // What cannot be ended has been told of, and holds up none of the others.
+      await this.stop(Math.min(graceMs, this.#record.spec.stopGraceMs)).catch(this.#o.onError);
     this.log.close();
   }
 
@@ -455,6 +468,15 @@ const PASSING: ReadonlySet<string> = new Set<keyof StitchRecord>([
 function outlasts(before: StitchRecord, after: StitchRecord): boolean {
   if ((before.state === "failed") !== (after.state === "failed")) return true;
   return (Object.keys(after) as (keyof StitchRecord)[]).some((key) => !PASSING.has(key) && before[key] !== after[key]);
+}
+
+/** An adaptor throws nothing; where something does all the same, the start has failed like any other. */
+function orNeverStarted(begin: () => StitchInstance): StitchInstance {
+  try {
+    return begin();
+  } catch (error) {
+    return neverStarted(error instanceof Error ? error.message : String(error));
+  }
 }
 
 const exitText = ({ code, signal }: Exit): string =>

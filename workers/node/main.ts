@@ -36,6 +36,7 @@ export async function startNode(config: Config): Promise<Running> {
     nowMs: Date.now,
     random: Math.random,
     say: (message) => log.warn(message),
+    note: (message) => log.info(message),
     onError: (error) => log.warn({ err: error }, "something failed; the node carries on"),
   });
   const isNode = config.roles.includes("node");

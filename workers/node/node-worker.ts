@@ -16,8 +16,10 @@ import { raiseRevision } from "../../src/redis/revision.ts";
 import { forgetRemoved, openStitchHashes, readOwnStitches } from "../../src/redis/stitch-records.ts";
 import type { Told } from "./adaptors/adaptor.ts";
 import { moduleAdaptor, type StitchModule } from "./adaptors/module.ts";
+import { Launcher } from "./adaptors/launcher.ts";
 import { processAdaptor } from "./adaptors/process.ts";
 import { EscapedProcesses } from "./escaped-processes.ts";
+import { Handles } from "./handles.ts";
 import { Inbox } from "./inbox.ts";
 import { type Asked, Lease } from "./lease.ts";
 import { Launches } from "./launches.ts";
@@ -52,7 +54,10 @@ export type NodeWorkerOptions = {
   readonly connectTimeoutMs: number;
   readonly nowMs: () => number;
   readonly random: () => number;
+  /** Told what an operator must know of. */
   readonly say: (message: string) => void;
+  /** Told what an operator may like to know. */
+  readonly note: (message: string) => void;
   readonly onError: (error: unknown) => void;
 };
 
@@ -170,7 +175,7 @@ export class NodeWorker {
         say: this.#o.say,
       });
       this.#orphans = orphans;
-      await orphans.end();
+      const [launcher] = await Promise.all([Launcher.look(), orphans.end()]);
       this.#forgetEndedLives();
       await Promise.all([this.#redis, this.#direct].map((each) => connectRedis(each, this.#o.connectTimeoutMs)));
       await Promise.all([refuseEviction(this.#redis), refuseOtherFormat(this.#redis, this.#keys)]);
@@ -208,6 +213,9 @@ export class NodeWorker {
         onError: this.#o.onError,
       });
       this.#outbox = outbox;
+      const handles = new Handles({ logsToCome: () => host.logsToCome() });
+      this.#o.note(handles.toString());
+      if (launcher.missing !== null) this.#o.say(launcher.missing);
       const host: StitchHost = new StitchHost({
         node: this.#o.id,
         session: this.#session,
@@ -220,6 +228,8 @@ export class NodeWorker {
             watchdog: this.#watchdog,
             escaped: new EscapedProcesses(this.#session, this.#o.onError),
             launches: new Launches(disk, this.#session),
+            launcher,
+            handles,
             orphans,
             pace: new OutputPace(() => performance.now()),
             nowMs,

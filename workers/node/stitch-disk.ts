@@ -1,4 +1,14 @@
-import { appendFileSync, closeSync, existsSync, fstatSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
+import {
+  appendFileSync,
+  closeSync,
+  existsSync,
+  fstatSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+} from "node:fs";
 import { join } from "node:path";
 import * as z from "zod";
 import { type Dispatch, dispatch } from "../../src/domain/job.ts";
@@ -181,14 +191,14 @@ export class StitchDisk {
 
   /** Is there data or a log that a new stitch under this id would take for its own? */
   hasLeftovers(id: string): boolean {
-    return existsSync(this.dataDir(id)) || existsSync(this.logPath(id));
+    return isThere(this.dataDir(id)) || isThere(this.logPath(id));
   }
 
   /** Puts the data of a removed stitch aside. @returns where its log is to go. Safe to repeat. */
   putAside(id: string, removedAtMs: number): string {
     const aside = join(this.#dir, "removed", `${id}.${removedAtMs}`);
     mkdirSync(aside, { recursive: true, mode: FOLDER_MODE });
-    if (existsSync(this.dataDir(id))) renameSync(this.dataDir(id), join(aside, "data"));
+    if (isThere(this.dataDir(id))) renameSync(this.dataDir(id), join(aside, "data"));
     return join(aside, `${id}.log`);
   }
 
@@ -203,7 +213,7 @@ export class StitchDisk {
   makeDataDir(id: string): string {
     const path = this.dataDir(id);
     // To look costs a tenth of a try to make it; at nearly every start it is there.
-    if (!existsSync(path)) mkdirSync(path, { recursive: true, mode: FOLDER_MODE });
+    if (!isThere(path)) mkdirSync(path, { recursive: true, mode: FOLDER_MODE });
     return path;
   }
 
@@ -301,6 +311,12 @@ export class StitchDisk {
     if (file !== null) closeSync(file);
   }
 }
+
+/**
+ * Is there anything at this path? A link is: its stitch may have put it there, and where it leads may be a filesystem that does
+ * not answer.
+ */
+const isThere = (path: string): boolean => lstatSync(path, { throwIfNoEntry: false }) !== undefined;
 
 function parsedOrNull(text: string): unknown {
   try {

@@ -509,6 +509,11 @@ export class StitchHost {
     return new Map([...this.#hosted].flatMap(([id, { pid }]) => (pid === null ? [] : [[id, pid]])));
   }
 
+  /** Of the programs that run, those whose logs take a file as soon as there is a line to write. */
+  logsToCome(): number {
+    return [...this.#hosted.values()].filter(({ pid, log }) => pid !== null && !log.isOpen).length;
+  }
+
   /** Of the stitches here, and of what is left of removed ones. */
   idsWithRemoved(): string[] {
     return [...this.#hosted.keys(), ...this.#removed.keys()];

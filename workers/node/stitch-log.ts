@@ -60,6 +60,11 @@ export class StitchLog {
     this.#limits = limits;
   }
 
+  /** Does it have its file open? Once there is a line to write, it has until it is closed. */
+  get isOpen(): boolean {
+    return this.#file !== null;
+  }
+
   /** @returns a promise while the disk is behind: write no more until it resolves. It never rejects. */
   write(source: LogSource, line: string, nowMs: number): Promise<void> | null {
     this.#lastAtMs = nowMs;

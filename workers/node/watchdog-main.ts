@@ -57,7 +57,7 @@ function kill(pid: number, signal: NodeJS.Signals): void {
   try {
     process.kill(pid, signal);
   } catch {
-    // Gone already, which is what is wanted.
+    // Gone already, which is what is wanted; or another user's, which no signal from here ends: its worker tells of that.
   }
 }
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
-import { EscapedProcesses } from "../../../workers/node/escaped-processes.ts";
+import { type Escaped, EscapedProcesses } from "../../../workers/node/escaped-processes.ts";
 
 /** Looks at a machine without processes; `looks`: for each what it was told to leave out. */
 function looking(t: TestContext) {
@@ -21,9 +21,9 @@ const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 test("one that ends alone is looked after at once; those that end in the moments after share the next look", async (t) => {
   const { escaped, looks } = looking(t);
-  assert.deepEqual(await escaped.end("first"), []);
+  assert.deepEqual(await escaped.end("first"), { killed: [], refused: [] });
   assert.equal(looks.length, 1);
-  const others: Promise<number[]>[] = [];
+  const others: Promise<Escaped>[] = [];
   for (let n = 0; n < 100; n++) {
     others.push(escaped.end(`other-${n}`));
     await turn();

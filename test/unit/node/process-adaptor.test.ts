@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import { readFile } from "node:fs";
 import { test } from "node:test";
 import { stitchSpec } from "../../../src/domain/spec.ts";
+import { Launcher } from "../../../workers/node/adaptors/launcher.ts";
 import { processAdaptor } from "../../../workers/node/adaptors/process.ts";
 import { EscapedProcesses } from "../../../workers/node/escaped-processes.ts";
 import { OutputPace } from "../../../workers/node/output-pace.ts";
@@ -17,6 +18,8 @@ test("a program that ended while the event loop stood still was never up, howeve
   watchdog.start();
   t.after(() => watchdog.end());
   const start = processAdaptor({
+    launcher: await Launcher.look(),
+    handles: { refusal: () => null },
     watchdog,
     escaped: new EscapedProcesses(session, assert.ifError),
     launches: { began: () => () => undefined },

@@ -56,6 +56,8 @@ export type Exit = {
   readonly withLease?: boolean;
   /** Why it was not started: something of a former start of it cannot be ended. It is to be tried again when that has ended. */
   readonly heldUp?: string;
+  /** It could not even be started: no run of it has ended. */
+  readonly neverRan?: boolean;
   /** The first and the last lines it wrote to standard error. */
   readonly stderrTail?: string;
 };
@@ -75,7 +77,7 @@ export interface StitchInstance {
   readonly exited: Promise<Exit>;
   /**
    * Asks it to end, more firmly each `graceMs`, and ends it at last; resolves when all of it is gone. May be called again,
-   * with less grace.
+   * with less grace. @throws where it is still there though it was killed; it is waited for on `exited` then.
    */
   stop(graceMs: number): Promise<Exit>;
   /** Ends what must not outlive the lease, which has run out. Missing where the watchdog does that. */
@@ -94,7 +96,7 @@ export type Adaptor = (context: StartContext) => StitchInstance;
 
 /** A stitch that could not even be started. */
 export function neverStarted(message: string, why: Pick<Exit, "heldUp"> = {}): StitchInstance {
-  const exit: Exit = { code: null, signal: null, ...why };
+  const exit: Exit = { code: null, signal: null, neverRan: true, ...why };
   return {
     pid: null,
     started: Promise.resolve({ kind: "failed", error: { code: "spawn_failed", message } }),

@@ -7,11 +7,13 @@ import type { ProcessSpec } from "../../../src/domain/spec.ts";
 import type { StepError } from "../../../src/domain/stitch.ts";
 import { Conversation } from "../conversation.ts";
 import type { EscapedProcesses } from "../escaped-processes.ts";
+import type { Handles } from "../handles.ts";
 import type { Launches } from "../launches.ts";
 import { orLate } from "../or-late.ts";
 import type { Orphans } from "../orphans.ts";
 import type { OutputPace } from "../output-pace.ts";
 import { type FromStitch, ProcessV1Reader } from "../process-v1.ts";
+import { signalGroup, whatIsLeft } from "../process-group.ts";
 import type { Watchdog } from "../watchdog.ts";
 import {
   type Adaptor,
@@ -22,11 +24,15 @@ import {
   type Started,
   type StitchInstance,
 } from "./adaptor.ts";
+import { earlyExitText, refusalText, type Wanted } from "./failed-launch.ts";
 import { FirstAndLastLines } from "./first-and-last-lines.ts";
+import type { Launcher, SpawnCall } from "./launcher.ts";
 import { type Line, LineSplitter, textOf, MAX_LINE_BYTES } from "./line-splitter.ts";
 
 /** With protocol `none`, alive after this is running (http.md, "When a step has succeeded"). */
 const ALIVE_AFTER_MS = 1000;
+/** How often a start that hangs on its way to its program is looked at. */
+const UNDER_WAY_POLL_MS = 250;
 /** How often a group that was killed is looked for, until the kernel has taken it away. */
 const GONE_POLL_MS = 10;
 const GONE_LIMIT_MS = 5000;
@@ -90,6 +96,8 @@ export type ProcessAdaptorOptions = {
   readonly watchdog: Watchdog;
   readonly escaped: EscapedProcesses;
   readonly launches: Pick<Launches, "began">;
+  readonly launcher: Pick<Launcher, "launch" | "isUnderWay" | "refusal">;
+  readonly handles: Pick<Handles, "refusal">;
   /** Of former lives of the worker: what it has of a stitch must be gone before that is started. */
   readonly orphans: Pick<Orphans, "holdUp">;
   readonly pace: OutputPace;
@@ -103,43 +111,83 @@ export function processAdaptor(options: ProcessAdaptorOptions): Adaptor {
     if (spec.adaptor !== "process") return neverStarted("this adaptor starts processes only");
     const heldUp = options.orphans.holdUp(context.id);
     if (heldUp !== null) return neverStarted(heldUp, { heldUp });
-    const cwd = spec.cwd ?? context.dataDir;
-    // spawn reports a missing folder as if the program were missing.
-    if (!statSync(cwd, { throwIfNoEntry: false })?.isDirectory())
-      return neverStarted(`the working folder ${cwd} does not exist on ${context.node}`);
+    const noHandles = options.handles.refusal();
+    if (noHandles !== null) return neverStarted(noHandles);
     const [program = "", ...args] =
       spec.protocol === "process-v1" ? processV1Command(context, spec.command) : spec.command;
+    const cwd = spec.cwd ?? context.dataDir;
+    const env = environment(context, spec);
+    const call = options.launcher.launch(cwd, program, args);
+    const wanted: Wanted = { node: context.node, program, cwd, path: env["PATH"] ?? "" };
+    // spawn reports a missing folder as if the program were missing.
+    if (call.tools.length === 0 && !statSync(cwd, { throwIfNoEntry: false })?.isDirectory())
+      return neverStarted(`the working folder ${cwd} does not exist on ${context.node}`);
     let child: ChildProcess;
     try {
-      child = spawn(program, args, {
-        cwd,
-        env: environment(context, spec),
+      child = spawn(call.file, call.args, {
+        cwd: call.cwd,
+        ...(call.argv0 === undefined ? {} : { argv0: call.argv0 }),
+        env,
         detached: true,
-        stdio: ["pipe", "pipe", "pipe"],
+        // What speaks no ProcessV1 is told nothing, and one that reads must not wait for that.
+        stdio: [spec.protocol === "process-v1" ? "pipe" : "ignore", "pipe", "pipe"],
       });
     } catch (error) {
-      return neverStarted(`${program}: ${error instanceof Error ? error.message : String(error)}`);
+      return neverStarted(spawnText(error, wanted));
     }
-    return child.pid === undefined
-      ? notSpawned(child, program)
-      : new ProcessInstance(child, child.pid, context, spec, options);
+    if (child.pid === undefined) return notSpawned(child, wanted);
+    try {
+      return new ProcessInstance(child, child.pid, context, spec, call, wanted, options);
+    } catch (error) {
+      // Nobody knows of it: it must not run on.
+      const { pid } = child;
+      signalGroup(pid, "SIGKILL");
+      child.once("exit", () => options.watchdog.release(pid));
+      return neverStarted(spawnText(error, wanted));
+    }
   };
 }
 
-function notSpawned(child: ChildProcess, program: string): StitchInstance {
-  const exit: Exit = { code: null, signal: null };
+function notSpawned(child: ChildProcess, wanted: Wanted): StitchInstance {
+  const exit: Exit = { code: null, signal: null, neverRan: true };
   const started = new Promise<Started>((resolve) => {
-    child.once("error", (error: NodeJS.ErrnoException) => {
-      const why =
-        error.code === "ENOENT"
-          ? `there is no program "${program}" on this node's PATH`
-          : error.code === "EACCES"
-            ? `"${program}" may not be executed`
-            : error.message;
-      resolve(failed({ code: "spawn_failed", message: why }));
-    });
+    child.once("error", (error) => resolve(failed({ code: "spawn_failed", message: spawnText(error, wanted) })));
   });
   return { pid: null, started, exited: started.then(() => exit), stop: () => Promise.resolve(exit) };
+}
+
+/** What the system says where it starts no process, and what to do about it. */
+function spawnText(error: unknown, { program }: Wanted): string {
+  const message = error instanceof Error ? error.message : String(error);
+  switch (error instanceof Error && "code" in error ? error.code : null) {
+    case "ENOENT":
+      return `there is no program "${program}" on this node's PATH`;
+    case "EACCES":
+      return `"${program}" may not be executed`;
+    case "EAGAIN":
+      return (
+        `the system lets this node start no more processes (${message}); raise the limit for the worker's user ` +
+        "(ulimit -u) or its container, or run fewer stitches there"
+      );
+    case "EMFILE":
+    case "ENFILE":
+      return `this node has no file or connection left to open (${message}); raise ulimit -n for its worker`;
+    case "ENOMEM":
+      return `this node has no memory left for another process (${message}); run fewer stitches there`;
+    default:
+      return `${program}: ${message}`;
+  }
+}
+
+/** Thrown where a program does not end though it was killed. */
+class StillThere extends Error {
+  override readonly name = "StillThere";
+  constructor(pid: number, isRefused: boolean, node: string) {
+    const why = isRefused
+      ? "is another user's by now, and this worker may not end it"
+      : `was killed and is still there after ${GONE_LIMIT_MS} ms`;
+    super(`its process ${pid} ${why}; end it on ${node}, and send the command again`);
+  }
 }
 
 class ProcessInstance implements StitchInstance {
@@ -153,19 +201,32 @@ class ProcessInstance implements StitchInstance {
   readonly #errors = new FirstAndLastLines();
   /** Resolves when the leader of the group is gone. */
   readonly #ended: Promise<Exit>;
+  readonly #call: SpawnCall;
+  readonly #wanted: Wanted;
+  /** The first that one of the launch's tools has said: what stopped it. */
+  #toolSaid: string | null = null;
+  /** Why it has not become its program. */
+  #notLaunched: string | null = null;
   #stopping = false;
   /** Its time to end by itself is over. */
   #killing = false;
   #groupIsGone = false;
+  #hasEnded = false;
+  /** The last signal met nothing but processes of another user. */
+  #isRefused = false;
 
   constructor(
     child: ChildProcess,
     pid: number,
     context: StartContext,
     spec: ProcessSpec,
+    call: SpawnCall,
+    wanted: Wanted,
     options: ProcessAdaptorOptions,
   ) {
     this.pid = pid;
+    this.#call = call;
+    this.#wanted = wanted;
     this.#context = context;
     this.#o = options;
     const mortal = { stitch: context.id, graceMs: spec.stopGraceMs };
@@ -182,26 +243,33 @@ class ProcessInstance implements StitchInstance {
     if (conversation !== null) this.deliver = (message) => conversation.deliver(message);
     const drained = Promise.all([this.#readOutput(child.stdout), this.#readErrors(child.stderr)]);
     const ended = new Promise<Exit>((resolve) => {
-      child.once("exit", (code, signal) => resolve({ code, signal }));
+      child.once("exit", (code, signal) => {
+        this.#hasEnded = true;
+        resolve({ code, signal });
+      });
     });
     this.#ended = ended;
     options.escaped.leads(pid, ended);
     this.exited = ended.then(async (exit) => {
       this.#conversation?.fallSilent();
       // What the leader has started goes with it, in its group or out of it; in a stop, the group has its grace like the leader.
-      await groupGone(pid, () => !this.#stopping || this.#killing);
+      await this.#attempt(() => groupGone(pid, () => !this.#stopping || this.#killing));
+      await this.#attempt(() => this.#tellWhatIsLeft());
       this.#groupIsGone = true;
       // What the watchdog has said before it ended the group is read in this turn at the latest.
       await new Promise((resolve) => setImmediate(resolve));
       const withLease = options.watchdog.release(pid);
-      await this.#endEscaped();
-      forgetLaunch();
+      await this.#attempt(() => this.#endEscaped());
+      await this.#attempt(forgetLaunch);
       await Promise.race([drained, new Promise((resolve) => setTimeout(resolve, DRAIN_MS).unref())]);
       // After its last words, which may acknowledge something.
       this.#conversation?.stop();
       child.stdout?.destroy();
       child.stderr?.destroy();
-      return { ...exit, withLease, ...this.#printed() };
+      const refusal = options.launcher.refusal(exit.code, this.#toolSaid);
+      if (refusal === null) return { ...exit, withLease, ...this.#printed() };
+      this.#notLaunched = await refusalText(refusal, this.#wanted);
+      return { code: null, signal: null, withLease, neverRan: true };
     });
     this.started = this.#watchStart(ended, spec);
     this.#conversation?.start();
@@ -211,13 +279,33 @@ class ProcessInstance implements StitchInstance {
     return this.#conversation?.heldMs ?? 0;
   }
 
+  /** What fails while it is cleared away is told in its log: that it has ended is so all the same. */
+  async #attempt(work: () => unknown): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      this.#say(`clearing it away failed: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }
+
+  #say(text: string): void {
+    void this.#context.log("system", text);
+  }
+
+  /** Its group may hold processes that this worker may not end, or that do not end. */
+  async #tellWhatIsLeft(): Promise<void> {
+    const { others, killed } = await whatIsLeft(this.pid);
+    if (others.length > 0)
+      this.#say(`${others.length} of its processes are another user's and could not be ended: ${named(others)}`);
+    if (killed.length > 0)
+      this.#say(`${killed.length} of its processes were killed and are still there: ${named(killed)}`);
+  }
+
   async #endEscaped(): Promise<void> {
-    const pids = await this.#o.escaped.end(this.#context.id);
-    if (pids.length > 0)
-      void this.#context.log(
-        "system",
-        `${pids.length} of its processes had left its process group and were killed: ${pids.slice(0, 20).join(", ")}`,
-      );
+    const { killed, refused } = await this.#o.escaped.end(this.#context.id);
+    const had = "of its processes had left its process group and";
+    if (killed.length > 0) this.#say(`${killed.length} ${had} were killed: ${named(killed)}`);
+    if (refused.length > 0) this.#say(`${refused.length} ${had} could not be ended: ${named(refused)}`);
   }
 
   async #readOutput(stream: Readable | null): Promise<void> {
@@ -247,6 +335,7 @@ class ProcessInstance implements StitchInstance {
       (chunk) => (chunk === null ? splitter.end() : splitter.push(chunk)),
       (line) => {
         const text = textOf(line, MAX_LINE_BYTES);
+        if (source === "stderr" && this.#isToolsWord(text)) return null;
         if (source === "stderr") this.#errors.push(text);
         return this.#context.log(source, text);
       },
@@ -281,6 +370,13 @@ class ProcessInstance implements StitchInstance {
     await hand(null);
   }
 
+  /** Is this line what a tool of the launch has to say, and not the program's? It is told by how the launch ends. */
+  #isToolsWord(line: string): boolean {
+    const isOne = this.#call.tools.some((tool) => line.startsWith(tool));
+    if (isOne) this.#toolSaid ??= line;
+    return isOne;
+  }
+
   #printed(): { readonly stderrTail?: string } {
     const { text } = this.#errors;
     return text === "" ? {} : { stderrTail: text };
@@ -292,15 +388,19 @@ class ProcessInstance implements StitchInstance {
     cancel();
     if (first === "up") return { kind: "running" };
     await this.exited;
+    if (this.#notLaunched !== null) return failed({ code: "spawn_failed", message: this.#notLaunched });
     if (first.code === 0 && spec.protocol === "none" && spec.restart.policy !== "always") return { kind: "finished" };
     const how = first.signal === null ? `with code ${first.code}` : `by ${first.signal}`;
     const before =
       this.#conversation === null
         ? `within ${ALIVE_AFTER_MS} ms of its start`
         : 'before it answered a heartbeat; a program that speaks no ProcessV1 needs "protocol": "none"';
+    const why = this.#stopping ? null : await earlyExitText(first.code, this.#wanted);
     return failed({
       code: "exited_early",
-      message: this.#stopping ? "it was stopped while it started" : `it exited ${how} ${before}`,
+      message: this.#stopping
+        ? "it was stopped while it started"
+        : `it exited ${how} ${before}${why === null ? "" : `: ${why}`}`,
       ...this.#printed(),
     });
   }
@@ -310,8 +410,18 @@ class ProcessInstance implements StitchInstance {
     if (this.#conversation !== null) return { up: this.#conversation.heard.then(() => "up"), cancel: () => undefined };
     let timer: NodeJS.Timeout | undefined;
     const up = new Promise<"up">((resolve) => {
-      // Where the loop was held up, its end may wait to be heard of: timers come before it in a turn of the loop.
-      timer = setTimeout(() => setImmediate(() => resolve("up")), ALIVE_AFTER_MS);
+      const after = (ms: number, look: () => void) => {
+        // Where the loop was held up, its end may wait to be heard of: timers come before it in a turn of the loop.
+        timer = setTimeout(() => setImmediate(look), ms);
+      };
+      const resolveUp = () => resolve("up");
+      const isUnderWay = () => this.#call.tools.length > 0 && this.#o.launcher.isUnderWay(this.pid);
+      const untilLaunched = () => {
+        if (isUnderWay()) after(UNDER_WAY_POLL_MS, untilLaunched);
+        // Since when it is the program is not known: its time begins here.
+        else after(ALIVE_AFTER_MS, resolveUp);
+      };
+      after(ALIVE_AFTER_MS, () => (isUnderWay() ? untilLaunched() : resolveUp()));
     });
     return { up, cancel: () => clearTimeout(timer) };
   }
@@ -331,12 +441,14 @@ class ProcessInstance implements StitchInstance {
     }
     this.#killing = true;
     this.#signal("SIGKILL");
+    await orLate(this.#ended, GONE_LIMIT_MS);
+    if (!this.#hasEnded) throw new StillThere(this.pid, this.#isRefused, this.#context.node);
     return this.exited;
   }
 
   #signal(signal: NodeJS.Signals): void {
     // Its number may be another's by now.
-    if (!this.#groupIsGone) signalGroup(this.pid, signal);
+    if (!this.#groupIsGone) this.#isRefused = signalGroup(this.pid, signal) === "refused";
   }
 }
 
@@ -357,26 +469,18 @@ function* lineByLine(found: FromStitch): Generator<FromStitch, void> {
   else yield found;
 }
 
-/** @returns false where the group is gone. */
-function signalGroup(pid: number, signal: NodeJS.Signals | 0): boolean {
-  try {
-    process.kill(-pid, signal);
-    return true;
-  } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "ESRCH") return false;
-    throw error;
-  }
-}
+const named = (pids: readonly number[]): string => pids.slice(0, 20).join(", ");
 
 /**
  * Resolves when the kernel has taken a process group away, and kills what is left of it as soon as that is due. Bounded
  * from then on: where nobody reaps orphans (a container without an init), a dead process stays listed for ever and is
- * nothing to wait for.
+ * nothing to wait for; and what is left may be another user's, which no signal from here ends.
  */
 async function groupGone(pid: number, killIsDue: () => boolean): Promise<void> {
   for (let killedForMs = 0; killedForMs < GONE_LIMIT_MS; ) {
     const kill = killIsDue();
-    if (!signalGroup(pid, kill ? "SIGKILL" : 0)) return;
+    const sent = signalGroup(pid, kill ? "SIGKILL" : 0);
+    if (sent === "gone" || (sent === "refused" && kill)) return;
     await new Promise((resolve) => setTimeout(resolve, GONE_POLL_MS));
     if (kill) killedForMs += GONE_POLL_MS;
   }
