@@ -42,8 +42,10 @@ export class Part {
   readonly exited: Promise<number | null>;
   output = "";
 
-  constructor(args: readonly string[], env: Record<string, string>, cwd: string) {
-    this.child = spawn(process.execPath, [MAIN, ...args], { cwd, env, stdio: ["ignore", "pipe", "pipe"] });
+  /** @param through the command that becomes the part, such as one that takes it into another namespace. */
+  constructor(args: readonly string[], env: Record<string, string>, cwd: string, through: readonly string[]) {
+    const [file = process.execPath, ...before] = [...through, process.execPath];
+    this.child = spawn(file, [...before, MAIN, ...args], { cwd, env, stdio: ["ignore", "pipe", "pipe"] });
     this.child.stdout?.on("data", (text: Buffer) => (this.output += text.toString()));
     this.child.stderr?.on("data", (text: Buffer) => (this.output += text.toString()));
     this.exited = new Promise((resolve) => this.child.once("close", (code) => resolve(code)));
@@ -65,6 +67,8 @@ export class TestCluster {
   readonly dir = mkdtempSync(join(tmpdir(), "cs-"));
   readonly redisUrl: string;
   readonly errors: unknown[] = [];
+  /** See `Part`: for the parts that are started from then on. */
+  through: (cwd: string) => readonly string[] = () => [];
   readonly #parts: Part[] = [];
   readonly #env: Record<string, string>;
   #open: OpenMaster | null = null;
@@ -119,7 +123,7 @@ export class TestCluster {
   part(args: readonly string[], more: Record<string, string> = {}): Part {
     const cwd = join(this.dir, `p${this.#parts.length}`);
     mkdirSync(cwd);
-    const part = new Part(args, this.env(more), cwd);
+    const part = new Part(args, this.env(more), cwd, this.through(cwd));
     this.#parts.push(part);
     return part;
   }
