@@ -12,7 +12,7 @@ export type HandlesOptions = {
   /** Logs of programs that run, which nothing has been written to so far: each takes one when there is something. */
   readonly logsToCome: () => number;
   /** How many this process may have open; null where there is no bound. Default: as the system tells. */
-  readonly limit?: number | null;
+  readonly limit?: () => number | null;
   /** How many it has open. Default: as the system tells. */
   readonly count?: () => number;
 };
@@ -22,37 +22,48 @@ export type HandlesOptions = {
  * Redis again nor write down what its stitches do: so starts are refused before.
  */
 export class Handles {
-  readonly limit: number | null;
+  readonly #readLimit: () => number | null;
   readonly #count: () => number;
   readonly #logsToCome: () => number;
-  /** At most so many are open, or taken up by starts so far: to count them all at each start would cost more than the start. */
-  #atMost = Number.POSITIVE_INFINITY;
+  /** At most so many are open, and taken up by starts since they were counted: to count them all at each start would cost more than the start. */
+  #inUse = Number.POSITIVE_INFINITY;
+  #limit: number | null;
 
-  constructor({ logsToCome, limit = limitOfSystem(), count = countOfSystem }: HandlesOptions) {
-    this.limit = limit;
+  constructor({ logsToCome, limit = limitOfSystem, count = countOfSystem }: HandlesOptions) {
+    this.#readLimit = limit;
+    this.#limit = limit();
     this.#count = count;
     this.#logsToCome = logsToCome;
   }
 
   /** Takes what a start needs. @returns why it must not be; null where it may. */
   refusal(): string | null {
-    if (this.limit === null) return null;
-    const most = this.limit - RESERVE - PER_START;
-    if (this.#atMost > most) this.#atMost = this.#count() + this.#logsToCome();
-    if (this.#atMost > most)
+    if (!this.#hasRoom()) {
+      // It may have been raised since, or programs have ended.
+      this.#limit = this.#readLimit();
+      this.#inUse = this.#count() + this.#logsToCome();
+    }
+    if (!this.#hasRoom())
       return (
-        `this node has ${Math.min(this.#atMost, this.limit)} of its ${this.limit} files and connections in use (ulimit -n), and keeps the last ` +
-        `${RESERVE} for itself; raise ulimit -n for its worker, or run fewer stitches there`
+        `this node has ${Math.min(this.#inUse, this.#limit ?? 0)} of its ${this.#limit} files and connections in use ` +
+        `(ulimit -n), and keeps ${RESERVE} for itself; raise ulimit -n for its worker, or run fewer stitches there`
       );
-    this.#atMost += PER_START;
+    this.#inUse += PER_START;
     return null;
   }
 
-  /** What the limit means for this node. */
-  toString(): string {
-    if (this.limit === null) return "this system tells no limit for open files and connections";
-    const stitches = Math.max(0, Math.floor((this.limit - RESERVE - this.#count()) / PER_START));
-    return `the worker may have ${this.limit} files and connections open (ulimit -n): enough for ${stitches} programs`;
+  #hasRoom(): boolean {
+    return this.#limit === null || this.#inUse + PER_START + RESERVE <= this.#limit;
+  }
+
+  /** What the limit means for this node; null where there is none. */
+  get text(): string | null {
+    if (this.#limit === null) return null;
+    const programs = Math.max(0, Math.floor((this.#limit - RESERVE - this.#count()) / PER_START));
+    return (
+      `the worker may have ${this.#limit} files and connections open (ulimit -n), which is enough for about ${programs} ` +
+      "programs"
+    );
   }
 }
 

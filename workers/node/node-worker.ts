@@ -214,7 +214,7 @@ export class NodeWorker {
       });
       this.#outbox = outbox;
       const handles = new Handles({ logsToCome: () => host.logsToCome() });
-      this.#o.note(handles.toString());
+      if (handles.text !== null) this.#o.note(handles.text);
       if (launcher.missing !== null) this.#o.say(launcher.missing);
       const host: StitchHost = new StitchHost({
         node: this.#o.id,
