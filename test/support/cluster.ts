@@ -44,8 +44,9 @@ export class Part {
 
   /** @param through the command that becomes the part, such as one that takes it into another namespace. */
   constructor(args: readonly string[], env: Record<string, string>, cwd: string, through: readonly string[]) {
-    const [file = process.execPath, ...before] = [...through, process.execPath];
-    this.child = spawn(file, [...before, MAIN, ...args], { cwd, env, stdio: ["ignore", "pipe", "pipe"] });
+    const [file, ...before] = through;
+    const command = [...(file === undefined ? [] : [...before, process.execPath]), MAIN, ...args];
+    this.child = spawn(file ?? process.execPath, command, { cwd, env, stdio: ["ignore", "pipe", "pipe"] });
     this.child.stdout?.on("data", (text: Buffer) => (this.output += text.toString()));
     this.child.stderr?.on("data", (text: Buffer) => (this.output += text.toString()));
     this.exited = new Promise((resolve) => this.child.once("close", (code) => resolve(code)));

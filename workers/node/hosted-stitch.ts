@@ -287,6 +287,7 @@ export class HostedStitch {
     const { id, group, spec } = this.#record;
     this.#endedWithLease = false;
     this.#isHeldUp = false;
+    this.log.keepOpen();
     const begin = (): StitchInstance =>
       this.#adapt(spec)({
         node: this.#o.node,
@@ -355,6 +356,8 @@ export class HostedStitch {
     this.#told = null;
     this.#red = false;
     clearTimeout(this.#stable);
+    // Of a thousand that do not run, none has a file open.
+    this.log.close();
     const { record } = this;
     const { code, signal } = exit;
     const ended: Partial<StitchRecord> = {

@@ -60,7 +60,7 @@ export class StitchLog {
     this.#limits = limits;
   }
 
-  /** Does it have its file open? Once there is a line to write, it has until it is closed. */
+  /** Does it have its file open? */
   get isOpen(): boolean {
     return this.#file !== null;
   }
@@ -76,10 +76,15 @@ export class StitchLog {
     return batch.bytes > BACKLOG_BYTES ? batch.written.promise : null;
   }
 
-  /** Lets go of the file once all is written. What is written later still goes there. */
+  /** Lets go of the file once all is written. What is written later still goes there, and the file is let go of after that. */
   close(): void {
     this.#closed = true;
     void this.#writeGathered();
+  }
+
+  /** Keeps the file open from the next line on: many more are to come. */
+  keepOpen(): void {
+    this.#closed = false;
   }
 
   /** Gives all its files other names. Who reads it reads on there, and what is written later goes there. */
