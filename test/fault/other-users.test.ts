@@ -117,8 +117,13 @@ describe("a worker that is an ordinary user", { skip, concurrency: 2 }, () => {
       assert.equal((await cluster.master.stitch("root")).state, "stopping");
       assert.match(said(cluster, "root"), /it could not be stopped: its process \d+ is another user's/);
       assert.equal((await cluster.run({ command: "stitch.stop", target: "beside" })).status, "succeeded");
+      // What runs is not what a start asks for, and a removal must not forget it.
+      for (const command of ["stitch.start", "stitch.restart", "stitch.remove"] as const)
+        assert.equal((await cluster.run({ command, target: "root" })).status, "failed", command);
+      assert.equal((await cluster.master.stitch("root")).state, "stopping");
       process.kill(root, "SIGKILL");
       await comesTo(cluster, "root", "stopped");
+      assert.equal((await cluster.run({ command: "stitch.remove", target: "root" })).status, "succeeded");
     }),
   );
 });

@@ -160,6 +160,11 @@ export class HostedStitch {
   async start(timeoutMs: number, minHealthyMs: number): Promise<{ changed: boolean } | { error: StepError }> {
     if (this.#closing) throw new WorkerLeaves();
     const before = this.#instance;
+    // Only a stop that has failed leaves it so: what still runs is not what is to be started.
+    if (before !== null && this.#record.state === "stopping")
+      return {
+        error: { code: "internal", message: "a stop of it has failed, and it still runs; end it on its node first" },
+      };
     this.#dropRestart();
     this.#interrupted = Promise.withResolvers();
     if (before === null) {
