@@ -1,0 +1,20 @@
+import assert from "node:assert/strict";
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { DataFolders } from "../../../workers/node/data-folders.ts";
+import { StitchDisk } from "../../../workers/node/stitch-disk.ts";
+
+test("a folder with something in it keeps data, and a link in its place does, wherever it leads", async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), "cs-"));
+  t.after(() => rmSync(dir, { recursive: true, force: true }));
+  const disk = new StitchDisk(dir, assert.ifError);
+  for (const id of ["empty", "full"]) disk.makeDataDir(id);
+  writeFileSync(join(disk.dataDir("full"), "file"), "x");
+  mkdirSync(join(dir, "elsewhere"));
+  symlinkSync(join(dir, "elsewhere"), disk.dataDir("linked"));
+  symlinkSync(disk.dataDir("itself"), disk.dataDir("itself"));
+  const withData = await new DataFolders(disk).look(["empty", "full", "linked", "itself", "missing"]);
+  assert.deepEqual([...withData].sort(), ["full", "itself", "linked"]);
+});
