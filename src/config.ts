@@ -1,5 +1,5 @@
 import { homedir, hostname } from "node:os";
-import { join } from "node:path";
+import { isAbsolute, join } from "node:path";
 import * as z from "zod";
 import { clusterName, nodeId, nodeIdFromHostname } from "./domain/ids.ts";
 import { invalidOf } from "./domain/invalid.ts";
@@ -61,6 +61,13 @@ const redisUrl = z.string().transform((value, context) => {
   return z.NEVER;
 });
 
+/** Does this URL hold nothing that a client would pass over? What is no URL is refused for that. */
+function isAddressAlone(text: string): boolean {
+  if (!URL.canParse(text)) return true;
+  const { username, password } = new URL(text);
+  return username === "" && password === "" && !/[?#]/.test(text);
+}
+
 /**
  * Every setting, once: name, check, default and meaning. The README's table is made from it, and a test compares them.
  * Values are the strings of the environment; an empty string counts as not set.
@@ -77,6 +84,10 @@ export const settings = z.object({
   STITCH_TOKEN: secret.optional().describe("API: required from clients. Clients: sent"),
   STITCH_URL: z
     .url({ protocol: /^https?$/ })
+    .refine(isAddressAlone, {
+      error:
+        "must be the address alone, such as http://127.0.0.1:8787: no user, password, ? or # is read in it (the token is STITCH_TOKEN)",
+    })
     .default("http://127.0.0.1:8787")
     .describe("Clients: where the API is"),
   STITCH_NODE_ID: nodeId.optional().describe("Id of this node (default: the host name's first label)"),
@@ -138,7 +149,8 @@ export type Config = {
   readonly capacityCpu: number | null;
   readonly capacityMemoryBytes: number | null;
   readonly modules: Readonly<Record<string, string>>;
-  readonly stateDir: string;
+  /** null: not set, and this user has no home folder either. See `requireStateDir`. */
+  readonly stateDir: string | null;
   readonly roles: readonly ("node" | "master")[];
   readonly master: "leaderless";
   readonly heartbeatMs: number;
@@ -192,7 +204,7 @@ export function loadConfig(env: Env): Config {
     capacityCpu: s.STITCH_CAPACITY_CPU ?? null,
     capacityMemoryBytes: s.STITCH_CAPACITY_MEMORY_BYTES ?? null,
     modules: s.STITCH_MODULES,
-    stateDir: s.STITCH_STATE_DIR ?? join(env["XDG_STATE_HOME"] || join(homedir(), ".local", "state"), "crossstitch"),
+    stateDir: s.STITCH_STATE_DIR ?? stateDirOf(env),
     roles: [...new Set(s.STITCH_ROLES)],
     master: s.STITCH_MASTER,
     heartbeatMs: s.STITCH_HEARTBEAT_MS,
@@ -202,6 +214,35 @@ export function loadConfig(env: Env): Config {
     jobRetentionMs: s.STITCH_JOB_RETENTION_MS,
     logLevel: s.STITCH_LOG_LEVEL,
   };
+}
+
+/** Where state is kept by default; null where the user has no home folder, which only a worker needs. */
+function stateDirOf(env: Env): string | null {
+  // One that is relative is to be ignored (XDG Base Directory Specification).
+  const xdg = env["XDG_STATE_HOME"] ?? "";
+  if (isAbsolute(xdg)) return join(xdg, "crossstitch");
+  const home = homeFolder();
+  return home === null ? null : join(home, ".local", "state", "crossstitch");
+}
+
+/** null where HOME is not set and the user is in no list of users, as in many a container, and where HOME is no whole path. */
+function homeFolder(): string | null {
+  try {
+    const home = homedir();
+    return isAbsolute(home) ? home : null;
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ERR_SYSTEM_ERROR") return null;
+    throw error;
+  }
+}
+
+/** The folder where a worker keeps its state. @throws ConfigError where there is none. */
+export function requireStateDir(config: Config): string {
+  if (config.stateDir === null)
+    throw new ConfigError(
+      "STITCH_STATE_DIR: not set, and this user has no home folder to keep state in (HOME); set one of them",
+    );
+  return config.stateDir;
 }
 
 /** The Redis this process must reach. @throws ConfigError where none is set. */

@@ -16,26 +16,33 @@ const SENTINEL_PORT = 26_379;
 
 const SCHEMES =
   "must begin with redis://, rediss://, redis+cluster://, redis+sentinel:// or redis+unix:// (add s to redis for TLS)";
+const QUERY =
+  "has a ? or # and something after it, which nobody reads: a database stands after the host (redis://127.0.0.1:6379/1), the user and password before it (redis://user:password@127.0.0.1:6379), TLS is rediss:// (percent-encode a ? as %3F and a # as %23)";
+const USER_INFO =
+  "has an @ without a user and password before it, or a user without a password: redis://user:password@127.0.0.1:6379, redis://:password@127.0.0.1:6379, or neither and no @ (for a user that needs none, any password will do)";
 const NO_HOST = "what follows the scheme and the password is not host:port (percent-encode / and @ in the password)";
 
 /**
  * Reads `redis://[user:password@]host[:port][/db]`, `rediss://…`, `redis+cluster://h:p,h:p`,
- * `redis+sentinel://h:p,h:p/<master>`, `redis+unix:///path/to.sock`.
+ * `redis+sentinel://h:p,h:p/<master>`, `redis+unix:///path/to.sock`. What it cannot use it refuses: a database in
+ * a query that is passed over would make a process join the cluster in database 0.
  *
  * `wrong`: what is wrong with it, and one that is right. Nothing of it is repeated: with a password that is not
  * percent-encoded, any part may be one of the password's.
  */
 export function parseRedisUrl(url: string): RedisAddress | { readonly wrong: string } {
-  const match =
-    /^(redis|rediss)(?:\+(cluster|sentinel)|(?<=redis)\+(unix))?:\/\/(?:([^@/]*)@)?([^/?]*)(\/[^?]*)?(?:\?.*)?$/.exec(
-      url,
-    );
+  const match = /^(redis|rediss)(?:\+(cluster|sentinel)|(?<=redis)\+(unix))?:\/\/(?:([^@/]*)@)?([^/]*)(\/.*)?$/s.exec(
+    url,
+  );
   if (match === null) return { wrong: SCHEMES };
-  const [, scheme, spread, unix, userInfo = "", hostList = "", path = ""] = match;
-  const [user = "", password = ""] = userInfo.split(/:(.*)/s).map(decoded);
+  const [, scheme, spread, unix, userInfo, hostList = "", path = ""] = match;
+  // Before the @, too: of `redis://h?password=p@q` nobody could say which is the host.
+  if (/[?#]/.test(url)) return { wrong: QUERY };
+  const [user = "", password = ""] = (userInfo ?? "").split(/:(.*)/s).map(decoded);
   const name = decoded(path.slice(1));
   if (user === null || password === null || name === null)
     return { wrong: "has a % that encodes nothing (write %25 for a % in the password)" };
+  if (userInfo !== undefined && password === "") return { wrong: USER_INFO };
   const common = {
     tls: scheme === "rediss",
     auth: { ...(user === "" ? {} : { username: user }), ...(password === "" ? {} : { password }) },
@@ -48,7 +55,9 @@ export function parseRedisUrl(url: string): RedisAddress | { readonly wrong: str
   const hosts = parseHosts(hostList, spread === "sentinel" ? SENTINEL_PORT : REDIS_PORT);
   if ("wrong" in hosts) return hosts;
   if (spread === "sentinel") {
-    if (name === "") return { wrong: "needs the master's name after the hosts: redis+sentinel://h:26379,h:26379/main" };
+    if (name === "") return { wrong: `needs the master's name after the hosts: ${EXAMPLE_SENTINEL}` };
+    if (name.includes("/"))
+      return { wrong: `has something after the master's name, where database 0 is used: ${EXAMPLE_SENTINEL}` };
     return { ...common, kind: "sentinel", hosts, primary: name };
   }
   if (spread === "cluster") {
@@ -67,6 +76,7 @@ export function parseRedisUrl(url: string): RedisAddress | { readonly wrong: str
   return { ...common, kind: "single", host, db: Number(name) };
 }
 
+const EXAMPLE_SENTINEL = "redis+sentinel://h:26379,h:26379/main";
 const EXAMPLE_CLUSTER = "redis+cluster://h:6379,h:6379";
 
 function parseHosts(list: string, defaultPort: number): HostAndPort[] | { readonly wrong: string } {

@@ -4,7 +4,7 @@ import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { constants } from "node:os";
 import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 
 const NEEDED = 24;
 const here = dirname(fileURLToPath(import.meta.url));
@@ -14,7 +14,8 @@ const main = ["main.js", "main.ts"].map((name) => join(here, name)).find(existsS
 if (main === undefined) {
   fail(`no main.js or main.ts in ${here}: the installation is not whole`);
 } else if (Number.parseInt(process.versions.node, 10) >= NEEDED) {
-  await import(main);
+  // As a URL: of a path, a #, a ? or a % means something else.
+  await import(pathToFileURL(main).href);
 } else {
   const node = nodeBeside(here);
   if (node === null) {

@@ -57,7 +57,20 @@ const SETTINGS: Record<keyof typeof settings.shape, [keyof Config, string, unkno
   STITCH_HOST: ["host", "0.0.0.0", "0.0.0.0", []],
   STITCH_PORT: ["port", "0", 0, ["65536", "-1", "80.5", "0x50", " 80", "http"]],
   STITCH_TOKEN: ["token", "hunter2", "hunter2", []],
-  STITCH_URL: ["url", "https://x.example", "https://x.example", ["x.example", "ftp://x.example", "javascript:1"]],
+  STITCH_URL: [
+    "url",
+    "https://x.example",
+    "https://x.example",
+    [
+      "x.example",
+      "ftp://x.example",
+      "javascript:1",
+      "http://user@x.example",
+      "http://:canary@x.example",
+      "http://x.example?a=1",
+      "http://x.example/#a",
+    ],
+  ],
   STITCH_NODE_ID: ["nodeId", "n1", "n1", ["api", "N1", "n1:a"]],
   STITCH_ZONES: ["zones", " a, b,,", ["a", "b"], []],
   STITCH_LABELS: ["labels", "disk = ssd,url=a=b,x=", { disk: "ssd", url: "a=b", x: "" }, ["disk", "=ssd", "a=b,c"]],
@@ -129,6 +142,7 @@ test("a secret shows itself to reveal() alone: not in text, JSON, inspect or an 
   );
   assert.doesNotMatch(problems({ REDIS_URL: "postgres://:hunter2@h", STITCH_TOKEN: "hunter2" }).join(), /hunter2/);
   assert.doesNotMatch(problems({ STITCH_URL: "hunter2", STITCH_NODE_ID: "Hunter2:hunter2" }).join(), /hunter2/i);
+  assert.doesNotMatch(problems({ STITCH_URL: "http://:hunter2@h?hunter2" }).join(), /hunter2/);
   assert.equal(requireRedis(config), url);
   assert.throws(() => requireRedis(loadConfig({})), /^ConfigError: REDIS_URL: not set/);
 });

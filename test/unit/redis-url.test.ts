@@ -22,6 +22,8 @@ for (const [url, address] of [
 ] as const)
   test(`${url} is understood`, () => assert.deepEqual(parseRedisUrl(url), address));
 
+const QUERY = /nobody reads.*after the host \(redis:\/\/127\.0\.0\.1:6379\/1\)/;
+const USER = /redis:\/\/user:password@127\.0\.0\.1:6379/;
 const SLASHES = /three slashes: redis\+unix:\/\/\/run\/redis\.sock/;
 const HOST = /host:port \(percent-encode.* redis:\/\/127\.0\.0\.1:6379/;
 for (const [url, says] of [
@@ -41,6 +43,25 @@ for (const [url, says] of [
   ["redis+unix://canary", SLASHES],
   ["redis+unix://canary/redis.sock", SLASHES],
   ["redis+unix:///", SLASHES],
+  ["redis://h?db=canary", QUERY],
+  ["redis://h:6379?", QUERY],
+  ["redis://h/1?password=canary", QUERY],
+  ["redis://h#canary", QUERY],
+  ["redis://h/0#canary", QUERY],
+  ["redis://h?password=canary@h", QUERY],
+  ["redis://user:can?ary@h", QUERY],
+  ["redis+cluster://h:1,h:2?db=canary", QUERY],
+  ["redis+cluster://h#canary", QUERY],
+  ["redis+sentinel://h/main?db=canary", QUERY],
+  ["redis+sentinel://h/main/1", /after the master's name.*redis\+sentinel:\/\/.*\/main/],
+  ["redis+unix:///run/redis.sock?db=canary", QUERY],
+  ["redis+unix:///run/can#ary.sock", QUERY],
+  ["redis+cluster://h/canary", /no databases/],
+  ["redis://canary@h", USER],
+  ["redis://canary:@h", USER],
+  ["redis://:@h", USER],
+  ["redis://@h", USER],
+  ["redis+unix://canary@/run/redis.sock", USER],
   ["redis://:canary%@h", /% that encodes nothing/],
 ] as const)
   test(`${url} is refused with what is right, and without what it holds`, () => {

@@ -1,5 +1,5 @@
 import { cpus, totalmem } from "node:os";
-import { type Config, requireRedis } from "../../src/config.ts";
+import { type Config, requireRedis, requireStateDir } from "../../src/config.ts";
 import { createLogger } from "../../src/logger.ts";
 import type { Running } from "../../src/running.ts";
 import { VERSION } from "../../src/version.ts";
@@ -12,6 +12,8 @@ const CONNECT_MS = 10_000;
 /** Starts a node worker; with the role `master` a master worker beside it, in this process. */
 export async function startNode(config: Config): Promise<Running> {
   const redisUrl = requireRedis(config);
+  // Asked for only where stitches are kept.
+  const stateDir = config.roles.includes("node") ? requireStateDir(config) : "";
   const log = createLogger(config, config.nodeId);
   const modules = await loadModules(config.modules);
   const worker = new NodeWorker({
@@ -29,7 +31,7 @@ export async function startNode(config: Config): Promise<Running> {
       version: VERSION,
     },
     modules,
-    stateDir: config.stateDir,
+    stateDir,
     heartbeatMs: config.heartbeatMs,
     leaseMs: config.leaseMs,
     connectTimeoutMs: CONNECT_MS,

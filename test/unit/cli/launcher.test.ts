@@ -14,8 +14,9 @@ const LAUNCHER = fileURLToPath(new URL("../../../src/cli/stitch.mjs", import.met
 const OLDER = ["--import", "data:text/javascript,Object.defineProperty(process,'versions',{value:{node:'20.1.0'}})"];
 
 /** A package with the launcher, a main file that says what it got, and (with `node`) a Node of its own. */
-async function packageWith(main: string, node: boolean): Promise<{ folder: string } & AsyncDisposable> {
-  const folder = await mkdtemp(join(tmpdir(), "stitch-launcher-"));
+async function packageWith(main: string, node: boolean, under = ""): Promise<{ folder: string } & AsyncDisposable> {
+  const top = await mkdtemp(join(tmpdir(), "stitch-launcher-"));
+  const folder = join(top, under);
   await mkdir(join(folder, "src", "cli"), { recursive: true });
   await mkdir(join(folder, "node_modules", ".bin"), { recursive: true });
   await writeFile(join(folder, "package.json"), '{"type":"module"}');
@@ -23,7 +24,7 @@ async function packageWith(main: string, node: boolean): Promise<{ folder: strin
   await chmod(join(folder, "src", "cli", "stitch.mjs"), 0o755);
   await writeFile(join(folder, "src", "cli", main), MAIN_TEXT);
   if (node) await symlink(process.execPath, join(folder, "node_modules", ".bin", "node"));
-  return { folder, [Symbol.asyncDispose]: () => rm(folder, { recursive: true, force: true }) };
+  return { folder, [Symbol.asyncDispose]: () => rm(top, { recursive: true, force: true }) };
 }
 
 const MAIN_TEXT = `
@@ -67,6 +68,32 @@ test("a compiled main.js comes first", async () => {
   await using published = await packageWith("main.js", false);
   await writeFile(join(published.folder, "src", "cli", "main.ts"), "throw new Error('not this one')");
   assert.equal((await run(published.folder, [], "a")).stdout, "a 24 main.js");
+});
+
+for (const [name, under] of [
+  ["with a #", "a#b"],
+  ["with a ?", "a?b"],
+  ["with a %", "100%"],
+  ["with an encoded space", "a%20b"],
+  ["with a space", "a b"],
+  ["with letters that are not ASCII", "ü-日本"],
+  ["with a very long path", join(...Array.from({ length: 14 }, () => "x".repeat(200)))],
+] as const)
+  test(`it runs in a folder ${name}, under a new Node and an older one`, async () => {
+    await using clone = await packageWith("main.ts", true, under);
+    for (const node of [[], OLDER]) {
+      const { stdout, stderr, code } = await run(clone.folder, node, "a");
+      assert.deepEqual([stdout, code], ["a 24 main.ts", 3], stderr);
+    }
+  });
+
+test("it runs through a link to it", async () => {
+  await using clone = await packageWith("main.ts", false, "a#b");
+  const link = join(clone.folder, "stitch");
+  await symlink(join("src", "cli", "stitch.mjs"), link);
+  const child = spawn(process.execPath, [link, "a"], { env: bareEnv({}), timeout: 15_000, killSignal: "SIGKILL" });
+  const [stdout] = await Promise.all([text(child.stdout), once(child, "close")]);
+  assert.equal(stdout.trim(), "a 24 main.ts");
 });
 
 test("under an older Node it runs the package's own, with the arguments and the exit code", async () => {
