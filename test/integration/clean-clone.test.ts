@@ -28,7 +28,8 @@ const TICK_MS = 250;
 
 test("the README's two commands in a clean clone", { timeout: 12 * 60_000 }, async (t) => {
   const folder = await realpath(await mkdtemp(join(tmpdir(), "clean-clone-")));
-  const clone = join(folder, "crossstitch");
+  // A path that is also a URL would be cut off at the #.
+  const clone = join(folder, "crossstitch #1%20");
   const scripts: NpmScript[] = [];
   const port = await quietPort();
   const npm = (...args: string[]): NpmScript => {

@@ -11,7 +11,7 @@ import { waitUntil } from "../../src/cli/wait-until.ts";
 import { processesOf } from "../support/process-list.ts";
 
 const LIMIT_MS = 15_000;
-const module = join(import.meta.dirname, "../../src/cli/local-redis.ts");
+const module = new URL("../../src/cli/local-redis.ts", import.meta.url).href;
 
 async function folder(t: TestContext): Promise<string> {
   const dir = await mkdtemp(join(tmpdir(), "local-redis-"));
