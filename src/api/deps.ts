@@ -28,7 +28,7 @@ export type ApiDeps = {
     after: string | null,
     signal: AbortSignal,
   ) => Promise<AsyncIterable<readonly EventResource[]>>;
-  /** Resolves where Redis answers. */
+  /** Resolves where Redis answers and takes writes. */
   readonly ping: () => Promise<void>;
   /** The metrics in Prometheus's text format; without it there is no /metrics. */
   readonly metrics?: { render(): Promise<{ readonly contentType: string; readonly text: string }> };

@@ -3,6 +3,7 @@ import { RequestError } from "../domain/errors.ts";
 import type { Master } from "../master/master.ts";
 import { type OpenMaster, openMaster } from "../master/open-master.ts";
 import { RedisRefused } from "../redis/connection.ts";
+import { writeFormat } from "../redis/format.ts";
 import { createApp } from "./app.ts";
 import { loggable } from "../error-log.ts";
 import { eventFollower } from "./follow-events.ts";
@@ -32,7 +33,8 @@ export default {
       access: { kind: "token", token },
       followEvents: async (after, signal) => eventFollower(await open())(after, signal),
       ping: async () => {
-        await (await open()).redis.ping();
+        const { redis, keys } = await open();
+        await writeFormat(redis, keys);
       },
       nowMs: Date.now,
       onError: (error, requestId) => console.error(JSON.stringify({ requestId, error: loggable(error) })),

@@ -3,6 +3,7 @@ import { type Config, ConfigError, requireRedis } from "../config.ts";
 import { nodeIdFromHostname } from "../domain/ids.ts";
 import { createLogger } from "../logger.ts";
 import { type OpenMaster, openMaster } from "../master/open-master.ts";
+import { writeFormat } from "../redis/format.ts";
 import type { Running } from "../running.ts";
 import { createApp } from "./app.ts";
 import type { Access } from "./deps.ts";
@@ -34,7 +35,7 @@ export async function startApi(config: Config): Promise<Running> {
     access: allowed,
     followEvents: eventFollower(open),
     ping: async () => {
-      await open.redis.ping();
+      await writeFormat(open.redis, open.keys);
     },
     metrics,
     nowMs: () => performance.now(),

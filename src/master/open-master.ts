@@ -5,6 +5,7 @@ import { refuseOtherFormat } from "../redis/format.ts";
 import { JobHints } from "../redis/job-hints.ts";
 import { Keys } from "../redis/keys.ts";
 import { ReplyHints } from "../redis/reply-hints.ts";
+import { ServerWatch } from "../redis/server-watch.ts";
 import { LeaderlessMaster } from "./leaderless.ts";
 import type { Master } from "./master.ts";
 
@@ -40,7 +41,9 @@ export type OpenMaster = {
  *   cluster in another format.
  */
 export async function openMaster(options: OpenMasterOptions): Promise<OpenMaster> {
-  const open = (role: "shared" | "blocking" | "subscriber") => openRedis(options.redisUrl, role, options.onError);
+  const watch = new ServerWatch();
+  const open = (role: "shared" | "blocking" | "subscriber") =>
+    openRedis(options.redisUrl, role, options.onError, {}, watch);
   const redis = open("shared");
   const keys = new Keys(options.cluster);
   await connectRedis(redis, options.connectTimeoutMs);

@@ -1,9 +1,12 @@
 import { Cluster, type ClusterOptions, Redis, type RedisOptions } from "ioredis";
 import { RequestError } from "../domain/errors.ts";
-import { parseRedisUrl, type RedisAddress } from "../redis-url.ts";
+import { type HostAndPort, parseRedisUrl, type RedisAddress } from "../redis-url.ts";
 import type { RedisClient } from "./client.ts";
 import { installScripts } from "./script.ts";
 import { PrimaryConnector } from "./sentinel-connector.ts";
+import { ServerWatch } from "./server-watch.ts";
+import { SetupRefused, setupRefused } from "./setup-refused.ts";
+import { pauseBetweenSubscribers } from "./subscriber-pauses.ts";
 
 /**
  * - `shared`: everything that does not block; commands issued together go out together (auto-pipelining, but not in a
@@ -52,9 +55,11 @@ function optionsFor(role: ConnectionRole): ConnectionOptions {
 
 /**
  * Opens (lazily: nothing is sent before `connect()` or the first command) a connection in the role it is for. It has an
- * error listener already; it reconnects until `disconnect()`.
+ * error listener already; it reconnects until `disconnect()`, also where it is refused then: the users of a Redis may be
+ * loaded anew at that moment, and a worker that ended would end its stitches.
  *
  * @param url as `parseRedisUrl` reads it.
+ * @param watch of the connections to this Redis that belong together: what one hears of a failover holds for all.
  * @throws RedisRefused where it is none.
  */
 export function openRedis(
@@ -62,77 +67,130 @@ export function openRedis(
   role: ConnectionRole,
   onError: (error: Error) => void,
   extra: ConnectionOptions = {},
+  watch = new ServerWatch(),
 ): RedisClient {
   const address = parseRedisUrl(url);
   if ("wrong" in address) throw new RedisRefused(`REDIS_URL: ${address.wrong}`);
   const { tls, auth } = address;
   const options = { ...optionsFor(role), ...auth, ...(tls ? { tls: {} } : {}), ...extra };
-  const client = open(address, options);
+  const client =
+    address.kind === "cluster"
+      ? openCluster(address.hosts, options)
+      : watched(openOne(address, { ...options, reconnectOnError: lookout(address, options, watch) }), watch);
   client.on("error", (error) => {
-    if (!connecting.has(client)) onError(error);
+    if (!connecting.has(client)) onError(setupRefused(error) ?? error);
   });
   installScripts(client);
+  return client;
+}
+
+type OneAddress = Exclude<RedisAddress, { kind: "cluster" }>;
+
+/** Sees every error reply, of a duplicate's too. Never asks ioredis to reconnect: the watch does that, for all at once. */
+function lookout(address: OneAddress, options: ConnectionOptions, watch: ServerWatch): (error: Error) => false {
+  const open = (): Redis => {
+    const probe = openOne(address, { ...options, ...optionsFor("direct"), retryStrategy: () => null });
+    // What it cannot do is what the watch asks of it.
+    probe.on("error", () => undefined);
+    return refusesOtherDatabase(probe);
+  };
+  return (error) => {
+    watch.onErrorReply(error, open);
+    return false;
+  };
+}
+
+/** A connection whose duplicates (BullMQ makes one) are as it is. */
+function watched(client: Redis, watch: ServerWatch): Redis {
+  watch.add(client);
+  const duplicate = client.duplicate.bind(client);
+  client.duplicate = (override) => watched(duplicate(override), watch);
+  return refusesOtherDatabase(client);
+}
+
+/**
+ * ioredis tells of a SELECT that is refused and works on, in database 0, which may be another cluster's. Here the
+ * connection is none then: it is closed, and tried again with the usual waits.
+ */
+function refusesOtherDatabase(client: Redis): Redis {
+  const select = client.select.bind(client) as (db: number) => Promise<"OK">;
+  const selectOrClose = (db: number): Promise<"OK"> =>
+    select(db).catch((error: Error) => {
+      // NOAUTH: HELLO has been refused before, which says more. What is no reply is a connection that broke.
+      if (error.name !== "ReplyError" || error.message.startsWith("NOAUTH")) throw error;
+      client.recoverFromFatalError(error, error, {});
+      // Of this attempt nothing goes on.
+      return new Promise<never>(() => undefined);
+    });
+  Object.assign(client, { select: selectOrClose });
   return client;
 }
 
 /** Those that `connectRedis` waits for: each try that fails is its own to tell of, in the end. */
 const connecting = new WeakSet<RedisClient>();
 
-function open(address: RedisAddress, options: ConnectionOptions): RedisClient {
+function openOne(address: OneAddress, options: ConnectionOptions): Redis {
   if (address.kind === "unix") return new Redis({ ...options, path: address.path });
-  if (address.kind === "sentinel") {
-    return new Redis({
-      ...options,
-      sentinels: address.hosts,
-      name: address.primary,
-      // Without these, ioredis leaves out TLS without a word.
-      ...(address.tls ? { enableTLSForSentinelMode: true, sentinelTLS: {} } : {}),
-      Connector: PrimaryConnector,
-      // Without it a client can hang on to the old master after a failover until its socket times out.
-      failoverDetector: true,
-      // A Sentinel that hangs takes connections and answers nothing: the next one is asked then.
-      sentinelCommandTimeout: SENTINEL_ANSWER_MS,
-      sentinelRetryStrategy: (times) => Math.min(50 * times, RETRY_CAP_MS),
-    });
-  }
-  if (address.kind === "cluster") {
-    // No automatic pipelines: of one whose commands are not all redirected alike, as while a slot moves, ioredis hands the
-    // redirections (ASK, MOVED) to the callers instead of following them. Without, each command follows its own.
-    const {
-      lazyConnect: _,
-      enableOfflineQueue,
-      enableAutoPipelining: __,
-      retryStrategy: ___,
-      ...redisOptions
-    } = options;
-    const cluster: Omit<ClusterOptions, "redisOptions"> & { redisOptions: ConnectionOptions } = {
-      redisOptions,
-      lazyConnect: true,
-      ...(enableOfflineQueue === undefined ? {} : { enableOfflineQueue }),
-      clusterRetryStrategy: (times) => Math.min(100 * times, RETRY_CAP_MS),
-    };
-    return new Cluster(address.hosts, cluster);
-  }
-  return new Redis({ ...options, ...address.host, db: address.db });
+  if (address.kind === "single") return new Redis({ ...options, ...address.host, db: address.db });
+  return new Redis({
+    ...options,
+    sentinels: address.hosts,
+    name: address.primary,
+    // Without these, ioredis leaves out TLS without a word.
+    ...(address.tls ? { enableTLSForSentinelMode: true, sentinelTLS: {} } : {}),
+    Connector: PrimaryConnector,
+    // Without it a client can hang on to the old master after a failover until its socket times out.
+    failoverDetector: true,
+    // A Sentinel that hangs takes connections and answers nothing: the next one is asked then.
+    sentinelCommandTimeout: SENTINEL_ANSWER_MS,
+    sentinelRetryStrategy: (times) => Math.min(50 * times, RETRY_CAP_MS),
+  });
+}
+
+function openCluster(hosts: HostAndPort[], options: ConnectionOptions): Cluster {
+  // No automatic pipelines: of one whose commands are not all redirected alike, as while a slot moves, ioredis hands the
+  // redirections (ASK, MOVED) to the callers instead of following them. Without, each command follows its own.
+  const { lazyConnect: _, enableOfflineQueue, enableAutoPipelining: __, retryStrategy: ___, ...redisOptions } = options;
+  const cluster: Omit<ClusterOptions, "redisOptions"> & { redisOptions: ConnectionOptions } = {
+    redisOptions,
+    lazyConnect: true,
+    ...(enableOfflineQueue === undefined ? {} : { enableOfflineQueue }),
+    clusterRetryStrategy: (times) => Math.min(100 * times, RETRY_CAP_MS),
+  };
+  return withPauses(new Cluster(hosts, cluster));
+}
+
+/** A Cluster whose duplicates (BullMQ makes one) are as it is. */
+function withPauses(client: Cluster): Cluster {
+  pauseBetweenSubscribers(client);
+  const duplicate = client.duplicate.bind(client);
+  client.duplicate = (...given) => withPauses(duplicate(...given));
+  return client;
 }
 
 /**
  * Connects and resolves when commands can be sent.
- * @throws an error with the last reason and the next step once `timeoutMs` is up; the client is left disconnected then.
+ * @throws SetupRefused as soon as Redis refuses the user, the password or the database; an error with the last reason and
+ *   the next step once `timeoutMs` is up. The client is left disconnected then.
  */
 export async function connectRedis(client: RedisClient, timeoutMs: number): Promise<void> {
   let last: unknown = null;
+  let refuse: (reason: SetupRefused) => void = () => undefined;
   const note = (error: unknown) => {
     last = error;
+    const refused = setupRefused(error);
+    if (refused !== null) refuse(refused);
   };
   connecting.add(client);
   client.on("error", note);
   let timer: NodeJS.Timeout | undefined;
   try {
     await new Promise<void>((resolve, reject) => {
+      refuse = reject;
       timer = setTimeout(() => reject(noAnswer(last, timeoutMs)), timeoutMs);
-      client.once("ready", resolve);
-      if (client.status === "ready") resolve();
+      const isReady = () => refuseUselessPassword(client).then(resolve, note);
+      client.once("ready", isReady);
+      if (client.status === "ready") void isReady();
       else if (client.status === "wait") client.connect().then(undefined, note);
     });
   } catch (error) {
@@ -145,12 +203,21 @@ export async function connectRedis(client: RedisClient, timeoutMs: number): Prom
   }
 }
 
+/** HELLO takes any password for a user that has none, and AUTH with a user too. AUTH with the password alone does not. */
+async function refuseUselessPassword(client: RedisClient): Promise<void> {
+  const options: ConnectionOptions = client instanceof Cluster ? (client.options.redisOptions ?? {}) : client.options;
+  const { username, password } = options;
+  if (password === undefined || password === null || (username ?? "default") !== "default") return;
+  try {
+    await client.call("AUTH", password);
+  } catch (error) {
+    throw setupRefused(error) ?? error;
+  }
+}
+
 function noAnswer(cause: unknown, timeoutMs: number): Error {
   const reason = cause instanceof Error ? cause.message : `no answer within ${timeoutMs} ms`;
-  const text = /^(NOAUTH|WRONGPASS|NOPERM)\b/.test(reason)
-    ? `Redis lets nobody in with the user and password of REDIS_URL (${reason.split(" ", 1)[0]}); check them`
-    : `Redis does not answer at REDIS_URL (${reason}); check that it runs and the URL`;
-  return new Error(text, { cause });
+  return new Error(`Redis does not answer at REDIS_URL (${reason}); check that it runs and the URL`, { cause });
 }
 
 /** Is it spread over several masters? Then a script's keys must share a slot, and commands sent together keep no order. */
@@ -170,9 +237,9 @@ export async function refuseEviction(client: RedisClient): Promise<void> {
 }
 
 /** Redis's own refusals, by how a reply begins, that mean: not now. */
-const NOT_NOW = /^(LOADING|READONLY|OOM|MISCONF|CLUSTERDOWN|MASTERDOWN|BUSY|NOREPLICAS)\b/;
+const NOT_NOW = /^(LOADING|READONLY|OOM|MISCONF|CLUSTERDOWN|MASTERDOWN|BUSY|NOREPLICAS|UNBLOCKED)\b/;
 const CONNECTION =
-  /Connection is closed|aborted due to connection close|Stream isn't writeable|ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|ENOENT|ENOTFOUND|EAI_AGAIN|Command timed out|Socket timeout|Failed to refresh slots|All sentinels are unreachable|max retries per request|Cluster isn't ready|No connection/i;
+  /Connection is closed|aborted due to connection close|Stream isn't writeable|ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|ENOENT|ENOTFOUND|EAI_AGAIN|Command timed out|Socket timeout|Failed to refresh slots|All sentinels are unreachable|max retries per request|max number of clients|Cluster isn't ready|No connection/i;
 
 /** What a Redis Cluster answers while it moves a slot, where that cannot be followed to the other side: not now. */
 const SLOT_MOVING = /^(ASK|MOVED|TRYAGAIN)\b|non local key|Too many Cluster redirections/;
@@ -183,6 +250,8 @@ export const isSlotMoving = (error: unknown): boolean => error instanceof Error 
 /** What of this error, or of one that caused it, says that Redis is away, full or read-only; null where nothing does. */
 function whyUnavailable(error: unknown): string | null {
   if (!(error instanceof Error)) return null;
+  const refused = setupRefused(error);
+  if (refused !== null) return refused.message;
   const { message, cause } = error;
   const isUnavailable = [SLOT_MOVING, NOT_NOW, CONNECTION].some((known) => known.test(message));
   return isUnavailable ? message : whyUnavailable(cause);
@@ -196,15 +265,19 @@ export function asRequestError(error: unknown): unknown {
   const reason = whyUnavailable(error);
   if (reason === null) return error;
   const [code = ""] = NOT_NOW.exec(reason) ?? [];
-  const why = SLOT_MOVING.test(reason)
-    ? "The Redis Cluster is moving a slot that this needs; it can be done when that has ended."
-    : code === "OOM"
-      ? "Redis is out of memory (maxmemory); nothing can be accepted until some is free."
-      : ["READONLY", "MISCONF", "NOREPLICAS"].includes(code)
-        ? `Redis takes no writes (${code}); see its log.`
-        : code !== ""
-          ? `Redis answers, but not this for now (${code}); see its log.`
-          : "Redis does not answer; check that it runs and REDIS_URL.";
+  const refused = setupRefused(error);
+  const why =
+    refused !== null
+      ? `${refused.message}.`
+      : SLOT_MOVING.test(reason)
+        ? "The Redis Cluster is moving a slot that this needs; it can be done when that has ended."
+        : code === "OOM"
+          ? "Redis is out of memory (maxmemory); nothing can be accepted until some is free."
+          : ["READONLY", "MISCONF", "NOREPLICAS"].includes(code)
+            ? `Redis takes no writes (${code}); see its log.`
+            : code !== ""
+              ? `Redis answers, but not this for now (${code}); see its log.`
+              : "Redis does not answer; check that it runs and REDIS_URL.";
   return new RequestError(
     "redis_unavailable",
     `${why} The request can be sent again with the same Idempotency-Key.`,

@@ -17,7 +17,9 @@ export const otherFormat = (place: string, found: string): string =>
 
 /**
  * Writes down in which format the cluster is stored, where Redis does not tell. Called by every process at its start and by
- * whoever registers a node, so that a Redis that came back empty has it before it has anything else. Safe to repeat.
+ * whoever registers a node, so that a Redis that came back empty has it before it has anything else. Safe to repeat:
+ * where it is there, nothing is written. A Redis that takes no writes refuses it all the same, and so an API finds out
+ * (`/readyz`).
  */
 export async function writeFormat(redis: RedisClient, keys: Keys): Promise<void> {
   await redis.set(keys.format, String(FORMAT), "NX");

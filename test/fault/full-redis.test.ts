@@ -82,6 +82,11 @@ it("P16: a Redis that takes no writes is told of with the reason, no stitch is t
           return { ...answer, http: response.status } as Record<string, unknown>;
         };
 
+        const ready = async () => {
+          const response = await fetch(`${url}/readyz`);
+          return `${response.status} ${await response.text()}`;
+        };
+
         for (const [index, { why, told, begin, end }] of refusalsOf(redis).entries()) {
           await begin(admin);
           const refused = await ping(`refused ${index}`);
@@ -91,6 +96,9 @@ it("P16: a Redis that takes no writes is told of with the reason, no stitch is t
             why,
           );
           assert.match(String(refused["detail"]), told);
+          const notReady = await ready();
+          assert.match(notReady, /^503 /, why);
+          assert.match(notReady, told);
           const read = await fetch(`${url}/v1/stitches/a`);
           assert.equal(((await read.json()) as { pid: number }).pid, pid, `${why}: it can be read`);
           // It cannot beat: its lease ends, and with it nothing that it runs.
@@ -108,6 +116,7 @@ it("P16: a Redis that takes no writes is told of with the reason, no stitch is t
               break;
             }
           }
+          assert.match(await ready(), /^200 /, why);
           const stitch = await cluster.master.stitch("a");
           assert.deepEqual([stitch.pid, stitch.state, stitch.restarts], [pid, "running", 0], why);
         }

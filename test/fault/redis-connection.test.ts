@@ -7,9 +7,12 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import { Redis } from "ioredis";
 import type { RedisClient } from "../../src/redis/client.ts";
+import { SetupRefused } from "../../src/redis/setup-refused.ts";
 import { type ConnectionRole, connectRedis, isRedisUnavailable, openRedis } from "../../src/redis/connection.ts";
 import { REDISES, until } from "../support/cluster.ts";
 import { type Proxy, startProxy } from "../support/proxy.ts";
+import { withOwnRedis } from "../support/own-redis.ts";
+import { startLocalCluster } from "../support/redis-cluster.ts";
 import { type LocalSentinel, startLocalSentinel } from "../support/redis-sentinel.ts";
 
 /** The type of a TLS connection's first record (RFC 8446, 5.1). */
@@ -88,7 +91,7 @@ describe("the first connection", { concurrency: 3 }, () => {
     const client = openRedis(url.href, "shared", () => undefined);
     await assert.rejects(
       connectRedis(client, 3000),
-      /^Error: Redis lets nobody in .*REDIS_URL \(WRONGPASS\); check them$/,
+      /^SetupRefused: Redis lets nobody in .*REDIS_URL \(WRONGPASS\); check them$/,
     );
   });
 
@@ -104,6 +107,217 @@ describe("the first connection", { concurrency: 3 }, () => {
     await until("it is told of", () => told.length > 0);
     client.disconnect();
   });
+});
+
+/** A Redis of the test's own, with an administrator's connection to it. */
+async function withAdmin(work: (url: string, admin: Redis) => Promise<void>): Promise<void> {
+  await withOwnRedis(async ({ url }) => {
+    const admin = new Redis(url);
+    try {
+      await work(url, admin);
+    } finally {
+      admin.disconnect();
+    }
+  });
+}
+
+const urlWith = (url: string, parts: { user?: string; password?: string; db?: number }): string => {
+  const made = new URL(url);
+  made.username = parts.user ?? "";
+  made.password = parts.password ?? "";
+  made.pathname = parts.db === undefined ? "" : `/${parts.db}`;
+  return made.href;
+};
+
+const connections = async (admin: Redis): Promise<number> =>
+  Number(/total_connections_received:(\d+)/.exec(await admin.info("stats"))?.[1]);
+
+describe("a connection that Redis does not set up as asked", { concurrency: 3 }, () => {
+  for (const [what, prepare, parts, says] of [
+    [
+      "a database that it does not have",
+      [],
+      { db: 99 },
+      /no database of the number in REDIS_URL.*CONFIG GET databases/,
+    ],
+    [
+      "a database that the user may not choose",
+      ["u", "on", ">canary", "~*", "&*", "+@all", "-select"],
+      { user: "u", password: "canary", db: 1 },
+      /may not choose a database \(SELECT: NOPERM\).*\+select/,
+    ],
+    ["a password that it does not have", ["default", ">other"], { password: "canary" }, /\(WRONGPASS\); check them/],
+    ["a password, where it has none", [], { password: "canary" }, /lets everybody in.*requirepass/],
+    [
+      "a password for the default user, where it has none",
+      [],
+      { user: "default", password: "canary" },
+      /lets everybody in/,
+    ],
+    ["no password, where it wants one", ["default", "resetpass", ">other"], {}, /wants a password \(NOAUTH\)/],
+    [
+      "a user that is off",
+      ["u", "off", ">canary", "+@all"],
+      { user: "u", password: "canary" },
+      /\(WRONGPASS\); check them/,
+    ],
+  ] as const) {
+    it(`${what}: fails at once, with the reason and the next step, and without the password`, async () => {
+      await withAdmin(async (url, admin) => {
+        if (prepare.length > 0) await admin.call("ACL", "SETUSER", ...prepare);
+        for (const role of ["shared", "blocking", "subscriber"] as const) {
+          const client = openRedis(urlWith(url, parts), role, () => undefined);
+          const startedAtMs = performance.now();
+          await assert.rejects(connectRedis(client, 30_000), (error) => {
+            assert.ok(error instanceof SetupRefused, String(error));
+            assert.match(error.message, says);
+            assert.doesNotMatch(error.message, /canary/);
+            return true;
+          });
+          assert.ok(performance.now() - startedAtMs < 15_000, "it did not wait for the end of the time");
+        }
+      });
+    });
+  }
+
+  it("a database, where it is one of a Redis Cluster: fails at once, with the scheme that a Cluster has", async (t) => {
+    const [, cluster] = REDISES;
+    if (cluster === undefined) {
+      t.skip("needs a Redis Cluster (TEST_REDIS_CLUSTER_URL)");
+      return;
+    }
+    const [first = ""] = cluster.url.replace("redis+cluster", "redis").split(",");
+    const client = openRedis(`${first}/1`, "shared", () => undefined);
+    await assert.rejects(connectRedis(client, 30_000), /SetupRefused: .*SELECT is refused.*redis\+cluster:\/\//);
+  });
+
+  it("a Redis Cluster with a password that is not its own: fails at once", async (t) => {
+    const [, cluster] = REDISES;
+    if (cluster === undefined) {
+      t.skip("needs a Redis Cluster (TEST_REDIS_CLUSTER_URL)");
+      return;
+    }
+    for (const [user, says] of [
+      ["nobody:canary@", /WRONGPASS/],
+      [":canary@", /lets everybody in/],
+    ] as const) {
+      const client = openRedis(cluster.url.replace("://", `://${user}`), "shared", () => undefined);
+      await assert.rejects(connectRedis(client, 30_000), (error) => {
+        assert.ok(error instanceof SetupRefused, String(error));
+        assert.match(error.message, says);
+        return true;
+      });
+    }
+  });
+
+  it("a Redis with as many clients as it takes is waited for", async () => {
+    await withAdmin(async (url, admin) => {
+      const [, most = ""] = (await admin.config("GET", "maxclients")) as string[];
+      await admin.config("SET", "maxclients", "1");
+      const client = openRedis(url, "shared", () => undefined);
+      try {
+        let told = "";
+        client.on("error", (error) => {
+          told = error.message;
+        });
+        const connected = connectRedis(client, 30_000);
+        await until("it has been refused", () => /max number of clients/.test(told));
+        await admin.config("SET", "maxclients", most);
+        await connected;
+        await works(client);
+      } finally {
+        client.disconnect();
+      }
+    });
+  });
+
+  for (const role of ["shared", "direct", "blocking", "subscriber"] as const) {
+    it(`${role}: a connection that is refused when it is made again never works in another database, and tries with pauses until it is let in`, async () => {
+      await withAdmin(async (url, admin) => {
+        await admin.call("ACL", "SETUSER", "u", "on", ">p", "~*", "&*", "+@all");
+        const told: Error[] = [];
+        const client = openRedis(urlWith(url, { user: "u", password: "p", db: 1 }), role, (error) => told.push(error));
+        try {
+          await connectRedis(client, 15_000);
+          // As BullMQ does.
+          const other = client instanceof Redis ? client.duplicate() : assert.fail();
+          other.on("error", (error) => told.push(error));
+          await other.connect();
+          for (const [rules, allowed, says] of [
+            [["-select"], ["+select"], /may not choose a database/],
+            [["resetpass"], [">p"], /lets nobody in/],
+            [["off"], ["on"], /lets nobody in/],
+          ] as const) {
+            told.length = 0;
+            await admin.call("ACL", "SETUSER", "u", ...rules);
+            const before = await connections(admin);
+            const asked = [client, other].map((each) => each.set("written", "1").then(undefined, () => undefined));
+            await admin.client("KILL", "USER", "u");
+            await until(
+              "it has been refused several times",
+              () => told.filter(({ message }) => says.test(message)).length >= 8,
+            );
+            assert.ok((await connections(admin)) - before < 60, "it does not try without a pause");
+            assert.deepEqual(
+              [await admin.dbsize(), client.status === "ready", other.status === "ready"],
+              [0, false, false],
+            );
+            await admin.call("ACL", "SETUSER", "u", ...allowed);
+            await Promise.all([works(client), works(other)]);
+            await Promise.all(asked);
+            assert.equal(await admin.dbsize(), 0, "nothing was written in database 0");
+          }
+          other.disconnect();
+        } finally {
+          client.disconnect();
+        }
+      });
+    });
+  }
+});
+
+it("a Redis Cluster that lets nobody in for a while is tried with pauses, and works again when it does", async () => {
+  const dir = mkdtempSync(join(tmpdir(), "cs-refusing-"));
+  const cluster = await startLocalCluster({ dir, masters: 3 });
+  const admins = cluster.masters.map(({ url }) => new Redis(url));
+  const all = (...words: [string, ...string[]]) =>
+    Promise.all(admins.map((admin) => admin.call("ACL", "SETUSER", "u", ...words)));
+  const received = async () => (await Promise.all(admins.map(connections))).reduce((sum, each) => sum + each, 0);
+  await all("on", ">p", "~*", "&*", "+@all");
+  const url = cluster.url.replace("://", "://u:p@");
+  const told: Error[] = [];
+  const [writer, subscriber] = (["shared", "subscriber"] as const).map((role) =>
+    openRedis(url, role, (error) => told.push(error)),
+  );
+  try {
+    assert.ok(writer !== undefined && subscriber !== undefined);
+    await Promise.all([writer, subscriber].map((each) => connectRedis(each, 15_000)));
+    const heard: string[] = [];
+    subscriber.on("message", (_channel: string, text: string) => heard.push(text));
+    await subscriber.subscribe("news");
+    await works(writer);
+    await all("resetpass");
+    const before = await received();
+    await Promise.all(admins.map((admin) => admin.client("KILL", "USER", "u").catch(() => 0)));
+    await until("it says that it is refused", async () => {
+      await writer.set("written", 1).catch(() => undefined);
+      return told.filter(({ message }) => /lets nobody in/.test(message)).length >= 8;
+    });
+    assert.ok(
+      (await received()) - before < 300,
+      `${(await received()) - before} connections: it tries without a pause`,
+    );
+    await all(">p");
+    await works(writer);
+    await until("it hears", async () => {
+      await writer.publish("news", "new").catch(() => undefined);
+      return heard.includes("new");
+    });
+  } finally {
+    for (const each of [writer, subscriber, ...admins]) each?.disconnect();
+    await cluster.stop();
+    rmSync(dir, { recursive: true, force: true });
+  }
 });
 
 async function withSentinel(work: (redis: LocalSentinel, proxy: Proxy) => Promise<void>): Promise<void> {

@@ -8,12 +8,15 @@ export type Proxy = {
   /** New connections are taken, and hear nothing until `release()`; those that stand are left alone. */
   hold(): void;
   release(): void;
+  /** New connections go to this port; those that stand are left alone. */
+  lead(port: number): void;
   stop(): Promise<void>;
 };
 
 /** Stands before a port of the loopback address, and can act as if what listens there hung. */
-export async function startProxy(target: number): Promise<Proxy> {
+export async function startProxy(first: number): Promise<Proxy> {
   const sockets = new Set<Socket>();
+  let target = first;
   let waiting: Socket[] = [];
   let holding = false;
   const track = (socket: Socket): Socket => {
@@ -47,6 +50,9 @@ export async function startProxy(target: number): Promise<Proxy> {
       holding = false;
       for (const near of waiting) join(near);
       waiting = [];
+    },
+    lead: (port) => {
+      target = port;
     },
     stop: async () => {
       for (const socket of sockets) socket.destroy();

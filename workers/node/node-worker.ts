@@ -6,13 +6,14 @@ import type { NodeFacts } from "../../src/domain/node.ts";
 import type { Eligibility } from "../../src/domain/resources.ts";
 import { NodeQueueWorker, openNodeQueue } from "../../src/queue/node-queue.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
-import { connectRedis, openRedis, refuseEviction } from "../../src/redis/connection.ts";
+import { type ConnectionRole, connectRedis, openRedis, refuseEviction } from "../../src/redis/connection.ts";
 import { emitEvents } from "../../src/redis/events.ts";
 import { refuseOtherFormat } from "../../src/redis/format.ts";
 import { createInbox, lastEntryRead } from "../../src/redis/inbox.ts";
 import { Keys } from "../../src/redis/keys.ts";
 import { beatNode, leaveNode, listNode, readEligibility, registerNode } from "../../src/redis/node-record.ts";
 import { raiseRevision } from "../../src/redis/revision.ts";
+import { ServerWatch } from "../../src/redis/server-watch.ts";
 import { forgetRemoved, openStitchHashes, readOwnStitches } from "../../src/redis/stitch-records.ts";
 import type { Told } from "./adaptors/adaptor.ts";
 import { moduleAdaptor, type StitchModule } from "./adaptors/module.ts";
@@ -94,6 +95,8 @@ export class NodeWorker {
   readonly #o: NodeWorkerOptions;
   readonly #keys: Keys;
   readonly #session = randomUUID();
+  /** Of all its connections. */
+  readonly #watch = new ServerWatch();
   readonly #redis: RedisClient;
   readonly #direct: RedisClient;
   readonly #blocking: RedisClient;
@@ -139,9 +142,10 @@ export class NodeWorker {
     this.#o = options;
     this.#keys = new Keys(options.cluster);
     this.#dir = join(options.stateDir, options.cluster, options.id);
-    this.#redis = openRedis(options.redisUrl, "shared", options.onError);
-    this.#direct = openRedis(options.redisUrl, "direct", options.onError);
-    this.#blocking = openRedis(options.redisUrl, "blocking", options.onError);
+    const open = (role: ConnectionRole) => openRedis(options.redisUrl, role, options.onError, {}, this.#watch);
+    this.#redis = open("shared");
+    this.#direct = open("direct");
+    this.#blocking = open("blocking");
     this.#redis.on("ready", () => this.#beatSoon());
     this.#watchdog = new Watchdog(this.#session, options.onError, () => this.#watchdogIsNew());
     this.#lease = new Lease({
@@ -338,7 +342,7 @@ export class NodeWorker {
       ...common,
       onMessage: (entry) => mail.take(entry),
       messagesHeld: () => mail.held,
-      openBlocking: () => openRedis(this.#o.redisUrl, "blocking", onError),
+      openBlocking: () => openRedis(this.#o.redisUrl, "blocking", onError, {}, this.#watch),
       handlers: this.#logQuestions.handlers,
       leaseLeftMs: () => this.#lease.leftMs,
       incarnation,
