@@ -9,6 +9,7 @@ import { spawn } from "node:child_process";
 import { accessSync, constants, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { codeOfSignal, onEndingSignals } from "../src/ending-signals.mjs";
 
 const NODE_NEEDED = 24;
 const REDIS_PROGRAMS = ["redis-server", "valkey-server"];
@@ -25,16 +26,10 @@ class Problem extends Error {}
 /** What an interruption has to undo: the running child, a policy file. */
 const undo = new Set();
 
-for (const [signal, code] of [
-  ["SIGINT", 130],
-  ["SIGTERM", 143],
-  ["SIGHUP", 129],
-]) {
-  process.on(signal, () => {
-    for (const action of undo) action();
-    process.exit(code);
-  });
-}
+onEndingSignals((signal) => {
+  for (const action of undo) action();
+  process.exit(codeOfSignal(signal));
+});
 
 const startedMs = performance.now();
 try {

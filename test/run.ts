@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { type LocalRedis, startLocalRedis } from "../src/cli/local-redis.ts";
+import { onEndingSignals } from "../src/ending-signals.mjs";
 import { steps } from "../src/cli/up/steps.ts";
 import { type LocalCluster, startLocalCluster } from "./support/redis-cluster.ts";
 
@@ -20,12 +21,10 @@ const NO_FSYNC = { appendfsync: "no" };
 const root = dirname(import.meta.dirname);
 let tests: ChildProcess | null = null;
 let interrupted = false;
-for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
-  process.on(signal, () => {
-    interrupted = true;
-    tests?.kill("SIGTERM");
-  });
-}
+onEndingSignals(() => {
+  interrupted = true;
+  tests?.kill("SIGTERM");
+});
 
 const files = testFiles(process.argv.slice(2));
 if (files.length === 0) {
@@ -64,8 +63,9 @@ function nodeTest(paths: readonly string[], redis: Readonly<Record<string, strin
     `--test-timeout=${TEST_LIMIT_MS}`,
     `--import=${pathToFileURL(join(root, "test/support/leak-check.ts")).href}`,
   ];
-  // Set where this runs inside a test (the clean clone's): the inner run must report for itself.
-  const { NODE_TEST_CONTEXT: _, ...env } = process.env;
+  // Set where this runs inside a test (the clean clone's): the inner run must report for itself. `_`: where this runs under
+  // nohup, the processes that the tests start do not.
+  const { NODE_TEST_CONTEXT: _, _: __, ...env } = process.env;
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, [...options, ...paths], {
       cwd: root,

@@ -1,18 +1,22 @@
 import type { Command } from "commander";
 import { type Client, createClient } from "../client/client.ts";
 import { loadConfig } from "../config.ts";
-import { EXIT, type ExitCode } from "./exit-code.ts";
+import { codeOfSignal, type EndingSignal } from "../ending-signals.mjs";
+import type { ExitCode } from "./exit-code.ts";
 import { hintAtGroup } from "./group-hint.ts";
 import { Interrupted } from "./interrupted.ts";
 import { Output } from "./output.ts";
 import { reportError } from "./report-error.ts";
 import { onEndingSignal } from "./signals.ts";
 
+/** What a command gets to leave in good order. */
+const LEAVE_MS = 1000;
+
 /** What a command that talks to the API works with. */
 export type ClientContext = {
   readonly client: Client;
   readonly output: Output;
-  /** Aborts at Ctrl-C, with `Interrupted` as its reason. */
+  /** Aborts at Ctrl-C, and at the other signals that ask for the end, with `Interrupted` as its reason. */
   readonly signal: AbortSignal;
 };
 
@@ -38,10 +42,16 @@ export function clientAction<Args extends unknown[]>(
     const flags = command.optsWithGlobals<ClientFlags>();
     const output = new Output(process.stdout, process.stderr, flags.json === true);
     const interrupted = new AbortController();
+    let endedBy: EndingSignal | null = null;
     const release = onEndingSignal(
-      () => interrupted.abort(new Interrupted()),
-      () => process.exit(EXIT.interrupted),
-      ["SIGINT"],
+      (signal) => {
+        interrupted.abort(new Interrupted());
+        if (signal === "SIGINT") return;
+        endedBy = signal;
+        // What does not hear of it, such as a question to the user, holds up nothing.
+        setTimeout(() => process.exit(codeOfSignal(signal)), LEAVE_MS).unref();
+      },
+      (signal) => process.exit(codeOfSignal(signal)),
     );
     let context: ClientContext | null = null;
     try {
@@ -54,6 +64,7 @@ export function clientAction<Args extends unknown[]>(
       process.exitCode = reportError(error, output);
       if (context !== null) await hintAtGroup(error, command, context);
     } finally {
+      if (endedBy !== null) process.exitCode = codeOfSignal(endedBy);
       release();
     }
   };

@@ -9,7 +9,7 @@ const GRACE_TENTHS = 80;
  * Ctrl-C on the terminal does not end it before the others.
  */
 const GUARD = `
-trap '' INT TERM HUP
+trap '' INT TERM HUP QUIT
 pids=' '
 while IFS= read -r line; do
   pid=\${line#?}

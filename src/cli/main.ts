@@ -1,12 +1,9 @@
 import { CommanderError } from "commander";
 import { EXIT } from "./exit-code.ts";
+import { heedLostOutput } from "./output-gone.ts";
 import { createProgram } from "./program.ts";
 
-// A reader that has seen enough (`stitch ps | head`) is no fault of ours.
-process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code !== "EPIPE") throw error;
-  process.exit(process.exitCode ?? EXIT.done);
-});
+heedLostOutput();
 
 try {
   await createProgram().parseAsync(process.argv);

@@ -1,13 +1,14 @@
 import { type Config, loadConfig } from "../config.ts";
+import type { EndingSignal } from "../ending-signals.mjs";
 import type { Running } from "../running.ts";
 import { EXIT, type ExitCode } from "./exit-code.ts";
-import { type EndingSignal, onEndingSignal } from "./signals.ts";
+import { onEndingSignal } from "./signals.ts";
 
 export type Start = (config: Config) => Promise<Running>;
 
 /**
- * Runs one part of the cluster as this process, until it ends or a signal asks it to. SIGTERM or Ctrl-C: it stops in good
- * order. A second one: it lets go at once.
+ * Runs one part of the cluster as this process, until it ends or a signal asks it to (`ENDING_SIGNALS`): it stops in
+ * good order. A second one: it lets go at once.
  * @param loadStart loads the part's code, which is not needed before the settings are known to be right.
  * @returns what the process ends with; errors have been shown.
  * @throws ConfigError naming each wrong setting.

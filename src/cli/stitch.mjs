@@ -5,6 +5,7 @@ import { existsSync } from "node:fs";
 import { constants } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { ENDING_SIGNALS } from "../ending-signals.mjs";
 
 const NEEDED = 24;
 const here = dirname(fileURLToPath(import.meta.url));
@@ -35,7 +36,7 @@ function nodeBeside(folder) {
 
 function runUnder(node, script) {
   const child = spawn(node, [script, ...process.argv.slice(2)], { stdio: "inherit" });
-  const signals = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR2"];
+  const signals = [...ENDING_SIGNALS, "SIGUSR2"];
   // A terminal sends Ctrl-C to both of us, so the child may get it twice; it takes two at once as one.
   for (const signal of signals) process.on(signal, () => child.kill(signal));
   child.on("error", (error) => fail(`cannot run ${node}: ${error.message}`));

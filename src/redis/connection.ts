@@ -5,7 +5,7 @@ import type { RedisClient } from "./client.ts";
 import { installScripts } from "./script.ts";
 import { PrimaryConnector } from "./sentinel-connector.ts";
 import { ServerWatch } from "./server-watch.ts";
-import { SetupRefused, setupRefused } from "./setup-refused.ts";
+import { type SetupRefused, setupRefused } from "./setup-refused.ts";
 import { pauseBetweenSubscribers } from "./subscriber-pauses.ts";
 
 /**
@@ -113,7 +113,7 @@ function watched(client: Redis, watch: ServerWatch): Redis {
  * connection is none then: it is closed, and tried again with the usual waits.
  */
 function refusesOtherDatabase(client: Redis): Redis {
-  const select = client.select.bind(client) as (db: number) => Promise<"OK">;
+  const select: (db: number) => Promise<"OK"> = client.select.bind(client);
   const selectOrClose = (db: number): Promise<"OK"> =>
     select(db).catch((error: Error) => {
       // NOAUTH: HELLO has been refused before, which says more. What is no reply is a connection that broke.
@@ -176,6 +176,7 @@ function withPauses(client: Cluster): Cluster {
 export async function connectRedis(client: RedisClient, timeoutMs: number): Promise<void> {
   let last: unknown = null;
   let refuse: (reason: SetupRefused) => void = () => undefined;
+  let onReady: () => void = () => undefined;
   const note = (error: unknown) => {
     last = error;
     const refused = setupRefused(error);
@@ -188,9 +189,9 @@ export async function connectRedis(client: RedisClient, timeoutMs: number): Prom
     await new Promise<void>((resolve, reject) => {
       refuse = reject;
       timer = setTimeout(() => reject(noAnswer(last, timeoutMs)), timeoutMs);
-      const isReady = () => refuseUselessPassword(client).then(resolve, note);
-      client.once("ready", isReady);
-      if (client.status === "ready") void isReady();
+      onReady = () => void refuseUselessPassword(client).then(resolve, note);
+      client.on("ready", onReady);
+      if (client.status === "ready") onReady();
       else if (client.status === "wait") client.connect().then(undefined, note);
     });
   } catch (error) {
@@ -199,6 +200,7 @@ export async function connectRedis(client: RedisClient, timeoutMs: number): Prom
   } finally {
     clearTimeout(timer);
     client.off("error", note);
+    client.off("ready", onReady);
     connecting.delete(client);
   }
 }
@@ -211,7 +213,10 @@ async function refuseUselessPassword(client: RedisClient): Promise<void> {
   try {
     await client.call("AUTH", password);
   } catch (error) {
-    throw setupRefused(error) ?? error;
+    const refused = setupRefused(error);
+    if (refused !== null) throw refused;
+    // A Redis that has AUTH under another name cannot be asked; HELLO has let this process in.
+    if (!(error instanceof Error && error.name === "ReplyError")) throw error;
   }
 }
 

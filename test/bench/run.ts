@@ -7,6 +7,7 @@ import { startLocalRedis } from "../../src/cli/local-redis.ts";
 import type { Bench } from "./bench.ts";
 import { fanout } from "./fanout.ts";
 import { heartbeat } from "./heartbeat.ts";
+import { onEndingSignals } from "../../src/ending-signals.mjs";
 import { host } from "./host.ts";
 import { messages } from "./messages.ts";
 import { nodes } from "./nodes.ts";
@@ -37,8 +38,7 @@ if (unknown.length > 0) {
   stopped.promise.catch(() => {
     // Whichever benchmark runs hears of it too.
   });
-  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
-    process.once(signal, () => stopped.reject(new Error(`ended by ${signal}`)));
+  onEndingSignals((signal) => stopped.reject(new Error(`ended by ${signal}`)));
   print(
     `Node ${process.version}, ${availableParallelism()} CPUs, load ${loadavg()[0]?.toFixed(2)}; median of ${ROUNDS} rounds.`,
   );

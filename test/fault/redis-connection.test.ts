@@ -212,7 +212,7 @@ describe("a connection that Redis does not set up as asked", { concurrency: 3 },
 
   it("a Redis with as many clients as it takes is waited for", async () => {
     await withAdmin(async (url, admin) => {
-      const [, most = ""] = (await admin.config("GET", "maxclients")) as string[];
+      const [, most = ""] = await admin.config("GET", "maxclients");
       await admin.config("SET", "maxclients", "1");
       const client = openRedis(url, "shared", () => undefined);
       try {

@@ -15,7 +15,11 @@ const LAYERS: readonly Layer[] = [
   { name: "master", files: /^src\/master\//, may: ["redis", "queue", "domain", "version"] },
   { name: "client", files: /^src\/client\//, may: ["domain"] },
   { name: "api", files: /^src\/api\//, may: ["master", "redis", "queue", "domain", "config", "running", "printable"] },
-  { name: "workers", files: /^workers\//, may: ["master", "redis", "queue", "domain", "config", "running"] },
+  {
+    name: "workers",
+    files: /^workers\//,
+    may: ["master", "redis", "queue", "domain", "config", "running", "ending-signals"],
+  },
   { name: "version", files: /^src\/version\.ts$/, may: [] },
   /** What a setting and a connection both go by. */
   { name: "redis-url", files: /^src\/redis-url\.ts$/, may: [] },
@@ -24,6 +28,8 @@ const LAYERS: readonly Layer[] = [
   /** What may be shown on a terminal. */
   { name: "printable", files: /^src\/printable\.ts$/, may: [] },
   { name: "package", files: /^package\.json$/, may: [] },
+  /** Which signals ask a process to end. */
+  { name: "ending-signals", files: /^src\/ending-signals\.mjs$/, may: [] },
   /** The type of what an entry has started. */
   { name: "running", files: /^src\/running\.ts$/, may: [] },
 ];

@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
+import { ENDING_SIGNALS } from "../../src/ending-signals.mjs";
 import { EscapedProcesses } from "./escaped-processes.ts";
 import { GuardedGroups } from "./guarded-groups.ts";
 
@@ -18,7 +19,7 @@ const session = process.argv[2] ?? "";
 let bye = false;
 
 // It lives in a group of its own; a terminal's Ctrl-C or an operator's kill of the wrong process must not disarm it.
-for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => undefined);
+for (const signal of ENDING_SIGNALS) process.on(signal, () => undefined);
 
 // Nobody reads what it has to say; what may not be killed is left.
 const escaped = new EscapedProcesses(session, () => undefined);

@@ -3,8 +3,8 @@ import { onEndingSignal } from "../signals.ts";
 const LOOK_EVERY_MS = 1000;
 
 /**
- * Calls `first` when this process is asked to end: Ctrl-C, SIGTERM, the terminal closed, or the npm script that started it
- * gone (npm ends its shell, which passes nothing on). Calls `again` at a second Ctrl-C or SIGTERM.
+ * Calls `first` when this process is asked to end: by a signal, such as Ctrl-C, or by the npm script that started it
+ * being gone (npm ends its shell, which passes nothing on). Calls `again` at a second signal.
  * @returns a function that stops listening.
  */
 export function onUpEnd(first: (why: string, byCtrlC: boolean) => void, again: () => void): () => void {
@@ -17,10 +17,9 @@ export function onUpEnd(first: (why: string, byCtrlC: boolean) => void, again: (
   const release = onEndingSignal((signal) => {
     // A second one forces also where the first reason to end was another.
     if (called) again();
+    else if (signal === "SIGHUP") once("The terminal was closed: stopping everything.");
     else once("\nStopping everything; once more ends it at once.", signal === "SIGINT");
   }, again);
-  const hangUp = (): void => once("The terminal was closed: stopping everything.");
-  process.on("SIGHUP", hangUp);
 
   const parent = process.ppid;
   const underNpm = process.env["npm_lifecycle_event"] !== undefined;
@@ -30,7 +29,6 @@ export function onUpEnd(first: (why: string, byCtrlC: boolean) => void, again: (
   look.unref();
   return () => {
     release();
-    process.removeListener("SIGHUP", hangUp);
     clearInterval(look);
   };
 }

@@ -379,6 +379,27 @@ test("jobs watch ends as the job does; jobs cancel is done when it is cancelled"
   assert.deepEqual(api.asked.map(({ method, url }) => `${method} ${url}`).at(-1), "POST /v1/jobs/j1/cancel");
 });
 
+for (const [signal, code] of [
+  ["SIGTERM", 143],
+  ["SIGHUP", 129],
+  ["SIGQUIT", 131],
+] as const)
+  test(`${signal} ends a command that follows in good order: the API sees its end, and the code tells which`, async () => {
+    const closed = Promise.withResolvers<void>();
+    await using api = await CannedApi.start(async (_, response) => {
+      response.writeHead(200, { "content-type": "text/event-stream" });
+      response.write(LINES.map((line) => `event: line\ndata: ${JSON.stringify(line)}\n\n`).join(""));
+      await started.firstOutput;
+      started.kill(signal);
+      await once(response, "close");
+      closed.resolve();
+    });
+    const started = startStitch(["logs", "-f", "a"], on(api));
+    const ended = await started.ended;
+    await closed.promise;
+    assert.deepEqual([ended.code, ended.stdout, ended.stderr], [code, SHOWN, ""]);
+  });
+
 test("events -f --json: one event a line, until Ctrl-C", async () => {
   const event = {
     id: "1-0",

@@ -10,6 +10,7 @@ import { fileURLToPath } from "node:url";
 import { bareEnv } from "./run-stitch.ts";
 
 const LAUNCHER = fileURLToPath(new URL("../../../src/cli/stitch.mjs", import.meta.url));
+const SIGNALS = fileURLToPath(new URL("../../../src/ending-signals.mjs", import.meta.url));
 /** Makes the Node that runs the launcher look like an older one. */
 const OLDER = ["--import", "data:text/javascript,Object.defineProperty(process,'versions',{value:{node:'20.1.0'}})"];
 
@@ -20,6 +21,7 @@ async function packageWith(main: string, node: boolean, under = ""): Promise<{ f
   await mkdir(join(folder, "src", "cli"), { recursive: true });
   await mkdir(join(folder, "node_modules", ".bin"), { recursive: true });
   await writeFile(join(folder, "package.json"), '{"type":"module"}');
+  await copyFile(SIGNALS, join(folder, "src", "ending-signals.mjs"));
   await copyFile(LAUNCHER, join(folder, "src", "cli", "stitch.mjs"));
   await chmod(join(folder, "src", "cli", "stitch.mjs"), 0o755);
   await writeFile(join(folder, "src", "cli", main), MAIN_TEXT);

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { test } from "node:test";
+import { ENDING_SIGNALS } from "../../../src/ending-signals.mjs";
 import { bareEnv } from "./run-stitch.ts";
 
 const src = (path: string): string => JSON.stringify(new URL(`../../../src/cli/${path}`, import.meta.url).href);
@@ -26,7 +27,7 @@ function startPart(body: string, env: Record<string, string> = {}) {
     });
     const running = runPart(async () => ${body}, process.env);
     let heard = 0;
-    for (const name of ["SIGINT", "SIGTERM"]) process.on(name, () => say("heard " + ++heard));
+    for (const name of ${JSON.stringify(ENDING_SIGNALS)}) process.on(name, () => say("heard " + ++heard));
     endWith(await running);`;
   const child = spawn(process.execPath, ["--input-type=module", "--eval", code], {
     env: bareEnv(env),
@@ -70,7 +71,7 @@ const PART = `async () => ({
 })`;
 const SLOW_TO_STOP = PART.replace('say("stopping")', '{ say("stopping"); await never; }');
 
-for (const signal of ["SIGTERM", "SIGINT"] as const) {
+for (const signal of ENDING_SIGNALS) {
   test(`${signal}: it says ready, stops in good order and ends with 0`, async () => {
     const part = startPart(PART);
     await part.saw("the part is ready");
@@ -96,26 +97,50 @@ test("the same Ctrl-C told twice is one; a second one lets go at once, with 130"
   assert.deepEqual([exitCode, seen.includes("killed")], [130, true]);
 });
 
-test("a second SIGTERM ends with 1", async () => {
-  const part = startPart(SLOW_TO_STOP);
-  await part.saw("the part is ready");
-  part.child.kill("SIGTERM");
-  await part.saw("stopping");
-  await part.at(501);
-  part.child.kill("SIGTERM");
-  assert.equal((await part.ended).exitCode, 1);
-});
+for (const [first, second] of [
+  ["SIGTERM", "SIGTERM"],
+  ["SIGHUP", "SIGHUP"],
+  ["SIGQUIT", "SIGTERM"],
+  ["SIGINT", "SIGHUP"],
+] as const)
+  test(`${first}, and later ${second}: lets go at once, with 1`, async () => {
+    const part = startPart(SLOW_TO_STOP);
+    await part.saw("the part is ready");
+    part.child.kill(first);
+    await part.saw("stopping");
+    await part.at(500);
+    part.child.kill(second);
+    await part.saw("heard 2");
+    await part.at(501);
+    part.child.kill(second);
+    const { exitCode, seen } = await part.ended;
+    assert.deepEqual([exitCode, seen.includes("killed")], [1, true]);
+  });
 
-test("a signal while it starts stops it once it has started", async () => {
-  const part = startPart(`async () => { say("starting"); await line(); return (${PART})(); }`);
-  await part.saw("starting");
-  part.child.kill("SIGTERM");
+test("under nohup SIGHUP does nothing, and SIGTERM what it does", async () => {
+  const part = startPart(PART, { _: "/usr/bin/nohup" });
+  await part.saw("the part is ready");
+  part.child.kill("SIGHUP");
   await part.saw("heard 1");
-  part.tell("start");
+  part.tell("7");
+  await part.saw("it is 7");
+  part.child.kill("SIGTERM");
   const { exitCode, seen } = await part.ended;
   assert.equal(exitCode, 0, seen);
-  assert.match(seen, /stopping/);
+  assert.match(seen, /it is 7[^]*stopping/);
 });
+
+for (const signal of ENDING_SIGNALS)
+  test(`${signal} while it starts stops it once it has started`, async () => {
+    const part = startPart(`async () => { say("starting"); await line(); return (${PART})(); }`);
+    await part.saw("starting");
+    part.child.kill(signal);
+    await part.saw("heard 1");
+    part.tell("start");
+    const { exitCode, seen } = await part.ended;
+    assert.equal(exitCode, 0, seen);
+    assert.match(seen, /stopping/);
+  });
 
 test("an error at the start: its message and next step, no stack, ends with 1", async () => {
   const fails = `async () => { throw Object.assign(new Error("no Redis"), { next: "set REDIS_URL" }); }`;
