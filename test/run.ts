@@ -26,6 +26,9 @@ onEndingSignals(() => {
   tests?.kill("SIGTERM");
 });
 
+// A terminal that was closed takes no more lines; what was started is ended all the same.
+for (const stream of [process.stdout, process.stderr]) stream.on("error", () => undefined);
+
 const files = testFiles(process.argv.slice(2));
 if (files.length === 0) {
   process.stderr.write(`test/run.ts: no test files in: ${process.argv.slice(2).join(" ") || "test"}\n`);
