@@ -15,6 +15,7 @@ import { type Dispatch, dispatch } from "../../src/domain/job.ts";
 import { FORMAT, otherFormat } from "../../src/redis/format.ts";
 import { removedRecord, type RemovedRecord, stitchRecord, type StitchRecord } from "../../src/domain/stitch.ts";
 import { launch, type Launch } from "./launches.ts";
+import { ownNumbers } from "./log-files.ts";
 import { FOLDER_MODE, makeOwnFile, readOwnFile } from "./own-files.ts";
 
 const journalLine = z.discriminatedUnion("kind", [
@@ -53,6 +54,8 @@ function keyOf(line: JournalLine): string {
   }
 }
 
+/** A folder of a stitch that was put aside: its id, and when it was removed, in ms since 1970. Nothing else is deleted there. */
+const ASIDE = /^[a-z0-9][a-z0-9-]{0,62}\.([1-9]\d{12})$/;
 /** The journal is written anew where it has grown by so many characters, and to twice what it was. */
 const MOST_OLD_CHARACTERS = 1024 * 1024;
 /** So much goes out in one write: one text of all lines could be longer than a text can be. */
@@ -205,8 +208,11 @@ export class StitchDisk {
   /** Deletes for good what was put aside of stitches that were removed before then. */
   forgetAside(beforeMs: number): void {
     const dir = join(this.#dir, "removed");
-    for (const name of existsSync(dir) ? readdirSync(dir) : [])
-      if (Number(name.split(".")[1]) < beforeMs) rmSync(join(dir, name), { recursive: true, force: true });
+    for (const entry of existsSync(dir) ? readdirSync(dir, { withFileTypes: true }) : []) {
+      const removedAtMs = entry.isDirectory() ? ASIDE.exec(entry.name)?.[1] : undefined;
+      if (removedAtMs !== undefined && Number(removedAtMs) < beforeMs)
+        rmSync(join(dir, entry.name), { recursive: true, force: true });
+    }
   }
 
   /** The stitch's own folder, made if it is not there. */
@@ -228,8 +234,8 @@ export class StitchDisk {
   #logFiles(id: string): string[] {
     const dir = join(this.#dir, "logs");
     if (!existsSync(dir)) return [];
-    const names = readdirSync(dir).filter((name) => name === `${id}.log` || name.startsWith(`${id}.log.`));
-    return names.map((name) => join(dir, name));
+    const path = this.logPath(id);
+    return [path, ...ownNumbers(path, readdirSync(dir)).map((number) => `${path}.${number}`)];
   }
 
   #put(line: JournalLine): void {

@@ -1,12 +1,14 @@
-import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
-import { basename, dirname } from "node:path";
+import type { Stats } from "node:fs";
+import { type FileHandle, lstat, mkdir, open, rename, rm, stat } from "node:fs/promises";
+import { dirname } from "node:path";
 import { type LogLine, type LogPosition, logLine } from "../../src/domain/log-line.ts";
 import type { LogSource } from "../../src/domain/resources.ts";
+import { freeNumber, MARK_BYTES, markOf, numbersAside } from "./log-files.ts";
 import { APPEND, FILE_MODE, FOLDER_MODE, READ } from "./own-files.ts";
 
-/** What one stitch keeps on its node's disk: at most `files` of `fileBytes` each, 20 MiB by default. */
+/** What one stitch keeps on its node's disk: at most `files` of `fileBytes` each, and a mark; 20 MiB by default. */
 export type LogLimits = { readonly fileBytes: number; readonly files: number };
-const LIMITS: LogLimits = { fileBytes: 4 * 1024 * 1024, files: 5 };
+const LIMITS: LogLimits = { fileBytes: 4 * 1024 * 1024 - MARK_BYTES, files: 5 };
 
 /** Bytes not yet on disk until whoever writes is asked to wait. */
 const BACKLOG_BYTES = 256 * 1024;
@@ -15,6 +17,13 @@ const MAX_LINE_CHARS = 64 * 1024;
 const MAX_ENTRY_BYTES = 6 * MAX_LINE_CHARS + 256;
 const BLOCK_BYTES = 64 * 1024;
 const NEWLINE = 10;
+
+const TAKEN_AWAY =
+  "its log file was moved away, deleted, replaced or cut short by another program; the log goes on here";
+
+/** A file that others took away or cut short: its number, what it held then, and where its successor's own lines begin. */
+type Gone = { readonly number: number; readonly size: number; readonly goOnAt: number };
+type Identity = { readonly dev: number; readonly ino: number };
 
 type Batch = { readonly entries: Buffer[]; bytes: number; readonly written: PromiseWithResolvers<void> };
 
@@ -30,7 +39,8 @@ export type LogRead = {
  * the oldest is deleted. So a file keeps its number for ever, and a position stays what it is, over rotation and restarts.
  *
  * Lines are gathered while earlier ones are being written. Reading sees all that was written before. A disk that takes
- * nothing costs lines, and the next one that can be written says how many.
+ * nothing costs lines, and the next one that can be written says how many. A file that others move away, delete, replace or
+ * cut short (logrotate, a person) is noticed with the next lines: they go to a new file, under a new number, and say so.
  */
 export class StitchLog {
   #path: string;
@@ -47,10 +57,19 @@ export class StitchLog {
   #found: Promise<void> | null = null;
   /** The number of the file that is written to, once it is put aside. */
   #number = 1;
-  #oldest = 1;
+  /** The numbers of those that were put aside, in rising order. */
+  #aside: number[] = [];
   /** Bytes of whole entries in the file that is written to. */
   #size = 0;
   #file: FileHandle | null = null;
+  /** The file that was written to last under the path; null where there is none yet. */
+  #identity: Identity | null = null;
+  /** The last of the files that others took away. */
+  #gone: Gone | null = null;
+  /** The last one that was put aside under another number than it had, because a file of others was there. */
+  #renumbered: { readonly from: number; readonly to: number } | null = null;
+  /** What befell the file that was written to before; not said yet. */
+  #remark: string | null = null;
   /** While files are given other names. */
   #renaming: Promise<void> | null = null;
 
@@ -92,8 +111,7 @@ export class StitchLog {
     await this.#settle();
     await this.#rename(async () => {
       await mkdir(dirname(path), { recursive: true, mode: FOLDER_MODE });
-      for (let number = this.#oldest; number < this.#number; number++)
-        await orNull(rename(`${this.#path}.${number}`, `${path}.${number}`));
+      for (const number of this.#aside) await orNull(rename(`${this.#path}.${number}`, `${path}.${number}`));
       await orNull(rename(this.#path, path));
       this.#path = path;
     });
@@ -144,10 +162,14 @@ export class StitchLog {
     for (;;) {
       const last = this.#number;
       const size = this.#size;
-      if (file < this.#oldest || file > last || (file === last && offset > size)) {
+      if (this.#renumbered?.from === file) file = this.#renumbered.to;
+      if (file > last || (file === last && offset > size)) {
         lost = true;
-        file = this.#oldest;
+        file = this.#aside[0] ?? last;
         offset = 0;
+      } else if (file < last && !this.#aside.includes(file)) {
+        lost ||= this.#gone?.number !== file || offset < this.#gone.size;
+        ({ file, offset } = this.#startAfter(file));
       }
       const chunk = await this.#chunk(file, offset, file === last ? size : null);
       const lines = chunk === null ? [] : linesOf(chunk, file, offset);
@@ -158,9 +180,15 @@ export class StitchLog {
       if (chunk !== null && chunk.length === MAX_ENTRY_BYTES) continue;
       if (file === last) return { lines: [], next: { file, offset }, lost };
       lost ||= chunk === null;
-      file += 1;
-      offset = 0;
+      ({ file, offset } = this.#startAfter(file));
     }
+  }
+
+  /** Where the lines after those of a file begin. */
+  #startAfter(number: number): LogPosition {
+    const file = this.#aside.find((one) => one > number) ?? this.#number;
+    const isSuccessor = this.#gone !== null && file === this.#gone.number + 1;
+    return { file, offset: isSuccessor ? (this.#gone?.goOnAt ?? 0) : 0 };
   }
 
   /** At most one entry's bound of a file; null where the file is gone. */
@@ -180,7 +208,7 @@ export class StitchLog {
     await this.#settle();
     const last = this.#number;
     const size = this.#size;
-    for (let number = last; number >= this.#oldest; number--) {
+    for (const number of [last, ...this.#aside.toReversed()]) {
       const file = await this.#openNumber(number);
       if (file === null) continue;
       try {
@@ -218,7 +246,7 @@ export class StitchLog {
       await this.#renaming;
       const current = this.#number;
       const path = this.#path;
-      const file = await openIfThere(number === current ? path : `${path}.${number}`);
+      const file = number === current ? await openCurrent(path, this.#identity) : await openAside(`${path}.${number}`);
       // Renamed meanwhile: what was opened may be another one.
       if (this.#number === current && this.#path === path && this.#renaming === null) return file;
       await file?.close();
@@ -247,13 +275,21 @@ export class StitchLog {
 
   /** Never rejects: what cannot be written is lost, and counted. */
   async #append(lines: readonly Buffer[]): Promise<void> {
-    const notice = this.#lost === 0 ? [] : [this.#lossNotice()];
-    const entries = [...notice, ...lines];
+    const remarks = new Set<Buffer>();
+    const entries = [...lines];
     const { fileBytes } = this.#limits;
     let done = 0;
+    const remark = (text: string) => {
+      const entry = encode("system", text, this.#lastAtMs);
+      remarks.add(entry);
+      entries.splice(done, 0, entry);
+    };
+    if (this.#lost > 0) remark(this.#lossNotice());
     try {
       while (done < entries.length) {
-        const file = await this.#openCurrent();
+        const file = await this.#openToWrite();
+        if (this.#remark !== null) remark(this.#remark);
+        this.#remark = null;
         let end = done;
         let bytes = 0;
         for (let next = entries[end]; next !== undefined; next = entries[++end]) {
@@ -262,7 +298,7 @@ export class StitchLog {
           bytes += next.length;
         }
         if (end === done) {
-          await this.#rename(() => this.#putAside());
+          await this.#rename(() => this.#putAside(file));
           continue;
         }
         await file.appendFile(Buffer.concat(entries.slice(done, end)));
@@ -272,31 +308,54 @@ export class StitchLog {
       }
     } catch (error) {
       if (this.#lost === 0) this.#onError(error);
-      this.#lost += entries.length - Math.max(done, notice.length);
+      this.#lost += entries.slice(done).filter((entry) => !remarks.has(entry)).length;
       // A part of what was being written may be there: opened anew, its size is taken again.
       await this.#letGo();
     }
   }
 
-  #lossNotice(): Buffer {
+  #lossNotice(): string {
     const what = this.#lost === 1 ? "1 line was" : `${this.#lost} lines were`;
-    return encode("system", `${what} lost here: the disk took nothing`, this.#lastAtMs);
+    return `${what} lost here: the disk took nothing`;
   }
 
-  async #openCurrent(): Promise<FileHandle> {
-    if (this.#file !== null) return this.#file;
+  /** Opens the file that is written to, unless it is open, and still the one that the path leads to. */
+  async #openToWrite(): Promise<FileHandle> {
+    if (this.#file !== null && (await this.#isUntouched())) return this.#file;
+    await this.#letGo();
     await this.#renaming;
     await mkdir(dirname(this.#path), { recursive: true, mode: FOLDER_MODE });
     await this.#find();
     const file = await open(this.#path, APPEND, FILE_MODE);
     this.#file = file;
-    this.#size = (await file.stat()).size;
+    const facts = await file.stat();
+    const isOther = this.#identity !== null && !isSame(facts, this.#identity);
+    if (isOther || (this.#identity !== null && facts.size < this.#size)) {
+      // Positions in the former file must not be taken for positions in this one.
+      this.#gone = { number: this.#number, size: this.#size, goOnAt: facts.size };
+      this.#number += 1;
+      this.#remark = TAKEN_AWAY;
+    }
+    this.#identity = { dev: facts.dev, ino: facts.ino };
+    this.#size = facts.size;
     const end = await bytesOf(file, Math.max(0, this.#size - 1), this.#size);
     if (end.length > 0 && end[0] !== NEWLINE) {
       await file.appendFile("\n");
       this.#size += 1;
     }
     return file;
+  }
+
+  /** Is the open file still the one at its path, with what was written to it and nothing else? */
+  async #isUntouched(): Promise<boolean> {
+    for (;;) {
+      // Whoever renames is told where that fails.
+      await this.#renaming?.catch(() => undefined);
+      const path = this.#path;
+      const facts = await orNull(lstat(path));
+      if (this.#path !== path || this.#renaming !== null) continue;
+      return facts !== null && isSame(facts, this.#identity) && facts.size === this.#size;
+    }
   }
 
   async #letGo(): Promise<void> {
@@ -317,14 +376,27 @@ export class StitchLog {
     }
   }
 
-  async #putAside(): Promise<void> {
+  async #putAside(file: FileHandle): Promise<void> {
+    // First, so that a full disk has room for the mark.
+    await this.#deleteOldest(Math.max(1, this.#limits.files - 1));
+    const number = freeNumber(this.#path, this.#number);
+    await file.appendFile(markOf(number));
     await this.#letGo();
-    await rename(this.#path, `${this.#path}.${this.#number}`);
-    this.#number += 1;
+    await rename(this.#path, `${this.#path}.${number}`);
+    this.#aside.push(number);
+    if (number !== this.#number) this.#renumbered = { from: this.#number, to: number };
+    this.#number = number + 1;
     this.#size = 0;
-    while (this.#number - this.#oldest >= this.#limits.files) {
-      await rm(`${this.#path}.${this.#oldest}`, { force: true });
-      this.#oldest += 1;
+    this.#identity = null;
+    await this.#deleteOldest(this.#limits.files);
+  }
+
+  /** Deletes until fewer than so many are aside. */
+  async #deleteOldest(fewerThan: number): Promise<void> {
+    for (let oldest = this.#aside[0]; oldest !== undefined; oldest = this.#aside[0]) {
+      if (this.#aside.length < fewerThan) return;
+      await rm(`${this.#path}.${oldest}`, { force: true });
+      this.#aside.shift();
     }
   }
 
@@ -337,14 +409,8 @@ export class StitchLog {
   }
 
   async #lookAtDisk(): Promise<void> {
-    const prefix = `${basename(this.#path)}.`;
-    const names = await orNull(readdir(dirname(this.#path)));
-    const numbers = (names ?? [])
-      .filter((name) => name.startsWith(prefix))
-      .map((name) => Number(name.slice(prefix.length)))
-      .filter((number) => Number.isSafeInteger(number) && number > 0);
-    this.#number = Math.max(0, ...numbers) + 1;
-    this.#oldest = Math.min(this.#number, ...numbers);
+    this.#aside = await numbersAside(this.#path);
+    this.#number = (this.#aside.at(-1) ?? 0) + 1;
     this.#size = (await orNull(stat(this.#path)))?.size ?? 0;
   }
 }
@@ -386,14 +452,31 @@ async function bytesOf(file: FileHandle, from: number, to: number): Promise<Buff
   return buffer.subarray(0, length);
 }
 
-const openIfThere = (path: string): Promise<FileHandle | null> => orNull(open(path, READ));
+const isSame = (facts: Stats, identity: Identity | null): boolean =>
+  facts.dev === identity?.dev && facts.ino === identity.ino;
+
+/** null where there is no file, or another than the one that was written to. */
+async function openCurrent(path: string, identity: Identity | null): Promise<FileHandle | null> {
+  const file = await orNull(open(path, READ));
+  if (file === null || identity === null || isSame(await file.stat(), identity)) return file;
+  await file.close();
+  return null;
+}
+
+/** null where there is no file, or something else has taken its place. */
+async function openAside(path: string): Promise<FileHandle | null> {
+  const file = await orNull(open(path, READ), ["ENOENT", "ELOOP"]);
+  if (file === null || (await file.stat()).isFile()) return file;
+  await file.close();
+  return null;
+}
 
 /** null where there is no such file or folder. */
-async function orNull<T>(work: Promise<T>): Promise<T | null> {
+async function orNull<T>(work: Promise<T>, codes: readonly unknown[] = ["ENOENT"]): Promise<T | null> {
   try {
     return await work;
   } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "ENOENT") return null;
+    if (error instanceof Error && "code" in error && codes.includes(error.code)) return null;
     throw error;
   }
 }
