@@ -63,7 +63,12 @@ export class LogFollower {
       }
       const last = why !== null && read.lines.length === 0;
       const lines: FollowedLine[] = read.lines.map(({ line, after }) => ({ ...line, after: formatPosition(after) }));
-      if (read.lost) lines.unshift(this.#remark("lines were lost here: their file was put aside and deleted, or taken away, before they were read"));
+      if (read.lost)
+        lines.unshift(
+          this.#remark(
+            "lines were lost here: their file was put aside and deleted, or taken away, before they were read",
+          ),
+        );
       if (last) lines.push(this.#remark(`${why}: its log ends here`));
       if ((await this.#send(number, { lines, last }, stopping)) === "gone" || last) return;
       number += 1;

@@ -110,7 +110,9 @@ test("what was rotated away while the reader was behind is told; all that is kep
   follow.stopping.abort();
   await follow.ended;
   const texts = follow.texts();
-  const told = texts.indexOf("lines were lost here: their file was put aside and deleted, or taken away, before they were read");
+  const told = texts.indexOf(
+    "lines were lost here: their file was put aside and deleted, or taken away, before they were read",
+  );
   assert.ok(told >= 0, texts.join());
   assert.deepEqual(texts.slice(told + 1, -1), kept);
 });

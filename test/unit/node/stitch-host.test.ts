@@ -216,12 +216,13 @@ test("a stitch under the id of a removed one finds nothing of it; what that one 
     runs.at(-1)?.up();
     assert.equal((await applied).status, "succeeded");
   };
+  const removedAtMs = (life: number) => Date.UTC(2026, 10, 30) + 1000 * life;
   for (const life of [1, 2]) {
     assert.deepEqual([files(), await lines()], [[], []]);
     writeFileSync(join(runs.at(-1)?.context.dataDir ?? "", `of-${life}`), "");
     await runs.at(-1)?.context.log("stdout", `said by ${life}`);
     assert.deepEqual(await lines(), [`said by ${life}`]);
-    clock.nowMs = 1000 * life;
+    clock.nowMs = removedAtMs(life);
     const log = host.log("a") ?? assert.fail();
     await apply(2 * life, "remove");
     await apply(2 * life + 1, "create");
@@ -232,14 +233,17 @@ test("a stitch under the id of a removed one finds nothing of it; what that one 
     );
   }
   assert.deepEqual([files(), await lines()], [[], []]);
-  assert.deepEqual(aside(), ["a.1000", "a.2000"]);
+  assert.deepEqual(aside(), [`a.${removedAtMs(1)}`, `a.${removedAtMs(2)}`]);
   for (const life of [1, 2]) {
-    assert.deepEqual(readdirSync(join(dir, "removed", `a.${life}000`, "data")), [`of-${life}`]);
-    assert.match(readFileSync(join(dir, "removed", `a.${life}000`, "a.log"), "utf8"), new RegExp(`said by ${life}"`));
+    assert.deepEqual(readdirSync(join(dir, "removed", `a.${removedAtMs(life)}`, "data")), [`of-${life}`]);
+    assert.match(
+      readFileSync(join(dir, "removed", `a.${removedAtMs(life)}`, "a.log"), "utf8"),
+      new RegExp(`said by ${life}"`),
+    );
   }
-  clock.nowMs = REMOVED_KEPT_MS + 1500;
+  clock.nowMs = removedAtMs(1) + REMOVED_KEPT_MS + 500;
   assert.deepEqual(host.prune(), []);
-  assert.deepEqual(aside(), ["a.2000"]);
+  assert.deepEqual(aside(), [`a.${removedAtMs(2)}`]);
 });
 
 test("a newer command takes over from a start that does not come up", async (t) => {
