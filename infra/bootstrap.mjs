@@ -31,6 +31,9 @@ onEndingSignals((signal) => {
   process.exit(codeOfSignal(signal));
 });
 
+// Whoever read what it says has gone (`npm start | head -1`), or its disk is full: the work is done all the same.
+for (const output of [process.stdout, process.stderr]) output.on("error", () => undefined);
+
 const startedMs = performance.now();
 try {
   await packages();

@@ -1,14 +1,37 @@
+import { writeSync } from "node:fs";
+import { hostname } from "node:os";
 import { type Logger, pino } from "pino";
 import type { Config } from "./config.ts";
 import { loggable } from "./error-log.ts";
+import { LogOutput } from "./log-output.ts";
 
-/** JSON lines on stderr, so that stdout stays a command's answer. No authorization header gets in, and no command of Redis. */
+const STDERR = 2;
+/** pino's number for "warn". */
+const WARN = 40;
+
+/** One for the process: a node worker and the master worker beside it share the file, and must not write into each other's lines. */
+const stderr = new LogOutput({
+  write: (bytes) => writeSync(STDERR, bytes),
+  lossLine: (lost, code) =>
+    `${JSON.stringify({
+      level: WARN,
+      time: Date.now(),
+      pid: process.pid,
+      hostname: hostname(),
+      lost,
+      code,
+      msg: "so many lines of this log were lost here: they could not be written; see to the disk or the reader of stderr",
+    })}\n`,
+});
+
+/** How many lines this process could not write to its log. */
+export const lostLogLines = (): number => stderr.lostEver;
+
+/**
+ * JSON lines on stderr, so that stdout stays a command's answer. No authorization header gets in, and no command of Redis.
+ * Logging never fails: see `LogOutput`.
+ */
 export function createLogger(config: Pick<Config, "logLevel">, name: string): Logger {
-  const stderr = pino.destination({ dest: 2, sync: true });
-  // A terminal that was closed (EIO), a disk that is full: what is logged is lost, and the work goes on.
-  stderr.on("error", () => {
-    stderr.write = () => true;
-  });
   return pino(
     {
       name,

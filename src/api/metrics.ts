@@ -8,7 +8,12 @@ const CLUSTER_MS = 2000;
 /** Metrics of one app in a registry of its own; the cluster's gauges are read from Redis at each scrape. */
 export type ApiMetrics = NonNullable<ApiDeps["metrics"]> & { onAnswer(answered: Answered): void };
 
-export function createMetrics(master: Pick<Master, "cluster">, onError: (error: unknown) => void): ApiMetrics {
+/** @param lostLogLines how many lines of its log the process could not write. */
+export function createMetrics(
+  master: Pick<Master, "cluster">,
+  lostLogLines: () => number,
+  onError: (error: unknown) => void,
+): ApiMetrics {
   const registers = [new Registry()];
   const requests = new Counter({
     name: "crossstitch_http_requests_total",
@@ -22,6 +27,15 @@ export function createMetrics(master: Pick<Master, "cluster">, onError: (error: 
     labelNames: ["method", "route"],
     buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 3, 10, 60],
     registers,
+  });
+  new Counter({
+    name: "crossstitch_log_lines_lost_total",
+    help: "Lines of this process's log that could not be written",
+    registers,
+    collect() {
+      this.reset();
+      this.inc(lostLogLines());
+    },
   });
   const gauge = (name: string, help: string, labelNames: string[]) => new Gauge({ name, help, labelNames, registers });
   const up = gauge("crossstitch_redis_up", "1 where Redis answered at this scrape", []);

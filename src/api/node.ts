@@ -1,7 +1,7 @@
 import { hostname } from "node:os";
 import { type Config, ConfigError, requireRedis } from "../config.ts";
 import { nodeIdFromHostname } from "../domain/ids.ts";
-import { createLogger } from "../logger.ts";
+import { createLogger, lostLogLines } from "../logger.ts";
 import { type OpenMaster, openMaster } from "../master/open-master.ts";
 import { writeFormat } from "../redis/format.ts";
 import type { Running } from "../running.ts";
@@ -29,7 +29,7 @@ export async function startApi(config: Config): Promise<Running> {
   const onRedisError = seldom(SAME_ERROR_MS, (error) => log.warn({ err: error }, "redis"));
   const open = await connect(config, onRedisError);
   const shutdown = new AbortController();
-  const metrics = createMetrics(open.master, onRedisError);
+  const metrics = createMetrics(open.master, lostLogLines, onRedisError);
   const app = createApp({
     master: open.master,
     access: allowed,

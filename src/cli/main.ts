@@ -1,12 +1,20 @@
 import { CommanderError } from "commander";
 import { EXIT } from "./exit-code.ts";
-import { heedLostOutput } from "./output-gone.ts";
+import { bearOutputErrors } from "./output-errors.ts";
 import { createProgram } from "./program.ts";
 
-heedLostOutput();
+const program = createProgram();
+bearOutputErrors((error) => {
+  // What that prints is for whoever watches, and the cluster is not to end for want of it.
+  if (program.args[0] === "up") return;
+  process.stderr.write(`The answer could not be written: ${error.message}. See to where stdout goes.\n`);
+  process.once("exit", () => {
+    if ((process.exitCode ?? EXIT.done) === EXIT.done) process.exitCode = EXIT.error;
+  });
+});
 
 try {
-  await createProgram().parseAsync(process.argv);
+  await program.parseAsync(process.argv);
 } catch (error) {
   if (!(error instanceof CommanderError)) throw error;
   // Commander has said what was wrong; what it ends with 0 is help and the version.

@@ -13,7 +13,10 @@ export async function printFollowed<T>(
   lineOf: (item: T) => string,
 ): Promise<ExitCode> {
   const readerGone = new AbortController();
-  const release = onReaderGone(() => readerGone.abort());
+  const stop = (): void => readerGone.abort();
+  const release = onReaderGone(stop);
+  // The next line tells, too; and a full disk that takes none is nothing to follow for.
+  process.stdout.on("error", stop);
   try {
     for await (const item of follow(AbortSignal.any([signal, readerGone.signal]))) {
       if (output.json) output.body(item);
@@ -24,6 +27,7 @@ export async function printFollowed<T>(
     if (!(error instanceof Interrupted)) throw error;
   } finally {
     release();
+    process.stdout.removeListener("error", stop);
   }
   return EXIT.interrupted;
 }
