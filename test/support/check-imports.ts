@@ -24,7 +24,7 @@ const LAYERS: readonly Layer[] = [
   /** What a setting and a connection both go by. */
   { name: "redis-url", files: /^src\/redis-url\.ts$/, may: [] },
   /** What is logged, and what of an error may be. */
-  { name: "log", files: /^src\/(logger|error-log)\.ts$/, may: ["config"] },
+  { name: "log", files: /^src\/(logger|error-log|log-output)\.ts$/, may: ["config"] },
   /** What may be shown on a terminal. */
   { name: "printable", files: /^src\/printable\.ts$/, may: [] },
   { name: "package", files: /^package\.json$/, may: [] },

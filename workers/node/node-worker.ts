@@ -167,7 +167,7 @@ export class NodeWorker {
   async start(): Promise<void> {
     this.#state = "starting";
     try {
-      this.#ownership = await Ownership.take(this.#dir, this.#o.stateDir);
+      this.#ownership = await Ownership.take(this.#dir, this.#o.stateDir, undefined, this.#o.say);
       this.#incarnation = this.#ownership.former?.incarnation ?? 0;
       const disk = new StitchDisk(this.#dir, this.#o.onError);
       this.#disk = disk;

@@ -2,12 +2,15 @@ import {
   closeSync,
   constants,
   fstatSync,
+  fsyncSync,
   lstatSync,
   openSync,
   readFileSync,
+  renameSync,
   rmSync,
   type Stats,
   statSync,
+  writeFileSync,
 } from "node:fs";
 import { dirname, resolve } from "node:path";
 
@@ -91,6 +94,41 @@ export function readOwnFile(path: string): Buffer | null {
 export function makeOwnFile(path: string): number {
   rmSync(path, { force: true });
   return openSync(path, "wx", FILE_MODE);
+}
+
+/**
+ * Writes a small file anew, all of it or nothing, also where the power goes: what is read later is the former text or this
+ * one. @throws naming the path and the next step.
+ */
+export function replaceOwnFile(path: string, text: string): void {
+  try {
+    const file = makeOwnFile(`${path}.new`);
+    try {
+      writeFileSync(file, text);
+      fsyncSync(file);
+    } finally {
+      closeSync(file);
+    }
+    renameSync(`${path}.new`, path);
+    syncFolder(dirname(path));
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new Error(`${path} cannot be written (${reason}); see to its disk, or set another STITCH_STATE_DIR`, {
+      cause,
+    });
+  }
+}
+
+/** After this, what was made or renamed in a folder is there also where the power goes. */
+export function syncFolder(path: string): void {
+  // Windows opens no folder; its file systems keep the order of such changes by themselves.
+  if (process.platform === "win32") return;
+  const folder = openSync(path, constants.O_RDONLY);
+  try {
+    fsyncSync(folder);
+  } finally {
+    closeSync(folder);
+  }
 }
 
 /**

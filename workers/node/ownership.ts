@@ -1,18 +1,8 @@
-import {
-  accessSync,
-  closeSync,
-  constants,
-  mkdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
+import { accessSync, constants, mkdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { DatabaseSync } from "node:sqlite";
 import * as z from "zod";
-import { checkOwnFolder, FOLDER_MODE, keepOwnFile, makeOwnFile, NotOwn, readOwnFile } from "./own-files.ts";
+import { checkOwnFolder, FOLDER_MODE, keepOwnFile, NotOwn, readOwnFile, replaceOwnFile } from "./own-files.ts";
 import { readProcess } from "./process-table.ts";
 
 const owner = z.object({
@@ -68,13 +58,19 @@ export class Ownership {
   /**
    * @param top the folder that `dir` is in, at whatever depth, or `dir` itself: from there on nobody else may write.
    * @param lock locks a file, see `lockFile`.
+   * @param warn told where `owner.json` cannot be read, as a power cut may leave it: it counts as not there then.
    * @throws StateFolderTaken where a live worker has it, StateFolderUnusable where nobody can, or others could change it.
    */
-  static async take(dir: string, top = dir, lock = lockFile): Promise<Ownership> {
+  static async take(
+    dir: string,
+    top = dir,
+    lock = lockFile,
+    warn: (message: string) => void = () => undefined,
+  ): Promise<Ownership> {
     makeUsable(dir, top);
     const held = takeLock(dir, lock);
     try {
-      const former = readOwner(dir);
+      const former = readOwner(dir, warn);
       if (former !== null) await watchdogGone(former, dir);
       return new Ownership(dir, held, former);
     } catch (error) {
@@ -85,14 +81,8 @@ export class Ownership {
 
   /** Writes down who has the folder now, with its lineage. */
   record(now: Omit<Owner, "formerSessions">): void {
-    const path = join(this.#dir, "owner.json");
-    const file = makeOwnFile(`${path}.new`);
-    try {
-      writeFileSync(file, JSON.stringify({ ...now, formerSessions: this.#formerSessions } satisfies Owner));
-    } finally {
-      closeSync(file);
-    }
-    renameSync(`${path}.new`, path);
+    const text = JSON.stringify({ ...now, formerSessions: this.#formerSessions } satisfies Owner);
+    replaceOwnFile(join(this.#dir, "owner.json"), text);
   }
 
   /** The sessions of the workers that had the folder before, oldest first: all are dead. */
@@ -128,7 +118,7 @@ function takeLock(dir: string, lock: typeof lockFile): DatabaseSync {
       );
     }
     if (code === SQLITE_CANTOPEN || (cause instanceof Error && "syscall" in cause))
-      throw unusable(dir, cause, `${path} cannot be opened to write`, USER_MAY_WRITE);
+      throw unusable(dir, cause, `${path} cannot be opened to write: ${reasonOf(cause)}`, USER_MAY_WRITE);
     throw unusable(
       dir,
       cause,
@@ -183,7 +173,7 @@ function canLock(dir: string, lock: typeof lockFile): boolean {
 /** For a message only. */
 function pidOf(dir: string): number | null {
   try {
-    return readOwner(dir)?.pid ?? null;
+    return readOwner(dir, () => undefined)?.pid ?? null;
   } catch {
     // What cannot be read is told of by whoever gets the lock.
     return null;
@@ -221,19 +211,22 @@ function makeFolder(dir: string): void {
 
 const isFolder = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
 
-function readOwner(dir: string): Owner | null {
+/**
+ * Where it cannot be read, the lock has said already that no worker lives here. What is not known then is whose processes
+ * might be left: a power cut leaves none.
+ */
+function readOwner(dir: string, warn: (message: string) => void): Owner | null {
   const path = join(dir, "owner.json");
-  let bytes: Buffer | null;
   try {
-    bytes = readOwnFile(path);
+    const bytes = readOwnFile(path);
+    return bytes === null ? null : owner.parse(JSON.parse(bytes.toString()));
   } catch (cause) {
-    throw cause instanceof NotOwn ? unusable(dir, cause, cause.message, THIS_USERS_ALONE) : cause;
-  }
-  if (bytes === null) return null;
-  try {
-    return owner.parse(JSON.parse(bytes.toString()));
-  } catch (cause) {
-    throw new Error(`${path} cannot be read; delete it if no worker runs in this folder`, { cause });
+    if (cause instanceof NotOwn) throw unusable(dir, cause, cause.message, THIS_USERS_ALONE);
+    warn(
+      `${path} cannot be read (${reasonOf(cause)}) and is written anew: ` +
+        "processes of a former worker are known from stitches.jsonl alone; end what else runs of it",
+    );
+    return null;
   }
 }
 

@@ -3,6 +3,8 @@ import {
   closeSync,
   existsSync,
   fstatSync,
+  fsyncSync,
+  ftruncateSync,
   lstatSync,
   mkdirSync,
   readdirSync,
@@ -16,7 +18,7 @@ import { FORMAT, otherFormat } from "../../src/redis/format.ts";
 import { removedRecord, type RemovedRecord, stitchRecord, type StitchRecord } from "../../src/domain/stitch.ts";
 import { launch, type Launch } from "./launches.ts";
 import { ownNumbers } from "./log-files.ts";
-import { FOLDER_MODE, makeOwnFile, readOwnFile } from "./own-files.ts";
+import { FOLDER_MODE, makeOwnFile, readOwnFile, syncFolder } from "./own-files.ts";
 
 const journalLine = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("stitch"), record: stitchRecord }),
@@ -102,7 +104,8 @@ export class StitchDisk {
   load(): { stitches: StitchRecord[]; removed: RemovedRecord[]; tasks: Dispatch[]; launches: Launch[] } {
     const newest = new Map<string, z.output<typeof journalLine>>();
     for (const { text, number, isWhole } of linesOf(this.#journal)) {
-      if (number === 1 && isWhole) {
+      if (number === 1) {
+        if (!isWhole) throw this.#noJournal();
         this.#checkFormat(text);
         continue;
       }
@@ -131,6 +134,14 @@ export class StitchDisk {
     return { stitches, removed, tasks, launches };
   }
 
+  /** It is put there with a whole first line: what has none was changed by somebody, or its disk has lost it. */
+  #noJournal(): Error {
+    return new Error(
+      `${this.#journal} is empty, or cut off in its first line; put a copy of it there, or delete it: ` +
+        "the node then takes what Redis holds of its stitches",
+    );
+  }
+
   #checkFormat(text: string): void {
     const line = formatLine.safeParse(parsedOrNull(text));
     // Format 1 had no such line.
@@ -141,6 +152,14 @@ export class StitchDisk {
   /** Goes to disk at the end of this turn of the event loop; see `written`. */
   save(record: StitchRecord): void {
     this.#put({ kind: "stitch", record });
+  }
+
+  /**
+   * Takes back the record of a new stitch that could not be written: the journal has what was there before. Goes to disk with
+   * what is saved next.
+   */
+  takeBack(id: string, before: RemovedRecord | null): void {
+    this.#keep(before === null ? { kind: "forgotten", record: { id } } : { kind: "removed", record: before });
   }
 
   /** As `save`. */
@@ -219,7 +238,11 @@ export class StitchDisk {
   makeDataDir(id: string): string {
     const path = this.dataDir(id);
     // To look costs a tenth of a try to make it; at nearly every start it is there.
-    if (!isThere(path)) mkdirSync(path, { recursive: true, mode: FOLDER_MODE });
+    try {
+      if (!isThere(path)) mkdirSync(path, { recursive: true, mode: FOLDER_MODE });
+    } catch (cause) {
+      throw new Error(`${path} cannot be made (${String(cause)}); see to its disk`, { cause });
+    }
     return path;
   }
 
@@ -267,18 +290,28 @@ export class StitchDisk {
 
   #commit(): void {
     if (this.#unwritten.size === 0 || this.#closed) return;
+    const facts = this.#file === null ? null : fstatSync(this.#file);
     // Somebody has deleted it: what is appended would be nowhere.
-    if (this.#file !== null && fstatSync(this.#file).nlink === 0) this.#closeFile();
+    if (facts?.nlink === 0) this.#closeFile();
     try {
       if (this.#file === null) this.#writeAnew();
       else this.#characters += append(this.#file, this.#unwritten);
     } catch (cause) {
-      // A piece of a line may be there: nothing must go behind it.
+      // A piece of it may be there: nothing must go behind that, and the next life must find nothing of what was refused.
+      if (this.#file !== null && facts !== null) this.#cutTo(this.#file, facts.size);
       this.#closeFile();
       throw new Error(`${this.#journal} cannot be written; see to its disk`, { cause });
     }
     this.#unwritten = new Map();
     if (this.#characters > this.#mostCharacters) this.#shorten();
+  }
+
+  #cutTo(file: number, size: number): void {
+    try {
+      ftruncateSync(file, size);
+    } catch (error) {
+      this.#onError(error);
+    }
   }
 
   /** Where there is no room to write the journal anew, it is gone on with, and the next try is a while off. */
@@ -299,7 +332,10 @@ export class StitchDisk {
     try {
       appendFileSync(file, `${JSON.stringify({ kind: "format", format: FORMAT })}\n`);
       characters = append(file, this.#newest);
+      // Else a power cut may leave the new name and nothing behind it.
+      fsyncSync(file);
       renameSync(path, this.#journal);
+      syncFolder(this.#dir);
     } catch (error) {
       closeSync(file);
       rmSync(path, { force: true });
@@ -357,6 +393,7 @@ function append(file: number, lines: ReadonlyMap<string, JournalLine>): number {
 function* linesOf(path: string): Generator<{ text: string; number: number; isWhole: boolean }> {
   const bytes = readOwnFile(path);
   if (bytes === null) return;
+  if (bytes.length === 0) yield { text: "", number: 1, isWhole: false };
   for (let at = 0, number = 1; at < bytes.length; number++) {
     const end = bytes.indexOf(LINE_END, at);
     const isWhole = end !== -1;

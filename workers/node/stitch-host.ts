@@ -295,7 +295,8 @@ export class StitchHost {
       const made = this.#make(id, step, revision);
       if ("error" in made) return failed(made.error);
       const { stitch } = made;
-      await this.#recorded(stitch, { desired: "stopped" });
+      if ("before" in made) await this.#recordedNew(stitch, made.before);
+      else await this.#recorded(stitch, { desired: "stopped" });
       return finish(stitch, step.start ? await bringUp(stitch, true) : done(true));
     }
     const stitch = this.#hosted.get(id);
@@ -349,6 +350,24 @@ export class StitchHost {
     }
   }
 
+  /**
+   * Resolves when the record of a new stitch is on disk, and tells of it. @throws where the disk does not take it: then nothing
+   * is left of it, and the command can be given again.
+   * @param before what a removed one has left under its id.
+   */
+  async #recordedNew(stitch: HostedStitch, before: RemovedRecord | null): Promise<void> {
+    const { id } = stitch.record;
+    try {
+      await this.#o.disk.written();
+    } catch (error) {
+      if (this.#hosted.get(id) === stitch) this.#hosted.delete(id);
+      if (before !== null) this.#removed.set(id, before);
+      this.#o.disk.takeBack(id, before);
+      throw error;
+    }
+    this.#publish(stitch, { type: "stitch.created" }, true);
+  }
+
   /** The one it came from is gone: from here on this is the stitch. */
   #settle(id: string): void {
     const stitch = this.#hosted.get(id);
@@ -380,12 +399,15 @@ export class StitchHost {
     this.#oldLogs.delete(id);
   }
 
-  /** Makes the record of a new stitch, or takes up again one that was made by this very step. */
+  /**
+   * Makes the record of a new stitch, or takes up again one that was made by this very step.
+   * @returns of a new one also what a removed one has left under its id.
+   */
   #make(
     id: string,
     step: Extract<StitchStep, { action: "create" }>,
     revision: Revision,
-  ): { stitch: HostedStitch } | { error: StepError } {
+  ): { stitch: HostedStitch; before: RemovedRecord | null } | { stitch: HostedStitch } | { error: StepError } {
     const { spec } = step;
     const { node } = this.#o;
     const short = shortOf(this.#o.facts.capacity, this.#reserved(id), spec.resources);
@@ -421,11 +443,10 @@ export class StitchHost {
       observedAtMs: this.#o.nowMs(),
       mailAfter: this.#o.lastMail(),
     };
+    const removed = this.#removed.get(id) ?? null;
     this.#removed.delete(id);
     this.#o.disk.save(record);
-    const stitch = this.#host(record);
-    this.#publish(stitch, { type: "stitch.created" }, true);
-    return { stitch };
+    return { stitch: this.#host(record), before: removed };
   }
 
   /** @param desired what it should have done, had it not been removed. */
