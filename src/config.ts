@@ -90,7 +90,9 @@ export const settings = z.object({
     })
     .default("http://127.0.0.1:8787")
     .describe("Clients: where the API is"),
-  STITCH_NODE_ID: nodeId.optional().describe("Id of this node (default: the host name's first label)"),
+  STITCH_NODE_ID: nodeId
+    .optional()
+    .describe("Id of this node (default: the one it had, at first the host name's first label)"),
   STITCH_ZONES: list.default([]).describe("Zones of this node: `a,b`"),
   STITCH_LABELS: pairs.default({}).describe("Labels of this node: `disk=ssd,arch=arm`"),
   STITCH_CAPACITY_CPU: z
@@ -142,7 +144,9 @@ export type Config = {
   readonly port: number;
   readonly token: Secret | null;
   readonly url: string;
+  /** `STITCH_NODE_ID`, else what the host's name makes. */
   readonly nodeId: string;
+  readonly nodeIdIsSet: boolean;
   readonly zones: readonly string[];
   readonly labels: Readonly<Record<string, string>>;
   /** null: the machine's. */
@@ -199,6 +203,7 @@ export function loadConfig(env: Env): Config {
     token: s.STITCH_TOKEN ?? null,
     url: s.STITCH_URL,
     nodeId: s.STITCH_NODE_ID ?? nodeIdFromHostname(hostname()),
+    nodeIdIsSet: s.STITCH_NODE_ID !== undefined,
     zones: [...new Set(s.STITCH_ZONES)],
     labels: s.STITCH_LABELS,
     capacityCpu: s.STITCH_CAPACITY_CPU ?? null,

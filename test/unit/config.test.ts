@@ -28,6 +28,7 @@ test("without settings, every default", () => {
     port: 8787,
     token: null,
     url: "http://127.0.0.1:8787",
+    nodeIdIsSet: false,
     zones: [],
     labels: {},
     capacityCpu: null,

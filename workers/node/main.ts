@@ -5,6 +5,7 @@ import type { Running } from "../../src/running.ts";
 import { VERSION } from "../../src/version.ts";
 import { startMaster } from "../master/main.ts";
 import { loadModules } from "./adaptors/module.ts";
+import { nodeIdOf } from "./node-id.ts";
 import { NodeWorker } from "./node-worker.ts";
 
 const CONNECT_MS = 10_000;
@@ -12,14 +13,21 @@ const CONNECT_MS = 10_000;
 /** Starts a node worker; with the role `master` a master worker beside it, in this process. */
 export async function startNode(config: Config): Promise<Running> {
   const redisUrl = requireRedis(config);
+  const isNode = config.roles.includes("node");
   // Asked for only where stitches are kept.
-  const stateDir = config.roles.includes("node") ? requireStateDir(config) : "";
-  const log = createLogger(config, config.nodeId);
+  const stateDir = isNode ? requireStateDir(config) : "";
+  // The log is named after the node.
+  const early: string[] = [];
+  const { id, keep } = isNode
+    ? nodeIdOf({ ...config, stateDir }, (message) => early.push(message))
+    : { id: config.nodeId, keep: () => undefined };
+  const log = createLogger(config, id);
+  for (const message of early) log.warn(message);
   const modules = await loadModules(config.modules);
   const worker = new NodeWorker({
     redisUrl,
     cluster: config.cluster,
-    id: config.nodeId,
+    id,
     facts: {
       zones: [...config.zones],
       labels: { ...config.labels },
@@ -41,17 +49,17 @@ export async function startNode(config: Config): Promise<Running> {
     note: (message) => log.info(message),
     onError: (error) => log.warn({ err: error }, "something failed; the node carries on"),
   });
-  const isNode = config.roles.includes("node");
-  if (isNode) await worker.start();
+  if (isNode) {
+    await worker.start();
+    keep();
+  }
   const master = config.roles.includes("master") ? await startMaster(config) : null;
   const stop = async () => {
     await Promise.all([isNode ? worker.stop() : Promise.resolve(), master?.stop()]);
   };
   return {
     ready: [
-      ...(isNode
-        ? [`node ${config.nodeId} (incarnation ${worker.incarnation}) is in the cluster "${config.cluster}"`]
-        : []),
+      ...(isNode ? [`node ${id} (incarnation ${worker.incarnation}) is in the cluster "${config.cluster}"`] : []),
       ...(master === null ? [] : [master.ready]),
     ].join("; "),
     stop,
