@@ -129,7 +129,7 @@ export const RESOURCE_SCHEMAS: Readonly<Record<string, Json>> = {
     spec: named("Spec"),
     observedAt: time,
   }),
-  LogLine: object({ at: time, source: oneOf(LOG_SOURCES), line: text }),
+  LogLine: object({ at: time, source: oneOf(LOG_SOURCES), line: text, continued: { const: true } }, ["continued"]),
   Group: object({
     group: text,
     versions: listOf(text),

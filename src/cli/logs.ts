@@ -36,13 +36,13 @@ export function registerLogs(program: Command): void {
 
 const COLOURS: Partial<Record<LogSource, "red" | "cyan" | "yellow">> = { stderr: "red", log: "cyan", system: "yellow" };
 
-/** `2026-11-23T09:00:00.000Z stderr what it said`. What would steer a terminal is left out. */
-function logText({ at, source, line }: LogLineResource, output: Output): string {
+/** `2026-11-23T09:00:00.000Z stderr what it said`, and ` …` where the next line goes on with it. What would steer a terminal is left out. */
+function logText({ at, source, line, continued }: LogLineResource, output: Output): string {
   const colour = COLOURS[source];
   const mark = source.padEnd(6);
   return [
     output.answerStyled("dim", printable(at)),
     colour === undefined ? mark : output.answerStyled(colour, mark),
-    printableLine(line),
+    printableLine(line) + (continued === true ? output.answerStyled("dim", " …") : ""),
   ].join(" ");
 }

@@ -4,7 +4,13 @@ import type { LogSource } from "./resources.ts";
 /** Where a line of a stitch's log comes from: its two outputs, its protocol's `logs` message, the node that hosts it. */
 export const LOG_SOURCES = ["stdout", "stderr", "log", "system"] as const satisfies readonly LogSource[];
 
-export const logLine = z.object({ at: z.string(), source: z.enum(LOG_SOURCES), line: z.string() });
+export const logLine = z.object({
+  at: z.string(),
+  source: z.enum(LOG_SOURCES),
+  line: z.string(),
+  /** It had no end when it was taken: the next line of this source goes on with it. */
+  continued: z.literal(true).exactOptional(),
+});
 export type LogLine = z.output<typeof logLine>;
 
 /** A place in the log of one stitch on one node: which of its files, counted since the first, and how many bytes into it. */

@@ -96,8 +96,16 @@ export type StitchResource = {
 
 export type LogSource = "stdout" | "stderr" | "log" | "system";
 
-/** A line of a stitch's log. `at` by its node's clock. */
-export type LogLineResource = { readonly at: string; readonly source: LogSource; readonly line: string };
+/**
+ * A line of a stitch's log. `at` by its node's clock. `continued`: it had no end after 2 s of silence; the next line of this
+ * source goes on with it.
+ */
+export type LogLineResource = {
+  readonly at: string;
+  readonly source: LogSource;
+  readonly line: string;
+  readonly continued?: true;
+};
 
 /** `GET /v1/groups/{group}`: a group and everything inside it. */
 export type GroupResource = {

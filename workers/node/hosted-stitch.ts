@@ -301,7 +301,7 @@ export class HostedStitch {
         spec,
         dataDir: this.#o.disk.makeDataDir(id),
         session: this.#o.session,
-        log: (source, line) => this.log.write(source, line, this.#o.nowMs()),
+        log: (source, line, continued) => this.log.write(source, line, this.#o.nowMs(), continued),
         send: (...message) => this.#o.send(id, ...message),
         reply: (...reply) => this.#o.reply(id, ...reply),
         onRoom: () => this.#o.onRoom(id),

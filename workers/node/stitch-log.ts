@@ -84,13 +84,20 @@ export class StitchLog {
     return this.#file !== null;
   }
 
-  /** @returns a promise while the disk is behind: write no more until it resolves. It never rejects. */
-  write(source: LogSource, line: string, nowMs: number): Promise<void> | null {
+  /**
+   * @param continued the next line of this source goes on with it.
+   * @returns a promise while the disk is behind: write no more until it resolves. It never rejects.
+   */
+  write(source: LogSource, line: string, nowMs: number, continued = false): Promise<void> | null {
     this.#lastAtMs = nowMs;
     const batch = (this.#gathered ??= { entries: [], bytes: 0, written: Promise.withResolvers<void>() });
-    const entry = encode(source, line.slice(0, MAX_LINE_CHARS), nowMs);
-    batch.entries.push(entry);
-    batch.bytes += entry.length;
+    const cut = line.length - MAX_LINE_CHARS;
+    const entries = [encode(source, line.slice(0, MAX_LINE_CHARS), nowMs, continued)];
+    if (cut > 0) entries.push(encode("system", `the line before was cut: ${cut} more characters are not kept`, nowMs));
+    for (const entry of entries) {
+      batch.entries.push(entry);
+      batch.bytes += entry.length;
+    }
     void this.#writeGathered();
     return batch.bytes > BACKLOG_BYTES ? batch.written.promise : null;
   }
@@ -415,8 +422,9 @@ export class StitchLog {
   }
 }
 
-function encode(source: LogSource, line: string, nowMs: number): Buffer {
-  return Buffer.from(`${JSON.stringify({ at: new Date(nowMs).toISOString(), source, line } satisfies LogLine)}\n`);
+function encode(source: LogSource, line: string, nowMs: number, continued = false): Buffer {
+  const entry: LogLine = { at: new Date(nowMs).toISOString(), source, line, ...(continued ? { continued } : {}) };
+  return Buffer.from(`${JSON.stringify(entry)}\n`);
 }
 
 /** null for what is no entry: an empty line, or one that was cut off. */

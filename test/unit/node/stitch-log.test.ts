@@ -244,15 +244,16 @@ test("a tail in bytes is cut from the front, and says so", async () => {
   log.close();
 });
 
-test("lines longer than a block, and the longest as JSON, are read whole; longer ones are cut", async () => {
+test("lines longer than a block, and the longest as JSON, are read whole; longer ones are cut, and that is said", async () => {
   const log = open(newPath(), { fileBytes: 4_000_000, files: 2 });
   const worst = "\u0001".repeat(64 * 1024);
   const long = "é".repeat(60_000);
   for (const line of ["before", worst, long, "x".repeat(70_000), "after"]) void log.write("stdout", line, 0);
-  const expected = ["before", worst, long, "x".repeat(65_536), "after"];
-  assert.ok((await tailOf(log, 5)).every((line, index) => line === expected[index]));
+  const says = "the line before was cut: 4464 more characters are not kept";
+  const expected = ["before", worst, long, "x".repeat(65_536), says, "after"];
+  assert.ok((await tailOf(log, 6)).every((line, index) => line === expected[index]));
   const read = await readAll(log, { file: 1, offset: 0 });
-  assert.ok(read.lines.length === 5 && read.lines.every((line, index) => line === expected[index]));
+  assert.ok(read.lines.length === 6 && read.lines.every((line, index) => line === expected[index]));
   log.close();
 });
 

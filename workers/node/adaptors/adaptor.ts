@@ -25,8 +25,11 @@ export type StartContext = {
   readonly dataDir: string;
   /** Marks every process of this worker, so that its watchdog finds those that left their group. */
   readonly session: string;
-  /** Takes a line for the stitch's log. @returns a promise while the log cannot take more: stop reading until it resolves. */
-  readonly log: (source: LogSource, line: string) => Promise<void> | null;
+  /**
+   * Takes a line for the stitch's log. `continued`: the next line of this source goes on with it.
+   * @returns a promise while the log cannot take more: stop reading until it resolves.
+   */
+  readonly log: (source: LogSource, line: string, continued?: boolean) => Promise<void> | null;
   /**
    * Sends a message for it. Resolves when it is stored in its recipients' inboxes; where they are full it waits for a bounded
    * time.

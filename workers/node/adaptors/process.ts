@@ -27,7 +27,8 @@ import {
 import { earlyExitText, refusalText, type Wanted } from "./failed-launch.ts";
 import { FirstAndLastLines } from "./first-and-last-lines.ts";
 import type { Launcher, SpawnCall } from "./launcher.ts";
-import { type Line, LineSplitter, textOf, MAX_LINE_BYTES } from "./line-splitter.ts";
+import { textOf, MAX_LINE_BYTES } from "./line-splitter.ts";
+import { type OutputLine, OutputSplitter } from "./output-splitter.ts";
 
 /** With protocol `none`, alive after this is running (http.md, "When a step has succeeded"). */
 const ALIVE_AFTER_MS = 1000;
@@ -38,6 +39,8 @@ const GONE_POLL_MS = 10;
 const GONE_LIMIT_MS = 5000;
 /** Output of a program that has exited is waited for this long: a process that left its group may hold the pipe for ever. */
 const DRAIN_MS = 500;
+/** What a program leaves unfinished for so long goes to its log as it is: it may be a question, or the last that is heard. */
+const SILENCE_MS = 2000;
 /** Reading output gives way to everything else after so long. */
 const SLICE_MS = 2;
 /** ProcessV1 is looked for in so much at a time: in 64 KiB of the smallest messages that took 20 to 140 ms. */
@@ -328,18 +331,32 @@ class ProcessInstance implements StitchInstance {
     if (stream !== null) await this.#readLines(stream, "stderr");
   }
 
-  #readLines(stream: Readable, source: "stdout" | "stderr"): Promise<void> {
-    const splitter = new LineSplitter(MAX_LINE_BYTES);
-    return this.#read<Line>(
-      stream,
-      (chunk) => (chunk === null ? splitter.end() : splitter.push(chunk)),
-      (line) => {
-        const text = textOf(line, MAX_LINE_BYTES);
-        if (source === "stderr" && this.#isToolsWord(text)) return null;
-        if (source === "stderr") this.#errors.push(text);
-        return this.#context.log(source, text);
-      },
-    );
+  async #readLines(stream: Readable, source: "stdout" | "stderr"): Promise<void> {
+    const splitter = new OutputSplitter(MAX_LINE_BYTES);
+    const take = (line: OutputLine) => {
+      const text = textOf(line, MAX_LINE_BYTES);
+      if (source === "stderr" && this.#isToolsWord(text)) return null;
+      if (source === "stderr") this.#errors.push(text);
+      const wait = this.#context.log(source, text, line.continued);
+      if (line.dropped === 0) return wait;
+      const note = `the line before was cut: ${line.dropped} more bytes are not kept`;
+      return this.#context.log("system", note) ?? wait;
+    };
+    let silence: NodeJS.Timeout | undefined;
+    const pause = () => {
+      // At most one line in 2 s: nothing that would have to wait for the log.
+      for (const line of splitter.pause()) void take(line);
+    };
+    // While a chunk is gone through, its lines may wait for the log: it is over only with `onRest`.
+    const split = (chunk: Buffer | null) => {
+      clearTimeout(silence);
+      return chunk === null ? splitter.end() : splitter.push(chunk);
+    };
+    const onRest = () => {
+      if (splitter.isUnfinished) silence = setTimeout(pause, SILENCE_MS).unref();
+    };
+    await this.#read<OutputLine>(stream, split, take, onRest);
+    clearTimeout(silence);
   }
 
   /** Reads a stream to its end at the pace that the worker can afford. Memory is bounded by one chunk and what `split` keeps. */
@@ -347,6 +364,7 @@ class ProcessInstance implements StitchInstance {
     stream: Readable,
     split: (chunk: Buffer | null) => Iterable<T>,
     take: (part: T) => Promise<void> | null,
+    onRest: () => void = () => undefined,
   ): Promise<void> {
     const reader = this.#o.pace.reader();
     const hand = async (chunk: Buffer | null) => {
@@ -363,7 +381,10 @@ class ProcessInstance implements StitchInstance {
       if (pause !== null) await pause;
     };
     try {
-      for await (const chunk of stream as AsyncIterable<Buffer>) await hand(chunk);
+      for await (const chunk of stream as AsyncIterable<Buffer>) {
+        await hand(chunk);
+        onRest();
+      }
     } catch {
       // The pipe broke or was destroyed: that is the end of the output, and what has come is kept.
     }
