@@ -337,7 +337,7 @@ export class StitchLog {
     this.#file = file;
     const facts = await file.stat();
     const isOther = this.#identity !== null && !isSame(facts, this.#identity);
-    if (isOther || (this.#identity !== null && facts.size < this.#size)) {
+    if (isOther || (this.#identity !== null && facts.isFile() && facts.size < this.#size)) {
       // Positions in the former file must not be taken for positions in this one.
       this.#gone = { number: this.#number, size: this.#size, goOnAt: facts.size };
       this.#number += 1;
@@ -361,7 +361,8 @@ export class StitchLog {
       const path = this.#path;
       const facts = await orNull(lstat(path));
       if (this.#path !== path || this.#renaming !== null) continue;
-      return facts !== null && isSame(facts, this.#identity) && facts.size === this.#size;
+      // What is no file, such as a pipe, has no size.
+      return facts !== null && isSame(facts, this.#identity) && (!facts.isFile() || facts.size === this.#size);
     }
   }
 
