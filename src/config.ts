@@ -3,6 +3,7 @@ import { isAbsolute, join } from "node:path";
 import * as z from "zod";
 import { clusterName, nodeId, nodeIdFromHostname } from "./domain/ids.ts";
 import { invalidOf } from "./domain/invalid.ts";
+import { type ChosenMaster, MASTER_MODES } from "./domain/master-mode.ts";
 import { parseRedisUrl } from "./redis-url.ts";
 
 /** A value that never shows itself: not in logs, not in JSON, not in an error. `reveal()` is the one way to it. */
@@ -114,7 +115,10 @@ export const settings = z.object({
     .pipe(z.array(z.enum(["node", "master"])).min(1))
     .default(["node", "master"])
     .describe("What `stitch node` runs in its process: `node,master`"),
-  STITCH_MASTER: z.literal("leaderless").default("leaderless").describe("The Master: `leaderless`"),
+  STITCH_MASTER: z
+    .enum(MASTER_MODES)
+    .default(MASTER_MODES[0])
+    .describe(`The Master: ${MASTER_MODES.map((mode) => `\`${mode}\``).join(", ")}`),
   STITCH_HEARTBEAT_MS: wholeNumber(100, 60_000).default(2000).describe("Milliseconds between heartbeats"),
   STITCH_LEASE_MS: wholeNumber(300, 600_000)
     .default(7500)
@@ -156,7 +160,7 @@ export type Config = {
   /** null: not set, and this user has no home folder either. See `requireStateDir`. */
   readonly stateDir: string | null;
   readonly roles: readonly ("node" | "master")[];
-  readonly master: "leaderless";
+  readonly master: ChosenMaster;
   readonly heartbeatMs: number;
   readonly leaseMs: number;
   readonly deadAfterMs: number;

@@ -21,7 +21,7 @@ export function routeCommands(app: Api, { master }: ApiDeps, waits: Places): voi
     const key = readKey(c);
     const command = checkCommand(await readJson(c, MAX_TOKENS));
     const scope = await scopeOf(c);
-    const submit = () => master.submit({ command, idempotencyKey: key, scope, by: null, waitMs });
+    const submit = () => master.commands.submit({ command, idempotencyKey: key, scope, by: null, waitMs });
     const submitted = await (waitMs > 0 ? waits.during(c, submit) : submit());
     if (submitted.kind === "plan") return c.json(submitted.plan);
     if (submitted.replayed) c.header("Idempotent-Replayed", "true");

@@ -1,6 +1,6 @@
 import type { Context, Hono } from "hono";
 import type { EventResource } from "../domain/resources.ts";
-import type { Master } from "../master/master.ts";
+import type { Master } from "../master/ports.ts";
 
 /** Who may ask: everybody with the token, or, without one, this machine alone. */
 export type Access = { readonly kind: "token"; readonly token: string } | { readonly kind: "loopback" };

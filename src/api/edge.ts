@@ -1,6 +1,6 @@
 import { type Config, ConfigError, loadConfig } from "../config.ts";
 import { RequestError } from "../domain/errors.ts";
-import type { Master } from "../master/master.ts";
+import type { Master } from "../master/ports.ts";
 import { type OpenMaster, openMaster } from "../master/open-master.ts";
 import { RedisRefused } from "../redis/connection.ts";
 import { writeFormat } from "../redis/format.ts";
@@ -97,6 +97,7 @@ async function connect(config: Config): Promise<OpenMaster> {
     const opened = await openMaster({
       redisUrl: config.redisUrl?.reveal() ?? "",
       cluster: config.cluster,
+      mode: config.master,
       id: "api-edge",
       deadAfterMs: config.deadAfterMs,
       jobRetentionMs: config.jobRetentionMs,

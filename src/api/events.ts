@@ -11,7 +11,7 @@ export function routeEvents(app: Api, { master, followEvents, onError }: ApiDeps
   app.get("/v1/events", async (c) => {
     const query = readQuery(c, eventsQuery);
     const since = lastSeen(c) ?? query.since ?? null;
-    if (wantsList(c)) return c.json(await master.events(query.cursor ?? since, query.limit, query));
+    if (wantsList(c)) return c.json(await master.state.events(query.cursor ?? since, query.limit, query));
     if (query.cursor !== undefined)
       throw invalidFields([{ path: "cursor", message: "is of a list: ask with Accept: application/json" }]);
     return streams.answer(c, async (ended) => {

@@ -53,21 +53,21 @@ export const jobAnswer = (c: ApiContext, job: JobResource): Response =>
 export function routeJobs(app: Api, { master }: ApiDeps, waits: Places): void {
   app.get("/v1/jobs", async (c) => {
     const query = readQuery(c, jobsQuery);
-    return c.json(await master.jobs(pageOf(query), query));
+    return c.json(await master.commands.jobs(pageOf(query), query));
   });
   app.get("/v1/jobs/:job", async (c) => {
     const { waitMs } = readQuery(c, waitQuery);
     const id = readPath(c, "job", jobId);
-    const job = () => master.job(id, waitMs);
+    const job = () => master.commands.job(id, waitMs);
     return jobAnswer(c, await (waitMs > 0 ? waits.during(c, job) : job()));
   });
   app.get("/v1/jobs/:job/steps", async (c) => {
     const query = readQuery(c, stepsQuery);
-    return c.json(await master.steps(readPath(c, "job", jobId), pageOf(query), query));
+    return c.json(await master.commands.steps(readPath(c, "job", jobId), pageOf(query), query));
   });
   const acts = {
-    cancel: (id: string) => master.cancel(id),
-    retry: (id: string) => master.retry(id),
+    cancel: (id: string) => master.commands.cancel(id),
+    retry: (id: string) => master.commands.retry(id),
   };
   for (const [name, act] of Object.entries(acts)) {
     app.post(`/v1/jobs/:job/${name}`, async (c) => {
@@ -84,6 +84,6 @@ export function routeJobs(app: Api, { master }: ApiDeps, waits: Places): void {
     const isEmpty = (await c.req.arrayBuffer()).byteLength === 0;
     const body = rollbackBody.safeParse(isEmpty ? {} : await readJson(c, MAX_TOKENS));
     if (!body.success) throw invalidRequest(body.error);
-    return jobAnswer(c, await master.rollback(id, body.data.reason ?? null));
+    return jobAnswer(c, await master.commands.rollback(id, body.data.reason ?? null));
   });
 }

@@ -1,7 +1,7 @@
 import { accepts } from "hono/accepts";
 import * as z from "zod";
 import { stitchRef } from "../domain/ids.ts";
-import type { PlacedLogLine } from "../master/master.ts";
+import type { PlacedLogLine } from "../master/ports.ts";
 import { printableLine } from "../printable.ts";
 import type { Api, ApiContext, ApiDeps } from "./deps.ts";
 import { invalidFields } from "./problem.ts";
@@ -26,18 +26,18 @@ export function routeLogs(app: Api, { master, onError }: ApiDeps, streams: Strea
       case "text/event-stream": {
         const from = { tail, afterId: lastSeen(c) };
         return streams.answer(c, async (ended) => {
-          const source = await master.followLogs(stitch, from, ended.signal);
+          const source = await master.state.followLogs(stitch, from, ended.signal);
           const failed = (error: unknown) => onError(error, c.get("requestId"));
           return sseStream(frames(source), { backlogBytes: BACKLOG_BYTES, farewell: null, ended, onError: failed });
         });
       }
       case "text/plain": {
-        const { items } = await master.logs(stitch, tail);
+        const { items } = await master.state.logs(stitch, tail);
         // Mostly shown on a terminal, by curl: as JSON the lines are what the stitch wrote.
         return c.text(items.map(({ line }) => `${printableLine(line)}\n`).join(""));
       }
       case "application/json":
-        return c.json(await master.logs(stitch, tail));
+        return c.json(await master.state.logs(stitch, tail));
     }
   });
 }

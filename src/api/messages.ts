@@ -29,22 +29,22 @@ export function routeMessages(app: Api, { master }: ApiDeps, waits: Places): voi
     // What the client waits for is its own time.
     if (expect !== "none") c.get("allowMs")(timeoutMs);
     const scope = await scopeOf(c);
-    const send = () => master.send(request.data, key, scope);
+    const send = () => master.routing.send(request.data, key, scope);
     const { sent, replayed } = await (expect === "none" ? send() : waits.during(c, send));
     if (replayed) c.header("Idempotent-Replayed", "true");
     return c.json(sent, expect === "none" ? 202 : 200);
   });
   app.get("/v1/dead-letters", async (c) => {
     const query = readQuery(c, deadLettersQuery);
-    return c.json(await master.deadLetters(pageOf(query), query));
+    return c.json(await master.routing.deadLetters(pageOf(query), query));
   });
   app.post("/v1/dead-letters/:id/redrive", async (c) => {
     readQuery(c, noQuery);
-    return c.json(await master.redriveDeadLetter(readPath(c, "id", letterId)), 202);
+    return c.json(await master.routing.redriveDeadLetter(readPath(c, "id", letterId)), 202);
   });
   app.delete("/v1/dead-letters/:id", async (c) => {
     readQuery(c, noQuery);
-    await master.deleteDeadLetter(readPath(c, "id", letterId));
+    await master.routing.deleteDeadLetter(readPath(c, "id", letterId));
     return c.body(null, 204);
   });
 }

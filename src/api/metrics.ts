@@ -1,5 +1,5 @@
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
-import type { Master } from "../master/master.ts";
+import type { ClusterState } from "../master/ports.ts";
 import type { Answered, ApiDeps } from "./deps.ts";
 
 /** A scrape is answered without the cluster's gauges where Redis takes longer than this. */
@@ -10,7 +10,7 @@ export type ApiMetrics = NonNullable<ApiDeps["metrics"]> & { onAnswer(answered: 
 
 /** @param lostLogLines how many lines of its log the process could not write. */
 export function createMetrics(
-  master: Pick<Master, "cluster">,
+  state: Pick<ClusterState, "cluster">,
   lostLogLines: () => number,
   onError: (error: unknown) => void,
 ): ApiMetrics {
@@ -46,7 +46,7 @@ export function createMetrics(
   const readCluster = async (): Promise<void> => {
     for (const one of [nodes, stitches, openJobs]) one.reset();
     try {
-      const cluster = await within(CLUSTER_MS, master.cluster());
+      const cluster = await within(CLUSTER_MS, state.cluster());
       for (const [liveness, count] of Object.entries(cluster.nodes)) nodes.set({ liveness }, count);
       for (const [state, count] of Object.entries(cluster.stitches)) stitches.set({ state }, count);
       openJobs.set(cluster.openJobs);

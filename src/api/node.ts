@@ -29,7 +29,7 @@ export async function startApi(config: Config): Promise<Running> {
   const onRedisError = seldom(SAME_ERROR_MS, (error) => log.warn({ err: error }, "redis"));
   const open = await connect(config, onRedisError);
   const shutdown = new AbortController();
-  const metrics = createMetrics(open.master, lostLogLines, onRedisError);
+  const metrics = createMetrics(open.master.state, lostLogLines, onRedisError);
   const app = createApp({
     master: open.master,
     access: allowed,
@@ -91,6 +91,7 @@ function connect(config: Config, onError: (error: unknown) => void): Promise<Ope
   return openMaster({
     redisUrl: requireRedis(config),
     cluster: config.cluster,
+    mode: config.master,
     id: `api-${nodeIdFromHostname(hostname())}-${process.pid}`,
     deadAfterMs: config.deadAfterMs,
     jobRetentionMs: config.jobRetentionMs,

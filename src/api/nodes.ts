@@ -15,15 +15,15 @@ export const nodesQuery = z.strictObject({
 export function routeNodes(app: Api, { master }: ApiDeps): void {
   app.get("/v1/nodes", async (c) => {
     const query = readQuery(c, nodesQuery);
-    return c.json(await master.nodes(pageOf(query), query));
+    return c.json(await master.state.nodes(pageOf(query), query));
   });
   app.get("/v1/nodes/:node", async (c) => {
     readQuery(c, noQuery);
-    return c.json(await master.node(readPath(c, "node", nodeId)));
+    return c.json(await master.state.node(readPath(c, "node", nodeId)));
   });
   app.delete("/v1/nodes/:node", async (c) => {
     readQuery(c, noQuery);
-    await master.forgetNode(readPath(c, "node", nodeId));
+    await master.commands.forgetNode(readPath(c, "node", nodeId));
     return c.body(null, 204);
   });
 }

@@ -1,5 +1,5 @@
 import * as z from "zod";
-import type { Page } from "../master/master.ts";
+import type { Page } from "../master/ports.ts";
 import type { ApiContext } from "./deps.ts";
 import { invalidFields, invalidRequest } from "./problem.ts";
 

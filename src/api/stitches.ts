@@ -16,10 +16,10 @@ export const stitchesQuery = z.strictObject({
 export function routeStitches(app: Api, { master }: ApiDeps): void {
   app.get("/v1/stitches", async (c) => {
     const query = readQuery(c, stitchesQuery);
-    return c.json(await master.stitches(pageOf(query), query));
+    return c.json(await master.state.stitches(pageOf(query), query));
   });
   app.get("/v1/stitches/:stitch", async (c) => {
     readQuery(c, noQuery);
-    return c.json(await master.stitch(readPath(c, "stitch", stitchRef)));
+    return c.json(await master.state.stitch(readPath(c, "stitch", stitchRef)));
   });
 }

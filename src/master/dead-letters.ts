@@ -18,9 +18,9 @@ import type { Keys } from "../redis/keys.ts";
 import { redisTimeMs } from "../redis/node-record.ts";
 import { giveReceipts } from "../redis/receipts.ts";
 import type { OnUnreadable } from "../redis/unreadable.ts";
-import { decodeCursor, encodeCursor } from "./cluster-state.ts";
+import { decodeCursor, encodeCursor } from "./state-reader.ts";
 import { iso } from "./job-view.ts";
-import type { DeadLetterFilter, Page } from "./master.ts";
+import type { DeadLetterFilter, Page } from "./ports.ts";
 import type { Recipients } from "./recipients.ts";
 import { search } from "./search.ts";
 

@@ -35,7 +35,7 @@ import { hex, sha256, sha256Hex } from "./digest.ts";
 import { FIRST_LOOK_MS, type JobDesk, type JobDeskOptions } from "./job-desk.ts";
 import type { JobWaiter } from "./job-waiter.ts";
 import { iso, jobView } from "./job-view.ts";
-import type { Submission, Submitted } from "./master.ts";
+import type { Submission, Submitted } from "./ports.ts";
 import type { Observer } from "./observe.ts";
 
 /** A job that took what it works on and has no record after so long is one whose Master died, or was held up: it is given up. */
@@ -129,7 +129,7 @@ export class Intake {
   }
 
   async #finished(id: string, what: string) {
-    const settled = await this.#o.desk.settle(id);
+    const settled = await this.#o.desk.advanceKnown(id);
     if (settled.state.marks.closed === null)
       throw new RequestError("group_busy", `The job is still at work; it can be ${what} when it has ended.`, {
         jobId: id,
@@ -275,7 +275,7 @@ export class Intake {
     }
     if (created === "known") {
       // It may be this very record, which the connection sent twice: what is held goes at the end of the job, not before.
-      if ((await this.#o.desk.find(id))?.state.marks.closed != null) await releaseScopes(redis, keys, id);
+      if ((await this.#o.desk.advance(id))?.state.marks.closed != null) await releaseScopes(redis, keys, id);
       return this.#replay(id, bodyHash, waitMs);
     }
     if (!atOnce) await dispatch();
@@ -356,7 +356,7 @@ export class Intake {
       const holder = await takeScopes(redis, keys, id, nonce, scopes);
       if (holder === null) return;
       let isThere = true;
-      const found = await desk.find(holder.job).then((job) => {
+      const found = await desk.advance(holder.job).then((job) => {
         isThere = job !== null;
         return job;
       }, passingOver(this.#o.onUnreadable));
@@ -380,7 +380,7 @@ export class Intake {
 
   /** The job that was first made with this id; null where there is none. @throws `idempotency_conflict` for another body. */
   async #replay(id: string, bodyHash: string, waitMs: number): Promise<Extract<Submitted, { kind: "job" }> | null> {
-    const found = await this.#o.desk.find(id);
+    const found = await this.#o.desk.advance(id);
     if (found === null) return null;
     if (found.state.bodyHash !== bodyHash)
       throw new RequestError(

@@ -47,7 +47,7 @@ import { drawRevision } from "../redis/revision.ts";
 import { dropForAbsent, readStitches, readTraces } from "../redis/stitch-records.ts";
 import { leaveTombstone } from "../redis/tombstones.ts";
 import { type OnUnreadable, passingOver, UnreadableRecord } from "../redis/unreadable.ts";
-import type { Tended } from "./master.ts";
+import type { Tended } from "./ports.ts";
 import type { Observer } from "./observe.ts";
 
 /** A dispatch that nobody has claimed is looked at again after this: by then a live node has long taken it. */
@@ -186,16 +186,19 @@ export class JobDesk {
     return { status: "succeeded", changed: true, error: null };
   }
 
-  /** Reads a job, and ends it where nothing of it can still happen. @throws RequestError `not_found`. */
-  async settle(id: string): Promise<Settled> {
-    const settled = await this.find(id);
+  /** As `advance`. @throws RequestError `not_found` where there is no such job. */
+  async advanceKnown(id: string): Promise<Settled> {
+    const settled = await this.advance(id);
     if (settled === null)
       throw new RequestError("not_found", `There is no job "${id}"; finished jobs are kept for a while only.`);
     return settled;
   }
 
-  /** As `settle`; null where there is no such job. What cannot be written at this moment is left to a later look. */
-  async find(id: string): Promise<Found | null> {
+  /**
+   * Brings a job forward as far as it goes now, and ends it where nothing of it can still happen. What cannot be written at
+   * this moment is left to a later look. @returns what it is then; null where there is no such job.
+   */
+  async advance(id: string): Promise<Found | null> {
     for (let round = 0; round < MAX_ROUNDS; round++) {
       const state = await loadJob(this.#o.redis, this.#o.keys, id, this.#o.onUnreadable);
       if (state === null) return null;
@@ -360,7 +363,7 @@ export class JobDesk {
 
   async #lookAfter(id: string): Promise<{ tasks: number; closed: boolean }> {
     const { redis, keys, nowMs } = this.#o;
-    const found = await this.find(id);
+    const found = await this.advance(id);
     if (found === null) {
       const seenAtMs = this.#orphans.get(id) ?? nowMs();
       this.#orphans.set(id, seenAtMs);

@@ -40,7 +40,7 @@ export class JobWaiter {
     const left = () => untilMs - this.#nowMs();
     for (;;) {
       watch?.forget();
-      const settled = await this.#desk.settle(id);
+      const settled = await this.#desk.advanceKnown(id);
       if (settled.state.marks.closed !== null || watch === null || left() <= 0) return settled;
       const { tasks } = settled.folded;
       // Of many steps, each end of a task may bring the next; else nothing ends before all have ended.

@@ -27,7 +27,7 @@ import {
 import { dropReceipts, readReceipts } from "../redis/receipts.ts";
 import type { ReplyHints } from "../redis/reply-hints.ts";
 import { sha256Hex } from "./digest.ts";
-import type { Sent } from "./master.ts";
+import type { Sent } from "./ports.ts";
 import type { Recipients } from "./recipients.ts";
 
 /** Whoever waits for receipts looks this often even where no hint comes. */

@@ -1,3 +1,4 @@
+import type { ChosenMaster } from "../domain/master-mode.ts";
 import { Dispatcher } from "../queue/dispatcher.ts";
 import type { RedisClient } from "../redis/client.ts";
 import { connectRedis, openRedis, refuseEviction } from "../redis/connection.ts";
@@ -6,12 +7,18 @@ import { JobHints } from "../redis/job-hints.ts";
 import { Keys } from "../redis/keys.ts";
 import { ReplyHints } from "../redis/reply-hints.ts";
 import { ServerWatch } from "../redis/server-watch.ts";
-import { LeaderlessMaster } from "./leaderless.ts";
-import type { Master } from "./master.ts";
+import { type LeaderlessOptions, leaderlessMaster } from "./leaderless.ts";
+import type { Master } from "./ports.ts";
+
+/** Each Master that can be chosen. */
+const MASTERS: Readonly<Record<ChosenMaster, (options: LeaderlessOptions) => Master>> = {
+  leaderless: leaderlessMaster,
+};
 
 export type OpenMasterOptions = {
   readonly redisUrl: string;
   readonly cluster: string;
+  readonly mode: ChosenMaster;
   readonly id: string;
   readonly deadAfterMs: number;
   readonly jobRetentionMs: number;
@@ -57,8 +64,9 @@ export async function openMaster(options: OpenMasterOptions): Promise<OpenMaster
   await dispatcher.ready();
   const hints = new JobHints(() => open("subscriber"), keys);
   const replies = new ReplyHints(() => open("subscriber"), keys, crypto.randomUUID());
-  const master = new LeaderlessMaster({
+  const master = MASTERS[options.mode]({
     id: options.id,
+    mode: options.mode,
     redis,
     keys,
     hints,

@@ -140,7 +140,7 @@ export async function fanout({ redisUrl, rounds, print, atEnd }: Bench): Promise
     await command("group.remove", target);
   }
   print(table(rows));
-  const { items } = await cluster.master.nodes({ cursor: null, limit: 1000 }, {});
+  const { items } = await cluster.master.state.nodes({ cursor: null, limit: 1000 }, {});
   const lost = items.filter(({ liveness, incarnation }) => liveness !== "alive" || incarnation > 1);
   const leases =
     lost.length === 0 ? "no lease was lost" : `the lease was lost by ${lost.map(({ id }) => id).join(", ")}`;

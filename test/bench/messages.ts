@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { sendRequest } from "../../src/domain/message.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import type { Keys } from "../../src/redis/keys.ts";
+import { locateStitch } from "../../src/redis/stitch-records.ts";
 import { publishAsNode } from "../support/publish-test-stitch.ts";
 import { stitchSpec } from "../../src/domain/spec.ts";
 import { TestCluster } from "../support/cluster.ts";
@@ -45,7 +46,7 @@ export async function messages({ redisUrl, rounds, print, atEnd }: Bench): Promi
 
   const told = async (channel: string, to: string, count: number, concurrency: number): Promise<Timing> => {
     const data = { to, count, concurrency };
-    const { sent } = await cluster.master.send(
+    const { sent } = await cluster.master.routing.send(
       sendRequest.parse({ to: { stitch: "asker" }, channel, data, expect: "reply", timeoutMs: 60_000 }),
       null,
       "",
@@ -99,7 +100,7 @@ export async function messages({ redisUrl, rounds, print, atEnd }: Bench): Promi
   const toGroup: Timing[] = [];
   const sendToGroup = async () => {
     const request = { to: { group: "bench.crowd.1" }, data: "hello", expect: "ack", timeoutMs: 60_000 };
-    const { sent } = await cluster.master.send(sendRequest.parse(request), null, "");
+    const { sent } = await cluster.master.routing.send(sendRequest.parse(request), null, "");
     const acked = sent.deliveries.filter(({ status }) => status === "replied" || status === "acked").length;
     if (acked !== GROUP_SIZE) throw new Error(`${acked} of ${GROUP_SIZE} acknowledged`);
   };
@@ -136,7 +137,7 @@ async function lookups(cluster: TestCluster, rounds: number, print: (line: strin
     registered = size;
     const got: Timing[] = [];
     for (let round = 0; round < rounds; round++)
-      got.push(await measure(1, 500, (index) => cluster.master.locate(`far-${(index * 7919) % size}`)));
+      got.push(await measure(1, 500, (index) => locateStitch(redis, keys, `far-${(index * 7919) % size}`)));
     if (first.length === 0) first.push(...got);
     rows.push([`among ${size}`, ms(over(got, "p50")), ms(over(got, "p99")), times(ratio(got, first, "p50"))]);
   }

@@ -44,7 +44,7 @@ async function written({ open: { redis, keys } }: TestCluster) {
 }
 
 const listed = async ({ master }: TestCluster): Promise<string[]> =>
-  (await master.jobs({ cursor: null, limit: 10 }, {})).items.map(({ id }) => id);
+  (await master.commands.jobs({ cursor: null, limit: 10 }, {})).items.map(({ id }) => id);
 
 const CREATE = {
   command: "stitch.create",
@@ -64,9 +64,9 @@ const ACCEPT: readonly (Point & { readonly leaves: { pointer: boolean; record: b
 ];
 
 async function assertDoneOnce(cluster: TestCluster, id: string): Promise<void> {
-  const job = await cluster.master.job(id, 0);
+  const job = await cluster.master.commands.job(id, 0);
   assert.equal(job.status, "succeeded", JSON.stringify(job));
-  assert.equal((await cluster.master.stitch("once")).revision, `${job.revision}.0`);
+  assert.equal((await cluster.master.state.stitch("once")).revision, `${job.revision}.0`);
   await startedTimes(cluster, 1, ["n1:once"]);
   assert.deepEqual(await listed(cluster), [id], "it is the one job in the list");
   await endedOnce(cluster);
@@ -92,7 +92,7 @@ describe("an API that is killed between two writes of an accept (P1, P2)", { con
           await until("it was looked after", async () => (await redis.zscore(keys.openJobs, id)) !== dueAtMs);
         assert.deepEqual(await listed(cluster), []);
         assert.equal(await redis.get(`${keys.node("n1")}:commands:id`), null, "BullMQ has counted no entry");
-        await assert.rejects(cluster.master.stitch("once"), { code: "not_found" });
+        await assert.rejects(cluster.master.state.stitch("once"), { code: "not_found" });
       });
     });
   }
@@ -154,10 +154,12 @@ describe("an API that is killed while it carries out a task itself (P1)", { conc
         assert.ok(id !== null);
         await cluster.masterWorker();
         await endedByOthers(cluster, id);
-        assert.equal((await cluster.master.job(id, 0)).status, "succeeded");
-        assert.equal((await cluster.master.node("n1")).eligibility, "cordoned");
+        assert.equal((await cluster.master.commands.job(id, 0)).status, "succeeded");
+        assert.equal((await cluster.master.state.node("n1")).eligibility, "cordoned");
         await endedOnce(cluster);
-        const told = (await cluster.master.events(null, 100)).items.filter(({ type }) => type === "node.cordoned");
+        const told = (await cluster.master.state.events(null, 100)).items.filter(
+          ({ type }) => type === "node.cordoned",
+        );
         assert.equal(told.length, 1, "who carries it out again knows what it has changed");
       });
     });
@@ -176,7 +178,7 @@ describe("an API that is killed while a client waits for the end (P1)", { concur
         await cluster.masterWorker();
         await endedByOthers(cluster, id);
         await endedOnce(cluster);
-        assert.equal((await cluster.master.job(id, 0)).status, "succeeded");
+        assert.equal((await cluster.master.commands.job(id, 0)).status, "succeeded");
       });
     });
   }

@@ -87,7 +87,7 @@ describe("a node worker whose event loop is blocked longer than BullMQ's lock", 
       await entry.deliveredAgain();
       await entry.finished();
       await assertStoppedOnce(cluster, job);
-      assert.equal((await cluster.master.node("n1")).incarnation, 1);
+      assert.equal((await cluster.master.state.node("n1")).incarnation, 1);
     });
   });
 
@@ -110,7 +110,7 @@ describe("a node worker whose event loop is blocked longer than BullMQ's lock", 
       await new Dispatcher(redis, keys).obliterate("n1");
       node.child.kill("SIGCONT");
       writeFileSync(dataFile(cluster, "once", "go"), "");
-      await cluster.master.job(job.id, 60_000);
+      await cluster.master.commands.job(job.id, 60_000);
       await assertStoppedOnce(cluster, job);
     });
   });
@@ -118,7 +118,7 @@ describe("a node worker whose event loop is blocked longer than BullMQ's lock", 
   async function stoppedInMidStep(cluster: TestCluster): Promise<{ node: Part; job: JobResource; entry: Entry }> {
     const node = await cluster.node("n1");
     const job = await stopOne(cluster, ENDS_WHEN_TOLD, { deadlineMs: 10_000 });
-    await until("it was asked to end", async () => (await cluster.master.stitch("once")).state === "stopping");
+    await until("it was asked to end", async () => (await cluster.master.state.stitch("once")).state === "stopping");
     node.child.kill("SIGSTOP");
     const entry = new Entry(cluster, job);
     await entry.lockLost();
@@ -137,7 +137,7 @@ describe("a node worker whose event loop is blocked longer than its lease", { co
       await entry.deliveredAgain();
       await entry.finished();
       await assertStoppedOnce(cluster, job);
-      assert.ok((await cluster.master.node("n1")).incarnation > 1);
+      assert.ok((await cluster.master.state.node("n1")).incarnation > 1);
     });
   });
 
@@ -149,7 +149,7 @@ describe("a node worker whose event loop is blocked longer than its lease", { co
       assert.deepEqual([ended.status, ended.tasks[0]?.status], ["failed", "unknown"]);
       node.child.kill("SIGCONT");
       await until("its outcome is known", async () => {
-        const job = await cluster.master.job(ended.id, 0);
+        const job = await cluster.master.commands.job(ended.id, 0);
         assert.deepEqual([job.status, job.counts.running], ["failed", 0]);
         return job.tasks[0]?.status === "succeeded";
       });
@@ -164,8 +164,8 @@ describe("a node worker whose event loop is blocked longer than its lease", { co
       const { id, tasks, ...ended } = await cluster.run({ command: "node.ping", target: "n1" });
       assert.deepEqual([ended.status, ended.error?.code, tasks[0]?.status], ["failed", "node_dead", "failed"]);
       node.child.kill("SIGCONT");
-      await until("it is back", async () => (await cluster.master.node("n1")).liveness === "alive");
-      const later = await cluster.master.job(id, 0);
+      await until("it is back", async () => (await cluster.master.state.node("n1")).liveness === "alive");
+      const later = await cluster.master.commands.job(id, 0);
       assert.deepEqual(
         [later.status, later.counts, later.error?.code, later.finishedAt],
         ["failed", ended.counts, "node_dead", ended.finishedAt],
@@ -181,12 +181,12 @@ describe("a node worker whose event loop is blocked longer than its lease", { co
       const tellsItsEnd = ["sh", "-c", "trap 'touch ended; exit' TERM; while :; do sleep 0.1; done"];
       await cluster.create("n1", "needy", tellsItsEnd, { onDisconnect: "stop" });
       await cluster.create("n1", "done", ["sh", "-c", "echo started >> starts"], { restart: { policy: "never" } });
-      const { pid } = await cluster.master.stitch("needy");
+      const { pid } = await cluster.master.state.stitch("needy");
       node.child.kill("SIGSTOP");
       await until("the watchdog has ended the one", () => existsSync(dataFile(cluster, "needy", "ended")));
       node.child.kill("SIGCONT");
       await until("it runs again", async () => {
-        const stitch = await cluster.master.stitch("needy");
+        const stitch = await cluster.master.state.stitch("needy");
         return stitch.state === "running" && stitch.pid !== pid;
       });
       const stopped = await cluster.run({ command: "stitch.stop", target: "done" });
@@ -204,9 +204,9 @@ describe("a node worker whose event loop is blocked longer than its lease", { co
       first.child.kill("SIGCONT");
       assert.equal(await first.exited, 1);
       await new Entry(cluster, job).finished();
-      const ended = await cluster.master.job(job.id, 0);
+      const ended = await cluster.master.commands.job(job.id, 0);
       assert.equal(ended.status, "succeeded", JSON.stringify(ended));
-      assert.equal((await cluster.master.stitch("once")).state, "stopped");
+      assert.equal((await cluster.master.state.stitch("once")).state, "stopped");
     });
   });
 });
@@ -218,9 +218,9 @@ async function stopOne(cluster: TestCluster, command: readonly string[], options
 }
 
 async function assertStoppedOnce(cluster: TestCluster, { id, revision }: JobResource): Promise<void> {
-  const ended = await cluster.master.job(id, 0);
+  const ended = await cluster.master.commands.job(id, 0);
   assert.deepEqual([ended.status, ended.tasks[0]?.steps[0]?.changed], ["succeeded", true], JSON.stringify(ended));
-  const stitch = await cluster.master.stitch("once");
+  const stitch = await cluster.master.state.stitch("once");
   assert.deepEqual([stitch.state, stitch.revision], ["stopped", `${revision}.0`]);
   assert.equal(readFileSync(dataFile(cluster, "once", "asks"), "utf8"), "asked\n");
 }
@@ -230,15 +230,15 @@ describe("a node that comes back after the deadline of what it had not taken up 
     await withCluster(url, {}, async (cluster) => {
       const node = await cluster.node("n1");
       await cluster.create("n1", "a", ["sleep", "600"]);
-      const before = await cluster.master.stitch("a");
+      const before = await cluster.master.state.stitch("a");
       node.child.kill("SIGSTOP");
       const job = await cluster.run({ command: "stitch.stop", target: "a", deadlineMs: 500 }, null, 0);
       await deadlinePassed(cluster, job);
       node.child.kill("SIGCONT");
       await new Entry(cluster, job).finished();
-      const { state, pid, revision } = await cluster.master.stitch("a");
+      const { state, pid, revision } = await cluster.master.state.stitch("a");
       assert.deepEqual([state, pid, revision], ["running", before.pid, before.revision]);
-      const ended = await cluster.master.job(job.id, 0);
+      const ended = await cluster.master.commands.job(job.id, 0);
       assert.deepEqual([ended.status, ended.error?.code], ["expired", "expired"]);
     });
   });
@@ -247,7 +247,7 @@ describe("a node that comes back after the deadline of what it had not taken up 
     await withCluster(url, FAST, async (cluster) => {
       const first = await cluster.node("n1");
       await cluster.create("n1", "a", ["sleep", "600"]);
-      const { revision } = await cluster.master.stitch("a");
+      const { revision } = await cluster.master.state.stitch("a");
       await first.kill("SIGKILL");
       const stop = { command: "stitch.stop", target: "a", waitForNode: true, deadlineMs: 500 } as const;
       const job = await cluster.run(stop, null, 0);
@@ -255,11 +255,11 @@ describe("a node that comes back after the deadline of what it had not taken up 
       await cluster.node("n1");
       await new Entry(cluster, job).finished();
       const after = await until("it runs again", async () => {
-        const stitch = await cluster.master.stitch("a");
+        const stitch = await cluster.master.state.stitch("a");
         return stitch.state === "running" ? stitch : null;
       });
       assert.equal(after.revision, revision);
-      assert.equal((await cluster.master.job(job.id, 0)).status, "expired");
+      assert.equal((await cluster.master.commands.job(job.id, 0)).status, "expired");
     });
   });
 });

@@ -58,8 +58,8 @@ for (const [how, aheadMs] of [
         const [job] = await until(
           "it is carried out",
           async () => {
-            const { items } = await cluster.master.jobs({ cursor: null, limit: 10 }, {});
-            const done = await Promise.all(items.map(({ id }) => cluster.master.job(id, 0)));
+            const { items } = await cluster.master.commands.jobs({ cursor: null, limit: 10 }, {});
+            const done = await Promise.all(items.map(({ id }) => cluster.master.commands.job(id, 0)));
             return done.every(isDone) && done.length === 1 && done;
           },
           SOON_MS,
@@ -105,12 +105,12 @@ for (const [how, aheadMs] of [
       await cluster.node("n1", ahead(aheadMs));
       const created = await cluster.create("n1", "a", ["sh", "-c", "echo said; exec sleep 600"]);
       const step = created.tasks[0]?.steps[0];
-      const { startedAt, observedAt } = await cluster.master.stitch("n1:a");
+      const { startedAt, observedAt } = await cluster.master.state.stitch("n1:a");
       const { items: lines } = await until("its line is there", async () => {
-        const logs = await cluster.master.logs("n1:a", 10);
+        const logs = await cluster.master.state.logs("n1:a", 10);
         return logs.items.length > 0 && logs;
       });
-      const node = await cluster.master.node("n1");
+      const node = await cluster.master.state.node("n1");
       await assertSince(
         cluster,
         sinceMs,

@@ -66,7 +66,7 @@ async function processes(cluster: TestCluster): Promise<string[]> {
 
 /** Everything that Redis says of stitches, straight from the nodes' records. */
 async function records(cluster: TestCluster) {
-  return (await cluster.master.stitches({ limit: 1000, cursor: null }, {})).items;
+  return (await cluster.master.state.stitches({ limit: 1000, cursor: null }, {})).items;
 }
 
 describe("many commands at once, through two APIs (P1, P5)", () => {
@@ -106,7 +106,7 @@ describe("many commands at once, through two APIs (P1, P5)", () => {
         90_000,
       );
       for (const id of accepted) {
-        const job = await cluster.master.job(id, 0);
+        const job = await cluster.master.commands.job(id, 0);
         assert.notEqual(job.finishedAt, null, `${job.command} ${job.target}`);
         assert.equal(job.counts.pending + job.counts.running, 0, JSON.stringify(job));
       }
@@ -121,7 +121,7 @@ describe("many commands at once, through two APIs (P1, P5)", () => {
         );
       assert.equal(new Set(all.map(({ id }) => id)).size, all.length, "no stitch is there twice");
       for (const { id, fullId, group } of all) {
-        assert.equal((await cluster.master.stitch(id)).fullId, fullId, "its route leads to it");
+        assert.equal((await cluster.master.state.stitch(id)).fullId, fullId, "its route leads to it");
         const members = await cluster.open.redis.smembers(cluster.open.keys.group(group));
         assert.ok(members.includes(fullId), `${fullId} is a member of its group`);
       }

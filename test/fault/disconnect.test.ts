@@ -39,7 +39,7 @@ class Stitches {
   }
 
   journal = (id: string) => journalOf(this.#cluster, "n1", id) as Entry[];
-  look = (id: string) => this.#cluster.master.stitch(id);
+  look = (id: string) => this.#cluster.master.state.stitch(id);
   events = (id: string) => this.journal(id).map(({ event, hook }) => event ?? hook);
   /** Of each start the pid, in order. */
   starts = (id: string) => this.journal(id).flatMap(({ event, pid }) => (event === "start" ? [pid] : []));
@@ -161,7 +161,7 @@ describe("a node without Redis for longer than its lease (P9)", { concurrency: 2
         assert.deepEqual([stitches.runs("kept"), (await stitches.look("kept")).pid], [kept, kept[0]]);
         assert.deepEqual(stitches.events("kept"), ["start"]);
         assert.equal(stitches.events("kept-module").filter((hook) => hook === "start").length, 1);
-        const { items } = await cluster.master.events(null, 1000);
+        const { items } = await cluster.master.state.events(null, 1000);
         for (const id of [...MORTALS, "module"])
           assert.ok(
             items.some(
@@ -196,7 +196,7 @@ describe("a node without Redis for longer than its lease (P9)", { concurrency: 2
         assert.ok(asked !== undefined && asked.atMs >= leaseUntilMs - LEASE_MS / 2, `${id}: not before`);
       }
       assert.equal(stitches.runs("kept").length, 1);
-      await until("its lease is over", async () => (await cluster.master.node("n1")).liveness !== "alive");
+      await until("its lease is over", async () => (await cluster.master.state.node("n1")).liveness !== "alive");
       worker.child.kill("SIGCONT");
       await stitches.mortalsAreBack();
       await until(
@@ -208,7 +208,7 @@ describe("a node without Redis for longer than its lease (P9)", { concurrency: 2
         ["start", "abort", "stop", "start"],
       );
       assert.deepEqual(stitches.events("kept"), ["start"]);
-      const { liveness, incarnation } = await cluster.master.node("n1");
+      const { liveness, incarnation } = await cluster.master.state.node("n1");
       assert.equal(liveness, "alive");
       assert.ok(incarnation >= 2);
     });
@@ -278,7 +278,7 @@ describe("a node without Redis for longer than its lease (P9)", { concurrency: 2
         await until("so does what is not wanted", () => stitches.runs("unwanted").length === 0);
         assert.equal(stitches.runs("unwanted-kept").length, 1);
         proxy.speak();
-        for (const { id } of stops) assert.equal((await cluster.master.job(id, 60_000)).status, "succeeded");
+        for (const { id } of stops) assert.equal((await cluster.master.commands.job(id, 60_000)).status, "succeeded");
         await stitches.mortalsAreBack();
         for (const id of ["unwanted", "unwanted-kept"]) {
           const { desired, state } = await stitches.look(id);
@@ -319,10 +319,10 @@ describe("a node without Redis for longer than its lease (P9)", { concurrency: 2
         await redis.del(keys.nodeStitches("n1"));
         // A key of another type: what Redis holds of its stitches cannot be read.
         await redis.set(keys.nodeRemoved("n1"), "in the way");
-        const { incarnation } = await cluster.master.node("n1");
+        const { incarnation } = await cluster.master.state.node("n1");
         proxy.speak();
         await until("it has its lease again", async () => {
-          const node = await cluster.master.node("n1");
+          const node = await cluster.master.state.node("n1");
           return node.incarnation > incarnation && node.liveness === "alive";
         });
         await until("it beats", async () => Number(await redis.hget(keys.nodeMeta("n1"), "beats")) >= 2);

@@ -49,14 +49,14 @@ for (const redis of REDISES) {
           );
         assert.equal(answers.filter(({ replayed }) => !replayed).length, 1, "one of them made it");
 
-        const stitches = await cluster.master.stitches({ cursor: null, limit: 10 }, {});
+        const stitches = await cluster.master.state.stitches({ cursor: null, limit: 10 }, {});
         assert.deepEqual(
           stitches.items.map(({ fullId, revision }) => [fullId, revision]),
           [[job.stitches[0], `${job.revision}.0`]],
         );
         const [stitch = assert.fail()] = stitches.items;
         await startedTimes(cluster, 1, [stitch.fullId]);
-        const jobs = await cluster.master.jobs({ cursor: null, limit: 10 }, {});
+        const jobs = await cluster.master.commands.jobs({ cursor: null, limit: 10 }, {});
         assert.deepEqual(
           jobs.items.map(({ id }) => id),
           [job.id],
@@ -69,7 +69,7 @@ for (const redis of REDISES) {
           assert.deepEqual([again.replayed, again.job.id, again.job.status], [true, job.id, "succeeded"]);
           await assert.rejects(patientCommand(api, { ...CREATE, target: "a.b.2" }, { idempotencyKey: "k" }), conflict);
         }
-        assert.deepEqual((await cluster.master.stitches({ cursor: null, limit: 10 }, {})).items, []);
+        assert.deepEqual((await cluster.master.state.stitches({ cursor: null, limit: 10 }, {})).items, []);
       });
     });
 
@@ -96,7 +96,7 @@ for (const redis of REDISES) {
           }
         }
         assert.equal(made.filter(({ replayed }) => !replayed).length, 1);
-        const stitches = await cluster.master.stitches({ cursor: null, limit: 10 }, {});
+        const stitches = await cluster.master.state.stitches({ cursor: null, limit: 10 }, {});
         assert.deepEqual(
           stitches.items.map(({ fullId }) => fullId),
           [winner],

@@ -108,7 +108,7 @@ async function unharmed(cluster: TestCluster, node: Part, done: () => boolean | 
   await until(
     "it has gone on for long enough",
     async () => {
-      assert.equal((await cluster.master.stitch("neighbour")).health, "green");
+      assert.equal((await cluster.master.state.stitch("neighbour")).health, "green");
       const memoryBytes = readProcess(node.pid)?.memoryBytes ?? Number.NaN;
       assert.ok(memoryBytes < MEMORY_BYTES, `the worker takes ${Math.round(memoryBytes / MIB)} MiB`);
       return beatsOf(cluster).length >= before + BEATS && (await done());
@@ -124,7 +124,7 @@ async function unharmed(cluster: TestCluster, node: Part, done: () => boolean | 
   );
   const ping = await cluster.run({ command: "node.ping", target: "n1" });
   assert.equal(ping.status, "succeeded");
-  const { liveness, incarnation } = await cluster.master.node("n1");
+  const { liveness, incarnation } = await cluster.master.state.node("n1");
   assert.deepEqual([liveness, incarnation], ["alive", 1], "its lease has held");
   return share;
 }
@@ -152,7 +152,7 @@ describe("P14: a stitch that floods harms nobody", { concurrency: 1 }, () => {
       );
       await Promise.all(ids.map(({ id, spec }) => start(cluster, id, spec)));
       paced(await unharmed(cluster, node, () => ids.every(({ id }) => logBytes(cluster, id) > 10_000)));
-      const { items } = await cluster.master.stitches({ limit: 100, cursor: null }, { group: "test.flood" });
+      const { items } = await cluster.master.state.stitches({ limit: 100, cursor: null }, { group: "test.flood" });
       const runOn = items.filter(({ restarts, pid }) => restarts === 0 && pid !== null);
       assert.equal(runOn.length, ids.length, "and each of them runs on");
     });
@@ -182,7 +182,7 @@ describe("P14: a stitch that floods harms nobody", { concurrency: 1 }, () => {
       const ids = ["none", "process-v1"];
       await Promise.all(ids.map((protocol) => start(cluster, protocol, { protocol, command, restart })));
       await unharmed(cluster, node, async () => {
-        const states = await Promise.all(ids.map(async (id) => (await cluster.master.stitch(id)).lastExit));
+        const states = await Promise.all(ids.map(async (id) => (await cluster.master.state.stitch(id)).lastExit));
         return states.every((exit) => exit?.code === 0);
       });
       for (const id of ids) {
@@ -243,7 +243,8 @@ describe("P14: a stitch that floods harms nobody", { concurrency: 1 }, () => {
       await start(cluster, "sends", { protocol: "process-v1", command: ["sh", "-c", counted(10_000, send)] });
       const why = ({ line }: { line: string }) => line.includes("the inbox of full is full");
       // A page is bounded in bytes, too.
-      const letters = async () => (await cluster.master.deadLetters({ limit: 500, cursor: null }, {})).items.length;
+      const letters = async () =>
+        (await cluster.master.routing.deadLetters({ limit: 500, cursor: null }, {})).items.length;
       await unharmed(cluster, node, async () => logOf(cluster, "n1", "sends").some(why) && (await letters()) > 100);
     });
   });
@@ -258,7 +259,7 @@ describe("P14: a stitch that floods harms nobody", { concurrency: 1 }, () => {
       await until("all have started", async () => (await itsProcesses()).length === 101);
       await unharmed(cluster, node, async () => {
         const [one = 0, all = 0] = await Promise.all(
-          ["single", "family"].map(async (id) => (await cluster.master.stitch(id)).resources?.memoryBytes),
+          ["single", "family"].map(async (id) => (await cluster.master.state.stitch(id)).resources?.memoryBytes),
         );
         return one > 0 && all > 50 * one;
       });
@@ -284,7 +285,7 @@ describe("P14: a stitch that floods harms nobody", { concurrency: 1 }, () => {
       );
       assert.equal(created.counts.failed, 50, JSON.stringify(created.counts));
       await unharmed(cluster, node, async () => {
-        const { items } = await cluster.master.stitches({ limit: 100, cursor: null }, { group: "test.crash" });
+        const { items } = await cluster.master.state.stitches({ limit: 100, cursor: null }, { group: "test.crash" });
         return items.filter(({ restarts }) => restarts >= 5).length === 50;
       });
       assert.ok(logBytes(cluster, created.stitches[0]?.split(":")[1] ?? "") < LOG_BYTES);

@@ -46,7 +46,7 @@ async function forgetCutOff(cluster: TestCluster, id: string, commands: number):
   });
   try {
     return await Promise.race([
-      open.master.forgetNode(id).then(
+      open.master.commands.forgetNode(id).then(
         () => false,
         () => true,
       ),
@@ -69,7 +69,7 @@ describe("forgetting a node", { concurrency: 4 }, () => {
           await leftNode(cluster, id);
           const wasCut = await forgetCutOff(cluster, id, commands);
           if (wasCut)
-            await cluster.master
+            await cluster.master.commands
               .forgetNode(id)
               .catch((error: unknown) => assert.ok(isCode("not_found")(error), String(error)));
           const rest = (await raw.keys(`cs:${cluster.name}:*`)).filter((key) => key.includes(`{node:${id}}`));
@@ -105,7 +105,7 @@ describe("forgetting a node", { concurrency: 4 }, () => {
           const { redis, keys } = cluster.open;
           await leftNode(cluster, "n1");
           await spoil(redis, keys.nodeMeta("n1"));
-          await cluster.master.forgetNode("n1");
+          await cluster.master.commands.forgetNode("n1");
           const rest = (await raw.keys(`cs:${cluster.name}:*`)).filter((key) => key.includes("{node:n1}"));
           assert.deepEqual(rest, [keys.nodeGone("n1")]);
           assert.deepEqual(await redis.zrange(keys.nodeIds, 0, "-1"), []);
@@ -122,7 +122,7 @@ describe("forgetting a node", { concurrency: 4 }, () => {
       await putMessages(redis, keys, "n1", [{ stitch: "a", body: "{}" }]);
       await cluster.node("n1");
       await until("nothing is left in it", async () => (await redis.xlen(keys.nodeInbox("n1"))) === 0);
-      assert.equal((await cluster.master.node("n1")).incarnation, 8);
+      assert.equal((await cluster.master.state.node("n1")).incarnation, 8);
     });
   });
 
@@ -149,16 +149,16 @@ describe("forgetting a node", { concurrency: 4 }, () => {
       await cluster.create("n1", "a", ["sleep", "600"]);
       await first.kill("SIGTERM");
       const ending = holdBack(cluster.open, "end_forgetting");
-      const forgotten = cluster.master.forgetNode("n1");
+      const forgotten = cluster.master.commands.forgetNode("n1");
       await ending.reached;
       await cluster.node("n1");
       ending.release();
       await assert.rejects(forgotten, isCode("node_alive"));
       // What was taken from it before that is put right by its heartbeats.
       await until("it is found and listed", async () => {
-        const { items } = await cluster.master.nodes({ limit: 10, cursor: null }, {});
-        const stitch = await cluster.master.stitch("a").catch(() => null);
-        const group = await cluster.master.group("test.stitch.1").catch(() => null);
+        const { items } = await cluster.master.state.nodes({ limit: 10, cursor: null }, {});
+        const stitch = await cluster.master.state.stitch("a").catch(() => null);
+        const group = await cluster.master.state.group("test.stitch.1").catch(() => null);
         return items[0]?.id === "n1" && stitch?.state === "running" && group !== null;
       });
       const ping = await cluster.run({ command: "node.ping", target: "n1", deadlineMs: 10_000 });
@@ -190,14 +190,14 @@ describe("forgetting a node", { concurrency: 4 }, () => {
       const { redis, keys } = cluster.open;
       await until("it arrives", async () => (await redis.hexists(keys.nodeStitches("n2"), "goer")) === 1);
       await first.kill("SIGKILL");
-      const job = await cluster.master.job((await moving).id, 60_000);
+      const job = await cluster.master.commands.job((await moving).id, 60_000);
       assert.equal(job.status, "succeeded", JSON.stringify(job));
-      await until("it is dead", async () => (await cluster.master.node("n1")).liveness === "dead");
-      await cluster.master.forgetNode("n1");
+      await until("it is dead", async () => (await cluster.master.state.node("n1")).liveness === "dead");
+      await cluster.master.commands.forgetNode("n1");
       assert.ok((await redis.pttl(keys.nodeGone("n1"))) > 6 * 86_400_000, "the word is kept for a week");
       await cluster.node("n1");
       await until("what stays runs again", async () => (await programs(cluster)).length === 2);
-      await until("it is settled", async () => (await cluster.master.stitch("goer")).node === "n2");
+      await until("it is settled", async () => (await cluster.master.state.stitch("goer")).node === "n2");
       const inN1 = (await processesOf("state-n1")).filter(
         (line) => line.includes(cluster.dir) && line.includes("sleep 600"),
       );

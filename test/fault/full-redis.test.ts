@@ -69,9 +69,9 @@ it("P16: a Redis that takes no writes is told of with the reason, no stitch is t
         await cluster.masterWorker();
         await cluster.node("n1");
         await cluster.create("n1", "a", ["sleep", "600"]);
-        const { pid } = await cluster.master.stitch("a");
+        const { pid } = await cluster.master.state.stitch("a");
         assert.ok(pid !== null);
-        const liveness = async () => (await cluster.master.node("n1")).liveness;
+        const liveness = async () => (await cluster.master.state.node("n1")).liveness;
         const ping = async (key: string) => {
           const response = await fetch(`${url}/v1/commands?waitMs=1000`, {
             method: "POST",
@@ -117,7 +117,7 @@ it("P16: a Redis that takes no writes is told of with the reason, no stitch is t
             }
           }
           assert.match(await ready(), /^200 /, why);
-          const stitch = await cluster.master.stitch("a");
+          const stitch = await cluster.master.state.stitch("a");
           assert.deepEqual([stitch.pid, stitch.state, stitch.restarts], [pid, "running", 0], why);
         }
         await cluster.create("n1", "b", ["sleep", "600"]);

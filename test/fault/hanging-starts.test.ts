@@ -32,7 +32,7 @@ const hanging = async (cluster: TestCluster): Promise<number> =>
   (await processesOf(join(cluster.dir, "state-n1"))).filter((line) => line.includes("sleep 600")).length;
 
 const known = async (cluster: TestCluster): Promise<number> =>
-  (await cluster.master.stitches({ limit: 1000, cursor: null }, { group: "test.hangs.1" })).items.length;
+  (await cluster.master.state.stitches({ limit: 1000, cursor: null }, { group: "test.hangs.1" })).items.length;
 
 /** Runs a command that must not wait for what hangs. */
 async function atOnce(cluster: TestCluster, body: Parameters<TestCluster["run"]>[0]): Promise<void> {
@@ -65,7 +65,7 @@ describe("a node on which starts hang", { concurrency: 2 }, () => {
       assert.deepEqual([stopped.status, stopped.counts.succeeded], ["succeeded", MANY], JSON.stringify(stopped.counts));
       assert.equal(await hanging(cluster), 0);
       for (const { id } of jobs) {
-        const [step] = (await cluster.master.job(id, 1000)).tasks[0]?.steps ?? [];
+        const [step] = (await cluster.master.commands.job(id, 1000)).tasks[0]?.steps ?? [];
         assert.deepEqual([step?.status, step?.changed], ["superseded", true]);
       }
       assert.equal(node.child.exitCode, null, node.output);
@@ -85,7 +85,7 @@ describe("a node on which starts hang", { concurrency: 2 }, () => {
       const { command, target, spec, timeoutMs } = create("");
       const job = await cluster.run({ command, target, node: "n1", count, spec, timeoutMs }, null, 0);
       await until("all of them hang", async () => (await hanging(cluster)) === count);
-      assert.equal((await cluster.master.job(job.id, 0)).counts.running, count);
+      assert.equal((await cluster.master.commands.job(job.id, 0)).counts.running, count);
     });
   });
 
@@ -116,7 +116,7 @@ describe("a node on which starts hang", { concurrency: 2 }, () => {
         await first.kill(signal);
         await cluster.node("n1");
         for (const [index, { id }] of jobs.entries()) {
-          const { status, error, tasks } = await cluster.master.job(id, TIMEOUT_MS);
+          const { status, error, tasks } = await cluster.master.commands.job(id, TIMEOUT_MS);
           const expected = index < 5 ? ["succeeded", undefined] : ["failed", "start_timeout"];
           assert.deepEqual([status, tasks[0]?.steps[0]?.error?.code], expected, JSON.stringify(error));
         }
@@ -147,7 +147,7 @@ describe("a node on which starts hang", { concurrency: 2 }, () => {
         await cut;
         await proxy.close();
         await cluster.node("n1");
-        const job = await cluster.master.job(id, TIMEOUT_MS);
+        const job = await cluster.master.commands.job(id, TIMEOUT_MS);
         assert.equal(job.status, "succeeded", JSON.stringify(job));
         assert.ok(linesOf(join(dataDirOf(cluster, "n1", "t"), "starts")).length <= 2);
         const running = (await processesOf(join(cluster.dir, "state-n1"))).filter((line) => line.endsWith("/data/t]"));

@@ -27,7 +27,7 @@ for (const redis of REDISES) {
 
         node.child.kill("SIGCONT");
         const ended = await until("the node answers", async () => {
-          const now = await cluster.master.job(id, 1000);
+          const now = await cluster.master.commands.job(id, 1000);
           return now.finishedAt !== null && now;
         });
         assert.equal(ended.status, "succeeded");

@@ -47,7 +47,7 @@ async function neighbourLives(cluster: TestCluster, id: string): Promise<void> {
   assert.equal((await cluster.run({ command: "stitch.remove", target: id })).status, "succeeded");
 }
 
-const stitch = (cluster: TestCluster, id: string): Promise<StitchResource> => cluster.master.stitch(id);
+const stitch = (cluster: TestCluster, id: string): Promise<StitchResource> => cluster.master.state.stitch(id);
 
 describe("a filesystem that answers nothing", { skip }, () => {
   const path = typeof mount === "string" ? "" : mount.path;
@@ -61,7 +61,7 @@ describe("a filesystem that answers nothing", { skip }, () => {
     "costs a stitch whose folder or program is there its start, and neither its neighbours nor its node",
     onNode(async (cluster) => {
       const worker = await cluster.node("n1");
-      const { incarnation } = await cluster.master.node("n1");
+      const { incarnation } = await cluster.master.state.node("n1");
       await cluster.create("n1", "linked", RUNS);
       await cluster.run({ command: "stitch.stop", target: "linked" });
       const folder = dataDirOf(cluster, "n1", "linked");
@@ -91,7 +91,7 @@ describe("a filesystem that answers nothing", { skip }, () => {
       // A new one under that id puts the folder aside, and one that is linked is removed with its link alone.
       assert.equal((await cluster.run({ command: "stitch.remove", target: "linked" })).status, "succeeded");
       await cluster.create("n1", "linked", RUNS);
-      assert.equal((await cluster.master.node("n1")).incarnation, incarnation, "the node never went away");
+      assert.equal((await cluster.master.state.node("n1")).incarnation, incarnation, "the node never went away");
       assert.equal(worker.child.exitCode, null);
     }),
   );

@@ -22,7 +22,7 @@ it("P9: a node whose own server of a Redis Cluster answers keeps its lease, thou
       const own = await serverOf(keys.nodeMeta(id));
       await cluster.node(id);
       await cluster.create(id, "mortal", ["sleep", "600"], { onDisconnect: "stop" });
-      const { pid } = await cluster.master.stitch(`${id}:mortal`);
+      const { pid } = await cluster.master.state.stitch(`${id}:mortal`);
       assert.ok(pid);
       const server = servers[own] ?? assert.fail();
       const beats = async () => Number(await server.hget(keys.nodeMeta(id), "beats"));

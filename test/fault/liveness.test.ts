@@ -26,13 +26,13 @@ type Look = {
 
 async function look({ master, open: { redis, keys } }: TestCluster, id: string): Promise<Look> {
   const fromMs = await redisTimeMs(redis, keys.nodeMeta(id));
-  const { liveness, lastHeartbeatAt } = await master.node(id);
-  const { items } = await master.nodes({ limit: 10, cursor: null }, {});
+  const { liveness, lastHeartbeatAt } = await master.state.node(id);
+  const { items } = await master.state.nodes({ limit: 10, cursor: null }, {});
   const toMs = await redisTimeMs(redis, keys.nodeMeta(id));
   const listed = items.find((node) => node.id === id)?.liveness;
   const look = { fromMs, toMs, liveness, lastBeatAtMs: Date.parse(lastHeartbeatAt) };
   // It may change between the two.
-  if (listed !== liveness) assert.equal((await master.node(id)).liveness, listed);
+  if (listed !== liveness) assert.equal((await master.state.node(id)).liveness, listed);
   return look;
 }
 
@@ -96,7 +96,7 @@ it("P7: a killed node is suspect when its lease ends and dead within 10 s of its
       // Its lease from before the pause would be over by then.
       looks.push(...(await watch(cluster, "paused", (seen) => seen.fromMs > lastMs + leaseMs + deadAfterMs)));
       assert.deepEqual([...new Set(looks.map(({ liveness }) => liveness))], ["alive"]);
-      assert.equal((await cluster.master.node("paused")).incarnation, 1);
+      assert.equal((await cluster.master.state.node("paused")).incarnation, 1);
     };
 
     await Promise.all([dies(), pauses()]);

@@ -75,10 +75,10 @@ describe("a task that was taken up and is lost", { concurrency: 3 }, () => {
       await redis.del(...queue);
 
       await cluster.node("n1");
-      const job = await cluster.master.job(id, 60_000);
+      const job = await cluster.master.commands.job(id, 60_000);
       assert.deepEqual([job.status, job.tasks[0]?.attempt], ["succeeded", 2], JSON.stringify(job));
       assert.deepEqual(await fieldsOf(cluster, id, "c:"), ["c:t0.1.1", "c:t0.2.2"]);
-      assert.equal((await cluster.master.stitch("slow")).state, "stopped");
+      assert.equal((await cluster.master.state.stitch("slow")).state, "stopped");
     });
   });
 
@@ -98,7 +98,7 @@ describe("a task that was taken up and is lost", { concurrency: 3 }, () => {
         deadlineAt: agoMs,
         record: JSON.stringify({ ...record, deadlineAtMs: agoMs }),
       });
-      const waiting = await cluster.master.job(id, 0);
+      const waiting = await cluster.master.commands.job(id, 0);
       assert.deepEqual(
         [waiting.status, waiting.tasks[0]?.status],
         ["running", "running"],
@@ -106,8 +106,8 @@ describe("a task that was taken up and is lost", { concurrency: 3 }, () => {
       );
 
       await indexOpenJob(redis, keys, id, 1);
-      await cluster.master.tend();
-      const job = await cluster.master.job(id, 30_000);
+      await cluster.master.upkeep.tend();
+      const job = await cluster.master.commands.job(id, 30_000);
       assert.deepEqual([job.status, job.tasks[0]?.attempt], ["succeeded", 2], JSON.stringify(job));
       assert.deepEqual(await fieldsOf(cluster, id, "s:"), ["s:t0.2.0"]);
     });
@@ -128,7 +128,7 @@ describe("a task that was taken up and is lost", { concurrency: 3 }, () => {
       assert.equal(await claimAs(1, 2), "attempt");
       assert.equal(await claimAs(2, 2), "ok");
       assert.equal((await loadJob(redis, keys, id))?.attempts.get("t0"), 2);
-      const { tasks } = await cluster.master.job(id, 0);
+      const { tasks } = await cluster.master.commands.job(id, 0);
       assert.deepEqual([tasks[0]?.status, tasks[0]?.attempt], ["running", 2]);
     });
   });

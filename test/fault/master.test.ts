@@ -37,7 +37,9 @@ async function acceptedAlone(cluster: TestCluster, body: Body): Promise<string> 
       },
     });
     const command = COMMANDS[body.command].parse(body);
-    dying.master.submit({ command, idempotencyKey: null, scope: "", by: null, waitMs: 0 }).catch(() => undefined);
+    dying.master.commands
+      .submit({ command, idempotencyKey: null, scope: "", by: null, waitMs: 0 })
+      .catch(() => undefined);
     await until("it has accepted, and is gone", () => isGone);
     await cut;
   } finally {
@@ -86,7 +88,7 @@ describe("a master worker that is killed between two writes (P1, P2)", { concurr
         assert.equal(closed, point.write === "end" && point.side === "after" ? 1 : 0);
         await cluster.masterWorker();
         await endedByOthers(cluster, id);
-        const job = await cluster.master.job(id, 0);
+        const job = await cluster.master.commands.job(id, 0);
         assert.equal(job.status, "succeeded", JSON.stringify(job));
         await startedTimes(cluster, 1, ["n1:once"]);
         await endedOnce(cluster);
@@ -109,8 +111,8 @@ describe("a master worker that is killed between two writes (P1, P2)", { concurr
         assert.equal(await cluster.open.redis.hexists(cluster.open.keys.job(id), "closed"), 0);
         await cluster.masterWorker();
         await endedByOthers(cluster, id);
-        assert.equal((await cluster.master.job(id, 0)).status, "succeeded");
-        assert.equal((await cluster.master.node("n1")).eligibility, "cordoned");
+        assert.equal((await cluster.master.commands.job(id, 0)).status, "succeeded");
+        assert.equal((await cluster.master.state.node("n1")).eligibility, "cordoned");
         await endedOnce(cluster);
       });
     });
@@ -124,8 +126,8 @@ describe("a master worker that is killed between two writes (P1, P2)", { concurr
       const dueAtMs = await redis.zscore(keys.openJobs, id);
       await cluster.masterWorker();
       await until("it was looked at", async () => (await redis.zscore(keys.openJobs, id)) !== dueAtMs);
-      await assert.rejects(cluster.master.job(id, 0), { code: "not_found" });
-      assert.deepEqual((await cluster.master.jobs({ cursor: null, limit: 10 }, {})).items, []);
+      await assert.rejects(cluster.master.commands.job(id, 0), { code: "not_found" });
+      assert.deepEqual((await cluster.master.commands.jobs({ cursor: null, limit: 10 }, {})).items, []);
     });
   });
 });

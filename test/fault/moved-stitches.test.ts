@@ -40,7 +40,7 @@ class Moving {
     const { redis, keys } = this.#cluster.open;
     // To read a job brings it forward: that is the master worker's here.
     await until("the move has ended", async () => (await redis.hexists(keys.job(id), "closed")) === 1);
-    return this.#cluster.master.job(id, 0);
+    return this.#cluster.master.commands.job(id, 0);
   }
 
   /** Where its processes are, by the process table. */
@@ -67,7 +67,7 @@ describe("a stitch that is commanded while it moves", { concurrency: 2 }, () => 
       const { status } = await moving.endOf(job);
       await until("no process of it is left", async () => (await moving.running()).length === 0, 10_000);
       assert.equal(status, "failed");
-      await assert.rejects(cluster.master.stitch("one"), { code: "not_found" });
+      await assert.rejects(cluster.master.state.stitch("one"), { code: "not_found" });
     });
   });
 
@@ -85,7 +85,7 @@ describe("a stitch that is commanded while it moves", { concurrency: 2 }, () => 
       // What a node has from before it starts before it takes a task.
       await cluster.create("n1", "later", ["sleep", "600"]);
       assert.deepEqual(await moving.running(), ["n2"]);
-      assert.equal((await cluster.master.stitch("one")).fullId, "n2:one");
+      assert.equal((await cluster.master.state.stitch("one")).fullId, "n2:one");
     });
   });
 });

@@ -54,7 +54,7 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
     await withCluster(url, {}, async (cluster) => {
       const node = await cluster.node("n1");
       await cluster.create("n1", "family", WITH_CHILD);
-      const { pid } = await cluster.master.stitch("family");
+      const { pid } = await cluster.master.state.stitch("family");
       const file = join(dataDirOf(cluster, "n1", "family"), "child.pid");
       const child = await until("it has a child", () => existsSync(file) && Number(readFileSync(file, "utf8")));
       assert.ok(pid !== null && isRunning(pid) && isRunning(child));
@@ -137,7 +137,7 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
       await until("nothing of them is left", () => !before.some(isRunning));
       await resumesInTime(t, cluster, () =>
         until("all ten run again", async () => {
-          const { items } = await cluster.master.stitches({ limit: 100, cursor: null }, { group: target });
+          const { items } = await cluster.master.state.stitches({ limit: 100, cursor: null }, { group: target });
           const back = items.filter(
             ({ state, health, pid }) => state === "running" && health === "green" && pid !== null,
           );
@@ -149,7 +149,7 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
         ids.map((id) => `${id}\n${id}\n`),
         "each once more, in the folder it had",
       );
-      assert.equal((await cluster.master.stitch("rests")).state, "stopped");
+      assert.equal((await cluster.master.state.stitch("rests")).state, "stopped");
     });
   });
 
@@ -159,20 +159,20 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
       await cluster.create("n1", "runs", ["sleep", "600"]);
       await cluster.create("n1", "rests", ["sleep", "600"]);
       await cluster.run({ command: "stitch.stop", target: "rests" });
-      const { pid } = await cluster.master.stitch("runs");
+      const { pid } = await cluster.master.state.stitch("runs");
       await first.kill("SIGKILL");
       // Sent while nobody is there to take it.
       const ping = cluster.run({ command: "node.ping", target: "n1" }, null, 60_000);
       const back = await resumesInTime(t, cluster, async () => {
         assert.equal((await ping).status, "succeeded");
         return until("it runs again", async () => {
-          const stitch = await cluster.master.stitch("runs");
+          const stitch = await cluster.master.state.stitch("runs");
           return stitch.state === "running" && stitch.pid !== pid ? stitch : null;
         });
       });
-      assert.equal((await cluster.master.node("n1")).incarnation, 2);
+      assert.equal((await cluster.master.state.node("n1")).incarnation, 2);
       assert.ok(back.pid !== null && isRunning(back.pid));
-      assert.equal((await cluster.master.stitch("rests")).state, "stopped");
+      assert.equal((await cluster.master.state.stitch("rests")).state, "stopped");
     });
   });
 
@@ -191,7 +191,7 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
         0,
       );
       await until("it is starting", () =>
-        cluster.master.stitch("slow").then(
+        cluster.master.state.stitch("slow").then(
           (stitch) => stitch.state === "starting",
           () => false,
         ),
@@ -199,9 +199,9 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
       await startedTimes(cluster, 1, ["n1:slow"]);
       await first.kill("SIGKILL");
       await cluster.node("n1");
-      const job = await cluster.master.job(id, 60_000);
+      const job = await cluster.master.commands.job(id, 60_000);
       assert.equal(job.status, "succeeded", JSON.stringify(job));
-      const stitch = await cluster.master.stitch("slow");
+      const stitch = await cluster.master.state.stitch("slow");
       assert.equal(stitch.state, "running");
       assert.equal(stitch.revision, `${job.revision}.0`);
       // Once by each life of the worker, and not again by the redelivery.
@@ -227,7 +227,7 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
       });
       await redis.del(keys.job(id));
       await createJob(redis, keys, record, "");
-      assert.equal((await cluster.master.job(id, 60_000)).status, "succeeded");
+      assert.equal((await cluster.master.commands.job(id, 60_000)).status, "succeeded");
     });
   });
 
@@ -239,17 +239,17 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
         stopGraceMs: 60_000,
       });
       const taken = await cluster.run({ command: "stitch.stop", target: "deaf" }, null, 0);
-      await until("it is taken up", async () => (await cluster.master.job(taken.id, 0)).counts.running === 1);
+      await until("it is taken up", async () => (await cluster.master.commands.job(taken.id, 0)).counts.running === 1);
       node.child.kill("SIGSTOP");
       const waiting = await cluster.run({ command: "node.ping", target: "n1" }, null, 0);
       await node.kill("SIGKILL");
-      const ended = await cluster.master.job(taken.id, 60_000);
+      const ended = await cluster.master.commands.job(taken.id, 60_000);
       assert.deepEqual([ended.status, ended.tasks[0]?.status, ended.error?.code], ["failed", "unknown", "node_dead"]);
-      const never = await cluster.master.job(waiting.id, 60_000);
+      const never = await cluster.master.commands.job(waiting.id, 60_000);
       assert.deepEqual([never.status, never.error?.code], ["failed", "node_dead"]);
       const refused = await cluster.run({ command: "node.ping", target: "n1" });
       assert.deepEqual([refused.status, refused.error?.code], ["failed", "node_dead"]);
-      assert.equal((await cluster.master.stitch("deaf")).state, "missing");
+      assert.equal((await cluster.master.state.stitch("deaf")).state, "missing");
     });
   });
 
@@ -263,17 +263,17 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
       const expired = await cluster.run({ ...stop, deadlineMs: 300 }, null, 60_000);
       assert.deepEqual([expired.status, expired.error?.code], ["expired", "expired"]);
       const open = await cluster.run(stop, null, 0);
-      const cancelled = await cluster.master.cancel(open.id);
+      const cancelled = await cluster.master.commands.cancel(open.id);
       assert.deepEqual([cancelled.status, cancelled.error?.code], ["cancelled", "cancelled"]);
       const kept = await cluster.run({ command: "node.ping", target: "n1", waitForNode: true }, null, 0);
       await cluster.node("n1");
       assert.equal(
-        (await cluster.master.job(kept.id, 60_000)).status,
+        (await cluster.master.commands.job(kept.id, 60_000)).status,
         "succeeded",
         "what was waiting for the node runs",
       );
-      await until("it runs again", async () => (await cluster.master.stitch("a")).state === "running");
-      assert.equal((await cluster.master.job(expired.id, 0)).status, "expired");
+      await until("it runs again", async () => (await cluster.master.state.stitch("a")).state === "running");
+      assert.equal((await cluster.master.commands.job(expired.id, 0)).status, "expired");
     });
   });
 });
@@ -289,7 +289,7 @@ describe("two workers with one id (P12)", { concurrency: 3 }, () => {
       first.child.kill("SIGSTOP");
       const third = cluster.part(["node"], settings);
       assert.equal(await third.exited, 1);
-      assert.equal((await cluster.master.node("n1")).incarnation, 1);
+      assert.equal((await cluster.master.state.node("n1")).incarnation, 1);
     });
   });
 
@@ -312,10 +312,10 @@ describe("two workers with one id (P12)", { concurrency: 3 }, () => {
     await withCluster(url, FAST, async (cluster) => {
       const first = await cluster.node("n1");
       await cluster.create("n1", "a", ["sleep", "600"]);
-      const { pid } = await cluster.master.stitch("a");
+      const { pid } = await cluster.master.state.stitch("a");
       first.child.kill("SIGSTOP");
       const second = await cluster.node("n1", { STITCH_STATE_DIR: join(cluster.dir, "other") });
-      assert.ok((await cluster.master.node("n1")).incarnation > 1);
+      assert.ok((await cluster.master.state.node("n1")).incarnation > 1);
       first.child.kill("SIGCONT");
       assert.equal(await first.exited, 1);
       assert.match(first.output, /another worker has taken the id n1/);
@@ -323,7 +323,7 @@ describe("two workers with one id (P12)", { concurrency: 3 }, () => {
       assert.equal((await cluster.run({ command: "node.ping", target: "n1" })).status, "succeeded");
       assert.equal(second.child.exitCode, null);
       const taken = await until("the last word is the new worker's", async () => {
-        const stitch = await cluster.master.stitch("a");
+        const stitch = await cluster.master.state.stitch("a");
         return stitch.state === "running" ? stitch : null;
       });
       assert.ok(taken.pid !== null && taken.pid !== pid && isRunning(taken.pid));
@@ -336,18 +336,18 @@ describe("a node that leaves (P15)", { concurrency: 3 }, () => {
     await withCluster(url, {}, async (cluster) => {
       const node = await cluster.node("n1");
       await cluster.create("n1", "a", ["sleep", "600"]);
-      const { pid } = await cluster.master.stitch("a");
+      const { pid } = await cluster.master.state.stitch("a");
       assert.equal(await node.kill("SIGTERM"), 0);
       assert.ok(pid !== null && !isRunning(pid));
-      assert.equal((await cluster.master.node("n1")).liveness, "left");
-      const stitch = await cluster.master.stitch("a");
+      assert.equal((await cluster.master.state.node("n1")).liveness, "left");
+      const stitch = await cluster.master.state.stitch("a");
       assert.deepEqual([stitch.desired, stitch.state], ["running", "stopped"]);
-      const types = (await cluster.master.events(null, 100)).items.map(({ type }) => type);
+      const types = (await cluster.master.state.events(null, 100)).items.map(({ type }) => type);
       assert.ok(types.includes("node.left") && !types.includes("node.dead"));
       const refused = await cluster.run({ command: "node.ping", target: "n1" });
       assert.equal(refused.error?.code, "node_left");
       await cluster.node("n1");
-      await until("it is back", async () => (await cluster.master.stitch("a")).state === "running");
+      await until("it is back", async () => (await cluster.master.state.stitch("a")).state === "running");
     });
   });
 
@@ -359,7 +359,7 @@ describe("a node that leaves (P15)", { concurrency: 3 }, () => {
       const endsWhenTold = ["sh", "-c", "trap '' TERM; until [ -e go ]; do sleep 0.1; done"];
       await cluster.create("n1", "slow", endsWhenTold, { stopGraceMs: 600_000, restart: { policy: "never" } });
       const { id } = await cluster.run({ command: "stitch.stop", target: "slow" }, null, 0);
-      await until("it stops", async () => (await cluster.master.stitch("slow")).state === "stopping");
+      await until("it stops", async () => (await cluster.master.state.stitch("slow")).state === "stopping");
       node.child.kill("SIGTERM");
       const { redis, keys } = cluster.open;
       const leaseUntilMs = Number(await redis.hget(keys.nodeMeta("n1"), "leaseUntil"));
@@ -367,11 +367,11 @@ describe("a node that leaves (P15)", { concurrency: 3 }, () => {
         "it would be dead by now",
         async () => (await redisTimeMs(redis, keys.nodeMeta("n1"))) > leaseUntilMs + 1000,
       );
-      assert.equal((await cluster.master.job(id, 0)).status, "running");
+      assert.equal((await cluster.master.commands.job(id, 0)).status, "running");
       writeFileSync(join(cluster.dir, "state-n1", cluster.name, "n1", "data", "slow", "go"), "");
       assert.equal(await node.exited, 0);
-      assert.equal((await cluster.master.job(id, 0)).status, "succeeded");
-      assert.equal((await cluster.master.node("n1")).liveness, "left");
+      assert.equal((await cluster.master.commands.job(id, 0)).status, "succeeded");
+      assert.equal((await cluster.master.state.node("n1")).liveness, "left");
     });
   });
 
@@ -382,9 +382,9 @@ describe("a node that leaves (P15)", { concurrency: 3 }, () => {
           withCluster(redisUrl, {}, async (cluster) => {
             const node = await cluster.node("n1");
             await cluster.create("n1", "deaf", DEAF, { stopGraceMs: 600_000 });
-            const { pid } = await cluster.master.stitch("deaf");
+            const { pid } = await cluster.master.state.stitch("deaf");
             const { id } = await cluster.run({ command: "stitch.stop", target: "deaf" }, null, 0);
-            await until("it stops", async () => (await cluster.master.stitch("deaf")).state === "stopping");
+            await until("it stops", async () => (await cluster.master.state.stitch("deaf")).state === "stopping");
             const hangs = redisUrl === redis.url;
             if (hangs) redis.now().kill("SIGSTOP");
             const startedAtMs = performance.now();
@@ -395,7 +395,8 @@ describe("a node that leaves (P15)", { concurrency: 3 }, () => {
             t.diagnostic(`it had left after ${tookMs} ms${hangs ? ", without Redis" : ""}`);
             assert.ok(tookMs <= LEFT_MS + MEASURED_MS, `it took ${tookMs} ms`);
             assert.ok(pid !== null && !isRunning(pid), "nothing of it is left");
-            if (!hangs) assert.equal((await cluster.master.job(id, 0)).status, "succeeded", "it told of its end");
+            if (!hangs)
+              assert.equal((await cluster.master.commands.job(id, 0)).status, "succeeded", "it told of its end");
           }),
         ),
       );
@@ -406,9 +407,9 @@ describe("a node that leaves (P15)", { concurrency: 3 }, () => {
     await withCluster(url, {}, async (cluster) => {
       const node = await cluster.node("n1");
       await cluster.create("n1", "deaf", DEAF, { stopGraceMs: 600_000 });
-      const { pid } = await cluster.master.stitch("deaf");
+      const { pid } = await cluster.master.state.stitch("deaf");
       node.child.kill("SIGTERM");
-      await until("it is leaving", async () => (await cluster.master.stitch("deaf")).state === "stopping");
+      await until("it is leaving", async () => (await cluster.master.state.stitch("deaf")).state === "stopping");
       // A terminal and npm may each pass one Ctrl-C on: a signal counts as a second one half a second after the first.
       await new Promise((resolve) => setTimeout(resolve, 600));
       assert.deepEqual([node.child.exitCode, node.child.signalCode], [null, null]);

@@ -20,7 +20,7 @@ async function withRaw(work: (raw: Redis) => Promise<void>): Promise<void> {
 }
 
 const pidOf = async (cluster: TestCluster, id: string): Promise<number> =>
-  until(`${id} runs`, async () => (await cluster.master.stitch(id).catch(() => null))?.pid);
+  until(`${id} runs`, async () => (await cluster.master.state.stitch(id).catch(() => null))?.pid);
 
 /** The programs of a node's stitches in the process table. */
 const programs = async (cluster: TestCluster, node: string): Promise<string[]> =>
@@ -41,15 +41,15 @@ describe("a Redis that is older than its nodes", { concurrency: 3 }, () => {
           const shown = await pidOf(cluster, "n1:a");
           return shown !== former && shown;
         });
-        const { incarnation } = await cluster.master.node("n1");
+        const { incarnation } = await cluster.master.state.node("n1");
         await restoreKeys(raw, `cs:${cluster.name}:*`, copy);
         await until("it has registered again", async () => {
           assert.equal(second.child.exitCode, null, second.output);
-          return (await cluster.master.node("n1")).incarnation > incarnation;
+          return (await cluster.master.state.node("n1")).incarnation > incarnation;
         });
         assert.ok(isRunning(pid), "its stitch runs on");
         assert.deepEqual((await programs(cluster, "n1")).length, 1);
-        await until("it is shown as it is", async () => (await cluster.master.stitch("n1:a")).pid === pid);
+        await until("it is shown as it is", async () => (await cluster.master.state.stitch("n1:a")).pid === pid);
         assert.match(second.output, /Redis is older than this worker/);
         assert.equal((await cluster.run({ command: "stitch.stop", target: "a" })).status, "succeeded");
       }),
@@ -64,11 +64,11 @@ describe("a Redis that is older than its nodes", { concurrency: 3 }, () => {
         const { keys } = cluster.open;
         const before = await copyKeys(raw, keys.nodeMeta("n1"));
         const second = await cluster.node("n1", { STITCH_HEARTBEAT_MS: "200" });
-        const { incarnation } = await cluster.master.node("n1");
+        const { incarnation } = await cluster.master.state.node("n1");
         await restoreKeys(raw, keys.nodeMeta("n1"), before);
         await until("it has registered again", async () => {
           assert.equal(second.child.exitCode, null, second.output);
-          return (await cluster.master.node("n1")).incarnation > incarnation;
+          return (await cluster.master.state.node("n1")).incarnation > incarnation;
         });
         assert.equal((await cluster.run({ command: "node.ping", target: "n1" })).status, "succeeded");
       }),
@@ -106,23 +106,23 @@ describe("a Redis that is older than its nodes", { concurrency: 3 }, () => {
           `${keys.applications}:*`,
         ];
         const copies = await Promise.all(patterns.map((pattern) => copyKeys(raw, pattern)));
-        const { incarnation } = await cluster.master.node("n1");
+        const { incarnation } = await cluster.master.state.node("n1");
         const [created, removed] = await Promise.all([
           cluster.run({ command: "stitch.create", target: "test.new.1", node: "n1", id: "new", spec: sleeper }),
           cluster.run({ command: "stitch.remove", target: "n1:old" }),
         ]);
         assert.deepEqual([created.status, removed.status], ["succeeded", "succeeded"]);
         for (const [index, pattern] of patterns.entries()) await restoreKeys(raw, pattern, copies[index] ?? new Map());
-        assert.equal((await cluster.master.stitch("n1:old")).state, "running", "it was lost");
+        assert.equal((await cluster.master.state.stitch("n1:old")).state, "running", "it was lost");
 
         const pid = await pidOf(cluster, "new");
         assert.ok(isRunning(pid));
         await until("the removed one is gone again", async () => {
-          const { items } = await cluster.master.stitches({ limit: 100, cursor: null }, {});
+          const { items } = await cluster.master.state.stitches({ limit: 100, cursor: null }, {});
           return items.length === 1 && items[0]?.id === "new";
         });
-        assert.equal((await cluster.master.node("n1")).incarnation, incarnation, "its lease was never in doubt");
-        assert.deepEqual((await cluster.master.group("test.new.1")).stitches.byState.running, 1);
+        assert.equal((await cluster.master.state.node("n1")).incarnation, incarnation, "its lease was never in doubt");
+        assert.deepEqual((await cluster.master.state.group("test.new.1")).stitches.byState.running, 1);
         const stopped = await cluster.run({ command: "stitch.stop", target: "new" });
         assert.equal(stopped.status, "succeeded", JSON.stringify(stopped));
         const again = await cluster.run({
@@ -144,11 +144,11 @@ describe("a Redis that is older than its nodes", { concurrency: 3 }, () => {
         const former = await cluster.node("n1");
         await former.kill("SIGKILL");
         const first = await cluster.node("n1");
-        assert.equal((await cluster.master.node("n1")).incarnation, 2);
+        assert.equal((await cluster.master.state.node("n1")).incarnation, 2);
         first.child.kill("SIGSTOP");
         await restoreKeys(raw, `cs:${cluster.name}:*`, new Map());
         const second = await cluster.node("n1", { STITCH_STATE_DIR: join(cluster.dir, "elsewhere") });
-        assert.equal((await cluster.master.node("n1")).incarnation, 1);
+        assert.equal((await cluster.master.state.node("n1")).incarnation, 1);
         first.child.kill("SIGCONT");
         assert.equal(await first.exited, 1, first.output);
         assert.match(first.output, /another live worker holds the id n1/);
@@ -169,11 +169,11 @@ describe("a Redis that is older than its nodes", { concurrency: 3 }, () => {
         ),
       );
       await until("its bare id and its group are found", async () => {
-        const found = await cluster.master.stitch("a").catch(() => null);
-        const group = await cluster.master.group("test").catch(() => null);
+        const found = await cluster.master.state.stitch("a").catch(() => null);
+        const group = await cluster.master.state.group("test").catch(() => null);
         return found?.node === "n1" && group !== null;
       });
-      await until("it is counted", async () => (await cluster.master.cluster()).nodes.alive === 1);
+      await until("it is counted", async () => (await cluster.master.state.cluster()).nodes.alive === 1);
 
       assert.equal((await cluster.run({ command: "stitch.remove", target: "a" })).status, "succeeded");
       // As if a failover had lost that they were taken out.

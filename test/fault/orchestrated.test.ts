@@ -34,7 +34,7 @@ const NEVER_UP_ON_N2 = {
 type Body = { command: CommandName } & Record<string, unknown>;
 
 const stitchesOf = async (cluster: TestCluster, group: string) =>
-  (await cluster.master.stitches({ limit: 100, cursor: null }, { group })).items;
+  (await cluster.master.state.stitches({ limit: 100, cursor: null }, { group })).items;
 const running = async (cluster: TestCluster, group: string) =>
   (await stitchesOf(cluster, group)).filter(({ state }) => state === "running").map(({ fullId }) => fullId);
 const create = async (cluster: TestCluster, body: Record<string, unknown>) => {
@@ -47,7 +47,7 @@ const isEnded = async ({ open: { redis, keys } }: TestCluster, id: string) =>
 const begin = (cluster: TestCluster, body: Body): Promise<JobResource> => cluster.run(body, null, 0);
 const endOf = async (cluster: TestCluster, id: string): Promise<JobResource> => {
   await until("it has ended", () => isEnded(cluster, id), 60_000);
-  return cluster.master.job(id, 0);
+  return cluster.master.commands.job(id, 0);
 };
 
 /** A save of a job of many steps: EVALSHA, hash, 1, the job, version, how much is written, the record. */
@@ -109,7 +109,7 @@ const CASES: readonly {
       const ids = (await running(cluster, GROUP)).filter((id) => id.endsWith(":orders-1"));
       assert.equal(ids.length, 1);
       await startedTimes(cluster, 1, ids);
-      assert.equal((await cluster.master.stitch("orders-1")).fullId, ids[0]);
+      assert.equal((await cluster.master.state.stitch("orders-1")).fullId, ids[0]);
     },
   },
   {
@@ -120,8 +120,8 @@ const CASES: readonly {
       assert.equal(ids.length, 4);
       assert.ok(ids.every((id) => id.startsWith("n2:")));
       await startedTimes(cluster, 1, ids);
-      assert.deepEqual((await cluster.master.stitches({ limit: 100, cursor: null }, { node: "n1" })).items, []);
-      assert.equal((await cluster.master.node("n1")).eligibility, "cordoned");
+      assert.deepEqual((await cluster.master.state.stitches({ limit: 100, cursor: null }, { node: "n1" })).items, []);
+      assert.equal((await cluster.master.state.node("n1")).eligibility, "cordoned");
     },
   },
 ];
@@ -134,7 +134,7 @@ describe("master workers killed at each save of a job (P1, P2, P5)", { concurren
         await create(cluster, { count: 4 });
         const { id } = await begin(cluster, body);
         const killed = await killAtEachSave(cluster, id);
-        const job = await cluster.master.job(id, 0);
+        const job = await cluster.master.commands.job(id, 0);
         assert.equal(job.status, "succeeded", JSON.stringify(job));
         assert.ok(killed >= kills, `${killed} were killed`);
         await check(cluster, job);
@@ -149,7 +149,7 @@ describe("master workers killed at each save of a job (P1, P2, P5)", { concurren
       await cluster.node("n2");
       const { id } = await begin(cluster, { command: "group.rebalance", target: "shop" });
       assert.ok((await killAtEachSave(cluster, id)) >= 6);
-      assert.equal((await cluster.master.job(id, 0)).status, "succeeded");
+      assert.equal((await cluster.master.commands.job(id, 0)).status, "succeeded");
       const ids = await running(cluster, GROUP);
       assert.deepEqual([ids.length, ids.filter((each) => each.startsWith("n2:")).length], [4, 2]);
       await startedTimes(cluster, 1, ids);
@@ -164,7 +164,7 @@ describe("nodes that die in the middle of a job (P5, P6, P8)", { concurrency: 2 
       await create(cluster, { id: "one", node: "n1", spec: NEVER_UP_ON_N2 });
       const n2 = await cluster.node("n2");
       await cluster.masterWorker();
-      const { pid } = await cluster.master.stitch("one");
+      const { pid } = await cluster.master.state.stitch("one");
       const { id } = await begin(cluster, { command: "stitch.move", target: "one", toNode: "n2", timeoutMs: 60_000 });
       await until(
         "it arrives",
@@ -176,9 +176,10 @@ describe("nodes that die in the middle of a job (P5, P6, P8)", { concurrency: 2 
       await cluster.node("n2");
       await until(
         "it is buried",
-        async () => (await cluster.master.stitches({ limit: 10, cursor: null }, { node: "n2" })).items.length === 0,
+        async () =>
+          (await cluster.master.state.stitches({ limit: 10, cursor: null }, { node: "n2" })).items.length === 0,
       );
-      const stitch = await cluster.master.stitch("one");
+      const stitch = await cluster.master.state.stitch("one");
       assert.deepEqual([stitch.fullId, stitch.pid, stitch.state], ["n1:one", pid, "running"]);
     });
   });
@@ -194,11 +195,12 @@ describe("nodes that die in the middle of a job (P5, P6, P8)", { concurrency: 2 
       await n1.kill("SIGKILL");
       const job = await endOf(cluster, id);
       assert.equal(job.status, "succeeded", JSON.stringify(job));
-      assert.equal((await cluster.master.stitch("one")).fullId, "n2:one");
+      assert.equal((await cluster.master.state.stitch("one")).fullId, "n2:one");
       await cluster.node("n1");
       await until(
         "it is gone there",
-        async () => (await cluster.master.stitches({ limit: 10, cursor: null }, { node: "n1" })).items.length === 0,
+        async () =>
+          (await cluster.master.state.stitches({ limit: 10, cursor: null }, { node: "n1" })).items.length === 0,
       );
       await startedTimes(cluster, 1, ["n1:one"]);
       assert.deepEqual(await running(cluster, GROUP), ["n2:one"]);
@@ -238,7 +240,8 @@ describe("nodes that die in the middle of a job (P5, P6, P8)", { concurrency: 2 
       await cluster.node("n1");
       await until(
         "they are gone there",
-        async () => (await cluster.master.stitches({ limit: 10, cursor: null }, { node: "n1" })).items.length === 0,
+        async () =>
+          (await cluster.master.state.stitches({ limit: 10, cursor: null }, { node: "n1" })).items.length === 0,
       );
       assert.deepEqual((await running(cluster, GROUP)).sort(), ["n2:orders-1", "n2:orders-2"]);
     });
@@ -258,7 +261,7 @@ describe("what a Master decides while it takes a node for dead", () => {
       await leaveTombstone(redis, keys, "n1", "other", { ...word, arrivingFrom: "n9:other" });
       await leaveTombstone(redis, keys, "n1", "one", { ...word, movedTo: "n2:one" });
       await until("it is gone", async () => (await redis.hexists(keys.nodeStitches("n1"), "one")) === 0);
-      await assert.rejects(cluster.master.stitch("n1:one"), { code: "not_found", facts: { movedTo: "n2:one" } });
+      await assert.rejects(cluster.master.state.stitch("n1:one"), { code: "not_found", facts: { movedTo: "n2:one" } });
       assert.deepEqual(await running(cluster, GROUP), ["n1:other"]);
     });
   });
@@ -279,11 +282,17 @@ describe("jobs of many steps that do not come to their end", { concurrency: 2 },
       const [n1] = await Promise.all(["n1", "n2"].map((id) => cluster.node(id)));
       await create(cluster, { count: 4 });
       await n1?.kill("SIGKILL");
-      await until("n1 is dead", async () => (await cluster.master.node("n1")).liveness === "dead", 60_000);
+      await until("n1 is dead", async () => (await cluster.master.state.node("n1")).liveness === "dead", 60_000);
       for (const { node, health, healthySince } of await stitchesOf(cluster, GROUP))
         assert.deepEqual([health, healthySince === null], node === "n1" ? [null, true] : ["green", false]);
       const drain = { command: COMMANDS["node.drain"].parse({ command: "node.drain", target: "n1", dryRun: true }) };
-      const dry = await cluster.master.submit({ ...drain, idempotencyKey: null, scope: "", by: null, waitMs: 0 });
+      const dry = await cluster.master.commands.submit({
+        ...drain,
+        idempotencyKey: null,
+        scope: "",
+        by: null,
+        waitMs: 0,
+      });
       const plan = dry.kind === "plan" ? dry.plan : assert.fail();
       assert.deepEqual(
         [plan.feasible, plan.planToken, plan.refusals.map(({ node, code }) => [node, code])],
@@ -302,7 +311,7 @@ describe("jobs of many steps that do not come to their end", { concurrency: 2 },
           ["n1", "remove", "succeeded"],
         ],
       );
-      const { items } = await cluster.master.steps(job.id, { limit: 100, cursor: null }, {});
+      const { items } = await cluster.master.commands.steps(job.id, { limit: 100, cursor: null }, {});
       assert.equal(items.length, 2);
       assert.deepEqual(
         (await stitchesOf(cluster, GROUP)).map(({ node }) => node),
@@ -330,11 +339,11 @@ describe("jobs of many steps that do not come to their end", { concurrency: 2 },
       );
       assert.equal((await running(cluster, GROUP)).length, 2, "those are left alone");
       rmSync(flag);
-      const retried = await cluster.master.retry(job.id);
-      const again = await cluster.master.retry(job.id);
+      const retried = await cluster.master.commands.retry(job.id);
+      const again = await cluster.master.commands.retry(job.id);
       assert.equal(again.id, retried.id, "there is one retry of a job");
-      assert.equal((await cluster.master.job(retried.id, 60_000)).retryOf, job.id);
-      assert.equal((await cluster.master.job(job.id, 0)).retriedBy, retried.id);
+      assert.equal((await cluster.master.commands.job(retried.id, 60_000)).retryOf, job.id);
+      assert.equal((await cluster.master.commands.job(job.id, 0)).retriedBy, retried.id);
     });
   });
 
@@ -344,13 +353,16 @@ describe("jobs of many steps that do not come to their end", { concurrency: 2 },
       await cluster.run({ command: "node.cordon", target: "n2" });
       await create(cluster, { id: "one", spec: NEVER_UP_ON_N2 });
       await cluster.run({ command: "node.uncordon", target: "n2" });
-      const { pid } = await cluster.master.stitch("one");
+      const { pid } = await cluster.master.state.stitch("one");
       const moved = await cluster.run({ command: "stitch.move", target: "one", timeoutMs: 1500 });
       assert.deepEqual([moved.status, moved.error?.code], ["failed", "start_timeout"]);
-      assert.deepEqual([(await cluster.master.stitch("one")).pid, await running(cluster, GROUP)], [pid, ["n1:one"]]);
+      assert.deepEqual(
+        [(await cluster.master.state.stitch("one")).pid, await running(cluster, GROUP)],
+        [pid, ["n1:one"]],
+      );
       const drained = await cluster.run({ command: "node.drain", target: "n1", timeoutMs: 1000, forceAfterMs: 6000 });
       assert.equal(drained.status, "succeeded", JSON.stringify(drained.error));
-      const stitch = await cluster.master.stitch("one");
+      const stitch = await cluster.master.state.stitch("one");
       assert.deepEqual([stitch.fullId, stitch.state], ["n1:one", "stopped"]);
       const { redis, keys } = cluster.open;
       await until("nothing of it is left", async () => (await listStitchesOfNode(redis, keys, "n2")).length === 0);
@@ -373,7 +385,7 @@ describe("jobs of many steps that do not come to their end", { concurrency: 2 },
       const { redis, keys } = cluster.open;
       await until("it arrives", async () => (await redis.hexists(keys.nodeStitches("n2"), "slow")) === 1);
       await until("both are stopped", async () => {
-        const { items } = await cluster.master.stitches({ limit: 10, cursor: null }, { node: "n1" });
+        const { items } = await cluster.master.state.stitches({ limit: 10, cursor: null }, { node: "n1" });
         return items.length === 2 && items.every(({ state }) => state === "stopped");
       });
       assert.equal(await isEnded(cluster, id), false);
@@ -384,7 +396,7 @@ describe("jobs of many steps that do not come to their end", { concurrency: 2 },
         "n1:pinned stopped",
         "n2:slow running",
       ]);
-      assert.equal((await cluster.master.node("n1")).eligibility, "cordoned");
+      assert.equal((await cluster.master.state.node("n1")).eligibility, "cordoned");
     });
   });
 
@@ -397,8 +409,8 @@ describe("jobs of many steps that do not come to their end", { concurrency: 2 },
         "it arrives",
         async () => (await cluster.open.redis.hexists(cluster.open.keys.nodeStitches("n2"), "one")) === 1,
       );
-      await cluster.master.cancel(id);
-      const job = await cluster.master.job(id, 60_000);
+      await cluster.master.commands.cancel(id);
+      const job = await cluster.master.commands.job(id, 60_000);
       assert.equal(job.status, "cancelled", JSON.stringify(job));
       assert.deepEqual(await running(cluster, GROUP), ["n1:one"]);
       await until(
@@ -414,11 +426,11 @@ describe("jobs of many steps that do not come to their end", { concurrency: 2 },
       await create(cluster, { id: "one", node: "n1" });
       for (const end of ["uncordon", "cancel"] as const) {
         const { id } = await begin(cluster, { command: "node.drain", target: "n1" });
-        await until("it drains", async () => (await cluster.master.node("n1")).eligibility === "draining");
-        if (end === "cancel") await cluster.master.cancel(id);
+        await until("it drains", async () => (await cluster.master.state.node("n1")).eligibility === "draining");
+        if (end === "cancel") await cluster.master.commands.cancel(id);
         else await cluster.run({ command: "node.uncordon", target: "n1" });
-        assert.equal((await cluster.master.job(id, 60_000)).status, "cancelled");
-        const { eligibility } = await cluster.master.node("n1");
+        assert.equal((await cluster.master.commands.job(id, 60_000)).status, "cancelled");
+        const { eligibility } = await cluster.master.state.node("n1");
         assert.equal(eligibility, end === "cancel" ? "cordoned" : "eligible");
       }
       assert.deepEqual(await running(cluster, GROUP), ["n1:one"]);
@@ -431,9 +443,9 @@ describe("jobs of many steps that do not come to their end", { concurrency: 2 },
       await create(cluster, { id: "one", node: "n1" });
       const { id } = await begin(cluster, { command: "stitch.move", target: "one" });
       assert.equal((await cluster.run({ command: "stitch.stop", target: "n1:one" })).status, "succeeded");
-      const job = await cluster.master.job(id, 60_000);
+      const job = await cluster.master.commands.job(id, 60_000);
       assert.deepEqual([job.status, job.error?.code], ["failed", "superseded"]);
-      const stitch = await cluster.master.stitch("one");
+      const stitch = await cluster.master.state.stitch("one");
       assert.deepEqual([stitch.fullId, stitch.state], ["n1:one", "stopped"]);
       assert.equal((await stitchesOf(cluster, GROUP)).length, 1);
     });
@@ -450,8 +462,8 @@ describe("jobs of many steps that do not come to their end", { concurrency: 2 },
           facts: { jobId: id },
         });
       await assert.rejects(cluster.run({ command: "node.drain", target: "n1" }), { code: "group_busy" });
-      await assert.rejects(cluster.master.retry(id), { code: "group_busy" });
-      await cluster.master.job(id, 60_000);
+      await assert.rejects(cluster.master.commands.retry(id), { code: "group_busy" });
+      await cluster.master.commands.job(id, 60_000);
       assert.equal((await cluster.run({ command: "group.rebalance", target: "shop" })).status, "succeeded");
     });
   });

@@ -62,7 +62,7 @@ async function allRun(cluster: TestCluster): Promise<number[]> {
   for (const { id, processes } of STITCHES)
     all.push(
       ...(await until(`${id} runs`, async () => {
-        const { state } = await cluster.master.stitch(id);
+        const { state } = await cluster.master.state.stitch(id);
         const pids = await pidsOf(cluster, id);
         return state === "running" && pids.length === processes && pids;
       })),
@@ -167,7 +167,7 @@ describe("a worker and its watchdog that are killed in the same moment", { concu
       const next = startWithoutKill(t, cluster);
       await until("the other runs", async () => (await pidsOf(cluster, "other")).some(isRunning));
       const held = await until("the cluster hears of it", async () => {
-        const stitch = await cluster.master.stitch("held");
+        const stitch = await cluster.master.state.stitch("held");
         return stitch.state === "backoff" && stitch;
       });
       assert.deepEqual([held.desired, held.restarts, held.pid], ["running", 0, null]);
@@ -179,7 +179,7 @@ describe("a worker and its watchdog that are killed in the same moment", { concu
       assert.ok(isRunning(pid));
 
       process.kill(pid, "SIGKILL");
-      await until("it is started then", async () => (await cluster.master.stitch("held")).state === "running");
+      await until("it is started then", async () => (await cluster.master.state.stitch("held")).state === "running");
       await startedTimes(cluster, 2, ["n1:held"]);
       await next();
     });

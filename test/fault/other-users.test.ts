@@ -53,7 +53,7 @@ const said = (cluster: TestCluster, id: string): string =>
 
 const comesTo = (cluster: TestCluster, id: string, state: StitchResource["state"]): Promise<StitchResource> =>
   until(`${id} is ${state}`, async () => {
-    const stitch = await cluster.master.stitch(id);
+    const stitch = await cluster.master.state.stitch(id);
     return stitch.state === state && stitch;
   });
 
@@ -77,7 +77,7 @@ describe("a worker that is an ordinary user", { skip, concurrency: 2 }, () => {
           new RegExp(`^1 of its processes are another user's and could not be ended: ${root}$`, "m"),
         );
         const stitch = await until(`it is ${state}`, async () => {
-          const now = await cluster.master.stitch("leaves");
+          const now = await cluster.master.state.stitch("leaves");
           return now.state === state && now.lastExit?.code === 3 && now;
         });
         assert.equal(stitch.restarts, policy === "always" ? 1 : 0);
@@ -99,7 +99,7 @@ describe("a worker that is an ordinary user", { skip, concurrency: 2 }, () => {
       const job = await cluster.run({ command: "stitch.stop", target: "stopped" });
       assert.equal(job.status, "succeeded", JSON.stringify(job));
       assert.match(said(cluster, "stopped"), new RegExp(`another user's and could not be ended: ${root}`));
-      assert.equal((await cluster.master.stitch("stopped")).state, "stopped");
+      assert.equal((await cluster.master.state.stitch("stopped")).state, "stopped");
     }),
   );
 
@@ -114,13 +114,13 @@ describe("a worker that is an ordinary user", { skip, concurrency: 2 }, () => {
       assert.equal(job.status, "failed");
       const error = job.tasks[0]?.steps[0]?.error;
       assert.match(error?.message ?? "", new RegExp(`process ${root} is another user's by now.* end it on n1`));
-      assert.equal((await cluster.master.stitch("root")).state, "stopping");
+      assert.equal((await cluster.master.state.stitch("root")).state, "stopping");
       assert.match(said(cluster, "root"), /it could not be stopped: its process \d+ is another user's/);
       assert.equal((await cluster.run({ command: "stitch.stop", target: "beside" })).status, "succeeded");
       // What runs is not what a start asks for, and a removal must not forget it.
       for (const command of ["stitch.start", "stitch.restart", "stitch.remove"] as const)
         assert.equal((await cluster.run({ command, target: "root" })).status, "failed", command);
-      assert.equal((await cluster.master.stitch("root")).state, "stopping");
+      assert.equal((await cluster.master.state.stitch("root")).state, "stopping");
       process.kill(root, "SIGKILL");
       await comesTo(cluster, "root", "stopped");
       assert.equal((await cluster.run({ command: "stitch.remove", target: "root" })).status, "succeeded");

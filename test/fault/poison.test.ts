@@ -254,7 +254,8 @@ describe("what Masters have decided about one stitch", () => {
       for (const id of ["well", "bad"]) await cluster.create("n1", id, ["sleep", "600"]);
       // Asked for by its id, the one is an error.
       const stateOf = async (id: string) =>
-        (await cluster.master.stitches({ limit: 10, cursor: null }, {})).items.find((each) => each.id === id)?.state;
+        (await cluster.master.state.stitches({ limit: 10, cursor: null }, {})).items.find((each) => each.id === id)
+          ?.state;
       await first.kill("SIGTERM");
       await redis.hset(keys.nodeGone("n1"), "bad", GARBAGE);
       const second = await cluster.node("n1");
@@ -262,7 +263,7 @@ describe("what Masters have decided about one stitch", () => {
       await until("it is held up", async () => (await stateOf("bad")) === "backoff");
       assert.match(second.output, /n1:bad cannot be read/);
       await until("an event says why", async () => {
-        const { items } = await cluster.master.events(null, 100);
+        const { items } = await cluster.master.state.events(null, 100);
         return items.some(
           ({ type, data }) => type === "stitch.failed" && String(data?.["reason"]).includes("cannot be read"),
         );

@@ -59,7 +59,7 @@ describe("a part that is process 1", { skip, concurrency: 2 }, () => {
         };
         await cluster.run({ command: "stitch.create", target: "test.loop.1", node: "n1", id: "loops", spec });
         const loops = await until("it has given up", async () => {
-          const stitch = await cluster.master.stitch("loops");
+          const stitch = await cluster.master.state.stitch("loops");
           return stitch.state === "failed" && stitch;
         });
         assert.equal(loops.restarts, 3);
@@ -74,7 +74,7 @@ describe("a part that is process 1", { skip, concurrency: 2 }, () => {
 
         process.kill(one, "SIGTERM");
         assert.deepEqual(await exited, [0, null], output());
-        assert.equal((await cluster.master.node("n1")).liveness, "left");
+        assert.equal((await cluster.master.state.node("n1")).liveness, "left");
       } finally {
         child.kill("SIGKILL");
       }

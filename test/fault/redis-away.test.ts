@@ -161,7 +161,7 @@ describe("Redis is away", { concurrency: 10 }, () => {
           const api = await cluster.api({ REDIS_URL: way.url, STITCH_LOG_LEVEL: "debug" });
           await cluster.node("n1", { REDIS_URL: way.url });
           await cluster.create("n1", "a", ["sleep", "600"]);
-          const { pid } = await cluster.master.stitch("a");
+          const { pid } = await cluster.master.state.stitch("a");
           await worksAgain(api.url);
           await way.away();
           const slowest = [await assertRefusesAll(api, "at first"), await assertRefusesAll(api, "then")];
@@ -169,7 +169,9 @@ describe("Redis is away", { concurrency: 10 }, () => {
           await way.back();
           const tookMs = await assertResumes(api.url, performance.now());
           t.diagnostic(`slowest answers after ${slowest.join(" and ")} ms; work resumed after ${tookMs} ms`);
-          const stitch = await until("the stitch can be read", () => cluster.master.stitch("a").catch(() => null));
+          const stitch = await until("the stitch can be read", () =>
+            cluster.master.state.stitch("a").catch(() => null),
+          );
           assert.deepEqual([stitch.pid, stitch.state], [pid, "running"], "the same process");
         });
       });

@@ -30,7 +30,7 @@ describe("Redis fails", { concurrency: 3 }, () => {
         await until("the API reaches Redis", async () => (await fetch(`${url}/readyz`)).ok, 10_000);
         await cluster.node("n1");
         const job = await until("the job has ended", async () => {
-          const { finishedAt, status } = await cluster.master.job(String(body["id"]), 0);
+          const { finishedAt, status } = await cluster.master.commands.job(String(body["id"]), 0);
           return finishedAt === null ? null : status;
         });
         assert.equal(job, "succeeded");
@@ -46,11 +46,11 @@ describe("Redis fails", { concurrency: 3 }, () => {
       await withCluster(redis.url, {}, async (cluster) => {
         await cluster.node("n1");
         const created = await cluster.create("n1", "a", ["sleep", "600"]);
-        const before = await cluster.master.stitch("a");
+        const before = await cluster.master.state.stitch("a");
         await cluster.open.redis.flushall();
         const after = await until(
           "the stitch is known again",
-          () => cluster.master.stitch("a").catch(() => null),
+          () => cluster.master.state.stitch("a").catch(() => null),
           10_000,
         );
         assert.deepEqual([after.pid, after.revision, after.state], [before.pid, before.revision, "running"]);
@@ -87,7 +87,8 @@ for (const { name, url } of REDISES) {
         for (const node of ["n1", "n2", "n3"]) await registerTestNode(redis, keys, node);
         await publishTestStitch(open, "n1", "a");
         await publishTestStitch(open, "n2", "b");
-        const listed = async () => (await master.nodes({ cursor: null, limit: 10 }, {})).items.map(({ id }) => id);
+        const listed = async () =>
+          (await master.state.nodes({ cursor: null, limit: 10 }, {})).items.map(({ id }) => id);
         const broken = [
           { key: keys.nodeMeta("n2"), field: "facts", value: "zzz", why: '"facts" in .*{node:n2}:meta is not JSON' },
           { key: keys.nodeMeta("n2"), field: "facts", value: null, why: '"facts" in .*{node:n2}:meta Invalid input' },
@@ -103,8 +104,8 @@ for (const { name, url } of REDISES) {
           const inLog = { name: "UnreadableRecord", message: new RegExp(`of n2 cannot be read: ${why}`) };
 
           assert.deepEqual(await listed(), ["n1", "n3"]);
-          assert.equal((await master.cluster()).stitches.stopped, 1);
-          const stitches = (await master.stitches({ cursor: null, limit: 10 }, {})).items;
+          assert.equal((await master.state.cluster()).stitches.stopped, 1);
+          const stitches = (await master.state.stitches({ cursor: null, limit: 10 }, {})).items;
           assert.deepEqual(
             stitches.map(({ fullId, state }) => [fullId, state]),
             [
@@ -126,7 +127,7 @@ for (const { name, url } of REDISES) {
           const create = await cluster.run({ command: "stitch.create", target: "a.b.1", count: 4, spec }, null, 0);
           assert.deepEqual([...new Set(create.tasks.map(({ node }) => node))].sort(), ["n1", "n3"]);
 
-          await assert.rejects(master.node("n2"), inLog);
+          await assert.rejects(master.state.node("n2"), inLog);
           for (const command of ["node.ping", "node.drain"] as const)
             await assert.rejects(cluster.run({ command, target: "n2" }, null, 0), inLog);
           await assert.rejects(cluster.run({ command: "stitch.move", target: "n2:b" }, null, 0), inLog);
@@ -147,9 +148,9 @@ for (const { name, url } of REDISES) {
         const { id } = await cluster.run({ command: "node.ping", target: "n1" }, null, 0);
         const was = await redis.hget(keys.nodeMeta("n1"), "facts");
         await redis.hset(keys.nodeMeta("n1"), "facts", "zzz");
-        assert.equal((await cluster.master.job(id, 0)).status, "pending");
+        assert.equal((await cluster.master.commands.job(id, 0)).status, "pending");
         await redis.hset(keys.nodeMeta("n1"), { facts: was ?? "", leaseUntil: 1 });
-        assert.equal((await cluster.master.job(id, 0)).status, "failed");
+        assert.equal((await cluster.master.commands.job(id, 0)).status, "failed");
       });
     });
 
@@ -162,18 +163,18 @@ for (const { name, url } of REDISES) {
         await redis.hset(keys.nodeStitches("n1"), "b", "{}");
         await redis.hset(keys.nodeUsage("n1"), "c", "zzz");
         for (let times = 0; times < 2; times++) {
-          const { items } = await master.stitches({ cursor: null, limit: 10 }, {});
+          const { items } = await master.state.stitches({ cursor: null, limit: 10 }, {});
           assert.deepEqual(
             items.map(({ id }) => id),
             ["a", "c"],
           );
-          assert.equal((await master.group("shop")).stitches.byState.stopped, 2);
+          assert.equal((await master.state.group("shop")).stitches.byState.stopped, 2);
         }
         const inLog = {
           name: "UnreadableRecord",
           message: /of n1:b cannot be read: "b" in .*{node:n1}:stitches \(id\)/,
         };
-        await assert.rejects(master.stitch("b"), inLog);
+        await assert.rejects(master.state.stitch("b"), inLog);
         await assert.rejects(cluster.run({ command: "stitch.stop", target: "n1:b" }, null, 0), inLog);
         const stop = await cluster.run({ command: "group.stop", target: "shop" }, null, 0);
         assert.equal(stop.counts.total, 3, "what its node is told to stop need not be read here");
@@ -192,7 +193,7 @@ for (const { name, url } of REDISES) {
         await redis.hset(keys.job(record), "record", "{}");
         await redis.hset(keys.jobOutcomes(outcome, "n1"), "s:t0.1.0", "zzz");
         for (let times = 0; times < 2; times++) {
-          const { items } = await master.jobs({ cursor: null, limit: 10 }, {});
+          const { items } = await master.commands.jobs({ cursor: null, limit: 10 }, {});
           assert.deepEqual(
             new Set(items.map(({ id, status }) => `${id} ${status}`)),
             new Set([`${outcome} pending`, `${well} pending`]),
@@ -201,12 +202,12 @@ for (const { name, url } of REDISES) {
         const told = () => errors.map(String).filter((text) => text.includes("cannot be read"));
         assert.equal(told().length, 2, "of each once");
         await assert.rejects(
-          master.job(record, 0),
+          master.commands.job(record, 0),
           /cannot be read: "record" in .*:\{job.* \(id\)|cannot be read: "record"/,
         );
         assert.match(told().join(), /cannot be read: "s:t0.1.0" in .*:out:\* is not JSON/);
         for (const id of [record, outcome, well]) await redis.zadd(keys.openJobs, 1, id);
-        assert.equal((await master.tend()).dispatched, 2, "those that can be read");
+        assert.equal((await master.upkeep.tend()).dispatched, 2, "those that can be read");
       });
     });
 

@@ -101,7 +101,7 @@ describe("while a Redis Cluster moves a job's slot", { concurrency: 2 }, () => {
       for (const id of ["a", "b"]) await cluster.create("n1", id, command, { stopGraceMs: 60_000 });
       const goOn = (id: string) => writeFileSync(join(dataDirOf(cluster, "n1", id), "go"), "");
       const stopping = (id: string) =>
-        until(`${id} is stopping`, async () => (await cluster.master.stitch(id)).state === "stopping");
+        until(`${id} is stopping`, async () => (await cluster.master.state.stitch(id)).state === "stopping");
 
       // One of many steps, which must be saved to go on.
       const job = await cluster.run({ command: "group.restart", target: "test.stitch.1", batch: 1 }, null, 0);
@@ -122,7 +122,7 @@ describe("while a Redis Cluster moves a job's slot", { concurrency: 2 }, () => {
           return read.counts.succeeded === 1 && read;
         });
         assert.deepEqual([told.status, told.finishedAt], ["running", null]);
-        assert.equal((await cluster.master.stitch("b")).state, "running", "nothing is sent that is not recorded");
+        assert.equal((await cluster.master.state.stitch("b")).state, "running", "nothing is sent that is not recorded");
       });
       await stopping("b");
       await withOpenSlot(servers, keys.job(job.id), async ({ move }) => {
@@ -156,7 +156,7 @@ describe("while a Redis Cluster moves a job's slot", { concurrency: 2 }, () => {
         await indexOpenJob(redis, keys, id, 1);
         await until("a sweep has tried", async () => Number(await redis.zscore(keys.openJobs, id)) > 1);
       });
-      assert.equal((await cluster.master.job(id, 60_000)).status, "succeeded");
+      assert.equal((await cluster.master.commands.job(id, 60_000)).status, "succeeded");
     });
   });
 });

@@ -10,7 +10,7 @@ import { isRunning, processesOf } from "../support/process-list.ts";
 import { startLocalCluster } from "../support/redis-cluster.ts";
 
 const pidOf = (cluster: TestCluster, id: string): Promise<number> =>
-  until(`${id} runs`, async () => (await cluster.master.stitch(id).catch(() => null))?.pid);
+  until(`${id} runs`, async () => (await cluster.master.state.stitch(id).catch(() => null))?.pid);
 
 it("P9: while a Redis Cluster moves its slot, a node beats on and its stitches run on, and it can be restarted", async () => {
   const dir = mkdtempSync(join(tmpdir(), "cs-slot-"));
@@ -23,18 +23,18 @@ it("P9: while a Redis Cluster moves its slot, a node beats on and its stitches r
       const pid = await pidOf(cluster, "n1:mortal");
       await withOpenSlot(redis, keys.nodeMeta("n1"), async (slot) => {
         const beats = async () => Number(await client.hget(keys.nodeMeta("n1"), "beats"));
-        const { incarnation } = await cluster.master.node("n1");
+        const { incarnation } = await cluster.master.state.node("n1");
         const outlive = async (what: string) => {
           const last = await beats();
           // Twice the lease.
           await until(`${what}: it beats on`, async () => (await beats()) >= last + 30);
-          assert.equal((await cluster.master.node("n1")).liveness, "alive", what);
+          assert.equal((await cluster.master.state.node("n1")).liveness, "alive", what);
           assert.ok(isRunning(pid), what);
         };
         await outlive("nothing has moved, and not all of its keys exist");
         await slot.move(keys.nodeMeta("n1"));
         await outlive("its own record has moved");
-        assert.equal((await cluster.master.node("n1")).incarnation, incarnation, "its lease was never in doubt");
+        assert.equal((await cluster.master.state.node("n1")).incarnation, incarnation, "its lease was never in doubt");
 
         await first.kill("SIGKILL");
         await cluster.node("n1");
@@ -51,7 +51,7 @@ it("P9: while a Redis Cluster moves its slot, a node beats on and its stitches r
           return job.status === "succeeded";
         });
         assert.ok(ping);
-        await until("it is shown as it is", async () => (await cluster.master.stitch("n1:mortal")).pid === again);
+        await until("it is shown as it is", async () => (await cluster.master.state.stitch("n1:mortal")).pid === again);
         assert.ok(isRunning(again));
         assert.equal((await cluster.run({ command: "stitch.stop", target: "mortal" })).status, "succeeded");
       });

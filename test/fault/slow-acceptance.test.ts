@@ -4,7 +4,7 @@ import { describe, it } from "node:test";
 import { COMMANDS, type CommandName } from "../../src/domain/command.ts";
 import { RequestError } from "../../src/domain/errors.ts";
 import type { JobResource } from "../../src/domain/resources.ts";
-import type { Master } from "../../src/master/master.ts";
+import type { Master } from "../../src/master/ports.ts";
 import { claim } from "../../src/redis/job-record.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { registerTestNode } from "../support/register-test-node.ts";
@@ -22,7 +22,7 @@ async function submit(
   idempotencyKey: string | null = null,
 ): Promise<{ job: JobResource; replayed: boolean }> {
   const command = COMMANDS[body.command].parse(body);
-  const submitted = await master.submit({ command, idempotencyKey, scope: "", by: null, waitMs: 0 });
+  const submitted = await master.commands.submit({ command, idempotencyKey, scope: "", by: null, waitMs: 0 });
   return submitted.kind === "job" ? submitted : assert.fail();
 }
 
@@ -49,7 +49,7 @@ async function withSlowMaster(
 
 async function assertFive(cluster: TestCluster): Promise<void> {
   const { redis, keys } = cluster.open;
-  assert.equal((await cluster.master.group(GROUP)).stitches.byState.running, 5);
+  assert.equal((await cluster.master.state.group(GROUP)).stitches.byState.running, 5);
   await until("nothing is held any more", async () => (await redis.hlen(keys.busy)) === 0);
 }
 
@@ -71,7 +71,7 @@ describe("a Master that is held up before its record (P2)", { concurrency: 3 }, 
           proxy.release();
           const lateJob = await late;
           for (const each of [job, ...(lateJob === null ? [] : [lateJob])])
-            assert.equal((await cluster.master.job(each.id, 30_000)).status, "succeeded");
+            assert.equal((await cluster.master.commands.job(each.id, 30_000)).status, "succeeded");
           await assertFive(cluster);
         });
       });
@@ -88,7 +88,7 @@ describe("a Master that is held up before its record (P2)", { concurrency: 3 }, 
         const { job } = await submit(cluster.master, SCALE, "same");
         proxy.release();
         assert.deepEqual([(await late).replayed, (await late).job.id], [true, job.id]);
-        assert.equal((await cluster.master.job(job.id, 30_000)).status, "succeeded");
+        assert.equal((await cluster.master.commands.job(job.id, 30_000)).status, "succeeded");
         await assertFive(cluster);
       });
     });

@@ -162,7 +162,7 @@ it("P1, P17: API, master and node find the new primary, what was accepted is don
       await cluster.masterWorker();
       await cluster.node("n1");
       await cluster.create("n1", "a", ["sleep", "600"]);
-      const { pid } = await cluster.master.stitch("a");
+      const { pid } = await cluster.master.state.stitch("a");
       const events = await fetch(`${api.url}/v1/events?type=job.ended`);
       const ready = async () => (await fetch(`${api.url}/readyz`)).status;
       assert.equal(await ready(), 200);
@@ -213,7 +213,7 @@ it("P1, P17: API, master and node find the new primary, what was accepted is don
         const seen = await redis.zrange(keys.masters, "-1", "-1", "WITHSCORES").catch(() => []);
         return Number(seen[1]) > Date.now() - 3000;
       });
-      const after = await cluster.master.stitch("a");
+      const after = await cluster.master.state.stitch("a");
       assert.deepEqual([after.state, after.pid, after.restarts], ["running", pid, 0], "it never stopped");
       assert.ok(isRunning(pid ?? 0));
       await events.body?.cancel();

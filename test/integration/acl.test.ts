@@ -273,7 +273,7 @@ async function nodeIsRefused(url: string, { name, master }: TestCluster, all: re
     await refused("another database", client.call("SELECT", "1"));
     assert.ok(tried.read > 5 && tried.nothing > 10, JSON.stringify(tried));
 
-    const [job] = (await master.jobs({ cursor: null, limit: 1 }, {})).items;
+    const [job] = (await master.commands.jobs({ cursor: null, limit: 1 }, {})).items;
     const { id } = job ?? assert.fail();
     const task = { id: "t9", node: "n2", runs: "node", attempt: 1, wave: 0, refused: null } as const;
     const steps = [{ action: "ping" as const, stitch: null }];

@@ -42,7 +42,7 @@ it("the command line does to a real cluster what it says, and ends with the code
     });
 
     assert.match(await ok("stop", "one"), /succeeded|stopped/);
-    assert.equal((await cluster.master.stitch("one")).state, "stopped");
+    assert.equal((await cluster.master.state.stitch("one")).state, "stopped");
     await ok("start", "n1:one");
     await ok("cordon", "n2");
     await ok("cordon", "n1");
@@ -104,7 +104,7 @@ it("the command line scales, moves, restarts, rebalances and drains, tries again
       return items[0]?.id ?? assert.fail(`no job ${command}`);
     };
     const orders = async () => {
-      const { items } = await cluster.master.stitches({ limit: 100, cursor: null }, { group: "shop.orders.1" });
+      const { items } = await cluster.master.state.stitches({ limit: 100, cursor: null }, { group: "shop.orders.1" });
       return items.map(({ node }) => node).sort();
     };
 
@@ -180,7 +180,7 @@ it("the command line scales, moves, restarts, rebalances and drains, tries again
     writeFileSync(file, "");
     const create = await lastJob("stitch.create");
     assert.match(await ok("jobs", "retry", create), /The new job: (j\w+)[^]*succeeded, 1 of 1/);
-    assert.equal((await cluster.master.stitch("late")).state, "running");
+    assert.equal((await cluster.master.state.stitch("late")).state, "running");
     assert.match(await ok("jobs", create), /retried by\s+j\w+/);
     assert.match(await ends(1, "jobs", "retry", `j${"a".repeat(26)}`), /^not_found: /);
   });

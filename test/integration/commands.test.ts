@@ -33,7 +33,7 @@ async function withTwins(
 /** The same request, whichever Master it comes to. */
 async function ping({ master }: OpenMaster): Promise<JobResource> {
   const command = COMMANDS["node.ping"].parse({ command: "node.ping", target: "n1" });
-  const submitted = await master.submit({ command, idempotencyKey: "key", scope: "", by: null, waitMs: 0 });
+  const submitted = await master.commands.submit({ command, idempotencyKey: "key", scope: "", by: null, waitMs: 0 });
   return submitted.kind === "job" ? submitted.job : assert.fail();
 }
 
@@ -55,7 +55,7 @@ for (const redis of REDISES) {
           "orders-3",
           "orders-4",
         ]);
-        const { items } = await cluster.master.stitches({ limit: 100, cursor: null }, { group: "shop" });
+        const { items } = await cluster.master.state.stitches({ limit: 100, cursor: null }, { group: "shop" });
         assert.deepEqual(
           items.map((stitch) => stitch.state),
           ["running", "running", "running", "running"],
@@ -72,7 +72,7 @@ for (const redis of REDISES) {
         const stopped = await cluster.run({ command: "stitch.stop", target: first.id });
         assert.equal(stopped.tasks[0]?.steps[0]?.changed, true);
         assert.ok(!isRunning(first.pid));
-        assert.equal((await cluster.master.stitch(first.id)).state, "stopped");
+        assert.equal((await cluster.master.state.stitch(first.id)).state, "stopped");
         assert.equal(
           (await cluster.run({ command: "stitch.stop", target: first.id })).tasks[0]?.steps[0]?.changed,
           false,
@@ -80,14 +80,14 @@ for (const redis of REDISES) {
 
         const started = await cluster.run({ command: "stitch.start", target: first.fullId });
         assert.equal(started.status, "succeeded");
-        const again = await cluster.master.stitch(first.id);
+        const again = await cluster.master.state.stitch(first.id);
         assert.ok(again.pid !== null && again.pid !== first.pid && isRunning(again.pid));
 
         assert.equal((await cluster.run({ command: "stitch.remove", target: first.id })).status, "succeeded");
         assert.ok(!isRunning(again.pid));
-        await assert.rejects(cluster.master.stitch(first.id), withCode("not_found"));
-        assert.deepEqual((await cluster.master.group("shop")).stitches.byVersion, { 1: 3 });
-        assert.equal((await cluster.master.cluster()).stitches.running, 3);
+        await assert.rejects(cluster.master.state.stitch(first.id), withCode("not_found"));
+        assert.deepEqual((await cluster.master.state.group("shop")).stitches.byVersion, { 1: 3 });
+        assert.equal((await cluster.master.state.cluster()).stitches.running, 3);
       });
     });
 
@@ -98,7 +98,7 @@ for (const redis of REDISES) {
         assert.deepEqual(ping.tasks[0]?.steps[0]?.output, { incarnation: 1 });
         assert.equal((await cluster.run({ command: "node.cordon", target: "n1" })).status, "succeeded");
         assert.equal((await cluster.run({ command: "node.cordon", target: "n1" })).tasks[0]?.steps[0]?.changed, false);
-        assert.equal((await cluster.master.node("n1")).eligibility, "cordoned");
+        assert.equal((await cluster.master.state.node("n1")).eligibility, "cordoned");
         const create = { command: "stitch.create", target: "a.b.1", spec: sleeper } as const;
         await assert.rejects(cluster.run(create), (error: RequestError) => {
           assert.equal(error.code, "placement_failed");
@@ -108,7 +108,7 @@ for (const redis of REDISES) {
           );
           return true;
         });
-        assert.equal((await cluster.master.stitches({ limit: 10, cursor: null }, {})).items.length, 0);
+        assert.equal((await cluster.master.state.stitches({ limit: 10, cursor: null }, {})).items.length, 0);
         await cluster.run({ command: "node.uncordon", target: "n1" });
         assert.equal((await cluster.run(create)).status, "succeeded");
       });
@@ -133,7 +133,7 @@ for (const redis of REDISES) {
         const early = await attempt("early", { command: ["sh", "-c", "echo the reason >&2; exit 7"] });
         assert.deepEqual([early?.code, early?.stderrTail], ["exited_early", "the reason"]);
         assert.match(early?.message ?? "", /code 7/);
-        assert.equal((await cluster.master.stitch("early")).lastExit?.code, 7);
+        assert.equal((await cluster.master.state.stitch("early")).lastExit?.code, 7);
         const once = await cluster.run({
           command: "stitch.create",
           target: "a.b.1",
@@ -149,10 +149,10 @@ for (const redis of REDISES) {
       await withCluster(redis.url, {}, async (cluster) => {
         await cluster.node("n1");
         await cluster.create("n1", "dies", ["sleep", "600"], { restart: { policy: "never" } });
-        const { pid } = await cluster.master.stitch("dies");
+        const { pid } = await cluster.master.state.stitch("dies");
         process.kill(pid ?? assert.fail(), "SIGKILL");
         const failed = await until("the exit is seen", async () => {
-          const stitch = await cluster.master.stitch("dies");
+          const stitch = await cluster.master.state.stitch("dies");
           return stitch.state === "failed" ? stitch : null;
         });
         assert.equal(failed.lastExit?.signal, "SIGKILL");
@@ -161,7 +161,7 @@ for (const redis of REDISES) {
         await cluster.create("n1", "deaf", ["sh", "-c", deaf], { stopGraceMs: 200 });
         const stopped = await cluster.run({ command: "stitch.stop", target: "deaf" });
         assert.equal(stopped.status, "succeeded");
-        assert.equal((await cluster.master.stitch("deaf")).lastExit?.signal, "SIGKILL");
+        assert.equal((await cluster.master.state.stitch("deaf")).lastExit?.signal, "SIGKILL");
         // `stop()` of the cluster checks that no process of it is left, the sleeping child included.
       });
     });
@@ -171,7 +171,7 @@ for (const redis of REDISES) {
         await cluster.node("n1");
         const body = { command: "stitch.create", target: "a.b.1", spec: sleeper } as const;
         const dry = () =>
-          cluster.master.submit({
+          cluster.master.commands.submit({
             command: COMMANDS["stitch.create"].parse({ ...body, dryRun: true }),
             idempotencyKey: null,
             scope: "",
@@ -180,8 +180,8 @@ for (const redis of REDISES) {
           });
         const first = await dry();
         assert.ok(first.kind === "plan" && first.plan.feasible && first.plan.planToken !== null);
-        assert.equal((await cluster.master.cluster()).openJobs, 0);
-        assert.equal((await cluster.master.jobs({ limit: 10, cursor: null }, {})).items.length, 0);
+        assert.equal((await cluster.master.state.cluster()).openJobs, 0);
+        assert.equal((await cluster.master.commands.jobs({ limit: 10, cursor: null }, {})).items.length, 0);
         const job = await cluster.run({ ...body, planToken: first.plan.planToken });
         assert.deepEqual(job.stitches, ["n1:b-1"]);
         // Components that fold to the same, and ids chosen by hand, never get in each other's way.
@@ -199,7 +199,7 @@ for (const redis of REDISES) {
           await assert.rejects(cluster.run({ command: "stitch.stop", target: "nope" }, key), withCode("not_found"));
         const drained = cluster.run({ command: "node.drain", target: "nope" }, "three");
         await assert.rejects(drained, withCode("not_found"));
-        assert.equal((await cluster.master.cluster()).openJobs, 0);
+        assert.equal((await cluster.master.state.cluster()).openJobs, 0);
       });
     });
 
@@ -212,7 +212,7 @@ for (const redis of REDISES) {
         const accepted = ping(accepting);
         await making.reached;
         await leaveNode(cluster.open.redis, cluster.open.keys, "n1", session);
-        await cluster.master.forgetNode("n1");
+        await cluster.master.commands.forgetNode("n1");
         await assert.rejects(ping(refusing), withCode("not_found"));
         await node();
         making.release();
@@ -264,7 +264,7 @@ for (const redis of REDISES) {
         });
         await cluster.run({ command: "stitch.remove", target: "n1:x" });
         assert.equal((await cluster.run(body, "key")).id, jobs[0]?.id, "also when its stitch is gone");
-        assert.equal((await cluster.master.stitch("x")).node, "n2");
+        assert.equal((await cluster.master.state.stitch("x")).node, "n2");
       });
     });
   });

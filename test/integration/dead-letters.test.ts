@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { describe, it } from "node:test";
 import { API_SENDER, type DeadLetter } from "../../src/domain/message.ts";
-import type { DeadLetterFilter } from "../../src/master/master.ts";
+import type { DeadLetterFilter } from "../../src/master/ports.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import { connectRedis, openRedis } from "../../src/redis/connection.ts";
 import { addDeadLetters, dropDeadLetter, dropOldDeadLetters, listDeadLetters } from "../../src/redis/dead-letters.ts";
@@ -195,7 +195,7 @@ it("what was for a group of which nobody is known there is listed, and is for no
   await withCluster(REDISES[0]?.url ?? "", {}, async ({ open: { redis, keys }, master }) => {
     await addDeadLetters(redis, keys, NODE, [{ ...letter("n2:a", "1"), to: "n1:shop.orders" }, letter("n2:a", "2")]);
     const listed = async (filter: DeadLetterFilter) =>
-      (await master.deadLetters({ cursor: null, limit: 10 }, filter)).items.map(({ data }) => data);
+      (await master.routing.deadLetters({ cursor: null, limit: 10 }, filter)).items.map(({ data }) => data);
     assert.deepEqual(await listed({}), ["1", "2"]);
     assert.deepEqual(await listed({ stitch: "nobody" }), ["2"]);
     assert.deepEqual(await listed({ stitch: "n1:nobody" }), ["2"]);
@@ -223,7 +223,7 @@ describe("a stitch that makes nothing but dead letters", { concurrency: 2 }, () 
         const [tookMs, more] = [performance.now() - fromMs, (await made()) - before];
         // What was on its way when the hundredth was made had not been slowed.
         assert.ok(more <= 100 + tookMs / 4, `${before}, then ${more} in ${tookMs} ms`);
-        assert.equal((await cluster.master.stitch("n1:from")).health, "green");
+        assert.equal((await cluster.master.state.stitch("n1:from")).health, "green");
       });
     });
 

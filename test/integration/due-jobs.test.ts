@@ -16,7 +16,7 @@ async function endedUnseen(
   body: { command: CommandName } & Record<string, unknown>,
 ): Promise<unknown> {
   const command = COMMANDS[body.command].parse(body);
-  const submitted = await master.submit({ command, idempotencyKey: null, scope: "", by: null, waitMs: 0 });
+  const submitted = await master.commands.submit({ command, idempotencyKey: null, scope: "", by: null, waitMs: 0 });
   const id = submitted.kind === "job" ? submitted.job.id : assert.fail();
   const closed = await until(`${body.command} is closed`, async () => {
     await redis.zadd(keys.openJobs, "XX", Date.now() + LATER_MS, id);
@@ -34,7 +34,7 @@ for (const { name, url } of REDISES) {
         await cluster.create("n1", "a", ["sleep", "600"]);
         assert.equal(await endedUnseen(cluster, { command: "stitch.move", target: "n1:a", toNode: "n2" }), "succeeded");
         assert.equal(await endedUnseen(cluster, { command: "stitch.move", target: "n2:a", toNode: "n1" }), "succeeded");
-        assert.equal((await cluster.master.stitch("a")).node, "n1");
+        assert.equal((await cluster.master.state.stitch("a")).node, "n1");
         const channels = await redis.call("PUBSUB", "CHANNELS", `cs:${cluster.name}:{job:*`);
         assert.deepEqual([channels, await redis.call("PUBSUB", "NUMPAT")], [[], 0]);
         assert.ok((await redis.pttl(keys.dueJobs)) <= 60_000);

@@ -26,7 +26,7 @@ const create = (cluster: TestCluster, id: string, spec: Record<string, unknown>,
 const errorOf = (job: JobResource) => job.tasks[0]?.steps[0]?.error ?? assert.fail(JSON.stringify(job));
 const comesTo = (cluster: TestCluster, id: string, state: StitchResource["state"]) =>
   until(`${id} is ${state}`, async () => {
-    const stitch = await cluster.master.stitch(id);
+    const stitch = await cluster.master.state.stitch(id);
     return stitch.state === state && stitch;
   });
 const said = (cluster: TestCluster, id: string, source = "system"): string[] =>
@@ -162,7 +162,7 @@ describe("a program that cannot be started", { concurrency: 2 }, () => {
         assert.equal(job.status, "succeeded", JSON.stringify(job));
         const lines = await until("it has told", () => linesOf(OUT).length === 6 && linesOf(OUT));
         assert.deepEqual(lines, [dir, join(dir, name), "-n", "x=y", "", "b c"]);
-        const { pid } = await cluster.master.stitch(`s${index}`);
+        const { pid } = await cluster.master.state.stitch(`s${index}`);
         assert.match(execFileSync("ps", ["-o", "args=", "-p", String(pid)], { encoding: "utf8" }), /^sleep 600/);
       }
     });
@@ -223,7 +223,7 @@ describe("a start that fails is tried again", { concurrency: 2 }, () => {
       await until("it is in its log", () => said(cluster, "a").some((line) => /^spawn_failed: .*EAGAIN/.test(line)));
       bound("10000");
       await comesTo(cluster, "a", "running");
-      assert.equal((await cluster.master.stitch("before")).state, "running");
+      assert.equal((await cluster.master.state.stitch("before")).state, "running");
     });
   });
 
@@ -247,14 +247,14 @@ describe("a start that fails is tried again", { concurrency: 2 }, () => {
       }
       const open = () => readdirSync(`/proc/${worker.pid}/fd`).length;
       await until("all that run write their logs", async () => {
-        const running = (await Promise.all(ids.map((id) => cluster.master.stitch(id)))).filter(
+        const running = (await Promise.all(ids.map((id) => cluster.master.state.stitch(id)))).filter(
           ({ state }) => state === "running",
         );
         return running.every(({ id }) => said(cluster, id.split(":").at(-1) ?? "", "stdout").length > 0);
       });
       assert.ok(open() <= 110, `${open()} are open`);
       // What is over makes room for those that were refused.
-      const isRunning = async (id: string) => (await cluster.master.stitch(id)).state === "running";
+      const isRunning = async (id: string) => (await cluster.master.state.stitch(id)).state === "running";
       const first = (await Promise.all(ids.map(async (id) => ((await isRunning(id)) ? [id] : [])))).flat();
       await Promise.all(first.map((id) => cluster.run({ command: "stitch.stop", target: id })));
       await until("as many of the others run", async () => {
@@ -262,12 +262,12 @@ describe("a start that fails is tried again", { concurrency: 2 }, () => {
         return now.filter(Boolean).length >= first.length;
       });
       // It is full again, and reaches Redis anew all the same.
-      const { incarnation, lastHeartbeatAt } = await cluster.master.node("n1");
+      const { incarnation, lastHeartbeatAt } = await cluster.master.state.node("n1");
       await cluster.open.redis.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes");
       const beatsAgain = async () =>
-        Date.parse((await cluster.master.node("n1")).lastHeartbeatAt) > Date.parse(lastHeartbeatAt) + 1000;
+        Date.parse((await cluster.master.state.node("n1")).lastHeartbeatAt) > Date.parse(lastHeartbeatAt) + 1000;
       await until("it beats again", beatsAgain);
-      assert.equal((await cluster.master.node("n1")).incarnation, incarnation);
+      assert.equal((await cluster.master.state.node("n1")).incarnation, incarnation);
       assert.doesNotMatch(worker.output, /EMFILE/);
     };
     await withOwnRedis((redis) => withCluster(redis.url, { STITCH_HEARTBEAT_MS: "500" }, work));

@@ -1,6 +1,7 @@
 // What matches a filter is found wherever it is in the list.
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { emitEvents } from "../../src/redis/events.ts";
 import { API_SENDER, type DeadLetter } from "../../src/domain/message.ts";
 import { addDeadLetters } from "../../src/redis/dead-letters.ts";
 import { createJob } from "../../src/redis/job-record.ts";
@@ -27,7 +28,7 @@ for (const { name, url } of REDISES) {
         for (const node of ["n1", "n2", "n3"]) await registerTestNode(redis, keys, node);
         const left = await registerTestNode(redis, keys, "n9");
         assert.ok(await leaveNode(redis, keys, "n9", left));
-        const nodes = await master.nodes(FIRST, { liveness: "left" });
+        const nodes = await master.state.nodes(FIRST, { liveness: "left" });
         assert.deepEqual(
           nodes.items.map(({ id }) => id),
           ["n9"],
@@ -40,8 +41,11 @@ for (const { name, url } of REDISES) {
           await publishAsNode(redis, keys, node, changes, status);
         }
         for (const filter of [{}, { group: "shop" }]) {
-          const first = await master.stitches(FIRST, { ...filter, state: "failed" });
-          const second = await master.stitches({ limit: 1, cursor: first.nextCursor }, { ...filter, state: "failed" });
+          const first = await master.state.stitches(FIRST, { ...filter, state: "failed" });
+          const second = await master.state.stitches(
+            { limit: 1, cursor: first.nextCursor },
+            { ...filter, state: "failed" },
+          );
           assert.deepEqual(
             [...first.items, ...second.items].map(({ fullId }) => fullId),
             ["n3:a", "n3:b"],
@@ -62,7 +66,7 @@ for (const { name, url } of REDISES) {
         const others = Array.from({ length: 50 }, () => letter("n1:other"));
         await addDeadLetters(redis, keys, "n1", [...others, letter("n1:ours")]);
         await addDeadLetters(redis, keys, "n2", [letter("n2:other"), letter("n2:ours")]);
-        const letters = await master.deadLetters(TWO, { stitch: "ours" });
+        const letters = await master.routing.deadLetters(TWO, { stitch: "ours" });
         assert.deepEqual(
           letters.items.map(({ stitch }) => stitch),
           ["n1:ours", "n2:ours"],
@@ -90,10 +94,10 @@ for (const { name, url } of REDISES) {
         for (let count = 0; count < 150; count++)
           assert.equal(await createJob(redis, keys, await pingJob(open, id(count)), ""), "created");
 
-        const page = await master.jobs({ limit: 100, cursor: null }, { status: "failed" });
+        const page = await master.commands.jobs({ limit: 100, cursor: null }, { status: "failed" });
         assert.deepEqual(page.items.map((job) => job.id).sort(), failed.sort());
         assert.equal(page.nextCursor, null);
-        assert.equal((await master.jobs(TWO, { target: "n9" })).items.length, 2);
+        assert.equal((await master.commands.jobs(TWO, { target: "n9" })).items.length, 2);
 
         const { url: api } = await cluster.api();
         const shown = cluster.part(["jobs", "--status", "failed"], { STITCH_URL: api });
@@ -105,25 +109,29 @@ for (const { name, url } of REDISES) {
     it("of events hold the old ones that match; since takes an id, a time and a duration, over all pages", async () => {
       await withCluster(url, {}, async (cluster) => {
         const { redis, keys, master } = cluster.open;
-        await master.emit([
+        await emitEvents(redis, keys, [
           { type: "node.left", node: "n7" },
           { type: "node.joined", node: "n7" },
         ]);
         for (let count = 0; count < 5; count++)
-          await master.emit(Array.from({ length: 300 }, () => ({ type: "cluster.frozen" }) as const));
-        await master.emit([{ type: "node.dead", node: "n8" }]);
+          await emitEvents(
+            redis,
+            keys,
+            Array.from({ length: 300 }, () => ({ type: "cluster.frozen" }) as const),
+          );
+        await emitEvents(redis, keys, [{ type: "node.dead", node: "n8" }]);
 
-        const [joined] = (await master.events(null, 1, { type: ["node.joined"] })).items;
+        const [joined] = (await master.state.events(null, 1, { type: ["node.joined"] })).items;
         assert.equal(joined?.node, "n7");
-        const newest = await master.events(null, 2, { type: ["node.*"] });
+        const newest = await master.state.events(null, 2, { type: ["node.*"] });
         assert.deepEqual(
           newest.items.map(({ type }) => type),
           ["node.joined", "node.dead"],
           "oldest first",
         );
-        const older = await master.events(newest.nextCursor, 2, { type: ["node.*"] });
+        const older = await master.state.events(newest.nextCursor, 2, { type: ["node.*"] });
         assert.deepEqual([older.items.map(({ type }) => type), older.nextCursor], [["node.left"], null]);
-        const after = await master.events(joined?.id ?? "", 1, { type: ["node.dead"] });
+        const after = await master.state.events(joined?.id ?? "", 1, { type: ["node.dead"] });
         assert.equal(after.items[0]?.node, "n8");
 
         const { url: api } = await cluster.api();

@@ -37,7 +37,7 @@ describe("a full inbox", { concurrency: 2 }, () => {
       await createMail(cluster, "pair.a.1", { "n1:lives": "process", "n2:dies": "process" });
       await createMail(cluster, "pair.b.1", { "n1:from": "process", "n3:friend": "process" });
       await dying.kill("SIGKILL");
-      await until("n2 is dead", async () => (await cluster.master.node("n2")).liveness === "dead");
+      await until("n2 is dead", async () => (await cluster.master.state.node("n2")).liveness === "dead");
       const { redis, keys } = cluster.open;
       const to = { group: "pair.a" };
       const filler = { id: "filler", from: "n9:filler", to, channel: "", ref: null, re: null, receipt: null, hops: 0 };

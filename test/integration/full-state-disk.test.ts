@@ -62,11 +62,11 @@ test("a create that a full disk does not take leaves nothing, and can be given a
       const failed = await create("first");
       assert.equal(failed.status, "failed");
       assert.match(JSON.stringify(failed), /stitches\.jsonl cannot be written; see to its disk/);
-      await assert.rejects(cluster.master.stitch("n1:b"), /no stitch/i);
-      assert.equal((await cluster.master.stitch("n1:a")).state, "running", "what runs is left alone");
+      await assert.rejects(cluster.master.state.stitch("n1:b"), /no stitch/i);
+      assert.equal((await cluster.master.state.stitch("n1:a")).state, "running", "what runs is left alone");
       rmSync(join(state, "filler"));
       assert.equal((await create("again")).status, "succeeded");
-      assert.equal((await cluster.master.stitch("n1:b")).state, "running");
+      assert.equal((await cluster.master.state.stitch("n1:b")).state, "running");
     } finally {
       child.kill("SIGTERM");
       await once(child, "exit");

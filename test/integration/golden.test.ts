@@ -158,7 +158,7 @@ it("a run through all commands writes and answers what the golden files say", as
       await ask("POST", "/v1/messages", { to: { stitch: "mod" }, channel: "fail", data: "", expect: "none" });
       await until(
         "its message has become a dead letter",
-        async () => (await cluster.master.deadLetters({ limit: 1, cursor: null }, {})).items.length > 0,
+        async () => (await cluster.master.routing.deadLetters({ limit: 1, cursor: null }, {})).items.length > 0,
       );
       for (const path of [...LISTS, ...REFUSED]) await ask("GET", path);
 

@@ -28,7 +28,7 @@ for (const redis of REDISES) {
           "one task a node, whatever the number of stitches",
         );
         const states = async (group: string) => {
-          const { items } = await cluster.master.stitches({ limit: 100, cursor: null }, { group });
+          const { items } = await cluster.master.state.stitches({ limit: 100, cursor: null }, { group });
           return items.map(({ state }) => state);
         };
         assert.deepEqual(
@@ -71,7 +71,7 @@ it("a member whose route a failover has lost is meant all the same; one whose ro
     for (const id of ["a", "b", "c"]) await publishTestStitch(open, "n1", id, "shop.orders.1");
     await redis.del(keys.route("a"));
     await redis.hset(keys.route("b"), "n1", "shop.other.1");
-    const submitted = await master.submit({
+    const submitted = await master.commands.submit({
       command: COMMANDS["group.stop"].parse({ command: "group.stop", target: "shop.orders.1", dryRun: true }),
       idempotencyKey: null,
       scope: "",
@@ -105,8 +105,8 @@ it("groups, and versions of them, may be called whatever an object has by itself
       await publishTestStitch(open, "n1", `s${index}`, `constructor.__proto__.${name}`);
     const counted = Object.fromEntries(names.map((name) => [name, 1]));
     const [all, { items }, { url }] = await Promise.all([
-      master.group("constructor"),
-      master.groups({ cursor: null, limit: 10 }),
+      master.state.group("constructor"),
+      master.state.groups({ cursor: null, limit: 10 }),
       cluster.api(),
     ]);
     assert.deepEqual(

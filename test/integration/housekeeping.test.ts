@@ -175,7 +175,7 @@ for (const { name, url } of REDISES) {
         const job = await cluster.run({ command: "node.ping", target: "n1", waitForNode: true }, null, 0);
         const entry = keys.nodeQueue("n1", `${job.id}.t0.1`);
         await until("it is in the queue", async () => (await redis.exists(entry)) === 1);
-        assert.equal((await cluster.master.cancel(job.id)).status, "cancelled");
+        assert.equal((await cluster.master.commands.cancel(job.id)).status, "cancelled");
         await until("it is out of the queue", async () => (await redis.exists(entry)) === 0);
         assert.equal(await redis.llen(keys.nodeQueue("n1", "wait")), 0);
       });

@@ -13,6 +13,7 @@ import { ConfigError, loadConfig } from "../../src/config.ts";
 import { ERRORS, type ErrorCode } from "../../src/domain/errors.ts";
 import type { JobResource, ProblemResource } from "../../src/domain/resources.ts";
 import { type OpenMaster, openMaster } from "../../src/master/open-master.ts";
+import { emitEvents } from "../../src/redis/events.ts";
 import { MAX_ENTRIES } from "../../src/redis/inbox.ts";
 import { leaveNode } from "../../src/redis/node-record.ts";
 import type { Running } from "../../src/running.ts";
@@ -45,6 +46,7 @@ const openHere = (redis: string) =>
   openMaster({
     redisUrl: redis,
     cluster: CLUSTER,
+    mode: "leaderless",
     id: "test",
     deadAfterMs: 2000,
     jobRetentionMs: 60_000,
@@ -297,7 +299,7 @@ test("retry: placement_failed where every node has its share of the group by now
   const target = "full.one.1";
   const { id } = await post("/v1/commands", { ...create(), target, placement: { maxPerNode: 1 } });
   await post(`/v1/jobs/${id}/cancel`);
-  const { items } = await open.master.nodes({ limit: 100, cursor: null }, {});
+  const { items } = await open.master.state.nodes({ limit: 100, cursor: null }, {});
   for (const node of items) await publishTestStitch(open, node.id, "full", target);
   const { refusals } = await fails("placement_failed", `/v1/jobs/${id}/retry`, { method: "POST" });
   assert.ok(refusals?.some(({ code }) => code === "max_per_node"));
@@ -309,7 +311,7 @@ test("a job and the one that follows from it name each other, though its Master 
   const { id: again } = await post(`/v1/jobs/${id}/retry`);
   await open.redis.hdel(open.keys.job(id), "retriedBy");
   await post(`/v1/jobs/${again}/cancel`);
-  await until("the first tells of it", async () => (await open.master.job(id, 0)).retriedBy === again);
+  await until("the first tells of it", async () => (await open.master.commands.job(id, 0)).retriedBy === again);
 });
 
 test("not_reversible: a job that changed nothing, and one that has no inverse", async () => {
@@ -385,8 +387,8 @@ test("node_unreachable, inbox_full: logs of a node that does not answer, has lef
 });
 
 test("events_gone, for the stream and the list", async () => {
-  for (let count = 0; count < 3; count++) await open.master.emit([{ type: "cluster.frozen" }]);
-  const [first] = (await open.master.events("0-0", 1)).items;
+  for (let count = 0; count < 3; count++) await emitEvents(open.redis, open.keys, [{ type: "cluster.frozen" }]);
+  const [first] = (await open.master.state.events("0-0", 1)).items;
   await open.redis.xtrim(open.keys.events, "MAXLEN", 1);
   await fails("events_gone", `/v1/events?since=${first?.id}`);
   await fails("events_gone", "/v1/events", { headers: { "last-event-id": first?.id ?? "" } });

@@ -176,8 +176,8 @@ for (const redis of REDISES) {
           ),
           { numRuns: 100 },
         );
-        assert.equal((await cluster.master.jobs({ limit: 10, cursor: null }, {})).items.length, 0);
-        assert.equal((await cluster.master.stitches({ limit: 10, cursor: null }, {})).items.length, 0);
+        assert.equal((await cluster.master.commands.jobs({ limit: 10, cursor: null }, {})).items.length, 0);
+        assert.equal((await cluster.master.state.stitches({ limit: 10, cursor: null }, {})).items.length, 0);
       });
     });
 

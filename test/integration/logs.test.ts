@@ -206,7 +206,7 @@ for (const redis of REDISES) {
           `until [ -e go ]; do sleep 0.05; done; seq 1 ${total}; exec sleep 600`,
         ]);
         const stop = new AbortController();
-        const follow = await cluster.master.followLogs("flood", { tail: 0, afterId: null }, stop.signal);
+        const follow = await cluster.master.state.followLogs("flood", { tail: 0, afterId: null }, stop.signal);
         appendFileSync(join(dataDir(cluster, "n1", "flood"), "go"), "");
         const reader = follow[Symbol.asyncIterator]();
         const lines: string[] = [];
@@ -224,7 +224,7 @@ for (const redis of REDISES) {
           return most >= MAX_BATCHES;
         });
         await until("all of it is in the log", async () => {
-          const { items } = await cluster.master.logs("flood", 1);
+          const { items } = await cluster.master.state.logs("flood", 1);
           most = Math.max(most, await client.xlen(stream));
           return items[0]?.line === String(total);
         });
@@ -282,12 +282,12 @@ for (const redis of REDISES) {
         node.child.kill("SIGSTOP");
         // Within its lease it counts as alive, then as suspect; it is asked all the same.
         await Promise.all([refused(/did not answer|is dead/), refused(/did not answer|is dead/, "text/event-stream")]);
-        await until("it is dead", async () => (await cluster.master.node("n1")).liveness === "dead");
+        await until("it is dead", async () => (await cluster.master.state.node("n1")).liveness === "dead");
         await Promise.all([refused(/n1 is dead/), refused(/n1 is dead/, "text/event-stream")]);
         node.child.kill("SIGCONT");
-        await until("it is back", async () => (await cluster.master.node("n1")).liveness === "alive");
+        await until("it is back", async () => (await cluster.master.state.node("n1")).liveness === "alive");
         await until("its inbox is empty", async () => (await client.xlen(keys.nodeInbox("n1"))) === 0);
-        assert.deepEqual((await cluster.master.logs("echo", 1)).items, []);
+        assert.deepEqual((await cluster.master.state.logs("echo", 1)).items, []);
         await node.kill("SIGTERM");
         await refused(/n1 has left/);
         assert.equal((await fetch(`${url}/v1/stitches/n1:nothing/logs`)).status, 404, "no stitch is no stitch");
@@ -310,7 +310,7 @@ describe("a reader of a log", () => {
       await until("the lease has ended", async () => (await client.exists(`${stream}:lease`)) === 0);
       // Each batch a node sends, were it empty, renews the stream's time to live; and it sends one every 2 s.
       await until("the node sends no more", async () => (await client.exists(stream)) === 0);
-      assert.equal((await cluster.master.logs("echo", 1)).items[0]?.line, "first");
+      assert.equal((await cluster.master.state.logs("echo", 1)).items[0]?.line, "first");
     });
   });
 });

@@ -60,7 +60,7 @@ for (const output of ["a full disk", "a reader that has gone"] as const)
         await until("the API answers", metrics);
         await until("the node is alive, and a master tends", async () => {
           live();
-          const { nodes, masters } = await cluster.master.cluster();
+          const { nodes, masters } = await cluster.master.state.cluster();
           return nodes.alive === 1 && masters.length > 0;
         });
         await cluster.create("n1", "a", ["sleep", "600"]);
@@ -68,7 +68,7 @@ for (const output of ["a full disk", "a reader that has gone"] as const)
           /crossstitch_log_lines_lost_total [1-9]/.test((await metrics()) ?? ""),
         );
         live();
-        assert.equal((await cluster.master.stitch("n1:a")).state, "running");
+        assert.equal((await cluster.master.state.stitch("n1:a")).state, "running");
       } finally {
         assert.deepEqual(await Promise.all(parts.map(end)), [0, 0, 0]);
       }

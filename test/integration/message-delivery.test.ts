@@ -486,9 +486,9 @@ describe("messages on their way", { concurrency: 2 }, () => {
       await until("what is for the old one came", () => came().includes("bare") && came().includes("group"));
       await until("the other has its own", () => dataOf(cluster, "n2:other").includes("group"));
       await until("the rest waits", async () => (await redis.xlen(keys.nodeInbox("n2"))) === 3);
-      const pid = await until("it runs there", async () => (await cluster.master.stitch("n2:goer")).pid);
+      const pid = await until("it runs there", async () => (await cluster.master.state.stitch("n2:goer")).pid);
       process.kill(pid, "SIGKILL");
-      const job = await cluster.master.job(id, 60_000);
+      const job = await cluster.master.commands.job(id, 60_000);
       assert.deepEqual([job.status, job.error?.code], ["failed", "exited_early"]);
       assert.deepEqual((await asked).body.deliveries, [{ stitch: "n2:goer", status: "acked" }]);
       for (const node of ["n1", "n2"]) await untilEmpty(cluster, node);
@@ -513,12 +513,12 @@ describe("messages on their way", { concurrency: 2 }, () => {
       await until("it arrives", async () => (await redis.hexists(keys.nodeStitches("n2"), "goer")) === 1);
       await workers.end("n1", "SIGKILL");
       await mail.tell("from", "send", [{ to: { group: "dies.a" }, data: "to the group" }]);
-      await until("n1 is dead", async () => (await cluster.master.node("n1")).liveness === "dead");
+      await until("n1 is dead", async () => (await cluster.master.state.node("n1")).liveness === "dead");
       rmSync(join(dataDirOf(cluster, "n2", "goer"), "silent"));
-      const job = await cluster.master.job(id, 90_000);
+      const job = await cluster.master.commands.job(id, 90_000);
       assert.equal(job.status, "succeeded", JSON.stringify(job));
       const moved = { code: "not_found", facts: { movedTo: "n2:goer" } };
-      await assert.rejects(cluster.master.stitch("n1:goer"), moved);
+      await assert.rejects(cluster.master.state.stitch("n1:goer"), moved);
       await assert.rejects(cluster.run({ command: "stitch.stop", target: "n1:goer" }), moved);
       const asked = await mail.send({ stitch: "n1:goer" }, { data: "to the old id", expect: "ack", timeoutMs: 30_000 });
       assert.deepEqual(asked.body.deliveries, [{ stitch: "n2:goer", status: "acked" }]);
@@ -735,7 +735,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
       const mail = new MailClient(url);
       await createMail(cluster, "victim.a.1", { "n1:p": "process", "n1:m": "module" });
       const { redis, keys } = cluster.open;
-      const before = await Promise.all(["n1:p", "n1:m"].map((id) => cluster.master.stitch(id)));
+      const before = await Promise.all(["n1:p", "n1:m"].map((id) => cluster.master.state.stitch(id)));
       const common = {
         id: "m1",
         from: "n9:thief",
@@ -764,7 +764,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
       for (const id of ["p", "m"]) await mail.tell(id, "", "goes on");
       for (const [index, id] of ["n1:p", "n1:m"].entries()) {
         assert.deepEqual(dataOf(cluster, id), ["goes on"]);
-        const { pid, startedAt, restarts, state } = await cluster.master.stitch(id);
+        const { pid, startedAt, restarts, state } = await cluster.master.state.stitch(id);
         const was = before[index];
         assert.deepEqual([pid, startedAt, restarts, state], [was?.pid, was?.startedAt, 0, "running"]);
       }
@@ -805,7 +805,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
       await cluster.open.redis.call("CLIENT", "PAUSE", "8000", "WRITE");
       tell(cluster, "n1:m");
       await untilEmpty(cluster, "n1", 30_000);
-      await until("its lease had run out", async () => (await cluster.master.node("n1")).incarnation > 1);
+      await until("its lease had run out", async () => (await cluster.master.state.node("n1")).incarnation > 1);
       await mail.tell("m", "", "next");
       assert.deepEqual(dataOf(cluster, "n1:m"), ["held", "next"]);
     };

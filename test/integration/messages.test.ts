@@ -129,7 +129,7 @@ for (const redis of REDISES) {
       const seen = [await next(), await next(), await next(), await next(), await next(), await next(), await next()];
       assert.deepEqual(seen, [...turn, ...turn].slice(0, 7));
       await node.kill("SIGKILL");
-      await until("n5 is not alive", async () => (await cluster.master.node("n5")).liveness !== "alive");
+      await until("n5 is not alive", async () => (await cluster.master.state.node("n5")).liveness !== "alive");
       assert.equal(
         (await cluster.open.redis.hget(cluster.open.keys.nodeStitches("n5"), "r-5"))?.includes("green"),
         true,
@@ -396,7 +396,7 @@ for (const redis of REDISES) {
       assert.deepEqual(channels("n1:sy-p"), ["send", "_error"]);
       assert.deepEqual(channels("n2:sy-q"), ["reply-on-a-system-channel", "_error"]);
       for (const stitch of ["sy-p", "sy-q"]) {
-        const { state, restarts, lastExit } = await cluster.master.stitch(stitch);
+        const { state, restarts, lastExit } = await cluster.master.state.stitch(stitch);
         assert.deepEqual([state, restarts, lastExit], ["running", 0, null]);
       }
     });
@@ -464,12 +464,12 @@ for (const redis of REDISES) {
       );
       await createMail(cluster, "forget.b.1", { "n2:fo-from": "module" });
       await node.kill("SIGTERM");
-      await until("it has left", async () => (await cluster.master.node("n6")).liveness === "left");
+      await until("it has left", async () => (await cluster.master.state.node("n6")).liveness === "left");
       await mail.send({ stitch: "n6:fo-1" }, { data: "to one" });
       await mail.send({ group: "forget.a" }, { data: "to a group" });
       await mail.send({ node: "n6" }, { data: "to the node" });
       await mail.tell("fo-from", "send", [{ to: { group: "forget" }, data: "of a stitch" }]);
-      await cluster.master.forgetNode("n6");
+      await cluster.master.commands.forgetNode("n6");
       const { items } = await mail.deadLetters("?node=n6");
       assert.deepEqual(items.map(({ stitch, data, code, tries }) => `${stitch} ${data}: ${code} ${tries}`).sort(), [
         "n6:fo-1 of a stitch: node_forgotten 0",
@@ -495,10 +495,10 @@ for (const redis of REDISES) {
       const node = await cluster.node("n7", MAIL_MODULE);
       await createMail(cluster, "waits.a.1", { "n7:wa-1": "module" }, { start: false });
       await node.kill("SIGTERM");
-      await until("it has left", async () => (await cluster.master.node("n7")).liveness === "left");
+      await until("it has left", async () => (await cluster.master.state.node("n7")).liveness === "left");
       const waiting = mail.send({ stitch: "wa-1" }, { expect: "ack", timeoutMs: 50_000 });
       await until("it is stored", async () => (await cluster.open.redis.xlen(cluster.open.keys.nodeInbox("n7"))) === 1);
-      await cluster.master.forgetNode("n7");
+      await cluster.master.commands.forgetNode("n7");
       const { status, body } = await waiting;
       assert.deepEqual([status, rowsOf(body.deliveries)], [502, ["n7:wa-1 failed node_forgotten"]]);
     });

@@ -34,7 +34,7 @@ describe("a stitch that is a module", { concurrency: 4 }, () => {
   const hooks = (id: string) => journal(id).flatMap(({ hook }) => (hook === "heartbeat" ? [] : [hook]));
   const log = (id: string, source: string) =>
     logOf(cluster, "n1", id).flatMap((entry) => (entry.source === source ? [entry.line] : []));
-  const look = (id: string) => cluster.master.stitch(id);
+  const look = (id: string) => cluster.master.state.stitch(id);
   const turns = (id: string, health: string) =>
     until(`${id} turns ${health}`, async () => (await look(id)).health === health);
   const workerLives = async () => {
@@ -214,13 +214,13 @@ describe("a stitch that is a module", { concurrency: 4 }, () => {
       until(`refused: ${expected.join()}`, async () => (await refused(more)).join() === expected.join());
     await isRefused({ node: "n2" }, ["n2 module_missing"]);
     await isRefused({ spec: { ...spec, module: "unheard-of" } }, ["n1 module_missing", "n2 module_missing"]);
-    await until("n1 is alive", async () => (await cluster.master.node("n1")).liveness === "alive");
+    await until("n1 is alive", async () => (await cluster.master.state.node("n1")).liveness === "alive");
     const job = await cluster.run({ ...create, count: 2 });
     assert.deepEqual(
       job.stitches.map((id) => id.split(":")[0]),
       ["n1", "n1"],
     );
-    assert.deepEqual((await cluster.master.node("n1")).modules, ["habits", "outside"]);
+    assert.deepEqual((await cluster.master.state.node("n1")).modules, ["habits", "outside"]);
   });
 });
 
@@ -234,7 +234,7 @@ describe("a worker with modules", { concurrency: 3 }, () => {
       await first.kill("SIGTERM");
       assert.equal(journalOf(cluster, "n1", "a").at(-1)?.["hook"], "stop", "stopped in good order with its worker");
       await cluster.node("n1");
-      await until("it has failed", async () => (await cluster.master.stitch("a")).state === "failed");
+      await until("it has failed", async () => (await cluster.master.state.stitch("a")).state === "failed");
       await until("its log says why", () =>
         logOf(cluster, "n1", "a").some(({ line }) => /n1 offers no module "habits"; it offers none/.test(line)),
       );

@@ -17,7 +17,7 @@ const remove = async (cluster: TestCluster, target: string) =>
 
 /** Fails where the second `db` is not as it was created: it runs, under its group, in its first process. */
 async function isUntouched(cluster: TestCluster, node: string, pid: number | null): Promise<void> {
-  const { group, state, node: on, pid: now } = await cluster.master.stitch("db");
+  const { group, state, node: on, pid: now } = await cluster.master.state.stitch("db");
   assert.deepEqual([group, state, on, now], ["shop.second.1", "running", node, pid]);
   const running = (await processesOf(cluster.dir)).filter((line) => line.includes("sleep 600"));
   assert.deepEqual(
@@ -43,11 +43,11 @@ describe("a stitch that has the id of one that was removed", { concurrency: 2 },
         await remove(cluster, "n2:db");
 
         assert.equal((await createDb(cluster, "second", "n2")).status, "succeeded");
-        const { pid } = await cluster.master.stitch("db");
+        const { pid } = await cluster.master.state.stitch("db");
         for (const job of [created, stopped, failed])
-          await assert.rejects(cluster.master.rollback(job.id), { code: "not_reversible" }, job.command);
-        await assert.rejects(cluster.master.rollback(moved.id), { code: "not_found" });
-        await assert.rejects(cluster.master.retry(failed.id), { code: "not_found" });
+          await assert.rejects(cluster.master.commands.rollback(job.id), { code: "not_reversible" }, job.command);
+        await assert.rejects(cluster.master.commands.rollback(moved.id), { code: "not_found" });
+        await assert.rejects(cluster.master.commands.retry(failed.id), { code: "not_found" });
         await isUntouched(cluster, "n2", pid);
 
         // What a node publishes again when it comes back: the first one has moved from here to there.

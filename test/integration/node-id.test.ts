@@ -41,8 +41,8 @@ test("a node without a set id has its stitches again after its host was renamed"
     });
     await startedAs(cluster, "new-name", async (said) => {
       assert.match(said(), /this node keeps the id old-name/);
-      await until("its stitch runs", async () => (await cluster.master.stitch("old-name:a")).state === "running");
+      await until("its stitch runs", async () => (await cluster.master.state.stitch("old-name:a")).state === "running");
     });
-    await assert.rejects(cluster.master.node("new-name"));
+    await assert.rejects(cluster.master.state.node("new-name"));
   });
 });

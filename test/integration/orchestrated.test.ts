@@ -12,7 +12,7 @@ const spec = { adaptor: "process", protocol: "none", command: ["sleep", "600"], 
 const GROUP = "shop.orders.1";
 
 const stitchesOf = async (cluster: TestCluster, group: string) =>
-  (await cluster.master.stitches({ limit: 100, cursor: null }, { group })).items;
+  (await cluster.master.state.stitches({ limit: 100, cursor: null }, { group })).items;
 const perNode = async (cluster: TestCluster, group: string) => {
   const counts: Record<string, number> = {};
   for (const { node } of await stitchesOf(cluster, group)) counts[node] = (counts[node] ?? 0) + 1;
@@ -45,7 +45,7 @@ async function overtaken(
   });
   try {
     const command = COMMANDS[body.command].parse(body);
-    const asked = slow.master.submit({ command, idempotencyKey, scope: "", by: null, waitMs: 60_000 });
+    const asked = slow.master.commands.submit({ command, idempotencyKey, scope: "", by: null, waitMs: 60_000 });
     await Promise.all([hasRead.promise.then(meanwhile).finally(goOn.resolve), asked]);
     const submitted = await asked;
     return submitted.kind === "job" ? submitted.job : assert.fail();
@@ -99,7 +99,7 @@ describe("commands that were planned from what was so a moment ago", () => {
 });
 /** The job that takes another back, when it has ended. */
 const backed = async (cluster: TestCluster, job: string) =>
-  cluster.master.job((await cluster.master.rollback(job)).id, 60_000);
+  cluster.master.commands.job((await cluster.master.commands.rollback(job)).id, 60_000);
 
 for (const redis of REDISES) {
   describe(`commands of many steps on a ${redis.name}`, () => {
@@ -125,8 +125,8 @@ for (const redis of REDISES) {
         const down = await cluster.run({ command: "group.scale", target: GROUP, count: 2 });
         assert.deepEqual([down.status, down.counts.succeeded], ["succeeded", 3]);
         assert.deepEqual(await perNode(cluster, GROUP), { n1: 1, n2: 1 }, "from the fullest node");
-        const back = await cluster.master.rollback(down.id);
-        assert.equal((await cluster.master.job(back.id, 60_000)).status, "succeeded");
+        const back = await cluster.master.commands.rollback(down.id);
+        assert.equal((await cluster.master.commands.job(back.id, 60_000)).status, "succeeded");
         assert.equal((await stitchesOf(cluster, GROUP)).length, 5);
         await cluster.run({ command: "group.scale", target: GROUP, count: 0 });
         assert.deepEqual(await stitchesOf(cluster, GROUP), []);
@@ -162,13 +162,16 @@ for (const redis of REDISES) {
           moved.tasks.flatMap(({ node, steps }) => steps.map(({ action, status }) => `${node} ${action} ${status}`)),
           ["n2 create succeeded", "n1 remove succeeded", "n2 settle succeeded"],
         );
-        assert.equal((await cluster.master.stitch("one")).fullId, "n2:one");
-        await assert.rejects(cluster.master.stitch("n1:one"), { code: "not_found", facts: { movedTo: "n2:one" } });
+        assert.equal((await cluster.master.state.stitch("one")).fullId, "n2:one");
+        await assert.rejects(cluster.master.state.stitch("n1:one"), {
+          code: "not_found",
+          facts: { movedTo: "n2:one" },
+        });
         assert.deepEqual(await perNode(cluster, "shop"), { n2: 1 });
-        const back = await cluster.master.rollback(moved.id);
-        assert.equal((await cluster.master.job(back.id, 60_000)).status, "succeeded");
-        assert.equal((await cluster.master.stitch("one")).fullId, "n1:one");
-        assert.equal((await cluster.master.job(moved.id, 0)).rolledBackBy, back.id);
+        const back = await cluster.master.commands.rollback(moved.id);
+        assert.equal((await cluster.master.commands.job(back.id, 60_000)).status, "succeeded");
+        assert.equal((await cluster.master.state.stitch("one")).fullId, "n1:one");
+        assert.equal((await cluster.master.commands.job(moved.id, 0)).rolledBackBy, back.id);
       });
     });
 
@@ -190,7 +193,7 @@ for (const redis of REDISES) {
         assert.deepEqual([started.status, started.stitches.toSorted()], ["succeeded", ["n1:other", "n2:one"]]);
         const gone = await backed(cluster, created.id);
         assert.deepEqual([gone.status, gone.target, gone.stitches], ["succeeded", "n2:one", ["n2:one"]]);
-        await assert.rejects(cluster.master.stitch("one"), { code: "not_found" });
+        await assert.rejects(cluster.master.state.stitch("one"), { code: "not_found" });
       });
     });
 
@@ -207,8 +210,8 @@ for (const redis of REDISES) {
           const refused = await backed(cluster, job);
           assert.deepEqual([refused.status, refused.error?.code], ["failed", "node_left"]);
           n2 = await cluster.node("n2");
-          const { id } = await cluster.master.retry(refused.id);
-          const { status, target, stitches } = await cluster.master.job(id, 60_000);
+          const { id } = await cluster.master.commands.retry(refused.id);
+          const { status, target, stitches } = await cluster.master.commands.job(id, 60_000);
           assert.deepEqual([status, target, stitches], ["succeeded", clone, [clone]]);
           return id;
         };
@@ -233,13 +236,13 @@ for (const redis of REDISES) {
           node: "n1",
           spec: { ...only, restart: { policy: "never" } },
         });
-        const before = await cluster.master.stitch("one");
+        const before = await cluster.master.state.stitch("one");
         const job = await cluster.run({ command: "stitch.move", target: "one", timeoutMs: 30_000 });
         assert.deepEqual([job.status, job.error?.code], ["failed", "exited_early"]);
-        const after = await cluster.master.stitch("one");
+        const after = await cluster.master.state.stitch("one");
         assert.deepEqual([after.fullId, after.pid], ["n1:one", before.pid]);
         assert.deepEqual(await perNode(cluster, GROUP), { n1: 1 });
-        assert.deepEqual((await cluster.master.stitches({ limit: 100, cursor: null }, { node: "n2" })).items, []);
+        assert.deepEqual((await cluster.master.state.stitches({ limit: 100, cursor: null }, { node: "n2" })).items, []);
       });
     });
 
@@ -263,10 +266,10 @@ for (const redis of REDISES) {
         const job = await cluster.run({ command: "node.drain", target: "n1", forceAfterMs: 4000 });
         assert.equal(job.status, "succeeded");
         assert.deepEqual(await perNode(cluster, GROUP), { n2: 3 });
-        assert.equal((await cluster.master.stitch("pinned")).state, "stopped");
-        assert.equal((await cluster.master.node("n1")).eligibility, "cordoned");
+        assert.equal((await cluster.master.state.stitch("pinned")).state, "stopped");
+        assert.equal((await cluster.master.state.node("n1")).eligibility, "cordoned");
         await until("the event", async () => {
-          const { items } = await cluster.master.events(null, 100);
+          const { items } = await cluster.master.state.events(null, 100);
           return items.some(({ type, node }) => type === "node.drained" && node === "n1");
         });
       });
@@ -282,8 +285,8 @@ for (const redis of REDISES) {
         const scaled = await cluster.run({ command: "group.scale", target: GROUP, count: 3 });
         assert.deepEqual([scaled.status, scaled.counts.failed], ["failed", 2]);
         writeFileSync(flag, "");
-        const { id } = await cluster.master.retry(scaled.id);
-        const retried = await cluster.master.job(id, 60_000);
+        const { id } = await cluster.master.commands.retry(scaled.id);
+        const retried = await cluster.master.commands.job(id, 60_000);
         assert.deepEqual([retried.status, retried.progress.message], ["succeeded", "2 of 2 started"]);
         assert.deepEqual(retried.stitches.toSorted(), scaled.stitches.toSorted());
         assert.equal((await backed(cluster, scaled.id)).status, "succeeded");
@@ -302,8 +305,8 @@ for (const redis of REDISES) {
         assert.deepEqual(await states(), ["shop.orders.10 running", "shop.orders.2 stopped", "shop.orders.9 running"]);
         const [stopped] = await stitchesOf(cluster, "shop.orders.2");
         assert.deepEqual([stopped?.health, stopped?.healthySince], [null, null]);
-        const back = await cluster.master.rollback(job.id, "it is slow");
-        const { status, command, target, reason, stitches } = await cluster.master.job(back.id, 60_000);
+        const back = await cluster.master.commands.rollback(job.id, "it is slow");
+        const { status, command, target, reason, stitches } = await cluster.master.commands.job(back.id, 60_000);
         assert.deepEqual([status, command, target, reason], ["succeeded", "stitch.start", stitches[0], "it is slow"]);
         assert.deepEqual(await states(), ["shop.orders.10 running", "shop.orders.2 running", "shop.orders.9 running"]);
       });
@@ -327,7 +330,7 @@ for (const redis of REDISES) {
         const waiting = await cluster.run({ ...body, minHealthyMs: 100, timeoutMs: 60_000 }, null, 0);
         assert.equal(waiting.status, "pending");
         await cluster.run({ command: "stitch.create", target: "shop.orders.2", spec });
-        assert.equal((await cluster.master.job(waiting.id, 60_000)).status, "succeeded");
+        assert.equal((await cluster.master.commands.job(waiting.id, 60_000)).status, "succeeded");
         assert.equal(await running(), 0);
         await cluster.run({ command: "group.start", target: "shop.orders.1" });
         await cluster.run({ command: "group.stop", target: "shop.orders.2" });
@@ -365,7 +368,7 @@ for (const redis of REDISES) {
         });
         const { id, status, counts } = (await response.json()) as JobResource;
         assert.deepEqual([response.status, status, counts.total], [200, "succeeded", 0]);
-        await assert.rejects(cluster.master.rollback(id), { code: "not_reversible" });
+        await assert.rejects(cluster.master.commands.rollback(id), { code: "not_reversible" });
       });
     });
   });

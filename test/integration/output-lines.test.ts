@@ -18,7 +18,7 @@ test("a progress bar, a question without a line end and a line that is too long 
     await cluster.node("n1");
     await cluster.create("n1", "a", ["sh", "-c", `mkfifo in; exec 0<>in; ${PROGRAM}`]);
     const lines = async (source: string) =>
-      (await cluster.master.logs("n1:a", 100)).items
+      (await cluster.master.state.logs("n1:a", 100)).items
         .filter((line) => line.source === source)
         .map(
           ({ line, continued }) =>
@@ -51,7 +51,7 @@ test("standard output with process-v1 is never handed out before its lines end",
       spec: { adaptor: "process", protocol: "process-v1", command: ["sh", "-c", program], minHealthyMs: 0 },
     });
     assert.equal(job.status, "failed", "it answers no heartbeat");
-    const { items } = await cluster.master.logs("n1:v", 100);
+    const { items } = await cluster.master.state.logs("n1:v", 100);
     assert.ok(items.some(({ source, continued }) => source === "stderr" && continued === true));
     assert.ok(!items.some(({ source }) => source === "stdout"));
   });

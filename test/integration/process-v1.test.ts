@@ -34,7 +34,7 @@ describe("a stitch that speaks ProcessV1", { concurrency: 3 }, () => {
   const stop = async (id: string) => {
     const job = await cluster.run({ command: "stitch.stop", target: id });
     assert.equal(job.status, "succeeded", JSON.stringify(job));
-    return (await cluster.master.stitch(id)).lastExit;
+    return (await cluster.master.state.stitch(id)).lastExit;
   };
   const journal = (id: string) => journalOf(cluster, "n1", id);
   const log = (id: string, source: string) =>
@@ -45,7 +45,7 @@ describe("a stitch that speaks ProcessV1", { concurrency: 3 }, () => {
   const hears = (id: string, count: number) =>
     until(`${id} has had ${count} heartbeats`, () => heartbeats(id).length >= count);
   const turns = (id: string, health: string) =>
-    until(`${id} turns ${health}`, async () => (await cluster.master.stitch(id)).health === health);
+    until(`${id} turns ${health}`, async () => (await cluster.master.state.stitch(id)).health === health);
 
   it("the strictest one: gets every message as it reads them, is green, and ends by itself when told to", async () => {
     await start("strict", STRICT, PATIENT);
@@ -136,11 +136,11 @@ describe("a stitch that speaks ProcessV1", { concurrency: 3 }, () => {
     const started = await cluster.run({ command: "stitch.start", target: "wrong", timeoutMs: 1500 });
     assert.deepEqual([started.status, started.error?.code], ["failed", "start_timeout"]);
     await hears("wrong", 5);
-    const before = await cluster.master.stitch("wrong");
+    const before = await cluster.master.state.stitch("wrong");
     assert.deepEqual([before.desired, before.state, before.health], ["running", "starting", "missing"]);
     writeFileSync(join(dataDirOf(cluster, "n1", "wrong"), "be-right"), "");
     const after = await until("it runs", async () => {
-      const stitch = await cluster.master.stitch("wrong");
+      const stitch = await cluster.master.state.stitch("wrong");
       return stitch.state === "running" ? stitch : null;
     });
     assert.deepEqual([after.pid, after.restarts, after.health], [before.pid, 0, "green"]);
@@ -207,7 +207,7 @@ describe("a stitch that speaks ProcessV1", { concurrency: 3 }, () => {
     });
     assert.equal(job.status, "succeeded", JSON.stringify(job));
     const half = await until("it has failed", async () => {
-      const stitch = await cluster.master.stitch("half");
+      const stitch = await cluster.master.state.stitch("half");
       return stitch.state === "failed" ? stitch : null;
     });
     assert.equal(half.lastExit?.code, 3);
@@ -227,7 +227,7 @@ describe("a stitch that speaks ProcessV1", { concurrency: 3 }, () => {
     it(`closes its ${what}: runs on, turns red, and the log says why`, async () => {
       await start(id, afterFirstAnswer(act));
       await turns(id, "red");
-      assert.equal((await cluster.master.stitch(id)).state, "running");
+      assert.equal((await cluster.master.state.stitch(id)).state, "running");
       await until("the log says why", () => log(id, "system").length > 0);
       const lastExit = await stop(id);
       assert.equal(lastExit?.signal, "SIGTERM");

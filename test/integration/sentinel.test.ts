@@ -52,7 +52,7 @@ describe("behind Sentinel", { concurrency: 2 }, () => {
         await cluster.masterWorker();
         await cluster.node("n1");
         await cluster.create("n1", "a", ["sleep", "600"]);
-        const before = await cluster.master.stitch("a");
+        const before = await cluster.master.state.stitch("a");
         const events = await fetch(`${url}/v1/events?type=job.ended`);
         await redis.inStep();
 

@@ -25,7 +25,7 @@ class Careful {
     const program = `trap 'echo asked >> "$1"; sleep 0.3; echo ended >> "$1"; exit 0' TERM; : >> "$1"; while :; do sleep 0.05; done`;
     await cluster.create("n1", "a", ["/bin/sh", "-c", program, "sh", this.#journal]);
     await until("it has its trap", () => existsSync(this.#journal));
-    this.#pid = (await cluster.master.stitch("a")).pid ?? 0;
+    this.#pid = (await cluster.master.state.stitch("a")).pid ?? 0;
     assert.ok(isRunning(this.#pid));
   }
 
@@ -33,7 +33,7 @@ class Careful {
   async hasEnded(cluster: TestCluster): Promise<void> {
     await until("it has ended", () => !isRunning(this.#pid));
     assert.equal(readFileSync(this.#journal, "utf8"), "asked\nended\n");
-    await until("the node has left", async () => (await cluster.master.node("n1")).liveness === "left", 5000);
+    await until("the node has left", async () => (await cluster.master.state.node("n1")).liveness === "left", 5000);
   }
 }
 
@@ -80,7 +80,7 @@ describe("a signal that asks for the end", { concurrency: 2 }, () => {
       const ended = once(terminal, "exit");
       try {
         await until("n1 is alive", () =>
-          cluster.master.node("n1").then(
+          cluster.master.state.node("n1").then(
             ({ liveness }) => liveness === "alive",
             () => false,
           ),

@@ -158,8 +158,8 @@ test("a worker does not start in a folder where others may write, and reads no l
     rmSync(log);
     symlinkSync(foreign, log);
     await cluster.node("n1");
-    await until("the stitch runs again", async () => (await cluster.master.stitch("n1:a")).state === "running");
-    await assert.rejects(cluster.master.logs("n1:a", 10), /its log has the reason/);
+    await until("the stitch runs again", async () => (await cluster.master.state.stitch("n1:a")).state === "running");
+    await assert.rejects(cluster.master.state.logs("n1:a", 10), /its log has the reason/);
     assert.equal(readFileSync(foreign, "utf8"), text, "nothing was written through the link either");
   });
 });

@@ -14,7 +14,7 @@ const timeoutMs = 60_000;
 /** Sends to a stitch and resolves with the data of its reply. */
 async function ask(cluster: TestCluster, stitch: string, channel: string, data: unknown): Promise<unknown> {
   const request = { to: { stitch }, channel, data, expect: "reply", timeoutMs } as const;
-  const { sent }: { sent: SentResource } = await cluster.master.send(request, null, "");
+  const { sent }: { sent: SentResource } = await cluster.master.routing.send(request, null, "");
   return JSON.parse(sent.deliveries[0]?.data ?? "null");
 }
 

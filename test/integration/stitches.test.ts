@@ -66,7 +66,7 @@ class Node {
   }
 
   stitch(id: string): Promise<StitchResource> {
-    return this.cluster.master.stitch(id);
+    return this.cluster.master.state.stitch(id);
   }
 
   async command(command: "start" | "stop" | "restart", target: string, waitMs?: number): Promise<JobResource> {
@@ -104,7 +104,7 @@ class Node {
 
   /** What the events of one type told about a stitch. */
   async told(id: string, type: string): Promise<Record<string, unknown>[]> {
-    const { items } = await this.cluster.master.events(null, 1000);
+    const { items } = await this.cluster.master.state.events(null, 1000);
     return items.filter((event) => event.type === type && event.stitch === `n1:${id}`).map(({ data }) => data ?? {});
   }
 }
@@ -272,7 +272,7 @@ describe("a stitch that comes up", { concurrency: 2 }, () => {
       rmSync(node.file("late", "quiet"));
       const runs = await node.comesTo("late", "running");
       assert.equal(runs.pid, again.pid);
-      const recorded = await node.cluster.master.job(job.id, 0);
+      const recorded = await node.cluster.master.commands.job(job.id, 0);
       assert.equal(recorded.status, "failed", "what was told stays as it was told");
       assert.equal(stepOf(await node.command("start", "late")).changed, false);
     }),
@@ -344,10 +344,10 @@ describe("a stitch that comes up", { concurrency: 2 }, () => {
           const newer = await node.command("restart", command, 0);
           await until("the second start", () => node.lines(command, "began").length === 2);
           rmSync(node.file(command, "quiet"));
-          assert.equal((await cluster.master.job(newer.id, 60_000)).status, "succeeded");
+          assert.equal((await cluster.master.commands.job(newer.id, 60_000)).status, "succeeded");
         } else assert.equal((await node.command("stop", command)).status, "succeeded");
         assert.ok(pid !== null && !isRunning(pid));
-        const ended = await cluster.master.job(older.id, 60_000);
+        const ended = await cluster.master.commands.job(older.id, 60_000);
         assert.deepEqual([ended.status, stepOf(ended).status], ["failed", "superseded"]);
         assert.equal(stepOf(ended).error?.code, "superseded");
         assert.equal(stepOf(ended).changed, true, "what it made is there, whatever that does by now");
@@ -522,9 +522,12 @@ describe("a worker that comes back", { concurrency: 2 }, () => {
         // A lease that ran out without anybody's doing: the node registers again, and what runs goes on.
         const { pid } = await node.stitch("runs");
         const { redis, keys } = cluster.open;
-        const { incarnation } = await cluster.master.node("n1");
+        const { incarnation } = await cluster.master.state.node("n1");
         await redis.hset(keys.nodeMeta("n1"), "leaseUntil", 1);
-        await until("it has registered again", async () => (await cluster.master.node("n1")).incarnation > incarnation);
+        await until(
+          "it has registered again",
+          async () => (await cluster.master.state.node("n1")).incarnation > incarnation,
+        );
         assert.equal((await cluster.run({ command: "node.ping", target: "n1" })).status, "succeeded");
         assert.equal((await node.stitch("runs")).pid, pid);
         await asItWas();
@@ -543,10 +546,10 @@ describe("a worker that comes back", { concurrency: 2 }, () => {
       );
       await until("it is starting", () => node.lines("s", "began").length === 1);
       assert.equal(await worker.kill("SIGTERM"), 0);
-      assert.equal((await cluster.master.job(job.id, 0)).finishedAt, null);
+      assert.equal((await cluster.master.commands.job(job.id, 0)).finishedAt, null);
       rmSync(node.file("s", "quiet"));
       await cluster.node("n1");
-      assert.equal((await cluster.master.job(job.id, 60_000)).status, "succeeded");
+      assert.equal((await cluster.master.commands.job(job.id, 60_000)).status, "succeeded");
       assert.equal(node.lines("s", "began").length, 2);
     });
   });
@@ -604,7 +607,7 @@ for (const redis of REDISES) {
         const [source, copy] = await Promise.all([node.stitch("first"), node.stitch("stitch-1")]);
         assert.deepEqual([copy.spec, copy.group, copy.state], [source.spec, source.group, "running"]);
         assert.ok(copy.pid !== null && copy.pid !== source.pid && isRunning(copy.pid));
-        assert.equal((await cluster.master.group("test.stitch.1")).stitches.byState.running, 2);
+        assert.equal((await cluster.master.state.group("test.stitch.1")).stitches.byState.running, 2);
 
         assert.deepEqual((await clone("n1:first", { toNode: "n1" })).stitches, ["n1:stitch-2"]);
         await startedTimes(cluster, 1, ["n1:first", "n1:stitch-2"]);
@@ -629,7 +632,7 @@ for (const redis of REDISES) {
 
         await cluster.create("n2", "first", ["sleep", "600"]);
         await assert.rejects(clone("first"), withCode("ambiguous_stitch"));
-        const dry = await cluster.master.submit({
+        const dry = await cluster.master.commands.submit({
           command: COMMANDS["stitch.clone"].parse({
             command: "stitch.clone",
             target: "n1:first",
@@ -643,7 +646,10 @@ for (const redis of REDISES) {
         });
         assert.ok(dry.kind === "plan" && dry.plan.feasible && dry.plan.planToken !== null);
         const { planToken, placements } = dry.plan;
-        assert.equal((await cluster.master.stitches({ limit: 100, cursor: null }, { group: "test" })).items.length, 6);
+        assert.equal(
+          (await cluster.master.state.stitches({ limit: 100, cursor: null }, { group: "test" })).items.length,
+          6,
+        );
         const planned = await clone("n1:first", { toNode: "n2", planToken });
         assert.deepEqual([planned.status, planned.stitches], ["succeeded", placements.map(({ stitch }) => stitch)]);
       });

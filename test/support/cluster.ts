@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { inspect } from "node:util";
 import { COMMANDS, type CommandName } from "../../src/domain/command.ts";
+import { MASTER_MODES } from "../../src/domain/master-mode.ts";
 import { RequestError } from "../../src/domain/errors.ts";
 import type { JobResource } from "../../src/domain/resources.ts";
 import { openMaster, type OpenMaster, type OpenMasterOptions } from "../../src/master/open-master.ts";
@@ -89,6 +90,7 @@ export class TestCluster {
     return openMaster({
       redisUrl: this.redisUrl,
       cluster: this.name,
+      mode: MASTER_MODES[0],
       id,
       deadAfterMs: Number(this.#env["STITCH_DEAD_AFTER_MS"] ?? 2000),
       jobRetentionMs: 3_600_000,
@@ -132,7 +134,7 @@ export class TestCluster {
   /** A node worker; resolves when this incarnation of it is alive, and has ended its start: it takes tasks, and its inbox. */
   async node(id: string, more: Record<string, string> = {}): Promise<Part> {
     const before = await until(`what has been of ${id} is known`, () =>
-      this.master.node(id).then(
+      this.master.state.node(id).then(
         (node) => node.incarnation,
         (error: unknown) => (error instanceof RequestError && error.code === "not_found" ? 0 : null),
       ),
@@ -148,7 +150,7 @@ export class TestCluster {
       async () => {
         if (part.child.exitCode !== null) assert.fail(`${id} ended at its start:\n${part.output}`);
         if (!part.output.includes("is in the cluster")) return false;
-        return this.master.node(id).then(
+        return this.master.state.node(id).then(
           (node) => node.liveness === "alive" && node.incarnation > before,
           () => false,
         );
@@ -160,7 +162,7 @@ export class TestCluster {
 
   async masterWorker(more: Record<string, string> = {}): Promise<Part> {
     const part = this.part(["master"], more);
-    await until("the master tends", async () => (await this.master.cluster()).masters.length > 0, START_MS);
+    await until("the master tends", async () => (await this.master.state.cluster()).masters.length > 0, START_MS);
     return part;
   }
 
@@ -184,7 +186,7 @@ export class TestCluster {
     key: string | null = null,
     waitMs = 60_000,
   ): Promise<JobResource> {
-    const submitted = await this.master.submit({
+    const submitted = await this.master.commands.submit({
       command: COMMANDS[body.command].parse(body),
       idempotencyKey: key,
       scope: "",

@@ -10,7 +10,7 @@ export const endedByOthers = ({ open: { redis, keys } }: TestCluster, id: string
   );
 
 export const timesEnded = async ({ master }: TestCluster): Promise<number> =>
-  (await master.events(null, 100)).items.filter(({ type }) => type === "job.ended").length;
+  (await master.state.events(null, 100)).items.filter(({ type }) => type === "job.ended").length;
 
 /** The end of a job is told beside its leaving the index. */
 export async function endedOnce(cluster: TestCluster): Promise<void> {

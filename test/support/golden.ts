@@ -108,7 +108,7 @@ async function held(redis: RedisClient, key: string, type: string, mask: Mask): 
     case "set":
       return sorted((await redis.smembers(key)).map((each) => mask.value(each)));
     case "zset":
-      return sorted((await redis.zrange(key, 0, -1)).map((each) => mask.value(each)));
+      return sorted((await redis.zrange(key, "0", "-1")).map((each) => mask.value(each)));
     case "list":
       return (await redis.lrange(key, 0, -1)).map((each) => mask.value(each));
     case "stream":

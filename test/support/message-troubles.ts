@@ -173,7 +173,7 @@ export class Residents {
         throw error;
       },
     );
-    const find = () => this.#cluster.master.stitch(id).then(({ fullId: its }) => its);
+    const find = () => this.#cluster.master.state.stitch(id).then(({ fullId: its }) => its);
     const at = await until(`${id} has settled`, find, SETTLE_MS);
     this.#homes.set(id, { node: splitFullId(at).node, fromMs: Date.now() });
     if (at !== target) this.moves += 1;

@@ -17,6 +17,7 @@ export async function startMaster(config: Config): Promise<Running> {
   const open = await openMaster({
     redisUrl: requireRedis(config),
     cluster: config.cluster,
+    mode: config.master,
     id,
     deadAfterMs: config.deadAfterMs,
     jobRetentionMs: config.jobRetentionMs,
@@ -24,9 +25,8 @@ export async function startMaster(config: Config): Promise<Running> {
     connectTimeoutMs: CONNECT_MS,
     checkFirst: true,
   });
-  const { master, redis, keys } = open;
   const blocking = open.openBlocking();
-  const tender = new Tender({ master, redis, blocking, keys, onError });
+  const tender = new Tender({ upkeep: open.master.upkeep, blocking, onError });
   tender.start();
   const ended = Promise.withResolvers<void>();
   let stopping: Promise<void> | null = null;

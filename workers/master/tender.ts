@@ -1,9 +1,7 @@
-import type { Master } from "../../src/master/master.ts";
+import type { Upkeep } from "../../src/master/ports.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
-import { takeDueJobs, waitForDueJob } from "../../src/redis/due-jobs.ts";
-import type { Keys } from "../../src/redis/keys.ts";
 
-/** Time between rounds. A job that is marked as due is settled sooner; this finds what no mark told of. */
+/** Time between rounds. A job that is marked as due is advanced sooner; this finds what no mark told of. */
 const ROUND_MS = 1000;
 /** How long one call waits for a due job: shorter than a connection may stay silent. */
 const WAIT_MS = 5000;
@@ -12,15 +10,13 @@ const GATHER_MS = 200;
 const MOST_GATHERED = 1000;
 
 export type TenderOptions = {
-  readonly master: Master;
-  readonly redis: RedisClient;
+  readonly upkeep: Upkeep;
   /** In the role `blocking`, of this alone, which ends with it. */
   readonly blocking: RedisClient;
-  readonly keys: Keys;
   readonly onError: (error: unknown) => void;
 };
 
-/** Keeps a Master tending: a round each second, and a look at jobs that are due, each of which one Master of all takes. */
+/** Keeps up what a Master does unasked: a round each second, and a look at jobs that are due, each of which one Master of all takes. */
 export class Tender {
   readonly #o: TenderOptions;
   readonly #stopping = Promise.withResolvers<void>();
@@ -32,7 +28,7 @@ export class Tender {
   }
 
   start(): void {
-    this.#working = Promise.all([this.#repeat(() => this.#round()), this.#repeat(() => this.#settleDue())]);
+    this.#working = Promise.all([this.#repeat(() => this.#round()), this.#repeat(() => this.#advanceDue())]);
   }
 
   /** Again and again until the end; where that fails, not at once. */
@@ -46,16 +42,16 @@ export class Tender {
   }
 
   async #round(): Promise<void> {
-    await this.#o.master.tend();
+    await this.#o.upkeep.tend();
     await this.#pause(ROUND_MS);
   }
 
-  async #settleDue(): Promise<void> {
-    const { master, redis, blocking, keys } = this.#o;
-    const first = await waitForDueJob(blocking, keys, WAIT_MS);
+  async #advanceDue(): Promise<void> {
+    const { upkeep, blocking } = this.#o;
+    const first = await upkeep.nextDue(blocking, WAIT_MS);
     if (first === null) return;
     await this.#pause(GATHER_MS);
-    await master.settle([first, ...(await takeDueJobs(redis, keys, MOST_GATHERED))]);
+    await upkeep.advance([first, ...(await upkeep.takeDue(MOST_GATHERED))]);
   }
 
   /** Ends at once where it is stopped. */

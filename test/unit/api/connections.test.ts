@@ -8,7 +8,7 @@ import { createApp } from "../../../src/api/app.ts";
 import type { Answered, ApiDeps } from "../../../src/api/deps.ts";
 import { closeServer, LIMITS, listen } from "../../../src/api/listen.ts";
 import type { EventResource, ProblemResource } from "../../../src/domain/resources.ts";
-import type { Master } from "../../../src/master/master.ts";
+import type { Master } from "../../../src/master/ports.ts";
 import { until } from "../../support/cluster.ts";
 
 const JOB = `j${"a".repeat(26)}`;
@@ -21,7 +21,7 @@ async function startTestApi(t: TestContext, limits: Partial<typeof LIMITS> = {},
   const answered: Answered[] = [];
   const never = () => new Promise<never>(() => undefined);
   const app = createApp({
-    master: { job: never, submit: never, send: never } as unknown as Master,
+    master: { commands: { job: never, submit: never }, routing: { send: never } } as unknown as Master,
     access: { kind: "loopback" },
     followEvents: (_after, signal) => Promise.resolve(silence(signal)),
     ping: () => Promise.resolve(),
@@ -246,7 +246,7 @@ describe("a client's share", () => {
         taken += 1;
         return Promise.resolve(silence(signal));
       };
-      const master = { job } as unknown as Master;
+      const master = { commands: { job } } as unknown as Master;
       const { url } = await startTestApi(t, {}, { maxStreams: 4, maxWaits: 4, master, followEvents });
       const held: ClientRequest[] = [];
       const hold = async (from: string) => {

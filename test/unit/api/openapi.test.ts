@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { buildOpenApi, ROUTES } from "../../../infra/openapi.ts";
 import { createApp } from "../../../src/api/app.ts";
-import type { Master } from "../../../src/master/master.ts";
+import type { Master } from "../../../src/master/ports.ts";
 
 const file = join(import.meta.dirname, "../../../src/api/openapi.json");
 

@@ -8,7 +8,7 @@ import { COMMANDS } from "../../../src/domain/command.ts";
 import { RequestError } from "../../../src/domain/errors.ts";
 import { MAX_DATA_BYTES } from "../../../src/domain/message.ts";
 import type { ProblemResource } from "../../../src/domain/resources.ts";
-import type { Master } from "../../../src/master/master.ts";
+import type { Master } from "../../../src/master/ports.ts";
 import { BODIES, spoilt } from "../../support/worst-bodies.ts";
 
 const MAX_ANSWER = 64 * 1024;
@@ -19,9 +19,11 @@ const MANY = 2_000_000;
 const failures: unknown[] = [];
 const app = createApp({
   master: {
-    submit: () => Promise.reject(new RequestError("not_found", "there is none")),
-    rollback: () => Promise.reject(new RequestError("not_found", "there is none")),
-    send: () => Promise.resolve({ sent: { messageId: "m", deliveries: [] }, replayed: false }),
+    commands: {
+      submit: () => Promise.reject(new RequestError("not_found", "there is none")),
+      rollback: () => Promise.reject(new RequestError("not_found", "there is none")),
+    },
+    routing: { send: () => Promise.resolve({ sent: { messageId: "m", deliveries: [] }, replayed: false }) },
   } as unknown as Master,
   access: { kind: "loopback" },
   followEvents: () => Promise.reject(new Error("not asked")),

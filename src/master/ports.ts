@@ -1,5 +1,6 @@
+import type { RedisClient } from "../redis/client.ts";
 import type { Command, CommandName } from "../domain/command.ts";
-import type { ClusterEvent, EventFilter } from "../domain/event.ts";
+import type { EventFilter } from "../domain/event.ts";
 import type { SendRequest } from "../domain/message.ts";
 import type {
   ClusterResource,
@@ -65,30 +66,25 @@ export type Sent = { readonly sent: SentResource; readonly replayed: boolean };
 export type Tended = { readonly looked: number; readonly dispatched: number; readonly closed: number };
 
 /**
- * The brain of the cluster, behind one interface so that another implementation can replace the leaderless one.
- *
- * Every method throws `RequestError` with a code of the catalogue for what cannot be answered as asked, and
- * `redis_unavailable` where Redis is away. All may be called at once.
+ * Duties 1 and 3: keeps track of the cluster, and answers what it is. Every list is a page; `asOf` is by the clock that ids of
+ * events begin with, so whoever follows events from there misses nothing.
  */
-export interface Master {
-  /** Names this Master in the jobs it accepts. */
-  readonly id: string;
-  readonly mode: ClusterResource["mode"];
-
-  /** Duty 1 and 3: the state of the cluster, read when asked. */
+export interface ClusterState {
   cluster(): Promise<ClusterResource>;
   nodes(page: Page, filter: NodeFilter): Promise<ListResource<NodeResource>>;
+  /** @throws `not_found`. */
   node(id: string): Promise<NodeResource>;
   stitches(page: Page, filter: StitchFilter): Promise<ListResource<StitchResource>>;
+  /** @param ref a bare or a full id. @throws `not_found`, `ambiguous_stitch`. */
   stitch(ref: string): Promise<StitchResource>;
   groups(page: Page): Promise<ListResource<GroupResource>>;
+  /** @throws `not_found`. */
   group(name: string): Promise<GroupResource>;
-  /** Forgets a dead or left node with its stitches, queue and routes. Safe to repeat. @throws `node_alive`, `not_found`. */
-  forgetNode(id: string): Promise<void>;
-
-  /** Duty 4: the full id a reference means. @throws `not_found`, `ambiguous_stitch`. */
-  locate(ref: string): Promise<string>;
-
+  /**
+   * Events, oldest first on each page. `from`: an event's id, and the pages go on after it; null, and they go back from the
+   * newest; or a `nextCursor` of this list. @throws `events_gone` where those after an id are no longer kept.
+   */
+  events(from: string | null, limit: number, filter?: EventFilter): Promise<ListResource<EventResource>>;
   /**
    * The last lines of a stitch's log, oldest first, asked of its node.
    * @throws `not_found`, `ambiguous_stitch`; `node_unreachable` where the node is dead, has left, or does not answer within 2 s;
@@ -101,9 +97,12 @@ export interface Master {
    * more. Resolves once the node follows. @throws as `logs`.
    */
   followLogs(ref: string, from: LogStart, signal: AbortSignal): Promise<AsyncIterable<readonly PlacedLogLine[]>>;
+}
 
+/** Duty 4: routes messages to stitches, by the node that each lives on. */
+export interface Routing {
   /**
-   * Duty 4: sends a message, and waits for what was asked for. `idempotencyKey`: with it, the same body again sends nothing.
+   * Sends a message, and waits for what was asked for. `idempotencyKey`: with it, the same body again sends nothing.
    * @throws `no_recipient`, `ambiguous_stitch`, `not_addressable`, `too_large`, `inbox_full`, `stitch_failed`,
    *   `reply_timeout`, `idempotency_conflict`.
    */
@@ -111,30 +110,59 @@ export interface Master {
   deadLetters(page: Page, filter: DeadLetterFilter): Promise<ListResource<DeadLetterResource>>;
   /** Sends a dead letter again. @throws `not_found`, `no_recipient`, `inbox_full`. */
   redriveDeadLetter(id: string): Promise<SentResource>;
+  /** @throws `not_found`. */
   deleteDeadLetter(id: string): Promise<void>;
+}
 
-  /** Duty 5: plans a command, records it and dispatches its tasks. A dry run or an infeasible plan changes nothing. */
+/** Duty 5: breaks commands into tasks for single nodes, records them as jobs and dispatches them. */
+export interface Commands {
+  /** Plans a command, records it and dispatches its tasks. A dry run or an infeasible plan changes nothing. */
   submit(submission: Submission): Promise<Submitted>;
+  /** The job when it has ended, or after `waitMs`. Whoever asks brings it forward as far as it goes. @throws `not_found`. */
   job(id: string, waitMs: number): Promise<JobResource>;
   jobs(page: Page, filter: JobFilter): Promise<ListResource<ListedJobResource>>;
+  /** @throws `not_found`. */
   steps(id: string, page: Page, filter: StepFilter): Promise<ListResource<ListedStepResource>>;
   /** Ends what nobody has taken up. Safe to repeat. @throws `job_finished`, `not_found`. */
   cancel(id: string): Promise<JobResource>;
-
   /** Repeats what did not succeed of a job, as a new one. Safe to repeat. @throws `not_found`, `job_finished`, `group_busy`, and as `submit`. */
   retry(id: string): Promise<JobResource>;
   /** Takes back what a job changed, as a new one, for a reason of its own. Safe to repeat. @throws `not_found`, `not_reversible`, `group_busy`, and as `submit`. */
   rollback(id: string, reason?: string | null): Promise<JobResource>;
+  /** Forgets a dead or left node with its stitches, queue and routes. Safe to repeat. @throws `node_alive`, `not_found`. */
+  forgetNode(id: string): Promise<void>;
+}
 
-  /** One round of looking after open jobs: finishes dispatches, expires, closes. Any number of Masters may do it at once. */
+/**
+ * What a Master does without being asked: it looks after open jobs and clears away what nobody needs. Where there is a leader,
+ * it alone does this.
+ */
+export interface Upkeep {
+  /** One round: finishes dispatches, expires and closes jobs, and does the chores that are due. Any number of Masters may do it at once. */
   tend(): Promise<Tended>;
-  /** Ends those of the jobs that are open and of which nothing can still happen. Safe to repeat. */
-  settle(ids: readonly string[]): Promise<void>;
-
   /**
-   * Events, oldest first on each page. `from`: an event's id, and the pages go on after it; null, and they go back from the
-   * newest; or a `nextCursor` of this list. @throws `events_gone` where those after an id are no longer kept.
+   * Waits until a job is due to be looked at, on the connection given, and takes it from all other Masters.
+   * @returns its id; null where none was due within `waitMs`.
    */
-  events(from: string | null, limit: number, filter?: EventFilter): Promise<ListResource<EventResource>>;
-  emit(events: readonly ClusterEvent[]): Promise<void>;
+  nextDue(blocking: RedisClient, waitMs: number): Promise<string | null>;
+  /** Takes more jobs that are due by now, at most so many. */
+  takeDue(most: number): Promise<readonly string[]>;
+  /** Brings open jobs forward, and ends those of which nothing can still happen. Safe to repeat. */
+  advance(ids: readonly string[]): Promise<void>;
+}
+
+/**
+ * The brain of the cluster, behind ports of its own for each duty, so that another implementation can replace the leaderless
+ * one. `openMaster` makes it; nothing outside this folder knows which one it is.
+ *
+ * Every method throws `RequestError` with a code of the catalogue for what cannot be answered as asked, and
+ * `redis_unavailable` where Redis is away. All may be called at once.
+ */
+export interface Master {
+  /** Names this Master in the jobs it accepts. */
+  readonly id: string;
+  readonly state: ClusterState;
+  readonly routing: Routing;
+  readonly commands: Commands;
+  readonly upkeep: Upkeep;
 }

@@ -9,6 +9,7 @@ import type {
   GroupResource,
   ListResource,
   Liveness,
+  MasterMode,
   NodeResource,
   StitchResource,
   StitchState,
@@ -23,7 +24,7 @@ import { listStitchesOfNode, locateStitch, readStitch, readStitches, readUsage }
 import { type OnUnreadable, readIndex } from "../redis/unreadable.ts";
 import { VERSION } from "../version.ts";
 import { iso } from "./job-view.ts";
-import type { NodeFilter, Page, StitchFilter } from "./master.ts";
+import type { NodeFilter, Page, StitchFilter } from "./ports.ts";
 import { allNodes } from "./observe.ts";
 import { search } from "./search.ts";
 
@@ -64,21 +65,33 @@ const badCursor = (cause?: unknown) =>
 const stringCursor = (text: string): string =>
   decodeCursor(text, (value) => (typeof value === "string" ? value : null));
 
+export type StateReaderOptions = {
+  readonly redis: RedisClient;
+  readonly keys: Keys;
+  /** Of this Master. */
+  readonly mode: MasterMode;
+  readonly deadAfterMs: number;
+  readonly nowMs: () => number;
+  readonly onUnreadable: OnUnreadable;
+};
+
 /**
  * Answers requests for the state of the cluster, as Redis has it at the moment of asking. A record that cannot be read is
  * left out of lists, and told of; asked for by its id, it is an error. `asOf` is by the clock that ids of events begin with:
  * whoever follows events from there misses nothing.
  */
-export class ClusterState {
+export class StateReader {
   readonly #redis: RedisClient;
   readonly #keys: Keys;
+  readonly #mode: MasterMode;
   readonly #deadAfterMs: number;
   readonly #nowMs: () => number;
   readonly #onUnreadable: OnUnreadable;
 
-  constructor(redis: RedisClient, keys: Keys, deadAfterMs: number, nowMs: () => number, onUnreadable: OnUnreadable) {
+  constructor({ redis, keys, mode, deadAfterMs, nowMs, onUnreadable }: StateReaderOptions) {
     this.#redis = redis;
     this.#keys = keys;
+    this.#mode = mode;
     this.#deadAfterMs = deadAfterMs;
     this.#nowMs = nowMs;
     this.#onUnreadable = onUnreadable;
@@ -114,7 +127,7 @@ export class ClusterState {
       stitches,
       openJobs,
       masters,
-      mode: "leaderless",
+      mode: this.#mode,
       leader: null,
       frozen: false,
       version: VERSION,

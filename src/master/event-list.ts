@@ -1,0 +1,51 @@
+import { type EventFilter, eventMatches } from "../domain/event.ts";
+import type { EventResource, ListResource } from "../domain/resources.ts";
+import type { RedisClient } from "../redis/client.ts";
+import { eventsAfter, eventsBefore, refuseGoneEvents } from "../redis/events.ts";
+import type { Keys } from "../redis/keys.ts";
+import { redisTimeMs } from "../redis/node-record.ts";
+import type { OnUnreadable } from "../redis/unreadable.ts";
+import { iso } from "./job-view.ts";
+import { search } from "./search.ts";
+
+const EVENTS_AT_ONCE = 1000;
+/** Begins the cursor of a list that goes back; that of one that goes on is an id. */
+const BEFORE = "before-";
+
+export type EventListOptions = {
+  readonly redis: RedisClient;
+  readonly keys: Keys;
+  readonly nowMs: () => number;
+  readonly onUnreadable: OnUnreadable;
+};
+
+/** As `ClusterState.events`. */
+export async function listEvents(
+  { redis, keys, nowMs, onUnreadable }: EventListOptions,
+  from: string | null,
+  limit: number,
+  filter: EventFilter,
+): Promise<ListResource<EventResource>> {
+  const goesBack = from === null || from.startsWith(BEFORE);
+  if (!goesBack) await refuseGoneEvents(redis, keys, from);
+  const [asOfMs, { items, last }] = await Promise.all([
+    redisTimeMs(redis, keys.events),
+    search({
+      limit,
+      atOnce: EVENTS_AT_ONCE,
+      after: from === null ? null : { id: goesBack ? from.slice(BEFORE.length) : from },
+      read: (after: { readonly id: string } | null, count) =>
+        goesBack
+          ? eventsBefore(redis, keys, after?.id ?? null, count, onUnreadable)
+          : eventsAfter(redis, keys, after?.id ?? "0-0", count, onUnreadable),
+      view: (rows) =>
+        Promise.resolve(rows.map(({ event }) => (event !== null && eventMatches(event, filter) ? event : null))),
+      nowMs,
+    }),
+  ]);
+  return {
+    items: goesBack ? items.reverse() : items,
+    nextCursor: last === null ? null : goesBack ? `${BEFORE}${last.id}` : last.id,
+    asOf: iso(asOfMs),
+  };
+}

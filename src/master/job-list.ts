@@ -1,0 +1,83 @@
+import type { ListedJobResource, ListedStepResource, ListResource } from "../domain/resources.ts";
+import type { RedisClient } from "../redis/client.ts";
+import { listJobIds } from "../redis/job-index.ts";
+import type { Keys } from "../redis/keys.ts";
+import { redisTimeMs } from "../redis/node-record.ts";
+import { type OnUnreadable, passingOver } from "../redis/unreadable.ts";
+import { decodeCursor, encodeCursor } from "./state-reader.ts";
+import type { JobDesk } from "./job-desk.ts";
+import { allSteps, iso, listedJob } from "./job-view.ts";
+import type { JobFilter, Page, StepFilter } from "./ports.ts";
+import { search } from "./search.ts";
+
+/** Jobs read at once for a page: each is a few round trips of its own. */
+const JOBS_AT_ONCE = 200;
+
+export type JobListOptions = {
+  readonly redis: RedisClient;
+  readonly keys: Keys;
+  readonly desk: JobDesk;
+  readonly nowMs: () => number;
+  readonly onUnreadable: OnUnreadable;
+};
+
+/** Lists jobs, and the steps of one. Each that is shown is brought forward as far as it goes. */
+export class JobList {
+  readonly #o: JobListOptions;
+
+  constructor(options: JobListOptions) {
+    this.#o = options;
+  }
+
+  /** Jobs, the newest first. */
+  async jobs(page: Page, filter: JobFilter): Promise<ListResource<ListedJobResource>> {
+    const { redis, keys, desk, nowMs, onUnreadable } = this.#o;
+    const isWanted = (job: ListedJobResource) =>
+      (filter.status === undefined || job.status === filter.status) &&
+      (filter.target === undefined || job.target === filter.target) &&
+      (filter.command === undefined || job.command === filter.command);
+    const [asOfMs, { items, last }] = await Promise.all([
+      redisTimeMs(redis, keys.events),
+      search({
+        limit: page.limit,
+        atOnce: JOBS_AT_ONCE,
+        after: page.cursor === null ? null : decodeCursor(page.cursor, jobCursor),
+        read: (after: JobPlace | null, count) => listJobIds(redis, keys, after, count),
+        view: async (rows) => {
+          const found = await Promise.all(rows.map(({ id }) => desk.advance(id).catch(passingOver(onUnreadable))));
+          return found
+            .map((job) => (job === null ? null : listedJob(job.state, job.folded)))
+            .map((job) => (job !== null && isWanted(job) ? job : null));
+        },
+        nowMs,
+      }),
+    ]);
+    return {
+      items,
+      nextCursor: last === null ? null : encodeCursor([last.createdAtMs, last.id]),
+      asOf: iso(asOfMs),
+    };
+  }
+
+  /** The steps of a job, in the order of its tasks. @throws RequestError `not_found`. */
+  async steps(id: string, page: Page, filter: StepFilter): Promise<ListResource<ListedStepResource>> {
+    const { state, folded } = await this.#o.desk.advanceKnown(id);
+    const from = page.cursor === null ? 0 : decodeCursor(page.cursor, (v) => (Number.isInteger(v) ? Number(v) : null));
+    const wanted = allSteps(folded)
+      .filter((step) => filter.status === undefined || step.status === filter.status)
+      .filter((step) => filter.node === undefined || step.node === filter.node);
+    const end = from + page.limit;
+    return {
+      items: wanted.slice(from, end),
+      nextCursor: end < wanted.length ? encodeCursor(end) : null,
+      asOf: iso(state.nowMs),
+    };
+  }
+}
+
+type JobPlace = { readonly createdAtMs: number; readonly id: string };
+
+const jobCursor = (value: unknown): JobPlace | null =>
+  Array.isArray(value) && typeof value[0] === "number" && typeof value[1] === "string"
+    ? { createdAtMs: value[0], id: value[1] }
+    : null;

@@ -1,0 +1,67 @@
+import type { RedisClient } from "../redis/client.ts";
+import { takeDueJobs, waitForDueJob } from "../redis/due-jobs.ts";
+import { writeFormat } from "../redis/format.ts";
+import { openJobsOf } from "../redis/job-index.ts";
+import type { Keys } from "../redis/keys.ts";
+import { redisTimeMs } from "../redis/node-record.ts";
+import { writeIndex } from "../redis/unreadable.ts";
+import type { Housekeeping } from "./housekeeping.ts";
+import type { JobDesk } from "./job-desk.ts";
+import type { Tended, Upkeep } from "./ports.ts";
+
+/** Rounds of tending between two looks for chores: half a minute. */
+const CHORES_EVERY = 30;
+/** A Master that has not tended for so long is no Master any more. */
+const MASTER_KEPT_MS = 60_000;
+
+export type LeaderlessUpkeepOptions = {
+  /** Of this Master. */
+  readonly id: string;
+  readonly redis: RedisClient;
+  readonly keys: Keys;
+  readonly desk: JobDesk;
+  readonly housekeeping: Housekeeping;
+  /** Told of chores that failed. */
+  readonly onLate: (error: unknown) => void;
+};
+
+/** Upkeep that every Master does: jobs that are due, and chores, are taken by one of them each time. */
+export class LeaderlessUpkeep implements Upkeep {
+  readonly #o: LeaderlessUpkeepOptions;
+  #rounds = 0;
+
+  constructor(options: LeaderlessUpkeepOptions) {
+    this.#o = options;
+  }
+
+  async tend(): Promise<Tended> {
+    const { id, redis, keys, desk, housekeeping, onLate } = this.#o;
+    const nowMs = await redisTimeMs(redis, keys.masters);
+    this.#rounds += 1;
+    await Promise.all([
+      // A Redis that came back empty has nothing that tells it.
+      writeFormat(redis, keys),
+      writeIndex(redis, keys.masters, "zset", () => redis.zadd(keys.masters, nowMs, id)),
+      writeIndex(redis, keys.masters, "zset", () =>
+        redis.zremrangebyscore(keys.masters, "-inf", nowMs - MASTER_KEPT_MS),
+      ),
+    ]);
+    // Not waited for: a chore may take long, and no job waits for it.
+    if (this.#rounds % CHORES_EVERY === 1) housekeeping.work().catch(onLate);
+    return desk.tend();
+  }
+
+  nextDue(blocking: RedisClient, waitMs: number): Promise<string | null> {
+    return waitForDueJob(blocking, this.#o.keys, waitMs);
+  }
+
+  takeDue(most: number): Promise<readonly string[]> {
+    return takeDueJobs(this.#o.redis, this.#o.keys, most);
+  }
+
+  async advance(ids: readonly string[]): Promise<void> {
+    const { redis, keys, desk } = this.#o;
+    const open = await openJobsOf(redis, keys, ids);
+    await Promise.all(open.map((id) => desk.advance(id)));
+  }
+}
