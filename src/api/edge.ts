@@ -14,6 +14,9 @@ import { checkToken } from "./token.ts";
 const CONNECT_MS = 2000;
 
 type Env = Readonly<Record<string, unknown>>;
+/** What jobs name as the Master that accepted them. */
+const MASTER_ID = "api-edge";
+
 type ExecutionContext = { waitUntil(work: Promise<unknown>): void };
 
 /**
@@ -98,7 +101,7 @@ async function connect(config: Config): Promise<OpenMaster> {
       redisUrl: config.redisUrl?.reveal() ?? "",
       cluster: config.cluster,
       mode: config.master,
-      id: "api-edge",
+      id: MASTER_ID,
       deadAfterMs: config.deadAfterMs,
       jobRetentionMs: config.jobRetentionMs,
       onError: (error) => console.warn(JSON.stringify({ error: loggable(error) })),
@@ -118,14 +121,22 @@ async function connect(config: Config): Promise<OpenMaster> {
   }
 }
 
-/** A Master that is opened at its first call. */
+/** A Master that is opened at the first call of one of its ports. */
 function lazyMaster(open: () => Promise<OpenMaster>): Master {
-  return new Proxy({} as Master, {
-    get:
-      (_target, name) =>
-      async (...given: unknown[]): Promise<unknown> => {
-        const { master } = await open();
-        return Reflect.apply(Reflect.get(master, name) as (...all: unknown[]) => unknown, master, given);
-      },
-  });
+  const port = <Name extends Exclude<keyof Master, "id">>(name: Name): Master[Name] =>
+    new Proxy({} as Master[Name], {
+      get:
+        (_target, method) =>
+        async (...given: unknown[]): Promise<unknown> => {
+          const { [name]: opened } = (await open()).master;
+          return Reflect.apply(Reflect.get(opened, method) as (...all: unknown[]) => unknown, opened, given);
+        },
+    });
+  return {
+    id: MASTER_ID,
+    state: port("state"),
+    routing: port("routing"),
+    commands: port("commands"),
+    upkeep: port("upkeep"),
+  };
 }
