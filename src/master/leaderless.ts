@@ -23,6 +23,7 @@ import { NodeQuestions } from "./node-questions.ts";
 import { Observer } from "./observe.ts";
 import type { Master } from "./ports.ts";
 import { Recipients } from "./recipients.ts";
+import { routesOf } from "./routes.ts";
 import { StitchLogs } from "./stitch-logs.ts";
 
 export type LeaderlessOptions = {
@@ -76,6 +77,7 @@ export function leaderlessMaster(options: LeaderlessOptions): Master {
       followLogs: (ref, from, signal) => logs.follow(ref, from, signal),
     },
     routing: {
+      ...routesOf({ redis, direct: redis, keys }),
       send: (request, key, scope) => messages.send(request, key, scope),
       deadLetters: (page, filter) => deadLetters.list(page, filter),
       redriveDeadLetter: (letter) => deadLetters.redrive(letter),

@@ -1,10 +1,18 @@
+import type { RemovedRecord, StitchRecord, StitchUsage } from "../domain/stitch.ts";
+import type { NodeStatus } from "../domain/node.ts";
+import type { Tombstone, Traces } from "../domain/tombstone.ts";
 import type { RedisClient } from "../redis/client.ts";
+import type { Placed, Posted } from "../redis/inbox.ts";
+import type { Beat, Beating, Registering, Registration } from "../redis/node-record.ts";
+import type { Publication, Published, StitchChange } from "../redis/stitch-records.ts";
+import type { OnUnreadable } from "../redis/unreadable.ts";
 import type { Command, CommandName } from "../domain/command.ts";
-import type { EventFilter } from "../domain/event.ts";
-import type { SendRequest } from "../domain/message.ts";
+import type { ClusterEvent, EventFilter } from "../domain/event.ts";
+import type { DeadLetter, SendRequest } from "../domain/message.ts";
 import type {
   ClusterResource,
   DeadLetterResource,
+  Eligibility,
   EventResource,
   GroupResource,
   JobResource,
@@ -99,8 +107,65 @@ export interface ClusterState {
   followLogs(ref: string, from: LogStart, signal: AbortSignal): Promise<AsyncIterable<readonly PlacedLogLine[]>>;
 }
 
-/** Duty 4: routes messages to stitches, by the node that each lives on. */
+/**
+ * Duty 2: publishes the state of the running node. Of the worker whose node it is: what it says goes by its incarnation, so that
+ * a former life cannot overwrite what a later one says.
+ */
+export interface Publishing {
+  /** Takes the node's id for a new incarnation; refused while another session's lease runs. */
+  register(as: Registering): Promise<Registration>;
+  /** Renews the lease, and tells what Masters have for the node. One round trip, whatever the size of the cluster. */
+  beat(as: Beating): Promise<Beat>;
+  /** Ends the lease of its own will. Does nothing where another worker has the id. Safe to repeat. */
+  leave(as: { readonly session: string; readonly incarnation: number }): Promise<void>;
+  /** Puts the node on the list of nodes, where a Master that was forgetting it has taken it off. Safe to repeat. */
+  relist(): Promise<void>;
+  /** Makes what its stitches are published in, before any is. Safe to repeat. */
+  open(): Promise<void>;
+  /** Publishes changes of its stitches with the node's status. Safe to repeat with a higher number. */
+  publish(
+    changes: readonly StitchChange[],
+    status: NodeStatus,
+    receives: (group: string) => boolean,
+    as: Publication,
+  ): Promise<Published>;
+  /** Puts the pointers of stitches right again. Safe to repeat. */
+  assertPointers(stitches: readonly StitchChange[], receives: (group: string) => boolean): Promise<void>;
+  /** What stitches use; it expires by itself. */
+  publishUsage(incarnation: number, usage: ReadonlyMap<string, StitchUsage>, keptMs: number): Promise<void>;
+  /** All that is published of its stitches; `onUnreadable` is told of the rest. */
+  published(onUnreadable: OnUnreadable): Promise<{ stitches: StitchRecord[]; removed: RemovedRecord[] }>;
+  /** Forgets removed stitches. */
+  forget(stitches: readonly string[]): Promise<void>;
+  /** Tells what happened. */
+  emit(events: readonly ClusterEvent[]): Promise<void>;
+}
+
+/** What Masters have decided about a node and its stitches: of the worker whose node it is, which obeys. */
+export interface Orders {
+  eligibility(): Promise<Eligibility>;
+  /** Words that Masters have left about its stitches while it was away, by stitch; `onUnreadable` is told of the rest. */
+  words(onUnreadable: OnUnreadable): Promise<ReadonlyMap<string, Tombstone>>;
+  /** All that is known of a full id, on whatever node. @throws UnreadableRecord */
+  traces(id: string): Promise<Traces>;
+  /** Has every later command draw a higher revision than this. Safe to repeat. */
+  raiseRevision(revision: number): Promise<void>;
+}
+
+/** Duty 4: routes messages to stitches, by the node that each lives on. The same for clients and for stitches. */
 export interface Routing {
+  /** The full ids that a bare id means. One that is only arriving it does not mean. */
+  locate(stitch: string): Promise<string[]>;
+  /** Is there a stitch under this full id that takes messages, or one that has moved from there? */
+  takesMessages(id: string): Promise<boolean>;
+  /** The nodes that have a stitch which takes messages in the group or inside it. */
+  nodesOf(group: string): Promise<string[]>;
+  /** The full ids of those who take messages in the group or inside it. */
+  receiversOf(group: string): Promise<string[]>;
+  /** Puts messages into a node's inbox, in their order. @returns what became of each. */
+  put(node: string, messages: readonly Posted[]): Promise<Placed[]>;
+  /** Adds dead letters to those of a node. Safe to repeat. */
+  bury(node: string, letters: readonly DeadLetter[]): Promise<void>;
   /**
    * Sends a message, and waits for what was asked for. `idempotencyKey`: with it, the same body again sends nothing.
    * @throws `no_recipient`, `ambiguous_stitch`, `not_addressable`, `too_large`, `inbox_full`, `stitch_failed`,
@@ -150,6 +215,17 @@ export interface Upkeep {
   /** Brings open jobs forward, and ends those of which nothing can still happen. Safe to repeat. */
   advance(ids: readonly string[]): Promise<void>;
 }
+
+/** What a node needs of a Master: the ports of its worker. */
+export type NodePorts = {
+  readonly publishing: Publishing;
+  readonly orders: Orders;
+  /** For what its stitches say to one another; a client's sending is the API's. */
+  readonly routing: Routes;
+};
+
+/** The part of the routing that clients and stitches share. */
+export type Routes = Pick<Routing, "locate" | "takesMessages" | "nodesOf" | "receiversOf" | "put" | "bury">;
 
 /**
  * The brain of the cluster, behind ports of its own for each duty, so that another implementation can replace the leaderless

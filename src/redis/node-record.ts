@@ -192,23 +192,31 @@ export type Beat =
   | { readonly outcome: "other"; readonly session: string; readonly incarnation: number }
   | { readonly outcome: "gone" | "older" | "lapsed" };
 
+export type Registering = {
+  readonly session: string;
+  /** Of this worker's former lives, which are dead: the lease of none of them is waited for. */
+  readonly formerSessions: readonly string[];
+  readonly leaseMs: number;
+  readonly facts: NodeFacts;
+  readonly status: NodeStatus;
+  readonly leastIncarnation: number;
+};
+
+export type Beating = {
+  readonly session: string;
+  readonly incarnation: number;
+  readonly leaseMs: number;
+  readonly status: NodeStatus;
+  readonly load: NodeLoad;
+  readonly beats: number;
+  /** The caller's estimate, for the index. */
+  readonly leaseUntilHintMs: number;
+};
+
 /**
  * Registers a worker under a node id. Repeating it with the same session gives the next incarnation.
- * @param as.formerSessions of this worker's former lives, which are dead: the lease of none of them is waited for.
  */
-export async function registerNode(
-  redis: RedisClient,
-  keys: Keys,
-  id: string,
-  as: {
-    session: string;
-    formerSessions: readonly string[];
-    leaseMs: number;
-    facts: NodeFacts;
-    status: NodeStatus;
-    leastIncarnation: number;
-  },
-): Promise<Registration> {
+export async function registerNode(redis: RedisClient, keys: Keys, id: string, as: Registering): Promise<Registration> {
   // The pointers before the record: a node that can be read must be listed, placed on and counted too.
   const [askedAtMs] = await Promise.all([
     redisTimeMs(redis, keys.nodes),
@@ -239,22 +247,8 @@ export async function registerNode(
 /**
  * One round trip, whatever the size of the cluster. The node is put into the index of leases again, too: a Master that was
  * forgetting it may have taken it out, or a failover lost that; so does `listNode` for the list.
- * @param as.leaseUntilHintMs the caller's estimate, for the index.
  */
-export async function beatNode(
-  redis: RedisClient,
-  keys: Keys,
-  id: string,
-  as: {
-    session: string;
-    incarnation: number;
-    leaseMs: number;
-    status: NodeStatus;
-    load: NodeLoad;
-    beats: number;
-    leaseUntilHintMs: number;
-  },
-): Promise<Beat> {
+export async function beatNode(redis: RedisClient, keys: Keys, id: string, as: Beating): Promise<Beat> {
   // One after the other in one turn, so that they share a round trip. Only the first is waited for.
   const beaten = beat.call(
     redis,

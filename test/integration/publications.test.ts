@@ -4,6 +4,7 @@ import { randomBytes } from "node:crypto";
 import { describe, it } from "node:test";
 import type { StitchRecord } from "../../src/domain/stitch.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
+import { openNodePorts } from "../../src/master/node-ports.ts";
 import { connectRedis, openRedis } from "../../src/redis/connection.ts";
 import { acknowledgeEntries, createInbox, InboxTaken, putMessages, readNewEntries } from "../../src/redis/inbox.ts";
 import { Keys } from "../../src/redis/keys.ts";
@@ -44,9 +45,7 @@ async function withRedis(url: string, work: (redis: RedisClient, keys: Keys) => 
 function publisherOf(redis: RedisClient, keys: Keys, records: ReadonlyMap<string, StitchRecord>) {
   const errors: unknown[] = [];
   const publisher = new Publisher({
-    redis,
-    keys,
-    node: "n1",
+    publishing: openNodePorts("leaderless", { redis, direct: redis, keys, node: "n1" }).publishing,
     status: () => STATUS,
     receives: () => true,
     changeOf: (id) => {

@@ -1,7 +1,4 @@
-import { isAddressable } from "../../src/domain/message.ts";
-import type { RedisClient } from "../../src/redis/client.ts";
-import type { Keys } from "../../src/redis/keys.ts";
-import { readStitch } from "../../src/redis/stitch-records.ts";
+import type { Routes } from "../../src/master/ports.ts";
 
 /** How long it is believed that there is one, and that there is none. */
 const KNOWN_MS = 5000;
@@ -12,13 +9,11 @@ type Answer = { readonly isKnown: boolean | Promise<boolean>; readonly untilMs: 
 
 /** Whether there is somebody to take what is sent to a full id: what comes for others is a dead letter at that node. */
 export class KnownStitches {
-  readonly #redis: RedisClient;
-  readonly #keys: Keys;
+  readonly #routing: Pick<Routes, "takesMessages">;
   readonly #answers = new Map<string, Answer>();
 
-  constructor(redis: RedisClient, keys: Keys) {
-    this.#redis = redis;
-    this.#keys = keys;
+  constructor(routing: Pick<Routes, "takesMessages">) {
+    this.#routing = routing;
   }
 
   /** Is there a stitch that takes messages, or one that has moved from there? Where that cannot be told, there is. */
@@ -32,10 +27,7 @@ export class KnownStitches {
   }
 
   async #look(id: string, nowMs: number): Promise<boolean> {
-    const isKnown = await readStitch(this.#redis, this.#keys, id).then(
-      ({ record, movedTo }) => movedTo !== null || (record !== null && isAddressable(record.spec)),
-      () => true,
-    );
+    const isKnown = await this.#routing.takesMessages(id).catch(() => true);
     this.#answers.set(id, { isKnown, untilMs: nowMs + (isKnown ? KNOWN_MS : UNKNOWN_MS) });
     return isKnown;
   }

@@ -12,8 +12,8 @@ import {
 } from "../../src/domain/message.ts";
 import { RequestError } from "../../src/domain/errors.ts";
 import type { RemovedRecord } from "../../src/domain/stitch.ts";
+import type { Routes } from "../../src/master/ports.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
-import { addDeadLetters } from "../../src/redis/dead-letters.ts";
 import {
   acknowledgeEntries,
   entryAtMs,
@@ -24,7 +24,6 @@ import {
 } from "../../src/redis/inbox.ts";
 import type { Keys } from "../../src/redis/keys.ts";
 import { giveReceipts } from "../../src/redis/receipts.ts";
-import { locateStitch } from "../../src/redis/stitch-records.ts";
 import type { Delivered } from "./adaptors/adaptor.ts";
 import type { HostedStitch } from "./hosted-stitch.ts";
 import { type DeliveryEnd, Mailbox } from "./mailbox.ts";
@@ -49,6 +48,7 @@ const AWAY_MS = 2000;
 export type MailOptions = {
   readonly redis: RedisClient;
   readonly keys: Keys;
+  readonly routing: Pick<Routes, "locate" | "bury">;
   readonly node: string;
   readonly host: StitchHost;
   readonly outbox: Outbox;
@@ -308,11 +308,11 @@ export class Mail {
   /** Sends a message to where its bare id is by now: its sender believed a route that was stale. */
   async #sendOn(held: Held, id: string): Promise<void> {
     held.open += 1;
-    const { redis, keys, node, onError } = this.#o;
+    const { routing, node, onError } = this.#o;
     const { signal } = this.#stopping;
     let found: string[] | null = null;
     while (found === null && !signal.aborted) {
-      found = await locateStitch(redis, keys, id).catch((error: unknown) => {
+      found = await routing.locate(id).catch((error: unknown) => {
         onError(error);
         return null;
       });
@@ -407,7 +407,7 @@ export class Mail {
    * @returns false where something could not be written; that waits here.
    */
   async #writeOnce(): Promise<boolean> {
-    const { redis, keys, node, incarnation } = this.#o;
+    const { redis, keys, routing, node, incarnation } = this.#o;
     clearTimeout(this.#gathering);
     this.#gathering = undefined;
     const done = this.#done.splice(0);
@@ -418,7 +418,7 @@ export class Mail {
       return false;
     };
     const isWritten = (work: Promise<void>) => work.then(() => true, failed);
-    const buried = letters.length === 0 || (await isWritten(addDeadLetters(redis, keys, node, letters)));
+    const buried = letters.length === 0 || (await isWritten(routing.bury(node, letters)));
     const [told, acknowledged] = await Promise.all([
       receipts.length === 0 || isWritten(giveReceipts(redis, keys, receipts)),
       done.length === 0 || (buried && isWritten(acknowledgeEntries(redis, keys, node, incarnation(), done))),

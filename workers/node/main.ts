@@ -27,6 +27,7 @@ export async function startNode(config: Config): Promise<Running> {
   const worker = new NodeWorker({
     redisUrl,
     cluster: config.cluster,
+    master: config.master,
     id,
     facts: {
       zones: [...config.zones],

@@ -1,9 +1,6 @@
-import type { RedisClient } from "../../src/redis/client.ts";
-import type { Keys } from "../../src/redis/keys.ts";
+import type { Orders } from "../../src/master/ports.ts";
 import { fullId, splitFullId } from "../../src/domain/ids.ts";
 import { maySettle } from "../../src/domain/tombstone.ts";
-import { readTraces } from "../../src/redis/stitch-records.ts";
-import { readTombstones } from "../../src/redis/tombstones.ts";
 import { passingOver, type UnreadableRecord } from "../../src/redis/unreadable.ts";
 import type { StitchHost } from "./stitch-host.ts";
 
@@ -12,8 +9,7 @@ const SETTLE_MS = 10_000;
 
 /** What Masters have decided about a node's stitches while they could not ask it: tombstones, and the ends of moves. */
 export class MastersWord {
-  readonly #redis: RedisClient;
-  readonly #keys: Keys;
+  readonly #orders: Pick<Orders, "words" | "traces">;
   readonly #node: string;
   readonly #steadyNowMs: () => number;
   readonly #onError: (error: unknown) => void;
@@ -27,14 +23,12 @@ export class MastersWord {
 
   /** @param steadyNowMs a clock that nobody sets. */
   constructor(
-    redis: RedisClient,
-    keys: Keys,
+    orders: Pick<Orders, "words" | "traces">,
     node: string,
     steadyNowMs: () => number,
     onError: (error: unknown) => void,
   ) {
-    this.#redis = redis;
-    this.#keys = keys;
+    this.#orders = orders;
     this.#node = node;
     this.#steadyNowMs = steadyNowMs;
     this.#onError = onError;
@@ -71,7 +65,7 @@ export class MastersWord {
     const before = this.#unreadable.size;
     const unreadable = new Map<string, UnreadableRecord>();
     const onUnreadable = (error: UnreadableRecord) => unreadable.set(splitFullId(error.id).stitch, error);
-    const words = await readTombstones(this.#redis, this.#keys, this.#node, onUnreadable);
+    const words = await this.#orders.words(onUnreadable);
     for (const [stitch, error] of unreadable) if (!this.#unreadable.has(stitch)) this.#onError(error);
     this.#unreadable = unreadable;
     host.obey(words);
@@ -86,7 +80,7 @@ export class MastersWord {
     for (const id of this.#told) if (!ids.has(id)) this.#told.delete(id);
     await Promise.all(
       arriving.map(async ({ id, movedFrom, born }) => {
-        const source = await readTraces(this.#redis, this.#keys, movedFrom).catch(
+        const source = await this.#orders.traces(movedFrom).catch(
           // Another node's record that cannot be read must not keep this node from going on.
           passingOver((error) => this.#tell(id, error)),
         );

@@ -1,6 +1,4 @@
-import type { RedisClient } from "../../src/redis/client.ts";
-import type { Keys } from "../../src/redis/keys.ts";
-import { publishUsage } from "../../src/redis/stitch-records.ts";
+import type { Publishing } from "../../src/master/ports.ts";
 import type { StitchUsage } from "../../src/domain/stitch.ts";
 import { DataFolders } from "./data-folders.ts";
 import { ProcessTree } from "./process-tree.ts";
@@ -11,9 +9,7 @@ import type { StitchHost } from "./stitch-host.ts";
 const MEASURE_MS = 10_000;
 
 export type MeasurementsOptions = {
-  readonly redis: RedisClient;
-  readonly keys: Keys;
-  readonly node: string;
+  readonly publishing: Pick<Publishing, "publishUsage">;
   readonly session: string;
   readonly disk: StitchDisk;
   readonly incarnation: () => number;
@@ -42,13 +38,13 @@ export class Measurements {
     this.#lastMs = this.#o.steadyNowMs();
     const usage = await this.#tree.measure(host.processes(), performance.now());
     if (usage === null || !this.#o.holdsId()) return;
-    const { redis, keys, node, incarnation } = this.#o;
+    const { publishing, incarnation } = this.#o;
     const withData = await this.#folders.look(host.ids());
     const published = new Map<string, StitchUsage>();
     for (const [id, { cpuPercent, memoryBytes }] of usage)
       published.set(id, { cpuPercent, memoryBytes, hasData: withData.has(id) });
     for (const id of withData)
       if (!published.has(id)) published.set(id, { cpuPercent: null, memoryBytes: 0, hasData: true });
-    await publishUsage(redis, keys, node, incarnation(), published, 3 * MEASURE_MS);
+    await publishing.publishUsage(incarnation(), published, 3 * MEASURE_MS);
   }
 }

@@ -4,17 +4,16 @@ import { fullId } from "../../src/domain/ids.ts";
 import type { Dispatch } from "../../src/domain/job.ts";
 import type { NodeFacts } from "../../src/domain/node.ts";
 import type { Eligibility } from "../../src/domain/resources.ts";
+import type { ChosenMaster } from "../../src/domain/master-mode.ts";
+import { openNodePorts } from "../../src/master/node-ports.ts";
+import type { NodePorts } from "../../src/master/ports.ts";
 import { NodeQueueWorker, openNodeQueue } from "../../src/queue/node-queue.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import { type ConnectionRole, connectRedis, openRedis, refuseEviction } from "../../src/redis/connection.ts";
-import { emitEvents } from "../../src/redis/events.ts";
 import { refuseOtherFormat } from "../../src/redis/format.ts";
 import { createInbox, lastEntryRead } from "../../src/redis/inbox.ts";
 import { Keys } from "../../src/redis/keys.ts";
-import { beatNode, leaveNode, listNode, readEligibility, registerNode } from "../../src/redis/node-record.ts";
-import { raiseRevision } from "../../src/redis/revision.ts";
 import { ServerWatch } from "../../src/redis/server-watch.ts";
-import { forgetRemoved, openStitchHashes, readOwnStitches } from "../../src/redis/stitch-records.ts";
 import type { Told } from "./adaptors/adaptor.ts";
 import { moduleAdaptor, type StitchModule } from "./adaptors/module.ts";
 import { Launcher } from "./adaptors/launcher.ts";
@@ -45,6 +44,8 @@ import { Watchdog } from "./watchdog.ts";
 export type NodeWorkerOptions = {
   readonly redisUrl: string;
   readonly cluster: string;
+  /** Which Master the cluster has. */
+  readonly master: ChosenMaster;
   readonly id: string;
   readonly facts: NodeFacts;
   /** What it offers to run inside itself, by name: as in `facts.modules`. */
@@ -99,6 +100,7 @@ export class NodeWorker {
   readonly #watch = new ServerWatch();
   readonly #redis: RedisClient;
   readonly #direct: RedisClient;
+  readonly #master: NodePorts;
   readonly #blocking: RedisClient;
   readonly #watchdog: Watchdog;
   readonly #lease: Lease;
@@ -146,6 +148,8 @@ export class NodeWorker {
     this.#redis = open("shared");
     this.#direct = open("direct");
     this.#blocking = open("blocking");
+    const { master, id: node } = options;
+    this.#master = openNodePorts(master, { redis: this.#redis, direct: this.#direct, keys: this.#keys, node });
     this.#redis.on("ready", () => this.#beatSoon());
     this.#watchdog = new Watchdog(this.#session, options.onError, () => this.#watchdogIsNew());
     this.#lease = new Lease({
@@ -155,7 +159,7 @@ export class NodeWorker {
       onEnd: () => this.#host?.leaseIsOver(),
     });
     this.#clock = new RedisClock({ nowMs: options.nowMs, steadyNowMs: () => performance.now() });
-    this.#mastersWord = new MastersWord(this.#redis, this.#keys, options.id, () => performance.now(), options.onError);
+    this.#mastersWord = new MastersWord(this.#master.orders, options.id, () => performance.now(), options.onError);
     // Whoever runs the worker waits for it; where nobody does yet, its failure must not end the process unasked.
     this.ended.catch(() => undefined);
   }
@@ -188,9 +192,7 @@ export class NodeWorker {
       const nowMs = () => this.#clock.nowMs();
       const incarnation = () => this.#incarnation;
       this.#measurements = new Measurements({
-        redis: this.#redis,
-        keys: this.#keys,
-        node: this.#o.id,
+        publishing: this.#master.publishing,
         session: this.#session,
         disk,
         incarnation,
@@ -198,9 +200,7 @@ export class NodeWorker {
         steadyNowMs: () => performance.now(),
       });
       const publisher = new Publisher({
-        redis: this.#redis,
-        keys: this.#keys,
-        node: this.#o.id,
+        publishing: this.#master.publishing,
         status: () => host.status(),
         receives: (group) => host.receivers(group).length > 0,
         changeOf: (stitch) => host.changeOf(stitch),
@@ -208,9 +208,7 @@ export class NodeWorker {
         onError: this.#o.onError,
       });
       const outbox = new Outbox({
-        redis: this.#redis,
-        direct: this.#direct,
-        keys: this.#keys,
+        routing: this.#master.routing,
         node: this.#o.id,
         isHere: (stitch) => host.find(stitch)?.record.movedFrom === null,
         nowMs,
@@ -289,7 +287,7 @@ export class NodeWorker {
       // One that was fenced has no say, though its lease may not have run out by its own clock.
       holdsId: () => this.#lease.holds && this.#state !== "ended",
       learnEligibility: async () => {
-        this.#eligibility = await readEligibility(this.#redis, this.#keys, this.#o.id);
+        this.#eligibility = await this.#master.orders.eligibility();
       },
       nextBeat,
       nowMs: () => this.#clock.nowMs(),
@@ -336,7 +334,17 @@ export class NodeWorker {
     const common = { redis: this.#redis, keys: this.#keys, node, onError };
     const holdsId = () => this.#lease.holds;
     this.#logQuestions = new LogQuestions({ ...common, log: (id) => host.log(id), holdsId, nowMs });
-    const mail = new Mail({ ...common, host, outbox, incarnation, lastTaken: this.#lastTaken, holdsId, nowMs });
+    const { routing } = this.#master;
+    const mail = new Mail({
+      ...common,
+      routing,
+      host,
+      outbox,
+      incarnation,
+      lastTaken: this.#lastTaken,
+      holdsId,
+      nowMs,
+    });
     this.#mail = mail;
     this.#inbox = new Inbox({
       ...common,
@@ -361,7 +369,7 @@ export class NodeWorker {
     const ask = async () => {
       // Before Redis knows of it: killed in between, it would keep its own next life waiting for the end of a lease.
       this.#recordOwner();
-      return registerNode(this.#redis, this.#keys, this.#o.id, {
+      return this.#master.publishing.register({
         session: this.#session,
         formerSessions: this.#ownership?.formerSessions ?? [],
         leaseMs: this.#o.leaseMs,
@@ -400,8 +408,8 @@ export class NodeWorker {
     const [owner, eligibility] = await Promise.all([
       createInbox(this.#redis, this.#keys, id, this.#incarnation),
       // A Redis that came back without the node may still have what Masters ordered of it.
-      readEligibility(this.#redis, this.#keys, id),
-      openStitchHashes(this.#redis, this.#keys, id),
+      this.#master.orders.eligibility(),
+      this.#master.publishing.open(),
       openNodeQueue(this.#direct, this.#keys, id),
     ]);
     if (owner > this.#incarnation) {
@@ -412,9 +420,9 @@ export class NodeWorker {
     }
     this.#eligibility = eligibility;
     this.#lastTaken = await lastEntryRead(this.#redis, this.#keys, this.#o.id);
-    host.merge(await readOwnStitches(this.#redis, this.#keys, this.#o.id, this.#o.onError));
+    host.merge(await this.#master.publishing.published(this.#o.onError));
     await this.#mastersWord.obey(host);
-    await raiseRevision(this.#redis, this.#keys, host.highestRevision());
+    await this.#master.orders.raiseRevision(host.highestRevision());
     this.#publisher?.open();
     this.#publisher?.publish(host.wholeTruth(), [
       {
@@ -496,7 +504,7 @@ export class NodeWorker {
     this.#publisher?.assertPointers(() => host.idsWithRemoved(), this.#o.heartbeatMs).catch(this.#o.onError);
     const reply = await within(
       this.#o.leaseMs / 2,
-      beatNode(this.#redis, this.#keys, this.#o.id, {
+      this.#master.publishing.beat({
         session: this.#session,
         incarnation: this.#incarnation,
         leaseMs: this.#o.leaseMs,
@@ -553,7 +561,7 @@ export class NodeWorker {
       this.#lastPruneMs = performance.now();
       const ids = host.prune();
       this.#publisher?.forget(ids);
-      await forgetRemoved(this.#redis, this.#keys, this.#o.id, ids);
+      await this.#master.publishing.forget(ids);
     }
   }
 
@@ -565,10 +573,7 @@ export class NodeWorker {
 
   /** Puts right what a Master that was forgetting the node, and was overtaken by its registration, may have done since. */
   async #repair(): Promise<void> {
-    await Promise.all([
-      listNode(this.#redis, this.#keys, this.#o.id),
-      openNodeQueue(this.#direct, this.#keys, this.#o.id),
-    ]);
+    await Promise.all([this.#master.publishing.relist(), openNodeQueue(this.#direct, this.#keys, this.#o.id)]);
   }
 
   /** Leaves: takes nothing more, finishes or hands back, stops every stitch, says so. Bounded; may be called twice and at once. */
@@ -609,9 +614,7 @@ export class NodeWorker {
 
   async #sayGoodbye(): Promise<void> {
     await this.#publisher?.flush();
-    const as = { session: this.#session, incarnation: this.#incarnation };
-    if (await leaveNode(this.#redis, this.#keys, this.#o.id, as))
-      await emitEvents(this.#redis, this.#keys, [{ type: "node.left", node: this.#o.id }]);
+    await this.#master.publishing.leave({ session: this.#session, incarnation: this.#incarnation });
   }
 
   /** Lets go of everything at once. The watchdog kills what still runs, as if the worker had died. */

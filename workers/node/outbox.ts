@@ -1,12 +1,8 @@
 import { type ErrorCode, RequestError } from "../../src/domain/errors.ts";
 import { parseStitchRef, splitFullId } from "../../src/domain/ids.ts";
 import { asLetter, type Message } from "../../src/domain/message.ts";
-import type { RedisClient } from "../../src/redis/client.ts";
-import { addDeadLetters } from "../../src/redis/dead-letters.ts";
-import { type Burial, type Placed, type Posted, putMessages } from "../../src/redis/inbox.ts";
-import type { Keys } from "../../src/redis/keys.ts";
-import { nodesOfGroup, receiversOf } from "../../src/redis/routes.ts";
-import { locateStitch } from "../../src/redis/stitch-records.ts";
+import type { Routes } from "../../src/master/ports.ts";
+import type { Burial, Placed, Posted } from "../../src/redis/inbox.ts";
 import { Backlog, type Kept, pairOf } from "./backlog.ts";
 import { KnownStitches } from "./known-stitches.ts";
 import { Lane, type Parcel } from "./lane.ts";
@@ -26,10 +22,8 @@ export const ROUTE_MS = 5000;
 const MOST_ROUTES = 10_000;
 
 export type OutboxOptions = {
-  readonly redis: RedisClient;
-  /** In the role `direct`: what is sent waits for nothing else that the node has to do with Redis. */
-  readonly direct: RedisClient;
-  readonly keys: Keys;
+  /** What is sent by it waits for nothing else that the node has to do with Redis. */
+  readonly routing: Routes;
   readonly node: string;
   /** Does this bare id mean a stitch of this node? One that is only arriving it does not mean. */
   readonly isHere: (stitch: string) => boolean;
@@ -107,7 +101,7 @@ export class Outbox {
 
   constructor(options: OutboxOptions) {
     this.#o = options;
-    this.#known = new KnownStitches(options.redis, options.keys);
+    this.#known = new KnownStitches(options.routing);
   }
 
   /**
@@ -157,7 +151,7 @@ export class Outbox {
   }
 
   async #findGroup(group: string): Promise<Place[]> {
-    const nodes = await nodesOfGroup(this.#o.redis, this.#o.keys, group);
+    const nodes = await this.#o.routing.nodesOf(group);
     if (nodes.length === 0) throw refused("no_recipient", `no stitch of the group ${group} takes messages`);
     return nodes.map((node) => ({ node, stitch: "", addressed: { to: { group } } }));
   }
@@ -173,7 +167,7 @@ export class Outbox {
   }
 
   async #lookUp(stitch: string, untilMs: number): Promise<string[]> {
-    const ids = await locateStitch(this.#o.redis, this.#o.keys, stitch).catch((error: unknown) => {
+    const ids = await this.#o.routing.locate(stitch).catch((error: unknown) => {
       this.#routes.delete(stitch);
       throw error;
     });
@@ -273,17 +267,17 @@ export class Outbox {
 
   /** @returns what became of each; null where nobody knows. */
   async #store(node: string, batch: readonly Sending[]): Promise<Placed[] | null> {
-    const { direct, keys, onError } = this.#o;
+    const { routing, onError } = this.#o;
     const failed = (error: unknown) => {
       onError(error);
       return null;
     };
-    const placed = await putMessages(direct, keys, node, batch).catch(failed);
+    const placed = await routing.put(node, batch).catch(failed);
     if (placed === null || !placed.includes("away")) return placed;
     const dying = batch.filter(({ waits }, index) => placed[index] === "away" && waits.speaker !== undefined);
     if (dying.length === 0) return placed;
     const buried = await this.#burials(dying, "its node is away, and the inbox there is full")
-      .then((burials) => putMessages(direct, keys, node, postedOf(dying, burials)))
+      .then((burials) => routing.put(node, postedOf(dying, burials)))
       .catch(failed);
     const again = new Map(dying.map((sending, index) => [sending, buried?.[index]]));
     return batch.map((sending, index) => again.get(sending) ?? placed[index] ?? "full");
@@ -291,10 +285,10 @@ export class Outbox {
 
   /** What is left of messages as dead letters, for each that it was for: `<node>:<group>` where no member is known there. */
   async #burials(sendings: readonly Sending[], reason: string): Promise<Burial[]> {
-    const { direct, keys, nowMs } = this.#o;
+    const { routing, nowMs } = this.#o;
     const groups = new Set(sendings.flatMap(({ message: { to } }) => ("group" in to ? [to.group] : [])));
     const members = new Map(
-      await Promise.all([...groups].map(async (group) => [group, await receiversOf(direct, keys, group)] as const)),
+      await Promise.all([...groups].map(async (group) => [group, await routing.receiversOf(group)] as const)),
     );
     const why = { code: "inbox_full", reason, tries: 0, atMs: nowMs() } as const;
     return sendings.map(({ recipient, message }) => {
@@ -370,12 +364,12 @@ export class Outbox {
 
   /** Makes dead letters of them, at this node; tells their senders when that is so. */
   #bury(sendings: readonly Sending[], reason: string): void {
-    const { direct, keys, node, onError } = this.#o;
+    const { routing, node, onError } = this.#o;
     const { signal } = this.#stopping;
     const write = async () => {
       const burials = await this.#burials(sendings, reason);
       const letters = burials.flatMap(({ to, letter }) => to.map((id) => ({ to: id, ...letter })));
-      await addDeadLetters(direct, keys, node, letters);
+      await routing.bury(node, letters);
     };
     const work = async () => {
       for (;;) {

@@ -1,9 +1,7 @@
 import type { ClusterEvent } from "../../src/domain/event.ts";
 import type { NodeStatus } from "../../src/domain/node.ts";
-import type { RedisClient } from "../../src/redis/client.ts";
-import { emitEvents } from "../../src/redis/events.ts";
-import type { Keys } from "../../src/redis/keys.ts";
-import { assertPointers, publishStitches, type StitchChange } from "../../src/redis/stitch-records.ts";
+import type { Publishing } from "../../src/master/ports.ts";
+import type { StitchChange } from "../../src/redis/stitch-records.ts";
 
 /** Longest that a change waits for others to go out with it: a step over a thousand stitches changes each of them three times. */
 const GATHER_MS = 20;
@@ -13,9 +11,7 @@ const MAX_EVENTS = 1000;
 const POINTERS_MS = 300_000;
 
 export type PublisherOptions = {
-  readonly redis: RedisClient;
-  readonly keys: Keys;
-  readonly node: string;
+  readonly publishing: Pick<Publishing, "publish" | "assertPointers" | "emit">;
   readonly status: () => NodeStatus;
   readonly receives: (group: string) => boolean;
   /** What a stitch is by now, or what is left of it; null where nothing is. */
@@ -118,9 +114,9 @@ export class Publisher {
       this.#round = this.#due.length;
     }
     const next = this.#due.splice(0, Math.ceil((this.#round * heartbeatMs) / POINTERS_MS));
-    const { redis, keys, node, receives, changeOf } = this.#o;
+    const { publishing, receives, changeOf } = this.#o;
     const stitches = next.flatMap((id) => changeOf(id) ?? []);
-    await assertPointers(redis, keys, node, stitches, receives);
+    await publishing.assertPointers(stitches, receives);
   }
 
   /** Of these stitches nothing is left. */
@@ -184,7 +180,8 @@ export class Publisher {
       return;
     }
     this.#emitting = true;
-    emitEvents(this.#o.redis, this.#o.keys, events)
+    this.#o.publishing
+      .emit(events)
       .catch((error: unknown) => {
         this.#putBack(new Map(), events);
         this.#o.onError(error);
@@ -198,9 +195,9 @@ export class Publisher {
   /** @returns false where they are to be written again, by a later call. */
   async #writeChanges(changes: ReadonlyMap<string, StitchChange>): Promise<boolean> {
     const incarnation = this.#incarnation;
-    const { redis, keys, node, status, receives } = this.#o;
+    const { publishing, status, receives } = this.#o;
     const known = this.#known;
-    const published = await publishStitches(redis, keys, node, [...changes.values()], status(), receives, {
+    const published = await publishing.publish([...changes.values()], status(), receives, {
       incarnation,
       known,
       draw: () => (this.#drawn += 1),

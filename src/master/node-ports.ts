@@ -1,0 +1,55 @@
+import type { ChosenMaster } from "../domain/master-mode.ts";
+import { emitEvents } from "../redis/events.ts";
+import { beatNode, leaveNode, listNode, readEligibility, registerNode } from "../redis/node-record.ts";
+import { raiseRevision } from "../redis/revision.ts";
+import {
+  assertPointers,
+  forgetRemoved,
+  openStitchHashes,
+  publishStitches,
+  publishUsage,
+  readOwnStitches,
+  readTraces,
+} from "../redis/stitch-records.ts";
+import { readTombstones } from "../redis/tombstones.ts";
+import type { NodePorts } from "./ports.ts";
+import { routesOf, type RoutesOptions } from "./routes.ts";
+
+export type NodePortsOptions = RoutesOptions & {
+  /** The id of the node. */
+  readonly node: string;
+};
+
+/** Each Master that can be chosen. All of them find nodes, and are found by nodes, in the same records. */
+const NODE_PORTS: Readonly<Record<ChosenMaster, (options: NodePortsOptions) => NodePorts>> = {
+  leaderless: (options) => {
+    const { redis, keys, node } = options;
+    return {
+      publishing: {
+        register: (as) => registerNode(redis, keys, node, as),
+        beat: (as) => beatNode(redis, keys, node, as),
+        leave: async (as) => {
+          if (await leaveNode(redis, keys, node, as)) await emitEvents(redis, keys, [{ type: "node.left", node }]);
+        },
+        relist: () => listNode(redis, keys, node),
+        open: () => openStitchHashes(redis, keys, node),
+        publish: (changes, status, receives, as) => publishStitches(redis, keys, node, changes, status, receives, as),
+        assertPointers: (stitches, receives) => assertPointers(redis, keys, node, stitches, receives),
+        publishUsage: (incarnation, usage, keptMs) => publishUsage(redis, keys, node, incarnation, usage, keptMs),
+        published: (onUnreadable) => readOwnStitches(redis, keys, node, onUnreadable),
+        forget: (stitches) => forgetRemoved(redis, keys, node, stitches),
+        emit: (events) => emitEvents(redis, keys, events),
+      },
+      orders: {
+        eligibility: () => readEligibility(redis, keys, node),
+        words: (onUnreadable) => readTombstones(redis, keys, node, onUnreadable),
+        traces: (id) => readTraces(redis, keys, id),
+        raiseRevision: (revision) => raiseRevision(redis, keys, revision),
+      },
+      routing: routesOf(options),
+    };
+  },
+};
+
+/** What a node needs of a Master, on the connections of its worker. Sends nothing. */
+export const openNodePorts = (mode: ChosenMaster, options: NodePortsOptions): NodePorts => NODE_PORTS[mode](options);

@@ -1,0 +1,29 @@
+import { isAddressable } from "../domain/message.ts";
+import type { RedisClient } from "../redis/client.ts";
+import { addDeadLetters } from "../redis/dead-letters.ts";
+import { putMessages } from "../redis/inbox.ts";
+import type { Keys } from "../redis/keys.ts";
+import { nodesOfGroup, receiversOf } from "../redis/routes.ts";
+import { locateStitch, readStitch } from "../redis/stitch-records.ts";
+import type { Routes } from "./ports.ts";
+
+export type RoutesOptions = {
+  /** What is looked up. */
+  readonly redis: RedisClient;
+  /** What is sent: where each command goes out at once, it waits for no look-up. May be the same. */
+  readonly direct: RedisClient;
+  readonly keys: Keys;
+};
+
+/** Finds stitches by the pointers that their nodes write. */
+export const routesOf = ({ redis, direct, keys }: RoutesOptions): Routes => ({
+  locate: (stitch) => locateStitch(redis, keys, stitch),
+  takesMessages: async (id) => {
+    const { record, movedTo } = await readStitch(redis, keys, id);
+    return movedTo !== null || (record !== null && isAddressable(record.spec));
+  },
+  nodesOf: (group) => nodesOfGroup(redis, keys, group),
+  receiversOf: (group) => receiversOf(direct, keys, group),
+  put: (node, messages) => putMessages(direct, keys, node, messages),
+  bury: (node, letters) => addDeadLetters(direct, keys, node, letters),
+});
