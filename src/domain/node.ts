@@ -60,16 +60,24 @@ export type NodeRecord = {
  * - `left`: it said so. - `alive`: its lease runs. - `suspect`: the lease has run out.
  * - `dead`: it ran out `deadAfterMs` ago, or a Master declared this incarnation dead.
  * As it was when the record was read: in a Redis Cluster no other clock can be compared with the lease.
+ * @param node nothing, where Redis knows no such node: it is dead.
  */
 export function livenessOf(
-  node: Pick<NodeRecord, "incarnation" | "leaseUntilMs" | "leftAtMs" | "deadIncarnation" | "readAtMs">,
+  node:
+    | Pick<NodeRecord, "incarnation" | "leaseUntilMs" | "leftAtMs" | "deadIncarnation" | "readAtMs">
+    | null
+    | undefined,
   deadAfterMs: number,
 ): Liveness {
+  if (node == null) return "dead";
   if (node.leftAtMs !== null) return "left";
   if (node.deadIncarnation === node.incarnation) return "dead";
   if (node.readAtMs < node.leaseUntilMs) return "alive";
   return node.readAtMs < node.leaseUntilMs + deadAfterMs ? "suspect" : "dead";
 }
+
+/** Is the node with us, as far as is known? Of one that is dead or has left, what it has last said of the health of its stitches is no longer so. */
+export const isPresent = (liveness: Liveness): boolean => liveness === "alive" || liveness === "suspect";
 
 /** Does a stitch that asks for `asked` fit beside what is reserved? @returns what is short, or null. */
 export function shortOf(capacity: Resources, reserved: Resources, asked: Resources): "cpu" | "memory" | null {

@@ -1,6 +1,6 @@
 import { RequestError } from "./errors.ts";
 import { splitFullId } from "./ids.ts";
-import { livenessOf, type NodeRecord } from "./node.ts";
+import { isPresent, livenessOf, type NodeRecord } from "./node.ts";
 import { type Candidate, candidateOf } from "./placement.ts";
 import type { PlacementOptions } from "./placement-options.ts";
 import type { Liveness } from "./resources.ts";
@@ -43,11 +43,9 @@ export function nodeNamed(id: string, observed: Observed): NodeRecord {
 
 export const livenessIn = (observed: Observed, node: NodeRecord): Liveness => livenessOf(node, observed.deadAfterMs);
 
-/** Which stitches are green. What a node that is gone has last said of its stitches is no longer so. */
+/** Which stitches are green, on nodes that are present. */
 export function greenIn(observed: Observed): (id: string) => boolean {
-  const here = new Set(
-    observed.nodes.filter((node) => ["alive", "suspect"].includes(livenessIn(observed, node))).map(({ id }) => id),
-  );
+  const here = new Set(observed.nodes.filter((node) => isPresent(livenessIn(observed, node))).map(({ id }) => id));
   return (id) => here.has(splitFullId(id).node) && observed.records.get(id)?.health === "green";
 }
 

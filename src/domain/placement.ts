@@ -1,5 +1,5 @@
 import type { PlacementOptions } from "./placement-options.ts";
-import { type NodeRecord, shortOf } from "./node.ts";
+import { isPresent, type NodeRecord, shortOf } from "./node.ts";
 import type { Eligibility, Liveness, RefusalResource } from "./resources.ts";
 import type { Resources, StitchSpec } from "./spec.ts";
 
@@ -64,7 +64,7 @@ export function fullness(node: Candidate): number {
 function countByZone(nodes: readonly Candidate[]): Map<string, number> {
   const perZone = new Map<string, number>();
   for (const { liveness, zones, ofGroup } of nodes) {
-    if (liveness !== "alive" && liveness !== "suspect") continue;
+    if (!isPresent(liveness)) continue;
     for (const zone of new Set(zones)) perZone.set(zone, (perZone.get(zone) ?? 0) + ofGroup);
   }
   return perZone;

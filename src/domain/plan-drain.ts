@@ -2,7 +2,7 @@ import { eligibilityChain, type Starting, stepChain } from "./chains.ts";
 import type { DrainSeen } from "./advance.ts";
 import type { DrainCommand } from "./command.ts";
 import type { Chain, JobRecord } from "./job.ts";
-import type { NodeRecord } from "./node.ts";
+import { isPresent, type NodeRecord } from "./node.ts";
 import { livenessIn, nodeNamed, type Observed, refusalFor } from "./observed.ts";
 import { moveIn, movesInWaves, type Placed, roomIn, shown } from "./plan-move.ts";
 import { eachOnce, refusalText } from "./placement.ts";
@@ -77,8 +77,7 @@ export function seeDrain(
  * may still reach one that has not heard of it. One that is gone takes nothing either.
  */
 function saysItIsEmpty(node: NodeRecord, observed: Observed): boolean {
-  const liveness = livenessIn(observed, node);
-  if (liveness === "dead" || liveness === "left") return true;
+  if (!isPresent(livenessIn(observed, node))) return true;
   const { eligibility, states } = node.status;
   return eligibility !== "eligible" && [...AT_WORK].every((state) => (states[state] ?? 0) === 0);
 }

@@ -6,11 +6,11 @@ import { RequestError } from "../domain/errors.ts";
 import { means } from "../domain/follow-up.ts";
 import { splitFullId } from "../domain/ids.ts";
 import type { Dispatch, JobRecord, JobState, Orchestration, Step, Task } from "../domain/job.ts";
-import { livenessOf, type NodeRecord } from "../domain/node.ts";
+import { isPresent, livenessOf, type NodeRecord } from "../domain/node.ts";
 import type { Template } from "../domain/observed.ts";
 import { seeDrain } from "../domain/plan-drain.ts";
 import { progressOf } from "../domain/progress.ts";
-import type { Eligibility, Health, Liveness } from "../domain/resources.ts";
+import type { Eligibility, Health } from "../domain/resources.ts";
 import { formatRevision } from "../domain/revision.ts";
 import { tasksToSendAgain } from "../domain/send-again.ts";
 import type { StepOutcome } from "../domain/stitch.ts";
@@ -73,7 +73,6 @@ type Found = Settled & { readonly runners: ReadonlyMap<string, Runner> };
 type Done = Pick<StepOutcome, "status" | "changed" | "error">;
 const SUPERSEDED = { code: "superseded", message: "a newer command has decided about this node" } as const;
 const ANOTHER = { code: "superseded", message: "a newer command has decided about this stitch" } as const;
-const HERE: ReadonlySet<Liveness> = new Set(["alive", "suspect"]);
 /** The incarnation of every Master, in its claims: what one has not ended, any other carries out again. */
 const MASTER_INCARNATION = 1;
 const ELIGIBILITY: Readonly<Record<string, Eligibility>> = {
@@ -267,9 +266,7 @@ export class JobDesk {
     ]);
     const { replacement } = orchestration;
     const well = replacement === null ? null : await observer.forJob(record.id).well(replacement);
-    // What a dead node has said last is not the health of anything.
-    const isHere = (node: NodeRecord | null | undefined) =>
-      node != null && HERE.has(livenessOf(node, this.#o.deadAfterMs));
+    const isHere = (node: NodeRecord | null | undefined) => isPresent(livenessOf(node, this.#o.deadAfterMs));
     const health = new Map(
       steps.map((step, index): [string, Health | null] => {
         const there = records[index];

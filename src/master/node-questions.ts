@@ -34,10 +34,9 @@ export class NodeQuestions {
     const { redis, keys, deadAfterMs } = this.#o;
     const [record] = await readNodes(redis, keys, [node]);
     const away = (how: string) => ({ away: `The node ${node} ${how}; what it keeps can be read when it is back.` });
-    if (record == null) return away("is dead");
     const liveness = livenessOf(record, deadAfterMs);
     // A suspect one may be back any moment, and is asked.
-    if (liveness === "dead") return away("is dead");
+    if (record == null || liveness === "dead") return away("is dead");
     return liveness === "left" ? away("has left") : { away: null, nowMs: record.readAtMs };
   }
 

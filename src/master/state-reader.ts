@@ -134,7 +134,7 @@ export class StateReader {
     };
   }
 
-  #liveness(node: NodeRecord): Liveness {
+  #liveness(node: NodeRecord | null | undefined): Liveness {
     return livenessOf(node, this.#deadAfterMs);
   }
 
@@ -277,12 +277,7 @@ export class StateReader {
       readUsage(this.#redis, this.#keys, fullIds, this.#onUnreadable),
       readNodes(this.#redis, this.#keys, nodeIds, this.#onUnreadable),
     ]);
-    const dead = new Set(
-      nodeIds.filter((_, index) => {
-        const node = nodes[index];
-        return node == null || this.#liveness(node) === "dead";
-      }),
-    );
+    const dead = new Set(nodeIds.filter((_, index) => this.#liveness(nodes[index]) === "dead"));
     return fullIds.map((id, index) => {
       const record = records[index];
       if (record == null) return null;

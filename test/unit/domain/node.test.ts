@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { livenessOf, shortOf } from "../../../src/domain/node.ts";
+import { isPresent, livenessOf, shortOf } from "../../../src/domain/node.ts";
 
 const lease = { incarnation: 3, leaseUntilMs: 1000, leftAtMs: null, deadIncarnation: null };
 
@@ -28,6 +28,15 @@ test("a node that left is left, whatever its lease and whoever declared it dead"
 test("declared dead counts for that incarnation, lease or not, and for no other", () => {
   assert.equal(livenessOf({ ...lease, deadIncarnation: 3, readAtMs: 0 }, 200), "dead");
   assert.equal(livenessOf({ ...lease, deadIncarnation: 2, readAtMs: 0 }, 200), "alive");
+});
+
+test("a node that Redis knows nothing of is dead", () => {
+  assert.equal(livenessOf(null, 200), "dead");
+  assert.equal(livenessOf(undefined, 200), "dead");
+});
+
+test("a node is present while it is alive or suspect, and no longer when it is dead or has left", () => {
+  assert.deepEqual((["alive", "suspect", "dead", "left"] as const).filter(isPresent), ["alive", "suspect"]);
 });
 
 test("as time goes by a node goes from alive over suspect to dead and never back", () => {
