@@ -5,6 +5,7 @@ import { clusterName, nodeId, nodeIdFromHostname } from "./domain/ids.ts";
 import { invalidOf } from "./domain/invalid.ts";
 import { type ChosenMaster, MASTER_MODES } from "./domain/master-mode.ts";
 import { parseRedisUrl } from "./redis-url.ts";
+import { errorCode } from "./error-text.ts";
 
 /** A value that never shows itself: not in logs, not in JSON, not in an error. `reveal()` is the one way to it. */
 export class Secret {
@@ -240,7 +241,7 @@ function homeFolder(): string | null {
     const home = homedir();
     return isAbsolute(home) ? home : null;
   } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "ERR_SYSTEM_ERROR") return null;
+    if (errorCode(error) === "ERR_SYSTEM_ERROR") return null;
     throw error;
   }
 }

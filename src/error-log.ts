@@ -1,3 +1,5 @@
+import { errorText } from "./error-text.ts";
+
 /** Of an error what may be logged: a client's error also carries the command it sent, which may hold a password. */
 export function loggable(error: unknown): Record<string, unknown> {
   if (!(error instanceof Error)) return { message: String(error) };
@@ -9,7 +11,7 @@ export function loggable(error: unknown): Record<string, unknown> {
 export function seldom(everyMs: number, report: (error: unknown) => void): (error: unknown) => void {
   let last = { message: "", atMs: Number.NEGATIVE_INFINITY };
   return (error) => {
-    const message = error instanceof Error ? error.message : String(error);
+    const message = errorText(error);
     const atMs = performance.now();
     if (message === last.message && atMs - last.atMs < everyMs) return;
     last = { message, atMs };

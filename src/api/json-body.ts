@@ -1,5 +1,6 @@
 import { RequestError } from "../domain/errors.ts";
 import { jsonSize } from "../domain/json-size.ts";
+import { errorText } from "../error-text.ts";
 import type { ApiContext } from "./deps.ts";
 
 /** Deeper than anything that a person or a program means. */
@@ -43,7 +44,7 @@ function parse(text: string): unknown {
     return JSON.parse(text);
   } catch (error) {
     // What the parser quotes of the body is left out.
-    const why = error instanceof Error ? error.message.replace(/,? ?".*$/s, "") : String(error);
+    const why = errorText(error).replace(/,? ?".*$/s, "");
     throw invalidJson(why, error);
   }
 }

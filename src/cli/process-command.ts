@@ -35,7 +35,7 @@ export async function runPart(
     if (why === "stop") await running.stop();
     return EXIT.done;
   } catch (error) {
-    process.stderr.write(`${errorText(error, config)}\n`);
+    process.stderr.write(`${shownText(error, config)}\n`);
     running?.kill();
     return EXIT.error;
   } finally {
@@ -46,7 +46,7 @@ export async function runPart(
 const codeOfSecond = (signal: EndingSignal): ExitCode => (signal === "SIGINT" ? EXIT.interrupted : EXIT.error);
 
 /** The message, and the next step where the error names one; a stack only where details are asked for. */
-function errorText(error: unknown, config: Config): string {
+function shownText(error: unknown, config: Config): string {
   if (!(error instanceof Error)) return String(error);
   const detailed = config.logLevel === "debug" || config.logLevel === "trace";
   const what = detailed && error.stack !== undefined ? error.stack : error.message;

@@ -1,5 +1,6 @@
 import { type PlacementFlags, placementOf } from "./placement-flags.ts";
 import { UsageError } from "./usage-error.ts";
+import { errorText } from "../error-text.ts";
 
 /** What `stitch run` takes beside what every command takes. */
 export type RunFlags = PlacementFlags & {
@@ -46,7 +47,7 @@ function parseSpec(text: string): Fields {
   try {
     spec = JSON.parse(text);
   } catch (error) {
-    throw new UsageError(`The spec is not JSON: ${error instanceof Error ? error.message : String(error)}`);
+    throw new UsageError(`The spec is not JSON: ${errorText(error)}`);
   }
   if (!isFields(spec)) throw new UsageError('The spec is not a JSON object, such as {"adaptor": "process", …}');
   return spec;

@@ -9,6 +9,7 @@ import { collectPair, parseWholeNumber } from "./option-values.ts";
 import { addPlacementOptions } from "./placement-flags.ts";
 import { createOptions, type RunFlags } from "./run-options.ts";
 import { UsageError } from "./usage-error.ts";
+import { errorText } from "../error-text.ts";
 
 type Flags = CommandFlags & RunFlags & { readonly spec?: string };
 
@@ -45,6 +46,6 @@ async function readSpec(file: string): Promise<string> {
   try {
     return await readFile(file, "utf8");
   } catch (error) {
-    throw new UsageError(`The spec cannot be read: ${error instanceof Error ? error.message : String(error)}`);
+    throw new UsageError(`The spec cannot be read: ${errorText(error)}`);
   }
 }

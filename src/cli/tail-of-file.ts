@@ -1,4 +1,5 @@
 import { open } from "node:fs/promises";
+import { errorCode } from "../error-text.ts";
 
 const READ_BYTES = 16 * 1024;
 
@@ -11,7 +12,7 @@ export async function tailOfFile(path: string, lines: number): Promise<string> {
     const { buffer, bytesRead } = await file.read({ buffer: Buffer.alloc(READ_BYTES), position: start });
     return buffer.subarray(0, bytesRead).toString("utf8").trimEnd().split("\n").slice(-lines).join("\n");
   } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "ENOENT") return "";
+    if (errorCode(error) === "ENOENT") return "";
     throw error;
   }
 }

@@ -1,4 +1,5 @@
 import type { ProblemResource } from "../domain/resources.ts";
+import { errorText } from "../error-text.ts";
 
 /** Thrown when the API answered with an error. Branch on `code`. */
 export class ApiError extends Error {
@@ -50,8 +51,7 @@ export class NotTheApi extends Error {
 
 /** The deepest message of a failed `fetch`, which itself says no more than "fetch failed". */
 export function reasonOf(error: unknown): string {
-  const deepest = deepestOf(error);
-  return deepest instanceof Error ? deepest.message : String(deepest);
+  return errorText(deepestOf(error));
 }
 
 function codeOf(error: unknown): string | null {

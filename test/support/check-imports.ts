@@ -8,23 +8,29 @@ type Layer = { readonly name: string; readonly files: RegExp; readonly may: read
 /** The first that matches a file is its layer. `may`: the layers it may import beside itself; `*` all but tests. */
 const LAYERS: readonly Layer[] = [
   { name: "entry", files: /^(src\/cli\/.*|src\/api\/(node|edge)\.ts|workers\/[^/]+\/main\.ts)$/, may: ["*"] },
-  { name: "config", files: /^src\/config\.ts$/, may: ["redis-url", "domain"] },
+  { name: "config", files: /^src\/config\.ts$/, may: ["redis-url", "domain", "error-text"] },
   { name: "domain", files: /^src\/domain\//, may: [] },
   { name: "redis", files: /^src\/redis\//, may: ["redis-url", "domain"] },
   { name: "queue", files: /^src\/queue\//, may: ["redis", "domain"] },
   { name: "master", files: /^src\/master\//, may: ["redis", "queue", "domain", "version"] },
-  { name: "client", files: /^src\/client\//, may: ["domain"] },
-  { name: "api", files: /^src\/api\//, may: ["master", "redis", "queue", "domain", "config", "running", "printable"] },
+  { name: "client", files: /^src\/client\//, may: ["domain", "error-text"] },
+  {
+    name: "api",
+    files: /^src\/api\//,
+    may: ["master", "redis", "queue", "domain", "config", "running", "printable", "error-text"],
+  },
   {
     name: "workers",
     files: /^workers\//,
-    may: ["master", "redis", "queue", "domain", "config", "running", "ending-signals"],
+    may: ["master", "redis", "queue", "domain", "config", "running", "ending-signals", "error-text"],
   },
   { name: "version", files: /^src\/version\.ts$/, may: [] },
   /** What a setting and a connection both go by. */
   { name: "redis-url", files: /^src\/redis-url\.ts$/, may: [] },
   /** What is logged, and what of an error may be. */
-  { name: "log", files: /^src\/(logger|error-log|log-output)\.ts$/, may: ["config"] },
+  { name: "log", files: /^src\/(logger|error-log|log-output)\.ts$/, may: ["config", "error-text"] },
+  /** What is said of an error. */
+  { name: "error-text", files: /^src\/error-text\.ts$/, may: [] },
   /** What may be shown on a terminal. */
   { name: "printable", files: /^src\/printable\.ts$/, may: [] },
   { name: "package", files: /^package\.json$/, may: [] },

@@ -4,6 +4,7 @@ import type { Delivered, StartContext } from "./adaptors/adaptor.ts";
 import { Heartbeats } from "./heartbeats.ts";
 import { HeldTime } from "./held-time.ts";
 import { type FromStitch, type StitchMessage, writeToStitch } from "./process-v1.ts";
+import { errorText } from "../../src/error-text.ts";
 
 /** What a stitch has not read yet may take this much of the worker's memory; then nothing more is written to it. */
 const MAX_UNREAD_BYTES = 256 * 1024;
@@ -243,7 +244,7 @@ export class Conversation {
       if (message !== undefined && message.from === toStitch) return this.#reply(each, message, name, data);
     }
     const onLost = (error: unknown) => {
-      const reason = `what it sent to ${"stitch" in to ? to.stitch : to.group} was not sent: ${error instanceof Error ? error.message : String(error)}`;
+      const reason = `what it sent to ${"stitch" in to ? to.stitch : to.group} was not sent: ${errorText(error)}`;
       this.#note(reason);
       this.#complain(reason);
     };

@@ -1,6 +1,7 @@
 import { nearest, tableOf } from "./ancestry.ts";
 import { type ProcessRow, readProcess, readProcesses } from "./process-table.ts";
 import { StitchMarks } from "./stitch-marks.ts";
+import { errorCode } from "../../src/error-text.ts";
 
 /** What is killed may have started something meanwhile, so there is another look until one finds nothing new. */
 const MAX_LOOKS = 10;
@@ -97,6 +98,6 @@ export function kill({ pid, startedAt }: ProcessRow): void {
   try {
     process.kill(pid, "SIGKILL");
   } catch (error) {
-    if (!(error instanceof Error && "code" in error && error.code === "ESRCH")) throw error;
+    if (errorCode(error) !== "ESRCH") throw error;
   }
 }

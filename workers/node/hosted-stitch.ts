@@ -15,6 +15,7 @@ import {
 import type { Place, StartThrottle } from "./start-throttle.ts";
 import type { StitchDisk } from "./stitch-disk.ts";
 import { StitchLog } from "./stitch-log.ts";
+import { errorText } from "../../src/error-text.ts";
 
 /** What happened to a stitch, for the cluster to hear. */
 export type StitchEvent = { readonly type: EventType; readonly data?: Record<string, unknown> };
@@ -434,7 +435,7 @@ export class HostedStitch {
     try {
       this.#onExit(instance, await instance.stop(graceMs));
     } catch (error) {
-      this.#note(`it could not be stopped: ${error instanceof Error ? error.message : String(error)}`);
+      this.#note(`it could not be stopped: ${errorText(error)}`);
       throw error;
     }
     return true;
@@ -483,7 +484,7 @@ function orNeverStarted(begin: () => StitchInstance): StitchInstance {
   try {
     return begin();
   } catch (error) {
-    return neverStarted(error instanceof Error ? error.message : String(error));
+    return neverStarted(errorText(error));
   }
 }
 

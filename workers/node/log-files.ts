@@ -2,6 +2,7 @@ import { closeSync, fstatSync, lstatSync, openSync, readSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { basename, dirname } from "node:path";
 import { READ } from "./own-files.ts";
+import { errorCode } from "../../src/error-text.ts";
 
 /**
  * The files of a log that were put aside, `<path>.<n>`. Others put files there, too: a person keeps a copy `a.log.20261129`,
@@ -25,7 +26,7 @@ export async function numbersAside(path: string): Promise<number[]> {
   try {
     names = await readdir(dirname(path));
   } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "ENOENT") return [];
+    if (errorCode(error) === "ENOENT") return [];
     throw error;
   }
   return ownNumbers(path, names);

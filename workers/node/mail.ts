@@ -30,6 +30,7 @@ import { type DeliveryEnd, Mailbox } from "./mailbox.ts";
 import { type Outbox, ROUTE_MS } from "./outbox.ts";
 import { pause } from "./pause.ts";
 import type { StitchHost } from "./stitch-host.ts";
+import { errorText } from "../../src/error-text.ts";
 
 /** How soon what could not be written is tried again. */
 const RETRY_MS = 500;
@@ -300,7 +301,7 @@ export class Mail {
       if (this.#stopping.signal.aborted) return;
       if (error instanceof RequestError && error.code === "inbox_full")
         this.#bury(reply, message.from, 0, "inbox_full", `no room for it within ${REPLY_ROOM_MS} ms`);
-      const text = `its reply to ${message.from} could not be sent: ${textOf(error)}`;
+      const text = `its reply to ${message.from} could not be sent: ${errorText(error)}`;
       void this.#o.host.log(id)?.write("system", text, nowMs);
     }
   }
@@ -344,7 +345,7 @@ export class Mail {
       (error: unknown) => {
         // It stays in the inbox, for the next life to find.
         if (this.#stopping.signal.aborted) return;
-        this.#dead(held, id, 0, "no_recipient", `it is ${movedTo} by now: ${textOf(error)}`);
+        this.#dead(held, id, 0, "no_recipient", `it is ${movedTo} by now: ${errorText(error)}`);
         this.#close(held);
       },
     );
@@ -430,5 +431,3 @@ export class Mail {
     return buried && told && acknowledged;
   }
 }
-
-const textOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

@@ -1,5 +1,6 @@
 import { type DeadCode, MAX_TRIES, type Message } from "../../src/domain/message.ts";
 import type { Delivered } from "./adaptors/adaptor.ts";
+import { errorText } from "../../src/error-text.ts";
 
 /** Messages of different senders that one stitch works on at once. */
 const MOST_AT_ONCE = 64;
@@ -135,9 +136,7 @@ export class Mailbox {
       }
       this.wake();
     };
-    result.then(arrived, (error: unknown) =>
-      arrived({ kind: "failed", reason: error instanceof Error ? error.message : String(error) }),
-    );
+    result.then(arrived, (error: unknown) => arrived({ kind: "failed", reason: errorText(error) }));
     return true;
   }
 

@@ -4,6 +4,7 @@ import * as z from "zod";
 import type { Config } from "../../src/config.ts";
 import { nodeId } from "../../src/domain/ids.ts";
 import { NotOwn, readOwnFile, replaceOwnFile } from "./own-files.ts";
+import { errorText } from "../../src/error-text.ts";
 
 const kept = z.object({
   id: nodeId,
@@ -56,7 +57,7 @@ function readKept(path: string, say: (message: string) => void): Kept | null {
   } catch (error) {
     if (error instanceof NotOwn) throw error;
     say(
-      `${path} cannot be read (${reasonOf(error)}) and is written anew: this node's id is taken from the host's name`,
+      `${path} cannot be read (${errorText(error)}) and is written anew: this node's id is taken from the host's name`,
     );
     return null;
   }
@@ -67,7 +68,7 @@ function write(path: string, what: Kept, say: (message: string) => void): void {
   try {
     replaceOwnFile(path, JSON.stringify(what));
   } catch (error) {
-    say(`the node's id is not kept for its next start: ${reasonOf(error)}`);
+    say(`the node's id is not kept for its next start: ${errorText(error)}`);
   }
 }
 
@@ -80,5 +81,3 @@ function readMachineId(): string | null {
     return null;
   }
 }
-
-const reasonOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

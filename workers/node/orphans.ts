@@ -4,6 +4,7 @@ import { kill } from "./escaped-processes.ts";
 import { type Launch, readBootId } from "./launches.ts";
 import { type ProcessRow, readProcess, readProcesses } from "./process-table.ts";
 import { StitchMarks } from "./stitch-marks.ts";
+import { errorText } from "../../src/error-text.ts";
 
 /** What was killed is gone within milliseconds, or hangs in the kernel: then no start of a worker waits for longer. */
 const LIMIT_MS = 2000;
@@ -90,7 +91,7 @@ export class Orphans {
       (this.#o.kill ?? kill)(row);
       return null;
     } catch (error) {
-      return error instanceof Error ? error.message : String(error);
+      return errorText(error);
     }
   }
 

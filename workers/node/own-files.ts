@@ -13,6 +13,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { dirname, resolve } from "node:path";
+import { errorCode, errorText } from "../../src/error-text.ts";
 
 // The modes of all that a worker makes. Each call gives them: the umask of the process would be its stitches' too.
 export const FOLDER_MODE = 0o700;
@@ -77,7 +78,7 @@ export function readOwnFile(path: string): Buffer | null {
   try {
     file = openSync(path, READ);
   } catch (cause) {
-    const code = cause instanceof Error && "code" in cause ? cause.code : null;
+    const code = errorCode(cause);
     if (code === "ENOENT") return null;
     if (code === "ELOOP") throw isLink(path);
     throw cause;
@@ -112,7 +113,7 @@ export function replaceOwnFile(path: string, text: string): void {
     renameSync(`${path}.new`, path);
     syncFolder(dirname(path));
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
+    const reason = errorText(cause);
     throw new Error(`${path} cannot be written (${reason}); see to its disk, or set another STITCH_STATE_DIR`, {
       cause,
     });
@@ -139,7 +140,7 @@ export function keepOwnFile(path: string): void {
   try {
     closeSync(openSync(path, "wx", FILE_MODE));
   } catch (error) {
-    if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
+    if (errorCode(error) !== "EEXIST") throw error;
     const facts = lstatSync(path);
     if (facts.isSymbolicLink()) throw isLink(path);
     checkOwner(path, facts);

@@ -4,6 +4,7 @@ import type { DatabaseSync } from "node:sqlite";
 import * as z from "zod";
 import { checkOwnFolder, FOLDER_MODE, keepOwnFile, NotOwn, readOwnFile, replaceOwnFile } from "./own-files.ts";
 import { readProcess } from "./process-table.ts";
+import { errorText } from "../../src/error-text.ts";
 
 const owner = z.object({
   session: z.string(),
@@ -118,11 +119,11 @@ function takeLock(dir: string, lock: typeof lockFile): DatabaseSync {
       );
     }
     if (code === SQLITE_CANTOPEN || (cause instanceof Error && "syscall" in cause))
-      throw unusable(dir, cause, `${path} cannot be opened to write: ${reasonOf(cause)}`, USER_MAY_WRITE);
+      throw unusable(dir, cause, `${path} cannot be opened to write: ${errorText(cause)}`, USER_MAY_WRITE);
     throw unusable(
       dir,
       cause,
-      `its filesystem refuses to lock ${path}: ${reasonOf(cause)}`,
+      `its filesystem refuses to lock ${path}: ${errorText(cause)}`,
       "Set STITCH_STATE_DIR to a folder on a filesystem that knows file locks, such as a local disk.",
     );
   }
@@ -183,7 +184,6 @@ function pidOf(dir: string): number | null {
 const USER_MAY_WRITE = "Let this worker's user write there, or set STITCH_STATE_DIR to a folder where it may.";
 const THIS_USERS_ALONE =
   "Look at what is in it and make it this user's alone (chown, chmod 700), or set STITCH_STATE_DIR to a folder that is.";
-const reasonOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause));
 const unusable = (dir: string, cause: unknown, reason: string, next: string): StateFolderUnusable =>
   new StateFolderUnusable(`the state folder ${dir} cannot be used (${reason}). ${next}`, { cause });
 
@@ -193,7 +193,7 @@ function makeUsable(dir: string, top: string): void {
     checkOwnFolder(dir, top);
     accessSync(dir, constants.W_OK | constants.X_OK);
   } catch (cause) {
-    throw unusable(dir, cause, reasonOf(cause), cause instanceof NotOwn ? THIS_USERS_ALONE : USER_MAY_WRITE);
+    throw unusable(dir, cause, errorText(cause), cause instanceof NotOwn ? THIS_USERS_ALONE : USER_MAY_WRITE);
   }
 }
 
@@ -223,7 +223,7 @@ function readOwner(dir: string, warn: (message: string) => void): Owner | null {
   } catch (cause) {
     if (cause instanceof NotOwn) throw unusable(dir, cause, cause.message, THIS_USERS_ALONE);
     warn(
-      `${path} cannot be read (${reasonOf(cause)}) and is written anew: ` +
+      `${path} cannot be read (${errorText(cause)}) and is written anew: ` +
         "processes of a former worker are known from stitches.jsonl alone; end what else runs of it",
     );
     return null;

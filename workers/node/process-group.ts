@@ -1,4 +1,5 @@
 import { readProcesses } from "./process-table.ts";
+import { errorCode } from "../../src/error-text.ts";
 
 /** What became of a signal to a process group: `refused` where all that is left of the group is another user's. */
 export type Sent = "sent" | "gone" | "refused";
@@ -11,7 +12,7 @@ function send(to: number, signal: NodeJS.Signals | 0): Sent {
     process.kill(to, signal);
     return "sent";
   } catch (error) {
-    const code = error instanceof Error && "code" in error ? error.code : null;
+    const code = errorCode(error);
     if (code === "ESRCH") return "gone";
     if (code === "EPERM") return "refused";
     throw error;

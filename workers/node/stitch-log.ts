@@ -3,6 +3,7 @@ import { type FileHandle, lstat, mkdir, open, rename, rm, stat } from "node:fs/p
 import { dirname } from "node:path";
 import { type LogLine, type LogPosition, logLine } from "../../src/domain/log-line.ts";
 import type { LogSource } from "../../src/domain/resources.ts";
+import { errorCode } from "../../src/error-text.ts";
 import { freeNumber, MARK_BYTES, markOf, numbersAside } from "./log-files.ts";
 import { APPEND, FILE_MODE, FOLDER_MODE, READ } from "./own-files.ts";
 
@@ -485,7 +486,7 @@ async function orNull<T>(work: Promise<T>, codes: readonly unknown[] = ["ENOENT"
   try {
     return await work;
   } catch (error) {
-    if (error instanceof Error && "code" in error && codes.includes(error.code)) return null;
+    if (codes.includes(errorCode(error))) return null;
     throw error;
   }
 }

@@ -8,6 +8,7 @@ import { WorkerLeaves } from "./hosted-stitch.ts";
 import type { Publisher } from "./publisher.ts";
 import type { StitchHost } from "./stitch-host.ts";
 import type { TaskJournal } from "./task-journal.ts";
+import { errorText } from "../../src/error-text.ts";
 
 /**
  * Steps of one task under way at once, where nothing is started. What ends together shares one look for what it has left
@@ -181,7 +182,7 @@ export class TaskRunner {
         startedAtMs,
         finishedAtMs: this.#o.nowMs(),
         output: null,
-        error: { code: "internal", message: error instanceof Error ? error.message : String(error) },
+        error: { code: "internal", message: errorText(error) },
       };
     }
   }

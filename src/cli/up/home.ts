@@ -5,6 +5,7 @@ import { isAlive, readOwner, writeOwner } from "../owner-file.ts";
 import { UsageError } from "../usage-error.ts";
 import { waitUntil } from "../wait-until.ts";
 import type { Step } from "./steps.ts";
+import { errorCode } from "../../error-text.ts";
 
 const LOCK = "up.pid";
 const GUARD = "guard.pid";
@@ -60,7 +61,7 @@ async function lock(file: string, dir: string): Promise<void> {
       await writeOwner(file, process.pid, "wx");
       return;
     } catch (error) {
-      if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
+      if (errorCode(error) !== "EEXIST") throw error;
     }
     const owner = await readOwner(file);
     if (owner !== null && (await isAlive(owner))) {

@@ -5,6 +5,7 @@ import type { Guard } from "../guard.ts";
 import { tailOfFile } from "../tail-of-file.ts";
 import { UsageError } from "../usage-error.ts";
 import { waitUntil } from "../wait-until.ts";
+import { errorCode } from "../../error-text.ts";
 
 /** A node worker ends its stitches first, with 5 s of grace by default, and leaves the cluster. */
 const STOP_LIMIT_MS = 20_000;
@@ -117,6 +118,6 @@ async function keepFormer(logFile: string): Promise<void> {
   try {
     await rename(logFile, `${logFile}.old`);
   } catch (error) {
-    if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error;
+    if (errorCode(error) !== "ENOENT") throw error;
   }
 }

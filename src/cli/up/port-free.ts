@@ -1,6 +1,7 @@
 import { freePort } from "../local-redis.ts";
 import { UsageError } from "../usage-error.ts";
 import { portOwner } from "./port-owner.ts";
+import { errorCode } from "../../error-text.ts";
 
 /**
  * The port for the API; for 0 a free one.
@@ -10,7 +11,7 @@ export async function apiPort(host: string, port: number): Promise<number> {
   try {
     return await freePort(host, port);
   } catch (error) {
-    const code = error instanceof Error && "code" in error ? error.code : null;
+    const code = errorCode(error);
     if (code === "EADDRINUSE") {
       const owner = (await portOwner(port)) ?? "another program";
       throw new UsageError(

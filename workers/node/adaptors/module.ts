@@ -18,6 +18,7 @@ import {
   type Started,
   type StitchInstance,
 } from "./adaptor.ts";
+import { errorText } from "../../../src/error-text.ts";
 
 /** What a module is given: one for each stitch that is made of it, the same for its whole run. */
 export type ModuleContext = {
@@ -87,7 +88,7 @@ export async function loadModules(paths: Readonly<Record<string, string>>): Prom
   const loaded = new Map<string, StitchModule>();
   for (const [name, path] of Object.entries(paths)) {
     const imported: unknown = await import(pathToFileURL(resolve(path)).href).catch((cause: unknown) => {
-      throw new ModuleRefused(`STITCH_MODULES: ${name}=${path} cannot be loaded: ${textOf(cause)}`, { cause });
+      throw new ModuleRefused(`STITCH_MODULES: ${name}=${path} cannot be loaded: ${errorText(cause)}`, { cause });
     });
     const checked = moduleExports.safeParse(imported);
     if (!checked.success)
@@ -100,8 +101,6 @@ export async function loadModules(paths: Readonly<Record<string, string>>): Prom
   }
   return loaded;
 }
-
-const textOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
 /** Data as it travels. @throws where it is nothing that can be sent. */
 function checkedText(data: unknown): string {
@@ -234,7 +233,7 @@ class ModuleInstance implements StitchInstance {
       throw new RangeError(`${this.#underWay} messages are under way; wait for some of them`);
     const onLost = (error: unknown) => {
       const name = "stitch" in to ? to.stitch : to.group;
-      void this.#context.log("system", `what it sent to ${name} did not reach everybody: ${textOf(error)}`);
+      void this.#context.log("system", `what it sent to ${name} did not reach everybody: ${errorText(error)}`);
     };
     // It may wait for what it sends, or not, as it likes.
     const told = { goOn: () => undefined, onLost };
@@ -299,7 +298,7 @@ class ModuleInstance implements StitchInstance {
       if (this.#bytesUnderWay > MOST_BYTES_UNDER_WAY) await sent;
       return { kind: "replied", sent };
     } catch (error) {
-      return { kind: "failed", reason: textOf(error) };
+      return { kind: "failed", reason: errorText(error) };
     }
   }
 
@@ -311,7 +310,7 @@ class ModuleInstance implements StitchInstance {
     }
     this.#call(heartbeat).then(
       () => this.#heartbeats.answered(number),
-      (error: unknown) => void this.#context.log("system", `its heartbeat failed: ${textOf(error)}`),
+      (error: unknown) => void this.#context.log("system", `its heartbeat failed: ${errorText(error)}`),
     );
   }
 

@@ -29,6 +29,7 @@ import { FirstAndLastLines } from "./first-and-last-lines.ts";
 import type { Launcher, SpawnCall } from "./launcher.ts";
 import { textOf, MAX_LINE_BYTES } from "./line-splitter.ts";
 import { type OutputLine, OutputSplitter } from "./output-splitter.ts";
+import { errorCode, errorText } from "../../../src/error-text.ts";
 
 /** With protocol `none`, alive after this is running (http.md, "When a step has succeeded"). */
 const ALIVE_AFTER_MS = 1000;
@@ -161,8 +162,8 @@ function notSpawned(child: ChildProcess, wanted: Wanted): StitchInstance {
 
 /** What the system says where it starts no process, and what to do about it. */
 function spawnText(error: unknown, { program }: Wanted): string {
-  const message = error instanceof Error ? error.message : String(error);
-  switch (error instanceof Error && "code" in error ? error.code : null) {
+  const message = errorText(error);
+  switch (errorCode(error)) {
     case "ENOENT":
       return `there is no program "${program}" on this node's PATH`;
     case "EACCES":
@@ -287,7 +288,7 @@ class ProcessInstance implements StitchInstance {
     try {
       await work();
     } catch (error) {
-      this.#say(`clearing it away failed: ${error instanceof Error ? error.message : String(error)}`);
+      this.#say(`clearing it away failed: ${errorText(error)}`);
     }
   }
 
