@@ -11,18 +11,18 @@ const LAYERS: readonly Layer[] = [
   { name: "config", files: /^src\/config\.ts$/, may: ["redis-url", "domain", "error-text"] },
   { name: "domain", files: /^src\/domain\//, may: [] },
   { name: "redis", files: /^src\/redis\//, may: ["redis-url", "domain"] },
-  { name: "queue", files: /^src\/queue\//, may: ["redis", "domain"] },
+  { name: "queue", files: /^src\/queue\//, may: ["redis", "domain", "bounded-wait"] },
   { name: "master", files: /^src\/master\//, may: ["redis", "queue", "domain", "version"] },
-  { name: "client", files: /^src\/client\//, may: ["domain", "error-text"] },
+  { name: "client", files: /^src\/client\//, may: ["domain", "error-text", "bounded-wait"] },
   {
     name: "api",
     files: /^src\/api\//,
-    may: ["master", "redis", "queue", "domain", "config", "running", "printable", "error-text"],
+    may: ["master", "redis", "queue", "domain", "config", "running", "printable", "error-text", "bounded-wait"],
   },
   {
     name: "workers",
     files: /^workers\//,
-    may: ["master", "redis", "queue", "domain", "config", "running", "ending-signals", "error-text"],
+    may: ["master", "redis", "queue", "domain", "config", "running", "ending-signals", "error-text", "bounded-wait"],
   },
   { name: "version", files: /^src\/version\.ts$/, may: [] },
   /** What a setting and a connection both go by. */
@@ -31,6 +31,8 @@ const LAYERS: readonly Layer[] = [
   { name: "log", files: /^src\/(logger|error-log|log-output)\.ts$/, may: ["config", "error-text"] },
   /** What is said of an error. */
   { name: "error-text", files: /^src\/error-text\.ts$/, may: [] },
+  /** How long is waited at most. */
+  { name: "bounded-wait", files: /^src\/bounded-wait\.ts$/, may: [] },
   /** What may be shown on a terminal. */
   { name: "printable", files: /^src\/printable\.ts$/, may: [] },
   { name: "package", files: /^package\.json$/, may: [] },

@@ -13,7 +13,7 @@ import {
 } from "../../src/redis/inbox.ts";
 import type { Keys } from "../../src/redis/keys.ts";
 import { type Answer, giveAnswer } from "../../src/redis/replies.ts";
-import { pause } from "./pause.ts";
+import { pause } from "../../src/bounded-wait.ts";
 
 /** Answers one kind of question; throws RequestError for what cannot be answered as asked. */
 export type QuestionHandler = (args: Question["args"]) => Promise<unknown>;

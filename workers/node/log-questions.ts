@@ -7,7 +7,7 @@ import type { Keys } from "../../src/redis/keys.ts";
 import { appendBatch } from "../../src/redis/reply-stream.ts";
 import type { QuestionHandler } from "./inbox.ts";
 import { LogFollower } from "./log-follower.ts";
-import { pause } from "./pause.ts";
+import { pause } from "../../src/bounded-wait.ts";
 import type { StitchLog } from "./stitch-log.ts";
 
 export type LogQuestionsOptions = {

@@ -28,7 +28,7 @@ import type { Delivered } from "./adaptors/adaptor.ts";
 import type { HostedStitch } from "./hosted-stitch.ts";
 import { type DeliveryEnd, Mailbox } from "./mailbox.ts";
 import { type Outbox, ROUTE_MS } from "./outbox.ts";
-import { pause } from "./pause.ts";
+import { pause } from "../../src/bounded-wait.ts";
 import type { StitchHost } from "./stitch-host.ts";
 import { errorText } from "../../src/error-text.ts";
 

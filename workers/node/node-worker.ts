@@ -25,7 +25,7 @@ import { type Asked, Lease } from "./lease.ts";
 import { Launches } from "./launches.ts";
 import { LoadMeter } from "./load.ts";
 import { LogQuestions } from "./log-questions.ts";
-import { orLate } from "./or-late.ts";
+import { orLate } from "../../src/bounded-wait.ts";
 import { Orphans } from "./orphans.ts";
 import { Outbox, ROOM_MS, type SendTo } from "./outbox.ts";
 import { OutputPace } from "./output-pace.ts";

@@ -7,7 +7,7 @@ import { Backlog, type Kept, pairOf } from "./backlog.ts";
 import { KnownStitches } from "./known-stitches.ts";
 import { Lane, type Parcel } from "./lane.ts";
 import { LetterPace } from "./letter-pace.ts";
-import { pause } from "./pause.ts";
+import { pause } from "../../src/bounded-wait.ts";
 
 /** How soon a full inbox, or a Redis that is away, is tried again. */
 const RETRY_MS = 200;

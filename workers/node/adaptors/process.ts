@@ -9,7 +9,7 @@ import { Conversation } from "../conversation.ts";
 import type { EscapedProcesses } from "../escaped-processes.ts";
 import type { Handles } from "../handles.ts";
 import type { Launches } from "../launches.ts";
-import { orLate } from "../or-late.ts";
+import { orLate } from "../../../src/bounded-wait.ts";
 import type { Orphans } from "../orphans.ts";
 import type { OutputPace } from "../output-pace.ts";
 import { type FromStitch, ProcessV1Reader } from "../process-v1.ts";
