@@ -1,23 +1,40 @@
-/** Resolves when `work` has ended, or after `ms`. */
-export async function orLate(work: Promise<unknown>, ms: number): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, ms);
+/** What a wait answers whose time is over. */
+export const LATE = Symbol("late");
+
+/**
+ * Waits for `work`, at most `ms`. No timer is left, and work that is late goes on: of its failure nobody hears.
+ * @returns what it resolves to, or `LATE`.
+ * @throws what it throws in time.
+ */
+export async function orLate<T>(work: Promise<T>, ms: number): Promise<T | typeof LATE> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<typeof LATE>((resolve) => {
+    timer = setTimeout(() => resolve(LATE), ms);
   });
-  await Promise.race([work, late]);
-  clearTimeout(timer);
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
-/** Resolves after `ms`, or as soon as the signal aborts. */
-export function pause(ms: number, signal: AbortSignal): Promise<void> {
+/** As `orLate`. @throws where it takes longer than `ms`, an error with this message. */
+export async function within<T>(ms: number, work: Promise<T>, message = `took longer than ${ms} ms`): Promise<T> {
+  const outcome = await orLate(work, ms);
+  if (outcome === LATE) throw new Error(message);
+  return outcome;
+}
+
+/** Resolves after `ms`, or as soon as the signal aborts. No timer is left. */
+export function pause(ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     const done = () => {
       clearTimeout(timer);
-      signal.removeEventListener("abort", done);
+      signal?.removeEventListener("abort", done);
       resolve();
     };
     const timer = setTimeout(done, ms);
-    signal.addEventListener("abort", done);
-    if (signal.aborted) done();
+    signal?.addEventListener("abort", done);
+    if (signal?.aborted === true) done();
   });
 }

@@ -4,8 +4,8 @@ import * as z from "zod";
 import { clusterName, nodeId, nodeIdFromHostname } from "./domain/ids.ts";
 import { invalidOf } from "./domain/invalid.ts";
 import { type ChosenMaster, MASTER_MODES } from "./domain/master-mode.ts";
-import { parseRedisUrl } from "./redis-url.ts";
 import { errorCode } from "./error-text.ts";
+import { parseRedisUrl } from "./redis-url.ts";
 
 /** A value that never shows itself: not in logs, not in JSON, not in an error. `reveal()` is the one way to it. */
 export class Secret {

@@ -1,4 +1,5 @@
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
+import { within } from "../bounded-wait.ts";
 import type { ClusterState } from "../master/ports.ts";
 import type { Answered, ApiDeps } from "./deps.ts";
 
@@ -46,7 +47,7 @@ export function createMetrics(
   const readCluster = async (): Promise<void> => {
     for (const one of [nodes, stitches, openJobs]) one.reset();
     try {
-      const cluster = await within(CLUSTER_MS, state.cluster());
+      const cluster = await within(CLUSTER_MS, state.cluster(), `Redis did not answer within ${CLUSTER_MS} ms`);
       for (const [liveness, count] of Object.entries(cluster.nodes)) nodes.set({ liveness }, count);
       for (const [state, count] of Object.entries(cluster.stitches)) stitches.set({ state }, count);
       openJobs.set(cluster.openJobs);
@@ -70,16 +71,4 @@ export function createMetrics(
       return { contentType: registry.contentType, text: await registry.metrics() };
     },
   };
-}
-
-async function within<T>(ms: number, work: Promise<T>): Promise<T> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(new Error(`Redis did not answer within ${ms} ms`)), ms);
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

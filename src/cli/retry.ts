@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from "node:timers/promises";
+import { pause } from "../bounded-wait.ts";
 import { ApiError, ApiUnreachable } from "../client/client.ts";
 
 const ATTEMPTS = 3;
@@ -18,7 +18,8 @@ export async function withRetries<T>(call: () => Promise<T>, signal: AbortSignal
     } catch (error) {
       const pauseMs = pauseBefore(error, attempt);
       if (pauseMs === null || attempt >= ATTEMPTS) throw error;
-      await sleep(pauseMs, undefined, { signal }).catch(() => signal.throwIfAborted());
+      await pause(pauseMs, signal);
+      signal.throwIfAborted();
     }
   }
 }

@@ -1,6 +1,6 @@
+import { errorText } from "../error-text.ts";
 import { type PlacementFlags, placementOf } from "./placement-flags.ts";
 import { UsageError } from "./usage-error.ts";
-import { errorText } from "../error-text.ts";
 
 /** What `stitch run` takes beside what every command takes. */
 export type RunFlags = PlacementFlags & {

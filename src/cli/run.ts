@@ -1,6 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { text } from "node:stream/consumers";
 import { type Command, Option } from "commander";
+import { errorText } from "../error-text.ts";
 import { carryOut } from "./carry-out.ts";
 import { clientAction } from "./client-action.ts";
 import { commandBody } from "./command-body.ts";
@@ -9,7 +10,6 @@ import { collectPair, parseWholeNumber } from "./option-values.ts";
 import { addPlacementOptions } from "./placement-flags.ts";
 import { createOptions, type RunFlags } from "./run-options.ts";
 import { UsageError } from "./usage-error.ts";
-import { errorText } from "../error-text.ts";
 
 type Flags = CommandFlags & RunFlags & { readonly spec?: string };
 

@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from "node:timers/promises";
+import { pause } from "../bounded-wait.ts";
 import { ApiError, ApiUnreachable, type Client } from "../client/client.ts";
 import type { JobResource } from "../domain/resources.ts";
 
@@ -40,14 +40,13 @@ export async function waitForJob(job: JobResource, waiting: Waiting): Promise<Jo
     }
     // An API that stops answers early, one that is away at once: neither may be asked in a tight loop.
     const early = performance.now() - askedAtMs < Math.min(PAUSE_MS, waitMs);
-    if (latest.finishedAt === null && early) await pause(signal);
+    if (latest.finishedAt === null && early) {
+      await pause(PAUSE_MS, signal);
+      signal.throwIfAborted();
+    }
   }
 }
 
 function isAway(error: unknown): boolean {
   return error instanceof ApiUnreachable || (error instanceof ApiError && error.status === 503);
-}
-
-async function pause(signal: AbortSignal): Promise<void> {
-  await sleep(PAUSE_MS, undefined, { signal }).catch(() => signal.throwIfAborted());
 }

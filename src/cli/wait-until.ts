@@ -1,4 +1,4 @@
-import { setTimeout as pause } from "node:timers/promises";
+import { pause } from "../bounded-wait.ts";
 
 const FIRST_PAUSE_MS = 10;
 const LONGEST_PAUSE_MS = 200;
@@ -19,6 +19,6 @@ export async function waitUntil(
     if (await condition()) return true;
     const leftMs = endMs - performance.now();
     if (leftMs <= 0) return false;
-    await pause(Math.min(pauseMs, leftMs), undefined, signal === undefined ? {} : { signal });
+    await pause(Math.min(pauseMs, leftMs), signal);
   }
 }

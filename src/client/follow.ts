@@ -1,3 +1,4 @@
+import { pause } from "../bounded-wait.ts";
 import { ApiError, ApiUnreachable, NotTheApi } from "./errors.ts";
 import { open, type Query, type Transport, translated } from "./request.ts";
 import { type ServerSentEvent, serverSentEvents } from "./sse.ts";
@@ -63,6 +64,7 @@ export async function* follow(
     }
     // Between a half and a whole pause: readers cut off together do not all come back at once.
     await pause(pauseMs * (0.5 + Math.random() / 2), signal);
+    signal?.throwIfAborted();
     pauseMs = Math.min(LONGEST_PAUSE_MS, pauseMs * 2);
   }
 }
@@ -98,20 +100,4 @@ async function* oneConnection(
 /** The API, its Redis or the node that is read from may be back soon. */
 function mayPass(error: unknown): boolean {
   return error instanceof ApiUnreachable || (error instanceof ApiError && [429, 503, 504].includes(error.status));
-}
-
-/** Milliseconds. @throws the signal's reason as soon as it aborts. */
-function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const aborted = (): void => {
-      clearTimeout(timer);
-      reject(signal?.reason as unknown);
-    };
-    const timer = setTimeout(() => {
-      signal?.removeEventListener("abort", aborted);
-      resolve();
-    }, ms);
-    if (signal?.aborted === true) aborted();
-    else signal?.addEventListener("abort", aborted, { once: true });
-  });
 }

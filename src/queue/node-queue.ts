@@ -1,4 +1,5 @@
 import { Queue, UnrecoverableError, Worker } from "bullmq";
+import { LATE, orLate } from "../bounded-wait.ts";
 import { type Dispatch, dispatch } from "../domain/job.ts";
 import type { RedisClient } from "../redis/client.ts";
 import { type Keys, QUEUE } from "../redis/keys.ts";
@@ -53,18 +54,13 @@ export class NodeQueueWorker {
 
   /** Takes nothing more and waits at most `graceMs` for what runs; the rest is left to be delivered again. */
   async stop(graceMs: number): Promise<void> {
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<"late">((resolve) => {
-      timer = setTimeout(() => resolve("late"), graceMs);
-    });
     const closed = this.#worker.close();
-    if ((await Promise.race([closed, late])) === "late") {
+    if ((await orLate(closed, graceMs)) === LATE) {
       closed.then(undefined, () => {
         // A close that was overtaken: the connections are cut below, which is what it would report.
       });
-      await Promise.race([this.#worker.disconnect(), new Promise((resolve) => setTimeout(resolve, 500))]);
+      await orLate(this.#worker.disconnect(), 500);
     }
-    clearTimeout(timer);
   }
 }
 

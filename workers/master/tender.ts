@@ -1,3 +1,4 @@
+import { orLate, pause } from "../../src/bounded-wait.ts";
 import type { Upkeep } from "../../src/master/ports.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 
@@ -19,7 +20,7 @@ export type TenderOptions = {
 /** Keeps up what a Master does unasked: a round each second, and a look at jobs that are due, each of which one Master of all takes. */
 export class Tender {
   readonly #o: TenderOptions;
-  readonly #stopping = Promise.withResolvers<void>();
+  readonly #stopping = new AbortController();
   #working: Promise<unknown> = Promise.resolve();
   #stopped = false;
 
@@ -37,45 +38,28 @@ export class Tender {
       await work().catch(async (error: unknown) => {
         if (this.#stopped) return;
         this.#o.onError(error);
-        await this.#pause(ROUND_MS);
+        await pause(ROUND_MS, this.#stopping.signal);
       });
   }
 
   async #round(): Promise<void> {
     await this.#o.upkeep.tend();
-    await this.#pause(ROUND_MS);
+    await pause(ROUND_MS, this.#stopping.signal);
   }
 
   async #advanceDue(): Promise<void> {
     const { upkeep, blocking } = this.#o;
     const first = await upkeep.nextDue(blocking, WAIT_MS);
     if (first === null) return;
-    await this.#pause(GATHER_MS);
+    await pause(GATHER_MS, this.#stopping.signal);
     await upkeep.advance([first, ...(await upkeep.takeDue(MOST_GATHERED))]);
-  }
-
-  /** Ends at once where it is stopped. */
-  async #pause(ms: number): Promise<void> {
-    let timer: NodeJS.Timeout | undefined;
-    const over = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, ms);
-    });
-    await Promise.race([over, this.#stopping.promise]);
-    clearTimeout(timer);
   }
 
   /** Ends after what is under way, at most `graceMs` later. May be called twice and at once. */
   async stop(graceMs: number): Promise<void> {
     this.#stopped = true;
-    this.#stopping.resolve();
+    this.#stopping.abort();
     this.#o.blocking.disconnect();
-    let timer: NodeJS.Timeout | undefined;
-    await Promise.race([
-      this.#working,
-      new Promise((resolve) => {
-        timer = setTimeout(resolve, graceMs);
-      }),
-    ]);
-    clearTimeout(timer);
+    await orLate(this.#working, graceMs);
   }
 }

@@ -1,10 +1,10 @@
 import type { Writable } from "node:stream";
 import { MAX_DATA_BYTES, type Message } from "../../src/domain/message.ts";
+import { errorText } from "../../src/error-text.ts";
 import type { Delivered, StartContext } from "./adaptors/adaptor.ts";
 import { Heartbeats } from "./heartbeats.ts";
 import { HeldTime } from "./held-time.ts";
 import { type FromStitch, type StitchMessage, writeToStitch } from "./process-v1.ts";
-import { errorText } from "../../src/error-text.ts";
 
 /** What a stitch has not read yet may take this much of the worker's memory; then nothing more is written to it. */
 const MAX_UNREAD_BYTES = 256 * 1024;

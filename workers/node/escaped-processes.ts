@@ -1,7 +1,8 @@
+import { pause } from "../../src/bounded-wait.ts";
+import { errorCode } from "../../src/error-text.ts";
 import { nearest, tableOf } from "./ancestry.ts";
 import { type ProcessRow, readProcess, readProcesses } from "./process-table.ts";
 import { StitchMarks } from "./stitch-marks.ts";
-import { errorCode } from "../../src/error-text.ts";
 
 /** What is killed may have started something meanwhile, so there is another look until one finds nothing new. */
 const MAX_LOOKS = 10;
@@ -58,7 +59,7 @@ export class EscapedProcesses {
     this.#asked = new Map();
     this.#next = null;
     const looking = this.#end(asked).catch(this.#onError);
-    this.#running = looking.then(() => new Promise((resolve) => setTimeout(resolve, GATHER_MS)));
+    this.#running = looking.then(() => pause(GATHER_MS));
     await looking;
   }
 

@@ -1,9 +1,11 @@
+import { LATE, orLate } from "../../src/bounded-wait.ts";
 import type { EventType } from "../../src/domain/event.ts";
 import { isAddressable, type Message } from "../../src/domain/message.ts";
 import { afterExit, stableAfterMs } from "../../src/domain/restart.ts";
 import type { Health } from "../../src/domain/resources.ts";
 import type { StitchSpec } from "../../src/domain/spec.ts";
 import type { StepError, StitchRecord } from "../../src/domain/stitch.ts";
+import { errorText } from "../../src/error-text.ts";
 import {
   type Adaptor,
   type Delivered,
@@ -15,7 +17,6 @@ import {
 import type { Place, StartThrottle } from "./start-throttle.ts";
 import type { StitchDisk } from "./stitch-disk.ts";
 import { StitchLog } from "./stitch-log.ts";
-import { errorText } from "../../src/error-text.ts";
 
 /** What happened to a stitch, for the cluster to hear. */
 export type StitchEvent = { readonly type: EventType; readonly data?: Record<string, unknown> };
@@ -49,6 +50,10 @@ export type HostedStitchOptions = {
 };
 
 export const SUPERSEDED: StepError = { code: "superseded", message: "a newer command came before it was up" };
+const startTimeout = (timeoutMs: number): StepError => ({
+  code: "start_timeout",
+  message: `it was not up after ${timeoutMs} ms`,
+});
 
 /** Thrown where a step cannot be finished because the worker leaves: it is handed back, for the worker's next life. */
 export class WorkerLeaves extends Error {
@@ -180,19 +185,12 @@ export class HostedStitch {
     }
     const instance = this.#instance;
     if (instance === null) return { error: { code: "spawn_failed", message: "it could not be started" } };
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<StepError>((resolve) => {
-      timer = setTimeout(
-        () => resolve({ code: "start_timeout", message: `it was not up after ${timeoutMs} ms` }),
-        timeoutMs,
-      );
-    });
-    const notUp = await Promise.race([
+    const up = Promise.race([
       instance.started.then((started) => (started.kind === "failed" ? started.error : null)),
-      late,
       this.#interrupted.promise.then(() => SUPERSEDED),
     ]);
-    clearTimeout(timer);
+    const first = await orLate<StepError | null>(up, timeoutMs);
+    const notUp = first === LATE ? startTimeout(timeoutMs) : first;
     const error = notUp ?? (await this.#notWellFor(instance, minHealthyMs, timeoutMs));
     // However it ended then: that is the worker's doing.
     if (this.#closing && error !== null) throw new WorkerLeaves();
@@ -215,16 +213,11 @@ export class HostedStitch {
       if (nowMs >= wellAtMs) return null;
       if (nowMs >= untilMs)
         return { code: "unhealthy", message: `it came up, and was not well for ${minHealthyMs} ms without a break` };
-      let timer: NodeJS.Timeout | undefined;
-      const isInterrupted = await Promise.race([
-        new Promise<false>((resolve) => {
-          timer = setTimeout(() => resolve(false), Math.min(wellAtMs, untilMs) - nowMs);
-        }),
+      const isInterrupted = Promise.race([
         this.#changed.promise.then(() => false),
         this.#interrupted.promise.then(() => true),
       ]);
-      clearTimeout(timer);
-      if (isInterrupted) return SUPERSEDED;
+      if ((await orLate(isInterrupted, Math.min(wellAtMs, untilMs) - nowMs)) === true) return SUPERSEDED;
     }
   }
 

@@ -1,3 +1,4 @@
+import { orLate, pause } from "../../src/bounded-wait.ts";
 import { type ErrorCode, RequestError } from "../../src/domain/errors.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import {
@@ -13,7 +14,6 @@ import {
 } from "../../src/redis/inbox.ts";
 import type { Keys } from "../../src/redis/keys.ts";
 import { type Answer, giveAnswer } from "../../src/redis/replies.ts";
-import { pause } from "../../src/bounded-wait.ts";
 
 /** Answers one kind of question; throws RequestError for what cannot be answered as asked. */
 export type QuestionHandler = (args: Question["args"]) => Promise<unknown>;
@@ -86,10 +86,8 @@ export class Inbox {
   /** Takes nothing more and waits at most `graceMs` for what is under way; the rest is left pending. Safe to repeat. */
   async stop(graceMs: number): Promise<void> {
     this.kill();
-    const done = Promise.all([this.#reading, ...this.#inHand.values()]).then(() => undefined);
-    const waited = new AbortController();
-    await Promise.race([done, pause(graceMs, waited.signal)]);
-    waited.abort();
+    const done = Promise.all([this.#reading, ...this.#inHand.values()]);
+    await orLate(done, graceMs);
   }
 
   /** Lets go at once. */

@@ -1,8 +1,8 @@
 import { closeSync, fstatSync, lstatSync, openSync, readSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { basename, dirname } from "node:path";
-import { READ } from "./own-files.ts";
 import { errorCode } from "../../src/error-text.ts";
+import { READ } from "./own-files.ts";
 
 /**
  * The files of a log that were put aside, `<path>.<n>`. Others put files there, too: a person keeps a copy `a.log.20261129`,

@@ -1,6 +1,6 @@
+import { pause } from "../../src/bounded-wait.ts";
 import { formatPosition, type FollowedLine, type LogBatch, type LogPosition } from "../../src/domain/log-line.ts";
 import { Hint } from "../../src/redis/hint.ts";
-import { pause } from "../../src/bounded-wait.ts";
 import type { StitchLog } from "./stitch-log.ts";
 
 export type LogFollowerOptions = {

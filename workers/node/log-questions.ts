@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { orLate } from "../../src/bounded-wait.ts";
 import { RequestError } from "../../src/domain/errors.ts";
 import { stitchId } from "../../src/domain/ids.ts";
 import { type LogLine, logPosition } from "../../src/domain/log-line.ts";
@@ -7,7 +8,6 @@ import type { Keys } from "../../src/redis/keys.ts";
 import { appendBatch } from "../../src/redis/reply-stream.ts";
 import type { QuestionHandler } from "./inbox.ts";
 import { LogFollower } from "./log-follower.ts";
-import { pause } from "../../src/bounded-wait.ts";
 import type { StitchLog } from "./stitch-log.ts";
 
 export type LogQuestionsOptions = {
@@ -49,9 +49,7 @@ export class LogQuestions {
   /** Ends every following, telling its reader; waits at most `graceMs`. Safe to repeat. */
   async stop(graceMs: number): Promise<void> {
     this.kill();
-    const waited = new AbortController();
-    await Promise.race([Promise.all(this.#followers.values()), pause(graceMs, waited.signal)]);
-    waited.abort();
+    await orLate(Promise.all(this.#followers.values()), graceMs);
   }
 
   /** Lets go at once. */

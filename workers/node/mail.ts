@@ -1,3 +1,4 @@
+import { orLate, pause } from "../../src/bounded-wait.ts";
 import { fullId, splitFullId } from "../../src/domain/ids.ts";
 import {
   API_SENDER,
@@ -12,6 +13,7 @@ import {
 } from "../../src/domain/message.ts";
 import { RequestError } from "../../src/domain/errors.ts";
 import type { RemovedRecord } from "../../src/domain/stitch.ts";
+import { errorText } from "../../src/error-text.ts";
 import type { Routes } from "../../src/master/ports.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import {
@@ -28,9 +30,7 @@ import type { Delivered } from "./adaptors/adaptor.ts";
 import type { HostedStitch } from "./hosted-stitch.ts";
 import { type DeliveryEnd, Mailbox } from "./mailbox.ts";
 import { type Outbox, ROUTE_MS } from "./outbox.ts";
-import { pause } from "../../src/bounded-wait.ts";
 import type { StitchHost } from "./stitch-host.ts";
-import { errorText } from "../../src/error-text.ts";
 
 /** How soon what could not be written is tried again. */
 const RETRY_MS = 500;
@@ -175,9 +175,7 @@ export class Mail {
   async stop(graceMs: number): Promise<void> {
     this.kill();
     this.#write();
-    const waited = new AbortController();
-    await Promise.race([this.#writing ?? Promise.resolve(), pause(graceMs, waited.signal)]);
-    waited.abort();
+    await orLate(this.#writing ?? Promise.resolve(), graceMs);
   }
 
   /** Lets go at once. */

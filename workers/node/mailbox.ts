@@ -1,6 +1,6 @@
 import { type DeadCode, MAX_TRIES, type Message } from "../../src/domain/message.ts";
-import type { Delivered } from "./adaptors/adaptor.ts";
 import { errorText } from "../../src/error-text.ts";
+import type { Delivered } from "./adaptors/adaptor.ts";
 
 /** Messages of different senders that one stitch works on at once. */
 const MOST_AT_ONCE = 64;

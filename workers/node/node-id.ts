@@ -3,8 +3,8 @@ import { join } from "node:path";
 import * as z from "zod";
 import type { Config } from "../../src/config.ts";
 import { nodeId } from "../../src/domain/ids.ts";
-import { NotOwn, readOwnFile, replaceOwnFile } from "./own-files.ts";
 import { errorText } from "../../src/error-text.ts";
+import { NotOwn, readOwnFile, replaceOwnFile } from "./own-files.ts";
 
 const kept = z.object({
   id: nodeId,

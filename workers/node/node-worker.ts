@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { join } from "node:path";
+import { orLate, within } from "../../src/bounded-wait.ts";
 import { fullId } from "../../src/domain/ids.ts";
 import type { Dispatch } from "../../src/domain/job.ts";
 import type { NodeFacts } from "../../src/domain/node.ts";
@@ -25,7 +26,6 @@ import { type Asked, Lease } from "./lease.ts";
 import { Launches } from "./launches.ts";
 import { LoadMeter } from "./load.ts";
 import { LogQuestions } from "./log-questions.ts";
-import { orLate } from "../../src/bounded-wait.ts";
 import { Orphans } from "./orphans.ts";
 import { Outbox, ROOM_MS, type SendTo } from "./outbox.ts";
 import { OutputPace } from "./output-pace.ts";
@@ -663,18 +663,5 @@ export class NodeWorker {
     this.#watchdog.end();
     this.#disk?.close();
     this.#ownership?.release();
-  }
-}
-
-/** @throws where `work` takes longer than `ms`; it goes on, and its end is no longer waited for. */
-async function within<T>(ms: number, work: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`took longer than ${ms} ms`)), ms);
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
   }
 }

@@ -1,10 +1,10 @@
-import { setTimeout as sleep } from "node:timers/promises";
+import { pause } from "../../src/bounded-wait.ts";
+import { errorText } from "../../src/error-text.ts";
 import { nearest, tableOf } from "./ancestry.ts";
 import { kill } from "./escaped-processes.ts";
 import { type Launch, readBootId } from "./launches.ts";
 import { type ProcessRow, readProcess, readProcesses } from "./process-table.ts";
 import { StitchMarks } from "./stitch-marks.ts";
-import { errorText } from "../../src/error-text.ts";
 
 /** What was killed is gone within milliseconds, or hangs in the kernel: then no start of a worker waits for longer. */
 const LIMIT_MS = 2000;
@@ -77,7 +77,7 @@ export class Orphans {
       const dying = this.#left.filter(({ refusal }) => refusal === null);
       for (const { row } of dying) killed.add(row.pid);
       if (dying.length === 0 || performance.now() > untilMs) break;
-      await sleep(PAUSE_MS);
+      await pause(PAUSE_MS);
     }
     for (const { row } of this.#left) killed.delete(row.pid);
     if (killed.size > 0)

@@ -1,3 +1,4 @@
+import { pause } from "../../src/bounded-wait.ts";
 import { type ErrorCode, RequestError } from "../../src/domain/errors.ts";
 import { parseStitchRef, splitFullId } from "../../src/domain/ids.ts";
 import { asLetter, type Message } from "../../src/domain/message.ts";
@@ -7,7 +8,6 @@ import { Backlog, type Kept, pairOf } from "./backlog.ts";
 import { KnownStitches } from "./known-stitches.ts";
 import { Lane, type Parcel } from "./lane.ts";
 import { LetterPace } from "./letter-pace.ts";
-import { pause } from "../../src/bounded-wait.ts";
 
 /** How soon a full inbox, or a Redis that is away, is tried again. */
 const RETRY_MS = 200;

@@ -2,9 +2,10 @@ import { accessSync, constants, mkdirSync, readFileSync, rmSync, statSync } from
 import { dirname, join } from "node:path";
 import type { DatabaseSync } from "node:sqlite";
 import * as z from "zod";
+import { pause } from "../../src/bounded-wait.ts";
+import { errorText } from "../../src/error-text.ts";
 import { checkOwnFolder, FOLDER_MODE, keepOwnFile, NotOwn, readOwnFile, replaceOwnFile } from "./own-files.ts";
 import { readProcess } from "./process-table.ts";
-import { errorText } from "../../src/error-text.ts";
 
 const owner = z.object({
   session: z.string(),
@@ -244,7 +245,7 @@ async function watchdogGone({ pid, watchdogPid, session }: Owner, dir: string): 
           "owner.lock was deleted. Stop it, or give this one another STITCH_NODE_ID and STITCH_STATE_DIR.",
       );
     if (waitedMs > WATCHDOG_MS) return;
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await pause(20);
   }
 }
 

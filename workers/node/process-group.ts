@@ -1,5 +1,5 @@
-import { readProcesses } from "./process-table.ts";
 import { errorCode } from "../../src/error-text.ts";
+import { readProcesses } from "./process-table.ts";
 
 /** What became of a signal to a process group: `refused` where all that is left of the group is another user's. */
 export type Sent = "sent" | "gone" | "refused";

@@ -1,5 +1,5 @@
 import { readFile } from "node:fs/promises";
-import { setTimeout as sleep } from "node:timers/promises";
+import { LATE, orLate, pause } from "../../src/bounded-wait.ts";
 import type { ProcessRow } from "./process-table.ts";
 
 const READ_AT_ONCE = 16;
@@ -54,11 +54,14 @@ export class StitchMarks {
   }
 
   async #marksOf(pid: number): Promise<Marks | null> {
-    const read = () => Promise.race([this.#read(pid), sleep(SHOWN_WITHIN_MS, NOT_SHOWN, { ref: false })]);
+    const read = async () => {
+      const shown = await orLate(this.#read(pid), SHOWN_WITHIN_MS);
+      return shown === LATE ? NOT_SHOWN : shown;
+    };
     let text = await read();
     if (text === "") {
       // What is remembered of it must be what it is, not what it was for a moment.
-      await sleep(STARTED_WITHIN_MS);
+      await pause(STARTED_WITHIN_MS);
       text = await read();
     }
     const variables = text.split("\0");

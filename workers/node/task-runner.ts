@@ -1,5 +1,6 @@
 import type { Dispatch, Step, StitchStep, Task } from "../../src/domain/job.ts";
 import type { StepOutcome } from "../../src/domain/stitch.ts";
+import { errorText } from "../../src/error-text.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import { isRedisUnavailable } from "../../src/redis/connection.ts";
 import { claim, recordOutcomes } from "../../src/redis/job-record.ts";
@@ -8,7 +9,6 @@ import { WorkerLeaves } from "./hosted-stitch.ts";
 import type { Publisher } from "./publisher.ts";
 import type { StitchHost } from "./stitch-host.ts";
 import type { TaskJournal } from "./task-journal.ts";
-import { errorText } from "../../src/error-text.ts";
 
 /**
  * Steps of one task under way at once, where nothing is started. What ends together shares one look for what it has left

@@ -1,11 +1,11 @@
 import { mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { checkOwnFolder, NotOwn } from "../../../workers/node/own-files.ts";
+import { errorCode } from "../../error-text.ts";
 import { isAlive, readOwner, writeOwner } from "../owner-file.ts";
 import { UsageError } from "../usage-error.ts";
 import { waitUntil } from "../wait-until.ts";
 import type { Step } from "./steps.ts";
-import { errorCode } from "../../error-text.ts";
 
 const LOCK = "up.pid";
 const GUARD = "guard.pid";

@@ -1,7 +1,7 @@
+import { errorCode } from "../../error-text.ts";
 import { freePort } from "../local-redis.ts";
 import { UsageError } from "../usage-error.ts";
 import { portOwner } from "./port-owner.ts";
-import { errorCode } from "../../error-text.ts";
 
 /**
  * The port for the API; for 0 a free one.

@@ -3,8 +3,10 @@ import { randomInt } from "node:crypto";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import * as z from "zod";
+import { LATE, orLate, within } from "../../../src/bounded-wait.ts";
 import { parseFullGroup } from "../../../src/domain/group.ts";
 import { dataText, MAX_DATA_BYTES, type Message } from "../../../src/domain/message.ts";
+import { errorText } from "../../../src/error-text.ts";
 import { Heartbeats } from "../heartbeats.ts";
 import { HeldTime } from "../held-time.ts";
 import type { SendTo } from "../outbox.ts";
@@ -18,7 +20,6 @@ import {
   type Started,
   type StitchInstance,
 } from "./adaptor.ts";
-import { errorText } from "../../../src/error-text.ts";
 
 /** What a module is given: one for each stitch that is made of it, the same for its whole run. */
 export type ModuleContext = {
@@ -261,12 +262,10 @@ class ModuleInstance implements StitchInstance {
     const ref = this.#lastAsked;
     const { promise: answer, resolve, reject } = Promise.withResolvers<Message>();
     this.#asked.set(ref, resolve);
-    const timer = setTimeout(() => reject(new Error(`${stitch} did not answer within ${timeoutMs} ms`)), timeoutMs);
     this.#send({ stitch }, channel, data, ref).catch(reject);
     try {
-      return asModuleMessage(await answer);
+      return asModuleMessage(await within(timeoutMs, answer, `${stitch} did not answer within ${timeoutMs} ms`));
     } finally {
-      clearTimeout(timer);
       this.#asked.delete(ref);
     }
   }
@@ -356,13 +355,8 @@ class ModuleInstance implements StitchInstance {
         (error: unknown) => this.fail(error),
       );
     }
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<null>((resolve) => {
-      timer = setTimeout(() => resolve(null), graceMs);
-    });
-    const exit = await Promise.race([this.exited, late]);
-    clearTimeout(timer);
-    if (exit !== null) return exit;
+    const exit = await orLate(this.exited, graceMs);
+    if (exit !== LATE) return exit;
     void this.#context.log("system", `its stop had not ended after ${graceMs} ms; what it still does cannot be ended`);
     this.#end({ code: null, signal: null });
     return this.exited;

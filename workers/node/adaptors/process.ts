@@ -1,15 +1,16 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { statSync } from "node:fs";
 import type { Readable } from "node:stream";
+import { orLate, pause } from "../../../src/bounded-wait.ts";
 import { parseFullGroup } from "../../../src/domain/group.ts";
 import type { Message } from "../../../src/domain/message.ts";
 import type { ProcessSpec } from "../../../src/domain/spec.ts";
 import type { StepError } from "../../../src/domain/stitch.ts";
+import { errorCode, errorText } from "../../../src/error-text.ts";
 import { Conversation } from "../conversation.ts";
 import type { EscapedProcesses } from "../escaped-processes.ts";
 import type { Handles } from "../handles.ts";
 import type { Launches } from "../launches.ts";
-import { orLate } from "../../../src/bounded-wait.ts";
 import type { Orphans } from "../orphans.ts";
 import type { OutputPace } from "../output-pace.ts";
 import { type FromStitch, ProcessV1Reader } from "../process-v1.ts";
@@ -29,7 +30,6 @@ import { FirstAndLastLines } from "./first-and-last-lines.ts";
 import type { Launcher, SpawnCall } from "./launcher.ts";
 import { textOf, MAX_LINE_BYTES } from "./line-splitter.ts";
 import { type OutputLine, OutputSplitter } from "./output-splitter.ts";
-import { errorCode, errorText } from "../../../src/error-text.ts";
 
 /** With protocol `none`, alive after this is running (http.md, "When a step has succeeded"). */
 const ALIVE_AFTER_MS = 1000;
@@ -265,7 +265,7 @@ class ProcessInstance implements StitchInstance {
       const withLease = options.watchdog.release(pid);
       await this.#attempt(() => this.#endEscaped());
       await this.#attempt(forgetLaunch);
-      await Promise.race([drained, new Promise((resolve) => setTimeout(resolve, DRAIN_MS).unref())]);
+      await orLate(drained, DRAIN_MS);
       // After its last words, which may acknowledge something.
       this.#conversation?.stop();
       child.stdout?.destroy();
@@ -503,7 +503,7 @@ async function groupGone(pid: number, killIsDue: () => boolean): Promise<void> {
     const kill = killIsDue();
     const sent = signalGroup(pid, kill ? "SIGKILL" : 0);
     if (sent === "gone" || (sent === "refused" && kill)) return;
-    await new Promise((resolve) => setTimeout(resolve, GONE_POLL_MS));
+    await pause(GONE_POLL_MS);
     if (kill) killedForMs += GONE_POLL_MS;
   }
 }
