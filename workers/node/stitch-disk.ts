@@ -14,6 +14,7 @@ import {
 import { join } from "node:path";
 import * as z from "zod";
 import { type Dispatch, dispatch } from "../../src/domain/job.ts";
+import { errorText } from "../../src/error-text.ts";
 import { FORMAT, otherFormat } from "../../src/redis/format.ts";
 import { removedRecord, type RemovedRecord, stitchRecord, type StitchRecord } from "../../src/domain/stitch.ts";
 import { launch, type Launch } from "./launches.ts";
@@ -241,7 +242,7 @@ export class StitchDisk {
     try {
       if (!isThere(path)) mkdirSync(path, { recursive: true, mode: FOLDER_MODE });
     } catch (cause) {
-      throw new Error(`${path} cannot be made (${String(cause)}); see to its disk`, { cause });
+      throw new Error(`${path} cannot be made (${errorText(cause)}); see to its disk`, { cause });
     }
     return path;
   }
