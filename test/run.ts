@@ -1,5 +1,6 @@
 // What `npm test` runs: one private Redis and one three-master Redis Cluster for the whole run, then the test files given
-// (files or folders; default: all), each in a process of its own. Exit code: node's test runner's.
+// (files or folders; default: all), each in a process of its own. Exit code: node's test runner's. What is printed:
+// test/support/reporter.ts, or what TEST_REPORTER names (`spec` for everything).
 import { type ChildProcess, spawn } from "node:child_process";
 import { globSync, statSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -61,7 +62,7 @@ async function runAll(paths: readonly string[]): Promise<number> {
 function nodeTest(paths: readonly string[], redis: Readonly<Record<string, string>>): Promise<number> {
   const options = [
     "--test",
-    "--test-reporter=spec",
+    `--test-reporter=${process.env["TEST_REPORTER"] ?? pathToFileURL(join(root, "test/support/reporter.ts")).href}`,
     `--test-concurrency=${FILES_AT_ONCE}`,
     `--test-timeout=${TEST_LIMIT_MS}`,
     `--import=${pathToFileURL(join(root, "test/support/leak-check.ts")).href}`,
