@@ -14,13 +14,12 @@ type FileReport = {
   output: string;
   /** By test id: the titles of those that have begun, for the path to a test. */
   readonly titles: Map<number, { readonly title: string; readonly parent: number }>;
-  /** After the verdicts on its tests one follows on the file itself: it ended with a code of its own, for example. */
-  awaitsVerdict: boolean;
-  /** All verdicts are in. */
+  /** The verdicts on its tests are in. One on the file itself may follow: it ended with a code of its own, for example. */
   isCounted: boolean;
   /** Its process has ended. */
   isOver: boolean;
-  isShown: boolean;
+  /** How many of its failures have been shown. */
+  shown: number;
 };
 
 /** The fields of an event that are read here; `testId`, `parentId` and `entryFile` are newer than the types. */
@@ -45,17 +44,16 @@ const newReport = (): FileReport => ({
   diagnostics: [],
   output: "",
   titles: new Map(),
-  awaitsVerdict: false,
   isCounted: false,
   isOver: false,
-  isShown: false,
+  shown: 0,
 });
 
 /** A reporter as node:test takes it (`--test-reporter`). */
 export default async function* reporter(source: AsyncIterable<TestEvent>): AsyncGenerator<string, void> {
   const reports = new Map<string, FileReport>();
   const skipped: string[] = [];
-  let sums = "interrupted: not all tests have run\n";
+  let sums = "";
 
   const reportOn = (file: string): FileReport => {
     const report = reports.get(file) ?? newReport();
@@ -66,6 +64,12 @@ export default async function* reporter(source: AsyncIterable<TestEvent>): Async
     const data = event.data as Data | undefined;
     const file = data?.entryFile ?? data?.file;
     if (data === undefined) continue;
+    if (event.type === "test:interrupted") {
+      // The runner exits before it has asked for more than this.
+      const names = event.data.tests.map((one) => shown(one.file ?? one.name));
+      yield `${endOf(reports)}\ninterrupted while running: ${names.join(", ")}\n`;
+      continue;
+    }
     if (file === undefined) {
       if (event.type === "test:summary") sums = sumsOf(data);
       continue;
@@ -97,26 +101,26 @@ export default async function* reporter(source: AsyncIterable<TestEvent>): Async
         // Comes at once, while the verdicts of files that run beside others come file by file.
         yield lineOf(file, data);
         report.isOver = true;
-        report.awaitsVerdict = ![null, "subtestsFailed"].includes(failureType(data));
-        if (report.awaitsVerdict) report.isCounted = false;
         break;
       case "test:summary":
-        report.isCounted = !report.awaitsVerdict;
+        report.isCounted = true;
         break;
       default:
     }
-    if (report.isCounted && report.isOver && !report.isShown) {
-      report.isShown = true;
+    if (report.isCounted && report.isOver && report.failures.length > report.shown) {
+      report.shown = report.failures.length;
       yield failuresOf(file, report);
     }
   }
-  const failed = [...reports].filter(([, { failures }]) => failures.length > 0);
-  if (failed.length > 0) yield "\nfailed:\n";
-  for (const [file, report] of failed) yield failuresOf(file, report);
-  const unfinished = [...reports].filter(([, { isShown, titles }]) => !isShown && titles.size > 0);
-  for (const [file] of unfinished) yield `did not end: ${shown(file)}\n`;
+  yield endOf(reports);
   if (skipped.length > 0) yield `\nskipped:\n${skipped.join("")}`;
   yield `\n${sums}`;
+}
+
+/** Every failure again: what was printed first has scrolled away. */
+function endOf(reports: ReadonlyMap<string, FileReport>): string {
+  const failed = [...reports].filter(([, { failures }]) => failures.length > 0);
+  return failed.length === 0 ? "" : `\nfailed:\n${failed.map(([file, report]) => failuresOf(file, report)).join("")}`;
 }
 
 const shown = (file: string): string => {

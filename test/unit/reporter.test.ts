@@ -71,6 +71,11 @@ test("outer", async (t) => {
 
 for (const [what, source, why] of [
   ["cannot be loaded", `throw new Error("at its first line");`, /at its first line/],
+  [
+    "fails and ends with a code of its own",
+    `test("fails", () => { process.exitCode = 3; throw new Error("it is not so"); });`,
+    /it is not so/,
+  ],
   ["ends with a code of its own", `test("is fine", () => { process.exitCode = 3; });`, /test failed/],
   [
     "does not end in time",
@@ -82,6 +87,6 @@ for (const [what, source, why] of [
     const { code, out } = await run(t, { "it.mjs": source });
     assert.equal(code, 1, out);
     assert.match(out, /^✖ it\.mjs {2}_ s$/m);
-    assert.match(out.slice(out.indexOf("\nfailed:\n")), why);
+    for (const part of out.split("\nfailed:\n")) assert.match(part, why);
   });
 }
