@@ -1,5 +1,6 @@
 // What `npm test` runs: one private Redis and one three-master Redis Cluster for the whole run, then the test files given
-// (files or folders; default: all), each in a process of its own. Exit code: node's test runner's. What is printed:
+// (files or folders; default: all), each in a process of its own, but for those of pure
+// computations (test/support/pure-tests.ts). Exit code: node's test runner's. What is printed:
 // test/support/reporter.ts, or what TEST_REPORTER names (`spec` for everything).
 import { type ChildProcess, spawn } from "node:child_process";
 import { globSync, statSync } from "node:fs";
@@ -10,6 +11,7 @@ import { pathToFileURL } from "node:url";
 import { type LocalRedis, startLocalRedis } from "../src/cli/local-redis.ts";
 import { onEndingSignals } from "../src/ending-signals.mjs";
 import { steps } from "../src/cli/up/steps.ts";
+import { bundlePure } from "./support/pure-tests.ts";
 import { type LocalCluster, startLocalCluster } from "./support/redis-cluster.ts";
 
 const FILES_AT_ONCE = 3;
@@ -52,14 +54,19 @@ async function runAll(paths: readonly string[]): Promise<number> {
     );
     return interrupted
       ? EXIT_INTERRUPTED
-      : await nodeTest(paths, { TEST_REDIS_URL: redis.url, TEST_REDIS_CLUSTER_URL: cluster.url });
+      : await nodeTest(bundlePure(paths, root, dir), {
+          TEST_REDIS_URL: redis.url,
+          TEST_REDIS_CLUSTER_URL: cluster.url,
+          // Half of what a start costs, of each file and of each process that a test starts, is compiling the same again.
+          NODE_COMPILE_CACHE: join(dir, "compiled"),
+        });
   } finally {
     for (const one of await Promise.allSettled(starting)) if (one.status === "fulfilled") await one.value.stop();
     await rm(dir, { recursive: true, force: true });
   }
 }
 
-function nodeTest(paths: readonly string[], redis: Readonly<Record<string, string>>): Promise<number> {
+function nodeTest(paths: readonly string[], given: Readonly<Record<string, string>>): Promise<number> {
   const options = [
     "--test",
     `--test-reporter=${process.env["TEST_REPORTER"] ?? pathToFileURL(join(root, "test/support/reporter.ts")).href}`,
@@ -73,7 +80,7 @@ function nodeTest(paths: readonly string[], redis: Readonly<Record<string, strin
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, [...options, ...paths], {
       cwd: root,
-      env: { ...env, ...redis },
+      env: { ...env, ...given },
       stdio: ["ignore", "inherit", "inherit"],
     });
     tests = child;
