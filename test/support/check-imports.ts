@@ -47,7 +47,7 @@ const ENDINGS = [".ts", ".mjs", ".json"];
 
 export type Violation = { readonly file: string; readonly line: number; readonly message: string };
 
-type Import = { readonly line: number; readonly from: string };
+export type Import = { readonly line: number; readonly from: string };
 
 /** Every violation under `root`, by file and line. */
 export function checkImports(root: string): Violation[] {
@@ -67,7 +67,7 @@ export function checkImports(root: string): Violation[] {
 const STATEMENT = /^(?:import|export)\s(?:[^;"'`=]*?\sfrom\s+)?["']([^"']+)["']/gm;
 const EXPRESSION = /^(?!\s*(?:\/\/|\/?\*)).*?\bimport\(\s*["']([^"']+)["']/gm;
 
-function importsOf(source: string): Import[] {
+export function importsOf(source: string): Import[] {
   return [STATEMENT, EXPRESSION].flatMap((pattern) =>
     [...source.matchAll(pattern)].map((match) => ({
       from: match[1] ?? "",
@@ -94,7 +94,7 @@ function check(file: string, { from }: Import): string[] {
 
 const isLayered = (file: string): boolean => /^(src|workers)\//.test(file);
 const layerOf = (file: string): Layer | null => LAYERS.find(({ files }) => files.test(file)) ?? null;
-const resolved = (file: string, from: string): string => posix.normalize(posix.join(posix.dirname(file), from));
+export const resolved = (file: string, from: string): string => posix.normalize(posix.join(posix.dirname(file), from));
 
 /** One violation for each import that closes a circle, types included: what needs each other belongs together. */
 function cycles(files: ReadonlyMap<string, readonly Import[]>): Violation[] {

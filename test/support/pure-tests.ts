@@ -1,13 +1,39 @@
-import { writeFileSync } from "node:fs";
+// Tests that compute and do nothing else. They run in one process, which spares each file a start of Node and of what it
+// imports; so none may change what another one sees. test/unit/pure-tests.test.ts holds the folders to that.
+import { globSync, readFileSync, writeFileSync } from "node:fs";
 import { join, sep } from "node:path";
 import { pathToFileURL } from "node:url";
+import { importsOf, resolved } from "./check-imports.ts";
 
-/**
- * What is tested here computes, and does nothing else: no process, no file that is written, no environment, no timers that
- * are replaced. So these tests run in one process, which costs a start of Node and of what they import once. A test holds
- * the folders to it (test/unit/pure-tests.test.ts).
- */
 export const PURE_FOLDERS: readonly string[] = ["test/unit/domain", "test/unit/master", "test/unit/redis"];
+
+/** What pure tests, and all that they import, may import beside files of this repository. */
+const PACKAGES = ["node:assert/strict", "node:fs", "node:path", "node:test", "fast-check", "zod"];
+const IMPURE: readonly (readonly [RegExp, string])[] = [
+  [/\bprocess\./, "uses the process"],
+  [/\bglobalThis\b/, "uses what is global"],
+  [/\bmock\b/, "replaces something for all"],
+  [/\bset(Timeout|Interval|Immediate)\(/, "waits"],
+  [/^import \{[^}]*\b(before|after|beforeEach|afterEach)\b[^}]*\} from "node:test"/m, "has hooks that are everybody's"],
+];
+/** Comments say what they like. */
+const COMMENT = /^\s*(\/\/|\/?\*).*$/gm;
+
+/** Why the test files in these folders are not pure, as `file: why`; by file. */
+export function impurities(root: string, folders: readonly string[] = PURE_FOLDERS): string[] {
+  const found: string[] = [];
+  const seen = new Set(folders.flatMap((folder) => globSync(`${folder}/**/*.test.ts`, { cwd: root })));
+  // What is added while this runs is looked at, too.
+  for (const file of seen) {
+    const source = readFileSync(join(root, file), "utf8").replaceAll(COMMENT, "");
+    for (const { from } of importsOf(source)) {
+      if (from.startsWith(".")) seen.add(resolved(file, from));
+      else if (!PACKAGES.includes(from)) found.push(`${file}: imports ${from}`);
+    }
+    for (const [pattern, why] of IMPURE) if (pattern.test(source)) found.push(`${file}: ${why}`);
+  }
+  return found.sort();
+}
 
 const isPure = (file: string): boolean =>
   PURE_FOLDERS.some((folder) => file.split(sep).join("/").startsWith(`${folder}/`));
