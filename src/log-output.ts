@@ -2,7 +2,7 @@
 const MOST_WAITING_BYTES = 1024 * 1024;
 const RETRY_MS = 100;
 
-export type LogOutputOptions = {
+type LogOutputOptions = {
   /** Writes some of the bytes. @returns how many. @throws where it cannot. */
   readonly write: (bytes: Uint8Array) => number;
   /** The line, with its end, that says how many were lost, and the code of the error that the last of them met. */

@@ -25,7 +25,7 @@ const LATE_LOOK_MS = 1000;
 /** How often a closing server looks for connections that have become idle. */
 const IDLE_LOOK_MS = 50;
 
-export type Listening = {
+type Listening = {
   readonly server: Server;
   /** `http://127.0.0.1:8787` */
   readonly url: string;

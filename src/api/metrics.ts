@@ -7,7 +7,7 @@ import type { Answered, ApiDeps } from "./deps.ts";
 const CLUSTER_MS = 2000;
 
 /** Metrics of one app in a registry of its own; the cluster's gauges are read from Redis at each scrape. */
-export type ApiMetrics = NonNullable<ApiDeps["metrics"]> & { onAnswer(answered: Answered): void };
+type ApiMetrics = NonNullable<ApiDeps["metrics"]> & { onAnswer(answered: Answered): void };
 
 /** @param lostLogLines how many lines of its log the process could not write. */
 export function createMetrics(

@@ -10,7 +10,7 @@ const COMMENT = encoder.encode(": still here\n\n");
 export const frame = (event: string, data: string, id: string | null): string =>
   `${id === null ? "" : `id: ${id}\n`}event: ${event}\ndata: ${data}\n\n`;
 
-export type SseOptions = {
+type SseOptions = {
   /** Unsent bytes until a reader counts as fallen behind. */
   readonly backlogBytes: number;
   /** A reader that falls behind gets this and is let go; null: it is waited for, and the source with it. */

@@ -3,7 +3,7 @@ import type { ClientContext } from "./client-action.ts";
 import { printable } from "../printable.ts";
 
 /** Full ids of the stitches that a job created: new ones, and those that it moved, where they are now. */
-export function createdStitches(job: Pick<JobResource, "tasks">): string[] {
+function createdStitches(job: Pick<JobResource, "tasks">): string[] {
   const created = job.tasks.flatMap(({ steps }) =>
     steps.flatMap(({ action, stitch, status }) =>
       action === "create" && status === "succeeded" && stitch !== null ? [stitch] : [],

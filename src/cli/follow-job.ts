@@ -10,7 +10,7 @@ import { waitForJob } from "./wait-for-job.ts";
 /** How often the job is looked at: what draws needs it often, plain lines less, and `--json` only the end. */
 const STEP_MS = { terminal: 1000, plain: 5000, json: 30_000 };
 
-export type Following = {
+type Following = {
   /** Do not wait: print the job's id. */
   readonly detach?: true | undefined;
   /** Prints the result of a job that succeeded. */

@@ -19,7 +19,7 @@ const STOP_LIMIT_MS = 5000;
 /** Another program may take a free port between our looking and Redis's listening. */
 const PORT_TRIES = 3;
 
-export type LocalRedisOptions = {
+type LocalRedisOptions = {
   /** Folder of this Redis alone: its data, socket, log and pid file. Created. What it held is loaded again. */
   readonly dir: string;
   /** TCP port on the loopback address; 0: a free one. Default: a Unix socket in `dir`, or a free port where its path is too long. */

@@ -69,4 +69,3 @@ export const STEP_CODES = [
   "cancelled",
   "internal",
 ] as const;
-export type StepCode = (typeof STEP_CODES)[number];

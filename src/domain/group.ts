@@ -10,7 +10,7 @@ export type Group = {
 };
 
 /** A group a stitch can belong to: all three parts. */
-export type FullGroup = { readonly application: string; readonly component: string; readonly version: string };
+type FullGroup = { readonly application: string; readonly component: string; readonly version: string };
 
 /** @returns null where `text` is not a group. */
 export function parseGroup(text: string): Group | null {

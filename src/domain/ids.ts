@@ -18,7 +18,7 @@ export const stitchRef = z
     'a stitch is named by its id ("orders-1") or its full id ("n1:orders-1")',
   );
 
-export type StitchRef = { readonly node: string | null; readonly stitch: string };
+type StitchRef = { readonly node: string | null; readonly stitch: string };
 
 /** @returns null where `ref` is neither a bare nor a full id. */
 export function parseStitchRef(ref: string): StitchRef | null {

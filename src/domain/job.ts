@@ -4,9 +4,8 @@ import { revisionText } from "./revision.ts";
 import { stepError, type StepOutcome } from "./stitch.ts";
 import { stitchSpec } from "./spec.ts";
 
-export const NODE_ACTIONS = ["ping"] as const;
-export const MASTER_ACTIONS = ["cordon", "uncordon", "drain"] as const;
-export const STITCH_ACTIONS = ["create", "start", "stop", "restart", "remove", "settle"] as const;
+const NODE_ACTIONS = ["ping"] as const;
+const MASTER_ACTIONS = ["cordon", "uncordon", "drain"] as const;
 
 /**
  * Which stitch a step means, as `StitchRecord.born`: the node does nothing to another that has the id by then. Absent:

@@ -1,5 +1,5 @@
 /** `depth`: lists and objects inside one another. `tokens`: strings, brackets that open, commas and colons. */
-export type JsonSize = { readonly depth: number; readonly tokens: number };
+type JsonSize = { readonly depth: number; readonly tokens: number };
 
 const QUOTE = 0x22;
 const COMMA = 0x2c;

@@ -26,7 +26,7 @@ export const logPosition = z
 export const formatPosition = ({ file, offset }: LogPosition): string => `${file}.${offset}`;
 
 /** A line of a log that is followed. `after`: the position to go on from after it; null where it stands in no file. */
-export const followedLine = logLine.extend({ after: z.string().nullable() });
+const followedLine = logLine.extend({ after: z.string().nullable() });
 export type FollowedLine = z.output<typeof followedLine>;
 
 /** What a node sends of a log at once. `last`: it sends no more. */

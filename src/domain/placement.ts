@@ -18,7 +18,7 @@ export type Candidate = {
 };
 
 export type Placed = { readonly node: string; readonly reason: string };
-export type Placement =
+type Placement =
   | { readonly placed: readonly Placed[]; readonly refusals: readonly RefusalResource[] }
   | { readonly placed: null; readonly refusals: readonly RefusalResource[] };
 

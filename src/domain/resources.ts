@@ -7,13 +7,13 @@ import type { StitchSpec } from "./spec.ts";
 
 export type Liveness = "alive" | "suspect" | "dead" | "left";
 export type Eligibility = "eligible" | "cordoned" | "draining";
-export type Desired = "running" | "stopped";
+type Desired = "running" | "stopped";
 export type StitchState = "starting" | "running" | "stopping" | "stopped" | "backoff" | "failed" | "missing";
 export type Health = "green" | "yellow" | "red" | "missing";
-export type MasterMode = "leaderless" | "preferred" | "leader";
+type MasterMode = "leaderless" | "preferred" | "leader";
 
 /** Cores and bytes: what a node offers, what is reserved of it, what a stitch asks for. */
-export type CapacityResource = { readonly cpu: number; readonly memoryBytes: number };
+type CapacityResource = { readonly cpu: number; readonly memoryBytes: number };
 
 /** A page of a list. Only `nextCursor: null` ends a list; a filtered page may be short. */
 export type ListResource<T> = {
@@ -69,7 +69,7 @@ export type NodeResource = {
 };
 
 /** What a stitch runs, with every default filled in. */
-export type SpecResource = StitchSpec;
+type SpecResource = StitchSpec;
 
 export type StitchResource = {
   readonly id: string;
@@ -138,7 +138,7 @@ export type StepStatus =
   | "expired"
   | "unknown";
 
-export type StepAction =
+type StepAction =
   | "ping"
   | "cordon"
   | "uncordon"
@@ -185,7 +185,7 @@ export type TaskResource = {
 };
 
 /** Counts of steps. */
-export type CountsResource = Readonly<Record<"total" | StepStatus, number>>;
+type CountsResource = Readonly<Record<"total" | StepStatus, number>>;
 
 export type JobResource = {
   readonly id: string;
@@ -222,7 +222,7 @@ export type JobResource = {
 /** A row of `GET /v1/jobs`. */
 export type ListedJobResource = Omit<JobResource, "tasks" | "truncated">;
 
-export type RefusalCode =
+type RefusalCode =
   | "not_alive"
   | "cordoned"
   | "draining"

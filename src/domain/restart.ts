@@ -1,7 +1,7 @@
 import type { RestartPolicy } from "./spec.ts";
 
 /** What becomes of a stitch that ended without being asked to. `restarts`: in a row, this one included. */
-export type AfterExit =
+type AfterExit =
   | { readonly kind: "stopped" }
   | { readonly kind: "again"; readonly inMs: number; readonly restarts: number }
   | { readonly kind: "failed"; readonly reason: string };

@@ -13,7 +13,7 @@ export const REDELIVERED_MS = 10_000;
  */
 export const OUTCOME_LOST_MS = 60_000;
 
-export type SendAgain = {
+type SendAgain = {
   /** Nobody has taken up the attempt that counts: in case its entry in the queue is lost. A queue takes no attempt twice. */
   readonly asTheyAre: readonly Task[];
   /** Taken up, and never heard of again: as the next attempt. */

@@ -60,7 +60,7 @@ const shared = {
 };
 
 /** A program run as a child process of the node worker, without a shell. */
-export const processSpec = z.strictObject({
+const processSpec = z.strictObject({
   adaptor: z.literal("process"),
   command: sizeFirst(
     256,
@@ -74,7 +74,7 @@ export const processSpec = z.strictObject({
 });
 
 /** A module that the node offers under this name (`STITCH_MODULES`); never a path from the network. */
-export const moduleSpec = z.strictObject({
+const moduleSpec = z.strictObject({
   adaptor: z.literal("module"),
   module: z.string().regex(/^[A-Za-z0-9_-]{1,63}$/, "must be a module's name: letters, digits, _ and -"),
   ...shared,

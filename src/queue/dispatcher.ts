@@ -103,10 +103,6 @@ export class Dispatcher {
     await this.#queueOf(node).resume();
   }
 
-  async close(): Promise<void> {
-    await this.#root.close();
-  }
-
   // A queue per node over the one connection: a sibling backend adds no listener and writes nothing, so it costs an object.
   #queueOf(node: string) {
     const backend = this.#root.getBackend();

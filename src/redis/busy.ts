@@ -78,7 +78,7 @@ return 0
 const taken = z.tuple([z.string(), z.number()]).nullable();
 
 /** The job that is in the way, and how long ago a draft of it last took something. */
-export type Holder = { readonly job: string; readonly heldMs: number };
+type Holder = { readonly job: string; readonly heldMs: number };
 
 /**
  * Takes scopes for a draft of a job of many steps (see `Plan.scopes`), beside those that the job has; null where it has them

@@ -24,7 +24,7 @@ export class RedisRefused extends Error {
 }
 
 /** Without `replyMapping`, whose type ioredis would carry into every client's. */
-export type ConnectionOptions = Omit<RedisOptions, "replyMapping">;
+type ConnectionOptions = Omit<RedisOptions, "replyMapping">;
 
 const RETRY_CAP_MS = 2000;
 /** Longest a connection may stay silent with a command under way: a half-open one would otherwise park a worker for good. */

@@ -59,7 +59,7 @@ function resourceOf(keys: Keys, [id, fields]: Entry, onUnreadable: OnUnreadable)
 }
 
 /** An entry of the stream; `event` is null where it cannot be read. */
-export type PlacedEvent = { readonly id: string; readonly event: EventResource | null };
+type PlacedEvent = { readonly id: string; readonly event: EventResource | null };
 
 /** The entries after an id, oldest first; fewer than `count` only where there are no more. */
 export async function eventsAfter(
@@ -92,7 +92,7 @@ const placed = (keys: Keys, entries: readonly Entry[], onUnreadable: OnUnreadabl
  * What comes after an event. `last`: the id to go on from. `isFull`: there may be more by now.
  * Events that cannot be read are passed over, and not told of: many follow them, and whoever lists them tells.
  */
-export type NextEvents = { readonly events: readonly EventResource[]; readonly last: string; readonly isFull: boolean };
+type NextEvents = { readonly events: readonly EventResource[]; readonly last: string; readonly isFull: boolean };
 
 /** Waits at most `blockMs` for events after `after`, on a connection of its own. */
 export async function waitForEvents(

@@ -61,7 +61,7 @@ return 1
 const begun = z.tuple([z.enum(["forgetting", "alive", "unknown"]), z.int()]);
 
 /** `incarnation`: -1 where it cannot be told. */
-export type Forgetting = { readonly kind: "forgetting"; readonly incarnation: number };
+type Forgetting = { readonly kind: "forgetting"; readonly incarnation: number };
 
 /** Begins to forget a node that is dead or has left, whatever its records hold. Safe to repeat. */
 export async function beginForgetting(

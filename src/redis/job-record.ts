@@ -292,7 +292,7 @@ const runnerOf = (task: Task): string => (task.runs === "master" ? MASTER_RUNNER
 
 const runnersOf = (record: JobRecord): string => [...new Set(record.tasks.map(runnerOf))].join("\n");
 
-export type CreateReply = z.output<typeof createdReply>;
+type CreateReply = z.output<typeof createdReply>;
 
 /**
  * Writes the record once; from here on the command is accepted.
@@ -420,7 +420,7 @@ function readOutcomes(
 
 const outcomesHint = z.object({ runner: z.string(), written: z.int(), steps: z.array(z.string()).default([]) });
 /** What a hint tells: outcomes that one runner has written, and how much it had written by then. `told`: see `closeJob`. */
-export type OutcomesHint = {
+type OutcomesHint = {
   readonly runner: string;
   readonly written: number;
   readonly steps: Outcomes["steps"];
@@ -441,7 +441,7 @@ export function readHint(payload: string): OutcomesHint | null {
   }
 }
 
-export type ClaimReply = z.output<typeof claimReply>;
+type ClaimReply = z.output<typeof claimReply>;
 
 /** Takes up a task. Safe to repeat. `runner`: the node's id, or `MASTER_RUNNER`. */
 export async function claim(
@@ -550,7 +550,7 @@ export async function followUp(
   return followUpReply.parse(await noteFollowUp.call(redis, [keys.job(id)], [as, by]));
 }
 
-export type CloseReply =
+type CloseReply =
   | { readonly kind: "closed"; readonly mark: NonNullable<JobMarks["closed"]> }
   | { readonly kind: "was"; readonly mark: NonNullable<JobMarks["closed"]> }
   | { readonly kind: "changed" }

@@ -166,7 +166,7 @@ const beatReply = z.tuple([
 const others = z.tuple([z.literal("other"), z.string(), z.number()]);
 const notBeaten = z.tuple([z.enum(["gone", "older", "lapsed"])]);
 
-export type Registration =
+type Registration =
   | {
       readonly ok: true;
       readonly incarnation: number;
@@ -175,7 +175,7 @@ export type Registration =
     }
   | { readonly ok: false; readonly leaseLeftMs: number };
 
-export type Beat =
+type Beat =
   | {
       readonly outcome: "ok";
       readonly nowMs: number;

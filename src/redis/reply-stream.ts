@@ -52,7 +52,7 @@ export async function renewReaderLease(redis: RedisClient, keys: Keys, reply: st
   await redis.set(keys.replyLease(reply), "", "PX", READER_LEASE_MS);
 }
 
-export type NumberedBatch = { readonly number: number; readonly batch: string };
+type NumberedBatch = { readonly number: number; readonly batch: string };
 
 /** Batches after the number `after`; deletes those up to it, which have been read, and renews the lease. One round trip. */
 export async function readBatches(

@@ -2,7 +2,7 @@ import type { ChainableCommander } from "ioredis";
 import type { RedisClient } from "./client.ts";
 
 /** A Lua script with its typed caller: runs atomically in the slot of its keys. */
-export type Script<Keys extends readonly string[]> = {
+type Script<Keys extends readonly string[]> = {
   readonly name: string;
   call(redis: RedisClient, keys: Keys, args: readonly (string | number)[]): Promise<unknown>;
   /**

@@ -74,7 +74,7 @@ export async function openStitchHashes(redis: RedisClient, keys: Keys, node: str
 }
 
 /** Of which incarnation, and with which number, a node publishes. */
-export type Publication = {
+type Publication = {
   readonly incarnation: number;
   /** The last one that Redis is known to have; 0 after the registration. */
   readonly known: number;
@@ -82,7 +82,7 @@ export type Publication = {
   readonly draw: () => number;
 };
 
-export type Published =
+type Published =
   /** `number`: of the last publication that Redis has now. */
   | { readonly kind: "ok"; readonly number: number }
   /** Redis has lost what was published after `number`; of these changes some or none were written. */
@@ -296,7 +296,7 @@ export async function readTraces(redis: RedisClient, keys: Keys, id: string, onU
 }
 
 /** One stitch, or where it is now. */
-export type FoundStitch = { readonly record: StitchRecord | null; readonly movedTo: string | null };
+type FoundStitch = { readonly record: StitchRecord | null; readonly movedTo: string | null };
 
 /**
  * A stitch by its full id. `movedTo`: where it is now, if it has moved. Where its node is away, what a Master has decided

@@ -45,9 +45,9 @@ const LAYERS: readonly Layer[] = [
 const PACKAGES: Readonly<Record<string, readonly string[]>> = { domain: ["zod"] };
 const ENDINGS = [".ts", ".mjs", ".json"];
 
-export type Violation = { readonly file: string; readonly line: number; readonly message: string };
+type Violation = { readonly file: string; readonly line: number; readonly message: string };
 
-export type Import = { readonly line: number; readonly from: string };
+type Import = { readonly line: number; readonly from: string };
 
 /** Every violation under `root`, by file and line. */
 export function checkImports(root: string): Violation[] {

@@ -6,7 +6,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import { Chance } from "./chance.ts";
 
 export const NODES = ["n1", "n2", "n3"] as const;
-export type Talker = { readonly id: string; readonly group: string; readonly kind: "process" | "module" };
+type Talker = { readonly id: string; readonly group: string; readonly kind: "process" | "module" };
 
 const GROUPS = ["talk.red.1", "talk.blue.1", "talk.blue.2"] as const;
 /** They write to one another, all the time. */
@@ -39,7 +39,7 @@ export type Note =
   /** It is handed this. Noted before it is acknowledged; what it is handed twice is noted twice. */
   | { readonly kind: "received"; readonly label: string; readonly atMs: number };
 
-export type Means = {
+type Means = {
   /** Its full id. */
   readonly me: string;
   readonly dataDir: string;

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 
-export type Cut = {
+type Cut = {
   /** Knows the command to cut at, by its words: the first one that any connection sends after `cut()`. */
   readonly at: (words: readonly string[]) => boolean;
   /** Does Redis still get that command? */
@@ -12,7 +12,7 @@ export type Cut = {
 };
 
 /** Stands between one process and a Redis, and can cut the process off between two of its commands. */
-export type CuttingProxy = {
+type CuttingProxy = {
   /** Where the process finds it instead of the Redis. */
   readonly url: string;
   /** From the command on that `cut` knows, nothing passes, in neither direction. Resolves when Redis has done with what did. */

@@ -14,7 +14,7 @@ const MAX_REFUSAL_BYTES = 64 * 1024;
 const LIVEZ_MS = 1000;
 const MAX_FINDINGS = 5;
 
-export type FuzzReport = {
+type FuzzReport = {
   readonly requests: number;
   /** How many got an answer with this status. */
   readonly statuses: ReadonlyMap<number, number>;

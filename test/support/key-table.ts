@@ -56,7 +56,7 @@ function partsOf(text: string): [before: string, table: string, after: string] {
 }
 
 /** The docs with the table as it should be, before `npm run format` puts its columns below each other. */
-export function withKeyTable(text: string): string {
+function withKeyTable(text: string): string {
   const [before, , after] = partsOf(text);
   return `${before}${BEGIN}\n\n${keyTable()}\n\n${END}${after}`;
 }

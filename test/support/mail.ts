@@ -16,7 +16,7 @@ const PROGRAM = join(import.meta.dirname, "stitches/mail.mjs");
 /** Settings of a node that offers the module `mail`. */
 export const MAIL_MODULE = { STITCH_MODULES: `mail=${join(import.meta.dirname, "modules/mail.mjs")}` };
 
-export type MailKind = "process" | "module" | "none";
+type MailKind = "process" | "module" | "none";
 const SPECS = {
   process: { adaptor: "process", protocol: "process-v1", command: [process.execPath, PROGRAM] },
   module: { adaptor: "module", module: "mail" },

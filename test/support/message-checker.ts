@@ -42,7 +42,7 @@ export type Stay = {
   readonly moved: boolean;
 };
 /** A process wrote it. `life`: the run of its program. */
-export type Spoken = {
+type Spoken = {
   readonly sender: string;
   readonly number: number;
   readonly life: string;

@@ -2,7 +2,7 @@ import { Redis } from "ioredis";
 import { until } from "./cluster.ts";
 import type { LocalCluster } from "./redis-cluster.ts";
 
-export type OpenSlot = {
+type OpenSlot = {
   /** Moves one key to the slot's new server. */
   readonly move: (key: string) => Promise<void>;
   /** Moves the rest and closes the slot. Safe to repeat. */

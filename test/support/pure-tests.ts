@@ -5,7 +5,7 @@ import { join, sep } from "node:path";
 import { pathToFileURL } from "node:url";
 import { importsOf, resolved } from "./check-imports.ts";
 
-export const PURE_FOLDERS: readonly string[] = ["test/unit/domain", "test/unit/master", "test/unit/redis"];
+const PURE_FOLDERS: readonly string[] = ["test/unit/domain", "test/unit/master", "test/unit/redis"];
 
 /** What pure tests, and all that they import, may import beside files of this repository. */
 const PACKAGES = ["node:assert/strict", "node:fs", "node:path", "node:test", "fast-check", "zod"];

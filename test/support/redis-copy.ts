@@ -1,7 +1,7 @@
 import type { Redis } from "ioredis";
 
 /** Keys with their values and what is left of their lifetimes, as a backup has them. */
-export type RedisCopy = ReadonlyMap<string, { readonly dump: Buffer; readonly ttlMs: number }>;
+type RedisCopy = ReadonlyMap<string, { readonly dump: Buffer; readonly ttlMs: number }>;
 
 /** Copies the keys that match a pattern, as a backup or a replica that lags behind has them. On a single Redis. */
 export async function copyKeys(redis: Redis, pattern: string): Promise<RedisCopy> {

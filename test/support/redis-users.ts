@@ -22,7 +22,7 @@ export function usersOf(cluster: string, nodes: readonly string[]): Map<string, 
   return users;
 }
 
-export type Servers = { readonly url: string; readonly servers: readonly LocalRedis[]; stop(): Promise<void> };
+type Servers = { readonly url: string; readonly servers: readonly LocalRedis[]; stop(): Promise<void> };
 
 /** The kinds of Redis, each to be started for one test. */
 export const KINDS = [

@@ -10,7 +10,7 @@ const WAIT_MS = 5000;
 const GATHER_MS = 200;
 const MOST_GATHERED = 1000;
 
-export type TenderOptions = {
+type TenderOptions = {
   readonly upkeep: Upkeep;
   /** In the role `blocking`, of this alone, which ends with it. */
   readonly blocking: RedisClient;

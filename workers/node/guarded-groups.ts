@@ -1,7 +1,7 @@
 /** What is ended with the lease: how long after SIGTERM comes SIGKILL, and which stitch it is. */
 export type Mortal = { readonly stitch: string; readonly graceMs: number };
 
-export type GuardedGroupsOptions = {
+type GuardedGroupsOptions = {
   /** Monotonic and the same in every process of the machine. */
   readonly nowMs: () => number;
   /** Sends a signal to a process group; one that is gone is nothing to complain about. */

@@ -8,7 +8,7 @@ const RESERVE = 32;
 /** What a running program costs: its two outputs and its log. While it is being started, twice that: out of the reserve. */
 const PER_START = 3;
 
-export type HandlesOptions = {
+type HandlesOptions = {
   /** Logs of programs that run, which nothing has been written to so far: each takes one when there is something. */
   readonly logsToCome: () => number;
   /** How many this process may have open; null where there is no bound. Default: as the system tells. */

@@ -4,7 +4,7 @@ import type { Health } from "../../src/domain/resources.ts";
 /** Heartbeats without an answer that are remembered: more of them change nothing. */
 const MOST_WAITING = 16;
 
-export type HeartbeatsOptions = {
+type HeartbeatsOptions = {
   readonly everyMs: number;
   /** Sends one with this number; answered later by `answered`, or never. */
   readonly send: (number: number) => void;

@@ -18,7 +18,7 @@ import { type Answer, giveAnswer } from "../../src/redis/replies.ts";
 /** Answers one kind of question; throws RequestError for what cannot be answered as asked. */
 export type QuestionHandler = (args: Question["args"]) => Promise<unknown>;
 
-export type InboxOptions = {
+type InboxOptions = {
   readonly redis: RedisClient;
   /** Opens a connection in the role `blocking`; the inbox disconnects it. */
   readonly openBlocking: () => RedisClient;

@@ -1,7 +1,7 @@
 /** When something was asked for, by both clocks. */
 export type Asked = { readonly atMs: number; readonly steadyAtMs: number };
 
-export type LeaseOptions = {
+type LeaseOptions = {
   readonly leaseMs: number;
   /** The machine's clock: it may be set, and goes on while the machine sleeps. */
   readonly nowMs: () => number;

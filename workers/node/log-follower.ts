@@ -3,7 +3,7 @@ import { formatPosition, type FollowedLine, type LogBatch, type LogPosition } fr
 import { Hint } from "../../src/redis/hint.ts";
 import type { StitchLog } from "./stitch-log.ts";
 
-export type LogFollowerOptions = {
+type LogFollowerOptions = {
   readonly log: StitchLog;
   readonly from: LogPosition;
   /** Has the stitch been removed? What it wrote before is still sent. */

@@ -10,7 +10,7 @@ import type { QuestionHandler } from "./inbox.ts";
 import { LogFollower } from "./log-follower.ts";
 import type { StitchLog } from "./stitch-log.ts";
 
-export type LogQuestionsOptions = {
+type LogQuestionsOptions = {
   readonly redis: RedisClient;
   readonly keys: Keys;
   readonly node: string;

@@ -46,7 +46,7 @@ const REPLY_ROOM_MS = 8000;
 /** An entry that is older than this when it is taken was put into the inbox of a node that was cut off, or hung. */
 const AWAY_MS = 2000;
 
-export type MailOptions = {
+type MailOptions = {
   readonly redis: RedisClient;
   readonly keys: Keys;
   readonly routing: Pick<Routes, "locate" | "bury">;

@@ -10,7 +10,7 @@ const ACK_MS = 10_000;
 const BACKOFF_MS = 200;
 
 /** One message on its way to one stitch. */
-export type Delivery = {
+type Delivery = {
   readonly message: Message;
   tries: number;
   /** Ends it: it has been dealt with, or never will be. */
@@ -23,7 +23,7 @@ export type DeliveryEnd =
   /** The same message came to the stitch elsewhere. */
   | { readonly kind: "elsewhere" };
 
-export type MailboxOptions = {
+type MailboxOptions = {
   /** Hands a message to the stitch; null where it cannot take one now (it does not run). */
   readonly deliver: (message: Message) => Promise<Delivered> | null;
   /** How long, in all, the stitch could not answer, for reasons that are not its own. */

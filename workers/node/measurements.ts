@@ -8,7 +8,7 @@ import type { StitchHost } from "./stitch-host.ts";
 /** How often the stitches are measured: a pass reads every process of the machine. */
 const MEASURE_MS = 10_000;
 
-export type MeasurementsOptions = {
+type MeasurementsOptions = {
   readonly publishing: Pick<Publishing, "publishUsage">;
   readonly session: string;
   readonly disk: StitchDisk;

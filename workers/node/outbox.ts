@@ -21,7 +21,7 @@ const MOST_DEAF = 10_000;
 export const ROUTE_MS = 5000;
 const MOST_ROUTES = 10_000;
 
-export type OutboxOptions = {
+type OutboxOptions = {
   /** What is sent by it waits for nothing else that the node has to do with Redis. */
   readonly routing: Routes;
   readonly node: string;
@@ -35,7 +35,7 @@ export type OutboxOptions = {
 export type SendTo = { readonly stitch: string } | { readonly group: string };
 
 /** A stitch that says something, and hears what becomes of it while it goes on. */
-export type Speaker = {
+type Speaker = {
   /** There is no room for it; of several messages that find none one after the other, told for the first. */
   readonly onFull: () => void;
   /** It waits here, and its sender may go on. */

@@ -191,7 +191,7 @@ function parsed(bytes: Buffer): { readonly object: object } | { readonly wrong: 
 }
 
 /** What a node writes to a stitch. `data` is text, JSON data its JSON text. */
-export type ToStitch = {
+type ToStitch = {
   readonly id: number;
   readonly from: string;
   readonly node: string;

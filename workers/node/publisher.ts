@@ -10,7 +10,7 @@ const MAX_EVENTS = 1000;
 /** In this time the pointers of every stitch are written again, a few with each heartbeat: half of what is promised. */
 const POINTERS_MS = 300_000;
 
-export type PublisherOptions = {
+type PublisherOptions = {
   readonly publishing: Pick<Publishing, "publish" | "assertPointers" | "emit">;
   readonly status: () => NodeStatus;
   readonly receives: (group: string) => boolean;

@@ -1,4 +1,4 @@
-export type RedisClockOptions = {
+type RedisClockOptions = {
   /** The machine's clock, which stands in until Redis has told its time. */
   readonly nowMs: () => number;
   /** A clock that nobody sets. */

@@ -28,7 +28,7 @@ import { StartThrottle } from "./start-throttle.ts";
 import { StitchLog } from "./stitch-log.ts";
 import { Turns } from "./turns.ts";
 
-export type StitchHostOptions = Omit<HostedStitchOptions, "onChange" | "inOrder" | "starts" | "nextTurn"> & {
+type StitchHostOptions = Omit<HostedStitchOptions, "onChange" | "inOrder" | "starts" | "nextTurn"> & {
   readonly facts: NodeFacts;
   /** May new stitches come here, as far as this node has heard? */
   readonly eligibility: () => Eligibility;

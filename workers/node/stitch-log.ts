@@ -8,7 +8,7 @@ import { freeNumber, MARK_BYTES, markOf, numbersAside } from "./log-files.ts";
 import { APPEND, FILE_MODE, FOLDER_MODE, READ } from "./own-files.ts";
 
 /** What one stitch keeps on its node's disk: at most `files` of `fileBytes` each, and a mark; 20 MiB by default. */
-export type LogLimits = { readonly fileBytes: number; readonly files: number };
+type LogLimits = { readonly fileBytes: number; readonly files: number };
 const LIMITS: LogLimits = { fileBytes: 4 * 1024 * 1024 - MARK_BYTES, files: 5 };
 
 /** Bytes not yet on disk until whoever writes is asked to wait. */
@@ -29,7 +29,7 @@ type Identity = { readonly dev: number; readonly ino: number };
 type Batch = { readonly entries: Buffer[]; bytes: number; readonly written: PromiseWithResolvers<void> };
 
 /** Lines with the position after each. `next` is where to read on; `lost`: what stood at the position asked for is gone. */
-export type LogRead = {
+type LogRead = {
   readonly lines: readonly { readonly line: LogLine; readonly after: LogPosition }[];
   readonly next: LogPosition;
   readonly lost: boolean;

@@ -10,7 +10,7 @@ const MOST_CHARACTERS = 256 * 1024 * 1024;
 /** What a waiting task costs beside its own text: some 8 KB of the worker's memory, measured with ten thousand. */
 const EACH_CHARACTERS = 8 * 1024;
 
-export type TaskJournalOptions = {
+type TaskJournalOptions = {
   readonly disk: StitchDisk;
   /** See `TaskRunnerOptions.nextBeat`. */
   readonly nextBeat: () => Promise<void>;

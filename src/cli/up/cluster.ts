@@ -19,7 +19,7 @@ const NODES = [
 const READY_LIMIT_MS = 30_000;
 const PROBE_LIMIT_MS = 2000;
 
-export type UpOptions = {
+type UpOptions = {
   readonly config: Config;
   /** The port for the API; never 0. */
   readonly port: number;

@@ -25,7 +25,7 @@ export type Part = {
   kill(): void;
 };
 
-export type PartOptions = {
+type PartOptions = {
   readonly name: string;
   readonly role: "api" | "master" | "node";
   /** The whole environment of the process. */
@@ -105,7 +105,7 @@ export async function untilReady(
   if (!done) throw new UsageError(`after ${limitMs / 1000} s: ${missing()}\n${await logsOf(parts)}`);
 }
 
-export const howItEnded = (part: Part): string => `${part.name} has ended: ${part.end()}`;
+const howItEnded = (part: Part): string => `${part.name} has ended: ${part.end()}`;
 
 /** The last lines of each part's log, under the file's name. */
 export async function logsOf(parts: readonly Part[]): Promise<string> {

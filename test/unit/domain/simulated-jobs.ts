@@ -56,7 +56,7 @@ export const anything = turnsOf([...FAULTS, "user", "user removes", "uncordon"])
 export const calm = turnsOf(["deliver", "work", "load", "save", "save and die", "dispatch", "sweep"]);
 
 const waitForNode = fc.constantFrom(false, false, true);
-export const JOBS = {
+const JOBS = {
   "group.restart": fc
     .record({ batch: fc.constantFrom(1, 2, 3, "50%"), waitForNode })
     .map((more): OrchestratedCommand => checked("group.restart", { target: GROUP, ...LONG, ...more })),
@@ -76,7 +76,7 @@ export const JOBS = {
     .record({ forceAfterMs: fc.constantFrom(0, 5000, 20_000), waitForNode })
     .map((more): OrchestratedCommand => checked("node.drain", { target: "n1", ...LONG, ...more })),
 } as const;
-export type JobName = keyof typeof JOBS;
+type JobName = keyof typeof JOBS;
 export const JOB_NAMES = [
   "group.restart",
   "group.scale",

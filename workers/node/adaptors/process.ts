@@ -96,7 +96,7 @@ function processV1Command({ node, id, group, dataDir }: StartContext, command: r
 
 const failed = (error: StepError): Started => ({ kind: "failed", error });
 
-export type ProcessAdaptorOptions = {
+type ProcessAdaptorOptions = {
   readonly watchdog: Watchdog;
   readonly escaped: EscapedProcesses;
   readonly launches: Pick<Launches, "began">;
