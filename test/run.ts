@@ -62,7 +62,8 @@ async function runAll(paths: readonly string[]): Promise<number> {
         });
   } finally {
     for (const one of await Promise.allSettled(starting)) if (one.status === "fulfilled") await one.value.stop();
-    await rm(dir, { recursive: true, force: true });
+    // A process that ends at this moment may still be keeping what it has compiled.
+    await rm(dir, { recursive: true, force: true, maxRetries: 5 });
   }
 }
 
