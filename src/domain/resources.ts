@@ -10,7 +10,7 @@ export type Eligibility = "eligible" | "cordoned" | "draining";
 type Desired = "running" | "stopped";
 export type StitchState = "starting" | "running" | "stopping" | "stopped" | "backoff" | "failed" | "missing";
 export type Health = "green" | "yellow" | "red" | "missing";
-type MasterMode = "leaderless" | "preferred" | "leader";
+export type MasterMode = "leaderless" | "preferred" | "leader";
 
 /** Cores and bytes: what a node offers, what is reserved of it, what a stitch asks for. */
 type CapacityResource = { readonly cpu: number; readonly memoryBytes: number };

@@ -166,7 +166,7 @@ const beatReply = z.tuple([
 const others = z.tuple([z.literal("other"), z.string(), z.number()]);
 const notBeaten = z.tuple([z.enum(["gone", "older", "lapsed"])]);
 
-type Registration =
+export type Registration =
   | {
       readonly ok: true;
       readonly incarnation: number;
@@ -175,7 +175,7 @@ type Registration =
     }
   | { readonly ok: false; readonly leaseLeftMs: number };
 
-type Beat =
+export type Beat =
   | {
       readonly outcome: "ok";
       readonly nowMs: number;

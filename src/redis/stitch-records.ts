@@ -74,7 +74,7 @@ export async function openStitchHashes(redis: RedisClient, keys: Keys, node: str
 }
 
 /** Of which incarnation, and with which number, a node publishes. */
-type Publication = {
+export type Publication = {
   readonly incarnation: number;
   /** The last one that Redis is known to have; 0 after the registration. */
   readonly known: number;
@@ -82,7 +82,7 @@ type Publication = {
   readonly draw: () => number;
 };
 
-type Published =
+export type Published =
   /** `number`: of the last publication that Redis has now. */
   | { readonly kind: "ok"; readonly number: number }
   /** Redis has lost what was published after `number`; of these changes some or none were written. */
