@@ -3,25 +3,25 @@
 import * as z from "zod";
 import { eventId, eventsQuery } from "../src/api/event-filter.ts";
 import { groupsQuery } from "../src/api/groups.ts";
+import { idempotencyKey } from "../src/api/idempotency-key.ts";
 import { jobsQuery, rollbackBody, stepsQuery } from "../src/api/jobs.ts";
 import { lineId, logsQuery } from "../src/api/logs.ts";
 import { deadLettersQuery } from "../src/api/messages.ts";
 import { nodesQuery } from "../src/api/nodes.ts";
 import { noQuery, waitQuery } from "../src/api/query.ts";
 import { stitchesQuery } from "../src/api/stitches.ts";
+import { COMPONENTS } from "../src/contract/components.ts";
 import { COMMANDS } from "../src/domain/command.ts";
 import { ERRORS, type ErrorCode } from "../src/domain/errors.ts";
 import { sendRequest } from "../src/domain/message.ts";
 import { VERSION } from "../src/version.ts";
-import { RESOURCE_SCHEMAS } from "./openapi-resources.ts";
 
 type Json = Record<string, unknown>;
 type Route = {
   readonly summary: string;
   readonly query?: z.ZodObject;
-  /** Status → the resource in `components`, or null for no body. */
-  readonly answers: Readonly<Record<number, string | null>>;
-  readonly list?: true;
+  /** Status → what it answers, or null for no body. */
+  readonly answers: Readonly<Record<number, keyof typeof COMPONENTS | null>>;
   /** What else than JSON a client may accept. */
   readonly forms?: readonly string[];
   /** What `Last-Event-ID` holds, where a stream can be taken up again. */
@@ -33,7 +33,7 @@ type Route = {
   readonly more?: Json;
 };
 
-const JOB = { 200: "Job", 202: "Job" };
+const JOB = { 200: "Job", 202: "Job" } as const;
 /** What any route may answer. */
 const ANY: readonly ErrorCode[] = [
   "invalid_request",
@@ -52,7 +52,7 @@ const text = (type: string): Json => ({ 200: { description: "OK", ...body({ type
 /** Every route of the app, by method and pattern; a test compares them. */
 export const ROUTES: Readonly<Record<string, Route>> = {
   "GET /v1/cluster": { summary: "The cluster at a glance", answers: { 200: "Cluster" }, errors: [] },
-  "GET /v1/nodes": { summary: "Nodes, by id", query: nodesQuery, answers: { 200: "Node" }, list: true, errors: [] },
+  "GET /v1/nodes": { summary: "Nodes, by id", query: nodesQuery, answers: { 200: "NodeList" }, errors: [] },
   "GET /v1/nodes/:node": { summary: "A node", answers: { 200: "Node" }, errors: ["not_found"] },
   "DELETE /v1/nodes/:node": {
     summary: "Forget a dead or left node with its stitches, queue and routes",
@@ -62,8 +62,7 @@ export const ROUTES: Readonly<Record<string, Route>> = {
   "GET /v1/stitches": {
     summary: "Stitches, by full id",
     query: stitchesQuery,
-    answers: { 200: "Stitch" },
-    list: true,
+    answers: { 200: "StitchList" },
     errors: [],
   },
   "GET /v1/stitches/:stitch": {
@@ -75,8 +74,7 @@ export const ROUTES: Readonly<Record<string, Route>> = {
     summary:
       "The last lines of a stitch's log as JSON or bare text; as server-sent events (event: line) it is followed",
     query: logsQuery,
-    answers: { 200: "LogLine" },
-    list: true,
+    answers: { 200: "LogLineList" },
     forms: ["text/plain", "text/event-stream"],
     resumes: lineId,
     errors: ["not_found", "ambiguous_stitch", "rate_limited", "inbox_full", "node_unreachable"],
@@ -84,8 +82,7 @@ export const ROUTES: Readonly<Record<string, Route>> = {
   "GET /v1/groups": {
     summary: "Groups of two parts",
     query: groupsQuery,
-    answers: { 200: "Group" },
-    list: true,
+    answers: { 200: "GroupList" },
     errors: [],
   },
   "GET /v1/groups/:group": {
@@ -118,8 +115,7 @@ export const ROUTES: Readonly<Record<string, Route>> = {
   "GET /v1/jobs": {
     summary: "Jobs, newest first",
     query: jobsQuery,
-    answers: { 200: "ListedJob" },
-    list: true,
+    answers: { 200: "JobList" },
     errors: [],
   },
   "GET /v1/jobs/:job": {
@@ -131,8 +127,7 @@ export const ROUTES: Readonly<Record<string, Route>> = {
   "GET /v1/jobs/:job/steps": {
     summary: "All steps of a job",
     query: stepsQuery,
-    answers: { 200: "ListedStep" },
-    list: true,
+    answers: { 200: "StepList" },
     errors: ["not_found"],
   },
   "POST /v1/jobs/:job/cancel": {
@@ -194,8 +189,7 @@ export const ROUTES: Readonly<Record<string, Route>> = {
   "GET /v1/dead-letters": {
     summary: "Messages that could not be delivered, by node, oldest first",
     query: deadLettersQuery,
-    answers: { 200: "DeadLetter" },
-    list: true,
+    answers: { 200: "DeadLetterList" },
     errors: [],
   },
   "POST /v1/dead-letters/:id/redrive": {
@@ -207,8 +201,7 @@ export const ROUTES: Readonly<Record<string, Route>> = {
   "GET /v1/events": {
     summary: "Events as they happen (server-sent events), or with Accept: application/json those so far",
     query: eventsQuery,
-    answers: { 200: "Event" },
-    list: true,
+    answers: { 200: "EventList" },
     forms: ["text/event-stream"],
     resumes: eventId,
     errors: ["events_gone", "rate_limited"],
@@ -233,13 +226,15 @@ export function buildOpenApi(): Json {
   }
   return {
     openapi: "3.1.0",
+    // Relative to where the document is: every API serves its own.
+    servers: [{ url: "/" }],
     info: { title: "CrossStitch", version: VERSION, license: { name: "MIT", identifier: "MIT" } },
     security: [{ token: [] }, {}],
     paths,
     components: {
       securitySchemes: { token: { type: "http", scheme: "bearer" } },
       headers: { RequestId: { schema: { type: "string" } } },
-      schemas: { ...RESOURCE_SCHEMAS, ...commandSchemas(), SendRequest: inputSchema(sendRequest) },
+      schemas: { ...answerSchemas(), ...commandSchemas(), SendRequest: inputSchema(sendRequest) },
     },
   };
 }
@@ -255,7 +250,7 @@ function operation(name: string, route: Route): Json {
       schema: { type: "string" },
     })),
     ...queryParameters(route.query ?? noQuery),
-    ...(route.keyed === true ? [header("Idempotency-Key", z.string().regex(/^[ -~]{1,128}$/))] : []),
+    ...(route.keyed === true ? [header("Idempotency-Key", idempotencyKey)] : []),
     ...(route.resumes === undefined ? [] : [header("Last-Event-ID", route.resumes)]),
   ];
   return {
@@ -282,27 +277,24 @@ function header(name: string, schema: z.ZodString): Json {
   return { name, in: "header", required: false, schema: json };
 }
 
-/** Numbers travel as text, so their schema checks text; the document says what they are. */
-const NUMBERS: Readonly<Record<string, Json>> = {
-  limit: { type: "integer", minimum: 1, maximum: 1000, default: 100 },
-  waitMs: { type: "integer", minimum: 0, maximum: 60_000, default: 0 },
-  tail: { type: "integer", minimum: 0, maximum: 10_000, default: 100 },
-};
-
 function queryParameters(schema: z.ZodObject): Json[] {
-  const { properties = {} } = z.toJSONSchema(schema, { io: "input" });
-  return Object.entries(properties).map(([name, one]) => ({
+  const asked = z.toJSONSchema(schema, { io: "input" }).properties ?? {};
+  const read = z.toJSONSchema(schema, { io: "output", unrepresentable: "any" }).properties ?? {};
+  return Object.keys(asked).map((name) => ({
     name,
     in: "query",
     required: false,
-    schema: NUMBERS[name] ?? one,
+    // Numbers travel as text, so what is asked is text; the document says what they are.
+    schema: isWhole(read[name]) ? read[name] : asked[name],
   }));
 }
 
+const isWhole = (schema: z.core.JSONSchema._JSONSchema | undefined): boolean =>
+  typeof schema === "object" && schema.type === "integer";
+
 function answers(name: string, route: Route): Json {
   const entries = Object.entries(route.answers).map(([status, resource]) => {
-    const schema = resource === null ? null : route.list === true ? listOf(resource) : schemaRef(resource);
-    const content = schema === null ? {} : body(schema);
+    const content = resource === null ? {} : body(schemaRef(resource));
     for (const form of route.forms ?? [])
       Object.assign(content["content"] as Json, { [form]: { schema: { type: "string" } } });
     const description = status === "202" ? "The job has not ended yet" : status === "204" ? "Done" : "OK";
@@ -319,16 +311,6 @@ function headersOf(name: string): Json {
   };
 }
 
-const listOf = (resource: string): Json => ({
-  type: "object",
-  required: ["items", "nextCursor", "asOf"],
-  properties: {
-    items: { type: "array", items: schemaRef(resource) },
-    nextCursor: { type: ["string", "null"] },
-    asOf: { type: "string", format: "date-time" },
-  },
-});
-
 /** One response per status; its description lists the codes. */
 function problems(route: Route): Json {
   const codes = new Map<number, ErrorCode[]>();
@@ -344,8 +326,49 @@ function problems(route: Route): Json {
   );
 }
 
+/** What is answered. Clients ignore what they do not know, so no answer is closed. */
+function answerSchemas(): Json {
+  const named = z.registry<{ id: string }>();
+  for (const [id, schema] of Object.entries(COMPONENTS)) named.add(schema as z.ZodType, { id });
+  const { schemas } = z.toJSONSchema(named, {
+    io: "output",
+    uri: (id) => `#/components/schemas/${id}`,
+    override: ({ jsonSchema }) => {
+      openTuple(jsonSchema);
+      if (jsonSchema.additionalProperties === false) delete jsonSchema.additionalProperties;
+      // The format says it; a pattern of 300 characters says it to nobody.
+      if (jsonSchema.format === "date-time") delete jsonSchema.pattern;
+      // What zod says of every integer.
+      if (jsonSchema.minimum === Number.MIN_SAFE_INTEGER) delete jsonSchema.minimum;
+      if (jsonSchema.maximum === Number.MAX_SAFE_INTEGER) delete jsonSchema.maximum;
+      // What has a default in a request is always there in an answer.
+      delete jsonSchema.default;
+    },
+  });
+  return Object.fromEntries(
+    Object.entries(schemas).map(([id, { $schema: _, $id: __, ...json }]) => [id, json as Json]),
+  );
+}
+
+/** A tuple that goes on becomes a list: generators of clients would end it after the items that are told one by one. */
+function openTuple(schema: z.core.JSONSchema.BaseSchema): void {
+  if (schema.items !== undefined) delete schema.prefixItems;
+}
+
+/**
+ * What is asked. A default stands in the words alone: generators of clients take a property with a `default` for one that is
+ * always there, and would have every request give all of them.
+ */
 function inputSchema(schema: z.ZodType): Json {
-  const { $schema: _, ...json } = z.toJSONSchema(schema, { io: "input" });
+  const { $schema: _, ...json } = z.toJSONSchema(schema, {
+    io: "input",
+    override: ({ jsonSchema }) => {
+      openTuple(jsonSchema);
+      if (jsonSchema.default === undefined) return;
+      jsonSchema.description = `Default: ${JSON.stringify(jsonSchema.default)}`;
+      delete jsonSchema.default;
+    },
+  });
   return json;
 }
 

@@ -1,5 +1,5 @@
 import type { Context, Hono } from "hono";
-import type { EventResource } from "../domain/resources.ts";
+import type { EventResource } from "../contract/event.ts";
 import type { Master } from "../master/ports.ts";
 
 /** Who may ask: everybody with the token, or, without one, this machine alone. */

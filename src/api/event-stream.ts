@@ -1,5 +1,5 @@
 import { RequestError } from "../domain/errors.ts";
-import type { EventResource } from "../domain/resources.ts";
+import type { EventResource } from "../contract/event.ts";
 import { frame, sseStream } from "./sse-stream.ts";
 
 /** Some thousand events. */

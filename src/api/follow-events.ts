@@ -1,4 +1,4 @@
-import type { EventResource } from "../domain/resources.ts";
+import type { EventResource } from "../contract/event.ts";
 import type { RedisClient } from "../redis/client.ts";
 import { lastEventId, refuseGoneEvents, waitForEvents } from "../redis/events.ts";
 import type { Keys } from "../redis/keys.ts";

@@ -2,7 +2,7 @@ import * as z from "zod";
 import type { ApiContext } from "./deps.ts";
 import { invalidFields } from "./problem.ts";
 
-const idempotencyKey = z.string().regex(/^[\x20-\x7e]{1,128}$/, "must be 1 to 128 printable ASCII characters");
+export const idempotencyKey = z.string().regex(/^[\x20-\x7e]{1,128}$/, "must be 1 to 128 printable ASCII characters");
 
 /** The `Idempotency-Key` of a request, checked; null where it has none. @throws RequestError `invalid_request`. */
 export function readKey(c: ApiContext): string | null {

@@ -1,33 +1,13 @@
 import * as z from "zod";
 import { COMMANDS, commandReason, type CommandName } from "../domain/command.ts";
 import { nodeId, jobId } from "../domain/ids.ts";
-import type { JobResource, JobStatus, StepStatus } from "../domain/resources.ts";
+import { JOB_STATUSES, STEP_STATUSES } from "../domain/job-status.ts";
+import type { JobResource } from "../contract/job.ts";
 import type { Api, ApiContext, ApiDeps } from "./deps.ts";
 import { readJson } from "./json-body.ts";
 import type { Places } from "./places.ts";
 import { invalidFields, invalidRequest } from "./problem.ts";
 import { noQuery, pageOf, pageQuery, readPath, readQuery, waitQuery } from "./query.ts";
-
-export const JOB_STATUSES = [
-  "pending",
-  "running",
-  "cancelling",
-  "succeeded",
-  "failed",
-  "partial",
-  "cancelled",
-  "expired",
-] as const satisfies readonly JobStatus[];
-export const STEP_STATUSES = [
-  "pending",
-  "running",
-  "succeeded",
-  "failed",
-  "superseded",
-  "cancelled",
-  "expired",
-  "unknown",
-] as const satisfies readonly StepStatus[];
 
 export const jobsQuery = z.strictObject({
   ...pageQuery,

@@ -1,10 +1,8 @@
 import * as z from "zod";
 import { nodeId } from "../domain/ids.ts";
-import type { Liveness } from "../domain/resources.ts";
+import { LIVENESSES } from "../domain/node.ts";
 import type { Api, ApiDeps } from "./deps.ts";
 import { noQuery, pageOf, pageQuery, readPath, readQuery } from "./query.ts";
-
-const LIVENESSES = ["alive", "suspect", "dead", "left"] as const satisfies readonly Liveness[];
 
 export const nodesQuery = z.strictObject({
   ...pageQuery,

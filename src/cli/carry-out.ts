@@ -1,5 +1,5 @@
 import type { CommandBody } from "../client/client.ts";
-import type { JobResource } from "../domain/resources.ts";
+import type { JobResource } from "../contract/job.ts";
 import type { ClientContext } from "./client-action.ts";
 import type { CommandFlags, Mode } from "./command-options.ts";
 import type { ExitCode } from "./exit-code.ts";

@@ -1,4 +1,4 @@
-import type { JobResource } from "../domain/resources.ts";
+import type { JobResource } from "../contract/job.ts";
 import type { ClientContext } from "./client-action.ts";
 import { printable } from "../printable.ts";
 

@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { firstItems } from "../client/all-items.ts";
-import type { DeadLetterResource } from "../domain/resources.ts";
+import type { DeadLetterResource } from "../contract/message.ts";
 import { addClientOptions, clientAction } from "./client-action.ts";
 import { formatAge } from "./duration.ts";
 import { EXIT } from "./exit-code.ts";

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import { firstItems } from "../client/all-items.ts";
 import { compareEventIds } from "../domain/event.ts";
-import type { EventResource } from "../domain/resources.ts";
+import type { EventResource } from "../contract/event.ts";
 import { addClientOptions, type ClientContext, clientAction } from "./client-action.ts";
 import { EXIT, type ExitCode } from "./exit-code.ts";
 import { mustExist } from "./must-exist.ts";

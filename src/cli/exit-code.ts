@@ -1,4 +1,4 @@
-import type { JobResource } from "../domain/resources.ts";
+import type { JobResource } from "../contract/job.ts";
 
 /** What the process ends with (cli.md). */
 export const EXIT = {

@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { firstItems } from "../client/all-items.ts";
-import type { GroupResource } from "../domain/resources.ts";
+import type { GroupResource } from "../contract/group.ts";
 import { addClientOptions, clientAction } from "./client-action.ts";
 import { EXIT } from "./exit-code.ts";
 import { total } from "./format.ts";

@@ -1,4 +1,4 @@
-import type { JobResource, StepResource } from "../domain/resources.ts";
+import type { JobResource, StepResource } from "../contract/job.ts";
 import { inCliWords } from "./cli-words.ts";
 import { formatDuration } from "./duration.ts";
 import { printable } from "../printable.ts";

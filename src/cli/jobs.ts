@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import { firstItems } from "../client/all-items.ts";
 import type { Client } from "../client/client.ts";
-import type { JobResource, ListedJobResource } from "../domain/resources.ts";
+import type { JobResource, ListedJobResource } from "../contract/job.ts";
 import { addClientOptions, type ClientContext, clientAction } from "./client-action.ts";
 import { timeoutOption } from "./command-options.ts";
 import { printCreated } from "./created.ts";

@@ -1,5 +1,6 @@
 import type { Command } from "commander";
-import type { LogLineResource, LogSource } from "../domain/resources.ts";
+import type { LogSource } from "../domain/log-line.ts";
+import type { LogLineResource } from "../contract/log-line.ts";
 import { addClientOptions, clientAction } from "./client-action.ts";
 import { EXIT } from "./exit-code.ts";
 import { parseLineCount } from "./option-values.ts";

@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { firstItems } from "../client/all-items.ts";
-import type { NodeResource } from "../domain/resources.ts";
+import type { NodeResource } from "../contract/node.ts";
 import { addClientOptions, clientAction } from "./client-action.ts";
 import { EXIT } from "./exit-code.ts";
 import { formatBytes, formatPairs } from "./format.ts";

@@ -1,4 +1,4 @@
-import type { PlanResource } from "../domain/resources.ts";
+import type { PlanResource } from "../contract/plan.ts";
 import { inCliWords } from "./cli-words.ts";
 import { formatDuration } from "./duration.ts";
 import type { Output } from "./output.ts";

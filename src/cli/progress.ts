@@ -1,5 +1,5 @@
 import { clearLine, cursorTo } from "node:readline";
-import type { JobResource } from "../domain/resources.ts";
+import type { JobResource } from "../contract/job.ts";
 import { endedSteps, progressText } from "./job-text.ts";
 import type { Output } from "./output.ts";
 import { printable } from "../printable.ts";

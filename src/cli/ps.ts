@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { firstItems } from "../client/all-items.ts";
-import type { StitchResource } from "../domain/resources.ts";
+import type { StitchResource } from "../contract/stitch.ts";
 import { addClientOptions, clientAction } from "./client-action.ts";
 import { formatDuration } from "./duration.ts";
 import { EXIT } from "./exit-code.ts";

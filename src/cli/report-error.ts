@@ -1,6 +1,6 @@
 import { ApiError, ApiUnreachable, NotTheApi } from "../client/client.ts";
 import { ConfigError } from "../config.ts";
-import type { RefusalResource } from "../domain/resources.ts";
+import type { RefusalResource } from "../contract/refusal.ts";
 import { inCliWords } from "./cli-words.ts";
 import { EXIT, type ExitCode, isUndelivered } from "./exit-code.ts";
 import { Interrupted } from "./interrupted.ts";

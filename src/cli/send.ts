@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { type Command, Option } from "commander";
 import type { MessageBody } from "../client/client.ts";
 import { MAX_DATA_BYTES } from "../domain/message.ts";
-import type { DeliveryResource } from "../domain/resources.ts";
+import type { DeliveryResource } from "../contract/message.ts";
 import { addClientOptions, clientAction } from "./client-action.ts";
 import { parseDuration } from "./duration.ts";
 import { EXIT } from "./exit-code.ts";

@@ -1,6 +1,6 @@
 import { pause } from "../bounded-wait.ts";
 import { ApiError, ApiUnreachable, type Client } from "../client/client.ts";
-import type { JobResource } from "../domain/resources.ts";
+import type { JobResource } from "../contract/job.ts";
 
 /** The API may restart while a job runs; the job does not mind, so the wait goes on for this long. */
 const API_AWAY_MS = 30_000;

@@ -1,4 +1,4 @@
-import type { ListResource } from "../domain/resources.ts";
+import type { ListResource } from "../contract/list.ts";
 
 /** More pages than any list here can have (10,000 nodes are 10): a server that never ends a list is cut off. */
 const MAX_PAGES = 10_000;

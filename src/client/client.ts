@@ -1,21 +1,16 @@
 import type * as z from "zod";
 import type { CommandName, COMMANDS } from "../domain/command.ts";
 import type { Recipient } from "../domain/message.ts";
-import type {
-  ClusterResource,
-  DeadLetterResource,
-  EventResource,
-  GroupResource,
-  JobResource,
-  ListedJobResource,
-  ListedStepResource,
-  ListResource,
-  LogLineResource,
-  NodeResource,
-  PlanResource,
-  SentResource,
-  StitchResource,
-} from "../domain/resources.ts";
+import type { StitchResource } from "../contract/stitch.ts";
+import type { PlanResource } from "../contract/plan.ts";
+import type { NodeResource } from "../contract/node.ts";
+import type { LogLineResource } from "../contract/log-line.ts";
+import type { ListResource } from "../contract/list.ts";
+import type { JobResource, ListedJobResource, ListedStepResource } from "../contract/job.ts";
+import type { GroupResource } from "../contract/group.ts";
+import type { EventResource } from "../contract/event.ts";
+import type { DeadLetterResource, SentResource } from "../contract/message.ts";
+import type { ClusterResource } from "../contract/cluster.ts";
 import { follow, type FollowCall } from "./follow.ts";
 import { type FollowOptions, followEvents } from "./follow-events.ts";
 import { type Query, type Request, request, type Transport } from "./request.ts";

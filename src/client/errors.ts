@@ -1,4 +1,4 @@
-import type { ProblemResource } from "../domain/resources.ts";
+import type { ProblemResource } from "../contract/problem.ts";
 import { errorText } from "../error-text.ts";
 
 /** Thrown when the API answered with an error. Branch on `code`. */

@@ -1,4 +1,4 @@
-import type { EventResource } from "../domain/resources.ts";
+import type { EventResource } from "../contract/event.ts";
 import { ApiError } from "./errors.ts";
 import { follow, type FollowCall } from "./follow.ts";
 import type { Transport } from "./request.ts";

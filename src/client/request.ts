@@ -1,4 +1,4 @@
-import type { ProblemResource } from "../domain/resources.ts";
+import type { ProblemResource } from "../contract/problem.ts";
 import { ApiError, ApiUnreachable, NotTheApi, reasonOf } from "./errors.ts";
 
 /** What the API may take to answer, on top of what the request asks it to wait. */

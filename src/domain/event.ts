@@ -1,6 +1,5 @@
 import * as z from "zod";
 import { groupContains } from "./group.ts";
-import type { EventResource } from "./resources.ts";
 
 /** Every type of event; what happened in the cluster, told as well as may be. State is the truth. */
 export const EVENT_TYPES = [
@@ -47,7 +46,9 @@ export type EventFilter = {
   readonly group?: string | undefined;
 };
 
-export function eventMatches(event: EventResource, { type, node, group }: EventFilter): boolean {
+type Recorded = Pick<z.output<typeof clusterEvent>, "node" | "stitch" | "group"> & { readonly type: string };
+
+export function eventMatches(event: Recorded, { type, node, group }: EventFilter): boolean {
   return (
     (type === undefined || type.some((one) => one === "*" || one === event.type || ofFamily(event.type, one))) &&
     (node === undefined || node === event.node || event.stitch?.startsWith(`${node}:`) === true) &&

@@ -8,7 +8,8 @@ import {
   type Step,
   type Task,
 } from "./job.ts";
-import type { Liveness, StepStatus } from "./resources.ts";
+import type { StepStatus } from "./job-status.ts";
+import type { Liveness } from "./node.ts";
 import type { StepError, StepOutcome } from "./stitch.ts";
 
 /** What is known of the node of a task that has not ended. `startedAtMs`: when its present incarnation registered. */

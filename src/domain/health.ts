@@ -1,5 +1,4 @@
-import type { Health } from "./resources.ts";
-import type { StitchRecord } from "./stitch.ts";
+import type { Health, StitchRecord } from "./stitch.ts";
 
 /** Heartbeats missed in a row up to which a stitch counts as well, and up to which as slow (process-v1.md, "Health"). */
 const GREEN_UP_TO = 1;

@@ -6,6 +6,7 @@ import { stitchSpec } from "./spec.ts";
 
 const NODE_ACTIONS = ["ping"] as const;
 const MASTER_ACTIONS = ["cordon", "uncordon", "drain"] as const;
+const STITCH_ACTIONS = ["create", "start", "stop", "restart", "remove", "settle"] as const;
 
 /**
  * Which stitch a step means, as `StitchRecord.born`: the node does nothing to another that has the id by then. Absent:
@@ -51,6 +52,12 @@ export const step = z.discriminatedUnion("action", [
 ]);
 export type Step = z.output<typeof step>;
 export type StitchStep = Exclude<Step, { stitch: null }>;
+/** Every act that a step can be. */
+export const STEP_ACTIONS = [
+  ...NODE_ACTIONS,
+  ...MASTER_ACTIONS,
+  ...STITCH_ACTIONS,
+] as const satisfies readonly Step["action"][];
 
 /**
  * One node's part of a job. `runs`: who carries it out; a Master runs what only a Master may write (eligibility).

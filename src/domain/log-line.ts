@@ -1,8 +1,8 @@
 import * as z from "zod";
-import type { LogSource } from "./resources.ts";
 
 /** Where a line of a stitch's log comes from: its two outputs, its protocol's `logs` message, the node that hosts it. */
-export const LOG_SOURCES = ["stdout", "stderr", "log", "system"] as const satisfies readonly LogSource[];
+export const LOG_SOURCES = ["stdout", "stderr", "log", "system"] as const;
+export type LogSource = (typeof LOG_SOURCES)[number];
 
 export const logLine = z.object({
   at: z.string(),

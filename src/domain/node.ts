@@ -1,9 +1,13 @@
 import * as z from "zod";
-import type { Eligibility, Liveness } from "./resources.ts";
 import { type Resources, resources } from "./spec.ts";
 import { STITCH_STATES } from "./stitch.ts";
 
-export const ELIGIBILITIES = ["eligible", "cordoned", "draining"] as const satisfies readonly Eligibility[];
+export const LIVENESSES = ["alive", "suspect", "dead", "left"] as const;
+export type Liveness = (typeof LIVENESSES)[number];
+
+/** May it get new stitches? Independent of its liveness. */
+export const ELIGIBILITIES = ["eligible", "cordoned", "draining"] as const;
+export type Eligibility = (typeof ELIGIBILITIES)[number];
 
 /** How a node describes itself when it registers: fixed for the life of an incarnation. */
 export const nodeFacts = z.object({

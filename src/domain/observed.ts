@@ -1,9 +1,8 @@
 import { RequestError } from "./errors.ts";
 import { splitFullId } from "./ids.ts";
-import { isPresent, livenessOf, type NodeRecord } from "./node.ts";
+import { isPresent, type Liveness, livenessOf, type NodeRecord } from "./node.ts";
 import { type Candidate, candidateOf } from "./placement.ts";
 import type { PlacementOptions } from "./placement-options.ts";
-import type { Liveness } from "./resources.ts";
 import type { StitchSpec } from "./spec.ts";
 import type { StepError, StitchRecord } from "./stitch.ts";
 

@@ -1,6 +1,6 @@
 import type { PlacementOptions } from "./placement-options.ts";
-import { isPresent, type NodeRecord, shortOf } from "./node.ts";
-import type { Eligibility, Liveness, RefusalResource } from "./resources.ts";
+import { type Eligibility, isPresent, type Liveness, type NodeRecord, shortOf } from "./node.ts";
+import type { Refusal, RefusalCode } from "./refusal.ts";
 import type { Resources, StitchSpec } from "./spec.ts";
 
 /** A node as placement sees it. `ofGroup`: how many stitches of the group it has already. */
@@ -19,15 +19,15 @@ export type Candidate = {
 
 export type Placed = { readonly node: string; readonly reason: string };
 type Placement =
-  | { readonly placed: readonly Placed[]; readonly refusals: readonly RefusalResource[] }
-  | { readonly placed: null; readonly refusals: readonly RefusalResource[] };
+  | { readonly placed: readonly Placed[]; readonly refusals: readonly Refusal[] }
+  | { readonly placed: null; readonly refusals: readonly Refusal[] };
 
 /** Of several nodes one list entry each: the first rule the node breaks, in the order a person would check them. */
 function refusalOf(
   node: Candidate,
   spec: StitchSpec,
   wish: PlacementOptions,
-): { code: RefusalResource["code"]; message: string } | null {
+): { code: RefusalCode; message: string } | null {
   if (node.liveness !== "alive") return { code: "not_alive", message: `the node is ${node.liveness}` };
   if (node.eligibility === "cordoned")
     return { code: "cordoned", message: "the node is cordoned; node.uncordon lets it take new stitches" };
@@ -103,7 +103,7 @@ export function place(
   const live = new Map(nodes.map((node) => [node.id, { ...node }]));
   const perZone = countByZone(inZone);
   const inZones = (node: Candidate) => fullestZone(perZone, node);
-  const refused = (): RefusalResource[] =>
+  const refused = (): Refusal[] =>
     [...live.values()]
       .sort((a, b) => (a.id < b.id ? -1 : 1))
       .flatMap((node) => {
@@ -162,7 +162,7 @@ export function candidateOf(node: NodeRecord, liveness: Liveness, ofGroup: numbe
 const SHOWN = 3;
 
 /** Why nothing was placed, in a few words. */
-export function refusalText(refusals: readonly RefusalResource[]): string {
+export function refusalText(refusals: readonly Refusal[]): string {
   if (refusals.length === 0) return "there is no node";
   const shown = refusals.slice(0, SHOWN).map(({ node, message }) => `${node}: ${message}`);
   const more = refusals.length > SHOWN ? `; and ${refusals.length - SHOWN} more` : "";
@@ -170,6 +170,6 @@ export function refusalText(refusals: readonly RefusalResource[]): string {
 }
 
 /** What nodes are refused for, of several stitches: each reason of a node once. */
-export const eachOnce = (refusals: readonly RefusalResource[]): RefusalResource[] => [
+export const eachOnce = (refusals: readonly Refusal[]): Refusal[] => [
   ...new Map(refusals.map((each) => [`${each.node} ${each.code}`, each])).values(),
 ];

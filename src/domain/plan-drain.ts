@@ -6,8 +6,8 @@ import { isPresent, type NodeRecord } from "./node.ts";
 import { livenessIn, nodeNamed, type Observed, refusalFor } from "./observed.ts";
 import { moveIn, movesInWaves, type Placed, roomIn, shown } from "./plan-move.ts";
 import { eachOnce, refusalText } from "./placement.ts";
-import { infeasible, type Plan, planInWaves } from "./planned.ts";
-import type { PlanResource, StitchState } from "./resources.ts";
+import { infeasible, type Plan, planInWaves, type PlanWarning } from "./planned.ts";
+import type { StitchState } from "./stitch.ts";
 
 /** Times a stitch is moved, or stopped, before it is left to be forced, or to the deadline. */
 const TRIES = 3;
@@ -18,7 +18,7 @@ type Moves = {
   readonly moves: { of: Placed; to: string; reason: string }[];
   /** Why no other node takes those that stay. */
   refusals: Plan["refusals"];
-  readonly stay: NonNullable<PlanResource["warnings"]>[number][];
+  readonly stay: PlanWarning[];
 };
 
 /** Marks the node as draining, then moves what can be moved until the time is up; what is there then is stopped. */

@@ -4,8 +4,14 @@ import { leastDurationOf } from "./min-healthy.ts";
 import type { Command } from "./command.ts";
 import type { Chain, Orchestration, Step, Task } from "./job.ts";
 import type { Observed } from "./observed.ts";
-import type { PlanResource, RefusalResource } from "./resources.ts";
+import type { Refusal } from "./refusal.ts";
 import type { StepError } from "./stitch.ts";
+
+/** Where a stitch would go, and why there. `stitch`: a full id. */
+export type PlannedPlacement = { readonly stitch: string; readonly node: string; readonly reason: string };
+
+/** What whoever gives the command should know of it. `stitch`: a full id. */
+export type PlanWarning = { readonly code: string; readonly message: string; readonly stitch?: string };
 
 /** What a command would become. */
 export type Plan = {
@@ -21,9 +27,9 @@ export type Plan = {
    * jobs of many steps that overlap, the second is refused.
    */
   readonly scopes: readonly string[];
-  readonly placements: PlanResource["placements"];
-  readonly refusals: readonly RefusalResource[];
-  readonly warnings: PlanResource["warnings"];
+  readonly placements: readonly PlannedPlacement[];
+  readonly refusals: readonly Refusal[];
+  readonly warnings: readonly PlanWarning[];
   readonly feasible: boolean;
 };
 
@@ -40,7 +46,7 @@ const NOTHING: Plan = {
 export const planOf = (tasks: readonly Task[], more: Partial<Plan> = {}): Plan => ({ ...NOTHING, tasks, ...more });
 
 /** All or none: nothing of it is done. */
-export const infeasible = (refusals: readonly RefusalResource[]): Plan => ({ ...NOTHING, refusals, feasible: false });
+export const infeasible = (refusals: readonly Refusal[]): Plan => ({ ...NOTHING, refusals, feasible: false });
 
 /** A command of many steps. */
 export const planInWaves = (
@@ -75,7 +81,7 @@ export function newIds(group: string, nodes: readonly string[], observed: Observ
 }
 
 /** A stitch whose data does not go with it. */
-export const dataStays = (stitch: string): PlanResource["warnings"][number] => ({
+export const dataStays = (stitch: string): PlanWarning => ({
   code: "data_stays",
   message: `its data folder is not empty and stays on ${splitFullId(stitch).node}`,
   stitch,

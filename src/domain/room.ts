@@ -1,6 +1,6 @@
 import { type Candidate, place } from "./placement.ts";
 import type { PlacementOptions } from "./placement-options.ts";
-import type { RefusalResource } from "./resources.ts";
+import type { Refusal } from "./refusal.ts";
 import type { Resources, StitchSpec } from "./spec.ts";
 
 /** What a new home is looked for: a stitch of a group, by its spec and where it may live. */
@@ -49,7 +49,7 @@ export class Room {
   homeFor(
     { group, spec, placement }: Homeless,
     not: ReadonlySet<string>,
-  ): { node: string; reason: string } | { node: null; refusals: readonly RefusalResource[] } {
+  ): { node: string; reason: string } | { node: null; refusals: readonly Refusal[] } {
     const open = this.candidates(group).filter(({ id }) => !not.has(id));
     const { placed, refusals } = place(open, spec, placement, 1, this.candidates(group));
     const [home] = placed ?? [];

@@ -3,22 +3,16 @@ import { STEP_CODES } from "./errors.ts";
 import { fullGroupName } from "./group.ts";
 import { placementOptions } from "./placement-options.ts";
 import { stitchId } from "./ids.ts";
-import type { Health, StitchState } from "./resources.ts";
 import { revisionText } from "./revision.ts";
 import { stitchSpec } from "./spec.ts";
 
 export const DESIRED = ["running", "stopped"] as const;
 /** `missing` is never published: a reader derives it from the node's death. */
-export const STITCH_STATES = [
-  "starting",
-  "running",
-  "stopping",
-  "stopped",
-  "backoff",
-  "failed",
-  "missing",
-] as const satisfies readonly StitchState[];
-export const HEALTHS = ["green", "yellow", "red", "missing"] as const satisfies readonly Health[];
+export const STITCH_STATES = ["starting", "running", "stopping", "stopped", "backoff", "failed", "missing"] as const;
+export type StitchState = (typeof STITCH_STATES)[number];
+
+export const HEALTHS = ["green", "yellow", "red", "missing"] as const;
+export type Health = (typeof HEALTHS)[number];
 
 /** Why a step did not succeed. `stderrTail`: the first and the last lines the program wrote to standard error. */
 export const stepError = z.object({

@@ -2,7 +2,8 @@ import { RequestError } from "../domain/errors.ts";
 import { groupContains } from "../domain/group.ts";
 import { fullId, parseStitchRef, splitFullId } from "../domain/ids.ts";
 import { asLetter, type DeadLetter, isAddressable, type Message, readMessage } from "../domain/message.ts";
-import type { DeadLetterResource, ListResource, SentResource } from "../domain/resources.ts";
+import type { ListResource } from "../contract/list.ts";
+import type { DeadLetterResource, SentResource } from "../contract/message.ts";
 import type { StitchRecord } from "../domain/stitch.ts";
 import type { RedisClient } from "../redis/client.ts";
 import {

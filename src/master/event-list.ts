@@ -1,5 +1,6 @@
 import { type EventFilter, eventMatches } from "../domain/event.ts";
-import type { EventResource, ListResource } from "../domain/resources.ts";
+import type { EventResource } from "../contract/event.ts";
+import type { ListResource } from "../contract/list.ts";
 import type { RedisClient } from "../redis/client.ts";
 import { eventsAfter, eventsBefore, refuseGoneEvents } from "../redis/events.ts";
 import type { Keys } from "../redis/keys.ts";

@@ -1,4 +1,5 @@
-import type { ListedJobResource, ListedStepResource, ListResource } from "../domain/resources.ts";
+import type { ListedJobResource, ListedStepResource } from "../contract/job.ts";
+import type { ListResource } from "../contract/list.ts";
 import type { RedisClient } from "../redis/client.ts";
 import { listJobIds } from "../redis/job-index.ts";
 import type { Keys } from "../redis/keys.ts";

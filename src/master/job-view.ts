@@ -1,15 +1,15 @@
 import { countedTasks, type FoldedJob, type FoldedStep, type FoldedTask, hasEnded } from "../domain/fold.ts";
 import type { JobState } from "../domain/job.ts";
 import { PAST, progressOf } from "../domain/progress.ts";
+import type { JobStatus } from "../domain/job-status.ts";
 import type {
   FailureResource,
   JobResource,
-  JobStatus,
   ListedJobResource,
   ListedStepResource,
   StepResource,
   TaskResource,
-} from "../domain/resources.ts";
+} from "../contract/job.ts";
 
 /** Most steps, and most stitches, in one body. */
 const BODY_LIMIT = 1000;

@@ -1,6 +1,6 @@
 import { hasEnded, nodesInDoubt } from "../domain/fold.ts";
 import type { JobState } from "../domain/job.ts";
-import type { JobResource } from "../domain/resources.ts";
+import type { JobResource } from "../contract/job.ts";
 import type { StepOutcome } from "../domain/stitch.ts";
 import type { HintWatch } from "../redis/hint-watchers.ts";
 import type { JobHints } from "../redis/job-hints.ts";

@@ -1,5 +1,5 @@
 import { RequestError } from "../domain/errors.ts";
-import type { MasterMode } from "../domain/resources.ts";
+import type { ChosenMaster } from "../domain/master-mode.ts";
 import type { StitchRecord } from "../domain/stitch.ts";
 import type { Dispatcher } from "../queue/dispatcher.ts";
 import type { RedisClient } from "../redis/client.ts";
@@ -28,7 +28,7 @@ import { StitchLogs } from "./stitch-logs.ts";
 
 export type LeaderlessOptions = {
   readonly id: string;
-  readonly mode: MasterMode;
+  readonly mode: ChosenMaster;
   readonly redis: RedisClient;
   readonly keys: Keys;
   readonly dispatcher: Dispatcher;

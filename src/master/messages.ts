@@ -10,7 +10,7 @@ import {
   type Receipt,
   type SendRequest,
 } from "../domain/message.ts";
-import type { DeliveryResource, SentResource } from "../domain/resources.ts";
+import type { DeliveryResource, SentResource } from "../contract/message.ts";
 import type { RedisClient } from "../redis/client.ts";
 import type { HintWatch } from "../redis/hint-watchers.ts";
 import { type Placed, type Posted, putMessageOnce, putMessages } from "../redis/inbox.ts";

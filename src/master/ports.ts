@@ -9,25 +9,18 @@ import type { OnUnreadable } from "../redis/unreadable.ts";
 import type { Command, CommandName } from "../domain/command.ts";
 import type { ClusterEvent, EventFilter } from "../domain/event.ts";
 import type { DeadLetter, SendRequest } from "../domain/message.ts";
-import type {
-  ClusterResource,
-  DeadLetterResource,
-  Eligibility,
-  EventResource,
-  GroupResource,
-  JobResource,
-  JobStatus,
-  ListedJobResource,
-  ListedStepResource,
-  ListResource,
-  Liveness,
-  LogLineResource,
-  NodeResource,
-  PlanResource,
-  SentResource,
-  StepStatus,
-  StitchResource,
-} from "../domain/resources.ts";
+import type { ClusterResource } from "../contract/cluster.ts";
+import type { DeadLetterResource, SentResource } from "../contract/message.ts";
+import type { Eligibility, Liveness } from "../domain/node.ts";
+import type { EventResource } from "../contract/event.ts";
+import type { GroupResource } from "../contract/group.ts";
+import type { JobResource, ListedJobResource, ListedStepResource } from "../contract/job.ts";
+import type { JobStatus, StepStatus } from "../domain/job-status.ts";
+import type { ListResource } from "../contract/list.ts";
+import type { LogLineResource } from "../contract/log-line.ts";
+import type { NodeResource } from "../contract/node.ts";
+import type { PlanResource } from "../contract/plan.ts";
+import type { StitchResource } from "../contract/stitch.ts";
 
 /** Who asks, and how it is to be carried out. */
 export type Submission = {

@@ -2,19 +2,15 @@ import { RequestError } from "../domain/errors.ts";
 import { componentOf, parseGroup } from "../domain/group.ts";
 import { shownHealth } from "../domain/health.ts";
 import { fullId, parseStitchRef, splitFullId } from "../domain/ids.ts";
-import { livenessOf, type NodeRecord } from "../domain/node.ts";
+import { type Liveness, livenessOf, type NodeRecord } from "../domain/node.ts";
 import { noStitch } from "../domain/observed.ts";
-import type {
-  ClusterResource,
-  GroupResource,
-  ListResource,
-  Liveness,
-  MasterMode,
-  NodeResource,
-  StitchResource,
-  StitchState,
-} from "../domain/resources.ts";
-import { type StitchRecord, type StitchUsage, STITCH_STATES } from "../domain/stitch.ts";
+import type { StitchResource } from "../contract/stitch.ts";
+import type { NodeResource } from "../contract/node.ts";
+import type { ListResource } from "../contract/list.ts";
+import type { GroupResource } from "../contract/group.ts";
+import type { ClusterResource } from "../contract/cluster.ts";
+import { STITCH_STATES, type StitchRecord, type StitchState, type StitchUsage } from "../domain/stitch.ts";
+import type { ChosenMaster } from "../domain/master-mode.ts";
 import type { RedisClient } from "../redis/client.ts";
 import { countOpenJobs } from "../redis/job-index.ts";
 import type { Keys } from "../redis/keys.ts";
@@ -69,7 +65,7 @@ export type StateReaderOptions = {
   readonly redis: RedisClient;
   readonly keys: Keys;
   /** Of this Master. */
-  readonly mode: MasterMode;
+  readonly mode: ChosenMaster;
   readonly deadAfterMs: number;
   readonly nowMs: () => number;
   readonly onUnreadable: OnUnreadable;
@@ -83,7 +79,7 @@ export type StateReaderOptions = {
 export class StateReader {
   readonly #redis: RedisClient;
   readonly #keys: Keys;
-  readonly #mode: MasterMode;
+  readonly #mode: ChosenMaster;
   readonly #deadAfterMs: number;
   readonly #nowMs: () => number;
   readonly #onUnreadable: OnUnreadable;

@@ -1,6 +1,6 @@
 import { RequestError } from "../domain/errors.ts";
 import { type ClusterEvent, clusterEvent, compareEventIds } from "../domain/event.ts";
-import type { EventResource } from "../domain/resources.ts";
+import type { EventResource } from "../contract/event.ts";
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
 import { defineScript } from "./script.ts";

@@ -1,15 +1,15 @@
 import * as z from "zod";
 import {
   ELIGIBILITIES,
+  type Eligibility,
   type NodeFacts,
+  nodeFacts,
   type NodeLoad,
+  nodeLoad,
   type NodeRecord,
   type NodeStatus,
-  nodeFacts,
-  nodeLoad,
   nodeStatus,
 } from "../domain/node.ts";
-import type { Eligibility } from "../domain/resources.ts";
 import type { Revision } from "../domain/revision.ts";
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";

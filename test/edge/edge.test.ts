@@ -14,6 +14,7 @@ import { publishAsNode } from "../support/publish-test-stitch.ts";
 import { Inbox } from "../../workers/node/inbox.ts";
 import { LogQuestions } from "../../workers/node/log-questions.ts";
 import { StitchLog } from "../../workers/node/stitch-log.ts";
+import { checkAnswer } from "../support/checked-fetch.ts";
 import { until } from "../support/cluster.ts";
 import { redisConnections } from "../support/redis-connections.ts";
 import { registerTestNode } from "../support/register-test-node.ts";
@@ -61,6 +62,7 @@ async function ask(path: string, init: { method?: string; body?: string; token?:
       ...(init.body === undefined ? {} : { "content-type": "application/json" }),
     },
   });
+  await checkAnswer(init.method ?? "GET", path, response);
   const text = await response.text();
   return { response, body: (text === "" ? null : JSON.parse(text)) as Record<string, unknown> };
 }
@@ -94,6 +96,7 @@ test("events are followed", async () => {
     headers: { authorization: `Bearer ${TOKEN}` },
     signal: ended.signal,
   });
+  await checkAnswer("GET", "/v1/events?type=job.*", stream);
   assert.equal(stream.headers.get("content-type"), "text/event-stream");
   assert.ok(stream.body);
   const reader = stream.body.getReader();
@@ -122,6 +125,7 @@ test("a reader that leaves takes its connections to Redis along, at the latest w
     headers: { authorization: `Bearer ${TOKEN}` },
     signal: left.signal,
   });
+  await checkAnswer("GET", "/v1/events", stream);
   const reader = stream.body?.getReader();
   await reader?.read();
   await until("it listens", async () => (await connections()) === 2);
@@ -159,10 +163,12 @@ test("a stitch's log is read and followed, asked of its node", async () => {
     const plain = await edge.fetch("/v1/stitches/a/logs", {
       headers: { authorization: `Bearer ${TOKEN}`, accept: "text/plain" },
     });
+    await checkAnswer("GET", "/v1/stitches/a/logs", plain);
     assert.equal(await plain.text(), "a word\n");
     const stream = await edge.fetch("/v1/stitches/a/logs?tail=1", {
       headers: { authorization: `Bearer ${TOKEN}`, accept: "text/event-stream" },
     });
+    await checkAnswer("GET", "/v1/stitches/a/logs?tail=1", stream);
     assert.ok(stream.body);
     const reader = stream.body.getReader();
     let text = "";

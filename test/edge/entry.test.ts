@@ -7,6 +7,7 @@ import { test } from "node:test";
 import edge from "../../src/api/edge.ts";
 import { startLocalRedis } from "../../src/cli/local-redis.ts";
 import { connectRedis, openRedis } from "../../src/redis/connection.ts";
+import { checkAnswer } from "../support/checked-fetch.ts";
 import { until } from "../support/cluster.ts";
 import { redisConnections } from "../support/redis-connections.ts";
 
@@ -53,6 +54,7 @@ for (const [what, env, expected, says] of [
     const logged = t.mock.method(console, "error", () => undefined);
     const { response, ended } = ask("/v1/cluster", env);
     const answer = await response;
+    await checkAnswer("GET", "/v1/cluster", answer);
     const text = await answer.text();
     await ended();
     const body = JSON.parse(text) as Record<string, unknown>;

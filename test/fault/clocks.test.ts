@@ -2,7 +2,9 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { ApiUnreachable, createClient } from "../../src/client/client.ts";
-import type { DeadLetterResource, JobResource, ListResource } from "../../src/domain/resources.ts";
+import type { ListResource } from "../../src/contract/list.ts";
+import type { JobResource } from "../../src/contract/job.ts";
+import type { DeadLetterResource } from "../../src/contract/message.ts";
 import { createInbox } from "../../src/redis/inbox.ts";
 import { leaveNode, redisTimeMs } from "../../src/redis/node-record.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";

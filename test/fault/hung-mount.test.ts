@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { renameSync, symlinkSync } from "node:fs";
 import { after, describe, it } from "node:test";
-import type { JobResource, StitchResource } from "../../src/domain/resources.ts";
+import type { StitchResource } from "../../src/contract/stitch.ts";
+import type { JobResource } from "../../src/contract/job.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { HungMount } from "../support/hung-mount.ts";
 import { dataDirOf, logOf } from "../support/stitch-folder.ts";

@@ -3,7 +3,7 @@ import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { COMMANDS, type CommandName } from "../../src/domain/command.ts";
-import type { JobResource } from "../../src/domain/resources.ts";
+import type { JobResource } from "../../src/contract/job.ts";
 import { orderEligibility } from "../../src/redis/node-record.ts";
 import { listStitchesOfNode } from "../../src/redis/stitch-records.ts";
 import { leaveTombstone } from "../../src/redis/tombstones.ts";

@@ -4,7 +4,7 @@ import { spawnSync } from "node:child_process";
 import { chmodSync, chownSync, copyFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import type { StitchResource } from "../../src/domain/resources.ts";
+import type { StitchResource } from "../../src/contract/stitch.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { isRunning } from "../support/process-list.ts";
 import { dataDirOf, linesOf, logOf } from "../support/stitch-folder.ts";

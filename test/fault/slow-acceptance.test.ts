@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { COMMANDS, type CommandName } from "../../src/domain/command.ts";
 import { RequestError } from "../../src/domain/errors.ts";
-import type { JobResource } from "../../src/domain/resources.ts";
+import type { JobResource } from "../../src/contract/job.ts";
 import type { Master } from "../../src/master/ports.ts";
 import { claim } from "../../src/redis/job-record.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";

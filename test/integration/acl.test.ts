@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import { Redis } from "ioredis";
 import type { JobRecord } from "../../src/domain/job.ts";
-import type { JobResource, ListResource } from "../../src/domain/resources.ts";
+import type { ListResource } from "../../src/contract/list.ts";
+import type { JobResource } from "../../src/contract/job.ts";
 import { Dispatcher } from "../../src/queue/dispatcher.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import { connectRedis, openRedis } from "../../src/redis/connection.ts";
@@ -16,6 +17,7 @@ import { Keys } from "../../src/redis/keys.ts";
 import { leaveNode, orderEligibility } from "../../src/redis/node-record.ts";
 import { readTraces } from "../../src/redis/stitch-records.ts";
 import { leaveTombstone } from "../../src/redis/tombstones.ts";
+import { checkedFetch } from "../support/checked-fetch.ts";
 import { type TestCluster, until } from "../support/cluster.ts";
 import { KINDS, withRedisUsers } from "../support/redis-users.ts";
 
@@ -49,10 +51,10 @@ async function everythingWorks(cluster: TestCluster, as: (user: string) => strin
   await cluster.masterWorker({ REDIS_URL: as("master") });
   await cluster.node("n1", { REDIS_URL: as("node-n1") });
   const second = await cluster.node("n2", { REDIS_URL: as("node-n2") });
-  const events = await fetch(`${url}/v1/events`);
+  const events = await checkedFetch(`${url}/v1/events`);
 
   const send = async (body: Record<string, unknown>): Promise<JobResource> => {
-    const response = await fetch(`${url}/v1/commands?waitMs=20000`, {
+    const response = await checkedFetch(`${url}/v1/commands?waitMs=20000`, {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify(body),
@@ -83,13 +85,13 @@ async function everythingWorks(cluster: TestCluster, as: (user: string) => strin
     "dead-letters",
     `jobs/${last.id}/steps`,
   ]) {
-    const response = await fetch(`${url}/v1/${path}`, { headers: { Accept: "application/json" } });
+    const response = await checkedFetch(`${url}/v1/${path}`, { headers: { Accept: "application/json" } });
     assert.equal(response.status, 200, `${path}: ${await response.text()}`);
   }
   await send({ command: "group.stop", target: "shop" });
   assert.equal(await second.kill("SIGTERM"), 0);
   const forgotten = await until("n2 is forgotten", async () => {
-    const { status } = await fetch(`${url}/v1/nodes/n2`, { method: "DELETE" });
+    const { status } = await checkedFetch(`${url}/v1/nodes/n2`, { method: "DELETE" });
     return status === 409 ? null : status;
   });
   assert.equal(forgotten, 204);
@@ -134,11 +136,11 @@ async function talk(
     ["c", "welcome from n2:b"],
   ])
     await until(`${stitch} logs: ${line}`, async () =>
-      (await (await fetch(`${url}/v1/stitches/${stitch}/logs`)).text()).includes(line ?? ""),
+      (await (await checkedFetch(`${url}/v1/stitches/${stitch}/logs`)).text()).includes(line ?? ""),
     );
-  const log = await fetch(`${url}/v1/stitches/b/logs`, { headers: { Accept: "text/event-stream" } });
+  const log = await checkedFetch(`${url}/v1/stitches/b/logs`, { headers: { Accept: "text/event-stream" } });
   await readUntil(log, "hello");
-  const asked = await fetch(`${url}/v1/messages`, {
+  const asked = await checkedFetch(`${url}/v1/messages`, {
     method: "POST",
     headers: { "Content-Type": "application/json", "Idempotency-Key": "k" },
     body: JSON.stringify({ to: { oneOf: "shop.orders" }, data: "hello", expect: "reply", timeoutMs: 20_000 }),
@@ -147,10 +149,10 @@ async function talk(
   assert.match(answer, /"replied"/);
   assert.match(answer, /"welcome"/);
   const letter = await until("what nobody took is a dead letter", async () => {
-    const { items } = (await (await fetch(`${url}/v1/dead-letters`)).json()) as ListResource<{ id: string }>;
+    const { items } = (await (await checkedFetch(`${url}/v1/dead-letters`)).json()) as ListResource<{ id: string }>;
     return items[0]?.id;
   });
-  const { status } = await fetch(`${url}/v1/dead-letters/${encodeURIComponent(letter)}`, { method: "DELETE" });
+  const { status } = await checkedFetch(`${url}/v1/dead-letters/${encodeURIComponent(letter)}`, { method: "DELETE" });
   assert.equal(status, 204);
 }
 

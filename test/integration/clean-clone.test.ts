@@ -5,9 +5,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { promisify } from "node:util";
-import type { SentResource } from "../../src/domain/resources.ts";
+import type { SentResource } from "../../src/contract/message.ts";
 import { freePort } from "../../src/cli/local-redis.ts";
 import { waitUntil } from "../../src/cli/wait-until.ts";
+import { checkedFetch } from "../support/checked-fetch.ts";
 import { until } from "../support/cluster.ts";
 import { NpmScript, shellEnv } from "../support/npm-script.ts";
 import { processesOf } from "../support/process-list.ts";
@@ -164,7 +165,7 @@ async function curl(line: string): Promise<{ status: number; body: unknown }> {
   const [data] = after("-d");
   const url = words.find((word) => word.startsWith("http"));
   assert.ok(url !== undefined, line);
-  const response = await fetch(url, data === undefined ? { headers } : { method: "POST", headers, body: data });
+  const response = await checkedFetch(url, data === undefined ? { headers } : { method: "POST", headers, body: data });
   return { status: response.status, body: await response.json() };
 }
 

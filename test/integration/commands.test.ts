@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { COMMANDS } from "../../src/domain/command.ts";
 import type { RequestError } from "../../src/domain/errors.ts";
-import type { JobResource } from "../../src/domain/resources.ts";
+import type { JobResource } from "../../src/contract/job.ts";
 import type { OpenMaster } from "../../src/master/open-master.ts";
 import { leaveNode } from "../../src/redis/node-record.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";

@@ -6,6 +6,7 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { it } from "node:test";
 import { COMMANDS } from "../../src/domain/command.ts";
+import { checkedFetch } from "../support/checked-fetch.ts";
 import { until, withCluster } from "../support/cluster.ts";
 import { goldenPath, isProgress, keysIn, linesIn, Mask } from "../support/golden.ts";
 import { MAIL_MODULE } from "../support/mail.ts";
@@ -122,7 +123,7 @@ it("a run through all commands writes and answers what the golden files say", as
       const ask = async (method: string, path: string, body?: object): Promise<Record<string, unknown>> => {
         const headers: HeadersInit = body === undefined ? {} : { "Content-Type": "application/json" };
         const sent = body === undefined ? {} : { body: JSON.stringify(body) };
-        const response = await fetch(`${url}${path}`, {
+        const response = await checkedFetch(`${url}${path}`, {
           method,
           headers: { Accept: "application/json", ...headers },
           ...sent,
@@ -168,7 +169,7 @@ it("a run through all commands writes and answers what the golden files say", as
         cli.push(mask.value({ typed: args.join(" "), code, stdout }));
       }
       const { items } = (await (
-        await fetch(`${url}/v1/events?limit=1000`, { headers: { Accept: "application/json" } })
+        await checkedFetch(`${url}/v1/events?limit=1000`, { headers: { Accept: "application/json" } })
       ).json()) as { items: unknown[] };
       const events = items
         .filter((event) => !isProgress(JSON.stringify(event)))

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import { COMMANDS } from "../../src/domain/command.ts";
 import { RequestError } from "../../src/domain/errors.ts";
+import { checkedFetch } from "../support/checked-fetch.ts";
 import { REDISES, withCluster } from "../support/cluster.ts";
 import { publishTestStitch } from "../support/publish-test-stitch.ts";
 
@@ -117,7 +118,7 @@ it("groups, and versions of them, may be called whatever an object has by itself
       assert.deepEqual(group.versions, [...names].sort());
       assert.deepEqual(group.stitches.byVersion, counted);
     }
-    const text = await (await fetch(`${url}/v1/groups/constructor`)).text();
+    const text = await (await checkedFetch(`${url}/v1/groups/constructor`)).text();
     for (const name of names) assert.ok(text.includes(`"${name}":1`), text);
   });
 });

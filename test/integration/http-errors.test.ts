@@ -1,23 +1,26 @@
 // Provokes each error of the HTTP API (http.md, Errors), against an API process's own code and a real Redis.
 import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
-import { request } from "node:http";
+import { request as httpRequest } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { createApp } from "../../src/api/app.ts";
+import type { Api } from "../../src/api/deps.ts";
 import { eventFollower } from "../../src/api/follow-events.ts";
 import { startApi } from "../../src/api/node.ts";
 import { type LocalRedis, startLocalRedis } from "../../src/cli/local-redis.ts";
 import { ConfigError, loadConfig } from "../../src/config.ts";
 import { ERRORS, type ErrorCode } from "../../src/domain/errors.ts";
-import type { JobResource, ProblemResource } from "../../src/domain/resources.ts";
+import type { ProblemResource } from "../../src/contract/problem.ts";
+import type { JobResource } from "../../src/contract/job.ts";
 import { type OpenMaster, openMaster } from "../../src/master/open-master.ts";
 import { emitEvents } from "../../src/redis/events.ts";
 import { MAX_ENTRIES } from "../../src/redis/inbox.ts";
 import { leaveNode } from "../../src/redis/node-record.ts";
 import type { Running } from "../../src/running.ts";
 import { besideProbes } from "../support/beside-probes.ts";
+import { checkAnswer, checkedFetch } from "../support/checked-fetch.ts";
 import { until } from "../support/cluster.ts";
 import { publishTestStitch } from "../support/publish-test-stitch.ts";
 import { registerTestNode } from "../support/register-test-node.ts";
@@ -84,7 +87,7 @@ type Sent = {
 
 function send(path: string, { method, body, text, headers = {}, at = url }: Sent = {}): Promise<Response> {
   const json = text ?? (body === undefined ? null : JSON.stringify(body));
-  return fetch(at + path, {
+  return checkedFetch(at + path, {
     method: method ?? (json === null ? "GET" : "POST"),
     body: json,
     headers: { ...(json === null ? {} : { "content-type": "application/json" }), ...headers },
@@ -417,7 +420,7 @@ test("forbidden: without a token only this machine, and no page of another origi
 /** `fetch` does not let a Host be chosen. */
 function statusWithHost(host: string): Promise<number | undefined> {
   return new Promise((resolve, reject) => {
-    const sent = request(`${url}/v1/cluster`, { headers: { host } }, (response) => {
+    const sent = httpRequest(`${url}/v1/cluster`, { headers: { host } }, (response) => {
       response.resume();
       resolve(response.statusCode);
     });
@@ -446,17 +449,24 @@ test("unauthenticated, with a challenge, on every route but the probes", async (
 test("rate_limited: one more stream than there may be", async () => {
   const shutdown = new AbortController();
   const app = createApp({ ...appDeps(open), maxStreams: 1, shutdown: shutdown.signal });
-  const first = await app.request("http://localhost/v1/events");
+  const request = requester(app);
+  const first = await request("/v1/events");
   assert.equal(first.status, 200);
-  await problemOf(await app.request("http://localhost/v1/events"), "rate_limited");
+  await problemOf(await request("/v1/events"), "rate_limited");
   const headers = { accept: "text/event-stream" };
-  await problemOf(await app.request("http://localhost/v1/stitches/a/logs", { headers }), "rate_limited");
+  await problemOf(await request("/v1/stitches/a/logs", { headers }), "rate_limited");
   await first.body?.cancel();
-  const next = await app.request("http://localhost/v1/events");
+  const next = await request("/v1/events");
   assert.equal(next.status, 200);
   shutdown.abort();
   await next.text();
 });
+
+const requester = (app: Api) => async (path: string, init?: RequestInit) => {
+  const response = await app.request(`http://localhost${path}`, init);
+  await checkAnswer("GET", path, response);
+  return response;
+};
 
 const appDeps = (on: OpenMaster) => ({
   master: on.master,
@@ -472,8 +482,9 @@ const appDeps = (on: OpenMaster) => ({
 
 test("shutting_down: for new requests, and for one that still waits", async () => {
   const app = createApp({ ...appDeps(open), shutdown: AbortSignal.abort() });
-  await problemOf(await app.request("http://localhost/v1/cluster"), "shutting_down");
-  assert.equal((await app.request("http://localhost/livez")).status, 200);
+  const request = requester(app);
+  await problemOf(await request("/v1/cluster"), "shutting_down");
+  assert.equal((await request("/livez")).status, 200);
 
   const second = await startApi(config());
   const reason = "waits while the API stops";

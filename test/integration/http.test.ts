@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import { createClient } from "../../src/client/client.ts";
+import { checkedFetch } from "../support/checked-fetch.ts";
 import { REDISES, until, withCluster } from "../support/cluster.ts";
 import { patientCommand } from "../support/patient-command.ts";
 
@@ -15,7 +16,7 @@ for (const redis of REDISES) {
         await cluster.masterWorker();
         await Promise.all([cluster.node("n1", { STITCH_ZONES: "a", STITCH_LABELS: "disk=ssd" }), cluster.node("n2")]);
         const get = async (path: string, headers: Record<string, string> = {}) => {
-          const response = await fetch(`${url}${path}`, { headers });
+          const response = await checkedFetch(`${url}${path}`, { headers });
           assert.equal(response.status, 200, path);
           assert.ok(response.headers.get("X-Request-Id"));
           return (await response.json()) as Record<string, unknown> & {
@@ -24,7 +25,7 @@ for (const redis of REDISES) {
           };
         };
         const create = { command: "stitch.create", target: "shop.orders.1", count: 3, spec: sleeper, reason: "test" };
-        const { job } = await patientCommand(createClient({ url }), create, { waitMs: 20_000 });
+        const { job } = await patientCommand(createClient({ url, fetch: checkedFetch }), create, { waitMs: 20_000 });
         assert.deepEqual([job.status, job.reason, job.counts.succeeded], ["succeeded", "test", 3]);
 
         const summary = await get("/v1/cluster");
@@ -65,10 +66,44 @@ for (const redis of REDISES) {
         const events = await get("/v1/events?type=stitch.*", { Accept: "application/json" });
         assert.ok(events.items.length >= 6 && events.items.every(({ type }) => String(type).startsWith("stitch.")));
 
-        assert.equal((await fetch(`${url}/livez`)).status, 200);
-        assert.equal((await fetch(`${url}/readyz`)).status, 200);
-        assert.match(await (await fetch(`${url}/metrics`)).text(), /nodes\{.*alive.*\} 2/);
+        assert.equal((await checkedFetch(`${url}/livez`)).status, 200);
+        assert.equal((await checkedFetch(`${url}/readyz`)).status, 200);
+        assert.match(await (await checkedFetch(`${url}/metrics`)).text(), /nodes\{.*alive.*\} 2/);
         assert.equal((await get("/openapi.json"))["openapi"], "3.1.0");
+      });
+    });
+
+    it("answers all that a move and a drain leave as its document says", async () => {
+      await withCluster(redis.url, {}, async (cluster) => {
+        const { url } = await cluster.api();
+        await cluster.masterWorker();
+        await Promise.all([cluster.node("n1"), cluster.node("n2"), cluster.node("n3")]);
+        const client = createClient({ url, fetch: checkedFetch });
+        await cluster.create("n1", "a", ["sleep", "600"]);
+        await cluster.create("n2", "b", ["sleep", "600"], { reschedule: true });
+        const actions = new Set<string>();
+        for (const [command, target] of [
+          ["stitch.move", "n1:a"],
+          ["node.drain", "n2"],
+        ] as const) {
+          await client.plan({ command, target, minHealthyMs: 0 });
+          const { job } = await patientCommand(client, { command, target, minHealthyMs: 0 }, { waitMs: 60_000 });
+          assert.equal(job.status, "succeeded", JSON.stringify(job));
+          await client.job(job.id);
+          const { items } = await client.steps(job.id);
+          for (const { action } of items) actions.add(action);
+        }
+        assert.deepEqual([...actions].sort(), ["cordon", "create", "drain", "remove", "settle"]);
+        await client.cluster();
+        for (const { id } of (await client.nodes()).items) await client.node(id);
+        for (const { fullId } of (await client.stitches()).items) await client.stitch(fullId);
+        for (const { group } of (await client.groups()).items) await client.group(group);
+        assert.ok((await client.jobs()).items.length >= 2);
+        assert.ok((await client.events({ type: "stitch.moved,node.*", since: "0-0" })).items.length > 0);
+        await assert.rejects(client.stitch("n1:a"), { code: "not_found" });
+        await assert.rejects(client.command({ command: "stitch.move", target: "a", toNode: "n2" }), {
+          code: "placement_failed",
+        });
       });
     });
 
@@ -78,7 +113,7 @@ for (const redis of REDISES) {
         await cluster.node("n1");
         const read = async (headers: Record<string, string>, wanted: RegExp) => {
           const stop = new AbortController();
-          const response = await fetch(`${url}/v1/events?type=job.*`, { headers, signal: stop.signal });
+          const response = await checkedFetch(`${url}/v1/events?type=job.*`, { headers, signal: stop.signal });
           assert.equal(response.headers.get("Content-Type")?.split(";")[0], "text/event-stream");
           const reader = response.body?.getReader();
           let text = "";
@@ -104,11 +139,11 @@ for (const redis of REDISES) {
         const { url } = await cluster.api();
         const node = await cluster.node("n1");
         await cluster.create("n1", "a", ["sleep", "600"]);
-        assert.equal((await fetch(`${url}/v1/nodes/n1`, { method: "DELETE" })).status, 409);
+        assert.equal((await checkedFetch(`${url}/v1/nodes/n1`, { method: "DELETE" })).status, 409);
         await node.kill("SIGTERM");
-        assert.equal((await fetch(`${url}/v1/nodes/n1`, { method: "DELETE" })).status, 204);
-        assert.equal((await fetch(`${url}/v1/nodes/n1`)).status, 404);
-        assert.equal((await fetch(`${url}/v1/stitches/a`)).status, 404);
+        assert.equal((await checkedFetch(`${url}/v1/nodes/n1`, { method: "DELETE" })).status, 204);
+        assert.equal((await checkedFetch(`${url}/v1/nodes/n1`)).status, 404);
+        assert.equal((await checkedFetch(`${url}/v1/stitches/a`)).status, 404);
         const { redis: client, keys } = cluster.open;
         assert.equal(await client.exists(keys.nodeMeta("n1")), 0);
         assert.equal(await client.exists(`${keys.node("n1")}:commands:meta`), 0);
@@ -140,7 +175,7 @@ for (const redis of REDISES) {
         /** Once more where the API says "not now", of a Redis that is slow: none of these changes anything. */
         const ask = async (path: string, init: RequestInit = {}) => {
           const send = async () => {
-            const response = await fetch(`${url}/v1/${path}`, init);
+            const response = await checkedFetch(`${url}/v1/${path}`, init);
             return {
               status: response.status,
               answer: (await response.json()) as { code?: string; feasible?: boolean },
@@ -185,14 +220,17 @@ for (const redis of REDISES) {
       await withCluster(redis.url, {}, async (cluster) => {
         const { url, part } = await cluster.api({ STITCH_TOKEN: "s3cret-canary", STITCH_LOG_LEVEL: "trace" });
         for (const path of ["/v1/nodes", "/v1/cluster", "/metrics", "/v1/events"]) {
-          const response = await fetch(`${url}${path}`);
+          const response = await checkedFetch(`${url}${path}`);
           assert.equal(response.status, 401, path);
           assert.match(response.headers.get("WWW-Authenticate") ?? "", /Bearer/);
           await response.body?.cancel();
         }
-        assert.equal((await fetch(`${url}/livez`)).status, 200);
-        assert.equal((await fetch(`${url}/v1/nodes`, { headers: { Authorization: "Bearer wrong" } })).status, 401);
-        const client = createClient({ url, token: "s3cret-canary" });
+        assert.equal((await checkedFetch(`${url}/livez`)).status, 200);
+        assert.equal(
+          (await checkedFetch(`${url}/v1/nodes`, { headers: { Authorization: "Bearer wrong" } })).status,
+          401,
+        );
+        const client = createClient({ url, token: "s3cret-canary", fetch: checkedFetch });
         await until("the client is let in", async () => (await client.cluster()).name === cluster.name);
         await part.kill("SIGTERM");
         assert.match(part.output, /"answered"/, "its log tells of every request");

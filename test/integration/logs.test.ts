@@ -3,9 +3,10 @@ import { appendFileSync, existsSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { Cluster } from "ioredis";
-import type { LogLineResource } from "../../src/domain/resources.ts";
+import type { LogLineResource } from "../../src/contract/log-line.ts";
 import { serverSentEvents } from "../../src/client/sse.ts";
 import { MAX_BATCHES } from "../../src/redis/reply-stream.ts";
+import { checkedFetch } from "../support/checked-fetch.ts";
 import { FAST, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 
 /** Prints what is appended to the file `in` of its data folder. */
@@ -39,7 +40,10 @@ class Follow {
 
   static async open(url: string, headers: Record<string, string> = {}): Promise<Follow> {
     const stop = new AbortController();
-    const response = await fetch(url, { headers: { Accept: "text/event-stream", ...headers }, signal: stop.signal });
+    const response = await checkedFetch(url, {
+      headers: { Accept: "text/event-stream", ...headers },
+      signal: stop.signal,
+    });
     assert.equal(response.status, 200, await (response.ok ? "" : response.text()));
     assert.equal(response.headers.get("Content-Type"), "text/event-stream");
     return new Follow(response, stop);
@@ -97,7 +101,7 @@ for (const redis of REDISES) {
         ]);
         const logs = `${url}/v1/stitches/talks/logs`;
         const all = await until("all was written", async () => {
-          const response = await fetch(logs);
+          const response = await checkedFetch(logs);
           assert.equal(response.status, 200);
           assert.equal(response.headers.get("Vary"), "Accept");
           const body = (await response.json()) as { items: LogLineResource[]; nextCursor: null; asOf: string };
@@ -112,7 +116,7 @@ for (const redis of REDISES) {
         assert.ok(all.items.every(({ at }) => /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/.test(at)));
         const texts = all.items.map(({ line }) => line);
 
-        const plain = await fetch(`${logs}?tail=2`, { headers: { Accept: "text/plain" } });
+        const plain = await checkedFetch(`${logs}?tail=2`, { headers: { Accept: "text/plain" } });
         assert.match(plain.headers.get("Content-Type") ?? "", /^text\/plain/);
         assert.equal(
           await plain.text(),
@@ -121,7 +125,9 @@ for (const redis of REDISES) {
             .map((line) => `${line}\n`)
             .join(""),
         );
-        const none = (await (await fetch(`${url}/v1/stitches/n1:talks/logs?tail=0`)).json()) as { items: unknown[] };
+        const none = (await (await checkedFetch(`${url}/v1/stitches/n1:talks/logs?tail=0`)).json()) as {
+          items: unknown[];
+        };
         assert.deepEqual(none.items, []);
 
         const follow = await Follow.open(`${logs}?tail=10`);
@@ -137,8 +143,11 @@ for (const redis of REDISES) {
           "text/html,application/xhtml+xml,*/*;q=0.8",
           "application/json;q=0.9,text/plain;q=0.2",
         ])
-          assert.match((await fetch(logs, { headers: { Accept: accept } })).headers.get("Content-Type") ?? "", /json/);
-        const head = await fetch(logs, { method: "HEAD", headers: { Accept: "text/event-stream" } });
+          assert.match(
+            (await checkedFetch(logs, { headers: { Accept: accept } })).headers.get("Content-Type") ?? "",
+            /json/,
+          );
+        const head = await checkedFetch(logs, { method: "HEAD", headers: { Accept: "text/event-stream" } });
         assert.equal(head.status, 200);
         await until("nobody is left following", async () => (await replyKeys(cluster)).length === 0);
       });
@@ -151,7 +160,7 @@ for (const redis of REDISES) {
         await cluster.create("n1", "steers", ["printf", "%s\\n", ...lines], { restart: { policy: "never" } });
         const logs = `${url}/v1/stitches/steers/logs?tail=100`;
         const items = await until("all was written", async () => {
-          const all = ((await (await fetch(logs)).json()) as { items: LogLineResource[] }).items;
+          const all = ((await (await checkedFetch(logs)).json()) as { items: LogLineResource[] }).items;
           const said = all.filter(({ source }) => source === "stdout");
           return said.length === lines.length && said;
         });
@@ -159,7 +168,7 @@ for (const redis of REDISES) {
           items.map(({ line }) => line),
           lines,
         );
-        const plain = await (await fetch(logs, { headers: { Accept: "text/plain" } })).text();
+        const plain = await (await checkedFetch(logs, { headers: { Accept: "text/plain" } })).text();
         assert.ok(plain.includes("red\tplain\n"), JSON.stringify(plain));
         assert.doesNotMatch(plain.replace(/[\n\t]/g, ""), /[\p{Cc}\p{Bidi_Control}]/u);
         assert.match(plain, /^é �z$/m);
@@ -255,11 +264,11 @@ for (const redis of REDISES) {
         assert.equal((await cluster.run({ command: "stitch.remove", target: "echo" })).status, "succeeded");
         assert.equal((await removed.until(null)).at(-1), "the stitch was removed: its log ends here");
         assert.deepEqual([removed.lines.at(-1)?.source, removed.lines.at(-1)?.id], ["system", null]);
-        assert.equal((await fetch(`${url}/v1/stitches/echo/logs`)).status, 404);
+        assert.equal((await checkedFetch(`${url}/v1/stitches/echo/logs`)).status, 404);
         node.child.kill("SIGTERM");
         assert.equal((await left.until(null)).at(-1), "the node is leaving: its log ends here");
         await node.exited;
-        assert.equal((await fetch(`${url}/v1/nodes/n1`, { method: "DELETE" })).status, 204);
+        assert.equal((await checkedFetch(`${url}/v1/nodes/n1`, { method: "DELETE" })).status, 204);
         const { redis: client, keys } = cluster.open;
         assert.equal(await client.exists(keys.nodeInbox("n1")), 0, "its inbox is forgotten with it");
       });
@@ -272,7 +281,7 @@ for (const redis of REDISES) {
         const { redis: client, keys } = cluster.open;
         const refused = async (reason: RegExp, accept = "application/json") => {
           const [status, problem] = await until("Redis is not too slow to say so", async () => {
-            const response = await fetch(`${url}/v1/stitches/n1:echo/logs`, { headers: { Accept: accept } });
+            const response = await checkedFetch(`${url}/v1/stitches/n1:echo/logs`, { headers: { Accept: accept } });
             const body = (await response.json()) as { code: string; detail: string };
             return body.code !== "redis_unavailable" && ([response.status, body] as const);
           });
@@ -290,7 +299,7 @@ for (const redis of REDISES) {
         assert.deepEqual((await cluster.master.state.logs("echo", 1)).items, []);
         await node.kill("SIGTERM");
         await refused(/n1 has left/);
-        assert.equal((await fetch(`${url}/v1/stitches/n1:nothing/logs`)).status, 404, "no stitch is no stitch");
+        assert.equal((await checkedFetch(`${url}/v1/stitches/n1:nothing/logs`)).status, 404, "no stitch is no stitch");
       });
     });
   });

@@ -5,6 +5,7 @@ import { once } from "node:events";
 import { closeSync, mkdirSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { checkedFetch } from "../support/checked-fetch.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { MAIN } from "../unit/cli/run-stitch.ts";
 
@@ -52,7 +53,7 @@ for (const output of ["a full disk", "a reader that has gone"] as const)
         const live = () => parts.forEach((part) => assert.ok(part.exitCode === null && part.signalCode === null));
         const metrics = async () => {
           live();
-          return fetch(`http://127.0.0.1:${port}/metrics`).then(
+          return checkedFetch(`http://127.0.0.1:${port}/metrics`).then(
             (response) => response.text(),
             () => null,
           );

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import type { JobResource } from "../../src/domain/resources.ts";
+import type { JobResource } from "../../src/contract/job.ts";
 import { REDISES, type TestCluster, withCluster } from "../support/cluster.ts";
 import { processesOf } from "../support/process-list.ts";
 

@@ -3,7 +3,8 @@ import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it, type TestContext } from "node:test";
 import { COMMANDS, type CommandName } from "../../src/domain/command.ts";
-import type { JobResource } from "../../src/domain/resources.ts";
+import type { JobResource } from "../../src/contract/job.ts";
+import { checkedFetch } from "../support/checked-fetch.ts";
 import { FAST, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { Observer } from "../../src/master/observe.ts";
 
@@ -361,7 +362,7 @@ for (const redis of REDISES) {
         const { url } = await cluster.api();
         await cluster.node("n1");
         await cluster.run({ command: "stitch.create", target: GROUP, spec });
-        const response = await fetch(`${url}/v1/commands?waitMs=20000`, {
+        const response = await checkedFetch(`${url}/v1/commands?waitMs=20000`, {
           method: "POST",
           headers: { "Content-Type": "application/json" },
           body: JSON.stringify({ command: "group.stopOldVersions", target: GROUP }),

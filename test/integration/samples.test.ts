@@ -3,9 +3,10 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import type { LogLineResource } from "../../src/domain/resources.ts";
+import type { LogLineResource } from "../../src/contract/log-line.ts";
 import { ensureSamples, type Sample, samples } from "../../src/cli/up/samples.ts";
 import { ApiError, type Client, createClient } from "../../src/client/client.ts";
+import { checkedFetch } from "../support/checked-fetch.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 
 const never = new AbortController().signal;
@@ -18,7 +19,7 @@ const WHOLE = { file: "LICENSE", lines: LINES.length, counted: LINES.length, wor
 async function start(cluster: TestCluster): Promise<Client> {
   const { url } = await cluster.api();
   await Promise.all(["n1", "n2", "n3"].map((id) => cluster.node(id)));
-  return createClient({ url });
+  return createClient({ url, fetch: checkedFetch });
 }
 
 async function ensure(client: Client, wanted: readonly Sample[], result = "started"): Promise<void> {

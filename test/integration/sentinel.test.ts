@@ -3,7 +3,10 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import type { JobResource, NodeResource, StitchResource } from "../../src/domain/resources.ts";
+import type { StitchResource } from "../../src/contract/stitch.ts";
+import type { NodeResource } from "../../src/contract/node.ts";
+import type { JobResource } from "../../src/contract/job.ts";
+import { checkedFetch } from "../support/checked-fetch.ts";
 import { type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { isRunning } from "../support/process-list.ts";
 import { type LocalSentinel, startLocalSentinel } from "../support/redis-sentinel.ts";
@@ -23,14 +26,14 @@ async function behindSentinel(work: (redis: LocalSentinel, cluster: TestCluster)
 }
 
 const read = async <T>(url: string): Promise<T | null> => {
-  const response = await fetch(url);
+  const response = await checkedFetch(url);
   const body = (await response.json()) as T;
   return response.ok ? body : null;
 };
 
 /** The job, once it has been accepted and has ended; null where the API says "not now". Repeated with one key, it is one job. */
 async function ask(url: string, command: string, target: string): Promise<JobResource | null> {
-  const response = await fetch(`${url}/v1/commands?waitMs=5000`, {
+  const response = await checkedFetch(`${url}/v1/commands?waitMs=5000`, {
     method: "POST",
     headers: { "Content-Type": "application/json", "Idempotency-Key": `${command} ${target}` },
     // The node may count as dead by now: it could not beat either.
@@ -53,7 +56,7 @@ describe("behind Sentinel", { concurrency: 2 }, () => {
         await cluster.node("n1");
         await cluster.create("n1", "a", ["sleep", "600"]);
         const before = await cluster.master.state.stitch("a");
-        const events = await fetch(`${url}/v1/events?type=job.ended`);
+        const events = await checkedFetch(`${url}/v1/events?type=job.ended`);
         await redis.inStep();
 
         redis.primary.kill(signal);

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import type { SentResource } from "../../src/domain/resources.ts";
+import type { SentResource } from "../../src/contract/message.ts";
 import { REDISES, type TestCluster, withCluster } from "../support/cluster.ts";
 
 const client = join(import.meta.dirname, "../unit/client");

@@ -1,4 +1,5 @@
-// Checks that imports point one way, as the design draws it: entries → api, workers → master → redis, queue → domain.
+// Checks that imports point one way, as the design draws it: entries → api, workers → master → redis, queue → contract →
+// domain.
 //   node test/support/check-imports.ts [FOLDER]      prints each violation as file:line; exit code 1 if there is one
 import { globSync, readFileSync } from "node:fs";
 import { dirname, join, posix, relative, sep } from "node:path";
@@ -10,14 +11,27 @@ const LAYERS: readonly Layer[] = [
   { name: "entry", files: /^(src\/cli\/.*|src\/api\/(node|edge)\.ts|workers\/[^/]+\/main\.ts)$/, may: ["*"] },
   { name: "config", files: /^src\/config\.ts$/, may: ["redis-url", "domain", "error-text"] },
   { name: "domain", files: /^src\/domain\//, may: [] },
-  { name: "redis", files: /^src\/redis\//, may: ["redis-url", "domain"] },
+  /** The shapes of the API's answers, in the domain's words. */
+  { name: "contract", files: /^src\/contract\//, may: ["domain"] },
+  { name: "redis", files: /^src\/redis\//, may: ["redis-url", "contract", "domain"] },
   { name: "queue", files: /^src\/queue\//, may: ["redis", "domain", "bounded-wait"] },
-  { name: "master", files: /^src\/master\//, may: ["redis", "queue", "domain", "version"] },
-  { name: "client", files: /^src\/client\//, may: ["domain", "error-text", "bounded-wait"] },
+  { name: "master", files: /^src\/master\//, may: ["redis", "queue", "contract", "domain", "version"] },
+  { name: "client", files: /^src\/client\//, may: ["contract", "domain", "error-text", "bounded-wait"] },
   {
     name: "api",
     files: /^src\/api\//,
-    may: ["master", "redis", "queue", "domain", "config", "running", "printable", "error-text", "bounded-wait"],
+    may: [
+      "master",
+      "redis",
+      "queue",
+      "contract",
+      "domain",
+      "config",
+      "running",
+      "printable",
+      "error-text",
+      "bounded-wait",
+    ],
   },
   {
     name: "workers",
@@ -42,7 +56,7 @@ const LAYERS: readonly Layer[] = [
   { name: "running", files: /^src\/running\.ts$/, may: [] },
 ];
 /** What a layer may import from npm and from Node, where that is limited. */
-const PACKAGES: Readonly<Record<string, readonly string[]>> = { domain: ["zod"] };
+const PACKAGES: Readonly<Record<string, readonly string[]>> = { domain: ["zod"], contract: ["zod"] };
 const ENDINGS = [".ts", ".mjs", ".json"];
 
 type Violation = { readonly file: string; readonly line: number; readonly message: string };

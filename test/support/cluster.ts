@@ -8,8 +8,9 @@ import { inspect } from "node:util";
 import { COMMANDS, type CommandName } from "../../src/domain/command.ts";
 import { MASTER_MODES } from "../../src/domain/master-mode.ts";
 import { RequestError } from "../../src/domain/errors.ts";
-import type { JobResource } from "../../src/domain/resources.ts";
+import type { JobResource } from "../../src/contract/job.ts";
 import { openMaster, type OpenMaster, type OpenMasterOptions } from "../../src/master/open-master.ts";
+import { checkResource } from "./checked-fetch.ts";
 import { processesOf } from "./process-list.ts";
 
 const MAIN = join(import.meta.dirname, "../../src/cli/main.ts");
@@ -193,8 +194,9 @@ export class TestCluster {
       by: null,
       waitMs,
     });
-    assert.equal(submitted.kind, "job");
-    return submitted.kind === "job" ? submitted.job : assert.fail();
+    if (submitted.kind !== "job") assert.fail();
+    checkResource("Job", submitted.job);
+    return submitted.job;
   }
 
   /** Creates a stitch that runs `command` and counts as soon as it is up; fails where it does not come up. */

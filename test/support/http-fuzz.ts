@@ -4,6 +4,7 @@ import { connect } from "node:net";
 import { Worker } from "node:worker_threads";
 import { ROUTES } from "../../infra/openapi.ts";
 import { Chance } from "./chance.ts";
+import { undocumentedIn } from "./checked-fetch.ts";
 import type { Probed } from "./livez-probe.ts";
 import { BODIES, spoilt } from "./worst-bodies.ts";
 
@@ -41,7 +42,7 @@ export async function fuzzHttp(url: string, seed: number, forMs: number): Promis
       requests += 1;
       if (answer === null) continue;
       statuses.set(answer.status, (statuses.get(answer.status) ?? 0) + 1);
-      const wrong = wrongWith(answer);
+      const wrong = wrongWith(answer) ?? undocumented(url, one, answer);
       if (wrong !== null) findings.push(`${wrong}, seed ${seed}, ${name}, request ${n}: ${described(one)}`);
     }
   };
@@ -62,7 +63,14 @@ type Drawn = {
   /** How the client behaves: sends it all, in chunks of no stated length, half of it, or these bytes as they are. */
   readonly way: "whole" | "chunked" | "half" | "raw";
 };
-type Answer = { readonly status: number; readonly type: string; readonly id: string; readonly bytes: number };
+type Answer = {
+  readonly status: number;
+  readonly type: string;
+  readonly id: string;
+  readonly bytes: number;
+  /** Its body, where that is JSON and was read. */
+  readonly text: string | null;
+};
 
 const PLACE = '"@bulk@"';
 /** Every schema's bodies with a place for something large. */
@@ -178,11 +186,14 @@ function send(url: string, { method, path, headers, body, way }: Drawn): Promise
     sent.on("response", (response) => {
       const { statusCode: status = 0, headers: given } = response;
       const type = given["content-type"] ?? "";
-      const answer = { status, type, id: String(given["x-request-id"] ?? ""), bytes: 0 };
+      const answer = { status, type, id: String(given["x-request-id"] ?? ""), bytes: 0, text: null };
       if (type.startsWith("text/event-stream")) return leave(answer);
-      let bytes = 0;
-      response.on("data", (piece: Buffer) => (bytes += piece.length));
-      response.on("end", () => leave({ ...answer, bytes }));
+      const pieces: Buffer[] = [];
+      response.on("data", (piece: Buffer) => pieces.push(piece));
+      response.on("end", () => {
+        const came = Buffer.concat(pieces);
+        leave({ ...answer, bytes: came.length, text: type.includes("json") ? came.toString() : null });
+      });
     });
     if (way === "half") sent.write(body.subarray(0, body.length / 2), () => leave(null));
     else sent.end(body.length === 0 ? undefined : body);
@@ -203,7 +214,13 @@ async function sendRaw(url: string, body: Buffer): Promise<Answer | null> {
   const status = /^HTTP\/1\.1 (\d{3})/.exec(came)?.[1];
   if (status === undefined) return null;
   const field = (name: string): string => new RegExp(`^${name}: (.*)$`, "im").exec(came)?.[1]?.trim() ?? "";
-  return { status: Number(status), type: field("content-type"), id: field("x-request-id"), bytes: came.length };
+  return {
+    status: Number(status),
+    type: field("content-type"),
+    id: field("x-request-id"),
+    bytes: came.length,
+    text: null,
+  };
 }
 
 function wrongWith({ status, type, id, bytes }: Answer): string | null {
@@ -213,6 +230,15 @@ function wrongWith({ status, type, id, bytes }: Answer): string | null {
   // HEAD has none.
   if (bytes > 0 && !type.startsWith("application/problem+json")) return `${status} is of type "${type}"`;
   return bytes > MAX_REFUSAL_BYTES ? `${status} has ${bytes} bytes` : null;
+}
+
+/** What an answer has that /openapi.json does not tell of. Raw bytes may have asked for anything. */
+function undocumented(url: string, { method, path, way }: Drawn, { status, type, text }: Answer): string | null {
+  if (way === "raw") return null;
+  const { pathname } = new URL(url + path);
+  const answer = { status, type: type === "" ? null : (type.split(";")[0] ?? null), text };
+  const wrong = undocumentedIn(method, pathname, answer);
+  return wrong === null ? null : `${status} ${wrong}`;
 }
 
 function described({ method, path, headers, body, way }: Drawn): string {

@@ -3,12 +3,9 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type {
-  DeadLetterResource,
-  DeliveryResource,
-  ProblemResource,
-  SentResource,
-} from "../../src/domain/resources.ts";
+import type { ProblemResource } from "../../src/contract/problem.ts";
+import type { DeadLetterResource, DeliveryResource, SentResource } from "../../src/contract/message.ts";
+import { checkedFetch } from "./checked-fetch.ts";
 import { type TestCluster, until } from "./cluster.ts";
 import { dataDirOf, journalOf } from "./stitch-folder.ts";
 
@@ -83,7 +80,7 @@ export class MailClient {
   /** Sends a message; again, as the same one, where Redis is too slow for it just now. */
   send(to: object, more: Record<string, unknown> = {}, key: string = randomUUID()): Promise<Answered> {
     const post = async (): Promise<Answered | null> => {
-      const response = await fetch(`${this.#url}/v1/messages`, {
+      const response = await checkedFetch(`${this.#url}/v1/messages`, {
         method: "POST",
         headers: { "Content-Type": "application/json", "Idempotency-Key": key },
         body: JSON.stringify({ to, data: "hello", ...more }),
@@ -108,13 +105,13 @@ export class MailClient {
   }
 
   async deadLetters(query = ""): Promise<{ items: DeadLetterResource[]; nextCursor: string | null }> {
-    const response = await fetch(`${this.#url}/v1/dead-letters${query}`);
+    const response = await checkedFetch(`${this.#url}/v1/dead-letters${query}`);
     assert.equal(response.status, 200, await (response.ok ? "" : response.text()));
     return (await response.json()) as { items: DeadLetterResource[]; nextCursor: string | null };
   }
 
   async on(method: "POST" | "DELETE", path: string): Promise<{ status: number; body: Partial<Answered["body"]> }> {
-    const response = await fetch(`${this.#url}${path}`, { method });
+    const response = await checkedFetch(`${this.#url}${path}`, { method });
     const text = await response.text();
     return { status: response.status, body: text === "" ? {} : (JSON.parse(text) as Answered["body"]) };
   }

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { RequestError } from "../../src/domain/errors.ts";
 import { fullId, splitFullId } from "../../src/domain/ids.ts";
-import type { DeliveryResource } from "../../src/domain/resources.ts";
+import type { DeliveryResource } from "../../src/contract/message.ts";
 import { Chance } from "./chance.ts";
 import { type Part, type TestCluster, until } from "./cluster.ts";
 import { type Address, clientsAddress, DEAF, labelOf, NODES, SHOUTER, TALKERS } from "./correspondence.ts";

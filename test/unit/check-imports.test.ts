@@ -42,6 +42,8 @@ const WRONG: readonly [string, string, string, RegExp][] = [
     `import { x } from "../redis/b.ts";`,
     /domain may not import redis/,
   ],
+  ["domain knows no answer", "src/domain/a.ts", `import type { A } from "../contract/b.ts";`, /domain may not import/],
+  ["contract imports domain only", "src/contract/a.ts", `import "../redis/b.ts";`, /contract may not import redis/],
   ["redis does not import queue", "src/redis/a.ts", `export * from "../queue/b.ts";`, /redis may not import queue/],
   [
     "master has no settings",

@@ -2,9 +2,8 @@ import { LATE, orLate } from "../../src/bounded-wait.ts";
 import type { EventType } from "../../src/domain/event.ts";
 import { isAddressable, type Message } from "../../src/domain/message.ts";
 import { afterExit, stableAfterMs } from "../../src/domain/restart.ts";
-import type { Health } from "../../src/domain/resources.ts";
 import type { StitchSpec } from "../../src/domain/spec.ts";
-import type { StepError, StitchRecord } from "../../src/domain/stitch.ts";
+import type { Health, StepError, StitchRecord } from "../../src/domain/stitch.ts";
 import { errorText } from "../../src/error-text.ts";
 import {
   type Adaptor,

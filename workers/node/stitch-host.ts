@@ -11,8 +11,7 @@ import type { StitchStep } from "../../src/domain/job.ts";
 import { groupContains } from "../../src/domain/group.ts";
 import { isAddressable } from "../../src/domain/message.ts";
 import { wellForMs } from "../../src/domain/min-healthy.ts";
-import { type NodeFacts, type NodeStatus, shortOf } from "../../src/domain/node.ts";
-import type { Eligibility } from "../../src/domain/resources.ts";
+import { type Eligibility, type NodeFacts, type NodeStatus, shortOf } from "../../src/domain/node.ts";
 import { NO_RESOURCES, type Resources } from "../../src/domain/spec.ts";
 import {
   REMOVED_KEPT_MS,

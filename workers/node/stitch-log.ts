@@ -1,8 +1,7 @@
 import type { Stats } from "node:fs";
 import { type FileHandle, lstat, mkdir, open, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
-import { type LogLine, type LogPosition, logLine } from "../../src/domain/log-line.ts";
-import type { LogSource } from "../../src/domain/resources.ts";
+import { type LogLine, logLine, type LogPosition, type LogSource } from "../../src/domain/log-line.ts";
 import { errorCode } from "../../src/error-text.ts";
 import { freeNumber, MARK_BYTES, markOf, numbersAside } from "./log-files.ts";
 import { APPEND, FILE_MODE, FOLDER_MODE, READ } from "./own-files.ts";

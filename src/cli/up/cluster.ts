@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { type Client, createClient } from "../../client/client.ts";
 import type { Config } from "../../config.ts";
-import type { NodeResource } from "../../domain/resources.ts";
+import type { NodeResource } from "../../contract/node.ts";
 import { Guard } from "../guard.ts";
 import { type LocalRedis, startLocalRedis } from "../local-redis.ts";
 import type { Home } from "./home.ts";

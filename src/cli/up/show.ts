@@ -1,6 +1,6 @@
 import { allItems } from "../../client/all-items.ts";
 import type { Client } from "../../client/client.ts";
-import type { StitchResource } from "../../domain/resources.ts";
+import type { StitchResource } from "../../contract/stitch.ts";
 import { waitUntil } from "../wait-until.ts";
 import { NODE_COLUMNS, nodeRow } from "../nodes.ts";
 import type { Output } from "../output.ts";

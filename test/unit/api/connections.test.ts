@@ -7,7 +7,8 @@ import { describe, it, type TestContext } from "node:test";
 import { createApp } from "../../../src/api/app.ts";
 import type { Answered, ApiDeps } from "../../../src/api/deps.ts";
 import { closeServer, LIMITS, listen } from "../../../src/api/listen.ts";
-import type { EventResource, ProblemResource } from "../../../src/domain/resources.ts";
+import type { ProblemResource } from "../../../src/contract/problem.ts";
+import type { EventResource } from "../../../src/contract/event.ts";
 import type { Master } from "../../../src/master/ports.ts";
 import { until } from "../../support/cluster.ts";
 

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { eventStream } from "../../../src/api/event-stream.ts";
 import { RequestError } from "../../../src/domain/errors.ts";
-import type { EventResource } from "../../../src/domain/resources.ts";
+import type { EventResource } from "../../../src/contract/event.ts";
 
 const event = (n: number, size = 0): EventResource => ({
   id: `${n}-0`,

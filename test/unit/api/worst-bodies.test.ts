@@ -7,7 +7,7 @@ import { problemAnswer } from "../../../src/api/problem.ts";
 import { COMMANDS } from "../../../src/domain/command.ts";
 import { RequestError } from "../../../src/domain/errors.ts";
 import { MAX_DATA_BYTES } from "../../../src/domain/message.ts";
-import type { ProblemResource } from "../../../src/domain/resources.ts";
+import type { ProblemResource } from "../../../src/contract/problem.ts";
 import type { Master } from "../../../src/master/ports.ts";
 import { BODIES, spoilt } from "../../support/worst-bodies.ts";
 

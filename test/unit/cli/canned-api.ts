@@ -2,7 +2,8 @@ import { once } from "node:events";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { json } from "node:stream/consumers";
-import type { JobResource, StitchResource } from "../../../src/domain/resources.ts";
+import type { StitchResource } from "../../../src/contract/stitch.ts";
+import type { JobResource } from "../../../src/contract/job.ts";
 import { stitchSpec } from "../../../src/domain/spec.ts";
 
 export type Asked = {

@@ -26,7 +26,10 @@ test("what the user has named stays as it is", () => {
 });
 
 test("the steps of a failed job speak the command line's words too", () => {
-  const error = { code: "node_dead", message: 'n1 is dead; start it, or send the command with "waitForNode": true' };
+  const error = {
+    code: "node_dead",
+    message: 'n1 is dead; start it, or send the command with "waitForNode": true',
+  } as const;
   const tasks = job("failed").tasks.map((task) => ({ ...task, steps: task.steps.map((step) => ({ ...step, error })) }));
   assert.match(failureLines(job("failed", { tasks })).join("\n"), /n1 is dead; start it, or add --wait-for-node$/);
 });

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { failureLines, jobLine, progressText } from "../../../src/cli/job-text.ts";
-import type { StepResource, StepStatus, TaskResource } from "../../../src/domain/resources.ts";
+import type { StepStatus } from "../../../src/domain/job-status.ts";
+import type { StepResource, TaskResource } from "../../../src/contract/job.ts";
 import { job } from "./canned-api.ts";
 
 function task(node: string, ...statuses: StepStatus[]): TaskResource {
@@ -35,7 +36,7 @@ test("each part that did not succeed is named, the others are not", () => {
 });
 
 test("the job's own error comes first, and a cut list says where the rest is", () => {
-  const error = { code: "expired", message: "the deadline passed" };
+  const error = { code: "expired", message: "the deadline passed" } as const;
   const lines = failureLines(job("failed", { tasks: [], error, truncated: true }));
   assert.equal(lines[0], "expired: the deadline passed");
   assert.match(lines[1] ?? "", /\/v1\/jobs\/j.*\/steps/);
@@ -45,7 +46,7 @@ test("all that was kept of stderr is shown: why it failed may stand in the first
   const stderrTail = Array.from({ length: 21 }, (_, line) => `line ${line}`).join("\n");
   const [first] = task("n1", "failed").steps;
   assert.ok(first);
-  const steps = [{ ...first, error: { code: "exited_early", message: "m", stderrTail } }];
+  const steps = [{ ...first, error: { code: "exited_early", message: "m", stderrTail } as const }];
   const lines = failureLines(job("failed", { tasks: [{ ...task("n1"), steps }] }));
   assert.deepEqual([lines.length, lines[1], lines.at(-1)], [22, "  | line 0", "  | line 20"]);
 });
@@ -69,7 +70,7 @@ test("progress of several waves: the wave, and each node once, whatever the numb
 });
 
 test("a job's reason that is one of its parts' is told once", () => {
-  const error = { code: "internal", message: "it broke" };
+  const error = { code: "internal", message: "it broke" } as const;
   const lines = failureLines(job("failed", { tasks: [task("n1", "failed")], error }));
   assert.deepEqual(lines, ["n1:s-0: stop failed: internal: it broke"]);
 });
@@ -77,7 +78,7 @@ test("a job's reason that is one of its parts' is told once", () => {
 test("steps that were never begun, for one reason, are told in one line after what failed", () => {
   const ahead = (node: string, message: string) => {
     const steps = task(node, "cancelled", "cancelled").steps;
-    return { ...task(node), steps: steps.map((step) => ({ ...step, error: { code: "cancelled", message } })) };
+    return { ...task(node), steps: steps.map((step) => ({ ...step, error: { code: "cancelled" as const, message } })) };
   };
   const tasks = [ahead("n1", "not begun: a failed"), task("n2", "failed"), ahead("n3", "not begun: a failed")];
   assert.deepEqual(failureLines(job("failed", { tasks })), [

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { DeliveryResource } from "../../../src/domain/resources.ts";
+import type { DeliveryResource } from "../../../src/contract/message.ts";
 import { CannedApi, problem, sendJson } from "./canned-api.ts";
 import { runStitch, startStitch } from "./run-stitch.ts";
 

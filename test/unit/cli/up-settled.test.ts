@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { untilSettled } from "../../../src/cli/up/show.ts";
-import type { StitchResource } from "../../../src/domain/resources.ts";
+import type { StitchResource } from "../../../src/contract/stitch.ts";
 import { stitchSpec } from "../../../src/domain/spec.ts";
 import { stitch } from "./canned-api.ts";
 

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { foldJob, type Runner } from "../../../src/domain/fold.ts";
 import { type Claim, type JobState, outcomeKey, type Task } from "../../../src/domain/job.ts";
-import type { Liveness } from "../../../src/domain/resources.ts";
+import type { Liveness } from "../../../src/domain/node.ts";
 import type { StepError, StepOutcome } from "../../../src/domain/stitch.ts";
 
 const LIVENESS: readonly Liveness[] = ["alive", "suspect", "dead", "left"];

@@ -1,9 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { NodeRecord } from "../../../src/domain/node.ts";
+import type { Eligibility, NodeRecord } from "../../../src/domain/node.ts";
 import { seeDrain } from "../../../src/domain/plan-drain.ts";
-import type { Eligibility } from "../../../src/domain/resources.ts";
-import type { StitchState } from "../../../src/domain/resources.ts";
+import type { StitchState } from "../../../src/domain/stitch.ts";
 import { node, observed } from "./observed.ts";
 
 const DRAIN = { target: "n1", revision: 7 };

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { foldJob, type Runner } from "../../../src/domain/fold.ts";
 import type { Claim, JobState } from "../../../src/domain/job.ts";
-import type { Liveness } from "../../../src/domain/resources.ts";
+import type { Liveness } from "../../../src/domain/node.ts";
 import { OUTCOME_LOST_MS, REDELIVERED_MS, tasksToSendAgain } from "../../../src/domain/send-again.ts";
 import { outcomeOf, stateOf } from "./job-states.ts";
 

@@ -1,7 +1,6 @@
 import { splitFullId } from "../../../src/domain/ids.ts";
 import type { StitchStep, Task } from "../../../src/domain/job.ts";
-import type { NodeRecord } from "../../../src/domain/node.ts";
-import type { Eligibility, Health } from "../../../src/domain/resources.ts";
+import type { Eligibility, NodeRecord } from "../../../src/domain/node.ts";
 import {
   compareRevisions,
   formatRevision,
@@ -9,7 +8,7 @@ import {
   parseRevision,
   type Revision,
 } from "../../../src/domain/revision.ts";
-import type { StepError, StepOutcome, StitchRecord } from "../../../src/domain/stitch.ts";
+import type { Health, StepError, StepOutcome, StitchRecord } from "../../../src/domain/stitch.ts";
 import { buries, maySettle, type Tombstone, type Traces } from "../../../src/domain/tombstone.ts";
 import { node as nodeRecord, record as stitchRecord } from "./observed.ts";
 

@@ -1,0 +1,58 @@
+import * as z from "zod";
+import { stitchSpec } from "../domain/spec.ts";
+import { capacityResource } from "./capacity.ts";
+import { clusterResource } from "./cluster.ts";
+import { eventResource } from "./event.ts";
+import { groupResource } from "./group.ts";
+import {
+  failureResource,
+  jobResource,
+  listedJobResource,
+  listedStepResource,
+  stepResource,
+  taskResource,
+} from "./job.ts";
+import { listOf } from "./list.ts";
+import { logLineResource } from "./log-line.ts";
+import { deadLetterResource, deliveryResource, sentResource } from "./message.ts";
+import { nodeResource } from "./node.ts";
+import { planResource } from "./plan.ts";
+import { probeResource } from "./probe.ts";
+import { problemResource } from "./problem.ts";
+import { refusalResource } from "./refusal.ts";
+import { stitchResource } from "./stitch.ts";
+
+/** Every answer's schema, and those that they are made of, by its name in the OpenAPI document. */
+export const COMPONENTS = {
+  Capacity: capacityResource,
+  Cluster: clusterResource,
+  Node: nodeResource,
+  NodeList: listOf(nodeResource),
+  Spec: stitchSpec,
+  Stitch: stitchResource,
+  StitchList: listOf(stitchResource),
+  LogLine: logLineResource,
+  LogLineList: listOf(logLineResource),
+  Group: groupResource,
+  GroupList: listOf(groupResource),
+  Failure: failureResource,
+  Step: stepResource,
+  ListedStep: listedStepResource,
+  StepList: listOf(listedStepResource),
+  Task: taskResource,
+  ListedJob: listedJobResource,
+  JobList: listOf(listedJobResource),
+  Job: jobResource,
+  Refusal: refusalResource,
+  Plan: planResource,
+  JobOrPlan: z.union([jobResource, planResource]),
+  Event: eventResource,
+  EventList: listOf(eventResource),
+  Delivery: deliveryResource,
+  Sent: sentResource,
+  DeadLetter: deadLetterResource,
+  DeadLetterList: listOf(deadLetterResource),
+  Status: probeResource,
+  Document: z.looseObject({ openapi: z.string() }),
+  Problem: problemResource,
+} as const satisfies Readonly<Record<string, z.ZodType>>;

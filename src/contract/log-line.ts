@@ -1,0 +1,10 @@
+import { logLine } from "../domain/log-line.ts";
+import type { Resource } from "./resource.ts";
+import { time } from "./time.ts";
+
+/**
+ * A line of a stitch's log. `at` by its node's clock. `continued`: it had no end after 2 s of silence; the next line of this
+ * source goes on with it.
+ */
+export const logLineResource = logLine.extend({ at: time });
+export type LogLineResource = Resource<typeof logLineResource>;

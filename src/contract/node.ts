@@ -1,0 +1,28 @@
+import * as z from "zod";
+import { ELIGIBILITIES, LIVENESSES, nodeLoad } from "../domain/node.ts";
+import { capacityResource } from "./capacity.ts";
+import type { Resource } from "./resource.ts";
+import { time } from "./time.ts";
+
+/** A node; a dead or left one with its last known facts. */
+export const nodeResource = z.object({
+  id: z.string(),
+  /** Raised at each start under the same id. */
+  incarnation: z.int(),
+  liveness: z.enum(LIVENESSES),
+  eligibility: z.enum(ELIGIBILITIES),
+  zones: z.array(z.string()),
+  labels: z.record(z.string(), z.string()),
+  capacity: capacityResource,
+  reserved: capacityResource,
+  /** Measured; null until the first measurement. */
+  load: nodeLoad.nullable(),
+  modules: z.array(z.string()),
+  version: z.string(),
+  startedAt: time,
+  lastHeartbeatAt: time,
+  /** When the node last published this. */
+  observedAt: time,
+  stitchCount: z.int(),
+});
+export type NodeResource = Resource<typeof nodeResource>;

@@ -1,0 +1,22 @@
+import * as z from "zod";
+import { refusalResource } from "./refusal.ts";
+import { stepResource } from "./job.ts";
+import type { Resource } from "./resource.ts";
+import { time } from "./time.ts";
+
+/** What a command would do (`dryRun`). */
+export const planResource = z.object({
+  command: z.string(),
+  target: z.string(),
+  feasible: z.boolean(),
+  tasks: z.array(z.object({ node: z.string(), steps: z.array(stepResource.pick({ action: true, stitch: true })) })),
+  placements: z.array(z.object({ stitch: z.string(), node: z.string(), reason: z.string() })),
+  refusals: z.array(refusalResource),
+  warnings: z.array(z.object({ code: z.string(), message: z.string(), stitch: z.string().exactOptional() })),
+  /** Sent back with the same command: other tasks than these are then refused (`plan_stale`). null where not feasible. */
+  planToken: z.string().nullable(),
+  /** Milliseconds that it takes at least: so long stitches must have been well, wave after wave. */
+  leastDurationMs: z.int(),
+  asOf: time,
+});
+export type PlanResource = Resource<typeof planResource>;

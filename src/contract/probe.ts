@@ -1,0 +1,4 @@
+import * as z from "zod";
+
+/** `GET /livez` and `GET /readyz`. */
+export const probeResource = z.object({ status: z.enum(["alive", "ready"]) });

@@ -1,0 +1,30 @@
+import * as z from "zod";
+import { stitchSpec } from "../domain/spec.ts";
+import { DESIRED, HEALTHS, STITCH_STATES } from "../domain/stitch.ts";
+import type { Resource } from "./resource.ts";
+import { time } from "./time.ts";
+
+export const stitchResource = z.object({
+  id: z.string(),
+  /** `node:stitch`. */
+  fullId: z.string(),
+  node: z.string(),
+  group: z.string(),
+  desired: z.enum(DESIRED),
+  state: z.enum(STITCH_STATES),
+  /** null where it is not to run, has run to its end, or its node is dead. */
+  health: z.enum(HEALTHS).nullable(),
+  /** Since when it has been green without a break; null where it is not. */
+  healthySince: time.nullable(),
+  revision: z.string(),
+  restarts: z.int(),
+  pid: z.int().nullable(),
+  startedAt: time.nullable(),
+  lastExit: z.object({ code: z.int().nullable(), signal: z.string().nullable(), at: time }).nullable(),
+  /** Measured; null where the stitch is not running or was not measured. */
+  resources: z.object({ cpuPercent: z.number().nullable(), memoryBytes: z.number() }).nullable(),
+  /** What it runs, with every default filled in. */
+  spec: stitchSpec,
+  observedAt: time,
+});
+export type StitchResource = Resource<typeof stitchResource>;

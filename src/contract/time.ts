@@ -1,0 +1,4 @@
+import * as z from "zod";
+
+/** Of every time in an answer: ISO 8601, in UTC, such as `2026-11-23T09:00:00.000Z`. */
+export const time = z.iso.datetime();
