@@ -45,6 +45,7 @@ const onNode = (work: (node: AsNobody) => Promise<void>) => () =>
     }
   });
 
+const isRoots = (pid: number): boolean => linesOf(`/proc/${pid}/status`).some((line) => /^Uid:\s+0\s+0\s+0/.test(line));
 const said = (cluster: TestCluster, id: string): string =>
   logOf(cluster, "n1", id)
     .filter(({ source }) => source === "system")
@@ -95,10 +96,11 @@ describe("a worker that is an ordinary user", { skip, concurrency: 2 }, () => {
       const script = `${asRoot} sleep 600 & echo $! >> roots; exec sleep 600`;
       await cluster.create("n1", "stopped", ["sh", "-c", script], { stopGraceMs: 500 });
       const [root] = await until("root has one", () => rootsOf("stopped").length === 1 && rootsOf("stopped"));
-      await until("it is root's", () => linesOf(`/proc/${root}/status`).some((line) => /^Uid:\s+0\s+0\s+0/.test(line)));
+      await until("it is root's", () => isRoots(root ?? 0));
       const job = await cluster.run({ command: "stitch.stop", target: "stopped" });
       assert.equal(job.status, "succeeded", JSON.stringify(job));
-      assert.match(said(cluster, "stopped"), new RegExp(`another user's and could not be ended: ${root}`));
+      const named = new RegExp(`another user's and could not be ended: ${root}`);
+      await until("its log names what is left", () => named.test(said(cluster, "stopped")));
       assert.equal((await cluster.master.state.stitch("stopped")).state, "stopped");
     }),
   );
@@ -110,12 +112,14 @@ describe("a worker that is an ordinary user", { skip, concurrency: 2 }, () => {
       for (const id of ["root", "beside"])
         await cluster.create("n1", id, ["sh", "-c", id === "root" ? script : "exec sleep 600"], { stopGraceMs: 200 });
       const [root = 0] = await until("it is there", () => rootsOf("root").length === 1 && rootsOf("root"));
+      await until("it is root's", () => isRoots(root));
       const job = await cluster.run({ command: "stitch.stop", target: "root" });
       assert.equal(job.status, "failed");
       const error = job.tasks[0]?.steps[0]?.error;
       assert.match(error?.message ?? "", new RegExp(`process ${root} is another user's by now.* end it on n1`));
       assert.equal((await cluster.master.state.stitch("root")).state, "stopping");
-      assert.match(said(cluster, "root"), /it could not be stopped: its process \d+ is another user's/);
+      const why = /it could not be stopped: its process \d+ is another user's/;
+      await until("its log says why", () => why.test(said(cluster, "root")));
       assert.equal((await cluster.run({ command: "stitch.stop", target: "beside" })).status, "succeeded");
       // What runs is not what a start asks for, and a removal must not forget it.
       for (const command of ["stitch.start", "stitch.restart", "stitch.remove"] as const)
