@@ -593,7 +593,11 @@ describe("messages on their way", { concurrency: 2 }, () => {
       await redis.hincrby(keys.nodeInboxLoad("n2"), "n:full", -1000);
       await cluster.run({ command: "stitch.start", target: "full" });
       await Promise.all(["n1", "n2"].map((node) => untilEmpty(cluster, node)));
-      assert.deepEqual(dataOf(cluster, "n2:full"), [...numbered("", 101), ...numbered("", 150)]);
+      const got = dataOf(cluster, "n2:full");
+      // How far its node had come when it was ended depends on how busy that was: one more than may wait at most.
+      const ofFirst = got.length - 150;
+      assert.ok(ofFirst >= 1 && ofFirst <= 101, String(ofFirst));
+      assert.deepEqual(got, [...numbered("", ofFirst), ...numbered("", 150)]);
       const note = "it ended before all that it wrote was read: the rest of it is not sent";
       await until("its log says so", () => logText(cluster, "n1", "p").includes(note));
     });
