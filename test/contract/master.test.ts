@@ -3,12 +3,15 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { MASTER_MODES } from "../../src/domain/master-mode.ts";
+import { openNodePorts } from "../../src/master/node-ports.ts";
 import { REDISES, type TestCluster, withCluster } from "../support/cluster.ts";
 import { MAIL_MODULE } from "../support/mail.ts";
 import { BROKEN_MASTERS } from "./broken-masters.ts";
 import { CLAUSES, type Clause } from "./clauses.ts";
+import { NODE_CLAUSES, type NodeClause } from "./node-clauses.ts";
 
 const clauses: [string, Clause][] = Object.entries(CLAUSES);
+const nodeClauses: [string, NodeClause][] = Object.entries(NODE_CLAUSES);
 /** A name for the stitches and nodes of a clause. */
 const nameOf = (clause: string, by: string): string => `${clause.toLowerCase().slice(0, 24)}-${by}`;
 
@@ -36,6 +39,19 @@ for (const { name: redisName, url } of REDISES)
             for (const each of opened) each.close();
           }
         });
+      });
+    });
+
+for (const { name: redisName, url } of REDISES)
+  for (const mode of MASTER_MODES)
+    it(`what the ${mode} Master is to a node worker keeps every clause, on a ${redisName}`, async (t) => {
+      await withCluster(url, {}, async (cluster) => {
+        const { redis, keys, master } = cluster.open;
+        for (const [clause, { title, check }] of nodeClauses) {
+          const node = nameOf(clause, "n");
+          const ports = openNodePorts(mode, { redis, direct: redis, keys, node });
+          await t.test(title, () => check({ master, ports, node }));
+        }
       });
     });
 

@@ -1,0 +1,115 @@
+// What every Master promises to a node worker by its ports for nodes, as clauses that any implementation is held to.
+import assert from "node:assert/strict";
+import type { Master, NodePorts } from "../../src/master/ports.ts";
+import type { Publication, StitchChange } from "../../src/redis/stitch-records.ts";
+import { until } from "../support/cluster.ts";
+import { testStitch } from "../support/test-stitch.ts";
+
+/** `ports`: of the node `node`, which no worker runs. */
+export type NodeWorld = { readonly master: Master; readonly ports: NodePorts; readonly node: string };
+export type NodeClause = { readonly title: string; readonly check: (world: NodeWorld) => Promise<void> };
+
+const STATUS = {
+  reserved: { cpu: 0, memoryBytes: 0 },
+  stitchCount: 1,
+  states: { stopped: 1 },
+  eligibility: "eligible" as const,
+};
+const FACTS = { zones: [], labels: {}, capacity: { cpu: 4, memoryBytes: 2 ** 30 }, modules: [], version: "0.1.0" };
+const LOAD = { cpuPercent: 0, memoryBytes: 0, eventLoopDelayMs: 0 };
+const LONG_MS = 600_000;
+
+const registering = (session: string, leaseMs = LONG_MS, formerSessions: readonly string[] = []) => ({
+  session,
+  formerSessions,
+  leaseMs,
+  facts: FACTS,
+  status: STATUS,
+  leastIncarnation: 0,
+});
+
+async function incarnationOf(ports: NodePorts, ...given: Parameters<typeof registering>): Promise<number> {
+  const answer = await ports.publishing.register(registering(...given));
+  assert.ok(answer.ok, JSON.stringify(answer));
+  return answer.incarnation;
+}
+
+/** Numbers of publications, from 1 on. */
+function numbersOf(incarnation: number): Publication {
+  let last = 0;
+  return { incarnation, known: 0, draw: () => (last += 1) };
+}
+
+const set = (id: string, group: string): StitchChange => ({
+  kind: "set",
+  record: testStitch(id, { group }),
+  isNew: true,
+});
+const none = () => false;
+
+export const NODE_CLAUSES = {
+  oneWorkerForOneId: {
+    title:
+      "a node's id has one worker: another is refused while the lease runs, and comes after it as the next incarnation",
+    check: async ({ ports }) => {
+      const first = await incarnationOf(ports, "one", 1000);
+      const refused = await ports.publishing.register(registering("two"));
+      assert.ok(!refused.ok && refused.leaseLeftMs > 0 && refused.leaseLeftMs <= 1000, JSON.stringify(refused));
+      const second = await until("the lease has ended", async () => {
+        const answer = await ports.publishing.register(registering("two"));
+        return answer.ok && answer.incarnation;
+      });
+      assert.ok(second > first);
+      const beat = { incarnation: first, leaseMs: LONG_MS, status: STATUS, load: LOAD, beats: 0, leaseUntilHintMs: 0 };
+      assert.equal((await ports.publishing.beat({ session: "one", ...beat })).outcome, "other");
+    },
+  },
+  formerLivesAreRefused: {
+    title: "what a former incarnation publishes late is refused, and changes nothing",
+    check: async ({ master, ports, node }) => {
+      const former = await incarnationOf(ports, "one");
+      const present = await incarnationOf(ports, "two", LONG_MS, ["one"]);
+      await ports.publishing.open();
+      const id = `${node}-a`;
+      const ok = await ports.publishing.publish([set(id, "contract.now.1")], STATUS, none, numbersOf(present));
+      assert.equal(ok.kind, "ok");
+      const late = await ports.publishing.publish([set(id, "contract.late.1")], STATUS, none, numbersOf(former));
+      assert.equal(late.kind, "other");
+      assert.equal((await master.state.stitch(`${node}:${id}`)).group, "contract.now.1");
+    },
+  },
+  whatIsPublishedIsFound: {
+    title: "what a node publishes is found by its full id, its bare id and its group, and by the node's next life",
+    check: async ({ master, ports, node }) => {
+      const incarnation = await incarnationOf(ports, "one");
+      await ports.publishing.open();
+      const id = `${node}-b`;
+      const group = `contract.${node}.1`;
+      await ports.publishing.publish([set(id, group)], STATUS, none, numbersOf(incarnation));
+      const fullId = `${node}:${id}`;
+      assert.equal((await master.state.stitch(id)).fullId, fullId);
+      assert.deepEqual(await ports.routing.locate(id), [fullId]);
+      const { items } = await master.state.stitches({ limit: 10, cursor: null }, { group });
+      assert.deepEqual(
+        items.map((each) => each.fullId),
+        [fullId],
+      );
+      const { stitches } = await ports.publishing.published((error) => assert.fail(error));
+      assert.deepEqual(
+        stitches.map((record) => record.id),
+        [id],
+      );
+    },
+  },
+  leavingIsNotDying: {
+    title: "a node that leaves has left at once; a life that is over cannot leave for the next one",
+    check: async ({ master, ports, node }) => {
+      const former = await incarnationOf(ports, "one");
+      const incarnation = await incarnationOf(ports, "two", LONG_MS, ["one"]);
+      await ports.publishing.leave({ session: "one", incarnation: former });
+      assert.equal((await master.state.node(node)).liveness, "alive");
+      await ports.publishing.leave({ session: "two", incarnation });
+      assert.equal((await master.state.node(node)).liveness, "left");
+    },
+  },
+} satisfies Record<string, NodeClause>;
