@@ -1,3 +1,4 @@
+import { pause } from "../bounded-wait.ts";
 import { RequestError } from "../domain/errors.ts";
 import { jsonSize } from "../domain/json-size.ts";
 import { errorText } from "../error-text.ts";
@@ -5,6 +6,8 @@ import type { ApiContext } from "./deps.ts";
 
 /** Deeper than anything that a person or a program means. */
 const MAX_DEPTH = 100;
+/** The largest bodies take some 100 ms in all: others have their turn between one part of that and the next. */
+const LARGE_CHARACTERS = 64 * 1024;
 
 /**
  * The body as JSON, of no checked shape yet.
@@ -16,6 +19,7 @@ export async function readJson(c: ApiContext, maxTokens: number): Promise<unknow
   if (type !== "application/json")
     throw new RequestError("unsupported_media_type", "Send the body as JSON with `Content-Type: application/json`.");
   const text = decode(await c.req.arrayBuffer());
+  const turn = (): Promise<void> | null => (text.length > LARGE_CHARACTERS ? pause(0) : null);
   const { depth, tokens } = jsonSize(text, { depth: MAX_DEPTH, tokens: maxTokens });
   if (depth > MAX_DEPTH) throw invalidJson(`it is nested too deeply: at most ${MAX_DEPTH} levels`);
   if (tokens > maxTokens)
@@ -23,11 +27,14 @@ export async function readJson(c: ApiContext, maxTokens: number): Promise<unknow
       "too_large",
       `The body has more than ${maxTokens} JSON tokens (strings, opening brackets, commas, colons).`,
     );
+  await turn();
   const body = parse(text);
+  await turn();
   if (MAY_HAVE_PROTO.test(text) && hasProto(body))
     throw new RequestError("invalid_request", 'The key "__proto__" is not allowed.', {
       errors: [{ path: "__proto__", message: "is not allowed as a key" }],
     });
+  await turn();
   return body;
 }
 
