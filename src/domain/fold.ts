@@ -182,7 +182,7 @@ export function foldJob(state: JobState, runners: ReadonlyMap<string, Runner>): 
   return { tasks, counts, verdict, started: counts.pending < counts.total };
 }
 
-/** Full ids of the stitches that Masters have left word to remove. */
+/** Full ids of the stitches that a Master removes itself, because their node is away. */
 const removedByMasters = (tasks: readonly Task[]): ReadonlySet<string> =>
   new Set(
     tasks.flatMap(({ runs, steps }) =>

@@ -11,9 +11,10 @@ type Subscriber = { onSubscriberEnd: () => void; getInstance(): Redis | null };
 
 /**
  * Has a Cluster pause before it listens through another of its nodes. ioredis takes the next one as soon as a connection has
- * ended: where they all refuse it, as while the users of a Redis are loaded anew, that is some 1000 connections a second.
+ * ended: where they all refuse it, as while the users of a Redis are loaded anew, that is hundreds of connections a second.
  */
 export function pauseBetweenSubscribers(cluster: Cluster): void {
+  // ioredis keeps it private, and has no option for the pause. Its version is pinned, and a test counts the connections.
   const subscriber = Reflect.get(cluster, "subscriber") as unknown as Subscriber;
   const takeAnother = subscriber.onSubscriberEnd;
   let timer: NodeJS.Timeout | undefined;

@@ -48,7 +48,7 @@ export function undocumentedIn(
 ): string | null {
   const isHead = method === "HEAD";
   const operation = operationOf(isHead ? "GET" : method, path);
-  // Of a route that there is not, and of a method that a route does not take, every answer is a refusal.
+  // The document does not have this route, or not with this method: the API may only refuse it.
   if (operation === null) {
     if (type !== PROBLEM || status < 400) return `is the answer of no operation, and of type ${type}`;
     return isHead ? null : wrongBody(`${DOCUMENT}#/components/schemas/Problem`, text);

@@ -133,8 +133,8 @@ export function syncFolder(path: string): void {
 }
 
 /**
- * Makes an empty file where there is none. One that is there is not opened: to close it again would end the locks that this
- * process holds on it. @throws NotOwn where it is a link, or another user's.
+ * Creates an empty file, unless the file exists. An existing file is not opened: closing it would release the locks that this
+ * process holds on it (POSIX record locks, fcntl(2)). @throws NotOwn where it is a link, or another user's.
  */
 export function keepOwnFile(path: string): void {
   try {

@@ -187,7 +187,7 @@ const BEFALLS: Record<string, { act: (path: string) => void; still?: readonly st
   "is moved away with its folder": {
     act: (path) => renameSync(join(path, ".."), join(path, "../../away")),
   },
-  "is cut to nothing, as by logrotate with copytruncate": { act: (path) => truncateSync(path) },
+  "is truncated to zero bytes, as logrotate does with copytruncate": { act: (path) => truncateSync(path) },
   "is cut short": { act: (path) => truncateSync(path, 100), still: ["one"] },
 };
 
