@@ -59,6 +59,9 @@ export class WorkerLeaves extends Error {
   override readonly name = "WorkerLeaves";
 }
 
+/** It has a place to start in, and its folder, or the reason why not. */
+type Ready = { readonly place: Place; readonly dataDir: PromiseSettledResult<string> };
+
 /**
  * One stitch on its node: its record, and what runs of it.
  *
@@ -175,12 +178,12 @@ export class HostedStitch {
     if (before === null) {
       this.#endedWithLease = false;
       this.#setRestarts(0);
-      const place = await this.#place();
-      if (place === null) {
+      const ready = await this.#place();
+      if (ready === null) {
         if (this.#closing) throw new WorkerLeaves();
         return { error: SUPERSEDED };
       }
-      this.#launch(place);
+      this.#launch(ready);
     }
     const instance = this.#instance;
     if (instance === null) return { error: { code: "spawn_failed", message: "it could not be started" } };
@@ -230,16 +233,22 @@ export class HostedStitch {
     };
   }
 
-  /** Waits for a place, and then for a turn of the event loop; null where that was interrupted. */
-  async #place(): Promise<Place | null> {
+  /** Waits for a place, and then until it can be launched there; null where that was interrupted. */
+  async #place(): Promise<Ready | null> {
     const place = this.#o.starts.ask();
     const interrupted = this.#interrupted.promise;
     void interrupted.then(() => place.giveBack());
-    // The turn in which its step began is its own.
-    if (place.isHeld) return place;
-    this.#showThatItWaits();
-    if (await place.granted) await Promise.race([this.#o.nextTurn(), interrupted]);
-    return place.isHeld ? place : null;
+    if (!place.isHeld) this.#showThatItWaits();
+    if (!(await place.granted)) return null;
+    const ready = await Promise.race([this.#readyIn(place), interrupted]);
+    return place.isHeld && ready !== undefined ? ready : null;
+  }
+
+  /** Has its folder, and waits for a turn of the event loop. Never rejects: without its folder, the launch fails. */
+  async #readyIn(place: Place): Promise<Ready> {
+    const [dataDir] = await Promise.allSettled([this.#o.disk.makeDataDir(this.#record.id)]);
+    await this.#o.nextTurn();
+    return { place, dataDir };
   }
 
   /**
@@ -252,10 +261,12 @@ export class HostedStitch {
     this.#resuming = place;
     if (!place.isHeld && this.#record.state !== "backoff") this.#showThatItWaits();
     const begin = async () => {
+      const isItsTurn = () => this.#resuming === place;
       // A step has taken it over.
-      if (this.#resuming !== place) return;
+      const ready = isItsTurn() ? await this.#readyIn(place) : null;
+      if (ready === null || !isItsTurn()) return;
       this.#resuming = null;
-      if (this.#record.desired === "running" && this.#instance === null) this.#launch(place);
+      if (this.#record.desired === "running" && this.#instance === null) this.#launch(ready);
       else place.giveBack();
     };
     place.granted.then((granted) => (granted ? this.#o.inOrder(begin) : null)).catch(this.#o.onError);
@@ -273,15 +284,15 @@ export class HostedStitch {
     this.#resuming = null;
   }
 
-  #launch(place: Place): void {
+  #launch({ place, dataDir }: Ready): void {
     try {
-      this.#begin();
+      this.#begin(dataDir);
     } finally {
       place.holdUntil(this.#instance?.started ?? Promise.resolve());
     }
   }
 
-  #begin(): void {
+  #begin(dataDir: Ready["dataDir"]): void {
     const { id, group, spec } = this.#record;
     this.#endedWithLease = false;
     this.#isHeldUp = false;
@@ -292,7 +303,7 @@ export class HostedStitch {
         id,
         group,
         spec,
-        dataDir: this.#o.disk.makeDataDir(id),
+        dataDir: valueOf(dataDir),
         session: this.#o.session,
         log: (source, line, continued) => this.log.write(source, line, this.#o.nowMs(), continued),
         send: (...message) => this.#o.send(id, ...message),
@@ -469,6 +480,11 @@ const PASSING: ReadonlySet<string> = new Set<keyof StitchRecord>([
 function outlasts(before: StitchRecord, after: StitchRecord): boolean {
   if ((before.state === "failed") !== (after.state === "failed")) return true;
   return (Object.keys(after) as (keyof StitchRecord)[]).some((key) => !PASSING.has(key) && before[key] !== after[key]);
+}
+
+function valueOf<T>(settled: PromiseSettledResult<T>): T {
+  if (settled.status === "rejected") throw settled.reason;
+  return settled.value;
 }
 
 /** An adaptor throws nothing; where something does all the same, the start has failed like any other. */

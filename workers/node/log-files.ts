@@ -1,7 +1,5 @@
-import { closeSync, fstatSync, lstatSync, openSync, readSync } from "node:fs";
-import { readdir } from "node:fs/promises";
 import { basename, dirname } from "node:path";
-import { errorCode } from "../../src/error-text.ts";
+import { type BoundedFile, LOG_FILES } from "./bounded-files.ts";
 import { READ } from "./own-files.ts";
 
 /**
@@ -22,50 +20,38 @@ export const markOf = (number: number): Buffer => Buffer.from(`${JSON.stringify(
 
 /** The numbers of the files that this program has put aside, in rising order. */
 export async function numbersAside(path: string): Promise<number[]> {
-  let names: string[];
-  try {
-    names = await readdir(dirname(path));
-  } catch (error) {
-    if (errorCode(error) === "ENOENT") return [];
-    throw error;
-  }
-  return ownNumbers(path, names);
-}
-
-/** As `numbersAside`, where the names in the folder are known. */
-export function ownNumbers(path: string, names: readonly string[]): number[] {
   const prefix = `${basename(path)}.`;
-  return (
-    names
-      .filter((name) => name.startsWith(prefix) && NUMBER.test(name.slice(prefix.length)))
-      .map((name) => Number(name.slice(prefix.length)))
-      .sort((a, b) => a - b)
-      // Our own are among the lowest: others' are dates, mostly.
-      .slice(0, MOST_FOREIGN)
-      .filter((number) => isOwn(`${path}.${number}`, number))
-  );
+  const numbers = (await LOG_FILES.names(dirname(path)))
+    .filter((name) => name.startsWith(prefix) && NUMBER.test(name.slice(prefix.length)))
+    .map((name) => Number(name.slice(prefix.length)))
+    .sort((a, b) => a - b)
+    // Our own are among the lowest: others' are dates, mostly.
+    .slice(0, MOST_FOREIGN);
+  const own: number[] = [];
+  for (const number of numbers) if (await isOwn(`${path}.${number}`, number)) own.push(number);
+  return own;
 }
 
 /** Does the file end with the mark of its number? A folder, a link, and what cannot be read are not ours. */
-function isOwn(path: string, number: number): boolean {
+async function isOwn(path: string, number: number): Promise<boolean> {
   const mark = markOf(number);
-  let file: number;
+  let file: BoundedFile;
   try {
-    file = openSync(path, READ);
+    file = await LOG_FILES.open(path, READ);
   } catch {
     // A link, another user's file, or gone by now: either way not to be counted.
     return false;
   }
   try {
-    const facts = fstatSync(file);
+    const facts = await file.stat();
     if (!facts.isFile() || facts.size < mark.length) return false;
     const end = Buffer.alloc(mark.length);
-    return readSync(file, end, 0, end.length, facts.size - end.length) === end.length && end.equals(mark);
+    return (await file.readInto(end, 0, facts.size - end.length)) === end.length && end.equals(mark);
   } catch {
     // A disk that cannot read it: it stays where it is.
     return false;
   } finally {
-    closeSync(file);
+    await file.close();
   }
 }
 
@@ -73,9 +59,9 @@ function isOwn(path: string, number: number): boolean {
  * The first number from `from` on under which nothing is there: what is another's is not written over.
  * @throws where a thousand names are taken.
  */
-export function freeNumber(path: string, from: number): number {
+export async function freeNumber(path: string, from: number): Promise<number> {
   for (let number = from; number < from + MOST_FOREIGN; number++)
-    if (lstatSync(`${path}.${number}`, { throwIfNoEntry: false }) === undefined) return number;
+    if (!(await LOG_FILES.isThere(`${path}.${number}`))) return number;
   throw new Error(
     `${path} cannot be put aside: ${path}.${from} and the ${MOST_FOREIGN} numbers after it are taken by files of others; ` +
       "move them to another folder",

@@ -1,6 +1,7 @@
-import { pause } from "../../src/bounded-wait.ts";
+import { LATE, orLate, pause } from "../../src/bounded-wait.ts";
 import { formatPosition, type FollowedLine, type LogBatch, type LogPosition } from "../../src/domain/log-line.ts";
 import { Hint } from "../../src/redis/hint.ts";
+import { ANSWER_MS } from "./bounded-files.ts";
 import type { StitchLog } from "./stitch-log.ts";
 
 type LogFollowerOptions = {
@@ -55,7 +56,12 @@ export class LogFollower {
     let sentAtMs = nowMs();
     for (let number = 1; ; ) {
       const why = stopping.aborted ? "the node is leaving" : this.#o.isRemoved() ? "the stitch was removed" : null;
-      const read = await log.read(position);
+      const read = await orLate(log.read(position), ANSWER_MS);
+      if (read === LATE) {
+        const last = this.#remark(`its log has not answered for ${ANSWER_MS / 1000} s: it is not followed any longer`);
+        await this.#send(number, { lines: [last], last: true }, stopping);
+        return;
+      }
       const quietMs = read.lines.length > 0 || read.lost || why !== null ? null : BEAT_MS - (nowMs() - sentAtMs);
       if (quietMs !== null && quietMs > 0) {
         await hint.next(quietMs);

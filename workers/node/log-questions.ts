@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { orLate } from "../../src/bounded-wait.ts";
+import { LATE, orLate } from "../../src/bounded-wait.ts";
 import { RequestError } from "../../src/domain/errors.ts";
 import { stitchId } from "../../src/domain/ids.ts";
 import { type LogLine, logPosition } from "../../src/domain/log-line.ts";
@@ -30,6 +30,10 @@ const followArgs = tailArgs.extend({ after: logPosition.nullable(), stream: z.st
 const MAX_TAIL_BYTES = 4 * 1024 * 1024;
 /** Readers that follow a log of this node at once. Each has up to a MB in hand here. */
 const MAX_FOLLOWERS = 50;
+/** Reads of files that are not answered are still under way when their askers have given up. */
+const MAX_READING = 50;
+/** Less than an asker waits: it is to hear why. */
+const READ_MS = 1500;
 
 /** Answers what is asked about the logs of a node's stitches. */
 export class LogQuestions {
@@ -40,6 +44,7 @@ export class LogQuestions {
   readonly #o: LogQuestionsOptions;
   readonly #stopping = new AbortController();
   /** By the reply that they send to. */
+  #reading = 0;
   readonly #followers = new Map<string, Promise<void>>();
 
   constructor(options: LogQuestionsOptions) {
@@ -63,8 +68,24 @@ export class LogQuestions {
     return log;
   }
 
+  /** @throws RequestError `node_unreachable` where the files do not answer in time, `rate_limited`. */
+  async #read<T>(stitch: string, read: (log: StitchLog) => Promise<T>): Promise<T> {
+    const log = this.#logOf(stitch);
+    const { node } = this.#o;
+    if (this.#reading >= MAX_READING)
+      throw new RequestError("rate_limited", `${node} reads ${MAX_READING} logs at once already.`);
+    this.#reading += 1;
+    const reading = read(log).finally(() => (this.#reading -= 1));
+    const lines = await orLate(reading, READ_MS);
+    if (lines !== LATE) return lines;
+    throw new RequestError(
+      "node_unreachable",
+      `The log of ${stitch} on ${node} does not answer; see to the disk of its state folder.`,
+    );
+  }
+
   async #tail({ stitch, tail }: z.output<typeof tailArgs>): Promise<readonly LogLine[]> {
-    const { lines, cut } = await this.#logOf(stitch).tail(tail, MAX_TAIL_BYTES);
+    const { lines, cut } = await this.#read(stitch, (log) => log.tail(tail, MAX_TAIL_BYTES));
     if (!cut) return lines;
     const line = `earlier lines are left out: an answer holds ${MAX_TAIL_BYTES / 1024 / 1024} MiB`;
     return [{ at: lines[0]?.at ?? new Date(this.#o.nowMs()).toISOString(), source: "system", line }, ...lines];
@@ -79,7 +100,7 @@ export class LogQuestions {
       throw new RequestError("rate_limited", `${this.#o.node} has ${MAX_FOLLOWERS} readers that follow logs already.`);
     const follower = new LogFollower({
       log,
-      from: after ?? (await log.positionOfLast(tail)),
+      from: after ?? (await this.#read(stitch, () => log.positionOfLast(tail))),
       isRemoved: () => this.#o.log(stitch) !== log,
       send: async (number, batch) => {
         // Another worker may have the id: what is sent must be this node's. The reader hears nothing, and gives up.

@@ -1,9 +1,11 @@
 import { cpus, totalmem } from "node:os";
+import { join } from "node:path";
 import { type Config, requireRedis, requireStateDir } from "../../src/config.ts";
 import { createLogger } from "../../src/logger.ts";
 import type { Running } from "../../src/running.ts";
 import { VERSION } from "../../src/version.ts";
 import { startMaster } from "../master/main.ts";
+import { mustAnswer } from "./bounded-files.ts";
 import { loadModules } from "./adaptors/module.ts";
 import { nodeIdOf } from "./node-id.ts";
 import { NodeWorker } from "./node-worker.ts";
@@ -16,11 +18,12 @@ export async function startNode(config: Config): Promise<Running> {
   const isNode = config.roles.includes("node");
   // Asked for only where stitches are kept.
   const stateDir = isNode ? requireStateDir(config) : "";
+  if (isNode) await mustAnswer(join(stateDir, config.cluster));
   // The log is named after the node.
   const early: string[] = [];
   const { id, keep } = isNode
     ? nodeIdOf({ ...config, stateDir }, (message) => early.push(message))
-    : { id: config.nodeId, keep: () => undefined };
+    : { id: config.nodeId, keep: () => Promise.resolve() };
   const log = createLogger(config, id);
   for (const message of early) log.warn(message);
   const modules = await loadModules(config.modules);
@@ -52,7 +55,7 @@ export async function startNode(config: Config): Promise<Running> {
   });
   if (isNode) {
     await worker.start();
-    keep();
+    await keep();
   }
   const master = config.roles.includes("master") ? await startMaster(config) : null;
   const stop = async () => {

@@ -16,7 +16,7 @@ type Kept = z.output<typeof kept>;
 export type NodeId = {
   readonly id: string;
   /** Keeps the id for the next start; to be called when the node has started under it. Safe to repeat. */
-  readonly keep: () => void;
+  readonly keep: () => Promise<void>;
 };
 
 /**
@@ -36,18 +36,19 @@ export function nodeIdOf(
   say: (message: string) => void,
   machine = readMachineId(),
 ): NodeId {
-  if (nodeIdIsSet) return { id, keep: () => undefined };
+  const nothingToKeep = () => Promise.resolve();
+  if (nodeIdIsSet) return { id, keep: nothingToKeep };
   const path = join(stateDir, cluster, "node-id.json");
   const before = readKept(path, say);
   const isAnothers = before !== null && before.machine !== null && machine !== null && before.machine !== machine;
   if (before === null) return { id, keep: () => write(path, { id, machine }, say) };
-  if (isAnothers) return { id, keep: () => undefined };
+  if (isAnothers) return { id, keep: nothingToKeep };
   if (before.id !== id)
     say(
       `this node keeps the id ${before.id}, which it had before; by its host's name it would be ${id}. ` +
         `To give it that, set STITCH_NODE_ID=${id}, or delete ${path}`,
     );
-  return { id: before.id, keep: () => undefined };
+  return { id: before.id, keep: nothingToKeep };
 }
 
 function readKept(path: string, say: (message: string) => void): Kept | null {
@@ -64,9 +65,9 @@ function readKept(path: string, say: (message: string) => void): Kept | null {
 }
 
 /** A node that has started is not to end because of this. */
-function write(path: string, what: Kept, say: (message: string) => void): void {
+async function write(path: string, what: Kept, say: (message: string) => void): Promise<void> {
   try {
-    replaceOwnFile(path, JSON.stringify(what));
+    await replaceOwnFile(path, JSON.stringify(what));
   } catch (error) {
     say(`the node's id is not kept for its next start: ${errorText(error)}`);
   }

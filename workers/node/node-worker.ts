@@ -150,7 +150,9 @@ export class NodeWorker {
     const { master, id: node } = options;
     this.#master = openNodePorts(master, { redis: this.#redis, direct: this.#direct, keys: this.#keys, node });
     this.#redis.on("ready", () => this.#beatSoon());
-    this.#watchdog = new Watchdog(this.#session, options.onError, () => this.#watchdogIsNew());
+    this.#watchdog = new Watchdog(this.#session, options.onError, () => {
+      this.#recordOwner().catch(options.onError);
+    });
     this.#lease = new Lease({
       leaseMs: options.leaseMs,
       nowMs: options.nowMs,
@@ -258,7 +260,7 @@ export class NodeWorker {
       await this.#takeTasks(host, publisher, disk, kept.tasks);
       await this.#readInbox(host, outbox);
     } catch (error) {
-      this.#letGo();
+      await this.#letGo();
       this.#state = "ended";
       throw error;
     }
@@ -367,7 +369,7 @@ export class NodeWorker {
   async #register(host: StitchHost): Promise<void> {
     const ask = async () => {
       // Before Redis knows of it: killed in between, it would keep its own next life waiting for the end of a lease.
-      this.#recordOwner();
+      await this.#recordOwner();
       return this.#master.publishing.register({
         session: this.#session,
         formerSessions: this.#ownership?.formerSessions ?? [],
@@ -396,7 +398,7 @@ export class NodeWorker {
     this.#beats = 0;
     this.#clock.told(answer.nowMs, asked.steadyAtMs);
     this.#publisher?.begin(answer.incarnation);
-    this.#recordOwner();
+    await this.#recordOwner();
     await this.#settle(host);
   }
 
@@ -434,22 +436,17 @@ export class NodeWorker {
     await this.#publisher?.flush();
   }
 
-  #watchdogIsNew(): void {
-    try {
-      this.#recordOwner();
-    } catch (error) {
-      this.#o.onError(error);
-    }
-  }
-
-  /** Writes down who has the state folder, and who ends what it leaves behind: its next life waits for that one. */
-  #recordOwner(): void {
-    this.#ownership?.record({
-      session: this.#session,
-      incarnation: this.#incarnation,
-      pid: process.pid,
-      watchdogPid: this.#watchdog.pid,
-    });
+  /**
+   * Writes down who has the state folder, and who ends what it leaves behind: its next life waits for that one.
+   * @throws where that fails at the start. Later the folder knows this worker already, and a disk that does not answer must
+   *   not cost the lease.
+   */
+  async #recordOwner(): Promise<void> {
+    const { pid: watchdogPid } = this.#watchdog;
+    const now = { session: this.#session, incarnation: this.#incarnation, pid: process.pid, watchdogPid };
+    const recorded = this.#ownership?.record(now);
+    if (this.#state === "starting") await recorded;
+    else recorded?.catch(this.#o.onError);
   }
 
   /** What nothing is left of need not be looked for by the next life. */
@@ -583,7 +580,7 @@ export class NodeWorker {
 
   async #leave(): Promise<void> {
     if (this.#state === "ended" || this.#state === "new") {
-      this.#letGo();
+      await this.#letGo();
       return;
     }
     this.#state = "leaving";
@@ -607,7 +604,7 @@ export class NodeWorker {
     clearTimeout(this.#timer);
     await within(KILL_MS, this.#beating).catch(this.#o.onError);
     await within(KILL_MS, this.#sayGoodbye()).catch(this.#o.onError);
-    this.#letGo();
+    await this.#letGo();
     this.#ended.resolve();
   }
 
@@ -639,14 +636,14 @@ export class NodeWorker {
     const end = async () => {
       await within(KILL_MS, this.#host?.stopAll(0) ?? Promise.resolve()).catch(this.#o.onError);
       await this.#queue?.stop(0).catch(this.#o.onError);
-      this.#letGo();
+      await this.#letGo();
       this.#ended.reject(error);
     };
     this.#stopping = end();
     this.#stopping.catch(this.#o.onError);
   }
 
-  #letGo(): void {
+  async #letGo(): Promise<void> {
     clearTimeout(this.#timer);
     this.#lease.close();
     this.#beaten.resolve();
@@ -660,7 +657,7 @@ export class NodeWorker {
     this.#direct.disconnect();
     this.#blocking.disconnect();
     this.#watchdog.end();
-    this.#disk?.close();
+    await this.#disk?.close();
     this.#ownership?.release();
   }
 }

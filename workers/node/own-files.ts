@@ -1,19 +1,8 @@
-import {
-  closeSync,
-  constants,
-  fstatSync,
-  fsyncSync,
-  lstatSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  type Stats,
-  statSync,
-  writeFileSync,
-} from "node:fs";
+import { closeSync, constants, fstatSync, lstatSync, openSync, readFileSync, type Stats, statSync } from "node:fs";
+import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import { errorCode, errorText } from "../../src/error-text.ts";
+import { answered, STATE_FILES } from "./bounded-files.ts";
 
 // The modes of all that a worker makes. Each call gives them: the umask of the process would be its stitches' too.
 export const FOLDER_MODE = 0o700;
@@ -91,27 +80,30 @@ export function readOwnFile(path: string): Buffer | null {
   }
 }
 
-/** Makes a file anew, and opens it to write; what was there goes, and a link with it. @returns its descriptor. */
-export function makeOwnFile(path: string): number {
-  rmSync(path, { force: true });
-  return openSync(path, "wx", FILE_MODE);
+/** Makes a file anew, and opens it to write; what was there goes, and a link with it. */
+export async function makeOwnFile(path: string): Promise<FileHandle> {
+  await rm(path, { force: true });
+  return open(path, "wx", FILE_MODE);
 }
 
 /**
  * Writes a small file anew, all of it or nothing, also where the power goes: what is read later is the former text or this
- * one. @throws naming the path and the next step.
+ * one. @throws naming the path and the next step, at the latest after 5 s.
  */
-export function replaceOwnFile(path: string, text: string): void {
-  try {
-    const file = makeOwnFile(`${path}.new`);
+export async function replaceOwnFile(path: string, text: string): Promise<void> {
+  const replace = async () => {
+    const file = await makeOwnFile(`${path}.new`);
     try {
-      writeFileSync(file, text);
-      fsyncSync(file);
+      await file.writeFile(text);
+      await file.sync();
     } finally {
-      closeSync(file);
+      await file.close();
     }
-    renameSync(`${path}.new`, path);
-    syncFolder(dirname(path));
+    await rename(`${path}.new`, path);
+    await syncFolder(dirname(path));
+  };
+  try {
+    await answered(path, STATE_FILES.run(replace));
   } catch (cause) {
     const reason = errorText(cause);
     throw new Error(`${path} cannot be written (${reason}); see to its disk, or set another STITCH_STATE_DIR`, {
@@ -121,14 +113,14 @@ export function replaceOwnFile(path: string, text: string): void {
 }
 
 /** After this, what was made or renamed in a folder is there also where the power goes. */
-export function syncFolder(path: string): void {
+export async function syncFolder(path: string): Promise<void> {
   // Windows opens no folder; its file systems keep the order of such changes by themselves.
   if (process.platform === "win32") return;
-  const folder = openSync(path, constants.O_RDONLY);
+  const folder = await open(path, constants.O_RDONLY);
   try {
-    fsyncSync(folder);
+    await folder.sync();
   } finally {
-    closeSync(folder);
+    await folder.close();
   }
 }
 

@@ -4,6 +4,7 @@ import type { DatabaseSync } from "node:sqlite";
 import * as z from "zod";
 import { pause } from "../../src/bounded-wait.ts";
 import { errorText } from "../../src/error-text.ts";
+import { mustAnswer } from "./bounded-files.ts";
 import { checkOwnFolder, FOLDER_MODE, keepOwnFile, NotOwn, readOwnFile, replaceOwnFile } from "./own-files.ts";
 import { readProcess } from "./process-table.ts";
 
@@ -61,7 +62,7 @@ export class Ownership {
    * @param top the folder that `dir` is in, at whatever depth, or `dir` itself: from there on nobody else may write.
    * @param lock locks a file, see `lockFile`.
    * @param warn told where `owner.json` cannot be read, as a power cut may leave it: it counts as not there then.
-   * @throws StateFolderTaken where a live worker has it, StateFolderUnusable where nobody can, or others could change it.
+   * @throws where the folder does not answer within 5 s; StateFolderTaken where a live worker has it, StateFolderUnusable where nobody can, or others could change it.
    */
   static async take(
     dir: string,
@@ -69,6 +70,7 @@ export class Ownership {
     lock = lockFile,
     warn: (message: string) => void = () => undefined,
   ): Promise<Ownership> {
+    await mustAnswer(dir);
     makeUsable(dir, top);
     const held = takeLock(dir, lock);
     try {
@@ -81,10 +83,10 @@ export class Ownership {
     }
   }
 
-  /** Writes down who has the folder now, with its lineage. */
-  record(now: Omit<Owner, "formerSessions">): void {
+  /** Writes down who has the folder now, with its lineage. @throws where that cannot be written, or not within 5 s. */
+  record(now: Omit<Owner, "formerSessions">): Promise<void> {
     const text = JSON.stringify({ ...now, formerSessions: this.#formerSessions } satisfies Owner);
-    replaceOwnFile(join(this.#dir, "owner.json"), text);
+    return replaceOwnFile(join(this.#dir, "owner.json"), text);
   }
 
   /** The sessions of the workers that had the folder before, oldest first: all are dead. */

@@ -1,16 +1,5 @@
-import {
-  appendFileSync,
-  closeSync,
-  existsSync,
-  fstatSync,
-  fsyncSync,
-  ftruncateSync,
-  lstatSync,
-  mkdirSync,
-  readdirSync,
-  renameSync,
-  rmSync,
-} from "node:fs";
+import { mkdirSync } from "node:fs";
+import { type FileHandle, mkdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import * as z from "zod";
 import { type Dispatch, dispatch } from "../../src/domain/job.ts";
@@ -18,7 +7,8 @@ import { errorText } from "../../src/error-text.ts";
 import { FORMAT, otherFormat } from "../../src/redis/format.ts";
 import { removedRecord, type RemovedRecord, stitchRecord, type StitchRecord } from "../../src/domain/stitch.ts";
 import { launch, type Launch } from "./launches.ts";
-import { ownNumbers } from "./log-files.ts";
+import { answered, DATA_FOLDERS, LOG_FILES, orNull, STATE_FILES } from "./bounded-files.ts";
+import { numbersAside } from "./log-files.ts";
 import { FOLDER_MODE, makeOwnFile, readOwnFile, syncFolder } from "./own-files.ts";
 
 const journalLine = z.discriminatedUnion("kind", [
@@ -74,6 +64,9 @@ const LINE_END = 10;
  * one turn of the event loop is appended together, and of each stitch only its newest state: a file for each stitch, written
  * at each change, takes more of a command over a thousand stitches than all else. A crash leaves a journal that ends
  * earlier, perhaps in a piece of a line.
+ *
+ * All but `load` happens beside the event loop. Where the disk does not answer, whoever waits is told so after 5 s, and what
+ * was saved is written once it does.
  */
 export class StitchDisk {
   readonly #dir: string;
@@ -82,9 +75,14 @@ export class StitchDisk {
   /** The newest line of each key: what the journal holds when it is written anew. */
   readonly #newest = new Map<string, JournalLine>();
   #unwritten = new Map<string, JournalLine>();
-  #writing: Promise<void> | null = null;
+  /** The write that takes what is gathered; null where none is to come. */
+  #planned: Promise<void> | null = null;
+  /** Resolves when the last write has ended, however long that takes. */
+  #lastEnded: Promise<void> = Promise.resolve();
+  /** As `written`, of the last write. */
+  #lastWritten: Promise<void> = Promise.resolve();
   /** The journal, open to append; null where it must be written anew. */
-  #file: number | null = null;
+  #file: FileHandle | null = null;
   #characters = 0;
   /** It is written anew when it is longer. */
   #mostCharacters = 0;
@@ -178,10 +176,21 @@ export class StitchDisk {
     this.#put({ kind: "launch ended", record });
   }
 
-  /** Deletes a removed stitch for good: its tombstone, data folder and log. */
-  forget(id: string): void {
+  /**
+   * Deletes a removed stitch for good: its tombstone, log and data. Resolves when a new one may have its id; where there is
+   * much of its data, that goes on.
+   */
+  async forget(id: string, removedAtMs: number): Promise<void> {
     this.#put({ kind: "forgotten", record: { id } });
-    for (const path of [this.dataDir(id), ...this.#logFiles(id)]) rmSync(path, { recursive: true, force: true });
+    const log = this.logPath(id);
+    const deleteLog = async () => {
+      for (const number of await numbersAside(log)) await LOG_FILES.removeFile(`${log}.${number}`);
+      await LOG_FILES.removeFile(log);
+    };
+    await answered(log, deleteLog());
+    // First out of the way: what deletes it must not meet a new one's.
+    await this.putAside(id, removedAtMs);
+    DATA_FOLDERS.removeTree(this.#aside(id, removedAtMs)).catch(this.#onError);
   }
 
   /** Goes to disk with what is saved next, or when `written` is asked for. The next life finds it until it is forgotten. */
@@ -194,53 +203,63 @@ export class StitchDisk {
     this.#keep({ kind: "answered", id });
   }
 
-  /** Resolves when all that was saved before is on disk. @throws where it could not be written. */
+  /** Resolves when all that was saved before is on disk. @throws where it could not be written, or not within 5 s. */
   written(): Promise<void> {
-    if (this.#writing === null && this.#unwritten.size > 0) this.#write();
-    return this.#writing ?? Promise.resolve();
+    if (this.#planned !== null) return this.#planned;
+    return this.#unwritten.size > 0 ? this.#write() : this.#lastWritten;
   }
 
   /** Writes what is left and lets go of the journal, which may be another worker's next: what is saved later is not written. Safe to repeat. */
-  close(): void {
+  async close(): Promise<void> {
     if (this.#closed) return;
-    try {
-      this.#commit();
-    } catch (error) {
-      this.#onError(error);
-    }
+    // What could not be written has been told of.
+    const answers = await this.written().then(
+      () => true,
+      () => false,
+    );
     this.#closed = true;
-    this.#closeFile();
+    const closed = STATE_FILES.run(() => this.#closeFile()).catch(this.#onError);
+    if (answers) await closed;
   }
 
   /** Is there data or a log that a new stitch under this id would take for its own? */
-  hasLeftovers(id: string): boolean {
-    return isThere(this.dataDir(id)) || isThere(this.logPath(id));
+  async hasLeftovers(id: string): Promise<boolean> {
+    const path = this.dataDir(id);
+    return (await answered(path, DATA_FOLDERS.isThere(path))) || LOG_FILES.isThere(this.logPath(id));
   }
 
   /** Puts the data of a removed stitch aside. @returns where its log is to go. Safe to repeat. */
-  putAside(id: string, removedAtMs: number): string {
-    const aside = join(this.#dir, "removed", `${id}.${removedAtMs}`);
-    mkdirSync(aside, { recursive: true, mode: FOLDER_MODE });
-    if (isThere(this.dataDir(id))) renameSync(this.dataDir(id), join(aside, "data"));
-    return join(aside, `${id}.log`);
+  putAside(id: string, removedAtMs: number): Promise<string> {
+    const aside = this.#aside(id, removedAtMs);
+    const path = this.dataDir(id);
+    const put = async () => {
+      await DATA_FOLDERS.makeFolder(aside, FOLDER_MODE);
+      if (await DATA_FOLDERS.isThere(path)) await DATA_FOLDERS.rename(path, join(aside, "data"));
+      return join(aside, `${id}.log`);
+    };
+    return answered(path, put());
   }
 
   /** Deletes for good what was put aside of stitches that were removed before then. */
-  forgetAside(beforeMs: number): void {
+  async forgetAside(beforeMs: number): Promise<void> {
     const dir = join(this.#dir, "removed");
-    for (const entry of existsSync(dir) ? readdirSync(dir, { withFileTypes: true }) : []) {
-      const removedAtMs = entry.isDirectory() ? ASIDE.exec(entry.name)?.[1] : undefined;
-      if (removedAtMs !== undefined && Number(removedAtMs) < beforeMs)
-        rmSync(join(dir, entry.name), { recursive: true, force: true });
+    for (const name of await DATA_FOLDERS.names(dir)) {
+      const removedAtMs = ASIDE.exec(name)?.[1];
+      if (removedAtMs === undefined || Number(removedAtMs) >= beforeMs) continue;
+      const facts = await orNull(DATA_FOLDERS.lstat(join(dir, name)));
+      if (facts?.isDirectory() === true) await DATA_FOLDERS.removeTree(join(dir, name));
     }
   }
 
   /** The stitch's own folder, made if it is not there. */
-  makeDataDir(id: string): string {
+  async makeDataDir(id: string): Promise<string> {
     const path = this.dataDir(id);
     // To look costs a tenth of a try to make it; at nearly every start it is there.
+    const make = async () => {
+      if (!(await DATA_FOLDERS.isThere(path))) await DATA_FOLDERS.makeFolder(path, FOLDER_MODE);
+    };
     try {
-      if (!isThere(path)) mkdirSync(path, { recursive: true, mode: FOLDER_MODE });
+      await answered(path, make());
     } catch (cause) {
       throw new Error(`${path} cannot be made (${errorText(cause)}); see to its disk`, { cause });
     }
@@ -255,16 +274,14 @@ export class StitchDisk {
     return join(this.#dir, "logs", `${id}.log`);
   }
 
-  #logFiles(id: string): string[] {
-    const dir = join(this.#dir, "logs");
-    if (!existsSync(dir)) return [];
-    const path = this.logPath(id);
-    return [path, ...ownNumbers(path, readdirSync(dir)).map((number) => `${path}.${number}`)];
+  #aside(id: string, removedAtMs: number): string {
+    return join(this.#dir, "removed", `${id}.${removedAtMs}`);
   }
 
   #put(line: JournalLine): void {
     this.#keep(line);
-    if (this.#writing === null) this.#write();
+    // Awaited by who needs it; all others are told by `onError`.
+    if (this.#planned === null) this.#write().catch(() => undefined);
   }
 
   #keep(line: JournalLine): void {
@@ -274,92 +291,88 @@ export class StitchDisk {
     this.#unwritten.set(key, line);
   }
 
-  #write(): void {
-    this.#writing = new Promise((resolve, reject) => {
-      setImmediate(() => {
-        this.#writing = null;
-        try {
-          this.#commit();
-          resolve();
-        } catch (error) {
-          reject(error);
-        }
-      });
-    });
-    this.#writing.catch(this.#onError);
+  /** One write after the other; what is saved while one is under way goes with the next. */
+  #write(): Promise<void> {
+    const before = this.#lastEnded;
+    const write = async () => {
+      await before;
+      // At the end of this turn of the event loop: what is saved in it goes out together.
+      await new Promise((resolve) => setImmediate(resolve));
+      this.#planned = null;
+      this.#lastWritten = written;
+      await STATE_FILES.run(() => this.#commit());
+      // It may have been late.
+      this.#lastWritten = Promise.resolve();
+    };
+    const writing = write();
+    const written = answered(this.#journal, writing);
+    this.#lastEnded = writing.catch(() => undefined);
+    written.catch(this.#onError);
+    this.#planned = written;
+    return written;
   }
 
-  #commit(): void {
+  async #commit(): Promise<void> {
     if (this.#unwritten.size === 0 || this.#closed) return;
-    const facts = this.#file === null ? null : fstatSync(this.#file);
-    // Somebody has deleted it: what is appended would be nowhere.
-    if (facts?.nlink === 0) this.#closeFile();
+    const lines = this.#unwritten;
+    this.#unwritten = new Map();
+    let sizeBefore: number | null = null;
     try {
-      if (this.#file === null) this.#writeAnew();
-      else this.#characters += append(this.#file, this.#unwritten);
+      const facts = await this.#file?.stat();
+      // Somebody has deleted it: what is appended would be nowhere.
+      if (facts?.nlink === 0) await this.#closeFile();
+      sizeBefore = facts?.size ?? null;
+      if (this.#file === null) await this.#writeAnew();
+      else this.#characters += await append(this.#file, lines);
     } catch (cause) {
+      this.#unwritten = new Map([...lines, ...this.#unwritten]);
       // A piece of it may be there: nothing must go behind that, and the next life must find nothing of what was refused.
-      if (this.#file !== null && facts !== null) this.#cutTo(this.#file, facts.size);
-      this.#closeFile();
+      if (sizeBefore !== null) await this.#file?.truncate(sizeBefore).catch(this.#onError);
+      await this.#closeFile();
       throw new Error(`${this.#journal} cannot be written; see to its disk`, { cause });
     }
-    this.#unwritten = new Map();
-    if (this.#characters > this.#mostCharacters) this.#shorten();
-  }
-
-  #cutTo(file: number, size: number): void {
-    try {
-      ftruncateSync(file, size);
-    } catch (error) {
-      this.#onError(error);
-    }
+    if (this.#characters > this.#mostCharacters) await this.#shorten();
   }
 
   /** Where there is no room to write the journal anew, it is gone on with, and the next try is a while off. */
-  #shorten(): void {
+  async #shorten(): Promise<void> {
     try {
-      this.#writeAnew();
+      await this.#writeAnew();
     } catch (error) {
       this.#mostCharacters = 2 * this.#characters;
       this.#onError(error);
     }
   }
 
-  #writeAnew(): void {
+  async #writeAnew(): Promise<void> {
     const path = `${this.#journal}.new`;
-    mkdirSync(this.#dir, { recursive: true, mode: FOLDER_MODE });
-    const file = makeOwnFile(path);
+    await mkdir(this.#dir, { recursive: true, mode: FOLDER_MODE });
+    const file = await makeOwnFile(path);
     let characters = 0;
     try {
-      appendFileSync(file, `${JSON.stringify({ kind: "format", format: FORMAT })}\n`);
-      characters = append(file, this.#newest);
+      await file.appendFile(`${JSON.stringify({ kind: "format", format: FORMAT })}\n`);
+      characters = await append(file, this.#newest);
       // Else a power cut may leave the new name and nothing behind it.
-      fsyncSync(file);
-      renameSync(path, this.#journal);
-      syncFolder(this.#dir);
+      await file.sync();
+      await rename(path, this.#journal);
+      await syncFolder(this.#dir);
     } catch (error) {
-      closeSync(file);
-      rmSync(path, { force: true });
+      await file.close();
+      await rm(path, { force: true });
       throw error;
     }
-    this.#closeFile();
+    await this.#closeFile();
     this.#file = file;
     this.#characters = characters;
     this.#mostCharacters = 2 * this.#characters + MOST_OLD_CHARACTERS;
   }
 
-  #closeFile(): void {
+  async #closeFile(): Promise<void> {
     const file = this.#file;
     this.#file = null;
-    if (file !== null) closeSync(file);
+    await file?.close();
   }
 }
-
-/**
- * Is there anything at this path? A link is: its stitch may have put it there, and where it leads may be a filesystem that does
- * not answer.
- */
-const isThere = (path: string): boolean => lstatSync(path, { throwIfNoEntry: false }) !== undefined;
 
 function parsedOrNull(text: string): unknown {
   try {
@@ -376,17 +389,17 @@ const isOver = <Line extends JournalLine>(line: Line): line is Extract<Line, Ove
   line.kind === "forgotten" || line.kind === "answered" || line.kind === "launch ended";
 
 /** @returns how many characters it has written. */
-function append(file: number, lines: ReadonlyMap<string, JournalLine>): number {
+async function append(file: FileHandle, lines: ReadonlyMap<string, JournalLine>): Promise<number> {
   let written = 0;
   let text = "";
   for (const line of lines.values()) {
     text += `${JSON.stringify(line)}\n`;
     if (text.length < CHARACTERS_AT_ONCE) continue;
-    appendFileSync(file, text);
+    await file.appendFile(text);
     written += text.length;
     text = "";
   }
-  appendFileSync(file, text);
+  await file.appendFile(text);
   return written + text.length;
 }
 

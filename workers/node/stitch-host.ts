@@ -22,6 +22,7 @@ import {
 } from "../../src/domain/stitch.ts";
 import { buries, type Tombstone } from "../../src/domain/tombstone.ts";
 import type { StitchChange } from "../../src/redis/stitch-records.ts";
+import { answered } from "./bounded-files.ts";
 import { HostedStitch, type HostedStitchOptions, type StitchEvent, SUPERSEDED, WorkerLeaves } from "./hosted-stitch.ts";
 import { StartThrottle } from "./start-throttle.ts";
 import { StitchLog } from "./stitch-log.ts";
@@ -392,9 +393,10 @@ export class StitchHost {
   /** A new stitch begins with an empty data folder and a log of its own; what a removed one left is kept until its time is over. */
   async #putAside(id: string): Promise<void> {
     const { disk, nowMs, onError } = this.#o;
-    if (!disk.hasLeftovers(id)) return;
+    if (!(await disk.hasLeftovers(id))) return;
     const log = this.#oldLogs.get(id) ?? new StitchLog(disk.logPath(id), onError);
-    await log.moveTo(disk.putAside(id, this.#removed.get(id)?.removedAtMs ?? nowMs()));
+    const moved = disk.putAside(id, this.#removed.get(id)?.removedAtMs ?? nowMs()).then((path) => log.moveTo(path));
+    await answered(disk.logPath(id), moved);
     this.#oldLogs.delete(id);
   }
 
@@ -584,14 +586,17 @@ export class StitchHost {
   /** Forgets tombstones, data and logs of what was removed long enough ago. @returns their ids. */
   prune(): string[] {
     const before = this.#o.nowMs() - REMOVED_KEPT_MS;
-    const old = [...this.#removed.values()].filter(({ removedAtMs }) => removedAtMs < before).map(({ id }) => id);
-    this.#o.disk.forgetAside(before);
-    for (const id of old) {
+    const old = [...this.#removed.values()].filter(({ removedAtMs }) => removedAtMs < before);
+    const { disk, onError } = this.#o;
+    disk.forgetAside(before).catch(onError);
+    for (const { id, removedAtMs } of old) {
       this.#removed.delete(id);
       this.#oldLogs.delete(id);
-      this.#o.disk.forget(id);
+      // A new one that was to be made before has put aside what was here.
+      const forget = async () => (this.#hosted.has(id) ? undefined : disk.forget(id, removedAtMs));
+      this.#inOrder(id, forget).catch(onError);
     }
-    return old;
+    return old.map(({ id }) => id);
   }
 
   /**

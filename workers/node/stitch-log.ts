@@ -1,8 +1,7 @@
 import type { Stats } from "node:fs";
-import { type FileHandle, lstat, mkdir, open, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { type LogLine, logLine, type LogPosition, type LogSource } from "../../src/domain/log-line.ts";
-import { errorCode } from "../../src/error-text.ts";
+import { type BoundedFile, LOG_FILES, orNull } from "./bounded-files.ts";
 import { freeNumber, MARK_BYTES, markOf, numbersAside } from "./log-files.ts";
 import { APPEND, FILE_MODE, FOLDER_MODE, READ } from "./own-files.ts";
 
@@ -61,7 +60,7 @@ export class StitchLog {
   #aside: number[] = [];
   /** Bytes of whole entries in the file that is written to. */
   #size = 0;
-  #file: FileHandle | null = null;
+  #file: BoundedFile | null = null;
   /** The file that was written to last under the path; null where there is none yet. */
   #identity: Identity | null = null;
   /** The last of the files that others took away. */
@@ -117,9 +116,9 @@ export class StitchLog {
   async moveTo(path: string): Promise<void> {
     await this.#settle();
     await this.#rename(async () => {
-      await mkdir(dirname(path), { recursive: true, mode: FOLDER_MODE });
-      for (const number of this.#aside) await orNull(rename(`${this.#path}.${number}`, `${path}.${number}`));
-      await orNull(rename(this.#path, path));
+      await LOG_FILES.makeFolder(dirname(path), FOLDER_MODE);
+      for (const number of this.#aside) await orNull(LOG_FILES.rename(`${this.#path}.${number}`, `${path}.${number}`));
+      await orNull(LOG_FILES.rename(this.#path, path));
       this.#path = path;
     });
   }
@@ -248,7 +247,7 @@ export class StitchLog {
   }
 
   /** Opens a file by its number; null where there is none. */
-  async #openNumber(number: number): Promise<FileHandle | null> {
+  async #openNumber(number: number): Promise<BoundedFile | null> {
     for (;;) {
       await this.#renaming;
       const current = this.#number;
@@ -308,7 +307,7 @@ export class StitchLog {
           await this.#rename(() => this.#putAside(file));
           continue;
         }
-        await file.appendFile(Buffer.concat(entries.slice(done, end)));
+        await file.append(Buffer.concat(entries.slice(done, end)));
         this.#size += bytes;
         this.#lost = 0;
         done = end;
@@ -327,13 +326,13 @@ export class StitchLog {
   }
 
   /** Opens the file that is written to, unless it is open, and still the one that the path leads to. */
-  async #openToWrite(): Promise<FileHandle> {
+  async #openToWrite(): Promise<BoundedFile> {
     if (this.#file !== null && (await this.#isUntouched())) return this.#file;
     await this.#letGo();
     await this.#renaming;
-    await mkdir(dirname(this.#path), { recursive: true, mode: FOLDER_MODE });
+    await LOG_FILES.makeFolder(dirname(this.#path), FOLDER_MODE);
     await this.#find();
-    const file = await open(this.#path, APPEND, FILE_MODE);
+    const file = await LOG_FILES.open(this.#path, APPEND, FILE_MODE);
     this.#file = file;
     const facts = await file.stat();
     const isOther = this.#identity !== null && !isSame(facts, this.#identity);
@@ -347,7 +346,7 @@ export class StitchLog {
     this.#size = facts.size;
     const end = await bytesOf(file, Math.max(0, this.#size - 1), this.#size);
     if (end.length > 0 && end[0] !== NEWLINE) {
-      await file.appendFile("\n");
+      await file.append("\n");
       this.#size += 1;
     }
     return file;
@@ -359,7 +358,7 @@ export class StitchLog {
       // Whoever renames is told where that fails.
       await this.#renaming?.catch(() => undefined);
       const path = this.#path;
-      const facts = await orNull(lstat(path));
+      const facts = await orNull(LOG_FILES.lstat(path));
       if (this.#path !== path || this.#renaming !== null) continue;
       // What is no file, such as a pipe, has no size.
       return facts !== null && isSame(facts, this.#identity) && (!facts.isFile() || facts.size === this.#size);
@@ -384,13 +383,13 @@ export class StitchLog {
     }
   }
 
-  async #putAside(file: FileHandle): Promise<void> {
+  async #putAside(file: BoundedFile): Promise<void> {
     // First, so that a full disk has room for the mark.
     await this.#deleteOldest(Math.max(1, this.#limits.files - 1));
-    const number = freeNumber(this.#path, this.#number);
-    await file.appendFile(markOf(number));
+    const number = await freeNumber(this.#path, this.#number);
+    await file.append(markOf(number));
     await this.#letGo();
-    await rename(this.#path, `${this.#path}.${number}`);
+    await LOG_FILES.rename(this.#path, `${this.#path}.${number}`);
     this.#aside.push(number);
     if (number !== this.#number) this.#renumbered = { from: this.#number, to: number };
     this.#number = number + 1;
@@ -403,7 +402,7 @@ export class StitchLog {
   async #deleteOldest(fewerThan: number): Promise<void> {
     for (let oldest = this.#aside[0]; oldest !== undefined; oldest = this.#aside[0]) {
       if (this.#aside.length < fewerThan) return;
-      await rm(`${this.#path}.${oldest}`, { force: true });
+      await LOG_FILES.removeFile(`${this.#path}.${oldest}`);
       this.#aside.shift();
     }
   }
@@ -419,7 +418,7 @@ export class StitchLog {
   async #lookAtDisk(): Promise<void> {
     this.#aside = await numbersAside(this.#path);
     this.#number = (this.#aside.at(-1) ?? 0) + 1;
-    this.#size = (await orNull(stat(this.#path)))?.size ?? 0;
+    this.#size = (await orNull(LOG_FILES.lstat(this.#path)))?.size ?? 0;
   }
 }
 
@@ -450,13 +449,13 @@ function linesOf(chunk: Buffer, file: number, offset: number) {
 }
 
 /** Bytes of a file, fewer where it ends before. */
-async function bytesOf(file: FileHandle, from: number, to: number): Promise<Buffer> {
+async function bytesOf(file: BoundedFile, from: number, to: number): Promise<Buffer> {
   const buffer = Buffer.allocUnsafe(Math.max(0, to - from));
   let length = 0;
   while (length < buffer.length) {
-    const { bytesRead } = await file.read(buffer, length, buffer.length - length, from + length);
-    if (bytesRead === 0) break;
-    length += bytesRead;
+    const count = await file.readInto(buffer, length, from + length);
+    if (count === 0) break;
+    length += count;
   }
   return buffer.subarray(0, length);
 }
@@ -465,27 +464,17 @@ const isSame = (facts: Stats, identity: Identity | null): boolean =>
   facts.dev === identity?.dev && facts.ino === identity.ino;
 
 /** null where there is no file, or another than the one that was written to. */
-async function openCurrent(path: string, identity: Identity | null): Promise<FileHandle | null> {
-  const file = await orNull(open(path, READ));
+async function openCurrent(path: string, identity: Identity | null): Promise<BoundedFile | null> {
+  const file = await orNull(LOG_FILES.open(path, READ));
   if (file === null || identity === null || isSame(await file.stat(), identity)) return file;
   await file.close();
   return null;
 }
 
 /** null where there is no file, or something else has taken its place. */
-async function openAside(path: string): Promise<FileHandle | null> {
-  const file = await orNull(open(path, READ), ["ENOENT", "ELOOP"]);
+async function openAside(path: string): Promise<BoundedFile | null> {
+  const file = await orNull(LOG_FILES.open(path, READ), ["ENOENT", "ELOOP"]);
   if (file === null || (await file.stat()).isFile()) return file;
   await file.close();
   return null;
-}
-
-/** null where there is no such file or folder. */
-async function orNull<T>(work: Promise<T>, codes: readonly unknown[] = ["ENOENT"]): Promise<T | null> {
-  try {
-    return await work;
-  } catch (error) {
-    if (codes.includes(errorCode(error))) return null;
-    throw error;
-  }
 }

@@ -10,7 +10,7 @@ test("a folder with something in it keeps data, and a link in its place does, wh
   const dir = mkdtempSync(join(tmpdir(), "cs-"));
   t.after(() => rmSync(dir, { recursive: true, force: true }));
   const disk = new StitchDisk(dir, assert.ifError);
-  for (const id of ["empty", "full"]) disk.makeDataDir(id);
+  for (const id of ["empty", "full"]) await disk.makeDataDir(id);
   writeFileSync(join(disk.dataDir("full"), "file"), "x");
   mkdirSync(join(dir, "elsewhere"));
   symlinkSync(join(dir, "elsewhere"), disk.dataDir("linked"));

@@ -39,7 +39,7 @@ function hosting(t: TestContext, adaptor: Adaptor) {
   });
   t.after(async () => {
     await host.stopAll(0);
-    disk.close();
+    await disk.close();
     rmSync(dir, { recursive: true, force: true });
   });
   const create = (restart: object = {}) =>
@@ -115,7 +115,7 @@ test("a data folder that cannot be made fails the start alone, and is made at a 
   assert.equal(program.length, 2);
 });
 
-test("a link in the place of a data folder is neither followed nor made a folder", (t) => {
+test("a link in the place of a data folder is neither followed nor made a folder", async (t) => {
   const { dir, disk } = hosting(t, runs);
   mkdirSync(join(dir, "data"));
   for (const [id, to] of [
@@ -123,10 +123,10 @@ test("a link in the place of a data folder is neither followed nor made a folder
     ["nowhere", join(dir, "nowhere")],
   ] as const) {
     symlinkSync(to, join(dir, "data", id));
-    assert.equal(disk.makeDataDir(id), join(dir, "data", id));
-    assert.equal(disk.hasLeftovers(id), true, "another stitch under that id must not take it over");
-    disk.putAside(id, 1);
-    assert.equal(disk.hasLeftovers(id), false);
+    assert.equal(await disk.makeDataDir(id), join(dir, "data", id));
+    assert.equal(await disk.hasLeftovers(id), true, "another stitch under that id must not take it over");
+    await disk.putAside(id, 1);
+    assert.equal(await disk.hasLeftovers(id), false);
   }
 });
 

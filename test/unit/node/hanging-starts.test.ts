@@ -61,7 +61,7 @@ function hosting(t: TestContext) {
     session: "session",
     facts: { zones: [], labels: {}, capacity: { cpu: 4, memoryBytes: 400 }, modules: [], version: "1" },
     // Its folders are no part of this, and to make ten thousand of them takes long.
-    disk: Object.assign(disk, { makeDataDir: () => dir }),
+    disk: Object.assign(disk, { makeDataDir: () => Promise.resolve(dir) }),
     adaptors: { process: run, module: run },
     nowMs: () => 1000,
     random: () => 0.5,
@@ -86,7 +86,7 @@ function hosting(t: TestContext) {
     await host.stopAll(0);
     // Reading them waits for what is being written.
     await Promise.all([...logs].map((log) => log.tail(1)));
-    disk.close();
+    await disk.close();
     rmSync(dir, { recursive: true, force: true });
   });
   return { host, disk, runs, published };

@@ -96,7 +96,7 @@ for (const [what, put] of Object.entries(FOREIGN))
     log.close();
 
     const disk = new StitchDisk(join(path, "../.."), assert.ifError);
-    disk.forget("b");
+    await disk.forget("b", 0);
     assert.deepEqual(new Map(foreignIn(path)), names, "nor does the end of the stitch take it along");
     assert.ok(!existsSync(path));
   });
@@ -149,18 +149,18 @@ test("a file of others where the next one is to be put aside is passed over", as
   assert.deepEqual(await tailOf(open(path)), kept, "the next life finds the same");
 });
 
-test("of what lies among removed stitches only folders that were put there are deleted", () => {
+test("of what lies among removed stitches only folders that were put there are deleted", async () => {
   const dir = join(root, "removed-names");
   const disk = new StitchDisk(dir, assert.ifError);
   const nowMs = Date.UTC(2026, 10, 30);
-  const old = disk.putAside("b", nowMs - 1000);
-  disk.putAside("b", nowMs + 1000);
+  const old = await disk.putAside("b", nowMs - 1000);
+  await disk.putAside("b", nowMs + 1000);
   const at = (name: string) => join(dir, "removed", name);
   const foreign = ["b.20261129", "backup.1", "b.", "b.-5", "b.1e3", "b.0x5", `b.0${nowMs - 1000}`, "..5", "B.1"];
   for (const name of foreign) mkdirSync(at(name));
   writeFileSync(at(`c.${nowMs - 1000}`), "a file");
   symlinkSync("/etc", at(`d.${nowMs - 1000}`));
-  disk.forgetAside(nowMs);
+  await disk.forgetAside(nowMs);
   assert.ok(!existsSync(join(old, "..")));
   for (const name of [...foreign, `b.${nowMs + 1000}`, `c.${nowMs - 1000}`, `d.${nowMs - 1000}`])
     assert.ok(lstatSync(at(name), { throwIfNoEntry: false }) !== undefined, name);

@@ -20,11 +20,11 @@ function folder(t: TestContext) {
   return { path, start };
 }
 
-test("a node whose host gets another name keeps its id, and says so", (t) => {
+test("a node whose host gets another name keeps its id, and says so", async (t) => {
   const { path, start } = folder(t);
   const first = start("old");
   assert.deepEqual([first.id, first.said, existsSync(path)], ["old", [], false], "kept only once it has started");
-  first.keep();
+  await first.keep();
   assert.equal(statSync(path).mode & 0o777, 0o600);
   assert.deepEqual([start("old").id, start("old").said], ["old", []]);
   for (const machine of ["m1", null]) {
@@ -34,26 +34,26 @@ test("a node whose host gets another name keeps its id, and says so", (t) => {
       renamed.said.join("|"),
       /^this node keeps the id old, .*it would be new\. .*STITCH_NODE_ID=new, or delete/,
     );
-    renamed.keep();
+    await renamed.keep();
   }
   assert.equal(start("newer").id, "old");
 });
 
-test("with STITCH_NODE_ID nothing is read or kept", (t) => {
+test("with STITCH_NODE_ID nothing is read or kept", async (t) => {
   const { path, start } = folder(t);
-  start("set", "m1", true).keep();
+  await start("set", "m1", true).keep();
   assert.ok(!existsSync(path));
-  start("old").keep();
+  await start("old").keep();
   const set = start("set", "m1", true);
-  set.keep();
+  await set.keep();
   assert.deepEqual([set.id, set.said, start("old").id], ["set", [], "old"]);
 });
 
-test("on another machine that shares the folder, the id is the host's name", (t) => {
+test("on another machine that shares the folder, the id is the host's name", async (t) => {
   const { start } = folder(t);
-  start("h1", "m1").keep();
+  await start("h1", "m1").keep();
   const other = start("h2", "m2");
-  other.keep();
+  await other.keep();
   assert.deepEqual([other.id, other.said], ["h2", []]);
   assert.equal(start("renamed", "m1").id, "h1");
 });
@@ -64,21 +64,21 @@ for (const [what, bytes] of Object.entries({
   "half of its JSON": '{"id":"ol',
   "no id": '{"id":"../x","machine":null}',
 }))
-  test(`a file of ${what} counts as not there, and is written anew`, (t) => {
+  test(`a file of ${what} counts as not there, and is written anew`, async (t) => {
     const { path, start } = folder(t);
     writeFileSync(path, bytes);
     const { id, keep, said } = start("host");
     assert.equal(id, "host");
     assert.match(said.join("|"), /node-id\.json cannot be read/);
-    keep();
+    await keep();
     assert.deepEqual([start("other").id], ["host"]);
   });
 
-test("a file that cannot be written is told of, and no reason to end", (t) => {
+test("a file that cannot be written is told of, and no reason to end", async (t) => {
   const { path, start } = folder(t);
   const { keep, said } = start("host");
   mkdirSync(`${path}.new`);
-  keep();
+  await keep();
   assert.match(said.join("|"), /not kept .*node-id\.json cannot be written/);
 });
 

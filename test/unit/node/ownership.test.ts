@@ -121,7 +121,7 @@ test("a link that was planted where a file is written is not written through", {
     writeFileSync(foreign, "precious");
     symlinkSync(foreign, join(dir, "owner.json.new"));
     const ownership = await Ownership.take(dir);
-    ownership.record({ session: "s", incarnation: 1, pid: 1, watchdogPid: null });
+    await ownership.record({ session: "s", incarnation: 1, pid: 1, watchdogPid: null });
     ownership.release();
     assert.equal(readFileSync(foreign, "utf8"), "precious");
     for (const name of ["owner.json", "owner.lock"]) {
@@ -198,7 +198,7 @@ test("the lineage is kept from life to life: the newest sixteen, and those befor
         whole.filter((session, index) => index >= life - 15 || needed.has(session)),
       );
       for (let time = 0; time < 2; time++)
-        ownership.record({ session: `s${life}`, incarnation: life, pid: 1, watchdogPid: null });
+        await ownership.record({ session: `s${life}`, incarnation: life, pid: 1, watchdogPid: null });
       ownership.release();
     }
   }));

@@ -32,7 +32,7 @@ for (const [what, bytes] of Object.entries({
     const { ownership, warnings } = await take(dir);
     assert.equal(ownership.former, null);
     assert.match(warnings.join("|"), /^\S+owner\.json cannot be read \(.*\) and is written anew: .*; end what else/s);
-    ownership.record({ session: "t", incarnation: 3, pid: 1, watchdogPid: null });
+    await ownership.record({ session: "t", incarnation: 3, pid: 1, watchdogPid: null });
     ownership.release();
     const next = await take(dir);
     assert.deepEqual([next.ownership.former?.incarnation, next.warnings], [3, []]);
@@ -43,7 +43,7 @@ test("an owner.json that cannot be written is named, with the next step", async 
   const dir = folder(t);
   const { ownership } = await take(dir);
   mkdirSync(join(dir, "owner.json"));
-  assert.throws(
+  await assert.rejects(
     () => ownership.record({ session: "t", incarnation: 3, pid: 1, watchdogPid: null }),
     /owner\.json cannot be written \(.*\); see to its disk, or set another STITCH_STATE_DIR/,
   );
@@ -55,7 +55,7 @@ async function journal(t: TestContext): Promise<{ dir: string; path: string; who
   const disk = new StitchDisk(dir, assert.ifError);
   for (const id of ["a", "b"]) disk.save(testStitch(id));
   await disk.written();
-  disk.close();
+  await disk.close();
   const path = join(dir, "stitches.jsonl");
   return { dir, path, whole: readFileSync(path) };
 }
@@ -75,7 +75,7 @@ for (const [what, rest] of Object.entries({
     );
     disk.save(testStitch("c"));
     await disk.written();
-    disk.close();
+    await disk.close();
     assert.equal(new StitchDisk(dir, assert.ifError).load().stitches.length, 3);
     assert.ok(!readFileSync(path).includes(0));
   });

@@ -25,8 +25,8 @@ const tombstone = (id: string) =>
 function folder(t: TestContext) {
   const dir = mkdtempSync(join(tmpdir(), "cs-"));
   const disk = new StitchDisk(dir, () => undefined);
-  t.after(() => {
-    disk.close();
+  t.after(async () => {
+    await disk.close();
     rmSync(dir, { recursive: true, force: true });
   });
   const path = join(dir, "stitches.jsonl");
@@ -61,7 +61,7 @@ test("of each stitch the newest record counts, however often it was saved, and t
   disk.save(record(7));
   await disk.written();
   assert.deepEqual(found(), ["a 7", "b 0"]);
-  disk.forget("a");
+  await disk.forget("a", 0);
   await disk.written();
   assert.deepEqual(found(), ["b 0"]);
 });
@@ -74,7 +74,7 @@ test("launches are kept until they have ended, beside the records, also where th
   disk.forgetLaunch(launch(1));
   await disk.written();
   assert.deepEqual(next().launches, [launch(2), launch(3, "b")]);
-  disk.forget("a");
+  await disk.forget("a", 0);
   for (let n = 1; n <= 5000; n++) {
     disk.save(record(n, "b"));
     await disk.written();
@@ -128,7 +128,7 @@ test("a journal that a crash has cut off anywhere holds what was there before, a
   after.disk.save(record(4));
   await after.disk.written();
   assert.deepEqual(found(), ["a 4", "b 1"], "what comes next does not stand behind the piece");
-  after.disk.close();
+  await after.disk.close();
 });
 
 test("after any saves, turns and lives, what was written is found", async (t) => {
@@ -152,11 +152,11 @@ test("after any saves, turns and lives, what was written is found", async (t) =>
           disk.saveRemoved(tombstone(id));
           expected.set(id, "removed");
         } else if (kind === "forget") {
-          disk.forget(id);
+          await disk.forget(id, 0);
           expected.delete(id);
         } else {
           if (kind === "written") await disk.written();
-          else disk.close();
+          else await disk.close();
           const next = new StitchDisk(dir, assert.ifError);
           const { stitches, removed } = next.load();
           assert.deepEqual(
@@ -169,7 +169,7 @@ test("after any saves, turns and lives, what was written is found", async (t) =>
           if (kind === "next life") disk = next;
         }
       }
-      disk.close();
+      await disk.close();
     }),
     { numRuns: 50 },
   );
@@ -179,7 +179,7 @@ test("what could not be written is said so, and written with what comes next, be
   const { dir, disk, path, found } = folder(t);
   disk.save(record(0));
   await disk.written();
-  disk.close();
+  await disk.close();
   const errors: unknown[] = [];
   const second = new StitchDisk(dir, (error) => errors.push(error));
   second.load();
@@ -194,7 +194,7 @@ test("what could not be written is said so, and written with what comes next, be
   second.save(record(5, "b"));
   await second.written();
   assert.deepEqual(found(), ["a 1", "b 5"]);
-  second.close();
+  await second.close();
 });
 
 test("a journal that is deleted, with its folder or alone, is there again with all of it when more is saved", async (t) => {
@@ -230,7 +230,7 @@ test("a journal that cannot be written anew for want of room is gone on with", a
     await disk.written();
   }
   assert.ok(statSync(path).size <= 1.1 * 1024 * 1024, `${statSync(path).size} bytes`);
-  disk.close();
+  await disk.close();
 });
 
 test("a record of megabytes is written and read", async (t) => {
@@ -248,8 +248,8 @@ test("a record of megabytes is written and read", async (t) => {
 test("once it is let go of, the journal is another's: nothing is written any more", async (t) => {
   const { disk, found } = folder(t);
   disk.save(record(0));
-  disk.close();
-  disk.close();
+  await Promise.all([disk.close(), disk.close()]);
+  await disk.close();
   assert.deepEqual(found(), ["a 0"], "what was left is written");
   disk.save(record(1));
   await disk.written();

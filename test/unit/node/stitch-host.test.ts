@@ -11,6 +11,7 @@ import { type Health, REMOVED_KEPT_MS, removedRecord, type StitchRecord } from "
 import type { Exit, StartContext, Started, StitchInstance } from "../../../workers/node/adaptors/adaptor.ts";
 import { StitchDisk } from "../../../workers/node/stitch-disk.ts";
 import { StitchHost } from "../../../workers/node/stitch-host.ts";
+import { settled } from "../../support/settled.ts";
 import { testStitch } from "../../support/test-stitch.ts";
 
 /** What runs of a stitch, as the test tells it to: it comes up, answers, and ends when it is told. */
@@ -91,7 +92,7 @@ function hosting(t: TestContext) {
     await host.stopAll(0);
     // Reading them waits for what is being written.
     for (const id of published.keys()) await host.log(id)?.tail(1);
-    disk.close();
+    await disk.close();
     rmSync(dir, { recursive: true, force: true });
   });
   const record = (id = "a") => published.get(id) ?? assert.fail(`no record of ${id}`);
@@ -112,11 +113,6 @@ const step = (action: "start" | "stop" | "restart" | "remove", id = "a"): Stitch
   stitch: `n1:${id}`,
   timeoutMs: 30_000,
 });
-/** Lets everything go on that waits for nothing but promises and for its turn of the event loop. */
-async function settled(): Promise<void> {
-  for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
-}
-
 /** A host with the stitch `a` running, created by revision 1. */
 async function running(t: TestContext, restart: object = {}) {
   const hosted = hosting(t);
@@ -209,10 +205,7 @@ test("a stitch under the id of a removed one finds nothing of it; what that one 
     const applied = host.apply(action === "create" ? create() : step(action), at(revision));
     await settled();
     if (action === "remove") runs.at(-1)?.end(0);
-    // Some of what it waits for is the disk.
-    else
-      for (let turn = 0; turn < 10_000 && runs.length === count; turn++)
-        await new Promise((resolve) => setImmediate(resolve));
+    else assert.equal(runs.length, count + 1);
     runs.at(-1)?.up();
     assert.equal((await applied).status, "succeeded");
   };
@@ -243,6 +236,7 @@ test("a stitch under the id of a removed one finds nothing of it; what that one 
   }
   clock.nowMs = removedAtMs(1) + REMOVED_KEPT_MS + 500;
   assert.deepEqual(host.prune(), []);
+  await settled();
   assert.deepEqual(aside(), [`a.${removedAtMs(2)}`]);
 });
 

@@ -368,7 +368,7 @@ test("a log that is moved takes all its files along; reading goes on, and so doe
 test("a removed stitch's log files are all deleted, and no other's", async () => {
   const dir = join(root, "disk");
   const disk = new StitchDisk(dir, assert.ifError);
-  disk.forget("a");
+  await disk.forget("a", 0);
   for (const id of ["a", "a-b"]) {
     const log = open(disk.logPath(id));
     for (let n = 0; n < 30; n++) void log.write("stdout", `line ${n}`, 0);
@@ -376,6 +376,6 @@ test("a removed stitch's log files are all deleted, and no other's", async () =>
     log.close();
   }
   assert.equal(names(disk.logPath("a")).length, 6);
-  disk.forget("a");
+  await disk.forget("a", 0);
   assert.ok(names(disk.logPath("a")).every((name) => name.startsWith("a-b.log")));
 });

@@ -16,8 +16,8 @@ function journaling(t: TestContext, more: { mostCharacters?: number } = {}) {
   let beat = Promise.withResolvers<void>();
   const onError = (error: unknown) => errors.push(error);
   const journal = new TaskJournal({ disk, nextBeat: () => beat.promise, onError, ...more });
-  t.after(() => {
-    disk.close();
+  t.after(async () => {
+    await disk.close();
     rmSync(dir, { recursive: true, force: true });
   });
   return {
@@ -160,7 +160,7 @@ for (const how of ["leaves", "has ended"] as const)
     await journal.take(startOf("j1"), work, notAgain);
     end();
     await journal.idle();
-    disk.close();
+    await disk.close();
     assert.deepEqual(found(), ["j1.t0"]);
   });
 
