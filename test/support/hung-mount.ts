@@ -1,13 +1,18 @@
 import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-/** Automount asks through a pipe that nobody reads, so that whoever touches the mount waits until it is killed. */
+/**
+ * Automount asks through a pipe that nobody reads, so that whoever touches a mount waits until it is killed, or until the
+ * mount is told that nobody is there to answer (AUTOFS_IOC_CATATONIC, linux/auto_fs.h): then it hears of no such file.
+ */
 const MOUNT = `
-mkfifo "$1/pipe" && exec 3<>"$1/pipe" &&
-mount -t autofs hung "$1/mount" -o fd=3,pgrp=$$,minproto=5,maxproto=5,direct &&
-echo mounted && exec cat`;
+hang() { mount -t autofs hung "$1" -o fd=3,pgrp=$$,minproto=5,maxproto=5,direct; }
+free() { perl -e 'open my $at, "<", shift or die $!; ioctl $at, 0x9362, 0 or die $!' "$1"; umount -l "$1"; }
+mkfifo "$1/pipe" && exec 3<>"$1/pipe" && hang "$1/mount" && echo done || exit
+while read -r what path; do "$what" "$path" && echo done; done`;
 
 /** A folder that answers nothing, in a mount namespace of its own: this process may touch it, those `within` must not. */
 export class HungMount {
@@ -47,6 +52,24 @@ export class HungMount {
 
   get path(): string {
     return join(this.#dir, "mount");
+  }
+
+  /** From now on a folder answers nothing, with all below it, to those `within`: also one that they use already. */
+  async cover(path: string): Promise<void> {
+    await this.#tell(`hang ${path}`);
+  }
+
+  /** A covered folder answers again, and whoever waited for it goes on. */
+  async uncover(path: string): Promise<void> {
+    await this.#tell(`free ${path}`);
+  }
+
+  async #tell(line: string): Promise<void> {
+    const { stdin, stdout } = this.#holder;
+    if (stdin === null || stdout === null) throw new Error("the holder of the mount has no pipes");
+    const done = once(stdout, "data");
+    stdin.write(`${line}\n`);
+    await done;
   }
 
   /** What starts a program where the mount is: for `TestCluster.through`. */

@@ -53,7 +53,8 @@ export const addRecord = (cluster: TestCluster, node: string, line: RecordLine):
 
 const recordsPath = (cluster: TestCluster, node: string): string => join(folderOf(cluster, node), "stitches.jsonl");
 
-const folderOf = (cluster: TestCluster, node: string): string => join(cluster.dir, `state-${node}`, cluster.name, node);
+export const folderOf = (cluster: TestCluster, node: string): string =>
+  join(cluster.dir, `state-${node}`, cluster.name, node);
 
 const jsonLines = (path: string): unknown[] => linesOf(path).map((line) => JSON.parse(line) as unknown);
 

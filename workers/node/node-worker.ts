@@ -658,6 +658,6 @@ export class NodeWorker {
     this.#blocking.disconnect();
     this.#watchdog.end();
     await this.#disk?.close();
-    this.#ownership?.release();
+    await this.#ownership?.release();
   }
 }

@@ -100,9 +100,14 @@ export class Ownership {
     this.#formerSessions = this.#formerSessions.filter((session, index) => index >= old || needed.has(session));
   }
 
-  /** Lets the folder go. Safe to repeat. */
-  release(): void {
-    if (this.#lock.isOpen) this.#lock.close();
+  /** Lets the folder go; one that does not answer is let go of with the process. Safe to repeat. */
+  async release(): Promise<void> {
+    // SQLite looks at the path of what it closes, synchronously.
+    const answers = await mustAnswer(this.#dir).then(
+      () => true,
+      () => false,
+    );
+    if (answers && this.#lock.isOpen) this.#lock.close();
   }
 }
 

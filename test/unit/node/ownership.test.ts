@@ -39,7 +39,7 @@ const assertUnusable = (dir: string, says = SAYS) =>
 test("a state folder is made with all above it, and may be there already", () =>
   withFolder(async (dir) => {
     const deep = join(dir, "a", "b");
-    for (let time = 0; time < 2; time++) (await Ownership.take(deep)).release();
+    for (let time = 0; time < 2; time++) await (await Ownership.take(deep)).release();
   }));
 
 test("a state folder below a file, or that is one, is refused with the setting", () =>
@@ -95,10 +95,10 @@ test(
       chmodSync(top, 0o777);
       await says(top);
       chmodSync(top, 0o1777);
-      (await Ownership.take(dir, top)).release();
+      await (await Ownership.take(dir, top)).release();
       chmodSync(join(top, "default"), 0o777);
       await says(join(top, "default"));
-      (await Ownership.take(dir, dir)).release();
+      await (await Ownership.take(dir, dir)).release();
     }),
 );
 
@@ -122,7 +122,7 @@ test("a link that was planted where a file is written is not written through", {
     symlinkSync(foreign, join(dir, "owner.json.new"));
     const ownership = await Ownership.take(dir);
     await ownership.record({ session: "s", incarnation: 1, pid: 1, watchdogPid: null });
-    ownership.release();
+    await ownership.release();
     assert.equal(readFileSync(foreign, "utf8"), "precious");
     for (const name of ["owner.json", "owner.lock"]) {
       const facts = lstatSync(join(dir, name));
@@ -155,9 +155,9 @@ test("a second one in the same process is refused until the first lets go", () =
   withFolder(async (dir) => {
     const first = await Ownership.take(dir);
     await assert.rejects(Ownership.take(dir), StateFolderTaken);
-    first.release();
-    first.release();
-    (await Ownership.take(dir)).release();
+    await first.release();
+    await first.release();
+    await (await Ownership.take(dir)).release();
   }));
 
 test("a lock file that is a folder is refused with the setting", () =>
@@ -199,6 +199,6 @@ test("the lineage is kept from life to life: the newest sixteen, and those befor
       );
       for (let time = 0; time < 2; time++)
         await ownership.record({ session: `s${life}`, incarnation: life, pid: 1, watchdogPid: null });
-      ownership.release();
+      await ownership.release();
     }
   }));

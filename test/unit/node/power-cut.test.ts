@@ -33,10 +33,10 @@ for (const [what, bytes] of Object.entries({
     assert.equal(ownership.former, null);
     assert.match(warnings.join("|"), /^\S+owner\.json cannot be read \(.*\) and is written anew: .*; end what else/s);
     await ownership.record({ session: "t", incarnation: 3, pid: 1, watchdogPid: null });
-    ownership.release();
+    await ownership.release();
     const next = await take(dir);
     assert.deepEqual([next.ownership.former?.incarnation, next.warnings], [3, []]);
-    next.ownership.release();
+    await next.ownership.release();
   });
 
 test("an owner.json that cannot be written is named, with the next step", async (t) => {
@@ -47,7 +47,7 @@ test("an owner.json that cannot be written is named, with the next step", async 
     () => ownership.record({ session: "t", incarnation: 3, pid: 1, watchdogPid: null }),
     /owner\.json cannot be written \(.*\); see to its disk, or set another STITCH_STATE_DIR/,
   );
-  ownership.release();
+  await ownership.release();
 });
 
 async function journal(t: TestContext): Promise<{ dir: string; path: string; whole: Buffer }> {

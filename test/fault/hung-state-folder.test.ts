@@ -1,0 +1,150 @@
+// A worker's own folder, on a filesystem that answers nothing any more.
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { after, describe, it } from "node:test";
+import { RequestError } from "../../src/domain/errors.ts";
+import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
+import { HungMount } from "../support/hung-mount.ts";
+import { dataDirOf, folderOf, logOf } from "../support/stitch-folder.ts";
+
+const url = REDISES[0]?.url ?? "";
+const mount = await HungMount.make();
+const skip = typeof mount === "string" && mount;
+after(() => {
+  if (typeof mount !== "string") mount.end();
+});
+
+const LEASE = { STITCH_LEASE_MS: "6000", STITCH_HEARTBEAT_MS: "500" };
+const WRITES = ["sh", "-c", "while :; do echo here; sleep 0.1; done"];
+/** More than the threads that all files of a worker may hold. */
+const MANY = 20;
+const NO_ANSWER = /n1\/\S+ has not answered for 5 s; see to its disk/;
+
+describe("a state folder that answers nothing any more", { skip }, () => {
+  const onNode = (work: (cluster: TestCluster, mount: HungMount) => Promise<void>) => () =>
+    withCluster(url, LEASE, async (cluster) => {
+      if (typeof mount === "string") return;
+      cluster.through = (cwd) => mount.within(cwd);
+      await work(cluster, mount);
+    });
+  /** The journal is to be made anew, for which its folder must answer: a file that is open may be written to all the same. */
+  const hang = async (cluster: TestCluster, mount: HungMount) => {
+    const folder = folderOf(cluster, "n1");
+    rmSync(join(folder, "stitches.jsonl"));
+    await mount.cover(folder);
+  };
+  const errorOf = async (cluster: TestCluster, command: Parameters<TestCluster["run"]>[0]) => {
+    const { status, tasks } = await cluster.run(command);
+    assert.equal(status, "failed");
+    return tasks[0]?.steps[0]?.error?.message ?? "";
+  };
+  const threadsOf = (pid: number) => {
+    const threads = readdirSync(`/proc/${pid}/task`).map((thread) => `/proc/${pid}/task/${thread}`);
+    const pool = threads.filter((thread) => readFileSync(`${thread}/comm`, "utf8").trim() === "libuv-worker");
+    const hung = pool.filter((thread) => readFileSync(`${thread}/wchan`, "utf8") === "autofs_wait").length;
+    return { hung, free: pool.length - hung };
+  };
+
+  it(
+    "refuses what it would have to keep, and the node lives on; what it is given later is kept",
+    onNode(async (cluster, mount) => {
+      const worker = await cluster.node("n1");
+      const { incarnation } = await cluster.master.state.node("n1");
+      const ids = Array.from({ length: MANY }, (_, index) => `writes-${index}`);
+      await Promise.all(ids.map((id) => cluster.create("n1", id, WRITES)));
+      await until("all have logs", () => ids.every((id) => logOf(cluster, "n1", id).length > 0));
+      const sinceMs = performance.now();
+      await hang(cluster, mount);
+
+      const refused = await Promise.all([
+        errorOf(cluster, {
+          command: "stitch.create",
+          target: "test.hung.1",
+          node: "n1",
+          id: "new",
+          spec: { adaptor: "process", protocol: "none", command: WRITES },
+        }),
+        errorOf(cluster, { command: "stitch.stop", target: "writes-0" }),
+      ]);
+      for (const text of refused) assert.match(text, NO_ANSWER);
+      await assert.rejects(
+        () => cluster.master.state.logs("writes-1", 10),
+        (error) => error instanceof RequestError && /log of writes-1 on n1 does not answer/.test(error.message),
+      );
+      assert.equal((await cluster.run({ command: "node.ping", target: "n1" })).status, "succeeded");
+      assert.equal((await cluster.master.state.stitch("writes-0")).state, "running", "and nothing was done");
+
+      await until("a lease is over", () => performance.now() - sinceMs > 7000);
+      const { hung, free } = threadsOf(worker.pid);
+      assert.ok(hung > 0 && free >= 8, `${hung} threads hang, ${free} are left to look up the names of hosts`);
+
+      await mount.uncover(folderOf(cluster, "n1"));
+      await until("a command is taken", async () => {
+        const job = await cluster.run({ command: "stitch.stop", target: "writes-0" });
+        return job.status === "succeeded";
+      });
+      await cluster.create("n1", "new", WRITES);
+      await until("its log is written", () => logOf(cluster, "n1", "new").length > 0);
+      const lines = () => logOf(cluster, "n1", "writes-1").length;
+      const before = lines();
+      await until("so are the others'", () => lines() > before);
+      assert.equal((await cluster.master.state.node("n1")).incarnation, incarnation, "the node never went away");
+      assert.equal(await worker.kill("SIGTERM"), 0);
+      await cluster.node("n1");
+      await until(
+        "its next life runs what was kept",
+        async () => (await cluster.master.state.stitch("new")).state === "running",
+      );
+      assert.equal((await cluster.master.state.stitch("writes-0")).state, "stopped");
+    }),
+  );
+
+  it(
+    "does not keep its worker from ending in good order, nor its programs",
+    onNode(async (cluster, mount) => {
+      const worker = await cluster.node("n1");
+      const ids = Array.from({ length: MANY }, (_, index) => `writes-${index}`);
+      await Promise.all(ids.map((id) => cluster.create("n1", id, WRITES)));
+      await hang(cluster, mount);
+      await errorOf(cluster, { command: "stitch.stop", target: "writes-0" });
+      const sinceMs = performance.now();
+      assert.equal(await worker.kill("SIGTERM"), 0);
+      assert.ok(performance.now() - sinceMs < 15_000, `it took ${performance.now() - sinceMs} ms`);
+      assert.equal((await cluster.master.state.node("n1")).liveness, "left");
+      await mount.uncover(folderOf(cluster, "n1"));
+    }),
+  );
+
+  it(
+    "is named by a worker that is to start there",
+    onNode(async (cluster, mount) => {
+      const worker = await cluster.node("n1");
+      await worker.kill("SIGTERM");
+      const folder = folderOf(cluster, "n1");
+      for (const hung of [folder, join(folder, "..")]) {
+        await mount.cover(hung);
+        const sinceMs = performance.now();
+        await assert.rejects(() => cluster.node("n1"), /has not answered for 5 s/);
+        assert.ok(performance.now() - sinceMs < 10_000);
+        await mount.uncover(hung);
+      }
+      await cluster.node("n1");
+    }),
+  );
+
+  it(
+    "costs a stitch whose own folder is there its start",
+    onNode(async (cluster, mount) => {
+      await cluster.node("n1");
+      await cluster.create("n1", "first", WRITES);
+      const folder = dataDirOf(cluster, "n1", "first");
+      await cluster.run({ command: "stitch.stop", target: "first" });
+      await mount.cover(folder);
+      const started = cluster.run({ command: "stitch.start", target: "first", timeoutMs: 2500 });
+      await cluster.create("n1", "beside", WRITES);
+      assert.equal((await started).status, "failed");
+      await mount.uncover(folder);
+    }),
+  );
+});
