@@ -8,7 +8,7 @@ import { splitFullId } from "../domain/ids.ts";
 import type { Dispatch, JobRecord, JobState, Orchestration, Step, Task } from "../domain/job.ts";
 import { type Eligibility, isPresent, livenessOf, type NodeRecord } from "../domain/node.ts";
 import type { Template } from "../domain/observed.ts";
-import { seeDrain } from "../domain/plan-drain.ts";
+import { seeDrain } from "../domain/drain.ts";
 import { progressOf } from "../domain/progress.ts";
 import { formatRevision } from "../domain/revision.ts";
 import { tasksToSendAgain } from "../domain/send-again.ts";

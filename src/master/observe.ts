@@ -12,7 +12,7 @@ import { fullId, generatedIdBase, generatedStitchId, parseStitchRef, splitFullId
 import type { Replacement, StitchStep } from "../domain/job.ts";
 import type { NodeRecord } from "../domain/node.ts";
 import type { Observed } from "../domain/observed.ts";
-import { countWell } from "../domain/plan-stop-old.ts";
+import { countWell } from "../domain/commands/group-stop-old-versions.ts";
 import { parseRevision } from "../domain/revision.ts";
 import type { StitchRecord } from "../domain/stitch.ts";
 import type { RedisClient } from "../redis/client.ts";

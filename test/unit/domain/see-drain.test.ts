@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Eligibility, NodeRecord } from "../../../src/domain/node.ts";
-import { seeDrain } from "../../../src/domain/plan-drain.ts";
+import { seeDrain } from "../../../src/domain/drain.ts";
 import type { StitchState } from "../../../src/domain/stitch.ts";
 import { node, observed } from "./observed.ts";
 

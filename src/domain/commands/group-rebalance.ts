@@ -1,12 +1,12 @@
-import { canonicalJson } from "./canonical-json.ts";
-import type { RebalanceCommand } from "./command.ts";
-import { RequestError } from "./errors.ts";
-import { splitFullId } from "./ids.ts";
-import { livenessIn, type Observed } from "./observed.ts";
-import { crowding, eachOnce } from "./placement.ts";
-import { movesInWaves, type Placed, roomIn, shown, takenBy } from "./plan-move.ts";
-import { type Plan, planInWaves } from "./planned.ts";
-import type { Room } from "./room.ts";
+import { canonicalJson } from "../canonical-json.ts";
+import type { RebalanceCommand } from "../command.ts";
+import { RequestError } from "../errors.ts";
+import { splitFullId } from "../ids.ts";
+import { livenessIn, type Observed } from "../observed.ts";
+import { crowding, eachOnce } from "../placement.ts";
+import { movesInWaves, type Placed, roomIn, shown, takenBy } from "../moves.ts";
+import { type Plan, planInWaves } from "../planned.ts";
+import type { Room } from "../room.ts";
 
 /** Stitches of a node that are alike find the same home, so that one of them is tried for all. */
 type Movable = Placed & { readonly likeness: string };

@@ -1,9 +1,9 @@
-import { shouldRun, stepChain } from "./chains.ts";
-import type { RestartGroupCommand } from "./command.ts";
-import { RequestError } from "./errors.ts";
-import { greenIn, type Observed } from "./observed.ts";
-import { wellBeforeReplacingMs } from "./min-healthy.ts";
-import { type Plan, planInWaves } from "./planned.ts";
+import { shouldRun, stepChain } from "../chains.ts";
+import type { RestartGroupCommand } from "../command.ts";
+import { RequestError } from "../errors.ts";
+import { greenIn, type Observed } from "../observed.ts";
+import { wellBeforeReplacingMs } from "../min-healthy.ts";
+import { type Plan, planInWaves } from "../planned.ts";
 
 /**
  * Restarts what should run of a group, so many at once, the next only when those have been well for a while. What is not well goes first: it

@@ -4,7 +4,7 @@ import type { DrainCommand } from "./command.ts";
 import type { Chain, JobRecord } from "./job.ts";
 import { isPresent, type NodeRecord } from "./node.ts";
 import { livenessIn, nodeNamed, type Observed, refusalFor } from "./observed.ts";
-import { moveIn, movesInWaves, type Placed, roomIn, shown } from "./plan-move.ts";
+import { moveIn, movesInWaves, type Placed, roomIn, shown } from "./moves.ts";
 import { eachOnce, refusalText } from "./placement.ts";
 import { infeasible, type Plan, planInWaves, type PlanWarning } from "./planned.ts";
 import type { StitchState } from "./stitch.ts";

@@ -1,12 +1,12 @@
-import { shouldRun, stepChain } from "./chains.ts";
-import type { StopOldVersionsCommand } from "./command.ts";
-import { RequestError } from "./errors.ts";
-import { parseFullGroup } from "./group.ts";
-import type { Replacement } from "./job.ts";
-import { wellBeforeReplacingMs } from "./min-healthy.ts";
-import { greenIn, type Observed } from "./observed.ts";
-import { type Plan, planInWaves } from "./planned.ts";
-import type { StitchRecord } from "./stitch.ts";
+import { shouldRun, stepChain } from "../chains.ts";
+import type { StopOldVersionsCommand } from "../command.ts";
+import { RequestError } from "../errors.ts";
+import { parseFullGroup } from "../group.ts";
+import type { Replacement } from "../job.ts";
+import { wellBeforeReplacingMs } from "../min-healthy.ts";
+import { greenIn, type Observed } from "../observed.ts";
+import { type Plan, planInWaves } from "../planned.ts";
+import type { StitchRecord } from "../stitch.ts";
 
 /**
  * Stops the older versions of a component, once as many stitches of this version are well as the older ones have that should

@@ -1,11 +1,11 @@
-import { shouldRun, stepChain } from "./chains.ts";
-import type { ScaleCommand } from "./command.ts";
-import { RequestError } from "./errors.ts";
-import { splitFullId } from "./ids.ts";
-import { candidatesFor, greenIn, type Observed, type Template } from "./observed.ts";
-import { fullness, place } from "./placement.ts";
-import { infeasible, newIds, type Plan, planInWaves } from "./planned.ts";
-import { compareRevisions, parseRevision } from "./revision.ts";
+import { shouldRun, stepChain } from "../chains.ts";
+import type { ScaleCommand } from "../command.ts";
+import { RequestError } from "../errors.ts";
+import { splitFullId } from "../ids.ts";
+import { candidatesFor, greenIn, type Observed, type Template } from "../observed.ts";
+import { fullness, place } from "../placement.ts";
+import { infeasible, newIds, type Plan, planInWaves } from "../planned.ts";
+import { compareRevisions, parseRevision } from "../revision.ts";
 
 /** Brings a group to a number of stitches: creates what is missing, or removes what is too many. */
 export function planScale(command: ScaleCommand, observed: Observed): Plan {
