@@ -373,8 +373,8 @@ function inputSchema(schema: z.ZodType): Json {
 }
 
 function commandSchemas(): Json {
-  const names = Object.entries(COMMANDS).map(([command, schema]) => {
-    return [`Command.${command}`, inputSchema(schema as z.ZodType)] as const;
+  const names = Object.entries(COMMANDS).map(([command, { schema }]) => {
+    return [`Command.${command}`, inputSchema(schema)] as const;
   });
   const mapping = Object.fromEntries(
     Object.keys(COMMANDS).map((name) => [name, `#/components/schemas/Command.${name}`]),

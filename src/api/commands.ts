@@ -1,5 +1,6 @@
 import * as z from "zod";
-import { COMMANDS, type Command, isCommandName } from "../domain/command.ts";
+import { COMMANDS, type Command } from "../domain/command.ts";
+import { COMMAND_NAMES, isCommandName } from "../domain/command-names.ts";
 import { RequestError } from "../domain/errors.ts";
 import { scopeOf } from "./access.ts";
 import type { Api, ApiDeps } from "./deps.ts";
@@ -34,8 +35,8 @@ function checkCommand(body: unknown): Command {
   if (!name.success) throw invalidRequest(name.error);
   const { command } = name.data;
   if (!isCommandName(command))
-    throw new RequestError("unknown_command", `The commands are: ${Object.keys(COMMANDS).join(", ")}.`);
-  const checked = COMMANDS[command].safeParse(body);
+    throw new RequestError("unknown_command", `The commands are: ${COMMAND_NAMES.join(", ")}.`);
+  const checked = COMMANDS[command].schema.safeParse(body);
   if (!checked.success) throw invalidRequest(checked.error);
   return checked.data;
 }

@@ -1,5 +1,6 @@
 import * as z from "zod";
-import { COMMANDS, commandReason, type CommandName } from "../domain/command.ts";
+import { COMMAND_NAMES } from "../domain/command-names.ts";
+import { commandReason } from "../domain/commands/body.ts";
 import { nodeId, jobId } from "../domain/ids.ts";
 import { JOB_STATUSES, STEP_STATUSES } from "../domain/job-status.ts";
 import type { JobResource } from "../contract/job.ts";
@@ -13,7 +14,7 @@ export const jobsQuery = z.strictObject({
   ...pageQuery,
   status: z.enum(JOB_STATUSES).optional(),
   target: z.string().min(1).max(255).optional(),
-  command: z.enum(Object.keys(COMMANDS) as CommandName[]).optional(),
+  command: z.enum(COMMAND_NAMES).optional(),
 });
 export const stepsQuery = z.strictObject({
   ...pageQuery,

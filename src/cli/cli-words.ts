@@ -1,4 +1,4 @@
-import { COMMANDS } from "../domain/command.ts";
+import { COMMAND_NAMES } from "../domain/command-names.ts";
 
 /** Commands of the API whose verb is another one here. */
 const VERBS: Readonly<Record<string, string>> = { create: "run", remove: "rm", stopOldVersions: "stop-old" };
@@ -28,7 +28,7 @@ const WORDS: readonly (readonly [RegExp, string | ((found: string) => string)])[
   [/GET \/v1\/(nodes|groups|dead-letters)/g, "stitch $1"],
   [/send the command with "waitForNode": true/g, "add --wait-for-node"],
   [/Send the API's token as `Authorization: Bearer <token>`\./g, "Set STITCH_TOKEN to the API's token."],
-  [anyOf(Object.keys(COMMANDS)), commandHere],
+  [anyOf(COMMAND_NAMES), commandHere],
   [anyOf(Object.keys(FLAGS)), (field) => FLAGS[field] ?? field],
 ];
 

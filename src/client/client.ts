@@ -1,5 +1,6 @@
 import type * as z from "zod";
-import type { CommandName, COMMANDS } from "../domain/command.ts";
+import type { COMMANDS } from "../domain/command.ts";
+import type { CommandName } from "../domain/command-names.ts";
 import type { Recipient } from "../domain/message.ts";
 import type { StitchResource } from "../contract/stitch.ts";
 import type { PlanResource } from "../contract/plan.ts";
@@ -37,7 +38,7 @@ export type CommandBody = {
 };
 
 /** As CommandBody, of one command by its name: `client.command({…} satisfies BodyOf<"group.scale">)`. */
-export type BodyOf<Name extends CommandName> = z.input<(typeof COMMANDS)[Name]>;
+export type BodyOf<Name extends CommandName> = z.input<(typeof COMMANDS)[Name]["schema"]>;
 
 export type CommandOptions = {
   /** Answer when the job ends, or after this many milliseconds (at most 60,000). */

@@ -1,12 +1,11 @@
-import { eligibilityChain, type Starting, stepChain } from "./chains.ts";
+import { type Starting, stepChain } from "./chains.ts";
 import type { DrainSeen } from "./advance.ts";
-import type { DrainCommand } from "./command.ts";
 import type { Chain, JobRecord } from "./job.ts";
 import { isPresent, type NodeRecord } from "./node.ts";
-import { livenessIn, nodeNamed, type Observed, refusalFor } from "./observed.ts";
-import { moveIn, movesInWaves, type Placed, roomIn, shown } from "./moves.ts";
+import { livenessIn, type Observed, refusalFor } from "./observed.ts";
+import { moveIn, movesInWaves, type Placed, roomIn } from "./moves.ts";
 import { eachOnce, refusalText } from "./placement.ts";
-import { infeasible, type Plan, planInWaves, type PlanWarning } from "./planned.ts";
+import type { Plan, PlanWarning } from "./planned.ts";
 import type { StitchState } from "./stitch.ts";
 
 /** Times a stitch is moved, or stopped, before it is left to be forced, or to the deadline. */
@@ -21,26 +20,8 @@ type Moves = {
   readonly stay: PlanWarning[];
 };
 
-/** Marks the node as draining, then moves what can be moved until the time is up; what is there then is stopped. */
-export function planDrain(command: DrainCommand, observed: Observed): Plan {
-  const { target, forceAfterMs, waitForNode } = command;
-  const refused = refusalFor(nodeNamed(target, observed), waitForNode, observed);
-  // Nothing on it can be moved well, nor stopped: to mark it would only look as if it were drained.
-  if (refused !== null) return infeasible([{ node: target, code: "not_alive", message: refused.message }]);
-  const there = stitchesOn(observed);
-  const { moves, refusals, stay } = planMoves(there.filter(hasSettled), observed, forceAfterMs > 0);
-  const scopes = new Set(there.map(({ record }) => `${record.group}.${target}`));
-  const { placements, warnings } = shown(moves, observed);
-  return planInWaves(
-    [eligibilityChain(target, "drain", 0), ...movesInWaves(moves, 1, command)],
-    [...scopes],
-    { forceAtMs: observed.nowMs + forceAfterMs },
-    { placements, refusals, warnings: [...warnings, ...stay] },
-  );
-}
-
 /** One that arrives is another job's until it has settled, or is gone again. */
-const hasSettled = ({ record }: Placed): boolean => record.movedFrom === null;
+export const hasSettled = ({ record }: Placed): boolean => record.movedFrom === null;
 
 /** What a drain finds on its node. @param tried its chains so far. */
 export function seeDrain(
@@ -82,13 +63,13 @@ function saysItIsEmpty(node: NodeRecord, observed: Observed): boolean {
   return eligibility !== "eligible" && [...AT_WORK].every((state) => (states[state] ?? 0) === 0);
 }
 
-const stitchesOn = (observed: Observed): Placed[] =>
+export const stitchesOn = (observed: Observed): Placed[] =>
   observed.stitches.flatMap((id) => {
     const record = observed.records.get(id);
     return record === undefined ? [] : [{ id, record }];
   });
 
-function planMoves(stitches: readonly Placed[], observed: Observed, isInTime: boolean): Moves {
+export function planMoves(stitches: readonly Placed[], observed: Observed, isInTime: boolean): Moves {
   const room = roomIn(observed);
   const planned: Moves = { moves: [], refusals: [], stay: [] };
   for (const of of stitches) {

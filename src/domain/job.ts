@@ -4,10 +4,6 @@ import { revisionText } from "./revision.ts";
 import { stepError, type StepOutcome } from "./stitch.ts";
 import { stitchSpec } from "./spec.ts";
 
-const NODE_ACTIONS = ["ping"] as const;
-const MASTER_ACTIONS = ["cordon", "uncordon", "drain"] as const;
-const STITCH_ACTIONS = ["create", "start", "stop", "restart", "remove", "settle"] as const;
-
 /**
  * Which stitch a step means, as `StitchRecord.born`: the node does nothing to another that has the id by then. Absent:
  * whichever has the id. A create takes it over from the stitch that it moves or restores; absent, it makes a new stitch.
@@ -19,7 +15,9 @@ const minHealthyMs = z.number().optional();
 
 /** One act, as it is recorded and as it travels. `stitch` is a full id; null for what concerns the node itself. */
 export const step = z.discriminatedUnion("action", [
-  z.object({ action: z.enum([...NODE_ACTIONS, ...MASTER_ACTIONS]), stitch: z.null() }),
+  z.object({ action: z.literal("ping"), stitch: z.null() }),
+  // What only Masters may write: orders to a node.
+  z.object({ action: z.enum(["cordon", "uncordon", "drain"]), stitch: z.null() }),
   z.object({
     action: z.literal("create"),
     stitch: z.string(),
@@ -52,12 +50,27 @@ export const step = z.discriminatedUnion("action", [
 ]);
 export type Step = z.output<typeof step>;
 export type StitchStep = Exclude<Step, { stitch: null }>;
-/** Every act that a step can be. */
-export const STEP_ACTIONS = [
-  ...NODE_ACTIONS,
-  ...MASTER_ACTIONS,
-  ...STITCH_ACTIONS,
-] as const satisfies readonly Step["action"][];
+export type StepAction = Step["action"];
+/** What a Master carries out itself: its orders, and a removal in the place of a node that is away. */
+export type MasterStep =
+  | Exclude<Extract<Step, { stitch: null }>, { action: "ping" }>
+  | Extract<Step, { action: "remove" }>;
+
+/** Every act that a step can be, in the words for one that is done. */
+export const PAST = {
+  ping: "answered",
+  cordon: "cordoned",
+  uncordon: "uncordoned",
+  drain: "marked",
+  create: "created",
+  start: "started",
+  stop: "stopped",
+  restart: "restarted",
+  remove: "removed",
+  settle: "moved",
+} as const satisfies Readonly<Record<StepAction, string>>;
+// Its keys, and no others, as the compiler has checked.
+export const STEP_ACTIONS = Object.keys(PAST) as StepAction[];
 
 /**
  * One node's part of a job. `runs`: who carries it out; a Master runs what only a Master may write (eligibility).

@@ -1,11 +1,9 @@
 import { moveChain, type Starting } from "./chains.ts";
-import type { MoveCommand } from "./command.ts";
-import { RequestError } from "./errors.ts";
 import { splitFullId } from "./ids.ts";
 import type { Chain } from "./job.ts";
-import { livenessIn, nodeNamed, type Observed, refusalFor, stitchNamed } from "./observed.ts";
+import { livenessIn, type Observed } from "./observed.ts";
 import { candidateOf } from "./placement.ts";
-import { dataStays, infeasible, oneTask, type Plan, planInWaves, planOf } from "./planned.ts";
+import { dataStays, type Plan } from "./planned.ts";
 import { type Homeless, Room } from "./room.ts";
 import type { StitchRecord } from "./stitch.ts";
 
@@ -48,44 +46,6 @@ export const movesInWaves = (
   );
 
 export const scopeOf = ({ id, record }: Placed): string => `${record.group}.${id.replace(":", ".")}`;
-
-/** Starts it elsewhere, then stops it here. */
-export function planMove(command: MoveCommand, observed: Observed): Plan {
-  const { target, toNode, timeoutMs, waitForNode } = command;
-  const id = stitchNamed(target, observed);
-  const record = observed.records.get(id);
-  if (record === undefined) throw new RequestError("not_found", `The stitch "${target}" has just been removed.`);
-  const { node } = splitFullId(id);
-  const of: Placed = { id, record };
-  const scopes = [scopeOf(of)];
-  if (toNode === node) return planInWaves([], scopes, {});
-  const refused = refusalFor(nodeNamed(node, observed), waitForNode, observed);
-  if (refused !== null)
-    return planOf([
-      oneTask("t0", node, "node", [{ action: "remove", stitch: id, timeoutMs, born: record.born }], refused),
-    ]);
-  if (toNode !== undefined) {
-    nodeNamed(toNode, observed);
-    if (takenBy(id, observed).has(toNode))
-      throw new RequestError("stitch_exists", `${toNode} has a stitch "${record.id}" already.`, {
-        candidates: [`${toNode}:${record.id}`],
-      });
-  }
-  const among =
-    toNode === undefined ? observed : { ...observed, nodes: observed.nodes.filter(({ id: each }) => each === toNode) };
-  const home = moveIn(roomIn(among), of, observed);
-  if (home.node === null) return infeasible(home.refusals);
-  const reason = toNode === undefined ? home.reason : "named in the command";
-  return planInWaves(
-    movesInWaves([{ of, to: home.node }], 0, command),
-    scopes,
-    {},
-    {
-      placements: [{ stitch: `${home.node}:${record.id}`, node: home.node, reason }],
-      warnings: observed.withData.has(id) ? [dataStays(id)] : [],
-    },
-  );
-}
 
 /** The placements and warnings that a plan of moves shows. */
 export function shown(

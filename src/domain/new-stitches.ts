@@ -1,44 +1,27 @@
-import type { CloneCommand, CreateCommand } from "./command.ts";
-import { RequestError } from "./errors.ts";
 import { fullId } from "./ids.ts";
 import type { Step } from "./job.ts";
-import { candidatesFor, nodeNamed, type Observed, stitchNamed } from "./observed.ts";
+import { candidatesFor, nodeNamed, type Observed } from "./observed.ts";
 import { place } from "./placement.ts";
+import type { PlacementOptions } from "./placement-options.ts";
 import { infeasible, newIds, oneTask, type Plan, planOf } from "./planned.ts";
 import type { StitchSpec } from "./spec.ts";
 
-export function planCreate(command: CreateCommand, observed: Observed): Plan {
-  const [taken] = observed.stitches;
-  if (taken !== undefined)
-    throw new RequestError("stitch_exists", `There is a stitch "${taken}"; remove it first, or choose another id.`, {
-      candidates: observed.stitches,
-    });
-  const spec: StitchSpec = { ...command.spec, reschedule: command.spec.reschedule ?? command.node === undefined };
-  return planNew({ ...command, spec, group: command.target }, observed);
-}
-
-/** One more of its group, with the spec it has and data of its own. */
-export function planClone(command: CloneCommand, observed: Observed): Plan {
-  const source = observed.records.get(stitchNamed(command.target, observed));
-  // Between finding it and reading it, it was removed.
-  if (source === undefined)
-    throw new RequestError("not_found", `The stitch "${command.target}" has just been removed.`);
-  const { waitForNode, timeoutMs, toNode: node } = command;
-  const { group, spec, placement } = source;
-  return planNew(
-    { group, spec, node, waitForNode, timeoutMs, id: undefined, count: 1, placement, start: true },
-    observed,
-  );
-}
-
-type NewStitches = Pick<
-  CreateCommand,
-  "spec" | "count" | "node" | "id" | "placement" | "start" | "timeoutMs" | "waitForNode"
-> & {
+type NewStitches = {
   readonly group: string;
+  readonly spec: StitchSpec;
+  readonly placement: PlacementOptions;
+  readonly count: number;
+  /** Where they shall be; undefined: wherever there is room. */
+  readonly node: string | undefined;
+  /** Of one; undefined: drawn from the counter of its component. */
+  readonly id: string | undefined;
+  readonly start: boolean;
+  readonly timeoutMs: number;
+  readonly waitForNode: boolean;
 };
 
-function planNew(asked: NewStitches, observed: Observed): Plan {
+/** Creates stitches of a group: all of them or none, where there is no room for all. */
+export function planNew(asked: NewStitches, observed: Observed): Plan {
   const { group, spec, placement, start, timeoutMs, node: named } = asked;
   if (named !== undefined) nodeNamed(named, observed);
   const candidates = candidatesFor(observed, group)

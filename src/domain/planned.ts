@@ -1,7 +1,6 @@
 import { fullId, generatedStitchId, splitFullId } from "./ids.ts";
 import { parseFullGroup } from "./group.ts";
 import { leastDurationOf } from "./min-healthy.ts";
-import type { Command } from "./command.ts";
 import type { Chain, Orchestration, Step, Task } from "./job.ts";
 import type { Observed } from "./observed.ts";
 import type { Refusal } from "./refusal.ts";
@@ -98,12 +97,9 @@ export function leastDurationMs({ tasks, orchestration }: Plan): number {
 }
 
 const LONG_DEADLINE_MS = 3_600_000;
-/** A drain that forces needs time to stop what is left. */
-const AFTER_FORCE_MS = 60_000;
-
-/** When a job must have ended that was given no deadline, in milliseconds from its acceptance. */
-export function deadlineOf(command: Command, plan: Plan): number {
-  if (command.deadlineMs !== undefined) return command.deadlineMs;
-  const forced = command.command === "node.drain" ? command.forceAfterMs + AFTER_FORCE_MS : 0;
-  return Math.max(LONG_DEADLINE_MS, forced, 2 * leastDurationMs(plan));
-}
+/**
+ * When a job must have ended that was given no deadline, in milliseconds from its acceptance.
+ * @param mayTakeMs by its command's own options, see `CommandDefinition`.
+ */
+export const longDeadlineMs = (plan: Plan, mayTakeMs: number): number =>
+  Math.max(LONG_DEADLINE_MS, mayTakeMs, 2 * leastDurationMs(plan));

@@ -1,20 +1,6 @@
-import type { Chain, JobRecord, Orchestration } from "./job.ts";
+import { type Chain, type JobRecord, type Orchestration, PAST } from "./job.ts";
 
 export type Progress = { readonly wave: number; readonly waves: number; readonly message: string };
-
-/** What has been done to a stitch, for people. */
-export const PAST: Readonly<Record<string, string>> = {
-  ping: "answered",
-  cordon: "cordoned",
-  uncordon: "uncordoned",
-  drain: "marked",
-  create: "created",
-  start: "started",
-  stop: "stopped",
-  restart: "restarted",
-  remove: "removed",
-  settle: "moved",
-};
 
 /** How far a command of many steps has come: its waves, and of its stitches those that are done. */
 export function progressOf({ orchestration }: Pick<JobRecord, "orchestration">): Progress {
@@ -37,7 +23,6 @@ function waveOf({ chains }: Orchestration): number {
 
 /** By what is done to them; where that is not the same to all, they are done. */
 function pastOf(chains: readonly Chain[]): string {
-  const actions = new Set(chains.map(({ links }) => links.at(-1)?.step.action ?? ""));
-  const [only, ...others] = actions;
-  return (others.length === 0 ? PAST[only ?? ""] : undefined) ?? "done";
+  const [only, ...others] = new Set(chains.map(({ links }) => links.at(-1)?.step.action));
+  return only === undefined || others.length > 0 ? "done" : PAST[only];
 }

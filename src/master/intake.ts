@@ -1,6 +1,7 @@
 import { advance } from "../domain/advance.ts";
 import { canonicalJson } from "../domain/canonical-json.ts";
-import { type Command, type CommandName, commandOptions } from "../domain/command.ts";
+import { type Command, commandOptions, definitionOf } from "../domain/command.ts";
+import type { CommandName } from "../domain/command-names.ts";
 import { RequestError } from "../domain/errors.ts";
 import type { ClusterEvent } from "../domain/event.ts";
 import {
@@ -18,8 +19,8 @@ import { foldJob } from "../domain/fold.ts";
 import { jobIdFromBytes } from "../domain/ids.ts";
 import type { JobRecord, JobState } from "../domain/job.ts";
 import type { Observed } from "../domain/observed.ts";
-import { planCommand, planFingerprint } from "../domain/plan.ts";
-import { deadlineOf, leastDurationMs, type Plan } from "../domain/planned.ts";
+import { deadlineOf, planCommand, planFingerprint } from "../domain/plan.ts";
+import { leastDurationMs, type Plan } from "../domain/planned.ts";
 import { refusalText } from "../domain/placement.ts";
 import type { PlanResource } from "../contract/plan.ts";
 import type { JobResource } from "../contract/job.ts";
@@ -401,13 +402,14 @@ export class Intake {
     return jobIdFromBytes(this.#o.randomBytes(17));
   }
 
-  /** Numbers for new stitches are drawn for the plan that is carried out: of a scale, once it has what it works on. */
+  /** Numbers for new stitches are drawn for the plan that is carried out alone. */
   #observing(command: Command): Draft["observe"] {
-    return (observer, held) => this.#observe(observer, command, held || command.command !== "group.scale");
+    const { drawsOnceHeld } = definitionOf(command);
+    return (observer, held) => this.#observe(observer, command, held || drawsOnceHeld !== true);
   }
 
   async #observe(observer: Observer, command: Command, draw: boolean): Promise<Observed> {
-    const observed = await observer.observe(command, draw);
+    const observed = await definitionOf(command).observe(command, observer, draw);
     // A plan that is shown, and the command that applies it, must not differ by a load that has changed meanwhile.
     if (!command.dryRun && command.planToken === undefined) return observed;
     return { ...observed, nodes: observed.nodes.map((node) => ({ ...node, load: null })) };

@@ -1,19 +1,19 @@
 import * as z from "zod";
 import { advance, asksForDrain, awaited, type Seen } from "../domain/advance.ts";
+import { COMMANDS } from "../domain/command.ts";
+import { isCommandName } from "../domain/command-names.ts";
 import { foldJob, nodesInDoubt, type FoldedJob, type Runner } from "../domain/fold.ts";
 import type { ClusterEvent } from "../domain/event.ts";
 import { RequestError } from "../domain/errors.ts";
-import { means } from "../domain/follow-up.ts";
 import { splitFullId } from "../domain/ids.ts";
-import type { Dispatch, JobRecord, JobState, Orchestration, Step, Task } from "../domain/job.ts";
-import { type Eligibility, isPresent, livenessOf, type NodeRecord } from "../domain/node.ts";
+import { means } from "../domain/meant.ts";
+import type { Dispatch, JobRecord, JobState, Orchestration, Task } from "../domain/job.ts";
+import { isPresent, livenessOf, type NodeRecord } from "../domain/node.ts";
 import type { Template } from "../domain/observed.ts";
 import { seeDrain } from "../domain/drain.ts";
 import { progressOf } from "../domain/progress.ts";
-import { formatRevision } from "../domain/revision.ts";
 import { tasksToSendAgain } from "../domain/send-again.ts";
 import type { Health, StepOutcome } from "../domain/stitch.ts";
-import { needsNewerTombstone, removalOf } from "../domain/tombstone.ts";
 import type { Dispatcher } from "../queue/dispatcher.ts";
 import { giveUpDrafts, releaseScopes } from "../redis/busy.ts";
 import type { RedisClient } from "../redis/client.ts";
@@ -41,11 +41,10 @@ import {
   saveJob,
 } from "../redis/job-record.ts";
 import { type Keys, MASTER_RUNNER } from "../redis/keys.ts";
-import { orderEligibility, readNodes, redisTimeMs } from "../redis/node-record.ts";
-import { drawRevision } from "../redis/revision.ts";
-import { dropForAbsent, readStitches, readTraces } from "../redis/stitch-records.ts";
-import { leaveTombstone } from "../redis/tombstones.ts";
+import { readNodes, redisTimeMs } from "../redis/node-record.ts";
+import { readStitches } from "../redis/stitch-records.ts";
 import { type OnUnreadable, passingOver, UnreadableRecord } from "../redis/unreadable.ts";
+import { carryOutStep } from "./master-steps.ts";
 import type { Tended } from "./ports.ts";
 import type { Observer } from "./observe.ts";
 
@@ -69,20 +68,8 @@ export type Settled = { readonly state: JobState; readonly folded: FoldedJob; re
 /** `runners`: what was known of its nodes. */
 type Found = Settled & { readonly runners: ReadonlyMap<string, Runner> };
 
-type Done = Pick<StepOutcome, "status" | "changed" | "error">;
-const SUPERSEDED = { code: "superseded", message: "a newer command has decided about this node" } as const;
-const ANOTHER = { code: "superseded", message: "a newer command has decided about this stitch" } as const;
 /** The incarnation of every Master, in its claims: what one has not ended, any other carries out again. */
 const MASTER_INCARNATION = 1;
-const ELIGIBILITY: Readonly<Record<string, Eligibility>> = {
-  cordon: "cordoned",
-  uncordon: "eligible",
-  drain: "draining",
-};
-const ELIGIBILITY_EVENT: Readonly<Record<string, ClusterEvent["type"]>> = {
-  cordon: "node.cordoned",
-  uncordon: "node.uncordoned",
-};
 
 export type JobDeskOptions = {
   readonly redis: RedisClient;
@@ -140,48 +127,12 @@ export class JobDesk {
     const events: ClusterEvent[] = [];
     for (const [index, step] of task.steps.entries()) {
       const startedAtMs = nowMs() + aheadMs;
-      const done =
-        step.action === "remove"
-          ? await this.#removeForAbsent(record, task, step)
-          : await this.#order(record, task, step);
-      outcomes.set(index, { ...done, startedAtMs, finishedAtMs: nowMs() + aheadMs, output: null });
-      if (done.changed && step.action in ELIGIBILITY_EVENT)
-        events.push({ type: ELIGIBILITY_EVENT[step.action] ?? "node.cordoned", node: task.node, job: record.id });
+      const { event, ...done } = await carryOutStep(this.#o, { job: record, task, step });
+      outcomes.set(index, { ...done, startedAtMs, finishedAtMs: nowMs() + aheadMs });
+      if (event !== null) events.push(event);
     }
     await recordOutcomes(redis, keys, record.id, MASTER_RUNNER, task, MASTER_INCARNATION, outcomes, true);
     await emitEvents(redis, keys, events);
-  }
-
-  async #order(record: JobRecord, task: Task, { action }: Step): Promise<Done> {
-    const eligibility = ELIGIBILITY[action] ?? "eligible";
-    const { redis, keys } = this.#o;
-    const reply = await orderEligibility(redis, keys, task.node, eligibility, {
-      revision: record.revision,
-      wave: task.wave,
-    });
-    return reply === "superseded"
-      ? { status: "superseded", changed: false, error: SUPERSEDED }
-      : { status: "succeeded", changed: reply === "changed", error: null };
-  }
-
-  /**
-   * Leaves word for a node that is away, and takes the stitch out of the pointers: it is not there to be found. Safe to repeat.
-   */
-  async #removeForAbsent(job: JobRecord, task: Task, step: Extract<Step, { action: "remove" }>): Promise<Done> {
-    const { redis, keys, onUnreadable } = this.#o;
-    const { stitch, movedTo = null, arrivingFrom = null, born = null } = step;
-    const traces = await readTraces(redis, keys, stitch, onUnreadable);
-    const todo = removalOf(step, traces);
-    if (todo === "done") return { status: "succeeded", changed: true, error: null };
-    if (todo === "superseded") return { status: "superseded", changed: false, error: ANOTHER };
-    const own = { revision: job.revision, wave: task.wave };
-    const isNewer = needsNewerTombstone(step, own, traces);
-    const revision = formatRevision(isNewer ? { revision: await drawRevision(redis, keys), wave: 0 } : own);
-    const word = { revision, movedTo, arrivingFrom, born };
-    if (!(await leaveTombstone(redis, keys, task.node, splitFullId(stitch).stitch, word)))
-      return { status: "superseded", changed: false, error: ANOTHER };
-    await dropForAbsent(redis, keys, stitch, word, onUnreadable);
-    return { status: "succeeded", changed: true, error: null };
   }
 
   /** As `advance`. @throws RequestError `not_found` where there is no such job. */
@@ -286,10 +237,10 @@ export class JobDesk {
     const { record } = state;
     const { id: job, command, target } = record;
     await this.#withdraw(job, neverTakenUp(state, folded));
-    const drained: ClusterEvent[] =
-      command === "node.drain" && status === "succeeded" ? [{ type: "node.drained", node: target, job }] : [];
+    const ofIts = status === "succeeded" && isCommandName(command) ? COMMANDS[command].succeeded?.(target) : undefined;
+    const succeeded: ClusterEvent[] = ofIts === undefined ? [] : [{ ...ofIts, job }];
     await Promise.all([
-      emitEvents(redis, keys, [...drained, { type: "job.ended", job, data: { command, target, status } }]),
+      emitEvents(redis, keys, [...succeeded, { type: "job.ended", job, data: { command, target, status } }]),
       dropOpenJob(redis, keys, job),
       ...(record.orchestration === null ? [] : [releaseScopes(redis, keys, job)]),
       // Whoever accepted it may have died before the first job told of it.

@@ -1,6 +1,6 @@
 import { countedTasks, type FoldedJob, type FoldedStep, type FoldedTask, hasEnded } from "../domain/fold.ts";
-import type { JobState } from "../domain/job.ts";
-import { PAST, progressOf } from "../domain/progress.ts";
+import { type JobState, PAST } from "../domain/job.ts";
+import { progressOf } from "../domain/progress.ts";
 import type { JobStatus } from "../domain/job-status.ts";
 import type {
   FailureResource,
@@ -53,7 +53,8 @@ export function listedJob(state: JobState, folded: FoldedJob): ListedJobResource
     .find((step) => step.error !== null);
   const error = withTail(chain?.error ?? null, failed?.error ?? null);
   const done = folded.counts.total - folded.counts.pending - folded.counts.running;
-  const verb = PAST[record.tasks[0]?.steps[0]?.action ?? ""] ?? "done";
+  const [first] = record.tasks[0]?.steps ?? [];
+  const verb = first === undefined ? "done" : PAST[first.action];
   const final = marks.closed !== null;
   return {
     id: record.id,

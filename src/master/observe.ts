@@ -1,18 +1,13 @@
-import type {
-  Command,
-  GroupCommand,
-  RebalanceCommand,
-  RestartGroupCommand,
-  StopOldVersionsCommand,
-} from "../domain/command.ts";
+import type { Look } from "../domain/commands/definition.ts";
 import { RequestError } from "../domain/errors.ts";
-import { type Aftermath, means } from "../domain/follow-up.ts";
+import type { Aftermath } from "../domain/follow-up.ts";
 import { parseFullGroup } from "../domain/group.ts";
 import { fullId, generatedIdBase, generatedStitchId, parseStitchRef, splitFullId } from "../domain/ids.ts";
 import type { Replacement, StitchStep } from "../domain/job.ts";
+import { means } from "../domain/meant.ts";
 import type { NodeRecord } from "../domain/node.ts";
 import type { Observed } from "../domain/observed.ts";
-import { countWell } from "../domain/commands/group-stop-old-versions.ts";
+import { countWell } from "../domain/replacement.ts";
 import { parseRevision } from "../domain/revision.ts";
 import type { StitchRecord } from "../domain/stitch.ts";
 import type { RedisClient } from "../redis/client.ts";
@@ -51,11 +46,8 @@ export async function allNodes(redis: RedisClient, keys: Keys, onUnreadable: OnU
   }
 }
 
-/**
- * Reads what planning commands needs, in as few round trips as it takes. A record that cannot be read is left out where
- * many are read, and told of; where the command names it, that is an error.
- */
-export class Observer {
+/** Reads what commands are planned from, out of Redis. What cannot be read is told of, beside what `Look` says. */
+export class Observer implements Look {
   readonly #redis: RedisClient;
   readonly #keys: Keys;
   readonly #deadAfterMs: number;
@@ -82,65 +74,97 @@ export class Observer {
     return new Observer(this.#redis, this.#keys, this.#deadAfterMs, this.#onUnreadable, this.#keys.job(id));
   }
 
-  /**
-   * One round trip for a node or a full id, two for a bare id.
-   * @param draw take the numbers of new stitches from the component's counter; without, it only looks where that stands (a dry run).
-   */
-  async observe(command: Command, draw: boolean): Promise<Observed> {
-    switch (command.command) {
-      case "node.ping":
-      case "node.cordon":
-      case "node.uncordon":
-        return this.#with({}, { nodes: this.#nodes([command.target]) });
-      case "node.drain": {
-        const [observed] = await Promise.all([this.drain(command.target), this.#nodes([command.target])]);
-        return observed;
-      }
-      case "stitch.create": {
-        const component = parseFullGroup(command.target)?.component ?? "stitch";
-        const take = draw ? command.count : 0;
-        return this.#with(
-          {},
-          {
-            nodes: this.#nodes(command.node === undefined ? null : [command.node]),
-            ofGroup: this.#countByNode([command.target]),
-            firstNumber: command.id !== undefined ? 1 : this.#freeNumbers(component, take),
-            stitches: command.id === undefined ? [] : this.#existing(command.id, command.node),
-          },
-        );
-      }
-      case "stitch.clone":
-      case "stitch.move":
-        return this.#copied(command, draw);
-      case "group.start":
-      case "group.stop":
-      case "group.remove":
-      case "group.restart":
-      case "group.stopOldVersions":
-        return this.#members(command);
-      case "group.rebalance":
-        return this.#toSpread(command);
-      case "group.scale": {
-        const { stitches, records } = await this.#membersOf([command.target]);
-        const component = parseFullGroup(command.target)?.component ?? "stitch";
-        const take = draw ? Math.max(0, command.count - stitches.length) : 0;
-        return this.#with(
-          { stitches, records },
-          {
-            nodes: this.#nodes(null),
-            ofGroup: this.#countByNode([command.target]),
-            template: readTemplate(this.#redis, this.#keys, command.target, this.#onUnreadable),
-            firstNumber: this.#freeNumbers(component, take),
-          },
-        );
-      }
-      default: {
-        const meant = await this.#meant(command.target);
-        const [first] = meant.stitches;
-        const node = parseStitchRef(command.target)?.node ?? (first === undefined ? null : nodeOf(first));
-        return this.#with(meant, { nodes: node === null ? [] : this.#nodes([node]) });
-      }
-    }
+  // One round trip for a node or a full id, two for a bare id.
+
+  node(id: string): Promise<Observed> {
+    return this.#with({}, { nodes: this.#nodes([id]) });
+  }
+
+  async nodeToEmpty(id: string): Promise<Observed> {
+    const [observed] = await Promise.all([this.drain(id), this.#nodes([id])]);
+    return observed;
+  }
+
+  newStitches({ group, node, id, count }: Parameters<Look["newStitches"]>[0], draw: boolean): Promise<Observed> {
+    return this.#with(
+      {},
+      {
+        nodes: this.#nodes(node === undefined ? null : [node]),
+        ofGroup: this.#countByNode([group]),
+        firstNumber: id !== undefined ? 1 : this.#freeNumbers(group, draw ? count : 0),
+        stitches: id === undefined ? [] : this.#existing(id, node),
+      },
+    );
+  }
+
+  async stitch(ref: string): Promise<Observed> {
+    const meant = await this.#meant(ref);
+    const [first] = meant.stitches;
+    const node = parseStitchRef(ref)?.node ?? (first === undefined ? null : nodeOf(first));
+    return this.#with(meant, { nodes: node === null ? [] : this.#nodes([node]) });
+  }
+
+  async stitchToClone(ref: string, toNode: string | undefined, draw: boolean): Promise<Observed> {
+    const meant = await this.#meantWithRecord(ref);
+    if (meant.record === null) return this.#with(meant.known, {});
+    const { group } = meant.record;
+    return this.#with(meant.known, {
+      nodes: this.#nodes(toNode === undefined ? null : [toNode]),
+      ofGroup: this.#countByNode([group]),
+      firstNumber: this.#freeNumbers(group, draw ? 1 : 0),
+    });
+  }
+
+  async stitchToMove(ref: string, toNode: string | undefined): Promise<Observed> {
+    const meant = await this.#meantWithRecord(ref);
+    if (meant.record === null) return this.#with(meant.known, {});
+    const { stitches, records } = meant.known;
+    const from = stitches.map(nodeOf);
+    const [observed] = await Promise.all([
+      this.#movable(stitches, records, toNode === undefined ? null : [...from, toNode]),
+      this.#nodes(from),
+    ]);
+    return observed;
+  }
+
+  async members(group: string): Promise<Observed> {
+    const groups = await listFullGroups(this.#redis, this.#keys, group);
+    const members = (await membersOf(this.#redis, this.#keys, groups)).flat();
+    const ids = [...new Set(members.map(nodeOf))].sort();
+    const [there, groupsNow] = await Promise.all([
+      Promise.all(ids.map((node) => listStitchesOfNode(this.#redis, this.#keys, node, this.#onUnreadable))),
+      groupsByRoute(this.#redis, this.#keys, members),
+    ]);
+    // Pointers may be stale: what has gone must not fail the job, and another that has the id since is not of the group. Nor
+    // must a route that was lost hide a member that is there.
+    const exist = new Set(there.flatMap((stitches, index) => stitches.map((each) => fullId(ids[index] ?? "", each))));
+    const ofGroup = new Set(groups);
+    const isOfGroup = (now: string | null | undefined) => now == null || ofGroup.has(now);
+    const stitches = members.filter((id, index) => exist.has(id) && isOfGroup(groupsNow[index]));
+    return this.#with({ stitches: stitches.sort() }, { nodes: this.#nodesOf(members) });
+  }
+
+  async membersWithRecords(group: string): Promise<Observed> {
+    const { stitches, records } = await this.#membersOf(await listFullGroups(this.#redis, this.#keys, group));
+    return this.#with({ stitches, records }, { nodes: this.#nodesOf(stitches) });
+  }
+
+  async groupToSpread(group: string): Promise<Observed> {
+    const { stitches, records } = await this.#membersOf(await listFullGroups(this.#redis, this.#keys, group));
+    return this.#movable(stitches, records, null);
+  }
+
+  async groupToScale(group: string, count: number, draw: boolean): Promise<Observed> {
+    const { stitches, records } = await this.#membersOf([group]);
+    return this.#with(
+      { stitches, records },
+      {
+        nodes: this.#nodes(null),
+        ofGroup: this.#countByNode([group]),
+        template: readTemplate(this.#redis, this.#keys, group, this.#onUnreadable),
+        firstNumber: this.#freeNumbers(group, draw ? Math.max(0, count - stitches.length) : 0),
+      },
+    );
   }
 
   /** A node that is being drained: what is on it, and where that could go. */
@@ -154,13 +178,7 @@ export class Observer {
   /** How many stitches of a group that is to take over have been well for long enough. */
   async well(replacement: Replacement): Promise<number> {
     const { stitches, records } = await this.#membersOf([replacement.group]);
-    return countWell(
-      replacement,
-      await this.#with(
-        { stitches, records },
-        { nodes: this.#nodes([...new Set(stitches.map(nodeOf))], this.#onUnreadable) },
-      ),
-    );
+    return countWell(replacement, await this.#with({ stitches, records }, { nodes: this.#nodesOf(stitches) }));
   }
 
   /** What the steps of an earlier job have left: the stitches that are there, their nodes, and what is left of the others. */
@@ -235,61 +253,14 @@ export class Observer {
     };
   }
 
-  async #copied(command: Extract<Command, { command: "stitch.clone" | "stitch.move" }>, draw: boolean) {
-    const meant = await this.#meant(command.target);
-    const { stitches } = meant;
-    const [only] = stitches;
-    const records = only === undefined || stitches.length > 1 ? new Map() : await this.#records([only], refuse);
-    const record: StitchRecord | undefined = only === undefined ? undefined : records.get(only);
-    if (only === undefined || record === undefined) return this.#with(meant, {});
-    const { toNode } = command;
-    if (command.command === "stitch.move") {
-      const from = nodeOf(only);
-      const [observed] = await Promise.all([
-        this.#movable([only], records, toNode === undefined ? null : [from, toNode]),
-        this.#nodes([from]),
-      ]);
-      return observed;
-    }
-    const component = parseFullGroup(record.group)?.component ?? "stitch";
-    return this.#with(
-      { stitches, records },
-      {
-        nodes: this.#nodes(toNode === undefined ? null : [toNode]),
-        ofGroup: this.#countByNode([record.group]),
-        firstNumber: this.#freeNumbers(component, draw ? 1 : 0),
-      },
-    );
-  }
-
-  async #members(command: GroupCommand | RestartGroupCommand | StopOldVersionsCommand): Promise<Observed> {
-    const isOfVersion = command.command === "group.stopOldVersions";
-    const group = isOfVersion ? command.target.split(".").slice(0, 2).join(".") : command.target;
-    const nodesOf = (ids: readonly string[]) => this.#nodes([...new Set(ids.map(nodeOf))].sort(), this.#onUnreadable);
-    const needsRecords = isOfVersion || command.command === "group.restart";
-    const groups = await listFullGroups(this.#redis, this.#keys, group);
-    if (needsRecords) {
-      const { stitches, records } = await this.#membersOf(groups);
-      return this.#with({ stitches, records }, { nodes: nodesOf(stitches) });
-    }
-    const members = (await membersOf(this.#redis, this.#keys, groups)).flat();
-    const ids = [...new Set(members.map(nodeOf))].sort();
-    const [there, groupsNow] = await Promise.all([
-      Promise.all(ids.map((node) => listStitchesOfNode(this.#redis, this.#keys, node, this.#onUnreadable))),
-      groupsByRoute(this.#redis, this.#keys, members),
-    ]);
-    // Pointers may be stale: what has gone must not fail the job, and another that has the id since is not of the group. Nor
-    // must a route that was lost hide a member that is there.
-    const exist = new Set(there.flatMap((stitches, index) => stitches.map((each) => fullId(ids[index] ?? "", each))));
-    const ofGroup = new Set(groups);
-    const isOfGroup = (now: string | null | undefined) => now == null || ofGroup.has(now);
-    const stitches = members.filter((id, index) => exist.has(id) && isOfGroup(groupsNow[index]));
-    return this.#with({ stitches: stitches.sort() }, { nodes: nodesOf(members) });
-  }
-
-  async #toSpread({ target }: RebalanceCommand): Promise<Observed> {
-    const { stitches, records } = await this.#membersOf(await listFullGroups(this.#redis, this.#keys, target));
-    return this.#movable(stitches, records, null);
+  /** What a reference means; with its record where that is one stitch, and it is there. */
+  async #meantWithRecord(ref: string) {
+    const meant = await this.#meant(ref);
+    const [only, ...others] = meant.stitches;
+    const records = only === undefined || others.length > 0 ? new Map() : await this.#records([only], refuse);
+    const record: StitchRecord | null = only === undefined ? null : (records.get(only) ?? null);
+    const known = record === null ? { ...meant, records: new Map<string, StitchRecord>() } : { ...meant, records };
+    return { known, record };
   }
 
   /** Stitches, and what decides where they could go. */
@@ -324,6 +295,11 @@ export class Observer {
         return record == null ? [] : [[id, record] as const];
       }),
     );
+  }
+
+  /** Those of the nodes of stitches that can be read. */
+  #nodesOf(stitches: readonly string[]): Promise<NodeRecord[]> {
+    return this.#nodes([...new Set(stitches.map(nodeOf))].sort(), this.#onUnreadable);
   }
 
   /** The members of full groups that are there, sorted: pointers may be stale, or mean another that has the id since. */
@@ -368,8 +344,9 @@ export class Observer {
     );
   }
 
-  /** Draws `take` numbers in a row for generated ids that nobody has, and tells the first; with 0 it only looks where the counter stands. */
-  async #freeNumbers(component: string, take: number): Promise<number> {
+  /** Draws `take` numbers in a row for generated ids of a full group that nobody has, and tells the first; with 0 it only looks where the counter stands. */
+  async #freeNumbers(group: string, take: number): Promise<number> {
+    const component = parseFullGroup(group)?.component ?? "stitch";
     const idBase = generatedIdBase(component);
     if (take === 0) return nextNumber(this.#redis, this.#keys, idBase);
     for (let draw = 0; draw < MOST_DRAWS; draw++) {

@@ -1,6 +1,7 @@
 // What every Master promises by its ports (src/master/ports.ts), as clauses that any implementation is held to.
 import assert from "node:assert/strict";
-import { COMMANDS, type CommandName } from "../../src/domain/command.ts";
+import { COMMANDS } from "../../src/domain/command.ts";
+import type { CommandName } from "../../src/domain/command-names.ts";
 import { RequestError } from "../../src/domain/errors.ts";
 import type { Master, Submission, Submitted } from "../../src/master/ports.ts";
 import { type TestCluster, until } from "../support/cluster.ts";
@@ -29,7 +30,7 @@ type Body = { readonly command: CommandName } & Readonly<Record<string, unknown>
 
 const submit = (master: Master, body: Body, more: Partial<Submission> = {}): Promise<Submitted> =>
   master.commands.submit({
-    command: COMMANDS[body.command].parse(body),
+    command: COMMANDS[body.command].schema.parse(body),
     idempotencyKey: null,
     scope: "",
     by: null,

@@ -106,7 +106,10 @@ describe("a task that was taken up and is lost", { concurrency: 3 }, () => {
       );
 
       await indexOpenJob(redis, keys, id, 1);
-      await cluster.master.upkeep.tend();
+      await until("it is due, and sent again", async () => {
+        await cluster.master.upkeep.tend();
+        return (await loadJob(redis, keys, id))?.attempts.get("t0") === 2;
+      });
       const job = await cluster.master.commands.job(id, 30_000);
       assert.deepEqual([job.status, job.tasks[0]?.attempt], ["succeeded", 2], JSON.stringify(job));
       assert.deepEqual(await fieldsOf(cluster, id, "s:"), ["s:t0.2.0"]);

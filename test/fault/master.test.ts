@@ -1,7 +1,8 @@
 // Master workers that die between two of their writes, and others that finish what they began (P1, P2).
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { COMMANDS, type CommandName } from "../../src/domain/command.ts";
+import { COMMANDS } from "../../src/domain/command.ts";
+import type { CommandName } from "../../src/domain/command-names.ts";
 import { indexOpenJob } from "../../src/redis/job-index.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { openCuttingProxy } from "../support/cutting-proxy.ts";
@@ -36,7 +37,7 @@ async function acceptedAlone(cluster: TestCluster, body: Body): Promise<string> 
         dying.close();
       },
     });
-    const command = COMMANDS[body.command].parse(body);
+    const command = COMMANDS[body.command].schema.parse(body);
     dying.master.commands
       .submit({ command, idempotencyKey: null, scope: "", by: null, waitMs: 0 })
       .catch(() => undefined);

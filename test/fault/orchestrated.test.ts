@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import { COMMANDS, type CommandName } from "../../src/domain/command.ts";
+import { COMMANDS } from "../../src/domain/command.ts";
+import type { CommandName } from "../../src/domain/command-names.ts";
 import type { JobResource } from "../../src/contract/job.ts";
 import { orderEligibility } from "../../src/redis/node-record.ts";
 import { listStitchesOfNode } from "../../src/redis/stitch-records.ts";
@@ -285,7 +286,9 @@ describe("jobs of many steps that do not come to their end", { concurrency: 2 },
       await until("n1 is dead", async () => (await cluster.master.state.node("n1")).liveness === "dead", 60_000);
       for (const { node, health, healthySince } of await stitchesOf(cluster, GROUP))
         assert.deepEqual([health, healthySince === null], node === "n1" ? [null, true] : ["green", false]);
-      const drain = { command: COMMANDS["node.drain"].parse({ command: "node.drain", target: "n1", dryRun: true }) };
+      const drain = {
+        command: COMMANDS["node.drain"].schema.parse({ command: "node.drain", target: "n1", dryRun: true }),
+      };
       const dry = await cluster.master.commands.submit({
         ...drain,
         idempotencyKey: null,

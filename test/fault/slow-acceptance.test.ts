@@ -1,7 +1,8 @@
 // A Master that is held up after it has taken what a command needs, and before it has written the command's record.
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { COMMANDS, type CommandName } from "../../src/domain/command.ts";
+import { COMMANDS } from "../../src/domain/command.ts";
+import type { CommandName } from "../../src/domain/command-names.ts";
 import { RequestError } from "../../src/domain/errors.ts";
 import type { JobResource } from "../../src/contract/job.ts";
 import type { Master } from "../../src/master/ports.ts";
@@ -21,7 +22,7 @@ async function submit(
   body: { command: CommandName } & Record<string, unknown>,
   idempotencyKey: string | null = null,
 ): Promise<{ job: JobResource; replayed: boolean }> {
-  const command = COMMANDS[body.command].parse(body);
+  const command = COMMANDS[body.command].schema.parse(body);
   const submitted = await master.commands.submit({ command, idempotencyKey, scope: "", by: null, waitMs: 0 });
   return submitted.kind === "job" ? submitted : assert.fail();
 }

@@ -32,7 +32,7 @@ async function withTwins(
 
 /** The same request, whichever Master it comes to. */
 async function ping({ master }: OpenMaster): Promise<JobResource> {
-  const command = COMMANDS["node.ping"].parse({ command: "node.ping", target: "n1" });
+  const command = COMMANDS["node.ping"].schema.parse({ command: "node.ping", target: "n1" });
   const submitted = await master.commands.submit({ command, idempotencyKey: "key", scope: "", by: null, waitMs: 0 });
   return submitted.kind === "job" ? submitted.job : assert.fail();
 }
@@ -172,7 +172,7 @@ for (const redis of REDISES) {
         const body = { command: "stitch.create", target: "a.b.1", spec: sleeper } as const;
         const dry = () =>
           cluster.master.commands.submit({
-            command: COMMANDS["stitch.create"].parse({ ...body, dryRun: true }),
+            command: COMMANDS["stitch.create"].schema.parse({ ...body, dryRun: true }),
             idempotencyKey: null,
             scope: "",
             by: null,

@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { describe, it } from "node:test";
-import { COMMANDS, type CommandName } from "../../src/domain/command.ts";
+import { COMMANDS } from "../../src/domain/command.ts";
+import type { CommandName } from "../../src/domain/command-names.ts";
 import { markJobDue, takeDueJobs, waitForDueJob } from "../../src/redis/due-jobs.ts";
 import { connectRedis, openRedis } from "../../src/redis/connection.ts";
 import { Keys } from "../../src/redis/keys.ts";
@@ -15,7 +16,7 @@ async function endedUnseen(
   { master, open: { redis, keys } }: TestCluster,
   body: { command: CommandName } & Record<string, unknown>,
 ): Promise<unknown> {
-  const command = COMMANDS[body.command].parse(body);
+  const command = COMMANDS[body.command].schema.parse(body);
   const submitted = await master.commands.submit({ command, idempotencyKey: null, scope: "", by: null, waitMs: 0 });
   const id = submitted.kind === "job" ? submitted.job.id : assert.fail();
   const closed = await until(`${body.command} is closed`, async () => {

@@ -73,7 +73,7 @@ it("a member whose route a failover has lost is meant all the same; one whose ro
     await redis.del(keys.route("a"));
     await redis.hset(keys.route("b"), "n1", "shop.other.1");
     const submitted = await master.commands.submit({
-      command: COMMANDS["group.stop"].parse({ command: "group.stop", target: "shop.orders.1", dryRun: true }),
+      command: COMMANDS["group.stop"].schema.parse({ command: "group.stop", target: "shop.orders.1", dryRun: true }),
       idempotencyKey: null,
       scope: "",
       by: null,

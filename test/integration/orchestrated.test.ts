@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it, type TestContext } from "node:test";
-import { COMMANDS, type CommandName } from "../../src/domain/command.ts";
+import { COMMANDS } from "../../src/domain/command.ts";
+import type { CommandName } from "../../src/domain/command-names.ts";
 import type { JobResource } from "../../src/contract/job.ts";
 import { checkedFetch } from "../support/checked-fetch.ts";
 import { FAST, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
@@ -45,7 +46,7 @@ async function overtaken(
     return revision;
   });
   try {
-    const command = COMMANDS[body.command].parse(body);
+    const command = COMMANDS[body.command].schema.parse(body);
     const asked = slow.master.commands.submit({ command, idempotencyKey, scope: "", by: null, waitMs: 60_000 });
     await Promise.all([hasRead.promise.then(meanwhile).finally(goOn.resolve), asked]);
     const submitted = await asked;

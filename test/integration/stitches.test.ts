@@ -634,7 +634,7 @@ for (const redis of REDISES) {
         await cluster.create("n2", "first", ["sleep", "600"]);
         await assert.rejects(clone("first"), withCode("ambiguous_stitch"));
         const dry = await cluster.master.commands.submit({
-          command: COMMANDS["stitch.clone"].parse({
+          command: COMMANDS["stitch.clone"].schema.parse({
             command: "stitch.clone",
             target: "n1:first",
             toNode: "n2",

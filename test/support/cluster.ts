@@ -5,7 +5,8 @@ import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { inspect } from "node:util";
-import { COMMANDS, type CommandName } from "../../src/domain/command.ts";
+import { COMMANDS } from "../../src/domain/command.ts";
+import type { CommandName } from "../../src/domain/command-names.ts";
 import { MASTER_MODES } from "../../src/domain/master-mode.ts";
 import { RequestError } from "../../src/domain/errors.ts";
 import type { JobResource } from "../../src/contract/job.ts";
@@ -188,7 +189,7 @@ export class TestCluster {
     waitMs = 60_000,
   ): Promise<JobResource> {
     const submitted = await this.master.commands.submit({
-      command: COMMANDS[body.command].parse(body),
+      command: COMMANDS[body.command].schema.parse(body),
       idempotencyKey: key,
       scope: "",
       by: null,

@@ -5,7 +5,7 @@ import { sendRequest } from "../../src/domain/message.ts";
 
 /** Every schema of a body, with the route that takes it. */
 export const BODIES: readonly { readonly name: string; readonly path: string; readonly schema: z.ZodType }[] = [
-  ...Object.entries(COMMANDS).map(([name, schema]) => ({ name, path: "/v1/commands", schema })),
+  ...Object.entries(COMMANDS).map(([name, { schema }]) => ({ name, path: "/v1/commands", schema })),
   { name: "a message", path: "/v1/messages", schema: sendRequest },
   { name: "a rollback", path: "/v1/jobs/jhrot6cl5bs7w4lwe7tczd5dgnn/rollback", schema: rollbackBody },
 ];

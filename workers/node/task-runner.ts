@@ -166,14 +166,21 @@ export class TaskRunner {
     const startedAtMs = this.#o.nowMs();
     try {
       if (isStitchStep(step)) return await this.#o.host.apply(step, { revision, wave });
-      return {
-        status: "succeeded",
-        changed: false,
-        startedAtMs,
-        finishedAtMs: this.#o.nowMs(),
-        output: { incarnation: this.#o.incarnation() },
-        error: null,
-      };
+      switch (step.action) {
+        case "ping":
+          return {
+            status: "succeeded",
+            changed: false,
+            startedAtMs,
+            finishedAtMs: this.#o.nowMs(),
+            output: { incarnation: this.#o.incarnation() },
+            error: null,
+          };
+        case "cordon":
+        case "uncordon":
+        case "drain":
+          throw new Error(`a node was given a step that is a Master's: ${step.action}`);
+      }
     } catch (error) {
       if (error instanceof WorkerLeaves) throw error;
       return {

@@ -1,5 +1,5 @@
+import * as z from "zod";
 import { canonicalJson } from "../canonical-json.ts";
-import type { RebalanceCommand } from "../command.ts";
 import { RequestError } from "../errors.ts";
 import { splitFullId } from "../ids.ts";
 import { livenessIn, type Observed } from "../observed.ts";
@@ -7,13 +7,34 @@ import { crowding, eachOnce } from "../placement.ts";
 import { movesInWaves, type Placed, roomIn, shown, takenBy } from "../moves.ts";
 import { type Plan, planInWaves } from "../planned.ts";
 import type { Room } from "../room.ts";
+import { groupName } from "../group.ts";
+import { longEnvelope, timeoutMs } from "./body.ts";
+import { define } from "./definition.ts";
+import { never, planAnew } from "./next.ts";
+
+const schema = z.strictObject({
+  command: z.literal("group.rebalance"),
+  target: groupName,
+  maxMoves: z.int().min(0).max(10_000).optional(),
+  timeoutMs,
+  ...longEnvelope,
+});
+type RebalanceCommand = z.output<typeof schema>;
+
+/** Moves stitches, each at most once, until none of them would find a better place if it were placed anew. */
+export const groupRebalance = define({
+  schema,
+  observe: ({ target }, look) => look.groupToSpread(target),
+  plan: planRebalance,
+  retry: (job) => planAnew("group.rebalance", job),
+  rollback: never("its moves can be taken back one by one, with stitch.move"),
+});
 
 /** Stitches of a node that are alike find the same home, so that one of them is tried for all. */
 type Movable = Placed & { readonly likeness: string };
 type Move = { readonly of: Movable; readonly to: string; readonly reason: string };
 
-/** Moves stitches, each at most once, until none of them would find a better place if it were placed anew. */
-export function planRebalance(command: RebalanceCommand, observed: Observed): Plan {
+function planRebalance(command: RebalanceCommand, observed: Observed): Plan {
   const { target, maxMoves = Number.POSITIVE_INFINITY } = command;
   if (observed.stitches.length === 0)
     throw new RequestError("not_found", `There is no stitch in the group "${target}"; GET /v1/groups lists them.`);

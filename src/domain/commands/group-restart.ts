@@ -1,15 +1,41 @@
+import * as z from "zod";
 import { shouldRun, stepChain } from "../chains.ts";
-import type { RestartGroupCommand } from "../command.ts";
 import { RequestError } from "../errors.ts";
 import { greenIn, type Observed } from "../observed.ts";
 import { wellBeforeReplacingMs } from "../min-healthy.ts";
 import { type Plan, planInWaves } from "../planned.ts";
+import { groupName } from "../group.ts";
+import { longEnvelope, timeoutMs } from "./body.ts";
+import { define } from "./definition.ts";
+import { missedInChains, never, planAnew } from "./next.ts";
+
+const schema = z.strictObject({
+  command: z.literal("group.restart"),
+  target: groupName,
+  batch: z
+    .union([
+      z.int().min(1).max(100_000),
+      z.string().regex(/^([1-9][0-9]?|100)%$/, "must be a count, or a part such as 25%"),
+    ])
+    .default(1),
+  timeoutMs,
+  ...longEnvelope,
+});
+type RestartGroupCommand = z.output<typeof schema>;
 
 /**
  * Restarts what should run of a group, so many at once, the next only when those have been well for a while. What is not well goes first: it
  * has the least to lose, and a new start that does not help it stops the rest from being tried.
  */
-export function planRestart(command: RestartGroupCommand, observed: Observed): Plan {
+export const groupRestart = define({
+  schema,
+  observe: ({ target }, look) => look.membersWithRecords(target),
+  plan: planRestart,
+  retry: (job) => planAnew("group.restart", job, {}, { only: missedInChains(job) }),
+  rollback: never("a restart cannot be undone"),
+});
+
+function planRestart(command: RestartGroupCommand, observed: Observed): Plan {
   const { target, batch, timeoutMs, minHealthyMs: askedMs } = command;
   if (observed.stitches.length === 0)
     throw new RequestError("not_found", `There is no stitch in the group "${target}"; GET /v1/groups lists them.`);

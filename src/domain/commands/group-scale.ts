@@ -1,14 +1,64 @@
+import * as z from "zod";
 import { shouldRun, stepChain } from "../chains.ts";
-import type { ScaleCommand } from "../command.ts";
 import { RequestError } from "../errors.ts";
 import { splitFullId } from "../ids.ts";
 import { candidatesFor, greenIn, type Observed, type Template } from "../observed.ts";
 import { fullness, place } from "../placement.ts";
 import { infeasible, newIds, type Plan, planInWaves } from "../planned.ts";
 import { compareRevisions, parseRevision } from "../revision.ts";
+import { fullGroupName } from "../group.ts";
+import { placementOptions } from "../placement-options.ts";
+import { longEnvelope, timeoutMs } from "./body.ts";
+import { define } from "./definition.ts";
+import { changedBy, missedInChains, type Next, notReversible, planAnew } from "./next.ts";
+
+const schema = z.strictObject({
+  command: z.literal("group.scale"),
+  target: fullGroupName,
+  count: z.int().min(0).max(10_000),
+  placement: placementOptions.optional(),
+  timeoutMs,
+  ...longEnvelope,
+});
+type ScaleCommand = z.output<typeof schema>;
 
 /** Brings a group to a number of stitches: creates what is missing, or removes what is too many. */
-export function planScale(command: ScaleCommand, observed: Observed): Plan {
+export const groupScale = define({
+  schema,
+  observe: ({ target, count }, look, draw) => look.groupToScale(target, count, draw),
+  plan: planScale,
+  // How many there shall be says nothing of those that are there.
+  retry: (job) =>
+    planAnew("group.scale", job, {}, { notUp: missedInChains(job).filter(({ action }) => action !== "remove") }),
+  rollback: (job): Next => {
+    const count = job.record.orchestration?.formerCount;
+    if (count == null || changedBy(job).length === 0) throw notReversible("it changed nothing");
+    return planAnew("group.scale", job, { count });
+  },
+  drawsIds: () => true,
+  drawsOnceHeld: true,
+  planRetry,
+});
+
+/** What did not come up is started, where the plan leaves it in its group. */
+function planRetry(
+  { timeoutMs: startMs }: ScaleCommand,
+  plan: Plan,
+  notUp: ReadonlySet<string>,
+  observed: Observed,
+): Plan {
+  if (plan.orchestration === null) return plan;
+  const { chains } = plan.orchestration;
+  const goes = new Set(chains.map(({ stitch }) => stitch));
+  const starts = observed.stitches.flatMap((stitch) => {
+    const born = observed.records.get(stitch)?.born;
+    if (born === undefined || !notUp.has(stitch) || goes.has(stitch)) return [];
+    return [stepChain({ action: "start", stitch, timeoutMs: startMs, born }, 0, false)];
+  });
+  return { ...plan, orchestration: { ...plan.orchestration, chains: [...chains, ...starts] } };
+}
+
+function planScale(command: ScaleCommand, observed: Observed): Plan {
   const { target, count } = command;
   const formerCount = observed.stitches.length;
   if (count < formerCount) {

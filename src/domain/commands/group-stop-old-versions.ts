@@ -1,18 +1,37 @@
+import * as z from "zod";
 import { shouldRun, stepChain } from "../chains.ts";
-import type { StopOldVersionsCommand } from "../command.ts";
 import { RequestError } from "../errors.ts";
-import { parseFullGroup } from "../group.ts";
-import type { Replacement } from "../job.ts";
-import { wellBeforeReplacingMs } from "../min-healthy.ts";
-import { greenIn, type Observed } from "../observed.ts";
+import { fullGroupName, parseFullGroup } from "../group.ts";
+import type { Observed } from "../observed.ts";
 import { type Plan, planInWaves } from "../planned.ts";
 import type { StitchRecord } from "../stitch.ts";
+import { longEnvelope, timeoutMs } from "./body.ts";
+import { define } from "./definition.ts";
+import { changedBy, planAnew, takeBack } from "./next.ts";
+
+const schema = z.strictObject({
+  command: z.literal("group.stopOldVersions"),
+  target: fullGroupName,
+  timeoutMs,
+  force: z.boolean().default(false),
+  ...longEnvelope,
+});
+type StopOldVersionsCommand = z.output<typeof schema>;
 
 /**
  * Stops the older versions of a component, once as many stitches of this version are well as the older ones have that should
  * run. To stop them sooner is an outage: a version that is not up serves nobody.
  */
-export function planStopOldVersions(command: StopOldVersionsCommand, observed: Observed): Plan {
+export const groupStopOldVersions = define({
+  schema,
+  // All versions of the component.
+  observe: ({ target }, look) => look.membersWithRecords(target.split(".").slice(0, 2).join(".")),
+  plan: planStopOldVersions,
+  retry: (job) => planAnew("group.stopOldVersions", job),
+  rollback: (job) => takeBack("group.start", "start", changedBy(job), job),
+});
+
+function planStopOldVersions(command: StopOldVersionsCommand, observed: Observed): Plan {
   const { target, timeoutMs, minHealthyMs = null, force } = command;
   const old = olderThan(target, observed);
   const chains = old.map(([stitch, { born }]) => stepChain({ action: "stop", stitch, timeoutMs, born }, 0, false));
@@ -20,21 +39,6 @@ export function planStopOldVersions(command: StopOldVersionsCommand, observed: O
   const byMs = observed.nowMs + timeoutMs;
   const replacement = force || atLeast === 0 ? null : { group: target, atLeast, minHealthyMs, byMs };
   return planInWaves(chains, [], { replacement });
-}
-
-/** How many stitches of the group that takes over have been well for long enough. */
-export function countWell(
-  { group, minHealthyMs }: Pick<Replacement, "group" | "minHealthyMs">,
-  observed: Observed,
-): number {
-  const isGreen = greenIn(observed);
-  const isWell = ({ spec, state, healthySinceMs }: StitchRecord) =>
-    state === "running" &&
-    healthySinceMs !== null &&
-    observed.nowMs - healthySinceMs >= wellBeforeReplacingMs(spec, minHealthyMs);
-  return [...observed.records].filter(
-    ([id, record]) => record.group === group && isGreen(id) && shouldRun(record) && isWell(record),
-  ).length;
 }
 
 /** Versions as people count them: `2` before `10`, `1-9` before `1-10`. */

@@ -125,7 +125,7 @@ describe("a body beyond its bounds", () => {
     const zones = list(100, 0).map((_, index) => `z${index}`);
     const placement = { zones, labels: Object.fromEntries(zones.map((zone) => [zone, "v"])) };
     const body = { command: "stitch.create", target: "a.b.1", spec, placement };
-    assert.equal(COMMANDS["stitch.create"].safeParse(body).success, true);
+    assert.equal(COMMANDS["stitch.create"].schema.safeParse(body).success, true);
     assert.equal((await post("/v1/commands", JSON.stringify(body))).problem.code, "not_found");
   });
 

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { COMMANDS, type CommandName, commandOptions, isCommandName } from "../../../src/domain/command.ts";
+import { COMMANDS, commandOptions } from "../../../src/domain/command.ts";
+import { type CommandName, isCommandName } from "../../../src/domain/command-names.ts";
 import { checked, CREATE } from "./observed.ts";
 
 const NAMES = Object.keys(COMMANDS) as CommandName[];
@@ -16,7 +17,9 @@ const bodyOf = (command: CommandName) => ({
 });
 /** The paths that are wrong with the body, laid over a good one. */
 const wrong = (command: CommandName, over: object) =>
-  COMMANDS[command].safeParse({ ...bodyOf(command), ...over }).error?.issues.map((issue) => issue.path.join(".")) ?? [];
+  COMMANDS[command].schema
+    .safeParse({ ...bodyOf(command), ...over })
+    .error?.issues.map((issue) => issue.path.join(".")) ?? [];
 const ENVELOPE = { deadlineMs: 60_000, waitForNode: false, dryRun: false };
 
 for (const name of NAMES) {
@@ -28,7 +31,7 @@ for (const name of NAMES) {
   });
 
   test(`${name} refuses a field that is not known`, () => {
-    const { issues } = COMMANDS[name].safeParse({ ...bodyOf(name), colour: 1 }).error ?? { issues: [] };
+    const { issues } = COMMANDS[name].schema.safeParse({ ...bodyOf(name), colour: 1 }).error ?? { issues: [] };
     assert.deepEqual(
       issues.map((issue) => [issue.code, "keys" in issue ? issue.keys : null]),
       [["unrecognized_keys", ["colour"]]],
@@ -60,13 +63,13 @@ for (const name of NAMES) {
 
 test("defaults are filled in", () => {
   const ping = { command: "node.ping", target: "n1" } as const;
-  assert.deepEqual(COMMANDS["node.ping"].parse(ping), { ...ping, ...ENVELOPE });
+  assert.deepEqual(COMMANDS["node.ping"].schema.parse(ping), { ...ping, ...ENVELOPE });
   const stop = { command: "stitch.stop", target: "a-1" } as const;
-  assert.deepEqual(COMMANDS["stitch.stop"].parse(stop), { ...stop, timeoutMs: 30_000, ...ENVELOPE });
+  assert.deepEqual(COMMANDS["stitch.stop"].schema.parse(stop), { ...stop, timeoutMs: 30_000, ...ENVELOPE });
   const restart = { command: "stitch.restart", target: "n1:a-1" } as const;
-  assert.deepEqual(COMMANDS["stitch.restart"].parse(restart), { ...restart, timeoutMs: 30_000, ...ENVELOPE });
+  assert.deepEqual(COMMANDS["stitch.restart"].schema.parse(restart), { ...restart, timeoutMs: 30_000, ...ENVELOPE });
   const clone = { command: "stitch.clone", target: "a-1" } as const;
-  assert.deepEqual(COMMANDS["stitch.clone"].parse(clone), { ...clone, timeoutMs: 30_000, ...ENVELOPE });
+  assert.deepEqual(COMMANDS["stitch.clone"].schema.parse(clone), { ...clone, timeoutMs: 30_000, ...ENVELOPE });
   const { spec: _, ...create } = checked("stitch.create", CREATE);
   assert.deepEqual(create, {
     command: "stitch.create",

@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type Command, type CommandName, commandOptions } from "../../../src/domain/command.ts";
+import { type Command, commandOptions } from "../../../src/domain/command.ts";
+import type { CommandName } from "../../../src/domain/command-names.ts";
 import { RequestError } from "../../../src/domain/errors.ts";
 import {
   type Aftermath,
   type FollowUp,
-  means,
   planAgain,
   planSteps,
   recordedAs,
@@ -14,11 +14,12 @@ import {
   stepsIn,
   whereTheyLive,
 } from "../../../src/domain/follow-up.ts";
+import { means } from "../../../src/domain/meant.ts";
 import { type FoldedJob, foldJob } from "../../../src/domain/fold.ts";
 import { type Chain, type JobRecord, type JobState, outcomeKey, type StitchStep } from "../../../src/domain/job.ts";
 import type { Observed } from "../../../src/domain/observed.ts";
-import { planCommand } from "../../../src/domain/plan.ts";
-import { deadlineOf, oneTask, planOf } from "../../../src/domain/planned.ts";
+import { deadlineOf, planCommand } from "../../../src/domain/plan.ts";
+import { oneTask, planOf } from "../../../src/domain/planned.ts";
 import type { RemovedRecord, StepOutcome } from "../../../src/domain/stitch.ts";
 import { checked, CREATE, node, observed, record, withStitches } from "./observed.ts";
 import { SimulatedCluster } from "./simulated-cluster.ts";

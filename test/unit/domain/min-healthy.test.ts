@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { wellBeforeReplacingMs, wellForMs } from "../../../src/domain/min-healthy.ts";
-import { planCommand } from "../../../src/domain/plan.ts";
-import { deadlineOf, leastDurationMs } from "../../../src/domain/planned.ts";
+import { deadlineOf, planCommand } from "../../../src/domain/plan.ts";
+import { leastDurationMs } from "../../../src/domain/planned.ts";
 import { stitchSpec } from "../../../src/domain/spec.ts";
 import { checked, CREATE, observed, record, withStitches } from "./observed.ts";
 

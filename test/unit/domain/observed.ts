@@ -1,4 +1,5 @@
-import { COMMANDS, type Command, type CommandName } from "../../../src/domain/command.ts";
+import { COMMANDS, type Command } from "../../../src/domain/command.ts";
+import type { CommandName } from "../../../src/domain/command-names.ts";
 import { splitFullId } from "../../../src/domain/ids.ts";
 import type { NodeRecord } from "../../../src/domain/node.ts";
 import type { Observed } from "../../../src/domain/observed.ts";
@@ -9,7 +10,7 @@ export const CREATE = { target: "shop.orders.1", spec: { adaptor: "process", com
 
 /** The command as a client sends it, checked and with its defaults. */
 export const checked = <Name extends CommandName>(command: Name, body: object): Extract<Command, { command: Name }> =>
-  COMMANDS[command].parse({ command, ...body }) as Extract<Command, { command: Name }>;
+  COMMANDS[command].schema.parse({ command, ...body }) as Extract<Command, { command: Name }>;
 
 /** A node that is alive and eligible at 1000. */
 export const node = (id: string, over: Partial<NodeRecord> = {}): NodeRecord => ({

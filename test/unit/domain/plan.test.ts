@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import type { CommandName } from "../../../src/domain/command.ts";
+import type { CommandName } from "../../../src/domain/command-names.ts";
 import { RequestError } from "../../../src/domain/errors.ts";
 import type { Observed } from "../../../src/domain/observed.ts";
 import { planCommand } from "../../../src/domain/plan.ts";

@@ -13,10 +13,9 @@ import {
   type Task,
 } from "../../../src/domain/job.ts";
 import type { Observed } from "../../../src/domain/observed.ts";
-import { planCommand } from "../../../src/domain/plan.ts";
+import { deadlineOf, planCommand } from "../../../src/domain/plan.ts";
 import { seeDrain } from "../../../src/domain/drain.ts";
-import { countWell } from "../../../src/domain/commands/group-stop-old-versions.ts";
-import { deadlineOf } from "../../../src/domain/planned.ts";
+import { countWell } from "../../../src/domain/replacement.ts";
 import type { Eligibility } from "../../../src/domain/node.ts";
 import { compareRevisions, formatRevision } from "../../../src/domain/revision.ts";
 import { tasksToSendAgain } from "../../../src/domain/send-again.ts";

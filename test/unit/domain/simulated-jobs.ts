@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import type { OrchestratedCommand } from "../../../src/domain/command.ts";
+import type { CommandOf } from "../../../src/domain/command.ts";
 import { checked } from "./observed.ts";
 import {
   type Act,
@@ -55,6 +55,9 @@ export const anything = turnsOf([...FAULTS, "user", "user removes", "uncordon"])
 /** Nothing goes wrong; only the order is open. */
 export const calm = turnsOf(["deliver", "work", "load", "save", "save and die", "dispatch", "sweep"]);
 
+type OrchestratedCommand = CommandOf<
+  "group.restart" | "group.scale" | "stitch.move" | "group.rebalance" | "group.stopOldVersions" | "node.drain"
+>;
 const waitForNode = fc.constantFrom(false, false, true);
 const JOBS = {
   "group.restart": fc

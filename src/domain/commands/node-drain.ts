@@ -1,0 +1,50 @@
+import * as z from "zod";
+import { eligibilityChain } from "../chains.ts";
+import { hasSettled, planMoves, stitchesOn } from "../drain.ts";
+import { nodeId } from "../ids.ts";
+import { movesInWaves, shown } from "../moves.ts";
+import { nodeNamed, type Observed, refusalFor } from "../observed.ts";
+import { infeasible, type Plan, planInWaves } from "../planned.ts";
+import { longEnvelope, timeoutMs } from "./body.ts";
+import { define } from "./definition.ts";
+import { never, planAnew } from "./next.ts";
+
+/** One that forces needs time to stop what is left. */
+const AFTER_FORCE_MS = 60_000;
+
+const schema = z.strictObject({
+  command: z.literal("node.drain"),
+  target: nodeId,
+  forceAfterMs: z.int().min(0).max(86_400_000).default(3_600_000),
+  timeoutMs,
+  ...longEnvelope,
+});
+type DrainCommand = z.output<typeof schema>;
+
+/** Marks the node as draining, then moves what can be moved until the time is up; what is there then is stopped. */
+export const nodeDrain = define({
+  schema,
+  observe: ({ target }, look) => look.nodeToEmpty(target),
+  plan: planDrain,
+  retry: (job) => planAnew("node.drain", job),
+  rollback: never("node.uncordon lets the node take stitches again, and group.rebalance spreads them"),
+  mayTakeMs: ({ forceAfterMs }) => forceAfterMs + AFTER_FORCE_MS,
+  succeeded: (node) => ({ type: "node.drained", node }),
+});
+
+function planDrain(command: DrainCommand, observed: Observed): Plan {
+  const { target, forceAfterMs, waitForNode } = command;
+  const refused = refusalFor(nodeNamed(target, observed), waitForNode, observed);
+  // Nothing on it can be moved well, nor stopped: to mark it would only look as if it were drained.
+  if (refused !== null) return infeasible([{ node: target, code: "not_alive", message: refused.message }]);
+  const there = stitchesOn(observed);
+  const { moves, refusals, stay } = planMoves(there.filter(hasSettled), observed, forceAfterMs > 0);
+  const scopes = new Set(there.map(({ record }) => `${record.group}.${target}`));
+  const { placements, warnings } = shown(moves, observed);
+  return planInWaves(
+    [eligibilityChain(target, "drain", 0), ...movesInWaves(moves, 1, command)],
+    [...scopes],
+    { forceAtMs: observed.nowMs + forceAfterMs },
+    { placements, refusals, warnings: [...warnings, ...stay] },
+  );
+}

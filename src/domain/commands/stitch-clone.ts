@@ -1,0 +1,35 @@
+import * as z from "zod";
+import { RequestError } from "../errors.ts";
+import { nodeId, stitchRef } from "../ids.ts";
+import { planNew } from "../new-stitches.ts";
+import { stitchNamed } from "../observed.ts";
+import { envelope, timeoutMs } from "./body.ts";
+import { define } from "./definition.ts";
+import { removeMade, repeatSteps } from "./next.ts";
+
+const schema = z.strictObject({
+  command: z.literal("stitch.clone"),
+  target: stitchRef,
+  toNode: nodeId.optional(),
+  timeoutMs,
+  ...envelope,
+});
+
+/** Creates one more of a stitch's group, with the spec that it has and data of its own. */
+export const stitchClone = define({
+  schema,
+  observe: ({ target, toNode }, look, draw) => look.stitchToClone(target, toNode, draw),
+  plan: (command, observed) => {
+    const source = observed.records.get(stitchNamed(command.target, observed));
+    // Between finding it and reading it, it was removed.
+    if (source === undefined)
+      throw new RequestError("not_found", `The stitch "${command.target}" has just been removed.`);
+    const { group, spec, placement } = source;
+    const { waitForNode, timeoutMs: startMs, toNode: node } = command;
+    const one = { count: 1, node, id: undefined, start: true, timeoutMs: startMs, waitForNode };
+    return planNew({ group, spec, placement, ...one }, observed);
+  },
+  retry: repeatSteps("stitch.clone"),
+  rollback: removeMade,
+  drawsIds: () => true,
+});

@@ -1,0 +1,26 @@
+import type { StitchStep } from "./job.ts";
+import type { Observed } from "./observed.ts";
+import { parseRevision } from "./revision.ts";
+
+/**
+ * Does a step of a job with this revision mean the stitch that was born so? What the job itself created was born by it; of
+ * what it found, nothing was born later: that is another stitch, which has the id since.
+ */
+export function means({ action, born }: StitchStep, revision: number, ofBirth: string): boolean {
+  if (born !== undefined) return ofBirth === born;
+  const bornBy = parseRevision(ofBirth).revision;
+  return action === "create" ? bornBy === revision : bornBy <= revision;
+}
+
+/** The full ids of the stitches that are there, and that the steps mean. */
+export function meantIn(
+  records: Observed["records"],
+  steps: readonly StitchStep[],
+  revision: number,
+): ReadonlySet<string> {
+  const found = steps.filter((step) => {
+    const record = records.get(step.stitch);
+    return record !== undefined && means(step, revision, record.born);
+  });
+  return new Set(found.map(({ stitch }) => stitch));
+}

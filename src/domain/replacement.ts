@@ -1,0 +1,20 @@
+import { shouldRun } from "./chains.ts";
+import type { Replacement } from "./job.ts";
+import { wellBeforeReplacingMs } from "./min-healthy.ts";
+import { greenIn, type Observed } from "./observed.ts";
+import type { StitchRecord } from "./stitch.ts";
+
+/** How many stitches of the group that takes over have been well for long enough. */
+export function countWell(
+  { group, minHealthyMs }: Pick<Replacement, "group" | "minHealthyMs">,
+  observed: Observed,
+): number {
+  const isGreen = greenIn(observed);
+  const isWell = ({ spec, state, healthySinceMs }: StitchRecord) =>
+    state === "running" &&
+    healthySinceMs !== null &&
+    observed.nowMs - healthySinceMs >= wellBeforeReplacingMs(spec, minHealthyMs);
+  return [...observed.records].filter(
+    ([id, record]) => record.group === group && isGreen(id) && shouldRun(record) && isWell(record),
+  ).length;
+}

@@ -1,0 +1,93 @@
+import type { ClusterEvent } from "../domain/event.ts";
+import { splitFullId } from "../domain/ids.ts";
+import type { JobRecord, MasterStep, Step, Task } from "../domain/job.ts";
+import type { Eligibility } from "../domain/node.ts";
+import { formatRevision } from "../domain/revision.ts";
+import type { StepOutcome } from "../domain/stitch.ts";
+import { needsNewerTombstone, removalOf } from "../domain/tombstone.ts";
+import type { RedisClient } from "../redis/client.ts";
+import type { Keys } from "../redis/keys.ts";
+import { orderEligibility } from "../redis/node-record.ts";
+import { drawRevision } from "../redis/revision.ts";
+import { dropForAbsent, readTraces } from "../redis/stitch-records.ts";
+import { leaveTombstone } from "../redis/tombstones.ts";
+import type { OnUnreadable } from "../redis/unreadable.ts";
+
+type Tools = { readonly redis: RedisClient; readonly keys: Keys; readonly onUnreadable: OnUnreadable };
+/** A step of a job, in the task that it is part of. */
+type Given<S extends Step> = { readonly job: JobRecord; readonly task: Task; readonly step: S };
+/** What became of a step. `event`: what is told of, where it has changed something. */
+type Done = Pick<StepOutcome, "status" | "changed" | "output" | "error"> & { readonly event: ClusterEvent | null };
+
+const succeeded = (changed: boolean, event: ClusterEvent | null = null): Done => ({
+  status: "succeeded",
+  changed,
+  output: null,
+  error: null,
+  event: changed ? event : null,
+});
+const superseded = (what: string): Done => ({
+  status: "superseded",
+  changed: false,
+  output: null,
+  error: { code: "superseded", message: `a newer command has decided about this ${what}` },
+  event: null,
+});
+
+const notAMasters = ({ action }: Step): Done => ({
+  status: "failed",
+  changed: false,
+  output: null,
+  error: { code: "internal", message: `a Master was given a step that is a node's: ${action}` },
+  event: null,
+});
+
+/** Carries out a step that only a Master may. Safe to repeat: one that has been carried out has the same answer. */
+export function carryOutStep(tools: Tools, { job, task, step }: Given<Step>): Promise<Done> {
+  if (!isMasterStep(step)) return Promise.resolve(notAMasters(step));
+  switch (step.action) {
+    case "cordon":
+      return order(tools, { job, task, step }, "cordoned", "node.cordoned");
+    case "uncordon":
+      return order(tools, { job, task, step }, "eligible", "node.uncordoned");
+    case "drain":
+      // Told of when it is drained.
+      return order(tools, { job, task, step }, "draining", null);
+    case "remove":
+      return removeForAbsent(tools, { job, task, step });
+  }
+}
+
+const isMasterStep = (step: Step): step is MasterStep =>
+  step.stitch === null ? step.action !== "ping" : step.action === "remove";
+
+async function order(
+  { redis, keys }: Tools,
+  { job, task }: Given<Step>,
+  eligibility: Eligibility,
+  type: ClusterEvent["type"] | null,
+): Promise<Done> {
+  const own = { revision: job.revision, wave: task.wave };
+  const reply = await orderEligibility(redis, keys, task.node, eligibility, own);
+  if (reply === "superseded") return superseded("node");
+  return succeeded(reply === "changed", type === null ? null : { type, node: task.node, job: job.id });
+}
+
+/** Leaves word for a node that is away, and takes the stitch out of the pointers: it is not there to be found. */
+async function removeForAbsent(
+  { redis, keys, onUnreadable }: Tools,
+  { job, task, step }: Given<Extract<Step, { action: "remove" }>>,
+): Promise<Done> {
+  const { stitch, movedTo = null, arrivingFrom = null, born = null } = step;
+  const traces = await readTraces(redis, keys, stitch, onUnreadable);
+  const todo = removalOf(step, traces);
+  if (todo === "done") return succeeded(true);
+  if (todo === "superseded") return superseded("stitch");
+  const own = { revision: job.revision, wave: task.wave };
+  const isNewer = needsNewerTombstone(step, own, traces);
+  const revision = formatRevision(isNewer ? { revision: await drawRevision(redis, keys), wave: 0 } : own);
+  const word = { revision, movedTo, arrivingFrom, born };
+  if (!(await leaveTombstone(redis, keys, task.node, splitFullId(stitch).stitch, word))) return superseded("stitch");
+  await dropForAbsent(redis, keys, stitch, word, onUnreadable);
+  return succeeded(true);
+}
