@@ -1,4 +1,4 @@
-import type { Command } from "commander";
+import { type Command, InvalidArgumentError } from "commander";
 import { carryOut } from "./carry-out.ts";
 import { clientAction } from "./client-action.ts";
 import { commandBody } from "./command-body.ts";
@@ -24,7 +24,18 @@ const SUMMARIES = {
   uncordon: "let a node take new stitches again; ends a drain",
 } as const;
 
-/** `ping`, `cordon`, `uncordon` and `drain` of a node. */
+type Labels = Readonly<Record<string, string | null>>;
+
+/** `NAME=VALUE`, or `NAME-` for one that is taken away. */
+function collectLabel(text: string, earlier: Labels = {}): Labels {
+  const at = text.indexOf("=");
+  const name = at === -1 && text.endsWith("-") ? text.slice(0, -1) : text.slice(0, Math.max(at, 0));
+  if (name === "") throw new InvalidArgumentError("It is written NAME=VALUE, or NAME- to take the label away.");
+  if (Object.hasOwn(earlier, name)) throw new InvalidArgumentError(`${name} is named twice.`);
+  return Object.fromEntries([...Object.entries(earlier), [name, at === -1 ? null : text.slice(at + 1)]]);
+}
+
+/** `ping`, `cordon`, `uncordon`, `relabel` and `drain` of a node. */
 export function registerNodeCommands(parent: Command, mode: Mode): void {
   for (const verb of ["ping", "cordon", "uncordon"] as const) {
     addCommandOptions(parent.command(`${verb} <node>`).description(SUMMARIES[verb]), mode).action(
@@ -33,7 +44,21 @@ export function registerNodeCommands(parent: Command, mode: Mode): void {
       ),
     );
   }
+  registerRelabel(parent, mode);
   registerDrain(parent, mode);
+}
+
+function registerRelabel(parent: Command, mode: Mode): void {
+  const relabel = parent
+    .command("relabel")
+    .description("set labels of a node, over those that its worker was started with; NAME- takes one away")
+    .argument("<node>")
+    .argument("<label...>", "NAME=VALUE, or NAME-", collectLabel);
+  addCommandOptions(relabel, mode).action(
+    clientAction((context, node: string, labels: Labels, flags: CommandFlags) =>
+      carryOut(context, mode, commandBody("node.relabel", node, flags, { labels: { ...labels } }), flags),
+    ),
+  );
 }
 
 function registerDrain(parent: Command, mode: Mode): void {

@@ -4,6 +4,7 @@ export const COMMAND_NAMES = [
   "node.cordon",
   "node.uncordon",
   "node.drain",
+  "node.relabel",
   "stitch.create",
   "stitch.start",
   "stitch.stop",

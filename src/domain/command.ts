@@ -11,6 +11,7 @@ import { groupStopOldVersions } from "./commands/group-stop-old-versions.ts";
 import { nodeCordon } from "./commands/node-cordon.ts";
 import { nodeDrain } from "./commands/node-drain.ts";
 import { nodePing } from "./commands/node-ping.ts";
+import { nodeRelabel } from "./commands/node-relabel.ts";
 import { nodeUncordon } from "./commands/node-uncordon.ts";
 import { stitchClone } from "./commands/stitch-clone.ts";
 import { stitchCreate } from "./commands/stitch-create.ts";
@@ -26,6 +27,7 @@ export const COMMANDS = {
   "node.cordon": nodeCordon,
   "node.uncordon": nodeUncordon,
   "node.drain": nodeDrain,
+  "node.relabel": nodeRelabel,
   "stitch.create": stitchCreate,
   "stitch.start": stitchStart,
   "stitch.stop": stitchStop,

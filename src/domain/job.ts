@@ -19,6 +19,12 @@ export const step = z.discriminatedUnion("action", [
   // What only Masters may write: orders to a node.
   z.object({ action: z.enum(["cordon", "uncordon", "drain"]), stitch: z.null() }),
   z.object({
+    action: z.literal("relabel"),
+    stitch: z.null(),
+    labels: z.record(z.string(), z.string().nullable()),
+    unset: z.array(z.string()),
+  }),
+  z.object({
     action: z.literal("create"),
     stitch: z.string(),
     group: z.string(),
@@ -62,6 +68,7 @@ export const PAST = {
   cordon: "cordoned",
   uncordon: "uncordoned",
   drain: "marked",
+  relabel: "relabeled",
   create: "created",
   start: "started",
   stop: "stopped",

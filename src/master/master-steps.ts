@@ -7,7 +7,7 @@ import type { StepOutcome } from "../domain/stitch.ts";
 import { needsNewerTombstone, removalOf } from "../domain/tombstone.ts";
 import type { RedisClient } from "../redis/client.ts";
 import type { Keys } from "../redis/keys.ts";
-import { orderEligibility } from "../redis/node-record.ts";
+import { MOST_LABELS, orderEligibility, orderLabels } from "../redis/node-record.ts";
 import { drawRevision } from "../redis/revision.ts";
 import { dropForAbsent, readTraces } from "../redis/stitch-records.ts";
 import { leaveTombstone } from "../redis/tombstones.ts";
@@ -34,17 +34,17 @@ const superseded = (what: string): Done => ({
   event: null,
 });
 
-const notAMasters = ({ action }: Step): Done => ({
+const failed = (message: string): Done => ({
   status: "failed",
   changed: false,
   output: null,
-  error: { code: "internal", message: `a Master was given a step that is a node's: ${action}` },
+  error: { code: "internal", message },
   event: null,
 });
 
 /** Carries out a step that only a Master may. Safe to repeat: one that has been carried out has the same answer. */
 export function carryOutStep(tools: Tools, { job, task, step }: Given<Step>): Promise<Done> {
-  if (!isMasterStep(step)) return Promise.resolve(notAMasters(step));
+  if (!isMasterStep(step)) return Promise.resolve(failed(`a Master was given a step that is a node's: ${step.action}`));
   switch (step.action) {
     case "cordon":
       return order(tools, { job, task, step }, "cordoned", "node.cordoned");
@@ -53,6 +53,8 @@ export function carryOutStep(tools: Tools, { job, task, step }: Given<Step>): Pr
     case "drain":
       // Told of when it is drained.
       return order(tools, { job, task, step }, "draining", null);
+    case "relabel":
+      return relabel(tools, { job, task, step });
     case "remove":
       return removeForAbsent(tools, { job, task, step });
   }
@@ -71,6 +73,22 @@ async function order(
   const reply = await orderEligibility(redis, keys, task.node, eligibility, own);
   if (reply === "superseded") return superseded("node");
   return succeeded(reply === "changed", type === null ? null : { type, node: task.node, job: job.id });
+}
+
+/** @returns as output, how the labels were set before. */
+async function relabel(
+  { redis, keys }: Tools,
+  { job, task, step }: Given<Extract<Step, { action: "relabel" }>>,
+): Promise<Done> {
+  const ordered = await orderLabels(redis, keys, task.node, step, { revision: job.revision, wave: task.wave });
+  switch (ordered.outcome) {
+    case "superseded":
+      return superseded("node");
+    case "full":
+      return failed(`a node has at most ${MOST_LABELS} labels by command; take others away first`);
+    case "done":
+      return { ...succeeded(ordered.changed), output: { before: ordered.before } };
+  }
 }
 
 /** Leaves word for a node that is away, and takes the stitch out of the pointers: it is not there to be found. */

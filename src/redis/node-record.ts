@@ -149,7 +149,63 @@ return 1
 `,
 );
 
+/** Labels of one node that are set by command. */
+export const MOST_LABELS = 500;
+
+/**
+ * Sets labels as a Master's order. KEYS orders. ARGV revision, wave, most labels, then of each its name, `set`, `removed` or
+ * `unset`, and its value.
+ * The field `labels` is JSON: by name {is, v: the value of one that is set, r: revision, w: wave, was: {is, v} before it}. One
+ * that is unset keeps its place, so that an older order which comes late finds a newer one.
+ * Returns {how many a newer command has not decided, how many of those have changed, how they were before as JSON}, or {-1}
+ * where that would be too many. Repeating it changes nothing, and has the same answer (see `set_eligibility`).
+ */
+const setLabels = defineScript<[orders: string]>(
+  "set_labels",
+  1,
+  `
+only(KEYS[1], 'hash')
+local ok, all = pcall(cjson.decode, redis.call('HGET', KEYS[1], 'labels') or '{}')
+if not ok or type(all) ~= 'table' then all = {} end
+local revision, wave = tonumber(ARGV[1]), tonumber(ARGV[2])
+local decided, changed, before = 0, 0, {}
+for i = 4, #ARGV, 3 do
+  local name, is, v = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  if is ~= 'set' then v = nil end
+  local e = all[name] or {is = 'unset', r = 0, w = 0}
+  if e.r < revision or (e.r == revision and e.w <= wave) then
+    local was = (e.r == revision and e.w == wave and e.was) or {is = e.is, v = e.v}
+    all[name] = {is = is, v = v, r = revision, w = wave, was = was}
+    before[name] = was
+    decided = decided + 1
+    if was.is ~= is or was.v ~= v then changed = changed + 1 end
+  end
+end
+local count = 0
+for _ in pairs(all) do count = count + 1 end
+if count > tonumber(ARGV[3]) then
+  for name, e in pairs(all) do if e.is == 'unset' and e.r < revision then all[name], count = nil, count - 1 end end
+  if count > tonumber(ARGV[3]) then return {-1} end
+end
+if decided > 0 then redis.call('HSET', KEYS[1], 'labels', cjson.encode(all)) end
+return {decided, changed, cjson.encode(before)}
+`,
+);
+
+/** A label as a command has set it. */
+const labelEntry = z.object({ is: z.enum(["set", "removed", "unset"]), v: z.string().optional() });
+const labelEntries = z.record(z.string(), labelEntry);
+type LabelEntries = z.output<typeof labelEntries>;
+
+/** The labels of a node: those that its worker was started with, and over them what was ordered. */
+const labelsOf = (own: Readonly<Record<string, string>>, ordered: LabelEntries): Record<string, string> =>
+  Object.fromEntries([
+    ...Object.entries(own).filter(([name]) => !Object.hasOwn(ordered, name) || ordered[name]?.is === "unset"),
+    ...Object.entries(ordered).flatMap(([name, { is, v }]) => (is === "set" && v !== undefined ? [[name, v]] : [])),
+  ]);
+
 // Made once: a schema costs more to make than to use.
+const setLabelsReply = z.tuple([z.literal(-1)]).or(z.tuple([z.int().min(0), z.int().min(0), z.string()]));
 const eligibilityField = z.enum(ELIGIBILITIES);
 const registered = z.tuple([z.literal(1), z.number(), z.number(), z.number()]);
 const notRegistered = z.tuple([z.literal(0), z.number()]);
@@ -318,6 +374,47 @@ export async function orderEligibility(
   return reply === 1 ? "changed" : reply === 0 ? "unchanged" : "superseded";
 }
 
+/** What is ordered of labels: a value, or null for one that is taken away; `unset`: as the worker was started with it. */
+export type LabelOrder = {
+  readonly labels: Readonly<Record<string, string | null>>;
+  readonly unset: readonly string[];
+};
+type LabelsOrdered =
+  | { readonly outcome: "superseded" | "full" }
+  | { readonly outcome: "done"; readonly changed: boolean; readonly before: LabelOrder };
+
+/**
+ * Sets labels of a node. @returns how they were before; "superseded" where newer commands have decided about all of them,
+ * "full" where there would be more than `MOST_LABELS`: then nothing is done. Safe to repeat.
+ */
+export async function orderLabels(
+  redis: RedisClient,
+  keys: Keys,
+  id: string,
+  { labels, unset }: LabelOrder,
+  { revision, wave }: Revision,
+): Promise<LabelsOrdered> {
+  const orders = [
+    ...Object.entries(labels).flatMap(([name, value]) => [name, value === null ? "removed" : "set", value ?? ""]),
+    ...unset.flatMap((name) => [name, "unset", ""]),
+  ];
+  const reply = setLabelsReply.parse(
+    await setLabels.call(redis, [keys.nodeOrders(id)], [revision, wave, MOST_LABELS, ...orders]),
+  );
+  if (reply.length === 1) return { outcome: "full" };
+  const [decided, changed, before] = reply;
+  if (decided === 0) return { outcome: "superseded" };
+  const entries = Object.entries(labelEntries.parse(JSON.parse(before)));
+  return {
+    outcome: "done",
+    changed: changed > 0,
+    before: {
+      labels: Object.fromEntries(entries.flatMap(([name, { is, v }]) => (is === "unset" ? [] : [[name, v ?? null]]))),
+      unset: entries.flatMap(([name, { is }]) => (is === "unset" ? [name] : [])).sort(),
+    },
+  };
+}
+
 /** What Masters have ordered of a node; where that cannot be read, it takes nothing new until it is uncordoned. */
 export async function readEligibility(redis: RedisClient, keys: Keys, id: string): Promise<Eligibility> {
   const key = keys.nodeOrders(id);
@@ -343,7 +440,7 @@ end
 
 /**
  * Reads nodes. KEYS meta, status, orders of each. Returns of each false, or as JSON [what `META` gives, load, eligibility,
- * uncordonedBy].
+ * uncordonedBy, labels].
  * A script, because what a page costs is the number of commands: three a node take the reader three times as long. JSON,
  * because one text is read in a fraction of the time of ten strings; one for each node, so that what a node has written of
  * itself is taken for nothing of another's.
@@ -356,9 +453,9 @@ for i = 1, #KEYS, 3 do
   if own then
     local load = redis.pcall('HGET', KEYS[i + 1], 'load') or 'null'
     if type(load) == 'table' then load = 'of another type' end
-    local orders = redis.pcall('HMGET', KEYS[i + 2], 'eligibility', 'uncordonedBy')
+    local orders = redis.pcall('HMGET', KEYS[i + 2], 'eligibility', 'uncordonedBy', 'labels')
     local eligibility = orders.err and 'of another type' or '"' .. (orders[1] or 'eligible') .. '"'
-    local rest = {own, load, eligibility, orders[2] or 0}
+    local rest = {own, load, eligibility, orders[2] or 0, orders[3] or '{}'}
     nodes[#nodes + 1] = '[' .. table.concat(rest, ',\\n') .. ']'
   else
     nodes[#nodes + 1] = false
@@ -387,6 +484,7 @@ const nodeFields = z.tuple([
   nodeLoad.nullable(),
   eligibilityField,
   whole,
+  labelEntries,
 ]);
 /** Which of the node's keys has each of them, and under which name. */
 const FIELDS = [
@@ -402,6 +500,7 @@ const FIELDS = [
   ["status", "load"],
   ["orders", "eligibility"],
   ["orders", "uncordonedBy"],
+  ["orders", "labels"],
 ] as const;
 const nodesReply = z.array(z.string().nullable());
 const metaReply = z.string();
@@ -446,13 +545,14 @@ export async function readNodes(
 
 /** As `READ_NODES`, key by key: a script over several is refused for as long as the Cluster moves their slot. One round trip. */
 async function nodeInCluster(redis: RedisClient, keys: Keys, id: string): Promise<string | null> {
-  const [meta, load, [eligibility, uncordonedBy]] = await Promise.all([
+  const [meta, load, [eligibility, uncordonedBy, labels]] = await Promise.all([
     readMeta.call(redis, [keys.nodeMeta(id)], []),
     readPiece(redis.hget(keys.nodeStatus(id), "load"), OTHER_TYPE),
-    readPiece(redis.hmget(keys.nodeOrders(id), "eligibility", "uncordonedBy"), [OTHER_TYPE, null]),
+    readPiece(redis.hmget(keys.nodeOrders(id), "eligibility", "uncordonedBy", "labels"), [OTHER_TYPE, null, null]),
   ]);
   if (meta === null) return null;
-  return `[${metaReply.parse(meta)},\n${load ?? "null"},\n"${eligibility ?? "eligible"}",\n${uncordonedBy ?? "0"}]`;
+  const orders = `"${eligibility ?? "eligible"}",\n${uncordonedBy ?? "0"},\n${labels ?? "{}"}`;
+  return `[${metaReply.parse(meta)},\n${load ?? "null"},\n${orders}]`;
 }
 
 /** No JSON, and no eligibility. */
@@ -479,7 +579,7 @@ function isNotJson(text: string): boolean {
 
 function nodeOf(id: string, fields: z.output<typeof nodeFields>): NodeRecord {
   const [incarnation, leaseUntilMs, leftAtMs, startedAtMs, lastBeatAtMs, ...described] = fields;
-  const [facts, status, dead, readAtMs, load, eligibility, uncordonedBy] = described;
+  const [facts, status, dead, readAtMs, load, eligibility, uncordonedBy, ordered] = described;
   return {
     id,
     incarnation,
@@ -487,7 +587,7 @@ function nodeOf(id: string, fields: z.output<typeof nodeFields>): NodeRecord {
     leftAtMs,
     startedAtMs,
     lastBeatAtMs,
-    facts,
+    facts: { ...facts, labels: labelsOf(facts.labels, ordered) },
     status,
     load,
     eligibility,

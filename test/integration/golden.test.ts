@@ -8,7 +8,7 @@ import { it } from "node:test";
 import { COMMANDS } from "../../src/domain/command.ts";
 import { checkedFetch } from "../support/checked-fetch.ts";
 import { until, withCluster } from "../support/cluster.ts";
-import { goldenPath, isProgress, keysIn, linesIn, Mask } from "../support/golden.ts";
+import { goldenPath, isProgress, keysIn, lastLinesIn, Mask } from "../support/golden.ts";
 import { MAIL_MODULE } from "../support/mail.ts";
 import { withOwnRedis } from "../support/own-redis.ts";
 import { runStitch } from "../unit/cli/run-stitch.ts";
@@ -60,6 +60,7 @@ const COMMANDS_SENT: readonly ({ readonly command: keyof typeof COMMANDS } & Rec
   { command: "group.start", target: "shop.mail" },
   { command: "group.start", target: "shop.mod" },
   { command: "group.remove", target: "shop.web.1" },
+  { command: "node.relabel", target: "n2", labels: { disk: null, rack: "7" } },
 ];
 
 const LISTS = [
@@ -179,7 +180,7 @@ it("a run through all commands writes and answers what the golden files say", as
       const journals = Object.fromEntries(
         ["n1", "n2"].map((node) => [
           node,
-          linesIn(join(cluster.dir, `state-${node}`, cluster.name, node, "stitches.jsonl"), mask),
+          lastLinesIn(join(cluster.dir, `state-${node}`, cluster.name, node, "stitches.jsonl"), mask),
         ]),
       );
       const keys = await keysIn(cluster.open.redis, cluster.name, mask);

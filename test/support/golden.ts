@@ -125,13 +125,24 @@ async function held(redis: RedisClient, key: string, type: string, mask: Mask): 
 /** How often the progress of a job is told depends on how fast it goes. */
 export const isProgress = (event: string): boolean => event.includes('"job.progressed"');
 
-/** The lines of a JSON Lines file, sorted: what is done at the same time comes in any order. */
-export const linesIn = (path: string, mask: Mask): unknown[] =>
-  sorted(
-    readFileSync(path, "utf8")
-      .split("\n")
-      .filter((line) => line !== "")
-      .map((line) => mask.value(JSON.parse(line))),
-  );
+type Line = {
+  readonly kind: string;
+  readonly id?: string;
+  readonly record?: { readonly id: string; readonly pid?: number };
+};
+
+/**
+ * Of a journal the last line about each thing, sorted: what is done at the same time comes in any order, and whether what was
+ * so in between has a line of its own is a matter of milliseconds.
+ */
+export function lastLinesIn(path: string, mask: Mask): unknown[] {
+  const lines = readFileSync(path, "utf8")
+    .split("\n")
+    .filter((line) => line !== "")
+    .map((line) => JSON.parse(line) as Line);
+  const keyOf = ({ kind, id, record }: Line) =>
+    kind.startsWith("launch") ? `launch ${record?.pid}` : (id ?? record?.id ?? kind);
+  return sorted([...new Map(lines.map((line) => [keyOf(line), line])).values()].map((line) => mask.value(line)));
+}
 
 export const goldenPath = (name: string): string => join(root, "test/golden", `${name}.json`);

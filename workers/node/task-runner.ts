@@ -1,4 +1,4 @@
-import type { Dispatch, Step, StitchStep, Task } from "../../src/domain/job.ts";
+import type { Dispatch, MasterStep, Step, StitchStep, Task } from "../../src/domain/job.ts";
 import type { StepOutcome } from "../../src/domain/stitch.ts";
 import { errorText } from "../../src/error-text.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
@@ -166,21 +166,18 @@ export class TaskRunner {
     const startedAtMs = this.#o.nowMs();
     try {
       if (isStitchStep(step)) return await this.#o.host.apply(step, { revision, wave });
-      switch (step.action) {
-        case "ping":
-          return {
-            status: "succeeded",
-            changed: false,
-            startedAtMs,
-            finishedAtMs: this.#o.nowMs(),
-            output: { incarnation: this.#o.incarnation() },
-            error: null,
-          };
-        case "cordon":
-        case "uncordon":
-        case "drain":
-          throw new Error(`a node was given a step that is a Master's: ${step.action}`);
+      if (step.action !== "ping") {
+        const { action } = step satisfies MasterStep;
+        throw new Error(`a node was given a step that is a Master's: ${action}`);
       }
+      return {
+        status: "succeeded",
+        changed: false,
+        startedAtMs,
+        finishedAtMs: this.#o.nowMs(),
+        output: { incarnation: this.#o.incarnation() },
+        error: null,
+      };
     } catch (error) {
       if (error instanceof WorkerLeaves) throw error;
       return {

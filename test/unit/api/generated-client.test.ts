@@ -18,6 +18,7 @@ const LEAST: Readonly<Record<keyof typeof COMMANDS, string>> = {
   "node.cordon": `target: "n1"`,
   "node.uncordon": `target: "n1"`,
   "node.drain": `target: "n1"`,
+  "node.relabel": `target: "n1", labels: { disk: "ssd", old: null }`,
   "stitch.create": `target: "a.b.1", spec: { adaptor: "process", command: ["sleep", "60"] }`,
   "stitch.start": `target: "n1:a"`,
   "stitch.stop": `target: "n1:a"`,

@@ -88,6 +88,10 @@ test("each command and what it sends", async () => {
     [["rm", "orders-1"], { command: "stitch.remove", target: "orders-1" }],
     [["ping", "n1", "--wait-for-node"], { command: "node.ping", target: "n1", waitForNode: true }],
     [["cordon", "n1", "--deadline", "5s"], { command: "node.cordon", target: "n1", deadlineMs: 5000 }],
+    [
+      ["relabel", "n1", "disk=ssd", "old-", "note=a=b-", "empty="],
+      { command: "node.relabel", target: "n1", labels: { disk: "ssd", old: null, note: "a=b-", empty: "" } },
+    ],
     [["uncordon", "n1", "--plan", TOKEN], { command: "node.uncordon", target: "n1", planToken: TOKEN }],
     [
       ["run", "a.b.1", "--count", "2", "--env", "A=1", "--env", "B=x=y", "--", "node", "w.js", "--count", "3"],
@@ -489,6 +493,11 @@ test("usage errors end with 1 and say what to type", async () => {
     [["scale", "a.b.1", "many"], /whole number from 0/],
     [["rebalance", "a", "--max-moves", "-1"], /whole number from 0/],
     [["drain", "n1", "--force-after", "5"], /A duration has a unit/],
+    [["relabel", "n1", "disk"], /NAME=VALUE, or NAME- to take the label away/],
+    [["relabel", "n1", "=ssd"], /NAME=VALUE/],
+    [["relabel", "n1", "-"], /NAME=VALUE/],
+    [["relabel", "n1", "disk=ssd", "disk-"], /disk is named twice/],
+    [["relabel", "n1"], /missing required argument 'label'/],
     [["uncordon", "n1", "--plan", "deadbeef"], /the token that stitch plan prints/],
     [["plan", "drain", "n1", "--yes"], /unknown option '--yes'/],
     [["clone"], /missing required argument/],

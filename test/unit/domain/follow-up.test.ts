@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type Command, commandOptions } from "../../../src/domain/command.ts";
-import type { CommandName } from "../../../src/domain/command-names.ts";
+import { COMMAND_NAMES } from "../../../src/domain/command-names.ts";
 import { RequestError } from "../../../src/domain/errors.ts";
 import {
   type Aftermath,
@@ -263,7 +263,8 @@ for (const [name, action] of [
   test(`a retry of ${name} repeats the steps that did not succeed, and no others`, () => {
     const asked = checked(name, { target: "shop", timeoutMs: 9, waitForNode: true });
     const next = retry(jobOf(asked, [DONE, FAILED, WAS_SO]));
-    assert.deepEqual(next, { kind: "steps", name, steps: [{ action, stitch: "n1:b", timeoutMs: 9 }] });
+    const steps = [{ action, stitch: "n1:b", timeoutMs: 9 }];
+    assert.deepEqual(next, { kind: "steps", name, steps, restores: false });
   });
 }
 
@@ -661,28 +662,8 @@ test("what is taken back on a node that is away is refused there, and done elsew
 
 /** Every command has an answer to both. */
 test("there is no command that a rollback does not know", () => {
-  const names: Record<CommandName, true> = {
-    "node.ping": true,
-    "node.cordon": true,
-    "node.uncordon": true,
-    "node.drain": true,
-    "stitch.create": true,
-    "stitch.start": true,
-    "stitch.stop": true,
-    "stitch.restart": true,
-    "stitch.remove": true,
-    "stitch.clone": true,
-    "stitch.move": true,
-    "group.start": true,
-    "group.stop": true,
-    "group.remove": true,
-    "group.restart": true,
-    "group.scale": true,
-    "group.rebalance": true,
-    "group.stopOldVersions": true,
-  };
   const { state, folded } = jobOf(checked("node.ping", { target: "n1" }), [WAS_SO]);
-  for (const name of Object.keys(names))
+  for (const name of COMMAND_NAMES)
     assert.throws(
       () => rollbackOf({ ...state, record: { ...state.record, command: name } }, folded),
       (error) => error instanceof RequestError && error.code === "not_reversible" && !/no inverse/.test(error.message),

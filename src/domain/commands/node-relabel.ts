@@ -1,0 +1,68 @@
+import * as z from "zod";
+import { nodeId } from "../ids.ts";
+import { sizeFirst } from "../size-first.ts";
+import { envelope } from "./body.ts";
+import { define } from "./definition.ts";
+import { changedBy, type Next, notReversible, planAnew } from "./next.ts";
+import { planForNode } from "./one-task-a-node.ts";
+
+/** As in `STITCH_LABELS`. */
+const name = z.string().min(1).max(255);
+/** Labels of one command. */
+const MOST = 100;
+
+/** What is set by command: a value, or null, which takes away a label that the worker was started with. */
+const labels = sizeFirst(MOST, "labels", z.record(name, z.string().max(255).nullable()));
+/** What is not set by command any more: the label is as the worker was started with it. */
+const unset = sizeFirst(MOST, "labels", z.array(name));
+
+const schema = z
+  .strictObject({
+    command: z.literal("node.relabel"),
+    target: nodeId,
+    labels: labels.prefault({}),
+    unset: unset.prefault([]),
+    ...envelope,
+  })
+  .refine((body) => Object.keys(body.labels).length + body.unset.length > 0, {
+    path: ["labels"],
+    message: 'name at least one label, such as {"disk": "ssd"}; null takes one away',
+  })
+  .refine(
+    (body) =>
+      new Set([...Object.keys(body.labels), ...body.unset]).size ===
+      Object.keys(body.labels).length + body.unset.length,
+    {
+      path: ["unset"],
+      message: "each label is named once",
+    },
+  );
+
+/** How the labels were set before, as a step of such a job tells it: what a command that takes it back says. */
+const output = z.object({ before: z.object({ labels, unset }) });
+
+/**
+ * Sets labels of a node by command. They stand over those that its worker was started with, survive its restart, and count
+ * for placement at once. The node need not be alive.
+ */
+export const nodeRelabel = define({
+  schema,
+  observe: ({ target }, look) => look.node(target),
+  plan: (command, observed) => {
+    const { labels: wanted, unset: dropped } = command;
+    return planForNode(
+      command,
+      { action: "relabel", stitch: null, labels: wanted, unset: dropped },
+      "master",
+      observed,
+    );
+  },
+  retry: (job) => planAnew("node.relabel", job),
+  rollback: (job): Next => {
+    const [changed] = changedBy(job);
+    if (changed === undefined) throw notReversible("it changed nothing");
+    const { before } = output.parse(changed.outcome?.output);
+    const body = { target: job.record.target, ...before };
+    return { kind: "command", name: "node.relabel", body, only: null, notUp: [] };
+  },
+});
