@@ -127,8 +127,8 @@ export class JobDesk {
     const events: ClusterEvent[] = [];
     for (const [index, step] of task.steps.entries()) {
       const startedAtMs = nowMs() + aheadMs;
-      const { event, ...done } = await carryOutStep(this.#o, { job: record, task, step });
-      outcomes.set(index, { ...done, startedAtMs, finishedAtMs: nowMs() + aheadMs });
+      const { event, output, ...done } = await carryOutStep(this.#o, { job: record, task, step });
+      outcomes.set(index, { ...done, startedAtMs, finishedAtMs: nowMs() + aheadMs, output });
       if (event !== null) events.push(event);
     }
     await recordOutcomes(redis, keys, record.id, MASTER_RUNNER, task, MASTER_INCARNATION, outcomes, true);

@@ -6,6 +6,7 @@ import { checked, CREATE } from "./observed.ts";
 
 const NAMES = Object.keys(COMMANDS) as CommandName[];
 const NEEDS: Partial<Record<CommandName, object>> = {
+  "node.relabel": { labels: { disk: "ssd" } },
   "stitch.create": CREATE,
   "group.scale": { target: "shop.orders.1", count: 3 },
   "group.stopOldVersions": { target: "shop.orders.2" },
