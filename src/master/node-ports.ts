@@ -1,5 +1,6 @@
 import type { ChosenMaster } from "../domain/master-mode.ts";
 import { emitEvents } from "../redis/events.ts";
+import { claim, recordOutcomes } from "../redis/job-record.ts";
 import { beatNode, leaveNode, listNode, readEligibility, registerNode } from "../redis/node-record.ts";
 import { raiseRevision } from "../redis/revision.ts";
 import {
@@ -41,6 +42,9 @@ const NODE_PORTS: Readonly<Record<ChosenMaster, (options: NodePortsOptions) => N
         emit: (events) => emitEvents(redis, keys, events),
       },
       orders: {
+        claim: (job, task, incarnation) => claim(redis, keys, job, node, task, incarnation),
+        tell: (job, task, incarnation, outcomes, ended) =>
+          recordOutcomes(redis, keys, job, node, task, incarnation, outcomes, ended),
         eligibility: () => readEligibility(redis, keys, node),
         words: (onUnreadable) => readTombstones(redis, keys, node, onUnreadable),
         traces: (id) => readTraces(redis, keys, id),

@@ -1,8 +1,10 @@
-import type { RemovedRecord, StitchRecord, StitchUsage } from "../domain/stitch.ts";
+import type { RemovedRecord, StepOutcome, StitchRecord, StitchUsage } from "../domain/stitch.ts";
+import type { Task } from "../domain/job.ts";
 import type { NodeStatus } from "../domain/node.ts";
 import type { Tombstone, Traces } from "../domain/tombstone.ts";
 import type { RedisClient } from "../redis/client.ts";
 import type { Placed, Posted } from "../redis/inbox.ts";
+import type { ClaimReply } from "../redis/job-record.ts";
 import type { Beat, Beating, Registering, Registration } from "../redis/node-record.ts";
 import type { Publication, Published, StitchChange } from "../redis/stitch-records.ts";
 import type { OnUnreadable } from "../redis/unreadable.ts";
@@ -135,8 +137,24 @@ export interface Publishing {
   emit(events: readonly ClusterEvent[]): Promise<void>;
 }
 
-/** What Masters have decided about a node and its stitches: of the worker whose node it is, which obeys. */
+/** What Masters have decided about a node and its stitches: of the worker whose node it is, which obeys, and tells what came of it. */
 export interface Orders {
+  /**
+   * Takes up a task that has come through the node's queue, for this incarnation. Safe to repeat.
+   * @returns "ok", or why it is not the node's to carry out (any more).
+   */
+  claim(job: string, task: Pick<Task, "id" | "attempt">, incarnation: number): Promise<ClaimReply>;
+  /**
+   * Tells outcomes of a claimed task's steps, by their index. `ended`: these are the last. Safe to repeat: the first stays.
+   * @returns whether the task is still that incarnation's; else nothing is written.
+   */
+  tell(
+    job: string,
+    task: Pick<Task, "id" | "attempt">,
+    incarnation: number,
+    outcomes: ReadonlyMap<number, StepOutcome>,
+    ended: boolean,
+  ): Promise<boolean>;
   eligibility(): Promise<Eligibility>;
   /** Words that Masters have left about its stitches while it was away, by stitch; `onUnreadable` is told of the rest. */
   words(onUnreadable: OnUnreadable): Promise<ReadonlyMap<string, Tombstone>>;

@@ -441,7 +441,7 @@ export function readHint(payload: string): OutcomesHint | null {
   }
 }
 
-type ClaimReply = z.output<typeof claimReply>;
+export type ClaimReply = z.output<typeof claimReply>;
 
 /** Takes up a task. Safe to repeat. `runner`: the node's id, or `MASTER_RUNNER`. */
 export async function claim(

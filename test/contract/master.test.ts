@@ -6,6 +6,7 @@ import { MASTER_MODES } from "../../src/domain/master-mode.ts";
 import { openNodePorts } from "../../src/master/node-ports.ts";
 import { REDISES, type TestCluster, withCluster } from "../support/cluster.ts";
 import { MAIL_MODULE } from "../support/mail.ts";
+import { BROKEN_NODE_PORTS } from "./broken-node-ports.ts";
 import { BROKEN_MASTERS } from "./broken-masters.ts";
 import { CLAUSES, type Clause } from "./clauses.ts";
 import { NODE_CLAUSES, type NodeClause } from "./node-clauses.ts";
@@ -57,6 +58,19 @@ for (const { name: redisName, url } of REDISES)
 
 describe("a Master that breaks its contract", () => {
   const [{ url } = { url: "" }] = REDISES;
+  it("is found out by what it is to a node worker", async (t) => {
+    await withCluster(url, {}, async (cluster) => {
+      const { redis, keys, master } = cluster.open;
+      for (const [index, { how, breaks, make }] of BROKEN_NODE_PORTS.entries()) {
+        const node = nameOf(breaks, `bad${index}`);
+        const ports = make(openNodePorts(MASTER_MODES[0], { redis, direct: redis, keys, node }));
+        await t.test(how, () =>
+          assert.rejects(NODE_CLAUSES[breaks].check({ master, ports, node }), assert.AssertionError),
+        );
+      }
+    });
+  });
+
   it("is found out", async (t) => {
     await withNodes(url, async (cluster) => {
       for (const [index, { how, breaks, make }] of BROKEN_MASTERS.entries())

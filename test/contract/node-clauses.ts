@@ -1,5 +1,7 @@
 // What every Master promises to a node worker by its ports for nodes, as clauses that any implementation is held to.
 import assert from "node:assert/strict";
+import { COMMANDS } from "../../src/domain/command.ts";
+import type { StepOutcome } from "../../src/domain/stitch.ts";
 import type { Master, NodePorts } from "../../src/master/ports.ts";
 import type { Publication, StitchChange } from "../../src/redis/stitch-records.ts";
 import { until } from "../support/cluster.ts";
@@ -47,6 +49,24 @@ const set = (id: string, group: string): StitchChange => ({
 });
 const none = () => false;
 
+const WAIT_MS = 10_000;
+const DONE: StepOutcome = {
+  status: "succeeded",
+  changed: false,
+  startedAtMs: 1,
+  finishedAtMs: 2,
+  output: null,
+  error: null,
+};
+
+/** A ping of the node, which nobody takes up by himself. */
+async function pingOf(master: Master, node: string) {
+  const command = COMMANDS["node.ping"].schema.parse({ command: "node.ping", target: node });
+  const submitted = await master.commands.submit({ command, idempotencyKey: null, scope: "", by: null, waitMs: 0 });
+  if (submitted.kind !== "job") assert.fail("it is a plan");
+  return { job: submitted.job.id, task: { id: submitted.job.tasks[0]?.id ?? assert.fail(), attempt: 1 } };
+}
+
 export const NODE_CLAUSES = {
   oneWorkerForOneId: {
     title:
@@ -87,8 +107,8 @@ export const NODE_CLAUSES = {
       const group = `contract.${node}.1`;
       await ports.publishing.publish([set(id, group)], STATUS, none, numbersOf(incarnation));
       const fullId = `${node}:${id}`;
-      assert.equal((await master.state.stitch(id)).fullId, fullId);
       assert.deepEqual(await ports.routing.locate(id), [fullId]);
+      assert.equal((await master.state.stitch(id)).fullId, fullId);
       const { items } = await master.state.stitches({ limit: 10, cursor: null }, { group });
       assert.deepEqual(
         items.map((each) => each.fullId),
@@ -110,6 +130,29 @@ export const NODE_CLAUSES = {
       assert.equal((await master.state.node(node)).liveness, "alive");
       await ports.publishing.leave({ session: "two", incarnation });
       assert.equal((await master.state.node(node)).liveness, "left");
+    },
+  },
+  taskIsTheLastClaimants: {
+    title: "a task is that incarnation's which has claimed it last: what a former one tells of it is dropped",
+    check: async ({ master, ports, node }) => {
+      const former = await incarnationOf(ports, "one");
+      const { job, task } = await pingOf(master, node);
+      assert.equal(await ports.orders.claim(job, task, former), "ok");
+      const present = await incarnationOf(ports, "two", LONG_MS, ["one"]);
+      assert.equal(await ports.orders.claim(job, task, present), "ok");
+      assert.equal(await ports.orders.tell(job, task, former, new Map([[0, DONE]]), true), false);
+      assert.equal((await master.commands.job(job, 0)).status, "running");
+      assert.equal(await ports.orders.tell(job, task, present, new Map([[0, DONE]]), true), true);
+      assert.equal((await master.commands.job(job, WAIT_MS)).status, "succeeded");
+    },
+  },
+  whatIsOverIsNotClaimed: {
+    title: "a task that was cancelled before a node took it up is not its to carry out",
+    check: async ({ master, ports, node }) => {
+      const incarnation = await incarnationOf(ports, "one");
+      const { job, task } = await pingOf(master, node);
+      await master.commands.cancel(job);
+      assert.notEqual(await ports.orders.claim(job, task, incarnation), "ok");
     },
   },
 } satisfies Record<string, NodeClause>;

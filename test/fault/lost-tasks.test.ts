@@ -9,6 +9,8 @@ import { OUTCOME_LOST_MS } from "../../src/domain/send-again.ts";
 import { Dispatcher } from "../../src/queue/dispatcher.ts";
 import { indexOpenJob } from "../../src/redis/job-index.ts";
 import { claim, createJob, loadJob, recordOutcomes } from "../../src/redis/job-record.ts";
+import { MASTER_MODES } from "../../src/domain/master-mode.ts";
+import { openNodePorts } from "../../src/master/node-ports.ts";
 import { TaskRunner } from "../../workers/node/task-runner.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { pingJob, SUCCEEDED } from "../support/ping-job.ts";
@@ -38,9 +40,7 @@ function taskRunner(
 ): TaskRunner {
   const publisher = { flush: async () => true };
   return new TaskRunner({
-    redis,
-    keys,
-    node: "n1",
+    orders: openNodePorts(MASTER_MODES[0], { redis, direct: redis, keys, node: "n1" }).orders,
     host: { apply } as Runs["host"],
     publisher: publisher as Runs["publisher"],
     // A ping is left to no journal.

@@ -278,9 +278,7 @@ export class NodeWorker {
     const journal = new TaskJournal({ disk, nextBeat, onError: this.#o.onError });
     this.#journal = journal;
     const runner: TaskRunner = new TaskRunner({
-      redis: this.#redis,
-      keys: this.#keys,
-      node: this.#o.id,
+      orders: this.#master.orders,
       host,
       publisher,
       journal,

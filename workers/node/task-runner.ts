@@ -1,10 +1,8 @@
 import type { Dispatch, MasterStep, Step, StitchStep, Task } from "../../src/domain/job.ts";
 import type { StepOutcome } from "../../src/domain/stitch.ts";
 import { errorText } from "../../src/error-text.ts";
-import type { RedisClient } from "../../src/redis/client.ts";
+import type { Orders } from "../../src/master/ports.ts";
 import { isRedisUnavailable } from "../../src/redis/connection.ts";
-import { claim, recordOutcomes } from "../../src/redis/job-record.ts";
-import type { Keys } from "../../src/redis/keys.ts";
 import { WorkerLeaves } from "./hosted-stitch.ts";
 import type { Publisher } from "./publisher.ts";
 import type { StitchHost } from "./stitch-host.ts";
@@ -20,9 +18,7 @@ const BATCH = 200;
 const BATCH_MS = 500;
 
 export type TaskRunnerOptions = {
-  readonly redis: RedisClient;
-  readonly keys: Keys;
-  readonly node: string;
+  readonly orders: Pick<Orders, "claim" | "tell">;
   readonly host: StitchHost;
   readonly publisher: Publisher;
   readonly journal: TaskJournal;
@@ -88,13 +84,12 @@ export class TaskRunner {
 
   /** @returns under which incarnation it was claimed; null where it is not this node's to carry out (any more). */
   async #claim({ job, task }: Dispatch): Promise<number | null> {
-    const { redis, keys, node } = this.#o;
     if (!this.#o.holdsId())
       throw new Error("no heartbeat within the lease: the task waits until the node is registered");
     const incarnation = this.#o.incarnation();
     // Cancelled, expired, closed, not the current attempt, or never recorded: whoever reads the job sees that without us.
     const [claimed] = await Promise.all([
-      claim(redis, keys, job, node, task, incarnation),
+      this.#o.orders.claim(job, task, incarnation),
       // The heartbeat that tells may come after it.
       task.steps.some(({ action }) => action === "create") ? this.#o.learnEligibility() : null,
     ]);
@@ -133,7 +128,7 @@ export class TaskRunner {
     if (!isOurs) this.#o.say(`${task.id} of ${job} was taken up again since: what came of it here is dropped`);
   }
 
-  /** Tries until Redis takes it: what is done need not be delivered again to be told. @returns as `recordOutcomes`. */
+  /** Tries until Redis takes it: what is done need not be delivered again to be told. @returns as `Orders.tell`. */
   async #write(
     job: string,
     task: Task,
@@ -141,11 +136,10 @@ export class TaskRunner {
     outcomes: ReadonlyMap<number, StepOutcome>,
     ended: boolean,
   ): Promise<boolean> {
-    const { redis, keys, node } = this.#o;
     for (;;) {
       while (!(await this.#mayTell(task))) await this.#o.nextBeat();
       try {
-        return await recordOutcomes(redis, keys, job, node, task, incarnation, outcomes, ended);
+        return await this.#o.orders.tell(job, task, incarnation, outcomes, ended);
       } catch (error) {
         if (!isRedisUnavailable(error)) throw error;
         await this.#o.nextBeat();
