@@ -21,6 +21,17 @@ const WRITES = ["sh", "-c", "while :; do echo here; sleep 0.1; done"];
 const MANY = 20;
 const NO_ANSWER = /n1\/\S+ has not answered for 5 s; see to its disk/;
 
+const FROM_NOW = { tail: 0, afterId: null };
+
+/** The last line of a log that is followed until that ends. */
+async function lastFollowed(
+  lines: AsyncIterable<readonly { readonly line: { readonly line: string } }[]>,
+): Promise<string> {
+  let last = "";
+  for await (const batch of lines) last = batch.at(-1)?.line.line ?? last;
+  return last;
+}
+
 describe("a state folder that answers nothing any more", { skip }, () => {
   const onNode = (work: (cluster: TestCluster, mount: HungMount) => Promise<void>) => () =>
     withCluster(url, LEASE, async (cluster) => {
@@ -54,6 +65,8 @@ describe("a state folder that answers nothing any more", { skip }, () => {
       const ids = Array.from({ length: MANY }, (_, index) => `writes-${index}`);
       await Promise.all(ids.map((id) => cluster.create("n1", id, WRITES)));
       await until("all have logs", () => ids.every((id) => logOf(cluster, "n1", id).length > 0));
+      const ended = new AbortController();
+      const followed = lastFollowed(await cluster.master.state.followLogs("writes-2", FROM_NOW, ended.signal));
       const sinceMs = performance.now();
       await hang(cluster, mount);
 
@@ -75,6 +88,8 @@ describe("a state folder that answers nothing any more", { skip }, () => {
       assert.equal((await cluster.run({ command: "node.ping", target: "n1" })).status, "succeeded");
       assert.equal((await cluster.master.state.stitch("writes-0")).state, "running", "and nothing was done");
 
+      assert.match(await followed, /its log has not answered for 5 s: it is not followed any longer/);
+      ended.abort();
       await until("a lease is over", () => performance.now() - sinceMs > 7000);
       const { hung, free } = threadsOf(worker.pid);
       assert.ok(hung > 0 && free >= 8, `${hung} threads hang, ${free} are left to look up the names of hosts`);

@@ -21,16 +21,21 @@ const THREADS = 16;
 /** At the end of the process, what has not been answered for so long is not waited for. */
 const HUNG_MS = 500;
 
-if (Number(process.env["UV_THREADPOOL_SIZE"] ?? 0) < THREADS) process.env["UV_THREADPOOL_SIZE"] = String(THREADS);
-
 /** When each operation that is under way began. */
 const underWay = new Set<{ readonly sinceMs: number }>();
 export const operationsUnderWay = (): number => underWay.size;
 
-process.on("exit", (code) => {
-  const nowMs = performance.now();
-  if ([...underWay].some(({ sinceMs }) => nowMs - sinceMs > HUNG_MS)) endAtOnce(code);
-});
+/**
+ * To be called once, before this process touches a file or looks up a host: has enough threads, and lets the process end
+ * though some of them hang.
+ */
+export function useManyThreads(): void {
+  if (Number(process.env["UV_THREADPOOL_SIZE"] ?? 0) < THREADS) process.env["UV_THREADPOOL_SIZE"] = String(THREADS);
+  process.on("exit", (code) => {
+    const nowMs = performance.now();
+    if ([...underWay].some(({ sinceMs }) => nowMs - sinceMs > HUNG_MS)) endAtOnce(code);
+  });
+}
 
 /** Node joins its threads before it ends, for ever where one hangs. Another program in its place ends them all. */
 function endAtOnce(code: number): void {
