@@ -1,3 +1,4 @@
+import "./many-threads.ts";
 import { cpus, totalmem } from "node:os";
 import { join } from "node:path";
 import { type Config, requireRedis, requireStateDir } from "../../src/config.ts";
@@ -5,7 +6,7 @@ import { createLogger } from "../../src/logger.ts";
 import type { Running } from "../../src/running.ts";
 import { VERSION } from "../../src/version.ts";
 import { startMaster } from "../master/main.ts";
-import { mustAnswer, useManyThreads } from "./bounded-files.ts";
+import { mustAnswer } from "./bounded-files.ts";
 import { loadModules } from "./adaptors/module.ts";
 import { nodeIdOf } from "./node-id.ts";
 import { NodeWorker } from "./node-worker.ts";
@@ -14,7 +15,6 @@ const CONNECT_MS = 10_000;
 
 /** Starts a node worker; with the role `master` a master worker beside it, in this process. */
 export async function startNode(config: Config): Promise<Running> {
-  useManyThreads();
   const redisUrl = requireRedis(config);
   const isNode = config.roles.includes("node");
   // Asked for only where stitches are kept.
