@@ -11,6 +11,7 @@ import { pathToFileURL } from "node:url";
 import { type LocalRedis, startLocalRedis } from "../src/cli/local-redis.ts";
 import { onEndingSignals } from "../src/ending-signals.mjs";
 import { steps } from "../src/cli/up/steps.ts";
+import { bundleCli } from "./support/bundled-cli.ts";
 import { bundlePure } from "./support/pure-tests.ts";
 import { type LocalCluster, startLocalCluster } from "./support/redis-cluster.ts";
 
@@ -43,6 +44,7 @@ if (files.length === 0) {
 async function runAll(paths: readonly string[]): Promise<number> {
   const dir = await mkdtemp(join(tmpdir(), "crossstitch-test-"));
   // TCP, because workerd cannot reach a Unix socket, nor can a proxy that breaks connections stand before one.
+  const bundled = bundleCli(root, join(dir, "cli"));
   const starting: [Promise<LocalRedis>, Promise<LocalCluster>] = [
     startLocalRedis({ dir: join(dir, "redis"), port: 0, settings: NO_FSYNC }),
     startLocalCluster({ dir: join(dir, "cluster"), masters: 3, settings: NO_FSYNC }),
@@ -57,6 +59,7 @@ async function runAll(paths: readonly string[]): Promise<number> {
       : await nodeTest(bundlePure(paths, root, dir), {
           TEST_REDIS_URL: redis.url,
           TEST_REDIS_CLUSTER_URL: cluster.url,
+          TEST_STITCH: await bundled,
           // Half of what a start costs, of each file and of each process that a test starts, is compiling the same again.
           NODE_COMPILE_CACHE: join(dir, "compiled"),
         });

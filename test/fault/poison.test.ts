@@ -26,9 +26,9 @@ type Poison = (typeof POISONS)[number];
 /** Puts it there. */
 async function poison(redis: RedisClient, key: string, type: KeyType, how: Poison): Promise<void> {
   if (how === "another type") {
-    await redis.del(key);
-    if (type === "string") await redis.lpush(key, GARBAGE);
-    else await redis.set(key, GARBAGE);
+    // At once: in between, somebody may put what was there back.
+    const anew = redis.multi().del(key);
+    await (type === "string" ? anew.lpush(key, GARBAGE) : anew.set(key, GARBAGE)).exec();
     return;
   }
   switch (type) {

@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { text } from "node:stream/consumers";
 import { test } from "node:test";
 import { CannedApi, creating, job, problem, sendJson, stitch } from "./canned-api.ts";
-import { bareEnv, MAIN, runEach, runStitch, startStitch } from "./run-stitch.ts";
+import { bareEnv, STITCH, runEach, runStitch, startStitch } from "./run-stitch.ts";
 
 const on = (api: CannedApi, env: Record<string, string> = {}) => ({ STITCH_URL: api.url, ...env });
 /** As a plan's. */
@@ -686,7 +686,7 @@ test("what is followed ends when its reader has gone, though nothing more comes"
       response.write(`id: 1-0\nevent: x\ndata: ${JSON.stringify(sent)}\n\n`);
     });
     const pipe = `"$0" "$@"; echo "ended with $?" >&2`;
-    const child = spawn("sh", ["-c", `{ ${pipe}; } | head -n 1`, process.execPath, MAIN, ...args], {
+    const child = spawn("sh", ["-c", `{ ${pipe}; } | head -n 1`, process.execPath, STITCH, ...args], {
       env: bareEnv(on(api)),
       stdio: ["ignore", "pipe", "pipe"],
       timeout: 20_000,

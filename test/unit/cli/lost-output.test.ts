@@ -4,12 +4,12 @@ import { once } from "node:events";
 import { text } from "node:stream/consumers";
 import { test } from "node:test";
 import { CannedApi, creating, job, sendJson } from "./canned-api.ts";
-import { bareEnv, MAIN } from "./run-stitch.ts";
+import { bareEnv, STITCH } from "./run-stitch.ts";
 
 /** The exit code of `stitch <args>` with its output as the shell sends it, and what is left of stderr. */
 async function ended(api: CannedApi, redirection: string, args: readonly string[]) {
   const shell = `{ "$0" "$@" ${redirection}; echo "ended with $?" >&3; } 3>&1 >/dev/null`;
-  const child = spawn("sh", ["-c", shell, process.execPath, MAIN, ...args], {
+  const child = spawn("sh", ["-c", shell, process.execPath, STITCH, ...args], {
     env: bareEnv({ STITCH_URL: api.url }),
     stdio: ["ignore", "pipe", "pipe"],
     timeout: 20_000,
@@ -36,7 +36,7 @@ for (const [status, code] of [
       looks = 0;
       // The reader has gone before anything is written.
       const shell = `{ { sleep 0.2; "$0" "$@" 2>&1; echo "ended with $?" >&3; } | true; } 3>&1 >/dev/null`;
-      const child = spawn("sh", ["-c", shell, process.execPath, MAIN, ...args], {
+      const child = spawn("sh", ["-c", shell, process.execPath, STITCH, ...args], {
         env: bareEnv({ STITCH_URL: api.url }),
         stdio: ["ignore", "pipe", "ignore"],
         timeout: 20_000,

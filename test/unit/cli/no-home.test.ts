@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { describe, it } from "node:test";
 import { REDISES } from "../../support/cluster.ts";
-import { bareEnv, MAIN } from "./run-stitch.ts";
+import { bareEnv, STITCH } from "./run-stitch.ts";
 
 /** A user that is in no list of users. */
 const NOBODY = 54_321;
@@ -25,7 +25,7 @@ async function asNobody(args: readonly string[], env: Record<string, string>) {
   await chown(cwd, NOBODY, NOBODY);
   const { HOME: _, XDG_STATE_HOME: __, ...bare } = bareEnv({});
   try {
-    const child = spawn(process.execPath, [MAIN, ...args], {
+    const child = spawn(process.execPath, [STITCH, ...args], {
       cwd,
       env: { ...bare, ...env },
       uid: NOBODY,

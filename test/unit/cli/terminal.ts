@@ -1,7 +1,7 @@
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { stripVTControlCharacters } from "node:util";
-import { bareEnv, MAIN } from "./run-stitch.ts";
+import { bareEnv, STITCH } from "./run-stitch.ts";
 
 /** util-linux's `script` makes the terminal; another one takes other arguments. */
 export const hasTerminals = /util-linux/.test(spawnSync("script", ["--version"], { encoding: "utf8" }).stdout ?? "");
@@ -18,7 +18,7 @@ export async function onTerminal(
   env: Record<string, string>,
   { asked, press }: { readonly asked: string; readonly press: string } = { asked: "", press: "" },
 ): Promise<{ code: number | null; screen: string }> {
-  const line = ["stty", "cols", "80", ";", "exec", ...[process.execPath, MAIN, ...args].map(quoted)].join(" ");
+  const line = ["stty", "cols", "80", ";", "exec", ...[process.execPath, STITCH, ...args].map(quoted)].join(" ");
   const child = spawn("script", ["-q", "-e", "-c", line, "/dev/null"], {
     env: bareEnv({ NO_COLOR: "1", TERM: "xterm", SHELL: "/bin/sh", ...env }),
     stdio: ["pipe", "pipe", "ignore"],
