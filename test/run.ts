@@ -4,7 +4,7 @@
 // test/support/reporter.ts, or what TEST_REPORTER names (`spec` for everything).
 import { type ChildProcess, spawn } from "node:child_process";
 import { globSync, statSync } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
+import { chmod, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -43,6 +43,8 @@ if (files.length === 0) {
 
 async function runAll(paths: readonly string[]): Promise<number> {
   const dir = await mkdtemp(join(tmpdir(), "crossstitch-test-"));
+  // As other users too, tests run what is in it.
+  await chmod(dir, 0o711);
   // TCP, because workerd cannot reach a Unix socket, nor can a proxy that breaks connections stand before one.
   const bundled = bundleCli(root, join(dir, "cli"));
   const starting: [Promise<LocalRedis>, Promise<LocalCluster>] = [

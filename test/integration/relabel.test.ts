@@ -3,6 +3,7 @@ import { describe, it } from "node:test";
 import type { JobResource } from "../../src/contract/job.ts";
 import { MOST_LABELS, orderLabels, readNodes } from "../../src/redis/node-record.ts";
 import { REDISES, type TestCluster, withCluster } from "../support/cluster.ts";
+import { checkedFetch } from "../support/checked-fetch.ts";
 import { registerTestNode } from "../support/register-test-node.ts";
 import { runStitch } from "../unit/cli/run-stitch.ts";
 
@@ -127,7 +128,7 @@ it("a command without a label, or with one named twice, is refused; one for no n
     const [{ url }] = await Promise.all([cluster.api(), cluster.node("n1", STARTED)]);
     const on = { STITCH_URL: url };
     const post = async (body: object) => {
-      const response = await fetch(`${url}/v1/commands?waitMs=5000`, {
+      const response = await checkedFetch(`${url}/v1/commands?waitMs=5000`, {
         method: "POST",
         headers: { "Content-Type": "application/json" },
         body: JSON.stringify({ command: "node.relabel", target: "n1", ...body }),

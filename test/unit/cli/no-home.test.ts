@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { describe, it } from "node:test";
 import { REDISES } from "../../support/cluster.ts";
-import { bareEnv, STITCH } from "./run-stitch.ts";
+import { bareEnv, MAIN, STITCH } from "./run-stitch.ts";
 
 /** A user that is in no list of users. */
 const NOBODY = 54_321;
@@ -20,12 +20,12 @@ const skip =
   process.getuid?.() !== 0 ? "needs root, to run as another user" : !isUnknown ? `there is a user ${NOBODY}` : false;
 
 /** Runs `stitch` as a user without an entry; `HOME` is left out unless it is given. */
-async function asNobody(args: readonly string[], env: Record<string, string>) {
+async function asNobody(program: string, args: readonly string[], env: Record<string, string>) {
   const cwd = mkdtempSync(join(tmpdir(), "cs-home-"));
   await chown(cwd, NOBODY, NOBODY);
   const { HOME: _, XDG_STATE_HOME: __, ...bare } = bareEnv({});
   try {
-    const child = spawn(process.execPath, [STITCH, ...args], {
+    const child = spawn(process.execPath, [program, ...args], {
       cwd,
       env: { ...bare, ...env },
       uid: NOBODY,
@@ -40,14 +40,14 @@ async function asNobody(args: readonly string[], env: Record<string, string>) {
   }
 }
 
-describe("a user without a home folder and without an entry in the list of users", { skip }, () => {
+describe("a user without a home folder and without an entry in the list of users", { skip, concurrency: 4 }, () => {
   for (const [what, env] of [
     ["HOME is not set", {}],
     ["HOME is empty", { HOME: "" }],
     ["HOME is relative", { HOME: "home" }],
   ] as const) {
     it(`${what}: a client needs none`, async () => {
-      const { code, output } = await asNobody(["ps"], { ...env, STITCH_URL: "http://127.0.0.1:1" });
+      const { code, output } = await asNobody(STITCH, ["ps"], { ...env, STITCH_URL: "http://127.0.0.1:1" });
       assert.equal(code, 1);
       assert.match(output, /127\.0\.0\.1:1/);
       assert.doesNotMatch(output, /homedir|\n\s+at /);
@@ -55,7 +55,7 @@ describe("a user without a home folder and without an entry in the list of users
 
     it(`${what}: a node worker says which setting it needs`, async () => {
       const redis = { REDIS_URL: REDISES[0]?.url ?? "" };
-      const { code, output } = await asNobody(["node"], { ...env, ...redis });
+      const { code, output } = await asNobody(MAIN, ["node"], { ...env, ...redis });
       assert.equal(code, 1);
       assert.match(
         output,
@@ -66,7 +66,7 @@ describe("a user without a home folder and without an entry in the list of users
   }
 
   it("a Redis that does not answer is what an API tells of, not the home folder", async () => {
-    const { code, output } = await asNobody(["api"], { REDIS_URL: "redis://127.0.0.1:1", STITCH_PORT: "0" });
+    const { code, output } = await asNobody(MAIN, ["api"], { REDIS_URL: "redis://127.0.0.1:1", STITCH_PORT: "0" });
     assert.equal(code, 1);
     assert.match(output, /Redis does not answer at REDIS_URL/);
   });

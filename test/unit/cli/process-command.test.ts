@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { test } from "node:test";
+import { describe, it } from "node:test";
 import { ENDING_SIGNALS } from "../../../src/ending-signals.mjs";
 import { bareEnv } from "./run-stitch.ts";
 
@@ -71,90 +71,93 @@ const PART = `async () => ({
 })`;
 const SLOW_TO_STOP = PART.replace('say("stopping")', '{ say("stopping"); await never; }');
 
-for (const signal of ENDING_SIGNALS) {
-  test(`${signal}: it says ready, stops in good order and ends with 0`, async () => {
-    const part = startPart(PART);
-    await part.saw("the part is ready");
-    part.child.kill(signal);
-    const { exitCode, seen } = await part.ended;
-    assert.equal(exitCode, 0, seen);
-    assert.match(seen, /stopping/);
-    assert.doesNotMatch(seen, /killed/);
-  });
-}
+// Most of the time each waits for its process.
+describe("a part as a process of its own", { concurrency: 4 }, () => {
+  for (const signal of ENDING_SIGNALS) {
+    it(`${signal}: it says ready, stops in good order and ends with 0`, async () => {
+      const part = startPart(PART);
+      await part.saw("the part is ready");
+      part.child.kill(signal);
+      const { exitCode, seen } = await part.ended;
+      assert.equal(exitCode, 0, seen);
+      assert.match(seen, /stopping/);
+      assert.doesNotMatch(seen, /killed/);
+    });
+  }
 
-test("the same Ctrl-C told twice is one; a second one lets go at once, with 130", async () => {
-  const part = startPart(SLOW_TO_STOP);
-  await part.saw("the part is ready");
-  part.child.kill("SIGINT");
-  await part.saw("stopping");
-  await part.at(500);
-  part.child.kill("SIGINT");
-  await part.saw("heard 2");
-  await part.at(501);
-  part.child.kill("SIGINT");
-  const { exitCode, seen } = await part.ended;
-  assert.deepEqual([exitCode, seen.includes("killed")], [130, true]);
-});
-
-for (const [first, second] of [
-  ["SIGTERM", "SIGTERM"],
-  ["SIGHUP", "SIGHUP"],
-  ["SIGQUIT", "SIGTERM"],
-  ["SIGINT", "SIGHUP"],
-] as const)
-  test(`${first}, and later ${second}: lets go at once, with 1`, async () => {
+  it("the same Ctrl-C told twice is one; a second one lets go at once, with 130", async () => {
     const part = startPart(SLOW_TO_STOP);
     await part.saw("the part is ready");
-    part.child.kill(first);
+    part.child.kill("SIGINT");
     await part.saw("stopping");
     await part.at(500);
-    part.child.kill(second);
+    part.child.kill("SIGINT");
     await part.saw("heard 2");
     await part.at(501);
-    part.child.kill(second);
+    part.child.kill("SIGINT");
     const { exitCode, seen } = await part.ended;
-    assert.deepEqual([exitCode, seen.includes("killed")], [1, true]);
+    assert.deepEqual([exitCode, seen.includes("killed")], [130, true]);
   });
 
-test("under nohup SIGHUP does nothing, and SIGTERM what it does", async () => {
-  const part = startPart(PART, { _: "/usr/bin/nohup" });
-  await part.saw("the part is ready");
-  part.child.kill("SIGHUP");
-  await part.saw("heard 1");
-  part.tell("7");
-  await part.saw("it is 7");
-  part.child.kill("SIGTERM");
-  const { exitCode, seen } = await part.ended;
-  assert.equal(exitCode, 0, seen);
-  assert.match(seen, /it is 7[^]*stopping/);
-});
+  for (const [first, second] of [
+    ["SIGTERM", "SIGTERM"],
+    ["SIGHUP", "SIGHUP"],
+    ["SIGQUIT", "SIGTERM"],
+    ["SIGINT", "SIGHUP"],
+  ] as const)
+    it(`${first}, and later ${second}: lets go at once, with 1`, async () => {
+      const part = startPart(SLOW_TO_STOP);
+      await part.saw("the part is ready");
+      part.child.kill(first);
+      await part.saw("stopping");
+      await part.at(500);
+      part.child.kill(second);
+      await part.saw("heard 2");
+      await part.at(501);
+      part.child.kill(second);
+      const { exitCode, seen } = await part.ended;
+      assert.deepEqual([exitCode, seen.includes("killed")], [1, true]);
+    });
 
-for (const signal of ENDING_SIGNALS)
-  test(`${signal} while it starts stops it once it has started`, async () => {
-    const part = startPart(`async () => { say("starting"); await line(); return (${PART})(); }`);
-    await part.saw("starting");
-    part.child.kill(signal);
+  it("under nohup SIGHUP does nothing, and SIGTERM what it does", async () => {
+    const part = startPart(PART, { _: "/usr/bin/nohup" });
+    await part.saw("the part is ready");
+    part.child.kill("SIGHUP");
     await part.saw("heard 1");
-    part.tell("start");
+    part.tell("7");
+    await part.saw("it is 7");
+    part.child.kill("SIGTERM");
     const { exitCode, seen } = await part.ended;
     assert.equal(exitCode, 0, seen);
-    assert.match(seen, /stopping/);
+    assert.match(seen, /it is 7[^]*stopping/);
   });
 
-test("an error at the start: its message and next step, no stack, ends with 1", async () => {
-  const fails = `async () => { throw Object.assign(new Error("no Redis"), { next: "set REDIS_URL" }); }`;
-  const { exitCode, seen } = await startPart(fails).ended;
-  assert.deepEqual([exitCode, seen], [1, "no Redis\nset REDIS_URL\n"]);
-  assert.match((await startPart(fails, { STITCH_LOG_LEVEL: "debug" }).ended).seen, /Error: no Redis\n\s+at /);
-});
+  for (const signal of ENDING_SIGNALS)
+    it(`${signal} while it starts stops it once it has started`, async () => {
+      const part = startPart(`async () => { say("starting"); await line(); return (${PART})(); }`);
+      await part.saw("starting");
+      part.child.kill(signal);
+      await part.saw("heard 1");
+      part.tell("start");
+      const { exitCode, seen } = await part.ended;
+      assert.equal(exitCode, 0, seen);
+      assert.match(seen, /stopping/);
+    });
 
-test("a part that breaks while it runs: its message, what is left is let go, ends with 1", async () => {
-  const part = startPart(PART.replace("ended: never", 'ended: line().then(() => { throw new Error("broke"); })'));
-  await part.saw("the part is ready");
-  part.tell("break");
-  const { exitCode, seen } = await part.ended;
-  assert.equal(exitCode, 1);
-  assert.match(seen, /broke/);
-  assert.match(seen, /killed/);
+  it("an error at the start: its message and next step, no stack, ends with 1", async () => {
+    const fails = `async () => { throw Object.assign(new Error("no Redis"), { next: "set REDIS_URL" }); }`;
+    const { exitCode, seen } = await startPart(fails).ended;
+    assert.deepEqual([exitCode, seen], [1, "no Redis\nset REDIS_URL\n"]);
+    assert.match((await startPart(fails, { STITCH_LOG_LEVEL: "debug" }).ended).seen, /Error: no Redis\n\s+at /);
+  });
+
+  it("a part that breaks while it runs: its message, what is left is let go, ends with 1", async () => {
+    const part = startPart(PART.replace("ended: never", 'ended: line().then(() => { throw new Error("broke"); })'));
+    await part.saw("the part is ready");
+    part.tell("break");
+    const { exitCode, seen } = await part.ended;
+    assert.equal(exitCode, 1);
+    assert.match(seen, /broke/);
+    assert.match(seen, /killed/);
+  });
 });
