@@ -80,7 +80,7 @@ export const PAST = {
 export const STEP_ACTIONS = Object.keys(PAST) as StepAction[];
 
 /**
- * One node's part of a job. `runs`: who carries it out; a Master runs what only a Master may write (eligibility).
+ * One node's part of a job. `runs`: who carries it out; a Master runs what only a Master may write (see `MasterStep`).
  * `refused`: decided when the job was accepted (the node was dead), so it is never dispatched.
  */
 export const task = z.object({

@@ -79,7 +79,7 @@ type Draft = {
 };
 
 /** What was read, and the revision that was drawn with it. */
-type Look = { readonly observed: Observed; readonly revision: number };
+type Reading = { readonly observed: Observed; readonly revision: number };
 
 const FOLLOWS_NONE = { retryOf: null, rollbackOf: null };
 
@@ -292,7 +292,7 @@ export class Intake {
   }
 
   /** The job as it is accepted: of a command of many steps, with the first wave begun. */
-  #firstState({ id, bodyHash, ...draft }: Draft, plan: Plan, { observed, revision }: Look): JobState {
+  #firstState({ id, bodyHash, ...draft }: Draft, plan: Plan, { observed, revision }: Reading): JobState {
     const { nowMs } = observed;
     const { deadlineMs, ...recorded } = draft.recordedAs(plan);
     const record: JobRecord = {
@@ -325,7 +325,7 @@ export class Intake {
   }
 
   /** What the plan is made from, and the revision of what is decided by that. */
-  async #look({ id, observe }: Draft, held: boolean): Promise<Look> {
+  async #look({ id, observe }: Draft, held: boolean): Promise<Reading> {
     const { redis, keys, observer } = this.#o;
     const [observed, revision] = await Promise.all([observe(observer.forJob(id), held), drawRevision(redis, keys)]);
     return { observed, revision };
@@ -335,7 +335,7 @@ export class Intake {
    * Plans it, and takes what a command of many steps works on. What that was planned from may have been changed until then by
    * a job that has ended since, so it is read and planned again: two that scale a group to 5 must not make 9 of it.
    */
-  async #planAndTake(draft: Draft, nonce: string, first: Look): Promise<{ plan: Plan; seen: Look }> {
+  async #planAndTake(draft: Draft, nonce: string, first: Reading): Promise<{ plan: Plan; seen: Reading }> {
     const held = new Set<string>();
     let seen = first;
     let plan = await draft.plan(seen.observed);

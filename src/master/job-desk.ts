@@ -237,8 +237,8 @@ export class JobDesk {
     const { record } = state;
     const { id: job, command, target } = record;
     await this.#withdraw(job, neverTakenUp(state, folded));
-    const ofIts = status === "succeeded" && isCommandName(command) ? COMMANDS[command].succeeded?.(target) : undefined;
-    const succeeded: ClusterEvent[] = ofIts === undefined ? [] : [{ ...ofIts, job }];
+    const own = status === "succeeded" && isCommandName(command) ? COMMANDS[command].succeeded?.(target) : undefined;
+    const succeeded: ClusterEvent[] = own === undefined ? [] : [{ ...own, job }];
     await Promise.all([
       emitEvents(redis, keys, [...succeeded, { type: "job.ended", job, data: { command, target, status } }]),
       dropOpenJob(redis, keys, job),

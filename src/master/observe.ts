@@ -74,8 +74,6 @@ export class Observer implements Look {
     return new Observer(this.#redis, this.#keys, this.#deadAfterMs, this.#onUnreadable, this.#keys.job(id));
   }
 
-  // One round trip for a node or a full id, two for a bare id.
-
   node(id: string): Promise<Observed> {
     return this.#with({}, { nodes: this.#nodes([id]) });
   }

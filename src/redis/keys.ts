@@ -235,9 +235,9 @@ export const LAYOUT: {
   nodeOrders: {
     of: ["node"],
     types: ["hash"],
-    holds: "eligibility",
+    holds: "eligibility; labels by command",
     writer: "Masters",
-    bound: `5 fields; ${WITH_NODE}`,
+    bound: `6 fields, 500 labels; ${WITH_NODE}`,
   },
   nodeGone: {
     of: ["node"],

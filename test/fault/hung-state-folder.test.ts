@@ -149,17 +149,43 @@ describe("a state folder that answers nothing any more", { skip }, () => {
   );
 
   it(
-    "costs a stitch whose own folder is there its start",
+    "costs a stitch whose own folder is there its start, and no other one's",
     onNode(async (cluster, mount) => {
       await cluster.node("n1");
-      await cluster.create("n1", "first", WRITES);
-      const folder = dataDirOf(cluster, "n1", "first");
-      await cluster.run({ command: "stitch.stop", target: "first" });
-      await mount.cover(folder);
-      const started = cluster.run({ command: "stitch.start", target: "first", timeoutMs: 2500 });
+      for (const id of ["first", "second"]) {
+        await cluster.create("n1", id, WRITES);
+        await cluster.run({ command: "stitch.stop", target: id });
+        await mount.cover(dataDirOf(cluster, "n1", id));
+      }
+      const start = (target: string) => cluster.run({ command: "stitch.start", target, timeoutMs: 2500 });
+      const started = ["first", "second", "first"].map(start);
       await cluster.create("n1", "beside", WRITES);
-      assert.equal((await started).status, "failed");
-      await mount.uncover(folder);
+      for (const job of await Promise.all(started)) assert.notEqual(job.status, "succeeded");
+      // By then, what is measured of each stitch has been looked for in their folders several times.
+      const sinceMs = performance.now();
+      await until("it has been measured for a while", () => performance.now() - sinceMs > 25_000);
+      await cluster.create("n1", "after", WRITES);
+      const usage = async () => (await cluster.master.state.stitch("after")).resources?.memoryBytes ?? 0;
+      await until("it is measured all the same", async () => (await usage()) > 0);
+      for (const id of ["first", "second"]) await mount.uncover(dataDirOf(cluster, "n1", id));
+    }),
+  );
+
+  it(
+    "holds up starts, which uses up no restarts: they come up when it answers",
+    onNode(async (cluster, mount) => {
+      await cluster.node("n1");
+      await cluster.create("n1", "first", WRITES, { restart: { maxRestarts: 1, backoffMs: 100 } });
+      await cluster.run({ command: "stitch.stop", target: "first" });
+      const data = join(folderOf(cluster, "n1"), "data");
+      await mount.cover(data);
+      assert.match(await errorOf(cluster, { command: "stitch.start", target: "first" }), NO_ANSWER);
+      const shown = async () => (await cluster.master.state.stitch("first")).state;
+      const sinceMs = performance.now();
+      await until("it has been tried again", () => performance.now() - sinceMs > 20_000);
+      await mount.uncover(data);
+      await until("it runs", async () => (await shown()) === "running");
+      assert.equal((await cluster.master.state.stitch("first")).restarts, 0);
     }),
   );
 });

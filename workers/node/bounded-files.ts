@@ -1,6 +1,7 @@
 import type { Stats } from "node:fs";
-import { type FileHandle, lstat, mkdir, open, opendir, readdir, rename, rm } from "node:fs/promises";
-import { within } from "../../src/bounded-wait.ts";
+import { type FileHandle, lstat, mkdir, open, opendir, readdir, rename, rm, rmdir } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { LATE, orLate } from "../../src/bounded-wait.ts";
 import { errorCode } from "../../src/error-text.ts";
 
 /**
@@ -13,9 +14,11 @@ import { errorCode } from "../../src/error-text.ts";
 
 /** So long an answer is waited for by whoever must go on. */
 export const ANSWER_MS = 5000;
-/** Operations at once. Together with that of the worker's own files they leave more than half of the threads to others. */
-const LOG_PLACES = 4;
+/** Operations at once. Together with that of the worker's own files they leave half of the threads to others. */
+const LOG_PLACES = 3;
 const DATA_PLACES = 2;
+/** Folders that are looked into at the same time: where as many do not answer, no other is looked into. */
+export const LOOKS_AT_ONCE = 1;
 /** https://docs.libuv.org/en/v1.x/threadpool.html: read at the pool's first use. */
 const THREADS = 16;
 /** At the end of the process, what has not been answered for so long is not waited for. */
@@ -43,17 +46,23 @@ function endAtOnce(code: number): void {
   else process.execve(process.execPath, [process.execPath, "-e", `process.exit(${code})`], {});
 }
 
-/** Waits for an answer about a path, at most `ANSWER_MS`. What is late goes on. @throws what it throws, or that it is late. */
-export const answered = <T>(path: string, work: Promise<T>): Promise<T> =>
-  within(
-    ANSWER_MS,
-    work,
+/** Thrown where a file or folder has not answered in time. */
+export class NoAnswer extends Error {
+  override readonly name = "NoAnswer";
+}
+
+/** Waits for an answer about a path, at most `ANSWER_MS`. What is late goes on. @throws what it throws; NoAnswer. */
+export async function answered<T>(path: string, work: Promise<T>): Promise<T> {
+  const answer = await orLate(work, ANSWER_MS);
+  if (answer !== LATE) return answer;
+  throw new NoAnswer(
     `${path} has not answered for ${ANSWER_MS / 1000} s; see to its disk, or to what is mounted there`,
   );
+}
 
-/** @throws where nothing answers at this path; else whatever is read there later says what is the matter. */
+/** @throws NoAnswer; else whatever is read there later says what is the matter. */
 export async function mustAnswer(path: string): Promise<void> {
-  const look = DATA_FOLDERS.lstat(path).then(
+  const look = STATE_FILES.run(() => lstat(path)).then(
     () => undefined,
     () => undefined,
   );
@@ -128,14 +137,34 @@ export class BoundedFiles {
     return this.#places.run(() => lstat(path));
   }
 
-  /** Is there anything at this path? A link counts, wherever it leads. */
+  /**
+   * Is there anything at this path? A link counts, wherever it leads. Found out by trying to make a folder there: that asks the
+   * folder above alone, and not what is mounted at the path, which may not answer.
+   */
   async isThere(path: string): Promise<boolean> {
-    return (await orNull(this.lstat(path))) !== null;
+    try {
+      await this.#places.run(() => mkdir(path, 0o700));
+    } catch (error) {
+      const code = errorCode(error);
+      if (code === "EEXIST") return true;
+      // A full disk has room for none because there is none.
+      if (typeof code === "string" && ["ENOENT", "ENOSPC", "EDQUOT"].includes(code)) return false;
+      throw error;
+    }
+    await this.#places.run(() => rmdir(path));
+    return false;
   }
 
-  /** With the folders above it. Safe to repeat. */
+  /** With the folders above it. Safe to repeat: what is there already, and may not answer, is not asked. */
   async makeFolder(path: string, mode: number): Promise<void> {
-    await this.#places.run(() => mkdir(path, { recursive: true, mode }));
+    const make = () => this.#places.run(() => mkdir(path, mode));
+    try {
+      await orNull(make(), ["EEXIST"]);
+    } catch (error) {
+      if (errorCode(error) !== "ENOENT") throw error;
+      await this.makeFolder(dirname(path), mode);
+      await orNull(make(), ["EEXIST"]);
+    }
   }
 
   /** The names in a folder; none where it is not there. */
@@ -168,9 +197,16 @@ export class BoundedFiles {
     return this.#places.run(() => rm(path, { force: true }));
   }
 
-  /** Deletes a folder with all that is in it, or a file. Safe to repeat. */
-  removeTree(path: string): Promise<void> {
-    return this.#places.run(() => rm(path, { recursive: true, force: true }));
+  /**
+   * Deletes a folder with all that is in it, or a file, one thing after the other: Node's own would ask for all of a folder at
+   * once. Safe to repeat.
+   */
+  async removeTree(path: string): Promise<void> {
+    const facts = await orNull(this.lstat(path));
+    if (facts === null) return;
+    if (!facts.isDirectory()) return this.removeFile(path);
+    for (const name of await this.names(path)) await this.removeTree(join(path, name));
+    await orNull(this.#places.run(() => rmdir(path)));
   }
 }
 
@@ -178,6 +214,9 @@ export class BoundedFiles {
 export const STATE_FILES = new FilePlaces(1);
 export const LOG_FILES = new BoundedFiles(LOG_PLACES);
 export const DATA_FOLDERS = new BoundedFiles(DATA_PLACES);
+/** For what nobody waits for: what is in data folders, and deleting them. */
+export const LOOKS = new BoundedFiles(LOOKS_AT_ONCE);
+export const DELETIONS = new BoundedFiles(1);
 
 /** null where there is no such file or folder. */
 export async function orNull<T>(work: Promise<T>, codes: readonly unknown[] = ["ENOENT"]): Promise<T | null> {

@@ -14,6 +14,7 @@ import {
   type StitchInstance,
 } from "./adaptors/adaptor.ts";
 import type { Place, StartThrottle } from "./start-throttle.ts";
+import { NoAnswer } from "./bounded-files.ts";
 import type { StitchDisk } from "./stitch-disk.ts";
 import { StitchLog } from "./stitch-log.ts";
 
@@ -59,6 +60,9 @@ export class WorkerLeaves extends Error {
   override readonly name = "WorkerLeaves";
 }
 
+/** So long after its folder has not answered, it is tried again: that is the disk's doing, and no restart of its own. */
+const LATE_FOLDER_MS = 10_000;
+
 /** It has a place to start in, and its folder, or the reason why not. */
 type Ready = { readonly place: Place; readonly dataDir: PromiseSettledResult<string> };
 
@@ -87,6 +91,8 @@ export class HostedStitch {
   #closing = false;
   #endedWithLease = false;
   #isHeldUp = false;
+  /** Its folder has not answered at its last start. */
+  #folderIsLate = false;
   #interrupted = Promise.withResolvers<void>();
   /** Resolved, and made anew, when its health has changed or its run has ended. */
   #changed = Promise.withResolvers<void>();
@@ -238,16 +244,19 @@ export class HostedStitch {
     const place = this.#o.starts.ask();
     const interrupted = this.#interrupted.promise;
     void interrupted.then(() => place.giveBack());
-    if (!place.isHeld) this.#showThatItWaits();
+    this.#showThatItWaits();
     if (!(await place.granted)) return null;
-    const ready = await Promise.race([this.#readyIn(place), interrupted]);
+    const readied = this.#readyIn(place).then(async (ready) => {
+      await this.#o.nextTurn();
+      return ready;
+    });
+    const ready = await Promise.race([readied, interrupted]);
     return place.isHeld && ready !== undefined ? ready : null;
   }
 
-  /** Has its folder, and waits for a turn of the event loop. Never rejects: without its folder, the launch fails. */
+  /** Has its folder. Never rejects: without that, the launch fails. */
   async #readyIn(place: Place): Promise<Ready> {
     const [dataDir] = await Promise.allSettled([this.#o.disk.makeDataDir(this.#record.id)]);
-    await this.#o.nextTurn();
     return { place, dataDir };
   }
 
@@ -259,17 +268,20 @@ export class HostedStitch {
     if (this.#resuming !== null || this.#closing) return;
     const place = this.#o.starts.ask();
     this.#resuming = place;
-    if (!place.isHeld && this.#record.state !== "backoff") this.#showThatItWaits();
-    const begin = async () => {
-      const isItsTurn = () => this.#resuming === place;
+    if (this.#record.state !== "backoff") this.#showThatItWaits();
+    const begin = async (ready: Ready) => {
       // A step has taken it over.
-      const ready = isItsTurn() ? await this.#readyIn(place) : null;
-      if (ready === null || !isItsTurn()) return;
+      if (this.#resuming !== place) return;
       this.#resuming = null;
       if (this.#record.desired === "running" && this.#instance === null) this.#launch(ready);
       else place.giveBack();
     };
-    place.granted.then((granted) => (granted ? this.#o.inOrder(begin) : null)).catch(this.#o.onError);
+    const whenGranted = async (granted: boolean) => {
+      if (!granted) return;
+      const ready = await this.#readyIn(place);
+      await this.#o.inOrder(() => begin(ready));
+    };
+    place.granted.then(whenGranted).catch(this.#o.onError);
   }
 
   /** A drain must not take it for stopped. */
@@ -296,6 +308,7 @@ export class HostedStitch {
     const { id, group, spec } = this.#record;
     this.#endedWithLease = false;
     this.#isHeldUp = false;
+    this.#folderIsLate = isLate(dataDir);
     this.log.keepOpen();
     const begin = (): StitchInstance =>
       this.#adapt(spec)({
@@ -381,6 +394,7 @@ export class HostedStitch {
     // No end of a run: its policy has nothing to count.
     if (exit.heldUp !== undefined) {
       this.#isHeldUp = true;
+      if (this.#folderIsLate) this.#restart = setTimeout(() => this.resume(), LATE_FOLDER_MS);
       this.update({ ...ended, state: "backoff" }, { type: "stitch.failed", data: { reason: exit.heldUp } });
       return;
     }
@@ -482,6 +496,9 @@ function outlasts(before: StitchRecord, after: StitchRecord): boolean {
   return (Object.keys(after) as (keyof StitchRecord)[]).some((key) => !PASSING.has(key) && before[key] !== after[key]);
 }
 
+const isLate = (settled: PromiseSettledResult<unknown>): boolean =>
+  settled.status === "rejected" && settled.reason instanceof NoAnswer;
+
 function valueOf<T>(settled: PromiseSettledResult<T>): T {
   if (settled.status === "rejected") throw settled.reason;
   return settled.value;
@@ -492,7 +509,8 @@ function orNeverStarted(begin: () => StitchInstance): StitchInstance {
   try {
     return begin();
   } catch (error) {
-    return neverStarted(errorText(error));
+    const text = errorText(error);
+    return neverStarted(text, error instanceof NoAnswer ? { heldUp: text } : {});
   }
 }
 

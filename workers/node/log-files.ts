@@ -1,5 +1,5 @@
 import { basename, dirname } from "node:path";
-import { type BoundedFile, LOG_FILES } from "./bounded-files.ts";
+import { type BoundedFile, LOG_FILES, orNull } from "./bounded-files.ts";
 import { READ } from "./own-files.ts";
 
 /**
@@ -61,7 +61,7 @@ async function isOwn(path: string, number: number): Promise<boolean> {
  */
 export async function freeNumber(path: string, from: number): Promise<number> {
   for (let number = from; number < from + MOST_FOREIGN; number++)
-    if (!(await LOG_FILES.isThere(`${path}.${number}`))) return number;
+    if ((await orNull(LOG_FILES.lstat(`${path}.${number}`))) === null) return number;
   throw new Error(
     `${path} cannot be put aside: ${path}.${from} and the ${MOST_FOREIGN} numbers after it are taken by files of others; ` +
       "move them to another folder",

@@ -43,8 +43,8 @@ export class LogQuestions {
   };
   readonly #o: LogQuestionsOptions;
   readonly #stopping = new AbortController();
-  /** By the reply that they send to. */
   #reading = 0;
+  /** By the reply that they send to. */
   readonly #followers = new Map<string, Promise<void>>();
 
   constructor(options: LogQuestionsOptions) {

@@ -1,5 +1,6 @@
 import type { Publishing } from "../../src/master/ports.ts";
 import type { StitchUsage } from "../../src/domain/stitch.ts";
+import { orLate } from "../../src/bounded-wait.ts";
 import { DataFolders } from "./data-folders.ts";
 import { ProcessTree } from "./process-tree.ts";
 import type { StitchDisk } from "./stitch-disk.ts";
@@ -7,6 +8,8 @@ import type { StitchHost } from "./stitch-host.ts";
 
 /** How often the stitches are measured: a pass reads every process of the machine. */
 const MEASURE_MS = 10_000;
+/** A look into 200 folders takes milliseconds. */
+const LOOK_MS = 1000;
 
 type MeasurementsOptions = {
   readonly publishing: Pick<Publishing, "publishUsage">;
@@ -39,12 +42,15 @@ export class Measurements {
     const usage = await this.#tree.measure(host.processes(), performance.now());
     if (usage === null || !this.#o.holdsId()) return;
     const { publishing, incarnation } = this.#o;
-    const withData = await this.#folders.look(host.ids());
+    const ids = host.ids();
+    // What is used must not wait for a folder that does not answer.
+    await orLate(this.#folders.look(ids), LOOK_MS);
     const published = new Map<string, StitchUsage>();
     for (const [id, { cpuPercent, memoryBytes }] of usage)
-      published.set(id, { cpuPercent, memoryBytes, hasData: withData.has(id) });
-    for (const id of withData)
-      if (!published.has(id)) published.set(id, { cpuPercent: null, memoryBytes: 0, hasData: true });
+      published.set(id, { cpuPercent, memoryBytes, hasData: this.#folders.keeps(id) });
+    for (const id of ids)
+      if (!published.has(id) && this.#folders.keeps(id))
+        published.set(id, { cpuPercent: null, memoryBytes: 0, hasData: true });
     await publishing.publishUsage(incarnation(), published, 3 * MEASURE_MS);
   }
 }

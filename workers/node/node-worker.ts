@@ -260,8 +260,8 @@ export class NodeWorker {
       await this.#takeTasks(host, publisher, disk, kept.tasks);
       await this.#readInbox(host, outbox);
     } catch (error) {
-      await this.#letGo();
       this.#state = "ended";
+      await this.#letGo();
       throw error;
     }
     this.#isUp();
@@ -551,12 +551,16 @@ export class NodeWorker {
     this.#measurements?.beat(host).catch(this.#o.onError);
     // What could not be written is tried again; the disk has told of it.
     this.#disk?.written().catch(() => undefined);
-    if (performance.now() - this.#lastPruneMs > PRUNE_MS) {
-      this.#lastPruneMs = performance.now();
-      const ids = host.prune();
-      this.#publisher?.forget(ids);
-      await this.#master.publishing.forget(ids);
-    }
+    if (performance.now() - this.#lastPruneMs <= PRUNE_MS) return;
+    this.#lastPruneMs = performance.now();
+    this.#prune(host).catch(this.#o.onError);
+  }
+
+  /** What is on a disk that is slow to let go of it must not hold up a heartbeat. */
+  async #prune(host: StitchHost): Promise<void> {
+    const ids = await host.prune();
+    this.#publisher?.forget(ids);
+    await this.#master.publishing.forget(ids);
   }
 
   /** Only a later life of the id that is not this worker's own takes it away; all else is a Redis that is older than it. */
@@ -655,7 +659,7 @@ export class NodeWorker {
     this.#direct.disconnect();
     this.#blocking.disconnect();
     this.#watchdog.end();
-    await this.#disk?.close();
-    await this.#ownership?.release();
+    // Where the disk does not answer, the folder stays this process's until it ends.
+    if ((await this.#disk?.close()) !== false) await this.#ownership?.release();
   }
 }

@@ -7,7 +7,7 @@ import { errorText } from "../../src/error-text.ts";
 import { FORMAT, otherFormat } from "../../src/redis/format.ts";
 import { removedRecord, type RemovedRecord, stitchRecord, type StitchRecord } from "../../src/domain/stitch.ts";
 import { launch, type Launch } from "./launches.ts";
-import { answered, DATA_FOLDERS, LOG_FILES, orNull, STATE_FILES } from "./bounded-files.ts";
+import { answered, DATA_FOLDERS, DELETIONS, LOG_FILES, NoAnswer, orNull, STATE_FILES } from "./bounded-files.ts";
 import { numbersAside } from "./log-files.ts";
 import { FOLDER_MODE, makeOwnFile, readOwnFile, syncFolder } from "./own-files.ts";
 
@@ -65,7 +65,7 @@ const LINE_END = 10;
  * at each change, takes more of a command over a thousand stitches than all else. A crash leaves a journal that ends
  * earlier, perhaps in a piece of a line.
  *
- * All but `load` happens beside the event loop. Where the disk does not answer, whoever waits is told so after 5 s, and what
+ * All but what happens at the start is beside the event loop. Where the disk does not answer, whoever waits is told so after 5 s, and what
  * was saved is written once it does.
  */
 export class StitchDisk {
@@ -178,19 +178,19 @@ export class StitchDisk {
 
   /**
    * Deletes a removed stitch for good: its tombstone, log and data. Resolves when a new one may have its id; where there is
-   * much of its data, that goes on.
+   * much of its data, that goes on. @throws where the disk does not let go of it: then it is to be forgotten later.
    */
   async forget(id: string, removedAtMs: number): Promise<void> {
-    this.#put({ kind: "forgotten", record: { id } });
+    // First out of the way: what deletes it must not meet a new one's.
+    await this.putAside(id, removedAtMs);
     const log = this.logPath(id);
     const deleteLog = async () => {
       for (const number of await numbersAside(log)) await LOG_FILES.removeFile(`${log}.${number}`);
       await LOG_FILES.removeFile(log);
     };
     await answered(log, deleteLog());
-    // First out of the way: what deletes it must not meet a new one's.
-    await this.putAside(id, removedAtMs);
-    DATA_FOLDERS.removeTree(this.#aside(id, removedAtMs)).catch(this.#onError);
+    this.#put({ kind: "forgotten", record: { id } });
+    DELETIONS.removeTree(this.#aside(id, removedAtMs)).catch(this.#onError);
   }
 
   /** Goes to disk with what is saved next, or when `written` is asked for. The next life finds it until it is forgotten. */
@@ -209,23 +209,37 @@ export class StitchDisk {
     return this.#unwritten.size > 0 ? this.#write() : this.#lastWritten;
   }
 
-  /** Writes what is left and lets go of the journal, which may be another worker's next: what is saved later is not written. Safe to repeat. */
-  async close(): Promise<void> {
-    if (this.#closed) return;
-    // What could not be written has been told of.
-    const answers = await this.written().then(
-      () => true,
+  /**
+   * Writes what is left and lets go of the journal, which may be another worker's next: what is saved later is not written. Safe
+   * to repeat. @returns false where the disk does not answer: then the journal must be no other worker's before this process ends.
+   */
+  async close(): Promise<boolean> {
+    if (this.#closed) return true;
+    // What could not be written has been told of. What is late may still be, and what takes it back goes behind it.
+    const isLate = await this.written().then(
       () => false,
+      (error: unknown) => error instanceof NoAnswer,
     );
+    if (isLate) return false;
     this.#closed = true;
-    const closed = STATE_FILES.run(() => this.#closeFile()).catch(this.#onError);
-    if (answers) await closed;
+    const closed = answered(
+      this.#journal,
+      STATE_FILES.run(() => this.#closeFile()),
+    );
+    return closed.then(
+      () => true,
+      (error: unknown) => {
+        this.#onError(error);
+        return !(error instanceof NoAnswer);
+      },
+    );
   }
 
   /** Is there data or a log that a new stitch under this id would take for its own? */
   async hasLeftovers(id: string): Promise<boolean> {
     const path = this.dataDir(id);
-    return (await answered(path, DATA_FOLDERS.isThere(path))) || LOG_FILES.isThere(this.logPath(id));
+    const look = async () => (await DATA_FOLDERS.isThere(path)) || (await LOG_FILES.isThere(this.logPath(id)));
+    return answered(path, look());
   }
 
   /** Puts the data of a removed stitch aside. @returns where its log is to go. Safe to repeat. */
@@ -243,24 +257,21 @@ export class StitchDisk {
   /** Deletes for good what was put aside of stitches that were removed before then. */
   async forgetAside(beforeMs: number): Promise<void> {
     const dir = join(this.#dir, "removed");
-    for (const name of await DATA_FOLDERS.names(dir)) {
+    for (const name of await DELETIONS.names(dir)) {
       const removedAtMs = ASIDE.exec(name)?.[1];
       if (removedAtMs === undefined || Number(removedAtMs) >= beforeMs) continue;
-      const facts = await orNull(DATA_FOLDERS.lstat(join(dir, name)));
-      if (facts?.isDirectory() === true) await DATA_FOLDERS.removeTree(join(dir, name));
+      const facts = await orNull(DELETIONS.lstat(join(dir, name)));
+      if (facts?.isDirectory() === true) await DELETIONS.removeTree(join(dir, name));
     }
   }
 
-  /** The stitch's own folder, made if it is not there. */
+  /** The stitch's own folder, made if it is not there. @throws NoAnswer, and where it cannot be made. */
   async makeDataDir(id: string): Promise<string> {
     const path = this.dataDir(id);
-    // To look costs a tenth of a try to make it; at nearly every start it is there.
-    const make = async () => {
-      if (!(await DATA_FOLDERS.isThere(path))) await DATA_FOLDERS.makeFolder(path, FOLDER_MODE);
-    };
     try {
-      await answered(path, make());
+      await answered(path, DATA_FOLDERS.makeFolder(path, FOLDER_MODE));
     } catch (cause) {
+      if (cause instanceof NoAnswer) throw cause;
       throw new Error(`${path} cannot be made (${errorText(cause)}); see to its disk`, { cause });
     }
     return path;
@@ -314,14 +325,15 @@ export class StitchDisk {
 
   async #commit(): Promise<void> {
     if (this.#unwritten.size === 0 || this.#closed) return;
-    const lines = this.#unwritten;
-    this.#unwritten = new Map();
+    let lines: ReadonlyMap<string, JournalLine> = new Map();
     let sizeBefore: number | null = null;
     try {
       const facts = await this.#file?.stat();
       // Somebody has deleted it: what is appended would be nowhere.
       if (facts?.nlink === 0) await this.#closeFile();
       sizeBefore = facts?.size ?? null;
+      lines = this.#unwritten;
+      this.#unwritten = new Map();
       if (this.#file === null) await this.#writeAnew();
       else this.#characters += await append(this.#file, lines);
     } catch (cause) {
@@ -331,7 +343,8 @@ export class StitchDisk {
       await this.#closeFile();
       throw new Error(`${this.#journal} cannot be written; see to its disk`, { cause });
     }
-    if (this.#characters > this.#mostCharacters) await this.#shorten();
+    // What waits to be written may be refused yet.
+    if (this.#characters > this.#mostCharacters && this.#unwritten.size === 0) await this.#shorten();
   }
 
   /** Where there is no room to write the journal anew, it is gone on with, and the next try is a while off. */
@@ -346,12 +359,14 @@ export class StitchDisk {
 
   async #writeAnew(): Promise<void> {
     const path = `${this.#journal}.new`;
+    // What is saved meanwhile goes with the next write, and may be refused.
+    const lines = new Map(this.#newest);
     await mkdir(this.#dir, { recursive: true, mode: FOLDER_MODE });
     const file = await makeOwnFile(path);
     let characters = 0;
     try {
       await file.appendFile(`${JSON.stringify({ kind: "format", format: FORMAT })}\n`);
-      characters = await append(file, this.#newest);
+      characters = await append(file, lines);
       // Else a power cut may leave the new name and nothing behind it.
       await file.sync();
       await rename(path, this.#journal);

@@ -583,20 +583,31 @@ export class StitchHost {
     return this.#hosted.get(id)?.log ?? null;
   }
 
-  /** Forgets tombstones, data and logs of what was removed long enough ago. @returns their ids. */
-  prune(): string[] {
+  /**
+   * Forgets tombstones, data and logs of what was removed long enough ago, one after the other; ends at the first that the disk
+   * does not let go of. @returns the ids of those that are forgotten.
+   */
+  async prune(): Promise<string[]> {
     const before = this.#o.nowMs() - REMOVED_KEPT_MS;
-    const old = [...this.#removed.values()].filter(({ removedAtMs }) => removedAtMs < before);
     const { disk, onError } = this.#o;
     disk.forgetAside(before).catch(onError);
-    for (const { id, removedAtMs } of old) {
+    const forgotten: string[] = [];
+    const forget = async (record: RemovedRecord): Promise<void> => {
+      const { id, removedAtMs } = record;
+      // Another of this id has been made since, and has put aside what was here.
+      if (this.#hosted.has(id) || this.#removed.get(id) !== record) return;
+      await disk.forget(id, removedAtMs);
       this.#removed.delete(id);
       this.#oldLogs.delete(id);
-      // A new one that was to be made before has put aside what was here.
-      const forget = async () => (this.#hosted.has(id) ? undefined : disk.forget(id, removedAtMs));
-      this.#inOrder(id, forget).catch(onError);
+      forgotten.push(id);
+    };
+    try {
+      for (const record of this.#removed.values())
+        if (record.removedAtMs < before) await this.#inOrder(record.id, () => forget(record));
+    } catch (error) {
+      onError(error);
     }
-    return old.map(({ id }) => id);
+    return forgotten;
   }
 
   /**

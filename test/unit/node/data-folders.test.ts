@@ -15,6 +15,11 @@ test("a folder with something in it keeps data, and a link in its place does, wh
   mkdirSync(join(dir, "elsewhere"));
   symlinkSync(join(dir, "elsewhere"), disk.dataDir("linked"));
   symlinkSync(disk.dataDir("itself"), disk.dataDir("itself"));
-  const withData = await new DataFolders(disk).look(["empty", "full", "linked", "itself", "missing"]);
-  assert.deepEqual([...withData].sort(), ["full", "itself", "linked"]);
+  const ids = ["empty", "full", "linked", "itself", "missing"];
+  const folders = new DataFolders(disk);
+  await folders.look(ids);
+  assert.deepEqual(
+    ids.filter((id) => folders.keeps(id)),
+    ["full", "linked", "itself"],
+  );
 });

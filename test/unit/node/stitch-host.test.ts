@@ -235,7 +235,7 @@ test("a stitch under the id of a removed one finds nothing of it; what that one 
     );
   }
   clock.nowMs = removedAtMs(1) + REMOVED_KEPT_MS + 500;
-  assert.deepEqual(host.prune(), []);
+  assert.deepEqual(await host.prune(), []);
   await settled();
   assert.deepEqual(aside(), [`a.${removedAtMs(2)}`]);
 });
