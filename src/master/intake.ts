@@ -21,6 +21,7 @@ import type { JobRecord, JobState } from "../domain/job.ts";
 import type { Observed } from "../domain/observed.ts";
 import { deadlineOf, planCommand, planFingerprint } from "../domain/plan.ts";
 import { leastDurationMs, type Plan } from "../domain/planned.ts";
+import { checkPlanSize } from "../domain/plan-size.ts";
 import { refusalText } from "../domain/placement.ts";
 import type { PlanResource } from "../contract/plan.ts";
 import type { JobResource } from "../contract/job.ts";
@@ -95,7 +96,9 @@ export class Intake {
     const { command, by, waitMs } = submission;
     if (command.dryRun) {
       const observed = await this.#observe(this.#o.observer, command, false);
-      return { kind: "plan", plan: await this.#planView(command, planCommand(command, observed), observed) };
+      const plan = planCommand(command, observed);
+      checkPlanSize(plan);
+      return { kind: "plan", plan: await this.#planView(command, plan, observed) };
     }
     const { dryRun: _, ...asked } = command;
     const repeatable = submission.idempotencyKey !== null;
@@ -479,8 +482,9 @@ const accepted = (record: JobRecord): ClusterEvent => ({
   data: { command: record.command, target: record.target, reason: record.reason },
 });
 
-/** @throws RequestError `placement_failed` */
+/** @throws RequestError `placement_failed`, `too_large` */
 function feasibleOnly(command: CommandName, target: string, plan: Plan): Plan {
+  checkPlanSize(plan);
   if (plan.feasible) return plan;
   throw new RequestError(
     "placement_failed",

@@ -3,8 +3,6 @@ import { type Dispatch, dispatchId, type Task } from "../domain/job.ts";
 import type { RedisClient } from "../redis/client.ts";
 import { type Keys, QUEUE, QUEUE_LAYOUT } from "../redis/keys.ts";
 
-/** BullMQ caps what one entry may hold at nothing; 16 MiB is a task of some thousand stitches. */
-const MAX_DISPATCH_BYTES = 16 * 1024 * 1024;
 /** Finished entries kept, to be looked at: a used id that is added again does nothing while it is kept, and is refused at the claim after. */
 export const KEPT = { age: 3600, count: 100 };
 
@@ -40,9 +38,6 @@ export class Dispatcher {
   async dispatch(tasks: readonly Dispatch[]): Promise<void> {
     await Promise.all(
       tasks.map(async (each) => {
-        const bytes = JSON.stringify(each).length;
-        if (bytes > MAX_DISPATCH_BYTES)
-          throw new RangeError(`a task of ${bytes} bytes is more than a queue entry may hold`);
         await this.#queueOf(each.task.node).add(each.task.steps[0]?.action ?? "task", each, {
           jobId: dispatchId(each.job, each.task),
           ...AGAIN,

@@ -1,0 +1,51 @@
+import { RequestError } from "./errors.ts";
+import type { Step } from "./job.ts";
+import type { Plan } from "./planned.ts";
+
+const MIB = 1024 * 1024;
+/** Of one task as JSON. BullMQ caps what an entry of a queue may hold at nothing; this is a task of some thousand stitches. */
+const MOST_TASK_CHARACTERS = 16 * MIB;
+/** Of a job's record as JSON: lists of jobs read it whole. */
+const MOST_RECORD_CHARACTERS = 64 * MIB;
+/** Of a step, beside its spec and its placement. */
+const STEP_CHARACTERS = 500;
+
+/**
+ * Refuses a plan that could be recorded, and then not be dispatched, or not be listed. Cheap: what many steps share is
+ * measured once. @throws RequestError `too_large`
+ */
+export function checkPlanSize({ tasks, orchestration }: Plan): void {
+  const measure = measuring();
+  let most = 0;
+  let record = 0;
+  const count = (steps: readonly Step[]) => {
+    const characters = steps.reduce((sum, step) => sum + measure(step), 0);
+    most = Math.max(most, characters);
+    record += characters;
+  };
+  for (const { steps } of tasks) count(steps);
+  const links = (orchestration?.chains ?? []).flatMap(({ wave, links: each }) =>
+    each.map(({ node, step }, index) => ({ task: `${wave} ${index} ${node}`, step })),
+  );
+  for (const together of Map.groupBy(links, ({ task }) => task).values()) count(together.map(({ step }) => step));
+  if (most > MOST_TASK_CHARACTERS) throw tooLarge("what one node would be given", most, MOST_TASK_CHARACTERS);
+  if (record > MOST_RECORD_CHARACTERS) throw tooLarge("the job", record, MOST_RECORD_CHARACTERS);
+}
+
+function measuring(): (step: Step) => number {
+  const known = new Map<object, number>();
+  const sizeOf = (part: object | undefined): number => {
+    if (part === undefined) return 0;
+    const size = known.get(part) ?? JSON.stringify(part).length;
+    known.set(part, size);
+    return size;
+  };
+  return (step) => STEP_CHARACTERS + (step.action === "create" ? sizeOf(step.spec) + sizeOf(step.placement) : 0);
+}
+
+const tooLarge = (what: string, characters: number, most: number): RequestError =>
+  new RequestError(
+    "too_large",
+    `This is too large to carry out: ${what} would be ${(characters / MIB).toFixed(1)} MiB, at most ${most / MIB} MiB. ` +
+      "Each stitch comes with its spec: do it in several commands, or make the spec smaller (a file on the node instead of variables). Nothing was changed.",
+  );

@@ -1,0 +1,66 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { stepChain } from "../../../src/domain/chains.ts";
+import { RequestError } from "../../../src/domain/errors.ts";
+import type { StitchStep } from "../../../src/domain/job.ts";
+import { checkPlanSize } from "../../../src/domain/plan-size.ts";
+import { oneTask, planInWaves, planOf } from "../../../src/domain/planned.ts";
+import { stitchSpec } from "../../../src/domain/spec.ts";
+
+const specOf = (kib: number) =>
+  stitchSpec.parse({
+    adaptor: "process",
+    command: ["x"],
+    env: Object.fromEntries(Array.from({ length: Math.ceil(kib / 8) }, (_, index) => [`V${index}`, "v".repeat(8100)])),
+  });
+const LONGEST = "i".repeat(63);
+
+const creates = (count: number, kib: number, node = "n1"): StitchStep[] => {
+  const spec = specOf(kib);
+  return Array.from({ length: count }, (_, index) => ({
+    action: "create",
+    stitch: `${node}:${LONGEST.slice(0, 58)}${index}`,
+    group: `${LONGEST}.${LONGEST}.${LONGEST}`,
+    spec,
+    start: true,
+    timeoutMs: 3_600_000,
+    minHealthyMs: 3_600_000,
+    placement: { strategy: "spread" },
+  }));
+};
+const refused = (error: unknown) =>
+  error instanceof RequestError && error.code === "too_large" && /Nothing was changed/.test(error.message);
+
+test("a plan is refused whose task would be larger than a node is given, by what it would be as JSON", () => {
+  const limit = 16 * 1024 * 1024;
+  for (const count of [1, 100, 200, 250, 270, 300, 1000]) {
+    const steps = creates(count, 60);
+    const characters = JSON.stringify(steps).length;
+    const plan = planOf([oneTask("t0", "n1", "node", steps, null)]);
+    if (characters > limit) assert.throws(() => checkPlanSize(plan), refused);
+    if (characters < 0.95 * limit) checkPlanSize(plan);
+  }
+});
+
+test("spread over nodes, or over waves, each task counts by itself, and all of them by the record", () => {
+  const spread = (count: number, kib: number) =>
+    planOf(Array.from({ length: 10 }, (_, n) => oneTask(`t${n}`, `n${n}`, "node", creates(count, kib, `n${n}`), null)));
+  checkPlanSize(spread(80, 60));
+  assert.throws(() => checkPlanSize(spread(150, 60)), refused);
+  const inWaves = (ofWave: (index: number) => number) =>
+    planInWaves(
+      creates(600, 60).map((step, index) => stepChain(step, ofWave(index), false)),
+      [],
+      {},
+    );
+  checkPlanSize(inWaves((index) => Math.floor(index / 10)));
+  assert.throws(() => checkPlanSize(inWaves(() => 0)), refused);
+});
+
+test("what has no spec may be of any number", () => {
+  const steps = Array.from(
+    { length: 20_000 },
+    (_, index): StitchStep => ({ action: "stop", stitch: `n1:${index}`, timeoutMs: 1 }),
+  );
+  checkPlanSize(planOf([oneTask("t0", "n1", "node", steps, null)]));
+});
