@@ -16,6 +16,8 @@ import { bundlePure } from "./support/pure-tests.ts";
 import { type LocalCluster, startLocalCluster } from "./support/redis-cluster.ts";
 
 const FILES_AT_ONCE = 3;
+/** Of unit tests, most wait for a process now and then. */
+const UNIT_FILES_AT_ONCE = 4;
 /** Longer than any wait inside a test, so that the test itself says what it missed. */
 const TEST_LIMIT_MS = 300_000;
 const EXIT_INTERRUPTED = 130;
@@ -46,6 +48,7 @@ async function runAll(paths: readonly string[]): Promise<number> {
   // As other users too, tests run what is in it.
   await chmod(dir, 0o711);
   // TCP, because workerd cannot reach a Unix socket, nor can a proxy that breaks connections stand before one.
+  const atOnce = paths.every((path) => path.startsWith("test/unit/")) ? UNIT_FILES_AT_ONCE : FILES_AT_ONCE;
   const bundled = bundleCli(root, join(dir, "cli"));
   const starting: [Promise<LocalRedis>, Promise<LocalCluster>] = [
     startLocalRedis({ dir: join(dir, "redis"), port: 0, settings: NO_FSYNC }),
@@ -58,7 +61,7 @@ async function runAll(paths: readonly string[]): Promise<number> {
     );
     return interrupted
       ? EXIT_INTERRUPTED
-      : await nodeTest(bundlePure(paths, root, dir), {
+      : await nodeTest(bundlePure(paths, root, dir), atOnce, {
           TEST_REDIS_URL: redis.url,
           TEST_REDIS_CLUSTER_URL: cluster.url,
           TEST_STITCH: await bundled,
@@ -72,11 +75,11 @@ async function runAll(paths: readonly string[]): Promise<number> {
   }
 }
 
-function nodeTest(paths: readonly string[], given: Readonly<Record<string, string>>): Promise<number> {
+function nodeTest(paths: readonly string[], atOnce: number, given: Readonly<Record<string, string>>): Promise<number> {
   const options = [
     "--test",
     `--test-reporter=${process.env["TEST_REPORTER"] ?? pathToFileURL(join(root, "test/support/reporter.ts")).href}`,
-    `--test-concurrency=${FILES_AT_ONCE}`,
+    `--test-concurrency=${atOnce}`,
     `--test-timeout=${TEST_LIMIT_MS}`,
     `--import=${pathToFileURL(join(root, "test/support/leak-check.ts")).href}`,
   ];

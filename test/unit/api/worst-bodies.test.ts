@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { createApp } from "../../../src/api/app.ts";
 import { problemAnswer } from "../../../src/api/problem.ts";
+import { envelope } from "../../../src/domain/commands/body.ts";
 import { COMMANDS } from "../../../src/domain/command.ts";
 import { RequestError } from "../../../src/domain/errors.ts";
 import { MAX_DATA_BYTES } from "../../../src/domain/message.ts";
@@ -59,11 +60,17 @@ const BULKS = {
   "deep lists": nested(90),
 };
 
-for (const { name, path, schema } of BODIES)
+/** What every command takes is spoilt in the first one alone. */
+const ENVELOPE: ReadonlySet<string> = new Set(Object.keys(envelope));
+
+for (const [index, { name, path, schema }] of BODIES.entries())
   describe(`the worst bodies of ${name}`, () => {
     it("are refused with a small answer", async () => {
       for (const bulk of Object.values(BULKS))
-        for (const body of spoilt(schema, bulk)) await post(path, JSON.stringify(body));
+        for (const body of spoilt(schema, bulk)) {
+          const isOfAll = index > 0 && Object.keys(body ?? {}).some((field) => ENVELOPE.has(field));
+          if (!isOfAll) await post(path, JSON.stringify(body));
+        }
     });
 
     it(`have fewer than ${MAX_VISITED} of their elements looked at`, () => {
