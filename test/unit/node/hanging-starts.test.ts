@@ -10,6 +10,7 @@ import type { Exit, StartContext, Started, StitchInstance } from "../../../worke
 import { StitchDisk } from "../../../workers/node/stitch-disk.ts";
 import { StitchHost } from "../../../workers/node/stitch-host.ts";
 import type { StitchLog } from "../../../workers/node/stitch-log.ts";
+import { settled } from "../../support/settled.ts";
 
 const PLACES = 50;
 /** Longest that these tests let a stitch come up: nothing here ends by that. */
@@ -107,10 +108,6 @@ async function until(what: string, isSo: () => boolean, turns = 100_000): Promis
   }
   assert.fail(`not within ${turns} turns of the event loop: ${what}`);
 }
-/** Enough turns for anything to begin that waits for none but its turn. */
-const settled = async () => {
-  for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
-};
 const ids = (count: number) => Array.from({ length: count }, (_, index) => `s${index}`);
 
 /** Hanging creates of so many stitches: `PLACES` of them run, the others wait for a place. */
