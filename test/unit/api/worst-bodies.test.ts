@@ -65,12 +65,13 @@ const ENVELOPE: ReadonlySet<string> = new Set(Object.keys(envelope));
 
 for (const [index, { name, path, schema }] of BODIES.entries())
   describe(`the worst bodies of ${name}`, () => {
+    const isOfAll = (body: unknown) =>
+      typeof body === "object" && body !== null && [...ENVELOPE].some((field) => Object.hasOwn(body, field));
+    const spoiltHere = (bulk: unknown) => spoilt(schema, bulk).filter((body) => index === 0 || !isOfAll(body));
+
     it("are refused with a small answer", async () => {
       for (const bulk of Object.values(BULKS))
-        for (const body of spoilt(schema, bulk)) {
-          const isOfAll = index > 0 && Object.keys(body ?? {}).some((field) => ENVELOPE.has(field));
-          if (!isOfAll) await post(path, JSON.stringify(body));
-        }
+        for (const body of spoiltHere(bulk)) await post(path, JSON.stringify(body));
     });
 
     it(`have fewer than ${MAX_VISITED} of their elements looked at`, () => {
@@ -93,7 +94,7 @@ for (const [index, { name, path, schema }] of BODIES.entries())
         },
       });
       for (const bulk of [counted, names])
-        for (const body of spoilt(schema, bulk)) {
+        for (const body of spoiltHere(bulk)) {
           visited = 0;
           listed = 0;
           schema.safeParse(body);
