@@ -184,6 +184,9 @@ class Stitch:
                 hook()
             except Exception:
                 _complain("an on_exit hook failed: " + traceback.format_exc())
+        if is_main:
+            # As it ends, Python gives a handled signal back to its default: a second wish to end would be how it ended.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         # Kept: Python dies of a thread that is writing while it closes standard output.
         self._writing.acquire()
         if not is_main:

@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
+import { pause } from "../../../src/bounded-wait.ts";
 import { until } from "../../support/cluster.ts";
 import { FACTS, StrictNode } from "./strict-node.ts";
 
@@ -404,6 +405,20 @@ for (const { language, command } of SDKS) {
         node.logs.filter((line) => line === "goodbye"),
         ["goodbye"],
       );
+    });
+
+    test("whenever it is asked again on its way out, it ends as if it had been asked once", async (t) => {
+      const endOf = async (afterMs: number) => {
+        const node = start(t);
+        await node.beats();
+        node.tell("_exit");
+        node.child.stdin.end();
+        await pause(afterMs);
+        node.child.kill("SIGTERM");
+        return node.ended;
+      };
+      for (const ends of [0, 1, 2, 3].map((quarter) => [0, 2, 4, 6].map((ms) => 2 * ms + quarter)))
+        for (const end of await Promise.all(ends.map(endOf))) assert.deepEqual(end, { code: 0, signal: null });
     });
 
     test("a hook or a handler that never ends does not keep it from ending", async (t) => {
