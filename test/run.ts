@@ -17,7 +17,7 @@ import { type LocalCluster, startLocalCluster } from "./support/redis-cluster.ts
 
 const FILES_AT_ONCE = 3;
 /** Of unit tests, most wait for a process now and then. */
-const UNIT_FILES_AT_ONCE = 4;
+const UNIT_FILES_AT_ONCE = 5;
 /** Longer than any wait inside a test, so that the test itself says what it missed. */
 const TEST_LIMIT_MS = 300_000;
 const EXIT_INTERRUPTED = 130;
