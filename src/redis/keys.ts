@@ -237,7 +237,7 @@ export const LAYOUT: {
     types: ["hash"],
     holds: "eligibility; labels by command",
     writer: "Masters",
-    bound: `6 fields, 500 labels; ${WITH_NODE}`,
+    bound: `6 fields, 100 labels; ${WITH_NODE}`,
   },
   nodeGone: {
     of: ["node"],

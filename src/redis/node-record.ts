@@ -149,8 +149,8 @@ return 1
 `,
 );
 
-/** Labels of one node that are set by command. */
-export const MOST_LABELS = 500;
+/** Labels of one node that are set by command: all of them are read with each look at the node. */
+export const MOST_LABELS = 100;
 
 /**
  * Sets labels as a Master's order. KEYS orders. ARGV revision, wave, most labels, then of each its name, `set`, `removed` or

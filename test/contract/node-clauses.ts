@@ -1,10 +1,10 @@
 // What every Master promises to a node worker by its ports for nodes, as clauses that any implementation is held to.
 import assert from "node:assert/strict";
 import { COMMANDS } from "../../src/domain/command.ts";
-import type { StepOutcome } from "../../src/domain/stitch.ts";
 import type { Master, NodePorts } from "../../src/master/ports.ts";
 import type { Publication, StitchChange } from "../../src/redis/stitch-records.ts";
 import { until } from "../support/cluster.ts";
+import { SUCCEEDED } from "../support/ping-job.ts";
 import { testStitch } from "../support/test-stitch.ts";
 
 /** `ports`: of the node `node`, which no worker runs. */
@@ -50,14 +50,6 @@ const set = (id: string, group: string): StitchChange => ({
 const none = () => false;
 
 const WAIT_MS = 10_000;
-const DONE: StepOutcome = {
-  status: "succeeded",
-  changed: false,
-  startedAtMs: 1,
-  finishedAtMs: 2,
-  output: null,
-  error: null,
-};
 
 /** A ping of the node, which nobody takes up by himself. */
 async function pingOf(master: Master, node: string) {
@@ -140,9 +132,9 @@ export const NODE_CLAUSES = {
       assert.equal(await ports.orders.claim(job, task, former), "ok");
       const present = await incarnationOf(ports, "two", LONG_MS, ["one"]);
       assert.equal(await ports.orders.claim(job, task, present), "ok");
-      assert.equal(await ports.orders.tell(job, task, former, new Map([[0, DONE]]), true), false);
+      assert.equal(await ports.orders.tell(job, task, former, new Map([[0, SUCCEEDED]]), true), false);
       assert.equal((await master.commands.job(job, 0)).status, "running");
-      assert.equal(await ports.orders.tell(job, task, present, new Map([[0, DONE]]), true), true);
+      assert.equal(await ports.orders.tell(job, task, present, new Map([[0, SUCCEEDED]]), true), true);
       assert.equal((await master.commands.job(job, WAIT_MS)).status, "succeeded");
     },
   },

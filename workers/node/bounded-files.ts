@@ -21,6 +21,11 @@ const DATA_PLACES = 2;
 export const LOOKS_AT_ONCE = 1;
 /** https://docs.libuv.org/en/v1.x/threadpool.html: read at the pool's first use. */
 const THREADS = 16;
+/**
+ * Operations that wait for a place. Of a disk that does not answer, no try that is given up may be kept for ever; a worker has
+ * some for each of its stitches.
+ */
+const MOST_WAITING = 20_000;
 /** At the end of the process, what has not been answered for so long is not waited for. */
 const HUNG_MS = 500;
 
@@ -78,7 +83,10 @@ export class FilePlaces {
     this.#free = places;
   }
 
+  /** @throws what it throws; NoAnswer where too many wait. */
   async run<T>(operation: () => Promise<T>): Promise<T> {
+    if (this.#waiting.length >= MOST_WAITING)
+      throw new NoAnswer(`${MOST_WAITING} operations wait for files that have not answered; see to the disk`);
     if (this.#free > 0) this.#free -= 1;
     else await new Promise<void>((resolve) => this.#waiting.push(resolve));
     const one = { sinceMs: performance.now() };

@@ -67,3 +67,19 @@ test("a process ends with its code though files hang, and other threads are left
   assert.deepEqual(await once(child, "close"), [7, null]);
   assert.equal(said, "answered");
 });
+
+test("of operations that wait for a file that does not answer, no more than a bound are kept", async () => {
+  const places = new FilePlaces(1);
+  const hung = Promise.withResolvers<void>();
+  const first = places.run(() => hung.promise);
+  let done = 0;
+  const others = Array.from({ length: 20_000 }, () => places.run(async () => void (done += 1)));
+  await assert.rejects(
+    places.run(() => Promise.resolve()),
+    /20000 operations wait for files/,
+  );
+  hung.resolve();
+  await Promise.all([first, ...others]);
+  assert.equal(done, 20_000);
+  assert.equal(await places.run(() => Promise.resolve("free")), "free");
+});
