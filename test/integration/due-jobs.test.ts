@@ -7,6 +7,7 @@ import type { CommandName } from "../../src/domain/command-names.ts";
 import { markJobDue, takeDueJobs, waitForDueJob } from "../../src/redis/due-jobs.ts";
 import { connectRedis, openRedis } from "../../src/redis/connection.ts";
 import { Keys } from "../../src/redis/keys.ts";
+import { redisTimeMs } from "../../src/redis/node-record.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 
 const LATER_MS = 3_600_000;
@@ -59,6 +60,9 @@ for (const { name, url } of REDISES) {
 
         const jobs = Array.from({ length: 10_500 }, (_, index) => `j${index}`);
         for (const job of jobs.slice(0, 3)) await markJobDue(redis, keys, job);
+        // Those of one millisecond are taken in the order of their names.
+        const markedAtMs = Number(await redis.zscore(keys.dueJobs, "j2"));
+        await until("the others are marked later", async () => (await redisTimeMs(redis, keys.dueJobs)) > markedAtMs);
         await Promise.all(jobs.map((job) => markJobDue(redis, keys, job)));
         assert.equal(await redis.zcard(keys.dueJobs), 10_000);
         const ttlMs = await redis.pttl(keys.dueJobs);
