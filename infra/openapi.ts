@@ -54,6 +54,11 @@ export const ROUTES: Readonly<Record<string, Route>> = {
   "GET /v1/cluster": { summary: "The cluster at a glance", answers: { 200: "Cluster" }, errors: [] },
   "GET /v1/nodes": { summary: "Nodes, by id", query: nodesQuery, answers: { 200: "NodeList" }, errors: [] },
   "GET /v1/nodes/:node": { summary: "A node", answers: { 200: "Node" }, errors: ["not_found"] },
+  "POST /v1/nodes/:node/adopt": {
+    summary: "Take a node's word for its stitches, where Redis came back empty or older",
+    answers: { 200: "Adopted" },
+    errors: ["not_found"],
+  },
   "DELETE /v1/nodes/:node": {
     summary: "Forget a dead or left node with its stitches, queue and routes",
     answers: { 204: null },

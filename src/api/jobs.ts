@@ -7,7 +7,8 @@ import type { JobResource } from "../contract/job.ts";
 import type { Api, ApiContext, ApiDeps } from "./deps.ts";
 import { readJson } from "./json-body.ts";
 import type { Places } from "./places.ts";
-import { invalidFields, invalidRequest } from "./problem.ts";
+import { takesNoBody } from "./no-body.ts";
+import { invalidRequest } from "./problem.ts";
 import { noQuery, pageOf, pageQuery, readPath, readQuery, waitQuery } from "./query.ts";
 
 export const jobsQuery = z.strictObject({
@@ -54,8 +55,7 @@ export function routeJobs(app: Api, { master }: ApiDeps, waits: Places): void {
     app.post(`/v1/jobs/:job/${name}`, async (c) => {
       readQuery(c, noQuery);
       const id = readPath(c, "job", jobId);
-      if ((await c.req.arrayBuffer()).byteLength > 0)
-        throw invalidFields([{ path: "", message: `${name} takes no body` }]);
+      await takesNoBody(c, name);
       return jobAnswer(c, await act(id));
     });
   }

@@ -55,7 +55,7 @@ function stepLines(node: string, step: StepResource): string[] {
 /** `batch=25%, timeoutMs=30000`: what the command was given, defaults included. A spec is too long for a line. */
 export function optionsText({ options }: Pick<JobResource, "options">): string {
   return Object.entries(options)
-    .filter(([name]) => name !== "spec")
+    .filter(([name]) => name !== "spec" && name !== "specHash")
     .map(([name, value]) => `${name}=${typeof value === "string" ? value : JSON.stringify(value)}`)
     .join(", ");
 }

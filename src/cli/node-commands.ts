@@ -1,6 +1,6 @@
 import { type Command, InvalidArgumentError } from "commander";
 import { carryOut } from "./carry-out.ts";
-import { clientAction } from "./client-action.ts";
+import { addClientOptions, clientAction } from "./client-action.ts";
 import { commandBody } from "./command-body.ts";
 import {
   addCommandOptions,
@@ -33,6 +33,31 @@ function collectLabel(text: string, earlier: Labels = {}): Labels {
   if (name === "") throw new InvalidArgumentError("It is written NAME=VALUE, or NAME- to take the label away.");
   if (Object.hasOwn(earlier, name)) throw new InvalidArgumentError(`${name} is named twice.`);
   return Object.fromEntries([...Object.entries(earlier), [name, at === -1 ? null : text.slice(at + 1)]]);
+}
+
+/** `adopt NODE`. */
+export function registerAdopt(program: Command): void {
+  addClientOptions(
+    program
+      .command("adopt <node>")
+      .description("take a node's word for its stitches, where Redis came back empty or older; prints them")
+      .option("-y, --yes", "do not ask"),
+  ).action(
+    clientAction(async ({ client, output, signal }, node: string, flags: { readonly yes?: true }) => {
+      const question = async () => {
+        const { stitchCount } = await withRetries(() => client.node(node, { signal }), signal);
+        return `Let what ${node} says of its ${countOf(stitchCount)} count for the whole cluster?`;
+      };
+      if (!(await confirmed(question, flags, output))) return EXIT.error;
+      const adopted = await withRetries(() => client.adoptNode(node, { signal }), signal);
+      if (output.json) output.body(adopted);
+      else for (const stitch of adopted.adopted) output.print(stitch);
+      if (adopted.adopted.length === 0 && !output.json) output.note("Nothing to adopt: Masters know all that it has.");
+      for (const stitch of adopted.unknown)
+        output.note(`${stitch} stays unknown: nobody has its spec, ${node} included; remove it, and create it anew.`);
+      return EXIT.done;
+    }),
+  );
 }
 
 /** `ping`, `cordon`, `uncordon`, `relabel` and `drain` of a node. */

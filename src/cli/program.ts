@@ -6,7 +6,7 @@ import { registerEvents } from "./events.ts";
 import { registerGroupCommands } from "./group-commands.ts";
 import { registerJobs } from "./jobs.ts";
 import { registerLogs } from "./logs.ts";
-import { registerNodeCommands } from "./node-commands.ts";
+import { registerAdopt, registerNodeCommands } from "./node-commands.ts";
 import { registerGroups } from "./groups.ts";
 import { registerNodes } from "./nodes.ts";
 import { registerPartCommands } from "./part-commands.ts";
@@ -46,6 +46,7 @@ export function createProgram(): Command {
   registerCloneAndMove(program, "carry-out");
   registerGroupCommands(program, "carry-out");
   registerNodeCommands(program, "carry-out");
+  registerAdopt(program);
   registerPlan(program);
   registerJobs(program);
   registerEvents(program);

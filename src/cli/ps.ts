@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { firstItems } from "../client/all-items.ts";
-import type { StitchResource } from "../contract/stitch.ts";
+import type { ListedStitchResource, StitchResource } from "../contract/stitch.ts";
 import { addClientOptions, clientAction } from "./client-action.ts";
 import { formatDuration } from "./duration.ts";
 import { EXIT } from "./exit-code.ts";
@@ -25,7 +25,7 @@ export const STITCH_COLUMNS: readonly Column[] = [
 ];
 
 /** @param asOf the time of the read, as the API gave it. */
-export function stitchRow(stitch: StitchResource, asOf: string): Record<string, string> {
+export function stitchRow(stitch: ListedStitchResource, asOf: string): Record<string, string> {
   const runs = stitch.state === "running" && stitch.startedAt !== null;
   return {
     stitch: stitch.fullId,
@@ -92,11 +92,7 @@ function show(stitch: StitchResource, output: Output): void {
 }
 
 function stitchFacts(stitch: StitchResource): Record<string, string> {
-  const { lastExit, resources, spec } = stitch;
-  const program =
-    spec.adaptor === "module"
-      ? { module: spec.module }
-      : { command: JSON.stringify(spec.command), cwd: spec.cwd ?? "", env: formatPairs(spec.env ?? {}) };
+  const { lastExit, resources } = stitch;
   return {
     stitch: stitch.fullId,
     group: stitch.group,
@@ -110,8 +106,15 @@ function stitchFacts(stitch: StitchResource): Record<string, string> {
     "last exit": lastExit === null ? "" : `${lastExit.signal ?? `code ${lastExit.code}`} at ${lastExit.at}`,
     "cpu used": resources?.cpuPercent == null ? "" : `${resources.cpuPercent.toFixed(1)}%`,
     "memory used": resources === null ? "" : formatBytes(resources.memoryBytes),
-    ...program,
+    ...programFacts(stitch),
     revision: stitch.revision,
     "observed at": stitch.observedAt,
   };
+}
+
+function programFacts({ spec, specHash, node }: StitchResource): Record<string, string> {
+  if (spec === null)
+    return { spec: `${specHash}, which nobody has in store; where Redis came back empty: stitch adopt ${node}` };
+  if (spec.adaptor === "module") return { module: spec.module };
+  return { command: JSON.stringify(spec.command), cwd: spec.cwd ?? "", env: formatPairs(spec.env ?? {}) };
 }

@@ -2,9 +2,9 @@ import type * as z from "zod";
 import type { COMMANDS } from "../domain/command.ts";
 import type { CommandName } from "../domain/command-names.ts";
 import type { Recipient } from "../domain/message.ts";
-import type { StitchResource } from "../contract/stitch.ts";
+import type { ListedStitchResource, StitchResource } from "../contract/stitch.ts";
 import type { PlanResource } from "../contract/plan.ts";
-import type { NodeResource } from "../contract/node.ts";
+import type { AdoptedResource, NodeResource } from "../contract/node.ts";
 import type { LogLineResource } from "../contract/log-line.ts";
 import type { ListResource } from "../contract/list.ts";
 import type { JobResource, ListedJobResource, ListedStepResource } from "../contract/job.ts";
@@ -78,7 +78,15 @@ export type Client = {
   node(id: string, call?: Call): Promise<NodeResource>;
   /** Forgets a dead or left node with its stitches, queue and routes. @throws ApiError `node_alive` */
   forgetNode(id: string, call?: Call): Promise<void>;
-  stitches(filter?: Filter<"group" | "node" | "state" | "health">, call?: Call): Promise<ListResource<StitchResource>>;
+  /**
+   * Takes a node's word for stitches that no Master has assigned to it, as far as Redis knows: for a Redis that came back empty,
+   * or older. Safe to repeat.
+   */
+  adoptNode(id: string, call?: Call): Promise<AdoptedResource>;
+  stitches(
+    filter?: Filter<"group" | "node" | "state" | "health">,
+    call?: Call,
+  ): Promise<ListResource<ListedStitchResource>>;
   /** By full id, or by bare id where only one node has it. */
   stitch(id: string, call?: Call): Promise<StitchResource>;
   /** The last lines of its log, oldest first: `tail` of them (100 by default, at most 10,000). @throws ApiError `node_unreachable` */
@@ -157,6 +165,7 @@ export function createClient(options: ClientOptions): Client {
     forgetNode: async (id, call = {}) => {
       await send({ method: "DELETE", path: of("/v1/nodes", id), signal: call.signal });
     },
+    adoptNode: (id, call = {}) => send({ method: "POST", path: `${of("/v1/nodes", id)}/adopt`, signal: call.signal }),
     stitches: (filter, call) => get("/v1/stitches", filter, call),
     stitch: (id, call) => get(of("/v1/stitches", id), {}, call),
     logs: (id, { tail, signal } = {}) => send({ path: `${of("/v1/stitches", id)}/logs`, query: { tail }, signal }),

@@ -15,12 +15,12 @@ import {
 import { listOf } from "./list.ts";
 import { logLineResource } from "./log-line.ts";
 import { deadLetterResource, deliveryResource, sentResource } from "./message.ts";
-import { nodeResource } from "./node.ts";
+import { adoptedResource, nodeResource } from "./node.ts";
 import { planResource } from "./plan.ts";
 import { probeResource } from "./probe.ts";
 import { problemResource } from "./problem.ts";
 import { refusalResource } from "./refusal.ts";
-import { stitchResource } from "./stitch.ts";
+import { listedStitchResource, stitchResource } from "./stitch.ts";
 
 /** Every answer's schema, and those that they are made of, by its name in the OpenAPI document. */
 export const COMPONENTS = {
@@ -29,8 +29,10 @@ export const COMPONENTS = {
   Node: nodeResource,
   NodeList: listOf(nodeResource),
   Spec: stitchSpec,
+  Adopted: adoptedResource,
   Stitch: stitchResource,
-  StitchList: listOf(stitchResource),
+  ListedStitch: listedStitchResource,
+  StitchList: listOf(listedStitchResource),
   LogLine: logLineResource,
   LogLineList: listOf(logLineResource),
   Group: groupResource,

@@ -26,3 +26,12 @@ export const nodeResource = z.object({
   stitchCount: z.int(),
 });
 export type NodeResource = Resource<typeof nodeResource>;
+
+/** What became of the stitches that a node had and no Master had assigned, by full id. */
+export const adoptedResource = z.object({
+  node: z.string(),
+  adopted: z.array(z.string()),
+  /** Those whose spec nobody has any more, the node included. */
+  unknown: z.array(z.string()),
+});
+export type AdoptedResource = Resource<typeof adoptedResource>;

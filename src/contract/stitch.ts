@@ -4,7 +4,8 @@ import { DESIRED, HEALTHS, STITCH_STATES } from "../domain/stitch.ts";
 import type { Resource } from "./resource.ts";
 import { time } from "./time.ts";
 
-export const stitchResource = z.object({
+/** A row of `GET /v1/stitches`. */
+export const listedStitchResource = z.object({
   id: z.string(),
   /** `node:stitch`. */
   fullId: z.string(),
@@ -23,8 +24,16 @@ export const stitchResource = z.object({
   lastExit: z.object({ code: z.int().nullable(), signal: z.string().nullable(), at: time }).nullable(),
   /** Measured; null where the stitch is not running or was not measured. */
   resources: z.object({ cpuPercent: z.number().nullable(), memoryBytes: z.number() }).nullable(),
-  /** What it runs, with every default filled in. */
-  spec: stitchSpec,
+  /** Has it run to its end, so that its policy does not start it again? */
+  finished: z.boolean(),
+  /** Names what it runs: of two with the same, both run the same. */
+  specHash: z.string(),
   observedAt: time,
+});
+export type ListedStitchResource = Resource<typeof listedStitchResource>;
+
+export const stitchResource = listedStitchResource.extend({
+  /** What it runs, with every default filled in; null where nobody knows (see `adopt`). */
+  spec: stitchSpec.nullable(),
 });
 export type StitchResource = Resource<typeof stitchResource>;

@@ -1,6 +1,7 @@
 import { fullId, splitFullId } from "./ids.ts";
 import type { Chain, Link, StitchStep } from "./job.ts";
 import { wellBeforeReplacingMs } from "./min-healthy.ts";
+import type { Placed } from "./observed.ts";
 import type { StitchRecord } from "./stitch.ts";
 
 const chainOf = (stitch: string | null, wave: number, links: Link[], undo: Link | null = null): Chain => ({
@@ -46,14 +47,13 @@ export const shouldRun = ({ desired, finished }: Pick<StitchRecord, "desired" | 
  * gone. Where it does not come up in time, the new one is removed again and the old one stays.
  */
 export function moveChain(
-  from: string,
-  record: StitchRecord,
+  { id: from, record, assigned }: Placed,
   to: string,
   wave: number,
   { timeoutMs, minHealthyMs: askedMs }: Starting,
 ): Chain {
-  const { id, group, spec, placement, born } = record;
-  const stitch = fullId(to, id);
+  const { group, specHash, spec, placement, born } = assigned;
+  const stitch = fullId(to, splitFullId(from).stitch);
   const start = shouldRun(record);
   const minHealthyMs = wellBeforeReplacingMs(spec, askedMs);
   return chainOf(
@@ -61,7 +61,7 @@ export function moveChain(
     wave,
     [
       onNode(
-        { action: "create", stitch, group, spec, start, timeoutMs, minHealthyMs, placement, movedFrom: from, born },
+        { action: "create", stitch, group, specHash, start, timeoutMs, minHealthyMs, placement, movedFrom: from, born },
         { green: start },
       ),
       onNode({ action: "remove", stitch: from, timeoutMs, movedTo: stitch, born }),

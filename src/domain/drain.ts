@@ -2,8 +2,8 @@ import { type Starting, stepChain } from "./chains.ts";
 import type { DrainSeen } from "./advance.ts";
 import type { Chain, JobRecord } from "./job.ts";
 import { isPresent, type NodeRecord } from "./node.ts";
-import { livenessIn, type Observed, refusalFor } from "./observed.ts";
-import { moveIn, movesInWaves, type Placed, roomIn } from "./moves.ts";
+import { livenessIn, type Observed, type Placed, refusalFor, type Shown, stitchesOn } from "./observed.ts";
+import { moveIn, movesInWaves, roomIn } from "./moves.ts";
 import { eachOnce, refusalText } from "./placement.ts";
 import type { Plan, PlanWarning } from "./planned.ts";
 import type { StitchState } from "./stitch.ts";
@@ -21,7 +21,7 @@ type Moves = {
 };
 
 /** One that arrives is another job's until it has settled, or is gone again. */
-export const hasSettled = ({ record }: Placed): boolean => record.movedFrom === null;
+export const hasSettled = ({ record }: Shown): boolean => record.movedFrom === null;
 
 /** What a drain finds on its node. @param tried its chains so far. */
 export function seeDrain(
@@ -38,9 +38,13 @@ export function seeDrain(
   const moved = new Set(
     tried.flatMap(({ status, stitch, undo }) => (status === "succeeded" && undo !== null ? stitch : [])),
   );
-  const atWork = stitchesOn(observed).filter(({ id, record }) => AT_WORK.has(record.state) && !moved.has(id));
+  const { all, known } = stitchesOn(observed);
+  const isAtWork = ({ id, record }: Shown) => AT_WORK.has(record.state) && !moved.has(id);
+  const atWork = all.filter(isAtWork);
   const settled = atWork.filter(hasSettled);
-  const again = settled.filter(({ id }) => times(id, "create") < TRIES);
+  const again = known
+    .filter((each) => isAtWork(each) && hasSettled(each))
+    .filter(({ id }) => times(id, "create") < TRIES);
   // A node that is away stops nothing; when it is back it may start what it had.
   const isAway = node === undefined || refusalFor(node, false, observed) !== null;
   const left = isAway ? [] : settled.filter(({ id }) => times(id, "stop") < TRIES);
@@ -63,12 +67,6 @@ function saysItIsEmpty(node: NodeRecord, observed: Observed): boolean {
   return eligibility !== "eligible" && [...AT_WORK].every((state) => (states[state] ?? 0) === 0);
 }
 
-export const stitchesOn = (observed: Observed): Placed[] =>
-  observed.stitches.flatMap((id) => {
-    const record = observed.records.get(id);
-    return record === undefined ? [] : [{ id, record }];
-  });
-
 export function planMoves(stitches: readonly Placed[], observed: Observed, isInTime: boolean): Moves {
   const room = roomIn(observed);
   const planned: Moves = { moves: [], refusals: [], stay: [] };
@@ -83,7 +81,7 @@ export function planMoves(stitches: readonly Placed[], observed: Observed, isInT
       stays("there is no time to move it");
       continue;
     }
-    if (of.record.spec.reschedule === false) {
+    if (of.assigned.spec.reschedule === false) {
       stays("it was placed on this node by name");
       continue;
     }

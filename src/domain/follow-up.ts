@@ -1,3 +1,4 @@
+import { assignedTo, specUnknown } from "./assignment.ts";
 import { type Command, COMMANDS, definitionOf } from "./command.ts";
 import { type CommandName, isCommandName } from "./command-names.ts";
 import { type FinishedJob, type Next, notReversible } from "./commands/next.ts";
@@ -10,6 +11,8 @@ import { means, meantIn } from "./meant.ts";
 import { candidatesFor, type Observed, refusalFor } from "./observed.ts";
 import { place } from "./placement.ts";
 import { planCommand } from "./plan.ts";
+import { wellForMs } from "./min-healthy.ts";
+import type { StitchSpec } from "./spec.ts";
 import { infeasible, oneTask, type Plan, planOf } from "./planned.ts";
 import { parseRevision } from "./revision.ts";
 import type { RemovedRecord } from "./stitch.ts";
@@ -21,8 +24,14 @@ export type FollowUp =
 
 type CreateStep = Extract<Step, { action: "create" }>;
 
-/** What is read for the steps of a follow-up. `removed`: by full id, what is left of those that are gone. */
-export type Aftermath = Observed & { readonly removed: ReadonlyMap<string, RemovedRecord> };
+/**
+ * What is read for the steps of a follow-up. `removed`: by full id, what is left of those that are gone; `specs`: by hash,
+ * those that its creates name and that are in the store.
+ */
+export type Aftermath = Observed & {
+  readonly removed: ReadonlyMap<string, RemovedRecord>;
+  readonly specs: ReadonlyMap<string, StitchSpec>;
+};
 
 /**
  * What repeats the parts of a finished job that did not succeed: its very steps, by full id, whatever its target may mean by
@@ -97,19 +106,19 @@ export function planAgain(
  */
 export function recordedAs(
   { name }: Extract<FollowUp, { kind: "steps" }>,
-  { command, target, options }: JobRecord,
+  { command, target, options, asked }: JobRecord,
   { tasks }: Plan,
   aftermath: Aftermath | null,
-): Pick<JobRecord, "command" | "target" | "options"> {
-  if (name === command) return { command: name, target, options };
+): Pick<JobRecord, "command" | "target" | "options" | "asked"> {
+  if (name === command) return { command: name, target, options, asked };
   const steps = tasks.flatMap((task) => task.steps).filter((step) => step.stitch !== null);
   const [first, ...others] = steps;
   if (first !== undefined && others.length === 0)
-    return { command: name.replace("group.", "stitch."), target: first.stitch, options: {} };
+    return { command: name.replace("group.", "stitch."), target: first.stitch, options: {}, asked: null };
   const groups = steps.flatMap((step) =>
     step.action === "create" ? [step.group] : (aftermath?.records.get(step.stitch)?.group ?? []),
   );
-  return { command: name, target: commonGroup(groups) ?? target, options: {} };
+  return { command: name, target: commonGroup(groups) ?? target, options: {}, asked: null };
 }
 
 /**
@@ -168,16 +177,20 @@ function tasksFor(steps: readonly StitchStep[], waitForNode: boolean, observed: 
 }
 
 /** The create that brings a removed stitch back, where it was; null where it has been created again since, or nobody knows it. */
-function asItWas(step: StitchStep, { revision }: JobRecord, { records, removed }: Aftermath): CreateStep | null {
+function asItWas(
+  step: StitchStep,
+  { revision }: JobRecord,
+  { records, removed, assigned }: Aftermath,
+): CreateStep | null {
   const left = removed.get(step.stitch);
   if (records.has(step.stitch) || left?.was == null) return null;
   // A later command has removed another under this id.
   if (parseRevision(left.revision).revision !== revision || !means(step, revision, left.born)) return null;
-  const { spec, placement, desired } = left.was;
   const { stitch, timeoutMs } = step;
-  const { group, born } = left;
-  const start = desired === "running";
-  return { action: "create", stitch, group, spec, placement, start, timeoutMs, restores: true, born };
+  const { specHash, spec, placement, group, born } = assignedTo(stitch, assigned);
+  const start = left.was.desired === "running";
+  const how = { start, timeoutMs, minHealthyMs: wellForMs(spec) };
+  return { action: "create", stitch, group, specHash, placement, ...how, restores: true, born };
 }
 
 /** Is it gone by what the job wanted to take back, and not by a later command? What it left is on its node alone. */
@@ -190,14 +203,16 @@ function isStillGone(step: CreateStep, { revision }: JobRecord, { removed }: Aft
 function placeAnew(
   missing: readonly CreateStep[],
   { options }: JobRecord,
-  observed: Observed,
+  observed: Aftermath,
 ): CreateStep[] | { readonly refusals: Plan["refusals"] } {
   const [first] = missing;
   if (first === undefined) return [];
+  const spec = observed.specs.get(first.specHash);
+  if (spec === undefined) throw specUnknown(first.stitch);
   const named = options.node ?? options.toNode;
   const candidates = candidatesFor(observed, first.group).filter(({ id }) => named === undefined || id === named);
   const wish = first.placement ?? { strategy: "spread" };
-  const { placed, refusals } = place(candidates, first.spec, wish, missing.length);
+  const { placed, refusals } = place(candidates, spec, wish, missing.length);
   if (placed === null) return { refusals };
   return missing.map((step, index) => ({
     ...step,

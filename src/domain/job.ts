@@ -2,7 +2,7 @@ import * as z from "zod";
 import { placementOptions } from "./placement-options.ts";
 import { revisionText } from "./revision.ts";
 import { stepError, type StepOutcome } from "./stitch.ts";
-import { stitchSpec } from "./spec.ts";
+import { specHash } from "./spec.ts";
 
 /**
  * Which stitch a step means, as `StitchRecord.born`: the node does nothing to another that has the id by then. Absent:
@@ -28,7 +28,8 @@ export const step = z.discriminatedUnion("action", [
     action: z.literal("create"),
     stitch: z.string(),
     group: z.string(),
-    spec: stitchSpec,
+    /** Names what it runs: see `Assignment`. */
+    specHash,
     start: z.boolean(),
     timeoutMs: z.number(),
     minHealthyMs,
@@ -171,7 +172,10 @@ export const jobRecord = z.object({
   id: z.string(),
   command: z.string(),
   target: z.string(),
+  /** The command's own options, but for a spec. */
   options: z.record(z.string(), z.unknown()),
+  /** The spec that the command came with, and whether that said `reschedule`; null where it came with none. */
+  asked: z.object({ specHash, reschedule: z.boolean().nullable() }).nullable().default(null),
   reason: z.string().nullable(),
   by: z.string().nullable(),
   master: z.string(),

@@ -11,11 +11,13 @@ const SILENT_MS = 1000;
 export const wellForMs = (spec: StitchSpec): number => spec.minHealthyMs ?? (isAddressable(spec) ? 0 : SILENT_MS);
 
 /** The same of one that takes the place of a stitch that is well. @param askedMs what the command says. */
-export const wellBeforeReplacingMs = (spec: StitchSpec, askedMs: number | undefined | null): number =>
-  askedMs ?? spec.minHealthyMs ?? REPLACING_MS;
+export const wellBeforeReplacingMs = (
+  { minHealthyMs }: { readonly minHealthyMs?: number | null | undefined },
+  askedMs: number | undefined | null,
+): number => askedMs ?? minHealthyMs ?? REPLACING_MS;
 
 /** Milliseconds that a step takes at least; 0 where its plan does not know the spec. */
 export function leastDurationOf(step: Step): number {
-  if (step.action === "create") return step.start ? (step.minHealthyMs ?? wellForMs(step.spec)) : 0;
+  if (step.action === "create") return step.start ? (step.minHealthyMs ?? 0) : 0;
   return step.action === "start" || step.action === "restart" ? (step.minHealthyMs ?? 0) : 0;
 }

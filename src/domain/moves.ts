@@ -1,11 +1,11 @@
+import { whyUnknown } from "./assignment.ts";
 import { moveChain, type Starting } from "./chains.ts";
-import { splitFullId } from "./ids.ts";
+import { fullId, splitFullId } from "./ids.ts";
 import type { Chain } from "./job.ts";
-import { livenessIn, type Observed } from "./observed.ts";
+import { livenessIn, type Observed, type Placed } from "./observed.ts";
 import { candidateOf } from "./placement.ts";
-import { dataStays, type Plan } from "./planned.ts";
-import { type Homeless, Room } from "./room.ts";
-import type { StitchRecord } from "./stitch.ts";
+import { dataStays, type Plan, type PlanWarning } from "./planned.ts";
+import { Room } from "./room.ts";
 
 /** Moves under way at once: a node must not start hundreds of processes while it serves. */
 export const MOVES_AT_ONCE = 10;
@@ -16,8 +16,12 @@ export const roomIn = (observed: Observed): Room =>
     observed.ofGroup,
   );
 
-/** A stitch with its full id. */
-export type Placed = { readonly id: string; readonly record: StitchRecord };
+/** A stitch that stays where it is, because nobody but its node says what it runs. */
+export const staysUnknown = (id: string): PlanWarning => ({
+  code: "spec_unknown",
+  message: `it is not moved: ${whyUnknown(id)}`,
+  stitch: id,
+});
 
 const NO_NODES: ReadonlySet<string> = new Set();
 
@@ -26,12 +30,11 @@ export const takenBy = (id: string, observed: Observed): ReadonlySet<string> =>
   observed.homes.get(splitFullId(id).stitch) ?? NO_NODES;
 
 /** Moves a stitch in the room, if there is a home for it. */
-export function moveIn(room: Room, { id, record }: Placed, observed: Observed) {
+export function moveIn(room: Room, { id, assigned }: Placed, observed: Observed) {
   const { node } = splitFullId(id);
-  const homeless: Homeless = record;
-  room.leave(node, homeless);
-  const home = room.homeFor(homeless, new Set([node, ...takenBy(id, observed)]));
-  room.enter(home.node ?? node, homeless);
+  room.leave(node, assigned);
+  const home = room.homeFor(assigned, new Set([node, ...takenBy(id, observed)]));
+  room.enter(home.node ?? node, assigned);
   return home;
 }
 
@@ -41,11 +44,9 @@ export const movesInWaves = (
   firstWave: number,
   starting: Starting,
 ): Chain[] =>
-  moves.map(({ of, to }, index) =>
-    moveChain(of.id, of.record, to, firstWave + Math.floor(index / MOVES_AT_ONCE), starting),
-  );
+  moves.map(({ of, to }, index) => moveChain(of, to, firstWave + Math.floor(index / MOVES_AT_ONCE), starting));
 
-export const scopeOf = ({ id, record }: Placed): string => `${record.group}.${id.replace(":", ".")}`;
+export const scopeOf = ({ id, assigned }: Placed): string => `${assigned.group}.${id.replace(":", ".")}`;
 
 /** The placements and warnings that a plan of moves shows. */
 export function shown(
@@ -53,7 +54,11 @@ export function shown(
   observed: Observed,
 ): Pick<Plan, "placements" | "warnings"> {
   return {
-    placements: moves.map(({ of, to, reason }) => ({ stitch: `${to}:${of.record.id}`, node: to, reason })),
+    placements: moves.map(({ of, to, reason }) => ({
+      stitch: fullId(to, splitFullId(of.id).stitch),
+      node: to,
+      reason,
+    })),
     warnings: moves.flatMap(({ of }) => (observed.withData.has(of.id) ? [dataStays(of.id)] : [])),
   };
 }

@@ -2,14 +2,12 @@ import { fullId } from "./ids.ts";
 import type { Step } from "./job.ts";
 import { candidatesFor, nodeNamed, type Observed } from "./observed.ts";
 import { place } from "./placement.ts";
-import type { PlacementOptions } from "./placement-options.ts";
 import { infeasible, newIds, oneTask, type Plan, planOf } from "./planned.ts";
-import type { StitchSpec } from "./spec.ts";
+import type { Template } from "./observed.ts";
+import { wellForMs } from "./min-healthy.ts";
 
-type NewStitches = {
+type NewStitches = Template & {
   readonly group: string;
-  readonly spec: StitchSpec;
-  readonly placement: PlacementOptions;
   readonly count: number;
   /** Where they shall be; undefined: wherever there is room. */
   readonly node: string | undefined;
@@ -22,7 +20,7 @@ type NewStitches = {
 
 /** Creates stitches of a group: all of them or none, where there is no room for all. */
 export function planNew(asked: NewStitches, observed: Observed): Plan {
-  const { group, spec, placement, start, timeoutMs, node: named } = asked;
+  const { group, spec, specHash, placement, start, timeoutMs, node: named } = asked;
   if (named !== undefined) nodeNamed(named, observed);
   const candidates = candidatesFor(observed, group)
     .filter(({ id }) => named === undefined || id === named)
@@ -33,7 +31,16 @@ export function planNew(asked: NewStitches, observed: Observed): Plan {
 
   const nodes = placed.map(({ node }) => node);
   const ids = asked.id === undefined ? newIds(group, nodes, observed) : [fullId(nodes[0] ?? "", asked.id)];
-  const steps = ids.map((stitch): Step => ({ action: "create", stitch, group, spec, start, timeoutMs, placement }));
+  const made = {
+    action: "create",
+    group,
+    specHash,
+    start,
+    timeoutMs,
+    minHealthyMs: wellForMs(spec),
+    placement,
+  } as const;
+  const steps = ids.map((stitch): Step => ({ ...made, stitch }));
   const byNode = Map.groupBy(steps, (_, index) => nodes[index] ?? "");
   const tasks = [...byNode].map(([node, each], index) => oneTask(`t${index}`, node, "node", each, null));
   const placements = placed.map(({ node, reason }, index) => ({

@@ -3,7 +3,8 @@ import { splitFullId } from "./ids.ts";
 import { isPresent, type Liveness, livenessOf, type NodeRecord } from "./node.ts";
 import { type Candidate, candidateOf } from "./placement.ts";
 import type { PlacementOptions } from "./placement-options.ts";
-import type { StitchSpec } from "./spec.ts";
+import type { Assigned } from "./assignment.ts";
+import type { KnownSpec, StoredSpec } from "./spec.ts";
 import type { StepError, StitchRecord } from "./stitch.ts";
 
 /** What a plan is made from: read once, so that the plan is a pure function of it. */
@@ -16,22 +17,26 @@ export type Observed = {
   readonly stitches: readonly string[];
   /** Where the stitch is that the command names by its full id, and that has moved from there. */
   readonly movedTo: string | null;
-  /** By full id, where the plan depends on them: what is copied, moved, restarted, counted. */
+  /** By full id, where the plan depends on them: what is restarted, counted, copied or moved. */
   readonly records: ReadonlyMap<string, StitchRecord>;
+  /** By full id, of those that are copied, moved or created again: what Masters have assigned; none where that is not known. */
+  readonly assigned: ReadonlyMap<string, Assigned>;
   /** For a placement: full group → node → how many of the group it has. */
   readonly ofGroup: ReadonlyMap<string, ReadonlyMap<string, number>>;
   /** For a move: bare id → the nodes that have such a stitch. */
   readonly homes: ReadonlyMap<string, ReadonlySet<string>>;
   /** Full ids of stitches known to keep something in their data folder. */
   readonly withData: ReadonlySet<string>;
-  /** What the group's last create asked for; null where nobody remembers. */
+  /** What the group's last create asked for; null where nobody remembers, or what that runs is not known. */
   readonly template: Template | null;
+  /** A spec that comes with the command, or is made by it: it goes to the store with the job. */
+  readonly toStore: StoredSpec | null;
   /** For new stitches without `id`: the first number of the component's counter that is this command's. */
   readonly firstNumber: number;
 };
 
 /** What a new stitch of a group is made like. */
-export type Template = { readonly spec: StitchSpec; readonly placement: PlacementOptions };
+export type Template = KnownSpec & { readonly placement: PlacementOptions };
 
 /** @throws RequestError `not_found` */
 export function nodeNamed(id: string, observed: Observed): NodeRecord {
@@ -83,3 +88,26 @@ const countOn = ({ ofGroup }: Observed, group: string, node: string): number => 
 /** The nodes as placement sees them, for a stitch of the group. */
 export const candidatesFor = (observed: Observed, group: string): Candidate[] =>
   observed.nodes.map((node) => candidateOf(node, livenessIn(observed, node), countOn(observed, group, node.id)));
+
+/** A stitch with its full id, as its node shows it. */
+export type Shown = { readonly id: string; readonly record: StitchRecord };
+
+/** The same, and what Masters have assigned of it. */
+export type Placed = Shown & { readonly assigned: Assigned };
+
+/** The stitches that were read: those of which it is known what they are, and the others, which are not moved. */
+export function stitchesOn({ stitches, records, assigned }: Observed): {
+  readonly all: readonly Shown[];
+  readonly known: readonly Placed[];
+  readonly unknown: readonly Shown[];
+} {
+  const all = stitches.flatMap((id): Shown[] => {
+    const record = records.get(id);
+    return record === undefined ? [] : [{ id, record }];
+  });
+  const known = all.flatMap((each): Placed[] => {
+    const found = assigned.get(each.id);
+    return found === undefined ? [] : [{ ...each, assigned: found }];
+  });
+  return { all, known, unknown: all.filter(({ id }) => !assigned.has(id)) };
+}

@@ -7,7 +7,7 @@ const MIB = 1024 * 1024;
 const MOST_TASK_CHARACTERS = 16 * MIB;
 /** Of a job's record as JSON: lists of jobs read it whole. */
 const MOST_RECORD_CHARACTERS = 64 * MIB;
-/** Of a step, beside its spec and its placement. */
+/** Of a step, beside its placement. */
 const STEP_CHARACTERS = 500;
 
 /**
@@ -40,12 +40,12 @@ function measuring(): (step: Step) => number {
     known.set(part, size);
     return size;
   };
-  return (step) => STEP_CHARACTERS + (step.action === "create" ? sizeOf(step.spec) + sizeOf(step.placement) : 0);
+  return (step) => STEP_CHARACTERS + (step.action === "create" ? sizeOf(step.placement) : 0);
 }
 
 const tooLarge = (what: string, characters: number, most: number): RequestError =>
   new RequestError(
     "too_large",
     `This is too large to carry out: ${what} would be ${(characters / MIB).toFixed(1)} MiB, at most ${most / MIB} MiB. ` +
-      "Each stitch comes with its spec: do it in several commands, or make the spec smaller (a file on the node instead of variables). Nothing was changed.",
+      "Each stitch comes with its placement: do it in several commands, or name fewer zones and labels. Nothing was changed.",
   );

@@ -10,10 +10,10 @@ export function countWell(
   observed: Observed,
 ): number {
   const isGreen = greenIn(observed);
-  const isWell = ({ spec, state, healthySinceMs }: StitchRecord) =>
-    state === "running" &&
-    healthySinceMs !== null &&
-    observed.nowMs - healthySinceMs >= wellBeforeReplacingMs(spec, minHealthyMs);
+  const isWell = (record: StitchRecord) =>
+    record.state === "running" &&
+    record.healthySinceMs !== null &&
+    observed.nowMs - record.healthySinceMs >= wellBeforeReplacingMs(record, minHealthyMs);
   return [...observed.records].filter(
     ([id, record]) => record.group === group && isGreen(id) && shouldRun(record) && isWell(record),
   ).length;

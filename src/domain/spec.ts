@@ -84,3 +84,12 @@ const moduleSpec = z.strictObject({
 export const stitchSpec = z.discriminatedUnion("adaptor", [processSpec, moduleSpec]);
 export type StitchSpec = z.output<typeof stitchSpec>;
 export type ProcessSpec = z.output<typeof processSpec>;
+
+/** Names a spec: the SHA-256 of the text that Masters store of it, in hexadecimal. */
+export const specHash = z.string().regex(/^[0-9a-f]{64}$/, "must be a SHA-256 in hexadecimal");
+
+/** A spec that a Master has accepted. */
+export type KnownSpec = { readonly specHash: string; readonly spec: StitchSpec };
+
+/** The same with its text, as it is stored: never made anew, since a later version may write the same spec otherwise. */
+export type StoredSpec = KnownSpec & { readonly text: string };

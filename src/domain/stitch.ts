@@ -4,7 +4,8 @@ import { fullGroupName } from "./group.ts";
 import { placementOptions } from "./placement-options.ts";
 import { stitchId } from "./ids.ts";
 import { revisionText } from "./revision.ts";
-import { stitchSpec } from "./spec.ts";
+import { isAddressable } from "./message.ts";
+import { specHash, type StitchSpec } from "./spec.ts";
 
 export const DESIRED = ["running", "stopped"] as const;
 /** `missing` is never published: a reader derives it from the node's death. */
@@ -46,7 +47,12 @@ export type StepOutcome = z.output<typeof stepOutcome>;
 export const stitchRecord = z.object({
   id: stitchId,
   group: fullGroupName,
-  spec: stitchSpec,
+  /** Names what it runs. The text is in the store of the Masters and on the node's disk. */
+  specHash,
+  /** By its spec: does it take messages? */
+  takesMessages: z.boolean(),
+  /** By its spec: how long it must have been well before it counts; null where that says nothing. */
+  minHealthyMs: z.number().nullable(),
   /** Where it may live: what every later placement of it keeps to. */
   placement: placementOptions.prefault({}),
   /** It has come from this full id, and that one may still be there: then the bare id means that one. */
@@ -69,6 +75,12 @@ export const stitchRecord = z.object({
 });
 export type StitchRecord = z.output<typeof stitchRecord>;
 
+/** What a record tells of its spec, for those who have not read that. */
+export const toldOf = (spec: StitchSpec): Pick<StitchRecord, "takesMessages" | "minHealthyMs"> => ({
+  takesMessages: isAddressable(spec),
+  minHealthyMs: spec.minHealthyMs ?? null,
+});
+
 /** What a stitch's whole process tree uses, and whether it keeps data, as last measured. 100 percent is one core. */
 export const stitchUsage = z.object({
   cpuPercent: z.number().nullable(),
@@ -86,9 +98,9 @@ export const removedRecord = z.object({
   born: revisionText,
   outcome: stepOutcome.nullable(),
   removedAtMs: z.number(),
-  /** What it was, so that it can be created again; null in tombstones that others have written. */
+  /** What it was; null in tombstones that others have written. */
   was: z
-    .object({ spec: stitchSpec, placement: placementOptions, desired: z.enum(DESIRED) })
+    .object({ takesMessages: z.boolean(), desired: z.enum(DESIRED) })
     .nullable()
     .default(null),
   /** Where it went, as a full id: its messages go after it. null where it is gone for good. */

@@ -1,7 +1,7 @@
 import { RequestError } from "../domain/errors.ts";
 import { groupContains } from "../domain/group.ts";
 import { fullId, parseStitchRef, splitFullId } from "../domain/ids.ts";
-import { asLetter, type DeadLetter, isAddressable, type Message, readMessage } from "../domain/message.ts";
+import { asLetter, type DeadLetter, type Message, readMessage } from "../domain/message.ts";
 import type { ListResource } from "../contract/list.ts";
 import type { DeadLetterResource, SentResource } from "../contract/message.ts";
 import type { StitchRecord } from "../domain/stitch.ts";
@@ -175,7 +175,9 @@ function recipientsOf({ to, from }: Message, node: string, stitches: readonly St
   if ("stitch" in to) return [to.stitch];
   if ("stitches" in to) return to.stitches;
   return stitches
-    .filter(({ id, group, spec }) => isAddressable(spec) && groupContains(to.group, group) && fullId(node, id) !== from)
+    .filter(
+      ({ id, group, takesMessages }) => takesMessages && groupContains(to.group, group) && fullId(node, id) !== from,
+    )
     .map(({ id }) => id);
 }
 

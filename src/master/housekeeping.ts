@@ -1,13 +1,16 @@
 import { componentOf } from "../domain/group.ts";
 import { generatedIdBase } from "../domain/ids.ts";
 import { livenessOf } from "../domain/node.ts";
+import { dropOldAssignments, keepAssignments, surveyAssignments } from "../redis/assignments.ts";
 import type { RedisClient } from "../redis/client.ts";
 import { dropOldDeadLetters, nodesWithDeadLetters, relistDeadLetters } from "../redis/dead-letters.ts";
-import { dropTemplate, keepTemplate, templateRevisions } from "../redis/group-template.ts";
+import { dropTemplate, keepTemplate, specsOfTemplates, templateRevisions } from "../redis/group-template.ts";
 import { countMembers, dropFromLists, listFullGroups } from "../redis/groups.ts";
 import { indexLostJobs, pruneRecentJobs } from "../redis/job-index.ts";
 import type { Keys } from "../redis/keys.ts";
 import { listNodeIds, readNodes } from "../redis/node-record.ts";
+import { keepSpecs } from "../redis/specs.ts";
+import { stitchesShown } from "../redis/stitch-records.ts";
 import { keepSequence } from "../redis/sequences.ts";
 import { dropOldTombstones, nodesWithTombstones } from "../redis/tombstones.ts";
 import type { OnUnreadable } from "../redis/unreadable.ts";
@@ -19,6 +22,8 @@ const MINUTE_MS = 60 * SECOND_MS;
 /** A node that has been registered for so long has obeyed all words that are older. */
 const SETTLED_MS = 60 * MINUTE_MS;
 const NODES_AT_ONCE = 1000;
+/** How often specs are kept that something refers to: several times in the 8 days that they last without. */
+const SPECS_MS = 24 * 60 * MINUTE_MS;
 
 export type HousekeepingOptions = {
   /** Of this Master. */
@@ -43,6 +48,7 @@ export class Housekeeping {
     ["groups", 25 * SECOND_MS, () => this.#groups()],
     ["dead-letters", 10 * MINUTE_MS, () => this.#deadLetters()],
     ["tombstones", 60 * MINUTE_MS, () => this.#tombstones()],
+    ["specs", SPECS_MS, () => this.#specs()],
   ];
 
   constructor(options: HousekeepingOptions) {
@@ -122,6 +128,29 @@ export class Housekeeping {
         if (hasObeyed) await dropOldTombstones(redis, keys, node.id);
       }
     }
+  }
+
+  /** Keeps the specs that stitches and groups have, and forgets what was assigned of stitches that are gone. */
+  async #specs(): Promise<void> {
+    const { redis, keys, deadAfterMs, onUnreadable } = this.#o;
+    const full = await listFullGroups(redis, keys, null, onUnreadable);
+    await keepSpecs(redis, keys, await specsOfTemplates(redis, keys, full, onUnreadable));
+    for await (const ids of this.#pagesOfNodes())
+      for (const node of await readNodes(redis, keys, ids, onUnreadable)) {
+        if (node === null) continue;
+        // What a node publishes anew is older than the assignment.
+        const { specHashes, old } = await surveyAssignments(redis, keys, node.id, node.readAtMs, onUnreadable);
+        await Promise.all([keepSpecs(redis, keys, [...specHashes]), keepAssignments(redis, keys, node.id, false)]);
+        const isHere = livenessOf(node, deadAfterMs) === "alive" && node.readAtMs - node.startedAtMs > SETTLED_MS;
+        if (!isHere || old.length === 0) continue;
+        const shown = await stitchesShown(redis, keys, node.id);
+        await dropOldAssignments(
+          redis,
+          keys,
+          node.id,
+          old.filter((stitch) => !shown.has(stitch)),
+        );
+      }
   }
 
   async *#pagesOfNodes(): AsyncGenerator<readonly string[]> {

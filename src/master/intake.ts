@@ -27,6 +27,7 @@ import type { PlanResource } from "../contract/plan.ts";
 import type { JobResource } from "../contract/job.ts";
 import { giveUpDrafts, releaseDrafts, releaseScopes, takeScopes } from "../redis/busy.ts";
 import { isCluster } from "../redis/connection.ts";
+import { storeSpec } from "../redis/specs.ts";
 import { emitEvents } from "../redis/events.ts";
 import type { HintWatch } from "../redis/hint-watchers.ts";
 import type { JobHints } from "../redis/job-hints.ts";
@@ -35,9 +36,9 @@ import { createJob, followUp, timesVoided } from "../redis/job-record.ts";
 import { drawRevision } from "../redis/revision.ts";
 import { passingOver } from "../redis/unreadable.ts";
 import { hex, sha256, sha256Hex } from "./digest.ts";
-import { FIRST_LOOK_MS, type JobDesk, type JobDeskOptions } from "./job-desk.ts";
+import { FIRST_LOOK_MS, type JobDesk, type JobDeskOptions, type Settled } from "./job-desk.ts";
 import type { JobWaiter } from "./job-waiter.ts";
-import { iso, jobView } from "./job-view.ts";
+import { iso } from "./job-view.ts";
 import type { Submission, Submitted } from "./ports.ts";
 import type { Observer } from "./observe.ts";
 
@@ -60,14 +61,16 @@ export type IntakeOptions = JobDeskOptions & {
   readonly randomBytes: (count: number) => Uint8Array;
 };
 
-type Recorded = Pick<JobRecord, "command" | "target" | "options" | "waitForNode"> & { readonly deadlineMs: number };
+type Recorded = Pick<JobRecord, "command" | "target" | "options" | "asked" | "waitForNode"> & {
+  readonly deadlineMs: number;
+};
 
 /** A job that is to be: what it was asked for by, and how its plan is made once everything it depends on is read. */
 type Draft = {
   readonly id: string;
   readonly bodyHash: string;
   /** What it is recorded as, once its plan is made. */
-  readonly recordedAs: (plan: Plan) => Recorded;
+  readonly recordedAs: (plan: Plan, observed: Observed) => Recorded;
   readonly reason: string | null;
   readonly by: string | null;
   readonly waitMs: number;
@@ -107,7 +110,7 @@ export class Intake {
     return this.#take({
       id: await this.#jobIdFor(submission),
       bodyHash,
-      recordedAs: (plan) => recordedOf(command, plan),
+      recordedAs: (plan, observed) => recordedOf(command, plan, observed),
       reason: command.reason ?? null,
       by,
       waitMs,
@@ -177,7 +180,7 @@ export class Intake {
     if (next.kind === "command") {
       const { command } = next;
       return {
-        recordedAs: (plan) => recordedOf(command, plan),
+        recordedAs: (plan, observed) => recordedOf(command, plan, observed),
         observe: this.#observing(command),
         plan: async (observed) =>
           feasibleOnly(command.command, command.target, planAgain(next, record.revision, observed)),
@@ -269,11 +272,14 @@ export class Intake {
       );
     // What was told before this, the job's subscription among it, is not of this job's tasks.
     watch?.forget();
+    // What the record names must be there before it. One Redis takes what is sent together in its order.
+    const storing = seen.observed.toStore === null ? null : storeSpec(redis, keys, seen.observed.toStore);
+    if (isCluster(redis)) await storing;
     const creating = createJob(redis, keys, record, bodyHash, voids);
     // Nobody else can make a job with this id, so on one Redis both go out in one round trip: the record is written first.
     // Where it is void, what was dispatched is refused at the claim.
     const atOnce = !repeatable && !isCluster(redis);
-    const [created] = await Promise.all([creating, atOnce ? dispatch() : null]);
+    const [created] = await Promise.all([creating, storing, atOnce ? dispatch() : null]);
     if (created === "void") {
       await giveBack();
       return null;
@@ -286,18 +292,22 @@ export class Intake {
     if (!atOnce) await dispatch();
     const here = record.tasks.some((task) => task.refused !== null || task.runs === "master");
     const several = record.orchestration !== null;
-    if (watch === null && !here && !several)
-      return { kind: "job", job: jobView(state, foldJob(state, new Map())), replayed: false };
+    const spec = record.asked === null ? null : (seen.observed.toStore?.spec ?? null);
+    const jobOf = async (settled: Pick<Settled, "state" | "folded">) => {
+      const job = await this.#o.waiter.view(settled, spec);
+      return { kind: "job", job, replayed: false } as const;
+    };
+    if (watch === null && !here && !several) return jobOf({ state, folded: foldJob(state, new Map()) });
     const settled =
       (here || several || watch === null ? null : await this.#o.waiter.endByHints(state, waitMs, watch)) ??
       (await this.#o.waiter.wait(id, waitMs - (this.#o.nowMs() - askedAtMs), watch));
-    return { kind: "job", job: jobView(settled.state, settled.folded), replayed: false };
+    return jobOf(settled);
   }
 
   /** The job as it is accepted: of a command of many steps, with the first wave begun. */
   #firstState({ id, bodyHash, ...draft }: Draft, plan: Plan, { observed, revision }: Reading): JobState {
     const { nowMs } = observed;
-    const { deadlineMs, ...recorded } = draft.recordedAs(plan);
+    const { deadlineMs, ...recorded } = draft.recordedAs(plan, observed);
     const record: JobRecord = {
       id,
       ...recorded,
@@ -468,13 +478,15 @@ function inWaves({ orchestration }: Plan): PlannedTask[] {
   return [...tasks.values()];
 }
 
-const recordedOf = (command: Command, plan: Plan): Recorded => ({
-  command: command.command,
-  target: command.target,
-  options: commandOptions(command),
-  waitForNode: command.waitForNode,
-  deadlineMs: deadlineOf(command, plan),
-});
+function recordedOf(command: Command, plan: Plan, { toStore }: Observed): Recorded {
+  const { spec: _, ...options } = commandOptions(command);
+  const asked =
+    command.command !== "stitch.create" || toStore === null
+      ? null
+      : { specHash: toStore.specHash, reschedule: command.spec.reschedule ?? null };
+  const { command: name, target, waitForNode } = command;
+  return { command: name, target, options, asked, waitForNode, deadlineMs: deadlineOf(command, plan) };
+}
 
 const accepted = (record: JobRecord): ClusterEvent => ({
   type: "job.accepted",

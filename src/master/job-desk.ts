@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { assignmentsIn } from "../domain/assignment.ts";
 import { advance, asksForDrain, awaited, type Seen } from "../domain/advance.ts";
 import { COMMANDS } from "../domain/command.ts";
 import { isCommandName } from "../domain/command-names.ts";
@@ -9,17 +10,17 @@ import { splitFullId } from "../domain/ids.ts";
 import { means } from "../domain/meant.ts";
 import type { Dispatch, JobRecord, JobState, Orchestration, Task } from "../domain/job.ts";
 import { isPresent, livenessOf, type NodeRecord } from "../domain/node.ts";
-import type { Template } from "../domain/observed.ts";
 import { seeDrain } from "../domain/drain.ts";
 import { progressOf } from "../domain/progress.ts";
 import { tasksToSendAgain } from "../domain/send-again.ts";
 import type { Health, StepOutcome } from "../domain/stitch.ts";
 import type { Dispatcher } from "../queue/dispatcher.ts";
+import { assignStitches } from "../redis/assignments.ts";
 import { giveUpDrafts, releaseScopes } from "../redis/busy.ts";
 import type { RedisClient } from "../redis/client.ts";
 import { isRedisUnavailable } from "../redis/connection.ts";
 import { emitEvents } from "../redis/events.ts";
-import { rememberTemplate } from "../redis/group-template.ts";
+import { rememberTemplate, type StoredTemplate } from "../redis/group-template.ts";
 import {
   dropOpenJob,
   jobAgeMs,
@@ -98,17 +99,18 @@ export class JobDesk {
 
   /** Sends the tasks on their way: to their nodes' queues, or carried out here where only a Master may. */
   async dispatch(record: JobRecord, tasks: readonly Task[]): Promise<void> {
-    const toNodes = tasks
-      .filter((task) => task.runs === "node" && task.refused === null)
-      .map(
-        (task): Dispatch => ({ job: record.id, revision: record.revision, deadlineAtMs: record.deadlineAtMs, task }),
-      );
+    const toNodes = tasks.filter((task) => task.runs === "node" && task.refused === null);
+    const { id: job, revision, deadlineAtMs } = record;
     const here = tasks.filter((task) => task.runs === "master" && task.refused === null);
     await Promise.all([
+      // Before the node can hear of it: what it does not know, it must not show.
+      ...[...assignmentsIn(record, toNodes)].map(([node, assigned]) =>
+        assignStitches(this.#o.redis, this.#o.keys, node, assigned),
+      ),
       ...[...templatesIn(record, tasks)].map(([group, template]) =>
         rememberTemplate(this.#o.redis, this.#o.keys, group, record.revision, template),
       ),
-      this.#o.dispatcher.dispatch(toNodes),
+      this.#o.dispatcher.dispatch(toNodes.map((task): Dispatch => ({ job, revision, deadlineAtMs, task }))),
       ...here.map((task) => this.#carryOut(record, task)),
     ]);
   }
@@ -385,21 +387,18 @@ function notNow(error: unknown): "not now" {
 }
 
 const startingOptions = z.object({ timeoutMs: z.number(), minHealthyMs: z.number().optional() });
-const askedSpec = z.object({ spec: z.object({ reschedule: z.boolean().optional() }) });
-
 /**
  * What new stitches of each full group are made like, by a job that was given their spec: a clone or a scale only repeats it.
  * That a stitch stays where it was put by name is said of it alone, unless the client said so of all.
  */
-function templatesIn(record: JobRecord, tasks: readonly Task[]): Map<string, Template> {
-  const templates = new Map<string, Template>();
-  const asked = askedSpec.safeParse(record.options);
-  if (!asked.success) return templates;
-  const { reschedule = true } = asked.data.spec;
+function templatesIn({ asked }: JobRecord, tasks: readonly Task[]): Map<string, StoredTemplate> {
+  const templates = new Map<string, StoredTemplate>();
+  if (asked === null) return templates;
+  const reschedule = asked.reschedule ?? true;
   for (const step of tasks.flatMap(({ steps }) => steps)) {
     if (step.action !== "create") continue;
-    const spec = { ...step.spec, reschedule };
-    templates.set(step.group, { spec, placement: step.placement ?? { strategy: "spread" } });
+    const { specHash, placement = { strategy: "spread" } } = step;
+    templates.set(step.group, { specHash, reschedule, placement });
   }
   return templates;
 }

@@ -1,5 +1,6 @@
 import { countedTasks, type FoldedJob, type FoldedStep, type FoldedTask, hasEnded } from "../domain/fold.ts";
-import { type JobState, PAST } from "../domain/job.ts";
+import { type JobRecord, type JobState, PAST } from "../domain/job.ts";
+import type { StitchSpec } from "../domain/spec.ts";
 import { progressOf } from "../domain/progress.ts";
 import type { JobStatus } from "../domain/job-status.ts";
 import type {
@@ -42,8 +43,11 @@ function statusOf(state: JobState, folded: FoldedJob): JobStatus {
   return folded.started ? "running" : "pending";
 }
 
-/** A job as a row of a list: without its tasks. Final only once a Master has closed it. */
-export function listedJob(state: JobState, folded: FoldedJob): ListedJobResource {
+/**
+ * A job as a row of a list: without its tasks. Final only once a Master has closed it.
+ * @param spec that it was asked with, where it is shown whole.
+ */
+export function listedJob(state: JobState, folded: FoldedJob, spec: StitchSpec | null = null): ListedJobResource {
   const { record, marks } = state;
   const status = statusOf(state, folded);
   // A chain knows why it was taken back; its steps may all have succeeded.
@@ -60,7 +64,7 @@ export function listedJob(state: JobState, folded: FoldedJob): ListedJobResource
     id: record.id,
     command: record.command,
     target: record.target,
-    options: record.options,
+    options: optionsOf(record, spec),
     reason: record.reason,
     by: record.by,
     master: record.master,
@@ -90,6 +94,14 @@ export function listedJob(state: JobState, folded: FoldedJob): ListedJobResource
   };
 }
 
+/** With the spec as the client gave it; where that is not at hand, with its hash. */
+function optionsOf({ options, asked }: JobRecord, known: StitchSpec | null): Record<string, unknown> {
+  if (asked === null) return options;
+  if (known === null) return { ...options, specHash: asked.specHash };
+  const { reschedule: _, ...rest } = known;
+  return { ...options, spec: asked.reschedule === null ? rest : { ...rest, reschedule: asked.reschedule } };
+}
+
 const stitchesOf = (folded: FoldedJob): string[] => [
   ...new Set(folded.tasks.flatMap(({ steps }) => steps.flatMap(({ step }) => step.stitch ?? []))),
 ];
@@ -101,7 +113,7 @@ const withTail = (chain: FoldedStep["error"], step: FoldedStep["error"]): Folded
 const isGood = (step: FoldedStep) => step.status === "succeeded" || !hasEnded(step.status);
 
 /** A job with its tasks: at most 1000 steps, those that did not succeed first. */
-export function jobView(state: JobState, folded: FoldedJob): JobResource {
+export function jobView(state: JobState, folded: FoldedJob, spec: StitchSpec | null): JobResource {
   const truncated = folded.counts.total > BODY_LIMIT;
   const view = (task: FoldedTask, steps: readonly FoldedStep[]): TaskResource => ({
     id: task.task.id,
@@ -111,7 +123,7 @@ export function jobView(state: JobState, folded: FoldedJob): JobResource {
     steps: steps.map(stepView),
   });
   const counted = countedTasks(folded.tasks);
-  if (!truncated) return { ...listedJob(state, folded), tasks: counted.map((task) => view(task, task.steps)) };
+  if (!truncated) return { ...listedJob(state, folded, spec), tasks: counted.map((task) => view(task, task.steps)) };
   let left = BODY_LIMIT;
   const chosen = new Set<FoldedStep>();
   for (const wanted of [false, true]) {
@@ -127,7 +139,11 @@ export function jobView(state: JobState, folded: FoldedJob): JobResource {
     .map((task) => ({ task, steps: task.steps.filter((step) => chosen.has(step)).sort(failuresFirst) }))
     .filter(({ steps }) => steps.length > 0)
     .sort((a, b) => Number(a.steps.every(isGood)) - Number(b.steps.every(isGood)));
-  return { ...listedJob(state, folded), tasks: tasks.map(({ task, steps }) => view(task, steps)), truncated: true };
+  return {
+    ...listedJob(state, folded, spec),
+    tasks: tasks.map(({ task, steps }) => view(task, steps)),
+    truncated: true,
+  };
 }
 
 /** Every step of a job, in the order of its tasks. */

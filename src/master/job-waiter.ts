@@ -1,12 +1,14 @@
 import { hasEnded, nodesInDoubt } from "../domain/fold.ts";
 import type { JobState } from "../domain/job.ts";
 import type { JobResource } from "../contract/job.ts";
+import type { StitchSpec } from "../domain/spec.ts";
 import type { StepOutcome } from "../domain/stitch.ts";
 import type { HintWatch } from "../redis/hint-watchers.ts";
 import type { JobHints } from "../redis/job-hints.ts";
 import { readHint } from "../redis/job-record.ts";
 import type { JobDesk, Settled } from "./job-desk.ts";
 import { jobView } from "./job-view.ts";
+import type { SpecStore } from "./spec-store.ts";
 
 /** Whoever waits for a job looks this often even where no hint comes. */
 const LOOK_MS = 1000;
@@ -15,10 +17,12 @@ const LOOK_MS = 1000;
 export class JobWaiter {
   readonly #desk: JobDesk;
   readonly #hints: JobHints;
+  readonly #specs: SpecStore;
   readonly #nowMs: () => number;
 
-  constructor(desk: JobDesk, hints: JobHints, nowMs: () => number) {
+  constructor(desk: JobDesk, hints: JobHints, specs: SpecStore, nowMs: () => number) {
     this.#desk = desk;
+    this.#specs = specs;
     this.#hints = hints;
     this.#nowMs = nowMs;
   }
@@ -27,11 +31,18 @@ export class JobWaiter {
   async job(id: string, waitMs: number): Promise<JobResource> {
     const watch = waitMs > 0 ? this.#hints.watch(id) : null;
     try {
-      const { state, folded } = await this.wait(id, waitMs, watch);
-      return jobView(state, folded);
+      return await this.view(await this.wait(id, waitMs, watch), null);
     } finally {
       watch?.stop();
     }
+  }
+
+  /** A job with the spec that it was asked with. @param known that spec, where it is at hand. */
+  async view({ state, folded }: Pick<Settled, "state" | "folded">, known: StitchSpec | null): Promise<JobResource> {
+    const { asked } = state.record;
+    if (asked === null || known !== null) return jobView(state, folded, known);
+    const { specHash } = asked;
+    return jobView(state, folded, (await this.#specs.read([specHash])).get(specHash) ?? null);
   }
 
   /** Waits for the end of a job: hints hasten, a look each second guarantees. */

@@ -8,6 +8,8 @@ import { cancelJob } from "../redis/job-record.ts";
 import type { Keys } from "../redis/keys.ts";
 import type { ReplyHints } from "../redis/reply-hints.ts";
 import { tellOnce } from "../redis/unreadable.ts";
+import { adoptNode } from "./adopt-node.ts";
+import { SpecStore } from "./spec-store.ts";
 import { StateReader } from "./state-reader.ts";
 import { DeadLetters } from "./dead-letters.ts";
 import { listEvents } from "./event-list.ts";
@@ -53,7 +55,8 @@ export function leaderlessMaster(options: LeaderlessOptions): Master {
   const locate = (ref: string): Promise<string> => reader.locate(ref);
   const observer = new Observer(redis, keys, options.deadAfterMs, common.onUnreadable);
   const desk = new JobDesk({ ...common, observer });
-  const waiter = new JobWaiter(desk, hints, nowMs);
+  const specs = new SpecStore(redis, keys, common.onUnreadable);
+  const waiter = new JobWaiter(desk, hints, specs, nowMs);
   const intake = new Intake({ ...common, desk, waiter, observer });
   const jobs = new JobList({ ...common, desk });
   const recipients = new Recipients({ ...common, locate });
@@ -97,6 +100,7 @@ export function leaderlessMaster(options: LeaderlessOptions): Master {
       },
       retry: (job) => intake.retry(job),
       rollback: (job, reason = null) => intake.rollback(job, reason),
+      adopt: (node) => adoptNode({ ...common, specs }, node),
       forgetNode: (node) => forgetNode({ ...common, buryInbox }, node),
     },
     upkeep: new LeaderlessUpkeep({ ...common, desk, housekeeping: new Housekeeping(common) }),

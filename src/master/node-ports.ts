@@ -1,4 +1,7 @@
+import { fullId, splitFullId } from "../domain/ids.ts";
 import type { ChosenMaster } from "../domain/master-mode.ts";
+import { readAssignments } from "../redis/assignments.ts";
+import { offerSpecs, readSpecTexts, specsStored } from "../redis/specs.ts";
 import { emitEvents } from "../redis/events.ts";
 import { claim, recordOutcomes } from "../redis/job-record.ts";
 import { beatNode, leaveNode, listNode, readEligibility, registerNode } from "../redis/node-record.ts";
@@ -39,12 +42,23 @@ const NODE_PORTS: Readonly<Record<ChosenMaster, (options: NodePortsOptions) => N
         publishUsage: (incarnation, usage, keptMs) => publishUsage(redis, keys, node, incarnation, usage, keptMs),
         published: (onUnreadable) => readOwnStitches(redis, keys, node, onUnreadable),
         forget: (stitches) => forgetRemoved(redis, keys, node, stitches),
+        missingSpecs: async (hashes) => {
+          const stored = await specsStored(redis, keys, hashes);
+          return hashes.filter((hash) => !stored.has(hash));
+        },
+        offerSpecs: (texts) => offerSpecs(redis, keys, node, texts),
         emit: (events) => emitEvents(redis, keys, events),
       },
       orders: {
         claim: (job, task, incarnation) => claim(redis, keys, job, node, task, incarnation),
         tell: (job, task, incarnation, outcomes, ended) =>
           recordOutcomes(redis, keys, job, node, task, incarnation, outcomes, ended),
+        spec: async (hash) => (await readSpecTexts(redis, keys, [hash]))[0] ?? null,
+        assigned: async (stitches, onUnreadable) => {
+          const ids = stitches.map((stitch) => fullId(node, stitch));
+          const found = await readAssignments(redis, keys, ids, onUnreadable);
+          return new Map([...found].map(([id, each]) => [splitFullId(id).stitch, each]));
+        },
         eligibility: () => readEligibility(redis, keys, node),
         words: (onUnreadable) => readTombstones(redis, keys, node, onUnreadable),
         traces: (id) => readTraces(redis, keys, id),

@@ -1,3 +1,4 @@
+import type { Assigned, Assignment } from "../domain/assignment.ts";
 import type { Look } from "../domain/commands/definition.ts";
 import { RequestError } from "../domain/errors.ts";
 import type { Aftermath } from "../domain/follow-up.ts";
@@ -11,7 +12,8 @@ import { countWell } from "../domain/replacement.ts";
 import { parseRevision } from "../domain/revision.ts";
 import type { StitchRecord } from "../domain/stitch.ts";
 import type { RedisClient } from "../redis/client.ts";
-import { readTemplate } from "../redis/group-template.ts";
+import { readAssignments } from "../redis/assignments.ts";
+import { readTemplate, type StoredTemplate } from "../redis/group-template.ts";
 import type { Keys } from "../redis/keys.ts";
 import { listNodeIds, readNodes, redisTimeMs } from "../redis/node-record.ts";
 import { drawNumbers, nextNumber } from "../redis/sequences.ts";
@@ -27,6 +29,7 @@ import {
   readUsage,
 } from "../redis/stitch-records.ts";
 import { type OnUnreadable, refuse } from "../redis/unreadable.ts";
+import { SpecStore, specIn, toBeStored } from "./spec-store.ts";
 
 const ALL = 1000;
 /** Rows of numbers drawn one after the other, then with ever larger gaps, before giving up on finding ids that are free. */
@@ -54,6 +57,7 @@ export class Observer implements Look {
   readonly #onUnreadable: OnUnreadable;
   /** The Redis that has this key says what time it is. */
   readonly #clock: string;
+  readonly #specs: SpecStore;
 
   constructor(
     redis: RedisClient,
@@ -67,6 +71,7 @@ export class Observer implements Look {
     this.#deadAfterMs = deadAfterMs;
     this.#onUnreadable = onUnreadable;
     this.#clock = clock;
+    this.#specs = new SpecStore(redis, keys, onUnreadable);
   }
 
   /** The same, with times by the clock of the Redis that has the job: there its deadline is compared. */
@@ -83,7 +88,7 @@ export class Observer implements Look {
     return observed;
   }
 
-  newStitches({ group, node, id, count }: Parameters<Look["newStitches"]>[0], draw: boolean): Promise<Observed> {
+  newStitches({ group, node, id, count, spec }: Parameters<Look["newStitches"]>[0], draw: boolean): Promise<Observed> {
     return this.#with(
       {},
       {
@@ -91,6 +96,7 @@ export class Observer implements Look {
         ofGroup: this.#countByNode([group]),
         firstNumber: id !== undefined ? 1 : this.#freeNumbers(group, draw ? count : 0),
         stitches: id === undefined ? [] : this.#existing(id, node),
+        toStore: toBeStored(spec),
       },
     );
   }
@@ -104,22 +110,31 @@ export class Observer implements Look {
 
   async stitchToClone(ref: string, toNode: string | undefined, draw: boolean): Promise<Observed> {
     const meant = await this.#meantWithRecord(ref);
-    if (meant.record === null) return this.#with(meant.known, {});
-    const { group } = meant.record;
-    return this.#with(meant.known, {
-      nodes: this.#nodes(toNode === undefined ? null : [toNode]),
-      ofGroup: this.#countByNode([group]),
-      firstNumber: this.#freeNumbers(group, draw ? 1 : 0),
-    });
+    if (meant.seen === null) return this.#with(meant.known, {});
+    const { records, assignments } = meant.seen;
+    const [assignment] = assignments.values();
+    return this.#with(
+      { ...meant.known, records },
+      {
+        nodes: this.#nodes(toNode === undefined ? null : [toNode]),
+        assigned: this.#withSpecs(assignments),
+        ...(assignment === undefined
+          ? {}
+          : {
+              ofGroup: this.#countByNode([assignment.group]),
+              firstNumber: this.#freeNumbers(assignment.group, draw ? 1 : 0),
+            }),
+      },
+    );
   }
 
   async stitchToMove(ref: string, toNode: string | undefined): Promise<Observed> {
     const meant = await this.#meantWithRecord(ref);
-    if (meant.record === null) return this.#with(meant.known, {});
-    const { stitches, records } = meant.known;
+    if (meant.seen === null) return this.#with(meant.known, {});
+    const { stitches } = meant.known;
     const from = stitches.map(nodeOf);
     const [observed] = await Promise.all([
-      this.#movable(stitches, records, toNode === undefined ? null : [...from, toNode]),
+      this.#movable(stitches, meant.seen, toNode === undefined ? null : [...from, toNode]),
       this.#nodes(from),
     ]);
     return observed;
@@ -148,21 +163,43 @@ export class Observer implements Look {
   }
 
   async groupToSpread(group: string): Promise<Observed> {
-    const { stitches, records } = await this.#membersOf(await listFullGroups(this.#redis, this.#keys, group));
-    return this.#movable(stitches, records, null);
+    const { stitches, ...seen } = await this.#membersWithAssignments(
+      await listFullGroups(this.#redis, this.#keys, group),
+    );
+    return this.#movable(stitches, seen, null);
   }
 
   async groupToScale(group: string, count: number, draw: boolean): Promise<Observed> {
-    const { stitches, records } = await this.#membersOf([group]);
-    return this.#with(
-      { stitches, records },
-      {
-        nodes: this.#nodes(null),
-        ofGroup: this.#countByNode([group]),
-        template: readTemplate(this.#redis, this.#keys, group, this.#onUnreadable),
-        firstNumber: this.#freeNumbers(group, draw ? Math.max(0, count - stitches.length) : 0),
-      },
-    );
+    const [{ stitches, records, assignments }, stored] = await Promise.all([
+      this.#membersWithAssignments([group]),
+      readTemplate(this.#redis, this.#keys, group, this.#onUnreadable),
+    ]);
+    const [observed, template] = await Promise.all([
+      this.#with(
+        { stitches, records },
+        {
+          nodes: this.#nodes(null),
+          ofGroup: this.#countByNode([group]),
+          firstNumber: this.#freeNumbers(group, draw ? Math.max(0, count - stitches.length) : 0),
+          assigned: stored === null ? this.#withSpecs(assignments) : new Map(),
+        },
+      ),
+      stored === null ? null : this.#template(stored),
+    ]);
+    return { ...observed, ...template };
+  }
+
+  /** What new stitches are made like, and its spec where that is none that the store has. */
+  async #template({
+    specHash,
+    reschedule,
+    placement,
+  }: StoredTemplate): Promise<Pick<Observed, "template" | "toStore">> {
+    const known = specIn(await this.#specs.read([specHash]), specHash);
+    if (known === null) return { template: null, toStore: null };
+    if (known.spec.reschedule === reschedule) return { template: { ...known, placement }, toStore: null };
+    const toStore = await toBeStored({ ...known.spec, reschedule });
+    return { template: { ...toStore, placement }, toStore };
   }
 
   /** A node that is being drained: what is on it, and where that could go. */
@@ -170,7 +207,7 @@ export class Observer implements Look {
     const ids = (await listStitchesOfNode(this.#redis, this.#keys, node, this.#onUnreadable)).map((id) =>
       fullId(node, id),
     );
-    return this.#movable(ids, await this.#records(ids), null);
+    return this.#movable(ids, await this.#recordsWithAssignments(ids), null);
   }
 
   /** How many stitches of a group that is to take over have been well for long enough. */
@@ -182,21 +219,31 @@ export class Observer implements Look {
   /** What the steps of an earlier job have left: the stitches that are there, their nodes, and what is left of the others. */
   async aftermath(steps: readonly StitchStep[]): Promise<Aftermath> {
     const ids = steps.map(({ stitch }) => stitch);
-    const records = await this.#records(ids);
+    const [records, left, assignments] = await Promise.all([
+      this.#records(ids),
+      Promise.all(ids.map((id) => readRemoved(this.#redis, this.#keys, id, this.#onUnreadable))),
+      readAssignments(this.#redis, this.#keys, ids, this.#onUnreadable),
+    ]);
+    const removed = new Map(
+      ids.flatMap((id, index) => {
+        const record = left[index];
+        return record == null ? [] : [[id, record] as const];
+      }),
+    );
     // What is placed anew, is so beside what its group has by now.
-    const groups = [...new Set(steps.flatMap((step) => (step.action === "create" ? [step.group] : [])))];
-    const [observed, removed] = await Promise.all([
+    const creates = steps.filter((step) => step.action === "create");
+    const [observed, specs] = await Promise.all([
       this.#with(
         { stitches: [...records.keys()], records },
-        { nodes: this.#nodes(null), ofGroup: this.#countByNode(groups) },
+        {
+          nodes: this.#nodes(null),
+          ofGroup: this.#countByNode([...new Set(creates.map(({ group }) => group))]),
+          assigned: this.#withSpecs(ofThose([...removed, ...records], assignments)),
+        },
       ),
-      Promise.all(ids.map((id) => readRemoved(this.#redis, this.#keys, id, this.#onUnreadable))),
+      this.#specs.read(creates.map(({ specHash }) => specHash)),
     ]);
-    const known = ids.flatMap((id, index) => {
-      const record = removed[index];
-      return record == null ? [] : [[id, record] as const];
-    });
-    return { ...observed, removed: new Map(known) };
+    return { ...observed, removed, specs };
   }
 
   /**
@@ -241,41 +288,62 @@ export class Observer implements Look {
       stitches: [],
       movedTo: null,
       records: new Map(),
+      assigned: new Map(),
       ofGroup: new Map(),
       homes: new Map(),
       withData: new Set(),
       template: null,
+      toStore: null,
       firstNumber: 1,
       ...known,
       ...Object.fromEntries(fields.map(([field], index) => [field, values[index]])),
     };
   }
 
-  /** What a reference means; with its record where that is one stitch, and it is there. */
+  /** What a reference means; with what is known of it where that is one stitch, and it is there. */
   async #meantWithRecord(ref: string) {
-    const meant = await this.#meant(ref);
-    const [only, ...others] = meant.stitches;
-    const records = only === undefined || others.length > 0 ? new Map() : await this.#records([only], refuse);
-    const record: StitchRecord | null = only === undefined ? null : (records.get(only) ?? null);
-    const known = record === null ? { ...meant, records: new Map<string, StitchRecord>() } : { ...meant, records };
-    return { known, record };
+    const known = await this.#meant(ref);
+    const [only, ...others] = known.stitches;
+    if (only === undefined || others.length > 0) return { known, seen: null };
+    const seen = await this.#recordsWithAssignments([only], refuse);
+    return { known, seen: seen.records.has(only) ? seen : null };
   }
 
   /** Stitches, and what decides where they could go. */
   #movable(
     stitches: readonly string[],
-    records: ReadonlyMap<string, StitchRecord>,
+    { records, assignments }: { readonly records: Observed["records"]; readonly assignments: Assignments },
     nodes: readonly string[] | null,
   ): Promise<Observed> {
-    const groups = [...new Set([...records.values()].map(({ group }) => group))];
+    const groups = [...new Set([...assignments.values()].map(({ group }) => group))];
     return this.#with(
       { stitches, records },
       {
         nodes: this.#nodes(nodes),
+        assigned: this.#withSpecs(assignments),
         ofGroup: this.#countByNode(groups),
         homes: this.#homes(stitches),
         withData: this.#withData(stitches),
       },
+    );
+  }
+
+  async #recordsWithAssignments(ids: readonly string[], onUnreadable = this.#onUnreadable) {
+    const [records, assignments] = await Promise.all([
+      this.#records(ids, onUnreadable),
+      readAssignments(this.#redis, this.#keys, ids, onUnreadable),
+    ]);
+    return { records, assignments: ofThose([...records], assignments) };
+  }
+
+  /** Of those whose specs are known. */
+  async #withSpecs(assignments: Assignments): Promise<Map<string, Assigned>> {
+    const specs = await this.#specs.read([...assignments.values()].map(({ specHash }) => specHash));
+    return new Map(
+      [...assignments].flatMap(([id, each]) => {
+        const spec = specs.get(each.specHash);
+        return spec === undefined ? [] : [[id, { ...each, spec }] as const];
+      }),
     );
   }
 
@@ -306,6 +374,17 @@ export class Observer implements Look {
     const ofGroup = new Set(groups);
     const found = [...(await this.#records(members.sort()))].filter(([, { group }]) => ofGroup.has(group));
     return { stitches: found.map(([id]) => id), records: new Map(found) };
+  }
+
+  async #membersWithAssignments(groups: readonly string[]) {
+    const members = (await membersOf(this.#redis, this.#keys, groups)).flat();
+    const ofGroup = new Set(groups);
+    const { records, assignments } = await this.#recordsWithAssignments(members.sort());
+    const found = [...records].filter(([, { group }]) => ofGroup.has(group));
+    const stitches = found.map(([id]) => id);
+    const isFound = new Set(stitches);
+    const ofFound = new Map([...assignments].filter(([id]) => isFound.has(id)));
+    return { stitches, records: new Map(found), assignments: ofFound };
   }
 
   async #homes(ids: readonly string[]): Promise<Map<string, ReadonlySet<string>>> {
@@ -367,5 +446,20 @@ export class Observer implements Look {
     return (await this.#meant(node === undefined ? stitch : fullId(node, stitch))).stitches;
   }
 }
+
+/** By full id. */
+type Assignments = ReadonlyMap<string, Assignment>;
+
+/** Of stitches that are there, or were: what was assigned of that very stitch, not of another that has had its id. */
+const ofThose = (
+  stitches: readonly (readonly [id: string, { readonly born: string }])[],
+  assignments: ReadonlyMap<string, readonly Assignment[]>,
+): Map<string, Assignment> =>
+  new Map(
+    stitches.flatMap(([id, { born }]) => {
+      const found = assignments.get(id)?.find((each) => each.born === born);
+      return found === undefined ? [] : [[id, found] as const];
+    }),
+  );
 
 const nodeOf = (id: string): string => splitFullId(id).node;

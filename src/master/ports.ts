@@ -1,4 +1,5 @@
 import type { RemovedRecord, StepOutcome, StitchRecord, StitchUsage } from "../domain/stitch.ts";
+import type { Assignment } from "../domain/assignment.ts";
 import type { Task } from "../domain/job.ts";
 import type { NodeStatus } from "../domain/node.ts";
 import type { Tombstone, Traces } from "../domain/tombstone.ts";
@@ -12,6 +13,7 @@ import type { Command } from "../domain/command.ts";
 import type { CommandName } from "../domain/command-names.ts";
 import type { ClusterEvent, EventFilter } from "../domain/event.ts";
 import type { DeadLetter, SendRequest } from "../domain/message.ts";
+import type { AdoptedResource } from "../contract/node.ts";
 import type { ClusterResource } from "../contract/cluster.ts";
 import type { DeadLetterResource, SentResource } from "../contract/message.ts";
 import type { Eligibility, Liveness } from "../domain/node.ts";
@@ -23,7 +25,7 @@ import type { ListResource } from "../contract/list.ts";
 import type { LogLineResource } from "../contract/log-line.ts";
 import type { NodeResource } from "../contract/node.ts";
 import type { PlanResource } from "../contract/plan.ts";
-import type { StitchResource } from "../contract/stitch.ts";
+import type { ListedStitchResource, StitchResource } from "../contract/stitch.ts";
 
 /** Who asks, and how it is to be carried out. */
 export type Submission = {
@@ -78,7 +80,7 @@ export interface ClusterState {
   nodes(page: Page, filter: NodeFilter): Promise<ListResource<NodeResource>>;
   /** @throws `not_found`. */
   node(id: string): Promise<NodeResource>;
-  stitches(page: Page, filter: StitchFilter): Promise<ListResource<StitchResource>>;
+  stitches(page: Page, filter: StitchFilter): Promise<ListResource<ListedStitchResource>>;
   /** @param ref a bare or a full id. @throws `not_found`, `ambiguous_stitch`. */
   stitch(ref: string): Promise<StitchResource>;
   groups(page: Page): Promise<ListResource<GroupResource>>;
@@ -133,6 +135,10 @@ export interface Publishing {
   published(onUnreadable: OnUnreadable): Promise<{ stitches: StitchRecord[]; removed: RemovedRecord[] }>;
   /** Forgets removed stitches. */
   forget(stitches: readonly string[]): Promise<void>;
+  /** Of specs that its stitches have: which are not in the store. */
+  missingSpecs(hashes: readonly string[]): Promise<readonly string[]>;
+  /** Offers the texts of specs that are not in the store, by hash, in place of those it offered before. Nobody goes by them until the node is adopted. */
+  offerSpecs(texts: ReadonlyMap<string, string>): Promise<void>;
   /** Tells what happened. */
   emit(events: readonly ClusterEvent[]): Promise<void>;
 }
@@ -155,6 +161,13 @@ export interface Orders {
     outcomes: ReadonlyMap<number, StepOutcome>,
     ended: boolean,
   ): Promise<boolean>;
+  /** The text of a spec, as the store has it; null where it has none. The node checks that it is what the hash names. */
+  spec(specHash: string): Promise<string | null>;
+  /** What Masters have assigned to the node under stitches' ids, the newest first; `onUnreadable` is told of the rest. */
+  assigned(
+    stitches: readonly string[],
+    onUnreadable: OnUnreadable,
+  ): Promise<ReadonlyMap<string, readonly Assignment[]>>;
   eligibility(): Promise<Eligibility>;
   /** Words that Masters have left about its stitches while it was away, by stitch; `onUnreadable` is told of the rest. */
   words(onUnreadable: OnUnreadable): Promise<ReadonlyMap<string, Tombstone>>;
@@ -206,6 +219,11 @@ export interface Commands {
   retry(id: string): Promise<JobResource>;
   /** Takes back what a job changed, as a new one, for a reason of its own. Safe to repeat. @throws `not_found`, `not_reversible`, `group_busy`, and as `submit`. */
   rollback(id: string, reason?: string | null): Promise<JobResource>;
+  /**
+   * Takes a node's word for the stitches that it has and no Master has assigned, as far as Redis knows: from here on they are
+   * copied and moved as any. For a Redis that came back empty, or older. Safe to repeat. @throws `not_found`.
+   */
+  adopt(node: string): Promise<AdoptedResource>;
   /** Forgets a dead or left node with its stitches, queue and routes. Safe to repeat. @throws `node_alive`, `not_found`. */
   forgetNode(id: string): Promise<void>;
 }

@@ -1,6 +1,6 @@
 import { RequestError } from "../domain/errors.ts";
 import { fullId, splitFullId } from "../domain/ids.ts";
-import { isAddressable, type Recipient } from "../domain/message.ts";
+import type { Recipient } from "../domain/message.ts";
 import { livenessOf } from "../domain/node.ts";
 import type { StitchRecord } from "../domain/stitch.ts";
 import type { RedisClient } from "../redis/client.ts";
@@ -55,7 +55,7 @@ export class Recipients {
     ]);
     if (node == null)
       throw new RequestError("no_recipient", `There is no node "${to.node}"; GET /v1/nodes lists them.`);
-    const members = stitches.filter(({ spec }) => isAddressable(spec)).map(({ id }) => fullId(to.node, id));
+    const members = stitches.filter(({ takesMessages }) => takesMessages).map(({ id }) => fullId(to.node, id));
     if (members.length === 0) throw new RequestError("no_recipient", `No stitch of ${to.node} takes messages.`);
     return [toSeveral(to.node, members)];
   }
@@ -71,7 +71,7 @@ export class Recipients {
     for (let moves = 0; moves <= MOST_MOVES; moves++) {
       const { record, movedTo } = await readStitch(redis, keys, id);
       if (record !== null) {
-        if (isAddressable(record.spec)) return id;
+        if (record.takesMessages) return id;
         throw new RequestError("not_addressable", `"${id}" speaks no protocol that takes messages (protocol "none").`);
       }
       if (movedTo === null) break;

@@ -1,4 +1,3 @@
-import { isAddressable } from "../domain/message.ts";
 import type { RedisClient } from "../redis/client.ts";
 import { addDeadLetters } from "../redis/dead-letters.ts";
 import { putMessages } from "../redis/inbox.ts";
@@ -20,7 +19,7 @@ export const routesOf = ({ redis, direct, keys }: RoutesOptions): Routes => ({
   locate: (stitch) => locateStitch(redis, keys, stitch),
   takesMessages: async (id) => {
     const { record, movedTo } = await readStitch(redis, keys, id);
-    return movedTo !== null || (record !== null && isAddressable(record.spec));
+    return movedTo !== null || record?.takesMessages === true;
   },
   nodesOf: (group) => nodesOfGroup(redis, keys, group),
   receiversOf: (group) => receiversOf(direct, keys, group),

@@ -4,7 +4,7 @@ import { shownHealth } from "../domain/health.ts";
 import { fullId, parseStitchRef, splitFullId } from "../domain/ids.ts";
 import { type Liveness, livenessOf, type NodeRecord } from "../domain/node.ts";
 import { noStitch } from "../domain/observed.ts";
-import type { StitchResource } from "../contract/stitch.ts";
+import type { ListedStitchResource, StitchResource } from "../contract/stitch.ts";
 import type { NodeResource } from "../contract/node.ts";
 import type { ListResource } from "../contract/list.ts";
 import type { GroupResource } from "../contract/group.ts";
@@ -22,6 +22,7 @@ import { VERSION } from "../version.ts";
 import { iso } from "./job-view.ts";
 import type { NodeFilter, Page, StitchFilter } from "./ports.ts";
 import { allNodes } from "./observe.ts";
+import { SpecStore } from "./spec-store.ts";
 import { search } from "./search.ts";
 
 /** A Master that has tended within this counts as alive. */
@@ -83,6 +84,7 @@ export class StateReader {
   readonly #deadAfterMs: number;
   readonly #nowMs: () => number;
   readonly #onUnreadable: OnUnreadable;
+  readonly #specs: SpecStore;
 
   constructor({ redis, keys, mode, deadAfterMs, nowMs, onUnreadable }: StateReaderOptions) {
     this.#redis = redis;
@@ -91,6 +93,7 @@ export class StateReader {
     this.#deadAfterMs = deadAfterMs;
     this.#nowMs = nowMs;
     this.#onUnreadable = onUnreadable;
+    this.#specs = new SpecStore(redis, keys, onUnreadable);
   }
 
   async cluster(): Promise<ClusterResource> {
@@ -203,12 +206,12 @@ export class StateReader {
       readStitch(this.#redis, this.#keys, id),
     ]);
     if (view == null || record === null) throw noStitch(text, movedTo);
-    return view;
+    return { ...view, spec: await this.#specs.shown(view.node, view.specHash) };
   }
 
   /** Pages over nodes in the order of their ids, and over each node's stitches in the order of theirs. */
-  async stitches(page: Page, filter: StitchFilter): Promise<ListResource<StitchResource>> {
-    const isWanted = (stitch: StitchResource) =>
+  async stitches(page: Page, filter: StitchFilter): Promise<ListResource<ListedStitchResource>> {
+    const isWanted = (stitch: ListedStitchResource) =>
       (filter.state === undefined || stitch.state === filter.state) &&
       (filter.health === undefined || stitch.health === filter.health);
     const inGroup = filter.group === undefined ? null : await this.#idsInGroup(filter.group, filter.node);
@@ -266,7 +269,7 @@ export class StateReader {
   }
 
   /** Of each; null where it cannot be read or is gone. */
-  async #stitchViews(fullIds: readonly string[]): Promise<(StitchResource | null)[]> {
+  async #stitchViews(fullIds: readonly string[]): Promise<(ListedStitchResource | null)[]> {
     const nodeIds = [...new Set(fullIds.map((id) => splitFullId(id).node))];
     const [records, usage, nodes] = await Promise.all([
       readStitches(this.#redis, this.#keys, fullIds, this.#onUnreadable),
@@ -348,8 +351,13 @@ const nextOf = (sorted: readonly StitchAddress[], after: StitchAddress | null, c
 const fullIdOrNull = (value: unknown): string | null =>
   typeof value === "string" && parseStitchRef(value)?.node != null ? value : null;
 
-function stitchView(node: string, record: StitchRecord, usage: StitchUsage | null, dead: boolean): StitchResource {
-  const { id, group, desired, revision, restarts, pid, lastExit, spec } = record;
+function stitchView(
+  node: string,
+  record: StitchRecord,
+  usage: StitchUsage | null,
+  dead: boolean,
+): ListedStitchResource {
+  const { id, group, desired, revision, restarts, pid, lastExit, specHash, finished } = record;
   const { health, healthySinceMs } = shownHealth(record, dead);
   return {
     id,
@@ -368,7 +376,8 @@ function stitchView(node: string, record: StitchRecord, usage: StitchUsage | nul
     lastExit: lastExit === null ? null : { code: lastExit.code, signal: lastExit.signal, at: iso(lastExit.atMs) },
     resources:
       dead || pid === null || usage === null ? null : { cpuPercent: usage.cpuPercent, memoryBytes: usage.memoryBytes },
-    spec,
+    finished,
+    specHash,
     observedAt: iso(record.observedAtMs),
   };
 }

@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { keepAssignments } from "./assignments.ts";
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
 import { defineScript } from "./script.ts";
@@ -44,10 +45,10 @@ return redis.call('PEXPIRE', KEYS[1], ${FORGOTTEN_KEPT_MS})
  * Returns 1, or 0 where the node has registered since it was begun: then nothing is deleted.
  */
 const end = defineScript<
-  [meta: string, status: string, stitches: string, removed: string, usage: string, orders: string]
+  [meta: string, status: string, stitches: string, removed: string, usage: string, specs: string, orders: string]
 >(
   "end_forgetting",
-  6,
+  7,
   `
 only(KEYS[1], 'hash')
 local m = redis.call('HMGET', KEYS[1], 'incarnation', 'forgetting')
@@ -87,11 +88,16 @@ export async function endForgetting(
   node: string,
   { incarnation }: Forgetting,
 ): Promise<boolean> {
-  await keepWords.call(redis, [keys.nodeGone(node)], []);
-  const own = [keys.nodeStatus(node), keys.nodeStitches(node), keys.nodeRemoved(node), keys.nodeUsage(node)] as const;
-  const ended = await end.call(redis, [keys.nodeMeta(node), ...own, keys.nodeOrders(node)], [incarnation]);
+  await Promise.all([keepWords.call(redis, [keys.nodeGone(node)], []), keepAssignments(redis, keys, node, true)]);
+  const published = [keys.nodeStatus(node), keys.nodeStitches(node), keys.nodeRemoved(node)] as const;
+  const own = [keys.nodeMeta(node), ...published, keys.nodeUsage(node), keys.nodeSpecs(node)] as const;
+  const ended = await end.call(redis, [...own, keys.nodeOrders(node)], [incarnation]);
   if (ended !== 1)
-    await Promise.all([redis.hdel(keys.nodeGone(node), FORGOTTEN_AT), redis.persist(keys.nodeGone(node))]);
+    await Promise.all([
+      redis.hdel(keys.nodeGone(node), FORGOTTEN_AT),
+      redis.persist(keys.nodeGone(node)),
+      keepAssignments(redis, keys, node, false),
+    ]);
   return ended === 1;
 }
 

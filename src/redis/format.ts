@@ -7,7 +7,7 @@ import { readIndex, readKey } from "./unreadable.ts";
  * The format of what is stored, in Redis and in a node's journal. Raised whenever a version of CrossStitch writes what the
  * one before it would misread, or the other way round; versions with the same number may run side by side.
  */
-export const FORMAT = 2;
+export const FORMAT = 3;
 
 const NEXT = 'See "Upgrading" in docs/operations.md.';
 

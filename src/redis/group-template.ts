@@ -1,7 +1,6 @@
 import * as z from "zod";
 import { placementOptions } from "../domain/placement-options.ts";
-import type { Template } from "../domain/observed.ts";
-import { stitchSpec } from "../domain/spec.ts";
+import { specHash } from "../domain/spec.ts";
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
 import { defineScript } from "./script.ts";
@@ -27,7 +26,9 @@ return 1
 `,
 );
 
-const template = z.object({ spec: stitchSpec, placement: placementOptions });
+/** `reschedule`: what new stitches have in place of what the spec says, which may be of one that was placed by name. */
+const template = z.object({ specHash, reschedule: z.boolean(), placement: placementOptions });
+export type StoredTemplate = z.output<typeof template>;
 
 /** Remembers what a stitch of a full group was last made like, also when none is left. Safe to repeat: the newest stays. */
 export async function rememberTemplate(
@@ -35,9 +36,9 @@ export async function rememberTemplate(
   keys: Keys,
   group: string,
   revision: number,
-  { spec, placement }: Template,
+  template: StoredTemplate,
 ): Promise<void> {
-  await remember.call(redis, [keys.groupTemplate(group)], [revision, JSON.stringify({ spec, placement })]);
+  await remember.call(redis, [keys.groupTemplate(group)], [revision, JSON.stringify(template)]);
 }
 
 /** The template of a full group; null where there is none, or it cannot be read, unless `onUnreadable` throws. */
@@ -46,10 +47,21 @@ export async function readTemplate(
   keys: Keys,
   group: string,
   onUnreadable: OnUnreadable,
-): Promise<Template | null> {
+): Promise<StoredTemplate | null> {
   const at = { id: group, key: keys.groupTemplate(group), field: "template" };
   const text = await readKey(at, redis.hget(at.key, at.field), null, onUnreadable);
   return text === null ? null : readField(template, text, at, onUnreadable);
+}
+
+/** The hashes of the specs in the templates of full groups that can be read. */
+export async function specsOfTemplates(
+  redis: RedisClient,
+  keys: Keys,
+  fullGroups: readonly string[],
+  onUnreadable: OnUnreadable,
+): Promise<string[]> {
+  const templates = await Promise.all(fullGroups.map((group) => readTemplate(redis, keys, group, onUnreadable)));
+  return templates.flatMap((each) => each?.specHash ?? []);
 }
 
 /** When, by revision, each of the full groups was last made; null where nobody remembers. */

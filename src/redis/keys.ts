@@ -33,12 +33,21 @@ export class Keys {
   nodeUsage(id: string): string {
     return `${this.node(id)}:usage`;
   }
-  nodeOrders(id: string): string {
-    return `${this.node(id)}:orders`;
+  nodeSpecs(id: string): string {
+    return `${this.node(id)}:specs`;
   }
-  /** In the node's slot, and not among the keys that the node may write. */
+  /** Prefix of what Masters write about a node: in its slot, and not among the keys that the node may write. */
+  #ofMasters(id: string): string {
+    return `${this.masters}:{node:${id}}`;
+  }
+  nodeOrders(id: string): string {
+    return `${this.#ofMasters(id)}:orders`;
+  }
+  nodeAssigned(id: string): string {
+    return `${this.#ofMasters(id)}:assigned`;
+  }
   nodeGone(id: string): string {
-    return `${this.masters}:{node:${id}}:gone`;
+    return `${this.#ofMasters(id)}:gone`;
   }
   nodeInbox(id: string): string {
     return `${this.node(id)}:inbox`;
@@ -98,6 +107,9 @@ export class Keys {
   }
   groupTemplate(fullGroup: string): string {
     return `${this.#root}:template:${fullGroup}`;
+  }
+  spec(hash: string): string {
+    return `${this.#root}:spec:${hash}`;
   }
   get busy(): string {
     return `${this.#root}:busy`;
@@ -239,6 +251,22 @@ export const LAYOUT: {
     writer: "Masters",
     bound: `6 fields, 100 labels; ${WITH_NODE}`,
   },
+  nodeSpecs: {
+    of: ["node"],
+    types: ["hash"],
+    holds:
+      "SHA-256 → text of a spec that the node has, and that is not in the store. Nobody goes by it until the node is adopted",
+    writer: "node",
+    bound: `one for each spec that its stitches have; ${WITH_NODE}`,
+  },
+  nodeAssigned: {
+    of: ["node"],
+    types: ["hash"],
+    holds:
+      "stitch → what Masters have assigned under its id: spec, full group, placement, revisions; the last 4 of each",
+    writer: "Masters",
+    bound: "2 days for each that is not there; 7 days after the node is forgotten",
+  },
   nodeGone: {
     of: ["node"],
     types: ["hash"],
@@ -357,6 +385,13 @@ export const LAYOUT: {
     holds: "what the full group's last create asked for, with its revision: it is what will be run",
     writer: "Masters",
     bound: "of the versions of a component without a stitch the newest 10, and 30 days after the last stitch",
+  },
+  spec: {
+    of: ["SHA-256"],
+    types: ["string"],
+    holds: "the text of a spec, once, whatever refers to it: it is what will be run",
+    writer: "Masters",
+    bound: "8 days, from the last day on which a stitch or a group had it",
   },
   sequence: {
     of: ["component"],

@@ -1,6 +1,5 @@
 import { parseFullGroup } from "../domain/group.ts";
 import { fullId, nodeId } from "../domain/ids.ts";
-import { isAddressable } from "../domain/message.ts";
 import type { StitchRecord } from "../domain/stitch.ts";
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
@@ -20,9 +19,9 @@ export function addRoutes(
   redis: RedisClient,
   keys: Keys,
   node: string,
-  record: Pick<StitchRecord, "id" | "group" | "spec">,
+  record: Pick<StitchRecord, "id" | "group" | "takesMessages">,
 ): Promise<unknown>[] {
-  if (!isAddressable(record.spec)) return [];
+  if (!record.takesMessages) return [];
   return [
     addPointer(redis, keys.receivers(record.group), fullId(node, record.id)),
     addPointer(redis, keys.receiverNodes(record.group), node),

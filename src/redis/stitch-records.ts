@@ -195,7 +195,8 @@ function handOver(
 ): Promise<unknown>[] {
   if (movedTo === null || takenBack === true) return [];
   const { node, stitch } = splitFullId(movedTo);
-  const routes = was === null ? [] : addRoutes(redis, keys, node, { id: stitch, group, spec: was.spec });
+  const routes =
+    was === null ? [] : addRoutes(redis, keys, node, { id: stitch, group, takesMessages: was.takesMessages });
   return [addPointer(redis, keys.group(group), movedTo), ...routes];
 }
 
@@ -495,6 +496,13 @@ export async function listStitchesOfNode(
   const key = keys.nodeStitches(node);
   const ids = await readKey({ id: node, key }, redis.hkeys(key), [], onUnreadable);
   return ids.filter((id) => stitchId.safeParse(id).success).sort();
+}
+
+/** The bare ids of which a node shows anything: a stitch, or what is left of one. */
+export async function stitchesShown(redis: RedisClient, keys: Keys, node: string): Promise<Set<string>> {
+  const hashes = [keys.nodeStitches(node), keys.nodeRemoved(node)];
+  const ids = await Promise.all(hashes.map((key) => readKey({ id: node, key }, redis.hkeys(key), [], refuse)));
+  return new Set(ids.flat());
 }
 
 /** Drops the pointers of a forgotten node's stitches, as far as its records can be read. Safe to repeat. */

@@ -1,6 +1,6 @@
 import { LATE, orLate } from "../../src/bounded-wait.ts";
 import type { EventType } from "../../src/domain/event.ts";
-import { isAddressable, type Message } from "../../src/domain/message.ts";
+import type { Message } from "../../src/domain/message.ts";
 import { afterExit, stableAfterMs } from "../../src/domain/restart.ts";
 import type { StitchSpec } from "../../src/domain/spec.ts";
 import type { Health, StepError, StitchRecord } from "../../src/domain/stitch.ts";
@@ -15,6 +15,7 @@ import {
 } from "./adaptors/adaptor.ts";
 import type { Place, StartThrottle } from "./start-throttle.ts";
 import { NoAnswer } from "./bounded-files.ts";
+import type { Specs } from "./specs.ts";
 import type { StitchDisk } from "./stitch-disk.ts";
 import { StitchLog } from "./stitch-log.ts";
 
@@ -26,6 +27,8 @@ export type HostedStitchOptions = {
   readonly session: string;
   readonly adaptors: { readonly [Kind in StitchSpec["adaptor"]]: Adaptor };
   readonly disk: StitchDisk;
+  /** What this node may run. */
+  readonly specs: Pick<Specs, "find">;
   readonly nowMs: () => number;
   readonly random: () => number;
   /** Sends a message from the stitch with this id (see `StartContext.send`). */
@@ -111,6 +114,16 @@ export class HostedStitch {
     return this.#record;
   }
 
+  /** What it runs; null where that was never let in here: then it is not started. */
+  get spec(): StitchSpec | null {
+    return this.#o.specs.find(this.#record.specHash);
+  }
+
+  /** How long a stop waits before it kills. Without a spec nothing runs. */
+  get stopGraceMs(): number {
+    return this.spec?.stopGraceMs ?? 0;
+  }
+
   get runs(): boolean {
     return this.#instance !== null;
   }
@@ -179,6 +192,7 @@ export class HostedStitch {
       return {
         error: { code: "internal", message: "a stop of it has failed, and it still runs; end it on its node first" },
       };
+    if (before === null && this.spec === null) return { error: this.#specUnknown() };
     this.#dropRestart();
     this.#interrupted = Promise.withResolvers();
     if (before === null) {
@@ -236,6 +250,14 @@ export class HostedStitch {
       code: "exited_early",
       message: `${exitText(exit)} before it had been well for ${minHealthyMs} ms`,
       ...(stderrTail === undefined ? {} : { stderrTail }),
+    };
+  }
+
+  #specUnknown(): StepError {
+    const { specHash } = this.#record;
+    return {
+      code: "spec_unknown",
+      message: `no Master has given this node what it is to run (the spec ${specHash}); remove it, and create it anew`,
     };
   }
 
@@ -305,13 +327,15 @@ export class HostedStitch {
   }
 
   #begin(dataDir: Ready["dataDir"]): void {
-    const { id, group, spec } = this.#record;
+    const { id, group } = this.#record;
+    const { spec } = this;
     this.#endedWithLease = false;
     this.#isHeldUp = false;
     this.#folderIsLate = isLate(dataDir);
     this.log.keepOpen();
-    const begin = (): StitchInstance =>
-      this.#adapt(spec)({
+    const begin = (): StitchInstance => {
+      if (spec === null) return neverStarted(this.#specUnknown().message, { heldUp: this.#specUnknown().message });
+      return this.#adapt(spec)({
         node: this.#o.node,
         id,
         group,
@@ -324,6 +348,7 @@ export class HostedStitch {
         onRoom: () => this.#o.onRoom(id),
         onHealth: (health) => this.#onHealth(instance, health),
       });
+    };
     const instance = orNeverStarted(begin);
     this.#instance = instance;
     const startedAtMs = this.#o.nowMs();
@@ -348,12 +373,12 @@ export class HostedStitch {
     }
     if (started.kind !== "running" || this.#instance !== instance || this.#record.state !== "starting") return;
     // What answers no heartbeat has shown by now that it was well from its start.
-    const healthySinceMs = isAddressable(this.#record.spec) ? this.#o.nowMs() : this.#record.startedAtMs;
+    const healthySinceMs = this.#record.takesMessages ? this.#o.nowMs() : this.#record.startedAtMs;
     this.update({ state: "running", health: "green", healthySinceMs }, { type: "stitch.started" });
     // One that has just answered for the first time may be behind with its answers all the same.
     if (this.#told !== null) this.#onHealth(instance, this.#told);
-    if (this.#record.restarts === 0) return;
-    const policy = this.#record.spec.restart;
+    const policy = this.spec?.restart;
+    if (this.#record.restarts === 0 || policy === undefined) return;
     this.#stable = setTimeout(() => this.#setRestarts(0), stableAfterMs(policy)).unref();
   }
 
@@ -399,7 +424,7 @@ export class HostedStitch {
       return;
     }
     // The lease may be back before its end is known.
-    if (exit.withLease === true || (record.spec.onDisconnect === "stop" && !this.#o.holdsId())) {
+    if (exit.withLease === true || (this.spec?.onDisconnect === "stop" && !this.#o.holdsId())) {
       this.#note("stopped: its node has lost Redis for as long as its lease; it starts again when the node is back");
       this.#endedWithLease = true;
       this.update({ ...ended, state: "stopped" }, { type: "stitch.stopped", data: { reason: "disconnected" } });
@@ -409,7 +434,9 @@ export class HostedStitch {
   }
 
   #obeyPolicy(ended: Partial<StitchRecord>, exit: Exit): void {
-    const { spec, restarts, startedAtMs } = this.#record;
+    const { restarts, startedAtMs } = this.#record;
+    const { spec } = this;
+    if (spec === null) throw new Error(`${this.#record.id} has run, and its spec is not kept any more`);
     const neverRan = exit.neverRan === true;
     const ranMs = neverRan || startedAtMs === null ? null : this.#o.nowMs() - startedAtMs;
     const next = afterExit(spec.restart, exit.code === 0, ranMs, restarts, this.#o.random());
@@ -467,7 +494,7 @@ export class HostedStitch {
     // A start that will not come is nothing to be shown as waited for.
     if (this.#instance !== null || this.#record.state === "backoff" || this.#record.state === "starting")
       // What cannot be ended has been told of, and holds up none of the others.
-      await this.stop(Math.min(graceMs, this.#record.spec.stopGraceMs)).catch(this.#o.onError);
+      await this.stop(Math.min(graceMs, this.stopGraceMs)).catch(this.#o.onError);
     this.log.close();
   }
 

@@ -5,7 +5,6 @@ import {
   asLetter,
   type DeadCode,
   type DeadLetter,
-  isAddressable,
   MAX_HOPS,
   type Message,
   readMessage,
@@ -194,7 +193,7 @@ export class Mail {
     if (movedTo !== null) this.#forward(held, id, movedTo);
     else if (stitch === null && held.message.bare === true) this.#sendOn(held, id).catch(this.#o.onError);
     else if (stitch === null) this.#dead(held, id, 0, "no_recipient", `${node} has no such stitch`);
-    else if (!isAddressable(stitch.record.spec))
+    else if (!stitch.record.takesMessages)
       this.#dead(held, id, 0, "not_addressable", "it speaks no protocol that takes messages");
     else if (this.#isFull(held, id))
       this.#dead(held, id, 0, "inbox_full", "as much waits for it already as may wait for one stitch");

@@ -14,6 +14,7 @@ import { refuseOtherFormat } from "../../src/redis/format.ts";
 import { createInbox, lastEntryRead } from "../../src/redis/inbox.ts";
 import { Keys } from "../../src/redis/keys.ts";
 import { ServerWatch } from "../../src/redis/server-watch.ts";
+import { asAssigned } from "./as-assigned.ts";
 import type { Told } from "./adaptors/adaptor.ts";
 import { moduleAdaptor, type StitchModule } from "./adaptors/module.ts";
 import { Launcher } from "./adaptors/launcher.ts";
@@ -34,6 +35,7 @@ import { Mail } from "./mail.ts";
 import { Ownership } from "./ownership.ts";
 import { Publisher } from "./publisher.ts";
 import { RedisClock } from "./redis-clock.ts";
+import { Specs } from "./specs.ts";
 import { StitchDisk } from "./stitch-disk.ts";
 import { StitchHost } from "./stitch-host.ts";
 import { TaskJournal } from "./task-journal.ts";
@@ -111,6 +113,7 @@ export class NodeWorker {
   #ownership: Ownership | null = null;
   #orphans: Orphans | null = null;
   #disk: StitchDisk | null = null;
+  #specs: Specs | null = null;
   #host: StitchHost | null = null;
   #publisher: Publisher | null = null;
   #queue: NodeQueueWorker | null = null;
@@ -177,6 +180,15 @@ export class NodeWorker {
       const disk = new StitchDisk(this.#dir, this.#o.onError);
       this.#disk = disk;
       const kept = disk.load();
+      const specs = new Specs({
+        dir: this.#dir,
+        orders: this.#master.orders,
+        publishing: this.#master.publishing,
+        steadyNowMs: () => performance.now(),
+        onError: this.#o.onError,
+      });
+      this.#specs = specs;
+      specs.load();
       const orphans = new Orphans({
         sessions: this.#ownership.formerSessions,
         launches: kept.launches,
@@ -226,6 +238,7 @@ export class NodeWorker {
         eligibility: () => this.#eligibility,
         lastMail: () => this.#mail?.lastTaken ?? this.#lastTaken,
         disk,
+        specs,
         adaptors: {
           process: processAdaptor({
             watchdog: this.#watchdog,
@@ -257,7 +270,7 @@ export class NodeWorker {
       // What is still to be done may take longer than the lease.
       this.#schedule();
       host.resume();
-      await this.#takeTasks(host, publisher, disk, kept.tasks);
+      await this.#takeTasks(host, publisher, disk, specs, kept.tasks);
       await this.#readInbox(host, outbox);
     } catch (error) {
       this.#state = "ended";
@@ -273,7 +286,13 @@ export class NodeWorker {
   }
 
   /** @param left what a former life had taken up and not answered. */
-  async #takeTasks(host: StitchHost, publisher: Publisher, disk: StitchDisk, left: readonly Dispatch[]): Promise<void> {
+  async #takeTasks(
+    host: StitchHost,
+    publisher: Publisher,
+    disk: StitchDisk,
+    specs: Specs,
+    left: readonly Dispatch[],
+  ): Promise<void> {
     const nextBeat = () => this.#nextBeat();
     const journal = new TaskJournal({ disk, nextBeat, onError: this.#o.onError });
     this.#journal = journal;
@@ -282,6 +301,7 @@ export class NodeWorker {
       host,
       publisher,
       journal,
+      specs,
       incarnation: () => this.#incarnation,
       // One that was fenced has no say, though its lease may not have run out by its own clock.
       holdsId: () => this.#lease.holds && this.#state !== "ended",
@@ -419,8 +439,15 @@ export class NodeWorker {
     }
     this.#eligibility = eligibility;
     this.#lastTaken = await lastEntryRead(this.#redis, this.#keys, this.#o.id);
-    host.merge(await this.#master.publishing.published(this.#o.onError));
+    const specs = this.#specs;
+    if (specs === null) throw new Error("settles before it has started");
+    const { publishing, orders } = this.#master;
+    const { onError } = this.#o;
+    host.merge(await asAssigned(await publishing.published(onError), { node: id, host, orders, specs, onError }));
+    specs.offer(host.specHashes()).catch(onError);
     await this.#mastersWord.obey(host);
+    // Those whose spec was lost, and is here again.
+    host.resumeHeldUp();
     await this.#master.orders.raiseRevision(host.highestRevision());
     this.#publisher?.open();
     this.#publisher?.publish(host.wholeTruth(), [
@@ -561,6 +588,8 @@ export class NodeWorker {
     const ids = await host.prune();
     this.#publisher?.forget(ids);
     await this.#master.publishing.forget(ids);
+    await this.#specs?.offer(host.specHashes());
+    await this.#specs?.prune(host.specHashes());
   }
 
   /** Only a later life of the id that is not this worker's own takes it away; all else is a Redis that is older than it. */

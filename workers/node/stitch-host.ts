@@ -9,7 +9,6 @@ import type { ClusterEvent } from "../../src/domain/event.ts";
 import { fullId, splitFullId } from "../../src/domain/ids.ts";
 import type { StitchStep } from "../../src/domain/job.ts";
 import { groupContains } from "../../src/domain/group.ts";
-import { isAddressable } from "../../src/domain/message.ts";
 import { wellForMs } from "../../src/domain/min-healthy.ts";
 import { type Eligibility, type NodeFacts, type NodeStatus, shortOf } from "../../src/domain/node.ts";
 import { NO_RESOURCES, type Resources } from "../../src/domain/spec.ts";
@@ -19,6 +18,7 @@ import {
   type StepError,
   type StepOutcome,
   type StitchRecord,
+  toldOf,
 } from "../../src/domain/stitch.ts";
 import { buries, type Tombstone } from "../../src/domain/tombstone.ts";
 import type { StitchChange } from "../../src/redis/stitch-records.ts";
@@ -102,11 +102,12 @@ export class StitchHost {
    */
   merge(from: { stitches: readonly StitchRecord[]; removed: readonly RemovedRecord[] }): void {
     for (const record of from.stitches) {
-      if (compareRevisions(parseRevision(record.revision), this.#lastRevision(record.id)) <= 0) continue;
-      if (this.#isAtWork(record.id)) continue;
+      if (!this.wouldTake(record)) continue;
       this.#removed.delete(record.id);
+      const spec = this.#o.specs.find(record.specHash);
       const idle: StitchRecord = {
         ...record,
+        ...(spec === null ? {} : toldOf(spec)),
         state: record.state === "failed" ? "failed" : "stopped",
         health: "missing",
         healthySinceMs: null,
@@ -127,6 +128,21 @@ export class StitchHost {
       this.#o.disk.saveRemoved(record);
       if (hosted !== undefined) this.#o.onStitch(hosted);
     }
+  }
+
+  /** Would `merge` take this record of a stitch? */
+  wouldTake({ id, revision }: Pick<StitchRecord, "id" | "revision">): boolean {
+    return compareRevisions(parseRevision(revision), this.#lastRevision(id)) > 0 && !this.#isAtWork(id);
+  }
+
+  /** The stitches here of which it is not known what they run. */
+  unknown(): StitchRecord[] {
+    return [...this.#hosted.values()].flatMap(({ record, spec }) => (spec === null ? [record] : []));
+  }
+
+  /** What its stitches run, by hash. */
+  specHashes(): Set<string> {
+    return new Set([...this.#hosted.values()].map(({ record }) => record.specHash));
   }
 
   #lastRevision(id: string): Revision {
@@ -196,10 +212,10 @@ export class StitchHost {
 
   #reserved(but: string | null): Resources {
     let { cpu, memoryBytes } = NO_RESOURCES;
-    for (const [id, { record }] of this.#hosted) {
-      if (id === but) continue;
-      cpu += record.spec.resources.cpu;
-      memoryBytes += record.spec.resources.memoryBytes;
+    for (const [id, { spec }] of this.#hosted) {
+      if (id === but || spec === null) continue;
+      cpu += spec.resources.cpu;
+      memoryBytes += spec.resources.memoryBytes;
     }
     return { cpu, memoryBytes };
   }
@@ -281,7 +297,8 @@ export class StitchHost {
       if (compareRevisions(this.#newestOf(id), revision) > 0) return failed(SUPERSEDED, changed);
       const launches = !stitch.runs;
       const askedMs = "minHealthyMs" in step ? step.minHealthyMs : undefined;
-      const result = await stitch.start(step.timeoutMs, askedMs ?? wellForMs(stitch.record.spec));
+      const wellMs = askedMs ?? (stitch.spec === null ? 0 : wellForMs(stitch.spec));
+      const result = await stitch.start(step.timeoutMs, wellMs);
       if (!("error" in result)) return done(changed || result.changed);
       return failed(result.error, changed || (launches && result.error.code !== "superseded"));
     };
@@ -318,7 +335,7 @@ export class StitchHost {
     const desired = step.action === "settle" ? before.desired : DESIRED_BY[step.action];
     stitch.update({ desired, revision: formatRevision(newer(revision, lastRevision)), outcome: null });
     await this.#recorded(stitch, { desired: before.desired, revision: before.revision, outcome: before.outcome });
-    const { stopGraceMs } = stitch.record.spec;
+    const { stopGraceMs } = stitch;
     switch (step.action) {
       case "start":
         return finish(stitch, await bringUp(stitch, false));
@@ -409,8 +426,11 @@ export class StitchHost {
     step: Extract<StitchStep, { action: "create" }>,
     revision: Revision,
   ): { stitch: HostedStitch; before: RemovedRecord | null } | { stitch: HostedStitch } | { error: StepError } {
-    const { spec } = step;
+    const { specHash } = step;
     const { node } = this.#o;
+    const spec = this.#o.specs.find(specHash);
+    if (spec === null)
+      return { error: { code: "spec_unknown", message: `${node} has not been given the spec ${specHash}` } };
     const short = shortOf(this.#o.facts.capacity, this.#reserved(id), spec.resources);
     if (short !== null)
       return { error: { code: "capacity_exceeded", message: `${node} has not enough ${short} left for this stitch` } };
@@ -426,7 +446,8 @@ export class StitchHost {
     const record: StitchRecord = {
       id,
       group: step.group,
-      spec,
+      specHash,
+      ...toldOf(spec),
       placement: step.placement ?? { strategy: "spread" },
       movedFrom: step.movedFrom ?? null,
       desired: step.start ? "running" : "stopped",
@@ -461,8 +482,8 @@ export class StitchHost {
       revision,
     }: Pick<Tombstone, "revision" | "movedTo" | "arrivingFrom"> & { outcome: Outcome },
   ): Outcome {
-    const { id, group, born, spec, placement } = stitch.record;
-    const was = { spec, placement, desired };
+    const { id, group, born, takesMessages } = stitch.record;
+    const was = { takesMessages, desired };
     const gone = { id, group, revision, born, outcome, removedAtMs: this.#o.nowMs(), was };
     const record: RemovedRecord =
       arrivingFrom === null ? { ...gone, movedTo } : { ...gone, movedTo: arrivingFrom, takenBack: true };
@@ -500,7 +521,7 @@ export class StitchHost {
     if (!this.#isBuried(id, tombstone)) return;
     const stitch = this.#hosted.get(id);
     stitch?.update({ desired: "stopped" });
-    await stitch?.stop(stitch.record.spec.stopGraceMs);
+    await stitch?.stop(stitch.stopGraceMs);
     this.#bury(id, tombstone);
   }
 
@@ -552,7 +573,7 @@ export class StitchHost {
   /** The members of a group here that take messages. */
   receivers(group: string): HostedStitch[] {
     return [...this.#hosted.values()].filter(
-      ({ record }) => isAddressable(record.spec) && groupContains(group, record.group),
+      ({ record }) => record.takesMessages && groupContains(group, record.group),
     );
   }
 
@@ -560,11 +581,7 @@ export class StitchHost {
   movedAway(group: string): RemovedRecord[] {
     return [...this.#removed.values()].filter(
       ({ id, group: its, movedTo, was }) =>
-        movedTo !== null &&
-        !this.isTakenBack(id) &&
-        was !== null &&
-        isAddressable(was.spec) &&
-        groupContains(group, its),
+        movedTo !== null && !this.isTakenBack(id) && was?.takesMessages === true && groupContains(group, its),
     );
   }
 

@@ -1,10 +1,11 @@
 import type { Dispatch, MasterStep, Step, StitchStep, Task } from "../../src/domain/job.ts";
-import type { StepOutcome } from "../../src/domain/stitch.ts";
+import type { StepError, StepOutcome } from "../../src/domain/stitch.ts";
 import { errorText } from "../../src/error-text.ts";
 import type { Orders } from "../../src/master/ports.ts";
 import { isRedisUnavailable } from "../../src/redis/connection.ts";
 import { WorkerLeaves } from "./hosted-stitch.ts";
 import type { Publisher } from "./publisher.ts";
+import type { Specs } from "./specs.ts";
 import type { StitchHost } from "./stitch-host.ts";
 import type { TaskJournal } from "./task-journal.ts";
 
@@ -22,6 +23,7 @@ export type TaskRunnerOptions = {
   readonly host: StitchHost;
   readonly publisher: Publisher;
   readonly journal: TaskJournal;
+  readonly specs: Pick<Specs, "bring">;
   readonly incarnation: () => number;
   /** Is the lease this worker's, as far as it can tell without asking? */
   readonly holdsId: () => boolean;
@@ -36,6 +38,8 @@ export type TaskRunnerOptions = {
 /** Does it wait for its stitch to come up? */
 const starts = (step: Step): boolean =>
   step.action === "create" ? step.start : step.action === "start" || step.action === "restart";
+
+const specOf = (step: Step): string | null => (step.action === "create" ? step.specHash : null);
 
 const isStitchStep = (step: Step): step is StitchStep => step.stitch !== null;
 
@@ -97,6 +101,7 @@ export class TaskRunner {
   }
 
   async #carryOut({ job, revision, task }: Dispatch, incarnation: number): Promise<void> {
+    const refused = await this.#o.specs.bring(task.steps.flatMap((step) => specOf(step) ?? []));
     let isOurs = true;
     let unwritten = new Map<number, StepOutcome>();
     let sinceMs = this.#o.nowMs();
@@ -117,7 +122,7 @@ export class TaskRunner {
     const work = async () => {
       for (const [index, step] of left) {
         // First the outcome: the batch it belongs to is the one at its end.
-        const outcome = await this.#step(step, revision, task.wave);
+        const outcome = await this.#step(step, revision, task.wave, refused.get(specOf(step) ?? "") ?? null);
         unwritten.set(index, outcome);
         if (unwritten.size >= BATCH || this.#o.nowMs() - sinceMs >= BATCH_MS) write(false);
       }
@@ -156,32 +161,28 @@ export class TaskRunner {
     return isPublished && this.#o.holdsId();
   }
 
-  async #step(step: Step, revision: number, wave: number): Promise<StepOutcome> {
+  /** @param refused why what it is to run is not let in. */
+  async #step(step: Step, revision: number, wave: number, refused: StepError | null): Promise<StepOutcome> {
     const startedAtMs = this.#o.nowMs();
+    const ended = (output: unknown, error: StepError | null): StepOutcome => ({
+      status: error === null ? "succeeded" : "failed",
+      changed: false,
+      startedAtMs,
+      finishedAtMs: this.#o.nowMs(),
+      output,
+      error,
+    });
+    if (refused !== null) return ended(null, refused);
     try {
       if (isStitchStep(step)) return await this.#o.host.apply(step, { revision, wave });
       if (step.action !== "ping") {
         const { action } = step satisfies MasterStep;
         throw new Error(`a node was given a step that is a Master's: ${action}`);
       }
-      return {
-        status: "succeeded",
-        changed: false,
-        startedAtMs,
-        finishedAtMs: this.#o.nowMs(),
-        output: { incarnation: this.#o.incarnation() },
-        error: null,
-      };
+      return ended({ incarnation: this.#o.incarnation() }, null);
     } catch (error) {
       if (error instanceof WorkerLeaves) throw error;
-      return {
-        status: "failed",
-        changed: false,
-        startedAtMs,
-        finishedAtMs: this.#o.nowMs(),
-        output: null,
-        error: { code: "internal", message: errorText(error) },
-      };
+      return ended(null, { code: "internal", message: errorText(error) });
     }
   }
 }

@@ -1,6 +1,6 @@
 import { allItems } from "../../client/all-items.ts";
 import type { Client } from "../../client/client.ts";
-import type { StitchResource } from "../../contract/stitch.ts";
+import type { ListedStitchResource } from "../../contract/stitch.ts";
 import { waitUntil } from "../wait-until.ts";
 import { NODE_COLUMNS, nodeRow } from "../nodes.ts";
 import type { Output } from "../output.ts";
@@ -21,12 +21,9 @@ export function untilSettled(client: Pick<Client, "stitches">, signal: AbortSign
   );
 }
 
-function isOnItsWay({ desired, state, lastExit, spec }: StitchResource): boolean {
-  if (state === "stopped") {
-    // One that has finished its work stays so; any other is taken up as soon as its node has registered.
-    const finished = spec.restart.policy !== "always" && lastExit?.code === 0;
-    return desired === "running" && !finished;
-  }
+function isOnItsWay({ desired, state, finished }: ListedStitchResource): boolean {
+  // One that has finished its work stays so; any other is taken up as soon as its node has registered.
+  if (state === "stopped") return desired === "running" && !finished;
   if (state === "running") return desired === "stopped";
   return state === "starting" || state === "stopping" || state === "backoff";
 }

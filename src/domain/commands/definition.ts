@@ -2,6 +2,7 @@ import type * as z from "zod";
 import type { ClusterEvent } from "../event.ts";
 import type { Observed } from "../observed.ts";
 import type { Plan } from "../planned.ts";
+import type { StitchSpec } from "../spec.ts";
 import type { FinishedJob, Next } from "./next.ts";
 
 /** The fields that every body has. */
@@ -68,6 +69,7 @@ export type Look = {
       readonly node?: string | undefined;
       readonly id?: string | undefined;
       readonly count: number;
+      readonly spec: StitchSpec;
     },
     draw: boolean,
   ): Promise<Observed>;

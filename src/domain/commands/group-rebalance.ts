@@ -2,9 +2,9 @@ import * as z from "zod";
 import { canonicalJson } from "../canonical-json.ts";
 import { RequestError } from "../errors.ts";
 import { splitFullId } from "../ids.ts";
-import { livenessIn, type Observed } from "../observed.ts";
+import { livenessIn, type Observed, type Placed, stitchesOn } from "../observed.ts";
 import { crowding, eachOnce } from "../placement.ts";
-import { movesInWaves, type Placed, roomIn, shown, takenBy } from "../moves.ts";
+import { movesInWaves, roomIn, shown, staysUnknown, takenBy } from "../moves.ts";
 import { type Plan, planInWaves } from "../planned.ts";
 import type { Room } from "../room.ts";
 import { groupName } from "../group.ts";
@@ -53,7 +53,10 @@ function planRebalance(command: RebalanceCommand, observed: Observed): Plan {
       moves.push(move);
     }
   }
-  return planInWaves(movesInWaves(moves, 0, command), [target], {}, { ...shown(moves, observed), refusals });
+  const { placements, warnings } = shown(moves, observed);
+  const unknown = stitchesOn(observed).unknown.map(({ id }) => staysUnknown(id));
+  const more = { placements, warnings: [...warnings, ...unknown], refusals };
+  return planInWaves(movesInWaves(moves, 0, command), [target], {}, more);
 }
 
 /** The stitches that may be moved, by full group: those on nodes that take stitches themselves. The last ids go first. */
@@ -63,18 +66,15 @@ function byGroup(observed: Observed): Map<string, Movable[]> {
       .filter((node) => node.eligibility === "eligible" && livenessIn(observed, node) === "alive")
       .map(({ id }) => id),
   );
-  const movable = observed.stitches
-    .flatMap((id): Movable[] => {
-      const record = observed.records.get(id);
-      return record === undefined ? [] : [{ id, record, likeness: likenessOf({ id, record }, observed) }];
-    })
-    .filter(({ id, record }) => open.has(splitFullId(id).node) && record.spec.reschedule !== false)
+  const movable = stitchesOn(observed)
+    .known.map((each): Movable => ({ ...each, likeness: likenessOf(each, observed) }))
+    .filter(({ id, assigned: { spec } }) => open.has(splitFullId(id).node) && spec.reschedule !== false)
     .sort((a, b) => (a.id > b.id ? -1 : 1));
-  return Map.groupBy(movable, ({ record }) => record.group);
+  return Map.groupBy(movable, ({ assigned }) => assigned.group);
 }
 
 /** By where it is, what it asks of a node, and which nodes have its id. */
-function likenessOf({ id, record: { spec, placement } }: Placed, observed: Observed): string {
+function likenessOf({ id, assigned: { spec, placement } }: Placed, observed: Observed): string {
   const module = spec.adaptor === "module" ? spec.module : null;
   const taken = [...takenBy(id, observed)].sort();
   return canonicalJson([splitFullId(id).node, spec.resources, module, placement, taken]);
@@ -87,7 +87,7 @@ function likenessOf({ id, record: { spec, placement } }: Placed, observed: Obser
 function nextMove(room: Room, left: ReadonlySet<Movable>, observed: Observed): Move | Pick<Plan, "refusals"> {
   const [any] = left;
   if (any === undefined) return { refusals: [] };
-  const { group } = any.record;
+  const { group } = any.assigned;
   const crowded = crowding(room.candidates(group));
   const firstOf = new Map<string, { node: string; of: Movable }>();
   for (const of of left) {
@@ -98,12 +98,12 @@ function nextMove(room: Room, left: ReadonlySet<Movable>, observed: Observed): M
   );
   let refusals: Plan["refusals"] = [];
   for (const { node, of } of sources) {
-    room.leave(node, of.record);
+    room.leave(node, of.assigned);
     const after = crowding(room.candidates(group));
-    const asked = { ...of.record, placement: { ...of.record.placement, strategy: "spread" as const } };
+    const asked = { ...of.assigned, placement: { ...of.assigned.placement, strategy: "spread" as const } };
     const home = room.homeFor(asked, new Set([node, ...takenBy(of.id, observed)]));
     const better = home.node !== null && compare(after(home.node), after(node)) < 0;
-    room.enter(better ? home.node : node, of.record);
+    room.enter(better ? home.node : node, of.assigned);
     if (better) return { of, to: home.node, reason: home.reason };
     if (home.node === null) refusals = eachOnce([...refusals, ...home.refusals]);
   }

@@ -45,8 +45,8 @@ function planRestart(command: RestartGroupCommand, observed: Observed): Plan {
     .sort((a, b) => Number(isGreen(a)) - Number(isGreen(b)) || (a < b ? -1 : 1));
   const size = batchSize(batch, running.length);
   const chains = running.map((stitch, index) => {
-    const spec = observed.records.get(stitch)?.spec;
-    const wellMs = spec === undefined ? {} : { minHealthyMs: wellBeforeReplacingMs(spec, askedMs) };
+    const record = observed.records.get(stitch);
+    const wellMs = record === undefined ? {} : { minHealthyMs: wellBeforeReplacingMs(record, askedMs) };
     return stepChain({ action: "restart", stitch, timeoutMs, ...wellMs }, Math.floor(index / size), true);
   });
   return planInWaves(chains, [target], { allOrStop: true });

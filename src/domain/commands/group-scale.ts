@@ -1,11 +1,13 @@
 import * as z from "zod";
 import { shouldRun, stepChain } from "../chains.ts";
+import { specUnknown } from "../assignment.ts";
 import { RequestError } from "../errors.ts";
 import { splitFullId } from "../ids.ts";
 import { candidatesFor, greenIn, type Observed, type Template } from "../observed.ts";
+import { wellForMs } from "../min-healthy.ts";
 import { fullness, place } from "../placement.ts";
 import { infeasible, newIds, type Plan, planInWaves } from "../planned.ts";
-import { compareRevisions, parseRevision } from "../revision.ts";
+import { compareRevisions, formatRevision, NO_REVISION, parseRevision } from "../revision.ts";
 import { fullGroupName } from "../group.ts";
 import { placementOptions } from "../placement-options.ts";
 import { longEnvelope, timeoutMs } from "./body.ts";
@@ -79,12 +81,8 @@ function planMore(
   observed: Observed,
 ): Plan {
   const template = templateOf(observed);
-  if (template === null)
-    throw new RequestError(
-      "no_template",
-      `Nobody remembers what a stitch of "${target}" is; create the first one with stitch.create.`,
-    );
-  const { spec } = template;
+  if (template === null) throw noTemplate(target, observed);
+  const { spec, specHash } = template;
   const placement = asked ?? template.placement;
   const { placed, refusals } = place(candidatesFor(observed, target), spec, placement, more);
   if (placed === null) return infeasible(refusals);
@@ -93,9 +91,10 @@ function planMore(
     placed.map(({ node }) => node),
     observed,
   );
+  const wellMs = minHealthyMs ?? wellForMs(spec);
   const chains = ids.map((stitch) =>
     stepChain(
-      { action: "create", stitch, group: target, spec, start: true, timeoutMs, minHealthyMs, placement },
+      { action: "create", stitch, group: target, specHash, start: true, timeoutMs, minHealthyMs: wellMs, placement },
       0,
       false,
     ),
@@ -104,14 +103,21 @@ function planMore(
   return planInWaves(chains, [target], { formerCount: observed.stitches.length }, { placements, refusals });
 }
 
-/** What the group's last create asked for; else what its newest stitch is. */
-function templateOf({ template, records }: Observed): Template | null {
+/** What the group's last create asked for; else what its newest stitch is, of those that a Master has assigned. */
+function templateOf({ template, records, assigned }: Observed): Template | null {
   if (template !== null) return template;
-  const [newest] = [...records.values()].sort((a, b) =>
-    compareRevisions(parseRevision(b.revision), parseRevision(a.revision)),
-  );
-  return newest ?? null;
+  const revisionOf = (id: string) => parseRevision(records.get(id)?.revision ?? formatRevision(NO_REVISION));
+  const [newest] = [...assigned].sort(([a], [b]) => compareRevisions(revisionOf(b), revisionOf(a)));
+  return newest?.[1] ?? null;
 }
+
+const noTemplate = (group: string, { stitches: [first] }: Observed): RequestError =>
+  first === undefined
+    ? new RequestError(
+        "no_template",
+        `Nobody remembers what a stitch of "${group}" is; create the first one with stitch.create.`,
+      )
+    : specUnknown(first);
 
 /** Who goes: first what is not well, then always one of the node that has most of the group; of equals the fullest node, then the last id. */
 function toRemove(many: number, group: string, observed: Observed): string[] {

@@ -1,9 +1,9 @@
 import * as z from "zod";
 import { eligibilityChain } from "../chains.ts";
-import { hasSettled, planMoves, stitchesOn } from "../drain.ts";
+import { hasSettled, planMoves } from "../drain.ts";
 import { nodeId } from "../ids.ts";
-import { movesInWaves, shown } from "../moves.ts";
-import { nodeNamed, type Observed, refusalFor } from "../observed.ts";
+import { movesInWaves, shown, staysUnknown } from "../moves.ts";
+import { nodeNamed, type Observed, refusalFor, stitchesOn } from "../observed.ts";
 import { infeasible, type Plan, planInWaves } from "../planned.ts";
 import { longEnvelope, timeoutMs } from "./body.ts";
 import { define } from "./definition.ts";
@@ -37,14 +37,14 @@ function planDrain(command: DrainCommand, observed: Observed): Plan {
   const refused = refusalFor(nodeNamed(target, observed), waitForNode, observed);
   // Nothing on it can be moved well, nor stopped: to mark it would only look as if it were drained.
   if (refused !== null) return infeasible([{ node: target, code: "not_alive", message: refused.message }]);
-  const there = stitchesOn(observed);
-  const { moves, refusals, stay } = planMoves(there.filter(hasSettled), observed, forceAfterMs > 0);
-  const scopes = new Set(there.map(({ record }) => `${record.group}.${target}`));
+  const { all, known, unknown } = stitchesOn(observed);
+  const { moves, refusals, stay } = planMoves(known.filter(hasSettled), observed, forceAfterMs > 0);
+  const scopes = new Set(all.map(({ record }) => `${record.group}.${target}`));
   const { placements, warnings } = shown(moves, observed);
   return planInWaves(
     [eligibilityChain(target, "drain", 0), ...movesInWaves(moves, 1, command)],
     [...scopes],
     { forceAtMs: observed.nowMs + forceAfterMs },
-    { placements, refusals, warnings: [...warnings, ...stay] },
+    { placements, refusals, warnings: [...warnings, ...stay, ...unknown.map(({ id }) => staysUnknown(id))] },
   );
 }

@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { assignedTo } from "../assignment.ts";
 import { RequestError } from "../errors.ts";
 import { nodeId, stitchRef } from "../ids.ts";
 import { planNew } from "../new-stitches.ts";
@@ -20,14 +21,14 @@ export const stitchClone = define({
   schema,
   observe: ({ target, toNode }, look, draw) => look.stitchToClone(target, toNode, draw),
   plan: (command, observed) => {
-    const source = observed.records.get(stitchNamed(command.target, observed));
+    const id = stitchNamed(command.target, observed);
     // Between finding it and reading it, it was removed.
-    if (source === undefined)
+    if (!observed.records.has(id))
       throw new RequestError("not_found", `The stitch "${command.target}" has just been removed.`);
-    const { group, spec, placement } = source;
+    const source = assignedTo(id, observed.assigned);
     const { waitForNode, timeoutMs: startMs, toNode: node } = command;
     const one = { count: 1, node, id: undefined, start: true, timeoutMs: startMs, waitForNode };
-    return planNew({ group, spec, placement, ...one }, observed);
+    return planNew({ ...source, ...one }, observed);
   },
   retry: repeatSteps("stitch.clone"),
   rollback: removeMade,

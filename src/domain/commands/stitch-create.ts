@@ -4,7 +4,7 @@ import { fullGroupName } from "../group.ts";
 import { nodeId, stitchId } from "../ids.ts";
 import { planNew } from "../new-stitches.ts";
 import { placementOptions } from "../placement-options.ts";
-import { type StitchSpec, stitchSpec } from "../spec.ts";
+import { stitchSpec } from "../spec.ts";
 import { envelope, timeoutMs } from "./body.ts";
 import { define } from "./definition.ts";
 import { removeMade, repeatSteps } from "./next.ts";
@@ -30,16 +30,20 @@ const schema = z
 /** Creates stitches of a group, where there is room for all of them. */
 export const stitchCreate = define({
   schema,
-  observe: ({ target: group, node, id, count }, look, draw) => look.newStitches({ group, node, id, count }, draw),
+  observe: ({ target: group, node, id, count, spec: asked }, look, draw) => {
+    const spec = { ...asked, reschedule: asked.reschedule ?? node === undefined };
+    return look.newStitches({ group, node, id, count, spec }, draw);
+  },
   plan: (command, observed) => {
     const [taken] = observed.stitches;
     if (taken !== undefined)
       throw new RequestError("stitch_exists", `There is a stitch "${taken}"; remove it first, or choose another id.`, {
         candidates: observed.stitches,
       });
-    const { target: group, spec: asked, placement, count, node, id, start, timeoutMs: startMs, waitForNode } = command;
-    const spec: StitchSpec = { ...asked, reschedule: asked.reschedule ?? node === undefined };
-    return planNew({ group, spec, placement, count, node, id, start, timeoutMs: startMs, waitForNode }, observed);
+    const { target: group, placement, count, node, id, start, timeoutMs: startMs, waitForNode } = command;
+    if (observed.toStore === null) throw new Error("planned before its spec was hashed");
+    const what = { ...observed.toStore, group, placement };
+    return planNew({ ...what, count, node, id, start, timeoutMs: startMs, waitForNode }, observed);
   },
   retry: repeatSteps("stitch.create"),
   rollback: removeMade,

@@ -1,9 +1,10 @@
 import * as z from "zod";
+import { assignedTo } from "../assignment.ts";
 import { RequestError } from "../errors.ts";
 import { nodeId, splitFullId, stitchRef } from "../ids.ts";
 import type { Chain, JobRecord, StitchStep } from "../job.ts";
-import { moveIn, movesInWaves, type Placed, roomIn, scopeOf, takenBy } from "../moves.ts";
-import { nodeNamed, type Observed, refusalFor, stitchNamed } from "../observed.ts";
+import { moveIn, movesInWaves, roomIn, scopeOf, takenBy } from "../moves.ts";
+import { nodeNamed, type Observed, type Placed, refusalFor, stitchNamed } from "../observed.ts";
 import { dataStays, infeasible, oneTask, type Plan, planInWaves, planOf } from "../planned.ts";
 import { longEnvelope, timeoutMs } from "./body.ts";
 import { define } from "./definition.ts";
@@ -43,7 +44,8 @@ function planMove(command: MoveCommand, observed: Observed): Plan {
   const record = observed.records.get(id);
   if (record === undefined) throw new RequestError("not_found", `The stitch "${target}" has just been removed.`);
   const { node } = splitFullId(id);
-  const of: Placed = { id, record };
+  const of: Placed = { id, record, assigned: assignedTo(id, observed.assigned) };
+  const { stitch } = splitFullId(id);
   const scopes = [scopeOf(of)];
   if (toNode === node) return planInWaves([], scopes, {});
   const refused = refusalFor(nodeNamed(node, observed), waitForNode, observed);
@@ -54,8 +56,8 @@ function planMove(command: MoveCommand, observed: Observed): Plan {
   if (toNode !== undefined) {
     nodeNamed(toNode, observed);
     if (takenBy(id, observed).has(toNode))
-      throw new RequestError("stitch_exists", `${toNode} has a stitch "${record.id}" already.`, {
-        candidates: [`${toNode}:${record.id}`],
+      throw new RequestError("stitch_exists", `${toNode} has a stitch "${stitch}" already.`, {
+        candidates: [`${toNode}:${stitch}`],
       });
   }
   const among =
@@ -68,7 +70,7 @@ function planMove(command: MoveCommand, observed: Observed): Plan {
     scopes,
     {},
     {
-      placements: [{ stitch: `${home.node}:${record.id}`, node: home.node, reason }],
+      placements: [{ stitch: `${home.node}:${stitch}`, node: home.node, reason }],
       warnings: observed.withData.has(id) ? [dataStays(id)] : [],
     },
   );

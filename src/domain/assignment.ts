@@ -1,0 +1,57 @@
+import * as z from "zod";
+import { RequestError } from "./errors.ts";
+import { fullGroupName } from "./group.ts";
+import { splitFullId } from "./ids.ts";
+import type { JobRecord, Task } from "./job.ts";
+import { placementOptions } from "./placement-options.ts";
+import { formatRevision, revisionText } from "./revision.ts";
+import { type KnownSpec, specHash } from "./spec.ts";
+
+/**
+ * What a Master has given a node to run under a stitch's id: whoever copies or moves the stitch goes by this, never by the
+ * record that the node writes. `born`: as in `StitchRecord`. `placed`: the revision of the create on this node.
+ */
+export const assignment = z.object({
+  specHash,
+  group: fullGroupName,
+  placement: placementOptions,
+  born: revisionText,
+  placed: revisionText,
+});
+export type Assignment = z.output<typeof assignment>;
+
+/** An assignment with its spec, as the store has it. */
+export type Assigned = Assignment & Pick<KnownSpec, "spec">;
+
+/** What the tasks of a job assign: by node, and by the stitch's bare id. */
+export function assignmentsIn(
+  { revision }: Pick<JobRecord, "revision">,
+  tasks: readonly Task[],
+): Map<string, Map<string, Assignment>> {
+  const byNode = new Map<string, Map<string, Assignment>>();
+  for (const { node, steps, wave } of tasks)
+    for (const step of steps) {
+      if (step.action !== "create") continue;
+      const placed = formatRevision({ revision, wave });
+      const { group, placement = { strategy: "spread" }, born = placed } = step;
+      const ofNode = byNode.get(node) ?? new Map<string, Assignment>();
+      byNode.set(node, ofNode);
+      ofNode.set(splitFullId(step.stitch).stitch, { specHash: step.specHash, group, placement, born, placed });
+    }
+  return byNode;
+}
+
+/** The reason and the next step for a stitch that its node shows, and that is not to be copied or moved by the node's word. */
+export const whyUnknown = (stitch: string): string =>
+  `no Master has assigned ${stitch}, by what Redis holds, or its spec is not stored any more. Where Redis came back empty or ` +
+  `older, "stitch adopt ${splitFullId(stitch).node}" has Masters go by what the node says`;
+
+/** @throws RequestError `spec_unknown` */
+export function assignedTo(stitch: string, assigned: ReadonlyMap<string, Assigned>): Assigned {
+  const found = assigned.get(stitch);
+  if (found === undefined) throw specUnknown(stitch);
+  return found;
+}
+
+export const specUnknown = (stitch: string): RequestError =>
+  new RequestError("spec_unknown", `What "${stitch}" runs is not known: ${whyUnknown(stitch)}. Nothing was changed.`);

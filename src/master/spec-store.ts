@@ -1,0 +1,61 @@
+import { type KnownSpec, type StitchSpec, type StoredSpec, stitchSpec } from "../domain/spec.ts";
+import type { RedisClient } from "../redis/client.ts";
+import type { Keys } from "../redis/keys.ts";
+import { readOffer, readSpecTexts } from "../redis/specs.ts";
+import { type OnUnreadable, readField } from "../redis/unreadable.ts";
+import { sha256Hex } from "./digest.ts";
+
+/** A spec as it goes to the store: its text, and the hash that names it. */
+export async function toBeStored(spec: StitchSpec): Promise<StoredSpec> {
+  const text = JSON.stringify(spec);
+  return { specHash: await sha256Hex(text), spec, text };
+}
+
+/** What Masters read of specs. One that is not in the store, or that cannot be read, is not known. */
+export class SpecStore {
+  readonly #redis: RedisClient;
+  readonly #keys: Keys;
+  readonly #onUnreadable: OnUnreadable;
+
+  constructor(redis: RedisClient, keys: Keys, onUnreadable: OnUnreadable) {
+    this.#redis = redis;
+    this.#keys = keys;
+    this.#onUnreadable = onUnreadable;
+  }
+
+  /** Those of the specs that are known, by hash. One round trip. */
+  async read(hashes: Iterable<string>): Promise<Map<string, StitchSpec>> {
+    const asked = [...new Set(hashes)];
+    const texts = await readSpecTexts(this.#redis, this.#keys, asked);
+    return new Map(
+      asked.flatMap((hash, index) => {
+        const spec = this.#parsed(hash, texts[index] ?? null);
+        return spec === null ? [] : [[hash, spec] as const];
+      }),
+    );
+  }
+
+  /** The spec of a stitch to be shown: as its node offers it, where the store has none. One round trip. */
+  async shown(node: string, hash: string): Promise<StitchSpec | null> {
+    const [known, offer] = await Promise.all([this.read([hash]), readOffer(this.#redis, this.#keys, node, hash)]);
+    return known.get(hash) ?? (await this.checked(hash, offer))?.spec ?? null;
+  }
+
+  /** A text that somebody else than a Master may have written; null where it is not what the hash names. */
+  async checked(hash: string, text: string | null): Promise<StoredSpec | null> {
+    if (text === null || (await sha256Hex(text)) !== hash) return null;
+    const spec = this.#parsed(hash, text);
+    return spec === null ? null : { specHash: hash, spec, text };
+  }
+
+  #parsed(hash: string, text: string | null): StitchSpec | null {
+    const at = { id: `spec ${hash}`, key: this.#keys.spec(hash), field: "*" };
+    return text === null ? null : readField(stitchSpec, text, at, this.#onUnreadable);
+  }
+}
+
+/** One where there is one. */
+export const specIn = (known: ReadonlyMap<string, StitchSpec>, specHash: string): KnownSpec | null => {
+  const spec = known.get(specHash);
+  return spec === undefined ? null : { specHash, spec };
+};
