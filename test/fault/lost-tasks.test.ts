@@ -45,6 +45,7 @@ function taskRunner(
     publisher: publisher as Runs["publisher"],
     // A ping is left to no journal.
     journal: {} as Runs["journal"],
+    specs: { bring: async () => new Map() },
     incarnation: () => 1,
     holdsId: () => true,
     learnEligibility: async () => undefined,

@@ -16,6 +16,7 @@ const record: JobRecord = {
   command: "node.ping",
   target: "n1",
   options: {},
+  asked: null,
   reason: null,
   by: null,
   master: "test",

@@ -284,6 +284,7 @@ async function nodeIsRefused(url: string, { name, master }: TestCluster, all: re
       command: "node.ping",
       target: "n2",
       options: {},
+      asked: null,
       reason: null,
       by: null,
       master: "thief",

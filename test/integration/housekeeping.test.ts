@@ -5,7 +5,7 @@ import { Housekeeping } from "../../src/master/housekeeping.ts";
 import { rememberTemplate } from "../../src/redis/group-template.ts";
 import { claim, createJob, recordOutcomes } from "../../src/redis/job-record.ts";
 import { placementOptions } from "../../src/domain/placement-options.ts";
-import { stitchSpec } from "../../src/domain/spec.ts";
+import { ENDS, stored } from "../support/test-spec.ts";
 import { connectRedis, openRedis } from "../../src/redis/connection.ts";
 import { Keys } from "../../src/redis/keys.ts";
 import { drawRevision } from "../../src/redis/revision.ts";
@@ -84,7 +84,8 @@ for (const { name, url } of REDISES) {
       await withCluster(url, {}, async (cluster) => {
         const { redis, keys } = cluster.open;
         const template = {
-          spec: stitchSpec.parse({ adaptor: "process", protocol: "none", command: ["true"] }),
+          specHash: stored(ENDS).specHash,
+          reschedule: true,
           placement: placementOptions.parse({ strategy: "spread" }),
         };
         const remember = (version: string, revision: number) =>

@@ -116,7 +116,10 @@ for (const redis of REDISES) {
         const up = await cluster.run({ command: "group.scale", target: GROUP, count: 5 });
         assert.deepEqual([up.status, up.counts.total, up.progress.message], ["succeeded", 4, "4 of 4 created"]);
         assert.deepEqual(await spreadOf(cluster, GROUP), [2, 3]);
-        const bound = (await stitchesOf(cluster, GROUP)).filter(({ spec: { reschedule } }) => reschedule === false);
+        const all = await Promise.all(
+          (await stitchesOf(cluster, GROUP)).map(({ fullId }) => cluster.master.state.stitch(fullId)),
+        );
+        const bound = all.filter((each) => each.spec?.reschedule === false);
         assert.deepEqual(
           bound.map(({ node }) => node),
           ["n1"],

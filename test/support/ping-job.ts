@@ -9,6 +9,7 @@ export async function pingJob({ redis, keys }: OpenMaster, id: string): Promise<
     command: "node.ping",
     target: "n1",
     options: {},
+    asked: null,
     reason: null,
     by: null,
     master: "test",

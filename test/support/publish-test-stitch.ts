@@ -1,12 +1,15 @@
 import type { NodeStatus } from "../../src/domain/node.ts";
 import type { OpenMaster } from "../../src/master/open-master.ts";
+import { assignStitches } from "../../src/redis/assignments.ts";
+import { storeSpec } from "../../src/redis/specs.ts";
+import { ENDS, stored } from "./test-spec.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import type { Keys } from "../../src/redis/keys.ts";
 import { publishStitches, type StitchChange } from "../../src/redis/stitch-records.ts";
 import { registerTestNode } from "./register-test-node.ts";
 import { testStitch } from "./test-stitch.ts";
 
-/** A stitch in Redis as its node would have published it; it does not run. */
+/** A stitch in Redis as its node would have published it, and Masters assigned it; it does not run. */
 export async function publishTestStitch(
   { redis, keys }: Pick<OpenMaster, "redis" | "keys">,
   node: string,
@@ -20,6 +23,9 @@ export async function publishTestStitch(
     states: { stopped: 1 },
     eligibility: "eligible" as const,
   };
+  const { specHash, placement, born } = record;
+  await storeSpec(redis, keys, stored(ENDS));
+  await assignStitches(redis, keys, node, new Map([[id, { specHash, group, placement, born, placed: born }]]));
   await publishAsNode(redis, keys, node, [{ kind: "set", record, isNew: true }], status);
 }
 

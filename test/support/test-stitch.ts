@@ -1,11 +1,17 @@
-import { stitchRecord, type StitchRecord } from "../../src/domain/stitch.ts";
+import type { StitchSpec } from "../../src/domain/spec.ts";
+import { stitchRecord, type StitchRecord, toldOf } from "../../src/domain/stitch.ts";
+import { ENDS, stored } from "./test-spec.ts";
 
 /** The record of a stopped stitch, as its node would have written it. */
-export const testStitch = (id: string, differs: Partial<StitchRecord> = {}): StitchRecord =>
+export const testStitch = (
+  id: string,
+  { spec = ENDS, ...differs }: Partial<StitchRecord> & { readonly spec?: StitchSpec } = {},
+): StitchRecord =>
   stitchRecord.parse({
     id,
     group: "shop.orders.1",
-    spec: { adaptor: "process", command: ["true"], protocol: "none" },
+    specHash: stored(spec).specHash,
+    ...toldOf(spec),
     desired: "stopped",
     state: "stopped",
     health: "green",

@@ -180,6 +180,8 @@ export function stitch(over: Partial<StitchResource> = {}): StitchResource {
     startedAt: "2026-11-23T09:00:00.000Z",
     lastExit: null,
     resources: null,
+    finished: false,
+    specHash: "a".repeat(64),
     spec: stitchSpec.parse({ adaptor: "process", command: ["sleep", "60"] }),
     observedAt: "2026-11-23T09:00:00.000Z",
     ...over,

@@ -18,10 +18,20 @@ import { means } from "../../../src/domain/meant.ts";
 import { type FoldedJob, foldJob } from "../../../src/domain/fold.ts";
 import { type Chain, type JobRecord, type JobState, outcomeKey, type StitchStep } from "../../../src/domain/job.ts";
 import type { Observed } from "../../../src/domain/observed.ts";
-import { deadlineOf, planCommand } from "../../../src/domain/plan.ts";
+import { deadlineOf } from "../../../src/domain/plan.ts";
 import { oneTask, planOf } from "../../../src/domain/planned.ts";
 import type { RemovedRecord, StepOutcome } from "../../../src/domain/stitch.ts";
-import { checked, CREATE, node, observed, record, withStitches } from "./observed.ts";
+import {
+  checked,
+  CREATE,
+  node,
+  observed,
+  placed,
+  planned as planOfCommand,
+  record,
+  specOf,
+  withStitches,
+} from "./observed.ts";
 import { SimulatedCluster } from "./simulated-cluster.ts";
 import { outcome } from "./simulated-node.ts";
 
@@ -40,7 +50,7 @@ const seen = (over: Partial<Observed> = {}): Observed =>
 
 /** The finished job of a command of one wave, with these outcomes of its steps, in their order. */
 function jobOf(command: Command, outcomes: readonly StepOutcome[], over: Partial<Observed> = {}): Job {
-  const plan = planCommand(command, seen(over));
+  const plan = planOfCommand(command, seen(over));
   const { tasks } = plan;
   return finished(
     {
@@ -48,6 +58,7 @@ function jobOf(command: Command, outcomes: readonly StepOutcome[], over: Partial
       command: command.command,
       target: command.target,
       options: commandOptions(command),
+      asked: null,
       reason: null,
       by: null,
       master: "m1",
@@ -376,7 +387,8 @@ test("a retry of a move that its node could not take up moves the very stitch, t
 });
 
 const START: StitchStep = { action: "start", stitch: "n1:a", timeoutMs: 1 };
-const MAKE: StitchStep = { ...START, action: "create", group: CREATE.target, spec: record("n1:a").spec, start: true };
+const { specHash } = record("n1:a");
+const MAKE: StitchStep = { ...START, action: "create", group: CREATE.target, specHash, start: true };
 for (const [what, step, born, expected] of [
   ["what it created", MAKE, "7.3", true],
   ["one that was there before what it was to create", MAKE, "6.0", false],
@@ -579,10 +591,16 @@ test("a retry of a create is of those that did not come up: started where they a
   assert.deepEqual([full.feasible, full.tasks, full.refusals.map(({ code }) => code)], [false, [], ["cordoned"]]);
 });
 
-const aftermath = (over: Partial<Aftermath> = {}): Aftermath => ({ ...seen(), removed: new Map(), ...over });
+/** All of it is assigned, what was removed too. */
+function aftermath({ removed = new Map(), ...over }: Partial<Aftermath> = {}): Aftermath {
+  const now = seen(over);
+  const gone = [...removed].map(([id, { born, group }]) => [id, { ...placed(id).assigned, born, group }] as const);
+  const specs = new Map([[specHash, specOf({ specHash })]]);
+  return { ...now, removed, specs, assigned: new Map([...gone, ...now.assigned]) };
+}
 const left = (id: string, revision: string, desired: "running" | "stopped" = "running"): RemovedRecord => {
-  const { spec, placement, group, id: bare } = record(id);
-  const was = { spec, placement, desired };
+  const { group, id: bare } = record(id);
+  const was = { takesMessages: true, desired };
   return { id: bare, group, revision, born: "1.0", outcome: null, removedAtMs: 0, was, movedTo: null };
 };
 
@@ -611,8 +629,9 @@ test("what was removed is created again as it was, where it was, unless it is th
   ]);
   const gone = { ...withStitches(new Map()), removed };
   const plan = planSteps(next, job.state.record, aftermath(gone));
-  const { spec, placement, group } = record("n1:a");
-  const create = { action: "create", group, spec, placement, timeoutMs: 9, restores: true, born: "1.0" };
+  const { placement, group } = record("n1:a");
+  const how = { timeoutMs: 9, minHealthyMs: 0, restores: true, born: "1.0" };
+  const create = { action: "create", group, specHash, placement, ...how };
   assert.deepEqual(
     plan.tasks.flatMap((task) => task.steps),
     [
@@ -628,11 +647,8 @@ test("what was removed is created again as it was, where it was, unless it is th
 
 test("a retry of that creates each as it was, where it was, unless it was removed once more", () => {
   const first = jobOf(checked("group.remove", { target: "shop" }), []);
-  const zones = { placement: { strategy: "spread" as const, zones: ["west"] } };
   const was = (id: string): RemovedRecord => ({ ...left(id, "7.0"), group: `shop.${id.slice(3)}.1` });
   const removed = new Map(IDS.map((id) => [id, was(id)]));
-  const west = was("n2:c");
-  if (west.was !== null) removed.set("n2:c", { ...west, was: { ...west.was, ...zones } });
   const gone = withStitches(new Map());
   const back = jobFollowing(rollback(first), first, { ...gone, removed }, [FAILED, FAILED, FAILED]);
   const next = retry(back);

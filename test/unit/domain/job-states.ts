@@ -35,6 +35,7 @@ const jobOf = (tasks: Task[], waitForNode: boolean): JobState["record"] => ({
   command: "node.ping",
   target: "n1",
   options: {},
+  asked: null,
   reason: null,
   by: null,
   master: "m1",

@@ -1,9 +1,14 @@
+import type { Assigned } from "../../../src/domain/assignment.ts";
 import { COMMANDS, type Command } from "../../../src/domain/command.ts";
 import type { CommandName } from "../../../src/domain/command-names.ts";
 import { splitFullId } from "../../../src/domain/ids.ts";
 import type { NodeRecord } from "../../../src/domain/node.ts";
-import type { Observed } from "../../../src/domain/observed.ts";
-import type { StitchRecord } from "../../../src/domain/stitch.ts";
+import type { Observed, Placed } from "../../../src/domain/observed.ts";
+import { planCommand } from "../../../src/domain/plan.ts";
+import type { Plan } from "../../../src/domain/planned.ts";
+import type { StitchSpec } from "../../../src/domain/spec.ts";
+import { type StitchRecord, toldOf } from "../../../src/domain/stitch.ts";
+import { specOf, stored } from "../../support/test-spec.ts";
 
 /** A create of a process that asks for nothing, as a client sends it. */
 export const CREATE = { target: "shop.orders.1", spec: { adaptor: "process", command: ["x"] } } as const;
@@ -11,6 +16,15 @@ export const CREATE = { target: "shop.orders.1", spec: { adaptor: "process", com
 /** The command as a client sends it, checked and with its defaults. */
 export const checked = <Name extends CommandName>(command: Name, body: object): Extract<Command, { command: Name }> =>
   COMMANDS[command].schema.parse({ command, ...body }) as Extract<Command, { command: Name }>;
+
+export { specOf, stored };
+
+/** The plan of a command; of a create, with its spec as a Master has it. */
+export function planned(command: Command, seen: Observed): Plan {
+  if (command.command !== "stitch.create") return planCommand(command, seen);
+  const reschedule = command.spec.reschedule ?? command.node === undefined;
+  return planCommand(command, { ...seen, toStore: stored({ ...command.spec, reschedule }) });
+}
 
 /** A node that is alive and eligible at 1000. */
 export const node = (id: string, over: Partial<NodeRecord> = {}): NodeRecord => ({
@@ -39,18 +53,34 @@ export const observed = (over: Partial<Observed> = {}): Observed => ({
   movedTo: null,
   ofGroup: new Map(),
   records: new Map(),
+  assigned: assignedOf(over.records ?? new Map()),
   homes: new Map(),
   withData: new Set(),
   template: null,
+  toStore: null,
   firstNumber: 1,
   ...over,
 });
 
+/** What Masters have assigned of stitches that they have all assigned. */
+const assignedOf = (records: ReadonlyMap<string, StitchRecord>): Map<string, Assigned> =>
+  new Map(
+    [...records].map(([id, { specHash, group, placement, born }]) => [
+      id,
+      { specHash, spec: specOf({ specHash }), group, placement, born, placed: born },
+    ]),
+  );
+
+type Differs = Partial<StitchRecord> & { readonly spec?: StitchSpec };
+
+const SPEC = { ...checked("stitch.create", CREATE).spec, reschedule: true };
+
 /** A stitch that runs and is green, of `CREATE`'s group. */
-export const record = (id: string, over: Partial<StitchRecord> = {}): StitchRecord => ({
+export const record = (id: string, { spec = SPEC, ...over }: Differs = {}): StitchRecord => ({
   id: splitFullId(id).stitch,
   group: CREATE.target,
-  spec: { ...checked("stitch.create", CREATE).spec, reschedule: true },
+  specHash: stored(spec).specHash,
+  ...toldOf(spec),
   placement: { strategy: "spread" },
   movedFrom: null,
   desired: "running",
@@ -69,6 +99,14 @@ export const record = (id: string, over: Partial<StitchRecord> = {}): StitchReco
   mailAfter: null,
   ...over,
 });
+
+/** Such a stitch as a Master sees it that is to move it. */
+export function placed(id: string, differs: Differs = {}): Placed {
+  const its = record(id, differs);
+  const assigned = assignedOf(new Map([[id, its]])).get(id);
+  if (assigned === undefined) throw new Error(`${id} is not assigned`);
+  return { id, record: its, assigned };
+}
 
 /** Those stitches, as `record` makes them, counted on their nodes; each id is at home where it is. */
 export function withStitches(records: ReadonlyMap<string, StitchRecord>): Partial<Observed> {

@@ -4,12 +4,11 @@ import fc from "fast-check";
 import type { Command } from "../../../src/domain/command.ts";
 import { splitFullId } from "../../../src/domain/ids.ts";
 import type { NodeRecord } from "../../../src/domain/node.ts";
-import { planCommand } from "../../../src/domain/plan.ts";
 import type { Plan } from "../../../src/domain/planned.ts";
 import { type PlacementOptions, placementOptions } from "../../../src/domain/placement-options.ts";
 import { type StitchSpec, stitchSpec } from "../../../src/domain/spec.ts";
 import type { StitchRecord } from "../../../src/domain/stitch.ts";
-import { checked, CREATE, node, observed, record, withStitches } from "./observed.ts";
+import { checked, CREATE, node, observed, planned, record, stored, withStitches } from "./observed.ts";
 
 const AWAY: readonly Partial<NodeRecord>[] = [{ leaseUntilMs: 0 }, { leaseUntilMs: 950 }, { leftAtMs: 5 }];
 const usually = <T>(usual: T, others: readonly T[]) =>
@@ -93,7 +92,7 @@ function seen({ nodes: all, records, like }: Cluster, { command }: Command) {
         : command !== "stitch.create";
   const everywhere = withStitches(records);
   const stitches = [...records.keys()].filter(isMeant).sort();
-  const template = command === "group.scale" ? like : null;
+  const template = command === "group.scale" ? { ...stored(like.spec), placement: like.placement } : null;
   return observed({ nodes: all, ...everywhere, stitches, template, firstNumber: 900 });
 }
 
@@ -131,7 +130,7 @@ for (const [name, commandFor] of Object.entries(commands)) {
     fc.assert(
       fc.property(clusters, fc.integer({ min: 1, max: 6 }), (cluster, many) => {
         const command = commandFor(cluster, many);
-        const plan = planCommand(command, seen(cluster, command));
+        const plan = planned(command, seen(cluster, command));
         const all = end(cluster, plan);
         const countOn = (id: string) => all.filter((each) => splitFullId(each).node === id).length;
         const given = all.filter((id) => !cluster.records.has(id));
@@ -170,7 +169,7 @@ test("a drain says of each stitch that cannot be moved why, and leaves it to be 
   fc.assert(
     fc.property(clusters, (cluster) => {
       const command = checked("node.drain", { target: "n0" });
-      const plan = planCommand(command, seen(cluster, command));
+      const plan = planned(command, seen(cluster, command));
       if (!plan.feasible)
         return assert.deepEqual(
           plan.refusals.map(({ node: on, code }) => [on, code]),

@@ -3,11 +3,10 @@ import { test } from "node:test";
 import fc from "fast-check";
 import type { Command } from "../../../src/domain/command.ts";
 import type { Observed } from "../../../src/domain/observed.ts";
-import { planCommand, planFingerprint } from "../../../src/domain/plan.ts";
-import type { StitchRecord } from "../../../src/domain/stitch.ts";
-import { checked, CREATE, node, observed, record } from "./observed.ts";
+import { planFingerprint } from "../../../src/domain/plan.ts";
+import { checked, CREATE, node, observed, planned, record } from "./observed.ts";
 
-const of = (command: Command, seen: Observed) => planFingerprint(command, planCommand(command, seen));
+const of = (command: Command, seen: Observed) => planFingerprint(command, planned(command, seen));
 const create = (more: object = {}) => checked("stitch.create", { ...CREATE, ...more });
 const reserving = (cpu: number) => ({
   status: { reserved: { cpu, memoryBytes: 0 }, stitchCount: 0, states: {}, eligibility: "eligible" as const },
@@ -46,7 +45,7 @@ test("loads that only change which node comes first leave it as it is", () => {
     observed({ nodes: [node("n1"), node("n2", busy)] }),
   ];
   const command = create({ count: 2 });
-  const order = (seen: Observed) => planCommand(command, seen).tasks.map((task) => task.node);
+  const order = (seen: Observed) => planned(command, seen).tasks.map((task) => task.node);
   assert.deepEqual(
     [order(one), order(other)],
     [
@@ -63,7 +62,7 @@ const RESTART = checked("stitch.restart", { target: "a-1" });
 const OTHER = create({ spec: { ...CREATE.spec, command: ["y"] } }).spec;
 const DEAD = { leaseUntilMs: 0 };
 const CLONE = checked("stitch.clone", { target: "a-1" });
-const cloneable = (more: Partial<Observed> = {}, over: Partial<StitchRecord> = {}) =>
+const cloneable = (more: Partial<Observed> = {}, over: Parameters<typeof record>[1] = {}) =>
   observed({ stitches: ["n1:a-1"], records: new Map([["n1:a-1", record("n1:a-1", over)]]), ...more });
 
 test("the counter and the load leave a clone's fingerprint as it is", () => {

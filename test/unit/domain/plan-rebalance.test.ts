@@ -6,7 +6,7 @@ import type { NodeRecord } from "../../../src/domain/node.ts";
 import type { Observed } from "../../../src/domain/observed.ts";
 import { planCommand } from "../../../src/domain/plan.ts";
 import type { StitchRecord } from "../../../src/domain/stitch.ts";
-import { checked, CREATE, node, observed, record, withStitches } from "./observed.ts";
+import { checked, CREATE, node, observed, record, specOf, withStitches } from "./observed.ts";
 
 type Cluster = { readonly nodes: readonly NodeRecord[]; readonly records: ReadonlyMap<string, StitchRecord> };
 
@@ -137,13 +137,13 @@ test("the same cluster gives the same moves, in whatever order it was read", () 
   );
 });
 
-const at = (ids: readonly string[], over: (id: string) => Partial<StitchRecord> = () => ({})) =>
+const at = (ids: readonly string[], over: (id: string) => Parameters<typeof record>[1] = () => ({})) =>
   new Map(ids.map((id) => [id, record(id, over(id))]));
 const NODES = [node("n1"), node("n2")];
 
 test("what stays where it was put does not keep others of its node from being moved", () => {
   const ids = ["n1:a", "n1:b", "n1:y", "n1:z"];
-  const pinned = { spec: { ...record("n1:z").spec, reschedule: false } };
+  const pinned = { spec: { ...specOf(record("n1:z")), reschedule: false } };
   const labelled = { placement: { strategy: "spread" as const, labels: { disk: "ssd" } } };
   for (const over of [pinned, labelled]) {
     const records = at(ids, (id) => (id > "n1:x" ? over : {}));

@@ -3,29 +3,28 @@ import { test } from "node:test";
 import { stepChain } from "../../../src/domain/chains.ts";
 import { RequestError } from "../../../src/domain/errors.ts";
 import type { StitchStep } from "../../../src/domain/job.ts";
+import type { PlacementOptions } from "../../../src/domain/placement-options.ts";
 import { checkPlanSize } from "../../../src/domain/plan-size.ts";
 import { oneTask, planInWaves, planOf } from "../../../src/domain/planned.ts";
-import { stitchSpec } from "../../../src/domain/spec.ts";
 
-const specOf = (kib: number) =>
-  stitchSpec.parse({
-    adaptor: "process",
-    command: ["x"],
-    env: Object.fromEntries(Array.from({ length: Math.ceil(kib / 8) }, (_, index) => [`V${index}`, "v".repeat(8100)])),
-  });
 const LONGEST = "i".repeat(63);
 
+/** Creates with a placement of so many KiB: their spec is named by its hash alone, however long it is. */
 const creates = (count: number, kib: number, node = "n1"): StitchStep[] => {
-  const spec = specOf(kib);
+  const names = Array.from({ length: kib * 4 }, (_, index) => `${index}`.padEnd(248, "l"));
+  const placement: PlacementOptions = {
+    strategy: "spread",
+    labels: Object.fromEntries(names.map((name) => [name, "v"])),
+  };
   return Array.from({ length: count }, (_, index) => ({
     action: "create",
     stitch: `${node}:${LONGEST.slice(0, 58)}${index}`,
     group: `${LONGEST}.${LONGEST}.${LONGEST}`,
-    spec,
+    specHash: "a".repeat(64),
     start: true,
     timeoutMs: 3_600_000,
     minHealthyMs: 3_600_000,
-    placement: { strategy: "spread" },
+    placement,
   }));
 };
 const refused = (error: unknown) =>
@@ -57,10 +56,11 @@ test("spread over nodes, or over waves, each task counts by itself, and all of t
   assert.throws(() => checkPlanSize(inWaves(() => 0)), refused);
 });
 
-test("what has no spec may be of any number", () => {
+test("what comes with no placement may be of any number", () => {
   const steps = Array.from(
     { length: 20_000 },
     (_, index): StitchStep => ({ action: "stop", stitch: `n1:${index}`, timeoutMs: 1 }),
   );
   checkPlanSize(planOf([oneTask("t0", "n1", "node", steps, null)]));
+  checkPlanSize(planOf([oneTask("t0", "n1", "node", creates(20_000, 0), null)]));
 });

@@ -4,9 +4,7 @@ import fc from "fast-check";
 import type { CommandName } from "../../../src/domain/command-names.ts";
 import { RequestError } from "../../../src/domain/errors.ts";
 import type { Observed } from "../../../src/domain/observed.ts";
-import { planCommand } from "../../../src/domain/plan.ts";
-import type { StitchRecord } from "../../../src/domain/stitch.ts";
-import { checked, CREATE, node, observed, record } from "./observed.ts";
+import { checked, CREATE, node, observed, planned, record, specOf } from "./observed.ts";
 
 const refusedWith =
   (code: string, facts: Record<string, unknown> = {}) =>
@@ -29,7 +27,7 @@ for (const name of NODE_COMMANDS) {
   test(`${name} becomes one task of one step for the node, run by the node or by a Master`, () => {
     // A Master cordons a dead node as well.
     const n2 = node("n2", name === "node.ping" ? {} : DEAD);
-    const plan = planCommand(checked(name, { target: "n2" }), observed({ nodes: [node("n1"), n2] }));
+    const plan = planned(checked(name, { target: "n2" }), observed({ nodes: [node("n1"), n2] }));
     const [task, ...others] = plan.tasks;
     assert.deepEqual([others, plan.feasible, task?.refused], [[], true, null]);
     assert.deepEqual([task?.node, task?.runs], ["n2", name === "node.ping" ? "node" : "master"]);
@@ -37,14 +35,14 @@ for (const name of NODE_COMMANDS) {
   });
 
   test(`${name} of a node that is not there is not_found`, () => {
-    assert.throws(() => planCommand(checked(name, { target: "n9" }), observed()), refusedWith("not_found"));
+    assert.throws(() => planned(checked(name, { target: "n9" }), observed()), refusedWith("not_found"));
   });
 }
 
 for (const name of STITCH_COMMANDS) {
   test(`${name} becomes one task of one step for the stitch's node, by its full id`, () => {
     const command = checked(name, { target: "a-1", timeoutMs: 77 });
-    const plan = planCommand(command, observed({ stitches: ["n1:a-1"] }));
+    const plan = planned(command, observed({ stitches: ["n1:a-1"] }));
     assert.deepEqual(
       plan.tasks.map((task) => [task.node, task.runs, task.refused]),
       [["n1", "node", null]],
@@ -54,10 +52,10 @@ for (const name of STITCH_COMMANDS) {
 
   test(`${name} of no stitch, or one whose node is gone, is not_found; of several, ambiguous_stitch`, () => {
     const command = checked(name, { target: "a-1" });
-    assert.throws(() => planCommand(command, observed()), refusedWith("not_found"));
-    assert.throws(() => planCommand(command, observed({ stitches: ["n9:a-1"] })), refusedWith("not_found"));
+    assert.throws(() => planned(command, observed()), refusedWith("not_found"));
+    assert.throws(() => planned(command, observed({ stitches: ["n9:a-1"] })), refusedWith("not_found"));
     assert.throws(
-      () => planCommand(command, observed({ stitches: ["n2:a-1", "n1:a-1"] })),
+      () => planned(command, observed({ stitches: ["n2:a-1", "n1:a-1"] })),
       refusedWith("ambiguous_stitch", { candidates: ["n1:a-1", "n2:a-1"] }),
     );
   });
@@ -73,13 +71,13 @@ for (const name of ["node.ping", ...STITCH_COMMANDS] as const) {
     ] as const) {
       const seen = observed({ nodes: [node("n1", over)], stitches: name === "node.ping" ? [] : ["n1:a-1"] });
       const target = name === "node.ping" ? "n1" : "a-1";
-      const plan = planCommand(checked(name, { target }), seen);
+      const plan = planned(checked(name, { target }), seen);
       assert.deepEqual(
         plan.tasks.map((task) => task.refused?.code ?? null),
         [code],
       );
       assert.ok(plan.feasible);
-      const waiting = planCommand(checked(name, { target, waitForNode: true }), seen);
+      const waiting = planned(checked(name, { target, waitForNode: true }), seen);
       assert.deepEqual(
         waiting.tasks.map((task) => task.refused),
         [null],
@@ -91,27 +89,27 @@ for (const name of ["node.ping", ...STITCH_COMMANDS] as const) {
 test("creating what there is already is stitch_exists, with the candidates", () => {
   const seen = observed({ stitches: ["n1:mine"] });
   const command = checked("stitch.create", { ...CREATE, id: "mine" });
-  assert.throws(() => planCommand(command, seen), refusedWith("stitch_exists", { candidates: ["n1:mine"] }));
+  assert.throws(() => planned(command, seen), refusedWith("stitch_exists", { candidates: ["n1:mine"] }));
 });
 
 test("creating on a node that is not there is not_found; on one that is away, placement says why", () => {
   const on = (id: string, more = {}) => checked("stitch.create", { ...CREATE, node: id, ...more });
-  assert.throws(() => planCommand(on("n9"), observed()), refusedWith("not_found"));
+  assert.throws(() => planned(on("n9"), observed()), refusedWith("not_found"));
   const seen = observed({ nodes: [node("n1", DEAD), node("n2")] });
-  const { refusals, tasks, feasible } = planCommand(on("n1"), seen);
+  const { refusals, tasks, feasible } = planned(on("n1"), seen);
   assert.deepEqual(
     [refusals.map((each) => [each.node, each.code]), tasks, feasible],
     [[["n1", "not_alive"]], [], false],
   );
-  const waiting = planCommand(on("n1", { waitForNode: true }), seen);
+  const waiting = planned(on("n1", { waitForNode: true }), seen);
   assert.deepEqual(
     waiting.tasks.map((task) => [task.node, task.refused]),
     [["n1", null]],
   );
   const cordoned = observed({ nodes: [node("n1", { eligibility: "cordoned" })] });
-  assert.equal(planCommand(on("n1", { waitForNode: true }), cordoned).feasible, false);
+  assert.equal(planned(on("n1", { waitForNode: true }), cordoned).feasible, false);
   assert.equal(
-    planCommand(checked("stitch.create", { ...CREATE, waitForNode: true }), observed({ nodes: [node("n1", DEAD)] }))
+    planned(checked("stitch.create", { ...CREATE, waitForNode: true }), observed({ nodes: [node("n1", DEAD)] }))
       .feasible,
     false,
   );
@@ -123,7 +121,7 @@ test("a create becomes one task per node, a step per stitch, numbered from the c
     fc.property(nodes, fc.integer({ min: 1, max: 20 }), fc.nat(500), fc.boolean(), (ids, count, first, full) => {
       const seen = observed({ nodes: ids.map((id) => node(id)), firstNumber: first });
       const command = checked("stitch.create", { ...CREATE, count, placement: full ? { maxPerNode: 2 } : {} });
-      const { tasks, placements, feasible, refusals } = planCommand(command, seen);
+      const { tasks, placements, feasible, refusals } = planned(command, seen);
       assert.equal(feasible, !full || count <= 2 * ids.length);
       if (!feasible) return assert.deepEqual([tasks, placements, refusals.length], [[], [], ids.length]);
       assert.equal(new Set(tasks.map((task) => task.node)).size, tasks.length);
@@ -157,13 +155,13 @@ test("a step carries what was asked; a stitch may be rescheduled unless the comm
       timeoutMs: 9,
       placement: { strategy: "spread" },
     };
-    assert.deepEqual(planCommand(command, observed()).tasks[0]?.steps, [expected]);
+    assert.deepEqual(planned(command, observed()).tasks[0]?.steps, [expected]);
   }
 });
 
 const clone = (more: object = {}) => checked("stitch.clone", { target: "a-1", ...more });
 const SOURCE = record("n1:a-1");
-const source = (over: Partial<StitchRecord> = {}) => new Map([["n1:a-1", { ...SOURCE, ...over }]]);
+const source = (over: Parameters<typeof record>[1] = {}) => new Map([["n1:a-1", record("n1:a-1", over)]]);
 const cloned = (over: Partial<Observed> = {}) =>
   observed({
     nodes: [node("n1"), node("n2")],
@@ -174,7 +172,7 @@ const cloned = (over: Partial<Observed> = {}) =>
   });
 
 test("a clone becomes a create of one more with the group and spec of its source, numbered from the counter, started", () => {
-  const { tasks, placements, feasible } = planCommand(
+  const { tasks, placements, feasible } = planned(
     clone({ timeoutMs: 9 }),
     cloned({ ofGroup: new Map([[SOURCE.group, new Map([["n1", 1]])]]) }),
   );
@@ -183,8 +181,9 @@ test("a clone becomes a create of one more with the group and spec of its source
     [["n2", "node", null]],
     "spread over the group's nodes",
   );
-  const { group, spec, placement } = SOURCE;
-  const step = { action: "create", stitch: "n2:orders-7", group, spec, placement, start: true, timeoutMs: 9 };
+  const { group, specHash, placement } = SOURCE;
+  const made = { action: "create", stitch: "n2:orders-7", group, specHash, placement };
+  const step = { ...made, start: true, timeoutMs: 9, minHealthyMs: 0 };
   assert.deepEqual([tasks[0]?.steps, feasible], [[step], true]);
   assert.deepEqual(
     placements.map(({ stitch, node: on }) => [stitch, on]),
@@ -194,9 +193,9 @@ test("a clone becomes a create of one more with the group and spec of its source
 
 test("a clone keeps what its source says about being placed elsewhere", () => {
   for (const reschedule of [true, false]) {
-    const [step] = planCommand(clone(), cloned({ records: source({ spec: { ...SOURCE.spec, reschedule } }) })).tasks[0]
+    const [step] = planned(clone(), cloned({ records: source({ spec: { ...specOf(SOURCE), reschedule } }) })).tasks[0]
       ?.steps ?? [assert.fail()];
-    assert.ok(step?.action === "create" && step.spec.reschedule === reschedule);
+    assert.ok(step?.action === "create" && specOf(step).reschedule === reschedule);
   }
 });
 
@@ -215,13 +214,13 @@ for (const [said, over, more, expected] of [
   ["where every node is cordoned", { nodes: [node("n1", { eligibility: "cordoned" })] }, {}, "cordoned"],
   [
     "of what no node has room for",
-    { nodes: [node("n1")], records: source({ spec: { ...SOURCE.spec, resources: { cpu: 5, memoryBytes: 0 } } }) },
+    { nodes: [node("n1")], records: source({ spec: { ...specOf(SOURCE), resources: { cpu: 5, memoryBytes: 0 } } }) },
     {},
     "cpu",
   ],
 ] as const) {
   test(`a clone ${said}: ${expected}`, () => {
-    const plan = planCommand(clone(more), cloned(over));
+    const plan = planned(clone(more), cloned(over));
     assert.equal(plan.tasks[0]?.steps[0]?.stitch ?? plan.refusals[0]?.code, expected);
     assert.equal(plan.feasible, expected.includes(":"));
   });
@@ -229,21 +228,21 @@ for (const [said, over, more, expected] of [
 
 test("a clone of no stitch, or one removed meanwhile, is not_found; of several ambiguous; to no node, not_found", () => {
   const none = cloned({ stitches: [], records: new Map() });
-  assert.throws(() => planCommand(clone(), none), refusedWith("not_found"));
-  assert.throws(() => planCommand(clone(), cloned({ records: new Map() })), refusedWith("not_found"));
+  assert.throws(() => planned(clone(), none), refusedWith("not_found"));
+  assert.throws(() => planned(clone(), cloned({ records: new Map() })), refusedWith("not_found"));
   assert.throws(
-    () => planCommand(clone(), cloned({ stitches: ["n2:a-1", "n1:a-1"], records: new Map() })),
+    () => planned(clone(), cloned({ stitches: ["n2:a-1", "n1:a-1"], records: new Map() })),
     refusedWith("ambiguous_stitch", { candidates: ["n1:a-1", "n2:a-1"] }),
   );
-  assert.throws(() => planCommand(clone({ toNode: "n9" }), cloned()), refusedWith("not_found"));
+  assert.throws(() => planned(clone({ toNode: "n9" }), cloned()), refusedWith("not_found"));
 });
 
 test("of older versions where there is none, nothing is to be stopped; without the version itself, not_found", () => {
   const members = (group: string) => ({ stitches: ["n1:a"], records: new Map([["n1:a", record("n1:a", { group })]]) });
   const command = checked("group.stopOldVersions", { target: "shop.orders.2" });
-  const plan = planCommand(command, observed(members("shop.orders.2")));
+  const plan = planned(command, observed(members("shop.orders.2")));
   assert.deepEqual([plan.feasible, plan.tasks, plan.orchestration?.chains], [true, [], []]);
   assert.deepEqual(plan.scopes, [], "it is never busy");
   for (const group of ["shop.orders.1", "shop.orders.3"])
-    assert.throws(() => planCommand(command, observed(members(group))), refusedWith("not_found"));
+    assert.throws(() => planned(command, observed(members(group))), refusedWith("not_found"));
 });

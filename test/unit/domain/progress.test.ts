@@ -5,7 +5,7 @@ import type { Chain, JobRecord } from "../../../src/domain/job.ts";
 import { moveChain, stepChain } from "../../../src/domain/chains.ts";
 import { progressOf } from "../../../src/domain/progress.ts";
 import { stateOf } from "./job-states.ts";
-import { checked, CREATE, record } from "./observed.ts";
+import { checked, CREATE, placed } from "./observed.ts";
 import { type Act, SimulatedCluster } from "./simulated-cluster.ts";
 import type { Temper } from "./simulated-node.ts";
 
@@ -56,7 +56,7 @@ for (const [said, cluster, expected] of [
 
 const WORKED: Partial<Chain> = { phase: "ended", ref: "t0.0", status: "succeeded" };
 const FAILED: Partial<Chain> = { phase: "ended", status: "failed", error: { code: "unhealthy", message: "not green" } };
-const move = moveChain("n1:a", record("n1:a"), "n2", 0, { timeoutMs: 9 });
+const move = moveChain(placed("n1:a"), "n2", 0, { timeoutMs: 9 });
 const one = stepChain({ action: "stop", stitch: "n1:a", timeoutMs: 9 }, 0, false);
 const jobOf = (chain: Chain): JobRecord => ({
   ...stateOf({}).record,

@@ -122,6 +122,7 @@ export class SimulatedCluster {
       command: command.command,
       target: command.target,
       options: commandOptions(command),
+      asked: null,
       reason: null,
       by: null,
       master: "m1",

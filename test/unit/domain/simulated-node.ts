@@ -10,7 +10,7 @@ import {
 } from "../../../src/domain/revision.ts";
 import type { Health, StepError, StepOutcome, StitchRecord } from "../../../src/domain/stitch.ts";
 import { buries, maySettle, type Tombstone, type Traces } from "../../../src/domain/tombstone.ts";
-import { node as nodeRecord, record as stitchRecord } from "./observed.ts";
+import { node as nodeRecord, record as stitchRecord, specOf } from "./observed.ts";
 
 /** How a stitch takes to being started on a node: `late` is green after a while, `never` runs and is not, `fails` exits. */
 export type Temper = "green" | "late" | "never" | "fails";
@@ -80,8 +80,9 @@ export class SimulatedNode {
   asRecord(nowMs: number): NodeRecord {
     let [cpu, memoryBytes] = [0, 0];
     for (const { record } of this.stitches.values()) {
-      cpu += record.spec.resources.cpu;
-      memoryBytes += record.spec.resources.memoryBytes;
+      const { resources } = specOf(record);
+      cpu += resources.cpu;
+      memoryBytes += resources.memoryBytes;
     }
     const facts = { zones: [...this.zones], labels: {}, capacity: { cpu: 64, memoryBytes: 1e9 }, modules: [] };
     return nodeRecord(this.id, {
@@ -168,7 +169,7 @@ export class SimulatedNode {
       return failed("superseded", `${this.id} takes no new stitches`);
     const record = stitchRecord(step.stitch, {
       group: step.group,
-      spec: step.spec,
+      spec: specOf(step),
       placement: step.placement ?? { strategy: "spread" },
       movedFrom: step.movedFrom ?? null,
       desired: step.start ? "running" : "stopped",

@@ -9,6 +9,7 @@ import type { Adaptor, Exit, StitchInstance } from "../../../workers/node/adapto
 import { StitchDisk } from "../../../workers/node/stitch-disk.ts";
 import { StitchHost } from "../../../workers/node/stitch-host.ts";
 import { until } from "../../support/cluster.ts";
+import { NAMED_SPECS, stored } from "../../support/test-spec.ts";
 
 /** A host on `n1` whose adaptor is `adaptor`. Its timers are real, and its backoff is short. */
 function hosting(t: TestContext, adaptor: Adaptor) {
@@ -21,6 +22,7 @@ function hosting(t: TestContext, adaptor: Adaptor) {
     session: "session",
     facts: { zones: [], labels: {}, capacity: { cpu: 4, memoryBytes: 400 }, modules: [], version: "1" },
     disk,
+    specs: NAMED_SPECS,
     adaptors: { process: adaptor, module: adaptor },
     nowMs: Date.now,
     random: () => 0.5,
@@ -48,7 +50,9 @@ function hosting(t: TestContext, adaptor: Adaptor) {
         action: "create",
         stitch: "n1:a",
         group: "a.b.1",
-        spec: stitchSpec.parse({ adaptor: "process", command: ["x"], restart: { backoffMs: 10, ...restart } }),
+        specHash: stored(
+          stitchSpec.parse({ adaptor: "process", command: ["x"], restart: { backoffMs: 10, ...restart } }),
+        ).specHash,
         start: true,
         timeoutMs: 10_000,
       },

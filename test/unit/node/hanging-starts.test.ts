@@ -11,6 +11,7 @@ import { StitchDisk } from "../../../workers/node/stitch-disk.ts";
 import { StitchHost } from "../../../workers/node/stitch-host.ts";
 import type { StitchLog } from "../../../workers/node/stitch-log.ts";
 import { settled } from "../../support/settled.ts";
+import { NAMED_SPECS, stored } from "../../support/test-spec.ts";
 
 const PLACES = 50;
 /** Longest that these tests let a stitch come up: nothing here ends by that. */
@@ -63,6 +64,7 @@ function hosting(t: TestContext) {
     facts: { zones: [], labels: {}, capacity: { cpu: 4, memoryBytes: 400 }, modules: [], version: "1" },
     // Its folders are no part of this, and to make ten thousand of them takes long.
     disk: Object.assign(disk, { makeDataDir: () => Promise.resolve(dir) }),
+    specs: NAMED_SPECS,
     adaptors: { process: run, module: run },
     nowMs: () => 1000,
     random: () => 0.5,
@@ -94,10 +96,12 @@ function hosting(t: TestContext) {
 }
 
 const at = (revision: number) => ({ revision, wave: 0 });
-const spec = stitchSpec.parse({ adaptor: "process", command: ["x"], restart: { policy: "on-failure" } });
+const { specHash } = stored(
+  stitchSpec.parse({ adaptor: "process", command: ["x"], restart: { policy: "on-failure" } }),
+);
 const step = (action: "create" | "start" | "stop" | "restart" | "remove", id: string): StitchStep =>
   action === "create"
-    ? { action, stitch: `n1:${id}`, group: "a.b.1", spec, start: true, timeoutMs: TIMEOUT_MS }
+    ? { action, stitch: `n1:${id}`, group: "a.b.1", specHash, start: true, timeoutMs: TIMEOUT_MS }
     : { action, stitch: `n1:${id}`, timeoutMs: TIMEOUT_MS };
 
 /** Waits for a condition that needs no timer, only turns of the event loop. */

@@ -13,6 +13,7 @@ import { StitchDisk } from "../../../workers/node/stitch-disk.ts";
 import { StitchHost } from "../../../workers/node/stitch-host.ts";
 import { settled } from "../../support/settled.ts";
 import { testStitch } from "../../support/test-stitch.ts";
+import { NAMED_SPECS, stored } from "../../support/test-spec.ts";
 
 /** What runs of a stitch, as the test tells it to: it comes up, answers, and ends when it is told. */
 class Run implements StitchInstance {
@@ -70,6 +71,7 @@ function hosting(t: TestContext) {
     session: "session",
     facts: { zones: [], labels: {}, capacity: { cpu: 4, memoryBytes: 400 }, modules: [], version: "1" },
     disk,
+    specs: NAMED_SPECS,
     adaptors: { process: run, module: run },
     nowMs: () => clock.nowMs,
     random: () => 0.5,
@@ -104,7 +106,7 @@ const create = (restart: object = {}, id = "a"): Extract<StitchStep, { action: "
   action: "create",
   stitch: `n1:${id}`,
   group: "a.b.1",
-  spec: stitchSpec.parse({ adaptor: "process", command: ["x"], restart }),
+  specHash: stored(stitchSpec.parse({ adaptor: "process", command: ["x"], restart })).specHash,
   start: true,
   timeoutMs: 30_000,
 });
