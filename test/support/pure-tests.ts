@@ -8,7 +8,7 @@ import { importsOf, resolved } from "./check-imports.ts";
 const PURE_FOLDERS: readonly string[] = ["test/unit/domain", "test/unit/master", "test/unit/redis"];
 
 /** What pure tests, and all that they import, may import beside files of this repository. */
-const PACKAGES = ["node:assert/strict", "node:fs", "node:path", "node:test", "fast-check", "zod"];
+const PACKAGES = ["node:assert/strict", "node:crypto", "node:fs", "node:path", "node:test", "fast-check", "zod"];
 const IMPURE: readonly (readonly [RegExp, string])[] = [
   [/\bprocess\./, "uses the process"],
   [/\bglobalThis\b/, "uses what is global"],

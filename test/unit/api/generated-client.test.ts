@@ -101,7 +101,7 @@ type Job = paths["/v1/jobs/{job}"]["get"]["responses"][200]["content"]["applicat
 export const actions = (job: Job) => job.tasks.flatMap(({ steps }) => steps.map(({ action }) => action));
 const action: ReturnType<typeof actions>[number][] = ["drain", "settle"];
 export const places = (list: components["schemas"]["NodeList"]): string[] => list.items.flatMap(({ zones }) => zones);
-export const grace = (stitch: components["schemas"]["Stitch"]): number => stitch.spec.stopGraceMs + action.length;
+export const grace = (stitch: components["schemas"]["Stitch"]): number => (stitch.spec?.stopGraceMs ?? 0) + action.length;
 export const why = (problem: components["schemas"]["Problem"]): string => problem.code;
 `;
   assert.equal(await compile(program), "");

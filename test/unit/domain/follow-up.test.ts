@@ -526,10 +526,15 @@ test("a follow-up shows the one stitch that it is about; only a retry has the op
     return recordedAs(next, of, planOf([oneTask("t0", "n1", "node", [...next.steps], null)]), there);
   };
   const { target, options } = first.state.record;
-  assert.deepEqual(shown(rollback(first)), { command: "stitch.remove", target: "n1:orders-1", options: {} });
-  assert.deepEqual(shown(retry(first)), { command: "stitch.clone", target, options });
+  assert.deepEqual(shown(rollback(first)), {
+    command: "stitch.remove",
+    target: "n1:orders-1",
+    options: {},
+    asked: null,
+  });
+  assert.deepEqual(shown(retry(first)), { command: "stitch.clone", target, options, asked: null });
   const many = rollback(jobOf(checked("group.stop", { target: "shop" }), []));
-  assert.deepEqual(shown(many), { command: "group.start", target: CREATE.target, options: {} });
+  assert.deepEqual(shown(many), { command: "group.start", target: CREATE.target, options: {}, asked: null });
 });
 
 test("what takes back a stop of older versions is recorded as the start of those, not of the version that was kept", () => {

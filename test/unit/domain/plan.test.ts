@@ -4,7 +4,7 @@ import fc from "fast-check";
 import type { CommandName } from "../../../src/domain/command-names.ts";
 import { RequestError } from "../../../src/domain/errors.ts";
 import type { Observed } from "../../../src/domain/observed.ts";
-import { checked, CREATE, node, observed, planned, record, specOf } from "./observed.ts";
+import { checked, CREATE, node, observed, planned, record, specOf, stored } from "./observed.ts";
 
 const refusedWith =
   (code: string, facts: Record<string, unknown> = {}) =>
@@ -150,9 +150,10 @@ test("a step carries what was asked; a stitch may be rescheduled unless the comm
       action: "create",
       stitch: "n1:mine",
       group: CREATE.target,
-      spec,
+      specHash: stored(spec).specHash,
       start: false,
       timeoutMs: 9,
+      minHealthyMs: 0,
       placement: { strategy: "spread" },
     };
     assert.deepEqual(planned(command, observed()).tasks[0]?.steps, [expected]);

@@ -378,4 +378,5 @@ test("a removed stitch's log files are all deleted, and no other's", async () =>
   assert.equal(names(disk.logPath("a")).length, 6);
   await disk.forget("a", 0);
   assert.ok(names(disk.logPath("a")).every((name) => name.startsWith("a-b.log")));
+  await disk.close();
 });
