@@ -57,7 +57,7 @@ export const ROUTES: Readonly<Record<string, Route>> = {
   "POST /v1/nodes/:node/adopt": {
     summary: "Take a node's word for its stitches, where Redis came back empty or older",
     answers: { 200: "Adopted" },
-    errors: ["not_found"],
+    errors: ["not_found", "too_large"],
   },
   "DELETE /v1/nodes/:node": {
     summary: "Forget a dead or left node with its stitches, queue and routes",

@@ -31,7 +31,7 @@ export class Mask {
     return masked
       .replace(/\bj[a-z2-7]{26}\b/g, (id) => this.#named("job", id))
       .replace(/\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b/g, "<uuid>")
-      .replace(/\b[0-9a-f]{64}\b/g, "<sha256>")
+      .replace(/\b[0-9a-f]{64}\b/g, (hash) => this.#named("sha256", hash))
       .replace(/\b[0-9a-f]{32}\b/g, (id) => this.#named("id", id))
       .replace(/\b\d{13}-\d+\b/g, "<entry>")
       .replace(/\b\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d+)?Z/g, "<time>")
