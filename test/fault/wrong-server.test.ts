@@ -13,6 +13,7 @@ import { ServerWatch } from "../../src/redis/server-watch.ts";
 import { until, withCluster } from "../support/cluster.ts";
 import { isRunning } from "../support/process-list.ts";
 import { type Proxy, startProxy } from "../support/proxy.ts";
+import { FORMAT } from "../../src/redis/format.ts";
 
 /** From when the address leads to the new primary. */
 const WORKS_AGAIN_MS = 10_000;
@@ -187,7 +188,7 @@ it("P1, P17: API, master and node find the new primary, what was accepted is don
       await until("some were accepted", () => accepted.length >= 5);
       await failOver();
       await until("/readyz says that it is not ready", async () => (await ready()) === 503);
-      assert.equal(await old.get(cluster.open.keys.format), "2", "it can be read");
+      assert.equal(await old.get(cluster.open.keys.format), String(FORMAT), "it can be read");
       switchOver();
       const switchedAtMs = performance.now();
       await until("/readyz says that it is ready", async () => (await ready()) === 200, WORKS_AGAIN_MS);
