@@ -5,6 +5,7 @@ import { describe, it } from "node:test";
 import { Redis } from "ioredis";
 import { checkedFetch } from "../support/checked-fetch.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
+import { withOwnRedis } from "../support/own-redis.ts";
 import { registerTestNode } from "../support/register-test-node.ts";
 
 const url = REDISES[0]?.url ?? "";
@@ -39,13 +40,11 @@ async function bytesOf(redis: Redis, { name }: TestCluster): Promise<number> {
 
 describe("a large spec", { concurrency: 2 }, () => {
   it("goes to Redis once with its command, and takes 2 KB more for each of its stitches; copies and moves send none", async () => {
-    const raw = new Redis(url);
-    const monitor = await raw.monitor().catch((error: unknown) => {
-      raw.disconnect();
-      throw error;
-    });
-    try {
-      await withCluster(url, {}, async (cluster) => {
+    await withOwnRedis(async (own) => {
+      // Before anything else is sent: the client does not bear to see another's command at once.
+      const raw = new Redis(own.url);
+      const monitor = await raw.monitor();
+      await withCluster(own.url, {}, async (cluster) => {
         let seen = 0;
         const mine = `cs:${cluster.name}:`;
         monitor.on("monitor", (_time: string, args: readonly string[]) => {
@@ -110,10 +109,9 @@ describe("a large spec", { concurrency: 2 }, () => {
           [[undefined, "string"]],
         );
       });
-    } finally {
       monitor.disconnect();
       raw.disconnect();
-    }
+    });
   });
 
   it("of any number of stitches is accepted and can be dispatched, and jobs can be listed", async () => {

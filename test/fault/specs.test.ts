@@ -1,0 +1,147 @@
+// What a node runs when Redis does not have its specs, or does not know what it was assigned.
+import assert from "node:assert/strict";
+import { readdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import { Redis } from "ioredis";
+import type { AdoptedResource } from "../../src/contract/node.ts";
+import { checkedFetch } from "../support/checked-fetch.ts";
+import { FAST, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
+import { withOwnRedis } from "../support/own-redis.ts";
+import { runStitch } from "../unit/cli/run-stitch.ts";
+
+const url = REDISES[0]?.url ?? "";
+const SLEEPS = ["sleep", "600"];
+
+const runningPid = (cluster: TestCluster, id: string, but: number | null = null): Promise<number> =>
+  until(`${id} runs`, async () => {
+    const { state, pid } = await cluster.master.state.stitch(id).catch(() => ({ state: null, pid: null }));
+    return state === "running" && pid !== but && pid;
+  });
+
+const refused = (cluster: TestCluster, command: "stitch.clone" | "stitch.move", target: string) =>
+  assert.rejects(cluster.run({ command, target }), { code: "spec_unknown", message: /stitch adopt n1/ });
+
+/** The specs on a node's disk, by name. */
+const ownSpecs = (cluster: TestCluster, node: string): string =>
+  join(cluster.dir, `state-${node}`, cluster.name, node, "specs");
+
+const adopted = async (cluster: TestCluster, api: string): Promise<AdoptedResource> => {
+  const response = await checkedFetch(`${api}/v1/nodes/n1/adopt`, { method: "POST" });
+  assert.equal(response.status, 200);
+  assert.deepEqual(cluster.errors, []);
+  return (await response.json()) as AdoptedResource;
+};
+
+describe("a spec that Redis does not have", { concurrency: 3 }, () => {
+  it("P6: a Redis that came back empty: the node starts from its own specs, and is copied only once it is adopted", async () => {
+    await withOwnRedis(async (redis) => {
+      await withCluster(redis.url, FAST, async (cluster) => {
+        const { redis: client, keys } = cluster.open;
+        const first = await cluster.node("n1");
+        await cluster.node("n2");
+        await cluster.create("n1", "a", SLEEPS);
+        const { specHash } = await cluster.master.state.stitch("a");
+        const raw = new Redis(redis.url);
+        await raw.flushall().finally(() => raw.disconnect());
+        const pid = await runningPid(cluster, "n1:a");
+        await until("the spec is offered", async () => (await client.hexists(keys.nodeSpecs("n1"), specHash)) === 1);
+        const shown = await cluster.master.state.stitch("n1:a");
+        assert.deepEqual(shown.spec?.adaptor === "process" && shown.spec.command, SLEEPS);
+        await refused(cluster, "stitch.clone", "n1:a");
+        await refused(cluster, "stitch.move", "n1:a");
+
+        assert.equal(await first.kill("SIGTERM"), 0);
+        await cluster.node("n1");
+        const again = await runningPid(cluster, "n1:a", pid);
+        await refused(cluster, "stitch.clone", "n1:a");
+
+        await until("it is offered again", async () => (await client.hexists(keys.nodeSpecs("n1"), specHash)) === 1);
+        const api = (await cluster.api()).url;
+        const { code, stdout } = await runStitch(["adopt", "n1"], { STITCH_URL: api });
+        assert.deepEqual([code, stdout], [0, "n1:a\n"]);
+        assert.equal(await client.exists(keys.nodeSpecs("n1")), 0, "what is in the store is offered no more");
+        const clone = await cluster.run({ command: "stitch.clone", target: "n1:a", toNode: "n2" });
+        const move = await cluster.run({ command: "stitch.move", target: "n1:a", minHealthyMs: 0, toNode: "n2" });
+        assert.deepEqual([clone.status, move.status], ["succeeded", "succeeded"], JSON.stringify([clone, move]));
+        assert.notEqual(await runningPid(cluster, "n2:a"), again);
+        assert.deepEqual(await adopted(cluster, api), { node: "n1", adopted: [], unknown: [] });
+      });
+    });
+  });
+
+  it("one that the store has not any more: the worker's next life starts from its own, and adopting it brings it back", async () => {
+    await withCluster(url, FAST, async (cluster) => {
+      const { redis, keys } = cluster.open;
+      const first = await cluster.node("n1");
+      await cluster.create("n1", "a", SLEEPS);
+      const { specHash, pid } = await cluster.master.state.stitch("a");
+      assert.deepEqual(readdirSync(ownSpecs(cluster, "n1")), [specHash]);
+      await redis.del(keys.spec(specHash));
+      await first.kill("SIGKILL");
+      await cluster.node("n1");
+      await runningPid(cluster, "n1:a", pid);
+      await refused(cluster, "stitch.clone", "a");
+      await until("it is offered", async () => (await redis.hexists(keys.nodeSpecs("n1"), specHash)) === 1);
+      const api = (await cluster.api()).url;
+      assert.deepEqual(await adopted(cluster, api), { node: "n1", adopted: [], unknown: [] });
+      assert.ok((await redis.pttl(keys.spec(specHash))) > 7 * 86_400_000);
+      assert.equal((await cluster.run({ command: "stitch.clone", target: "a" })).status, "succeeded");
+    });
+  });
+
+  it("one that neither has: nothing is started, and the way out is to create it anew", async () => {
+    await withCluster(url, FAST, async (cluster) => {
+      const { redis, keys } = cluster.open;
+      const first = await cluster.node("n1");
+      await cluster.create("n1", "a", SLEEPS);
+      const { specHash } = await cluster.master.state.stitch("a");
+      assert.equal(await first.kill("SIGTERM"), 0);
+      // The store's text is another's, and so is the file's.
+      writeFileSync(join(ownSpecs(cluster, "n1"), specHash), JSON.stringify({ adaptor: "module", module: "x" }));
+      await redis.set(keys.spec(specHash), JSON.stringify({ adaptor: "module", module: "y" }));
+      await cluster.node("n1");
+      await until("it is held up", async () => (await cluster.master.state.stitch("a")).state === "backoff");
+      const started = await cluster.run({ command: "stitch.start", target: "a" });
+      assert.equal(started.error?.code, "spec_unknown", JSON.stringify(started));
+      await redis.del(keys.spec(specHash));
+      const api = (await cluster.api()).url;
+      assert.deepEqual(await adopted(cluster, api), { node: "n1", adopted: [], unknown: ["n1:a"] });
+      assert.equal((await cluster.run({ command: "stitch.remove", target: "a" })).status, "succeeded");
+      await cluster.create("n1", "a", SLEEPS);
+      await runningPid(cluster, "a");
+    });
+  });
+
+  it("P5: a node that has lost its disk runs again what Masters have assigned to it, from the store", async () => {
+    await withCluster(url, FAST, async (cluster) => {
+      const first = await cluster.node("n1");
+      await cluster.create("n1", "a", SLEEPS);
+      const { pid } = await cluster.master.state.stitch("a");
+      assert.equal(await first.kill("SIGTERM"), 0);
+      await cluster.node("n1", { STITCH_STATE_DIR: join(cluster.dir, "another-disk") });
+      await runningPid(cluster, "a", pid);
+      assert.equal((await cluster.run({ command: "stitch.restart", target: "a" })).status, "succeeded");
+    });
+  });
+
+  it("a create whose spec the store has lost before its node asks for it fails with the reason, and leaves nothing", async () => {
+    await withCluster(url, FAST, async (cluster) => {
+      const { redis, keys } = cluster.open;
+      const first = await cluster.node("n1");
+      await cluster.create("n1", "a", SLEEPS);
+      const { specHash } = await cluster.master.state.stitch("a");
+      await first.kill("SIGTERM");
+      const spec = { adaptor: "process", protocol: "none", minHealthyMs: 0, command: ["sleep", "601"] };
+      const body = { command: "stitch.create", target: "shop.b.1", node: "n1", id: "b", spec } as const;
+      const waits = await cluster.run({ ...body, waitForNode: true }, null, 0);
+      const stored = (await redis.keys(`cs:${cluster.name}:spec:*`)).filter((key) => key !== keys.spec(specHash));
+      assert.equal(stored.length, 1);
+      await redis.del(...stored);
+      await cluster.node("n1");
+      const { error, status } = await cluster.master.commands.job(waits.id, 30_000);
+      assert.deepEqual([status, error?.code], ["failed", "spec_unknown"]);
+      await assert.rejects(cluster.master.state.stitch("n1:b"), { code: "not_found" });
+    });
+  });
+});
