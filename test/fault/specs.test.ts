@@ -7,6 +7,7 @@ import { Redis } from "ioredis";
 import type { AdoptedResource } from "../../src/contract/node.ts";
 import { checkedFetch } from "../support/checked-fetch.ts";
 import { FAST, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
+import { processesOf } from "../support/process-list.ts";
 import { withOwnRedis } from "../support/own-redis.ts";
 import { runStitch } from "../unit/cli/run-stitch.ts";
 
@@ -32,6 +33,17 @@ const adopted = async (cluster: TestCluster, api: string): Promise<AdoptedResour
   assert.deepEqual(cluster.errors, []);
   return (await response.json()) as AdoptedResource;
 };
+
+/** A worker whose start the test waits for by itself. */
+const alone = ({ dir }: TestCluster): Record<string, string> => ({
+  STITCH_NODE_ID: "n1",
+  STITCH_ROLES: "node",
+  STITCH_STATE_DIR: join(dir, "state-n1"),
+});
+
+/** The pids of the stitches' programs in the process table. */
+const programs = async ({ dir }: TestCluster): Promise<number[]> =>
+  (await processesOf(dir)).filter((line) => /\bsleep \d00\b/.test(line)).map((line) => Number.parseInt(line, 10));
 
 describe("a spec that Redis does not have", { concurrency: 3 }, () => {
   it("P6: a Redis that came back empty: the node starts from its own specs, and is copied only once it is adopted", async () => {
@@ -142,6 +154,70 @@ describe("a spec that Redis does not have", { concurrency: 3 }, () => {
       const { error, status } = await cluster.master.commands.job(waits.id, 30_000);
       assert.deepEqual([status, error?.code], ["failed", "spec_unknown"]);
       await assert.rejects(cluster.master.state.stitch("n1:b"), { code: "not_found" });
+    });
+  });
+
+  it("P6: a worker's next life with Redis away starts what goes on without Redis, and joins once that is back", async () => {
+    await withOwnRedis(async (redis) => {
+      await withCluster(redis.url, {}, async (cluster) => {
+        const first = await cluster.node("n1");
+        await cluster.create("n1", "keeps", SLEEPS);
+        await cluster.create("n1", "stops", ["sleep", "700"], { onDisconnect: "stop" });
+        await cluster.create("n1", "off", ["sleep", "800"]);
+        await cluster.run({ command: "stitch.stop", target: "off" });
+        await first.kill("SIGKILL");
+        await until("its stitches have ended with it", async () => (await programs(cluster)).length === 0);
+        await redis.crash();
+        const second = cluster.part(["node"], alone(cluster));
+        await until("it says that it waits", () => second.output.includes("joins the cluster"));
+        const [pid] = await until("what goes on without Redis runs", async () => {
+          const found = await programs(cluster);
+          return found.length > 0 && found;
+        });
+        assert.equal((await programs(cluster)).length, 1);
+        await redis.back();
+        await runningPid(cluster, "stops");
+        await until("it is shown as it is", async () => (await cluster.master.state.stitch("keeps")).pid === pid);
+        assert.ok((await programs(cluster)).includes(pid ?? 0), "it was not started again");
+        assert.equal((await cluster.master.state.stitch("off")).state, "stopped");
+        assert.equal((await cluster.run({ command: "node.ping", target: "n1" })).status, "succeeded");
+        assert.equal(await second.kill("SIGTERM"), 0);
+      });
+    });
+  });
+
+  it("P6: told to leave while it runs alone, a worker stops its stitches; and where its lease has run out, its next life starts none", async () => {
+    await withOwnRedis(async (redis) => {
+      await withCluster(redis.url, FAST, async (cluster) => {
+        const first = await cluster.node("n1", { STITCH_LEASE_MS: "60000" });
+        await cluster.create("n1", "a", SLEEPS);
+        await first.kill("SIGKILL");
+        await redis.crash();
+        const second = cluster.part(["node"], { ...alone(cluster), STITCH_LEASE_MS: "60000" });
+        await until("it runs", async () => (await programs(cluster)).length === 1);
+        assert.equal(await second.kill("SIGTERM"), 0);
+        assert.deepEqual(await programs(cluster), []);
+        const third = cluster.part(["node"], alone(cluster));
+        assert.equal(await third.exited, 1, third.output);
+        assert.match(third.output, /Redis/);
+        assert.deepEqual(await programs(cluster), []);
+        await redis.back();
+      });
+    });
+  });
+
+  it("P6: a worker's next life with Redis away starts nothing where the last one has left", async () => {
+    await withOwnRedis(async (redis) => {
+      await withCluster(redis.url, {}, async (cluster) => {
+        const first = await cluster.node("n1");
+        await cluster.create("n1", "a", SLEEPS);
+        assert.equal(await first.kill("SIGTERM"), 0);
+        await redis.crash();
+        const second = cluster.part(["node"], alone(cluster));
+        assert.equal(await second.exited, 1, second.output);
+        assert.doesNotMatch(second.output, /joins the cluster/);
+        await redis.back();
+      });
     });
   });
 });

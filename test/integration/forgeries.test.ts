@@ -138,7 +138,7 @@ describe("what a thief of one node's credential writes", { concurrency: 2 }, () 
       };
       const api = cluster.api();
       const warned = ({ warnings }: Awaited<ReturnType<typeof plan>>) =>
-        warnings.flatMap(({ code, stitch }) => (code === "spec_unknown" ? [stitch] : [])).sort();
+        warnings.flatMap(({ code, stitch }) => (code === "spec_unknown" ? [String(stitch)] : [])).sort();
       const all = ["alone", ...Object.keys(strangers)].map((id) => `n1:${id}`).sort();
       assert.deepEqual(warned(await plan({ command: "node.drain", target: "n1" })), all);
       assert.deepEqual(
@@ -252,8 +252,7 @@ describe("what a thief of one node's credential writes", { concurrency: 2 }, () 
       assert.match(second.output, /is another text; it is not run/);
       for (const id of Object.keys(lines)) {
         await until(`${id} is not started`, async () => (await shown(scene, "n1", id)).state === "backoff");
-        const { stitch } = cluster.master.state;
-        assert.equal((await stitch(`n1:${id}`)).pid, null);
+        assert.equal((await cluster.master.state.stitch(`n1:${id}`)).pid, null);
         const started = await cluster.run({ command: "stitch.start", target: `n1:${id}` });
         assert.equal(started.error?.code, "spec_unknown", JSON.stringify(started));
         assert.equal((await cluster.run({ command: "stitch.remove", target: `n1:${id}` })).status, "succeeded");

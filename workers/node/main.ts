@@ -64,7 +64,7 @@ export async function startNode(config: Config): Promise<Running> {
   };
   return {
     ready: [
-      ...(isNode ? [`node ${id} (incarnation ${worker.incarnation}) is in the cluster "${config.cluster}"`] : []),
+      ...(isNode ? [readyText(worker, id, config.cluster)] : []),
       ...(master === null ? [] : [master.ready]),
     ].join("; "),
     stop,
@@ -75,3 +75,8 @@ export async function startNode(config: Config): Promise<Running> {
     ended: isNode ? worker.ended : (master?.ended ?? Promise.resolve()),
   };
 }
+
+const readyText = ({ isJoined, incarnation }: NodeWorker, id: string, cluster: string): string =>
+  isJoined
+    ? `node ${id} (incarnation ${incarnation}) is in the cluster "${cluster}"`
+    : `node ${id} runs what its disk says; it joins the cluster "${cluster}" once Redis answers`;

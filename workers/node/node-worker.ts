@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { join } from "node:path";
-import { orLate, within } from "../../src/bounded-wait.ts";
+import { LATE, orLate, within } from "../../src/bounded-wait.ts";
 import { fullId } from "../../src/domain/ids.ts";
 import type { Dispatch } from "../../src/domain/job.ts";
 import type { Eligibility, NodeFacts } from "../../src/domain/node.ts";
@@ -23,6 +23,7 @@ import { EscapedProcesses } from "./escaped-processes.ts";
 import { Handles } from "./handles.ts";
 import { Inbox } from "./inbox.ts";
 import { type Asked, Lease } from "./lease.ts";
+import { LastBeat } from "./last-beat.ts";
 import { Launches } from "./launches.ts";
 import { LoadMeter } from "./load.ts";
 import { LogQuestions } from "./log-questions.ts";
@@ -76,6 +77,13 @@ const PRUNE_MS = 600_000;
 /** Heartbeats from one look to the next whether the node is on the list of nodes, and its queue open. */
 const LOOK_EVERY = 30;
 
+/** Redis is taken for away, where it has not answered so long after the start. */
+const AWAY_MS = 1000;
+/** Longest that a disk is waited for, to be told that the lease was given back. */
+const FORGET_MS = 500;
+/** The longest that a timer takes. */
+const FOR_EVER_MS = 2 ** 31 - 1;
+
 const WHY_AGAIN = {
   gone: "Redis does not know this node",
   other: "Redis is older than this worker: it shows another life of the node",
@@ -87,6 +95,16 @@ const WHY_AGAIN = {
 export class NodeIdTaken extends Error {
   override readonly name = "NodeIdTaken";
 }
+
+/** What there is of a worker before Redis has been asked for anything. `tasks`: what a former life had taken up and not answered. */
+type Parts = {
+  readonly host: StitchHost;
+  readonly publisher: Publisher;
+  readonly outbox: Outbox;
+  readonly disk: StitchDisk;
+  readonly specs: Specs;
+  readonly tasks: readonly Dispatch[];
+};
 
 /**
  * A node: registers, beats, takes its tasks, hosts its stitches, leaves.
@@ -112,6 +130,7 @@ export class NodeWorker {
   #state: "new" | "starting" | "running" | "leaving" | "ended" = "new";
   #ownership: Ownership | null = null;
   #orphans: Orphans | null = null;
+  readonly #lastBeat: LastBeat;
   #disk: StitchDisk | null = null;
   #specs: Specs | null = null;
   #host: StitchHost | null = null;
@@ -146,6 +165,7 @@ export class NodeWorker {
     this.#o = options;
     this.#keys = new Keys(options.cluster);
     this.#dir = join(options.stateDir, options.cluster, options.id);
+    this.#lastBeat = new LastBeat(this.#dir, options.onError);
     const open = (role: ConnectionRole) => openRedis(options.redisUrl, role, options.onError, {}, this.#watch);
     this.#redis = open("shared");
     this.#direct = open("direct");
@@ -171,112 +191,165 @@ export class NodeWorker {
   get incarnation(): number {
     return this.#incarnation;
   }
-  /** @throws StateFolderTaken, NodeIdTaken, RedisRefused, or the connection error; nothing is left behind then. */
+  /** Is it in the cluster? Not yet where it has started with Redis away. */
+  get isJoined(): boolean {
+    return this.#state === "running";
+  }
+
+  /**
+   * Where Redis does not answer, and the lease of the last life may run still, resolves when the stitches are started that go on
+   * without Redis (`onDisconnect: "keep"`): it joins the cluster once Redis answers, and `ended` tells where it cannot.
+   * @throws StateFolderTaken, NodeIdTaken, RedisRefused, or the connection error; nothing is left behind then.
+   */
   async start(): Promise<void> {
     this.#state = "starting";
     try {
-      this.#ownership = await Ownership.take(this.#dir, this.#o.stateDir, undefined, this.#o.say);
-      this.#incarnation = this.#ownership.former?.incarnation ?? 0;
-      const disk = new StitchDisk(this.#dir, this.#o.onError);
-      this.#disk = disk;
-      const kept = disk.load();
-      const specs = new Specs({
-        dir: this.#dir,
-        orders: this.#master.orders,
-        publishing: this.#master.publishing,
-        steadyNowMs: () => performance.now(),
-        onError: this.#o.onError,
-      });
-      this.#specs = specs;
-      specs.load();
-      const orphans = new Orphans({
-        sessions: this.#ownership.formerSessions,
-        launches: kept.launches,
-        spare: () => false,
-        say: this.#o.say,
-      });
-      this.#orphans = orphans;
-      const [launcher] = await Promise.all([Launcher.look(), orphans.end()]);
-      this.#forgetEndedLives();
-      await Promise.all([this.#redis, this.#direct].map((each) => connectRedis(each, this.#o.connectTimeoutMs)));
-      await Promise.all([refuseEviction(this.#redis), refuseOtherFormat(this.#redis, this.#keys)]);
-      this.#watchdog.start();
-      const holdsId = () => this.#lease.holds;
-      const nowMs = () => this.#clock.nowMs();
-      const incarnation = () => this.#incarnation;
-      this.#measurements = new Measurements({
-        publishing: this.#master.publishing,
-        session: this.#session,
-        disk,
-        incarnation,
-        holdsId,
-        steadyNowMs: () => performance.now(),
-      });
-      const publisher = new Publisher({
-        publishing: this.#master.publishing,
-        status: () => host.status(),
-        receives: (group) => host.receivers(group).length > 0,
-        changeOf: (stitch) => host.changeOf(stitch),
-        holdsId,
-        onError: this.#o.onError,
-      });
-      const outbox = new Outbox({
-        routing: this.#master.routing,
-        node: this.#o.id,
-        isHere: (stitch) => host.find(stitch)?.record.movedFrom === null,
-        nowMs,
-        onError: this.#o.onError,
-      });
-      this.#outbox = outbox;
-      const handles = new Handles({ logsToCome: () => host.logsToCome() });
-      if (handles.text !== null) this.#o.note(handles.text);
-      if (launcher.missing !== null) this.#o.say(launcher.missing);
-      const host: StitchHost = new StitchHost({
-        node: this.#o.id,
-        session: this.#session,
-        facts: this.#o.facts,
-        eligibility: () => this.#eligibility,
-        lastMail: () => this.#mail?.lastTaken ?? this.#lastTaken,
-        disk,
-        specs,
-        adaptors: {
-          process: processAdaptor({
-            watchdog: this.#watchdog,
-            escaped: new EscapedProcesses(this.#session, this.#o.onError),
-            launches: new Launches(disk, this.#session),
-            launcher,
-            handles,
-            orphans,
-            pace: new OutputPace(() => performance.now()),
-            nowMs,
-          }),
-          module: moduleAdaptor(this.#o.modules),
-        },
-        nowMs,
-        random: this.#o.random,
-        holdsId,
-        heldUp: (stitch) => this.#mastersWord.heldUp(stitch),
-        send: (stitch, ...message) => this.#send(host, outbox, stitch, ...message),
-        reply: async (stitch, ...reply) => this.#mail?.reply(stitch, ...reply),
-        onRoom: (stitch) => this.#mail?.wake(stitch),
-        onStitch: (stitch) => this.#mail?.changed(stitch),
-        publish: (changes, events) => publisher.publish(changes, events),
-        onError: this.#o.onError,
-      });
-      this.#publisher = publisher;
-      this.#host = host;
-      host.merge(kept);
-      await this.#register(host);
-      // What is still to be done may take longer than the lease.
-      this.#schedule();
-      host.resume();
-      await this.#takeTasks(host, publisher, disk, specs, kept.tasks);
-      await this.#readInbox(host, outbox);
+      const parts = await this.#prepare();
+      const { connectTimeoutMs } = this.#o;
+      const connected = this.#connect(this.#mayRunAlone() ? FOR_EVER_MS : connectTimeoutMs);
+      const isAway = this.#mayRunAlone() && (await orLate(connected, AWAY_MS)) === LATE;
+      if (isAway && this.#mayRunAlone()) {
+        await this.#runAlone(parts.host);
+        connected.then(() => this.#join(parts)).catch((error: unknown) => this.#fail(error));
+        return;
+      }
+      if (isAway) await within(connectTimeoutMs, connected, `Redis did not answer within ${connectTimeoutMs} ms`);
+      await connected;
+      await this.#join(parts);
     } catch (error) {
       this.#state = "ended";
       await this.#letGo();
       throw error;
     }
+  }
+
+  async #connect(timeoutMs: number): Promise<void> {
+    await Promise.all([this.#redis, this.#direct].map((each) => connectRedis(each, timeoutMs)));
+  }
+
+  /** Nobody can have given its stitches to other nodes, as long as the lease of its last life may run. */
+  #mayRunAlone(): boolean {
+    return this.#lastBeat.ageMs(this.#o.nowMs()) < this.#o.leaseMs;
+  }
+
+  /** Starts, with Redis away, what goes on without Redis. */
+  async #runAlone(host: StitchHost): Promise<void> {
+    this.#watchdog.start();
+    await this.#recordOwner();
+    this.#o.say(
+      "Redis does not answer: stitches that go on without it are started from this disk, all else waits for it",
+    );
+    host.resumeAlone();
+  }
+
+  /** Takes what is on the disk, and ends what former lives have left. Nothing is asked of Redis. */
+  async #prepare(): Promise<Parts> {
+    this.#ownership = await Ownership.take(this.#dir, this.#o.stateDir, undefined, this.#o.say);
+    this.#incarnation = this.#ownership.former?.incarnation ?? 0;
+    const disk = new StitchDisk(this.#dir, this.#o.onError);
+    this.#disk = disk;
+    const kept = disk.load();
+    const specs = new Specs({
+      dir: this.#dir,
+      orders: this.#master.orders,
+      publishing: this.#master.publishing,
+      steadyNowMs: () => performance.now(),
+      onError: this.#o.onError,
+    });
+    this.#specs = specs;
+    specs.load();
+    const orphans = new Orphans({
+      sessions: this.#ownership.formerSessions,
+      launches: kept.launches,
+      spare: () => false,
+      say: this.#o.say,
+    });
+    this.#orphans = orphans;
+    const [launcher] = await Promise.all([Launcher.look(), orphans.end()]);
+    this.#forgetEndedLives();
+    const holdsId = () => this.#lease.holds;
+    const nowMs = () => this.#clock.nowMs();
+    const incarnation = () => this.#incarnation;
+    this.#measurements = new Measurements({
+      publishing: this.#master.publishing,
+      session: this.#session,
+      disk,
+      incarnation,
+      holdsId,
+      steadyNowMs: () => performance.now(),
+    });
+    const publisher = new Publisher({
+      publishing: this.#master.publishing,
+      status: () => host.status(),
+      receives: (group) => host.receivers(group).length > 0,
+      changeOf: (stitch) => host.changeOf(stitch),
+      holdsId,
+      onError: this.#o.onError,
+    });
+    const outbox = new Outbox({
+      routing: this.#master.routing,
+      node: this.#o.id,
+      isHere: (stitch) => host.find(stitch)?.record.movedFrom === null,
+      nowMs,
+      onError: this.#o.onError,
+    });
+    this.#outbox = outbox;
+    const handles = new Handles({ logsToCome: () => host.logsToCome() });
+    if (handles.text !== null) this.#o.note(handles.text);
+    if (launcher.missing !== null) this.#o.say(launcher.missing);
+    const host: StitchHost = new StitchHost({
+      node: this.#o.id,
+      session: this.#session,
+      facts: this.#o.facts,
+      eligibility: () => this.#eligibility,
+      lastMail: () => this.#mail?.lastTaken ?? this.#lastTaken,
+      disk,
+      specs,
+      adaptors: {
+        process: processAdaptor({
+          watchdog: this.#watchdog,
+          escaped: new EscapedProcesses(this.#session, this.#o.onError),
+          launches: new Launches(disk, this.#session),
+          launcher,
+          handles,
+          orphans,
+          pace: new OutputPace(() => performance.now()),
+          nowMs,
+        }),
+        module: moduleAdaptor(this.#o.modules),
+      },
+      nowMs,
+      random: this.#o.random,
+      holdsId,
+      heldUp: (stitch) => this.#mastersWord.heldUp(stitch),
+      send: (stitch, ...message) => this.#send(host, outbox, stitch, ...message),
+      reply: async (stitch, ...reply) => this.#mail?.reply(stitch, ...reply),
+      onRoom: (stitch) => this.#mail?.wake(stitch),
+      onStitch: (stitch) => this.#mail?.changed(stitch),
+      publish: (changes, events) => publisher.publish(changes, events),
+      onError: this.#o.onError,
+    });
+    this.#publisher = publisher;
+    this.#host = host;
+    host.merge(kept);
+    return { host, publisher, outbox, disk, specs, tasks: kept.tasks };
+  }
+
+  /** Registers, and takes up its work. To be called once Redis answers. */
+  async #join({ host, publisher, outbox, disk, specs, tasks }: Parts): Promise<void> {
+    await Promise.all([refuseEviction(this.#redis), refuseOtherFormat(this.#redis, this.#keys)]);
+    this.#watchdog.start();
+    // It may have been told to leave while it ran alone.
+    const isWanted = () => this.#state === "starting";
+    if (!isWanted()) return;
+    await this.#register(host);
+    if (!isWanted()) return;
+    // What is still to be done may take longer than the lease.
+    this.#schedule();
+    host.resume();
+    await this.#takeTasks(host, publisher, disk, specs, tasks);
+    if (!isWanted()) return;
+    await this.#readInbox(host, outbox);
     this.#isUp();
   }
 
@@ -381,6 +454,7 @@ export class NodeWorker {
   /** The lease was renewed by a request of that time; the watchdog hears of it, and ends with it what must not outlive it. */
   #leaseSince(asked: Asked): void {
     this.#watchdog.leaseHolds(this.#lease.renewed(asked));
+    this.#lastBeat.was(asked.atMs);
   }
 
   /** Takes the id for a new incarnation, then settles. */
@@ -640,6 +714,8 @@ export class NodeWorker {
   }
 
   async #sayGoodbye(): Promise<void> {
+    // What it leaves may be another node's by then.
+    await orLate(this.#lastBeat.forget(), FORGET_MS);
     await this.#publisher?.flush();
     await this.#master.publishing.leave({ session: this.#session, incarnation: this.#incarnation });
   }
@@ -689,6 +765,7 @@ export class NodeWorker {
     this.#blocking.disconnect();
     this.#watchdog.end();
     // Where the disk does not answer, the folder stays this process's until it ends.
+    await within(KILL_MS, this.#lastBeat.close()).catch(this.#o.onError);
     if ((await this.#disk?.close()) !== false) await this.#ownership?.release();
   }
 }

@@ -41,6 +41,10 @@ type StitchHostOptions = Omit<HostedStitchOptions, "onChange" | "inOrder" | "sta
 
 const newer = (a: Revision, b: Revision): Revision => (compareRevisions(a, b) < 0 ? b : a);
 
+/** Is it to run, and does not? What has run to its end, or has failed, is up to its policy. */
+const shouldStart = ({ runs, record: { desired, finished, state } }: HostedStitch): boolean =>
+  desired === "running" && !finished && state !== "failed" && !runs;
+
 const DESIRED_BY = { start: "running", restart: "running", stop: "stopped", remove: "stopped" } as const;
 
 /**
@@ -175,10 +179,12 @@ export class StitchHost {
 
   /** Starts again what should run, after a restart of the worker. Does not wait for it. */
   resume(): void {
-    // What has run to its end, or has failed, is up to its policy.
-    this.#resume(
-      ({ record: { desired, finished, state } }) => desired === "running" && !finished && state !== "failed",
-    );
+    this.#resume(shouldStart);
+  }
+
+  /** The same with Redis away, of those that go on without it. */
+  resumeAlone(): void {
+    this.#resume((stitch) => shouldStart(stitch) && stitch.spec?.onDisconnect === "keep");
   }
 
   /** The lease has run out: ends what must not outlive it and the watchdog cannot end. */
