@@ -475,7 +475,7 @@ export const LAYOUT: {
     types: ["string"],
     holds: "the Master that does this chore",
     writer: "Masters",
-    bound: "until the chore is due again: at most 1 h",
+    bound: "until the chore is due again: at most a day",
   },
 };
 

@@ -46,7 +46,7 @@ const programs = async ({ dir }: TestCluster): Promise<number[]> =>
   (await processesOf(dir)).filter((line) => /\bsleep \d00\b/.test(line)).map((line) => Number.parseInt(line, 10));
 
 describe("a spec that Redis does not have", { concurrency: 3 }, () => {
-  it("P6: a Redis that came back empty: the node starts from its own specs, and is copied only once it is adopted", async () => {
+  it("a Redis that came back empty: the node starts from its own specs, and is copied only once it is adopted", async () => {
     await withOwnRedis(async (redis) => {
       await withCluster(redis.url, FAST, async (cluster) => {
         const { redis: client, keys } = cluster.open;
@@ -125,7 +125,7 @@ describe("a spec that Redis does not have", { concurrency: 3 }, () => {
     });
   });
 
-  it("P5: a node that has lost its disk runs again what Masters have assigned to it, from the store", async () => {
+  it("a node that has lost its disk runs again what Masters have assigned to it, from the store", async () => {
     await withCluster(url, FAST, async (cluster) => {
       const first = await cluster.node("n1");
       await cluster.create("n1", "a", SLEEPS);
@@ -157,7 +157,7 @@ describe("a spec that Redis does not have", { concurrency: 3 }, () => {
     });
   });
 
-  it("P6: a worker's next life with Redis away starts what goes on without Redis, and joins once that is back", async () => {
+  it("a worker's next life with Redis away starts what goes on without Redis, and joins once that is back", async () => {
     await withOwnRedis(async (redis) => {
       await withCluster(redis.url, {}, async (cluster) => {
         const first = await cluster.node("n1");
@@ -186,7 +186,7 @@ describe("a spec that Redis does not have", { concurrency: 3 }, () => {
     });
   });
 
-  it("P6: told to leave while it runs alone, a worker stops its stitches; and where its lease has run out, its next life starts none", async () => {
+  it("told to leave while it runs alone, a worker stops its stitches; and where its lease has run out, its next life starts none", async () => {
     await withOwnRedis(async (redis) => {
       await withCluster(redis.url, FAST, async (cluster) => {
         const first = await cluster.node("n1", { STITCH_LEASE_MS: "60000" });
@@ -206,7 +206,7 @@ describe("a spec that Redis does not have", { concurrency: 3 }, () => {
     });
   });
 
-  it("P6: a worker's next life with Redis away starts nothing where the last one has left", async () => {
+  it("a worker's next life with Redis away starts nothing where the last one has left", async () => {
     await withOwnRedis(async (redis) => {
       await withCluster(redis.url, {}, async (cluster) => {
         const first = await cluster.node("n1");

@@ -5,6 +5,9 @@ import { Housekeeping } from "../../src/master/housekeeping.ts";
 import { rememberTemplate } from "../../src/redis/group-template.ts";
 import { claim, createJob, recordOutcomes } from "../../src/redis/job-record.ts";
 import { placementOptions } from "../../src/domain/placement-options.ts";
+import { stitchSpec } from "../../src/domain/spec.ts";
+import { assignStitches } from "../../src/redis/assignments.ts";
+import { storeSpec } from "../../src/redis/specs.ts";
 import { ENDS, stored } from "../support/test-spec.ts";
 import { connectRedis, openRedis } from "../../src/redis/connection.ts";
 import { Keys } from "../../src/redis/keys.ts";
@@ -24,7 +27,7 @@ const DAY_MS = 24 * HOUR_MS;
 /** A Master's chores, whose time has come. */
 async function doChores({ open: { redis, keys }, errors }: TestCluster): Promise<void> {
   await Promise.all(
-    ["jobs", "groups", "dead-letters", "tombstones"].map((chore) => redis.del(keys.housekeeping(chore))),
+    ["jobs", "groups", "dead-letters", "tombstones", "specs"].map((chore) => redis.del(keys.housekeeping(chore))),
   );
   const late: unknown[] = [];
   const chores = new Housekeeping({
@@ -77,6 +80,68 @@ for (const { name, url } of REDISES) {
         await others[0]?.work();
         await others[0]?.work();
         assert.equal(await redis.zcard(keys.recentJobs), 0);
+      });
+    });
+
+    it("specs are kept that a stitch or a group has; what was assigned long ago, of a stitch that is not there, goes", async () => {
+      await withCluster(url, {}, async (cluster) => {
+        const { redis, keys } = cluster.open;
+        const names = ["ofStitch", "before", "ofTemplate", "ofGone", "ofNobody"] as const;
+        const specs = Object.fromEntries(
+          names.map((word) => [word, stored(stitchSpec.parse({ adaptor: "process", command: [word] }))]),
+        );
+        const hashOf = (word: (typeof names)[number]) => specs[word]?.specHash ?? assert.fail();
+        for (const spec of Object.values(specs)) {
+          await storeSpec(redis, keys, spec);
+          await redis.pexpire(keys.spec(spec.specHash), HOUR_MS);
+        }
+        await publishTestStitch(cluster.open, "n1", "lives");
+        const assigned = (word: (typeof names)[number], born: string) => ({
+          specHash: hashOf(word),
+          group: "shop.orders.1",
+          placement: placementOptions.parse({ strategy: "spread" }),
+          born,
+          placed: born,
+        });
+        const assign = (id: string, ...as: Parameters<typeof assigned>) =>
+          assignStitches(redis, keys, "n1", new Map([[id, assigned(...as)]]));
+        await assign("lives", "before", "1.0");
+        await assign("lives", "ofStitch", "2.0");
+        await assign("lives", "ofStitch", "2.0");
+        await assign("new", "ofStitch", "3.0");
+        await assign("gone", "ofGone", "4.0");
+        const lines = (await redis.hget(keys.nodeAssigned("n1"), "lives"))?.split("\n") ?? [];
+        assert.equal(lines.length, 3, "what is repeated has one line, and there is that of the published one");
+        for (let n = 5; n < 20; n++) await assign("busy", "ofStitch", `${n}.0`);
+        assert.equal((await redis.hget(keys.nodeAssigned("n1"), "busy"))?.split("\n").length, 4);
+        for (const id of ["lives", "gone", "busy"]) {
+          const text = (await redis.hget(keys.nodeAssigned("n1"), id)) ?? "";
+          await redis.hset(
+            keys.nodeAssigned("n1"),
+            id,
+            text.replace(/^\d+/, String(Date.now() - 2 * DAY_MS - HOUR_MS)),
+          );
+        }
+        await redis.hset(keys.nodeAssigned("n1"), "garbage", "none");
+        await redis.pexpire(keys.nodeAssigned("n1"), HOUR_MS);
+        const template = {
+          specHash: hashOf("ofTemplate"),
+          reschedule: true,
+          placement: { strategy: "spread" },
+        } as const;
+        await rememberTemplate(redis, keys, "shop.orders.1", 1, template);
+        await doChores(cluster);
+        const shown = () => redis.hkeys(keys.nodeAssigned("n1"));
+        assert.deepEqual((await shown()).sort(), ["busy", "garbage", "gone", "lives", "new"], "it has just registered");
+        await redis.hset(keys.nodeMeta("n1"), "startedAt", Date.now() - 2 * HOUR_MS);
+        await doChores(cluster);
+        assert.deepEqual((await shown()).sort(), ["lives", "new"]);
+        assert.equal(await redis.pttl(keys.nodeAssigned("n1")), -1, "the node is there");
+        const isKept = async (word: (typeof names)[number]) => (await redis.pttl(keys.spec(hashOf(word)))) > 7 * DAY_MS;
+        assert.deepEqual(await Promise.all(names.map(isKept)), [true, true, true, true, false]);
+        await redis.pexpire(keys.spec(hashOf("ofGone")), HOUR_MS);
+        await doChores(cluster);
+        assert.equal(await isKept("ofGone"), false);
       });
     });
 

@@ -1,12 +1,11 @@
 import { createHash } from "node:crypto";
 import { mkdirSync, readdirSync } from "node:fs";
-import { readFile, rm } from "node:fs/promises";
+import { mkdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { specHash, type StitchSpec, stitchSpec } from "../../src/domain/spec.ts";
 import type { StepError } from "../../src/domain/stitch.ts";
 import { errorText } from "../../src/error-text.ts";
 import type { Orders, Publishing } from "../../src/master/ports.ts";
-import { isRedisUnavailable } from "../../src/redis/connection.ts";
 import { answered, STATE_FILES } from "./bounded-files.ts";
 import { FOLDER_MODE, readOwnFile, replaceOwnFile } from "./own-files.ts";
 
@@ -88,12 +87,16 @@ export class Specs {
     if (text === null) return { code: "spec_unknown", message: `its spec is not stored any more: ${hash}` };
     try {
       checked(hash, text);
+      // Somebody may have deleted it.
+      await answered(
+        this.#dir,
+        STATE_FILES.run(() => mkdir(this.#dir, { recursive: true, mode: FOLDER_MODE })),
+      );
       // Before anything refers to it: the next life must find it.
       await replaceOwnFile(join(this.#dir, hash), text);
       this.#admit(hash, text);
       return null;
     } catch (error) {
-      if (isRedisUnavailable(error)) throw error;
       return { code: error instanceof NotTheSpec ? "spec_unknown" : "internal", message: errorText(error) };
     }
   }

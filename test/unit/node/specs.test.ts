@@ -1,0 +1,236 @@
+import assert from "node:assert/strict";
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { stitchSpec } from "../../../src/domain/spec.ts";
+import { asAssigned } from "../../../workers/node/as-assigned.ts";
+import { LastBeat } from "../../../workers/node/last-beat.ts";
+import { Specs } from "../../../workers/node/specs.ts";
+import { stored } from "../../support/test-spec.ts";
+import { testStitch } from "../../support/test-stitch.ts";
+
+const specOf = (word: string) => stored(stitchSpec.parse({ adaptor: "process", command: [word] }));
+const [a, b, c] = [specOf("a"), specOf("b"), specOf("c")];
+
+/** The specs of a node in a folder of its own, with a store that the test fills. */
+function holding(t: TestContext) {
+  const dir = mkdtempSync(join(tmpdir(), "cs-specs-"));
+  t.after(() => rmSync(dir, { recursive: true, force: true }));
+  const store = new Map<string, string>();
+  const asked: string[] = [];
+  const offered: string[][] = [];
+  const errors: unknown[] = [];
+  const clock = { nowMs: 0 };
+  const open = () => {
+    const specs = new Specs({
+      dir,
+      orders: {
+        spec: async (hash) => {
+          asked.push(hash);
+          return store.get(hash) ?? null;
+        },
+      },
+      publishing: {
+        missingSpecs: async (hashes) => hashes.filter((hash) => !store.has(hash)),
+        offerSpecs: async (texts) => void offered.push([...texts.keys()]),
+      },
+      steadyNowMs: () => clock.nowMs,
+      onError: (error) => errors.push(error),
+    });
+    specs.load();
+    return specs;
+  };
+  return { open, store, asked, offered, errors, clock, path: (hash: string) => join(dir, "specs", hash) };
+}
+
+const put = (store: Map<string, string>, ...specs: readonly { specHash: string; text: string }[]) => {
+  for (const { specHash, text } of specs) store.set(specHash, text);
+};
+
+test("a spec is asked for once, however many bring it at once, and then it is on the disk, for this user alone", async (t) => {
+  const { open, store, asked, path } = holding(t);
+  put(store, a);
+  const specs = open();
+  assert.equal(specs.find(a.specHash), null);
+  const all = await Promise.all(Array.from({ length: 100 }, () => specs.bring([a.specHash, a.specHash])));
+  assert.ok(all.every((refused) => refused.size === 0));
+  assert.deepEqual([asked, specs.find(a.specHash)], [[a.specHash], a.spec]);
+  assert.equal(readFileSync(path(a.specHash), "utf8"), a.text);
+  assert.equal(statSync(path(a.specHash)).mode & 0o777, 0o600);
+  store.clear();
+  const next = open();
+  assert.deepEqual(next.find(a.specHash), a.spec);
+  assert.equal((await next.bring([a.specHash])).size, 0);
+  assert.equal(asked.length, 1);
+});
+
+test("what has another hash, is none, or is no spec is not let in, from the store or from the disk", async (t) => {
+  const { open, store, errors, path } = holding(t);
+  const noSpec = stored({ adaptor: "none" } as never);
+  store.set(a.specHash, b.text);
+  put(store, noSpec);
+  const specs = open();
+  const refused = await specs.bring([a.specHash, c.specHash, noSpec.specHash]);
+  assert.deepEqual(
+    [...refused].map(([hash, { code }]) => [hash, code]).sort(),
+    [
+      [a.specHash, "spec_unknown"],
+      [c.specHash, "spec_unknown"],
+      [noSpec.specHash, "spec_unknown"],
+    ].sort(),
+  );
+  assert.match(refused.get(a.specHash)?.message ?? "", /is another text; it is not run/);
+  assert.deepEqual(readdirSync(join(path(a.specHash), "..")), []);
+  writeFileSync(path(a.specHash), b.text);
+  writeFileSync(path(noSpec.specHash), noSpec.text);
+  writeFileSync(path(`${b.specHash}.new`), "a piece of it");
+  symlinkSync("/etc/passwd", path(c.specHash));
+  const next = open();
+  for (const { specHash } of [a, b, c, noSpec]) assert.equal(next.find(specHash), null);
+  assert.equal(errors.length, 3);
+  // What a crash or somebody has left there does not stand in the way of the right one.
+  put(store, a, c);
+  assert.equal((await next.bring([a.specHash, c.specHash])).size, 0);
+  assert.deepEqual([next.find(a.specHash), next.find(c.specHash)], [a.spec, c.spec]);
+});
+
+test("one that cannot be written is refused with its path, and comes as soon as it can", async (t) => {
+  const { open, store, path } = holding(t);
+  put(store, a);
+  const specs = open();
+  const inItsWay = `${path(a.specHash)}.new`;
+  mkdirSync(inItsWay);
+  const refused = await specs.bring([a.specHash]);
+  assert.equal(refused.get(a.specHash)?.code, "internal");
+  assert.match(refused.get(a.specHash)?.message ?? "", new RegExp(`specs/${a.specHash} cannot be written`));
+  assert.equal(specs.find(a.specHash), null);
+  rmSync(join(path(a.specHash), ".."), { recursive: true });
+  assert.equal((await specs.bring([a.specHash])).size, 0);
+  assert.equal(readFileSync(path(a.specHash), "utf8"), a.text);
+});
+
+test("one that no stitch has goes after an hour, and the others stay; one that comes again is there", async (t) => {
+  const { open, store, clock, path } = holding(t);
+  put(store, a, b);
+  const specs = open();
+  await specs.bring([a.specHash, b.specHash]);
+  clock.nowMs = 3_599_999;
+  await specs.prune(new Set([b.specHash]));
+  assert.ok(specs.find(a.specHash));
+  clock.nowMs += 1;
+  const pruned = specs.prune(new Set([b.specHash]));
+  const again = specs.bring([a.specHash]);
+  await Promise.all([pruned, again]);
+  assert.deepEqual([specs.find(a.specHash), specs.find(b.specHash)], [a.spec, b.spec]);
+  assert.deepEqual(readdirSync(join(path(a.specHash), "..")).sort(), [a.specHash, b.specHash].sort());
+});
+
+test("what the store has lost is offered, and taken back once it is there", async (t) => {
+  const { open, store, offered } = holding(t);
+  put(store, a, b);
+  const specs = open();
+  await specs.bring([a.specHash, b.specHash]);
+  const inUse = new Set([a.specHash, b.specHash, c.specHash]);
+  await specs.offer(inUse);
+  assert.deepEqual(offered, []);
+  store.delete(a.specHash);
+  await specs.offer(inUse);
+  put(store, a);
+  await specs.offer(inUse);
+  await specs.offer(inUse);
+  assert.deepEqual(offered, [[a.specHash], []]);
+});
+
+test("of what Redis shows, that is merged which Masters have assigned, as they have assigned it; the rest is told of", async () => {
+  const shown = (id: string, born: string, of: typeof a) =>
+    testStitch(id, { ...of, born, revision: "9.0", group: "x.y.1" });
+  const assignedTo = (of: typeof a, born: string) => ({
+    specHash: of.specHash,
+    group: "shop.web.1",
+    placement: { strategy: "binpack" as const },
+    born,
+    placed: born,
+  });
+  const errors: string[] = [];
+  const brought: string[] = [];
+  const lost = { is: testStitch("lost", { ...c, born: "1.0" }), forged: testStitch("forged", { ...b, born: "1.0" }) };
+  const merged = await asAssigned(
+    {
+      stitches: [
+        shown("same", "5.0", a),
+        shown("older", "5.0", a),
+        shown("another", "6.0", a),
+        shown("none", "5.0", a),
+      ],
+      removed: [],
+    },
+    {
+      node: "n1",
+      host: { wouldTake: ({ id }) => id !== "older", unknown: () => Object.values(lost) },
+      orders: {
+        assigned: async (ids) => {
+          assert.deepEqual([...ids].sort(), ["another", "forged", "lost", "none", "same"]);
+          return new Map([
+            ["same", [assignedTo(c, "7.0"), assignedTo(b, "5.0")]],
+            ["another", [assignedTo(b, "5.0")]],
+            ["lost", [assignedTo(c, "1.0")]],
+            ["forged", [assignedTo(c, "1.0")]],
+          ]);
+        },
+      },
+      specs: {
+        bring: async (hashes) => {
+          brought.push(...hashes);
+          return new Map();
+        },
+      },
+      onError: (error) => errors.push(String(error)),
+    },
+  );
+  assert.deepEqual(
+    merged.stitches.map(({ id, specHash, group, placement }) => [id, specHash, group, placement.strategy]),
+    [["same", b.specHash, "shop.web.1", "binpack"]],
+  );
+  assert.deepEqual(brought, [b.specHash, c.specHash]);
+  assert.deepEqual(
+    errors.map((text) => /n1:(\S+) that no Master has assigned/.exec(text)?.[1]),
+    ["another", "none"],
+  );
+});
+
+test("the last beat is told by the clock; one that was given back, lies ahead, or cannot be read is none", async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), "cs-beat-"));
+  t.after(() => rmSync(dir, { recursive: true, force: true }));
+  const errors: unknown[] = [];
+  const open = () => new LastBeat(dir, (error) => errors.push(error));
+  const first = open();
+  assert.equal(first.ageMs(1000), Number.POSITIVE_INFINITY);
+  for (let atMs = 1; atMs <= 5000; atMs++) first.was(atMs);
+  await first.close();
+  assert.deepEqual([open().ageMs(5007), open().ageMs(4999)], [7, Number.POSITIVE_INFINITY]);
+  const second = open();
+  second.was(6000);
+  await second.forget();
+  await second.close();
+  assert.equal(open().ageMs(6001), 6001);
+  writeFileSync(join(dir, "last-beat"), "no time");
+  assert.equal(open().ageMs(1), Number.POSITIVE_INFINITY);
+  rmSync(join(dir, "last-beat"));
+  symlinkSync("/etc/passwd", join(dir, "last-beat"));
+  assert.equal(open().ageMs(1), Number.POSITIVE_INFINITY);
+  const third = open();
+  third.was(1);
+  await third.close();
+  assert.equal(errors.length, 2);
+  assert.equal(readFileSync("/etc/passwd", "utf8").startsWith("0000"), false);
+});
