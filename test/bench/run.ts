@@ -5,6 +5,7 @@ import { availableParallelism, loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
 import { startLocalRedis } from "../../src/cli/local-redis.ts";
 import type { Bench } from "./bench.ts";
+import { counts } from "./counts.ts";
 import { fanout } from "./fanout.ts";
 import { heartbeat } from "./heartbeat.ts";
 import { onEndingSignals } from "../../src/ending-signals.mjs";
@@ -20,6 +21,7 @@ const BENCHMARKS: Readonly<Record<string, (bench: Bench) => Promise<void>>> = {
   host,
   messages,
   fanout,
+  counts,
 };
 const ROUNDS = 3;
 /** Longest one benchmark may take; it is ended then. */

@@ -57,6 +57,33 @@ export const BROKEN_NODE_PORTS: readonly BrokenNodePorts[] = [
       }),
   },
   {
+    how: "takes what a node offers for what is stored",
+    breaks: "onlyWhatIsAssignedIsCopied",
+    make: (sound) => {
+      const offered = new Map<string, string>();
+      return {
+        ...withPublishing(sound, {
+          offerSpecs: async (texts) => {
+            for (const [hash, text] of texts) offered.set(hash, text);
+          },
+        }),
+        orders: { ...sound.orders, spec: async (hash) => offered.get(hash) ?? sound.orders.spec(hash) },
+      };
+    },
+  },
+  {
+    how: "assigns to a node whatever is asked for",
+    breaks: "onlyWhatIsAssignedIsCopied",
+    make: (sound) =>
+      withOrders(sound, {
+        assigned: async (stitches, onUnreadable) => {
+          const found = await sound.orders.assigned(stitches, onUnreadable);
+          const [any = []] = found.values();
+          return new Map(stitches.map((stitch) => [stitch, found.get(stitch) ?? any]));
+        },
+      }),
+  },
+  {
     how: "lets a life that is over leave for the next one",
     breaks: "leavingIsNotDying",
     make: (sound) =>

@@ -1,10 +1,14 @@
 // What every Master promises to a node worker by its ports for nodes, as clauses that any implementation is held to.
 import assert from "node:assert/strict";
 import { COMMANDS } from "../../src/domain/command.ts";
+import type { CommandName } from "../../src/domain/command-names.ts";
+import { RequestError } from "../../src/domain/errors.ts";
+import { type ProcessSpec, stitchSpec } from "../../src/domain/spec.ts";
 import type { Master, NodePorts } from "../../src/master/ports.ts";
 import type { Publication, StitchChange } from "../../src/redis/stitch-records.ts";
 import { until } from "../support/cluster.ts";
 import { SUCCEEDED } from "../support/ping-job.ts";
+import { hashOf, stored } from "../support/test-spec.ts";
 import { testStitch } from "../support/test-stitch.ts";
 
 /** `ports`: of the node `node`, which no worker runs. */
@@ -111,6 +115,42 @@ export const NODE_CLAUSES = {
         stitches.map((record) => record.id),
         [id],
       );
+    },
+  },
+  onlyWhatIsAssignedIsCopied: {
+    title:
+      "what a Master accepted is assigned to its node with its spec; what a node shows is copied only once it is adopted",
+    check: async ({ master, ports, node }) => {
+      const incarnation = await incarnationOf(ports, "one");
+      await ports.publishing.open();
+      const ran = async (body: Readonly<Record<string, unknown>> & { readonly command: CommandName }) => {
+        const command = COMMANDS[body.command].schema.parse({ deadlineMs: LONG_MS, ...body });
+        return master.commands.submit({ command, idempotencyKey: null, scope: "", by: null, waitMs: 0 });
+      };
+      const isUnknown = (error: unknown) => error instanceof RequestError && error.code === "spec_unknown";
+      const created = `${node}-c`;
+      const spec = { adaptor: "process", command: [created] };
+      await ran({ command: "stitch.create", target: "contract.assigned.1", node, id: created, spec });
+      const assigned = await ports.orders.assigned([created, "nobody"], assert.fail);
+      const [only, ...others] = assigned.get(created) ?? [];
+      assert.deepEqual([only?.group, others, assigned.get("nobody") ?? []], ["contract.assigned.1", [], []]);
+      const text = await ports.orders.spec(only?.specHash ?? "");
+      const { command } = stitchSpec.parse(JSON.parse(text ?? "")) as ProcessSpec;
+      assert.deepEqual([command, hashOf(text ?? "")], [[created], only?.specHash]);
+
+      const shown = stored(stitchSpec.parse({ adaptor: "process", command: [node] }));
+      const record = testStitch(`${node}-d`, { ...shown, group: "contract.shown.1" });
+      const changes = [{ kind: "set", record, isNew: true }] as const;
+      await ports.publishing.publish(changes, STATUS, none, numbersOf(incarnation));
+      const clone = () => ran({ command: "stitch.clone", target: `${node}:${record.id}` });
+      await assert.rejects(clone(), isUnknown);
+      assert.deepEqual(await ports.publishing.missingSpecs([shown.specHash, only?.specHash ?? ""]), [shown.specHash]);
+      await ports.publishing.offerSpecs(new Map([[shown.specHash, shown.text]]));
+      assert.deepEqual((await master.state.stitch(`${node}:${record.id}`)).spec, shown.spec);
+      await assert.rejects(clone(), isUnknown);
+      assert.deepEqual((await master.commands.adopt(node)).adopted, [`${node}:${record.id}`]);
+      assert.equal(await ports.orders.spec(shown.specHash), shown.text);
+      assert.equal((await clone()).kind, "job");
     },
   },
   leavingIsNotDying: {

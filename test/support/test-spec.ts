@@ -4,10 +4,12 @@ import { type StitchSpec, type StoredSpec, stitchSpec } from "../../src/domain/s
 /** Every spec that this test has named, by its hash. */
 const SPECS = new Map<string, StitchSpec>();
 
+export const hashOf = (text: string): string => createHash("sha256").update(text).digest("hex");
+
 /** A spec as it goes to the store. */
 export function stored(spec: StitchSpec): StoredSpec {
   const text = JSON.stringify(spec);
-  const specHash = createHash("sha256").update(text).digest("hex");
+  const specHash = hashOf(text);
   SPECS.set(specHash, spec);
   return { specHash, spec, text };
 }

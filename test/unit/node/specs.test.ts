@@ -81,14 +81,7 @@ test("what has another hash, is none, or is no spec is not let in, from the stor
   put(store, noSpec);
   const specs = open();
   const refused = await specs.bring([a.specHash, c.specHash, noSpec.specHash]);
-  assert.deepEqual(
-    [...refused].map(([hash, { code }]) => [hash, code]).sort(),
-    [
-      [a.specHash, "spec_unknown"],
-      [c.specHash, "spec_unknown"],
-      [noSpec.specHash, "spec_unknown"],
-    ].sort(),
-  );
+  for (const { specHash } of [a, c, noSpec]) assert.equal(refused.get(specHash)?.code, "spec_unknown");
   assert.match(refused.get(a.specHash)?.message ?? "", /is another text; it is not run/);
   assert.deepEqual(readdirSync(join(path(a.specHash), "..")), []);
   writeFileSync(path(a.specHash), b.text);
