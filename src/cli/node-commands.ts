@@ -46,15 +46,19 @@ export function registerAdopt(program: Command): void {
     clientAction(async ({ client, output, signal }, node: string, flags: { readonly yes?: true }) => {
       const question = async () => {
         const { stitchCount } = await withRetries(() => client.node(node, { signal }), signal);
-        return `Let what ${node} says of its ${countOf(stitchCount)} count for the whole cluster?`;
+        return `Accept what ${node} shows of its ${countOf(stitchCount)}? They may be copied to other nodes then.`;
       };
       if (!(await confirmed(question, flags, output))) return EXIT.error;
       const adopted = await withRetries(() => client.adoptNode(node, { signal }), signal);
       if (output.json) output.body(adopted);
       else for (const stitch of adopted.adopted) output.print(stitch);
-      if (adopted.adopted.length === 0 && !output.json) output.note("Nothing to adopt: Masters know all that it has.");
+      if (adopted.adopted.length + adopted.unknown.length === 0)
+        output.note(`Nothing to adopt: every stitch of ${node} is assigned.`);
       for (const stitch of adopted.unknown)
-        output.note(`${stitch} stays unknown: nobody has its spec, ${node} included; remove it, and create it anew.`);
+        output.note(
+          `${stitch} stays unknown: its spec is not stored, and ${node} has not offered it. ` +
+            `If ${node} is alive, try again in 10 minutes; else remove the stitch, and create it anew.`,
+        );
       return EXIT.done;
     }),
   );

@@ -114,7 +114,7 @@ function stitchFacts(stitch: StitchResource): Record<string, string> {
 
 function programFacts({ spec, specHash, node }: StitchResource): Record<string, string> {
   if (spec === null)
-    return { spec: `${specHash}, which nobody has in store; where Redis came back empty: stitch adopt ${node}` };
+    return { spec: `${specHash}, which is not stored; where Redis came back empty or older: stitch adopt ${node}` };
   if (spec.adaptor === "module") return { module: spec.module };
   return { command: JSON.stringify(spec.command), cwd: spec.cwd ?? "", env: formatPairs(spec.env ?? {}) };
 }

@@ -27,11 +27,12 @@ export const nodeResource = z.object({
 });
 export type NodeResource = Resource<typeof nodeResource>;
 
-/** What became of the stitches that a node had and no Master had assigned, by full id. */
+/** What became of a node's stitches when it was adopted, by full id. */
 export const adoptedResource = z.object({
   node: z.string(),
+  /** Those that are assigned from now on, and were not. */
   adopted: z.array(z.string()),
-  /** Those whose spec nobody has any more, the node included. */
+  /** All whose spec is neither stored nor offered by the node, those that were assigned among them. */
   unknown: z.array(z.string()),
 });
 export type AdoptedResource = Resource<typeof adoptedResource>;

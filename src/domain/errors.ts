@@ -21,7 +21,7 @@ export const ERRORS = {
   job_finished: { status: 409, title: "The job has finished", retryable: false },
   not_reversible: { status: 409, title: "This cannot be reversed", retryable: false },
   not_addressable: { status: 409, title: "The stitch takes no messages", retryable: false },
-  spec_unknown: { status: 409, title: "No Master knows what this runs", retryable: false },
+  spec_unknown: { status: 409, title: "The spec of this stitch is not known", retryable: false },
   no_template: { status: 409, title: "The group has no known spec", retryable: false },
   node_alive: { status: 409, title: "The node is alive", retryable: false },
   events_gone: { status: 410, title: "These events are no longer kept", retryable: false },

@@ -175,7 +175,7 @@ export const jobRecord = z.object({
   /** The command's own options, but for a spec. */
   options: z.record(z.string(), z.unknown()),
   /** The spec that the command came with, and whether that said `reschedule`; null where it came with none. */
-  asked: z.object({ specHash, reschedule: z.boolean().nullable() }).nullable().default(null),
+  asked: z.object({ specHash, reschedule: z.boolean().nullable() }).nullable(),
   reason: z.string().nullable(),
   by: z.string().nullable(),
   master: z.string(),

@@ -16,10 +16,10 @@ export const roomIn = (observed: Observed): Room =>
     observed.ofGroup,
   );
 
-/** A stitch that stays where it is, because nobody but its node says what it runs. */
-export const staysUnknown = (id: string): PlanWarning => ({
+/** Says that a stitch is not moved, because no Master has assigned it. @param then what becomes of it instead. */
+export const staysUnknown = (id: string, then: string): PlanWarning => ({
   code: "spec_unknown",
-  message: `it is not moved: ${whyUnknown(id)}`,
+  message: `it is not moved, and ${then}: ${whyUnknown(id)}`,
   stitch: id,
 });
 

@@ -3,7 +3,7 @@ import type { Step } from "./job.ts";
 import type { Plan } from "./planned.ts";
 
 const MIB = 1024 * 1024;
-/** Of one task as JSON. BullMQ caps what an entry of a queue may hold at nothing; this is a task of some thousand stitches. */
+/** Of one task as JSON. BullMQ caps what an entry of a queue may hold at nothing; this is a task of some 30,000 stitches. */
 const MOST_TASK_CHARACTERS = 16 * MIB;
 /** Of a job's record as JSON: lists of jobs read it whole. */
 const MOST_RECORD_CHARACTERS = 64 * MIB;
@@ -47,5 +47,5 @@ const tooLarge = (what: string, characters: number, most: number): RequestError 
   new RequestError(
     "too_large",
     `This is too large to carry out: ${what} would be ${(characters / MIB).toFixed(1)} MiB, at most ${most / MIB} MiB. ` +
-      "Each stitch comes with its placement: do it in several commands, or name fewer zones and labels. Nothing was changed.",
+      "Do it in several commands; where placements are long, name fewer zones and labels. Nothing was changed.",
   );

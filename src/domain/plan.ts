@@ -6,7 +6,8 @@ import { longDeadlineMs, type Plan } from "./planned.ts";
 
 /**
  * Breaks a command into tasks for individual nodes, or into the waves they come in.
- * @throws RequestError `not_found`, `ambiguous_stitch`, `stitch_exists`, `no_template`. What cannot be placed is no error
+ * @throws RequestError `not_found`, `ambiguous_stitch`, `stitch_exists`, `no_template`,
+ * `spec_unknown`. What cannot be placed is no error
  *   here: the plan says `feasible: false` and why.
  */
 export const planCommand = (command: Command, observed: Observed): Plan =>

@@ -32,20 +32,19 @@ export async function adoptNode(options: AdoptNodeOptions, node: string): Promis
     readOwnStitches(redis, keys, node, onUnreadable),
   ]);
   if (record == null) throw new RequestError("not_found", `There is no node "${node}"; GET /v1/nodes lists them.`);
-  const ids = stitches.map(({ id }) => fullId(node, id));
-  const assigned = await readAssignments(redis, keys, ids, onUnreadable);
-  const isAssigned = ({ id, born }: StitchRecord) =>
-    assigned.get(fullId(node, id))?.some((each) => each.born === born) === true;
-  const wanted = new Set(stitches.map(({ specHash }) => specHash));
-  for (const { specHash } of [...assigned.values()].flat()) wanted.add(specHash);
-  const known = await storeOffered(options, node, wanted);
-  const strangers = stitches.filter((each) => !isAssigned(each));
-  const adopted = strangers.filter(({ specHash }) => known.has(specHash));
+  const idOf = ({ id }: StitchRecord) => fullId(node, id);
+  const assignments = await readAssignments(redis, keys, stitches.map(idOf), onUnreadable);
+  const assignedTo = (each: StitchRecord) => assignments.get(idOf(each))?.find(({ born }) => born === each.born);
+  // What is assigned stays as it is, whatever the node says of it.
+  const hashOf = (each: StitchRecord) => assignedTo(each)?.specHash ?? each.specHash;
+  const known = await storeOffered(options, node, new Set(stitches.map(hashOf)));
+  const adopted = stitches.filter((each) => assignedTo(each) === undefined && known.has(hashOf(each)));
   await assignStitches(redis, keys, node, new Map(adopted.map((each) => [each.id, assignmentOf(each)])));
-  const idsOf = (some: readonly StitchRecord[]) => some.map(({ id }) => fullId(node, id)).sort();
-  return { node, adopted: idsOf(adopted), unknown: idsOf(stitches.filter(({ specHash }) => !known.has(specHash))) };
+  const unknown = stitches.filter((each) => !known.has(hashOf(each)));
+  return { node, adopted: adopted.map(idOf).sort(), unknown: unknown.map(idOf).sort() };
 }
 
+/** `placed`: nobody knows the create; what the node applied last is not before it. */
 const assignmentOf = ({ specHash, group, placement, born, revision }: StitchRecord): Assignment => ({
   specHash,
   group,
@@ -60,17 +59,13 @@ async function storeOffered(
   node: string,
   wanted: ReadonlySet<string>,
 ): Promise<Set<string>> {
-  const [stored, offers] = await Promise.all([specs.read(wanted), readOffers(redis, keys, node)]);
+  const stored = await specs.read(wanted);
   const missing = [...wanted].filter((hash) => !stored.has(hash));
+  const offers = await readOffers(redis, keys, node, missing);
   const checked = await Promise.all(missing.map((hash) => specs.checked(hash, offers.get(hash) ?? null)));
   const offered = checked.filter((each): each is StoredSpec => each !== null);
   await Promise.all(offered.map((each) => storeSpec(redis, keys, each)));
   const known = new Set([...stored.keys(), ...offered.map(({ specHash }) => specHash)]);
-  await dropOffers(
-    redis,
-    keys,
-    node,
-    [...offers.keys()].filter((hash) => known.has(hash)),
-  );
+  await dropOffers(redis, keys, node, [...known]);
   return known;
 }

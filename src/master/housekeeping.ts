@@ -138,9 +138,9 @@ export class Housekeeping {
     for await (const ids of this.#pagesOfNodes())
       for (const node of await readNodes(redis, keys, ids, onUnreadable)) {
         if (node === null) continue;
-        // What a node publishes anew is older than the assignment.
+        // Read before what the node shows: a stitch that it shows only after that is not among the old ones.
         const { specHashes, old } = await surveyAssignments(redis, keys, node.id, node.readAtMs, onUnreadable);
-        await Promise.all([keepSpecs(redis, keys, [...specHashes]), keepAssignments(redis, keys, node.id, false)]);
+        await Promise.all([keepSpecs(redis, keys, [...specHashes]), keepAssignments(redis, keys, node.id)]);
         const isHere = livenessOf(node, deadAfterMs) === "alive" && node.readAtMs - node.startedAtMs > SETTLED_MS;
         if (!isHere || old.length === 0) continue;
         const shown = await stitchesShown(redis, keys, node.id);

@@ -18,7 +18,7 @@ import type { Dispatcher } from "../queue/dispatcher.ts";
 import { assignStitches } from "../redis/assignments.ts";
 import { giveUpDrafts, releaseScopes } from "../redis/busy.ts";
 import type { RedisClient } from "../redis/client.ts";
-import { isRedisUnavailable } from "../redis/connection.ts";
+import { isCluster, isRedisUnavailable } from "../redis/connection.ts";
 import { emitEvents } from "../redis/events.ts";
 import { rememberTemplate, type StoredTemplate } from "../redis/group-template.ts";
 import {
@@ -102,13 +102,16 @@ export class JobDesk {
     const toNodes = tasks.filter((task) => task.runs === "node" && task.refused === null);
     const { id: job, revision, deadlineAtMs } = record;
     const here = tasks.filter((task) => task.runs === "master" && task.refused === null);
+    const { redis, keys } = this.#o;
+    // Before the tasks: a node carries out no create that is not assigned to it. One Redis takes what is sent in its order.
+    const assigning = Promise.all(
+      [...assignmentsIn(record, toNodes)].map(([node, assigned]) => assignStitches(redis, keys, node, assigned)),
+    );
+    if (isCluster(redis)) await assigning;
     await Promise.all([
-      // Before the node can hear of it: what it does not know, it must not show.
-      ...[...assignmentsIn(record, toNodes)].map(([node, assigned]) =>
-        assignStitches(this.#o.redis, this.#o.keys, node, assigned),
-      ),
+      assigning,
       ...[...templatesIn(record, tasks)].map(([group, template]) =>
-        rememberTemplate(this.#o.redis, this.#o.keys, group, record.revision, template),
+        rememberTemplate(redis, keys, group, record.revision, template),
       ),
       this.#o.dispatcher.dispatch(toNodes.map((task): Dispatch => ({ job, revision, deadlineAtMs, task }))),
       ...here.map((task) => this.#carryOut(record, task)),

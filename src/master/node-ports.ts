@@ -1,7 +1,7 @@
 import { fullId, splitFullId } from "../domain/ids.ts";
 import type { ChosenMaster } from "../domain/master-mode.ts";
 import { readAssignments } from "../redis/assignments.ts";
-import { offerSpecs, readSpecTexts, specsStored } from "../redis/specs.ts";
+import { missingSpecs, offerSpecs, readSpecTexts } from "../redis/specs.ts";
 import { emitEvents } from "../redis/events.ts";
 import { claim, recordOutcomes } from "../redis/job-record.ts";
 import { beatNode, leaveNode, listNode, readEligibility, registerNode } from "../redis/node-record.ts";
@@ -42,10 +42,7 @@ const NODE_PORTS: Readonly<Record<ChosenMaster, (options: NodePortsOptions) => N
         publishUsage: (incarnation, usage, keptMs) => publishUsage(redis, keys, node, incarnation, usage, keptMs),
         published: (onUnreadable) => readOwnStitches(redis, keys, node, onUnreadable),
         forget: (stitches) => forgetRemoved(redis, keys, node, stitches),
-        missingSpecs: async (hashes) => {
-          const stored = await specsStored(redis, keys, hashes);
-          return hashes.filter((hash) => !stored.has(hash));
-        },
+        missingSpecs: (hashes) => missingSpecs(redis, keys, hashes),
         offerSpecs: (texts) => offerSpecs(redis, keys, node, texts),
         emit: (events) => emitEvents(redis, keys, events),
       },

@@ -29,7 +29,7 @@ import {
   readUsage,
 } from "../redis/stitch-records.ts";
 import { type OnUnreadable, refuse } from "../redis/unreadable.ts";
-import { SpecStore, specIn, toBeStored } from "./spec-store.ts";
+import { SpecStore, toBeStored } from "./spec-store.ts";
 
 const ALL = 1000;
 /** Rows of numbers drawn one after the other, then with ever larger gaps, before giving up on finding ids that are free. */
@@ -195,10 +195,10 @@ export class Observer implements Look {
     reschedule,
     placement,
   }: StoredTemplate): Promise<Pick<Observed, "template" | "toStore">> {
-    const known = specIn(await this.#specs.read([specHash]), specHash);
-    if (known === null) return { template: null, toStore: null };
-    if (known.spec.reschedule === reschedule) return { template: { ...known, placement }, toStore: null };
-    const toStore = await toBeStored({ ...known.spec, reschedule });
+    const spec = (await this.#specs.read([specHash])).get(specHash);
+    if (spec === undefined) return { template: null, toStore: null };
+    if (spec.reschedule === reschedule) return { template: { specHash, spec, placement }, toStore: null };
+    const toStore = await toBeStored({ ...spec, reschedule });
     return { template: { ...toStore, placement }, toStore };
   }
 
@@ -238,7 +238,7 @@ export class Observer implements Look {
         {
           nodes: this.#nodes(null),
           ofGroup: this.#countByNode([...new Set(creates.map(({ group }) => group))]),
-          assigned: this.#withSpecs(ofThose([...removed, ...records], assignments)),
+          assigned: this.#withSpecs(assignmentsOf([...removed, ...records], assignments)),
         },
       ),
       this.#specs.read(creates.map(({ specHash }) => specHash)),
@@ -333,7 +333,7 @@ export class Observer implements Look {
       this.#records(ids, onUnreadable),
       readAssignments(this.#redis, this.#keys, ids, onUnreadable),
     ]);
-    return { records, assignments: ofThose([...records], assignments) };
+    return { records, assignments: assignmentsOf([...records], assignments) };
   }
 
   /** Of those whose specs are known. */
@@ -371,20 +371,14 @@ export class Observer implements Look {
   /** The members of full groups that are there, sorted: pointers may be stale, or mean another that has the id since. */
   async #membersOf(groups: readonly string[]) {
     const members = (await membersOf(this.#redis, this.#keys, groups)).flat();
-    const ofGroup = new Set(groups);
-    const found = [...(await this.#records(members.sort()))].filter(([, { group }]) => ofGroup.has(group));
-    return { stitches: found.map(([id]) => id), records: new Map(found) };
+    return onlyOf(groups, await this.#records(members.sort()));
   }
 
   async #membersWithAssignments(groups: readonly string[]) {
-    const members = (await membersOf(this.#redis, this.#keys, groups)).flat();
-    const ofGroup = new Set(groups);
-    const { records, assignments } = await this.#recordsWithAssignments(members.sort());
-    const found = [...records].filter(([, { group }]) => ofGroup.has(group));
-    const stitches = found.map(([id]) => id);
-    const isFound = new Set(stitches);
-    const ofFound = new Map([...assignments].filter(([id]) => isFound.has(id)));
-    return { stitches, records: new Map(found), assignments: ofFound };
+    const members = (await membersOf(this.#redis, this.#keys, groups)).flat().sort();
+    const seen = await this.#recordsWithAssignments(members);
+    const { stitches, records } = onlyOf(groups, seen.records);
+    return { stitches, records, assignments: new Map([...seen.assignments].filter(([id]) => records.has(id))) };
   }
 
   async #homes(ids: readonly string[]): Promise<Map<string, ReadonlySet<string>>> {
@@ -447,11 +441,18 @@ export class Observer implements Look {
   }
 }
 
+/** Those of the groups, by what their records say. */
+function onlyOf(groups: readonly string[], all: ReadonlyMap<string, StitchRecord>) {
+  const ofGroup = new Set(groups);
+  const records = new Map([...all].filter(([, { group }]) => ofGroup.has(group)));
+  return { stitches: [...records.keys()], records };
+}
+
 /** By full id. */
 type Assignments = ReadonlyMap<string, Assignment>;
 
 /** Of stitches that are there, or were: what was assigned of that very stitch, not of another that has had its id. */
-const ofThose = (
+const assignmentsOf = (
   stitches: readonly (readonly [id: string, { readonly born: string }])[],
   assignments: ReadonlyMap<string, readonly Assignment[]>,
 ): Map<string, Assignment> =>

@@ -1,7 +1,7 @@
-import { type KnownSpec, type StitchSpec, type StoredSpec, stitchSpec } from "../domain/spec.ts";
+import { type StitchSpec, type StoredSpec, stitchSpec } from "../domain/spec.ts";
 import type { RedisClient } from "../redis/client.ts";
 import type { Keys } from "../redis/keys.ts";
-import { readOffer, readSpecTexts } from "../redis/specs.ts";
+import { readOffers, readSpecTexts } from "../redis/specs.ts";
 import { type OnUnreadable, readField } from "../redis/unreadable.ts";
 import { sha256Hex } from "./digest.ts";
 
@@ -35,10 +35,12 @@ export class SpecStore {
     );
   }
 
-  /** The spec of a stitch to be shown: as its node offers it, where the store has none. One round trip. */
+  /** The spec of a stitch to be shown: as its node offers it, where the store has none; null where nobody has it. */
   async shown(node: string, hash: string): Promise<StitchSpec | null> {
-    const [known, offer] = await Promise.all([this.read([hash]), readOffer(this.#redis, this.#keys, node, hash)]);
-    return known.get(hash) ?? (await this.checked(hash, offer))?.spec ?? null;
+    const known = (await this.read([hash])).get(hash);
+    if (known !== undefined) return known;
+    const offers = await readOffers(this.#redis, this.#keys, node, [hash]);
+    return (await this.checked(hash, offers.get(hash) ?? null))?.spec ?? null;
   }
 
   /** A text that somebody else than a Master may have written; null where it is not what the hash names. */
@@ -53,9 +55,3 @@ export class SpecStore {
     return text === null ? null : readField(stitchSpec, text, at, this.#onUnreadable);
   }
 }
-
-/** One where there is one. */
-export const specIn = (known: ReadonlyMap<string, StitchSpec>, specHash: string): KnownSpec | null => {
-  const spec = known.get(specHash);
-  return spec === undefined ? null : { specHash, spec };
-};

@@ -3,13 +3,14 @@ import { fullId, splitFullId } from "../domain/ids.ts";
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
 import { defineScript } from "./script.ts";
-import { FORGOTTEN_KEPT_MS } from "./tombstones.ts";
 import { type OnUnreadable, readField, readKey } from "./unreadable.ts";
 
 /** Of one id: creates that are refused, because another was faster, must not push out the one that came about. */
-const KEPT_EACH = 4;
+const KEPT_EACH = 8;
 /** Longer than a create may wait for its node. */
-const KEPT_MS = 2 * 86_400_000;
+const UNSEEN_KEPT_MS = 2 * 86_400_000;
+/** As long as specs: without a Master that keeps them, both go. A node that was forgotten may come back meanwhile. */
+const KEPT_MS = 8 * 86_400_000;
 /** Stitches in one call: Lua takes so many arguments, and others wait for Redis meanwhile. */
 const AT_ONCE = 1000;
 
@@ -24,7 +25,7 @@ const assign = defineScript<[assigned: string]>(
   1,
   `
 only(KEYS[1], 'hash')
-redis.call('PERSIST', KEYS[1])
+redis.call('PEXPIRE', KEYS[1], ${KEPT_MS})
 for i = 1, #ARGV, 2 do
   local lines = {now .. ' ' .. ARGV[i + 1]}
   for line in string.gmatch(redis.call('HGET', KEYS[1], ARGV[i]) or '', '[^\\n]+') do
@@ -44,8 +45,11 @@ export async function assignStitches(
   assigned: ReadonlyMap<string, Assignment>,
 ): Promise<void> {
   const rows = [...assigned].map(([stitch, each]) => [stitch, JSON.stringify(each)]);
+  const calls: Promise<unknown>[] = [];
+  // All of them go out before anything that is sent later.
   for (let from = 0; from < rows.length; from += AT_ONCE)
-    await assign.call(redis, [keys.nodeAssigned(node)], rows.slice(from, from + AT_ONCE).flat());
+    calls.push(assign.call(redis, [keys.nodeAssigned(node)], rows.slice(from, from + AT_ONCE).flat()));
+  await Promise.all(calls);
 }
 
 /**
@@ -99,7 +103,7 @@ export async function surveyAssignments(
       const read = readField(assignment, json, { id: fullId(node, field), key, field }, onUnreadable);
       if (read !== null) specHashes.add(read.specHash);
     }
-    if ((lines[0]?.atMs ?? 0) < nowMs - KEPT_MS) old.push(field);
+    if ((lines[0]?.atMs ?? 0) < nowMs - UNSEEN_KEPT_MS) old.push(field);
   }
   return { specHashes, old };
 }
@@ -125,18 +129,12 @@ export async function dropOldAssignments(
   stitches: readonly string[],
 ): Promise<void> {
   for (let from = 0; from < stitches.length; from += AT_ONCE)
-    await dropOld.call(redis, [keys.nodeAssigned(node)], [KEPT_MS, ...stitches.slice(from, from + AT_ONCE)]);
+    await dropOld.call(redis, [keys.nodeAssigned(node)], [UNSEEN_KEPT_MS, ...stitches.slice(from, from + AT_ONCE)]);
 }
 
-/** What was assigned to a node that is forgotten is kept for a while: its worker may come back. Safe to repeat. */
-export async function keepAssignments(
-  redis: RedisClient,
-  keys: Keys,
-  node: string,
-  isForgotten: boolean,
-): Promise<void> {
-  const key = keys.nodeAssigned(node);
-  await (isForgotten ? redis.pexpire(key, FORGOTTEN_KEPT_MS) : redis.persist(key));
+/** What is assigned to a node that is there counts its time anew. */
+export async function keepAssignments(redis: RedisClient, keys: Keys, node: string): Promise<void> {
+  await redis.pexpire(keys.nodeAssigned(node), KEPT_MS);
 }
 
 /** The lines of a field, as `assign` writes them; what is no such line has no time. */

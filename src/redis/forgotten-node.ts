@@ -1,5 +1,4 @@
 import * as z from "zod";
-import { keepAssignments } from "./assignments.ts";
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
 import { defineScript } from "./script.ts";
@@ -88,16 +87,12 @@ export async function endForgetting(
   node: string,
   { incarnation }: Forgetting,
 ): Promise<boolean> {
-  await Promise.all([keepWords.call(redis, [keys.nodeGone(node)], []), keepAssignments(redis, keys, node, true)]);
+  await keepWords.call(redis, [keys.nodeGone(node)], []);
   const published = [keys.nodeStatus(node), keys.nodeStitches(node), keys.nodeRemoved(node)] as const;
   const own = [keys.nodeMeta(node), ...published, keys.nodeUsage(node), keys.nodeSpecs(node)] as const;
   const ended = await end.call(redis, [...own, keys.nodeOrders(node)], [incarnation]);
   if (ended !== 1)
-    await Promise.all([
-      redis.hdel(keys.nodeGone(node), FORGOTTEN_AT),
-      redis.persist(keys.nodeGone(node)),
-      keepAssignments(redis, keys, node, false),
-    ]);
+    await Promise.all([redis.hdel(keys.nodeGone(node), FORGOTTEN_AT), redis.persist(keys.nodeGone(node))]);
   return ended === 1;
 }
 

@@ -263,9 +263,10 @@ export const LAYOUT: {
     of: ["node"],
     types: ["hash"],
     holds:
-      "stitch → what Masters have assigned under its id: spec, full group, placement, revisions; the last 4 of each",
+      "stitch → what Masters have assigned under its id: spec, full group, placement, revisions; the last 8 of each",
     writer: "Masters",
-    bound: "2 days for each that is not there; 7 days after the node is forgotten",
+    bound:
+      "of a stitch that the node does not show, 2 days after it was last assigned; 8 days after the node is forgotten",
   },
   nodeGone: {
     of: ["node"],

@@ -1,4 +1,3 @@
-import { specHash } from "../domain/spec.ts";
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
 import { readKey, refuse, writeIndex } from "./unreadable.ts";
@@ -28,10 +27,10 @@ export function readSpecTexts(redis: RedisClient, keys: Keys, hashes: readonly s
   );
 }
 
-/** Those of the specs that the store has. One round trip. */
-export async function specsStored(redis: RedisClient, keys: Keys, hashes: readonly string[]): Promise<Set<string>> {
+/** Those of the specs that the store has not. One round trip. */
+export async function missingSpecs(redis: RedisClient, keys: Keys, hashes: readonly string[]): Promise<string[]> {
   const there = await Promise.all(hashes.map((hash) => redis.exists(keys.spec(hash))));
-  return new Set(hashes.filter((_, index) => there[index] === 1));
+  return hashes.filter((_, index) => there[index] === 0);
 }
 
 /** Specs that something refers to count their time anew. */
@@ -47,23 +46,38 @@ export async function offerSpecs(
   texts: ReadonlyMap<string, string>,
 ): Promise<void> {
   const key = keys.nodeSpecs(node);
-  await Promise.all([redis.del(key), ...[...texts].map(([hash, text]) => redis.hset(key, hash, text))]);
+  const before = await writeIndex(redis, key, "hash", () => redis.hkeys(key));
+  await Promise.all([...texts].map(([hash, text]) => redis.hset(key, hash, text)));
+  await dropOffers(
+    redis,
+    keys,
+    node,
+    before.filter((hash) => !texts.has(hash)),
+  );
 }
 
-/** What a node offers, by hash: anybody with its credential may have written that. */
-export async function readOffers(redis: RedisClient, keys: Keys, node: string): Promise<Map<string, string>> {
+/** More than a spec that the API takes. */
+const MOST_CHARACTERS = 1024 * 1024;
+
+/**
+ * The texts that a node offers of specs, by hash; none of those that it does not offer, or that are too long for a spec. Anybody
+ * with its credential may have written them. Two round trips.
+ */
+export async function readOffers(
+  redis: RedisClient,
+  keys: Keys,
+  node: string,
+  hashes: readonly string[],
+): Promise<Map<string, string>> {
   const key = keys.nodeSpecs(node);
-  const offers = await readKey({ id: node, key }, redis.hgetall(key), {}, refuse);
-  return new Map(Object.entries(offers).filter(([hash]) => specHash.safeParse(hash).success));
+  const at = { id: node, key };
+  const lengths = await Promise.all(hashes.map((hash) => readKey(at, redis.hstrlen(key, hash), 0, refuse)));
+  const offered = hashes.filter((_, index) => (lengths[index] ?? 0) > 0 && (lengths[index] ?? 0) <= MOST_CHARACTERS);
+  const texts = await Promise.all(offered.map((hash) => redis.hget(key, hash)));
+  return new Map(offered.flatMap((hash, index) => (texts[index] == null ? [] : [[hash, texts[index]] as const])));
 }
 
-/** The text that a node offers of one spec; null where it offers none. */
-export function readOffer(redis: RedisClient, keys: Keys, node: string, hash: string): Promise<string | null> {
-  const key = keys.nodeSpecs(node);
-  return readKey({ id: node, key }, redis.hget(key, hash), null, refuse);
-}
-
-/** Takes offers back that are in the store by now. */
+/** Takes offers back. */
 export async function dropOffers(
   redis: RedisClient,
   keys: Keys,

@@ -52,6 +52,7 @@ function taskRunner(
     nextBeat: async () => undefined,
     nowMs: Date.now,
     say: (message) => assert.fail(message),
+    onError: (error) => assert.fail(String(error)),
     ...over,
   });
 }

@@ -11,7 +11,7 @@ type AsAssignedOptions = {
   readonly host: Pick<StitchHost, "wouldTake" | "unknown">;
   readonly orders: Pick<Orders, "assigned">;
   readonly specs: Pick<Specs, "bring">;
-  /** Told of each stitch that nobody has assigned to this node. */
+  /** Told of each stitch that nobody has assigned to this node, of assignments that cannot be read, and of specs that are not let in. */
   readonly onError: (error: unknown) => void;
 };
 
@@ -27,7 +27,7 @@ export async function asAssigned(
 ): Promise<Published> {
   const wanted = published.stitches.filter((record) => host.wouldTake(record));
   const unknown = host.unknown();
-  if (wanted.length === 0 && unknown.length === 0) return published;
+  if (wanted.length === 0 && unknown.length === 0) return { ...published, stitches: [] };
   const ids = new Set([...wanted, ...unknown].map(({ id }) => id));
   const assigned = await orders.assigned([...ids], onError);
   const ofThat = ({ id, born }: StitchRecord) => assigned.get(id)?.find((each) => each.born === born);

@@ -133,7 +133,7 @@ export class HostedStitch {
     return this.#endedWithLease && this.#record.desired === "running";
   }
 
-  /** Should it run, and is not started because something of a former start of it cannot be ended? */
+  /** Should it run, and is not started because something of a former start of it cannot be ended, or its spec is not on this node? */
   get isHeldUp(): boolean {
     return this.#isHeldUp && this.#record.desired === "running";
   }
@@ -334,7 +334,10 @@ export class HostedStitch {
     this.#folderIsLate = isLate(dataDir);
     this.log.keepOpen();
     const begin = (): StitchInstance => {
-      if (spec === null) return neverStarted(this.#specUnknown().message, { heldUp: this.#specUnknown().message });
+      if (spec === null) {
+        const { message } = this.#specUnknown();
+        return neverStarted(message, { heldUp: message });
+      }
       return this.#adapt(spec)({
         node: this.#o.node,
         id,

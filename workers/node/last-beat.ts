@@ -19,8 +19,9 @@ export class LastBeat {
   #writing: Promise<void> | null = null;
   /** What is to be written once the disk has taken what it is at; null where nothing is. */
   #next: number | null = null;
+  #hasFailed = false;
 
-  /** @param onError told of what could not be written: the next life then takes the lease for older. */
+  /** @param onError told once where it cannot be written any more: the next life then takes the lease for older. */
   constructor(dir: string, onError: (error: unknown) => void) {
     this.#path = join(dir, "last-beat");
     this.#onError = onError;
@@ -45,9 +46,7 @@ export class LastBeat {
   /** The lease was renewed by what was asked for then. Waits for nothing: a heartbeat must not. */
   was(atMs: number): void {
     this.#next = atMs;
-    this.#writing ??= this.#write()
-      .catch(this.#onError)
-      .finally(() => (this.#writing = null));
+    this.#writing ??= this.#write().finally(() => (this.#writing = null));
   }
 
   /** The lease was given back, and what is written of it is void. Resolves when that is on disk. */
@@ -56,20 +55,31 @@ export class LastBeat {
     await this.#writing;
   }
 
+  /** Resolves when what was told before is on disk. Safe to repeat. */
   async close(): Promise<void> {
     await this.#writing;
+    if (this.#file === null) return;
     await STATE_FILES.run(async () => this.#file?.close());
     this.#file = null;
   }
 
+  /** Never rejects. */
   async #write(): Promise<void> {
     while (this.#next !== null) {
       const text = asText(this.#next);
       this.#next = null;
-      await STATE_FILES.run(async () => {
-        this.#file ??= await open(this.#path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, FILE_MODE);
-        await this.#file.write(text, 0);
-      });
+      try {
+        await STATE_FILES.run(() => this.#put(text));
+        this.#hasFailed = false;
+      } catch (error) {
+        if (!this.#hasFailed) this.#onError(error);
+        this.#hasFailed = true;
+      }
     }
+  }
+
+  async #put(text: string): Promise<void> {
+    this.#file ??= await open(this.#path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, FILE_MODE);
+    await this.#file.write(text, 0);
   }
 }

@@ -104,6 +104,8 @@ type Parts = {
   readonly disk: StitchDisk;
   readonly specs: Specs;
   readonly tasks: readonly Dispatch[];
+  readonly handles: Handles;
+  readonly launcher: Launcher;
 };
 
 /**
@@ -295,8 +297,6 @@ export class NodeWorker {
     });
     this.#outbox = outbox;
     const handles = new Handles({ logsToCome: () => host.logsToCome() });
-    if (handles.text !== null) this.#o.note(handles.text);
-    if (launcher.missing !== null) this.#o.say(launcher.missing);
     const host: StitchHost = new StitchHost({
       node: this.#o.id,
       session: this.#session,
@@ -332,12 +332,14 @@ export class NodeWorker {
     this.#publisher = publisher;
     this.#host = host;
     host.merge(kept);
-    return { host, publisher, outbox, disk, specs, tasks: kept.tasks };
+    return { host, publisher, outbox, disk, specs, tasks: kept.tasks, handles, launcher };
   }
 
   /** Registers, and takes up its work. To be called once Redis answers. */
-  async #join({ host, publisher, outbox, disk, specs, tasks }: Parts): Promise<void> {
+  async #join({ host, publisher, outbox, disk, specs, tasks, handles, launcher }: Parts): Promise<void> {
     await Promise.all([refuseEviction(this.#redis), refuseOtherFormat(this.#redis, this.#keys)]);
+    if (handles.text !== null) this.#o.note(handles.text);
+    if (launcher.missing !== null) this.#o.say(launcher.missing);
     this.#watchdog.start();
     // It may have been told to leave while it ran alone.
     const isWanted = () => this.#state === "starting";
@@ -384,6 +386,7 @@ export class NodeWorker {
       nextBeat,
       nowMs: () => this.#clock.nowMs(),
       say: this.#o.say,
+      onError: this.#o.onError,
     });
     this.#runner = runner;
     // First, so that what BullMQ delivers again meanwhile is known to be under way.
@@ -663,7 +666,7 @@ export class NodeWorker {
     this.#publisher?.forget(ids);
     await this.#master.publishing.forget(ids);
     await this.#specs?.offer(host.specHashes());
-    await this.#specs?.prune(host.specHashes());
+    await this.#specs?.prune(() => host.specHashes());
   }
 
   /** Only a later life of the id that is not this worker's own takes it away; all else is a Redis that is older than it. */

@@ -9,7 +9,7 @@ import type { Orders, Publishing } from "../../src/master/ports.ts";
 import { answered, STATE_FILES } from "./bounded-files.ts";
 import { FOLDER_MODE, readOwnFile, replaceOwnFile } from "./own-files.ts";
 
-/** A spec that no stitch has is kept for so long: the step that brought it may still be under way. */
+/** A spec that no stitch has is kept for so long after a step has last brought it: that may still be under way. */
 const UNUSED_KEPT_MS = 3_600_000;
 
 export type SpecsOptions = {
@@ -76,7 +76,12 @@ export class Specs {
   }
 
   async #bringOne(hash: string): Promise<StepError | null> {
-    if (this.#held.has(hash)) return null;
+    const held = this.#held.get(hash);
+    if (held !== undefined) {
+      // A step is about to need it.
+      this.#held.set(hash, { ...held, sinceMs: this.#o.steadyNowMs() });
+      return null;
+    }
     const coming = this.#coming.get(hash) ?? this.#fetch(hash).finally(() => this.#coming.delete(hash));
     this.#coming.set(hash, coming);
     return coming;
@@ -130,11 +135,13 @@ export class Specs {
     this.#hasOffered = texts.size > 0;
   }
 
-  /** Deletes those that no stitch has any more. @param inUse the hashes that its stitches name. */
-  async prune(inUse: ReadonlySet<string>): Promise<void> {
+  /** Deletes those that no stitch has any more. @param inUse tells the hashes that its stitches name by now. */
+  async prune(inUse: () => ReadonlySet<string>): Promise<void> {
     const beforeMs = this.#o.steadyNowMs() - UNUSED_KEPT_MS;
-    for (const [hash, { sinceMs }] of this.#held) {
-      if (inUse.has(hash) || sinceMs > beforeMs) continue;
+    const isUnused = (hash: string) => !inUse().has(hash) && (this.#held.get(hash)?.sinceMs ?? 0) <= beforeMs;
+    for (const hash of [...this.#held.keys()].filter(isUnused)) {
+      // It may have been needed while others were deleted.
+      if (!isUnused(hash)) continue;
       this.#held.delete(hash);
       // In the order of what is written there: one that comes again must stay.
       await STATE_FILES.run(() => rm(join(this.#dir, hash), { force: true }));

@@ -134,6 +134,11 @@ export class StitchHost {
     }
   }
 
+  /** Has this very step been carried out here, or a newer one of its stitch? Then `apply` makes nothing of it. */
+  hasApplied({ stitch }: StitchStep, revision: Revision): boolean {
+    return compareRevisions(revision, this.#lastRevision(splitFullId(stitch).stitch)) <= 0;
+  }
+
   /** Would `merge` take this record of a stitch? */
   wouldTake({ id, revision }: Pick<StitchRecord, "id" | "revision">): boolean {
     return compareRevisions(parseRevision(revision), this.#lastRevision(id)) > 0 && !this.#isAtWork(id);

@@ -1,4 +1,6 @@
 import type { Dispatch, MasterStep, Step, StitchStep, Task } from "../../src/domain/job.ts";
+import { splitFullId } from "../../src/domain/ids.ts";
+import { formatRevision, type Revision } from "../../src/domain/revision.ts";
 import type { StepError, StepOutcome } from "../../src/domain/stitch.ts";
 import { errorText } from "../../src/error-text.ts";
 import type { Orders } from "../../src/master/ports.ts";
@@ -19,7 +21,7 @@ const BATCH = 200;
 const BATCH_MS = 500;
 
 export type TaskRunnerOptions = {
-  readonly orders: Pick<Orders, "claim" | "tell">;
+  readonly orders: Pick<Orders, "claim" | "tell" | "assigned">;
   readonly host: StitchHost;
   readonly publisher: Publisher;
   readonly journal: TaskJournal;
@@ -33,13 +35,30 @@ export type TaskRunnerOptions = {
   readonly nextBeat: () => Promise<void>;
   readonly nowMs: () => number;
   readonly say: (message: string) => void;
+  /** Told of assignments that cannot be read. */
+  readonly onError: (error: unknown) => void;
+};
+
+/** A task that this node has claimed. */
+type Claimed = {
+  readonly incarnation: number;
+  /** Why a step must not be carried out; null where nothing is against it. */
+  readonly refusalOf: (step: Step) => StepError | null;
+};
+
+const NOTHING_ASSIGNED: Awaited<ReturnType<Orders["assigned"]>> = new Map();
+const NOT_ASSIGNED: StepError = {
+  code: "spec_unknown",
+  message: "no Master has assigned it to this node; nothing was created. Give the command again",
 };
 
 /** Does it wait for its stitch to come up? */
 const starts = (step: Step): boolean =>
   step.action === "create" ? step.start : step.action === "start" || step.action === "restart";
 
-const specOf = (step: Step): string | null => (step.action === "create" ? step.specHash : null);
+type CreateStep = Extract<Step, { action: "create" }>;
+
+const bareId = ({ stitch }: CreateStep): string => splitFullId(stitch).stitch;
 
 const isStitchStep = (step: Step): step is StitchStep => step.stitch !== null;
 
@@ -73,35 +92,48 @@ export class TaskRunner {
   }
 
   async #run(dispatch: Dispatch): Promise<void> {
-    const incarnation = await this.#claim(dispatch);
-    if (incarnation === null) return;
-    const work = () => this.#carryOut(dispatch, incarnation);
+    const claimed = await this.#claim(dispatch);
+    if (claimed === null) return;
+    const work = () => this.#carryOut(dispatch, claimed);
     if (!dispatch.task.steps.some(starts)) await work();
     else await this.#o.journal.take(dispatch, work, () => this.runAgain(dispatch));
   }
 
   /** Claims a task that is in the journal, and carries it out to its end. */
   async runAgain(dispatch: Dispatch): Promise<void> {
-    const incarnation = await this.#claim(dispatch);
-    if (incarnation !== null) await this.#carryOut(dispatch, incarnation);
+    const claimed = await this.#claim(dispatch);
+    if (claimed !== null) await this.#carryOut(dispatch, claimed);
   }
 
-  /** @returns under which incarnation it was claimed; null where it is not this node's to carry out (any more). */
-  async #claim({ job, task }: Dispatch): Promise<number | null> {
+  /** @returns null where it is not this node's to carry out (any more). @throws where Redis does not answer. */
+  async #claim({ job, revision, task }: Dispatch): Promise<Claimed | null> {
     if (!this.#o.holdsId())
       throw new Error("no heartbeat within the lease: the task waits until the node is registered");
     const incarnation = this.#o.incarnation();
+    const creates = task.steps.filter((step) => step.action === "create");
     // Cancelled, expired, closed, not the current attempt, or never recorded: whoever reads the job sees that without us.
-    const [claimed] = await Promise.all([
+    const [claimed, assigned] = await Promise.all([
       this.#o.orders.claim(job, task, incarnation),
+      creates.length === 0 ? NOTHING_ASSIGNED : this.#o.orders.assigned(creates.map(bareId), this.#o.onError),
       // The heartbeat that tells may come after it.
-      task.steps.some(({ action }) => action === "create") ? this.#o.learnEligibility() : null,
+      creates.length === 0 ? null : this.#o.learnEligibility(),
     ]);
-    return claimed === "ok" ? incarnation : null;
+    if (claimed !== "ok") return null;
+    // Whoever may write to this node's queue may write a task of his own.
+    const placed = formatRevision({ revision, wave: task.wave });
+    const isAssigned = (step: CreateStep) =>
+      assigned.get(bareId(step))?.some((each) => each.placed === placed && each.specHash === step.specHash) === true;
+    const strangers = new Set(creates.filter((step) => !isAssigned(step)));
+    const known = creates.filter((step) => !strangers.has(step)).map(({ specHash }) => specHash);
+    const notLetIn = await this.#o.specs.bring(known);
+    const refusalOf = (step: Step): StepError | null => {
+      if (step.action !== "create") return null;
+      return strangers.has(step) ? NOT_ASSIGNED : (notLetIn.get(step.specHash) ?? null);
+    };
+    return { incarnation, refusalOf };
   }
 
-  async #carryOut({ job, revision, task }: Dispatch, incarnation: number): Promise<void> {
-    const refused = await this.#o.specs.bring(task.steps.flatMap((step) => specOf(step) ?? []));
+  async #carryOut({ job, revision, task }: Dispatch, { incarnation, refusalOf }: Claimed): Promise<void> {
     let isOurs = true;
     let unwritten = new Map<number, StepOutcome>();
     let sinceMs = this.#o.nowMs();
@@ -122,7 +154,7 @@ export class TaskRunner {
     const work = async () => {
       for (const [index, step] of left) {
         // First the outcome: the batch it belongs to is the one at its end.
-        const outcome = await this.#step(step, revision, task.wave, refused.get(specOf(step) ?? "") ?? null);
+        const outcome = await this.#step(step, { revision, wave: task.wave }, refusalOf(step));
         unwritten.set(index, outcome);
         if (unwritten.size >= BATCH || this.#o.nowMs() - sinceMs >= BATCH_MS) write(false);
       }
@@ -162,7 +194,7 @@ export class TaskRunner {
   }
 
   /** @param refused why what it is to run is not let in. */
-  async #step(step: Step, revision: number, wave: number, refused: StepError | null): Promise<StepOutcome> {
+  async #step(step: Step, revision: Revision, refused: StepError | null): Promise<StepOutcome> {
     const startedAtMs = this.#o.nowMs();
     const ended = (output: unknown, error: StepError | null): StepOutcome => ({
       status: error === null ? "succeeded" : "failed",
@@ -172,9 +204,12 @@ export class TaskRunner {
       output,
       error,
     });
-    if (refused !== null) return ended(null, refused);
     try {
-      if (isStitchStep(step)) return await this.#o.host.apply(step, { revision, wave });
+      if (isStitchStep(step)) {
+        // One that was carried out before has its outcome, whatever has become of its spec.
+        if (refused !== null && !this.#o.host.hasApplied(step, revision)) return ended(null, refused);
+        return await this.#o.host.apply(step, revision);
+      }
       if (step.action !== "ping") {
         const { action } = step satisfies MasterStep;
         throw new Error(`a node was given a step that is a Master's: ${action}`);

@@ -54,7 +54,7 @@ function planRebalance(command: RebalanceCommand, observed: Observed): Plan {
     }
   }
   const { placements, warnings } = shown(moves, observed);
-  const unknown = stitchesOn(observed).unknown.map(({ id }) => staysUnknown(id));
+  const unknown = stitchesOn(observed).unknown.map(({ id }) => staysUnknown(id, "stays where it is"));
   const more = { placements, warnings: [...warnings, ...unknown], refusals };
   return planInWaves(movesInWaves(moves, 0, command), [target], {}, more);
 }

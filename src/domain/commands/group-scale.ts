@@ -7,7 +7,7 @@ import { candidatesFor, greenIn, type Observed, type Template } from "../observe
 import { wellForMs } from "../min-healthy.ts";
 import { fullness, place } from "../placement.ts";
 import { infeasible, newIds, type Plan, planInWaves } from "../planned.ts";
-import { compareRevisions, formatRevision, NO_REVISION, parseRevision } from "../revision.ts";
+import { compareRevisions, parseRevision } from "../revision.ts";
 import { fullGroupName } from "../group.ts";
 import { placementOptions } from "../placement-options.ts";
 import { longEnvelope, timeoutMs } from "./body.ts";
@@ -103,12 +103,13 @@ function planMore(
   return planInWaves(chains, [target], { formerCount: observed.stitches.length }, { placements, refusals });
 }
 
-/** What the group's last create asked for; else what its newest stitch is, of those that a Master has assigned. */
-function templateOf({ template, records, assigned }: Observed): Template | null {
+/** What the group's last create asked for; else what its newest stitch is, by what Masters have assigned. */
+function templateOf({ template, assigned }: Observed): Template | null {
   if (template !== null) return template;
-  const revisionOf = (id: string) => parseRevision(records.get(id)?.revision ?? formatRevision(NO_REVISION));
-  const [newest] = [...assigned].sort(([a], [b]) => compareRevisions(revisionOf(b), revisionOf(a)));
-  return newest?.[1] ?? null;
+  const [newest] = [...assigned.values()].sort((a, b) =>
+    compareRevisions(parseRevision(b.placed), parseRevision(a.placed)),
+  );
+  return newest ?? null;
 }
 
 const noTemplate = (group: string, { stitches: [first] }: Observed): RequestError =>

@@ -45,6 +45,10 @@ function planDrain(command: DrainCommand, observed: Observed): Plan {
     [eligibilityChain(target, "drain", 0), ...movesInWaves(moves, 1, command)],
     [...scopes],
     { forceAtMs: observed.nowMs + forceAfterMs },
-    { placements, refusals, warnings: [...warnings, ...stay, ...unknown.map(({ id }) => staysUnknown(id))] },
+    {
+      placements,
+      refusals,
+      warnings: [...warnings, ...stay, ...unknown.map(({ id }) => staysUnknown(id, "stopped when the drain forces"))],
+    },
   );
 }

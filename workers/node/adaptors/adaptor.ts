@@ -56,7 +56,10 @@ export type Exit = {
   readonly signal: string | null;
   /** It was ended because the node's lease had run out. */
   readonly withLease?: boolean;
-  /** Why it was not started: something of a former start of it cannot be ended. It is to be tried again when that has ended. */
+  /**
+   * Why it was not started: something of a former start of it cannot be ended, or its spec is not on this node. It is to be tried
+   * again when that is over.
+   */
   readonly heldUp?: string;
   /** It could not even be started: no run of it has ended. */
   readonly neverRan?: boolean;
