@@ -5,13 +5,15 @@ import { appendFileSync, existsSync, readFileSync, writeFileSync } from "node:fs
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { stitchSpec } from "../../src/domain/spec.ts";
-import { removedRecord, type StitchRecord } from "../../src/domain/stitch.ts";
+import { removedRecord, type StepOutcome, type StitchRecord } from "../../src/domain/stitch.ts";
+import { Dispatcher } from "../../src/queue/dispatcher.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import { connectRedis, openRedis } from "../../src/redis/connection.ts";
 import type { Keys } from "../../src/redis/keys.ts";
 import { checkedFetch } from "../support/checked-fetch.ts";
 import { type Part, type TestCluster, until } from "../support/cluster.ts";
 import { KINDS, withRedisUsers } from "../support/redis-users.ts";
+import { registerTestNode } from "../support/register-test-node.ts";
 import { stored } from "../support/test-spec.ts";
 import { testStitch } from "../support/test-stitch.ts";
 
@@ -145,14 +147,25 @@ describe("what a thief of one node's credential writes", { concurrency: 2 }, () 
         warned(await plan({ command: "group.rebalance", target: GROUP })),
         all.filter((id) => id !== "n1:alone"),
       );
-      await cluster.run({ command: "group.rebalance", target: GROUP });
-      const drained = await cluster.run({ command: "node.drain", target: "n1", forceAfterMs: 0, deadlineMs: 3000 });
-      assert.ok(
-        drained.stitches.every((id) => !id.startsWith("n2:") || id === "n2:web"),
-        JSON.stringify(drained),
+      const rebalanced = await cluster.run({ command: "group.rebalance", target: GROUP, minHealthyMs: 0 });
+      assert.deepEqual(rebalanced.stitches, ["n2:web", "n1:web"], "what is assigned is moved");
+      onlyThoseAsked(runs(), "other other on n2", "web web on n1", "web web on n2");
+      const moved = await cluster.run({ command: "stitch.move", target: "web", toNode: "n1", minHealthyMs: 0 });
+      assert.equal(moved.status, "succeeded");
+      // What is forged never ends, so the drain is not done by its deadline.
+      const drained = await cluster.run({
+        command: "node.drain",
+        target: "n1",
+        forceAfterMs: 3000,
+        deadlineMs: 8000,
+        minHealthyMs: 0,
+      });
+      assert.equal(drained.status, "expired");
+      assert.deepEqual(
+        drained.stitches.filter((id) => id.startsWith("n2:")),
+        ["n2:web"],
       );
-      const before = runs().filter((line) => line.startsWith("web "));
-      onlyThoseAsked(runs(), "other other on n2", ...before);
+      onlyThoseAsked(runs(), "other other on n2", "web web on n1", "web web on n2", "web web on n1", "web web on n2");
     });
   });
 
@@ -262,6 +275,65 @@ describe("what a thief of one node's credential writes", { concurrency: 2 }, () 
       const kept = readFileSync(journal, "utf8");
       for (const id of Object.keys(planted)) assert.ok(!kept.includes(`"id":"${id}"`), `${id} is in the journal`);
       assert.ok(existsSync(join(dir, "specs", own)));
+    });
+  });
+
+  it("as a task into the queue of its node, under a job that is open, creates nothing", async () => {
+    await withThief(async (scene) => {
+      const { cluster, keys, thief, runs, saying } = scene;
+      await createEach(scene);
+      // A job that waits for a node which is away has a task that somebody may claim.
+      const { redis } = cluster.open;
+      await registerTestNode(redis, keys, "away");
+      const open = await cluster.run(
+        {
+          command: "stitch.create",
+          target: GROUP,
+          node: "away",
+          id: "later",
+          spec: saying("web").spec,
+          waitForNode: true,
+        },
+        null,
+        0,
+      );
+      const dispatcher = new Dispatcher(thief, keys);
+      await dispatcher.ready();
+      const step = {
+        action: "create",
+        group: GROUP,
+        specHash: saying("other").specHash,
+        start: true,
+        timeoutMs: 1000,
+      } as const;
+      const forge = (job: string, id: string, stitch: string, revision: number) =>
+        dispatcher.dispatch([
+          {
+            job,
+            revision,
+            deadlineAtMs: 9e12,
+            task: {
+              id,
+              node: "n1",
+              runs: "node",
+              attempt: 1,
+              wave: 0,
+              refused: null,
+              steps: [{ ...step, stitch: `n1:${stitch}` }],
+            },
+          },
+        ]);
+      await forge(open.id, "t8", "forged", 999);
+      // An id that Masters have assigned something under, and another program.
+      await forge(open.id, "t9", "web", 999);
+      const outcomes = await until("n1 has answered", async () => {
+        const all = await redis.hgetall(keys.jobOutcomes(open.id, "n1"));
+        const told = Object.entries(all).filter(([field]) => field.startsWith("s:"));
+        return told.length === 2 && told.map(([, text]) => (JSON.parse(text) as StepOutcome).error?.code);
+      });
+      assert.deepEqual(outcomes, ["spec_unknown", "spec_unknown"]);
+      await assert.rejects(cluster.master.state.stitch("n1:forged"), { code: "not_found" });
+      onlyThoseAsked(runs(), "other other on n2", "web web on n1");
     });
   });
 });

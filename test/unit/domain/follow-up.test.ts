@@ -34,6 +34,7 @@ import {
 } from "./observed.ts";
 import { SimulatedCluster } from "./simulated-cluster.ts";
 import { outcome } from "./simulated-node.ts";
+import type { PlacementOptions } from "../../../src/domain/placement-options.ts";
 
 const DONE = outcome("succeeded", true);
 const WAS_SO = outcome("succeeded", false);
@@ -488,12 +489,7 @@ test("a removed stitch is not brought back where another was removed under its i
 });
 
 /** The finished job that follows from another, as an intake records it; `outcomes` as of `jobOf`. */
-function jobFollowing(
-  next: FollowUp,
-  { state }: Job,
-  there: Partial<Aftermath>,
-  outcomes: readonly StepOutcome[],
-): Job {
+function jobFollowing(next: FollowUp, { state }: Job, there: Left, outcomes: readonly StepOutcome[]): Job {
   assert.ok(next.kind === "steps");
   const now = aftermath(there);
   const plan = planSteps(next, state.record, now);
@@ -596,10 +592,16 @@ test("a retry of a create is of those that did not come up: started where they a
   assert.deepEqual([full.feasible, full.tasks, full.refusals.map(({ code }) => code)], [false, [], ["cordoned"]]);
 });
 
+/** `placements`: as they were assigned, by full id. */
+type Left = Partial<Aftermath> & { readonly placements?: ReadonlyMap<string, PlacementOptions> };
+
 /** All of it is assigned, what was removed too. */
-function aftermath({ removed = new Map(), ...over }: Partial<Aftermath> = {}): Aftermath {
+function aftermath({ removed = new Map(), placements = new Map(), ...over }: Left = {}): Aftermath {
   const now = seen(over);
-  const gone = [...removed].map(([id, { born, group }]) => [id, { ...placed(id).assigned, born, group }] as const);
+  const gone = [...removed].map(([id, { born, group }]) => {
+    const { assigned } = placed(id);
+    return [id, { ...assigned, born, group, placement: placements.get(id) ?? assigned.placement }] as const;
+  });
   const specs = new Map([[specHash, specOf({ specHash })]]);
   return { ...now, removed, specs, assigned: new Map([...gone, ...now.assigned]) };
 }
@@ -654,8 +656,11 @@ test("a retry of that creates each as it was, where it was, unless it was remove
   const first = jobOf(checked("group.remove", { target: "shop" }), []);
   const was = (id: string): RemovedRecord => ({ ...left(id, "7.0"), group: `shop.${id.slice(3)}.1` });
   const removed = new Map(IDS.map((id) => [id, was(id)]));
-  const gone = withStitches(new Map());
+  const west = { strategy: "spread" as const, zones: ["west"] };
+  const gone = { ...withStitches(new Map()), placements: new Map([["n2:c", west]]) };
   const back = jobFollowing(rollback(first), first, { ...gone, removed }, [FAILED, FAILED, FAILED]);
+  const [c] = back.state.record.tasks.flatMap((task) => task.steps).filter(({ stitch }) => stitch === "n2:c");
+  assert.deepEqual(c?.action === "create" && c.placement, west, "where it may live is as it was assigned");
   const next = retry(back);
   assert.ok(next.kind === "steps");
   // The rollback is of revision 8: what is left of n1:b is a later command's, of n1:a nothing.
