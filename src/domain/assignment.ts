@@ -1,5 +1,6 @@
 import * as z from "zod";
 import { RequestError } from "./errors.ts";
+import type { FoldedTask } from "./fold.ts";
 import { fullGroupName } from "./group.ts";
 import { splitFullId } from "./ids.ts";
 import type { JobRecord, Task } from "./job.ts";
@@ -20,6 +21,17 @@ export const assignment = z.object({
 });
 export type Assignment = z.output<typeof assignment>;
 
+/**
+ * As it is kept. `isOver`: the create did not come about, or its stitch was removed, or has moved away; then it serves to bring back
+ * the removed stitch, and for nothing else.
+ */
+export type KeptAssignment = Assignment & { readonly isOver: boolean };
+
+/** What the end of a job says of an assignment: those of a create, or all before a removal (of the stitch that was born so). */
+export type AssignmentEnd =
+  | { readonly stitch: string; readonly created: string }
+  | { readonly stitch: string; readonly removed: string; readonly born: string | null };
+
 /** An assignment with its spec, as the store has it. */
 export type Assigned = Assignment & Pick<KnownSpec, "spec">;
 
@@ -37,6 +49,28 @@ export function assignmentsIn(
       const ofNode = byNode.get(node) ?? new Map<string, Assignment>();
       byNode.set(node, ofNode);
       ofNode.set(splitFullId(step.stitch).stitch, { specHash: step.specHash, group, placement, born, placed });
+    }
+  return byNode;
+}
+
+/** What is over by the end of a job, by node. A step of which nobody knows what became of it ends nothing. */
+export function assignmentEndsIn(
+  { revision }: Pick<JobRecord, "revision">,
+  tasks: readonly FoldedTask[],
+): Map<string, AssignmentEnd[]> {
+  const byNode = new Map<string, AssignmentEnd[]>();
+  for (const { task, steps } of tasks)
+    for (const { step, status, outcome } of steps) {
+      if (step.stitch === null) continue;
+      const { stitch } = splitFullId(step.stitch);
+      const own = formatRevision({ revision, wave: task.wave });
+      const ends: AssignmentEnd[] = byNode.get(task.node) ?? [];
+      byNode.set(task.node, ends);
+      const hasChanged = outcome?.changed === true;
+      if (step.action === "create" && !hasChanged && status !== "succeeded" && status !== "unknown")
+        ends.push({ stitch, created: own });
+      // One that has nothing to remove says nothing of what is there.
+      if (step.action === "remove" && hasChanged) ends.push({ stitch, removed: own, born: step.born ?? null });
     }
   return byNode;
 }

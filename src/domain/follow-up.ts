@@ -1,4 +1,4 @@
-import { assignedTo, specUnknown } from "./assignment.ts";
+import { specUnknown } from "./assignment.ts";
 import { type Command, COMMANDS, definitionOf } from "./command.ts";
 import { type CommandName, isCommandName } from "./command-names.ts";
 import { type FinishedJob, type Next, notReversible } from "./commands/next.ts";
@@ -176,7 +176,10 @@ function tasksFor(steps: readonly StitchStep[], waitForNode: boolean, observed: 
   });
 }
 
-/** The create that brings a removed stitch back, where it was; null where it has been created again since, or nobody knows it. */
+/**
+ * The create that brings a removed stitch back, where it was; null where it has been created again since, or nobody knows it, or
+ * what it was.
+ */
 function asItWas(
   step: StitchStep,
   { revision }: JobRecord,
@@ -187,7 +190,9 @@ function asItWas(
   // A later command has removed another under this id.
   if (parseRevision(left.revision).revision !== revision || !means(step, revision, left.born)) return null;
   const { stitch, timeoutMs } = step;
-  const { specHash, spec, placement, group, born } = assignedTo(stitch, assigned);
+  const was = assigned.get(stitch);
+  if (was === undefined) return null;
+  const { specHash, spec, placement, group, born } = was;
   const start = left.was.desired === "running";
   const how = { start, timeoutMs, minHealthyMs: wellForMs(spec) };
   return { action: "create", stitch, group, specHash, placement, ...how, restores: true, born };

@@ -34,7 +34,8 @@ export async function adoptNode(options: AdoptNodeOptions, node: string): Promis
   if (record == null) throw new RequestError("not_found", `There is no node "${node}"; GET /v1/nodes lists them.`);
   const idOf = ({ id }: StitchRecord) => fullId(node, id);
   const assignments = await readAssignments(redis, keys, stitches.map(idOf), onUnreadable);
-  const assignedTo = (each: StitchRecord) => assignments.get(idOf(each))?.find(({ born }) => born === each.born);
+  const assignedTo = (each: StitchRecord) =>
+    assignments.get(idOf(each))?.find(({ born, isOver }) => born === each.born && !isOver);
   // What is assigned stays as it is, whatever the node says of it.
   const hashOf = (each: StitchRecord) => assignedTo(each)?.specHash ?? each.specHash;
   const known = await storeOffered(options, node, new Set(stitches.map(hashOf)));

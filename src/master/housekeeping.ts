@@ -1,19 +1,18 @@
 import { componentOf } from "../domain/group.ts";
 import { generatedIdBase } from "../domain/ids.ts";
 import { livenessOf } from "../domain/node.ts";
-import { dropOldAssignments, keepAssignments, surveyAssignments } from "../redis/assignments.ts";
+import { dropAssignments, keepAssignments, surveyAssignments } from "../redis/assignments.ts";
 import type { RedisClient } from "../redis/client.ts";
 import { dropOldDeadLetters, nodesWithDeadLetters, relistDeadLetters } from "../redis/dead-letters.ts";
 import { dropTemplate, keepTemplate, specsOfTemplates, templateRevisions } from "../redis/group-template.ts";
 import { countMembers, dropFromLists, listFullGroups } from "../redis/groups.ts";
 import { indexLostJobs, pruneRecentJobs } from "../redis/job-index.ts";
 import type { Keys } from "../redis/keys.ts";
-import { listNodeIds, readNodes } from "../redis/node-record.ts";
+import { listNodeIds, readNodes, redisTimeMs } from "../redis/node-record.ts";
 import { keepSpecs } from "../redis/specs.ts";
-import { stitchesShown } from "../redis/stitch-records.ts";
 import { keepSequence } from "../redis/sequences.ts";
 import { dropOldTombstones, nodesWithTombstones } from "../redis/tombstones.ts";
-import type { OnUnreadable } from "../redis/unreadable.ts";
+import { type OnUnreadable, passingOver } from "../redis/unreadable.ts";
 
 /** Versions of a component that have no stitch any more, and that can be created and scaled again without a spec. */
 const VERSIONS_KEPT = 10;
@@ -130,27 +129,25 @@ export class Housekeeping {
     }
   }
 
-  /** Keeps the specs that stitches and groups have, and forgets what was assigned of stitches that are gone. */
+  /** Keeps the specs that stitches and groups have, and forgets what was assigned of stitches that are long gone. */
   async #specs(): Promise<void> {
-    const { redis, keys, deadAfterMs, onUnreadable } = this.#o;
+    const { redis, keys, onUnreadable } = this.#o;
     const full = await listFullGroups(redis, keys, null, onUnreadable);
     await keepSpecs(redis, keys, await specsOfTemplates(redis, keys, full, onUnreadable));
+    // What is wrong with one node keeps nothing from the others.
     for await (const ids of this.#pagesOfNodes())
-      for (const node of await readNodes(redis, keys, ids, onUnreadable)) {
-        if (node === null) continue;
-        // Read before what the node shows: a stitch that it shows only after that is not among the old ones.
-        const { specHashes, old } = await surveyAssignments(redis, keys, node.id, node.readAtMs, onUnreadable);
-        await Promise.all([keepSpecs(redis, keys, [...specHashes]), keepAssignments(redis, keys, node.id)]);
-        const isHere = livenessOf(node, deadAfterMs) === "alive" && node.readAtMs - node.startedAtMs > SETTLED_MS;
-        if (!isHere || old.length === 0) continue;
-        const shown = await stitchesShown(redis, keys, node.id);
-        await dropOldAssignments(
-          redis,
-          keys,
-          node.id,
-          old.filter((stitch) => !shown.has(stitch)),
-        );
-      }
+      for (const id of ids) await this.#specsOf(id).catch(passingOver(onUnreadable));
+  }
+
+  async #specsOf(node: string): Promise<void> {
+    const { redis, keys, onUnreadable } = this.#o;
+    const nowMs = await redisTimeMs(redis, keys.nodeAssigned(node));
+    const { specHashes, over } = await surveyAssignments(redis, keys, node, nowMs, onUnreadable);
+    await Promise.all([
+      keepSpecs(redis, keys, [...specHashes]),
+      keepAssignments(redis, keys, node),
+      dropAssignments(redis, keys, node, over),
+    ]);
   }
 
   async *#pagesOfNodes(): AsyncGenerator<readonly string[]> {

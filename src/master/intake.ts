@@ -267,9 +267,10 @@ export class Intake {
     const { record } = state;
     // Once accepted, whatever fails is made up for by a sweep, so it must not turn the answer into an error.
     const dispatch = () =>
-      Promise.all([this.#o.desk.dispatch(record, record.tasks), emitEvents(redis, keys, [accepted(record)])]).catch(
-        this.#o.onLate,
-      );
+      Promise.all([
+        this.#o.desk.dispatch(record, record.tasks, !isCluster(redis)),
+        emitEvents(redis, keys, [accepted(record)]),
+      ]).catch(this.#o.onLate);
     // What was told before this, the job's subscription among it, is not of this job's tasks.
     watch?.forget();
     // What the record names must be there before it. One Redis takes what is sent together in its order.

@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { assignmentsIn } from "../domain/assignment.ts";
+import { assignmentEndsIn, assignmentsIn } from "../domain/assignment.ts";
 import { advance, asksForDrain, awaited, type Seen } from "../domain/advance.ts";
 import { COMMANDS } from "../domain/command.ts";
 import { isCommandName } from "../domain/command-names.ts";
@@ -15,10 +15,10 @@ import { progressOf } from "../domain/progress.ts";
 import { tasksToSendAgain } from "../domain/send-again.ts";
 import type { Health, StepOutcome } from "../domain/stitch.ts";
 import type { Dispatcher } from "../queue/dispatcher.ts";
-import { assignStitches } from "../redis/assignments.ts";
+import { assignStitches, endAssignments } from "../redis/assignments.ts";
 import { giveUpDrafts, releaseScopes } from "../redis/busy.ts";
 import type { RedisClient } from "../redis/client.ts";
-import { isCluster, isRedisUnavailable } from "../redis/connection.ts";
+import { isRedisUnavailable } from "../redis/connection.ts";
 import { emitEvents } from "../redis/events.ts";
 import { rememberTemplate, type StoredTemplate } from "../redis/group-template.ts";
 import {
@@ -97,17 +97,20 @@ export class JobDesk {
     this.#o = options;
   }
 
-  /** Sends the tasks on their way: to their nodes' queues, or carried out here where only a Master may. */
-  async dispatch(record: JobRecord, tasks: readonly Task[]): Promise<void> {
+  /**
+   * Sends the tasks on their way: to their nodes' queues, or carried out here where only a Master may.
+   * @param atOnce nothing is waited for in between: what is sent together, one Redis takes in its order.
+   */
+  async dispatch(record: JobRecord, tasks: readonly Task[], atOnce = false): Promise<void> {
     const toNodes = tasks.filter((task) => task.runs === "node" && task.refused === null);
     const { id: job, revision, deadlineAtMs } = record;
     const here = tasks.filter((task) => task.runs === "master" && task.refused === null);
     const { redis, keys } = this.#o;
-    // Before the tasks: a node carries out no create that is not assigned to it. One Redis takes what is sent in its order.
+    // Before the tasks: a node carries out no create that is not assigned to it.
     const assigning = Promise.all(
       [...assignmentsIn(record, toNodes)].map(([node, assigned]) => assignStitches(redis, keys, node, assigned)),
     );
-    if (isCluster(redis)) await assigning;
+    if (!atOnce) await assigning;
     await Promise.all([
       assigning,
       ...[...templatesIn(record, tasks)].map(([group, template]) =>
@@ -246,12 +249,20 @@ export class JobDesk {
     const succeeded: ClusterEvent[] = own === undefined ? [] : [{ ...own, job }];
     await Promise.all([
       emitEvents(redis, keys, [...succeeded, { type: "job.ended", job, data: { command, target, status } }]),
-      dropOpenJob(redis, keys, job),
+      // Before it is out of the index: a Master that dies leaves it to the next sweep.
+      this.#endAssignments(state, folded).then(() => dropOpenJob(redis, keys, job)),
       ...(record.orchestration === null ? [] : [releaseScopes(redis, keys, job)]),
       // Whoever accepted it may have died before the first job told of it.
       ...(record.retryOf === null ? [] : [followUp(redis, keys, record.retryOf, "retriedBy", job)]),
       ...(record.rollbackOf === null ? [] : [followUp(redis, keys, record.rollbackOf, "rolledBackBy", job)]),
     ]);
+  }
+
+  /** What was created, and is not any more, is not to be copied. */
+  async #endAssignments({ record }: JobState, { tasks }: FoldedJob): Promise<void> {
+    const { redis, keys } = this.#o;
+    const ends = [...assignmentEndsIn(record, tasks)].filter(([, each]) => each.length > 0);
+    await Promise.all(ends.map(([node, each]) => endAssignments(redis, keys, node, each)));
   }
 
   /** Takes tasks out of the queues of nodes that are away, and would gather them. What is wrong with one queue holds up no job. */

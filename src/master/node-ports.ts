@@ -50,7 +50,7 @@ const NODE_PORTS: Readonly<Record<ChosenMaster, (options: NodePortsOptions) => N
         claim: (job, task, incarnation) => claim(redis, keys, job, node, task, incarnation),
         tell: (job, task, incarnation, outcomes, ended) =>
           recordOutcomes(redis, keys, job, node, task, incarnation, outcomes, ended),
-        spec: async (hash) => (await readSpecTexts(redis, keys, [hash]))[0] ?? null,
+        spec: async (hash, onUnreadable) => (await readSpecTexts(redis, keys, [hash], onUnreadable))[0] ?? null,
         assigned: async (stitches, onUnreadable) => {
           const ids = stitches.map((stitch) => fullId(node, stitch));
           const found = await readAssignments(redis, keys, ids, onUnreadable);

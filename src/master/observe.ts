@@ -1,4 +1,4 @@
-import type { Assigned, Assignment } from "../domain/assignment.ts";
+import type { Assigned, Assignment, KeptAssignment } from "../domain/assignment.ts";
 import type { Look } from "../domain/commands/definition.ts";
 import { RequestError } from "../domain/errors.ts";
 import type { Aftermath } from "../domain/follow-up.ts";
@@ -238,7 +238,9 @@ export class Observer implements Look {
         {
           nodes: this.#nodes(null),
           ofGroup: this.#countByNode([...new Set(creates.map(({ group }) => group))]),
-          assigned: this.#withSpecs(assignmentsOf([...removed, ...records], assignments)),
+          assigned: this.#withSpecs(
+            new Map([...assignmentsOf(removed, assignments, true), ...assignmentsOf(removed, assignments)]),
+          ),
         },
       ),
       this.#specs.read(creates.map(({ specHash }) => specHash)),
@@ -333,7 +335,7 @@ export class Observer implements Look {
       this.#records(ids, onUnreadable),
       readAssignments(this.#redis, this.#keys, ids, onUnreadable),
     ]);
-    return { records, assignments: assignmentsOf([...records], assignments) };
+    return { records, assignments: assignmentsOf(records, assignments) };
   }
 
   /** Of those whose specs are known. */
@@ -451,14 +453,15 @@ function onlyOf(groups: readonly string[], all: ReadonlyMap<string, StitchRecord
 /** By full id. */
 type Assignments = ReadonlyMap<string, Assignment>;
 
-/** Of stitches that are there, or were: what was assigned of that very stitch, not of another that has had its id. */
+/** Of stitches that are there: what was assigned of that very stitch, not of another that has had its id, and is not over. */
 const assignmentsOf = (
-  stitches: readonly (readonly [id: string, { readonly born: string }])[],
-  assignments: ReadonlyMap<string, readonly Assignment[]>,
+  stitches: ReadonlyMap<string, { readonly born: string }>,
+  assignments: ReadonlyMap<string, readonly KeptAssignment[]>,
+  isOver = false,
 ): Map<string, Assignment> =>
   new Map(
-    stitches.flatMap(([id, { born }]) => {
-      const found = assignments.get(id)?.find((each) => each.born === born);
+    [...stitches].flatMap(([id, { born }]) => {
+      const found = assignments.get(id)?.find((each) => each.born === born && each.isOver === isOver);
       return found === undefined ? [] : [[id, found] as const];
     }),
   );

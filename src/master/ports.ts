@@ -1,5 +1,5 @@
 import type { RemovedRecord, StepOutcome, StitchRecord, StitchUsage } from "../domain/stitch.ts";
-import type { Assignment } from "../domain/assignment.ts";
+import type { KeptAssignment } from "../domain/assignment.ts";
 import type { Task } from "../domain/job.ts";
 import type { NodeStatus } from "../domain/node.ts";
 import type { Tombstone, Traces } from "../domain/tombstone.ts";
@@ -162,12 +162,12 @@ export interface Orders {
     ended: boolean,
   ): Promise<boolean>;
   /** The text of a spec, as the store has it; null where it has none. The node checks that it is what the hash names. */
-  spec(specHash: string): Promise<string | null>;
+  spec(specHash: string, onUnreadable: OnUnreadable): Promise<string | null>;
   /** What Masters have assigned to the node under stitches' ids, the newest first; `onUnreadable` is told of the rest. */
   assigned(
     stitches: readonly string[],
     onUnreadable: OnUnreadable,
-  ): Promise<ReadonlyMap<string, readonly Assignment[]>>;
+  ): Promise<ReadonlyMap<string, readonly KeptAssignment[]>>;
   eligibility(): Promise<Eligibility>;
   /** Words that Masters have left about its stitches while it was away, by stitch; `onUnreadable` is told of the rest. */
   words(onUnreadable: OnUnreadable): Promise<ReadonlyMap<string, Tombstone>>;

@@ -26,7 +26,7 @@ export class SpecStore {
   /** Those of the specs that are known, by hash. One round trip. */
   async read(hashes: Iterable<string>): Promise<Map<string, StitchSpec>> {
     const asked = [...new Set(hashes)];
-    const texts = await readSpecTexts(this.#redis, this.#keys, asked);
+    const texts = await readSpecTexts(this.#redis, this.#keys, asked, this.#onUnreadable);
     return new Map(
       asked.flatMap((hash, index) => {
         const spec = this.#parsed(hash, texts[index] ?? null);

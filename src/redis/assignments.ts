@@ -1,23 +1,26 @@
-import { type Assignment, assignment } from "../domain/assignment.ts";
+import { type Assignment, type AssignmentEnd, assignment, type KeptAssignment } from "../domain/assignment.ts";
 import { fullId, splitFullId } from "../domain/ids.ts";
+import { parseRevision } from "../domain/revision.ts";
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
 import { defineScript } from "./script.ts";
-import { type OnUnreadable, readField, readKey } from "./unreadable.ts";
+import { type At, type OnUnreadable, readField, readKey } from "./unreadable.ts";
 
-/** Of one id: creates that are refused, because another was faster, must not push out the one that came about. */
-const KEPT_EACH = 8;
-/** Longer than a create may wait for its node. */
-const UNSEEN_KEPT_MS = 2 * 86_400_000;
-/** As long as specs: without a Master that keeps them, both go. A node that was forgotten may come back meanwhile. */
-const KEPT_MS = 8 * 86_400_000;
+/** Of one id, of those that are over: one of them may be brought back. */
+const KEPT_OVER = 4;
+/** Of one id, of all others: creates that wait for a node that is away. */
+const KEPT_OPEN = 32;
+/** Longer than what is removed can be brought back. */
+const OVER_KEPT_MS = 2 * 86_400_000;
+/** Longer than specs: without a Master that keeps them, both go. A node that was forgotten may come back meanwhile. */
+const KEPT_MS = 10 * 86_400_000;
 /** Stitches in one call: Lua takes so many arguments, and others wait for Redis meanwhile. */
 const AT_ONCE = 1000;
 
 /**
  * Writes down what a node is to run. KEYS assigned. ARGV stitch, assignment, ….
- * The field of a stitch has a line for each of its last assignments, the newest first: when it was written, a space, JSON.
- * Repeating it changes the time alone.
+ * The field of a stitch has a line for each of its last assignments, the newest first: when it was written, `x` where it is over,
+ * a space, JSON. Repeating it changes the time alone; one that is over stays so.
  * Atomic: of two creates of one id, planned before either was there, neither must take the other's line.
  */
 const assign = defineScript<[assigned: string]>(
@@ -25,14 +28,23 @@ const assign = defineScript<[assigned: string]>(
   1,
   `
 only(KEYS[1], 'hash')
-redis.call('PEXPIRE', KEYS[1], ${KEPT_MS})
 for i = 1, #ARGV, 2 do
-  local lines = {now .. ' ' .. ARGV[i + 1]}
+  local lines, over, open, mark = {}, 0, 1, ''
   for line in string.gmatch(redis.call('HGET', KEYS[1], ARGV[i]) or '', '[^\\n]+') do
-    if #lines < ${KEPT_EACH} and string.match(line, ' (.*)') ~= ARGV[i + 1] then lines[#lines + 1] = line end
+    local x, json = string.match(line, '^%d+(x?) (.*)$')
+    if json == ARGV[i + 1] then mark = x
+    elseif x == 'x' and over < ${KEPT_OVER} then
+      over = over + 1
+      lines[#lines + 1] = line
+    elseif x == '' and open < ${KEPT_OPEN} then
+      open = open + 1
+      lines[#lines + 1] = line
+    end
   end
+  table.insert(lines, 1, now .. mark .. ' ' .. ARGV[i + 1])
   redis.call('HSET', KEYS[1], ARGV[i], table.concat(lines, '\\n'))
 end
+redis.call('PEXPIRE', KEYS[1], ${KEPT_MS})
 return 1
 `,
 );
@@ -53,6 +65,59 @@ export async function assignStitches(
 }
 
 /**
+ * Marks assignments that are over. KEYS assigned. ARGV stitch, `created` or `removed`, revision, wave, born or '', ….
+ * Of a create, the one that it made; of a removal, all that were placed before it, of the stitch that was born so.
+ * Atomic: one that is assigned meanwhile stays.
+ */
+const end = defineScript<[assigned: string]>(
+  "end_assignments",
+  1,
+  `
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then return 0 end
+for i = 1, #ARGV, 5 do
+  local lines = {}
+  for line in string.gmatch(redis.call('HGET', KEYS[1], ARGV[i]) or '', '[^\\n]+') do
+    local at, x, json = string.match(line, '^(%d+)(x?) (.*)$')
+    local read, row = pcall(cjson.decode, json or '')
+    if read and type(row) == 'table' and x == '' then
+      local revision, wave = string.match(tostring(row.placed), '^(%d+)%.(%d+)$')
+      local own, ownWave = tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
+      revision, wave = tonumber(revision or -1), tonumber(wave or -1)
+      local same = revision == own and wave == ownWave
+      local before = revision < own or (revision == own and wave < ownWave)
+      local meant = ARGV[i + 4] == '' or row.born == ARGV[i + 4]
+      if (ARGV[i + 1] == 'created' and same) or (ARGV[i + 1] == 'removed' and before and meant) then
+        line = now .. 'x ' .. json
+      end
+    end
+    lines[#lines + 1] = line
+  end
+  if #lines > 0 then redis.call('HSET', KEYS[1], ARGV[i], table.concat(lines, '\\n')) end
+end
+return 1
+`,
+);
+
+/** Marks what is over by the end of a job. Safe to repeat. */
+export async function endAssignments(
+  redis: RedisClient,
+  keys: Keys,
+  node: string,
+  ends: readonly AssignmentEnd[],
+): Promise<void> {
+  const rows = ends.map((each) => {
+    const [kind, text, born] =
+      "created" in each
+        ? (["created", each.created, ""] as const)
+        : (["removed", each.removed, each.born ?? ""] as const);
+    const { revision, wave } = parseRevision(text);
+    return [each.stitch, kind, revision, wave, born];
+  });
+  for (let from = 0; from < rows.length; from += AT_ONCE)
+    await end.call(redis, [keys.nodeAssigned(node)], rows.slice(from, from + AT_ONCE).flat());
+}
+
+/**
  * What Masters have assigned under full ids, the newest first; none where nothing was, or what cannot be read. One round trip,
  * a command for each node.
  */
@@ -61,8 +126,8 @@ export async function readAssignments(
   keys: Keys,
   fullIds: readonly string[],
   onUnreadable: OnUnreadable,
-): Promise<Map<string, Assignment[]>> {
-  const found = new Map<string, Assignment[]>();
+): Promise<Map<string, KeptAssignment[]>> {
+  const found = new Map<string, KeptAssignment[]>();
   const byNode = Map.groupBy(fullIds.map(splitFullId), ({ node }) => node);
   await Promise.all(
     [...byNode].map(async ([node, stitches]) => {
@@ -72,64 +137,58 @@ export async function readAssignments(
       for (const [index, text] of texts.entries()) {
         const field = stitches[index]?.stitch ?? "";
         const id = fullId(node, field);
-        const lines = linesOf(text ?? "").map(({ json }) =>
-          readField(assignment, json, { id, key, field }, onUnreadable),
-        );
-        found.set(
-          id,
-          lines.filter((each) => each !== null),
-        );
+        found.set(id, readLines(text ?? "", { id, key, field }, onUnreadable));
       }
     }),
   );
   return found;
 }
 
-/** All of a node: the hashes of the specs that are assigned, and the stitches of which nothing was assigned lately. */
+/** All of a node: the hashes of the specs that are assigned, and the stitches of which all is long over. */
 export async function surveyAssignments(
   redis: RedisClient,
   keys: Keys,
   node: string,
   nowMs: number,
   onUnreadable: OnUnreadable,
-): Promise<{ readonly specHashes: ReadonlySet<string>; readonly old: readonly string[] }> {
+): Promise<{ readonly specHashes: ReadonlySet<string>; readonly over: readonly string[] }> {
   const key = keys.nodeAssigned(node);
   const specHashes = new Set<string>();
-  const old: string[] = [];
+  const over: string[] = [];
   const all = await readKey({ id: node, key }, redis.hgetall(key), {}, onUnreadable);
   for (const [field, text] of Object.entries(all)) {
-    const lines = linesOf(text);
-    for (const { json } of lines) {
-      const read = readField(assignment, json, { id: fullId(node, field), key, field }, onUnreadable);
-      if (read !== null) specHashes.add(read.specHash);
-    }
-    if ((lines[0]?.atMs ?? 0) < nowMs - UNSEEN_KEPT_MS) old.push(field);
+    const lines = readLines(text, { id: fullId(node, field), key, field }, onUnreadable);
+    for (const { specHash } of lines) specHashes.add(specHash);
+    if (lines.every(({ isOver, atMs }) => isOver && atMs < nowMs - OVER_KEPT_MS)) over.push(field);
   }
-  return { specHashes, old };
+  return { specHashes, over };
 }
 
-/** KEYS assigned. ARGV ms, stitch, …. Atomic: one that has been assigned anew stays. */
-const dropOld = defineScript<[assigned: string]>(
-  "drop_old_assignments",
+/** KEYS assigned. ARGV stitch, …. Atomic: one that has been assigned anew stays. */
+const drop = defineScript<[assigned: string]>(
+  "drop_assignments",
   1,
   `
-for i = 2, #ARGV do
-  local atMs = tonumber(string.match(redis.call('HGET', KEYS[1], ARGV[i]) or '', '^%d+') or 0)
-  if atMs < now - ARGV[1] then redis.call('HDEL', KEYS[1], ARGV[i]) end
+for i = 1, #ARGV do
+  local isOver = true
+  for line in string.gmatch(redis.call('HGET', KEYS[1], ARGV[i]) or '', '[^\\n]+') do
+    if string.match(line, '^%d+ ') then isOver = false end
+  end
+  if isOver then redis.call('HDEL', KEYS[1], ARGV[i]) end
 end
 return 1
 `,
 );
 
-/** Forgets what was assigned of stitches that are not there, where that was long ago. */
-export async function dropOldAssignments(
+/** Forgets what is over of stitches. */
+export async function dropAssignments(
   redis: RedisClient,
   keys: Keys,
   node: string,
   stitches: readonly string[],
 ): Promise<void> {
   for (let from = 0; from < stitches.length; from += AT_ONCE)
-    await dropOld.call(redis, [keys.nodeAssigned(node)], [UNSEEN_KEPT_MS, ...stitches.slice(from, from + AT_ONCE)]);
+    await drop.call(redis, [keys.nodeAssigned(node)], stitches.slice(from, from + AT_ONCE));
 }
 
 /** What is assigned to a node that is there counts its time anew. */
@@ -137,13 +196,14 @@ export async function keepAssignments(redis: RedisClient, keys: Keys, node: stri
   await redis.pexpire(keys.nodeAssigned(node), KEPT_MS);
 }
 
-/** The lines of a field, as `assign` writes them; what is no such line has no time. */
-function linesOf(text: string): { readonly atMs: number; readonly json: string }[] {
+/** The lines of a field, as `assign` writes them, but for those that cannot be read. */
+function readLines(text: string, at: At, onUnreadable: OnUnreadable): (KeptAssignment & { readonly atMs: number })[] {
   return text
     .split("\n")
     .filter((line) => line !== "")
-    .map((line) => {
-      const at = line.indexOf(" ");
-      return { atMs: Number(line.slice(0, Math.max(at, 0))) || 0, json: line.slice(at + 1) };
+    .flatMap((line) => {
+      const [, atMs, mark, json = ""] = /^(\d+)(x?) (.*)$/.exec(line) ?? [];
+      const read = readField(assignment, json, at, onUnreadable);
+      return read === null ? [] : [{ ...read, isOver: mark === "x", atMs: Number(atMs) }];
     });
 }

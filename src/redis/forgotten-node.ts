@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { keepAssignments } from "./assignments.ts";
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
 import { defineScript } from "./script.ts";
@@ -87,7 +88,7 @@ export async function endForgetting(
   node: string,
   { incarnation }: Forgetting,
 ): Promise<boolean> {
-  await keepWords.call(redis, [keys.nodeGone(node)], []);
+  await Promise.all([keepWords.call(redis, [keys.nodeGone(node)], []), keepAssignments(redis, keys, node)]);
   const published = [keys.nodeStatus(node), keys.nodeStitches(node), keys.nodeRemoved(node)] as const;
   const own = [keys.nodeMeta(node), ...published, keys.nodeUsage(node), keys.nodeSpecs(node)] as const;
   const ended = await end.call(redis, [...own, keys.nodeOrders(node)], [incarnation]);

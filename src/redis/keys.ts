@@ -263,10 +263,9 @@ export const LAYOUT: {
     of: ["node"],
     types: ["hash"],
     holds:
-      "stitch → what Masters have assigned under its id: spec, full group, placement, revisions; the last 8 of each",
+      "stitch → what Masters have assigned under its id: spec, full group, placement, revisions; and whether that is over",
     writer: "Masters",
-    bound:
-      "of a stitch that the node does not show, 2 days after it was last assigned; 8 days after the node is forgotten",
+    bound: "2 days after all of a stitch is over; 10 days after the node is forgotten",
   },
   nodeGone: {
     of: ["node"],

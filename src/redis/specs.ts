@@ -1,6 +1,6 @@
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
-import { readKey, refuse, writeIndex } from "./unreadable.ts";
+import { type OnUnreadable, readKey, refuse, writeIndex } from "./unreadable.ts";
 
 /**
  * How long a spec is kept that nothing refers to: longer than a job waits and is kept by default, and than Masters that do
@@ -17,12 +17,20 @@ export async function storeSpec(
   await redis.set(keys.spec(hash), text, "PX", KEPT_MS);
 }
 
-/** The texts of specs, as the store has them; null where it has none. One round trip. Whoever runs one checks its hash. */
-export function readSpecTexts(redis: RedisClient, keys: Keys, hashes: readonly string[]): Promise<(string | null)[]> {
+/**
+ * The texts of specs, as the store has them; null where it has none, or something of another type. One round trip. Whoever runs
+ * one checks its hash.
+ */
+export function readSpecTexts(
+  redis: RedisClient,
+  keys: Keys,
+  hashes: readonly string[],
+  onUnreadable: OnUnreadable,
+): Promise<(string | null)[]> {
   return Promise.all(
     hashes.map((hash) => {
       const key = keys.spec(hash);
-      return readKey({ id: `spec ${hash}`, key }, redis.get(key), null, refuse);
+      return readKey({ id: `spec ${hash}`, key }, redis.get(key), null, onUnreadable);
     }),
   );
 }

@@ -498,13 +498,6 @@ export async function listStitchesOfNode(
   return ids.filter((id) => stitchId.safeParse(id).success).sort();
 }
 
-/** The bare ids of which a node shows anything: a stitch, or what is left of one. */
-export async function stitchesShown(redis: RedisClient, keys: Keys, node: string): Promise<Set<string>> {
-  const hashes = [keys.nodeStitches(node), keys.nodeRemoved(node)];
-  const ids = await Promise.all(hashes.map((key) => readKey({ id: node, key }, redis.hkeys(key), [], refuse)));
-  return new Set(ids.flat());
-}
-
 /** Drops the pointers of a forgotten node's stitches, as far as its records can be read. Safe to repeat. */
 export async function dropPointersOf(
   redis: RedisClient,

@@ -67,7 +67,10 @@ export const BROKEN_NODE_PORTS: readonly BrokenNodePorts[] = [
             for (const [hash, text] of texts) offered.set(hash, text);
           },
         }),
-        orders: { ...sound.orders, spec: async (hash) => offered.get(hash) ?? sound.orders.spec(hash) },
+        orders: {
+          ...sound.orders,
+          spec: async (hash, onUnreadable) => offered.get(hash) ?? sound.orders.spec(hash, onUnreadable),
+        },
       };
     },
   },

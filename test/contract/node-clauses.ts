@@ -134,7 +134,7 @@ export const NODE_CLAUSES = {
       const assigned = await ports.orders.assigned([created, "nobody"], assert.fail);
       const [only, ...others] = assigned.get(created) ?? [];
       assert.deepEqual([only?.group, others, assigned.get("nobody") ?? []], ["contract.assigned.1", [], []]);
-      const text = await ports.orders.spec(only?.specHash ?? "");
+      const text = await ports.orders.spec(only?.specHash ?? "", assert.fail);
       const { command } = stitchSpec.parse(JSON.parse(text ?? "")) as ProcessSpec;
       assert.deepEqual([command, hashOf(text ?? "")], [[created], only?.specHash]);
 
@@ -149,7 +149,7 @@ export const NODE_CLAUSES = {
       assert.deepEqual((await master.state.stitch(`${node}:${record.id}`)).spec, shown.spec);
       await assert.rejects(clone(), isUnknown);
       assert.deepEqual((await master.commands.adopt(node)).adopted, [`${node}:${record.id}`]);
-      assert.equal(await ports.orders.spec(shown.specHash), shown.text);
+      assert.equal(await ports.orders.spec(shown.specHash, assert.fail), shown.text);
       assert.equal((await clone()).kind, "job");
     },
   },

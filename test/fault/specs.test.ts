@@ -8,6 +8,7 @@ import type { AdoptedResource } from "../../src/contract/node.ts";
 import { checkedFetch } from "../support/checked-fetch.ts";
 import { FAST, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { processesOf } from "../support/process-list.ts";
+import { copyKeys, restoreKeys } from "../support/redis-copy.ts";
 import { withOwnRedis } from "../support/own-redis.ts";
 import { runStitch } from "../unit/cli/run-stitch.ts";
 
@@ -62,6 +63,11 @@ describe("a spec that Redis does not have", { concurrency: 3 }, () => {
         assert.deepEqual(shown.spec?.adaptor === "process" && shown.spec.command, SLEEPS);
         await refused(cluster, "stitch.clone", "n1:a");
         await refused(cluster, "stitch.move", "n1:a");
+        const scale = { command: "group.scale", target: "test.stitch.1", count: 2 } as const;
+        await assert.rejects(cluster.run(scale), { code: "spec_unknown" });
+        const spread = await cluster.run({ command: "group.rebalance", target: "test.stitch.1" });
+        assert.deepEqual([spread.status, spread.stitches], ["succeeded", []]);
+        assert.equal((await cluster.run({ command: "stitch.restart", target: "n1:a" })).status, "succeeded");
 
         assert.equal(await first.kill("SIGTERM"), 0);
         await cluster.node("n1");
@@ -79,6 +85,33 @@ describe("a spec that Redis does not have", { concurrency: 3 }, () => {
         assert.notEqual(await runningPid(cluster, "n2:a"), again);
         assert.deepEqual(await adopted(cluster, api), { node: "n1", adopted: [], unknown: [] });
       });
+    });
+  });
+
+  it("a Redis that is older: what came after the copy is the node's word until it is adopted, and all else is as it was", async () => {
+    await withCluster(url, { STITCH_HEARTBEAT_MS: "200" }, async (cluster) => {
+      const raw = new Redis(url);
+      try {
+        await cluster.node("n1");
+        await cluster.create("n1", "before", SLEEPS);
+        const copy = await copyKeys(raw, `cs:${cluster.name}:*`);
+        await cluster.create("n1", "after", ["sleep", "601"]);
+        const { incarnation } = await cluster.master.state.node("n1");
+        const pids = await Promise.all(["before", "after"].map((id) => runningPid(cluster, id)));
+        await restoreKeys(raw, `cs:${cluster.name}:*`, copy);
+        await until("n1 has noticed", async () => (await cluster.master.state.node("n1")).incarnation > incarnation);
+        assert.deepEqual(await Promise.all(["before", "after"].map((id) => runningPid(cluster, id))), pids);
+        await refused(cluster, "stitch.clone", "after");
+        assert.equal((await cluster.run({ command: "stitch.clone", target: "before" })).status, "succeeded");
+        const { specHash } = await cluster.master.state.stitch("after");
+        const { redis, keys } = cluster.open;
+        await until("its spec is offered", async () => (await redis.hexists(keys.nodeSpecs("n1"), specHash)) === 1);
+        const api = (await cluster.api()).url;
+        assert.deepEqual(await adopted(cluster, api), { node: "n1", adopted: ["n1:after"], unknown: [] });
+        assert.equal((await cluster.run({ command: "stitch.clone", target: "after" })).status, "succeeded");
+      } finally {
+        raw.disconnect();
+      }
     });
   });
 
@@ -168,15 +201,20 @@ describe("a spec that Redis does not have", { concurrency: 3 }, () => {
         await first.kill("SIGKILL");
         await until("its stitches have ended with it", async () => (await programs(cluster)).length === 0);
         await redis.crash();
-        const second = cluster.part(["node"], alone(cluster));
+        // With its own master part, which waits as well.
+        const second = cluster.part(["node"], { ...alone(cluster), STITCH_ROLES: "node,master" });
         await until("it says that it waits", () => second.output.includes("joins the cluster"));
         const [pid] = await until("what goes on without Redis runs", async () => {
           const found = await programs(cluster);
           return found.length > 0 && found;
         });
         assert.equal((await programs(cluster)).length, 1);
+        // Longer than anything waits for Redis at its start.
+        await until("its master part is tried again", () => second.output.includes("it is tried again"));
+        assert.equal((await programs(cluster)).length, 1);
         await redis.back();
         await runningPid(cluster, "stops");
+        await until("its master part tends", async () => (await cluster.master.state.cluster()).masters.length > 0);
         await until("it is shown as it is", async () => (await cluster.master.state.stitch("keeps")).pid === pid);
         assert.ok((await programs(cluster)).includes(pid ?? 0), "it was not started again");
         assert.equal((await cluster.master.state.stitch("off")).state, "stopped");

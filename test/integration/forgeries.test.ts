@@ -205,6 +205,66 @@ describe("what a thief of one node's credential writes", { concurrency: 2 }, () 
     });
   });
 
+  it("of a stitch that was removed, replaced, moved away or cancelled is not copied, though a Master had assigned it once", async () => {
+    await withThief(async (scene) => {
+      const { cluster, keys, thief, runs, saying } = scene;
+      await createEach(scene);
+      const run = async (body: Parameters<TestCluster["run"]>[0]) => {
+        const job = await cluster.run(body);
+        assert.equal(job.status, "succeeded", JSON.stringify(job));
+        return job;
+      };
+      const first = await shown(scene, "n1", "web");
+      const { redis } = cluster.open;
+      await run({ command: "stitch.remove", target: "n1:web" });
+      const isOver = (born: string) =>
+        until(`what was born ${born} is over`, async () => {
+          const lines = ((await redis.hget(keys.nodeAssigned("n1"), "web")) ?? "").split("\n");
+          return lines.some((line) => line.includes(`"born":"${born}"`) && /^\d+x /.test(line));
+        });
+      await isOver(first.born);
+      // Removed: its node shows it again.
+      await thief.hset(keys.nodeStitches("n1"), "web", JSON.stringify(first));
+      await refusedAsUnknown(cluster.run({ command: "stitch.clone", target: "n1:web" }), /"n1:web"/);
+      await thief.hdel(keys.nodeStitches("n1"), "web");
+      // Replaced.
+      await run({ command: "stitch.create", target: GROUP, node: "n1", id: "web", spec: saying("newer").spec });
+      const second = await shown(scene, "n1", "web");
+      await thief.hset(keys.nodeStitches("n1"), "web", JSON.stringify(first));
+      await refusedAsUnknown(cluster.run({ command: "stitch.clone", target: "n1:web" }), /"n1:web"/);
+      await thief.hset(keys.nodeStitches("n1"), "web", JSON.stringify(second));
+      // Moved away.
+      await run({ command: "stitch.move", target: "n1:web", toNode: "n2", minHealthyMs: 0 });
+      await isOver(second.born);
+      await thief.hset(keys.nodeStitches("n1"), "web", JSON.stringify(second));
+      await refusedAsUnknown(cluster.run({ command: "stitch.clone", target: "n1:web" }), /"n1:web"/);
+      await run({ command: "stitch.clone", target: "n2:web", toNode: "n2" });
+      await thief.hdel(keys.nodeStitches("n1"), "web");
+      // Cancelled before its node took it up.
+      await registerTestNode(redis, keys, "away");
+      const body = {
+        command: "stitch.create",
+        target: GROUP,
+        node: "away",
+        id: "never",
+        spec: saying("evil").spec,
+      } as const;
+      const { id } = await cluster.run(body, null, 0);
+      await cluster.master.commands.cancel(id);
+      await until("that is over, too", async () =>
+        /^\d+x /.test((await redis.hget(keys.nodeAssigned("away"), "never")) ?? ""),
+      );
+      onlyThoseAsked(
+        runs(),
+        "other other on n2",
+        "web web on n1",
+        "newer web on n1",
+        "newer web on n2",
+        "newer web-1 on n2",
+      );
+    });
+  });
+
   it("is refused by Redis where it would be an order: other nodes' stitches, the store, assignments, orders, templates", async () => {
     await withThief(async (scene) => {
       const { cluster, keys, thief, runs, saying } = scene;

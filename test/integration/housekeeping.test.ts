@@ -6,7 +6,7 @@ import { rememberTemplate } from "../../src/redis/group-template.ts";
 import { claim, createJob, recordOutcomes } from "../../src/redis/job-record.ts";
 import { placementOptions } from "../../src/domain/placement-options.ts";
 import { stitchSpec } from "../../src/domain/spec.ts";
-import { assignStitches } from "../../src/redis/assignments.ts";
+import { assignStitches, endAssignments } from "../../src/redis/assignments.ts";
 import { storeSpec } from "../../src/redis/specs.ts";
 import { ENDS, stored } from "../support/test-spec.ts";
 import { connectRedis, openRedis } from "../../src/redis/connection.ts";
@@ -83,7 +83,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("specs are kept that a stitch or a group has; what was assigned long ago, of a stitch that is not there, goes", async () => {
+    it("specs are kept that a stitch or a group has; what was assigned, and has long been over, goes", async () => {
       await withCluster(url, {}, async (cluster) => {
         const { redis, keys } = cluster.open;
         const names = ["ofStitch", "before", "ofTemplate", "ofGone", "ofNobody"] as const;
@@ -95,53 +95,64 @@ for (const { name, url } of REDISES) {
           await storeSpec(redis, keys, spec);
           await redis.pexpire(keys.spec(spec.specHash), HOUR_MS);
         }
-        await publishTestStitch(cluster.open, "n1", "lives");
-        const assigned = (word: (typeof names)[number], born: string) => ({
+        const assigned = (word: (typeof names)[number], placed: string, born = placed) => ({
           specHash: hashOf(word),
           group: "shop.orders.1",
           placement: placementOptions.parse({ strategy: "spread" }),
           born,
-          placed: born,
+          placed,
         });
+        for (const node of ["n0", "n1", "n2"]) await registerTestNode(redis, keys, node);
         const assign = (id: string, ...as: Parameters<typeof assigned>) =>
           assignStitches(redis, keys, "n1", new Map([[id, assigned(...as)]]));
+        const linesOf = async (id: string) => ((await redis.hget(keys.nodeAssigned("n1"), id)) ?? "").split("\n");
+        const overOf = async (id: string) => (await linesOf(id)).map((line) => /^\d+(x?) /.exec(line)?.[1]);
         await assign("lives", "before", "1.0");
         await assign("lives", "ofStitch", "2.0");
         await assign("lives", "ofStitch", "2.0");
-        await assign("new", "ofStitch", "3.0");
+        assert.equal((await linesOf("lives")).length, 2, "what is repeated has one line");
+        // A removal ends what was placed before it, of the stitch that is meant; a create that did not come about itself alone.
+        await endAssignments(redis, keys, "n1", [{ stitch: "lives", removed: "2.0", born: null }]);
+        assert.deepEqual(await overOf("lives"), ["", "x"]);
+        await assign("lives", "before", "1.0");
+        assert.deepEqual(await overOf("lives"), ["x", ""], "what is over stays so");
+        await endAssignments(redis, keys, "n1", [{ stitch: "lives", removed: "9.0", born: "1.0" }]);
+        await endAssignments(redis, keys, "n1", [{ stitch: "lives", created: "1.5" }]);
+        assert.deepEqual(await overOf("lives"), ["x", ""]);
         await assign("gone", "ofGone", "4.0");
-        const lines = (await redis.hget(keys.nodeAssigned("n1"), "lives"))?.split("\n") ?? [];
-        assert.equal(lines.length, 3, "what is repeated has one line, and there is that of the published one");
-        for (let n = 5; n < 20; n++) await assign("busy", "ofStitch", `${n}.0`);
-        assert.equal((await redis.hget(keys.nodeAssigned("n1"), "busy"))?.split("\n").length, 4);
+        await endAssignments(redis, keys, "n1", [
+          { stitch: "gone", created: "4.0" },
+          { stitch: "nobody", removed: "4.0", born: null },
+        ]);
+        for (let n = 5; n < 50; n++) await assign("busy", "ofStitch", `${n}.0`);
+        assert.equal((await linesOf("busy")).length, 32);
         for (const id of ["lives", "gone", "busy"]) {
-          const text = (await redis.hget(keys.nodeAssigned("n1"), id)) ?? "";
-          await redis.hset(
-            keys.nodeAssigned("n1"),
-            id,
-            text.replace(/^\d+/, String(Date.now() - 2 * DAY_MS - HOUR_MS)),
+          const old = (await linesOf(id)).map((line) =>
+            line.replace(/^\d+/, String(Date.now() - 2 * DAY_MS - HOUR_MS)),
           );
+          await redis.hset(keys.nodeAssigned("n1"), id, old.join("\n"));
         }
+        await assign("fresh", "ofGone", "4.0");
+        await endAssignments(redis, keys, "n1", [{ stitch: "fresh", created: "4.0" }]);
         await redis.hset(keys.nodeAssigned("n1"), "garbage", "none");
         await redis.pexpire(keys.nodeAssigned("n1"), HOUR_MS);
+        // What is wrong with another node keeps nothing from this one.
+        await redis.set(keys.nodeAssigned("n0"), "x");
         const template = {
           specHash: hashOf("ofTemplate"),
           reschedule: true,
           placement: { strategy: "spread" },
         } as const;
         await rememberTemplate(redis, keys, "shop.orders.1", 1, template);
+        await redis.sadd(keys.applications, "shop");
+        await redis.sadd(keys.application("shop"), "orders.1");
         await doChores(cluster);
-        const shown = () => redis.hkeys(keys.nodeAssigned("n1"));
-        assert.deepEqual((await shown()).sort(), ["busy", "garbage", "gone", "lives", "new"], "it has just registered");
-        await redis.hset(keys.nodeMeta("n1"), "startedAt", Date.now() - 2 * HOUR_MS);
-        await doChores(cluster);
-        assert.deepEqual((await shown()).sort(), ["lives", "new"]);
-        assert.equal(await redis.pttl(keys.nodeAssigned("n1")), -1, "the node is there");
+        const shown = async () => (await redis.hkeys(keys.nodeAssigned("n1"))).sort();
+        assert.deepEqual(await shown(), ["busy", "fresh", "lives"]);
+        assert.ok((await redis.pttl(keys.nodeAssigned("n1"))) > 9 * DAY_MS);
         const isKept = async (word: (typeof names)[number]) => (await redis.pttl(keys.spec(hashOf(word)))) > 7 * DAY_MS;
         assert.deepEqual(await Promise.all(names.map(isKept)), [true, true, true, true, false]);
-        await redis.pexpire(keys.spec(hashOf("ofGone")), HOUR_MS);
-        await doChores(cluster);
-        assert.equal(await isKept("ofGone"), false);
+        assert.equal(await redis.exists(keys.nodeAssigned("n2")), 0);
       });
     });
 

@@ -24,6 +24,9 @@ import { checkAnswer, checkedFetch } from "../support/checked-fetch.ts";
 import { until } from "../support/cluster.ts";
 import { publishTestStitch } from "../support/publish-test-stitch.ts";
 import { registerTestNode } from "../support/register-test-node.ts";
+import type { StitchResource } from "../../src/contract/stitch.ts";
+import { stitchSpec } from "../../src/domain/spec.ts";
+import { hashOf, stored } from "../support/test-spec.ts";
 
 const CLUSTER = `http-errors-${process.pid}`;
 const TOKEN = "a-token-canary";
@@ -344,6 +347,46 @@ test("no_template, and group_busy with the job that is in the way", async () => 
   await post(`/v1/jobs/${id}/cancel`);
   const next = await post("/v1/commands", scale(1));
   assert.equal(next.command, "group.scale");
+});
+
+test("spec_unknown: what a node shows and no Master has assigned, until the node is adopted", async () => {
+  const { redis, keys } = open;
+  await registerTestNode(redis, keys, "shows");
+  await publishTestStitch(open, "shows", "shown", "shown.one.1");
+  await redis.hdel(keys.nodeAssigned("shows"), "shown");
+  for (const body of [
+    { command: "stitch.clone", target: "shown" },
+    { command: "stitch.move", target: "shows:shown" },
+    { command: "group.scale", target: "shown.one.1", count: 2 },
+    { command: "stitch.clone", target: "shown", dryRun: true },
+  ]) {
+    const { detail } = await fails("spec_unknown", "/v1/commands", { body });
+    assert.match(detail, /"shows:shown".*stitch adopt shows/);
+  }
+  await fails("not_found", "/v1/nodes/nobody/adopt", { method: "POST" });
+  await fails("invalid_request", "/v1/nodes/shows/adopt", { body: { force: true } });
+  await fails("invalid_request", "/v1/nodes/shows/adopt?force=true", { method: "POST" });
+  await fails("method_not_allowed", "/v1/nodes/shows/adopt");
+  const adopt = async () => (await send("/v1/nodes/shows/adopt", { method: "POST" })).json();
+  assert.deepEqual(await adopt(), { node: "shows", adopted: ["shows:shown"], unknown: [] });
+  assert.deepEqual(await adopt(), { node: "shows", adopted: [], unknown: [] });
+  const { id } = await post("/v1/commands", { command: "stitch.clone", target: "shown" });
+  await post(`/v1/jobs/${id}/cancel`);
+  // A record over one that is assigned, with a spec that its node offers: adopting changes nothing of it.
+  const offered = stored(stitchSpec.parse({ adaptor: "process", command: ["evil"] }));
+  const huge = `{}${" ".repeat(2 ** 21)}`;
+  const forge = async (specHash: string) => {
+    const record = JSON.parse((await redis.hget(keys.nodeStitches("shows"), "shown")) ?? "") as object;
+    await redis.hset(keys.nodeStitches("shows"), "shown", JSON.stringify({ ...record, specHash }));
+  };
+  await redis.hset(keys.nodeSpecs("shows"), { [offered.specHash]: offered.text, [hashOf(huge)]: huge });
+  for (const hash of [offered.specHash, hashOf(huge)]) {
+    await forge(hash);
+    assert.deepEqual(await adopt(), { node: "shows", adopted: [], unknown: [] });
+    assert.equal(await redis.exists(keys.spec(hash)), 0);
+  }
+  const shown = (await (await send("/v1/stitches/shows:shown")).json()) as StitchResource;
+  assert.deepEqual([shown.specHash, shown.spec], [hashOf(huge), null], "what is too long is no spec");
 });
 
 test("node_alive; a node that left is forgotten with 204", async () => {

@@ -44,14 +44,16 @@ describe("a large spec", { concurrency: 2 }, () => {
       // Before anything else is sent: the client does not bear to see another's command at once.
       const raw = new Redis(own.url);
       const monitor = await raw.monitor();
-      await withCluster(own.url, {}, async (cluster) => {
+      const work = withCluster(own.url, {}, async (cluster) => {
         let seen = 0;
+        const marks = new Set<string>();
         const mine = `cs:${cluster.name}:`;
         monitor.on("monitor", (_time: string, args: readonly string[]) => {
+          if (args[0] === "echo") marks.add(args[1] ?? "");
           if (!args.some((arg) => arg.includes(mine))) return;
           seen += args.join(" ").split(MARK).length - 1;
         });
-        await Promise.all(["n1", "n2"].map((id) => cluster.node(id)));
+        const [n1] = await Promise.all(["n1", "n2"].map((id) => cluster.node(id)));
         const spec = specOf(48);
         const before = await bytesOf(raw, cluster);
         const made = await cluster.run({
@@ -64,13 +66,9 @@ describe("a large spec", { concurrency: 2 }, () => {
         assert.equal(made.status, "succeeded");
         /** What was sent before is seen before this is. */
         const sentSince = async () => {
-          const end = Promise.withResolvers<void>();
           const mark = `end-${Math.random()}`;
-          monitor.on("monitor", (_time: string, args: readonly string[]) => {
-            if (args.includes(mark)) end.resolve();
-          });
           await raw.echo(mark);
-          await end.promise;
+          await until("the monitor has seen it", () => marks.has(mark));
           const count = seen;
           seen = 0;
           return count;
@@ -79,17 +77,28 @@ describe("a large spec", { concurrency: 2 }, () => {
         const growth = (await bytesOf(raw, cluster)) - before;
         const text = JSON.stringify(spec).length;
         assert.ok(growth < text + 2048 * 300, `${growth} bytes for 300 stitches of a spec of ${text}`);
-        const [first = ""] = made.stitches;
+        const [first = "", second = ""] = made.stitches;
         for (const body of [
           { command: "stitch.clone", target: first },
           { command: "stitch.start", target: first },
           { command: "stitch.move", target: first },
           { command: "stitch.remove", target: first.replace(/^n./, (node) => (node === "n1" ? "n2" : "n1")) },
           { command: "group.scale", target: "shop.web.1", count: 305 },
+          { command: "stitch.remove", target: second },
+          { command: "group.rebalance", target: "shop.web.1" },
+          { command: "node.drain", target: "n1" },
+          { command: "node.uncordon", target: "n1" },
         ] as const) {
-          const { status } = await cluster.run(body);
+          const { id, status } = await cluster.run(body);
           assert.deepEqual([status, await sentSince()], ["succeeded", 0], body.command);
+          if (body.command !== "stitch.remove" || body.target !== second) continue;
+          const back = await cluster.master.commands.rollback(id);
+          assert.equal((await cluster.master.commands.job(back.id, 30_000)).status, "succeeded");
+          assert.equal(await sentSince(), 0, "its rollback");
         }
+        assert.equal(await n1?.kill("SIGTERM"), 0);
+        await cluster.node("n1");
+        assert.equal(await sentSince(), 0, "a node that publishes all it has");
         const api = (await cluster.api()).url;
         const list = (await (await checkedFetch(`${api}/v1/stitches?limit=1000`)).json()) as {
           items: { spec?: unknown }[];
@@ -104,13 +113,13 @@ describe("a large spec", { concurrency: 2 }, () => {
         const job = await cluster.master.commands.job(made.id, 0);
         assert.deepEqual((job.options["spec"] as typeof spec).env, spec.env);
         const listed = await cluster.master.commands.jobs({ limit: 1000, cursor: null }, { command: "stitch.create" });
-        assert.deepEqual(
-          listed.items.map(({ options }) => [options["spec"], typeof options["specHash"]]),
-          [[undefined, "string"]],
-        );
+        const row = listed.items.find(({ id }) => id === made.id);
+        assert.deepEqual([row?.options["spec"], typeof row?.options["specHash"]], [undefined, "string"]);
       });
-      monitor.disconnect();
-      raw.disconnect();
+      await work.finally(() => {
+        monitor.disconnect();
+        raw.disconnect();
+      });
     });
   });
 

@@ -30,7 +30,7 @@ export async function asAssigned(
   if (wanted.length === 0 && unknown.length === 0) return { ...published, stitches: [] };
   const ids = new Set([...wanted, ...unknown].map(({ id }) => id));
   const assigned = await orders.assigned([...ids], onError);
-  const ofThat = ({ id, born }: StitchRecord) => assigned.get(id)?.find((each) => each.born === born);
+  const ofThat = ({ id, born }: StitchRecord) => assigned.get(id)?.find((each) => each.born === born && !each.isOver);
   const stitches = wanted.flatMap((record) => {
     const found = ofThat(record);
     if (found === undefined) {

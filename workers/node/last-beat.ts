@@ -4,34 +4,42 @@ import { join } from "node:path";
 import { STATE_FILES } from "./bounded-files.ts";
 import { FILE_MODE, readOwnFile } from "./own-files.ts";
 
-/** Milliseconds since 1970, always of that many characters: one is written over the other. */
-const TEXT = /^\d{15}$/;
-const asText = (atMs: number): string => String(Math.round(atMs)).padStart(15, "0");
+/** When the lease ends, in milliseconds since 1970, and since which start of the machine; of one length: one is written over the other. */
+const TEXT = /^(\d{15}) (\S{36})$/;
 
 /**
- * When this node last had the lease, in `last-beat` in its folder, by the machine's clock. Its next life, if it finds no Redis,
- * tells by this whether the lease may run still: then nobody can have given its stitches to other nodes.
+ * Until when this node has the lease, in `last-beat` in its folder, by the machine's clock. Its next life, if it finds no Redis,
+ * tells by this whether the lease may run still: then nobody can have given its stitches to other nodes. After a restart of the
+ * machine that is not known: its clock may have been set back.
  */
 export class LastBeat {
   readonly #path: string;
+  readonly #bootId: string | null;
   readonly #onError: (error: unknown) => void;
   #file: FileHandle | null = null;
   #writing: Promise<void> | null = null;
   /** What is to be written once the disk has taken what it is at; null where nothing is. */
   #next: number | null = null;
   #hasFailed = false;
+  #isOver = false;
 
-  /** @param onError told once where it cannot be written any more: the next life then takes the lease for older. */
-  constructor(dir: string, onError: (error: unknown) => void) {
+  /**
+   * @param bootId of this start of the machine; null where the system tells none: then no lease is known.
+   * @param onError told once where it cannot be written any more: the next life then takes the lease for older.
+   */
+  constructor(dir: string, bootId: string | null, onError: (error: unknown) => void) {
     this.#path = join(dir, "last-beat");
+    this.#bootId = bootId;
     this.#onError = onError;
   }
 
-  /** How long ago it was; infinite where that is not known, or the clock was set back. To be asked at the start. */
-  ageMs(nowMs: number): number {
-    const text = this.#read();
-    const ageMs = TEXT.test(text) ? nowMs - Number(text) : Number.POSITIVE_INFINITY;
-    return ageMs < 0 ? Number.POSITIVE_INFINITY : ageMs;
+  /** Milliseconds that the lease of the last life may run still; not above 0 where that is not known. To be asked at the start. */
+  leftMs(nowMs: number, leaseMs: number): number {
+    const [, endMs, bootId] = TEXT.exec(this.#read()) ?? [];
+    if (endMs === undefined || this.#bootId === null || bootId !== this.#bootId) return 0;
+    const leftMs = Number(endMs) - nowMs;
+    // Longer than any lease is asked for: the clock was set back.
+    return leftMs > leaseMs ? 0 : leftMs;
   }
 
   #read(): string {
@@ -43,15 +51,15 @@ export class LastBeat {
     }
   }
 
-  /** The lease was renewed by what was asked for then. Waits for nothing: a heartbeat must not. */
-  was(atMs: number): void {
-    this.#next = atMs;
-    this.#writing ??= this.#write().finally(() => (this.#writing = null));
+  /** The lease holds until then. Waits for nothing: a heartbeat must not. */
+  holdsUntil(endMs: number): void {
+    if (!this.#isOver) this.#note(endMs);
   }
 
-  /** The lease was given back, and what is written of it is void. Resolves when that is on disk. */
-  async forget(): Promise<void> {
-    this.was(0);
+  /** The lease was given back; what comes late changes nothing. Resolves when that is on disk, or cannot be written. */
+  async isGivenBack(): Promise<void> {
+    this.#isOver = true;
+    this.#note(0);
     await this.#writing;
   }
 
@@ -63,10 +71,15 @@ export class LastBeat {
     this.#file = null;
   }
 
+  #note(endMs: number): void {
+    this.#next = endMs;
+    this.#writing ??= this.#write().finally(() => (this.#writing = null));
+  }
+
   /** Never rejects. */
   async #write(): Promise<void> {
     while (this.#next !== null) {
-      const text = asText(this.#next);
+      const text = `${String(Math.round(this.#next)).padStart(15, "0")} ${this.#bootId ?? "-".repeat(36)}`;
       this.#next = null;
       try {
         await STATE_FILES.run(() => this.#put(text));

@@ -1,6 +1,7 @@
 import "./many-threads.ts";
 import { cpus, totalmem } from "node:os";
 import { join } from "node:path";
+import { pause } from "../../src/bounded-wait.ts";
 import { type Config, requireRedis, requireStateDir } from "../../src/config.ts";
 import { createLogger } from "../../src/logger.ts";
 import type { Running } from "../../src/running.ts";
@@ -58,14 +59,23 @@ export async function startNode(config: Config): Promise<Running> {
     await worker.start();
     await keep();
   }
-  const master = config.roles.includes("master") ? await startMaster(config) : null;
+  const hasMaster = config.roles.includes("master");
+  const isAlone = isNode && !worker.isJoined;
+  const later =
+    hasMaster && isAlone
+      ? startLater(
+          () => startMaster(config),
+          (error) => log.warn({ err: error }, LATER),
+        )
+      : null;
+  const master = hasMaster && !isAlone ? await startMaster(config) : later;
   const stop = async () => {
     await Promise.all([isNode ? worker.stop() : Promise.resolve(), master?.stop()]);
   };
   return {
     ready: [
       ...(isNode ? [readyText(worker, id, config.cluster)] : []),
-      ...(master === null ? [] : [master.ready]),
+      ...(master === null || isAlone ? [] : [master.ready]),
     ].join("; "),
     stop,
     kill: () => {
@@ -80,3 +90,38 @@ const readyText = ({ isJoined, incarnation }: NodeWorker, id: string, cluster: s
   isJoined
     ? `node ${id} (incarnation ${incarnation}) is in the cluster "${cluster}"`
     : `node ${id} runs what its disk says; it joins the cluster "${cluster}" once Redis answers`;
+
+const LATER = "the master part cannot start yet; it is tried again";
+const AGAIN_MS = 1000;
+
+/** A part that starts as soon as it can, while what runs beside it goes on. */
+function startLater(start: () => Promise<Running>, onError: (error: unknown) => void): Running {
+  let part: Running | null = null;
+  const stopped = new AbortController();
+  const starting = async () => {
+    while (!stopped.signal.aborted) {
+      try {
+        part = await start();
+        if (stopped.signal.aborted) await part.stop();
+        return;
+      } catch (error) {
+        onError(error);
+      }
+      await pause(AGAIN_MS, stopped.signal);
+    }
+  };
+  const ended = starting();
+  ended.catch(onError);
+  return {
+    ready: "",
+    stop: async () => {
+      stopped.abort();
+      await part?.stop();
+    },
+    kill: () => {
+      stopped.abort();
+      part?.kill();
+    },
+    ended,
+  };
+}

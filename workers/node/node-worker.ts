@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { join } from "node:path";
-import { LATE, orLate, within } from "../../src/bounded-wait.ts";
+import { LATE, orLate, pause, within } from "../../src/bounded-wait.ts";
 import { fullId } from "../../src/domain/ids.ts";
 import type { Dispatch } from "../../src/domain/job.ts";
 import type { Eligibility, NodeFacts } from "../../src/domain/node.ts";
@@ -9,7 +9,13 @@ import { openNodePorts } from "../../src/master/node-ports.ts";
 import type { NodePorts } from "../../src/master/ports.ts";
 import { NodeQueueWorker, openNodeQueue } from "../../src/queue/node-queue.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
-import { type ConnectionRole, connectRedis, openRedis, refuseEviction } from "../../src/redis/connection.ts";
+import {
+  type ConnectionRole,
+  connectRedis,
+  isRedisUnavailable,
+  openRedis,
+  refuseEviction,
+} from "../../src/redis/connection.ts";
 import { refuseOtherFormat } from "../../src/redis/format.ts";
 import { createInbox, lastEntryRead } from "../../src/redis/inbox.ts";
 import { Keys } from "../../src/redis/keys.ts";
@@ -24,7 +30,7 @@ import { Handles } from "./handles.ts";
 import { Inbox } from "./inbox.ts";
 import { type Asked, Lease } from "./lease.ts";
 import { LastBeat } from "./last-beat.ts";
-import { Launches } from "./launches.ts";
+import { Launches, readBootId } from "./launches.ts";
 import { LoadMeter } from "./load.ts";
 import { LogQuestions } from "./log-questions.ts";
 import { Orphans } from "./orphans.ts";
@@ -152,6 +158,8 @@ export class NodeWorker {
   /** Redis and this node know of each other what they did not, since it took the id. */
   #settled = false;
   #eligibility: Eligibility = "eligible";
+  /** Of a worker that has started with Redis away; null where it joins within its start. */
+  #joining: Promise<void> | null = null;
   #timer: NodeJS.Timeout | undefined;
   #beating: Promise<void> = Promise.resolve();
   #beaten = Promise.withResolvers<void>();
@@ -167,7 +175,7 @@ export class NodeWorker {
     this.#o = options;
     this.#keys = new Keys(options.cluster);
     this.#dir = join(options.stateDir, options.cluster, options.id);
-    this.#lastBeat = new LastBeat(this.#dir, options.onError);
+    this.#lastBeat = new LastBeat(this.#dir, readBootId(), options.onError);
     const open = (role: ConnectionRole) => openRedis(options.redisUrl, role, options.onError, {}, this.#watch);
     this.#redis = open("shared");
     this.#direct = open("direct");
@@ -210,9 +218,9 @@ export class NodeWorker {
       const { connectTimeoutMs } = this.#o;
       const connected = this.#connect(this.#mayRunAlone() ? FOR_EVER_MS : connectTimeoutMs);
       const isAway = this.#mayRunAlone() && (await orLate(connected, AWAY_MS)) === LATE;
-      if (isAway && this.#mayRunAlone()) {
-        await this.#runAlone(parts.host);
-        connected.then(() => this.#join(parts)).catch((error: unknown) => this.#fail(error));
+      if (isAway && (await this.#runAlone(parts.host))) {
+        this.#joining = connected.then(() => this.#joinInTheEnd(parts));
+        this.#joining.catch((error: unknown) => this.#fail(error));
         return;
       }
       if (isAway) await within(connectTimeoutMs, connected, `Redis did not answer within ${connectTimeoutMs} ms`);
@@ -231,17 +239,32 @@ export class NodeWorker {
 
   /** Nobody can have given its stitches to other nodes, as long as the lease of its last life may run. */
   #mayRunAlone(): boolean {
-    return this.#lastBeat.ageMs(this.#o.nowMs()) < this.#o.leaseMs;
+    return this.#lastBeat.leftMs(this.#o.nowMs(), this.#o.leaseMs) > 0;
   }
 
-  /** Starts, with Redis away, what goes on without Redis. */
-  async #runAlone(host: StitchHost): Promise<void> {
+  /** Starts, with Redis away, what goes on without Redis. @returns false where it is too late for that: nothing is started. */
+  async #runAlone(host: StitchHost): Promise<boolean> {
     this.#watchdog.start();
     await this.#recordOwner();
+    if (!this.#mayRunAlone()) return false;
     this.#o.say(
       "Redis does not answer: stitches that go on without it are started from this disk, all else waits for it",
     );
     host.resumeAlone();
+    return true;
+  }
+
+  /** Joins, after it has run alone. What runs must not end because Redis is not well yet. */
+  async #joinInTheEnd(parts: Parts): Promise<void> {
+    for (;;) {
+      try {
+        return await this.#join(parts);
+      } catch (error) {
+        if (this.#state !== "starting" || this.#queue !== null || !isRedisUnavailable(error)) throw error;
+        this.#o.onError(error);
+      }
+      await pause(AWAY_MS);
+    }
   }
 
   /** Takes what is on the disk, and ends what former lives have left. Nothing is asked of Redis. */
@@ -457,7 +480,7 @@ export class NodeWorker {
   /** The lease was renewed by a request of that time; the watchdog hears of it, and ends with it what must not outlive it. */
   #leaseSince(asked: Asked): void {
     this.#watchdog.leaseHolds(this.#lease.renewed(asked));
-    this.#lastBeat.was(asked.atMs);
+    this.#lastBeat.holdsUntil(asked.atMs + this.#o.leaseMs);
   }
 
   /** Takes the id for a new incarnation, then settles. */
@@ -707,6 +730,10 @@ export class NodeWorker {
     await Promise.all([this.#inbox?.stop(KILL_MS), this.#logQuestions?.stop(KILL_MS)]).catch(this.#o.onError);
     await within(KILL_MS, this.#outbox?.stop() ?? Promise.resolve()).catch(this.#o.onError);
     await this.#mail?.stop(KILL_MS);
+    // A registration that is under way must not come after the farewell.
+    if (this.#redis.status === "ready")
+      // Why it could not join is no matter any more.
+      await within(KILL_MS, this.#joining ?? Promise.resolve()).catch(() => undefined);
     // It beats until here: leaving may take longer than the lease, and what it finishes meanwhile it tells under the lease.
     this.#state = "ended";
     clearTimeout(this.#timer);
@@ -718,7 +745,7 @@ export class NodeWorker {
 
   async #sayGoodbye(): Promise<void> {
     // What it leaves may be another node's by then.
-    await orLate(this.#lastBeat.forget(), FORGET_MS);
+    await orLate(this.#lastBeat.isGivenBack(), FORGET_MS);
     await this.#publisher?.flush();
     await this.#master.publishing.leave({ session: this.#session, incarnation: this.#incarnation });
   }

@@ -88,7 +88,7 @@ export class Specs {
   }
 
   async #fetch(hash: string): Promise<StepError | null> {
-    const text = await this.#o.orders.spec(hash);
+    const text = await this.#o.orders.spec(hash, this.#o.onError);
     if (text === null) return { code: "spec_unknown", message: `its spec is not stored any more: ${hash}` };
     try {
       checked(hash, text);
@@ -123,13 +123,10 @@ export class Specs {
     const texts = new Map<string, string>();
     for (const hash of missing) {
       const path = join(this.#dir, hash);
-      texts.set(
-        hash,
-        await answered(
-          path,
-          STATE_FILES.run(() => readFile(path, "utf8")),
-        ),
-      );
+      const read = STATE_FILES.run(() => readFile(path, "utf8"));
+      // The others are offered all the same.
+      const text = await answered(path, read).catch(this.#o.onError);
+      if (typeof text === "string") texts.set(hash, text);
     }
     await publishing.offerSpecs(texts);
     this.#hasOffered = texts.size > 0;

@@ -121,9 +121,19 @@ export class TaskRunner {
     if (claimed !== "ok") return null;
     // Whoever may write to this node's queue may write a task of his own.
     const placed = formatRevision({ revision, wave: task.wave });
-    const isAssigned = (step: CreateStep) =>
-      assigned.get(bareId(step))?.some((each) => each.placed === placed && each.specHash === step.specHash) === true;
-    const strangers = new Set(creates.filter((step) => !isAssigned(step)));
+    const strangersIn = (found: typeof assigned) =>
+      new Set(
+        creates.filter((step) => {
+          const kept = found.get(bareId(step)) ?? [];
+          return !kept.some((each) => each.placed === placed && each.specHash === step.specHash && !each.isOver);
+        }),
+      );
+    let strangers = strangersIn(assigned);
+    if (strangers.size > 0) {
+      // Where Redis took the task and not yet what was sent before it.
+      await this.#o.nextBeat();
+      strangers = strangersIn(await this.#o.orders.assigned(creates.map(bareId), this.#o.onError));
+    }
     const known = creates.filter((step) => !strangers.has(step)).map(({ specHash }) => specHash);
     const notLetIn = await this.#o.specs.bring(known);
     const refusalOf = (step: Step): StepError | null => {

@@ -80,7 +80,7 @@ function planMore(
   more: number,
   observed: Observed,
 ): Plan {
-  const template = templateOf(observed);
+  const template = templateOf(target, observed);
   if (template === null) throw noTemplate(target, observed);
   const { spec, specHash } = template;
   const placement = asked ?? template.placement;
@@ -104,11 +104,10 @@ function planMore(
 }
 
 /** What the group's last create asked for; else what its newest stitch is, by what Masters have assigned. */
-function templateOf({ template, assigned }: Observed): Template | null {
+function templateOf(target: string, { template, assigned }: Observed): Template | null {
   if (template !== null) return template;
-  const [newest] = [...assigned.values()].sort((a, b) =>
-    compareRevisions(parseRevision(b.placed), parseRevision(a.placed)),
-  );
+  const ofGroup = [...assigned.values()].filter(({ group }) => group === target);
+  const [newest] = ofGroup.sort((a, b) => compareRevisions(parseRevision(b.placed), parseRevision(a.placed)));
   return newest ?? null;
 }
 

@@ -721,3 +721,24 @@ test("groups lists the groups with their counts, and shows one", async () => {
   assert.deepEqual([one.code, JSON.parse(one.stdout)], [0, group]);
   assert.equal(api.asked.at(-1)?.url, "/v1/groups/shop.orders");
 });
+
+test("adopt prints the stitches that are assigned from then on, and what to do about the others", async () => {
+  const answers = [
+    [{ adopted: ["n1:a", "n1:b"], unknown: ["n1:c"] }, "n1:a\nn1:b\n", /^n1:c stays unknown: .*create it anew\.\n$/],
+    [{ adopted: [], unknown: [] }, "", /^Nothing to adopt: every stitch of n1 is assigned\.\n$/],
+    [{ adopted: [], unknown: ["n1:c"] }, "", /^n1:c stays unknown/],
+  ] as const;
+  for (const [answer, stdout, stderr] of answers) {
+    const body = { node: "n1", ...answer };
+    await using api = await CannedApi.start((_, response) => sendJson(response, 200, body));
+    const ended = await runStitch(["adopt", "n1"], on(api));
+    assert.deepEqual([ended.code, ended.stdout], [0, stdout], ended.stderr);
+    assert.match(ended.stderr, stderr);
+    assert.deepEqual(
+      api.asked.map(({ method, url }) => `${method} ${url}`),
+      ["POST /v1/nodes/n1/adopt"],
+    );
+    const asJson = await runStitch(["adopt", "n1", "--yes", "--json"], on(api));
+    assert.deepEqual(JSON.parse(asJson.stdout), body);
+  }
+});

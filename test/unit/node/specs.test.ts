@@ -13,11 +13,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { stitchSpec } from "../../../src/domain/spec.ts";
-import { asAssigned } from "../../../workers/node/as-assigned.ts";
-import { LastBeat } from "../../../workers/node/last-beat.ts";
 import { Specs } from "../../../workers/node/specs.ts";
 import { stored } from "../../support/test-spec.ts";
-import { testStitch } from "../../support/test-stitch.ts";
 
 const specOf = (word: string) => stored(stitchSpec.parse({ adaptor: "process", command: [word] }));
 const [a, b, c] = [specOf("a"), specOf("b"), specOf("c")];
@@ -142,88 +139,4 @@ test("what the store has lost is offered, and taken back once it is there", asyn
   await specs.offer(inUse);
   await specs.offer(inUse);
   assert.deepEqual(offered, [[a.specHash], []]);
-});
-
-test("of what Redis shows, that is merged which Masters have assigned, as they have assigned it; the rest is told of", async () => {
-  const shown = (id: string, born: string, of: typeof a) =>
-    testStitch(id, { ...of, born, revision: "9.0", group: "x.y.1" });
-  const assignedTo = (of: typeof a, born: string) => ({
-    specHash: of.specHash,
-    group: "shop.web.1",
-    placement: { strategy: "binpack" as const },
-    born,
-    placed: born,
-  });
-  const errors: string[] = [];
-  const brought: string[] = [];
-  const lost = { is: testStitch("lost", { ...c, born: "1.0" }), forged: testStitch("forged", { ...b, born: "1.0" }) };
-  const merged = await asAssigned(
-    {
-      stitches: [
-        shown("same", "5.0", a),
-        shown("older", "5.0", a),
-        shown("another", "6.0", a),
-        shown("none", "5.0", a),
-      ],
-      removed: [],
-    },
-    {
-      node: "n1",
-      host: { wouldTake: ({ id }) => id !== "older", unknown: () => Object.values(lost) },
-      orders: {
-        assigned: async (ids) => {
-          assert.deepEqual([...ids].sort(), ["another", "forged", "lost", "none", "same"]);
-          return new Map([
-            ["same", [assignedTo(c, "7.0"), assignedTo(b, "5.0")]],
-            ["another", [assignedTo(b, "5.0")]],
-            ["lost", [assignedTo(c, "1.0")]],
-            ["forged", [assignedTo(c, "1.0")]],
-          ]);
-        },
-      },
-      specs: {
-        bring: async (hashes) => {
-          brought.push(...hashes);
-          return new Map();
-        },
-      },
-      onError: (error) => errors.push(String(error)),
-    },
-  );
-  assert.deepEqual(
-    merged.stitches.map(({ id, specHash, group, placement }) => [id, specHash, group, placement.strategy]),
-    [["same", b.specHash, "shop.web.1", "binpack"]],
-  );
-  assert.deepEqual(brought, [b.specHash, c.specHash]);
-  assert.deepEqual(
-    errors.map((text) => /n1:(\S+) that no Master has assigned/.exec(text)?.[1]),
-    ["another", "none"],
-  );
-});
-
-test("the last beat is told by the clock; one that was given back, lies ahead, or cannot be read is none", async (t) => {
-  const dir = mkdtempSync(join(tmpdir(), "cs-beat-"));
-  t.after(() => rmSync(dir, { recursive: true, force: true }));
-  const errors: unknown[] = [];
-  const open = () => new LastBeat(dir, (error) => errors.push(error));
-  const first = open();
-  assert.equal(first.ageMs(1000), Number.POSITIVE_INFINITY);
-  for (let atMs = 1; atMs <= 5000; atMs++) first.was(atMs);
-  await first.close();
-  assert.deepEqual([open().ageMs(5007), open().ageMs(4999)], [7, Number.POSITIVE_INFINITY]);
-  const second = open();
-  second.was(6000);
-  await second.forget();
-  await second.close();
-  assert.equal(open().ageMs(6001), 6001);
-  writeFileSync(join(dir, "last-beat"), "no time");
-  assert.equal(open().ageMs(1), Number.POSITIVE_INFINITY);
-  rmSync(join(dir, "last-beat"));
-  symlinkSync("/etc/passwd", join(dir, "last-beat"));
-  assert.equal(open().ageMs(1), Number.POSITIVE_INFINITY);
-  const third = open();
-  third.was(1);
-  await third.close();
-  assert.equal(errors.length, 2);
-  assert.equal(readFileSync("/etc/passwd", "utf8").startsWith("0000"), false);
 });
