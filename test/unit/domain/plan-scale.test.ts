@@ -7,7 +7,7 @@ import type { Observed } from "../../../src/domain/observed.ts";
 import { planCommand } from "../../../src/domain/plan.ts";
 import type { Plan } from "../../../src/domain/planned.ts";
 import type { StitchRecord } from "../../../src/domain/stitch.ts";
-import { checked, CREATE, node, observed, record, specOf, stored, withStitches } from "./observed.ts";
+import { checked, CREATE, node, observed, placed, record, specOf, stored, withStitches } from "./observed.ts";
 import { calm, runToEnd, scenarios } from "./simulated-jobs.ts";
 
 type Cluster = { readonly nodes: readonly NodeRecord[]; readonly records: ReadonlyMap<string, StitchRecord> };
@@ -127,14 +127,17 @@ test("what is created is like what was last created of the group, else like its 
   const spec = { ...specOf(record("n1:a")), stopGraceMs: 1 };
   const asked = { ...stored(spec), placement: { strategy: "binpack" as const } };
   const records = new Map([
-    ["n1:a", record("n1:a", { revision: "9.0" })],
-    ["n1:b", record("n1:b", { revision: "10.0", spec: { ...spec, stopGraceMs: 2 } })],
+    ["n1:a", record("n1:a", { born: "9.0" })],
+    ["n1:b", record("n1:b", { born: "10.0", spec: { ...spec, stopGraceMs: 2 } })],
   ]);
   const cluster = { nodes: [node("n1")], records };
   const [step] = stepsOf(scale(cluster, 3, { template: asked }));
   assert.ok(step?.action === "create" && specOf(step).stopGraceMs === 1 && step.placement?.strategy === "binpack");
   const [newest] = stepsOf(scale(cluster, 3));
   assert.ok(newest?.action === "create" && specOf(newest).stopGraceMs === 2);
+  // Shown in this group by its node, and assigned to another.
+  const other = { ...placed("n1:b").assigned, group: "shop.debug.1" };
+  assert.throws(() => scale(cluster, 3, { assigned: new Map([["n1:b", other]]) }), { code: "spec_unknown" });
   const [named] = stepsOf(scale(cluster, 3, { template: asked }, { placement: { maxPerNode: 3 } }));
   assert.ok(named?.action === "create" && named.placement?.maxPerNode === 3);
   const none = { nodes: [node("n1")], records: new Map<string, StitchRecord>() };
