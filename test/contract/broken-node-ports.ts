@@ -81,8 +81,8 @@ export const BROKEN_NODE_PORTS: readonly BrokenNodePorts[] = [
       withOrders(sound, {
         assigned: async (stitches, onUnreadable) => {
           const found = await sound.orders.assigned(stitches, onUnreadable);
-          const [any = []] = found.values();
-          return new Map(stitches.map((stitch) => [stitch, found.get(stitch) ?? any]));
+          const any = [...found.values()].flat();
+          return new Map(stitches.map((stitch) => [stitch, any]));
         },
       }),
   },
