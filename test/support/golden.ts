@@ -35,7 +35,7 @@ export class Mask {
       .replace(/\b[0-9a-f]{32}\b/g, (id) => this.#named("id", id))
       .replace(/\b\d{13}-\d+\b/g, "<entry>")
       .replace(/\b\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d+)?Z/g, "<time>")
-      .replace(/\b1[6-9]\d{11}(?:\.\d+)?\b/g, "<ms>")
+      .replace(/\b1[6-9]\d{11}(?:\.\d+)?(?=x |\b)/g, "<ms>")
       .replace(/\bapi-[\w-]+-\d+\b/g, "<api>")
       .replace(/127\.0\.0\.1:\d+/g, "<address>");
   }
