@@ -1,7 +1,7 @@
 import { fullId, splitFullId } from "./ids.ts";
 import type { Chain, Link, StitchStep } from "./job.ts";
 import { wellBeforeReplacingMs } from "./min-healthy.ts";
-import type { Placed } from "./observed.ts";
+import type { Assigned } from "./assignment.ts";
 import type { StitchRecord } from "./stitch.ts";
 
 const chainOf = (stitch: string | null, wave: number, links: Link[], undo: Link | null = null): Chain => ({
@@ -42,12 +42,19 @@ export type Starting = { readonly timeoutMs: number; readonly minHealthyMs?: num
 export const shouldRun = ({ desired, finished }: Pick<StitchRecord, "desired" | "finished">): boolean =>
   desired === "running" && !finished;
 
+/** A stitch that is to be moved: by its full id, as its node shows it, and as Masters have assigned it. */
+type ToMove = {
+  readonly id: string;
+  readonly record: Pick<StitchRecord, "desired" | "finished">;
+  readonly assigned: Assigned;
+};
+
 /**
  * Moves a stitch: the new one is started and must be green before the old one is stopped, and takes its place when that is
  * gone. Where it does not come up in time, the new one is removed again and the old one stays.
  */
 export function moveChain(
-  { id: from, record, assigned }: Placed,
+  { id: from, record, assigned }: ToMove,
   to: string,
   wave: number,
   { timeoutMs, minHealthyMs: askedMs }: Starting,

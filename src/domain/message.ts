@@ -2,7 +2,6 @@ import * as z from "zod";
 import { groupName } from "./group.ts";
 import { nodeId, parseStitchRef, stitchId, stitchRef } from "./ids.ts";
 import { sizeFirst } from "./size-first.ts";
-import type { StitchSpec } from "./spec.ts";
 
 /** Most that a message may carry, in bytes of UTF-8. */
 export const MAX_DATA_BYTES = 1024 * 1024;
@@ -163,6 +162,3 @@ export const receipt = z.object({
   data: z.string().optional(),
 });
 export type Receipt = z.output<typeof receipt>;
-
-/** Does a stitch with this spec take messages? A plain program has no protocol to take them by. */
-export const isAddressable = (spec: StitchSpec): boolean => spec.adaptor === "module" || spec.protocol === "process-v1";

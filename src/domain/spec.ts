@@ -85,6 +85,9 @@ export const stitchSpec = z.discriminatedUnion("adaptor", [processSpec, moduleSp
 export type StitchSpec = z.output<typeof stitchSpec>;
 export type ProcessSpec = z.output<typeof processSpec>;
 
+/** Does a stitch with this spec take messages? A plain program has no protocol to take them by. */
+export const isAddressable = (spec: StitchSpec): boolean => spec.adaptor === "module" || spec.protocol === "process-v1";
+
 /** Names a spec: the SHA-256 of the text that Masters store of it, in hexadecimal. */
 export const specHash = z.string().regex(/^[0-9a-f]{64}$/, "must be a SHA-256 in hexadecimal");
 

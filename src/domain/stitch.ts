@@ -4,8 +4,7 @@ import { fullGroupName } from "./group.ts";
 import { placementOptions } from "./placement-options.ts";
 import { stitchId } from "./ids.ts";
 import { revisionText } from "./revision.ts";
-import { isAddressable } from "./message.ts";
-import { specHash, type StitchSpec } from "./spec.ts";
+import { isAddressable, specHash, type StitchSpec } from "./spec.ts";
 
 export const DESIRED = ["running", "stopped"] as const;
 /** `missing` is never published: a reader derives it from the node's death. */

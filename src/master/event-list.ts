@@ -6,7 +6,7 @@ import { eventsAfter, eventsBefore, refuseGoneEvents } from "../redis/events.ts"
 import type { Keys } from "../redis/keys.ts";
 import { redisTimeMs } from "../redis/node-record.ts";
 import type { OnUnreadable } from "../redis/unreadable.ts";
-import { iso } from "./job-view.ts";
+import { iso } from "../contract/time.ts";
 import { search } from "./search.ts";
 
 const EVENTS_AT_ONCE = 1000;

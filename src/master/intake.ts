@@ -38,7 +38,7 @@ import { passingOver } from "../redis/unreadable.ts";
 import { hex, sha256, sha256Hex } from "./digest.ts";
 import { FIRST_LOOK_MS, type JobDesk, type JobDeskOptions, type Settled } from "./job-desk.ts";
 import type { JobWaiter } from "./job-waiter.ts";
-import { iso } from "./job-view.ts";
+import { iso } from "../contract/time.ts";
 import type { Submission, Submitted } from "./ports.ts";
 import type { Observer } from "./observe.ts";
 

@@ -5,9 +5,10 @@ import { listJobIds } from "../redis/job-index.ts";
 import type { Keys } from "../redis/keys.ts";
 import { redisTimeMs } from "../redis/node-record.ts";
 import { type OnUnreadable, passingOver } from "../redis/unreadable.ts";
-import { decodeCursor, encodeCursor } from "./state-reader.ts";
+import { decodeCursor, encodeCursor } from "./cursor.ts";
 import type { JobDesk } from "./job-desk.ts";
-import { allSteps, iso, listedJob } from "./job-view.ts";
+import { iso } from "../contract/time.ts";
+import { allSteps, listedJob } from "./job-view.ts";
 import type { JobFilter, Page, StepFilter } from "./ports.ts";
 import { search } from "./search.ts";
 

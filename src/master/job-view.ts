@@ -11,11 +11,11 @@ import type {
   StepResource,
   TaskResource,
 } from "../contract/job.ts";
+import { iso } from "../contract/time.ts";
 
 /** Most steps, and most stitches, in one body. */
 const BODY_LIMIT = 1000;
 
-export const iso = (ms: number): string => new Date(ms).toISOString();
 const isoOrNull = (ms: number | null | undefined): string | null => (ms == null ? null : iso(ms));
 
 function stepView({ step, status, outcome, error }: FoldedStep): StepResource {

@@ -19,7 +19,8 @@ import { listFullGroups, membersOf } from "../redis/groups.ts";
 import { listStitchesOfNode, locateStitch, readStitch, readStitches, readUsage } from "../redis/stitch-records.ts";
 import { type OnUnreadable, readIndex } from "../redis/unreadable.ts";
 import { VERSION } from "../version.ts";
-import { iso } from "./job-view.ts";
+import { iso } from "../contract/time.ts";
+import { decodeCursor, encodeCursor } from "./cursor.ts";
 import type { NodeFilter, Page, StitchFilter } from "./ports.ts";
 import { allNodes } from "./observe.ts";
 import { SpecStore } from "./spec-store.ts";
@@ -35,29 +36,6 @@ const READ_AT_ONCE = 1000;
 
 const noStates = (): Record<StitchState, number> =>
   Object.fromEntries(STITCH_STATES.map((state) => [state, 0])) as Record<StitchState, number>;
-
-export const encodeCursor = (cursor: unknown): string => btoa(JSON.stringify(cursor));
-
-/** @throws RequestError `invalid_request` where the cursor is not one of ours. */
-export function decodeCursor<T>(text: string, check: (value: unknown) => T | null): T {
-  let value: unknown = null;
-  try {
-    value = JSON.parse(atob(text));
-  } catch (error) {
-    throw badCursor(error);
-  }
-  const cursor = check(value);
-  if (cursor === null) throw badCursor();
-  return cursor;
-}
-
-const badCursor = (cause?: unknown) =>
-  new RequestError(
-    "invalid_request",
-    "The cursor is not one of this list's; leave it out to begin anew.",
-    { errors: [{ path: "cursor", message: "must be a nextCursor of this list" }] },
-    { cause },
-  );
 
 const stringCursor = (text: string): string =>
   decodeCursor(text, (value) => (typeof value === "string" ? value : null));

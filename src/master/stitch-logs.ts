@@ -10,7 +10,7 @@ import type { Keys } from "../redis/keys.ts";
 import type { ReplyHints } from "../redis/reply-hints.ts";
 import { endReading, readBatches, READER_LEASE_MS, renewReaderLease } from "../redis/reply-stream.ts";
 import { readStitch } from "../redis/stitch-records.ts";
-import { iso } from "./job-view.ts";
+import { iso } from "../contract/time.ts";
 import type { LogStart, PlacedLogLine } from "./ports.ts";
 import type { NodeQuestions } from "./node-questions.ts";
 
