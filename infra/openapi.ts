@@ -11,7 +11,7 @@ import { nodesQuery } from "../src/api/nodes.ts";
 import { noQuery, waitQuery } from "../src/api/query.ts";
 import { stitchesQuery } from "../src/api/stitches.ts";
 import { COMPONENTS } from "../src/contract/components.ts";
-import { COMMANDS } from "../src/domain/command.ts";
+import { COMMANDS } from "../src/domain/commands/command.ts";
 import { ERRORS, type ErrorCode } from "../src/domain/errors.ts";
 import { sendRequest } from "../src/domain/message.ts";
 import { VERSION } from "../src/version.ts";

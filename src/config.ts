@@ -1,8 +1,8 @@
 import { homedir, hostname } from "node:os";
 import { isAbsolute, join } from "node:path";
 import * as z from "zod";
-import { clusterName, nodeId, nodeIdFromHostname } from "./domain/ids.ts";
-import { invalidOf } from "./domain/invalid.ts";
+import { clusterName, nodeId, nodeIdFromHostname } from "./domain/names/ids.ts";
+import { invalidOf } from "./domain/json/invalid.ts";
 import { type ChosenMaster, MASTER_MODES } from "./domain/master-mode.ts";
 import { errorCode } from "./error-text.ts";
 import { parseRedisUrl } from "./redis-url.ts";

@@ -1,6 +1,6 @@
 import * as z from "zod";
-import { COMMANDS, type Command } from "../domain/command.ts";
-import { COMMAND_NAMES, isCommandName } from "../domain/command-names.ts";
+import { COMMANDS, type Command } from "../domain/commands/command.ts";
+import { COMMAND_NAMES, isCommandName } from "../domain/commands/command-names.ts";
 import { RequestError } from "../domain/errors.ts";
 import { scopeOf } from "./access.ts";
 import type { Api, ApiDeps } from "./deps.ts";

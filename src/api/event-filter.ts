@@ -1,7 +1,7 @@
 import * as z from "zod";
 import { EVENT_TYPES } from "../domain/event.ts";
-import { groupName } from "../domain/group.ts";
-import { nodeId } from "../domain/ids.ts";
+import { groupName } from "../domain/names/group.ts";
+import { nodeId } from "../domain/names/ids.ts";
 import { pageQuery } from "./query.ts";
 
 const families = [...new Set(EVENT_TYPES.map((type) => `${type.split(".")[0]}.*`))];

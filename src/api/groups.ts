@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { groupName } from "../domain/group.ts";
+import { groupName } from "../domain/names/group.ts";
 import type { Api, ApiDeps } from "./deps.ts";
 import { noQuery, pageOf, pageQuery, readPath, readQuery } from "./query.ts";
 

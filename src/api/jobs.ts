@@ -1,8 +1,8 @@
 import * as z from "zod";
-import { COMMAND_NAMES } from "../domain/command-names.ts";
+import { COMMAND_NAMES } from "../domain/commands/command-names.ts";
 import { commandReason } from "../domain/commands/body.ts";
-import { nodeId, jobId } from "../domain/ids.ts";
-import { JOB_STATUSES, STEP_STATUSES } from "../domain/job-status.ts";
+import { nodeId, jobId } from "../domain/names/ids.ts";
+import { JOB_STATUSES, STEP_STATUSES } from "../domain/job/job-status.ts";
 import type { JobResource } from "../contract/job.ts";
 import type { Api, ApiContext, ApiDeps } from "./deps.ts";
 import { readJson } from "./json-body.ts";

@@ -1,6 +1,6 @@
 import { pause } from "../bounded-wait.ts";
 import { RequestError } from "../domain/errors.ts";
-import { jsonSize } from "../domain/json-size.ts";
+import { jsonSize } from "../domain/json/json-size.ts";
 import { errorText } from "../error-text.ts";
 import type { ApiContext } from "./deps.ts";
 

@@ -1,6 +1,6 @@
 import { accepts } from "hono/accepts";
 import * as z from "zod";
-import { stitchRef } from "../domain/ids.ts";
+import { stitchRef } from "../domain/names/ids.ts";
 import type { PlacedLogLine } from "../master/ports.ts";
 import { printableLine } from "../printable.ts";
 import type { Api, ApiContext, ApiDeps } from "./deps.ts";

@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { nodeId, stitchRef } from "../domain/ids.ts";
+import { nodeId, stitchRef } from "../domain/names/ids.ts";
 import { MAX_DATA_BYTES, sendRequest } from "../domain/message.ts";
 import { scopeOf } from "./access.ts";
 import type { Api, ApiDeps } from "./deps.ts";

@@ -1,6 +1,6 @@
 import { hostname } from "node:os";
 import { type Config, ConfigError, requireRedis } from "../config.ts";
-import { nodeIdFromHostname } from "../domain/ids.ts";
+import { nodeIdFromHostname } from "../domain/names/ids.ts";
 import { createLogger, lostLogLines } from "../logger.ts";
 import { type OpenMaster, openMaster } from "../master/open-master.ts";
 import { writeFormat } from "../redis/format.ts";

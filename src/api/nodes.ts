@@ -1,6 +1,6 @@
 import * as z from "zod";
-import { nodeId } from "../domain/ids.ts";
-import { LIVENESSES } from "../domain/node.ts";
+import { nodeId } from "../domain/names/ids.ts";
+import { LIVENESSES } from "../domain/node/node.ts";
 import type { Api, ApiDeps } from "./deps.ts";
 import { takesNoBody } from "./no-body.ts";
 import { noQuery, pageOf, pageQuery, readPath, readQuery } from "./query.ts";

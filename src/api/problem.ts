@@ -2,7 +2,7 @@ import { HTTPException } from "hono/http-exception";
 import type { ContentfulStatusCode } from "hono/utils/http-status";
 import type * as z from "zod";
 import { ERRORS, RequestError } from "../domain/errors.ts";
-import { type Invalid, invalidOf } from "../domain/invalid.ts";
+import { type Invalid, invalidOf } from "../domain/json/invalid.ts";
 import { asRequestError } from "../redis/connection.ts";
 import type { ApiContext } from "./deps.ts";
 

@@ -1,7 +1,7 @@
 import * as z from "zod";
-import { groupName } from "../domain/group.ts";
-import { nodeId, stitchRef } from "../domain/ids.ts";
-import { HEALTHS, STITCH_STATES } from "../domain/stitch.ts";
+import { groupName } from "../domain/names/group.ts";
+import { nodeId, stitchRef } from "../domain/names/ids.ts";
+import { HEALTHS, STITCH_STATES } from "../domain/stitch/stitch.ts";
 import type { Api, ApiDeps } from "./deps.ts";
 import { noQuery, pageOf, pageQuery, readPath, readQuery } from "./query.ts";
 

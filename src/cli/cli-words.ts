@@ -1,4 +1,4 @@
-import { COMMAND_NAMES } from "../domain/command-names.ts";
+import { COMMAND_NAMES } from "../domain/commands/command-names.ts";
 
 /** Commands of the API whose verb is another one here. */
 const VERBS: Readonly<Record<string, string>> = { create: "run", remove: "rm", stopOldVersions: "stop-old" };

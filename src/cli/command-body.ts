@@ -1,5 +1,5 @@
 import type { BodyOf, CommandBody } from "../client/client.ts";
-import type { CommandName } from "../domain/command-names.ts";
+import type { CommandName } from "../domain/commands/command-names.ts";
 import type { CommandFlags } from "./command-options.ts";
 
 /** A command's own options. A spec comes from the user as it is: the API checks it. */

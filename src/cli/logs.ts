@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import type { LogSource } from "../domain/log-line.ts";
+import type { LogSource } from "../domain/stitch/log-line.ts";
 import type { LogLineResource } from "../contract/log-line.ts";
 import { addClientOptions, clientAction } from "./client-action.ts";
 import { EXIT } from "./exit-code.ts";

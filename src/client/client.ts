@@ -1,6 +1,6 @@
 import type * as z from "zod";
-import type { COMMANDS } from "../domain/command.ts";
-import type { CommandName } from "../domain/command-names.ts";
+import type { COMMANDS } from "../domain/commands/command.ts";
+import type { CommandName } from "../domain/commands/command-names.ts";
 import type { Recipient } from "../domain/message.ts";
 import type { ListedStitchResource, StitchResource } from "../contract/stitch.ts";
 import type { PlanResource } from "../contract/plan.ts";

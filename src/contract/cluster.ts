@@ -1,6 +1,6 @@
 import * as z from "zod";
-import { LIVENESSES } from "../domain/node.ts";
-import { STITCH_STATES } from "../domain/stitch.ts";
+import { LIVENESSES } from "../domain/node/node.ts";
+import { STITCH_STATES } from "../domain/stitch/stitch.ts";
 import { counts } from "./counts.ts";
 import type { Resource } from "./resource.ts";
 import { time } from "./time.ts";

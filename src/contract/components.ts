@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { stitchSpec } from "../domain/spec.ts";
+import { stitchSpec } from "../domain/stitch/spec.ts";
 import { capacityResource } from "./capacity.ts";
 import { clusterResource } from "./cluster.ts";
 import { eventResource } from "./event.ts";

@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { STITCH_STATES } from "../domain/stitch.ts";
+import { STITCH_STATES } from "../domain/stitch/stitch.ts";
 import { counts } from "./counts.ts";
 import type { Resource } from "./resource.ts";
 

@@ -1,7 +1,7 @@
 import * as z from "zod";
 import { STEP_CODES } from "../domain/errors.ts";
-import { STEP_ACTIONS } from "../domain/job.ts";
-import { JOB_STATUSES, STEP_STATUSES } from "../domain/job-status.ts";
+import { STEP_ACTIONS } from "../domain/job/job.ts";
+import { JOB_STATUSES, STEP_STATUSES } from "../domain/job/job-status.ts";
 import { counts } from "./counts.ts";
 import type { Resource } from "./resource.ts";
 import { time } from "./time.ts";

@@ -1,4 +1,4 @@
-import { logLine } from "../domain/log-line.ts";
+import { logLine } from "../domain/stitch/log-line.ts";
 import type { Resource } from "./resource.ts";
 import { time } from "./time.ts";
 

@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { ELIGIBILITIES, LIVENESSES, nodeLoad } from "../domain/node.ts";
+import { ELIGIBILITIES, LIVENESSES, nodeLoad } from "../domain/node/node.ts";
 import { capacityResource } from "./capacity.ts";
 import type { Resource } from "./resource.ts";
 import { time } from "./time.ts";

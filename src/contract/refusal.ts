@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { REFUSAL_CODES } from "../domain/refusal.ts";
+import { REFUSAL_CODES } from "../domain/placement/refusal.ts";
 import type { Resource } from "./resource.ts";
 
 /** Why a node cannot take a stitch. */

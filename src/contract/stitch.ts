@@ -1,6 +1,6 @@
 import * as z from "zod";
-import { stitchSpec } from "../domain/spec.ts";
-import { DESIRED, HEALTHS, STITCH_STATES } from "../domain/stitch.ts";
+import { stitchSpec } from "../domain/stitch/spec.ts";
+import { DESIRED, HEALTHS, STITCH_STATES } from "../domain/stitch/stitch.ts";
 import type { Resource } from "./resource.ts";
 import { time } from "./time.ts";
 

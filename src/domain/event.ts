@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { groupContains } from "./group.ts";
+import { groupContains } from "./names/group.ts";
 
 /** Every type of event; what happened in the cluster, told as well as may be. State is the truth. */
 export const EVENT_TYPES = [

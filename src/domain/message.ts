@@ -1,7 +1,7 @@
 import * as z from "zod";
-import { groupName } from "./group.ts";
-import { nodeId, parseStitchRef, stitchId, stitchRef } from "./ids.ts";
-import { sizeFirst } from "./size-first.ts";
+import { groupName } from "./names/group.ts";
+import { nodeId, parseStitchRef, stitchId, stitchRef } from "./names/ids.ts";
+import { sizeFirst } from "./json/size-first.ts";
 
 /** Most that a message may carry, in bytes of UTF-8. */
 export const MAX_DATA_BYTES = 1024 * 1024;

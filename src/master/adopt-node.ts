@@ -1,9 +1,9 @@
 import type { AdoptedResource } from "../contract/node.ts";
-import type { Assignment } from "../domain/assignment.ts";
+import type { Assignment } from "../domain/job/assignment.ts";
 import { RequestError } from "../domain/errors.ts";
-import { fullId } from "../domain/ids.ts";
-import type { StoredSpec } from "../domain/spec.ts";
-import type { StitchRecord } from "../domain/stitch.ts";
+import { fullId } from "../domain/names/ids.ts";
+import type { StoredSpec } from "../domain/stitch/spec.ts";
+import type { StitchRecord } from "../domain/stitch/stitch.ts";
 import { assignStitches, readAssignments } from "../redis/assignments.ts";
 import type { RedisClient } from "../redis/client.ts";
 import type { Keys } from "../redis/keys.ts";

@@ -1,10 +1,10 @@
 import { RequestError } from "../domain/errors.ts";
-import { groupContains } from "../domain/group.ts";
-import { fullId, parseStitchRef, splitFullId } from "../domain/ids.ts";
+import { groupContains } from "../domain/names/group.ts";
+import { fullId, parseStitchRef, splitFullId } from "../domain/names/ids.ts";
 import { asLetter, type DeadLetter, type Message, readMessage } from "../domain/message.ts";
 import type { ListResource } from "../contract/list.ts";
 import type { DeadLetterResource, SentResource } from "../contract/message.ts";
-import type { StitchRecord } from "../domain/stitch.ts";
+import type { StitchRecord } from "../domain/stitch/stitch.ts";
 import type { RedisClient } from "../redis/client.ts";
 import {
   addDeadLetters,

@@ -1,6 +1,6 @@
 import { RequestError } from "../domain/errors.ts";
-import { splitFullId } from "../domain/ids.ts";
-import type { StitchRecord } from "../domain/stitch.ts";
+import { splitFullId } from "../domain/names/ids.ts";
+import type { StitchRecord } from "../domain/stitch/stitch.ts";
 import type { Dispatcher } from "../queue/dispatcher.ts";
 import type { RedisClient } from "../redis/client.ts";
 import { beginForgetting, endForgetting, unlistNode } from "../redis/forgotten-node.ts";

@@ -1,6 +1,6 @@
-import { componentOf } from "../domain/group.ts";
-import { generatedIdBase } from "../domain/ids.ts";
-import { livenessOf } from "../domain/node.ts";
+import { componentOf } from "../domain/names/group.ts";
+import { generatedIdBase } from "../domain/names/ids.ts";
+import { livenessOf } from "../domain/node/node.ts";
 import { dropAssignments, keepAssignments, surveyAssignments } from "../redis/assignments.ts";
 import type { RedisClient } from "../redis/client.ts";
 import { dropOldDeadLetters, nodesWithDeadLetters, relistDeadLetters } from "../redis/dead-letters.ts";

@@ -1,7 +1,7 @@
-import { advance } from "../domain/advance.ts";
-import { canonicalJson } from "../domain/canonical-json.ts";
-import { type Command, commandOptions, definitionOf } from "../domain/command.ts";
-import type { CommandName } from "../domain/command-names.ts";
+import { advance } from "../domain/job/advance.ts";
+import { canonicalJson } from "../domain/json/canonical-json.ts";
+import { type Command, commandOptions, definitionOf } from "../domain/commands/command.ts";
+import type { CommandName } from "../domain/commands/command-names.ts";
 import { RequestError } from "../domain/errors.ts";
 import type { ClusterEvent } from "../domain/event.ts";
 import {
@@ -14,15 +14,15 @@ import {
   rollbackOf,
   stepsIn,
   whereTheyLive,
-} from "../domain/follow-up.ts";
-import { foldJob } from "../domain/fold.ts";
-import { jobIdFromBytes } from "../domain/ids.ts";
-import type { JobRecord, JobState } from "../domain/job.ts";
-import type { Observed } from "../domain/observed.ts";
-import { deadlineOf, planCommand, planFingerprint } from "../domain/plan.ts";
-import { leastDurationMs, type Plan } from "../domain/planned.ts";
-import { checkPlanSize } from "../domain/plan-size.ts";
-import { refusalText } from "../domain/placement.ts";
+} from "../domain/commands/follow-up.ts";
+import { foldJob } from "../domain/job/fold.ts";
+import { jobIdFromBytes } from "../domain/names/ids.ts";
+import type { JobRecord, JobState } from "../domain/job/job.ts";
+import type { Observed } from "../domain/planning/observed.ts";
+import { deadlineOf, planCommand, planFingerprint } from "../domain/commands/plan.ts";
+import { leastDurationMs, type Plan } from "../domain/planning/planned.ts";
+import { checkPlanSize } from "../domain/planning/plan-size.ts";
+import { refusalText } from "../domain/placement/placement.ts";
 import type { PlanResource } from "../contract/plan.ts";
 import type { JobResource } from "../contract/job.ts";
 import { giveUpDrafts, releaseDrafts, releaseScopes, takeScopes } from "../redis/busy.ts";

@@ -1,8 +1,8 @@
-import { countedTasks, type FoldedJob, type FoldedStep, type FoldedTask, hasEnded } from "../domain/fold.ts";
-import { type JobRecord, type JobState, PAST } from "../domain/job.ts";
-import type { StitchSpec } from "../domain/spec.ts";
-import { progressOf } from "../domain/progress.ts";
-import type { JobStatus } from "../domain/job-status.ts";
+import { countedTasks, type FoldedJob, type FoldedStep, type FoldedTask, hasEnded } from "../domain/job/fold.ts";
+import { type JobRecord, type JobState, PAST } from "../domain/job/job.ts";
+import type { StitchSpec } from "../domain/stitch/spec.ts";
+import { progressOf } from "../domain/job/progress.ts";
+import type { JobStatus } from "../domain/job/job-status.ts";
 import type {
   FailureResource,
   JobResource,

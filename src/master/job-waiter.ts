@@ -1,8 +1,8 @@
-import { hasEnded, nodesInDoubt } from "../domain/fold.ts";
-import type { JobState } from "../domain/job.ts";
+import { hasEnded, nodesInDoubt } from "../domain/job/fold.ts";
+import type { JobState } from "../domain/job/job.ts";
 import type { JobResource } from "../contract/job.ts";
-import type { StitchSpec } from "../domain/spec.ts";
-import type { StepOutcome } from "../domain/stitch.ts";
+import type { StitchSpec } from "../domain/stitch/spec.ts";
+import type { StepOutcome } from "../domain/stitch/stitch.ts";
 import type { HintWatch } from "../redis/hint-watchers.ts";
 import type { JobHints } from "../redis/job-hints.ts";
 import { readHint } from "../redis/job-record.ts";

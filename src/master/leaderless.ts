@@ -1,6 +1,6 @@
 import { RequestError } from "../domain/errors.ts";
 import type { ChosenMaster } from "../domain/master-mode.ts";
-import type { StitchRecord } from "../domain/stitch.ts";
+import type { StitchRecord } from "../domain/stitch/stitch.ts";
 import type { Dispatcher } from "../queue/dispatcher.ts";
 import type { RedisClient } from "../redis/client.ts";
 import type { JobHints } from "../redis/job-hints.ts";

@@ -1,10 +1,10 @@
 import type { ClusterEvent } from "../domain/event.ts";
-import { splitFullId } from "../domain/ids.ts";
-import type { JobRecord, MasterStep, Step, Task } from "../domain/job.ts";
-import type { Eligibility } from "../domain/node.ts";
-import { formatRevision } from "../domain/revision.ts";
-import type { StepOutcome } from "../domain/stitch.ts";
-import { needsNewerTombstone, removalOf } from "../domain/tombstone.ts";
+import { splitFullId } from "../domain/names/ids.ts";
+import type { JobRecord, MasterStep, Step, Task } from "../domain/job/job.ts";
+import type { Eligibility } from "../domain/node/node.ts";
+import { formatRevision } from "../domain/names/revision.ts";
+import type { StepOutcome } from "../domain/stitch/stitch.ts";
+import { needsNewerTombstone, removalOf } from "../domain/job/tombstone.ts";
 import type { RedisClient } from "../redis/client.ts";
 import type { Keys } from "../redis/keys.ts";
 import { MOST_LABELS, orderEligibility, orderLabels } from "../redis/node-record.ts";

@@ -1,6 +1,6 @@
-import { canonicalJson } from "../domain/canonical-json.ts";
+import { canonicalJson } from "../domain/json/canonical-json.ts";
 import { RequestError } from "../domain/errors.ts";
-import { parseStitchRef } from "../domain/ids.ts";
+import { parseStitchRef } from "../domain/names/ids.ts";
 import {
   API_SENDER,
   asLetter,

@@ -1,4 +1,4 @@
-import { fullId, splitFullId } from "../domain/ids.ts";
+import { fullId, splitFullId } from "../domain/names/ids.ts";
 import type { ChosenMaster } from "../domain/master-mode.ts";
 import { readAssignments } from "../redis/assignments.ts";
 import { missingSpecs, offerSpecs, readSpecTexts } from "../redis/specs.ts";

@@ -1,5 +1,5 @@
 import { ERRORS, type ErrorCode, RequestError } from "../domain/errors.ts";
-import { livenessOf } from "../domain/node.ts";
+import { livenessOf } from "../domain/node/node.ts";
 import type { RedisClient } from "../redis/client.ts";
 import { putQuestion } from "../redis/inbox.ts";
 import type { Keys } from "../redis/keys.ts";

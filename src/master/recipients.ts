@@ -1,8 +1,8 @@
 import { RequestError } from "../domain/errors.ts";
-import { fullId, splitFullId } from "../domain/ids.ts";
+import { fullId, splitFullId } from "../domain/names/ids.ts";
 import type { Recipient } from "../domain/message.ts";
-import { livenessOf } from "../domain/node.ts";
-import type { StitchRecord } from "../domain/stitch.ts";
+import { livenessOf } from "../domain/node/node.ts";
+import type { StitchRecord } from "../domain/stitch/stitch.ts";
 import type { RedisClient } from "../redis/client.ts";
 import type { Keys } from "../redis/keys.ts";
 import type { Post } from "../redis/message-record.ts";

@@ -1,4 +1,4 @@
-import { type StitchSpec, type StoredSpec, stitchSpec } from "../domain/spec.ts";
+import { type StitchSpec, type StoredSpec, stitchSpec } from "../domain/stitch/spec.ts";
 import type { RedisClient } from "../redis/client.ts";
 import type { Keys } from "../redis/keys.ts";
 import { readOffers, readSpecTexts } from "../redis/specs.ts";

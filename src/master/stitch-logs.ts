@@ -1,8 +1,8 @@
 import * as z from "zod";
 import { RequestError } from "../domain/errors.ts";
-import { splitFullId } from "../domain/ids.ts";
-import { logBatch, logLine, logPosition } from "../domain/log-line.ts";
-import { noStitch } from "../domain/observed.ts";
+import { splitFullId } from "../domain/names/ids.ts";
+import { logBatch, logLine, logPosition } from "../domain/stitch/log-line.ts";
+import { noStitch } from "../domain/planning/observed.ts";
 import type { LogLineResource } from "../contract/log-line.ts";
 import type { ListResource } from "../contract/list.ts";
 import type { RedisClient } from "../redis/client.ts";

@@ -1,5 +1,5 @@
 import { Queue } from "bullmq";
-import { type Dispatch, dispatchId, type Task } from "../domain/job.ts";
+import { type Dispatch, dispatchId, type Task } from "../domain/job/job.ts";
 import type { RedisClient } from "../redis/client.ts";
 import { type Keys, QUEUE, QUEUE_LAYOUT } from "../redis/keys.ts";
 

@@ -1,6 +1,6 @@
-import { type Assignment, type AssignmentEnd, assignment, type KeptAssignment } from "../domain/assignment.ts";
-import { fullId, splitFullId } from "../domain/ids.ts";
-import { parseRevision } from "../domain/revision.ts";
+import { type Assignment, type AssignmentEnd, assignment, type KeptAssignment } from "../domain/job/assignment.ts";
+import { fullId, splitFullId } from "../domain/names/ids.ts";
+import { parseRevision } from "../domain/names/revision.ts";
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
 import { defineScript } from "./script.ts";

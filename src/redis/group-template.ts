@@ -1,6 +1,6 @@
 import * as z from "zod";
-import { placementOptions } from "../domain/placement-options.ts";
-import { specHash } from "../domain/spec.ts";
+import { placementOptions } from "../domain/stitch/placement-options.ts";
+import { specHash } from "../domain/stitch/spec.ts";
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
 import { defineScript } from "./script.ts";

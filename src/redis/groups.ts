@@ -1,5 +1,5 @@
-import { formatGroup, parseFullGroup, parseGroup } from "../domain/group.ts";
-import { parseStitchRef } from "../domain/ids.ts";
+import { formatGroup, parseFullGroup, parseGroup } from "../domain/names/group.ts";
+import { parseStitchRef } from "../domain/names/ids.ts";
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
 import { type OnUnreadable, readIndex } from "./unreadable.ts";

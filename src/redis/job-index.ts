@@ -1,5 +1,5 @@
 import * as z from "zod";
-import type { JobRecord } from "../domain/job.ts";
+import type { JobRecord } from "../domain/job/job.ts";
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
 import { redisTimeMs } from "./node-record.ts";

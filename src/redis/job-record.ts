@@ -9,8 +9,8 @@ import {
   jobRecord,
   type Outcomes,
   type Task,
-} from "../domain/job.ts";
-import { type StepOutcome, stepOutcome } from "../domain/stitch.ts";
+} from "../domain/job/job.ts";
+import { type StepOutcome, stepOutcome } from "../domain/stitch/stitch.ts";
 import type { RedisClient } from "./client.ts";
 import { isSlotMoving } from "./connection.ts";
 import { type Keys, MASTER_RUNNER } from "./keys.ts";

@@ -9,8 +9,8 @@ import {
   type NodeRecord,
   type NodeStatus,
   nodeStatus,
-} from "../domain/node.ts";
-import type { Revision } from "../domain/revision.ts";
+} from "../domain/node/node.ts";
+import type { Revision } from "../domain/names/revision.ts";
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
 import { isCluster } from "./connection.ts";

@@ -1,6 +1,6 @@
-import { parseFullGroup } from "../domain/group.ts";
-import { fullId, nodeId } from "../domain/ids.ts";
-import type { StitchRecord } from "../domain/stitch.ts";
+import { parseFullGroup } from "../domain/names/group.ts";
+import { fullId, nodeId } from "../domain/names/ids.ts";
+import type { StitchRecord } from "../domain/stitch/stitch.ts";
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
 import { fullIdsIn, listFullGroups } from "./groups.ts";

@@ -1,7 +1,7 @@
 import * as z from "zod";
-import { parseFullGroup } from "../domain/group.ts";
-import { fullId, nodeId, splitFullId, stitchId } from "../domain/ids.ts";
-import type { NodeStatus } from "../domain/node.ts";
+import { parseFullGroup } from "../domain/names/group.ts";
+import { fullId, nodeId, splitFullId, stitchId } from "../domain/names/ids.ts";
+import type { NodeStatus } from "../domain/node/node.ts";
 import {
   type RemovedRecord,
   removedRecord,
@@ -9,8 +9,8 @@ import {
   type StitchUsage,
   stitchRecord,
   stitchUsage,
-} from "../domain/stitch.ts";
-import { buries, type Tombstone } from "../domain/tombstone.ts";
+} from "../domain/stitch/stitch.ts";
+import { buries, type Tombstone } from "../domain/job/tombstone.ts";
 import type { RedisClient } from "./client.ts";
 import { isCluster } from "./connection.ts";
 import type { Keys } from "./keys.ts";

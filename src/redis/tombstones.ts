@@ -1,6 +1,6 @@
-import { fullId } from "../domain/ids.ts";
-import { parseRevision } from "../domain/revision.ts";
-import { type Tombstone, tombstone } from "../domain/tombstone.ts";
+import { fullId } from "../domain/names/ids.ts";
+import { parseRevision } from "../domain/names/revision.ts";
+import { type Tombstone, tombstone } from "../domain/job/tombstone.ts";
 import type { RedisClient } from "./client.ts";
 import type { Keys } from "./keys.ts";
 import { defineScript } from "./script.ts";

@@ -1,6 +1,6 @@
 import { Queue } from "bullmq";
 import { Redis } from "ioredis";
-import type { CommandName } from "../../src/domain/command-names.ts";
+import type { CommandName } from "../../src/domain/commands/command-names.ts";
 import { TestCluster } from "../support/cluster.ts";
 import type { Bench } from "./bench.ts";
 import { table, times } from "./stats.ts";

@@ -4,7 +4,7 @@ import type { RedisClient } from "../../src/redis/client.ts";
 import type { Keys } from "../../src/redis/keys.ts";
 import { locateStitch } from "../../src/redis/stitch-records.ts";
 import { publishAsNode } from "../support/publish-test-stitch.ts";
-import { stitchSpec } from "../../src/domain/spec.ts";
+import { stitchSpec } from "../../src/domain/stitch/spec.ts";
 import { TestCluster } from "../support/cluster.ts";
 import { testStitch } from "../support/test-stitch.ts";
 import type { Bench } from "./bench.ts";

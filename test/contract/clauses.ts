@@ -1,7 +1,7 @@
 // What every Master promises by its ports (src/master/ports.ts), as clauses that any implementation is held to.
 import assert from "node:assert/strict";
-import { COMMANDS } from "../../src/domain/command.ts";
-import type { CommandName } from "../../src/domain/command-names.ts";
+import { COMMANDS } from "../../src/domain/commands/command.ts";
+import type { CommandName } from "../../src/domain/commands/command-names.ts";
 import { RequestError } from "../../src/domain/errors.ts";
 import type { Master, Submission, Submitted } from "../../src/master/ports.ts";
 import { type TestCluster, until } from "../support/cluster.ts";

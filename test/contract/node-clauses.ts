@@ -1,9 +1,9 @@
 // What every Master promises to a node worker by its ports for nodes, as clauses that any implementation is held to.
 import assert from "node:assert/strict";
-import { COMMANDS } from "../../src/domain/command.ts";
-import type { CommandName } from "../../src/domain/command-names.ts";
+import { COMMANDS } from "../../src/domain/commands/command.ts";
+import type { CommandName } from "../../src/domain/commands/command-names.ts";
 import { RequestError } from "../../src/domain/errors.ts";
-import { type ProcessSpec, stitchSpec } from "../../src/domain/spec.ts";
+import { type ProcessSpec, stitchSpec } from "../../src/domain/stitch/spec.ts";
 import type { Master, NodePorts } from "../../src/master/ports.ts";
 import type { Publication, StitchChange } from "../../src/redis/stitch-records.ts";
 import { until } from "../support/cluster.ts";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import { dispatchId } from "../../src/domain/job.ts";
+import { dispatchId } from "../../src/domain/job/job.ts";
 import type { JobResource } from "../../src/contract/job.ts";
 import { Dispatcher } from "../../src/queue/dispatcher.ts";
 import { redisTimeMs } from "../../src/redis/node-record.ts";

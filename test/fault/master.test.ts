@@ -1,8 +1,8 @@
 // Master workers that die between two of their writes, and others that finish what they began (P1, P2).
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { COMMANDS } from "../../src/domain/command.ts";
-import type { CommandName } from "../../src/domain/command-names.ts";
+import { COMMANDS } from "../../src/domain/commands/command.ts";
+import type { CommandName } from "../../src/domain/commands/command-names.ts";
 import { indexOpenJob } from "../../src/redis/job-index.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { openCuttingProxy } from "../support/cutting-proxy.ts";

@@ -28,7 +28,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { it, type TestContext } from "node:test";
 import { startLocalRedis } from "../../src/cli/local-redis.ts";
-import { fullId, splitFullId } from "../../src/domain/ids.ts";
+import { fullId, splitFullId } from "../../src/domain/names/ids.ts";
 import { type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { DEAF, labelOf, NODES, type Note, SHOUTER, TALKERS } from "../support/correspondence.ts";
 import { type Entry, InboxWatch } from "../support/inbox-watch.ts";

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { it } from "node:test";
 import { Redis } from "ioredis";
-import type { JobRecord } from "../../src/domain/job.ts";
+import type { JobRecord } from "../../src/domain/job/job.ts";
 import { connectRedis, openRedis } from "../../src/redis/connection.ts";
 import { claim, createJob } from "../../src/redis/job-record.ts";
 import { Keys } from "../../src/redis/keys.ts";

@@ -1,8 +1,8 @@
 // A Master that is held up after it has taken what a command needs, and before it has written the command's record.
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { COMMANDS } from "../../src/domain/command.ts";
-import type { CommandName } from "../../src/domain/command-names.ts";
+import { COMMANDS } from "../../src/domain/commands/command.ts";
+import type { CommandName } from "../../src/domain/commands/command-names.ts";
 import { RequestError } from "../../src/domain/errors.ts";
 import type { JobResource } from "../../src/contract/job.ts";
 import type { Master } from "../../src/master/ports.ts";

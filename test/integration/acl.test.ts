@@ -4,7 +4,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { Redis } from "ioredis";
-import type { JobRecord } from "../../src/domain/job.ts";
+import type { JobRecord } from "../../src/domain/job/job.ts";
 import type { ListResource } from "../../src/contract/list.ts";
 import type { JobResource } from "../../src/contract/job.ts";
 import { Dispatcher } from "../../src/queue/dispatcher.ts";

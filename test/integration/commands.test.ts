@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { COMMANDS } from "../../src/domain/command.ts";
+import { COMMANDS } from "../../src/domain/commands/command.ts";
 import type { RequestError } from "../../src/domain/errors.ts";
 import type { JobResource } from "../../src/contract/job.ts";
 import type { OpenMaster } from "../../src/master/open-master.ts";

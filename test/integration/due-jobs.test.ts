@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { describe, it } from "node:test";
-import { COMMANDS } from "../../src/domain/command.ts";
-import type { CommandName } from "../../src/domain/command-names.ts";
+import { COMMANDS } from "../../src/domain/commands/command.ts";
+import type { CommandName } from "../../src/domain/commands/command-names.ts";
 import { markJobDue, takeDueJobs, waitForDueJob } from "../../src/redis/due-jobs.ts";
 import { connectRedis, openRedis } from "../../src/redis/connection.ts";
 import { Keys } from "../../src/redis/keys.ts";

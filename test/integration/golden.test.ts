@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { it } from "node:test";
-import { COMMANDS } from "../../src/domain/command.ts";
+import { COMMANDS } from "../../src/domain/commands/command.ts";
 import { checkedFetch } from "../support/checked-fetch.ts";
 import { until, withCluster } from "../support/cluster.ts";
 import { goldenPath, isProgress, keysIn, lastLinesIn, Mask } from "../support/golden.ts";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import { COMMANDS } from "../../src/domain/command.ts";
+import { COMMANDS } from "../../src/domain/commands/command.ts";
 import { RequestError } from "../../src/domain/errors.ts";
 import { checkedFetch } from "../support/checked-fetch.ts";
 import { REDISES, withCluster } from "../support/cluster.ts";

@@ -25,7 +25,7 @@ import { until } from "../support/cluster.ts";
 import { publishTestStitch } from "../support/publish-test-stitch.ts";
 import { registerTestNode } from "../support/register-test-node.ts";
 import type { StitchResource } from "../../src/contract/stitch.ts";
-import { stitchSpec } from "../../src/domain/spec.ts";
+import { stitchSpec } from "../../src/domain/stitch/spec.ts";
 import { hashOf, stored } from "../support/test-spec.ts";
 
 const CLUSTER = `http-errors-${process.pid}`;

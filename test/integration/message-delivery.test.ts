@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import { setTimeout as wait } from "node:timers/promises";
 import { startLocalRedis } from "../../src/cli/local-redis.ts";
-import { type RemovedRecord, stitchRecord } from "../../src/domain/stitch.ts";
+import { type RemovedRecord, stitchRecord } from "../../src/domain/stitch/stitch.ts";
 import { putMessages } from "../../src/redis/inbox.ts";
 import { FAST, type Part, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { createMail, MAIL_MODULE, MailClient, rowsOf, takenBy, tell } from "../support/mail.ts";

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { describe, it } from "node:test";
-import type { StitchRecord } from "../../src/domain/stitch.ts";
+import type { StitchRecord } from "../../src/domain/stitch/stitch.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import { openNodePorts } from "../../src/master/node-ports.ts";
 import { connectRedis, openRedis } from "../../src/redis/connection.ts";

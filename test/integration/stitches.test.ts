@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import { COMMANDS } from "../../src/domain/command.ts";
+import { COMMANDS } from "../../src/domain/commands/command.ts";
 import type { RequestError } from "../../src/domain/errors.ts";
 import type { StitchResource } from "../../src/contract/stitch.ts";
 import type { JobResource } from "../../src/contract/job.ts";

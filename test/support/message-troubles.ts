@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { RequestError } from "../../src/domain/errors.ts";
-import { fullId, splitFullId } from "../../src/domain/ids.ts";
+import { fullId, splitFullId } from "../../src/domain/names/ids.ts";
 import type { DeliveryResource } from "../../src/contract/message.ts";
 import { Chance } from "./chance.ts";
 import { type Part, type TestCluster, until } from "./cluster.ts";

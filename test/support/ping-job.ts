@@ -1,4 +1,4 @@
-import type { JobRecord } from "../../src/domain/job.ts";
+import type { JobRecord } from "../../src/domain/job/job.ts";
 import type { OpenMaster } from "../../src/master/open-master.ts";
 
 /** The record of a job that pings the node n1, as a Master would write it; nothing is written but the revision drawn. */

@@ -1,4 +1,4 @@
-import type { NodeStatus } from "../../src/domain/node.ts";
+import type { NodeStatus } from "../../src/domain/node/node.ts";
 import type { OpenMaster } from "../../src/master/open-master.ts";
 import { assignStitches } from "../../src/redis/assignments.ts";
 import { storeSpec } from "../../src/redis/specs.ts";

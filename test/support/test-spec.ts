@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { type StitchSpec, type StoredSpec, stitchSpec } from "../../src/domain/spec.ts";
+import { type StitchSpec, type StoredSpec, stitchSpec } from "../../src/domain/stitch/spec.ts";
 
 /** Every spec that this test has named, by its hash. */
 const SPECS = new Map<string, StitchSpec>();

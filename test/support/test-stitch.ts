@@ -1,5 +1,5 @@
-import type { StitchSpec } from "../../src/domain/spec.ts";
-import { stitchRecord, type StitchRecord, toldOf } from "../../src/domain/stitch.ts";
+import type { StitchSpec } from "../../src/domain/stitch/spec.ts";
+import { stitchRecord, type StitchRecord, toldOf } from "../../src/domain/stitch/stitch.ts";
 import { ENDS, stored } from "./test-spec.ts";
 
 /** The record of a stopped stitch, as its node would have written it. */

@@ -1,6 +1,6 @@
 import * as z from "zod";
 import { rollbackBody } from "../../src/api/jobs.ts";
-import { COMMANDS } from "../../src/domain/command.ts";
+import { COMMANDS } from "../../src/domain/commands/command.ts";
 import { sendRequest } from "../../src/domain/message.ts";
 
 /** Every schema of a body, with the route that takes it. */

@@ -21,7 +21,7 @@ async function violations(files: Readonly<Record<string, string>>): Promise<stri
 
 test("imports that point down are fine", async () => {
   const found = await violations({
-    "src/domain/ids.ts": `import * as z from "zod";\n`,
+    "src/domain/names/ids.ts": `import * as z from "zod";\n`,
     "src/redis/keys.ts": `import { Redis } from "ioredis";\nimport { id } from "../domain/ids.ts";\n`,
     "src/queue/q.ts": `import { keys } from "../redis/keys.ts";\n`,
     "src/master/plan.ts": `import {\n  a,\n  b,\n} from "../queue/q.ts";\n`,

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { inspect } from "node:util";
 import fc from "fast-check";
 import { type Config, ConfigError, loadConfig, requireRedis, Secret, settings } from "../../src/config.ts";
-import { nodeId } from "../../src/domain/ids.ts";
+import { nodeId } from "../../src/domain/names/ids.ts";
 
 /** The lines of the error. */
 function problems(env: Record<string, string>): string[] {

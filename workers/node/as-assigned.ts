@@ -1,5 +1,5 @@
-import { fullId } from "../../src/domain/ids.ts";
-import type { RemovedRecord, StitchRecord } from "../../src/domain/stitch.ts";
+import { fullId } from "../../src/domain/names/ids.ts";
+import type { RemovedRecord, StitchRecord } from "../../src/domain/stitch/stitch.ts";
 import type { Orders } from "../../src/master/ports.ts";
 import type { Specs } from "./specs.ts";
 import type { StitchHost } from "./stitch-host.ts";

@@ -1,5 +1,5 @@
-import { healthOf } from "../../src/domain/health.ts";
-import type { Health } from "../../src/domain/stitch.ts";
+import { healthOf } from "../../src/domain/stitch/health.ts";
+import type { Health } from "../../src/domain/stitch/stitch.ts";
 
 /** Heartbeats without an answer that are remembered: more of them change nothing. */
 const MOST_WAITING = 16;

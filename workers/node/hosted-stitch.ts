@@ -1,9 +1,9 @@
 import { LATE, orLate } from "../../src/bounded-wait.ts";
 import type { EventType } from "../../src/domain/event.ts";
 import type { Message } from "../../src/domain/message.ts";
-import { afterExit, stableAfterMs } from "../../src/domain/restart.ts";
-import type { StitchSpec } from "../../src/domain/spec.ts";
-import type { Health, StepError, StitchRecord } from "../../src/domain/stitch.ts";
+import { afterExit, stableAfterMs } from "../../src/domain/stitch/restart.ts";
+import type { StitchSpec } from "../../src/domain/stitch/spec.ts";
+import type { Health, StepError, StitchRecord } from "../../src/domain/stitch/stitch.ts";
 import { errorText } from "../../src/error-text.ts";
 import {
   type Adaptor,

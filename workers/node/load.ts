@@ -1,6 +1,6 @@
 import { cpus, freemem, totalmem } from "node:os";
 import { monitorEventLoopDelay } from "node:perf_hooks";
-import type { NodeLoad } from "../../src/domain/node.ts";
+import type { NodeLoad } from "../../src/domain/node/node.ts";
 
 /** Measures the machine's CPU and memory and this process's event loop, each over the time since the last call. */
 export class LoadMeter {

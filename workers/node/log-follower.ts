@@ -1,5 +1,10 @@
 import { LATE, orLate, pause } from "../../src/bounded-wait.ts";
-import { formatPosition, type FollowedLine, type LogBatch, type LogPosition } from "../../src/domain/log-line.ts";
+import {
+  formatPosition,
+  type FollowedLine,
+  type LogBatch,
+  type LogPosition,
+} from "../../src/domain/stitch/log-line.ts";
 import { Hint } from "../../src/redis/hint.ts";
 import { ANSWER_MS } from "./bounded-files.ts";
 import type { StitchLog } from "./stitch-log.ts";

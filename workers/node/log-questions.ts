@@ -1,8 +1,8 @@
 import * as z from "zod";
 import { LATE, orLate } from "../../src/bounded-wait.ts";
 import { RequestError } from "../../src/domain/errors.ts";
-import { stitchId } from "../../src/domain/ids.ts";
-import { type LogLine, logPosition } from "../../src/domain/log-line.ts";
+import { stitchId } from "../../src/domain/names/ids.ts";
+import { type LogLine, logPosition } from "../../src/domain/stitch/log-line.ts";
 import type { RedisClient } from "../../src/redis/client.ts";
 import type { Keys } from "../../src/redis/keys.ts";
 import { appendBatch } from "../../src/redis/reply-stream.ts";

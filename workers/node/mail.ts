@@ -1,5 +1,5 @@
 import { orLate, pause } from "../../src/bounded-wait.ts";
-import { fullId, splitFullId } from "../../src/domain/ids.ts";
+import { fullId, splitFullId } from "../../src/domain/names/ids.ts";
 import {
   API_SENDER,
   asLetter,
@@ -11,7 +11,7 @@ import {
   type Receipt,
 } from "../../src/domain/message.ts";
 import { RequestError } from "../../src/domain/errors.ts";
-import type { RemovedRecord } from "../../src/domain/stitch.ts";
+import type { RemovedRecord } from "../../src/domain/stitch/stitch.ts";
 import { errorText } from "../../src/error-text.ts";
 import type { Routes } from "../../src/master/ports.ts";
 import type { RedisClient } from "../../src/redis/client.ts";

@@ -1,6 +1,6 @@
 import type { Orders } from "../../src/master/ports.ts";
-import { fullId, splitFullId } from "../../src/domain/ids.ts";
-import { maySettle } from "../../src/domain/tombstone.ts";
+import { fullId, splitFullId } from "../../src/domain/names/ids.ts";
+import { maySettle } from "../../src/domain/job/tombstone.ts";
 import { passingOver, type UnreadableRecord } from "../../src/redis/unreadable.ts";
 import type { StitchHost } from "./stitch-host.ts";
 

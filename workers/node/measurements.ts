@@ -1,5 +1,5 @@
 import type { Publishing } from "../../src/master/ports.ts";
-import type { StitchUsage } from "../../src/domain/stitch.ts";
+import type { StitchUsage } from "../../src/domain/stitch/stitch.ts";
 import { orLate } from "../../src/bounded-wait.ts";
 import { DataFolders } from "./data-folders.ts";
 import { ProcessTree } from "./process-tree.ts";

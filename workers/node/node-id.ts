@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import * as z from "zod";
 import type { Config } from "../../src/config.ts";
-import { nodeId } from "../../src/domain/ids.ts";
+import { nodeId } from "../../src/domain/names/ids.ts";
 import { errorText } from "../../src/error-text.ts";
 import { NotOwn, readOwnFile, replaceOwnFile } from "./own-files.ts";
 

@@ -1,9 +1,9 @@
 import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 import { LATE, orLate, pause, within } from "../../src/bounded-wait.ts";
-import { fullId } from "../../src/domain/ids.ts";
-import type { Dispatch } from "../../src/domain/job.ts";
-import type { Eligibility, NodeFacts } from "../../src/domain/node.ts";
+import { fullId } from "../../src/domain/names/ids.ts";
+import type { Dispatch } from "../../src/domain/job/job.ts";
+import type { Eligibility, NodeFacts } from "../../src/domain/node/node.ts";
 import type { ChosenMaster } from "../../src/domain/master-mode.ts";
 import { openNodePorts } from "../../src/master/node-ports.ts";
 import type { NodePorts } from "../../src/master/ports.ts";

@@ -1,6 +1,6 @@
 import { pause } from "../../src/bounded-wait.ts";
 import { type ErrorCode, RequestError } from "../../src/domain/errors.ts";
-import { parseStitchRef, splitFullId } from "../../src/domain/ids.ts";
+import { parseStitchRef, splitFullId } from "../../src/domain/names/ids.ts";
 import { asLetter, type Message } from "../../src/domain/message.ts";
 import type { Routes } from "../../src/master/ports.ts";
 import type { Burial, Placed, Posted } from "../../src/redis/inbox.ts";

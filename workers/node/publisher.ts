@@ -1,5 +1,5 @@
 import type { ClusterEvent } from "../../src/domain/event.ts";
-import type { NodeStatus } from "../../src/domain/node.ts";
+import type { NodeStatus } from "../../src/domain/node/node.ts";
 import type { Publishing } from "../../src/master/ports.ts";
 import type { StitchChange } from "../../src/redis/stitch-records.ts";
 

@@ -4,14 +4,14 @@ import {
   NO_REVISION,
   parseRevision,
   type Revision,
-} from "../../src/domain/revision.ts";
+} from "../../src/domain/names/revision.ts";
 import type { ClusterEvent } from "../../src/domain/event.ts";
-import { fullId, splitFullId } from "../../src/domain/ids.ts";
-import type { StitchStep } from "../../src/domain/job.ts";
-import { groupContains } from "../../src/domain/group.ts";
-import { wellForMs } from "../../src/domain/min-healthy.ts";
-import { type Eligibility, type NodeFacts, type NodeStatus, shortOf } from "../../src/domain/node.ts";
-import { NO_RESOURCES, type Resources } from "../../src/domain/spec.ts";
+import { fullId, splitFullId } from "../../src/domain/names/ids.ts";
+import type { StitchStep } from "../../src/domain/job/job.ts";
+import { groupContains } from "../../src/domain/names/group.ts";
+import { wellForMs } from "../../src/domain/job/min-healthy.ts";
+import { type Eligibility, type NodeFacts, type NodeStatus, shortOf } from "../../src/domain/node/node.ts";
+import { NO_RESOURCES, type Resources } from "../../src/domain/stitch/spec.ts";
 import {
   REMOVED_KEPT_MS,
   type RemovedRecord,
@@ -19,8 +19,8 @@ import {
   type StepOutcome,
   type StitchRecord,
   toldOf,
-} from "../../src/domain/stitch.ts";
-import { buries, type Tombstone } from "../../src/domain/tombstone.ts";
+} from "../../src/domain/stitch/stitch.ts";
+import { buries, type Tombstone } from "../../src/domain/job/tombstone.ts";
 import type { StitchChange } from "../../src/redis/stitch-records.ts";
 import { answered } from "./bounded-files.ts";
 import { HostedStitch, type HostedStitchOptions, type StitchEvent, SUPERSEDED, WorkerLeaves } from "./hosted-stitch.ts";

@@ -1,6 +1,6 @@
 import type { Stats } from "node:fs";
 import { dirname } from "node:path";
-import { type LogLine, logLine, type LogPosition, type LogSource } from "../../src/domain/log-line.ts";
+import { type LogLine, logLine, type LogPosition, type LogSource } from "../../src/domain/stitch/log-line.ts";
 import { type BoundedFile, LOG_FILES, orNull } from "./bounded-files.ts";
 import { freeNumber, MARK_BYTES, markOf, numbersAside } from "./log-files.ts";
 import { APPEND, FILE_MODE, FOLDER_MODE, READ } from "./own-files.ts";

@@ -1,4 +1,4 @@
-import { type Dispatch, dispatchId } from "../../src/domain/job.ts";
+import { type Dispatch, dispatchId } from "../../src/domain/job/job.ts";
 import { WorkerLeaves } from "./hosted-stitch.ts";
 import type { StitchDisk } from "./stitch-disk.ts";
 

@@ -1,7 +1,7 @@
-import type { Dispatch, MasterStep, Step, StitchStep, Task } from "../../src/domain/job.ts";
-import { splitFullId } from "../../src/domain/ids.ts";
-import { formatRevision, type Revision } from "../../src/domain/revision.ts";
-import type { StepError, StepOutcome } from "../../src/domain/stitch.ts";
+import type { Dispatch, MasterStep, Step, StitchStep, Task } from "../../src/domain/job/job.ts";
+import { splitFullId } from "../../src/domain/names/ids.ts";
+import { formatRevision, type Revision } from "../../src/domain/names/revision.ts";
+import type { StepError, StepOutcome } from "../../src/domain/stitch/stitch.ts";
 import { errorText } from "../../src/error-text.ts";
 import type { Orders } from "../../src/master/ports.ts";
 import { isRedisUnavailable } from "../../src/redis/connection.ts";

@@ -1,8 +1,8 @@
 // What the bodies of commands are made of.
 import * as z from "zod";
-import { groupName } from "../group.ts";
-import { nodeId, stitchRef } from "../ids.ts";
-import { minHealthyMs } from "../spec.ts";
+import { groupName } from "../names/group.ts";
+import { nodeId, stitchRef } from "../names/ids.ts";
+import { minHealthyMs } from "../stitch/spec.ts";
 
 const deadlineMs = z.int().min(1).max(86_400_000);
 

@@ -1,8 +1,8 @@
 import type * as z from "zod";
 import type { ClusterEvent } from "../event.ts";
-import type { Observed } from "../observed.ts";
-import type { Plan } from "../planned.ts";
-import type { StitchSpec } from "../spec.ts";
+import type { Observed } from "../planning/observed.ts";
+import type { Plan } from "../planning/planned.ts";
+import type { StitchSpec } from "../stitch/spec.ts";
 import type { FinishedJob, Next } from "./next.ts";
 
 /** The fields that every body has. */

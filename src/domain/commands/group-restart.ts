@@ -1,10 +1,10 @@
 import * as z from "zod";
-import { shouldRun, stepChain } from "../chains.ts";
+import { shouldRun, stepChain } from "../job/chains.ts";
 import { RequestError } from "../errors.ts";
-import { greenIn, type Observed } from "../observed.ts";
-import { wellBeforeReplacingMs } from "../min-healthy.ts";
-import { type Plan, planInWaves } from "../planned.ts";
-import { groupName } from "../group.ts";
+import { greenIn, type Observed } from "../planning/observed.ts";
+import { wellBeforeReplacingMs } from "../job/min-healthy.ts";
+import { type Plan, planInWaves } from "../planning/planned.ts";
+import { groupName } from "../names/group.ts";
 import { longEnvelope, timeoutMs } from "./body.ts";
 import { define } from "./definition.ts";
 import { missedInChains, never, planAnew } from "./next.ts";

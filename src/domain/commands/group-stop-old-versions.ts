@@ -1,10 +1,10 @@
 import * as z from "zod";
-import { shouldRun, stepChain } from "../chains.ts";
+import { shouldRun, stepChain } from "../job/chains.ts";
 import { RequestError } from "../errors.ts";
-import { fullGroupName, parseFullGroup } from "../group.ts";
-import type { Observed } from "../observed.ts";
-import { type Plan, planInWaves } from "../planned.ts";
-import type { StitchRecord } from "../stitch.ts";
+import { fullGroupName, parseFullGroup } from "../names/group.ts";
+import type { Observed } from "../planning/observed.ts";
+import { type Plan, planInWaves } from "../planning/planned.ts";
+import type { StitchRecord } from "../stitch/stitch.ts";
 import { longEnvelope, timeoutMs } from "./body.ts";
 import { define } from "./definition.ts";
 import { changedBy, planAnew, takeBack } from "./next.ts";

@@ -1,8 +1,8 @@
-import type { CommandName } from "../command-names.ts";
+import type { CommandName } from "./command-names.ts";
 import { RequestError } from "../errors.ts";
-import type { FoldedStep } from "../fold.ts";
-import type { Chain, JobRecord, StitchStep } from "../job.ts";
-import { formatRevision } from "../revision.ts";
+import type { FoldedStep } from "../job/fold.ts";
+import type { Chain, JobRecord, StitchStep } from "../job/job.ts";
+import { formatRevision } from "../names/revision.ts";
 
 /** A job that has ended, with what became of each of its steps. */
 export type FinishedJob = { readonly record: JobRecord; readonly steps: readonly FinishedStep[] };

@@ -1,10 +1,10 @@
 import * as z from "zod";
-import { eligibilityChain } from "../chains.ts";
-import { hasSettled, planMoves } from "../drain.ts";
-import { nodeId } from "../ids.ts";
-import { movesInWaves, shown, staysUnknown } from "../moves.ts";
-import { nodeNamed, type Observed, refusalFor, stitchesOn } from "../observed.ts";
-import { infeasible, type Plan, planInWaves } from "../planned.ts";
+import { eligibilityChain } from "../job/chains.ts";
+import { hasSettled, planMoves } from "../planning/drain.ts";
+import { nodeId } from "../names/ids.ts";
+import { movesInWaves, shown, staysUnknown } from "../planning/moves.ts";
+import { nodeNamed, type Observed, refusalFor, stitchesOn } from "../planning/observed.ts";
+import { infeasible, type Plan, planInWaves } from "../planning/planned.ts";
 import { longEnvelope, timeoutMs } from "./body.ts";
 import { define } from "./definition.ts";
 import { never, planAnew } from "./next.ts";

@@ -1,6 +1,6 @@
 import * as z from "zod";
-import { nodeId } from "../ids.ts";
-import { sizeFirst } from "../size-first.ts";
+import { nodeId } from "../names/ids.ts";
+import { sizeFirst } from "../json/size-first.ts";
 import { envelope } from "./body.ts";
 import { define } from "./definition.ts";
 import { changedBy, type Next, notReversible, planAnew } from "./next.ts";

@@ -1,10 +1,10 @@
 // The plans of commands that do one thing to each of their stitches, or to a node.
 import { RequestError } from "../errors.ts";
-import { parseStitchRef } from "../ids.ts";
-import type { Step, StitchStep, Task } from "../job.ts";
-import { nodeNamed, type Observed, refusalFor, stitchNamed } from "../observed.ts";
-import { oneTask, type Plan, planOf } from "../planned.ts";
-import type { StepError } from "../stitch.ts";
+import { parseStitchRef } from "../names/ids.ts";
+import type { Step, StitchStep, Task } from "../job/job.ts";
+import { nodeNamed, type Observed, refusalFor, stitchNamed } from "../planning/observed.ts";
+import { oneTask, type Plan, planOf } from "../planning/planned.ts";
+import type { StepError } from "../stitch/stitch.ts";
 
 type StitchAction = Exclude<StitchStep["action"], "create" | "settle">;
 type Asked = { readonly target: string; readonly timeoutMs: number; readonly waitForNode: boolean };

@@ -1,9 +1,9 @@
 import * as z from "zod";
-import { assignedTo } from "../assignment.ts";
+import { assignedTo } from "../job/assignment.ts";
 import { RequestError } from "../errors.ts";
-import { nodeId, stitchRef } from "../ids.ts";
-import { planNew } from "../new-stitches.ts";
-import { stitchNamed } from "../observed.ts";
+import { nodeId, stitchRef } from "../names/ids.ts";
+import { planNew } from "../planning/new-stitches.ts";
+import { stitchNamed } from "../planning/observed.ts";
 import { envelope, timeoutMs } from "./body.ts";
 import { define } from "./definition.ts";
 import { removeMade, repeatSteps } from "./next.ts";

@@ -1,10 +1,10 @@
 import * as z from "zod";
 import { RequestError } from "../errors.ts";
-import { fullGroupName } from "../group.ts";
-import { nodeId, stitchId } from "../ids.ts";
-import { planNew } from "../new-stitches.ts";
-import { placementOptions } from "../placement-options.ts";
-import { stitchSpec } from "../spec.ts";
+import { fullGroupName } from "../names/group.ts";
+import { nodeId, stitchId } from "../names/ids.ts";
+import { planNew } from "../planning/new-stitches.ts";
+import { placementOptions } from "../stitch/placement-options.ts";
+import { stitchSpec } from "../stitch/spec.ts";
 import { envelope, timeoutMs } from "./body.ts";
 import { define } from "./definition.ts";
 import { removeMade, repeatSteps } from "./next.ts";

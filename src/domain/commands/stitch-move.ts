@@ -1,11 +1,11 @@
 import * as z from "zod";
-import { assignedTo } from "../assignment.ts";
+import { assignedTo } from "../job/assignment.ts";
 import { RequestError } from "../errors.ts";
-import { nodeId, splitFullId, stitchRef } from "../ids.ts";
-import type { Chain, JobRecord, StitchStep } from "../job.ts";
-import { moveIn, movesInWaves, roomIn, scopeOf, takenBy } from "../moves.ts";
-import { nodeNamed, type Observed, type Placed, refusalFor, stitchNamed } from "../observed.ts";
-import { dataStays, infeasible, oneTask, type Plan, planInWaves, planOf } from "../planned.ts";
+import { nodeId, splitFullId, stitchRef } from "../names/ids.ts";
+import type { Chain, JobRecord, StitchStep } from "../job/job.ts";
+import { moveIn, movesInWaves, roomIn, scopeOf, takenBy } from "../planning/moves.ts";
+import { nodeNamed, type Observed, type Placed, refusalFor, stitchNamed } from "../planning/observed.ts";
+import { dataStays, infeasible, oneTask, type Plan, planInWaves, planOf } from "../planning/planned.ts";
 import { longEnvelope, timeoutMs } from "./body.ts";
 import { define } from "./definition.ts";
 import { type Next, notReversible, planAnew, stepsOf } from "./next.ts";

@@ -1,5 +1,5 @@
 // A module that writes to others and takes what comes (test/support/correspondence.ts).
-import { fullId } from "../../../src/domain/ids.ts";
+import { fullId } from "../../../src/domain/names/ids.ts";
 import type { ModuleContext, ModuleMessage } from "../../../workers/node/adaptors/module.ts";
 import { Correspondence } from "../correspondence.ts";
 

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { promisify } from "node:util";
-import type { COMMANDS } from "../../../src/domain/command.ts";
+import type { COMMANDS } from "../../../src/domain/commands/command.ts";
 
 const root = join(import.meta.dirname, "../../..");
 const LIMIT_MS = 120_000;

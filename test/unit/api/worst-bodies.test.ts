@@ -5,7 +5,7 @@ import { describe, it } from "node:test";
 import { createApp } from "../../../src/api/app.ts";
 import { problemAnswer } from "../../../src/api/problem.ts";
 import { envelope } from "../../../src/domain/commands/body.ts";
-import { COMMANDS } from "../../../src/domain/command.ts";
+import { COMMANDS } from "../../../src/domain/commands/command.ts";
 import { RequestError } from "../../../src/domain/errors.ts";
 import { MAX_DATA_BYTES } from "../../../src/domain/message.ts";
 import type { ProblemResource } from "../../../src/contract/problem.ts";

@@ -4,7 +4,7 @@ import type { AddressInfo } from "node:net";
 import { json } from "node:stream/consumers";
 import type { StitchResource } from "../../../src/contract/stitch.ts";
 import type { JobResource } from "../../../src/contract/job.ts";
-import { stitchSpec } from "../../../src/domain/spec.ts";
+import { stitchSpec } from "../../../src/domain/stitch/spec.ts";
 
 export type Asked = {
   readonly method: string;

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { MOVES_AT_ONCE } from "../../../src/domain/moves.ts";
+import { MOVES_AT_ONCE } from "../../../src/domain/planning/moves.ts";
 import { checked } from "./observed.ts";
 import { type Act, DEADLINE_MS, SimulatedCluster, TIMEOUT_MS } from "./simulated-cluster.ts";
 

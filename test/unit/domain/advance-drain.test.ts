@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import type { JobRecord } from "../../../src/domain/job.ts";
+import type { JobRecord } from "../../../src/domain/job/job.ts";
 import { checked } from "./observed.ts";
 import { ACTS, DEADLINE_MS, SimulatedCluster, TIMEOUT_MS } from "./simulated-cluster.ts";
 import { anything, calm, FAULTS, runToEnd, scenarios, turnsOf } from "./simulated-jobs.ts";

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import type { Chain } from "../../../src/domain/job.ts";
-import { splitFullId } from "../../../src/domain/ids.ts";
+import type { Chain } from "../../../src/domain/job/job.ts";
+import { splitFullId } from "../../../src/domain/names/ids.ts";
 import type { SimulatedCluster } from "./simulated-cluster.ts";
 import { anything, calm, faults, runToEnd, scenarios } from "./simulated-jobs.ts";
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import type { Chain } from "../../../src/domain/job.ts";
+import type { Chain } from "../../../src/domain/job/job.ts";
 import type { SimulatedCluster } from "./simulated-cluster.ts";
 import { calm, faults, runToEnd, scenarios } from "./simulated-jobs.ts";
 

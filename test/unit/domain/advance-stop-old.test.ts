@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { splitFullId } from "../../../src/domain/ids.ts";
+import { splitFullId } from "../../../src/domain/names/ids.ts";
 import { checked } from "./observed.ts";
 import { type Layout, SimulatedCluster } from "./simulated-cluster.ts";
 import { anything, calm, runToEnd, type Scenario, scenarios } from "./simulated-jobs.ts";

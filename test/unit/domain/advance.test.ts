@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { advance } from "../../../src/domain/advance.ts";
-import { foldJob } from "../../../src/domain/fold.ts";
+import { advance } from "../../../src/domain/job/advance.ts";
+import { foldJob } from "../../../src/domain/job/fold.ts";
 import type { SimulatedCluster } from "./simulated-cluster.ts";
 import { anything, calm, JOB_NAMES, runToEnd, scenarios } from "./simulated-jobs.ts";
 

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type AssignmentEnd, assignmentEndsIn, assignmentsIn } from "../../../src/domain/assignment.ts";
-import type { FoldedStep, FoldedTask } from "../../../src/domain/fold.ts";
-import type { StitchStep } from "../../../src/domain/job.ts";
-import { oneTask } from "../../../src/domain/planned.ts";
-import type { StepOutcome } from "../../../src/domain/stitch.ts";
+import { type AssignmentEnd, assignmentEndsIn, assignmentsIn } from "../../../src/domain/job/assignment.ts";
+import type { FoldedStep, FoldedTask } from "../../../src/domain/job/fold.ts";
+import type { StitchStep } from "../../../src/domain/job/job.ts";
+import { oneTask } from "../../../src/domain/planning/planned.ts";
+import type { StepOutcome } from "../../../src/domain/stitch/stitch.ts";
 import { outcome } from "./simulated-node.ts";
 
 const create = (stitch: string, over: Partial<Extract<StitchStep, { action: "create" }>> = {}): StitchStep => ({

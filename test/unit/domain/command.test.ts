@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { COMMANDS, commandOptions } from "../../../src/domain/command.ts";
-import { type CommandName, isCommandName } from "../../../src/domain/command-names.ts";
+import { COMMANDS, commandOptions } from "../../../src/domain/commands/command.ts";
+import { type CommandName, isCommandName } from "../../../src/domain/commands/command-names.ts";
 import { checked, CREATE } from "./observed.ts";
 
 const NAMES = Object.keys(COMMANDS) as CommandName[];

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { foldJob, hasEnded, nodesInDoubt } from "../../../src/domain/fold.ts";
-import { outcomeKey } from "../../../src/domain/job.ts";
+import { foldJob, hasEnded, nodesInDoubt } from "../../../src/domain/job/fold.ts";
+import { outcomeKey } from "../../../src/domain/job/job.ts";
 import { alike, jobs, outcomeOf, runnersOf, stateOf, withAll } from "./job-states.ts";
 
 const RUNS = { numRuns: 1000 };

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type Command, commandOptions } from "../../../src/domain/command.ts";
-import { COMMAND_NAMES } from "../../../src/domain/command-names.ts";
+import { type Command, commandOptions } from "../../../src/domain/commands/command.ts";
+import { COMMAND_NAMES } from "../../../src/domain/commands/command-names.ts";
 import { RequestError } from "../../../src/domain/errors.ts";
 import {
   type Aftermath,
@@ -13,14 +13,14 @@ import {
   rollbackOf,
   stepsIn,
   whereTheyLive,
-} from "../../../src/domain/follow-up.ts";
-import { means } from "../../../src/domain/meant.ts";
-import { type FoldedJob, foldJob } from "../../../src/domain/fold.ts";
-import { type Chain, type JobRecord, type JobState, outcomeKey, type StitchStep } from "../../../src/domain/job.ts";
-import type { Observed } from "../../../src/domain/observed.ts";
-import { deadlineOf } from "../../../src/domain/plan.ts";
-import { oneTask, planOf } from "../../../src/domain/planned.ts";
-import type { RemovedRecord, StepOutcome } from "../../../src/domain/stitch.ts";
+} from "../../../src/domain/commands/follow-up.ts";
+import { means } from "../../../src/domain/planning/meant.ts";
+import { type FoldedJob, foldJob } from "../../../src/domain/job/fold.ts";
+import { type Chain, type JobRecord, type JobState, outcomeKey, type StitchStep } from "../../../src/domain/job/job.ts";
+import type { Observed } from "../../../src/domain/planning/observed.ts";
+import { deadlineOf } from "../../../src/domain/commands/plan.ts";
+import { oneTask, planOf } from "../../../src/domain/planning/planned.ts";
+import type { RemovedRecord, StepOutcome } from "../../../src/domain/stitch/stitch.ts";
 import {
   checked,
   CREATE,
@@ -34,7 +34,7 @@ import {
 } from "./observed.ts";
 import { SimulatedCluster } from "./simulated-cluster.ts";
 import { outcome } from "./simulated-node.ts";
-import type { PlacementOptions } from "../../../src/domain/placement-options.ts";
+import type { PlacementOptions } from "../../../src/domain/stitch/placement-options.ts";
 
 const DONE = outcome("succeeded", true);
 const WAS_SO = outcome("succeeded", false);

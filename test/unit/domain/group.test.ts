@@ -8,7 +8,7 @@ import {
   groupName,
   parseFullGroup,
   parseGroup,
-} from "../../../src/domain/group.ts";
+} from "../../../src/domain/names/group.ts";
 
 const part = fc.stringMatching(/^[A-Za-z0-9_-]{1,63}$/);
 const parts = fc.array(part, { minLength: 1, maxLength: 3 });

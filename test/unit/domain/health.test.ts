@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { healthOf, shownHealth } from "../../../src/domain/health.ts";
+import { healthOf, shownHealth } from "../../../src/domain/stitch/health.ts";
 
 for (const [missed, health] of [
   [0, "green"],

@@ -13,7 +13,7 @@ import {
   splitFullId,
   stitchId,
   stitchRef,
-} from "../../../src/domain/ids.ts";
+} from "../../../src/domain/names/ids.ts";
 
 const name = fc.stringMatching(/^[a-z0-9][a-z0-9-]{0,62}$/);
 const nodeName = name.filter((id) => id !== "api");

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as z from "zod";
-import { invalidOf } from "../../../src/domain/invalid.ts";
-import { stitchSpec } from "../../../src/domain/spec.ts";
+import { invalidOf } from "../../../src/domain/json/invalid.ts";
+import { stitchSpec } from "../../../src/domain/stitch/spec.ts";
 
 /** What is said of a value that is not what the schema wants. */
 function said(schema: z.ZodType, value: unknown): [path: string, message: string][] {

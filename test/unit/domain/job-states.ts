@@ -1,8 +1,8 @@
 import fc from "fast-check";
-import { foldJob, type Runner } from "../../../src/domain/fold.ts";
-import { type Claim, type JobState, outcomeKey, type Task } from "../../../src/domain/job.ts";
-import type { Liveness } from "../../../src/domain/node.ts";
-import type { StepError, StepOutcome } from "../../../src/domain/stitch.ts";
+import { foldJob, type Runner } from "../../../src/domain/job/fold.ts";
+import { type Claim, type JobState, outcomeKey, type Task } from "../../../src/domain/job/job.ts";
+import type { Liveness } from "../../../src/domain/node/node.ts";
+import type { StepError, StepOutcome } from "../../../src/domain/stitch/stitch.ts";
 
 const LIVENESS: readonly Liveness[] = ["alive", "suspect", "dead", "left"];
 const STATUSES: readonly StepOutcome["status"][] = ["succeeded", "failed", "superseded", "cancelled"];

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { jsonSize } from "../../../src/domain/json-size.ts";
+import { jsonSize } from "../../../src/domain/json/json-size.ts";
 
 const NO_BOUND = { depth: Number.POSITIVE_INFINITY, tokens: Number.POSITIVE_INFINITY };
 

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { wellBeforeReplacingMs, wellForMs } from "../../../src/domain/min-healthy.ts";
-import { deadlineOf, planCommand } from "../../../src/domain/plan.ts";
-import { leastDurationMs } from "../../../src/domain/planned.ts";
-import { stitchSpec } from "../../../src/domain/spec.ts";
+import { wellBeforeReplacingMs, wellForMs } from "../../../src/domain/job/min-healthy.ts";
+import { deadlineOf, planCommand } from "../../../src/domain/commands/plan.ts";
+import { leastDurationMs } from "../../../src/domain/planning/planned.ts";
+import { stitchSpec } from "../../../src/domain/stitch/spec.ts";
 import { checked, CREATE, observed, record, withStitches } from "./observed.ts";
 
 const spec = (more: object) => stitchSpec.parse({ adaptor: "process", command: ["x"], ...more });

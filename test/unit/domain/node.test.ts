@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { isPresent, livenessOf, shortOf } from "../../../src/domain/node.ts";
+import { isPresent, livenessOf, shortOf } from "../../../src/domain/node/node.ts";
 
 const lease = { incarnation: 3, leaseUntilMs: 1000, leftAtMs: null, deadIncarnation: null };
 

@@ -1,13 +1,13 @@
-import type { Assigned } from "../../../src/domain/assignment.ts";
-import { COMMANDS, type Command } from "../../../src/domain/command.ts";
-import type { CommandName } from "../../../src/domain/command-names.ts";
-import { splitFullId } from "../../../src/domain/ids.ts";
-import type { NodeRecord } from "../../../src/domain/node.ts";
-import type { Observed, Placed } from "../../../src/domain/observed.ts";
-import { planCommand } from "../../../src/domain/plan.ts";
-import type { Plan } from "../../../src/domain/planned.ts";
-import type { StitchSpec } from "../../../src/domain/spec.ts";
-import { type StitchRecord, toldOf } from "../../../src/domain/stitch.ts";
+import type { Assigned } from "../../../src/domain/job/assignment.ts";
+import { COMMANDS, type Command } from "../../../src/domain/commands/command.ts";
+import type { CommandName } from "../../../src/domain/commands/command-names.ts";
+import { splitFullId } from "../../../src/domain/names/ids.ts";
+import type { NodeRecord } from "../../../src/domain/node/node.ts";
+import type { Observed, Placed } from "../../../src/domain/planning/observed.ts";
+import { planCommand } from "../../../src/domain/commands/plan.ts";
+import type { Plan } from "../../../src/domain/planning/planned.ts";
+import type { StitchSpec } from "../../../src/domain/stitch/spec.ts";
+import { type StitchRecord, toldOf } from "../../../src/domain/stitch/stitch.ts";
 import { specOf, stored } from "../../support/test-spec.ts";
 
 /** A create of a process that asks for nothing, as a client sends it. */

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { placementOptions } from "../../../src/domain/placement-options.ts";
-import { type Candidate, candidateOf, place } from "../../../src/domain/placement.ts";
-import { stitchSpec } from "../../../src/domain/spec.ts";
+import { placementOptions } from "../../../src/domain/stitch/placement-options.ts";
+import { type Candidate, candidateOf, place } from "../../../src/domain/placement/placement.ts";
+import { stitchSpec } from "../../../src/domain/stitch/spec.ts";
 
 const GOOD: Candidate = {
   id: "n2",

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { placementOptions } from "../../../src/domain/placement-options.ts";
-import { type Candidate, place } from "../../../src/domain/placement.ts";
-import { stitchSpec } from "../../../src/domain/spec.ts";
+import { placementOptions } from "../../../src/domain/stitch/placement-options.ts";
+import { type Candidate, place } from "../../../src/domain/placement/placement.ts";
+import { stitchSpec } from "../../../src/domain/stitch/spec.ts";
 
 const SPREAD = placementOptions.parse({});
 const BINPACK = placementOptions.parse({ strategy: "binpack" });

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { type PlacementOptions, placementOptions } from "../../../src/domain/placement-options.ts";
-import { type Candidate, place } from "../../../src/domain/placement.ts";
-import { type StitchSpec, stitchSpec } from "../../../src/domain/spec.ts";
+import { type PlacementOptions, placementOptions } from "../../../src/domain/stitch/placement-options.ts";
+import { type Candidate, place } from "../../../src/domain/placement/placement.ts";
+import { type StitchSpec, stitchSpec } from "../../../src/domain/stitch/spec.ts";
 
 const tenths = (max: number) => fc.nat(max).map((n) => n / 10);
 const resources = (cpu: number, memory: number) => fc.record({ cpu: tenths(cpu), memoryBytes: fc.nat(memory) });

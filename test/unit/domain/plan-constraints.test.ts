@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import type { Command } from "../../../src/domain/command.ts";
-import { splitFullId } from "../../../src/domain/ids.ts";
-import type { NodeRecord } from "../../../src/domain/node.ts";
-import type { Plan } from "../../../src/domain/planned.ts";
-import { type PlacementOptions, placementOptions } from "../../../src/domain/placement-options.ts";
-import { type StitchSpec, stitchSpec } from "../../../src/domain/spec.ts";
-import type { StitchRecord } from "../../../src/domain/stitch.ts";
+import type { Command } from "../../../src/domain/commands/command.ts";
+import { splitFullId } from "../../../src/domain/names/ids.ts";
+import type { NodeRecord } from "../../../src/domain/node/node.ts";
+import type { Plan } from "../../../src/domain/planning/planned.ts";
+import { type PlacementOptions, placementOptions } from "../../../src/domain/stitch/placement-options.ts";
+import { type StitchSpec, stitchSpec } from "../../../src/domain/stitch/spec.ts";
+import type { StitchRecord } from "../../../src/domain/stitch/stitch.ts";
 import { checked, CREATE, node, observed, planned, record, stored, withStitches } from "./observed.ts";
 
 const AWAY: readonly Partial<NodeRecord>[] = [{ leaseUntilMs: 0 }, { leaseUntilMs: 950 }, { leftAtMs: 5 }];

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import type { Command } from "../../../src/domain/command.ts";
-import type { Observed } from "../../../src/domain/observed.ts";
-import { planFingerprint } from "../../../src/domain/plan.ts";
+import type { Command } from "../../../src/domain/commands/command.ts";
+import type { Observed } from "../../../src/domain/planning/observed.ts";
+import { planFingerprint } from "../../../src/domain/commands/plan.ts";
 import { checked, CREATE, node, observed, planned, record } from "./observed.ts";
 
 const of = (command: Command, seen: Observed) => planFingerprint(command, planned(command, seen));

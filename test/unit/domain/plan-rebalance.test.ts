@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { splitFullId } from "../../../src/domain/ids.ts";
-import type { NodeRecord } from "../../../src/domain/node.ts";
-import type { Observed } from "../../../src/domain/observed.ts";
-import { planCommand } from "../../../src/domain/plan.ts";
-import type { StitchRecord } from "../../../src/domain/stitch.ts";
+import { splitFullId } from "../../../src/domain/names/ids.ts";
+import type { NodeRecord } from "../../../src/domain/node/node.ts";
+import type { Observed } from "../../../src/domain/planning/observed.ts";
+import { planCommand } from "../../../src/domain/commands/plan.ts";
+import type { StitchRecord } from "../../../src/domain/stitch/stitch.ts";
 import { checked, CREATE, node, observed, record, specOf, withStitches } from "./observed.ts";
 
 type Cluster = { readonly nodes: readonly NodeRecord[]; readonly records: ReadonlyMap<string, StitchRecord> };

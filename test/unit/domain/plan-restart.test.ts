@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { planCommand } from "../../../src/domain/plan.ts";
-import type { StitchRecord } from "../../../src/domain/stitch.ts";
+import { planCommand } from "../../../src/domain/commands/plan.ts";
+import type { StitchRecord } from "../../../src/domain/stitch/stitch.ts";
 import { checked, CREATE, node, observed, record, withStitches } from "./observed.ts";
 
 const NODES = [node("n1"), node("n2"), node("n3", { leaseUntilMs: 0 })];

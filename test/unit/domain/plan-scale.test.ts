@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { splitFullId } from "../../../src/domain/ids.ts";
-import type { NodeRecord } from "../../../src/domain/node.ts";
-import type { Observed } from "../../../src/domain/observed.ts";
-import { planCommand } from "../../../src/domain/plan.ts";
-import type { Plan } from "../../../src/domain/planned.ts";
-import type { StitchRecord } from "../../../src/domain/stitch.ts";
+import { splitFullId } from "../../../src/domain/names/ids.ts";
+import type { NodeRecord } from "../../../src/domain/node/node.ts";
+import type { Observed } from "../../../src/domain/planning/observed.ts";
+import { planCommand } from "../../../src/domain/commands/plan.ts";
+import type { Plan } from "../../../src/domain/planning/planned.ts";
+import type { StitchRecord } from "../../../src/domain/stitch/stitch.ts";
 import { checked, CREATE, node, observed, placed, record, specOf, stored, withStitches } from "./observed.ts";
 import { calm, runToEnd, scenarios } from "./simulated-jobs.ts";
 

@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { stepChain } from "../../../src/domain/chains.ts";
+import { stepChain } from "../../../src/domain/job/chains.ts";
 import { RequestError } from "../../../src/domain/errors.ts";
-import type { StitchStep } from "../../../src/domain/job.ts";
-import type { PlacementOptions } from "../../../src/domain/placement-options.ts";
-import { checkPlanSize } from "../../../src/domain/plan-size.ts";
-import { oneTask, planInWaves, planOf } from "../../../src/domain/planned.ts";
+import type { StitchStep } from "../../../src/domain/job/job.ts";
+import type { PlacementOptions } from "../../../src/domain/stitch/placement-options.ts";
+import { checkPlanSize } from "../../../src/domain/planning/plan-size.ts";
+import { oneTask, planInWaves, planOf } from "../../../src/domain/planning/planned.ts";
 
 const LONGEST = "i".repeat(63);
 

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import type { CommandName } from "../../../src/domain/command-names.ts";
+import type { CommandName } from "../../../src/domain/commands/command-names.ts";
 import { RequestError } from "../../../src/domain/errors.ts";
-import type { Observed } from "../../../src/domain/observed.ts";
+import type { Observed } from "../../../src/domain/planning/observed.ts";
 import { checked, CREATE, node, observed, planned, record, specOf, stored } from "./observed.ts";
 
 const refusedWith =

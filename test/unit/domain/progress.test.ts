@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { foldJob } from "../../../src/domain/fold.ts";
-import type { Chain, JobRecord } from "../../../src/domain/job.ts";
-import { moveChain, stepChain } from "../../../src/domain/chains.ts";
-import { progressOf } from "../../../src/domain/progress.ts";
+import { foldJob } from "../../../src/domain/job/fold.ts";
+import type { Chain, JobRecord } from "../../../src/domain/job/job.ts";
+import { moveChain, stepChain } from "../../../src/domain/job/chains.ts";
+import { progressOf } from "../../../src/domain/job/progress.ts";
 import { stateOf } from "./job-states.ts";
 import { checked, CREATE, placed } from "./observed.ts";
 import { type Act, SimulatedCluster } from "./simulated-cluster.ts";

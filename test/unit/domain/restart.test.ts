@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { afterExit, stableAfterMs } from "../../../src/domain/restart.ts";
-import { type RestartPolicy, restartPolicy } from "../../../src/domain/spec.ts";
+import { afterExit, stableAfterMs } from "../../../src/domain/stitch/restart.ts";
+import { type RestartPolicy, restartPolicy } from "../../../src/domain/stitch/spec.ts";
 
 const policyOf = (over: Partial<RestartPolicy> = {}): RestartPolicy => restartPolicy.parse(over);
 const policies = fc.record({

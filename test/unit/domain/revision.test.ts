@@ -8,7 +8,7 @@ import {
   parseRevision,
   type Revision,
   revisionText,
-} from "../../../src/domain/revision.ts";
+} from "../../../src/domain/names/revision.ts";
 
 const revision = fc
   .tuple(

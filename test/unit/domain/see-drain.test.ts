@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { Eligibility, NodeRecord } from "../../../src/domain/node.ts";
-import { seeDrain } from "../../../src/domain/drain.ts";
-import type { StitchState } from "../../../src/domain/stitch.ts";
+import type { Eligibility, NodeRecord } from "../../../src/domain/node/node.ts";
+import { seeDrain } from "../../../src/domain/planning/drain.ts";
+import type { StitchState } from "../../../src/domain/stitch/stitch.ts";
 import { node, observed } from "./observed.ts";
 
 const DRAIN = { target: "n1", revision: 7 };

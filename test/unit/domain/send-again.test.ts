@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { foldJob, type Runner } from "../../../src/domain/fold.ts";
-import type { Claim, JobState } from "../../../src/domain/job.ts";
-import type { Liveness } from "../../../src/domain/node.ts";
-import { OUTCOME_LOST_MS, REDELIVERED_MS, tasksToSendAgain } from "../../../src/domain/send-again.ts";
+import { foldJob, type Runner } from "../../../src/domain/job/fold.ts";
+import type { Claim, JobState } from "../../../src/domain/job/job.ts";
+import type { Liveness } from "../../../src/domain/node/node.ts";
+import { OUTCOME_LOST_MS, REDELIVERED_MS, tasksToSendAgain } from "../../../src/domain/job/send-again.ts";
 import { outcomeOf, stateOf } from "./job-states.ts";
 
 /** The job's deadline; see `stateOf`. */

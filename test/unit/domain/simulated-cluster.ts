@@ -1,7 +1,7 @@
-import { type Advanced, advance, asksForDrain, awaited } from "../../../src/domain/advance.ts";
-import { type Command, commandOptions } from "../../../src/domain/command.ts";
-import { type FoldedJob, foldJob, nodesInDoubt, type Runner } from "../../../src/domain/fold.ts";
-import { splitFullId } from "../../../src/domain/ids.ts";
+import { type Advanced, advance, asksForDrain, awaited } from "../../../src/domain/job/advance.ts";
+import { type Command, commandOptions } from "../../../src/domain/commands/command.ts";
+import { type FoldedJob, foldJob, nodesInDoubt, type Runner } from "../../../src/domain/job/fold.ts";
+import { splitFullId } from "../../../src/domain/names/ids.ts";
 import {
   type Claim,
   type JobMarks,
@@ -11,16 +11,16 @@ import {
   outcomeKey,
   type StitchStep,
   type Task,
-} from "../../../src/domain/job.ts";
-import type { Observed } from "../../../src/domain/observed.ts";
-import { deadlineOf, planCommand } from "../../../src/domain/plan.ts";
-import { seeDrain } from "../../../src/domain/drain.ts";
-import { countWell } from "../../../src/domain/replacement.ts";
-import type { Eligibility } from "../../../src/domain/node.ts";
-import { compareRevisions, formatRevision } from "../../../src/domain/revision.ts";
-import { tasksToSendAgain } from "../../../src/domain/send-again.ts";
-import type { Health, StepOutcome, StitchRecord } from "../../../src/domain/stitch.ts";
-import { needsNewerTombstone, removalOf } from "../../../src/domain/tombstone.ts";
+} from "../../../src/domain/job/job.ts";
+import type { Observed } from "../../../src/domain/planning/observed.ts";
+import { deadlineOf, planCommand } from "../../../src/domain/commands/plan.ts";
+import { seeDrain } from "../../../src/domain/planning/drain.ts";
+import { countWell } from "../../../src/domain/planning/replacement.ts";
+import type { Eligibility } from "../../../src/domain/node/node.ts";
+import { compareRevisions, formatRevision } from "../../../src/domain/names/revision.ts";
+import { tasksToSendAgain } from "../../../src/domain/job/send-again.ts";
+import type { Health, StepOutcome, StitchRecord } from "../../../src/domain/stitch/stitch.ts";
+import { needsNewerTombstone, removalOf } from "../../../src/domain/job/tombstone.ts";
 import { observed, withStitches } from "./observed.ts";
 import { outcome, SimulatedNode, type Temper } from "./simulated-node.ts";
 

@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import type { CommandOf } from "../../../src/domain/command.ts";
+import type { CommandOf } from "../../../src/domain/commands/command.ts";
 import { checked } from "./observed.ts";
 import {
   type Act,

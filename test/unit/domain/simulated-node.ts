@@ -1,15 +1,15 @@
-import { splitFullId } from "../../../src/domain/ids.ts";
-import type { StitchStep, Task } from "../../../src/domain/job.ts";
-import type { Eligibility, NodeRecord } from "../../../src/domain/node.ts";
+import { splitFullId } from "../../../src/domain/names/ids.ts";
+import type { StitchStep, Task } from "../../../src/domain/job/job.ts";
+import type { Eligibility, NodeRecord } from "../../../src/domain/node/node.ts";
 import {
   compareRevisions,
   formatRevision,
   NO_REVISION,
   parseRevision,
   type Revision,
-} from "../../../src/domain/revision.ts";
-import type { Health, StepError, StepOutcome, StitchRecord } from "../../../src/domain/stitch.ts";
-import { buries, maySettle, type Tombstone, type Traces } from "../../../src/domain/tombstone.ts";
+} from "../../../src/domain/names/revision.ts";
+import type { Health, StepError, StepOutcome, StitchRecord } from "../../../src/domain/stitch/stitch.ts";
+import { buries, maySettle, type Tombstone, type Traces } from "../../../src/domain/job/tombstone.ts";
 import { node as nodeRecord, record as stitchRecord, specOf } from "./observed.ts";
 
 /** How a stitch takes to being started on a node: `late` is green after a while, `never` runs and is not, `fails` exits. */

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { stitchSpec } from "../../../src/domain/spec.ts";
+import { stitchSpec } from "../../../src/domain/stitch/spec.ts";
 
 const PROCESS = { adaptor: "process", command: ["node", "worker.js"] } as const;
 const MODULE = { adaptor: "module", module: "echo" } as const;

@@ -7,7 +7,7 @@ import {
   removalOf,
   type Tombstone,
   type Traces,
-} from "../../../src/domain/tombstone.ts";
+} from "../../../src/domain/job/tombstone.ts";
 import { record } from "./observed.ts";
 
 const NOTHING: Traces = { record: null, removed: null, tombstone: null };

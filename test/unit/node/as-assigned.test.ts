@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { stitchSpec } from "../../../src/domain/spec.ts";
+import { stitchSpec } from "../../../src/domain/stitch/spec.ts";
 import { asAssigned } from "../../../workers/node/as-assigned.ts";
 import { stored } from "../../support/test-spec.ts";
 import { testStitch } from "../../support/test-stitch.ts";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { Writable } from "node:stream";
 import { describe, it, type TestContext } from "node:test";
 import type { Message } from "../../../src/domain/message.ts";
-import { stitchSpec } from "../../../src/domain/spec.ts";
+import { stitchSpec } from "../../../src/domain/stitch/spec.ts";
 import type { StartContext } from "../../../workers/node/adaptors/adaptor.ts";
 import { Conversation } from "../../../workers/node/conversation.ts";
 import type { StitchMessage } from "../../../workers/node/process-v1.ts";

@@ -3,8 +3,8 @@ import { mkdirSync, mkdtempSync, renameSync, rmdirSync, rmSync, symlinkSync } fr
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { stitchSpec } from "../../../src/domain/spec.ts";
-import type { StitchRecord } from "../../../src/domain/stitch.ts";
+import { stitchSpec } from "../../../src/domain/stitch/spec.ts";
+import type { StitchRecord } from "../../../src/domain/stitch/stitch.ts";
 import type { Adaptor, Exit, StitchInstance } from "../../../workers/node/adaptors/adaptor.ts";
 import { StitchDisk } from "../../../workers/node/stitch-disk.ts";
 import { StitchHost } from "../../../workers/node/stitch-host.ts";

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import fc from "fast-check";
-import { healthOf } from "../../../src/domain/health.ts";
-import type { Health } from "../../../src/domain/stitch.ts";
+import { healthOf } from "../../../src/domain/stitch/health.ts";
+import type { Health } from "../../../src/domain/stitch/stitch.ts";
 import { Heartbeats } from "../../../workers/node/heartbeats.ts";
 
 const EVERY_MS = 1000;

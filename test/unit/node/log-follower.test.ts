@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import type { LogBatch } from "../../../src/domain/log-line.ts";
+import type { LogBatch } from "../../../src/domain/stitch/log-line.ts";
 import { LogFollower } from "../../../workers/node/log-follower.ts";
 import { StitchLog } from "../../../workers/node/stitch-log.ts";
 import { until } from "../../support/cluster.ts";

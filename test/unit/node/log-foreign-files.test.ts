@@ -17,7 +17,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import type { LogPosition } from "../../../src/domain/log-line.ts";
+import type { LogPosition } from "../../../src/domain/stitch/log-line.ts";
 import { StitchDisk } from "../../../workers/node/stitch-disk.ts";
 import { StitchLog } from "../../../workers/node/stitch-log.ts";
 

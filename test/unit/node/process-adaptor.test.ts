@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { readFile } from "node:fs";
 import { test } from "node:test";
-import { stitchSpec } from "../../../src/domain/spec.ts";
+import { stitchSpec } from "../../../src/domain/stitch/spec.ts";
 import { Launcher } from "../../../workers/node/adaptors/launcher.ts";
 import { processAdaptor } from "../../../workers/node/adaptors/process.ts";
 import { EscapedProcesses } from "../../../workers/node/escaped-processes.ts";

@@ -12,7 +12,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { stitchSpec } from "../../../src/domain/spec.ts";
+import { stitchSpec } from "../../../src/domain/stitch/spec.ts";
 import { Specs } from "../../../workers/node/specs.ts";
 import { stored } from "../../support/test-spec.ts";
 

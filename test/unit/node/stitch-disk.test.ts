@@ -13,7 +13,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import fc from "fast-check";
-import { removedRecord, stitchRecord, type StitchRecord } from "../../../src/domain/stitch.ts";
+import { removedRecord, stitchRecord, type StitchRecord } from "../../../src/domain/stitch/stitch.ts";
 import { FORMAT } from "../../../src/redis/format.ts";
 import { StitchDisk } from "../../../workers/node/stitch-disk.ts";
 import { testStitch } from "../../support/test-stitch.ts";

@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import type { Dispatch } from "../../../src/domain/job.ts";
+import type { Dispatch } from "../../../src/domain/job/job.ts";
 import { WorkerLeaves } from "../../../workers/node/hosted-stitch.ts";
 import { StitchDisk } from "../../../workers/node/stitch-disk.ts";
 import { TaskJournal } from "../../../workers/node/task-journal.ts";

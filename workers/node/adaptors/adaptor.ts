@@ -1,6 +1,6 @@
 import type { Message } from "../../../src/domain/message.ts";
-import type { StitchSpec } from "../../../src/domain/spec.ts";
-import type { Health, StepError } from "../../../src/domain/stitch.ts";
+import type { StitchSpec } from "../../../src/domain/stitch/spec.ts";
+import type { Health, StepError } from "../../../src/domain/stitch/stitch.ts";
 import type { SendTo } from "../outbox.ts";
 
 /** Where a line of a stitch's log came from: what it printed, what it logged, or what its node has to say about it. */

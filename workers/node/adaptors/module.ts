@@ -4,7 +4,7 @@ import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import * as z from "zod";
 import { LATE, orLate, within } from "../../../src/bounded-wait.ts";
-import { parseFullGroup } from "../../../src/domain/group.ts";
+import { parseFullGroup } from "../../../src/domain/names/group.ts";
 import { dataText, MAX_DATA_BYTES, type Message } from "../../../src/domain/message.ts";
 import { errorText } from "../../../src/error-text.ts";
 import { Heartbeats } from "../heartbeats.ts";

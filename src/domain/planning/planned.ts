@@ -1,10 +1,10 @@
-import { fullId, generatedStitchId, splitFullId } from "./ids.ts";
-import { parseFullGroup } from "./group.ts";
-import { leastDurationOf } from "./min-healthy.ts";
-import type { Chain, Orchestration, Step, Task } from "./job.ts";
+import { fullId, generatedStitchId, splitFullId } from "../names/ids.ts";
+import { parseFullGroup } from "../names/group.ts";
+import { leastDurationOf } from "../job/min-healthy.ts";
+import type { Chain, Orchestration, Step, Task } from "../job/job.ts";
 import type { Observed } from "./observed.ts";
-import type { Refusal } from "./refusal.ts";
-import type { StepError } from "./stitch.ts";
+import type { Refusal } from "../placement/refusal.ts";
+import type { StepError } from "../stitch/stitch.ts";
 
 /** Where a stitch would go, and why there. `stitch`: a full id. */
 export type PlannedPlacement = { readonly stitch: string; readonly node: string; readonly reason: string };

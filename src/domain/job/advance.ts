@@ -11,7 +11,7 @@ import type {
   StitchStep,
   Task,
 } from "./job.ts";
-import type { Health, StepError } from "./stitch.ts";
+import type { Health, StepError } from "../stitch/stitch.ts";
 
 /** How soon a stitch that is not green yet is looked at again; a node that is being drained, too. */
 const LOOK_MS = 500;

@@ -1,5 +1,5 @@
-import { RequestError } from "./errors.ts";
-import type { Step } from "./job.ts";
+import { RequestError } from "../errors.ts";
+import type { Step } from "../job/job.ts";
 import type { Plan } from "./planned.ts";
 
 const MIB = 1024 * 1024;

@@ -9,8 +9,8 @@ import {
   type Task,
 } from "./job.ts";
 import type { StepStatus } from "./job-status.ts";
-import type { Liveness } from "./node.ts";
-import type { StepError, StepOutcome } from "./stitch.ts";
+import type { Liveness } from "../node/node.ts";
+import type { StepError, StepOutcome } from "../stitch/stitch.ts";
 
 /** What is known of the node of a task that has not ended. `startedAtMs`: when its present incarnation registered. */
 export type Runner = { readonly liveness: Liveness; readonly incarnation: number; readonly startedAtMs: number };

@@ -1,8 +1,8 @@
 import * as z from "zod";
-import { placementOptions } from "./placement-options.ts";
-import { revisionText } from "./revision.ts";
-import { stepError, type StepOutcome } from "./stitch.ts";
-import { specHash } from "./spec.ts";
+import { placementOptions } from "../stitch/placement-options.ts";
+import { revisionText } from "../names/revision.ts";
+import { stepError, type StepOutcome } from "../stitch/stitch.ts";
+import { specHash } from "../stitch/spec.ts";
 
 /**
  * Which stitch a step means, as `StitchRecord.born`: the node does nothing to another that has the id by then. Absent:

@@ -1,12 +1,12 @@
 import * as z from "zod";
-import { RequestError } from "./errors.ts";
+import { RequestError } from "../errors.ts";
 import type { FoldedTask } from "./fold.ts";
-import { fullGroupName } from "./group.ts";
-import { splitFullId } from "./ids.ts";
+import { fullGroupName } from "../names/group.ts";
+import { splitFullId } from "../names/ids.ts";
 import type { JobRecord, Task } from "./job.ts";
-import { placementOptions } from "./placement-options.ts";
-import { formatRevision, revisionText } from "./revision.ts";
-import { type KnownSpec, specHash } from "./spec.ts";
+import { placementOptions } from "../stitch/placement-options.ts";
+import { formatRevision, revisionText } from "../names/revision.ts";
+import { type KnownSpec, specHash } from "../stitch/spec.ts";
 
 /**
  * What a Master has given a node to run under a stitch's id: whoever copies or moves the stitch goes by this, never by the

@@ -1,21 +1,21 @@
-import { specUnknown } from "./assignment.ts";
+import { specUnknown } from "../job/assignment.ts";
 import { type Command, COMMANDS, definitionOf } from "./command.ts";
 import { type CommandName, isCommandName } from "./command-names.ts";
-import { type FinishedJob, type Next, notReversible } from "./commands/next.ts";
-import { RequestError } from "./errors.ts";
-import type { FoldedJob } from "./fold.ts";
-import { commonGroup } from "./group.ts";
-import { fullId, splitFullId } from "./ids.ts";
-import type { JobRecord, JobState, Step, StitchStep } from "./job.ts";
-import { means, meantIn } from "./meant.ts";
-import { candidatesFor, type Observed, refusalFor } from "./observed.ts";
-import { place } from "./placement.ts";
+import { type FinishedJob, type Next, notReversible } from "./next.ts";
+import { RequestError } from "../errors.ts";
+import type { FoldedJob } from "../job/fold.ts";
+import { commonGroup } from "../names/group.ts";
+import { fullId, splitFullId } from "../names/ids.ts";
+import type { JobRecord, JobState, Step, StitchStep } from "../job/job.ts";
+import { means, meantIn } from "../planning/meant.ts";
+import { candidatesFor, type Observed, refusalFor } from "../planning/observed.ts";
+import { place } from "../placement/placement.ts";
 import { planCommand } from "./plan.ts";
-import { wellForMs } from "./min-healthy.ts";
-import type { StitchSpec } from "./spec.ts";
-import { infeasible, oneTask, type Plan, planOf } from "./planned.ts";
-import { parseRevision } from "./revision.ts";
-import type { RemovedRecord } from "./stitch.ts";
+import { wellForMs } from "../job/min-healthy.ts";
+import type { StitchSpec } from "../stitch/spec.ts";
+import { infeasible, oneTask, type Plan, planOf } from "../planning/planned.ts";
+import { parseRevision } from "../names/revision.ts";
+import type { RemovedRecord } from "../stitch/stitch.ts";
 
 /** As `Next`, with the command checked. */
 export type FollowUp =

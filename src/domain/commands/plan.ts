@@ -1,8 +1,8 @@
-import { canonicalJson } from "./canonical-json.ts";
+import { canonicalJson } from "../json/canonical-json.ts";
 import { type Command, definitionOf } from "./command.ts";
-import type { Step } from "./job.ts";
-import type { Observed } from "./observed.ts";
-import { longDeadlineMs, type Plan } from "./planned.ts";
+import type { Step } from "../job/job.ts";
+import type { Observed } from "../planning/observed.ts";
+import { longDeadlineMs, type Plan } from "../planning/planned.ts";
 
 /**
  * Breaks a command into tasks for individual nodes, or into the waves they come in.

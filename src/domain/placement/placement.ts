@@ -1,7 +1,7 @@
-import type { PlacementOptions } from "./placement-options.ts";
-import { type Eligibility, isPresent, type Liveness, type NodeRecord, shortOf } from "./node.ts";
+import type { PlacementOptions } from "../stitch/placement-options.ts";
+import { type Eligibility, isPresent, type Liveness, type NodeRecord, shortOf } from "../node/node.ts";
 import type { Refusal, RefusalCode } from "./refusal.ts";
-import type { Resources, StitchSpec } from "./spec.ts";
+import type { Resources, StitchSpec } from "../stitch/spec.ts";
 
 /** A node as placement sees it. `ofGroup`: how many stitches of the group it has already. */
 export type Candidate = {

@@ -1,8 +1,8 @@
-import { fullId, splitFullId } from "./ids.ts";
+import { fullId, splitFullId } from "../names/ids.ts";
 import type { Chain, Link, StitchStep } from "./job.ts";
 import { wellBeforeReplacingMs } from "./min-healthy.ts";
 import type { Assigned } from "./assignment.ts";
-import type { StitchRecord } from "./stitch.ts";
+import type { StitchRecord } from "../stitch/stitch.ts";
 
 const chainOf = (stitch: string | null, wave: number, links: Link[], undo: Link | null = null): Chain => ({
   stitch,

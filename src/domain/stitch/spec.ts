@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { sizeFirst } from "./size-first.ts";
+import { sizeFirst } from "../json/size-first.ts";
 
 /** Variables that make another program of whatever is started: none may be set by a command that comes over the network. */
 const REFUSED_ENV =

@@ -1,7 +1,7 @@
 import { type Candidate, place } from "./placement.ts";
-import type { PlacementOptions } from "./placement-options.ts";
+import type { PlacementOptions } from "../stitch/placement-options.ts";
 import type { Refusal } from "./refusal.ts";
-import type { Resources, StitchSpec } from "./spec.ts";
+import type { Resources, StitchSpec } from "../stitch/spec.ts";
 
 /** What a new home is looked for: a stitch of a group, by its spec and where it may live. */
 export type Homeless = {

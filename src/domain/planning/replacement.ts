@@ -1,8 +1,8 @@
-import { shouldRun } from "./chains.ts";
-import type { Replacement } from "./job.ts";
-import { wellBeforeReplacingMs } from "./min-healthy.ts";
+import { shouldRun } from "../job/chains.ts";
+import type { Replacement } from "../job/job.ts";
+import { wellBeforeReplacingMs } from "../job/min-healthy.ts";
 import { greenIn, type Observed } from "./observed.ts";
-import type { StitchRecord } from "./stitch.ts";
+import type { StitchRecord } from "../stitch/stitch.ts";
 
 /** How many stitches of the group that takes over have been well for long enough. */
 export function countWell(

@@ -1,6 +1,6 @@
 import * as z from "zod";
-import { type Resources, resources } from "./spec.ts";
-import { STITCH_STATES } from "./stitch.ts";
+import { type Resources, resources } from "../stitch/spec.ts";
+import { STITCH_STATES } from "../stitch/stitch.ts";
 
 export const LIVENESSES = ["alive", "suspect", "dead", "left"] as const;
 export type Liveness = (typeof LIVENESSES)[number];

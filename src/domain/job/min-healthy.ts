@@ -1,5 +1,5 @@
 import type { Step } from "./job.ts";
-import { isAddressable, type StitchSpec } from "./spec.ts";
+import { isAddressable, type StitchSpec } from "../stitch/spec.ts";
 
 /** A release that dies after a few seconds must not take the place of one that works. */
 const REPLACING_MS = 5000;

@@ -1,11 +1,11 @@
-import { whyUnknown } from "./assignment.ts";
-import { moveChain, type Starting } from "./chains.ts";
-import { fullId, splitFullId } from "./ids.ts";
-import type { Chain } from "./job.ts";
+import { whyUnknown } from "../job/assignment.ts";
+import { moveChain, type Starting } from "../job/chains.ts";
+import { fullId, splitFullId } from "../names/ids.ts";
+import type { Chain } from "../job/job.ts";
 import { livenessIn, type Observed, type Placed } from "./observed.ts";
-import { candidateOf } from "./placement.ts";
+import { candidateOf } from "../placement/placement.ts";
 import { dataStays, type Plan, type PlanWarning } from "./planned.ts";
-import { Room } from "./room.ts";
+import { Room } from "../placement/room.ts";
 
 /** Moves under way at once: a node must not start hundreds of processes while it serves. */
 export const MOVES_AT_ONCE = 10;

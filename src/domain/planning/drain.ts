@@ -1,12 +1,12 @@
-import { type Starting, stepChain } from "./chains.ts";
-import type { DrainSeen } from "./advance.ts";
-import type { Chain, JobRecord } from "./job.ts";
-import { isPresent, type NodeRecord } from "./node.ts";
+import { type Starting, stepChain } from "../job/chains.ts";
+import type { DrainSeen } from "../job/advance.ts";
+import type { Chain, JobRecord } from "../job/job.ts";
+import { isPresent, type NodeRecord } from "../node/node.ts";
 import { livenessIn, type Observed, type Placed, refusalFor, type Shown, stitchesOn } from "./observed.ts";
 import { moveIn, movesInWaves, roomIn } from "./moves.ts";
-import { eachOnce, refusalText } from "./placement.ts";
+import { eachOnce, refusalText } from "../placement/placement.ts";
 import type { Plan, PlanWarning } from "./planned.ts";
-import type { StitchState } from "./stitch.ts";
+import type { StitchState } from "../stitch/stitch.ts";
 
 /** Times a stitch is moved, or stopped, before it is left to be forced, or to the deadline. */
 const TRIES = 3;

@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { sizeFirst } from "./size-first.ts";
+import { sizeFirst } from "../json/size-first.ts";
 
 const name = z.string().min(1).max(255);
 /** Where stitches may live, and by which rule they are given a node. */

@@ -1,7 +1,7 @@
 import * as z from "zod";
 import type { StitchStep } from "./job.ts";
-import { compareRevisions, parseRevision, type Revision, revisionText } from "./revision.ts";
-import type { RemovedRecord, StitchRecord } from "./stitch.ts";
+import { compareRevisions, parseRevision, type Revision, revisionText } from "../names/revision.ts";
+import type { RemovedRecord, StitchRecord } from "../stitch/stitch.ts";
 
 /** What a Master has decided about a stitch of a node that cannot be asked: it is removed, or has moved. */
 export const tombstone = z.object({

@@ -1,9 +1,9 @@
 import * as z from "zod";
-import { STEP_CODES } from "./errors.ts";
-import { fullGroupName } from "./group.ts";
+import { STEP_CODES } from "../errors.ts";
+import { fullGroupName } from "../names/group.ts";
 import { placementOptions } from "./placement-options.ts";
-import { stitchId } from "./ids.ts";
-import { revisionText } from "./revision.ts";
+import { stitchId } from "../names/ids.ts";
+import { revisionText } from "../names/revision.ts";
 import { isAddressable, specHash, type StitchSpec } from "./spec.ts";
 
 export const DESIRED = ["running", "stopped"] as const;

@@ -1,10 +1,10 @@
-import { fullId } from "./ids.ts";
-import type { Step } from "./job.ts";
+import { fullId } from "../names/ids.ts";
+import type { Step } from "../job/job.ts";
 import { candidatesFor, nodeNamed, type Observed } from "./observed.ts";
-import { place } from "./placement.ts";
+import { place } from "../placement/placement.ts";
 import { infeasible, newIds, oneTask, type Plan, planOf } from "./planned.ts";
 import type { Template } from "./observed.ts";
-import { wellForMs } from "./min-healthy.ts";
+import { wellForMs } from "../job/min-healthy.ts";
 
 type NewStitches = Template & {
   readonly group: string;

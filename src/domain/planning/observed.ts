@@ -1,11 +1,11 @@
-import { RequestError } from "./errors.ts";
-import { splitFullId } from "./ids.ts";
-import { isPresent, type Liveness, livenessOf, type NodeRecord } from "./node.ts";
-import { type Candidate, candidateOf } from "./placement.ts";
-import type { PlacementOptions } from "./placement-options.ts";
-import type { Assigned } from "./assignment.ts";
-import type { KnownSpec, StoredSpec } from "./spec.ts";
-import type { StepError, StitchRecord } from "./stitch.ts";
+import { RequestError } from "../errors.ts";
+import { splitFullId } from "../names/ids.ts";
+import { isPresent, type Liveness, livenessOf, type NodeRecord } from "../node/node.ts";
+import { type Candidate, candidateOf } from "../placement/placement.ts";
+import type { PlacementOptions } from "../stitch/placement-options.ts";
+import type { Assigned } from "../job/assignment.ts";
+import type { KnownSpec, StoredSpec } from "../stitch/spec.ts";
+import type { StepError, StitchRecord } from "../stitch/stitch.ts";
 
 /** What a plan is made from: read once, so that the plan is a pure function of it. */
 export type Observed = {

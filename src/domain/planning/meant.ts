@@ -1,6 +1,6 @@
-import type { StitchStep } from "./job.ts";
+import type { StitchStep } from "../job/job.ts";
 import type { Observed } from "./observed.ts";
-import { parseRevision } from "./revision.ts";
+import { parseRevision } from "../names/revision.ts";
 
 /**
  * Does a step of a job with this revision mean the stitch that was born so? What the job itself created was born by it; of

@@ -1,25 +1,25 @@
 import type * as z from "zod";
 import type { CommandName } from "./command-names.ts";
-import type { CommandDefinition } from "./commands/definition.ts";
-import { groupRebalance } from "./commands/group-rebalance.ts";
-import { groupRemove } from "./commands/group-remove.ts";
-import { groupRestart } from "./commands/group-restart.ts";
-import { groupScale } from "./commands/group-scale.ts";
-import { groupStart } from "./commands/group-start.ts";
-import { groupStop } from "./commands/group-stop.ts";
-import { groupStopOldVersions } from "./commands/group-stop-old-versions.ts";
-import { nodeCordon } from "./commands/node-cordon.ts";
-import { nodeDrain } from "./commands/node-drain.ts";
-import { nodePing } from "./commands/node-ping.ts";
-import { nodeRelabel } from "./commands/node-relabel.ts";
-import { nodeUncordon } from "./commands/node-uncordon.ts";
-import { stitchClone } from "./commands/stitch-clone.ts";
-import { stitchCreate } from "./commands/stitch-create.ts";
-import { stitchMove } from "./commands/stitch-move.ts";
-import { stitchRemove } from "./commands/stitch-remove.ts";
-import { stitchRestart } from "./commands/stitch-restart.ts";
-import { stitchStart } from "./commands/stitch-start.ts";
-import { stitchStop } from "./commands/stitch-stop.ts";
+import type { CommandDefinition } from "./definition.ts";
+import { groupRebalance } from "./group-rebalance.ts";
+import { groupRemove } from "./group-remove.ts";
+import { groupRestart } from "./group-restart.ts";
+import { groupScale } from "./group-scale.ts";
+import { groupStart } from "./group-start.ts";
+import { groupStop } from "./group-stop.ts";
+import { groupStopOldVersions } from "./group-stop-old-versions.ts";
+import { nodeCordon } from "./node-cordon.ts";
+import { nodeDrain } from "./node-drain.ts";
+import { nodePing } from "./node-ping.ts";
+import { nodeRelabel } from "./node-relabel.ts";
+import { nodeUncordon } from "./node-uncordon.ts";
+import { stitchClone } from "./stitch-clone.ts";
+import { stitchCreate } from "./stitch-create.ts";
+import { stitchMove } from "./stitch-move.ts";
+import { stitchRemove } from "./stitch-remove.ts";
+import { stitchRestart } from "./stitch-restart.ts";
+import { stitchStart } from "./stitch-start.ts";
+import { stitchStop } from "./stitch-stop.ts";
 
 /** Every command, by name. */
 export const COMMANDS = {
