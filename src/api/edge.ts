@@ -2,7 +2,7 @@ import { type Config, ConfigError, loadConfig } from "../config.ts";
 import { RequestError } from "../domain/errors.ts";
 import type { Master } from "../master/ports.ts";
 import { type OpenMaster, openMaster } from "../master/open-master.ts";
-import { RedisRefused } from "../redis/connection.ts";
+import { RedisRefused } from "../redis/connection/connection.ts";
 import { writeFormat } from "../redis/format.ts";
 import { createApp } from "./app.ts";
 import { loggable } from "../error-log.ts";

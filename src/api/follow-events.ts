@@ -1,5 +1,5 @@
 import type { EventResource } from "../contract/event.ts";
-import type { RedisClient } from "../redis/client.ts";
+import type { RedisClient } from "../redis/connection/client.ts";
 import { lastEventId, refuseGoneEvents, waitForEvents } from "../redis/events.ts";
 import type { Keys } from "../redis/keys.ts";
 import type { ApiDeps } from "./deps.ts";

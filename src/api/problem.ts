@@ -3,7 +3,7 @@ import type { ContentfulStatusCode } from "hono/utils/http-status";
 import type * as z from "zod";
 import { ERRORS, RequestError } from "../domain/errors.ts";
 import { type Invalid, invalidOf } from "../domain/json/invalid.ts";
-import { asRequestError } from "../redis/connection.ts";
+import { asRequestError } from "../redis/connection/connection.ts";
 import type { ApiContext } from "./deps.ts";
 
 /** A client that was told "not now" may try again this soon, in seconds: Redis is back, or another API answers. */

@@ -4,12 +4,12 @@ import { RequestError } from "../domain/errors.ts";
 import { fullId } from "../domain/names/ids.ts";
 import type { StoredSpec } from "../domain/stitch/spec.ts";
 import type { StitchRecord } from "../domain/stitch/stitch.ts";
-import { assignStitches, readAssignments } from "../redis/assignments.ts";
-import type { RedisClient } from "../redis/client.ts";
+import { assignStitches, readAssignments } from "../redis/stitch/assignments.ts";
+import type { RedisClient } from "../redis/connection/client.ts";
 import type { Keys } from "../redis/keys.ts";
-import { readNodes } from "../redis/node-record.ts";
-import { dropOffers, readOffers, storeSpec } from "../redis/specs.ts";
-import { readOwnStitches } from "../redis/stitch-records.ts";
+import { readNodes } from "../redis/node/node-record.ts";
+import { dropOffers, readOffers, storeSpec } from "../redis/stitch/specs.ts";
+import { readOwnStitches } from "../redis/stitch/stitch-records.ts";
 import type { OnUnreadable } from "../redis/unreadable.ts";
 import type { SpecStore } from "./spec-store.ts";
 

@@ -5,7 +5,7 @@ import { asLetter, type DeadLetter, type Message, readMessage } from "../domain/
 import type { ListResource } from "../contract/list.ts";
 import type { DeadLetterResource, SentResource } from "../contract/message.ts";
 import type { StitchRecord } from "../domain/stitch/stitch.ts";
-import type { RedisClient } from "../redis/client.ts";
+import type { RedisClient } from "../redis/connection/client.ts";
 import {
   addDeadLetters,
   dropDeadLetter,
@@ -13,11 +13,11 @@ import {
   nodesWithDeadLetters,
   type PlacedLetter,
   readDeadLetter,
-} from "../redis/dead-letters.ts";
-import { acknowledgeEntries, dropInbox, putMessages, readOldestEntries } from "../redis/inbox.ts";
+} from "../redis/inbox/dead-letters.ts";
+import { acknowledgeEntries, dropInbox, putMessages, readOldestEntries } from "../redis/inbox/inbox.ts";
 import type { Keys } from "../redis/keys.ts";
-import { redisTimeMs } from "../redis/node-record.ts";
-import { giveReceipts } from "../redis/receipts.ts";
+import { redisTimeMs } from "../redis/node/node-record.ts";
+import { giveReceipts } from "../redis/inbox/receipts.ts";
 import type { OnUnreadable } from "../redis/unreadable.ts";
 import { decodeCursor, encodeCursor } from "./cursor.ts";
 import { iso } from "../contract/time.ts";

@@ -15,12 +15,12 @@ import { progressOf } from "../domain/job/progress.ts";
 import { tasksToSendAgain } from "../domain/job/send-again.ts";
 import type { Health, StepOutcome } from "../domain/stitch/stitch.ts";
 import type { Dispatcher } from "../queue/dispatcher.ts";
-import { assignStitches, endAssignments } from "../redis/assignments.ts";
-import { giveUpDrafts, releaseScopes } from "../redis/busy.ts";
-import type { RedisClient } from "../redis/client.ts";
-import { isRedisUnavailable } from "../redis/connection.ts";
+import { assignStitches, endAssignments } from "../redis/stitch/assignments.ts";
+import { giveUpDrafts, releaseScopes } from "../redis/job/busy.ts";
+import type { RedisClient } from "../redis/connection/client.ts";
+import { isRedisUnavailable } from "../redis/connection/connection.ts";
 import { emitEvents } from "../redis/events.ts";
-import { rememberTemplate, type StoredTemplate } from "../redis/group-template.ts";
+import { rememberTemplate, type StoredTemplate } from "../redis/stitch/group-template.ts";
 import {
   dropOpenJob,
   jobAgeMs,
@@ -30,7 +30,7 @@ import {
   takeBackOpenJob,
   takeOpenJobs,
   unlistJob,
-} from "../redis/job-index.ts";
+} from "../redis/job/job-index.ts";
 import {
   claim,
   closeJob,
@@ -40,10 +40,10 @@ import {
   raiseAttempts,
   recordOutcomes,
   saveJob,
-} from "../redis/job-record.ts";
+} from "../redis/job/job-record.ts";
 import { type Keys, MASTER_RUNNER } from "../redis/keys.ts";
-import { readNodes, redisTimeMs } from "../redis/node-record.ts";
-import { readStitches } from "../redis/stitch-records.ts";
+import { readNodes, redisTimeMs } from "../redis/node/node-record.ts";
+import { readStitches } from "../redis/stitch/stitch-records.ts";
 import { type OnUnreadable, passingOver, UnreadableRecord } from "../redis/unreadable.ts";
 import { carryOutStep } from "./master-steps.ts";
 import type { Tended } from "./ports.ts";

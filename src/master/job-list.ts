@@ -1,9 +1,9 @@
 import type { ListedJobResource, ListedStepResource } from "../contract/job.ts";
 import type { ListResource } from "../contract/list.ts";
-import type { RedisClient } from "../redis/client.ts";
-import { listJobIds } from "../redis/job-index.ts";
+import type { RedisClient } from "../redis/connection/client.ts";
+import { listJobIds } from "../redis/job/job-index.ts";
 import type { Keys } from "../redis/keys.ts";
-import { redisTimeMs } from "../redis/node-record.ts";
+import { redisTimeMs } from "../redis/node/node-record.ts";
 import { type OnUnreadable, passingOver } from "../redis/unreadable.ts";
 import { decodeCursor, encodeCursor } from "./cursor.ts";
 import type { JobDesk } from "./job-desk.ts";

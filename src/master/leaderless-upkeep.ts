@@ -1,9 +1,9 @@
-import type { RedisClient } from "../redis/client.ts";
-import { takeDueJobs, waitForDueJob } from "../redis/due-jobs.ts";
+import type { RedisClient } from "../redis/connection/client.ts";
+import { takeDueJobs, waitForDueJob } from "../redis/job/due-jobs.ts";
 import { writeFormat } from "../redis/format.ts";
-import { openJobsOf } from "../redis/job-index.ts";
+import { openJobsOf } from "../redis/job/job-index.ts";
 import type { Keys } from "../redis/keys.ts";
-import { redisTimeMs } from "../redis/node-record.ts";
+import { redisTimeMs } from "../redis/node/node-record.ts";
 import { writeIndex } from "../redis/unreadable.ts";
 import type { Housekeeping } from "./housekeeping.ts";
 import type { JobDesk } from "./job-desk.ts";

@@ -5,12 +5,12 @@ import type { Eligibility } from "../domain/node/node.ts";
 import { formatRevision } from "../domain/names/revision.ts";
 import type { StepOutcome } from "../domain/stitch/stitch.ts";
 import { needsNewerTombstone, removalOf } from "../domain/job/tombstone.ts";
-import type { RedisClient } from "../redis/client.ts";
+import type { RedisClient } from "../redis/connection/client.ts";
 import type { Keys } from "../redis/keys.ts";
-import { MOST_LABELS, orderEligibility, orderLabels } from "../redis/node-record.ts";
+import { MOST_LABELS, orderEligibility, orderLabels } from "../redis/node/node-record.ts";
 import { drawRevision } from "../redis/revision.ts";
-import { dropForAbsent, readTraces } from "../redis/stitch-records.ts";
-import { leaveTombstone } from "../redis/tombstones.ts";
+import { dropForAbsent, readTraces } from "../redis/stitch/stitch-records.ts";
+import { leaveTombstone } from "../redis/stitch/tombstones.ts";
 import type { OnUnreadable } from "../redis/unreadable.ts";
 
 type Tools = { readonly redis: RedisClient; readonly keys: Keys; readonly onUnreadable: OnUnreadable };

@@ -11,11 +11,11 @@ import {
   type SendRequest,
 } from "../domain/message.ts";
 import type { DeliveryResource, SentResource } from "../contract/message.ts";
-import type { RedisClient } from "../redis/client.ts";
+import type { RedisClient } from "../redis/connection/client.ts";
 import type { HintWatch } from "../redis/hint-watchers.ts";
-import { type Placed, type Posted, putMessageOnce, putMessages } from "../redis/inbox.ts";
+import { type Placed, type Posted, putMessageOnce, putMessages } from "../redis/inbox/inbox.ts";
 import type { Keys } from "../redis/keys.ts";
-import { redisTimeMs } from "../redis/node-record.ts";
+import { redisTimeMs } from "../redis/node/node-record.ts";
 import {
   claimMessage,
   forgetMessage,
@@ -23,9 +23,9 @@ import {
   type Post,
   readMessageRecord,
   rememberMessage,
-} from "../redis/message-record.ts";
-import { dropReceipts, readReceipts } from "../redis/receipts.ts";
-import type { ReplyHints } from "../redis/reply-hints.ts";
+} from "../redis/inbox/message-record.ts";
+import { dropReceipts, readReceipts } from "../redis/inbox/receipts.ts";
+import type { ReplyHints } from "../redis/inbox/reply-hints.ts";
 import { sha256Hex } from "./digest.ts";
 import type { Sent } from "./ports.ts";
 import type { Recipients } from "./recipients.ts";

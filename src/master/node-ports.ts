@@ -1,10 +1,10 @@
 import { fullId, splitFullId } from "../domain/names/ids.ts";
 import type { ChosenMaster } from "../domain/master-mode.ts";
-import { readAssignments } from "../redis/assignments.ts";
-import { missingSpecs, offerSpecs, readSpecTexts } from "../redis/specs.ts";
+import { readAssignments } from "../redis/stitch/assignments.ts";
+import { missingSpecs, offerSpecs, readSpecTexts } from "../redis/stitch/specs.ts";
 import { emitEvents } from "../redis/events.ts";
-import { claim, recordOutcomes } from "../redis/job-record.ts";
-import { beatNode, leaveNode, listNode, readEligibility, registerNode } from "../redis/node-record.ts";
+import { claim, recordOutcomes } from "../redis/job/job-record.ts";
+import { beatNode, leaveNode, listNode, readEligibility, registerNode } from "../redis/node/node-record.ts";
 import { raiseRevision } from "../redis/revision.ts";
 import {
   assertPointers,
@@ -14,8 +14,8 @@ import {
   publishUsage,
   readOwnStitches,
   readTraces,
-} from "../redis/stitch-records.ts";
-import { readTombstones } from "../redis/tombstones.ts";
+} from "../redis/stitch/stitch-records.ts";
+import { readTombstones } from "../redis/stitch/tombstones.ts";
 import type { NodePorts } from "./ports.ts";
 import { routesOf, type RoutesOptions } from "./routes.ts";
 

@@ -11,13 +11,13 @@ import type { Observed } from "../domain/planning/observed.ts";
 import { countWell } from "../domain/planning/replacement.ts";
 import { parseRevision } from "../domain/names/revision.ts";
 import type { StitchRecord } from "../domain/stitch/stitch.ts";
-import type { RedisClient } from "../redis/client.ts";
-import { readAssignments } from "../redis/assignments.ts";
-import { readTemplate, type StoredTemplate } from "../redis/group-template.ts";
+import type { RedisClient } from "../redis/connection/client.ts";
+import { readAssignments } from "../redis/stitch/assignments.ts";
+import { readTemplate, type StoredTemplate } from "../redis/stitch/group-template.ts";
 import type { Keys } from "../redis/keys.ts";
-import { listNodeIds, readNodes, redisTimeMs } from "../redis/node-record.ts";
-import { drawNumbers, nextNumber } from "../redis/sequences.ts";
-import { listFullGroups, membersOf } from "../redis/groups.ts";
+import { listNodeIds, readNodes, redisTimeMs } from "../redis/node/node-record.ts";
+import { drawNumbers, nextNumber } from "../redis/stitch/sequences.ts";
+import { listFullGroups, membersOf } from "../redis/stitch/groups.ts";
 import {
   groupsByRoute,
   listStitchesOfNode,
@@ -27,7 +27,7 @@ import {
   readStitch,
   readStitches,
   readUsage,
-} from "../redis/stitch-records.ts";
+} from "../redis/stitch/stitch-records.ts";
 import { type OnUnreadable, refuse } from "../redis/unreadable.ts";
 import { SpecStore, toBeStored } from "./spec-store.ts";
 

@@ -1,12 +1,12 @@
 import type { ChosenMaster } from "../domain/master-mode.ts";
 import { Dispatcher } from "../queue/dispatcher.ts";
-import type { RedisClient } from "../redis/client.ts";
-import { connectRedis, openRedis, refuseEviction } from "../redis/connection.ts";
+import type { RedisClient } from "../redis/connection/client.ts";
+import { connectRedis, openRedis, refuseEviction } from "../redis/connection/connection.ts";
 import { refuseOtherFormat } from "../redis/format.ts";
-import { JobHints } from "../redis/job-hints.ts";
+import { JobHints } from "../redis/job/job-hints.ts";
 import { Keys } from "../redis/keys.ts";
-import { ReplyHints } from "../redis/reply-hints.ts";
-import { ServerWatch } from "../redis/server-watch.ts";
+import { ReplyHints } from "../redis/inbox/reply-hints.ts";
+import { ServerWatch } from "../redis/connection/server-watch.ts";
 import { type LeaderlessOptions, leaderlessMaster } from "./leaderless.ts";
 import type { Master } from "./ports.ts";
 

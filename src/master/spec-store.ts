@@ -1,7 +1,7 @@
 import { type StitchSpec, type StoredSpec, stitchSpec } from "../domain/stitch/spec.ts";
-import type { RedisClient } from "../redis/client.ts";
+import type { RedisClient } from "../redis/connection/client.ts";
 import type { Keys } from "../redis/keys.ts";
-import { readOffers, readSpecTexts } from "../redis/specs.ts";
+import { readOffers, readSpecTexts } from "../redis/stitch/specs.ts";
 import { type OnUnreadable, readField } from "../redis/unreadable.ts";
 import { sha256Hex } from "./digest.ts";
 

@@ -11,12 +11,18 @@ import type { GroupResource } from "../contract/group.ts";
 import type { ClusterResource } from "../contract/cluster.ts";
 import { STITCH_STATES, type StitchRecord, type StitchState, type StitchUsage } from "../domain/stitch/stitch.ts";
 import type { ChosenMaster } from "../domain/master-mode.ts";
-import type { RedisClient } from "../redis/client.ts";
-import { countOpenJobs } from "../redis/job-index.ts";
+import type { RedisClient } from "../redis/connection/client.ts";
+import { countOpenJobs } from "../redis/job/job-index.ts";
 import type { Keys } from "../redis/keys.ts";
-import { countNodes, listNodeIds, readNodes, redisTimeMs } from "../redis/node-record.ts";
-import { listFullGroups, membersOf } from "../redis/groups.ts";
-import { listStitchesOfNode, locateStitch, readStitch, readStitches, readUsage } from "../redis/stitch-records.ts";
+import { countNodes, listNodeIds, readNodes, redisTimeMs } from "../redis/node/node-record.ts";
+import { listFullGroups, membersOf } from "../redis/stitch/groups.ts";
+import {
+  listStitchesOfNode,
+  locateStitch,
+  readStitch,
+  readStitches,
+  readUsage,
+} from "../redis/stitch/stitch-records.ts";
 import { type OnUnreadable, readIndex } from "../redis/unreadable.ts";
 import { VERSION } from "../version.ts";
 import { iso } from "../contract/time.ts";

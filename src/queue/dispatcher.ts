@@ -1,6 +1,6 @@
 import { Queue } from "bullmq";
 import { type Dispatch, dispatchId, type Task } from "../domain/job/job.ts";
-import type { RedisClient } from "../redis/client.ts";
+import type { RedisClient } from "../redis/connection/client.ts";
 import { type Keys, QUEUE, QUEUE_LAYOUT } from "../redis/keys.ts";
 
 /** Finished entries kept, to be looked at: a used id that is added again does nothing while it is kept, and is refused at the claim after. */

@@ -1,7 +1,7 @@
 import { Queue, UnrecoverableError, Worker } from "bullmq";
 import { LATE, orLate } from "../bounded-wait.ts";
 import { type Dispatch, dispatch } from "../domain/job/job.ts";
-import type { RedisClient } from "../redis/client.ts";
+import type { RedisClient } from "../redis/connection/client.ts";
 import { type Keys, QUEUE } from "../redis/keys.ts";
 import { KEPT } from "./dispatcher.ts";
 

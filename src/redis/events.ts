@@ -1,9 +1,9 @@
 import { RequestError } from "../domain/errors.ts";
 import { type ClusterEvent, clusterEvent, compareEventIds } from "../domain/event.ts";
 import type { EventResource } from "../contract/event.ts";
-import type { RedisClient } from "./client.ts";
+import type { RedisClient } from "./connection/client.ts";
 import type { Keys } from "./keys.ts";
-import { defineScript } from "./script.ts";
+import { defineScript } from "./connection/script.ts";
 import { type OnUnreadable, readField, readIndex } from "./unreadable.ts";
 
 /** Events kept: hours of a busy cluster, some 3 MB. */

@@ -1,5 +1,5 @@
-import type { RedisClient } from "./client.ts";
-import { RedisRefused } from "./connection.ts";
+import type { RedisClient } from "./connection/client.ts";
+import { RedisRefused } from "./connection/connection.ts";
 import type { Keys } from "./keys.ts";
 import { readIndex, readKey } from "./unreadable.ts";
 

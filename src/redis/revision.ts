@@ -1,6 +1,6 @@
-import type { RedisClient } from "./client.ts";
+import type { RedisClient } from "./connection/client.ts";
 import type { Keys } from "./keys.ts";
-import { defineScript, noNumber } from "./script.ts";
+import { defineScript, noNumber } from "./connection/script.ts";
 
 /**
  * Draws the next revision where something else than a number was found. KEYS revision. It goes on from the time in

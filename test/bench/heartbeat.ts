@@ -1,5 +1,5 @@
 import { Redis } from "ioredis";
-import { connectRedis, openRedis } from "../../src/redis/connection.ts";
+import { connectRedis, openRedis } from "../../src/redis/connection/connection.ts";
 import { Keys } from "../../src/redis/keys.ts";
 import type { Bench } from "./bench.ts";
 import { beatTestNode, nodeName, registerMany } from "./many-nodes.ts";

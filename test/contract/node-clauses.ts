@@ -5,7 +5,7 @@ import type { CommandName } from "../../src/domain/commands/command-names.ts";
 import { RequestError } from "../../src/domain/errors.ts";
 import { type ProcessSpec, stitchSpec } from "../../src/domain/stitch/spec.ts";
 import type { Master, NodePorts } from "../../src/master/ports.ts";
-import type { Publication, StitchChange } from "../../src/redis/stitch-records.ts";
+import type { Publication, StitchChange } from "../../src/redis/stitch/stitch-records.ts";
 import { until } from "../support/cluster.ts";
 import { SUCCEEDED } from "../support/ping-job.ts";
 import { hashOf, stored } from "../support/test-spec.ts";

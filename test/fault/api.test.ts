@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { ApiUnreachable, type CommandBody, type CommandOptions, createClient } from "../../src/client/client.ts";
 import { dispatchId } from "../../src/domain/job/job.ts";
-import { lookAgainIn } from "../../src/redis/job-index.ts";
+import { lookAgainIn } from "../../src/redis/job/job-index.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { openCuttingProxy } from "../support/cutting-proxy.ts";
 import { endedByOthers, endedOnce, timesEnded } from "../support/ended-jobs.ts";

@@ -5,7 +5,7 @@ import { describe, it } from "node:test";
 import { dispatchId } from "../../src/domain/job/job.ts";
 import type { JobResource } from "../../src/contract/job.ts";
 import { Dispatcher } from "../../src/queue/dispatcher.ts";
-import { redisTimeMs } from "../../src/redis/node-record.ts";
+import { redisTimeMs } from "../../src/redis/node/node-record.ts";
 import { FAST, type Part, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 
 // A process stopped with SIGSTOP is to everybody else what one with a blocked event loop is: connected, and silent.

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { it } from "node:test";
 import { loadConfig } from "../../src/config.ts";
 import type { Liveness } from "../../src/domain/node/node.ts";
-import { redisTimeMs } from "../../src/redis/node-record.ts";
+import { redisTimeMs } from "../../src/redis/node/node-record.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 
 const { heartbeatMs, leaseMs, deadAfterMs } = loadConfig({});

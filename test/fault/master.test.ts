@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { COMMANDS } from "../../src/domain/commands/command.ts";
 import type { CommandName } from "../../src/domain/commands/command-names.ts";
-import { indexOpenJob } from "../../src/redis/job-index.ts";
+import { indexOpenJob } from "../../src/redis/job/job-index.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { openCuttingProxy } from "../support/cutting-proxy.ts";
 import { endedByOthers, endedOnce } from "../support/ended-jobs.ts";

@@ -4,13 +4,13 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { Redis } from "ioredis";
-import type { RedisClient } from "../../src/redis/client.ts";
-import { addDeadLetters } from "../../src/redis/dead-letters.ts";
-import { createInbox, putMessages } from "../../src/redis/inbox.ts";
+import type { RedisClient } from "../../src/redis/connection/client.ts";
+import { addDeadLetters } from "../../src/redis/inbox/dead-letters.ts";
+import { createInbox, putMessages } from "../../src/redis/inbox/inbox.ts";
 import { type KeyType, LAYOUT, QUEUE_LAYOUT } from "../../src/redis/keys.ts";
-import { leaveNode } from "../../src/redis/node-record.ts";
+import { leaveNode } from "../../src/redis/node/node-record.ts";
 import { openNodeQueue } from "../../src/queue/node-queue.ts";
-import { leaveTombstone } from "../../src/redis/tombstones.ts";
+import { leaveTombstone } from "../../src/redis/stitch/tombstones.ts";
 import { FAST, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { publishTestStitch } from "../support/publish-test-stitch.ts";
 import { KINDS, type WithUsers, withRedisUsers } from "../support/redis-users.ts";

@@ -6,9 +6,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { Redis } from "ioredis";
-import type { RedisClient } from "../../src/redis/client.ts";
-import { SetupRefused } from "../../src/redis/setup-refused.ts";
-import { type ConnectionRole, connectRedis, isRedisUnavailable, openRedis } from "../../src/redis/connection.ts";
+import type { RedisClient } from "../../src/redis/connection/client.ts";
+import { SetupRefused } from "../../src/redis/connection/setup-refused.ts";
+import {
+  type ConnectionRole,
+  connectRedis,
+  isRedisUnavailable,
+  openRedis,
+} from "../../src/redis/connection/connection.ts";
 import { REDISES, until } from "../support/cluster.ts";
 import { type Proxy, startProxy } from "../support/proxy.ts";
 import { withOwnRedis } from "../support/own-redis.ts";

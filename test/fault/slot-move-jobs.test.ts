@@ -6,8 +6,8 @@ import { describe, it } from "node:test";
 import type { ListResource } from "../../src/contract/list.ts";
 import type { JobResource } from "../../src/contract/job.ts";
 import { Dispatcher } from "../../src/queue/dispatcher.ts";
-import { isRedisUnavailable } from "../../src/redis/connection.ts";
-import { indexOpenJob } from "../../src/redis/job-index.ts";
+import { isRedisUnavailable } from "../../src/redis/connection/connection.ts";
+import { indexOpenJob } from "../../src/redis/job/job-index.ts";
 import {
   claim,
   closeJob,
@@ -16,7 +16,7 @@ import {
   raiseAttempts,
   recordOutcomes,
   saveJob,
-} from "../../src/redis/job-record.ts";
+} from "../../src/redis/job/job-record.ts";
 import { TestCluster, until } from "../support/cluster.ts";
 import { withOpenSlot } from "../support/open-slot.ts";
 import { pingJob, SUCCEEDED } from "../support/ping-job.ts";

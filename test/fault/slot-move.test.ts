@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { it } from "node:test";
 import { Redis } from "ioredis";
 import type { JobRecord } from "../../src/domain/job/job.ts";
-import { connectRedis, openRedis } from "../../src/redis/connection.ts";
-import { claim, createJob } from "../../src/redis/job-record.ts";
+import { connectRedis, openRedis } from "../../src/redis/connection/connection.ts";
+import { claim, createJob } from "../../src/redis/job/job-record.ts";
 import { Keys } from "../../src/redis/keys.ts";
 import { startLocalCluster } from "../support/redis-cluster.ts";
 

@@ -4,10 +4,15 @@ import { randomBytes } from "node:crypto";
 import { describe, it } from "node:test";
 import { API_SENDER, type DeadLetter } from "../../src/domain/message.ts";
 import type { DeadLetterFilter } from "../../src/master/ports.ts";
-import type { RedisClient } from "../../src/redis/client.ts";
-import { connectRedis, openRedis } from "../../src/redis/connection.ts";
-import { addDeadLetters, dropDeadLetter, dropOldDeadLetters, listDeadLetters } from "../../src/redis/dead-letters.ts";
-import { createInbox, putMessages, STITCH_BYTES } from "../../src/redis/inbox.ts";
+import type { RedisClient } from "../../src/redis/connection/client.ts";
+import { connectRedis, openRedis } from "../../src/redis/connection/connection.ts";
+import {
+  addDeadLetters,
+  dropDeadLetter,
+  dropOldDeadLetters,
+  listDeadLetters,
+} from "../../src/redis/inbox/dead-letters.ts";
+import { createInbox, putMessages, STITCH_BYTES } from "../../src/redis/inbox/inbox.ts";
 import { Keys } from "../../src/redis/keys.ts";
 import { REDISES, until, withCluster } from "../support/cluster.ts";
 import { createMail, MAIL_MODULE, MailClient, takenBy } from "../support/mail.ts";

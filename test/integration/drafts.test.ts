@@ -1,16 +1,16 @@
 // Drafts: jobs that are about to be accepted, what they hold meanwhile, and how they are given up.
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { giveUpDrafts, releaseDrafts, takeScopes } from "../../src/redis/busy.ts";
+import { giveUpDrafts, releaseDrafts, takeScopes } from "../../src/redis/job/busy.ts";
 import {
   indexOpenJob,
   lookAgainIn,
   pruneRecentJobs,
   takeBackOpenJob,
   takeOpenJobs,
-} from "../../src/redis/job-index.ts";
-import { createJob, followUp, timesVoided } from "../../src/redis/job-record.ts";
-import { redisTimeMs } from "../../src/redis/node-record.ts";
+} from "../../src/redis/job/job-index.ts";
+import { createJob, followUp, timesVoided } from "../../src/redis/job/job-record.ts";
+import { redisTimeMs } from "../../src/redis/node/node-record.ts";
 import { REDISES, withCluster } from "../support/cluster.ts";
 import { pingJob } from "../support/ping-job.ts";
 

@@ -4,10 +4,10 @@ import { randomBytes } from "node:crypto";
 import { describe, it } from "node:test";
 import { COMMANDS } from "../../src/domain/commands/command.ts";
 import type { CommandName } from "../../src/domain/commands/command-names.ts";
-import { markJobDue, takeDueJobs, waitForDueJob } from "../../src/redis/due-jobs.ts";
-import { connectRedis, openRedis } from "../../src/redis/connection.ts";
+import { markJobDue, takeDueJobs, waitForDueJob } from "../../src/redis/job/due-jobs.ts";
+import { connectRedis, openRedis } from "../../src/redis/connection/connection.ts";
 import { Keys } from "../../src/redis/keys.ts";
-import { redisTimeMs } from "../../src/redis/node-record.ts";
+import { redisTimeMs } from "../../src/redis/node/node-record.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 
 const LATER_MS = 3_600_000;

@@ -4,9 +4,9 @@ import { randomBytes } from "node:crypto";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import { asLetter, type Message } from "../../src/domain/message.ts";
-import type { RedisClient } from "../../src/redis/client.ts";
-import { connectRedis, openRedis } from "../../src/redis/connection.ts";
-import { listDeadLetters, nodesWithDeadLetters } from "../../src/redis/dead-letters.ts";
+import type { RedisClient } from "../../src/redis/connection/client.ts";
+import { connectRedis, openRedis } from "../../src/redis/connection/connection.ts";
+import { listDeadLetters, nodesWithDeadLetters } from "../../src/redis/inbox/dead-letters.ts";
 import {
   acknowledgeEntries,
   createInbox,
@@ -21,7 +21,7 @@ import {
   SEVERAL_MESSAGES,
   STITCH_BYTES,
   STITCH_MESSAGES,
-} from "../../src/redis/inbox.ts";
+} from "../../src/redis/inbox/inbox.ts";
 import { Keys } from "../../src/redis/keys.ts";
 import { REDISES } from "../support/cluster.ts";
 

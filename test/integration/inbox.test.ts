@@ -3,12 +3,12 @@ import { randomBytes } from "node:crypto";
 import { describe, it } from "node:test";
 import { Cluster } from "ioredis";
 import { RequestError } from "../../src/domain/errors.ts";
-import type { RedisClient } from "../../src/redis/client.ts";
-import { connectRedis, openRedis } from "../../src/redis/connection.ts";
-import { MAX_ENTRIES, putQuestion, type Question, createInbox, readNewEntries } from "../../src/redis/inbox.ts";
+import type { RedisClient } from "../../src/redis/connection/client.ts";
+import { connectRedis, openRedis } from "../../src/redis/connection/connection.ts";
+import { MAX_ENTRIES, putQuestion, type Question, createInbox, readNewEntries } from "../../src/redis/inbox/inbox.ts";
 import { Keys } from "../../src/redis/keys.ts";
-import { redisTimeMs } from "../../src/redis/node-record.ts";
-import { type Answer, takeAnswer } from "../../src/redis/replies.ts";
+import { redisTimeMs } from "../../src/redis/node/node-record.ts";
+import { type Answer, takeAnswer } from "../../src/redis/inbox/replies.ts";
 import { Inbox, type QuestionHandler } from "../../workers/node/inbox.ts";
 import { REDISES, until } from "../support/cluster.ts";
 

@@ -5,7 +5,7 @@ import { describe, it } from "node:test";
 import { Cluster } from "ioredis";
 import type { LogLineResource } from "../../src/contract/log-line.ts";
 import { serverSentEvents } from "../../src/client/sse.ts";
-import { MAX_BATCHES } from "../../src/redis/reply-stream.ts";
+import { MAX_BATCHES } from "../../src/redis/inbox/reply-stream.ts";
 import { checkedFetch } from "../support/checked-fetch.ts";
 import { FAST, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 

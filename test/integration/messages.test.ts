@@ -1,8 +1,8 @@
 // Messages over real processes: from HTTP, from modules and from processes, to stitches on three nodes.
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import { putMessages } from "../../src/redis/inbox.ts";
-import { locateStitch } from "../../src/redis/stitch-records.ts";
+import { putMessages } from "../../src/redis/inbox/inbox.ts";
+import { locateStitch } from "../../src/redis/stitch/stitch-records.ts";
 import { REDISES, TestCluster, until } from "../support/cluster.ts";
 import { createMail, MAIL_MODULE, MailClient, rowsOf, takenBy, tell } from "../support/mail.ts";
 import { logOf } from "../support/stitch-folder.ts";

@@ -3,19 +3,25 @@ import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { describe, it } from "node:test";
 import type { StitchRecord } from "../../src/domain/stitch/stitch.ts";
-import type { RedisClient } from "../../src/redis/client.ts";
+import type { RedisClient } from "../../src/redis/connection/client.ts";
 import { openNodePorts } from "../../src/master/node-ports.ts";
-import { connectRedis, openRedis } from "../../src/redis/connection.ts";
-import { acknowledgeEntries, createInbox, InboxTaken, putMessages, readNewEntries } from "../../src/redis/inbox.ts";
+import { connectRedis, openRedis } from "../../src/redis/connection/connection.ts";
+import {
+  acknowledgeEntries,
+  createInbox,
+  InboxTaken,
+  putMessages,
+  readNewEntries,
+} from "../../src/redis/inbox/inbox.ts";
 import { Keys } from "../../src/redis/keys.ts";
-import { beatNode, readNodes } from "../../src/redis/node-record.ts";
+import { beatNode, readNodes } from "../../src/redis/node/node-record.ts";
 import {
   publishStitches,
   publishUsage,
   readStitches,
   readUsage,
   type StitchChange,
-} from "../../src/redis/stitch-records.ts";
+} from "../../src/redis/stitch/stitch-records.ts";
 import { Publisher } from "../../workers/node/publisher.ts";
 import { REDISES, until } from "../support/cluster.ts";
 import { registerTestNode } from "../support/register-test-node.ts";

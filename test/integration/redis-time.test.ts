@@ -4,9 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { it } from "node:test";
 import { Redis } from "ioredis";
-import { connectRedis, openRedis } from "../../src/redis/connection.ts";
+import { connectRedis, openRedis } from "../../src/redis/connection/connection.ts";
 import { Keys } from "../../src/redis/keys.ts";
-import { readNodes, redisTimeMs } from "../../src/redis/node-record.ts";
+import { readNodes, redisTimeMs } from "../../src/redis/node/node-record.ts";
 import { registerTestNode } from "../support/register-test-node.ts";
 import { startLocalCluster } from "../support/redis-cluster.ts";
 

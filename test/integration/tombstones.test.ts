@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { FORGOTTEN_KEPT_MS, leaveTombstone, readTombstone } from "../../src/redis/tombstones.ts";
+import { FORGOTTEN_KEPT_MS, leaveTombstone, readTombstone } from "../../src/redis/stitch/tombstones.ts";
 import { refuse } from "../../src/redis/unreadable.ts";
 import { REDISES, withCluster } from "../support/cluster.ts";
 import { registerTestNode } from "../support/register-test-node.ts";

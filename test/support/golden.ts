@@ -1,7 +1,7 @@
 // What a run through all commands writes and answers, without what differs from run to run: test/integration/golden.test.ts.
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import type { RedisClient } from "../../src/redis/client.ts";
+import type { RedisClient } from "../../src/redis/connection/client.ts";
 
 const root = dirname(dirname(import.meta.dirname));
 

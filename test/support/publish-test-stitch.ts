@@ -1,11 +1,11 @@
 import type { NodeStatus } from "../../src/domain/node/node.ts";
 import type { OpenMaster } from "../../src/master/open-master.ts";
-import { assignStitches } from "../../src/redis/assignments.ts";
-import { storeSpec } from "../../src/redis/specs.ts";
+import { assignStitches } from "../../src/redis/stitch/assignments.ts";
+import { storeSpec } from "../../src/redis/stitch/specs.ts";
 import { ENDS, stored } from "./test-spec.ts";
-import type { RedisClient } from "../../src/redis/client.ts";
+import type { RedisClient } from "../../src/redis/connection/client.ts";
 import type { Keys } from "../../src/redis/keys.ts";
-import { publishStitches, type StitchChange } from "../../src/redis/stitch-records.ts";
+import { publishStitches, type StitchChange } from "../../src/redis/stitch/stitch-records.ts";
 import { registerTestNode } from "./register-test-node.ts";
 import { testStitch } from "./test-stitch.ts";
 

@@ -1,4 +1,4 @@
-import type { RedisClient } from "../../src/redis/client.ts";
+import type { RedisClient } from "../../src/redis/connection/client.ts";
 
 /** How many connections a Redis has, the one that asks among them. */
 export async function redisConnections(redis: RedisClient): Promise<number> {

@@ -1,6 +1,6 @@
 import { orLate, pause } from "../../src/bounded-wait.ts";
 import type { Upkeep } from "../../src/master/ports.ts";
-import type { RedisClient } from "../../src/redis/client.ts";
+import type { RedisClient } from "../../src/redis/connection/client.ts";
 
 /** Time between rounds. A job that is marked as due is advanced sooner; this finds what no mark told of. */
 const ROUND_MS = 1000;

@@ -1,6 +1,6 @@
 import { orLate, pause } from "../../src/bounded-wait.ts";
 import { type ErrorCode, RequestError } from "../../src/domain/errors.ts";
-import type { RedisClient } from "../../src/redis/client.ts";
+import type { RedisClient } from "../../src/redis/connection/client.ts";
 import {
   acknowledgeEntries,
   countPendingEntries,
@@ -11,9 +11,9 @@ import {
   question,
   readNewEntries,
   readPendingEntries,
-} from "../../src/redis/inbox.ts";
+} from "../../src/redis/inbox/inbox.ts";
 import type { Keys } from "../../src/redis/keys.ts";
-import { type Answer, giveAnswer } from "../../src/redis/replies.ts";
+import { type Answer, giveAnswer } from "../../src/redis/inbox/replies.ts";
 
 /** Answers one kind of question; throws RequestError for what cannot be answered as asked. */
 export type QuestionHandler = (args: Question["args"]) => Promise<unknown>;

@@ -14,7 +14,7 @@ import { RequestError } from "../../src/domain/errors.ts";
 import type { RemovedRecord } from "../../src/domain/stitch/stitch.ts";
 import { errorText } from "../../src/error-text.ts";
 import type { Routes } from "../../src/master/ports.ts";
-import type { RedisClient } from "../../src/redis/client.ts";
+import type { RedisClient } from "../../src/redis/connection/client.ts";
 import {
   acknowledgeEntries,
   entryAtMs,
@@ -22,9 +22,9 @@ import {
   isLaterEntry,
   STITCH_BYTES,
   STITCH_MESSAGES,
-} from "../../src/redis/inbox.ts";
+} from "../../src/redis/inbox/inbox.ts";
 import type { Keys } from "../../src/redis/keys.ts";
-import { giveReceipts } from "../../src/redis/receipts.ts";
+import { giveReceipts } from "../../src/redis/inbox/receipts.ts";
 import type { Delivered } from "./adaptors/adaptor.ts";
 import type { HostedStitch } from "./hosted-stitch.ts";
 import { type DeliveryEnd, Mailbox } from "./mailbox.ts";

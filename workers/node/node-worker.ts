@@ -8,18 +8,18 @@ import type { ChosenMaster } from "../../src/domain/master-mode.ts";
 import { openNodePorts } from "../../src/master/node-ports.ts";
 import type { NodePorts } from "../../src/master/ports.ts";
 import { NodeQueueWorker, openNodeQueue } from "../../src/queue/node-queue.ts";
-import type { RedisClient } from "../../src/redis/client.ts";
+import type { RedisClient } from "../../src/redis/connection/client.ts";
 import {
   type ConnectionRole,
   connectRedis,
   isRedisUnavailable,
   openRedis,
   refuseEviction,
-} from "../../src/redis/connection.ts";
+} from "../../src/redis/connection/connection.ts";
 import { refuseOtherFormat } from "../../src/redis/format.ts";
-import { createInbox, lastEntryRead } from "../../src/redis/inbox.ts";
+import { createInbox, lastEntryRead } from "../../src/redis/inbox/inbox.ts";
 import { Keys } from "../../src/redis/keys.ts";
-import { ServerWatch } from "../../src/redis/server-watch.ts";
+import { ServerWatch } from "../../src/redis/connection/server-watch.ts";
 import { asAssigned } from "./as-assigned.ts";
 import type { Told } from "./adaptors/adaptor.ts";
 import { moduleAdaptor, type StitchModule } from "./adaptors/module.ts";

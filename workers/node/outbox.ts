@@ -3,7 +3,7 @@ import { type ErrorCode, RequestError } from "../../src/domain/errors.ts";
 import { parseStitchRef, splitFullId } from "../../src/domain/names/ids.ts";
 import { asLetter, type Message } from "../../src/domain/message.ts";
 import type { Routes } from "../../src/master/ports.ts";
-import type { Burial, Placed, Posted } from "../../src/redis/inbox.ts";
+import type { Burial, Placed, Posted } from "../../src/redis/inbox/inbox.ts";
 import { Backlog, type Kept, pairOf } from "./backlog.ts";
 import { KnownStitches } from "./known-stitches.ts";
 import { Lane, type Parcel } from "./lane.ts";

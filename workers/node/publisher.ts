@@ -1,7 +1,7 @@
 import type { ClusterEvent } from "../../src/domain/event.ts";
 import type { NodeStatus } from "../../src/domain/node/node.ts";
 import type { Publishing } from "../../src/master/ports.ts";
-import type { StitchChange } from "../../src/redis/stitch-records.ts";
+import type { StitchChange } from "../../src/redis/stitch/stitch-records.ts";
 
 /** Longest that a change waits for others to go out with it: a step over a thousand stitches changes each of them three times. */
 const GATHER_MS = 20;

@@ -21,7 +21,7 @@ import {
   toldOf,
 } from "../../src/domain/stitch/stitch.ts";
 import { buries, type Tombstone } from "../../src/domain/job/tombstone.ts";
-import type { StitchChange } from "../../src/redis/stitch-records.ts";
+import type { StitchChange } from "../../src/redis/stitch/stitch-records.ts";
 import { answered } from "./bounded-files.ts";
 import { HostedStitch, type HostedStitchOptions, type StitchEvent, SUPERSEDED, WorkerLeaves } from "./hosted-stitch.ts";
 import { StartThrottle } from "./start-throttle.ts";

@@ -4,7 +4,7 @@ import { formatRevision, type Revision } from "../../src/domain/names/revision.t
 import type { StepError, StepOutcome } from "../../src/domain/stitch/stitch.ts";
 import { errorText } from "../../src/error-text.ts";
 import type { Orders } from "../../src/master/ports.ts";
-import { isRedisUnavailable } from "../../src/redis/connection.ts";
+import { isRedisUnavailable } from "../../src/redis/connection/connection.ts";
 import { WorkerLeaves } from "./hosted-stitch.ts";
 import type { Publisher } from "./publisher.ts";
 import type { Specs } from "./specs.ts";

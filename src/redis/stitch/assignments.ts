@@ -1,10 +1,10 @@
-import { type Assignment, type AssignmentEnd, assignment, type KeptAssignment } from "../domain/job/assignment.ts";
-import { fullId, splitFullId } from "../domain/names/ids.ts";
-import { parseRevision } from "../domain/names/revision.ts";
-import type { RedisClient } from "./client.ts";
-import type { Keys } from "./keys.ts";
-import { defineScript } from "./script.ts";
-import { type At, type OnUnreadable, readField, readKey } from "./unreadable.ts";
+import { type Assignment, type AssignmentEnd, assignment, type KeptAssignment } from "../../domain/job/assignment.ts";
+import { fullId, splitFullId } from "../../domain/names/ids.ts";
+import { parseRevision } from "../../domain/names/revision.ts";
+import type { RedisClient } from "../connection/client.ts";
+import type { Keys } from "../keys.ts";
+import { defineScript } from "../connection/script.ts";
+import { type At, type OnUnreadable, readField, readKey } from "../unreadable.ts";
 
 /** Of one id, of those that are over: one of them may be brought back. */
 const KEPT_OVER = 4;

@@ -1,7 +1,7 @@
 import * as z from "zod";
-import { parseFullGroup } from "../domain/names/group.ts";
-import { fullId, nodeId, splitFullId, stitchId } from "../domain/names/ids.ts";
-import type { NodeStatus } from "../domain/node/node.ts";
+import { parseFullGroup } from "../../domain/names/group.ts";
+import { fullId, nodeId, splitFullId, stitchId } from "../../domain/names/ids.ts";
+import type { NodeStatus } from "../../domain/node/node.ts";
 import {
   type RemovedRecord,
   removedRecord,
@@ -9,15 +9,15 @@ import {
   type StitchUsage,
   stitchRecord,
   stitchUsage,
-} from "../domain/stitch/stitch.ts";
-import { buries, type Tombstone } from "../domain/job/tombstone.ts";
-import type { RedisClient } from "./client.ts";
-import { isCluster } from "./connection.ts";
-import type { Keys } from "./keys.ts";
+} from "../../domain/stitch/stitch.ts";
+import { buries, type Tombstone } from "../../domain/job/tombstone.ts";
+import type { RedisClient } from "../connection/client.ts";
+import { isCluster } from "../connection/connection.ts";
+import type { Keys } from "../keys.ts";
 import { addPointer, addRoutes, dropPointer, dropRoutes } from "./routes.ts";
-import { defineScript } from "./script.ts";
+import { defineScript } from "../connection/script.ts";
 import { readTombstone } from "./tombstones.ts";
-import { type OnUnreadable, readField, readIndex, readKey, refuse, writeIndex } from "./unreadable.ts";
+import { type OnUnreadable, readField, readIndex, readKey, refuse, writeIndex } from "../unreadable.ts";
 
 /**
  * A change of one stitch that its node publishes. `isNew`: its pointers are not known to be in Redis yet; of a removed one,

@@ -1,10 +1,10 @@
 import * as z from "zod";
-import { placementOptions } from "../domain/stitch/placement-options.ts";
-import { specHash } from "../domain/stitch/spec.ts";
-import type { RedisClient } from "./client.ts";
-import type { Keys } from "./keys.ts";
-import { defineScript } from "./script.ts";
-import { type OnUnreadable, readField, readIndex, readKey } from "./unreadable.ts";
+import { placementOptions } from "../../domain/stitch/placement-options.ts";
+import { specHash } from "../../domain/stitch/spec.ts";
+import type { RedisClient } from "../connection/client.ts";
+import type { Keys } from "../keys.ts";
+import { defineScript } from "../connection/script.ts";
+import { type OnUnreadable, readField, readIndex, readKey } from "../unreadable.ts";
 
 /** A group that has had no stitch for so long is forgotten. */
 const KEPT_MS = 30 * 86_400_000;

@@ -1,10 +1,10 @@
 import * as z from "zod";
-import { type DeadLetter, senderOf } from "../domain/message.ts";
-import type { RedisClient } from "./client.ts";
+import { type DeadLetter, senderOf } from "../../domain/message.ts";
+import type { RedisClient } from "../connection/client.ts";
 import { BURY, listDeadLettersOf } from "./dead-letters.ts";
-import type { Keys } from "./keys.ts";
-import { defineScript } from "./script.ts";
-import { readIndex, writeIndex } from "./unreadable.ts";
+import type { Keys } from "../keys.ts";
+import { defineScript } from "../connection/script.ts";
+import { readIndex, writeIndex } from "../unreadable.ts";
 
 /** Entries that an inbox takes; some MB of questions. */
 export const MAX_ENTRIES = 10_000;

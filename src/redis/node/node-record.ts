@@ -9,13 +9,13 @@ import {
   type NodeRecord,
   type NodeStatus,
   nodeStatus,
-} from "../domain/node/node.ts";
-import type { Revision } from "../domain/names/revision.ts";
-import type { RedisClient } from "./client.ts";
-import type { Keys } from "./keys.ts";
-import { isCluster } from "./connection.ts";
-import { writeFormat } from "./format.ts";
-import { defineScript } from "./script.ts";
+} from "../../domain/node/node.ts";
+import type { Revision } from "../../domain/names/revision.ts";
+import type { RedisClient } from "../connection/client.ts";
+import type { Keys } from "../keys.ts";
+import { isCluster } from "../connection/connection.ts";
+import { writeFormat } from "../format.ts";
+import { defineScript } from "../connection/script.ts";
 import {
   inside,
   type OnUnreadable,
@@ -25,7 +25,7 @@ import {
   UnreadableRecord,
   whyUnreadable,
   writeIndex,
-} from "./unreadable.ts";
+} from "../unreadable.ts";
 
 /**
  * Takes the id for a new incarnation, or refuses while another worker's lease runs.

@@ -1,7 +1,7 @@
-import { type Message, type Receipt, receipt } from "../domain/message.ts";
-import type { RedisClient } from "./client.ts";
-import type { Keys } from "./keys.ts";
-import { defineScript } from "./script.ts";
+import { type Message, type Receipt, receipt } from "../../domain/message.ts";
+import type { RedisClient } from "../connection/client.ts";
+import type { Keys } from "../keys.ts";
+import { defineScript } from "../connection/script.ts";
 
 /** Longer than anybody waits for receipts. */
 const KEPT_MS = 90_000;

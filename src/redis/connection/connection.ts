@@ -1,6 +1,6 @@
 import { Cluster, type ClusterOptions, Redis, type RedisOptions } from "ioredis";
-import { RequestError } from "../domain/errors.ts";
-import { type HostAndPort, parseRedisUrl, type RedisAddress } from "../redis-url.ts";
+import { RequestError } from "../../domain/errors.ts";
+import { type HostAndPort, parseRedisUrl, type RedisAddress } from "../../redis-url.ts";
 import type { RedisClient } from "./client.ts";
 import { installScripts } from "./script.ts";
 import { PrimaryConnector } from "./sentinel-connector.ts";

@@ -1,9 +1,9 @@
 import * as z from "zod";
-import type { RedisClient } from "./client.ts";
+import type { RedisClient } from "../connection/client.ts";
 import { voidDrafts } from "./job-record.ts";
-import type { Keys } from "./keys.ts";
-import { defineScript } from "./script.ts";
-import { readIndex, writeIndex } from "./unreadable.ts";
+import type { Keys } from "../keys.ts";
+import { defineScript } from "../connection/script.ts";
+import { readIndex, writeIndex } from "../unreadable.ts";
 
 /** An entry: when the last draft took something, the drafts that hold, the scopes they hold. */
 const ENTRY = "'^(%d+)|([^|]*)|(.*)$'";

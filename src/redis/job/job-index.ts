@@ -1,10 +1,10 @@
 import * as z from "zod";
-import type { JobRecord } from "../domain/job/job.ts";
-import type { RedisClient } from "./client.ts";
-import type { Keys } from "./keys.ts";
-import { redisTimeMs } from "./node-record.ts";
-import { defineScript } from "./script.ts";
-import { readIndex, readKey, writeIndex } from "./unreadable.ts";
+import type { JobRecord } from "../../domain/job/job.ts";
+import type { RedisClient } from "../connection/client.ts";
+import type { Keys } from "../keys.ts";
+import { redisTimeMs } from "../node/node-record.ts";
+import { defineScript } from "../connection/script.ts";
+import { readIndex, readKey, writeIndex } from "../unreadable.ts";
 
 /** Of the list of jobs, those that are looked for in the index of open ones. */
 const MOST_RECENT = 1000;

@@ -1,10 +1,10 @@
-import { fullId } from "../domain/names/ids.ts";
-import { parseRevision } from "../domain/names/revision.ts";
-import { type Tombstone, tombstone } from "../domain/job/tombstone.ts";
-import type { RedisClient } from "./client.ts";
-import type { Keys } from "./keys.ts";
-import { defineScript } from "./script.ts";
-import { type OnUnreadable, readField, readKey, refuse } from "./unreadable.ts";
+import { fullId } from "../../domain/names/ids.ts";
+import { parseRevision } from "../../domain/names/revision.ts";
+import { type Tombstone, tombstone } from "../../domain/job/tombstone.ts";
+import type { RedisClient } from "../connection/client.ts";
+import type { Keys } from "../keys.ts";
+import { defineScript } from "../connection/script.ts";
+import { type OnUnreadable, readField, readKey, refuse } from "../unreadable.ts";
 
 /** How long tombstones outlive a node that was forgotten: it may come back with its disk, and start what has moved away. */
 export const FORGOTTEN_KEPT_MS = 7 * 86_400_000;

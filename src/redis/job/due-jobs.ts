@@ -1,7 +1,7 @@
 import * as z from "zod";
-import type { RedisClient } from "./client.ts";
-import type { Keys } from "./keys.ts";
-import { defineScript } from "./script.ts";
+import type { RedisClient } from "../connection/client.ts";
+import type { Keys } from "../keys.ts";
+import { defineScript } from "../connection/script.ts";
 
 /** Hints kept while no Master takes them. The sweep finds a job without one. */
 const MOST_DUE = 10_000;

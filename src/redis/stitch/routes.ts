@@ -1,10 +1,10 @@
-import { parseFullGroup } from "../domain/names/group.ts";
-import { fullId, nodeId } from "../domain/names/ids.ts";
-import type { StitchRecord } from "../domain/stitch/stitch.ts";
-import type { RedisClient } from "./client.ts";
-import type { Keys } from "./keys.ts";
+import { parseFullGroup } from "../../domain/names/group.ts";
+import { fullId, nodeId } from "../../domain/names/ids.ts";
+import type { StitchRecord } from "../../domain/stitch/stitch.ts";
+import type { RedisClient } from "../connection/client.ts";
+import type { Keys } from "../keys.ts";
 import { fullIdsIn, listFullGroups } from "./groups.ts";
-import { readIndex, writeIndex } from "./unreadable.ts";
+import { readIndex, writeIndex } from "../unreadable.ts";
 
 /** Adds to a set of pointers. */
 export const addPointer = (redis: RedisClient, key: string, member: string): Promise<unknown> =>

@@ -1,6 +1,6 @@
-import type { RedisClient } from "./client.ts";
-import { type HintWatch, HintWatchers } from "./hint-watchers.ts";
-import type { Keys } from "./keys.ts";
+import type { RedisClient } from "../connection/client.ts";
+import { type HintWatch, HintWatchers } from "../hint-watchers.ts";
+import type { Keys } from "../keys.ts";
 
 /**
  * Tells when something may have happened to a job. A hint over pub/sub: whoever waits also looks each second.

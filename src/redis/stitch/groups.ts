@@ -1,8 +1,8 @@
-import { formatGroup, parseFullGroup, parseGroup } from "../domain/names/group.ts";
-import { parseStitchRef } from "../domain/names/ids.ts";
-import type { RedisClient } from "./client.ts";
-import type { Keys } from "./keys.ts";
-import { type OnUnreadable, readIndex } from "./unreadable.ts";
+import { formatGroup, parseFullGroup, parseGroup } from "../../domain/names/group.ts";
+import { parseStitchRef } from "../../domain/names/ids.ts";
+import type { RedisClient } from "../connection/client.ts";
+import type { Keys } from "../keys.ts";
+import { type OnUnreadable, readIndex } from "../unreadable.ts";
 
 /** The full groups inside `group`, itself included where it is full; of the whole cluster where it is null. */
 export async function listFullGroups(

@@ -1,6 +1,6 @@
-import type { RedisClient } from "./client.ts";
-import type { Keys } from "./keys.ts";
-import { defineScript, noNumber } from "./script.ts";
+import type { RedisClient } from "../connection/client.ts";
+import type { Keys } from "../keys.ts";
+import { defineScript, noNumber } from "../connection/script.ts";
 
 /** A component that has had no stitch for so long begins to count anew. */
 const KEPT_MS = 30 * 86_400_000;

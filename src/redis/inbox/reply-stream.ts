@@ -1,7 +1,7 @@
 import * as z from "zod";
-import type { RedisClient } from "./client.ts";
-import type { Keys } from "./keys.ts";
-import { defineScript } from "./script.ts";
+import type { RedisClient } from "../connection/client.ts";
+import type { Keys } from "../keys.ts";
+import { defineScript } from "../connection/script.ts";
 
 /** Batches that wait for their reader; a node bounds the bytes of each, so one slow reader holds a few MB at most. */
 export const MAX_BATCHES = 16;

@@ -1,10 +1,10 @@
 import * as z from "zod";
-import { keepAssignments } from "./assignments.ts";
-import type { RedisClient } from "./client.ts";
-import type { Keys } from "./keys.ts";
-import { defineScript } from "./script.ts";
-import { FORGOTTEN_AT, FORGOTTEN_KEPT_MS } from "./tombstones.ts";
-import { writeIndex } from "./unreadable.ts";
+import { keepAssignments } from "../stitch/assignments.ts";
+import type { RedisClient } from "../connection/client.ts";
+import type { Keys } from "../keys.ts";
+import { defineScript } from "../connection/script.ts";
+import { FORGOTTEN_AT, FORGOTTEN_KEPT_MS } from "../stitch/tombstones.ts";
+import { writeIndex } from "../unreadable.ts";
 
 /**
  * Begins to forget a node. KEYS meta. ARGV ms from the end of its lease until it counts as dead.

@@ -1,8 +1,8 @@
-import { API_SENDER, type DeadLetter, deadLetter, senderOf } from "../domain/message.ts";
-import type { RedisClient } from "./client.ts";
-import type { Keys } from "./keys.ts";
-import { defineScript } from "./script.ts";
-import { type OnUnreadable, readField, readIndex, refuse, writeIndex } from "./unreadable.ts";
+import { API_SENDER, type DeadLetter, deadLetter, senderOf } from "../../domain/message.ts";
+import type { RedisClient } from "../connection/client.ts";
+import type { Keys } from "../keys.ts";
+import { defineScript } from "../connection/script.ts";
+import { type OnUnreadable, readField, readIndex, refuse, writeIndex } from "../unreadable.ts";
 
 /** Kept at each node, and how many bytes of them; the oldest go first. */
 const MOST_LETTERS = 10_000;

@@ -9,15 +9,15 @@ import {
   jobRecord,
   type Outcomes,
   type Task,
-} from "../domain/job/job.ts";
-import { type StepOutcome, stepOutcome } from "../domain/stitch/stitch.ts";
-import type { RedisClient } from "./client.ts";
-import { isSlotMoving } from "./connection.ts";
-import { type Keys, MASTER_RUNNER } from "./keys.ts";
+} from "../../domain/job/job.ts";
+import { type StepOutcome, stepOutcome } from "../../domain/stitch/stitch.ts";
+import type { RedisClient } from "../connection/client.ts";
+import { isSlotMoving } from "../connection/connection.ts";
+import { type Keys, MASTER_RUNNER } from "../keys.ts";
 import { markJobDue } from "./due-jobs.ts";
 import { listJob } from "./job-index.ts";
-import { defineScript } from "./script.ts";
-import { type OnUnreadable, readField, readKey, readRequired, refuse } from "./unreadable.ts";
+import { defineScript } from "../connection/script.ts";
+import { type OnUnreadable, readField, readKey, readRequired, refuse } from "../unreadable.ts";
 
 /** Outcomes beyond this are read where they are written: a hint goes to every process that listens. */
 const MAX_HINT_BYTES = 8192;

@@ -1,7 +1,7 @@
 import * as z from "zod";
-import type { RedisClient } from "./client.ts";
+import type { RedisClient } from "../connection/client.ts";
 import { MESSAGE_KEPT_MS } from "./inbox.ts";
-import type { Keys } from "./keys.ts";
+import type { Keys } from "../keys.ts";
 
 const record = z.object({
   bodyHash: z.string(),

@@ -1,8 +1,8 @@
 import * as z from "zod";
-import type { RedisClient } from "./client.ts";
+import type { RedisClient } from "../connection/client.ts";
 import type { Question } from "./inbox.ts";
-import type { Keys } from "./keys.ts";
-import { defineScript } from "./script.ts";
+import type { Keys } from "../keys.ts";
+import { defineScript } from "../connection/script.ts";
 
 /** Longer than anybody waits; a minute of answers that nobody fetched must not fill the memory. */
 const ANSWER_TTL_MS = 10_000;

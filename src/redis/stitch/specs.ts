@@ -1,6 +1,6 @@
-import type { RedisClient } from "./client.ts";
-import type { Keys } from "./keys.ts";
-import { type OnUnreadable, readKey, refuse, writeIndex } from "./unreadable.ts";
+import type { RedisClient } from "../connection/client.ts";
+import type { Keys } from "../keys.ts";
+import { type OnUnreadable, readKey, refuse, writeIndex } from "../unreadable.ts";
 
 /**
  * How long a spec is kept that nothing refers to: longer than a job waits and is kept by default, and than Masters that do

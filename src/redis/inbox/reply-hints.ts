@@ -1,6 +1,6 @@
-import type { RedisClient } from "./client.ts";
-import { type HintWatch, HintWatchers } from "./hint-watchers.ts";
-import type { Keys } from "./keys.ts";
+import type { RedisClient } from "../connection/client.ts";
+import { type HintWatch, HintWatchers } from "../hint-watchers.ts";
+import type { Keys } from "../keys.ts";
 
 /**
  * Tells when a node has answered a question of this process. One subscription, to a channel of the process's own, opened
