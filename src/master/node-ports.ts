@@ -17,7 +17,7 @@ import {
 } from "../redis/stitch/stitch-records.ts";
 import { readTombstones } from "../redis/stitch/tombstones.ts";
 import type { NodePorts } from "./ports.ts";
-import { routesOf, type RoutesOptions } from "./routes.ts";
+import { routesOf, type RoutesOptions } from "./routing/routes.ts";
 
 export type NodePortsOptions = RoutesOptions & {
   /** The id of the node. */

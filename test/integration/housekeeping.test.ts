@@ -1,7 +1,7 @@
 // What does not go by itself is cleared away, and what Redis has lost of its indexes is put there again.
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { Housekeeping } from "../../src/master/housekeeping.ts";
+import { Housekeeping } from "../../src/master/jobs/housekeeping.ts";
 import { rememberTemplate } from "../../src/redis/stitch/group-template.ts";
 import { claim, createJob, recordOutcomes } from "../../src/redis/job/job-record.ts";
 import { placementOptions } from "../../src/domain/stitch/placement-options.ts";

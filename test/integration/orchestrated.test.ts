@@ -7,7 +7,7 @@ import type { CommandName } from "../../src/domain/commands/command-names.ts";
 import type { JobResource } from "../../src/contract/job.ts";
 import { checkedFetch } from "../support/checked-fetch.ts";
 import { FAST, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
-import { Observer } from "../../src/master/observe.ts";
+import { Observer } from "../../src/master/state/observe.ts";
 
 /** As soon as it is up it counts: no test waits longer than it must. */
 const spec = { adaptor: "process", protocol: "none", command: ["sleep", "600"], minHealthyMs: 0 };

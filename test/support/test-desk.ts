@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { JobDesk } from "../../src/master/job-desk.ts";
-import { Observer } from "../../src/master/observe.ts";
+import { JobDesk } from "../../src/master/jobs/job-desk.ts";
+import { Observer } from "../../src/master/state/observe.ts";
 import { Dispatcher } from "../../src/queue/dispatcher.ts";
 import type { TestCluster } from "./cluster.ts";
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { search } from "../../../src/master/search.ts";
+import { search } from "../../../src/master/state/search.ts";
 
 /** A list of the numbers from 1 on. */
 function numbers(count: number, isWanted: (row: number) => boolean, nowMs: () => number = () => 0) {

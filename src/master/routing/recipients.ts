@@ -1,15 +1,15 @@
-import { RequestError } from "../domain/errors.ts";
-import { fullId, splitFullId } from "../domain/names/ids.ts";
-import type { Recipient } from "../domain/message.ts";
-import { livenessOf } from "../domain/node/node.ts";
-import type { StitchRecord } from "../domain/stitch/stitch.ts";
-import type { RedisClient } from "../redis/connection/client.ts";
-import type { Keys } from "../redis/keys.ts";
-import type { Post } from "../redis/inbox/message-record.ts";
-import { readNodes } from "../redis/node/node-record.ts";
-import { receiversOf } from "../redis/stitch/routes.ts";
-import { readOwnStitches, readStitch, readStitches } from "../redis/stitch/stitch-records.ts";
-import type { OnUnreadable } from "../redis/unreadable.ts";
+import { RequestError } from "../../domain/errors.ts";
+import { fullId, splitFullId } from "../../domain/names/ids.ts";
+import type { Recipient } from "../../domain/message.ts";
+import { livenessOf } from "../../domain/node/node.ts";
+import type { StitchRecord } from "../../domain/stitch/stitch.ts";
+import type { RedisClient } from "../../redis/connection/client.ts";
+import type { Keys } from "../../redis/keys.ts";
+import type { Post } from "../../redis/inbox/message-record.ts";
+import { readNodes } from "../../redis/node/node-record.ts";
+import { receiversOf } from "../../redis/stitch/routes.ts";
+import { readOwnStitches, readStitch, readStitches } from "../../redis/stitch/stitch-records.ts";
+import type { OnUnreadable } from "../../redis/unreadable.ts";
 
 /** Tombstones that are followed to find where a stitch lives now. */
 const MOST_MOVES = 5;

@@ -1,4 +1,4 @@
-import { RequestError } from "../domain/errors.ts";
+import { RequestError } from "../../domain/errors.ts";
 
 /** Where a page of a list ends, as an opaque text. */
 export const encodeCursor = (cursor: unknown): string => btoa(JSON.stringify(cursor));

@@ -1,13 +1,13 @@
-import type { RedisClient } from "../redis/connection/client.ts";
-import { takeDueJobs, waitForDueJob } from "../redis/job/due-jobs.ts";
-import { writeFormat } from "../redis/format.ts";
-import { openJobsOf } from "../redis/job/job-index.ts";
-import type { Keys } from "../redis/keys.ts";
-import { redisTimeMs } from "../redis/node/node-record.ts";
-import { writeIndex } from "../redis/unreadable.ts";
+import type { RedisClient } from "../../redis/connection/client.ts";
+import { takeDueJobs, waitForDueJob } from "../../redis/job/due-jobs.ts";
+import { writeFormat } from "../../redis/format.ts";
+import { openJobsOf } from "../../redis/job/job-index.ts";
+import type { Keys } from "../../redis/keys.ts";
+import { redisTimeMs } from "../../redis/node/node-record.ts";
+import { writeIndex } from "../../redis/unreadable.ts";
 import type { Housekeeping } from "./housekeeping.ts";
 import type { JobDesk } from "./job-desk.ts";
-import type { Tended, Upkeep } from "./ports.ts";
+import type { Tended, Upkeep } from "../ports.ts";
 
 /** Rounds of tending between two looks for chores: half a minute. */
 const CHORES_EVERY = 30;

@@ -1,11 +1,11 @@
-import { RequestError } from "../domain/errors.ts";
-import { groupContains } from "../domain/names/group.ts";
-import { fullId, parseStitchRef, splitFullId } from "../domain/names/ids.ts";
-import { asLetter, type DeadLetter, type Message, readMessage } from "../domain/message.ts";
-import type { ListResource } from "../contract/list.ts";
-import type { DeadLetterResource, SentResource } from "../contract/message.ts";
-import type { StitchRecord } from "../domain/stitch/stitch.ts";
-import type { RedisClient } from "../redis/connection/client.ts";
+import { RequestError } from "../../domain/errors.ts";
+import { groupContains } from "../../domain/names/group.ts";
+import { fullId, parseStitchRef, splitFullId } from "../../domain/names/ids.ts";
+import { asLetter, type DeadLetter, type Message, readMessage } from "../../domain/message.ts";
+import type { ListResource } from "../../contract/list.ts";
+import type { DeadLetterResource, SentResource } from "../../contract/message.ts";
+import type { StitchRecord } from "../../domain/stitch/stitch.ts";
+import type { RedisClient } from "../../redis/connection/client.ts";
 import {
   addDeadLetters,
   dropDeadLetter,
@@ -13,17 +13,17 @@ import {
   nodesWithDeadLetters,
   type PlacedLetter,
   readDeadLetter,
-} from "../redis/inbox/dead-letters.ts";
-import { acknowledgeEntries, dropInbox, putMessages, readOldestEntries } from "../redis/inbox/inbox.ts";
-import type { Keys } from "../redis/keys.ts";
-import { redisTimeMs } from "../redis/node/node-record.ts";
-import { giveReceipts } from "../redis/inbox/receipts.ts";
-import type { OnUnreadable } from "../redis/unreadable.ts";
-import { decodeCursor, encodeCursor } from "./cursor.ts";
-import { iso } from "../contract/time.ts";
-import type { DeadLetterFilter, Page } from "./ports.ts";
+} from "../../redis/inbox/dead-letters.ts";
+import { acknowledgeEntries, dropInbox, putMessages, readOldestEntries } from "../../redis/inbox/inbox.ts";
+import type { Keys } from "../../redis/keys.ts";
+import { redisTimeMs } from "../../redis/node/node-record.ts";
+import { giveReceipts } from "../../redis/inbox/receipts.ts";
+import type { OnUnreadable } from "../../redis/unreadable.ts";
+import { decodeCursor, encodeCursor } from "../state/cursor.ts";
+import { iso } from "../../contract/time.ts";
+import type { DeadLetterFilter, Page } from "../ports.ts";
 import type { Recipients } from "./recipients.ts";
-import { search } from "./search.ts";
+import { search } from "../state/search.ts";
 
 /** Dead letters read at once, and characters of them after which a page ends: each may have a MiB. */
 const LETTERS_AT_ONCE = 20;

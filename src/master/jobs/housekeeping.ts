@@ -1,18 +1,18 @@
-import { componentOf } from "../domain/names/group.ts";
-import { generatedIdBase } from "../domain/names/ids.ts";
-import { livenessOf } from "../domain/node/node.ts";
-import { dropAssignments, keepAssignments, surveyAssignments } from "../redis/stitch/assignments.ts";
-import type { RedisClient } from "../redis/connection/client.ts";
-import { dropOldDeadLetters, nodesWithDeadLetters, relistDeadLetters } from "../redis/inbox/dead-letters.ts";
-import { dropTemplate, keepTemplate, specsOfTemplates, templateRevisions } from "../redis/stitch/group-template.ts";
-import { countMembers, dropFromLists, listFullGroups } from "../redis/stitch/groups.ts";
-import { indexLostJobs, pruneRecentJobs } from "../redis/job/job-index.ts";
-import type { Keys } from "../redis/keys.ts";
-import { listNodeIds, readNodes, redisTimeMs } from "../redis/node/node-record.ts";
-import { keepSpecs } from "../redis/stitch/specs.ts";
-import { keepSequence } from "../redis/stitch/sequences.ts";
-import { dropOldTombstones, nodesWithTombstones } from "../redis/stitch/tombstones.ts";
-import { type OnUnreadable, passingOver } from "../redis/unreadable.ts";
+import { componentOf } from "../../domain/names/group.ts";
+import { generatedIdBase } from "../../domain/names/ids.ts";
+import { livenessOf } from "../../domain/node/node.ts";
+import { dropAssignments, keepAssignments, surveyAssignments } from "../../redis/stitch/assignments.ts";
+import type { RedisClient } from "../../redis/connection/client.ts";
+import { dropOldDeadLetters, nodesWithDeadLetters, relistDeadLetters } from "../../redis/inbox/dead-letters.ts";
+import { dropTemplate, keepTemplate, specsOfTemplates, templateRevisions } from "../../redis/stitch/group-template.ts";
+import { countMembers, dropFromLists, listFullGroups } from "../../redis/stitch/groups.ts";
+import { indexLostJobs, pruneRecentJobs } from "../../redis/job/job-index.ts";
+import type { Keys } from "../../redis/keys.ts";
+import { listNodeIds, readNodes, redisTimeMs } from "../../redis/node/node-record.ts";
+import { keepSpecs } from "../../redis/stitch/specs.ts";
+import { keepSequence } from "../../redis/stitch/sequences.ts";
+import { dropOldTombstones, nodesWithTombstones } from "../../redis/stitch/tombstones.ts";
+import { type OnUnreadable, passingOver } from "../../redis/unreadable.ts";
 
 /** Versions of a component that have no stitch any more, and that can be created and scaled again without a spec. */
 const VERSIONS_KEPT = 10;

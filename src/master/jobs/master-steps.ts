@@ -1,17 +1,17 @@
-import type { ClusterEvent } from "../domain/event.ts";
-import { splitFullId } from "../domain/names/ids.ts";
-import type { JobRecord, MasterStep, Step, Task } from "../domain/job/job.ts";
-import type { Eligibility } from "../domain/node/node.ts";
-import { formatRevision } from "../domain/names/revision.ts";
-import type { StepOutcome } from "../domain/stitch/stitch.ts";
-import { needsNewerTombstone, removalOf } from "../domain/job/tombstone.ts";
-import type { RedisClient } from "../redis/connection/client.ts";
-import type { Keys } from "../redis/keys.ts";
-import { MOST_LABELS, orderEligibility, orderLabels } from "../redis/node/node-record.ts";
-import { drawRevision } from "../redis/revision.ts";
-import { dropForAbsent, readTraces } from "../redis/stitch/stitch-records.ts";
-import { leaveTombstone } from "../redis/stitch/tombstones.ts";
-import type { OnUnreadable } from "../redis/unreadable.ts";
+import type { ClusterEvent } from "../../domain/event.ts";
+import { splitFullId } from "../../domain/names/ids.ts";
+import type { JobRecord, MasterStep, Step, Task } from "../../domain/job/job.ts";
+import type { Eligibility } from "../../domain/node/node.ts";
+import { formatRevision } from "../../domain/names/revision.ts";
+import type { StepOutcome } from "../../domain/stitch/stitch.ts";
+import { needsNewerTombstone, removalOf } from "../../domain/job/tombstone.ts";
+import type { RedisClient } from "../../redis/connection/client.ts";
+import type { Keys } from "../../redis/keys.ts";
+import { MOST_LABELS, orderEligibility, orderLabels } from "../../redis/node/node-record.ts";
+import { drawRevision } from "../../redis/revision.ts";
+import { dropForAbsent, readTraces } from "../../redis/stitch/stitch-records.ts";
+import { leaveTombstone } from "../../redis/stitch/tombstones.ts";
+import type { OnUnreadable } from "../../redis/unreadable.ts";
 
 type Tools = { readonly redis: RedisClient; readonly keys: Keys; readonly onUnreadable: OnUnreadable };
 /** A step of a job, in the task that it is part of. */

@@ -1,6 +1,6 @@
-import { canonicalJson } from "../domain/json/canonical-json.ts";
-import { RequestError } from "../domain/errors.ts";
-import { parseStitchRef } from "../domain/names/ids.ts";
+import { canonicalJson } from "../../domain/json/canonical-json.ts";
+import { RequestError } from "../../domain/errors.ts";
+import { parseStitchRef } from "../../domain/names/ids.ts";
 import {
   API_SENDER,
   asLetter,
@@ -9,13 +9,13 @@ import {
   type Message,
   type Receipt,
   type SendRequest,
-} from "../domain/message.ts";
-import type { DeliveryResource, SentResource } from "../contract/message.ts";
-import type { RedisClient } from "../redis/connection/client.ts";
-import type { HintWatch } from "../redis/hint-watchers.ts";
-import { type Placed, type Posted, putMessageOnce, putMessages } from "../redis/inbox/inbox.ts";
-import type { Keys } from "../redis/keys.ts";
-import { redisTimeMs } from "../redis/node/node-record.ts";
+} from "../../domain/message.ts";
+import type { DeliveryResource, SentResource } from "../../contract/message.ts";
+import type { RedisClient } from "../../redis/connection/client.ts";
+import type { HintWatch } from "../../redis/hint-watchers.ts";
+import { type Placed, type Posted, putMessageOnce, putMessages } from "../../redis/inbox/inbox.ts";
+import type { Keys } from "../../redis/keys.ts";
+import { redisTimeMs } from "../../redis/node/node-record.ts";
 import {
   claimMessage,
   forgetMessage,
@@ -23,11 +23,11 @@ import {
   type Post,
   readMessageRecord,
   rememberMessage,
-} from "../redis/inbox/message-record.ts";
-import { dropReceipts, readReceipts } from "../redis/inbox/receipts.ts";
-import type { ReplyHints } from "../redis/inbox/reply-hints.ts";
-import { sha256Hex } from "./digest.ts";
-import type { Sent } from "./ports.ts";
+} from "../../redis/inbox/message-record.ts";
+import { dropReceipts, readReceipts } from "../../redis/inbox/receipts.ts";
+import type { ReplyHints } from "../../redis/inbox/reply-hints.ts";
+import { sha256Hex } from "../digest.ts";
+import type { Sent } from "../ports.ts";
 import type { Recipients } from "./recipients.ts";
 
 /** Whoever waits for receipts looks this often even where no hint comes. */

@@ -1,23 +1,23 @@
-import type { Assigned, Assignment, KeptAssignment } from "../domain/job/assignment.ts";
-import type { Look } from "../domain/commands/definition.ts";
-import { RequestError } from "../domain/errors.ts";
-import type { Aftermath } from "../domain/commands/follow-up.ts";
-import { parseFullGroup } from "../domain/names/group.ts";
-import { fullId, generatedIdBase, generatedStitchId, parseStitchRef, splitFullId } from "../domain/names/ids.ts";
-import type { Replacement, StitchStep } from "../domain/job/job.ts";
-import { means } from "../domain/planning/meant.ts";
-import type { NodeRecord } from "../domain/node/node.ts";
-import type { Observed } from "../domain/planning/observed.ts";
-import { countWell } from "../domain/planning/replacement.ts";
-import { parseRevision } from "../domain/names/revision.ts";
-import type { StitchRecord } from "../domain/stitch/stitch.ts";
-import type { RedisClient } from "../redis/connection/client.ts";
-import { readAssignments } from "../redis/stitch/assignments.ts";
-import { readTemplate, type StoredTemplate } from "../redis/stitch/group-template.ts";
-import type { Keys } from "../redis/keys.ts";
-import { listNodeIds, readNodes, redisTimeMs } from "../redis/node/node-record.ts";
-import { drawNumbers, nextNumber } from "../redis/stitch/sequences.ts";
-import { listFullGroups, membersOf } from "../redis/stitch/groups.ts";
+import type { Assigned, Assignment, KeptAssignment } from "../../domain/job/assignment.ts";
+import type { Look } from "../../domain/commands/definition.ts";
+import { RequestError } from "../../domain/errors.ts";
+import type { Aftermath } from "../../domain/commands/follow-up.ts";
+import { parseFullGroup } from "../../domain/names/group.ts";
+import { fullId, generatedIdBase, generatedStitchId, parseStitchRef, splitFullId } from "../../domain/names/ids.ts";
+import type { Replacement, StitchStep } from "../../domain/job/job.ts";
+import { means } from "../../domain/planning/meant.ts";
+import type { NodeRecord } from "../../domain/node/node.ts";
+import type { Observed } from "../../domain/planning/observed.ts";
+import { countWell } from "../../domain/planning/replacement.ts";
+import { parseRevision } from "../../domain/names/revision.ts";
+import type { StitchRecord } from "../../domain/stitch/stitch.ts";
+import type { RedisClient } from "../../redis/connection/client.ts";
+import { readAssignments } from "../../redis/stitch/assignments.ts";
+import { readTemplate, type StoredTemplate } from "../../redis/stitch/group-template.ts";
+import type { Keys } from "../../redis/keys.ts";
+import { listNodeIds, readNodes, redisTimeMs } from "../../redis/node/node-record.ts";
+import { drawNumbers, nextNumber } from "../../redis/stitch/sequences.ts";
+import { listFullGroups, membersOf } from "../../redis/stitch/groups.ts";
 import {
   groupsByRoute,
   listStitchesOfNode,
@@ -27,8 +27,8 @@ import {
   readStitch,
   readStitches,
   readUsage,
-} from "../redis/stitch/stitch-records.ts";
-import { type OnUnreadable, refuse } from "../redis/unreadable.ts";
+} from "../../redis/stitch/stitch-records.ts";
+import { type OnUnreadable, refuse } from "../../redis/unreadable.ts";
 import { SpecStore, toBeStored } from "./spec-store.ts";
 
 const ALL = 1000;

@@ -1,11 +1,11 @@
-import { ERRORS, type ErrorCode, RequestError } from "../domain/errors.ts";
-import { livenessOf } from "../domain/node/node.ts";
-import type { RedisClient } from "../redis/connection/client.ts";
-import { putQuestion } from "../redis/inbox/inbox.ts";
-import type { Keys } from "../redis/keys.ts";
-import { readNodes } from "../redis/node/node-record.ts";
-import { type Answer, takeAnswer } from "../redis/inbox/replies.ts";
-import type { ReplyHints } from "../redis/inbox/reply-hints.ts";
+import { ERRORS, type ErrorCode, RequestError } from "../../domain/errors.ts";
+import { livenessOf } from "../../domain/node/node.ts";
+import type { RedisClient } from "../../redis/connection/client.ts";
+import { putQuestion } from "../../redis/inbox/inbox.ts";
+import type { Keys } from "../../redis/keys.ts";
+import { readNodes } from "../../redis/node/node-record.ts";
+import { type Answer, takeAnswer } from "../../redis/inbox/replies.ts";
+import type { ReplyHints } from "../../redis/inbox/reply-hints.ts";
 
 /** How long a node may take to answer. With the reads before it, an answer of the API still comes within 3 s. */
 export const ANSWER_MS = 2000;

@@ -1,10 +1,10 @@
-import type { RedisClient } from "../redis/connection/client.ts";
-import { addDeadLetters } from "../redis/inbox/dead-letters.ts";
-import { putMessages } from "../redis/inbox/inbox.ts";
-import type { Keys } from "../redis/keys.ts";
-import { nodesOfGroup, receiversOf } from "../redis/stitch/routes.ts";
-import { locateStitch, readStitch } from "../redis/stitch/stitch-records.ts";
-import type { Routes } from "./ports.ts";
+import type { RedisClient } from "../../redis/connection/client.ts";
+import { addDeadLetters } from "../../redis/inbox/dead-letters.ts";
+import { putMessages } from "../../redis/inbox/inbox.ts";
+import type { Keys } from "../../redis/keys.ts";
+import { nodesOfGroup, receiversOf } from "../../redis/stitch/routes.ts";
+import { locateStitch, readStitch } from "../../redis/stitch/stitch-records.ts";
+import type { Routes } from "../ports.ts";
 
 export type RoutesOptions = {
   /** What is looked up. */

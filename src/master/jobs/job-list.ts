@@ -1,16 +1,16 @@
-import type { ListedJobResource, ListedStepResource } from "../contract/job.ts";
-import type { ListResource } from "../contract/list.ts";
-import type { RedisClient } from "../redis/connection/client.ts";
-import { listJobIds } from "../redis/job/job-index.ts";
-import type { Keys } from "../redis/keys.ts";
-import { redisTimeMs } from "../redis/node/node-record.ts";
-import { type OnUnreadable, passingOver } from "../redis/unreadable.ts";
-import { decodeCursor, encodeCursor } from "./cursor.ts";
+import type { ListedJobResource, ListedStepResource } from "../../contract/job.ts";
+import type { ListResource } from "../../contract/list.ts";
+import type { RedisClient } from "../../redis/connection/client.ts";
+import { listJobIds } from "../../redis/job/job-index.ts";
+import type { Keys } from "../../redis/keys.ts";
+import { redisTimeMs } from "../../redis/node/node-record.ts";
+import { type OnUnreadable, passingOver } from "../../redis/unreadable.ts";
+import { decodeCursor, encodeCursor } from "../state/cursor.ts";
 import type { JobDesk } from "./job-desk.ts";
-import { iso } from "../contract/time.ts";
+import { iso } from "../../contract/time.ts";
 import { allSteps, listedJob } from "./job-view.ts";
-import type { JobFilter, Page, StepFilter } from "./ports.ts";
-import { search } from "./search.ts";
+import type { JobFilter, Page, StepFilter } from "../ports.ts";
+import { search } from "../state/search.ts";
 
 /** Jobs read at once for a page: each is a few round trips of its own. */
 const JOBS_AT_ONCE = 200;

@@ -1,14 +1,14 @@
-import { RequestError } from "../domain/errors.ts";
-import { splitFullId } from "../domain/names/ids.ts";
-import type { StitchRecord } from "../domain/stitch/stitch.ts";
-import type { Dispatcher } from "../queue/dispatcher.ts";
-import type { RedisClient } from "../redis/connection/client.ts";
-import { beginForgetting, endForgetting, unlistNode } from "../redis/node/forgotten-node.ts";
-import { listFullGroups, membersOf } from "../redis/stitch/groups.ts";
-import { InboxTaken } from "../redis/inbox/inbox.ts";
-import type { Keys } from "../redis/keys.ts";
-import { dropPointersOf, readOwnStitches } from "../redis/stitch/stitch-records.ts";
-import type { OnUnreadable } from "../redis/unreadable.ts";
+import { RequestError } from "../../domain/errors.ts";
+import { splitFullId } from "../../domain/names/ids.ts";
+import type { StitchRecord } from "../../domain/stitch/stitch.ts";
+import type { Dispatcher } from "../../queue/dispatcher.ts";
+import type { RedisClient } from "../../redis/connection/client.ts";
+import { beginForgetting, endForgetting, unlistNode } from "../../redis/node/forgotten-node.ts";
+import { listFullGroups, membersOf } from "../../redis/stitch/groups.ts";
+import { InboxTaken } from "../../redis/inbox/inbox.ts";
+import type { Keys } from "../../redis/keys.ts";
+import { dropPointersOf, readOwnStitches } from "../../redis/stitch/stitch-records.ts";
+import type { OnUnreadable } from "../../redis/unreadable.ts";
 
 export type ForgetNodeOptions = {
   readonly redis: RedisClient;

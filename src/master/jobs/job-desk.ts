@@ -1,26 +1,26 @@
 import * as z from "zod";
-import { assignmentEndsIn, assignmentsIn } from "../domain/job/assignment.ts";
-import { advance, asksForDrain, awaited, type Seen } from "../domain/job/advance.ts";
-import { COMMANDS } from "../domain/commands/command.ts";
-import { isCommandName } from "../domain/commands/command-names.ts";
-import { foldJob, nodesInDoubt, type FoldedJob, type Runner } from "../domain/job/fold.ts";
-import type { ClusterEvent } from "../domain/event.ts";
-import { RequestError } from "../domain/errors.ts";
-import { splitFullId } from "../domain/names/ids.ts";
-import { means } from "../domain/planning/meant.ts";
-import type { Dispatch, JobRecord, JobState, Orchestration, Task } from "../domain/job/job.ts";
-import { isPresent, livenessOf, type NodeRecord } from "../domain/node/node.ts";
-import { seeDrain } from "../domain/planning/drain.ts";
-import { progressOf } from "../domain/job/progress.ts";
-import { tasksToSendAgain } from "../domain/job/send-again.ts";
-import type { Health, StepOutcome } from "../domain/stitch/stitch.ts";
-import type { Dispatcher } from "../queue/dispatcher.ts";
-import { assignStitches, endAssignments } from "../redis/stitch/assignments.ts";
-import { giveUpDrafts, releaseScopes } from "../redis/job/busy.ts";
-import type { RedisClient } from "../redis/connection/client.ts";
-import { isRedisUnavailable } from "../redis/connection/connection.ts";
-import { emitEvents } from "../redis/events.ts";
-import { rememberTemplate, type StoredTemplate } from "../redis/stitch/group-template.ts";
+import { assignmentEndsIn, assignmentsIn } from "../../domain/job/assignment.ts";
+import { advance, asksForDrain, awaited, type Seen } from "../../domain/job/advance.ts";
+import { COMMANDS } from "../../domain/commands/command.ts";
+import { isCommandName } from "../../domain/commands/command-names.ts";
+import { foldJob, nodesInDoubt, type FoldedJob, type Runner } from "../../domain/job/fold.ts";
+import type { ClusterEvent } from "../../domain/event.ts";
+import { RequestError } from "../../domain/errors.ts";
+import { splitFullId } from "../../domain/names/ids.ts";
+import { means } from "../../domain/planning/meant.ts";
+import type { Dispatch, JobRecord, JobState, Orchestration, Task } from "../../domain/job/job.ts";
+import { isPresent, livenessOf, type NodeRecord } from "../../domain/node/node.ts";
+import { seeDrain } from "../../domain/planning/drain.ts";
+import { progressOf } from "../../domain/job/progress.ts";
+import { tasksToSendAgain } from "../../domain/job/send-again.ts";
+import type { Health, StepOutcome } from "../../domain/stitch/stitch.ts";
+import type { Dispatcher } from "../../queue/dispatcher.ts";
+import { assignStitches, endAssignments } from "../../redis/stitch/assignments.ts";
+import { giveUpDrafts, releaseScopes } from "../../redis/job/busy.ts";
+import type { RedisClient } from "../../redis/connection/client.ts";
+import { isRedisUnavailable } from "../../redis/connection/connection.ts";
+import { emitEvents } from "../../redis/events.ts";
+import { rememberTemplate, type StoredTemplate } from "../../redis/stitch/group-template.ts";
 import {
   dropOpenJob,
   jobAgeMs,
@@ -30,7 +30,7 @@ import {
   takeBackOpenJob,
   takeOpenJobs,
   unlistJob,
-} from "../redis/job/job-index.ts";
+} from "../../redis/job/job-index.ts";
 import {
   claim,
   closeJob,
@@ -40,14 +40,14 @@ import {
   raiseAttempts,
   recordOutcomes,
   saveJob,
-} from "../redis/job/job-record.ts";
-import { type Keys, MASTER_RUNNER } from "../redis/keys.ts";
-import { readNodes, redisTimeMs } from "../redis/node/node-record.ts";
-import { readStitches } from "../redis/stitch/stitch-records.ts";
-import { type OnUnreadable, passingOver, UnreadableRecord } from "../redis/unreadable.ts";
+} from "../../redis/job/job-record.ts";
+import { type Keys, MASTER_RUNNER } from "../../redis/keys.ts";
+import { readNodes, redisTimeMs } from "../../redis/node/node-record.ts";
+import { readStitches } from "../../redis/stitch/stitch-records.ts";
+import { type OnUnreadable, passingOver, UnreadableRecord } from "../../redis/unreadable.ts";
 import { carryOutStep } from "./master-steps.ts";
-import type { Tended } from "./ports.ts";
-import type { Observer } from "./observe.ts";
+import type { Tended } from "../ports.ts";
+import type { Observer } from "../state/observe.ts";
 
 /** A dispatch that nobody has claimed is looked at again after this: by then a live node has long taken it. */
 export const FIRST_LOOK_MS = 2000;

@@ -1,9 +1,9 @@
-import { advance } from "../domain/job/advance.ts";
-import { canonicalJson } from "../domain/json/canonical-json.ts";
-import { type Command, commandOptions, definitionOf } from "../domain/commands/command.ts";
-import type { CommandName } from "../domain/commands/command-names.ts";
-import { RequestError } from "../domain/errors.ts";
-import type { ClusterEvent } from "../domain/event.ts";
+import { advance } from "../../domain/job/advance.ts";
+import { canonicalJson } from "../../domain/json/canonical-json.ts";
+import { type Command, commandOptions, definitionOf } from "../../domain/commands/command.ts";
+import type { CommandName } from "../../domain/commands/command-names.ts";
+import { RequestError } from "../../domain/errors.ts";
+import type { ClusterEvent } from "../../domain/event.ts";
 import {
   type Aftermath,
   type FollowUp,
@@ -14,33 +14,33 @@ import {
   rollbackOf,
   stepsIn,
   whereTheyLive,
-} from "../domain/commands/follow-up.ts";
-import { foldJob } from "../domain/job/fold.ts";
-import { jobIdFromBytes } from "../domain/names/ids.ts";
-import type { JobRecord, JobState } from "../domain/job/job.ts";
-import type { Observed } from "../domain/planning/observed.ts";
-import { deadlineOf, planCommand, planFingerprint } from "../domain/commands/plan.ts";
-import { leastDurationMs, type Plan } from "../domain/planning/planned.ts";
-import { checkPlanSize } from "../domain/planning/plan-size.ts";
-import { refusalText } from "../domain/placement/placement.ts";
-import type { PlanResource } from "../contract/plan.ts";
-import type { JobResource } from "../contract/job.ts";
-import { giveUpDrafts, releaseDrafts, releaseScopes, takeScopes } from "../redis/job/busy.ts";
-import { isCluster } from "../redis/connection/connection.ts";
-import { storeSpec } from "../redis/stitch/specs.ts";
-import { emitEvents } from "../redis/events.ts";
-import type { HintWatch } from "../redis/hint-watchers.ts";
-import type { JobHints } from "../redis/job/job-hints.ts";
-import { dropOpenJob, indexOpenJob, takeBackOpenJob } from "../redis/job/job-index.ts";
-import { createJob, followUp, timesVoided } from "../redis/job/job-record.ts";
-import { drawRevision } from "../redis/revision.ts";
-import { passingOver } from "../redis/unreadable.ts";
-import { hex, sha256, sha256Hex } from "./digest.ts";
-import { FIRST_LOOK_MS, type JobDesk, type JobDeskOptions, type Settled } from "./job-desk.ts";
-import type { JobWaiter } from "./job-waiter.ts";
-import { iso } from "../contract/time.ts";
-import type { Submission, Submitted } from "./ports.ts";
-import type { Observer } from "./observe.ts";
+} from "../../domain/commands/follow-up.ts";
+import { foldJob } from "../../domain/job/fold.ts";
+import { jobIdFromBytes } from "../../domain/names/ids.ts";
+import type { JobRecord, JobState } from "../../domain/job/job.ts";
+import type { Observed } from "../../domain/planning/observed.ts";
+import { deadlineOf, planCommand, planFingerprint } from "../../domain/commands/plan.ts";
+import { leastDurationMs, type Plan } from "../../domain/planning/planned.ts";
+import { checkPlanSize } from "../../domain/planning/plan-size.ts";
+import { refusalText } from "../../domain/placement/placement.ts";
+import type { PlanResource } from "../../contract/plan.ts";
+import type { JobResource } from "../../contract/job.ts";
+import { giveUpDrafts, releaseDrafts, releaseScopes, takeScopes } from "../../redis/job/busy.ts";
+import { isCluster } from "../../redis/connection/connection.ts";
+import { storeSpec } from "../../redis/stitch/specs.ts";
+import { emitEvents } from "../../redis/events.ts";
+import type { HintWatch } from "../../redis/hint-watchers.ts";
+import type { JobHints } from "../../redis/job/job-hints.ts";
+import { dropOpenJob, indexOpenJob, takeBackOpenJob } from "../../redis/job/job-index.ts";
+import { createJob, followUp, timesVoided } from "../../redis/job/job-record.ts";
+import { drawRevision } from "../../redis/revision.ts";
+import { passingOver } from "../../redis/unreadable.ts";
+import { hex, sha256, sha256Hex } from "../digest.ts";
+import { FIRST_LOOK_MS, type JobDesk, type JobDeskOptions, type Settled } from "../jobs/job-desk.ts";
+import type { JobWaiter } from "../jobs/job-waiter.ts";
+import { iso } from "../../contract/time.ts";
+import type { Submission, Submitted } from "../ports.ts";
+import type { Observer } from "../state/observe.ts";
 
 /** A job that took what it works on and has no record after so long is one whose Master died, or was held up: it is given up. */
 const UNACCEPTED_MS = 10_000;

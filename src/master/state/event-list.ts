@@ -1,12 +1,12 @@
-import { type EventFilter, eventMatches } from "../domain/event.ts";
-import type { EventResource } from "../contract/event.ts";
-import type { ListResource } from "../contract/list.ts";
-import type { RedisClient } from "../redis/connection/client.ts";
-import { eventsAfter, eventsBefore, refuseGoneEvents } from "../redis/events.ts";
-import type { Keys } from "../redis/keys.ts";
-import { redisTimeMs } from "../redis/node/node-record.ts";
-import type { OnUnreadable } from "../redis/unreadable.ts";
-import { iso } from "../contract/time.ts";
+import { type EventFilter, eventMatches } from "../../domain/event.ts";
+import type { EventResource } from "../../contract/event.ts";
+import type { ListResource } from "../../contract/list.ts";
+import type { RedisClient } from "../../redis/connection/client.ts";
+import { eventsAfter, eventsBefore, refuseGoneEvents } from "../../redis/events.ts";
+import type { Keys } from "../../redis/keys.ts";
+import { redisTimeMs } from "../../redis/node/node-record.ts";
+import type { OnUnreadable } from "../../redis/unreadable.ts";
+import { iso } from "../../contract/time.ts";
 import { search } from "./search.ts";
 
 const EVENTS_AT_ONCE = 1000;

@@ -1,33 +1,33 @@
-import { RequestError } from "../domain/errors.ts";
-import { componentOf, parseGroup } from "../domain/names/group.ts";
-import { shownHealth } from "../domain/stitch/health.ts";
-import { fullId, parseStitchRef, splitFullId } from "../domain/names/ids.ts";
-import { type Liveness, livenessOf, type NodeRecord } from "../domain/node/node.ts";
-import { noStitch } from "../domain/planning/observed.ts";
-import type { ListedStitchResource, StitchResource } from "../contract/stitch.ts";
-import type { NodeResource } from "../contract/node.ts";
-import type { ListResource } from "../contract/list.ts";
-import type { GroupResource } from "../contract/group.ts";
-import type { ClusterResource } from "../contract/cluster.ts";
-import { STITCH_STATES, type StitchRecord, type StitchState, type StitchUsage } from "../domain/stitch/stitch.ts";
-import type { ChosenMaster } from "../domain/master-mode.ts";
-import type { RedisClient } from "../redis/connection/client.ts";
-import { countOpenJobs } from "../redis/job/job-index.ts";
-import type { Keys } from "../redis/keys.ts";
-import { countNodes, listNodeIds, readNodes, redisTimeMs } from "../redis/node/node-record.ts";
-import { listFullGroups, membersOf } from "../redis/stitch/groups.ts";
+import { RequestError } from "../../domain/errors.ts";
+import { componentOf, parseGroup } from "../../domain/names/group.ts";
+import { shownHealth } from "../../domain/stitch/health.ts";
+import { fullId, parseStitchRef, splitFullId } from "../../domain/names/ids.ts";
+import { type Liveness, livenessOf, type NodeRecord } from "../../domain/node/node.ts";
+import { noStitch } from "../../domain/planning/observed.ts";
+import type { ListedStitchResource, StitchResource } from "../../contract/stitch.ts";
+import type { NodeResource } from "../../contract/node.ts";
+import type { ListResource } from "../../contract/list.ts";
+import type { GroupResource } from "../../contract/group.ts";
+import type { ClusterResource } from "../../contract/cluster.ts";
+import { STITCH_STATES, type StitchRecord, type StitchState, type StitchUsage } from "../../domain/stitch/stitch.ts";
+import type { ChosenMaster } from "../../domain/master-mode.ts";
+import type { RedisClient } from "../../redis/connection/client.ts";
+import { countOpenJobs } from "../../redis/job/job-index.ts";
+import type { Keys } from "../../redis/keys.ts";
+import { countNodes, listNodeIds, readNodes, redisTimeMs } from "../../redis/node/node-record.ts";
+import { listFullGroups, membersOf } from "../../redis/stitch/groups.ts";
 import {
   listStitchesOfNode,
   locateStitch,
   readStitch,
   readStitches,
   readUsage,
-} from "../redis/stitch/stitch-records.ts";
-import { type OnUnreadable, readIndex } from "../redis/unreadable.ts";
-import { VERSION } from "../version.ts";
-import { iso } from "../contract/time.ts";
+} from "../../redis/stitch/stitch-records.ts";
+import { type OnUnreadable, readIndex } from "../../redis/unreadable.ts";
+import { VERSION } from "../../version.ts";
+import { iso } from "../../contract/time.ts";
 import { decodeCursor, encodeCursor } from "./cursor.ts";
-import type { NodeFilter, Page, StitchFilter } from "./ports.ts";
+import type { NodeFilter, Page, StitchFilter } from "../ports.ts";
 import { allNodes } from "./observe.ts";
 import { SpecStore } from "./spec-store.ts";
 import { search } from "./search.ts";

@@ -1,14 +1,14 @@
-import { hasEnded, nodesInDoubt } from "../domain/job/fold.ts";
-import type { JobState } from "../domain/job/job.ts";
-import type { JobResource } from "../contract/job.ts";
-import type { StitchSpec } from "../domain/stitch/spec.ts";
-import type { StepOutcome } from "../domain/stitch/stitch.ts";
-import type { HintWatch } from "../redis/hint-watchers.ts";
-import type { JobHints } from "../redis/job/job-hints.ts";
-import { readHint } from "../redis/job/job-record.ts";
+import { hasEnded, nodesInDoubt } from "../../domain/job/fold.ts";
+import type { JobState } from "../../domain/job/job.ts";
+import type { JobResource } from "../../contract/job.ts";
+import type { StitchSpec } from "../../domain/stitch/spec.ts";
+import type { StepOutcome } from "../../domain/stitch/stitch.ts";
+import type { HintWatch } from "../../redis/hint-watchers.ts";
+import type { JobHints } from "../../redis/job/job-hints.ts";
+import { readHint } from "../../redis/job/job-record.ts";
 import type { JobDesk, Settled } from "./job-desk.ts";
 import { jobView } from "./job-view.ts";
-import type { SpecStore } from "./spec-store.ts";
+import type { SpecStore } from "../state/spec-store.ts";
 
 /** Whoever waits for a job looks this often even where no hint comes. */
 const LOOK_MS = 1000;

@@ -1,17 +1,17 @@
-import type { AdoptedResource } from "../contract/node.ts";
-import type { Assignment } from "../domain/job/assignment.ts";
-import { RequestError } from "../domain/errors.ts";
-import { fullId } from "../domain/names/ids.ts";
-import type { StoredSpec } from "../domain/stitch/spec.ts";
-import type { StitchRecord } from "../domain/stitch/stitch.ts";
-import { assignStitches, readAssignments } from "../redis/stitch/assignments.ts";
-import type { RedisClient } from "../redis/connection/client.ts";
-import type { Keys } from "../redis/keys.ts";
-import { readNodes } from "../redis/node/node-record.ts";
-import { dropOffers, readOffers, storeSpec } from "../redis/stitch/specs.ts";
-import { readOwnStitches } from "../redis/stitch/stitch-records.ts";
-import type { OnUnreadable } from "../redis/unreadable.ts";
-import type { SpecStore } from "./spec-store.ts";
+import type { AdoptedResource } from "../../contract/node.ts";
+import type { Assignment } from "../../domain/job/assignment.ts";
+import { RequestError } from "../../domain/errors.ts";
+import { fullId } from "../../domain/names/ids.ts";
+import type { StoredSpec } from "../../domain/stitch/spec.ts";
+import type { StitchRecord } from "../../domain/stitch/stitch.ts";
+import { assignStitches, readAssignments } from "../../redis/stitch/assignments.ts";
+import type { RedisClient } from "../../redis/connection/client.ts";
+import type { Keys } from "../../redis/keys.ts";
+import { readNodes } from "../../redis/node/node-record.ts";
+import { dropOffers, readOffers, storeSpec } from "../../redis/stitch/specs.ts";
+import { readOwnStitches } from "../../redis/stitch/stitch-records.ts";
+import type { OnUnreadable } from "../../redis/unreadable.ts";
+import type { SpecStore } from "../state/spec-store.ts";
 
 export type AdoptNodeOptions = {
   readonly redis: RedisClient;

@@ -1,8 +1,8 @@
-import { countedTasks, type FoldedJob, type FoldedStep, type FoldedTask, hasEnded } from "../domain/job/fold.ts";
-import { type JobRecord, type JobState, PAST } from "../domain/job/job.ts";
-import type { StitchSpec } from "../domain/stitch/spec.ts";
-import { progressOf } from "../domain/job/progress.ts";
-import type { JobStatus } from "../domain/job/job-status.ts";
+import { countedTasks, type FoldedJob, type FoldedStep, type FoldedTask, hasEnded } from "../../domain/job/fold.ts";
+import { type JobRecord, type JobState, PAST } from "../../domain/job/job.ts";
+import type { StitchSpec } from "../../domain/stitch/spec.ts";
+import { progressOf } from "../../domain/job/progress.ts";
+import type { JobStatus } from "../../domain/job/job-status.ts";
 import type {
   FailureResource,
   JobResource,
@@ -10,8 +10,8 @@ import type {
   ListedStepResource,
   StepResource,
   TaskResource,
-} from "../contract/job.ts";
-import { iso } from "../contract/time.ts";
+} from "../../contract/job.ts";
+import { iso } from "../../contract/time.ts";
 
 /** Most steps, and most stitches, in one body. */
 const BODY_LIMIT = 1000;
