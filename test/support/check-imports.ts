@@ -55,6 +55,41 @@ const LAYERS: readonly Layer[] = [
   /** The type of what an entry has started. */
   { name: "running", files: /^src\/running\.ts$/, may: [] },
 ];
+/**
+ * Inside a layer: the folders and files at its top that each of them may import; the last one, "", is all else at the top. What is
+ * not listed here belongs to none.
+ */
+const FOLDERS: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>> = {
+  "src/domain": {
+    json: [],
+    names: [],
+    stitch: ["names", "json", ""],
+    node: ["stitch"],
+    placement: ["node", "stitch"],
+    job: ["node", "stitch", "names", ""],
+    planning: ["job", "placement", "node", "stitch", "names", ""],
+    commands: ["planning", "job", "placement", "node", "stitch", "names", "json", ""],
+    "": ["names", "json"],
+  },
+  "src/redis": {
+    connection: [],
+    stitch: ["connection", ""],
+    node: ["stitch", "connection", ""],
+    job: ["node", "connection", ""],
+    inbox: ["connection", ""],
+    "": ["connection"],
+  },
+  "src/master": {
+    "ports.ts": [],
+    "digest.ts": [],
+    state: ["ports.ts", "digest.ts"],
+    routing: ["state", "ports.ts", "digest.ts"],
+    jobs: ["state", "ports.ts"],
+    commands: ["jobs", "state", "ports.ts", "digest.ts"],
+    "": ["*"],
+  },
+};
+
 /** What a layer may import from npm and from Node, where that is limited. */
 const PACKAGES: Readonly<Record<string, readonly string[]>> = { domain: ["zod"], contract: ["zod"] };
 const ENDINGS = [".ts", ".mjs", ".json"];
@@ -103,7 +138,24 @@ function check(file: string, { from }: Import): string[] {
   if (layer === null) return messages;
   if (target === null) return [...messages, `${layer.name} may not import ${from}: it belongs to no layer`];
   const allowed = target === layer || layer.may.includes("*") || layer.may.includes(target.name);
-  return allowed ? messages : [...messages, `${layer.name} may not import ${target.name} (${from})`];
+  if (!allowed) return [...messages, `${layer.name} may not import ${target.name} (${from})`];
+  return [...messages, ...checkFolders(file, resolved(file, from))];
+}
+
+function checkFolders(file: string, target: string): string[] {
+  const area = Object.keys(FOLDERS).find((each) => [file, target].every((path) => path.startsWith(`${each}/`)));
+  if (area === undefined) return [];
+  const folders = FOLDERS[area] ?? {};
+  const partOf = (path: string): string => {
+    const [first = "", ...rest] = path.slice(area.length + 1).split("/");
+    return rest.length > 0 || Object.hasOwn(folders, first) ? first : "";
+  };
+  const [own, other] = [partOf(file), partOf(target)];
+  const unknown = [own, other].filter((part) => !Object.hasOwn(folders, part));
+  if (unknown.length > 0) return unknown.map((part) => `${area}/${part} is none of its folders (FOLDERS)`);
+  const may = folders[own] ?? [];
+  if (own === other || may.includes(other) || may.includes("*")) return [];
+  return [`${area}/${own} may not import ${area}/${other}`];
 }
 
 const isLayered = (file: string): boolean => /^(src|workers)\//.test(file);

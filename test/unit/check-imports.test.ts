@@ -21,7 +21,7 @@ async function violations(files: Readonly<Record<string, string>>): Promise<stri
 
 test("imports that point down are fine", async () => {
   const found = await violations({
-    "src/domain/names/ids.ts": `import * as z from "zod";\n`,
+    "src/domain/ids.ts": `import * as z from "zod";\n`,
     "src/redis/keys.ts": `import { Redis } from "ioredis";\nimport { id } from "../domain/ids.ts";\n`,
     "src/queue/q.ts": `import { keys } from "../redis/keys.ts";\n`,
     "src/master/plan.ts": `import {\n  a,\n  b,\n} from "../queue/q.ts";\n`,
@@ -56,6 +56,30 @@ const WRONG: readonly [string, string, string, RegExp][] = [
     "src/client/a.ts",
     `import type { A } from "../api/b.ts";`,
     /client may not import api/,
+  ],
+  [
+    "a folder of the domain imports none above it",
+    "src/domain/stitch/a.ts",
+    `import { x } from "../job/b.ts";`,
+    /src\/domain\/stitch may not import src\/domain\/job$/,
+  ],
+  [
+    "a folder of redis imports none beside it",
+    "src/redis/inbox/a.ts",
+    `import { x } from "../job/b.ts";`,
+    /src\/redis\/inbox may not import src\/redis\/job$/,
+  ],
+  [
+    "a part of the Master knows nothing of those who use it",
+    "src/master/state/a.ts",
+    `import { x } from "../leaderless.ts";`,
+    /src\/master\/state may not import src\/master\/$/,
+  ],
+  [
+    "a folder must be listed",
+    "src/domain/misc/a.ts",
+    `import { x } from "../errors.ts";`,
+    /src\/domain\/misc is none of its folders/,
   ],
   ["api does not import an entry", "src/api/a.ts", `import { x } from "./node.ts";`, /api may not import entry/],
   [
