@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { readProcess } from "../../workers/node/process-table.ts";
+import { readProcess } from "../../workers/node/processes/process-table.ts";
 import { type TestCluster, until } from "../support/cluster.ts";
 import { ms, quantile, times } from "./stats.ts";
 

@@ -1,7 +1,7 @@
 import { fork } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
-import { readProcess } from "../../workers/node/process-table.ts";
+import { readProcess } from "../../workers/node/processes/process-table.ts";
 import type { CommandName } from "../../src/domain/commands/command-names.ts";
 import { TestCluster } from "../support/cluster.ts";
 import type { Bench } from "./bench.ts";

@@ -1,4 +1,4 @@
-import { readProcess } from "../../workers/node/process-table.ts";
+import { readProcess } from "../../workers/node/processes/process-table.ts";
 import { type Part, TestCluster } from "../support/cluster.ts";
 import { ANSWERS } from "../support/stitch-programs.ts";
 import { besideFloods } from "./beside-floods.ts";

@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { writeToStitch } from "../../workers/node/process-v1.ts";
+import { writeToStitch } from "../../workers/node/protocol/process-v1.ts";
 import { ANSWERS } from "../support/stitch-programs.ts";
 
 export type StartAndStop = { readonly startMs: number; readonly stopMs: number };

@@ -11,9 +11,9 @@ import { connectRedis, openRedis } from "../../src/redis/connection/connection.t
 import { emitEvents } from "../../src/redis/events.ts";
 import { Keys } from "../../src/redis/keys.ts";
 import { publishAsNode } from "../support/publish-test-stitch.ts";
-import { Inbox } from "../../workers/node/inbox.ts";
-import { LogQuestions } from "../../workers/node/log-questions.ts";
-import { StitchLog } from "../../workers/node/stitch-log.ts";
+import { Inbox } from "../../workers/node/messages/inbox.ts";
+import { LogQuestions } from "../../workers/node/messages/log-questions.ts";
+import { StitchLog } from "../../workers/node/logs/stitch-log.ts";
 import { checkAnswer } from "../support/checked-fetch.ts";
 import { until } from "../support/cluster.ts";
 import { redisConnections } from "../support/redis-connections.ts";

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import { startLocalRedis } from "../../src/cli/local-redis.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
-import { STOP_WINDOW_MS } from "../../workers/node/watchdog.ts";
+import { STOP_WINDOW_MS } from "../../workers/node/processes/watchdog.ts";
 import { isRunning } from "../support/process-list.ts";
 import { openSilentProxy, type SilentProxy } from "../support/silent-proxy.ts";
 import { dataDirOf, journalOf, logOf } from "../support/stitch-folder.ts";

@@ -3,7 +3,7 @@ import { execFileSync, spawn } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import { readProcess } from "../../workers/node/process-table.ts";
+import { readProcess } from "../../workers/node/processes/process-table.ts";
 import { FAST, type Part, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { processesOf } from "../support/process-list.ts";
 import { logOf } from "../support/stitch-folder.ts";

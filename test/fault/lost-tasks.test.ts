@@ -11,7 +11,7 @@ import { indexOpenJob } from "../../src/redis/job/job-index.ts";
 import { claim, createJob, loadJob, recordOutcomes } from "../../src/redis/job/job-record.ts";
 import { MASTER_MODES } from "../../src/domain/master-mode.ts";
 import { openNodePorts } from "../../src/master/node-ports.ts";
-import { TaskRunner } from "../../workers/node/task-runner.ts";
+import { TaskRunner } from "../../workers/node/tasks/task-runner.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { pingJob, SUCCEEDED } from "../support/ping-job.ts";
 import { registerTestNode } from "../support/register-test-node.ts";

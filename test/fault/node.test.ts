@@ -5,7 +5,7 @@ import { describe, it, type TestContext } from "node:test";
 import { Dispatcher } from "../../src/queue/dispatcher.ts";
 import { createJob } from "../../src/redis/job/job-record.ts";
 import { redisTimeMs } from "../../src/redis/node/node-record.ts";
-import { readProcesses } from "../../workers/node/process-table.ts";
+import { readProcesses } from "../../workers/node/processes/process-table.ts";
 import { FAST, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { openCuttingProxy } from "../support/cutting-proxy.ts";
 import { withOwnRedis } from "../support/own-redis.ts";

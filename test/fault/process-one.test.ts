@@ -6,7 +6,7 @@ import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import { readProcesses } from "../../workers/node/process-table.ts";
+import { readProcesses } from "../../workers/node/processes/process-table.ts";
 import { REDISES, until, withCluster } from "../support/cluster.ts";
 import { dataDirOf, linesOf } from "../support/stitch-folder.ts";
 

@@ -9,7 +9,7 @@ import { MAX_ENTRIES, putQuestion, type Question, createInbox, readNewEntries } 
 import { Keys } from "../../src/redis/keys.ts";
 import { redisTimeMs } from "../../src/redis/node/node-record.ts";
 import { type Answer, takeAnswer } from "../../src/redis/inbox/replies.ts";
-import { Inbox, type QuestionHandler } from "../../workers/node/inbox.ts";
+import { Inbox, type QuestionHandler } from "../../workers/node/messages/inbox.ts";
 import { REDISES, until } from "../support/cluster.ts";
 
 const NODE = "n1";

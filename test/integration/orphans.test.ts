@@ -4,14 +4,14 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { test, type TestContext } from "node:test";
-import { type Launch, readBootId } from "../../workers/node/launches.ts";
-import { Orphans, type OrphansOptions } from "../../workers/node/orphans.ts";
-import { type ProcessRow, readProcess, readProcesses } from "../../workers/node/process-table.ts";
+import { type Launch, readBootId } from "../../workers/node/processes/launches.ts";
+import { Orphans, type OrphansOptions } from "../../workers/node/processes/orphans.ts";
+import { type ProcessRow, readProcess, readProcesses } from "../../workers/node/processes/process-table.ts";
 import { until } from "../support/cluster.ts";
 import { isRunning } from "../support/process-list.ts";
 
 const skip = process.platform !== "linux" && "there is no /proc";
-const ORPHANS = new URL("../../workers/node/orphans.ts", import.meta.url).href;
+const ORPHANS = new URL("../../workers/node/processes/orphans.ts", import.meta.url).href;
 
 function run(t: TestContext, command: readonly string[], env: Record<string, string> = {}): ChildProcess {
   const [program = "", ...args] = command;

@@ -4,9 +4,14 @@ import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { test } from "node:test";
-import { EscapedProcesses, kill } from "../../workers/node/escaped-processes.ts";
-import { cpuMsOf, processesFromProc, processesFromPs, readProcess } from "../../workers/node/process-table.ts";
-import { ProcessTree, type Usage } from "../../workers/node/process-tree.ts";
+import { EscapedProcesses, kill } from "../../workers/node/processes/escaped-processes.ts";
+import {
+  cpuMsOf,
+  processesFromProc,
+  processesFromPs,
+  readProcess,
+} from "../../workers/node/processes/process-table.ts";
+import { ProcessTree, type Usage } from "../../workers/node/processes/process-tree.ts";
 import { until } from "../support/cluster.ts";
 import { isRunning } from "../support/process-list.ts";
 

@@ -22,7 +22,7 @@ import {
   readUsage,
   type StitchChange,
 } from "../../src/redis/stitch/stitch-records.ts";
-import { Publisher } from "../../workers/node/publisher.ts";
+import { Publisher } from "../../workers/node/stitches/publisher.ts";
 import { REDISES, until } from "../support/cluster.ts";
 import { registerTestNode } from "../support/register-test-node.ts";
 import { testStitch } from "../support/test-stitch.ts";

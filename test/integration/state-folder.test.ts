@@ -20,7 +20,7 @@ import { test, type TestContext } from "node:test";
 import { REDISES, until, withCluster } from "../support/cluster.ts";
 import { logOf } from "../support/stitch-folder.ts";
 
-const OWNERSHIP = new URL("../../workers/node/ownership.ts", import.meta.url).href;
+const OWNERSHIP = new URL("../../workers/node/membership/ownership.ts", import.meta.url).href;
 const skip = process.platform !== "linux" && "there is no /proc";
 /** Takes the folder, starts a child that lives on, and keeps both. */
 const HOLD = `

@@ -6,7 +6,7 @@ import { COMMANDS } from "../../src/domain/commands/command.ts";
 import type { RequestError } from "../../src/domain/errors.ts";
 import type { StitchResource } from "../../src/contract/stitch.ts";
 import type { JobResource } from "../../src/contract/job.ts";
-import { readProcesses } from "../../workers/node/process-table.ts";
+import { readProcesses } from "../../workers/node/processes/process-table.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { isRunning } from "../support/process-list.ts";
 import { dataDirOf, linesOf, logOf, startedTimes } from "../support/stitch-folder.ts";

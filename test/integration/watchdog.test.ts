@@ -4,7 +4,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { describe, it, type TestContext } from "node:test";
-import { Watchdog } from "../../workers/node/watchdog.ts";
+import { Watchdog } from "../../workers/node/processes/watchdog.ts";
 import { until } from "../support/cluster.ts";
 import { isRunning } from "../support/process-list.ts";
 

@@ -88,6 +88,19 @@ const FOLDERS: Readonly<Record<string, Readonly<Record<string, readonly string[]
     commands: ["jobs", "state", "ports.ts", "digest.ts"],
     "": ["*"],
   },
+  "workers/node": {
+    files: [],
+    processes: [],
+    sending: [],
+    membership: ["files", "processes"],
+    logs: ["files"],
+    protocol: ["sending"],
+    adaptors: ["protocol", "sending", "processes", "logs"],
+    stitches: ["protocol", "processes", "logs", "files"],
+    messages: ["stitches", "protocol", "sending", "logs"],
+    tasks: ["stitches"],
+    "": ["*"],
+  },
 };
 
 /** What a layer may import from npm and from Node, where that is limited. */

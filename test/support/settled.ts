@@ -1,4 +1,4 @@
-import { operationsUnderWay } from "../../workers/node/bounded-files.ts";
+import { operationsUnderWay } from "../../workers/node/files/bounded-files.ts";
 
 /** Turns of the event loop after which nothing goes on by itself any more. */
 const QUIET_TURNS = 5;

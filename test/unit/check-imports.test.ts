@@ -76,6 +76,12 @@ const WRONG: readonly [string, string, string, RegExp][] = [
     /src\/master\/state may not import src\/master\/$/,
   ],
   [
+    "the stitches of a node know nothing of its tasks",
+    "workers/node/stitches/a.ts",
+    `import { x } from "../tasks/b.ts";`,
+    /workers\/node\/stitches may not import workers\/node\/tasks$/,
+  ],
+  [
     "a folder must be listed",
     "src/domain/misc/a.ts",
     `import { x } from "../errors.ts";`,

@@ -1,4 +1,4 @@
-import "./many-threads.ts";
+import "./files/many-threads.ts";
 import { cpus, totalmem } from "node:os";
 import { join } from "node:path";
 import { pause } from "../../src/bounded-wait.ts";
@@ -7,9 +7,9 @@ import { createLogger } from "../../src/logger.ts";
 import type { Running } from "../../src/running.ts";
 import { VERSION } from "../../src/version.ts";
 import { startMaster } from "../master/main.ts";
-import { mustAnswer } from "./bounded-files.ts";
+import { mustAnswer } from "./files/bounded-files.ts";
 import { loadModules } from "./adaptors/module.ts";
-import { nodeIdOf } from "./node-id.ts";
+import { nodeIdOf } from "./membership/node-id.ts";
 import { NodeWorker } from "./node-worker.ts";
 
 const CONNECT_MS = 10_000;

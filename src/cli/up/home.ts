@@ -1,6 +1,6 @@
 import { mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { checkOwnFolder, NotOwn } from "../../../workers/node/own-files.ts";
+import { checkOwnFolder, NotOwn } from "../../../workers/node/files/own-files.ts";
 import { errorCode } from "../../error-text.ts";
 import { isAlive, readOwner, writeOwner } from "../owner-file.ts";
 import { UsageError } from "../usage-error.ts";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { stitchSpec } from "../../../src/domain/stitch/spec.ts";
-import { asAssigned } from "../../../workers/node/as-assigned.ts";
+import { asAssigned } from "../../../workers/node/stitches/as-assigned.ts";
 import { stored } from "../../support/test-spec.ts";
 import { testStitch } from "../../support/test-stitch.ts";
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Backlog, type Kept } from "../../../workers/node/backlog.ts";
+import { Backlog, type Kept } from "../../../workers/node/sending/backlog.ts";
 
 const kept = (from: string, recipient: string, characters = 1): Kept => ({
   from,

@@ -6,10 +6,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { pathToFileURL } from "node:url";
-import { FilePlaces } from "../../../workers/node/bounded-files.ts";
+import { FilePlaces } from "../../../workers/node/files/bounded-files.ts";
 import { settled } from "../../support/settled.ts";
 
-const MODULE = pathToFileURL(join(import.meta.dirname, "../../../workers/node/bounded-files.ts")).href;
+const MODULE = pathToFileURL(join(import.meta.dirname, "../../../workers/node/files/bounded-files.ts")).href;
 
 test("no more operations are under way than there are places; the others follow in order, whatever became of the former", async () => {
   const places = new FilePlaces(2);

@@ -4,7 +4,7 @@ import { PassThrough } from "node:stream";
 import { type TestContext, test } from "node:test";
 import { stitchSpec } from "../../../src/domain/stitch/spec.ts";
 import type { Message } from "../../../src/domain/message.ts";
-import { Conversation } from "../../../workers/node/conversation.ts";
+import { Conversation } from "../../../workers/node/protocol/conversation.ts";
 
 function start(t: TestContext) {
   const sent: unknown[] = [];

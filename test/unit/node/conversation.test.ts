@@ -3,9 +3,9 @@ import { Writable } from "node:stream";
 import { describe, it, type TestContext } from "node:test";
 import type { Message } from "../../../src/domain/message.ts";
 import { stitchSpec } from "../../../src/domain/stitch/spec.ts";
-import type { StartContext } from "../../../workers/node/adaptors/adaptor.ts";
-import { Conversation } from "../../../workers/node/conversation.ts";
-import type { StitchMessage } from "../../../workers/node/process-v1.ts";
+import type { StartContext } from "../../../workers/node/protocol/adaptor.ts";
+import { Conversation } from "../../../workers/node/protocol/conversation.ts";
+import type { StitchMessage } from "../../../workers/node/protocol/process-v1.ts";
 
 const HEARTBEAT_MS = 1000;
 const LIMIT = 256 * 1024;

@@ -3,8 +3,8 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { DataFolders } from "../../../workers/node/data-folders.ts";
-import { StitchDisk } from "../../../workers/node/stitch-disk.ts";
+import { DataFolders } from "../../../workers/node/stitches/data-folders.ts";
+import { StitchDisk } from "../../../workers/node/stitches/stitch-disk.ts";
 
 test("a folder with something in it keeps data, and a link in its place does, wherever it leads", async (t) => {
   const dir = mkdtempSync(join(tmpdir(), "cs-"));

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
-import { type Escaped, EscapedProcesses } from "../../../workers/node/escaped-processes.ts";
+import { type Escaped, EscapedProcesses } from "../../../workers/node/processes/escaped-processes.ts";
 
 /** Looks at a machine without processes; `looks`: for each what it was told to leave out. */
 function looking(t: TestContext) {

@@ -5,9 +5,9 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { stitchSpec } from "../../../src/domain/stitch/spec.ts";
 import type { StitchRecord } from "../../../src/domain/stitch/stitch.ts";
-import type { Adaptor, Exit, StitchInstance } from "../../../workers/node/adaptors/adaptor.ts";
-import { StitchDisk } from "../../../workers/node/stitch-disk.ts";
-import { StitchHost } from "../../../workers/node/stitch-host.ts";
+import type { Adaptor, Exit, StitchInstance } from "../../../workers/node/protocol/adaptor.ts";
+import { StitchDisk } from "../../../workers/node/stitches/stitch-disk.ts";
+import { StitchHost } from "../../../workers/node/stitches/stitch-host.ts";
 import { until } from "../../support/cluster.ts";
 import { NAMED_SPECS, stored } from "../../support/test-spec.ts";
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
-import { GuardedGroups } from "../../../workers/node/guarded-groups.ts";
+import { GuardedGroups } from "../../../workers/node/processes/guarded-groups.ts";
 
 /** Groups in a time of the test's own; `done` tells what was done to them. */
 function guarding(t: TestContext) {

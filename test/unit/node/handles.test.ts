@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Handles } from "../../../workers/node/handles.ts";
+import { Handles } from "../../../workers/node/processes/handles.ts";
 
 /** A worker with so many files open and logs to come; `counts`: how often it was counted. */
 function handlesOf(limit: number | null, open: number, logsToCome = 0) {

@@ -6,10 +6,10 @@ import { type TestContext, test } from "node:test";
 import type { StitchStep } from "../../../src/domain/job/job.ts";
 import { stitchSpec } from "../../../src/domain/stitch/spec.ts";
 import type { StitchRecord } from "../../../src/domain/stitch/stitch.ts";
-import type { Exit, StartContext, Started, StitchInstance } from "../../../workers/node/adaptors/adaptor.ts";
-import { StitchDisk } from "../../../workers/node/stitch-disk.ts";
-import { StitchHost } from "../../../workers/node/stitch-host.ts";
-import type { StitchLog } from "../../../workers/node/stitch-log.ts";
+import type { Exit, StartContext, Started, StitchInstance } from "../../../workers/node/protocol/adaptor.ts";
+import { StitchDisk } from "../../../workers/node/stitches/stitch-disk.ts";
+import { StitchHost } from "../../../workers/node/stitches/stitch-host.ts";
+import type { StitchLog } from "../../../workers/node/logs/stitch-log.ts";
 import { settled } from "../../support/settled.ts";
 import { NAMED_SPECS, stored } from "../../support/test-spec.ts";
 

@@ -3,7 +3,7 @@ import { type TestContext, test } from "node:test";
 import fc from "fast-check";
 import { healthOf } from "../../../src/domain/stitch/health.ts";
 import type { Health } from "../../../src/domain/stitch/stitch.ts";
-import { Heartbeats } from "../../../workers/node/heartbeats.ts";
+import { Heartbeats } from "../../../workers/node/protocol/heartbeats.ts";
 
 const EVERY_MS = 1000;
 

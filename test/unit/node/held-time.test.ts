@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { HeldTime } from "../../../workers/node/held-time.ts";
+import { HeldTime } from "../../../workers/node/sending/held-time.ts";
 
 function start() {
   const clock = { nowMs: 1000 };

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { Lane, type Parcel } from "../../../workers/node/lane.ts";
+import { Lane, type Parcel } from "../../../workers/node/sending/lane.ts";
 
 type Numbered = Parcel & { readonly n: number };
 

@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "n
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { LastBeat } from "../../../workers/node/last-beat.ts";
+import { LastBeat } from "../../../workers/node/membership/last-beat.ts";
 
 const BOOT = "0c9b7d1e-5a4f-4b6e-9a53-1f2d3c4b5a69";
 const LEASE_MS = 1000;

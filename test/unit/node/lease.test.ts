@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
-import { Lease } from "../../../workers/node/lease.ts";
+import { Lease } from "../../../workers/node/membership/lease.ts";
 
 const LEASE_MS = 1000;
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { LineSplitter, MAX_LINE_BYTES, textOf } from "../../../workers/node/adaptors/line-splitter.ts";
+import { LineSplitter, MAX_LINE_BYTES, textOf } from "../../../workers/node/protocol/line-splitter.ts";
 import { cutAt, cuts } from "./cut-streams.ts";
 
 function linesIn(chunks: readonly Uint8Array[]): string[] {

@@ -4,8 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import type { LogBatch } from "../../../src/domain/stitch/log-line.ts";
-import { LogFollower } from "../../../workers/node/log-follower.ts";
-import { StitchLog } from "../../../workers/node/stitch-log.ts";
+import { LogFollower } from "../../../workers/node/logs/log-follower.ts";
+import { StitchLog } from "../../../workers/node/logs/stitch-log.ts";
 import { until } from "../../support/cluster.ts";
 
 const root = mkdtempSync(join(tmpdir(), "cs-follow-"));

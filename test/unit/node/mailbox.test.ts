@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
 import fc from "fast-check";
 import { MAX_TRIES, type Message } from "../../../src/domain/message.ts";
-import type { Delivered } from "../../../workers/node/adaptors/adaptor.ts";
-import { type DeliveryEnd, Mailbox } from "../../../workers/node/mailbox.ts";
+import type { Delivered } from "../../../workers/node/protocol/adaptor.ts";
+import { type DeliveryEnd, Mailbox } from "../../../workers/node/messages/mailbox.ts";
 
 const ACK_MS = 10_000;
 /** Longer than every try of a message, and what is waited in between. */

@@ -3,8 +3,8 @@ import { chownSync, existsSync, mkdirSync, mkdtempSync, rmSync, statSync, symlin
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { nodeIdOf } from "../../../workers/node/node-id.ts";
-import { NotOwn } from "../../../workers/node/own-files.ts";
+import { nodeIdOf } from "../../../workers/node/membership/node-id.ts";
+import { NotOwn } from "../../../workers/node/files/own-files.ts";
 
 function folder(t: TestContext) {
   const stateDir = mkdtempSync(join(tmpdir(), "cs-node-id-"));

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import fc from "fast-check";
-import { OutputPace } from "../../../workers/node/output-pace.ts";
+import { OutputPace } from "../../../workers/node/logs/output-pace.ts";
 
 const SHARE = 0.1;
 /** Less than this owed is not asked for. */

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { textOf } from "../../../workers/node/adaptors/line-splitter.ts";
+import { textOf } from "../../../workers/node/protocol/line-splitter.ts";
 import { type OutputLine, OutputSplitter } from "../../../workers/node/adaptors/output-splitter.ts";
 import { cutAt, cuts } from "./cut-streams.ts";
 

@@ -15,7 +15,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { Ownership, StateFolderTaken, StateFolderUnusable } from "../../../workers/node/ownership.ts";
+import { Ownership, StateFolderTaken, StateFolderUnusable } from "../../../workers/node/membership/ownership.ts";
 
 const SAYS = /^the state folder \S+ cannot be used \(E[A-Z]+: .*\)\. .*STITCH_STATE_DIR/;
 

@@ -4,8 +4,8 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { Ownership } from "../../../workers/node/ownership.ts";
-import { StitchDisk } from "../../../workers/node/stitch-disk.ts";
+import { Ownership } from "../../../workers/node/membership/ownership.ts";
+import { StitchDisk } from "../../../workers/node/stitches/stitch-disk.ts";
 import { testStitch } from "../../support/test-stitch.ts";
 
 function folder(t: TestContext): string {

@@ -5,9 +5,9 @@ import { test } from "node:test";
 import { stitchSpec } from "../../../src/domain/stitch/spec.ts";
 import { Launcher } from "../../../workers/node/adaptors/launcher.ts";
 import { processAdaptor } from "../../../workers/node/adaptors/process.ts";
-import { EscapedProcesses } from "../../../workers/node/escaped-processes.ts";
-import { OutputPace } from "../../../workers/node/output-pace.ts";
-import { Watchdog } from "../../../workers/node/watchdog.ts";
+import { EscapedProcesses } from "../../../workers/node/processes/escaped-processes.ts";
+import { OutputPace } from "../../../workers/node/logs/output-pace.ts";
+import { Watchdog } from "../../../workers/node/processes/watchdog.ts";
 
 /** More than a program must live for to count as running. */
 const HELD_MS = 3000;

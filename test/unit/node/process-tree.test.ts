@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import type { ProcessRow } from "../../../workers/node/process-table.ts";
-import { ProcessTree, type Usage } from "../../../workers/node/process-tree.ts";
+import type { ProcessRow } from "../../../workers/node/processes/process-table.ts";
+import { ProcessTree, type Usage } from "../../../workers/node/processes/process-tree.ts";
 
 /** No process of the machine carries it. */
 const SESSION = "a session of no process";

@@ -1,6 +1,6 @@
 import fc from "fast-check";
-import { checkStitchMessage } from "../../../workers/node/process-v1-messages.ts";
-import type { FromStitch, Limits, ProcessV1Reader, StitchMessage } from "../../../workers/node/process-v1.ts";
+import { checkStitchMessage } from "../../../workers/node/protocol/process-v1-messages.ts";
+import type { FromStitch, Limits, ProcessV1Reader, StitchMessage } from "../../../workers/node/protocol/process-v1.ts";
 
 /** With the lines of a log, which are made as they are asked for. */
 const withLines = (found: FromStitch): FromStitch =>

@@ -10,8 +10,8 @@ import {
   ProcessV1Reader,
   type StitchMessage,
   writeToStitch,
-} from "../../../workers/node/process-v1.ts";
-import { linesOf, MAX_LINE_BYTES } from "../../../workers/node/adaptors/line-splitter.ts";
+} from "../../../workers/node/protocol/process-v1.ts";
+import { linesOf, MAX_LINE_BYTES } from "../../../workers/node/protocol/line-splitter.ts";
 import { byteByByte, cutAt, cuts } from "./cut-streams.ts";
 import { readAll, reference, soup, writtenMessages } from "./process-v1-streams.ts";
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { RedisClock } from "../../../workers/node/redis-clock.ts";
+import { RedisClock } from "../../../workers/node/membership/redis-clock.ts";
 
 test("the machine's clock stands in until Redis has told its time; then it counts for nothing", () => {
   let [wallMs, steadyMs] = [1000, 50];

@@ -13,7 +13,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { stitchSpec } from "../../../src/domain/stitch/spec.ts";
-import { Specs } from "../../../workers/node/specs.ts";
+import { Specs } from "../../../workers/node/stitches/specs.ts";
 import { stored } from "../../support/test-spec.ts";
 
 const specOf = (word: string) => stored(stitchSpec.parse({ adaptor: "process", command: [word] }));

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
-import { type Place, StartThrottle } from "../../../workers/node/start-throttle.ts";
+import { type Place, StartThrottle } from "../../../workers/node/stitches/start-throttle.ts";
 
 const PLACES = 50;
 const HELD_MS = 1000;

@@ -15,7 +15,7 @@ import { type TestContext, test } from "node:test";
 import fc from "fast-check";
 import { removedRecord, stitchRecord, type StitchRecord } from "../../../src/domain/stitch/stitch.ts";
 import { FORMAT } from "../../../src/redis/format.ts";
-import { StitchDisk } from "../../../workers/node/stitch-disk.ts";
+import { StitchDisk } from "../../../workers/node/stitches/stitch-disk.ts";
 import { testStitch } from "../../support/test-stitch.ts";
 
 const record = (restarts: number, id = "a"): StitchRecord => testStitch(id, { restarts });

@@ -15,8 +15,8 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import fc from "fast-check";
 import type { LogPosition } from "../../../src/domain/stitch/log-line.ts";
-import { StitchDisk } from "../../../workers/node/stitch-disk.ts";
-import { StitchLog } from "../../../workers/node/stitch-log.ts";
+import { StitchDisk } from "../../../workers/node/stitches/stitch-disk.ts";
+import { StitchLog } from "../../../workers/node/logs/stitch-log.ts";
 
 const root = mkdtempSync(join(tmpdir(), "cs-log-"));
 after(() => rmSync(root, { recursive: true, force: true }));

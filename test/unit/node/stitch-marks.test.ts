@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { StitchMarks } from "../../../workers/node/stitch-marks.ts";
+import { StitchMarks } from "../../../workers/node/processes/stitch-marks.ts";
 
 const row = (pid: number, startedAt: number) => ({
   pid,

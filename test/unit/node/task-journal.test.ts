@@ -4,9 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import type { Dispatch } from "../../../src/domain/job/job.ts";
-import { WorkerLeaves } from "../../../workers/node/hosted-stitch.ts";
-import { StitchDisk } from "../../../workers/node/stitch-disk.ts";
-import { TaskJournal } from "../../../workers/node/task-journal.ts";
+import { WorkerLeaves } from "../../../workers/node/stitches/hosted-stitch.ts";
+import { StitchDisk } from "../../../workers/node/stitches/stitch-disk.ts";
+import { TaskJournal } from "../../../workers/node/tasks/task-journal.ts";
 import { testStitch } from "../../support/test-stitch.ts";
 
 function journaling(t: TestContext, more: { mostCharacters?: number } = {}) {

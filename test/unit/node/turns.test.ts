@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Turns } from "../../../workers/node/turns.ts";
+import { Turns } from "../../../workers/node/stitches/turns.ts";
 
 /** How many of `count` pieces of work, of which each takes so long, begin in each turn of the event loop. */
 async function turnsOf(count: number, tookMs: number): Promise<number[]> {

@@ -7,10 +7,10 @@ import { LATE, orLate, within } from "../../../src/bounded-wait.ts";
 import { parseFullGroup } from "../../../src/domain/names/group.ts";
 import { dataText, MAX_DATA_BYTES, type Message } from "../../../src/domain/message.ts";
 import { errorText } from "../../../src/error-text.ts";
-import { Heartbeats } from "../heartbeats.ts";
-import { HeldTime } from "../held-time.ts";
-import type { SendTo } from "../outbox.ts";
-import { STOP_WINDOW_MS } from "../watchdog.ts";
+import { Heartbeats } from "../protocol/heartbeats.ts";
+import { HeldTime } from "../sending/held-time.ts";
+import type { SendTo } from "../sending/outbox.ts";
+import { STOP_WINDOW_MS } from "../processes/watchdog.ts";
 import {
   type Adaptor,
   type Delivered,
@@ -19,7 +19,7 @@ import {
   type StartContext,
   type Started,
   type StitchInstance,
-} from "./adaptor.ts";
+} from "../protocol/adaptor.ts";
 
 /** What a module is given: one for each stitch that is made of it, the same for its whole run. */
 export type ModuleContext = {

@@ -1,5 +1,5 @@
-import { GatheredBytes } from "./gathered-bytes.ts";
-import type { Line } from "./line-splitter.ts";
+import { GatheredBytes } from "../protocol/gathered-bytes.ts";
+import type { Line } from "../protocol/line-splitter.ts";
 
 const LF = 10;
 const CR = 13;

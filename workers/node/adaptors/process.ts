@@ -7,15 +7,15 @@ import type { Message } from "../../../src/domain/message.ts";
 import type { ProcessSpec } from "../../../src/domain/stitch/spec.ts";
 import type { StepError } from "../../../src/domain/stitch/stitch.ts";
 import { errorCode, errorText } from "../../../src/error-text.ts";
-import { Conversation } from "../conversation.ts";
-import type { EscapedProcesses } from "../escaped-processes.ts";
-import type { Handles } from "../handles.ts";
-import type { Launches } from "../launches.ts";
-import type { Orphans } from "../orphans.ts";
-import type { OutputPace } from "../output-pace.ts";
-import { type FromStitch, ProcessV1Reader } from "../process-v1.ts";
-import { signalGroup, whatIsLeft } from "../process-group.ts";
-import type { Watchdog } from "../watchdog.ts";
+import { Conversation } from "../protocol/conversation.ts";
+import type { EscapedProcesses } from "../processes/escaped-processes.ts";
+import type { Handles } from "../processes/handles.ts";
+import type { Launches } from "../processes/launches.ts";
+import type { Orphans } from "../processes/orphans.ts";
+import type { OutputPace } from "../logs/output-pace.ts";
+import { type FromStitch, ProcessV1Reader } from "../protocol/process-v1.ts";
+import { signalGroup, whatIsLeft } from "../processes/process-group.ts";
+import type { Watchdog } from "../processes/watchdog.ts";
 import {
   type Adaptor,
   type Delivered,
@@ -24,11 +24,11 @@ import {
   type StartContext,
   type Started,
   type StitchInstance,
-} from "./adaptor.ts";
+} from "../protocol/adaptor.ts";
 import { earlyExitText, refusalText, type Wanted } from "./failed-launch.ts";
 import { FirstAndLastLines } from "./first-and-last-lines.ts";
 import type { Launcher, SpawnCall } from "./launcher.ts";
-import { textOf, MAX_LINE_BYTES } from "./line-splitter.ts";
+import { textOf, MAX_LINE_BYTES } from "../protocol/line-splitter.ts";
 import { type OutputLine, OutputSplitter } from "./output-splitter.ts";
 
 /** With protocol `none`, alive after this is running (http.md, "When a step has succeeded"). */

@@ -1,0 +1,112 @@
+import { LATE, orLate, pause } from "../../../src/bounded-wait.ts";
+import {
+  formatPosition,
+  type FollowedLine,
+  type LogBatch,
+  type LogPosition,
+} from "../../../src/domain/stitch/log-line.ts";
+import { Hint } from "../../../src/redis/hint.ts";
+import { ANSWER_MS } from "../files/bounded-files.ts";
+import type { StitchLog } from "./stitch-log.ts";
+
+type LogFollowerOptions = {
+  readonly log: StitchLog;
+  readonly from: LogPosition;
+  /** Has the stitch been removed? What it wrote before is still sent. */
+  readonly isRemoved: () => boolean;
+  /** Hands a batch on, again with the same number where it is not known to have arrived. */
+  readonly send: (number: number, batch: LogBatch) => Promise<"ok" | "full" | "gone">;
+  readonly nowMs: () => number;
+};
+
+/** A reader that hears nothing for some of these takes the node for gone; and so soon one that has gone is noticed. */
+const BEAT_MS = 2000;
+/** Lines that come within this go together, and one reader costs the node this much at most: a batch each time. */
+const PACE_MS = 50;
+/** How often a reader that is behind, or a Redis that is away, is tried again. */
+const RETRY_MS = 250;
+const GIVE_UP_MS = 10_000;
+
+/**
+ * Sends a log on to one reader, as it is written, batch by batch. What a slow reader does not take stays in the files: lines
+ * are lost to it only where they are rotated away before, and then a line says so.
+ */
+export class LogFollower {
+  readonly #o: LogFollowerOptions;
+
+  constructor(options: LogFollowerOptions) {
+    this.#o = options;
+  }
+
+  /**
+   * Resolves when the reader or the stitch is gone, or `stopping` has aborted and the reader was told.
+   * @throws what reading the log throws, or sending for 10 s.
+   */
+  async run(stopping: AbortSignal): Promise<void> {
+    const hint = new Hint();
+    const give = () => hint.give();
+    const unwatch = this.#o.log.watch(give);
+    stopping.addEventListener("abort", give);
+    try {
+      await this.#run(hint, stopping);
+    } finally {
+      stopping.removeEventListener("abort", give);
+      unwatch();
+    }
+  }
+
+  async #run(hint: Hint, stopping: AbortSignal): Promise<void> {
+    const { log, nowMs } = this.#o;
+    let position = this.#o.from;
+    let sentAtMs = nowMs();
+    for (let number = 1; ; ) {
+      const why = stopping.aborted ? "the node is leaving" : this.#o.isRemoved() ? "the stitch was removed" : null;
+      const read = await orLate(log.read(position), ANSWER_MS);
+      if (read === LATE) {
+        const last = this.#remark(`its log has not answered for ${ANSWER_MS / 1000} s: it is not followed any longer`);
+        await this.#send(number, { lines: [last], last: true }, stopping);
+        return;
+      }
+      const quietMs = read.lines.length > 0 || read.lost || why !== null ? null : BEAT_MS - (nowMs() - sentAtMs);
+      if (quietMs !== null && quietMs > 0) {
+        await hint.next(quietMs);
+        continue;
+      }
+      const last = why !== null && read.lines.length === 0;
+      const lines: FollowedLine[] = read.lines.map(({ line, after }) => ({ ...line, after: formatPosition(after) }));
+      if (read.lost)
+        lines.unshift(
+          this.#remark(
+            "lines were lost here: their file was put aside and deleted, or taken away, before they were read",
+          ),
+        );
+      if (last) lines.push(this.#remark(`${why}: its log ends here`));
+      if ((await this.#send(number, { lines, last }, stopping)) === "gone" || last) return;
+      number += 1;
+      position = read.next;
+      sentAtMs = nowMs();
+      await pause(PACE_MS, stopping);
+    }
+  }
+
+  #remark(line: string): FollowedLine {
+    return { at: new Date(this.#o.nowMs()).toISOString(), source: "system", line, after: null };
+  }
+
+  /** Sends until it is taken. Not waited for where the node is leaving. */
+  async #send(number: number, batch: LogBatch, stopping: AbortSignal): Promise<"ok" | "gone"> {
+    let failingSinceMs: number | null = null;
+    for (;;) {
+      try {
+        const sent = await this.#o.send(number, batch);
+        if (sent !== "full") return sent;
+        failingSinceMs = null;
+      } catch (error) {
+        failingSinceMs ??= this.#o.nowMs();
+        if (this.#o.nowMs() - failingSinceMs > GIVE_UP_MS) throw error;
+      }
+      if (stopping.aborted) return "gone";
+      await pause(RETRY_MS, stopping);
+    }
+  }
+}

@@ -1,0 +1,224 @@
+import { orLate, pause } from "../../../src/bounded-wait.ts";
+import { type ErrorCode, RequestError } from "../../../src/domain/errors.ts";
+import type { RedisClient } from "../../../src/redis/connection/client.ts";
+import {
+  acknowledgeEntries,
+  countPendingEntries,
+  createInbox,
+  type InboxEntry,
+  isInboxGone,
+  type Question,
+  question,
+  readNewEntries,
+  readPendingEntries,
+} from "../../../src/redis/inbox/inbox.ts";
+import type { Keys } from "../../../src/redis/keys.ts";
+import { type Answer, giveAnswer } from "../../../src/redis/inbox/replies.ts";
+
+/** Answers one kind of question; throws RequestError for what cannot be answered as asked. */
+export type QuestionHandler = (args: Question["args"]) => Promise<unknown>;
+
+type InboxOptions = {
+  readonly redis: RedisClient;
+  /** Opens a connection in the role `blocking`; the inbox disconnects it. */
+  readonly openBlocking: () => RedisClient;
+  readonly keys: Keys;
+  readonly node: string;
+  /** Of this worker, as it has registered last. */
+  readonly incarnation: () => number;
+  /** Takes a message; returns at once, and sees to it that it is acknowledged when it has been dealt with. */
+  readonly onMessage: (entry: InboxEntry) => void;
+  /** How many messages it has taken that are not acknowledged yet. */
+  readonly messagesHeld: () => number;
+  /** By the question's name. */
+  readonly handlers: Readonly<Record<string, QuestionHandler>>;
+  /** How long this worker has the id for certain; 0 or less where another one may have it. */
+  readonly leaseLeftMs: () => number;
+  readonly redisNowMs: () => number;
+  readonly onError: (error: unknown) => void;
+};
+
+/** Questions at once. Each may hold some MB for a moment. */
+const CONCURRENCY = 8;
+/** Entries read at once. */
+const BATCH = 500;
+/** Under the 15 s that a silent connection is given. */
+const BLOCK_MS = 5000;
+const RETRY_MS = 250;
+/** How often what Redis counts as handed out is compared with what is in hand. */
+const LOOK_MS = 5000;
+/**
+ * Reads a node's inbox: hands on the messages, answers the questions. An entry is acknowledged when it has been dealt with,
+ * so that none is lost with the worker: the next life reads what is pending first. A question that is late is dropped.
+ *
+ * Only while this worker has the id: a read that waits ends with the lease, and what came too late is left to the next life.
+ */
+export class Inbox {
+  readonly #o: InboxOptions;
+  readonly #blocking: RedisClient;
+  readonly #inHand = new Map<string, Promise<void>>();
+  readonly #stopping = new AbortController();
+  readonly #questions = new Map<string, InboxEntry>();
+  /** Entries were handed out that never came: to a former life, or on a connection that broke. */
+  #mayHavePending = true;
+  #breaks = 0;
+  #lookAtMs = 0;
+  #reading: Promise<void> = Promise.resolve();
+
+  constructor(options: InboxOptions) {
+    this.#o = options;
+    this.#blocking = options.openBlocking();
+    // The second is a Cluster's.
+    for (const event of ["close", "-node"]) this.#blocking.on(event, () => (this.#breaks += 1));
+  }
+
+  /** Resolves when the inbox is there; then its questions are answered. */
+  async start(): Promise<void> {
+    await this.#create();
+    this.#reading = this.#read();
+  }
+
+  async #create(): Promise<void> {
+    const { redis, keys, node, incarnation } = this.#o;
+    await createInbox(redis, keys, node, incarnation());
+  }
+
+  /** Takes nothing more and waits at most `graceMs` for what is under way; the rest is left pending. Safe to repeat. */
+  async stop(graceMs: number): Promise<void> {
+    this.kill();
+    const done = Promise.all([this.#reading, ...this.#inHand.values()]);
+    await orLate(done, graceMs);
+  }
+
+  /** Lets go at once. */
+  kill(): void {
+    this.#stopping.abort();
+    this.#blocking.disconnect();
+  }
+
+  async #read(): Promise<void> {
+    const { signal } = this.#stopping;
+    while (!signal.aborted) {
+      try {
+        await this.#readOnce();
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#mayHavePending = true;
+        if (!isInboxGone(error)) this.#o.onError(error);
+        await pause(RETRY_MS, signal);
+        if (isInboxGone(error)) await this.#create().catch(this.#o.onError);
+      }
+    }
+  }
+
+  async #readOnce(): Promise<void> {
+    const { keys, node } = this.#o;
+    if (this.#o.leaseLeftMs() <= 0) {
+      this.#mayHavePending = true;
+      await pause(RETRY_MS, this.#stopping.signal);
+      return;
+    }
+    if (this.#mayHavePending || (await this.#pendingUnknown())) await this.#takePending();
+    // The lease has ended meanwhile, also where it is back: nothing newer may come before what was passed over.
+    if (this.#mayHavePending) return;
+    const blockMs = Math.min(BLOCK_MS, this.#o.leaseLeftMs());
+    const breaks = this.#breaks;
+    const entries = await readNewEntries(this.#blocking, keys, node, BATCH, blockMs);
+    // The client sends a read again by itself when its connection is back, and that hands out others: those of the first
+    // were lost on the way and come before these, which are pending now too.
+    if (breaks !== this.#breaks) this.#mayHavePending = true;
+    else for (const entry of entries) this.#take(entry);
+  }
+
+  /** Was more handed out than is in hand? Counted, since to read it all again costs what it weighs. */
+  async #pendingUnknown(): Promise<boolean> {
+    if (performance.now() < this.#lookAtMs) return false;
+    this.#lookAtMs = performance.now() + LOOK_MS;
+    const pending = await countPendingEntries(this.#o.redis, this.#o.keys, this.#o.node);
+    return pending > this.#inHand.size + this.#questions.size + this.#o.messagesHeld();
+  }
+
+  async #takePending(): Promise<void> {
+    const { keys, node } = this.#o;
+    this.#mayHavePending = false;
+    for (let after = "0"; ; ) {
+      const entries = await readPendingEntries(this.#blocking, keys, node, after, BATCH);
+      for (const entry of entries) this.#take(entry);
+      const last = entries.at(-1);
+      if (last === undefined || this.#mayHavePending) return;
+      after = last.id;
+    }
+  }
+
+  /** Takes an entry in hand; a question waits for its turn. */
+  #take(entry: InboxEntry): void {
+    if (entry.kind === "message") {
+      // It keeps its place in the inbox, so what it holds of them is bounded by the inbox.
+      if (this.#o.leaseLeftMs() > 0) this.#o.onMessage(entry);
+      else this.#mayHavePending = true;
+      return;
+    }
+    if (this.#inHand.has(entry.id)) return;
+    this.#questions.set(entry.id, entry);
+    this.#nextQuestions();
+  }
+
+  #nextQuestions(): void {
+    for (const entry of this.#questions.values()) {
+      if (this.#inHand.size >= CONCURRENCY || this.#stopping.signal.aborted) return;
+      this.#questions.delete(entry.id);
+      const work = this.#dealWith(entry)
+        .catch(this.#o.onError)
+        .finally(() => {
+          this.#inHand.delete(entry.id);
+          this.#nextQuestions();
+        });
+      this.#inHand.set(entry.id, work);
+    }
+  }
+
+  async #dealWith(entry: InboxEntry): Promise<void> {
+    const { redis, keys, node, incarnation } = this.#o;
+    if (entry.kind === "question" && !(await this.#answer(entry))) return;
+    // A kind that this version does not know is for a later one to take.
+    if (entry.kind !== "question" && entry.kind !== "gone") return;
+    await acknowledgeEntries(redis, keys, node, incarnation(), [entry]);
+  }
+
+  /** @returns false where it is not for this worker to answer any more. */
+  async #answer(entry: InboxEntry): Promise<boolean> {
+    const asked = readQuestion(entry.body);
+    if (asked === null) {
+      this.#o.onError(new Error(`a question in the inbox cannot be read and is dropped (${entry.id})`));
+      return true;
+    }
+    if (asked.untilMs <= this.#o.redisNowMs()) return true;
+    if (this.#o.leaseLeftMs() <= 0) return false;
+    const given = await this.#answerTo(asked);
+    if (this.#o.leaseLeftMs() <= 0) return false;
+    await giveAnswer(this.#o.redis, this.#o.keys, asked, given);
+    return true;
+  }
+
+  async #answerTo({ name, args }: Question): Promise<Answer> {
+    const refused = (code: ErrorCode, detail: string): Answer => ({ ok: false, code, detail });
+    const handler = Object.hasOwn(this.#o.handlers, name) ? this.#o.handlers[name] : undefined;
+    if (handler === undefined) return refused("internal", `${this.#o.node} knows no question "${name}".`);
+    try {
+      return { ok: true, value: (await handler(args)) ?? null };
+    } catch (error) {
+      if (error instanceof RequestError) return refused(error.code, error.message);
+      this.#o.onError(error);
+      return refused("internal", `${this.#o.node} could not answer; its log has the reason.`);
+    }
+  }
+}
+
+/** null where it is none. */
+function readQuestion(body: string): Question | null {
+  try {
+    return question.safeParse(JSON.parse(body)).data ?? null;
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,430 @@
+import { orLate, pause } from "../../../src/bounded-wait.ts";
+import { fullId, splitFullId } from "../../../src/domain/names/ids.ts";
+import {
+  API_SENDER,
+  asLetter,
+  type DeadCode,
+  type DeadLetter,
+  MAX_HOPS,
+  type Message,
+  readMessage,
+  type Receipt,
+} from "../../../src/domain/message.ts";
+import { RequestError } from "../../../src/domain/errors.ts";
+import type { RemovedRecord } from "../../../src/domain/stitch/stitch.ts";
+import { errorText } from "../../../src/error-text.ts";
+import type { Routes } from "../../../src/master/ports.ts";
+import type { RedisClient } from "../../../src/redis/connection/client.ts";
+import {
+  acknowledgeEntries,
+  entryAtMs,
+  type InboxEntry,
+  isLaterEntry,
+  STITCH_BYTES,
+  STITCH_MESSAGES,
+} from "../../../src/redis/inbox/inbox.ts";
+import type { Keys } from "../../../src/redis/keys.ts";
+import { giveReceipts } from "../../../src/redis/inbox/receipts.ts";
+import type { Delivered } from "../protocol/adaptor.ts";
+import type { HostedStitch } from "../stitches/hosted-stitch.ts";
+import { type DeliveryEnd, Mailbox } from "./mailbox.ts";
+import { type Outbox, ROUTE_MS } from "../sending/outbox.ts";
+import type { StitchHost } from "../stitches/stitch-host.ts";
+
+/** How soon what could not be written is tried again. */
+const RETRY_MS = 500;
+/** Messages that have been dealt with wait so long for others, to go out of the inbox together; so many wait no longer. */
+const GATHER_MS = 5;
+const MOST_GATHERED = 100;
+/**
+ * A reply waits for room in its reader's inbox for so long, then it is a dead letter. It must not wait for ever: what it
+ * answers stays in the inbox here till then, so that two who are full of each other's requests would wait for each other,
+ * and who asks and does not read would shut up whoever answers.
+ */
+const REPLY_ROOM_MS = 8000;
+/** An entry that is older than this when it is taken was put into the inbox of a node that was cut off, or hung. */
+const AWAY_MS = 2000;
+
+type MailOptions = {
+  readonly redis: RedisClient;
+  readonly keys: Keys;
+  readonly routing: Pick<Routes, "locate" | "bury">;
+  readonly node: string;
+  readonly host: StitchHost;
+  readonly outbox: Outbox;
+  /** Of this worker, as it has registered last. */
+  readonly incarnation: () => number;
+  /** The last entry of the inbox that a former life took. */
+  readonly lastTaken: string;
+  readonly holdsId: () => boolean;
+  /** Redis's time. */
+  readonly nowMs: () => number;
+  readonly onError: (error: unknown) => void;
+};
+
+/** A message of the inbox, and how many of its deliveries have not ended. */
+type Held = { readonly entry: InboxEntry; readonly message: Message; open: number };
+/** What waits for one stitch, and how much that is. */
+type Box = { readonly mailbox: Mailbox; count: number; bytes: number };
+
+/**
+ * Brings the messages of a node's inbox to its stitches. A message stays in the inbox until every one of its recipients has
+ * acknowledged it, or it is a dead letter: what a worker that died had in hand, its next life finds there.
+ */
+export class Mail {
+  readonly #o: MailOptions;
+  readonly #boxes = new Map<string, Box>();
+  readonly #held = new Map<string, Held>();
+  #done: InboxEntry[] = [];
+  #letters: DeadLetter[] = [];
+  #receipts: { message: Message; receipt: Receipt }[] = [];
+  #writing: Promise<void> | null = null;
+  #gathering: NodeJS.Timeout | undefined;
+  #leaving = false;
+  /** When this life began, by Redis's clock. */
+  readonly #sinceMs: number;
+  #lastTaken: string;
+  readonly #stopping = new AbortController();
+
+  constructor(options: MailOptions) {
+    this.#o = options;
+    this.#sinceMs = options.nowMs();
+    this.#lastTaken = options.lastTaken;
+  }
+
+  /** Messages in hand, not acknowledged yet. */
+  get held(): number {
+    return this.#held.size;
+  }
+
+  /** The id of the last entry that it took, or a former life. */
+  get lastTaken(): string {
+    return this.#lastTaken;
+  }
+
+  /** Takes an entry in hand; one that it has already means nothing. */
+  take(entry: InboxEntry): void {
+    if (this.#stopping.signal.aborted || this.#held.has(entry.id)) return;
+    // What a former life had taken comes again.
+    if (isLaterEntry(entry.id, this.#lastTaken)) this.#lastTaken = entry.id;
+    const read = readMessage(entry.body);
+    if ("wrong" in read) {
+      this.#o.onError(new Error(`a message in the inbox is dropped (${entry.id}): ${read.wrong}`));
+      this.#finish(entry);
+      return;
+    }
+    const { message } = read;
+    const held: Held = { entry, message, open: 1 };
+    this.#held.set(entry.id, held);
+    for (const id of this.#recipients(entry, message)) this.#bring(held, id);
+    this.#close(held);
+  }
+
+  /** By their bare ids. Who is in a group is settled here, when the message has come: also who has moved away meanwhile. */
+  #recipients(entry: InboxEntry, message: Message): readonly string[] {
+    const { to, from } = message;
+    if ("stitch" in to) return [to.stitch];
+    if ("stitches" in to) return to.stitches;
+    const { host, node } = this.#o;
+    const members = host
+      .receivers(to.group)
+      .map(({ record }) => record)
+      // Where a former life had taken it, whoever is newer may have had later ones of the same sender by now.
+      .filter(({ mailAfter }) => mailAfter === null || isLaterEntry(entry.id, mailAfter));
+    const away = host
+      .movedAway(to.group)
+      .filter((gone) => gone.movedTo !== from && this.#mayHaveMeant(gone, entry, message));
+    // Nobody gets what it has sent to its own group.
+    return [...members, ...away].map(({ id }) => id).filter((id) => fullId(node, id) !== from);
+  }
+
+  /**
+   * Was a message to a group sent by somebody for whom this member was still here? Who sent it later than that has found the
+   * member where it is now. Where there was no room for it, it was stored long after it was sent.
+   */
+  #mayHaveMeant({ removedAtMs }: RemovedRecord, { id }: InboxEntry, { sentAtMs }: Message): boolean {
+    return Math.min(entryAtMs(id), sentAtMs ?? Number.POSITIVE_INFINITY) <= removedAtMs + ROUTE_MS;
+  }
+
+  /** A stitch has come up, or is gone. */
+  changed(stitch: HostedStitch): void {
+    const { id, state } = stitch.record;
+    const box = this.#boxes.get(id);
+    if (box === undefined) return;
+    if (this.#o.host.find(id) === null) {
+      this.#boxes.delete(id);
+      const reason = "the stitch was removed before it took the message";
+      for (const { message, end } of box.mailbox.close())
+        if ("group" in message.to && this.#o.host.isTakenBack(id)) end({ kind: "elsewhere" });
+        else end({ kind: "dead", code: "no_recipient", reason });
+    } else if (state === "running") box.mailbox.wake();
+  }
+
+  /** The stitch with this id can be handed messages again. */
+  wake(id: string): void {
+    this.#boxes.get(id)?.mailbox.wake();
+  }
+
+  /** Delivers nothing more, while what is under way may still be acknowledged: the stitches are about to be stopped. */
+  hold(): void {
+    this.#leaving = true;
+  }
+
+  /** Delivers nothing more and writes what has been dealt with, at most `graceMs` long; the rest is left in the inbox. */
+  async stop(graceMs: number): Promise<void> {
+    this.kill();
+    this.#write();
+    await orLate(this.#writing ?? Promise.resolve(), graceMs);
+  }
+
+  /** Lets go at once. */
+  kill(): void {
+    this.#leaving = true;
+    this.#stopping.abort();
+    clearTimeout(this.#gathering);
+    for (const { mailbox } of this.#boxes.values()) mailbox.close();
+    this.#boxes.clear();
+  }
+
+  #bring(held: Held, id: string): void {
+    const { host, node } = this.#o;
+    const stitch = host.find(id);
+    const movedTo = stitch === null ? host.movedTo(id) : null;
+    if (movedTo !== null) this.#forward(held, id, movedTo);
+    else if (stitch === null && held.message.bare === true) this.#sendOn(held, id).catch(this.#o.onError);
+    else if (stitch === null) this.#dead(held, id, 0, "no_recipient", `${node} has no such stitch`);
+    else if (!stitch.record.takesMessages)
+      this.#dead(held, id, 0, "not_addressable", "it speaks no protocol that takes messages");
+    else if (this.#isFull(held, id))
+      this.#dead(held, id, 0, "inbox_full", "as much waits for it already as may wait for one stitch");
+    else this.#deliver(held, id);
+  }
+
+  /**
+   * What is for one stitch was counted as its own when it was put into the inbox; what is for several was not. What waited
+   * for the node is not held against a stitch that is to run: a node that was away delivers all that it finds.
+   */
+  #isFull({ message, entry }: Held, id: string): boolean {
+    const box = this.#boxes.get(id);
+    if (box === undefined || "stitch" in message.to) return false;
+    if (box.count < STITCH_MESSAGES && box.bytes + entry.body.length <= STITCH_BYTES) return false;
+    const atMs = entryAtMs(entry.id);
+    const wasAway = atMs < this.#sinceMs || this.#o.nowMs() - atMs > AWAY_MS;
+    return !wasAway || this.#o.host.find(id)?.record.desired !== "running";
+  }
+
+  #boxOf(id: string): Box {
+    const stitch = () => this.#o.host.find(id);
+    const box = this.#boxes.get(id) ?? {
+      mailbox: new Mailbox({
+        deliver: (message) => (this.#leaving ? null : (stitch()?.deliver(message) ?? null)),
+        heldMs: () => stitch()?.heldMs ?? 0,
+      }),
+      count: 0,
+      bytes: 0,
+    };
+    this.#boxes.set(id, box);
+    return box;
+  }
+
+  #deliver(held: Held, id: string): void {
+    const box = this.#boxOf(id);
+    const bytes = held.entry.body.length;
+    held.open += 1;
+    box.count += 1;
+    box.bytes += bytes;
+    const delivery = {
+      message: held.message,
+      tries: 0,
+      end: (how: DeliveryEnd) => {
+        box.count -= 1;
+        box.bytes -= bytes;
+        if (box.mailbox.isEmpty && this.#boxes.get(id) === box) this.#boxes.delete(id);
+        if (how.kind === "delivered") this.#delivered(held, id, how.by);
+        else if (how.kind === "elsewhere") this.#close(held);
+        else this.#undelivered(held, id, delivery.tries, how);
+      },
+    };
+    box.mailbox.add(delivery);
+  }
+
+  #delivered(held: Held, id: string, by: Exclude<Delivered, { kind: "failed" }>): void {
+    if (by.kind === "acked") {
+      this.#receipt(held.message, id, { status: "acked" });
+      this.#close(held);
+      return;
+    }
+    // Acknowledged when the reply is on its way, so that it cannot be lost between the two.
+    const close = () => {
+      if (!this.#stopping.signal.aborted) this.#close(held);
+    };
+    by.sent.then(close, this.#o.onError);
+  }
+
+  #undelivered(held: Held, id: string, tries: number, { code, reason }: { code: DeadCode; reason: string }): void {
+    // That its stitch was stopped with the worker is no verdict: the next life finds it in the inbox.
+    if (this.#leaving) return;
+    const movedTo = this.#o.host.find(id) === null ? this.#o.host.movedTo(id) : null;
+    if (movedTo !== null) this.#forward(held, id, movedTo);
+    else this.#dead(held, id, tries, code, reason);
+    this.#close(held);
+  }
+
+  /**
+   * Sends a stitch's reply to where its message came from, in its turn among what the stitch sends: call it at once. Resolves
+   * when it is on its way, or given up: what finds no room is a dead letter, what cannot be sent is noted in the stitch's
+   * log. Never rejects.
+   */
+  async reply(id: string, message: Message, channel: string, data: string): Promise<void> {
+    if (message.from.startsWith(API_SENDER)) {
+      this.#receipt(message, id, { status: "replied", data });
+      return;
+    }
+    const nowMs = this.#o.nowMs();
+    const reply = {
+      id: `${message.id}.r`,
+      from: fullId(this.#o.node, id),
+      channel,
+      data,
+      ref: null,
+      re: message.ref,
+      receipt: null,
+      hops: 0,
+      sentAtMs: nowMs,
+    };
+    try {
+      await this.#o.outbox.send({ stitch: message.from }, reply, { untilMs: nowMs + REPLY_ROOM_MS });
+    } catch (error) {
+      if (this.#stopping.signal.aborted) return;
+      if (error instanceof RequestError && error.code === "inbox_full")
+        this.#bury(reply, message.from, 0, "inbox_full", `no room for it within ${REPLY_ROOM_MS} ms`);
+      const text = `its reply to ${message.from} could not be sent: ${errorText(error)}`;
+      void this.#o.host.log(id)?.write("system", text, nowMs);
+    }
+  }
+
+  /** Sends a message to where its bare id is by now: its sender believed a route that was stale. */
+  async #sendOn(held: Held, id: string): Promise<void> {
+    held.open += 1;
+    const { routing, node, onError } = this.#o;
+    const { signal } = this.#stopping;
+    let found: string[] | null = null;
+    while (found === null && !signal.aborted) {
+      found = await routing.locate(id).catch((error: unknown) => {
+        onError(error);
+        return null;
+      });
+      if (found === null) await pause(RETRY_MS, signal);
+    }
+    // It stays in the inbox, for the next life to find.
+    if (found === null || signal.aborted) return;
+    // What this node had may still be there to be found.
+    const [only, ...others] = found.filter((each) => splitFullId(each).node !== node);
+    if (only === undefined) this.#dead(held, id, 0, "no_recipient", `${node} has no such stitch`);
+    else if (others.length === 0) this.#forward(held, id, only);
+    else this.#dead(held, id, 0, "no_recipient", `${node} has no such stitch, and several others have`);
+    this.#close(held);
+  }
+
+  /** Sends a message after a stitch that has moved. */
+  #forward(held: Held, id: string, movedTo: string): void {
+    const { message } = held;
+    if (message.hops >= MAX_HOPS) {
+      this.#dead(held, id, 0, "too_many_hops", `it was sent after the stitch ${MAX_HOPS} times`);
+      return;
+    }
+    held.open += 1;
+    const { to: _, ...rest } = message;
+    // Its sender knows the stitch by the id it had at first.
+    const receipt = message.receipt === null ? null : { ...message.receipt, stitch: this.#knownAs(message, id) };
+    this.#o.outbox.send({ stitch: movedTo }, { ...rest, receipt, hops: message.hops + 1 }).then(
+      () => this.#close(held),
+      (error: unknown) => {
+        // It stays in the inbox, for the next life to find.
+        if (this.#stopping.signal.aborted) return;
+        this.#dead(held, id, 0, "no_recipient", `it is ${movedTo} by now: ${errorText(error)}`);
+        this.#close(held);
+      },
+    );
+  }
+
+  #dead({ message }: Held, id: string, tries: number, code: DeadCode, reason: string): void {
+    this.#bury(message, fullId(this.#o.node, id), tries, code, reason);
+    this.#receipt(message, id, { status: "failed", code });
+  }
+
+  #bury(message: Omit<Message, "to">, to: string, tries: number, code: DeadCode, reason: string): void {
+    this.#letters.push({ to, ...asLetter(message, { code, reason, tries, atMs: this.#o.nowMs() }) });
+    this.#write();
+  }
+
+  #knownAs({ receipt }: Message, id: string): string {
+    return receipt?.stitch ?? fullId(this.#o.node, id);
+  }
+
+  #receipt(message: Message, id: string, how: Omit<Receipt, "stitch">): void {
+    if (message.receipt === null) return;
+    this.#receipts.push({ message, receipt: { stitch: this.#knownAs(message, id), ...how } });
+    this.#write();
+  }
+
+  /** One of its deliveries has ended; with the last it goes out of the inbox. */
+  #close(held: Held): void {
+    held.open -= 1;
+    if (held.open > 0) return;
+    this.#finish(held.entry);
+  }
+
+  #finish(entry: InboxEntry): void {
+    this.#done.push(entry);
+    if (this.#done.length >= MOST_GATHERED) this.#write();
+    else this.#gathering ??= setTimeout(() => this.#write(), GATHER_MS);
+  }
+
+  #write(): void {
+    this.#writing ??= this.#writeAll();
+  }
+
+  async #writeAll(): Promise<void> {
+    const { signal } = this.#stopping;
+    // What ends in the same turn goes out together.
+    await new Promise((resolve) => setImmediate(resolve));
+    while (this.#done.length + this.#letters.length + this.#receipts.length > 0) {
+      // Without the lease another worker may have the id, and finds all of this in the inbox. Or it is back in a moment.
+      const isWritten = this.#o.holdsId() && (await this.#writeOnce());
+      if (isWritten) continue;
+      if (signal.aborted) break;
+      await pause(RETRY_MS, signal);
+    }
+    // At once, so that nothing comes between the last look and this.
+    this.#writing = null;
+  }
+
+  /**
+   * Dead letters first, then out of the inbox: a crash between repeats something and loses nothing.
+   * @returns false where something could not be written; that waits here.
+   */
+  async #writeOnce(): Promise<boolean> {
+    const { redis, keys, routing, node, incarnation } = this.#o;
+    clearTimeout(this.#gathering);
+    this.#gathering = undefined;
+    const done = this.#done.splice(0);
+    const letters = this.#letters.splice(0);
+    const receipts = this.#receipts.splice(0);
+    const failed = (error: unknown) => {
+      this.#o.onError(error);
+      return false;
+    };
+    const isWritten = (work: Promise<void>) => work.then(() => true, failed);
+    const buried = letters.length === 0 || (await isWritten(routing.bury(node, letters)));
+    const [told, acknowledged] = await Promise.all([
+      receipts.length === 0 || isWritten(giveReceipts(redis, keys, receipts)),
+      done.length === 0 || (buried && isWritten(acknowledgeEntries(redis, keys, node, incarnation(), done))),
+    ]);
+    if (!buried) this.#letters.unshift(...letters);
+    if (!told) this.#receipts.unshift(...receipts);
+    if (!acknowledged) this.#done.unshift(...done);
+    else for (const { id } of done) this.#held.delete(id);
+    return buried && told && acknowledged;
+  }
+}

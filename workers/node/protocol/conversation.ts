@@ -1,0 +1,283 @@
+import type { Writable } from "node:stream";
+import { MAX_DATA_BYTES, type Message } from "../../../src/domain/message.ts";
+import { errorText } from "../../../src/error-text.ts";
+import type { Delivered, StartContext } from "./adaptor.ts";
+import { Heartbeats } from "./heartbeats.ts";
+import { HeldTime } from "../sending/held-time.ts";
+import { type FromStitch, type StitchMessage, writeToStitch } from "./process-v1.ts";
+
+/** What a stitch has not read yet may take this much of the worker's memory; then nothing more is written to it. */
+const MAX_UNREAD_BYTES = 256 * 1024;
+type Unanswered = { readonly message: Message; readonly settle: (how: Delivered) => void };
+
+/** Messages without an answer that are remembered: more than are ever delivered at once. */
+const MOST_UNANSWERED = 1000;
+/** Its replies that are on their way to an inbox at once; a reader that has no room for more holds it up. */
+const MOST_REPLYING = 16;
+/** What cannot be understood is answered this often at most: two who do not understand each other must not shout. */
+const COMPLAIN_EVERY_MS = 1000;
+/** An exit closes both ends, too, and is heard of a moment later: what runs on after that has closed them itself. */
+const EXIT_KNOWN_MS = 500;
+
+/** The node's side of the protocol (process-v1.md): heartbeats, messages, `_exit`, `_error`, logs. */
+export class Conversation {
+  readonly #context: StartContext;
+  readonly #input: Writable;
+  readonly #heartbeats: Heartbeats;
+  readonly #nowMs: () => number;
+  /** Messages that it has not answered, by the Id they were sent with. */
+  readonly #unanswered = new Map<number, Unanswered>();
+  /** Those that it has acknowledged and may still reply to. */
+  readonly #acknowledged = new Map<number, Message>();
+  /** What was delivered twice may be replied to twice: one is enough. */
+  readonly #replied = new WeakSet<Message>();
+  #replying = 0;
+  /** Heartbeat number by the Id it was sent with. */
+  readonly #beats = new Map<number, number>();
+  #lastId = 0;
+  #open = true;
+  #stopped = false;
+  /** Its end is known, and its next life may have begun. */
+  #over = false;
+  #toldUnsent = false;
+  #unread = false;
+  readonly #held: HeldTime;
+  #complainedAtMs = Number.NEGATIVE_INFINITY;
+
+  constructor(context: StartContext, input: Writable, nowMs: () => number) {
+    this.#context = context;
+    this.#input = input;
+    this.#nowMs = nowMs;
+    this.#held = new HeldTime(nowMs);
+    this.#heartbeats = new Heartbeats({
+      everyMs: context.spec.heartbeatMs,
+      send: (number) => this.#beat(number),
+      isHeld: () => this.#held.isHeld,
+      onHealth: context.onHealth,
+    });
+    input.on("drain", () => this.#hasRead());
+    input.on("error", () => this.#inputClosed());
+    input.on("close", () => this.#inputClosed());
+  }
+
+  /** Resolves when it has answered for the first time. */
+  get heard(): Promise<void> {
+    return this.#heartbeats.heard;
+  }
+
+  start(): void {
+    this.#heartbeats.start();
+  }
+
+  /** How long, in all, its output was left unread because what it sent had to wait for room. */
+  get heldMs(): number {
+    return this.#held.totalMs;
+  }
+
+  /** Nothing more is sent; what it says is still heard. Safe to repeat. */
+  fallSilent(): void {
+    this.#open = false;
+    this.#stopped = true;
+    this.#heartbeats.stop();
+  }
+
+  /** Nothing more is heard of it: what is unanswered has failed. Safe to repeat. */
+  stop(): void {
+    this.fallSilent();
+    this.#over = true;
+    for (const { settle } of this.#unanswered.values())
+      settle({ kind: "failed", reason: "it ended before it answered" });
+    this.#unanswered.clear();
+  }
+
+  /** Hands it a message; resolves with its answer, whenever that comes. null where it does not read, or has closed its input. */
+  deliver(message: Message): Promise<Delivered> | null {
+    const { from, channel, data, re } = message;
+    const id = this.#send(channel, data, from, re);
+    if (id === null) return null;
+    return new Promise((settle) => {
+      this.#unanswered.set(id, { message, settle });
+      for (const [old, { settle: giveUp }] of this.#unanswered) {
+        if (this.#unanswered.size <= MOST_UNANSWERED) break;
+        this.#unanswered.delete(old);
+        giveUp({ kind: "failed", reason: "it has not answered so many messages since" });
+      }
+    });
+  }
+
+  /** Asks it to finish and exit. */
+  exit(): void {
+    this.#send("_exit", "");
+    this.fallSilent();
+  }
+
+  #beat(number: number): void {
+    const id = this.#send("_heartbeat", "");
+    if (id === null) return;
+    this.#beats.set(id, number);
+    // Older ones mean nothing once a later one is answered, and a stitch that answers none is not remembered for ever.
+    for (const old of this.#beats.keys()) {
+      if (this.#beats.size <= 16) break;
+      this.#beats.delete(old);
+    }
+  }
+
+  /** @returns the message's Id, or null where it cannot be sent. */
+  #send(channel: string, data: string, from = "", re: number | null = null): number | null {
+    if (!this.#open || !this.#input.writable) return null;
+    if (this.#input.writableLength > MAX_UNREAD_BYTES) {
+      if (!this.#unread)
+        this.#note(
+          `it does not read its input: more than ${MAX_UNREAD_BYTES} bytes wait for it, and nothing more is written`,
+        );
+      this.#unread = true;
+      return null;
+    }
+    // In steps of two, so that Id + 1 is nobody else's: a reply may come under either.
+    this.#lastId += 2;
+    this.#input.write(writeToStitch({ id: this.#lastId, from, node: this.#context.node, channel, data, re }));
+    return this.#lastId;
+  }
+
+  #hasRead(): void {
+    if (!this.#unread) return;
+    this.#unread = false;
+    this.#context.onRoom();
+  }
+
+  #inputClosed(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    this.#noteUnlessExited("it has closed its input: no heartbeat can reach it any more");
+  }
+
+  /** Nothing more can be read from it. */
+  outputEnded(): void {
+    this.#noteUnlessExited("it has closed its output: no answer to a heartbeat can come from it any more");
+  }
+
+  #noteUnlessExited(text: string): void {
+    setTimeout(() => {
+      if (!this.#stopped) this.#note(text);
+    }, EXIT_KNOWN_MS).unref();
+  }
+
+  /** Takes what its output was found to hold. @returns a promise while the log cannot take more. */
+  take(found: FromStitch): Promise<void> | null {
+    switch (found.kind) {
+      case "line":
+        return this.#context.log("stdout", found.line);
+      case "unreadable":
+        this.#complain(found.reason);
+        return all([
+          ...found.lines.map((line) => this.#context.log("stdout", line)),
+          this.#context.log("system", `what it wrote could not be understood: ${found.reason}`),
+        ]);
+      case "message":
+        return this.#understand(found.message);
+    }
+  }
+
+  #understand(message: StitchMessage): Promise<void> | null {
+    switch (message.command) {
+      case "sync": {
+        const number = this.#beats.get(message.id);
+        if (number !== undefined) this.#heartbeats.answered(number);
+        return null;
+      }
+      case "logs":
+        return all(Array.from(message.lines, (line) => this.#context.log("log", line)));
+      case "ack":
+        this.#acknowledge(message.id);
+        return null;
+      case "fail":
+        this.#answered(message.id, { kind: "failed", reason: "the stitch said that it failed" });
+        return null;
+      case "data":
+        return this.#said(message);
+    }
+  }
+
+  #acknowledge(id: number): void {
+    const unanswered = this.#unanswered.get(id);
+    if (unanswered === undefined) return;
+    this.#acknowledged.set(id, unanswered.message);
+    for (const old of this.#acknowledged.keys()) {
+      if (this.#acknowledged.size <= MOST_UNANSWERED) break;
+      this.#acknowledged.delete(old);
+    }
+    this.#answered(id, { kind: "acked" });
+  }
+
+  /** @returns false where no such message waits for an answer. */
+  #answered(id: number, how: Delivered): boolean {
+    const unanswered = this.#unanswered.get(id);
+    if (unanswered === undefined) return false;
+    this.#unanswered.delete(id);
+    unanswered.settle(how);
+    return true;
+  }
+
+  /** It answers a message, or sends one. @returns a promise while it waits for room: nothing more of it is read till then. */
+  #said({ id, data, channel, toStitch, toGroup }: Extract<StitchMessage, { command: "data" }>): Promise<void> | null {
+    if (this.#over) {
+      // What its next life says must not come before what this one said.
+      if (!this.#toldUnsent) this.#note("it ended before all that it wrote was read: the rest of it is not sent");
+      this.#toldUnsent = true;
+      return null;
+    }
+    const name = channel ?? "";
+    const to = toStitch !== null ? { stitch: toStitch } : toGroup !== null ? { group: toGroup } : null;
+    // A reply too: it must not end its recipient, nor pass for the system in another way.
+    if (to === null || name.startsWith("_") || Buffer.byteLength(data) > MAX_DATA_BYTES) {
+      this.#complain(
+        to === null
+          ? "data: neither ToStitchInstanceId nor ToGroupName says whom it is for"
+          : name.startsWith("_")
+            ? `data: the channel "${name}" is the system's; choose a name without "_" in front`
+            : `data: more than ${MAX_DATA_BYTES} bytes`,
+      );
+      return null;
+    }
+    for (const each of id === null ? [] : [id, id - 1]) {
+      const message = this.#unanswered.get(each)?.message ?? this.#acknowledged.get(each);
+      if (message !== undefined && message.from === toStitch) return this.#reply(each, message, name, data);
+    }
+    const onLost = (error: unknown) => {
+      const reason = `what it sent to ${"stitch" in to ? to.stitch : to.group} was not sent: ${errorText(error)}`;
+      this.#note(reason);
+      this.#complain(reason);
+    };
+    const { promise: mayGoOn, resolve: goOn } = Promise.withResolvers<void>();
+    const sent = this.#context.send(to, name, data, id, { goOn, onLost }).catch(onLost);
+    return this.#held.during(Promise.race([sent, mayGoOn]));
+  }
+
+  #reply(id: number, message: Message, channel: string, data: string): Promise<void> | null {
+    this.#acknowledged.delete(id);
+    const again = this.#replied.has(message);
+    this.#replied.add(message);
+    this.#replying += 1;
+    const sent = (again ? Promise.resolve() : this.#context.reply(message, channel, data)).finally(() => {
+      this.#replying -= 1;
+    });
+    this.#answered(id, { kind: "replied", sent });
+    return this.#replying < MOST_REPLYING ? null : this.#held.during(sent);
+  }
+
+  #complain(reason: string): void {
+    const nowMs = this.#nowMs();
+    if (nowMs - this.#complainedAtMs < COMPLAIN_EVERY_MS) return;
+    this.#complainedAtMs = nowMs;
+    this.#send("_error", reason);
+  }
+
+  #note(text: string): void {
+    void this.#context.log("system", text);
+  }
+}
+
+function all(waits: readonly (Promise<void> | null)[]): Promise<void> | null {
+  const pending = waits.filter((wait) => wait !== null);
+  return pending.length === 0 ? null : Promise.all(pending).then(() => undefined);
+}

@@ -1,0 +1,216 @@
+import { GatheredBytes } from "./gathered-bytes.ts";
+import { type Line, LineSplitter, linesOf, textOf, MAX_LINE_BYTES } from "./line-splitter.ts";
+import { checkStitchMessage, type StitchMessage } from "./process-v1-messages.ts";
+
+export type { StitchMessage } from "./process-v1-messages.ts";
+
+/** A message of more is refused. */
+export const MAX_MESSAGE_BYTES = 1024 * 1024;
+/** Of what could not be read, so many lines are handed on, and one that says how many more there were. */
+const MAX_UNREADABLE_LINES = 10_000;
+
+/** What a stitch's standard output was found to hold. */
+export type FromStitch =
+  | { readonly kind: "message"; readonly message: StitchMessage }
+  /** For the log. */
+  | { readonly kind: "line"; readonly line: string }
+  /** For the log, and answered with `_error`. `lines`: of what was written at most 64 KiB each, 1 MiB in all. */
+  | { readonly kind: "unreadable"; readonly reason: string; readonly lines: readonly string[] };
+
+/** `messageBytes` is at least `lineBytes`. */
+export type Limits = { readonly messageBytes: number; readonly lineBytes: number };
+
+/**
+ * Reads ProcessV1 from the standard output of one stitch, in whatever pieces it comes. Never throws; takes time in
+ * proportion to what is pushed.
+ *
+ *   outside ──line `{…`──▶ gathering ──line `end`──▶ outside
+ *                             │ ▲
+ *       longer than a message │ │ line `{…`
+ *                             ▼ │
+ *                          skipping ──line `end`, or another message's length went by──▶ outside
+ *
+ * A stray `{` must cost a program neither its output for ever nor the messages that follow. So what is gathered and is no
+ * message is given up only to its last line that begins with `{`, which may be where the message began; and skipping ends
+ * with such a line too, or after the length of one message, so that what a program goes on to print is seen again.
+ */
+export class ProcessV1Reader {
+  readonly #limits: Limits;
+  readonly #lines: LineSplitter;
+  readonly #message: GatheredBytes;
+  #state: "outside" | "gathering" | "skipping" = "outside";
+  #skippedBytes = 0;
+
+  constructor(limits: Limits = { messageBytes: MAX_MESSAGE_BYTES, lineBytes: MAX_LINE_BYTES }) {
+    this.#limits = limits;
+    this.#lines = new LineSplitter(limits.messageBytes);
+    this.#message = new GatheredBytes(limits.messageBytes);
+  }
+
+  /** The memory it holds between two calls: at most a message that is gathered and a line as long as one. */
+  get buffered(): number {
+    return this.#lines.buffered + this.#message.capacity;
+  }
+
+  push(chunk: Uint8Array): FromStitch[] {
+    return this.#read(this.#lines.push(chunk));
+  }
+
+  /** The output has ended: what is left of it. */
+  end(): FromStitch[] {
+    const found = this.#read(this.#lines.end());
+    if (this.#state === "gathering") found.push(this.#unreadable(UNENDED, this.#message.take()));
+    this.#state = "outside";
+    return found;
+  }
+
+  #read(lines: Iterable<Line>): FromStitch[] {
+    const found: FromStitch[] = [];
+    for (const line of lines) this.#take(withoutMark(line), found);
+    return found;
+  }
+
+  #take(line: Line, found: FromStitch[]): void {
+    const word = trimmed(line.bytes);
+    if (this.#state === "gathering") {
+      if (isEnd(word, line)) this.#finish(found);
+      else this.#gather(line, found);
+    } else if (line.bytes[0] === BRACE) {
+      this.#state = "gathering";
+      this.#gather(line, found);
+    } else if (this.#state === "skipping") {
+      this.#skippedBytes += line.bytes.length + line.dropped + LF.length;
+      if (isEnd(word, line) || this.#skippedBytes > this.#limits.messageBytes) this.#state = "outside";
+    } else if (word.length > 0) {
+      found.push({ kind: "line", line: textOf(line, this.#limits.lineBytes) });
+    }
+  }
+
+  #gather(line: Line, found: FromStitch[]): void {
+    const { messageBytes } = this.#limits;
+    const separator = this.#message.length > 0 ? LF : NOTHING;
+    if (line.dropped === 0 && this.#message.length + separator.length + line.bytes.length <= messageBytes) {
+      this.#message.add(separator);
+      this.#message.add(line.bytes);
+      return;
+    }
+    this.#state = "skipping";
+    this.#skippedBytes = 0;
+    const tooLong = `more than ${messageBytes} bytes between a line that begins with "{" and a line "end"`;
+    const gathered = this.#message.take();
+    if (gathered.length === 0) {
+      found.push(this.#unreadable(tooLong, line.bytes));
+      return;
+    }
+    const start = lastStart(gathered);
+    found.push(this.#unreadable(tooLong, start === 0 ? gathered : gathered.subarray(0, start)));
+    if (start > 0) {
+      this.#message.add(gathered.subarray(start));
+      this.#state = "gathering";
+    }
+    this.#take(line, found);
+  }
+
+  #finish(found: FromStitch[]): void {
+    this.#state = "outside";
+    const bytes = this.#message.take();
+    const whole = parsed(bytes);
+    const start = "object" in whole ? 0 : lastStart(bytes);
+    const last = start === 0 ? whole : parsed(bytes.subarray(start));
+    if ("wrong" in last) {
+      found.push(this.#unreadable(last.wrong, bytes));
+      return;
+    }
+    if ("wrong" in whole) found.push(this.#unreadable(whole.wrong, bytes.subarray(0, start)));
+    const result = checkStitchMessage(last.object);
+    if ("wrong" in result) found.push(this.#unreadable(result.wrong, bytes.subarray(start)));
+    else found.push({ kind: "message", message: result.message });
+  }
+
+  #unreadable(reason: string, bytes: Buffer): FromStitch {
+    const lines: string[] = [];
+    for (const line of linesOf(bytes, this.#limits.lineBytes)) {
+      if (line !== "") lines.push(line);
+      if (lines.length === MAX_UNREADABLE_LINES) break;
+    }
+    // The others are but counted: a message may hold 500,000.
+    const more = lines.length < MAX_UNREADABLE_LINES ? 0 : filledLines(bytes) - lines.length;
+    return { kind: "unreadable", reason, lines: more === 0 ? lines : [...lines, `… and ${more} more lines`] };
+  }
+}
+
+const UNENDED = 'the output ended within a message: a message ends with a line "end"';
+const LF = Buffer.from("\n");
+const CR = 0x0d;
+const NOTHING = Buffer.alloc(0);
+const BRACE = 0x7b;
+const END = Buffer.from("end");
+/** What some systems write before UTF-8. */
+const BYTE_ORDER_MARK = Buffer.from("\uFEFF");
+
+const isBlank = (byte: number | undefined): boolean => byte === 0x20 || (byte !== undefined && byte >= 9 && byte <= 13);
+
+function trimmed(bytes: Buffer): Buffer {
+  let from = 0;
+  let to = bytes.length;
+  while (from < to && isBlank(bytes[from])) from++;
+  while (to > from && isBlank(bytes[to - 1])) to--;
+  return bytes.subarray(from, to);
+}
+
+const isEnd = (word: Buffer, { dropped }: Line): boolean =>
+  word.length === END.length && word.equals(END) && dropped === 0;
+
+/** How many lines of a text hold anything before their end. */
+function filledLines(bytes: Buffer): number {
+  let count = 0;
+  let from = 0;
+  for (let at = 0; at <= bytes.length; at++) {
+    if (at < bytes.length && bytes[at] !== LF[0]) continue;
+    if (at > from && !(at === from + 1 && bytes[from] === CR)) count += 1;
+    from = at + 1;
+  }
+  return count;
+}
+
+function withoutMark(line: Line): Line {
+  const marked = line.bytes[0] === BYTE_ORDER_MARK[0] && line.bytes.subarray(0, 3).equals(BYTE_ORDER_MARK);
+  return marked ? { ...line, bytes: line.bytes.subarray(BYTE_ORDER_MARK.length) } : line;
+}
+
+/** Where the last line that begins with `{` stands; 0 where there is none but the first. */
+const lastStart = (gathered: Buffer): number => gathered.lastIndexOf("\n{") + 1;
+
+/** @param bytes begin with `{`. */
+function parsed(bytes: Buffer): { readonly object: object } | { readonly wrong: string } {
+  try {
+    return { object: JSON.parse(bytes.toString("utf8")) as object };
+  } catch (error) {
+    return { wrong: `what stands before the line "end" is not a JSON object: ${(error as Error).message}` };
+  }
+}
+
+/** What a node writes to a stitch. `data` is text, JSON data its JSON text. */
+type ToStitch = {
+  readonly id: number;
+  readonly from: string;
+  readonly node: string;
+  readonly channel: string;
+  readonly data: string;
+  /** It answers what the stitch itself sent under this Id; null where the stitch gave none, or it answers nothing. */
+  readonly re: number | null;
+};
+
+/**
+ * A message as a stitch reads it: the object on one line, `end` on the next. It is ASCII throughout: there are readers
+ * that end a line at U+2028 (Node's readline) or U+0085, and others that read in the encoding of their machine.
+ */
+export function writeToStitch({ id, from, node, channel, data, re }: ToStitch): string {
+  const fields = { Id: id, FromStitchInstanceId: from, NodeId: node, ChannelName: channel, Data: data };
+  // Seen by those alone who gave their message an Id of its own: the SDKs do, to know the answer to what they asked.
+  const json = JSON.stringify(re === null ? fields : { ...fields, ReplyToId: re });
+  return `${json.replace(NOT_PLAIN, escaped)}\nend\n`;
+}
+
+const NOT_PLAIN = /[^ -~]/g;
+const escaped = (character: string): string => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;

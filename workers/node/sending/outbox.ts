@@ -1,0 +1,420 @@
+import { pause } from "../../../src/bounded-wait.ts";
+import { type ErrorCode, RequestError } from "../../../src/domain/errors.ts";
+import { parseStitchRef, splitFullId } from "../../../src/domain/names/ids.ts";
+import { asLetter, type Message } from "../../../src/domain/message.ts";
+import type { Routes } from "../../../src/master/ports.ts";
+import type { Burial, Placed, Posted } from "../../../src/redis/inbox/inbox.ts";
+import { Backlog, type Kept, pairOf } from "./backlog.ts";
+import { KnownStitches } from "./known-stitches.ts";
+import { Lane, type Parcel } from "./lane.ts";
+import { LetterPace } from "./letter-pace.ts";
+
+/** How soon a full inbox, or a Redis that is away, is tried again. */
+const RETRY_MS = 200;
+/**
+ * What a stitch says waits so long for room, then it is a dead letter. Long enough for a recipient that is slow or starts
+ * again; short, because its sender is held up meanwhile where more waits than may, and then its messages to all others are.
+ */
+export const ROOM_MS = 5000;
+const MOST_DEAF = 10_000;
+/** How long a route is believed. A stale one costs a hop: the node it leads to sends the message on. */
+export const ROUTE_MS = 5000;
+const MOST_ROUTES = 10_000;
+
+type OutboxOptions = {
+  /** What is sent by it waits for nothing else that the node has to do with Redis. */
+  readonly routing: Routes;
+  readonly node: string;
+  /** Does this bare id mean a stitch of this node? One that is only arriving it does not mean. */
+  readonly isHere: (stitch: string) => boolean;
+  readonly nowMs: () => number;
+  readonly onError: (error: unknown) => void;
+};
+
+/** Whom a stitch sends to: a stitch by its bare or full id, or a group. */
+export type SendTo = { readonly stitch: string } | { readonly group: string };
+
+/** A stitch that says something, and hears what becomes of it while it goes on. */
+type Speaker = {
+  /** There is no room for it; of several messages that find none one after the other, told for the first. */
+  readonly onFull: () => void;
+  /** It waits here, and its sender may go on. */
+  readonly goOn: () => void;
+  /** Somebody does not get it, though others do. */
+  readonly onLost: (error: unknown) => void;
+};
+
+/**
+ * How a message waits for room. With a speaker `ROOM_MS` at most, then it is a dead letter; else it is given up at `untilMs`,
+ * and without that it waits as long as it takes.
+ */
+export type Waits = { readonly speaker?: Speaker; readonly untilMs?: number };
+
+/** Where a message goes: a node, and the stitch it is for there, or "" for several. */
+type Place = {
+  readonly node: string;
+  readonly stitch: string;
+  readonly addressed: Pick<Message, "to" | "bare">;
+};
+
+type Sending = Parcel &
+  Kept & {
+    readonly message: Message;
+    readonly waits: Waits;
+    readonly stored: PromiseWithResolvers<void>;
+    /** Its sender need not wait for it any more; called once. */
+    readonly goOn: () => void;
+    /** Since when it waits for room, by itself or behind another. */
+    sinceMs: number | null;
+    /** It is counted in the backlog. */
+    isKept: boolean;
+  };
+
+/** What goes to one node. `rest`: it waits for nothing but the time; ends with this. */
+type Row = { readonly lane: Lane<Sending>; rest: AbortController | null };
+
+/**
+ * Sends what the stitches of a node have to say. A message is sent when it is stored in the inboxes of its recipients'
+ * nodes. What goes to one node goes in batches, one at a time, and what one sender says goes out in the order it was said,
+ * however long it takes to find whom it is for: so messages of one sender to one stitch keep their order.
+ *
+ * One recipient without room holds up no other. What is for it waits here, and its sender goes on, until too much waits: then
+ * the sender is held up, but never longer than a message waits (`ROOM_MS`). What is given up is a dead letter. From then on
+ * the recipient is taken for deaf to this sender: what finds no room is a dead letter at once, until it has had room for all
+ * for as long. Where the recipient's node is away as well, the message is a dead letter at once. Who makes nothing but dead
+ * letters is slowed.
+ */
+export class Outbox {
+  readonly #o: OutboxOptions;
+  readonly #rows = new Map<string, Row>();
+  readonly #backlog = new Backlog();
+  /** By sender and recipient: deaf until then. */
+  readonly #deaf = new Map<string, number>();
+  /** Rows that are carried, letters that are written. */
+  readonly #working = new Set<Promise<void>>();
+  readonly #routes = new Map<string, { readonly ids: string[] | Promise<string[]>; readonly untilMs: number }>();
+  readonly #pace = new LetterPace();
+  readonly #known: KnownStitches;
+  /** By sender: the last of its messages whose recipient is being looked up, or that is slowed. */
+  readonly #lookups = new Map<string, Promise<void>>();
+  readonly #stopping = new AbortController();
+
+  constructor(options: OutboxOptions) {
+    this.#o = options;
+    this.#known = new KnownStitches(options.routing);
+  }
+
+  /**
+   * Gives up what waits: it was not stored, and its senders are ending. Resolves when that for which its sender did not wait is
+   * among the dead letters. Safe to repeat.
+   */
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    for (const { rest } of this.#rows.values()) rest?.abort();
+    while (this.#working.size > 0) await Promise.all(this.#working);
+  }
+
+  /**
+   * Sends a message. Resolves when it is stored, to several when it is for one of them at least.
+   * @throws RequestError `no_recipient`, `ambiguous_stitch`, `inbox_full`, `shutting_down`.
+   */
+  async send(to: SendTo, message: Omit<Message, "to">, waits: Waits = {}): Promise<void> {
+    const { from, data } = message;
+    const places = this.#find(to);
+    const before = this.#lookups.get(from);
+    const isPaced = waits.speaker !== undefined && this.#pace.isSlow(from);
+    if (before === undefined && !isPaced && !(places instanceof Promise)) return this.#post(places, message, waits);
+    const turn = Promise.allSettled([before, places]).then(async () => {
+      // What it said before this may have arrived meanwhile: then it is not slowed any more.
+      const delayMs = isPaced ? this.#pace.delayMs(from, data.length, this.#o.nowMs()) : 0;
+      if (delayMs > 0) await pause(delayMs, this.#stopping.signal);
+    });
+    this.#lookups.set(from, turn);
+    await turn;
+    if (this.#lookups.get(from) === turn) this.#lookups.delete(from);
+    return this.#post(await places, message, waits);
+  }
+
+  /** @throws RequestError where there is nobody, or where it could be several. */
+  #find(to: SendTo): Place[] | Promise<Place[]> {
+    if ("group" in to) return this.#findGroup(to.group);
+    const ref = parseStitchRef(to.stitch);
+    if (ref === null) throw refused("no_recipient", `"${to.stitch.slice(0, 200)}" is not a stitch's id`);
+    const { stitch } = ref;
+    if (ref.node !== null) return [{ node: ref.node, stitch, addressed: { to: { stitch } } }];
+    const place = (node: string): Place[] => [{ node, stitch, addressed: { to: { stitch }, bare: true } }];
+    // A bare id: this node first, then anywhere if it is unambiguous.
+    if (this.#o.isHere(stitch)) return place(this.#o.node);
+    const ids = this.#route(stitch);
+    const only = (found: string[]) => place(nodeOfOnly(stitch, found));
+    return ids instanceof Promise ? ids.then(only) : only(ids);
+  }
+
+  async #findGroup(group: string): Promise<Place[]> {
+    const nodes = await this.#o.routing.nodesOf(group);
+    if (nodes.length === 0) throw refused("no_recipient", `no stitch of the group ${group} takes messages`);
+    return nodes.map((node) => ({ node, stitch: "", addressed: { to: { group } } }));
+  }
+
+  #route(stitch: string): string[] | Promise<string[]> {
+    const nowMs = this.#o.nowMs();
+    const known = this.#routes.get(stitch);
+    if (known !== undefined && nowMs < known.untilMs) return known.ids;
+    if (this.#routes.size >= MOST_ROUTES) this.#routes.clear();
+    const ids = this.#lookUp(stitch, nowMs + ROUTE_MS);
+    this.#routes.set(stitch, { ids, untilMs: nowMs + ROUTE_MS });
+    return ids;
+  }
+
+  async #lookUp(stitch: string, untilMs: number): Promise<string[]> {
+    const ids = await this.#o.routing.locate(stitch).catch((error: unknown) => {
+      this.#routes.delete(stitch);
+      throw error;
+    });
+    // One that is made in a moment must not be missing for seconds.
+    if (ids.length === 1) this.#routes.set(stitch, { ids, untilMs });
+    else this.#routes.delete(stitch);
+    return ids;
+  }
+
+  /** All at once, so that what is said later comes after it. */
+  async #post(places: readonly Place[], message: Omit<Message, "to">, waits: Waits): Promise<void> {
+    let held = places.length;
+    const goOn = () => {
+      held -= 1;
+      if (held === 0) waits.speaker?.goOn();
+    };
+    const put = ({ node, stitch, addressed }: Place) =>
+      this.#put(node, stitch, { ...message, ...addressed }, waits, goOn);
+    const [only] = places;
+    if (only !== undefined && places.length === 1) return put(only);
+    const ends = await Promise.allSettled(places.map(put));
+    const errors = ends.flatMap((end) => (end.status === "rejected" ? [end.reason as Error] : []));
+    const first = errors.length === ends.length ? errors.shift() : undefined;
+    for (const error of errors) waits.speaker?.onLost(error);
+    if (first !== undefined) throw first;
+  }
+
+  #put(node: string, stitch: string, message: Message, waits: Waits, goOn: () => void): Promise<void> {
+    if (this.#stopping.signal.aborted) return Promise.reject(leaving());
+    const sending: Sending = {
+      // What goes after a stitch may wait long, and must hold up nothing that its sender says meanwhile.
+      from: message.hops === 0 ? message.from : `${message.from}+`,
+      recipient: `${node}:${stitch}`,
+      stitch,
+      body: JSON.stringify(message),
+      message,
+      waits,
+      stored: Promise.withResolvers(),
+      goOn,
+      sinceMs: null,
+      isKept: false,
+    };
+    const row = this.#rows.get(node) ?? { lane: new Lane<Sending>(), rest: null };
+    if (row.lane.isFull(stitch) && this.#isDeaf(sending)) this.#giveUp([sending]);
+    else if (row.lane.push(sending)) row.rest?.abort();
+    else this.#startWaiting(sending);
+    if (!this.#rows.has(node)) {
+      this.#rows.set(node, row);
+      this.#work(this.#carry(node, row));
+    }
+    return sending.stored.promise;
+  }
+
+  #work(work: Promise<void>): void {
+    const done = work.catch(this.#o.onError).finally(() => this.#working.delete(done));
+    this.#working.add(done);
+  }
+
+  /** Carries what waits for one node until nothing does. */
+  async #carry(node: string, row: Row): Promise<void> {
+    const { lane } = row;
+    const { signal } = this.#stopping;
+    let probeAtMs = 0;
+    // What is sent in the same turn goes together.
+    await new Promise((resolve) => setImmediate(resolve));
+    while (!lane.isEmpty && !signal.aborted) {
+      const steadyMs = performance.now();
+      const probes = steadyMs < probeAtMs ? [] : lane.probes();
+      if (probes.length > 0) probeAtMs = steadyMs + RETRY_MS;
+      const batch = probes.length > 0 ? probes : lane.next();
+      if (batch.length === 0) {
+        if (!lane.isEmpty) await this.#rest(row, steadyMs < probeAtMs ? probeAtMs - steadyMs : RETRY_MS);
+        continue;
+      }
+      const placed = await this.#store(node, batch);
+      if (placed === null) {
+        lane.putBack(batch);
+        await pause(RETRY_MS, signal);
+        continue;
+      }
+      const refused = batch.filter((sending, index) => this.#stays(node, sending, placed[index] ?? "full"));
+      lane.settle(batch, refused);
+      if (refused.length > 0) for (const sending of lane.aside) this.#startWaiting(sending);
+      if (refused.length > 0) this.#giveUpLate(lane, new Set(refused.map(({ stitch }) => stitch)));
+    }
+    this.#rows.delete(node);
+    for (const sending of lane.takeOut(() => true))
+      if (sending.isKept) this.#bury([sending], "its sender's node left before there was room for it");
+      else this.#end(sending, leaving());
+  }
+
+  async #rest(row: Row, ms: number): Promise<void> {
+    row.rest = new AbortController();
+    await pause(ms, row.rest.signal);
+    row.rest = null;
+  }
+
+  /** @returns what became of each; null where nobody knows. */
+  async #store(node: string, batch: readonly Sending[]): Promise<Placed[] | null> {
+    const { routing, onError } = this.#o;
+    const failed = (error: unknown) => {
+      onError(error);
+      return null;
+    };
+    const placed = await routing.put(node, batch).catch(failed);
+    if (placed === null || !placed.includes("away")) return placed;
+    const dying = batch.filter(({ waits }, index) => placed[index] === "away" && waits.speaker !== undefined);
+    if (dying.length === 0) return placed;
+    const buried = await this.#burials(dying, "its node is away, and the inbox there is full")
+      .then((burials) => routing.put(node, postedOf(dying, burials)))
+      .catch(failed);
+    const again = new Map(dying.map((sending, index) => [sending, buried?.[index]]));
+    return batch.map((sending, index) => again.get(sending) ?? placed[index] ?? "full");
+  }
+
+  /** What is left of messages as dead letters, for each that it was for: `<node>:<group>` where no member is known there. */
+  async #burials(sendings: readonly Sending[], reason: string): Promise<Burial[]> {
+    const { routing, nowMs } = this.#o;
+    const groups = new Set(sendings.flatMap(({ message: { to } }) => ("group" in to ? [to.group] : [])));
+    const members = new Map(
+      await Promise.all([...groups].map(async (group) => [group, await routing.receiversOf(group)] as const)),
+    );
+    const why = { code: "inbox_full", reason, tries: 0, atMs: nowMs() } as const;
+    return sendings.map(({ recipient, message }) => {
+      const { to, from } = message;
+      const letter = asLetter(message, why);
+      if (!("group" in to)) return { to: [recipient], letter };
+      const here = (members.get(to.group) ?? []).filter((id) => id.startsWith(recipient) && id !== from);
+      return { to: here.length > 0 ? here : [`${recipient}${to.group}`], letter };
+    });
+  }
+
+  /** Ends a message of which it is known what became. @returns true where there was no room for it. */
+  #stays(node: string, sending: Sending, placed: Placed): boolean {
+    if (placed === "stored") {
+      this.#note(sending);
+      this.#end(sending);
+    } else if (placed === "gone") this.#end(sending, refused("no_recipient", `there is no node "${node}"`));
+    else if (placed === "buried") {
+      this.#pace.lost(sending.from);
+      this.#end(sending, isFull(sending, `${node} is away; it is a dead letter`));
+    } else return true;
+    return false;
+  }
+
+  /** It is stored; but where nobody can take it, it will be a dead letter. */
+  #note({ from, recipient, message: { to, bare } }: Sending): void {
+    const tell = (isKnown: boolean) => (isKnown ? this.#pace.arrived(from) : this.#pace.lost(from));
+    const isKnown = "group" in to || bare === true || this.#known.isKnown(recipient, this.#o.nowMs());
+    if (isKnown instanceof Promise) isKnown.then(tell).catch(this.#o.onError);
+    else tell(isKnown);
+  }
+
+  /** There is no room for a message, or for one that it must not overtake. */
+  #startWaiting(sending: Sending): void {
+    const { speaker } = sending.waits;
+    if (sending.sinceMs !== null || this.#isDeaf(sending)) return;
+    sending.sinceMs = this.#o.nowMs();
+    if (speaker === undefined) return;
+    if (!this.#backlog.has(sending)) speaker.onFull();
+    sending.isKept = this.#backlog.add(sending);
+    if (sending.isKept) sending.goOn();
+  }
+
+  #isDeaf(sending: Sending): boolean {
+    return this.#o.nowMs() < (this.#deaf.get(deafnessOf(sending)) ?? 0);
+  }
+
+  /** @param full for whom there was no room just now: while Redis is away nothing is given up. */
+  #giveUpLate(lane: Lane<Sending>, full: ReadonlySet<string>): void {
+    const nowMs = this.#o.nowMs();
+    const isLate = (sending: Sending): boolean => {
+      const { waits, sinceMs, stitch } = sending;
+      // What only waits behind others goes when those are gone.
+      if (!full.has(stitch)) return false;
+      const untilMs =
+        waits.untilMs ?? (waits.speaker === undefined ? Number.POSITIVE_INFINITY : (sinceMs ?? nowMs) + ROOM_MS);
+      return nowMs >= untilMs || this.#isDeaf(sending);
+    };
+    if (lane.aside.some(isLate)) this.#giveUp(lane.takeOut(isLate));
+  }
+
+  /** From here on their recipients are deaf to those who said them. */
+  #giveUp(sendings: readonly Sending[]): void {
+    const untilMs = this.#o.nowMs() + ROOM_MS;
+    if (this.#deaf.size + sendings.length > MOST_DEAF) this.#deaf.clear();
+    for (const sending of sendings) this.#deaf.set(deafnessOf(sending), untilMs);
+    const said = sendings.filter(({ waits }) => waits.speaker !== undefined);
+    for (const { from } of said) this.#pace.lost(from);
+    if (said.length > 0) this.#bury(said, `no room for it, and none for others of its sender for ${ROOM_MS} ms`);
+    // The others are their sender's to bury.
+    for (const sending of sendings) if (sending.waits.speaker === undefined) this.#end(sending, isFull(sending));
+  }
+
+  /** Makes dead letters of them, at this node; tells their senders when that is so. */
+  #bury(sendings: readonly Sending[], reason: string): void {
+    const { routing, node, onError } = this.#o;
+    const { signal } = this.#stopping;
+    const write = async () => {
+      const burials = await this.#burials(sendings, reason);
+      const letters = burials.flatMap(({ to, letter }) => to.map((id) => ({ to: id, ...letter })));
+      await routing.bury(node, letters);
+    };
+    const work = async () => {
+      for (;;) {
+        const isWritten = await write().then(
+          () => true,
+          (error: unknown) => {
+            onError(error);
+            return false;
+          },
+        );
+        if (isWritten || signal.aborted) {
+          for (const sending of sendings)
+            this.#end(sending, isWritten ? isFull(sending, "it is a dead letter") : leaving());
+          return;
+        }
+        await pause(RETRY_MS, signal);
+      }
+    };
+    this.#work(work());
+  }
+
+  #end(sending: Sending, error?: Error): void {
+    if (sending.isKept) this.#backlog.remove(sending);
+    else sending.goOn();
+    if (error === undefined) sending.stored.resolve();
+    else sending.stored.reject(error);
+  }
+}
+
+function nodeOfOnly(stitch: string, [only, ...others]: readonly string[]): string {
+  if (only === undefined) throw refused("no_recipient", `there is no stitch "${stitch}"`);
+  if (others.length > 0)
+    throw refused("ambiguous_stitch", `several nodes have a stitch "${stitch}": ${[only, ...others].join(", ")}`);
+  return splitFullId(only).node;
+}
+
+/** Replies have a time of their own, and so by themselves find out who is deaf. */
+const deafnessOf = ({ from, recipient, waits }: Sending): string =>
+  `${pairOf(from, recipient)}${waits.speaker === undefined ? " replies" : ""}`;
+const refused = (code: ErrorCode, detail: string) => new RequestError(code, detail);
+const postedOf = (sendings: readonly Sending[], burials: readonly Burial[]): Posted[] =>
+  sendings.flatMap(({ stitch, body }, index) => {
+    const burial = burials[index];
+    return burial === undefined ? [] : [{ stitch, body, burial }];
+  });
+const leaving = () => refused("shutting_down", "this node is leaving");
+const isFull = ({ recipient }: Sending, more = "") =>
+  refused("inbox_full", `the inbox of ${recipient.replace(/:$/, "")} is full${more === "" ? "" : `: ${more}`}`);

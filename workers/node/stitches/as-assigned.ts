@@ -1,0 +1,53 @@
+import { fullId } from "../../../src/domain/names/ids.ts";
+import type { RemovedRecord, StitchRecord } from "../../../src/domain/stitch/stitch.ts";
+import type { Orders } from "../../../src/master/ports.ts";
+import type { Specs } from "./specs.ts";
+import type { StitchHost } from "./stitch-host.ts";
+
+type Published = { readonly stitches: readonly StitchRecord[]; readonly removed: readonly RemovedRecord[] };
+
+type AsAssignedOptions = {
+  readonly node: string;
+  readonly host: Pick<StitchHost, "wouldTake" | "unknown">;
+  readonly orders: Pick<Orders, "assigned">;
+  readonly specs: Pick<Specs, "bring">;
+  /** Told of each stitch that nobody has assigned to this node, of assignments that cannot be read, and of specs that are not let in. */
+  readonly onError: (error: unknown) => void;
+};
+
+/**
+ * What Redis holds of a node's stitches, to be merged with its disk. A record there says how a stitch is, and is no order to run
+ * it: what it runs, in which group and where it may live, is as Masters have assigned it, and comes from their store. What they
+ * have not assigned is left out. A stitch of the disk whose spec is lost there gets it back in the same way.
+ * @throws where Redis does not answer.
+ */
+export async function asAssigned(
+  published: Published,
+  { node, host, orders, specs, onError }: AsAssignedOptions,
+): Promise<Published> {
+  const wanted = published.stitches.filter((record) => host.wouldTake(record));
+  const unknown = host.unknown();
+  if (wanted.length === 0 && unknown.length === 0) return { ...published, stitches: [] };
+  const ids = new Set([...wanted, ...unknown].map(({ id }) => id));
+  const assigned = await orders.assigned([...ids], onError);
+  const ofThat = ({ id, born }: StitchRecord) => assigned.get(id)?.find((each) => each.born === born && !each.isOver);
+  const stitches = wanted.flatMap((record) => {
+    const found = ofThat(record);
+    if (found === undefined) {
+      onError(
+        new Error(
+          `Redis shows a stitch ${fullId(node, record.id)} that no Master has assigned to this node; it is not started. ` +
+            `Where Redis is older than that stitch: stitch adopt ${node}, then start this worker again`,
+        ),
+      );
+      return [];
+    }
+    const { specHash, group, placement } = found;
+    return [{ ...record, specHash, group, placement }];
+  });
+  const lost = unknown.filter((record) => ofThat(record)?.specHash === record.specHash);
+  const refused = await specs.bring([...stitches, ...lost].map(({ specHash }) => specHash));
+  for (const [hash, { message }] of refused)
+    onError(new Error(`${node} cannot run what has the spec ${hash}: ${message}`));
+  return { ...published, stitches };
+}

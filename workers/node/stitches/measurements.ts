@@ -1,0 +1,56 @@
+import type { Publishing } from "../../../src/master/ports.ts";
+import type { StitchUsage } from "../../../src/domain/stitch/stitch.ts";
+import { orLate } from "../../../src/bounded-wait.ts";
+import { DataFolders } from "./data-folders.ts";
+import { ProcessTree } from "../processes/process-tree.ts";
+import type { StitchDisk } from "./stitch-disk.ts";
+import type { StitchHost } from "./stitch-host.ts";
+
+/** How often the stitches are measured: a pass reads every process of the machine. */
+const MEASURE_MS = 10_000;
+/** A look into 200 folders takes milliseconds. */
+const LOOK_MS = 1000;
+
+type MeasurementsOptions = {
+  readonly publishing: Pick<Publishing, "publishUsage">;
+  readonly session: string;
+  readonly disk: StitchDisk;
+  readonly incarnation: () => number;
+  /** Is the lease this worker's, as far as it can tell without asking? */
+  readonly holdsId: () => boolean;
+  /** A clock that nobody sets. */
+  readonly steadyNowMs: () => number;
+};
+
+/** Measures what a node's stitches use, and whether they keep data, and publishes it at a low rate. */
+export class Measurements {
+  readonly #o: MeasurementsOptions;
+  readonly #tree: ProcessTree;
+  readonly #folders: DataFolders;
+  #lastMs = Number.NEGATIVE_INFINITY;
+
+  constructor(options: MeasurementsOptions) {
+    this.#o = options;
+    this.#tree = new ProcessTree(options.session);
+    this.#folders = new DataFolders(options.disk);
+  }
+
+  /** To be called with each heartbeat, which must not wait for it. Does nothing until it is time again. */
+  async beat(host: StitchHost): Promise<void> {
+    if (this.#o.steadyNowMs() - this.#lastMs <= MEASURE_MS) return;
+    this.#lastMs = this.#o.steadyNowMs();
+    const usage = await this.#tree.measure(host.processes(), performance.now());
+    if (usage === null || !this.#o.holdsId()) return;
+    const { publishing, incarnation } = this.#o;
+    const ids = host.ids();
+    // What is used must not wait for a folder that does not answer.
+    await orLate(this.#folders.look(ids), LOOK_MS);
+    const published = new Map<string, StitchUsage>();
+    for (const [id, { cpuPercent, memoryBytes }] of usage)
+      published.set(id, { cpuPercent, memoryBytes, hasData: this.#folders.keeps(id) });
+    for (const id of ids)
+      if (!published.has(id) && this.#folders.keeps(id))
+        published.set(id, { cpuPercent: null, memoryBytes: 0, hasData: true });
+    await publishing.publishUsage(incarnation(), published, 3 * MEASURE_MS);
+  }
+}
