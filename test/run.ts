@@ -8,7 +8,7 @@ import { chmod, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { type LocalRedis, startLocalRedis } from "../src/cli/local-redis.ts";
+import { type LocalRedis, startLocalRedis } from "../src/cli/processes/local-redis.ts";
 import { onEndingSignals } from "../src/ending-signals.mjs";
 import { steps } from "../src/cli/up/steps.ts";
 import { bundleCli } from "./support/bundled-cli.ts";

@@ -1,6 +1,6 @@
 import { CommanderError } from "commander";
-import { EXIT } from "./exit-code.ts";
-import { bearOutputErrors } from "./output-errors.ts";
+import { EXIT } from "./terminal/exit-code.ts";
+import { bearOutputErrors } from "./terminal/output-errors.ts";
 import { createProgram } from "./program.ts";
 
 const program = createProgram();

@@ -1,21 +1,21 @@
 import { Command } from "commander";
 import packageJson from "../../package.json" with { type: "json" };
-import { registerCloneAndMove } from "./clone-move.ts";
-import { registerDeadLetters } from "./dead-letters.ts";
-import { registerEvents } from "./events.ts";
-import { registerGroupCommands } from "./group-commands.ts";
-import { registerJobs } from "./jobs.ts";
-import { registerLogs } from "./logs.ts";
-import { registerAdopt, registerNodeCommands } from "./node-commands.ts";
-import { registerGroups } from "./groups.ts";
-import { registerNodes } from "./nodes.ts";
-import { registerPartCommands } from "./part-commands.ts";
-import { registerPlan } from "./plan.ts";
-import { registerPs } from "./ps.ts";
-import { registerRun } from "./run.ts";
-import { registerSend } from "./send.ts";
-import { registerStatus } from "./status.ts";
-import { registerStitchCommands } from "./stitch-commands.ts";
+import { registerCloneAndMove } from "./commands/clone-move.ts";
+import { registerDeadLetters } from "./commands/dead-letters.ts";
+import { registerEvents } from "./commands/events.ts";
+import { registerGroupCommands } from "./commands/group-commands.ts";
+import { registerJobs } from "./commands/jobs.ts";
+import { registerLogs } from "./commands/logs.ts";
+import { registerAdopt, registerNodeCommands } from "./commands/node-commands.ts";
+import { registerGroups } from "./commands/groups.ts";
+import { registerNodes } from "./commands/nodes.ts";
+import { registerPartCommands } from "./commands/part-commands.ts";
+import { registerPlan } from "./commands/plan.ts";
+import { registerPs } from "./commands/ps.ts";
+import { registerRun } from "./commands/run.ts";
+import { registerSend } from "./commands/send.ts";
+import { registerStatus } from "./commands/status.ts";
+import { registerStitchCommands } from "./commands/stitch-commands.ts";
 import { registerUp } from "./up.ts";
 
 const AFTER_HELP = `

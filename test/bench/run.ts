@@ -3,7 +3,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { availableParallelism, loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
-import { startLocalRedis } from "../../src/cli/local-redis.ts";
+import { startLocalRedis } from "../../src/cli/processes/local-redis.ts";
 import type { Bench } from "./bench.ts";
 import { counts } from "./counts.ts";
 import { fanout } from "./fanout.ts";

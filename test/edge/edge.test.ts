@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { createTestHarness, type TestHarness } from "wrangler";
-import { type LocalRedis, startLocalRedis } from "../../src/cli/local-redis.ts";
+import { type LocalRedis, startLocalRedis } from "../../src/cli/processes/local-redis.ts";
 import type { RedisClient } from "../../src/redis/connection/client.ts";
 import { connectRedis, openRedis } from "../../src/redis/connection/connection.ts";
 import { emitEvents } from "../../src/redis/events.ts";

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import edge from "../../src/api/edge.ts";
-import { startLocalRedis } from "../../src/cli/local-redis.ts";
+import { startLocalRedis } from "../../src/cli/processes/local-redis.ts";
 import { connectRedis, openRedis } from "../../src/redis/connection/connection.ts";
 import { checkAnswer } from "../support/checked-fetch.ts";
 import { until } from "../support/cluster.ts";

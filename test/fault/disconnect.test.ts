@@ -4,7 +4,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import { startLocalRedis } from "../../src/cli/local-redis.ts";
+import { startLocalRedis } from "../../src/cli/processes/local-redis.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { STOP_WINDOW_MS } from "../../workers/node/processes/watchdog.ts";
 import { isRunning } from "../support/process-list.ts";

@@ -4,7 +4,7 @@ import { mkdirSync, rmdirSync } from "node:fs";
 import { join } from "node:path";
 import { it } from "node:test";
 import { Redis } from "ioredis";
-import { freePort } from "../../src/cli/local-redis.ts";
+import { freePort } from "../../src/cli/processes/local-redis.ts";
 import { FAST, until, withCluster } from "../support/cluster.ts";
 import { type OwnRedis, withOwnRedis } from "../support/own-redis.ts";
 import { isRunning } from "../support/process-list.ts";

@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import { startLocalRedis } from "../../src/cli/local-redis.ts";
+import { startLocalRedis } from "../../src/cli/processes/local-redis.ts";
 import type { JobRecord, Task } from "../../src/domain/job/job.ts";
 import { OUTCOME_LOST_MS } from "../../src/domain/job/send-again.ts";
 import { Dispatcher } from "../../src/queue/dispatcher.ts";

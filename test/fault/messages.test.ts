@@ -27,7 +27,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { it, type TestContext } from "node:test";
-import { startLocalRedis } from "../../src/cli/local-redis.ts";
+import { startLocalRedis } from "../../src/cli/processes/local-redis.ts";
 import { fullId, splitFullId } from "../../src/domain/names/ids.ts";
 import { type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { DEAF, labelOf, NODES, type Note, SHOUTER, TALKERS } from "../support/correspondence.ts";

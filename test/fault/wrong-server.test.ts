@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { Redis } from "ioredis";
-import { type LocalRedis, startLocalRedis } from "../../src/cli/local-redis.ts";
+import { type LocalRedis, startLocalRedis } from "../../src/cli/processes/local-redis.ts";
 import type { NodeResource } from "../../src/contract/node.ts";
 import type { JobResource } from "../../src/contract/job.ts";
 import { type ConnectionRole, connectRedis, openRedis } from "../../src/redis/connection/connection.ts";

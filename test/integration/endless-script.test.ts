@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { promisify } from "node:util";
 import { Redis } from "ioredis";
-import { startLocalRedis } from "../../src/cli/local-redis.ts";
+import { startLocalRedis } from "../../src/cli/processes/local-redis.ts";
 import { until } from "../support/cluster.ts";
 import { isRunning } from "../support/process-list.ts";
 import { SECURITY_DOC, usersOf } from "../support/redis-users.ts";

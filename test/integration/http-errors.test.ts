@@ -9,7 +9,7 @@ import { createApp } from "../../src/api/app.ts";
 import type { Api } from "../../src/api/deps.ts";
 import { eventFollower } from "../../src/api/follow-events.ts";
 import { startApi } from "../../src/api/node.ts";
-import { type LocalRedis, startLocalRedis } from "../../src/cli/local-redis.ts";
+import { type LocalRedis, startLocalRedis } from "../../src/cli/processes/local-redis.ts";
 import { ConfigError, loadConfig } from "../../src/config.ts";
 import { ERRORS, type ErrorCode } from "../../src/domain/errors.ts";
 import type { ProblemResource } from "../../src/contract/problem.ts";

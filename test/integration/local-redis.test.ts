@@ -6,12 +6,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { Redis } from "ioredis";
-import { findRedisServer, startLocalRedis } from "../../src/cli/local-redis.ts";
-import { waitUntil } from "../../src/cli/wait-until.ts";
+import { findRedisServer, startLocalRedis } from "../../src/cli/processes/local-redis.ts";
+import { waitUntil } from "../../src/cli/processes/wait-until.ts";
 import { processesOf } from "../support/process-list.ts";
 
 const LIMIT_MS = 15_000;
-const module = new URL("../../src/cli/local-redis.ts", import.meta.url).href;
+const module = new URL("../../src/cli/processes/local-redis.ts", import.meta.url).href;
 
 async function folder(t: TestContext): Promise<string> {
   const dir = await mkdtemp(join(tmpdir(), "local-redis-"));

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { setTimeout as wait } from "node:timers/promises";
-import { startLocalRedis } from "../../src/cli/local-redis.ts";
+import { startLocalRedis } from "../../src/cli/processes/local-redis.ts";
 import { type RemovedRecord, stitchRecord } from "../../src/domain/stitch/stitch.ts";
 import { putMessages } from "../../src/redis/inbox/inbox.ts";
 import { FAST, type Part, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";

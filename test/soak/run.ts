@@ -3,7 +3,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type LocalRedis, startLocalRedis } from "../../src/cli/local-redis.ts";
+import { type LocalRedis, startLocalRedis } from "../../src/cli/processes/local-redis.ts";
 import { emitEvents } from "../../src/redis/events.ts";
 import { table } from "../bench/stats.ts";
 import { TestCluster, until } from "../support/cluster.ts";

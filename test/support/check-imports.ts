@@ -88,6 +88,16 @@ const FOLDERS: Readonly<Record<string, Readonly<Record<string, readonly string[]
     commands: ["jobs", "state", "ports.ts", "digest.ts"],
     "": ["*"],
   },
+  "src/cli": {
+    terminal: [],
+    calls: ["terminal"],
+    processes: ["terminal"],
+    options: ["calls", "terminal"],
+    follow: ["calls", "terminal"],
+    commands: ["options", "follow", "calls", "processes", "terminal"],
+    up: ["commands", "processes", "terminal"],
+    "": ["*"],
+  },
   "workers/node": {
     files: [],
     processes: [],

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { delimiter } from "node:path";
-import { waitUntil } from "../../src/cli/wait-until.ts";
+import { waitUntil } from "../../src/cli/processes/wait-until.ts";
 
 /** Settings of npm that a machine may give by its environment; the rest of npm's variables are the outer script's. */
 const NPM_SETTINGS = ["npm_config_registry", "npm_config_cache", "npm_config_userconfig", "npm_config_globalconfig"];

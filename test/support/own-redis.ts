@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type LocalRedis, startLocalRedis } from "../../src/cli/local-redis.ts";
+import { type LocalRedis, startLocalRedis } from "../../src/cli/processes/local-redis.ts";
 import { until } from "./cluster.ts";
 import { isRunning } from "./process-list.ts";
 

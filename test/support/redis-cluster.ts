@@ -1,8 +1,8 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { Redis } from "ioredis";
-import { freePort, type LocalRedis, startLocalRedis } from "../../src/cli/local-redis.ts";
-import { waitUntil } from "../../src/cli/wait-until.ts";
+import { freePort, type LocalRedis, startLocalRedis } from "../../src/cli/processes/local-redis.ts";
+import { waitUntil } from "../../src/cli/processes/wait-until.ts";
 
 const SLOTS = 16_384;
 const HOST = "127.0.0.1";

@@ -3,8 +3,8 @@ import { once } from "node:events";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Redis } from "ioredis";
-import { Guard } from "../../src/cli/guard.ts";
-import { findRedisServer, freePort, type LocalRedis, startLocalRedis } from "../../src/cli/local-redis.ts";
+import { Guard } from "../../src/cli/processes/guard.ts";
+import { findRedisServer, freePort, type LocalRedis, startLocalRedis } from "../../src/cli/processes/local-redis.ts";
 import { until } from "./cluster.ts";
 
 const HOST = "127.0.0.1";

@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Redis } from "ioredis";
-import { type LocalRedis, startLocalRedis } from "../../src/cli/local-redis.ts";
+import { type LocalRedis, startLocalRedis } from "../../src/cli/processes/local-redis.ts";
 import { TestCluster } from "./cluster.ts";
 import { startLocalCluster } from "./redis-cluster.ts";
 

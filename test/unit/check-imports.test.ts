@@ -82,6 +82,12 @@ const WRONG: readonly [string, string, string, RegExp][] = [
     /workers\/node\/stitches may not import workers\/node\/tasks$/,
   ],
   [
+    "what is shown on the terminal knows no command",
+    "src/cli/terminal/a.ts",
+    `import { x } from "../commands/b.ts";`,
+    /src\/cli\/terminal may not import src\/cli\/commands$/,
+  ],
+  [
     "a folder must be listed",
     "src/domain/misc/a.ts",
     `import { x } from "../errors.ts";`,

@@ -1,4 +1,4 @@
-import { onEndingSignal } from "../signals.ts";
+import { onEndingSignal } from "../terminal/signals.ts";
 
 const LOOK_EVERY_MS = 1000;
 

@@ -2,9 +2,9 @@ import { mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { checkOwnFolder, NotOwn } from "../../../workers/node/files/own-files.ts";
 import { errorCode } from "../../error-text.ts";
-import { isAlive, readOwner, writeOwner } from "../owner-file.ts";
-import { UsageError } from "../usage-error.ts";
-import { waitUntil } from "../wait-until.ts";
+import { isAlive, readOwner, writeOwner } from "../processes/owner-file.ts";
+import { UsageError } from "../terminal/usage-error.ts";
+import { waitUntil } from "../processes/wait-until.ts";
 import type { Step } from "./steps.ts";
 
 const LOCK = "up.pid";

@@ -2,10 +2,10 @@ import { spawn } from "node:child_process";
 import { mkdir, open, rename } from "node:fs/promises";
 import { extname, join } from "node:path";
 import { errorCode } from "../../error-text.ts";
-import type { Guard } from "../guard.ts";
-import { tailOfFile } from "../tail-of-file.ts";
-import { UsageError } from "../usage-error.ts";
-import { waitUntil } from "../wait-until.ts";
+import type { Guard } from "../processes/guard.ts";
+import { tailOfFile } from "../processes/tail-of-file.ts";
+import { UsageError } from "../terminal/usage-error.ts";
+import { waitUntil } from "../processes/wait-until.ts";
 
 /** A node worker ends its stitches first, with 5 s of grace by default, and leaves the cluster. */
 const STOP_LIMIT_MS = 20_000;

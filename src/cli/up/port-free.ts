@@ -1,6 +1,6 @@
 import { errorCode } from "../../error-text.ts";
-import { freePort } from "../local-redis.ts";
-import { UsageError } from "../usage-error.ts";
+import { freePort } from "../processes/local-redis.ts";
+import { UsageError } from "../terminal/usage-error.ts";
 import { portOwner } from "./port-owner.ts";
 
 /**

@@ -4,7 +4,7 @@ import { accessSync, constants } from "node:fs";
 import { delimiter, join } from "node:path";
 import { promisify } from "node:util";
 import { ApiError, type Client, type CommandBody } from "../../client/client.ts";
-import { failureLines, jobLine } from "../job-text.ts";
+import { failureLines, jobLine } from "../terminal/job-text.ts";
 
 const run = promisify(execFile);
 const CREATE_WAIT_MS = 15_000;

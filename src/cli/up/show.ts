@@ -1,10 +1,10 @@
 import { allItems } from "../../client/all-items.ts";
 import type { Client } from "../../client/client.ts";
 import type { ListedStitchResource } from "../../contract/stitch.ts";
-import { waitUntil } from "../wait-until.ts";
-import { NODE_COLUMNS, nodeRow } from "../nodes.ts";
-import type { Output } from "../output.ts";
-import { STITCH_COLUMNS, stitchRow } from "../ps.ts";
+import { waitUntil } from "../processes/wait-until.ts";
+import { NODE_COLUMNS, nodeRow } from "../commands/nodes.ts";
+import type { Output } from "../terminal/output.ts";
+import { STITCH_COLUMNS, stitchRow } from "../commands/ps.ts";
 
 /** A node takes up its stitches again within 10 s of its start. */
 const SETTLE_LIMIT_MS = 10_000;

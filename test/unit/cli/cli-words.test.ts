@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { inCliWords } from "../../../src/cli/cli-words.ts";
-import { failureLines } from "../../../src/cli/job-text.ts";
+import { inCliWords } from "../../../src/cli/terminal/cli-words.ts";
+import { failureLines } from "../../../src/cli/terminal/job-text.ts";
 import { job } from "./canned-api.ts";
 
 test("what a client of HTTP would send is said as it is typed here", () => {

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { commandBody } from "../../../src/cli/command-body.ts";
-import { namesGroup } from "../../../src/cli/names-group.ts";
-import { createOptions } from "../../../src/cli/run-options.ts";
-import { UsageError } from "../../../src/cli/usage-error.ts";
+import { commandBody } from "../../../src/cli/options/command-body.ts";
+import { namesGroup } from "../../../src/cli/calls/names-group.ts";
+import { createOptions } from "../../../src/cli/options/run-options.ts";
+import { UsageError } from "../../../src/cli/terminal/usage-error.ts";
 
 test("only what was given is sent", () => {
   assert.deepEqual(commandBody("node.ping", "n1", {}), { command: "node.ping", target: "n1" });

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { formatDuration, parseDuration } from "../../../src/cli/duration.ts";
+import { formatDuration, parseDuration } from "../../../src/cli/terminal/duration.ts";
 
 test("durations with a unit", () => {
   const cases = {

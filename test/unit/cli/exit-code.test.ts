@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { exitCodeOfJob } from "../../../src/cli/exit-code.ts";
+import { exitCodeOfJob } from "../../../src/cli/terminal/exit-code.ts";
 
 const AT = "2026-11-23T09:00:00.000Z";
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { failureLines, jobLine, progressText } from "../../../src/cli/job-text.ts";
+import { failureLines, jobLine, progressText } from "../../../src/cli/terminal/job-text.ts";
 import type { StepStatus } from "../../../src/domain/job/job-status.ts";
 import type { StepResource, TaskResource } from "../../../src/contract/job.ts";
 import { job } from "./canned-api.ts";

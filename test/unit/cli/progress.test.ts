@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { PassThrough } from "node:stream";
 import { test } from "node:test";
 import { stripVTControlCharacters } from "node:util";
-import { Output } from "../../../src/cli/output.ts";
-import { createProgress } from "../../../src/cli/progress.ts";
+import { Output } from "../../../src/cli/terminal/output.ts";
+import { createProgress } from "../../../src/cli/terminal/progress.ts";
 import { job } from "./canned-api.ts";
 
 const counts = { ...job("running").counts, total: 8, running: 1, pending: 3, succeeded: 4 };

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { parseSince } from "../../../src/cli/since.ts";
+import { parseSince } from "../../../src/cli/options/since.ts";
 
 const NOW_MS = Date.parse("2026-11-23T09:00:00Z");
 

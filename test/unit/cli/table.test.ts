@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { renderFacts, renderTable } from "../../../src/cli/table.ts";
+import { renderFacts, renderTable } from "../../../src/cli/terminal/table.ts";
 import { printableJson, printableText } from "../../../src/printable.ts";
 
 const columns = [

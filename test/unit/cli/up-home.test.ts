@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { takeHome } from "../../../src/cli/up/home.ts";
 import { steps } from "../../../src/cli/up/steps.ts";
-import { UsageError } from "../../../src/cli/usage-error.ts";
+import { UsageError } from "../../../src/cli/terminal/usage-error.ts";
 
 test("a folder that stitch up cannot use is refused by its name, with what to do", async (t) => {
   const dir = mkdtempSync(join(tmpdir(), "cs-home-"));

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { waitForJob } from "../../../src/cli/wait-for-job.ts";
+import { waitForJob } from "../../../src/cli/follow/wait-for-job.ts";
 import { ApiError, createClient } from "../../../src/client/client.ts";
 import { CannedApi, job, problem, sendJson } from "./canned-api.ts";
 

@@ -1,0 +1,71 @@
+import type { Command } from "commander";
+import { type Client, createClient } from "../../client/client.ts";
+import { loadConfig } from "../../config.ts";
+import { codeOfSignal, type EndingSignal } from "../../ending-signals.mjs";
+import type { ExitCode } from "../terminal/exit-code.ts";
+import { hintAtGroup } from "./group-hint.ts";
+import { Interrupted } from "../terminal/interrupted.ts";
+import { Output } from "../terminal/output.ts";
+import { reportError } from "../terminal/report-error.ts";
+import { onEndingSignal } from "../terminal/signals.ts";
+
+/** What a command gets to leave in good order. */
+const LEAVE_MS = 1000;
+
+/** What a command that talks to the API works with. */
+export type ClientContext = {
+  readonly client: Client;
+  readonly output: Output;
+  /** Aborts at Ctrl-C, and at the other signals that ask for the end, with `Interrupted` as its reason. */
+  readonly signal: AbortSignal;
+};
+
+type ClientFlags = { readonly url?: string; readonly json?: true };
+
+/** `--url` and `--json`, which every command that talks to the API takes. */
+export function addClientOptions(command: Command): Command {
+  return command
+    .option("--url <url>", "where the API is (STITCH_URL)")
+    .option("--json", "print the API's answer, and nothing else, on stdout");
+}
+
+/**
+ * An action for commander: gives `run` the API and the output, turns what it throws into messages, and sets the exit code.
+ * The command must have the options of `addClientOptions`.
+ */
+export function clientAction<Args extends unknown[]>(
+  run: (context: ClientContext, ...args: Args) => Promise<ExitCode>,
+): (...args: [...Args, Command]) => Promise<void> {
+  return async (...given) => {
+    const command = given.at(-1) as Command;
+    const args = given.slice(0, -1) as unknown as Args;
+    const flags = command.optsWithGlobals<ClientFlags>();
+    const output = new Output(process.stdout, process.stderr, flags.json === true);
+    const interrupted = new AbortController();
+    let endedBy: EndingSignal | null = null;
+    const release = onEndingSignal(
+      (signal) => {
+        interrupted.abort(new Interrupted());
+        if (signal === "SIGINT") return;
+        endedBy = signal;
+        // What does not hear of it, such as a question to the user, holds up nothing.
+        setTimeout(() => process.exit(codeOfSignal(signal)), LEAVE_MS).unref();
+      },
+      (signal) => process.exit(codeOfSignal(signal)),
+    );
+    let context: ClientContext | null = null;
+    try {
+      const env = flags.url === undefined ? process.env : { ...process.env, STITCH_URL: flags.url };
+      const { url, token } = loadConfig(env);
+      const client = createClient({ url, token: token?.reveal() ?? null });
+      context = { client, output, signal: interrupted.signal };
+      process.exitCode = await run(context, ...args);
+    } catch (error) {
+      process.exitCode = reportError(error, output);
+      if (context !== null) await hintAtGroup(error, command, context);
+    } finally {
+      if (endedBy !== null) process.exitCode = codeOfSignal(endedBy);
+      release();
+    }
+  };
+}

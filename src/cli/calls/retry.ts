@@ -1,0 +1,33 @@
+import { pause } from "../../bounded-wait.ts";
+import { ApiError, ApiUnreachable } from "../../client/client.ts";
+
+const ATTEMPTS = 3;
+const FIRST_PAUSE_MS = 100;
+/** Longer than this nobody waits at a prompt without being told why. */
+const LONGEST_PAUSE_MS = 5000;
+
+/**
+ * Calls again, at most twice, where nothing answered or the API said 503. Only for calls that may be repeated: reads, and
+ * commands with an idempotency key.
+ * @throws what the last call threw; the signal's reason where it was aborted.
+ */
+export async function withRetries<T>(call: () => Promise<T>, signal: AbortSignal): Promise<T> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await call();
+    } catch (error) {
+      const pauseMs = pauseBefore(error, attempt);
+      if (pauseMs === null || attempt >= ATTEMPTS) throw error;
+      await pause(pauseMs, signal);
+      signal.throwIfAborted();
+    }
+  }
+}
+
+/** Milliseconds until the next attempt; null where another would not help. */
+function pauseBefore(error: unknown, attempt: number): number | null {
+  const own = FIRST_PAUSE_MS * 3 ** (attempt - 1);
+  if (error instanceof ApiUnreachable) return own;
+  if (error instanceof ApiError && error.status === 503) return Math.min(LONGEST_PAUSE_MS, error.retryAfterMs ?? own);
+  return null;
+}

@@ -1,0 +1,62 @@
+import type { Command } from "commander";
+import { firstItems } from "../../client/all-items.ts";
+import type { GroupResource } from "../../contract/group.ts";
+import { addClientOptions, clientAction } from "../calls/client-action.ts";
+import { EXIT } from "../terminal/exit-code.ts";
+import { total } from "../terminal/format.ts";
+import { parseLimit } from "../options/option-values.ts";
+import { withRetries } from "../calls/retry.ts";
+
+type Flags = { readonly limit?: number };
+
+/** `stitch groups [GROUP]`. */
+export function registerGroups(program: Command): void {
+  addClientOptions(
+    program
+      .command("groups [group]")
+      .description("list the groups by application and component, or show one")
+      .option("--limit <n>", "how many to list (default: all)", parseLimit),
+  ).action(
+    clientAction(async ({ client, output, signal }, name: string | undefined, { limit }: Flags) => {
+      if (name !== undefined) {
+        const group = await withRetries(() => client.group(name, { signal }), signal);
+        if (output.json) output.body(group);
+        else output.facts(groupRow(group));
+        return EXIT.done;
+      }
+      const groups = await firstItems(limit ?? Number.POSITIVE_INFINITY, (left, cursor) =>
+        withRetries(() => client.groups({ limit: left, cursor }, { signal }), signal),
+      );
+      if (output.json) output.body(groups);
+      else
+        output.table(
+          groups.items.map(groupRow),
+          [
+            { key: "group", title: "GROUP" },
+            { key: "stitches", title: "STITCHES", align: "right" },
+            { key: "versions", title: "VERSIONS" },
+            { key: "states", title: "STATES" },
+          ],
+          "No groups.",
+        );
+      if (groups.nextCursor !== null) output.note(`There may be more: --limit (now ${limit}).`);
+      return EXIT.done;
+    }),
+  );
+}
+
+function groupRow({ group, stitches: { byState, byVersion } }: GroupResource): Record<string, string> {
+  return {
+    group,
+    stitches: String(total(byState)),
+    versions: counts(byVersion),
+    states: counts(byState),
+  };
+}
+
+/** Such as `1: 3, 2: 4`; what there is none of is left out. */
+const counts = (of: Readonly<Record<string, number>>): string =>
+  Object.entries(of)
+    .filter(([, count]) => count > 0)
+    .map(([name, count]) => `${name}: ${count}`)
+    .join(", ");

@@ -1,0 +1,13 @@
+import type { ClientContext } from "../calls/client-action.ts";
+import type { CommandBody } from "../../client/client.ts";
+import { EXIT, type ExitCode } from "../terminal/exit-code.ts";
+import { printPlan } from "../terminal/print-plan.ts";
+import { withRetries } from "../calls/retry.ts";
+
+/** Shows what a command would do, and the token that applies just that. Nothing is changed. */
+export async function showPlan({ client, output, signal }: ClientContext, body: CommandBody): Promise<ExitCode> {
+  const plan = await withRetries(() => client.plan(body, { signal }), signal);
+  if (output.json) output.body(plan);
+  else printPlan(plan, output);
+  return plan.feasible ? EXIT.done : EXIT.notPlaced;
+}

@@ -1,0 +1,26 @@
+import type { BodyOf, CommandBody } from "../../client/client.ts";
+import type { CommandName } from "../../domain/commands/command-names.ts";
+import type { CommandFlags } from "./command-options.ts";
+
+/** A command's own options. A spec comes from the user as it is: the API checks it. */
+type OptionsOf<Name extends CommandName> = Name extends "stitch.create"
+  ? Readonly<Record<string, unknown>>
+  : Omit<BodyOf<Name>, "command" | "target">;
+
+/** The fields every command takes, from its flags; what was not given is left to the API's defaults. */
+export function commandBody<Name extends CommandName>(
+  command: Name,
+  target: string,
+  flags: Pick<CommandFlags, "reason" | "waitForNode" | "deadline" | "plan">,
+  options?: OptionsOf<Name>,
+): CommandBody {
+  return {
+    command,
+    target,
+    ...options,
+    ...(flags.deadline === undefined ? {} : { deadlineMs: flags.deadline }),
+    ...(flags.waitForNode === true ? { waitForNode: true } : {}),
+    ...(flags.reason === undefined ? {} : { reason: flags.reason }),
+    ...(flags.plan === undefined ? {} : { planToken: flags.plan }),
+  };
+}

@@ -1,0 +1,56 @@
+import { type Command, Option } from "commander";
+import { addClientOptions } from "../calls/client-action.ts";
+import { parseDuration } from "../terminal/duration.ts";
+import { parsePlanToken } from "./option-values.ts";
+
+/** What every command that changes something takes, as commander hands it over. */
+export type CommandFlags = {
+  readonly json?: true;
+  /** Milliseconds to wait for the job. */
+  readonly timeout: number;
+  readonly detach?: true;
+  readonly key?: string;
+  readonly reason?: string;
+  readonly waitForNode?: true;
+  /** Milliseconds. */
+  readonly deadline?: number;
+  /** Token of a plan. */
+  readonly plan?: string;
+  readonly yes?: true;
+};
+
+/** Milliseconds, of commands that put stitches in the place of others, or add them. */
+export type HealthyFlags = { readonly minHealthy?: number };
+
+export const addHealthyOption = (command: Command): Command =>
+  command.option(
+    "--min-healthy <duration>",
+    "how long a stitch must have been well before it counts, such as 10s (default: as its spec says, else 5s where it takes the place of another)",
+    parseDuration,
+  );
+
+export const healthyOf = ({ minHealthy }: HealthyFlags): { minHealthyMs?: number } =>
+  minHealthy === undefined ? {} : { minHealthyMs: minHealthy };
+
+/** What a command is registered for: to be carried out, or (under `stitch plan`) to be planned. */
+export type Mode = "carry-out" | "plan";
+
+/** How long to wait for a job, in milliseconds; it goes on after that. */
+export const timeoutOption = (): Option =>
+  new Option("--timeout <duration>", "how long to wait for the job (it goes on after that)")
+    .argParser(parseDuration)
+    .default(300_000, "5m");
+
+/** What goes into the command, the same when it is planned and when it is carried out. */
+export function addCommandOptions(command: Command, mode: Mode): Command {
+  addClientOptions(command)
+    .option("--reason <text>", "why; kept with the job")
+    .option("--wait-for-node", "let the job wait for a node that is dead or away")
+    .option("--deadline <duration>", "end the job if it has not begun by then, such as 60s", parseDuration);
+  if (mode === "plan") return command;
+  return command
+    .addOption(timeoutOption())
+    .option("--detach", "do not wait: print the job's id")
+    .option("--plan <token>", "only if it would still do what `stitch plan` showed", parsePlanToken)
+    .option("--key <key>", "idempotency key: the same key and command are carried out once (default: a new one)");
+}

@@ -1,0 +1,63 @@
+import { errorText } from "../../error-text.ts";
+import { type PlacementFlags, placementOf } from "./placement-flags.ts";
+import { UsageError } from "../terminal/usage-error.ts";
+
+/** What `stitch run` takes beside what every command takes. */
+export type RunFlags = PlacementFlags & {
+  readonly count?: number;
+  readonly node?: string;
+  readonly id?: string;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly restart?: string;
+  readonly protocol?: string;
+};
+
+type Fields = Readonly<Record<string, unknown>>;
+
+/**
+ * The options of `stitch.create`. Flags and the program typed lie over the fields of a spec read from a file.
+ * @param words the program and its arguments; empty where the spec file has them.
+ * @param file the spec file's text; null without one.
+ * @throws UsageError
+ */
+export function createOptions(flags: RunFlags, words: readonly string[], file: string | null): Fields {
+  const spec = file === null ? { adaptor: "process" } : parseSpec(file);
+  if (file === null && words.length === 0) {
+    throw new UsageError("What should run? stitch run GROUP -- CMD ARG…, or --spec FILE");
+  }
+  const { count, node, id } = flags;
+  return {
+    spec: {
+      ...spec,
+      ...given({
+        command: words.length === 0 ? undefined : words,
+        env: flags.env === undefined ? undefined : { ...fieldsOf(spec["env"]), ...flags.env },
+        // Of its own accord a program typed at a prompt does not speak the stitch protocol.
+        protocol: flags.protocol ?? (file === null ? "none" : undefined),
+        restart: flags.restart === undefined ? undefined : { ...fieldsOf(spec["restart"]), policy: flags.restart },
+      }),
+    },
+    ...given({ count, node, id }),
+    ...placementOf(flags),
+  };
+}
+
+function parseSpec(text: string): Fields {
+  let spec: unknown;
+  try {
+    spec = JSON.parse(text);
+  } catch (error) {
+    throw new UsageError(`The spec is not JSON: ${errorText(error)}`);
+  }
+  if (!isFields(spec)) throw new UsageError('The spec is not a JSON object, such as {"adaptor": "process", …}');
+  return spec;
+}
+
+const isFields = (value: unknown): value is Fields =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+/** What is no object is the API's to refuse; here it only adds nothing. */
+const fieldsOf = (value: unknown): Fields => (isFields(value) ? value : {});
+
+function given(fields: Fields): Fields {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));
+}

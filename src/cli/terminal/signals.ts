@@ -1,0 +1,23 @@
+import { type EndingSignal, onEndingSignals } from "../../ending-signals.mjs";
+
+/** A terminal, npm and the launcher may each pass the same Ctrl-C on: signals this soon after the first are the first. */
+const SAME_SIGNAL_MS = 500;
+
+/**
+ * Calls `first` at the first signal that asks the process to end, and `again` at each that comes more than half a second
+ * after it, however often somebody presses the key.
+ * @returns a function that gives the signals back to their default.
+ */
+export function onEndingSignal(
+  first: (signal: EndingSignal) => void,
+  again: (signal: EndingSignal) => void,
+): () => void {
+  let firstAtMs: number | null = null;
+  return onEndingSignals((signal) => {
+    const nowMs = performance.now();
+    if (firstAtMs === null) {
+      firstAtMs = nowMs;
+      first(signal);
+    } else if (nowMs - firstAtMs > SAME_SIGNAL_MS) again(signal);
+  });
+}
