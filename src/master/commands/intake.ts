@@ -249,7 +249,7 @@ export class Intake {
     // Another request with the same id may hold the same scopes: each gives back its own alone.
     const nonce = hex(this.#o.randomBytes(8));
     const askedAtMs = this.#o.nowMs();
-    // The pointer first, then the record: see redis/job-index.ts. The two reads share its round trip.
+    // The pointer first, then the record: see redis/job/job-index.ts. The two reads share its round trip.
     const pointing = indexOpenJob(redis, keys, id, FIRST_LOOK_MS);
     const looking = Promise.all([this.#look(draft, false), pointing]);
     const planning = looking.then(([first]) => this.#planAndTake(draft, nonce, first));
