@@ -14,8 +14,8 @@ const src = (path: string): string => JSON.stringify(new URL(`../../../src/cli/$
 function startPart(body: string, env: Record<string, string> = {}) {
   const code = `
     import { createInterface } from "node:readline";
-    import { runPart } from ${src("process-command.ts")};
-    import { endWith } from ${src("end-with.ts")};
+    import { runPart } from ${src("processes/process-command.ts")};
+    import { endWith } from ${src("terminal/end-with.ts")};
     let nowMs = 0;
     performance.now = () => nowMs;
     const say = (text) => process.stdout.write(text + "\\n");
