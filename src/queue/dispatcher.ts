@@ -1,7 +1,8 @@
 import { Queue } from "bullmq";
 import { type Dispatch, dispatchId, type Task } from "../domain/job/job.ts";
 import type { RedisClient } from "../redis/connection/client.ts";
-import { type Keys, QUEUE, QUEUE_LAYOUT } from "../redis/keys.ts";
+import { type Keys, QUEUE } from "../redis/keys.ts";
+import { QUEUE_LAYOUT } from "../redis/layout.ts";
 
 /** Finished entries kept, to be looked at: a used id that is added again does nothing while it is kept, and is refused at the claim after. */
 export const KEPT = { age: 3600, count: 100 };

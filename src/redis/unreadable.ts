@@ -1,6 +1,6 @@
 import * as z from "zod";
 import type { RedisClient } from "./connection/client.ts";
-import type { KeyType } from "./keys.ts";
+import type { KeyType } from "./layout.ts";
 import { defineScript } from "./connection/script.ts";
 
 /** Thrown, or told of, where a record in Redis is not what its writer should have written. It quotes nothing: that may be secret. */

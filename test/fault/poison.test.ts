@@ -7,7 +7,7 @@ import type { Redis } from "ioredis";
 import type { RedisClient } from "../../src/redis/connection/client.ts";
 import { addDeadLetters } from "../../src/redis/inbox/dead-letters.ts";
 import { createInbox, putMessages } from "../../src/redis/inbox/inbox.ts";
-import { type KeyType, LAYOUT, QUEUE_LAYOUT } from "../../src/redis/keys.ts";
+import { type KeyType, LAYOUT, QUEUE_LAYOUT } from "../../src/redis/layout.ts";
 import { leaveNode } from "../../src/redis/node/node-record.ts";
 import { openNodeQueue } from "../../src/queue/node-queue.ts";
 import { leaveTombstone } from "../../src/redis/stitch/tombstones.ts";

@@ -1,10 +1,11 @@
-// The table of keys in docs/operations.md, made from src/redis/keys.ts. `node_modules/.bin/node test/support/key-table.ts` writes it.
+// The table of keys in docs/operations.md, made from src/redis/layout.ts. `node_modules/.bin/node test/support/key-table.ts` writes it.
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type KeyRow, Keys, LAYOUT, QUEUE_LAYOUT } from "../../src/redis/keys.ts";
+import { Keys } from "../../src/redis/keys.ts";
+import { type KeyRow, LAYOUT, QUEUE_LAYOUT } from "../../src/redis/layout.ts";
 
 export const OPERATIONS = join(import.meta.dirname, "../../docs/operations.md");
-const BEGIN = "<!-- The next table is made from src/redis/keys.ts by test/support/key-table.ts. -->";
+const BEGIN = "<!-- The next table is made from src/redis/layout.ts by test/support/key-table.ts. -->";
 const END = "<!-- Its end. -->";
 
 /** Each key of a cluster with what there is to say of it; names as they stand in the table, such as `<node>`. */

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { Keys, LAYOUT } from "../../../src/redis/keys.ts";
+import { Keys } from "../../../src/redis/keys.ts";
+import { LAYOUT } from "../../../src/redis/layout.ts";
 import { cellsIn, cellsOf, keysOf, keyTable, OPERATIONS, rowOf } from "../../support/key-table.ts";
 
 /** Prefixes and channels: nothing is stored under them. */
