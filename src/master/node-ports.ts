@@ -3,7 +3,7 @@ import type { ChosenMaster } from "../domain/master-mode.ts";
 import { readAssignments } from "../redis/stitch/assignments.ts";
 import { missingSpecs, offerSpecs, readSpecTexts } from "../redis/stitch/specs.ts";
 import { emitEvents } from "../redis/events.ts";
-import { claim, recordOutcomes } from "../redis/job/job-record.ts";
+import { claim, recordOutcomes } from "../redis/job/outcomes.ts";
 import { beatNode, leaveNode, listNode, readEligibility, registerNode } from "../redis/node/node-record.ts";
 import { raiseRevision } from "../redis/revision.ts";
 import {

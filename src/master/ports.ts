@@ -5,7 +5,7 @@ import type { NodeStatus } from "../domain/node/node.ts";
 import type { Tombstone, Traces } from "../domain/job/tombstone.ts";
 import type { RedisClient } from "../redis/connection/client.ts";
 import type { Placed, Posted } from "../redis/inbox/inbox.ts";
-import type { ClaimReply } from "../redis/job/job-record.ts";
+import type { ClaimReply } from "../redis/job/outcomes.ts";
 import type { Beat, Beating, Registering, Registration } from "../redis/node/node-record.ts";
 import type { Publication, Published, StitchChange } from "../redis/stitch/stitch-records.ts";
 import type { OnUnreadable } from "../redis/unreadable.ts";

@@ -3,7 +3,7 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it, type TestContext } from "node:test";
 import { Dispatcher } from "../../src/queue/dispatcher.ts";
-import { createJob } from "../../src/redis/job/job-record.ts";
+import { createJob } from "../../src/redis/job/drafts.ts";
 import { redisTimeMs } from "../../src/redis/node/node-record.ts";
 import { readProcesses } from "../../workers/node/processes/process-table.ts";
 import { FAST, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";

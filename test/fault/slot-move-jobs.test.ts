@@ -8,15 +8,9 @@ import type { JobResource } from "../../src/contract/job.ts";
 import { Dispatcher } from "../../src/queue/dispatcher.ts";
 import { isRedisUnavailable } from "../../src/redis/connection/connection.ts";
 import { indexOpenJob } from "../../src/redis/job/job-index.ts";
-import {
-  claim,
-  closeJob,
-  createJob,
-  loadJob,
-  raiseAttempts,
-  recordOutcomes,
-  saveJob,
-} from "../../src/redis/job/job-record.ts";
+import { closeJob, loadJob, raiseAttempts, saveJob } from "../../src/redis/job/job-record.ts";
+import { createJob } from "../../src/redis/job/drafts.ts";
+import { claim, recordOutcomes } from "../../src/redis/job/outcomes.ts";
 import { TestCluster, until } from "../support/cluster.ts";
 import { withOpenSlot } from "../support/open-slot.ts";
 import { pingJob, SUCCEEDED } from "../support/ping-job.ts";

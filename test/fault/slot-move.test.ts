@@ -6,7 +6,8 @@ import { it } from "node:test";
 import { Redis } from "ioredis";
 import type { JobRecord } from "../../src/domain/job/job.ts";
 import { connectRedis, openRedis } from "../../src/redis/connection/connection.ts";
-import { claim, createJob } from "../../src/redis/job/job-record.ts";
+import { createJob } from "../../src/redis/job/drafts.ts";
+import { claim } from "../../src/redis/job/outcomes.ts";
 import { Keys } from "../../src/redis/keys.ts";
 import { startLocalCluster } from "../support/redis-cluster.ts";
 

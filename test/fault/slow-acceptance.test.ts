@@ -6,7 +6,7 @@ import type { CommandName } from "../../src/domain/commands/command-names.ts";
 import { RequestError } from "../../src/domain/errors.ts";
 import type { JobResource } from "../../src/contract/job.ts";
 import type { Master } from "../../src/master/ports.ts";
-import { claim } from "../../src/redis/job/job-record.ts";
+import { claim } from "../../src/redis/job/outcomes.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { registerTestNode } from "../support/register-test-node.ts";
 import { openStallingProxy, type StallingProxy } from "../support/stalling-proxy.ts";

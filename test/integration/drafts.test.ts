@@ -9,7 +9,8 @@ import {
   takeBackOpenJob,
   takeOpenJobs,
 } from "../../src/redis/job/job-index.ts";
-import { createJob, followUp, timesVoided } from "../../src/redis/job/job-record.ts";
+import { followUp } from "../../src/redis/job/job-record.ts";
+import { createJob, timesVoided } from "../../src/redis/job/drafts.ts";
 import { redisTimeMs } from "../../src/redis/node/node-record.ts";
 import { REDISES, withCluster } from "../support/cluster.ts";
 import { pingJob } from "../support/ping-job.ts";

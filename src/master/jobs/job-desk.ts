@@ -31,16 +31,8 @@ import {
   takeOpenJobs,
   unlistJob,
 } from "../../redis/job/job-index.ts";
-import {
-  claim,
-  closeJob,
-  followUp,
-  letJobGo,
-  loadJob,
-  raiseAttempts,
-  recordOutcomes,
-  saveJob,
-} from "../../redis/job/job-record.ts";
+import { closeJob, followUp, letJobGo, loadJob, raiseAttempts, saveJob } from "../../redis/job/job-record.ts";
+import { claim, recordOutcomes } from "../../redis/job/outcomes.ts";
 import { type Keys, MASTER_RUNNER } from "../../redis/keys.ts";
 import { readNodes, redisTimeMs } from "../../redis/node/node-record.ts";
 import { readStitches } from "../../redis/stitch/stitch-records.ts";

@@ -5,7 +5,7 @@ import type { StitchSpec } from "../../domain/stitch/spec.ts";
 import type { StepOutcome } from "../../domain/stitch/stitch.ts";
 import type { HintWatch } from "../../redis/hint-watchers.ts";
 import type { JobHints } from "../../redis/job/job-hints.ts";
-import { readHint } from "../../redis/job/job-record.ts";
+import { readHint } from "../../redis/job/outcomes.ts";
 import type { JobDesk, Settled } from "./job-desk.ts";
 import { jobView } from "./job-view.ts";
 import type { SpecStore } from "../state/spec-store.ts";

@@ -1,6 +1,6 @@
 import * as z from "zod";
 import type { RedisClient } from "../connection/client.ts";
-import { voidDrafts } from "./job-record.ts";
+import { voidDrafts } from "./drafts.ts";
 import type { Keys } from "../keys.ts";
 import { defineScript } from "../connection/script.ts";
 import { readIndex, writeIndex } from "../unreadable.ts";

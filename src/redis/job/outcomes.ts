@@ -1,0 +1,194 @@
+import * as z from "zod";
+import type { Claim, Outcomes, Task } from "../../domain/job/job.ts";
+import { type StepOutcome, stepOutcome } from "../../domain/stitch/stitch.ts";
+import type { RedisClient } from "../connection/client.ts";
+import { defineScript } from "../connection/script.ts";
+import type { Keys } from "../keys.ts";
+import { type OnUnreadable, readField, refuse } from "../unreadable.ts";
+import { markJobDue } from "./due-jobs.ts";
+
+/** Outcomes beyond this are read where they are written: a hint goes to every process that listens. */
+const MAX_HINT_BYTES = 8192;
+
+/** How long outcomes are kept beside which there is no record: longer than a slot is on its way to another Redis. */
+const ALONE_KEPT_MS = 86_400_000;
+
+/**
+ * A runner takes up a task. KEYS the runner's outcomes. ARGV the job's key, task, attempt, incarnation.
+ * Returns 'ok', or why not: 'unknown' (no such job), 'closed', 'attempt' (not the current one), 'cancelled', 'expired'.
+ * Cancel and deadline end only what nobody has claimed in any attempt, and what cleans up after a job not at all; a runner
+ * that is back claims again what it had. The highest incarnation that took an attempt up is kept: see `write_outcomes`.
+ * Atomic: a task that is cancelled or expired must never be claimed after it was said so.
+ * The job's key is not among the KEYS, though it is read: Redis wants leave to write what is declared, and a node's user
+ * may not write job records (docs/security.md). It shares the slot.
+ */
+const claimTask = defineScript<[outcomes: string]>(
+  "claim_task",
+  1,
+  `
+local j = redis.call('HMGET', ARGV[1], 'deadlineAt', 'cancelledAt', 'closed', 'attempt:' .. ARGV[2], 'cleanup:' .. ARGV[2])
+if not j[1] then return 'unknown' end
+if j[3] then return 'closed' end
+if (j[4] or '1') ~= ARGV[3] then return 'attempt' end
+local id = ARGV[2] .. '.' .. ARGV[3]
+only(KEYS[1], 'hash')
+if redis.call('HEXISTS', KEYS[1], 'f:' .. ARGV[2]) == 0 then
+  if j[2] and not j[5] then return 'cancelled' end
+  if now >= tonumber(j[1]) and not j[5] then return 'expired' end
+  redis.call('HSET', KEYS[1], 'f:' .. ARGV[2], now)
+end
+redis.call('HSETNX', KEYS[1], 'c:' .. id .. '.' .. ARGV[4], now)
+local by = tonumber(redis.call('HGET', KEYS[1], 'by:' .. id) or 0) or 0
+redis.call('HSET', KEYS[1], 'by:' .. id, math.max(by, tonumber(ARGV[4])))
+return 'ok'
+`,
+);
+
+/**
+ * Writes outcomes; the first one of a step stays. KEYS the runner's outcomes.
+ * ARGV the job's key, channel or '', runner, task, attempt, incarnation that claimed it, index, outcome, …
+ * Returns 1; 0 and nothing is written where a higher incarnation has claimed this attempt, or somebody the next one: the
+ * task is theirs, and the lease that would tell is in another slot.
+ * Atomic: whoever has the task must not be overtaken by a write that was long on its way.
+ * The channel is told when the task has ended, after the write it speaks of: with how much is written now and the outcomes
+ * as they stand, so that whoever waits need not read them again; without them where they are too long for a hint.
+ * What is written goes with the job's record, which a claim may not declare either (see `claim_task`). Where there is none,
+ * because the job has expired or its slot is being moved, it is kept for `ALONE_KEPT_MS`, or until the next write finds one.
+ */
+const writeOutcomes = defineScript<[outcomes: string]>(
+  "write_outcomes",
+  1,
+  `
+only(KEYS[1], 'hash')
+local by = redis.call('HMGET', KEYS[1], 'by:' .. ARGV[4] .. '.' .. ARGV[5], 'by:' .. ARGV[4] .. '.' .. (ARGV[5] + 1))
+if (tonumber(by[1] or 0) or 0) > tonumber(ARGV[6]) or by[2] then return 0 end
+local steps, bytes = {}, 0
+for i = 7, #ARGV, 2 do
+  local field, value = 's:' .. ARGV[4] .. '.' .. ARGV[5] .. '.' .. ARGV[i], ARGV[i + 1]
+  if redis.call('HSETNX', KEYS[1], field, value) == 0 then value = redis.call('HGET', KEYS[1], field) end
+  steps[#steps + 1] = field
+  steps[#steps + 1] = value
+  bytes = bytes + #value
+end
+local left = redis.pcall('PTTL', ARGV[1])
+if left == -1 then redis.call('PERSIST', KEYS[1])
+elseif type(left) == 'number' then redis.call('PEXPIRE', KEYS[1], left == -2 and ${ALONE_KEPT_MS} or left) end
+if ARGV[2] ~= '' then
+  local hint = {runner = ARGV[3], written = redis.call('HLEN', KEYS[1])}
+  if #steps > 0 and bytes <= ${MAX_HINT_BYTES} then hint.steps = steps end
+  redis.call('PUBLISH', ARGV[2], cjson.encode(hint))
+end
+return 1
+`,
+);
+
+const writtenReply = z.literal([0, 1]);
+
+const claimReply = z.enum(["ok", "unknown", "closed", "attempt", "cancelled", "expired"]);
+
+/** A hash as it is answered: field, value, …. */
+export function pairsOf(hash: readonly string[]): [field: string, value: string][] {
+  const pairs: [string, string][] = [];
+  for (let i = 0; i + 1 < hash.length; i += 2) pairs.push([hash[i] ?? "", hash[i + 1] ?? ""]);
+  return pairs;
+}
+
+/** Takes in a runner's hash, given as field, value, …: claims and outcomes. */
+export function readOutcomes(
+  { onUnreadable, ...at }: { readonly id: string; readonly key: string; readonly onUnreadable: OnUnreadable },
+  out: readonly string[],
+  claims: Claim[],
+  steps: Map<string, StepOutcome>,
+): void {
+  for (const [field, value] of pairsOf(out)) {
+    if (field.startsWith("s:")) {
+      const outcome = readField(stepOutcome, value, { ...at, field }, onUnreadable);
+      if (outcome !== null) steps.set(field.slice(2), outcome);
+    } else if (field.startsWith("c:")) {
+      const [task = "", attempt, incarnation] = field.slice(2).split(".");
+      claims.push({ task, attempt: Number(attempt), incarnation: Number(incarnation), atMs: Number(value) });
+    }
+  }
+}
+
+const outcomesHint = z.object({ runner: z.string(), written: z.int(), steps: z.array(z.string()).default([]) });
+/** What a hint tells: outcomes that one runner has written, and how much it had written by then. `told`: see `closeJob`. */
+type OutcomesHint = {
+  readonly runner: string;
+  readonly written: number;
+  readonly steps: Outcomes["steps"];
+  readonly told: readonly string[];
+};
+
+/** Reads the payload of a job's channel; null where it only says to look, or says nothing that can be read. */
+export function readHint(payload: string): OutcomesHint | null {
+  if (payload === "") return null;
+  try {
+    const { runner, written, steps: told } = outcomesHint.parse(JSON.parse(payload));
+    const steps = new Map<string, StepOutcome>();
+    readOutcomes({ id: "", key: "", onUnreadable: refuse }, told, [], steps);
+    return { runner, written, steps, told: pairsOf(told).flatMap((pair) => [runner, ...pair]) };
+  } catch {
+    // The command was accepted; a hint must not turn its answer into an error.
+    return null;
+  }
+}
+
+export type ClaimReply = z.output<typeof claimReply>;
+
+/** Takes up a task. Safe to repeat. `runner`: the node's id, or `MASTER_RUNNER`. */
+export async function claim(
+  redis: RedisClient,
+  keys: Keys,
+  job: string,
+  runner: string,
+  task: Pick<Task, "id" | "attempt">,
+  incarnation: number,
+): Promise<ClaimReply> {
+  const reply = await claimTask.call(
+    redis,
+    [keys.jobOutcomes(job, runner)],
+    [keys.job(job), task.id, task.attempt, incarnation],
+  );
+  // While a Redis Cluster moves the slot, the script may have run where the record is not yet: only the record's own key
+  // tells whether it is gone.
+  if (reply === "unknown" && (await redis.hexists(keys.job(job), "record")) === 1)
+    throw new Error(`TRYAGAIN the record of ${job} is on its way to another Redis; the task is claimed later`);
+  return claimReply.parse(reply);
+}
+
+/**
+ * Writes outcomes of a task's steps, in one round trip. `ended`: these are the last of the task. Safe to repeat: the first
+ * stays. `incarnation`: the one that claimed the task.
+ * @returns whether the task is still that incarnation's; else nothing is written.
+ */
+export async function recordOutcomes(
+  redis: RedisClient,
+  keys: Keys,
+  job: string,
+  runner: string,
+  task: Pick<Task, "id" | "attempt">,
+  incarnation: number,
+  outcomes: ReadonlyMap<number, StepOutcome>,
+  ended: boolean,
+): Promise<boolean> {
+  const writing = writeOutcomes.call(
+    redis,
+    [keys.jobOutcomes(job, runner)],
+    [
+      keys.job(job),
+      ended ? keys.jobChannel(job) : "",
+      runner,
+      task.id,
+      task.attempt,
+      incarnation,
+      ...[...outcomes].flatMap(([index, outcome]) => [index, JSON.stringify(outcome)]),
+    ],
+  );
+  // After the outcomes, in the same round trip.
+  if (ended) markJobDue(redis, keys, job).catch(untilTheSweep);
+  return writtenReply.parse(await writing) === 1;
+}
+
+/** A mark that fails is one hint less: the outcomes are there, and the sweep finds the job. */
+function untilTheSweep(): void {}
