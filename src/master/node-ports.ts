@@ -4,17 +4,18 @@ import { readAssignments } from "../redis/stitch/assignments.ts";
 import { missingSpecs, offerSpecs, readSpecTexts } from "../redis/stitch/specs.ts";
 import { emitEvents } from "../redis/events.ts";
 import { claim, recordOutcomes } from "../redis/job/outcomes.ts";
-import { beatNode, leaveNode, listNode, readEligibility, registerNode } from "../redis/node/node-record.ts";
+import { beatNode, leaveNode, listNode, registerNode } from "../redis/node/node-lease.ts";
+import { readEligibility } from "../redis/node/node-orders.ts";
 import { raiseRevision } from "../redis/revision.ts";
 import {
-  assertPointers,
   forgetRemoved,
   openStitchHashes,
   publishStitches,
-  publishUsage,
   readOwnStitches,
   readTraces,
 } from "../redis/stitch/stitch-records.ts";
+import { assertPointers } from "../redis/stitch/stitch-records.ts";
+import { publishUsage } from "../redis/stitch/stitch-usage.ts";
 import { readTombstones } from "../redis/stitch/tombstones.ts";
 import type { NodePorts } from "./ports.ts";
 import { routesOf, type RoutesOptions } from "./routing/routes.ts";

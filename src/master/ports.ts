@@ -6,7 +6,7 @@ import type { Tombstone, Traces } from "../domain/job/tombstone.ts";
 import type { RedisClient } from "../redis/connection/client.ts";
 import type { Placed, Posted } from "../redis/inbox/inbox.ts";
 import type { ClaimReply } from "../redis/job/outcomes.ts";
-import type { Beat, Beating, Registering, Registration } from "../redis/node/node-record.ts";
+import type { Beat, Beating, Registering, Registration } from "../redis/node/node-lease.ts";
 import type { Publication, Published, StitchChange } from "../redis/stitch/stitch-records.ts";
 import type { OnUnreadable } from "../redis/unreadable.ts";
 import type { Command } from "../domain/commands/command.ts";

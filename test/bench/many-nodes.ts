@@ -1,6 +1,6 @@
 import type { RedisClient } from "../../src/redis/connection/client.ts";
 import type { Keys } from "../../src/redis/keys.ts";
-import { beatNode } from "../../src/redis/node/node-record.ts";
+import { beatNode } from "../../src/redis/node/node-lease.ts";
 import { registerTestNode } from "../support/register-test-node.ts";
 
 const AT_ONCE = 500;

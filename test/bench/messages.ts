@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { sendRequest } from "../../src/domain/message.ts";
 import type { RedisClient } from "../../src/redis/connection/client.ts";
 import type { Keys } from "../../src/redis/keys.ts";
-import { locateStitch } from "../../src/redis/stitch/stitch-records.ts";
+import { locateStitch } from "../../src/redis/stitch/pointers.ts";
 import { publishAsNode } from "../support/publish-test-stitch.ts";
 import { stitchSpec } from "../../src/domain/stitch/spec.ts";
 import { TestCluster } from "../support/cluster.ts";

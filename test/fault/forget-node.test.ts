@@ -7,7 +7,7 @@ import { RequestError } from "../../src/domain/errors.ts";
 import { QUEUE } from "../../src/redis/keys.ts";
 import type { RedisClient } from "../../src/redis/connection/client.ts";
 import { createInbox, putMessages } from "../../src/redis/inbox/inbox.ts";
-import { leaveNode } from "../../src/redis/node/node-record.ts";
+import { leaveNode } from "../../src/redis/node/node-lease.ts";
 import { FAST, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { openCuttingProxy } from "../support/cutting-proxy.ts";
 import { holdBack } from "../support/hold-back.ts";

@@ -5,7 +5,7 @@ import { describe, it } from "node:test";
 import { COMMANDS } from "../../src/domain/commands/command.ts";
 import type { CommandName } from "../../src/domain/commands/command-names.ts";
 import type { JobResource } from "../../src/contract/job.ts";
-import { orderEligibility } from "../../src/redis/node/node-record.ts";
+import { orderEligibility } from "../../src/redis/node/node-orders.ts";
 import { listStitchesOfNode } from "../../src/redis/stitch/stitch-records.ts";
 import { leaveTombstone } from "../../src/redis/stitch/tombstones.ts";
 import { FAST, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";

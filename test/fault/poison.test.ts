@@ -8,7 +8,7 @@ import type { RedisClient } from "../../src/redis/connection/client.ts";
 import { addDeadLetters } from "../../src/redis/inbox/dead-letters.ts";
 import { createInbox, putMessages } from "../../src/redis/inbox/inbox.ts";
 import { type KeyType, LAYOUT, QUEUE_LAYOUT } from "../../src/redis/layout.ts";
-import { leaveNode } from "../../src/redis/node/node-record.ts";
+import { leaveNode } from "../../src/redis/node/node-lease.ts";
 import { openNodeQueue } from "../../src/queue/node-queue.ts";
 import { leaveTombstone } from "../../src/redis/stitch/tombstones.ts";
 import { FAST, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";

@@ -4,7 +4,7 @@ import { COMMANDS } from "../../src/domain/commands/command.ts";
 import type { RequestError } from "../../src/domain/errors.ts";
 import type { JobResource } from "../../src/contract/job.ts";
 import type { OpenMaster } from "../../src/master/open-master.ts";
-import { leaveNode } from "../../src/redis/node/node-record.ts";
+import { leaveNode } from "../../src/redis/node/node-lease.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { isRunning } from "../support/process-list.ts";
 import { holdBack } from "../support/hold-back.ts";

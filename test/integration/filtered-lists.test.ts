@@ -5,7 +5,7 @@ import { emitEvents } from "../../src/redis/events.ts";
 import { API_SENDER, type DeadLetter } from "../../src/domain/message.ts";
 import { addDeadLetters } from "../../src/redis/inbox/dead-letters.ts";
 import { createJob } from "../../src/redis/job/drafts.ts";
-import { leaveNode } from "../../src/redis/node/node-record.ts";
+import { leaveNode } from "../../src/redis/node/node-lease.ts";
 import { REDISES, withCluster } from "../support/cluster.ts";
 import { pingJob } from "../support/ping-job.ts";
 import { publishAsNode } from "../support/publish-test-stitch.ts";

@@ -14,7 +14,7 @@ import { connectRedis, openRedis } from "../../src/redis/connection/connection.t
 import { Keys } from "../../src/redis/keys.ts";
 import { drawRevision } from "../../src/redis/revision.ts";
 import { drawNumbers, nextNumber } from "../../src/redis/stitch/sequences.ts";
-import { leaveNode } from "../../src/redis/node/node-record.ts";
+import { leaveNode } from "../../src/redis/node/node-lease.ts";
 import { leaveTombstone } from "../../src/redis/stitch/tombstones.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { withOwnRedis } from "../support/own-redis.ts";

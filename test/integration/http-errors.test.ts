@@ -17,7 +17,7 @@ import type { JobResource } from "../../src/contract/job.ts";
 import { type OpenMaster, openMaster } from "../../src/master/open-master.ts";
 import { emitEvents } from "../../src/redis/events.ts";
 import { MAX_ENTRIES } from "../../src/redis/inbox/inbox.ts";
-import { leaveNode } from "../../src/redis/node/node-record.ts";
+import { leaveNode } from "../../src/redis/node/node-lease.ts";
 import type { Running } from "../../src/running.ts";
 import { besideProbes } from "../support/beside-probes.ts";
 import { checkAnswer, checkedFetch } from "../support/checked-fetch.ts";

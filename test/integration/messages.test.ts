@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { putMessages } from "../../src/redis/inbox/inbox.ts";
-import { locateStitch } from "../../src/redis/stitch/stitch-records.ts";
+import { locateStitch } from "../../src/redis/stitch/pointers.ts";
 import { REDISES, TestCluster, until } from "../support/cluster.ts";
 import { createMail, MAIL_MODULE, MailClient, rowsOf, takenBy, tell } from "../support/mail.ts";
 import { logOf } from "../support/stitch-folder.ts";

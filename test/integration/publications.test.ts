@@ -14,14 +14,10 @@ import {
   readNewEntries,
 } from "../../src/redis/inbox/inbox.ts";
 import { Keys } from "../../src/redis/keys.ts";
-import { beatNode, readNodes } from "../../src/redis/node/node-record.ts";
-import {
-  publishStitches,
-  publishUsage,
-  readStitches,
-  readUsage,
-  type StitchChange,
-} from "../../src/redis/stitch/stitch-records.ts";
+import { readNodes } from "../../src/redis/node/node-record.ts";
+import { beatNode } from "../../src/redis/node/node-lease.ts";
+import { publishStitches, readStitches, type StitchChange } from "../../src/redis/stitch/stitch-records.ts";
+import { publishUsage, readUsage } from "../../src/redis/stitch/stitch-usage.ts";
 import { Publisher } from "../../workers/node/stitches/publisher.ts";
 import { REDISES, until } from "../support/cluster.ts";
 import { registerTestNode } from "../support/register-test-node.ts";

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { JobResource } from "../../src/contract/job.ts";
-import { MOST_LABELS, orderLabels, readNodes } from "../../src/redis/node/node-record.ts";
+import { readNodes } from "../../src/redis/node/node-record.ts";
+import { MOST_LABELS, orderLabels } from "../../src/redis/node/node-orders.ts";
 import { REDISES, type TestCluster, withCluster } from "../support/cluster.ts";
 import { checkedFetch } from "../support/checked-fetch.ts";
 import { registerTestNode } from "../support/register-test-node.ts";

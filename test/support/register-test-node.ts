@@ -1,6 +1,6 @@
 import type { RedisClient } from "../../src/redis/connection/client.ts";
 import type { Keys } from "../../src/redis/keys.ts";
-import { registerNode } from "../../src/redis/node/node-record.ts";
+import { registerNode } from "../../src/redis/node/node-lease.ts";
 
 /** A node that is in Redis alone: it takes no commands, and its lease runs out after `leaseMs`. @returns as what it may leave. */
 export async function registerTestNode(

@@ -7,7 +7,8 @@ import { beginForgetting, endForgetting, unlistNode } from "../../redis/node/for
 import { listFullGroups, membersOf } from "../../redis/stitch/groups.ts";
 import { InboxTaken } from "../../redis/inbox/inbox.ts";
 import type { Keys } from "../../redis/keys.ts";
-import { dropPointersOf, readOwnStitches } from "../../redis/stitch/stitch-records.ts";
+import { readOwnStitches } from "../../redis/stitch/stitch-records.ts";
+import { dropPointersOf } from "../../redis/stitch/pointers.ts";
 import type { OnUnreadable } from "../../redis/unreadable.ts";
 
 export type ForgetNodeOptions = {

@@ -7,9 +7,10 @@ import type { StepOutcome } from "../../domain/stitch/stitch.ts";
 import { needsNewerTombstone, removalOf } from "../../domain/job/tombstone.ts";
 import type { RedisClient } from "../../redis/connection/client.ts";
 import type { Keys } from "../../redis/keys.ts";
-import { MOST_LABELS, orderEligibility, orderLabels } from "../../redis/node/node-record.ts";
+import { MOST_LABELS, orderEligibility, orderLabels } from "../../redis/node/node-orders.ts";
 import { drawRevision } from "../../redis/revision.ts";
-import { dropForAbsent, readTraces } from "../../redis/stitch/stitch-records.ts";
+import { readTraces } from "../../redis/stitch/stitch-records.ts";
+import { dropForAbsent } from "../../redis/stitch/stitch-records.ts";
 import { leaveTombstone } from "../../redis/stitch/tombstones.ts";
 import type { OnUnreadable } from "../../redis/unreadable.ts";
 

@@ -3,7 +3,8 @@ import { addDeadLetters } from "../../redis/inbox/dead-letters.ts";
 import { putMessages } from "../../redis/inbox/inbox.ts";
 import type { Keys } from "../../redis/keys.ts";
 import { nodesOfGroup, receiversOf } from "../../redis/stitch/routes.ts";
-import { locateStitch, readStitch } from "../../redis/stitch/stitch-records.ts";
+import { readStitch } from "../../redis/stitch/stitch-records.ts";
+import { locateStitch } from "../../redis/stitch/pointers.ts";
 import type { Routes } from "../ports.ts";
 
 export type RoutesOptions = {

@@ -18,16 +18,9 @@ import type { Keys } from "../../redis/keys.ts";
 import { listNodeIds, readNodes, redisTimeMs } from "../../redis/node/node-record.ts";
 import { drawNumbers, nextNumber } from "../../redis/stitch/sequences.ts";
 import { listFullGroups, membersOf } from "../../redis/stitch/groups.ts";
-import {
-  groupsByRoute,
-  listStitchesOfNode,
-  locateStitch,
-  nodesWith,
-  readRemoved,
-  readStitch,
-  readStitches,
-  readUsage,
-} from "../../redis/stitch/stitch-records.ts";
+import { listStitchesOfNode, readRemoved, readStitch, readStitches } from "../../redis/stitch/stitch-records.ts";
+import { groupsByRoute, locateStitch, nodesWith } from "../../redis/stitch/pointers.ts";
+import { readUsage } from "../../redis/stitch/stitch-usage.ts";
 import { type OnUnreadable, refuse } from "../../redis/unreadable.ts";
 import { SpecStore, toBeStored } from "./spec-store.ts";
 

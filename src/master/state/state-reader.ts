@@ -16,13 +16,9 @@ import { countOpenJobs } from "../../redis/job/job-index.ts";
 import type { Keys } from "../../redis/keys.ts";
 import { countNodes, listNodeIds, readNodes, redisTimeMs } from "../../redis/node/node-record.ts";
 import { listFullGroups, membersOf } from "../../redis/stitch/groups.ts";
-import {
-  listStitchesOfNode,
-  locateStitch,
-  readStitch,
-  readStitches,
-  readUsage,
-} from "../../redis/stitch/stitch-records.ts";
+import { listStitchesOfNode, readStitch, readStitches } from "../../redis/stitch/stitch-records.ts";
+import { locateStitch } from "../../redis/stitch/pointers.ts";
+import { readUsage } from "../../redis/stitch/stitch-usage.ts";
 import { type OnUnreadable, readIndex } from "../../redis/unreadable.ts";
 import { VERSION } from "../../version.ts";
 import { iso } from "../../contract/time.ts";

@@ -1,23 +1,14 @@
 import * as z from "zod";
-import { parseFullGroup } from "../../domain/names/group.ts";
-import { fullId, nodeId, splitFullId, stitchId } from "../../domain/names/ids.ts";
+import { fullId, splitFullId, stitchId } from "../../domain/names/ids.ts";
 import type { NodeStatus } from "../../domain/node/node.ts";
-import {
-  type RemovedRecord,
-  removedRecord,
-  type StitchRecord,
-  type StitchUsage,
-  stitchRecord,
-  stitchUsage,
-} from "../../domain/stitch/stitch.ts";
+import { type RemovedRecord, removedRecord, type StitchRecord, stitchRecord } from "../../domain/stitch/stitch.ts";
 import { buries, type Tombstone } from "../../domain/job/tombstone.ts";
 import type { RedisClient } from "../connection/client.ts";
-import { isCluster } from "../connection/connection.ts";
 import type { Keys } from "../keys.ts";
-import { addPointer, addRoutes, dropPointer, dropRoutes } from "./routes.ts";
 import { defineScript } from "../connection/script.ts";
 import { readTombstone } from "./tombstones.ts";
-import { type OnUnreadable, readField, readIndex, readKey, refuse, writeIndex } from "../unreadable.ts";
+import { type OnUnreadable, readField, readKey, refuse, writeIndex } from "../unreadable.ts";
+import { addPointers, dropPointers, handOver } from "./pointers.ts";
 
 /**
  * A change of one stitch that its node publishes. `isNew`: its pointers are not known to be in Redis yet; of a removed one,
@@ -56,16 +47,19 @@ for i = first, #ARGV, 2 do redis.call('HDEL', KEYS[2], ARGV[i]) end
 return {'ok'}
 `,
 );
+
 /** In one call: others wait for Redis meanwhile, and Lua takes so many arguments. */
 const CHANGES_AT_ONCE = 500;
+
 const CHARACTERS_AT_ONCE = 1024 * 1024;
+
 const publishReply = z.union([z.tuple([z.enum(["ok", "late", "other"])]), z.tuple([z.literal("behind"), z.int()])]);
 
 /**
  * Kept in the hashes of a node's stitches so that they are never empty, and so always there: a script over several keys is
  * refused (TRYAGAIN) where one of them does not exist while a Redis Cluster moves their slot. No stitch can have this id.
  */
-const NEVER_EMPTY = "_";
+export const NEVER_EMPTY = "_";
 
 /** Makes the hashes of a node's stitches, before it publishes any. Safe to repeat. */
 export async function openStitchHashes(redis: RedisClient, keys: Keys, node: string): Promise<void> {
@@ -167,92 +161,6 @@ function inParts(changes: readonly StitchChange[]): Row[][] {
   return [...parts, part];
 }
 
-/**
- * Puts the pointers of stitches right again: they are in other slots than the node's, so what a failover loses of them no
- * number tells. One round trip. Safe to repeat.
- */
-export async function assertPointers(
-  redis: RedisClient,
-  keys: Keys,
-  node: string,
-  stitches: readonly StitchChange[],
-  receives: (group: string) => boolean,
-): Promise<void> {
-  await Promise.all(
-    stitches.flatMap(({ kind, record }) =>
-      kind === "set"
-        ? addPointers(redis, keys, node, record)
-        : dropPointers(redis, keys, node, record, receives(record.group)),
-    ),
-  );
-}
-
-/** The pointers of a stitch that has moved name the new one: with the old one's route gone, the bare id means it, too. */
-function handOver(
-  redis: RedisClient,
-  keys: Keys,
-  { group, movedTo, was, takenBack }: Pick<RemovedRecord, "group" | "movedTo" | "was" | "takenBack">,
-): Promise<unknown>[] {
-  if (movedTo === null || takenBack === true) return [];
-  const { node, stitch } = splitFullId(movedTo);
-  const routes =
-    was === null ? [] : addRoutes(redis, keys, node, { id: stitch, group, takesMessages: was.takesMessages });
-  return [addPointer(redis, keys.group(group), movedTo), ...routes];
-}
-
-/**
- * Drops the pointers of a stitch whose node is away and that a Master has removed or moved, where its word speaks of the one
- * that is there now. Its record stays the node's. Safe to repeat.
- */
-export async function dropForAbsent(
-  redis: RedisClient,
-  keys: Keys,
-  id: string,
-  word: Tombstone,
-  onUnreadable: OnUnreadable,
-): Promise<void> {
-  const [record] = await readStitches(redis, keys, [id], onUnreadable);
-  if (record == null || !buries(word, record)) return;
-  await Promise.all([
-    ...handOver(redis, keys, { group: record.group, movedTo: word.movedTo, was: record }),
-    // Whether the node has others of the group, it will say itself.
-    ...dropPointers(redis, keys, splitFullId(id).node, record, true),
-  ]);
-}
-
-/** In a route, between the group and the node that the stitch comes from. */
-const FROM = "<";
-
-function addPointers(redis: RedisClient, keys: Keys, node: string, record: StitchRecord): Promise<unknown>[] {
-  const { id, group } = record;
-  const parts = parseFullGroup(group);
-  if (parts === null) throw new Error(`not a full group: ${group}`);
-  // While it arrives, it can be found by its full id alone: the bare id and the group still mean the one it comes from.
-  const route = (to: string) => writeIndex(redis, keys.route(id), "hash", () => redis.hset(keys.route(id), node, to));
-  if (record.movedFrom !== null) return [route(`${group}${FROM}${splitFullId(record.movedFrom).node}`)];
-  return [
-    route(group),
-    addPointer(redis, keys.group(group), fullId(node, id)),
-    addPointer(redis, keys.application(parts.application), `${parts.component}.${parts.version}`),
-    addPointer(redis, keys.applications, parts.application),
-    ...addRoutes(redis, keys, node, record),
-  ];
-}
-
-function dropPointers(
-  redis: RedisClient,
-  keys: Keys,
-  node: string,
-  stitch: { id: string; group: string },
-  receives: boolean,
-): Promise<unknown>[] {
-  return [
-    writeIndex(redis, keys.route(stitch.id), "hash", () => redis.hdel(keys.route(stitch.id), node)),
-    dropPointer(redis, keys.group(stitch.group), fullId(node, stitch.id)),
-    ...dropRoutes(redis, keys, node, stitch, receives),
-  ];
-}
-
 /** Forgets removed stitches. */
 export async function forgetRemoved(
   redis: RedisClient,
@@ -347,145 +255,6 @@ async function readOne<T>(
   return text === null ? null : readField(schema, text, { id, key, field }, onUnreadable);
 }
 
-/**
- * KEYS usage. ARGV incarnation, for how many ms it is kept, then stitch, usage, ….
- * Atomic: readers see what was measured together, and what a former incarnation has sent late changes nothing.
- */
-const replaceUsage = defineScript<[usage: string]>(
-  "publish_usage",
-  1,
-  `
-only(KEYS[1], 'hash')
-local by = redis.call('HGET', KEYS[1], '${NEVER_EMPTY}')
-if by and tonumber(by) and tonumber(by) > tonumber(ARGV[1]) then return 0 end
-redis.call('DEL', KEYS[1])
-redis.call('HSET', KEYS[1], '${NEVER_EMPTY}', ARGV[1])
-for i = 3, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-return 1
-`,
-);
-
-/**
- * Publishes what a node's stitches use, all in one round trip, in place of what was published before. It expires by itself:
- * of a stitch that nobody measures, nothing is known.
- */
-export async function publishUsage(
-  redis: RedisClient,
-  keys: Keys,
-  node: string,
-  incarnation: number,
-  usage: ReadonlyMap<string, StitchUsage>,
-  keptMs: number,
-): Promise<void> {
-  const fields = [...usage].flatMap(([stitch, each]) => [stitch, JSON.stringify(each)]);
-  await replaceUsage.call(redis, [keys.nodeUsage(node)], [incarnation, keptMs, ...fields]);
-}
-
-/** What stitches use, by full id; null where it is not known, or cannot be read. One round trip, a command for each node. */
-export async function readUsage(
-  redis: RedisClient,
-  keys: Keys,
-  fullIds: readonly string[],
-  onUnreadable: OnUnreadable,
-): Promise<(StitchUsage | null)[]> {
-  const byNode = Map.groupBy(fullIds.map(splitFullId), ({ node }) => node);
-  const found = new Map<string, StitchUsage>();
-  await Promise.all(
-    [...byNode].map(async ([node, stitches]) => {
-      const key = keys.nodeUsage(node);
-      const read = redis.hmget(key, ...stitches.map(({ stitch }) => stitch));
-      const texts = await readKey({ id: node, key }, read, [], onUnreadable);
-      for (const [index, text] of texts.entries()) {
-        const field = stitches[index]?.stitch ?? "";
-        const id = fullId(node, field);
-        const usage = text == null ? null : readField(stitchUsage, text, { id, key, field }, onUnreadable);
-        if (usage !== null) found.set(id, usage);
-      }
-    }),
-  );
-  return fullIds.map((id) => found.get(id) ?? null);
-}
-
-/**
- * The full ids that a bare id may mean: pointers checked against the records, stale ones passed over. They are left where
- * they are: a node writes the pointers of a stitch before its record, and would not write them again. While a stitch moves,
- * that is the old one.
- */
-export async function locateStitch(redis: RedisClient, keys: Keys, stitch: string): Promise<string[]> {
-  const key = keys.route(stitch);
-  const pointers = Object.entries(await readIndex(redis, key, "hash", redis.hgetall(key), {}));
-  const routes = pointers.filter(([node]) => nodeId.safeParse(node).success);
-  const exists = await Promise.all(
-    routes.map(([node]) => {
-      const stitches = keys.nodeStitches(node);
-      return readKey({ id: node, key: stitches }, redis.hexists(stitches, stitch), 0, () => undefined);
-    }),
-  );
-  const there = routes.filter((_, index) => exists[index] === 1);
-  const nodes = new Set(there.map(([node]) => node));
-  return there
-    .filter(([, route]) => !nodes.has(route.split(FROM)[1] ?? ""))
-    .map(([node]) => fullId(node, stitch))
-    .sort();
-}
-
-/**
- * KEYS routes. ARGV the node for each. Returns what each says of its node, or false: also where something of another type is in
- * its place. A script, because what it costs is the number of commands: a group may have ten thousand members.
- */
-const readRoutes = defineScript<string[]>(
-  "read_routes",
-  null,
-  `
-local found = {}
-for i, key in ipairs(KEYS) do
-  local route = redis.pcall('HGET', key, ARGV[i])
-  found[i] = type(route) == 'string' and route
-end
-return found
-`,
-);
-/** In one call: a fraction of a millisecond that others wait for Redis. */
-const ROUTES_AT_ONCE = 500;
-const routesReply = z.array(z.string().nullable());
-
-/** The full groups of stitches by their routes, null where there is none. Of pointers into groups, it tells those that are stale. */
-export async function groupsByRoute(
-  redis: RedisClient,
-  keys: Keys,
-  fullIds: readonly string[],
-): Promise<(string | null)[]> {
-  const groupIn = (route: string | null) => route?.split(FROM)[0] ?? null;
-  const addresses = fullIds.map(splitFullId);
-  const keyOf = ({ stitch }: { stitch: string }) => keys.route(stitch);
-  if (isCluster(redis))
-    return Promise.all(
-      addresses.map(async (each) => {
-        const key = keyOf(each);
-        return groupIn(await readIndex(redis, key, "hash", redis.hget(key, each.node), null));
-      }),
-    );
-  const parts = Array.from({ length: Math.ceil(addresses.length / ROUTES_AT_ONCE) }, (_, part) =>
-    addresses.slice(part * ROUTES_AT_ONCE, (part + 1) * ROUTES_AT_ONCE),
-  );
-  const replies = await Promise.all(
-    parts.map((part) =>
-      readRoutes.callApart(
-        redis,
-        part.map(keyOf),
-        part.map(({ node }) => node),
-      ),
-    ),
-  );
-  return replies.flatMap((reply) => routesReply.parse(reply).map(groupIn));
-}
-
-/** The nodes that have a stitch with this bare id, by its routes: also one that arrives there. */
-export function nodesWith(redis: RedisClient, keys: Keys, stitch: string): Promise<string[]> {
-  return readIndex(redis, keys.route(stitch), "hash", redis.hkeys(keys.route(stitch)), []);
-}
-
 /** Stitch ids of a node, sorted; none where they cannot be read, unless `onUnreadable` throws. */
 export async function listStitchesOfNode(
   redis: RedisClient,
@@ -498,12 +267,42 @@ export async function listStitchesOfNode(
   return ids.filter((id) => stitchId.safeParse(id).success).sort();
 }
 
-/** Drops the pointers of a forgotten node's stitches, as far as its records can be read. Safe to repeat. */
-export async function dropPointersOf(
+/**
+ * Puts the pointers of stitches right again: they are in other slots than the node's, so what a failover loses of them no
+ * number tells. One round trip. Safe to repeat.
+ */
+export async function assertPointers(
   redis: RedisClient,
   keys: Keys,
   node: string,
-  stitches: readonly Pick<StitchRecord, "id" | "group">[],
+  stitches: readonly StitchChange[],
+  receives: (group: string) => boolean,
 ): Promise<void> {
-  await Promise.all(stitches.flatMap((stitch) => dropPointers(redis, keys, node, stitch, false)));
+  await Promise.all(
+    stitches.flatMap(({ kind, record }) =>
+      kind === "set"
+        ? addPointers(redis, keys, node, record)
+        : dropPointers(redis, keys, node, record, receives(record.group)),
+    ),
+  );
+}
+
+/**
+ * Drops the pointers of a stitch whose node is away and that a Master has removed or moved, where its word speaks of the one
+ * that is there now. Its record stays the node's. Safe to repeat.
+ */
+export async function dropForAbsent(
+  redis: RedisClient,
+  keys: Keys,
+  id: string,
+  word: Tombstone,
+  onUnreadable: OnUnreadable,
+): Promise<void> {
+  const [record] = await readStitches(redis, keys, [id], onUnreadable);
+  if (record == null || !buries(word, record)) return;
+  await Promise.all([
+    ...handOver(redis, keys, { group: record.group, movedTo: word.movedTo, was: record }),
+    // Whether the node has others of the group, it will say itself.
+    ...dropPointers(redis, keys, splitFullId(id).node, record, true),
+  ]);
 }
