@@ -267,7 +267,8 @@ export class HostedStitch {
     const interrupted = this.#interrupted.promise;
     void interrupted.then(() => place.giveBack());
     this.#showThatItWaits();
-    if (!(await place.granted)) return null;
+    // Others that are interrupted in the same moment pass their places on, to be given back at once.
+    if (!(await place.granted) || !place.isHeld) return null;
     const readied = this.#readyIn(place).then(async (ready) => {
       await this.#o.nextTurn();
       return ready;
