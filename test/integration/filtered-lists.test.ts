@@ -1,14 +1,16 @@
 // What matches a filter is found wherever it is in the list.
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { Redis } from "ioredis";
 import { emitEvents } from "../../src/redis/events.ts";
 import { API_SENDER, type DeadLetter } from "../../src/domain/message.ts";
 import { addDeadLetters } from "../../src/redis/inbox/dead-letters.ts";
 import { createJob } from "../../src/redis/job/drafts.ts";
 import { leaveNode } from "../../src/redis/node/node-lease.ts";
-import { REDISES, withCluster } from "../support/cluster.ts";
+import { REDISES, until, withCluster } from "../support/cluster.ts";
+import { withOwnRedis } from "../support/own-redis.ts";
 import { pingJob } from "../support/ping-job.ts";
-import { publishAsNode } from "../support/publish-test-stitch.ts";
+import { publishAsNode, publishTestStitch } from "../support/publish-test-stitch.ts";
 import { registerTestNode } from "../support/register-test-node.ts";
 import { testStitch } from "../support/test-stitch.ts";
 
@@ -163,3 +165,39 @@ for (const { name, url } of REDISES) {
     });
   });
 }
+
+describe("a list's asOf", () => {
+  it("is Redis's time before anything of the list was read: events since then are all that it does not show", async () => {
+    await withOwnRedis(async ({ url }) => {
+      const raw = new Redis(url);
+      const monitor = await raw.monitor();
+      const sent: (readonly string[])[] = [];
+      monitor.on("monitor", (_time: string, args: readonly string[]) => sent.push(args));
+      const work = withCluster(url, {}, async ({ open: { redis, keys, master } }) => {
+        await registerTestNode(redis, keys, "n1");
+        await publishTestStitch({ redis, keys }, "n1", "a");
+        const page = { limit: 10, cursor: null };
+        for (const [name, list] of [
+          ["nodes", () => master.state.nodes(page, {})],
+          ["stitches", () => master.state.stitches(page, {})],
+          ["stitches of a group", () => master.state.stitches(page, { group: "shop" })],
+          ["groups", () => master.state.groups(page)],
+        ] as const) {
+          const begin = `begin-${name}`;
+          const end = `end-${name}`;
+          await redis.echo(begin);
+          assert.equal((await list()).items.length, 1, name);
+          await redis.echo(end);
+          await until("the monitor has seen it", () => sent.some((args) => args.includes(end)));
+          const from = sent.findIndex((args) => args.includes(begin)) + 1;
+          const keysRead = sent.slice(from).filter((args) => args.some((arg) => arg.startsWith(`cs:${keys.cluster}:`)));
+          assert.ok(keysRead[0]?.includes(keys.events), `${name}: ${JSON.stringify(keysRead[0])}`);
+        }
+      });
+      await work.finally(() => {
+        monitor.disconnect();
+        raw.disconnect();
+      });
+    });
+  });
+});

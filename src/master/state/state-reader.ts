@@ -113,6 +113,14 @@ export class StateReader {
     };
   }
 
+  /**
+   * Redis's time, to be awaited before anything is read: what happens between a read and a later time would be in neither the
+   * list nor the events since.
+   */
+  async #asOf(): Promise<string> {
+    return iso(await redisTimeMs(this.#redis, this.#keys.events));
+  }
+
   #liveness(node: NodeRecord | null | undefined): Liveness {
     return livenessOf(node, this.#deadAfterMs);
   }
@@ -142,21 +150,19 @@ export class StateReader {
     const isWanted = (node: NodeResource) =>
       (filter.liveness === undefined || node.liveness === filter.liveness) &&
       (filter.zone === undefined || node.zones.includes(filter.zone));
-    const [nowMs, { items, last }] = await Promise.all([
-      redisTimeMs(this.#redis, this.#keys.events),
-      search({
-        limit: page.limit,
-        atOnce: READ_AT_ONCE,
-        after: page.cursor === null ? null : stringCursor(page.cursor),
-        read: (after: string | null, count) => listNodeIds(this.#redis, this.#keys, after, count),
-        view: async (ids) =>
-          (await readNodes(this.#redis, this.#keys, ids, this.#onUnreadable))
-            .map((node) => (node === null ? null : this.#nodeView(node)))
-            .map((node) => (node !== null && isWanted(node) ? node : null)),
-        nowMs: this.#nowMs,
-      }),
-    ]);
-    return { items, nextCursor: last === null ? null : encodeCursor(last), asOf: iso(nowMs) };
+    const asOf = await this.#asOf();
+    const { items, last } = await search({
+      limit: page.limit,
+      atOnce: READ_AT_ONCE,
+      after: page.cursor === null ? null : stringCursor(page.cursor),
+      read: (after: string | null, count) => listNodeIds(this.#redis, this.#keys, after, count),
+      view: async (ids) =>
+        (await readNodes(this.#redis, this.#keys, ids, this.#onUnreadable))
+          .map((node) => (node === null ? null : this.#nodeView(node)))
+          .map((node) => (node !== null && isWanted(node) ? node : null)),
+      nowMs: this.#nowMs,
+    });
+    return { items, nextCursor: last === null ? null : encodeCursor(last), asOf };
   }
 
   async node(id: string): Promise<NodeResource> {
@@ -194,23 +200,21 @@ export class StateReader {
     const isWanted = (stitch: ListedStitchResource) =>
       (filter.state === undefined || stitch.state === filter.state) &&
       (filter.health === undefined || stitch.health === filter.health);
+    const asOf = await this.#asOf();
     const inGroup = filter.group === undefined ? null : await this.#idsInGroup(filter.group, filter.node);
-    const [nowMs, { items, last }] = await Promise.all([
-      redisTimeMs(this.#redis, this.#keys.events),
-      search({
-        limit: page.limit,
-        atOnce: READ_AT_ONCE,
-        after: page.cursor === null ? null : decodeCursor(page.cursor, fullIdOrNull),
-        read: async (after: string | null, count) => {
-          const from = after === null ? null : splitFullId(after);
-          return inGroup === null ? await this.#idsByNode(from, count, filter.node) : nextOf(inGroup, from, count);
-        },
-        view: async (ids) =>
-          (await this.#stitchViews(ids)).map((stitch) => (stitch !== null && isWanted(stitch) ? stitch : null)),
-        nowMs: this.#nowMs,
-      }),
-    ]);
-    return { items, nextCursor: last === null ? null : encodeCursor(last), asOf: iso(nowMs) };
+    const { items, last } = await search({
+      limit: page.limit,
+      atOnce: READ_AT_ONCE,
+      after: page.cursor === null ? null : decodeCursor(page.cursor, fullIdOrNull),
+      read: async (after: string | null, count) => {
+        const from = after === null ? null : splitFullId(after);
+        return inGroup === null ? await this.#idsByNode(from, count, filter.node) : nextOf(inGroup, from, count);
+      },
+      view: async (ids) =>
+        (await this.#stitchViews(ids)).map((stitch) => (stitch !== null && isWanted(stitch) ? stitch : null)),
+      nowMs: this.#nowMs,
+    });
+    return { items, nextCursor: last === null ? null : encodeCursor(last), asOf };
   }
 
   async #idsByNode(after: StitchAddress | null, limit: number, only: string | undefined): Promise<string[]> {
@@ -266,6 +270,7 @@ export class StateReader {
   }
 
   async groups(page: Page): Promise<ListResource<GroupResource>> {
+    const asOf = await this.#asOf();
     const after = page.cursor === null ? null : stringCursor(page.cursor);
     const full = await listFullGroups(this.#redis, this.#keys, null, this.#onUnreadable);
     const components = [...new Set(full.map(componentOf))].sort();
@@ -276,11 +281,7 @@ export class StateReader {
       componentOf,
     );
     const last = names.length === page.limit ? names.at(-1) : undefined;
-    return {
-      items,
-      nextCursor: last === undefined ? null : encodeCursor(last),
-      asOf: iso(await redisTimeMs(this.#redis, this.#keys.events)),
-    };
+    return { items, nextCursor: last === undefined ? null : encodeCursor(last), asOf };
   }
 
   async group(name: string): Promise<GroupResource> {
