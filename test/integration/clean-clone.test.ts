@@ -6,12 +6,12 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { promisify } from "node:util";
 import type { SentResource } from "../../src/contract/message.ts";
-import { freePort } from "../../src/cli/processes/local-redis.ts";
 import { waitUntil } from "../../src/cli/processes/wait-until.ts";
 import { checkedFetch } from "../support/checked-fetch.ts";
 import { until } from "../support/cluster.ts";
-import { NpmScript, shellEnv } from "../support/npm-script.ts";
 import { processesOf } from "../support/process-list.ts";
+import { quietPort } from "../support/quiet-port.ts";
+import { Script, shellEnv } from "../support/script.ts";
 
 const run = promisify(execFile);
 const root = join(import.meta.dirname, "../..");
@@ -31,10 +31,10 @@ test("the README's two commands in a clean clone", { timeout: 12 * 60_000 }, asy
   const folder = await realpath(await mkdtemp(join(tmpdir(), "clean-clone-")));
   // A path that is also a URL would be cut off at the #.
   const clone = join(folder, "crossstitch #1%20");
-  const scripts: NpmScript[] = [];
+  const scripts: Script[] = [];
   const port = await quietPort();
-  const npm = (...args: string[]): NpmScript => {
-    const script = new NpmScript(args, clone, shellEnv({ STITCH_PORT: String(port) }));
+  const npm = (...args: string[]): Script => {
+    const script = new Script("npm", args, clone, shellEnv({ STITCH_PORT: String(port) }));
     scripts.push(script);
     return script;
   };
@@ -46,7 +46,7 @@ test("the README's two commands in a clean clone", { timeout: 12 * 60_000 }, asy
   await run("git", ["clone", "--quiet", root, clone]);
   const lag = new Lag();
   t.after(() => lag.stop());
-  const assertTells = ({ longestSilenceMs, untilFirstLineMs }: NpmScript) => {
+  const assertTells = ({ longestSilenceMs, untilFirstLineMs }: Script) => {
     assert.ok(untilFirstLineMs < FIRST_LINE_LIMIT_MS, `nothing for ${untilFirstLineMs} ms`);
     const limitMs = SILENCE_LIMIT_MS + 3 * lag.worstMs;
     assert.ok(longestSilenceMs < limitMs, `silent for ${longestSilenceMs} ms, more than ${limitMs} ms`);
@@ -121,15 +121,6 @@ test("the README's two commands in a clean clone", { timeout: 12 * 60_000 }, asy
     await nothingLeft(clone);
   });
 });
-
-/** Below what the system hands out by itself (from 32768 on), so that nobody else takes it before it is used. */
-async function quietPort(): Promise<number> {
-  for (let left = 50; left > 0; left--) {
-    const port = 12_000 + Math.floor(Math.random() * 10_000);
-    if (await freePort("127.0.0.1", port).catch(() => null)) return port;
-  }
-  assert.fail("no free port");
-}
 
 /** How late this process itself is where the machine is busy: by so much, and more, is what it watches. */
 class Lag {

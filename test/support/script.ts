@@ -16,21 +16,21 @@ export function shellEnv(over: Readonly<Record<string, string>>): Record<string,
   return { ...env, PATH: path.join(delimiter), ...over };
 }
 
-/** `npm …` as on a terminal: a process group of its own, which `interrupt` sends Ctrl-C; its standard input is closed. */
-export class NpmScript {
+/** A program as on a terminal: a process group of its own, which `interrupt` sends Ctrl-C; its standard input is closed. */
+export class Script {
   readonly #child: ChildProcess;
   readonly #ended: Promise<number | string>;
   #end: number | string | null = null;
   #lastMs = performance.now();
   /** All that it has printed. */
   output = "";
-  /** How long it took until its first line: npm itself is loaded by then. */
+  /** How long it took until its first line: where npm runs it, npm is loaded by then. */
   untilFirstLineMs = 0;
   /** The longest time between two lines, so far. */
   longestSilenceMs = 0;
 
-  constructor(args: readonly string[], cwd: string, env: Readonly<Record<string, string>>) {
-    this.#child = spawn("npm", args, { cwd, env, detached: true, stdio: ["ignore", "pipe", "pipe"] });
+  constructor(program: string, args: readonly string[], cwd: string, env: Readonly<Record<string, string>>) {
+    this.#child = spawn(program, args, { cwd, env, detached: true, stdio: ["ignore", "pipe", "pipe"] });
     for (const stream of [this.#child.stdout, this.#child.stderr]) {
       stream?.setEncoding("utf8").on("data", (text: string) => this.#take(text));
     }
