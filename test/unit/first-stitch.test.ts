@@ -1,4 +1,5 @@
 // docs/first-stitch.md: what it tells to save and to type is saved and typed, with a strict node in place of the cluster.
+// The program of docs/process-v1.md runs beside that node too.
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -68,4 +69,17 @@ describe("the guide to the first stitch", () => {
       assert.deepEqual([node.lines, node.broken, node.stderr], [[], [], ""]);
     });
   }
+});
+
+const noPython = spawnSync("python3", ["-c", "pass"]).status === 0 ? false : "python3 does not work here";
+test("the minimal stitch of docs/process-v1.md does what the page says", { skip: noPython }, async (t) => {
+  const page = readFileSync(join(root, "docs/process-v1.md"), "utf8");
+  const program = /^```python\n([^]*?)^```$/m.exec(page)?.[1] ?? "";
+  const node = new StrictNode(t, ["python3", "-c", program, ...FACTS], {});
+  await node.beats();
+  assert.equal(await node.reply("", "hello"), "5 characters");
+  await node.beats();
+  node.tell("_exit");
+  assert.deepEqual(await node.ended, { code: 0, signal: null });
+  assert.deepEqual([node.logs, node.lines, node.broken, node.stderr], [[], [], [], ""]);
 });
