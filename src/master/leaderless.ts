@@ -15,8 +15,8 @@ import { DeadLetters } from "./routing/dead-letters.ts";
 import { listEvents } from "./state/event-list.ts";
 import { forgetNode } from "./commands/forget-node.ts";
 import { Housekeeping } from "./jobs/housekeeping.ts";
-import { Intake } from "./commands/intake.ts";
-import { JobDesk } from "./jobs/job-desk.ts";
+import { CommandService } from "./commands/command-service.ts";
+import { JobService } from "./jobs/job-service.ts";
 import { JobList } from "./jobs/job-list.ts";
 import { JobWaiter } from "./jobs/job-waiter.ts";
 import { LeaderlessUpkeep } from "./jobs/leaderless-upkeep.ts";
@@ -54,11 +54,11 @@ export function leaderlessMaster(options: LeaderlessOptions): Master {
   const reader = new StateReader(common);
   const locate = (ref: string): Promise<string> => reader.locate(ref);
   const observer = new Observer(redis, keys, options.deadAfterMs, common.onUnreadable);
-  const desk = new JobDesk({ ...common, observer });
+  const jobService = new JobService({ ...common, observer });
   const specs = new SpecStore(redis, keys, common.onUnreadable);
-  const waiter = new JobWaiter(desk, hints, specs, nowMs);
-  const intake = new Intake({ ...common, desk, waiter, observer });
-  const jobs = new JobList({ ...common, desk });
+  const waiter = new JobWaiter(jobService, hints, specs, nowMs);
+  const commandService = new CommandService({ ...common, jobService, waiter, observer });
+  const jobs = new JobList({ ...common, jobService });
   const recipients = new Recipients({ ...common, locate });
   const messages = new Messages({ ...common, recipients });
   const deadLetters = new DeadLetters({ ...common, recipients });
@@ -87,7 +87,7 @@ export function leaderlessMaster(options: LeaderlessOptions): Master {
       deleteDeadLetter: (letter) => deadLetters.delete(letter),
     },
     commands: {
-      submit: (submission) => intake.submit(submission),
+      submit: (submission) => commandService.submit(submission),
       job: (job, waitMs) => waiter.job(job, waitMs),
       jobs: (page, filter) => jobs.jobs(page, filter),
       steps: (job, page, filter) => jobs.steps(job, page, filter),
@@ -98,11 +98,11 @@ export function leaderlessMaster(options: LeaderlessOptions): Master {
           });
         return waiter.job(job, 0);
       },
-      retry: (job) => intake.retry(job),
-      rollback: (job, reason = null) => intake.rollback(job, reason),
+      retry: (job) => commandService.retry(job),
+      rollback: (job, reason = null) => commandService.rollback(job, reason),
       adopt: (node) => adoptNode({ ...common, specs }, node),
       forgetNode: (node) => forgetNode({ ...common, buryInbox }, node),
     },
-    upkeep: new LeaderlessUpkeep({ ...common, desk, housekeeping: new Housekeeping(common) }),
+    upkeep: new LeaderlessUpkeep({ ...common, jobService, housekeeping: new Housekeeping(common) }),
   };
 }

@@ -4,7 +4,7 @@ import type { Task } from "../domain/job/job.ts";
 import type { NodeStatus } from "../domain/node/node.ts";
 import type { Tombstone, Traces } from "../domain/job/tombstone.ts";
 import type { RedisClient } from "../redis/connection/client.ts";
-import type { Placed, Posted } from "../redis/inbox/inbox.ts";
+import type { PutResult, Posted } from "../redis/inbox/inbox.ts";
 import type { ClaimReply } from "../redis/job/outcomes.ts";
 import type { Beat, Beating, Registering, Registration } from "../redis/node/node-lease.ts";
 import type { Publication, Published, StitchChange } from "../redis/stitch/stitch-records.ts";
@@ -188,7 +188,7 @@ export interface Routing {
   /** The full ids of those who take messages in the group or inside it. */
   receiversOf(group: string): Promise<string[]>;
   /** Puts messages into a node's inbox, in their order. @returns what became of each. */
-  put(node: string, messages: readonly Posted[]): Promise<Placed[]>;
+  put(node: string, messages: readonly Posted[]): Promise<PutResult[]>;
   /** Adds dead letters to those of a node. Safe to repeat. */
   bury(node: string, letters: readonly DeadLetter[]): Promise<void>;
   /**

@@ -11,7 +11,7 @@ import { connectRedis, openRedis } from "../../src/redis/connection/connection.t
 import { emitEvents } from "../../src/redis/events.ts";
 import { Keys } from "../../src/redis/keys.ts";
 import { publishAsNode } from "../support/publish-test-stitch.ts";
-import { Inbox } from "../../workers/node/messages/inbox.ts";
+import { InboxReader } from "../../workers/node/messages/inbox-reader.ts";
 import { LogQuestions } from "../../workers/node/messages/log-questions.ts";
 import { StitchLog } from "../../workers/node/logs/stitch-log.ts";
 import { checkAnswer } from "../support/checked-fetch.ts";
@@ -145,7 +145,7 @@ test("a stitch's log is read and followed, asked of its node", async () => {
   void log.write("stdout", "a word", 0);
   const common = { redis, keys, node: "n4", onError };
   const questions = new LogQuestions({ ...common, log: () => log, holdsId: () => true, nowMs: Date.now });
-  const inbox = new Inbox({
+  const inbox = new InboxReader({
     ...common,
     openBlocking: () => openRedis(local.url, "blocking", () => undefined),
     onMessage: () => undefined,

@@ -8,7 +8,7 @@ import { openCuttingProxy } from "../support/cutting-proxy.ts";
 import { endedByOthers, endedOnce, timesEnded } from "../support/ended-jobs.ts";
 import { type Point, WRITES } from "../support/master-writes.ts";
 import { startedTimes } from "../support/stitch-folder.ts";
-import { testDesk } from "../support/test-desk.ts";
+import { testJobService } from "../support/test-job-service.ts";
 
 const url = REDISES[0]?.url ?? "";
 
@@ -101,7 +101,7 @@ describe("an API that is killed between two writes of an accept (P1, P2)", { con
     await withCluster(url, {}, async (cluster) => {
       const { redis, keys } = cluster.open;
       let nowMs = 0;
-      const desk = testDesk(cluster, () => nowMs);
+      const jobService = testJobService(cluster, () => nowMs);
       await cluster.node("n1");
       await cutOff(cluster, { side: "after", write: "pointer" }, CREATE);
       const { id } = await written(cluster);
@@ -111,7 +111,7 @@ describe("an API that is killed between two writes of an accept (P1, P2)", { con
         nowMs = atMs;
         // Due at once.
         await lookAgainIn(redis, keys, id, 0);
-        assert.deepEqual(await desk.tend(), { looked: 1, dispatched: 0, closed: 0 });
+        assert.deepEqual(await jobService.tend(), { looked: 1, dispatched: 0, closed: 0 });
       }
       assert.equal((await written(cluster)).id, null);
     });

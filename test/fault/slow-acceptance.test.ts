@@ -10,7 +10,7 @@ import { claim } from "../../src/redis/job/outcomes.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { registerTestNode } from "../support/register-test-node.ts";
 import { openStallingProxy, type StallingProxy } from "../support/stalling-proxy.ts";
-import { testDesk } from "../support/test-desk.ts";
+import { testJobService } from "../support/test-job-service.ts";
 
 const url = REDISES[0]?.url ?? "";
 const GROUP = "shop.orders.1";
@@ -99,7 +99,7 @@ describe("a Master that is held up before its record (P2)", { concurrency: 3 }, 
     await withCluster(url, {}, async (cluster) => {
       const { redis, keys } = cluster.open;
       let nowMs = 0;
-      const desk = testDesk(cluster, () => nowMs);
+      const jobService = testJobService(cluster, () => nowMs);
       await registerTestNode(redis, keys, "n1");
       await withSlowMaster(cluster, async (slow, held, proxy) => {
         const late = submit(slow, { command: "node.ping", target: "n1" });
@@ -108,7 +108,7 @@ describe("a Master that is held up before its record (P2)", { concurrency: 3 }, 
         for (const atMs of [0, 601_000]) {
           nowMs = atMs;
           await redis.zadd(keys.openJobs, "XX", 0, first);
-          await desk.tend();
+          await jobService.tend();
         }
         assert.equal(await redis.zscore(keys.openJobs, first), null);
         proxy.release();

@@ -9,7 +9,7 @@ import { MAX_ENTRIES, putQuestion, type Question, createInbox, readNewEntries } 
 import { Keys } from "../../src/redis/keys.ts";
 import { redisTimeMs } from "../../src/redis/node/node-record.ts";
 import { type Answer, takeAnswer } from "../../src/redis/inbox/replies.ts";
-import { Inbox, type QuestionHandler } from "../../workers/node/messages/inbox.ts";
+import { InboxReader, type QuestionHandler } from "../../workers/node/messages/inbox-reader.ts";
 import { REDISES, until } from "../support/cluster.ts";
 
 const NODE = "n1";
@@ -28,7 +28,7 @@ class Fixture {
   /** Called with each message that is handed on. */
   onMessage: () => void = () => undefined;
   readonly #url: string;
-  readonly #inboxes: Inbox[] = [];
+  readonly #inboxes: InboxReader[] = [];
   #asked = 0;
 
   constructor(url: string) {
@@ -48,8 +48,8 @@ class Fixture {
     for (const node of blocking instanceof Cluster ? blocking.nodes("master") : [blocking]) node?.disconnect(true);
   }
 
-  async start(handlers: Readonly<Record<string, QuestionHandler>>): Promise<Inbox> {
-    const inbox = new Inbox({
+  async start(handlers: Readonly<Record<string, QuestionHandler>>): Promise<InboxReader> {
+    const inbox = new InboxReader({
       redis: this.redis,
       openBlocking: () => {
         this.blocking = openRedis(this.#url, "blocking", (error) => this.errors.push(error));

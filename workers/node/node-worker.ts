@@ -27,8 +27,8 @@ import { Launcher } from "./adaptors/launcher.ts";
 import { processAdaptor } from "./adaptors/process.ts";
 import { EscapedProcesses } from "./processes/escaped-processes.ts";
 import { Handles } from "./processes/handles.ts";
-import { Inbox } from "./messages/inbox.ts";
-import { type Asked, Lease } from "./membership/lease.ts";
+import { InboxReader } from "./messages/inbox-reader.ts";
+import { type RequestTime, Lease } from "./membership/lease.ts";
 import { LastBeat } from "./membership/last-beat.ts";
 import { Launches, readBootId } from "./processes/launches.ts";
 import { LoadMeter } from "./membership/load.ts";
@@ -36,9 +36,9 @@ import { LogQuestions } from "./messages/log-questions.ts";
 import { Orphans } from "./processes/orphans.ts";
 import { Outbox, ROOM_MS, type SendTo } from "./sending/outbox.ts";
 import { OutputPace } from "./logs/output-pace.ts";
-import { MastersWord } from "./stitches/masters-word.ts";
+import { ObeyedTombstones } from "./stitches/obeyed-tombstones.ts";
 import { Measurements } from "./stitches/measurements.ts";
-import { Mail } from "./messages/mail.ts";
+import { MessageDelivery } from "./messages/message-delivery.ts";
 import { Ownership } from "./membership/ownership.ts";
 import { Publisher } from "./stitches/publisher.ts";
 import { RedisClock } from "./membership/redis-clock.ts";
@@ -132,7 +132,7 @@ export class NodeWorker {
   readonly #watchdog: Watchdog;
   readonly #lease: Lease;
   readonly #load = new LoadMeter();
-  readonly #mastersWord: MastersWord;
+  readonly #tombstones: ObeyedTombstones;
   #measurements: Measurements | null = null;
   readonly #dir: string;
   #state: "new" | "starting" | "running" | "leaving" | "ended" = "new";
@@ -146,8 +146,8 @@ export class NodeWorker {
   #queue: NodeQueueWorker | null = null;
   #journal: TaskJournal | null = null;
   #runner: TaskRunner | null = null;
-  #inbox: Inbox | null = null;
-  #mail: Mail | null = null;
+  #inbox: InboxReader | null = null;
+  #delivery: MessageDelivery | null = null;
   #outbox: Outbox | null = null;
   #logQuestions: LogQuestions | null = null;
   #incarnation = 0;
@@ -193,7 +193,7 @@ export class NodeWorker {
       onEnd: () => this.#host?.leaseIsOver(),
     });
     this.#clock = new RedisClock({ nowMs: options.nowMs, steadyNowMs: () => performance.now() });
-    this.#mastersWord = new MastersWord(this.#master.orders, options.id, () => performance.now(), options.onError);
+    this.#tombstones = new ObeyedTombstones(this.#master.orders, options.id, () => performance.now(), options.onError);
     // Whoever runs the worker waits for it; where nobody does yet, its failure must not end the process unasked.
     this.ended.catch(() => undefined);
   }
@@ -325,7 +325,7 @@ export class NodeWorker {
       session: this.#session,
       facts: this.#o.facts,
       eligibility: () => this.#eligibility,
-      lastMail: () => this.#mail?.lastTaken ?? this.#lastTaken,
+      lastMail: () => this.#delivery?.lastTaken ?? this.#lastTaken,
       disk,
       specs,
       adaptors: {
@@ -344,11 +344,11 @@ export class NodeWorker {
       nowMs,
       random: this.#o.random,
       holdsId,
-      heldUp: (stitch) => this.#mastersWord.heldUp(stitch),
+      heldUp: (stitch) => this.#tombstones.heldUp(stitch),
       send: (stitch, ...message) => this.#send(host, outbox, stitch, ...message),
-      reply: async (stitch, ...reply) => this.#mail?.reply(stitch, ...reply),
-      onRoom: (stitch) => this.#mail?.wake(stitch),
-      onStitch: (stitch) => this.#mail?.changed(stitch),
+      reply: async (stitch, ...reply) => this.#delivery?.reply(stitch, ...reply),
+      onRoom: (stitch) => this.#delivery?.wake(stitch),
+      onStitch: (stitch) => this.#delivery?.changed(stitch),
       publish: (changes, events) => publisher.publish(changes, events),
       onError: this.#o.onError,
     });
@@ -453,7 +453,7 @@ export class NodeWorker {
     const holdsId = () => this.#lease.holds;
     this.#logQuestions = new LogQuestions({ ...common, log: (id) => host.log(id), holdsId, nowMs });
     const { routing } = this.#master;
-    const mail = new Mail({
+    const delivery = new MessageDelivery({
       ...common,
       routing,
       host,
@@ -463,11 +463,11 @@ export class NodeWorker {
       holdsId,
       nowMs,
     });
-    this.#mail = mail;
-    this.#inbox = new Inbox({
+    this.#delivery = delivery;
+    this.#inbox = new InboxReader({
       ...common,
-      onMessage: (entry) => mail.take(entry),
-      messagesHeld: () => mail.held,
+      onMessage: (entry) => delivery.take(entry),
+      messagesHeld: () => delivery.held,
       openBlocking: () => openRedis(this.#o.redisUrl, "blocking", onError, {}, this.#watch),
       handlers: this.#logQuestions.handlers,
       leaseLeftMs: () => this.#lease.leftMs,
@@ -478,7 +478,7 @@ export class NodeWorker {
   }
 
   /** The lease was renewed by a request of that time; the watchdog hears of it, and ends with it what must not outlive it. */
-  #leaseSince(asked: Asked): void {
+  #leaseSince(asked: RequestTime): void {
     this.#watchdog.leaseHolds(this.#lease.renewed(asked));
     this.#lastBeat.holdsUntil(asked.atMs + this.#o.leaseMs);
   }
@@ -545,7 +545,7 @@ export class NodeWorker {
     const { onError } = this.#o;
     host.merge(await asAssigned(await publishing.published(onError), { node: id, host, orders, specs, onError }));
     specs.offer(host.specHashes()).catch(onError);
-    await this.#mastersWord.obey(host);
+    await this.#tombstones.obey(host);
     // Those whose spec was lost, and is here again.
     host.resumeHeldUp();
     await this.#master.orders.raiseRevision(host.highestRevision());
@@ -673,7 +673,7 @@ export class NodeWorker {
       this.#publisher?.open();
       await this.#publisher?.flush();
     } else await this.#settle(host);
-    await this.#mastersWord.beat(host, words);
+    await this.#tombstones.beat(host, words);
     host.leaseIsBack();
     this.#measurements?.beat(host).catch(this.#o.onError);
     // What could not be written is tried again; the disk has told of it.
@@ -716,7 +716,7 @@ export class NodeWorker {
     }
     this.#state = "leaving";
     const host = this.#host;
-    this.#mail?.hold();
+    this.#delivery?.hold();
     const tasksDone = this.#queue?.stop(LEAVE_MS) ?? Promise.resolve();
     // A task that waits for a stitch ends when the stitch does, so both at once; what is left after its grace is killed.
     const stitchesDone = (async () => {
@@ -729,7 +729,7 @@ export class NodeWorker {
     // After the stitches, so that a reader of a log sees their last lines.
     await Promise.all([this.#inbox?.stop(KILL_MS), this.#logQuestions?.stop(KILL_MS)]).catch(this.#o.onError);
     await within(KILL_MS, this.#outbox?.stop() ?? Promise.resolve()).catch(this.#o.onError);
-    await this.#mail?.stop(KILL_MS);
+    await this.#delivery?.stop(KILL_MS);
     // A registration that is under way must not come after the farewell.
     if (this.#redis.status === "ready")
       // Why it could not join is no matter any more.
@@ -757,7 +757,7 @@ export class NodeWorker {
     this.#publisher?.mute();
     this.#inbox?.kill();
     void this.#outbox?.stop();
-    this.#mail?.kill();
+    this.#delivery?.kill();
     this.#logQuestions?.kill();
     this.#redis.disconnect();
     this.#direct.disconnect();
@@ -788,7 +788,7 @@ export class NodeWorker {
     this.#publisher?.mute();
     this.#inbox?.kill();
     void this.#outbox?.stop();
-    this.#mail?.kill();
+    this.#delivery?.kill();
     this.#logQuestions?.kill();
     this.#redis.disconnect();
     this.#direct.disconnect();

@@ -2,11 +2,11 @@ import * as z from "zod";
 import { canonicalJson } from "../json/canonical-json.ts";
 import { RequestError } from "../errors.ts";
 import { splitFullId } from "../names/ids.ts";
-import { livenessIn, type Observed, type Placed, stitchesOn } from "../planning/observed.ts";
+import { livenessIn, type Observed, type KnownStitch, stitchesOn } from "../planning/observed.ts";
 import { crowding, eachOnce } from "../placement/placement.ts";
-import { movesInWaves, roomIn, shown, staysUnknown, takenBy } from "../planning/moves.ts";
+import { movesInWaves, capacityIn, shown, staysUnknown, takenBy } from "../planning/moves.ts";
 import { type Plan, planInWaves } from "../planning/planned.ts";
-import type { Room } from "../placement/room.ts";
+import type { Capacity } from "../placement/capacity.ts";
 import { groupName } from "../names/group.ts";
 import { longEnvelope, timeoutMs } from "./body.ts";
 import { define } from "./definition.ts";
@@ -31,20 +31,20 @@ export const groupRebalance = define({
 });
 
 /** Stitches of a node that are alike find the same home, so that one of them is tried for all. */
-type Movable = Placed & { readonly likeness: string };
+type Movable = KnownStitch & { readonly likeness: string };
 type Move = { readonly of: Movable; readonly to: string; readonly reason: string };
 
 function planRebalance(command: RebalanceCommand, observed: Observed): Plan {
   const { target, maxMoves = Number.POSITIVE_INFINITY } = command;
   if (observed.stitches.length === 0)
     throw new RequestError("not_found", `There is no stitch in the group "${target}"; GET /v1/groups lists them.`);
-  const room = roomIn(observed);
+  const capacity = capacityIn(observed);
   const moves: Move[] = [];
   let refusals: Plan["refusals"] = [];
   for (const members of byGroup(observed).values()) {
     const left = new Set(members);
     while (moves.length < maxMoves) {
-      const move = nextMove(room, left, observed);
+      const move = nextMove(capacity, left, observed);
       if ("refusals" in move) {
         refusals = eachOnce([...refusals, ...move.refusals]);
         break;
@@ -74,7 +74,7 @@ function byGroup(observed: Observed): Map<string, Movable[]> {
 }
 
 /** By where it is, what it asks of a node, and which nodes have its id. */
-function likenessOf({ id, assigned: { spec, placement } }: Placed, observed: Observed): string {
+function likenessOf({ id, assigned: { spec, placement } }: KnownStitch, observed: Observed): string {
   const module = spec.adaptor === "module" ? spec.module : null;
   const taken = [...takenBy(id, observed)].sort();
   return canonicalJson([splitFullId(id).node, spec.resources, module, placement, taken]);
@@ -84,11 +84,11 @@ function likenessOf({ id, assigned: { spec, placement } }: Placed, observed: Obs
  * The move that helps most: from the most crowded node that would not be chosen again. It is made in the room. Where there is
  * none: why no other node takes those that have nowhere else to go.
  */
-function nextMove(room: Room, left: ReadonlySet<Movable>, observed: Observed): Move | Pick<Plan, "refusals"> {
+function nextMove(capacity: Capacity, left: ReadonlySet<Movable>, observed: Observed): Move | Pick<Plan, "refusals"> {
   const [any] = left;
   if (any === undefined) return { refusals: [] };
   const { group } = any.assigned;
-  const crowded = crowding(room.candidates(group));
+  const crowded = crowding(capacity.candidates(group));
   const firstOf = new Map<string, { node: string; of: Movable }>();
   for (const of of left) {
     if (!firstOf.has(of.likeness)) firstOf.set(of.likeness, { node: splitFullId(of.id).node, of });
@@ -98,12 +98,12 @@ function nextMove(room: Room, left: ReadonlySet<Movable>, observed: Observed): M
   );
   let refusals: Plan["refusals"] = [];
   for (const { node, of } of sources) {
-    room.leave(node, of.assigned);
-    const after = crowding(room.candidates(group));
+    capacity.leave(node, of.assigned);
+    const after = crowding(capacity.candidates(group));
     const asked = { ...of.assigned, placement: { ...of.assigned.placement, strategy: "spread" as const } };
-    const home = room.homeFor(asked, new Set([node, ...takenBy(of.id, observed)]));
+    const home = capacity.homeFor(asked, new Set([node, ...takenBy(of.id, observed)]));
     const better = home.node !== null && compare(after(home.node), after(node)) < 0;
-    room.enter(better ? home.node : node, of.assigned);
+    capacity.enter(better ? home.node : node, of.assigned);
     if (better) return { of, to: home.node, reason: home.reason };
     if (home.node === null) refusals = eachOnce([...refusals, ...home.refusals]);
   }

@@ -7,11 +7,11 @@ import { oneTask, type Plan, planOf } from "../planning/planned.ts";
 import type { StepError } from "../stitch/stitch.ts";
 
 type StitchAction = Exclude<StitchStep["action"], "create" | "settle">;
-type Asked = { readonly target: string; readonly timeoutMs: number; readonly waitForNode: boolean };
+type NodeCommand = { readonly target: string; readonly timeoutMs: number; readonly waitForNode: boolean };
 
 /** @param runs who carries it out; a Master needs no node that is alive. */
 export function planForNode(
-  { target, waitForNode }: Pick<Asked, "target" | "waitForNode">,
+  { target, waitForNode }: Pick<NodeCommand, "target" | "waitForNode">,
   step: Extract<Step, { stitch: null }>,
   runs: Task["runs"],
   observed: Observed,
@@ -21,7 +21,7 @@ export function planForNode(
 }
 
 export function planForStitch(
-  { target, timeoutMs, waitForNode }: Asked,
+  { target, timeoutMs, waitForNode }: NodeCommand,
   action: StitchAction,
   observed: Observed,
 ): Plan {
@@ -33,7 +33,7 @@ export function planForStitch(
 
 /** One task for each node that has members, whatever their number. */
 export function planForGroup(
-  { target, timeoutMs, waitForNode }: Asked,
+  { target, timeoutMs, waitForNode }: NodeCommand,
   action: StitchAction,
   observed: Observed,
 ): Plan {

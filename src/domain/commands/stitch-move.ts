@@ -3,8 +3,8 @@ import { assignedTo } from "../job/assignment.ts";
 import { RequestError } from "../errors.ts";
 import { nodeId, splitFullId, stitchRef } from "../names/ids.ts";
 import type { Chain, JobRecord, StitchStep } from "../job/job.ts";
-import { moveIn, movesInWaves, roomIn, scopeOf, takenBy } from "../planning/moves.ts";
-import { nodeNamed, type Observed, type Placed, refusalFor, stitchNamed } from "../planning/observed.ts";
+import { moveIn, movesInWaves, capacityIn, scopeOf, takenBy } from "../planning/moves.ts";
+import { nodeNamed, type Observed, type KnownStitch, refusalFor, stitchNamed } from "../planning/observed.ts";
 import { dataStays, infeasible, oneTask, type Plan, planInWaves, planOf } from "../planning/planned.ts";
 import { longEnvelope, timeoutMs } from "./body.ts";
 import { define } from "./definition.ts";
@@ -44,7 +44,7 @@ function planMove(command: MoveCommand, observed: Observed): Plan {
   const record = observed.records.get(id);
   if (record === undefined) throw new RequestError("not_found", `The stitch "${target}" has just been removed.`);
   const { node } = splitFullId(id);
-  const of: Placed = { id, record, assigned: assignedTo(id, observed.assigned) };
+  const of: KnownStitch = { id, record, assigned: assignedTo(id, observed.assigned) };
   const { stitch } = splitFullId(id);
   const scopes = [scopeOf(of)];
   if (toNode === node) return planInWaves([], scopes, {});
@@ -62,7 +62,7 @@ function planMove(command: MoveCommand, observed: Observed): Plan {
   }
   const among =
     toNode === undefined ? observed : { ...observed, nodes: observed.nodes.filter(({ id: each }) => each === toNode) };
-  const home = moveIn(roomIn(among), of, observed);
+  const home = moveIn(capacityIn(among), of, observed);
   if (home.node === null) return infeasible(home.refusals);
   const reason = toNode === undefined ? home.reason : "named in the command";
   return planInWaves(

@@ -23,17 +23,17 @@ const DRAIN_LOOK_MS = 2000;
 const CLEANUP_MS = 60_000;
 
 /** What a Master has read for one advance. */
-export type Seen = {
+export type JobObservation = {
   readonly nowMs: number;
   /** By full id, of the stitches that `awaited` names; null where it is not there, or is another by now. */
   readonly health: ReadonlyMap<string, Health | null>;
   /** Of a drain: what is to come (see `asksForDrain`). null: nothing was read, because nothing was asked for. */
-  readonly drain: DrainSeen | null;
+  readonly drain: DrainObservation | null;
   /** How many stitches are well of those that must be before anything is begun; null: nobody has looked. */
   readonly well: number | null;
 };
 
-export type DrainSeen = {
+export type DrainObservation = {
   /** A later command has made the node eligible again. */
   readonly uncordoned: boolean;
   /** Full ids of the stitches there that are not at rest. */
@@ -83,7 +83,7 @@ export function asksForDrain({ forceAtMs, ended, chains }: Orchestration, nowMs:
  * next, begins the next wave when the last has ended, and ends the job when nothing is left. Pure: the same state gives the
  * same answer, so that any Master may do it at any time, and again after a crash.
  */
-export function advance(state: JobState, folded: FoldedJob, seen: Seen): Advanced {
+export function advance(state: JobState, folded: FoldedJob, seen: JobObservation): Advanced {
   const { record } = state;
   const orchestration = record.orchestration;
   if (orchestration === null || orchestration.ended !== null) return { record, tasks: [], givenUp: [], wakeAtMs: null };
@@ -216,7 +216,7 @@ type Over = { readonly status: "cancelled" | "expired"; readonly error: StepErro
 /** Why what waits is not begun. */
 type NotBegun = Pick<Over, "error"> & { readonly status: Over["status"] | "failed" };
 
-function notWell({ group, atLeast }: Replacement, { well }: Seen): NotBegun {
+function notWell({ group, atLeast }: Replacement, { well }: JobObservation): NotBegun {
   const message = `${well ?? 0} of the ${atLeast} stitches that ${group} needs have been well for long enough; nothing was stopped`;
   return { status: "failed", error: { code: "unhealthy", message } };
 }
@@ -231,7 +231,11 @@ function overBy({ marks, record, nowMs }: JobState): Over | null {
 }
 
 /** Why what waits is not begun, if there is a reason in what the job itself has done, or found. */
-function stoppedBy(chains: readonly Chain[], { allOrStop, forceAtMs }: Orchestration, seen: Seen): Over | null {
+function stoppedBy(
+  chains: readonly Chain[],
+  { allOrStop, forceAtMs }: Orchestration,
+  seen: JobObservation,
+): Over | null {
   const cancelled = (message: string): Over => ({ status: "cancelled", error: { code: "cancelled", message } });
   // A drain goes on only where its node could be marked, whatever becomes of single stitches.
   const decisive = forceAtMs === null ? chains : chains.slice(0, 1);
@@ -253,7 +257,7 @@ function linkToSend(chain: Chain): Link | null {
 }
 
 /** Takes in what became of the link under way. */
-function follow(chain: Chain, steps: ReadonlyMap<string, FoldedStep>, over: Over | null, seen: Seen): Chain {
+function follow(chain: Chain, steps: ReadonlyMap<string, FoldedStep>, over: Over | null, seen: JobObservation): Chain {
   if ((chain.phase !== "running" && chain.phase !== "undoing") || chain.ref === null) return chain;
   const step = steps.get(chain.ref);
   if (step === undefined || !hasEnded(step.status)) return chain;
@@ -269,10 +273,10 @@ function follow(chain: Chain, steps: ReadonlyMap<string, FoldedStep>, over: Over
   return over !== null && chain.links[at]?.cleanup !== true ? takeBack(chain, over.status, over.error) : next;
 }
 
-const isGreen = (chain: Chain, link: Link, seen: Seen): boolean =>
+const isGreen = (chain: Chain, link: Link, seen: JobObservation): boolean =>
   link.step.stitch === null || chain.phase !== "running" || seen.health.get(link.step.stitch) === "green";
 
-function waitForGreen(chain: Chain, link: Link, over: Over | null, seen: Seen): Chain {
+function waitForGreen(chain: Chain, link: Link, over: Over | null, seen: JobObservation): Chain {
   if (over !== null) return takeBack(chain, over.status, over.error);
   const byMs = chain.greenByMs ?? seen.nowMs + ("timeoutMs" in link.step ? link.step.timeoutMs : 0);
   if (seen.nowMs < byMs) return chain.greenByMs === null ? { ...chain, greenByMs: byMs } : chain;
@@ -322,7 +326,12 @@ function beginWave(chains: readonly Chain[]): Chain[] {
  * What a drain that forces stops beside the moves that are under way: what is at work still, but for what is being stopped,
  * or removed by its move. Moves go on: where the new one comes up, the old one is removed as ever, though it is stopped.
  */
-function stopsBeside(forceAtMs: number, chains: readonly Chain[], over: Over | null, { nowMs, drain }: Seen): Chain[] {
+function stopsBeside(
+  forceAtMs: number,
+  chains: readonly Chain[],
+  over: Over | null,
+  { nowMs, drain }: JobObservation,
+): Chain[] {
   if (nowMs < forceAtMs || over !== null || drain === null || drain.uncordoned) return [];
   const underWay = chains.filter(isUnderWay);
   const wave = underWay[0]?.wave ?? 0;
@@ -353,7 +362,12 @@ type DrainStep = {
  * What comes next in a drain whose chains have all ended: moves for what can be moved by now, stops when it is time to
  * force; then the node is cordoned, and that is the end. null: it ends by how its chains did.
  */
-function drainOn(forceAtMs: number, chains: readonly Chain[], over: Over | null, seen: Seen): DrainStep | null {
+function drainOn(
+  forceAtMs: number,
+  chains: readonly Chain[],
+  over: Over | null,
+  seen: JobObservation,
+): DrainStep | null {
   const end = (ended: FinalStatus): DrainStep => ({ chains: [], ended, wakeAtMs: null });
   const later = (inMs: number): DrainStep => ({ chains: [], ended: null, wakeAtMs: seen.nowMs + inMs });
   const [first] = chains;

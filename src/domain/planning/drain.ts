@@ -1,9 +1,9 @@
 import { type Starting, stepChain } from "../job/chains.ts";
-import type { DrainSeen } from "../job/advance.ts";
+import type { DrainObservation } from "../job/advance.ts";
 import type { Chain, JobRecord } from "../job/job.ts";
 import { isPresent, type NodeRecord } from "../node/node.ts";
-import { livenessIn, type Observed, type Placed, refusalFor, type Shown, stitchesOn } from "./observed.ts";
-import { moveIn, movesInWaves, roomIn } from "./moves.ts";
+import { livenessIn, type Observed, type KnownStitch, refusalFor, type Shown, stitchesOn } from "./observed.ts";
+import { moveIn, movesInWaves, capacityIn } from "./moves.ts";
 import { eachOnce, refusalText } from "../placement/placement.ts";
 import type { Plan, PlanWarning } from "./planned.ts";
 import type { StitchState } from "../stitch/stitch.ts";
@@ -14,7 +14,7 @@ const TRIES = 3;
 const AT_WORK: ReadonlySet<StitchState> = new Set(["starting", "running", "stopping", "backoff"]);
 
 type Moves = {
-  readonly moves: { of: Placed; to: string; reason: string }[];
+  readonly moves: { of: KnownStitch; to: string; reason: string }[];
   /** Why no other node takes those that stay. */
   refusals: Plan["refusals"];
   readonly stay: PlanWarning[];
@@ -29,7 +29,7 @@ export function seeDrain(
   tried: readonly Chain[],
   starting: Starting,
   observed: Observed,
-): DrainSeen {
+): DrainObservation {
   const { timeoutMs } = starting;
   const node = observed.nodes.find(({ id }) => id === target);
   const times = (stitch: string, action: string) =>
@@ -67,8 +67,8 @@ function saysItIsEmpty(node: NodeRecord, observed: Observed): boolean {
   return eligibility !== "eligible" && [...AT_WORK].every((state) => (states[state] ?? 0) === 0);
 }
 
-export function planMoves(stitches: readonly Placed[], observed: Observed, isInTime: boolean): Moves {
-  const room = roomIn(observed);
+export function planMoves(stitches: readonly KnownStitch[], observed: Observed, isInTime: boolean): Moves {
+  const capacity = capacityIn(observed);
   const planned: Moves = { moves: [], refusals: [], stay: [] };
   for (const of of stitches) {
     const stays = (message: string) =>
@@ -85,7 +85,7 @@ export function planMoves(stitches: readonly Placed[], observed: Observed, isInT
       stays("it was placed on this node by name");
       continue;
     }
-    const home = moveIn(room, of, observed);
+    const home = moveIn(capacity, of, observed);
     if (home.node !== null) {
       planned.moves.push({ of, to: home.node, reason: home.reason });
       continue;

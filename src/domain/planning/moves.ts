@@ -2,16 +2,16 @@ import { whyUnknown } from "../job/assignment.ts";
 import { moveChain, type Starting } from "../job/chains.ts";
 import { fullId, splitFullId } from "../names/ids.ts";
 import type { Chain } from "../job/job.ts";
-import { livenessIn, type Observed, type Placed } from "./observed.ts";
+import { livenessIn, type Observed, type KnownStitch } from "./observed.ts";
 import { candidateOf } from "../placement/placement.ts";
 import { dataStays, type Plan, type PlanWarning } from "./planned.ts";
-import { Room } from "../placement/room.ts";
+import { Capacity } from "../placement/capacity.ts";
 
 /** Moves under way at once: a node must not start hundreds of processes while it serves. */
 export const MOVES_AT_ONCE = 10;
 
-export const roomIn = (observed: Observed): Room =>
-  new Room(
+export const capacityIn = (observed: Observed): Capacity =>
+  new Capacity(
     observed.nodes.map((node) => candidateOf(node, livenessIn(observed, node), 0)),
     observed.ofGroup,
   );
@@ -30,27 +30,27 @@ export const takenBy = (id: string, observed: Observed): ReadonlySet<string> =>
   observed.homes.get(splitFullId(id).stitch) ?? NO_NODES;
 
 /** Moves a stitch in the room, if there is a home for it. */
-export function moveIn(room: Room, { id, assigned }: Placed, observed: Observed) {
+export function moveIn(capacity: Capacity, { id, assigned }: KnownStitch, observed: Observed) {
   const { node } = splitFullId(id);
-  room.leave(node, assigned);
-  const home = room.homeFor(assigned, new Set([node, ...takenBy(id, observed)]));
-  room.enter(home.node ?? node, assigned);
+  capacity.leave(node, assigned);
+  const home = capacity.homeFor(assigned, new Set([node, ...takenBy(id, observed)]));
+  capacity.enter(home.node ?? node, assigned);
   return home;
 }
 
 /** The chains of moves, so many at once. */
 export const movesInWaves = (
-  moves: readonly { readonly of: Placed; readonly to: string }[],
+  moves: readonly { readonly of: KnownStitch; readonly to: string }[],
   firstWave: number,
   starting: Starting,
 ): Chain[] =>
   moves.map(({ of, to }, index) => moveChain(of, to, firstWave + Math.floor(index / MOVES_AT_ONCE), starting));
 
-export const scopeOf = ({ id, assigned }: Placed): string => `${assigned.group}.${id.replace(":", ".")}`;
+export const scopeOf = ({ id, assigned }: KnownStitch): string => `${assigned.group}.${id.replace(":", ".")}`;
 
 /** The placements and warnings that a plan of moves shows. */
 export function shown(
-  moves: readonly { readonly of: Placed; readonly to: string; readonly reason: string }[],
+  moves: readonly { readonly of: KnownStitch; readonly to: string; readonly reason: string }[],
   observed: Observed,
 ): Pick<Plan, "placements" | "warnings"> {
   return {

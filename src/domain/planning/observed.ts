@@ -93,19 +93,19 @@ export const candidatesFor = (observed: Observed, group: string): Candidate[] =>
 export type Shown = { readonly id: string; readonly record: StitchRecord };
 
 /** The same, and what Masters have assigned of it. */
-export type Placed = Shown & { readonly assigned: Assigned };
+export type KnownStitch = Shown & { readonly assigned: Assigned };
 
 /** The stitches that were read: those of which it is known what they are, and the others, which are not moved. */
 export function stitchesOn({ stitches, records, assigned }: Observed): {
   readonly all: readonly Shown[];
-  readonly known: readonly Placed[];
+  readonly known: readonly KnownStitch[];
   readonly unknown: readonly Shown[];
 } {
   const all = stitches.flatMap((id): Shown[] => {
     const record = records.get(id);
     return record === undefined ? [] : [{ id, record }];
   });
-  const known = all.flatMap((each): Placed[] => {
+  const known = all.flatMap((each): KnownStitch[] => {
     const found = assigned.get(each.id);
     return found === undefined ? [] : [{ ...each, assigned: found }];
   });

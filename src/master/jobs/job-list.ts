@@ -6,7 +6,7 @@ import type { Keys } from "../../redis/keys.ts";
 import { redisTimeMs } from "../../redis/node/node-record.ts";
 import { type OnUnreadable, passingOver } from "../../redis/unreadable.ts";
 import { decodeCursor, encodeCursor } from "../state/cursor.ts";
-import type { JobDesk } from "./job-desk.ts";
+import type { JobService } from "./job-service.ts";
 import { iso } from "../../contract/time.ts";
 import { allSteps, listedJob } from "./job-view.ts";
 import type { JobFilter, Page, StepFilter } from "../ports.ts";
@@ -18,7 +18,7 @@ const JOBS_AT_ONCE = 200;
 export type JobListOptions = {
   readonly redis: RedisClient;
   readonly keys: Keys;
-  readonly desk: JobDesk;
+  readonly jobService: JobService;
   readonly nowMs: () => number;
   readonly onUnreadable: OnUnreadable;
 };
@@ -33,7 +33,7 @@ export class JobList {
 
   /** Jobs, the newest first. */
   async jobs(page: Page, filter: JobFilter): Promise<ListResource<ListedJobResource>> {
-    const { redis, keys, desk, nowMs, onUnreadable } = this.#o;
+    const { redis, keys, jobService, nowMs, onUnreadable } = this.#o;
     const isWanted = (job: ListedJobResource) =>
       (filter.status === undefined || job.status === filter.status) &&
       (filter.target === undefined || job.target === filter.target) &&
@@ -46,7 +46,9 @@ export class JobList {
         after: page.cursor === null ? null : decodeCursor(page.cursor, jobCursor),
         read: (after: JobPlace | null, count) => listJobIds(redis, keys, after, count),
         view: async (rows) => {
-          const found = await Promise.all(rows.map(({ id }) => desk.advance(id).catch(passingOver(onUnreadable))));
+          const found = await Promise.all(
+            rows.map(({ id }) => jobService.advance(id).catch(passingOver(onUnreadable))),
+          );
           return found
             .map((job) => (job === null ? null : listedJob(job.state, job.folded)))
             .map((job) => (job !== null && isWanted(job) ? job : null));
@@ -63,7 +65,7 @@ export class JobList {
 
   /** The steps of a job, in the order of its tasks. @throws RequestError `not_found`. */
   async steps(id: string, page: Page, filter: StepFilter): Promise<ListResource<ListedStepResource>> {
-    const { state, folded } = await this.#o.desk.advanceKnown(id);
+    const { state, folded } = await this.#o.jobService.advanceKnown(id);
     const from = page.cursor === null ? 0 : decodeCursor(page.cursor, (v) => (Number.isInteger(v) ? Number(v) : null));
     const wanted = allSteps(folded)
       .filter((step) => filter.status === undefined || step.status === filter.status)

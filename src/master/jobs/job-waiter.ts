@@ -6,7 +6,7 @@ import type { StepOutcome } from "../../domain/stitch/stitch.ts";
 import type { HintWatch } from "../../redis/hint-watchers.ts";
 import type { JobHints } from "../../redis/job/job-hints.ts";
 import { readHint } from "../../redis/job/outcomes.ts";
-import type { JobDesk, Settled } from "./job-desk.ts";
+import type { JobService, Settled } from "./job-service.ts";
 import { jobView } from "./job-view.ts";
 import type { SpecStore } from "../state/spec-store.ts";
 
@@ -15,13 +15,13 @@ const LOOK_MS = 1000;
 
 /** Waits for jobs to end. */
 export class JobWaiter {
-  readonly #desk: JobDesk;
+  readonly #jobService: JobService;
   readonly #hints: JobHints;
   readonly #specs: SpecStore;
   readonly #nowMs: () => number;
 
-  constructor(desk: JobDesk, hints: JobHints, specs: SpecStore, nowMs: () => number) {
-    this.#desk = desk;
+  constructor(jobService: JobService, hints: JobHints, specs: SpecStore, nowMs: () => number) {
+    this.#jobService = jobService;
     this.#specs = specs;
     this.#hints = hints;
     this.#nowMs = nowMs;
@@ -51,7 +51,7 @@ export class JobWaiter {
     const left = () => untilMs - this.#nowMs();
     for (;;) {
       watch?.forget();
-      const settled = await this.#desk.advanceKnown(id);
+      const settled = await this.#jobService.advanceKnown(id);
       if (settled.state.marks.closed !== null || watch === null || left() <= 0) return settled;
       const { tasks } = settled.folded;
       // Of many steps, each end of a task may bring the next; else nothing ends before all have ended.
@@ -97,7 +97,7 @@ export class JobWaiter {
       // Some told only of their last outcomes, or only that they have ended.
       if (nodesInDoubt(state).length > 0) return null;
       const total = [...written.values()].reduce((sum, each) => sum + each, 0);
-      const settled = await this.#desk.judge({ ...state, written: total }, told);
+      const settled = await this.#jobService.judge({ ...state, written: total }, told);
       return settled === "changed" || settled === "gone" ? null : settled;
     }
   }

@@ -6,7 +6,7 @@ import type { Keys } from "../../redis/keys.ts";
 import { redisTimeMs } from "../../redis/node/node-record.ts";
 import { writeIndex } from "../../redis/unreadable.ts";
 import type { Housekeeping } from "./housekeeping.ts";
-import type { JobDesk } from "./job-desk.ts";
+import type { JobService } from "./job-service.ts";
 import type { Tended, Upkeep } from "../ports.ts";
 
 /** Rounds of tending between two looks for chores: half a minute. */
@@ -19,7 +19,7 @@ export type LeaderlessUpkeepOptions = {
   readonly id: string;
   readonly redis: RedisClient;
   readonly keys: Keys;
-  readonly desk: JobDesk;
+  readonly jobService: JobService;
   readonly housekeeping: Housekeeping;
   /** Told of chores that failed. */
   readonly onLate: (error: unknown) => void;
@@ -35,7 +35,7 @@ export class LeaderlessUpkeep implements Upkeep {
   }
 
   async tend(): Promise<Tended> {
-    const { id, redis, keys, desk, housekeeping, onLate } = this.#o;
+    const { id, redis, keys, jobService, housekeeping, onLate } = this.#o;
     const nowMs = await redisTimeMs(redis, keys.masters);
     this.#rounds += 1;
     await Promise.all([
@@ -48,7 +48,7 @@ export class LeaderlessUpkeep implements Upkeep {
     ]);
     // Not waited for: a chore may take long, and no job waits for it.
     if (this.#rounds % CHORES_EVERY === 1) housekeeping.work().catch(onLate);
-    return desk.tend();
+    return jobService.tend();
   }
 
   nextDue(blocking: RedisClient, waitMs: number): Promise<string | null> {
@@ -60,8 +60,8 @@ export class LeaderlessUpkeep implements Upkeep {
   }
 
   async advance(ids: readonly string[]): Promise<void> {
-    const { redis, keys, desk } = this.#o;
+    const { redis, keys, jobService } = this.#o;
     const open = await openJobsOf(redis, keys, ids);
-    await Promise.all(open.map((id) => desk.advance(id)));
+    await Promise.all(open.map((id) => jobService.advance(id)));
   }
 }

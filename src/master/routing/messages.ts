@@ -13,7 +13,7 @@ import {
 import type { DeliveryResource, SentResource } from "../../contract/message.ts";
 import type { RedisClient } from "../../redis/connection/client.ts";
 import type { HintWatch } from "../../redis/hint-watchers.ts";
-import { type Placed, type Posted, putMessageOnce, putMessages } from "../../redis/inbox/inbox.ts";
+import { type PutResult, type Posted, putMessageOnce, putMessages } from "../../redis/inbox/inbox.ts";
 import type { Keys } from "../../redis/keys.ts";
 import { redisTimeMs } from "../../redis/node/node-record.ts";
 import {
@@ -135,7 +135,7 @@ export class Messages {
     data: string,
     id: string,
     posts: readonly Post[],
-    put: (node: string, posted: Posted) => Promise<Placed>,
+    put: (node: string, posted: Posted) => Promise<PutResult>,
   ): Promise<Rows> {
     const isBare = "stitch" in request.to && parseStitchRef(request.to.stitch)?.node === null;
     const message: Omit<Message, "to"> = {

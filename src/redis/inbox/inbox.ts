@@ -248,7 +248,7 @@ export type Burial = { readonly to: readonly string[]; readonly letter: Omit<Dea
  * Is it in the inbox, is there no such node, or has it no room there? Then `away` where the node's lease has ended or it has
  * left, and `buried` where it is among the node's dead letters now.
  */
-export type Placed = "stored" | "full" | "away" | "buried" | "gone";
+export type PutResult = "stored" | "full" | "away" | "buried" | "gone";
 
 /**
  * Puts messages into a node's inbox, in their order. All of them have a burial or none: first without, so that who has room
@@ -259,7 +259,7 @@ export async function putMessages(
   keys: Keys,
   node: string,
   posted: readonly Posted[],
-): Promise<Placed[]> {
+): Promise<PutResult[]> {
   const args = await putArguments(redis, keys, node, posted);
   return placedOf(await putMessagesScript.call(redis, [keys.nodeInbox(node), keys.nodeInboxLoad(node)], args), posted);
 }
@@ -271,7 +271,7 @@ export async function putMessageOnce(
   node: string,
   id: string,
   posted: Posted,
-): Promise<Placed> {
+): Promise<PutResult> {
   const args = await putArguments(redis, keys, node, [posted]);
   const reply = await putOnceScript.call(
     redis,
@@ -295,7 +295,7 @@ async function putArguments(redis: RedisClient, keys: Keys, node: string, posted
 
 const shareOf = (stitch: string): string => (stitch === "" ? SEVERAL : stitch);
 
-function placedOf(reply: unknown, posted: readonly Posted[]): Placed[] {
+function placedOf(reply: unknown, posted: readonly Posted[]): PutResult[] {
   if (reply === -1) return posted.map(() => "gone");
   const [away, ...indices] = refusedReply.parse(reply);
   const refused = new Set(indices);

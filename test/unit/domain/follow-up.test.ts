@@ -488,7 +488,7 @@ test("a removed stitch is not brought back where another was removed under its i
   );
 });
 
-/** The finished job that follows from another, as an intake records it; `outcomes` as of `jobOf`. */
+/** The finished job that follows from another, as the command service records it; `outcomes` as of `jobOf`. */
 function jobFollowing(next: FollowUp, { state }: Job, there: Left, outcomes: readonly StepOutcome[]): Job {
   assert.ok(next.kind === "steps");
   const now = aftermath(there);

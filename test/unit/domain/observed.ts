@@ -3,7 +3,7 @@ import { COMMANDS, type Command } from "../../../src/domain/commands/command.ts"
 import type { CommandName } from "../../../src/domain/commands/command-names.ts";
 import { splitFullId } from "../../../src/domain/names/ids.ts";
 import type { NodeRecord } from "../../../src/domain/node/node.ts";
-import type { Observed, Placed } from "../../../src/domain/planning/observed.ts";
+import type { Observed, KnownStitch } from "../../../src/domain/planning/observed.ts";
 import { planCommand } from "../../../src/domain/commands/plan.ts";
 import type { Plan } from "../../../src/domain/planning/planned.ts";
 import type { StitchSpec } from "../../../src/domain/stitch/spec.ts";
@@ -101,7 +101,7 @@ export const record = (id: string, { spec = SPEC, ...over }: Differs = {}): Stit
 });
 
 /** Such a stitch as a Master sees it that is to move it. */
-export function placed(id: string, differs: Differs = {}): Placed {
+export function placed(id: string, differs: Differs = {}): KnownStitch {
   const its = record(id, differs);
   const assigned = assignedOf(new Map([[id, its]])).get(id);
   if (assigned === undefined) throw new Error(`${id} is not assigned`);

@@ -1,5 +1,5 @@
 /** When something was asked for, by both clocks. */
-export type Asked = { readonly atMs: number; readonly steadyAtMs: number };
+export type RequestTime = { readonly atMs: number; readonly steadyAtMs: number };
 
 type LeaseOptions = {
   readonly leaseMs: number;
@@ -18,7 +18,7 @@ type LeaseOptions = {
  */
 export class Lease {
   readonly #o: LeaseOptions;
-  #since: Asked = { atMs: Number.NEGATIVE_INFINITY, steadyAtMs: Number.NEGATIVE_INFINITY };
+  #since: RequestTime = { atMs: Number.NEGATIVE_INFINITY, steadyAtMs: Number.NEGATIVE_INFINITY };
   #end: NodeJS.Timeout | undefined;
 
   constructor(options: LeaseOptions) {
@@ -26,12 +26,12 @@ export class Lease {
   }
 
   /** To be called right before it is asked for. */
-  ask(): Asked {
+  ask(): RequestTime {
     return { atMs: this.#o.nowMs(), steadyAtMs: this.#o.steadyNowMs() };
   }
 
   /** It was renewed by what was asked for then. @returns for how long it holds by the steady clock. */
-  renewed(since: Asked): number {
+  renewed(since: RequestTime): number {
     // Noticed too late that it was over: what must not outlive it ends all the same.
     if (this.#steadyLeftMs() <= 0) this.#o.onEnd();
     this.#since = since;

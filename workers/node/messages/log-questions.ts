@@ -6,7 +6,7 @@ import { type LogLine, logPosition } from "../../../src/domain/stitch/log-line.t
 import type { RedisClient } from "../../../src/redis/connection/client.ts";
 import type { Keys } from "../../../src/redis/keys.ts";
 import { appendBatch } from "../../../src/redis/inbox/reply-stream.ts";
-import type { QuestionHandler } from "./inbox.ts";
+import type { QuestionHandler } from "./inbox-reader.ts";
 import { LogFollower } from "../logs/log-follower.ts";
 import type { StitchLog } from "../logs/stitch-log.ts";
 

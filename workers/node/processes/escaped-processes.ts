@@ -11,7 +11,7 @@ const GATHER_MS = 50;
 
 /** The pids of what was found: killed, or another user's and so not this worker's to end. */
 export type Escaped = { readonly killed: number[]; readonly refused: number[] };
-type Asked = { readonly found: Escaped; readonly isDue: () => boolean };
+type SearchRequest = { readonly found: Escaped; readonly isDue: () => boolean };
 
 /**
  * Finds and kills what a stitch left behind: processes that left its process group but carry its marks in their
@@ -25,7 +25,7 @@ export class EscapedProcesses {
   readonly #onError: (error: unknown) => void;
   readonly #read: typeof readProcesses;
   readonly #leaders = new Set<number>();
-  #asked = new Map<string, Asked>();
+  #asked = new Map<string, SearchRequest>();
   #next: Promise<void> | null = null;
   #running: Promise<void> = Promise.resolve();
 
@@ -63,7 +63,7 @@ export class EscapedProcesses {
     await looking;
   }
 
-  async #end(asked: ReadonlyMap<string, Asked>): Promise<void> {
+  async #end(asked: ReadonlyMap<string, SearchRequest>): Promise<void> {
     const found = new Map<number, number>();
     for (let look = 0; look < MAX_LOOKS; look++) {
       const rows = (await this.#read(this.#leaders)) ?? [];

@@ -1,5 +1,5 @@
 /** What is ended with the lease: how long after SIGTERM comes SIGKILL, and which stitch it is. */
-export type Mortal = { readonly stitch: string; readonly graceMs: number };
+export type GuardedStitch = { readonly stitch: string; readonly graceMs: number };
 
 type GuardedGroupsOptions = {
   /** Monotonic and the same in every process of the machine. */
@@ -15,10 +15,10 @@ type GuardedGroupsOptions = {
 /** The process groups that a watchdog guards, and how it ends those that must not outlive the lease. */
 export class GuardedGroups {
   readonly #o: GuardedGroupsOptions;
-  /** null for those that the lease is nothing to. */
-  readonly #groups = new Map<number, Mortal | null>();
+  /** By process id of the leader; null where the group may outlive the lease. */
+  readonly #groups = new Map<number, GuardedStitch | null>();
   /** Asked to end already: to many programs a second SIGTERM means at once. */
-  readonly #ending = new WeakSet<Mortal>();
+  readonly #ending = new WeakSet<GuardedStitch>();
   #leaseUntilMs = Number.POSITIVE_INFINITY;
   #timer: NodeJS.Timeout | undefined;
 
@@ -30,9 +30,9 @@ export class GuardedGroups {
     return [...this.#groups.keys()];
   }
 
-  guard(pid: number, mortal: Mortal | null): void {
+  guard(pid: number, guarded: GuardedStitch | null): void {
     // Its own object, so that it is told from the next group under this number.
-    const group = mortal && { ...mortal };
+    const group = guarded && { ...guarded };
     this.#groups.set(pid, group);
     // Started in the last moment of the lease, or told after it: its end is due now.
     if (group !== null && this.#isOver()) this.#end(pid, group);
@@ -57,22 +57,22 @@ export class GuardedGroups {
   }
 
   #endAll(): void {
-    for (const [pid, mortal] of this.#groups) if (mortal !== null) this.#end(pid, mortal);
+    for (const [pid, guarded] of this.#groups) if (guarded !== null) this.#end(pid, guarded);
   }
 
-  #end(pid: number, mortal: Mortal): void {
-    if (this.#ending.has(mortal)) return;
-    this.#ending.add(mortal);
+  #end(pid: number, guarded: GuardedStitch): void {
+    if (this.#ending.has(guarded)) return;
+    this.#ending.add(guarded);
     const { onLeaseEnd, signal, endEscaped } = this.#o;
     onLeaseEnd(pid);
     signal(pid, "SIGTERM");
     // Still guarded, so its worker has not seen it go; a number that has become another's is guarded no more, and what is
     // found of a stitch that was released may be of its next start.
-    const isDue = () => this.#groups.get(pid) === mortal;
+    const isDue = () => this.#groups.get(pid) === guarded;
     setTimeout(() => {
       if (!isDue()) return;
       signal(pid, "SIGKILL");
-      endEscaped(mortal.stitch, isDue);
-    }, mortal.graceMs);
+      endEscaped(guarded.stitch, isDue);
+    }, guarded.graceMs);
   }
 }

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import type { Mortal } from "./guarded-groups.ts";
+import type { GuardedStitch } from "./guarded-groups.ts";
 
 const MAIN = fileURLToPath(
   new URL(import.meta.url.endsWith(".ts") ? "./watchdog-main.ts" : "./watchdog-main.js", import.meta.url),
@@ -27,7 +27,7 @@ export class Watchdog {
   readonly #onError: (error: unknown) => void;
   readonly #onRestart: () => void;
   /** null for the groups that do not end with the lease. */
-  readonly #guarded = new Map<number, Mortal | null>();
+  readonly #guarded = new Map<number, GuardedStitch | null>();
   /** Those of them that it has ended with the lease. */
   readonly #endedWithLease = new Set<number>();
   #leaseUntilMs: number | null = null;
@@ -78,7 +78,7 @@ export class Watchdog {
         if (this.#guarded.has(Number(line))) this.#endedWithLease.add(Number(line));
       });
     if (this.#leaseUntilMs !== null) this.#tell(`=${this.#leaseUntilMs}`);
-    for (const [pid, mortal] of this.#guarded) this.#tellGuard(pid, mortal);
+    for (const [pid, guarded] of this.#guarded) this.#tellGuard(pid, guarded);
   }
 
   #startAgain(what: string, cause?: unknown): void {
@@ -95,18 +95,18 @@ export class Watchdog {
   }
 
   /**
-   * From now on the group of `pid` ends with the worker; if it is mortal also when the lease has run out: SIGTERM, SIGKILL
-   * its grace later, at most `STOP_WINDOW_MS`, and then what has left the group.
+   * From now on the group of `pid` ends with the worker; where `guarded` is given, also when the lease has run out: SIGTERM,
+   * SIGKILL its grace later, at most `STOP_WINDOW_MS`, and then what has left the group.
    */
-  guard(pid: number, mortal: Mortal | null): void {
-    const bounded = mortal && { ...mortal, graceMs: Math.min(STOP_WINDOW_MS, mortal.graceMs) };
+  guard(pid: number, guarded: GuardedStitch | null): void {
+    const bounded = guarded && { ...guarded, graceMs: Math.min(STOP_WINDOW_MS, guarded.graceMs) };
     this.#guarded.set(pid, bounded);
     this.#endedWithLease.delete(pid);
     this.#tellGuard(pid, bounded);
   }
 
-  #tellGuard(pid: number, mortal: Mortal | null): void {
-    this.#tell(mortal === null ? `+${pid}` : `+${pid} ${mortal.graceMs} ${mortal.stitch}`);
+  #tellGuard(pid: number, guarded: GuardedStitch | null): void {
+    this.#tell(guarded === null ? `+${pid}` : `+${pid} ${guarded.graceMs} ${guarded.stitch}`);
   }
 
   /** The lease holds for so long from now. What must not outlive it is ended then, unless it is renewed. */

@@ -3,10 +3,10 @@ import { type ErrorCode, RequestError } from "../../../src/domain/errors.ts";
 import { parseStitchRef, splitFullId } from "../../../src/domain/names/ids.ts";
 import { asLetter, type Message } from "../../../src/domain/message.ts";
 import type { Routes } from "../../../src/master/ports.ts";
-import type { Burial, Placed, Posted } from "../../../src/redis/inbox/inbox.ts";
+import type { Burial, PutResult, Posted } from "../../../src/redis/inbox/inbox.ts";
 import { Backlog, type Kept, pairOf } from "./backlog.ts";
 import { KnownStitches } from "./known-stitches.ts";
-import { Lane, type Parcel } from "./lane.ts";
+import { SendQueue, type QueuedMessage } from "./send-queue.ts";
 import { LetterPace } from "./letter-pace.ts";
 
 /** How soon a full inbox, or a Redis that is away, is tried again. */
@@ -57,7 +57,7 @@ type Place = {
   readonly addressed: Pick<Message, "to" | "bare">;
 };
 
-type Sending = Parcel &
+type Sending = QueuedMessage &
   Kept & {
     readonly message: Message;
     readonly waits: Waits;
@@ -71,7 +71,7 @@ type Sending = Parcel &
   };
 
 /** What goes to one node. `rest`: it waits for nothing but the time; ends with this. */
-type Row = { readonly lane: Lane<Sending>; rest: AbortController | null };
+type Destination = { readonly queue: SendQueue<Sending>; rest: AbortController | null };
 
 /**
  * Sends what the stitches of a node have to say. A message is sent when it is stored in the inboxes of its recipients'
@@ -86,11 +86,11 @@ type Row = { readonly lane: Lane<Sending>; rest: AbortController | null };
  */
 export class Outbox {
   readonly #o: OutboxOptions;
-  readonly #rows = new Map<string, Row>();
+  readonly #destinations = new Map<string, Destination>();
   readonly #backlog = new Backlog();
   /** By sender and recipient: deaf until then. */
   readonly #deaf = new Map<string, number>();
-  /** Rows that are carried, letters that are written. */
+  /** Destinations that are sent to, letters that are written. */
   readonly #working = new Set<Promise<void>>();
   readonly #routes = new Map<string, { readonly ids: string[] | Promise<string[]>; readonly untilMs: number }>();
   readonly #pace = new LetterPace();
@@ -110,7 +110,7 @@ export class Outbox {
    */
   async stop(): Promise<void> {
     this.#stopping.abort();
-    for (const { rest } of this.#rows.values()) rest?.abort();
+    for (const { rest } of this.#destinations.values()) rest?.abort();
     while (this.#working.size > 0) await Promise.all(this.#working);
   }
 
@@ -210,13 +210,13 @@ export class Outbox {
       sinceMs: null,
       isKept: false,
     };
-    const row = this.#rows.get(node) ?? { lane: new Lane<Sending>(), rest: null };
-    if (row.lane.isFull(stitch) && this.#isDeaf(sending)) this.#giveUp([sending]);
-    else if (row.lane.push(sending)) row.rest?.abort();
+    const destination = this.#destinations.get(node) ?? { queue: new SendQueue<Sending>(), rest: null };
+    if (destination.queue.isFull(stitch) && this.#isDeaf(sending)) this.#giveUp([sending]);
+    else if (destination.queue.push(sending)) destination.rest?.abort();
     else this.#startWaiting(sending);
-    if (!this.#rows.has(node)) {
-      this.#rows.set(node, row);
-      this.#work(this.#carry(node, row));
+    if (!this.#destinations.has(node)) {
+      this.#destinations.set(node, destination);
+      this.#work(this.#carry(node, destination));
     }
     return sending.stored.promise;
   }
@@ -227,46 +227,46 @@ export class Outbox {
   }
 
   /** Carries what waits for one node until nothing does. */
-  async #carry(node: string, row: Row): Promise<void> {
-    const { lane } = row;
+  async #carry(node: string, destination: Destination): Promise<void> {
+    const { queue } = destination;
     const { signal } = this.#stopping;
     let probeAtMs = 0;
     // What is sent in the same turn goes together.
     await new Promise((resolve) => setImmediate(resolve));
-    while (!lane.isEmpty && !signal.aborted) {
+    while (!queue.isEmpty && !signal.aborted) {
       const steadyMs = performance.now();
-      const probes = steadyMs < probeAtMs ? [] : lane.probes();
+      const probes = steadyMs < probeAtMs ? [] : queue.probes();
       if (probes.length > 0) probeAtMs = steadyMs + RETRY_MS;
-      const batch = probes.length > 0 ? probes : lane.next();
+      const batch = probes.length > 0 ? probes : queue.next();
       if (batch.length === 0) {
-        if (!lane.isEmpty) await this.#rest(row, steadyMs < probeAtMs ? probeAtMs - steadyMs : RETRY_MS);
+        if (!queue.isEmpty) await this.#rest(destination, steadyMs < probeAtMs ? probeAtMs - steadyMs : RETRY_MS);
         continue;
       }
       const placed = await this.#store(node, batch);
       if (placed === null) {
-        lane.putBack(batch);
+        queue.putBack(batch);
         await pause(RETRY_MS, signal);
         continue;
       }
       const refused = batch.filter((sending, index) => this.#stays(node, sending, placed[index] ?? "full"));
-      lane.settle(batch, refused);
-      if (refused.length > 0) for (const sending of lane.aside) this.#startWaiting(sending);
-      if (refused.length > 0) this.#giveUpLate(lane, new Set(refused.map(({ stitch }) => stitch)));
+      queue.settle(batch, refused);
+      if (refused.length > 0) for (const sending of queue.aside) this.#startWaiting(sending);
+      if (refused.length > 0) this.#giveUpLate(queue, new Set(refused.map(({ stitch }) => stitch)));
     }
-    this.#rows.delete(node);
-    for (const sending of lane.takeOut(() => true))
+    this.#destinations.delete(node);
+    for (const sending of queue.takeOut(() => true))
       if (sending.isKept) this.#bury([sending], "its sender's node left before there was room for it");
       else this.#end(sending, leaving());
   }
 
-  async #rest(row: Row, ms: number): Promise<void> {
-    row.rest = new AbortController();
-    await pause(ms, row.rest.signal);
-    row.rest = null;
+  async #rest(destination: Destination, ms: number): Promise<void> {
+    destination.rest = new AbortController();
+    await pause(ms, destination.rest.signal);
+    destination.rest = null;
   }
 
   /** @returns what became of each; null where nobody knows. */
-  async #store(node: string, batch: readonly Sending[]): Promise<Placed[] | null> {
+  async #store(node: string, batch: readonly Sending[]): Promise<PutResult[] | null> {
     const { routing, onError } = this.#o;
     const failed = (error: unknown) => {
       onError(error);
@@ -301,7 +301,7 @@ export class Outbox {
   }
 
   /** Ends a message of which it is known what became. @returns true where there was no room for it. */
-  #stays(node: string, sending: Sending, placed: Placed): boolean {
+  #stays(node: string, sending: Sending, placed: PutResult): boolean {
     if (placed === "stored") {
       this.#note(sending);
       this.#end(sending);
@@ -337,7 +337,7 @@ export class Outbox {
   }
 
   /** @param full for whom there was no room just now: while Redis is away nothing is given up. */
-  #giveUpLate(lane: Lane<Sending>, full: ReadonlySet<string>): void {
+  #giveUpLate(queue: SendQueue<Sending>, full: ReadonlySet<string>): void {
     const nowMs = this.#o.nowMs();
     const isLate = (sending: Sending): boolean => {
       const { waits, sinceMs, stitch } = sending;
@@ -347,7 +347,7 @@ export class Outbox {
         waits.untilMs ?? (waits.speaker === undefined ? Number.POSITIVE_INFINITY : (sinceMs ?? nowMs) + ROOM_MS);
       return nowMs >= untilMs || this.#isDeaf(sending);
     };
-    if (lane.aside.some(isLate)) this.#giveUp(lane.takeOut(isLate));
+    if (queue.aside.some(isLate)) this.#giveUp(queue.takeOut(isLate));
   }
 
   /** From here on their recipients are deaf to those who said them. */

@@ -26,7 +26,7 @@ import { answered } from "../files/bounded-files.ts";
 import { HostedStitch, type HostedStitchOptions, type StitchEvent, SUPERSEDED, WorkerLeaves } from "./hosted-stitch.ts";
 import { StartThrottle } from "./start-throttle.ts";
 import { StitchLog } from "../logs/stitch-log.ts";
-import { Turns } from "./turns.ts";
+import { EventLoopThrottle } from "./event-loop-throttle.ts";
 
 type StitchHostOptions = Omit<HostedStitchOptions, "onChange" | "inOrder" | "starts" | "nextTurn"> & {
   readonly facts: NodeFacts;
@@ -61,7 +61,7 @@ export class StitchHost {
   /** Of the steps that wait or are under way for a stitch, the newest revision. */
   readonly #newest = new Map<string, Revision>();
   #leaving = false;
-  readonly #turns = new Turns(() => performance.now());
+  readonly #turns = new EventLoopThrottle(() => performance.now());
   readonly #starts = new StartThrottle();
 
   constructor(options: StitchHostOptions) {

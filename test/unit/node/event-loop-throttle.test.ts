@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Turns } from "../../../workers/node/stitches/turns.ts";
+import { EventLoopThrottle } from "../../../workers/node/stitches/event-loop-throttle.ts";
 
 /** How many of `count` pieces of work, of which each takes so long, begin in each turn of the event loop. */
 async function turnsOf(count: number, tookMs: number): Promise<number[]> {
   let nowMs = 0;
-  const turns = new Turns(() => nowMs);
+  const turns = new EventLoopThrottle(() => nowMs);
   const begun: number[] = [];
   const work = Array.from({ length: count }, async (_, index) => {
     await turns.next();

@@ -1,16 +1,16 @@
-/** Parcels in one batch: few enough that its readers work on it while the next is stored. */
+/** Messages in one batch: few enough that its readers work on it while the next is stored. */
 const MOST_AT_ONCE = 100;
 /** And characters of them. */
 const MOST_CHARACTERS = 4 * 1024 * 1024;
 
 /** One message for one node. `stitch`: the one it is for there, or "" for several. */
-export type Parcel = { readonly from: string; readonly stitch: string; readonly body: string };
+export type QueuedMessage = { readonly from: string; readonly stitch: string; readonly body: string };
 
 /**
  * What waits to be stored in one node's inbox. It goes out in batches. What found no room waits aside, and with it only what
- * must not overtake it: two parcels of one sender keep their order where they may be for the same stitch.
+ * must not overtake it: two messages of one sender keep their order where they may be for the same stitch.
  */
-export class Lane<P extends Parcel> {
+export class SendQueue<P extends QueuedMessage> {
   /** Goes next, in this order. */
   #ready: P[] = [];
   /** Found no room, or must not overtake one that did, in this order. */
@@ -34,10 +34,10 @@ export class Lane<P extends Parcel> {
   }
 
   /** @returns whether it may go out at once. */
-  push(parcel: P): boolean {
-    const waits = this.#full.size > 0 && this.#mustWait(parcel);
-    if (waits) this.#setAside(parcel);
-    else this.#ready.push(parcel);
+  push(message: P): boolean {
+    const waits = this.#full.size > 0 && this.#mustWait(message);
+    if (waits) this.#setAside(message);
+    else this.#ready.push(message);
     return !waits;
   }
 
@@ -57,23 +57,23 @@ export class Lane<P extends Parcel> {
     return this.#ready.splice(0, count);
   }
 
-  /** Takes out one parcel for each full stitch, to see whether there is room by now: all of them would be much to send in vain. */
+  /** Takes out one message for each full stitch, to see whether there is room by now: all of them would be much to send in vain. */
   probes(): P[] {
     const probes = new Map<string, P>();
     const passed = new Map<string, boolean>();
     let characters = 0;
-    for (const parcel of this.#aside) {
-      const { from, stitch, body } = parcel;
+    for (const message of this.#aside) {
+      const { from, stitch, body } = message;
       const isBlocked = stitch === "" ? passed.has(from) : passed.get(from) === true;
       if (!isBlocked && this.#full.has(stitch) && !probes.has(stitch)) {
         characters += body.length;
         if (probes.size > 0 && characters > MOST_CHARACTERS) break;
-        probes.set(stitch, parcel);
+        probes.set(stitch, message);
       }
       passed.set(from, stitch === "" || passed.get(from) === true);
     }
     const taken = new Set(probes.values());
-    if (taken.size > 0) this.#aside = this.#aside.filter((parcel) => !taken.has(parcel));
+    if (taken.size > 0) this.#aside = this.#aside.filter((message) => !taken.has(message));
     return [...taken];
   }
 
@@ -90,11 +90,11 @@ export class Lane<P extends Parcel> {
     this.#sort([...refused, ...this.#ready, ...this.#aside]);
   }
 
-  /** Takes out every parcel that `isWanted`; what waited for these alone may go. */
-  takeOut(isWanted: (parcel: P) => boolean): P[] {
+  /** Takes out every message that `isWanted`; what waited for these alone may go. */
+  takeOut(isWanted: (message: P) => boolean): P[] {
     const all = [...this.#ready, ...this.#aside];
     const taken = new Set(all.filter(isWanted));
-    if (taken.size > 0) this.#sort(all.filter((parcel) => !taken.has(parcel)));
+    if (taken.size > 0) this.#sort(all.filter((message) => !taken.has(message)));
     return [...taken];
   }
 
@@ -104,7 +104,7 @@ export class Lane<P extends Parcel> {
     this.#ready = [];
     this.#aside = [];
     this.#senders = new Map();
-    for (const parcel of all) this.push(parcel);
+    for (const message of all) this.push(message);
     this.#full = new Set(this.#aside.flatMap(({ stitch }) => (full.has(stitch) ? [stitch] : [])));
   }
 
@@ -112,8 +112,8 @@ export class Lane<P extends Parcel> {
     return this.#full.has(stitch) || this.#senders.get(from) === true || (stitch === "" && this.#senders.has(from));
   }
 
-  #setAside(parcel: P): void {
-    this.#aside.push(parcel);
-    this.#senders.set(parcel.from, parcel.stitch === "" || this.#senders.get(parcel.from) === true);
+  #setAside(message: P): void {
+    this.#aside.push(message);
+    this.#senders.set(message.from, message.stitch === "" || this.#senders.get(message.from) === true);
   }
 }

@@ -27,7 +27,7 @@ import type { Keys } from "../../../src/redis/keys.ts";
 import { giveReceipts } from "../../../src/redis/inbox/receipts.ts";
 import type { Delivered } from "../protocol/adaptor.ts";
 import type { HostedStitch } from "../stitches/hosted-stitch.ts";
-import { type DeliveryEnd, Mailbox } from "./mailbox.ts";
+import { type DeliveryEnd, DeliveryQueue } from "./delivery-queue.ts";
 import { type Outbox, ROUTE_MS } from "../sending/outbox.ts";
 import type { StitchHost } from "../stitches/stitch-host.ts";
 
@@ -45,7 +45,7 @@ const REPLY_ROOM_MS = 8000;
 /** An entry that is older than this when it is taken was put into the inbox of a node that was cut off, or hung. */
 const AWAY_MS = 2000;
 
-type MailOptions = {
+type MessageDeliveryOptions = {
   readonly redis: RedisClient;
   readonly keys: Keys;
   readonly routing: Pick<Routes, "locate" | "bury">;
@@ -65,15 +65,15 @@ type MailOptions = {
 /** A message of the inbox, and how many of its deliveries have not ended. */
 type Held = { readonly entry: InboxEntry; readonly message: Message; open: number };
 /** What waits for one stitch, and how much that is. */
-type Box = { readonly mailbox: Mailbox; count: number; bytes: number };
+type StitchQueue = { readonly queue: DeliveryQueue; count: number; bytes: number };
 
 /**
  * Brings the messages of a node's inbox to its stitches. A message stays in the inbox until every one of its recipients has
  * acknowledged it, or it is a dead letter: what a worker that died had in hand, its next life finds there.
  */
-export class Mail {
-  readonly #o: MailOptions;
-  readonly #boxes = new Map<string, Box>();
+export class MessageDelivery {
+  readonly #o: MessageDeliveryOptions;
+  readonly #queues = new Map<string, StitchQueue>();
   readonly #held = new Map<string, Held>();
   #done: InboxEntry[] = [];
   #letters: DeadLetter[] = [];
@@ -86,7 +86,7 @@ export class Mail {
   #lastTaken: string;
   readonly #stopping = new AbortController();
 
-  constructor(options: MailOptions) {
+  constructor(options: MessageDeliveryOptions) {
     this.#o = options;
     this.#sinceMs = options.nowMs();
     this.#lastTaken = options.lastTaken;
@@ -149,20 +149,20 @@ export class Mail {
   /** A stitch has come up, or is gone. */
   changed(stitch: HostedStitch): void {
     const { id, state } = stitch.record;
-    const box = this.#boxes.get(id);
-    if (box === undefined) return;
+    const waiting = this.#queues.get(id);
+    if (waiting === undefined) return;
     if (this.#o.host.find(id) === null) {
-      this.#boxes.delete(id);
+      this.#queues.delete(id);
       const reason = "the stitch was removed before it took the message";
-      for (const { message, end } of box.mailbox.close())
+      for (const { message, end } of waiting.queue.close())
         if ("group" in message.to && this.#o.host.isTakenBack(id)) end({ kind: "elsewhere" });
         else end({ kind: "dead", code: "no_recipient", reason });
-    } else if (state === "running") box.mailbox.wake();
+    } else if (state === "running") waiting.queue.wake();
   }
 
   /** The stitch with this id can be handed messages again. */
   wake(id: string): void {
-    this.#boxes.get(id)?.mailbox.wake();
+    this.#queues.get(id)?.queue.wake();
   }
 
   /** Delivers nothing more, while what is under way may still be acknowledged: the stitches are about to be stopped. */
@@ -182,8 +182,8 @@ export class Mail {
     this.#leaving = true;
     this.#stopping.abort();
     clearTimeout(this.#gathering);
-    for (const { mailbox } of this.#boxes.values()) mailbox.close();
-    this.#boxes.clear();
+    for (const { queue } of this.#queues.values()) queue.close();
+    this.#queues.clear();
   }
 
   #bring(held: Held, id: string): void {
@@ -205,47 +205,47 @@ export class Mail {
    * for the node is not held against a stitch that is to run: a node that was away delivers all that it finds.
    */
   #isFull({ message, entry }: Held, id: string): boolean {
-    const box = this.#boxes.get(id);
-    if (box === undefined || "stitch" in message.to) return false;
-    if (box.count < STITCH_MESSAGES && box.bytes + entry.body.length <= STITCH_BYTES) return false;
+    const waiting = this.#queues.get(id);
+    if (waiting === undefined || "stitch" in message.to) return false;
+    if (waiting.count < STITCH_MESSAGES && waiting.bytes + entry.body.length <= STITCH_BYTES) return false;
     const atMs = entryAtMs(entry.id);
     const wasAway = atMs < this.#sinceMs || this.#o.nowMs() - atMs > AWAY_MS;
     return !wasAway || this.#o.host.find(id)?.record.desired !== "running";
   }
 
-  #boxOf(id: string): Box {
+  #queueFor(id: string): StitchQueue {
     const stitch = () => this.#o.host.find(id);
-    const box = this.#boxes.get(id) ?? {
-      mailbox: new Mailbox({
+    const waiting = this.#queues.get(id) ?? {
+      queue: new DeliveryQueue({
         deliver: (message) => (this.#leaving ? null : (stitch()?.deliver(message) ?? null)),
         heldMs: () => stitch()?.heldMs ?? 0,
       }),
       count: 0,
       bytes: 0,
     };
-    this.#boxes.set(id, box);
-    return box;
+    this.#queues.set(id, waiting);
+    return waiting;
   }
 
   #deliver(held: Held, id: string): void {
-    const box = this.#boxOf(id);
+    const waiting = this.#queueFor(id);
     const bytes = held.entry.body.length;
     held.open += 1;
-    box.count += 1;
-    box.bytes += bytes;
+    waiting.count += 1;
+    waiting.bytes += bytes;
     const delivery = {
       message: held.message,
       tries: 0,
       end: (how: DeliveryEnd) => {
-        box.count -= 1;
-        box.bytes -= bytes;
-        if (box.mailbox.isEmpty && this.#boxes.get(id) === box) this.#boxes.delete(id);
+        waiting.count -= 1;
+        waiting.bytes -= bytes;
+        if (waiting.queue.isEmpty && this.#queues.get(id) === waiting) this.#queues.delete(id);
         if (how.kind === "delivered") this.#delivered(held, id, how.by);
         else if (how.kind === "elsewhere") this.#close(held);
         else this.#undelivered(held, id, delivery.tries, how);
       },
     };
-    box.mailbox.add(delivery);
+    waiting.queue.add(delivery);
   }
 
   #delivered(held: Held, id: string, by: Exclude<Delivered, { kind: "failed" }>): void {

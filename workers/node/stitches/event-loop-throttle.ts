@@ -7,7 +7,7 @@ const MOST_A_TURN = 32;
  * five hundred in one turn would outlast a lease. One at first, twice as many after each turn that was short, half as many
  * after one that was not: what costs next to nothing need not wait for a turn of its own.
  */
-export class Turns {
+export class EventLoopThrottle {
   readonly #nowMs: () => number;
   readonly #waiting: (() => void)[] = [];
   #running = false;

@@ -4,7 +4,7 @@ import type { Refusal } from "./refusal.ts";
 import type { Resources, StitchSpec } from "../stitch/spec.ts";
 
 /** What a new home is looked for: a stitch of a group, by its spec and where it may live. */
-export type Homeless = {
+export type PlacementRequest = {
   readonly group: string;
   readonly spec: StitchSpec;
   readonly placement: PlacementOptions;
@@ -16,7 +16,7 @@ type OnNode = Omit<Candidate, "ofGroup">;
  * The room on the nodes as it is being given away: each placement sees the ones before it, of whatever group. A move takes
  * the stitch away from its node first (`leave`).
  */
-export class Room {
+export class Capacity {
   readonly #nodes: Map<string, OnNode>;
   /** Group → node → how many. */
   readonly #counts = new Map<string, Map<string, number>>();
@@ -36,18 +36,18 @@ export class Room {
   }
 
   /** A stitch goes from its node. */
-  leave(node: string, { group, spec }: Homeless): void {
+  leave(node: string, { group, spec }: PlacementRequest): void {
     this.#change(node, group, spec.resources, -1);
   }
 
   /** A stitch comes to a node. */
-  enter(node: string, { group, spec }: Homeless): void {
+  enter(node: string, { group, spec }: PlacementRequest): void {
     this.#change(node, group, spec.resources, 1);
   }
 
   /** Where a stitch would be placed now, on none of `not`. Changes nothing. */
   homeFor(
-    { group, spec, placement }: Homeless,
+    { group, spec, placement }: PlacementRequest,
     not: ReadonlySet<string>,
   ): { node: string; reason: string } | { node: null; refusals: readonly Refusal[] } {
     const open = this.candidates(group).filter(({ id }) => !not.has(id));

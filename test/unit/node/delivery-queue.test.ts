@@ -3,7 +3,7 @@ import { test, type TestContext } from "node:test";
 import fc from "fast-check";
 import { MAX_TRIES, type Message } from "../../../src/domain/message.ts";
 import type { Delivered } from "../../../workers/node/protocol/adaptor.ts";
-import { type DeliveryEnd, Mailbox } from "../../../workers/node/messages/mailbox.ts";
+import { type DeliveryEnd, DeliveryQueue } from "../../../workers/node/messages/delivery-queue.ts";
 
 const ACK_MS = 10_000;
 /** Longer than every try of a message, and what is waited in between. */
@@ -13,13 +13,13 @@ const FAILED: Delivered = { kind: "failed", reason: "said so" };
 
 type Attempt = { readonly name: string; readonly answer: (how: Delivered) => void };
 
-/** A mailbox, and the stitch at its other end, which answers when it is told to. */
+/** A queue, and the stitch at its other end, which answers when it is told to. */
 class Stitch {
   /** Each message as it was handed over, in that order. */
   readonly attempts: Attempt[] = [];
   /** Each message that has come to its end, in that order. */
   readonly ended: { readonly name: string; readonly how: DeliveryEnd }[] = [];
-  readonly mailbox: Mailbox;
+  readonly queue: DeliveryQueue;
   runs = true;
   heldMs = 0;
   readonly #t: TestContext;
@@ -27,7 +27,7 @@ class Stitch {
   constructor(t: TestContext) {
     this.#t = t;
     t.mock.timers.enable({ apis: ["setTimeout"] });
-    this.mailbox = new Mailbox({
+    this.queue = new DeliveryQueue({
       deliver: ({ id }) => {
         if (!this.runs) return null;
         const { promise, resolve } = Promise.withResolvers<Delivered>();
@@ -38,7 +38,7 @@ class Stitch {
     });
   }
 
-  /** Puts messages into the mailbox: `a1` is the first of sender `a`; `re:a1` is a reply of it. */
+  /** Puts messages into the queue: `a1` is the first of sender `a`; `re:a1` is a reply of it. */
   add(...names: string[]): void {
     for (const name of names) {
       const [first = "", second] = name.split(":");
@@ -54,7 +54,7 @@ class Stitch {
         hops: 0,
         sentAtMs: 0,
       };
-      this.mailbox.add({ message, tries: 0, end: (how) => this.ended.push({ name, how }) });
+      this.queue.add({ message, tries: 0, end: (how) => this.ended.push({ name, how }) });
     }
   }
 
@@ -92,9 +92,9 @@ test("of one sender one message at a time, in order; of different senders severa
   await stitch.answer("a1", ACKED);
   await stitch.answer("a2", ACKED);
   await stitch.answer("b2", ACKED);
-  assert.equal(stitch.mailbox.isEmpty, false);
+  assert.equal(stitch.queue.isEmpty, false);
   await stitch.answer("c1", ACKED);
-  assert.equal(stitch.mailbox.isEmpty, true);
+  assert.equal(stitch.queue.isEmpty, true);
   assert.deepEqual(stitch.ends, ["b1 acked", "a1 acked", "a2 acked", "b2 acked", "c1 acked"]);
 });
 
@@ -223,8 +223,8 @@ test("one that does not run keeps its mail, and gets it in order when it does", 
   await stitch.pass(ALL_TRIES_MS);
   assert.deepEqual(stitch.handed, []);
   stitch.runs = true;
-  stitch.mailbox.wake();
-  stitch.mailbox.wake();
+  stitch.queue.wake();
+  stitch.queue.wake();
   assert.deepEqual(stitch.handed, ["a1", "b1"]);
   stitch.runs = false;
   await stitch.answer("a1", FAILED);
@@ -232,7 +232,7 @@ test("one that does not run keeps its mail, and gets it in order when it does", 
   await stitch.pass(ALL_TRIES_MS);
   assert.deepEqual(stitch.handed, ["a1", "b1"]);
   stitch.runs = true;
-  stitch.mailbox.wake();
+  stitch.queue.wake();
   await stitch.answer("a1", ACKED);
   await stitch.answer("a2", ACKED);
   assert.deepEqual(stitch.ends, ["b1 acked", "a1 acked", "a2 acked"]);
@@ -246,7 +246,7 @@ test("an acknowledgement that comes while it waits for the stitch to run again i
   await stitch.pass(200);
   await stitch.answer("a1", ACKED, 1);
   stitch.runs = true;
-  stitch.mailbox.wake();
+  stitch.queue.wake();
   assert.deepEqual(stitch.handed, ["a1", "b1", "b1"]);
   assert.deepEqual(stitch.ends, ["a1 acked"]);
 });
@@ -271,7 +271,7 @@ test("closed, it hands back what waits and does nothing more, whatever is still 
   const stitch = new Stitch(t);
   stitch.add("a1", "a2", "b1", "re:a1");
   await stitch.answer("b1", FAILED);
-  const left = stitch.mailbox.close();
+  const left = stitch.queue.close();
   assert.deepEqual(
     left.map(({ message }) => message.id).sort((a, b) => a.localeCompare(b)),
     ["a1", "a2", "b1", "re:a1"],
@@ -279,13 +279,13 @@ test("closed, it hands back what waits and does nothing more, whatever is still 
   await stitch.answer("a1", ACKED);
   await stitch.answer("re:a1", FAILED);
   await stitch.pass(ALL_TRIES_MS);
-  stitch.mailbox.wake();
+  stitch.queue.wake();
   assert.deepEqual(stitch.handed, ["a1", "b1", "re:a1"]);
   assert.deepEqual(stitch.ends, []);
-  assert.equal(stitch.mailbox.isEmpty, true);
+  assert.equal(stitch.queue.isEmpty, true);
 });
 
-/** What may happen to a mailbox. Numbers choose among what there is at that time. */
+/** What may happen to a queue. Numbers choose among what there is at that time. */
 const happening = fc.oneof(
   { weight: 4, arbitrary: fc.record({ kind: fc.constant("add" as const), sender: fc.nat(3), isReply: fc.boolean() }) },
   {
@@ -317,15 +317,15 @@ test("whatever is answered, and whenever: order stays, one of a row at a time, a
           else if (each.kind === "held") stitch.heldMs += each.ms;
           else {
             stitch.runs = each.runs;
-            stitch.mailbox.wake();
+            stitch.queue.wake();
           }
           await settled();
           checkRows(stitch, added);
         }
         // Left to itself, everything comes to an end.
         stitch.runs = true;
-        stitch.mailbox.wake();
-        for (let rounds = 0; !stitch.mailbox.isEmpty && rounds < 100 * MAX_TRIES; rounds++) await stitch.pass(ACK_MS);
+        stitch.queue.wake();
+        for (let rounds = 0; !stitch.queue.isEmpty && rounds < 100 * MAX_TRIES; rounds++) await stitch.pass(ACK_MS);
         checkRows(stitch, added);
         assert.deepEqual(sorted(stitch.ended.map(({ name }) => name)), sorted(added));
       } finally {

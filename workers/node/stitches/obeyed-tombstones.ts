@@ -8,7 +8,7 @@ import type { StitchHost } from "./stitch-host.ts";
 const SETTLE_MS = 10_000;
 
 /** What Masters have decided about a node's stitches while they could not ask it: tombstones, and the ends of moves. */
-export class MastersWord {
+export class ObeyedTombstones {
   readonly #orders: Pick<Orders, "words" | "traces">;
   readonly #node: string;
   readonly #steadyNowMs: () => number;

@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
-import { JobDesk } from "../../src/master/jobs/job-desk.ts";
+import { JobService } from "../../src/master/jobs/job-service.ts";
 import { Observer } from "../../src/master/state/observe.ts";
 import { Dispatcher } from "../../src/queue/dispatcher.ts";
 import type { TestCluster } from "./cluster.ts";
 
 /** What a Master tends jobs with, by the test's own clock. */
-export function testDesk({ open: { redis, keys }, errors }: TestCluster, nowMs: () => number): JobDesk {
-  return new JobDesk({
+export function testJobService({ open: { redis, keys }, errors }: TestCluster, nowMs: () => number): JobService {
+  return new JobService({
     redis,
     keys,
     dispatcher: new Dispatcher(redis, keys),

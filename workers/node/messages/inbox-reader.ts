@@ -18,7 +18,7 @@ import { type Answer, giveAnswer } from "../../../src/redis/inbox/replies.ts";
 /** Answers one kind of question; throws RequestError for what cannot be answered as asked. */
 export type QuestionHandler = (args: Question["args"]) => Promise<unknown>;
 
-type InboxOptions = {
+type InboxReaderOptions = {
   readonly redis: RedisClient;
   /** Opens a connection in the role `blocking`; the inbox disconnects it. */
   readonly openBlocking: () => RedisClient;
@@ -53,8 +53,8 @@ const LOOK_MS = 5000;
  *
  * Only while this worker has the id: a read that waits ends with the lease, and what came too late is left to the next life.
  */
-export class Inbox {
-  readonly #o: InboxOptions;
+export class InboxReader {
+  readonly #o: InboxReaderOptions;
   readonly #blocking: RedisClient;
   readonly #inHand = new Map<string, Promise<void>>();
   readonly #stopping = new AbortController();
@@ -65,7 +65,7 @@ export class Inbox {
   #lookAtMs = 0;
   #reading: Promise<void> = Promise.resolve();
 
-  constructor(options: InboxOptions) {
+  constructor(options: InboxReaderOptions) {
     this.#o = options;
     this.#blocking = options.openBlocking();
     // The second is a Cluster's.

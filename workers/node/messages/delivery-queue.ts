@@ -23,15 +23,15 @@ export type DeliveryEnd =
   /** The same message came to the stitch elsewhere. */
   | { readonly kind: "elsewhere" };
 
-type MailboxOptions = {
+type DeliveryQueueOptions = {
   /** Hands a message to the stitch; null where it cannot take one now (it does not run). */
   readonly deliver: (message: Message) => Promise<Delivered> | null;
   /** How long, in all, the stitch could not answer, for reasons that are not its own. */
   readonly heldMs: () => number;
 };
 
-/** What one sender has for the stitch, in order; its replies stand in a row of their own. */
-type Row = { readonly name: string; readonly isReplies: boolean; readonly waiting: Delivery[] };
+/** What one sender has for the stitch, in order; its replies have a queue of their own. */
+type SenderQueue = { readonly name: string; readonly isReplies: boolean; readonly waiting: Delivery[] };
 
 /**
  * What waits for one stitch. Of each sender one message at a time, so that they arrive in order; of different senders
@@ -41,68 +41,68 @@ type Row = { readonly name: string; readonly isReplies: boolean; readonly waitin
  * A reply waits neither behind other messages of its sender nor for one of the `MOST_AT_ONCE` places: the stitch may be
  * asking while it works on just those.
  */
-export class Mailbox {
-  readonly #o: MailboxOptions;
-  readonly #rows = new Map<string, Row>();
-  /** Rows whose first message may be delivered now. */
-  readonly #ready = { replies: new Set<Row>(), others: new Set<Row>() };
+export class DeliveryQueue {
+  readonly #o: DeliveryQueueOptions;
+  readonly #senders = new Map<string, SenderQueue>();
+  /** Queues of senders whose first message may be delivered now. */
+  readonly #ready = { replies: new Set<SenderQueue>(), others: new Set<SenderQueue>() };
   readonly #timers = new Set<NodeJS.Timeout>();
   #busy = 0;
 
-  constructor(options: MailboxOptions) {
+  constructor(options: DeliveryQueueOptions) {
     this.#o = options;
   }
 
   get isEmpty(): boolean {
-    return this.#rows.size === 0;
+    return this.#senders.size === 0;
   }
 
   add(delivery: Delivery): void {
     const isReplies = delivery.message.re !== null;
     const name = `${isReplies ? "replies of " : ""}${delivery.message.from}`;
-    const row = this.#rows.get(name);
-    if (row !== undefined) {
-      row.waiting.push(delivery);
+    const sender = this.#senders.get(name);
+    if (sender !== undefined) {
+      sender.waiting.push(delivery);
       return;
     }
-    const made: Row = { name, isReplies, waiting: [delivery] };
-    this.#rows.set(name, made);
-    this.#readyRows(made).add(made);
+    const made: SenderQueue = { name, isReplies, waiting: [delivery] };
+    this.#senders.set(name, made);
+    this.#readyQueues(made).add(made);
     this.wake();
   }
 
   /** Delivers what can be delivered: the stitch has come up, or there is something new. */
   wake(): void {
-    for (const row of this.#ready.replies) if (!this.#attempt(row)) return;
-    for (const row of this.#ready.others) if (this.#busy >= MOST_AT_ONCE || !this.#attempt(row)) return;
+    for (const sender of this.#ready.replies) if (!this.#attempt(sender)) return;
+    for (const sender of this.#ready.others) if (this.#busy >= MOST_AT_ONCE || !this.#attempt(sender)) return;
   }
 
   /** Nothing is delivered any more; what waits is handed back. */
   close(): Delivery[] {
     for (const timer of this.#timers) clearTimeout(timer);
     this.#timers.clear();
-    const left = [...this.#rows.values()].flatMap(({ waiting }) => waiting);
-    this.#rows.clear();
+    const left = [...this.#senders.values()].flatMap(({ waiting }) => waiting);
+    this.#senders.clear();
     this.#ready.replies.clear();
     this.#ready.others.clear();
     return left;
   }
 
-  #readyRows({ isReplies }: Row): Set<Row> {
+  #readyQueues({ isReplies }: SenderQueue): Set<SenderQueue> {
     return isReplies ? this.#ready.replies : this.#ready.others;
   }
 
-  /** Delivers the first of a row. @returns false where the stitch takes none. */
-  #attempt(row: Row): boolean {
-    const [delivery] = row.waiting;
+  /** Delivers the first message of a sender. @returns false where the stitch takes none. */
+  #attempt(sender: SenderQueue): boolean {
+    const [delivery] = sender.waiting;
     const result = delivery === undefined ? null : this.#o.deliver(delivery.message);
     if (delivery === undefined || result === null) return false;
-    this.#readyRows(row).delete(row);
+    this.#readyQueues(sender).delete(sender);
     delivery.tries += 1;
-    const place = row.isReplies ? 0 : 1;
+    const place = sender.isReplies ? 0 : 1;
     this.#busy += place;
     // It has come to an end before, by another attempt, or the stitch is gone.
-    const isOver = () => this.#rows.get(row.name) !== row || row.waiting[0] !== delivery;
+    const isOver = () => this.#senders.get(sender.name) !== sender || sender.waiting[0] !== delivery;
     /** Not answered, and not given up: at most one delivery of a message is. */
     let open = true;
     let heldMs = this.#o.heldMs();
@@ -120,7 +120,7 @@ export class Mailbox {
       }
       release();
       if (!isOver())
-        this.#failed(row, delivery, {
+        this.#failed(sender, delivery, {
           code: "not_acknowledged",
           reason: `delivered ${MAX_TRIES} times, and not acknowledged within ${ACK_MS} ms`,
         });
@@ -131,8 +131,8 @@ export class Mailbox {
       const inTime = open;
       release();
       if (!isOver()) {
-        if (how.kind !== "failed") this.#end(row, delivery, { kind: "delivered", by: how });
-        else if (inTime) this.#failed(row, delivery, { code: "stitch_failed", reason: how.reason });
+        if (how.kind !== "failed") this.#end(sender, delivery, { kind: "delivered", by: how });
+        else if (inTime) this.#failed(sender, delivery, { code: "stitch_failed", reason: how.reason });
       }
       this.wake();
     };
@@ -140,26 +140,26 @@ export class Mailbox {
     return true;
   }
 
-  #failed(row: Row, delivery: Delivery, why: { code: DeadCode; reason: string }): void {
+  #failed(sender: SenderQueue, delivery: Delivery, why: { code: DeadCode; reason: string }): void {
     if (delivery.tries >= MAX_TRIES) {
-      this.#end(row, delivery, { kind: "dead", ...why });
+      this.#end(sender, delivery, { kind: "dead", ...why });
       return;
     }
     // Not ready meanwhile: what this sender sent later must not overtake it.
     this.#later(BACKOFF_MS * 2 ** (delivery.tries - 1), () => {
-      if (row.waiting[0] !== delivery) return;
-      this.#readyRows(row).add(row);
+      if (sender.waiting[0] !== delivery) return;
+      this.#readyQueues(sender).add(sender);
       this.wake();
     });
   }
 
-  #end(row: Row, delivery: Delivery, how: DeliveryEnd): void {
-    row.waiting.shift();
-    const ready = this.#readyRows(row);
-    ready.delete(row);
-    if (row.waiting.length === 0) this.#rows.delete(row.name);
+  #end(sender: SenderQueue, delivery: Delivery, how: DeliveryEnd): void {
+    sender.waiting.shift();
+    const ready = this.#readyQueues(sender);
+    ready.delete(sender);
+    if (sender.waiting.length === 0) this.#senders.delete(sender.name);
     // Behind the others: senders take turns.
-    else ready.add(row);
+    else ready.add(sender);
     delivery.end(how);
   }
 

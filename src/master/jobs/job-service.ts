@@ -1,6 +1,6 @@
 import * as z from "zod";
 import { assignmentEndsIn, assignmentsIn } from "../../domain/job/assignment.ts";
-import { advance, asksForDrain, awaited, type Seen } from "../../domain/job/advance.ts";
+import { advance, asksForDrain, awaited, type JobObservation } from "../../domain/job/advance.ts";
 import { COMMANDS } from "../../domain/commands/command.ts";
 import { isCommandName } from "../../domain/commands/command-names.ts";
 import { foldJob, nodesInDoubt, type FoldedJob, type Runner } from "../../domain/job/fold.ts";
@@ -64,7 +64,7 @@ type Found = Settled & { readonly runners: ReadonlyMap<string, Runner> };
 /** The incarnation of every Master, in its claims: what one has not ended, any other carries out again. */
 const MASTER_INCARNATION = 1;
 
-export type JobDeskOptions = {
+export type JobServiceOptions = {
   readonly redis: RedisClient;
   readonly keys: Keys;
   readonly dispatcher: Dispatcher;
@@ -80,12 +80,12 @@ export type JobDeskOptions = {
 };
 
 /** Looks after jobs that were accepted: dispatches their tasks, folds what came back, and closes them. Everything is safe to repeat. */
-export class JobDesk {
-  readonly #o: JobDeskOptions;
+export class JobService {
+  readonly #o: JobServiceOptions;
   /** Pointers without a record → when this Master first saw that. */
   readonly #orphans = new Map<string, number>();
 
-  constructor(options: JobDeskOptions) {
+  constructor(options: JobServiceOptions) {
     this.#o = options;
   }
 
@@ -205,7 +205,7 @@ export class JobDesk {
   }
 
   /** What the next advance depends on beside the job itself. */
-  async #see({ record, nowMs }: JobState, orchestration: Orchestration): Promise<Seen> {
+  async #see({ record, nowMs }: JobState, orchestration: Orchestration): Promise<JobObservation> {
     const { redis, keys, observer, onUnreadable } = this.#o;
     const steps = awaited(orchestration);
     const ids = steps.map(({ stitch }) => stitch);

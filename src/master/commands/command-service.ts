@@ -37,7 +37,7 @@ import { createJob, timesVoided } from "../../redis/job/drafts.ts";
 import { drawRevision } from "../../redis/revision.ts";
 import { passingOver } from "../../redis/unreadable.ts";
 import { hex, sha256, sha256Hex } from "../digest.ts";
-import { FIRST_LOOK_MS, type JobDesk, type JobDeskOptions, type Settled } from "../jobs/job-desk.ts";
+import { FIRST_LOOK_MS, type JobService, type JobServiceOptions, type Settled } from "../jobs/job-service.ts";
 import type { JobWaiter } from "../jobs/job-waiter.ts";
 import { iso } from "../../contract/time.ts";
 import type { Submission, Submitted } from "../ports.ts";
@@ -52,11 +52,11 @@ const MOST_PLANS = 10;
 /** Jobs that were in the way and have ended, dropped one after the other. */
 const MOST_HOLDERS = 100;
 
-export type IntakeOptions = JobDeskOptions & {
+export type CommandServiceOptions = JobServiceOptions & {
   /** Of this Master. */
   readonly id: string;
   readonly hints: JobHints;
-  readonly desk: JobDesk;
+  readonly jobService: JobService;
   readonly waiter: JobWaiter;
   readonly observer: Observer;
   readonly randomBytes: (count: number) => Uint8Array;
@@ -89,10 +89,10 @@ type Reading = { readonly observed: Observed; readonly revision: number };
 const FOLLOWS_NONE = { retryOf: null, rollbackOf: null };
 
 /** Takes commands in: plans them, records the job and dispatches its first tasks. */
-export class Intake {
-  readonly #o: IntakeOptions;
+export class CommandService {
+  readonly #o: CommandServiceOptions;
 
-  constructor(options: IntakeOptions) {
+  constructor(options: CommandServiceOptions) {
     this.#o = options;
   }
 
@@ -138,7 +138,7 @@ export class Intake {
   }
 
   async #finished(id: string, what: string) {
-    const settled = await this.#o.desk.advanceKnown(id);
+    const settled = await this.#o.jobService.advanceKnown(id);
     if (settled.state.marks.closed === null)
       throw new RequestError("group_busy", `The job is still at work; it can be ${what} when it has ended.`, {
         jobId: id,
@@ -269,7 +269,7 @@ export class Intake {
     // Once accepted, whatever fails is made up for by a sweep, so it must not turn the answer into an error.
     const dispatch = () =>
       Promise.all([
-        this.#o.desk.dispatch(record, record.tasks, !isCluster(redis)),
+        this.#o.jobService.dispatch(record, record.tasks, !isCluster(redis)),
         emitEvents(redis, keys, [accepted(record)]),
       ]).catch(this.#o.onLate);
     // What was told before this, the job's subscription among it, is not of this job's tasks.
@@ -288,7 +288,7 @@ export class Intake {
     }
     if (created === "known") {
       // It may be this very record, which the connection sent twice: what is held goes at the end of the job, not before.
-      if ((await this.#o.desk.advance(id))?.state.marks.closed != null) await releaseScopes(redis, keys, id);
+      if ((await this.#o.jobService.advance(id))?.state.marks.closed != null) await releaseScopes(redis, keys, id);
       return this.#replay(id, bodyHash, waitMs);
     }
     if (!atOnce) await dispatch();
@@ -368,12 +368,12 @@ export class Intake {
 
   /** @throws RequestError `group_busy` where another job of many steps works on some of it. */
   async #takeScopes(id: string, nonce: string, scopes: readonly string[]): Promise<void> {
-    const { redis, keys, desk } = this.#o;
+    const { redis, keys, jobService } = this.#o;
     for (let round = 0; round < MOST_HOLDERS; round++) {
       const holder = await takeScopes(redis, keys, id, nonce, scopes);
       if (holder === null) return;
       let isThere = true;
-      const found = await desk.advance(holder.job).then((job) => {
+      const found = await jobService.advance(holder.job).then((job) => {
         isThere = job !== null;
         return job;
       }, passingOver(this.#o.onUnreadable));
@@ -397,7 +397,7 @@ export class Intake {
 
   /** The job that was first made with this id; null where there is none. @throws `idempotency_conflict` for another body. */
   async #replay(id: string, bodyHash: string, waitMs: number): Promise<Extract<Submitted, { kind: "job" }> | null> {
-    const found = await this.#o.desk.advance(id);
+    const found = await this.#o.jobService.advance(id);
     if (found === null) return null;
     if (found.state.bodyHash !== bodyHash)
       throw new RequestError(
