@@ -203,7 +203,7 @@ export const ROUTES: Readonly<Record<string, Route>> = {
   "POST /v1/dead-letters/:id/redrive": {
     summary: "Send a dead letter again, to where its recipient lives now",
     answers: { 202: "Sent" },
-    errors: ["not_found", "no_recipient", "not_addressable", "inbox_full", "too_large"],
+    errors: ["not_found", "no_recipient", "ambiguous_stitch", "not_addressable", "inbox_full", "too_large"],
   },
   "DELETE /v1/dead-letters/:id": { summary: "Delete a dead letter", answers: { 204: null }, errors: ["not_found"] },
   "GET /v1/events": {
@@ -267,7 +267,7 @@ function operation(name: string, route: Route): Json {
     ...(route.open === true ? { security: [] } : {}),
     ...(parameters.length === 0 ? {} : { parameters }),
     ...more,
-    responses: { ...answers(name, route), ...(own as Json), ...problems(route) },
+    responses: { ...answers(route), ...(own as Json), ...problems(route) },
   };
 }
 
@@ -300,22 +300,23 @@ function queryParameters(schema: z.ZodObject): Json[] {
 const isWhole = (schema: z.core.JSONSchema._JSONSchema | undefined): boolean =>
   typeof schema === "object" && schema.type === "integer";
 
-function answers(name: string, route: Route): Json {
+function answers(route: Route): Json {
   const entries = Object.entries(route.answers).map(([status, resource]) => {
     const content = resource === null ? {} : body(schemaRef(resource));
     for (const form of route.forms ?? [])
       Object.assign(content["content"] as Json, { [form]: { schema: { type: "string" } } });
-    const description = status === "202" ? "The job has not ended yet" : status === "204" ? "Done" : "OK";
-    return [status, { description, headers: headersOf(name), ...content }];
+    const accepted = resource === "Job" ? "The job has not ended yet" : "Stored";
+    const description = status === "202" ? accepted : status === "204" ? "Done" : "OK";
+    return [status, { description, headers: headersOf(route), ...content }];
   });
   return Object.fromEntries(entries) as Json;
 }
 
-function headersOf(name: string): Json {
+function headersOf(route: Route): Json {
   const replayed = { "Idempotent-Replayed": { schema: { const: "true" } } };
   return {
     "X-Request-Id": { $ref: "#/components/headers/RequestId" },
-    ...(name === "POST /v1/commands" ? replayed : {}),
+    ...(route.keyed ? replayed : {}),
   };
 }
 

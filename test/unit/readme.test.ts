@@ -1,4 +1,4 @@
-// What README.md and docs/ say, compared with what there is: settings, commands and their options, links.
+// What README.md, docs/ and .github/ say, compared with what there is: settings, commands and their options, links.
 import assert from "node:assert/strict";
 import { existsSync, globSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -8,7 +8,7 @@ import { createProgram } from "../../src/cli/program.ts";
 import { settings } from "../../src/config.ts";
 
 const root = join(import.meta.dirname, "../..");
-const files = ["README.md", ...globSync("docs/**/*.md", { cwd: root }).sort()];
+const files = ["README.md", ".github/CONTRIBUTING.md", ...globSync("docs/**/*.md", { cwd: root }).sort()];
 const read = (file: string): string => readFileSync(join(root, file), "utf8");
 
 test("the README's table of settings is made from src/config.ts", () => {
