@@ -1,7 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 import { LATE, orLate, pause, within } from "../../src/bounded-wait.ts";
-import { fullId } from "../../src/domain/names/ids.ts";
 import type { Dispatch } from "../../src/domain/job/job.ts";
 import type { Eligibility, NodeFacts } from "../../src/domain/node/node.ts";
 import type { ChosenMaster } from "../../src/domain/master-mode.ts";
@@ -21,30 +20,24 @@ import { createInbox, lastEntryRead } from "../../src/redis/inbox/inbox.ts";
 import { Keys } from "../../src/redis/keys.ts";
 import { ServerWatch } from "../../src/redis/connection/server-watch.ts";
 import { asAssigned } from "./stitches/as-assigned.ts";
-import type { Told } from "./protocol/adaptor.ts";
-import { moduleAdaptor, type StitchModule } from "./adaptors/module.ts";
-import { Launcher } from "./adaptors/launcher.ts";
-import { processAdaptor } from "./adaptors/process.ts";
-import { EscapedProcesses } from "./processes/escaped-processes.ts";
-import { Handles } from "./processes/handles.ts";
+import type { StitchModule } from "./adaptors/module.ts";
 import { InboxReader } from "./messages/inbox-reader.ts";
 import { type RequestTime, Lease } from "./membership/lease.ts";
+import { Heartbeats } from "./membership/heartbeats.ts";
 import { LastBeat } from "./membership/last-beat.ts";
-import { Launches, readBootId } from "./processes/launches.ts";
+import { readBootId } from "./processes/launches.ts";
 import { LoadMeter } from "./membership/load.ts";
 import { LogQuestions } from "./messages/log-questions.ts";
-import { Orphans } from "./processes/orphans.ts";
-import { Outbox, ROOM_MS, type SendTo } from "./sending/outbox.ts";
-import { OutputPace } from "./logs/output-pace.ts";
+import type { Outbox } from "./sending/outbox.ts";
 import { ObeyedTombstones } from "./stitches/obeyed-tombstones.ts";
-import { Measurements } from "./stitches/measurements.ts";
 import { MessageDelivery } from "./messages/message-delivery.ts";
 import { Ownership } from "./membership/ownership.ts";
-import { Publisher } from "./stitches/publisher.ts";
+import type { Publisher } from "./stitches/publisher.ts";
 import { RedisClock } from "./membership/redis-clock.ts";
-import { Specs } from "./stitches/specs.ts";
+import type { Specs } from "./stitches/specs.ts";
 import { StitchDisk } from "./stitches/stitch-disk.ts";
-import { StitchHost } from "./stitches/stitch-host.ts";
+import type { StitchHost } from "./stitches/stitch-host.ts";
+import { openParts, type Parts } from "./parts.ts";
 import { TaskJournal } from "./tasks/task-journal.ts";
 import { TaskRunner } from "./tasks/task-runner.ts";
 import { Watchdog } from "./processes/watchdog.ts";
@@ -102,22 +95,16 @@ export class NodeIdTaken extends Error {
   override readonly name = "NodeIdTaken";
 }
 
-/** What there is of a worker before Redis has been asked for anything. `tasks`: what a former life had taken up and not answered. */
-type Parts = {
-  readonly host: StitchHost;
-  readonly publisher: Publisher;
-  readonly outbox: Outbox;
-  readonly disk: StitchDisk;
-  readonly specs: Specs;
-  readonly tasks: readonly Dispatch[];
-  readonly handles: Handles;
-  readonly launcher: Launcher;
-};
+type State = "new" | "starting" | "running" | "leaving" | "ended";
 
 /**
  * A node: registers, beats, takes its tasks, hosts its stitches, leaves.
  *
- * States: starting → running → leaving → ended. `fenced` (another worker has the id) goes to ended at once.
+ * ```text
+ * new ──▶ starting ──▶ running ──▶ leaving ──▶ ended
+ *  │          └───────────┼───────────▲          ▲     it was told to stop
+ *  └──────────┴───────────┴──────────────────────┘     it could not start, lost its id, was killed
+ * ```
  */
 export class NodeWorker {
   readonly #o: NodeWorkerOptions;
@@ -133,22 +120,17 @@ export class NodeWorker {
   readonly #lease: Lease;
   readonly #load = new LoadMeter();
   readonly #tombstones: ObeyedTombstones;
-  #measurements: Measurements | null = null;
   readonly #dir: string;
-  #state: "new" | "starting" | "running" | "leaving" | "ended" = "new";
+  #state: State = "new";
   #ownership: Ownership | null = null;
-  #orphans: Orphans | null = null;
   readonly #lastBeat: LastBeat;
   #disk: StitchDisk | null = null;
-  #specs: Specs | null = null;
-  #host: StitchHost | null = null;
-  #publisher: Publisher | null = null;
+  #parts: Parts | null = null;
   #queue: NodeQueueWorker | null = null;
   #journal: TaskJournal | null = null;
   #runner: TaskRunner | null = null;
   #inbox: InboxReader | null = null;
   #delivery: MessageDelivery | null = null;
-  #outbox: Outbox | null = null;
   #logQuestions: LogQuestions | null = null;
   #incarnation = 0;
   #beats = 0;
@@ -160,9 +142,7 @@ export class NodeWorker {
   #eligibility: Eligibility = "eligible";
   /** Of a worker that has started with Redis away; null where it joins within its start. */
   #joining: Promise<void> | null = null;
-  #timer: NodeJS.Timeout | undefined;
-  #beating: Promise<void> = Promise.resolve();
-  #beaten = Promise.withResolvers<void>();
+  readonly #heartbeats: Heartbeats;
   /** What follows a heartbeat, while it is under way. */
   #following: Promise<void> | null = null;
   #lastPruneMs = Number.NEGATIVE_INFINITY;
@@ -182,7 +162,14 @@ export class NodeWorker {
     this.#blocking = open("blocking");
     const { master, id: node } = options;
     this.#master = openNodePorts(master, { redis: this.#redis, direct: this.#direct, keys: this.#keys, node });
-    this.#redis.on("ready", () => this.#beatSoon());
+    this.#heartbeats = new Heartbeats({
+      heartbeatMs: options.heartbeatMs,
+      random: options.random,
+      beat: () => this.#beat(),
+      onError: options.onError,
+    });
+    // Until the next beat, the node may count as dead, and commands for it are refused.
+    this.#redis.on("ready", () => this.#heartbeats.bringForward(BACK_WITHIN_MS));
     this.#watchdog = new Watchdog(this.#session, options.onError, () => {
       this.#recordOwner().catch(options.onError);
     });
@@ -190,7 +177,7 @@ export class NodeWorker {
       leaseMs: options.leaseMs,
       nowMs: options.nowMs,
       steadyNowMs: () => Math.floor(performance.now()),
-      onEnd: () => this.#host?.leaseIsOver(),
+      onEnd: () => this.#parts?.host.leaseIsOver(),
     });
     this.#clock = new RedisClock({ nowMs: options.nowMs, steadyNowMs: () => performance.now() });
     this.#tombstones = new ObeyedTombstones(this.#master.orders, options.id, () => performance.now(), options.onError);
@@ -212,7 +199,7 @@ export class NodeWorker {
    * @throws StateFolderTaken, NodeIdTaken, RedisRefused, or the connection error; nothing is left behind then.
    */
   async start(): Promise<void> {
-    this.#state = "starting";
+    this.#become("starting");
     try {
       const parts = await this.#prepare();
       const { connectTimeoutMs } = this.#o;
@@ -227,7 +214,7 @@ export class NodeWorker {
       await connected;
       await this.#join(parts);
     } catch (error) {
-      this.#state = "ended";
+      this.#become("ended");
       await this.#letGo();
       throw error;
     }
@@ -269,97 +256,39 @@ export class NodeWorker {
 
   /** Takes what is on the disk, and ends what former lives have left. Nothing is asked of Redis. */
   async #prepare(): Promise<Parts> {
-    this.#ownership = await Ownership.take(this.#dir, this.#o.stateDir, undefined, this.#o.say);
+    const { id: node, facts, modules, random, say, onError } = this.#o;
+    this.#ownership = await Ownership.take(this.#dir, this.#o.stateDir, undefined, say);
     this.#incarnation = this.#ownership.former?.incarnation ?? 0;
-    const disk = new StitchDisk(this.#dir, this.#o.onError);
+    const disk = new StitchDisk(this.#dir, onError);
     this.#disk = disk;
-    const kept = disk.load();
-    const specs = new Specs({
+    const parts = await openParts(disk, {
+      node,
+      session: this.#session,
+      formerSessions: this.#ownership.formerSessions,
       dir: this.#dir,
-      orders: this.#master.orders,
-      publishing: this.#master.publishing,
-      steadyNowMs: () => performance.now(),
-      onError: this.#o.onError,
-    });
-    this.#specs = specs;
-    specs.load();
-    const orphans = new Orphans({
-      sessions: this.#ownership.formerSessions,
-      launches: kept.launches,
-      spare: () => false,
-      say: this.#o.say,
-    });
-    this.#orphans = orphans;
-    const [launcher] = await Promise.all([Launcher.look(), orphans.end()]);
-    this.#forgetEndedLives();
-    const holdsId = () => this.#lease.holds;
-    const nowMs = () => this.#clock.nowMs();
-    const incarnation = () => this.#incarnation;
-    this.#measurements = new Measurements({
-      publishing: this.#master.publishing,
-      session: this.#session,
-      disk,
-      incarnation,
-      holdsId,
-      steadyNowMs: () => performance.now(),
-    });
-    const publisher = new Publisher({
-      publishing: this.#master.publishing,
-      status: () => host.status(),
-      receives: (group) => host.receivers(group).length > 0,
-      changeOf: (stitch) => host.changeOf(stitch),
-      holdsId,
-      onError: this.#o.onError,
-    });
-    const outbox = new Outbox({
-      routing: this.#master.routing,
-      node: this.#o.id,
-      isHere: (stitch) => host.find(stitch)?.record.movedFrom === null,
-      nowMs,
-      onError: this.#o.onError,
-    });
-    this.#outbox = outbox;
-    const handles = new Handles({ logsToCome: () => host.logsToCome() });
-    const host: StitchHost = new StitchHost({
-      node: this.#o.id,
-      session: this.#session,
-      facts: this.#o.facts,
+      facts,
+      modules,
+      master: this.#master,
+      watchdog: this.#watchdog,
+      tombstones: this.#tombstones,
+      incarnation: () => this.#incarnation,
       eligibility: () => this.#eligibility,
+      holdsId: () => this.#lease.holds,
+      delivery: () => this.#delivery,
       lastMail: () => this.#delivery?.lastTaken ?? this.#lastTaken,
-      disk,
-      specs,
-      adaptors: {
-        process: processAdaptor({
-          watchdog: this.#watchdog,
-          escaped: new EscapedProcesses(this.#session, this.#o.onError),
-          launches: new Launches(disk, this.#session),
-          launcher,
-          handles,
-          orphans,
-          pace: new OutputPace(() => performance.now()),
-          nowMs,
-        }),
-        module: moduleAdaptor(this.#o.modules),
-      },
-      nowMs,
-      random: this.#o.random,
-      holdsId,
-      heldUp: (stitch) => this.#tombstones.heldUp(stitch),
-      send: (stitch, ...message) => this.#send(host, outbox, stitch, ...message),
-      reply: async (stitch, ...reply) => this.#delivery?.reply(stitch, ...reply),
-      onRoom: (stitch) => this.#delivery?.wake(stitch),
-      onStitch: (stitch) => this.#delivery?.changed(stitch),
-      publish: (changes, events) => publisher.publish(changes, events),
-      onError: this.#o.onError,
+      nowMs: () => this.#clock.nowMs(),
+      steadyNowMs: () => performance.now(),
+      random,
+      say,
+      onError,
     });
-    this.#publisher = publisher;
-    this.#host = host;
-    host.merge(kept);
-    return { host, publisher, outbox, disk, specs, tasks: kept.tasks, handles, launcher };
+    this.#parts = parts;
+    this.#forgetEndedLives();
+    return parts;
   }
 
   /** Registers, and takes up its work. To be called once Redis answers. */
-  async #join({ host, publisher, outbox, disk, specs, tasks, handles, launcher }: Parts): Promise<void> {
+  async #join({ host, publisher, outbox, specs, tasks, handles, launcher }: Parts): Promise<void> {
     await Promise.all([refuseEviction(this.#redis), refuseOtherFormat(this.#redis, this.#keys)]);
     if (handles.text !== null) this.#o.note(handles.text);
     if (launcher.missing !== null) this.#o.say(launcher.missing);
@@ -370,9 +299,9 @@ export class NodeWorker {
     await this.#register(host);
     if (!isWanted()) return;
     // What is still to be done may take longer than the lease.
-    this.#schedule();
+    this.#heartbeats.begin();
     host.resume();
-    await this.#takeTasks(host, publisher, disk, specs, tasks);
+    await this.#takeTasks(host, publisher, specs, tasks);
     if (!isWanted()) return;
     await this.#readInbox(host, outbox);
     this.#isUp();
@@ -380,18 +309,14 @@ export class NodeWorker {
 
   /** It may have been told to leave meanwhile, or have lost its id: that stands. */
   #isUp(): void {
-    if (this.#state === "starting") this.#state = "running";
+    if (this.#state === "starting") this.#become("running");
   }
 
   /** @param left what a former life had taken up and not answered. */
-  async #takeTasks(
-    host: StitchHost,
-    publisher: Publisher,
-    disk: StitchDisk,
-    specs: Specs,
-    left: readonly Dispatch[],
-  ): Promise<void> {
-    const nextBeat = () => this.#nextBeat();
+  async #takeTasks(host: StitchHost, publisher: Publisher, specs: Specs, left: readonly Dispatch[]): Promise<void> {
+    const nextBeat = () => this.#heartbeats.next();
+    const disk = this.#disk;
+    if (disk === null) throw new Error("takes tasks before it has its disk");
     const journal = new TaskJournal({ disk, nextBeat, onError: this.#o.onError });
     this.#journal = journal;
     const runner: TaskRunner = new TaskRunner({
@@ -423,26 +348,6 @@ export class NodeWorker {
       this.#o.onError,
     );
     await this.#queue.start((error) => this.#fail(error));
-  }
-
-  /** Sends a message of one of its stitches. */
-  #send(
-    host: StitchHost,
-    outbox: Outbox,
-    stitch: string,
-    to: SendTo,
-    channel: string,
-    data: string,
-    ref: number | null,
-    told: Told,
-  ): Promise<void> {
-    const from = fullId(this.#o.id, stitch);
-    const message = { id: randomUUID(), from, channel, data, ref, re: null, receipt: null, hops: 0 };
-    const onFull = () => {
-      const text = `the inbox of ${"stitch" in to ? to.stitch : to.group} is full: what it sends there waits ${ROOM_MS} ms for room, then it is a dead letter`;
-      void host.log(stitch)?.write("system", text, this.#clock.nowMs());
-    };
-    return outbox.send(to, { ...message, sentAtMs: this.#clock.nowMs() }, { speaker: { ...told, onFull } });
   }
 
   async #readInbox(host: StitchHost, outbox: Outbox): Promise<void> {
@@ -497,7 +402,7 @@ export class NodeWorker {
         leastIncarnation: this.#incarnation,
       });
     };
-    this.#publisher?.hold();
+    this.#parts?.publisher.hold();
     let asked = this.#lease.ask();
     let answer = await ask();
     if (!answer.ok) {
@@ -515,7 +420,7 @@ export class NodeWorker {
     this.#leaseSince(asked);
     this.#beats = 0;
     this.#clock.told(answer.nowMs, asked.steadyAtMs);
-    this.#publisher?.begin(answer.incarnation);
+    this.#parts?.publisher.begin(answer.incarnation);
     await this.#recordOwner();
     await this.#settle(host);
   }
@@ -539,8 +444,8 @@ export class NodeWorker {
     }
     this.#eligibility = eligibility;
     this.#lastTaken = await lastEntryRead(this.#redis, this.#keys, this.#o.id);
-    const specs = this.#specs;
-    if (specs === null) throw new Error("settles before it has started");
+    const specs = this.#parts?.specs;
+    if (specs === undefined) throw new Error("settles before it has started");
     const { publishing, orders } = this.#master;
     const { onError } = this.#o;
     host.merge(await asAssigned(await publishing.published(onError), { node: id, host, orders, specs, onError }));
@@ -549,8 +454,8 @@ export class NodeWorker {
     // Those whose spec was lost, and is here again.
     host.resumeHeldUp();
     await this.#master.orders.raiseRevision(host.highestRevision());
-    this.#publisher?.open();
-    this.#publisher?.publish(host.wholeTruth(), [
+    this.#parts?.publisher.open();
+    this.#parts?.publisher.publish(host.wholeTruth(), [
       {
         type: this.#state === "starting" ? "node.joined" : "node.back",
         node: this.#o.id,
@@ -558,7 +463,7 @@ export class NodeWorker {
       },
     ]);
     this.#settled = true;
-    await this.#publisher?.flush();
+    await this.#parts?.publisher.flush();
   }
 
   /**
@@ -576,53 +481,27 @@ export class NodeWorker {
 
   /** What nothing is left of need not be looked for by the next life. */
   #forgetEndedLives(): void {
-    if (this.#orphans === null) return;
-    this.#ownership?.forgetOldest(this.#orphans.sessions);
-    for (const launch of this.#orphans.ended) this.#disk?.forgetLaunch(launch);
+    const orphans = this.#parts?.orphans;
+    if (orphans === undefined) return;
+    this.#ownership?.forgetOldest(orphans.sessions);
+    for (const launch of orphans.ended) this.#disk?.forgetLaunch(launch);
   }
 
   /** What could not be ended of former lives may have ended by now. */
   async #retryOrphans(host: StitchHost): Promise<void> {
-    if ((await this.#orphans?.retry()) !== true) return;
+    if ((await this.#parts?.orphans.retry()) !== true) return;
     this.#forgetEndedLives();
     host.resumeHeldUp();
   }
 
-  /** By default a tenth of jitter: nodes that were started together must not beat together. */
-  #schedule(inMs = this.#o.heartbeatMs * (0.9 + 0.2 * this.#o.random())): void {
-    if (this.#state === "ended") return;
-    this.#timer = setTimeout(() => {
-      this.#timer = undefined;
-      this.#beating = this.#beat()
-        .catch(this.#o.onError)
-        .finally(() => {
-          this.#beaten.resolve();
-          this.#beaten = Promise.withResolvers();
-          this.#schedule();
-        });
-    }, inMs);
-  }
-
-  /** Redis is there again: until the next beat, the node may count as dead, and commands for it are refused. */
-  #beatSoon(): void {
-    if (this.#timer === undefined) return;
-    clearTimeout(this.#timer);
-    this.#schedule(this.#o.random() * Math.min(BACK_WITHIN_MS, this.#o.heartbeatMs));
-  }
-
-  async #nextBeat(): Promise<void> {
-    if (this.#state !== "ended") await this.#beaten.promise;
-    if (this.#state === "ended") throw new Error("the worker has ended: its tasks are delivered to the next one");
-  }
-
   async #beat(): Promise<void> {
-    const host = this.#host;
-    if (host === null) return;
+    const host = this.#parts?.host;
+    if (host === undefined) return;
     this.#retryOrphans(host).catch(this.#o.onError);
     const asked = this.#lease.ask();
-    const known = this.#publisher?.known ?? 0;
+    const known = this.#parts?.publisher.known ?? 0;
     // In the heartbeat's round trip. They are on other shards, which must not cost the lease.
-    this.#publisher?.assertPointers(() => host.idsWithRemoved(), this.#o.heartbeatMs).catch(this.#o.onError);
+    this.#parts?.publisher.assertPointers(() => host.idsWithRemoved(), this.#o.heartbeatMs).catch(this.#o.onError);
     const reply = await within(
       this.#o.leaseMs / 2,
       this.#master.publishing.beat({
@@ -657,7 +536,7 @@ export class NodeWorker {
     this.#leaseSince(asked);
     this.#eligibility = reply.eligibility ?? this.#eligibility;
     this.#clock.told(reply.nowMs, asked.steadyAtMs);
-    this.#publisher?.heard(reply.published, known);
+    this.#parts?.publisher.heard(reply.published, known);
     // What follows has to do with other servers of a Redis Cluster, too: one that hangs must not cost the lease.
     this.#following ??= this.#afterBeat(host, reply.words)
       .catch(this.#o.onError)
@@ -670,12 +549,12 @@ export class NodeWorker {
     if (this.#beats % LOOK_EVERY === 0) await this.#repair();
     if (this.#settled) {
       // A publication may have met a Redis that was not the right one, and have held back all others.
-      this.#publisher?.open();
-      await this.#publisher?.flush();
+      this.#parts?.publisher.open();
+      await this.#parts?.publisher.flush();
     } else await this.#settle(host);
     await this.#tombstones.beat(host, words);
     host.leaseIsBack();
-    this.#measurements?.beat(host).catch(this.#o.onError);
+    this.#parts?.measurements.beat(host).catch(this.#o.onError);
     // What could not be written is tried again; the disk has told of it.
     this.#disk?.written().catch(() => undefined);
     if (performance.now() - this.#lastPruneMs <= PRUNE_MS) return;
@@ -686,10 +565,10 @@ export class NodeWorker {
   /** What is on a disk that is slow to let go of it must not hold up a heartbeat. */
   async #prune(host: StitchHost): Promise<void> {
     const ids = await host.prune();
-    this.#publisher?.forget(ids);
+    this.#parts?.publisher.forget(ids);
     await this.#master.publishing.forget(ids);
-    await this.#specs?.offer(host.specHashes());
-    await this.#specs?.prune(() => host.specHashes());
+    await this.#parts?.specs.offer(host.specHashes());
+    await this.#parts?.specs.prune(() => host.specHashes());
   }
 
   /** Only a later life of the id that is not this worker's own takes it away; all else is a Redis that is older than it. */
@@ -714,8 +593,8 @@ export class NodeWorker {
       await this.#letGo();
       return;
     }
-    this.#state = "leaving";
-    const host = this.#host;
+    this.#become("leaving");
+    const host = this.#parts?.host;
     this.#delivery?.hold();
     const tasksDone = this.#queue?.stop(LEAVE_MS) ?? Promise.resolve();
     // A task that waits for a stitch ends when the stitch does, so both at once; what is left after its grace is killed.
@@ -728,16 +607,15 @@ export class NodeWorker {
     await within(KILL_MS, Promise.all([this.#journal?.idle(), this.#runner?.idle()])).catch(this.#o.onError);
     // After the stitches, so that a reader of a log sees their last lines.
     await Promise.all([this.#inbox?.stop(KILL_MS), this.#logQuestions?.stop(KILL_MS)]).catch(this.#o.onError);
-    await within(KILL_MS, this.#outbox?.stop() ?? Promise.resolve()).catch(this.#o.onError);
+    await within(KILL_MS, this.#parts?.outbox.stop() ?? Promise.resolve()).catch(this.#o.onError);
     await this.#delivery?.stop(KILL_MS);
     // A registration that is under way must not come after the farewell.
     if (this.#redis.status === "ready")
       // Why it could not join is no matter any more.
       await within(KILL_MS, this.#joining ?? Promise.resolve()).catch(() => undefined);
     // It beats until here: leaving may take longer than the lease, and what it finishes meanwhile it tells under the lease.
-    this.#state = "ended";
-    clearTimeout(this.#timer);
-    await within(KILL_MS, this.#beating).catch(this.#o.onError);
+    this.#become("ended");
+    await within(KILL_MS, this.#heartbeats.end()).catch(this.#o.onError);
     await within(KILL_MS, this.#sayGoodbye()).catch(this.#o.onError);
     await this.#letGo();
     this.#ended.resolve();
@@ -746,32 +624,23 @@ export class NodeWorker {
   async #sayGoodbye(): Promise<void> {
     // What it leaves may be another node's by then.
     await orLate(this.#lastBeat.isGivenBack(), FORGET_MS);
-    await this.#publisher?.flush();
+    await this.#parts?.publisher.flush();
     await this.#master.publishing.leave({ session: this.#session, incarnation: this.#incarnation });
   }
 
   /** Lets go of everything at once. The watchdog kills what still runs, as if the worker had died. */
   kill(): void {
-    clearTimeout(this.#timer);
-    this.#state = "ended";
-    this.#publisher?.mute();
-    this.#inbox?.kill();
-    void this.#outbox?.stop();
-    this.#delivery?.kill();
-    this.#logQuestions?.kill();
-    this.#redis.disconnect();
-    this.#direct.disconnect();
-    this.#blocking.disconnect();
+    this.#become("ended");
+    this.#fallSilent();
   }
 
   /** Ends because it must: stitches are killed, nothing is said in Redis, where the id may be another's. */
   #fail(error: unknown): void {
     if (this.#state === "leaving" || this.#state === "ended") return;
-    this.#state = "ended";
-    clearTimeout(this.#timer);
-    this.#publisher?.mute();
+    this.#become("ended");
+    this.#parts?.publisher.mute();
     const end = async () => {
-      await within(KILL_MS, this.#host?.stopAll(0) ?? Promise.resolve()).catch(this.#o.onError);
+      await within(KILL_MS, this.#parts?.host.stopAll(0) ?? Promise.resolve()).catch(this.#o.onError);
       await this.#queue?.stop(0).catch(this.#o.onError);
       await this.#letGo();
       this.#ended.reject(error);
@@ -781,21 +650,29 @@ export class NodeWorker {
   }
 
   async #letGo(): Promise<void> {
-    clearTimeout(this.#timer);
     this.#lease.close();
-    this.#beaten.resolve();
+    this.#heartbeats.close();
     this.#load.stop();
-    this.#publisher?.mute();
-    this.#inbox?.kill();
-    void this.#outbox?.stop();
-    this.#delivery?.kill();
-    this.#logQuestions?.kill();
-    this.#redis.disconnect();
-    this.#direct.disconnect();
-    this.#blocking.disconnect();
+    this.#fallSilent();
     this.#watchdog.end();
     // Where the disk does not answer, the folder stays this process's until it ends.
     await within(KILL_MS, this.#lastBeat.close()).catch(this.#o.onError);
     if ((await this.#disk?.close()) !== false) await this.#ownership?.release();
+  }
+
+  /** Nothing more is asked of Redis, or told to it. */
+  #fallSilent(): void {
+    this.#parts?.publisher.mute();
+    this.#inbox?.kill();
+    void this.#parts?.outbox.stop();
+    this.#delivery?.kill();
+    this.#logQuestions?.kill();
+    for (const connection of [this.#redis, this.#direct, this.#blocking]) connection.disconnect();
+  }
+
+  /** The only place where the state changes. What has ended stays so, and does not beat. */
+  #become(state: State): void {
+    if (this.#state !== "ended") this.#state = state;
+    if (this.#state === "ended") void this.#heartbeats.end();
   }
 }

@@ -1,0 +1,140 @@
+import { randomUUID } from "node:crypto";
+import { fullId } from "../../src/domain/names/ids.ts";
+import type { Dispatch } from "../../src/domain/job/job.ts";
+import type { Eligibility, NodeFacts } from "../../src/domain/node/node.ts";
+import type { NodePorts } from "../../src/master/ports.ts";
+import { Launcher } from "./adaptors/launcher.ts";
+import { moduleAdaptor, type StitchModule } from "./adaptors/module.ts";
+import { processAdaptor } from "./adaptors/process.ts";
+import { OutputPace } from "./logs/output-pace.ts";
+import type { MessageDelivery } from "./messages/message-delivery.ts";
+import { EscapedProcesses } from "./processes/escaped-processes.ts";
+import { Handles } from "./processes/handles.ts";
+import { Launches } from "./processes/launches.ts";
+import { Orphans } from "./processes/orphans.ts";
+import type { Watchdog } from "./processes/watchdog.ts";
+import type { Told } from "./protocol/adaptor.ts";
+import { Outbox, ROOM_MS, type SendTo } from "./sending/outbox.ts";
+import { Measurements } from "./stitches/measurements.ts";
+import type { ObeyedTombstones } from "./stitches/obeyed-tombstones.ts";
+import { Publisher } from "./stitches/publisher.ts";
+import { Specs } from "./stitches/specs.ts";
+import type { StitchDisk } from "./stitches/stitch-disk.ts";
+import { StitchHost } from "./stitches/stitch-host.ts";
+
+type PartsOptions = {
+  readonly node: string;
+  readonly session: string;
+  /** Of former lives of the node, whose processes may still run. */
+  readonly formerSessions: readonly string[];
+  readonly dir: string;
+  readonly facts: NodeFacts;
+  readonly modules: ReadonlyMap<string, StitchModule>;
+  readonly master: NodePorts;
+  readonly watchdog: Watchdog;
+  readonly tombstones: Pick<ObeyedTombstones, "heldUp">;
+  readonly incarnation: () => number;
+  readonly eligibility: () => Eligibility;
+  readonly holdsId: () => boolean;
+  /** null until it reads its inbox. */
+  readonly delivery: () => MessageDelivery | null;
+  /** The last entry of the inbox that was taken, by this life or a former one. */
+  readonly lastMail: () => string;
+  /** Redis's time, as far as it is known. */
+  readonly nowMs: () => number;
+  readonly steadyNowMs: () => number;
+  readonly random: () => number;
+  readonly say: (message: string) => void;
+  readonly onError: (error: unknown) => void;
+};
+
+/** What a worker is made of before Redis has been asked for anything. */
+export type Parts = {
+  readonly host: StitchHost;
+  readonly publisher: Publisher;
+  readonly outbox: Outbox;
+  readonly specs: Specs;
+  readonly orphans: Orphans;
+  readonly measurements: Measurements;
+  readonly handles: Handles;
+  readonly launcher: Launcher;
+  /** What a former life had taken up and not answered. */
+  readonly tasks: readonly Dispatch[];
+};
+
+/** Takes what is on the disk, and ends what former lives have left. Nothing is asked of Redis, and no stitch is started. */
+export async function openParts(disk: StitchDisk, o: PartsOptions): Promise<Parts> {
+  const { master, incarnation, holdsId, nowMs, steadyNowMs, onError } = o;
+  const { publishing, orders, routing } = master;
+  const kept = disk.load();
+  const specs = new Specs({ dir: o.dir, orders, publishing, steadyNowMs, onError });
+  specs.load();
+  const orphans = new Orphans({
+    sessions: o.formerSessions,
+    launches: kept.launches,
+    spare: () => false,
+    say: o.say,
+  });
+  const [launcher] = await Promise.all([Launcher.look(), orphans.end()]);
+  const measurements = new Measurements({ publishing, session: o.session, disk, incarnation, holdsId, steadyNowMs });
+  const publisher = new Publisher({
+    publishing,
+    status: () => host.status(),
+    receives: (group) => host.receivers(group).length > 0,
+    changeOf: (stitch) => host.changeOf(stitch),
+    holdsId,
+    onError,
+  });
+  const outbox = new Outbox({
+    routing,
+    node: o.node,
+    isHere: (stitch) => host.find(stitch)?.record.movedFrom === null,
+    nowMs,
+    onError,
+  });
+  /** Sends a message of one of its stitches. */
+  const send = (stitch: string, to: SendTo, channel: string, data: string, ref: number | null, told: Told) => {
+    const from = fullId(o.node, stitch);
+    const message = { id: randomUUID(), from, channel, data, ref, re: null, receipt: null, hops: 0 };
+    const onFull = () => {
+      const text = `the inbox of ${"stitch" in to ? to.stitch : to.group} is full: what it sends there waits ${ROOM_MS} ms for room, then it is a dead letter`;
+      void host.log(stitch)?.write("system", text, nowMs());
+    };
+    return outbox.send(to, { ...message, sentAtMs: nowMs() }, { speaker: { ...told, onFull } });
+  };
+  const handles = new Handles({ logsToCome: () => host.logsToCome() });
+  const host: StitchHost = new StitchHost({
+    node: o.node,
+    session: o.session,
+    facts: o.facts,
+    eligibility: o.eligibility,
+    lastMail: o.lastMail,
+    disk,
+    specs,
+    adaptors: {
+      process: processAdaptor({
+        watchdog: o.watchdog,
+        escaped: new EscapedProcesses(o.session, onError),
+        launches: new Launches(disk, o.session),
+        launcher,
+        handles,
+        orphans,
+        pace: new OutputPace(steadyNowMs),
+        nowMs,
+      }),
+      module: moduleAdaptor(o.modules),
+    },
+    nowMs,
+    random: o.random,
+    holdsId,
+    heldUp: (stitch) => o.tombstones.heldUp(stitch),
+    send,
+    reply: async (stitch, ...reply) => o.delivery()?.reply(stitch, ...reply),
+    onRoom: (stitch) => o.delivery()?.wake(stitch),
+    onStitch: (stitch) => o.delivery()?.changed(stitch),
+    publish: (changes, events) => publisher.publish(changes, events),
+    onError,
+  });
+  host.merge(kept);
+  return { host, publisher, outbox, specs, orphans, measurements, handles, launcher, tasks: kept.tasks };
+}
