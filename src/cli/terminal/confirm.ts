@@ -3,8 +3,8 @@ import { Interrupted } from "./interrupted.ts";
 import type { Output } from "./output.ts";
 
 /**
- * Asks before something that reaches far, and says so where it is then left alone. Not asked: with `--yes`, and where nobody
- * is there to answer (no terminal).
+ * Asks whether to go on with what concerns many stitches. Where the answer is no, it says that nothing was changed. It does
+ * not ask with `--yes`, nor where there is no terminal to answer on.
  * @param question is made only where it is asked; it says how many are meant.
  * @throws Interrupted where the answer was Ctrl-C, Ctrl-D or Escape; whatever `question` throws.
  */

@@ -29,7 +29,7 @@ export const groupScale = define({
   schema,
   observe: ({ target, count }, look, draw) => look.groupToScale(target, count, draw),
   plan: planScale,
-  // How many there shall be says nothing of those that are there.
+  // The count alone does not say which stitches have missed: those that did not come up are named.
   retry: (job) =>
     planAnew("group.scale", job, {}, { notUp: missedInChains(job).filter(({ action }) => action !== "remove") }),
   rollback: (job): Next => {

@@ -288,7 +288,8 @@ function waitForGreen(chain: Chain, link: Link, over: Over | null, seen: JobObse
 
 function failed(chain: Chain, link: Link, step: FoldedStep): Chain {
   const error = step.error ?? { code: "internal", message: "it failed without a reason" };
-  // A node that is gone, or does not take up what takes something back, removes nothing: a Master leaves word for it.
+  // A node that is gone removes nothing, nor does one that does not take up the step that cleans up: a Master writes a
+  // tombstone for it.
   const isUnheard = isGone(error) || (link.cleanup && step.outcome === null);
   if (link.step.action === "remove" && link.runs === "node" && isUnheard)
     return byMaster(chain, step.status === "unknown");
