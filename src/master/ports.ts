@@ -4,7 +4,7 @@ import type { Task } from "../domain/job/job.ts";
 import type { NodeStatus } from "../domain/node/node.ts";
 import type { Tombstone, Traces } from "../domain/job/tombstone.ts";
 import type { RedisClient } from "../redis/connection/client.ts";
-import type { PutResult, Posted } from "../redis/inbox/inbox.ts";
+import type { PutResult, Posted } from "../redis/inbox/put-messages.ts";
 import type { ClaimReply } from "../redis/job/outcomes.ts";
 import type { Beat, Beating, Registering, Registration } from "../redis/node/node-lease.ts";
 import type { Publication, Published, StitchChange } from "../redis/stitch/stitch-records.ts";

@@ -12,7 +12,8 @@ import {
   dropOldDeadLetters,
   listDeadLetters,
 } from "../../src/redis/inbox/dead-letters.ts";
-import { createInbox, putMessages, STITCH_BYTES } from "../../src/redis/inbox/inbox.ts";
+import { createInbox } from "../../src/redis/inbox/inbox.ts";
+import { putMessages, STITCH_BYTES } from "../../src/redis/inbox/put-messages.ts";
 import { Keys } from "../../src/redis/keys.ts";
 import { REDISES, until, withCluster } from "../support/cluster.ts";
 import { createMail, MAIL_MODULE, MailClient, takenBy } from "../support/mail.ts";

@@ -2,7 +2,7 @@
 // that is sent to it is lost without a word.
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { putMessages, STITCH_MESSAGES } from "../../src/redis/inbox/inbox.ts";
+import { putMessages, STITCH_MESSAGES } from "../../src/redis/inbox/put-messages.ts";
 import { FAST, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { createMail, MAIL_MODULE, MailClient, rowsOf, takenBy, tell } from "../support/mail.ts";
 import { logOf } from "../support/stitch-folder.ts";

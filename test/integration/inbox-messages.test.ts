@@ -12,16 +12,18 @@ import {
   createInbox,
   dropInbox,
   MAX_ENTRIES,
-  type Posted,
-  putMessageOnce,
-  putMessages,
   putQuestion,
   readNewEntries,
   readOldestEntries,
+} from "../../src/redis/inbox/inbox.ts";
+import {
+  type Posted,
+  putMessageOnce,
+  putMessages,
   SEVERAL_MESSAGES,
   STITCH_BYTES,
   STITCH_MESSAGES,
-} from "../../src/redis/inbox/inbox.ts";
+} from "../../src/redis/inbox/put-messages.ts";
 import { Keys } from "../../src/redis/keys.ts";
 import { REDISES } from "../support/cluster.ts";
 

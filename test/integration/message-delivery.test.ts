@@ -9,7 +9,7 @@ import { describe, it } from "node:test";
 import { setTimeout as wait } from "node:timers/promises";
 import { startLocalRedis } from "../../src/cli/processes/local-redis.ts";
 import { type RemovedRecord, stitchRecord } from "../../src/domain/stitch/stitch.ts";
-import { putMessages } from "../../src/redis/inbox/inbox.ts";
+import { putMessages } from "../../src/redis/inbox/put-messages.ts";
 import { FAST, type Part, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { createMail, MAIL_MODULE, MailClient, rowsOf, takenBy, tell } from "../support/mail.ts";
 import { addRecord, dataDirOf, logOf, recordsOf } from "../support/stitch-folder.ts";

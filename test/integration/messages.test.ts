@@ -1,7 +1,7 @@
 // Messages over real processes: from HTTP, from modules and from processes, to stitches on three nodes.
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import { putMessages } from "../../src/redis/inbox/inbox.ts";
+import { putMessages } from "../../src/redis/inbox/put-messages.ts";
 import { locateStitch } from "../../src/redis/stitch/pointers.ts";
 import { REDISES, TestCluster, until } from "../support/cluster.ts";
 import { createMail, MAIL_MODULE, MailClient, rowsOf, takenBy, tell } from "../support/mail.ts";

@@ -6,13 +6,8 @@ import type { StitchRecord } from "../../src/domain/stitch/stitch.ts";
 import type { RedisClient } from "../../src/redis/connection/client.ts";
 import { openNodePorts } from "../../src/master/node-ports.ts";
 import { connectRedis, openRedis } from "../../src/redis/connection/connection.ts";
-import {
-  acknowledgeEntries,
-  createInbox,
-  InboxTaken,
-  putMessages,
-  readNewEntries,
-} from "../../src/redis/inbox/inbox.ts";
+import { acknowledgeEntries, createInbox, InboxTaken, readNewEntries } from "../../src/redis/inbox/inbox.ts";
+import { putMessages } from "../../src/redis/inbox/put-messages.ts";
 import { Keys } from "../../src/redis/keys.ts";
 import { readNodes } from "../../src/redis/node/node-record.ts";
 import { beatNode } from "../../src/redis/node/node-lease.ts";

@@ -1,6 +1,6 @@
 import { groupContains } from "../../src/domain/names/group.ts";
 import { fullId, splitFullId } from "../../src/domain/names/ids.ts";
-import { SEVERAL_BYTES, SEVERAL_MESSAGES, STITCH_BYTES, STITCH_MESSAGES } from "../../src/redis/inbox/inbox.ts";
+import { SEVERAL_BYTES, SEVERAL_MESSAGES, STITCH_BYTES, STITCH_MESSAGES } from "../../src/redis/inbox/put-messages.ts";
 
 /** A message in a node's inbox: from here on it is accepted. `label`: its sender and number, the same in every copy. */
 export type Stored = {

@@ -1,7 +1,7 @@
 // The checker of test/fault/messages.test.ts finds what it is for: each history here breaks the promise in one way.
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { STITCH_BYTES, STITCH_MESSAGES } from "../../src/redis/inbox/inbox.ts";
+import { STITCH_BYTES, STITCH_MESSAGES } from "../../src/redis/inbox/put-messages.ts";
 import { duplicatesOf, type History, problemsOf, type Stay, type Stored } from "../support/message-checker.ts";
 
 const FOR_EVER = Number.POSITIVE_INFINITY;

@@ -14,7 +14,8 @@ import {
   type PlacedLetter,
   readDeadLetter,
 } from "../../redis/inbox/dead-letters.ts";
-import { acknowledgeEntries, dropInbox, putMessages, readOldestEntries } from "../../redis/inbox/inbox.ts";
+import { acknowledgeEntries, dropInbox, readOldestEntries } from "../../redis/inbox/inbox.ts";
+import { putMessages } from "../../redis/inbox/put-messages.ts";
 import type { Keys } from "../../redis/keys.ts";
 import { redisTimeMs } from "../../redis/node/node-record.ts";
 import { giveReceipts } from "../../redis/inbox/receipts.ts";

@@ -13,7 +13,7 @@ import {
 import type { DeliveryResource, SentResource } from "../../contract/message.ts";
 import type { RedisClient } from "../../redis/connection/client.ts";
 import type { HintWatch } from "../../redis/hint-watchers.ts";
-import { type PutResult, type Posted, putMessageOnce, putMessages } from "../../redis/inbox/inbox.ts";
+import { type PutResult, type Posted, putMessageOnce, putMessages } from "../../redis/inbox/put-messages.ts";
 import type { Keys } from "../../redis/keys.ts";
 import { redisTimeMs } from "../../redis/node/node-record.ts";
 import {

@@ -1,6 +1,6 @@
 import type { RedisClient } from "../../redis/connection/client.ts";
 import { addDeadLetters } from "../../redis/inbox/dead-letters.ts";
-import { putMessages } from "../../redis/inbox/inbox.ts";
+import { putMessages } from "../../redis/inbox/put-messages.ts";
 import type { Keys } from "../../redis/keys.ts";
 import { nodesOfGroup, receiversOf } from "../../redis/stitch/routes.ts";
 import { readStitch } from "../../redis/stitch/stitch-records.ts";

@@ -1,6 +1,6 @@
 import * as z from "zod";
 import type { RedisClient } from "../connection/client.ts";
-import { MESSAGE_KEPT_MS } from "./inbox.ts";
+import { MESSAGE_KEPT_MS } from "./put-messages.ts";
 import type { Keys } from "../keys.ts";
 
 const record = z.object({

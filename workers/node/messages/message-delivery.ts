@@ -15,14 +15,8 @@ import type { RemovedRecord } from "../../../src/domain/stitch/stitch.ts";
 import { errorText } from "../../../src/error-text.ts";
 import type { Routes } from "../../../src/master/ports.ts";
 import type { RedisClient } from "../../../src/redis/connection/client.ts";
-import {
-  acknowledgeEntries,
-  entryAtMs,
-  type InboxEntry,
-  isLaterEntry,
-  STITCH_BYTES,
-  STITCH_MESSAGES,
-} from "../../../src/redis/inbox/inbox.ts";
+import { acknowledgeEntries, entryAtMs, type InboxEntry, isLaterEntry } from "../../../src/redis/inbox/inbox.ts";
+import { STITCH_BYTES, STITCH_MESSAGES } from "../../../src/redis/inbox/put-messages.ts";
 import type { Keys } from "../../../src/redis/keys.ts";
 import { giveReceipts } from "../../../src/redis/inbox/receipts.ts";
 import type { Delivered } from "../protocol/adaptor.ts";

@@ -3,7 +3,7 @@ import { type ErrorCode, RequestError } from "../../../src/domain/errors.ts";
 import { parseStitchRef, splitFullId } from "../../../src/domain/names/ids.ts";
 import { asLetter, type Message } from "../../../src/domain/message.ts";
 import type { Routes } from "../../../src/master/ports.ts";
-import type { Burial, PutResult, Posted } from "../../../src/redis/inbox/inbox.ts";
+import type { Burial, PutResult, Posted } from "../../../src/redis/inbox/put-messages.ts";
 import { Backlog, type Kept, pairOf } from "./backlog.ts";
 import { KnownStitches } from "./known-stitches.ts";
 import { SendQueue, type QueuedMessage } from "./send-queue.ts";
