@@ -7,7 +7,7 @@ import { pageQuery } from "./query.ts";
 const families = [...new Set(EVENT_TYPES.map((type) => `${type.split(".")[0]}.*`))];
 const known = new Set<string>(["*", ...families, ...EVENT_TYPES]);
 
-/** `node.*,job.ended`: types and families. A type that there is not would match nothing for ever, so it is refused. */
+/** `node.*,job.ended`: types and families. An unknown type would never match anything, so it is refused. */
 const types = z
   .string()
   .max(1000)

@@ -220,8 +220,8 @@ export interface Commands {
   /** Takes back what a job changed, as a new one, for a reason of its own. Safe to repeat. @throws `not_found`, `not_reversible`, `group_busy`, and as `submit`. */
   rollback(id: string, reason?: string | null): Promise<JobResource>;
   /**
-   * Takes a node's word for the stitches that it has and no Master has assigned, as far as Redis knows: from here on they are
-   * copied and moved as any. For a Redis that came back empty, or older. Safe to repeat. @throws `not_found`.
+   * Takes a node's word for those of its stitches that no Master has assigned, as far as Redis knows: from here on they are
+   * copied and moved like all others. For a Redis that came back empty, or older. Safe to repeat. @throws `not_found`.
    */
   adopt(node: string): Promise<AdoptedResource>;
   /** Forgets a dead or left node with its stitches, queue and routes. Safe to repeat. @throws `node_alive`, `not_found`. */

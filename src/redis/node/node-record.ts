@@ -107,7 +107,7 @@ const nodesReply = z.array(z.string().nullable());
 const metaReply = z.string();
 
 /**
- * Reads nodes; null for one that there is not, and for one that cannot be read, unless `onUnreadable` throws. One round
+ * Reads nodes; null for one that does not exist, and for one that cannot be read, unless `onUnreadable` throws. One round
  * trip.
  */
 export async function readNodes(

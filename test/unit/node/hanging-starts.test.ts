@@ -53,6 +53,11 @@ function hosting(t: TestContext) {
   const runs: Run[] = [];
   const published = new Map<string, StitchRecord>();
   const logs = new Set<StitchLog>();
+  let folders = 0;
+  const makeDataDir = () => {
+    folders += 1;
+    return Promise.resolve(dir);
+  };
   const run = (context: StartContext) => {
     const made = new Run(context);
     runs.push(made);
@@ -63,7 +68,7 @@ function hosting(t: TestContext) {
     session: "session",
     facts: { zones: [], labels: {}, capacity: { cpu: 4, memoryBytes: 400 }, modules: [], version: "1" },
     // Its folders are no part of this, and to make ten thousand of them takes long.
-    disk: Object.assign(disk, { makeDataDir: () => Promise.resolve(dir) }),
+    disk: Object.assign(disk, { makeDataDir }),
     specs: NAMED_SPECS,
     adaptors: { process: run, module: run },
     nowMs: () => 1000,
@@ -92,7 +97,7 @@ function hosting(t: TestContext) {
     await disk.close();
     rmSync(dir, { recursive: true, force: true });
   });
-  return { host, disk, runs, published };
+  return { host, disk, runs, published, folders: () => folders };
 }
 
 const at = (revision: number) => ({ revision, wave: 0 });
@@ -125,7 +130,7 @@ async function hanging(t: TestContext, count: number) {
 
 test("10,000 starts that hang are all on record at once, begin 50 each second, and end at once by a newer stop", async (t) => {
   const count = 10_000;
-  const { host, runs, published, outcomes } = await hanging(t, count);
+  const { host, runs, published, outcomes, folders } = await hanging(t, count);
   assert.ok([...published.values()].every(({ desired }) => desired === "running"));
   await until("the last one waits", () => host.find(`s${count - 1}`)?.record.state === "starting");
   assert.deepEqual(host.status().states, { starting: count }, "a drain must not take the node for empty");
@@ -142,6 +147,7 @@ test("10,000 starts that hang are all on record at once, begin 50 each second, a
   assert.ok((await Promise.all(stops)).every(({ status }) => status === "succeeded"));
   assert.ok([...published.values()].every(({ state, desired }) => state === "stopped" && desired === "stopped"));
   assert.equal(runs.length, 6 * PLACES, "nothing was started on the way");
+  assert.equal(folders(), 6 * PLACES, "nor was a folder made for what was about to be stopped");
 });
 
 test("a stop of one that runs does not wait behind starts that hang, nor does the start of the next one for ever", async (t) => {

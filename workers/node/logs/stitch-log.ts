@@ -373,6 +373,7 @@ export class StitchLog {
   }
 
   async #rename(work: () => Promise<void>): Promise<void> {
+    // Whoever began that one is told where it fails.
     while (this.#renaming !== null) await this.#renaming.catch(() => undefined);
     const renaming = work();
     this.#renaming = renaming;

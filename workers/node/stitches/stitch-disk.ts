@@ -404,7 +404,7 @@ function parsedOrNull(text: string): unknown {
 
 type OverLine = Extract<JournalLine, { kind: "forgotten" | "answered" | "launch ended" }>;
 
-/** Does it say that there is nothing any more of what it is of? */
+/** Does the line say that its subject is gone? */
 const isOver = <Line extends JournalLine>(line: Line): line is Extract<Line, OverLine> =>
   line.kind === "forgotten" || line.kind === "answered" || line.kind === "launch ended";
 
