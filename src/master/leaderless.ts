@@ -46,7 +46,7 @@ export type LeaderlessOptions = {
 
 /**
  * The default Master: whichever process receives a command plans and dispatches it, from the state it sees. There is no
- * leader and nothing to elect; conflicting commands given at once are settled by their revisions, on the node.
+ * leader and nothing to elect; conflicting commands given at once are decided by their revisions, on the node.
  */
 export function leaderlessMaster(options: LeaderlessOptions): Master {
   const { id, redis, keys, hints, nowMs, onLate } = options;

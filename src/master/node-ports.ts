@@ -58,7 +58,7 @@ const NODE_PORTS: Readonly<Record<ChosenMaster, (options: NodePortsOptions) => N
           return new Map([...found].map(([id, each]) => [splitFullId(id).stitch, each]));
         },
         eligibility: () => readEligibility(redis, keys, node),
-        words: (onUnreadable) => readTombstones(redis, keys, node, onUnreadable),
+        tombstones: (onUnreadable) => readTombstones(redis, keys, node, onUnreadable),
         traces: (id) => readTraces(redis, keys, id),
         raiseRevision: (revision) => raiseRevision(redis, keys, revision),
       },

@@ -169,8 +169,8 @@ export interface Orders {
     onUnreadable: OnUnreadable,
   ): Promise<ReadonlyMap<string, readonly KeptAssignment[]>>;
   eligibility(): Promise<Eligibility>;
-  /** Words that Masters have left about its stitches while it was away, by stitch; `onUnreadable` is told of the rest. */
-  words(onUnreadable: OnUnreadable): Promise<ReadonlyMap<string, Tombstone>>;
+  /** What Masters have decided about its stitches while it was away, by stitch; `onUnreadable` is told of what cannot be read. */
+  tombstones(onUnreadable: OnUnreadable): Promise<ReadonlyMap<string, Tombstone>>;
   /** All that is known of a full id, on whatever node. @throws UnreadableRecord */
   traces(id: string): Promise<Traces>;
   /** Has every later command draw a higher revision than this. Safe to repeat. */
@@ -220,7 +220,7 @@ export interface Commands {
   /** Takes back what a job changed, as a new one, for a reason of its own. Safe to repeat. @throws `not_found`, `not_reversible`, `group_busy`, and as `submit`. */
   rollback(id: string, reason?: string | null): Promise<JobResource>;
   /**
-   * Takes a node's word for those of its stitches that no Master has assigned, as far as Redis knows: from here on they are
+   * Assigns to a node those of its stitches that no Master has assigned, as far as Redis knows: from here on they are
    * copied and moved like all others. For a Redis that came back empty, or older. Safe to repeat. @throws `not_found`.
    */
   adopt(node: string): Promise<AdoptedResource>;

@@ -1,11 +1,12 @@
 import { randomUUID } from "node:crypto";
 import { fullId } from "../../src/domain/names/ids.ts";
 import type { Dispatch } from "../../src/domain/job/job.ts";
-import type { Eligibility, NodeFacts } from "../../src/domain/node/node.ts";
+import type { NodeFacts } from "../../src/domain/node/node.ts";
 import type { NodePorts } from "../../src/master/ports.ts";
 import { Launcher } from "./adaptors/launcher.ts";
 import { moduleAdaptor, type StitchModule } from "./adaptors/module.ts";
 import { processAdaptor } from "./adaptors/process.ts";
+import type { Membership, NodeContents } from "./membership/membership.ts";
 import { OutputPace } from "./logs/output-pace.ts";
 import type { MessageDelivery } from "./messages/message-delivery.ts";
 import { EscapedProcesses } from "./processes/escaped-processes.ts";
@@ -16,26 +17,23 @@ import type { Watchdog } from "./processes/watchdog.ts";
 import type { Told } from "./protocol/adaptor.ts";
 import { Outbox, ROOM_MS, type SendTo } from "./sending/outbox.ts";
 import { Measurements } from "./stitches/measurements.ts";
-import type { ObeyedTombstones } from "./stitches/obeyed-tombstones.ts";
+import { ObeyedTombstones } from "./stitches/obeyed-tombstones.ts";
 import { Publisher } from "./stitches/publisher.ts";
 import { Specs } from "./stitches/specs.ts";
 import type { StitchDisk } from "./stitches/stitch-disk.ts";
 import { StitchHost } from "./stitches/stitch-host.ts";
+import { StitchRegistry } from "./stitches/stitch-registry.ts";
 
 type PartsOptions = {
   readonly node: string;
-  readonly session: string;
-  /** Of former lives of the node, whose processes may still run. */
-  readonly formerSessions: readonly string[];
-  readonly dir: string;
   readonly facts: NodeFacts;
   readonly modules: ReadonlyMap<string, StitchModule>;
   readonly master: NodePorts;
   readonly watchdog: Watchdog;
-  readonly tombstones: Pick<ObeyedTombstones, "heldUp">;
-  readonly incarnation: () => number;
-  readonly eligibility: () => Eligibility;
-  readonly holdsId: () => boolean;
+  readonly membership: Pick<
+    Membership,
+    "session" | "dir" | "formerSessions" | "incarnation" | "eligibility" | "holdsId"
+  >;
   /** null until it reads its inbox. */
   readonly delivery: () => MessageDelivery | null;
   /** The last entry of the inbox that was taken, by this life or a former one. */
@@ -49,11 +47,9 @@ type PartsOptions = {
 };
 
 /** What a worker is made of before Redis has been asked for anything. */
-export type Parts = {
-  readonly host: StitchHost;
-  readonly publisher: Publisher;
+export type Parts = NodeContents & {
+  readonly disk: StitchDisk;
   readonly outbox: Outbox;
-  readonly specs: Specs;
   readonly orphans: Orphans;
   readonly measurements: Measurements;
   readonly handles: Handles;
@@ -64,58 +60,64 @@ export type Parts = {
 
 /** Takes what is on the disk, and ends what former lives have left. Nothing is asked of Redis, and no stitch is started. */
 export async function openParts(disk: StitchDisk, o: PartsOptions): Promise<Parts> {
-  const { master, incarnation, holdsId, nowMs, steadyNowMs, onError } = o;
+  const { node, master, membership, nowMs, steadyNowMs, onError } = o;
   const { publishing, orders, routing } = master;
+  const { session, dir } = membership;
+  const incarnation = () => membership.incarnation;
+  const holdsId = () => membership.holdsId;
+  const eligibility = () => membership.eligibility;
   const kept = disk.load();
-  const specs = new Specs({ dir: o.dir, orders, publishing, steadyNowMs, onError });
+  const registry = new StitchRegistry();
+  const specs = new Specs({ dir, orders, publishing, steadyNowMs, onError });
   specs.load();
   const orphans = new Orphans({
-    sessions: o.formerSessions,
+    sessions: membership.formerSessions,
     launches: kept.launches,
     spare: () => false,
     say: o.say,
   });
   const [launcher] = await Promise.all([Launcher.look(), orphans.end()]);
-  const measurements = new Measurements({ publishing, session: o.session, disk, incarnation, holdsId, steadyNowMs });
+  const measurements = new Measurements({ publishing, session, disk, incarnation, holdsId, steadyNowMs });
   const publisher = new Publisher({
     publishing,
-    status: () => host.status(),
-    receives: (group) => host.receivers(group).length > 0,
-    changeOf: (stitch) => host.changeOf(stitch),
+    status: () => registry.status(eligibility()),
+    receives: (group) => registry.receivers(group).length > 0,
+    changeOf: (stitch) => registry.changeOf(stitch),
     holdsId,
     onError,
   });
   const outbox = new Outbox({
     routing,
-    node: o.node,
-    isHere: (stitch) => host.find(stitch)?.record.movedFrom === null,
+    node,
+    isHere: (stitch) => registry.find(stitch)?.record.movedFrom === null,
     nowMs,
     onError,
   });
   /** Sends a message of one of its stitches. */
   const send = (stitch: string, to: SendTo, channel: string, data: string, ref: number | null, told: Told) => {
-    const from = fullId(o.node, stitch);
+    const from = fullId(node, stitch);
     const message = { id: randomUUID(), from, channel, data, ref, re: null, receipt: null, hops: 0 };
     const onFull = () => {
       const text = `the inbox of ${"stitch" in to ? to.stitch : to.group} is full: what it sends there waits ${ROOM_MS} ms for room, then it is a dead letter`;
-      void host.log(stitch)?.write("system", text, nowMs());
+      void registry.log(stitch)?.write("system", text, nowMs());
     };
     return outbox.send(to, { ...message, sentAtMs: nowMs() }, { speaker: { ...told, onFull } });
   };
-  const handles = new Handles({ logsToCome: () => host.logsToCome() });
+  const handles = new Handles({ logsToOpen: () => registry.logsToOpen() });
   const host: StitchHost = new StitchHost({
-    node: o.node,
-    session: o.session,
+    node,
+    session,
+    registry,
     facts: o.facts,
-    eligibility: o.eligibility,
+    eligibility,
     lastMail: o.lastMail,
     disk,
     specs,
     adaptors: {
       process: processAdaptor({
         watchdog: o.watchdog,
-        escaped: new EscapedProcesses(o.session, onError),
-        launches: new Launches(disk, o.session),
+        escaped: new EscapedProcesses(session, onError),
+        launches: new Launches(disk, session),
         launcher,
         handles,
         orphans,
@@ -127,7 +129,7 @@ export async function openParts(disk: StitchDisk, o: PartsOptions): Promise<Part
     nowMs,
     random: o.random,
     holdsId,
-    heldUp: (stitch) => o.tombstones.heldUp(stitch),
+    heldUp: (stitch) => tombstones.heldUp(stitch),
     send,
     reply: async (stitch, ...reply) => o.delivery()?.reply(stitch, ...reply),
     onRoom: (stitch) => o.delivery()?.wake(stitch),
@@ -135,6 +137,20 @@ export async function openParts(disk: StitchDisk, o: PartsOptions): Promise<Part
     publish: (changes, events) => publisher.publish(changes, events),
     onError,
   });
+  const tombstones = new ObeyedTombstones({ orders, node, host, registry, steadyNowMs, onError });
   host.merge(kept);
-  return { host, publisher, outbox, specs, orphans, measurements, handles, launcher, tasks: kept.tasks };
+  return {
+    disk,
+    registry,
+    host,
+    publisher,
+    outbox,
+    specs,
+    tombstones,
+    orphans,
+    measurements,
+    handles,
+    launcher,
+    tasks: kept.tasks,
+  };
 }

@@ -1,6 +1,6 @@
 import * as z from "zod";
 import { eligibilityChain } from "../job/chains.ts";
-import { hasSettled, planMoves } from "../planning/drain.ts";
+import { hasArrived, planMoves } from "../planning/drain.ts";
 import { nodeId } from "../names/ids.ts";
 import { movesInWaves, shown, staysUnknown } from "../planning/moves.ts";
 import { nodeNamed, type Observed, refusalFor, stitchesOn } from "../planning/observed.ts";
@@ -38,7 +38,7 @@ function planDrain(command: DrainCommand, observed: Observed): Plan {
   // Nothing on it can be moved well, nor stopped: to mark it would only look as if it were drained.
   if (refused !== null) return infeasible([{ node: target, code: "not_alive", message: refused.message }]);
   const { all, known, unknown } = stitchesOn(observed);
-  const { moves, refusals, stay } = planMoves(known.filter(hasSettled), observed, forceAfterMs > 0);
+  const { moves, refusals, stay } = planMoves(known.filter(hasArrived), observed, forceAfterMs > 0);
   const scopes = new Set(all.map(({ record }) => `${record.group}.${target}`));
   const { placements, warnings } = shown(moves, observed);
   return planInWaves(

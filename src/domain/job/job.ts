@@ -47,7 +47,7 @@ export const step = z.discriminatedUnion("action", [
     timeoutMs: z.number(),
     /** The full id it has gone to, in a move. */
     movedTo: z.string().optional(),
-    /** Takes back a move: removes it only where it has come from this full id and has not settled. */
+    /** Takes back a move: removes it only where it is arriving from this full id. */
     arrivingFrom: z.string().optional(),
     born,
   }),

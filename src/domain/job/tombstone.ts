@@ -7,14 +7,14 @@ import type { RemovedRecord, StitchRecord } from "../stitch/stitch.ts";
 export const tombstone = z.object({
   revision: revisionText,
   movedTo: z.string().nullable(),
-  /** It speaks only of a stitch that has come from this full id and has not settled; null where it speaks of any. */
+  /** It means only a stitch that is arriving from this full id; null where it means any. */
   arrivingFrom: z.string().nullable().default(null),
-  /** It speaks only of the stitch that was born so, not of another that has its id since; null where it speaks of any. */
+  /** It means only the stitch that was born so, not another that has its id since; null where it means any. */
   born: revisionText.nullable().default(null),
 });
 export type Tombstone = z.output<typeof tombstone>;
 
-/** Does a tombstone speak of this stitch, and has nothing newer been applied to it? Then its node will bury it. */
+/** Does a tombstone mean this stitch, and has nothing newer been applied to it? Then its node removes it. */
 export const buries = (
   { revision, arrivingFrom, born }: Tombstone,
   record: Pick<StitchRecord, "revision" | "movedFrom" | "born">,
@@ -34,25 +34,25 @@ export type Traces = {
  * Of a stitch that is not there: the full id it has moved to; null where it is gone for good; undefined where nothing says
  * what became of it. What its node says counts before what a Master decided.
  */
-function goneTo(born: string, { removed, tombstone: word }: Traces): string | null | undefined {
+function goneTo(born: string, { removed, tombstone: left }: Traces): string | null | undefined {
   if (removed?.born === born) return removed.takenBack === true ? null : removed.movedTo;
-  if (word !== null && word.arrivingFrom === null && (word.born ?? born) === born) return word.movedTo;
+  if (left !== null && left.arrivingFrom === null && (left.born ?? born) === born) return left.movedTo;
   return undefined;
 }
 
 /**
- * May a stitch that has arrived settle, with nobody there to tell it? `source`: what there is of the full id it comes from.
- * "not yet": that one is still there. "unclear": it is gone, and nothing says that it went here. Then it was removed while
- * it moved: to settle would let it live on.
+ * May the node of an arriving stitch confirm its move by itself? `source`: all that Redis knows of the full id it comes from.
+ * "not yet": the stitch is still there. "unclear": it is gone, and nothing says that it came here. Then it was removed while it
+ * moved: a confirmed move would let it live on.
  */
-export function maySettle(
+export function mayConfirmArrival(
   arrived: { readonly id: string; readonly born: string },
   source: Traces,
-): "settles" | "not yet" | "unclear" {
-  const { record, tombstone: word } = source;
+): "yes" | "not yet" | "unclear" {
+  const { record, tombstone: left } = source;
   if (record?.born === arrived.born)
-    return word !== null && buries(word, record) && word.movedTo === arrived.id ? "settles" : "not yet";
-  return goneTo(arrived.born, source) === arrived.id ? "settles" : "unclear";
+    return left !== null && buries(left, record) && left.movedTo === arrived.id ? "yes" : "not yet";
+  return goneTo(arrived.born, source) === arrived.id ? "yes" : "unclear";
 }
 
 /**

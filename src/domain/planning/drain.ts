@@ -20,8 +20,8 @@ type Moves = {
   readonly stay: PlanWarning[];
 };
 
-/** One that arrives is another job's until it has settled, or is gone again. */
-export const hasSettled = ({ record }: Shown): boolean => record.movedFrom === null;
+/** A stitch that is arriving belongs to the job that moves it, until its move is confirmed or taken back. */
+export const hasArrived = ({ record }: Shown): boolean => record.movedFrom === null;
 
 /** What a drain finds on its node. @param tried its chains so far. */
 export function seeDrain(
@@ -41,13 +41,13 @@ export function seeDrain(
   const { all, known } = stitchesOn(observed);
   const isAtWork = ({ id, record }: Shown) => AT_WORK.has(record.state) && !moved.has(id);
   const atWork = all.filter(isAtWork);
-  const settled = atWork.filter(hasSettled);
+  const arrived = atWork.filter(hasArrived);
   const again = known
-    .filter((each) => isAtWork(each) && hasSettled(each))
+    .filter((each) => isAtWork(each) && hasArrived(each))
     .filter(({ id }) => times(id, "create") < TRIES);
   // A node that is away stops nothing; when it is back it may start what it had.
   const isAway = node === undefined || refusalFor(node, false, observed) !== null;
-  const left = isAway ? [] : settled.filter(({ id }) => times(id, "stop") < TRIES);
+  const left = isAway ? [] : arrived.filter(({ id }) => times(id, "stop") < TRIES);
   return {
     uncordoned: node?.eligibility === "eligible" || (node !== undefined && node.uncordonedBy > revision),
     running: atWork.map(({ id }) => id),

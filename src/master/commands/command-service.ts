@@ -37,7 +37,7 @@ import { createJob, timesVoided } from "../../redis/job/drafts.ts";
 import { drawRevision } from "../../redis/revision.ts";
 import { passingOver } from "../../redis/unreadable.ts";
 import { hex, sha256, sha256Hex } from "../digest.ts";
-import { FIRST_LOOK_MS, type JobService, type JobServiceOptions, type Settled } from "../jobs/job-service.ts";
+import { FIRST_LOOK_MS, type JobService, type JobServiceOptions, type AdvancedJob } from "../jobs/job-service.ts";
 import type { JobWaiter } from "../jobs/job-waiter.ts";
 import { iso } from "../../contract/time.ts";
 import type { Submission, Submitted } from "../ports.ts";
@@ -138,12 +138,12 @@ export class CommandService {
   }
 
   async #finished(id: string, what: string) {
-    const settled = await this.#o.jobService.advanceKnown(id);
-    if (settled.state.marks.closed === null)
+    const advanced = await this.#o.jobService.advanceKnown(id);
+    if (advanced.state.marks.closed === null)
       throw new RequestError("group_busy", `The job is still at work; it can be ${what} when it has ended.`, {
         jobId: id,
       });
-    return settled;
+    return advanced;
   }
 
   async #follow(
@@ -295,15 +295,15 @@ export class CommandService {
     const here = record.tasks.some((task) => task.refused !== null || task.runs === "master");
     const several = record.orchestration !== null;
     const spec = record.asked === null ? null : (seen.observed.toStore?.spec ?? null);
-    const jobOf = async (settled: Pick<Settled, "state" | "folded">) => {
-      const job = await this.#o.waiter.view(settled, spec);
+    const jobOf = async (advanced: Pick<AdvancedJob, "state" | "folded">) => {
+      const job = await this.#o.waiter.view(advanced, spec);
       return { kind: "job", job, replayed: false } as const;
     };
     if (watch === null && !here && !several) return jobOf({ state, folded: foldJob(state, new Map()) });
-    const settled =
+    const advanced =
       (here || several || watch === null ? null : await this.#o.waiter.endByHints(state, waitMs, watch)) ??
       (await this.#o.waiter.wait(id, waitMs - (this.#o.nowMs() - askedAtMs), watch));
-    return jobOf(settled);
+    return jobOf(advanced);
   }
 
   /** The job as it is accepted: of a command of many steps, with the first wave begun. */

@@ -56,10 +56,10 @@ const CLOSER_GRACE_MS = 3000;
 const MAX_ROUNDS = 100;
 
 /** `wakeAtMs`: when a command of many steps must be looked at though nothing is heard of it. */
-export type Settled = { readonly state: JobState; readonly folded: FoldedJob; readonly wakeAtMs: number | null };
+export type AdvancedJob = { readonly state: JobState; readonly folded: FoldedJob; readonly wakeAtMs: number | null };
 
 /** `runners`: what was known of its nodes. */
-type Found = Settled & { readonly runners: ReadonlyMap<string, Runner> };
+type Found = AdvancedJob & { readonly runners: ReadonlyMap<string, Runner> };
 
 /** The incarnation of every Master, in its claims: what one has not ended, any other carries out again. */
 const MASTER_INCARNATION = 1;
@@ -136,11 +136,11 @@ export class JobService {
   }
 
   /** As `advance`. @throws RequestError `not_found` where there is no such job. */
-  async advanceKnown(id: string): Promise<Settled> {
-    const settled = await this.advance(id);
-    if (settled === null)
+  async advanceKnown(id: string): Promise<AdvancedJob> {
+    const advanced = await this.advance(id);
+    if (advanced === null)
       throw new RequestError("not_found", `There is no job "${id}"; finished jobs are kept for a while only.`);
-    return settled;
+    return advanced;
   }
 
   /**
@@ -157,23 +157,23 @@ export class JobService {
       const wakeAtMs = await this.#forward(state, folded).catch(notNow);
       if (wakeAtMs === "not now") return asItIs;
       if (wakeAtMs === "saved") continue;
-      const settled = await this.#end(state, folded, []).catch(notNow);
-      if (settled === "not now") return { ...asItIs, wakeAtMs };
-      if (settled === "gone") return null;
-      if (settled !== "changed") return { ...settled, runners, wakeAtMs };
+      const advanced = await this.#end(state, folded, []).catch(notNow);
+      if (advanced === "not now") return { ...asItIs, wakeAtMs };
+      if (advanced === "gone") return null;
+      if (advanced !== "changed") return { ...advanced, runners, wakeAtMs };
     }
     throw new Error(`job ${id} changed ${MAX_ROUNDS} times while it was read`);
   }
 
   /** Ends a job that is told of in hints, where nothing of it can still happen (see `closeJob`). */
-  async judge(state: JobState, told: readonly string[]): Promise<Settled | "changed" | "gone"> {
-    const settled = await this.#end(state, foldJob(state, await this.#runnersOf(state)), told).catch(notNow);
+  async judge(state: JobState, told: readonly string[]): Promise<AdvancedJob | "changed" | "gone"> {
+    const advanced = await this.#end(state, foldJob(state, await this.#runnersOf(state)), told).catch(notNow);
     // Whoever waits for the end then reads the job until it has come.
-    return settled === "not now" ? "changed" : settled;
+    return advanced === "not now" ? "changed" : advanced;
   }
 
   /** Ends a job where nothing of it can still happen, unless more was written meanwhile: then nothing is done. */
-  async #end(state: JobState, folded: FoldedJob, told: readonly string[]): Promise<Settled | "changed" | "gone"> {
+  async #end(state: JobState, folded: FoldedJob, told: readonly string[]): Promise<AdvancedJob | "changed" | "gone"> {
     const { redis, keys, jobRetentionMs } = this.#o;
     if (state.marks.closed !== null || folded.verdict === null) return { state, folded, wakeAtMs: null };
     const reply = await closeJob(redis, keys, state.record.id, state.written, folded.verdict, jobRetentionMs, told);

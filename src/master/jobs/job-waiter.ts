@@ -6,7 +6,7 @@ import type { StepOutcome } from "../../domain/stitch/stitch.ts";
 import type { HintWatch } from "../../redis/hint-watchers.ts";
 import type { JobHints } from "../../redis/job/job-hints.ts";
 import { readHint } from "../../redis/job/outcomes.ts";
-import type { JobService, Settled } from "./job-service.ts";
+import type { JobService, AdvancedJob } from "./job-service.ts";
 import { jobView } from "./job-view.ts";
 import type { SpecStore } from "../state/spec-store.ts";
 
@@ -38,7 +38,7 @@ export class JobWaiter {
   }
 
   /** A job with the spec that it was asked with. @param known that spec, where it is at hand. */
-  async view({ state, folded }: Pick<Settled, "state" | "folded">, known: StitchSpec | null): Promise<JobResource> {
+  async view({ state, folded }: Pick<AdvancedJob, "state" | "folded">, known: StitchSpec | null): Promise<JobResource> {
     const { asked } = state.record;
     if (asked === null || known !== null) return jobView(state, folded, known);
     const { specHash } = asked;
@@ -46,16 +46,16 @@ export class JobWaiter {
   }
 
   /** Waits for the end of a job: hints hasten, a look each second guarantees. */
-  async wait(id: string, waitMs: number, watch: HintWatch | null): Promise<Settled> {
+  async wait(id: string, waitMs: number, watch: HintWatch | null): Promise<AdvancedJob> {
     const untilMs = this.#nowMs() + waitMs;
     const left = () => untilMs - this.#nowMs();
     for (;;) {
       watch?.forget();
-      const settled = await this.#jobService.advanceKnown(id);
-      if (settled.state.marks.closed !== null || watch === null || left() <= 0) return settled;
-      const { tasks } = settled.folded;
+      const advanced = await this.#jobService.advanceKnown(id);
+      if (advanced.state.marks.closed !== null || watch === null || left() <= 0) return advanced;
+      const { tasks } = advanced.folded;
       // Of many steps, each end of a task may bring the next; else nothing ends before all have ended.
-      const open = settled.state.record.orchestration === null ? tasks.filter(({ status }) => !hasEnded(status)) : [];
+      const open = advanced.state.record.orchestration === null ? tasks.filter(({ status }) => !hasEnded(status)) : [];
       await this.#hinted(watch, Math.max(1, open.length), Math.min(LOOK_MS, left()));
     }
   }
@@ -74,7 +74,7 @@ export class JobWaiter {
    * Ends a job that this process has just accepted with the outcomes that came with the hints, so that nothing has to be
    * read again. @returns null where they do not tell everything within the first look's time: then the job must be read.
    */
-  async endByHints(accepted: JobState, waitMs: number, watch: HintWatch): Promise<Settled | null> {
+  async endByHints(accepted: JobState, waitMs: number, watch: HintWatch): Promise<AdvancedJob | null> {
     const untilMs = this.#nowMs() + Math.min(LOOK_MS, waitMs);
     const written = new Map<string, number>();
     const told: string[] = [];
@@ -97,8 +97,8 @@ export class JobWaiter {
       // Some told only of their last outcomes, or only that they have ended.
       if (nodesInDoubt(state).length > 0) return null;
       const total = [...written.values()].reduce((sum, each) => sum + each, 0);
-      const settled = await this.#jobService.judge({ ...state, written: total }, told);
-      return settled === "changed" || settled === "gone" ? null : settled;
+      const advanced = await this.#jobService.judge({ ...state, written: total }, told);
+      return advanced === "changed" || advanced === "gone" ? null : advanced;
     }
   }
 }

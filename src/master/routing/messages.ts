@@ -82,7 +82,7 @@ export class Messages {
   }
 
   /**
-   * Sends a message with a key: where it goes is settled and written down first, and each inbox takes it once. So whoever
+   * Sends a message with a key: where it goes is decided and recorded first, and each inbox takes it once. So whoever
    * comes with the same key, at the same time or after a sender that died on the way, does what is left to do.
    */
   async #sendOnce(request: SendRequest, data: string, key: string, scope: string): Promise<Sent> {

@@ -5,7 +5,7 @@ import type { Keys } from "../keys.ts";
 
 const record = z.object({
   bodyHash: z.string(),
-  /** Where it goes: one entry of each node's inbox, and for whom that is, by full ids. Settled before it is sent. */
+  /** Where it goes: one entry of each node's inbox, and for whom that is, by full ids. Decided before it is sent. */
   posts: z.array(
     z.object({
       node: z.string(),

@@ -37,7 +37,7 @@ return {1, incarnation, now, untilMs}
 /**
  * One heartbeat: renews the lease and publishes the status.
  * KEYS meta. ARGV session, incarnation, leaseMs, status, beats so far.
- * Returns {'ok', now, leaseUntil, beats, number of the last publication, eligibility or '', words left by Masters};
+ * Returns {'ok', now, leaseUntil, beats, number of the last publication, eligibility or '', tombstones ever left by Masters};
  * {'gone'} (Redis came back empty, or has something else there); {'other', session, incarnation} (the id is not this
  * incarnation's here);
  * {'older'} (Redis is older than this worker's last beat); {'lapsed'} (the lease ran out, or a Master declared it dead).
@@ -129,8 +129,8 @@ export type Beat =
       readonly published: number;
       /** null where no Master has ordered anything since the node registered with an empty Redis. */
       readonly eligibility: Eligibility | null;
-      /** How many words Masters have left for the node, ever: where that has grown, there is one to obey. */
-      readonly words: number;
+      /** How many tombstones Masters have ever left for the node: where that has grown, there is one to obey. */
+      readonly tombstones: number;
     }
   /** The id is not this incarnation's here: another worker's, or an earlier one's where Redis is older. */
   | { readonly outcome: "other"; readonly session: string; readonly incarnation: number }
@@ -212,7 +212,7 @@ export async function beatNode(redis: RedisClient, keys: Keys, id: string, as: B
     return { outcome, session, incarnation };
   }
   if (reply[0] !== "ok") return { outcome: notBeaten.parse(reply)[0] };
-  const [outcome, nowMs, leaseUntilMs, beats, published, eligibility, words] = beatReply.parse(reply);
+  const [outcome, nowMs, leaseUntilMs, beats, published, eligibility, tombstones] = beatReply.parse(reply);
   return {
     outcome,
     nowMs,
@@ -220,7 +220,7 @@ export async function beatNode(redis: RedisClient, keys: Keys, id: string, as: B
     beats,
     published,
     eligibility: eligibility === "" ? null : eligibility,
-    words,
+    tombstones,
   };
 }
 

@@ -196,12 +196,12 @@ export async function readOwnStitches(
 /** All that is known of a full id (see `Traces`); what cannot be read is null, unless `onUnreadable` throws. One round trip. */
 export async function readTraces(redis: RedisClient, keys: Keys, id: string, onUnreadable: OnUnreadable = refuse) {
   const { node, stitch } = splitFullId(id);
-  const [[record = null], removed, word] = await Promise.all([
+  const [[record = null], removed, left] = await Promise.all([
     readStitches(redis, keys, [id], onUnreadable),
     readRemoved(redis, keys, id, onUnreadable),
     readTombstone(redis, keys, node, stitch, onUnreadable),
   ]);
-  return { record, removed, tombstone: word };
+  return { record, removed, tombstone: left };
 }
 
 /** One stitch, or where it is now. */
@@ -288,20 +288,20 @@ export async function assertPointers(
 }
 
 /**
- * Drops the pointers of a stitch whose node is away and that a Master has removed or moved, where its word speaks of the one
+ * Drops the pointers of a stitch whose node is away and that a Master has removed or moved, where the tombstone means the one
  * that is there now. Its record stays the node's. Safe to repeat.
  */
 export async function dropForAbsent(
   redis: RedisClient,
   keys: Keys,
   id: string,
-  word: Tombstone,
+  tombstone: Tombstone,
   onUnreadable: OnUnreadable,
 ): Promise<void> {
   const [record] = await readStitches(redis, keys, [id], onUnreadable);
-  if (record == null || !buries(word, record)) return;
+  if (record == null || !buries(tombstone, record)) return;
   await Promise.all([
-    ...handOver(redis, keys, { group: record.group, movedTo: word.movedTo, was: record }),
+    ...handOver(redis, keys, { group: record.group, movedTo: tombstone.movedTo, was: record }),
     // Whether the node has others of the group, it will say itself.
     ...dropPointers(redis, keys, splitFullId(id).node, record, true),
   ]);

@@ -8,21 +8,21 @@ import { type OnUnreadable, readField, readKey, refuse } from "../unreadable.ts"
 
 /** How long tombstones outlive a node that was forgotten: it may come back with its disk, and start what has moved away. */
 export const FORGOTTEN_KEPT_MS = 7 * 86_400_000;
-/** A word that a node has obeyed is kept for so long: it may be put back from a backup of its disk. */
+/** A tombstone that a node has obeyed is kept for so long: the node's disk may be put back from a backup. */
 const OBEYED_KEPT_MS = 7 * 86_400_000;
-/** Field beside the words: when the node was forgotten. No stitch can have this id. */
+/** Field beside the tombstones: when the node was forgotten. No stitch can have this id. */
 export const FORGOTTEN_AT = "forgottenAt";
 
 /**
- * Leaves word for a node that is away. KEYS gone. ARGV stitch, revision, wave, tombstone.
- * Returns 1 where the word stands: it was left, or a newer one says the same. 0 where a newer one says something else.
- * Atomic: of two Masters that leave word at once, the newer word must stay.
+ * Leaves a tombstone for a stitch of a node that is away. KEYS gone. ARGV stitch, revision, wave, tombstone.
+ * Returns 1 where it stands: it was left, or a newer one says the same. 0 where a newer one says something else.
+ * Atomic: of two Masters that leave one at once, the newer must stay.
  */
 const leave = defineScript<[gone: string]>(
   "leave_tombstone",
   1,
   `
-local text, word = redis.pcall('HGET', KEYS[1], ARGV[1]), cjson.decode(ARGV[4])
+local text, stone = redis.pcall('HGET', KEYS[1], ARGV[1]), cjson.decode(ARGV[4])
 if type(text) == 'table' then
   redis.call('DEL', KEYS[1])
   text = false
@@ -32,29 +32,29 @@ if read and type(was) == 'table' and type(was.revision) == 'string' then
   local revision, wave = string.match(was.revision, '^(%d+)%.(%d+)$')
   revision, wave = tonumber(revision or 0), tonumber(wave or 0)
   if revision > tonumber(ARGV[2]) or (revision == tonumber(ARGV[2]) and wave >= tonumber(ARGV[3])) then
-    local same = was.movedTo == word.movedTo and was.arrivingFrom == word.arrivingFrom and was.born == word.born
+    local same = was.movedTo == stone.movedTo and was.arrivingFrom == stone.arrivingFrom and was.born == stone.born
     return same and 1 or 0
   end
 end
-word.atMs = now
-redis.call('HSET', KEYS[1], ARGV[1], cjson.encode(word))
+stone.atMs = now
+redis.call('HSET', KEYS[1], ARGV[1], cjson.encode(stone))
 return 1
 `,
 );
 
-/** Drops words that are older. KEYS gone. ARGV ms. What has no time yet gets one; what cannot be read stays. */
+/** Drops tombstones that are older. KEYS gone. ARGV ms. What has no time yet gets one; what cannot be read stays. */
 const dropOld = defineScript<[gone: string]>(
   "drop_old_tombstones",
   1,
   `
 local all = redis.pcall('HGETALL', KEYS[1])
 for i = 1, #all, 2 do
-  local read, word = pcall(cjson.decode, all[i + 1])
-  if read and type(word) == 'table' then
-    if type(word.atMs) ~= 'number' then
-      word.atMs = now
-      redis.call('HSET', KEYS[1], all[i], cjson.encode(word))
-    elseif word.atMs < now - ARGV[1] then
+  local read, stone = pcall(cjson.decode, all[i + 1])
+  if read and type(stone) == 'table' then
+    if type(stone.atMs) ~= 'number' then
+      stone.atMs = now
+      redis.call('HSET', KEYS[1], all[i], cjson.encode(stone))
+    elseif stone.atMs < now - ARGV[1] then
       redis.call('HDEL', KEYS[1], all[i])
     end
   end
@@ -64,8 +64,8 @@ return 1
 );
 
 /**
- * Counts the words left, in the node's own hash, where its heartbeat sees that there is one to obey. KEYS meta. Returns 0
- * where there is no such node: a hash with nothing else in it is none. A word that is counted twice costs a look.
+ * Counts the tombstones left, in the node's own hash, where its heartbeat sees that there is one to obey. KEYS meta. Returns 0
+ * where there is no such node: a hash with nothing else in it is none. One that is counted twice costs one more read.
  */
 const count = defineScript<[meta: string]>(
   "count_word",
@@ -78,20 +78,20 @@ return 1
 );
 
 /**
- * Tells a node that cannot be asked that a stitch of its is gone, or moved: it obeys when it registers, before it starts
- * anything; and where it is back by now, with its next heartbeat. Safe to repeat.
- * @returns whether the word stands; false where a newer one says something else.
+ * Leaves a tombstone for a node that cannot be asked: one of its stitches is removed, or has moved. The node obeys when it
+ * registers, before it starts anything; where it is back by now, with its next heartbeat. Safe to repeat.
+ * @returns whether the tombstone stands; false where a newer one says something else.
  */
 export async function leaveTombstone(
   redis: RedisClient,
   keys: Keys,
   node: string,
   stitch: string,
-  word: Tombstone,
+  left: Tombstone,
 ): Promise<boolean> {
-  const { revision, wave } = parseRevision(word.revision);
+  const { revision, wave } = parseRevision(left.revision);
   const gone = keys.nodeGone(node);
-  if ((await leave.call(redis, [gone], [stitch, revision, wave, JSON.stringify(word)])) !== 1) return false;
+  if ((await leave.call(redis, [gone], [stitch, revision, wave, JSON.stringify(left)])) !== 1) return false;
   // One key at a time: see `beat` in node-record.ts.
   const isThere = (await count.call(redis, [keys.nodeMeta(node)], [])) === 1;
   if (isThere) await Promise.all([redis.hdel(gone, FORGOTTEN_AT), redis.persist(gone)]);
@@ -129,20 +129,20 @@ export async function readTombstones(
 ): Promise<ReadonlyMap<string, Tombstone>> {
   const key = keys.nodeGone(node);
   const gone = Object.entries(await readKey({ id: node, key }, redis.hgetall(key), {}, refuse));
-  const words = gone.filter(([field]) => field !== FORGOTTEN_AT);
-  const read = words.map(([field, text]) => {
+  const tombstones = gone.filter(([field]) => field !== FORGOTTEN_AT);
+  const read = tombstones.map(([field, text]) => {
     return [field, readField(tombstone, text, { id: fullId(node, field), key, field }, onUnreadable)] as const;
   });
-  return new Map(read.flatMap(([stitch, word]) => (word === null ? [] : [[stitch, word] as const])));
+  return new Map(read.flatMap(([stitch, found]) => (found === null ? [] : [[stitch, found] as const])));
 }
 
-/** Those of the nodes for whose stitches Masters have left words. */
+/** Those of the nodes for whose stitches Masters have left tombstones. */
 export async function nodesWithTombstones(redis: RedisClient, keys: Keys, nodes: readonly string[]): Promise<string[]> {
   const there = await Promise.all(nodes.map((node) => redis.exists(keys.nodeGone(node))));
   return nodes.filter((_, index) => there[index] === 1);
 }
 
-/** Drops the words, a week old, of a node that has obeyed them. */
+/** Drops the tombstones, a week old, of a node that has obeyed them. */
 export async function dropOldTombstones(redis: RedisClient, keys: Keys, node: string): Promise<void> {
   await dropOld.call(redis, [keys.nodeGone(node)], [OBEYED_KEPT_MS]);
 }

@@ -9,7 +9,7 @@ import {
   type Revision,
 } from "../../../src/domain/names/revision.ts";
 import type { Health, StepError, StepOutcome, StitchRecord } from "../../../src/domain/stitch/stitch.ts";
-import { buries, maySettle, type Tombstone, type Traces } from "../../../src/domain/job/tombstone.ts";
+import { buries, mayConfirmArrival, type Tombstone, type Traces } from "../../../src/domain/job/tombstone.ts";
 import { node as nodeRecord, record as stitchRecord, specOf } from "./observed.ts";
 
 /** How a stitch takes to being started on a node: `late` is green after a while, `never` runs and is not, `fails` exits. */
@@ -215,7 +215,7 @@ export class SimulatedNode {
     for (const id of this.tombstones.keys()) this.obey(id);
     for (const hosted of this.stitches.values()) {
       const { id, movedFrom, born, desired } = hosted.record;
-      if (movedFrom !== null && maySettle({ id: `${this.id}:${id}`, born }, tracesOf(movedFrom)) === "settles")
+      if (movedFrom !== null && mayConfirmArrival({ id: `${this.id}:${id}`, born }, tracesOf(movedFrom)) === "yes")
         hosted.record = { ...hosted.record, movedFrom: null };
       if (desired === "running") this.#start(hosted, nowMs);
     }

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
   buries,
-  maySettle,
+  mayConfirmArrival,
   needsNewerTombstone,
   removalOf,
   type Tombstone,
@@ -36,11 +36,7 @@ for (const [what, said, expected] of [
 
 for (const [what, traces, expected] of [
   ["the one it comes from is still there", { record: here }, "not yet"],
-  [
-    "that one is there, and a Master has moved it here",
-    { record: here, tombstone: word({ movedTo: "n2:a" }) },
-    "settles",
-  ],
+  ["that one is there, and a Master has moved it here", { record: here, tombstone: word({ movedTo: "n2:a" }) }, "yes"],
   [
     "that one is there, and a Master has moved it elsewhere",
     { record: here, tombstone: word({ movedTo: "n3:a" }) },
@@ -51,7 +47,7 @@ for (const [what, traces, expected] of [
     { record: here, tombstone: word({ movedTo: "n2:a", revision: "4.0" }) },
     "not yet",
   ],
-  ["that one has moved here", { removed: gone("n2:a") }, "settles"],
+  ["that one has moved here", { removed: gone("n2:a") }, "yes"],
   ["that one was removed", { removed: gone(null) }, "unclear"],
   [
     "that one was removed, whatever a Master had said before",
@@ -64,15 +60,15 @@ for (const [what, traces, expected] of [
     { removed: { movedTo: "n2:a", born: "1.0", takenBack: true } },
     "unclear",
   ],
-  ["its remains have expired, and a Master has moved it here", { tombstone: word({ movedTo: "n2:a" }) }, "settles"],
+  ["its remains have expired, and a Master has moved it here", { tombstone: word({ movedTo: "n2:a" }) }, "yes"],
   ["its remains have expired, and a Master has removed it", { tombstone: word() }, "unclear"],
   ["its remains have expired, and nothing is left", {}, "unclear"],
-  ["another has its id by now, and it has moved here", { record: NAMESAKE, removed: gone("n2:a") }, "settles"],
+  ["another has its id by now, and it has moved here", { record: NAMESAKE, removed: gone("n2:a") }, "yes"],
   ["another has its id by now, and it was removed", { record: NAMESAKE, removed: gone(null) }, "unclear"],
   ["another has moved here from there", { removed: gone("n2:a", "7.0") }, "unclear"],
-] as const satisfies readonly (readonly [string, Partial<Traces>, ReturnType<typeof maySettle>])[]) {
-  test(`one that has arrived: ${what}: ${expected}`, () => {
-    assert.equal(maySettle({ id: "n2:a", born: "1.0" }, { ...NOTHING, ...traces }), expected);
+] as const satisfies readonly (readonly [string, Partial<Traces>, ReturnType<typeof mayConfirmArrival>])[]) {
+  test(`may an arriving stitch be confirmed: ${what}: ${expected}`, () => {
+    assert.equal(mayConfirmArrival({ id: "n2:a", born: "1.0" }, { ...NOTHING, ...traces }), expected);
   });
 }
 

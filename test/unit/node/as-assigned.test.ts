@@ -34,7 +34,8 @@ test("of what Redis shows, that is merged which Masters have assigned, as they h
     },
     {
       node: "n1",
-      host: { wouldTake: ({ id }) => id !== "older", unknown: () => Object.values(lost) },
+      host: { wouldTake: ({ id }) => id !== "older" },
+      registry: { withoutSpec: () => Object.values(lost) },
       orders: {
         assigned: async (ids) => {
           assert.deepEqual([...ids].sort(), ["another", "forged", "lost", "none", "same"]);
@@ -66,12 +67,13 @@ test("of what Redis shows, that is merged which Masters have assigned, as they h
   );
 });
 
-test("where nothing of it would be taken, nobody is asked, and nothing is merged by its word", async () => {
+test("where no published record would be merged, no Master is asked, and nothing is merged", async () => {
   const merged = await asAssigned(
     { stitches: [testStitch("a")], removed: [] },
     {
       node: "n1",
-      host: { wouldTake: () => false, unknown: () => [] },
+      host: { wouldTake: () => false },
+      registry: { withoutSpec: () => [] },
       orders: { assigned: () => assert.fail("asked") },
       specs: { bring: () => assert.fail("asked") },
       onError: (error) => assert.fail(String(error)),

@@ -8,6 +8,7 @@ import type { StitchRecord } from "../../../src/domain/stitch/stitch.ts";
 import type { Adaptor, Exit, StitchInstance } from "../../../workers/node/protocol/adaptor.ts";
 import { StitchDisk } from "../../../workers/node/stitches/stitch-disk.ts";
 import { StitchHost } from "../../../workers/node/stitches/stitch-host.ts";
+import { StitchRegistry } from "../../../workers/node/stitches/stitch-registry.ts";
 import { until } from "../../support/cluster.ts";
 import { NAMED_SPECS, stored } from "../../support/test-spec.ts";
 
@@ -17,7 +18,9 @@ function hosting(t: TestContext, adaptor: Adaptor) {
   const errors: unknown[] = [];
   const disk = new StitchDisk(dir, (error) => errors.push(error));
   let record: StitchRecord | null = null;
+  const registry = new StitchRegistry();
   const host = new StitchHost({
+    registry,
     node: "n1",
     session: "session",
     facts: { zones: [], labels: {}, capacity: { cpu: 4, memoryBytes: 400 }, modules: [], version: "1" },
@@ -58,7 +61,7 @@ function hosting(t: TestContext, adaptor: Adaptor) {
       },
       { revision: 1, wave: 0 },
     );
-  const said = async () => ((await host.log("a")?.tail(100))?.lines ?? []).map(({ line }) => line).join("\n");
+  const said = async () => ((await registry.log("a")?.tail(100))?.lines ?? []).map(({ line }) => line).join("\n");
   const now = () => record ?? assert.fail("no record");
   return { dir, host, disk, errors, create, said, now };
 }

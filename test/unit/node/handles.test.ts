@@ -3,11 +3,11 @@ import { test } from "node:test";
 import { Handles } from "../../../workers/node/processes/handles.ts";
 
 /** A worker with so many files open and logs to come; `counts`: how often it was counted. */
-function handlesOf(limit: number | null, open: number, logsToCome = 0) {
-  const facts = { limit, open, logsToCome, counts: 0 };
+function handlesOf(limit: number | null, open: number, logsToOpen = 0) {
+  const facts = { limit, open, logsToOpen, counts: 0 };
   const handles = new Handles({
     limit: () => facts.limit,
-    logsToCome: () => facts.logsToCome,
+    logsToOpen: () => facts.logsToOpen,
     count: () => {
       facts.counts += 1;
       return facts.open;
@@ -19,7 +19,7 @@ function handlesOf(limit: number | null, open: number, logsToCome = 0) {
     while (started < 10_000 && handles.refusal() === null) {
       started += 1;
       facts.open += 2;
-      facts.logsToCome += 1;
+      facts.logsToOpen += 1;
     }
     return started;
   };
@@ -29,7 +29,7 @@ function handlesOf(limit: number | null, open: number, logsToCome = 0) {
 test("starts are refused before the files run out, and the worker's own are left", () => {
   const { handles, facts, fill } = handlesOf(120, 30);
   assert.equal(fill(), 19);
-  assert.ok(facts.open + facts.logsToCome <= 120 - 32);
+  assert.ok(facts.open + facts.logsToOpen <= 120 - 32);
   assert.match(handles.refusal() ?? "", /^this node has 87 of its 120 files .* keeps 32 for itself; raise ulimit -n/);
 });
 
@@ -37,10 +37,10 @@ test("a refused start may come when others have ended, or when the limit was rai
   const { handles, facts, fill } = handlesOf(120, 30);
   fill();
   facts.open -= 2;
-  facts.logsToCome -= 1;
+  facts.logsToOpen -= 1;
   assert.equal(handles.refusal(), null);
   facts.open += 2;
-  facts.logsToCome += 1;
+  facts.logsToOpen += 1;
   assert.notEqual(handles.refusal(), null);
   facts.limit = 200;
   assert.equal(handles.refusal(), null);

@@ -9,6 +9,7 @@ import type { StitchRecord } from "../../../src/domain/stitch/stitch.ts";
 import type { Exit, StartContext, Started, StitchInstance } from "../../../workers/node/protocol/adaptor.ts";
 import { StitchDisk } from "../../../workers/node/stitches/stitch-disk.ts";
 import { StitchHost } from "../../../workers/node/stitches/stitch-host.ts";
+import { StitchRegistry } from "../../../workers/node/stitches/stitch-registry.ts";
 import type { StitchLog } from "../../../workers/node/logs/stitch-log.ts";
 import { settled } from "../../support/settled.ts";
 import { NAMED_SPECS, stored } from "../../support/test-spec.ts";
@@ -63,7 +64,9 @@ function hosting(t: TestContext) {
     runs.push(made);
     return made;
   };
-  const host: StitchHost = new StitchHost({
+  const registry = new StitchRegistry();
+  const host = new StitchHost({
+    registry,
     node: "n1",
     session: "session",
     facts: { zones: [], labels: {}, capacity: { cpu: 4, memoryBytes: 400 }, modules: [], version: "1" },
@@ -85,7 +88,7 @@ function hosting(t: TestContext) {
       for (const change of changes) {
         if (change.kind !== "set") continue;
         published.set(change.record.id, change.record);
-        logs.add(host.log(change.record.id) ?? assert.fail());
+        logs.add(registry.log(change.record.id) ?? assert.fail());
       }
     },
     onError: (error) => assert.fail(String(error)),
@@ -97,7 +100,7 @@ function hosting(t: TestContext) {
     await disk.close();
     rmSync(dir, { recursive: true, force: true });
   });
-  return { host, disk, runs, published, folders: () => folders };
+  return { host, registry, disk, runs, published, folders: () => folders };
 }
 
 const at = (revision: number) => ({ revision, wave: 0 });
@@ -130,10 +133,10 @@ async function hanging(t: TestContext, count: number) {
 
 test("10,000 starts that hang are all on record at once, begin 50 each second, and end at once by a newer stop", async (t) => {
   const count = 10_000;
-  const { host, runs, published, outcomes, folders } = await hanging(t, count);
+  const { host, registry, runs, published, outcomes, folders } = await hanging(t, count);
   assert.ok([...published.values()].every(({ desired }) => desired === "running"));
-  await until("the last one waits", () => host.find(`s${count - 1}`)?.record.state === "starting");
-  assert.deepEqual(host.status().states, { starting: count }, "a drain must not take the node for empty");
+  await until("the last one waits", () => registry.find(`s${count - 1}`)?.record.state === "starting");
+  assert.deepEqual(registry.status("eligible").states, { starting: count }, "a drain must not take the node for empty");
   for (let second = 1; second <= 5; second++) {
     t.mock.timers.tick(999);
     await settled();
@@ -166,7 +169,7 @@ test("a stop of one that runs does not wait behind starts that hang, nor does th
 
 for (const action of ["stop", "remove", "restart", "start"] as const)
   test(`a ${action} overtakes a start of the same stitch that waits for its place`, async (t) => {
-    const { host, runs, outcomes, published } = await hanging(t, PLACES + 1);
+    const { host, registry, runs, outcomes, published } = await hanging(t, PLACES + 1);
     const last = `s${PLACES}`;
     const newer = host.apply(step(action, last), at(1000));
     assert.equal((await outcomes[PLACES])?.status, "superseded");
@@ -176,7 +179,7 @@ for (const action of ["stop", "remove", "restart", "start"] as const)
       runs.at(-1)?.up();
     }
     assert.equal((await newer).status, "succeeded");
-    assert.deepEqual(host.ids().includes(last), action !== "remove");
+    assert.deepEqual(registry.ids().includes(last), action !== "remove");
     assert.equal(runs.filter(({ id }) => id === last).length, action === "stop" || action === "remove" ? 0 : 1);
     if (action !== "remove") assert.equal(published.get(last)?.revision, "1000.0");
   });
@@ -202,13 +205,13 @@ test("steps that come again while their start waits are applied once, and answer
 });
 
 test("a worker that leaves hands back the starts that wait for a place", async (t) => {
-  const { host, runs, outcomes } = await hanging(t, PLACES + 5);
+  const { host, registry, runs, outcomes } = await hanging(t, PLACES + 5);
   const ended = Promise.allSettled(outcomes);
   await host.stopAll(0);
   for (const each of await ended)
     assert.equal(each.status === "rejected" && (each.reason as Error).name, "WorkerLeaves");
   assert.equal(runs.length, PLACES);
-  assert.deepEqual(host.status().states, { stopped: PLACES + 5 });
+  assert.deepEqual(registry.status("eligible").states, { stopped: PLACES + 5 });
 });
 
 test("after a restart of the worker, what should run comes back at the same pace; a stop does not wait for that", async (t) => {
@@ -218,14 +221,14 @@ test("after a restart of the worker, what should run comes back at the same pace
   await left;
   await former.disk.written();
   t.mock.timers.reset();
-  const { host, runs } = hosting(t);
+  const { host, registry, runs } = hosting(t);
   host.merge(former.disk.load());
   host.resume();
   host.resume();
   await until("the first of them run", () => runs.length === PLACES);
   await settled();
   assert.equal(runs.length, PLACES);
-  await until("a drain sees each at work", () => host.status().states.starting === 2 * PLACES + 1);
+  await until("a drain sees each at work", () => registry.status("eligible").states.starting === 2 * PLACES + 1);
   const waits = ids(2 * PLACES + 1).find((id) => !runs.some((run) => run.id === id)) ?? assert.fail();
   const stopped = await host.apply(step("stop", waits), at(1000));
   assert.deepEqual([stopped.status, stopped.changed], ["succeeded", true]);
@@ -243,7 +246,7 @@ test("a command that starts what waits to come back takes that over: it is not s
   await left;
   await former.disk.written();
   t.mock.timers.reset();
-  const { host, runs } = hosting(t);
+  const { host, registry, runs } = hosting(t);
   host.merge(former.disk.load());
   host.resume();
   await until("the first of them run", () => runs.length === PLACES);
@@ -258,23 +261,23 @@ test("a command that starts what waits to come back takes that over: it is not s
   assert.equal((await started).status, "succeeded");
   t.mock.timers.tick(1000);
   await settled();
-  assert.deepEqual([host.find(waits)?.record.state, runs.length], ["stopped", PLACES + 1]);
+  assert.deepEqual([registry.find(waits)?.record.state, runs.length], ["stopped", PLACES + 1]);
 });
 
 /** A tombstone that a Master has left for a stitch, newer than all that was asked of it. */
 const removal = { revision: "1000.0", movedTo: null, arrivingFrom: null, born: null };
 
 test("a stitch that a Master has removed meanwhile is not started, whatever its start waits for", async (t) => {
-  const { host, runs, outcomes } = await hanging(t, PLACES + 2);
+  const { host, registry, runs, outcomes } = await hanging(t, PLACES + 2);
   const last = `s${PLACES + 1}`;
   runs[1]?.exit(3);
-  await until("it waits for its restart", () => host.find("s1")?.record.state === "backoff");
+  await until("it waits for its restart", () => registry.find("s1")?.record.state === "backoff");
   await until("another has its place", () => runs.length === PLACES + 1);
   assert.equal((await outcomes[1])?.status, "failed");
   await settled();
   host.obey(new Map([last, "s1"].map((id) => [id, removal])));
   assert.equal((await outcomes[PLACES + 1])?.status, "superseded");
-  await until("both are gone", () => !host.ids().includes(last) && !host.ids().includes("s1"));
+  await until("both are gone", () => !registry.ids().includes(last) && !registry.ids().includes("s1"));
   for (let second = 1; second <= 60; second++) {
     t.mock.timers.tick(1000);
     await settled();

@@ -11,6 +11,7 @@ import { type Health, REMOVED_KEPT_MS, removedRecord, type StitchRecord } from "
 import type { Exit, StartContext, Started, StitchInstance } from "../../../workers/node/protocol/adaptor.ts";
 import { StitchDisk } from "../../../workers/node/stitches/stitch-disk.ts";
 import { StitchHost } from "../../../workers/node/stitches/stitch-host.ts";
+import { StitchRegistry } from "../../../workers/node/stitches/stitch-registry.ts";
 import { settled } from "../../support/settled.ts";
 import { testStitch } from "../../support/test-stitch.ts";
 import { NAMED_SPECS, stored } from "../../support/test-spec.ts";
@@ -66,7 +67,9 @@ function hosting(t: TestContext) {
     runs.push(made);
     return made;
   };
+  const registry = new StitchRegistry();
   const host = new StitchHost({
+    registry,
     node: "n1",
     session: "session",
     facts: { zones: [], labels: {}, capacity: { cpu: 4, memoryBytes: 400 }, modules: [], version: "1" },
@@ -93,12 +96,12 @@ function hosting(t: TestContext) {
     for (const each of runs) each.end(0);
     await host.stopAll(0);
     // Reading them waits for what is being written.
-    for (const id of published.keys()) await host.log(id)?.tail(1);
+    for (const id of published.keys()) await registry.log(id)?.tail(1);
     await disk.close();
     rmSync(dir, { recursive: true, force: true });
   });
   const record = (id = "a") => published.get(id) ?? assert.fail(`no record of ${id}`);
-  return { host, disk, diskErrors, dir, clock, orders, runs, record, events };
+  return { host, registry, disk, diskErrors, dir, clock, orders, runs, record, events };
 }
 
 const at = (revision: number) => ({ revision, wave: 0 });
@@ -139,7 +142,7 @@ test("an equal revision is answered with the recorded outcome, an older one is s
 });
 
 test("of a step whose record the disk does not take, nothing is done; given again when there is room, all of it", async (t) => {
-  const { host, diskErrors, dir, runs, events } = hosting(t);
+  const { host, registry, diskErrors, dir, runs, events } = hosting(t);
   // Where the journal is to be written anew, there is a folder.
   const blocker = join(dir, "stitches.jsonl.new");
   mkdirSync(blocker);
@@ -147,7 +150,7 @@ test("of a step whose record the disk does not take, nothing is done; given agai
   assert.ok(diskErrors.length > 0);
   const next = () =>
     new StitchDisk(dir, assert.ifError).load().stitches.map(({ id, outcome }) => [id, outcome?.status]);
-  assert.deepEqual([next(), runs.length, host.ids(), events], [[], 0, [], []], "and nothing of it is left");
+  assert.deepEqual([next(), runs.length, registry.ids(), events], [[], 0, [], []], "and nothing of it is left");
   rmdirSync(blocker);
   const created = host.apply(create(), at(1));
   await settled();
@@ -176,7 +179,7 @@ test("a stitch whose removal the disk does not take runs on as it was", async (t
 });
 
 test("a removal that Redis knows of counts for more than what the disk has of its step", async (t) => {
-  const { host, disk } = hosting(t);
+  const { host, registry, disk } = hosting(t);
   const removed = removedRecord.parse({
     id: "a",
     group: "a.b.1",
@@ -188,17 +191,17 @@ test("a removal that Redis knows of counts for more than what the disk has of it
   const stitch = (revision: string) => testStitch("a", { revision });
   host.merge({ stitches: [stitch("2.0")], removed: [] });
   host.merge({ stitches: [], removed: [removed] });
-  assert.deepEqual(host.ids(), []);
+  assert.deepEqual(registry.ids(), []);
   host.merge({ stitches: [stitch("2.0")], removed: [] });
-  assert.deepEqual(host.ids(), [], "nor does it come back");
+  assert.deepEqual(registry.ids(), [], "nor does it come back");
   host.merge({ stitches: [stitch("3.0")], removed: [removed] });
-  assert.deepEqual(host.ids(), ["a"], "a newer one is another");
+  assert.deepEqual(registry.ids(), ["a"], "a newer one is another");
   await disk.written();
 });
 
 test("a stitch under the id of a removed one finds nothing of it; what that one left is kept for its time", async (t) => {
-  const { host, runs, dir, clock } = await running(t);
-  const lines = async () => (await host.log("a")?.tail(10))?.lines.map(({ line }) => line);
+  const { host, registry, runs, dir, clock } = await running(t);
+  const lines = async () => (await registry.log("a")?.tail(10))?.lines.map(({ line }) => line);
   const files = () => (runs.at(-1) === undefined ? [] : readdirSync(runs.at(-1)?.context.dataDir ?? ""));
   /** What was put aside, by when it was removed. */
   const aside = () => readdirSync(join(dir, "removed")).sort();
@@ -218,7 +221,7 @@ test("a stitch under the id of a removed one finds nothing of it; what that one 
     await runs.at(-1)?.context.log("stdout", `said by ${life}`);
     assert.deepEqual(await lines(), [`said by ${life}`]);
     clock.nowMs = removedAtMs(life);
-    const log = host.log("a") ?? assert.fail();
+    const log = registry.log("a") ?? assert.fail();
     await apply(2 * life, "remove");
     await apply(2 * life + 1, "create");
     assert.deepEqual(
@@ -293,7 +296,7 @@ test("a removal that comes after its stitch has moved away does not say that it 
 });
 
 test("a step that means another stitch than the one that has its id by now does nothing to that", async (t) => {
-  const { host, runs, record } = await running(t);
+  const { host, registry, runs, record } = await running(t);
   const before = record();
   assert.equal(before.born, "1.0");
   const meant = { stitch: "n1:a", timeoutMs: 1000, born: "7.0" } as const;
@@ -304,7 +307,7 @@ test("a step that means another stitch than the one that has its id by now does 
   const undo = { ...meant, action: "remove", arrivingFrom: "n2:a" } as const;
   assert.equal((await host.apply(undo, at(9))).status, "superseded");
   assert.equal((await host.apply({ ...create(), born: "7.0", restores: true }, at(9))).status, "superseded");
-  assert.deepEqual([record(), runs.length, host.ids()], [before, 1, ["a"]]);
+  assert.deepEqual([record(), runs.length, registry.ids()], [before, 1, ["a"]]);
   const stopping = host.apply({ ...meant, action: "stop", born: "1.0" }, at(9));
   await settled();
   runs[0]?.end(0);
@@ -323,7 +326,7 @@ test("a step that means another stitch does not end the start of the one that ha
 });
 
 test("one that is brought back is the one that it was; what another has left under its id is not", async (t) => {
-  const { host, runs, record } = await running(t);
+  const { host, registry, runs, record } = await running(t);
   const remove = async (revision: number) => {
     const removing = host.apply(step("remove"), at(revision));
     await settled();
@@ -338,42 +341,42 @@ test("one that is brought back is the one that it was; what another has left und
   assert.deepEqual([record().born, record().revision], ["1.0", "3.0"]);
   await remove(4);
   const other = await host.apply({ ...create(), restores: true, born: "9.0" }, at(10));
-  assert.deepEqual([other.status, host.ids()], ["superseded", []]);
+  assert.deepEqual([other.status, registry.ids()], ["superseded", []]);
 });
 
-test("a Master's word is obeyed by the stitch that it speaks of, not by another that has the id since", async (t) => {
-  const { host, runs, record } = await running(t);
+test("a tombstone removes the stitch that it means, not another that has the id since", async (t) => {
+  const { host, registry, runs, record } = await running(t);
   const word = { revision: "9.0", movedTo: "n2:a", arrivingFrom: null };
   host.obey(new Map([["a", { ...word, born: "7.0" }]]));
   await settled();
-  assert.deepEqual([host.ids(), record().desired], [["a"], "running"]);
+  assert.deepEqual([registry.ids(), record().desired], [["a"], "running"]);
   host.obey(new Map([["a", { ...word, born: "1.0" }]]));
   await settled();
   runs[0]?.end(0);
   await settled();
-  assert.deepEqual([host.ids(), host.movedTo("a")], [[], "n2:a"]);
+  assert.deepEqual([registry.ids(), registry.movedTo("a")], [[], "n2:a"]);
 });
 
-test("a stitch that has arrived is settled as the one it is, not as another", async (t) => {
-  const { host, runs, record } = hosting(t);
+test("confirmArrival confirms the move of the stitch that was born so, not of another that has the id", async (t) => {
+  const { host, registry, runs, record } = hosting(t);
   const created = host.apply({ ...create(), movedFrom: "n2:a", born: "3.0" }, at(5));
   await settled();
   runs[0]?.up();
   await created;
-  assert.deepEqual(host.arriving(), [{ id: "a", movedFrom: "n2:a", born: "3.0" }]);
-  host.settle("a", "5.0");
+  assert.deepEqual(registry.arriving(), [{ id: "a", movedFrom: "n2:a", born: "3.0" }]);
+  host.confirmArrival("a", "5.0");
   assert.equal(record().movedFrom, "n2:a");
-  host.settle("a", "3.0");
-  assert.deepEqual([record().movedFrom, host.arriving()], [null, []]);
+  host.confirmArrival("a", "3.0");
+  assert.deepEqual([record().movedFrom, registry.arriving()], [null, []]);
 });
 
 test("a node that was taken out takes no new stitch, whatever was planned before; what is there goes on", async (t) => {
-  const { host, orders, runs, first } = await running(t);
+  const { host, registry, orders, runs, first } = await running(t);
   orders.eligibility = "draining";
   const refused = await host.apply(create({}, "b"), at(2));
   assert.deepEqual([refused.status, refused.error?.code], ["superseded", "superseded"]);
   assert.match(refused.error?.message ?? "", /draining/);
-  assert.deepEqual([host.ids(), host.status().eligibility], [["a"], "draining"]);
+  assert.deepEqual(registry.ids(), ["a"]);
   assert.equal((await host.apply(create(), at(1))).status, "succeeded", "its own step again");
   const removing = host.apply(step("remove"), at(3));
   await settled();
@@ -458,11 +461,11 @@ for (const [said, restart, exit, expected] of [
     } else if (exit !== null) former.first.end(exit[0], exit[1]);
     await settled();
     t.mock.timers.reset();
-    const { host, runs, record } = hosting(t);
+    const { host, registry, runs, record } = hosting(t);
     host.merge(former.disk.load());
     host.resume();
     await settled();
-    const [change] = host.wholeTruth();
+    const [change] = registry.snapshot();
     assert.equal(change?.kind === "set" && change.record.state, expected);
     assert.equal(runs.length, expected === "starting" ? 1 : 0);
     const started = host.apply(step("start"), at(9));

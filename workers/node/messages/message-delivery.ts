@@ -23,7 +23,7 @@ import type { Delivered } from "../protocol/adaptor.ts";
 import type { HostedStitch } from "../stitches/hosted-stitch.ts";
 import { type DeliveryEnd, DeliveryQueue } from "./delivery-queue.ts";
 import { type Outbox, ROUTE_MS } from "../sending/outbox.ts";
-import type { StitchHost } from "../stitches/stitch-host.ts";
+import type { StitchRegistry } from "../stitches/stitch-registry.ts";
 
 /** How soon what could not be written is tried again. */
 const RETRY_MS = 500;
@@ -44,7 +44,7 @@ type MessageDeliveryOptions = {
   readonly keys: Keys;
   readonly routing: Pick<Routes, "locate" | "bury">;
   readonly node: string;
-  readonly host: StitchHost;
+  readonly registry: StitchRegistry;
   readonly outbox: Outbox;
   /** Of this worker, as it has registered last. */
   readonly incarnation: () => number;
@@ -114,18 +114,18 @@ export class MessageDelivery {
     this.#close(held);
   }
 
-  /** By their bare ids. Who is in a group is settled here, when the message has come: also who has moved away meanwhile. */
+  /** By their bare ids. The members of a group are looked up here, when the message has come, with those that moved away since. */
   #recipients(entry: InboxEntry, message: Message): readonly string[] {
     const { to, from } = message;
     if ("stitch" in to) return [to.stitch];
     if ("stitches" in to) return to.stitches;
-    const { host, node } = this.#o;
-    const members = host
+    const { registry, node } = this.#o;
+    const members = registry
       .receivers(to.group)
       .map(({ record }) => record)
       // Where a former life had taken it, whoever is newer may have had later ones of the same sender by now.
       .filter(({ mailAfter }) => mailAfter === null || isLaterEntry(entry.id, mailAfter));
-    const away = host
+    const away = registry
       .movedAway(to.group)
       .filter((gone) => gone.movedTo !== from && this.#mayHaveMeant(gone, entry, message));
     // Nobody gets what it has sent to its own group.
@@ -145,11 +145,11 @@ export class MessageDelivery {
     const { id, state } = stitch.record;
     const waiting = this.#queues.get(id);
     if (waiting === undefined) return;
-    if (this.#o.host.find(id) === null) {
+    if (this.#o.registry.find(id) === null) {
       this.#queues.delete(id);
       const reason = "the stitch was removed before it took the message";
       for (const { message, end } of waiting.queue.close())
-        if ("group" in message.to && this.#o.host.isTakenBack(id)) end({ kind: "elsewhere" });
+        if ("group" in message.to && this.#o.registry.isTakenBack(id)) end({ kind: "elsewhere" });
         else end({ kind: "dead", code: "no_recipient", reason });
     } else if (state === "running") waiting.queue.wake();
   }
@@ -181,9 +181,9 @@ export class MessageDelivery {
   }
 
   #bring(held: Held, id: string): void {
-    const { host, node } = this.#o;
-    const stitch = host.find(id);
-    const movedTo = stitch === null ? host.movedTo(id) : null;
+    const { registry, node } = this.#o;
+    const stitch = registry.find(id);
+    const movedTo = stitch === null ? registry.movedTo(id) : null;
     if (movedTo !== null) this.#forward(held, id, movedTo);
     else if (stitch === null && held.message.bare === true) this.#sendOn(held, id).catch(this.#o.onError);
     else if (stitch === null) this.#dead(held, id, 0, "no_recipient", `${node} has no such stitch`);
@@ -204,11 +204,11 @@ export class MessageDelivery {
     if (waiting.count < STITCH_MESSAGES && waiting.bytes + entry.body.length <= STITCH_BYTES) return false;
     const atMs = entryAtMs(entry.id);
     const wasAway = atMs < this.#sinceMs || this.#o.nowMs() - atMs > AWAY_MS;
-    return !wasAway || this.#o.host.find(id)?.record.desired !== "running";
+    return !wasAway || this.#o.registry.find(id)?.record.desired !== "running";
   }
 
   #queueFor(id: string): StitchQueue {
-    const stitch = () => this.#o.host.find(id);
+    const stitch = () => this.#o.registry.find(id);
     const waiting = this.#queues.get(id) ?? {
       queue: new DeliveryQueue({
         deliver: (message) => (this.#leaving ? null : (stitch()?.deliver(message) ?? null)),
@@ -258,7 +258,7 @@ export class MessageDelivery {
   #undelivered(held: Held, id: string, tries: number, { code, reason }: { code: DeadCode; reason: string }): void {
     // That its stitch was stopped with the worker is no verdict: the next life finds it in the inbox.
     if (this.#leaving) return;
-    const movedTo = this.#o.host.find(id) === null ? this.#o.host.movedTo(id) : null;
+    const movedTo = this.#o.registry.find(id) === null ? this.#o.registry.movedTo(id) : null;
     if (movedTo !== null) this.#forward(held, id, movedTo);
     else this.#dead(held, id, tries, code, reason);
     this.#close(held);
@@ -293,7 +293,7 @@ export class MessageDelivery {
       if (error instanceof RequestError && error.code === "inbox_full")
         this.#bury(reply, message.from, 0, "inbox_full", `no room for it within ${REPLY_ROOM_MS} ms`);
       const text = `its reply to ${message.from} could not be sent: ${errorText(error)}`;
-      void this.#o.host.log(id)?.write("system", text, nowMs);
+      void this.#o.registry.log(id)?.write("system", text, nowMs);
     }
   }
 

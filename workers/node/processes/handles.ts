@@ -10,7 +10,7 @@ const PER_START = 3;
 
 type HandlesOptions = {
   /** Logs of programs that run, which nothing has been written to so far: each takes one when there is something. */
-  readonly logsToCome: () => number;
+  readonly logsToOpen: () => number;
   /** How many this process may have open; null where there is no bound. Default: as the system tells. */
   readonly limit?: () => number | null;
   /** How many it has open. Default: as the system tells. */
@@ -24,16 +24,16 @@ type HandlesOptions = {
 export class Handles {
   readonly #readLimit: () => number | null;
   readonly #count: () => number;
-  readonly #logsToCome: () => number;
+  readonly #logsToOpen: () => number;
   /** At most so many are open, and taken up by starts since they were counted: to count them all at each start would cost more than the start. */
   #inUse = Number.POSITIVE_INFINITY;
   #limit: number | null;
 
-  constructor({ logsToCome, limit = limitOfSystem, count = countOfSystem }: HandlesOptions) {
+  constructor({ logsToOpen, limit = limitOfSystem, count = countOfSystem }: HandlesOptions) {
     this.#readLimit = limit;
     this.#limit = limit();
     this.#count = count;
-    this.#logsToCome = logsToCome;
+    this.#logsToOpen = logsToOpen;
   }
 
   /** Takes what a start needs. @returns why it must not be; null where it may. */
@@ -41,7 +41,7 @@ export class Handles {
     if (!this.#hasRoom()) {
       // It may have been raised since, or programs have ended.
       this.#limit = this.#readLimit();
-      this.#inUse = this.#count() + this.#logsToCome();
+      this.#inUse = this.#count() + this.#logsToOpen();
     }
     if (!this.#hasRoom())
       return (

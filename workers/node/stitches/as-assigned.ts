@@ -3,12 +3,14 @@ import type { RemovedRecord, StitchRecord } from "../../../src/domain/stitch/sti
 import type { Orders } from "../../../src/master/ports.ts";
 import type { Specs } from "./specs.ts";
 import type { StitchHost } from "./stitch-host.ts";
+import type { StitchRegistry } from "./stitch-registry.ts";
 
 type Published = { readonly stitches: readonly StitchRecord[]; readonly removed: readonly RemovedRecord[] };
 
 type AsAssignedOptions = {
   readonly node: string;
-  readonly host: Pick<StitchHost, "wouldTake" | "unknown">;
+  readonly host: Pick<StitchHost, "wouldTake">;
+  readonly registry: Pick<StitchRegistry, "withoutSpec">;
   readonly orders: Pick<Orders, "assigned">;
   readonly specs: Pick<Specs, "bring">;
   /** Told of each stitch that nobody has assigned to this node, of assignments that cannot be read, and of specs that are not let in. */
@@ -23,12 +25,12 @@ type AsAssignedOptions = {
  */
 export async function asAssigned(
   published: Published,
-  { node, host, orders, specs, onError }: AsAssignedOptions,
+  { node, host, registry, orders, specs, onError }: AsAssignedOptions,
 ): Promise<Published> {
   const wanted = published.stitches.filter((record) => host.wouldTake(record));
-  const unknown = host.unknown();
-  if (wanted.length === 0 && unknown.length === 0) return { ...published, stitches: [] };
-  const ids = new Set([...wanted, ...unknown].map(({ id }) => id));
+  const withoutSpec = registry.withoutSpec();
+  if (wanted.length === 0 && withoutSpec.length === 0) return { ...published, stitches: [] };
+  const ids = new Set([...wanted, ...withoutSpec].map(({ id }) => id));
   const assigned = await orders.assigned([...ids], onError);
   const ofThat = ({ id, born }: StitchRecord) => assigned.get(id)?.find((each) => each.born === born && !each.isOver);
   const stitches = wanted.flatMap((record) => {
@@ -45,7 +47,7 @@ export async function asAssigned(
     const { specHash, group, placement } = found;
     return [{ ...record, specHash, group, placement }];
   });
-  const lost = unknown.filter((record) => ofThat(record)?.specHash === record.specHash);
+  const lost = withoutSpec.filter((record) => ofThat(record)?.specHash === record.specHash);
   const refused = await specs.bring([...stitches, ...lost].map(({ specHash }) => specHash));
   for (const [hash, { message }] of refused)
     onError(new Error(`${node} cannot run what has the spec ${hash}: ${message}`));

@@ -4,7 +4,7 @@ import { orLate } from "../../../src/bounded-wait.ts";
 import { DataFolders } from "./data-folders.ts";
 import { ProcessTree } from "../processes/process-tree.ts";
 import type { StitchDisk } from "./stitch-disk.ts";
-import type { StitchHost } from "./stitch-host.ts";
+import type { StitchRegistry } from "./stitch-registry.ts";
 
 /** How often the stitches are measured: a pass reads every process of the machine. */
 const MEASURE_MS = 10_000;
@@ -36,13 +36,13 @@ export class Measurements {
   }
 
   /** To be called with each heartbeat, which must not wait for it. Does nothing until it is time again. */
-  async beat(host: StitchHost): Promise<void> {
+  async beat(registry: StitchRegistry): Promise<void> {
     if (this.#o.steadyNowMs() - this.#lastMs <= MEASURE_MS) return;
     this.#lastMs = this.#o.steadyNowMs();
-    const usage = await this.#tree.measure(host.processes(), performance.now());
+    const usage = await this.#tree.measure(registry.processes(), performance.now());
     if (usage === null || !this.#o.holdsId()) return;
     const { publishing, incarnation } = this.#o;
-    const ids = host.ids();
+    const ids = registry.ids();
     // What is used must not wait for a folder that does not answer.
     await orLate(this.#folders.look(ids), LOOK_MS);
     const published = new Map<string, StitchUsage>();

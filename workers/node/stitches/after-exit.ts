@@ -1,0 +1,94 @@
+import { afterExit } from "../../../src/domain/stitch/restart.ts";
+import type { StitchSpec } from "../../../src/domain/stitch/spec.ts";
+import type { StitchRecord } from "../../../src/domain/stitch/stitch.ts";
+import type { Exit } from "../protocol/adaptor.ts";
+import type { StitchEvent } from "./kept-record.ts";
+
+type EndedRun = {
+  readonly record: StitchRecord;
+  /** null only of what was held up. */
+  readonly spec: StitchSpec | null;
+  readonly exit: Exit;
+  /** Was it to end: it is stopped, or its worker leaves? */
+  readonly isWanted: boolean;
+  /** Does the node's lease hold? */
+  readonly holdsId: boolean;
+  readonly nowMs: number;
+  /** From 0 to 1. */
+  readonly random: number;
+};
+
+/** What follows from the end of a run. */
+export type AfterExit = {
+  readonly change: Partial<StitchRecord>;
+  readonly event: StitchEvent;
+  /** For the stitch's log. */
+  readonly note?: string;
+  /** It is started again after so long. */
+  readonly restartInMs?: number;
+  /** It waits for something that holds it up, or for the node's lease. */
+  readonly waitsFor?: "what holds it up" | "lease";
+};
+
+const DISCONNECTED = "stopped: its node has lost Redis for as long as its lease; it starts again when the node is back";
+
+/** What follows from the end of a run: it was asked for, it waits, or the restart policy decides. */
+export function decideAfterExit(run: EndedRun): AfterExit {
+  const { exit, spec, isWanted, holdsId, nowMs } = run;
+  const { code, signal } = exit;
+  const ended: Partial<StitchRecord> = {
+    health: "missing",
+    pid: null,
+    ...(code === null && signal === null ? {} : { lastExit: { code, signal, atMs: nowMs } }),
+  };
+  if (isWanted) return { change: { ...ended, state: "stopped" }, event: { type: "stitch.stopped" } };
+  // No end of a run: its policy has nothing to count.
+  if (exit.heldUp !== undefined)
+    return {
+      change: { ...ended, state: "backoff" },
+      event: { type: "stitch.failed", data: { reason: exit.heldUp } },
+      waitsFor: "what holds it up",
+    };
+  // The lease may be back before its end is known.
+  if (exit.withLease === true || (spec?.onDisconnect === "stop" && !holdsId))
+    return {
+      change: { ...ended, state: "stopped" },
+      event: { type: "stitch.stopped", data: { reason: "disconnected" } },
+      note: DISCONNECTED,
+      waitsFor: "lease",
+    };
+  return byPolicy(run, ended);
+}
+
+function byPolicy({ record, spec, exit, nowMs, random }: EndedRun, ended: Partial<StitchRecord>): AfterExit {
+  if (spec === null) throw new Error(`${record.id} has run, and its spec is not kept any more`);
+  const { restarts, startedAtMs } = record;
+  const neverRan = exit.neverRan === true;
+  const ranMs = neverRan || startedAtMs === null ? null : nowMs - startedAtMs;
+  const next = afterExit(spec.restart, exit.code === 0, ranMs, restarts, random);
+  const how = neverRan ? "it could not be started" : exitText(exit);
+  const lastExit = ended.lastExit == null ? null : { code: exit.code, signal: exit.signal };
+  switch (next.kind) {
+    case "stopped":
+      return {
+        change: { ...ended, state: "stopped", finished: true },
+        event: { type: "stitch.stopped", data: { lastExit } },
+      };
+    case "failed":
+      return {
+        change: { ...ended, state: "failed" },
+        event: { type: "stitch.failed", data: { reason: next.reason, lastExit } },
+        note: `failed: ${how}; ${next.reason}`,
+      };
+    case "again":
+      return {
+        change: { ...ended, state: "backoff", restarts: next.restarts },
+        event: { type: "stitch.failed", data: { reason: how, lastExit, restartInMs: next.inMs } },
+        note: `${how}; starting it again in ${next.inMs} ms (restart ${next.restarts} of ${spec.restart.maxRestarts})`,
+        restartInMs: next.inMs,
+      };
+  }
+}
+
+export const exitText = ({ code, signal }: Exit): string =>
+  signal !== null ? `it was ended by ${signal}` : code === null ? "it ended" : `it exited with code ${code}`;

@@ -1,0 +1,52 @@
+import { orLate } from "../../../src/bounded-wait.ts";
+import type { StepError } from "../../../src/domain/stitch/stitch.ts";
+import type { StitchInstance } from "../protocol/adaptor.ts";
+import { exitText } from "./after-exit.ts";
+import type { KeptRecord } from "./kept-record.ts";
+
+export const SUPERSEDED: StepError = { code: "superseded", message: "a newer command came before it was up" };
+
+type WaitOptions = {
+  readonly record: KeptRecord;
+  readonly instance: StitchInstance;
+  /** Is `instance` still what runs? */
+  readonly isCurrent: () => boolean;
+  /** How long it must have been well without a break. */
+  readonly minHealthyMs: number;
+  /** How much longer than that is waited, where it is not well at once. */
+  readonly patienceMs: number;
+  /** Resolves where a newer step waits. */
+  readonly interrupted: Promise<void>;
+  readonly nowMs: () => number;
+};
+
+/**
+ * Waits until a run has been well for so long without a break.
+ * @returns why it has not been; null where it has, or has run to its end as its policy allows.
+ */
+export async function waitUntilWell(options: WaitOptions): Promise<StepError | null> {
+  const { record, instance, isCurrent, minHealthyMs, patienceMs, interrupted } = options;
+  if (minHealthyMs === 0) return null;
+  const untilMs = options.nowMs() + minHealthyMs + patienceMs;
+  for (;;) {
+    const nowMs = options.nowMs();
+    if (!isCurrent()) return record.current.finished ? null : endedTooSoon(instance, minHealthyMs);
+    const { healthySinceMs } = record.current;
+    const wellAtMs = healthySinceMs === null ? Number.POSITIVE_INFINITY : healthySinceMs + minHealthyMs;
+    if (nowMs >= wellAtMs) return null;
+    if (nowMs >= untilMs)
+      return { code: "unhealthy", message: `it came up, and was not well for ${minHealthyMs} ms without a break` };
+    const isInterrupted = Promise.race([record.stateChanged.then(() => false), interrupted.then(() => true)]);
+    if ((await orLate(isInterrupted, Math.min(wellAtMs, untilMs) - nowMs)) === true) return SUPERSEDED;
+  }
+}
+
+async function endedTooSoon(instance: StitchInstance, minHealthyMs: number): Promise<StepError> {
+  const exit = await instance.exited;
+  const { stderrTail } = exit;
+  return {
+    code: "exited_early",
+    message: `${exitText(exit)} before it had been well for ${minHealthyMs} ms`,
+    ...(stderrTail === undefined ? {} : { stderrTail }),
+  };
+}
