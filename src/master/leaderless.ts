@@ -22,7 +22,7 @@ import { JobWaiter } from "./jobs/job-waiter.ts";
 import { LeaderlessUpkeep } from "./jobs/leaderless-upkeep.ts";
 import { Messages } from "./routing/messages.ts";
 import { NodeQuestions } from "./state/node-questions.ts";
-import { Observer } from "./state/observe.ts";
+import { Observer } from "./state/observer.ts";
 import type { Master } from "./ports.ts";
 import { Recipients } from "./routing/recipients.ts";
 import { routesOf } from "./routing/routes.ts";
@@ -53,7 +53,7 @@ export function leaderlessMaster(options: LeaderlessOptions): Master {
   const common = { ...options, onUnreadable: tellOnce(onLate) };
   const reader = new StateReader(common);
   const locate = (ref: string): Promise<string> => reader.locate(ref);
-  const observer = new Observer(redis, keys, options.deadAfterMs, common.onUnreadable);
+  const observer = new Observer({ redis, keys, deadAfterMs: options.deadAfterMs, onUnreadable: common.onUnreadable });
   const jobService = new JobService({ ...common, observer });
   const specs = new SpecStore(redis, keys, common.onUnreadable);
   const waiter = new JobWaiter(jobService, hints, specs, nowMs);

@@ -7,7 +7,7 @@ import type { CommandName } from "../../src/domain/commands/command-names.ts";
 import type { JobResource } from "../../src/contract/job.ts";
 import { checkedFetch } from "../support/checked-fetch.ts";
 import { FAST, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
-import { Observer } from "../../src/master/state/observe.ts";
+import { Observer } from "../../src/master/state/observer.ts";
 
 /** As soon as it is up it counts: no test waits longer than it must. */
 const spec = { adaptor: "process", protocol: "none", command: ["sleep", "600"], minHealthyMs: 0 };
@@ -189,7 +189,7 @@ for (const redis of REDISES) {
         let last = stopped;
         for (const toNode of ["n2", "n1", "n2"])
           last = await cluster.run({ command: "stitch.move", target: "one", toNode });
-        const observer = new Observer(cluster.open.redis, cluster.open.keys, 1000, assert.ifError);
+        const observer = new Observer({ ...cluster.open, deadAfterMs: 1000, onUnreadable: assert.ifError });
         const since = (revision: number) =>
           observer.movedSince(revision, [{ action: "start", stitch: "n1:one", timeoutMs: 1 }]);
         assert.deepEqual([...(await since(Number(last.revision) - 1))], [["n1:one", "n2:one"]]);

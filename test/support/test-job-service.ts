@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { JobService } from "../../src/master/jobs/job-service.ts";
-import { Observer } from "../../src/master/state/observe.ts";
+import { Observer } from "../../src/master/state/observer.ts";
 import { Dispatcher } from "../../src/queue/dispatcher.ts";
 import type { TestCluster } from "./cluster.ts";
 
@@ -10,7 +10,7 @@ export function testJobService({ open: { redis, keys }, errors }: TestCluster, n
     redis,
     keys,
     dispatcher: new Dispatcher(redis, keys),
-    observer: new Observer(redis, keys, 2000, assert.ifError),
+    observer: new Observer({ redis, keys, deadAfterMs: 2000, onUnreadable: assert.ifError }),
     deadAfterMs: 2000,
     jobRetentionMs: 3_600_000,
     nowMs,

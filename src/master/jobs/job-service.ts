@@ -39,7 +39,7 @@ import { readStitches } from "../../redis/stitch/stitch-records.ts";
 import { type OnUnreadable, passingOver, UnreadableRecord } from "../../redis/unreadable.ts";
 import { carryOutStep } from "./master-steps.ts";
 import type { Tended } from "../ports.ts";
-import type { Observer } from "../state/observe.ts";
+import type { Observer } from "../state/observer.ts";
 
 /** A dispatch that nobody has claimed is looked at again after this: by then a live node has long taken it. */
 export const FIRST_LOOK_MS = 2000;

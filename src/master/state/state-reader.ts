@@ -24,7 +24,7 @@ import { VERSION } from "../../version.ts";
 import { iso } from "../../contract/time.ts";
 import { decodeCursor, encodeCursor } from "./cursor.ts";
 import type { NodeFilter, Page, StitchFilter } from "../ports.ts";
-import { allNodes } from "./observe.ts";
+import { allNodes } from "./observed-reader.ts";
 import { SpecStore } from "./spec-store.ts";
 import { search } from "./search.ts";
 

@@ -43,7 +43,7 @@ test("what found no room waits aside, with what must not overtake it; all else g
   const queue = laneOf("a>x", "b>y", "a>x", "b>x", "a>y", "a>", "a>z", "b>", "c>z", "c>x");
   const batch = queue.next();
   assert.deepEqual(shown(batch), ["a>x", "b>y", "a>x", "b>x", "a>y"]);
-  queue.settle(
+  queue.finish(
     batch,
     batch.filter(({ stitch, from }) => from === "a" && stitch === "x"),
   );
@@ -60,11 +60,11 @@ test("what found no room waits aside, with what must not overtake it; all else g
 test("one for each full stitch is tried again; when it has found room the others follow", () => {
   const queue = laneOf("a>x", "a>x", "b>x", "b>y", "a>");
   const batch = queue.next();
-  queue.settle(batch, batch);
+  queue.finish(batch, batch);
   const probes = queue.probes();
   assert.deepEqual(shown(probes), ["a>x", "b>y"]);
   assert.ok(!queue.push({ from: "c", stitch: "y", body: "", n: 9 }), "nobody overtakes one that is being tried");
-  queue.settle(
+  queue.finish(
     probes,
     probes.filter(({ stitch }) => stitch === "y"),
   );
@@ -80,11 +80,11 @@ test("one for each full stitch is tried again; when it has found room the others
 
 test("what waited only behind what is taken out may go", () => {
   const queue = laneOf("a>x");
-  queue.settle([], queue.next());
+  queue.finish([], queue.next());
   for (const each of messages("a>", "a>y")) assert.ok(!queue.push(each));
   assert.deepEqual(shown(queue.probes()), ["a>x"]);
   assert.deepEqual(shown(queue.takeOut(({ stitch }) => stitch === "z")), []);
-  queue.settle([], messages("a>x"));
+  queue.finish([], messages("a>x"));
   queue.takeOut(({ stitch }) => stitch === "x");
   assert.deepEqual([shown(queue.aside), shown(queue.next()), shown(queue.next())], [[], ["a>"], ["a>y"]]);
 });
@@ -114,7 +114,7 @@ test("whatever finds no room, and whenever: nothing is lost, and a sender's orde
         const from = draw();
         const refused = batch.filter(({ stitch }, index) => index >= from && full.has(stitch));
         stored.push(...batch.filter((each) => !refused.includes(each)));
-        queue.settle(batch, refused);
+        queue.finish(batch, refused);
       }
       assert.equal(stored.length, all.length);
       for (const [index, later] of stored.entries()) {

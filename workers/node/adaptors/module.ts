@@ -9,7 +9,7 @@ import { dataText, MAX_DATA_BYTES, type Message } from "../../../src/domain/mess
 import { errorText } from "../../../src/error-text.ts";
 import { Heartbeats } from "../protocol/heartbeats.ts";
 import { HeldTime } from "../sending/held-time.ts";
-import type { SendTo } from "../sending/outbox.ts";
+import type { SendTo } from "../sending/recipients.ts";
 import { STOP_WINDOW_MS } from "../processes/watchdog.ts";
 import {
   type Adaptor,

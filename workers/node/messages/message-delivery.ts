@@ -1,10 +1,9 @@
-import { orLate, pause } from "../../../src/bounded-wait.ts";
+import { pause } from "../../../src/bounded-wait.ts";
 import { fullId, splitFullId } from "../../../src/domain/names/ids.ts";
 import {
   API_SENDER,
   asLetter,
   type DeadCode,
-  type DeadLetter,
   MAX_HOPS,
   type Message,
   readMessage,
@@ -14,22 +13,18 @@ import { RequestError } from "../../../src/domain/errors.ts";
 import type { RemovedRecord } from "../../../src/domain/stitch/stitch.ts";
 import { errorText } from "../../../src/error-text.ts";
 import type { Routes } from "../../../src/master/ports.ts";
-import type { RedisClient } from "../../../src/redis/connection/client.ts";
-import { acknowledgeEntries, entryAtMs, type InboxEntry, isLaterEntry } from "../../../src/redis/inbox/inbox.ts";
+import { entryAtMs, type InboxEntry, isLaterEntry } from "../../../src/redis/inbox/inbox.ts";
 import { STITCH_BYTES, STITCH_MESSAGES } from "../../../src/redis/inbox/put-messages.ts";
-import type { Keys } from "../../../src/redis/keys.ts";
-import { giveReceipts } from "../../../src/redis/inbox/receipts.ts";
 import type { Delivered } from "../protocol/adaptor.ts";
 import type { HostedStitch } from "../stitches/hosted-stitch.ts";
 import { type DeliveryEnd, DeliveryQueue } from "./delivery-queue.ts";
-import { type Outbox, ROUTE_MS } from "../sending/outbox.ts";
+import { DeliveryResults, type DeliveryResultsOptions } from "./delivery-results.ts";
+import type { Outbox } from "../sending/outbox.ts";
+import { ROUTE_MS } from "../sending/recipients.ts";
 import type { StitchRegistry } from "../stitches/stitch-registry.ts";
 
-/** How soon what could not be written is tried again. */
+/** How soon a route that could not be read is tried again. */
 const RETRY_MS = 500;
-/** Messages that have been dealt with wait so long for others, to go out of the inbox together; so many wait no longer. */
-const GATHER_MS = 5;
-const MOST_GATHERED = 100;
 /**
  * A reply waits for room in its reader's inbox for so long, then it is a dead letter. It must not wait for ever: what it
  * answers stays in the inbox here till then, so that two who are full of each other's requests would wait for each other,
@@ -39,21 +34,14 @@ const REPLY_ROOM_MS = 8000;
 /** An entry that is older than this when it is taken was put into the inbox of a node that was cut off, or hung. */
 const AWAY_MS = 2000;
 
-type MessageDeliveryOptions = {
-  readonly redis: RedisClient;
-  readonly keys: Keys;
+type MessageDeliveryOptions = DeliveryResultsOptions & {
   readonly routing: Pick<Routes, "locate" | "bury">;
-  readonly node: string;
   readonly registry: StitchRegistry;
   readonly outbox: Outbox;
-  /** Of this worker, as it has registered last. */
-  readonly incarnation: () => number;
   /** The last entry of the inbox that a former life took. */
   readonly lastTaken: string;
-  readonly holdsId: () => boolean;
   /** Redis's time. */
   readonly nowMs: () => number;
-  readonly onError: (error: unknown) => void;
 };
 
 /** A message of the inbox, and how many of its deliveries have not ended. */
@@ -66,14 +54,10 @@ type StitchQueue = { readonly queue: DeliveryQueue; count: number; bytes: number
  * acknowledged it, or it is a dead letter: what a worker that died had in hand, its next life finds there.
  */
 export class MessageDelivery {
-  readonly #o: MessageDeliveryOptions;
+  readonly #options: MessageDeliveryOptions;
   readonly #queues = new Map<string, StitchQueue>();
   readonly #held = new Map<string, Held>();
-  #done: InboxEntry[] = [];
-  #letters: DeadLetter[] = [];
-  #receipts: { message: Message; receipt: Receipt }[] = [];
-  #writing: Promise<void> | null = null;
-  #gathering: NodeJS.Timeout | undefined;
+  readonly #results: DeliveryResults;
   #leaving = false;
   /** When this life began, by Redis's clock. */
   readonly #sinceMs: number;
@@ -81,7 +65,10 @@ export class MessageDelivery {
   readonly #stopping = new AbortController();
 
   constructor(options: MessageDeliveryOptions) {
-    this.#o = options;
+    this.#options = options;
+    this.#results = new DeliveryResults(options, (entries) => {
+      for (const { id } of entries) this.#held.delete(id);
+    });
     this.#sinceMs = options.nowMs();
     this.#lastTaken = options.lastTaken;
   }
@@ -103,8 +90,8 @@ export class MessageDelivery {
     if (isLaterEntry(entry.id, this.#lastTaken)) this.#lastTaken = entry.id;
     const read = readMessage(entry.body);
     if ("wrong" in read) {
-      this.#o.onError(new Error(`a message in the inbox is dropped (${entry.id}): ${read.wrong}`));
-      this.#finish(entry);
+      this.#options.onError(new Error(`a message in the inbox is dropped (${entry.id}): ${read.wrong}`));
+      this.#results.finish(entry);
       return;
     }
     const { message } = read;
@@ -119,7 +106,7 @@ export class MessageDelivery {
     const { to, from } = message;
     if ("stitch" in to) return [to.stitch];
     if ("stitches" in to) return to.stitches;
-    const { registry, node } = this.#o;
+    const { registry, node } = this.#options;
     const members = registry
       .receivers(to.group)
       .map(({ record }) => record)
@@ -145,11 +132,11 @@ export class MessageDelivery {
     const { id, state } = stitch.record;
     const waiting = this.#queues.get(id);
     if (waiting === undefined) return;
-    if (this.#o.registry.find(id) === null) {
+    if (this.#options.registry.find(id) === null) {
       this.#queues.delete(id);
       const reason = "the stitch was removed before it took the message";
       for (const { message, end } of waiting.queue.close())
-        if ("group" in message.to && this.#o.registry.isTakenBack(id)) end({ kind: "elsewhere" });
+        if ("group" in message.to && this.#options.registry.isTakenBack(id)) end({ kind: "elsewhere" });
         else end({ kind: "dead", code: "no_recipient", reason });
     } else if (state === "running") waiting.queue.wake();
   }
@@ -167,25 +154,24 @@ export class MessageDelivery {
   /** Delivers nothing more and writes what has been dealt with, at most `graceMs` long; the rest is left in the inbox. */
   async stop(graceMs: number): Promise<void> {
     this.kill();
-    this.#write();
-    await orLate(this.#writing ?? Promise.resolve(), graceMs);
+    await this.#results.stop(graceMs);
   }
 
   /** Lets go at once. */
   kill(): void {
     this.#leaving = true;
     this.#stopping.abort();
-    clearTimeout(this.#gathering);
+    this.#results.kill();
     for (const { queue } of this.#queues.values()) queue.close();
     this.#queues.clear();
   }
 
   #bring(held: Held, id: string): void {
-    const { registry, node } = this.#o;
+    const { registry, node } = this.#options;
     const stitch = registry.find(id);
     const movedTo = stitch === null ? registry.movedTo(id) : null;
     if (movedTo !== null) this.#forward(held, id, movedTo);
-    else if (stitch === null && held.message.bare === true) this.#sendOn(held, id).catch(this.#o.onError);
+    else if (stitch === null && held.message.bare === true) this.#sendOn(held, id).catch(this.#options.onError);
     else if (stitch === null) this.#dead(held, id, 0, "no_recipient", `${node} has no such stitch`);
     else if (!stitch.record.takesMessages)
       this.#dead(held, id, 0, "not_addressable", "it speaks no protocol that takes messages");
@@ -203,12 +189,12 @@ export class MessageDelivery {
     if (waiting === undefined || "stitch" in message.to) return false;
     if (waiting.count < STITCH_MESSAGES && waiting.bytes + entry.body.length <= STITCH_BYTES) return false;
     const atMs = entryAtMs(entry.id);
-    const wasAway = atMs < this.#sinceMs || this.#o.nowMs() - atMs > AWAY_MS;
-    return !wasAway || this.#o.registry.find(id)?.record.desired !== "running";
+    const wasAway = atMs < this.#sinceMs || this.#options.nowMs() - atMs > AWAY_MS;
+    return !wasAway || this.#options.registry.find(id)?.record.desired !== "running";
   }
 
   #queueFor(id: string): StitchQueue {
-    const stitch = () => this.#o.registry.find(id);
+    const stitch = () => this.#options.registry.find(id);
     const waiting = this.#queues.get(id) ?? {
       queue: new DeliveryQueue({
         deliver: (message) => (this.#leaving ? null : (stitch()?.deliver(message) ?? null)),
@@ -252,13 +238,13 @@ export class MessageDelivery {
     const close = () => {
       if (!this.#stopping.signal.aborted) this.#close(held);
     };
-    by.sent.then(close, this.#o.onError);
+    by.sent.then(close, this.#options.onError);
   }
 
   #undelivered(held: Held, id: string, tries: number, { code, reason }: { code: DeadCode; reason: string }): void {
     // That its stitch was stopped with the worker is no verdict: the next life finds it in the inbox.
     if (this.#leaving) return;
-    const movedTo = this.#o.registry.find(id) === null ? this.#o.registry.movedTo(id) : null;
+    const movedTo = this.#options.registry.find(id) === null ? this.#options.registry.movedTo(id) : null;
     if (movedTo !== null) this.#forward(held, id, movedTo);
     else this.#dead(held, id, tries, code, reason);
     this.#close(held);
@@ -274,10 +260,10 @@ export class MessageDelivery {
       this.#receipt(message, id, { status: "replied", data });
       return;
     }
-    const nowMs = this.#o.nowMs();
+    const nowMs = this.#options.nowMs();
     const reply = {
       id: `${message.id}.r`,
-      from: fullId(this.#o.node, id),
+      from: fullId(this.#options.node, id),
       channel,
       data,
       ref: null,
@@ -287,20 +273,20 @@ export class MessageDelivery {
       sentAtMs: nowMs,
     };
     try {
-      await this.#o.outbox.send({ stitch: message.from }, reply, { untilMs: nowMs + REPLY_ROOM_MS });
+      await this.#options.outbox.send({ stitch: message.from }, reply, { untilMs: nowMs + REPLY_ROOM_MS });
     } catch (error) {
       if (this.#stopping.signal.aborted) return;
       if (error instanceof RequestError && error.code === "inbox_full")
         this.#bury(reply, message.from, 0, "inbox_full", `no room for it within ${REPLY_ROOM_MS} ms`);
       const text = `its reply to ${message.from} could not be sent: ${errorText(error)}`;
-      void this.#o.registry.log(id)?.write("system", text, nowMs);
+      void this.#options.registry.log(id)?.write("system", text, nowMs);
     }
   }
 
   /** Sends a message to where its bare id is by now: its sender believed a route that was stale. */
   async #sendOn(held: Held, id: string): Promise<void> {
     held.open += 1;
-    const { routing, node, onError } = this.#o;
+    const { routing, node, onError } = this.#options;
     const { signal } = this.#stopping;
     let found: string[] | null = null;
     while (found === null && !signal.aborted) {
@@ -331,7 +317,7 @@ export class MessageDelivery {
     const { to: _, ...rest } = message;
     // Its sender knows the stitch by the id it had at first.
     const receipt = message.receipt === null ? null : { ...message.receipt, stitch: this.#knownAs(message, id) };
-    this.#o.outbox.send({ stitch: movedTo }, { ...rest, receipt, hops: message.hops + 1 }).then(
+    this.#options.outbox.send({ stitch: movedTo }, { ...rest, receipt, hops: message.hops + 1 }).then(
       () => this.#close(held),
       (error: unknown) => {
         // It stays in the inbox, for the next life to find.
@@ -343,82 +329,26 @@ export class MessageDelivery {
   }
 
   #dead({ message }: Held, id: string, tries: number, code: DeadCode, reason: string): void {
-    this.#bury(message, fullId(this.#o.node, id), tries, code, reason);
+    this.#bury(message, fullId(this.#options.node, id), tries, code, reason);
     this.#receipt(message, id, { status: "failed", code });
   }
 
   #bury(message: Omit<Message, "to">, to: string, tries: number, code: DeadCode, reason: string): void {
-    this.#letters.push({ to, ...asLetter(message, { code, reason, tries, atMs: this.#o.nowMs() }) });
-    this.#write();
+    this.#results.addLetter({ to, ...asLetter(message, { code, reason, tries, atMs: this.#options.nowMs() }) });
   }
 
   #knownAs({ receipt }: Message, id: string): string {
-    return receipt?.stitch ?? fullId(this.#o.node, id);
+    return receipt?.stitch ?? fullId(this.#options.node, id);
   }
 
   #receipt(message: Message, id: string, how: Omit<Receipt, "stitch">): void {
     if (message.receipt === null) return;
-    this.#receipts.push({ message, receipt: { stitch: this.#knownAs(message, id), ...how } });
-    this.#write();
+    this.#results.addReceipt(message, { stitch: this.#knownAs(message, id), ...how });
   }
 
   /** One of its deliveries has ended; with the last it goes out of the inbox. */
   #close(held: Held): void {
     held.open -= 1;
-    if (held.open > 0) return;
-    this.#finish(held.entry);
-  }
-
-  #finish(entry: InboxEntry): void {
-    this.#done.push(entry);
-    if (this.#done.length >= MOST_GATHERED) this.#write();
-    else this.#gathering ??= setTimeout(() => this.#write(), GATHER_MS);
-  }
-
-  #write(): void {
-    this.#writing ??= this.#writeAll();
-  }
-
-  async #writeAll(): Promise<void> {
-    const { signal } = this.#stopping;
-    // What ends in the same turn goes out together.
-    await new Promise((resolve) => setImmediate(resolve));
-    while (this.#done.length + this.#letters.length + this.#receipts.length > 0) {
-      // Without the lease another worker may have the id, and finds all of this in the inbox. Or it is back in a moment.
-      const isWritten = this.#o.holdsId() && (await this.#writeOnce());
-      if (isWritten) continue;
-      if (signal.aborted) break;
-      await pause(RETRY_MS, signal);
-    }
-    // At once, so that nothing comes between the last look and this.
-    this.#writing = null;
-  }
-
-  /**
-   * Dead letters first, then out of the inbox: a crash between repeats something and loses nothing.
-   * @returns false where something could not be written; that waits here.
-   */
-  async #writeOnce(): Promise<boolean> {
-    const { redis, keys, routing, node, incarnation } = this.#o;
-    clearTimeout(this.#gathering);
-    this.#gathering = undefined;
-    const done = this.#done.splice(0);
-    const letters = this.#letters.splice(0);
-    const receipts = this.#receipts.splice(0);
-    const failed = (error: unknown) => {
-      this.#o.onError(error);
-      return false;
-    };
-    const isWritten = (work: Promise<void>) => work.then(() => true, failed);
-    const buried = letters.length === 0 || (await isWritten(routing.bury(node, letters)));
-    const [told, acknowledged] = await Promise.all([
-      receipts.length === 0 || isWritten(giveReceipts(redis, keys, receipts)),
-      done.length === 0 || (buried && isWritten(acknowledgeEntries(redis, keys, node, incarnation(), done))),
-    ]);
-    if (!buried) this.#letters.unshift(...letters);
-    if (!told) this.#receipts.unshift(...receipts);
-    if (!acknowledged) this.#done.unshift(...done);
-    else for (const { id } of done) this.#held.delete(id);
-    return buried && told && acknowledged;
+    if (held.open === 0) this.#results.finish(held.entry);
   }
 }

@@ -1,7 +1,7 @@
 import type { Message } from "../../../src/domain/message.ts";
 import type { StitchSpec } from "../../../src/domain/stitch/spec.ts";
 import type { Health, StepError } from "../../../src/domain/stitch/stitch.ts";
-import type { SendTo } from "../sending/outbox.ts";
+import type { SendTo } from "../sending/recipients.ts";
 
 /** Where a line of a stitch's log came from: what it printed, what it logged, or what its node has to say about it. */
 export type LogSource = "stdout" | "stderr" | "log" | "system";

@@ -1,6 +1,5 @@
 import { pause } from "../../../src/bounded-wait.ts";
-import { type ErrorCode, RequestError } from "../../../src/domain/errors.ts";
-import { parseStitchRef, splitFullId } from "../../../src/domain/names/ids.ts";
+import { RequestError } from "../../../src/domain/errors.ts";
 import { asLetter, type Message } from "../../../src/domain/message.ts";
 import type { Routes } from "../../../src/master/ports.ts";
 import type { Burial, PutResult, Posted } from "../../../src/redis/inbox/put-messages.ts";
@@ -8,6 +7,7 @@ import { Backlog, type Kept, pairOf } from "./backlog.ts";
 import { KnownStitches } from "./known-stitches.ts";
 import { SendQueue, type QueuedMessage } from "./send-queue.ts";
 import { LetterPace } from "./letter-pace.ts";
+import { type Place, Recipients, type RecipientsOptions, type SendTo } from "./recipients.ts";
 
 /** How soon a full inbox, or a Redis that is away, is tried again. */
 const RETRY_MS = 200;
@@ -17,22 +17,12 @@ const RETRY_MS = 200;
  */
 export const ROOM_MS = 5000;
 const MOST_DEAF = 10_000;
-/** How long a route is believed. A stale one costs a hop: the node it leads to sends the message on. */
-export const ROUTE_MS = 5000;
-const MOST_ROUTES = 10_000;
 
-type OutboxOptions = {
+type OutboxOptions = RecipientsOptions & {
   /** What is sent by it waits for nothing else that the node has to do with Redis. */
   readonly routing: Routes;
-  readonly node: string;
-  /** Does this bare id mean a stitch of this node? One that is only arriving it does not mean. */
-  readonly isHere: (stitch: string) => boolean;
-  readonly nowMs: () => number;
   readonly onError: (error: unknown) => void;
 };
-
-/** Whom a stitch sends to: a stitch by its bare or full id, or a group. */
-export type SendTo = { readonly stitch: string } | { readonly group: string };
 
 /** A stitch that says something, and hears what becomes of it while it goes on. */
 type Speaker = {
@@ -49,13 +39,6 @@ type Speaker = {
  * and without that it waits as long as it takes.
  */
 export type Waits = { readonly speaker?: Speaker; readonly untilMs?: number };
-
-/** Where a message goes: a node, and the stitch it is for there, or "" for several. */
-type Place = {
-  readonly node: string;
-  readonly stitch: string;
-  readonly addressed: Pick<Message, "to" | "bare">;
-};
 
 type Sending = QueuedMessage &
   Kept & {
@@ -85,23 +68,24 @@ type Destination = { readonly queue: SendQueue<Sending>; rest: AbortController |
  * letters is slowed.
  */
 export class Outbox {
-  readonly #o: OutboxOptions;
+  readonly #options: OutboxOptions;
   readonly #destinations = new Map<string, Destination>();
   readonly #backlog = new Backlog();
   /** By sender and recipient: deaf until then. */
   readonly #deaf = new Map<string, number>();
   /** Destinations that are sent to, letters that are written. */
   readonly #working = new Set<Promise<void>>();
-  readonly #routes = new Map<string, { readonly ids: string[] | Promise<string[]>; readonly untilMs: number }>();
   readonly #pace = new LetterPace();
   readonly #known: KnownStitches;
+  readonly #recipients: Recipients;
   /** By sender: the last of its messages whose recipient is being looked up, or that is slowed. */
   readonly #lookups = new Map<string, Promise<void>>();
   readonly #stopping = new AbortController();
 
   constructor(options: OutboxOptions) {
-    this.#o = options;
+    this.#options = options;
     this.#known = new KnownStitches(options.routing);
+    this.#recipients = new Recipients(options);
   }
 
   /**
@@ -120,61 +104,19 @@ export class Outbox {
    */
   async send(to: SendTo, message: Omit<Message, "to">, waits: Waits = {}): Promise<void> {
     const { from, data } = message;
-    const places = this.#find(to);
+    const places = this.#recipients.find(to);
     const before = this.#lookups.get(from);
     const isPaced = waits.speaker !== undefined && this.#pace.isSlow(from);
     if (before === undefined && !isPaced && !(places instanceof Promise)) return this.#post(places, message, waits);
     const turn = Promise.allSettled([before, places]).then(async () => {
       // What it said before this may have arrived meanwhile: then it is not slowed any more.
-      const delayMs = isPaced ? this.#pace.delayMs(from, data.length, this.#o.nowMs()) : 0;
+      const delayMs = isPaced ? this.#pace.delayMs(from, data.length, this.#options.nowMs()) : 0;
       if (delayMs > 0) await pause(delayMs, this.#stopping.signal);
     });
     this.#lookups.set(from, turn);
     await turn;
     if (this.#lookups.get(from) === turn) this.#lookups.delete(from);
     return this.#post(await places, message, waits);
-  }
-
-  /** @throws RequestError where there is nobody, or where it could be several. */
-  #find(to: SendTo): Place[] | Promise<Place[]> {
-    if ("group" in to) return this.#findGroup(to.group);
-    const ref = parseStitchRef(to.stitch);
-    if (ref === null) throw refused("no_recipient", `"${to.stitch.slice(0, 200)}" is not a stitch's id`);
-    const { stitch } = ref;
-    if (ref.node !== null) return [{ node: ref.node, stitch, addressed: { to: { stitch } } }];
-    const place = (node: string): Place[] => [{ node, stitch, addressed: { to: { stitch }, bare: true } }];
-    // A bare id: this node first, then anywhere if it is unambiguous.
-    if (this.#o.isHere(stitch)) return place(this.#o.node);
-    const ids = this.#route(stitch);
-    const only = (found: string[]) => place(nodeOfOnly(stitch, found));
-    return ids instanceof Promise ? ids.then(only) : only(ids);
-  }
-
-  async #findGroup(group: string): Promise<Place[]> {
-    const nodes = await this.#o.routing.nodesOf(group);
-    if (nodes.length === 0) throw refused("no_recipient", `no stitch of the group ${group} takes messages`);
-    return nodes.map((node) => ({ node, stitch: "", addressed: { to: { group } } }));
-  }
-
-  #route(stitch: string): string[] | Promise<string[]> {
-    const nowMs = this.#o.nowMs();
-    const known = this.#routes.get(stitch);
-    if (known !== undefined && nowMs < known.untilMs) return known.ids;
-    if (this.#routes.size >= MOST_ROUTES) this.#routes.clear();
-    const ids = this.#lookUp(stitch, nowMs + ROUTE_MS);
-    this.#routes.set(stitch, { ids, untilMs: nowMs + ROUTE_MS });
-    return ids;
-  }
-
-  async #lookUp(stitch: string, untilMs: number): Promise<string[]> {
-    const ids = await this.#o.routing.locate(stitch).catch((error: unknown) => {
-      this.#routes.delete(stitch);
-      throw error;
-    });
-    // One that is made in a moment must not be missing for seconds.
-    if (ids.length === 1) this.#routes.set(stitch, { ids, untilMs });
-    else this.#routes.delete(stitch);
-    return ids;
   }
 
   /** All at once, so that what is said later comes after it. */
@@ -222,7 +164,7 @@ export class Outbox {
   }
 
   #work(work: Promise<void>): void {
-    const done = work.catch(this.#o.onError).finally(() => this.#working.delete(done));
+    const done = work.catch(this.#options.onError).finally(() => this.#working.delete(done));
     this.#working.add(done);
   }
 
@@ -249,7 +191,7 @@ export class Outbox {
         continue;
       }
       const refused = batch.filter((sending, index) => this.#stays(node, sending, placed[index] ?? "full"));
-      queue.settle(batch, refused);
+      queue.finish(batch, refused);
       if (refused.length > 0) for (const sending of queue.aside) this.#startWaiting(sending);
       if (refused.length > 0) this.#giveUpLate(queue, new Set(refused.map(({ stitch }) => stitch)));
     }
@@ -267,7 +209,7 @@ export class Outbox {
 
   /** @returns what became of each; null where nobody knows. */
   async #store(node: string, batch: readonly Sending[]): Promise<PutResult[] | null> {
-    const { routing, onError } = this.#o;
+    const { routing, onError } = this.#options;
     const failed = (error: unknown) => {
       onError(error);
       return null;
@@ -285,7 +227,7 @@ export class Outbox {
 
   /** What is left of messages as dead letters, for each that it was for: `<node>:<group>` where no member is known there. */
   async #burials(sendings: readonly Sending[], reason: string): Promise<Burial[]> {
-    const { routing, nowMs } = this.#o;
+    const { routing, nowMs } = this.#options;
     const groups = new Set(sendings.flatMap(({ message: { to } }) => ("group" in to ? [to.group] : [])));
     const members = new Map(
       await Promise.all([...groups].map(async (group) => [group, await routing.receiversOf(group)] as const)),
@@ -305,7 +247,7 @@ export class Outbox {
     if (placed === "stored") {
       this.#note(sending);
       this.#end(sending);
-    } else if (placed === "gone") this.#end(sending, refused("no_recipient", `there is no node "${node}"`));
+    } else if (placed === "gone") this.#end(sending, new RequestError("no_recipient", `there is no node "${node}"`));
     else if (placed === "buried") {
       this.#pace.lost(sending.from);
       this.#end(sending, isFull(sending, `${node} is away; it is a dead letter`));
@@ -316,8 +258,8 @@ export class Outbox {
   /** It is stored; but where nobody can take it, it will be a dead letter. */
   #note({ from, recipient, message: { to, bare } }: Sending): void {
     const tell = (isKnown: boolean) => (isKnown ? this.#pace.arrived(from) : this.#pace.lost(from));
-    const isKnown = "group" in to || bare === true || this.#known.isKnown(recipient, this.#o.nowMs());
-    if (isKnown instanceof Promise) isKnown.then(tell).catch(this.#o.onError);
+    const isKnown = "group" in to || bare === true || this.#known.isKnown(recipient, this.#options.nowMs());
+    if (isKnown instanceof Promise) isKnown.then(tell).catch(this.#options.onError);
     else tell(isKnown);
   }
 
@@ -325,7 +267,7 @@ export class Outbox {
   #startWaiting(sending: Sending): void {
     const { speaker } = sending.waits;
     if (sending.sinceMs !== null || this.#isDeaf(sending)) return;
-    sending.sinceMs = this.#o.nowMs();
+    sending.sinceMs = this.#options.nowMs();
     if (speaker === undefined) return;
     if (!this.#backlog.has(sending)) speaker.onFull();
     sending.isKept = this.#backlog.add(sending);
@@ -333,12 +275,12 @@ export class Outbox {
   }
 
   #isDeaf(sending: Sending): boolean {
-    return this.#o.nowMs() < (this.#deaf.get(deafnessOf(sending)) ?? 0);
+    return this.#options.nowMs() < (this.#deaf.get(deafnessOf(sending)) ?? 0);
   }
 
   /** @param full for whom there was no room just now: while Redis is away nothing is given up. */
   #giveUpLate(queue: SendQueue<Sending>, full: ReadonlySet<string>): void {
-    const nowMs = this.#o.nowMs();
+    const nowMs = this.#options.nowMs();
     const isLate = (sending: Sending): boolean => {
       const { waits, sinceMs, stitch } = sending;
       // What only waits behind others goes when those are gone.
@@ -352,7 +294,7 @@ export class Outbox {
 
   /** From here on their recipients are deaf to those who said them. */
   #giveUp(sendings: readonly Sending[]): void {
-    const untilMs = this.#o.nowMs() + ROOM_MS;
+    const untilMs = this.#options.nowMs() + ROOM_MS;
     if (this.#deaf.size + sendings.length > MOST_DEAF) this.#deaf.clear();
     for (const sending of sendings) this.#deaf.set(deafnessOf(sending), untilMs);
     const said = sendings.filter(({ waits }) => waits.speaker !== undefined);
@@ -364,7 +306,7 @@ export class Outbox {
 
   /** Makes dead letters of them, at this node; tells their senders when that is so. */
   #bury(sendings: readonly Sending[], reason: string): void {
-    const { routing, node, onError } = this.#o;
+    const { routing, node, onError } = this.#options;
     const { signal } = this.#stopping;
     const write = async () => {
       const burials = await this.#burials(sendings, reason);
@@ -399,22 +341,17 @@ export class Outbox {
   }
 }
 
-function nodeOfOnly(stitch: string, [only, ...others]: readonly string[]): string {
-  if (only === undefined) throw refused("no_recipient", `there is no stitch "${stitch}"`);
-  if (others.length > 0)
-    throw refused("ambiguous_stitch", `several nodes have a stitch "${stitch}": ${[only, ...others].join(", ")}`);
-  return splitFullId(only).node;
-}
-
 /** Replies have a time of their own, and so by themselves find out who is deaf. */
 const deafnessOf = ({ from, recipient, waits }: Sending): string =>
   `${pairOf(from, recipient)}${waits.speaker === undefined ? " replies" : ""}`;
-const refused = (code: ErrorCode, detail: string) => new RequestError(code, detail);
 const postedOf = (sendings: readonly Sending[], burials: readonly Burial[]): Posted[] =>
   sendings.flatMap(({ stitch, body }, index) => {
     const burial = burials[index];
     return burial === undefined ? [] : [{ stitch, body, burial }];
   });
-const leaving = () => refused("shutting_down", "this node is leaving");
+const leaving = () => new RequestError("shutting_down", "this node is leaving");
 const isFull = ({ recipient }: Sending, more = "") =>
-  refused("inbox_full", `the inbox of ${recipient.replace(/:$/, "")} is full${more === "" ? "" : `: ${more}`}`);
+  new RequestError(
+    "inbox_full",
+    `the inbox of ${recipient.replace(/:$/, "")} is full${more === "" ? "" : `: ${more}`}`,
+  );

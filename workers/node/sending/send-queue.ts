@@ -83,7 +83,7 @@ export class SendQueue<P extends QueuedMessage> {
   }
 
   /** A batch has been tried: sets aside what found no room, and lets go on what need not wait any more. */
-  settle(batch: readonly P[], refused: readonly P[]): void {
+  finish(batch: readonly P[], refused: readonly P[]): void {
     if (refused.length === 0 && (this.#full.size === 0 || !batch.some(({ stitch }) => this.#full.has(stitch)))) return;
     for (const { stitch } of batch) this.#full.delete(stitch);
     for (const { stitch } of refused) this.#full.add(stitch);

@@ -1,0 +1,326 @@
+import { advance } from "../../domain/job/advance.ts";
+import { RequestError } from "../../domain/errors.ts";
+import type { ClusterEvent } from "../../domain/event.ts";
+import { foldJob } from "../../domain/job/fold.ts";
+import { jobIdFromBytes } from "../../domain/names/ids.ts";
+import type { JobRecord, JobState } from "../../domain/job/job.ts";
+import type { Observed } from "../../domain/planning/observed.ts";
+import type { Plan } from "../../domain/planning/planned.ts";
+import { giveUpDrafts, releaseDrafts, releaseScopes, takeScopes } from "../../redis/job/busy.ts";
+import { isCluster } from "../../redis/connection/connection.ts";
+import { storeSpec } from "../../redis/stitch/specs.ts";
+import { emitEvents } from "../../redis/events.ts";
+import type { HintWatch } from "../../redis/hint-watchers.ts";
+import type { JobHints } from "../../redis/job/job-hints.ts";
+import { dropOpenJob, indexOpenJob, takeBackOpenJob } from "../../redis/job/job-index.ts";
+import { createJob, timesVoided } from "../../redis/job/drafts.ts";
+import { drawRevision } from "../../redis/revision.ts";
+import { passingOver } from "../../redis/unreadable.ts";
+import { hex } from "../digest.ts";
+import { FIRST_LOOK_MS, type JobService, type JobServiceOptions, type AdvancedJob } from "../jobs/job-service.ts";
+import type { JobWaiter } from "../jobs/job-waiter.ts";
+import type { Submitted } from "../ports.ts";
+import type { Observer } from "../state/observer.ts";
+import type { StitchSpec } from "../../domain/stitch/spec.ts";
+
+/** A job that took what it works on and has no record after so long is one whose Master died, or was held up: it is given up. */
+const UNACCEPTED_MS = 10_000;
+/** Drafts of one command, where each was held up for so long that others gave it up. */
+const MOST_DRAFTS = 3;
+/** Plans of one command, where each time more is to be taken than the last had asked for. */
+const MOST_PLANS = 10;
+/** Jobs that were in the way and have ended, dropped one after the other. */
+const MOST_HOLDERS = 100;
+
+export type JobAcceptanceOptions = JobServiceOptions & {
+  /** Of this Master. */
+  readonly id: string;
+  readonly hints: JobHints;
+  readonly jobService: JobService;
+  readonly waiter: JobWaiter;
+  readonly observer: Observer;
+  readonly randomBytes: (count: number) => Uint8Array;
+};
+
+export type Recorded = Pick<JobRecord, "command" | "target" | "options" | "asked" | "waitForNode"> & {
+  readonly deadlineMs: number;
+};
+
+/** A job that is to be: what it was asked for by, and how its plan is made once everything it depends on is read. */
+export type Draft = {
+  readonly id: string;
+  readonly bodyHash: string;
+  /** What it is recorded as, once its plan is made. */
+  readonly recordedAs: (plan: Plan, observed: Observed) => Recorded;
+  readonly reason: string | null;
+  readonly by: string | null;
+  readonly waitMs: number;
+  /** Can the same job be asked for again? Then another request may make it meanwhile. */
+  readonly repeatable: boolean;
+  readonly follows: Pick<JobRecord, "retryOf" | "rollbackOf">;
+  /** @param held what it works on is this job's by now: what is read holds. */
+  readonly observe: (observer: Observer, held: boolean) => Promise<Observed>;
+  readonly plan: (observed: Observed) => Promise<Plan>;
+};
+
+/** What was read, and the revision that was drawn with it. */
+type Reading = { readonly observed: Observed; readonly revision: number };
+
+type AcceptedJob = Extract<Submitted, { kind: "job" }>;
+
+export const randomJobId = (randomBytes: JobAcceptanceOptions["randomBytes"]): string =>
+  jobIdFromBytes(randomBytes(17));
+
+/** Accepts jobs: plans a draft, holds what it works on, records it and dispatches its first tasks. */
+export class JobAcceptance {
+  readonly #options: JobAcceptanceOptions;
+
+  constructor(options: JobAcceptanceOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Plans, records and dispatches a job. Safe to repeat where the draft is: the same job is made once.
+   * @throws RequestError as `Draft.plan`; `group_busy`, `idempotency_conflict`.
+   */
+  async accept(draft: Draft): Promise<AcceptedJob> {
+    for (let drafts = 0; drafts < MOST_DRAFTS; drafts++) {
+      // Without a key, an id that was given up is done with: tasks may have gone out under it.
+      const taken = await this.#takeOnce(
+        drafts === 0 || draft.repeatable ? draft : { ...draft, id: randomJobId(this.#options.randomBytes) },
+      );
+      if (taken !== null) return taken;
+    }
+    throw new RequestError("group_busy", "This was held up too long, time after time; try again in a moment.");
+  }
+
+  /** @returns null where it took so long that another Master has given it up. */
+  async #takeOnce(draft: Draft): Promise<AcceptedJob | null> {
+    const { id, bodyHash, waitMs, repeatable } = draft;
+    let voids = 0;
+    if (repeatable) {
+      const [known, before] = await Promise.all([
+        this.replay(id, bodyHash, waitMs),
+        timesVoided(this.#options.redis, this.#options.keys, id),
+      ]);
+      if (known !== null) return known;
+      voids = before;
+    }
+    const watch = waitMs > 0 ? this.#options.hints.watch(id) : null;
+    try {
+      return await this.#acceptOnce(draft, voids, watch);
+    } catch (error) {
+      // The same request may have been accepted meanwhile through another API: then its effect is why this plan failed.
+      const known = repeatable && error instanceof RequestError ? await this.replay(id, bodyHash, waitMs) : null;
+      if (known !== null) return known;
+      throw error;
+    } finally {
+      watch?.stop();
+    }
+  }
+
+  /** @param voids as `createJob` wants it. @returns null where the draft has been voided. */
+  async #acceptOnce(draft: Draft, voids: number, watch: HintWatch | null): Promise<AcceptedJob | null> {
+    const { redis, keys, jobService, nowMs } = this.#options;
+    const { id, bodyHash, waitMs } = draft;
+    const askedAtMs = nowMs();
+    const { plan, seen, giveBack } = await this.#plan(draft);
+    const state = firstState(this.#options.id, draft, plan, seen);
+    // What was told before this, the job's subscription among it, is not of this job's tasks.
+    watch?.forget();
+    const created = await this.#record(draft, state, seen.observed.toStore, voids);
+    if (created === "void") {
+      await giveBack();
+      return null;
+    }
+    if (created === "known") {
+      // It may be this very record, which the connection sent twice: what is held goes at the end of the job, not before.
+      if ((await jobService.advance(id))?.state.marks.closed != null) await releaseScopes(redis, keys, id);
+      return this.replay(id, bodyHash, waitMs);
+    }
+    const spec = state.record.asked === null ? null : (seen.observed.toStore?.spec ?? null);
+    return this.#answer(state, spec, { waitMs, askedAtMs, watch });
+  }
+
+  /** Plans a draft, and holds what it works on. @returns also what gives that back, where it is not recorded. */
+  async #plan(draft: Draft): Promise<{ plan: Plan; seen: Reading; giveBack: () => Promise<unknown> }> {
+    const { redis, keys, randomBytes } = this.#options;
+    const { id, repeatable } = draft;
+    // Another request with the same id may hold the same scopes: each gives back its own alone.
+    const nonce = hex(randomBytes(8));
+    // The pointer first, then the record: see redis/job/job-index.ts. The two reads share its round trip.
+    const pointing = indexOpenJob(redis, keys, id, FIRST_LOOK_MS);
+    const looking = Promise.all([this.#look(draft, false), pointing]);
+    // Who can come again may have the pointer by now; what is left all the same is dropped by the sweep.
+    const giveBack = () =>
+      Promise.all([
+        releaseDrafts(redis, keys, id, [nonce]),
+        repeatable ? pointing.then((own) => takeBackOpenJob(redis, keys, id, own)) : dropOpenJob(redis, keys, id),
+      ]);
+    try {
+      const [first] = await looking;
+      return { ...(await this.#planAndTake(draft, nonce, first)), giveBack };
+    } catch (error) {
+      await giveBack();
+      throw error;
+    }
+  }
+
+  /** Writes the record, then dispatches what can begin. @returns as `createJob`. */
+  async #record(
+    { bodyHash, repeatable }: Draft,
+    { record }: JobState,
+    toStore: Observed["toStore"],
+    voids: number,
+  ): ReturnType<typeof createJob> {
+    const { redis, keys, jobService, onLate } = this.#options;
+    // Once accepted, whatever fails is made up for by a sweep, so it must not turn the answer into an error.
+    const dispatch = () =>
+      Promise.all([
+        jobService.dispatch(record, record.tasks, !isCluster(redis)),
+        emitEvents(redis, keys, [accepted(record)]),
+      ]).catch(onLate);
+    // What the record names must be there before it. One Redis takes what is sent together in its order.
+    const storing = toStore === null ? null : storeSpec(redis, keys, toStore);
+    if (isCluster(redis)) await storing;
+    const creating = createJob(redis, keys, record, bodyHash, voids);
+    // Nobody else can make a job with this id, so on one Redis both go out in one round trip: the record is written first.
+    // Where it is void, what was dispatched is refused at the claim.
+    const atOnce = !repeatable && !isCluster(redis);
+    const [created] = await Promise.all([creating, storing, atOnce ? dispatch() : null]);
+    if (created === "created" && !atOnce) await dispatch();
+    return created;
+  }
+
+  /** The job as it is after it was waited for. */
+  async #answer(
+    state: JobState,
+    spec: StitchSpec | null,
+    { waitMs, askedAtMs, watch }: { waitMs: number; askedAtMs: number; watch: HintWatch | null },
+  ): Promise<AcceptedJob> {
+    const { waiter, nowMs } = this.#options;
+    const { record } = state;
+    const here = record.tasks.some((task) => task.refused !== null || task.runs === "master");
+    const several = record.orchestration !== null;
+    const jobOf = async (advanced: Pick<AdvancedJob, "state" | "folded">) =>
+      ({ kind: "job", job: await waiter.view(advanced, spec), replayed: false }) as const;
+    if (watch === null && !here && !several) return jobOf({ state, folded: foldJob(state, new Map()) });
+    const advanced =
+      (here || several || watch === null ? null : await waiter.endByHints(state, waitMs, watch)) ??
+      (await waiter.wait(record.id, waitMs - (nowMs() - askedAtMs), watch));
+    return jobOf(advanced);
+  }
+
+  /** What the plan is made from, and the revision of what is decided by that. */
+  async #look({ id, observe }: Draft, held: boolean): Promise<Reading> {
+    const { redis, keys, observer } = this.#options;
+    const [observed, revision] = await Promise.all([observe(observer.forJob(id), held), drawRevision(redis, keys)]);
+    return { observed, revision };
+  }
+
+  /**
+   * Plans it, and takes what a command of many steps works on. What that was planned from may have been changed until then by
+   * a job that has ended since, so it is read and planned again: two that scale a group to 5 must not make 9 of it.
+   */
+  async #planAndTake(draft: Draft, nonce: string, first: Reading): Promise<{ plan: Plan; seen: Reading }> {
+    const held = new Set<string>();
+    let seen = first;
+    let plan = await draft.plan(seen.observed);
+    for (let round = 0; ; round++) {
+      const more = plan.scopes.filter((scope) => !held.has(scope));
+      if (more.length === 0) return { plan, seen };
+      if (round === MOST_PLANS)
+        throw new RequestError("group_busy", "What this works on keeps changing; try again in a moment.");
+      await this.#takeScopes(draft.id, nonce, more);
+      for (const scope of more) held.add(scope);
+      seen = await this.#look(draft, true);
+      plan = await draft.plan(seen.observed);
+    }
+  }
+
+  /** @throws RequestError `group_busy` where another job of many steps works on some of it. */
+  async #takeScopes(id: string, nonce: string, scopes: readonly string[]): Promise<void> {
+    const { redis, keys, jobService } = this.#options;
+    for (let round = 0; round < MOST_HOLDERS; round++) {
+      const holder = await takeScopes(redis, keys, id, nonce, scopes);
+      if (holder === null) return;
+      let isThere = true;
+      const found = await jobService.advance(holder.job).then((job) => {
+        isThere = job !== null;
+        return job;
+      }, passingOver(this.#options.onUnreadable));
+      // One whose record cannot be read is no reason to work beside it.
+      if (!isThere && holder.heldMs >= UNACCEPTED_MS) {
+        await giveUpDrafts(redis, keys, holder.job);
+        continue;
+      }
+      const isOpen = found === null || found.state.marks.closed === null;
+      if (isOpen)
+        throw new RequestError(
+          "group_busy",
+          `Another job works on this: ${holder.job}${found === null ? "" : ` (${found.state.record.command} ${found.state.record.target})`}. Wait for its end, or cancel it.`,
+          { jobId: holder.job },
+        );
+      // It has ended, and whoever ended it died before it gave this back.
+      await releaseScopes(redis, keys, holder.job);
+    }
+    throw new Error(`${MOST_HOLDERS} jobs that have ended still held what this one works on`);
+  }
+
+  /** The job that was first made with this id; null where there is none. @throws `idempotency_conflict` for another body. */
+  async replay(id: string, bodyHash: string, waitMs: number): Promise<AcceptedJob | null> {
+    const found = await this.#options.jobService.advance(id);
+    if (found === null) return null;
+    if (found.state.bodyHash !== bodyHash)
+      throw new RequestError(
+        "idempotency_conflict",
+        `This Idempotency-Key was used for another ${found.state.record.command}; use a new key for a new command.`,
+        { jobId: id },
+      );
+    return { kind: "job", job: await this.#options.waiter.job(id, waitMs), replayed: true };
+  }
+}
+
+/** The job as it is accepted: of a command of many steps, with the first wave begun. */
+function firstState(
+  master: string,
+  { id, bodyHash, ...draft }: Draft,
+  plan: Plan,
+  { observed, revision }: Reading,
+): JobState {
+  const { nowMs } = observed;
+  const { deadlineMs, ...recorded } = draft.recordedAs(plan, observed);
+  const record: JobRecord = {
+    id,
+    ...recorded,
+    reason: draft.reason,
+    by: draft.by,
+    master,
+    revision,
+    createdAtMs: nowMs,
+    deadlineAtMs: nowMs + deadlineMs,
+    tasks: [...plan.tasks],
+    orchestration: plan.orchestration === null ? null : { ...plan.orchestration, version: 0, ended: null },
+    ...draft.follows,
+  };
+  const state: JobState = {
+    record,
+    bodyHash,
+    marks: { cancelledAtMs: null, closed: null },
+    attempts: new Map(),
+    outcomes: { claims: [], steps: new Map() },
+    nowMs,
+    written: 0,
+  };
+  const seen = { nowMs, health: new Map(), drain: null, well: null };
+  const first = advance(state, foldJob(state, new Map()), seen).record;
+  const { orchestration } = first;
+  // What is saved compares with version 1 first, also where nothing has begun yet.
+  return { ...state, record: { ...first, orchestration: orchestration && { ...orchestration, version: 1 } } };
+}
+
+const accepted = (record: JobRecord): ClusterEvent => ({
+  type: "job.accepted",
+  job: record.id,
+  data: { command: record.command, target: record.target, reason: record.reason },
+});

@@ -1,0 +1,256 @@
+import type { Assigned, Assignment, KeptAssignment } from "../../domain/job/assignment.ts";
+import { RequestError } from "../../domain/errors.ts";
+import { parseFullGroup } from "../../domain/names/group.ts";
+import { fullId, generatedIdBase, generatedStitchId, parseStitchRef, splitFullId } from "../../domain/names/ids.ts";
+import type { NodeRecord } from "../../domain/node/node.ts";
+import type { Observed } from "../../domain/planning/observed.ts";
+import type { StitchRecord } from "../../domain/stitch/stitch.ts";
+import type { RedisClient } from "../../redis/connection/client.ts";
+import { readAssignments } from "../../redis/stitch/assignments.ts";
+import type { Keys } from "../../redis/keys.ts";
+import { listNodeIds, readNodes, redisTimeMs } from "../../redis/node/node-record.ts";
+import { drawNumbers, nextNumber } from "../../redis/stitch/sequences.ts";
+import { membersOf } from "../../redis/stitch/groups.ts";
+import { readStitch, readStitches } from "../../redis/stitch/stitch-records.ts";
+import { locateStitch, nodesWith } from "../../redis/stitch/pointers.ts";
+import { readUsage } from "../../redis/stitch/stitch-usage.ts";
+import { type OnUnreadable, refuse } from "../../redis/unreadable.ts";
+import { SpecStore } from "./spec-store.ts";
+
+const ALL = 1000;
+/** Rows of numbers drawn one after the other, then with ever larger gaps, before giving up on finding ids that are free. */
+const DRAWS_IN_A_ROW = 10;
+const MOST_DRAWS = 30;
+
+/** Every node of the cluster that can be read, a thousand at a time. For placement, which weighs them all. */
+export async function allNodes(redis: RedisClient, keys: Keys, onUnreadable: OnUnreadable): Promise<NodeRecord[]> {
+  const nodes: NodeRecord[] = [];
+  for (let after: string | null = null; ; ) {
+    const ids: string[] = await listNodeIds(redis, keys, after, ALL);
+    nodes.push(...(await readNodes(redis, keys, ids, onUnreadable)).filter((node) => node !== null));
+    after = ids.at(-1) ?? null;
+    if (ids.length < ALL) return nodes;
+  }
+}
+
+export type ObservedReaderOptions = {
+  readonly redis: RedisClient;
+  readonly keys: Keys;
+  readonly deadAfterMs: number;
+  readonly onUnreadable: OnUnreadable;
+  /** The Redis that has this key says what time it is. Default: the one that has the events. */
+  readonly clock?: string;
+};
+
+/** Reads the parts of what is observed for a plan, each with as few round trips as it takes. */
+export class ObservedReader {
+  readonly specs: SpecStore;
+  readonly #redis: RedisClient;
+  readonly #keys: Keys;
+  readonly #deadAfterMs: number;
+  readonly #onUnreadable: OnUnreadable;
+  readonly #clock: string;
+
+  constructor({ redis, keys, deadAfterMs, onUnreadable, clock = keys.events }: ObservedReaderOptions) {
+    this.specs = new SpecStore(redis, keys, onUnreadable);
+    this.#redis = redis;
+    this.#keys = keys;
+    this.#deadAfterMs = deadAfterMs;
+    this.#onUnreadable = onUnreadable;
+    this.#clock = clock;
+  }
+
+  /** Takes the fields that must be read, all at once, beside those that are known. */
+  async observed(
+    known: Partial<Observed>,
+    read: { readonly [Field in keyof Observed]?: Observed[Field] | Promise<Observed[Field]> },
+  ): Promise<Observed> {
+    const fields = Object.entries(read);
+    const [nowMs, ...values] = await Promise.all([
+      redisTimeMs(this.#redis, this.#clock),
+      ...fields.map(([, value]) => value),
+    ]);
+    return {
+      nowMs,
+      deadAfterMs: this.#deadAfterMs,
+      nodes: [],
+      stitches: [],
+      movedTo: null,
+      records: new Map(),
+      assigned: new Map(),
+      ofGroup: new Map(),
+      homes: new Map(),
+      withData: new Set(),
+      template: null,
+      toStore: null,
+      firstNumber: 1,
+      ...known,
+      ...Object.fromEntries(fields.map(([field], index) => [field, values[index]])),
+    };
+  }
+
+  /** What a reference means; with what is known of it where that is one stitch, and it is there. */
+  async meantWithRecord(ref: string) {
+    const known = await this.meant(ref);
+    const [only, ...others] = known.stitches;
+    if (only === undefined || others.length > 0) return { known, seen: null };
+    const seen = await this.recordsWithAssignments([only], refuse);
+    return { known, seen: seen.records.has(only) ? seen : null };
+  }
+
+  /** Stitches, and what decides where they could go. */
+  movable(
+    stitches: readonly string[],
+    { records, assignments }: { readonly records: Observed["records"]; readonly assignments: Assignments },
+    nodes: readonly string[] | null,
+  ): Promise<Observed> {
+    const groups = [...new Set([...assignments.values()].map(({ group }) => group))];
+    return this.observed(
+      { stitches, records },
+      {
+        nodes: this.nodes(nodes),
+        assigned: this.withSpecs(assignments),
+        ofGroup: this.countByNode(groups),
+        homes: this.#homes(stitches),
+        withData: this.#withData(stitches),
+      },
+    );
+  }
+
+  async recordsWithAssignments(ids: readonly string[], onUnreadable = this.#onUnreadable) {
+    const [records, assignments] = await Promise.all([
+      this.records(ids, onUnreadable),
+      readAssignments(this.#redis, this.#keys, ids, onUnreadable),
+    ]);
+    return { records, assignments: assignmentsOf(records, assignments) };
+  }
+
+  /** Of those whose specs are known. */
+  async withSpecs(assignments: Assignments): Promise<Map<string, Assigned>> {
+    const specs = await this.specs.read([...assignments.values()].map(({ specHash }) => specHash));
+    return new Map(
+      [...assignments].flatMap(([id, each]) => {
+        const spec = specs.get(each.specHash);
+        return spec === undefined ? [] : [[id, { ...each, spec }] as const];
+      }),
+    );
+  }
+
+  /** @param ids null for every node that can be read. */
+  async nodes(ids: readonly string[] | null, onUnreadable: OnUnreadable = refuse): Promise<NodeRecord[]> {
+    if (ids === null) return allNodes(this.#redis, this.#keys, this.#onUnreadable);
+    return (await readNodes(this.#redis, this.#keys, [...new Set(ids)], onUnreadable)).filter((node) => node !== null);
+  }
+
+  async records(ids: readonly string[], onUnreadable = this.#onUnreadable): Promise<Map<string, StitchRecord>> {
+    const records = await readStitches(this.#redis, this.#keys, ids, onUnreadable);
+    return new Map(
+      ids.flatMap((id, index) => {
+        const record = records[index];
+        return record == null ? [] : [[id, record] as const];
+      }),
+    );
+  }
+
+  /** Those of the nodes of stitches that can be read. */
+  nodesOf(stitches: readonly string[]): Promise<NodeRecord[]> {
+    return this.nodes([...new Set(stitches.map(nodeOf))].sort(), this.#onUnreadable);
+  }
+
+  /** The members of full groups that are there, sorted: pointers may be stale, or mean another that has the id since. */
+  async membersOf(groups: readonly string[]) {
+    const members = (await membersOf(this.#redis, this.#keys, groups)).flat();
+    return onlyOf(groups, await this.records(members.sort()));
+  }
+
+  async membersWithAssignments(groups: readonly string[]) {
+    const members = (await membersOf(this.#redis, this.#keys, groups)).flat().sort();
+    const seen = await this.recordsWithAssignments(members);
+    const { stitches, records } = onlyOf(groups, seen.records);
+    return { stitches, records, assignments: new Map([...seen.assignments].filter(([id]) => records.has(id))) };
+  }
+
+  async #homes(ids: readonly string[]): Promise<Map<string, ReadonlySet<string>>> {
+    const bare = [...new Set(ids.map((id) => splitFullId(id).stitch))];
+    const nodes = await Promise.all(bare.map((id) => nodesWith(this.#redis, this.#keys, id)));
+    return new Map(bare.map((id, index) => [id, new Set(nodes[index])]));
+  }
+
+  async #withData(ids: readonly string[]): Promise<Set<string>> {
+    const usage = await readUsage(this.#redis, this.#keys, ids, this.#onUnreadable);
+    return new Set(ids.filter((_, index) => usage[index]?.hasData === true));
+  }
+
+  /** The full ids that a reference to a stitch may mean; and where it is now, if it is a full id and that has moved. */
+  async meant(target: string): Promise<Pick<Observed, "stitches" | "movedTo">> {
+    const ref = parseStitchRef(target);
+    if (ref === null) throw new Error("an unchecked command reached the planner");
+    const { node, stitch } = ref;
+    if (node === null) return { stitches: await locateStitch(this.#redis, this.#keys, stitch), movedTo: null };
+    const id = fullId(node, stitch);
+    const { record, movedTo } = await readStitch(this.#redis, this.#keys, id);
+    return { stitches: record === null ? [] : [id], movedTo };
+  }
+
+  /** How many stitches of full groups each node has, by their pointers. */
+  async countByNode(groups: readonly string[]): Promise<Map<string, Map<string, number>>> {
+    const members = await membersOf(this.#redis, this.#keys, groups);
+    return new Map(
+      groups.map((group, index) => {
+        const counts = new Map<string, number>();
+        for (const member of members[index] ?? []) counts.set(nodeOf(member), (counts.get(nodeOf(member)) ?? 0) + 1);
+        return [group, counts];
+      }),
+    );
+  }
+
+  /** Draws `take` numbers in a row for generated ids of a full group that nobody has, and tells the first; with 0 it only looks where the counter stands. */
+  async freeNumbers(group: string, take: number): Promise<number> {
+    const component = parseFullGroup(group)?.component ?? "stitch";
+    const idBase = generatedIdBase(component);
+    if (take === 0) return nextNumber(this.#redis, this.#keys, idBase);
+    for (let draw = 0; draw < MOST_DRAWS; draw++) {
+      const passedOver = draw < DRAWS_IN_A_ROW ? 0 : 2 ** (draw - DRAWS_IN_A_ROW);
+      const drawn = await drawNumbers(this.#redis, this.#keys, idBase, passedOver + take);
+      const first = drawn + passedOver;
+      const ids = Array.from({ length: take }, (_, index) => generatedStitchId(idBase, first + index));
+      // Somebody may have chosen such an id by hand, or the counter was lost.
+      const taken = await Promise.all(ids.map((id) => this.#redis.exists(this.#keys.route(id))));
+      if (taken.every((exists) => exists === 0)) return first;
+    }
+    throw new RequestError(
+      "stitch_exists",
+      `Ids that begin with "${idBase}-" are taken by hand; give the stitch an id.`,
+    );
+  }
+
+  /** The full ids under which a stitch exists: on one node, or on any. */
+  async existing(stitch: string, node: string | undefined): Promise<readonly string[]> {
+    return (await this.meant(node === undefined ? stitch : fullId(node, stitch))).stitches;
+  }
+}
+
+/** Those of the groups, by what their records say. */
+function onlyOf(groups: readonly string[], all: ReadonlyMap<string, StitchRecord>) {
+  const ofGroup = new Set(groups);
+  const records = new Map([...all].filter(([, { group }]) => ofGroup.has(group)));
+  return { stitches: [...records.keys()], records };
+}
+
+/** By full id. */
+export type Assignments = ReadonlyMap<string, Assignment>;
+
+/** Of stitches that are there: what was assigned of that very stitch, not of another that has had its id, and is not over. */
+export const assignmentsOf = (
+  stitches: ReadonlyMap<string, { readonly born: string }>,
+  assignments: ReadonlyMap<string, readonly KeptAssignment[]>,
+  isOver = false,
+): Map<string, Assignment> =>
+  new Map(
+    [...stitches].flatMap(([id, { born }]) => {
+      const found = assignments.get(id)?.find((each) => each.born === born && each.isOver === isOver);
+      return found === undefined ? [] : [[id, found] as const];
+    }),
+  );
+
+export const nodeOf = (id: string): string => splitFullId(id).node;

@@ -1,0 +1,234 @@
+import type { Look } from "../../domain/commands/definition.ts";
+import type { Aftermath } from "../../domain/commands/follow-up.ts";
+import { fullId, parseStitchRef } from "../../domain/names/ids.ts";
+import type { Replacement, StitchStep } from "../../domain/job/job.ts";
+import { means } from "../../domain/planning/meant.ts";
+import type { Observed } from "../../domain/planning/observed.ts";
+import { countWell } from "../../domain/planning/replacement.ts";
+import { parseRevision } from "../../domain/names/revision.ts";
+import { readAssignments } from "../../redis/stitch/assignments.ts";
+import { readTemplate, type StoredTemplate } from "../../redis/stitch/group-template.ts";
+import { listFullGroups, membersOf } from "../../redis/stitch/groups.ts";
+import { listStitchesOfNode, readRemoved, readStitches } from "../../redis/stitch/stitch-records.ts";
+import { groupsByRoute } from "../../redis/stitch/pointers.ts";
+import { assignmentsOf, nodeOf, ObservedReader, type ObservedReaderOptions } from "./observed-reader.ts";
+import { toBeStored } from "./spec-store.ts";
+
+/** Tombstones that are followed to find where a stitch lives now. */
+const MOST_MOVES = 5;
+
+/** Reads from Redis what commands and jobs are planned from. What cannot be read is reported, beside what `Look` says. */
+export class Observer implements Look {
+  readonly #options: ObservedReaderOptions;
+  readonly #read: ObservedReader;
+
+  constructor(options: ObservedReaderOptions) {
+    this.#options = options;
+    this.#read = new ObservedReader(options);
+  }
+
+  /** The same, with times by the clock of the Redis that has the job: there its deadline is compared. */
+  forJob(id: string): Observer {
+    return new Observer({ ...this.#options, clock: this.#options.keys.job(id) });
+  }
+
+  node(id: string): Promise<Observed> {
+    return this.#read.observed({}, { nodes: this.#read.nodes([id]) });
+  }
+
+  async nodeToEmpty(id: string): Promise<Observed> {
+    const [observed] = await Promise.all([this.drain(id), this.#read.nodes([id])]);
+    return observed;
+  }
+
+  newStitches({ group, node, id, count, spec }: Parameters<Look["newStitches"]>[0], draw: boolean): Promise<Observed> {
+    return this.#read.observed(
+      {},
+      {
+        nodes: this.#read.nodes(node === undefined ? null : [node]),
+        ofGroup: this.#read.countByNode([group]),
+        firstNumber: id !== undefined ? 1 : this.#read.freeNumbers(group, draw ? count : 0),
+        stitches: id === undefined ? [] : this.#read.existing(id, node),
+        toStore: toBeStored(spec),
+      },
+    );
+  }
+
+  async stitch(ref: string): Promise<Observed> {
+    const meant = await this.#read.meant(ref);
+    const [first] = meant.stitches;
+    const node = parseStitchRef(ref)?.node ?? (first === undefined ? null : nodeOf(first));
+    return this.#read.observed(meant, { nodes: node === null ? [] : this.#read.nodes([node]) });
+  }
+
+  async stitchToClone(ref: string, toNode: string | undefined, draw: boolean): Promise<Observed> {
+    const meant = await this.#read.meantWithRecord(ref);
+    if (meant.seen === null) return this.#read.observed(meant.known, {});
+    const { records, assignments } = meant.seen;
+    const [assignment] = assignments.values();
+    return this.#read.observed(
+      { ...meant.known, records },
+      {
+        nodes: this.#read.nodes(toNode === undefined ? null : [toNode]),
+        assigned: this.#read.withSpecs(assignments),
+        ...(assignment === undefined
+          ? {}
+          : {
+              ofGroup: this.#read.countByNode([assignment.group]),
+              firstNumber: this.#read.freeNumbers(assignment.group, draw ? 1 : 0),
+            }),
+      },
+    );
+  }
+
+  async stitchToMove(ref: string, toNode: string | undefined): Promise<Observed> {
+    const meant = await this.#read.meantWithRecord(ref);
+    if (meant.seen === null) return this.#read.observed(meant.known, {});
+    const { stitches } = meant.known;
+    const from = stitches.map(nodeOf);
+    const [observed] = await Promise.all([
+      this.#read.movable(stitches, meant.seen, toNode === undefined ? null : [...from, toNode]),
+      this.#read.nodes(from),
+    ]);
+    return observed;
+  }
+
+  async members(group: string): Promise<Observed> {
+    const { redis, keys, onUnreadable } = this.#options;
+    const groups = await listFullGroups(redis, keys, group);
+    const members = (await membersOf(redis, keys, groups)).flat();
+    const ids = [...new Set(members.map(nodeOf))].sort();
+    const [there, groupsNow] = await Promise.all([
+      Promise.all(ids.map((node) => listStitchesOfNode(redis, keys, node, onUnreadable))),
+      groupsByRoute(redis, keys, members),
+    ]);
+    // Pointers may be stale: what has gone must not fail the job, and another that has the id since is not of the group. Nor
+    // must a route that was lost hide a member that is there.
+    const exist = new Set(there.flatMap((stitches, index) => stitches.map((each) => fullId(ids[index] ?? "", each))));
+    const ofGroup = new Set(groups);
+    const isOfGroup = (now: string | null | undefined) => now == null || ofGroup.has(now);
+    const stitches = members.filter((id, index) => exist.has(id) && isOfGroup(groupsNow[index]));
+    return this.#read.observed({ stitches: stitches.sort() }, { nodes: this.#read.nodesOf(members) });
+  }
+
+  async membersWithRecords(group: string): Promise<Observed> {
+    const { redis, keys } = this.#options;
+    const { stitches, records } = await this.#read.membersOf(await listFullGroups(redis, keys, group));
+    return this.#read.observed({ stitches, records }, { nodes: this.#read.nodesOf(stitches) });
+  }
+
+  async groupToSpread(group: string): Promise<Observed> {
+    const { redis, keys } = this.#options;
+    const { stitches, ...seen } = await this.#read.membersWithAssignments(await listFullGroups(redis, keys, group));
+    return this.#read.movable(stitches, seen, null);
+  }
+
+  async groupToScale(group: string, count: number, draw: boolean): Promise<Observed> {
+    const { redis, keys, onUnreadable } = this.#options;
+    const [{ stitches, records, assignments }, stored] = await Promise.all([
+      this.#read.membersWithAssignments([group]),
+      readTemplate(redis, keys, group, onUnreadable),
+    ]);
+    const [observed, template] = await Promise.all([
+      this.#read.observed(
+        { stitches, records },
+        {
+          nodes: this.#read.nodes(null),
+          ofGroup: this.#read.countByNode([group]),
+          firstNumber: this.#read.freeNumbers(group, draw ? Math.max(0, count - stitches.length) : 0),
+          assigned: stored === null ? this.#read.withSpecs(assignments) : new Map(),
+        },
+      ),
+      stored === null ? null : this.#template(stored),
+    ]);
+    return { ...observed, ...template };
+  }
+
+  /** What new stitches are made like, and its spec where that is none that the store has. */
+  async #template({
+    specHash,
+    reschedule,
+    placement,
+  }: StoredTemplate): Promise<Pick<Observed, "template" | "toStore">> {
+    const spec = (await this.#read.specs.read([specHash])).get(specHash);
+    if (spec === undefined) return { template: null, toStore: null };
+    if (spec.reschedule === reschedule) return { template: { specHash, spec, placement }, toStore: null };
+    const toStore = await toBeStored({ ...spec, reschedule });
+    return { template: { ...toStore, placement }, toStore };
+  }
+
+  /** A node that is being drained: what is on it, and where that could go. */
+  async drain(node: string): Promise<Observed> {
+    const { redis, keys, onUnreadable } = this.#options;
+    const ids = (await listStitchesOfNode(redis, keys, node, onUnreadable)).map((id) => fullId(node, id));
+    return this.#read.movable(ids, await this.#read.recordsWithAssignments(ids), null);
+  }
+
+  /** How many stitches of a group that is to take over have been well for long enough. */
+  async well(replacement: Replacement): Promise<number> {
+    const { stitches, records } = await this.#read.membersOf([replacement.group]);
+    return countWell(
+      replacement,
+      await this.#read.observed({ stitches, records }, { nodes: this.#read.nodesOf(stitches) }),
+    );
+  }
+
+  /** What the steps of an earlier job have left: the stitches that are there, their nodes, and what is left of the others. */
+  async aftermath(steps: readonly StitchStep[]): Promise<Aftermath> {
+    const { redis, keys, onUnreadable } = this.#options;
+    const ids = steps.map(({ stitch }) => stitch);
+    const [records, left, assignments] = await Promise.all([
+      this.#read.records(ids),
+      Promise.all(ids.map((id) => readRemoved(redis, keys, id, onUnreadable))),
+      readAssignments(redis, keys, ids, onUnreadable),
+    ]);
+    const removed = new Map(
+      ids.flatMap((id, index) => {
+        const record = left[index];
+        return record == null ? [] : [[id, record] as const];
+      }),
+    );
+    // What is placed anew, is so beside what its group has by now.
+    const creates = steps.filter((step) => step.action === "create");
+    const [observed, specs] = await Promise.all([
+      this.#read.observed(
+        { stitches: [...records.keys()], records },
+        {
+          nodes: this.#read.nodes(null),
+          ofGroup: this.#read.countByNode([...new Set(creates.map(({ group }) => group))]),
+          assigned: this.#read.withSpecs(
+            new Map([...assignmentsOf(removed, assignments, true), ...assignmentsOf(removed, assignments)]),
+          ),
+        },
+      ),
+      this.#read.specs.read(creates.map(({ specHash }) => specHash)),
+    ]);
+    return { ...observed, removed, specs };
+  }
+
+  /**
+   * Where the stitches of a job's steps live that have moved since its revision, by the full ids they had then; of the others,
+   * nothing. An older move is not followed, nor that of another stitch that has had the id since.
+   */
+  async movedSince(revision: number, steps: readonly StitchStep[]): Promise<Map<string, string>> {
+    const { redis, keys, onUnreadable } = this.#options;
+    const moved = new Map<string, string>();
+    let lookedFor: readonly StitchStep[] = steps;
+    for (let moves = 0; moves < MOST_MOVES && lookedFor.length > 0; moves++) {
+      const at = lookedFor.map(({ stitch }) => moved.get(stitch) ?? stitch);
+      const [records, removed] = await Promise.all([
+        readStitches(redis, keys, at, onUnreadable),
+        Promise.all(at.map((id) => readRemoved(redis, keys, id, onUnreadable))),
+      ]);
+      lookedFor = lookedFor.filter((step, index) => {
+        const [there, left] = [records[index], removed[index]];
+        if (there != null && means(step, revision, there.born)) return false;
+        if (left?.movedTo == null || !means(step, revision, left.born)) return false;
+        if (parseRevision(left.revision).revision <= revision) return false;
+        moved.set(step.stitch, left.movedTo);
+        return true;
+      });
+    }
+    return moved;
+  }
+}
