@@ -38,13 +38,33 @@ export function createMetrics(
       this.inc(lostLogLines());
     },
   });
+  const readCluster = clusterGauges(state, registers, onError);
+  const registry = registers[0] ?? new Registry();
+  return {
+    onAnswer: ({ method, route, status, durationMs }) => {
+      requests.inc({ method, route, status });
+      durations.observe({ method, route }, durationMs / 1000);
+    },
+    render: async () => {
+      await readCluster();
+      return { contentType: registry.contentType, text: await registry.metrics() };
+    },
+  };
+}
+
+/** @returns what reads the cluster's gauges; it never rejects. */
+function clusterGauges(
+  state: Pick<ClusterState, "cluster">,
+  registers: Registry[],
+  onError: (error: unknown) => void,
+): () => Promise<void> {
   const gauge = (name: string, help: string, labelNames: string[]) => new Gauge({ name, help, labelNames, registers });
   const up = gauge("crossstitch_redis_up", "1 where Redis answered at this scrape", []);
   const nodes = gauge("crossstitch_nodes", "Nodes by liveness", ["liveness"]);
   const stitches = gauge("crossstitch_stitches", "Stitches by state", ["state"]);
   const openJobs = gauge("crossstitch_open_jobs", "Jobs that have not ended", []);
 
-  const readCluster = async (): Promise<void> => {
+  return async () => {
     for (const one of [nodes, stitches, openJobs]) one.reset();
     try {
       const cluster = await within(CLUSTER_MS, state.cluster(), `Redis did not answer within ${CLUSTER_MS} ms`);
@@ -58,17 +78,5 @@ export function createMetrics(
       up.set(0);
       onError(error);
     }
-  };
-
-  const registry = registers[0] ?? new Registry();
-  return {
-    onAnswer: ({ method, route, status, durationMs }) => {
-      requests.inc({ method, route, status });
-      durations.observe({ method, route }, durationMs / 1000);
-    },
-    render: async () => {
-      await readCluster();
-      return { contentType: registry.contentType, text: await registry.metrics() };
-    },
   };
 }

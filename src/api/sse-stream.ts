@@ -1,7 +1,7 @@
 /** Says that the connection stands; clients give up after three missed ones. */
 const COMMENT_EVERY_MS = 15_000;
 /** A reader that takes nothing for this long holds a place for nothing. */
-const STALLED_MS = 60_000;
+const SLOW_READER_MS = 60_000;
 
 const encoder = new TextEncoder();
 const COMMENT = encoder.encode(": still here\n\n");
@@ -29,7 +29,7 @@ export function sseStream(
   const end = () => {
     if (!ended.signal.aborted) ended.abort();
   };
-  let onRoom = (): void => undefined;
+  const room = readerRoom(ended.signal);
 
   async function pump(controller: ReadableStreamDefaultController<Uint8Array>): Promise<void> {
     for await (const frames of source) {
@@ -37,26 +37,11 @@ export function sseStream(
         if (ended.signal.aborted) return;
         if ((controller.desiredSize ?? 0) <= 0) {
           if (farewell !== null) return controller.enqueue(encoder.encode(farewell));
-          if (!(await room())) return;
+          if (!(await room.wait())) return;
         }
         controller.enqueue(encoder.encode(text));
       }
     }
-  }
-
-  /** Resolves when the reader has taken something: true; or is not to be waited for any longer: false. */
-  function room(): Promise<boolean> {
-    return new Promise((resolve) => {
-      const done = (taken: boolean) => {
-        clearTimeout(timer);
-        ended.signal.removeEventListener("abort", cut);
-        resolve(taken);
-      };
-      const cut = () => done(false);
-      const timer = setTimeout(cut, STALLED_MS);
-      ended.signal.addEventListener("abort", cut);
-      onRoom = () => done(true);
-    });
   }
 
   return new ReadableStream<Uint8Array>(
@@ -78,12 +63,33 @@ export function sseStream(
           });
       },
       pull() {
-        onRoom();
+        room.made();
       },
       cancel: end,
     },
     new ByteLengthQueuingStrategy({ highWaterMark: backlogBytes }),
   );
+}
+
+/** Waits for a reader to take something, at most `SLOW_READER_MS`. */
+function readerRoom(ended: AbortSignal): { wait(): Promise<boolean>; made(): void } {
+  let onRoom = (): void => undefined;
+  return {
+    made: () => onRoom(),
+    /** Resolves with true when the reader has taken something, with false when it is not to be waited for any longer. */
+    wait: () =>
+      new Promise((resolve) => {
+        const done = (taken: boolean) => {
+          clearTimeout(timer);
+          ended.removeEventListener("abort", cut);
+          resolve(taken);
+        };
+        const cut = () => done(false);
+        const timer = setTimeout(cut, SLOW_READER_MS);
+        ended.addEventListener("abort", cut);
+        onRoom = () => done(true);
+      }),
+  };
 }
 
 /** A stream its reader has cancelled is closed already, and says so by throwing. */

@@ -141,6 +141,7 @@ export type Client = {
 /** What the API waits for an answer to a message that says nothing about it. */
 const SEND_WAIT_MS = 5000;
 
+/** Long, because it is a list: one entry for each route of the API. */
 export function createClient(options: ClientOptions): Client {
   const transport: Transport = {
     url: options.url.replace(/\/+$/, ""),

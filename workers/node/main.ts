@@ -3,6 +3,7 @@ import { cpus, totalmem } from "node:os";
 import { join } from "node:path";
 import { pause } from "../../src/bounded-wait.ts";
 import { type Config, requireRedis, requireStateDir } from "../../src/config.ts";
+import type { NodeFacts } from "../../src/domain/node/node.ts";
 import { createLogger } from "../../src/logger.ts";
 import type { Running } from "../../src/running.ts";
 import { VERSION } from "../../src/version.ts";
@@ -34,16 +35,7 @@ export async function startNode(config: Config): Promise<Running> {
     cluster: config.cluster,
     master: config.master,
     id,
-    facts: {
-      zones: [...config.zones],
-      labels: { ...config.labels },
-      capacity: {
-        cpu: config.capacityCpu ?? cpus().length,
-        memoryBytes: config.capacityMemoryBytes ?? totalmem(),
-      },
-      modules: [...modules.keys()],
-      version: VERSION,
-    },
+    facts: factsOf(config, [...modules.keys()]),
     modules,
     stateDir,
     heartbeatMs: config.heartbeatMs,
@@ -61,14 +53,12 @@ export async function startNode(config: Config): Promise<Running> {
   }
   const hasMaster = config.roles.includes("master");
   const isAlone = isNode && !worker.isJoined;
-  const later =
-    hasMaster && isAlone
-      ? startLater(
-          () => startMaster(config),
-          (error) => log.warn({ err: error }, LATER),
-        )
-      : null;
-  const master = hasMaster && !isAlone ? await startMaster(config) : later;
+  const startMasterLater = () =>
+    startLater(
+      () => startMaster(config),
+      (error) => log.warn({ err: error }, LATER),
+    );
+  const master = !hasMaster ? null : isAlone ? startMasterLater() : await startMaster(config);
   const stop = async () => {
     await Promise.all([isNode ? worker.stop() : Promise.resolve(), master?.stop()]);
   };
@@ -85,6 +75,14 @@ export async function startNode(config: Config): Promise<Running> {
     ended: isNode ? worker.ended : (master?.ended ?? Promise.resolve()),
   };
 }
+
+const factsOf = (config: Config, modules: readonly string[]): NodeFacts => ({
+  zones: [...config.zones],
+  labels: { ...config.labels },
+  capacity: { cpu: config.capacityCpu ?? cpus().length, memoryBytes: config.capacityMemoryBytes ?? totalmem() },
+  modules: [...modules],
+  version: VERSION,
+});
 
 const readyText = ({ isJoined, incarnation }: NodeWorker, id: string, cluster: string): string =>
   isJoined

@@ -12,11 +12,11 @@ import { Connections } from "./membership/connections.ts";
 import { Heartbeats } from "./membership/heartbeats.ts";
 import { LoadMeter } from "./membership/load.ts";
 import { Membership, NodeIdTaken } from "./membership/membership.ts";
-import { NodeMessages } from "./messages/node-messages.ts";
 import { openParts, type Parts } from "./parts.ts";
 import { Watchdog } from "./processes/watchdog.ts";
 import { StitchDisk } from "./stitches/stitch-disk.ts";
-import { TaskWorker } from "./tasks/task-worker.ts";
+import { endOrphans, forgetEndedLives, prune } from "./upkeep.ts";
+import { finishWork, openWork, type Work } from "./work.ts";
 
 export type NodeWorkerOptions = {
   readonly redisUrl: string;
@@ -40,8 +40,7 @@ export type NodeWorkerOptions = {
   readonly onError: (error: unknown) => void;
 };
 
-/** Longest a leaving worker waits for its stitches and its tasks, before it kills and hands back. */
-const LEAVE_MS = 10_000;
+/** Longest that each of the last steps is waited for. */
 const KILL_MS = 2000;
 /** It beats this soon after it has reached Redis again: many nodes do so in one moment, and each may have to register. */
 const BACK_WITHIN_MS = 1000;
@@ -77,8 +76,7 @@ export class NodeWorker {
   readonly #closers: (() => void)[] = [];
   #disk: StitchDisk | null = null;
   #parts: Parts | null = null;
-  #tasks: TaskWorker | null = null;
-  #messages: NodeMessages | null = null;
+  #work: Work | null = null;
   /** Of a worker that has started with Redis away; null where it joins within its start. */
   #joining: Promise<void> | null = null;
   /** What follows a heartbeat, while it is under way. */
@@ -171,8 +169,8 @@ export class NodeWorker {
       master: this.#master,
       membership: this.#membership,
       watchdog: this.#watchdog,
-      delivery: () => this.#messages?.delivery ?? null,
-      lastMail: () => this.#messages?.delivery.lastTaken ?? this.#membership.lastTaken,
+      delivery: () => this.#work?.messages.delivery ?? null,
+      lastMail: () => this.#work?.messages.delivery.lastTaken ?? this.#membership.lastTaken,
       nowMs: () => this.#membership.redisNowMs(),
       steadyNowMs: () => performance.now(),
       random,
@@ -184,7 +182,7 @@ export class NodeWorker {
       parts.publisher.mute();
       void parts.outbox.stop();
     });
-    this.#forgetEndedLives(parts);
+    forgetEndedLives(parts, this.#membership);
     return parts;
   }
 
@@ -206,7 +204,7 @@ export class NodeWorker {
       try {
         return await this.#join(parts);
       } catch (error) {
-        if (this.#state !== "starting" || this.#tasks !== null || !isRedisUnavailable(error)) throw error;
+        if (this.#state !== "starting" || this.#work !== null || !isRedisUnavailable(error)) throw error;
         this.#options.onError(error);
       }
       await pause(AWAY_MS);
@@ -229,57 +227,30 @@ export class NodeWorker {
     // What is still to be done may take longer than the lease.
     this.#heartbeats.begin();
     host.resume();
-    await this.#takeTasks(parts);
+    const work = this.#openWork(parts);
+    await work.tasks.start(parts.tasks, (error) => this.#fail(error));
     if (!isWanted()) return;
-    await this.#readInbox(parts);
+    await work.messages.start();
     // It may have been told to leave meanwhile, or have lost its id: that stands.
     if (isWanted()) this.#become("running");
   }
 
-  async #takeTasks({ host, publisher, specs, disk, tasks: left }: Parts): Promise<void> {
+  #openWork(parts: Parts): Work {
     const { id: node, say, onError } = this.#options;
-    const membership = this.#membership;
-    this.#tasks = new TaskWorker({
-      blocking: this.#connections.blocking,
-      keys: this.#keys,
+    const work = openWork(parts, {
       node,
-      disk,
-      orders: this.#master.orders,
-      host,
-      publisher,
-      specs,
-      incarnation: () => membership.incarnation,
-      // A fenced worker must not act, though its lease may not have run out by its own clock.
-      holdsId: () => membership.holdsId && this.#state !== "ended",
-      learnEligibility: () => membership.learnEligibility(),
+      keys: this.#keys,
+      connections: this.#connections,
+      master: this.#master,
+      membership: this.#membership,
+      hasEnded: () => this.#state === "ended",
       nextBeat: () => this.#heartbeats.next(),
-      nowMs: () => membership.redisNowMs(),
       say,
       onError,
     });
-    await this.#tasks.start(left, (error) => this.#fail(error));
-  }
-
-  async #readInbox({ registry, outbox }: Parts): Promise<void> {
-    const membership = this.#membership;
-    const messages = new NodeMessages({
-      redis: this.#connections.shared,
-      openBlocking: () => this.#connections.openBlocking(),
-      keys: this.#keys,
-      node: this.#options.id,
-      routing: this.#master.routing,
-      registry,
-      outbox,
-      incarnation: () => membership.incarnation,
-      lastTaken: membership.lastTaken,
-      holdsId: () => membership.holdsId,
-      leaseLeftMs: () => membership.leaseLeftMs,
-      nowMs: () => membership.redisNowMs(),
-      onError: this.#options.onError,
-    });
-    this.#messages = messages;
-    this.#closers.push(() => messages.kill());
-    await messages.start();
+    this.#work = work;
+    this.#closers.push(() => work.messages.kill());
+    return work;
   }
 
   async #beat(): Promise<void> {
@@ -287,7 +258,7 @@ export class NodeWorker {
     if (parts === null) return;
     const { host, registry, publisher } = parts;
     const { heartbeatMs, onError } = this.#options;
-    this.#retryOrphans(parts).catch(onError);
+    endOrphans(parts, this.#membership).catch(onError);
     // In the heartbeat's round trip. They are on other shards, which must not cost the lease.
     publisher.assertPointers(() => registry.idsWithRemoved(), heartbeatMs).catch(onError);
     const tombstones = await this.#membership.beat(parts, this.#load.measure()).catch((error: unknown) => {
@@ -317,28 +288,7 @@ export class NodeWorker {
     if (performance.now() - this.#lastPruneMs <= PRUNE_MS) return;
     this.#lastPruneMs = performance.now();
     // A slow disk must not hold up a heartbeat.
-    this.#prune(parts).catch(this.#options.onError);
-  }
-
-  async #prune({ host, registry, publisher, specs }: Parts): Promise<void> {
-    const ids = await host.prune();
-    publisher.forget(ids);
-    await this.#master.publishing.forget(ids);
-    await specs.offer(registry.specHashes());
-    await specs.prune(() => registry.specHashes());
-  }
-
-  /** Ends what could not be ended of former lives so far. */
-  async #retryOrphans(parts: Parts): Promise<void> {
-    if (!(await parts.orphans.retry())) return;
-    this.#forgetEndedLives(parts);
-    parts.host.resumeHeldUp();
-  }
-
-  /** Forgets former lives that have left nothing: the next life need not look for them. */
-  #forgetEndedLives({ orphans, disk }: Parts): void {
-    this.#membership.forgetSessions(orphans.sessions);
-    for (const launch of orphans.ended) disk.forgetLaunch(launch);
+    prune(parts, this.#master.publishing).catch(this.#options.onError);
   }
 
   /** Leaves: takes nothing more, finishes or hands back, stops every stitch, says so. Bounded; may be called twice and at once. */
@@ -354,7 +304,7 @@ export class NodeWorker {
     }
     this.#become("leaving");
     const { onError } = this.#options;
-    await this.#finishWork();
+    await finishWork(this.#parts, this.#work, onError);
     // A registration that is under way must not come after the farewell. Why it could not join is no matter any more.
     if (this.#connections.shared.status === "ready")
       await within(KILL_MS, this.#joining ?? Promise.resolve()).catch(() => undefined);
@@ -364,25 +314,6 @@ export class NodeWorker {
     if (this.#parts !== null) await within(KILL_MS, this.#membership.leave(this.#parts)).catch(onError);
     await this.#close();
     this.#ended.resolve();
-  }
-
-  /** Takes nothing more, stops the stitches, and waits until what came of all that is told. Each wait is bounded. Never rejects. */
-  async #finishWork(): Promise<void> {
-    const { onError } = this.#options;
-    const host = this.#parts?.host;
-    this.#messages?.hold();
-    const tasksDone = this.#tasks?.stop(LEAVE_MS) ?? Promise.resolve();
-    // A task that waits for a stitch ends when the stitch does, so both at once; what is left after its grace is killed.
-    const stitchesDone = (async () => {
-      await within(LEAVE_MS, host?.stopAll(LEAVE_MS - KILL_MS) ?? Promise.resolve()).catch(onError);
-      await within(KILL_MS, host?.stopAll(0) ?? Promise.resolve()).catch(onError);
-    })();
-    await Promise.all([within(LEAVE_MS + KILL_MS, tasksDone).catch(onError), stitchesDone]);
-    await within(KILL_MS, this.#tasks?.idle() ?? Promise.resolve()).catch(onError);
-    // After the stitches, so that a reader of a log sees their last lines.
-    await this.#messages?.stopReading(KILL_MS).catch(onError);
-    await within(KILL_MS, this.#parts?.outbox.stop() ?? Promise.resolve()).catch(onError);
-    await this.#messages?.delivery.stop(KILL_MS);
   }
 
   /** Lets go of everything at once. The watchdog kills what still runs, as if the worker had died. */
@@ -399,7 +330,7 @@ export class NodeWorker {
     this.#parts?.publisher.mute();
     const end = async () => {
       await within(KILL_MS, this.#parts?.host.stopAll(0) ?? Promise.resolve()).catch(onError);
-      await this.#tasks?.stop(0).catch(onError);
+      await this.#work?.tasks.stop(0).catch(onError);
       await this.#close();
       this.#ended.reject(error);
     };

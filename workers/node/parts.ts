@@ -59,7 +59,11 @@ export type Parts = NodeContents & {
   readonly tasks: readonly Dispatch[];
 };
 
-/** Takes what is on the disk, and ends what former lives have left. Nothing is asked of Redis, and no stitch is started. */
+/**
+ * Takes what is on the disk, and ends what former lives have left. Nothing is asked of Redis, and no stitch is started.
+ *
+ * Long, because it is a list: every part is made here once, and can be seen with what it is given.
+ */
 export async function openParts(disk: StitchDisk, o: PartsOptions): Promise<Parts> {
   const { node, master, membership, nowMs, steadyNowMs, onError } = o;
   const { publishing, orders, routing } = master;
@@ -94,17 +98,17 @@ export async function openParts(disk: StitchDisk, o: PartsOptions): Promise<Part
     nowMs,
     onError,
   });
-  /** Sends a message of one of its stitches. */
-  const send = (stitch: string, to: SendTo, channel: string, data: string, ref: number | null, told: Told) => {
-    const from = fullId(node, stitch);
-    const message = { id: randomUUID(), from, channel, data, ref, re: null, receipt: null, hops: 0 };
-    const onFull = () => {
-      const text = `the inbox of ${"stitch" in to ? to.stitch : to.group} is full: what it sends there waits ${ROOM_MS} ms for room, then it is a dead letter`;
-      void registry.log(stitch)?.write("system", text, nowMs());
-    };
-    return outbox.send(to, { ...message, sentAtMs: nowMs() }, { speaker: { ...told, onFull } });
-  };
   const handles = new Handles({ logsToOpen: () => registry.logsToOpen() });
+  const process = processAdaptor({
+    watchdog: o.watchdog,
+    escaped: new EscapedProcesses(session, onError),
+    launches: new Launches(disk, session),
+    launcher,
+    handles,
+    orphans,
+    pace: new OutputPace(steadyNowMs),
+    nowMs,
+  });
   const host: StitchHost = new StitchHost({
     node,
     session,
@@ -114,24 +118,12 @@ export async function openParts(disk: StitchDisk, o: PartsOptions): Promise<Part
     lastMail: o.lastMail,
     disk,
     specs,
-    adaptors: {
-      process: processAdaptor({
-        watchdog: o.watchdog,
-        escaped: new EscapedProcesses(session, onError),
-        launches: new Launches(disk, session),
-        launcher,
-        handles,
-        orphans,
-        pace: new OutputPace(steadyNowMs),
-        nowMs,
-      }),
-      module: moduleAdaptor(o.modules),
-    },
+    adaptors: { process, module: moduleAdaptor(o.modules) },
     nowMs,
     random: o.random,
     holdsId,
     heldUp: (stitch) => tombstones.heldUp(stitch),
-    send,
+    send: sendFrom(node, outbox, registry, nowMs),
     reply: async (stitch, ...reply) => o.delivery()?.reply(stitch, ...reply),
     onRoom: (stitch) => o.delivery()?.wake(stitch),
     onStitch: (stitch) => o.delivery()?.changed(stitch),
@@ -155,3 +147,16 @@ export async function openParts(disk: StitchDisk, o: PartsOptions): Promise<Part
     tasks: kept.tasks,
   };
 }
+
+/** Sends messages of a node's stitches. Of an inbox that is full the sender reads in its log. */
+const sendFrom =
+  (node: string, outbox: Outbox, registry: StitchRegistry, nowMs: () => number) =>
+  (stitch: string, to: SendTo, channel: string, data: string, ref: number | null, told: Told): Promise<void> => {
+    const from = fullId(node, stitch);
+    const message = { id: randomUUID(), from, channel, data, ref, re: null, receipt: null, hops: 0 };
+    const onFull = () => {
+      const text = `the inbox of ${"stitch" in to ? to.stitch : to.group} is full: what it sends there waits ${ROOM_MS} ms for room, then it is a dead letter`;
+      void registry.log(stitch)?.write("system", text, nowMs());
+    };
+    return outbox.send(to, { ...message, sentAtMs: nowMs() }, { speaker: { ...told, onFull } });
+  };

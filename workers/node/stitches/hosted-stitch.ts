@@ -1,4 +1,3 @@
-import { LATE, orLate } from "../../../src/bounded-wait.ts";
 import type { Message } from "../../../src/domain/message.ts";
 import { stableAfterMs } from "../../../src/domain/stitch/restart.ts";
 import type { StitchSpec } from "../../../src/domain/stitch/spec.ts";
@@ -12,6 +11,7 @@ import { KeptRecord, type StitchEvent } from "./kept-record.ts";
 import { launch, type LaunchOptions } from "./launch.ts";
 import { RunHealth } from "./run-health.ts";
 import type { Specs } from "./specs.ts";
+import { type Ready, readyIn, waitToStart } from "./ready-to-start.ts";
 import type { Place, StartThrottle } from "./start-throttle.ts";
 import type { StitchDisk } from "./stitch-disk.ts";
 import { SUPERSEDED, waitUntilWell } from "./wait-until-well.ts";
@@ -32,11 +32,6 @@ export type HostedStitchOptions = LaunchOptions & {
   readonly onError: (error: unknown) => void;
 };
 
-const startTimeout = (timeoutMs: number): StepError => ({
-  code: "start_timeout",
-  message: `it was not up after ${timeoutMs} ms`,
-});
-
 /** Thrown where a step cannot be finished because the worker leaves: it is handed back, for the worker's next life. */
 export class WorkerLeaves extends Error {
   override readonly name = "WorkerLeaves";
@@ -44,9 +39,6 @@ export class WorkerLeaves extends Error {
 
 /** So long after its data folder has not answered, the start is tried again. It is no restart: the disk is the cause. */
 const LATE_FOLDER_MS = 10_000;
-
-/** A place to start in, and the data folder, or the reason why there is none. */
-type Ready = { readonly place: Place; readonly dataDir: PromiseSettledResult<string> };
 
 /**
  * One stitch on its node: its record, and what runs of it.
@@ -165,7 +157,9 @@ export class HostedStitch {
     if (before === null) {
       this.#endedWithLease = false;
       this.#setRestarts(0);
-      const ready = await this.#place();
+      this.#showThatItWaits();
+      const { id } = this.record;
+      const ready = await waitToStart({ ...this.#options, id, interrupted: this.#interrupted.promise });
       if (ready === null) {
         if (this.#isClosing) throw new WorkerLeaves();
         return { error: SUPERSEDED };
@@ -174,28 +168,18 @@ export class HostedStitch {
     }
     const instance = this.#instance;
     if (instance === null) return { error: { code: "spawn_failed", message: "it could not be started" } };
-    const up = Promise.race([
-      instance.started.then((started) => (started.kind === "failed" ? started.error : null)),
-      this.#interrupted.promise.then(() => SUPERSEDED),
-    ]);
-    const first = await orLate<StepError | null>(up, timeoutMs);
-    const notUp = first === LATE ? startTimeout(timeoutMs) : first;
-    const error = notUp ?? (await this.#waitUntilWell(instance, minHealthyMs, timeoutMs));
-    // However it ended then: that is the worker's doing.
-    if (this.#isClosing && error !== null) throw new WorkerLeaves();
-    return error === null ? { changed: before === null } : { error };
-  }
-
-  #waitUntilWell(instance: StitchInstance, minHealthyMs: number, patienceMs: number): Promise<StepError | null> {
-    return waitUntilWell({
+    const error = await waitUntilWell({
       record: this.#kept,
       instance,
       isCurrent: () => this.#instance === instance,
+      timeoutMs,
       minHealthyMs,
-      patienceMs,
       interrupted: this.#interrupted.promise,
       nowMs: this.#options.nowMs,
     });
+    // However it ended then: that is the worker's doing.
+    if (this.#isClosing && error !== null) throw new WorkerLeaves();
+    return error === null ? { changed: before === null } : { error };
   }
 
   #specUnknown(): StepError {
@@ -204,28 +188,6 @@ export class HostedStitch {
       code: "spec_unknown",
       message: `no Master has given this node what it is to run (the spec ${specHash}); remove it, and create it anew`,
     };
-  }
-
-  /** Waits for a place, and then until it can be launched there; null where that was interrupted. */
-  async #place(): Promise<Ready | null> {
-    const place = this.#options.starts.ask();
-    const interrupted = this.#interrupted.promise;
-    void interrupted.then(() => place.giveBack());
-    this.#showThatItWaits();
-    // Others that are interrupted in the same moment pass their places on, to be given back at once.
-    if (!(await place.granted) || !place.isHeld) return null;
-    const readied = this.#readyIn(place).then(async (ready) => {
-      await this.#options.nextTurn();
-      return ready;
-    });
-    const ready = await Promise.race([readied, interrupted]);
-    return place.isHeld && ready !== undefined ? ready : null;
-  }
-
-  /** Has its folder. Never rejects: without that, the launch fails. */
-  async #readyIn(place: Place): Promise<Ready> {
-    const [dataDir] = await Promise.allSettled([this.#options.disk.makeDataDir(this.record.id)]);
-    return { place, dataDir };
   }
 
   /**
@@ -246,7 +208,7 @@ export class HostedStitch {
     };
     const whenGranted = async (granted: boolean) => {
       if (!granted) return;
-      const ready = await this.#readyIn(place);
+      const ready = await readyIn(place, this.#options.disk, this.record.id);
       await this.#options.inOrder(() => begin(ready));
     };
     place.granted.then(whenGranted).catch(this.#options.onError);

@@ -1,4 +1,4 @@
-import { orLate } from "../../../src/bounded-wait.ts";
+import { LATE, orLate } from "../../../src/bounded-wait.ts";
 import type { StepError } from "../../../src/domain/stitch/stitch.ts";
 import type { StitchInstance } from "../protocol/adaptor.ts";
 import { exitText } from "./after-exit.ts";
@@ -13,21 +13,32 @@ type WaitOptions = {
   readonly isCurrent: () => boolean;
   /** How long it must have been well without a break. */
   readonly minHealthyMs: number;
-  /** How much longer than that is waited, where it is not well at once. */
-  readonly patienceMs: number;
+  /** How long it may take to come up, and how much longer than `minHealthyMs` is waited for it to be well. */
+  readonly timeoutMs: number;
   /** Resolves where a newer step waits. */
   readonly interrupted: Promise<void>;
   readonly nowMs: () => number;
 };
 
 /**
- * Waits until a run has been well for so long without a break.
- * @returns why it has not been; null where it has, or has run to its end as its policy allows.
+ * Waits until a run is up, and has been well for so long without a break.
+ * @returns why it is not; null where it is, or has run to its end as its policy allows.
  */
 export async function waitUntilWell(options: WaitOptions): Promise<StepError | null> {
-  const { record, instance, isCurrent, minHealthyMs, patienceMs, interrupted } = options;
+  const { instance, timeoutMs, interrupted } = options;
+  const up = Promise.race([
+    instance.started.then((started) => (started.kind === "failed" ? started.error : null)),
+    interrupted.then(() => SUPERSEDED),
+  ]);
+  const notUp = await orLate<StepError | null>(up, timeoutMs);
+  if (notUp === LATE) return { code: "start_timeout", message: `it was not up after ${timeoutMs} ms` };
+  return notUp ?? waitWhileUp(options);
+}
+
+async function waitWhileUp(options: WaitOptions): Promise<StepError | null> {
+  const { record, instance, isCurrent, minHealthyMs, timeoutMs, interrupted } = options;
   if (minHealthyMs === 0) return null;
-  const untilMs = options.nowMs() + minHealthyMs + patienceMs;
+  const untilMs = options.nowMs() + minHealthyMs + timeoutMs;
   for (;;) {
     const nowMs = options.nowMs();
     if (!isCurrent()) return record.current.finished ? null : endedTooSoon(instance, minHealthyMs);
