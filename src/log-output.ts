@@ -20,7 +20,7 @@ type Waiting = { readonly bytes: Buffer; readonly lines: number; readonly report
  * Where the reader is only behind (EAGAIN), lines wait, up to 1 MiB.
  */
 export class LogOutput {
-  readonly #o: LogOutputOptions;
+  readonly #options: LogOutputOptions;
   #waiting: Waiting[] = [];
   #waitingBytes = 0;
   /** Of the first that waits, what is written already. */
@@ -34,7 +34,7 @@ export class LogOutput {
   #retry: NodeJS.Timeout | undefined;
 
   constructor(options: LogOutputOptions) {
-    this.#o = options;
+    this.#options = options;
   }
 
   /** How many lines were lost since the process began. */
@@ -46,11 +46,12 @@ export class LogOutput {
   write(line: string): void {
     const bytes = Buffer.from(line);
     // Full until some of it has gone out: what is let in between would stand where lines are missing.
-    if (this.#waitingBytes + bytes.length > (this.#o.mostWaitingBytes ?? MOST_WAITING_BYTES)) this.#lose(1, "EAGAIN");
+    if (this.#waitingBytes + bytes.length > (this.#options.mostWaitingBytes ?? MOST_WAITING_BYTES))
+      this.#lose(1, "EAGAIN");
     else {
       const reported = this.#waiting.reduce((sum, { reports }) => sum + reports, 0);
       const reports = this.#lost - reported;
-      if (reports > 0) this.#await(Buffer.from(this.#o.lossLine(reports, this.#code)), 0, reports);
+      if (reports > 0) this.#await(Buffer.from(this.#options.lossLine(reports, this.#code)), 0, reports);
       this.#await(bytes, 1, 0);
     }
     this.flush();
@@ -61,7 +62,7 @@ export class LogOutput {
     clearTimeout(this.#retry);
     try {
       for (let first = this.#waiting[0]; first !== undefined; first = this.#waiting[0]) {
-        this.#begunBytes += this.#o.write(first.bytes.subarray(this.#begunBytes));
+        this.#begunBytes += this.#options.write(first.bytes.subarray(this.#begunBytes));
         if (this.#begunBytes < first.bytes.length) continue;
         this.#isCutOff = false;
         this.#lost -= first.reports;

@@ -19,13 +19,13 @@ type TenderOptions = {
 
 /** Keeps up what a Master does unasked: a round each second, and a look at jobs that are due, each of which one Master of all takes. */
 export class Tender {
-  readonly #o: TenderOptions;
+  readonly #options: TenderOptions;
   readonly #stopping = new AbortController();
   #working: Promise<unknown> = Promise.resolve();
   #stopped = false;
 
   constructor(options: TenderOptions) {
-    this.#o = options;
+    this.#options = options;
   }
 
   start(): void {
@@ -37,18 +37,18 @@ export class Tender {
     while (!this.#stopped)
       await work().catch(async (error: unknown) => {
         if (this.#stopped) return;
-        this.#o.onError(error);
+        this.#options.onError(error);
         await pause(ROUND_MS, this.#stopping.signal);
       });
   }
 
   async #round(): Promise<void> {
-    await this.#o.upkeep.tend();
+    await this.#options.upkeep.tend();
     await pause(ROUND_MS, this.#stopping.signal);
   }
 
   async #advanceDue(): Promise<void> {
-    const { upkeep, blocking } = this.#o;
+    const { upkeep, blocking } = this.#options;
     const first = await upkeep.nextDue(blocking, WAIT_MS);
     if (first === null) return;
     await pause(GATHER_MS, this.#stopping.signal);
@@ -59,7 +59,7 @@ export class Tender {
   async stop(graceMs: number): Promise<void> {
     this.#stopped = true;
     this.#stopping.abort();
-    this.#o.blocking.disconnect();
+    this.#options.blocking.disconnect();
     await orLate(this.#working, graceMs);
   }
 }

@@ -64,8 +64,8 @@ export type Parts = NodeContents & {
  *
  * Long, because it is a list: every part is made here once, and can be seen with what it is given.
  */
-export async function openParts(disk: StitchDisk, o: PartsOptions): Promise<Parts> {
-  const { node, master, membership, nowMs, steadyNowMs, onError } = o;
+export async function openParts(disk: StitchDisk, options: PartsOptions): Promise<Parts> {
+  const { node, master, membership, nowMs, steadyNowMs, onError } = options;
   const { publishing, orders, routing } = master;
   const { session, dir } = membership;
   const incarnation = () => membership.incarnation;
@@ -79,7 +79,7 @@ export async function openParts(disk: StitchDisk, o: PartsOptions): Promise<Part
     sessions: membership.formerSessions,
     launches: kept.launches,
     spare: () => false,
-    say: o.say,
+    say: options.say,
   });
   const [launcher] = await Promise.all([Launcher.look(), orphans.end()]);
   const measurements = new Measurements({ publishing, session, disk, incarnation, holdsId, steadyNowMs });
@@ -100,7 +100,7 @@ export async function openParts(disk: StitchDisk, o: PartsOptions): Promise<Part
   });
   const handles = new Handles({ logsToOpen: () => registry.logsToOpen() });
   const process = processAdaptor({
-    watchdog: o.watchdog,
+    watchdog: options.watchdog,
     escaped: new EscapedProcesses(session, onError),
     launches: new Launches(disk, session),
     launcher,
@@ -113,20 +113,20 @@ export async function openParts(disk: StitchDisk, o: PartsOptions): Promise<Part
     node,
     session,
     registry,
-    facts: o.facts,
+    facts: options.facts,
     eligibility,
-    lastMail: o.lastMail,
+    lastMail: options.lastMail,
     disk,
     specs,
-    adaptors: { process, module: moduleAdaptor(o.modules) },
+    adaptors: { process, module: moduleAdaptor(options.modules) },
     nowMs,
-    random: o.random,
+    random: options.random,
     holdsId,
     heldUp: (stitch) => tombstones.heldUp(stitch),
     send: sendFrom(node, outbox, registry, nowMs),
-    reply: async (stitch, ...reply) => o.delivery()?.reply(stitch, ...reply),
-    onRoom: (stitch) => o.delivery()?.wake(stitch),
-    onStitch: (stitch) => o.delivery()?.changed(stitch),
+    reply: async (stitch, ...reply) => options.delivery()?.reply(stitch, ...reply),
+    onRoom: (stitch) => options.delivery()?.wake(stitch),
+    onStitch: (stitch) => options.delivery()?.changed(stitch),
     publish: (changes, events) => publisher.publish(changes, events),
     onError,
   });

@@ -40,7 +40,7 @@ export type HousekeepingOptions = {
  * time; a chore that is cut off is done the next time.
  */
 export class Housekeeping {
-  readonly #o: HousekeepingOptions;
+  readonly #options: HousekeepingOptions;
   readonly #chores: readonly (readonly [name: string, everyMs: number, work: () => Promise<void>])[] = [
     // A little less than the time between two looks: one Master alone finds them due each time.
     ["jobs", 25 * SECOND_MS, () => this.#jobs()],
@@ -51,20 +51,20 @@ export class Housekeeping {
   ];
 
   constructor(options: HousekeepingOptions) {
-    this.#o = options;
+    this.#options = options;
   }
 
   /** Does the chores whose time has come, and that no other Master is at. */
   async work(): Promise<void> {
     await Promise.all(
       this.#chores.map(async ([name, everyMs, work]) => {
-        if (await this.#isMine(name, everyMs)) await work().catch(this.#o.onLate);
+        if (await this.#isMine(name, everyMs)) await work().catch(this.#options.onLate);
       }),
     );
   }
 
   async #isMine(chore: string, everyMs: number): Promise<boolean> {
-    const { id, redis, keys } = this.#o;
+    const { id, redis, keys } = this.#options;
     const key = keys.housekeeping(chore);
     if ((await redis.set(key, id, "PX", everyMs, "NX")) !== null) return true;
     // Nothing of ours is there for ever: it would keep every Master from it.
@@ -73,15 +73,15 @@ export class Housekeeping {
   }
 
   async #jobs(): Promise<void> {
-    const { redis, keys, jobRetentionMs } = this.#o;
+    const { redis, keys, jobRetentionMs } = this.#options;
     await pruneRecentJobs(redis, keys, jobRetentionMs);
     await indexLostJobs(redis, keys);
   }
 
   /** Of versions without a stitch the newest few are kept, by when they were last made; their templates go by themselves. */
   async #groups(): Promise<void> {
-    const { redis, keys } = this.#o;
-    const full = await listFullGroups(redis, keys, null, this.#o.onUnreadable);
+    const { redis, keys } = this.#options;
+    const full = await listFullGroups(redis, keys, null, this.#options.onUnreadable);
     const [counts, revisions] = await Promise.all([
       countMembers(redis, keys, full),
       templateRevisions(redis, keys, full),
@@ -111,13 +111,13 @@ export class Housekeeping {
   }
 
   async #deadLetters(): Promise<void> {
-    const { redis, keys } = this.#o;
+    const { redis, keys } = this.#options;
     for await (const nodes of this.#pagesOfNodes()) await relistDeadLetters(redis, keys, nodes);
     for (const node of await nodesWithDeadLetters(redis, keys)) await dropOldDeadLetters(redis, keys, node);
   }
 
   async #tombstones(): Promise<void> {
-    const { redis, keys, deadAfterMs, onUnreadable } = this.#o;
+    const { redis, keys, deadAfterMs, onUnreadable } = this.#options;
     for await (const ids of this.#pagesOfNodes()) {
       const having = await nodesWithTombstones(redis, keys, ids);
       const nodes = await readNodes(redis, keys, having, onUnreadable);
@@ -131,7 +131,7 @@ export class Housekeeping {
 
   /** Keeps the specs that stitches and groups have, and forgets what was assigned of stitches that are long gone. */
   async #specs(): Promise<void> {
-    const { redis, keys, onUnreadable } = this.#o;
+    const { redis, keys, onUnreadable } = this.#options;
     const full = await listFullGroups(redis, keys, null, onUnreadable);
     await keepSpecs(redis, keys, await specsOfTemplates(redis, keys, full, onUnreadable));
     // What is wrong with one node keeps nothing from the others.
@@ -140,7 +140,7 @@ export class Housekeeping {
   }
 
   async #specsOf(node: string): Promise<void> {
-    const { redis, keys, onUnreadable } = this.#o;
+    const { redis, keys, onUnreadable } = this.#options;
     const nowMs = await redisTimeMs(redis, keys.nodeAssigned(node));
     const { specHashes, over } = await surveyAssignments(redis, keys, node, nowMs, onUnreadable);
     await Promise.all([
@@ -152,7 +152,7 @@ export class Housekeeping {
 
   async *#pagesOfNodes(): AsyncGenerator<readonly string[]> {
     for (let after: string | null = null; ; ) {
-      const ids: string[] = await listNodeIds(this.#o.redis, this.#o.keys, after, NODES_AT_ONCE);
+      const ids: string[] = await listNodeIds(this.#options.redis, this.#options.keys, after, NODES_AT_ONCE);
       yield ids;
       after = ids.at(-1) ?? null;
       if (ids.length < NODES_AT_ONCE) return;

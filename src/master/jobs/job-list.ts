@@ -25,15 +25,15 @@ export type JobListOptions = {
 
 /** Lists jobs, and the steps of one. Each that is shown is brought forward as far as it goes. */
 export class JobList {
-  readonly #o: JobListOptions;
+  readonly #options: JobListOptions;
 
   constructor(options: JobListOptions) {
-    this.#o = options;
+    this.#options = options;
   }
 
   /** Jobs, the newest first. */
   async jobs(page: Page, filter: JobFilter): Promise<ListResource<ListedJobResource>> {
-    const { redis, keys, jobService, nowMs, onUnreadable } = this.#o;
+    const { redis, keys, jobService, nowMs, onUnreadable } = this.#options;
     const isWanted = (job: ListedJobResource) =>
       (filter.status === undefined || job.status === filter.status) &&
       (filter.target === undefined || job.target === filter.target) &&
@@ -65,7 +65,7 @@ export class JobList {
 
   /** The steps of a job, in the order of its tasks. @throws RequestError `not_found`. */
   async steps(id: string, page: Page, filter: StepFilter): Promise<ListResource<ListedStepResource>> {
-    const { state, folded } = await this.#o.jobService.advanceKnown(id);
+    const { state, folded } = await this.#options.jobService.advanceKnown(id);
     const from = page.cursor === null ? 0 : decodeCursor(page.cursor, (v) => (Number.isInteger(v) ? Number(v) : null));
     const wanted = allSteps(folded)
       .filter((step) => filter.status === undefined || step.status === filter.status)

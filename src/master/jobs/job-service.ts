@@ -81,12 +81,12 @@ export type JobServiceOptions = {
 
 /** Looks after jobs that were accepted: dispatches their tasks, folds what came back, and closes them. Everything is safe to repeat. */
 export class JobService {
-  readonly #o: JobServiceOptions;
+  readonly #options: JobServiceOptions;
   /** Pointers without a record → when this Master first saw that. */
   readonly #orphans = new Map<string, number>();
 
   constructor(options: JobServiceOptions) {
-    this.#o = options;
+    this.#options = options;
   }
 
   /**
@@ -97,7 +97,7 @@ export class JobService {
     const toNodes = tasks.filter((task) => task.runs === "node" && task.refused === null);
     const { id: job, revision, deadlineAtMs } = record;
     const here = tasks.filter((task) => task.runs === "master" && task.refused === null);
-    const { redis, keys } = this.#o;
+    const { redis, keys } = this.#options;
     // Before the tasks: a node carries out no create that is not assigned to it.
     const assigning = Promise.all(
       [...assignmentsIn(record, toNodes)].map(([node, assigned]) => assignStitches(redis, keys, node, assigned)),
@@ -108,14 +108,14 @@ export class JobService {
       ...[...templatesIn(record, tasks)].map(([group, template]) =>
         rememberTemplate(redis, keys, group, record.revision, template),
       ),
-      this.#o.dispatcher.dispatch(toNodes.map((task): Dispatch => ({ job, revision, deadlineAtMs, task }))),
+      this.#options.dispatcher.dispatch(toNodes.map((task): Dispatch => ({ job, revision, deadlineAtMs, task }))),
       ...here.map((task) => this.#carryOut(record, task)),
     ]);
   }
 
   /** What only Masters may write: a node's orders. Claimed and recorded like any task, so that a crash leaves it to be done again. */
   async #carryOut(record: JobRecord, task: Task): Promise<void> {
-    const { redis, keys, nowMs } = this.#o;
+    const { redis, keys, nowMs } = this.#options;
     const [claimed, redisNowMs] = await Promise.all([
       claim(redis, keys, record.id, MASTER_RUNNER, task, MASTER_INCARNATION).catch(notNow),
       redisTimeMs(redis, keys.job(record.id)),
@@ -127,7 +127,7 @@ export class JobService {
     const events: ClusterEvent[] = [];
     for (const [index, step] of task.steps.entries()) {
       const startedAtMs = nowMs() + aheadMs;
-      const { event, output, ...done } = await carryOutStep(this.#o, { job: record, task, step });
+      const { event, output, ...done } = await carryOutStep(this.#options, { job: record, task, step });
       outcomes.set(index, { ...done, startedAtMs, finishedAtMs: nowMs() + aheadMs, output });
       if (event !== null) events.push(event);
     }
@@ -149,7 +149,7 @@ export class JobService {
    */
   async advance(id: string): Promise<Found | null> {
     for (let round = 0; round < MAX_ROUNDS; round++) {
-      const state = await loadJob(this.#o.redis, this.#o.keys, id, this.#o.onUnreadable);
+      const state = await loadJob(this.#options.redis, this.#options.keys, id, this.#options.onUnreadable);
       if (state === null) return null;
       const runners = await this.#runnersOf(state);
       const folded = foldJob(state, runners);
@@ -174,13 +174,13 @@ export class JobService {
 
   /** Ends a job where nothing of it can still happen, unless more was written meanwhile: then nothing is done. */
   async #end(state: JobState, folded: FoldedJob, told: readonly string[]): Promise<AdvancedJob | "changed" | "gone"> {
-    const { redis, keys, jobRetentionMs } = this.#o;
+    const { redis, keys, jobRetentionMs } = this.#options;
     if (state.marks.closed !== null || folded.verdict === null) return { state, folded, wakeAtMs: null };
     const reply = await closeJob(redis, keys, state.record.id, state.written, folded.verdict, jobRetentionMs, told);
     if (reply.kind === "unknown") return "gone";
     if (reply.kind === "changed") return "changed";
     // Closed is final: whoever waits need not wait for the event and the index too.
-    if (reply.kind === "closed") this.#announceEnd(state, folded, reply.mark.status).catch(this.#o.onLate);
+    if (reply.kind === "closed") this.#announceEnd(state, folded, reply.mark.status).catch(this.#options.onLate);
     return { state: { ...state, marks: { ...state.marks, closed: reply.mark } }, folded, wakeAtMs: null };
   }
 
@@ -189,7 +189,7 @@ export class JobService {
    * @returns "saved" where the job must be read again; else when to look again, or null.
    */
   async #forward(state: JobState, folded: FoldedJob): Promise<"saved" | number | null> {
-    const { redis, keys, onLate } = this.#o;
+    const { redis, keys, onLate } = this.#options;
     const { record, marks, nowMs } = state;
     const { orchestration } = record;
     if (orchestration === null || orchestration.ended !== null || marks.closed !== null) return null;
@@ -206,7 +206,7 @@ export class JobService {
 
   /** What the next advance depends on beside the job itself. */
   async #see({ record, nowMs }: JobState, orchestration: Orchestration): Promise<JobObservation> {
-    const { redis, keys, observer, onUnreadable } = this.#o;
+    const { redis, keys, observer, onUnreadable } = this.#options;
     const steps = awaited(orchestration);
     const ids = steps.map(({ stitch }) => stitch);
     const on = ids.map((id) => splitFullId(id).node);
@@ -216,7 +216,7 @@ export class JobService {
     ]);
     const { replacement } = orchestration;
     const well = replacement === null ? null : await observer.forJob(record.id).well(replacement);
-    const isHere = (node: NodeRecord | null | undefined) => isPresent(livenessOf(node, this.#o.deadAfterMs));
+    const isHere = (node: NodeRecord | null | undefined) => isPresent(livenessOf(node, this.#options.deadAfterMs));
     const health = new Map(
       steps.map((step, index): [string, Health | null] => {
         const there = records[index];
@@ -233,7 +233,7 @@ export class JobService {
 
   /** Event and index in one pipelined round trip. A Master that dies before it leaves the job to the next sweep. */
   async #announceEnd(state: JobState, folded: FoldedJob, status: string): Promise<void> {
-    const { redis, keys } = this.#o;
+    const { redis, keys } = this.#options;
     const { record } = state;
     const { id: job, command, target } = record;
     await this.#withdraw(job, neverTakenUp(state, folded));
@@ -252,7 +252,7 @@ export class JobService {
 
   /** What was created, and is not any more, is not to be copied. */
   async #endAssignments({ record }: JobState, { tasks }: FoldedJob): Promise<void> {
-    const { redis, keys } = this.#o;
+    const { redis, keys } = this.#options;
     const ends = [...assignmentEndsIn(record, tasks)].filter(([, each]) => each.length > 0);
     await Promise.all(ends.map(([node, each]) => endAssignments(redis, keys, node, each)));
   }
@@ -260,9 +260,9 @@ export class JobService {
   /** Takes tasks out of the queues of nodes that are away, and would gather them. What is wrong with one queue holds up no job. */
   async #withdraw(job: string, tasks: readonly Task[]): Promise<void> {
     if (tasks.length === 0) return;
-    await this.#o.dispatcher.withdraw(job, tasks).catch((error: unknown) => {
+    await this.#options.dispatcher.withdraw(job, tasks).catch((error: unknown) => {
       if (isRedisUnavailable(error)) throw error;
-      this.#o.onLate(error);
+      this.#options.onLate(error);
     });
   }
 
@@ -271,9 +271,9 @@ export class JobService {
     const runners = new Map<string, Runner>();
     if (doubtful.length === 0) return runners;
     const unreadable = new Set<string>();
-    const nodes = await readNodes(this.#o.redis, this.#o.keys, doubtful, (error) => {
+    const nodes = await readNodes(this.#options.redis, this.#options.keys, doubtful, (error) => {
       unreadable.add(error.id);
-      this.#o.onUnreadable(error);
+      this.#options.onUnreadable(error);
     });
     for (const [index, id] of doubtful.entries()) {
       // Whether it lives is not known: the deadline ends what it has not taken up.
@@ -283,7 +283,7 @@ export class JobService {
       if (node == null) runners.set(id, { liveness: "dead", incarnation: 0, startedAtMs: 0 });
       else
         runners.set(id, {
-          liveness: livenessOf(node, this.#o.deadAfterMs),
+          liveness: livenessOf(node, this.#options.deadAfterMs),
           incarnation: node.incarnation,
           startedAtMs: node.startedAtMs,
         });
@@ -293,7 +293,7 @@ export class JobService {
 
   /** One round over the open jobs that are due: finishes dispatches, expires, closes, and says when to look again. */
   async tend(): Promise<Tended> {
-    const { redis, keys, nowMs } = this.#o;
+    const { redis, keys, nowMs } = this.#options;
     const due = await takeOpenJobs(redis, keys, ROUND, NEXT_LOOK_MS);
     // Another Master may have dropped the pointer; then it is never seen here again.
     for (const [id, seenAtMs] of this.#orphans)
@@ -301,7 +301,7 @@ export class JobService {
     const each = await Promise.all(
       due.map((id) =>
         this.#lookAfter(id).catch(async (error: unknown) => {
-          passingOver(this.#o.onUnreadable)(error);
+          passingOver(this.#options.onUnreadable)(error);
           // It may be somebody else's record that this job needs.
           if (error instanceof UnreadableRecord && error.id === id) await this.#giveUpUnreadable(id);
           return null;
@@ -317,7 +317,7 @@ export class JobService {
   }
 
   async #lookAfter(id: string): Promise<{ tasks: number; closed: boolean }> {
-    const { redis, keys, nowMs } = this.#o;
+    const { redis, keys, nowMs } = this.#options;
     const found = await this.advance(id);
     if (found === null) {
       const seenAtMs = this.#orphans.get(id) ?? nowMs();
@@ -359,7 +359,7 @@ export class JobService {
    * Master may know what is new to this one.
    */
   async #giveUpUnreadable(id: string): Promise<void> {
-    const { redis, keys, jobRetentionMs } = this.#o;
+    const { redis, keys, jobRetentionMs } = this.#options;
     if ((await jobAgeMs(redis, keys, id)) < UNREADABLE_MS) return;
     await Promise.all([
       releaseScopes(redis, keys, id),
@@ -372,7 +372,7 @@ export class JobService {
   /** @returns the tasks with their next attempt; none where anything has changed: the next look decides anew. */
   async #raise(state: JobState, tasks: readonly Task[]): Promise<Task[]> {
     if (tasks.length === 0) return [];
-    const reply = await raiseAttempts(this.#o.redis, this.#o.keys, state, tasks).catch(notNow);
+    const reply = await raiseAttempts(this.#options.redis, this.#options.keys, state, tasks).catch(notNow);
     return reply === "ok" ? tasks.map((task) => ({ ...task, attempt: task.attempt + 1 })) : [];
   }
 }

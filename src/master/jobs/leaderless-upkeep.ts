@@ -27,15 +27,15 @@ export type LeaderlessUpkeepOptions = {
 
 /** Upkeep that every Master does: jobs that are due, and chores, are taken by one of them each time. */
 export class LeaderlessUpkeep implements Upkeep {
-  readonly #o: LeaderlessUpkeepOptions;
+  readonly #options: LeaderlessUpkeepOptions;
   #rounds = 0;
 
   constructor(options: LeaderlessUpkeepOptions) {
-    this.#o = options;
+    this.#options = options;
   }
 
   async tend(): Promise<Tended> {
-    const { id, redis, keys, jobService, housekeeping, onLate } = this.#o;
+    const { id, redis, keys, jobService, housekeeping, onLate } = this.#options;
     const nowMs = await redisTimeMs(redis, keys.masters);
     this.#rounds += 1;
     await Promise.all([
@@ -52,15 +52,15 @@ export class LeaderlessUpkeep implements Upkeep {
   }
 
   nextDue(blocking: RedisClient, waitMs: number): Promise<string | null> {
-    return waitForDueJob(blocking, this.#o.keys, waitMs);
+    return waitForDueJob(blocking, this.#options.keys, waitMs);
   }
 
   takeDue(most: number): Promise<readonly string[]> {
-    return takeDueJobs(this.#o.redis, this.#o.keys, most);
+    return takeDueJobs(this.#options.redis, this.#options.keys, most);
   }
 
   async advance(ids: readonly string[]): Promise<void> {
-    const { redis, keys, jobService } = this.#o;
+    const { redis, keys, jobService } = this.#options;
     const open = await openJobsOf(redis, keys, ids);
     await Promise.all(open.map((id) => jobService.advance(id)));
   }

@@ -42,15 +42,15 @@ export type DeadLettersOptions = {
 
 /** Looks after messages that could not be delivered. */
 export class DeadLetters {
-  readonly #o: DeadLettersOptions;
+  readonly #options: DeadLettersOptions;
 
   constructor(options: DeadLettersOptions) {
-    this.#o = options;
+    this.#options = options;
   }
 
   /** Dead letters, node by node, the oldest of each first. */
   async list(page: Page, filter: DeadLetterFilter): Promise<ListResource<DeadLetterResource>> {
-    const { redis, keys } = this.#o;
+    const { redis, keys } = this.#options;
     const after = page.cursor === null ? null : decodeCursor(page.cursor, placeOrNull);
     const [nowMs, all] = await Promise.all([redisTimeMs(redis, keys.events), nodesWithDeadLetters(redis, keys)]);
     const nodes = all.filter((node) => filter.node === undefined || node === filter.node);
@@ -62,7 +62,7 @@ export class DeadLetters {
       read: (from: Place | null, count) => this.#readNext(nodes, from, count),
       view: (rows) => Promise.resolve(rows.map((row) => wantedView(row, filter.stitch))),
       fills: ({ data }) => (characters += data.length) > PAGE_CHARACTERS,
-      nowMs: this.#o.nowMs,
+      nowMs: this.#options.nowMs,
     });
     return {
       items,
@@ -72,7 +72,7 @@ export class DeadLetters {
   }
 
   async #readNext(nodes: readonly string[], after: Place | null, count: number): Promise<PlacedLetter[]> {
-    const { redis, keys, onUnreadable } = this.#o;
+    const { redis, keys, onUnreadable } = this.#options;
     const rows: PlacedLetter[] = [];
     for (const node of nodes.filter((each) => after === null || each >= after.node)) {
       const from = after?.node === node ? after.entry : null;
@@ -84,7 +84,7 @@ export class DeadLetters {
 
   /** Sends a dead letter again to where its recipient lives now, under the same message id, and forgets it. */
   async redrive(id: string): Promise<SentResource> {
-    const { redis, keys } = this.#o;
+    const { redis, keys } = this.#options;
     const { node, entry } = placeOf(id);
     const letter = await readDeadLetter(redis, keys, node, entry);
     if (letter === null) throw noLetter(id);
@@ -114,7 +114,7 @@ export class DeadLetters {
 
   /** Where it lives now: what its sender gave a bare id for may have been made again on another node. */
   async #recipientOf({ to, bare }: DeadLetter): Promise<string> {
-    const { recipients } = this.#o;
+    const { recipients } = this.#options;
     return recipients.addressable(to).catch((error: unknown) => {
       const isGone = error instanceof RequestError && error.code === "no_recipient";
       if (bare !== true || !isGone) throw error;
@@ -124,7 +124,7 @@ export class DeadLetters {
 
   async delete(id: string): Promise<void> {
     const { node, entry } = placeOf(id);
-    if (!(await dropDeadLetter(this.#o.redis, this.#o.keys, node, entry))) throw noLetter(id);
+    if (!(await dropDeadLetter(this.#options.redis, this.#options.keys, node, entry))) throw noLetter(id);
   }
 
   /**
@@ -135,7 +135,7 @@ export class DeadLetters {
    * @throws InboxTaken where a later incarnation has taken it.
    */
   async buryInbox(node: string, incarnation: number, stitches: readonly StitchRecord[]): Promise<void> {
-    const { redis, keys } = this.#o;
+    const { redis, keys } = this.#options;
     const code = "node_forgotten";
     const buried = { code, reason: "its node was forgotten before the message was taken", tries: 0 } as const;
     do {

@@ -48,10 +48,10 @@ type Rows = Map<string, DeliveryResource>;
 
 /** Duty 4: sends messages of clients to stitches, and waits for what becomes of them. */
 export class Messages {
-  readonly #o: MessagesOptions;
+  readonly #options: MessagesOptions;
 
   constructor(options: MessagesOptions) {
-    this.#o = options;
+    this.#options = options;
   }
 
   /**
@@ -64,9 +64,9 @@ export class Messages {
     if (new TextEncoder().encode(data).length > MAX_DATA_BYTES)
       throw new RequestError("too_large", `The data of a message is at most ${MAX_DATA_BYTES} bytes.`);
     if (idempotencyKey !== null) return this.#sendOnce(request, data, idempotencyKey, scope);
-    const { redis, keys } = this.#o;
+    const { redis, keys } = this.#options;
     const id = this.#newId();
-    const posts = await this.#o.recipients.of(request.to);
+    const posts = await this.#options.recipients.of(request.to);
     const watch = this.#watch(request, id);
     try {
       const rows = await this.#store(request, data, id, posts, (node, posted) =>
@@ -86,13 +86,13 @@ export class Messages {
    * comes with the same key, at the same time or after a sender that died on the way, does what is left to do.
    */
   async #sendOnce(request: SendRequest, data: string, key: string, scope: string): Promise<Sent> {
-    const { redis, keys } = this.#o;
+    const { redis, keys } = this.#options;
     const id = (await sha256Hex(JSON.stringify(["message", keys.cluster, scope, key]))).slice(0, 32);
     const bodyHash = await sha256Hex(canonicalJson(request));
     const known = await readMessageRecord(redis, keys, id);
     const { record, isNew } =
       known === null
-        ? await this.#claim(id, { bodyHash, posts: await this.#o.recipients.of(request.to), deliveries: null })
+        ? await this.#claim(id, { bodyHash, posts: await this.#options.recipients.of(request.to), deliveries: null })
         : { record: known, isNew: false };
     if (record.bodyHash !== bodyHash)
       throw new RequestError(
@@ -120,13 +120,13 @@ export class Messages {
   }
 
   async #claim(id: string, mine: MessageRecord): Promise<{ record: MessageRecord; isNew: boolean }> {
-    const former = await claimMessage(this.#o.redis, this.#o.keys, id, mine);
+    const former = await claimMessage(this.#options.redis, this.#options.keys, id, mine);
     return { record: former ?? mine, isNew: former === null };
   }
 
   /** Receipts wait under the message's own id. */
   #watch({ expect }: SendRequest, id: string): HintWatch | null {
-    return expect === "none" ? null : this.#o.replies.watch(id);
+    return expect === "none" ? null : this.#options.replies.watch(id);
   }
 
   /** Puts it into the inboxes. @throws RequestError where none took it. */
@@ -146,7 +146,7 @@ export class Messages {
       data,
       ref: null,
       re: null,
-      receipt: request.expect === "none" ? null : { reply: id, asker: this.#o.replies.asker },
+      receipt: request.expect === "none" ? null : { reply: id, asker: this.#options.replies.asker },
       hops: 0,
       sentAtMs: null,
     };
@@ -162,7 +162,7 @@ export class Messages {
         "Its inbox is full: it does not keep up with its messages. Send again later.",
       );
     // Others have it, so that it is not sent again for those on a node that is away and has no room: it is kept there.
-    const { redis, keys } = this.#o;
+    const { redis, keys } = this.#options;
     const letter = asLetter(message, {
       code: "inbox_full",
       reason: "its node is away, and the inbox there is full",
@@ -188,7 +188,7 @@ export class Messages {
 
   /** Waits for receipts, until every delivery has come to its end or the time is up. @returns whether one came. */
   async #await({ expect, timeoutMs }: SendRequest, id: string, rows: Rows, watch: HintWatch): Promise<boolean> {
-    const { redis, keys, nowMs } = this.#o;
+    const { redis, keys, nowMs } = this.#options;
     const untilMs = nowMs() + timeoutMs;
     const open = () =>
       [...rows.values()].filter(
@@ -209,7 +209,7 @@ export class Messages {
   }
 
   #newId(): string {
-    return [...this.#o.randomBytes(16)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+    return [...this.#options.randomBytes(16)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   }
 }
 

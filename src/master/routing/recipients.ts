@@ -27,12 +27,12 @@ export type RecipientsOptions = {
 
 /** Finds the stitches that a client's message is for, and the nodes they live on. */
 export class Recipients {
-  readonly #o: RecipientsOptions;
+  readonly #options: RecipientsOptions;
   /** Where the last `oneOf` of each group went. */
   readonly #turns = new Map<string, string>();
 
   constructor(options: RecipientsOptions) {
-    this.#o = options;
+    this.#options = options;
   }
 
   /**
@@ -43,12 +43,12 @@ export class Recipients {
     if ("stitch" in to) return [toOne(await this.addressable(to.stitch))];
     if ("oneOf" in to) return [toOne(await this.#oneOf(to.oneOf))];
     if ("group" in to) {
-      const members = await receiversOf(this.#o.redis, this.#o.keys, to.group);
+      const members = await receiversOf(this.#options.redis, this.#options.keys, to.group);
       if (members.length === 0)
         throw new RequestError("no_recipient", `No stitch of the group "${to.group}" takes messages.`);
       return [...Map.groupBy(members, (id) => splitFullId(id).node)].map(([node, ids]) => toSeveral(node, ids));
     }
-    const { redis, keys, onUnreadable } = this.#o;
+    const { redis, keys, onUnreadable } = this.#options;
     const [[node], { stitches }] = await Promise.all([
       readNodes(redis, keys, [to.node]),
       readOwnStitches(redis, keys, to.node, onUnreadable),
@@ -62,7 +62,7 @@ export class Recipients {
 
   /** The full id under which a stitch lives now, where it takes messages. @throws as `of`. */
   async addressable(ref: string): Promise<string> {
-    const { redis, keys, locate } = this.#o;
+    const { redis, keys, locate } = this.#options;
     let id = await locate(ref).catch((error: unknown) => {
       throw error instanceof RequestError && error.code === "not_found"
         ? new RequestError("no_recipient", `There is no stitch "${ref}"; GET /v1/stitches lists them.`)
@@ -82,7 +82,7 @@ export class Recipients {
 
   /** A member of the group that is well: each in its turn, as far as this process has sent. */
   async #oneOf(group: string): Promise<string> {
-    const { redis, keys } = this.#o;
+    const { redis, keys } = this.#options;
     const members = await receiversOf(redis, keys, group);
     const last = this.#turns.get(group) ?? "";
     const inTurn = [...members.filter((id) => id > last), ...members.filter((id) => id <= last)];
@@ -97,7 +97,7 @@ export class Recipients {
 
   /** The first that is green, on a node that lives: what a dead one has said last is not the health of anything. */
   async #firstWell(ids: readonly string[]): Promise<string | null> {
-    const { redis, keys, deadAfterMs, onUnreadable } = this.#o;
+    const { redis, keys, deadAfterMs, onUnreadable } = this.#options;
     const nodeIds = [...new Set(ids.map((id) => splitFullId(id).node))];
     const [records, nodes] = await Promise.all([
       readStitches(redis, keys, ids, onUnreadable),

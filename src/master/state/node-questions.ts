@@ -23,15 +23,15 @@ export type NodeQuestionsOptions = {
 
 /** Asks nodes, through their inboxes, what only they know. */
 export class NodeQuestions {
-  readonly #o: NodeQuestionsOptions;
+  readonly #options: NodeQuestionsOptions;
 
   constructor(options: NodeQuestionsOptions) {
-    this.#o = options;
+    this.#options = options;
   }
 
   /** Is the node there to answer, and the time of its Redis at that look, by which it answers in time. `away`: why it is not. */
   async presence(node: string): Promise<{ readonly away: null; readonly nowMs: number } | { readonly away: string }> {
-    const { redis, keys, deadAfterMs } = this.#o;
+    const { redis, keys, deadAfterMs } = this.#options;
     const [record] = await readNodes(redis, keys, [node]);
     const away = (how: string) => ({ away: `The node ${node} ${how}; what it keeps can be read when it is back.` });
     const liveness = livenessOf(record, deadAfterMs);
@@ -46,16 +46,16 @@ export class NodeQuestions {
    * @throws what the node answers with; `node_unreachable` where it does not within 2 s, `inbox_full`.
    */
   async ask(node: string, name: string, args: Readonly<Record<string, unknown>>, nowMs: number): Promise<unknown> {
-    const { redis, keys, replies } = this.#o;
+    const { redis, keys, replies } = this.#options;
     const reply = this.newReplyId();
-    const untilMs = this.#o.nowMs() + ANSWER_MS;
+    const untilMs = this.#options.nowMs() + ANSWER_MS;
     const watch = replies.watch(reply);
     try {
       const asked = { name, args, reply, asker: replies.asker, untilMs: nowMs + ANSWER_MS };
       if (!(await putQuestion(redis, keys, node, asked)))
         throw new RequestError("inbox_full", `${node} has more to do than it keeps up with; ask again soon.`);
       for (;;) {
-        const leftMs = untilMs - this.#o.nowMs();
+        const leftMs = untilMs - this.#options.nowMs();
         if (leftMs > 0) await watch.next(Math.min(LOOK_MS, leftMs));
         const answer = await takeAnswer(redis, keys, reply);
         if (answer !== null) return valueOf(answer);
@@ -69,7 +69,7 @@ export class NodeQuestions {
 
   /** Names a reply. Nobody can guess it. */
   newReplyId(): string {
-    return [...this.#o.randomBytes(16)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+    return [...this.#options.randomBytes(16)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   }
 }
 

@@ -33,20 +33,20 @@ type Found = { readonly node: string; readonly stitch: string; readonly nowMs: n
 
 /** Reads the logs that nodes keep of their stitches. */
 export class StitchLogs {
-  readonly #o: StitchLogsOptions;
+  readonly #options: StitchLogsOptions;
 
   constructor(options: StitchLogsOptions) {
-    this.#o = options;
+    this.#options = options;
   }
 
   async tail(ref: string, tail: number): Promise<ListResource<LogLineResource>> {
     const { node, stitch, nowMs } = await this.#find(ref);
-    const lines = await this.#o.questions.ask(node, "logs.tail", { stitch, tail }, nowMs);
+    const lines = await this.#options.questions.ask(node, "logs.tail", { stitch, tail }, nowMs);
     return { items: z.array(logLine).parse(lines), nextCursor: null, asOf: iso(nowMs) };
   }
 
   async follow(ref: string, from: LogStart, signal: AbortSignal): Promise<AsyncIterable<readonly PlacedLogLine[]>> {
-    const { redis, keys, questions, replies } = this.#o;
+    const { redis, keys, questions, replies } = this.#options;
     const { node, stitch, nowMs } = await this.#find(ref);
     const stream = questions.newReplyId();
     // Before the node is asked: it follows only for somebody who reads.
@@ -62,12 +62,12 @@ export class StitchLogs {
   }
 
   async #find(ref: string): Promise<Found> {
-    const { redis, keys } = this.#o;
-    const id = await this.#o.locate(ref);
+    const { redis, keys } = this.#options;
+    const id = await this.#options.locate(ref);
     const { node, stitch } = splitFullId(id);
     const [{ record, movedTo }, presence] = await Promise.all([
       readStitch(redis, keys, id),
-      this.#o.questions.presence(node),
+      this.#options.questions.presence(node),
     ]);
     if (record === null) throw noStitch(ref, movedTo);
     if (presence.away !== null) throw new RequestError("node_unreachable", presence.away);
@@ -75,16 +75,16 @@ export class StitchLogs {
   }
 
   async *#read(node: string, stream: string, signal: AbortSignal): AsyncGenerator<readonly PlacedLogLine[]> {
-    const { redis, keys, replies } = this.#o;
+    const { redis, keys, replies } = this.#options;
     const watch = replies.watch(stream);
     const wake = () => watch.give();
     signal.addEventListener("abort", wake, { once: true });
     // Also while whoever iterates takes its time: then nothing is read, and the node waits.
     const renewal = setInterval(() => {
-      renewReaderLease(redis, keys, stream).catch(this.#o.onLate);
+      renewReaderLease(redis, keys, stream).catch(this.#options.onLate);
     }, READER_LEASE_MS / 3);
     let read = 0;
-    let heardAtMs = this.#o.nowMs();
+    let heardAtMs = this.#options.nowMs();
     try {
       while (!signal.aborted) {
         const batches = await readBatches(redis, keys, stream, read);
@@ -95,8 +95,8 @@ export class StitchLogs {
           if (last) return;
           read = number;
         }
-        if (batches.length > 0) heardAtMs = this.#o.nowMs();
-        else if (this.#o.nowMs() - heardAtMs > SILENT_MS) return yield [this.#silence(node)];
+        if (batches.length > 0) heardAtMs = this.#options.nowMs();
+        else if (this.#options.nowMs() - heardAtMs > SILENT_MS) return yield [this.#silence(node)];
         else await watch.next(LOOK_MS);
       }
     } finally {
@@ -109,12 +109,12 @@ export class StitchLogs {
 
   #silence(node: string): PlacedLogLine {
     const line = `nothing was heard from ${node} for ${SILENT_MS / 1000} s: the log is followed no further`;
-    return { id: null, line: { at: iso(this.#o.nowMs()), source: "system", line } };
+    return { id: null, line: { at: iso(this.#options.nowMs()), source: "system", line } };
   }
 
   /** Best effort: without its lease, all of it goes by itself. */
   #end(stream: string): Promise<void> {
-    return endReading(this.#o.redis, this.#o.keys, stream).catch(this.#o.onLate);
+    return endReading(this.#options.redis, this.#options.keys, stream).catch(this.#options.onLate);
   }
 }
 

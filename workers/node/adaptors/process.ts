@@ -200,7 +200,7 @@ class ProcessInstance implements StitchInstance {
   readonly exited: Promise<Exit>;
   readonly deliver?: (message: Message) => Promise<Delivered> | null;
   readonly #context: StartContext;
-  readonly #o: ProcessAdaptorOptions;
+  readonly #options: ProcessAdaptorOptions;
   readonly #conversation: Conversation | null;
   readonly #errors = new FirstAndLastLines();
   /** Resolves when the leader of the group is gone. */
@@ -232,7 +232,7 @@ class ProcessInstance implements StitchInstance {
     this.#call = call;
     this.#wanted = wanted;
     this.#context = context;
-    this.#o = options;
+    this.#options = options;
     const mortal = { stitch: context.id, graceMs: spec.stopGraceMs };
     options.watchdog.guard(pid, spec.onDisconnect === "stop" ? mortal : null);
     const forgetLaunch = options.launches.began(context.id, pid);
@@ -306,7 +306,7 @@ class ProcessInstance implements StitchInstance {
   }
 
   async #endEscaped(): Promise<void> {
-    const { killed, refused } = await this.#o.escaped.end(this.#context.id);
+    const { killed, refused } = await this.#options.escaped.end(this.#context.id);
     const had = "of its processes had left its process group and";
     if (killed.length > 0) this.#say(`${killed.length} ${had} were killed: ${named(killed)}`);
     if (refused.length > 0) this.#say(`${refused.length} ${had} could not be ended: ${named(refused)}`);
@@ -367,7 +367,7 @@ class ProcessInstance implements StitchInstance {
     take: (part: T) => Promise<void> | null,
     onRest: () => void = () => undefined,
   ): Promise<void> {
-    const reader = this.#o.pace.reader();
+    const reader = this.#options.pace.reader();
     const hand = async (chunk: Buffer | null) => {
       let sinceMs = performance.now();
       for (const part of split(chunk)) {
@@ -437,7 +437,7 @@ class ProcessInstance implements StitchInstance {
         timer = setTimeout(() => setImmediate(look), ms);
       };
       const resolveUp = () => resolve("up");
-      const isUnderWay = () => this.#call.tools.length > 0 && this.#o.launcher.isUnderWay(this.pid);
+      const isUnderWay = () => this.#call.tools.length > 0 && this.#options.launcher.isUnderWay(this.pid);
       const untilLaunched = () => {
         if (isUnderWay()) after(UNDER_WAY_POLL_MS, untilLaunched);
         // Since when it is the program is not known: its time begins here.

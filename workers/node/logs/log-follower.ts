@@ -32,10 +32,10 @@ const GIVE_UP_MS = 10_000;
  * are lost to it only where they are rotated away before, and then a line says so.
  */
 export class LogFollower {
-  readonly #o: LogFollowerOptions;
+  readonly #options: LogFollowerOptions;
 
   constructor(options: LogFollowerOptions) {
-    this.#o = options;
+    this.#options = options;
   }
 
   /**
@@ -45,7 +45,7 @@ export class LogFollower {
   async run(stopping: AbortSignal): Promise<void> {
     const hint = new Hint();
     const give = () => hint.give();
-    const unwatch = this.#o.log.watch(give);
+    const unwatch = this.#options.log.watch(give);
     stopping.addEventListener("abort", give);
     try {
       await this.#run(hint, stopping);
@@ -56,11 +56,15 @@ export class LogFollower {
   }
 
   async #run(hint: Hint, stopping: AbortSignal): Promise<void> {
-    const { log, nowMs } = this.#o;
-    let position = this.#o.from;
+    const { log, nowMs } = this.#options;
+    let position = this.#options.from;
     let sentAtMs = nowMs();
     for (let number = 1; ; ) {
-      const why = stopping.aborted ? "the node is leaving" : this.#o.isRemoved() ? "the stitch was removed" : null;
+      const why = stopping.aborted
+        ? "the node is leaving"
+        : this.#options.isRemoved()
+          ? "the stitch was removed"
+          : null;
       const read = await orLate(log.read(position), ANSWER_MS);
       if (read === LATE) {
         const last = this.#remark(`its log has not answered for ${ANSWER_MS / 1000} s: it is not followed any longer`);
@@ -90,7 +94,7 @@ export class LogFollower {
   }
 
   #remark(line: string): FollowedLine {
-    return { at: new Date(this.#o.nowMs()).toISOString(), source: "system", line, after: null };
+    return { at: new Date(this.#options.nowMs()).toISOString(), source: "system", line, after: null };
   }
 
   /** Sends until it is taken. Not waited for where the node is leaving. */
@@ -98,12 +102,12 @@ export class LogFollower {
     let failingSinceMs: number | null = null;
     for (;;) {
       try {
-        const sent = await this.#o.send(number, batch);
+        const sent = await this.#options.send(number, batch);
         if (sent !== "full") return sent;
         failingSinceMs = null;
       } catch (error) {
-        failingSinceMs ??= this.#o.nowMs();
-        if (this.#o.nowMs() - failingSinceMs > GIVE_UP_MS) throw error;
+        failingSinceMs ??= this.#options.nowMs();
+        if (this.#options.nowMs() - failingSinceMs > GIVE_UP_MS) throw error;
       }
       if (stopping.aborted) return "gone";
       await pause(RETRY_MS, stopping);

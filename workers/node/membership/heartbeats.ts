@@ -7,26 +7,26 @@ type HeartbeatsOptions = {
 
 /** When a node beats: one beat after the other, from `begin` to `end`. */
 export class Heartbeats {
-  readonly #o: HeartbeatsOptions;
+  readonly #options: HeartbeatsOptions;
   #timer: NodeJS.Timeout | undefined;
   #beating: Promise<void> = Promise.resolve();
   #next = Promise.withResolvers<void>();
   #hasEnded = false;
 
   constructor(options: HeartbeatsOptions) {
-    this.#o = options;
+    this.#options = options;
   }
 
   begin(): void {
     // A tenth of jitter: nodes that were started together must not beat together.
-    this.#schedule(this.#o.heartbeatMs * (0.9 + 0.2 * this.#o.random()));
+    this.#schedule(this.#options.heartbeatMs * (0.9 + 0.2 * this.#options.random()));
   }
 
   /** Brings the next beat forward, to some time within this. Nothing where none is scheduled, or one is under way. */
   bringForward(withinMs: number): void {
     if (this.#timer === undefined) return;
     clearTimeout(this.#timer);
-    this.#schedule(this.#o.random() * Math.min(withinMs, this.#o.heartbeatMs));
+    this.#schedule(this.#options.random() * Math.min(withinMs, this.#options.heartbeatMs));
   }
 
   /**
@@ -55,9 +55,9 @@ export class Heartbeats {
     if (this.#hasEnded) return;
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
-      this.#beating = this.#o
+      this.#beating = this.#options
         .beat()
-        .catch(this.#o.onError)
+        .catch(this.#options.onError)
         .finally(() => {
           this.#next.resolve();
           this.#next = Promise.withResolvers();

@@ -17,32 +17,32 @@ type LeaseOptions = {
  * longer, nor one that was asleep.
  */
 export class Lease {
-  readonly #o: LeaseOptions;
+  readonly #options: LeaseOptions;
   #since: RequestTime = { atMs: Number.NEGATIVE_INFINITY, steadyAtMs: Number.NEGATIVE_INFINITY };
   #end: NodeJS.Timeout | undefined;
 
   constructor(options: LeaseOptions) {
-    this.#o = options;
+    this.#options = options;
   }
 
   /** To be called right before it is asked for. */
   ask(): RequestTime {
-    return { atMs: this.#o.nowMs(), steadyAtMs: this.#o.steadyNowMs() };
+    return { atMs: this.#options.nowMs(), steadyAtMs: this.#options.steadyNowMs() };
   }
 
   /** It was renewed by what was asked for then. @returns for how long it holds by the steady clock. */
   renewed(since: RequestTime): number {
     // Noticed too late that it was over: what must not outlive it ends all the same.
-    if (this.#steadyLeftMs() <= 0) this.#o.onEnd();
+    if (this.#steadyLeftMs() <= 0) this.#options.onEnd();
     this.#since = since;
     clearTimeout(this.#end);
-    this.#end = setTimeout(this.#o.onEnd, this.#steadyLeftMs()).unref();
+    this.#end = setTimeout(this.#options.onEnd, this.#steadyLeftMs()).unref();
     return this.#steadyLeftMs();
   }
 
   /** Not above 0 where it is over. */
   get leftMs(): number {
-    return Math.min(this.#steadyLeftMs(), this.#since.atMs + this.#o.leaseMs - this.#o.nowMs());
+    return Math.min(this.#steadyLeftMs(), this.#since.atMs + this.#options.leaseMs - this.#options.nowMs());
   }
 
   get holds(): boolean {
@@ -50,7 +50,7 @@ export class Lease {
   }
 
   #steadyLeftMs(): number {
-    return this.#since.steadyAtMs + this.#o.leaseMs - this.#o.steadyNowMs();
+    return this.#since.steadyAtMs + this.#options.leaseMs - this.#options.steadyNowMs();
   }
 
   /** Its end is told no more. Safe to repeat. */

@@ -12,22 +12,22 @@ type RedisClockOptions = {
  * "Probabilistic clock synchronization", 1989).
  */
 export class RedisClock {
-  readonly #o: RedisClockOptions;
+  readonly #options: RedisClockOptions;
   #offsetMs: number | null = null;
 
   constructor(options: RedisClockOptions) {
-    this.#o = options;
+    this.#options = options;
   }
 
   /** Redis has told its time, in answer to what was asked then, by the steady clock. */
   told(redisNowMs: number, askedAtMs: number): void {
-    const least = redisNowMs - this.#o.steadyNowMs();
+    const least = redisNowMs - this.#options.steadyNowMs();
     const most = redisNowMs - askedAtMs;
     this.#offsetMs = Math.min(most, Math.max(least, this.#offsetMs ?? least));
   }
 
   /** Unix milliseconds, a whole number. */
   nowMs(): number {
-    return this.#offsetMs === null ? this.#o.nowMs() : Math.round(this.#o.steadyNowMs() + this.#offsetMs);
+    return this.#offsetMs === null ? this.#options.nowMs() : Math.round(this.#options.steadyNowMs() + this.#offsetMs);
   }
 }

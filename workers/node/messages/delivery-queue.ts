@@ -42,7 +42,7 @@ type SenderQueue = { readonly name: string; readonly isReplies: boolean; readonl
  * asking while it works on just those.
  */
 export class DeliveryQueue {
-  readonly #o: DeliveryQueueOptions;
+  readonly #options: DeliveryQueueOptions;
   readonly #senders = new Map<string, SenderQueue>();
   /** Queues of senders whose first message may be delivered now. */
   readonly #ready = { replies: new Set<SenderQueue>(), others: new Set<SenderQueue>() };
@@ -50,7 +50,7 @@ export class DeliveryQueue {
   #busy = 0;
 
   constructor(options: DeliveryQueueOptions) {
-    this.#o = options;
+    this.#options = options;
   }
 
   get isEmpty(): boolean {
@@ -95,7 +95,7 @@ export class DeliveryQueue {
   /** Delivers the first message of a sender. @returns false where the stitch takes none. */
   #attempt(sender: SenderQueue): boolean {
     const [delivery] = sender.waiting;
-    const result = delivery === undefined ? null : this.#o.deliver(delivery.message);
+    const result = delivery === undefined ? null : this.#options.deliver(delivery.message);
     if (delivery === undefined || result === null) return false;
     this.#readyQueues(sender).delete(sender);
     delivery.tries += 1;
@@ -105,14 +105,14 @@ export class DeliveryQueue {
     const isOver = () => this.#senders.get(sender.name) !== sender || sender.waiting[0] !== delivery;
     /** Not answered, and not given up: at most one delivery of a message is. */
     let open = true;
-    let heldMs = this.#o.heldMs();
+    let heldMs = this.#options.heldMs();
     const release = () => {
       this.#forget(late);
       if (open) this.#busy -= place;
       open = false;
     };
     const onLate = () => {
-      const heldSinceMs = this.#o.heldMs() - heldMs;
+      const heldSinceMs = this.#options.heldMs() - heldMs;
       if (heldSinceMs >= 1) {
         heldMs += heldSinceMs;
         late = this.#later(heldSinceMs, onLate);

@@ -54,7 +54,7 @@ const LOOK_MS = 5000;
  * Only while this worker has the id: a read that waits ends with the lease, and what came too late is left to the next life.
  */
 export class InboxReader {
-  readonly #o: InboxReaderOptions;
+  readonly #options: InboxReaderOptions;
   readonly #blocking: RedisClient;
   readonly #inHand = new Map<string, Promise<void>>();
   readonly #stopping = new AbortController();
@@ -66,7 +66,7 @@ export class InboxReader {
   #reading: Promise<void> = Promise.resolve();
 
   constructor(options: InboxReaderOptions) {
-    this.#o = options;
+    this.#options = options;
     this.#blocking = options.openBlocking();
     // The second is a Cluster's.
     for (const event of ["close", "-node"]) this.#blocking.on(event, () => (this.#breaks += 1));
@@ -79,7 +79,7 @@ export class InboxReader {
   }
 
   async #create(): Promise<void> {
-    const { redis, keys, node, incarnation } = this.#o;
+    const { redis, keys, node, incarnation } = this.#options;
     await createInbox(redis, keys, node, incarnation());
   }
 
@@ -104,16 +104,16 @@ export class InboxReader {
       } catch (error) {
         if (signal.aborted) return;
         this.#mayHavePending = true;
-        if (!isInboxGone(error)) this.#o.onError(error);
+        if (!isInboxGone(error)) this.#options.onError(error);
         await pause(RETRY_MS, signal);
-        if (isInboxGone(error)) await this.#create().catch(this.#o.onError);
+        if (isInboxGone(error)) await this.#create().catch(this.#options.onError);
       }
     }
   }
 
   async #readOnce(): Promise<void> {
-    const { keys, node } = this.#o;
-    if (this.#o.leaseLeftMs() <= 0) {
+    const { keys, node } = this.#options;
+    if (this.#options.leaseLeftMs() <= 0) {
       this.#mayHavePending = true;
       await pause(RETRY_MS, this.#stopping.signal);
       return;
@@ -121,7 +121,7 @@ export class InboxReader {
     if (this.#mayHavePending || (await this.#pendingUnknown())) await this.#takePending();
     // The lease has ended meanwhile, also where it is back: nothing newer may come before what was passed over.
     if (this.#mayHavePending) return;
-    const blockMs = Math.min(BLOCK_MS, this.#o.leaseLeftMs());
+    const blockMs = Math.min(BLOCK_MS, this.#options.leaseLeftMs());
     const breaks = this.#breaks;
     const entries = await readNewEntries(this.#blocking, keys, node, BATCH, blockMs);
     // The client sends a read again by itself when its connection is back, and that hands out others: those of the first
@@ -134,12 +134,12 @@ export class InboxReader {
   async #pendingUnknown(): Promise<boolean> {
     if (performance.now() < this.#lookAtMs) return false;
     this.#lookAtMs = performance.now() + LOOK_MS;
-    const pending = await countPendingEntries(this.#o.redis, this.#o.keys, this.#o.node);
-    return pending > this.#inHand.size + this.#questions.size + this.#o.messagesHeld();
+    const pending = await countPendingEntries(this.#options.redis, this.#options.keys, this.#options.node);
+    return pending > this.#inHand.size + this.#questions.size + this.#options.messagesHeld();
   }
 
   async #takePending(): Promise<void> {
-    const { keys, node } = this.#o;
+    const { keys, node } = this.#options;
     this.#mayHavePending = false;
     for (let after = "0"; ; ) {
       const entries = await readPendingEntries(this.#blocking, keys, node, after, BATCH);
@@ -154,7 +154,7 @@ export class InboxReader {
   #take(entry: InboxEntry): void {
     if (entry.kind === "message") {
       // It keeps its place in the inbox, so what it holds of them is bounded by the inbox.
-      if (this.#o.leaseLeftMs() > 0) this.#o.onMessage(entry);
+      if (this.#options.leaseLeftMs() > 0) this.#options.onMessage(entry);
       else this.#mayHavePending = true;
       return;
     }
@@ -168,7 +168,7 @@ export class InboxReader {
       if (this.#inHand.size >= CONCURRENCY || this.#stopping.signal.aborted) return;
       this.#questions.delete(entry.id);
       const work = this.#dealWith(entry)
-        .catch(this.#o.onError)
+        .catch(this.#options.onError)
         .finally(() => {
           this.#inHand.delete(entry.id);
           this.#nextQuestions();
@@ -178,7 +178,7 @@ export class InboxReader {
   }
 
   async #dealWith(entry: InboxEntry): Promise<void> {
-    const { redis, keys, node, incarnation } = this.#o;
+    const { redis, keys, node, incarnation } = this.#options;
     if (entry.kind === "question" && !(await this.#answer(entry))) return;
     // A kind that this version does not know is for a later one to take.
     if (entry.kind !== "question" && entry.kind !== "gone") return;
@@ -189,27 +189,27 @@ export class InboxReader {
   async #answer(entry: InboxEntry): Promise<boolean> {
     const asked = readQuestion(entry.body);
     if (asked === null) {
-      this.#o.onError(new Error(`a question in the inbox cannot be read and is dropped (${entry.id})`));
+      this.#options.onError(new Error(`a question in the inbox cannot be read and is dropped (${entry.id})`));
       return true;
     }
-    if (asked.untilMs <= this.#o.redisNowMs()) return true;
-    if (this.#o.leaseLeftMs() <= 0) return false;
+    if (asked.untilMs <= this.#options.redisNowMs()) return true;
+    if (this.#options.leaseLeftMs() <= 0) return false;
     const given = await this.#answerTo(asked);
-    if (this.#o.leaseLeftMs() <= 0) return false;
-    await giveAnswer(this.#o.redis, this.#o.keys, asked, given);
+    if (this.#options.leaseLeftMs() <= 0) return false;
+    await giveAnswer(this.#options.redis, this.#options.keys, asked, given);
     return true;
   }
 
   async #answerTo({ name, args }: Question): Promise<Answer> {
     const refused = (code: ErrorCode, detail: string): Answer => ({ ok: false, code, detail });
-    const handler = Object.hasOwn(this.#o.handlers, name) ? this.#o.handlers[name] : undefined;
-    if (handler === undefined) return refused("internal", `${this.#o.node} knows no question "${name}".`);
+    const handler = Object.hasOwn(this.#options.handlers, name) ? this.#options.handlers[name] : undefined;
+    if (handler === undefined) return refused("internal", `${this.#options.node} knows no question "${name}".`);
     try {
       return { ok: true, value: (await handler(args)) ?? null };
     } catch (error) {
       if (error instanceof RequestError) return refused(error.code, error.message);
-      this.#o.onError(error);
-      return refused("internal", `${this.#o.node} could not answer; its log has the reason.`);
+      this.#options.onError(error);
+      return refused("internal", `${this.#options.node} could not answer; its log has the reason.`);
     }
   }
 }

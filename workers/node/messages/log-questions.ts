@@ -41,14 +41,14 @@ export class LogQuestions {
     "logs.tail": (args) => this.#tail(tailArgs.parse(args)),
     "logs.follow": (args) => this.#follow(followArgs.parse(args)),
   };
-  readonly #o: LogQuestionsOptions;
+  readonly #options: LogQuestionsOptions;
   readonly #stopping = new AbortController();
   #reading = 0;
   /** By the reply that they send to. */
   readonly #followers = new Map<string, Promise<void>>();
 
   constructor(options: LogQuestionsOptions) {
-    this.#o = options;
+    this.#options = options;
   }
 
   /** Ends every following, telling its reader; waits at most `graceMs`. Safe to repeat. */
@@ -63,15 +63,15 @@ export class LogQuestions {
   }
 
   #logOf(stitch: string): StitchLog {
-    const log = this.#o.log(stitch);
-    if (log === null) throw new RequestError("not_found", `${this.#o.node} has no stitch "${stitch}".`);
+    const log = this.#options.log(stitch);
+    if (log === null) throw new RequestError("not_found", `${this.#options.node} has no stitch "${stitch}".`);
     return log;
   }
 
   /** @throws RequestError `node_unreachable` where the files do not answer in time, `rate_limited`. */
   async #read<T>(stitch: string, read: (log: StitchLog) => Promise<T>): Promise<T> {
     const log = this.#logOf(stitch);
-    const { node } = this.#o;
+    const { node } = this.#options;
     if (this.#reading >= MAX_READING)
       throw new RequestError("rate_limited", `${node} reads ${MAX_READING} logs at once already.`);
     this.#reading += 1;
@@ -88,7 +88,7 @@ export class LogQuestions {
     const { lines, cut } = await this.#read(stitch, (log) => log.tail(tail, MAX_TAIL_BYTES));
     if (!cut) return lines;
     const line = `earlier lines are left out: an answer holds ${MAX_TAIL_BYTES / 1024 / 1024} MiB`;
-    return [{ at: lines[0]?.at ?? new Date(this.#o.nowMs()).toISOString(), source: "system", line }, ...lines];
+    return [{ at: lines[0]?.at ?? new Date(this.#options.nowMs()).toISOString(), source: "system", line }, ...lines];
   }
 
   /** Answers once it follows. What it sends then goes to the reply `stream`. */
@@ -97,21 +97,31 @@ export class LogQuestions {
     // Asked again, because it was not seen that this was answered.
     if (this.#followers.has(stream)) return null;
     if (this.#followers.size >= MAX_FOLLOWERS)
-      throw new RequestError("rate_limited", `${this.#o.node} has ${MAX_FOLLOWERS} readers that follow logs already.`);
+      throw new RequestError(
+        "rate_limited",
+        `${this.#options.node} has ${MAX_FOLLOWERS} readers that follow logs already.`,
+      );
     const follower = new LogFollower({
       log,
       from: after ?? (await this.#read(stitch, () => log.positionOfLast(tail))),
-      isRemoved: () => this.#o.log(stitch) !== log,
+      isRemoved: () => this.#options.log(stitch) !== log,
       send: async (number, batch) => {
         // Another worker may have the id: what is sent must be this node's. The reader hears nothing, and gives up.
-        if (!this.#o.holdsId()) throw new Error("no heartbeat within the lease: nothing is sent to readers of logs");
-        return appendBatch(this.#o.redis, this.#o.keys, { reply: stream, asker }, number, JSON.stringify(batch));
+        if (!this.#options.holdsId())
+          throw new Error("no heartbeat within the lease: nothing is sent to readers of logs");
+        return appendBatch(
+          this.#options.redis,
+          this.#options.keys,
+          { reply: stream, asker },
+          number,
+          JSON.stringify(batch),
+        );
       },
-      nowMs: this.#o.nowMs,
+      nowMs: this.#options.nowMs,
     });
     const following = follower
       .run(this.#stopping.signal)
-      .catch(this.#o.onError)
+      .catch(this.#options.onError)
       .finally(() => this.#followers.delete(stream));
     this.#followers.set(stream, following);
     return null;

@@ -14,7 +14,7 @@ type GuardedGroupsOptions = {
 
 /** The process groups that a watchdog guards, and how it ends those that must not outlive the lease. */
 export class GuardedGroups {
-  readonly #o: GuardedGroupsOptions;
+  readonly #options: GuardedGroupsOptions;
   /** By process id of the leader; null where the group may outlive the lease. */
   readonly #groups = new Map<number, GuardedStitch | null>();
   /** Asked to end already: to many programs a second SIGTERM means at once. */
@@ -23,7 +23,7 @@ export class GuardedGroups {
   #timer: NodeJS.Timeout | undefined;
 
   constructor(options: GuardedGroupsOptions) {
-    this.#o = options;
+    this.#options = options;
   }
 
   get pids(): number[] {
@@ -49,11 +49,11 @@ export class GuardedGroups {
     // Heard too late: the timer was due before, and that the lease holds again does not make up for it.
     if (this.#isOver()) this.#endAll();
     this.#leaseUntilMs = untilMs;
-    this.#timer = setTimeout(() => this.#endAll(), Math.max(0, untilMs - this.#o.nowMs()));
+    this.#timer = setTimeout(() => this.#endAll(), Math.max(0, untilMs - this.#options.nowMs()));
   }
 
   #isOver(): boolean {
-    return this.#o.nowMs() >= this.#leaseUntilMs;
+    return this.#options.nowMs() >= this.#leaseUntilMs;
   }
 
   #endAll(): void {
@@ -63,7 +63,7 @@ export class GuardedGroups {
   #end(pid: number, guarded: GuardedStitch): void {
     if (this.#ending.has(guarded)) return;
     this.#ending.add(guarded);
-    const { onLeaseEnd, signal, endEscaped } = this.#o;
+    const { onLeaseEnd, signal, endEscaped } = this.#options;
     onLeaseEnd(pid);
     signal(pid, "SIGTERM");
     // Still guarded, so its worker has not seen it go; a number that has become another's is guarded no more, and what is

@@ -47,14 +47,14 @@ type Left = Orphan & { readonly refusal: string | null };
  * environment nor the start time, and by its number alone a process cannot be told from a stranger that has it by now.
  */
 export class Orphans {
-  readonly #o: OrphansOptions;
+  readonly #options: OrphansOptions;
   readonly #bootId: string | null;
   readonly #marks: StitchMarks;
   #left: readonly Left[] = [];
   #ending: Promise<void> | null = null;
 
   constructor(options: OrphansOptions) {
-    this.#o = options;
+    this.#options = options;
     this.#bootId = options.bootId === undefined ? readBootId() : options.bootId;
     this.#marks = new StitchMarks(new Set(options.sessions));
   }
@@ -66,7 +66,7 @@ export class Orphans {
   }
 
   async #end(): Promise<void> {
-    const { sessions, launches, say } = this.#o;
+    const { sessions, launches, say } = this.#options;
     if (this.#bootId === null || (sessions.length === 0 && launches.length === 0)) return;
     const killed = new Set<number>();
     const untilMs = performance.now() + LIMIT_MS;
@@ -88,7 +88,7 @@ export class Orphans {
   /** @returns why it could not be killed; null where it was. */
   #kill(row: ProcessRow): string | null {
     try {
-      (this.#o.kill ?? kill)(row);
+      (this.#options.kill ?? kill)(row);
       return null;
     } catch (error) {
       return errorText(error);
@@ -114,21 +114,21 @@ export class Orphans {
 
   /** The former sessions that have processes. */
   get sessions(): ReadonlySet<string> {
-    const { launches, spare } = this.#o;
+    const { launches, spare } = this.#options;
     return new Set([...this.#left, ...launches.filter(spare)].map(({ session }) => session));
   }
 
   /** The former launches of which nothing is left. */
   get ended(): Launch[] {
     const left = new Set(this.#left.map(({ launch }) => launch));
-    return this.#o.launches.filter((launch) => !left.has(launch) && !this.#o.spare(launch));
+    return this.#options.launches.filter((launch) => !left.has(launch) && !this.#options.spare(launch));
   }
 
   async #look(bootId: string): Promise<Orphan[]> {
-    const rows = (await (this.#o.read ?? readProcesses)()) ?? [];
+    const rows = (await (this.#options.read ?? readProcesses)()) ?? [];
     const table = tableOf(rows);
     const launches = new Map(
-      this.#o.launches
+      this.#options.launches
         // Where its leader is gone, its group may still be there: no process gets the number of a group that is.
         .filter(
           ({ bootId: its, pid, startedAt }) => its === bootId && (table.get(pid)?.startedAt ?? startedAt) === startedAt,
@@ -163,7 +163,7 @@ export class Orphans {
   }
 
   #isSpared({ session, stitch, launch }: Found): boolean {
-    const { launches, spare } = this.#o;
+    const { launches, spare } = this.#options;
     if (launch !== null) return spare(launch);
     return launches.some((one) => one.session === session && one.id === stitch && spare(one));
   }

@@ -16,7 +16,7 @@ type HeartbeatsOptions = {
 
 /** Asks a stitch for a sign of life, and derives its health from what is not answered. */
 export class Heartbeats {
-  readonly #o: HeartbeatsOptions;
+  readonly #options: HeartbeatsOptions;
   readonly #first = Promise.withResolvers<void>();
   /** Resolves at the first answer. */
   readonly heard: Promise<void> = this.#first.promise;
@@ -27,13 +27,13 @@ export class Heartbeats {
   #timer: NodeJS.Timeout | undefined;
 
   constructor(options: HeartbeatsOptions) {
-    this.#o = options;
+    this.#options = options;
   }
 
   /** Sends the first one at once. @param heard it has given a sign of life already, and counts as well. */
   start(heard = false): void {
     if (heard) this.#hear();
-    this.#timer = setInterval(() => this.#beat(), this.#o.everyMs);
+    this.#timer = setInterval(() => this.#beat(), this.#options.everyMs);
     this.#beat();
   }
 
@@ -43,13 +43,13 @@ export class Heartbeats {
   }
 
   #beat(): void {
-    if (this.#o.isHeld?.() === true) return;
+    if (this.#options.isHeld?.() === true) return;
     // Whatever is unanswered by the time of the next one counts as missed.
     this.#tell(this.#waiting.length);
     this.#last += 1;
     this.#waiting.push(this.#last);
     if (this.#waiting.length > MOST_WAITING) this.#waiting.shift();
-    this.#o.send(this.#last);
+    this.#options.send(this.#last);
   }
 
   /** An answer to that one, and so to those before it. One that was never sent, or is answered already, means nothing. */
@@ -69,6 +69,6 @@ export class Heartbeats {
     const health = healthOf(missed, this.#wasHeard);
     if (health === this.#health) return;
     this.#health = health;
-    this.#o.onHealth(health);
+    this.#options.onHealth(health);
   }
 }

@@ -24,24 +24,24 @@ type MeasurementsOptions = {
 
 /** Measures what a node's stitches use, and whether they keep data, and publishes it at a low rate. */
 export class Measurements {
-  readonly #o: MeasurementsOptions;
+  readonly #options: MeasurementsOptions;
   readonly #tree: ProcessTree;
   readonly #folders: DataFolders;
   #lastMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: MeasurementsOptions) {
-    this.#o = options;
+    this.#options = options;
     this.#tree = new ProcessTree(options.session);
     this.#folders = new DataFolders(options.disk);
   }
 
   /** To be called with each heartbeat, which must not wait for it. Does nothing until it is time again. */
   async beat(registry: StitchRegistry): Promise<void> {
-    if (this.#o.steadyNowMs() - this.#lastMs <= MEASURE_MS) return;
-    this.#lastMs = this.#o.steadyNowMs();
+    if (this.#options.steadyNowMs() - this.#lastMs <= MEASURE_MS) return;
+    this.#lastMs = this.#options.steadyNowMs();
     const usage = await this.#tree.measure(registry.processes(), performance.now());
-    if (usage === null || !this.#o.holdsId()) return;
-    const { publishing, incarnation } = this.#o;
+    if (usage === null || !this.#options.holdsId()) return;
+    const { publishing, incarnation } = this.#options;
     const ids = registry.ids();
     // What is used must not wait for a folder that does not answer.
     await orLate(this.#folders.look(ids), LOOK_MS);

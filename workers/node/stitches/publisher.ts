@@ -30,7 +30,7 @@ type PublisherOptions = {
  *   held ──open──▶ open ──hold──▶ held      mute ends both for good
  */
 export class Publisher {
-  readonly #o: PublisherOptions;
+  readonly #options: PublisherOptions;
   #waiting = new Map<string, StitchChange>();
   #events: ClusterEvent[] = [];
   /** By stitch: the number under which it was last published, in this incarnation. */
@@ -48,7 +48,7 @@ export class Publisher {
   #round = 0;
 
   constructor(options: PublisherOptions) {
-    this.#o = options;
+    this.#options = options;
   }
 
   /** Takes changes and events up; they go out soon, or with the next `flush`. */
@@ -96,10 +96,12 @@ export class Publisher {
     const lost = [...this.#numbers].filter(([, number]) => number > after).map(([id]) => id);
     for (const id of lost) {
       this.#numbers.delete(id);
-      const change = this.#waiting.has(id) ? null : this.#o.changeOf(id);
+      const change = this.#waiting.has(id) ? null : this.#options.changeOf(id);
       if (change !== null) this.#waiting.set(id, change);
     }
-    this.#o.onError(new Error(`Redis has lost what was published last; publishing ${lost.length} stitches again`));
+    this.#options.onError(
+      new Error(`Redis has lost what was published last; publishing ${lost.length} stitches again`),
+    );
   }
 
   /**
@@ -108,13 +110,13 @@ export class Publisher {
    * @param ids of all stitches, and of the removed ones; asked for once a round.
    */
   async assertPointers(ids: () => string[], heartbeatMs: number): Promise<void> {
-    if (this.#held || this.#muted || !this.#o.holdsId()) return;
+    if (this.#held || this.#muted || !this.#options.holdsId()) return;
     if (this.#due.length === 0) {
       this.#due = ids();
       this.#round = this.#due.length;
     }
     const next = this.#due.splice(0, Math.ceil((this.#round * heartbeatMs) / POINTERS_MS));
-    const { publishing, receives, changeOf } = this.#o;
+    const { publishing, receives, changeOf } = this.#options;
     const stitches = next.flatMap((id) => changeOf(id) ?? []);
     await publishing.assertPointers(stitches, receives);
   }
@@ -152,7 +154,7 @@ export class Publisher {
     const events = this.#events;
     if (changes.size === 0 && events.length === 0) return true;
     // After a pause longer than the lease another worker may have the id: nothing is written until a heartbeat has told.
-    if (this.#held || !this.#o.holdsId()) return false;
+    if (this.#held || !this.#options.holdsId()) return false;
     this.#waiting = new Map();
     this.#events = [];
     try {
@@ -162,7 +164,7 @@ export class Publisher {
       }
     } catch (error) {
       this.#putBack(changes, events);
-      this.#o.onError(error);
+      this.#options.onError(error);
       return false;
     }
     this.#emit(events);
@@ -180,11 +182,11 @@ export class Publisher {
       return;
     }
     this.#emitting = true;
-    this.#o.publishing
+    this.#options.publishing
       .emit(events)
       .catch((error: unknown) => {
         this.#putBack(new Map(), events);
-        this.#o.onError(error);
+        this.#options.onError(error);
       })
       .finally(() => {
         this.#emitting = false;
@@ -195,7 +197,7 @@ export class Publisher {
   /** @returns false where they are to be written again, by a later call. */
   async #writeChanges(changes: ReadonlyMap<string, StitchChange>): Promise<boolean> {
     const incarnation = this.#incarnation;
-    const { publishing, status, receives } = this.#o;
+    const { publishing, status, receives } = this.#options;
     const known = this.#known;
     const published = await publishing.publish([...changes.values()], status(), receives, {
       incarnation,

@@ -30,14 +30,14 @@ type Held = { readonly spec: StitchSpec; readonly sinceMs: number };
  * from the store for a task that this node had claimed, or for a stitch that Masters have assigned to it.
  */
 export class Specs {
-  readonly #o: SpecsOptions;
+  readonly #options: SpecsOptions;
   readonly #dir: string;
   readonly #held = new Map<string, Held>();
   readonly #coming = new Map<string, Promise<StepError | null>>();
   #hasOffered = false;
 
   constructor(options: SpecsOptions) {
-    this.#o = options;
+    this.#options = options;
     this.#dir = join(options.dir, "specs");
   }
 
@@ -50,7 +50,7 @@ export class Specs {
         const text = readOwnFile(join(this.#dir, hash))?.toString();
         if (text !== undefined) this.#admit(hash, text);
       } catch (error) {
-        this.#o.onError(error);
+        this.#options.onError(error);
       }
     }
   }
@@ -79,7 +79,7 @@ export class Specs {
     const held = this.#held.get(hash);
     if (held !== undefined) {
       // A step is about to need it.
-      this.#held.set(hash, { ...held, sinceMs: this.#o.steadyNowMs() });
+      this.#held.set(hash, { ...held, sinceMs: this.#options.steadyNowMs() });
       return null;
     }
     const coming = this.#coming.get(hash) ?? this.#fetch(hash).finally(() => this.#coming.delete(hash));
@@ -88,7 +88,7 @@ export class Specs {
   }
 
   async #fetch(hash: string): Promise<StepError | null> {
-    const text = await this.#o.orders.spec(hash, this.#o.onError);
+    const text = await this.#options.orders.spec(hash, this.#options.onError);
     if (text === null) return { code: "spec_unknown", message: `its spec is not stored any more: ${hash}` };
     try {
       checked(hash, text);
@@ -107,7 +107,7 @@ export class Specs {
   }
 
   #admit(hash: string, text: string): void {
-    this.#held.set(hash, { spec: checked(hash, text), sinceMs: this.#o.steadyNowMs() });
+    this.#held.set(hash, { spec: checked(hash, text), sinceMs: this.#options.steadyNowMs() });
   }
 
   /**
@@ -116,7 +116,7 @@ export class Specs {
    * @param inUse the hashes that its stitches name.
    */
   async offer(inUse: ReadonlySet<string>): Promise<void> {
-    const { publishing } = this.#o;
+    const { publishing } = this.#options;
     const own = [...inUse].filter((hash) => this.#held.has(hash));
     const missing = own.length === 0 ? [] : await publishing.missingSpecs(own);
     if (missing.length === 0 && !this.#hasOffered) return;
@@ -125,7 +125,7 @@ export class Specs {
       const path = join(this.#dir, hash);
       const read = STATE_FILES.run(() => readFile(path, "utf8"));
       // The others are offered all the same.
-      const text = await answered(path, read).catch(this.#o.onError);
+      const text = await answered(path, read).catch(this.#options.onError);
       if (typeof text === "string") texts.set(hash, text);
     }
     await publishing.offerSpecs(texts);
@@ -134,7 +134,7 @@ export class Specs {
 
   /** Deletes those that no stitch has any more. @param inUse tells the hashes that its stitches name by now. */
   async prune(inUse: () => ReadonlySet<string>): Promise<void> {
-    const beforeMs = this.#o.steadyNowMs() - UNUSED_KEPT_MS;
+    const beforeMs = this.#options.steadyNowMs() - UNUSED_KEPT_MS;
     const isUnused = (hash: string) => !inUse().has(hash) && (this.#held.get(hash)?.sinceMs ?? 0) <= beforeMs;
     for (const hash of [...this.#held.keys()].filter(isUnused)) {
       // It may have been needed while others were deleted.

@@ -25,12 +25,12 @@ type TaskJournalOptions = {
  * worker's end is for its next life.
  */
 export class TaskJournal {
-  readonly #o: TaskJournalOptions;
+  readonly #options: TaskJournalOptions;
   readonly #open = new Map<string, Promise<void>>();
   #characters = 0;
 
   constructor(options: TaskJournalOptions) {
-    this.#o = options;
+    this.#options = options;
   }
 
   /**
@@ -44,12 +44,12 @@ export class TaskJournal {
     const id = dispatchId(task.job, task.task);
     if (this.#open.has(id)) return;
     const characters = charactersOf(task);
-    if (this.#characters + characters > (this.#o.mostCharacters ?? MOST_CHARACTERS)) return work();
-    this.#o.disk.saveTask(id, task);
+    if (this.#characters + characters > (this.#options.mostCharacters ?? MOST_CHARACTERS)) return work();
+    this.#options.disk.saveTask(id, task);
     const ended = this.#begin(id, characters, work, again);
     // In the next turn its first steps save their records: all of it goes to disk at once.
     await new Promise((resolve) => setImmediate(resolve));
-    await this.#o.disk.written().catch(() => ended);
+    await this.#options.disk.written().catch(() => ended);
   }
 
   /** Goes on with the tasks that a former life of the worker has left. Does not wait for them. */
@@ -82,13 +82,13 @@ export class TaskJournal {
     for (let attempt = work; ; attempt = again) {
       try {
         await attempt();
-        this.#o.disk.forgetTask(id);
+        this.#options.disk.forgetTask(id);
         return;
       } catch (error) {
         if (error instanceof WorkerLeaves) throw error;
-        this.#o.onError(error);
+        this.#options.onError(error);
       }
-      await this.#o.nextBeat();
+      await this.#options.nextBeat();
     }
   }
 }

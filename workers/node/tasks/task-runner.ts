@@ -68,11 +68,11 @@ const isStitchStep = (step: Step): step is StitchStep => step.stitch !== null;
  * number must not hold up what the node is asked besides.
  */
 export class TaskRunner {
-  readonly #o: TaskRunnerOptions;
+  readonly #options: TaskRunnerOptions;
   readonly #underWay = new Set<Promise<void>>();
 
   constructor(options: TaskRunnerOptions) {
-    this.#o = options;
+    this.#options = options;
   }
 
   /** Takes a task from the queue; resolves when the queue need not keep it any longer. */
@@ -96,7 +96,7 @@ export class TaskRunner {
     if (claimed === null) return;
     const work = () => this.#carryOut(dispatch, claimed);
     if (!dispatch.task.steps.some(starts)) await work();
-    else await this.#o.journal.take(dispatch, work, () => this.runAgain(dispatch));
+    else await this.#options.journal.take(dispatch, work, () => this.runAgain(dispatch));
   }
 
   /** Claims a task that is in the journal, and carries it out to its end. */
@@ -107,16 +107,18 @@ export class TaskRunner {
 
   /** @returns null where it is not this node's to carry out (any more). @throws where Redis does not answer. */
   async #claim({ job, revision, task }: Dispatch): Promise<Claimed | null> {
-    if (!this.#o.holdsId())
+    if (!this.#options.holdsId())
       throw new Error("no heartbeat within the lease: the task waits until the node is registered");
-    const incarnation = this.#o.incarnation();
+    const incarnation = this.#options.incarnation();
     const creates = task.steps.filter((step) => step.action === "create");
     // Cancelled, expired, closed, not the current attempt, or never recorded: whoever reads the job sees that without us.
     const [claimed, assigned] = await Promise.all([
-      this.#o.orders.claim(job, task, incarnation),
-      creates.length === 0 ? NOTHING_ASSIGNED : this.#o.orders.assigned(creates.map(bareId), this.#o.onError),
+      this.#options.orders.claim(job, task, incarnation),
+      creates.length === 0
+        ? NOTHING_ASSIGNED
+        : this.#options.orders.assigned(creates.map(bareId), this.#options.onError),
       // The heartbeat that tells may come after it.
-      creates.length === 0 ? null : this.#o.learnEligibility(),
+      creates.length === 0 ? null : this.#options.learnEligibility(),
     ]);
     if (claimed !== "ok") return null;
     // Whoever may write to this node's queue may write a task of his own.
@@ -131,11 +133,11 @@ export class TaskRunner {
     let strangers = strangersIn(assigned);
     if (strangers.size > 0) {
       // Where Redis took the task and not yet what was sent before it.
-      await this.#o.nextBeat();
-      strangers = strangersIn(await this.#o.orders.assigned(creates.map(bareId), this.#o.onError));
+      await this.#options.nextBeat();
+      strangers = strangersIn(await this.#options.orders.assigned(creates.map(bareId), this.#options.onError));
     }
     const known = creates.filter((step) => !strangers.has(step)).map(({ specHash }) => specHash);
-    const notLetIn = await this.#o.specs.bring(known);
+    const notLetIn = await this.#options.specs.bring(known);
     const refusalOf = (step: Step): StepError | null => {
       if (step.action !== "create") return null;
       return strangers.has(step) ? NOT_ASSIGNED : (notLetIn.get(step.specHash) ?? null);
@@ -146,13 +148,13 @@ export class TaskRunner {
   async #carryOut({ job, revision, task }: Dispatch, { incarnation, refusalOf }: Claimed): Promise<void> {
     let isOurs = true;
     let unwritten = new Map<number, StepOutcome>();
-    let sinceMs = this.#o.nowMs();
+    let sinceMs = this.#options.nowMs();
     // One at a time: what is left for the end must not overtake what is on its way.
     let writing: Promise<void> = Promise.resolve();
     const write = (ended: boolean) => {
       const batch = unwritten;
       unwritten = new Map();
-      sinceMs = this.#o.nowMs();
+      sinceMs = this.#options.nowMs();
       writing = writing.then(async () => {
         if (isOurs) isOurs = await this.#write(job, task, incarnation, batch, ended);
       });
@@ -166,13 +168,13 @@ export class TaskRunner {
         // First the outcome: the batch it belongs to is the one at its end.
         const outcome = await this.#step(step, { revision, wave: task.wave }, refusalOf(step));
         unwritten.set(index, outcome);
-        if (unwritten.size >= BATCH || this.#o.nowMs() - sinceMs >= BATCH_MS) write(false);
+        if (unwritten.size >= BATCH || this.#options.nowMs() - sinceMs >= BATCH_MS) write(false);
       }
     };
     await Promise.all(Array.from({ length: Math.min(atOnce, task.steps.length) }, work));
     write(true);
     await writing;
-    if (!isOurs) this.#o.say(`${task.id} of ${job} was taken up again since: what came of it here is dropped`);
+    if (!isOurs) this.#options.say(`${task.id} of ${job} was taken up again since: what came of it here is dropped`);
   }
 
   /** Tries until Redis takes it: what is done need not be delivered again to be told. @returns as `Orders.tell`. */
@@ -184,12 +186,12 @@ export class TaskRunner {
     ended: boolean,
   ): Promise<boolean> {
     for (;;) {
-      while (!(await this.#mayTell(task))) await this.#o.nextBeat();
+      while (!(await this.#mayTell(task))) await this.#options.nextBeat();
       try {
-        return await this.#o.orders.tell(job, task, incarnation, outcomes, ended);
+        return await this.#options.orders.tell(job, task, incarnation, outcomes, ended);
       } catch (error) {
         if (!isRedisUnavailable(error)) throw error;
-        await this.#o.nextBeat();
+        await this.#options.nextBeat();
       }
     }
   }
@@ -199,32 +201,32 @@ export class TaskRunner {
    * ended for that alone, and the task is another worker's.
    */
   async #mayTell(task: Task): Promise<boolean> {
-    const isPublished = !task.steps.some(isStitchStep) || (await this.#o.publisher.flush());
-    return isPublished && this.#o.holdsId();
+    const isPublished = !task.steps.some(isStitchStep) || (await this.#options.publisher.flush());
+    return isPublished && this.#options.holdsId();
   }
 
   /** @param refused why what it is to run is not let in. */
   async #step(step: Step, revision: Revision, refused: StepError | null): Promise<StepOutcome> {
-    const startedAtMs = this.#o.nowMs();
+    const startedAtMs = this.#options.nowMs();
     const ended = (output: unknown, error: StepError | null): StepOutcome => ({
       status: error === null ? "succeeded" : "failed",
       changed: false,
       startedAtMs,
-      finishedAtMs: this.#o.nowMs(),
+      finishedAtMs: this.#options.nowMs(),
       output,
       error,
     });
     try {
       if (isStitchStep(step)) {
         // One that was carried out before has its outcome, whatever has become of its spec.
-        if (refused !== null && !this.#o.host.hasApplied(step, revision)) return ended(null, refused);
-        return await this.#o.host.apply(step, revision);
+        if (refused !== null && !this.#options.host.hasApplied(step, revision)) return ended(null, refused);
+        return await this.#options.host.apply(step, revision);
       }
       if (step.action !== "ping") {
         const { action } = step satisfies MasterStep;
         throw new Error(`a node was given a step that is a Master's: ${action}`);
       }
-      return ended({ incarnation: this.#o.incarnation() }, null);
+      return ended({ incarnation: this.#options.incarnation() }, null);
     } catch (error) {
       if (error instanceof WorkerLeaves) throw error;
       return ended(null, { code: "internal", message: errorText(error) });
