@@ -24,20 +24,24 @@ const FOLDER = ".crossstitch";
 /** Thrown when something other than Ctrl-C asked for the end: that it came is as it should be. */
 class AskedToEnd extends Error {}
 
-/** `stitch up [--reset]`: a whole cluster on this machine, in this terminal. */
+/** `stitch up [--reset] [--watch]`: a whole cluster on this machine, in this terminal. */
 export function registerUp(program: Command): void {
   program
     .command("up")
     .description("start a cluster on this machine: Redis if needed, API, master, three nodes, samples")
     .option("--reset", `forget what is kept in ${FOLDER} first`)
-    .action(async ({ reset }: { readonly reset?: true }) => {
+    .option("--watch", "start each part again when its code changes, to work on CrossStitch itself")
+    .action(async ({ reset = false, watch = false }: { readonly reset?: boolean; readonly watch?: boolean }) => {
       runUnderInit();
       const output = new Output(process.stdout, process.stderr, false);
-      endWith(await up(output, reset === true));
+      endWith(await up(output, { reset, watch }));
     });
 }
 
-async function up(output: Output, reset: boolean): Promise<ExitCode> {
+async function up(
+  output: Output,
+  { reset, watch }: { readonly reset: boolean; readonly watch: boolean },
+): Promise<ExitCode> {
   const ending = new AbortController();
   let cluster: UpCluster | null = null;
   const release = onUpEnd(
@@ -60,7 +64,7 @@ async function up(output: Output, reset: boolean): Promise<ExitCode> {
       const onEnd = (name: string, how: string, part: Part | null): void => {
         void tellOfEnd(output, name, how, part);
       };
-      cluster = new UpCluster({ config, port, env: process.env, home, step, onEnd });
+      cluster = new UpCluster({ config, port, env: process.env, home, step, watch, onEnd });
       await run(cluster, config, output, step, ending.signal);
     } finally {
       await cluster?.stop();

@@ -26,6 +26,8 @@ type UpOptions = {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly home: Home;
   readonly step: Step;
+  /** See `PartOptions.watch`. */
+  readonly watch: boolean;
   /** Called when a part ends once the cluster is up, although nobody stopped it. */
   readonly onEnd: (name: string, how: string, part: Part | null) => void;
 };
@@ -128,7 +130,7 @@ export class UpCluster {
     role: "api" | "master" | "node",
     own: Record<string, string | undefined>,
   ): Promise<Part> {
-    const { env, home, onEnd } = this.#options;
+    const { env, home, watch, onEnd } = this.#options;
     const state = role === "api" ? {} : { STITCH_STATE_DIR: join(home.dir, name, "state") };
     const part = await startPart({
       name,
@@ -136,6 +138,7 @@ export class UpCluster {
       env: partEnv(env, { ...own, ...state }),
       home: home.dir,
       guard: this.#guard,
+      watch,
     });
     void part.ended.then((how) => {
       if (this.#started && this.#stopping === null) onEnd(name, how, part);

@@ -1,4 +1,4 @@
-import { spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { mkdir, open, rename } from "node:fs/promises";
 import { extname, join } from "node:path";
 import { errorCode } from "../../error-text.ts";
@@ -33,16 +33,21 @@ type PartOptions = {
   /** Where the folder of this process and the logs are. */
   readonly home: string;
   readonly guard: Guard;
+  /** Start it again whenever a file that it has loaded changes? */
+  readonly watch: boolean;
 };
 
+/** Node's own watcher: it stops the process with SIGTERM, and waits for its end before it starts the next one. */
+const WATCH = ["--watch", "--watch-preserve-output"];
+
 /** Starts `stitch api|master|node` as a process of its own, in a folder of its own, with its output in a log file. */
-export async function startPart({ name, role, env, home, guard }: PartOptions): Promise<Part> {
+export async function startPart({ name, role, env, home, guard, watch }: PartOptions): Promise<Part> {
   const [cwd, logs] = [join(home, name), join(home, "logs")];
   await Promise.all([cwd, logs].map((folder) => mkdir(folder, { recursive: true })));
   const logFile = join(logs, `${name}.log`);
   await keepFormer(logFile);
   const log = await open(logFile, "w");
-  const child = spawn(process.execPath, [main, role], {
+  const child = spawn(process.execPath, [...(watch ? WATCH : []), main, role], {
     cwd,
     env,
     // In a session of its own: Ctrl-C on the terminal reaches `stitch up` alone, which ends its parts in order.
@@ -66,7 +71,7 @@ export async function startPart({ name, role, env, home, guard }: PartOptions): 
   let stopping: Promise<void> | null = null;
   const stop = async (): Promise<void> => {
     child.kill("SIGTERM");
-    const force = setTimeout(() => child.kill("SIGKILL"), STOP_LIMIT_MS);
+    const force = setTimeout(() => killGroup(child), STOP_LIMIT_MS);
     await ended;
     clearTimeout(force);
   };
@@ -79,10 +84,18 @@ export async function startPart({ name, role, env, home, guard }: PartOptions): 
       stopping ??= stop();
       return stopping;
     },
-    kill: () => {
-      child.kill("SIGKILL");
-    },
+    // The whole group: a watcher killed alone would leave its process behind.
+    kill: () => killGroup(child),
   };
+}
+
+function killGroup({ pid }: ChildProcess): void {
+  if (pid === undefined) return;
+  try {
+    process.kill(-pid, "SIGKILL");
+  } catch (error) {
+    if (errorCode(error) !== "ESRCH") throw error;
+  }
 }
 
 /**
