@@ -1,7 +1,7 @@
 // Makes a clean clone ready: the locked packages, Node 24 (the npm package `node`), a Redis server program.
-// Plain JavaScript without dependencies, because it runs before there are any, under whatever Node (20 or newer) is there.
+// Plain JavaScript without dependencies, because it runs before any are installed, under any Node from version 20 on.
 //
-//   node infra/bootstrap.mjs            for `npm start`: no Redis program is needed where REDIS_URL is set
+//   node infra/bootstrap.mjs            for `npm start`: no Redis program is needed if REDIS_URL is set
 //   node infra/bootstrap.mjs --tests    for `npm test`: the tests start their own Redis, whatever REDIS_URL says
 //
 // Running it again changes nothing. Exit code 0, or 1 with the reason and the line to type.
@@ -13,7 +13,7 @@ import { codeOfSignal, onEndingSignals } from "../src/ending-signals.mjs";
 
 const NODE_NEEDED = 24;
 const REDIS_PROGRAMS = ["redis-server", "valkey-server"];
-/** A line at least this often while something is waited for: people take silence for a hang. */
+/** While it waits, it prints a line at least this often: people take silence for a hang. */
 const STILL_EVERY_MS = 3000;
 const INSTALL_LIMIT_MS = 15 * 60_000;
 /** Debian's package scripts ask this program before they start a service; 101 means no (invoke-rc.d(8)). */
@@ -21,9 +21,9 @@ const SERVICE_POLICY = "/usr/sbin/policy-rc.d";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const forTests = process.argv.includes("--tests");
-/** What a person can act on; anything else is a fault of this file and shows its stack. */
+/** An error that the user can fix. Any other error is a bug of this file and is shown with its stack trace. */
 class Problem extends Error {}
-/** What an interruption has to undo: the running child, a policy file. */
+/** The functions that an interruption calls to undo: they end the running child, or remove a policy file. */
 const undo = new Set();
 
 onEndingSignals((signal) => {
@@ -31,7 +31,7 @@ onEndingSignals((signal) => {
   process.exit(codeOfSignal(signal));
 });
 
-// Whoever read what it says has gone (`npm start | head -1`), or its disk is full: the work is done all the same.
+// If the reader of the output is gone (`npm start | head -1`) or the disk is full, the work continues anyway.
 for (const output of [process.stdout, process.stderr]) output.on("error", () => undefined);
 
 const startedMs = performance.now();
@@ -51,8 +51,8 @@ async function packages() {
   if (lock === null) throw new Problem("package-lock.json is missing: is this a whole clone?");
   if (agrees(lock.packages, readJson("node_modules/.package-lock.json")?.packages)) return;
   const npm = npmCommand();
-  // `npm ci` refuses a lock without the optional packages of other platforms. `npm install --no-save` installs the very
-  // versions of such a lock too and leaves it as it is, as long as it agrees with package.json.
+  // `npm ci` refuses a lock without the optional packages of other platforms. For this lock, `npm install --no-save` also
+  // installs the exact versions, and does not change the lock as long as the lock agrees with package.json.
   const ci = holdsEveryPlatform(lock.packages);
   if (!ci && !matches(lock.packages[""], readJson("package.json"))) {
     throw new Problem("package-lock.json does not agree with package.json. Type: npm install");
@@ -60,14 +60,14 @@ async function packages() {
   const args = [...(ci ? ["ci"] : ["install", "--no-save"]), "--include=dev", "--no-audit", "--no-fund"];
   await step("installing the locked packages", () =>
     run(npm.file, [...npm.args, ...args], {
-      // Under an older Node npm would refuse packages that need Node 24; they run under the one that comes with them.
+      // Under an older Node, npm would refuse packages that need Node 24. They run under the Node that is installed with them.
       env: { ...process.env, npm_config_engine_strict: "false" },
       advice: `npm ${args.join(" ")}`,
     }),
   );
 }
 
-/** Is what npm says it installed what the lock asks for? Optional packages may be absent: they are of other platforms. */
+/** Does npm's record of installed packages agree with the lock? Optional packages of other platforms may be absent. */
 function agrees(wanted, installed) {
   if (installed === undefined) return false;
   return Object.entries(wanted).every(([path, { version, integrity, optional }]) => {
@@ -95,13 +95,13 @@ function matches(locked, manifest) {
   });
 }
 
-/** npm tells its scripts where it is: the same npm then, whatever the PATH says. */
+/** npm tells its scripts its own path: so the same npm is used, whatever the PATH says. */
 function npmCommand() {
   const cli = process.env.npm_execpath ?? "";
   return /npm-cli\.[cm]?js$/.test(cli) ? { file: process.execPath, args: [cli] } : { file: "npm", args: [] };
 }
 
-/** npm scripts find node_modules/.bin first on the PATH, so what stands there is what runs everything else. */
+/** npm scripts find node_modules/.bin first on the PATH, so the Node in that folder runs everything else. */
 async function node() {
   const path = join(root, "node_modules", ".bin", "node");
   const advice = "npm rebuild node --ignore-scripts=false --foreground-scripts";
@@ -146,7 +146,7 @@ async function installWithApt() {
   const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive", RUNLEVEL: "1" };
   const liftPolicy = forbidServices();
   try {
-    // One source of several that does not answer fails the update, yet the package may be there: the install decides.
+    // The update fails if one of several sources does not answer, but the package may be available: the install decides.
     await run("apt-get", ["update"], { env, advice }).catch((error) =>
       say(`apt-get update: ${error.message.split("\n")[0]}`),
     );
@@ -156,7 +156,7 @@ async function installWithApt() {
   }
 }
 
-/** @returns what takes the policy away again; one that was there before is left alone. */
+/** @returns a function that removes the policy file; a policy file that existed before is left alone. */
 function forbidServices() {
   try {
     writeFileSync(SERVICE_POLICY, "#!/bin/sh\nexit 101\n", { flag: "wx", mode: 0o755 });

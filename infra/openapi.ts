@@ -1,4 +1,4 @@
-// Builds src/api/openapi.json, ahead of time: at run time it would drag the schemas' converter into the edge's bundle.
+// Builds src/api/openapi.json ahead of time: at run time, the schema converter would become part of the edge bundle.
 //   node infra/openapi.ts > src/api/openapi.json
 import * as z from "zod";
 import { eventId, eventsQuery } from "../src/api/event-filter.ts";
@@ -20,11 +20,11 @@ type Json = Record<string, unknown>;
 type Route = {
   readonly summary: string;
   readonly query?: z.ZodObject;
-  /** Status → what it answers, or null for no body. */
+  /** Status → the resource in the answer, or null for no body. */
   readonly answers: Readonly<Record<number, keyof typeof COMPONENTS | null>>;
-  /** What else than JSON a client may accept. */
+  /** The media types that a client may accept instead of JSON. */
   readonly forms?: readonly string[];
-  /** What `Last-Event-ID` holds, where a stream can be taken up again. */
+  /** What `Last-Event-ID` holds, if a stream can be resumed. */
   readonly resumes?: z.ZodString;
   readonly errors: readonly ErrorCode[];
   readonly open?: true;
@@ -34,7 +34,7 @@ type Route = {
 };
 
 const JOB = { 200: "Job", 202: "Job" } as const;
-/** What any route may answer. */
+/** The errors that any route may answer. */
 const ANY: readonly ErrorCode[] = [
   "invalid_request",
   "unauthenticated",
@@ -49,7 +49,7 @@ const schemaRef = (name: string): Json => ({ $ref: `#/components/schemas/${name}
 const body = (schema: Json, type = "application/json"): Json => ({ content: { [type]: { schema } } });
 const text = (type: string): Json => ({ 200: { description: "OK", ...body({ type: "string" }, type) } });
 
-/** Every route of the app, by method and pattern; a test compares them. */
+/** Every route of the app, by method and pattern; a test compares them with the app's routes. */
 export const ROUTES: Readonly<Record<string, Route>> = {
   "GET /v1/cluster": { summary: "The cluster at a glance", answers: { 200: "Cluster" }, errors: [] },
   "GET /v1/nodes": { summary: "Nodes, by id", query: nodesQuery, answers: { 200: "NodeList" }, errors: [] },
@@ -234,7 +234,7 @@ export function buildOpenApi(): Json {
   }
   return {
     openapi: "3.1.0",
-    // Relative to where the document is: every API serves its own.
+    // Relative to the document's URL: every API serves its own document.
     servers: [{ url: "/" }],
     info: { title: "CrossStitch", version: VERSION, license: { name: "MIT", identifier: "MIT" } },
     security: [{ token: [] }, {}],
@@ -292,7 +292,7 @@ function queryParameters(schema: z.ZodObject): Json[] {
     name,
     in: "query",
     required: false,
-    // Numbers travel as text, so what is asked is text; the document says what they are.
+    // A query holds numbers as text, so the input schema says text; the document shows the real type.
     schema: isWhole(read[name]) ? read[name] : asked[name],
   }));
 }
@@ -335,7 +335,7 @@ function problems(route: Route): Json {
   );
 }
 
-/** What is answered. Clients ignore what they do not know, so no answer is closed. */
+/** The schemas of answers. Clients ignore unknown fields, so no schema of an answer is closed. */
 function answerSchemas(): Json {
   const named = z.registry<{ id: string }>();
   for (const [id, schema] of Object.entries(COMPONENTS)) named.add(schema as z.ZodType, { id });
@@ -345,12 +345,12 @@ function answerSchemas(): Json {
     override: ({ jsonSchema }) => {
       openTuple(jsonSchema);
       if (jsonSchema.additionalProperties === false) delete jsonSchema.additionalProperties;
-      // The format says it; a pattern of 300 characters says it to nobody.
+      // The format is enough; nobody reads a pattern of 300 characters.
       if (jsonSchema.format === "date-time") delete jsonSchema.pattern;
-      // What zod says of every integer.
+      // zod adds these bounds to every integer.
       if (jsonSchema.minimum === Number.MIN_SAFE_INTEGER) delete jsonSchema.minimum;
       if (jsonSchema.maximum === Number.MAX_SAFE_INTEGER) delete jsonSchema.maximum;
-      // What has a default in a request is always there in an answer.
+      // A field that has a default in a request is always present in an answer.
       delete jsonSchema.default;
     },
   });
@@ -359,14 +359,14 @@ function answerSchemas(): Json {
   );
 }
 
-/** A tuple that goes on becomes a list: generators of clients would end it after the items that are told one by one. */
+/** Turns a tuple that has further items into a list: client generators would end it after the items that are listed singly. */
 function openTuple(schema: z.core.JSONSchema.BaseSchema): void {
   if (schema.items !== undefined) delete schema.prefixItems;
 }
 
 /**
- * What is asked. A default stands in the words alone: generators of clients take a property with a `default` for one that is
- * always there, and would have every request give all of them.
+ * The schema of a request. A default is only in the description: client generators treat a property with a `default` as
+ * always present, and would require all of them in every request.
  */
 function inputSchema(schema: z.ZodType): Json {
   const { $schema: _, ...json } = z.toJSONSchema(schema, {

@@ -1,10 +1,10 @@
-/** What a wait answers whose time is over. */
+/** The result of a wait that ran out of time. */
 export const LATE = Symbol("late");
 
 /**
- * Waits for `work`, at most `ms`. No timer is left, and work that is late goes on: of its failure nobody hears.
- * @returns what it resolves to, or `LATE`.
- * @throws what it throws in time.
+ * Waits for `work`, at most `ms`. No timer is left. Work that is late goes on; if it fails later, the error is ignored.
+ * @returns what `work` resolves to, or `LATE`.
+ * @throws what `work` throws in time.
  */
 export async function orLate<T>(work: Promise<T>, ms: number): Promise<T | typeof LATE> {
   let timer: ReturnType<typeof setTimeout> | undefined;
@@ -18,7 +18,7 @@ export async function orLate<T>(work: Promise<T>, ms: number): Promise<T | typeo
   }
 }
 
-/** As `orLate`. @throws where it takes longer than `ms`, an error with this message. */
+/** Like `orLate`. @throws an error with this message if the work takes longer than `ms`. */
 export async function within<T>(ms: number, work: Promise<T>, message = `took longer than ${ms} ms`): Promise<T> {
   const outcome = await orLate(work, ms);
   if (outcome === LATE) throw new Error(message);

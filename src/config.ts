@@ -7,7 +7,7 @@ import { type ChosenMaster, MASTER_MODES } from "./domain/master-mode.ts";
 import { errorCode } from "./error-text.ts";
 import { parseRedisUrl } from "./redis-url.ts";
 
-/** A value that never shows itself: not in logs, not in JSON, not in an error. `reveal()` is the one way to it. */
+/** A value that never appears in logs, JSON or errors. Only `reveal()` returns it. */
 export class Secret {
   readonly #value: string;
   constructor(value: string) {
@@ -63,7 +63,7 @@ const redisUrl = z.string().transform((value, context) => {
   return z.NEVER;
 });
 
-/** Does this URL hold nothing that a client would pass over? What is no URL is refused for that. */
+/** Does this URL hold only parts that a client uses? true for text that is not a URL: another check refuses that. */
 function isAddressAlone(text: string): boolean {
   if (!URL.canParse(text)) return true;
   const { username, password } = new URL(text);
@@ -71,7 +71,7 @@ function isAddressAlone(text: string): boolean {
 }
 
 /**
- * Every setting, once: name, check, default and meaning. The README's table is made from it, and a test compares them.
+ * Every setting, once: name, check, default and meaning. The README's table is made from this, and a test compares them.
  * Values are the strings of the environment; an empty string counts as not set.
  */
 export const settings = z.object({
@@ -139,7 +139,7 @@ export const settings = z.object({
     .describe("What is logged, as JSON lines on stderr"),
 });
 
-/** What a node sets for its stitches; one that runs `stitch` itself carries them along, and they are no settings. */
+/** Variables that a node sets for its stitches. A stitch that runs `stitch` itself passes them on. They are not settings. */
 const SET_FOR_STITCHES = ["STITCH_ID", "STITCH_GROUP", "STITCH_DATA_DIR", "STITCH_SESSION"];
 
 export type Config = {
@@ -149,12 +149,12 @@ export type Config = {
   readonly port: number;
   readonly token: Secret | null;
   readonly url: string;
-  /** `STITCH_NODE_ID`, else what the host's name makes. */
+  /** `STITCH_NODE_ID`, else an id made from the host name. */
   readonly nodeId: string;
   readonly nodeIdIsSet: boolean;
   readonly zones: readonly string[];
   readonly labels: Readonly<Record<string, string>>;
-  /** null: the machine's. */
+  /** null: the capacity of the machine. */
   readonly capacityCpu: number | null;
   readonly capacityMemoryBytes: number | null;
   readonly modules: Readonly<Record<string, string>>;
@@ -170,7 +170,10 @@ export type Config = {
   readonly logLevel: "trace" | "debug" | "info" | "warn" | "error" | "silent";
 };
 
-/** Thrown when a setting is wrong: one line per setting, naming it and saying what it must be. Values are not repeated: one may be a secret. */
+/**
+ * Thrown when a setting is wrong. The message has one line per wrong setting: its name and what it must be. Values are not
+ * repeated: one may be a secret.
+ */
 export class ConfigError extends Error {
   override readonly name = "ConfigError";
 }
@@ -178,8 +181,8 @@ export class ConfigError extends Error {
 type Env = Readonly<Record<string, string | undefined>>;
 
 /**
- * The settings of one process, from an environment (flags are laid over it by the caller).
- * @throws ConfigError naming every wrong setting, and every unknown one that begins with `STITCH_`.
+ * Reads the settings of one process from an environment. The caller puts flags into that environment first.
+ * @throws ConfigError that names every wrong setting, and every unknown one that begins with `STITCH_`.
  */
 export function loadConfig(env: Env): Config {
   const known = Object.keys(settings.shape);
@@ -226,16 +229,16 @@ export function loadConfig(env: Env): Config {
   };
 }
 
-/** Where state is kept by default; null where the user has no home folder, which only a worker needs. */
+/** The default folder for state. null if the user has no home folder: only a worker needs one. */
 function stateDirOf(env: Env): string | null {
-  // One that is relative is to be ignored (XDG Base Directory Specification).
+  // A relative path must be ignored (XDG Base Directory Specification).
   const xdg = env["XDG_STATE_HOME"] ?? "";
   if (isAbsolute(xdg)) return join(xdg, "crossstitch");
   const home = homeFolder();
   return home === null ? null : join(home, ".local", "state", "crossstitch");
 }
 
-/** null where HOME is not set and the user is in no list of users, as in many a container, and where HOME is no whole path. */
+/** null if HOME is not an absolute path, or HOME is not set and the system does not know the user (common in containers). */
 function homeFolder(): string | null {
   try {
     const home = homedir();
@@ -246,7 +249,7 @@ function homeFolder(): string | null {
   }
 }
 
-/** The folder where a worker keeps its state. @throws ConfigError where there is none. */
+/** The folder where a worker keeps its state. @throws ConfigError if there is none. */
 export function requireStateDir(config: Config): string {
   if (config.stateDir === null)
     throw new ConfigError(
@@ -255,7 +258,7 @@ export function requireStateDir(config: Config): string {
   return config.stateDir;
 }
 
-/** The Redis this process must reach. @throws ConfigError where none is set. */
+/** The Redis this process must reach. @throws ConfigError if none is set. */
 export function requireRedis(config: Config): string {
   if (config.redisUrl === null)
     throw new ConfigError("REDIS_URL: not set; say where Redis is, or run `stitch up`, which brings its own");

@@ -6,18 +6,18 @@ import { basename } from "node:path";
 /** Ctrl-C, a request, a terminal that was closed (an ssh session that ends), Ctrl-\. Each leaves time to end in good order. */
 export const ENDING_SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"];
 
-/** What a process ends with that such a signal has ended. */
+/** The exit code of a process that this signal has ended. */
 export const codeOfSignal = (signal) => 128 + constants.signals[signal];
 
 /**
- * Was this process started to outlive its terminal (`nohup`)? Node undoes at its start what `nohup` has done, so what
- * /proc/self/status says of SIGHUP is no help; bash and zsh say in `_` which program they started.
+ * Was this process started to outlive its terminal (`nohup`)? Node undoes at its start what `nohup` has done, so
+ * /proc/self/status does not show it for SIGHUP. bash and zsh put the program that they started into `_`.
  */
 export const outlivesTerminal = (env = process.env) => basename(env._ ?? "") === "nohup";
 
 /**
- * Calls `listen` at each of the signals, however often; but where the process is to outlive its terminal, SIGHUP does nothing.
- * @returns a function that gives the signals back to their default; SIGHUP, where it does nothing, stays so.
+ * Calls `listen` at each of the signals, each time. If the process must outlive its terminal, SIGHUP does nothing.
+ * @returns a function that gives the signals back to their default. An ignored SIGHUP stays ignored.
  */
 export function onEndingSignals(listen) {
   const ignored = outlivesTerminal() ? ["SIGHUP"] : [];

@@ -1,13 +1,13 @@
 import { errorText } from "./error-text.ts";
 
-/** Of an error what may be logged: a client's error also carries the command it sent, which may hold a password. */
+/** The parts of an error that are safe to log. A client's error also has the command it sent, which may hold a password. */
 export function loggable(error: unknown): Record<string, unknown> {
   if (!(error instanceof Error)) return { message: String(error) };
   const code = "code" in error ? { code: error.code } : {};
   return { name: error.name, message: error.message, stack: error.stack, ...code };
 }
 
-/** Passes on an error unless the same message came within the last `everyMs`: a Redis that is away says so at each try. */
+/** Reports an error unless the same message came within the last `everyMs`: an unreachable Redis fails at each try. */
 export function seldom(everyMs: number, report: (error: unknown) => void): (error: unknown) => void {
   let last = { message: "", atMs: Number.NEGATIVE_INFINITY };
   return (error) => {

@@ -1,33 +1,33 @@
-/** What waits for a reader that is behind, where the system says so: a terminal that is paused, a pipe that is full. */
+/** The most that waits while the system says that the reader is behind: a paused terminal, a full pipe. */
 const MOST_WAITING_BYTES = 1024 * 1024;
 const RETRY_MS = 100;
 
 type LogOutputOptions = {
-  /** Writes some of the bytes. @returns how many. @throws where it cannot. */
+  /** Writes some of the bytes. @returns how many. @throws if it cannot write. */
   readonly write: (bytes: Uint8Array) => number;
-  /** The line, with its end, that says how many were lost, and the code of the error that the last of them met. */
+  /** Makes the line, with its line end, that says how many lines were lost, and the error code of the last of them. */
   readonly lossLine: (lost: number, code: string) => string;
   /** For tests. Default: `MOST_WAITING_BYTES`. */
   readonly mostWaitingBytes?: number;
 };
 
-/** `lines`: what it counts for where it is lost. `reports`: how many lost ones it tells of. */
+/** `lines`: how many lines are lost if this entry is lost. `reports`: how many lost lines this entry reports. */
 type Waiting = { readonly bytes: Buffer; readonly lines: number; readonly reports: number };
 
 /**
- * Where a process's own log goes. It never throws: a full disk (ENOSPC), a reader that has gone (EPIPE), a broken disk or
- * terminal (EIO) cost lines, which are counted; once a line can be written again, one before it says how many were lost.
- * Where the reader is only behind (EAGAIN), lines wait, up to 1 MiB.
+ * Writes a process's own log. It never throws: a full disk (ENOSPC), a closed reader (EPIPE), a broken disk or terminal (EIO)
+ * cost lines. Lost lines are counted; when a line can be written again, a line before it says how many were lost.
+ * If the reader is only behind (EAGAIN), lines wait, up to 1 MiB.
  */
 export class LogOutput {
   readonly #options: LogOutputOptions;
   #waiting: Waiting[] = [];
   #waitingBytes = 0;
-  /** Of the first that waits, what is written already. */
+  /** Bytes of the first waiting line that are already written. */
   #begunBytes = 0;
-  /** What was written last is the beginning of a line whose rest is lost. */
+  /** The last bytes written are the beginning of a line; the rest of that line is lost. */
   #isCutOff = false;
-  /** Lost, and not told of yet. */
+  /** Lost lines that are not reported yet. */
   #lost = 0;
   #lostEver = 0;
   #code = "";
@@ -42,10 +42,10 @@ export class LogOutput {
     return this.#lostEver;
   }
 
-  /** @param line with its end. */
+  /** @param line with its line end. */
   write(line: string): void {
     const bytes = Buffer.from(line);
-    // Full until some of it has gone out: what is let in between would stand where lines are missing.
+    // The line does not fit, so it is lost. The next line that fits comes after a report, where lines are missing.
     if (this.#waitingBytes + bytes.length > (this.#options.mostWaitingBytes ?? MOST_WAITING_BYTES))
       this.#lose(1, "EAGAIN");
     else {
@@ -57,7 +57,7 @@ export class LogOutput {
     this.flush();
   }
 
-  /** Writes what waits, as far as that goes now. */
+  /** Writes as many of the waiting lines as the output takes now. */
   flush(): void {
     clearTimeout(this.#retry);
     try {
@@ -78,7 +78,7 @@ export class LogOutput {
   }
 
   #await(line: Buffer, lines: number, reports: number): void {
-    // What comes after the beginning of a line stands on a line of its own.
+    // After a cut-off line, the next bytes begin on a new line.
     const bytes = this.#isCutOff && this.#waiting.length === 0 ? Buffer.concat([Buffer.from("\n"), line]) : line;
     this.#waiting.push({ bytes, lines, reports });
     this.#waitingBytes += bytes.length;

@@ -9,7 +9,7 @@ const STDERR = 2;
 /** pino's number for "warn". */
 const WARN = 40;
 
-/** One for the process: a node worker and the master worker beside it share the file, and must not write into each other's lines. */
+/** One per process: a node worker and the master worker beside it share stderr, and must not write into each other's lines. */
 const stderr = new LogOutput({
   write: (bytes) => writeSync(STDERR, bytes),
   lossLine: (lost, code) =>
@@ -28,7 +28,7 @@ const stderr = new LogOutput({
 export const lostLogLines = (): number => stderr.lostEver;
 
 /**
- * JSON lines on stderr, so that stdout stays a command's answer. No authorization header gets in, and no command of Redis.
+ * Logs JSON lines on stderr, so that stdout has only a command's answer. Never logs an authorization header or a Redis command.
  * Logging never fails: see `LogOutput`.
  */
 export function createLogger(config: Pick<Config, "logLevel">, name: string): Logger {

@@ -1,6 +1,6 @@
 import { stripVTControlCharacters } from "node:util";
 
-/** What steers a terminal: control characters, those of eight bits among them, and what turns the direction of writing. */
+/** Characters that control a terminal: control characters, also those of eight bits, and changes of the text direction. */
 const STEERING = /[\p{Cc}\p{Bidi_Control}]/gu;
 
 /** Text from elsewhere, such as a label or a process's output, made safe to show on one line. */
@@ -8,15 +8,15 @@ export function printable(text: string): string {
   return text.replace(STEERING, "�");
 }
 
-/** As `printable`, but tabs stay, and colours are left out whole. */
+/** Like `printable`, but keeps tabs, and removes colour codes completely. */
 export function printableLine(line: string): string {
   return stripVTControlCharacters(line).split("\t").map(printable).join("\t");
 }
 
-/** As `printableLine`, of several lines. */
+/** Like `printableLine`, for several lines. */
 export const printableText = (text: string): string => text.split("\n").map(printableLine).join("\n");
 
-/** JSON that means the same and may be shown on a terminal: of what would steer that, JSON itself escapes some only. */
+/** JSON with the same meaning that is safe on a terminal. JSON itself escapes only some characters that control a terminal. */
 export function printableJson(value: unknown): string {
   return JSON.stringify(value).replace(
     STEERING,

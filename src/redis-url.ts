@@ -1,4 +1,4 @@
-/** Where Redis is and how to get in, as `REDIS_URL` says it. */
+/** The address of Redis and the credentials, as in `REDIS_URL`. */
 export type RedisAddress = {
   readonly tls: boolean;
   readonly auth: { readonly username?: string; readonly password?: string };
@@ -24,11 +24,11 @@ const NO_HOST = "what follows the scheme and the password is not host:port (perc
 
 /**
  * Reads `redis://[user:password@]host[:port][/db]`, `rediss://…`, `redis+cluster://h:p,h:p`,
- * `redis+sentinel://h:p,h:p/<master>`, `redis+unix:///path/to.sock`. What it cannot use it refuses: a database in
- * a query that is passed over would make a process join the cluster in database 0.
+ * `redis+sentinel://h:p,h:p/<master>`, `redis+unix:///path/to.sock`. It refuses every part that it cannot use: if it
+ * ignored a database in a query, the process would join the cluster in database 0.
  *
- * `wrong`: what is wrong with it, and one that is right. Nothing of it is repeated: with a password that is not
- * percent-encoded, any part may be one of the password's.
+ * `wrong`: what is wrong, and a correct example. It repeats no part of the URL: if the password is not percent-encoded,
+ * any part may belong to the password.
  */
 export function parseRedisUrl(url: string): RedisAddress | { readonly wrong: string } {
   const match = /^(redis|rediss)(?:\+(cluster|sentinel)|(?<=redis)\+(unix))?:\/\/(?:([^@/]*)@)?([^/]*)(\/.*)?$/s.exec(
@@ -36,7 +36,7 @@ export function parseRedisUrl(url: string): RedisAddress | { readonly wrong: str
   );
   if (match === null) return { wrong: SCHEMES };
   const [, scheme, spread, unix, userInfo, hostList = "", path = ""] = match;
-  // Before the @, too: of `redis://h?password=p@q` nobody could say which is the host.
+  // Also before the @: in `redis://h?password=p@q` it is not clear which part is the host.
   if (/[?#]/.test(url)) return { wrong: QUERY };
   const [user = "", password = ""] = (userInfo ?? "").split(/:(.*)/s).map(decoded);
   const name = decoded(path.slice(1));
@@ -91,7 +91,7 @@ function parseHosts(list: string, defaultPort: number): HostAndPort[] | { readon
   return hosts;
 }
 
-/** null where a `%` encodes nothing. */
+/** null if a `%` encodes nothing. */
 function decoded(text: string): string | null {
   try {
     return decodeURIComponent(text);

@@ -2,10 +2,10 @@
 export type Running = {
   /** One line for people: what runs, and where. */
   readonly ready: string;
-  /** Ends the part in good order. May be called twice and at once; bounded by the part itself. */
+  /** Ends the part in good order. May be called twice, also at the same time. The part itself limits how long this takes. */
   stop(): Promise<void>;
-  /** Lets go of everything at once, without waiting: for a second signal. */
+  /** Releases everything at once, without waiting: for a second signal. */
   kill(): void;
-  /** Resolves when the part has ended, rejects with the reason where it ended by itself and should not have. */
+  /** Resolves when the part has ended. Rejects with the reason if the part ended by itself and should not have. */
   readonly ended: Promise<void>;
 };

@@ -1,4 +1,4 @@
-// A sample stitch: writes to its application at each heartbeat, and logs who answers. bob.py is her pen pal.
+// A sample stitch: sends a message to its application at each heartbeat, and logs who answers. bob.py answers.
 import { connect } from "crossstitch/stitch";
 
 const stitch = connect();
@@ -13,6 +13,6 @@ stitch.onMessage(({ from, data }) => {
   if (from.startsWith("api:")) return `${letters} letters written, ${answers} answers read`;
   answers += 1;
   stitch.log(`${from} answers: ${data}`);
-  // Without an answer of her own: two who answer each other's answers never come to an end.
+  // It does not answer an answer: two stitches that answer each other's answers would never stop.
   return undefined;
 });

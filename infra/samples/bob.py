@@ -1,4 +1,4 @@
-# A sample stitch: answers whoever writes to it. ann.mjs does, at each heartbeat.
+# A sample stitch: answers each message that it gets. ann.mjs sends one at each heartbeat.
 import sys
 from pathlib import Path
 

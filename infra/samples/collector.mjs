@@ -1,5 +1,5 @@
-// A sample stitch: asks the splitter what it has dealt out and the counters what they have counted of it, and answers with
-// the sums.
+// A sample stitch: asks the splitter which text it has dealt out, asks the counters what they have counted of that text, and
+// answers with the sums.
 //   collector.mjs SPLITTER COUNTER…
 import { connect } from "crossstitch/stitch";
 

@@ -5,12 +5,12 @@ import { sha256Hex } from "../master/digest.ts";
 import { isLoopback } from "./loopback.ts";
 import type { Access, ApiContext, ApiEnv } from "./deps.ts";
 
-/** Probes ask these, and they tell nothing of the cluster. */
+/** Open for probes; these routes reveal nothing about the cluster. */
 const OPEN = new Set(["/livez", "/readyz"]);
 
 /**
- * Lets in who may ask. @throws HTTPException with `WWW-Authenticate` where the token is missing or wrong (compared in
- * constant time); RequestError `forbidden` where there is no token and the request is not this machine's own.
+ * Lets only permitted requests in. @throws HTTPException with `WWW-Authenticate` if the token is missing or wrong (compared
+ * in constant time); RequestError `forbidden` if the API has no token and the request is not from this machine.
  */
 export function access(allowed: Access): MiddlewareHandler<ApiEnv> {
   if (allowed.kind === "token") {
@@ -24,7 +24,7 @@ export function access(allowed: Access): MiddlewareHandler<ApiEnv> {
         "forbidden",
         "This API has no token, so it answers this machine only: use http://localhost or 127.0.0.1, or set STITCH_TOKEN.",
       );
-    // A page of another origin must not command the local API, and a page on another local port is another origin.
+    // A web page of another origin must not control the local API. A page on another local port is another origin.
     const origin = c.req.header("origin");
     if (origin !== undefined && originHost(origin) !== host.toLowerCase())
       throw new RequestError("forbidden", "Requests from web pages of another origin are refused; set STITCH_TOKEN.");
@@ -32,13 +32,13 @@ export function access(allowed: Access): MiddlewareHandler<ApiEnv> {
   };
 }
 
-/** Whose idempotency keys these are: a hash of the token, so that the token itself is kept nowhere. */
+/** The owner of the idempotency keys: a hash of the token, so that the token itself is stored nowhere. */
 export async function scopeOf(c: ApiContext): Promise<string> {
   const token = /^bearer +(.+)$/i.exec(c.req.header("authorization") ?? "")?.[1];
   return token === undefined ? "" : sha256Hex(token);
 }
 
-/** Who asks, where places are shared: the token, or without one, where anything may be sent as one, the address. */
+/** The client, for limits per client: by its token; by its address if the API has no token, because then any token passes. */
 export async function clientOf(c: ApiContext, { kind }: Access): Promise<string> {
   return kind === "token" ? scopeOf(c) : ((c.env as ApiEnv["Bindings"] | undefined)?.address ?? "");
 }

@@ -21,10 +21,10 @@ import { problem, requestErrorOf } from "./problem.ts";
 import { routeStitches } from "./stitches.ts";
 import { MAX_STREAMS, Streams } from "./streams.ts";
 
-/** Requests that wait, at once. Each holds a connection of its client's, and for up to a minute. */
+/** Most waiting requests at once. Each holds a connection of its client, for up to a minute. */
 const MAX_WAITS = 400;
 
-/** The HTTP API over a Master (http.md), for any runtime. Does no I/O until it is asked. */
+/** The HTTP API over a Master (http.md), for any runtime. Does no I/O before the first request. */
 export function createApp(deps: ApiDeps): Api {
   const app = new Hono<ApiEnv>();
   app.use(requestId({ limitLength: 128 }));
@@ -41,7 +41,7 @@ export function createApp(deps: ApiDeps): Api {
     });
   });
   app.use(async (c, next) => {
-    // A process that shuts down is alive all the same: a probe that said otherwise would have it killed.
+    // A process that shuts down is still alive: it would be killed if this probe failed.
     if (deps.shutdown.aborted && c.req.path !== "/livez") throw shuttingDown();
     await next();
   });

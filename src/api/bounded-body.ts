@@ -3,14 +3,14 @@ import { bodyLimit } from "hono/body-limit";
 import { RequestError } from "../domain/errors.ts";
 import type { ApiEnv } from "./deps.ts";
 
-/** Ten times what a command with a long list of arguments and variables takes. */
+/** Ten times the size of a command with a long list of arguments and variables. */
 const BODY_BYTES = 256 * 1024;
-/** 1 MiB of data that is escaped (`\u00e9`) takes several times as much. */
+/** 1 MiB of data takes several times as much if it is escaped (`\u00e9`). */
 const MESSAGE_BYTES = 4 * 1024 * 1024;
 
 /**
- * Bounds what a body may be, and reads it: the time a client takes to send it is the client's own. One that breaks off is
- * no error of the API.
+ * Bounds the size of a body and reads it: the time that a client takes to send it does not count for the API's deadline.
+ * A body that breaks off is not an error of the API.
  */
 export function boundedBody(): MiddlewareHandler<ApiEnv> {
   const others = limit(BODY_BYTES);

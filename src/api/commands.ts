@@ -11,7 +11,7 @@ import type { Places } from "./places.ts";
 import { invalidRequest } from "./problem.ts";
 import { readQuery, waitQuery } from "./query.ts";
 
-/** More than a spec with every argument and variable that it may have, zones and labels beside it. */
+/** More than a spec with all the arguments and variables that it may have, plus zones and labels. */
 const MAX_TOKENS = 4000;
 
 const named = z.object({ command: z.string({ error: "must be the name of a command" }) });

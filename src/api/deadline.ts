@@ -2,14 +2,14 @@ import type { MiddlewareHandler } from "hono";
 import { RequestError } from "../domain/errors.ts";
 import type { ApiEnv } from "./deps.ts";
 
-/** Under the 3 s that are promised (P3) by what a busy machine may be late with the timer and the answer: 240 ms were seen. */
+/** Less than the promised 3 s (P3), because the timer and the answer may be late on a busy machine: 240 ms were seen. */
 const ANSWER_MS = 2600;
-/** What a request under way gets once the API shuts down: `stop()` waits 5 s. */
+/** The time that a running request gets once the API shuts down: `stop()` waits 5 s. */
 const SHUTDOWN_MS = 2500;
 
 /**
- * Answers within 3 s and the wait asked for, whatever Redis does: else 503, and the request may be sent again with the
- * same Idempotency-Key. What is under way then goes on in the background; its late answer is dropped.
+ * Answers within 3 s plus the requested wait, whatever Redis does: otherwise with 503, and the request may be sent again with
+ * the same Idempotency-Key. The late request then continues in the background; its answer is dropped.
  */
 export function deadline(shutdown: AbortSignal): MiddlewareHandler<ApiEnv> {
   return async (c, next) => {
@@ -43,7 +43,7 @@ export function deadline(shutdown: AbortSignal): MiddlewareHandler<ApiEnv> {
   };
 }
 
-/** Not checked here: what is out of range is refused at once by the route. */
+/** Not checked here: the route refuses a value out of range at once. */
 const waitMsOf = (text: string | undefined): number =>
   Math.min(60_000, /^\d{1,6}$/.test(text ?? "") ? Number(text) : 0);
 

@@ -2,7 +2,7 @@ import type { Context, Hono } from "hono";
 import type { EventResource } from "../contract/event.ts";
 import type { Master } from "../master/ports.ts";
 
-/** Who may ask: everybody with the token, or, without one, this machine alone. */
+/** Who may use the API: every client with the token; if the API has no token, only this machine. */
 export type Access = { readonly kind: "token"; readonly token: string } | { readonly kind: "loopback" };
 
 /** One answered request, for a log and for metrics. `route` is the pattern, such as `/v1/nodes/:node`. */
@@ -15,29 +15,28 @@ export type Answered = {
   readonly durationMs: number;
 };
 
-/** Everything the app stands on; creating it does no I/O and knows no runtime. */
+/** Everything that the app depends on. Creating the app does no I/O and depends on no runtime. */
 export type ApiDeps = {
   readonly master: Master;
   readonly access: Access;
   /**
-   * Events after an id (null: from now on), until the signal aborts. Resolves once the position is fixed: what happens
-   * after that is followed. @throws RequestError `events_gone`; the iteration throws `events_gone` where
-   * its reader was too slow.
+   * Follows events after an id (null: from now on), until the signal aborts. Resolves once the position is fixed: every event
+   * after that is included. @throws RequestError `events_gone`; the iteration throws `events_gone` if its reader was too slow.
    */
   readonly followEvents: (
     after: string | null,
     signal: AbortSignal,
   ) => Promise<AsyncIterable<readonly EventResource[]>>;
-  /** Resolves where Redis answers and takes writes. */
+  /** Resolves if Redis answers and accepts writes. */
   readonly ping: () => Promise<void>;
   /** The metrics in Prometheus's text format; without it there is no /metrics. */
   readonly metrics?: { render(): Promise<{ readonly contentType: string; readonly text: string }> };
-  /** Streams (events, logs that are followed) at once, half of them for one client; default 200. */
+  /** Most streams (events, followed logs) at once, half of them for one client; default 200. */
   readonly maxStreams?: number;
-  /** Requests that wait (for a job's end, a receipt, a reply) at once, half of them for one client; default 400. */
+  /** Most waiting requests (for a job's end, a receipt, a reply) at once, half of them for one client; default 400. */
   readonly maxWaits?: number;
   readonly nowMs: () => number;
-  /** Told of what the client is not: the cause of a 500 or of a 503. */
+  /** Called with what the client does not get: the cause of a 500 or a 503. */
   readonly onError: (error: unknown, requestId: string) => void;
   readonly onAnswer?: (answered: Answered) => void;
   /** Aborts when the API begins to shut down: streams end, and new requests are refused. */
@@ -45,9 +44,9 @@ export type ApiDeps = {
 };
 
 /**
- * `address`: the client's, where the runtime tells; in tests and on the edge there may be no bindings at all. `late` aborts
- * where the time for an answer is up and the client got another one. `allowMs` gives a request so much more time, because
- * its client asked to wait for something.
+ * `address`: the client's address, if the runtime provides it; in tests and on the edge there may be no bindings at all.
+ * `late` aborts when the time for an answer is up and the client got an error instead. `allowMs` gives a request `ms` more
+ * time, because its client asked to wait for something.
  */
 export type ApiEnv = {
   Bindings: { readonly address?: string | undefined };

@@ -10,18 +10,18 @@ import { eventFollower } from "./follow-events.ts";
 import { problemResponse } from "./problem.ts";
 import { checkToken } from "./token.ts";
 
-/** Leaves an answer's deadline (3 s) time to be given. */
+/** Less than the deadline of an answer (3 s), so that there is time left to answer. */
 const CONNECT_MS = 2000;
 
 type Env = Readonly<Record<string, unknown>>;
-/** What jobs name as the Master that accepted them. */
+/** The Master's id in the jobs that it accepts. */
 const MASTER_ID = "api-edge";
 
 type ExecutionContext = { waitUntil(work: Promise<unknown>): void };
 
 /**
- * The API on an edge isolate (workerd with nodejs_compat). Each request has a connection to Redis of its own, because an
- * isolate may not use one request's connection for another. Settings and secrets come from `env`; a token is a must.
+ * The API on an edge isolate (workerd with nodejs_compat). Each request has its own connection to Redis, because an isolate
+ * may not use one request's connection for another request. Settings and secrets come from `env`; a token is required.
  */
 export default {
   async fetch(request: Request, env: Env, context: ExecutionContext): Promise<Response> {
@@ -29,7 +29,7 @@ export default {
     if (settings instanceof RequestError) return problemResponse(settings);
     const { config, token } = settings;
     let opening: Promise<OpenMaster> | null = null;
-    // Not before a route asks for it: who has no token gets no connection either.
+    // Not before a route asks for it: a request without a token gets no connection either.
     const open = () => (opening ??= connect(config));
     const response = await createApp({
       master: lazyMaster(open),
@@ -52,20 +52,20 @@ export default {
       return response;
     }
     const through = new TransformStream<Uint8Array, Uint8Array>();
-    // Ends when the body, an event stream too, has been sent or its reader has gone. That is told by the signal (where
-    // enable_request_signal is set, see wrangler.toml), and else found out at the next write; the stream's comments bound it.
+    // Ends when the body, or an event stream, has been sent or its reader is gone. The signal reports that (if
+    // enable_request_signal is set, see wrangler.toml); otherwise the next write does, at the latest the next comment.
     const sent = response.body.pipeTo(through.writable, { signal: request.signal });
     context.waitUntil(sent.catch(ignoreFailed).then(close));
     return new Response(through.readable, response);
   },
 };
 
-/** A connection that failed was answered for, and a reader that has gone needs no answer. */
+/** A failed connection was already answered with an error, and a reader that is gone needs no answer. */
 function ignoreFailed(): void {}
 
 type Settings = { readonly config: Config; readonly token: string };
 
-/** The settings, or what every request is answered without them: the operator reads it, and values are not in it. */
+/** The settings; without them, the error that answers every request. It is for the operator and contains no values. */
 function readSettings(env: Env): Settings | RequestError {
   try {
     const texts = Object.entries(env).filter((pair): pair is [string, string] => typeof pair[1] === "string");
@@ -92,7 +92,7 @@ function misconfigured(cause: ConfigError | RedisRefused): RequestError {
   return new RequestError("internal", `This API is not set up right. ${cause.message}. ${next}`, {}, { cause });
 }
 
-/** Has a request of this isolate found a Redis that is fit to hold the cluster? Asked once, not with each request. */
+/** Has a request of this isolate found that Redis is fit to hold the cluster? Checked once, not with each request. */
 let checked = false;
 
 async function connect(config: Config): Promise<OpenMaster> {

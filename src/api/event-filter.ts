@@ -19,7 +19,7 @@ const types = z
 
 export const eventId = z.string().regex(/^\d{1,15}(-\d{1,15})?$/, "must be the id of an event");
 
-/** The id after which the events of a time begin. */
+/** The id after which the events from a given time begin. */
 const time = z.iso.datetime({ offset: true }).transform((text) => {
   const beforeMs = Date.parse(text) - 1;
   return beforeMs < 0 ? "0-0" : `${beforeMs}-999999999999999`;
@@ -27,7 +27,7 @@ const time = z.iso.datetime({ offset: true }).transform((text) => {
 
 export const eventsQuery = z.strictObject({
   ...pageQuery,
-  /** Of a list alone. Where it goes back from the newest event, it says so. */
+  /** Only for a list. `before-` marks a list that goes back from the newest event. */
   cursor: z
     .string()
     .regex(/^(before-)?\d{1,15}(-\d{1,15})?$/, "must be a nextCursor of this list")

@@ -2,14 +2,14 @@ import { RequestError } from "../domain/errors.ts";
 import type { EventResource } from "../contract/event.ts";
 import { frame, sseStream } from "./sse-stream.ts";
 
-/** Some thousand events. */
+/** A few thousand events. */
 const BACKLOG_BYTES = 1024 * 1024;
-/** Without data a browser would not hand the event on. */
+/** A browser does not deliver an event without data. */
 const GAP = frame("gap", "{}", null);
 
 /**
- * Events as server-sent events. A reader that falls behind is told so (`event: gap`) and let go; it begins anew. `ended` is
- * aborted at the end in any case.
+ * Events as server-sent events. A reader that falls behind gets `event: gap` and is disconnected; it must start again.
+ * `ended` is aborted at the end in any case.
  */
 export function eventStream(
   source: AsyncIterable<readonly EventResource[]>,

@@ -6,7 +6,7 @@ import { invalidFields } from "./problem.ts";
 import { readQuery } from "./query.ts";
 import type { Streams } from "./streams.ts";
 
-/** A stream where the client takes one or says nothing of it; a list where it asks for JSON alone. */
+/** A list if the client accepts JSON and no stream; otherwise a stream. */
 export function routeEvents(app: Api, { master, followEvents, onError }: ApiDeps, streams: Streams): void {
   app.get("/v1/events", async (c) => {
     const query = readQuery(c, eventsQuery);
@@ -22,7 +22,7 @@ export function routeEvents(app: Api, { master, followEvents, onError }: ApiDeps
   });
 }
 
-/** What a browser sends when it connects again; newer than the `since` it first asked with. */
+/** The id that a browser sends when it reconnects; newer than the `since` of its first request. */
 function lastSeen(c: ApiContext): string | null {
   const header = c.req.header("last-event-id");
   if (header === undefined || header === "") return null;

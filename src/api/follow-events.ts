@@ -5,12 +5,12 @@ import type { Keys } from "../redis/keys.ts";
 import type { ApiDeps } from "./deps.ts";
 
 const BATCH = 500;
-/** Under the 15 s a silent connection is given. */
+/** Less than the 15 s that a connection may be silent. */
 const BLOCK_MS = 10_000;
 
 type Source = { readonly redis: RedisClient; readonly keys: Keys; openBlocking(): RedisClient };
 
-/** What the API follows events with: one blocking connection per stream, let go when its signal aborts. */
+/** Follows events for the API: one blocking connection per stream, closed when its signal aborts. */
 export function eventFollower(source: Source): ApiDeps["followEvents"] {
   return async (after, signal) => {
     signal.throwIfAborted();
@@ -28,13 +28,13 @@ async function* follow(source: Source, after: string, signal: AbortSignal): Asyn
   try {
     for (;;) {
       const next = await waitForEvents(client, source.keys, last, BATCH, BLOCK_MS);
-      // Only a reader that lags gets whole batches: what it was to read next may have been trimmed meanwhile.
+      // Only a reader that lags gets full batches: the events that it would read next may have been trimmed meanwhile.
       if (next.isFull) await refuseGoneEvents(source.redis, source.keys, last);
       last = next.last;
       if (next.events.length > 0) yield next.events;
     }
   } catch (error) {
-    // A read that is cut off by our own letting go is the end, not a failure.
+    // A read that ends because we disconnected is the end, not a failure.
     if (!signal.aborted) throw error;
   } finally {
     letGo();

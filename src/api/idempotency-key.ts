@@ -4,7 +4,7 @@ import { invalidFields } from "./problem.ts";
 
 export const idempotencyKey = z.string().regex(/^[\x20-\x7e]{1,128}$/, "must be 1 to 128 printable ASCII characters");
 
-/** The `Idempotency-Key` of a request, checked; null where it has none. @throws RequestError `invalid_request`. */
+/** The `Idempotency-Key` of a request, checked; null if it has none. @throws RequestError `invalid_request`. */
 export function readKey(c: ApiContext): string | null {
   const header = c.req.header("idempotency-key");
   if (header === undefined) return null;

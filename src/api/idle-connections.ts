@@ -2,8 +2,8 @@ import type { Server } from "node:http";
 import type { Socket } from "node:net";
 
 /**
- * Lets at most `most` connections be open that ask nothing: for one more, the one that has asked nothing for longest is
- * closed. So a client that opens connections and leaves them does not keep others out.
+ * Allows at most `most` idle connections: one more closes the connection that has been idle for longest. So a client that
+ * opens connections and leaves them idle does not keep others out.
  */
 export function boundIdle(server: Server, most: number): void {
   const idle = new Set<Socket>();
@@ -12,7 +12,7 @@ export function boundIdle(server: Server, most: number): void {
     idle.add(socket);
     if (idle.size <= most) return;
     for (const longest of idle) {
-      // Told of its close only later: it must not count until then.
+      // Its close event comes only later; it must not count until then.
       idle.delete(longest);
       longest.destroy();
       break;

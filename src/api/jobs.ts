@@ -23,12 +23,12 @@ export const stepsQuery = z.strictObject({
   node: nodeId.optional(),
 });
 
-/** Of a rollback's body: a reason, and room for what is refused by name. */
+/** For the body of a rollback: a reason, and room for unknown fields that are then refused by name. */
 const MAX_TOKENS = 100;
 
 export const rollbackBody = z.strictObject({ reason: commandReason });
 
-/** The status speaks of the request, never of the job's verdict: 200 once the job has ended, 202 before. */
+/** The status is about the request, never about the job's verdict: 200 once the job has ended, 202 before. */
 export const jobAnswer = (c: ApiContext, job: JobResource): Response =>
   c.json(job, job.finishedAt === null ? 202 : 200);
 

@@ -4,14 +4,14 @@ import { jsonSize } from "../domain/json/json-size.ts";
 import { errorText } from "../error-text.ts";
 import type { ApiContext } from "./deps.ts";
 
-/** Deeper than anything that a person or a program means. */
+/** Deeper than any body that a person or a program sends on purpose. */
 const MAX_DEPTH = 100;
-/** The largest bodies take some 100 ms in all: others have their turn between one part of that and the next. */
+/** The largest bodies take about 100 ms in total: above this size, other requests run between the parts of that work. */
 const LARGE_CHARACTERS = 64 * 1024;
 
 /**
- * The body as JSON, of no checked shape yet.
- * @param maxTokens of it at most (see `jsonSize`): counted before it is parsed.
+ * The body as JSON; its shape is not checked yet.
+ * @param maxTokens most tokens of the body (see `jsonSize`), counted before it is parsed.
  * @throws RequestError `unsupported_media_type`, `invalid_json`, `too_large`.
  */
 export async function readJson(c: ApiContext, maxTokens: number): Promise<unknown> {
@@ -50,7 +50,7 @@ function parse(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch (error) {
-    // What the parser quotes of the body is left out.
+    // Leaves out what the parser quotes from the body.
     const why = errorText(error).replace(/,? ?".*$/s, "");
     throw invalidJson(why, error);
   }
@@ -59,15 +59,15 @@ function parse(text: string): unknown {
 const invalidJson = (why: string, cause?: unknown) =>
   new RequestError("invalid_json", `The body is not valid JSON: ${why}.`, {}, { cause });
 
-/** It stands there as it is, or escaped; without either, the walk over all of the body is spared. */
+/** The text has `__proto__` as it is, or escaped; without either, no walk over the whole body is needed. */
 const MAY_HAVE_PROTO = /__proto__|\\u/;
 
-/** A key that schemas drop without a word: what was asked would silently be something else. */
+/** Is there a key `__proto__`? Schemas drop that key silently, so the request would mean something else. */
 function hasProto(value: unknown): boolean {
   if (typeof value !== "object" || value === null) return false;
   if (Array.isArray(value)) return value.some(hasProto);
   if (Object.hasOwn(value, "__proto__")) return true;
-  // Half the time that `Object.values` takes, of which the largest message has a hundred thousand.
+  // Takes half the time of `Object.values`; the largest message would need a hundred thousand of those calls.
   for (const name in value) if (hasProto(value[name as keyof typeof value])) return true;
   return false;
 }

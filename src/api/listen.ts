@@ -8,16 +8,16 @@ import { boundIdle } from "./idle-connections.ts";
 import { problemResponse } from "./problem.ts";
 import { answerUnparsed } from "./unparsed.ts";
 
-/** What connections may do: a client must not hold one, or all, by doing nothing. */
+/** Limits of connections: a client that does nothing must not hold one of them, or all. */
 export const LIMITS = {
-  /** A connection that is opened, or used again, has sent its headers by then. */
+  /** Time to send the headers, after the connection is opened or used again. */
   headersMs: 10_000,
-  /** So has the body: 4 MiB at 1.2 Mbit/s. */
+  /** Time to send the headers and the body: 4 MiB at 1.2 Mbit/s. */
   requestMs: 30_000,
-  /** On a connection nothing is sent and nothing read for so long: more than the 60 s that an answer may be waited for. */
+  /** Longest time without traffic on a connection: more than the 60 s that a client may wait for an answer. */
   silentMs: 75_000,
   connections: 1000,
-  /** Of these, such as ask nothing. */
+  /** Most idle connections among these. */
   idleConnections: 500,
 };
 /** How often Node looks for requests that are late. */
@@ -31,7 +31,7 @@ type Listening = {
   readonly url: string;
 };
 
-/** Resolves once requests are taken. @throws ConfigError where the address is taken or is not this machine's. */
+/** Resolves once it accepts requests. @throws ConfigError if the address is in use or does not belong to this machine. */
 export async function listen(app: Api, host: string, port: number, limits = LIMITS): Promise<Listening> {
   const answer = getRequestListener(
     (request, { incoming }) => app.fetch(request, { address: incoming.socket.remoteAddress }),
@@ -42,7 +42,7 @@ export async function listen(app: Api, host: string, port: number, limits = LIMI
       headersTimeout: limits.headersMs,
       requestTimeout: limits.requestMs,
       connectionsCheckingInterval: Math.min(LATE_LOOK_MS, limits.headersMs),
-      // Checked by the listener: Node would answer without a word.
+      // The listener checks it: Node would answer without an explanation.
       requireHostHeader: false,
     },
     (request, response) => void answer(request, response),
@@ -60,7 +60,7 @@ export async function listen(app: Api, host: string, port: number, limits = LIMI
   return { server, url: `http://${host.includes(":") ? `[${host}]` : host}:${address.port}` };
 }
 
-/** A request whose URL or Host is no use. */
+/** A request with an unusable URL or Host. */
 const notTaken = ({ message }: NotARequest) => new RequestError("invalid_request", `${message}.`);
 
 function refusal(error: NodeJS.ErrnoException, host: string, port: number): Error {
@@ -73,13 +73,13 @@ function refusal(error: NodeJS.ErrnoException, host: string, port: number): Erro
   return error;
 }
 
-/** Takes no more connections, waits at most `graceMs` for answers under way, then cuts what is left. */
+/** Accepts no more connections, waits at most `graceMs` for running answers, then closes the remaining connections. */
 export async function closeServer(server: Server, graceMs: number): Promise<void> {
   const looks = setInterval(() => server.closeIdleConnections(), IDLE_LOOK_MS);
   const cut = setTimeout(() => server.closeAllConnections(), graceMs);
   try {
     await new Promise<void>((resolve) => {
-      // Its only error is that it was closed before.
+      // The only possible error: the server was closed before.
       server.close(() => resolve());
     });
   } finally {

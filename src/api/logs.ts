@@ -10,10 +10,10 @@ import { frame, sseStream } from "./sse-stream.ts";
 import type { Streams } from "./streams.ts";
 
 export const logsQuery = z.strictObject({ tail: wholeNumber(0, 10_000).default(100) });
-/** Of a line in the stream: its node, and the place after it in the node's files. */
+/** The id of a line in the stream: its node, and the position after the line in the node's files. */
 export const lineId = z.string().regex(/^[a-z0-9-]{1,63}:\d{1,10}\.\d{1,10}$/, "must be the id of a line");
 
-/** A slow reader is waited for, so this is all that it costs. */
+/** The stream waits for a slow reader, so this is all the memory that the reader costs. */
 const BACKLOG_BYTES = 64 * 1024;
 
 /** A stitch's log: JSON, bare lines, or a stream that follows it, as the client accepts. */
@@ -33,7 +33,7 @@ export function routeLogs(app: Api, { master, onError }: ApiDeps, streams: Strea
       }
       case "text/plain": {
         const { items } = await master.state.logs(stitch, tail);
-        // Mostly shown on a terminal, by curl: as JSON the lines are what the stitch wrote.
+        // Made safe to print, because curl mostly shows it on a terminal. As JSON, the lines are what the stitch wrote.
         return c.text(items.map(({ line }) => `${printableLine(line)}\n`).join(""));
       }
       case "application/json":
@@ -45,7 +45,7 @@ export function routeLogs(app: Api, { master, onError }: ApiDeps, streams: Strea
 const FORMS = ["application/json", "text/plain", "text/event-stream"] as const;
 type Form = (typeof FORMS)[number];
 
-/** JSON unless another form is asked for by name: `*` and what there is not get JSON, too. */
+/** JSON, unless the client names another form: `*` and unknown forms get JSON, too. */
 const formOf = (c: ApiContext): Form =>
   accepts(c, { header: "Accept", supports: [...FORMS], default: "application/json" }) as Form;
 
@@ -53,7 +53,7 @@ async function* frames(source: AsyncIterable<readonly PlacedLogLine[]>): AsyncGe
   for await (const lines of source) yield lines.map(({ id, line }) => frame("line", JSON.stringify(line), id));
 }
 
-/** What a client sends that connects again. */
+/** The id that a client sends when it reconnects. */
 function lastSeen(c: ApiContext): string | null {
   const header = c.req.header("last-event-id");
   if (header === undefined || header === "") return null;

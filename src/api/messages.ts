@@ -14,7 +14,7 @@ export const deadLettersQuery = z.strictObject({
   node: nodeId.optional(),
   stitch: stitchRef.optional(),
 });
-/** No JSON has more in the bytes that the data may have: two tokens take three (`[],`). The rest is for what stands around it. */
+/** JSON of the data's size has at most this many tokens: two tokens take three bytes (`[],`). 100 are for the other fields. */
 const MAX_TOKENS = Math.ceil((MAX_DATA_BYTES * 2) / 3) + 100;
 const letterId = z.string().min(1).max(128);
 
@@ -26,7 +26,7 @@ export function routeMessages(app: Api, { master }: ApiDeps, waits: Places): voi
     const request = sendRequest.safeParse(await readJson(c, MAX_TOKENS));
     if (!request.success) throw invalidRequest(request.error);
     const { expect, timeoutMs } = request.data;
-    // What the client waits for is its own time.
+    // The wait that the client asked for does not count for the API's deadline.
     if (expect !== "none") c.get("allowMs")(timeoutMs);
     const scope = await scopeOf(c);
     const send = () => master.routing.send(request.data, key, scope);

@@ -3,7 +3,7 @@ import { within } from "../bounded-wait.ts";
 import type { ClusterState } from "../master/ports.ts";
 import type { Answered, ApiDeps } from "./deps.ts";
 
-/** A scrape is answered without the cluster's gauges where Redis takes longer than this. */
+/** A scrape is answered without the cluster's gauges if Redis takes longer than this. */
 const CLUSTER_MS = 2000;
 
 /** Metrics of one app in a registry of its own; the cluster's gauges are read from Redis at each scrape. */
@@ -52,7 +52,7 @@ export function createMetrics(
   };
 }
 
-/** @returns what reads the cluster's gauges; it never rejects. */
+/** @returns a function that reads the cluster's gauges; it never rejects. */
 function clusterGauges(
   state: Pick<ClusterState, "cluster">,
   registers: Registry[],
@@ -73,7 +73,7 @@ function clusterGauges(
       openJobs.set(cluster.openJobs);
       up.set(1);
     } catch (error) {
-      // The other metrics are what one looks at just then. No value is better than one of old.
+      // The operator needs the other metrics most at this time. No value is better than an old one.
       openJobs.remove();
       up.set(0);
       onError(error);

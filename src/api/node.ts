@@ -16,12 +16,12 @@ import { checkToken } from "./token.ts";
 
 const CONNECT_MS = 5000;
 const STOP_MS = 5000;
-/** A Redis that stays away is logged this often. */
+/** How often the same error is logged while Redis stays away. */
 const SAME_ERROR_MS = 10_000;
 
 /**
- * Starts the HTTP API in this process; resolves once it takes requests.
- * @throws ConfigError naming the setting to change; the connection error where Redis does not answer within 5 s.
+ * Starts the HTTP API in this process; resolves once it accepts requests.
+ * @throws ConfigError with the setting to change; the connection error if Redis does not answer within 5 s.
  */
 export async function startApi(config: Config): Promise<Running> {
   const allowed = accessOf(config);
@@ -55,7 +55,7 @@ export async function startApi(config: Config): Promise<Running> {
   server.on("error", fail);
   let stopping: Promise<void> | null = null;
   const stop = async (): Promise<void> => {
-    // First: the streams end, or the server would wait for them for ever.
+    // First, so that the streams end: otherwise the server would wait for them forever.
     shutdown.abort();
     await closeServer(server, STOP_MS);
     open.close();

@@ -2,10 +2,10 @@ import { RequestError } from "../domain/errors.ts";
 import { clientOf } from "./access.ts";
 import type { Access, ApiContext } from "./deps.ts";
 
-/** What one client may hold of them: the rest is left for others. */
+/** The share of the places that one client may hold; the rest is left for others. */
 const SHARE = 1 / 2;
 
-/** Places for what holds up something for long: at most `max` at once, half of them for one client. */
+/** Places for requests that hold resources for long: at most `max` at once, half of them for one client. */
 export class Places {
   readonly #what: string;
   readonly #max: number;
@@ -13,14 +13,14 @@ export class Places {
   readonly #taken = new Map<string, number>();
   #total = 0;
 
-  /** @param what is held, as in "200 streams". */
+  /** @param what the places are for, as in "200 streams". */
   constructor(what: string, max: number, access: Access) {
     this.#what = what;
     this.#max = max;
     this.#access = access;
   }
 
-  /** Takes a place. @returns what gives it back, once. @throws RequestError `rate_limited`. */
+  /** Takes a place. @returns a function that gives the place back, once. @throws RequestError `rate_limited`. */
   async take(c: ApiContext): Promise<() => void> {
     const client = await clientOf(c, this.#access);
     const own = this.#taken.get(client) ?? 0;
@@ -40,7 +40,7 @@ export class Places {
     };
   }
 
-  /** Holds a place while `work` is under way. @throws as `take`, before `work` begins. */
+  /** Holds a place while `work` runs. @throws as `take`, before `work` begins. */
   async during<T>(c: ApiContext, work: () => Promise<T>): Promise<T> {
     const giveBack = await this.take(c);
     try {

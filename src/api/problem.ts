@@ -6,19 +6,19 @@ import { type Invalid, invalidOf } from "../domain/json/invalid.ts";
 import { asRequestError } from "../redis/connection/connection.ts";
 import type { ApiContext } from "./deps.ts";
 
-/** A client that was told "not now" may try again this soon, in seconds: Redis is back, or another API answers. */
+/** When a client may try again after a 429 or 503, in seconds: Redis may be back, or another API answers. */
 const RETRY_AFTER_S = 1;
 
-/** Of any answer to a request that is refused, whatever was sent and however large the cluster is. */
+/** Most bytes of an error answer, whatever the client sent and however large the cluster is. */
 const MAX_BYTES = 64 * 1024;
-/** Wrong fields in one answer. */
+/** Most wrong fields in one answer. */
 const MAX_ERRORS = 20;
-/** Of a field's path: its names are the sender's. */
+/** Most characters of a field's path: the sender chooses its names. */
 const MAX_PATH = 200;
-/** Of each list in an answer that would be too large, such as the reason for each of ten thousand nodes. */
+/** Most items of each list in an answer that would be too large, such as the reasons of ten thousand nodes. */
 const MAX_LISTED = 100;
 
-/** A request that does not match its schema: the wrong fields with what they must be. */
+/** The error for a request that does not match its schema: the wrong fields, and what they must be. */
 export function invalidRequest(error: z.ZodError): RequestError {
   return invalidFields(invalidOf(error, MAX_ERRORS));
 }
@@ -33,7 +33,7 @@ export function invalidFields(fields: readonly Invalid[]): RequestError {
 
 const cut = (path: string): string => (path.length <= MAX_PATH ? path : `${path.slice(0, MAX_PATH)}…`);
 
-/** What the client is told of an error. Anything unforeseen is `internal`, and its message stays in the log. */
+/** The error that the client gets. Any unexpected error becomes `internal`, and its message stays in the log. */
 export function requestErrorOf(error: unknown): RequestError {
   if (error instanceof HTTPException && error.res?.headers.has("www-authenticate"))
     return new RequestError("unauthenticated", "Send the API's token as `Authorization: Bearer <token>`.");
@@ -57,7 +57,7 @@ export function problemAnswer({ code, message, facts }: RequestError, requestId:
   return { text: bounded(body), status: status satisfies ContentfulStatusCode, headers };
 }
 
-/** The document as JSON; where that is too large, its lists are cut, and it says so: `truncated`. */
+/** The document as JSON. If that is too large, its lists are cut, and `truncated` says so. */
 function bounded(document: Readonly<Record<string, unknown>>): string {
   let text = JSON.stringify(document);
   for (let most = MAX_LISTED; most > 0 && new TextEncoder().encode(text).length > MAX_BYTES; most >>= 1)
@@ -67,14 +67,14 @@ function bounded(document: Readonly<Record<string, unknown>>): string {
   return text;
 }
 
-/** An error as an answer of no route. */
+/** The answer for an error outside of any route. */
 export function problemResponse(error: unknown): Response {
   const requestId = crypto.randomUUID();
   const { text, status, headers } = problemAnswer(requestErrorOf(error), requestId);
   return new Response(text, { status, headers: { ...headers, "X-Request-Id": requestId } });
 }
 
-/** What a route that fails answers. */
+/** The answer of a route that fails. */
 export function problem(c: ApiContext, error: unknown): Response {
   const { text, status, headers } = problemAnswer(requestErrorOf(error), c.get("requestId"));
   if (error instanceof HTTPException) {

@@ -3,7 +3,7 @@ import type { Page } from "../master/ports.ts";
 import type { ApiContext } from "./deps.ts";
 import { invalidFields, invalidRequest } from "./problem.ts";
 
-/** A number, as a parameter writes it. */
+/** A whole number in the text of a parameter. */
 export const wholeNumber = (min: number, max: number) =>
   z
     .string()
@@ -11,7 +11,7 @@ export const wholeNumber = (min: number, max: number) =>
     .transform(Number)
     .pipe(z.int().min(min).max(max));
 
-/** Of every list. */
+/** The parameters of every list. */
 export const pageQuery = {
   limit: wholeNumber(1, 1000).default(100),
   cursor: z.string().min(1).max(1000).optional(),
@@ -22,7 +22,7 @@ export const noQuery = z.strictObject({});
 
 /** The query, checked: an unknown or repeated parameter is as wrong as a bad value. @throws RequestError `invalid_request`. */
 export function readQuery<Schema extends z.ZodObject>(c: ApiContext, schema: Schema): z.output<Schema> {
-  // Not Hono's own reading of it, which loses a parameter that is called `__proto__`.
+  // Not with Hono's own parser, which loses a parameter named `__proto__`.
   const given = new Map<string, string>();
   const repeated = new Set<string>();
   for (const [name, value] of new URL(c.req.url).searchParams) {

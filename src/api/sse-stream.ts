@@ -1,6 +1,6 @@
-/** Says that the connection stands; clients give up after three missed ones. */
+/** Time between comments, which show that the connection is up; clients give up after three missed ones. */
 const COMMENT_EVERY_MS = 15_000;
-/** A reader that takes nothing for this long holds a place for nothing. */
+/** A reader that takes nothing for this long is disconnected: it holds a place without using it. */
 const SLOW_READER_MS = 60_000;
 
 const encoder = new TextEncoder();
@@ -11,13 +11,13 @@ export const frame = (event: string, data: string, id: string | null): string =>
   `${id === null ? "" : `id: ${id}\n`}event: ${event}\ndata: ${data}\n\n`;
 
 type SseOptions = {
-  /** Unsent bytes until a reader counts as fallen behind. */
+  /** A reader with this many unsent bytes counts as fallen behind. */
   readonly backlogBytes: number;
-  /** A reader that falls behind gets this and is let go; null: it is waited for, and the source with it. */
+  /** A reader that falls behind gets this text and is disconnected; null: the stream and its source wait for the reader. */
   readonly farewell: string | null;
-  /** Aborted at the end in any case, so that the source lets go, too. */
+  /** Aborted at the end in any case, so that the source ends, too. */
   readonly ended: AbortController;
-  /** Told why the source failed; the stream ends. */
+  /** Called with the error if the source fails; the stream ends. */
   readonly onError: (error: unknown) => void;
 };
 
@@ -76,7 +76,7 @@ function readerRoom(ended: AbortSignal): { wait(): Promise<boolean>; made(): voi
   let onRoom = (): void => undefined;
   return {
     made: () => onRoom(),
-    /** Resolves with true when the reader has taken something, with false when it is not to be waited for any longer. */
+    /** Resolves with true when the reader has taken something, with false when the time is up or the stream has ended. */
     wait: () =>
       new Promise((resolve) => {
         const done = (taken: boolean) => {
@@ -92,7 +92,7 @@ function readerRoom(ended: AbortSignal): { wait(): Promise<boolean>; made(): voi
   };
 }
 
-/** A stream its reader has cancelled is closed already, and says so by throwing. */
+/** Closes the stream. If its reader has cancelled it, it is closed already and throws. */
 function close(controller: ReadableStreamDefaultController<Uint8Array>): void {
   if (controller.desiredSize === null) return;
   try {

@@ -1,10 +1,10 @@
 import type { ApiContext } from "./deps.ts";
 import type { Places } from "./places.ts";
 
-/** Streams of one process at once. Each holds a connection of its client's, and one to Redis or a lease there. */
+/** Most streams of one process at once. Each holds a connection of its client, and a connection to Redis or a lease there. */
 export const MAX_STREAMS = 200;
 
-/** Answers requests with streams: each holds a place, and is let go when its reader is gone or the API shuts down. */
+/** Answers requests with streams: each holds a place, and is closed when its reader is gone or the API shuts down. */
 export class Streams {
   readonly #places: Places;
   readonly #shutdown: AbortSignal;
@@ -15,7 +15,7 @@ export class Streams {
   }
 
   /**
-   * @param open makes the stream; its source lets go when `ended` aborts, and it aborts that itself when it ends.
+   * @param open creates the stream; its source ends when `ended` aborts, and the stream aborts `ended` when it ends.
    * @throws RequestError `rate_limited`, and what `open` throws.
    */
   async answer(
@@ -32,7 +32,7 @@ export class Streams {
     });
     try {
       const stream = await open(ended);
-      // Nobody reads this body, so nothing else would end the source: Hono drops it for HEAD, and where it comes late.
+      // Nobody reads this body, so nothing else would end the source: Hono drops it for HEAD, and if it is late.
       if (c.req.method === "HEAD" || c.get("late").aborted) end();
       return c.body(stream, 200, {
         "Content-Type": "text/event-stream",

@@ -1,14 +1,14 @@
 import { ConfigError } from "../config.ts";
 
-/** What can stand in `Authorization: Bearer …` (RFC 6750). */
+/** The characters that are allowed in `Authorization: Bearer …` (RFC 6750). */
 const TOKEN = /^[A-Za-z0-9._~+/-]+=*$/;
 
-/** As `openssl rand -hex 16` makes it: nobody guesses that over a network. */
+/** The length of `openssl rand -hex 16`: nobody can guess that over a network. */
 const MIN_LENGTH = 32;
 
 /**
- * @param isReachable from other machines, whose guesses nothing limits.
- * @throws ConfigError where no client could send this token, or it is too short for where the API can be reached from.
+ * @param isReachable can other machines reach the API? Nothing limits their guesses.
+ * @throws ConfigError if no client could send this token, or if the API is reachable and the token is too short for that.
  */
 export function checkToken(token: string, isReachable: boolean): string {
   if (!TOKEN.test(token))

@@ -3,12 +3,12 @@ import type { Duplex } from "node:stream";
 import { RequestError } from "../domain/errors.ts";
 import { problemAnswer } from "./problem.ts";
 
-/** A client that still sends gets this long to read the answer: a connection that is cut at once may take it along. */
+/** How long a client that still sends may read the answer: if the connection is cut at once, the answer may get lost. */
 const LINGER_MS = 1000;
 
 /**
- * Answers what never reaches the app, because Node's HTTP parser refuses it or gives up waiting: a problem document as for
- * everything else. Where an answer has begun already, the connection is cut.
+ * Answers requests that never reach the app, because Node's HTTP parser refuses them or stops waiting: with a problem
+ * document, as for every other error. If an answer has already begun, it cuts the connection.
  */
 export function answerUnparsed(server: Server): void {
   const answers = new WeakMap<Duplex, ServerResponse>();
@@ -17,7 +17,7 @@ export function answerUnparsed(server: Server): void {
   });
   const refused = new WeakSet<Duplex>();
   const refuse = (socket: Duplex, error: RequestError): void => {
-    // The parser complains of each further piece.
+    // The parser reports an error for each further piece.
     if (refused.has(socket)) return;
     refused.add(socket);
     const answer = answers.get(socket);
@@ -37,7 +37,7 @@ export function answerUnparsed(server: Server): void {
   server.on("connect", (_request, socket) =>
     refuse(socket, new RequestError("method_not_allowed", "This API is no proxy: CONNECT is not taken.")),
   );
-  // Node would answer 417 without a word. What a client expects besides is not promised to it (RFC 9110, 10.1.1).
+  // Node would answer 417 without an explanation. This API does not promise other expectations (RFC 9110, 10.1.1).
   server.on("checkExpectation", (request, response) => server.emit("request", request, response));
 }
 
@@ -54,7 +54,7 @@ function refusal(code: string | undefined): RequestError {
   }
 }
 
-/** The problem document as the bytes of an HTTP answer: there is no request to answer. */
+/** The problem document as the text of a whole HTTP answer, because there is no request to answer. */
 function answerText(error: RequestError): string {
   const requestId = crypto.randomUUID();
   const { text, status, headers } = problemAnswer(error, requestId);

@@ -5,7 +5,7 @@ import { createProgram } from "./program.ts";
 
 const program = createProgram();
 bearOutputErrors((error) => {
-  // What that prints is for whoever watches, and the cluster is not to end for want of it.
+  // The output of `stitch up` is for people who watch; the cluster must not end because this output is lost.
   if (program.args[0] === "up") return;
   process.stderr.write(`The answer could not be written: ${error.message}. See to where stdout goes.\n`);
   process.once("exit", () => {
@@ -17,6 +17,6 @@ try {
   await program.parseAsync(process.argv);
 } catch (error) {
   if (!(error instanceof CommanderError)) throw error;
-  // Commander has said what was wrong; what it ends with 0 is help and the version.
+  // Commander has printed the error. Its exit code 0 means help or the version.
   process.exitCode = error.exitCode === 0 ? EXIT.done : EXIT.error;
 }

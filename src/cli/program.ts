@@ -22,12 +22,12 @@ const AFTER_HELP = `
 Exit codes: 0 done, 1 usage, HTTP or connection error, 2 could not be placed, 3 failed, partial, cancelled, expired
 or undelivered, 5 still running when the wait ended, 130 Ctrl-C.`;
 
-/** The command line. Every action sets the exit code itself; what commander refuses is thrown as CommanderError. */
+/** The command line. Every action sets the exit code itself; commander's own errors are thrown as CommanderError. */
 export function createProgram(): Command {
   const program = new Command("stitch")
     .description(packageJson.description)
     .version(packageJson.version)
-    // An option after a command belongs to that command, so that `stitch jobs watch` and `stitch jobs` may both have it.
+    // An option after a command belongs to that command, so `stitch jobs watch` and `stitch jobs` may have the same option.
     .enablePositionalOptions()
     .showHelpAfterError("(--help shows what there is)")
     .addHelpText("after", AFTER_HELP)

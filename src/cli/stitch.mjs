@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Runs the command line under Node 24 or newer whatever the shell's Node is. Plain JavaScript, because an older Node reads it.
+// Runs the command line under Node 24 or newer, whatever Node the shell has. Plain JavaScript, because an older Node reads it.
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { constants } from "node:os";
@@ -15,7 +15,7 @@ const main = ["main.js", "main.ts"].map((name) => join(here, name)).find(existsS
 if (main === undefined) {
   fail(`no main.js or main.ts in ${here}: the installation is not whole`);
 } else if (Number.parseInt(process.versions.node, 10) >= NEEDED) {
-  // As a URL: of a path, a #, a ? or a % means something else.
+  // As a URL: in a plain path, #, ? and % would get another meaning.
   await import(pathToFileURL(main).href);
 } else {
   const node = nodeBeside(here);
@@ -37,14 +37,14 @@ function nodeBeside(folder) {
 function runUnder(node, script) {
   const child = spawn(node, [script, ...process.argv.slice(2)], { stdio: "inherit" });
   const signals = [...ENDING_SIGNALS, "SIGUSR2"];
-  // A terminal sends Ctrl-C to both of us, so the child may get it twice; it takes two at once as one.
+  // A terminal sends Ctrl-C to both processes, so the child may get it twice; the child counts two at once as one.
   for (const signal of signals) process.on(signal, () => child.kill(signal));
   child.on("error", (error) => fail(`cannot run ${node}: ${error.message}`));
   child.on("exit", (code, signal) => {
     if (signal === null) process.exit(code);
     for (const name of signals) process.removeAllListeners(name);
     process.kill(process.pid, signal);
-    // Reached where that signal does not end this process.
+    // Reached if that signal does not end this process.
     process.exitCode = 128 + (constants.signals[signal] ?? 0);
   });
 }

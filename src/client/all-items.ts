@@ -1,24 +1,24 @@
 import type { ListResource } from "../contract/list.ts";
 
-/** More pages than any list here can have (10,000 nodes are 10): a server that never ends a list is cut off. */
+/** More pages than any list can have (10,000 nodes are 10 pages): stops a list that the server never ends. */
 const MAX_PAGES = 10_000;
 
 type Page<T> = (cursor: string | undefined) => Promise<ListResource<T>>;
 
 /**
- * A whole list, page by page, as one.
+ * Reads a whole list, page by page, and returns it as one page.
  * @throws whatever `page` throws.
  */
 export function allItems<T>(page: Page<T>): Promise<ListResource<T>> {
   return firstItems(Number.POSITIVE_INFINITY, (_, cursor) => page(cursor));
 }
 
-/** What one page may hold. */
+/** Most items in one page. */
 const MOST_IN_PAGE = 1000;
 
 /**
- * The first `limit` items of a list, as one page: a filtered page may be short although there is more.
- * @param page gets how many are still wanted, at most 1000, and answers with no more than that.
+ * The first `limit` items of a list, as one page: a filtered page may be short although more items follow.
+ * @param page gets the number of items that are still wanted, at most 1000, and returns no more than that.
  * @throws whatever `page` throws.
  */
 export async function firstItems<T>(

@@ -26,7 +26,7 @@ export type ClientOptions = {
   readonly fetch?: typeof globalThis.fetch;
 };
 
-/** Body of `POST /v1/commands`: what every command takes, and the options of the one named. Checked by the API. */
+/** Body of `POST /v1/commands`: the fields of every command, and the options of this one. The API checks it. */
 export type CommandBody = {
   readonly command: string;
   readonly target: string;
@@ -37,22 +37,22 @@ export type CommandBody = {
   readonly [option: string]: unknown;
 };
 
-/** As CommandBody, of one command by its name: `client.command({…} satisfies BodyOf<"group.scale">)`. */
+/** The CommandBody of one command, by its name: `client.command({…} satisfies BodyOf<"group.scale">)`. */
 export type BodyOf<Name extends CommandName> = z.input<(typeof COMMANDS)[Name]["schema"]>;
 
 export type CommandOptions = {
   /** Answer when the job ends, or after this many milliseconds (at most 60,000). */
   readonly waitMs?: number;
-  /** Makes repeating the call safe: the same key and body answer the same job. */
+  /** Makes it safe to repeat the call: the same key and body return the same job. */
   readonly idempotencyKey?: string;
   readonly signal?: AbortSignal;
 };
 
-/** Body of `POST /v1/messages`. Checked by the API. */
+/** Body of `POST /v1/messages`. The API checks it. */
 export type MessageBody = {
   readonly to: Recipient;
   readonly channel?: string | undefined;
-  /** A string goes as it is, anything else as its JSON text. */
+  /** A string is sent as it is, anything else as its JSON text. */
   readonly data: unknown;
   /** What to wait for (default `none`: until it is stored). */
   readonly expect?: "none" | "ack" | "reply" | undefined;
@@ -68,7 +68,7 @@ type Filter<Name extends string> = Page & Readonly<Partial<Record<Name, string |
 type Call = { readonly signal?: AbortSignal };
 
 /**
- * The HTTP API, typed. Every call is bounded in time and throws ApiError, ApiUnreachable or NotTheApi. Reads may be
+ * A typed client of the HTTP API. Every call has a time limit and throws ApiError, ApiUnreachable or NotTheApi. Reads may be
  * repeated; a command only with an idempotency key. Unknown fields of an answer are kept.
  */
 export type Client = {
@@ -79,7 +79,7 @@ export type Client = {
   /** Forgets a dead or left node with its stitches, queue and routes. @throws ApiError `node_alive` */
   forgetNode(id: string, call?: Call): Promise<void>;
   /**
-   * Takes a node's word for stitches that no Master has assigned to it, as far as Redis knows: for a Redis that came back empty,
+   * Adopts the stitches of a node that no Master has assigned to it, as far as Redis knows: for a Redis that came back empty
    * or older. Safe to repeat.
    */
   adoptNode(id: string, call?: Call): Promise<AdoptedResource>;
@@ -87,13 +87,17 @@ export type Client = {
     filter?: Filter<"group" | "node" | "state" | "health">,
     call?: Call,
   ): Promise<ListResource<ListedStitchResource>>;
-  /** By full id, or by bare id where only one node has it. */
+  /** By full id, or by bare id if only one node has it. */
   stitch(id: string, call?: Call): Promise<StitchResource>;
-  /** The last lines of its log, oldest first: `tail` of them (100 by default, at most 10,000). @throws ApiError `node_unreachable` */
+  /**
+   * The last `tail` lines of a stitch's log (100 by default, at most 10,000), oldest first.
+   * @throws ApiError `node_unreachable`
+   */
   logs(id: string, options?: Call & { readonly tail?: number | undefined }): Promise<ListResource<LogLineResource>>;
   /**
-   * The last `tail` lines (100) of its log, then each as it is written. A lost connection, or a node that is away for a
-   * while, is taken up again after the last line that was seen. @throws as `followEvents`, and `not_found` once it is removed.
+   * The last `tail` lines (100 by default) of a stitch's log, then each new line. When the connection was lost, or the node
+   * was away for a while, it continues after the last line seen. @throws as `followEvents`, and `not_found` once the stitch
+   * is removed.
    */
   followLogs(
     id: string,
@@ -101,7 +105,10 @@ export type Client = {
   ): AsyncGenerator<LogLineResource>;
   groups(page?: Page, call?: Call): Promise<ListResource<GroupResource>>;
   group(name: string, call?: Call): Promise<GroupResource>;
-  /** Events so far, oldest first on each page: the newest, then back from there; with `since` (an id or a time) on from there. */
+  /**
+   * Past events, oldest first on each page. The first page has the newest events and the next pages go back; with `since`
+   * (an id or a time), the pages begin there and go forward.
+   */
   events(filter?: Filter<"type" | "node" | "group" | "since">, call?: Call): Promise<ListResource<EventResource>>;
   /** Events as they happen. */
   followEvents(options?: FollowOptions): AsyncGenerator<EventResource>;
@@ -109,23 +116,25 @@ export type Client = {
   /** What the command would do; nothing is changed. */
   plan(body: CommandBody, call?: Call): Promise<PlanResource>;
   jobs(filter?: Filter<"status" | "target" | "command">, call?: Call): Promise<ListResource<ListedJobResource>>;
-  /** The job as it is, or when it has ended, at most `waitMs` (60,000) from now. */
+  /** The job now; with `waitMs` (at most 60,000), when it has ended or that time is up. */
   job(id: string, options?: Call & { readonly waitMs?: number }): Promise<JobResource>;
   steps(id: string, filter?: Filter<"status" | "node">, call?: Call): Promise<ListResource<ListedStepResource>>;
   /** @throws ApiError `job_finished` */
   cancelJob(id: string, call?: Call): Promise<JobResource>;
   /**
-   * Repeats the parts of a finished job that did not succeed, as a new job. Asked again, it answers the same new job.
-   * @throws ApiError `group_busy` (it has not ended, or another works there), `job_finished` (all of it succeeded), `placement_failed`
+   * Repeats the parts of a finished job that did not succeed, as a new job. A second call returns the same new job.
+   * @throws ApiError `group_busy` (the job has not ended, or another job works there), `job_finished` (all of it succeeded),
+   *   `placement_failed`
    */
   retryJob(id: string, call?: Call): Promise<JobResource>;
   /**
-   * Takes back what a finished job has changed, as a new job. `reason`: why; kept with it. Asked again, it answers the same new job.
+   * Undoes what a finished job has changed, as a new job. `reason`: why; kept with the new job. A second call returns the
+   * same new job.
    * @throws ApiError `group_busy`, `not_reversible`, `placement_failed`
    */
   rollbackJob(id: string, call?: Call & { readonly reason?: string | undefined }): Promise<JobResource>;
   /**
-   * Sends a message, and waits as the body says. A repetition with the same key answers with what was stored then, and
+   * Sends a message and waits as the body says. A second call with the same key returns what the first one stored, and
    * waits for nothing.
    * @throws ApiError `no_recipient`, `ambiguous_stitch`, `not_addressable`, `inbox_full`, `too_large`; to one stitch also
    *   `stitch_failed` and `reply_timeout`.
@@ -133,12 +142,12 @@ export type Client = {
   send(body: MessageBody, options?: Call & { readonly idempotencyKey?: string }): Promise<SentResource>;
   /** Messages that could not be delivered, node by node, the oldest of each first. */
   deadLetters(filter?: Filter<"node" | "stitch">, call?: Call): Promise<ListResource<DeadLetterResource>>;
-  /** Sends it again to where its stitch lives now, and forgets it. @throws ApiError `no_recipient`, `inbox_full` */
+  /** Sends a dead letter to where its stitch lives now, and deletes it. @throws ApiError `no_recipient`, `inbox_full` */
   redriveDeadLetter(id: string, call?: Call): Promise<SentResource>;
   deleteDeadLetter(id: string, call?: Call): Promise<void>;
 };
 
-/** What the API waits for an answer to a message that says nothing about it. */
+/** How long the API waits for the answer to a message without `timeoutMs`. */
 const SEND_WAIT_MS = 5000;
 
 /** Long, because it is a list: one entry for each route of the API. */
@@ -148,7 +157,7 @@ export function createClient(options: ClientOptions): Client {
     token: options.token ?? null,
     fetch: options.fetch ?? globalThis.fetch,
   };
-  // The API is trusted to answer as http.md says: its own tests hold it to these types.
+  // Not checked here: the API's own tests check that it answers as http.md says, with these types.
   const send = async <T>(asked: Request): Promise<T> => (await request(transport, asked)).body as T;
   const get = <T>(path: string, query: Query = {}, call: Call = {}): Promise<T> =>
     send<T>({ path, query, signal: call.signal });

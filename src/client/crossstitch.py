@@ -32,15 +32,15 @@ __all__ = ["connect", "Message", "Stitch"]
 
 # The node's default stopGraceMs.
 _EXIT_LIMIT_MS = 5000
-# More than this unanswered would only fill the memory; the sender of what is refused is told at once.
+# More unanswered messages than this would only fill the memory; the sender of a refused message is told at once.
 _MAX_WAITING = 1000
 _ASK_LIMIT_MS = 5000
-# Ids of questions begin here: a reply goes under the Id of the message that it answers, and no node comes so far with its
-# own. Where above it, chance decides, so that an answer to a former life of this stitch is not taken for one to this life.
+# Ids of questions begin here: a reply has the Id of the message that it answers, and a node's own Ids never get this high.
+# The first Id above it is random, so that an answer to an earlier run of this stitch is not taken for one to this run.
 _FIRST_QUESTION = 2**52
 # The node refuses a larger message.
 _MAX_MESSAGE_BYTES = 1024 * 1024
-# The node cuts a longer line. Escaped as JSON it grows at most sixfold, so that one always fits into a batch.
+# The node cuts a longer line. Escaped as JSON, a line grows at most sixfold, so that one line always fits into a batch.
 _MAX_LINE_LENGTH = 64 * 1024
 _MAX_BATCH_BYTES = _MAX_MESSAGE_BYTES // 2
 
@@ -94,15 +94,15 @@ class Stitch:
         self._on_message = None
         self._on_heartbeat = None
         self._exit_hooks = []
-        # SimpleQueue, because a signal handler may put into it whatever it has interrupted.
+        # A SimpleQueue, because a signal handler may put into it, no matter what the handler has interrupted.
         self._waiting = queue.SimpleQueue()
-        # What takes the answer, by the question's id.
+        # The queue that takes the answer, by the question's id.
         self._asked = {}
         self._questions = itertools.count(_FIRST_QUESTION + random.randrange(2**51))
         self._ended = queue.SimpleQueue()
         self._ending = False
-        # What is printed must not wait in a buffer for more. Messages go through the same buffer, whose lock keeps
-        # what other threads print from getting between the lines of a message.
+        # Printed text must not wait in a buffer for more text. Messages go through the same buffer; its lock prevents that
+        # the output of other threads gets between the lines of a message.
         sys.stdout.reconfigure(line_buffering=True)
         self._stdout = sys.stdout.buffer
         self._writing = threading.RLock()
@@ -175,7 +175,7 @@ class Stitch:
             threading.Thread(target=work, name="crossstitch", daemon=True).start()
         while True:
             message = self._waiting.get()
-            # What is not begun is left unanswered: the node knows then that nobody has handled it.
+            # Messages that were not begun stay unanswered: so the node knows that nobody has handled them.
             if self._ending or message is None:
                 break
             self._handle(message)
@@ -185,9 +185,9 @@ class Stitch:
             except Exception:
                 _complain("an on_exit hook failed: " + traceback.format_exc())
         if is_main:
-            # As it ends, Python gives a handled signal back to its default: a second wish to end would be how it ended.
+            # When Python ends, it resets signal handlers to their defaults: a second SIGTERM would then kill the process.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        # Kept: Python dies of a thread that is writing while it closes standard output.
+        # Never released: Python crashes if a thread writes while Python closes standard output.
         self._writing.acquire()
         if not is_main:
             os._exit(0)
@@ -205,7 +205,7 @@ class Stitch:
                 elif gathered or line.strip():
                     gathered.append(line)
         finally:
-            # The node is gone. What it sent before is still handled: somebody may read the answer.
+            # The node is gone. Earlier messages are still handled: somebody may read the answers.
             self._end()
 
     def _take(self, text):
@@ -222,7 +222,7 @@ class Stitch:
             _complain(f"the node reports an error: {message.data}")
         elif reply_to is not None and reply_to >= _FIRST_QUESTION:
             self._answered(message, reply_to)
-        # Other channels of the system are those of a newer node.
+        # Other system channels come from a newer node.
         elif not message.channel.startswith("_"):
             self._receive(message)
 
@@ -236,7 +236,7 @@ class Stitch:
         self._write({"Command": "sync", "Id": id})
 
     def _answered(self, message, question):
-        # One that comes too late is of no use.
+        # An answer that comes too late is dropped.
         self._write({"Command": "ack", "Id": message.id})
         answers = self._asked.get(question)
         if answers is not None:
@@ -259,7 +259,7 @@ class Stitch:
     def _handle(self, message):
         try:
             reply = self._on_message(message)
-            # A reply acknowledges too. The system sends without an address: what is returned can only be acknowledged.
+            # A reply acknowledges, too. The system sends without an address, so its messages can only be acknowledged.
             if reply is None or message.sender == "":
                 self._write({"Command": "ack", "Id": message.id})
             else:
@@ -292,7 +292,7 @@ class Stitch:
                 self._stdout.write(text)
                 self._stdout.flush()
             except BrokenPipeError:
-                # The node is gone. What the buffer still holds must not fail again when Python closes it.
+                # The node is gone. The rest in the buffer must not fail again when Python closes the buffer.
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, 1)
                 os.close(nowhere)

@@ -9,7 +9,7 @@ export class ApiError extends Error {
   readonly detail: string;
   /** The answer's body, with the fields that belong to the code (`candidates`, `refusals`, …). */
   readonly problem: ProblemResource;
-  /** From `Retry-After`, in milliseconds; null where the API gave none. */
+  /** From `Retry-After`, in milliseconds; null if the API gave none. */
   readonly retryAfterMs: number | null;
 
   constructor(problem: ProblemResource, retryAfterMs: number | null) {
@@ -22,11 +22,11 @@ export class ApiError extends Error {
   }
 }
 
-/** Thrown when nothing answers at `url`. Unless `refused`, a command may have been accepted all the same. */
+/** Thrown when nothing answers at `url`. Unless `refused` is true, the API may still have accepted a command. */
 export class ApiUnreachable extends Error {
   override readonly name = "ApiUnreachable";
   readonly url: string;
-  /** true: nobody was there to take the request (nothing listens, no such host). false: cut off, or too slow. */
+  /** true: nothing took the request (nothing listens, no such host). false: the connection broke, or was too slow. */
   readonly refused: boolean;
 
   constructor(url: string, reason: string, cause?: unknown) {
@@ -49,7 +49,7 @@ export class NotTheApi extends Error {
   }
 }
 
-/** The deepest message of a failed `fetch`, which itself says no more than "fetch failed". */
+/** The deepest message of a failed `fetch`; the error itself only says "fetch failed". */
 export function reasonOf(error: unknown): string {
   return errorText(deepestOf(error));
 }

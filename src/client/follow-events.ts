@@ -4,20 +4,21 @@ import { follow, type FollowCall } from "./follow.ts";
 import type { Transport } from "./request.ts";
 
 export type FollowOptions = FollowCall & {
-  /** Comma-separated; `node.*` takes a family. */
+  /** Comma-separated types; `node.*` means a family of types. */
   readonly type?: string | undefined;
   readonly node?: string | undefined;
   readonly group?: string | undefined;
-  /** Id of the last event already seen, or a time (ISO 8601) from which on (default: from now on). */
+  /** Id of the last event already seen, or a time (ISO 8601) to start from (default: now). */
   readonly since?: string | undefined;
-  /** Called when events were missed: the API no longer has the ones after the last that was seen. */
+  /** Called when events were missed: the API no longer has the events after the last one seen. */
   readonly onGap?: () => void;
 };
 
 /**
- * The cluster's events as they happen, for as long as the caller iterates. A lost connection is taken up again after the
- * last event that was seen, so no event comes twice, and none is missed without `onGap`.
- * @throws ApiUnreachable when nothing answers at first, or later for `giveUpAfterMs`; ApiError (`events_gone` where `since` was trimmed).
+ * The cluster's events as they happen, for as long as the caller iterates. After a lost connection, it continues after the
+ * last event seen, so no event comes twice, and none is missed without `onGap`.
+ * @throws ApiUnreachable when nothing answers at first, or later for `giveUpAfterMs`; ApiError (`events_gone` if `since` was
+ *   trimmed).
  */
 export async function* followEvents(
   transport: Transport,
@@ -26,7 +27,7 @@ export async function* followEvents(
   const isGap = (error: unknown): boolean => error instanceof ApiError && error.code === "events_gone";
   const followed = { path: "/v1/events", query: { type, node, group }, since, isGap, onGap };
   for await (const sent of follow(transport, followed, call)) {
-    // A reader that fell behind is let go, and begins anew after the last event it has seen.
+    // The API disconnects a reader that fell behind; `follow` reconnects after the last event seen.
     if (sent.event !== "gap") yield JSON.parse(sent.data) as EventResource;
   }
 }

@@ -18,17 +18,17 @@ export type FollowCall = {
 export type Followed = {
   readonly path: string;
   readonly query: Query;
-  /** Where it begins: the route's parameter `since`. */
+  /** Where the stream begins: the route's parameter `since`. */
   readonly since?: string | undefined;
-  /** Does this error mean that the API no longer knows the last id seen? Then it goes on without one. */
+  /** Does this error mean that the API no longer knows the last id seen? Then the stream continues without an id. */
   readonly isGap?: (error: unknown) => boolean;
-  /** Called then: something was missed. */
+  /** Called when `isGap` is true: something was missed. */
   readonly onGap?: (() => void) | undefined;
 };
 
 /**
- * The server-sent events of a route, for as long as the caller iterates. A lost connection is taken up again after the last
- * id that was seen, so nothing comes twice.
+ * The server-sent events of a route, for as long as the caller iterates. After a lost connection, it continues after the
+ * last id seen, so nothing comes twice.
  * @throws ApiUnreachable when nothing answers at first, or later for `giveUpAfterMs`; ApiError.
  */
 export async function* follow(
@@ -62,14 +62,14 @@ export async function* follow(
       failingSinceMs ??= Date.now();
       if (Date.now() - failingSinceMs > giveUpAfterMs) throw error;
     }
-    // Between a half and a whole pause: readers cut off together do not all come back at once.
+    // Between half a pause and a whole one, so that readers disconnected together do not all reconnect at once.
     await pause(pauseMs * (0.5 + Math.random() / 2), signal);
     signal?.throwIfAborted();
     pauseMs = Math.min(LONGEST_PAUSE_MS, pauseMs * 2);
   }
 }
 
-/** Yields null once the connection stands, then its events until it ends. */
+/** Yields null once the connection is open, then its events until it ends. */
 async function* oneConnection(
   transport: Transport,
   path: string,
@@ -97,7 +97,7 @@ async function* oneConnection(
   }
 }
 
-/** The API, its Redis or the node that is read from may be back soon. */
+/** May this error pass? The API, its Redis or the node that it reads from may be back soon. */
 function mayPass(error: unknown): boolean {
   return error instanceof ApiUnreachable || (error instanceof ApiError && [429, 503, 504].includes(error.status));
 }

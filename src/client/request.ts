@@ -1,7 +1,7 @@
 import type { ProblemResource } from "../contract/problem.ts";
 import { ApiError, ApiUnreachable, NotTheApi, reasonOf } from "./errors.ts";
 
-/** What the API may take to answer, on top of what the request asks it to wait. */
+/** How long the API may take to answer, in addition to the wait that the request asks for. */
 const ANSWER_MS = 15_000;
 
 export type Query = Readonly<Record<string, string | number | undefined>>;
@@ -12,7 +12,7 @@ export type Request = {
   /** Values that are undefined are left out. */
   readonly query?: Query;
   readonly body?: unknown;
-  /** What the body asks the API to wait (default: `query.waitMs`). */
+  /** The wait that the body asks for (default: `query.waitMs`). */
   readonly waitMs?: number;
   readonly headers?: Readonly<Record<string, string>> | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -25,8 +25,8 @@ export type Transport = {
 };
 
 /**
- * One request, answered whole within what it asks to wait and 15 s.
- * @throws ApiError, ApiUnreachable, NotTheApi; the signal's reason where it was aborted.
+ * Sends one request and reads the whole answer, within the wait that the request asks for plus 15 s.
+ * @throws ApiError, ApiUnreachable, NotTheApi; the signal's reason if it was aborted.
  */
 export async function request(transport: Transport, asked: Request): Promise<{ body: unknown; headers: Headers }> {
   const waitMs = asked.waitMs ?? Number(asked.query?.["waitMs"] ?? 0);
@@ -41,8 +41,8 @@ export async function request(transport: Transport, asked: Request): Promise<{ b
 }
 
 /**
- * One request whose body the caller reads, as it comes, until `ended` aborts.
- * @throws as `request`; errors while reading the body are the caller's to translate.
+ * Sends one request. The caller reads the body of the answer as it comes, until `ended` aborts.
+ * @throws as `request`; the caller translates errors while reading the body.
  */
 export async function open(transport: Transport, asked: Request, ended: AbortSignal): Promise<Response> {
   const url = new URL(transport.url.replace(/\/+$/, "") + asked.path);
@@ -56,7 +56,7 @@ export async function open(transport: Transport, asked: Request, ended: AbortSig
     method: asked.method ?? "GET",
     headers,
     body: asked.body === undefined ? null : JSON.stringify(asked.body),
-    // A redirect would carry the token and the command to somewhere else.
+    // A redirect would send the token and the command to another place.
     redirect: "manual",
     signal: asked.signal === undefined ? ended : AbortSignal.any([ended, asked.signal]),
   });
@@ -64,7 +64,7 @@ export async function open(transport: Transport, asked: Request, ended: AbortSig
   return response;
 }
 
-/** What a failed request is to the caller: an abort stays the signal's reason, a failed connection is `ApiUnreachable`. */
+/** The error that the caller gets: the signal's reason after an abort, `ApiUnreachable` for a failed connection. */
 export function translated(url: string, error: unknown, ended: AbortSignal, signal: AbortSignal | undefined): unknown {
   if (error instanceof ApiError || error instanceof ApiUnreachable || error instanceof NotTheApi) return error;
   if (signal?.aborted === true) return signal.reason;
@@ -90,7 +90,7 @@ function parse(url: string, text: string): unknown {
   }
 }
 
-/** The API sends seconds; a proxy in between may send a date, which is taken as "none given". */
+/** The API sends seconds; a proxy in between may send a date, which counts as none. */
 function retryAfterMs(header: string | null): number | null {
   return header !== null && /^\d{1,6}$/.test(header) ? Number(header) * 1000 : null;
 }

@@ -1,7 +1,7 @@
-/** One server-sent event. `id` is null where the event carried none. */
+/** One server-sent event. `id` is null if the event had none. */
 export type ServerSentEvent = { readonly id: string | null; readonly event: string; readonly data: string };
 
-/** An event longer than this is not one of ours; without a bound a broken server could fill the memory. */
+/** An event longer than this is not from this API; without a bound, a broken server could fill the memory. */
 const MAX_EVENT_CHARS = 4 * 1024 * 1024;
 
 /**
@@ -36,7 +36,7 @@ export async function* serverSentEvents(
     }
   } finally {
     // Also reached when the caller stops early: without this the connection would stay open.
-    // The stream is done with: one that broke already has nothing left to cancel.
+    // An error does not matter: a stream that broke already has nothing left to cancel.
     await reader.cancel().catch(() => undefined);
   }
 }

@@ -5,25 +5,25 @@ import { inspect } from "node:util";
 
 /** The node's default `stopGraceMs`. */
 const EXIT_LIMIT_MS = 5000;
-/** More than this unanswered would only fill the memory; the sender of what is refused is told at once. */
+/** More unanswered messages than this would only fill the memory; the sender of a refused message is told at once. */
 const MAX_WAITING = 1000;
-/** More questions than this without an answer would only fill the memory. */
+/** More unanswered questions than this would only fill the memory. */
 const MAX_ASKED = 1000;
 const ASK_LIMIT_MS = 5000;
 /**
- * Ids of questions begin here: a reply goes under the Id of the message that it answers, and no node comes so far with its
- * own. Where above it, chance decides, so that an answer to a former life of this stitch is not taken for one to this life.
+ * Ids of questions begin here: a reply has the Id of the message that it answers, and a node's own Ids never get this high.
+ * The first Id above it is random, so that an answer to an earlier run of this stitch is not taken for one to this run.
  */
 const FIRST_QUESTION = 2 ** 52;
 /** The node refuses a larger message. */
 const MAX_MESSAGE_BYTES = 1024 * 1024;
-/** The node cuts a longer line. Escaped as JSON it grows at most sixfold, so that one always fits into a batch. */
+/** The node cuts a longer line. Escaped as JSON, a line grows at most sixfold, so that one line always fits into a batch. */
 const MAX_LINE_LENGTH = 64 * 1024;
 const MAX_BATCH_BYTES = MAX_MESSAGE_BYTES / 2;
 
 let connected = false;
 
-/** Makes this process a stitch. Once for a process. */
+/** Makes this process a stitch. Call it once per process. */
 export function connect(options = {}) {
   if (connected) throw new Error("connect() has been called before: a process is one stitch");
   connected = true;
@@ -38,7 +38,7 @@ class Stitch {
   #exitHooks = [];
   #waiting = [];
   #running = new Set();
-  /** What takes the answer, by the question's id. */
+  /** The function that takes the answer, by the question's id. */
   #asked = new Map();
   #lastQuestion = FIRST_QUESTION + Math.floor(Math.random() * 2 ** 51);
   #ending = false;
@@ -49,7 +49,7 @@ class Stitch {
     this.#exitLimitMs = exitLimitMs;
     const read = messageReader((text) => this.#take(text));
     process.stdin.setEncoding("utf8").on("data", read);
-    // The node is gone when either pipe is. What it sent before is still handled where somebody may read the answer.
+    // If either pipe is gone, the node is gone. Earlier messages are still handled if somebody may read the answers.
     for (const event of ["end", "close", "error"]) process.stdin.on(event, () => void this.#end());
     process.stdout.on("error", () => this.#endSoon());
     process.on("SIGTERM", () => this.#endSoon());
@@ -112,11 +112,11 @@ class Stitch {
     else if (message.channel === "_exit") this.#endSoon();
     else if (message.channel === "_error") complain(`the node reports an error: ${message.data}`);
     else if (replyTo >= FIRST_QUESTION) this.#answered(message, replyTo);
-    // Other channels of the system are those of a newer node.
+    // Other system channels come from a newer node.
     else if (!message.channel.startsWith("_")) this.#receive(message);
   }
 
-  /** At once, past what waits: the handler that asked may be what they wait for. One that comes too late is of no use. */
+  /** At once, before waiting messages: they may wait for the handler that asked. An answer that comes too late is dropped. */
   #answered(message, question) {
     void write(framed({ Command: "ack", Id: message.id }));
     this.#asked.get(question)?.(message);
@@ -165,7 +165,7 @@ class Stitch {
     }
   }
 
-  /** What is not begun is left unanswered: the node knows then that nobody has handled it. */
+  /** Messages that were not begun stay unanswered: so the node knows that nobody has handled them. */
   #endSoon() {
     this.#waiting = [];
     void this.#end();
@@ -186,14 +186,14 @@ class Stitch {
         complain(`an onExit hook failed: ${inspect(error)}`);
       }
     }
-    // Called when all that was written before has left the process, or cannot any more.
+    // The callback runs when all earlier output has left the process, or can no longer leave it.
     process.stdout.write("", () => process.exit(0));
   }
 }
 
 /**
- * The node starts `<command…> key=value … -- <own arguments>`. What stands before the first key is the command's own too.
- * Without the keys the environment tells.
+ * The node starts `<command…> key=value … -- <own arguments>`. Words before the first key are the command's own arguments,
+ * too. Without the keys, the facts come from the environment.
  */
 function readFacts(words, env) {
   const isFact = (word) =>
@@ -221,8 +221,8 @@ function readFacts(words, env) {
 }
 
 /**
- * A message is a JSON object and a line `end`. Not node:readline: that also ends a line at U+2028, which may stand in JSON.
- * @returns what takes the next piece of text and calls `take` with the text of each message in it.
+ * A message is a JSON object and a line `end`. Not with node:readline: it also ends a line at U+2028, which JSON may contain.
+ * @returns a function that takes the next piece of text and calls `take` with the text of each message in it.
  */
 function messageReader(take) {
   let rest = "";
@@ -260,7 +260,7 @@ function toSend({ to, group, channel, data }) {
   };
 }
 
-/** A reply acknowledges too. The system sends without an address: what is returned to it can only be acknowledged. */
+/** A reply acknowledges, too. The system sends without an address, so its messages can only be acknowledged. */
 function toAnswer({ id, from }, reply) {
   if (reply === undefined || from === "") return { Command: "ack", Id: id };
   return { Command: "data", Id: id, ToStitchInstanceId: from, Data: dataText(reply) };
@@ -272,7 +272,7 @@ function dataText(data) {
   return text;
 }
 
-/** @throws RangeError where the node would refuse it. */
+/** @throws RangeError if the node would refuse the message. */
 function framed(message) {
   // The first line break ends a line that the program may have left open.
   const text = `\n${JSON.stringify(message)}\nend\n`;
@@ -281,12 +281,12 @@ function framed(message) {
   return text;
 }
 
-/** One write, so that nothing gets between the lines of a message. Resolves when stdout has taken it. */
+/** One write, so that nothing gets between the lines of a message. Resolves when stdout has taken the text. */
 function write(text) {
   const taken = new Promise((resolve, reject) => {
     process.stdout.write(text, (error) => (error ? reject(error) : resolve()));
   });
-  // The stitch ends when stdout breaks. Whoever does not wait for the promise must not make a crash of that.
+  // The stitch ends when stdout breaks. If a caller does not await the promise, that must not become a crash.
   taken.catch(() => undefined);
   return taken;
 }
@@ -308,7 +308,7 @@ function* batches(lines) {
   if (batch.length > 0) yield batch;
 }
 
-/** On stderr, which goes to the stitch's log too: not in a message, because it may be about one. */
+/** Writes to stderr, which also goes to the stitch's log: not in a message, because the text may be about a message. */
 function complain(text) {
   console.error(`crossstitch: ${text}`);
 }

@@ -22,7 +22,7 @@ import { problemResource } from "./problem.ts";
 import { refusalResource } from "./refusal.ts";
 import { listedStitchResource, stitchResource } from "./stitch.ts";
 
-/** Every answer's schema, and those that they are made of, by its name in the OpenAPI document. */
+/** The schemas of all answers, and the schemas that they are made of, by name in the OpenAPI document. */
 export const COMPONENTS = {
   Capacity: capacityResource,
   Cluster: clusterResource,

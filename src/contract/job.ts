@@ -18,10 +18,13 @@ export type FailureResource = Resource<typeof failureResource>;
 /** One act on one stitch, or on the node itself. */
 export const stepResource = z.object({
   action: z.enum(STEP_ACTIONS),
-  /** Full id; null where the step is the node's own. */
+  /** Full id; null if the step is about the node itself. */
   stitch: z.string().nullable(),
   status: z.enum(STEP_STATUSES),
-  /** Did it change anything? One that failed may have. false: it already was as asked, or nothing was done. null where nobody has told. */
+  /**
+   * Did the step change anything? A failed step may have. false: the stitch or node already was as asked, or nothing was done.
+   * null if the step has no outcome.
+   */
   changed: z.boolean().nullable(),
   startedAt: time.nullable(),
   finishedAt: time.nullable(),
@@ -78,7 +81,7 @@ export type ListedJobResource = Resource<typeof listedJobResource>;
 export const jobResource = listedJobResource.extend({
   /** At most 1000 steps, failures first. */
   tasks: z.array(taskResource),
-  /** true where steps were left out; all are under `/steps`. */
+  /** true if steps were left out; all are under `/steps`. */
   truncated: z.literal(true).exactOptional(),
 });
 export type JobResource = Resource<typeof jobResource>;

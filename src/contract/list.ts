@@ -3,7 +3,7 @@ import type { Resource } from "./resource.ts";
 import { time } from "./time.ts";
 
 const page = z.object({
-  /** Sent back as `cursor` for the next page. */
+  /** The client sends it back as `cursor` for the next page. */
   nextCursor: z.string().nullable(),
   /** Redis's time at the read. */
   asOf: time,

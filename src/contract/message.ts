@@ -23,7 +23,7 @@ export const deadLetterResource = z.object({
   messageId: z.string(),
   /** The node that could not deliver it. */
   node: z.string(),
-  /** Full id of whom it was for. */
+  /** Full id of the recipient. */
   stitch: z.string(),
   from: z.string(),
   channel: z.string(),

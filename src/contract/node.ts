@@ -30,9 +30,9 @@ export type NodeResource = Resource<typeof nodeResource>;
 /** What became of a node's stitches when it was adopted, by full id. */
 export const adoptedResource = z.object({
   node: z.string(),
-  /** Those that are assigned from now on, and were not. */
+  /** The stitches that are assigned from now on, and were not before. */
   adopted: z.array(z.string()),
-  /** All whose spec is neither stored nor offered by the node, those that were assigned among them. */
+  /** All stitches whose spec is neither stored nor offered by the node, also those that were already assigned. */
   unknown: z.array(z.string()),
 });
 export type AdoptedResource = Resource<typeof adoptedResource>;

@@ -13,9 +13,9 @@ export const planResource = z.object({
   placements: z.array(z.object({ stitch: z.string(), node: z.string(), reason: z.string() })),
   refusals: z.array(refusalResource),
   warnings: z.array(z.object({ code: z.string(), message: z.string(), stitch: z.string().exactOptional() })),
-  /** Sent back with the same command: other tasks than these are then refused (`plan_stale`). null where not feasible. */
+  /** Sent back with the same command: the API then refuses other tasks than these (`plan_stale`). null if not feasible. */
   planToken: z.string().nullable(),
-  /** Milliseconds that it takes at least: so long stitches must have been well, wave after wave. */
+  /** The least time the command takes, in milliseconds: how long stitches must have been well, summed over the waves. */
   leastDurationMs: z.int(),
   asOf: time,
 });

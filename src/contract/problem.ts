@@ -15,21 +15,21 @@ export const problemResource = z.object({
   code: z.enum(Object.keys(ERRORS) as ErrorCode[]),
   requestId: z.string(),
   retryable: z.boolean(),
-  /** Its lists are cut, each to the same length: they would make it too large. */
+  /** The lists of the problem are cut, each to the same length: they would make the problem too large. */
   truncated: z.boolean().exactOptional(),
-  /** Of `invalid_request`: the wrong fields, at most 20. */
+  /** For `invalid_request`: the wrong fields, at most 20. */
   errors: z.array(z.object({ path: z.string(), message: z.string() })).exactOptional(),
-  /** Of `ambiguous_stitch`: the full ids it could mean. */
+  /** For `ambiguous_stitch`: the full ids that the reference could mean. */
   candidates: z.array(z.string()).exactOptional(),
-  /** Of `placement_failed`. */
+  /** For `placement_failed`. */
   refusals: z.array(refusalResource).exactOptional(),
-  /** Of `plan_stale`: the plan as it is now. */
+  /** For `plan_stale`: the plan as it is now. */
   plan: planResource.exactOptional(),
-  /** Of `group_busy`: the job that has the group. */
+  /** For `group_busy`: the job that holds the group. */
   jobId: z.string().exactOptional(),
-  /** Of `not_found`: the full id a moved stitch has now. */
+  /** For `not_found`: the full id that a moved stitch has now. */
   movedTo: z.string().exactOptional(),
-  /** Of `stitch_failed` and `reply_timeout`: the message, and what became of it. */
+  /** For `stitch_failed` and `reply_timeout`: the message, and what became of it. */
   messageId: sentResource.shape.messageId.exactOptional(),
   deliveries: sentResource.shape.deliveries.exactOptional(),
 });

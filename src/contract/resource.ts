@@ -1,6 +1,6 @@
 import type * as z from "zod";
 
-/** A value that is looked at and never changed, all the way down. */
+/** A value that is read and never changed, at every level. */
 type Immutable<Value> = unknown extends Value
   ? Value
   : Value extends object
@@ -8,7 +8,7 @@ type Immutable<Value> = unknown extends Value
     : Value;
 
 /**
- * The type of a resource: what its schema describes. Nothing parses an answer while the API runs; the schemas are the types,
- * the OpenAPI document (`infra/openapi.ts`), and what the tests hold every answer to.
+ * The type of a resource: what its schema describes. Nothing parses an answer while the API runs. The types and the OpenAPI
+ * document (`infra/openapi.ts`) are made from the schemas, and the tests check every answer against them.
  */
 export type Resource<Schema extends z.ZodType> = Immutable<z.output<Schema>>;

@@ -13,27 +13,27 @@ export const listedStitchResource = z.object({
   group: z.string(),
   desired: z.enum(DESIRED),
   state: z.enum(STITCH_STATES),
-  /** null where it is not to run, has run to its end, or its node is dead. */
+  /** null if the stitch should not run, has run to its end, or its node is dead. */
   health: z.enum(HEALTHS).nullable(),
-  /** Since when it has been green without a break; null where it is not. */
+  /** Since when it has been green without a break; null if it is not green. */
   healthySince: time.nullable(),
   revision: z.string(),
   restarts: z.int(),
   pid: z.int().nullable(),
   startedAt: time.nullable(),
   lastExit: z.object({ code: z.int().nullable(), signal: z.string().nullable(), at: time }).nullable(),
-  /** Measured; null where the stitch is not running or was not measured. */
+  /** Measured; null if the stitch is not running or was not measured. */
   resources: z.object({ cpuPercent: z.number().nullable(), memoryBytes: z.number() }).nullable(),
   /** Has it run to its end, so that its policy does not start it again? */
   finished: z.boolean(),
-  /** Names what it runs: of two with the same, both run the same. */
+  /** Names the spec of the stitch: two stitches with the same hash run the same. */
   specHash: z.string(),
   observedAt: time,
 });
 export type ListedStitchResource = Resource<typeof listedStitchResource>;
 
 export const stitchResource = listedStitchResource.extend({
-  /** What it runs, with every default filled in; null where nobody knows (see `adopt`). */
+  /** What it runs, with every default filled in; null if this is not known (see `adopt`). */
   spec: stitchSpec.nullable(),
 });
 export type StitchResource = Resource<typeof stitchResource>;

@@ -1,7 +1,7 @@
 import * as z from "zod";
 
-/** Of every time in an answer: ISO 8601, in UTC, such as `2026-11-23T09:00:00.000Z`. */
+/** Every time in an answer: ISO 8601, in UTC, such as `2026-11-23T09:00:00.000Z`. */
 export const time = z.iso.datetime();
 
-/** The same of Unix milliseconds. */
+/** Unix milliseconds in this format. */
 export const iso = (ms: number): string => new Date(ms).toISOString();

@@ -40,7 +40,7 @@ export const ERRORS = {
 
 export type ErrorCode = keyof typeof ERRORS;
 
-/** Facts beside the message: `candidates`, `refusals`, `plan`, `jobId`, `errors`, … They become fields of the problem document. */
+/** Facts beside the message: `candidates`, `refusals`, `plan`, `jobId`, `errors`, … They become fields of the problem. */
 export type ErrorFacts = Readonly<Record<string, unknown>>;
 
 /** Thrown when a request cannot be answered as asked. Mapped to problem+json in one place (`src/api/problem.ts`). */
@@ -55,7 +55,7 @@ export class RequestError extends Error {
   }
 }
 
-/** Why a step or task did not succeed. Written by a node beside its outcomes, or by a Master for what never ran. */
+/** Why a step or task did not succeed. Written by a node beside its outcomes, or by a Master for a step that never ran. */
 export const STEP_CODES = [
   "node_dead",
   "node_left",

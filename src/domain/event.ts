@@ -1,7 +1,7 @@
 import * as z from "zod";
 import { groupContains } from "./names/group.ts";
 
-/** Every type of event; what happened in the cluster, told as well as may be. State is the truth. */
+/** Every type of event. An event tells what happened in the cluster, as well as possible. State is the truth. */
 export const EVENT_TYPES = [
   "node.joined",
   "node.suspect",
@@ -36,7 +36,7 @@ export const clusterEvent = z.object({
   job: z.string().nullable().default(null),
   data: z.record(z.string(), z.unknown()).nullable().default(null),
 });
-/** `stitch`: a full id. What does not apply is left out. */
+/** `stitch`: a full id. Fields that do not apply are left out. */
 export type ClusterEvent = z.input<typeof clusterEvent>;
 
 /** `type`: types, families such as `node.*`, or `*`. */
@@ -58,7 +58,7 @@ export function eventMatches(event: Recorded, { type, node, group }: EventFilter
 
 const ofFamily = (type: string, glob: string): boolean => glob.endsWith(".*") && type.startsWith(glob.slice(0, -1));
 
-/** Which of two ids of events is the older one: negative where it is `a`. */
+/** Compares two event ids: negative if `a` is older, 0 if they are the same, positive if `a` is newer. */
 export function compareEventIds(a: string, b: string): number {
   const [aMs = 0, aSeq = 0] = a.split("-").map(Number);
   const [bMs = 0, bSeq = 0] = b.split("-").map(Number);

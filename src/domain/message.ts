@@ -3,19 +3,19 @@ import { groupName } from "./names/group.ts";
 import { nodeId, parseStitchRef, stitchId, stitchRef } from "./names/ids.ts";
 import { sizeFirst } from "./json/size-first.ts";
 
-/** Most that a message may carry, in bytes of UTF-8. */
+/** The most data that a message may carry, in bytes of UTF-8. */
 export const MAX_DATA_BYTES = 1024 * 1024;
-/** A message that goes after a stitch which has moved is passed on so often at most: tombstones may point in a circle. */
+/** How often a message is passed on after a stitch that has moved, at most: tombstones may point in a circle. */
 export const MAX_HOPS = 5;
 /** Deliveries of one message to one stitch, before it becomes a dead letter. */
 export const MAX_TRIES = 5;
-/** What a message sent over HTTP comes from begins with this; no node can have the id. */
+/** The sender of a message over HTTP begins with this. No node can have this id. */
 export const API_SENDER = "api:";
-/** Who has sent it, where that is counted: all that comes over HTTP is one. */
+/** The sender, for counting: all messages over HTTP count as one sender. */
 export const senderOf = ({ from }: { readonly from: string }): string =>
   from.startsWith(API_SENDER) ? API_SENDER : from;
 
-/** Names of channels that begin with `_` are the system's. */
+/** Channel names that begin with `_` belong to the system. */
 const anyChannel = z
   .string()
   .refine((name) => !name.startsWith("_"), 'must not begin with "_": those channels are the system\'s');
@@ -23,10 +23,10 @@ export const channel = anyChannel.max(128);
 
 const json: z.ZodType<unknown> = z.unknown().refine((value) => value !== undefined, "is missing");
 
-/** In a body of 4 MiB there is room for hundreds of thousands: each alternative would look at all of them. */
+/** A body of 4 MiB has room for hundreds of thousands of fields, and each alternative would look at all of them. */
 const MAX_FIELDS = 20;
 
-/** Whom a client sends to. */
+/** The recipient of a client's message. */
 export const recipient = sizeFirst(
   MAX_FIELDS,
   "fields",
@@ -61,7 +61,7 @@ export const sendRequest = sizeFirst(
 );
 export type SendRequest = z.output<typeof sendRequest>;
 
-/** Data as it travels: a string as it is, anything else as its JSON text (process-v1.md, "Node → stitch"). */
+/** Data as it is sent: a string as it is, anything else as its JSON text (process-v1.md, "Node → stitch"). */
 export const dataText = (data: unknown): string => (typeof data === "string" ? data : JSON.stringify(data));
 
 const MESSAGE_ID = /^[A-Za-z0-9][A-Za-z0-9.-]*$/;
@@ -73,11 +73,11 @@ const isSender = (from: string): boolean =>
 const sender = z.string().refine(isSender, "is neither a stitch's full id nor a request to the API");
 
 /**
- * A message in a node's inbox. `to`: a stitch of that node by its bare id, several, or those that are in a group there when
- * it comes. `from`: a full id, or `api:<id>`.
+ * A message in a node's inbox. `to`: a stitch of that node by its bare id, several stitches, or the members of a group on that
+ * node when the message comes. `from`: a full id, or `api:<id>`.
  *
- * Every node may write into every inbox. So what its sender's own node would have refused is refused again by whoever reads
- * it: on the channel `_exit` it would end a stitch of another node.
+ * Every node may write into every inbox. So the reader refuses again what the sender's own node would have refused: on the
+ * channel `_exit`, a message would end a stitch of another node.
  */
 const message = z.object({
   /** The same for every recipient and every delivery. */
@@ -88,26 +88,26 @@ const message = z.object({
     z.object({ stitches: z.array(stitchId) }),
     z.object({ group: groupName }),
   ]),
-  /** Its sender gave a bare id: it is for whatever stitch has that, wherever that is by now. */
+  /** The sender gave a bare id: the message is for the stitch that has this id now, on any node. */
   bare: z.literal(true).optional(),
   channel: anyChannel,
   data: z.string(),
-  /** The sender's own number for it, by which it knows the answer; null where it wants none. */
+  /** The sender's own number for the message, to recognise the answer; null if the sender wants no answer. */
   ref: z.number().nullable(),
-  /** It answers the message that its recipient sent under this number. */
+  /** The message answers the one that its recipient sent under this number. */
   re: z.number().nullable(),
   /**
-   * Where somebody waits for receipts: a reply's id, and the process that waits. `stitch`: the full id under which it knows
-   * the recipient, where that has moved.
+   * Set if a process waits for receipts: the id of the reply, and that process. `stitch`: the full id under which the process
+   * knows the recipient, if the recipient has moved.
    */
   receipt: z.object({ reply: z.string(), asker: z.string(), stitch: z.string().optional() }).nullable(),
   hops: z.int().min(0),
-  /** When a stitch gave it to its node, by Redis's clock; null: when it was put into the inbox, as the entry there says. */
+  /** When a stitch gave the message to its node, by Redis's clock. null: when it was put into the inbox, as its entry says. */
   sentAtMs: z.number().nullable(),
 });
 export type Message = z.output<typeof message>;
 
-/** A message from its JSON text, or why it is none; the reason quotes nothing of it. */
+/** Reads a message from its JSON text, or says why it is not a message. The reason quotes nothing of the text. */
 export function readMessage(text: string): { readonly message: Message } | { readonly wrong: string } {
   let value: unknown;
   try {
@@ -133,7 +133,7 @@ export const DEAD_CODES = [
 ] as const;
 export type DeadCode = (typeof DEAD_CODES)[number];
 
-/** A message kept with the reason after its last delivery failed. `to`: the full id it was for; `bare`: as of the message. */
+/** A message kept with the reason after its last delivery failed. `to`: the full id it was for; `bare`: as in the message. */
 export const deadLetter = z.object({
   messageId,
   from: sender,
@@ -148,13 +148,13 @@ export const deadLetter = z.object({
 });
 export type DeadLetter = z.output<typeof deadLetter>;
 
-/** What is kept of a message, whoever it was for. */
+/** The part of a message that is kept as a dead letter, for any recipient. */
 export const asLetter = (
   { id: messageId, from, bare, channel, data }: Omit<Message, "to">,
   why: Pick<DeadLetter, "code" | "reason" | "tries" | "atMs">,
 ): Omit<DeadLetter, "to"> => ({ messageId, from, bare, channel, data, ...why });
 
-/** What became of one delivery, told to whoever waits. `stitch`: a full id. */
+/** What became of one delivery, for the process that waits. `stitch`: a full id. */
 export const receipt = z.object({
   stitch: z.string(),
   status: z.enum(["acked", "replied", "failed"]),

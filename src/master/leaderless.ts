@@ -40,13 +40,13 @@ export type LeaderlessOptions = {
   readonly jobRetentionMs: number;
   readonly nowMs: () => number;
   readonly randomBytes: (count: number) => Uint8Array;
-  /** Told of what failed after a command was accepted, which a sweep makes up for, and of records that cannot be read. */
+  /** Called with errors after a command was accepted, which a sweep repairs, and for records that cannot be read. */
   readonly onLate: (error: unknown) => void;
 };
 
 /**
- * The default Master: whichever process receives a command plans and dispatches it, from the state it sees. There is no
- * leader and nothing to elect; conflicting commands given at once are decided by their revisions, on the node.
+ * The default Master: the process that receives a command plans and dispatches it, from the state that it sees. There is no
+ * leader and no election. If two commands conflict, the node decides by their revisions.
  */
 export function leaderlessMaster(options: LeaderlessOptions): Master {
   const { id, redis, keys, hints, nowMs, onLate } = options;

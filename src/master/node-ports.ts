@@ -25,7 +25,7 @@ export type NodePortsOptions = RoutesOptions & {
   readonly node: string;
 };
 
-/** Each Master that can be chosen. All of them find nodes, and are found by nodes, in the same records. */
+/** Each Master that can be chosen. All of them and all nodes find each other through the same records. */
 const NODE_PORTS: Readonly<Record<ChosenMaster, (options: NodePortsOptions) => NodePorts>> = {
   leaderless: (options) => {
     const { redis, keys, node } = options;
@@ -67,5 +67,5 @@ const NODE_PORTS: Readonly<Record<ChosenMaster, (options: NodePortsOptions) => N
   },
 };
 
-/** What a node needs of a Master, on the connections of its worker. Sends nothing. */
+/** The ports that a node's worker uses, on its own connections. This call sends nothing. */
 export const openNodePorts = (mode: ChosenMaster, options: NodePortsOptions): NodePorts => NODE_PORTS[mode](options);

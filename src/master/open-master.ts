@@ -22,29 +22,29 @@ export type OpenMasterOptions = {
   readonly id: string;
   readonly deadAfterMs: number;
   readonly jobRetentionMs: number;
-  /** Told of connection errors and of what failed after a command was accepted. */
+  /** Called with connection errors, and with errors after a command was accepted. */
   readonly onError: (error: unknown) => void;
   /** How long to wait for Redis at the start. */
   readonly connectTimeoutMs: number;
-  /** Look first whether this Redis is fit to hold the cluster, and in which format it does: once per process, not per request. */
+  /** Check first that Redis evicts no keys and holds the cluster in this format: once per process, not per request. */
   readonly checkFirst: boolean;
 };
 
-/** A Master with the connections it stands on. */
+/** A Master with its connections. */
 export type OpenMaster = {
   readonly master: Master;
   readonly keys: Keys;
   /** The shared connection. */
   readonly redis: RedisClient;
-  /** Opens a connection for one reader that blocks; the caller disconnects it. */
+  /** Opens a connection for one blocking reader; the caller disconnects it. */
   openBlocking(): RedisClient;
   /** Closes every connection. Safe to repeat. */
   close(): void;
 };
 
 /**
- * Connects to Redis and puts a Master on top.
- * @throws the connection error where Redis does not answer in time; RedisRefused where it may evict keys, or holds the
+ * Connects to Redis and creates a Master on that connection.
+ * @throws the connection error if Redis does not answer in time; RedisRefused if Redis may evict keys, or holds the
  *   cluster in another format.
  */
 export async function openMaster(options: OpenMasterOptions): Promise<OpenMaster> {

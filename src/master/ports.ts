@@ -27,12 +27,12 @@ import type { NodeResource } from "../contract/node.ts";
 import type { PlanResource } from "../contract/plan.ts";
 import type { ListedStitchResource, StitchResource } from "../contract/stitch.ts";
 
-/** Who asks, and how it is to be carried out. */
+/** A command, who sends it, and how to carry it out. */
 export type Submission = {
   readonly command: Command;
-  /** With it, the same body again gives the same job. */
+  /** With a key, the same body again returns the same job. */
   readonly idempotencyKey: string | null;
-  /** Whose keys these are: a hash of the client's token, or "". */
+  /** The owner of the idempotency keys: a hash of the client's token, or "". */
   readonly scope: string;
   readonly by: string | null;
   /** Answer when the job has ended, or after this many milliseconds. */
@@ -43,7 +43,7 @@ export type Submitted =
   | { readonly kind: "job"; readonly job: JobResource; readonly replayed: boolean }
   | { readonly kind: "plan"; readonly plan: PlanResource };
 
-/** A page of a filtered list holds what matches, wherever it is; see `search` for how far that is looked for. */
+/** A page of a filtered list holds matching items from anywhere in the list; `search` bounds how far it looks. */
 export type Page = { readonly limit: number; readonly cursor: string | null };
 export type NodeFilter = { readonly liveness?: Liveness | undefined; readonly zone?: string | undefined };
 export type StitchFilter = {
@@ -59,21 +59,21 @@ export type JobFilter = {
 };
 export type StepFilter = { readonly status?: StepStatus | undefined; readonly node?: string | undefined };
 
-/** Where following a log begins: after the line with this id, where it is one of this log; else with the last `tail` lines. */
+/** Where following a log begins: after the line `afterId` if this log has it, otherwise with the last `tail` lines. */
 export type LogStart = { readonly tail: number; readonly afterId: string | null };
-/** `id`: following can go on after this line; null where it is not in the log itself. */
+/** `id`: a reader can continue after this line; null for a line that is not in the log itself. */
 export type PlacedLogLine = { readonly id: string | null; readonly line: LogLineResource };
 
 export type DeadLetterFilter = { readonly node?: string | undefined; readonly stitch?: string | undefined };
-/** `replayed`: an earlier call with the same key sent it. */
+/** `replayed`: an earlier call with the same key sent the message. */
 export type Sent = { readonly sent: SentResource; readonly replayed: boolean };
 
-/** What one round of tending did. */
+/** What one sweep did. */
 export type Tended = { readonly looked: number; readonly dispatched: number; readonly closed: number };
 
 /**
- * Duties 1 and 3: keeps track of the cluster, and answers what it is. Every list is a page; `asOf` is by the clock that ids of
- * events begin with, so whoever follows events from there misses nothing.
+ * Duties 1 and 3: observes the cluster and answers questions about it. Every list is a page. `asOf` uses the clock that
+ * event ids begin with, so a client that follows events from `asOf` misses none.
  */
 export interface ClusterState {
   cluster(): Promise<ClusterResource>;
@@ -87,72 +87,75 @@ export interface ClusterState {
   /** @throws `not_found`. */
   group(name: string): Promise<GroupResource>;
   /**
-   * Events, oldest first on each page. `from`: an event's id, and the pages go on after it; null, and they go back from the
-   * newest; or a `nextCursor` of this list. @throws `events_gone` where those after an id are no longer kept.
+   * Events, oldest first on each page. `from`: an event id (the pages go forward from it), null (they go back from the
+   * newest event), or a `nextCursor` of this list. @throws `events_gone` if the events after the id are no longer kept.
    */
   events(from: string | null, limit: number, filter?: EventFilter): Promise<ListResource<EventResource>>;
   /**
-   * The last lines of a stitch's log, oldest first, asked of its node.
-   * @throws `not_found`, `ambiguous_stitch`; `node_unreachable` where the node is dead, has left, or does not answer within 2 s;
+   * The last lines of a stitch's log, oldest first, from its node.
+   * @throws `not_found`, `ambiguous_stitch`; `node_unreachable` if the node is dead, has left, or does not answer within 2 s;
    *   `inbox_full`.
    */
   logs(ref: string, tail: number): Promise<ListResource<LogLineResource>>;
   /**
-   * A stitch's log from a place on, line by line as it is written, until the signal aborts or the stitch or its node is
-   * gone, which a last line of the source `system` says. Lines are left with the node while the iteration is not asked for
-   * more. Resolves once the node follows. @throws as `logs`.
+   * Follows a stitch's log from a position, line by line, until the signal aborts, or until the stitch or its node is gone
+   * (a last line from the source `system` says so). While the caller does not ask for more, the lines stay on the node.
+   * Resolves once the node follows the log. @throws as `logs`.
    */
   followLogs(ref: string, from: LogStart, signal: AbortSignal): Promise<AsyncIterable<readonly PlacedLogLine[]>>;
 }
 
 /**
- * Duty 2: publishes the state of the running node. Of the worker whose node it is: what it says goes by its incarnation, so that
- * a former life cannot overwrite what a later one says.
+ * Duty 2: publishes the state of the running node, for this node's worker. Publications carry the node's incarnation, so
+ * that an earlier incarnation cannot overwrite what a later one published.
  */
 export interface Publishing {
-  /** Takes the node's id for a new incarnation; refused while another session's lease runs. */
+  /** Registers a new incarnation under the node's id; refused while another session's lease runs. */
   register(as: Registering): Promise<Registration>;
-  /** Renews the lease, and tells what Masters have for the node. One round trip, whatever the size of the cluster. */
+  /** Renews the lease and returns what Masters have for the node. One round trip, whatever the size of the cluster. */
   beat(as: Beating): Promise<Beat>;
-  /** Ends the lease of its own will. Does nothing where another worker has the id. Safe to repeat. */
+  /** Ends the lease voluntarily. Does nothing if another worker has the id. Safe to repeat. */
   leave(as: { readonly session: string; readonly incarnation: number }): Promise<void>;
-  /** Puts the node on the list of nodes, where a Master that was forgetting it has taken it off. Safe to repeat. */
+  /** Puts the node back on the list of nodes, in case a Master that was forgetting it removed it. Safe to repeat. */
   relist(): Promise<void>;
-  /** Makes what its stitches are published in, before any is. Safe to repeat. */
+  /** Creates the Redis hashes of the node's stitches, before the node publishes any stitch. Safe to repeat. */
   open(): Promise<void>;
-  /** Publishes changes of its stitches with the node's status. Safe to repeat with a higher number. */
+  /** Publishes changes of the node's stitches with the node's status. Safe to repeat with a higher number. */
   publish(
     changes: readonly StitchChange[],
     status: NodeStatus,
     receives: (group: string) => boolean,
     as: Publication,
   ): Promise<Published>;
-  /** Puts the pointers of stitches right again. Safe to repeat. */
+  /** Corrects the pointers of stitches. Safe to repeat. */
   assertPointers(stitches: readonly StitchChange[], receives: (group: string) => boolean): Promise<void>;
-  /** What stitches use; it expires by itself. */
+  /** Publishes what stitches use; it expires by itself after `keptMs`. */
   publishUsage(incarnation: number, usage: ReadonlyMap<string, StitchUsage>, keptMs: number): Promise<void>;
-  /** All that is published of its stitches; `onUnreadable` is told of the rest. */
+  /** All published records of the node's stitches; `onUnreadable` is called for records that cannot be read. */
   published(onUnreadable: OnUnreadable): Promise<{ stitches: StitchRecord[]; removed: RemovedRecord[] }>;
   /** Forgets removed stitches. */
   forget(stitches: readonly string[]): Promise<void>;
-  /** Of specs that its stitches have: which are not in the store. */
+  /** Which of these specs of the node's stitches are not in the store. */
   missingSpecs(hashes: readonly string[]): Promise<readonly string[]>;
-  /** Offers the texts of specs that are not in the store, by hash, in place of those it offered before. Nobody goes by them until the node is adopted. */
+  /**
+   * Offers the texts of specs that are not in the store, by hash. They replace earlier offers. Masters do not act on them
+   * until the node is adopted.
+   */
   offerSpecs(texts: ReadonlyMap<string, string>): Promise<void>;
-  /** Tells what happened. */
+  /** Emits events. */
   emit(events: readonly ClusterEvent[]): Promise<void>;
 }
 
-/** What Masters have decided about a node and its stitches: of the worker whose node it is, which obeys, and tells what came of it. */
+/** What Masters decided about a node and its stitches, for this node's worker: it obeys and reports the outcomes. */
 export interface Orders {
   /**
-   * Takes up a task that has come through the node's queue, for this incarnation. Safe to repeat.
-   * @returns "ok", or why it is not the node's to carry out (any more).
+   * Claims a task from the node's queue for this incarnation. Safe to repeat.
+   * @returns "ok", or the reason why the node must not carry out the task (any more).
    */
   claim(job: string, task: Pick<Task, "id" | "attempt">, incarnation: number): Promise<ClaimReply>;
   /**
-   * Tells outcomes of a claimed task's steps, by their index. `ended`: these are the last. Safe to repeat: the first stays.
-   * @returns whether the task is still that incarnation's; else nothing is written.
+   * Writes outcomes of a claimed task's steps, by step index. `ended`: these are the task's last outcomes. Safe to repeat:
+   * the first outcome of a step stays. @returns false if this incarnation no longer has the task: then nothing is written.
    */
   tell(
     job: string,
@@ -161,38 +164,38 @@ export interface Orders {
     outcomes: ReadonlyMap<number, StepOutcome>,
     ended: boolean,
   ): Promise<boolean>;
-  /** The text of a spec, as the store has it; null where it has none. The node checks that it is what the hash names. */
+  /** The text of a spec in the store; null if it has none. The node checks that the text matches the hash. */
   spec(specHash: string, onUnreadable: OnUnreadable): Promise<string | null>;
-  /** What Masters have assigned to the node under stitches' ids, the newest first; `onUnreadable` is told of the rest. */
+  /** The node's assignments by stitch id, the newest first; `onUnreadable` is called for those that cannot be read. */
   assigned(
     stitches: readonly string[],
     onUnreadable: OnUnreadable,
   ): Promise<ReadonlyMap<string, readonly KeptAssignment[]>>;
   eligibility(): Promise<Eligibility>;
-  /** What Masters have decided about its stitches while it was away, by stitch; `onUnreadable` is told of what cannot be read. */
+  /** The node's tombstones from while it was away, by stitch; `onUnreadable` is called for those that cannot be read. */
   tombstones(onUnreadable: OnUnreadable): Promise<ReadonlyMap<string, Tombstone>>;
-  /** All that is known of a full id, on whatever node. @throws UnreadableRecord */
+  /** All that Redis knows of a full id, on any node. @throws UnreadableRecord */
   traces(id: string): Promise<Traces>;
-  /** Has every later command draw a higher revision than this. Safe to repeat. */
+  /** Makes every later command draw a higher revision than this one. Safe to repeat. */
   raiseRevision(revision: number): Promise<void>;
 }
 
-/** Duty 4: routes messages to stitches, by the node that each lives on. The same for clients and for stitches. */
+/** Duty 4: routes messages to stitches, by the node that each one lives on. Works the same for clients and stitches. */
 export interface Routing {
-  /** The full ids that a bare id means. One that is only arriving it does not mean. */
+  /** The full ids that a bare id means, without stitches that are still arriving in a move. */
   locate(stitch: string): Promise<string[]>;
   /** Is there a stitch under this full id that takes messages, or one that has moved from there? */
   takesMessages(id: string): Promise<boolean>;
   /** The nodes that have a stitch which takes messages in the group or inside it. */
   nodesOf(group: string): Promise<string[]>;
-  /** The full ids of those who take messages in the group or inside it. */
+  /** The full ids of the stitches that take messages, in the group or inside it. */
   receiversOf(group: string): Promise<string[]>;
-  /** Puts messages into a node's inbox, in their order. @returns what became of each. */
+  /** Puts messages into a node's inbox, in their order. @returns the result for each message. */
   put(node: string, messages: readonly Posted[]): Promise<PutResult[]>;
-  /** Adds dead letters to those of a node. Safe to repeat. */
+  /** Adds dead letters to a node's dead letters. Safe to repeat. */
   bury(node: string, letters: readonly DeadLetter[]): Promise<void>;
   /**
-   * Sends a message, and waits for what was asked for. `idempotencyKey`: with it, the same body again sends nothing.
+   * Sends a message and waits for what `expect` asks for. `idempotencyKey`: with a key, the same body again sends nothing.
    * @throws `no_recipient`, `ambiguous_stitch`, `not_addressable`, `too_large`, `inbox_full`, `stitch_failed`,
    *   `reply_timeout`, `idempotency_conflict`.
    */
@@ -208,20 +211,26 @@ export interface Routing {
 export interface Commands {
   /** Plans a command, records it and dispatches its tasks. A dry run or an infeasible plan changes nothing. */
   submit(submission: Submission): Promise<Submitted>;
-  /** The job when it has ended, or after `waitMs`. Whoever asks brings it forward as far as it goes. @throws `not_found`. */
+  /** The job when it has ended, or after `waitMs`. The call advances the job as far as possible. @throws `not_found`. */
   job(id: string, waitMs: number): Promise<JobResource>;
   jobs(page: Page, filter: JobFilter): Promise<ListResource<ListedJobResource>>;
   /** @throws `not_found`. */
   steps(id: string, page: Page, filter: StepFilter): Promise<ListResource<ListedStepResource>>;
-  /** Ends what nobody has taken up. Safe to repeat. @throws `job_finished`, `not_found`. */
+  /** Cancels what nobody has claimed. Safe to repeat. @throws `job_finished`, `not_found`. */
   cancel(id: string): Promise<JobResource>;
-  /** Repeats what did not succeed of a job, as a new one. Safe to repeat. @throws `not_found`, `job_finished`, `group_busy`, and as `submit`. */
+  /**
+   * Repeats the parts of a job that did not succeed, as a new job. Safe to repeat.
+   * @throws `not_found`, `job_finished`, `group_busy`, and as `submit`.
+   */
   retry(id: string): Promise<JobResource>;
-  /** Takes back what a job changed, as a new one, for a reason of its own. Safe to repeat. @throws `not_found`, `not_reversible`, `group_busy`, and as `submit`. */
+  /**
+   * Undoes what a job changed, as a new job with a reason of its own. Safe to repeat.
+   * @throws `not_found`, `not_reversible`, `group_busy`, and as `submit`.
+   */
   rollback(id: string, reason?: string | null): Promise<JobResource>;
   /**
-   * Assigns to a node those of its stitches that no Master has assigned, as far as Redis knows: from here on they are
-   * copied and moved like all others. For a Redis that came back empty, or older. Safe to repeat. @throws `not_found`.
+   * Assigns to a node those of its stitches that no Master has assigned, as far as Redis knows. From then on they are copied
+   * and moved like all others. For a Redis that came back empty or older. Safe to repeat. @throws `not_found`.
    */
   adopt(node: string): Promise<AdoptedResource>;
   /** Forgets a dead or left node with its stitches, queue and routes. Safe to repeat. @throws `node_alive`, `not_found`. */
@@ -229,28 +238,31 @@ export interface Commands {
 }
 
 /**
- * What a Master does without being asked: it looks after open jobs and clears away what nobody needs. Where there is a leader,
- * it alone does this.
+ * What a Master does without a request: it looks after open jobs and deletes what nobody needs. If there is a leader, only
+ * the leader does this.
  */
 export interface Upkeep {
-  /** One round: finishes dispatches, expires and closes jobs, and does the chores that are due. Any number of Masters may do it at once. */
+  /**
+   * One sweep: finishes dispatches, expires and closes jobs, and does the chores that are due. Any number of Masters may
+   * sweep at once.
+   */
   tend(): Promise<Tended>;
   /**
-   * Waits until a job is due to be looked at, on the connection given, and takes it from all other Masters.
-   * @returns its id; null where none was due within `waitMs`.
+   * Waits on the given connection until a job is due for a look, and takes the job, so that no other Master does.
+   * @returns the job's id; null if no job was due within `waitMs`.
    */
   nextDue(blocking: RedisClient, waitMs: number): Promise<string | null>;
-  /** Takes more jobs that are due by now, at most so many. */
+  /** Takes more jobs that are due by now, at most `most`. */
   takeDue(most: number): Promise<readonly string[]>;
-  /** Brings open jobs forward, and ends those of which nothing can still happen. Safe to repeat. */
+  /** Advances open jobs, and closes those in which nothing more can happen. Safe to repeat. */
   advance(ids: readonly string[]): Promise<void>;
 }
 
-/** What a node needs of a Master: the ports of its worker. */
+/** The ports of a Master that a node's worker uses. */
 export type NodePorts = {
   readonly publishing: Publishing;
   readonly orders: Orders;
-  /** For what its stitches say to one another; a client's sending is the API's. */
+  /** For messages between stitches; the API sends the messages of clients. */
   readonly routing: Routes;
 };
 
@@ -258,11 +270,11 @@ export type NodePorts = {
 export type Routes = Pick<Routing, "locate" | "takesMessages" | "nodesOf" | "receiversOf" | "put" | "bury">;
 
 /**
- * The brain of the cluster, behind ports of its own for each duty, so that another implementation can replace the leaderless
- * one. `openMaster` makes it; nothing outside this folder knows which one it is.
+ * The brain of the cluster, with one port for each duty, so that another implementation can replace the leaderless one.
+ * `openMaster` creates it; nothing outside this folder knows which implementation it is.
  *
- * Every method throws `RequestError` with a code of the catalogue for what cannot be answered as asked, and
- * `redis_unavailable` where Redis is away. All may be called at once.
+ * Every method throws `RequestError`: with a code of the catalogue if the request cannot be answered, and with
+ * `redis_unavailable` if Redis is away. All methods may be called at once.
  */
 export interface Master {
   /** Names this Master in the jobs it accepts. */

@@ -4,10 +4,13 @@ import type { RedisClient } from "../redis/connection/client.ts";
 import { type Keys, QUEUE } from "../redis/keys.ts";
 import { QUEUE_LAYOUT } from "../redis/layout.ts";
 
-/** Finished entries kept, to be looked at: a used id that is added again does nothing while it is kept, and is refused at the claim after. */
+/**
+ * Finished entries that are kept for inspection. Adding a used id again does nothing while its entry is kept; after that,
+ * the claim refuses the task.
+ */
 export const KEPT = { age: 3600, count: 100 };
 
-/** A task that could not be carried out because Redis failed is delivered again until it can be: the claim ends it, not a count. */
+/** A task that failed because of Redis is delivered again until it can run: the claim ends this, not a count. */
 const AGAIN = { attempts: 1_000_000, backoff: { type: "fixed", delay: 500 } };
 
 /** Adds tasks to the queues of nodes, over one shared connection. */
@@ -30,12 +33,12 @@ export class Dispatcher {
     });
   }
 
-  /** Resolves when BullMQ has made its scripts known to the connection: before that, nothing may be sent (see `installScripts`). */
+  /** Resolves when BullMQ has defined its scripts on the connection. Send nothing before that (see `installScripts`). */
   async ready(): Promise<void> {
     await this.#root.waitUntilReady();
   }
 
-  /** One entry per task, all in one pipelined round trip. Safe to repeat: an id that is known does nothing. */
+  /** Adds one entry per task, all in one pipelined round trip. Safe to repeat: adding a known id does nothing. */
   async dispatch(tasks: readonly Dispatch[]): Promise<void> {
     await Promise.all(
       tasks.map(async (each) => {
@@ -49,28 +52,31 @@ export class Dispatcher {
     );
   }
 
-  /** Takes out of its node's queue what nobody has taken up, and nobody may any more. Safe to repeat. */
+  /** Removes tasks that no node has claimed, and that no node may claim any more, from their nodes' queues. Safe to repeat. */
   async withdraw(job: string, tasks: readonly Task[]): Promise<void> {
     await Promise.all(tasks.map((task) => this.#queueOf(task.node).remove(dispatchId(job, task))));
   }
 
-  /** Deletes all of a forgotten node's queue. BullMQ pauses it first: cut off in between, it stays so until `resume`. */
+  /**
+   * Deletes the whole queue of a forgotten node. BullMQ pauses the queue first: if the call is cut off in between, the
+   * queue stays paused until `resume`.
+   */
   async obliterate(node: string): Promise<void> {
     try {
       await this.#queueOf(node).obliterate({ force: true });
     } catch (error) {
-      // BullMQ's scripts give up where one of its keys is of another type.
+      // BullMQ's scripts fail if one of its keys is of another type.
       if ((await this.#dropOtherTypes(node)) === 0) throw error;
       await this.#queueOf(node).obliterate({ force: true });
     }
   }
 
-  /** @returns how many keys of the queue were of another type than BullMQ gives them. */
+  /** Deletes the queue's keys that are of another type than BullMQ gives them. @returns how many were deleted. */
   async #dropOtherTypes(node: string): Promise<number> {
     const keyOf = (part: string) => this.#keys.nodeQueue(node, part);
     const rows = Object.entries(QUEUE_LAYOUT);
     const dropped = await Promise.all(rows.map(([part, { types }]) => this.#dropOther(keyOf(part), types)));
-    // By now each that is there can be read.
+    // All keys that still exist can be read now.
     const ids = await Promise.all(
       rows.map(async ([part, row]) => {
         const [type] = row.types;
@@ -94,12 +100,12 @@ export class Dispatcher {
     return true;
   }
 
-  /** Lets a queue go on that is paused. Safe to repeat. */
+  /** Resumes a queue that is paused. Safe to repeat. */
   async resume(node: string): Promise<void> {
     await this.#queueOf(node).resume();
   }
 
-  // A queue per node over the one connection: a sibling backend adds no listener and writes nothing, so it costs an object.
+  // One queue per node, over the shared connection. A sibling backend adds no listener and writes nothing: it costs an object.
   #queueOf(node: string) {
     const backend = this.#root.getBackend();
     return new Queue(QUEUE, { connection: {}, skipMetasUpdate: true, prefix: this.#keys.node(node) }, () =>

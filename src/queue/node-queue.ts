@@ -5,11 +5,11 @@ import type { RedisClient } from "../redis/connection/client.ts";
 import { type Keys, QUEUE } from "../redis/keys.ts";
 import { KEPT } from "./dispatcher.ts";
 
-/** How a node takes its tasks: BullMQ redelivers what a dead worker held within about 6 s (2 × lock, stalled check each 2 s). */
+/** How a node takes its tasks. BullMQ redelivers a dead worker's tasks within about 6 s (2 × lock, stalled check each 2 s). */
 const WORKER = {
   lockDuration: 5000,
   stalledInterval: 2000,
-  // Redelivery never fails a task: the claim decides whether it may still run, not a count of BullMQ's.
+  // Redelivery never fails a task: the claim decides whether the task may still run, not BullMQ's count.
   maxStalledCount: 1_000_000,
   drainDelay: 5,
   removeOnComplete: KEPT,
@@ -21,8 +21,8 @@ export class NodeQueueWorker {
   readonly #worker: Worker;
 
   /**
-   * @param redis a connection in the role `blocking`; duplicated, and left open for its owner to close.
-   * @param run carries a task out; a rejection hands it back to be delivered again.
+   * @param redis a connection in the role `blocking`. BullMQ duplicates it; its owner closes it.
+   * @param run carries out a task. If it rejects, the task is delivered again.
    */
   constructor(
     redis: RedisClient,
@@ -36,7 +36,7 @@ export class NodeQueueWorker {
       QUEUE,
       async (job) => {
         const task = dispatch.safeParse(job.data);
-        // It will never be readable; whoever reads the job sees it expire.
+        // This entry will never be readable; readers of the job see the task expire.
         if (!task.success) throw new UnrecoverableError(`not a task: ${task.error.message}`);
         await run(task.data);
       },
@@ -46,18 +46,18 @@ export class NodeQueueWorker {
     this.#worker.on("failed", (_job, error) => onError(error));
   }
 
-  /** Resolves when its connections are ready; then it takes tasks. */
+  /** Resolves when the worker's connections are ready; from then on it takes tasks. */
   async start(onEnd: (error: unknown) => void): Promise<void> {
     await this.#worker.waitUntilReady();
     this.#worker.run().then(undefined, onEnd);
   }
 
-  /** Takes nothing more and waits at most `graceMs` for what runs; the rest is left to be delivered again. */
+  /** Takes no more tasks and waits at most `graceMs` for those that run; the rest are delivered again. */
   async stop(graceMs: number): Promise<void> {
     const closed = this.#worker.close();
     if ((await orLate(closed, graceMs)) === LATE) {
       closed.then(undefined, () => {
-        // A close that was overtaken: the connections are cut below, which is what it would report.
+        // The close was too slow: the connections are cut below, and the error of the close would only report that.
       });
       await orLate(this.#worker.disconnect(), 500);
     }
@@ -65,9 +65,9 @@ export class NodeQueueWorker {
 }
 
 /**
- * Makes a node's queue fit for use: caps BullMQ's own event stream (nothing here reads it, and by default it grows to 10,000
- * entries), and lets it go on where a Master that was forgetting the node has left it paused. Safe to repeat.
- * @param redis in the role `direct`: BullMQ makes its scripts known to it.
+ * Prepares a node's queue for use: caps BullMQ's own event stream (nothing here reads it, and by default it grows to 10,000
+ * entries), and resumes the queue if a Master that was forgetting the node has left it paused. Safe to repeat.
+ * @param redis in the role `direct`: BullMQ defines its scripts on it.
  */
 export async function openNodeQueue(redis: RedisClient, keys: Keys, node: string): Promise<void> {
   const prefix = keys.node(node);
@@ -76,7 +76,7 @@ export async function openNodeQueue(redis: RedisClient, keys: Keys, node: string
   if (paused === null) return;
   const queue = new Queue(QUEUE, { connection: redis, prefix, skipVersionCheck: true, skipMetasUpdate: true });
   queue.on("error", () => {
-    // The connection reports its own errors; what fails rejects below.
+    // The connection reports its own errors; a call that fails rejects below.
   });
   await queue.resume();
 }

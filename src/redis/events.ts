@@ -6,12 +6,12 @@ import type { Keys } from "./keys.ts";
 import { defineScript } from "./connection/script.ts";
 import { type OnUnreadable, readField, readIndex } from "./unreadable.ts";
 
-/** Events kept: hours of a busy cluster, some 3 MB. */
+/** Events kept: about 3 MB, enough for some hours of a busy cluster. */
 const KEPT = 10_000;
 
 /**
- * KEYS events. ARGV events. A script, because a step over a thousand stitches has a thousand events: what each costs its node
- * is the command, not the event.
+ * Appends events. KEYS events. ARGV events. A script, because a job over a thousand stitches has a thousand events, and the
+ * cost for a node is the number of Redis commands, not the number of events.
  */
 const emit = defineScript<[events: string]>(
   "emit_events",
@@ -21,10 +21,10 @@ only(KEYS[1], 'stream')
 for _, event in ipairs(ARGV) do redis.call('XADD', KEYS[1], 'MAXLEN', '~', ${KEPT}, '*', 'event', event) end
 `,
 );
-/** In one call; others wait for Redis meanwhile. */
+/** Events in one call: other clients of Redis wait meanwhile. */
 const EMITTED_AT_ONCE = 200;
 
-/** Records events in order; one round trip. Best effort is the caller's: this throws where Redis is away. */
+/** Records events in order; one round trip. Throws if Redis is away: a caller that wants best effort catches the error. */
 export async function emitEvents(redis: RedisClient, keys: Keys, events: readonly ClusterEvent[]): Promise<void> {
   const parts = Array.from({ length: Math.ceil(events.length / EMITTED_AT_ONCE) }, (_, part) =>
     events.slice(part * EMITTED_AT_ONCE, (part + 1) * EMITTED_AT_ONCE),
@@ -58,10 +58,10 @@ function resourceOf(keys: Keys, [id, fields]: Entry, onUnreadable: OnUnreadable)
   };
 }
 
-/** An entry of the stream; `event` is null where it cannot be read. */
+/** An entry of the stream; `event` is null if it cannot be read. */
 type PlacedEvent = { readonly id: string; readonly event: EventResource | null };
 
-/** The entries after an id, oldest first; fewer than `count` only where there are no more. */
+/** The entries after an id, oldest first; fewer than `count` only if there are no more. */
 export async function eventsAfter(
   redis: RedisClient,
   keys: Keys,
@@ -73,7 +73,7 @@ export async function eventsAfter(
   return placed(keys, await readIndex(redis, keys.events, "stream", read, [], onUnreadable), onUnreadable);
 }
 
-/** The entries before an id (null: from the newest on), newest first; fewer than `count` only where there are no more. */
+/** The entries before an id (null: begins with the newest), newest first; fewer than `count` only if there are no more. */
 export async function eventsBefore(
   redis: RedisClient,
   keys: Keys,
@@ -89,12 +89,12 @@ const placed = (keys: Keys, entries: readonly Entry[], onUnreadable: OnUnreadabl
   entries.map((entry) => ({ id: entry[0], event: resourceOf(keys, entry, onUnreadable) }));
 
 /**
- * What comes after an event. `last`: the id to go on from. `isFull`: there may be more by now.
- * Events that cannot be read are passed over, and not told of: many follow them, and whoever lists them tells.
+ * The events after a given one. `last`: the id to continue from. `isFull`: there may be more by now.
+ * Events that cannot be read are skipped without a report: many clients follow events, and the list of events reports them.
  */
 type NextEvents = { readonly events: readonly EventResource[]; readonly last: string; readonly isFull: boolean };
 
-/** Waits at most `blockMs` for events after `after`, on a connection of its own. */
+/** Waits at most `blockMs` for events after `after`. Needs a connection of its own. */
 export async function waitForEvents(
   redis: RedisClient,
   keys: Keys,
@@ -110,7 +110,7 @@ export async function waitForEvents(
   return { events, last: entries.at(-1)?.[0] ?? after, isFull: entries.length === limit };
 }
 
-/** The id of the newest event; `0-0` where there is none. */
+/** The id of the newest event; `0-0` if there is none. */
 export async function lastEventId(redis: RedisClient, keys: Keys): Promise<string> {
   const [newest] = await readIndex(
     redis,
@@ -123,7 +123,7 @@ export async function lastEventId(redis: RedisClient, keys: Keys): Promise<strin
 }
 
 /**
- * Whoever goes on after an event that has been trimmed away would miss some without knowing.
+ * Refuses to continue after an event that has been trimmed away: the reader would miss events without noticing it.
  * @throws RequestError `events_gone`.
  */
 export async function refuseGoneEvents(redis: RedisClient, keys: Keys, after: string): Promise<void> {

@@ -4,30 +4,29 @@ import type { Keys } from "./keys.ts";
 import { readIndex, readKey } from "./unreadable.ts";
 
 /**
- * The format of what is stored, in Redis and in a node's journal. Raised whenever a version of CrossStitch writes what the
- * one before it would misread, or the other way round; versions with the same number may run side by side.
+ * The format of the stored data, in Redis and in a node's journal. It rises when a version of CrossStitch writes data that
+ * the previous version would misread, or the other way round. Versions with the same number may run side by side.
  */
 export const FORMAT = 3;
 
 const NEXT = 'See "Upgrading" in docs/operations.md.';
 
-/** Why what is stored under `place` is refused, in one line. */
+/** Why the data stored in `place` is refused, in one line. */
 export const otherFormat = (place: string, found: string): string =>
   `${place} is stored in format ${found}; this version of CrossStitch reads and writes format ${FORMAT} only. ${NEXT}`;
 
 /**
- * Writes down in which format the cluster is stored, where Redis does not tell. Called by every process at its start and by
- * whoever registers a node, so that a Redis that came back empty has it before it has anything else. Safe to repeat:
- * where it is there, nothing is written. A Redis that takes no writes refuses it all the same, and so an API finds out
- * (`/readyz`).
+ * Writes the format of the cluster, if Redis has none. Every process calls this at its start, and every registration of a
+ * node does, so that a Redis that came back empty has the format before any other data. Safe to repeat: an existing format
+ * is not overwritten. A Redis that takes no writes refuses the call even then, and so an API detects this (`/readyz`).
  */
 export async function writeFormat(redis: RedisClient, keys: Keys): Promise<void> {
   await redis.set(keys.format, String(FORMAT), "NX");
 }
 
 /**
- * Refuses a cluster that is stored in another format: what one version writes, another would misread. One round trip, two
- * where the cluster is new.
+ * Refuses a cluster that is stored in another format: each version would misread what the other writes. One round trip; two
+ * if the cluster is new.
  * @throws RedisRefused
  */
 export async function refuseOtherFormat(redis: RedisClient, keys: Keys): Promise<void> {

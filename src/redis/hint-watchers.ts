@@ -1,9 +1,9 @@
 import { Hint } from "./hint.ts";
 
-/** Someone who waits for hints about one thing, until `stop()`. */
+/** A watch for hints about one thing, until `stop()`. */
 export type HintWatch = Pick<Hint, "give" | "next" | "forget"> & { stop(): void };
 
-/** Who waits for hints, by what they are about. */
+/** The watches for hints, by the id of the thing that the hints are about. */
 export class HintWatchers {
   readonly #watching = new Map<string, Set<Hint>>();
 

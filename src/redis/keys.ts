@@ -2,8 +2,8 @@
 export const QUEUE = "commands";
 
 /**
- * Every Redis key of a cluster, built here and nowhere else. What each holds, who writes it and what bounds it: layout.ts.
- * Braces are Redis Cluster hash tags: what one script touches shares a tag; different nodes and jobs spread over slots.
+ * Builds every Redis key of a cluster; no other file does. What each key holds, who writes it and what bounds it: layout.ts.
+ * Braces are Redis Cluster hash tags: all keys that one script uses share a tag; different nodes and jobs spread over slots.
  */
 export class Keys {
   readonly cluster: string;
@@ -14,7 +14,7 @@ export class Keys {
     this.#root = `cs:${cluster}`;
   }
 
-  /** Prefix of everything that belongs to one node, BullMQ's keys of its queue included. */
+  /** Prefix of all keys that belong to one node, including BullMQ's keys of its queue. */
   node(id: string): string {
     return `${this.#root}:{node:${id}}`;
   }
@@ -36,7 +36,7 @@ export class Keys {
   nodeSpecs(id: string): string {
     return `${this.node(id)}:specs`;
   }
-  /** Prefix of what Masters write about a node: in its slot, and not among the keys that the node may write. */
+  /** Prefix of the keys that Masters write about a node: in the node's slot, but not among the keys that the node may write. */
   #ofMasters(id: string): string {
     return `${this.masters}:{node:${id}}`;
   }
@@ -67,7 +67,7 @@ export class Keys {
   nodeDeadLetterBytes(id: string): string {
     return `${this.nodeDeadLetters(id)}:bytes`;
   }
-  /** What BullMQ has of the node's queue (see `QUEUE_LAYOUT`). */
+  /** One of BullMQ's keys of the node's queue (see `QUEUE_LAYOUT`). */
   nodeQueue(id: string, part: string): string {
     return `${this.node(id)}:${QUEUE}:${part}`;
   }
@@ -78,7 +78,7 @@ export class Keys {
   replyLease(id: string): string {
     return `${this.reply(id)}:lease`;
   }
-  /** Pub/sub channel of one asking process: the reply with this id has grown, look. A hint. */
+  /** Pub/sub channel of one asking process. A hint here has the id of a reply that has grown. */
   replyChannel(asker: string): string {
     return `${this.#root}:replies:${asker}`;
   }
@@ -133,7 +133,7 @@ export class Keys {
   jobOutcomes(id: string, runner: string): string {
     return `${this.job(id)}:out:${runner}`;
   }
-  /** Pub/sub channel: a task of the job has ended, look again. A hint. */
+  /** Pub/sub channel of a job. A hint here means that a task of the job has ended. */
   jobChannel(id: string): string {
     return `${this.job(id)}:ended`;
   }

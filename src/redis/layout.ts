@@ -1,23 +1,23 @@
 import type { Keys } from "./keys.ts";
 
-/** As `TYPE` tells it. */
+/** The type of a key, as Redis's `TYPE` names it. */
 export type KeyType = "hash" | "string" | "stream" | "zset" | "set" | "list";
 
-/** What there is to say of a key. */
+/** One row of the table: what is documented about a key. */
 export type KeyRow = {
-  /** What its name is made with, as it stands in the table. */
+  /** The parts that the key's name is built from, as the table shows them. */
   readonly of: readonly string[];
   readonly types: readonly KeyType[];
   readonly holds: string;
   readonly writer: string;
-  /** How large it can become, or when it goes by itself. */
+  /** How large the key can become, or when it is deleted or expires. */
   readonly bound: string;
 };
 
 const WITH_NODE = "goes when the node is forgotten";
 const POINTERS = "one for each stitch";
 
-/** Every key, by the name under which `Keys` builds it. The table in docs/operations.md is made from this. */
+/** Every key, by the name of the method in `Keys` that builds it. The table in docs/operations.md is generated from this. */
 export const LAYOUT: {
   readonly [Name in Exclude<keyof Keys, "cluster" | "node" | "nodeQueue" | "replyChannel" | "jobChannel">]: KeyRow;
 } = {
@@ -314,7 +314,7 @@ export const LAYOUT: {
 
 const TASKS = "one for each task that waits or runs; taken out with the end of its job";
 
-/** Of BullMQ's keys of a node's queue, what their names end with; `<task>` is the id of an entry. */
+/** BullMQ's keys of a node's queue, by the end of their names; `<task>` is the id of an entry. */
 export const QUEUE_LAYOUT: Readonly<Record<string, Omit<KeyRow, "of">>> = {
   meta: { types: ["hash"], holds: "settings of the queue", writer: "node; Masters", bound: "5 fields" },
   id: { types: ["string"], holds: "counter", writer: "Masters", bound: "one number" },

@@ -3,10 +3,11 @@ import type { Keys } from "./keys.ts";
 import { defineScript, noNumber } from "./connection/script.ts";
 
 /**
- * Draws the next revision where something else than a number was found. KEYS revision. It goes on from the time in
- * hundredths of a millisecond, which no counter comes to, nor one that went on from such a time: a revision that was drawn
- * before would be refused by every node. It has 15 digits, as many as a revision may have.
- * Atomic: another may have put it right by now.
+ * Draws the next revision if the key holds something that is not a number. KEYS revision.
+ * The counter continues from the time in hundredths of a millisecond. No counter reaches that time, not even one that
+ * continued from an earlier time: every node would refuse a revision that was drawn before. The number has 15 digits, the
+ * most that a revision may have.
+ * Atomic: another process may have repaired the counter by now.
  */
 const drawAnew = defineScript<[revision: string]>(
   "draw_revision_anew",
@@ -21,7 +22,7 @@ return at
 `,
 );
 
-/** KEYS revision. ARGV least. Raises the cluster's counter to at least that; atomic, so that it never goes back. */
+/** Raises the cluster's counter to at least `least`. KEYS revision. ARGV least. Atomic: the counter never goes back. */
 const raise = defineScript<[revision: string]>(
   "raise_revision",
   1,
@@ -34,7 +35,7 @@ return 1
 `,
 );
 
-/** The next revision of the cluster: higher than all before. */
+/** Draws the next revision of the cluster: higher than all before. */
 export async function drawRevision(redis: RedisClient, keys: Keys): Promise<number> {
   return redis.incr(keys.revision).catch(async (error: unknown) => {
     if (!(error instanceof Error && /^WRONGTYPE|not an integer|overflow/.test(error.message))) throw error;
@@ -42,7 +43,10 @@ export async function drawRevision(redis: RedisClient, keys: Keys): Promise<numb
   });
 }
 
-/** After a Redis that came back older, new commands must not draw revisions that nodes have already applied. */
+/**
+ * Raises the cluster's counter to at least `least`. After Redis came back with older data, new commands must not draw
+ * revisions that nodes have already applied.
+ */
 export async function raiseRevision(redis: RedisClient, keys: Keys, least: number): Promise<void> {
   if (least > 0) await raise.call(redis, [keys.revision], [least]);
 }

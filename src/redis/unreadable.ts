@@ -3,7 +3,7 @@ import type { RedisClient } from "./connection/client.ts";
 import type { KeyType } from "./layout.ts";
 import { defineScript } from "./connection/script.ts";
 
-/** Thrown, or told of, where a record in Redis is not what its writer should have written. It quotes nothing: that may be secret. */
+/** Thrown or reported if a record in Redis is not what its writer should write. It quotes nothing: that may be secret. */
 export class UnreadableRecord extends Error {
   override readonly name = "UnreadableRecord";
   /** Whose record it is: a node's id, or a stitch's full id. */
@@ -14,15 +14,15 @@ export class UnreadableRecord extends Error {
   }
 }
 
-/** Told of a record that cannot be read; what is read beside it is there all the same. It may throw. */
+/** Is called for a record that cannot be read; the records that are read beside it are still returned. It may throw. */
 export type OnUnreadable = (error: UnreadableRecord) => void;
 
-/** For whoever asks for that one record. */
+/** For a reader that asks for exactly that record: throws the error. */
 export const refuse: OnUnreadable = (error) => {
   throw error;
 };
 
-/** For whoever reads many, one by one: instead of one that cannot be read, null. */
+/** For a reader of many records, one by one: reports a record that cannot be read, and returns null instead of it. */
 export const passingOver =
   (onUnreadable: OnUnreadable) =>
   (error: unknown): null => {
@@ -31,10 +31,10 @@ export const passingOver =
     return null;
   };
 
-/** Records that one reader tells of; a bound on what it remembers. */
+/** Most records that one reader reports: a bound on what it remembers. */
 const MOST_TOLD = 1000;
 
-/** For one reader of many records: passes on the first word of each, not one at every read. */
+/** For a reader of many records: reports each record once, not at every read. */
 export function tellOnce(tell: OnUnreadable): OnUnreadable {
   const told = new Set<string>();
   return (error) => {
@@ -44,10 +44,10 @@ export function tellOnce(tell: OnUnreadable): OnUnreadable {
   };
 }
 
-/** Does Redis hold another type of value there than is asked for? */
+/** Does the key hold a value of another type than the command asks for? */
 const isOtherType = (error: unknown): boolean => error instanceof Error && error.message.startsWith("WRONGTYPE");
 
-/** What `read` gives of a key; `instead` where something of another type is there, unless `onUnreadable` throws. */
+/** The result of `read` on a key; `instead` if the key has another type, unless `onUnreadable` throws. */
 export async function readKey<T>(
   at: { readonly id: string; readonly key: string },
   read: Promise<T>,
@@ -63,12 +63,15 @@ export async function readKey<T>(
   }
 }
 
-/** KEYS index. ARGV its type. Atomic: what is written there by now, by others who found the same, stays. */
+/**
+ * Deletes an index of another type. KEYS index. ARGV the right type. Atomic: if others found the same and have
+ * rewritten the index by now, it stays.
+ */
 const clear = defineScript<[index: string]>("clear_index", 1, "return only(KEYS[1], ARGV[1]) and 1 or 0");
 
 /**
- * What `read` gives of an index, a key of type `kind`. Something of another type in its place is deleted: those whom an index
- * lists write it again, and could not as long as that is there.
+ * The result of `read` on an index, a key of type `kind`. A value of another type in its place is deleted: the owners of
+ * the entries write the index again, and they cannot while that value is there.
  */
 export async function readIndex<T>(
   redis: RedisClient,
@@ -87,7 +90,7 @@ export async function readIndex<T>(
   return found;
 }
 
-/** Writes to an index, a key of type `kind`; as `readIndex`, something of another type in its place is deleted. */
+/** Writes to an index, a key of type `kind`. As in `readIndex`, a value of another type in its place is deleted. */
 export async function writeIndex<T>(
   redis: RedisClient,
   key: string,
@@ -103,13 +106,13 @@ export async function writeIndex<T>(
   }
 }
 
-/** It is put right by whoever finds it. */
+/** Reports nothing: the reader that finds a value of another type repairs the index itself. */
 const ignore: OnUnreadable = () => undefined;
 
-/** Where a record is: whose, and in which field of which hash. */
+/** The place of a record: whose record it is, the key of the hash, and the field. */
 export type At = { readonly id: string; readonly key: string; readonly field: string };
 
-/** Takes a record apart that is one field of a hash. @throws UnreadableRecord */
+/** Parses a record that is one field of a hash. @throws UnreadableRecord */
 export function readRequired<T>(schema: z.ZodType<T>, text: string, at: At): T {
   try {
     return schema.parse(JSON.parse(text));
@@ -119,7 +122,7 @@ export function readRequired<T>(schema: z.ZodType<T>, text: string, at: At): T {
   }
 }
 
-/** As `readRequired`; null instead of the error, unless `onUnreadable` throws. */
+/** As `readRequired`, but returns null instead of throwing, unless `onUnreadable` throws. */
 export function readField<T>(schema: z.ZodType<T>, text: string, at: At, onUnreadable: OnUnreadable): T | null {
   try {
     return readRequired(schema, text, at);
@@ -128,7 +131,7 @@ export function readField<T>(schema: z.ZodType<T>, text: string, at: At, onUnrea
   }
 }
 
-/** Where in a text is it, and what is wrong there? Only where it is JSON is there a path. */
+/** Says what is wrong in a text, and at which path. There is a path only if the text is JSON. */
 export function whyUnreadable(error: unknown): { readonly path: readonly PropertyKey[]; readonly reason: string } {
   const [issue] = error instanceof z.ZodError ? error.issues : [];
   return { path: issue?.path ?? [], reason: issue?.message ?? "is not JSON" };

@@ -2,22 +2,22 @@ import { orLate, pause } from "../../src/bounded-wait.ts";
 import type { Upkeep } from "../../src/master/ports.ts";
 import type { RedisClient } from "../../src/redis/connection/client.ts";
 
-/** Time between rounds. A job that is marked as due is advanced sooner; this finds what no mark told of. */
+/** Time between sweeps. A job that is marked as due is advanced sooner; a sweep finds the jobs without a mark. */
 const ROUND_MS = 1000;
 /** How long one call waits for a due job: shorter than a connection may stay silent. */
 const WAIT_MS = 5000;
-/** Due jobs are gathered this long: most jobs are ended meanwhile by whoever waits for them, and need no second look. */
+/** How long due jobs are collected. Meanwhile a waiting caller closes most of them, so that they need no second look. */
 const GATHER_MS = 200;
 const MOST_GATHERED = 1000;
 
 type TenderOptions = {
   readonly upkeep: Upkeep;
-  /** In the role `blocking`, of this alone, which ends with it. */
+  /** In the role `blocking`. Used by this tender only; `stop` disconnects it. */
   readonly blocking: RedisClient;
   readonly onError: (error: unknown) => void;
 };
 
-/** Keeps up what a Master does unasked: a round each second, and a look at jobs that are due, each of which one Master of all takes. */
+/** Does the upkeep of a Master: a sweep each second, and a look at jobs that are due. Only one Master takes each due job. */
 export class Tender {
   readonly #options: TenderOptions;
   readonly #stopping = new AbortController();
@@ -32,7 +32,7 @@ export class Tender {
     this.#working = Promise.all([this.#repeat(() => this.#round()), this.#repeat(() => this.#advanceDue())]);
   }
 
-  /** Again and again until the end; where that fails, not at once. */
+  /** Repeats `work` until the end; after an error, with a pause. */
   async #repeat(work: () => Promise<void>): Promise<void> {
     while (!this.#stopped)
       await work().catch(async (error: unknown) => {
@@ -55,7 +55,7 @@ export class Tender {
     await upkeep.advance([first, ...(await upkeep.takeDue(MOST_GATHERED))]);
   }
 
-  /** Ends after what is under way, at most `graceMs` later. May be called twice and at once. */
+  /** Ends after the current work, at most `graceMs` later. May be called twice and at once. */
   async stop(graceMs: number): Promise<void> {
     this.#stopped = true;
     this.#stopping.abort();

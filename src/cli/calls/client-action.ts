@@ -9,14 +9,14 @@ import { Output } from "../terminal/output.ts";
 import { reportError } from "../terminal/report-error.ts";
 import { onEndingSignal } from "../terminal/signals.ts";
 
-/** What a command gets to leave in good order. */
+/** How long a command may take to end in good order. */
 const LEAVE_MS = 1000;
 
-/** What a command that talks to the API works with. */
+/** What a command needs to talk to the API. */
 export type ClientContext = {
   readonly client: Client;
   readonly output: Output;
-  /** Aborts at Ctrl-C, and at the other signals that ask for the end, with `Interrupted` as its reason. */
+  /** Aborts at Ctrl-C and at the other `ENDING_SIGNALS`, with `Interrupted` as its reason. */
   readonly signal: AbortSignal;
 };
 
@@ -30,7 +30,7 @@ export function addClientOptions(command: Command): Command {
 }
 
 /**
- * An action for commander: gives `run` the API and the output, turns what it throws into messages, and sets the exit code.
+ * An action for commander: calls `run` with the client and the output, turns its errors into messages, sets the exit code.
  * The command must have the options of `addClientOptions`.
  */
 export function clientAction<Args extends unknown[]>(
@@ -48,7 +48,7 @@ export function clientAction<Args extends unknown[]>(
         interrupted.abort(new Interrupted());
         if (signal === "SIGINT") return;
         endedBy = signal;
-        // What does not hear of it, such as a question to the user, holds up nothing.
+        // Work that ignores the abort, such as a question to the user, must not delay the end.
         setTimeout(() => process.exit(codeOfSignal(signal)), LEAVE_MS).unref();
       },
       (signal) => process.exit(codeOfSignal(signal)),

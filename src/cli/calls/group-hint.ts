@@ -6,7 +6,7 @@ import { printable } from "../../printable.ts";
 
 type Context = { readonly client: Pick<Client, "group">; readonly output: Output; readonly signal: AbortSignal };
 
-/** After `error`: where what was typed is no stitch but a group, for which this command has `--group`, says so. */
+/** After `error`: prints a hint if the typed name is not a stitch but a group, and the command takes `--group`. */
 export async function hintAtGroup(error: unknown, command: Command, context: Context): Promise<void> {
   if (!(error instanceof ApiError) || (error.code !== "not_found" && error.code !== "no_recipient")) return;
   const { client, output, signal } = context;

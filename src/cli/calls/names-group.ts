@@ -1,4 +1,4 @@
-/** Does what was typed name a group? A dot says so; a bare application needs `--group`. */
+/** Is the typed name a group? A dot means a group; a bare application needs `--group`. */
 export function namesGroup(target: string, flags: { readonly group?: true }): boolean {
   return flags.group === true || target.includes(".");
 }

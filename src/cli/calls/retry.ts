@@ -3,13 +3,13 @@ import { ApiError, ApiUnreachable } from "../../client/client.ts";
 
 const ATTEMPTS = 3;
 const FIRST_PAUSE_MS = 100;
-/** Longer than this nobody waits at a prompt without being told why. */
+/** Nobody waits longer than this at a prompt without a message that says why. */
 const LONGEST_PAUSE_MS = 5000;
 
 /**
- * Calls again, at most twice, where nothing answered or the API said 503. Only for calls that may be repeated: reads, and
+ * Repeats a call, at most twice, if nothing answered or the API answered 503. Only for calls that may be repeated: reads, and
  * commands with an idempotency key.
- * @throws what the last call threw; the signal's reason where it was aborted.
+ * @throws the error of the last call; the signal's reason if the signal was aborted.
  */
 export async function withRetries<T>(call: () => Promise<T>, signal: AbortSignal): Promise<T> {
   for (let attempt = 1; ; attempt++) {
@@ -24,7 +24,7 @@ export async function withRetries<T>(call: () => Promise<T>, signal: AbortSignal
   }
 }
 
-/** Milliseconds until the next attempt; null where another would not help. */
+/** Milliseconds until the next attempt; null if another attempt would not help. */
 function pauseBefore(error: unknown, attempt: number): number | null {
   const own = FIRST_PAUSE_MS * 3 ** (attempt - 1);
   if (error instanceof ApiUnreachable) return own;

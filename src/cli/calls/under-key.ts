@@ -5,9 +5,9 @@ import { Interrupted } from "../terminal/interrupted.ts";
 import { withRetries } from "./retry.ts";
 
 /**
- * Makes a call that changes something, and repeats it as `withRetries` does: the idempotency key that it sends makes that
- * safe. Where its answer never came, says how to find out without doing it twice.
- * @param what what may have been accepted, such as "command".
+ * Makes a call that changes something, and repeats it as `withRetries` does: the call's idempotency key makes that safe.
+ * If no answer came, it prints how to find out without carrying the call out twice.
+ * @param what a word for the thing that may have been accepted, such as "command".
  * @throws ApiError, ApiUnreachable, NotTheApi, Interrupted.
  */
 export async function underKey<T>(

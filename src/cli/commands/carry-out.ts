@@ -6,7 +6,7 @@ import type { ExitCode } from "../terminal/exit-code.ts";
 import { sendCommand } from "./send-command.ts";
 import { showPlan } from "./show-plan.ts";
 
-/** Sends the command, or shows its plan where it was typed after `stitch plan`. */
+/** Sends the command, or shows its plan if it was typed after `stitch plan`. */
 export function carryOut(
   context: ClientContext,
   mode: Mode,

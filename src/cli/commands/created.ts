@@ -2,7 +2,7 @@ import type { JobResource } from "../../contract/job.ts";
 import type { ClientContext } from "../calls/client-action.ts";
 import { printable } from "../../printable.ts";
 
-/** Full ids of the stitches that a job created: new ones, and those that it moved, where they are now. */
+/** Full ids of the stitches that a job created: new stitches, and moved ones with their new full id. */
 function createdStitches(job: Pick<JobResource, "tasks">): string[] {
   const created = job.tasks.flatMap(({ steps }) =>
     steps.flatMap(({ action, stitch, status }) =>
@@ -12,7 +12,7 @@ function createdStitches(job: Pick<JobResource, "tasks">): string[] {
   return [...new Set(created)];
 }
 
-/** Prints them, one a line: the answer of a command that creates or moves. */
+/** Prints the full ids of the created stitches, one per line: the answer of a command that creates or moves. */
 export const printCreated =
   ({ output }: Pick<ClientContext, "output">) =>
   (job: JobResource): void => {

@@ -9,10 +9,10 @@ import { parseLimit } from "../options/option-values.ts";
 import { withRetries } from "../calls/retry.ts";
 import { type Column, cut } from "../terminal/table.ts";
 
-/** Enough to know a message again; `--json` has all of it. */
+/** Enough to recognise a message; `--json` prints the whole data. */
 const SHOWN_CHARACTERS = 40;
 
-/** Narrow terminals cut the right end of a line, so what says why comes before what only tells letters apart. */
+/** Narrow terminals cut the right end of a line, so the reason comes before columns that only tell letters apart. */
 const COLUMNS: readonly Column[] = [
   { key: "id", title: "ID" },
   { key: "stitch", title: "STITCH" },
@@ -52,7 +52,7 @@ export function registerDeadLetters(program: Command): void {
     }),
   );
 
-  // Not repeated where no answer comes: the second would be told that there is no such letter.
+  // Not retried if no answer comes: the first call may have deleted the letter, and the second would then get `not_found`.
   const redrive = letters
     .command("redrive <id>")
     .description("send it again, to where its stitch lives now, and forget it; prints the stitch");

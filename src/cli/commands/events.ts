@@ -11,7 +11,7 @@ import { withRetries } from "../calls/retry.ts";
 import { printable } from "../../printable.ts";
 import { parseSince } from "../options/since.ts";
 
-/** Of the newest, where neither a number nor a beginning is given. */
+/** How many of the newest events are shown if neither `--limit` nor `--since` is given. */
 const NEWEST = 100;
 
 type Flags = {
@@ -66,7 +66,7 @@ async function list(context: ClientContext, { type, node, group, since, limit }:
 
 async function follow(context: ClientContext, { type, node, group, since }: Flags): Promise<ExitCode> {
   const { client, output } = context;
-  // A group is there as soon as it has a stitch: that may be what is waited for.
+  // A group exists as soon as it has a stitch, and the user may be waiting for the first one.
   await mustExist(context, { node });
   const onGap = (): void => output.note("Some events were missed; following from now on.");
   return await printFollowed(

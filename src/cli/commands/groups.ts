@@ -54,7 +54,7 @@ function groupRow({ group, stitches: { byState, byVersion } }: GroupResource): R
   };
 }
 
-/** Such as `1: 3, 2: 4`; what there is none of is left out. */
+/** For example `1: 3, 2: 4`; zeros are left out. */
 const counts = (of: Readonly<Record<string, number>>): string =>
   Object.entries(of)
     .filter(([, count]) => count > 0)

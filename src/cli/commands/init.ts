@@ -1,10 +1,10 @@
 import { accessSync, constants, statSync } from "node:fs";
 import { delimiter, join } from "node:path";
 
-/** Set for what runs under an init already: nothing may go round in a circle. */
+/** Set for a process that already runs under an init, to prevent an endless loop of restarts. */
 const MARK = "CROSSSTITCH_UNDER_INIT";
 
-/** Small programs made to be process 1, and what comes before the command that each is to run. */
+/** Small programs that are made to be process 1, and their options, which come before the command to run. */
 const INITS = [
   { program: "tini", options: ["--"] },
   { program: "catatonit", options: ["--"] },
@@ -13,9 +13,9 @@ const INITS = [
 
 const SHELL = "/bin/sh";
 /**
- * What those programs do: runs the command, hands signals on to it, takes away every process that has ended, and ends with
- * the command's exit code. A signal ends a `wait` early; waited for once more, a command that had ended all the same is no
- * longer known (127), or its code is told again.
+ * Does what those programs do: runs the command, forwards signals to it, reaps every ended process, and ends with the
+ * command's exit code. A signal ends a `wait` early, so it waits again; for a command that has ended in the meantime, the
+ * second `wait` returns 127 (unknown) or the exit code again.
  */
 const SHELL_INIT = `
 exec 3<&0
@@ -31,15 +31,15 @@ while :; do
 done`;
 
 /**
- * Where this process is number 1, as the only program of a container is: starts anew as the child of an init, and never
- * returns. The kernel makes number 1 the parent of every orphan, and Node takes away only children of its own: what has
- * ended would be listed for ever, and the worker wait for it at each restart of a stitch.
+ * If this process is process 1, like the only program of a container: restarts it as the child of an init, and does not
+ * return. The kernel makes process 1 the parent of every orphan, but Node reaps only its own children: ended orphans would
+ * stay as zombies, and the worker would wait for them at each restart of a stitch.
  */
 export function runUnderInit(): void {
   if (process.pid !== 1 || process.execve === undefined || process.env[MARK] !== undefined) return;
   const command = [process.execPath, ...process.execArgv, ...process.argv.slice(1)];
   const env: NodeJS.ProcessEnv = { ...process.env, [MARK]: "1" };
-  // A failed execve ends the process, so what may fail is looked at before.
+  // A failed execve ends the process, so each program is checked before.
   for (const { program, options } of INITS) {
     const path = (env["PATH"] ?? "")
       .split(delimiter)

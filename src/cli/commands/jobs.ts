@@ -50,7 +50,7 @@ export function registerJobs(program: Command): void {
     clientAction(async (context, id: string, { timeout, detach }: WaitFlags) => {
       const { client, signal } = context;
       const job = await withRetries(() => client.cancelJob(id, { signal }), signal);
-      // Here "cancelled" is what was asked for; a job that ended otherwise was not cancelled in time.
+      // Here "cancelled" is success; a job that ended with another status was not cancelled in time.
       return await followJob(context, job, timeout, {
         detach,
         exitCode: (ended) => (ended.status === "cancelled" ? EXIT.done : EXIT.failed),
@@ -85,7 +85,7 @@ type FollowUp = {
   ) => Promise<JobResource>;
 };
 
-/** What makes a new job of a finished one. */
+/** The commands that make a new job from a finished one. */
 const FOLLOW_UPS: readonly FollowUp[] = [
   {
     name: "retry",

@@ -37,7 +37,10 @@ export function registerLogs(program: Command): void {
 
 const COLOURS: Partial<Record<LogSource, "red" | "cyan" | "yellow">> = { stderr: "red", log: "cyan", system: "yellow" };
 
-/** `2026-11-23T09:00:00.000Z stderr what it said`, and ` …` where the next line goes on with it. What would steer a terminal is left out. */
+/**
+ * `2026-11-23T09:00:00.000Z stderr the line`, with ` …` at the end if the next line continues it. Colours are removed, and
+ * other characters that control a terminal are shown as `�`.
+ */
 function logText({ at, source, line, continued }: LogLineResource, output: Output): string {
   const colour = COLOURS[source];
   const mark = source.padEnd(6);

@@ -1,14 +1,17 @@
 import type { ClientContext } from "../calls/client-action.ts";
 import { withRetries } from "../calls/retry.ts";
 
-/** What a list was asked about; undefined: not asked about. */
+/** The filters of a list; undefined: no filter. */
 type Filters = {
   readonly node?: string | undefined;
   readonly group?: string | undefined;
   readonly stitch?: string | undefined;
 };
 
-/** Of a list that is empty: what it was asked about must be there, or a typing error looks like an answer. @throws ApiError `not_found`. */
+/**
+ * For an empty list: checks that the things named by its filters exist, because a typing error would look like an answer.
+ * @throws ApiError `not_found`.
+ */
 export async function mustExist(
   { client, signal }: Pick<ClientContext, "client" | "signal">,
   { node, group, stitch }: Filters,

@@ -26,7 +26,7 @@ const SUMMARIES = {
 
 type Labels = Readonly<Record<string, string | null>>;
 
-/** `NAME=VALUE`, or `NAME-` for one that is taken away. */
+/** `NAME=VALUE`, or `NAME-` to remove the label. */
 function collectLabel(text: string, earlier: Labels = {}): Labels {
   const at = text.indexOf("=");
   const name = at === -1 && text.endsWith("-") ? text.slice(0, -1) : text.slice(0, Math.max(at, 0));

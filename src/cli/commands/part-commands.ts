@@ -7,7 +7,7 @@ import { collectList } from "../options/option-values.ts";
 import { runPart, type Start } from "../processes/process-command.ts";
 import { UsageError } from "../terminal/usage-error.ts";
 
-/** A flag and the setting it is laid over. `list`: may be repeated. */
+/** A flag and the setting that it overrides. `list`: may be repeated. */
 type Flag = { readonly flags: string; readonly setting: string; readonly text: string; readonly list?: true };
 
 const REDIS: Flag = { flags: "--redis-url <url>", setting: "REDIS_URL", text: "the Redis of the cluster" };
@@ -33,7 +33,7 @@ type Part = {
   readonly name: string;
   readonly description: string;
   readonly flags: readonly Flag[];
-  /** What was meant by a word after the command. */
+  /** The command that the user probably meant by a word after this one. */
   readonly meant: (word: string) => string;
   readonly load: () => Promise<Start>;
 };
@@ -89,7 +89,7 @@ export function registerPartCommands(program: Command): void {
 
 type Env = Readonly<Record<string, string | undefined>>;
 
-/** The environment with the flags that were given laid over it: a flag beats the environment. */
+/** The environment with the given flags: a flag overrides the environment. */
 function withFlags(env: Env, flags: readonly Flag[], command: Command): Env {
   const over: Record<string, string> = {};
   for (const option of command.options) {

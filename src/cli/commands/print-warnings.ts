@@ -5,7 +5,7 @@ import type { Mode } from "../options/command-options.ts";
 import { withRetries } from "../calls/retry.ts";
 import { printable } from "../../printable.ts";
 
-/** Says what the plan of a command warns of, before it is carried out. Of one that is to be planned, the plan says it. */
+/** Prints the warnings of a command's plan before the command is carried out. In mode `plan`, the plan itself shows them. */
 export async function printWarnings(
   { client, output, signal }: ClientContext,
   mode: Mode,
@@ -13,7 +13,7 @@ export async function printWarnings(
 ): Promise<void> {
   if (mode === "plan") return;
   const plan = await withRetries(() => client.plan(body, { signal }), signal).catch((error: unknown) => {
-    // The command is refused in the same way, and tells; or it was given before under its key, and is answered all the same.
+    // The command is refused with the same error and reports it, or its key was used before and it is answered anyway.
     if (error instanceof ApiError) return null;
     throw error;
   });

@@ -28,7 +28,7 @@ export function registerRun(parent: Command, mode: Mode): void {
     .option("--spec <file>", "the spec, as JSON; - reads it from stdin");
   addCommandOptions(addPlacementOptions(command), mode).action(
     clientAction(async (context, group: string, words: string[], flags: Flags) => {
-      // Without it, an option meant for the program could be taken for one of ours, and silently missing from it.
+      // Without --, an option of the program could be taken for an option of stitch, and the program would silently miss it.
       if (words.length > 0 && !process.argv.includes("--")) {
         throw new UsageError(`Put -- before the program: stitch run ${group} -- ${words.join(" ")}`);
       }

@@ -7,12 +7,12 @@ import type { ExitCode } from "../terminal/exit-code.ts";
 import { followJob } from "../follow/follow-job.ts";
 import { underKey } from "../calls/under-key.ts";
 
-/** Short, so that the job's id is known soon; the rest of the wait is by looks at the job. */
+/** Short, so that the job's id is known soon; the rest of the wait is done by reading the job. */
 const FIRST_WAIT_MS = 1000;
 
 /**
  * Sends a command and, unless detached, follows its job. The idempotency key makes the retries safe.
- * @param print what to print of a job that succeeded (default: nothing but the message).
+ * @param print prints the result of a job that succeeded (default: only the message).
  * @throws ApiError, ApiUnreachable, Interrupted.
  */
 export async function sendCommand(
@@ -28,7 +28,7 @@ export async function sendCommand(
   const { job, replayed } = await underKey(context, idempotencyKey, "command", () =>
     client.command(body, { waitMs, idempotencyKey, signal }),
   );
-  // Our own key is new: "replayed" is then only our own retry, and of no interest.
+  // A key that we made is new: "replayed" then only means our own retry, which does not interest the user.
   if (replayed && flags.key !== undefined) output.note("This key was used before: this is the job it created.");
   return await followJob(context, job, flags.timeout, { detach: flags.detach, print, sinceMs });
 }

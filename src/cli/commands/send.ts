@@ -65,7 +65,7 @@ function messageBody(target: string, data: string, flags: Flags): MessageBody {
   return { to, channel, data, expect, timeoutMs };
 }
 
-/** All of stdin, as far as a message may reach. */
+/** Reads all of stdin, at most as much as a message may hold. */
 async function readData(): Promise<string> {
   const chunks: Buffer[] = [];
   let bytes = 0;
@@ -82,7 +82,7 @@ async function readData(): Promise<string> {
   }
 }
 
-/** To one stitch it may have followed a move: then there is a row more, and one that took it is enough. */
+/** A message to one stitch may follow a move of the stitch. Then there is one more row, and one good row is enough. */
 function isDelivered({ to, expect }: MessageBody, rows: readonly DeliveryResource[]): boolean {
   const good = ({ status }: DeliveryResource): boolean =>
     status === "replied" || status === (expect === "none" ? "accepted" : expect === "ack" ? "acked" : "replied");
@@ -91,7 +91,7 @@ function isDelivered({ to, expect }: MessageBody, rows: readonly DeliveryResourc
 
 function printReply(output: Output, rows: readonly DeliveryResource[]): void {
   const data = rows.find(({ status }) => status === "replied")?.data;
-  // The answer to a repetition, where the first answer was lost.
+  // This is the answer to a repeated call, after the first answer was lost.
   if (data === undefined) output.note("It was sent before, and nobody waits for its reply any more.");
   else output.print(output.answersOnTerminal ? printableText(data) : data);
 }

@@ -4,7 +4,7 @@ import { EXIT, type ExitCode } from "../terminal/exit-code.ts";
 import { printPlan } from "../terminal/print-plan.ts";
 import { withRetries } from "../calls/retry.ts";
 
-/** Shows what a command would do, and the token that applies just that. Nothing is changed. */
+/** Shows what a command would do, and the token that applies exactly that plan. Changes nothing. */
 export async function showPlan({ client, output, signal }: ClientContext, body: CommandBody): Promise<ExitCode> {
   const plan = await withRetries(() => client.plan(body, { signal }), signal);
   if (output.json) output.body(plan);

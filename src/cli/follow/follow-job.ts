@@ -7,7 +7,7 @@ import { failureLines, jobLine } from "../terminal/job-text.ts";
 import { createProgress } from "../terminal/progress.ts";
 import { waitForJob } from "./wait-for-job.ts";
 
-/** How often the job is looked at: what draws needs it often, plain lines less, and `--json` only the end. */
+/** How often the job is read: a drawn bar needs it often, plain lines less often, and `--json` only the end. */
 const STEP_MS = { terminal: 1000, plain: 5000, json: 30_000 };
 
 type Following = {
@@ -22,8 +22,9 @@ type Following = {
 };
 
 /**
- * Shows a job until it has ended or `timeoutMs` is over (from `sinceMs` on), then how it ended. The job does not mind when this stops.
- * @throws Interrupted with how to follow the job; ApiError, ApiUnreachable.
+ * Shows a job's progress until the job has ended or `timeoutMs` have passed (since `sinceMs`), then how the job ended. The job
+ * continues when this stops early.
+ * @throws Interrupted, whose hint says how to follow the job; ApiError, ApiUnreachable.
  */
 export async function followJob(
   context: ClientContext,

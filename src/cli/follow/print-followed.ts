@@ -4,8 +4,8 @@ import { Interrupted } from "../terminal/interrupted.ts";
 import { onReaderGone } from "../terminal/reader-gone.ts";
 
 /**
- * Prints what is followed, one item a line, until Ctrl-C, or until nobody reads it any more.
- * @throws what ends the following otherwise.
+ * Prints the followed items, one per line, until Ctrl-C, or until nobody reads stdout any more.
+ * @throws any other error that ends the following.
  */
 export async function printFollowed<T>(
   { output, signal }: Pick<ClientContext, "output" | "signal">,
@@ -15,7 +15,7 @@ export async function printFollowed<T>(
   const readerGone = new AbortController();
   const stop = (): void => readerGone.abort();
   const release = onReaderGone(stop);
-  // The next line tells, too; and a full disk that takes none is nothing to follow for.
+  // A failed write also shows that the reader is gone; and on a full disk there is no reason to follow.
   process.stdout.on("error", stop);
   try {
     for await (const item of follow(AbortSignal.any([signal, readerGone.signal]))) {

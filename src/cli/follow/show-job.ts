@@ -4,7 +4,7 @@ import { EXIT, exitCodeOfJob } from "../terminal/exit-code.ts";
 import { failureLines, optionsText, waveText } from "../terminal/job-text.ts";
 import { withRetries } from "../calls/retry.ts";
 
-/** `stitch jobs JOB`: what was asked, how far it is, its steps, and the jobs it belongs with. */
+/** `stitch jobs JOB`: prints the job's command, progress, steps and related jobs. */
 export async function showJob({ client, output, signal }: ClientContext, id: string): Promise<void> {
   const job = await withRetries(() => client.job(id, { signal }), signal);
   if (output.json) {
@@ -33,7 +33,7 @@ export async function showJob({ client, output, signal }: ClientContext, id: str
   for (const line of failures) output.note(line);
 }
 
-/** The jobs it repeats or takes back, and those that did so with it; only those there are. */
+/** The jobs that this job retries or rolls back, and those that retry or roll back this job; only those that exist. */
 function relatives(job: JobResource): Record<string, string> {
   const all = {
     "retry of": job.retryOf,

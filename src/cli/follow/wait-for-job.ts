@@ -2,7 +2,7 @@ import { pause } from "../../bounded-wait.ts";
 import { ApiError, ApiUnreachable, type Client } from "../../client/client.ts";
 import type { JobResource } from "../../contract/job.ts";
 
-/** The API may restart while a job runs; the job does not mind, so the wait goes on for this long. */
+/** The API may restart while a job runs. The restart does not affect the job, so the wait continues for this long. */
 const API_AWAY_MS = 30_000;
 const PAUSE_MS = 250;
 
@@ -10,15 +10,15 @@ export type Waiting = {
   readonly client: Pick<Client, "job">;
   /** How long to wait in all, in milliseconds. */
   readonly timeoutMs: number;
-  /** Milliseconds between looks at a job that has not ended (at most 30,000). */
+  /** Milliseconds between reads of a job that has not ended (at most 30,000). */
   readonly stepMs: number;
   readonly signal: AbortSignal;
-  /** Called with each look at the job, the first and the last included. */
+  /** Called with the job before each read, and with the last state of the job. */
   readonly onLook: (job: JobResource) => void;
 };
 
 /**
- * Looks at a job until it has ended or the time is up (`finishedAt` is then null).
+ * Reads a job until it has ended or the time is up (`finishedAt` is then null).
  * @throws the signal's reason; ApiError; ApiUnreachable after 30 s without an answer.
  */
 export async function waitForJob(job: JobResource, waiting: Waiting): Promise<JobResource> {
@@ -38,7 +38,7 @@ export async function waitForJob(job: JobResource, waiting: Waiting): Promise<Jo
       awaySinceMs ??= askedAtMs;
       if (!isAway(error) || performance.now() - awaySinceMs > API_AWAY_MS) throw error;
     }
-    // An API that stops answers early, one that is away at once: neither may be asked in a tight loop.
+    // An API that is stopping answers early, and a missing API fails at once: neither may be asked in a tight loop.
     const early = performance.now() - askedAtMs < Math.min(PAUSE_MS, waitMs);
     if (latest.finishedAt === null && early) {
       await pause(PAUSE_MS, signal);

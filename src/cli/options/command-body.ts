@@ -2,12 +2,12 @@ import type { BodyOf, CommandBody } from "../../client/client.ts";
 import type { CommandName } from "../../domain/commands/command-names.ts";
 import type { CommandFlags } from "./command-options.ts";
 
-/** A command's own options. A spec comes from the user as it is: the API checks it. */
+/** A command's own options. The user's spec is passed on as it is: the API checks it. */
 type OptionsOf<Name extends CommandName> = Name extends "stitch.create"
   ? Readonly<Record<string, unknown>>
   : Omit<BodyOf<Name>, "command" | "target">;
 
-/** The fields every command takes, from its flags; what was not given is left to the API's defaults. */
+/** The body of a command, with the common fields from its flags. Without a flag, the API's default applies. */
 export function commandBody<Name extends CommandName>(
   command: Name,
   target: string,

@@ -3,7 +3,7 @@ import { addClientOptions } from "../calls/client-action.ts";
 import { parseDuration } from "../terminal/duration.ts";
 import { parsePlanToken } from "./option-values.ts";
 
-/** What every command that changes something takes, as commander hands it over. */
+/** The flags of every command that changes something, as commander parses them. */
 export type CommandFlags = {
   readonly json?: true;
   /** Milliseconds to wait for the job. */
@@ -19,7 +19,7 @@ export type CommandFlags = {
   readonly yes?: true;
 };
 
-/** Milliseconds, of commands that put stitches in the place of others, or add them. */
+/** For commands that add or replace stitches. Milliseconds. */
 export type HealthyFlags = { readonly minHealthy?: number };
 
 export const addHealthyOption = (command: Command): Command =>
@@ -32,16 +32,16 @@ export const addHealthyOption = (command: Command): Command =>
 export const healthyOf = ({ minHealthy }: HealthyFlags): { minHealthyMs?: number } =>
   minHealthy === undefined ? {} : { minHealthyMs: minHealthy };
 
-/** What a command is registered for: to be carried out, or (under `stitch plan`) to be planned. */
+/** What a registered command does: it is carried out, or (under `stitch plan`) only planned. */
 export type Mode = "carry-out" | "plan";
 
-/** How long to wait for a job, in milliseconds; it goes on after that. */
+/** How long to wait for a job, in milliseconds. The job continues after that. */
 export const timeoutOption = (): Option =>
   new Option("--timeout <duration>", "how long to wait for the job (it goes on after that)")
     .argParser(parseDuration)
     .default(300_000, "5m");
 
-/** What goes into the command, the same when it is planned and when it is carried out. */
+/** Adds the options that define a command, the same in both modes. Mode `carry-out` also gets the options for sending it. */
 export function addCommandOptions(command: Command, mode: Mode): Command {
   addClientOptions(command)
     .option("--reason <text>", "why; kept with the job")

@@ -1,6 +1,6 @@
 import { InvalidArgumentError } from "commander";
 
-/** `K=V`, laid over what earlier flags gave. */
+/** Adds `K=V` to the pairs of earlier flags; it replaces an earlier value of the same name. */
 export function collectPair(text: string, earlier: Readonly<Record<string, string>> = {}): Record<string, string> {
   const at = text.indexOf("=");
   if (at < 1) throw new InvalidArgumentError("It is written NAME=VALUE.");
@@ -24,7 +24,7 @@ export function parseCount(text: string): number {
   return Number(text);
 }
 
-/** How many at once: a count, or a part of all. */
+/** How many at once: a count, or a percentage of all. */
 export function parseBatch(text: string): number | string {
   if (/^([1-9][0-9]?|100)%$/.test(text)) return text;
   if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError("It is a count, or a part such as 25%.");
@@ -45,7 +45,7 @@ export function parseLimit(text: string): number {
   return limit;
 }
 
-/** As `stitch plan` prints it. */
+/** A plan token, as `stitch plan` prints it. */
 export function parsePlanToken(text: string): string {
   if (!/^[0-9a-f]{32}$/.test(text))
     throw new InvalidArgumentError("It is the token that stitch plan prints: 32 of 0-9 and a-f.");

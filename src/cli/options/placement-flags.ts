@@ -1,7 +1,7 @@
 import { type Command, Option } from "commander";
 import { collectList, collectPair } from "./option-values.ts";
 
-/** Where stitches may live and how several are placed, as commander hands it over. */
+/** The flags for where stitches may run and how several are placed, as commander parses them. */
 export type PlacementFlags = {
   readonly zone?: readonly string[];
   readonly label?: Readonly<Record<string, string>>;
@@ -15,7 +15,7 @@ export function addPlacementOptions(command: Command): Command {
     .addOption(new Option("--strategy <strategy>", "how to place several").choices(["spread", "binpack"]));
 }
 
-/** The field `placement` of a command; nothing where no flag was given. */
+/** The field `placement` of a command; no field if no flag was given. */
 export function placementOf({ strategy, zone, label }: PlacementFlags) {
   const placement = {
     ...(strategy === undefined ? {} : { strategy }),

@@ -2,7 +2,7 @@ import { errorText } from "../../error-text.ts";
 import { type PlacementFlags, placementOf } from "./placement-flags.ts";
 import { UsageError } from "../terminal/usage-error.ts";
 
-/** What `stitch run` takes beside what every command takes. */
+/** The flags of `stitch run`, without those that every command has. */
 export type RunFlags = PlacementFlags & {
   readonly count?: number;
   readonly node?: string;
@@ -15,8 +15,8 @@ export type RunFlags = PlacementFlags & {
 type Fields = Readonly<Record<string, unknown>>;
 
 /**
- * The options of `stitch.create`. Flags and the program typed lie over the fields of a spec read from a file.
- * @param words the program and its arguments; empty where the spec file has them.
+ * The options of `stitch.create`. Flags and the typed program override the fields of a spec file.
+ * @param words the program and its arguments; empty if the spec file has them.
  * @param file the spec file's text; null without one.
  * @throws UsageError
  */
@@ -32,7 +32,7 @@ export function createOptions(flags: RunFlags, words: readonly string[], file: s
       ...given({
         command: words.length === 0 ? undefined : words,
         env: flags.env === undefined ? undefined : { ...fieldsOf(spec["env"]), ...flags.env },
-        // Of its own accord a program typed at a prompt does not speak the stitch protocol.
+        // Default: a program typed at a prompt does not speak the stitch protocol.
         protocol: flags.protocol ?? (file === null ? "none" : undefined),
         restart: flags.restart === undefined ? undefined : { ...fieldsOf(spec["restart"]), policy: flags.restart },
       }),
@@ -55,7 +55,7 @@ function parseSpec(text: string): Fields {
 
 const isFields = (value: unknown): value is Fields =>
   typeof value === "object" && value !== null && !Array.isArray(value);
-/** What is no object is the API's to refuse; here it only adds nothing. */
+/** A value that is not an object adds no fields here. To refuse it is the API's task. */
 const fieldsOf = (value: unknown): Fields => (isFields(value) ? value : {});
 
 function given(fields: Fields): Fields {

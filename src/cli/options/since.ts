@@ -2,11 +2,12 @@ import { InvalidArgumentError } from "commander";
 import { parseDuration } from "../terminal/duration.ts";
 
 const EVENT_ID = /^\d{1,15}(-\d{1,15})?$/;
-/** Without a zone nobody can see which one was meant. */
+/** The time zone is required: a time without one is ambiguous. */
 const TIME = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:\d{2})$/;
 
 /**
- * Where events begin, as the API takes it: after an event's id as it is, from a time on, or so long ago (`10m`).
+ * Where events begin, in the API's form. `text` is an event's id (events after it; kept as it is), a time (events from it on),
+ * or a duration before now (`10m`).
  * @throws InvalidArgumentError, which commander shows with the option's name.
  */
 export function parseSince(text: string, nowMs: number): string {

@@ -4,9 +4,9 @@ import { type ChildProcess, spawn } from "node:child_process";
 const GRACE_TENTHS = 80;
 
 /**
- * Reads `+pid` and `-pid`, a line each, until its input closes: at the latest when the process at the other end dies, in
- * whatever way. Then SIGTERM to all that are left, SIGKILL after the grace. It runs in a session of its own, so that
- * Ctrl-C on the terminal does not end it before the others.
+ * Reads lines `+pid` and `-pid` until its input closes: at the latest when the process at the other end dies, however that
+ * happens. Then it sends SIGTERM to all processes that are left, and SIGKILL after the grace period. It runs in a session of
+ * its own, so that Ctrl-C on the terminal does not end it before the other processes.
  */
 const GUARD = `
 trap '' INT TERM HUP QUIT
@@ -30,7 +30,7 @@ done
 for pid in $pids; do kill -KILL "$pid"; done 2>/dev/null
 `;
 
-/** A small process that ends those in its care when this process is gone, SIGKILL included. */
+/** A small process that ends the added processes when this process is gone, even after SIGKILL. */
 export class Guard {
   readonly #sh: ChildProcess;
   readonly #ended: Promise<void>;
@@ -47,7 +47,7 @@ export class Guard {
       this.#sh.once("exit", () => resolve());
       this.#sh.once("error", () => resolve());
     });
-    // A guard that somebody killed guards nothing; that is no reason to end what it guarded.
+    // If somebody kills the guard, the added processes are no longer guarded; that is no reason to end them.
     this.#sh.stdin?.on("error", () => undefined);
     this.#sh.unref();
   }
@@ -60,12 +60,12 @@ export class Guard {
     this.#sh.stdin?.write(`+${pid}\n`);
   }
 
-  /** To be called when the process has ended: its pid may soon be another's. */
+  /** Call this when the process has ended: its pid may soon belong to another process. */
   remove(pid: number): void {
     this.#sh.stdin?.write(`-${pid}\n`);
   }
 
-  /** Ends what is still in its care, then itself. May be called twice. Resolves within about 8 s. */
+  /** Ends the processes that were not removed, then the guard itself. May be called twice. Resolves within about 8 s. */
   async close(): Promise<void> {
     this.#sh.ref();
     this.#sh.stdin?.end();

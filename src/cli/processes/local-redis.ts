@@ -16,15 +16,18 @@ const MAX_SOCKET_PATH_BYTES = 100;
 /** Loading a large append-only file is the slow part. */
 const START_LIMIT_MS = 120_000;
 const STOP_LIMIT_MS = 5000;
-/** Another program may take a free port between our looking and Redis's listening. */
+/** Another program may take a free port between our check and the moment when Redis listens. */
 const PORT_TRIES = 3;
 
 type LocalRedisOptions = {
-  /** Folder of this Redis alone: its data, socket, log and pid file. Created. What it held is loaded again. */
+  /** Folder of this Redis only: its data, socket, log and pid file. Created if missing. Existing data is loaded. */
   readonly dir: string;
-  /** TCP port on the loopback address; 0: a free one. Default: a Unix socket in `dir`, or a free port where its path is too long. */
+  /**
+   * TCP port on the loopback address; 0: a free one. Default: a Unix socket in `dir`, or a free port if the socket's path is
+   * too long.
+   */
   readonly port?: number;
-  /** Settings of redis.conf laid over ours: the tests' cluster needs some. */
+  /** Settings of redis.conf that override ours: the tests' cluster needs some. */
   readonly settings?: Readonly<Record<string, string>>;
 };
 
@@ -32,11 +35,11 @@ export type LocalRedis = {
   /** `redis+unix:///path` or `redis://127.0.0.1:port`. */
   readonly url: string;
   readonly pid: number;
-  /** When it has ended, with how. */
+  /** Resolves when Redis has ended, with the exit code, signal or error. */
   readonly ended: Promise<string>;
-  /** SIGTERM, SIGKILL after 5 s; resolves when it has ended. May be called twice and at once. */
+  /** SIGTERM, SIGKILL after 5 s; resolves when Redis has ended. May be called twice and at once. */
   stop(): Promise<void>;
-  /** For faults: a signal as it is, SIGKILL or SIGSTOP among them. */
+  /** For fault tests: sends any signal, also SIGKILL and SIGSTOP. */
   kill(signal: NodeJS.Signals): void;
 };
 
@@ -54,8 +57,8 @@ export function findRedisServer(path: string = process.env["PATH"] ?? ""): strin
 const running = new Map<string, Promise<LocalRedis>>();
 
 /**
- * Starts a Redis that is this process's own: append-only file on, `noeviction`, reached over a Unix socket or the
- * loopback address only. It ends with this process, however that ends. Calling it again for the same folder answers the
+ * Starts a private Redis for this process: append-only file on, `noeviction`, reached over a Unix socket or the loopback
+ * address only. The Redis ends with this process, however this process ends. A second call for the same folder returns the
  * Redis that runs there.
  * @throws LocalRedisError
  */
@@ -98,7 +101,7 @@ async function startAt(program: string, address: RedisAddress, options: LocalRed
   const guard = new Guard(dir);
   const child = spawn(program, settingsOf(address, options.settings ?? {}), {
     cwd: dir,
-    // In a session of its own, so that Ctrl-C on the terminal reaches those who still need it first.
+    // In a session of its own: Ctrl-C on the terminal must not end Redis before the processes that still need it.
     detached: true,
     stdio: ["ignore", log.fd, log.fd],
     env: { PATH: process.env["PATH"], LC_ALL: "C" },
@@ -149,7 +152,7 @@ function handleOf(child: ChildProcess, pid: number, address: RedisAddress, ended
   };
 }
 
-/** Resolves with how it ended, once neither it nor its guard is left. */
+/** Resolves with the exit code, signal or error of Redis, once Redis and its guard are gone. */
 async function endOf(child: ChildProcess, guard: Guard): Promise<string> {
   const how = await new Promise<string>((resolveEnd) => {
     child.once("error", (error) => resolveEnd(error.message));
@@ -185,7 +188,7 @@ async function chooseAddress(options: LocalRedisOptions): Promise<RedisAddress> 
 
 const ownerFile = (dir: string): string => join(dir, "redis.pid");
 
-/** A Redis that a killed process left behind may be a moment from its end. Two on one folder would ruin its data. */
+/** Ends a Redis that a killed process left behind, and waits for its end. Two of them on one folder would ruin its data. */
 async function endFormerLife(dir: string): Promise<void> {
   const former = await readOwner(ownerFile(dir));
   if (former !== null) {

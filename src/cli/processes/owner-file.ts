@@ -1,15 +1,15 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { processIdentity } from "./process-identity.ts";
 
-/** A process as a file remembers it: its pid alone might be another's by now. */
+/** A process as recorded in a file. The pid alone is not enough: it may belong to another process by now. */
 export type Owner = { readonly pid: number; readonly identity: string };
 
-/** @param flag `wx`: fails with EEXIST where the file is there. */
+/** @param flag `wx`: fails with EEXIST if the file exists. */
 export async function writeOwner(file: string, pid: number, flag: "w" | "wx" = "w"): Promise<void> {
   await writeFile(file, JSON.stringify({ pid, identity: await processIdentity(pid) }), { flag });
 }
 
-/** @returns null where there is no such file, or it was cut off by a crash: it proves nothing then. */
+/** @returns null if the file does not exist, or a crash cut it off: the file proves nothing then. */
 export async function readOwner(file: string): Promise<Owner | null> {
   try {
     const owner: unknown = JSON.parse(await readFile(file, "utf8"));
@@ -22,7 +22,7 @@ export async function readOwner(file: string): Promise<Owner | null> {
   }
 }
 
-/** Does that very process still live, and no other with its pid? */
+/** Does this same process still run, and not another one with its pid? */
 export async function isAlive(owner: Owner): Promise<boolean> {
   return (await processIdentity(owner.pid)) === owner.identity;
 }

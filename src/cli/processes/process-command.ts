@@ -7,10 +7,10 @@ import { onEndingSignal } from "../terminal/signals.ts";
 export type Start = (config: Config) => Promise<Running>;
 
 /**
- * Runs one part of the cluster as this process, until it ends or a signal asks it to (`ENDING_SIGNALS`): it stops in
- * good order. A second one: it lets go at once.
- * @param loadStart loads the part's code, which is not needed before the settings are known to be right.
- * @returns what the process ends with; errors have been shown.
+ * Runs one part of the cluster as this process, until the part ends or a signal (`ENDING_SIGNALS`) asks it to stop in good
+ * order. A second signal ends the process at once.
+ * @param loadStart loads the part's code; called once the settings are known to be right, because it is not needed before.
+ * @returns the exit code of the process; errors have been printed.
  * @throws ConfigError naming each wrong setting.
  */
 export async function runPart(
@@ -45,7 +45,7 @@ export async function runPart(
 
 const codeOfSecond = (signal: EndingSignal): ExitCode => (signal === "SIGINT" ? EXIT.interrupted : EXIT.error);
 
-/** The message, and the next step where the error names one; a stack only where details are asked for. */
+/** The message, and the next step if the error names one; a stack trace only at log level debug or trace. */
 function shownText(error: unknown, config: Config): string {
   if (!(error instanceof Error)) return String(error);
   const detailed = config.logLevel === "debug" || config.logLevel === "trace";

@@ -6,9 +6,9 @@ const run = promisify(execFile);
 const PS_LIMIT_MS = 5000;
 
 /**
- * What tells a process from a later one that got the same pid: the time it started, as the system writes it. Good for
- * comparing only, on the machine and in the boot it came from.
- * @returns null where no such process lives (a zombie counts as ended), or the system does not tell.
+ * Distinguishes a process from a later one with the same pid: the time when it started, as the system writes it. Only for
+ * comparison, on the same machine and in the same boot.
+ * @returns null if no process with this pid lives (a zombie counts as ended), or the system does not tell.
  */
 export async function processIdentity(pid: number): Promise<string | null> {
   return process.platform === "linux" ? await startOnLinux(pid) : await startByPs(pid);
@@ -26,7 +26,7 @@ async function startOnLinux(pid: number): Promise<string | null> {
   }
 }
 
-/** Start times count from the boot, so that the same one means nothing after the next. */
+/** Start times count from the boot, so the same start time means another process after the next boot. */
 async function bootId(): Promise<string> {
   return (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim();
 }

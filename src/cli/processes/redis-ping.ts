@@ -4,7 +4,7 @@ export type RedisAddress = { readonly path: string } | { readonly host: string; 
 
 const LIMIT_MS = 1000;
 
-/** Is a Redis there that has loaded its data? (While loading it answers `-LOADING`.) Never rejects; at most 1 s. */
+/** Does a Redis answer that has loaded its data? (While loading it answers `-LOADING`.) Never rejects; takes at most 1 s. */
 export function answersPing(address: RedisAddress): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(address);

@@ -3,7 +3,7 @@ import { errorCode } from "../../error-text.ts";
 
 const READ_BYTES = 16 * 1024;
 
-/** The last lines of a text file, at most 16 KiB of it; empty where there is no such file. */
+/** The last lines of a text file, at most 16 KiB of it; empty if the file does not exist. */
 export async function tailOfFile(path: string, lines: number): Promise<string> {
   try {
     await using file = await open(path, "r");

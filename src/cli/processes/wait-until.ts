@@ -4,7 +4,7 @@ const FIRST_PAUSE_MS = 10;
 const LONGEST_PAUSE_MS = 200;
 
 /**
- * Asks `condition` again and again until it is true or `limitMs` have passed.
+ * Calls `condition` repeatedly until it is true or `limitMs` have passed.
  * @returns whether it became true.
  * @throws what `condition` throws, and the signal's reason when it aborts.
  */

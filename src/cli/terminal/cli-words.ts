@@ -1,9 +1,9 @@
 import { COMMAND_NAMES } from "../../domain/commands/command-names.ts";
 
-/** Commands of the API whose verb is another one here. */
+/** Commands of the API that have another verb on the command line. */
 const VERBS: Readonly<Record<string, string>> = { create: "run", remove: "rm", stopOldVersions: "stop-old" };
 
-/** Names of the API's fields, and the flags that fill them. */
+/** Names of the API's fields, and the flags that set them. */
 const FLAGS: Readonly<Record<string, string>> = {
   deadlineMs: "--deadline",
   forceAfterMs: "--force-after",
@@ -19,7 +19,7 @@ const FLAGS: Readonly<Record<string, string>> = {
 };
 
 const literal = (text: string): string => text.replaceAll(".", "\\.");
-/** What stands alone: in quotes, or as a part of a longer name, it may be the user's own. */
+/** Matches a name only if it stands alone: in quotes or inside a longer name, the text may be the user's own. */
 const anyOf = (names: readonly string[]): RegExp =>
   new RegExp(`(?<!["\\w.:-])(?:${names.map(literal).join("|")})(?!["\\w-]|\\.\\w)`, "g");
 
@@ -37,7 +37,7 @@ function commandHere(name: string): string {
   return `stitch ${VERBS[verb] ?? verb}`;
 }
 
-/** A message of the API, with what is typed here for what a client of HTTP would send. */
+/** A message of the API, with its terms for HTTP clients replaced by what the user types on the command line. */
 export const inCliWords = (text: string): string =>
   WORDS.reduce(
     (said, [pattern, words]) =>

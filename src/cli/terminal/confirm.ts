@@ -3,10 +3,10 @@ import { Interrupted } from "./interrupted.ts";
 import type { Output } from "./output.ts";
 
 /**
- * Asks whether to go on with what concerns many stitches. Where the answer is no, it says that nothing was changed. It does
- * not ask with `--yes`, nor where there is no terminal to answer on.
- * @param question is made only where it is asked; it says how many are meant.
- * @throws Interrupted where the answer was Ctrl-C, Ctrl-D or Escape; whatever `question` throws.
+ * Asks for confirmation before a command that affects many stitches. If the user declines, it says that nothing was done.
+ * With `--yes`, or without a terminal for the answer, it does not ask and returns true.
+ * @param question makes the question, which says how many stitches are affected; called only if the user is asked.
+ * @throws Interrupted if the answer is Ctrl-C, Ctrl-D or Escape; any error of `question`.
  */
 export async function confirmed(
   question: () => Promise<string>,
@@ -24,7 +24,7 @@ export async function confirmed(
   return isYes;
 }
 
-/** The line that was typed; null where the question was left without one. */
+/** The typed line; null if the user leaves the question without an answer. */
 function ask(question: string): Promise<string | null> {
   const lines = createInterface({ input: process.stdin, output: process.stderr });
   const { promise, resolve } = Promise.withResolvers<string | null>();

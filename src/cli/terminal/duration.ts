@@ -1,11 +1,11 @@
 import { InvalidArgumentError } from "commander";
 
 const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
-/** `setTimeout` takes no more than 2^31-1 ms, and no wait needs it. */
+/** `setTimeout` takes at most 2^31-1 ms, and no wait needs more. */
 const LONGEST_MS = 24 * 86_400_000;
 
 /**
- * `500ms`, `30s`, `5m`, `1.5h`, `2d` in milliseconds. A number without a unit is refused: nobody can see which one was meant.
+ * `500ms`, `30s`, `5m`, `1.5h`, `2d` in milliseconds. A number without a unit is refused: it is ambiguous.
  * @throws InvalidArgumentError, which commander shows with the option's name.
  */
 export function parseDuration(text: string): number {
@@ -19,7 +19,7 @@ export function parseDuration(text: string): number {
   return ms;
 }
 
-/** In a table, where room is scarce: `5s`, `3m`, `2h`, `4d`. */
+/** Short, for a table: `5s`, `3m`, `2h`, `4d`. */
 export function formatAge(ms: number): string {
   const seconds = Math.max(0, Math.floor(ms / 1000));
   if (seconds < 60) return `${seconds}s`;

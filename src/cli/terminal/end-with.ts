@@ -1,11 +1,11 @@
 import type { ExitCode } from "./exit-code.ts";
 
-/** What is written to a pipe has gone out by then. */
+/** Enough time for output to be written to a pipe. */
 const LINGER_MS = 1000;
 
 /**
- * Ends the process with `code` as soon as nothing is left to do, which lets output flow out; at the latest after a second,
- * whatever was left open.
+ * Ends the process with `code` as soon as nothing is left to do, so that all output is written; at the latest after one
+ * second, even if something is still open.
  */
 export function endWith(code: ExitCode): void {
   process.exitCode = code;

@@ -1,11 +1,11 @@
 import type { JobResource } from "../../contract/job.ts";
 
-/** What the process ends with (cli.md). */
+/** The exit codes of the process (cli.md). */
 export const EXIT = {
   done: 0,
   /** Usage, HTTP or connection error. */
   error: 1,
-  /** Could not be placed, plans too. */
+  /** Could not be placed; also for a plan. */
   notPlaced: 2,
   /** Failed, partial, cancelled, expired, undelivered. */
   failed: 3,

@@ -14,7 +14,7 @@ export function formatPairs(pairs: Readonly<Record<string, string>>): string {
     .join(", ");
 }
 
-/** Of counts by name. */
+/** The sum of counts by name. */
 export const total = (counts: Readonly<Record<string, number>>): number =>
   Object.values(counts).reduce((sum, count) => sum + count, 0);
 

@@ -1,4 +1,4 @@
-/** Thrown when Ctrl-C ended a command. `hint` says what goes on without it. */
+/** Thrown when Ctrl-C ended a command. `hint` says what continues without the command. */
 export class Interrupted extends Error {
   override readonly name = "Interrupted";
   readonly hint: string | null;

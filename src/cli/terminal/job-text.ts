@@ -3,7 +3,7 @@ import { inCliWords } from "./cli-words.ts";
 import { formatDuration } from "./duration.ts";
 import { printable } from "../../printable.ts";
 
-/** What fits on a line beside the bar. */
+/** As many as fit on a line beside the bar. */
 const NODES_SHOWN = 6;
 
 /** `stitch.stop n1:orders-1: succeeded, 1 of 1, 120 ms` */
@@ -14,16 +14,19 @@ export function jobLine(job: JobResource): string {
   return printable(`${job.command} ${job.target}: ${job.status}, ${succeeded} of ${total}${took}`);
 }
 
-/** For each part that did not succeed: where, the code, the message, and the first and the last lines of the process's stderr. */
+/**
+ * For each step that did not succeed: the stitch or node, the code, the message, and the first and the last lines of the
+ * process's stderr.
+ */
 export function failureLines(job: JobResource): string[] {
   const parts = job.tasks.flatMap(({ node, steps }) => steps.filter(failed).map((step) => ({ node, step })));
   const { error } = job;
-  // The job's own reason is often that of one of its parts, which says more.
+  // The job's error often repeats the error of one step, and the line of that step says more.
   const told = parts.some(({ step }) => step.error?.code === error?.code && step.error?.message === error?.message);
   const lines = error === null || told ? [] : [`${error.code}: ${printable(inCliWords(error.message))}`];
   const waiting = parts.filter(({ step }) => neverBegun(step));
   for (const { node, step } of parts) if (!neverBegun(step)) lines.push(...stepLines(node, step));
-  // Hundreds may wait behind the one that failed, for the same reason.
+  // Hundreds of steps may wait behind a failed one, for the same reason: they share one line.
   for (const [first, ...more] of Map.groupBy(waiting, ({ step }) => step.error?.message).values()) {
     if (first === undefined) continue;
     const { node, step } = first;
@@ -52,7 +55,7 @@ function stepLines(node: string, step: StepResource): string[] {
   ];
 }
 
-/** `batch=25%, timeoutMs=30000`: what the command was given, defaults included. A spec is too long for a line. */
+/** `batch=25%, timeoutMs=30000`: the command's options, defaults included. A spec is too long for a line. */
 export function optionsText({ options }: Pick<JobResource, "options">): string {
   return Object.entries(options)
     .filter(([name]) => name !== "spec" && name !== "specHash")
@@ -60,12 +63,12 @@ export function optionsText({ options }: Pick<JobResource, "options">): string {
     .join(", ");
 }
 
-/** `wave 2 of 4`, of a job that has several. */
+/** `wave 2 of 4`, if the job has several waves. */
 export function waveText({ progress: { wave, waves } }: Pick<JobResource, "progress">): string[] {
   return waves > 1 ? [`wave ${wave} of ${waves}`] : [];
 }
 
-/** How far a job is: `wave 2 of 3  9/12  n1 4/4  n2 4/4  n3 1/4`; of many nodes, those that have steps left first. */
+/** A job's progress: `wave 2 of 3  9/12  n1 4/4  n2 4/4  n3 1/4`. If there are many nodes, those with steps left come first. */
 export function progressText(job: JobResource): string {
   const steps = Map.groupBy(
     job.tasks.flatMap((task) => task.steps.map(({ status }) => ({ node: task.node, status }))),

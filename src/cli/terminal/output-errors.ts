@@ -1,13 +1,13 @@
 import { outlivesTerminal } from "../../ending-signals.mjs";
 
 /**
- * Bears that stdout or stderr cannot be written to, once per process. Without it, the next line written would end the process
- * with a stack, and a worker's stitches without their grace.
+ * Lets the process survive failed writes to stdout and stderr; call it once per process. Without it, the next written line
+ * would end the process with a stack trace, and a worker's stitches without their grace period.
  *
- * - A reader that has seen enough (`stitch ps | head -1`) changes nothing of what is done.
- * - A terminal that was closed is as its SIGHUP, which comes with it, and to a process in the background perhaps not.
- * - A full disk under the log of a part costs what is logged.
- * @param onLost told once that an answer on stdout is lost though somebody may want it (a full disk).
+ * - A reader that closes the pipe early (`stitch ps | head -1`) does not change what the command does.
+ * - A closed terminal counts as SIGHUP: a process in the background may not get that signal itself.
+ * - A full disk under the log of a part only loses log lines.
+ * @param onLost called once when output on stdout is lost that somebody may still want (a full disk).
  */
 export function bearOutputErrors(onLost: (error: NodeJS.ErrnoException) => void): void {
   let isLost = false;

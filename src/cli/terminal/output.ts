@@ -19,47 +19,47 @@ export class Output {
     this.json = json;
   }
 
-  /** One whose answers are messages too. */
+  /** An output that writes its answers to stderr, as messages. */
   get beside(): Output {
     return new Output(this.#stderr, this.#stderr, false);
   }
   get stderr(): Stream {
     return this.#stderr;
   }
-  /** Can progress be drawn over itself? */
+  /** Is stderr a terminal, so that progress can be redrawn in place? */
   get messagesOnTerminal(): boolean {
     return this.#stderr.isTTY === true;
   }
-  /** Would characters that steer a terminal steer one? */
+  /** Is stdout a terminal, on which control characters would take effect? */
   get answersOnTerminal(): boolean {
     return this.#stdout.isTTY === true;
   }
-  /** Columns; undefined where it is not known. */
+  /** Columns; undefined if unknown. */
   get messageWidth(): number | undefined {
     return widthOf(this.#stderr);
   }
 
-  /** A line of the answer. */
+  /** Prints a line of the answer. */
   print(text: string): void {
     this.#stdout.write(`${text}\n`);
   }
 
-  /** Styled for a line of the answer. */
+  /** Styles text for a line of the answer. */
   answerStyled(style: Style, text: string): string {
     return this.#styled(style, text, this.#stdout);
   }
 
-  /** A line for people, beside the answer. */
+  /** Writes a line for people to stderr, beside the answer. */
   note(text: string): void {
     this.#stderr.write(`${text}\n`);
   }
 
-  /** The API's body, as one line that steers no terminal. */
+  /** Prints the API's body as one line, with control characters escaped. */
   body(value: unknown): void {
     this.print(printableJson(value));
   }
 
-  /** `none`: what to say where there are no rows. */
+  /** `none`: the message if there are no rows. */
   table(rows: readonly Readonly<Record<string, string>>[], columns: readonly Column[], none: string): void {
     if (rows.length === 0) {
       this.note(none);
@@ -73,7 +73,7 @@ export class Output {
     this.print(renderFacts(facts));
   }
 
-  /** Styled for messages. */
+  /** Styles text for a message. */
   styled(style: Style, text: string): string {
     return this.#styled(style, text, this.#stderr);
   }
@@ -83,7 +83,7 @@ export class Output {
   }
 }
 
-/** Columns of a terminal; undefined where there is none, or it does not know (some pseudo-terminals say 0). */
+/** Columns of a terminal; undefined without a terminal, or if unknown (some pseudo-terminals say 0). */
 function widthOf(stream: Stream): number | undefined {
   return stream.isTTY === true && (stream.columns ?? 0) > 0 ? stream.columns : undefined;
 }

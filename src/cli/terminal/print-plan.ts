@@ -3,7 +3,7 @@ import { inCliWords } from "./cli-words.ts";
 import { formatDuration } from "./duration.ts";
 import type { Output } from "./output.ts";
 
-/** Prints what a command would do, and how to have it do just that. */
+/** Prints what a command would do, and the flag that carries out exactly this plan. */
 export function printPlan(plan: PlanResource, output: Output): void {
   if (plan.feasible && plan.tasks.length === 0) output.print("Nothing is to be done.\n");
   section(output, "Placements", plan.placements, ["stitch", "node", "reason"]);

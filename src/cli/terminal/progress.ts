@@ -8,17 +8,17 @@ import { cut } from "./table.ts";
 const BAR = 20;
 
 export type Progress = {
-  /** Takes a look at the job. */
+  /** Shows the job as it is now. */
   readonly show: (job: JobResource) => void;
-  /** Wipes what was drawn, so that the next line stands alone. May be called twice. */
+  /** Erases the drawn line, so that the next line stands alone. May be called twice. */
   readonly end: () => void;
 };
 
 /**
- * How a job goes: on a terminal one line drawn over itself, a bar and counts per node; elsewhere a plain line at each
- * change; with `--json` nothing. Of a job of several waves also the wave it is in.
+ * Shows a job's progress: on a terminal one line that is redrawn, with a bar and counts per node; elsewhere a plain line at
+ * each change; with `--json` nothing. For a job of several waves it also shows the current wave.
  *
- * It leaves stdin alone: a shell loop that feeds `stitch` its lines would lose them.
+ * It does not read stdin: `stitch` inside a shell loop would take the lines that the loop reads.
  */
 export function createProgress(output: Output): Progress {
   if (output.json) return { show: () => undefined, end: () => undefined };
@@ -61,6 +61,6 @@ function plain(output: Output): Progress {
   };
 }
 
-/** Steps alone do not tell how many stitches are done (a move has three), so what the API says of it follows. */
+/** The steps do not show how many stitches are done (a move has three steps), so the API's progress message follows. */
 const lineOf = (job: JobResource): string =>
   [progressText(job), printable(job.progress.message)].filter((text) => text !== "").join("  ");

@@ -4,14 +4,14 @@ import { fstatSync } from "node:fs";
 const STDOUT = 1;
 
 /**
- * Calls `gone` once nobody reads the pipe that stdout is (`stitch events -f | head -3`). The next line would tell, but a
- * follower that has nothing to print would live on until then. Node cannot watch a pipe that it only writes to; GNU's tail
- * does, and ends with SIGPIPE within a second. Where there is none, the next line tells.
- * @returns a function that ends the watching.
+ * Calls `gone` when nobody reads the pipe on stdout any more (`stitch events -f | head -3`). The next written line would fail,
+ * too, but a follower with nothing to print would run until then. Node cannot watch a pipe that it only writes to. GNU tail
+ * can: it ends with SIGPIPE within a second. Without GNU tail, only the next written line shows that the reader is gone.
+ * @returns a function that stops watching.
  */
 export function onReaderGone(gone: () => void): () => void {
   if (!fstatSync(STDOUT).isFIFO()) return () => undefined;
-  // It ends with this process, in whatever way that ends.
+  // tail ends with this process, however this process ends.
   const tail = spawn("tail", ["-f", "--pid", String(process.pid), "/dev/null"], {
     stdio: ["ignore", STDOUT, "ignore"],
   });

@@ -10,9 +10,9 @@ import { printable } from "../../printable.ts";
 import { UsageError } from "./usage-error.ts";
 
 /**
- * Says on stderr what went wrong and what to do next; with `--json` also prints the API's problem document.
- * @returns what the process ends with.
- * @throws what is no expected error: a fault of this program, whose stack is wanted.
+ * Prints on stderr what went wrong and what to do next; with `--json` also prints the API's problem document on stdout.
+ * @returns the exit code of the process.
+ * @throws any unexpected error: it is a bug of this program, and its stack trace is wanted.
  */
 export function reportError(error: unknown, output: Output): ExitCode {
   if (error instanceof Interrupted) {
@@ -40,7 +40,7 @@ function lines(error: unknown): string[] {
 
 function apiErrorLines({ code, problem }: ApiError): string[] {
   const { errors = [] } = problem;
-  // The detail is the first of them: of one, it says all.
+  // The detail repeats the first error, so it is enough for a single one.
   const several = errors.length > 1;
   return [
     `${code}: ${printable(several ? problem.title : inCliWords(problem.detail))}`,

@@ -1,12 +1,12 @@
 import { type EndingSignal, onEndingSignals } from "../../ending-signals.mjs";
 
-/** A terminal, npm and the launcher may each pass the same Ctrl-C on: signals this soon after the first are the first. */
+/** A terminal, npm and the launcher may each pass on the same Ctrl-C: signals this soon after the first count as the first. */
 const SAME_SIGNAL_MS = 500;
 
 /**
- * Calls `first` at the first signal that asks the process to end, and `again` at each that comes more than half a second
- * after it, however often somebody presses the key.
- * @returns a function that gives the signals back to their default.
+ * Calls `first` at the first signal that asks the process to end, and `again` at each signal that comes more than half a
+ * second after the first.
+ * @returns a function that restores the default handling of the signals.
  */
 export function onEndingSignal(
   first: (signal: EndingSignal) => void,

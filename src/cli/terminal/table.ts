@@ -7,7 +7,7 @@ const GAP = "  ";
 
 /**
  * Rows under headings, in aligned columns, without boxes; no line ends in spaces, and the last has no line break.
- * A missing field is `-`. Characters that would steer a terminal are shown as `�`.
+ * A missing field is `-`. Characters that control a terminal are shown as `�`.
  * @param width columns of the terminal: longer lines are cut with `…`. Left out (no terminal): nothing is cut.
  */
 export function renderTable(
@@ -26,7 +26,7 @@ export function renderTable(
     .join("\n");
 }
 
-/** Names and their values, one pair a line. As for tables: `-` where there is none. */
+/** Names and their values, one pair per line. As in tables, a missing value is `-`. */
 export function renderFacts(facts: Readonly<Record<string, string>>): string {
   const widest = Math.max(...Object.keys(facts).map(lengthOf));
   return Object.entries(facts)

@@ -1,4 +1,4 @@
-/** Thrown when what was typed cannot be carried out. Its message is for the person at the keyboard; exit code 1. */
+/** Thrown when the typed command cannot be carried out. The message is for the user; exit code 1. */
 export class UsageError extends Error {
   override readonly name = "UsageError";
 }

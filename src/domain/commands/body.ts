@@ -1,4 +1,4 @@
-// What the bodies of commands are made of.
+// The parts of the bodies of commands.
 import * as z from "zod";
 import { groupName } from "../names/group.ts";
 import { nodeId, stitchRef } from "../names/ids.ts";
@@ -6,10 +6,10 @@ import { minHealthyMs } from "../stitch/spec.ts";
 
 const deadlineMs = z.int().min(1).max(86_400_000);
 
-/** Why; kept with the job. */
+/** Why the command was given. It is kept with the job. */
 export const commandReason = z.string().max(1000).optional();
 
-/** Taken by every command, beside its own options. */
+/** The fields that every command takes, beside its own options. */
 export const envelope = {
   deadlineMs: deadlineMs.default(60_000),
   waitForNode: z.boolean().default(false),
@@ -19,8 +19,8 @@ export const envelope = {
 };
 
 /**
- * As the envelope, of commands of many steps: they take as long as stitches take to come up and must be well, one batch after
- * the other. Without a deadline, the plan makes one (see `deadlineOf`).
+ * The envelope of commands of many steps. These commands take as long as their stitches need to come up and be well, one batch
+ * after the other. Without a deadline, the plan makes one (see `deadlineOf`).
  */
 export const longEnvelope = { ...envelope, deadlineMs: deadlineMs.optional(), minHealthyMs };
 
@@ -31,10 +31,10 @@ export const timeoutMs = z.int().min(1).max(3_600_000).default(30_000);
 export const ofNode = <const Name extends string>(command: Name) =>
   z.strictObject({ command: z.literal(command), target: nodeId, ...envelope });
 
-/** The same about a stitch. */
+/** The same for a command about a stitch. */
 export const ofStitch = <const Name extends string>(command: Name) =>
   z.strictObject({ command: z.literal(command), target: stitchRef, timeoutMs, ...envelope });
 
-/** The same about a group, of one, two or three parts. */
+/** The same for a command about a group of one, two or three parts. */
 export const ofGroup = <const Name extends string>(command: Name) =>
   z.strictObject({ command: z.literal(command), target: groupName, timeoutMs, ...envelope });

@@ -1,4 +1,4 @@
-/** Every command. What each is and does is in `commands/`, a file each. */
+/** The names of all commands. Each command has a file of its own in `commands/`. */
 export const COMMAND_NAMES = [
   "node.ping",
   "node.cordon",

@@ -44,7 +44,7 @@ export const COMMANDS = {
   "group.stopOldVersions": groupStopOldVersions,
 } as const satisfies { readonly [Name in CommandName]: Named<Name> };
 
-/** Of each name, the definition whose body says that very name. */
+/** For each name: the definition whose body has the same name. */
 type Named<Name extends CommandName> = { readonly schema: z.ZodType<{ readonly command: Name }> };
 
 type Schemas = { [Name in CommandName]: (typeof COMMANDS)[Name]["schema"] };
@@ -53,10 +53,10 @@ type Schemas = { [Name in CommandName]: (typeof COMMANDS)[Name]["schema"] };
 export type Command = z.output<Schemas[CommandName]>;
 export type CommandOf<Name extends CommandName> = z.output<Schemas[Name]>;
 
-/** What a command is; to be given that very command. */
+/** The definition of a command. Give its functions only this same command. */
 export const definitionOf = ({ command }: Command): CommandDefinition<z.ZodType<Command>> => COMMANDS[command];
 
-/** The command's own options, defaults included: what a job shows, and nothing of the envelope. */
+/** The command's own options with defaults, as a job shows them: of the envelope only `waitForNode`, if it is true. */
 export function commandOptions(command: Command): Record<string, unknown> {
   const {
     command: _,

@@ -17,52 +17,55 @@ type AnyBody = {
 };
 
 /**
- * All that there is to a command, in a file of its own; `command.ts` has them all. To add one: its name in `command-names.ts`,
- * then the compiler says what is missing.
+ * Everything about one command, in a file of its own; `command.ts` has all of them. To add a command, add its name to
+ * `command-names.ts`: then the compiler says what is missing.
  */
 export type CommandDefinition<Schema extends z.ZodType<AnyBody>> = {
   /** Its body as a client sends it. A checked body has every default filled in. */
   readonly schema: Schema;
   /**
    * Reads what its plan is made from.
-   * @param draw take the numbers of new stitches from the component's counter; without, only look where that stands (a dry run).
+   * @param draw true: take the numbers of new stitches from the component's counter. false: only read the counter (a dry run).
    */
   readonly observe: (command: z.output<Schema>, look: Look, draw: boolean) => Promise<Observed>;
   /** See `planCommand`. */
   readonly plan: (command: z.output<Schema>, observed: Observed) => Plan;
-  /** What repeats the parts of such a job that did not succeed (at least one did not). */
+  /** Repeats the parts of a job of this command that did not succeed (at least one did not). */
   readonly retry: (job: FinishedJob) => Next;
-  /** What takes such a job back. @throws RequestError `not_reversible`, with the reason. */
+  /** Takes a job of this command back. @throws RequestError `not_reversible`, with the reason. */
   readonly rollback: (job: FinishedJob) => Next;
 
-  // What most commands have none of.
-  /** Are ids of what it creates drawn from a counter, so that two plans alike may differ in them? */
+  // Most commands have none of the following.
+  /** Are the ids of new stitches drawn from a counter, so that two otherwise equal plans may differ in these ids? */
   readonly drawsIds?: (command: z.output<Schema>) => boolean;
-  /** It draws them for the plan that is carried out alone: once it holds what it works on. */
+  /** The command draws ids only for the plan that is carried out: once the job holds its scope. */
   readonly drawsOnceHeld?: true;
-  /** Milliseconds that it may take by its own options, beside what its stitches take. */
+  /** How long its own options let the command take, in milliseconds, beside what its stitches take. */
   readonly mayTakeMs?: (command: z.output<Schema>) => number;
-  /** Changes the plan of a retry, which is planned anew. @param notUp stitches of the first job that are there, and did not come up. */
+  /**
+   * Changes the plan of a retry, which is planned anew.
+   * @param notUp stitches of the first job that exist, and did not come up.
+   */
   readonly planRetry?: (command: z.output<Schema>, plan: Plan, notUp: ReadonlySet<string>, observed: Observed) => Plan;
-  /** What is told of, beside the end of the job, where it has succeeded. */
+  /** The event to emit when the job has succeeded, beside the event for the end of the job. */
   readonly succeeded?: (target: string) => ClusterEvent;
 };
 
-/** Has the compiler check a definition, and keeps what its body is. */
+/** Makes the compiler check a definition, and keeps the type of its body. */
 export const define = <Schema extends z.ZodType<AnyBody>>(
   definition: CommandDefinition<Schema>,
 ): CommandDefinition<Schema> => definition;
 
 /**
- * Reads what commands are planned from, in as few round trips as it takes. A record that cannot be read is left out where many
- * are read; where the command names it, that is an error.
+ * Reads what commands are planned from, in as few round trips as possible. A record that cannot be read is left out if many
+ * are read; it is an error if the command names the record.
  */
 export type Look = {
   /** A node. */
   node(id: string): Promise<Observed>;
-  /** A node, what is on it, and where that could go. */
+  /** A node, its stitches, and where they could go. */
   nodeToEmpty(id: string): Promise<Observed>;
-  /** Where new stitches of a group could go. `node`, `id`: where the command names them. */
+  /** Where new stitches of a group could go. `node`, `id`: set if the command names them. */
   newStitches(
     wanted: {
       readonly group: string;
@@ -81,10 +84,10 @@ export type Look = {
   stitchToMove(ref: string, toNode: string | undefined): Promise<Observed>;
   /** The members of a group, and their nodes. */
   members(group: string): Promise<Observed>;
-  /** The same with their records. */
+  /** The members of a group with their records, and their nodes. */
   membersWithRecords(group: string): Promise<Observed>;
-  /** The same, and where they could go. */
+  /** The members of a group with their records, their nodes, and where the members could go. */
   groupToSpread(group: string): Promise<Observed>;
-  /** The members of a full group with their records, and where more of them could go. @param count how many there shall be. */
+  /** The members of a full group with their records, and where more of them could go. @param count how many there should be. */
   groupToScale(group: string, count: number, draw: boolean): Promise<Observed>;
 };

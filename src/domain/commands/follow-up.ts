@@ -17,7 +17,7 @@ import { infeasible, oneTask, type Plan, planOf } from "../planning/planned.ts";
 import { parseRevision } from "../names/revision.ts";
 import type { RemovedRecord } from "../stitch/stitch.ts";
 
-/** As `Next`, with the command checked. */
+/** Like `Next`, with the command checked. */
 export type FollowUp =
   | (Omit<Extract<Next, { kind: "command" }>, "name" | "body"> & { readonly command: Command })
   | Extract<Next, { kind: "steps" }>;
@@ -25,8 +25,8 @@ export type FollowUp =
 type CreateStep = Extract<Step, { action: "create" }>;
 
 /**
- * What is read for the steps of a follow-up. `removed`: by full id, what is left of those that are gone; `specs`: by hash,
- * those that its creates name and that are in the store.
+ * What is read for the steps of a follow-up. `removed`: by full id, the removed records of stitches that are gone. `specs`: by
+ * hash, the specs that its creates name and that are in the store.
  */
 export type Aftermath = Observed & {
   readonly removed: ReadonlyMap<string, RemovedRecord>;
@@ -34,9 +34,9 @@ export type Aftermath = Observed & {
 };
 
 /**
- * What repeats the parts of a finished job that did not succeed: its very steps, by full id, whatever its target may mean by
- * now. Only what is not known by its steps is planned anew; that does only what is still to be done.
- * @throws RequestError `job_finished` where every part of it succeeded.
+ * Repeats the parts of a finished job that did not succeed: the same steps, by full id, whatever the job's target means by now.
+ * Only what the steps do not tell is planned anew; the new plan does only what is still to be done.
+ * @throws RequestError `job_finished` if every part of the job succeeded.
  */
 export function retryOf(state: JobState, folded: FoldedJob): FollowUp {
   if (state.marks.closed?.status === "succeeded")
@@ -45,7 +45,7 @@ export function retryOf(state: JobState, folded: FoldedJob): FollowUp {
 }
 
 /**
- * What takes a finished job back: the inverse of what it changed.
+ * Takes a finished job back: the inverse of what it changed.
  * @throws RequestError `not_reversible`, with the reason.
  */
 export const rollbackOf = (state: JobState, folded: FoldedJob): FollowUp => followUpOf("rollback", state, folded);
@@ -69,7 +69,7 @@ export function stepsIn(next: FollowUp): readonly StitchStep[] {
   return next.kind === "steps" ? next.steps : [...(next.only ?? []), ...next.notUp];
 }
 
-/** The same of those that have moved since. @param moved full id in the job → the one it has now */
+/** The same follow-up, with new full ids for stitches that have moved since. @param moved full id in the job → full id now */
 export function whereTheyLive(next: FollowUp, moved: ReadonlyMap<string, string>): FollowUp {
   const now = (steps: readonly StitchStep[]) =>
     steps.map((step) => ({ ...step, stitch: moved.get(step.stitch) ?? step.stitch }));
@@ -81,9 +81,9 @@ export function whereTheyLive(next: FollowUp, moved: ReadonlyMap<string, string>
 }
 
 /**
- * The plan of a command that follows from a job, as things are now.
- * @param revision of that job.
- * @throws as `planCommand`; `not_found` where all that the command means now are other stitches.
+ * The plan of a command that follows from a job, by the current state.
+ * @param revision the revision of that job.
+ * @throws as `planCommand`; `not_found` if the command now means only other stitches.
  */
 export function planAgain(
   { command, only, notUp }: Extract<FollowUp, { kind: "command" }>,
@@ -100,9 +100,9 @@ export function planAgain(
 }
 
 /**
- * What a job of such steps is recorded as: what it really does. Options belong to the command they were given with; the first
- * job's target may mean other stitches than those that this works on.
- * @param aftermath what the plan was made from; null where nothing was read.
+ * How the job with these steps is recorded: as what it really does. Options belong to the command they were given with; the
+ * first job's target may mean other stitches than those that this job works on.
+ * @param aftermath what the plan was made from; null if nothing was read.
  */
 export function recordedAs(
   { name }: Extract<FollowUp, { kind: "steps" }>,
@@ -122,9 +122,9 @@ export function recordedAs(
 }
 
 /**
- * Tasks for the steps of a follow-up, as things are now: what is to be created and is there is started, what is not there
- * gets a place; what was removed is created again as it was, where it was.
- * @throws RequestError where nothing of it is left: `not_found` for a retry, `not_reversible` for a rollback.
+ * Tasks for the steps of a follow-up, by the current state. A stitch to create that exists is started; one that does not exist
+ * is placed on a node. A removed stitch is created again as it was, where it was.
+ * @throws RequestError if none of the stitches is left: `not_found` for a retry, `not_reversible` for a rollback.
  */
 export function planSteps(
   { name, steps, restores }: Extract<FollowUp, { kind: "steps" }>,
@@ -148,14 +148,14 @@ export function planSteps(
   if ("refusals" in placed) return infeasible(placed.refusals);
   const all = [...known, ...placed];
   if (all.length === 0) {
-    // No command is the inverse of itself.
+    // The same name means a retry: no command is the inverse of itself.
     if (name === of.command) throw nothingLeft();
     throw notReversible("nothing of what it did is left");
   }
   return planOf(tasksFor(all, of.waitForNode, aftermath));
 }
 
-/** What is to be created and is there is started. */
+/** A create of a stitch that exists becomes a start, or a stop if the create should not start it. */
 function ofOneThatIsThere(step: StitchStep, born: string): StitchStep {
   if (step.action !== "create") return { ...step, born };
   return { action: step.start ? "start" : "stop", stitch: step.stitch, timeoutMs: step.timeoutMs, born };
@@ -177,8 +177,8 @@ function tasksFor(steps: readonly StitchStep[], waitForNode: boolean, observed: 
 }
 
 /**
- * The create that brings a removed stitch back, where it was; null where it has been created again since, or nobody knows it, or
- * what it was.
+ * The create that brings a removed stitch back, where it was. null if the stitch has been created again since, or if nothing
+ * says that it existed, or what it was.
  */
 function asItWas(
   step: StitchStep,
@@ -187,7 +187,7 @@ function asItWas(
 ): CreateStep | null {
   const left = removed.get(step.stitch);
   if (records.has(step.stitch) || left?.was == null) return null;
-  // A later command has removed another under this id.
+  // A later command has removed another stitch with this id.
   if (parseRevision(left.revision).revision !== revision || !means(step, revision, left.born)) return null;
   const { stitch, timeoutMs } = step;
   const was = assigned.get(stitch);
@@ -198,13 +198,13 @@ function asItWas(
   return { action: "create", stitch, group, specHash, placement, ...how, restores: true, born };
 }
 
-/** Is it gone by what the job wanted to take back, and not by a later command? What it left is on its node alone. */
+/** Is the stitch gone because of what the job wanted to take back, not a later command? What it left is only on its node. */
 function isStillGone(step: CreateStep, { revision }: JobRecord, { removed }: Aftermath): boolean {
   const left = removed.get(step.stitch);
   return left !== undefined && left.born === step.born && parseRevision(left.revision).revision < revision;
 }
 
-/** The creates of one command that never came about, each on a node that can take it now, under the id it was given. */
+/** The creates of one command that never happened, each on a node that can take it now, with the id that it was given. */
 function placeAnew(
   missing: readonly CreateStep[],
   { options }: JobRecord,

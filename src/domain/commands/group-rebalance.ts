@@ -21,7 +21,7 @@ const schema = z.strictObject({
 });
 type RebalanceCommand = z.output<typeof schema>;
 
-/** Moves stitches, each at most once, until none of them would find a better place if it were placed anew. */
+/** Moves stitches, each at most once, until placement would find no better node for any of them. */
 export const groupRebalance = define({
   schema,
   observe: ({ target }, look) => look.groupToSpread(target),
@@ -30,7 +30,7 @@ export const groupRebalance = define({
   rollback: never("its moves can be taken back one by one, with stitch.move"),
 });
 
-/** Stitches of a node that are alike find the same home, so that one of them is tried for all. */
+/** Stitches of a node with the same `likeness` find the same new node, so only one of them is tried. */
 type Movable = KnownStitch & { readonly likeness: string };
 type Move = { readonly of: Movable; readonly to: string; readonly reason: string };
 
@@ -59,7 +59,7 @@ function planRebalance(command: RebalanceCommand, observed: Observed): Plan {
   return planInWaves(movesInWaves(moves, 0, command), [target], {}, more);
 }
 
-/** The stitches that may be moved, by full group: those on nodes that take stitches themselves. The last ids go first. */
+/** The stitches that may be moved, by full group: those on nodes that take new stitches themselves. The last ids go first. */
 function byGroup(observed: Observed): Map<string, Movable[]> {
   const open = new Set(
     observed.nodes
@@ -73,7 +73,7 @@ function byGroup(observed: Observed): Map<string, Movable[]> {
   return Map.groupBy(movable, ({ assigned }) => assigned.group);
 }
 
-/** By where it is, what it asks of a node, and which nodes have its id. */
+/** Text made of the stitch's node, what it asks of a node, and which nodes have its id. */
 function likenessOf({ id, assigned: { spec, placement } }: KnownStitch, observed: Observed): string {
   const module = spec.adaptor === "module" ? spec.module : null;
   const taken = [...takenBy(id, observed)].sort();
@@ -81,8 +81,8 @@ function likenessOf({ id, assigned: { spec, placement } }: KnownStitch, observed
 }
 
 /**
- * The move that helps most: from the most crowded node that would not be chosen again. It is made in the room. Where there is
- * none: why no other node takes those that have nowhere else to go.
+ * The move that helps most: from the most crowded node that would not be chosen again. `capacity` changes with the move. If
+ * there is no move: why no other node takes the stitches that have nowhere else to go.
  */
 function nextMove(capacity: Capacity, left: ReadonlySet<Movable>, observed: Observed): Move | Pick<Plan, "refusals"> {
   const [any] = left;

@@ -3,7 +3,7 @@ import { define } from "./definition.ts";
 import { changedBy, repeatSteps, takeBack } from "./next.ts";
 import { planForGroup } from "./one-task-a-node.ts";
 
-/** Stops a group and removes its stitches. Its rollback creates them again as they were, by their tombstones. */
+/** Stops a group and removes its stitches. Its rollback creates them again as they were, from their removed records. */
 export const groupRemove = define({
   schema: ofGroup("group.remove"),
   observe: ({ target }, look) => look.members(target),

@@ -24,8 +24,9 @@ const schema = z.strictObject({
 type RestartGroupCommand = z.output<typeof schema>;
 
 /**
- * Restarts what should run of a group, so many at once, the next only when those have been well for a while. What is not well goes first: it
- * has the least to lose, and a new start that does not help it stops the rest from being tried.
+ * Restarts the stitches of a group that should run, one batch at a time: the next batch begins only when the last has been well
+ * for a while. Stitches that are not well go first: they have the least to lose, and if a new start does not help them, the
+ * rest is not tried.
  */
 export const groupRestart = define({
   schema,
@@ -52,7 +53,7 @@ function planRestart(command: RestartGroupCommand, observed: Observed): Plan {
   return planInWaves(chains, [target], { allOrStop: true });
 }
 
-/** A count, or a part of all, at least one. */
+/** The size of a batch: a count, or a part of all, at least one. */
 function batchSize(batch: number | string, of: number): number {
   return typeof batch === "number" ? batch : Math.max(1, Math.floor((of * Number.parseInt(batch, 10)) / 100));
 }

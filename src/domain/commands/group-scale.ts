@@ -29,7 +29,7 @@ export const groupScale = define({
   schema,
   observe: ({ target, count }, look, draw) => look.groupToScale(target, count, draw),
   plan: planScale,
-  // The count alone does not say which stitches have missed: those that did not come up are named.
+  // The count alone does not say which stitches failed, so those that did not come up are named.
   retry: (job) =>
     planAnew("group.scale", job, {}, { notUp: missedInChains(job).filter(({ action }) => action !== "remove") }),
   rollback: (job): Next => {
@@ -42,7 +42,7 @@ export const groupScale = define({
   planRetry,
 });
 
-/** What did not come up is started, where the plan leaves it in its group. */
+/** Starts the stitches that did not come up, if the plan leaves them in the group. */
 function planRetry(
   { timeoutMs: startMs }: ScaleCommand,
   plan: Plan,
@@ -103,7 +103,7 @@ function planMore(
   return planInWaves(chains, [target], { formerCount: observed.stitches.length }, { placements, refusals });
 }
 
-/** What the group's last create asked for; else what its newest stitch is, by what Masters have assigned. */
+/** What the group's last create asked for; else what Masters have assigned for the newest stitch of the group. */
 function templateOf(target: string, { template, assigned }: Observed): Template | null {
   if (template !== null) return template;
   const ofGroup = [...assigned.values()].filter(({ group }) => group === target);
@@ -119,7 +119,10 @@ const noTemplate = (group: string, { stitches: [first] }: Observed): RequestErro
       )
     : specUnknown(first);
 
-/** Who goes: first what is not well, then always one of the node that has most of the group; of equals the fullest node, then the last id. */
+/**
+ * The stitches to remove: first those that are not well, then always one from the node that has most of the group. Among equal
+ * nodes the fullest one, then the last id.
+ */
 function toRemove(many: number, group: string, observed: Observed): string[] {
   const nodes = new Map(candidatesFor(observed, group).map((node) => [node.id, node]));
   const well = wellIn(observed);

@@ -3,7 +3,7 @@ import { define } from "./definition.ts";
 import { changedBy, repeatSteps, takeBack } from "./next.ts";
 import { planForGroup } from "./one-task-a-node.ts";
 
-/** Starts what is stopped of a group. */
+/** Starts the stopped stitches of a group. */
 export const groupStart = define({
   schema: ofGroup("group.start"),
   observe: ({ target }, look) => look.members(target),

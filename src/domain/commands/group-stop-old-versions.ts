@@ -19,8 +19,8 @@ const schema = z.strictObject({
 type StopOldVersionsCommand = z.output<typeof schema>;
 
 /**
- * Stops the older versions of a component, once as many stitches of this version are well as the older ones have that should
- * run. To stop them sooner is an outage: a version that is not up serves nobody.
+ * Stops the older versions of a component, once this version has as many well stitches as the older versions have stitches that
+ * should run. To stop them sooner is an outage: a version that is not up serves nobody.
  */
 export const groupStopOldVersions = define({
   schema,
@@ -44,7 +44,7 @@ function planStopOldVersions(command: StopOldVersionsCommand, observed: Observed
 /** Versions as people count them: `2` before `10`, `1-9` before `1-10`. */
 const VERSIONS = new Intl.Collator("en", { numeric: true });
 
-/** The stitches of older versions. @throws RequestError `not_found` where there is none of the version itself. */
+/** The stitches of older versions. @throws RequestError `not_found` if the version itself has no stitch. */
 function olderThan(group: string, { stitches, records }: Observed): [string, StitchRecord][] {
   const version = parseFullGroup(group)?.version ?? "";
   const all = stitches.flatMap((id): [string, StitchRecord][] => {

@@ -15,21 +15,21 @@ export type Next =
       readonly name: CommandName;
       /** Its body, without the name. */
       readonly body: Readonly<Record<string, unknown>>;
-      /** Of the stitches it means, those it is for, by steps of the job that were about them; null for all. */
+      /** Limits the command to these stitches, named by steps of the job that were about them; null: no limit. */
       readonly only: readonly StitchStep[] | null;
-      /** Stitches that an earlier job made, and that did not come up, by the same. */
+      /** Stitches that an earlier job made, and that did not come up, also named by steps of the job. */
       readonly notUp: readonly StitchStep[];
     }
   | {
       readonly kind: "steps";
-      /** What the job that carries them out is recorded as. */
+      /** The command name with which the job of these steps is recorded. */
       readonly name: CommandName;
       readonly steps: readonly StitchStep[];
-      /** They take back removals: what is to be created again is told by the tombstones. */
+      /** The steps take back removals: the removed records tell what to create again. */
       readonly restores: boolean;
     };
 
-/** The very steps of the job that did not succeed, whatever its target may mean by now. */
+/** Repeats the job's own steps that did not succeed, whatever the job's target means by now. */
 export const repeatSteps =
   (name: CommandName) =>
   ({ steps }: FinishedJob): Next => ({
@@ -40,7 +40,7 @@ export const repeatSteps =
   });
 
 /**
- * The command as it was given, planned anew, so that only what is still to be done is done. `other` stands in place of its
+ * The command as it was given, planned anew, so that only what is still to be done is done. The fields in `other` replace its
  * options and its target.
  */
 export function planAnew(
@@ -58,18 +58,21 @@ export function planAnew(
   };
 }
 
-/** The steps of the chains that have not succeeded: a stitch may have missed though its step succeeded, where it was not green. */
+/** The steps of the chains that have not succeeded. A chain may fail although its step succeeded: its stitch was not green. */
 export const missedInChains = ({ record }: FinishedJob): StitchStep[] =>
   (record.orchestration?.chains ?? []).filter(({ status }) => status !== "succeeded").flatMap(stepsOf);
 
 export const stepsOf = ({ links }: Chain): StitchStep[] =>
   links.flatMap(({ step }) => (step.stitch === null ? [] : [step]));
 
-/** The steps that changed something. Whether they succeeded or not: a start that failed leaves a stitch that its policy starts again. */
+/**
+ * The steps that changed something, whether they succeeded or not: a start that failed leaves a stitch that its restart policy
+ * starts again.
+ */
 export const changedBy = ({ steps }: FinishedJob): FinishedStep[] =>
   steps.filter(({ outcome }) => outcome?.changed === true);
 
-/** Takes steps back by the opposite one of each stitch. @throws RequestError `not_reversible` where there are none. */
+/** Takes steps back with the opposite action on each stitch. @throws RequestError `not_reversible` if there are none. */
 export function takeBack(
   name: CommandName,
   action: "start" | "stop" | "remove",
@@ -89,12 +92,12 @@ export function takeBack(
 
 /** The rollback of a job that made stitches. */
 export function removeMade(job: FinishedJob): Next {
-  // Also what may be there, by a node that has not said so. What a node refused to make may be another's.
+  // Also stitches that may exist although their node has not said so. A stitch that a node refused to make may be another's.
   const made = job.steps.filter(({ status, outcome }) => outcome?.changed === true || status === "unknown");
   return takeBack("stitch.remove", "remove", made, job);
 }
 
-/** The rollback of what cannot be taken back. */
+/** The rollback of a job that cannot be taken back. */
 export const never = (why: string) => (): never => {
   throw notReversible(why);
 };

@@ -3,7 +3,7 @@ import { define } from "./definition.ts";
 import { changedBy, type Next, notReversible, planAnew } from "./next.ts";
 import { planForNode } from "./one-task-a-node.ts";
 
-/** Lets a node take no new stitches. */
+/** Stops a node from taking new stitches. */
 export const nodeCordon = define({
   schema: ofNode("node.cordon"),
   observe: ({ target }, look) => look.node(target),

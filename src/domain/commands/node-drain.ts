@@ -9,7 +9,7 @@ import { longEnvelope, timeoutMs } from "./body.ts";
 import { define } from "./definition.ts";
 import { never, planAnew } from "./next.ts";
 
-/** One that forces needs time to stop what is left. */
+/** A drain that forces needs time to stop the stitches that are left. */
 const AFTER_FORCE_MS = 60_000;
 
 const schema = z.strictObject({
@@ -21,7 +21,7 @@ const schema = z.strictObject({
 });
 type DrainCommand = z.output<typeof schema>;
 
-/** Marks the node as draining, then moves what can be moved until the time is up; what is there then is stopped. */
+/** Marks the node as draining, then moves stitches until the time is up, then stops the stitches that are left. */
 export const nodeDrain = define({
   schema,
   observe: ({ target }, look) => look.nodeToEmpty(target),
@@ -35,7 +35,7 @@ export const nodeDrain = define({
 function planDrain(command: DrainCommand, observed: Observed): Plan {
   const { target, forceAfterMs, waitForNode } = command;
   const refused = refusalFor(nodeNamed(target, observed), waitForNode, observed);
-  // Nothing on it can be moved well, nor stopped: to mark it would only look as if it were drained.
+  // Nothing on a node that is away can be moved well, or stopped. A mark alone would only look like a drain.
   if (refused !== null) return infeasible([{ node: target, code: "not_alive", message: refused.message }]);
   const { all, known, unknown } = stitchesOn(observed);
   const { moves, refusals, stay } = planMoves(known.filter(hasArrived), observed, forceAfterMs > 0);

@@ -8,12 +8,12 @@ import { planForNode } from "./one-task-a-node.ts";
 
 /** As in `STITCH_LABELS`. */
 const name = z.string().min(1).max(255);
-/** Labels of one command. */
+/** The most labels in one command. */
 const MOST = 100;
 
-/** What is set by command: a value, or null, which takes away a label that the worker was started with. */
+/** Labels that are set by command: a value, or null, which takes away a label that the worker was started with. */
 const labels = sizeFirst(MOST, "labels", z.record(name, z.string().max(255).nullable()));
-/** What is not set by command any more: the label is as the worker was started with it. */
+/** Labels that are no longer set by command: they are again as the worker was started with them. */
 const unset = sizeFirst(MOST, "labels", z.array(name));
 
 const schema = z
@@ -38,12 +38,12 @@ const schema = z
     },
   );
 
-/** How the labels were set before, as a step of such a job tells it: what a command that takes it back says. */
+/** The output of a relabel step: how the labels were set before. The command that takes the job back sets them so again. */
 const output = z.object({ before: z.object({ labels, unset }) });
 
 /**
- * Sets labels of a node by command. They stand over those that its worker was started with, survive its restart, and count
- * for placement at once. The node need not be alive.
+ * Sets labels of a node by command. They override the labels that its worker was started with, survive a restart of the
+ * worker, and count for placement immediately. The node need not be alive.
  */
 export const nodeRelabel = define({
   schema,

@@ -9,7 +9,7 @@ import type { StepError } from "../stitch/stitch.ts";
 type StitchAction = Exclude<StitchStep["action"], "create" | "settle">;
 type NodeCommand = { readonly target: string; readonly timeoutMs: number; readonly waitForNode: boolean };
 
-/** @param runs who carries it out; a Master needs no node that is alive. */
+/** @param runs who carries out the step; a Master does not need the node to be alive. */
 export function planForNode(
   { target, waitForNode }: Pick<NodeCommand, "target" | "waitForNode">,
   step: Extract<Step, { stitch: null }>,
@@ -31,7 +31,7 @@ export function planForStitch(
   return planOf([oneTask("t0", node.id, "node", [step], refusalFor(node, waitForNode, observed))]);
 }
 
-/** One task for each node that has members, whatever their number. */
+/** One task for each node that has members, for any number of members. */
 export function planForGroup(
   { target, timeoutMs, waitForNode }: NodeCommand,
   action: StitchAction,

@@ -6,9 +6,8 @@ import { longDeadlineMs, type Plan } from "../planning/planned.ts";
 
 /**
  * Breaks a command into tasks for individual nodes, or into the waves they come in.
- * @throws RequestError `not_found`, `ambiguous_stitch`, `stitch_exists`, `no_template`,
- * `spec_unknown`. What cannot be placed is no error
- *   here: the plan says `feasible: false` and why.
+ * @throws RequestError `not_found`, `ambiguous_stitch`, `stitch_exists`, `no_template`, `spec_unknown`. A stitch that cannot
+ * be placed is no error here: the plan says `feasible: false` and why.
  */
 export const planCommand = (command: Command, observed: Observed): Plan =>
   definitionOf(command).plan(command, observed);
@@ -18,8 +17,8 @@ export const deadlineOf = (command: Command, plan: Plan): number =>
   command.deadlineMs ?? longDeadlineMs(plan, definitionOf(command).mayTakeMs?.(command) ?? 0);
 
 /**
- * What two plans of one command must share to be the same plan: who does what to which stitch with which spec. Generated
- * ids count by their component alone: the counter may have moved on.
+ * What two plans of one command must share to be the same plan: who does what to which stitch with which spec. The number in
+ * a generated id does not count: the counter may have moved on.
  */
 export function planFingerprint(command: Command, plan: Plan): string {
   const drawn = definitionOf(command).drawsIds?.(command) === true;

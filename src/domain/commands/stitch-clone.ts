@@ -16,13 +16,13 @@ const schema = z.strictObject({
   ...envelope,
 });
 
-/** Creates one more of a stitch's group, with the spec that it has and data of its own. */
+/** Creates one more stitch in a stitch's group, with the same spec and data of its own. */
 export const stitchClone = define({
   schema,
   observe: ({ target, toNode }, look, draw) => look.stitchToClone(target, toNode, draw),
   plan: (command, observed) => {
     const id = stitchNamed(command.target, observed);
-    // Between finding it and reading it, it was removed.
+    // The stitch was removed after it was found and before its record was read.
     if (!observed.records.has(id))
       throw new RequestError("not_found", `The stitch "${command.target}" has just been removed.`);
     const source = assignedTo(id, observed.assigned);

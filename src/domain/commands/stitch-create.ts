@@ -27,7 +27,7 @@ const schema = z
     message: "an id names one stitch: leave it out, or set count to 1",
   });
 
-/** Creates stitches of a group, where there is room for all of them. */
+/** Creates stitches of a group, if there is room for all of them. */
 export const stitchCreate = define({
   schema,
   observe: ({ target: group, node, id, count, spec: asked }, look, draw) => {

@@ -76,7 +76,7 @@ function planMove(command: MoveCommand, observed: Observed): Plan {
   );
 }
 
-/** The step of a move that names the stitch where the move left it: one that was refused for its node has no chains. */
+/** The step of a move that names the stitch where the move left it. A move refused because of its node has no chains. */
 function movedBy({ orchestration, tasks }: JobRecord): StitchStep {
   const [chain] = orchestration?.chains ?? [];
   const steps = chain === undefined ? tasks.flatMap((task) => task.steps) : stepsOf(chain);
@@ -86,5 +86,5 @@ function movedBy({ orchestration, tasks }: JobRecord): StitchStep {
   return step;
 }
 
-/** It has moved when the old one is gone, whatever became of its last link. */
+/** A stitch has moved when the old one is gone, whatever happened to the last link. */
 const hasMoved = ({ at, links }: Chain): boolean => at === links.length - 1;

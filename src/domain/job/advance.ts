@@ -13,47 +13,47 @@ import type {
 } from "./job.ts";
 import type { Health, StepError } from "../stitch/stitch.ts";
 
-/** How soon a stitch that is not green yet is looked at again; a node that is being drained, too. */
+/** How soon a Master looks again at a stitch that is not green yet, and at a node that is being drained. */
 const LOOK_MS = 500;
 const DRAIN_LOOK_MS = 2000;
 /**
- * How long a node has to take up what cleans up: from when it is sent, or from the deadline where that is later. There may
- * have been no Master to send it before.
+ * How long a node has to claim a cleanup task: from when the task is sent, or from the deadline if that is later. The task
+ * may be sent late, because there was no Master before.
  */
 const CLEANUP_MS = 60_000;
 
 /** What a Master has read for one advance. */
 export type JobObservation = {
   readonly nowMs: number;
-  /** By full id, of the stitches that `awaited` names; null where it is not there, or is another by now. */
+  /** By full id, of the stitches that `awaited` names; null if the stitch is not there, or another one has the id by now. */
   readonly health: ReadonlyMap<string, Health | null>;
-  /** Of a drain: what is to come (see `asksForDrain`). null: nothing was read, because nothing was asked for. */
+  /** What a drain found on its node. null: nothing was read, because nothing was asked for (see `asksForDrain`). */
   readonly drain: DrainObservation | null;
-  /** How many stitches are well of those that must be before anything is begun; null: nobody has looked. */
+  /** How many of the stitches that must be well before anything begins are well; null: nobody has looked. */
   readonly well: number | null;
 };
 
 export type DrainObservation = {
   /** A later command has made the node eligible again. */
   readonly uncordoned: boolean;
-  /** Full ids of the stitches there that are not at rest. */
+  /** Full ids of the stitches on the node that are at work. */
   readonly running: readonly string[];
-  /** The node itself says that there are none, and that it takes no new ones; or it is gone. */
+  /** The node itself says that no stitch is at work and that it takes no new ones; or the node is gone. */
   readonly confirmed: boolean;
-  /** The chains that move those of them which can be moved now. */
+  /** The chains that move the stitches that can be moved now. */
   readonly moves: readonly Chain[];
-  /** The chains that stop those which are left. */
+  /** The chains that stop the stitches that are left. */
   readonly stops: readonly Chain[];
 };
 
 export type Advanced = {
-  /** The record to save; the very one that was given where there is nothing to do. */
+  /** The record to save; the same object that was given if there is nothing to do. */
   readonly record: JobRecord;
   /** Tasks to dispatch once it is saved. */
   readonly tasks: readonly Task[];
-  /** Tasks that are given up: no node may take them up any more. */
+  /** Tasks that are given up: no node may claim them any more. */
   readonly givenUp: readonly string[];
-  /** By when to look again though nothing was heard; null where an outcome will tell. */
+  /** When to look again even if no outcome came; null if an outcome will tell when to look. */
   readonly wakeAtMs: number | null;
 };
 
@@ -69,8 +69,8 @@ export function awaited({ chains }: Orchestration): StitchStep[] {
 }
 
 /**
- * Is it a drain that has to look at its node to know what is to come, or whether anything is? Once it forces, also while
- * moves are under way: one that takes long holds up no stop.
+ * Is this a drain that must look at its node to know what comes next, if anything? Once the drain forces, it also looks
+ * while moves are under way: a move that takes long must not delay a stop.
  */
 export function asksForDrain({ forceAtMs, ended, chains }: Orchestration, nowMs: number): boolean {
   if (forceAtMs === null || ended !== null) return false;
@@ -79,7 +79,7 @@ export function asksForDrain({ forceAtMs, ended, chains }: Orchestration, nowMs:
 }
 
 /**
- * Brings a command of many steps forward as far as it goes: takes in what has ended, decides for every chain what comes
+ * Brings a command of many steps forward as far as it goes: reads which steps have ended, decides for every chain what comes
  * next, begins the next wave when the last has ended, and ends the job when nothing is left. Pure: the same state gives the
  * same answer, so that any Master may do it at any time, and again after a crash.
  */
@@ -100,7 +100,7 @@ export function advance(state: JobState, folded: FoldedJob, seen: JobObservation
   let wakeAtMs = chains.some(({ greenByMs, phase }) => greenByMs !== null && phase === "running")
     ? seen.nowMs + LOOK_MS
     : null;
-  // Once its node is marked, a drain looks at it before each wave: it may have been uncordoned.
+  // Once its node is marked, a drain looks at the node before each wave: the node may have been uncordoned.
   const mustLook = orchestration.forceAtMs !== null && seen.drain === null && chains[0]?.phase === "ended";
   if (!mustLook) chains = beginWave(chains);
   else if (!chains.some(isUnderWay) && chains.some(isOpen)) wakeAtMs = seen.nowMs;
@@ -122,7 +122,7 @@ export function advance(state: JobState, folded: FoldedJob, seen: JobObservation
   return send(record, { ...orchestration, chains, ended, replacement: null }, steps, seen.nowMs, wakeAtMs);
 }
 
-/** Makes tasks of the links that are to be sent: one for each node and kind, whatever their number. */
+/** Makes tasks from the links that must be sent: one task for each node and kind, for any number of links. */
 function send(
   record: JobRecord,
   next: Orchestration,
@@ -185,9 +185,9 @@ const refuse = (task: Task, givenUp: ReadonlyMap<string, StepError | null>): Tas
 };
 
 /**
- * The tasks whose steps ended without a word of their node, and that a chain has gone on from, or ended with: with the reason
- * where nobody had taken them up. Were they taken up later, they would undo what was decided meanwhile, or run on in a job
- * that has ended.
+ * The tasks whose steps ended without an outcome from their node, after which a chain went on or ended. The value is the
+ * reason if nobody had claimed the task, else null. If a node claimed the task later, it would undo what was decided
+ * meanwhile, or run on in a job that has ended.
  */
 function tasksGivenUp(
   before: readonly Chain[],
@@ -213,7 +213,7 @@ function stepsByRef(folded: FoldedJob): Map<string, FoldedStep> {
 }
 
 type Over = { readonly status: "cancelled" | "expired"; readonly error: StepError };
-/** Why what waits is not begun. */
+/** Why waiting chains are not begun. */
 type NotBegun = Pick<Over, "error"> & { readonly status: Over["status"] | "failed" };
 
 function notWell({ group, atLeast }: Replacement, { well }: JobObservation): NotBegun {
@@ -221,7 +221,7 @@ function notWell({ group, atLeast }: Replacement, { well }: JobObservation): Not
   return { status: "failed", error: { code: "unhealthy", message } };
 }
 
-/** What ends the job before its time, if anything does. */
+/** What ends the job early; null if nothing does. */
 function overBy({ marks, record, nowMs }: JobState): Over | null {
   if (marks.cancelledAtMs !== null)
     return { status: "cancelled", error: { code: "cancelled", message: "the job was cancelled" } };
@@ -230,14 +230,14 @@ function overBy({ marks, record, nowMs }: JobState): Over | null {
   return null;
 }
 
-/** Why what waits is not begun, if there is a reason in what the job itself has done, or found. */
+/** Why waiting chains are not begun, if the reason is something that the job itself has done or found; else null. */
 function stoppedBy(
   chains: readonly Chain[],
   { allOrStop, forceAtMs }: Orchestration,
   seen: JobObservation,
 ): Over | null {
   const cancelled = (message: string): Over => ({ status: "cancelled", error: { code: "cancelled", message } });
-  // A drain goes on only where its node could be marked, whatever becomes of single stitches.
+  // A drain goes on only if its node could be marked, whatever happens to single stitches.
   const decisive = forceAtMs === null ? chains : chains.slice(0, 1);
   const failure = decisive.find(({ status }) => status !== null && status !== "succeeded");
   if ((allOrStop || forceAtMs !== null) && failure !== undefined)
@@ -249,14 +249,14 @@ function stoppedBy(
 
 const endedBy = (chain: Chain, { status, error }: NotBegun): Chain => ({ ...chain, phase: "ended", status, error });
 
-/** The link that has yet to be sent; null where one is under way, or none is to come. */
+/** The link that must be sent now; null if a link is under way, or none is left. */
 function linkToSend(chain: Chain): Link | null {
   if (chain.ref !== null) return null;
   if (chain.phase === "running") return chain.links[chain.at] ?? null;
   return chain.phase === "undoing" ? chain.undo : null;
 }
 
-/** Takes in what became of the link under way. */
+/** Moves a chain on when the link under way has ended. */
 function follow(chain: Chain, steps: ReadonlyMap<string, FoldedStep>, over: Over | null, seen: JobObservation): Chain {
   if ((chain.phase !== "running" && chain.phase !== "undoing") || chain.ref === null) return chain;
   const step = steps.get(chain.ref);
@@ -269,7 +269,7 @@ function follow(chain: Chain, steps: ReadonlyMap<string, FoldedStep>, over: Over
   const at = chain.at + 1;
   if (at === chain.links.length) return { ...chain, phase: "ended", status: "succeeded", greenByMs: null };
   const next: Chain = { ...chain, at, ref: null, greenByMs: null };
-  // What was begun is ended, one way or the other.
+  // When the job is over, a chain that has begun is taken back, or finished if only cleanup is left.
   return over !== null && chain.links[at]?.cleanup !== true ? takeBack(chain, over.status, over.error) : next;
 }
 
@@ -288,21 +288,21 @@ function waitForGreen(chain: Chain, link: Link, over: Over | null, seen: JobObse
 
 function failed(chain: Chain, link: Link, step: FoldedStep): Chain {
   const error = step.error ?? { code: "internal", message: "it failed without a reason" };
-  // A node that is gone removes nothing, nor does one that does not take up the step that cleans up: a Master writes a
-  // tombstone for it.
+  // A node that is gone removes nothing, and neither does a node that does not claim the cleanup step. Then a Master writes
+  // a tombstone for the stitch.
   const isUnheard = isGone(error) || (link.cleanup && step.outcome === null);
   if (link.step.action === "remove" && link.runs === "node" && isUnheard)
     return byMaster(chain, step.status === "unknown");
   if (chain.phase === "undoing") return { ...chain, phase: "ended" };
   const status = step.status === "pending" || step.status === "running" ? "failed" : step.status;
-  // A Master has looked: the stitch did not go where it was to go, so what has arrived there must not stay.
+  // A Master has looked: the stitch did not move where it should, so the one that has arrived there must not stay.
   const isRefused = link.step.action === "remove" && status === "superseded";
   return link.cleanup && !isRefused ? { ...chain, phase: "ended", status, error } : takeBack(chain, status, error);
 }
 
 const isGone = ({ code }: StepError): boolean => code === "node_dead" || code === "node_left";
 
-/** @param begun it may have been done: then nothing may be taken back any more, and it is carried out to its end. */
+/** @param begun the step may have been done. Then nothing may be taken back any more, and the chain goes on to its end. */
 function byMaster(chain: Chain, begun: boolean): Chain {
   const taken = (link: Link): Link => ({ ...link, runs: "master", cleanup: link.cleanup || begun });
   if (chain.phase === "undoing") return { ...chain, ref: null, undo: chain.undo === null ? null : taken(chain.undo) };
@@ -314,7 +314,7 @@ function takeBack(chain: Chain, status: NonNullable<Chain["status"]>, error: Ste
   return chain.undo === null ? { ...ended, phase: "ended" } : { ...ended, phase: "undoing", ref: null };
 }
 
-/** Begins the next wave where no chain of an earlier one is open. */
+/** Begins the next wave if no chain of an earlier wave is open. */
 function beginWave(chains: readonly Chain[]): Chain[] {
   const open = chains.filter(isOpen).map(({ wave }) => wave);
   const first = open.reduce((least, wave) => Math.min(least, wave), Number.POSITIVE_INFINITY);
@@ -324,8 +324,8 @@ function beginWave(chains: readonly Chain[]): Chain[] {
 }
 
 /**
- * What a drain that forces stops beside the moves that are under way: what is at work still, but for what is being stopped,
- * or removed by its move. Moves go on: where the new one comes up, the old one is removed as ever, though it is stopped.
+ * What a drain that forces stops while moves are under way: the stitches still at work, except those that are being stopped,
+ * or removed by their move. Moves go on: if the new stitch comes up, the old one is removed as usual, although it is stopped.
  */
 function stopsBeside(
   forceAtMs: number,
@@ -345,7 +345,7 @@ function stopsBeside(
   return drain.stops.filter(({ stitch }) => !ending.has(stitch)).map((chain) => ({ ...chain, wave, phase: "running" }));
 }
 
-/** By how its chains ended. A stitch that is back where it was has not been moved, whatever was done on the way. */
+/** The verdict, by how the chains ended. A stitch that is back where it was has not moved, whatever was done on the way. */
 function verdictOf(chains: readonly Chain[], over: Over | null): FinalStatus {
   const succeeded = chains.filter(({ status }) => status === "succeeded").length;
   if (succeeded === chains.length) return "succeeded";
@@ -360,8 +360,8 @@ type DrainStep = {
 };
 
 /**
- * What comes next in a drain whose chains have all ended: moves for what can be moved by now, stops when it is time to
- * force; then the node is cordoned, and that is the end. null: it ends by how its chains did.
+ * What comes next in a drain whose chains have all ended: moves for stitches that can be moved by now, stops when it is time
+ * to force; then the node is cordoned, and the drain ends. null: the chains decide how the job ends.
  */
 function drainOn(
   forceAtMs: number,
@@ -373,7 +373,7 @@ function drainOn(
   const later = (inMs: number): DrainStep => ({ chains: [], ended: null, wakeAtMs: seen.nowMs + inMs });
   const [first] = chains;
   const last = chains.at(-1);
-  // Where the node could not be marked, a newer command has decided about it.
+  // If the node could not be marked, a newer command has decided about it.
   if (first === undefined || last === undefined || first.status !== "succeeded") return null;
   if (last.links[0]?.step.action === "cordon") return end(over?.status ?? "succeeded");
   const wave = 1 + chains.reduce((most, chain) => Math.max(most, chain.wave), 0);

@@ -9,8 +9,8 @@ import { formatRevision, revisionText } from "../names/revision.ts";
 import { type KnownSpec, specHash } from "../stitch/spec.ts";
 
 /**
- * What a Master has given a node to run under a stitch's id: whoever copies or moves the stitch goes by this, never by the
- * record that the node writes. `born`: as in `StitchRecord`. `placed`: the revision of the create on this node.
+ * What a Master has given a node to run under a stitch's id. Copies and moves of the stitch use this, never the record that
+ * the node writes. `born`: as in `StitchRecord`. `placed`: the revision of the create on this node.
  */
 export const assignment = z.object({
   specHash,
@@ -22,12 +22,12 @@ export const assignment = z.object({
 export type Assignment = z.output<typeof assignment>;
 
 /**
- * As it is kept. `isOver`: the create did not come about, or its stitch was removed, or has moved away; then it serves to bring back
- * the removed stitch, and for nothing else.
+ * An assignment as it is stored. `isOver`: the create did not happen, or its stitch was removed or has moved away. Then the
+ * assignment serves only to bring back the removed stitch.
  */
 export type KeptAssignment = Assignment & { readonly isOver: boolean };
 
-/** What the end of a job says of an assignment: those of a create, or all before a removal (of the stitch that was born so). */
+/** Which assignments the end of a job ends: that of a create, or all before a removal (of the stitch with this `born`). */
 export type AssignmentEnd =
   | { readonly stitch: string; readonly created: string }
   | { readonly stitch: string; readonly removed: string; readonly born: string | null };
@@ -53,7 +53,7 @@ export function assignmentsIn(
   return byNode;
 }
 
-/** What is over by the end of a job, by node. A step of which nobody knows what became of it ends nothing. */
+/** The assignments that the end of a job ends, by node. A step with an unknown outcome ends nothing. */
 export function assignmentEndsIn(
   { revision }: Pick<JobRecord, "revision">,
   tasks: readonly FoldedTask[],
@@ -69,13 +69,13 @@ export function assignmentEndsIn(
       const hasChanged = outcome?.changed === true;
       if (step.action === "create" && !hasChanged && status !== "succeeded" && status !== "unknown")
         ends.push({ stitch, created: own });
-      // One that has nothing to remove says nothing of what is there.
+      // A removal that had nothing to remove says nothing about what is there.
       if (step.action === "remove" && hasChanged) ends.push({ stitch, removed: own, born: step.born ?? null });
     }
   return byNode;
 }
 
-/** The reason and the next step for a stitch that its node shows, and that is not to be copied or moved by the node's word. */
+/** Why a stitch that only its node shows is not copied or moved (the node's word is not enough), and what to do next. */
 export const whyUnknown = (stitch: string): string =>
   `no Master has assigned ${stitch}, by what Redis holds, or its spec is not stored any more. Where Redis came back empty or ` +
   `older, "stitch adopt ${splitFullId(stitch).node}" has Masters go by what the node says`;

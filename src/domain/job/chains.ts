@@ -25,11 +25,11 @@ const onNode = (step: StitchStep, { green = false, cleanup = false } = {}): Link
   cleanup,
 });
 
-/** One step of one stitch. `green`: it has ended only when the stitch is green. */
+/** A chain of one step of one stitch. `green`: the step has ended only when the stitch is green. */
 export const stepChain = (step: StitchStep, wave: number, green: boolean): Chain =>
   chainOf(step.stitch, wave, [onNode(step, { green })]);
 
-/** Marks a node as draining, or as cordoned when that is over. */
+/** Marks a node as draining, or as cordoned when the drain is over. */
 export const eligibilityChain = (node: string, action: "cordon" | "drain", wave: number): Chain =>
   chainOf(null, wave, [
     { node, runs: "master", step: { action, stitch: null }, green: false, cleanup: action === "cordon" },
@@ -38,11 +38,11 @@ export const eligibilityChain = (node: string, action: "cordon" | "drain", wave:
 /** What a command says about the starts it makes. */
 export type Starting = { readonly timeoutMs: number; readonly minHealthyMs?: number | undefined };
 
-/** Should it run now, by its record? */
+/** Should the stitch run now, by its record? */
 export const shouldRun = ({ desired, finished }: Pick<StitchRecord, "desired" | "finished">): boolean =>
   desired === "running" && !finished;
 
-/** A stitch that is to be moved: by its full id, as its node shows it, and as Masters have assigned it. */
+/** A stitch to be moved: its full id, its record as its node shows it, and its assignment by Masters. */
 type ToMove = {
   readonly id: string;
   readonly record: Pick<StitchRecord, "desired" | "finished">;
@@ -50,8 +50,8 @@ type ToMove = {
 };
 
 /**
- * Moves a stitch: the new one is started and must be green before the old one is stopped, and takes its place when that is
- * gone. Where it does not come up in time, the new one is removed again and the old one stays.
+ * Moves a stitch: the new one is started and must be green before the old one is stopped. When the old one is gone, the new
+ * one takes its place. If the new one does not come up in time, it is removed again and the old one stays.
  */
 export function moveChain(
   { id: from, record, assigned }: ToMove,

@@ -12,7 +12,7 @@ import type { StepStatus } from "./job-status.ts";
 import type { Liveness } from "../node/node.ts";
 import type { StepError, StepOutcome } from "../stitch/stitch.ts";
 
-/** What is known of the node of a task that has not ended. `startedAtMs`: when its present incarnation registered. */
+/** What is known about the node of a task that has not ended. `startedAtMs`: when its current incarnation registered. */
 export type Runner = { readonly liveness: Liveness; readonly incarnation: number; readonly startedAtMs: number };
 
 export type FoldedStep = {
@@ -20,7 +20,7 @@ export type FoldedStep = {
   readonly status: StepStatus;
   readonly outcome: StepOutcome | null;
   readonly error: StepError | null;
-  /** Its node never told of it, and a Master has done it in its place: that one counts. */
+  /** The node never wrote an outcome, and a Master has done the step instead: only the Master's step counts. */
   readonly takenOver?: true;
 };
 export type FoldedTask = {
@@ -28,7 +28,7 @@ export type FoldedTask = {
   readonly task: Task;
   readonly status: StepStatus;
   readonly steps: readonly FoldedStep[];
-  /** A wave that has yet to come, or never will: it is no task of the record, and is not for any node to take up. */
+  /** Steps of a wave that has not begun, or never will. This is not a task of the record, and no node may claim it. */
   readonly ahead?: true;
 };
 export type Counts = Record<"total" | StepStatus, number>;
@@ -56,7 +56,7 @@ const failure = (code: StepError["code"], message: string): StepError => ({ code
 const statusFor = ({ code }: StepError): StepStatus =>
   code === "cancelled" || code === "expired" || code === "superseded" ? code : "failed";
 
-/** What becomes of the steps of a task that nobody has claimed: pending, or the reason why nobody ever will. */
+/** The status of the steps of a task that nobody has claimed: pending, or ended with the reason why nobody ever will. */
 function unclaimed(
   state: JobState,
   task: Task,
@@ -75,17 +75,17 @@ function unclaimed(
     if (runner?.liveness === "left")
       return { status: "failed", error: failure("node_left", `${task.node} left before it took this up`) };
   }
-  // The job was closed over it, so the node was dead or had left; it may be back by now.
+  // The job was closed while this task was open, so the node was dead or had left. It may be back by now.
   if (closed !== null)
     return { status: "failed", error: failure("node_dead", `${task.node} was away when the job ended`) };
   return { status: "pending", error: null };
 }
 
-/** What takes something back waits for no node: where that is dead, a Master leaves word for it. */
+/** A task that takes something back does not wait for its node: if the node is dead, a Master writes a tombstone. */
 const waits = ({ cleanup, steps }: Task): boolean =>
   cleanup !== true || steps.every(({ action }) => action !== "remove");
 
-/** A task as it stands in the record, with the attempt that counts. Of one that is given up: the last that was taken up. */
+/** A task of the record, with the attempt that counts. If the task is given up: the last attempt that was claimed. */
 function withAttempt(state: JobState, task: Task): Task {
   const raised = state.attempts.get(task.id);
   if (raised === undefined) return task;
@@ -94,12 +94,12 @@ function withAttempt(state: JobState, task: Task): Task {
   return { ...task, attempt: Math.max(task.attempt, ...taken) };
 }
 
-/** @param claimed by anybody, in whatever attempt: it may have been carried out, so it is neither cancelled nor expired. */
+/** @param claimed by any runner, in any attempt: the task may have been carried out, so it is neither cancelled nor expired. */
 function foldTask(state: JobState, task: Task, claimed: boolean, runner: Runner | undefined): FoldedTask {
-  // A dead node cannot finish what it took up. One that left handed it back in good order and may be restarting: it has
-  // until the deadline.
+  // A dead node cannot finish what it claimed. A node that left gave its tasks back in good order and may be restarting: it
+  // has until the deadline.
   const away = runner?.liveness === "dead" || (runner?.liveness === "left" && state.nowMs >= state.record.deadlineAtMs);
-  // Where the job was closed over it, it was: the node may be back by now, and its outcome may yet come.
+  // If the job was closed while the task was open, its node was away then. It may be back, and the outcome may still come.
   const lost = claimed && task.runs === "node" && (away || state.marks.closed !== null);
   const ahead = claimed ? null : unclaimed(state, task, runner);
   const steps = task.steps.map((step, index): FoldedStep => {
@@ -120,8 +120,8 @@ function foldTask(state: JobState, task: Task, claimed: boolean, runner: Runner 
 }
 
 /**
- * The outcome that a chain has succeeded by. Its task may have been sent again for the sake of others, and whatever comes of
- * it then, this step was done.
+ * The outcome with which a chain has succeeded. The task may have been sent again because of its other steps. Whatever that
+ * attempt brings, this step was done.
  */
 function takenIn({ record, outcomes }: JobState, task: Task, index: number): StepOutcome | null {
   if (task.attempt === 1 || record.orchestration === null) return null;
@@ -134,7 +134,7 @@ function takenIn({ record, outcomes }: JobState, task: Task, index: number): Ste
   return null;
 }
 
-/** One status for several: what still runs first, then success only where everything succeeded, else the worst. */
+/** One status for several steps: first what still runs, then success only if everything succeeded, else the worst. */
 function statusOf(statuses: readonly StepStatus[]): StepStatus {
   const has = (status: StepStatus) => statuses.includes(status);
   const all = (status: StepStatus) => statuses.every((each) => each === status);
@@ -147,10 +147,10 @@ function statusOf(statuses: readonly StepStatus[]): StepStatus {
 }
 
 /**
- * A job's status: a pure function of its record, its marks and the outcomes beside it, whoever reads, in whatever order
- * the outcomes came and however often. Never a verdict while a part still runs.
+ * A job's status: a pure function of its record, its marks and the outcomes beside it. It does not depend on the reader, on
+ * the order of the outcomes, or on how often they came. Never a verdict while a part still runs.
  *
- * @param runners what is known of the nodes whose tasks have not ended; a node left out counts as alive.
+ * @param runners what is known about the nodes whose tasks have not ended; a node left out counts as alive.
  */
 export function foldJob(state: JobState, runners: ReadonlyMap<string, Runner>): FoldedJob {
   const { orchestration } = state.record;
@@ -201,7 +201,7 @@ const markTakenOver = (folded: FoldedTask, byMasters: ReadonlySet<string>): Fold
   }),
 });
 
-/** The steps that count, by their tasks: without those that a Master has done in their place. */
+/** The tasks with only the steps that count: without the steps that a Master has done instead. */
 export const countedTasks = (tasks: readonly FoldedTask[]): FoldedTask[] =>
   tasks.flatMap((task) => {
     const steps = task.steps.filter(({ takenOver }) => takenOver !== true);
@@ -209,7 +209,7 @@ export const countedTasks = (tasks: readonly FoldedTask[]): FoldedTask[] =>
     return steps.length === 0 ? [] : [{ ...task, steps, status: statusOf(steps.map(({ status }) => status)) }];
   });
 
-/** The steps that chains have yet to send, or never will: a task for each node, so that a job shows all of what it is to do. */
+/** The steps that chains have not sent yet, or never will: a task for each node, so that a job shows all that it has to do. */
 function foldAhead({ chains }: Orchestration): FoldedTask[] {
   const byNode = new Map<string, FoldedStep[]>();
   for (const chain of chains) {
@@ -242,7 +242,7 @@ function foldAhead({ chains }: Orchestration): FoldedTask[] {
   }));
 }
 
-/** The links of a chain that no task was made of. */
+/** The links of a chain for which no task was made. */
 function linksAhead({ phase, at, ref, links }: Chain): Link[] {
   const neverBegun = phase === "waiting" || (phase === "ended" && ref === null);
   if (neverBegun) return links;
@@ -257,7 +257,7 @@ function verdictOf(counts: Counts): FinalStatus | null {
   return counts.succeeded === 0 ? "failed" : "partial";
 }
 
-/** The nodes whose liveness matters to the fold: those of tasks with a step that has no outcome yet. */
+/** The nodes whose liveness matters to the fold: the nodes of tasks with a step that has no outcome yet. */
 export function nodesInDoubt(state: JobState): string[] {
   const nodes = new Set<string>();
   for (const task of state.record.tasks) {

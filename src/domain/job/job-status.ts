@@ -1,4 +1,4 @@
-/** How a job goes: the last five are final. */
+/** The statuses of a job: the last five are final. */
 export const JOB_STATUSES = [
   "pending",
   "running",
@@ -11,7 +11,7 @@ export const JOB_STATUSES = [
 ] as const;
 export type JobStatus = (typeof JOB_STATUSES)[number];
 
-/** How a step goes, and a task. */
+/** The statuses of a step, and of a task. */
 export const STEP_STATUSES = [
   "pending",
   "running",

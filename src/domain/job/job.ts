@@ -5,18 +5,19 @@ import { stepError, type StepOutcome } from "../stitch/stitch.ts";
 import { specHash } from "../stitch/spec.ts";
 
 /**
- * Which stitch a step means, as `StitchRecord.born`: the node does nothing to another that has the id by then. Absent:
- * whichever has the id. A create takes it over from the stitch that it moves or restores; absent, it makes a new stitch.
+ * Which stitch a step means, as `StitchRecord.born`: the node does nothing to another stitch that has the id by then.
+ * Absent: any stitch with the id. A create takes `born` from the stitch that it moves or restores; absent, it makes a new
+ * stitch.
  */
 const born = revisionText.optional();
 
-/** How long it must have been well before its start has succeeded; absent: as its spec says (see min-healthy.ts). */
+/** How long the stitch must have been well before its start has succeeded; absent: as its spec says (see min-healthy.ts). */
 const minHealthyMs = z.number().optional();
 
-/** One act, as it is recorded and as it travels. `stitch` is a full id; null for what concerns the node itself. */
+/** One act, as it is recorded and sent. `stitch` is a full id; null for an act on the node itself. */
 export const step = z.discriminatedUnion("action", [
   z.object({ action: z.literal("ping"), stitch: z.null() }),
-  // What only Masters may write: orders to a node.
+  // Orders about a node: only Masters may write them.
   z.object({ action: z.enum(["cordon", "uncordon", "drain"]), stitch: z.null() }),
   z.object({
     action: z.literal("relabel"),
@@ -33,11 +34,11 @@ export const step = z.discriminatedUnion("action", [
     start: z.boolean(),
     timeoutMs: z.number(),
     minHealthyMs,
-    /** Where it may live: what every later placement of it keeps to. */
+    /** Where the stitch may live. Every later placement of the stitch keeps to it. */
     placement: placementOptions.optional(),
-    /** The full id it comes from, in a move: until that one is gone, the bare id does not mean this one. */
+    /** In a move: the full id it comes from. Until that stitch is gone, the bare id does not mean this one. */
     movedFrom: z.string().optional(),
-    /** It takes back a removal: what the removed one left in its data folder and its log is this one's. */
+    /** The create takes back a removal: the data folder and the log of the removed stitch belong to this one. */
     restores: z.literal(true).optional(),
     born,
   }),
@@ -45,25 +46,25 @@ export const step = z.discriminatedUnion("action", [
     action: z.literal("remove"),
     stitch: z.string(),
     timeoutMs: z.number(),
-    /** The full id it has gone to, in a move. */
+    /** In a move: the full id that the stitch has moved to. */
     movedTo: z.string().optional(),
-    /** Takes back a move: removes it only where it is arriving from this full id. */
+    /** Takes back a move: removes the stitch only if it is arriving from this full id. */
     arrivingFrom: z.string().optional(),
     born,
   }),
   z.object({ action: z.enum(["start", "restart"]), stitch: z.string(), timeoutMs: z.number(), minHealthyMs, born }),
-  // `settle` ends a move: the one it came from is gone, so from here on this is the stitch.
+  // `settle` ends a move: the old stitch is gone, so from now on the bare id means this one.
   z.object({ action: z.enum(["stop", "settle"]), stitch: z.string(), timeoutMs: z.number(), born }),
 ]);
 export type Step = z.output<typeof step>;
 export type StitchStep = Exclude<Step, { stitch: null }>;
 export type StepAction = Step["action"];
-/** What a Master carries out itself: its orders, and a removal in the place of a node that is away. */
+/** The steps that a Master carries out itself: its orders, and a removal instead of a node that is away. */
 export type MasterStep =
   | Exclude<Extract<Step, { stitch: null }>, { action: "ping" }>
   | Extract<Step, { action: "remove" }>;
 
-/** Every act that a step can be, in the words for one that is done. */
+/** Every action of a step, with the word for a step that is done. */
 export const PAST = {
   ping: "answered",
   cordon: "cordoned",
@@ -77,7 +78,7 @@ export const PAST = {
   remove: "removed",
   settle: "moved",
 } as const satisfies Readonly<Record<StepAction, string>>;
-// Its keys, and no others, as the compiler has checked.
+// Exactly the keys of `PAST`, as the compiler has checked.
 export const STEP_ACTIONS = Object.keys(PAST) as StepAction[];
 
 /**
@@ -92,14 +93,14 @@ export const task = z.object({
   wave: z.int().min(0),
   steps: z.array(step).min(1),
   refused: stepError.nullable(),
-  /** It ends what the job has begun, so neither a cancel nor the deadline ends it. */
+  /** The task ends what the job has begun, so neither a cancel nor the deadline ends the task. */
   cleanup: z.literal(true).optional(),
-  /** Of what cleans up on a node: when it is given up, instead of the deadline. What a Master cleans up never is. */
+  /** For a cleanup task of a node: when it is given up, instead of the deadline. A Master's cleanup is never given up. */
   untilMs: z.number().optional(),
 });
 export type Task = z.output<typeof task>;
 
-/** One step of a chain: who is to do it, and whether the stitch must be green before the next. */
+/** One step of a chain: who carries it out, and whether the stitch must be green before the next step. */
 export const link = z.object({
   node: z.string(),
   runs: z.enum(["node", "master"]),
@@ -117,9 +118,9 @@ export type Link = z.output<typeof link>;
  *      └──the job ends before───────┴──▶ ended: cancelled, expired
  */
 export const chain = z.object({
-  /** Full id; null for what concerns a node. */
+  /** Full id; null if the chain concerns a node. */
   stitch: z.string().nullable(),
-  /** Chains of a wave run together, the next wave when all of them have ended. */
+  /** The chains of a wave run together. The next wave begins when all of them have ended. */
   wave: z.int().min(0),
   links: z.array(link).min(1),
   /** Takes back what the first links did. */
@@ -127,37 +128,37 @@ export const chain = z.object({
   phase: z.enum(["waiting", "running", "undoing", "ended"]),
   /** The link under way, or the next. */
   at: z.int().min(0),
-  /** `<task>.<index>` of the step that carries it out; null where it is yet to be sent. */
+  /** `<task>.<index>` of the step that carries out the link; null if the link is not sent yet. */
   ref: z.string().nullable(),
-  /** Its step has succeeded, and it must be green by then. */
+  /** The step has succeeded, and the stitch must be green by then. */
   greenByMs: z.number().nullable(),
-  /** How it ended, or why it is taken back. */
+  /** How the chain ended, or why it is taken back. */
   status: z.enum(["succeeded", "failed", "superseded", "cancelled", "expired", "unknown"]).nullable(),
   error: stepError.nullable(),
 });
 export type Chain = z.output<typeof chain>;
 
-/** The part of a job's record that changes: of a command of many steps. Saved by comparing the version. */
+/** The part of a job's record that changes, for a command of many steps. It is saved only if the version is still the same. */
 export const orchestration = z.object({
-  /** Raised with every save; the wave of the tasks that it sends. */
+  /** Raised with every save. The tasks that are sent next have it as their wave. */
   version: z.int().min(0),
   chains: z.array(chain),
-  /** A chain that fails ends the job: what waits is not begun. */
+  /** A chain that fails ends the job: waiting chains are not begun. */
   allOrStop: z.boolean(),
-  /** How many stitches the group had before: what a rollback of `group.scale` goes back to. */
+  /** How many stitches the group had before: a rollback of `group.scale` goes back to this number. */
   formerCount: z.int().nullable(),
-  /** When what cannot be moved is stopped, in a drain. */
+  /** In a drain: when stitches that cannot be moved are stopped. */
   forceAtMs: z.number().nullable(),
-  /** What must be well before anything is begun; null where nothing need be, or by now it is. */
+  /** What must be well before anything begins; null if nothing must be, or it already is. */
   replacement: z
     .object({
       /** The full group that takes over. */
       group: z.string(),
       /** How many stitches of it must be well. */
       atLeast: z.int().min(1),
-      /** How long each must have been well, as the command says; null: as its spec does. */
+      /** How long each must have been well, as the command says; null: as its spec says. */
       minHealthyMs: z.number().nullable(),
-      /** If they are not by then, nothing is begun. */
+      /** If they are not well by then, nothing is begun. */
       byMs: z.number(),
     })
     .nullable()
@@ -167,14 +168,14 @@ export const orchestration = z.object({
 export type Orchestration = z.output<typeof orchestration>;
 export type Replacement = NonNullable<Orchestration["replacement"]>;
 
-/** A job as the Master recorded it, once. How it goes is told by the outcomes beside it. Times: Redis's clock, Unix ms. */
+/** A job as the Master recorded it, once. The outcomes beside it tell how it goes. Times: Redis's clock, Unix ms. */
 export const jobRecord = z.object({
   id: z.string(),
   command: z.string(),
   target: z.string(),
-  /** The command's own options, but for a spec. */
+  /** The command's own options, without a spec. */
   options: z.record(z.string(), z.unknown()),
-  /** The spec that the command came with, and whether that said `reschedule`; null where it came with none. */
+  /** The spec that the command came with, and its `reschedule` (null: not given); null if the command came with no spec. */
   asked: z.object({ specHash, reschedule: z.boolean().nullable() }).nullable(),
   reason: z.string().nullable(),
   by: z.string().nullable(),
@@ -185,13 +186,13 @@ export const jobRecord = z.object({
   waitForNode: z.boolean(),
   tasks: z.array(task),
   orchestration: orchestration.nullable().default(null),
-  /** The job whose failed parts this repeats; the job that this takes back. */
+  /** `retryOf`: the job whose failed parts this job repeats. `rollbackOf`: the job that this job takes back. */
   retryOf: z.string().nullable().default(null),
   rollbackOf: z.string().nullable().default(null),
 });
 export type JobRecord = z.output<typeof jobRecord>;
 
-/** A claim: the runner took this attempt of the task up. One is added per incarnation that did. */
+/** A claim: the runner has taken this attempt of the task. Each incarnation that takes it adds one. */
 export const claim = z.object({
   task: z.string(),
   attempt: z.int(),
@@ -207,16 +208,16 @@ export type Outcomes = {
   readonly steps: ReadonlyMap<string, StepOutcome>;
 };
 
-/** Names the outcome of one step: a late outcome of an earlier attempt never answers for the next. */
+/** Names the outcome of one step: a late outcome of an earlier attempt never counts for the next attempt. */
 export const outcomeKey = ({ id, attempt }: Pick<Task, "id" | "attempt">, index: number): string =>
   `${id}.${attempt}.${index}`;
 
 /** The part of a job's hash that Masters write after it was accepted. */
 export type JobMarks = {
   readonly cancelledAtMs: number | null;
-  /** Set once: the verdict, for good. */
+  /** The final verdict. It is set once. */
   readonly closed: { readonly status: FinalStatus; readonly atMs: number } | null;
-  /** The jobs that repeat this one's failed parts, and take it back. */
+  /** `retriedBy`: the job that repeats this job's failed parts. `rolledBackBy`: the job that takes this job back. */
   readonly retriedBy?: string;
   readonly rolledBackBy?: string;
 };
@@ -227,24 +228,24 @@ export const closedMark = z.object({
   atMs: z.number(),
 });
 
-/** A job and everything written beside it, as read in one go. `nowMs`: Redis's time at the read. */
+/** A job and everything written beside it, read at one time. `nowMs`: Redis's time at the read. */
 export type JobState = {
   readonly record: JobRecord;
-  /** Hash of the body that made it: the same idempotency key must come with the same. */
+  /** Hash of the body that made the job: the same idempotency key must come with the same body. */
   readonly bodyHash: string;
   readonly marks: JobMarks;
-  /** Task → the attempt that counts, where that is no longer the record's; null where the task is given up. */
+  /** Task → the attempt that counts, if it is no longer the record's; null if the task is given up. */
   readonly attempts: ReadonlyMap<string, number | null>;
   readonly outcomes: Outcomes;
   readonly nowMs: number;
-  /** How much there was of claims, outcomes and raised attempts: what a Master decides on must still be so when it writes. */
+  /** The number of claims, outcomes and raised attempts at the read: it must be the same when a Master writes its decision. */
   readonly written: number;
 };
 
 /** BullMQ's id for one dispatch: every attempt has its own, because a used id never runs again. */
 export const dispatchId = (job: string, of: Pick<Task, "id" | "attempt">): string => `${job}.${of.id}.${of.attempt}`;
 
-/** What travels through a node's queue. */
+/** The content of an entry in a node's queue. */
 export const dispatch = z.object({
   job: z.string(),
   revision: z.int(),

@@ -2,7 +2,7 @@ import { type Chain, type JobRecord, type Orchestration, PAST } from "./job.ts";
 
 export type Progress = { readonly wave: number; readonly waves: number; readonly message: string };
 
-/** How far a command of many steps has come: its waves, and of its stitches those that are done. */
+/** How far a command of many steps has come: its waves, and how many of its stitches are done. */
 export function progressOf({ orchestration }: Pick<JobRecord, "orchestration">): Progress {
   const chains = orchestration?.chains ?? [];
   const stitches = chains.filter(({ stitch }) => stitch !== null);
@@ -21,7 +21,7 @@ function waveOf({ chains }: Orchestration): number {
   return Math.max(1, begun.size);
 }
 
-/** By what is done to them; where that is not the same to all, they are done. */
+/** The word for what is done to the stitches; "done" if that is not the same for all. */
 function pastOf(chains: readonly Chain[]): string {
   const [only, ...others] = new Set(chains.map(({ links }) => links.at(-1)?.step.action));
   return only === undefined || others.length > 0 ? "done" : PAST[only];

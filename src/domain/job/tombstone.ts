@@ -3,13 +3,13 @@ import type { StitchStep } from "./job.ts";
 import { compareRevisions, parseRevision, type Revision, revisionText } from "../names/revision.ts";
 import type { RemovedRecord, StitchRecord } from "../stitch/stitch.ts";
 
-/** What a Master has decided about a stitch of a node that cannot be asked: it is removed, or has moved. */
+/** What a Master has decided about a stitch of a node that is away: the stitch is removed, or has moved. */
 export const tombstone = z.object({
   revision: revisionText,
   movedTo: z.string().nullable(),
-  /** It means only a stitch that is arriving from this full id; null where it means any. */
+  /** The tombstone means only a stitch that is arriving from this full id; null: it means any stitch with the id. */
   arrivingFrom: z.string().nullable().default(null),
-  /** It means only the stitch that was born so, not another that has its id since; null where it means any. */
+  /** The tombstone means only the stitch with this `born`, not another one that got its id since; null: it means any. */
   born: revisionText.nullable().default(null),
 });
 export type Tombstone = z.output<typeof tombstone>;
@@ -23,7 +23,7 @@ export const buries = (
   (born === null || record.born === born) &&
   compareRevisions(parseRevision(revision), parseRevision(record.revision)) > 0;
 
-/** All that Redis knows of a full id: the stitch there, what is left of the last one that was removed, what a Master decided. */
+/** All that Redis knows about a full id: the stitch there, the removed record of the last one, and a Master's tombstone. */
 export type Traces = {
   readonly record: Pick<StitchRecord, "revision" | "movedFrom" | "born"> | null;
   readonly removed: Pick<RemovedRecord, "born" | "movedTo" | "takenBack"> | null;
@@ -31,8 +31,8 @@ export type Traces = {
 };
 
 /**
- * Of a stitch that is not there: the full id it has moved to; null where it is gone for good; undefined where nothing says
- * what became of it. What its node says counts before what a Master decided.
+ * For a stitch that is not there: the full id it has moved to; null if it is gone for good; undefined if nothing says what
+ * happened to it. What its node says counts before what a Master decided.
  */
 function goneTo(born: string, { removed, tombstone: left }: Traces): string | null | undefined {
   if (removed?.born === born) return removed.takenBack === true ? null : removed.movedTo;
@@ -43,7 +43,7 @@ function goneTo(born: string, { removed, tombstone: left }: Traces): string | nu
 /**
  * May the node of an arriving stitch confirm its move by itself? `source`: all that Redis knows of the full id it comes from.
  * "not yet": the stitch is still there. "unclear": it is gone, and nothing says that it came here. Then it was removed while it
- * moved: a confirmed move would let it live on.
+ * moved: a confirmed move would keep the removed stitch running.
  */
 export function mayConfirmArrival(
   arrived: { readonly id: string; readonly born: string },
@@ -67,7 +67,7 @@ export function removalOf(
 ): "write tombstone" | "done" | "superseded" {
   const { record } = traces;
   if (born === undefined || record?.born === born) return "write tombstone";
-  // One that arrives may be on the node's disk alone.
+  // An arriving stitch may exist only on the node's disk.
   const gone = arrivingFrom === undefined ? goneTo(born, traces) : undefined;
   if (gone !== undefined) return gone === (movedTo ?? null) ? "done" : "superseded";
   return record === null ? "write tombstone" : "superseded";

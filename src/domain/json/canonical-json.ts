@@ -1,4 +1,4 @@
-/** JSON with the keys of every object in order: the same for equal values, whatever order their keys came in. */
+/** JSON with the keys of every object sorted: equal values give the same text, in whatever order their keys came. */
 export function canonicalJson(value: unknown): string {
   return JSON.stringify(value, (_key, each: unknown) =>
     typeof each === "object" && each !== null && !Array.isArray(each)

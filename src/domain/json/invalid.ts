@@ -1,9 +1,9 @@
 import type * as z from "zod";
 
-/** A field that is not as its schema wants it. `path` is empty where it is the whole. */
+/** A field that does not match its schema. `path` is empty if the whole value is wrong. */
 export type Invalid = { readonly path: string; readonly message: string };
 
-/** Every wrong field with what it must be, in words for who sent it; at most `most` of them. */
+/** Every wrong field with what it must be, in words for the sender; at most `most` of them. */
 export function invalidOf(error: z.ZodError, most = Number.POSITIVE_INFINITY): Invalid[] {
   const found: Invalid[] = [];
   for (const issue of error.issues) {
@@ -19,7 +19,7 @@ function fieldsOf(issue: z.core.$ZodIssue, most: number): Invalid[] {
     return issue.keys
       .slice(0, most)
       .map((key) => ({ path: at(key), message: "there is no such field or parameter here" }));
-  // Why the name of a record's field is refused stands one level deeper.
+  // The reason why a record refuses the name of a field is one level deeper.
   if (issue.code === "invalid_key") return issue.issues.map(({ message }) => ({ path: at(), message }));
   const missing = issue.code === "invalid_type" && issue.message.endsWith(", received undefined");
   return [{ path: at(), message: missing ? "is required" : issue.message }];

@@ -1,4 +1,4 @@
-/** `depth`: lists and objects inside one another. `tokens`: strings, brackets that open, commas and colons. */
+/** `depth`: how deep lists and objects are nested. `tokens`: strings, opening brackets, commas and colons. */
 type JsonSize = { readonly depth: number; readonly tokens: number };
 
 const QUOTE = 0x22;
@@ -11,8 +11,8 @@ const OPEN_OBJECT = 0x7b;
 const CLOSE_OBJECT = 0x7d;
 
 /**
- * The size of a JSON text, without making anything of it: two million elements are quick to count and slow to parse and
- * check. Ends where one of `most` is passed, so nothing beyond is looked at. What is no JSON is counted all the same.
+ * Measures a JSON text without parsing it: two million elements are quick to count, and slow to parse and check.
+ * Stops as soon as one limit in `most` is passed, and reads nothing beyond. Text that is not JSON is counted, too.
  */
 export function jsonSize(text: string, most: JsonSize): JsonSize {
   let tokens = 0;
@@ -43,7 +43,7 @@ export function jsonSize(text: string, most: JsonSize): JsonSize {
   return { depth: deepest, tokens };
 }
 
-/** Where the string that begins at `start` ends. */
+/** The index of the end of the string that begins at `start`. */
 function endOfString(text: string, start: number): number {
   let at = start + 1;
   for (; at < text.length; at++) {

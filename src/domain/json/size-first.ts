@@ -1,8 +1,8 @@
 import * as z from "zod";
 
 /**
- * A list or a record whose size is checked before what is in it. zod's own checks of a size come last: it would look at each
- * of two million elements, and report each.
+ * A list or a record whose size is checked before its elements. zod's own size checks come last: zod would check each of two
+ * million elements, and report each.
  * @param what the elements, as in "at most 256 arguments".
  */
 export const sizeFirst = <Schema extends z.ZodType<object>>(max: number, what: string, schema: Schema) =>

@@ -12,15 +12,15 @@ export type Group = {
 /** A group a stitch can belong to: all three parts. */
 type FullGroup = { readonly application: string; readonly component: string; readonly version: string };
 
-/** @returns null where `text` is not a group. */
+/** @returns null if `text` is not a group. */
 export function parseGroup(text: string): Group | null {
-  // One more than there may be: a text of a million dots is not taken apart.
+  // Splits into at most 4 parts, one more than allowed: a text of a million dots is not split completely.
   const parts = text.split(".", 4);
   if (parts.length > 3 || !parts.every((part) => PART.test(part))) return null;
   return { application: parts[0] ?? "", component: parts[1] ?? null, version: parts[2] ?? null };
 }
 
-/** @returns null where `text` is not a group of three parts. */
+/** @returns null if `text` is not a group of three parts. */
 export function parseFullGroup(text: string): FullGroup | null {
   const group = parseGroup(text);
   if (group?.component == null || group.version === null) return null;
@@ -39,7 +39,7 @@ export function groupContains(outer: string, inner: string): boolean {
   return inner === outer || inner.startsWith(`${outer}.`);
 }
 
-/** The smallest group that contains all of them; null where there is none. */
+/** The smallest group that contains all the groups; null if there is none. */
 export function commonGroup(groups: readonly string[]): string | null {
   const [first = "", ...others] = groups;
   const parts = first.split(".");

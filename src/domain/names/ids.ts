@@ -6,7 +6,7 @@ const nameSchema = (what: string) =>
   z.string().regex(NAME, `a ${what} is 1 to 63 characters of a-z, 0-9 and "-", and does not begin with "-"`);
 
 export const clusterName = nameSchema("cluster name");
-/** `api` is what messages sent over HTTP come from, so no node may be called that. */
+/** Messages that are sent over HTTP come from `api`, so no node may have this id. */
 export const nodeId = nameSchema("node id").refine((id) => id !== "api", 'the node id "api" is reserved');
 export const stitchId = nameSchema("stitch id");
 
@@ -20,7 +20,7 @@ export const stitchRef = z
 
 type StitchRef = { readonly node: string | null; readonly stitch: string };
 
-/** @returns null where `ref` is neither a bare nor a full id. */
+/** @returns null if `ref` is neither a bare nor a full id. */
 export function parseStitchRef(ref: string): StitchRef | null {
   const colon = ref.indexOf(":");
   const node = colon < 0 ? null : ref.slice(0, colon);
@@ -31,7 +31,7 @@ export function parseStitchRef(ref: string): StitchRef | null {
 
 export const fullId = (node: string, stitch: string): string => `${node}:${stitch}`;
 
-/** The parts of a full id this system wrote itself. @throws where it is not one: a corrupt record, never user input. */
+/** The parts of a full id that this system wrote itself. @throws if it is not a full id: a corrupt record, never user input. */
 export function splitFullId(id: string): { node: string; stitch: string } {
   const ref = parseStitchRef(id);
   if (ref?.node == null) throw new Error(`not a full stitch id: ${JSON.stringify(id.slice(0, 80))}`);
@@ -48,7 +48,10 @@ export function nodeIdFromHostname(hostname: string): string {
 /** Leaves 15 digits of an id for the number. */
 const GENERATED_BASE_LENGTH = 47;
 
-/** What generated ids of a component begin with: the component, folded to what an id may hold. Components that fold to the same share one counter. */
+/**
+ * The beginning of generated ids of a component: the component's name, changed to the characters that an id may have.
+ * Components with the same result share one counter.
+ */
 export function generatedIdBase(component: string): string {
   const folded = component
     .toLowerCase()

@@ -19,18 +19,18 @@ export const nodeFacts = z.object({
 });
 export type NodeFacts = z.output<typeof nodeFacts>;
 
-/** What changes while it runs, published with each heartbeat. */
+/** The values of a node that change while it runs. They are published with each heartbeat. */
 export const nodeStatus = z.object({
   reserved: resources,
   stitchCount: z.int().min(0),
-  /** Its stitches by published state, so that a summary of the cluster reads one small field per node. */
+  /** How many of its stitches are in each published state, so that a summary of the cluster reads one small field per node. */
   states: z.partialRecord(z.enum(STITCH_STATES), z.int().min(0)),
-  /** As it has last heard. Where that is not `eligible` it takes nothing new, whatever was planned before. */
+  /** The eligibility the node last heard of. If it is not `eligible`, the node takes nothing new, even if planned before. */
   eligibility: z.enum(ELIGIBILITIES).default("eligible"),
 });
 export type NodeStatus = z.output<typeof nodeStatus>;
 
-/** Measured; only true while the node lives, so it goes with the lease. */
+/** Measured load. It is only true while the node lives, so it expires with the lease. */
 export const nodeLoad = z.object({
   cpuPercent: z.number(),
   memoryBytes: z.number(),
@@ -38,12 +38,12 @@ export const nodeLoad = z.object({
 });
 export type NodeLoad = z.output<typeof nodeLoad>;
 
-/** A node as Redis tells it. Times are Unix milliseconds by Redis's clock. */
+/** A node as Redis has it. Times are Unix milliseconds by Redis's clock. */
 export type NodeRecord = {
   readonly id: string;
   readonly incarnation: number;
   readonly leaseUntilMs: number;
-  /** Set where the node left of its own will. */
+  /** Set if the node left voluntarily. */
   readonly leftAtMs: number | null;
   readonly startedAtMs: number;
   readonly lastBeatAtMs: number;
@@ -51,20 +51,20 @@ export type NodeRecord = {
   readonly status: NodeStatus;
   readonly load: NodeLoad | null;
   readonly eligibility: Eligibility;
-  /** Revision of the last command that made it eligible again; 0 where there was none. */
+  /** Revision of the last command that made the node eligible again; 0 if there was none. */
   readonly uncordonedBy: number;
   /** The incarnation that a Master declared dead, if any. */
   readonly deadIncarnation: number | null;
-  /** When this was read, by the clock that its other times are by. */
+  /** When this was read, by the same clock as its other times. */
   readonly readAtMs: number;
 };
 
 /**
- * Is the node with us? Derived from its lease at each read, never stored.
- * - `left`: it said so. - `alive`: its lease runs. - `suspect`: the lease has run out.
- * - `dead`: it ran out `deadAfterMs` ago, or a Master declared this incarnation dead.
- * As it was when the record was read: in a Redis Cluster no other clock can be compared with the lease.
- * @param node nothing, where Redis knows no such node: it is dead.
+ * The liveness of a node. It is derived from the lease at each read, never stored.
+ * - `left`: the node said so. - `alive`: its lease runs. - `suspect`: the lease has run out.
+ * - `dead`: the lease ran out `deadAfterMs` ago, or a Master declared this incarnation dead.
+ * This is the liveness when the record was read: in a Redis Cluster no other clock can be compared with the lease.
+ * @param node null or undefined if Redis does not know the node: then it is dead.
  */
 export function livenessOf(
   node:
@@ -80,10 +80,10 @@ export function livenessOf(
   return node.readAtMs < node.leaseUntilMs + deadAfterMs ? "suspect" : "dead";
 }
 
-/** Is the node with us, as far as is known? Of one that is dead or has left, what it has last said of the health of its stitches is no longer so. */
+/** Is the node present (alive or suspect)? If not, what it last said about the health of its stitches is no longer true. */
 export const isPresent = (liveness: Liveness): boolean => liveness === "alive" || liveness === "suspect";
 
-/** Does a stitch that asks for `asked` fit beside what is reserved? @returns what is short, or null. */
+/** Does a stitch that asks for `asked` fit beside what is reserved? @returns the resource that is short, or null. */
 export function shortOf(capacity: Resources, reserved: Resources, asked: Resources): "cpu" | "memory" | null {
   // Thousandths of a core: sums of fractions such as 0.1 + 0.2 must not refuse what fits exactly.
   const milli = (cores: number) => Math.round(cores * 1000);

@@ -3,7 +3,7 @@ import type { PlacementOptions } from "../stitch/placement-options.ts";
 import type { Refusal } from "./refusal.ts";
 import type { Resources, StitchSpec } from "../stitch/spec.ts";
 
-/** What a new home is looked for: a stitch of a group, by its spec and where it may live. */
+/** What needs a node: a stitch of a group, by its spec and where it may live. */
 export type PlacementRequest = {
   readonly group: string;
   readonly spec: StitchSpec;
@@ -13,12 +13,12 @@ export type PlacementRequest = {
 type OnNode = Omit<Candidate, "ofGroup">;
 
 /**
- * The room on the nodes as it is being given away: each placement sees the ones before it, of whatever group. A move takes
- * the stitch away from its node first (`leave`).
+ * The room on the nodes while stitches are placed: each placement sees the ones before it, of any group. A move first takes
+ * the stitch away from its node (`leave`).
  */
 export class Capacity {
   readonly #nodes: Map<string, OnNode>;
-  /** Group → node → how many. */
+  /** Group → node → how many stitches. */
   readonly #counts = new Map<string, Map<string, number>>();
 
   constructor(nodes: readonly OnNode[], counts: ReadonlyMap<string, ReadonlyMap<string, number>>) {
@@ -35,17 +35,17 @@ export class Capacity {
     return [...this.#nodes.values()].map((node) => ({ ...node, ofGroup: this.count(group, node.id) }));
   }
 
-  /** A stitch goes from its node. */
+  /** Takes a stitch away from its node. */
   leave(node: string, { group, spec }: PlacementRequest): void {
     this.#change(node, group, spec.resources, -1);
   }
 
-  /** A stitch comes to a node. */
+  /** Adds a stitch to a node. */
   enter(node: string, { group, spec }: PlacementRequest): void {
     this.#change(node, group, spec.resources, 1);
   }
 
-  /** Where a stitch would be placed now, on none of `not`. Changes nothing. */
+  /** The node where a stitch would be placed now, but none of `not`. Changes nothing. */
   homeFor(
     { group, spec, placement }: PlacementRequest,
     not: ReadonlySet<string>,

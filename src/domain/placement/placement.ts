@@ -22,7 +22,7 @@ type Placement =
   | { readonly placed: readonly Placed[]; readonly refusals: readonly Refusal[] }
   | { readonly placed: null; readonly refusals: readonly Refusal[] };
 
-/** Of several nodes one list entry each: the first rule the node breaks, in the order a person would check them. */
+/** Why a node is refused, at most one reason for each node: the first rule it breaks, in the order a person would check. */
 function refusalOf(
   node: Candidate,
   spec: StitchSpec,
@@ -53,14 +53,14 @@ function refusalOf(
   return null;
 }
 
-/** How full a node is by what is reserved, 0 to 1: the fuller of its two dimensions. */
+/** How full a node is by what is reserved, 0 to 1: the fuller of CPU and memory. */
 export function fullness(node: Candidate): number {
   const cpu = node.capacity.cpu > 0 ? node.reserved.cpu / node.capacity.cpu : 0;
   const memory = node.capacity.memoryBytes > 0 ? node.reserved.memoryBytes / node.capacity.memoryBytes : 0;
   return Math.max(cpu, memory);
 }
 
-/** How many of the group each zone has, on nodes that are with us. */
+/** How many stitches of the group each zone has, on nodes that are present. */
 function countByZone(nodes: readonly Candidate[]): Map<string, number> {
   const perZone = new Map<string, number>();
   for (const { liveness, zones, ofGroup } of nodes) {
@@ -73,7 +73,7 @@ function countByZone(nodes: readonly Candidate[]): Map<string, number> {
 const fullestZone = (perZone: ReadonlyMap<string, number>, node: Candidate): number =>
   Math.max(0, ...node.zones.map((zone) => perZone.get(zone) ?? 0));
 
-/** How crowded each node is with the group: in its zones, then on itself. What `spread` keeps low. */
+/** How many stitches of the group each node has: in its fullest zone, then on the node itself. `spread` keeps these low. */
 export function crowding(nodes: readonly Candidate[]): (id: string) => readonly [inZones: number, onNode: number] {
   const perZone = countByZone(nodes);
   const byId = new Map(nodes.map((node) => [node.id, node]));
@@ -84,14 +84,14 @@ export function crowding(nodes: readonly Candidate[]): (id: string) => readonly 
 }
 
 /**
- * Chooses a node for each of `count` stitches of one group, one after the other, each seeing the ones before it.
+ * Chooses a node for each of `count` stitches of one group, one after the other. Each choice sees the ones before it.
  *
- * `spread`: fewest of the group in the node's zones, then on the node, then least reserved. `binpack`: most reserved that
- * fits. Measured load breaks ties, then the id, so that the same state gives the same answer.
+ * `spread`: fewest stitches of the group in the node's zones, then on the node, then least reserved. `binpack`: the node with
+ * most reserved that fits. Measured load breaks ties, then the id, so that the same state gives the same answer.
  *
- * All or none: where not all fit, `placed` is null. `refusals` says of every node that cannot take (one more) why not.
+ * All or none: if not all fit, `placed` is null. `refusals` has a reason for every node that cannot take one (more) stitch.
  *
- * @param inZone the nodes that count for how full a zone is, where that is more than those to choose from.
+ * @param inZone the nodes that count for how full a zone is, if these are more than the nodes to choose from.
  */
 export function place(
   nodes: readonly Candidate[],
@@ -169,7 +169,7 @@ export function refusalText(refusals: readonly Refusal[]): string {
   return shown.join("; ") + more;
 }
 
-/** What nodes are refused for, of several stitches: each reason of a node once. */
+/** The refusals of nodes for several stitches: each reason of a node once. */
 export const eachOnce = (refusals: readonly Refusal[]): Refusal[] => [
   ...new Map(refusals.map((each) => [`${each.node} ${each.code}`, each])).values(),
 ];

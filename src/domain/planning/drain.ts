@@ -8,14 +8,17 @@ import { eachOnce, refusalText } from "../placement/placement.ts";
 import type { Plan, PlanWarning } from "./planned.ts";
 import type { StitchState } from "../stitch/stitch.ts";
 
-/** Times a stitch is moved, or stopped, before it is left to be forced, or to the deadline. */
+/**
+ * How often a drain tries to move a stitch, and to stop it. After that, a stitch that did not move waits until the drain
+ * forces, and one that did not stop waits for the deadline.
+ */
 const TRIES = 3;
 
 const AT_WORK: ReadonlySet<StitchState> = new Set(["starting", "running", "stopping", "backoff"]);
 
 type Moves = {
   readonly moves: { of: KnownStitch; to: string; reason: string }[];
-  /** Why no other node takes those that stay. */
+  /** Why no other node can take the stitches that stay. */
   refusals: Plan["refusals"];
   readonly stay: PlanWarning[];
 };
@@ -23,7 +26,7 @@ type Moves = {
 /** A stitch that is arriving belongs to the job that moves it, until its move is confirmed or taken back. */
 export const hasArrived = ({ record }: Shown): boolean => record.movedFrom === null;
 
-/** What a drain finds on its node. @param tried its chains so far. */
+/** What a drain finds on its node. @param tried the chains of the drain so far. */
 export function seeDrain(
   { target, revision }: Pick<JobRecord, "target" | "revision">,
   tried: readonly Chain[],
@@ -34,7 +37,7 @@ export function seeDrain(
   const node = observed.nodes.find(({ id }) => id === target);
   const times = (stitch: string, action: string) =>
     tried.filter((chain) => chain.stitch === stitch && chain.links[0]?.step.action === action).length;
-  // A node that has died meanwhile still shows what was moved away from it, until it is back to hear of that.
+  // A node that has died still shows the stitches that were moved away from it, until it is back and learns of the moves.
   const moved = new Set(
     tried.flatMap(({ status, stitch, undo }) => (status === "succeeded" && undo !== null ? stitch : [])),
   );
@@ -45,7 +48,7 @@ export function seeDrain(
   const again = known
     .filter((each) => isAtWork(each) && hasArrived(each))
     .filter(({ id }) => times(id, "create") < TRIES);
-  // A node that is away stops nothing; when it is back it may start what it had.
+  // A node that is away stops nothing. When it is back, it may start what it had.
   const isAway = node === undefined || refusalFor(node, false, observed) !== null;
   const left = isAway ? [] : arrived.filter(({ id }) => times(id, "stop") < TRIES);
   return {
@@ -58,8 +61,8 @@ export function seeDrain(
 }
 
 /**
- * Does the node itself say that it takes nothing new, and that nothing is at work there? What was planned before it was marked
- * may still reach one that has not heard of it. One that is gone takes nothing either.
+ * Does the node itself say that it takes nothing new, and that nothing is at work there? A task that was planned before the
+ * drain may still reach a node that has not heard of the drain. A node that is gone takes nothing either.
  */
 function saysItIsEmpty(node: NodeRecord, observed: Observed): boolean {
   if (!isPresent(livenessIn(observed, node))) return true;

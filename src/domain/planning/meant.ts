@@ -3,8 +3,8 @@ import type { Observed } from "./observed.ts";
 import { parseRevision } from "../names/revision.ts";
 
 /**
- * Does a step of a job with this revision mean the stitch that was born so? What the job itself created was born by it; of
- * what it found, nothing was born later: that is another stitch, which has the id since.
+ * Does a step of a job with this revision mean the stitch whose `born` is `ofBirth`? A stitch that the job created was born by
+ * this revision. A stitch that the job found was not born later: a later one is another stitch that got the id since.
  */
 export function means({ action, born }: StitchStep, revision: number, ofBirth: string): boolean {
   if (born !== undefined) return ofBirth === born;
@@ -12,7 +12,7 @@ export function means({ action, born }: StitchStep, revision: number, ofBirth: s
   return action === "create" ? bornBy === revision : bornBy <= revision;
 }
 
-/** The full ids of the stitches that are there, and that the steps mean. */
+/** The full ids of the existing stitches that the steps mean. */
 export function meantIn(
   records: Observed["records"],
   steps: readonly StitchStep[],

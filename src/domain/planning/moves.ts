@@ -7,7 +7,7 @@ import { candidateOf } from "../placement/placement.ts";
 import { dataStays, type Plan, type PlanWarning } from "./planned.ts";
 import { Capacity } from "../placement/capacity.ts";
 
-/** Moves under way at once: a node must not start hundreds of processes while it serves. */
+/** How many moves run at the same time: a node must not start hundreds of processes while it serves. */
 export const MOVES_AT_ONCE = 10;
 
 export const capacityIn = (observed: Observed): Capacity =>
@@ -16,7 +16,7 @@ export const capacityIn = (observed: Observed): Capacity =>
     observed.ofGroup,
   );
 
-/** Says that a stitch is not moved, because no Master has assigned it. @param then what becomes of it instead. */
+/** The warning that a stitch is not moved, because no Master has assigned it. @param then what happens to it instead. */
 export const staysUnknown = (id: string, then: string): PlanWarning => ({
   code: "spec_unknown",
   message: `it is not moved, and ${then}: ${whyUnknown(id)}`,
@@ -25,11 +25,11 @@ export const staysUnknown = (id: string, then: string): PlanWarning => ({
 
 const NO_NODES: ReadonlySet<string> = new Set();
 
-/** The nodes that a stitch cannot move to: where it is, and where another has its id. */
+/** The nodes that a stitch cannot move to: its own node, and nodes where another stitch has its id. */
 export const takenBy = (id: string, observed: Observed): ReadonlySet<string> =>
   observed.homes.get(splitFullId(id).stitch) ?? NO_NODES;
 
-/** Moves a stitch in the room, if there is a home for it. */
+/** Moves a stitch within `capacity`, if there is a node for it. */
 export function moveIn(capacity: Capacity, { id, assigned }: KnownStitch, observed: Observed) {
   const { node } = splitFullId(id);
   capacity.leave(node, assigned);
@@ -38,7 +38,7 @@ export function moveIn(capacity: Capacity, { id, assigned }: KnownStitch, observ
   return home;
 }
 
-/** The chains of moves, so many at once. */
+/** The chains of the moves, in waves of `MOVES_AT_ONCE`. */
 export const movesInWaves = (
   moves: readonly { readonly of: KnownStitch; readonly to: string }[],
   firstWave: number,

@@ -9,22 +9,22 @@ import { wellForMs } from "../job/min-healthy.ts";
 type NewStitches = Template & {
   readonly group: string;
   readonly count: number;
-  /** Where they shall be; undefined: wherever there is room. */
+  /** The node for the stitches; undefined: any node with room. */
   readonly node: string | undefined;
-  /** Of one; undefined: drawn from the counter of its component. */
+  /** The id of a single stitch; undefined: ids are drawn from the counter of the component. */
   readonly id: string | undefined;
   readonly start: boolean;
   readonly timeoutMs: number;
   readonly waitForNode: boolean;
 };
 
-/** Creates stitches of a group: all of them or none, where there is no room for all. */
+/** Plans new stitches of a group: all of them, or none if there is no room for all. */
 export function planNew(asked: NewStitches, observed: Observed): Plan {
   const { group, spec, specHash, placement, start, timeoutMs, node: named } = asked;
   if (named !== undefined) nodeNamed(named, observed);
   const candidates = candidatesFor(observed, group)
     .filter(({ id }) => named === undefined || id === named)
-    // A node that was asked for by name and is away may be waited for: then it is placed on as if it were here.
+    // The command may wait for a node that it names and that is away: then placement treats the node as alive.
     .map((node) => (named !== undefined && asked.waitForNode ? { ...node, liveness: "alive" as const } : node));
   const { placed, refusals } = place(candidates, spec, placement, asked.count);
   if (placed === null) return infeasible(refusals);

@@ -13,29 +13,29 @@ export type Observed = {
   readonly deadAfterMs: number;
   /** The nodes the command names; for a placement, every node. */
   readonly nodes: readonly NodeRecord[];
-  /** Full ids the command may mean: of a bare id, one for each node that has it; of a group, its members. */
+  /** Full ids that the command may mean. For a bare id: one for each node that has it. For a group: its members. */
   readonly stitches: readonly string[];
-  /** Where the stitch is that the command names by its full id, and that has moved from there. */
+  /** Set if the command names a stitch by its full id and the stitch has moved: its full id now. */
   readonly movedTo: string | null;
-  /** By full id, where the plan depends on them: what is restarted, counted, copied or moved. */
+  /** By full id, if the plan depends on the record: of stitches that are restarted, counted, copied or moved. */
   readonly records: ReadonlyMap<string, StitchRecord>;
-  /** By full id, of those that are copied, moved or created again: what Masters have assigned; none where that is not known. */
+  /** By full id, what Masters assigned to stitches that are copied, moved or created again. No entry if that is not known. */
   readonly assigned: ReadonlyMap<string, Assigned>;
-  /** For a placement: full group → node → how many of the group it has. */
+  /** For a placement: full group → node → how many stitches of the group it has. */
   readonly ofGroup: ReadonlyMap<string, ReadonlyMap<string, number>>;
-  /** For a move: bare id → the nodes that have such a stitch. */
+  /** For a move: bare id → the nodes that have a stitch with this id. */
   readonly homes: ReadonlyMap<string, ReadonlySet<string>>;
   /** Full ids of stitches known to keep something in their data folder. */
   readonly withData: ReadonlySet<string>;
-  /** What the group's last create asked for; null where nobody remembers, or what that runs is not known. */
+  /** What the group's last create asked for; null if that is not stored, or its spec is not known. */
   readonly template: Template | null;
-  /** A spec that comes with the command, or is made by it: it goes to the store with the job. */
+  /** A spec that comes with the command, or that the command makes. It goes to the store with the job. */
   readonly toStore: StoredSpec | null;
-  /** For new stitches without `id`: the first number of the component's counter that is this command's. */
+  /** For new stitches without `id`: the first number from the component's counter that belongs to this command. */
   readonly firstNumber: number;
 };
 
-/** What a new stitch of a group is made like. */
+/** The spec and the placement of a new stitch of a group. */
 export type Template = KnownSpec & { readonly placement: PlacementOptions };
 
 /** @throws RequestError `not_found` */
@@ -53,7 +53,7 @@ export function greenIn(observed: Observed): (id: string) => boolean {
   return (id) => here.has(splitFullId(id).node) && observed.records.get(id)?.health === "green";
 }
 
-/** Why a task for this node cannot be dispatched now; null where it can. */
+/** Why a task for this node cannot be dispatched now; null if it can. */
 export function refusalFor(node: NodeRecord, waitForNode: boolean, observed: Observed): StepError | null {
   if (waitForNode) return null;
   const liveness = livenessIn(observed, node);
@@ -63,7 +63,7 @@ export function refusalFor(node: NodeRecord, waitForNode: boolean, observed: Obs
   return null;
 }
 
-/** @param movedTo where it is now, if that is known. */
+/** @param movedTo the full id that the stitch has now, if that is known. */
 export const noStitch = (text: string, movedTo: string | null = null) =>
   movedTo === null
     ? new RequestError("not_found", `There is no stitch "${text}"; GET /v1/stitches lists them.`)
@@ -92,10 +92,10 @@ export const candidatesFor = (observed: Observed, group: string): Candidate[] =>
 /** A stitch with its full id, as its node shows it. */
 export type Shown = { readonly id: string; readonly record: StitchRecord };
 
-/** The same, and what Masters have assigned of it. */
+/** A stitch as its node shows it, and as Masters have assigned it. */
 export type KnownStitch = Shown & { readonly assigned: Assigned };
 
-/** The stitches that were read: those of which it is known what they are, and the others, which are not moved. */
+/** The stitches that were read. `known`: with a known assignment. `unknown`: the others; they are not moved. */
 export function stitchesOn({ stitches, records, assigned }: Observed): {
   readonly all: readonly Shown[];
   readonly known: readonly KnownStitch[];

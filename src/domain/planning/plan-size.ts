@@ -3,15 +3,15 @@ import type { Step } from "../job/job.ts";
 import type { Plan } from "./planned.ts";
 
 const MIB = 1024 * 1024;
-/** Of one task as JSON. BullMQ caps what an entry of a queue may hold at nothing; this is a task of some 30,000 stitches. */
+/** The limit for one task as JSON, about 30,000 stitches. BullMQ has no limit for an entry of a queue. */
 const MOST_TASK_CHARACTERS = 16 * MIB;
-/** Of a job's record as JSON: lists of jobs read it whole. */
+/** The limit for a job's record as JSON: lists of jobs read the whole record. */
 const MOST_RECORD_CHARACTERS = 64 * MIB;
-/** Of a step, beside its placement. */
+/** What a step counts, without its placement. */
 const STEP_CHARACTERS = 500;
 
 /**
- * Refuses a plan that could be recorded, and then not be dispatched, or not be listed. Cheap: what many steps share is
+ * Refuses a plan that could be recorded, but then not dispatched or not listed. Cheap: a part that many steps share is
  * measured once. @throws RequestError `too_large`
  */
 export function checkPlanSize({ tasks, orchestration }: Plan): void {

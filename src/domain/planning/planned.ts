@@ -9,21 +9,21 @@ import type { StepError } from "../stitch/stitch.ts";
 /** Where a stitch would go, and why there. `stitch`: a full id. */
 export type PlannedPlacement = { readonly stitch: string; readonly node: string; readonly reason: string };
 
-/** What whoever gives the command should know of it. `stitch`: a full id. */
+/** A warning for the sender of the command. `stitch`: a full id. */
 export type PlanWarning = { readonly code: string; readonly message: string; readonly stitch?: string };
 
 /** What a command would become. */
 export type Plan = {
-  /** What goes to the nodes at once. */
+  /** The tasks that are sent to the nodes immediately. */
   readonly tasks: readonly Task[];
-  /** Of a command of many steps: what happens wave after wave. */
+  /** For a command of many steps: what happens wave after wave. */
   readonly orchestration: Pick<
     Orchestration,
     "chains" | "allOrStop" | "formerCount" | "forceAtMs" | "replacement"
   > | null;
   /**
-   * What it works on, as groups with more parts: `group`, `group.node` (its stitches there), `group.node.stitch`. Of two
-   * jobs of many steps that overlap, the second is refused.
+   * What the job works on, as groups with more parts: `group`, `group.node` (the group's stitches on the node),
+   * `group.node.stitch`. If two jobs of many steps overlap, the second is refused.
    */
   readonly scopes: readonly string[];
   readonly placements: readonly PlannedPlacement[];
@@ -44,10 +44,10 @@ const NOTHING: Plan = {
 
 export const planOf = (tasks: readonly Task[], more: Partial<Plan> = {}): Plan => ({ ...NOTHING, tasks, ...more });
 
-/** All or none: nothing of it is done. */
+/** The plan of a command that cannot be carried out. All or none: nothing of the command is done. */
 export const infeasible = (refusals: readonly Refusal[]): Plan => ({ ...NOTHING, refusals, feasible: false });
 
-/** A command of many steps. */
+/** The plan of a command of many steps. */
 export const planInWaves = (
   chains: readonly Chain[],
   scopes: readonly string[],
@@ -79,14 +79,14 @@ export function newIds(group: string, nodes: readonly string[], observed: Observ
   return nodes.map((node, index) => fullId(node, generatedStitchId(component, observed.firstNumber + index)));
 }
 
-/** A stitch whose data does not go with it. */
+/** The warning that the data of a stitch does not move with it. */
 export const dataStays = (stitch: string): PlanWarning => ({
   code: "data_stays",
   message: `its data folder is not empty and stays on ${splitFullId(stitch).node}`,
   stitch,
 });
 
-/** Milliseconds that a plan takes at least: so long its stitches must have been well, wave after wave. */
+/** The least time a plan takes, in milliseconds: how long its stitches must have been well, summed over the waves. */
 export function leastDurationMs({ tasks, orchestration }: Plan): number {
   const most = (steps: readonly Step[]) => steps.reduce((ms, step) => Math.max(ms, leastDurationOf(step)), 0);
   const waves = Map.groupBy(orchestration?.chains ?? [], ({ wave }) => wave);
@@ -98,8 +98,8 @@ export function leastDurationMs({ tasks, orchestration }: Plan): number {
 
 const LONG_DEADLINE_MS = 3_600_000;
 /**
- * When a job must have ended that was given no deadline, in milliseconds from its acceptance.
- * @param mayTakeMs by its command's own options, see `CommandDefinition`.
+ * When a job without a given deadline must have ended, in milliseconds from its acceptance.
+ * @param mayTakeMs how long the command's own options let it take, see `CommandDefinition`.
  */
 export const longDeadlineMs = (plan: Plan, mayTakeMs: number): number =>
   Math.max(LONG_DEADLINE_MS, mayTakeMs, 2 * leastDurationMs(plan));

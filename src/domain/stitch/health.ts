@@ -1,6 +1,6 @@
 import type { Health, StitchRecord } from "./stitch.ts";
 
-/** Heartbeats missed in a row up to which a stitch counts as well, and up to which as slow (process-v1.md, "Health"). */
+/** The most heartbeats missed in a row with which a stitch counts as well, and as slow (process-v1.md, "Health"). */
 const GREEN_UP_TO = 1;
 const YELLOW_UP_TO = 5;
 
@@ -15,9 +15,9 @@ export function healthOf(missed: number, heard: boolean): Health {
 }
 
 /**
- * A stitch's health as it is shown: null where nothing is to be expected of it, because it is stopped, has run to its end, or
- * its node is dead.
- * @param isDead is its node? What that has said last is the health of nothing.
+ * The health of a stitch as it is shown: null if the stitch cannot respond, because it is stopped, has run to its end, or its
+ * node is dead.
+ * @param isDead is its node dead? Then the health that the node last published is no longer true.
  */
 export function shownHealth(
   { state, health, healthySinceMs }: Pick<StitchRecord, "state" | "health" | "healthySinceMs">,

@@ -8,12 +8,12 @@ export const logLine = z.object({
   at: z.string(),
   source: z.enum(LOG_SOURCES),
   line: z.string(),
-  /** It had no end when it was taken: the next line of this source goes on with it. */
+  /** The line had no line end when it was read: the next line of this source continues it. */
   continued: z.literal(true).exactOptional(),
 });
 export type LogLine = z.output<typeof logLine>;
 
-/** A place in the log of one stitch on one node: which of its files, counted since the first, and how many bytes into it. */
+/** A position in the log of one stitch on one node: the number of the file, counted from the first, and the byte in it. */
 export type LogPosition = { readonly file: number; readonly offset: number };
 
 export const logPosition = z
@@ -25,10 +25,10 @@ export const logPosition = z
   });
 export const formatPosition = ({ file, offset }: LogPosition): string => `${file}.${offset}`;
 
-/** A line of a log that is followed. `after`: the position to go on from after it; null where it stands in no file. */
+/** A line of a log that is followed. `after`: the position to go on from after this line; null if the line is in no file. */
 const followedLine = logLine.extend({ after: z.string().nullable() });
 export type FollowedLine = z.output<typeof followedLine>;
 
-/** What a node sends of a log at once. `last`: it sends no more. */
+/** The lines of a log that a node sends together. `last`: the node sends no more. */
 export const logBatch = z.object({ lines: z.array(followedLine), last: z.boolean() });
 export type LogBatch = z.output<typeof logBatch>;

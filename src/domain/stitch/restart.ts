@@ -1,25 +1,25 @@
 import type { RestartPolicy } from "./spec.ts";
 
-/** What becomes of a stitch that ended without being asked to. `restarts`: in a row, this one included. */
+/** What happens to a stitch that ended by itself. `restarts`: restarts in a row, with this one. */
 type AfterExit =
   | { readonly kind: "stopped" }
   | { readonly kind: "again"; readonly inMs: number; readonly restarts: number }
   | { readonly kind: "failed"; readonly reason: string };
 
-/** A run of this length is stable: what went before it no longer counts. */
+/** A run of this length is stable: restarts before it no longer count. */
 export const stableAfterMs = (policy: RestartPolicy): number => policy.windowMs;
 
 /**
- * Decides what becomes of a stitch that ended by itself.
+ * Decides what happens to a stitch that ended by itself.
  *
- * A restart comes after `backoffMs`, twice as long each time up to `maxBackoffMs`, a quarter of it random so that what fell
- * together does not rise together. Restarts in a row are counted until a run lasts `windowMs`; more than `maxRestarts` of
- * them are a crash loop. Counting runs, not the restarts within a sliding window, ends every loop: with long backoffs a
- * window might never hold enough of them.
+ * A restart comes after `backoffMs`, twice as long each time, up to `maxBackoffMs`. A quarter of the wait is random, so that
+ * stitches that ended together do not restart together. Restarts in a row are counted until a run lasts `windowMs`; more than
+ * `maxRestarts` in a row are a crash loop. Counting runs, not the restarts within a sliding window, ends every loop: with long
+ * backoffs a window might never hold enough restarts.
  *
  * @param well it exited with code 0.
- * @param ranMs how long it ran; null where it could not even be started.
- * @param restarts in a row before this run.
+ * @param ranMs how long it ran; null if it could not even be started.
+ * @param restarts how many restarts in a row came before this run.
  * @param random in [0, 1).
  */
 export function afterExit(

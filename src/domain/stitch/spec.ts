@@ -1,7 +1,7 @@
 import * as z from "zod";
 import { sizeFirst } from "../json/size-first.ts";
 
-/** Variables that make another program of whatever is started: none may be set by a command that comes over the network. */
+/** Variables that can turn any started program into another one. A command from the network must not set them. */
 const REFUSED_ENV =
   /^(NODE_OPTIONS|NODE_EXTRA_CA_CERTS|NODE_PATH|LD_.*|DYLD_.*|BASH_ENV|ENV|PYTHONSTARTUP|PYTHONPATH|PERL5OPT|PERL5LIB|RUBYOPT|RUBYLIB|JAVA_TOOL_OPTIONS|_JAVA_OPTIONS|GCONV_PATH|IFS|__proto__|OPENSSL_CONF|GLIBC_TUNABLES|PYTHONHOME|CLASSPATH|JDK_JAVA_OPTIONS|STITCH_.*)$/;
 
@@ -23,7 +23,7 @@ const env = sizeFirst(
   ),
 );
 
-/** What a stitch reserves on its node. Measured use is another thing: it only breaks ties. */
+/** What a stitch reserves on its node. Measured use is something else: it only breaks ties. */
 export const resources = z.strictObject({
   cpu: z
     .number()
@@ -85,14 +85,14 @@ export const stitchSpec = z.discriminatedUnion("adaptor", [processSpec, moduleSp
 export type StitchSpec = z.output<typeof stitchSpec>;
 export type ProcessSpec = z.output<typeof processSpec>;
 
-/** Does a stitch with this spec take messages? A plain program has no protocol to take them by. */
+/** Does a stitch with this spec take messages? A plain program has no protocol for them. */
 export const isAddressable = (spec: StitchSpec): boolean => spec.adaptor === "module" || spec.protocol === "process-v1";
 
-/** Names a spec: the SHA-256 of the text that Masters store of it, in hexadecimal. */
+/** Names a spec: the SHA-256, in hexadecimal, of the text that Masters store. */
 export const specHash = z.string().regex(/^[0-9a-f]{64}$/, "must be a SHA-256 in hexadecimal");
 
 /** A spec that a Master has accepted. */
 export type KnownSpec = { readonly specHash: string; readonly spec: StitchSpec };
 
-/** The same with its text, as it is stored: never made anew, since a later version may write the same spec otherwise. */
+/** A known spec with its stored text. The text is never made again: a later version may write the same spec differently. */
 export type StoredSpec = KnownSpec & { readonly text: string };

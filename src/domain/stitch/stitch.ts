@@ -34,32 +34,32 @@ export const stepOutcome = z.object({
 export type StepOutcome = z.output<typeof stepOutcome>;
 
 /**
- * A stitch as its node keeps it: on the node's disk and in `{node}:stitches`. The node alone writes it.
- * `revision` is the newest one taken up; `outcome` is that one's result once there is one, so that the same step delivered
- * again gets the same answer instead of being run again. `finished`: it has run to its end, and its policy does not start it
- * again; only a command does. `mailAfter`: the last entry of its node's inbox that was taken before it was made; what was
- * sent to its groups up to there is for those who were there.
+ * A stitch as its node keeps it: on the node's disk and in `{node}:stitches`. Only the node writes it.
+ * `revision` is the newest one that the node has begun; `outcome` is the outcome of that revision once there is one, so that
+ * the same step delivered again gets the same answer and does not run again. `finished`: the stitch has run to its end, and
+ * its policy does not start it again; only a command does. `mailAfter`: the last entry that the node took from its inbox
+ * before the stitch was made. A message to a group up to that entry is only for the stitches that existed then.
  *
- * `born`: the revision that created it. It stays the same over restarts, moves and a removal that is taken back, so together
- * with the bare id it tells a stitch from another that had its id before, or has it since.
+ * `born`: the revision that created the stitch. It stays the same over restarts, moves and a removal that is taken back.
+ * Together with the bare id, it tells a stitch from another one that had the id before, or got it later.
  */
 export const stitchRecord = z.object({
   id: stitchId,
   group: fullGroupName,
-  /** Names what it runs. The text is in the store of the Masters and on the node's disk. */
+  /** Names its spec. The text of the spec is in the store of the Masters and on the node's disk. */
   specHash,
-  /** By its spec: does it take messages? */
+  /** From its spec: does it take messages? */
   takesMessages: z.boolean(),
-  /** By its spec: how long it must have been well before it counts; null where that says nothing. */
+  /** From its spec: how long it must have been well before it counts; null if the spec does not say. */
   minHealthyMs: z.number().nullable(),
-  /** Where it may live: what every later placement of it keeps to. */
+  /** Where the stitch may live. Every later placement of the stitch keeps to it. */
   placement: placementOptions.prefault({}),
-  /** It has come from this full id, and that one may still be there: then the bare id means that one. */
+  /** The full id that the stitch has come from. While the old stitch is still there, the bare id means the old one. */
   movedFrom: z.string().nullable().default(null),
   desired: z.enum(DESIRED),
   state: z.enum(STITCH_STATES),
   health: z.enum(HEALTHS),
-  /** Since when it has been green without a break, in this run; null where it is not. */
+  /** Since when it has been green without a break, in this run; null if it is not green. */
   healthySinceMs: z.number().nullable().default(null),
   revision: revisionText,
   born: revisionText,
@@ -74,7 +74,7 @@ export const stitchRecord = z.object({
 });
 export type StitchRecord = z.output<typeof stitchRecord>;
 
-/** What a record tells of its spec, for those who have not read that. */
+/** The parts of a spec that the record repeats, for readers that have not read the spec. */
 export const toldOf = (spec: StitchSpec): Pick<StitchRecord, "takesMessages" | "minHealthyMs"> => ({
   takesMessages: isAddressable(spec),
   minHealthyMs: spec.minHealthyMs ?? null,
@@ -97,17 +97,20 @@ export const removedRecord = z.object({
   born: revisionText,
   outcome: stepOutcome.nullable(),
   removedAtMs: z.number(),
-  /** What it was; null in tombstones that others have written. */
+  /** What the stitch was; null in removed records that others have written. */
   was: z
     .object({ takesMessages: z.boolean(), desired: z.enum(DESIRED) })
     .nullable()
     .default(null),
-  /** Where it went, as a full id: its messages go after it. null where it is gone for good. */
+  /** The full id that the stitch has moved to: its messages follow it there. null if the stitch is gone for good. */
   movedTo: z.string().nullable().default(null),
-  /** It had only arrived, and went back to `movedTo`: the one there was there all the while. */
+  /** The stitch was only arriving, and its move was taken back: the stitch at `movedTo` was there all the time. */
   takenBack: z.literal(true).optional(),
 });
 export type RemovedRecord = z.output<typeof removedRecord>;
 
-/** How long a removed stitch's tombstone, data folder and logs are kept: as long as an idempotency key, so that no replay outlives them. */
+/**
+ * How long the removed record, data folder and logs of a removed stitch are kept: as long as an idempotency key, so that no
+ * replay outlives them.
+ */
 export const REMOVED_KEPT_MS = 86_400_000;

@@ -21,8 +21,8 @@ export type AdoptNodeOptions = {
 };
 
 /**
- * Takes a node's word for its stitches: puts the specs that it offers into the store, and assigns to it what it has and nothing
- * is assigned of. What Masters have assigned stays as it is.
+ * Adopts a node's stitches: puts the specs that the node offers into the store, and assigns to the node those of its stitches
+ * that have no assignment. What Masters have assigned stays as it is.
  * @throws RequestError `not_found`
  */
 export async function adoptNode(options: AdoptNodeOptions, node: string): Promise<AdoptedResource> {
@@ -36,7 +36,7 @@ export async function adoptNode(options: AdoptNodeOptions, node: string): Promis
   const assignments = await readAssignments(redis, keys, stitches.map(idOf), onUnreadable);
   const assignedTo = (each: StitchRecord) =>
     assignments.get(idOf(each))?.find(({ born, isOver }) => born === each.born && !isOver);
-  // What is assigned stays as it is, whatever the node says of it.
+  // An existing assignment stays as it is, whatever the node's record says.
   const hashOf = (each: StitchRecord) => assignedTo(each)?.specHash ?? each.specHash;
   const known = await storeOffered(options, node, new Set(stitches.map(hashOf)));
   const adopted = stitches.filter((each) => assignedTo(each) === undefined && known.has(hashOf(each)));
@@ -45,7 +45,7 @@ export async function adoptNode(options: AdoptNodeOptions, node: string): Promis
   return { node, adopted: adopted.map(idOf).sort(), unknown: unknown.map(idOf).sort() };
 }
 
-/** `placed`: nobody knows the create; what the node applied last is not before it. */
+/** `placed`: the create's revision is unknown; the last revision that the node applied replaces it, as it is not older. */
 const assignmentOf = ({ specHash, group, placement, born, revision }: StitchRecord): Assignment => ({
   specHash,
   group,
@@ -54,7 +54,7 @@ const assignmentOf = ({ specHash, group, placement, born, revision }: StitchReco
   placed: revision,
 });
 
-/** Stores what the node offers of those specs that the store has not. @returns the hashes of those that it has by then. */
+/** Stores the offered specs that the store lacks. @returns the hashes of the wanted specs that the store has afterwards. */
 async function storeOffered(
   { redis, keys, specs }: AdoptNodeOptions,
   node: string,

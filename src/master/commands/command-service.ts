@@ -31,7 +31,7 @@ import type { Observer } from "../state/observer.ts";
 
 const FOLLOWS_NONE = { retryOf: null, rollbackOf: null };
 
-/** Answers commands: plans them, and has them accepted as jobs. */
+/** Answers commands: plans them and passes them to `JobAcceptance`, which accepts them as jobs. */
 export class CommandService {
   readonly #options: JobAcceptanceOptions;
   readonly #acceptance: JobAcceptance;
@@ -51,7 +51,7 @@ export class CommandService {
     }
     const { dryRun: _, ...asked } = command;
     const repeatable = submission.idempotencyKey !== null;
-    // Without a key nobody can come with the same id again, so there is nothing to compare.
+    // Without a key no other request has the same id, so there is no body to compare with.
     const bodyHash = repeatable ? await sha256Hex(canonicalJson(asked)) : "";
     return this.#acceptance.accept({
       id: await this.#jobIdFor(submission),
@@ -67,15 +67,15 @@ export class CommandService {
     });
   }
 
-  /** Repeats what did not succeed of a finished job, as a new one. Safe to repeat: there is one retry of a job. */
+  /** Repeats the parts of a finished job that did not succeed, as a new job. Safe to repeat: a job has one retry. */
   async retry(id: string): Promise<JobResource> {
     const { state, folded } = await this.#finished(id, "retried");
     return this.#follow(state, retryOf(state, folded), "retriedBy", state.record.reason);
   }
 
   /**
-   * Takes back what a finished job has changed, as a new one. Safe to repeat: there is one rollback of a job.
-   * @param reason why; that of the job says why it was done, not why it is taken back.
+   * Undoes what a finished job has changed, as a new job. Safe to repeat: a job has one rollback.
+   * @param reason for the rollback; the first job's own reason says why it was done, not why it is undone.
    */
   async rollback(id: string, reason: string | null): Promise<JobResource> {
     const { state, folded } = await this.#finished(id, "taken back");
@@ -98,7 +98,7 @@ export class CommandService {
     reason: string | null,
   ): Promise<JobResource> {
     const { redis, keys } = this.#options;
-    // The same id whoever asks, so that asking twice makes one job.
+    // The id does not depend on the caller, so that asking twice creates one job.
     const id = jobIdFromBytes(await sha256(JSON.stringify([keys.cluster, as, record.id])));
     const follows =
       as === "retriedBy" ? { ...FOLLOWS_NONE, retryOf: record.id } : { ...FOLLOWS_NONE, rollbackOf: record.id };
@@ -155,7 +155,7 @@ export class CommandService {
     return jobIdFromBytes(await sha256(JSON.stringify([this.#options.keys.cluster, scope, idempotencyKey])));
   }
 
-  /** Numbers for new stitches are drawn for the plan that is carried out alone. */
+  /** Draws numbers for new stitches only for the plan that is carried out. */
   #observing(command: Command): Draft["observe"] {
     const { drawsOnceHeld } = definitionOf(command);
     return (observer, held) => this.#observe(observer, command, held || drawsOnceHeld !== true);
@@ -163,7 +163,7 @@ export class CommandService {
 
   async #observe(observer: Observer, command: Command, draw: boolean): Promise<Observed> {
     const observed = await definitionOf(command).observe(command, observer, draw);
-    // A plan that is shown, and the command that applies it, must not differ by a load that has changed meanwhile.
+    // Without load: a load that changes meanwhile must not make the shown plan differ from the command that applies it.
     if (!command.dryRun && command.planToken === undefined) return observed;
     return { ...observed, nodes: observed.nodes.map((node) => ({ ...node, load: null })) };
   }
@@ -204,7 +204,7 @@ type PlannedTask = PlanResource["tasks"][number];
 
 const planned = ({ action, stitch }: PlannedTask["steps"][number]) => ({ action, stitch });
 
-/** The steps of the chains: wave after wave, and in each by their nodes. */
+/** The steps of the chains, wave after wave, and in each wave grouped by node. */
 function inWaves({ orchestration }: Plan): PlannedTask[] {
   const tasks = new Map<string, { node: string; steps: PlannedTask["steps"][number][] }>();
   for (const { wave, links } of orchestration?.chains ?? []) {

@@ -17,17 +17,17 @@ export type ForgetNodeOptions = {
   readonly dispatcher: Dispatcher;
   readonly deadAfterMs: number;
   readonly onUnreadable: OnUnreadable;
-  /** Makes dead letters of what is in the node's inbox. @throws InboxTaken */
+  /** Turns the messages in the node's inbox into dead letters. @throws InboxTaken */
   readonly buryInbox: (node: string, incarnation: number, stitches: readonly StitchRecord[]) => Promise<void>;
 };
 
 /**
  * Forgets a dead or left node: its stitches, queue, inbox and pointers. What Masters have decided about its stitches stays
- * for a week: its worker may come back.
+ * for a week, because its worker may come back.
  *
- * It is marked first and taken off the lists last, so that what was cut off is begun again by the same request. A worker
- * that registers meanwhile keeps its records; what was taken from it by then it puts right itself: its place on the lists and
- * a queue that is paused within 30 heartbeats, pointers within 5 minutes.
+ * The node is marked first and taken off the lists last, so that the same request can start again after an interruption.
+ * A worker that registers meanwhile keeps its records and restores what was already taken from it: its place on the lists
+ * and a paused queue within 30 heartbeats, pointers within 5 minutes.
  * @throws RequestError `not_found`, `node_alive`
  */
 export async function forgetNode(options: ForgetNodeOptions, id: string): Promise<void> {
@@ -36,13 +36,13 @@ export async function forgetNode(options: ForgetNodeOptions, id: string): Promis
   if (begun.kind === "alive")
     throw new RequestError("node_alive", `${id} lives; stop its worker first. Only dead and left nodes are forgotten.`);
   if (begun.kind === "unknown") {
-    // Where it was cut off at the very end, there is nothing but its name on the lists.
+    // An earlier request was interrupted at the very end: only the node's name is left, on the lists.
     if (await unlistNode(redis, keys, id)) return;
     throw new RequestError("not_found", `There is no node "${id}"; GET /v1/nodes lists them.`);
   }
   const { stitches, pointed } = await stitchesOf(options, id);
   try {
-    // Of a node whose incarnation cannot be told, there is none that could still acknowledge.
+    // If the incarnation is unknown, no incarnation can still acknowledge messages.
     const incarnation = begun.incarnation < 0 ? Number.MAX_SAFE_INTEGER : begun.incarnation;
     await options.buryInbox(id, incarnation, stitches);
   } catch (error) {
@@ -57,7 +57,7 @@ export async function forgetNode(options: ForgetNodeOptions, id: string): Promis
   await unlistNode(redis, keys, id);
 }
 
-/** What is known of the node's stitches; and where there are pointers to them: also of those that cannot be read. */
+/** The node's stitch records, and the stitches that pointers lead to, including those whose record cannot be read. */
 async function stitchesOf({ redis, keys, onUnreadable }: ForgetNodeOptions, id: string) {
   let isWhole = true;
   const { stitches } = await readOwnStitches(redis, keys, id, (error) => {

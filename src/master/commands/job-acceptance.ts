@@ -23,17 +23,17 @@ import type { Submitted } from "../ports.ts";
 import type { Observer } from "../state/observer.ts";
 import type { StitchSpec } from "../../domain/stitch/spec.ts";
 
-/** A job that took what it works on and has no record after so long is one whose Master died, or was held up: it is given up. */
+/** A job that holds scopes and has no record after this time is given up: its Master died or was delayed. */
 const UNACCEPTED_MS = 10_000;
-/** Drafts of one command, where each was held up for so long that others gave it up. */
+/** Most drafts of one command; the next one begins when the last took so long that another Master gave it up. */
 const MOST_DRAFTS = 3;
-/** Plans of one command, where each time more is to be taken than the last had asked for. */
+/** Most plans of one command; the next one is made when a plan needs more scopes than the last. */
 const MOST_PLANS = 10;
-/** Jobs that were in the way and have ended, dropped one after the other. */
+/** Most ended jobs that still hold scopes, released one after the other. */
 const MOST_HOLDERS = 100;
 
 export type JobAcceptanceOptions = JobServiceOptions & {
-  /** Of this Master. */
+  /** This Master's id. */
   readonly id: string;
   readonly hints: JobHints;
   readonly jobService: JobService;
@@ -46,19 +46,19 @@ export type Recorded = Pick<JobRecord, "command" | "target" | "options" | "asked
   readonly deadlineMs: number;
 };
 
-/** A job that is to be: what it was asked for by, and how its plan is made once everything it depends on is read. */
+/** A job before it is accepted: the request, and how to make the plan once everything that it depends on is read. */
 export type Draft = {
   readonly id: string;
   readonly bodyHash: string;
-  /** What it is recorded as, once its plan is made. */
+  /** What the job's record says, once the plan is made. */
   readonly recordedAs: (plan: Plan, observed: Observed) => Recorded;
   readonly reason: string | null;
   readonly by: string | null;
   readonly waitMs: number;
-  /** Can the same job be asked for again? Then another request may make it meanwhile. */
+  /** Can another request ask for the same job? Then that request may create the job meanwhile. */
   readonly repeatable: boolean;
   readonly follows: Pick<JobRecord, "retryOf" | "rollbackOf">;
-  /** @param held what it works on is this job's by now: what is read holds. */
+  /** @param held true once this job holds its scopes: what is read then stays valid. */
   readonly observe: (observer: Observer, held: boolean) => Promise<Observed>;
   readonly plan: (observed: Observed) => Promise<Plan>;
 };
@@ -71,7 +71,7 @@ type AcceptedJob = Extract<Submitted, { kind: "job" }>;
 export const randomJobId = (randomBytes: JobAcceptanceOptions["randomBytes"]): string =>
   jobIdFromBytes(randomBytes(17));
 
-/** Accepts jobs: plans a draft, holds what it works on, records it and dispatches its first tasks. */
+/** Accepts jobs: plans a draft, takes its scopes, records it and dispatches its first tasks. */
 export class JobAcceptance {
   readonly #options: JobAcceptanceOptions;
 
@@ -80,12 +80,12 @@ export class JobAcceptance {
   }
 
   /**
-   * Plans, records and dispatches a job. Safe to repeat where the draft is: the same job is made once.
+   * Plans, records and dispatches a job. Safe to repeat if the draft is `repeatable`: the same job is created once.
    * @throws RequestError as `Draft.plan`; `group_busy`, `idempotency_conflict`.
    */
   async accept(draft: Draft): Promise<AcceptedJob> {
     for (let drafts = 0; drafts < MOST_DRAFTS; drafts++) {
-      // Without a key, an id that was given up is done with: tasks may have gone out under it.
+      // Without a key, an id that was given up is not used again: tasks may have been sent under it.
       const taken = await this.#takeOnce(
         drafts === 0 || draft.repeatable ? draft : { ...draft, id: randomJobId(this.#options.randomBytes) },
       );
@@ -94,7 +94,7 @@ export class JobAcceptance {
     throw new RequestError("group_busy", "This was held up too long, time after time; try again in a moment.");
   }
 
-  /** @returns null where it took so long that another Master has given it up. */
+  /** @returns null if the draft took so long that another Master has given it up. */
   async #takeOnce(draft: Draft): Promise<AcceptedJob | null> {
     const { id, bodyHash, waitMs, repeatable } = draft;
     let voids = 0;
@@ -110,7 +110,7 @@ export class JobAcceptance {
     try {
       return await this.#acceptOnce(draft, voids, watch);
     } catch (error) {
-      // The same request may have been accepted meanwhile through another API: then its effect is why this plan failed.
+      // Another API may have accepted the same request meanwhile: then the effect of that job made this plan fail.
       const known = repeatable && error instanceof RequestError ? await this.replay(id, bodyHash, waitMs) : null;
       if (known !== null) return known;
       throw error;
@@ -119,14 +119,14 @@ export class JobAcceptance {
     }
   }
 
-  /** @param voids as `createJob` wants it. @returns null where the draft has been voided. */
+  /** @param voids as in `createJob`. @returns null if the draft has been voided. */
   async #acceptOnce(draft: Draft, voids: number, watch: HintWatch | null): Promise<AcceptedJob | null> {
     const { redis, keys, jobService, nowMs } = this.#options;
     const { id, bodyHash, waitMs } = draft;
     const askedAtMs = nowMs();
     const { plan, seen, giveBack } = await this.#plan(draft);
     const state = firstState(this.#options.id, draft, plan, seen);
-    // What was told before this, the job's subscription among it, is not of this job's tasks.
+    // Earlier hints, such as the one that follows the subscription, are not about this job's tasks.
     watch?.forget();
     const created = await this.#record(draft, state, seen.observed.toStore, voids);
     if (created === "void") {
@@ -134,7 +134,7 @@ export class JobAcceptance {
       return null;
     }
     if (created === "known") {
-      // It may be this very record, which the connection sent twice: what is held goes at the end of the job, not before.
+      // It may be this very record, which the connection sent twice. So the scopes are released when the job ends, not before.
       if ((await jobService.advance(id))?.state.marks.closed != null) await releaseScopes(redis, keys, id);
       return this.replay(id, bodyHash, waitMs);
     }
@@ -142,16 +142,16 @@ export class JobAcceptance {
     return this.#answer(state, spec, { waitMs, askedAtMs, watch });
   }
 
-  /** Plans a draft, and holds what it works on. @returns also what gives that back, where it is not recorded. */
+  /** Plans a draft and takes its scopes. @returns also `giveBack`, which releases them if the job is not recorded. */
   async #plan(draft: Draft): Promise<{ plan: Plan; seen: Reading; giveBack: () => Promise<unknown> }> {
     const { redis, keys, randomBytes } = this.#options;
     const { id, repeatable } = draft;
-    // Another request with the same id may hold the same scopes: each gives back its own alone.
+    // Another request with the same id may hold the same scopes: each releases only its own.
     const nonce = hex(randomBytes(8));
     // The pointer first, then the record: see redis/job/job-index.ts. The two reads share its round trip.
     const pointing = indexOpenJob(redis, keys, id, FIRST_LOOK_MS);
     const looking = Promise.all([this.#look(draft, false), pointing]);
-    // Who can come again may have the pointer by now; what is left all the same is dropped by the sweep.
+    // A repeated request may rely on the pointer by now. The sweep drops a pointer that is left over.
     const giveBack = () =>
       Promise.all([
         releaseDrafts(redis, keys, id, [nonce]),
@@ -166,7 +166,7 @@ export class JobAcceptance {
     }
   }
 
-  /** Writes the record, then dispatches what can begin. @returns as `createJob`. */
+  /** Writes the record, then dispatches the tasks that can begin. @returns as `createJob`. */
   async #record(
     { bodyHash, repeatable }: Draft,
     { record }: JobState,
@@ -174,25 +174,25 @@ export class JobAcceptance {
     voids: number,
   ): ReturnType<typeof createJob> {
     const { redis, keys, jobService, onLate } = this.#options;
-    // Once accepted, whatever fails is made up for by a sweep, so it must not turn the answer into an error.
+    // The job is accepted by then: a sweep repairs what fails here, so it must not turn the answer into an error.
     const dispatch = () =>
       Promise.all([
         jobService.dispatch(record, record.tasks, !isCluster(redis)),
         emitEvents(redis, keys, [accepted(record)]),
       ]).catch(onLate);
-    // What the record names must be there before it. One Redis takes what is sent together in its order.
+    // The spec must be stored before the record that names it. A single Redis keeps the order of commands sent together.
     const storing = toStore === null ? null : storeSpec(redis, keys, toStore);
     if (isCluster(redis)) await storing;
     const creating = createJob(redis, keys, record, bodyHash, voids);
-    // Nobody else can make a job with this id, so on one Redis both go out in one round trip: the record is written first.
-    // Where it is void, what was dispatched is refused at the claim.
+    // No other request can create a job with this id, so on a single Redis both go out in one round trip, the record first.
+    // If the draft is void, the claim refuses the dispatched tasks.
     const atOnce = !repeatable && !isCluster(redis);
     const [created] = await Promise.all([creating, storing, atOnce ? dispatch() : null]);
     if (created === "created" && !atOnce) await dispatch();
     return created;
   }
 
-  /** The job as it is after it was waited for. */
+  /** The job after the wait that the client asked for. */
   async #answer(
     state: JobState,
     spec: StitchSpec | null,
@@ -211,7 +211,7 @@ export class JobAcceptance {
     return jobOf(advanced);
   }
 
-  /** What the plan is made from, and the revision of what is decided by that. */
+  /** Reads what the plan is made from, and draws the revision of what is decided with it. */
   async #look({ id, observe }: Draft, held: boolean): Promise<Reading> {
     const { redis, keys, observer } = this.#options;
     const [observed, revision] = await Promise.all([observe(observer.forJob(id), held), drawRevision(redis, keys)]);
@@ -219,8 +219,8 @@ export class JobAcceptance {
   }
 
   /**
-   * Plans it, and takes what a command of many steps works on. What that was planned from may have been changed until then by
-   * a job that has ended since, so it is read and planned again: two that scale a group to 5 must not make 9 of it.
+   * Plans a draft, and takes the scopes of a command of many steps. A job that has ended since may have changed what the plan
+   * was made from, so it is read and planned again: two jobs that scale a group to 5 must not create 9 stitches.
    */
   async #planAndTake(draft: Draft, nonce: string, first: Reading): Promise<{ plan: Plan; seen: Reading }> {
     const held = new Set<string>();
@@ -238,7 +238,7 @@ export class JobAcceptance {
     }
   }
 
-  /** @throws RequestError `group_busy` where another job of many steps works on some of it. */
+  /** @throws RequestError `group_busy` if another job of many steps holds an overlapping scope. */
   async #takeScopes(id: string, nonce: string, scopes: readonly string[]): Promise<void> {
     const { redis, keys, jobService } = this.#options;
     for (let round = 0; round < MOST_HOLDERS; round++) {
@@ -249,7 +249,7 @@ export class JobAcceptance {
         isThere = job !== null;
         return job;
       }, passingOver(this.#options.onUnreadable));
-      // One whose record cannot be read is no reason to work beside it.
+      // A job whose record cannot be read still keeps its scopes.
       if (!isThere && holder.heldMs >= UNACCEPTED_MS) {
         await giveUpDrafts(redis, keys, holder.job);
         continue;
@@ -261,13 +261,13 @@ export class JobAcceptance {
           `Another job works on this: ${holder.job}${found === null ? "" : ` (${found.state.record.command} ${found.state.record.target})`}. Wait for its end, or cancel it.`,
           { jobId: holder.job },
         );
-      // It has ended, and whoever ended it died before it gave this back.
+      // The job has ended, and the Master that ended it died before it released the scopes.
       await releaseScopes(redis, keys, holder.job);
     }
     throw new Error(`${MOST_HOLDERS} jobs that have ended still held what this one works on`);
   }
 
-  /** The job that was first made with this id; null where there is none. @throws `idempotency_conflict` for another body. */
+  /** The job that was first created with this id; null if there is none. @throws `idempotency_conflict` for another body. */
   async replay(id: string, bodyHash: string, waitMs: number): Promise<AcceptedJob | null> {
     const found = await this.#options.jobService.advance(id);
     if (found === null) return null;
@@ -281,7 +281,7 @@ export class JobAcceptance {
   }
 }
 
-/** The job as it is accepted: of a command of many steps, with the first wave begun. */
+/** The job at its acceptance. In a job of many steps, the first wave has begun. */
 function firstState(
   master: string,
   { id, bodyHash, ...draft }: Draft,
@@ -315,7 +315,7 @@ function firstState(
   const seen = { nowMs, health: new Map(), drain: null, well: null };
   const first = advance(state, foldJob(state, new Map()), seen).record;
   const { orchestration } = first;
-  // What is saved compares with version 1 first, also where nothing has begun yet.
+  // The first save compares with version 1, even if nothing has begun yet.
   return { ...state, record: { ...first, orchestration: orchestration && { ...orchestration, version: 1 } } };
 }
 

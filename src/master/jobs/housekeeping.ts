@@ -14,18 +14,18 @@ import { keepSequence } from "../../redis/stitch/sequences.ts";
 import { dropOldTombstones, nodesWithTombstones } from "../../redis/stitch/tombstones.ts";
 import { type OnUnreadable, passingOver } from "../../redis/unreadable.ts";
 
-/** Versions of a component that have no stitch any more, and that can be created and scaled again without a spec. */
+/** How many versions without a stitch are kept of each component: they can be created and scaled again without a spec. */
 const VERSIONS_KEPT = 10;
 const SECOND_MS = 1000;
 const MINUTE_MS = 60 * SECOND_MS;
-/** A node that has been registered for so long has obeyed all words that are older. */
+/** A node that has been registered for longer than this has obeyed all older tombstones. */
 const SETTLED_MS = 60 * MINUTE_MS;
 const NODES_AT_ONCE = 1000;
-/** How often specs are kept that something refers to: several times in the 8 days that they last without. */
+/** How often the lifetime of specs in use is renewed: several times in the 8 days that a spec lasts without it. */
 const SPECS_MS = 24 * 60 * MINUTE_MS;
 
 export type HousekeepingOptions = {
-  /** Of this Master. */
+  /** This Master's id. */
   readonly id: string;
   readonly redis: RedisClient;
   readonly keys: Keys;
@@ -36,13 +36,13 @@ export type HousekeepingOptions = {
 };
 
 /**
- * Clears away what nobody needs any more and what does not go by itself. Each chore is done by one Master of all, once in its
- * time; a chore that is cut off is done the next time.
+ * Deletes what nobody needs any more and what does not expire by itself. Only one Master does each chore, once per interval;
+ * an interrupted chore is done in the next interval.
  */
 export class Housekeeping {
   readonly #options: HousekeepingOptions;
   readonly #chores: readonly (readonly [name: string, everyMs: number, work: () => Promise<void>])[] = [
-    // A little less than the time between two looks: one Master alone finds them due each time.
+    // A little less than the time between two looks, so that only one Master finds the chore due each time.
     ["jobs", 25 * SECOND_MS, () => this.#jobs()],
     ["groups", 25 * SECOND_MS, () => this.#groups()],
     ["dead-letters", 10 * MINUTE_MS, () => this.#deadLetters()],
@@ -54,7 +54,7 @@ export class Housekeeping {
     this.#options = options;
   }
 
-  /** Does the chores whose time has come, and that no other Master is at. */
+  /** Does the chores that are due and that no other Master is doing. */
   async work(): Promise<void> {
     await Promise.all(
       this.#chores.map(async ([name, everyMs, work]) => {
@@ -67,7 +67,7 @@ export class Housekeeping {
     const { id, redis, keys } = this.#options;
     const key = keys.housekeeping(chore);
     if ((await redis.set(key, id, "PX", everyMs, "NX")) !== null) return true;
-    // Nothing of ours is there for ever: it would keep every Master from it.
+    // Our keys always expire. A key without expiry is not ours, and would keep every Master from the chore.
     if ((await redis.pttl(key)) === -1) await redis.del(key);
     return false;
   }
@@ -78,7 +78,7 @@ export class Housekeeping {
     await indexLostJobs(redis, keys);
   }
 
-  /** Of versions without a stitch the newest few are kept, by when they were last made; their templates go by themselves. */
+  /** Keeps the newest versions without a stitch, by their last create; their templates expire by themselves. */
   async #groups(): Promise<void> {
     const { redis, keys } = this.#options;
     const full = await listFullGroups(redis, keys, null, this.#options.onUnreadable);
@@ -103,7 +103,7 @@ export class Housekeeping {
       const empty = versions.filter(({ isEmpty }) => isEmpty).sort((a, b) => (b.revision ?? 0) - (a.revision ?? 0));
       for (const [index, { group, revision }] of empty.entries()) {
         if (revision !== null && index < VERSIONS_KEPT) continue;
-        // It may have been made again since it was looked at.
+        // A stitch of this version may have been created since it was read.
         if (revision !== null && !(await dropTemplate(redis, keys, group, revision))) continue;
         if ((await countMembers(redis, keys, [group]))[0] === 0) await dropFromLists(redis, keys, group);
       }
@@ -129,12 +129,12 @@ export class Housekeeping {
     }
   }
 
-  /** Keeps the specs that stitches and groups have, and forgets what was assigned of stitches that are long gone. */
+  /** Renews the specs of stitches and groups, and deletes the assignments of stitches that are long gone. */
   async #specs(): Promise<void> {
     const { redis, keys, onUnreadable } = this.#options;
     const full = await listFullGroups(redis, keys, null, onUnreadable);
     await keepSpecs(redis, keys, await specsOfTemplates(redis, keys, full, onUnreadable));
-    // What is wrong with one node keeps nothing from the others.
+    // An error with one node must not stop the work for the others.
     for await (const ids of this.#pagesOfNodes())
       for (const id of ids) await this.#specsOf(id).catch(passingOver(onUnreadable));
   }

@@ -12,7 +12,7 @@ import { allSteps, listedJob } from "./job-view.ts";
 import type { JobFilter, Page, StepFilter } from "../ports.ts";
 import { search } from "../state/search.ts";
 
-/** Jobs read at once for a page: each is a few round trips of its own. */
+/** Jobs read at once for a page: each job takes a few round trips. */
 const JOBS_AT_ONCE = 200;
 
 export type JobListOptions = {
@@ -23,7 +23,7 @@ export type JobListOptions = {
   readonly onUnreadable: OnUnreadable;
 };
 
-/** Lists jobs, and the steps of one. Each that is shown is brought forward as far as it goes. */
+/** Lists jobs, and the steps of one job. Advances each job as far as possible before showing it. */
 export class JobList {
   readonly #options: JobListOptions;
 

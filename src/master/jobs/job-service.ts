@@ -41,27 +41,27 @@ import { carryOutStep } from "./master-steps.ts";
 import type { Tended } from "../ports.ts";
 import type { Observer } from "../state/observer.ts";
 
-/** A dispatch that nobody has claimed is looked at again after this: by then a live node has long taken it. */
+/** When to look again at a dispatch that nobody has claimed: by then a live node has long claimed it. */
 export const FIRST_LOOK_MS = 2000;
 const NEXT_LOOK_MS = 5000;
-/** Jobs looked after in one round, so that a round is bounded and several Masters share a backlog. */
+/** Most jobs in one sweep, so that a sweep is bounded and several Masters share a backlog. */
 const ROUND = 200;
-/** A pointer without a record is a request that failed on its way; dropped after this. Sooner would refuse a slow acceptor. */
+/** A pointer without a record is from a failed request. It is dropped after this: sooner would refuse a slow acceptor. */
 const ORPHAN_POINTER_MS = 600_000;
-/** A job that cannot be read is given up when it is so old. */
+/** The age at which a job that cannot be read is given up. */
 const UNREADABLE_MS = 86_400_000;
-/** A closed job still in the index: its closer is about to drop it, or died; by now it died. */
+/** A closed job still in the index: the Master that closed it will drop it, or has died. After this time, it has died. */
 const CLOSER_GRACE_MS = 3000;
-/** Times a verdict is made anew because more was written meanwhile. Each outcome is written once, so this ends by itself. */
+/** Most times to repeat a verdict because more was written meanwhile. Each outcome is written once, so this ends by itself. */
 const MAX_ROUNDS = 100;
 
-/** `wakeAtMs`: when a command of many steps must be looked at though nothing is heard of it. */
+/** `wakeAtMs`: when to look at a job of many steps again, even without a hint. */
 export type AdvancedJob = { readonly state: JobState; readonly folded: FoldedJob; readonly wakeAtMs: number | null };
 
-/** `runners`: what was known of its nodes. */
+/** `runners`: what was known of the job's nodes. */
 type Found = AdvancedJob & { readonly runners: ReadonlyMap<string, Runner> };
 
-/** The incarnation of every Master, in its claims: what one has not ended, any other carries out again. */
+/** The incarnation in the claims of every Master: if one Master does not finish a task, any other carries it out again. */
 const MASTER_INCARNATION = 1;
 
 export type JobServiceOptions = {
@@ -71,18 +71,20 @@ export type JobServiceOptions = {
   readonly observer: Observer;
   readonly deadAfterMs: number;
   readonly jobRetentionMs: number;
-  /** This process's clock; only ages of what it has itself seen are measured by it. */
+  /** This process's clock. It only measures the time since this process itself saw something. */
   readonly nowMs: () => number;
-  /** Told of what failed after the job itself was done with; a sweep makes up for it. */
+  /** Called with errors after the job itself was saved or closed; a sweep repairs them. */
   readonly onLate: (error: unknown) => void;
-  /** Told of nodes and stitches whose records cannot be read: other parts of a job go on. */
+  /** Called for nodes and stitches whose records cannot be read: other parts of a job go on. */
   readonly onUnreadable: OnUnreadable;
 };
 
-/** Looks after jobs that were accepted: dispatches their tasks, folds what came back, and closes them. Everything is safe to repeat. */
+/**
+ * Looks after accepted jobs: dispatches their tasks, folds the outcomes, and closes the jobs. Everything is safe to repeat.
+ */
 export class JobService {
   readonly #options: JobServiceOptions;
-  /** Pointers without a record → when this Master first saw that. */
+  /** Job id of a pointer without a record → when this Master first saw it. */
   readonly #orphans = new Map<string, number>();
 
   constructor(options: JobServiceOptions) {
@@ -90,15 +92,15 @@ export class JobService {
   }
 
   /**
-   * Sends the tasks on their way: to their nodes' queues, or carried out here where only a Master may.
-   * @param atOnce nothing is waited for in between: what is sent together, one Redis takes in its order.
+   * Dispatches tasks: sends them to their nodes' queues, or carries them out here if only a Master may.
+   * @param atOnce do not wait in between: a single Redis keeps the order of commands sent together.
    */
   async dispatch(record: JobRecord, tasks: readonly Task[], atOnce = false): Promise<void> {
     const toNodes = tasks.filter((task) => task.runs === "node" && task.refused === null);
     const { id: job, revision, deadlineAtMs } = record;
     const here = tasks.filter((task) => task.runs === "master" && task.refused === null);
     const { redis, keys } = this.#options;
-    // Before the tasks: a node carries out no create that is not assigned to it.
+    // Before the tasks: a node does not carry out a create that is not assigned to it.
     const assigning = Promise.all(
       [...assignmentsIn(record, toNodes)].map(([node, assigned]) => assignStitches(redis, keys, node, assigned)),
     );
@@ -113,7 +115,10 @@ export class JobService {
     ]);
   }
 
-  /** What only Masters may write: a node's orders. Claimed and recorded like any task, so that a crash leaves it to be done again. */
+  /**
+   * Carries out a task that writes what only Masters may write, such as a node's orders. It is claimed and recorded like any
+   * task, so that it is done again after a crash.
+   */
   async #carryOut(record: JobRecord, task: Task): Promise<void> {
     const { redis, keys, nowMs } = this.#options;
     const [claimed, redisNowMs] = await Promise.all([
@@ -121,7 +126,7 @@ export class JobService {
       redisTimeMs(redis, keys.job(record.id)),
     ]);
     if (claimed !== "ok") return;
-    // Redis's clock, carried on by this process's own.
+    // Redis's time, continued with this process's clock.
     const aheadMs = redisNowMs - nowMs();
     const outcomes = new Map<number, StepOutcome>();
     const events: ClusterEvent[] = [];
@@ -135,7 +140,7 @@ export class JobService {
     await emitEvents(redis, keys, events);
   }
 
-  /** As `advance`. @throws RequestError `not_found` where there is no such job. */
+  /** As `advance`. @throws RequestError `not_found` if there is no such job. */
   async advanceKnown(id: string): Promise<AdvancedJob> {
     const advanced = await this.advance(id);
     if (advanced === null)
@@ -144,8 +149,8 @@ export class JobService {
   }
 
   /**
-   * Brings a job forward as far as it goes now, and ends it where nothing of it can still happen. What cannot be written at
-   * this moment is left to a later look. @returns what it is then; null where there is no such job.
+   * Advances a job as far as possible now, and closes it if nothing more can happen in it. A later look repeats what cannot
+   * be written at this moment. @returns the job after that; null if there is no such job.
    */
   async advance(id: string): Promise<Found | null> {
     for (let round = 0; round < MAX_ROUNDS; round++) {
@@ -165,28 +170,28 @@ export class JobService {
     throw new Error(`job ${id} changed ${MAX_ROUNDS} times while it was read`);
   }
 
-  /** Ends a job that is told of in hints, where nothing of it can still happen (see `closeJob`). */
+  /** Closes a job from the outcomes in hints, if nothing more can happen in it (see `closeJob`). */
   async judge(state: JobState, told: readonly string[]): Promise<AdvancedJob | "changed" | "gone"> {
     const advanced = await this.#end(state, foldJob(state, await this.#runnersOf(state)), told).catch(notNow);
-    // Whoever waits for the end then reads the job until it has come.
+    // The caller that waits for the end then reads the job until it has ended.
     return advanced === "not now" ? "changed" : advanced;
   }
 
-  /** Ends a job where nothing of it can still happen, unless more was written meanwhile: then nothing is done. */
+  /** Closes a job if nothing more can happen in it. Does nothing if more was written meanwhile. */
   async #end(state: JobState, folded: FoldedJob, told: readonly string[]): Promise<AdvancedJob | "changed" | "gone"> {
     const { redis, keys, jobRetentionMs } = this.#options;
     if (state.marks.closed !== null || folded.verdict === null) return { state, folded, wakeAtMs: null };
     const reply = await closeJob(redis, keys, state.record.id, state.written, folded.verdict, jobRetentionMs, told);
     if (reply.kind === "unknown") return "gone";
     if (reply.kind === "changed") return "changed";
-    // Closed is final: whoever waits need not wait for the event and the index too.
+    // Closed is final: a waiting caller need not wait for the event and the index too.
     if (reply.kind === "closed") this.#announceEnd(state, folded, reply.mark.status).catch(this.#options.onLate);
     return { state: { ...state, marks: { ...state.marks, closed: reply.mark } }, folded, wakeAtMs: null };
   }
 
   /**
-   * Brings a command of many steps forward as far as it goes now, and saves it unless another Master has.
-   * @returns "saved" where the job must be read again; else when to look again, or null.
+   * Advances a job of many steps as far as possible now, and saves it unless another Master has saved it.
+   * @returns "saved" if the job must be read again; otherwise when to look again, or null.
    */
   async #forward(state: JobState, folded: FoldedJob): Promise<"saved" | number | null> {
     const { redis, keys, onLate } = this.#options;
@@ -199,12 +204,12 @@ export class JobService {
       return wakeAtMs;
     }
     if ((await saveJob(redis, keys, state, next, givenUp)) !== "ok") return "saved";
-    // It is recorded: a sweep makes up for what fails from here on.
+    // The job is saved: a sweep repairs what fails from here on.
     await Promise.all([this.dispatch(next, tasks), emitEvents(redis, keys, [progressed(next)])]).catch(onLate);
     return "saved";
   }
 
-  /** What the next advance depends on beside the job itself. */
+  /** Reads what the next advance depends on, apart from the job itself. */
   async #see({ record, nowMs }: JobState, orchestration: Orchestration): Promise<JobObservation> {
     const { redis, keys, observer, onUnreadable } = this.#options;
     const steps = awaited(orchestration);
@@ -221,7 +226,7 @@ export class JobService {
       steps.map((step, index): [string, Health | null] => {
         const there = records[index];
         const isIt = there != null && means(step, record.revision, there.born) && isHere(nodes[index]);
-        // What has run to its end as its policy allows, will never be better.
+        // A stitch that ran to its end, as its restart policy allows, will never get better: it counts as green.
         return [step.stitch, !isIt ? null : there.finished ? "green" : there.health];
       }),
     );
@@ -231,7 +236,7 @@ export class JobService {
     return { nowMs, health, drain: seeDrain(record, orchestration.chains, starting, observed), well };
   }
 
-  /** Event and index in one pipelined round trip. A Master that dies before it leaves the job to the next sweep. */
+  /** Writes event and index in one pipelined round trip. If the Master dies before it, the next sweep does this. */
   async #announceEnd(state: JobState, folded: FoldedJob, status: string): Promise<void> {
     const { redis, keys } = this.#options;
     const { record } = state;
@@ -241,23 +246,23 @@ export class JobService {
     const succeeded: ClusterEvent[] = own === undefined ? [] : [{ ...own, job }];
     await Promise.all([
       emitEvents(redis, keys, [...succeeded, { type: "job.ended", job, data: { command, target, status } }]),
-      // Before it is out of the index: a Master that dies leaves it to the next sweep.
+      // Before the job leaves the index: if this Master dies, the next sweep finds the job there.
       this.#endAssignments(state, folded).then(() => dropOpenJob(redis, keys, job)),
       ...(record.orchestration === null ? [] : [releaseScopes(redis, keys, job)]),
-      // Whoever accepted it may have died before the first job told of it.
+      // The Master that accepted this job may have died before it noted this job in the first one.
       ...(record.retryOf === null ? [] : [followUp(redis, keys, record.retryOf, "retriedBy", job)]),
       ...(record.rollbackOf === null ? [] : [followUp(redis, keys, record.rollbackOf, "rolledBackBy", job)]),
     ]);
   }
 
-  /** What was created, and is not any more, is not to be copied. */
+  /** Ends the assignments of stitches that no longer exist, so that they are not copied. */
   async #endAssignments({ record }: JobState, { tasks }: FoldedJob): Promise<void> {
     const { redis, keys } = this.#options;
     const ends = [...assignmentEndsIn(record, tasks)].filter(([, each]) => each.length > 0);
     await Promise.all(ends.map(([node, each]) => endAssignments(redis, keys, node, each)));
   }
 
-  /** Takes tasks out of the queues of nodes that are away, and would gather them. What is wrong with one queue holds up no job. */
+  /** Removes tasks from the queues of absent nodes, where they would pile up. An error with one queue must not delay a job. */
   async #withdraw(job: string, tasks: readonly Task[]): Promise<void> {
     if (tasks.length === 0) return;
     await this.#options.dispatcher.withdraw(job, tasks).catch((error: unknown) => {
@@ -276,10 +281,10 @@ export class JobService {
       this.#options.onUnreadable(error);
     });
     for (const [index, id] of doubtful.entries()) {
-      // Whether it lives is not known: the deadline ends what it has not taken up.
+      // Its liveness is unknown: the deadline ends what this node has not claimed.
       if (unreadable.has(id)) continue;
       const node = nodes[index];
-      // A node that was forgotten will not do it either.
+      // A forgotten node will not carry out its tasks either.
       if (node == null) runners.set(id, { liveness: "dead", incarnation: 0, startedAtMs: 0 });
       else
         runners.set(id, {
@@ -291,18 +296,18 @@ export class JobService {
     return runners;
   }
 
-  /** One round over the open jobs that are due: finishes dispatches, expires, closes, and says when to look again. */
+  /** One sweep over the open jobs that are due: finishes dispatches, expires and closes jobs, and sets the next look. */
   async tend(): Promise<Tended> {
     const { redis, keys, nowMs } = this.#options;
     const due = await takeOpenJobs(redis, keys, ROUND, NEXT_LOOK_MS);
-    // Another Master may have dropped the pointer; then it is never seen here again.
+    // Another Master may have dropped the pointer; then this Master never sees it again.
     for (const [id, seenAtMs] of this.#orphans)
       if (nowMs() - seenAtMs > 2 * ORPHAN_POINTER_MS) this.#orphans.delete(id);
     const each = await Promise.all(
       due.map((id) =>
         this.#lookAfter(id).catch(async (error: unknown) => {
           passingOver(this.#options.onUnreadable)(error);
-          // It may be somebody else's record that this job needs.
+          // The unreadable record may be another one that this job needs.
           if (error instanceof UnreadableRecord && error.id === id) await this.#giveUpUnreadable(id);
           return null;
         }),
@@ -324,7 +329,7 @@ export class JobService {
       this.#orphans.set(id, seenAtMs);
       if (nowMs() - seenAtMs > ORPHAN_POINTER_MS) {
         this.#orphans.delete(id);
-        // Read before the drafts are voided: whoever begins one after that, points at the job anew.
+        // Read before the drafts are voided: a request that begins a draft after that writes the pointer again.
         const pointer = await openJobPointer(redis, keys, id);
         if (await giveUpDrafts(redis, keys, id)) await takeBackOpenJob(redis, keys, id, pointer);
       }
@@ -332,7 +337,7 @@ export class JobService {
     }
     this.#orphans.delete(id);
     const { state, folded, runners, wakeAtMs } = found;
-    // Whoever accepted it may have died between the record and the list.
+    // The Master that accepted the job may have died between writing the record and the list.
     await listJob(redis, keys, state.record);
     const { closed } = state.marks;
     if (closed !== null) {
@@ -355,8 +360,8 @@ export class JobService {
   }
 
   /**
-   * A job whose record nobody can read cannot end, and holds what it works on. Not given up at once: a later version of a
-   * Master may know what is new to this one.
+   * Gives up a job whose record nobody can read: the job cannot end, and it holds its scopes. Not at once: a later version
+   * of a Master may be able to read it.
    */
   async #giveUpUnreadable(id: string): Promise<void> {
     const { redis, keys, jobRetentionMs } = this.#options;
@@ -369,7 +374,7 @@ export class JobService {
     await dropOpenJob(redis, keys, id);
   }
 
-  /** @returns the tasks with their next attempt; none where anything has changed: the next look decides anew. */
+  /** @returns the tasks with their next attempt; none if anything has changed: then the next look decides again. */
   async #raise(state: JobState, tasks: readonly Task[]): Promise<Task[]> {
     if (tasks.length === 0) return [];
     const reply = await raiseAttempts(this.#options.redis, this.#options.keys, state, tasks).catch(notNow);
@@ -377,7 +382,7 @@ export class JobService {
   }
 }
 
-/** Tasks that were sent to their nodes, and ended before these took them up. */
+/** Tasks that were sent to their nodes and ended before the nodes claimed them. */
 function neverTakenUp({ outcomes: { claims } }: JobState, { tasks }: FoldedJob): Task[] {
   const claimed = new Set(claims.map(({ task }) => task));
   return tasks
@@ -386,7 +391,7 @@ function neverTakenUp({ outcomes: { claims } }: JobState, { tasks }: FoldedJob):
     .map(({ task }) => task);
 }
 
-/** For what is written because a job is looked at: the next look makes up for it, and the job is told as it is. */
+/** For writes that are part of a look at a job: the next look repeats them, and this look returns the job as it is. */
 function notNow(error: unknown): "not now" {
   if (!isRedisUnavailable(error)) throw error;
   return "not now";
@@ -394,8 +399,8 @@ function notNow(error: unknown): "not now" {
 
 const startingOptions = z.object({ timeoutMs: z.number(), minHealthyMs: z.number().optional() });
 /**
- * What new stitches of each full group are made like, by a job that was given their spec: a clone or a scale only repeats it.
- * That a stitch stays where it was put by name is said of it alone, unless the client said so of all.
+ * The template of each full group from a job that came with a spec: a clone or a scale only repeats a template. A stitch
+ * placed on a named node stays there by default; that holds for this stitch only, unless the client set `reschedule`.
  */
 function templatesIn({ asked }: JobRecord, tasks: readonly Task[]): Map<string, StoredTemplate> {
   const templates = new Map<string, StoredTemplate>();

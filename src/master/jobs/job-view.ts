@@ -44,13 +44,13 @@ function statusOf(state: JobState, folded: FoldedJob): JobStatus {
 }
 
 /**
- * A job as a row of a list: without its tasks. Final only once a Master has closed it.
- * @param spec that it was asked with, where it is shown whole.
+ * A job as a row of a list, without its tasks. Its status is final only once a Master has closed it.
+ * @param spec the spec that the command came with, if it is shown in full.
  */
 export function listedJob(state: JobState, folded: FoldedJob, spec: StitchSpec | null = null): ListedJobResource {
   const { record, marks } = state;
   const status = statusOf(state, folded);
-  // A chain knows why it was taken back; its steps may all have succeeded.
+  // A chain knows why it was undone; its steps may all have succeeded.
   const chain = record.orchestration?.chains.find((each) => each.error !== null);
   const failed = countedTasks(folded.tasks)
     .flatMap((task) => task.steps)
@@ -94,7 +94,7 @@ export function listedJob(state: JobState, folded: FoldedJob, spec: StitchSpec |
   };
 }
 
-/** With the spec as the client gave it; where that is not at hand, with its hash. */
+/** The options with the spec as the client sent it, or with the spec hash if the spec is not available. */
 function optionsOf({ options, asked }: JobRecord, known: StitchSpec | null): Record<string, unknown> {
   if (asked === null) return options;
   if (known === null) return { ...options, specHash: asked.specHash };
@@ -106,13 +106,13 @@ const stitchesOf = (folded: FoldedJob): string[] => [
   ...new Set(folded.tasks.flatMap(({ steps }) => steps.flatMap(({ step }) => step.stitch ?? []))),
 ];
 
-/** The reason that stands for the job: a chain's, with what the program last wrote where a step of the same kind tells that. */
+/** The job's error: the chain's, or a step's error with the same code, which also has the last lines of the program. */
 const withTail = (chain: FoldedStep["error"], step: FoldedStep["error"]): FoldedStep["error"] =>
   chain === null || chain.code === step?.code ? step : chain;
 
 const isGood = (step: FoldedStep) => step.status === "succeeded" || !hasEnded(step.status);
 
-/** A job with its tasks: at most 1000 steps, those that did not succeed first. */
+/** A job with its tasks: at most 1000 steps. Steps that ended without success come first. */
 export function jobView(state: JobState, folded: FoldedJob, spec: StitchSpec | null): JobResource {
   const truncated = folded.counts.total > BODY_LIMIT;
   const view = (task: FoldedTask, steps: readonly FoldedStep[]): TaskResource => ({

@@ -10,7 +10,7 @@ import type { JobService, AdvancedJob } from "./job-service.ts";
 import { jobView } from "./job-view.ts";
 import type { SpecStore } from "../state/spec-store.ts";
 
-/** Whoever waits for a job looks this often even where no hint comes. */
+/** How often a waiting caller looks at the job, even without a hint. */
 const LOOK_MS = 1000;
 
 /** Waits for jobs to end. */
@@ -27,7 +27,7 @@ export class JobWaiter {
     this.#nowMs = nowMs;
   }
 
-  /** The job as it is when it has ended, or when the time is up. @throws RequestError `not_found`. */
+  /** The job when it has ended, or when the time is up. @throws RequestError `not_found`. */
   async job(id: string, waitMs: number): Promise<JobResource> {
     const watch = waitMs > 0 ? this.#hints.watch(id) : null;
     try {
@@ -37,7 +37,7 @@ export class JobWaiter {
     }
   }
 
-  /** A job with the spec that it was asked with. @param known that spec, where it is at hand. */
+  /** A job with the spec that its command came with. @param known that spec, if the caller has it. */
   async view({ state, folded }: Pick<AdvancedJob, "state" | "folded">, known: StitchSpec | null): Promise<JobResource> {
     const { asked } = state.record;
     if (asked === null || known !== null) return jobView(state, folded, known);
@@ -45,7 +45,7 @@ export class JobWaiter {
     return jobView(state, folded, (await this.#specs.read([specHash])).get(specHash) ?? null);
   }
 
-  /** Waits for the end of a job: hints hasten, a look each second guarantees. */
+  /** Waits for the end of a job. Hints make it fast; a look each second makes it reliable. */
   async wait(id: string, waitMs: number, watch: HintWatch | null): Promise<AdvancedJob> {
     const untilMs = this.#nowMs() + waitMs;
     const left = () => untilMs - this.#nowMs();
@@ -54,13 +54,13 @@ export class JobWaiter {
       const advanced = await this.#jobService.advanceKnown(id);
       if (advanced.state.marks.closed !== null || watch === null || left() <= 0) return advanced;
       const { tasks } = advanced.folded;
-      // Of many steps, each end of a task may bring the next; else nothing ends before all have ended.
+      // In a job of many steps, each ended task may start the next one. Other jobs end only when all tasks have ended.
       const open = advanced.state.record.orchestration === null ? tasks.filter(({ status }) => !hasEnded(status)) : [];
       await this.#hinted(watch, Math.max(1, open.length), Math.min(LOOK_MS, left()));
     }
   }
 
-  /** Resolves when so many tasks have told that they have ended, or at a hint that tells nothing, or after `ms`. */
+  /** Resolves when hints have reported the end of `tasks` tasks, or at a hint without content, or after `ms`. */
   async #hinted(watch: HintWatch, tasks: number, ms: number): Promise<void> {
     const untilMs = this.#nowMs() + ms;
     for (let ended = 0; ended < tasks; ) {
@@ -71,8 +71,8 @@ export class JobWaiter {
   }
 
   /**
-   * Ends a job that this process has just accepted with the outcomes that came with the hints, so that nothing has to be
-   * read again. @returns null where they do not tell everything within the first look's time: then the job must be read.
+   * Closes a job that this process has just accepted, from the outcomes that came with hints, so that nothing is read again.
+   * @returns null if the hints do not report everything before the first look: then the job must be read.
    */
   async endByHints(accepted: JobState, waitMs: number, watch: HintWatch): Promise<AdvancedJob | null> {
     const untilMs = this.#nowMs() + Math.min(LOOK_MS, waitMs);
@@ -90,11 +90,11 @@ export class JobWaiter {
         told.push(...hint.told);
         for (const [index, outcome] of hint.steps) steps.set(index, outcome);
       }
-      // Each task tells when it has ended.
+      // Each task sends one hint, when it has ended.
       ended += hints.length;
       if (ended < accepted.record.tasks.length) continue;
       const state = { ...accepted, outcomes: { claims: [], steps } };
-      // Some told only of their last outcomes, or only that they have ended.
+      // Some hints have only a task's last outcomes, or only say that the task has ended.
       if (nodesInDoubt(state).length > 0) return null;
       const total = [...written.values()].reduce((sum, each) => sum + each, 0);
       const advanced = await this.#jobService.judge({ ...state, written: total }, told);

@@ -9,23 +9,23 @@ import type { Housekeeping } from "./housekeeping.ts";
 import type { JobService } from "./job-service.ts";
 import type { Tended, Upkeep } from "../ports.ts";
 
-/** Rounds of tending between two looks for chores: half a minute. */
+/** Sweeps between two looks for chores: half a minute. */
 const CHORES_EVERY = 30;
-/** A Master that has not tended for so long is no Master any more. */
+/** A Master without a sweep for this long is taken off the list of Masters. */
 const MASTER_KEPT_MS = 60_000;
 
 export type LeaderlessUpkeepOptions = {
-  /** Of this Master. */
+  /** This Master's id. */
   readonly id: string;
   readonly redis: RedisClient;
   readonly keys: Keys;
   readonly jobService: JobService;
   readonly housekeeping: Housekeeping;
-  /** Told of chores that failed. */
+  /** Called with the errors of chores that failed. */
   readonly onLate: (error: unknown) => void;
 };
 
-/** Upkeep that every Master does: jobs that are due, and chores, are taken by one of them each time. */
+/** Upkeep that every Master does. Each time a job or a chore is due, only one Master takes it. */
 export class LeaderlessUpkeep implements Upkeep {
   readonly #options: LeaderlessUpkeepOptions;
   #rounds = 0;
@@ -39,14 +39,14 @@ export class LeaderlessUpkeep implements Upkeep {
     const nowMs = await redisTimeMs(redis, keys.masters);
     this.#rounds += 1;
     await Promise.all([
-      // A Redis that came back empty has nothing that tells it.
+      // A Redis that came back empty has no format key.
       writeFormat(redis, keys),
       writeIndex(redis, keys.masters, "zset", () => redis.zadd(keys.masters, nowMs, id)),
       writeIndex(redis, keys.masters, "zset", () =>
         redis.zremrangebyscore(keys.masters, "-inf", nowMs - MASTER_KEPT_MS),
       ),
     ]);
-    // Not waited for: a chore may take long, and no job waits for it.
+    // Not awaited: a chore may take long, and jobs must not wait for it.
     if (this.#rounds % CHORES_EVERY === 1) housekeeping.work().catch(onLate);
     return jobService.tend();
   }

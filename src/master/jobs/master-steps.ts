@@ -17,7 +17,7 @@ import type { OnUnreadable } from "../../redis/unreadable.ts";
 type Tools = { readonly redis: RedisClient; readonly keys: Keys; readonly onUnreadable: OnUnreadable };
 /** A step of a job, in the task that it is part of. */
 type Given<S extends Step> = { readonly job: JobRecord; readonly task: Task; readonly step: S };
-/** What became of a step. `event`: what is told of, where it has changed something. */
+/** The result of a step. `event`: what to emit if the step has changed something. */
 type Done = Pick<StepOutcome, "status" | "changed" | "output" | "error"> & { readonly event: ClusterEvent | null };
 
 const succeeded = (changed: boolean, event: ClusterEvent | null = null): Done => ({
@@ -43,7 +43,7 @@ const failed = (message: string): Done => ({
   event: null,
 });
 
-/** Carries out a step that only a Master may. Safe to repeat: one that has been carried out has the same answer. */
+/** Carries out a step that only a Master may carry out. Safe to repeat: a repeated step has the same result. */
 export function carryOutStep(tools: Tools, { job, task, step }: Given<Step>): Promise<Done> {
   if (!isMasterStep(step)) return Promise.resolve(failed(`a Master was given a step that is a node's: ${step.action}`));
   switch (step.action) {
@@ -52,7 +52,7 @@ export function carryOutStep(tools: Tools, { job, task, step }: Given<Step>): Pr
     case "uncordon":
       return order(tools, { job, task, step }, "eligible", "node.uncordoned");
     case "drain":
-      // Told of when it is drained.
+      // The event is emitted when the node is drained.
       return order(tools, { job, task, step }, "draining", null);
     case "relabel":
       return relabel(tools, { job, task, step });
@@ -76,7 +76,7 @@ async function order(
   return succeeded(reply === "changed", type === null ? null : { type, node: task.node, job: job.id });
 }
 
-/** @returns as output, how the labels were set before. */
+/** @returns as output, the labels as they were set before. */
 async function relabel(
   { redis, keys }: Tools,
   { job, task, step }: Given<Extract<Step, { action: "relabel" }>>,
@@ -92,7 +92,7 @@ async function relabel(
   }
 }
 
-/** Leaves word for a node that is away, and takes the stitch out of the pointers: it is not there to be found. */
+/** Leaves a tombstone for an absent node, and drops the stitch's pointers, so that nobody finds it there. */
 async function removeForAbsent(
   { redis, keys, onUnreadable }: Tools,
   { job, task, step }: Given<Extract<Step, { action: "remove" }>>,

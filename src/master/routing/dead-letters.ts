@@ -26,10 +26,10 @@ import type { DeadLetterFilter, Page } from "../ports.ts";
 import type { Recipients } from "./recipients.ts";
 import { search } from "../state/search.ts";
 
-/** Dead letters read at once, and characters of them after which a page ends: each may have a MiB. */
+/** Dead letters read at once, and the characters after which a page ends: each dead letter may have a MiB. */
 const LETTERS_AT_ONCE = 20;
 const PAGE_CHARACTERS = 4 * 1024 * 1024;
-/** Messages of an inbox that are buried in one go. */
+/** How many messages of an inbox become dead letters at once. */
 const BURIED_AT_ONCE = 20;
 
 export type DeadLettersOptions = {
@@ -82,7 +82,7 @@ export class DeadLetters {
     return rows;
   }
 
-  /** Sends a dead letter again to where its recipient lives now, under the same message id, and forgets it. */
+  /** Sends a dead letter to the node where its recipient lives now, under the same message id, and deletes it. */
   async redrive(id: string): Promise<SentResource> {
     const { redis, keys } = this.#options;
     const { node, entry } = placeOf(id);
@@ -112,7 +112,7 @@ export class DeadLetters {
     return { messageId, deliveries: [{ stitch: `${to}:${stitch}`, status: "accepted" }] };
   }
 
-  /** Where it lives now: what its sender gave a bare id for may have been made again on another node. */
+  /** Where the recipient lives now. If the sender gave a bare id, that stitch may have been created again on another node. */
   async #recipientOf({ to, bare }: DeadLetter): Promise<string> {
     const { recipients } = this.#options;
     return recipients.addressable(to).catch((error: unknown) => {
@@ -128,11 +128,11 @@ export class DeadLetters {
   }
 
   /**
-   * What is in the inbox of a node that is being forgotten becomes dead letters, one for each stitch that it was for. Then
-   * there is no inbox any more, and nobody can send to the node. Safe to repeat.
+   * Turns the messages in the inbox of a node that is being forgotten into dead letters, one for each recipient. Then deletes
+   * the inbox, so that nobody can send to the node. Safe to repeat.
    * @param incarnation of the node that is being forgotten.
-   * @param stitches the node's, as far as they are known: who is in a group.
-   * @throws InboxTaken where a later incarnation has taken it.
+   * @param stitches the known stitches of the node, to find the members of a group.
+   * @throws InboxTaken if a later incarnation has taken the inbox.
    */
   async buryInbox(node: string, incarnation: number, stitches: readonly StitchRecord[]): Promise<void> {
     const { redis, keys } = this.#options;
@@ -171,7 +171,7 @@ export class DeadLetters {
   }
 }
 
-/** By their bare ids: whom a message in a node's inbox is for, as far as the node's stitches are known. */
+/** The recipients of a message in a node's inbox, by bare id, as far as the node's stitches are known. */
 function recipientsOf({ to, from }: Message, node: string, stitches: readonly StitchRecord[]): readonly string[] {
   if ("stitch" in to) return [to.stitch];
   if ("stitches" in to) return to.stitches;
@@ -201,11 +201,11 @@ const placeOrNull = (value: unknown): Place | null =>
     ? { node: value[0], entry: value[1] }
     : null;
 
-/** null where it cannot be read, or is not for the stitch. */
+/** null if the dead letter cannot be read, or is not for the stitch. */
 const wantedView = ({ node, entry, letter }: PlacedLetter, stitch: string | undefined): DeadLetterResource | null =>
   letter === null || (stitch !== undefined && !isFor(letter, stitch)) ? null : letterView({ node, entry, letter });
 
-/** What was for a group of which nobody was known there is for no stitch. */
+/** A dead letter for a group without known members on that node is for no stitch. */
 const isFor = ({ to }: DeadLetter, ref: string): boolean => to === ref || parseStitchRef(to)?.stitch === ref;
 
 function letterView({ node, entry, letter }: PlacedLetter & { readonly letter: DeadLetter }): DeadLetterResource {

@@ -30,7 +30,7 @@ import { sha256Hex } from "../digest.ts";
 import type { Sent } from "../ports.ts";
 import type { Recipients } from "./recipients.ts";
 
-/** Whoever waits for receipts looks this often even where no hint comes. */
+/** How often to look for receipts while waiting, even without a hint. */
 const LOOK_MS = 1000;
 
 export type MessagesOptions = {
@@ -43,10 +43,10 @@ export type MessagesOptions = {
 };
 
 type Status = DeliveryResource["status"];
-/** What became of a message, by full id. */
+/** The deliveries of a message, by the stitch's full id. */
 type Rows = Map<string, DeliveryResource>;
 
-/** Duty 4: sends messages of clients to stitches, and waits for what becomes of them. */
+/** Duty 4: sends messages of clients to stitches, and waits for the receipts. */
 export class Messages {
   readonly #options: MessagesOptions;
 
@@ -55,7 +55,7 @@ export class Messages {
   }
 
   /**
-   * Sends a message, and waits for what was asked for.
+   * Sends a message and waits for what `expect` asks for.
    * @throws RequestError `no_recipient`, `ambiguous_stitch`, `not_addressable`, `too_large`, `inbox_full`; to one stitch
    *   also `stitch_failed` and `reply_timeout`; `idempotency_conflict`.
    */
@@ -76,14 +76,14 @@ export class Messages {
       return { sent: verdict(request, id, rows), replayed: false };
     } finally {
       watch?.stop();
-      // Nobody reads them any more. Those that come later, or that stay because this fails, expire by themselves.
+      // Nobody reads the receipts any more. Later ones, and those that stay because this fails, expire by themselves.
       if (watch !== null) dropReceipts(redis, keys, id).catch(() => undefined);
     }
   }
 
   /**
-   * Sends a message with a key: where it goes is decided and recorded first, and each inbox takes it once. So whoever
-   * comes with the same key, at the same time or after a sender that died on the way, does what is left to do.
+   * Sends a message with an idempotency key. The recipients are decided and recorded first, and each inbox takes the message
+   * once. So another call with the same key, at the same time or after a sender died, does only what is left to do.
    */
   async #sendOnce(request: SendRequest, data: string, key: string, scope: string): Promise<Sent> {
     const { redis, keys } = this.#options;
@@ -124,12 +124,12 @@ export class Messages {
     return { record: former ?? mine, isNew: former === null };
   }
 
-  /** Receipts wait under the message's own id. */
+  /** Receipts are stored under the message's own id. */
   #watch({ expect }: SendRequest, id: string): HintWatch | null {
     return expect === "none" ? null : this.#options.replies.watch(id);
   }
 
-  /** Puts it into the inboxes. @throws RequestError where none took it. */
+  /** Puts a message into the inboxes. @throws RequestError if no inbox took it. */
   async #store(
     request: SendRequest,
     data: string,
@@ -161,7 +161,8 @@ export class Messages {
         "inbox_full",
         "Its inbox is full: it does not keep up with its messages. Send again later.",
       );
-    // Others have it, so that it is not sent again for those on a node that is away and has no room: it is kept there.
+    // Other inboxes have the message, so the client must not send it again: for an absent node without room, a dead letter
+    // keeps it.
     const { redis, keys } = this.#options;
     const letter = asLetter(message, {
       code: "inbox_full",
@@ -186,7 +187,7 @@ export class Messages {
     return rowsOf(rows.flat());
   }
 
-  /** Waits for receipts, until every delivery has come to its end or the time is up. @returns whether one came. */
+  /** Waits for receipts, until every delivery has ended or the time is up. @returns whether a receipt came. */
   async #await({ expect, timeoutMs }: SendRequest, id: string, rows: Rows, watch: HintWatch): Promise<boolean> {
     const { redis, keys, nowMs } = this.#options;
     const untilMs = nowMs() + timeoutMs;
@@ -215,7 +216,7 @@ export class Messages {
 
 const rowsOf = (deliveries: readonly DeliveryResource[]): Rows => new Map(deliveries.map((row) => [row.stitch, row]));
 
-/** The further a delivery got, the more it counts: one that is made again tells less than what was told before. */
+/** Statuses in rising order. A later status stays: a delivery that is repeated may report less than the first one. */
 const REACHED = ["accepted", "rejected", "timeout", "failed", "acked", "replied"] as const satisfies readonly Status[];
 
 function note(rows: Rows, { stitch, status, code, data }: Receipt): void {
@@ -229,7 +230,7 @@ function note(rows: Rows, { stitch, status, code, data }: Receipt): void {
   });
 }
 
-/** The answer, or where one stitch was asked what went wrong with it. */
+/** The answer; for a message to one stitch, throws if the delivery failed or no reply came. */
 function verdict({ to, expect }: SendRequest, messageId: string, rows: Rows): SentResource {
   const sent = { messageId, deliveries: [...rows.values()].sort((a, b) => (a.stitch < b.stitch ? -1 : 1)) };
   const [only] = sent.deliveries;

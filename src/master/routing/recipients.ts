@@ -11,9 +11,9 @@ import { receiversOf } from "../../redis/stitch/routes.ts";
 import { readOwnStitches, readStitch, readStitches } from "../../redis/stitch/stitch-records.ts";
 import type { OnUnreadable } from "../../redis/unreadable.ts";
 
-/** Tombstones that are followed to find where a stitch lives now. */
+/** Most moves to follow to find where a stitch lives now. */
 const MOST_MOVES = 5;
-/** Members of a group that are looked at in one round trip for one that is well. */
+/** Members of a group that are read in one round trip to find a healthy one. */
 const LOOKED_AT = 10;
 
 export type RecipientsOptions = {
@@ -21,14 +21,14 @@ export type RecipientsOptions = {
   readonly keys: Keys;
   readonly locate: (ref: string) => Promise<string>;
   readonly deadAfterMs: number;
-  /** Told of a record that cannot be read where there are others to choose from. */
+  /** Called for a record that cannot be read, if there are others to choose from. */
   readonly onUnreadable: OnUnreadable;
 };
 
 /** Finds the stitches that a client's message is for, and the nodes they live on. */
 export class Recipients {
   readonly #options: RecipientsOptions;
-  /** Where the last `oneOf` of each group went. */
+  /** The stitch that got the last `oneOf` message of each group. */
   readonly #turns = new Map<string, string>();
 
   constructor(options: RecipientsOptions) {
@@ -36,7 +36,7 @@ export class Recipients {
   }
 
   /**
-   * The inboxes that a message goes to, and whom each is for.
+   * The inboxes that a message goes to, with the recipients in each.
    * @throws RequestError `no_recipient`, `ambiguous_stitch`, `not_addressable`.
    */
   async of(to: Recipient): Promise<Post[]> {
@@ -60,7 +60,7 @@ export class Recipients {
     return [toSeveral(to.node, members)];
   }
 
-  /** The full id under which a stitch lives now, where it takes messages. @throws as `of`. */
+  /** The full id under which a stitch lives now, if it takes messages. @throws as `of`. */
   async addressable(ref: string): Promise<string> {
     const { redis, keys, locate } = this.#options;
     let id = await locate(ref).catch((error: unknown) => {
@@ -80,7 +80,7 @@ export class Recipients {
     throw new RequestError("no_recipient", `There is no stitch "${ref}"; GET /v1/stitches lists them.`);
   }
 
-  /** A member of the group that is well: each in its turn, as far as this process has sent. */
+  /** A healthy member of the group: round robin over the messages that this process sends. */
   async #oneOf(group: string): Promise<string> {
     const { redis, keys } = this.#options;
     const members = await receiversOf(redis, keys, group);
@@ -95,7 +95,7 @@ export class Recipients {
     throw new RequestError("no_recipient", `No stitch of the group "${group}" is green and takes messages.`);
   }
 
-  /** The first that is green, on a node that lives: what a dead one has said last is not the health of anything. */
+  /** The first stitch that is green and on a live node: the last report of a dead node says nothing about health. */
   async #firstWell(ids: readonly string[]): Promise<string | null> {
     const { redis, keys, deadAfterMs, onUnreadable } = this.#options;
     const nodeIds = [...new Set(ids.map((id) => splitFullId(id).node))];
@@ -117,7 +117,7 @@ const toOne = (id: string): Post => {
   return { node, to: { stitch }, stitches: [id] };
 };
 
-/** Each is named: what was accepted for a stitch is brought after it, or is a dead letter, also where it has just gone. */
+/** Names each stitch: if one has just gone, its message follows it to its new node or becomes a dead letter. */
 const toSeveral = (node: string, ids: readonly string[]): Post => ({
   node,
   to: { stitches: ids.map((id) => splitFullId(id).stitch) },

@@ -8,9 +8,9 @@ import { locateStitch } from "../../redis/stitch/pointers.ts";
 import type { Routes } from "../ports.ts";
 
 export type RoutesOptions = {
-  /** What is looked up. */
+  /** The connection for look-ups. */
   readonly redis: RedisClient;
-  /** What is sent: where each command goes out at once, it waits for no look-up. May be the same. */
+  /** The connection for sending: if it sends each command at once, it does not wait for look-ups. May be the same one. */
   readonly direct: RedisClient;
   readonly keys: Keys;
 };

@@ -3,7 +3,7 @@ import { RequestError } from "../../domain/errors.ts";
 /** Where a page of a list ends, as an opaque text. */
 export const encodeCursor = (cursor: unknown): string => btoa(JSON.stringify(cursor));
 
-/** @throws RequestError `invalid_request` where the cursor is not one of ours. */
+/** @throws RequestError `invalid_request` if the cursor is not one of ours. */
 export function decodeCursor<T>(text: string, check: (value: unknown) => T | null): T {
   let value: unknown = null;
   try {

@@ -10,7 +10,7 @@ import { iso } from "../../contract/time.ts";
 import { search } from "./search.ts";
 
 const EVENTS_AT_ONCE = 1000;
-/** Begins the cursor of a list that goes back; that of one that goes on is an id. */
+/** The prefix of the cursor of a list that goes back. The cursor of a list that goes forward is an event id. */
 const BEFORE = "before-";
 
 export type EventListOptions = {

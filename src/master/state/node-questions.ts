@@ -7,9 +7,9 @@ import { readNodes } from "../../redis/node/node-record.ts";
 import { type Answer, takeAnswer } from "../../redis/inbox/replies.ts";
 import type { ReplyHints } from "../../redis/inbox/reply-hints.ts";
 
-/** How long a node may take to answer. With the reads before it, an answer of the API still comes within 3 s. */
+/** How long a node may take to answer. Together with the reads before it, the API still answers within 3 s. */
 export const ANSWER_MS = 2000;
-/** Whoever waits looks this often even where no hint comes. */
+/** How often to look for the answer while waiting, even without a hint. */
 const LOOK_MS = 1000;
 
 export type NodeQuestionsOptions = {
@@ -21,7 +21,7 @@ export type NodeQuestionsOptions = {
   readonly randomBytes: (count: number) => Uint8Array;
 };
 
-/** Asks nodes, through their inboxes, what only they know. */
+/** Asks nodes for what only they know, through their inboxes. */
 export class NodeQuestions {
   readonly #options: NodeQuestionsOptions;
 
@@ -29,21 +29,24 @@ export class NodeQuestions {
     this.#options = options;
   }
 
-  /** Is the node there to answer, and the time of its Redis at that look, by which it answers in time. `away`: why it is not. */
+  /**
+   * Is the node there to answer? `away`: why it is not. `nowMs`: the time of the node's Redis at this look; the node's
+   * deadline for an answer is based on it.
+   */
   async presence(node: string): Promise<{ readonly away: null; readonly nowMs: number } | { readonly away: string }> {
     const { redis, keys, deadAfterMs } = this.#options;
     const [record] = await readNodes(redis, keys, [node]);
     const away = (how: string) => ({ away: `The node ${node} ${how}; what it keeps can be read when it is back.` });
     const liveness = livenessOf(record, deadAfterMs);
-    // A suspect one may be back any moment, and is asked.
+    // A suspect node may be back at any moment, so it is asked.
     if (record == null || liveness === "dead") return away("is dead");
     return liveness === "left" ? away("has left") : { away: null, nowMs: record.readAtMs };
   }
 
   /**
-   * Asks, and waits for the answer.
-   * @param nowMs as `presence` gave it.
-   * @throws what the node answers with; `node_unreachable` where it does not within 2 s, `inbox_full`.
+   * Asks a question and waits for the answer.
+   * @param nowMs from `presence`.
+   * @throws the error that the node answers with; `node_unreachable` if it does not answer within 2 s; `inbox_full`.
    */
   async ask(node: string, name: string, args: Readonly<Record<string, unknown>>, nowMs: number): Promise<unknown> {
     const { redis, keys, replies } = this.#options;
@@ -67,7 +70,7 @@ export class NodeQuestions {
     }
   }
 
-  /** Names a reply. Nobody can guess it. */
+  /** A new id for a reply. Nobody can guess it. */
   newReplyId(): string {
     return [...this.#options.randomBytes(16)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   }

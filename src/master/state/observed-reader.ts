@@ -18,11 +18,11 @@ import { type OnUnreadable, refuse } from "../../redis/unreadable.ts";
 import { SpecStore } from "./spec-store.ts";
 
 const ALL = 1000;
-/** Rows of numbers drawn one after the other, then with ever larger gaps, before giving up on finding ids that are free. */
+/** How often to draw numbers to find free ids: first one after the other, then with growing gaps, then give up. */
 const DRAWS_IN_A_ROW = 10;
 const MOST_DRAWS = 30;
 
-/** Every node of the cluster that can be read, a thousand at a time. For placement, which weighs them all. */
+/** Every node of the cluster that can be read, a thousand at a time. For placement, which compares all of them. */
 export async function allNodes(redis: RedisClient, keys: Keys, onUnreadable: OnUnreadable): Promise<NodeRecord[]> {
   const nodes: NodeRecord[] = [];
   for (let after: string | null = null; ; ) {
@@ -38,11 +38,11 @@ export type ObservedReaderOptions = {
   readonly keys: Keys;
   readonly deadAfterMs: number;
   readonly onUnreadable: OnUnreadable;
-  /** The Redis that has this key says what time it is. Default: the one that has the events. */
+  /** The Redis that has this key gives the time. Default: the one that has the events. */
   readonly clock?: string;
 };
 
-/** Reads the parts of what is observed for a plan, each with as few round trips as it takes. */
+/** Reads the parts of an `Observed` for a plan, each with as few round trips as possible. */
 export class ObservedReader {
   readonly specs: SpecStore;
   readonly #redis: RedisClient;
@@ -60,7 +60,7 @@ export class ObservedReader {
     this.#clock = clock;
   }
 
-  /** Takes the fields that must be read, all at once, beside those that are known. */
+  /** Combines the known fields with those that must be read, which are read all at once. */
   async observed(
     known: Partial<Observed>,
     read: { readonly [Field in keyof Observed]?: Observed[Field] | Promise<Observed[Field]> },
@@ -89,7 +89,7 @@ export class ObservedReader {
     };
   }
 
-  /** What a reference means; with what is known of it where that is one stitch, and it is there. */
+  /** The stitches that a reference means; if it is exactly one and it exists, also its record and assignment. */
   async meantWithRecord(ref: string) {
     const known = await this.meant(ref);
     const [only, ...others] = known.stitches;
@@ -98,7 +98,7 @@ export class ObservedReader {
     return { known, seen: seen.records.has(only) ? seen : null };
   }
 
-  /** Stitches, and what decides where they could go. */
+  /** Stitches, and what the choice of a node for them depends on. */
   movable(
     stitches: readonly string[],
     { records, assignments }: { readonly records: Observed["records"]; readonly assignments: Assignments },
@@ -125,7 +125,7 @@ export class ObservedReader {
     return { records, assignments: assignmentsOf(records, assignments) };
   }
 
-  /** Of those whose specs are known. */
+  /** The assignments whose specs are known, with their specs. */
   async withSpecs(assignments: Assignments): Promise<Map<string, Assigned>> {
     const specs = await this.specs.read([...assignments.values()].map(({ specHash }) => specHash));
     return new Map(
@@ -152,12 +152,12 @@ export class ObservedReader {
     );
   }
 
-  /** Those of the nodes of stitches that can be read. */
+  /** The nodes of the stitches, without those that cannot be read. */
   nodesOf(stitches: readonly string[]): Promise<NodeRecord[]> {
     return this.nodes([...new Set(stitches.map(nodeOf))].sort(), this.#onUnreadable);
   }
 
-  /** The members of full groups that are there, sorted: pointers may be stale, or mean another that has the id since. */
+  /** The existing members of full groups, sorted. A pointer may be stale, or lead to another stitch that now has the id. */
   async membersOf(groups: readonly string[]) {
     const members = (await membersOf(this.#redis, this.#keys, groups)).flat();
     return onlyOf(groups, await this.records(members.sort()));
@@ -181,7 +181,7 @@ export class ObservedReader {
     return new Set(ids.filter((_, index) => usage[index]?.hasData === true));
   }
 
-  /** The full ids that a reference to a stitch may mean; and where it is now, if it is a full id and that has moved. */
+  /** The full ids that a reference to a stitch may mean. `movedTo`: where the stitch of a full id is now, if it has moved. */
   async meant(target: string): Promise<Pick<Observed, "stitches" | "movedTo">> {
     const ref = parseStitchRef(target);
     if (ref === null) throw new Error("an unchecked command reached the planner");
@@ -192,7 +192,7 @@ export class ObservedReader {
     return { stitches: record === null ? [] : [id], movedTo };
   }
 
-  /** How many stitches of full groups each node has, by their pointers. */
+  /** How many stitches of each full group each node has, by their pointers. */
   async countByNode(groups: readonly string[]): Promise<Map<string, Map<string, number>>> {
     const members = await membersOf(this.#redis, this.#keys, groups);
     return new Map(
@@ -204,7 +204,10 @@ export class ObservedReader {
     );
   }
 
-  /** Draws `take` numbers in a row for generated ids of a full group that nobody has, and tells the first; with 0 it only looks where the counter stands. */
+  /**
+   * Draws `take` numbers in a row for generated ids of a full group, so that all of these ids are free.
+   * @returns the first of the numbers. If `take` is 0, it only reads the next number of the counter.
+   */
   async freeNumbers(group: string, take: number): Promise<number> {
     const component = parseFullGroup(group)?.component ?? "stitch";
     const idBase = generatedIdBase(component);
@@ -230,7 +233,7 @@ export class ObservedReader {
   }
 }
 
-/** Those of the groups, by what their records say. */
+/** Keeps the stitches of the groups, by the group in their records. */
 function onlyOf(groups: readonly string[], all: ReadonlyMap<string, StitchRecord>) {
   const ofGroup = new Set(groups);
   const records = new Map([...all].filter(([, { group }]) => ofGroup.has(group)));
@@ -240,7 +243,7 @@ function onlyOf(groups: readonly string[], all: ReadonlyMap<string, StitchRecord
 /** By full id. */
 export type Assignments = ReadonlyMap<string, Assignment>;
 
-/** Of stitches that are there: what was assigned of that very stitch, not of another that has had its id, and is not over. */
+/** Each stitch's assignment with this `isOver`. `born` tells it from one of another stitch that has had the same id. */
 export const assignmentsOf = (
   stitches: ReadonlyMap<string, { readonly born: string }>,
   assignments: ReadonlyMap<string, readonly KeptAssignment[]>,

@@ -14,10 +14,10 @@ import { groupsByRoute } from "../../redis/stitch/pointers.ts";
 import { assignmentsOf, nodeOf, ObservedReader, type ObservedReaderOptions } from "./observed-reader.ts";
 import { toBeStored } from "./spec-store.ts";
 
-/** Tombstones that are followed to find where a stitch lives now. */
+/** Most moves to follow to find where a stitch lives now. */
 const MOST_MOVES = 5;
 
-/** Reads from Redis what commands and jobs are planned from. What cannot be read is reported, beside what `Look` says. */
+/** Reads from Redis what commands and jobs are planned from. In addition to `Look`: reports what cannot be read. */
 export class Observer implements Look {
   readonly #options: ObservedReaderOptions;
   readonly #read: ObservedReader;
@@ -27,7 +27,7 @@ export class Observer implements Look {
     this.#read = new ObservedReader(options);
   }
 
-  /** The same, with times by the clock of the Redis that has the job: there its deadline is compared. */
+  /** The same observer with the time of the Redis that has the job: that Redis compares the job's deadline. */
   forJob(id: string): Observer {
     return new Observer({ ...this.#options, clock: this.#options.keys.job(id) });
   }
@@ -102,8 +102,8 @@ export class Observer implements Look {
       Promise.all(ids.map((node) => listStitchesOfNode(redis, keys, node, onUnreadable))),
       groupsByRoute(redis, keys, members),
     ]);
-    // Pointers may be stale: what has gone must not fail the job, and another that has the id since is not of the group. Nor
-    // must a route that was lost hide a member that is there.
+    // Pointers may be stale: a stitch that is gone must not fail the job, and another stitch that now has the id is not a
+    // member. A lost route must not hide a member that exists.
     const exist = new Set(there.flatMap((stitches, index) => stitches.map((each) => fullId(ids[index] ?? "", each))));
     const ofGroup = new Set(groups);
     const isOfGroup = (now: string | null | undefined) => now == null || ofGroup.has(now);
@@ -144,7 +144,7 @@ export class Observer implements Look {
     return { ...observed, ...template };
   }
 
-  /** What new stitches are made like, and its spec where that is none that the store has. */
+  /** The template for new stitches; and its spec, if it differs from the one in the store. */
   async #template({
     specHash,
     reschedule,
@@ -157,14 +157,14 @@ export class Observer implements Look {
     return { template: { ...toStore, placement }, toStore };
   }
 
-  /** A node that is being drained: what is on it, and where that could go. */
+  /** A node that is being drained: its stitches, and where they could go. */
   async drain(node: string): Promise<Observed> {
     const { redis, keys, onUnreadable } = this.#options;
     const ids = (await listStitchesOfNode(redis, keys, node, onUnreadable)).map((id) => fullId(node, id));
     return this.#read.movable(ids, await this.#read.recordsWithAssignments(ids), null);
   }
 
-  /** How many stitches of a group that is to take over have been well for long enough. */
+  /** How many stitches of the group that takes over have been healthy for long enough. */
   async well(replacement: Replacement): Promise<number> {
     const { stitches, records } = await this.#read.membersOf([replacement.group]);
     return countWell(
@@ -173,7 +173,7 @@ export class Observer implements Look {
     );
   }
 
-  /** What the steps of an earlier job have left: the stitches that are there, their nodes, and what is left of the others. */
+  /** What the steps of an earlier job have left: existing stitches, their nodes, and the removed records of the others. */
   async aftermath(steps: readonly StitchStep[]): Promise<Aftermath> {
     const { redis, keys, onUnreadable } = this.#options;
     const ids = steps.map(({ stitch }) => stitch);
@@ -188,7 +188,7 @@ export class Observer implements Look {
         return record == null ? [] : [[id, record] as const];
       }),
     );
-    // What is placed anew, is so beside what its group has by now.
+    // A new placement takes into account the stitches that the group has by now.
     const creates = steps.filter((step) => step.action === "create");
     const [observed, specs] = await Promise.all([
       this.#read.observed(
@@ -207,8 +207,8 @@ export class Observer implements Look {
   }
 
   /**
-   * Where the stitches of a job's steps live that have moved since its revision, by the full ids they had then; of the others,
-   * nothing. An older move is not followed, nor that of another stitch that has had the id since.
+   * Where the stitches of a job's steps live now, if they have moved since the job's revision, by the full ids they had then.
+   * Other stitches are left out. Older moves are not followed, and no move of another stitch that has had the id since.
    */
   async movedSince(revision: number, steps: readonly StitchStep[]): Promise<Map<string, string>> {
     const { redis, keys, onUnreadable } = this.#options;

@@ -11,7 +11,7 @@ export async function toBeStored(spec: StitchSpec): Promise<StoredSpec> {
   return { specHash: await sha256Hex(text), spec, text };
 }
 
-/** What Masters read of specs. One that is not in the store, or that cannot be read, is not known. */
+/** Reads specs for Masters. A spec that is not in the store, or that cannot be read, is not known. */
 export class SpecStore {
   readonly #redis: RedisClient;
   readonly #keys: Keys;
@@ -23,7 +23,7 @@ export class SpecStore {
     this.#onUnreadable = onUnreadable;
   }
 
-  /** Those of the specs that are known, by hash. One round trip. */
+  /** The known ones of these specs, by hash. One round trip. */
   async read(hashes: Iterable<string>): Promise<Map<string, StitchSpec>> {
     const asked = [...new Set(hashes)];
     const texts = await readSpecTexts(this.#redis, this.#keys, asked, this.#onUnreadable);
@@ -35,7 +35,7 @@ export class SpecStore {
     );
   }
 
-  /** The spec of a stitch to be shown: as its node offers it, where the store has none; null where nobody has it. */
+  /** The spec of a stitch, for showing it: from the store, otherwise from its node's offers; null if neither has it. */
   async shown(node: string, hash: string): Promise<StitchSpec | null> {
     const known = (await this.read([hash])).get(hash);
     if (known !== undefined) return known;
@@ -43,7 +43,7 @@ export class SpecStore {
     return (await this.checked(hash, offers.get(hash) ?? null))?.spec ?? null;
   }
 
-  /** A text that somebody else than a Master may have written; null where it is not what the hash names. */
+  /** Checks a spec's text that may not come from a Master; null if it does not match the hash, or cannot be read. */
   async checked(hash: string, text: string | null): Promise<StoredSpec | null> {
     if (text === null || (await sha256Hex(text)) !== hash) return null;
     const spec = this.#parsed(hash, text);

@@ -28,7 +28,7 @@ import { allNodes } from "./observed-reader.ts";
 import { SpecStore } from "./spec-store.ts";
 import { search } from "./search.ts";
 
-/** A Master that has tended within this counts as alive. */
+/** A Master counts as alive for this long after its last sweep. */
 const MASTER_ALIVE_MS = 10_000;
 
 /** Nodes whose stitches are listed in one round trip. */
@@ -45,7 +45,7 @@ const stringCursor = (text: string): string =>
 export type StateReaderOptions = {
   readonly redis: RedisClient;
   readonly keys: Keys;
-  /** Of this Master. */
+  /** The mode of this Master. */
   readonly mode: ChosenMaster;
   readonly deadAfterMs: number;
   readonly nowMs: () => number;
@@ -53,9 +53,9 @@ export type StateReaderOptions = {
 };
 
 /**
- * Answers requests for the state of the cluster, as Redis has it at the moment of asking. A record that cannot be read is
- * left out of lists, and told of; asked for by its id, it is an error. `asOf` is by the clock that ids of events begin with:
- * whoever follows events from there misses nothing.
+ * Answers requests for the state of the cluster, as Redis has it at that moment. A record that cannot be read is left out of
+ * lists and reported; a request for it by id is an error. `asOf` uses the clock that event ids begin with: a client that
+ * follows events from `asOf` misses none.
  */
 export class StateReader {
   readonly #redis: RedisClient;
@@ -114,8 +114,8 @@ export class StateReader {
   }
 
   /**
-   * Redis's time, to be awaited before anything is read: what happens between a read and a later time would be in neither the
-   * list nor the events since.
+   * Redis's time. Await it before any read: a change between a read and a later time would be in neither the list nor the
+   * events since.
    */
   async #asOf(): Promise<string> {
     return iso(await redisTimeMs(this.#redis, this.#keys.events));
@@ -171,7 +171,7 @@ export class StateReader {
     return this.#nodeView(node);
   }
 
-  /** Duty 4's look-up: the full id a reference means. */
+  /** The look-up of duty 4: the full id that a reference means. */
   async locate(text: string): Promise<string> {
     const ref = parseStitchRef(text);
     if (ref === null) throw new RequestError("invalid_request", `"${text}" is not a stitch's id.`);
@@ -195,7 +195,7 @@ export class StateReader {
     return { ...view, spec: await this.#specs.shown(view.node, view.specHash) };
   }
 
-  /** Pages over nodes in the order of their ids, and over each node's stitches in the order of theirs. */
+  /** Pages of stitches, in the order of the nodes' ids, and on each node in the order of the stitches' ids. */
   async stitches(page: Page, filter: StitchFilter): Promise<ListResource<ListedStitchResource>> {
     const isWanted = (stitch: ListedStitchResource) =>
       (filter.state === undefined || stitch.state === filter.state) &&
@@ -235,7 +235,7 @@ export class StateReader {
       return found;
     }
     if (after !== null) await collect([after.node]);
-    // Nobody knows how many nodes fill a page: each round trip asks twice as many as the one before.
+    // The number of nodes that fill a page is unknown: each round trip asks for twice as many as the one before.
     let last = after?.node ?? null;
     for (let take = 8; found.length < limit; take = Math.min(MOST_NODES, take * 2)) {
       const nodes = await listNodeIds(this.#redis, this.#keys, last, take);
@@ -252,7 +252,7 @@ export class StateReader {
     return members.filter((each) => only === undefined || each.node === only).sort(compareAddresses);
   }
 
-  /** Of each; null where it cannot be read or is gone. */
+  /** The view of each stitch; null if it cannot be read or is gone. */
   async #stitchViews(fullIds: readonly string[]): Promise<(ListedStitchResource | null)[]> {
     const nodeIds = [...new Set(fullIds.map((id) => splitFullId(id).node))];
     const [records, usage, nodes] = await Promise.all([
@@ -293,7 +293,7 @@ export class StateReader {
     return group;
   }
 
-  /** Groups by name, gathered from full groups; those without a stitch are left out. Two round trips, whatever their number. */
+  /** Groups by name, built from full groups, without those that have no stitch. Two round trips, whatever their number. */
   async #groupViews(full: readonly string[], nameOf: (fullGroup: string) => string): Promise<GroupResource[]> {
     const members = (await membersOf(this.#redis, this.#keys, full, this.#onUnreadable)).flat();
     const groups = new Map<string, { byState: Record<StitchState, number>; byVersion: Map<string, number> }>();
@@ -311,7 +311,7 @@ export class StateReader {
       .map(([group, { byState, byVersion }]) => ({
         group,
         versions: [...byVersion.keys()].sort(),
-        // Also a version that is called `__proto__` is a field of its own.
+        // Even a version named `__proto__` becomes a field of its own.
         stitches: { byState, byVersion: Object.fromEntries(byVersion) },
       }))
       .sort((a, b) => (a.group < b.group ? -1 : 1));
@@ -323,7 +323,7 @@ type StitchAddress = { readonly node: string; readonly stitch: string };
 const compareAddresses = (a: StitchAddress, b: StitchAddress): number =>
   a.node === b.node ? (a.stitch < b.stitch ? -1 : a.stitch > b.stitch ? 1 : 0) : a.node < b.node ? -1 : 1;
 
-/** The next of those that are sorted. */
+/** The next `count` full ids of a sorted list. */
 const nextOf = (sorted: readonly StitchAddress[], after: StitchAddress | null, count: number): string[] => {
   const from = after === null ? 0 : sorted.findIndex((each) => compareAddresses(each, after) > 0);
   return from === -1 ? [] : sorted.slice(from, from + count).map(({ node, stitch }) => fullId(node, stitch));
@@ -346,7 +346,7 @@ function stitchView(
     node,
     group,
     desired,
-    // A dead node's last word is not the state of anything.
+    // The last report of a dead node says nothing about the state now.
     state: dead ? "missing" : record.state,
     health,
     healthySince: healthySinceMs === null ? null : iso(healthySinceMs),

@@ -15,7 +15,7 @@ import type { LogStart, PlacedLogLine } from "../ports.ts";
 import type { NodeQuestions } from "./node-questions.ts";
 
 const LOOK_MS = 1000;
-/** A node that follows sends something every 2 s, were it an empty batch. */
+/** A node that follows a log sends something every 2 s, even if it is an empty batch. */
 const SILENT_MS = 10_000;
 
 export type StitchLogsOptions = {
@@ -25,7 +25,7 @@ export type StitchLogsOptions = {
   readonly questions: NodeQuestions;
   readonly locate: (ref: string) => Promise<string>;
   readonly nowMs: () => number;
-  /** Told of what failed beside the reading itself; it is made up for. */
+  /** Called with errors outside the reading itself, such as a lease that was not renewed; they repair themselves. */
   readonly onLate: (error: unknown) => void;
 };
 
@@ -49,7 +49,7 @@ export class StitchLogs {
     const { redis, keys, questions, replies } = this.#options;
     const { node, stitch, nowMs } = await this.#find(ref);
     const stream = questions.newReplyId();
-    // Before the node is asked: it follows only for somebody who reads.
+    // Before the node is asked: it follows a log only for a reader with a lease.
     await renewReaderLease(redis, keys, stream);
     try {
       const after = afterOf(node, from.afterId);
@@ -79,7 +79,7 @@ export class StitchLogs {
     const watch = replies.watch(stream);
     const wake = () => watch.give();
     signal.addEventListener("abort", wake, { once: true });
-    // Also while whoever iterates takes its time: then nothing is read, and the node waits.
+    // Also while the caller is slow: then nothing is read, and the node waits.
     const renewal = setInterval(() => {
       renewReaderLease(redis, keys, stream).catch(this.#options.onLate);
     }, READER_LEASE_MS / 3);
@@ -112,13 +112,13 @@ export class StitchLogs {
     return { id: null, line: { at: iso(this.#options.nowMs()), source: "system", line } };
   }
 
-  /** Best effort: without its lease, all of it goes by itself. */
+  /** Best effort: without its lease, the stream expires by itself. */
   #end(stream: string): Promise<void> {
     return endReading(this.#options.redis, this.#options.keys, stream).catch(this.#options.onLate);
   }
 }
 
-/** The position in an id that was given with a line, where it is one of this node's; another node's log is another log. */
+/** The position in a line's id, if the id is from this node; null otherwise, because another node's log is another log. */
 function afterOf(node: string, id: string | null): string | null {
   const [of, position] = id?.split(":") ?? [];
   return of === node && logPosition.safeParse(position).success ? (position ?? null) : null;

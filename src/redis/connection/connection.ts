@@ -9,25 +9,28 @@ import { type SetupRefused, setupRefused } from "./setup-refused.ts";
 import { pauseBetweenSubscribers } from "./subscriber-pauses.ts";
 
 /**
- * - `shared`: everything that does not block; commands issued together go out together (auto-pipelining, but not in a
- *   Redis Cluster). Fails fast.
- * - `direct`: as `shared`, but each command goes out by itself, at once. For what is a batch in itself: of the automatic
- *   pipelines one is under way at a time, and the next waits until all of it is answered.
+ * - `shared`: for every command that does not block. Commands that are issued together are sent together (auto-pipelining,
+ *   but not in a Redis Cluster). Fails fast.
+ * - `direct`: as `shared`, but each command is sent by itself, at once. For commands that are a batch in themselves: only
+ *   one automatic pipeline is under way at a time, and the next one waits until all of it is answered.
  * - `blocking`: waits for entries (`XREAD BLOCK`, BullMQ's worker), retries for ever.
  * - `subscriber`: pub/sub.
  */
 export type ConnectionRole = "shared" | "direct" | "blocking" | "subscriber";
 
-/** Thrown where a Redis URL is not one of the forms, or Redis is not fit to hold a cluster. Not worth a retry. */
+/** Thrown if a Redis URL has none of the known forms, or if Redis is not fit to hold a cluster. Not worth a retry. */
 export class RedisRefused extends Error {
   override readonly name = "RedisRefused";
 }
 
-/** Without `replyMapping`, whose type ioredis would carry into every client's. */
+/** Without `replyMapping`: ioredis would carry its type into the type of every client. */
 type ConnectionOptions = Omit<RedisOptions, "replyMapping">;
 
 const RETRY_CAP_MS = 2000;
-/** Longest a connection may stay silent with a command under way: a half-open one would otherwise park a worker for good. */
+/**
+ * Longest time that a connection may stay silent with a command under way. Otherwise a half-open connection would block a
+ * worker for ever.
+ */
 const SOCKET_TIMEOUT_MS = 15_000;
 const SENTINEL_ANSWER_MS = 2000;
 
@@ -45,8 +48,8 @@ function optionsFor(role: ConnectionRole): ConnectionOptions {
           enableAutoPipelining: role === "shared",
           enableOfflineQueue: false,
           autoResendUnfulfilledCommands: false,
-          // Whatever was under way fails as soon as its connection closes. With 1, ioredis forgets it without a word where
-          // the next attempt to connect succeeds, and an automatic pipeline that waits for it holds back all that follows.
+          // A command that is under way fails as soon as its connection closes. With 1, ioredis drops the command silently
+          // if the next attempt to connect succeeds, and an automatic pipeline that waits for it blocks all later commands.
           maxRetriesPerRequest: 0,
         }
       : { maxRetriesPerRequest: null }),
@@ -54,13 +57,13 @@ function optionsFor(role: ConnectionRole): ConnectionOptions {
 }
 
 /**
- * Opens (lazily: nothing is sent before `connect()` or the first command) a connection in the role it is for. It has an
- * error listener already; it reconnects until `disconnect()`, also where it is refused then: the users of a Redis may be
- * loaded anew at that moment, and a worker that ended would end its stitches.
+ * Opens a connection in a role. Lazily: nothing is sent before `connect()` or the first command. The connection has an
+ * error listener already. It reconnects until `disconnect()`, even if Redis refuses it then: Redis may be reloading its
+ * users at that moment, and a worker that ended would end its stitches.
  *
  * @param url as `parseRedisUrl` reads it.
- * @param watch of the connections to this Redis that belong together: what one hears of a failover holds for all.
- * @throws RedisRefused where it is none.
+ * @param watch shared by the connections to this Redis that belong together: what one learns of a failover is true for all.
+ * @throws RedisRefused if the URL has none of the known forms.
  */
 export function openRedis(
   url: string,
@@ -86,11 +89,11 @@ export function openRedis(
 
 type OneAddress = Exclude<RedisAddress, { kind: "cluster" }>;
 
-/** Sees every error reply, of a duplicate's too. Never asks ioredis to reconnect: the watch does that, for all at once. */
+/** Sees every error reply, also those of a duplicate. Never asks ioredis to reconnect: the watch does that, for all at once. */
 function lookout(address: OneAddress, options: ConnectionOptions, watch: ServerWatch): (error: Error) => false {
   const open = (): Redis => {
     const probe = openOne(address, { ...options, ...optionsFor("direct"), retryStrategy: () => null });
-    // What it cannot do is what the watch asks of it.
+    // No report here: the watch's own calls on the probe reject with the error.
     probe.on("error", () => undefined);
     return refusesOtherDatabase(probe);
   };
@@ -100,7 +103,7 @@ function lookout(address: OneAddress, options: ConnectionOptions, watch: ServerW
   };
 }
 
-/** A connection whose duplicates (BullMQ makes one) are as it is. */
+/** A connection whose duplicates (BullMQ makes one) are watched, too. */
 function watched(client: Redis, watch: ServerWatch): Redis {
   watch.add(client);
   const duplicate = client.duplicate.bind(client);
@@ -109,24 +112,24 @@ function watched(client: Redis, watch: ServerWatch): Redis {
 }
 
 /**
- * ioredis tells of a SELECT that is refused and works on, in database 0, which may be another cluster's. Here the
- * connection is none then: it is closed, and tried again with the usual waits.
+ * When Redis refuses SELECT, ioredis reports that and continues in database 0, which may belong to another cluster. Here
+ * the connection is closed instead, and tried again with the usual waits.
  */
 function refusesOtherDatabase(client: Redis): Redis {
   const select: (db: number) => Promise<"OK"> = client.select.bind(client);
   const selectOrClose = (db: number): Promise<"OK"> =>
     select(db).catch((error: Error) => {
-      // NOAUTH: HELLO has been refused before, which says more. What is no reply is a connection that broke.
+      // NOAUTH: HELLO was refused before, and its error says more. An error that is no reply is a broken connection.
       if (error.name !== "ReplyError" || error.message.startsWith("NOAUTH")) throw error;
       client.recoverFromFatalError(error, error, {});
-      // Of this attempt nothing goes on.
+      // Nothing of this attempt continues.
       return new Promise<never>(() => undefined);
     });
   Object.assign(client, { select: selectOrClose });
   return client;
 }
 
-/** Those that `connectRedis` waits for: each try that fails is its own to tell of, in the end. */
+/** The clients that `connectRedis` waits for: it reports their failed attempts itself, at the end. */
 const connecting = new WeakSet<RedisClient>();
 
 function openOne(address: OneAddress, options: ConnectionOptions): Redis {
@@ -136,20 +139,20 @@ function openOne(address: OneAddress, options: ConnectionOptions): Redis {
     ...options,
     sentinels: address.hosts,
     name: address.primary,
-    // Without these, ioredis leaves out TLS without a word.
+    // Without these, ioredis silently leaves out TLS.
     ...(address.tls ? { enableTLSForSentinelMode: true, sentinelTLS: {} } : {}),
     Connector: PrimaryConnector,
-    // Without it a client can hang on to the old master after a failover until its socket times out.
+    // Without it, a client can stay with the old master after a failover until its socket times out.
     failoverDetector: true,
-    // A Sentinel that hangs takes connections and answers nothing: the next one is asked then.
+    // A Sentinel that hangs accepts connections and answers nothing: after this time the next Sentinel is asked.
     sentinelCommandTimeout: SENTINEL_ANSWER_MS,
     sentinelRetryStrategy: (times) => Math.min(50 * times, RETRY_CAP_MS),
   });
 }
 
 function openCluster(hosts: HostAndPort[], options: ConnectionOptions): Cluster {
-  // No automatic pipelines: of one whose commands are not all redirected alike, as while a slot moves, ioredis hands the
-  // redirections (ASK, MOVED) to the callers instead of following them. Without, each command follows its own.
+  // No automatic pipelines: if the commands of one are not all redirected alike (while a slot moves), ioredis passes the
+  // redirections (ASK, MOVED) to the callers instead of following them. Without pipelines, each command follows its own.
   const { lazyConnect: _, enableOfflineQueue, enableAutoPipelining: __, retryStrategy: ___, ...redisOptions } = options;
   const cluster: Omit<ClusterOptions, "redisOptions"> & { redisOptions: ConnectionOptions } = {
     redisOptions,
@@ -160,7 +163,7 @@ function openCluster(hosts: HostAndPort[], options: ConnectionOptions): Cluster 
   return withPauses(new Cluster(hosts, cluster));
 }
 
-/** A Cluster whose duplicates (BullMQ makes one) are as it is. */
+/** A Cluster whose duplicates (BullMQ makes one) pause, too. */
 function withPauses(client: Cluster): Cluster {
   pauseBetweenSubscribers(client);
   const duplicate = client.duplicate.bind(client);
@@ -171,7 +174,7 @@ function withPauses(client: Cluster): Cluster {
 /**
  * Connects and resolves when commands can be sent.
  * @throws SetupRefused as soon as Redis refuses the user, the password or the database; an error with the last reason and
- *   the next step once `timeoutMs` is up. The client is left disconnected then.
+ *   the next step after `timeoutMs`. The client is disconnected then.
  */
 export async function connectRedis(client: RedisClient, timeoutMs: number): Promise<void> {
   let last: unknown = null;
@@ -205,7 +208,10 @@ export async function connectRedis(client: RedisClient, timeoutMs: number): Prom
   }
 }
 
-/** HELLO takes any password for a user that has none, and AUTH with a user too. AUTH with the password alone does not. */
+/**
+ * Refuses a password if Redis has none for the user. HELLO accepts any password for a user without one, and so does AUTH
+ * with a user. AUTH with only the password does not.
+ */
 async function refuseUselessPassword(client: RedisClient): Promise<void> {
   const options: ConnectionOptions = client instanceof Cluster ? (client.options.redisOptions ?? {}) : client.options;
   const { username, password } = options;
@@ -215,7 +221,7 @@ async function refuseUselessPassword(client: RedisClient): Promise<void> {
   } catch (error) {
     const refused = setupRefused(error);
     if (refused !== null) throw refused;
-    // A Redis that has AUTH under another name cannot be asked; HELLO has let this process in.
+    // A Redis that has AUTH under another name cannot be checked; HELLO has let this process in.
     if (!(error instanceof Error && error.name === "ReplyError")) throw error;
   }
 }
@@ -225,12 +231,12 @@ function noAnswer(cause: unknown, timeoutMs: number): Error {
   return new Error(`Redis does not answer at REDIS_URL (${reason}); check that it runs and the URL`, { cause });
 }
 
-/** Is it spread over several masters? Then a script's keys must share a slot, and commands sent together keep no order. */
+/** Does it have several masters? Then a script's keys must share a slot, and commands sent together keep no order. */
 export const isCluster = (client: RedisClient): boolean => client.isCluster;
 
 /**
- * Refuses a Redis that may throw keys away under memory pressure: it would lose accepted commands without a word.
- * @throws RedisRefused naming the setting.
+ * Refuses a Redis that may evict keys under memory pressure: it would silently lose accepted commands.
+ * @throws RedisRefused with the name of the setting.
  */
 export async function refuseEviction(client: RedisClient): Promise<void> {
   const policy = /^maxmemory_policy:(.+?)\r?$/m.exec(await client.info("memory"))?.[1];
@@ -241,18 +247,18 @@ export async function refuseEviction(client: RedisClient): Promise<void> {
     );
 }
 
-/** Redis's own refusals, by how a reply begins, that mean: not now. */
+/** How the error replies of Redis begin that mean: not now. */
 const NOT_NOW = /^(LOADING|READONLY|OOM|MISCONF|CLUSTERDOWN|MASTERDOWN|BUSY|NOREPLICAS|UNBLOCKED)\b/;
 const CONNECTION =
   /Connection is closed|aborted due to connection close|Stream isn't writeable|ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|ENOENT|ENOTFOUND|EAI_AGAIN|Command timed out|Socket timeout|Failed to refresh slots|All sentinels are unreachable|max retries per request|max number of clients|Cluster isn't ready|No connection/i;
 
-/** What a Redis Cluster answers while it moves a slot, where that cannot be followed to the other side: not now. */
+/** Replies of a Redis Cluster that moves a slot, if the client cannot follow them to the other server. They mean: not now. */
 const SLOT_MOVING = /^(ASK|MOVED|TRYAGAIN)\b|non local key|Too many Cluster redirections/;
 
-/** Does a Redis Cluster move the slot? Nothing was carried out; it can be again when the slot is closed. */
+/** Does this error say that a Redis Cluster moves the slot? Nothing was done; a retry can succeed after the move. */
 export const isSlotMoving = (error: unknown): boolean => error instanceof Error && SLOT_MOVING.test(error.message);
 
-/** What of this error, or of one that caused it, says that Redis is away, full or read-only; null where nothing does. */
+/** The message of this error, or of one that caused it, if it says that Redis is away, full or read-only; else null. */
 function whyUnavailable(error: unknown): string | null {
   if (!(error instanceof Error)) return null;
   const refused = setupRefused(error);
@@ -262,10 +268,10 @@ function whyUnavailable(error: unknown): string | null {
   return isUnavailable ? message : whyUnavailable(cause);
 }
 
-/** Is this error Redis being away, full, or read-only, rather than a mistake of ours? */
+/** Does this error mean that Redis is away, full or read-only? Then it is not a mistake in CrossStitch. */
 export const isRedisUnavailable = (error: unknown): error is Error => whyUnavailable(error) !== null;
 
-/** The request error for a Redis that is away, else the error itself. */
+/** The request error if Redis is away, full or read-only; else the error itself. */
 export function asRequestError(error: unknown): unknown {
   const reason = whyUnavailable(error);
   if (reason === null) return error;

@@ -6,18 +6,18 @@ type Script<Keys extends readonly string[]> = {
   readonly name: string;
   call(redis: RedisClient, keys: Keys, args: readonly (string | number)[]): Promise<unknown>;
   /**
-   * As `call`, but answered by itself: what is called in one turn of the loop is otherwise sent, and answered, together. For
-   * large answers, of which one can be taken apart while Redis is at the next.
+   * As `call`, but answered separately. Otherwise, calls in one turn of the event loop are sent, and answered, together.
+   * For large answers: one can be parsed while Redis works on the next.
    */
   callApart(redis: RedisClient, keys: Keys, args: readonly (string | number)[]): Promise<unknown>;
 };
 
 type Callable = (...args: (string | number)[]) => Promise<unknown>;
 
-/** Every script that names it begins with this: `now` is Redis's time in Unix milliseconds. */
+/** Begins every script that contains the name `now`: Redis's time in Unix milliseconds. */
 const NOW = "local t = redis.call('TIME')\nlocal now = t[1] * 1000 + math.floor(t[2] / 1000)\n";
 
-/** So does every script that names it: deletes what is of another type than a key of the cluster has; it is nobody's. */
+/** Begins every script that calls `only`: deletes a key of another type than the cluster uses; it is nobody's. */
 const ONLY = `
 local function only(key, kind)
   local is = redis.call('TYPE', key).ok
@@ -27,15 +27,15 @@ local function only(key, kind)
 end
 `;
 
-/** An expression of Lua: does this error of `INCR` say that something else than a number is there? */
+/** A Lua expression: does this error of `INCR` say that the key does not hold a number? */
 export const noNumber = (error: string): string =>
   `(string.find(${error}, '^WRONGTYPE') or string.find(${error}, 'not an integer', 1, true) or string.find(${error}, 'overflow', 1, true))`;
 
 const scripts = new Map<string, { numberOfKeys?: number; lua: string }>();
 
 /**
- * Makes every script known to a new connection. At once, not at the first call: an automatic pipeline that was begun before
- * a script became known cannot take it.
+ * Defines every script on a new connection. At once, not at the first call: an automatic pipeline that began before a
+ * script was defined cannot contain the script.
  */
 export function installScripts(redis: RedisClient): void {
   for (const [command, definition] of scripts) redis.defineCommand(command, definition);
@@ -43,8 +43,8 @@ export function installScripts(redis: RedisClient): void {
 
 /**
  * Defines a script. It is sent once per connection and called by its hash afterwards (EVALSHA).
- * @param keys how many of the arguments are keys; all of them in one slot. `null`: as many as the call has, for one Redis
- *   only: in a Cluster ioredis would take their number for the first key.
+ * @param keys how many of the arguments are keys; all of them in one slot. `null`: as many as each call has. Only for a
+ *   single Redis: in a Cluster, ioredis would take the number of keys for the first key.
  */
 export function defineScript<Keys extends readonly string[]>(
   name: string,

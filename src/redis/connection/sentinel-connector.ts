@@ -3,11 +3,11 @@ import { type SentinelConnectionOptions, SentinelConnector } from "ioredis";
 type Connect = SentinelConnector["connect"];
 
 /**
- * Finds the primary through Sentinel, as often as it takes.
+ * Finds the primary through Sentinel, as often as needed.
  *
- * ioredis keeps the failover detector of a lost connection while it looks for the primary anew. Told of the failover just
- * then, the detector cuts off the very attempt that finds the new primary, and ioredis takes that for a connection closed
- * on purpose: it is never opened again. So here a detector ends with the connection it watches.
+ * ioredis keeps the failover detector of a lost connection while it looks for the primary again. If the detector hears of
+ * the failover at that moment, it cuts off the attempt that finds the new primary. ioredis takes that for a connection that
+ * was closed on purpose, and never opens it again. So here a detector ends with the connection that it watches.
  */
 export class PrimaryConnector extends SentinelConnector {
   constructor(options: unknown) {
@@ -16,7 +16,7 @@ export class PrimaryConnector extends SentinelConnector {
 
   override async connect(onError: Parameters<Connect>[0]): ReturnType<Connect> {
     const stream = await super.connect(onError);
-    // Only once it stands there is a detector for it.
+    // The detector exists only after the connection is established.
     stream.once("connect", () => stream.once("close", () => this.#endDetector()));
     return stream;
   }

@@ -1,28 +1,29 @@
 import type { Redis } from "ioredis";
 
 /**
- * Replies of a server that is not the primary, or not any more. In the error of a script they stand inside, in older
- * versions of Redis. `UNBLOCKED` says it too where the role has changed; for other reasons it comes from the right server.
+ * Error replies of a server that is not the primary, or not any more. In older versions of Redis, the error of a script
+ * contains them further inside. `UNBLOCKED` means the same if the role has changed; for other reasons it comes from the
+ * right server.
  *
- * Not among them: CLUSTERDOWN, MOVED and ASK, which ioredis follows by itself, and MISCONF, NOREPLICAS and OOM, with which
- * the right server refuses writes: another connection would hear the same.
+ * Not included: CLUSTERDOWN, MOVED and ASK, which ioredis follows by itself; MISCONF, NOREPLICAS and OOM, with which the
+ * right server refuses writes: another connection would get the same reply.
  */
 const WRONG_SERVER = /(?:^|-)(?:READONLY|LOADING|MASTERDOWN)\b|^UNBLOCKED .*instance state changed/;
 
-/** The first look, and twice as long between the next ones, up to the most. */
+/** The pause after the first look. It doubles after each look, up to `MOST_WAIT_MS`. */
 const FIRST_WAIT_MS = 100;
 const MOST_WAIT_MS = 2000;
 const PROBE_MS = 5000;
-/** Where a user may not read the role, each look finds something: so often at most are connections dropped. */
+/** Connections are dropped at most this often: if the user may not read the role, each look counts as finding a primary. */
 const DROP_EVERY_MS = 1000;
 
 /**
- * Finds the new primary where a failover closes no connection: behind one address the old primary lives on as a replica,
- * and answers READONLY for ever on what is open.
+ * Finds the new primary after a failover that closes no connection: behind the same address, the old primary continues as a
+ * replica, and answers READONLY for ever on the open connections.
  *
- * From the first such reply on, a connection of its own looks who answers at the address now. Once that is a primary, every
- * connection of this watch is dropped, also one that only reads and never hears READONLY; each connects anew by itself.
- * Until then they stay: a replica that is all there is can still be read. For servers that are no Redis Cluster.
+ * After the first reply of this kind, a connection of its own (the probe) checks which server answers at the address now. When
+ * that is a primary, the watch drops all its connections, also those that only read and never get READONLY; each reconnects by
+ * itself. Until then they stay open: if there is only a replica, it can still be read. Not for a Redis Cluster.
  */
 export class ServerWatch {
   readonly #members = new Set<Redis>();
@@ -31,7 +32,7 @@ export class ServerWatch {
   #wake: (() => void) | null = null;
   #droppedAtMs = Number.NEGATIVE_INFINITY;
 
-  /** Drops this connection, too, when the server is another. It leaves when it has ended. */
+  /** Adds a connection that is dropped when another server is the primary. It leaves the watch when it has ended. */
   add(client: Redis): void {
     this.#members.add(client);
     client.once("end", () => {
@@ -42,7 +43,10 @@ export class ServerWatch {
     });
   }
 
-  /** Is told each error that Redis replies. @param open opens a connection that makes one attempt, to where a new one leads. */
+  /**
+   * Is called with each error that Redis replies. @param open opens a connection that makes one attempt, to the address
+   * where a new connection leads.
+   */
   onErrorReply(error: Error, open: () => Redis): void {
     if (!WRONG_SERVER.test(error.message) || this.#looking) return;
     if (performance.now() - this.#droppedAtMs < DROP_EVERY_MS) return;
@@ -64,7 +68,7 @@ export class ServerWatch {
     }
   }
 
-  /** Disconnects it. A user who may not ask for the role gets a yes: the next write tells. */
+  /** Disconnects the probe. Returns true if the user may not ask for the role: then the next write shows it. */
   async #answersAsPrimary(probe: Redis): Promise<boolean> {
     this.#probe = probe;
     const timer = setTimeout(() => probe.disconnect(), PROBE_MS);

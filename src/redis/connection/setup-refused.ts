@@ -1,9 +1,9 @@
-/** Thrown where Redis refuses what sets a connection up: HELLO or AUTH with the user and password, SELECT with the database. */
+/** Thrown if Redis refuses the setup of a connection: HELLO or AUTH with the user and password, SELECT with the database. */
 export class SetupRefused extends Error {
   override readonly name = "SetupRefused";
 }
 
-/** Replies to one of these commands, as they begin, and what is to be said and done: nothing of REDIS_URL is in it. */
+/** How replies to these commands begin, and what the error says: cause and fix, without any part of REDIS_URL. */
 const REFUSALS: readonly {
   readonly commands: RegExp;
   readonly reply: RegExp;
@@ -53,13 +53,13 @@ const REFUSALS: readonly {
 ];
 
 /**
- * What a reply to the setup of a connection says, where it will say so again: null for one that may be another a moment
- * later, such as that Redis has as many clients as it takes (maxclients), or runs a script.
+ * The error for a reply to the setup of a connection, if Redis will reply the same again. null for a reply that may change
+ * a moment later, for example because Redis has as many clients as it accepts (maxclients), or runs a script.
  */
 export function setupRefused(error: unknown): SetupRefused | null {
   if (error instanceof SetupRefused) return error;
   if (!(error instanceof Error)) return null;
-  // A Redis Cluster's client tells by this what its nodes have said.
+  // The client of a Redis Cluster reports here what its nodes have replied.
   if ("lastNodeError" in error) return setupRefused(error.lastNodeError);
   const command = "command" in error ? (error.command as { readonly name?: unknown }).name : null;
   if (typeof command !== "string") return null;

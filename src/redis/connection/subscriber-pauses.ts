@@ -1,20 +1,20 @@
 import type { Cluster, Redis } from "ioredis";
 
-/** The first pause, and twice as long after each further connection that did not last, up to the most. */
+/** The first pause. It doubles after each further connection that did not last, up to `MOST_MS`. */
 const FIRST_MS = 50;
 const MOST_MS = 2000;
-/** One that lived for so long was no failed attempt. */
+/** A connection that lived this long was not a failed attempt. */
 const LASTED_MS = 5000;
 
-/** What ioredis has for the one connection of a Cluster that listens. */
+/** The private part of ioredis that has the one subscribed connection of a Cluster. */
 type Subscriber = { onSubscriberEnd: () => void; getInstance(): Redis | null };
 
 /**
- * Has a Cluster pause before it listens through another of its nodes. ioredis takes the next one as soon as a connection has
- * ended: where they all refuse it, as while the users of a Redis are loaded anew, that is hundreds of connections a second.
+ * Makes a Cluster pause before it subscribes through another of its nodes. ioredis tries the next node as soon as a connection
+ * has ended. If all nodes refuse it, for example while Redis reloads its users, it makes hundreds of connections a second.
  */
 export function pauseBetweenSubscribers(cluster: Cluster): void {
-  // ioredis keeps it private, and has no option for the pause. Its version is pinned, and a test counts the connections.
+  // ioredis keeps this part private, and has no option for the pause. Its version is pinned, and a test counts the connections.
   const subscriber = Reflect.get(cluster, "subscriber") as unknown as Subscriber;
   const takeAnother = subscriber.onSubscriberEnd;
   let timer: NodeJS.Timeout | undefined;
@@ -26,7 +26,7 @@ export function pauseBetweenSubscribers(cluster: Cluster): void {
     lastAtMs = nowMs;
     clearTimeout(timer);
     timer = setTimeout(() => {
-      // Another may have been taken meanwhile, for a node that came or went.
+      // ioredis may have opened another connection meanwhile, because a node came or went.
       if (subscriber.getInstance()?.status === "end") takeAnother();
     }, pauseMs);
   };

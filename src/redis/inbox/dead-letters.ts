@@ -4,25 +4,25 @@ import type { Keys } from "../keys.ts";
 import { defineScript } from "../connection/script.ts";
 import { type OnUnreadable, readField, readIndex, refuse, writeIndex } from "../unreadable.ts";
 
-/** Kept at each node, and how many bytes of them; the oldest go first. */
+/** Most dead letters that are kept at each node, and most bytes; the oldest ones are dropped first. */
 const MOST_LETTERS = 10_000;
 const MOST_BYTES = 64 * 1024 * 1024;
-/** Of both one sender may take an eighth: a flood of one leaves the others' alone. */
+/** One sender may take an eighth of both: a flood of one sender does not drop the dead letters of the others. */
 const SENDER_LETTERS = MOST_LETTERS / 8;
 const SENDER_BYTES = MOST_BYTES / 8;
-/** A message that nobody looked for in a week is not looked for. */
+/** A message that nobody looked for in a week will not be looked for any more. */
 const KEPT_MS = 7 * 86_400_000;
-/** Letters too old that one call lets go of: others wait for Redis meanwhile. */
+/** Most old letters that one call drops: other clients of Redis wait meanwhile. */
 const OLD_AT_ONCE = 100;
 
 /**
- * Functions of Lua for the dead letters of a node; `letters` is their stream. Beside it `ids` has each of them twice, as
- * `<share> <entry> <bytes> <sender>`, in the order of the alphabet: the share is the sender's or `*`, of all, so the first of
- * each is found at once. `bytes` counts what each share takes.
+ * Lua functions for the dead letters of a node; `letters` is their stream. Beside it, `ids` has each letter twice, as
+ * `<share> <entry> <bytes> <sender>`, in alphabetical order. The share is the sender, or `*` for all letters, so the first
+ * letter of each share is found at once. `bytes` counts the bytes of each share.
  *
- * `bury` adds one, at Redis's time, once there is room in its sender's share and in all. Where the three do not agree, because
- * Redis has lost a part or holds something else there, the two are made anew from the stream. That one is read only then: who
- * adds dead letters at other nodes may not read them.
+ * `bury` adds a letter, at Redis's time, after it has made room in its sender's share and in `*`. If the three keys do not
+ * agree, because Redis has lost a part or holds other data there, `ids` and `bytes` are built again from the stream. The
+ * stream is read only then: a process that adds dead letters at other nodes may not read them.
  */
 export const BURY = `
 local function members(letters, share)
@@ -116,19 +116,21 @@ const lettersOf = (keys: Keys, node: string): LetterKeys => [
 ];
 
 /**
- * Adds dead letters, in their order. KEYS letters, ids, bytes. ARGV sender, letter, ….
- * Atomic: the bounds hold, and what is counted is there.
+ * Adds dead letters, in the order given. KEYS letters, ids, bytes. ARGV sender, letter, ….
+ * Atomic: the bounds hold, and every letter that is counted is there.
  */
 const add = defineScript<LetterKeys>(
   "add_dead_letters",
   3,
   `${BURY}\nfor i = 1, #ARGV, 2 do bury(KEYS[1], ARGV[i], ARGV[i + 1], now) end\nreturn 1`,
 );
-/** In one call: others wait for Redis meanwhile. */
+/** Letters, and characters, in one call: other clients of Redis wait meanwhile. */
 const ADDED_AT_ONCE = 100;
 const CHARACTERS_AT_ONCE = 1024 * 1024;
 
-/** Drops one. KEYS letters, ids, bytes. ARGV entry. Returns 1, or 0 where it is gone already. Atomic: as `add_dead_letters`. */
+/**
+ * Drops a letter. KEYS letters, ids, bytes. ARGV entry. Returns 1, or 0 if it is gone already. Atomic: as `add_dead_letters`.
+ */
 const drop = defineScript<LetterKeys>(
   "drop_dead_letter",
   3,
@@ -142,7 +144,7 @@ return 1
 `,
 );
 
-/** Lets go of what is too old. KEYS letters, ids, bytes. Returns how many went: more may be left where it is `OLD_AT_ONCE`. */
+/** Drops letters that are too old. KEYS letters, ids, bytes. Returns how many: if it is `OLD_AT_ONCE`, more may be left. */
 const letOldGo = defineScript<LetterKeys>(
   "let_old_letters_go",
   3,
@@ -152,12 +154,15 @@ const letOldGo = defineScript<LetterKeys>(
 /** A dead letter (null: it cannot be read) with its place: the node that could not deliver it, and the id in its stream. */
 export type PlacedLetter = { readonly node: string; readonly entry: string; readonly letter: DeadLetter | null };
 
-/** Has a node listed among those that have dead letters. Before they are written: a letter that is not listed would be lost. */
+/**
+ * Lists a node among those that have dead letters. Called before the letters are written: letters of a node that is not
+ * listed would be lost.
+ */
 export async function listDeadLettersOf(redis: RedisClient, keys: Keys, node: string): Promise<void> {
   await writeIndex(redis, keys.deadLetterNodes, "set", () => redis.sadd(keys.deadLetterNodes, node));
 }
 
-/** Keeps dead letters, in the order given; older ones go where there is no room. Repeating it keeps them twice. */
+/** Adds dead letters, in the order given; older ones are dropped if there is no room. Repeating it adds them twice. */
 export async function addDeadLetters(
   redis: RedisClient,
   keys: Keys,
@@ -171,7 +176,7 @@ export async function addDeadLetters(
   for (const letter of letters) {
     const text = JSON.stringify(letter);
     if (part.length === 2 * ADDED_AT_ONCE || (part.length > 0 && characters + text.length > CHARACTERS_AT_ONCE)) {
-      // One after the other: what is sent at once may be redirected, and then comes in another order.
+      // One after the other: commands that are sent together may be redirected, and then arrive in another order.
       await add.call(redis, lettersOf(keys, node), part);
       part = [];
       characters = 0;
@@ -182,7 +187,7 @@ export async function addDeadLetters(
   await add.call(redis, lettersOf(keys, node), part);
 }
 
-/** Nodes that have dead letters, sorted. Drops the pointers of those that are forgotten and have none left. */
+/** Nodes that have dead letters, sorted. Drops the pointers to nodes that are forgotten and have none left. */
 export async function nodesWithDeadLetters(redis: RedisClient, keys: Keys): Promise<string[]> {
   const listed = await readIndex(redis, keys.deadLetterNodes, "set", redis.smembers(keys.deadLetterNodes), []);
   const nodes = listed.sort();
@@ -194,13 +199,13 @@ export async function nodesWithDeadLetters(redis: RedisClient, keys: Keys): Prom
     ),
     Promise.all(nodes.map((node) => redis.exists(keys.nodeMeta(node)))),
   ]);
-  // A node that is there may be adding one at this moment.
+  // A node that is not forgotten may be adding a letter at this moment.
   const gone = nodes.filter((_, index) => counts[index] === 0 && known[index] === 0);
   if (gone.length > 0) await redis.srem(keys.deadLetterNodes, ...gone);
   return nodes.filter((_, index) => (counts[index] ?? 0) > 0);
 }
 
-/** Lists those of the nodes that have dead letters, where the list has been lost. */
+/** Lists those of the nodes that have dead letters, in case the list has been lost. */
 export async function relistDeadLetters(redis: RedisClient, keys: Keys, nodes: readonly string[]): Promise<void> {
   const counts = await Promise.all(nodes.map((node) => redis.exists(keys.nodeDeadLetters(node))));
   await Promise.all(
@@ -223,7 +228,7 @@ export async function listDeadLetters(
   return rows.map(([entry, fields]) => ({ node, entry, letter: letterOf(keys, node, entry, fields, onUnreadable) }));
 }
 
-/** Lets go of a node's dead letters that have been kept for a week. */
+/** Drops a node's dead letters that have been kept for a week. */
 export async function dropOldDeadLetters(redis: RedisClient, keys: Keys, node: string): Promise<void> {
   while ((await letOldGo.call(redis, lettersOf(keys, node), [])) === OLD_AT_ONCE);
 }
@@ -238,12 +243,12 @@ export async function readDeadLetter(
   return row === undefined ? null : letterOf(keys, node, entry, row[1], refuse);
 }
 
-/** @returns false where it is gone already. */
+/** @returns false if the letter is gone already. */
 export async function dropDeadLetter(redis: RedisClient, keys: Keys, node: string, entry: string): Promise<boolean> {
   return (await drop.call(redis, lettersOf(keys, node), [entry])) === 1;
 }
 
-/** @returns null where it cannot be read, unless `onUnreadable` throws. */
+/** @returns null if the letter cannot be read, unless `onUnreadable` throws. */
 function letterOf(
   keys: Keys,
   node: string,

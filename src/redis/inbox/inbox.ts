@@ -5,17 +5,23 @@ import { defineScript } from "../connection/script.ts";
 import { readIndex, writeIndex } from "../unreadable.ts";
 import { SEVERAL, shareOf } from "./put-messages.ts";
 
-/** Entries that an inbox takes; some MB of questions. */
+/** Most entries of an inbox; some MB of questions. */
 export const MAX_ENTRIES = 10_000;
 
-/** One group, and in it one consumer for every life of the node: what one life did not acknowledge, the next finds. */
+/** One group, with one consumer for all incarnations of the node: what one did not acknowledge, the next one finds. */
 const GROUP = "node";
 const CONSUMER = "node";
 
-/** Field of an inbox's load: the incarnation whose inbox it is. With it that hash is never empty, and so always there. */
+/**
+ * Field of an inbox's load: the incarnation that owns the inbox. Because of this field the hash is never empty, so it
+ * always exists.
+ */
 const OWNER = "incarnation";
 
-/** KEYS load. ARGV incarnation. Returns whose it is now. Atomic: it never goes back to a former incarnation. */
+/**
+ * Takes an inbox for an incarnation. KEYS load. ARGV incarnation. Returns the incarnation that owns it now. Atomic: it
+ * never goes back to an earlier incarnation.
+ */
 const own = defineScript<[load: string]>(
   "own_inbox",
   1,
@@ -28,7 +34,10 @@ return tonumber(ARGV[1])
 `,
 );
 
-/** What a node is asked, as JSON. `reply` names the answer, `asker` the process that waits for it, until `untilMs` by Redis's clock. */
+/**
+ * A question to a node, as JSON. `reply`: the id of the answer. `asker`: the process that waits for it, until `untilMs` by
+ * Redis's clock.
+ */
 export const question = z.object({
   name: z.string(),
   args: z.record(z.string(), z.unknown()),
@@ -40,12 +49,15 @@ export const question = z.object({
 export type Question = z.output<typeof question>;
 
 /**
- * In Redis an entry has one field: its value is the body, its name `question`, or `message:` and the stitch it is for, or
- * `*` for several. One, since to read an entry costs by the strings it has.
+ * In Redis an entry has one field: its value is the body; its name is `question`, or `message:` and the stitch that it is
+ * for, or `message:*` for several stitches. Only one field, because the cost of reading an entry grows with the number of
+ * its strings.
  */
 export type InboxEntry = {
   readonly id: string;
-  /** What the body is: "question", "message", what a later version knows, or "gone" where the entry is not there any more. */
+  /**
+   * What the body is: "question", "message", a kind that a later version knows, or "gone" if the entry does not exist any more.
+   */
   readonly kind: string;
   readonly body: string;
   /** Of a message: the stitch it is for, or "" for several. */
@@ -53,8 +65,8 @@ export type InboxEntry = {
 };
 
 /**
- * Puts a question into a node's inbox. KEYS inbox. ARGV bound, question. Returns its id, or false where the inbox is full.
- * Atomic: senders at once must not fill it beyond its bound.
+ * Puts a question into a node's inbox. KEYS inbox. ARGV bound, question. Returns its id, or false if the inbox is full.
+ * Atomic: several senders at once must not fill the inbox beyond its bound.
  */
 const putQuestionScript = defineScript<[inbox: string]>(
   "put_question",
@@ -67,12 +79,13 @@ return redis.call('XADD', KEYS[1], '*', 'question', ARGV[2])
 );
 
 /**
- * The node is done with entries. KEYS inbox, its load. ARGV incarnation; their ids; then for each the stitch it was for
- * ('' for several; '-' for a question); then for each the bytes of its body. Returns 1, or 0 where the inbox is a later
- * incarnation's: what a former one has sent late must not take out what that one has in hand.
- * Where they were all handed out and not acknowledged, as is the rule, they are all there and go together; else one by one,
- * to see which are. What is counted never goes below nothing: a load that was lost counts from there.
- * Atomic: an entry is never acknowledged and left there for good, nor counted after it is gone.
+ * Acknowledges and deletes entries that the node is done with. KEYS inbox, its load. ARGV incarnation; the ids of the entries;
+ * then for each entry the stitch it was for ('*' for several; '-' for a question); then for each entry the bytes of its body.
+ * Returns 1; or 0 if the inbox belongs to a later incarnation: a late call of an earlier one must not remove entries that
+ * the later one has in hand.
+ * Usually all the entries were handed out and not acknowledged: then they all exist and are deleted together. Otherwise they
+ * are deleted one by one, to see which exist. The counters never go below 0: after a load was lost, they continue from 0.
+ * Atomic: an entry is never acknowledged but left there for good, and never counted after it is gone.
  */
 const acknowledge = defineScript<[inbox: string, load: string]>(
   "acknowledge_inbox",
@@ -112,12 +125,12 @@ return 1
 `,
 );
 
-/** In one call; what Lua can take apart at once has an end. */
+/** Entries in one call: Lua can unpack only a limited number of arguments at once. */
 const MOST_ACKNOWLEDGED = 1000;
 
 /**
- * Ends an inbox in which nothing is left. KEYS inbox, its load. Returns 1, or 0 where something is in it.
- * Atomic: what somebody puts there is either seen by whoever ends it or refused.
+ * Deletes an inbox that has no entries. KEYS inbox, its load. Returns 1, or 0 if it has entries.
+ * Atomic: an entry that a sender puts there is either seen by the caller or refused.
  */
 const drop = defineScript<[inbox: string, load: string]>(
   "drop_inbox",
@@ -130,19 +143,19 @@ return 1
 `,
 );
 
-/** Ends an empty inbox: nobody can send to its node any more. @returns false where it is not empty. Safe to repeat. */
+/** Deletes an empty inbox: nobody can send to its node any more. @returns false if the inbox is not empty. Safe to repeat. */
 export async function dropInbox(redis: RedisClient, keys: Keys, node: string): Promise<boolean> {
   return (await drop.call(redis, [keys.nodeInbox(node), keys.nodeInboxLoad(node)], [])) === 1;
 }
 
-/** Asks a node. @returns false where its inbox is full. */
+/** Puts a question into a node's inbox. @returns false if the inbox is full. */
 export async function putQuestion(redis: RedisClient, keys: Keys, node: string, asked: Question): Promise<boolean> {
   return (await putQuestionScript.call(redis, [keys.nodeInbox(node)], [MAX_ENTRIES, JSON.stringify(asked)])) !== null;
 }
 
 /**
- * Makes the inbox and its group where they are not there, and takes it for an incarnation of the node. Safe to repeat.
- * @returns whose it is now: a later incarnation's is not taken.
+ * Creates the inbox and its group if they do not exist, and takes the inbox for an incarnation of the node. Safe to repeat.
+ * @returns the incarnation that owns it now: an inbox of a later incarnation is not taken.
  */
 export async function createInbox(redis: RedisClient, keys: Keys, node: string, incarnation: number): Promise<number> {
   const owner = ownReply.parse(await own.call(redis, [keys.nodeInboxLoad(node)], [incarnation]));
@@ -157,16 +170,16 @@ export async function createInbox(redis: RedisClient, keys: Keys, node: string, 
 
 const ownReply = z.int();
 
-/** Is this error an inbox that is gone with its group: a Redis that came back empty, or a node that was forgotten? */
+/** Does this error mean that the inbox is gone with its group: Redis came back empty, or the node was forgotten? */
 export const isInboxGone = (error: unknown): boolean =>
   error instanceof Error && /^(NOGROUP|WRONGTYPE)\b/.test(error.message);
 
-/** An entry that was deleted without being acknowledged comes without its fields. */
+/** An entry that was deleted but not acknowledged comes without its fields. */
 const entries = z.array(z.tuple([z.string(), z.array(z.string()).nullable()]));
 
 const streams = z.array(z.tuple([z.string(), entries])).nullable();
 
-/** Entries that nobody had before; waits at most `blockMs` for the first, on a connection of its own. */
+/** Reads entries that were not handed out before. Waits at most `blockMs` for the first; needs a connection of its own. */
 export async function readNewEntries(
   redis: RedisClient,
   keys: Keys,
@@ -199,14 +212,14 @@ export async function countPendingEntries(redis: RedisClient, keys: Keys, node: 
   return Number(count);
 }
 
-/** The last entry that was handed out, to this life of the node or an earlier one; `0-0` where none was. */
+/** The id of the last entry that was handed out, to this incarnation of the node or an earlier one; `0-0` if there was none. */
 export async function lastEntryRead(redis: RedisClient, keys: Keys, node: string): Promise<string> {
   const groups = z.array(z.array(z.unknown())).parse(await redis.xinfo("GROUPS", keys.nodeInbox(node)));
   const [facts = []] = groups;
   return z.string().parse(facts[facts.indexOf("last-delivered-id") + 1]);
 }
 
-/** The oldest entries, whether they were handed out or not: of a node that takes none any more. */
+/** The oldest entries, whether they were handed out or not: for a node that does not read its inbox any more. */
 export async function readOldestEntries(
   redis: RedisClient,
   keys: Keys,
@@ -237,13 +250,13 @@ function entriesOf(reply: unknown): InboxEntry[] {
   });
 }
 
-/** Thrown where an inbox is a later incarnation's: what is in it is for that one to acknowledge. */
+/** Thrown if an inbox belongs to a later incarnation: only that incarnation may acknowledge its entries. */
 export class InboxTaken extends Error {
   override readonly name = "InboxTaken";
 }
 
 /**
- * Takes entries out of the inbox. Safe to repeat.
+ * Acknowledges entries and removes them from the inbox. Safe to repeat.
  * @throws InboxTaken
  */
 export async function acknowledgeEntries(

@@ -5,7 +5,10 @@ import type { Keys } from "../keys.ts";
 
 const record = z.object({
   bodyHash: z.string(),
-  /** Where it goes: one entry of each node's inbox, and for whom that is, by full ids. Decided before it is sent. */
+  /**
+   * Where the message goes: one entry in the inbox of each node, and the full ids that the entry is for. Decided before it
+   * is sent.
+   */
   posts: z.array(
     z.object({
       node: z.string(),
@@ -13,7 +16,7 @@ const record = z.object({
       stitches: z.array(z.string()),
     }),
   ),
-  /** What became of it so far; null until it is known to be stored. */
+  /** What became of the message so far; null until it is known to be stored. */
   deliveries: z
     .array(
       z.object({
@@ -25,7 +28,7 @@ const record = z.object({
     )
     .nullable(),
 });
-/** A message that was sent with an idempotency key, as it is known for ten minutes. */
+/** A message that was sent with an idempotency key, as it is remembered for ten minutes. */
 export type MessageRecord = z.output<typeof record>;
 export type Post = MessageRecord["posts"][number];
 
@@ -35,7 +38,9 @@ export async function readMessageRecord(redis: RedisClient, keys: Keys, id: stri
   return recordOf(await redis.get(keys.message(id)));
 }
 
-/** Says that this message is about to be sent, unless somebody has said so before. @returns what was said, or null. */
+/**
+ * Records that this message is about to be sent, unless somebody has recorded it before. @returns the earlier record, or null.
+ */
 export async function claimMessage(
   redis: RedisClient,
   keys: Keys,
@@ -45,12 +50,12 @@ export async function claimMessage(
   return recordOf(await redis.set(keys.message(id), JSON.stringify(mine), "PX", MESSAGE_KEPT_MS, "NX", "GET"));
 }
 
-/** Says what has become of it. Safe to repeat. */
+/** Records what has become of the message. Safe to repeat. */
 export async function rememberMessage(redis: RedisClient, keys: Keys, id: string, now: MessageRecord): Promise<void> {
   await redis.set(keys.message(id), JSON.stringify(now), "PX", MESSAGE_KEPT_MS);
 }
 
-/** It was not accepted: the key is free again. */
+/** Deletes the record of a message that was not accepted: its idempotency key is free again. */
 export async function forgetMessage(redis: RedisClient, keys: Keys, id: string): Promise<void> {
   await redis.del(keys.message(id));
 }

@@ -5,22 +5,25 @@ import { BURY, listDeadLettersOf } from "./dead-letters.ts";
 import type { Keys } from "../keys.ts";
 import { defineScript } from "../connection/script.ts";
 
-/** Of an inbox, messages may take so many entries, and so many bytes: there is always room for a question. */
+/** Most entries, and most bytes, that messages may take in an inbox: there is always room for a question. */
 const MAX_MESSAGES = 8000;
 const MAX_MESSAGE_BYTES = 32 * 1024 * 1024;
 
-/** Of both, what waits for one stitch may take an eighth: a deaf one must not fill its neighbours' share. */
+/**
+ * Messages for one stitch may take an eighth of both: a stitch that does not take its messages must not fill its
+ * neighbours' share.
+ */
 export const STITCH_MESSAGES = MAX_MESSAGES / 8;
 export const STITCH_BYTES = MAX_MESSAGE_BYTES / 8;
 
-/** What is for several has one share, half of both: a flood to a group leaves room for what is for one stitch. */
+/** Messages for several stitches have one share, half of both: a flood to a group leaves room for messages for one stitch. */
 export const SEVERAL_MESSAGES = MAX_MESSAGES / 2;
 export const SEVERAL_BYTES = MAX_MESSAGE_BYTES / 2;
 
-/** The name of that share in Redis; no stitch can have the id. */
+/** The name of that share in Redis; no stitch can have this id. */
 export const SEVERAL = "*";
 
-/** How long a message that was sent with an idempotency key is known again (http.md, "Messages"). */
+/** How long a message that was sent with an idempotency key is remembered (http.md, "Messages"). */
 export const MESSAGE_KEPT_MS = 600_000;
 
 const PUT_MESSAGES = `
@@ -80,23 +83,27 @@ return refused
 `;
 
 /**
- * Puts messages into a node's inbox, in their order. KEYS inbox, its load. ARGV the node's meta; where what finds no room
- * goes if the node is away, or ''; how many messages; for each the share it counts in and the body; then, with a place for
- * letters, for each its sender, the full ids that it is for, and its dead letter without them.
- * Returns -1 where there is no inbox, and so no node (what is no stream is deleted: the node makes its inbox anew); nothing
- * where all are stored; else whether the node is away (its lease has ended, or it has left), and which, from 1 on, there is no
- * room for: with a place for letters these are there now if it is.
- * Once one is refused, so are all later ones for the same stitch in this call: a smaller one must not overtake it. What is
- * larger than the bound itself has room where nothing else waits.
- * The node's meta and letters are not declared: senders may not write the one and not read the other, and while a slot moves
- * a declared key that is not there would refuse what has room. Where they cannot be had the node counts as alive.
- * Atomic: the bounds hold whoever sends, the load says what the inbox holds, and a node that is back buries nothing.
+ * Puts messages into a node's inbox, in their order. KEYS inbox, its load. ARGV the node's meta; the key of the dead
+ * letters for messages without room, if the node is away, or ''; how many messages; for each message the share it counts in
+ * and its body; then, if there is a key for dead letters, for each message its sender, the full ids that it is for, and its
+ * dead letter without those ids.
+ * Returns -1 if there is no inbox, and so no node (a key that is not a stream is deleted: the node creates its inbox
+ * again); an empty list if all messages are stored; else 1 if the node is away (its lease has ended, or it has left) or 0,
+ * then the numbers, from 1 on, of the messages that have no room. If the node is away and there is a key for dead letters,
+ * these are dead letters now.
+ * When a message is refused, all later ones for the same stitch in this call are refused, too: a smaller one must not
+ * overtake it. A message that is larger than the bound itself has room if nothing else waits.
+ * The node's meta and dead letters are not declared in KEYS: senders may not write the meta and may not read the dead
+ * letters, and while a slot moves, Redis would refuse the call if a declared key does not exist, though there is room. If
+ * meta or dead letters cannot be used, the node counts as alive.
+ * Atomic: the bounds hold for all senders, the load matches the inbox, and no message is buried for a node that is back.
  */
 const putMessagesScript = defineScript<[inbox: string, load: string]>("put_messages", 2, PUT_MESSAGES);
 
 /**
  * Puts a message into a node's inbox, unless it was put there before. KEYS inbox, its load, the mark of this message. ARGV
- * and what it returns: as above. Atomic: of two who send the same message one does, and a crash leaves it sent or not.
+ * and result: as above. Atomic: if two processes send the same message, only one of them puts it there; after a crash it is
+ * either sent or not.
  */
 const putOnceScript = defineScript<[inbox: string, load: string, mark: string]>(
   "put_message_once",
@@ -116,22 +123,23 @@ return reply
 );
 
 /**
- * A message with its place in the inbox: the stitch it is for, or "" for several. `burial`: what is left of it where there is
- * no room and its node is away: a dead letter for each of these full ids.
+ * A message with its place in the inbox: the stitch it is for, or "" for several. `burial`: the dead letter that is kept
+ * for each of these full ids if there is no room and the node is away.
  */
 export type Posted = { readonly stitch: string; readonly body: string; readonly burial?: Burial };
 
 export type Burial = { readonly to: readonly string[]; readonly letter: Omit<DeadLetter, "to"> };
 
 /**
- * Is it in the inbox, is there no such node, or has it no room there? Then `away` where the node's lease has ended or it has
- * left, and `buried` where it is among the node's dead letters now.
+ * What became of a message. "stored": it is in the inbox. "gone": there is no such node. The others mean that the inbox has
+ * no room: "away" if the node's lease has ended or the node has left; "buried" if the message is among the node's dead
+ * letters now; else "full".
  */
 export type PutResult = "stored" | "full" | "away" | "buried" | "gone";
 
 /**
- * Puts messages into a node's inbox, in their order. All of them have a burial or none: first without, so that who has room
- * waits for nothing else. @returns what became of each.
+ * Puts messages into a node's inbox, in their order. Either all of them have a burial or none has. Callers first call it
+ * without burials, so that messages that have room wait for nothing else. @returns what became of each message.
  */
 export async function putMessages(
   redis: RedisClient,
@@ -143,7 +151,9 @@ export async function putMessages(
   return placedOf(await putMessagesScript.call(redis, [keys.nodeInbox(node), keys.nodeInboxLoad(node)], args), posted);
 }
 
-/** Puts a message into a node's inbox once: repeating it with the same id does nothing, for as long as its key is known. */
+/**
+ * Puts a message into a node's inbox once: repeating it with the same id does nothing while its idempotency key is remembered.
+ */
 export async function putMessageOnce(
   redis: RedisClient,
   keys: Keys,

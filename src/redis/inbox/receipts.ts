@@ -6,7 +6,10 @@ import { defineScript } from "../connection/script.ts";
 /** Longer than anybody waits for receipts. */
 const KEPT_MS = 90_000;
 
-/** KEYS reply. ARGV ms to keep it, channel, id of the reply, receipts. The channel is told after they are there. */
+/**
+ * Appends receipts to a reply. KEYS reply. ARGV ms to keep it, channel, id of the reply, receipts. The hint is published
+ * after the receipts are there.
+ */
 const give = defineScript<[reply: string]>(
   "give_receipts",
   1,
@@ -18,7 +21,7 @@ return redis.call('PUBLISH', ARGV[2], ARGV[3])
 `,
 );
 
-/** Tells whoever waits for them what became of deliveries. One round trip. */
+/** Gives the receipts of deliveries to the processes that wait for them. One round trip. */
 export async function giveReceipts(
   redis: RedisClient,
   keys: Keys,
@@ -35,13 +38,13 @@ export async function giveReceipts(
   );
 }
 
-/** The receipts that have come, without the first `seen`. They are left there: more than one may wait for them. */
+/** The receipts that have come, without the first `seen`. They are not deleted: several processes may wait for them. */
 export async function readReceipts(redis: RedisClient, keys: Keys, reply: string, seen: number): Promise<Receipt[]> {
   const texts = await redis.lrange(keys.reply(reply), seen, -1);
   return texts.map((text) => receipt.parse(JSON.parse(text)));
 }
 
-/** Nobody waits for them any more. */
+/** Deletes receipts that nobody waits for any more. */
 export async function dropReceipts(redis: RedisClient, keys: Keys, reply: string): Promise<void> {
   await redis.del(keys.reply(reply));
 }

@@ -3,11 +3,11 @@ import { type HintWatch, HintWatchers } from "../hint-watchers.ts";
 import type { Keys } from "../keys.ts";
 
 /**
- * Tells when a node has answered a question of this process. One subscription, to a channel of the process's own, opened
- * at the first question.
+ * Gives a hint when a node has answered a question of this process. There is one subscription, to the process's own
+ * channel; it is opened at the first question.
  */
 export class ReplyHints {
-  /** Names this process in its questions. */
+  /** The name of this process in its questions. */
   readonly asker: string;
   readonly #open: () => RedisClient;
   readonly #keys: Keys;
@@ -38,7 +38,7 @@ export class ReplyHints {
     this.#client = client;
     client.on("message", (_channel: string, reply: string) => this.#watchers.tell(reply));
     client.subscribe(this.#keys.replyChannel(this.asker)).then(
-      // The answer may have come before the subscription stood.
+      // An answer may have come before the subscription began.
       () => this.#watchers.tellAll(),
       ignoreLostHint,
     );

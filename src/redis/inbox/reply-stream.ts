@@ -3,17 +3,19 @@ import type { RedisClient } from "../connection/client.ts";
 import type { Keys } from "../keys.ts";
 import { defineScript } from "../connection/script.ts";
 
-/** Batches that wait for their reader; a node bounds the bytes of each, so one slow reader holds a few MB at most. */
+/**
+ * Most batches that wait for their reader. A node bounds the bytes of each batch, so one slow reader holds a few MB at most.
+ */
 export const MAX_BATCHES = 16;
-/** A reader that has not been heard of for this long is gone. It renews its lease three times as often. */
+/** A reader that has not renewed its lease for this long is gone. A reader renews three times as often. */
 export const READER_LEASE_MS = 9000;
-/** What nobody reads any more goes by itself. */
+/** A stream that nobody reads any more expires by itself. */
 const STREAM_TTL_MS = READER_LEASE_MS;
 
 /**
  * Appends a batch to a stream of answers. KEYS stream, lease of its reader.
  * ARGV bound, ms to keep it, number of the batch, batch, channel, id of the reply.
- * Returns 'ok' (also where the batch is there already: the number decides), 'full', or 'gone' where nobody reads any more.
+ * Returns 'ok' (also if a batch with this number is there already), 'full', or 'gone' if nobody reads any more.
  * Atomic: nothing is written for a reader that is gone.
  */
 const append = defineScript<[stream: string, lease: string]>(
@@ -47,14 +49,17 @@ export async function appendBatch(
   return z.enum(["ok", "full", "gone"]).parse(reply);
 }
 
-/** Says that somebody reads the stream, from now on for `READER_LEASE_MS`. */
+/** Renews the reader's lease: somebody reads the stream for the next `READER_LEASE_MS`. */
 export async function renewReaderLease(redis: RedisClient, keys: Keys, reply: string): Promise<void> {
   await redis.set(keys.replyLease(reply), "", "PX", READER_LEASE_MS);
 }
 
 type NumberedBatch = { readonly number: number; readonly batch: string };
 
-/** Batches after the number `after`; deletes those up to it, which have been read, and renews the lease. One round trip. */
+/**
+ * Reads the batches after the number `after`. Deletes those up to `after`, because they have been read, and renews the
+ * lease. One round trip.
+ */
 export async function readBatches(
   redis: RedisClient,
   keys: Keys,
@@ -69,7 +74,7 @@ export async function readBatches(
   return entries.map(([id, fields]) => ({ number: Number(id.split("-")[0]), batch: fields[1] ?? "" }));
 }
 
-/** Nobody reads the stream any more. Safe to repeat. */
+/** Ends the reading: deletes the stream and the reader's lease. Safe to repeat. */
 export async function endReading(redis: RedisClient, keys: Keys, reply: string): Promise<void> {
   // Both at once: without the lease the node appends nothing more.
   await redis.del(keys.replyLease(reply), keys.reply(reply));

@@ -5,14 +5,15 @@ import type { Keys } from "../keys.ts";
 import { defineScript } from "../connection/script.ts";
 import { readIndex, writeIndex } from "../unreadable.ts";
 
-/** An entry: when the last draft took something, the drafts that hold, the scopes they hold. */
+/** The parts of an entry: when the last draft took scopes, the drafts that hold them, the scopes. */
 const ENTRY = "'^(%d+)|([^|]*)|(.*)$'";
 
 /**
- * Takes what a job of many steps works on, unless another has some of it. KEYS busy. ARGV job, draft, scope, ….
- * Returns false where it has it now, or {job that is in the way, ms since that one last took something}.
- * One contains another part by part: `shop.orders` contains `shop.orders.1.n1`.
- * Atomic: of two jobs that overlap, one alone may have it. An entry that is none holds nothing.
+ * Takes the scopes that a job of many steps works on, unless another job holds some of them. KEYS busy. ARGV job, draft,
+ * scope, ….
+ * Returns false if the job has the scopes now, or {job that is in the way, ms since that job last took scopes}.
+ * A scope contains another one part by part: `shop.orders` contains `shop.orders.1.n1`.
+ * Atomic: of two jobs that overlap, only one may have the scopes. An entry that is not in this form holds nothing.
  */
 const take = defineScript<[busy: string]>(
   "take_scopes",
@@ -54,7 +55,8 @@ return false
 );
 
 /**
- * Gives back what drafts hold. KEYS busy. ARGV job, draft, …. What another draft of the same job holds stays held.
+ * Releases the scopes that drafts hold. KEYS busy. ARGV job, draft, …. While another draft of the same job holds scopes,
+ * they stay held.
  * Atomic: a draft that takes its scopes meanwhile must not lose them.
  */
 const release = defineScript<[busy: string]>(
@@ -77,12 +79,13 @@ return 0
 
 const taken = z.tuple([z.string(), z.number()]).nullable();
 
-/** The job that is in the way, and how long ago a draft of it last took something. */
+/** The job that is in the way, and how long ago one of its drafts last took scopes. */
 type Holder = { readonly job: string; readonly heldMs: number };
 
 /**
- * Takes scopes for a draft of a job of many steps (see `Plan.scopes`), beside those that the job has; null where it has them
- * now. Safe to repeat. Two drafts of one job, by one idempotency key, may both hold.
+ * Takes scopes for a draft of a job of many steps (see `Plan.scopes`), in addition to those that the job has. @returns null
+ * if the job has the scopes now, else the job that is in the way. Safe to repeat. Two drafts of one job (with the same
+ * idempotency key) may both hold scopes.
  */
 export async function takeScopes(
   redis: RedisClient,
@@ -95,12 +98,14 @@ export async function takeScopes(
   return reply === null ? null : { job: reply[0], heldMs: reply[1] };
 }
 
-/** Gives back what a job had that has ended. Safe to repeat. */
+/** Releases the scopes of a job that has ended. Safe to repeat. */
 export async function releaseScopes(redis: RedisClient, keys: Keys, job: string): Promise<void> {
   await writeIndex(redis, keys.busy, "hash", () => redis.hdel(keys.busy, job));
 }
 
-/** Gives back what drafts of a job hold; what another draft of it holds stays held. Safe to repeat. */
+/**
+ * Releases the scopes that drafts of a job hold. While another draft of the job holds scopes, they stay held. Safe to repeat.
+ */
 export async function releaseDrafts(
   redis: RedisClient,
   keys: Keys,
@@ -111,12 +116,12 @@ export async function releaseDrafts(
 }
 
 /**
- * Gives up the drafts of a job that has no record, and gives back what they hold. They are voided first, where the record
- * would be: a draft that was only slow would otherwise be accepted while others work on what it had.
- * @returns false where the job has a record by now: then nothing was done.
+ * Gives up the drafts of a job that has no record, and releases their scopes. The drafts are voided first, in the key of
+ * the record: otherwise a draft that was only slow would be accepted while other jobs work on its scopes.
+ * @returns false if the job has a record by now: then nothing was done.
  */
 export async function giveUpDrafts(redis: RedisClient, keys: Keys, job: string): Promise<boolean> {
-  // Read before they are voided: what holds by now has begun by now, and so it is void.
+  // Read before the drafts are voided: a draft that holds scopes at this moment has begun before, so it is voided, too.
   const entry = await readIndex(redis, keys.busy, "hash", redis.hget(keys.busy, job), null);
   if (!(await voidDrafts(redis, keys, job))) return false;
   const drafts = entry?.split("|")[1]?.split(" ") ?? [];

@@ -6,14 +6,14 @@ import type { Keys } from "../keys.ts";
 import { listJob } from "./job-index.ts";
 import { runnersOf } from "./job-record.ts";
 
-/** How long a void draft is remembered where no record follows: longer than any process is held up and goes on. */
+/** How long a void draft is remembered if no record follows: longer than any process is held up and then continues. */
 const VOID_KEPT_MS = 86_400_000;
 
 /**
- * Writes a job's record, once. KEYS job. ARGV record, hash of the body, deadline, runners (one a line), how many times drafts
- * of it had been voided when this one was begun.
- * Returns 'created'; 'known' where there is a record; 'void' where the draft has been voided since.
- * Atomic: of two requests with one idempotency key, one alone may create; and a draft is either accepted or voided.
+ * Writes a job's record, once. KEYS job. ARGV record, hash of the body, deadline, runners (one per line), how many times
+ * drafts of the job had been voided when this draft began.
+ * Returns 'created'; 'known' if there is a record; 'void' if the draft has been voided since.
+ * Atomic: of two requests with the same idempotency key, only one may create the job; and a draft is either accepted or voided.
  */
 const create = defineScript<[job: string]>(
   "create_job",
@@ -29,8 +29,8 @@ return 'created'
 );
 
 /**
- * Voids every draft of a job that has been begun: none of them can be accepted any more. KEYS job. ARGV ms to remember it.
- * Returns 1, or 0 where there is a record.
+ * Voids every draft of a job that has begun so far: none of them can be accepted any more. KEYS job. ARGV ms to remember this.
+ * Returns 1, or 0 if there is a record.
  * Atomic: as `create_job`.
  */
 const voidAll = defineScript<[job: string]>(
@@ -50,8 +50,8 @@ type CreateReply = z.output<typeof createdReply>;
 
 /**
  * Writes the record once; from here on the command is accepted.
- * @param voids as `timesVoided` told before the draft took anything; 0 for an id that nobody else can have.
- * @returns "known" where there is a record with this id; "void" where another Master has given the draft up.
+ * @param voids what `timesVoided` returned before the draft took anything; 0 for an id that nobody else can have.
+ * @returns "known" if there is a record with this id; "void" if another Master has given the draft up.
  */
 export async function createJob(
   redis: RedisClient,
@@ -68,14 +68,14 @@ export async function createJob(
   return createdReply.parse(reply);
 }
 
-/** How many times the drafts of a job were voided, for the draft that is begun now. */
+/** How many times the drafts of a job have been voided so far. A draft reads this when it begins. */
 export async function timesVoided(redis: RedisClient, keys: Keys, id: string): Promise<number> {
   return Number((await redis.hget(keys.job(id), "voids")) ?? 0);
 }
 
 /**
- * Sees to it that no draft of this job that has been begun is accepted any more; one that is begun after this may be.
- * @returns false where the job has a record.
+ * Makes sure that no draft of this job that has begun is accepted any more. A draft that begins after this may be accepted.
+ * @returns false if the job has a record.
  */
 export async function voidDrafts(redis: RedisClient, keys: Keys, id: string): Promise<boolean> {
   return (await voidAll.call(redis, [keys.job(id)], [VOID_KEPT_MS])) === 1;

@@ -3,10 +3,10 @@ import { type HintWatch, HintWatchers } from "../hint-watchers.ts";
 import type { Keys } from "../keys.ts";
 
 /**
- * Tells when something may have happened to a job. A hint over pub/sub: whoever waits also looks each second.
+ * Gives a hint when something may have happened to a job, over pub/sub. A waiter also looks each second, without a hint.
  *
- * Each job is subscribed to while somebody waits for it, on a connection of its own that nobody waits for: what a process
- * hears does not grow with what the cluster does.
+ * A job's channel is subscribed to only while somebody waits for the job, so the hints that a process receives do not grow
+ * with the work of the cluster. The subscriptions have a connection of their own, and nothing waits for that connection.
  */
 export class JobHints {
   readonly #open: () => RedisClient;
@@ -28,7 +28,7 @@ export class JobHints {
     const watch = this.#watchers.watch(channel);
     if (isFirst)
       client.subscribe(channel).then(
-        // What was told before the subscription stood, nobody has heard.
+        // Hints that came before the subscription are lost, so each waiter looks now.
         () => this.#watchers.tell(channel),
         ignoreLostHint,
       );

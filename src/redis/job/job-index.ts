@@ -6,16 +6,16 @@ import { redisTimeMs } from "../node/node-record.ts";
 import { defineScript } from "../connection/script.ts";
 import { readIndex, readKey, writeIndex } from "../unreadable.ts";
 
-/** Of the list of jobs, those that are looked for in the index of open ones. */
+/** Newest jobs of the list of jobs that are looked for in the index of open jobs. */
 const MOST_RECENT = 1000;
-/** Jobs of the list that are looked for in one round trip. */
+/** Jobs of the list of jobs that are looked for in one round trip. */
 const PRUNED_AT_ONCE = 500;
 
 /**
- * Points at a job that is to be made. KEYS open jobs. ARGV job, in how many ms to look at it.
- * Returns the pointer's score where nobody pointed at it yet, else ''. A pointer that is there gets another score: whoever
- * made it sees that it is not alone any more. Its half millisecond is in no score that a sweep writes.
- * Atomic: of two requests with one idempotency key, each must know whether the other was first.
+ * Adds the pointer to a job that is about to be created. KEYS open jobs. ARGV job, in how many ms to look at it.
+ * Returns the pointer's score if there was no pointer yet, else ''. An existing pointer gets another score, so that the request
+ * that made it sees that it is not alone any more. The score ends in half a millisecond; no score that a sweep writes does.
+ * Atomic: of two requests with the same idempotency key, each must know whether the other was first.
  */
 const point = defineScript<[open: string]>(
   "point_at_job",
@@ -31,8 +31,8 @@ return was and '' or redis.call('ZSCORE', KEYS[1], ARGV[1])
 );
 
 /**
- * Takes back a pointer that nobody else has relied on since. KEYS open jobs. ARGV job, the score that `point` gave.
- * Returns 1 where it did.
+ * Removes a pointer, unless another request has relied on it since. KEYS open jobs. ARGV job, the score that `point` returned.
+ * Returns 1 if the pointer was removed.
  */
 const unpoint = defineScript<[open: string]>(
   "unpoint_at_job",
@@ -44,8 +44,8 @@ return redis.call('ZREM', KEYS[1], ARGV[1])
 );
 
 /**
- * Brings a look at an open job forward. KEYS open jobs. ARGV job, in how many ms at the latest.
- * A script, because the sweep compares with the clock of the Redis that has the index, and no process has that one.
+ * Brings the next look at an open job forward. KEYS open jobs. ARGV job, in how many ms at the latest.
+ * A script, because the sweep compares with the clock of the Redis that has the index, and no process has that clock.
  */
 const lookIn = defineScript<[open: string]>(
   "look_at_job_in",
@@ -54,8 +54,8 @@ const lookIn = defineScript<[open: string]>(
 );
 
 /**
- * Takes the jobs that are due for a look, and puts them off, so that Masters which sweep at once share them.
- * KEYS open jobs. ARGV how many, ms to put off. Returns ids.
+ * Takes the jobs that are due for a look and postpones their next look, so that Masters that sweep at the same time share them.
+ * KEYS open jobs. ARGV how many, ms to postpone. Returns ids.
  */
 const takeDue = defineScript<[open: string]>(
   "take_due_jobs",
@@ -72,9 +72,9 @@ const pointReply = z.string();
 const idsReply = z.array(z.string());
 
 /**
- * Index first, then the record (see `createJob`): a crash between leaves a pointer without a record, never a record nobody
- * looks at.
- * @returns for `takeBackOpenJob`; null where the pointer was there.
+ * Adds a job to the index, before its record is written (see `createJob`): a crash in between leaves a pointer without a
+ * record, never a record that nobody looks at.
+ * @returns the score for `takeBackOpenJob`; null if the pointer existed before.
  */
 export async function indexOpenJob(
   redis: RedisClient,
@@ -87,10 +87,10 @@ export async function indexOpenJob(
 }
 
 /**
- * Drops the pointer of a request that was refused, unless another with the same id counts on it: one that came before, or
- * since, and may have made the job, or be about to.
- * @param own as `indexOpenJob` or `openJobPointer` gave it.
- * @returns whether it did: then nobody else is about to make the job.
+ * Drops the pointer of a request that was refused, unless another request with the same id relies on it: an earlier or a
+ * later one that may have created the job, or may be about to.
+ * @param own what `indexOpenJob` or `openJobPointer` returned.
+ * @returns true if the pointer was dropped: then nobody else is about to create the job.
  */
 export async function takeBackOpenJob(
   redis: RedisClient,
@@ -101,12 +101,12 @@ export async function takeBackOpenJob(
   return own !== null && (await unpoint.call(redis, [keys.openJobs], [id, own])) === 1;
 }
 
-/** In how long a Master shall look at an open job again: never later than was said before, which may be due to something else. */
+/** Sets in how long a Master looks at an open job again. An earlier look stays: it may have another reason. */
 export async function lookAgainIn(redis: RedisClient, keys: Keys, id: string, inMs: number): Promise<void> {
   await lookIn.call(redis, [keys.openJobs], [id, inMs]);
 }
 
-/** The pointer at a job as it is now, for `takeBackOpenJob`; null where there is none. */
+/** The pointer to a job as it is now, for `takeBackOpenJob`; null if there is none. */
 export async function openJobPointer(redis: RedisClient, keys: Keys, id: string): Promise<string | null> {
   return readIndex(redis, keys.openJobs, "zset", redis.zscore(keys.openJobs, id), null);
 }
@@ -119,14 +119,14 @@ export function countOpenJobs(redis: RedisClient, keys: Keys): Promise<number> {
   return readIndex(redis, keys.openJobs, "zset", redis.zcard(keys.openJobs), 0);
 }
 
-/** Those of the jobs that are in the index of open ones. One round trip. */
+/** Those of the given jobs that are in the index of open jobs. One round trip. */
 export async function openJobsOf(redis: RedisClient, keys: Keys, ids: readonly string[]): Promise<string[]> {
   if (ids.length === 0) return [];
   const scores = await readIndex(redis, keys.openJobs, "zset", redis.zmscore(keys.openJobs, ...ids), []);
   return ids.filter((_, index) => scores[index] != null);
 }
 
-/** Puts a job on the list of jobs. Safe to repeat: it stays where it is. */
+/** Adds a job to the list of jobs. Safe to repeat: the job keeps its place. */
 export async function listJob(
   redis: RedisClient,
   keys: Keys,
@@ -137,12 +137,12 @@ export async function listJob(
   );
 }
 
-/** Takes a job off the list of jobs. Safe to repeat. */
+/** Removes a job from the list of jobs. Safe to repeat. */
 export async function unlistJob(redis: RedisClient, keys: Keys, id: string): Promise<void> {
   await writeIndex(redis, keys.recentJobs, "zset", () => redis.zrem(keys.recentJobs, id));
 }
 
-/** How long ago a job was accepted, as the list of jobs tells; without end where it is not on it. */
+/** How long ago a job was accepted, by the list of jobs; infinite if the job is not on the list. */
 export async function jobAgeMs(redis: RedisClient, keys: Keys, id: string): Promise<number> {
   const [score, nowMs] = await Promise.all([
     readIndex(redis, keys.recentJobs, "zset", redis.zscore(keys.recentJobs, id), null),
@@ -151,19 +151,20 @@ export async function jobAgeMs(redis: RedisClient, keys: Keys, id: string): Prom
   return score === null ? Number.POSITIVE_INFINITY : nowMs - Number(score);
 }
 
-/** Takes up to `limit` jobs that are due, and puts them off by `putOffMs`. */
+/** Takes up to `limit` jobs that are due, and postpones their next look by `putOffMs`. */
 export async function takeOpenJobs(redis: RedisClient, keys: Keys, limit: number, putOffMs: number): Promise<string[]> {
   return idsReply.parse(await takeDue.call(redis, [keys.openJobs], [limit, putOffMs]));
 }
 
-/** Job ids, newest first, from after `cursor` (the score and id of the last one seen). */
+/** Job ids, newest first, after `cursor` (the score and id of the last job seen). */
 export async function listJobIds(
   redis: RedisClient,
   keys: Keys,
   cursor: { createdAtMs: number; id: string } | null,
   limit: number,
 ): Promise<{ id: string; createdAtMs: number }[]> {
-  // Jobs of one millisecond share a score: those at the cursor's are read again and passed over, so the page asks for more.
+  // Jobs of the same millisecond share a score. Those with the cursor's score are read again and skipped, so the page reads
+  // more.
   const at = cursor === null ? "+inf" : String(cursor.createdAtMs);
   const recent = keys.recentJobs;
   const ties = cursor === null ? 0 : await readIndex(redis, recent, "zset", redis.zcount(recent, at, at), 0);
@@ -179,8 +180,8 @@ export async function listJobIds(
 }
 
 /**
- * Puts those of the newest jobs that are not closed into the index of open ones, where it has lost them: a failover of the
- * Redis that has it, or something else in its place.
+ * Adds those of the newest jobs that are not closed to the index of open jobs, if the index has lost them: in a failover of
+ * the Redis that has it, or because it held other data.
  */
 export async function indexLostJobs(redis: RedisClient, keys: Keys): Promise<void> {
   const newest = redis.zrange(keys.recentJobs, 0, String(MOST_RECENT - 1), "REV");
@@ -198,8 +199,8 @@ export async function indexLostJobs(redis: RedisClient, keys: Keys): Promise<voi
 }
 
 /**
- * Drops jobs from the list whose record is gone.
- * @param keptMs how long a record is there at least: newer ones are not looked at.
+ * Removes jobs whose record is gone from the list of jobs.
+ * @param keptMs how long a record exists at least: newer jobs are not checked.
  */
 export async function pruneRecentJobs(redis: RedisClient, keys: Keys, keptMs: number): Promise<void> {
   const before = (await redisTimeMs(redis, keys.recentJobs)) - keptMs;

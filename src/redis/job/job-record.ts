@@ -17,17 +17,20 @@ import { pairsOf, readOutcomes } from "./outcomes.ts";
 import { defineScript } from "../connection/script.ts";
 import { type OnUnreadable, readKey, readRequired, refuse } from "../unreadable.ts";
 
-/** Times a job is read key by key because it changed meanwhile. */
+/** Most times that a job is read key by key because it changed meanwhile. */
 const MOST_READS = 20;
 
 /**
- * Begins every script that reads what is written beside a job. While a Redis Cluster moves the slot, a script may run where
- * some of the keys are not, and would take them for empty: a verdict without the outcomes. Two keys at once, of which the
- * second never exists, are refused on both sides for as long as the slot is open ("non local key").
+ * Begins every script that reads what is written beside a job. While a Redis Cluster moves the slot, a script may run on a
+ * server that does not have all the keys, and would take the missing ones for empty: it would decide without the outcomes. A
+ * command on two keys, where the second key never exists, is refused by both servers while the slot is open ("non local key").
  */
 const WHOLE = "redis.call('EXISTS', KEYS[1], KEYS[1] .. ':none')\n";
 
-/** How much there is beside a job (see `JobState.written`). `raised`: a raised attempt makes other outcomes count. */
+/**
+ * Counts what is written beside a job (see `JobState.written`). `raised` counts, too: a raised attempt makes other outcomes
+ * count.
+ */
 const WRITTEN = `${WHOLE}
 local function written(runners)
   local sum = tonumber(redis.call('HGET', KEYS[1], 'raised') or 0)
@@ -39,7 +42,7 @@ end
 `;
 
 /**
- * Reads a job with everything beside it at one instant, with that instant. KEYS job.
+ * Reads a job and everything written beside it at one instant, and the time of that instant. KEYS job.
  * Returns false, or {now, {the job's hash as field, value, …}, {outcomes of one runner as field, value, …}, …}.
  * The runners' keys are built from the record: they share the job's slot.
  */
@@ -60,15 +63,17 @@ return reply
 
 /**
  * Reads one hash. KEYS hash. Returns {now, {field, value, …}}.
- * Atomic: the time must be that of the Redis that has the key, and of the read.
+ * Atomic: the time must be that of the read, on the Redis that has the key.
  */
 const loadAlone = defineScript<[hash: string]>("load_alone", 1, "return {now, redis.call('HGETALL', KEYS[1])}");
 
 /**
- * Ends a job for good. KEYS job. ARGV how much was written beside it when that was decided, status, retention in ms; then
- * runner, field, value of what was not read but heard of in a hint: it must be there as it was told.
- * Returns {'closed' | 'was', mark}, or {'changed'} where more has been written meanwhile, {'unknown'} where it is gone.
- * Atomic: a verdict must not overtake a claim or an outcome, nor rest on a hint that says what nobody wrote.
+ * Closes a job for good. KEYS job. ARGV how much was written beside it at the decision, status, retention in ms; then
+ * runner, field, value of each outcome that came with a hint and was not read: Redis must hold the same value.
+ * Returns {'closed', mark}; {'was', mark} if it was closed before; {'changed'} if more has been written meanwhile, or a
+ * value differs; {'unknown'} if the job is gone.
+ * Atomic: the decision must not come before a claim or an outcome that it did not see, nor rest on a hint about something
+ * that nobody wrote.
  */
 const close = defineScript<[job: string]>(
   "close_job",
@@ -90,10 +95,10 @@ return {'closed', mark}
 );
 
 /**
- * Saves what a job of many steps has become. KEYS job. ARGV the version it was made from, how much was written beside it
- * then, record, runners (one a line), how many tasks are given up, these, then the tasks that clean up.
- * Returns 'ok'; 'changed' where another Master has saved, or more has been written; 'closed', 'unknown'.
- * Atomic: two Masters may bring it forward at once, and a task that is given up must not be taken up meanwhile.
+ * Saves the next version of a job of many steps. KEYS job. ARGV the version that it was made from, how much was written beside
+ * the job then, record, runners (one per line), how many tasks are given up, these tasks, then the tasks that clean up.
+ * Returns 'ok'; 'changed' if another Master has saved, or more has been written; 'closed'; 'unknown'.
+ * Atomic: two Masters may advance the job at once, and a task that is given up must not be claimed meanwhile.
  */
 const save = defineScript<[job: string]>(
   "save_job",
@@ -113,10 +118,10 @@ return 'ok'
 );
 
 /**
- * Makes the next attempt of tasks the one that counts. KEYS job. ARGV how much was written beside it when that was decided,
+ * Makes the next attempt of tasks the one that counts. KEYS job. ARGV how much was written beside the job at the decision,
  * then task, attempt that counts so far, ….
- * Returns 'ok'; 'changed' where more has been written, or a task has another attempt or is given up; 'closed', 'unknown'.
- * Atomic: an outcome that comes first must count, and two Masters must not raise it twice.
+ * Returns 'ok'; 'changed' if more has been written, or a task has another attempt or is given up; 'closed'; 'unknown'.
+ * Atomic: an outcome that comes first must count, and two Masters must not raise the same attempt twice.
  */
 const raise = defineScript<[job: string]>(
   "raise_attempt",
@@ -135,7 +140,10 @@ return 'ok'
 `,
 );
 
-/** Notes the job that follows from this one, once. KEYS job. ARGV field, id. Returns the one that is noted; false where the job is gone. */
+/**
+ * Notes, once, the job that repeats or rolls back this one. KEYS job. ARGV field, id. Returns the id that is noted; false
+ * if the job is gone.
+ */
 const noteFollowUp = defineScript<[job: string]>(
   "note_follow_up",
   1,
@@ -146,7 +154,7 @@ return redis.call('HGET', KEYS[1], ARGV[1])
 `,
 );
 
-/** Asks a job to end. KEYS job, channel of the job. Returns 'unknown', 'closed', or 'ok' (also where it was asked before). */
+/** Asks a job to end. KEYS job. Returns 'unknown', 'closed', or 'ok' (also if it was asked before). */
 const cancel = defineScript<[job: string]>(
   "cancel_job",
   1,
@@ -174,13 +182,13 @@ const cancelReply = z.enum(["ok", "unknown", "closed"]);
 
 const runnerOf = (task: Task): string => (task.runs === "master" ? MASTER_RUNNER : task.node);
 
-/** The runners of its tasks, one a line. */
+/** The runners of a job's tasks, one per line. */
 export const runnersOf = (record: JobRecord): string => [...new Set(record.tasks.map(runnerOf))].join("\n");
 
 /**
- * A job and everything written beside it, at one instant; null where there is no such job (any more). An outcome that cannot
- * be read counts as none, unless `onUnreadable` throws: the job ends by its deadline.
- * @throws UnreadableRecord where the record is not what it should be.
+ * Reads a job and everything written beside it, at one instant; null if there is no such job (any more). An outcome that
+ * cannot be read counts as none, unless `onUnreadable` throws: the job ends at its deadline.
+ * @throws UnreadableRecord if the record is not what it should be.
  */
 export async function loadJob(
   redis: RedisClient,
@@ -226,9 +234,9 @@ export async function loadJob(
 }
 
 /**
- * As the script reads it, key by key: for a slot that a Redis Cluster is moving, where each key is on one of two. What is
- * written beside a job is only added to, so it need not be of one instant as long as the job itself stays the same; what
- * counts as late is told by the time of the first read.
+ * Reads the same as the script `load_job`, key by key: while a Redis Cluster moves a slot, each key is on one of two
+ * servers. Outcomes and claims are only added, so they need not be read at the same instant, as long as the job itself
+ * stays the same. The time of the first read decides what counts as late.
  */
 async function loadByKeys(redis: RedisClient, keys: Keys, id: string): Promise<z.output<typeof loadedReply>> {
   const read = async (key: string) => aloneReply.parse(await loadAlone.callApart(redis, [key], []));
@@ -245,8 +253,8 @@ async function loadByKeys(redis: RedisClient, keys: Keys, id: string): Promise<z
 }
 
 /**
- * Saves what a job of many steps has become: `next`, made from `state`.
- * @param givenUp the tasks that nobody may take up any more.
+ * Saves the next version of a job of many steps: `next`, made from `state`.
+ * @param givenUp the tasks that no runner may claim any more.
  */
 export async function saveJob(
   redis: RedisClient,
@@ -283,7 +291,10 @@ export async function raiseAttempts(
   return saveReply.parse(await raise.call(redis, [keys.job(record.id)], [written, ...from]));
 }
 
-/** Notes that `by` repeats or takes back a job, unless another does already. @returns the one that does; null where the job is gone. */
+/**
+ * Notes that the job `by` repeats or rolls back a job, unless another job does already. @returns the job that does; null if
+ * the job is gone.
+ */
 export async function followUp(
   redis: RedisClient,
   keys: Keys,
@@ -301,8 +312,9 @@ type CloseReply =
   | { readonly kind: "unknown" };
 
 /**
- * Ends a job for good, unless more was written beside it than the verdict was made from.
- * @param told what the verdict takes from hints, as runner, field, value, …: anybody may publish a hint, so it is compared.
+ * Closes a job for good, unless more was written beside it than the decision was made from.
+ * @param told the outcomes that the decision takes from hints, as runner, field, value, …. Anybody may publish a hint, so
+ *   each value is compared with the one in Redis.
  */
 export async function closeJob(
   redis: RedisClient,
@@ -325,8 +337,8 @@ export async function cancelJob(redis: RedisClient, keys: Keys, id: string): Pro
 }
 
 /**
- * Lets a job go whose record cannot be read, with what is written beside it. KEYS job. ARGV retention in ms. The runners' keys
- * share its slot.
+ * Lets a job expire whose record cannot be read, with what is written beside it. KEYS job. ARGV retention in ms. The
+ * runners' keys share the job's slot.
  */
 const letGo = defineScript<[job: string]>(
   "let_job_go",
@@ -340,7 +352,7 @@ return redis.call('PEXPIRE', KEYS[1], ARGV[1])
 `,
 );
 
-/** A job that nobody can read goes after this time. Safe to repeat. */
+/** Lets a job that nobody can read expire after `retentionMs`. Safe to repeat. */
 export async function letJobGo(redis: RedisClient, keys: Keys, id: string, retentionMs: number): Promise<void> {
   await letGo.call(redis, [keys.job(id)], [retentionMs]);
 }

@@ -7,20 +7,20 @@ import type { Keys } from "../keys.ts";
 import { type OnUnreadable, readField, refuse } from "../unreadable.ts";
 import { markJobDue } from "./due-jobs.ts";
 
-/** Outcomes beyond this are read where they are written: a hint goes to every process that listens. */
+/** Larger outcomes do not come with a hint: waiters read them from Redis. A hint goes to every process that listens. */
 const MAX_HINT_BYTES = 8192;
 
-/** How long outcomes are kept beside which there is no record: longer than a slot is on its way to another Redis. */
+/** How long outcomes are kept if there is no record beside them: longer than it takes to move a slot to another Redis. */
 const ALONE_KEPT_MS = 86_400_000;
 
 /**
- * A runner takes up a task. KEYS the runner's outcomes. ARGV the job's key, task, attempt, incarnation.
+ * A runner claims a task. KEYS the runner's outcomes. ARGV the job's key, task, attempt, incarnation.
  * Returns 'ok', or why not: 'unknown' (no such job), 'closed', 'attempt' (not the current one), 'cancelled', 'expired'.
- * Cancel and deadline end only what nobody has claimed in any attempt, and what cleans up after a job not at all; a runner
- * that is back claims again what it had. The highest incarnation that took an attempt up is kept: see `write_outcomes`.
- * Atomic: a task that is cancelled or expired must never be claimed after it was said so.
- * The job's key is not among the KEYS, though it is read: Redis wants leave to write what is declared, and a node's user
- * may not write job records (docs/security.md). It shares the slot.
+ * Cancel and deadline end only tasks that nobody has claimed in any attempt, and never tasks that clean up after a job. A
+ * runner that is back claims its tasks again. The highest incarnation that claimed an attempt is kept: see `write_outcomes`.
+ * Atomic: a task must never be claimed after it was reported as cancelled or expired.
+ * The script reads the job's key without declaring it in KEYS: Redis requires the right to write each declared key, and a
+ * node's user may not write job records (docs/security.md). The job's key shares the slot.
  */
 const claimTask = defineScript<[outcomes: string]>(
   "claim_task",
@@ -47,13 +47,14 @@ return 'ok'
 /**
  * Writes outcomes; the first one of a step stays. KEYS the runner's outcomes.
  * ARGV the job's key, channel or '', runner, task, attempt, incarnation that claimed it, index, outcome, …
- * Returns 1; 0 and nothing is written where a higher incarnation has claimed this attempt, or somebody the next one: the
- * task is theirs, and the lease that would tell is in another slot.
- * Atomic: whoever has the task must not be overtaken by a write that was long on its way.
- * The channel is told when the task has ended, after the write it speaks of: with how much is written now and the outcomes
- * as they stand, so that whoever waits need not read them again; without them where they are too long for a hint.
- * What is written goes with the job's record, which a claim may not declare either (see `claim_task`). Where there is none,
- * because the job has expired or its slot is being moved, it is kept for `ALONE_KEPT_MS`, or until the next write finds one.
+ * Returns 1; or 0, and writes nothing, if a higher incarnation has claimed this attempt, or if any incarnation has claimed
+ * the next attempt: the task belongs to that one. The node's lease would tell this, too, but it is in another slot.
+ * Atomic: a delayed write must not come before the writes of the incarnation that has the task now.
+ * If the task has ended, a hint is published after the write: how much is written now, and the outcomes as they are stored,
+ * so that waiters need not read them again; without the outcomes if they are too long for a hint.
+ * The outcomes expire with the job's record; the script may not declare its key either (see `claim_task`). If there is no
+ * record, because the job has expired or its slot is being moved, the outcomes are kept for `ALONE_KEPT_MS`, or until the
+ * next write finds a record.
  */
 const writeOutcomes = defineScript<[outcomes: string]>(
   "write_outcomes",
@@ -86,14 +87,14 @@ const writtenReply = z.literal([0, 1]);
 
 const claimReply = z.enum(["ok", "unknown", "closed", "attempt", "cancelled", "expired"]);
 
-/** A hash as it is answered: field, value, …. */
+/** The pairs of a hash that Redis replied as field, value, …. */
 export function pairsOf(hash: readonly string[]): [field: string, value: string][] {
   const pairs: [string, string][] = [];
   for (let i = 0; i + 1 < hash.length; i += 2) pairs.push([hash[i] ?? "", hash[i + 1] ?? ""]);
   return pairs;
 }
 
-/** Takes in a runner's hash, given as field, value, …: claims and outcomes. */
+/** Adds the claims and outcomes of a runner's hash, given as field, value, …, to `claims` and `steps`. */
 export function readOutcomes(
   { onUnreadable, ...at }: { readonly id: string; readonly key: string; readonly onUnreadable: OnUnreadable },
   out: readonly string[],
@@ -112,7 +113,7 @@ export function readOutcomes(
 }
 
 const outcomesHint = z.object({ runner: z.string(), written: z.int(), steps: z.array(z.string()).default([]) });
-/** What a hint tells: outcomes that one runner has written, and how much it had written by then. `told`: see `closeJob`. */
+/** The content of a hint: outcomes that one runner has written, and how much it had written by then. `told`: see `closeJob`. */
 type OutcomesHint = {
   readonly runner: string;
   readonly written: number;
@@ -120,7 +121,7 @@ type OutcomesHint = {
   readonly told: readonly string[];
 };
 
-/** Reads the payload of a job's channel; null where it only says to look, or says nothing that can be read. */
+/** Reads the payload of a hint on a job's channel; null if it is empty (it only says to look), or cannot be read. */
 export function readHint(payload: string): OutcomesHint | null {
   if (payload === "") return null;
   try {
@@ -136,7 +137,7 @@ export function readHint(payload: string): OutcomesHint | null {
 
 export type ClaimReply = z.output<typeof claimReply>;
 
-/** Takes up a task. Safe to repeat. `runner`: the node's id, or `MASTER_RUNNER`. */
+/** Claims a task. Safe to repeat. `runner`: the node's id, or `MASTER_RUNNER`. */
 export async function claim(
   redis: RedisClient,
   keys: Keys,
@@ -150,17 +151,17 @@ export async function claim(
     [keys.jobOutcomes(job, runner)],
     [keys.job(job), task.id, task.attempt, incarnation],
   );
-  // While a Redis Cluster moves the slot, the script may have run where the record is not yet: only the record's own key
-  // tells whether it is gone.
+  // While a Redis Cluster moves the slot, the script may have run on the server that does not have the record yet. Only a
+  // command on the record's own key shows whether the record is gone.
   if (reply === "unknown" && (await redis.hexists(keys.job(job), "record")) === 1)
     throw new Error(`TRYAGAIN the record of ${job} is on its way to another Redis; the task is claimed later`);
   return claimReply.parse(reply);
 }
 
 /**
- * Writes outcomes of a task's steps, in one round trip. `ended`: these are the last of the task. Safe to repeat: the first
- * stays. `incarnation`: the one that claimed the task.
- * @returns whether the task is still that incarnation's; else nothing is written.
+ * Writes outcomes of a task's steps, in one round trip. `ended`: these are the last outcomes of the task. Safe to repeat:
+ * the first outcome of a step stays. `incarnation`: the one that claimed the task.
+ * @returns true if the task still belongs to that incarnation; else nothing is written.
  */
 export async function recordOutcomes(
   redis: RedisClient,
@@ -185,10 +186,10 @@ export async function recordOutcomes(
       ...[...outcomes].flatMap(([index, outcome]) => [index, JSON.stringify(outcome)]),
     ],
   );
-  // After the outcomes, in the same round trip.
+  // Sent after the outcomes, in the same round trip.
   if (ended) markJobDue(redis, keys, job).catch(untilTheSweep);
   return writtenReply.parse(await writing) === 1;
 }
 
-/** A mark that fails is one hint less: the outcomes are there, and the sweep finds the job. */
+/** A mark that fails costs only a hint: the outcomes are there, and the sweep finds the job. */
 function untilTheSweep(): void {}

@@ -7,11 +7,11 @@ import { FORGOTTEN_AT, FORGOTTEN_KEPT_MS } from "../stitch/tombstones.ts";
 import { writeIndex } from "../unreadable.ts";
 
 /**
- * Begins to forget a node. KEYS meta. ARGV ms from the end of its lease until it counts as dead.
- * Returns {'forgetting', incarnation}, {'alive'}, or {'unknown'}. Repeating it goes on with what was begun.
- * What is no hash, or has no number for an incarnation, cannot be a live node's; a lease that is no number is over. The
- * incarnation is -1 then.
- * Atomic: a registration takes the mark away, and whoever ends this sees that.
+ * Begins to forget a node. KEYS meta. ARGV ms from the end of its lease until the node counts as dead.
+ * Returns {'forgetting', incarnation}, {'alive'}, or {'unknown'}. Repeating it continues what was begun.
+ * A key that is not a hash, or whose incarnation is not a number, cannot belong to a live node: the incarnation is -1 then.
+ * A lease that is not a number has ended.
+ * Atomic: a registration removes the mark `forgetting`, and `end_forgetting` sees that.
  */
 const begin = defineScript<[meta: string]>(
   "begin_forgetting",
@@ -29,7 +29,7 @@ return {'forgetting', incarnation}
 `,
 );
 
-/** Keeps the words for a forgotten node for a while, and when it was forgotten. KEYS gone. */
+/** Keeps the tombstones of a forgotten node for a while, with the time when it was forgotten. KEYS gone. */
 const keepWords = defineScript<[gone: string]>(
   "keep_words",
   1,
@@ -41,8 +41,8 @@ return redis.call('PEXPIRE', KEYS[1], ${FORGOTTEN_KEPT_MS})
 );
 
 /**
- * Ends it: deletes what the node had in its own slot. KEYS meta, then all else that goes. ARGV incarnation.
- * Returns 1, or 0 where the node has registered since it was begun: then nothing is deleted.
+ * Ends the forgetting: deletes the node's keys in its own slot. KEYS meta, then all other keys to delete. ARGV incarnation.
+ * Returns 1; or 0 if the node has registered since the forgetting began: then nothing is deleted.
  */
 const end = defineScript<
   [meta: string, status: string, stitches: string, removed: string, usage: string, specs: string, orders: string]
@@ -61,7 +61,7 @@ return 1
 
 const begun = z.tuple([z.enum(["forgetting", "alive", "unknown"]), z.int()]);
 
-/** `incarnation`: -1 where it cannot be told. */
+/** `incarnation`: -1 if it cannot be read. */
 type Forgetting = { readonly kind: "forgetting"; readonly incarnation: number };
 
 /** Begins to forget a node that is dead or has left, whatever its records hold. Safe to repeat. */
@@ -81,7 +81,7 @@ export async function beginForgetting(
   }
 }
 
-/** @returns false where the node has registered meanwhile: it is not forgotten, and keeps all that is its own. */
+/** @returns false if the node has registered meanwhile: then it is not forgotten, and keeps its own keys. */
 export async function endForgetting(
   redis: RedisClient,
   keys: Keys,
@@ -97,7 +97,10 @@ export async function endForgetting(
   return ended === 1;
 }
 
-/** Takes a node out of the lists of nodes, last: what was cut off before can be found, and begun again. @returns was it there? */
+/**
+ * Removes a node from the lists of nodes. This is the last step: if the forgetting is cut off before it, the node can be
+ * found and forgotten again. @returns was the node listed?
+ */
 export async function unlistNode(redis: RedisClient, keys: Keys, node: string): Promise<boolean> {
   const gone = await Promise.all(
     [keys.nodes, keys.nodeIds].map((key) => writeIndex(redis, key, "zset", () => redis.zrem(key, node))),

@@ -10,10 +10,10 @@ import { redisTimeMs } from "./node-record.ts";
 
 /**
  * Takes the id for a new incarnation, or refuses while another worker's lease runs.
- * KEYS meta. ARGV session, leaseMs, facts, status, least incarnation, then the sessions of this worker's former lives.
- * Returns {1, incarnation, now, leaseUntil} or {0, ms the other lease still runs}. What is no hash is nobody's lease.
- * One key, because a script over several is refused (TRYAGAIN) for as long as a Redis Cluster moves their slot. Atomic: two
- * workers that register at once must not both hold the id, nor may a Master forget the node meanwhile.
+ * KEYS meta. ARGV session, leaseMs, facts, status, least incarnation, then the sessions of this worker's earlier runs.
+ * Returns {1, incarnation, now, leaseUntil} or {0, ms the other lease still runs}. A key that is not a hash is nobody's lease.
+ * One key, because a script over several keys is refused (TRYAGAIN) while a Redis Cluster moves their slot. Atomic: two
+ * workers that register at once must not both hold the id, and no Master may forget the node meanwhile.
  */
 const register = defineScript<[meta: string]>(
   "register",
@@ -37,11 +37,11 @@ return {1, incarnation, now, untilMs}
 /**
  * One heartbeat: renews the lease and publishes the status.
  * KEYS meta. ARGV session, incarnation, leaseMs, status, beats so far.
- * Returns {'ok', now, leaseUntil, beats, number of the last publication, eligibility or '', tombstones ever left by Masters};
- * {'gone'} (Redis came back empty, or has something else there); {'other', session, incarnation} (the id is not this
- * incarnation's here);
- * {'older'} (Redis is older than this worker's last beat); {'lapsed'} (the lease ran out, or a Master declared it dead).
- * One key (see `register`). Atomic: a lease that has run out, or is another's, must never be renewed.
+ * Returns {'ok', now, leaseUntil, beats, number of the last publication, eligibility or '', count of all tombstones that
+ * Masters have ever written}; {'gone'} (Redis came back empty, or holds other data there); {'other', session, incarnation}
+ * (the id does not belong to this incarnation here); {'older'} (Redis has older data than this worker's last beat);
+ * {'lapsed'} (the lease ran out, or a Master declared the node dead).
+ * One key (see `register`). Atomic: a lease that has run out, or that belongs to another worker, must never be renewed.
  */
 const beat = defineScript<[meta: string]>(
   "beat",
@@ -62,8 +62,8 @@ return {'ok', now, untilMs, m[4] + 1, tonumber(m[7] or 0), m[8] or '', tonumber(
 );
 
 /**
- * Publishes the load for as long as the lease. KEYS status. ARGV incarnation, leaseMs, load.
- * Atomic: what a former incarnation has sent late must not stand for the present one.
+ * Publishes the load; it expires with the lease. KEYS status. ARGV incarnation, leaseMs, load.
+ * Atomic: a late load of an earlier incarnation must not replace that of the present one.
  */
 const publishLoad = defineScript<[status: string]>(
   "publish_load",
@@ -78,7 +78,10 @@ return 1
 `,
 );
 
-/** Leaves: KEYS meta. ARGV session, incarnation. Returns now, or 0 where the id is not ours (any more). */
+/**
+ * Ends the lease of a node that leaves. KEYS meta. ARGV session, incarnation. Returns now, or 0 if the id is not (or no
+ * longer) this worker's.
+ */
 const leave = defineScript<[meta: string]>(
   "leave",
   1,
@@ -127,18 +130,20 @@ export type Beat =
       readonly beats: number;
       /** Number of the last publication that Redis has (see `publishStitches`). */
       readonly published: number;
-      /** null where no Master has ordered anything since the node registered with an empty Redis. */
+      /** null if no Master has set it since the node registered with an empty Redis. */
       readonly eligibility: Eligibility | null;
-      /** How many tombstones Masters have ever left for the node: where that has grown, there is one to obey. */
+      /** How many tombstones Masters have ever written for the node. If the count has grown, there is a new one to obey. */
       readonly tombstones: number;
     }
-  /** The id is not this incarnation's here: another worker's, or an earlier one's where Redis is older. */
+  /**
+   * Here the id does not belong to this incarnation: another worker has it, or an earlier incarnation if Redis has older data.
+   */
   | { readonly outcome: "other"; readonly session: string; readonly incarnation: number }
   | { readonly outcome: "gone" | "older" | "lapsed" };
 
 export type Registering = {
   readonly session: string;
-  /** Of this worker's former lives, which are dead: the lease of none of them is waited for. */
+  /** Sessions of this worker's earlier runs. They are dead: the registration does not wait for their leases. */
   readonly formerSessions: readonly string[];
   readonly leaseMs: number;
   readonly facts: NodeFacts;
@@ -153,7 +158,7 @@ export type Beating = {
   readonly status: NodeStatus;
   readonly load: NodeLoad;
   readonly beats: number;
-  /** The caller's estimate, for the index. */
+  /** The caller's estimate of the end of the lease, for the index of leases. */
   readonly leaseUntilHintMs: number;
 };
 
@@ -161,7 +166,7 @@ export type Beating = {
  * Registers a worker under a node id. Repeating it with the same session gives the next incarnation.
  */
 export async function registerNode(redis: RedisClient, keys: Keys, id: string, as: Registering): Promise<Registration> {
-  // The pointers before the record: a node that can be read must be listed, placed on and counted too.
+  // The pointers before the record: a node that can be read must also be listed, counted and considered in placement.
   const [askedAtMs] = await Promise.all([
     redisTimeMs(redis, keys.nodes),
     writeFormat(redis, keys),
@@ -182,18 +187,19 @@ export async function registerNode(redis: RedisClient, keys: Keys, id: string, a
   );
   if (!Array.isArray(reply) || reply[0] !== 1) return { ok: false, leaseLeftMs: notRegistered.parse(reply)[1] };
   const [, incarnation, nowMs, leaseUntilMs] = registered.parse(reply);
-  // What a former life measured says nothing of this one.
+  // The load that an earlier incarnation measured does not describe this one.
   const lease = () => redis.zadd(keys.nodes, leaseUntilMs, id);
   await Promise.all([writeIndex(redis, keys.nodes, "zset", lease), redis.del(keys.nodeStatus(id))]);
   return { ok: true, incarnation, nowMs, leaseUntilMs };
 }
 
 /**
- * One round trip, whatever the size of the cluster. The node is put into the index of leases again, too: a Master that was
- * forgetting it may have taken it out, or a failover lost that; so does `listNode` for the list.
+ * Sends one heartbeat: one round trip, whatever the size of the cluster. It also puts the node into the index of leases
+ * again: a Master that was forgetting the node may have removed it, or a failover may have lost the entry. `listNode` does
+ * the same for the list of nodes.
  */
 export async function beatNode(redis: RedisClient, keys: Keys, id: string, as: Beating): Promise<Beat> {
-  // One after the other in one turn, so that they share a round trip. Only the first is waited for.
+  // Sent one after the other in one turn of the event loop, so that they share a round trip. Only the first is awaited.
   const beaten = beat.call(
     redis,
     [keys.nodeMeta(id)],
@@ -225,8 +231,8 @@ export async function beatNode(redis: RedisClient, keys: Keys, id: string, as: B
 }
 
 /**
- * A hint that fails or hangs, because another shard is away, must not cost a lease that was renewed; the next beat repeats
- * it. The load goes with the lease.
+ * A write that fails or hangs, because another shard is away, must not cost a lease that was renewed; the next beat repeats
+ * the write. The load expires with the lease.
  */
 function untilNextBeat(): void {}
 
@@ -235,7 +241,7 @@ export async function listNode(redis: RedisClient, keys: Keys, id: string): Prom
   await writeIndex(redis, keys.nodeIds, "zset", () => redis.zadd(keys.nodeIds, 0, id));
 }
 
-/** Ends the lease of its own will. @returns false where another worker has the id. Safe to repeat. */
+/** Ends the lease because the node leaves. @returns false if another worker has the id. Safe to repeat. */
 export async function leaveNode(
   redis: RedisClient,
   keys: Keys,

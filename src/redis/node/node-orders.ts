@@ -8,8 +8,8 @@ import { readKey } from "../unreadable.ts";
 
 /**
  * Sets eligibility as a Master's order. KEYS orders. ARGV eligibility, revision, wave.
- * Returns 1 changed, 0 it was so, -1 a newer command, or a later wave of this one, has decided. Repeating it changes nothing,
- * and has the same answer: whoever wrote it the first time may have died before it told.
+ * Returns 1 if it changed, 0 if it was so before, -1 if a newer command, or a later wave of this one, has decided.
+ * Repeating it changes nothing and returns the same: the first caller may have died before it reported the result.
  */
 const setEligibility = defineScript<[orders: string]>(
   "set_eligibility",
@@ -30,8 +30,8 @@ return 1
 );
 
 /**
- * Copies an order into the node's own hash, where its heartbeat reads it: a heartbeat reads one key.
- * KEYS meta. ARGV eligibility, revision, wave. Only where the node is registered, and never over a newer order.
+ * Copies an order into the node's own hash, where the node's heartbeat reads it: a heartbeat reads one key.
+ * KEYS meta. ARGV eligibility, revision, wave. Copies only if the node is registered, and never over a newer order.
  */
 const copyEligibility = defineScript<[meta: string]>(
   "copy_eligibility",
@@ -46,16 +46,16 @@ return 1
 `,
 );
 
-/** Labels of one node that are set by command: all of them are read with each look at the node. */
+/** Most labels of one node that are set by command: each read of the node reads all of them. */
 export const MOST_LABELS = 100;
 
 /**
- * Sets labels as a Master's order. KEYS orders. ARGV revision, wave, most labels, then of each its name, `set`, `removed` or
- * `unset`, and its value.
- * The field `labels` is JSON: by name {is, v: the value of one that is set, r: revision, w: wave, was: {is, v} before it}. One
- * that is unset keeps its place, so that an older order which comes late finds a newer one.
- * Returns {how many a newer command has not decided, how many of those have changed, how they were before as JSON}, or {-1}
- * where that would be too many. Repeating it changes nothing, and has the same answer (see `set_eligibility`).
+ * Sets labels as a Master's order. KEYS orders. ARGV revision, wave, most labels, then for each label its name, `set`,
+ * `removed` or `unset`, and its value.
+ * The field `labels` is JSON: by name {is, v: the value if it is set, r: revision, w: wave, was: {is, v} before this
+ * order}. A label that is unset keeps its entry, so that an older order that comes late finds the newer one.
+ * Returns {how many labels no newer command has decided, how many of those have changed, how they were before as JSON}; or
+ * {-1} if there would be too many labels. Repeating it changes nothing and returns the same (see `set_eligibility`).
  */
 const setLabels = defineScript<[orders: string]>(
   "set_labels",
@@ -96,7 +96,7 @@ export const labelEntries = z.record(z.string(), labelEntry);
 
 type LabelEntries = z.output<typeof labelEntries>;
 
-/** The labels of a node: those that its worker was started with, and over them what was ordered. */
+/** The labels of a node: those that its worker was started with, overridden by those that commands have set or removed. */
 export const labelsOf = (own: Readonly<Record<string, string>>, ordered: LabelEntries): Record<string, string> =>
   Object.fromEntries([
     ...Object.entries(own).filter(([name]) => !Object.hasOwn(ordered, name) || ordered[name]?.is === "unset"),
@@ -108,7 +108,7 @@ const setLabelsReply = z.tuple([z.literal(-1)]).or(z.tuple([z.int().min(0), z.in
 
 export const eligibilityField = z.enum(ELIGIBILITIES);
 
-/** @returns "superseded" where a newer command has decided. Safe to repeat. */
+/** @returns "superseded" if a newer command has decided. Safe to repeat. */
 export async function orderEligibility(
   redis: RedisClient,
   keys: Keys,
@@ -121,7 +121,10 @@ export async function orderEligibility(
   return reply === 1 ? "changed" : reply === 0 ? "unchanged" : "superseded";
 }
 
-/** What is ordered of labels: a value, or null for one that is taken away; `unset`: as the worker was started with it. */
+/**
+ * An order about labels. `labels`: a value, or null to remove the label. `unset`: the label is as the worker was started
+ * with it.
+ */
 export type LabelOrder = {
   readonly labels: Readonly<Record<string, string | null>>;
   readonly unset: readonly string[];
@@ -132,8 +135,8 @@ type LabelsOrdered =
   | { readonly outcome: "done"; readonly changed: boolean; readonly before: LabelOrder };
 
 /**
- * Sets labels of a node. @returns how they were before; "superseded" where newer commands have decided about all of them,
- * "full" where there would be more than `MOST_LABELS`: then nothing is done. Safe to repeat.
+ * Sets labels of a node. @returns how they were before; "superseded" if newer commands have decided about all of them;
+ * "full" if there would be more than `MOST_LABELS`: then nothing is done. Safe to repeat.
  */
 export async function orderLabels(
   redis: RedisClient,
@@ -163,12 +166,15 @@ export async function orderLabels(
   };
 }
 
-/** What Masters have ordered of a node; where that cannot be read, it takes nothing new until it is uncordoned. */
+/**
+ * The eligibility that Masters have set for a node. If it cannot be read, the node takes no new stitches until it is
+ * uncordoned.
+ */
 export async function readEligibility(redis: RedisClient, keys: Keys, id: string): Promise<Eligibility> {
   const key = keys.nodeOrders(id);
   const ordered = await readKey({ id, key }, redis.hget(key, "eligibility"), OTHER_TYPE, () => undefined);
   return ordered === null ? "eligible" : eligibilityField.catch("cordoned").parse(ordered);
 }
 
-/** No JSON, and no eligibility. */
+/** Stands for the value of a key of another type: it is neither JSON nor an eligibility. */
 export const OTHER_TYPE = "of another type";

@@ -16,9 +16,9 @@ import {
 import { OTHER_TYPE, eligibilityField, labelEntries, labelsOf } from "./node-orders.ts";
 
 /**
- * A function of Lua: the node's own record as a piece of JSON `incarnation, leaseUntil, left, startedAt, beatAt, facts, status,
- * dead, now`, or nil. Each field begins a line, so that the one that is no JSON can be found: as is what stands for a key of
- * another type.
+ * A Lua function: returns the node's own record as a piece of JSON `incarnation, leaseUntil, left, startedAt, beatAt,
+ * facts, status, dead, now`, or nil. Each field begins a line, so that a field that is not JSON can be found. The text that
+ * stands for a key of another type is not JSON either.
  */
 const META = `
 local function meta(key)
@@ -32,11 +32,11 @@ end
 `;
 
 /**
- * Reads nodes. KEYS meta, status, orders of each. Returns of each false, or as JSON [what `META` gives, load, eligibility,
- * uncordonedBy, labels].
- * A script, because what a page costs is the number of commands: three a node take the reader three times as long. JSON,
- * because one text is read in a fraction of the time of ten strings; one for each node, so that what a node has written of
- * itself is taken for nothing of another's.
+ * Reads nodes. KEYS meta, status, orders of each node. Returns for each node false, or as JSON [what `META` returns, load,
+ * eligibility, uncordonedBy, labels].
+ * A script, because the cost of a page is the number of commands: three per node take the reader three times as long. JSON,
+ * because reading one text takes a fraction of the time of ten strings. One text per node, so that data that a node has
+ * written about itself cannot be taken for another node's.
  */
 const READ_NODES = `
 ${META}
@@ -61,10 +61,10 @@ const readOne = defineScript<[meta: string, status: string, orders: string]>("re
 
 const readMany = defineScript<string[]>("read_nodes", null, READ_NODES);
 
-/** KEYS meta. Returns what `META` gives, or false. */
+/** KEYS meta. Returns what `META` returns, or false. */
 const readMeta = defineScript<[meta: string]>("read_node_meta", 1, `${META}\nreturn meta(KEYS[1]) or false`);
 
-/** Nodes in one call of the script: half a millisecond that others wait for Redis. */
+/** Nodes in one call of the script: other clients of Redis wait half a millisecond meanwhile. */
 const READ_AT_ONCE = 100;
 
 const whole = z.int();
@@ -85,7 +85,7 @@ const nodeFields = z.tuple([
   labelEntries,
 ]);
 
-/** Which of the node's keys has each of them, and under which name. */
+/** For each element of `nodeFields`: the node's key that holds it, and the name of the field. */
 const FIELDS = [
   ["meta", "incarnation"],
   ["meta", "leaseUntil"],
@@ -130,7 +130,7 @@ export async function readNodes(
   const parts = Array.from({ length: Math.ceil(ids.length / READ_AT_ONCE) }, (_, part) =>
     ids.slice(part * READ_AT_ONCE, (part + 1) * READ_AT_ONCE),
   );
-  // Each part is taken apart while Redis is at the next.
+  // Each part is parsed while Redis works on the next.
   const all = await Promise.all(
     parts.map(async (part) => {
       const [only] = part;
@@ -144,7 +144,9 @@ export async function readNodes(
   return all.flat();
 }
 
-/** As `READ_NODES`, key by key: a script over several is refused for as long as the Cluster moves their slot. One round trip. */
+/**
+ * As `READ_NODES`, but key by key: a script over several keys is refused while the Cluster moves their slot. One round trip.
+ */
 async function nodeInCluster(redis: RedisClient, keys: Keys, id: string): Promise<string | null> {
   const [meta, load, [eligibility, uncordonedBy, labels]] = await Promise.all([
     readMeta.call(redis, [keys.nodeMeta(id)], []),
@@ -202,7 +204,7 @@ export function listNodeIds(redis: RedisClient, keys: Keys, after: string | null
   return readIndex(redis, keys.nodeIds, "zset", redis.zrangebylex(keys.nodeIds, from, "+", "LIMIT", 0, limit), []);
 }
 
-/** How many nodes there are by liveness, from the index of leases: four counts, whatever the cluster's size. */
+/** Counts the nodes by liveness, from the index of leases: four counts, whatever the size of the cluster. */
 export async function countNodes(redis: RedisClient, keys: Keys, nowMs: number, deadAfterMs: number) {
   const deadBefore = nowMs - deadAfterMs;
   const counts = Promise.all([
@@ -215,14 +217,14 @@ export async function countNodes(redis: RedisClient, keys: Keys, nowMs: number, 
   return { alive, suspect, dead, left };
 }
 
-/** KEYS any key, which is not touched. Returns the time of the Redis that has it. */
+/** KEYS any key; it is not touched. Returns the time of the Redis that holds the key. */
 const readTime = defineScript<[key: string]>("redis_time", 1, "return now");
 
 const timeReply = z.number();
 
 /**
- * Redis's time in Unix milliseconds, of the one that has `key`: in a Cluster each has a clock of its own, so name the key
- * whose times this one is compared with. It need not be there.
+ * The time of the Redis that holds `key`, in Unix milliseconds. In a Cluster each Redis has its own clock, so name the key
+ * whose times are compared with this one. The key need not exist.
  */
 export async function redisTimeMs(redis: RedisClient, key: string): Promise<number> {
   return timeReply.parse(await readTime.call(redis, [key], []));

@@ -6,22 +6,22 @@ import type { Keys } from "../keys.ts";
 import { defineScript } from "../connection/script.ts";
 import { type At, type OnUnreadable, readField, readKey } from "../unreadable.ts";
 
-/** Of one id, of those that are over: one of them may be brought back. */
+/** Most assignments of one id that are over and still kept: one of them may be brought back. */
 const KEPT_OVER = 4;
-/** Of one id, of all others: creates that wait for a node that is away. */
+/** Most other assignments of one id: creates that wait for a node that is away. */
 const KEPT_OPEN = 32;
-/** Longer than what is removed can be brought back. */
+/** Longer than a removed stitch can be brought back. */
 const OVER_KEPT_MS = 2 * 86_400_000;
-/** Longer than specs: without a Master that keeps them, both go. A node that was forgotten may come back meanwhile. */
+/** Longer than specs: without a Master that keeps them, both expire. A forgotten node may come back meanwhile. */
 const KEPT_MS = 10 * 86_400_000;
-/** Stitches in one call: Lua takes so many arguments, and others wait for Redis meanwhile. */
+/** Stitches in one call: Lua takes only a limited number of arguments, and other clients of Redis wait meanwhile. */
 const AT_ONCE = 1000;
 
 /**
- * Writes down what a node is to run. KEYS assigned. ARGV stitch, assignment, ….
- * The field of a stitch has a line for each of its last assignments, the newest first: when it was written, `x` where it is over,
- * a space, JSON. Repeating it changes the time alone; one that is over stays so.
- * Atomic: of two creates of one id, planned before either was there, neither must take the other's line.
+ * Records what a node is to run. KEYS assigned. ARGV stitch, assignment, ….
+ * The field of a stitch has a line for each of its last assignments, the newest first: when it was written, `x` if it is
+ * over, a space, JSON. Repeating it changes only the time; an assignment that is over stays over.
+ * Atomic: two creates of one id may both be planned before either is there; neither may delete the line of the other.
  */
 const assign = defineScript<[assigned: string]>(
   "assign",
@@ -49,7 +49,7 @@ return 1
 `,
 );
 
-/** Writes down what stitches of a node are to run, by bare id, before the node hears of it. Only Masters may. Safe to repeat. */
+/** Records what stitches of a node are to run, by bare id, before the node hears of it. Only for Masters. Safe to repeat. */
 export async function assignStitches(
   redis: RedisClient,
   keys: Keys,
@@ -58,7 +58,7 @@ export async function assignStitches(
 ): Promise<void> {
   const rows = [...assigned].map(([stitch, each]) => [stitch, JSON.stringify(each)]);
   const calls: Promise<unknown>[] = [];
-  // All of them go out before anything that is sent later.
+  // All calls are sent before anything that is sent later.
   for (let from = 0; from < rows.length; from += AT_ONCE)
     calls.push(assign.call(redis, [keys.nodeAssigned(node)], rows.slice(from, from + AT_ONCE).flat()));
   await Promise.all(calls);
@@ -66,8 +66,9 @@ export async function assignStitches(
 
 /**
  * Marks assignments that are over. KEYS assigned. ARGV stitch, `created` or `removed`, revision, wave, born or '', ….
- * Of a create, the one that it made; of a removal, all that were placed before it, of the stitch that was born so.
- * Atomic: one that is assigned meanwhile stays.
+ * `created` marks the assignment of that create. `removed` marks all that were placed before that removal, of the stitch
+ * with this `born` ('': of any).
+ * Atomic: an assignment that is written meanwhile stays.
  */
 const end = defineScript<[assigned: string]>(
   "end_assignments",
@@ -98,7 +99,7 @@ return 1
 `,
 );
 
-/** Marks what is over by the end of a job. Safe to repeat. */
+/** Marks the assignments that are over with the end of a job. Safe to repeat. */
 export async function endAssignments(
   redis: RedisClient,
   keys: Keys,
@@ -118,8 +119,8 @@ export async function endAssignments(
 }
 
 /**
- * What Masters have assigned under full ids, the newest first; none where nothing was, or what cannot be read. One round trip,
- * a command for each node.
+ * What Masters have assigned under full ids, the newest first; nothing if there is none, or if it cannot be read. One round
+ * trip, one command for each node.
  */
 export async function readAssignments(
   redis: RedisClient,
@@ -144,7 +145,10 @@ export async function readAssignments(
   return found;
 }
 
-/** All of a node: the hashes of the specs that are assigned, and the stitches of which all is long over. */
+/**
+ * Reads all assignments of a node. @returns the hashes of the assigned specs, and the stitches whose assignments have all
+ * been over for `OVER_KEPT_MS`.
+ */
 export async function surveyAssignments(
   redis: RedisClient,
   keys: Keys,
@@ -164,7 +168,7 @@ export async function surveyAssignments(
   return { specHashes, over };
 }
 
-/** KEYS assigned. ARGV stitch, …. Atomic: one that has been assigned anew stays. */
+/** Deletes the assignments of stitches. KEYS assigned. ARGV stitch, …. Atomic: a stitch that has been assigned again stays. */
 const drop = defineScript<[assigned: string]>(
   "drop_assignments",
   1,
@@ -180,7 +184,7 @@ return 1
 `,
 );
 
-/** Forgets what is over of stitches. */
+/** Deletes the assignments of stitches, if all of them are over. */
 export async function dropAssignments(
   redis: RedisClient,
   keys: Keys,
@@ -191,12 +195,12 @@ export async function dropAssignments(
     await drop.call(redis, [keys.nodeAssigned(node)], stitches.slice(from, from + AT_ONCE));
 }
 
-/** What is assigned to a node that is there counts its time anew. */
+/** Restarts the time after which a node's assignments expire: they are kept for a node that is there. */
 export async function keepAssignments(redis: RedisClient, keys: Keys, node: string): Promise<void> {
   await redis.pexpire(keys.nodeAssigned(node), KEPT_MS);
 }
 
-/** The lines of a field, as `assign` writes them, but for those that cannot be read. */
+/** Parses the lines of a field, as `assign` writes them, without those that cannot be read. */
 function readLines(text: string, at: At, onUnreadable: OnUnreadable): (KeptAssignment & { readonly atMs: number })[] {
   return text
     .split("\n")

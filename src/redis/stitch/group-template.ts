@@ -6,12 +6,13 @@ import type { Keys } from "../keys.ts";
 import { defineScript } from "../connection/script.ts";
 import { type OnUnreadable, readField, readIndex, readKey } from "../unreadable.ts";
 
-/** A group that has had no stitch for so long is forgotten. */
+/** A group that has had no stitch for this long is forgotten. */
 const KEPT_MS = 30 * 86_400_000;
 
 /**
- * Keeps the newest. KEYS template. ARGV revision, template. Returns 1 where it was taken. What is of another type, or has no
- * number for a revision, is older than all. Until the group has a stitch (see `keepTemplate`) it goes by itself.
+ * Keeps the newest template. KEYS template. ARGV revision, template. Returns 1 if this template was stored. A value of
+ * another type, or without a number as revision, is older than all. The template expires by itself until the group has a
+ * stitch (see `keepTemplate`).
  */
 const remember = defineScript<[template: string]>(
   "remember_template",
@@ -26,11 +27,11 @@ return 1
 `,
 );
 
-/** `reschedule`: what new stitches have in place of what the spec says, which may be of one that was placed by name. */
+/** `reschedule`: new stitches get this value, not the spec's: the spec may be that of a stitch that was placed by name. */
 const template = z.object({ specHash, reschedule: z.boolean(), placement: placementOptions });
 export type StoredTemplate = z.output<typeof template>;
 
-/** Remembers what a stitch of a full group was last made like, also when none is left. Safe to repeat: the newest stays. */
+/** Stores the template of a full group's last create. It is kept without a stitch, too. Safe to repeat: the newest stays. */
 export async function rememberTemplate(
   redis: RedisClient,
   keys: Keys,
@@ -41,7 +42,7 @@ export async function rememberTemplate(
   await remember.call(redis, [keys.groupTemplate(group)], [revision, JSON.stringify(template)]);
 }
 
-/** The template of a full group; null where there is none, or it cannot be read, unless `onUnreadable` throws. */
+/** The template of a full group; null if there is none, or if it cannot be read, unless `onUnreadable` throws. */
 export async function readTemplate(
   redis: RedisClient,
   keys: Keys,
@@ -53,7 +54,7 @@ export async function readTemplate(
   return text === null ? null : readField(template, text, at, onUnreadable);
 }
 
-/** The hashes of the specs in the templates of full groups that can be read. */
+/** The hashes of the specs in the templates of full groups, without templates that cannot be read. */
 export async function specsOfTemplates(
   redis: RedisClient,
   keys: Keys,
@@ -64,7 +65,7 @@ export async function specsOfTemplates(
   return templates.flatMap((each) => each?.specHash ?? []);
 }
 
-/** When, by revision, each of the full groups was last made; null where nobody remembers. */
+/** The revision of the last create in each of the full groups; null if there is no template. */
 export function templateRevisions(
   redis: RedisClient,
   keys: Keys,
@@ -79,12 +80,12 @@ export function templateRevisions(
   );
 }
 
-/** A template whose group has a stitch counts its time anew. */
+/** Restarts the time after which a template expires, because its group has a stitch. */
 export async function keepTemplate(redis: RedisClient, keys: Keys, group: string): Promise<void> {
   await redis.pexpire(keys.groupTemplate(group), KEPT_MS);
 }
 
-/** KEYS template. ARGV revision. Atomic: one that was remembered since stays. */
+/** Deletes a template. KEYS template. ARGV revision. Atomic: a template that was stored since stays. */
 const drop = defineScript<[template: string]>(
   "drop_template",
   1,
@@ -94,7 +95,7 @@ return redis.call('DEL', KEYS[1])
 `,
 );
 
-/** Forgets the template of that revision. @returns false where another has been remembered since. */
+/** Deletes the template of that revision. @returns false if another template has been stored since. */
 export async function dropTemplate(redis: RedisClient, keys: Keys, group: string, revision: number): Promise<boolean> {
   return (await drop.call(redis, [keys.groupTemplate(group)], [revision])) === 1;
 }

@@ -4,7 +4,7 @@ import type { RedisClient } from "../connection/client.ts";
 import type { Keys } from "../keys.ts";
 import { type OnUnreadable, readIndex } from "../unreadable.ts";
 
-/** The full groups inside `group`, itself included where it is full; of the whole cluster where it is null. */
+/** The full groups inside `group`, including `group` itself if it is full; those of the whole cluster if `group` is null. */
 export async function listFullGroups(
   redis: RedisClient,
   keys: Keys,
@@ -27,7 +27,7 @@ export async function listFullGroups(
     .sort();
 }
 
-/** Full ids in each of the full groups, as their pointers say: check the records. */
+/** The full ids in each of the full groups, by their pointers. Pointers may be stale: check the records. */
 export function membersOf(
   redis: RedisClient,
   keys: Keys,
@@ -37,7 +37,7 @@ export function membersOf(
   return Promise.all(fullGroups.map((group) => fullIdsIn(redis, keys.group(group), onUnreadable)));
 }
 
-/** The full ids in a set of pointers; what is none means nobody. */
+/** The full ids in a set of pointers, without members that are not full ids. */
 export async function fullIdsIn(redis: RedisClient, key: string, onUnreadable?: OnUnreadable): Promise<string[]> {
   const members = await readIndex(redis, key, "set", redis.smembers(key), [], onUnreadable);
   return members.filter((member) => parseStitchRef(member)?.node != null);
@@ -50,7 +50,7 @@ export function countMembers(redis: RedisClient, keys: Keys, fullGroups: readonl
   );
 }
 
-/** Takes a full group off the lists. Whoever has a stitch of it puts it there again within minutes. */
+/** Removes a full group from the lists. A node that has a stitch of the group adds it again within minutes. */
 export async function dropFromLists(redis: RedisClient, keys: Keys, fullGroup: string): Promise<void> {
   const [application = "", ...rest] = fullGroup.split(".");
   await redis.srem(keys.application(application), rest.join("."));

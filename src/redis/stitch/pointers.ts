@@ -9,7 +9,7 @@ import { addPointer, addRoutes, dropPointer, dropRoutes } from "./routes.ts";
 import { defineScript } from "../connection/script.ts";
 import { readIndex, readKey, writeIndex } from "../unreadable.ts";
 
-/** The pointers of a stitch that has moved name the new one: with the old one's route gone, the bare id means it, too. */
+/** Makes the pointers of a moved stitch lead to the new one. Once the old one's route is gone, so does the bare id. */
 export function handOver(
   redis: RedisClient,
   keys: Keys,
@@ -22,14 +22,14 @@ export function handOver(
   return [addPointer(redis, keys.group(group), movedTo), ...routes];
 }
 
-/** In a route, between the group and the node that the stitch comes from. */
+/** In a route, separates the group from the node that the stitch comes from. */
 const FROM = "<";
 
 export function addPointers(redis: RedisClient, keys: Keys, node: string, record: StitchRecord): Promise<unknown>[] {
   const { id, group } = record;
   const parts = parseFullGroup(group);
   if (parts === null) throw new Error(`not a full group: ${group}`);
-  // While it arrives, it can be found by its full id alone: the bare id and the group still mean the one it comes from.
+  // While a stitch arrives, only its full id finds it: the bare id and the group still mean the stitch that it comes from.
   const route = (to: string) => writeIndex(redis, keys.route(id), "hash", () => redis.hset(keys.route(id), node, to));
   if (record.movedFrom !== null) return [route(`${group}${FROM}${splitFullId(record.movedFrom).node}`)];
   return [
@@ -56,9 +56,9 @@ export function dropPointers(
 }
 
 /**
- * The full ids that a bare id may mean: pointers checked against the records, stale ones passed over. They are left where
- * they are: a node writes the pointers of a stitch before its record, and would not write them again. While a stitch moves,
- * that is the old one.
+ * The full ids that a bare id may mean: pointers are checked against the records, and stale ones are skipped. Stale
+ * pointers are not deleted: a node writes the pointers of a stitch before its record, and would not write them again. While
+ * a stitch moves, the bare id means the old one.
  */
 export async function locateStitch(redis: RedisClient, keys: Keys, stitch: string): Promise<string[]> {
   const key = keys.route(stitch);
@@ -79,8 +79,8 @@ export async function locateStitch(redis: RedisClient, keys: Keys, stitch: strin
 }
 
 /**
- * KEYS routes. ARGV the node for each. Returns what each says of its node, or false: also where something of another type is in
- * its place. A script, because what it costs is the number of commands: a group may have ten thousand members.
+ * Reads routes. KEYS routes. ARGV the node for each route. Returns what each route says of its node, or false (also if the
+ * key has another type). A script, because the cost is the number of commands: a group may have ten thousand members.
  */
 const readRoutes = defineScript<string[]>(
   "read_routes",
@@ -95,12 +95,12 @@ return found
 `,
 );
 
-/** In one call: a fraction of a millisecond that others wait for Redis. */
+/** Routes in one call: other clients of Redis wait a fraction of a millisecond meanwhile. */
 const ROUTES_AT_ONCE = 500;
 
 const routesReply = z.array(z.string().nullable());
 
-/** The full groups of stitches by their routes, null where there is none. Of pointers into groups, it tells those that are stale. */
+/** The full groups of stitches by their routes; null if there is no route. This shows which pointers in a group are stale. */
 export async function groupsByRoute(
   redis: RedisClient,
   keys: Keys,
@@ -131,7 +131,7 @@ export async function groupsByRoute(
   return replies.flatMap((reply) => routesReply.parse(reply).map(groupIn));
 }
 
-/** The nodes that have a stitch with this bare id, by its routes: also one that arrives there. */
+/** The nodes that have a stitch with this bare id, by its routes; also a node where the stitch is arriving. */
 export function nodesWith(redis: RedisClient, keys: Keys, stitch: string): Promise<string[]> {
   return readIndex(redis, keys.route(stitch), "hash", redis.hkeys(keys.route(stitch)), []);
 }

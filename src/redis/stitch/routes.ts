@@ -10,11 +10,11 @@ import { readIndex, writeIndex } from "../unreadable.ts";
 export const addPointer = (redis: RedisClient, key: string, member: string): Promise<unknown> =>
   writeIndex(redis, key, "set", () => redis.sadd(key, member));
 
-/** Takes out of a set of pointers. */
+/** Removes from a set of pointers. */
 export const dropPointer = (redis: RedisClient, key: string, member: string): Promise<unknown> =>
   writeIndex(redis, key, "set", () => redis.srem(key, member));
 
-/** Pointers by which messages find their way: written by the node with the stitch's own, and stale at worst. */
+/** Adds the pointers that route messages. The node writes them with the stitch's own pointers; at worst they are stale. */
 export function addRoutes(
   redis: RedisClient,
   keys: Keys,
@@ -28,7 +28,7 @@ export function addRoutes(
   ];
 }
 
-/** @param receives has the node still a stitch of the group that takes messages? */
+/** @param receives does the node still have a stitch of the group that takes messages? */
 export function dropRoutes(
   redis: RedisClient,
   keys: Keys,
@@ -45,7 +45,7 @@ export function dropRoutes(
 const fullGroupsOf = (redis: RedisClient, keys: Keys, group: string): Promise<string[]> | string[] =>
   parseFullGroup(group) === null ? listFullGroups(redis, keys, group) : [group];
 
-/** The nodes that have a stitch which takes messages in the group or inside it: what it costs does not grow with the stitches. */
+/** The nodes with a stitch that takes messages, in the group or inside it. The cost does not grow with the stitches. */
 export async function nodesOfGroup(redis: RedisClient, keys: Keys, group: string): Promise<string[]> {
   const full = await fullGroupsOf(redis, keys, group);
   const nodes = await Promise.all(
@@ -57,7 +57,7 @@ export async function nodesOfGroup(redis: RedisClient, keys: Keys, group: string
   return [...new Set(nodes.flat().filter((node) => nodeId.safeParse(node).success))].sort();
 }
 
-/** The full ids of those who take messages in the group or inside it, by their pointers. */
+/** The full ids of the stitches that take messages, in the group or inside it, by their pointers. */
 export async function receiversOf(redis: RedisClient, keys: Keys, group: string): Promise<string[]> {
   const full = await fullGroupsOf(redis, keys, group);
   const members = await Promise.all(full.map((each) => fullIdsIn(redis, keys.receivers(each))));

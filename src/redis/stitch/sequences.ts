@@ -2,13 +2,13 @@ import type { RedisClient } from "../connection/client.ts";
 import type { Keys } from "../keys.ts";
 import { defineScript, noNumber } from "../connection/script.ts";
 
-/** A component that has had no stitch for so long begins to count anew. */
+/** A component that has had no stitch for this long counts from the beginning again. */
 const KEPT_MS = 30 * 86_400_000;
 
 /**
- * Draws numbers in a row. KEYS sequence. ARGV how many. Returns the last of them. What is no number there is none of ours; a
- * Redis that is full refuses all the same.
- * Atomic: nobody draws one twice.
+ * Draws consecutive numbers. KEYS sequence. ARGV how many. Returns the last of them. A value that is not a number is not
+ * ours and is deleted; a Redis that is full refuses all the same.
+ * Atomic: no number is drawn twice.
  */
 const draw = defineScript<[sequence: string]>(
   "draw_numbers",
@@ -36,13 +36,13 @@ export async function nextNumber(redis: RedisClient, keys: Keys, idBase: string)
   return Number.isInteger(last) ? last + 1 : 1;
 }
 
-/** Something else than a number is there: whoever draws begins anew. */
+/** The key holds something that is not a number: the next draw starts from the beginning. */
 function none(error: unknown): null {
   if (error instanceof Error && error.message.startsWith("WRONGTYPE")) return null;
   throw error;
 }
 
-/** A counter that is in use does not go. */
+/** Restarts the time after which a counter expires, because it is in use. */
 export async function keepSequence(redis: RedisClient, keys: Keys, idBase: string): Promise<void> {
   await redis.pexpire(keys.sequence(idBase), KEPT_MS);
 }

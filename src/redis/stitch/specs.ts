@@ -3,12 +3,12 @@ import type { Keys } from "../keys.ts";
 import { type OnUnreadable, readKey, refuse, writeIndex } from "../unreadable.ts";
 
 /**
- * How long a spec is kept that nothing refers to: longer than a job waits and is kept by default, and than Masters that do
- * the housekeeping may all be away.
+ * How long a spec is kept that nothing refers to: longer than a job waits and is kept by default, and longer than all
+ * Masters, which do the housekeeping, may be away.
  */
 const KEPT_MS = 8 * 86_400_000;
 
-/** Puts a spec's text into the store. Only Masters may. Safe to repeat. */
+/** Puts a spec's text into the store. Only for Masters. Safe to repeat. */
 export async function storeSpec(
   redis: RedisClient,
   keys: Keys,
@@ -18,8 +18,8 @@ export async function storeSpec(
 }
 
 /**
- * The texts of specs, as the store has them; null where it has none, or something of another type. One round trip. Whoever runs
- * one checks its hash.
+ * The texts of specs from the store; null if the store has none, or has a value of another type. One round trip. A node
+ * that runs a spec checks its hash.
  */
 export function readSpecTexts(
   redis: RedisClient,
@@ -35,18 +35,18 @@ export function readSpecTexts(
   );
 }
 
-/** Those of the specs that the store has not. One round trip. */
+/** Those of the specs that the store does not have. One round trip. */
 export async function missingSpecs(redis: RedisClient, keys: Keys, hashes: readonly string[]): Promise<string[]> {
   const there = await Promise.all(hashes.map((hash) => redis.exists(keys.spec(hash))));
   return hashes.filter((_, index) => there[index] === 0);
 }
 
-/** Specs that something refers to count their time anew. */
+/** Restarts the time after which specs expire, because something refers to them. */
 export async function keepSpecs(redis: RedisClient, keys: Keys, hashes: readonly string[]): Promise<void> {
   await Promise.all(hashes.map((hash) => redis.pexpire(keys.spec(hash), KEPT_MS)));
 }
 
-/** Offers texts of specs that a node has and the store has not, in place of those it offered before. */
+/** Offers the texts of specs that a node has and the store does not have. They replace its earlier offers. */
 export async function offerSpecs(
   redis: RedisClient,
   keys: Keys,
@@ -64,12 +64,12 @@ export async function offerSpecs(
   );
 }
 
-/** More than a spec that the API takes. */
+/** More than the longest spec that the API accepts. */
 const MOST_CHARACTERS = 1024 * 1024;
 
 /**
- * The texts that a node offers of specs, by hash; none of those that it does not offer, or that are too long for a spec. Anybody
- * with its credential may have written them. Two round trips.
+ * The texts of specs that a node offers, by hash; without those that it does not offer, or that are too long for a spec.
+ * Anybody with the node's credential may have written them. Two round trips.
  */
 export async function readOffers(
   redis: RedisClient,
@@ -85,7 +85,7 @@ export async function readOffers(
   return new Map(offered.flatMap((hash, index) => (texts[index] == null ? [] : [[hash, texts[index]] as const])));
 }
 
-/** Takes offers back. */
+/** Deletes offers. */
 export async function dropOffers(
   redis: RedisClient,
   keys: Keys,

@@ -11,21 +11,22 @@ import { type OnUnreadable, readField, readKey, refuse, writeIndex } from "../un
 import { addPointers, dropPointers, handOver } from "./pointers.ts";
 
 /**
- * A change of one stitch that its node publishes. `isNew`: its pointers are not known to be in Redis yet; of a removed one,
- * those of where it went, which are that node's own to keep from then on.
+ * A change of one stitch that its node publishes. `isNew`: its pointers may not be in Redis yet. For a removed stitch: the
+ * pointers to the stitch that it has moved to; from then on, the node of that stitch maintains them.
  */
 export type StitchChange =
   | { readonly kind: "set"; readonly record: StitchRecord; readonly isNew: boolean }
   | { readonly kind: "removed"; readonly record: RemovedRecord; readonly isNew: boolean };
 
 /**
- * Writes what has become of a node's stitches, with its status and the number of this publication.
- * KEYS meta, stitches, removed. ARGV incarnation, the last publication that Redis is known to have, this one's number,
- * status, how many records follow; then stitch, record, …; then removed stitch, what is left of it, ….
- * Returns {'ok'}; {'behind', number} where Redis has lost publications since, or has something else in their place: then nothing is written, because with this
- * number there nobody would see that; {'late'} where a later one is there; {'other'} where the id is another incarnation's.
- * Atomic: a publication is there whole, with its number, or it is not; and what was delayed on its way must not overwrite
- * what the node's next life has published.
+ * Writes what has become of a node's stitches, with the node's status and the number of this publication.
+ * KEYS meta, stitches, removed. ARGV incarnation, number of the last publication that Redis is known to have, number of
+ * this one, status, how many records follow; then stitch, record, …; then removed stitch, removed record, ….
+ * Returns {'ok'}; {'behind', number} if Redis has lost publications since, or holds other data in their place: then nothing
+ * is written, because the new number would hide the loss; {'late'} if a later publication is there; {'other'} if the id
+ * belongs to another incarnation.
+ * Atomic: a publication is there as a whole, with its number, or not at all; and a delayed publication must not overwrite
+ * what the node's next incarnation has published.
  */
 const publish = defineScript<[meta: string, stitches: string, removed: string]>(
   "publish_stitches",
@@ -48,7 +49,7 @@ return {'ok'}
 `,
 );
 
-/** In one call: others wait for Redis meanwhile, and Lua takes so many arguments. */
+/** Changes in one call: other clients of Redis wait meanwhile, and Lua takes only a limited number of arguments. */
 const CHANGES_AT_ONCE = 500;
 
 const CHARACTERS_AT_ONCE = 1024 * 1024;
@@ -56,40 +57,40 @@ const CHARACTERS_AT_ONCE = 1024 * 1024;
 const publishReply = z.union([z.tuple([z.enum(["ok", "late", "other"])]), z.tuple([z.literal("behind"), z.int()])]);
 
 /**
- * Kept in the hashes of a node's stitches so that they are never empty, and so always there: a script over several keys is
- * refused (TRYAGAIN) where one of them does not exist while a Redis Cluster moves their slot. No stitch can have this id.
+ * A field in the hashes of a node's stitches. With it they are never empty, so they always exist: a script over several keys is
+ * refused (TRYAGAIN) if one of the keys does not exist while a Redis Cluster moves their slot. No stitch can have this id.
  */
 export const NEVER_EMPTY = "_";
 
-/** Makes the hashes of a node's stitches, before it publishes any. Safe to repeat. */
+/** Creates the hashes of a node's stitches, before the node publishes any. Safe to repeat. */
 export async function openStitchHashes(redis: RedisClient, keys: Keys, node: string): Promise<void> {
   const hashes = [keys.nodeStitches(node), keys.nodeRemoved(node)];
   await Promise.all(hashes.map((key) => writeIndex(redis, key, "hash", () => redis.hset(key, NEVER_EMPTY, ""))));
 }
 
-/** Of which incarnation, and with which number, a node publishes. */
+/** The incarnation, and the numbers, with which a node publishes. */
 export type Publication = {
   readonly incarnation: number;
-  /** The last one that Redis is known to have; 0 after the registration. */
+  /** The number of the last publication that Redis is known to have; 0 after the registration. */
   readonly known: number;
-  /** Draws the next number: never one twice, also where nobody knows what became of the first write. */
+  /** Draws the next number. No number is drawn twice, even if it is unknown what became of the first write. */
   readonly draw: () => number;
 };
 
 export type Published =
   /** `number`: of the last publication that Redis has now. */
   | { readonly kind: "ok"; readonly number: number }
-  /** Redis has lost what was published after `number`; of these changes some or none were written. */
+  /** Redis has lost what was published after `number`. Some or none of these changes were written. */
   | { readonly kind: "behind"; readonly number: number }
-  /** The id is another incarnation's here; of these changes some or none were written. */
+  /** In Redis, the id belongs to another incarnation. Some or none of these changes were written. */
   | { readonly kind: "other" };
 
 /**
- * Publishes changes of a node's stitches: pointers before the record they point to, and after it when it goes, so that a
- * crash leaves at worst a stale pointer. Two round trips at most, whatever the number of changes. Safe to repeat with a
- * higher number.
+ * Publishes changes of a node's stitches. Pointers are written before the record that they point to, and dropped after the
+ * record, so that a crash leaves at worst a stale pointer. Two round trips at most, whatever the number of changes. Safe to
+ * repeat with a higher number.
  *
- * @param receives has the node a stitch of the group that takes messages, by now?
+ * @param receives does the node now have a stitch of the group that takes messages?
  */
 export async function publishStitches(
   redis: RedisClient,
@@ -104,7 +105,7 @@ export async function publishStitches(
     change.kind === "set" && change.isNew ? addPointers(redis, keys, node, change.record) : [],
   );
   await Promise.all(pointers);
-  // With its stitches, not with the next heartbeat: placement weighs what is reserved.
+  // The status goes with the stitches, not with the next heartbeat: placement uses the reserved resources.
   const statusText = JSON.stringify(status);
   let number = known;
   const replies = await Promise.all(
@@ -123,7 +124,7 @@ export async function publishStitches(
   );
   for (const reply of replies) {
     const [kind, at] = publishReply.parse(reply);
-    // A later one is there though this connection has sent none: an answer was lost, and the number with it.
+    // A later publication is there, though this connection has sent none: an answer was lost, and its number with it.
     if (kind === "late") throw new Error("a later publication than this one is in Redis; it is tried again");
     if (kind === "other") return { kind };
     if (kind === "behind") return { kind, number: at };
@@ -143,7 +144,7 @@ export async function publishStitches(
 
 type Row = { readonly change: StitchChange; readonly text: string };
 
-/** At least one part: the status alone is published, too. */
+/** Splits the changes into at least one part: the status is published without changes, too. */
 function inParts(changes: readonly StitchChange[]): Row[][] {
   const parts: Row[][] = [];
   let part: Row[] = [];
@@ -161,7 +162,7 @@ function inParts(changes: readonly StitchChange[]): Row[][] {
   return [...parts, part];
 }
 
-/** Forgets removed stitches. */
+/** Deletes the removed records of stitches. */
 export async function forgetRemoved(
   redis: RedisClient,
   keys: Keys,
@@ -172,8 +173,8 @@ export async function forgetRemoved(
 }
 
 /**
- * All that Redis holds of a node's stitches, but for what cannot be read: what the node merges with its disk when it
- * registers.
+ * Everything that Redis holds about a node's stitches, without records that cannot be read. The node merges it with its
+ * disk when it registers.
  */
 export async function readOwnStitches(
   redis: RedisClient,
@@ -193,7 +194,10 @@ export async function readOwnStitches(
   return { stitches, removed };
 }
 
-/** All that is known of a full id (see `Traces`); what cannot be read is null, unless `onUnreadable` throws. One round trip. */
+/**
+ * Everything that is known about a full id (see `Traces`). A part that cannot be read is null, unless `onUnreadable`
+ * throws. One round trip.
+ */
 export async function readTraces(redis: RedisClient, keys: Keys, id: string, onUnreadable: OnUnreadable = refuse) {
   const { node, stitch } = splitFullId(id);
   const [[record = null], removed, left] = await Promise.all([
@@ -204,12 +208,12 @@ export async function readTraces(redis: RedisClient, keys: Keys, id: string, onU
   return { record, removed, tombstone: left };
 }
 
-/** One stitch, or where it is now. */
+/** A stitch, or the full id that it has moved to. */
 type FoundStitch = { readonly record: StitchRecord | null; readonly movedTo: string | null };
 
 /**
- * A stitch by its full id. `movedTo`: where it is now, if it has moved. Where its node is away, what a Master has decided
- * since is the truth, not the record that the node has left. One round trip.
+ * Reads a stitch by its full id. `movedTo`: where it is now, if it has moved. If its node is away, a later decision of a
+ * Master counts, not the record that the node has left. One round trip.
  */
 export async function readStitch(redis: RedisClient, keys: Keys, id: string): Promise<FoundStitch> {
   const { record, removed, tombstone } = await readTraces(redis, keys, id);
@@ -218,7 +222,7 @@ export async function readStitch(redis: RedisClient, keys: Keys, id: string): Pr
   return { record: null, movedTo: tombstone.movedTo ?? tombstone.arrivingFrom };
 }
 
-/** What is left of a removed stitch, by full id; null where nothing is, or it cannot be read, unless `onUnreadable` throws. */
+/** The removed record of a stitch, by full id; null if there is none, or if it cannot be read, unless `onUnreadable` throws. */
 export function readRemoved(
   redis: RedisClient,
   keys: Keys,
@@ -229,7 +233,7 @@ export function readRemoved(
 }
 
 /**
- * Reads stitches by full id; null where there is none, and for one that cannot be read, unless `onUnreadable` throws. One
+ * Reads stitches by full id; null for a stitch that does not exist or cannot be read, unless `onUnreadable` throws. One
  * round trip.
  */
 export function readStitches(
@@ -255,7 +259,7 @@ async function readOne<T>(
   return text === null ? null : readField(schema, text, { id, key, field }, onUnreadable);
 }
 
-/** Stitch ids of a node, sorted; none where they cannot be read, unless `onUnreadable` throws. */
+/** Stitch ids of a node, sorted; an empty list if they cannot be read, unless `onUnreadable` throws. */
 export async function listStitchesOfNode(
   redis: RedisClient,
   keys: Keys,
@@ -268,8 +272,8 @@ export async function listStitchesOfNode(
 }
 
 /**
- * Puts the pointers of stitches right again: they are in other slots than the node's, so what a failover loses of them no
- * number tells. One round trip. Safe to repeat.
+ * Repairs the pointers of stitches. The pointers are in other slots than the node's records, so no publication number shows
+ * what a failover has lost of them. One round trip. Safe to repeat.
  */
 export async function assertPointers(
   redis: RedisClient,
@@ -288,8 +292,8 @@ export async function assertPointers(
 }
 
 /**
- * Drops the pointers of a stitch whose node is away and that a Master has removed or moved, where the tombstone means the one
- * that is there now. Its record stays the node's. Safe to repeat.
+ * Drops the pointers of a stitch that a Master has removed or moved while its node is away, if the tombstone means the
+ * stitch that is there now. Its record stays, because it belongs to the node. Safe to repeat.
  */
 export async function dropForAbsent(
   redis: RedisClient,
@@ -302,7 +306,7 @@ export async function dropForAbsent(
   if (record == null || !buries(tombstone, record)) return;
   await Promise.all([
     ...handOver(redis, keys, { group: record.group, movedTo: tombstone.movedTo, was: record }),
-    // Whether the node has others of the group, it will say itself.
+    // The node itself will publish whether it has other stitches of the group.
     ...dropPointers(redis, keys, splitFullId(id).node, record, true),
   ]);
 }

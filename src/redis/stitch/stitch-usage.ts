@@ -7,8 +7,8 @@ import { type OnUnreadable, readField, readKey } from "../unreadable.ts";
 import { NEVER_EMPTY } from "./stitch-records.ts";
 
 /**
- * KEYS usage. ARGV incarnation, for how many ms it is kept, then stitch, usage, ….
- * Atomic: readers see what was measured together, and what a former incarnation has sent late changes nothing.
+ * Replaces the usage of a node's stitches. KEYS usage. ARGV incarnation, for how many ms it is kept, then stitch, usage, ….
+ * Atomic: readers see values that were measured together, and a late write of an earlier incarnation changes nothing.
  */
 const replaceUsage = defineScript<[usage: string]>(
   "publish_usage",
@@ -26,8 +26,8 @@ return 1
 );
 
 /**
- * Publishes what a node's stitches use, all in one round trip, in place of what was published before. It expires by itself:
- * of a stitch that nobody measures, nothing is known.
+ * Publishes what a node's stitches use, all in one round trip. It replaces what was published before. The usage expires by
+ * itself: if nobody measures a stitch, nothing is known about it.
  */
 export async function publishUsage(
   redis: RedisClient,
@@ -41,7 +41,7 @@ export async function publishUsage(
   await replaceUsage.call(redis, [keys.nodeUsage(node)], [incarnation, keptMs, ...fields]);
 }
 
-/** What stitches use, by full id; null where it is not known, or cannot be read. One round trip, a command for each node. */
+/** What stitches use, by full id; null if it is not known, or cannot be read. One round trip, one command for each node. */
 export async function readUsage(
   redis: RedisClient,
   keys: Keys,

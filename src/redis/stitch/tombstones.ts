@@ -6,17 +6,17 @@ import type { Keys } from "../keys.ts";
 import { defineScript } from "../connection/script.ts";
 import { type OnUnreadable, readField, readKey, refuse } from "../unreadable.ts";
 
-/** How long tombstones outlive a node that was forgotten: it may come back with its disk, and start what has moved away. */
+/** How long tombstones outlive a forgotten node: the node may come back with its disk, and start moved stitches. */
 export const FORGOTTEN_KEPT_MS = 7 * 86_400_000;
-/** A tombstone that a node has obeyed is kept for so long: the node's disk may be put back from a backup. */
+/** How long a tombstone is kept that a node has obeyed: the node's disk may be restored from a backup. */
 const OBEYED_KEPT_MS = 7 * 86_400_000;
 /** Field beside the tombstones: when the node was forgotten. No stitch can have this id. */
 export const FORGOTTEN_AT = "forgottenAt";
 
 /**
- * Leaves a tombstone for a stitch of a node that is away. KEYS gone. ARGV stitch, revision, wave, tombstone.
- * Returns 1 where it stands: it was left, or a newer one says the same. 0 where a newer one says something else.
- * Atomic: of two Masters that leave one at once, the newer must stay.
+ * Writes a tombstone for a stitch of a node that is away. KEYS gone. ARGV stitch, revision, wave, tombstone.
+ * Returns 1 if the tombstone holds: it was written, or a newer one says the same; 0 if a newer one says something else.
+ * Atomic: if two Masters write a tombstone at once, the newer one must stay.
  */
 const leave = defineScript<[gone: string]>(
   "leave_tombstone",
@@ -42,7 +42,7 @@ return 1
 `,
 );
 
-/** Drops tombstones that are older. KEYS gone. ARGV ms. What has no time yet gets one; what cannot be read stays. */
+/** Drops tombstones that are older. KEYS gone. ARGV ms. One without a time gets a time; one that cannot be read stays. */
 const dropOld = defineScript<[gone: string]>(
   "drop_old_tombstones",
   1,
@@ -64,8 +64,9 @@ return 1
 );
 
 /**
- * Counts the tombstones left, in the node's own hash, where its heartbeat sees that there is one to obey. KEYS meta. Returns 0
- * where there is no such node: a hash with nothing else in it is none. One that is counted twice costs one more read.
+ * Counts a new tombstone in the node's own hash, so that the node's heartbeat sees that there is a tombstone to obey. KEYS
+ * meta. Returns 0 if the node does not exist: a hash that has only this count is not a node. A tombstone that is counted
+ * twice costs one more read.
  */
 const count = defineScript<[meta: string]>(
   "count_word",
@@ -78,9 +79,9 @@ return 1
 );
 
 /**
- * Leaves a tombstone for a node that cannot be asked: one of its stitches is removed, or has moved. The node obeys when it
- * registers, before it starts anything; where it is back by now, with its next heartbeat. Safe to repeat.
- * @returns whether the tombstone stands; false where a newer one says something else.
+ * Writes a tombstone for a node that cannot be asked: one of its stitches is removed, or has moved. The node obeys when it
+ * registers, before it starts anything; if it is back by now, at its next heartbeat. Safe to repeat.
+ * @returns true if the tombstone holds; false if a newer one says something else.
  */
 export async function leaveTombstone(
   redis: RedisClient,
@@ -92,7 +93,7 @@ export async function leaveTombstone(
   const { revision, wave } = parseRevision(left.revision);
   const gone = keys.nodeGone(node);
   if ((await leave.call(redis, [gone], [stitch, revision, wave, JSON.stringify(left)])) !== 1) return false;
-  // One key at a time: see `beat` in node-record.ts.
+  // One key at a time: see `beat` in node-lease.ts.
   const isThere = (await count.call(redis, [keys.nodeMeta(node)], [])) === 1;
   if (isThere) await Promise.all([redis.hdel(gone, FORGOTTEN_AT), redis.persist(gone)]);
   else await redis.pexpire(gone, FORGOTTEN_KEPT_MS);
@@ -100,8 +101,8 @@ export async function leaveTombstone(
 }
 
 /**
- * What a Master has decided last about one stitch of a node while it was away; null where nothing, or where it cannot be read,
- * unless `onUnreadable` throws.
+ * The last decision of a Master about one stitch of a node while the node was away; null if there is none, or if it cannot
+ * be read, unless `onUnreadable` throws.
  */
 export async function readTombstone(
   redis: RedisClient,
@@ -118,8 +119,9 @@ export async function readTombstone(
 }
 
 /**
- * What Masters have decided about stitches of a node while it was away, by stitch id, but for what cannot be read.
- * @throws UnreadableRecord where all of it cannot: to take that for nothing would start what a Master has moved away.
+ * What Masters have decided about stitches of a node while the node was away, by stitch id, without what cannot be read.
+ * @throws UnreadableRecord if none of it can be read: to take that for no tombstones would start stitches that a Master has
+ *   moved away.
  */
 export async function readTombstones(
   redis: RedisClient,
@@ -136,13 +138,13 @@ export async function readTombstones(
   return new Map(read.flatMap(([stitch, found]) => (found === null ? [] : [[stitch, found] as const])));
 }
 
-/** Those of the nodes for whose stitches Masters have left tombstones. */
+/** Those of the nodes that have tombstones for their stitches. */
 export async function nodesWithTombstones(redis: RedisClient, keys: Keys, nodes: readonly string[]): Promise<string[]> {
   const there = await Promise.all(nodes.map((node) => redis.exists(keys.nodeGone(node))));
   return nodes.filter((_, index) => there[index] === 1);
 }
 
-/** Drops the tombstones, a week old, of a node that has obeyed them. */
+/** Drops the tombstones that are older than a week, of a node that has obeyed them. */
 export async function dropOldTombstones(redis: RedisClient, keys: Keys, node: string): Promise<void> {
   await dropOld.call(redis, [keys.nodeGone(node)], [OBEYED_KEPT_MS]);
 }
