@@ -12,7 +12,7 @@ import { testJobService } from "../support/test-job-service.ts";
 
 const url = REDISES[0]?.url ?? "";
 
-/** Sends a command to an API of its own, which is killed at that point: without an answer, and with that much written. */
+/** Sends a command to a new API and kills this API at the given point, before it answers. Redis has the writes up to there. */
 async function cutOff(cluster: TestCluster, { side, write }: Point, body: CommandBody, options: CommandOptions = {}) {
   const { keys } = cluster.open;
   const proxy = await openCuttingProxy(cluster.redisUrl);
@@ -31,7 +31,7 @@ async function cutOff(cluster: TestCluster, { side, write }: Point, body: Comman
   }
 }
 
-/** What is there of the one job of a cluster. */
+/** Which parts of the cluster's only job are in Redis. */
 async function written({ open: { redis, keys } }: TestCluster) {
   const [id = null] = await redis.zrange(keys.openJobs, 0, "-1");
   const has = async (key: string) => id !== null && (await redis.exists(key)) === 1;
@@ -53,7 +53,7 @@ const CREATE = {
   id: "once",
   spec: { adaptor: "process", protocol: "none", command: ["sh", "-c", "echo started >> starts; sleep 600"] },
 };
-/** Every point of an accept, with what is then there. */
+/** Every point at which accepting a command can be cut off, with what Redis holds then. */
 const ACCEPT: readonly (Point & { readonly leaves: { pointer: boolean; record: boolean; dispatch: boolean } })[] = [
   { side: "before", write: "pointer", leaves: { pointer: false, record: false, dispatch: false } },
   { side: "after", write: "pointer", leaves: { pointer: true, record: false, dispatch: false } },
@@ -72,9 +72,9 @@ async function assertDoneOnce(cluster: TestCluster, id: string): Promise<void> {
   await endedOnce(cluster);
 }
 
-describe("an API that is killed between two writes of an accept (P1, P2)", { concurrency: 3 }, () => {
+describe("an API that is killed between two writes while it accepts a command (P1, P2)", { concurrency: 3 }, () => {
   for (const { leaves, ...point } of ACCEPT) {
-    it(`${point.side} the ${point.write}: ${leaves.record ? "a master worker finishes it" : "nothing comes of it"}`, async () => {
+    it(`killed ${point.side} the ${point.write} write: ${leaves.record ? "a master worker finishes it" : "nothing comes of it"}`, async () => {
       await withCluster(url, {}, async (cluster) => {
         const { redis, keys } = cluster.open;
         await cluster.node("n1");
@@ -97,7 +97,7 @@ describe("an API that is killed between two writes of an accept (P1, P2)", { con
     });
   }
 
-  it("a pointer that no record follows is dropped after ten minutes", async () => {
+  it("the sweep drops a pointer without a record after ten minutes", async () => {
     await withCluster(url, {}, async (cluster) => {
       const { redis, keys } = cluster.open;
       let nowMs = 0;
@@ -120,7 +120,7 @@ describe("an API that is killed between two writes of an accept (P1, P2)", { con
 
 describe("a command that is sent again because its API was killed (P2, P4)", { concurrency: 3 }, () => {
   for (const { leaves, ...point } of ACCEPT) {
-    it(`${point.side} the ${point.write}: it is one job with one effect`, async () => {
+    it(`killed ${point.side} the ${point.write} write: the command makes one job with one effect`, async () => {
       await withCluster(url, {}, async (cluster) => {
         await cluster.node("n1");
         const idempotencyKey = "k";
@@ -146,7 +146,7 @@ describe("an API that is killed while it carries out a task itself (P1)", { conc
     { side: "after", write: "order" },
   ];
   for (const point of points) {
-    it(`${point.side} the ${point.write}: a master worker carries it out`, async () => {
+    it(`killed ${point.side} the ${point.write} write: a master worker carries the task out`, async () => {
       await withCluster(url, {}, async (cluster) => {
         await cluster.node("n1");
         await cutOff(cluster, point, { command: "node.cordon", target: "n1" });
@@ -168,7 +168,7 @@ describe("an API that is killed while it carries out a task itself (P1)", { conc
 
 describe("an API that is killed while a client waits for the end (P1)", { concurrency: 2 }, () => {
   for (const side of ["before", "after"] as const) {
-    it(`${side} it writes the end: a master worker sees to it, and the end is told once`, async () => {
+    it(`killed ${side} it writes the end: a master worker ends the job, with one job.ended event`, async () => {
       await withCluster(url, {}, async (cluster) => {
         await cluster.node("n1");
         await cutOff(cluster, { side, write: "end" }, { command: "node.ping", target: "n1" }, { waitMs: 20_000 });

@@ -8,11 +8,11 @@ import { Dispatcher } from "../../src/queue/dispatcher.ts";
 import { redisTimeMs } from "../../src/redis/node/node-record.ts";
 import { FAST, type Part, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 
-// A process stopped with SIGSTOP is to everybody else what one with a blocked event loop is: connected, and silent.
+// SIGSTOP stands in for a blocked event loop: for everybody else, the process is connected and silent in both cases.
 
 const url = REDISES[0]?.url ?? "";
 
-/** Stops its own worker in the middle of the step that starts it, once; ends well when it is started again. */
+/** Stops its own worker (SIGSTOP) once, in the middle of the step that starts the stitch. Exits with 0 at its next start. */
 const STOPS_ITS_WORKER = {
   command: "stitch.create",
   target: "a.b.1",
@@ -26,8 +26,8 @@ const STOPS_ITS_WORKER = {
   },
 } as const;
 /**
- * Counts how often it is asked to end, and stops its worker when it is, but not in the folder `other`. A stop stays in the
- * worker's queue until it has ended.
+ * Notes each SIGTERM in `asks`, then stops its worker (SIGSTOP), but not in the state folder `other`. The task of a stop
+ * stays in the worker's queue until the stop has ended.
  */
 const STOPS_ITS_WORKER_AT_ITS_END = [
   "sh",
@@ -35,13 +35,13 @@ const STOPS_ITS_WORKER_AT_ITS_END = [
   `case $STITCH_DATA_DIR in */other/*) ;; *) trap 'echo asked >> asks; kill -STOP $PPID; exit' TERM ;; esac
   while :; do sleep 0.1; done`,
 ];
-/** Counts how often it is asked to end, and ends once it finds the file `go`. */
+/** Notes each SIGTERM in `asks`, and ends when it finds the file `go`. */
 const ENDS_WHEN_TOLD = ["sh", "-c", "trap 'echo asked >> asks' TERM; until [ -e go ]; do sleep 0.1; done"];
 
 const dataFile = (cluster: TestCluster, stitch: string, name: string): string =>
   join(cluster.dir, "state-n1", cluster.name, "n1", "data", stitch, name);
 
-/** BullMQ's entry of the job's one task. */
+/** BullMQ's entry for the job's only task. */
 class Entry {
   readonly #open: TestCluster["open"];
   readonly #key: string;
@@ -54,7 +54,7 @@ class Entry {
   #number = async (field: string): Promise<number> => Number(await this.#open.redis.hget(this.#key, field));
   #isLocked = async (): Promise<boolean> => (await this.#open.redis.exists(`${this.#key}:lock`)) === 1;
 
-  /** The worker took it, and was then silent for as long as the lock lasts: else it would have renewed it. */
+  /** Resolves when the worker has taken the entry and was then silent until the lock ran out: it did not renew the lock. */
   async lockLost(): Promise<void> {
     await until("it is locked", this.#isLocked);
     await until("its lock is lost", async () => !(await this.#isLocked()));
@@ -76,14 +76,14 @@ const deadlinePassed = ({ open }: TestCluster, job: JobResource) =>
   );
 
 describe("a node worker whose event loop is blocked longer than BullMQ's lock", { concurrency: 3 }, () => {
-  it("P5: what is delivered again after the block has been applied once", async () => {
+  it("P5: a task that is delivered again after the block is applied once", async () => {
     await withCluster(url, {}, async (cluster) => {
       const node = await cluster.node("n1");
       const job = await stopOne(cluster, STOPS_ITS_WORKER_AT_ITS_END);
       const entry = new Entry(cluster, job);
       await entry.lockLost();
       node.child.kill("SIGCONT");
-      // Nobody reads the job meanwhile, which would end it: the second delivery is claimed and runs like the first.
+      // Nothing reads the job meanwhile: reading would end it. So the second delivery is claimed and runs like the first.
       await entry.deliveredAgain();
       await entry.finished();
       await assertStoppedOnce(cluster, job);
@@ -91,7 +91,7 @@ describe("a node worker whose event loop is blocked longer than BullMQ's lock", 
     });
   });
 
-  it("P5: what is delivered again while it still runs is applied once, also past its deadline", async () => {
+  it("P5: a task that is delivered again while it still runs is applied once, also after its deadline", async () => {
     await withCluster(url, {}, async (cluster) => {
       const { node, job, entry } = await stoppedInMidStep(cluster);
       await deadlinePassed(cluster, job);
@@ -103,7 +103,7 @@ describe("a node worker whose event loop is blocked longer than BullMQ's lock", 
     });
   });
 
-  it("P6: the verdict does not ask BullMQ, whose queue was lost meanwhile", async () => {
+  it("P6: the job's status does not depend on BullMQ, whose queue was lost meanwhile", async () => {
     await withCluster(url, {}, async (cluster) => {
       const { node, job } = await stoppedInMidStep(cluster);
       const { redis, keys } = cluster.open;
@@ -127,7 +127,7 @@ describe("a node worker whose event loop is blocked longer than BullMQ's lock", 
 });
 
 describe("a node worker whose event loop is blocked longer than its lease", { concurrency: 3 }, () => {
-  it("P5: registers again, and what it had taken up has been applied once", async () => {
+  it("P5: registers again, and the task that it had claimed is applied once", async () => {
     await withCluster(url, FAST, async (cluster) => {
       const node = await cluster.node("n1");
       const job = await stopOne(cluster, STOPS_ITS_WORKER_AT_ITS_END);
@@ -141,7 +141,7 @@ describe("a node worker whose event loop is blocked longer than its lease", { co
     });
   });
 
-  it("P6: what was called unknown meanwhile stays so, and its step shows what became of it", async () => {
+  it("P6: a job that failed because its task was unknown stays failed, and its step later shows the outcome", async () => {
     await withCluster(url, FAST, async (cluster) => {
       const node = await cluster.node("n1");
       await cluster.masterWorker();
@@ -157,7 +157,7 @@ describe("a node worker whose event loop is blocked longer than its lease", { co
     });
   });
 
-  it("P6: what had failed meanwhile because nobody had taken it up still has when it is back", async () => {
+  it("P6: a job that failed because no node had claimed its task stays failed when the node is back", async () => {
     await withCluster(url, FAST, async (cluster) => {
       const node = await cluster.node("n1");
       node.child.kill("SIGSTOP");
@@ -173,11 +173,11 @@ describe("a node worker whose event loop is blocked longer than its lease", { co
     });
   });
 
-  it("starts again what its lease had ended, and not what had ended by itself", async () => {
-    // Longer than a slow machine delays a heartbeat, which would end the stitch too early.
+  it("starts stitches again that ended with its lease, but no stitch that had ended by itself", async () => {
+    // The lease is longer than a slow machine delays a heartbeat. A late heartbeat would end the stitch too early.
     await withCluster(url, { STITCH_HEARTBEAT_MS: "500", STITCH_LEASE_MS: "6000" }, async (cluster) => {
       const node = await cluster.node("n1");
-      // Its pid would not tell: the stopped worker cannot take it away.
+      // The pid would not show its end: the stopped worker cannot reap the process.
       const tellsItsEnd = ["sh", "-c", "trap 'touch ended; exit' TERM; while :; do sleep 0.1; done"];
       await cluster.create("n1", "needy", tellsItsEnd, { onDisconnect: "stop" });
       await cluster.create("n1", "done", ["sh", "-c", "echo started >> starts"], { restart: { policy: "never" } });
@@ -195,7 +195,7 @@ describe("a node worker whose event loop is blocked longer than its lease", { co
     });
   });
 
-  it("P5, P12: fenced by another worker, it has no say in what that one makes of its task", async () => {
+  it("P5, P12: once another worker has fenced it, it does not affect how that worker ends the task", async () => {
     await withCluster(url, FAST, async (cluster) => {
       const first = await cluster.node("n1");
       const job = await stopOne(cluster, STOPS_ITS_WORKER_AT_ITS_END);
@@ -211,7 +211,7 @@ describe("a node worker whose event loop is blocked longer than its lease", { co
   });
 });
 
-/** Creates the stitch `once` with this program, and asks for its stop; does not wait for that. */
+/** Creates the stitch `once` with this program and commands its stop. Does not wait for the end of the stop. */
 async function stopOne(cluster: TestCluster, command: readonly string[], options: object = {}): Promise<JobResource> {
   await cluster.create("n1", "once", command, { stopGraceMs: 600_000, restart: { policy: "never" } });
   return cluster.run({ command: "stitch.stop", target: "once", ...options }, null, 0);
@@ -225,8 +225,8 @@ async function assertStoppedOnce(cluster: TestCluster, { id, revision }: JobReso
   assert.equal(readFileSync(dataFile(cluster, "once", "asks"), "utf8"), "asked\n");
 }
 
-describe("a node that comes back after the deadline of what it had not taken up (P6)", { concurrency: 2 }, () => {
-  it("blocked until then, it does not run it, whatever BullMQ says", async () => {
+describe("a node that comes back after the deadline of a task that it had not claimed (P6)", { concurrency: 2 }, () => {
+  it("does not run the task after a block, although BullMQ delivers it", async () => {
     await withCluster(url, {}, async (cluster) => {
       const node = await cluster.node("n1");
       await cluster.create("n1", "a", ["sleep", "600"]);
@@ -243,7 +243,7 @@ describe("a node that comes back after the deadline of what it had not taken up 
     });
   });
 
-  it("killed and started again, it does not run it", async () => {
+  it("does not run the task after it was killed and started again", async () => {
     await withCluster(url, FAST, async (cluster) => {
       const first = await cluster.node("n1");
       await cluster.create("n1", "a", ["sleep", "600"]);

@@ -1,4 +1,4 @@
-// Processes whose clocks are wrong: what they write, and when it ends, goes by Redis's clock all the same.
+// Processes whose clocks are wrong: the times that they write, and when something ends, still follow Redis's clock.
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { ApiUnreachable, createClient } from "../../src/client/client.ts";
@@ -13,21 +13,21 @@ import { openCuttingProxy } from "../support/cutting-proxy.ts";
 import { registerTestNode } from "../support/register-test-node.ts";
 
 const url = REDISES[0]?.url ?? "";
-/** Shorter than anybody would wait who went by a clock that is minutes off. */
+/** Shorter than a process would wait if it used a clock that is minutes off. */
 const SOON_MS = 20_000;
 
-/** The settings of a process whose clock is so much ahead. */
+/** The settings of a process whose clock is `ms` ahead. */
 const ahead = (ms: number): Record<string, string> => {
   const code = `const { now } = Date; Date.now = () => now() + ${ms};`;
   return { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(code)}` };
 };
 
-/** Asserts that a time which is shown lies between what was Redis's time before and what it is now. */
+/** Asserts that each shown time lies between `sinceMs` and now, on Redis's clock. */
 async function assertSince({ open: { redis, keys } }: TestCluster, sinceMs: number, ...shown: (string | null)[]) {
   const nowMs = await redisTimeMs(redis, keys.events);
   for (const text of shown) {
     const atMs = Date.parse(text ?? "");
-    // Between two reads of Redis's clock, a process goes on by its own: rounding may take a millisecond.
+    // Between two reads of Redis's clock, a process counts on with its own clock: rounding may take a millisecond.
     assert.ok(atMs >= sinceMs - 5 && atMs <= nowMs + 5, `${text} is not from ${sinceMs} to ${nowMs}`);
   }
 }
@@ -37,7 +37,7 @@ for (const [how, aheadMs] of [
   ["behind", -600_000],
 ] as const) {
   describe(`an API whose clock is ten minutes ${how}`, { concurrency: 2 }, () => {
-    it("is killed before it has dispatched a command: a master worker finds that within seconds", async () => {
+    it("is killed before it dispatches a command: a master worker finishes the job within seconds", async () => {
       await withCluster(url, {}, async (cluster) => {
         const { redis, keys } = cluster.open;
         await cluster.node("n1");
@@ -73,7 +73,7 @@ for (const [how, aheadMs] of [
       });
     });
 
-    it("tells by Redis's clock when it did what it does itself, and when a message was given up", async () => {
+    it("writes Redis's time for the steps that it runs itself and for dead letters", async () => {
       await withCluster(url, {}, async (cluster) => {
         const { redis, keys } = cluster.open;
         const session = await registerTestNode(redis, keys, "n1");
@@ -101,7 +101,7 @@ for (const [how, aheadMs] of [
   ["ahead", 600_000],
   ["behind", -600_000],
 ] as const)
-  it(`a node whose clock is ten minutes ${how} tells by Redis's clock what its stitches and steps did`, async () => {
+  it(`a node whose clock is ten minutes ${how} writes Redis's time for its stitches and steps`, async () => {
     await withCluster(url, {}, async (cluster) => {
       const { redis, keys } = cluster.open;
       const sinceMs = await redisTimeMs(redis, keys.events);

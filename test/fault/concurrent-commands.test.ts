@@ -19,8 +19,8 @@ const SPEC = {
   minHealthyMs: 0,
 };
 /**
- * What a command may be refused with where others change the same things at the same time. `redis_unavailable`: Redis was
- * slow; it may have been accepted all the same.
+ * Codes with which a command may be refused while others change the same things. `redis_unavailable`: Redis was slow; the
+ * command may still have been accepted.
  */
 const REFUSALS = new Set([
   "not_found",
@@ -32,7 +32,7 @@ const REFUSALS = new Set([
   "redis_unavailable",
 ]);
 
-/** Any command on any of a few groups, stitches and nodes: most of them meet others. */
+/** A random command for one of a few groups, stitches and nodes: most commands meet others. */
 function anyCommand(chance: Chance, known: readonly string[]): CommandBody {
   const pick = <T>(from: readonly [T, ...T[]]): T => chance.oneOf(from);
   const group = pick(["shop.web.1", "shop.web.2", "shop.api.1"]);
@@ -55,7 +55,7 @@ function anyCommand(chance: Chance, known: readonly string[]): CommandBody {
   return { deadlineMs: 30_000, ...pick(kinds)() };
 }
 
-/** What the processes on the nodes are, by full id: each stitch is one, and works in its own data folder. */
+/** The stitches that run, by full id, from the process table: each stitch is one process in its own data folder. */
 async function processes(cluster: TestCluster): Promise<string[]> {
   const found = (await processesOf(cluster.dir)).flatMap((line) => {
     const [, node, stitch] = /\[in .*\/state-([^/]+)\/.*\/data\/([^/\]]+)\]$/.exec(line) ?? [];
@@ -64,13 +64,13 @@ async function processes(cluster: TestCluster): Promise<string[]> {
   return found.sort();
 }
 
-/** Everything that Redis says of stitches, straight from the nodes' records. */
+/** All stitches that Redis knows, read from the nodes' records. */
 async function records(cluster: TestCluster) {
   return (await cluster.master.state.stitches({ limit: 1000, cursor: null }, {})).items;
 }
 
 describe("many commands at once, through two APIs (P1, P5)", () => {
-  it(`all come to an end, and Redis and the nodes agree (TEST_SEED=${SEED})`, async (t) => {
+  it(`all jobs end, and Redis and the nodes agree (TEST_SEED=${SEED})`, async (t) => {
     await withCluster(REDISES[0]?.url ?? "", {}, async (cluster) => {
       await Promise.all([...NODES.map((id) => cluster.node(id)), cluster.masterWorker()]);
       const clients = (await Promise.all([cluster.api(), cluster.api()])).map(({ url }) => createClient({ url }));
@@ -97,7 +97,7 @@ describe("many commands at once, through two APIs (P1, P5)", () => {
       t.diagnostic(`seed ${SEED}: ${accepted.length} accepted, refused ${JSON.stringify(refused)}`);
       assert.ok(accepted.length > COMMANDS / 3, JSON.stringify(refused));
 
-      // Cordoned nodes would let a drain wait for room until its deadline.
+      // While nodes are cordoned, a drain would wait for room until its deadline.
       for (const target of NODES)
         await patientCommand(clients[0] ?? assert.fail(), { command: "node.uncordon", target }, { waitMs: 5000 });
       await until(

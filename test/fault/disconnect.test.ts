@@ -1,4 +1,4 @@
-// What becomes of stitches when their node has no contact with Redis for as long as its lease (P9).
+// What happens to stitches when their node cannot reach Redis for as long as its lease (P9).
 import assert from "node:assert/strict";
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -13,7 +13,7 @@ import { dataDirOf, journalOf, logOf } from "../support/stitch-folder.ts";
 
 const url = REDISES[0]?.url ?? "";
 const LEASE_MS = 6000;
-/** What is not seen at once: the end of a process, on a busy machine. */
+/** How late a test may see the end of a process on a busy machine. */
 const SEEN_MS = 1000;
 const SETTINGS = {
   STITCH_HEARTBEAT_MS: "500",
@@ -41,14 +41,14 @@ class Stitches {
   journal = (id: string) => journalOf(this.#cluster, "n1", id) as Entry[];
   look = (id: string) => this.#cluster.master.state.stitch(id);
   events = (id: string) => this.journal(id).map(({ event, hook }) => event ?? hook);
-  /** Of each start the pid, in order. */
+  /** The pid of each start, in order. */
   starts = (id: string) => this.journal(id).flatMap(({ event, pid }) => (event === "start" ? [pid] : []));
   runs = (id: string) => this.starts(id).filter(isRunning);
   system = (id: string) =>
     logOf(this.#cluster, "n1", id).flatMap(({ source, line }) => (source === "system" ? [line] : []));
 
   create(id: string, habit: string, onDisconnect: "keep" | "stop", more: Record<string, unknown> = {}) {
-    // One that no SIGTERM ends asks for more than there is: the bound of the stop ends it.
+    // SIGTERM does not end `stays`, and its grace is longer than a stop may take here: the limit of the stop ends it.
     const stopGraceMs = habit === "stays" ? 60_000 : 5000;
     return this.#cluster.create("n1", id, alone(habit), { protocol: "process-v1", onDisconnect, stopGraceMs, ...more });
   }
@@ -59,7 +59,7 @@ class Stitches {
     assert.equal(job.status, "succeeded", JSON.stringify(job));
   }
 
-  /** Those that must not outlive the lease, of every kind. */
+  /** Creates stitches of every kind that must not outlive the lease. */
   async createMortals() {
     await Promise.all([
       this.create("ends", "ends", "stop"),
@@ -70,7 +70,8 @@ class Stitches {
   }
 
   /**
-   * Resolves when what must not outlive the lease is gone; fails where it outlives that by more than a stop may take.
+   * Resolves when the stitches that must not outlive the lease are gone. Fails if one outlives the lease by more than a stop
+   * may take.
    * @param cutAtMs when the node lost Redis, or its worker hung: the lease was renewed for the last time before that.
    */
   async mortalsEnd(cutAtMs = Date.now()) {
@@ -83,7 +84,7 @@ class Stitches {
     assert.deepEqual(this.events("stays").slice(0, 2), ["start", "SIGTERM"], "it was asked first");
   }
 
-  /** Resolves when they run again, a process each, and what the cluster is told of them is so. */
+  /** Resolves when these stitches run again, with one process each, and the cluster shows this. */
   async mortalsAreBack() {
     for (const id of MORTALS) {
       const stitch = await until(`${id} runs again`, async () => {
@@ -104,7 +105,7 @@ class Stitches {
   }
 }
 
-/** Fails where it ended later than the end of the lease and the time that a stop may take. */
+/** Fails if it ended later than the end of the lease plus the time that a stop may take. */
 function assertInTime(what: string, endedAtMs: number, cutAtMs: number): void {
   const lateMs = endedAtMs - (cutAtMs + LEASE_MS + STOP_WINDOW_MS + SEEN_MS);
   assert.ok(lateMs <= 0, `${what} ran ${lateMs} ms too long`);
@@ -112,7 +113,7 @@ function assertInTime(what: string, endedAtMs: number, cutAtMs: number): void {
 
 const MORTALS = ["ends", "finishes", "stays", "once"];
 
-/** The end of n1's lease by Redis's clock, which is this machine's. By its worker's clock it ends half a lease before at most. */
+/** The end of n1's lease on Redis's clock, which is this machine's. For its worker it ends at most half a lease earlier. */
 const leaseOf = async ({ open: { redis, keys } }: TestCluster): Promise<number> =>
   Number(await redis.hget(keys.nodeMeta("n1"), "leaseUntil"));
 
@@ -126,7 +127,7 @@ async function withProxy(work: (proxy: SilentProxy) => Promise<void>): Promise<v
 }
 
 describe("a node without Redis for longer than its lease (P9)", { concurrency: 2 }, () => {
-  it("Redis hangs: those with onDisconnect stop end with the lease, not before; the others run on; then they are back", async () => {
+  it("Redis hangs: stitches with onDisconnect stop end with the lease, others run on; later all run again", async () => {
     const dir = mkdtempSync(join(tmpdir(), "cs-redis-"));
     const redis = await startLocalRedis({ dir, port: 0 });
     try {
@@ -179,7 +180,7 @@ describe("a node without Redis for longer than its lease (P9)", { concurrency: 2
     }
   });
 
-  it("the worker itself hangs: they end all the same, and are back when it is awake", async () => {
+  it("the worker hangs: its stitches still end with the lease, and run again when the worker goes on", async () => {
     await withCluster(url, SETTINGS, async (cluster) => {
       const stitches = new Stitches(cluster);
       const worker = await cluster.node("n1");
@@ -214,11 +215,11 @@ describe("a node without Redis for longer than its lease (P9)", { concurrency: 2
     });
   });
 
-  it("the worker itself hangs: what has left the group of one that must not outlive the lease ends with it", async () => {
+  it("the worker hangs: when a stitch ends with the lease, processes that left its process group end too", async () => {
     await withCluster(url, SETTINGS, async (cluster) => {
       const stitches = new Stitches(cluster);
       const worker = await cluster.node("n1");
-      /** One process leaves the group, and starts another that shows nothing of where it is from. */
+      /** One process leaves the process group and starts another, whose environment does not show its origin. */
       const script = `setsid sh -c 'env -i sleep 600 & echo $$ $! > left.new; mv left.new left; wait' & exec sleep 600`;
       const left = (id: string): number[] => {
         const path = join(dataDirOf(cluster, "n1", id), "left");
@@ -243,7 +244,7 @@ describe("a node without Redis for longer than its lease (P9)", { concurrency: 2
         const { state } = await stitches.look("mortal");
         return state === "running" && left("mortal")[0] !== mortal[0];
       });
-      // What was due before its end, and is late, would reach its next start by then.
+      // An act that was due before the stitch ended, and comes late, would have hit the new processes by then.
       const { redis, keys } = cluster.open;
       const beats = async () => Number(await redis.hget(keys.nodeMeta("n1"), "beats"));
       const before = await beats();
@@ -252,7 +253,7 @@ describe("a node without Redis for longer than its lease (P9)", { concurrency: 2
     });
   });
 
-  it("cut off: a command in the meantime counts; what had ended or failed by itself is left as it was", async () => {
+  it("cut off: a command sent meanwhile is obeyed; stitches that had ended or failed by themselves stay so", async () => {
     await withProxy(async (proxy) => {
       await withCluster(url, SETTINGS, async (cluster) => {
         const stitches = new Stitches(cluster);
@@ -291,9 +292,9 @@ describe("a node without Redis for longer than its lease (P9)", { concurrency: 2
     });
   });
 
-  it("hears nothing while Redis hears it: its lease is over for it alone, and they are back all the same", async () => {
+  it("only Redis's replies are lost: the lease ends for the node alone, and its stitches still come back", async () => {
     await withProxy(async (proxy) => {
-      // The last heartbeat that Redis hears keeps the lease there until after the next one that it answers.
+      // In Redis, the last heartbeat that arrives keeps the lease until after the next heartbeat that Redis answers.
       const settings = { ...SETTINGS, STITCH_HEARTBEAT_MS: "2000", STITCH_LEASE_MS: "6000" };
       await withCluster(url, settings, async (cluster) => {
         const stitches = new Stitches(cluster);
@@ -307,7 +308,7 @@ describe("a node without Redis for longer than its lease (P9)", { concurrency: 2
     });
   });
 
-  it("fails half-way as it registers again: it does so until it is done", async () => {
+  it("registering again fails half-way: the node repeats it until it succeeds", async () => {
     await withProxy(async (proxy) => {
       await withCluster(url, SETTINGS, async (cluster) => {
         const stitches = new Stitches(cluster);
@@ -317,7 +318,7 @@ describe("a node without Redis for longer than its lease (P9)", { concurrency: 2
         proxy.fallSilent();
         await stitches.mortalsEnd();
         await redis.del(keys.nodeStitches("n1"));
-        // A key of another type: what Redis holds of its stitches cannot be read.
+        // A key of another type: what Redis holds about the node's stitches cannot be read.
         await redis.set(keys.nodeRemoved("n1"), "in the way");
         const { incarnation } = await cluster.master.state.node("n1");
         proxy.speak();
@@ -343,7 +344,7 @@ describe("a watchdog that is killed", { concurrency: 2 }, () => {
   /** Is there a process that has a lock on this file? */
   const isLocked = (path: string): boolean => readFileSync("/proc/locks", "utf8").includes(`:${statSync(path).ino} `);
 
-  /** Kills it with kill -9; resolves when there is another in its place. */
+  /** Kills the watchdog with kill -9; resolves when another one has replaced it. */
   const replaceWatchdog = async (cluster: TestCluster): Promise<number> => {
     const { watchdogPid } = ownerOf(cluster);
     assert.ok(isRunning(watchdogPid));
@@ -356,7 +357,7 @@ describe("a watchdog that is killed", { concurrency: 2 }, () => {
     return next;
   };
 
-  it("is replaced, and no stitch outlives the worker then (P21)", async () => {
+  it("is replaced, and the new one ends every stitch when the worker is killed (P21)", async () => {
     await withCluster(url, SETTINGS, async (cluster) => {
       const stitches = new Stitches(cluster);
       const worker = await cluster.node("n1");
@@ -369,7 +370,7 @@ describe("a watchdog that is killed", { concurrency: 2 }, () => {
     });
   });
 
-  it("is replaced, and no stitch outlives the lease that must not", async () => {
+  it("is replaced, and the new one ends the stitches that must not outlive the lease", async () => {
     await withCluster(url, SETTINGS, async (cluster) => {
       const stitches = new Stitches(cluster);
       const worker = await cluster.node("n1");
@@ -383,7 +384,7 @@ describe("a watchdog that is killed", { concurrency: 2 }, () => {
     });
   });
 
-  it("that is slow to end what a worker left behind is waited for by the next one", async () => {
+  it("is replaced, and the next worker waits until the new one has ended the former worker's stitches", async () => {
     await withCluster(url, SETTINGS, async (cluster) => {
       const stitches = new Stitches(cluster);
       const first = await cluster.node("n1");

@@ -5,7 +5,7 @@ import { REDISES, type TestCluster, withCluster } from "../support/cluster.ts";
 import { patientCommand } from "../support/patient-command.ts";
 import { startedTimes } from "../support/stitch-folder.ts";
 
-/** As many as a client could send at once that lost patience with both of its APIs. */
+/** As many requests as a client could send at once if it lost patience with both of its APIs. */
 const AT_ONCE = 40;
 const CREATE = {
   command: "stitch.create",
@@ -18,7 +18,7 @@ const twoApis = async (cluster: TestCluster): Promise<[Client, Client]> => {
   return [createClient(one), createClient(other)];
 };
 
-/** Sends each of the bodies at once, each API getting every other one. */
+/** Sends all bodies at once, alternating between the two APIs. */
 const sendAll = ([one, other]: readonly [Client, Client], bodies: readonly CommandBody[], idempotencyKey: string) =>
   Promise.allSettled(
     bodies.map((body, index) => (index % 2 === 0 ? one : other).command(body, { idempotencyKey, waitMs: 20_000 })),
@@ -31,7 +31,7 @@ const conflict = (error: ApiError): boolean => {
 
 for (const redis of REDISES) {
   describe(`one Idempotency-Key through two APIs on a ${redis.name} (P4)`, { concurrency: 2 }, () => {
-    it("many at once are one job with one effect, also after its target is gone", async () => {
+    it("many requests at once make one job with one effect, and repeat its answer after its target is removed", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         await cluster.node("n1");
         const apis = await twoApis(cluster);
@@ -73,7 +73,7 @@ for (const redis of REDISES) {
       });
     });
 
-    it("of two bodies at once one is carried out, the other refused by both", async () => {
+    it("with two different bodies at once, one is carried out and both APIs refuse the other", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         await cluster.node("n1");
         const apis = await twoApis(cluster);

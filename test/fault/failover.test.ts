@@ -1,4 +1,4 @@
-// A failover to a replica that has not heard of the last writes: what was acknowledged is lost in Redis (P1, P9).
+// A failover to a replica that has not received the last writes: Redis loses what it had acknowledged (P1, P9).
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -11,7 +11,7 @@ import { type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { isRunning } from "../support/process-list.ts";
 import { type LocalSentinel, startLocalSentinel } from "../support/redis-sentinel.ts";
 
-/** From Sentinel's word that another Redis is the primary. */
+/** Counted from when Sentinel says that another Redis is the primary. */
 const WORKS_AGAIN_MS = 30_000;
 
 async function behindSentinel(
@@ -37,19 +37,19 @@ class Client {
     this.#url = url;
   }
 
-  /** The answer's status and body; fails where there is none: nothing may hang. */
+  /** Returns the answer's status and body; fails if no answer comes in time: nothing may hang. */
   async #ask<T>(path: string, init: RequestInit = {}): Promise<{ status: number; body: T & { code?: string } }> {
     const response = await fetch(`${this.#url}${path}`, { ...init, signal: AbortSignal.timeout(20_000) });
     return { status: response.status, body: (await response.json()) as T & { code?: string } };
   }
 
-  /** null where the API says "not now", or that there is none. */
+  /** null if the API answers "not now", or that the resource does not exist. */
   async read<T>(path: string): Promise<T | null> {
     const { status, body } = await this.#ask<T>(path);
     return status === 200 ? body : null;
   }
 
-  /** Sends it until it is accepted and has ended, whatever the failover makes of earlier tries. */
+  /** Repeats the command with one key until it is accepted and its job has ended; the failover may lose earlier tries. */
   async command(body: { command: string; target: string } & Record<string, unknown>): Promise<JobResource> {
     const key = `${this.#asked++}`;
     return until(
@@ -82,7 +82,7 @@ describe("a failover that loses writes", { concurrency: 2 }, () => {
     ["between two heartbeats", 8000],
     ["over several heartbeats", 300],
   ] as const) {
-    it(`${when}: what was done meanwhile is known again, and everything works on`, async () => {
+    it(`${when}: the node publishes the lost changes again, and everything works on`, async () => {
       await behindSentinel({ STITCH_HEARTBEAT_MS: String(heartbeatMs) }, async (redis, cluster) => {
         const { url } = await cluster.api();
         await cluster.masterWorker();
@@ -99,7 +99,7 @@ describe("a failover that loses writes", { concurrency: 2 }, () => {
         const removed = await create("removed");
         const stopped = await create("stopped");
 
-        // From just after a heartbeat on, so that the next one comes when all is done.
+        // Begins just after a heartbeat, so that the next one comes after all of this.
         const beatsBefore = await beats();
         await until("the node has beaten", async () => (await beats()) > beatsBefore);
         const last = await beats();
@@ -136,7 +136,7 @@ describe("a failover that loses writes", { concurrency: 2 }, () => {
           assert.equal(stop.status, "succeeded", JSON.stringify(stop));
         }
         assert.deepEqual([kept, created].map(isRunning), [false, false]);
-        // Its id is free, and its former life leaves nothing behind.
+        // The id is free, and nothing is left of the former stitch.
         const again = await create("removed");
         assert.ok(isRunning(again) && again !== removed);
       });

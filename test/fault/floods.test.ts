@@ -14,19 +14,19 @@ const MIB = 1024 * 1024;
 /** A stitch's log on its node's disk. */
 const LOG_FILES = 5;
 const LOG_BYTES = LOG_FILES * 4 * MIB;
-/** A worker takes 130 to 150 MiB, and each of these tests another 50 to 150; what is kept of a flood grows by 100 in seconds. */
+/** A worker takes 130 to 150 MiB, and each test adds 50 to 150. A flood kept in memory would grow by 100 MiB in seconds. */
 const MEMORY_BYTES = 500 * MIB;
-/** A line this long, twice at once: kept whole, they would break the bound of memory. */
+/** Two lines of this length come at once: kept whole, they would exceed MEMORY_BYTES. */
 const LONG_LINE = "256M";
 const LIMIT_MS = 100_000;
-/** Heartbeats of the neighbour that a test takes at least. */
+/** A test lasts for at least this many heartbeats of the neighbour. */
 const BEATS = 8;
 
 const folderOf = (cluster: TestCluster) => join(cluster.dir, "state-n1", cluster.name, "n1");
 
 const logsOf = (cluster: TestCluster) => join(folderOf(cluster), "logs");
 
-/** `<id>.log`, and `<id>.log.<number>` where it has been put aside. */
+/** `<id>.log`, and `<id>.log.<number>` for the rotated files. */
 const logFiles = (cluster: TestCluster, id: string): string[] =>
   existsSync(logsOf(cluster)) ? readdirSync(logsOf(cluster)).filter((name) => name.startsWith(`${id}.log`)) : [];
 
@@ -35,14 +35,14 @@ const logBytes = (cluster: TestCluster, id: string): number =>
     .map((name) => statSync(join(logsOf(cluster), name), { throwIfNoEntry: false })?.size ?? 0)
     .reduce((sum, bytes) => sum + bytes, 0);
 
-/** The Ids of the heartbeats that the neighbour has answered, as it wrote them down itself. */
+/** The Ids of the heartbeats that the neighbour has answered, from its own notes. */
 const beatsOf = (cluster: TestCluster): number[] =>
   readFileSync(join(folderOf(cluster), "data", "neighbour", "beats"), "utf8")
     .trimEnd()
     .split("\n")
     .map(Number);
 
-/** Short, yet no shorter than a machine that is busy with other tests may hold up everything. */
+/** Short, but not shorter than a machine that is busy with other tests may delay everything. */
 const LEASE = { ...FAST, STITCH_LEASE_MS: "7500" };
 
 /** A node with a stitch on it that answers its heartbeats and does nothing else. */
@@ -78,28 +78,28 @@ const create = async (cluster: TestCluster, id: string, spec: Record<string, unk
   assert.equal(status, "succeeded");
 };
 
-/** Writes a `$text` of so many bytes for ever, and notes each time. */
+/** A script that writes a `$text` of `bytes` bytes for ever, and notes each write. */
 const counted = (bytes: number, write: string): string =>
   `text=$(head -c ${bytes} /dev/zero | tr '\\0' a); while :; do ${write}; echo >> written; done`;
 
-/** How often it has written, as it noted itself. */
+/** How often the stitch has written, from its own notes. */
 const writtenBy = (cluster: TestCluster, id: string): number =>
   statSync(join(folderOf(cluster), "data", id, "written"), { throwIfNoEntry: false })?.size ?? 0;
 
-/** Fails where more than `bytes` are taken from a stitch that writes `each` at a time, while nobody has room for it. */
+/** Fails if more than `bytes` are taken from a stitch that writes `each` at a time, while nothing has room for them. */
 async function heldUp(cluster: TestCluster, node: Part, id: string, bytes: number, each: number): Promise<void> {
   await unharmed(cluster, node, () => writtenBy(cluster, id) > 0);
   const taken = writtenBy(cluster, id);
   assert.ok(taken * each < bytes, `${taken} times ${each} bytes were taken from ${id}`);
 }
 
-/** Writes one and the same message for ever. A shell stands between, because `yes` would repeat the node's arguments, too. */
+/** Writes the same message for ever. A shell runs it, because `yes` alone would repeat the node's arguments, too. */
 const messages = (text: string) => ({ protocol: "process-v1", command: ["sh", "-c", `yes '${text}\nend'`] });
 
 /**
- * Watches a node until `done`, and some heartbeats long at least: its neighbour is green whenever it is looked at and gets
- * every heartbeat, the node never loses its lease and takes commands, and its worker's memory stays bounded.
- * @returns how much of a core the worker took meanwhile.
+ * Watches a node until `done`, for at least BEATS heartbeats. Asserts that the neighbour is always green and gets every
+ * heartbeat, the node keeps its lease and takes commands, and the worker's memory stays bounded.
+ * @returns the share of a core that the worker took meanwhile.
  */
 async function unharmed(cluster: TestCluster, node: Part, done: () => boolean | Promise<boolean>): Promise<number> {
   const before = beatsOf(cluster).length;
@@ -129,11 +129,11 @@ async function unharmed(cluster: TestCluster, node: Part, done: () => boolean | 
   return share;
 }
 
-/** Reading is to take a tenth of a core. On a machine that is busy it is less, never more: so this cannot fail by chance. */
+/** Reading should take a tenth of a core. On a busy machine it takes less, never more: so this cannot fail by chance. */
 const paced = (share: number) => assert.ok(share < 0.4, `the worker took ${Math.round(100 * share)} % of a core`);
 
 describe("P14: a stitch that floods harms nobody", { concurrency: 1 }, () => {
-  it("twenty that print without end, each in another way", async () => {
+  it("twenty stitches that print without end, in ten ways", async () => {
     await withNeighbour(async (cluster, node) => {
       const floods: Record<string, { protocol?: string; command: string[] }> = {
         lines: { command: ["yes"] },
@@ -158,7 +158,7 @@ describe("P14: a stitch that floods harms nobody", { concurrency: 1 }, () => {
     });
   });
 
-  it("ten that write the smallest messages that are none", async () => {
+  it("ten stitches that write the shortest invalid messages", async () => {
     await withNeighbour(async (cluster, node) => {
       const ids = Array.from({ length: 10 }, (_, index) => `broken-${index}`);
       const spec = messages("{");
@@ -167,7 +167,7 @@ describe("P14: a stitch that floods harms nobody", { concurrency: 1 }, () => {
     });
   });
 
-  it("one that prints what begins with { and never becomes a message", async () => {
+  it("a stitch whose lines begin with { and never become a message", async () => {
     await withNeighbour(async (cluster, node) => {
       await start(cluster, "braces", { protocol: "process-v1", command: ["yes", "{ not a message"] });
       const told = () => logOf(cluster, "n1", "braces").some(({ line }) => line.includes("could not be understood"));
@@ -175,7 +175,7 @@ describe("P14: a stitch that floods harms nobody", { concurrency: 1 }, () => {
     });
   });
 
-  it("a line without end is cut, and what comes after it is read", async () => {
+  it("a very long line is cut, and the next line is read", async () => {
     await withNeighbour(async (cluster, node) => {
       const command = ["sh", "-c", `head -c ${LONG_LINE} /dev/zero | tr '\\0' a; echo; echo done`];
       const restart = { policy: "never" };
@@ -198,7 +198,7 @@ describe("P14: a stitch that floods harms nobody", { concurrency: 1 }, () => {
     });
   });
 
-  it("the log stays within its bound, however much is printed", async () => {
+  it("the log stays within its bound, however much a stitch prints", async () => {
     await withNeighbour(async (cluster, node) => {
       await start(cluster, "long", { command: ["sh", "-c", "yes $(head -c 60000 /dev/zero | tr '\\0' a)"] });
       let mostBytes = 0;
@@ -210,7 +210,7 @@ describe("P14: a stitch that floods harms nobody", { concurrency: 1 }, () => {
     });
   });
 
-  /** Holds up a program whose log is a pipe: that takes 64 KiB, and more only as it is read. */
+  /** Blocks a program whose log is a pipe: the pipe takes 64 KiB, and more only when something reads it. */
   const heldByLog = async (cluster: TestCluster, node: Part): Promise<string> => {
     await create(cluster, "held", { command: ["sh", "-c", counted(60_000, "echo $text")] });
     const log = join(logsOf(cluster), "held.log");
@@ -221,7 +221,7 @@ describe("P14: a stitch that floods harms nobody", { concurrency: 1 }, () => {
     return log;
   };
 
-  it("one whose log takes nothing is not read on until it does", async () => {
+  it("a stitch whose log takes nothing is not read until the log takes lines again", async () => {
     await withNeighbour(async (cluster, node) => {
       const log = await heldByLog(cluster, node);
       const before = writtenBy(cluster, "held");
@@ -235,19 +235,19 @@ describe("P14: a stitch that floods harms nobody", { concurrency: 1 }, () => {
     });
   });
 
-  it("one whose log takes nothing does not keep its worker from ending", async () => {
+  it("a stitch whose log takes nothing does not keep its worker from ending", async () => {
     await withNeighbour(async (cluster, node) => {
       await heldByLog(cluster, node);
       assert.equal(await node.kill("SIGTERM"), 0);
     });
   });
 
-  it("one that sends to a stitch whose inbox stays full harms nobody: what finds no room is a dead letter", async () => {
+  it("a stitch that sends to one whose inbox stays full: messages without room become dead letters", async () => {
     await withNeighbour(async (cluster, node) => {
       const send = `printf '{"Command":"data","ToStitchInstanceId":"full","Data":"%s"}\\nend\\n' $text`;
       await create(cluster, "full", { protocol: "process-v1", command: ANSWERS });
       const { redis, keys } = cluster.open;
-      // As if so many waited for it already.
+      // As if 950 messages waited for it already.
       await redis.hset(keys.nodeInboxLoad("n1"), "n:full", 950);
       await start(cluster, "sends", { protocol: "process-v1", command: ["sh", "-c", counted(10_000, send)] });
       const why = ({ line }: { line: string }) => line.includes("the inbox of full is full");
@@ -258,7 +258,7 @@ describe("P14: a stitch that floods harms nobody", { concurrency: 1 }, () => {
     });
   });
 
-  it("fifty children and their children: counted as its own, and gone when it stops", async () => {
+  it("fifty children with a child each count as the stitch's own, and end when it stops", async () => {
     await withNeighbour(async (cluster, node) => {
       const child = "sleep 600 & wait";
       const family = `for i in $(seq 50); do sh -c '${child}' & done; wait`;
@@ -278,7 +278,7 @@ describe("P14: a stitch that floods harms nobody", { concurrency: 1 }, () => {
     });
   });
 
-  it("fifty that exit at once and are started again at once", async () => {
+  it("fifty stitches that exit at once and are started again at once", async () => {
     await withNeighbour(async (cluster, node) => {
       const restart = { maxRestarts: 10_000, windowMs: 86_400_000, backoffMs: 10, maxBackoffMs: 10 };
       const created = await cluster.run(

@@ -1,4 +1,4 @@
-// A node is forgotten: whole, or so that it can be gone on with, and never while it lives.
+// A node is forgotten completely, or the same request can finish it later. It is never forgotten while it lives.
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { Queue } from "bullmq";
@@ -35,7 +35,7 @@ async function leftNode(cluster: TestCluster, id: string): Promise<void> {
   await leaveNode(redis, keys, id, as);
 }
 
-/** Forgets the node by a Master that is cut off after `commands` commands. @returns whether it was. */
+/** Forgets the node with a Master that is cut off after `commands` Redis commands. @returns whether it was cut off. */
 async function forgetCutOff(cluster: TestCluster, id: string, commands: number): Promise<boolean> {
   const proxy = await openCuttingProxy(cluster.redisUrl);
   const open = await cluster.openMaster("cut-off", { redisUrl: proxy.url, onError: () => undefined });
@@ -60,7 +60,7 @@ async function forgetCutOff(cluster: TestCluster, id: string, commands: number):
 }
 
 describe("forgetting a node", { concurrency: 4 }, () => {
-  it("cut off after any command, it is ended by the same request again", async () => {
+  it("cut off after any Redis command, it is finished by the same request again", async () => {
     const raw = new Redis(url);
     try {
       await withCluster(url, {}, async (cluster) => {
@@ -100,7 +100,7 @@ describe("forgetting a node", { concurrency: 4 }, () => {
       (redis: RedisClient, key: string) => redis.hset(key, { incarnation: "z", leaseUntil: "z" }),
     ],
   ] as const)
-    it(`works where its record ${what}, and leaves nothing that a later life stumbles over`, async () => {
+    it(`works if the node's record ${what}, and leaves nothing that disturbs a later incarnation`, async () => {
       const raw = new Redis(url);
       try {
         await withCluster(url, { STITCH_HEARTBEAT_MS: "200" }, async (cluster) => {
@@ -117,7 +117,7 @@ describe("forgetting a node", { concurrency: 4 }, () => {
       }
     });
 
-  it("a Redis that lost a node's record and kept its inbox: what it takes there is acknowledged", async () => {
+  it("Redis lost a node's record and kept its inbox: the node acknowledges what it takes from the inbox", async () => {
     await withCluster(url, { STITCH_HEARTBEAT_MS: "200" }, async (cluster) => {
       const { redis, keys } = cluster.open;
       await createInbox(redis, keys, "n1", 7);
@@ -128,7 +128,7 @@ describe("forgetting a node", { concurrency: 4 }, () => {
     });
   });
 
-  it("cut off when its queue was paused: the worker that comes back takes tasks again", async () => {
+  it("cut off after it paused the queue: the worker that comes back takes tasks again", async () => {
     await withCluster(url, FAST, async (cluster) => {
       const first = await cluster.node("n1");
       await first.kill("SIGTERM");
@@ -145,7 +145,7 @@ describe("forgetting a node", { concurrency: 4 }, () => {
     });
   });
 
-  it("a worker that registers meanwhile keeps all that is its own, and is listed", async () => {
+  it("a worker that registers meanwhile keeps all its records, and is listed", async () => {
     await withCluster(url, { STITCH_HEARTBEAT_MS: "100" }, async (cluster) => {
       const first = await cluster.node("n1");
       await cluster.create("n1", "a", ["sleep", "600"]);
@@ -156,7 +156,7 @@ describe("forgetting a node", { concurrency: 4 }, () => {
       await cluster.node("n1");
       ending.release();
       await assert.rejects(forgotten, isCode("node_alive"));
-      // What was taken from it before that is put right by its heartbeats.
+      // Its heartbeats restore what was deleted before it registered.
       await until("it is found and listed", async () => {
         const { items } = await cluster.master.state.nodes({ limit: 10, cursor: null }, {});
         const stitch = await cluster.master.state.stitch("a").catch(() => null);
@@ -169,7 +169,7 @@ describe("forgetting a node", { concurrency: 4 }, () => {
     });
   });
 
-  it("a Master that takes it off the lists late does not hide a node that has come back", async () => {
+  it("a node that has come back is listed again after a Master removed it from the lists late", async () => {
     await withCluster(url, { STITCH_HEARTBEAT_MS: "100" }, async (cluster) => {
       await cluster.node("n1");
       const { redis, keys } = cluster.open;
@@ -181,11 +181,11 @@ describe("forgetting a node", { concurrency: 4 }, () => {
     });
   });
 
-  it("what was removed from it while it was away stays removed when its worker comes back", async () => {
+  it("a stitch that moved away while the node was dead does not run there when its worker comes back", async () => {
     await withCluster(url, FAST, async (cluster) => {
       const first = await cluster.node("n1");
       await cluster.node("n2");
-      // In the middle of its move: the new one is there, and its node cannot be asked to remove the old one.
+      // The node dies in the middle of a move: the new stitch exists, and the node cannot be asked to remove the old one.
       await cluster.create("n1", "goer", ["sleep", "600"]);
       await cluster.create("n1", "stays", ["sleep", "600"]);
       const moving = cluster.run({ command: "stitch.move", target: "goer", toNode: "n2" }, null, 0);

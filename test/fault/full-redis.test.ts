@@ -1,4 +1,4 @@
-// A Redis that takes no writes: full, read-only, or afraid for what it holds (P16).
+// A Redis that refuses writes: its memory is full, it is read-only, or it could not keep the data safe (P16).
 import assert from "node:assert/strict";
 import { mkdirSync, rmdirSync } from "node:fs";
 import { join } from "node:path";
@@ -9,12 +9,12 @@ import { FAST, until, withCluster } from "../support/cluster.ts";
 import { type OwnRedis, withOwnRedis } from "../support/own-redis.ts";
 import { isRunning } from "../support/process-list.ts";
 
-/** P17: after Redis takes writes again. */
+/** P17: counted from when Redis takes writes again. */
 const RESUME_MS = 5000;
 
 type Refusal = {
   readonly why: string;
-  /** What the answer says of it. */
+  /** What the answer says about the reason. */
   readonly told: RegExp;
   readonly begin: (admin: Redis) => Promise<unknown>;
   readonly end: (admin: Redis) => Promise<unknown>;
@@ -60,7 +60,7 @@ function refusalsOf({ dir }: OwnRedis): readonly Refusal[] {
   ];
 }
 
-it("P16: a Redis that takes no writes is told of with the reason, no stitch is touched, and work resumes afterwards", async (t) => {
+it("P16: if Redis refuses writes, answers say why, no stitch is touched, and work resumes afterwards", async (t) => {
   await withOwnRedis(async (redis) => {
     const admin = new Redis(redis.url);
     try {
@@ -101,7 +101,7 @@ it("P16: a Redis that takes no writes is told of with the reason, no stitch is t
           assert.match(notReady, told);
           const read = await fetch(`${url}/v1/stitches/a`);
           assert.equal(((await read.json()) as { pid: number }).pid, pid, `${why}: it can be read`);
-          // It cannot beat: its lease ends, and with it nothing that it runs.
+          // The node's heartbeats fail: its lease ends, but none of its stitches does.
           await until("its lease is over", async () => (await liveness()) !== "alive");
           assert.ok(isRunning(pid), why);
 

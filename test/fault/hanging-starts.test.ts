@@ -11,10 +11,10 @@ import { ANSWERS } from "../support/stitch-programs.ts";
 
 const url = REDISES[0]?.url ?? "";
 
-/** Far more than tasks or steps at once on a node. */
+/** Far more than the tasks or steps that a node runs at once. */
 const MANY = 200;
 const ANSWER_MS = 2000;
-/** Long enough that nothing in a test ends by it. */
+/** So long that nothing in a test reaches this timeout. */
 const TIMEOUT_MS = 120_000;
 
 /** Starts, and never answers a heartbeat. */
@@ -27,14 +27,14 @@ const HANGS = {
 const create = (id: string, spec: object = HANGS, timeoutMs = TIMEOUT_MS) =>
   ({ command: "stitch.create", target: "test.hangs.1", node: "n1", id, spec, timeoutMs }) as const;
 
-/** The processes of stitches that hang. */
+/** How many processes of hanging stitches there are. */
 const hanging = async (cluster: TestCluster): Promise<number> =>
   (await processesOf(join(cluster.dir, "state-n1"))).filter((line) => line.includes("sleep 600")).length;
 
 const known = async (cluster: TestCluster): Promise<number> =>
   (await cluster.master.state.stitches({ limit: 1000, cursor: null }, { group: "test.hangs.1" })).items.length;
 
-/** Runs a command that must not wait for what hangs. */
+/** Runs a command that must not wait for the hanging starts. */
 async function atOnce(cluster: TestCluster, body: Parameters<TestCluster["run"]>[0]): Promise<void> {
   const fromMs = performance.now();
   const { status } = await cluster.run(body, null, TIMEOUT_MS);
@@ -50,7 +50,7 @@ const isOutOfQueue = async ({ open }: TestCluster, job: string): Promise<boolean
 };
 
 describe("a node on which starts hang", { concurrency: 2 }, () => {
-  it(`answers and stops others at once beside ${MANY} of them, and ends them when they are stopped`, async (t) => {
+  it(`beside ${MANY} hanging starts, answers and stops others at once, and ends the hanging ones on a stop`, async (t) => {
     await withCluster(url, {}, async (cluster) => {
       const node = await cluster.node("n1");
       await cluster.create("n1", "healthy", ["sleep", "600"]);
@@ -70,7 +70,7 @@ describe("a node on which starts hang", { concurrency: 2 }, () => {
         assert.deepEqual([step?.status, step?.changed], ["superseded", true]);
       }
       assert.equal(node.child.exitCode, null, node.output);
-      // Its data folder is made in the moment of its start. A start that a stop ends makes room for the next one at once.
+      // A stitch's data folder is created at its start. A start that a stop ends makes room for the next one at once.
       const folders = ids.map((id) => dataDirOf(cluster, "n1", id)).filter((dir) => existsSync(dir));
       const bornAtMs = folders.map((dir) => statSync(dir).birthtimeMs).sort((a, b) => a - b);
       const startedAtMs = bornAtMs.filter((atMs) => atMs < stopAtMs);
@@ -82,7 +82,7 @@ describe("a node on which starts hang", { concurrency: 2 }, () => {
     });
   });
 
-  it("starts all of a task whose stitches never come up", async () => {
+  it("starts all stitches of a task, although none ever comes up", async () => {
     const count = 120;
     await withCluster(url, {}, async (cluster) => {
       await cluster.node("n1");
@@ -94,11 +94,11 @@ describe("a node on which starts hang", { concurrency: 2 }, () => {
   });
 
   for (const signal of ["SIGKILL", "SIGTERM"] as const)
-    it(`P1, P5, P15: ended by ${signal} when they are out of its queue, it goes on with them, each once`, async () => {
+    it(`P1, P5, P15: ended by ${signal} after the starts left its queue, it carries each out once when back`, async () => {
       await withCluster(url, FAST, async (cluster) => {
         const first = await cluster.node("n1");
         const counts = "echo started >> starts;";
-        // One half comes up in the second life of the worker.
+        // One half comes up when the worker starts them again.
         const comesUp = {
           ...HANGS,
           command: ["sh", "-c", `${counts} [ "$(wc -l < starts)" -gt 1 ] || exec sleep 600; ${ANSWERS[2]}`],
@@ -106,12 +106,12 @@ describe("a node on which starts hang", { concurrency: 2 }, () => {
         const hangs = { ...HANGS, command: ["sh", "-c", `${counts} exec sleep 600`] };
         const ids = Array.from({ length: 10 }, (_, index) => `s${index}`);
         const jobs = await Promise.all(
-          // What hangs is given up soon in the second life, and not in the first.
+          // The hanging starts time out soon after the worker is back, and not before it ends.
           ids.map((id, index) => cluster.run(create(id, index < 5 ? comesUp : hangs, 12_000), null, 0)),
         );
         for (const { id } of jobs) await until("it is out of the queue", () => isOutOfQueue(cluster, id));
         await until("all of them hang", async () => (await hanging(cluster)) === ids.length);
-        // What is killed before it has counted itself would be missed.
+        // The count would miss a process that is killed before it has counted itself.
         await startedTimes(
           cluster,
           1,
@@ -140,7 +140,7 @@ describe("a node on which starts hang", { concurrency: 2 }, () => {
     ["before BullMQ hears that it has taken a start over", isCompletion, false],
     ["as BullMQ has heard that it has taken a start over", isCompletion, true],
   ] as const)
-    it(`P1, P5: killed -9 ${when}, it carries it out in its next life, once`, async () => {
+    it(`P1, P5: killed with kill -9 ${when}, it carries out the start once when it is back`, async () => {
       await withCluster(url, FAST, async (cluster) => {
         const proxy = await openCuttingProxy(cluster.redisUrl);
         const first = await cluster.node("n1", { REDIS_URL: proxy.url });
@@ -160,12 +160,12 @@ describe("a node on which starts hang", { concurrency: 2 }, () => {
     });
 });
 
-/** The first that a node writes beside a job. */
+/** Is this a claim? It is the first that a node writes beside a job. */
 function isClaim(words: readonly string[]): boolean {
   return words.some((word) => word.endsWith(":out:n1"));
 }
 
-/** BullMQ's word that an entry of the node's queue has ended well. */
+/** Does BullMQ write here that an entry of the node's queue has ended well? */
 function isCompletion(words: readonly string[]): boolean {
   return words.some((word) => word.endsWith(":commands:completed"));
 }

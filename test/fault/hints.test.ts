@@ -5,7 +5,7 @@ import { SUCCEEDED } from "../support/ping-job.ts";
 
 for (const redis of REDISES) {
   describe(`hints on a ${redis.name}`, () => {
-    it("P6: one that says what no node has written ends no job", async () => {
+    it("P6: a hint about outcomes that no node has written ends no job", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         const node = await cluster.node("n1");
         const { redis: client, keys } = cluster.open;

@@ -1,4 +1,4 @@
-// Paths that a command names, on a filesystem that answers nothing: whoever touches one waits until it is killed.
+// A command names paths on a filesystem that answers nothing: a process that touches one waits until it is killed.
 import assert from "node:assert/strict";
 import { renameSync, symlinkSync } from "node:fs";
 import { after, describe, it } from "node:test";
@@ -16,12 +16,12 @@ after(() => {
 });
 
 const RUNS = ["sh", "-c", "while :; do echo here; sleep 0.1; done"];
-/** A start that hangs is given up after so long. */
+/** A start that hangs is given up after this time. */
 const TIMEOUT_MS = 2500;
 
 const errorOf = (job: JobResource) => job.tasks[0]?.steps[0]?.error ?? assert.fail(JSON.stringify(job));
 
-/** What a command may name, and where it leads to the mount. */
+/** The specs, by the part of each that leads to the mount. */
 const hangs = (path: string): Record<string, Record<string, unknown>> => ({
   folder: { cwd: `${path}/folder`, command: RUNS },
   program: { command: [`${path}/program`] },
@@ -40,7 +40,7 @@ const create = (cluster: TestCluster, id: string, spec: Record<string, unknown>)
     spec: { adaptor: "process", protocol: "none", minHealthyMs: 0, stopGraceMs: 1000, ...spec },
   });
 
-/** A neighbour starts, gives its log, stops and is removed, as if nothing was the matter. */
+/** A neighbour starts, writes its log, stops and is removed as usual. */
 async function neighbourLives(cluster: TestCluster, id: string): Promise<void> {
   await cluster.create("n1", id, RUNS);
   await until(`${id} has a log`, () => logOf(cluster, "n1", id).some(({ line }) => line === "here"));
@@ -59,7 +59,7 @@ describe("a filesystem that answers nothing", { skip }, () => {
     });
 
   it(
-    "costs a stitch whose folder or program is there its start, and neither its neighbours nor its node",
+    "fails only the starts of stitches whose folder or program is on it, and disturbs no neighbour or node",
     onNode(async (cluster) => {
       const worker = await cluster.node("n1");
       const { incarnation } = await cluster.master.state.node("n1");
@@ -80,7 +80,7 @@ describe("a filesystem that answers nothing", { skip }, () => {
       for (const id of ids) assert.equal((await stitch(cluster, id)).state, "starting", `${id} hangs`);
       await neighbourLives(cluster, "after");
 
-      // Within their grace and no more; a removal of the one ends it as well.
+      // The stops take no longer than their grace; removing the first stitch ends it as well.
       const [gone = "", ...stopped] = ids;
       const sinceMs = performance.now();
       const ends = await Promise.all([
@@ -89,7 +89,7 @@ describe("a filesystem that answers nothing", { skip }, () => {
       ]);
       assert.ok(ends.every(({ status }) => status === "succeeded"));
       assert.ok(performance.now() - sinceMs < 10_000);
-      // A new one under that id puts the folder aside, and one that is linked is removed with its link alone.
+      // A new stitch under that id puts the folder aside. If the folder is a link, only the link is removed with the stitch.
       assert.equal((await cluster.run({ command: "stitch.remove", target: "linked" })).status, "succeeded");
       await cluster.create("n1", "linked", RUNS);
       assert.equal((await cluster.master.state.node("n1")).incarnation, incarnation, "the node never went away");
@@ -98,7 +98,7 @@ describe("a filesystem that answers nothing", { skip }, () => {
   );
 
   it(
-    "does not keep its worker from ending, nor the next one from starting the others",
+    "does not keep its worker from ending, nor the next worker from starting the other stitches",
     onNode(async (cluster) => {
       const worker = await cluster.node("n1");
       await cluster.create("n1", "well", RUNS);

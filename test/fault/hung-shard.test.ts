@@ -1,4 +1,4 @@
-// One server of a Redis Cluster hangs: what the others have goes on.
+// Some servers of a Redis Cluster hang: nodes whose keys are on the others work on.
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -9,7 +9,7 @@ import { FAST, until, withCluster } from "../support/cluster.ts";
 import { isRunning } from "../support/process-list.ts";
 import { startLocalCluster } from "../support/redis-cluster.ts";
 
-it("P9: a node whose own server of a Redis Cluster answers keeps its lease, though all others hang", async () => {
+it("P9: a node keeps its lease while its own server of a Redis Cluster answers, although all others hang", async () => {
   const dir = mkdtempSync(join(tmpdir(), "cs-shard-"));
   const redis = await startLocalCluster({ dir, masters: 3 });
   const servers = redis.masters.map(({ url }) => new Redis(url));

@@ -1,4 +1,4 @@
-// A worker's own folder, on a filesystem that answers nothing any more.
+// A worker's state folder is on a filesystem that no longer answers.
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -17,13 +17,13 @@ after(() => {
 
 const LEASE = { STITCH_LEASE_MS: "6000", STITCH_HEARTBEAT_MS: "500" };
 const WRITES = ["sh", "-c", "while :; do echo here; sleep 0.1; done"];
-/** More than the threads that all files of a worker may hold. */
+/** More than the threads that all files of a worker may occupy. */
 const MANY = 20;
 const NO_ANSWER = /n1\/\S+ has not answered for 5 s; see to its disk/;
 
 const FROM_NOW = { tail: 0, afterId: null };
 
-/** The last line of a log that is followed until that ends. */
+/** Follows a log to its end. @returns the last line. */
 async function lastFollowed(
   lines: AsyncIterable<readonly { readonly line: { readonly line: string } }[]>,
 ): Promise<string> {
@@ -32,14 +32,14 @@ async function lastFollowed(
   return last;
 }
 
-describe("a state folder that answers nothing any more", { skip }, () => {
+describe("a state folder that no longer answers", { skip }, () => {
   const onNode = (work: (cluster: TestCluster, mount: HungMount) => Promise<void>) => () =>
     withCluster(url, LEASE, async (cluster) => {
       if (typeof mount === "string") return;
       cluster.through = (cwd) => mount.within(cwd);
       await work(cluster, mount);
     });
-  /** The journal is to be made anew, for which its folder must answer: a file that is open may be written to all the same. */
+  /** Also deletes the journal: to create it anew, its folder must answer. An open file could still be written. */
   const hang = async (cluster: TestCluster, mount: HungMount) => {
     const folder = folderOf(cluster, "n1");
     rmSync(join(folder, "stitches.jsonl"));
@@ -58,7 +58,7 @@ describe("a state folder that answers nothing any more", { skip }, () => {
   };
 
   it(
-    "refuses what it would have to keep, and the node lives on; what it is given later is kept",
+    "the node refuses what it would have to store and lives on; once the folder answers, it stores again",
     onNode(async (cluster, mount) => {
       const worker = await cluster.node("n1");
       const { incarnation } = await cluster.master.state.node("n1");
@@ -116,7 +116,7 @@ describe("a state folder that answers nothing any more", { skip }, () => {
   );
 
   it(
-    "does not keep its worker from ending in good order, nor its programs",
+    "does not keep its worker and programs from ending in good order",
     onNode(async (cluster, mount) => {
       const worker = await cluster.node("n1");
       const ids = Array.from({ length: MANY }, (_, index) => `writes-${index}`);
@@ -132,14 +132,14 @@ describe("a state folder that answers nothing any more", { skip }, () => {
   );
 
   it(
-    "is named by a worker that is to start there",
+    "is named by a worker that fails to start there",
     onNode(async (cluster, mount) => {
       const worker = await cluster.node("n1");
       await worker.kill("SIGTERM");
       const folder = folderOf(cluster, "n1");
       for (const hung of [folder, join(folder, "..")]) {
         await mount.cover(hung);
-        // Within the time for a start: a process may take seconds to begin on a busy machine.
+        // The error comes within the time for a start: a process may take seconds to begin on a busy machine.
         await assert.rejects(() => cluster.node("n1"), /has not answered for 5 s/);
         await mount.uncover(hung);
       }
@@ -148,7 +148,7 @@ describe("a state folder that answers nothing any more", { skip }, () => {
   );
 
   it(
-    "costs a stitch whose own folder is there its start, and no other one's",
+    "if only a stitch's data folder hangs, only the start of this stitch fails",
     onNode(async (cluster, mount) => {
       const { pid } = await cluster.node("n1");
       for (const id of ["first", "second"]) {
@@ -169,7 +169,7 @@ describe("a state folder that answers nothing any more", { skip }, () => {
   );
 
   it(
-    "holds up starts, which uses up no restarts: they come up when it answers",
+    "delays starts without using up restarts: the stitches come up when it answers",
     onNode(async (cluster, mount) => {
       await cluster.node("n1");
       await cluster.create("n1", "first", WRITES, { restart: { maxRestarts: 1, backoffMs: 100 } });

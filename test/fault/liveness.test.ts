@@ -1,4 +1,4 @@
-// How soon a node that dies is shown so, and that one which only paused is not (P7), with the settings nobody has changed.
+// With the default settings, how soon a node that dies is shown as dead, and that a node that only pauses is not (P7).
 import assert from "node:assert/strict";
 import { it } from "node:test";
 import { loadConfig } from "../../src/config.ts";
@@ -12,11 +12,11 @@ const SETTINGS = {
   STITCH_LEASE_MS: String(leaseMs),
   STITCH_DEAD_AFTER_MS: String(deadAfterMs),
 };
-/** P7: after the last beat. */
+/** P7: counted from the last heartbeat. */
 const DEAD_MS = 10_000;
 const PAUSE_MS = 4500;
 
-/** A look at a node, begun and ended at those times of Redis's clock: the node was seen at some time between. */
+/** One look at a node, with Redis's time at its begin and its end: the node was seen at some time between. */
 type Look = {
   readonly fromMs: number;
   readonly toMs: number;
@@ -31,7 +31,7 @@ async function look({ master, open: { redis, keys } }: TestCluster, id: string):
   const toMs = await redisTimeMs(redis, keys.nodeMeta(id));
   const listed = items.find((node) => node.id === id)?.liveness;
   const look = { fromMs, toMs, liveness, lastBeatAtMs: Date.parse(lastHeartbeatAt) };
-  // It may change between the two.
+  // The liveness may change between the two reads.
   if (listed !== liveness) assert.equal((await master.state.node(id)).liveness, listed);
   return look;
 }
@@ -47,14 +47,14 @@ async function watch(cluster: TestCluster, id: string, isEnough: (look: Look) =>
   return looks;
 }
 
-/** Resolves right after a beat of the node, with its time. */
+/** Resolves right after the node's next heartbeat, with the time of this heartbeat. */
 async function nextBeat(cluster: TestCluster, id: string): Promise<number> {
   const { lastBeatAtMs } = await look(cluster, id);
   const looks = await watch(cluster, id, (seen) => seen.lastBeatAtMs > lastBeatAtMs);
   return looks.at(-1)?.lastBeatAtMs ?? assert.fail();
 }
 
-it("P7: a killed node is suspect when its lease ends and dead within 10 s of its last beat; one that pauses for 4.5 s is neither", async (t) => {
+it("P7: a killed node is suspect after its lease and dead within 10 s; one that pauses for 4.5 s is neither", async (t) => {
   await withCluster(REDISES[0]?.url ?? "", SETTINGS, async (cluster) => {
     const [killed, paused] = await Promise.all(["killed", "paused"].map((id) => cluster.node(id)));
     assert.ok(killed && paused);
@@ -79,7 +79,7 @@ it("P7: a killed node is suspect when its lease ends and dead within 10 s of its
 
     const pauses = async () => {
       const lastBeatAtMs = await nextBeat(cluster, "paused");
-      // Just before it would beat again, so that the pause takes as much of its lease as it can.
+      // The pause begins just before the next heartbeat, so that it takes as much of the lease as possible.
       const { open } = cluster;
       await until(
         "it would soon beat",
@@ -89,7 +89,7 @@ it("P7: a killed node is suspect when its lease ends and dead within 10 s of its
       const pausedAtMs = await redisTimeMs(open.redis, open.keys.nodeMeta("paused"));
       const looks = await watch(cluster, "paused", (seen) => seen.toMs >= pausedAtMs + PAUSE_MS);
       paused.child.kill("SIGCONT");
-      // A beat may have been on its way when it was stopped.
+      // A heartbeat may have been on its way when the node was paused.
       const atRest = looks.filter((seen) => seen.fromMs >= pausedAtMs + PAUSE_MS / 2);
       const [lastMs = assert.fail(), ...more] = new Set(atRest.map((seen) => seen.lastBeatAtMs));
       assert.deepEqual(more, [], "it did not beat while it paused");

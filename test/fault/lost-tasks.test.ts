@@ -20,12 +20,12 @@ import { registerTestNode } from "../support/register-test-node.ts";
 
 const [standalone] = REDISES;
 const url = standalone?.url ?? "";
-/** The fields beside a job that begin so. */
+/** The fields that n1 has written beside a job and that begin with `prefix`. */
 async function fieldsOf({ open: { redis, keys } }: TestCluster, job: string, prefix: string): Promise<string[]> {
   return (await redis.hkeys(keys.jobOutcomes(job, "n1"))).filter((field) => field.startsWith(prefix)).sort();
 }
 
-/** A ping of n1 that nothing but this test has written. */
+/** A job that pings n1. Only this test writes its record. */
 async function recordedPing(cluster: TestCluster): Promise<{ record: JobRecord; task: Task }> {
   const { redis, keys } = cluster.open;
   const record = await pingJob(cluster.open, `j${"d".repeat(26)}`);
@@ -35,7 +35,7 @@ async function recordedPing(cluster: TestCluster): Promise<{ record: JobRecord; 
 
 type Runs = ConstructorParameters<typeof TaskRunner>[0];
 
-/** What carries out the tasks of n1, in its first life. */
+/** Carries out the tasks of n1, as its first incarnation. */
 function taskRunner(
   { open: { redis, keys } }: TestCluster,
   { apply, ...over }: Partial<Runs> & { apply?: Runs["host"]["apply"] },
@@ -45,7 +45,7 @@ function taskRunner(
     orders: openNodePorts(MASTER_MODES[0], { redis, direct: redis, keys, node: "n1" }).orders,
     host: { apply } as Runs["host"],
     publisher: publisher as Runs["publisher"],
-    // A ping is left to no journal.
+    // A ping does not go to the journal.
     journal: {} as Runs["journal"],
     specs: { bring: async () => new Map() },
     incarnation: () => 1,
@@ -59,7 +59,7 @@ function taskRunner(
   });
 }
 
-describe("a task that was taken up and is lost", { concurrency: 3 }, () => {
+describe("a task that was claimed and is lost", { concurrency: 3 }, () => {
   it("P1: ends after its node was killed in mid-step and the node's queue was lost", async () => {
     await withCluster(url, {}, async (cluster) => {
       const first = await cluster.node("n1");
@@ -86,7 +86,7 @@ describe("a task that was taken up and is lost", { concurrency: 3 }, () => {
     });
   });
 
-  it("P1: ends after its outcome was lost, when the node has been silent for too long", async () => {
+  it("P1: ends after its outcome was lost, once the node has been silent for too long", async () => {
     await withCluster(url, {}, async (cluster) => {
       await cluster.node("n1");
       const { redis, keys } = cluster.open;
@@ -94,7 +94,7 @@ describe("a task that was taken up and is lost", { concurrency: 3 }, () => {
       const { id, revision, deadlineAtMs } = record;
       await new Dispatcher(redis, keys).dispatch([{ job: id, revision, deadlineAtMs, task }]);
       await until("the node has answered", async () => (await fieldsOf(cluster, id, "s:")).length === 1);
-      // A failover loses the outcome, and all of it is as long ago as a Master waits.
+      // A failover loses the outcome; the claim and the deadline are longer ago than a Master waits.
       await redis.hdel(keys.jobOutcomes(id, "n1"), ...(await fieldsOf(cluster, id, "s:")));
       const agoMs = Date.now() - OUTCOME_LOST_MS - 1000;
       await redis.hset(keys.jobOutcomes(id, "n1"), "c:t0.1.1", agoMs);
@@ -120,7 +120,7 @@ describe("a task that was taken up and is lost", { concurrency: 3 }, () => {
     });
   });
 
-  it("P6: once taken up, its next attempt is neither cancelled nor expired", async () => {
+  it("P6: once it was claimed, its next attempt is neither cancelled nor expired", async () => {
     await withCluster(url, {}, async (cluster) => {
       const { redis, keys } = cluster.open;
       await registerTestNode(redis, keys, "n1");
@@ -143,7 +143,7 @@ describe("a task that was taken up and is lost", { concurrency: 3 }, () => {
 
 for (const redis of REDISES) {
   describe(`outcomes are fenced on a ${redis.name}`, { concurrency: 2 }, () => {
-    it("P12: one that was long on its way is refused where a later life, or a later attempt, was taken up", async () => {
+    it("P12: a late outcome is refused if a later incarnation or a later attempt has claimed the task", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         const { redis: client, keys } = cluster.open;
         const { record, task } = await recordedPing(cluster);
@@ -170,7 +170,7 @@ for (const redis of REDISES) {
   });
 }
 
-it("P5: a worker that Redis refuses an outcome tries again, and does not do the step again for that", async () => {
+it("P5: a worker whose outcome Redis refuses writes it again, and does not repeat the step", async () => {
   const dir = mkdtempSync(join(tmpdir(), "cs-refused-"));
   const local = await startLocalRedis({ dir, port: 0 });
   try {
@@ -202,12 +202,12 @@ it("P5: a worker that Redis refuses an outcome tries again, and does not do the 
   }
 });
 
-it("P12: a worker drops the outcome of a task that another life of its node has, and says so once", async () => {
+it("P12: a worker drops the outcome of a task that a later incarnation has claimed, and says so once", async () => {
   await withCluster(url, {}, async (cluster) => {
     const { redis, keys } = cluster.open;
     const { record, task } = await recordedPing(cluster);
     const said: string[] = [];
-    // It takes the task up, and may not tell of it at once; meanwhile another life takes it up.
+    // The worker claims the task, and may not write the outcome at once; meanwhile a later incarnation claims the task.
     const holdsId = [true, false, true];
     const runner = taskRunner(cluster, {
       holdsId: () => holdsId.shift() ?? true,

@@ -1,4 +1,4 @@
-// Master workers that die between two of their writes, and others that finish what they began (P1, P2).
+// Master workers die between two of their writes, and others finish what they began (P1, P2).
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { COMMANDS } from "../../src/domain/commands/command.ts";
@@ -22,7 +22,7 @@ const CREATE: Body = {
 };
 const CORDON: Body = { command: "node.cordon", target: "n1" };
 
-/** A Master accepts the command, and is gone before it sends any of it on its way. @returns the job that it leaves. */
+/** A Master accepts the command, and ends before it dispatches or claims any task. @returns the id of the job. */
 async function acceptedAlone(cluster: TestCluster, body: Body): Promise<string> {
   const { redis, keys } = cluster.open;
   const proxy = await openCuttingProxy(cluster.redisUrl);
@@ -52,7 +52,7 @@ async function acceptedAlone(cluster: TestCluster, body: Body): Promise<string> 
   return id;
 }
 
-/** A master worker, which is killed at that point of its work. */
+/** Starts a master worker and kills it at the given point of its work. */
 async function masterKilled(cluster: TestCluster, { side, write }: Point): Promise<void> {
   const { keys } = cluster.open;
   const proxy = await openCuttingProxy(cluster.redisUrl);
@@ -80,7 +80,7 @@ describe("a master worker that is killed between two writes (P1, P2)", { concurr
     { side: "after", write: "end" },
   ];
   for (const point of points) {
-    it(`${point.side} the ${point.write} of a task for a node: another finishes the job, with one effect`, async () => {
+    it(`killed ${point.side} the ${point.write} write of a node's task: another finishes the job with one effect`, async () => {
       await withCluster(url, {}, async (cluster) => {
         await cluster.node("n1");
         const id = await acceptedAlone(cluster, CREATE);
@@ -104,7 +104,7 @@ describe("a master worker that is killed between two writes (P1, P2)", { concurr
     { side: "after", write: "outcomes" },
   ];
   for (const point of ownPoints) {
-    it(`${point.side} the ${point.write} of a task of its own: another carries it out`, async () => {
+    it(`killed ${point.side} the ${point.write} write of its own task: another carries the task out`, async () => {
       await withCluster(url, {}, async (cluster) => {
         await cluster.node("n1");
         const id = await acceptedAlone(cluster, CORDON);
@@ -119,7 +119,7 @@ describe("a master worker that is killed between two writes (P1, P2)", { concurr
     });
   }
 
-  it("a pointer that no record follows comes to nothing", async () => {
+  it("a pointer without a record becomes no job", async () => {
     await withCluster(url, {}, async (cluster) => {
       const { redis, keys } = cluster.open;
       const id = `j${"b".repeat(26)}`;

@@ -1,26 +1,28 @@
-// P11 over a long randomised run: stitches write to one another, to groups and to a deaf one, clients write over HTTP, and
-// meanwhile node workers are killed, told to leave and started again, or paused, and stitches move, and are removed and
-// created, here or on another node. Then everything comes to rest, and a checker goes through what was accepted and what arrived.
+// P11 over a long randomised run. Stitches write to one another, to groups and to a deaf one; clients write over HTTP.
+// Meanwhile node workers are killed, told to leave and started again, or paused; stitches move, or are removed and created,
+// here or on another node. Then everything comes to rest, and a checker compares what was accepted with what arrived.
 //
-// What is accepted. A client knows: the rows of its 202. A module knows: its `send` has resolved. A process does not: that
-// its line is written says nothing, and one that was in the pipe at a kill -9 was never accepted. But its node takes its
-// lines one by one, and takes the next when the one before is stored in the inboxes it goes to, or waits for room (here for
-// the deaf one alone, and what finds none is a dead letter), or is refused because there is nobody; so an answer to one of its questions tells it that all that it wrote before was dealt with. The test sees for
-// itself: it watches what is put into the inboxes (test/support/inbox-watch.ts), and that is what was accepted. That a
-// sender was told nothing else is checked against it.
+// What counts as accepted. A client knows it from the rows of its 202. A module knows it when its `send` has resolved. A
+// process does not know it: a written line says nothing, and a line that was in the pipe at a kill -9 was never accepted. But
+// its node takes its lines one by one. It takes the next line when the one before is stored in the inboxes it goes to, or waits
+// for room (here for the deaf one alone; without room it becomes a dead letter), or is refused because nobody is there. So an
+// answer to a question of the process tells it that all it wrote before was handled. The test sees for itself: it watches what
+// is put into the inboxes (test/support/inbox-watch.ts), and that is what was accepted. It also checks that no sender was told
+// anything else.
 //
 // What is checked (test/support/message-checker.ts has each rule exactly):
-// - every accepted message arrived at every one of its recipients at least once, or is a dead letter with a reason; also
-//   where the recipient was removed or moved meanwhile;
-// - of one stitch's messages each stitch got the first copies in the order of their numbers, unless one is a dead letter too,
-//   or was sent after its stitch;
-// - nobody got what was not for it; what was rejected was not stored; nothing that a process wrote was skipped;
-// - what waits for one stitch never took more than its share, and beside a full one others got theirs.
-// What came twice is told, and no failure. Replies are not looked at but by who asked: they may overtake what was sent before.
+// - every accepted message arrived at each of its recipients at least once, or is a dead letter with a reason; also if the
+//   recipient was removed or moved meanwhile;
+// - each stitch got the first copies of one sender's messages in the order of their numbers, except a message that is a dead
+//   letter too, or that was sent on to a stitch on another node;
+// - nobody got a message for another; no rejected message was stored; no message that a process wrote was skipped;
+// - the messages that wait for one stitch never took more than its share, and beside a full share others got theirs.
+// Duplicates are reported, and are no failure. Replies are checked only by the one who asked: they may overtake what was sent
+// before.
 //
-// The parts that make trouble are in test/support/message-troubles.ts, those who write in test/support/correspondence.ts.
-// TEST_SEED repeats what is drawn (who writes to whom, which faults in which order), not the moments at which it meets.
-// TEST_MESSAGES_MS: how long the faults go on; 30000 by default.
+// The parts that make trouble are in test/support/message-troubles.ts, the senders in test/support/correspondence.ts.
+// TEST_SEED repeats what is drawn (who writes to whom, which faults in which order), not the timing.
+// TEST_MESSAGES_MS: how long the faults go on, in ms; 30000 by default.
 import assert from "node:assert/strict";
 import { randomInt, randomUUID } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -39,10 +41,10 @@ import { lastingJournalOf } from "../support/stitch-folder.ts";
 
 const SEED = Number(process.env["TEST_SEED"] ?? randomInt(2 ** 31));
 const RUN_MS = Number(process.env["TEST_MESSAGES_MS"] ?? 30_000);
-/** For what comes before and after the faults, on a machine that has other things to do. */
+/** The time for what comes before and after the faults, on a busy machine. */
 const REST_MS = 240_000;
 
-/** Everything of an inbox but questions and replies. */
+/** The message of an inbox entry; none for a question or a reply. */
 const storedOf = ({ node, message, share, bytes, storedAtMs, doneAtMs }: Entry): Stored[] => {
   if (message === null || message.re !== null) return [];
   const [sender = "", number = ""] = message.data.split(" ", 2);
@@ -68,7 +70,7 @@ const storedOf = ({ node, message, share, bytes, storedAtMs, doneAtMs }: Entry):
   ];
 };
 
-/** What the stitches have noted, on every node that each of them has lived on. */
+/** What the stitches have noted, on every node where each of them has run. */
 function readJournals(cluster: TestCluster) {
   const places = NODES.flatMap((node) => [...RESIDENTS.keys()].map((id) => ({ node, id, me: fullId(node, id) })));
   const notes = places.flatMap(({ node, id, me }) =>
@@ -104,7 +106,7 @@ async function readLetters(mail: MailClient): Promise<Letter[]> {
   return letters;
 }
 
-/** What it was, and what came more than once. */
+/** Reports the numbers of the run, and what came more than once. */
 function tell(t: TestContext, history: History): void {
   const { stored, received, letters, rejected } = history;
   const duplicates = duplicatesOf(history);
@@ -118,7 +120,7 @@ function tell(t: TestContext, history: History): void {
     t.diagnostic(`more than once to ${recipient}: ${of.map(({ label, times }) => `${label} ×${times}`).join(", ")}`);
 }
 
-/** What there is of each message that a problem names. */
+/** Notes all that is known about the message that a problem names. */
 function noteTraces(diary: Diary, problem: string, { stored, received, letters }: History): void {
   const [label = ""] = /[a-z0-9:]+ \d+(?= >)/.exec(problem) ?? [];
   diary.note(problem);
@@ -130,7 +132,7 @@ function noteTraces(diary: Diary, problem: string, { stored, received, letters }
   for (const each of received.filter((one) => one.label === label)) diary.note(`  received ${JSON.stringify(each)}`);
 }
 
-/** A Redis of the test's own: others' commands would drown what is watched. */
+/** Runs `work` with a Redis of the test's own: the commands of other tests would drown what is watched. */
 async function withWatchedRedis(work: (url: string) => Promise<void>): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), "cs-redis-"));
   const redis = await startLocalRedis({ dir, port: 0 });
@@ -142,7 +144,7 @@ async function withWatchedRedis(work: (url: string) => Promise<void>): Promise<v
   }
 }
 
-it(`P11: a long randomised run of messages, TEST_SEED=${SEED}`, { timeout: RUN_MS + REST_MS }, async (t) => {
+it(`P11: a long random run loses and reorders nothing, TEST_SEED=${SEED}`, { timeout: RUN_MS + REST_MS }, async (t) => {
   const diary = new Diary();
   const run = (url: string) =>
     withCluster(url, SETTINGS, async (cluster) => {

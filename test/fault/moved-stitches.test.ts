@@ -10,7 +10,7 @@ const url = REDISES[0]?.url ?? "";
 /** A stitch that speaks process-v1. */
 const MAIL = join(import.meta.dirname, "../support/stitches/mail.mjs");
 
-/** One that comes up at once on n1, and elsewhere when the door is open; its processes are known by the name of the cluster. */
+/** A stitch that comes up at once on n1, and elsewhere when the door is open. Its processes carry the cluster's name. */
 class Moving {
   readonly #cluster: TestCluster;
   readonly #door: string;
@@ -20,7 +20,7 @@ class Moving {
     this.#door = join(cluster.dir, "door");
   }
 
-  /** Creates it on n1, and begins its move to n2. @returns the job of the move, when it has arrived and is not up. */
+  /** Creates it on n1 and begins its move to n2. @returns the job of the move, when the stitch is on n2 and not up yet. */
   async begin(): Promise<JobResource> {
     const { open, name } = this.#cluster;
     const waits = `until [ "$STITCH_NODE_ID" = n1 ] || [ -e ${this.#door} ]; do sleep 0.1; done; exec "$0" "$@"`;
@@ -38,20 +38,20 @@ class Moving {
 
   async endOf({ id }: JobResource): Promise<JobResource> {
     const { redis, keys } = this.#cluster.open;
-    // To read a job brings it forward: that is the master worker's here.
+    // Reading a job advances it. Here only the master worker may do that.
     await until("the move has ended", async () => (await redis.hexists(keys.job(id), "closed")) === 1);
     return this.#cluster.master.commands.job(id, 0);
   }
 
-  /** Where its processes are, by the process table. */
+  /** The nodes where its processes run, from the process table. */
   async running(): Promise<string[]> {
     const lines = await processesOf(`one-of-${this.#cluster.name}`);
     return lines.map((line) => /\[in .*\/(n\d)\/data\/one\]$/.exec(line)?.[1] ?? line);
   }
 }
 
-describe("a stitch that is commanded while it moves", { concurrency: 2 }, () => {
-  it("does not live on where it was going, when it is removed where it is", async () => {
+describe("a stitch that gets a command while it moves", { concurrency: 2 }, () => {
+  it("does not run on its new node after it was removed from its old node", async () => {
     await withCluster(url, FAST, async (cluster) => {
       const [, n2] = (await Promise.all(["n1", "n2"].map((id) => cluster.node(id)))) as [Part, Part];
       await cluster.masterWorker();
@@ -71,7 +71,7 @@ describe("a stitch that is commanded while it moves", { concurrency: 2 }, () => 
     });
   });
 
-  it("runs once when its old node comes back, which had taken a newer command before it died", async () => {
+  it("runs once when its old node, which obeyed a newer command before it died, comes back", async () => {
     await withCluster(url, FAST, async (cluster) => {
       const [n1] = (await Promise.all(["n1", "n2"].map((id) => cluster.node(id)))) as [Part, Part];
       await cluster.masterWorker();
@@ -82,7 +82,7 @@ describe("a stitch that is commanded while it moves", { concurrency: 2 }, () => 
       moving.openDoor();
       assert.equal((await moving.endOf(job)).status, "succeeded");
       await cluster.node("n1");
-      // What a node has from before it starts before it takes a task.
+      // A node starts its former stitches before it takes a task.
       await cluster.create("n1", "later", ["sleep", "600"]);
       assert.deepEqual(await moving.running(), ["n2"]);
       assert.equal((await cluster.master.state.stitch("one")).fullId, "n2:one");

@@ -21,18 +21,18 @@ const url = standalone?.url ?? "";
 const BACK_MS = 10_000;
 /** P15: from SIGTERM until the worker has ended. */
 const LEFT_MS = 20_000;
-/** What the end of a process may take to be seen. */
+/** How late the end of a process may be seen. */
 const MEASURED_MS = 500;
 const AT_ONCE_MS = 2000;
 /** A program that no SIGTERM ends. */
 const DEAF = ["sh", "-c", "trap '' TERM; while :; do sleep 1; done"];
 
-/** Pids of the stitch's shell and of the child it started, which it wrote into its data folder. */
+/** A shell with a child. It writes the pid of the child into its data folder. */
 const WITH_CHILD = ["sh", "-c", "sleep 600 & echo $! > child.pid; wait"];
 
 /**
- * Starts n1 again, and fails where it has not resumed in time. What the machine takes to start a worker at this moment does
- * not count: as long as a new node, started beside it, takes to be in the cluster.
+ * Starts n1 again, and fails if it has not resumed in time. The time that the machine needs to start a worker at this moment
+ * does not count: that is how long a new node, started beside n1, takes to be in the cluster.
  */
 async function resumesInTime<T>(t: TestContext, cluster: TestCluster, resumed: () => Promise<T>): Promise<T> {
   const startedAtMs = performance.now();
@@ -64,7 +64,7 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
     });
   });
 
-  it("P21: what left its process group is found by its session", async () => {
+  it("P21: after kill -9, a process that left its process group is found by its session and ended", async () => {
     await withCluster(url, {}, async (cluster) => {
       const node = await cluster.node("n1");
       const file = join(dataDirOf(cluster, "n1", "runaway"), "child.pid");
@@ -79,7 +79,7 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
   });
 
   for (const registered of [false, true])
-    it(`P8: killed while it registers, ${registered ? "as Redis has taken it" : "before Redis hears of it"}, it is back at once`, async () => {
+    it(`P8: killed while it registers (${registered ? "as Redis has taken it" : "before Redis hears of it"}), it is back at once`, async () => {
       await withCluster(url, {}, async (cluster) => {
         const first = await cluster.node("n1");
         const { redis, keys } = cluster.open;
@@ -111,10 +111,10 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
       });
     });
 
-  it("P8, P21: kill -9 with ten stitches: nothing of them survives, and they come back to their data", async (t) => {
+  it("P8, P21: kill -9 with ten stitches: no process survives, and all ten run again with their data", async (t) => {
     await withCluster(url, {}, async (cluster) => {
       const first = await cluster.node("n1");
-      // Each keeps a record of its lives in its folder, and has a child with a child of its own.
+      // Each notes its starts in its data folder, and has a child with a child of its own.
       const command = ["sh", "-c", `echo "$STITCH_ID" >> lives; sh -c 'sleep 600 & wait' & ${ANSWERS[2]}`];
       const spec = { adaptor: "process", protocol: "process-v1", command };
       const target = "test.family.1";
@@ -153,7 +153,7 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
     });
   });
 
-  it("P8: takes its own id back at once, and its stitches and commands with it", async (t) => {
+  it("P8: takes its id back at once, and resumes its stitches and commands", async (t) => {
     await withCluster(url, {}, async (cluster) => {
       const first = await cluster.node("n1");
       await cluster.create("n1", "runs", ["sleep", "600"]);
@@ -176,7 +176,7 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
     });
   });
 
-  it("P5: killed in mid-step, the step is finished after the restart, once", async () => {
+  it("P5: killed in mid-step, it finishes the step once after its restart", async () => {
     await withCluster(url, {}, async (cluster) => {
       const first = await cluster.node("n1");
       await cluster.masterWorker();
@@ -204,17 +204,17 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
       const stitch = await cluster.master.state.stitch("slow");
       assert.equal(stitch.state, "running");
       assert.equal(stitch.revision, `${job.revision}.0`);
-      // Once by each life of the worker, and not again by the redelivery.
+      // Each worker has started it once, and the redelivery did not start it again.
       await startedTimes(cluster, 2, ["n1:slow"]);
     });
   });
 
-  it("P5: a task that Redis would not let it take up is delivered again until it is", async () => {
+  it("P5: a task that it cannot claim in Redis is delivered again until it can", async () => {
     await withCluster(url, {}, async (cluster) => {
       await cluster.node("n1");
       const { redis, keys } = cluster.open;
       const id = `j${"c".repeat(26)}`;
-      // A key of another type where the job belongs: every attempt fails until it is gone.
+      // A key of another type where the job belongs: every attempt fails until that key is gone.
       await redis.set(keys.job(id), "in the way");
       const record = await pingJob(cluster.open, id);
       const task = record.tasks[0] ?? assert.fail();
@@ -231,7 +231,7 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
     });
   });
 
-  it("P6: what it had taken up is unknown when it stays away; what nobody had taken up has failed", async () => {
+  it("P6: if it stays away, a task that it had claimed is unknown, and one that nobody had claimed has failed", async () => {
     await withCluster(url, FAST, async (cluster) => {
       const node = await cluster.node("n1");
       await cluster.masterWorker();
@@ -279,7 +279,7 @@ describe("a node worker that dies", { concurrency: 3 }, () => {
 });
 
 describe("two workers with one id (P12)", { concurrency: 3 }, () => {
-  it("refuses a second one in the same folder, a hung first one too", async () => {
+  it("refuses a second worker in the same folder, also while the first one hangs", async () => {
     await withCluster(url, {}, async (cluster) => {
       const first = await cluster.node("n1");
       const settings = { STITCH_NODE_ID: "n1", STITCH_ROLES: "node", STITCH_STATE_DIR: join(cluster.dir, "state-n1") };
@@ -293,7 +293,7 @@ describe("two workers with one id (P12)", { concurrency: 3 }, () => {
     });
   });
 
-  it("refuses one elsewhere after a lease in which the first lived on, saying so", async () => {
+  it("refuses one in another folder after a lease in which the first lived on, and says so", async () => {
     // The second waits this long for a heartbeat of the first.
     await withCluster(url, { ...FAST, STITCH_LEASE_MS: "5000" }, async (cluster) => {
       await cluster.node("n1");
@@ -308,7 +308,7 @@ describe("two workers with one id (P12)", { concurrency: 3 }, () => {
     });
   });
 
-  it("a worker that was asleep too long is fenced: its stitches stop, and it ends", async () => {
+  it("fences a worker that was paused too long: its stitches stop, and it ends", async () => {
     await withCluster(url, FAST, async (cluster) => {
       const first = await cluster.node("n1");
       await cluster.create("n1", "a", ["sleep", "600"]);
@@ -332,7 +332,7 @@ describe("two workers with one id (P12)", { concurrency: 3 }, () => {
 });
 
 describe("a node that leaves (P15)", { concurrency: 3 }, () => {
-  it("SIGTERM: stops its stitches, says it left, and is not dead", async () => {
+  it("SIGTERM: stops its stitches, says that it left, and is not shown as dead", async () => {
     await withCluster(url, {}, async (cluster) => {
       const node = await cluster.node("n1");
       await cluster.create("n1", "a", ["sleep", "600"]);
@@ -351,8 +351,8 @@ describe("a node that leaves (P15)", { concurrency: 3 }, () => {
     });
   });
 
-  it("SIGTERM: leaving longer than its lease, it is not taken for dead, and tells what it has finished", async () => {
-    // The lease and the rest together end well before the 8 s that a stitch may take while its node leaves.
+  it("SIGTERM: if leaving takes longer than its lease, it is not shown as dead, and reports what it finished", async () => {
+    // The lease and the time until dead end well before the 8 s that a stitch may take while its node leaves.
     const lease = { STITCH_HEARTBEAT_MS: "300", STITCH_LEASE_MS: "2000", STITCH_DEAD_AFTER_MS: "1000" };
     await withCluster(url, lease, async (cluster) => {
       const node = await cluster.node("n1");
@@ -375,7 +375,7 @@ describe("a node that leaves (P15)", { concurrency: 3 }, () => {
     });
   });
 
-  it("SIGTERM with a step that never ends: it has left within 20 s, also where Redis hangs", async (t) => {
+  it("SIGTERM with a step that never ends: it has left within 20 s, also while Redis hangs", async (t) => {
     await withOwnRedis(async (redis) => {
       await Promise.all(
         [url, redis.url].map((redisUrl) =>
@@ -410,7 +410,7 @@ describe("a node that leaves (P15)", { concurrency: 3 }, () => {
       const { pid } = await cluster.master.state.stitch("deaf");
       node.child.kill("SIGTERM");
       await until("it is leaving", async () => (await cluster.master.state.stitch("deaf")).state === "stopping");
-      // A terminal and npm may each pass one Ctrl-C on: a signal counts as a second one half a second after the first.
+      // A terminal and npm may both pass the same Ctrl-C on: a second signal counts from half a second after the first.
       await new Promise((resolve) => setTimeout(resolve, 600));
       assert.deepEqual([node.child.exitCode, node.child.signalCode], [null, null]);
       const startedAtMs = performance.now();

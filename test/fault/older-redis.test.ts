@@ -1,4 +1,4 @@
-// A Redis that holds less than it did: an older copy that was put back, or a failover that lost the last writes.
+// A Redis that has lost data: an older copy was put back, or a failover lost the last writes.
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { describe, it } from "node:test";
@@ -27,8 +27,8 @@ const programs = async (cluster: TestCluster, node: string): Promise<string[]> =
   (await processesOf(`state-${node}`)).filter((line) => line.includes(cluster.dir) && line.includes("sleep 600"));
 
 describe("a Redis that is older than its nodes", { concurrency: 3 }, () => {
-  // The lease outlives the test by far: nothing may wait for its end.
-  it("a copy from before the last restart of the worker: it registers again, and its stitch runs on", async () => {
+  // The lease lasts far longer than the test: nothing may wait for its end.
+  it("a copy from before the worker's last restart: the worker registers again, and its stitch runs on", async () => {
     await withRaw((raw) =>
       withCluster(url, {}, async (cluster) => {
         const first = await cluster.node("n1");
@@ -56,7 +56,7 @@ describe("a Redis that is older than its nodes", { concurrency: 3 }, () => {
     );
   });
 
-  it("a failover that lost the registration alone: the id is its own still", async () => {
+  it("a failover that lost only the registration: the worker keeps its id", async () => {
     await withRaw((raw) =>
       withCluster(url, {}, async (cluster) => {
         const first = await cluster.node("n1");
@@ -75,7 +75,7 @@ describe("a Redis that is older than its nodes", { concurrency: 3 }, () => {
     );
   });
 
-  it("a Redis without the node: it publishes everything again", async () => {
+  it("a Redis without the node: the node publishes everything again", async () => {
     await withRaw((raw) =>
       withCluster(url, {}, async (cluster) => {
         await cluster.node("n1", { STITCH_HEARTBEAT_MS: "200" });
@@ -97,7 +97,7 @@ describe("a Redis that is older than its nodes", { concurrency: 3 }, () => {
         const beats = async () => Number(await redis.hget(keys.nodeMeta("n1"), "beats"));
         const last = await beats();
         await until("it has just beaten", async () => (await beats()) > last);
-        // What shares the node's slot, and its pointers elsewhere; the rest of Redis is in step.
+        // The keys in the node's slot, and its pointers elsewhere. The rest of Redis has lost nothing.
         const patterns = [
           `${keys.node("n1")}:*`,
           keys.route("*"),
@@ -138,7 +138,7 @@ describe("a Redis that is older than its nodes", { concurrency: 3 }, () => {
     );
   });
 
-  it("P12: another worker that lives is not taken for an older Redis, whatever its incarnation", async () => {
+  it("P12: a worker does not take another live worker for an older Redis, whatever its incarnation", async () => {
     await withRaw((raw) =>
       withCluster(url, FAST, async (cluster) => {
         const former = await cluster.node("n1");
@@ -176,7 +176,7 @@ describe("a Redis that is older than its nodes", { concurrency: 3 }, () => {
       await until("it is counted", async () => (await cluster.master.state.cluster()).nodes.alive === 1);
 
       assert.equal((await cluster.run({ command: "stitch.remove", target: "a" })).status, "succeeded");
-      // As if a failover had lost that they were taken out.
+      // As if a failover had lost their deletion.
       await Promise.all([
         redis.sadd(keys.group("test.stitch.1"), "n1:a"),
         redis.sadd(keys.receivers("test.stitch.1"), "n1:a"),

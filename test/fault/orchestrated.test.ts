@@ -24,7 +24,7 @@ const COUNTING = {
   minHealthyMs: 0,
 };
 
-/** Comes up anywhere but on n2, where it never answers. */
+/** Comes up on every node but n2, where it never answers. */
 const NEVER_UP_ON_N2 = {
   adaptor: "process",
   command: ["sh", "-c", `[ "$STITCH_NODE_ID" = n2 ] && exec sleep 600; exec "$0" "$1"`, process.execPath, MAIL],
@@ -44,20 +44,20 @@ const create = async (cluster: TestCluster, body: Record<string, unknown>) => {
 };
 const isEnded = async ({ open: { redis, keys } }: TestCluster, id: string) =>
   (await redis.hexists(keys.job(id), "closed")) === 1;
-/** Sends it to the Master of this process, which then does nothing more for it: reading a job would bring it forward. */
+/** Sends it to the Master of this process, which does nothing more for the job: reading a job would advance it. */
 const begin = (cluster: TestCluster, body: Body): Promise<JobResource> => cluster.run(body, null, 0);
 const endOf = async (cluster: TestCluster, id: string): Promise<JobResource> => {
   await until("it has ended", () => isEnded(cluster, id), 60_000);
   return cluster.master.commands.job(id, 0);
 };
 
-/** A save of a job of many steps: EVALSHA, hash, 1, the job, version, how much is written, the record. */
+/** Is this a save of a job of many steps? Its words: EVALSHA, hash, 1, the job, version, how much is written, the record. */
 const isSave = (words: readonly string[]): boolean =>
   /^eval(sha)?$/i.test(words[0] ?? "") && words[6]?.startsWith('{"id":') === true;
 
 /**
- * Master workers, one after the other until the job has ended: each is killed at its first save, in turn just before Redis
- * has it and just after, so before it could send what it saved. @returns how many were killed.
+ * Starts master workers one after the other until the job has ended. Each is killed at its first save, in turn just before
+ * and just after Redis has it, so before it can dispatch what it saved. @returns how many were killed.
  */
 async function killAtEachSave(cluster: TestCluster, id: string): Promise<number> {
   for (let kills = 0; ; kills++) {
@@ -129,7 +129,7 @@ const CASES: readonly {
 
 describe("master workers killed at each save of a job (P1, P2, P5)", { concurrency: 2 }, () => {
   for (const { body, kills, check } of CASES) {
-    it(`${body.command} is finished by others, each step once`, async () => {
+    it(`${body.command} is finished by other workers, which run each step once`, async () => {
       await withCluster(url, {}, async (cluster) => {
         await Promise.all(["n1", "n2"].map((id) => cluster.node(id)));
         await create(cluster, { count: 4 });
@@ -143,7 +143,7 @@ describe("master workers killed at each save of a job (P1, P2, P5)", { concurren
     });
   }
 
-  it("group.rebalance is finished by others, each step once", async () => {
+  it("group.rebalance is finished by other workers, which run each step once", async () => {
     await withCluster(url, {}, async (cluster) => {
       await cluster.node("n1");
       await create(cluster, { count: 4 });
@@ -159,7 +159,7 @@ describe("master workers killed at each save of a job (P1, P2, P5)", { concurren
 });
 
 describe("nodes that die in the middle of a job (P5, P6, P8)", { concurrency: 2 }, () => {
-  it("the node a stitch moves to: it stays where it was, and nothing of the move comes back with the node", async () => {
+  it("the node a stitch moves to: the stitch stays where it was, and is not there when the node is back", async () => {
     await withCluster(url, FAST, async (cluster) => {
       await cluster.node("n1");
       await create(cluster, { id: "one", node: "n1", spec: NEVER_UP_ON_N2 });
@@ -185,7 +185,7 @@ describe("nodes that die in the middle of a job (P5, P6, P8)", { concurrency: 2 
     });
   });
 
-  it("the node a stitch moves from: it lives on the other one, and does not start again where it was", async () => {
+  it("the node a stitch moves from: the stitch runs on the other node, and is gone when the old one is back", async () => {
     await withCluster(url, FAST, async (cluster) => {
       const n1 = await cluster.node("n1");
       await create(cluster, { id: "one", node: "n1" });
@@ -208,7 +208,7 @@ describe("nodes that die in the middle of a job (P5, P6, P8)", { concurrency: 2 
     });
   });
 
-  it("a node that others are drained to: they go to a third", async () => {
+  it("a node that receives drained stitches: the stitches go to a third node", async () => {
     await withCluster(url, FAST, async (cluster) => {
       await cluster.node("n1");
       await create(cluster, { count: 2, spec: NEVER_UP_ON_N2 });
@@ -225,7 +225,7 @@ describe("nodes that die in the middle of a job (P5, P6, P8)", { concurrency: 2 
     });
   });
 
-  it("the node that is being drained: what was on it runs elsewhere, and not there when it is back", async () => {
+  it("the node that is drained: its stitches run elsewhere, and are gone when it is back", async () => {
     await withCluster(url, FAST, async (cluster) => {
       const n1 = await cluster.node("n1");
       await create(cluster, { count: 2 });
@@ -249,15 +249,15 @@ describe("nodes that die in the middle of a job (P5, P6, P8)", { concurrency: 2 
   });
 });
 
-describe("what a Master decides while it takes a node for dead", () => {
-  it("is obeyed with the next heartbeat where the node is back before that is written", async () => {
+describe("what a Master decides about a node that it takes for dead", () => {
+  it("is obeyed with the next heartbeat if the node is back before the tombstone is written", async () => {
     await withCluster(url, FAST, async (cluster) => {
       const { redis, keys } = cluster.open;
       await cluster.node("n1");
       await create(cluster, { id: "one", node: "n1" });
       await create(cluster, { id: "other", node: "n1" });
       const revision = `${await redis.incr(keys.revision)}.3`;
-      // It speaks of one that comes from elsewhere, and this one does not.
+      // This tombstone is only for a stitch that arrives from n9, and this stitch does not.
       const word = { revision, movedTo: null, arrivingFrom: null, born: null };
       await leaveTombstone(redis, keys, "n1", "other", { ...word, arrivingFrom: "n9:other" });
       await leaveTombstone(redis, keys, "n1", "one", { ...word, movedTo: "n2:one" });
@@ -267,7 +267,7 @@ describe("what a Master decides while it takes a node for dead", () => {
     });
   });
 
-  it("about a node is not undone by an earlier wave of the same job that comes late", async () => {
+  it("about its eligibility is not undone by an earlier wave of the same job that comes late", async () => {
     await withCluster(url, {}, async ({ open: { redis, keys } }) => {
       const order = (eligibility: "draining" | "cordoned", wave: number) =>
         orderEligibility(redis, keys, "n1", eligibility, { revision: 7, wave });
@@ -277,8 +277,8 @@ describe("what a Master decides while it takes a node for dead", () => {
   });
 });
 
-describe("jobs of many steps that do not come to their end", { concurrency: 2 }, () => {
-  it("a scale down that takes the stitches of a dead node has succeeded with all of its steps; a drain of it is not feasible", async () => {
+describe("jobs of many steps that meet an obstacle", { concurrency: 2 }, () => {
+  it("a scale down of a dead node's stitches succeeds in all steps; a drain of the node is not feasible", async () => {
     await withCluster(url, FAST, async (cluster) => {
       const [n1] = await Promise.all(["n1", "n2"].map((id) => cluster.node(id)));
       await create(cluster, { count: 4 });
@@ -326,7 +326,7 @@ describe("jobs of many steps that do not come to their end", { concurrency: 2 },
   it("a batch that is not green stops the rest; a retry repeats only what did not succeed", async () => {
     await withCluster(url, {}, async (cluster) => {
       await cluster.node("n1");
-      // Its second start fails while there is a file that says so.
+      // Its second start fails while the file `fail` exists.
       const once = {
         ...COUNTING,
         restart: { policy: "never" },
@@ -350,7 +350,7 @@ describe("jobs of many steps that do not come to their end", { concurrency: 2 },
     });
   });
 
-  it("a stitch that never turns green elsewhere stays where it was; a drain leaves it to be forced", async () => {
+  it("a stitch that never turns green elsewhere stays where it was; a drain with force stops it there", async () => {
     await withCluster(url, {}, async (cluster) => {
       await Promise.all(["n1", "n2"].map((id) => cluster.node(id)));
       await cluster.run({ command: "node.cordon", target: "n2" });
@@ -372,7 +372,7 @@ describe("jobs of many steps that do not come to their end", { concurrency: 2 },
     });
   });
 
-  it("a move that takes long holds up no stop when a drain forces, and goes on: the stopped one is moved all the same", async () => {
+  it("a slow move does not delay the stops that a drain forces, and the stopped stitch is still moved", async () => {
     await withCluster(url, {}, async (cluster) => {
       await cluster.node("n1");
       await cluster.masterWorker();
@@ -403,7 +403,7 @@ describe("jobs of many steps that do not come to their end", { concurrency: 2 },
     });
   });
 
-  it("a cancel between two links takes the move back", async () => {
+  it("a cancel between two links of a move takes the move back", async () => {
     await withCluster(url, {}, async (cluster) => {
       await Promise.all(["n1", "n2"].map((id) => cluster.node(id)));
       await create(cluster, { id: "one", node: "n1" });
@@ -423,7 +423,7 @@ describe("jobs of many steps that do not come to their end", { concurrency: 2 },
     });
   });
 
-  it("an uncordon ends a drain, and a cancel does", async () => {
+  it("an uncordon or a cancel ends a drain", async () => {
     await withCluster(url, {}, async (cluster) => {
       await cluster.node("n1");
       await create(cluster, { id: "one", node: "n1" });
@@ -440,7 +440,7 @@ describe("jobs of many steps that do not come to their end", { concurrency: 2 },
     });
   });
 
-  it("a user's newer command keeps the stitch it speaks of", async () => {
+  it("a user's newer command for a stitch ends its move as superseded, and the stitch stays", async () => {
     await withCluster(url, {}, async (cluster) => {
       await Promise.all(["n1", "n2"].map((id) => cluster.node(id)));
       await create(cluster, { id: "one", node: "n1" });
@@ -454,7 +454,7 @@ describe("jobs of many steps that do not come to their end", { concurrency: 2 },
     });
   });
 
-  it("a second job on what another works on is refused with group_busy; when that has ended, it is not", async () => {
+  it("a second job on the same stitches is refused with group_busy until the first one has ended", async () => {
     await withCluster(url, {}, async (cluster) => {
       await cluster.node("n1");
       await create(cluster, { count: 2 });

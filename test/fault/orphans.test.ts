@@ -1,4 +1,4 @@
-// What becomes of stitches whose worker and watchdog were killed in the same moment (P21).
+// What happens to stitches whose worker and watchdog were killed at the same moment (P21).
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -15,7 +15,7 @@ import { addRecord, dataDirOf, logOf, recordsOf, startedTimes } from "../support
 const url = REDISES[0]?.url ?? "";
 const MAIN = join(import.meta.dirname, "../../src/cli/main.ts");
 
-/** Notes a start in the data folder, and that something of a former start is still there: each process keeps the lock. */
+/** Notes each start in the data folder, and notes if a process of a former start still runs: each process keeps the lock. */
 const ALONE = "exec 9>lock; flock -n 9 || echo two >> two; echo $$ >> starts;";
 const STITCHES = [
   { id: "mortal", processes: 1, script: `${ALONE} exec sleep 600`, onDisconnect: "stop" },
@@ -44,7 +44,7 @@ async function pidsOf(cluster: TestCluster, id: string): Promise<number[]> {
   return lines.map((line) => Number.parseInt(line, 10));
 }
 
-/** Kills the worker and its watchdog: neither can do anything about the other's death. */
+/** Kills the worker and its watchdog. Neither can react to the other's death. */
 function killBoth({ pid, watchdogPid }: Owner): void {
   for (const each of [watchdogPid, pid]) process.kill(each, "SIGSTOP");
   for (const each of [watchdogPid, pid]) process.kill(each, "SIGKILL");
@@ -92,8 +92,8 @@ function stranger(t: TestContext, env: Record<string, string> = {}, as: { uid?: 
   return child.pid ?? assert.fail();
 }
 
-describe("a worker and its watchdog that are killed in the same moment", { concurrency: 3 }, () => {
-  it("leave nothing that runs beside what the next worker starts, and the next worker ends no stranger", async (t) => {
+describe("a worker and its watchdog that are killed at the same moment", { concurrency: 3 }, () => {
+  it("leave nothing that runs beside the next worker's stitches, and no foreign process is ended", async (t) => {
     await withCluster(url, {}, async (cluster) => {
       const worker = await cluster.node("n1");
       const orphans = await createStitches(cluster);
@@ -101,7 +101,7 @@ describe("a worker and its watchdog that are killed in the same moment", { concu
       killBoth(owner);
       await worker.exited;
       assert.deepEqual(orphans.map(isRunning), [true, true, true, true, true, true], "nobody has ended them");
-      // It got the number of something that this node had started.
+      // This process got the pid of a process that the node had started.
       const pid = stranger(t);
       const startedAt = (readProcess(pid)?.startedAt ?? 0) - 1;
       const record = { id: "mortal", pid, startedAt, bootId: readBootId(), session: owner.session };
@@ -117,7 +117,7 @@ describe("a worker and its watchdog that are killed in the same moment", { concu
     });
   });
 
-  it("twice in a row, before Redis has answered the second, are remembered by the third", async (t) => {
+  it("twice in a row, the second time before Redis answered: the third worker ends what both left", async (t) => {
     await withCluster(url, {}, async (cluster) => {
       const worker = await cluster.node("n1");
       const orphans = await createStitches(cluster);
@@ -150,7 +150,7 @@ describe("a worker and its watchdog that are killed in the same moment", { concu
     });
   });
 
-  it("leave something that cannot be ended: that costs its own stitch alone, until it has ended", {
+  it("leave a process that cannot be ended: until it has ended, only its own stitch does not start", {
     skip: process.getuid?.() !== 0 && "only root can start a process that the worker may not kill",
   }, async (t) => {
     await withCluster(url, { STITCH_HEARTBEAT_MS: "200" }, async (cluster) => {
@@ -186,7 +186,7 @@ describe("a worker and its watchdog that are killed in the same moment", { concu
   });
 });
 
-/** Starts n1 as a worker that may not kill the processes of another user. @returns stops it. */
+/** Starts n1 as a worker that may not kill the processes of another user. @returns a function that stops it. */
 function startWithoutKill(t: TestContext, cluster: TestCluster): () => Promise<void> {
   const child = spawn("setpriv", ["--bounding-set=-kill", "--inh-caps=-kill", process.execPath, MAIN, "node"], {
     cwd: cluster.dir,

@@ -1,4 +1,4 @@
-// A worker that is an ordinary user, and programs that have become root's: no signal of that worker ends them.
+// A worker runs as an ordinary user, and some of its programs have become root's: its signals do not end them.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { chmodSync, chownSync, copyFileSync } from "node:fs";
@@ -24,7 +24,7 @@ function whyNot(): string | false {
 
 type AsNobody = { readonly cluster: TestCluster; readonly asRoot: string; readonly rootsOf: (id: string) => number[] };
 
-/** The node `n1` with a worker that is nobody. `asRoot` becomes root's and then the program behind it. */
+/** The node `n1`, whose worker runs as nobody. The command `asRoot` becomes root, then runs the program given behind it. */
 const onNode = (work: (node: AsNobody) => Promise<void>) => () =>
   withCluster(url, { STITCH_HEARTBEAT_MS: "500" }, async (cluster) => {
     const own = join(cluster.dir, "setpriv");
@@ -58,13 +58,13 @@ const comesTo = (cluster: TestCluster, id: string, state: StitchResource["state"
     return stitch.state === state && stitch;
   });
 
-describe("a worker that is an ordinary user", { skip, concurrency: 2 }, () => {
+describe("a worker that runs as an ordinary user", { skip, concurrency: 2 }, () => {
   for (const [policy, state] of [
     ["always", "running"],
     ["never", "failed"],
   ] as const)
     it(
-      `handles the end of a program that left a process of root's, by its restart policy (${policy})`,
+      `applies the restart policy (${policy}) to a program that ends and leaves a process of root's`,
       onNode(async ({ cluster, asRoot, rootsOf }) => {
         const script = `echo start >> starts; sleep 600 & echo $! >> own
           [ -e roots ] && exec sleep 600
@@ -91,7 +91,7 @@ describe("a worker that is an ordinary user", { skip, concurrency: 2 }, () => {
     );
 
   it(
-    "stops a program beside a process of root's, and says that this one is left",
+    "stops a program that has a process of root's, and says that this process is left",
     onNode(async ({ cluster, asRoot, rootsOf }) => {
       const script = `${asRoot} sleep 600 & echo $! >> roots; exec sleep 600`;
       await cluster.create("n1", "stopped", ["sh", "-c", script], { stopGraceMs: 500 });
@@ -106,7 +106,7 @@ describe("a worker that is an ordinary user", { skip, concurrency: 2 }, () => {
   );
 
   it(
-    "fails the stop of a program that has itself become root's, and takes in its end when that comes",
+    "fails the stop of a program that has become root's, and records its end when it comes",
     onNode(async ({ cluster, asRoot, rootsOf }) => {
       const script = `echo $$ >> roots; exec ${asRoot} sleep 600`;
       for (const id of ["root", "beside"])
@@ -121,7 +121,7 @@ describe("a worker that is an ordinary user", { skip, concurrency: 2 }, () => {
       const why = /it could not be stopped: its process \d+ is another user's/;
       await until("its log says why", () => why.test(said(cluster, "root")));
       assert.equal((await cluster.run({ command: "stitch.stop", target: "beside" })).status, "succeeded");
-      // What runs is not what a start asks for, and a removal must not forget it.
+      // The process that still runs is not the one that a start asks for, and a removal must not forget it.
       for (const command of ["stitch.start", "stitch.restart", "stitch.remove"] as const)
         assert.equal((await cluster.run({ command, target: "root" })).status, "failed", command);
       assert.equal((await cluster.master.state.stitch("root")).state, "stopping");

@@ -1,6 +1,6 @@
-// One bad value costs itself: something of another type, or garbage, in the place of every key of the layout, BullMQ's
-// included, while each part has the Redis user that the docs give it. No route answers 5xx but those that ask for that very
-// record, and a node can be forgotten whatever its keys hold.
+// One bad value does no harm elsewhere. In turn, every key of the layout, BullMQ's included, holds another type or garbage,
+// while each part has the Redis user that the docs give it. Only routes that ask for the bad record answer 5xx, and a node can
+// be forgotten whatever its keys hold.
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { Redis } from "ioredis";
@@ -20,14 +20,14 @@ import { registerTestNode } from "../support/register-test-node.ts";
 const GARBAGE = "garbage \n{";
 const GROUP = "shop.orders.1";
 
-/** What stands in the place of a key. */
+/** What replaces the value of a key. */
 const POISONS = ["another type", "garbage"] as const;
 type Poison = (typeof POISONS)[number];
 
-/** Puts it there. */
+/** Replaces the value of `key`, which has the type `type`. */
 async function poison(redis: RedisClient, key: string, type: KeyType, how: Poison): Promise<void> {
   if (how === "another type") {
-    // At once: in between, somebody may put what was there back.
+    // In one transaction: otherwise another process could write the value back in between.
     const anew = redis.multi().del(key);
     await (type === "string" ? anew.lpush(key, GARBAGE) : anew.set(key, GARBAGE)).exec();
     return;
@@ -67,7 +67,7 @@ const post = (url: string, path: string, body: unknown): Promise<Asked> =>
     body: JSON.stringify(body),
   });
 
-/** A node that is in Redis alone, and has everything that a node can have there; it is away. @returns a task in its queue. */
+/** A node that exists only in Redis, with everything that a node can have there; it has left. @returns a task in its queue. */
 async function makeVictim(cluster: TestCluster, node: string): Promise<string> {
   const { redis, keys } = cluster.open;
   const as = await registerTestNode(redis, keys, node);
@@ -103,8 +103,8 @@ class Matrix {
   }
 
   /**
-   * Everything else than what has the bad value in its name goes on.
-   * @param listed are the lists whole but for that? Those that had another type in their place are being written again.
+   * Notes a failure if anything stops working but what reads the bad value itself.
+   * @param listed must the lists hold everything else? A list whose key had another type is still being written again.
    */
   async othersAnswer(what: string, listed: boolean): Promise<void> {
     const created = `p${(this.#made += 1)}`;
@@ -173,7 +173,7 @@ async function withMatrix(
 
 describe("a bad value in Redis", { concurrency: 2 }, () => {
   for (const { kind, start } of KINDS) {
-    it(`${kind}: of one node costs that node alone, and it can be forgotten`, { timeout: 600_000 }, async () => {
+    it(`${kind}: in a node's keys affects this node only; it can be forgotten`, { timeout: 600_000 }, async () => {
       await withRedisUsers(start, ["n1"], async (given) => {
         await withMatrix(given, async (matrix) => {
           const { cluster } = given;
@@ -197,7 +197,7 @@ describe("a bad value in Redis", { concurrency: 2 }, () => {
               const task = await makeVictim(cluster, node);
               await poison(redis, key(node, task), types[0] ?? "string", how);
               const what = `${name}, ${how}`;
-              // A queue is nobody's to read but its node's.
+              // Only the node itself reads its queue.
               if (!name.startsWith("commands:") || name === "commands:meta") await matrix.othersAnswer(what, true);
               await matrix.isForgotten(node, what);
             }
@@ -205,7 +205,7 @@ describe("a bad value in Redis", { concurrency: 2 }, () => {
       });
     });
 
-    it(`${kind}: of all is borne, or put right`, { timeout: 600_000 }, async () => {
+    it(`${kind}: in the cluster's keys is tolerated or repaired`, { timeout: 600_000 }, async () => {
       await withRedisUsers(start, ["n1"], async (given) => {
         await withMatrix(given, async (matrix, url) => {
           const { cluster, admins } = given;
@@ -235,7 +235,7 @@ describe("a bad value in Redis", { concurrency: 2 }, () => {
                 // A revision that was drawn since must not be drawn again.
                 if (name !== "revision") await restore(redis, admins, key, before);
               }
-          // With Redis gone, none of this makes an empty list.
+          // Without Redis, no route answers with an empty list.
           await Promise.all(given.redis.servers.map((server) => server.stop()));
           for (const list of [...LISTS, "events"]) {
             const { status, text } = await ask(url, `/v1/${list}`, { headers: { Accept: "application/json" } });
@@ -247,13 +247,13 @@ describe("a bad value in Redis", { concurrency: 2 }, () => {
   }
 });
 
-describe("what Masters have decided about one stitch", () => {
-  it("where it cannot be read, keeps that stitch from starting, and no other", async () => {
+describe("the tombstone of one stitch", () => {
+  it("if it cannot be read, keeps that stitch from starting, and no other", async () => {
     await withCluster(REDISES[0]?.url ?? "", FAST, async (cluster) => {
       const { redis, keys } = cluster.open;
       const first = await cluster.node("n1");
       for (const id of ["well", "bad"]) await cluster.create("n1", id, ["sleep", "600"]);
-      // Asked for by its id, the one is an error.
+      // Reading the stitch `bad` by its id would be an error.
       const stateOf = async (id: string) =>
         (await cluster.master.state.stitches({ limit: 10, cursor: null }, {})).items.find((each) => each.id === id)
           ?.state;
@@ -283,7 +283,7 @@ const dump = async (admins: readonly Redis[], key: string): Promise<Buffer | nul
   return null;
 };
 
-/** What was put right stays so, where the key is of its own type again. */
+/** Puts the former value back, or deletes the key if it had none. */
 async function restore(
   redis: RedisClient,
   admins: readonly Redis[],

@@ -1,4 +1,4 @@
-// A part that is process 1, as the only program of a container is, in a PID namespace of its own.
+// A part that is process 1 of its own PID namespace, as the only program of a container is.
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
@@ -31,12 +31,12 @@ function startAsOne(
   return { child, output: () => output };
 }
 
-/** The pid by which process 1 is known outside. */
+/** The pid that process 1 has outside its namespace. */
 const pidOfOne = ({ pid = 0 }: ChildProcess): number =>
   Number(readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim());
 
 describe("a part that is process 1", { skip, concurrency: 2 }, () => {
-  it("a worker: orphans are taken away, a restart waits for none, and SIGTERM ends it in good order", async () => {
+  it("a worker reaps orphans, restarts stitches without waiting for them, and ends in good order on SIGTERM", async () => {
     await withCluster(url, {}, async (cluster) => {
       const { child, output } = startAsOne(
         ["node"],
@@ -50,7 +50,7 @@ describe("a part that is process 1", { skip, concurrency: 2 }, () => {
       try {
         await until("it is in the cluster", () => output().includes("is in the cluster"), 60_000);
         const one = pidOfOne(child);
-        // It crashes again and again, and each time leaves a process in its group, whose parent is process 1 from then on.
+        // The program crashes again and again. Each time it leaves a process in its group, whose parent is then process 1.
         const spec = {
           adaptor: "process",
           protocol: "none",
@@ -82,14 +82,14 @@ describe("a part that is process 1", { skip, concurrency: 2 }, () => {
   });
 
   for (const stays of [true, false])
-    it(`an init that is there is taken${stays ? "" : ", once, also where it only runs the command in its place"}`, async () => {
+    it(`uses an init that is installed${stays ? "" : ", once, also where it only runs the command in its place"}`, async () => {
       const dir = mkdtempSync(join(tmpdir(), "cs-init-"));
       try {
         const tini = join(dir, "tini");
         mkdirSync(join(dir, "catatonit"));
         writeFileSync(tini, `#!/bin/sh\necho "tini $1"; shift; ${stays ? '"$@"; exit $?' : 'exec "$@"'}\n`);
         chmodSync(tini, 0o755);
-        // Without a Redis to be had.
+        // No Redis is available.
         const env = { PATH: `${dir}:${process.env["PATH"]}`, STITCH_PORT: "none" };
         const { child, output } = startAsOne(["node"], env);
         assert.deepEqual(await once(child, "close"), [1, null]);

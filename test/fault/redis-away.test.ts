@@ -7,12 +7,12 @@ import { type OwnRedis, withOwnRedis } from "../support/own-redis.ts";
 import { isRunning } from "../support/process-list.ts";
 import { openSilentProxy, type SilentProxy } from "../support/silent-proxy.ts";
 
-/** P3, beside the wait that a client asks for. */
+/** P3, plus the wait that a client asks for. */
 const ANSWER_MS = 3000;
 /** P17. */
 const RESUME_MS = 5000;
 const WAIT_MS = 1000;
-/** What a node has where nobody sets anything; the tests' own lease is longer. */
+/** The default lease of a node; the tests' own lease is longer. */
 const DEFAULTS = { STITCH_LEASE_MS: "7500" };
 const SELDOM = { STITCH_HEARTBEAT_MS: "9900", STITCH_LEASE_MS: "29700" };
 const JSON_TYPE = { "Content-Type": "application/json" };
@@ -21,7 +21,7 @@ type Ask = {
   readonly method: "GET" | "POST" | "DELETE";
   readonly path: string;
   readonly body?: unknown;
-  /** What it asks the API to wait. */
+  /** How long the request asks the API to wait. */
   readonly waitMs?: number;
   readonly accept?: string;
 };
@@ -74,7 +74,7 @@ async function send(url: string, { method, path, body, accept = "application/jso
   return { status: response.status, body: answer, tookMs: performance.now() - startedAtMs };
 }
 
-/** What an API has logged of a request: how long it took to answer, by its own clock. */
+/** How long an API took to answer a request, from its log and by its own clock. */
 const loggedMs = (log: string, id: string): number | undefined => {
   const line = log.split("\n").find((each) => each.includes(`"requestId":"${id}"`) && each.includes('"durationMs"'));
   return line === undefined ? undefined : (JSON.parse(line) as { durationMs: number }).durationMs;
@@ -83,7 +83,7 @@ const loggedMs = (log: string, id: string): number | undefined => {
 type Api = Awaited<ReturnType<TestCluster["api"]>>;
 let requests = 0;
 
-/** Sends all of them at once: each is refused as it should be, within the time that is promised. @returns the slowest. */
+/** Sends all ASKS at once. Asserts that each is refused correctly within the promised time. @returns the slowest, in ms. */
 async function assertRefusesAll({ url, part }: Api, when: string): Promise<number> {
   const ids = ASKS.map(() => `away-${requests++}`);
   const answers = Promise.all(ASKS.map((ask, index) => send(url, ask, ids[index] ?? "")));
@@ -95,7 +95,7 @@ async function assertRefusesAll({ url, part }: Api, when: string): Promise<numbe
     assert.deepEqual([status, body["code"], body["retryable"]], [503, "redis_unavailable", true], what);
     const ownMs = await until(`${what} is logged`, () => loggedMs(part.output, ids[index] ?? ""));
     assert.ok(ownMs <= ANSWER_MS + waitMs, `${what}: ${ownMs} ms inside the API`);
-    // The strict measure is the one above. This one finds what comes before and after it: each may be as slow as a probe.
+    // The strict measure is the one above. This one adds the time before and after it: each may be as slow as a probe.
     assert.ok(
       tookMs <= ANSWER_MS + waitMs + 2 * slowestMs,
       `${what}: ${tookMs} ms, of which a request that needs no Redis takes up to ${slowestMs} ms`,
@@ -105,7 +105,7 @@ async function assertRefusesAll({ url, part }: Api, when: string): Promise<numbe
   return mostMs;
 }
 
-/** Sends pings until one has ended well. @returns when it had, by this process's clock. */
+/** Sends pings until one has succeeded. @returns when it had, by this process's clock. */
 async function worksAgain(url: string): Promise<number> {
   await until("a command succeeds", async () => {
     const { status, body } = await send(url, post("/v1/commands?waitMs=1000", PING), `again-${requests++}`);
@@ -114,7 +114,7 @@ async function worksAgain(url: string): Promise<number> {
   return performance.now();
 }
 
-/** Fails where work is not resumed in time. @param backAtMs when Redis was back. */
+/** Fails if work is not resumed in time. @param backAtMs when Redis was back. */
 async function assertResumes(url: string, backAtMs: number, withinMs = RESUME_MS): Promise<number> {
   const tookMs = (await worksAgain(url)) - backAtMs;
   assert.ok(tookMs <= withinMs, `a command succeeds after ${tookMs} ms`);
@@ -156,7 +156,7 @@ describe("Redis is away", { concurrency: 10 }, () => {
   for (const how of ["stopped", "hung", "cut off"] as const) {
     it(`${how}: every answer comes within 3 s and says so (P3), stitches run on, and work resumes within 5 s (P17)`, async (t) => {
       await withWay(how, async (way, redis) => {
-        // Its lease ends meanwhile: it is a node that nobody counts on any more.
+        // The node's lease ends meanwhile: the cluster does not count on this node any more.
         await withCluster(redis.url, FAST, async (cluster) => {
           const api = await cluster.api({ REDIS_URL: way.url, STITCH_LOG_LEVEL: "debug" });
           await cluster.node("n1", { REDIS_URL: way.url });
@@ -180,10 +180,10 @@ describe("Redis is away", { concurrency: 10 }, () => {
 
   const OUTAGES = [
     { how: "stopped", awayMs: 5000, resumeMs: RESUME_MS, env: DEFAULTS },
-    // It comes back between two beats of a node whose lease is over: the next beat would be too late.
+    // Redis comes back between two heartbeats of a node whose lease is over: the next heartbeat would be too late.
     { how: "stopped", awayMs: 30_000, resumeMs: RESUME_MS, env: SELDOM },
     { how: "cut off", awayMs: 30_000, resumeMs: RESUME_MS, env: DEFAULTS },
-    // Nobody tells that they are lost; it shows when nothing has been heard on them for 15 s.
+    // Nothing reports that the connections are lost; it shows when nothing has arrived on them for 15 s.
     { how: "cut off, the connections lost", awayMs: 5000, resumeMs: 15_000 + RESUME_MS, env: DEFAULTS },
   ] as const;
   for (const { how, awayMs, resumeMs, env } of OUTAGES)
@@ -194,7 +194,7 @@ describe("Redis is away", { concurrency: 10 }, () => {
           await cluster.node("n1", { REDIS_URL: way.url });
           await worksAgain(url);
           await way.away();
-          // Without it, the API would have no reason to find out.
+          // Without this request, the API would have no reason to notice.
           const asked = send(url, post("/v1/commands", PING), "meanwhile");
           await pause(awayMs);
           assert.equal((await asked).status, 503);

@@ -44,7 +44,7 @@ async function works(client: RedisClient): Promise<void> {
 
 describe("a connection that breaks", { concurrency: 3 }, () => {
   for (const answered of [0, 1]) {
-    it(`refuses what is under way (${answered} answers of a pipeline have come), and serves what comes next`, async () => {
+    it(`refuses commands under way (${answered} answers of a pipeline have come), and serves later ones`, async () => {
       const url = REDISES[0]?.url ?? "";
       await withClient(url, "blocking", async (other) => {
         await withClient(url, "shared", async (client) => {
@@ -69,7 +69,7 @@ describe("a connection that breaks", { concurrency: 3 }, () => {
 });
 
 describe("the first connection", { concurrency: 3 }, () => {
-  it("fails with the setting, the reason and the next step, without the password; and each try is not told of by itself", async () => {
+  it("fails with the setting, the reason and the next step, without the password, and does not report each try", async () => {
     const told: Error[] = [];
     const client = openRedis("redis://:canary@127.0.0.1:1", "shared", (error) => told.push(error));
     let tries = 0;
@@ -89,7 +89,7 @@ describe("the first connection", { concurrency: 3 }, () => {
     assert.deepEqual(told, []);
   });
 
-  it("with a password that is not Redis's says so, and not which", async () => {
+  it("with a wrong password fails with the reason, without the password", async () => {
     const url = new URL(REDISES[0]?.url ?? "");
     url.username = "nobody";
     url.password = "canary";
@@ -100,7 +100,7 @@ describe("the first connection", { concurrency: 3 }, () => {
     );
   });
 
-  it("once made, is told of when it cannot be made again", async () => {
+  it("once made, is reported if it cannot be made again", async () => {
     const proxy = await startProxy(Number(new URL(REDISES[0]?.url ?? "").port));
     const told: Error[] = [];
     const client = openRedis(`redis://127.0.0.1:${proxy.port}`, "shared", (error) => told.push(error));
@@ -185,7 +185,7 @@ describe("a connection that Redis does not set up as asked", { concurrency: 3 },
     });
   }
 
-  it("a database, where it is one of a Redis Cluster: fails at once, with the scheme that a Cluster has", async (t) => {
+  it("a database number on a Redis Cluster: fails at once, with the URL scheme of a Cluster", async (t) => {
     const [, cluster] = REDISES;
     if (cluster === undefined) {
       t.skip("needs a Redis Cluster (TEST_REDIS_CLUSTER_URL)");
@@ -196,7 +196,7 @@ describe("a connection that Redis does not set up as asked", { concurrency: 3 },
     await assert.rejects(connectRedis(client, 30_000), /SetupRefused: .*SELECT is refused.*redis\+cluster:\/\//);
   });
 
-  it("a Redis Cluster with a password that is not its own: fails at once", async (t) => {
+  it("a wrong password for a Redis Cluster: fails at once", async (t) => {
     const [, cluster] = REDISES;
     if (cluster === undefined) {
       t.skip("needs a Redis Cluster (TEST_REDIS_CLUSTER_URL)");
@@ -215,7 +215,7 @@ describe("a connection that Redis does not set up as asked", { concurrency: 3 },
     }
   });
 
-  it("a Redis with as many clients as it takes is waited for", async () => {
+  it("waits for a Redis that already has as many clients as it takes", async () => {
     await withAdmin(async (url, admin) => {
       const [, most = ""] = await admin.config("GET", "maxclients");
       await admin.config("SET", "maxclients", "1");
@@ -237,14 +237,14 @@ describe("a connection that Redis does not set up as asked", { concurrency: 3 },
   });
 
   for (const role of ["shared", "direct", "blocking", "subscriber"] as const) {
-    it(`${role}: a connection that is refused when it is made again never works in another database, and tries with pauses until it is let in`, async () => {
+    it(`${role}: refused on reconnect, it never uses another database, and retries with pauses until let in`, async () => {
       await withAdmin(async (url, admin) => {
         await admin.call("ACL", "SETUSER", "u", "on", ">p", "~*", "&*", "+@all");
         const told: Error[] = [];
         const client = openRedis(urlWith(url, { user: "u", password: "p", db: 1 }), role, (error) => told.push(error));
         try {
           await connectRedis(client, 15_000);
-          // As BullMQ does.
+          // BullMQ duplicates connections, too.
           const other = client instanceof Redis ? client.duplicate() : assert.fail();
           other.on("error", (error) => told.push(error));
           await other.connect();
@@ -281,7 +281,7 @@ describe("a connection that Redis does not set up as asked", { concurrency: 3 },
   }
 });
 
-it("a Redis Cluster that lets nobody in for a while is tried with pauses, and works again when it does", async () => {
+it("while a Redis Cluster lets nobody in, clients retry with pauses, and they work again when it does", async () => {
   const dir = mkdtempSync(join(tmpdir(), "cs-refusing-"));
   const cluster = await startLocalCluster({ dir, masters: 3 });
   const admins = cluster.masters.map(({ url }) => new Redis(url));
@@ -327,7 +327,7 @@ it("a Redis Cluster that lets nobody in for a while is tried with pauses, and wo
 
 async function withSentinel(work: (redis: LocalSentinel, proxy: Proxy) => Promise<void>): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), "cs-connection-"));
-  // A failover is forced here, and none is to come of itself.
+  // The test forces a failover; none may come by itself.
   const redis = await startLocalSentinel(dir, 60_000);
   const proxy = await startProxy(redis.port);
   try {
@@ -341,7 +341,7 @@ async function withSentinel(work: (redis: LocalSentinel, proxy: Proxy) => Promis
 
 describe("a connection through Sentinel", { concurrency: 3 }, () => {
   for (const role of ["shared", "blocking"] as const) {
-    it(`${role}: told of a failover while it looks for the primary, it finds the new one`, async () => {
+    it(`${role}: finds the new primary if it hears of a failover while it looks for the primary`, async () => {
       await withSentinel(async (redis, proxy) => {
         await withClient(`redis+sentinel://127.0.0.1:${proxy.port}/main`, role, async (client) => {
           const sentinel = new Redis({ port: redis.port });
@@ -364,14 +364,14 @@ describe("a connection through Sentinel", { concurrency: 3 }, () => {
     });
   }
 
-  it("a Sentinel that hangs is passed over", async () => {
+  it("skips a Sentinel that hangs", async () => {
     await withSentinel(async (redis, proxy) => {
       proxy.hold();
       await withClient(`redis+sentinel://127.0.0.1:${proxy.port},127.0.0.1:${redis.port}/main`, "shared", works);
     });
   });
 
-  it("rediss+sentinel:// speaks TLS to Sentinel, and is told to with Redis", async () => {
+  it("rediss+sentinel:// uses TLS to Sentinel, and is set to use it to Redis", async () => {
     let first: number | undefined;
     const server = createServer((socket) => {
       socket.on("error", () => undefined);

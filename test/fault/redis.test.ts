@@ -15,7 +15,7 @@ const post = async (url: string, body: unknown, key = "k") => {
 };
 
 describe("Redis fails", { concurrency: 3 }, () => {
-  it("P1: killed with kill -9, it loses nothing that was accepted", async () => {
+  it("P1: killed with kill -9, it loses no accepted command", async () => {
     await withOwnRedis(async (redis) => {
       await withCluster(redis.url, {}, async (cluster) => {
         const { url } = await cluster.api();
@@ -41,7 +41,7 @@ describe("Redis fails", { concurrency: 3 }, () => {
     });
   });
 
-  it("comes back empty: the node registers again and publishes its whole truth", async () => {
+  it("comes back empty: the node registers again and publishes all that it has", async () => {
     await withOwnRedis(async (redis) => {
       await withCluster(redis.url, {}, async (cluster) => {
         await cluster.node("n1");
@@ -64,7 +64,7 @@ describe("Redis fails", { concurrency: 3 }, () => {
     });
   });
 
-  it("with another eviction policy it is refused, with the reason", async () => {
+  it("with another eviction policy: every part refuses it, with the reason", async () => {
     await withOwnRedis(async (redis) => {
       await withCluster(redis.url, {}, async (cluster) => {
         await cluster.open.redis.config("SET", "maxmemory-policy", "allkeys-lru");
@@ -80,7 +80,7 @@ describe("Redis fails", { concurrency: 3 }, () => {
 
 for (const { name, url } of REDISES) {
   describe(`a record that cannot be read, on a ${name}`, { concurrency: 3 }, () => {
-    it("of a node: it is left out of lists and plans and told of once; asked for, it is an error", async () => {
+    it("of a node: lists and plans omit the node, it is reported once, and asking for the node is an error", async () => {
       await withCluster(url, {}, async (cluster) => {
         const { master, open, errors } = cluster;
         const { redis, keys } = open;
@@ -141,7 +141,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("of a node with a task: the job goes on, for nobody knows that the node is dead", async () => {
+    it("of a node with a task: the job stays open, because nothing shows that the node is dead", async () => {
       await withCluster(url, {}, async (cluster) => {
         const { redis, keys } = cluster.open;
         await registerTestNode(redis, keys, "n1");
@@ -154,7 +154,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("of a stitch: the others are listed and counted; asked for, it is an error", async () => {
+    it("of a stitch: the others are listed and counted, and asking for this stitch is an error", async () => {
       await withCluster(url, {}, async (cluster) => {
         const { master, open, errors } = cluster;
         const { redis, keys } = open;
@@ -183,7 +183,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("of a job: the others are listed and looked after; asked for, it is an error; an outcome in it is none", async () => {
+    it("of a job: other jobs go on, and asking for this job is an error; an unreadable outcome counts as none", async () => {
       await withCluster(url, {}, async (cluster) => {
         const { master, open, errors } = cluster;
         const { redis, keys } = open;
@@ -211,7 +211,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("of its own: a node says so, and registers", async () => {
+    it("of its own stitch: a node says so, and still registers", async () => {
       await withCluster(url, {}, async (cluster) => {
         const { redis, keys } = cluster.open;
         await redis.hset(keys.nodeStitches("n1"), "old", "zzz");

@@ -17,7 +17,7 @@ import { pingJob, SUCCEEDED } from "../support/ping-job.ts";
 import { type LocalCluster, startLocalCluster } from "../support/redis-cluster.ts";
 import { dataDirOf } from "../support/stitch-folder.ts";
 
-/** A Redis Cluster of two, and a cluster of ours on it. */
+/** A Redis Cluster of two servers, and a CrossStitch cluster on it. */
 async function withRedisCluster(work: (cluster: TestCluster, redis: LocalCluster) => Promise<void>): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), "cs-slot-"));
   const redis = await startLocalCluster({ dir, masters: 2 });
@@ -34,12 +34,12 @@ async function withRedisCluster(work: (cluster: TestCluster, redis: LocalCluster
 
 const JOB = `j${"e".repeat(26)}`;
 describe("while a Redis Cluster moves a job's slot", { concurrency: 2 }, () => {
-  it("P6: it is read right, and neither ended, nor saved, nor sent again", async () => {
+  it("P6: the job is read correctly, and is neither ended, nor saved, nor sent again", async () => {
     await withRedisCluster(async ({ open }, servers) => {
       const { redis, keys } = open;
       const ping = await pingJob(open, JOB);
       const [task = assert.fail()] = ping.tasks;
-      // Two nodes: one has answered; the other has not even taken its task up.
+      // Two nodes: one has answered; the other has not even claimed its task.
       const record = { ...ping, tasks: [task, { ...task, id: "t1", node: "n2" }] };
       await createJob(redis, keys, record, "");
       assert.equal(await claim(redis, keys, JOB, "n1", task, 1), "ok");
@@ -52,11 +52,11 @@ describe("while a Redis Cluster moves a job's slot", { concurrency: 2 }, () => {
         const state = (await loadJob(redis, keys, JOB)) ?? assert.fail(when);
         assert.deepEqual({ ...state, nowMs: 0 }, { ...before, nowMs: 0 }, when);
         assert.ok(state.nowMs > before.nowMs - 1000, when);
-        // Beside commands for other slots of both servers: what goes out together is not redirected together.
+        // Sent with commands for other slots of both servers: commands that go out together are not redirected together.
         const others = Array.from({ length: 8 }, (_, n) => redis.incr(keys.sequence(`${n}`)));
         const [again] = await Promise.all([write(), ...others]);
         assert.equal(again, true, `${when}: what is written again is taken`);
-        // As it would be read where its outcomes are not: of nothing.
+        // Also with 0 written, as the job would be read where its outcomes are not.
         for (const written of [before.written, 0]) {
           const refused = { ...before, written };
           await assert.rejects(closeJob(redis, keys, JOB, written, "failed", 1000), isRedisUnavailable, when);
@@ -80,7 +80,7 @@ describe("while a Redis Cluster moves a job's slot", { concurrency: 2 }, () => {
     });
   });
 
-  it("P1, P3: jobs are listed and read through the API as they are, and end when the slot is closed", async () => {
+  it("P1, P3: the API lists and reads jobs correctly, and they end when the slot is closed", async () => {
     await withRedisCluster(async (cluster, servers) => {
       const { keys } = cluster.open;
       const { url } = await cluster.api();
@@ -98,7 +98,7 @@ describe("while a Redis Cluster moves a job's slot", { concurrency: 2 }, () => {
       const stopping = (id: string) =>
         until(`${id} is stopping`, async () => (await cluster.master.state.stitch(id)).state === "stopping");
 
-      // One of many steps, which must be saved to go on.
+      // A job of many steps, which must be saved to go on.
       const job = await cluster.run({ command: "group.restart", target: "test.stitch.1", batch: 1 }, null, 0);
       await stopping("a");
       await withOpenSlot(servers, keys.job(job.id), async ({ move }) => {
@@ -130,12 +130,12 @@ describe("while a Redis Cluster moves a job's slot", { concurrency: 2 }, () => {
         assert.deepEqual([told.status, told.finishedAt], ["running", null]);
       });
       assert.equal((await get<JobResource>(`/v1/jobs/${job.id}?waitMs=20000`)).status, "succeeded");
-      // Its stitches would take long to leave.
+      // Its stitches would take long to stop.
       await node.kill("SIGKILL");
     });
   });
 
-  it("P1: a node's queue, whose slot is moved, takes nothing; what was recorded meanwhile is done when it is closed", async () => {
+  it("P1: a node's queue takes nothing while its slot moves; jobs recorded meanwhile run when it is closed", async () => {
     await withRedisCluster(async (cluster, servers) => {
       const { redis, keys } = cluster.open;
       await cluster.masterWorker();

@@ -1,4 +1,4 @@
-// A Redis Cluster moves the slot of a node: it beats, keeps its stitches and can be restarted meanwhile.
+// A Redis Cluster moves the slot of a node. Meanwhile the node sends heartbeats, keeps its stitches and can be restarted.
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -12,7 +12,7 @@ import { startLocalCluster } from "../support/redis-cluster.ts";
 const pidOf = (cluster: TestCluster, id: string): Promise<number> =>
   until(`${id} runs`, async () => (await cluster.master.state.stitch(id).catch(() => null))?.pid);
 
-it("P9: while a Redis Cluster moves its slot, a node beats on and its stitches run on, and it can be restarted", async () => {
+it("P9: while a Redis Cluster moves its slot, a node keeps its lease and stitches, and can be restarted", async () => {
   const dir = mkdtempSync(join(tmpdir(), "cs-slot-"));
   const redis = await startLocalCluster({ dir, masters: 2 });
   try {
@@ -38,7 +38,7 @@ it("P9: while a Redis Cluster moves its slot, a node beats on and its stitches r
 
         await first.kill("SIGKILL");
         await cluster.node("n1");
-        // Its record waits to be published: half of the node's keys are on the one master, half on the other.
+        // Its record waits to be published: half of the node's keys are on the one server, half on the other.
         const again = await until("the stitch runs again", async () =>
           (await processesOf(cluster.dir))
             .filter((line) => line.includes("sleep 600"))

@@ -39,7 +39,7 @@ const record: JobRecord = {
   })),
 };
 
-it("while a Redis Cluster moves a job's slot, a claim is right or put off, never refused", async () => {
+it("while a Redis Cluster moves a job's slot, a claim is correct or put off, and never refused", async () => {
   const dir = mkdtempSync(join(tmpdir(), "cs-slot-"));
   const cluster = await startLocalCluster({ dir, masters: 2 });
   const client = openRedis(cluster.url, "shared", () => undefined);

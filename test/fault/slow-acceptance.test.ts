@@ -1,4 +1,4 @@
-// A Master that is held up after it has taken what a command needs, and before it has written the command's record.
+// A Master that is held up after it has reserved what a command needs, and before it has written the job's record.
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { COMMANDS } from "../../src/domain/commands/command.ts";
@@ -29,7 +29,7 @@ async function submit(
 
 const isBusy = (error: unknown): boolean => error instanceof RequestError && error.code === "group_busy";
 
-/** Is this the script that writes a job's record? It travels as EVAL or EVALSHA, script, how many keys, job, record, …. */
+/** Is this the script that writes a job's record? Its words: EVAL or EVALSHA, script, how many keys, job, record, …. */
 const writesRecord = (words: readonly string[]): boolean =>
   /^eval(sha)?$/i.test(words[0] ?? "") && words[4]?.startsWith('{"id":') === true;
 
@@ -54,9 +54,9 @@ async function assertFive(cluster: TestCluster): Promise<void> {
   await until("nothing is held any more", async () => (await redis.hlen(keys.busy)) === 0);
 }
 
-describe("a Master that is held up before its record (P2)", { concurrency: 3 }, () => {
+describe("a Master that is held up before it writes the job's record (P2)", { concurrency: 3 }, () => {
   for (const key of [null, "slow"]) {
-    it(`${key === null ? "without" : "with"} a key: another may scale the group after 10 s, and the slow one adds nothing to that`, async () => {
+    it(`${key === null ? "without" : "with"} a key: another Master may scale after 10 s; the slow one adds nothing`, async () => {
       await withCluster(url, {}, async (cluster) => {
         await cluster.node("n1");
         await cluster.run({ command: "stitch.create", target: GROUP, spec: SPEC });
@@ -79,7 +79,7 @@ describe("a Master that is held up before its record (P2)", { concurrency: 3 }, 
     });
   }
 
-  it("and comes again with the same key elsewhere: it is one job", async () => {
+  it("a command that is sent again elsewhere with the same key is one job", async () => {
     await withCluster(url, {}, async (cluster) => {
       await cluster.node("n1");
       await cluster.run({ command: "stitch.create", target: GROUP, spec: SPEC });
@@ -95,7 +95,7 @@ describe("a Master that is held up before its record (P2)", { concurrency: 3 }, 
     });
   });
 
-  it("for ten minutes, so that its pointer is dropped: it is accepted as another job, which the sweep finds", async () => {
+  it("for ten minutes, so that its pointer is dropped: the command becomes another job, which the sweep finds", async () => {
     await withCluster(url, {}, async (cluster) => {
       const { redis, keys } = cluster.open;
       let nowMs = 0;

@@ -24,7 +24,7 @@ const runningPid = (cluster: TestCluster, id: string, but: number | null = null)
 const refused = (cluster: TestCluster, command: "stitch.clone" | "stitch.move", target: string) =>
   assert.rejects(cluster.run({ command, target }), { code: "spec_unknown", message: /stitch adopt n1/ });
 
-/** The specs on a node's disk, by name. */
+/** The folder of the specs on a node's disk. */
 const ownSpecs = (cluster: TestCluster, node: string): string =>
   join(cluster.dir, `state-${node}`, cluster.name, node, "specs");
 
@@ -35,7 +35,7 @@ const adopted = async (cluster: TestCluster, api: string): Promise<AdoptedResour
   return (await response.json()) as AdoptedResource;
 };
 
-/** A worker whose start the test waits for by itself. */
+/** The settings of a worker whose start the test waits for by itself. */
 const alone = ({ dir }: TestCluster): Record<string, string> => ({
   STITCH_NODE_ID: "n1",
   STITCH_ROLES: "node",
@@ -47,7 +47,7 @@ const programs = async ({ dir }: TestCluster): Promise<number[]> =>
   (await processesOf(dir)).filter((line) => /\bsleep \d00\b/.test(line)).map((line) => Number.parseInt(line, 10));
 
 describe("a spec that Redis does not have", { concurrency: 3 }, () => {
-  it("a Redis that came back empty: the node starts from its own specs, and is copied only once it is adopted", async () => {
+  it("a Redis that came back empty: the node uses its own specs, and its stitches are copied only once adopted", async () => {
     await withOwnRedis(async (redis) => {
       await withCluster(redis.url, FAST, async (cluster) => {
         const { redis: client, keys } = cluster.open;
@@ -88,7 +88,7 @@ describe("a spec that Redis does not have", { concurrency: 3 }, () => {
     });
   });
 
-  it("a Redis that is older: what came after the copy is the node's word until it is adopted, and all else is as it was", async () => {
+  it("a Redis that is older: a stitch created after the copy is copied only once adopted, all others as before", async () => {
     await withCluster(url, { STITCH_HEARTBEAT_MS: "200" }, async (cluster) => {
       const raw = new Redis(url);
       try {
@@ -115,7 +115,7 @@ describe("a spec that Redis does not have", { concurrency: 3 }, () => {
     });
   });
 
-  it("one that the store has not any more: the worker's next life starts from its own, and adopting it brings it back", async () => {
+  it("a spec that the store has lost: a restarted worker uses its own copy, and adopt brings the spec back", async () => {
     await withCluster(url, FAST, async (cluster) => {
       const { redis, keys } = cluster.open;
       const first = await cluster.node("n1");
@@ -135,14 +135,14 @@ describe("a spec that Redis does not have", { concurrency: 3 }, () => {
     });
   });
 
-  it("one that neither has: nothing is started, and the way out is to create it anew", async () => {
+  it("a spec that neither store nor node has: the stitch does not start, and must be created anew", async () => {
     await withCluster(url, FAST, async (cluster) => {
       const { redis, keys } = cluster.open;
       const first = await cluster.node("n1");
       await cluster.create("n1", "a", SLEEPS);
       const { specHash } = await cluster.master.state.stitch("a");
       assert.equal(await first.kill("SIGTERM"), 0);
-      // The store's text is another's, and so is the file's.
+      // The text in the store is that of another spec, and so is the text in the file.
       writeFileSync(join(ownSpecs(cluster, "n1"), specHash), JSON.stringify({ adaptor: "module", module: "x" }));
       await redis.set(keys.spec(specHash), JSON.stringify({ adaptor: "module", module: "y" }));
       await cluster.node("n1");
@@ -158,7 +158,7 @@ describe("a spec that Redis does not have", { concurrency: 3 }, () => {
     });
   });
 
-  it("a node that has lost its disk runs again what Masters have assigned to it, from the store", async () => {
+  it("a node that has lost its disk runs its assigned stitches again, from the store", async () => {
     await withCluster(url, FAST, async (cluster) => {
       const first = await cluster.node("n1");
       await cluster.create("n1", "a", SLEEPS);
@@ -170,7 +170,7 @@ describe("a spec that Redis does not have", { concurrency: 3 }, () => {
     });
   });
 
-  it("a create whose spec the store has lost before its node asks for it fails with the reason, and leaves nothing", async () => {
+  it("a create fails with the reason and leaves nothing if the store loses its spec before the node asks for it", async () => {
     await withCluster(url, FAST, async (cluster) => {
       const { redis, keys } = cluster.open;
       const first = await cluster.node("n1");
@@ -190,7 +190,7 @@ describe("a spec that Redis does not have", { concurrency: 3 }, () => {
     });
   });
 
-  it("a worker's next life with Redis away starts what goes on without Redis, and joins once that is back", async () => {
+  it("a worker restarted without Redis starts the stitches that may run without it, and joins once Redis is back", async () => {
     await withOwnRedis(async (redis) => {
       await withCluster(redis.url, {}, async (cluster) => {
         const first = await cluster.node("n1");
@@ -209,7 +209,7 @@ describe("a spec that Redis does not have", { concurrency: 3 }, () => {
           return found.length > 0 && found;
         });
         assert.equal((await programs(cluster)).length, 1);
-        // Longer than anything waits for Redis at its start.
+        // This takes longer than anything waits for Redis at its start.
         await until("its master part is tried again", () => second.output.includes("it is tried again"));
         assert.equal((await programs(cluster)).length, 1);
         await redis.back();
@@ -224,7 +224,7 @@ describe("a spec that Redis does not have", { concurrency: 3 }, () => {
     });
   });
 
-  it("told to leave while it runs alone, a worker stops its stitches; and where its lease has run out, its next life starts none", async () => {
+  it("told to leave without Redis, a worker stops its stitches; if its lease ran out, the next starts none", async () => {
     await withOwnRedis(async (redis) => {
       await withCluster(redis.url, FAST, async (cluster) => {
         const first = await cluster.node("n1", { STITCH_LEASE_MS: "60000" });
@@ -244,7 +244,7 @@ describe("a spec that Redis does not have", { concurrency: 3 }, () => {
     });
   });
 
-  it("a worker's next life with Redis away starts nothing where the last one has left", async () => {
+  it("a worker restarted without Redis starts nothing if the former one has left", async () => {
     await withOwnRedis(async (redis) => {
       await withCluster(redis.url, {}, async (cluster) => {
         const first = await cluster.node("n1");

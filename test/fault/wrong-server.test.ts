@@ -1,4 +1,4 @@
-// A failover behind one address: the old primary lives on as a replica, and nobody closes the connections to it (P1, P17).
+// A failover behind one address: the old primary runs on as a replica, and nothing closes the connections to it (P1, P17).
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -15,7 +15,7 @@ import { isRunning } from "../support/process-list.ts";
 import { type Proxy, startProxy } from "../support/proxy.ts";
 import { FORMAT } from "../../src/redis/format.ts";
 
-/** From when the address leads to the new primary. */
+/** Counted from when the address leads to the new primary. */
 const WORKS_AGAIN_MS = 10_000;
 
 type Pair = {
@@ -24,7 +24,7 @@ type Pair = {
   readonly proxy: Proxy;
   readonly old: Redis;
   readonly next: Redis;
-  /** The other becomes the primary, with all that was written, and the old one its replica. The address leads where it did. */
+  /** Makes the other the primary, with all that was written, and the old one its replica. The address leads where it did. */
   readonly failOver: () => Promise<void>;
   /** From now on the address leads to the new primary. */
   readonly switchOver: () => void;
@@ -47,7 +47,7 @@ async function withPair(work: (pair: Pair) => Promise<void>): Promise<void> {
       old,
       next,
       failOver: async () => {
-        // Writes wait until the roles have changed, as with the FAILOVER command: none is acknowledged that the other lacks.
+        // Writes wait until the roles have changed, as with FAILOVER: no write is acknowledged that the other server lacks.
         await old.client("PAUSE", 10_000, "WRITE");
         const offset = async (redis: Redis) =>
           /master_repl_offset:(\d+)/.exec(await redis.info("replication"))?.[1] ?? "";
@@ -73,7 +73,7 @@ const succeeds = (work: Promise<unknown>): Promise<boolean> =>
     () => false,
   );
 
-describe("a primary that has become a replica, and closes nothing", { concurrency: 2 }, () => {
+describe("a primary that has become a replica, and closes no connection", { concurrency: 2 }, () => {
   const WRITES: readonly (readonly [string, ConnectionRole, (redis: Redis) => Promise<unknown>])[] = [
     ["a command", "shared", (redis) => redis.set("written", 1)],
     ["a command by itself", "direct", (redis) => redis.set("written", 1)],
@@ -90,7 +90,7 @@ describe("a primary that has become a replica, and closes nothing", { concurrenc
     ["a command of a blocking connection", "blocking", (redis) => redis.set("written", 1)],
   ];
   for (const [what, role, write] of WRITES) {
-    it(`${what} finds the new primary, and the connections that only read find it, too`, async () => {
+    it(`${what} finds the new primary, and so do the connections that only read`, async () => {
       await withPair(async ({ url, next, failOver, switchOver }) => {
         const watch = new ServerWatch();
         const open = (of: ConnectionRole): Redis => {
@@ -128,7 +128,7 @@ describe("a primary that has become a replica, and closes nothing", { concurrenc
     });
   }
 
-  it("a replica that stays one is looked at with pauses, by one connection, and what is closed is left alone", async () => {
+  it("a lasting replica is checked with pauses by one connection, and no longer once the client is closed", async () => {
     await withPair(async ({ url, old, failOver }) => {
       const client = openRedis(url, "shared", () => undefined);
       try {
@@ -157,7 +157,7 @@ describe("a primary that has become a replica, and closes nothing", { concurrenc
   });
 });
 
-it("P1, P17: API, master and node find the new primary, what was accepted is done, and /readyz tells meanwhile that they cannot work", async (t) => {
+it("P1, P17: all parts find the new primary, accepted jobs are done, and /readyz answers 503 meanwhile", async (t) => {
   await withPair(async ({ url, old, failOver, switchOver }) => {
     await withCluster(url, {}, async (cluster) => {
       const api = await cluster.api();

@@ -1,5 +1,5 @@
-// What `npm run fuzz -- MINUTES [SEED]` runs (default: 1 minute, a seed of its own): bad requests against an API on a Redis of
-// its own, as test/integration/http-fuzz.test.ts does for half a minute. Fails where one gets a wrong answer or holds up others.
+// `npm run fuzz -- MINUTES [SEED]` runs this (default: 1 minute, a new seed): bad requests against an API on a Redis of its
+// own, as test/integration/http-fuzz.test.ts does for half a minute. Fails if one gets a wrong answer or delays others.
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

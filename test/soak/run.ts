@@ -1,5 +1,5 @@
-// What `npm run soak -- MINUTES` runs (default: 1): a cluster under steady commands, messages and deploys of new versions, on a
-// Redis of its own. It prints over time what Redis holds, and fails where that does not come to rest.
+// `npm run soak -- MINUTES` runs this (default: 1): a cluster under steady commands, messages and deploys of new versions, on
+// a Redis of its own. It prints over time what Redis holds, and fails if that keeps growing.
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -11,14 +11,14 @@ import { rowOf } from "../support/key-table.ts";
 import { createMail, MAIL_MODULE } from "../support/mail.ts";
 
 const SAMPLES = 12;
-/** What is full only after hours of such a load is filled before: events, and the 100 entries BullMQ keeps of each queue. */
+/** Filled in advance, because this load would need hours: events, and the 100 entries that BullMQ keeps of each queue. */
 const EVENTS = 11_000;
 const PINGS = 120;
 const EVERY_MS = 100;
 const DEPLOY_EVERY_MS = 1500;
-/** Jobs go after a sixth of the run; else one of an hour would see none go. */
+/** Jobs are deleted after a sixth of the run; with the default retention, a run of an hour would delete none. */
 const RETENTION_SHARE = 1 / 6;
-/** Master workers clear away each half minute, or a little later. */
+/** Master workers do their housekeeping each half minute, or a little later. */
 const HOUSEKEEPING_MS = 35_000;
 const GROUP = "soak.web";
 const MIB = 1024 * 1024;
@@ -29,13 +29,13 @@ const print = (line: string): void => {
   process.stdout.write(`${line}\n`);
 };
 
-/** What the cluster holds, with every key known by the layout and of its type. */
+/** What the cluster holds. Throws if the layout does not know a key, or knows it with another type. */
 async function sample({ open: { redis }, name }: TestCluster, sinceMs: number): Promise<Sample> {
   const found = await redis.keys("*");
   const types = await Promise.all(found.map((key) => redis.type(key)));
   const strange = found.filter((key, index) => {
     const type = types[index];
-    // It may have gone since.
+    // The key may be gone by now.
     return type !== "none" && rowOf(name, key)?.types.some((known) => known === type) !== true;
   });
   if (strange.length > 0) throw new Error(`keys that the layout does not know: ${strange.slice(0, 5).join(", ")}`);
@@ -43,7 +43,7 @@ async function sample({ open: { redis }, name }: TestCluster, sinceMs: number): 
   return { atMs: performance.now() - sinceMs, keys: found.length, bytes };
 }
 
-/** Runs `work` again and again, and reports what fails. */
+/** Runs `work` again and again until `signal` aborts; rejects when it fails. */
 async function repeat(everyMs: number, signal: AbortSignal, work: (n: number) => Promise<unknown>): Promise<number> {
   let done = 0;
   while (!signal.aborted) {
@@ -55,7 +55,7 @@ async function repeat(everyMs: number, signal: AbortSignal, work: (n: number) =>
   return done;
 }
 
-/** Sends a message without a key: what is kept of each key for ten minutes would grow all through a short run. */
+/** Sends a message without a key: each key is kept for ten minutes, so keys would grow all through a short run. */
 async function send(url: string, message: Record<string, unknown>): Promise<void> {
   const response = await fetch(`${url}/v1/messages`, {
     method: "POST",
@@ -66,7 +66,7 @@ async function send(url: string, message: Record<string, unknown>): Promise<void
   if (!response.ok) throw new Error(`a message: ${response.status} ${text}`);
 }
 
-/** Makes a version, and removes the one before. */
+/** Creates a version, and removes the one before. */
 async function deploy(cluster: TestCluster, version: number): Promise<void> {
   const spec = { adaptor: "module", module: "mail" };
   const made = await cluster.run({ command: "stitch.create", target: `${GROUP}.v${version}`, count: 2, spec });
@@ -79,7 +79,7 @@ async function deploy(cluster: TestCluster, version: number): Promise<void> {
 const largest = (samples: readonly Sample[], figure: "keys" | "bytes"): number =>
   Math.max(...samples.map((each) => each[figure]));
 
-/** Of three parts of the run the first is for coming to rest; in the last there may hardly be more than in the second. */
+/** Redis comes to rest in the first third of the run; in the last it may hold hardly more than in the second. */
 function growth(samples: readonly Sample[]): string[] {
   const third = Math.floor(samples.length / 3);
   const [second, last] = [samples.slice(third, 2 * third), samples.slice(2 * third)];
@@ -91,7 +91,7 @@ function growth(samples: readonly Sample[]): string[] {
 }
 
 /**
- * What a minute is too short to see grow: of each the bound that the layout gives it.
+ * Compares what would not visibly grow within a minute with the bounds that the layout gives.
  * @param retentionMs how long a job is kept.
  */
 async function beyondBounds(cluster: TestCluster, retentionMs: number): Promise<string[]> {
@@ -105,9 +105,9 @@ async function beyondBounds(cluster: TestCluster, retentionMs: number): Promise<
   );
   const events = await Promise.all(["n1", "n2"].map((node) => redis.xlen(keys.nodeQueue(node, "events"))));
   const letters = await redis.xlen(keys.nodeDeadLetters("n2"));
-  // Ten pings a second and the deploys, for as long as they are kept and a round of housekeeping.
+  // Ten pings a second and the deploys, for the retention and one round of housekeeping.
   const mostJobs = ((retentionMs + HOUSEKEEPING_MS) / 1000) * 12;
-  // Versions without a stitch, those that live, and those of one round of housekeeping.
+  // The kept versions without a stitch, those with stitches, and those of one round of housekeeping.
   const mostVersions = 10 + 2 + HOUSEKEEPING_MS / DEPLOY_EVERY_MS;
   const rows: [string, number, number][] = [
     ["versions on the list", versions.length, mostVersions],

@@ -5,14 +5,14 @@ import { LATE, orLate, pause, within } from "../../src/bounded-wait.ts";
 const never = new Promise<never>(() => undefined);
 const timers = (): number => process.getActiveResourcesInfo().filter((name) => name === "Timeout").length;
 
-test("work that ends in time gives what it gives, and no timer is left", async () => {
+test("work that ends in time returns its value and leaves no timer", async () => {
   const before = timers();
   assert.equal(await orLate(Promise.resolve(7), 60_000), 7);
   assert.equal(await within(60_000, Promise.resolve(7)), 7);
   assert.equal(timers(), before);
 });
 
-test("work that fails in time throws what it throws, and no timer is left", async () => {
+test("work that fails in time throws its error and leaves no timer", async () => {
   const before = timers();
   const failure = new Error("no");
   await assert.rejects(orLate(Promise.reject(failure), 60_000), failure);
@@ -20,13 +20,13 @@ test("work that fails in time throws what it throws, and no timer is left", asyn
   assert.equal(timers(), before);
 });
 
-test("what comes later than it may is LATE, or the error that was asked for", async () => {
+test("late work gives LATE, or the error that the caller asked for", async () => {
   assert.equal(await orLate(never, 1), LATE);
   await assert.rejects(within(1, never), { message: "took longer than 1 ms" });
   await assert.rejects(within(1, never, "nobody answers"), { message: "nobody answers" });
 });
 
-test("work that fails after its time fails unheard: the process goes on", async () => {
+test("a failure after the time limit is ignored, and the process goes on", async () => {
   const late = Promise.withResolvers<void>();
   assert.equal(await orLate(late.promise, 1), LATE);
   const unheard = mock.fn();
@@ -37,7 +37,7 @@ test("work that fails after its time fails unheard: the process goes on", async 
   assert.equal(unheard.mock.callCount(), 0);
 });
 
-test("a pause ends after its time, or at once where its signal aborts or has aborted; no timer is left", async () => {
+test("a pause ends after its time, or at once if its signal aborts or is aborted; it leaves no timer", async () => {
   const before = timers();
   await pause(1);
   const stop = new AbortController();

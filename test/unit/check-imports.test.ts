@@ -5,7 +5,7 @@ import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { checkImports } from "../support/check-imports.ts";
 
-/** @returns the violations in a folder of these files, as `file:line message`. */
+/** @returns the violations in a folder with these files, as `file:line message`. */
 async function violations(files: Readonly<Record<string, string>>): Promise<string[]> {
   const root = await mkdtemp(join(tmpdir(), "check-imports-"));
   try {
@@ -19,7 +19,7 @@ async function violations(files: Readonly<Record<string, string>>): Promise<stri
   }
 }
 
-test("imports that point down are fine", async () => {
+test("accepts imports that point down", async () => {
   const found = await violations({
     "src/domain/ids.ts": `import * as z from "zod";\n`,
     "src/redis/keys.ts": `import { Redis } from "ioredis";\nimport { id } from "../domain/ids.ts";\n`,
@@ -119,7 +119,7 @@ for (const [name, file, source, expected] of WRONG) {
   });
 }
 
-test("a circle is told once, with its way", async () => {
+test("reports an import cycle once, with its path", async () => {
   const found = await violations({
     "src/domain/a.ts": `import "./b.ts";\n`,
     "src/domain/b.ts": `import "./c.ts";\n`,
@@ -129,7 +129,7 @@ test("a circle is told once, with its way", async () => {
   assert.match(found[0] ?? "", /:\d import cycle: src\/domain\/\w\.ts → .* → .* → src\/domain\/\w\.ts$/);
 });
 
-test("comments and strings are no imports", async () => {
+test("ignores imports in comments and strings", async () => {
   const found = await violations({
     "src/domain/a.ts": `// import "../redis/a.ts"\n/**\n * import("../redis/a.ts")\n */\nconst text = 'from "../redis/a.ts"';\n`,
   });

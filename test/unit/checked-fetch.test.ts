@@ -18,7 +18,7 @@ const problem = JSON.stringify({
   retryable: false,
 });
 
-test("an answer as documented is fine", () => {
+test("accepts an answer that is documented", () => {
   assert.equal(undocumentedIn("GET", "/livez", probe), null);
   assert.equal(undocumentedIn("HEAD", "/livez", { ...probe, text: null }), null);
   assert.equal(undocumentedIn("DELETE", "/v1/nodes/n1", { status: 204, type: null, text: null }), null);
@@ -27,7 +27,7 @@ test("an answer as documented is fine", () => {
   assert.equal(undocumentedIn("GET", "/nope", { status: 404, type: PROBLEM_TYPE, text: problem }), null);
 });
 
-test("a code that is not documented is told", () => {
+test("reports an error code that is not documented", () => {
   const text = problem.replaceAll("not_found", "no_recipient");
   const answer = { status: 404, type: PROBLEM_TYPE, text };
   assert.match(undocumentedIn("GET", "/v1/nodes/n1", answer) ?? "", /no_recipient, which is none of get/);
@@ -44,18 +44,18 @@ for (const [what, method, path, differs, expected] of [
   ["an answer of no route that is no refusal", "GET", "/nope", {}, /of no operation/],
   ["an answer to a method that is not taken", "PUT", "/livez", {}, /of no operation/],
 ] as const) {
-  test(`${what} is told`, () => {
+  test(`reports ${what}`, () => {
     assert.match(undocumentedIn(method, path, { ...probe, ...differs }) ?? "", expected);
   });
 }
 
-test("a time that is none is told", () => {
+test("reports a time that is not a date-time", () => {
   const line = { at: "today", source: "stdout", line: "" };
   assert.throws(() => checkResource("LogLine", line), /date-time/);
   checkResource("LogLine", { ...line, at: "2026-11-23T09:00:00.000Z" });
 });
 
-test("no test of integration or of the edge asks an API by a fetch that checks nothing", () => {
+test("every API request in integration and edge tests has its answer checked", () => {
   const files = globSync("test/{integration,edge}/*.ts", { cwd: root });
   assert.ok(files.length > 0);
   const unchecked = files.filter((file) => {

@@ -7,7 +7,7 @@ import fc from "fast-check";
 import { type Config, ConfigError, loadConfig, requireRedis, Secret, settings } from "../../src/config.ts";
 import { nodeId } from "../../src/domain/names/ids.ts";
 
-/** The lines of the error. */
+/** The lines of the error message. */
 function problems(env: Record<string, string>): string[] {
   try {
     loadConfig(env);
@@ -18,7 +18,7 @@ function problems(env: Record<string, string>): string[] {
   return [];
 }
 
-test("without settings, every default", () => {
+test("without settings, every field has its default", () => {
   const { nodeId: id, ...others } = loadConfig({});
   assert.ok(nodeId.safeParse(id).success);
   assert.deepEqual(others, {
@@ -46,7 +46,7 @@ test("without settings, every default", () => {
   });
 });
 
-/** Each setting: where it goes, a value as text and as read, and values that are wrong. */
+/** For each setting: its field, a value as text and as read, and wrong values. */
 const SETTINGS: Record<keyof typeof settings.shape, [keyof Config, string, unknown, string[]]> = {
   REDIS_URL: [
     "redisUrl",
@@ -96,26 +96,26 @@ for (const [name, [field, text, value, wrongs]] of Object.entries(SETTINGS)) {
     assert.deepEqual(loadConfig({ [name]: "" }), loadConfig({}));
   });
   for (const wrong of wrongs)
-    test(`${name}=${wrong} is refused by name`, () => {
+    test(`${name}=${wrong} is refused with the setting's name`, () => {
       const lines = problems({ [name]: wrong });
       // A wrong heartbeat may be followed by a line about the lease.
       assert.match(lines[0] ?? "", new RegExp(`^${name}(\\.\\d+)?: .`));
     });
 }
 
-test("all wrong settings are told at once, with the unknown ones among them", () => {
+test("reports all wrong settings at once, including the unknown ones", () => {
   const lines = problems({ STITCH_PORT: "x", STITCH_LOG_LEVEL: "x", STITCH_PROT: "1", PATH: "/bin", stitch_x: "1" });
   const named = lines.map((line) => line.slice(0, line.indexOf(":")));
   assert.deepEqual(named.sort(), ["STITCH_LOG_LEVEL", "STITCH_PORT", "STITCH_PROT"]);
   assert.deepEqual(problems({ STITCH_PROT: "1" }), ["STITCH_PROT: no such setting"]);
 });
 
-test("what a node sets for its stitches is no unknown setting", () => {
+test("a variable that a node sets for its stitches is no unknown setting", () => {
   const set = { STITCH_ID: "a", STITCH_GROUP: "a.b.c", STITCH_DATA_DIR: "/d", STITCH_SESSION: "s" };
   assert.deepEqual(loadConfig(set), loadConfig({}));
 });
 
-test("a lease lasts three heartbeats at least", () => {
+test("refuses a lease shorter than three heartbeats", () => {
   fc.assert(
     fc.property(fc.integer({ min: 100, max: 60_000 }), fc.integer({ min: 300, max: 600_000 }), (beat, lease) => {
       const lines = problems({ STITCH_HEARTBEAT_MS: String(beat), STITCH_LEASE_MS: String(lease) });
@@ -127,7 +127,7 @@ test("a lease lasts three heartbeats at least", () => {
   assert.equal(problems({ STITCH_HEARTBEAT_MS: "2000", STITCH_LEASE_MS: "5999" }).length, 1);
 });
 
-test("a secret shows itself to reveal() alone: not in text, JSON, inspect or an error", () => {
+test("only reveal() shows a secret: text, JSON, inspect and errors do not", () => {
   const url = "redis://:hunter2@h";
   const config = loadConfig({ REDIS_URL: url, STITCH_TOKEN: "hunter2" });
   for (const each of [config, config.token, { deep: [config.redisUrl] }])
@@ -148,10 +148,10 @@ test("a secret shows itself to reveal() alone: not in text, JSON, inspect or an 
   assert.throws(() => requireRedis(loadConfig({})), /^ConfigError: REDIS_URL: not set/);
 });
 
-test("the state's folder follows XDG_STATE_HOME", () => {
+test("the default state folder follows XDG_STATE_HOME", () => {
   assert.equal(loadConfig({ XDG_STATE_HOME: "/x" }).stateDir, join("/x", "crossstitch"));
 });
 
-test("every setting says what it means", () => {
+test("every setting has a description", () => {
   for (const [name, schema] of Object.entries(settings.shape)) assert.ok((schema.description ?? "") !== "", name);
 });

@@ -1,5 +1,5 @@
-// docs/first-stitch.md: what it tells to save and to type is saved and typed, with a strict node in place of the cluster.
-// The program of docs/process-v1.md runs beside that node too.
+// docs/first-stitch.md: the test saves and types what the guide says, with a strict node in place of the cluster.
+// The program of docs/process-v1.md runs with that node, too.
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -36,14 +36,14 @@ describe("the guide to the first stitch", () => {
     for (const [, name = "", text = ""] of files) writeFileSync(join(folder, name), text);
   });
 
-  test("it has a program in each language", () => {
+  test("has a program in each language", () => {
     assert.deepEqual(
       files.map(([, name]) => name),
       LANGUAGES.map(({ file }) => file),
     );
   });
 
-  test("the program in JavaScript answers what the guide shows", () => {
+  test("the JavaScript program answers what the guide shows", () => {
     const at = blocks.findIndex(({ text }) => text.startsWith("node hello.mjs <<"));
     const shown = execFileSync("/bin/sh", ["-e", "-c", blocks[at]?.text ?? ""], { cwd: folder, env, encoding: "utf8" });
     assert.equal(shown.trim(), blocks[at + 1]?.text.trim());
@@ -52,7 +52,7 @@ describe("the guide to the first stitch", () => {
   for (const { file, name, program } of LANGUAGES) {
     const [interpreter = "", ...check] = program;
     const skip = spawnSync(interpreter, check).status === 0 ? false : `${program.join(" ")} does not work here`;
-    test(`a node can talk with the program in ${name}`, { skip }, async (t) => {
+    test(`a node can talk with the ${name} program`, { skip }, async (t) => {
       const line = blocks.flatMap(({ text }) => text.split("\n")).find((each) => each.includes(`"$PWD/${file}"`));
       const [typed = "", command = ""] = (line ?? "").split(" -- ");
       assert.match(typed, /^stitch run [\w.]+ --id [\w-]+ --protocol process-v1$/);

@@ -6,12 +6,12 @@ import { test } from "node:test";
 const read = (name: string) => readFileSync(join(import.meta.dirname, "../..", name), "utf8");
 type Lock = { packages: Record<string, { hasInstallScript?: boolean; integrity?: string }> };
 
-test("a package runs a program when it is installed only where package.json allows it", () => {
+test("package.json allows install scripts for exactly the packages that have one", () => {
   const { allowScripts } = JSON.parse(read("package.json")) as { allowScripts: Record<string, boolean> };
   const { packages } = JSON.parse(read("package-lock.json")) as Lock;
   const running = Object.entries(packages).filter(([, { hasInstallScript }]) => hasInstallScript === true);
-  // By name: npm does not believe a version without the address it came from, which the lock leaves out. The lock's hash says
-  // which version runs.
+  // By name: npm does not trust a version without its download address, and the lock leaves the address out. The hash in
+  // the lock fixes the version that runs.
   assert.deepEqual(
     Object.keys(allowScripts).sort(),
     running.map(([path]) => path.replace(/^.*node_modules\//, "")).sort(),

@@ -27,7 +27,7 @@ function limited(mostWaitingBytes?: number) {
 }
 
 for (const code of ["ENOSPC", "EPIPE", "EIO", "EBADF"])
-  test(`lines that meet ${code} are lost and counted, and the next that is written tells how many`, () => {
+  test(`lines lost to ${code} are counted, and the next line that is written reports how many`, () => {
     const { output, state } = limited();
     output.write("one\n");
     Object.assign(state, { room: 0, code });
@@ -39,7 +39,7 @@ for (const code of ["ENOSPC", "EPIPE", "EIO", "EBADF"])
     assert.equal(output.lostEver, 2);
   });
 
-test("the rest of a line that was begun is lost, and what comes next stands on a line of its own", () => {
+test("the rest of a line that breaks off is lost, and the next one starts on a new line", () => {
   const { output, state } = limited();
   state.room = 2;
   output.write("one\n");
@@ -48,7 +48,7 @@ test("the rest of a line that was begun is lost, and what comes next stands on a
   assert.equal(state.written, "on\nlost 1 ENOSPC\ntwo\n");
 });
 
-test("lines wait for a reader that is behind, and go on where they stopped", async () => {
+test("lines wait for a slow reader, and continue where they stopped", async () => {
   const { output, state } = limited();
   Object.assign(state, { room: 2, code: "EAGAIN" });
   for (const line of ["one\n", "two\n"]) output.write(line);
@@ -57,7 +57,7 @@ test("lines wait for a reader that is behind, and go on where they stopped", asy
   await until("it has tried again", () => state.written === "one\ntwo\n");
 });
 
-test("more than may wait is lost, and told where it is missing", () => {
+test("lines over the waiting limit are lost, and the loss is reported in their place", () => {
   const { output, state } = limited(8);
   Object.assign(state, { room: 0, code: "EAGAIN" });
   for (const line of ["one\n", "two\n", "three\n", "four\n"]) output.write(line);
@@ -68,7 +68,7 @@ test("more than may wait is lost, and told where it is missing", () => {
   assert.equal(state.written, "one\ntwo\nlost 2 EAGAIN\nfive\n");
 });
 
-test("property: every line is written whole, or counted", () => {
+test("property: every line is written whole or counted as lost", () => {
   const act = fc.oneof(
     fc.record({ lines: fc.integer({ min: 1, max: 5 }) }),
     fc.record({ room: fc.integer({ min: 0, max: 40 }), code: fc.constantFrom("ENOSPC", "EAGAIN", "EPIPE") }),
@@ -86,7 +86,7 @@ test("property: every line is written whole, or counted", () => {
       const lines = state.written.split("\n");
       const whole = lines.filter((line) => /^line \d+;$/.test(line)).length;
       const told = lines.reduce((sum, line) => sum + Number(/^lost (\d+)/.exec(line)?.[1] ?? 0), 0);
-      // Of one whose end alone is missing, nobody sees that it is not whole.
+      // A line without its line end looks whole, but counts as lost.
       assert.ok(whole + output.lostEver >= made);
       assert.ok(told >= output.lostEver, "a notice that is lost itself is told again");
       assert.ok(lines.includes("end;"));
@@ -95,7 +95,7 @@ test("property: every line is written whole, or counted", () => {
 });
 
 const LOGGER = new URL("../../src/logger.ts", import.meta.url).href;
-/** Logs a line at each line of its input, says on stdout how many are lost, and ends with it. */
+/** Logs a line for each line of its input, prints to stdout how many are lost, and ends when its input ends. */
 const LOGS = `
 import { createInterface } from "node:readline";
 import { createLogger, lostLogLines } from ${JSON.stringify(LOGGER)};
@@ -128,14 +128,14 @@ function logging(stderr: number | "pipe", chars = 0) {
   return { child, log, end };
 }
 
-test("a process whose stderr is a full disk logs on", { skip: process.platform !== "linux" }, async () => {
+test("a process whose stderr is a full disk goes on logging", { skip: process.platform !== "linux" }, async () => {
   const full = openSync("/dev/full", "w");
   const { log, end } = logging(full);
   closeSync(full);
   assert.deepEqual([await log("one"), await log("two"), await end()], [1, 2, 0]);
 });
 
-test("a process whose reader has gone logs on", async () => {
+test("a process whose reader has closed goes on logging", async () => {
   const { child, log, end } = logging("pipe");
   assert.equal(await log("one"), 0);
   child.stderr?.destroy();
@@ -143,7 +143,7 @@ test("a process whose reader has gone logs on", async () => {
   assert.equal(await end(), 0);
 });
 
-test("a process whose stderr does not wait for a slow reader logs on, and tells what is missing", {
+test("a process whose stderr does not wait for a slow reader goes on logging and reports lost lines", {
   skip: process.platform !== "linux",
 }, async (t) => {
   const dir = mkdtempSync(join(tmpdir(), "cs-log-output-"));

@@ -1,4 +1,4 @@
-// The checker of test/fault/messages.test.ts finds what it is for: each history here breaks the promise in one way.
+// Tests the checker of test/fault/messages.test.ts: each history here breaks the promise in one way.
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { STITCH_BYTES, STITCH_MESSAGES } from "../../src/redis/inbox/put-messages.ts";
@@ -6,7 +6,7 @@ import { duplicatesOf, type History, problemsOf, type Stay, type Stored } from "
 
 const FOR_EVER = Number.POSITIVE_INFINITY;
 
-/** The n-th message of n1:from, to n2:to, in the inbox from n to n + 1. */
+/** The n-th message from n1:from to n2:to. It is in the inbox from n to n + 1. */
 const stored = (number: number, more: Partial<Stored> = {}): Stored => ({
   node: "n2",
   messageId: `m${number}`,
@@ -59,7 +59,7 @@ function problems(history: Partial<History>): string[] {
 }
 
 describe("the checker of messages", () => {
-  it("has nothing against what arrived in order, twice, or became a dead letter", () => {
+  it("accepts messages that arrived in order, arrived twice or became a dead letter", () => {
     const history = {
       stored: [stored(1), stored(2), stored(3)],
       received: [arrived(1), arrived(2), arrived(1), arrived(2)],
@@ -75,7 +75,7 @@ describe("the checker of messages", () => {
     ]);
   });
 
-  it("finds a message that was lost, for one of its recipients too", () => {
+  it("finds a message that was lost, even for only one of its recipients", () => {
     assert.deepEqual(problems({ stored: [stored(1)] }), ["lost: n1:from 1 > n2:to"]);
     const toTwo = stored(1, { to: ["to", "other"], share: "*" });
     assert.deepEqual(problems({ stored: [toTwo], received: [arrived(1)] }), ["lost: n1:from 1 > n2:other"]);
@@ -84,7 +84,7 @@ describe("the checker of messages", () => {
     ]);
   });
 
-  it("finds a group's message that a member there did not get, and asks nothing of who came or went meanwhile", () => {
+  it("finds a group's message that a member did not get; ignores members that came or went meanwhile", () => {
     const toGroup = { stored: [stored(5, { to: { group: "a.b" }, share: "*" })] };
     const lost = ["lost: n1:from 5 > n2:to"];
     assert.deepEqual(problems({ ...toGroup, stays: [stay("n2:to"), stay("n3:else")] }), lost);
@@ -95,7 +95,7 @@ describe("the checker of messages", () => {
     assert.deepEqual(problems({ stored: [own], stays: [stay("n1:from")] }), []);
   });
 
-  it("looks for what is for one that moved wherever it is by now, in whatever order that came", () => {
+  it("looks for the message of a moved stitch wherever the stitch is now, in whatever order it came", () => {
     const toGroup = stored(5, { to: { group: "a.b" }, share: "*" });
     const moved = { stays: [{ ...stay("n2:to", 0, 5.5), moved: true }, stay("n3:to", 7)] };
     assert.deepEqual(problems({ ...moved, stored: [toGroup] }), ["lost: n1:from 5 > n2:to"]);
@@ -115,7 +115,7 @@ describe("the checker of messages", () => {
     ]);
   });
 
-  it("finds messages of one stitch that changed their order, but by a dead letter", () => {
+  it("finds reordered messages of one stitch, except for a dead letter that arrives later", () => {
     const swapped = { stored: [stored(1), stored(2)], received: [arrived(2), arrived(1)] };
     assert.deepEqual(problems(swapped), ["reordered: n1:from 1 > n2:to after 2"]);
     assert.deepEqual(problems({ ...swapped, letters: [letter(1)] }), []);
@@ -124,7 +124,7 @@ describe("the checker of messages", () => {
     assert.deepEqual(problems({ ...swapped, stored: ofClient }), []);
   });
 
-  it("finds what came to somebody whom it was not for", () => {
+  it("finds a message that came to a stitch that it was not for", () => {
     const got = (history: Partial<History>) => problems({ ...history, received: [arrived(1), arrived(1, "n2:other")] });
     assert.deepEqual(got({ stored: [stored(1)] }), ["astray: n1:from 1 > n2:other"]);
     const toGroup = stored(1, { to: { group: "a.b" }, share: "*" });
@@ -138,7 +138,7 @@ describe("the checker of messages", () => {
     assert.deepEqual(problems({ received: [arrived(9)] }), ["astray: n1:from 9 > n2:to"]);
   });
 
-  it("finds what a sender was told and is not so", () => {
+  it("finds a message that was accepted but never stored, or rejected and yet stored", () => {
     const accepted = [arrived(1), { label: "n1:from 2", recipient: null }];
     assert.deepEqual(problems({ accepted }), [
       "accepted, never stored: n1:from 1 > n2:to",
@@ -151,7 +151,7 @@ describe("the checker of messages", () => {
     assert.deepEqual(rejected("n3"), []);
   });
 
-  it("finds what a process wrote and its node passed over, but where there may have been nobody", () => {
+  it("finds a message that a process wrote and its node skipped, unless its recipient may have been away", () => {
     const history = { stored: [stored(1), stored(3)], received: [arrived(1), arrived(3)] };
     const spoken = [said(1), said(2), said(3), said(4)];
     const skipped = ["skipped: n1:from 2 > n2:to"];
@@ -164,14 +164,14 @@ describe("the checker of messages", () => {
     assert.deepEqual(problems({ ...history, spoken: toGroup }), skipped);
   });
 
-  it("bears that what found no room is a dead letter, for whom that names", () => {
+  it("accepts a message that found no room if it became a dead letter for its recipient", () => {
     const history = { stored: [stored(2)], received: [arrived(2)], spoken: [said(1), said(2)] };
     assert.deepEqual(problems(history), ["skipped: n1:from 1 > n2:to"]);
     assert.deepEqual(problems({ ...history, letters: [letter(1)] }), []);
     assert.deepEqual(problems({ ...history, letters: [letter(1, "n2:other")] }), ["skipped: n1:from 1 > n2:to"]);
   });
 
-  it("finds a stitch for which more waited than its share, in messages or in bytes", () => {
+  it("finds a stitch with more waiting messages or bytes than its share", () => {
     const waiting = (count: number, bytes: number) => ({
       stored: Array.from({ length: count }, (_, n) => stored(n + 1, { bytes, doneAtMs: 5000 })),
       letters: Array.from({ length: count }, (_, n) => letter(n + 1)),

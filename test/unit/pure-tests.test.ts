@@ -17,7 +17,7 @@ function folder(t: TestContext, files: Readonly<Record<string, string>> = {}): s
   return dir;
 }
 
-test("the tests that share a process start none, wait for nothing and change nothing that another one sees", () => {
+test("tests that share a process start none, do not wait and change nothing that other tests see", () => {
   assert.deepEqual(impurities(ROOT), []);
 });
 
@@ -29,7 +29,7 @@ for (const [what, source, why] of [
   ["has a hook", `import {\n  after,\n  test,\n} from "node:test";`, "has hooks that are everybody's"],
   ["waits", `await new Promise((done) => setTimeout(done, 5));`, "waits"],
 ] as const) {
-  test(`a test that ${what} is not pure, nor is one that imports what does`, (t) => {
+  test(`a test that ${what} is not pure; a test that imports such code is not, either`, (t) => {
     const dir = folder(t, {
       "pure/direct.test.ts": `${source}\n`,
       "pure/by-way.test.ts": `import "../src/way.ts";\n`,
@@ -41,7 +41,7 @@ for (const [what, source, why] of [
   });
 }
 
-test("pure files become one, the others stay as they are; one alone stays, too", (t) => {
+test("combines pure files into one and keeps the others; a single pure file stays, too", (t) => {
   const dir = folder(t);
   const files = [
     "test/unit/api/a.test.ts",

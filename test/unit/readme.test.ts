@@ -1,4 +1,4 @@
-// What README.md, docs/ and .github/ say, compared with what there is: settings, commands and their options, links.
+// Compares what README.md, docs/ and .github/ say with what exists: settings, commands and their options, links.
 import assert from "node:assert/strict";
 import { existsSync, globSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -16,10 +16,10 @@ test("the README's table of settings is made from src/config.ts", () => {
   assert.equal(unpadded(table ?? ""), unpadded(settingsTable()));
 });
 
-/** Without what the formatter fills columns with. */
+/** The table without the padding that the formatter adds. */
 const unpadded = (table: string): string => table.trim().replace(/ +/g, " ").replace(/-{3,}/g, "---");
 
-/** The default as one would write it in the environment; nothing where there is none. */
+/** Each default is as one would write it in the environment, or empty if there is none. */
 function settingsTable(): string {
   const rows = Object.entries(settings.shape).map(([name, schema]) => {
     assert.ok(schema.description, `${name} has no description`);
@@ -57,7 +57,7 @@ test("every command shown in a code block exists, with its options", () => {
       own = own.slice(1);
     }
     assert.notEqual(command, program, `${file}: stitch ${line}`);
-    // What stands where another command could stand is an argument, or an option, that this one takes.
+    // A word in place of a subcommand is an argument, or an option, that this command itself takes.
     const takes = own[0]?.startsWith("-") === false ? command.registeredArguments : command.options;
     assert.ok(command.commands.length === 0 || takes.length > 0, `${file}: stitch ${line}`);
     for (const flag of words.filter((word) => /^--?[a-z]/.test(word))) {
@@ -67,7 +67,7 @@ test("every command shown in a code block exists, with its options", () => {
   }
 });
 
-/** What follows `stitch` or the launcher on a line of a block of shell or of a unit file. */
+/** The text after `stitch` or the launcher, for each line of a shell or unit file block. */
 function stitchCommands(markdown: string): string[] {
   const blocks = [...markdown.matchAll(/^```(?:sh|ini)\n([^]*?)^```$/gm)].map((match) => match[1] ?? "");
   return blocks
@@ -75,7 +75,7 @@ function stitchCommands(markdown: string): string[] {
     .flatMap((line) => /(?:^|\s|\/)stitch(?:\.mjs)? +(\S.*)$/.exec(line)?.[1] ?? []);
 }
 
-test("relative links lead to files and headings that exist", () => {
+test("relative links lead to existing files and headings", () => {
   let links = 0;
   for (const file of files) {
     for (const [, target = ""] of read(file).matchAll(/\]\(([^)\s]+)\)/g)) {
@@ -90,7 +90,7 @@ test("relative links lead to files and headings that exist", () => {
   assert.ok(links > 10, `only ${links} links were found`);
 });
 
-/** Headings as links name them: lower case, without punctuation, with `-` for spaces. */
+/** Headings as links name them: in lower case, without punctuation, with `-` for spaces. */
 function headingsOf(markdown: string): string[] {
   return [...markdown.matchAll(/^#+ (.+)$/gm)].map(([, heading = ""]) =>
     heading

@@ -20,7 +20,7 @@ for (const [url, address] of [
   ["rediss+sentinel://a:1,b:6379/main", { tls: true, auth: {}, kind: "sentinel", hosts: hosts, primary: "main" }],
   ["redis+unix:///tmp/my%20redis.sock", { tls: false, auth: {}, kind: "unix", path: "/tmp/my redis.sock" }],
 ] as const)
-  test(`${url} is understood`, () => assert.deepEqual(parseRedisUrl(url), address));
+  test(`parses ${url}`, () => assert.deepEqual(parseRedisUrl(url), address));
 
 const QUERY = /nobody reads.*after the host \(redis:\/\/127\.0\.0\.1:6379\/1\)/;
 const USER = /redis:\/\/user:password@127\.0\.0\.1:6379/;
@@ -64,14 +64,14 @@ for (const [url, says] of [
   ["redis+unix://canary@/run/redis.sock", USER],
   ["redis://:canary%@h", /% that encodes nothing/],
 ] as const)
-  test(`${url} is refused with what is right, and without what it holds`, () => {
+  test(`refuses ${url}, says what is right and does not quote it`, () => {
     const address = parseRedisUrl(url);
     assert.ok("wrong" in address);
     assert.match(address.wrong, says);
     assert.doesNotMatch(address.wrong, /canary/);
   });
 
-test("any text is read or refused, without a throw", () => {
+test("parses or refuses any text without a throw", () => {
   const text = fc.oneof(
     fc.string(),
     fc.stringMatching(/^redis(s|\+unix|\+cluster|\+sentinel)?:\/\/[a1:@/,%?[\]-]{0,20}$/),

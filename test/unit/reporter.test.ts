@@ -9,7 +9,7 @@ import { type TestContext, test } from "node:test";
 
 const REPORTER = new URL("../support/reporter.ts", import.meta.url).href;
 
-/** Runs these files as tests, one after the other. @returns what the reporter prints, and the exit code. */
+/** Runs these files as tests, one after the other. @returns the reporter's output and the exit code. */
 async function run(t: TestContext, files: Readonly<Record<string, string>>): Promise<{ code: unknown; out: string }> {
   const dir = mkdtempSync(join(tmpdir(), "reporter-"));
   t.after(() => rmSync(dir, { recursive: true }));
@@ -32,7 +32,7 @@ test("is fine", (t) => t.diagnostic("a figure that nobody needs"));
 test("needs more than there is", { skip: "no such device" }, () => {});
 `;
 
-test("of files that pass a line each is printed, with skipped tests and their reasons and the sums", async (t) => {
+test("prints a line for each file that passes, the skipped tests with their reasons, and the sums", async (t) => {
   const { code, out } = await run(t, { "a.mjs": PASSING, "b.mjs": `test("is fine too", () => {});` });
   assert.equal(code, 0, out);
   assert.equal(
@@ -48,7 +48,7 @@ skipped:
   );
 });
 
-test("a failed test is printed with its place, its path, its error, and its file's figures and output, twice", async (t) => {
+test("prints a failed test twice, with place, path, error, and its file's figures and output", async (t) => {
   const { code, out } = await run(t, {
     "fails.mjs": `
 console.error("what came before");
@@ -83,7 +83,7 @@ for (const [what, source, why] of [
     /waits\n {4}test timed out after 50ms/,
   ],
 ] as const) {
-  test(`a file that ${what} has failed, and is named`, async (t) => {
+  test(`a file that ${what} counts as failed and is named`, async (t) => {
     const { code, out } = await run(t, { "it.mjs": source });
     assert.equal(code, 1, out);
     assert.match(out, /^✖ it\.mjs {2}_ s$/m);

@@ -1,4 +1,4 @@
-// What a client may do to the API's connections, over real sockets: half a request, none at all, no reading, too much at once.
+// Misuse of the API's connections, over real sockets: half a request, no request, no reading, too many at once.
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { type ClientRequest, type IncomingMessage, request } from "node:http";
@@ -15,7 +15,7 @@ import { until } from "../../support/cluster.ts";
 const JOB = `j${"a".repeat(26)}`;
 const TOKEN = "a-token-of-this-test";
 
-/** An API on a free port, whose Master never answers a wait, and whose events never come unless given. */
+/** An API on a free port. Its Master never answers a wait. It has no events unless `differs` gives a source. */
 async function startTestApi(t: TestContext, limits: Partial<typeof LIMITS> = {}, differs: Partial<ApiDeps> = {}) {
   const shutdown = new AbortController();
   const errors: unknown[] = [];
@@ -52,7 +52,7 @@ async function* silence(signal: AbortSignal): AsyncGenerator<readonly EventResou
   yield [];
 }
 
-/** A connection, with all that came over it. */
+/** Opens a connection and collects all that comes over it. */
 async function open(port: number): Promise<{ socket: Socket; closed: Promise<unknown>; text: () => string }> {
   const socket = connect(port, "127.0.0.1");
   let text = "";
@@ -63,7 +63,7 @@ async function open(port: number): Promise<{ socket: Socket; closed: Promise<unk
   return { socket, closed, text: () => text };
 }
 
-/** Checks an answer, as the bytes that came, to be a whole problem document. */
+/** Checks that the received bytes are a complete problem document. */
 function problemOf(text: string, status: number): ProblemResource {
   const [head = "", body = ""] = text.split("\r\n\r\n");
   assert.match(head, new RegExp(`^HTTP/1.1 ${status} `), text);
@@ -77,7 +77,7 @@ function problemOf(text: string, status: number): ProblemResource {
 
 type Asked = { method?: string; from?: string; token?: string };
 
-/** Asks, and leaves the answer's body alone. */
+/** Sends a request and does not read the body of the answer. */
 function ask(url: string, path: string, { method = "GET", from, token }: Asked = {}) {
   const sent: ClientRequest = request(url + path, {
     method,
@@ -99,7 +99,7 @@ async function statusOf(url: string, path: string, asked?: Asked): Promise<numbe
   return statusCode;
 }
 
-describe("what Node's HTTP parser refuses is a problem document", () => {
+describe("a request that Node's HTTP parser refuses gets a problem document", () => {
   const longHeader = `X-Long: ${"x".repeat(20_000)}`;
   for (const { what, text, status, code } of [
     { what: "no HTTP", text: "hello\r\n\r\n", status: 400, code: "invalid_request" },
@@ -133,7 +133,7 @@ describe("what Node's HTTP parser refuses is a problem document", () => {
       socket.destroy();
     });
 
-  it("a request that does not come in whole: 408", async (t) => {
+  it("answers 408 to a request that does not arrive in full", async (t) => {
     const { port } = await startTestApi(t, { headersMs: 100, requestMs: 200 });
     const head = "POST /v1/commands HTTP/1.1\r\nHost: localhost\r\n";
     for (const text of ["", head, `${head}Content-Length: 10\r\n\r\n{`]) {
@@ -144,7 +144,7 @@ describe("what Node's HTTP parser refuses is a problem document", () => {
     }
   });
 
-  it("rubbish behind a request whose answer has begun cuts the connection, and is not mixed into it", async (t) => {
+  it("invalid bytes after an answer has begun close the connection and add no problem document to the answer", async (t) => {
     const { port } = await startTestApi(t);
     const { socket, text, closed } = await open(port);
     socket.write("GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -154,7 +154,7 @@ describe("what Node's HTTP parser refuses is a problem document", () => {
     assert.ok(!text().includes("problem+json"), text());
   });
 
-  it("an expectation that nobody knows is not one of the API's", async (t) => {
+  it("ignores an Expect header with an unknown value", async (t) => {
     const { port } = await startTestApi(t);
     const { socket, text } = await open(port);
     socket.write("GET /livez HTTP/1.1\r\nHost: localhost\r\nExpect: cake\r\n\r\n");
@@ -163,8 +163,8 @@ describe("what Node's HTTP parser refuses is a problem document", () => {
   });
 });
 
-describe("a client that takes connections and does nothing", () => {
-  it("does not keep others out: the one that has asked nothing for longest is closed", async (t) => {
+describe("a client that opens connections and sends nothing", () => {
+  it("does not keep others out: the connection that has been idle for longest is closed", async (t) => {
     const { url, port, connections } = await startTestApi(t, {
       idleConnections: 5,
       headersMs: 60_000,
@@ -182,7 +182,7 @@ describe("a client that takes connections and does nothing", () => {
     for (const { socket } of idle) socket.destroy();
   });
 
-  it("does not hold more than there may be", async (t) => {
+  it("does not get more connections than the limit", async (t) => {
     const { url, port, connections } = await startTestApi(t, { connections: 10 });
     const streams = Array.from({ length: 9 }, () => ask(url, "/v1/events"));
     await Promise.all(streams.map(({ answer }) => answer));
@@ -196,7 +196,7 @@ describe("a client that takes connections and does nothing", () => {
 });
 
 describe("a stream whose client does not read", () => {
-  it("is closed, and its source let go", async (t) => {
+  it("is closed, and its source is released", async (t) => {
     let released = false;
     async function* flood(): AsyncGenerator<readonly EventResource[]> {
       try {
@@ -269,7 +269,7 @@ describe("a client's share", () => {
     });
   }
 
-  it("is the token's, whatever address it comes from", async (t) => {
+  it("counts per token, whatever address the request comes from", async (t) => {
     const { url } = await startTestApi(t, {}, { maxStreams: 2, access: { kind: "token", token: TOKEN } });
     const { sent, answer } = ask(url, "/v1/events", { from: "127.0.0.2", token: TOKEN });
     assert.equal((await answer).statusCode, 200);
@@ -277,7 +277,7 @@ describe("a client's share", () => {
     sent.destroy();
   });
 
-  it("is not widened by a token that nobody asked for", async (t) => {
+  it("does not grow with a token that the API does not require", async (t) => {
     const { url } = await startTestApi(t, {}, { maxStreams: 2 });
     const { sent, answer } = ask(url, "/v1/events", { token: "one" });
     assert.equal((await answer).statusCode, 200);
@@ -285,7 +285,7 @@ describe("a client's share", () => {
     sent.destroy();
   });
 
-  it("of waits holds for commands and messages, too, which change nothing when refused", async (t) => {
+  it("also limits the waits of commands and messages; a refused one changes nothing", async (t) => {
     const { url } = await startTestApi(t, {}, { maxWaits: 0 });
     const post = async (path: string, body: unknown) => {
       const headers = { "content-type": "application/json" };
@@ -298,19 +298,19 @@ describe("a client's share", () => {
   });
 });
 
-describe("a body that breaks off", () => {
+describe("a request body that breaks off", () => {
   for (const { what, head } of [
     { what: "of a known length", head: "Content-Length: 100000" },
     { what: "in chunks", head: "Transfer-Encoding: chunked" },
   ])
-    it(`${what}: no error of the API, and nothing in its log`, async (t) => {
+    it(`causes no API error and no log line (${what})`, async (t) => {
       const { port, answered } = await startTestApi(t);
       const { socket } = await open(port);
       socket.write(
         `POST /v1/commands HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n${head}\r\n\r\n`,
       );
       socket.write('5\r\n{"a":');
-      // The server has begun to read it when it answers another.
+      // When the server answers another request, it has begun to read this body.
       const other = await open(port);
       other.socket.write("GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
       await other.closed;

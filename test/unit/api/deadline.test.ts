@@ -5,7 +5,7 @@ import { deadline } from "../../../src/api/deadline.ts";
 import type { ApiEnv } from "../../../src/api/deps.ts";
 import { problem } from "../../../src/api/problem.ts";
 
-/** An API whose one route waits for ever, as on a Redis that hangs; `?allow=` asks for more time as a route may. */
+/** An API whose one route never answers, as when Redis hangs. `?allow=` asks for more time, as a route may. */
 function hanging(shutdown: AbortSignal) {
   const app = new Hono<ApiEnv>();
   app.use(deadline(shutdown));
@@ -18,7 +18,7 @@ function hanging(shutdown: AbortSignal) {
   return app;
 }
 
-/** Resolves once what is under way has gone as far as it can without a timer. */
+/** Resolves once pending work has gone as far as it can without a timer. */
 const settled = async () => {
   for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
 };
@@ -28,7 +28,7 @@ for (const { query, withinMs } of [
   { query: "?waitMs=5000", withinMs: 8000 },
   { query: "?allow=7000", withinMs: 10_000 },
 ])
-  test(`P3: an answer comes within ${withinMs} ms of a Redis that hangs, and not before the wait asked for (${query || "none"})`, async (t) => {
+  test(`P3: answers within ${withinMs} ms if Redis hangs, but not before the wait ends (${query || "none"})`, async (t) => {
     t.mock.timers.enable({ apis: ["setTimeout"] });
     const asked = hanging(new AbortController().signal).request(`/${query}`);
     let answer: Response | null = null;
@@ -45,7 +45,7 @@ for (const { query, withinMs } of [
     assert.ok(headers.get("Retry-After"));
   });
 
-test("an API that shuts down answers what is under way within the time it gives its server", async (t) => {
+test("an API that shuts down answers pending requests within the time that its server has to close", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   const shutdown = new AbortController();
   const asked = hanging(shutdown.signal).request("/?waitMs=60000");

@@ -19,12 +19,12 @@ async function readAll(source: AsyncIterable<readonly EventResource[]>, wanted =
   const ended = new AbortController();
   const errors: unknown[] = [];
   const stream = eventStream(source, wanted, ended, (error) => errors.push(error));
-  // The source is done before anything is read: a reader that is slow.
+  // The source has ended before anything is read, as with a slow reader.
   await new Promise((resolve) => ended.signal.addEventListener("abort", resolve));
   return { text: await new Response(stream).text(), errors };
 }
 
-test("events that are wanted come as id, event and data", async () => {
+test("sends the wanted events with id, event and data", async () => {
   async function* source() {
     yield [event(1), event(2)];
   }
@@ -33,7 +33,7 @@ test("events that are wanted come as id, event and data", async () => {
   assert.equal(text, `: still here\n\nid: 2-0\nevent: job.ended\ndata: ${JSON.stringify(event(2))}\n\n`);
 });
 
-test("a reader that falls behind is told of the gap, and let go", async () => {
+test("a reader that falls behind gets a gap event, and its stream ends", async () => {
   let made = 0;
   async function* source() {
     for (;;) {
@@ -46,7 +46,7 @@ test("a reader that falls behind is told of the gap, and let go", async () => {
   assert.ok(text.endsWith("event: gap\ndata: {}\n\n"));
 });
 
-test("events trimmed on the way are a gap; another failure is reported, and the stream ends", async () => {
+test("trimmed events become a gap event; any other failure is reported and ends the stream", async () => {
   const failing = async function* (error: Error) {
     yield [event(1)];
     throw error;

@@ -1,4 +1,4 @@
-// A client that others generate from /openapi.json: its types are those of openapi-typescript with the settings it comes with.
+// A client that others generate from /openapi.json: its types are those of openapi-typescript with default settings.
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
@@ -12,7 +12,7 @@ const root = join(import.meta.dirname, "../../..");
 const LIMIT_MS = 120_000;
 const run = promisify(execFile);
 
-/** The least that each command takes, beside its name. */
+/** The required fields of each command, beside its name. */
 const LEAST: Readonly<Record<keyof typeof COMMANDS, string>> = {
   "node.ping": `target: "n1"`,
   "node.cordon": `target: "n1"`,
@@ -47,7 +47,7 @@ before(async () => {
 
 after(() => rm(dir, { recursive: true, force: true }));
 
-/** @returns what the compiler says of a program that uses the generated types. */
+/** @returns the compiler's output for a program that uses the generated types. */
 async function compile(program: string): Promise<string> {
   const file = join(dir, "use.ts");
   await writeFile(file, `import type { components, paths } from "./api.d.ts";\n${program}`);
@@ -63,7 +63,7 @@ async function compile(program: string): Promise<string> {
 
 const BODY = `type Body = paths["/v1/commands"]["post"]["requestBody"]["content"]["application/json"];\n`;
 
-test("a command needs nothing that has a default", async () => {
+test("a command compiles without the fields that have a default", async () => {
   const bodies = Object.entries(LEAST).map(([command, rest]) => `  { command: "${command}", ${rest} },\n`);
   const schemas = Object.entries(LEAST).map(
     ([command, rest], index) =>
@@ -72,7 +72,7 @@ test("a command needs nothing that has a default", async () => {
   assert.equal(await compile(`${BODY}export const bodies: Body[] = [\n${bodies.join("")}];\n${schemas.join("")}`), "");
 });
 
-test("a message and a rollback need nothing that has a default", async () => {
+test("a message and a rollback compile without the fields that have a default", async () => {
   const program = `
 type Message = paths["/v1/messages"]["post"]["requestBody"]["content"]["application/json"];
 export const message: Message = { to: { stitch: "n1:a" }, data: "hello" };
@@ -83,7 +83,7 @@ export const query: NonNullable<paths["/v1/nodes"]["get"]["parameters"]["query"]
   assert.equal(await compile(program), "");
 });
 
-test("what is wrong does not compile", async () => {
+test("a wrong body does not compile", async () => {
   const program = `${BODY}
 // @ts-expect-error there is no such command
 export const unknown: Body = { command: "stitch.fly", target: "n1:a" };
@@ -95,7 +95,7 @@ export const text: Body = { command: "stitch.stop", target: "n1:a", timeoutMs: "
   assert.equal(await compile(program), "");
 });
 
-test("an answer has every field that is not left out, with its values", async () => {
+test("a field of an answer is optional only where the API may omit it, and its type lists the allowed values", async () => {
   const program = `
 type Job = paths["/v1/jobs/{job}"]["get"]["responses"][200]["content"]["application/json"];
 export const actions = (job: Job) => job.tasks.flatMap(({ steps }) => steps.map(({ action }) => action));
@@ -107,7 +107,7 @@ export const why = (problem: components["schemas"]["Problem"]): string => proble
   assert.equal(await compile(program), "");
 });
 
-test("the document says where its paths begin", async () => {
+test("the document names the base URL of its paths", async () => {
   const { servers } = JSON.parse(await readFile(join(root, "src/api/openapi.json"), "utf8")) as { servers: unknown };
   assert.deepEqual(servers, [{ url: "/" }]);
 });

@@ -32,7 +32,7 @@ test("openapi.json covers exactly the app's routes", () => {
   assert.deepEqual(Object.keys(ROUTES).sort(), routes.sort());
 });
 
-test("every reference in it leads somewhere", () => {
+test("every $ref in openapi.json points to a definition", () => {
   const document = buildOpenApi();
   for (const [, ref = ""] of JSON.stringify(document).matchAll(/"\$ref":"([^"]+)"/g)) {
     let at: unknown = document;

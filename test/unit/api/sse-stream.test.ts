@@ -12,7 +12,7 @@ const options = (
   ...over,
 });
 
-test("a slow reader is waited for, and the source with it; nothing is left out", async () => {
+test("a slow reader slows its source down; nothing is left out", async () => {
   let made = 0;
   async function* source() {
     for (; made < 200; made++) yield [frame("line", `"${made} ${"x".repeat(90)}"`, null)];
@@ -22,7 +22,7 @@ test("a slow reader is waited for, and the source with it; nothing is left out",
   let text = "";
   let furthest = 0;
   for (let turn = 0; ; turn++) {
-    // Whatever can be made without a reader is made by now.
+    // Everything that the source can make without a reader is made by now.
     await new Promise((resolve) => setImmediate(resolve));
     const { done, value } = await reader.read();
     if (done) break;
@@ -34,7 +34,7 @@ test("a slow reader is waited for, and the source with it; nothing is left out",
   assert.ok(text.startsWith(": still here\n\n") && text.includes('data: "199 '));
 });
 
-test("a reader that leaves while it is waited for ends the source", async () => {
+test("a reader that cancels while the stream waits for it ends the source", async () => {
   const ended = new AbortController();
   const released = Promise.withResolvers<void>();
   async function* source() {
@@ -50,7 +50,7 @@ test("a reader that leaves while it is waited for ends the source", async () => 
   assert.equal(ended.signal.aborted, true);
 });
 
-test("an end from outside closes the stream, though its reader takes nothing", async () => {
+test("an abort from outside closes the stream even if its reader reads nothing", async () => {
   const ended = new AbortController();
   const released = Promise.withResolvers<void>();
   async function* source() {
@@ -67,7 +67,7 @@ test("an end from outside closes the stream, though its reader takes nothing", a
   assert.match(await new Response(stream).text(), /^: still here\n\nevent: line\n/);
 });
 
-test("a source that fails is told of, and the stream ends with what came before", async () => {
+test("an error of the source is reported, and the stream ends after what came before it", async () => {
   const errors: unknown[] = [];
   async function* source() {
     yield [frame("line", "{}", "n1:1.2")];

@@ -1,5 +1,5 @@
-// One request must not stop the API: the worst body of every schema costs little work, and gets a small answer. Work is
-// counted, not timed.
+// One request must not stop the API: the worst body of every schema costs little work, and gets a small answer. These tests
+// count the work; they do not measure time.
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { createApp } from "../../../src/api/app.ts";
@@ -13,7 +13,7 @@ import type { Master } from "../../../src/master/ports.ts";
 import { BODIES, spoilt } from "../../support/worst-bodies.ts";
 
 const MAX_ANSWER = 64 * 1024;
-/** Twice the most elements that any list may have. */
+/** Twice the maximum length of any list. */
 const MAX_VISITED = 512;
 const MANY = 2_000_000;
 
@@ -49,7 +49,7 @@ const list = (length: number, element: unknown) => Array.from({ length }, () => 
 const record = (length: number, nameLength: number) =>
   Object.fromEntries(list(length, 0).map((_, index) => [`${index}`.padEnd(nameLength, "\n"), 1]));
 const nested = (depth: number): unknown => (depth === 0 ? 1 : [nested(depth - 1)]);
-/** As much of each kind as a command's bounds let through to its schema. */
+/** For each kind of value, as much as a command's limits let through to its schema. */
 const BULKS = {
   "a list of numbers": list(3900, 1),
   "a list of lists": list(1900, []),
@@ -60,7 +60,7 @@ const BULKS = {
   "deep lists": nested(90),
 };
 
-/** What every command takes is spoilt in the first one alone. */
+/** The fields that every command has. Only the tests of the first command spoil them. */
 const ENVELOPE: ReadonlySet<string> = new Set(Object.keys(envelope));
 
 for (const [index, { name, path, schema }] of BODIES.entries())
@@ -74,7 +74,7 @@ for (const [index, { name, path, schema }] of BODIES.entries())
         for (const body of spoiltHere(bulk)) await post(path, JSON.stringify(body));
     });
 
-    it(`have fewer than ${MAX_VISITED} of their elements looked at`, () => {
+    it(`cost fewer than ${MAX_VISITED} reads of their elements`, () => {
       let visited = 0;
       let listed = 0;
       const counted = new Proxy(list(MANY, 1), {
@@ -104,18 +104,18 @@ for (const [index, { name, path, schema }] of BODIES.entries())
     });
   });
 
-describe("a body beyond its bounds", () => {
+describe("a request body beyond its limits", () => {
   const create = (command: string) =>
     `{"command":"stitch.create","target":"a.b.1","spec":{"adaptor":"process","command":${command}}}`;
 
-  it("a command of 4 MB, or of too many elements in a smaller one, is too large", async () => {
+  it("a command of 4 MB is too large, and so is a smaller one with too many elements", async () => {
     for (const count of [MANY, 100_000]) {
       const { problem } = await post("/v1/commands", create(`[${"1,".repeat(count)}1]`));
       assert.equal(problem.code, "too_large");
     }
   });
 
-  it("a message with more than its data may hold is too large; one with all that it may hold is sent", async () => {
+  it("a message with more data than the limit is too large; one at the limit is sent", async () => {
     const message = (data: string) => `{"to":{"stitch":"a"},"data":${data}}`;
     for (const data of [`[${"1,".repeat(MANY)}1]`, `{${'"a":1,'.repeat(600_000)}"a":1}`])
       assert.equal((await post("/v1/messages", message(data))).problem.code, "too_large");
@@ -124,7 +124,7 @@ describe("a body beyond its bounds", () => {
       assert.equal((await post("/v1/messages", message(data))).status, 202);
   });
 
-  it("the largest command is taken", async () => {
+  it("the largest allowed command is accepted", async () => {
     const spec = {
       adaptor: "process",
       command: list(256, "a".repeat(200)),
@@ -137,14 +137,14 @@ describe("a body beyond its bounds", () => {
     assert.equal((await post("/v1/commands", JSON.stringify(body))).problem.code, "not_found");
   });
 
-  it("names of __proto__ are refused however they are written", async () => {
+  it("a field named __proto__ is refused, however it is escaped", async () => {
     for (const name of ["__proto__", "\\u005f_proto__", "__pr\\u006fto__"])
       for (const body of [`{"data":1,"to":{"${name}":1}}`, `{"to":{"stitch":"a"},"data":[{"${name}":1}]}`])
         assert.equal((await post("/v1/messages", body)).problem.errors?.[0]?.path, "__proto__");
   });
 });
 
-it("an answer that tells of ten thousand nodes is cut, and says so", () => {
+it("a problem document about ten thousand nodes is cut and says that it is truncated", () => {
   const refusals = list(10_000, 0).map((_, index) => ({
     node: `node-${index}`,
     code: "cpu",

@@ -16,7 +16,7 @@ export type Asked = {
 
 type Answer = (asked: Asked, response: ServerResponse) => void | Promise<void>;
 
-/** A real HTTP server that answers what a test tells it to, and remembers what it was asked. */
+/** A real HTTP server that answers as the test tells it, and records the requests. */
 export class CannedApi implements AsyncDisposable {
   readonly asked: Asked[] = [];
   readonly #server = createServer();

@@ -4,7 +4,7 @@ import { inCliWords } from "../../../src/cli/terminal/cli-words.ts";
 import { failureLines } from "../../../src/cli/terminal/job-text.ts";
 import { job } from "./canned-api.ts";
 
-test("what a client of HTTP would send is said as it is typed here", () => {
+test("replaces the terms of the HTTP API by what the user types on the command line", () => {
   const cases = {
     'There is no group "shop"; GET /v1/groups lists them.': 'There is no group "shop"; stitch groups lists them.',
     'n1 is dead; start its worker again, or send the command with "waitForNode": true':
@@ -20,12 +20,12 @@ test("what a client of HTTP would send is said as it is typed here", () => {
   for (const [said, words] of Object.entries(cases)) assert.equal(inCliWords(said), words);
 });
 
-test("what the user has named stays as it is", () => {
+test("leaves names that the user chose as they are", () => {
   for (const text of ['no stitch in the group "node.drain"', "n1:stitch.stop is gone", "group.stop.2", "my-toNode"])
     assert.equal(inCliWords(text), text);
 });
 
-test("the steps of a failed job speak the command line's words too", () => {
+test("the errors of failed steps use the command line's terms, too", () => {
   const error = {
     code: "node_dead",
     message: 'n1 is dead; start it, or send the command with "waitForNode": true',

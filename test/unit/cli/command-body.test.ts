@@ -5,7 +5,7 @@ import { namesGroup } from "../../../src/cli/calls/names-group.ts";
 import { createOptions } from "../../../src/cli/options/run-options.ts";
 import { UsageError } from "../../../src/cli/terminal/usage-error.ts";
 
-test("only what was given is sent", () => {
+test("sends only the options that were given", () => {
   assert.deepEqual(commandBody("node.ping", "n1", {}), { command: "node.ping", target: "n1" });
   assert.deepEqual(
     commandBody("stitch.stop", "orders-1", { reason: "why", waitForNode: true, deadline: 9000, plan: "tok" }),
@@ -20,20 +20,20 @@ test("only what was given is sent", () => {
   );
 });
 
-test("a dot means a group, and so does --group", () => {
+test("a dot in the target means a group, and so does --group", () => {
   assert.equal(namesGroup("shop.orders", {}), true);
   assert.equal(namesGroup("shop", { group: true }), true);
   assert.equal(namesGroup("shop", {}), false);
   assert.equal(namesGroup("n1:orders-1", {}), false);
 });
 
-test("run: the program alone", () => {
+test("run: a program without flags becomes a process spec with protocol none", () => {
   assert.deepEqual(createOptions({}, ["node", "w.js"], null), {
     spec: { adaptor: "process", command: ["node", "w.js"], protocol: "none" },
   });
 });
 
-test("run: every flag", () => {
+test("run: every flag goes to its field", () => {
   const flags = {
     count: 2,
     node: "n1",
@@ -60,7 +60,7 @@ test("run: every flag", () => {
   });
 });
 
-test("run: flags lie over the spec file's fields, and leave the others", () => {
+test("run: flags replace fields of the spec file and keep its other fields", () => {
   const file = JSON.stringify({
     adaptor: "process",
     command: ["a"],
@@ -84,7 +84,7 @@ test("run: flags lie over the spec file's fields, and leave the others", () => {
   });
 });
 
-test("run: nothing to run, and a spec that is none, are refused", () => {
+test("run: refuses an empty command, and a spec file that holds no spec", () => {
   assert.throws(() => createOptions({}, [], null), UsageError);
   for (const file of ["", "{", "[]", "null", '"x"']) assert.throws(() => createOptions({}, [], file), UsageError, file);
 });

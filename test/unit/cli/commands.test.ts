@@ -7,7 +7,7 @@ import { CannedApi, creating, job, problem, sendJson, stitch } from "./canned-ap
 import { bareEnv, STITCH, runEach, runStitch, startStitch } from "./run-stitch.ts";
 
 const on = (api: CannedApi, env: Record<string, string> = {}) => ({ STITCH_URL: api.url, ...env });
-/** As a plan's. */
+/** Has the format of a plan's token. */
 const TOKEN = "0123456789abcdef".repeat(2);
 const isDryRun = (body: unknown): boolean => (body as { dryRun?: true } | null)?.dryRun === true;
 const planWith = (...warnings: readonly object[]) => ({
@@ -21,7 +21,7 @@ const planWith = (...warnings: readonly object[]) => ({
 });
 const succeeds = (_: unknown, response: Parameters<typeof sendJson>[0]) => sendJson(response, 200, job("succeeded"));
 
-test("a command is sent with its body, a key, the token; the message goes to stderr, nothing to stdout", async () => {
+test("a command is sent with body, key and token; its message goes to stderr and nothing to stdout", async () => {
   await using api = await CannedApi.start(succeeds);
   const ended = await runStitch(["stop", "n1:orders-1", "--reason", "why"], on(api, { STITCH_TOKEN: "secret-1" }));
   assert.deepEqual([ended.code, ended.stdout], [0, ""], ended.stderr);
@@ -33,7 +33,7 @@ test("a command is sent with its body, a key, the token; the message goes to std
   assert.equal(asked?.headers.authorization, "Bearer secret-1");
 });
 
-test("each command and what it sends", async () => {
+test("each command sends the right body", async () => {
   const cases = [
     [["start", "orders-1"], { command: "stitch.start", target: "orders-1" }],
     [["stop", "shop.orders"], { command: "group.stop", target: "shop.orders" }],
@@ -124,7 +124,7 @@ test("each command and what it sends", async () => {
   }
 });
 
-test("run prints the full ids it created, and reads a spec from stdin", async () => {
+test("run prints the full ids that it created, and reads a spec from stdin", async () => {
   await using api = await CannedApi.start(succeeds);
   const spec = { adaptor: "module", module: "m" };
   const ended = await runStitch(["run", "a.b.1", "--spec", "-"], on(api), JSON.stringify(spec));
@@ -132,7 +132,7 @@ test("run prints the full ids it created, and reads a spec from stdin", async ()
   assert.deepEqual(api.asked[0]?.body, { command: "stitch.create", target: "a.b.1", spec });
 });
 
-test("clone prints the full id it created; a failed one only why", async () => {
+test("clone prints the full id that it created; a failed clone prints only the reason", async () => {
   const tasks = creating("n2:orders-2");
   await using api = await CannedApi.start((_, response) => sendJson(response, 200, job("succeeded", { tasks })));
   const done = await runStitch(["clone", "n1:orders-1", "--to", "n2"], on(api));
@@ -143,7 +143,7 @@ test("clone prints the full id it created; a failed one only why", async () => {
   assert.match(failed.stderr, /exited_early/);
 });
 
-test("restart prints nothing to stdout; of what is there twice it names the candidates", async () => {
+test("restart prints nothing to stdout; for an ambiguous id it lists the candidates", async () => {
   await using api = await CannedApi.start(succeeds);
   const done = await runStitch(["restart", "orders-1"], on(api));
   assert.deepEqual([done.code, done.stdout], [0, ""], done.stderr);
@@ -154,7 +154,7 @@ test("restart prints nothing to stdout; of what is there twice it names the cand
   for (const candidate of candidates) assert.ok(ambiguous.stderr.includes(candidate), ambiguous.stderr);
 });
 
-test("a clone and a restart can be planned: what would be done, and nothing is", async () => {
+test("plan clone and plan restart show what would be done and change nothing", async () => {
   const plan = {
     command: "stitch.clone",
     target: "orders-1",
@@ -174,7 +174,7 @@ test("a clone and a restart can be planned: what would be done, and nothing is",
   assert.deepEqual(api.asked[1]?.body, { command: "stitch.restart", target: "orders-1", dryRun: true });
 });
 
-test("a failed job: code 3, and each failed step with code, message and stderr, harmless to the terminal", async () => {
+test("a failed job exits with 3 and prints code, message and stderr of each failed step, safe for a terminal", async () => {
   await using api = await CannedApi.start((_, response) => sendJson(response, 200, job("failed")));
   const ended = await runStitch(["start", "orders-1"], on(api));
   assert.equal(ended.code, 3);
@@ -185,7 +185,7 @@ test("a failed job: code 3, and each failed step with code, message and stderr, 
   );
 });
 
-test("--json prints the API's body alone: job, list, problem", async () => {
+test("--json prints only the API's body: a job, a list or a problem", async () => {
   await using api = await CannedApi.start(succeeds);
   const sent = await runStitch(["start", "x", "--json"], on(api));
   assert.deepEqual(JSON.parse(sent.stdout), job("succeeded"));
@@ -197,21 +197,21 @@ test("--json prints the API's body alone: job, list, problem", async () => {
   assert.deepEqual([missing.code, JSON.parse(missing.stdout)], [1, problem(404, "not_found")]);
 });
 
-test("--detach prints the job's id alone and does not wait", async () => {
+test("--detach prints only the job's id and does not wait", async () => {
   await using api = await CannedApi.start((_, response) => sendJson(response, 202, job("running")));
   const ended = await runStitch(["stop", "x", "--detach"], on(api));
   assert.deepEqual(ended, { code: 0, stdout: `${job("running").id}\n`, stderr: "" });
   assert.equal(api.asked[0]?.url, "/v1/commands?waitMs=0");
 });
 
-test("still running when the time is up: code 5 and how to follow it", async () => {
+test("a job that still runs after --timeout exits with 5 and says how to follow it", async () => {
   await using api = await CannedApi.start((_, response) => sendJson(response, 202, job("running")));
   const ended = await runStitch(["stop", "x", "--timeout", "300ms"], on(api));
   assert.equal(ended.code, 5);
   assert.match(ended.stderr, /^running {2}0\/1 {2}n1 0\/1\nstill running after 300 ms\..* stitch jobs watch j/);
 });
 
-test("Ctrl-C while the job runs: code 130, the job goes on, and how to follow it", async () => {
+test("Ctrl-C while the job runs exits with 130, lets the job go on and says how to follow it", async () => {
   await using api = await CannedApi.start(({ method }, response) => {
     if (method === "POST") sendJson(response, 202, job("running"));
     else started.kill("SIGINT");
@@ -222,7 +222,7 @@ test("Ctrl-C while the job runs: code 130, the job goes on, and how to follow it
   assert.match(ended.stderr, /The job goes on\. To follow it: stitch jobs watch jaaa/);
 });
 
-test("Ctrl-C before the answer: code 130, and the key that makes a repetition safe", async () => {
+test("Ctrl-C before the answer exits with 130 and prints the key that makes a repetition safe", async () => {
   await using api = await CannedApi.start(() => started.kill("SIGINT"));
   const started = startStitch(["stop", "x", "--key", "k-1"], on(api));
   const ended = await started.ended;
@@ -230,7 +230,7 @@ test("Ctrl-C before the answer: code 130, and the key that makes a repetition sa
   assert.match(ended.stderr, /may have been accepted.*--key k-1/);
 });
 
-test("a cut connection and a 503 are tried again with the same key", async () => {
+test("a cut connection and a 503 are retried with the same key", async () => {
   await using api = await CannedApi.start((_, response) => {
     if (api.asked.length === 1) response.destroy();
     else if (api.asked.length === 2) sendJson(response, 503, problem(503, "redis_unavailable"), { "retry-after": "0" });
@@ -241,7 +241,7 @@ test("a cut connection and a 503 are tried again with the same key", async () =>
   assert.deepEqual([api.asked.length, keys.size], [3, 1]);
 });
 
-test("an API that does not answer: its URL, and stitch up", async () => {
+test("if the API does not answer, prints its URL and suggests stitch up", async () => {
   const api = await CannedApi.start(succeeds);
   const { url } = api;
   await api[Symbol.asyncDispose]();
@@ -250,7 +250,7 @@ test("an API that does not answer: its URL, and stitch up", async () => {
   assert.ok(ended.stderr.includes(url) && ended.stderr.includes("stitch up"), ended.stderr);
 });
 
-test("something else that answers there is said to be something else", async () => {
+test("if another program answers at the URL, says that it is not a CrossStitch API", async () => {
   await using api = await CannedApi.start((_, response) => {
     response.writeHead(200, { "content-type": "text/html" }).end("<html>");
   });
@@ -259,7 +259,7 @@ test("something else that answers there is said to be something else", async () 
   assert.match(ended.stderr, /not a CrossStitch API/);
 });
 
-test("what cannot be placed: code 2 with the refusals; a plan too, with its tables", async () => {
+test("a failed placement exits with 2 and lists the refusals; so does its plan, with its tables", async () => {
   const refusals = [{ node: "n1", code: "memory", message: "asks for 2 of 1" }];
   await using api = await CannedApi.start((_, response) =>
     sendJson(response, 409, problem(409, "placement_failed", { refusals })),
@@ -306,7 +306,7 @@ test("a feasible plan prints its placements, tasks and token", async () => {
   assert.match(stdout, /--plan tok-1\n$/);
 });
 
-test("every command that changes something can be planned: the same body, and nothing is done", async () => {
+test("plan takes every changing command, sends the same body with dryRun and changes nothing", async () => {
   const plan = {
     command: "group.restart",
     target: "a.b.1",
@@ -335,7 +335,7 @@ test("every command that changes something can be planned: the same body, and no
   }
 });
 
-test("jobs retry and rollback make a new job, and end as it does", async () => {
+test("jobs retry and jobs rollback create a new job and exit as that job ends", async () => {
   const tasks = creating("n1:orders-1", "n2:orders-1");
   await using api = await CannedApi.start((_, response) => sendJson(response, 200, job("succeeded", { tasks })));
   for (const act of ["retry", "rollback"]) {
@@ -358,7 +358,7 @@ test("jobs retry and rollback make a new job, and end as it does", async () => {
   assert.equal((await runStitch(["jobs", "rollback", "j1"], on(api))).code, 2);
 });
 
-test("jobs JOB shows the options, the wave it is in and the jobs it belongs with", async () => {
+test("jobs JOB shows the options, the current wave and the related jobs", async () => {
   const shown = job("running", {
     options: { batch: "25%", timeoutMs: 30_000, spec: { adaptor: "process" } },
     progress: { wave: 2, waves: 4, message: "1 of 4 restarted" },
@@ -374,7 +374,7 @@ test("jobs JOB shows the options, the wave it is in and the jobs it belongs with
   assert.doesNotMatch(stdout, /retried by|rollback of/);
 });
 
-test("jobs watch ends as the job does; jobs cancel is done when it is cancelled", async () => {
+test("jobs watch exits as the job ends; jobs cancel succeeds if the job ends as cancelled", async () => {
   await using api = await CannedApi.start((_, response) => sendJson(response, 200, job("failed")));
   assert.equal((await runStitch(["jobs", "watch", "j1"], on(api))).code, 3);
   assert.equal((await runStitch(["jobs", "cancel", "j1"], on(api))).code, 3);
@@ -388,7 +388,7 @@ for (const [signal, code] of [
   ["SIGHUP", 129],
   ["SIGQUIT", 131],
 ] as const)
-  test(`${signal} ends a command that follows in good order: the API sees its end, and the code tells which`, async () => {
+  test(`${signal} ends a following command in good order: the API sees it end; its exit code tells the signal`, async () => {
     const closed = Promise.withResolvers<void>();
     await using api = await CannedApi.start(async (_, response) => {
       response.writeHead(200, { "content-type": "text/event-stream" });
@@ -404,7 +404,7 @@ for (const [signal, code] of [
     assert.deepEqual([ended.code, ended.stdout, ended.stderr], [code, SHOWN, ""]);
   });
 
-test("events -f --json: one event a line, until Ctrl-C", async () => {
+test("events -f --json prints one event per line until Ctrl-C", async () => {
   const event = {
     id: "1-0",
     type: "node.joined",
@@ -437,7 +437,7 @@ const LINES = [
 ];
 const SHOWN = "2026-11-23T09:00:00.000Z stdout plain\ttab\n2026-11-23T09:00:00.001Z stderr red \ufffdbell\n";
 
-test("logs prints time, source and line, harmless to a terminal; --json the API's body", async () => {
+test("logs prints time, source and line, safe for a terminal; logs --json prints the API's body", async () => {
   const page = { items: LINES, nextCursor: null, asOf: "t" };
   await using api = await CannedApi.start((_, response) => sendJson(response, 200, page));
   assert.deepEqual(await runStitch(["logs", "n1:a", "-n", "5"], on(api)), { code: 0, stdout: SHOWN, stderr: "" });
@@ -452,7 +452,7 @@ test("logs prints time, source and line, harmless to a terminal; --json the API'
   assert.match(away.stderr, /node_unreachable: about/);
 });
 
-test("--json steers no terminal: what JSON need not escape is escaped, too", async () => {
+test("--json output cannot control a terminal: it also escapes what JSON need not escape", async () => {
   const page = { items: [{ at: "t", source: "stdout", line: "\u009b2J\u007f\u202e" }], nextCursor: null, asOf: "t" };
   await using api = await CannedApi.start((_, response) => sendJson(response, 200, page));
   const { stdout } = await runStitch(["logs", "a", "--json"], on(api));
@@ -460,7 +460,7 @@ test("--json steers no terminal: what JSON need not escape is escaped, too", asy
   assert.deepEqual(JSON.parse(stdout), page);
 });
 
-test("logs -f: lines as they come, as text or with --json, until Ctrl-C", async () => {
+test("logs -f prints lines as they come, as text or with --json, until Ctrl-C", async () => {
   for (const [args, expected] of [
     [["logs", "-f", "a"], SHOWN],
     [["logs", "-f", "a", "--json"], LINES.map((line) => `${JSON.stringify(line)}\n`).join("")],
@@ -478,7 +478,7 @@ test("logs -f: lines as they come, as text or with --json, until Ctrl-C", async 
   }
 });
 
-test("usage errors end with 1 and say what to type", async () => {
+test("usage errors exit with 1 and say what to type", async () => {
   const env = { STITCH_URL: "http://127.0.0.1:9" };
   const cases = [
     [["node", "n1"], /did you mean stitch nodes n1\?/],
@@ -523,7 +523,7 @@ test("usage errors end with 1 and say what to type", async () => {
   assert.deepEqual([unknown.code, unknown.stderr], [1, "STITCH_URLL: no such setting\n"]);
 });
 
-test("one wrong field is told once, several in a list", async () => {
+test("one wrong field is reported once, several are reported as a list", async () => {
   const path = "spec.command";
   const message = 'must be a list of words, such as ["sleep", "60"]';
   const errors = [{ path, message }];
@@ -536,7 +536,7 @@ test("one wrong field is told once, several in a list", async () => {
   assert.equal((await run()).stderr, `invalid_request: It is not valid\n  ${path}: ${message}\n  body: is required\n`);
 });
 
-test("what is not found: the command that lists what there is, and --group where it is a group", async () => {
+test("a target that is not found: names the command that lists targets, and suggests --group for a group", async () => {
   let isGroup = true;
   const detail = 'There is no stitch "shop"; GET /v1/stitches lists them.';
   await using api = await CannedApi.start(({ url }, response) => {
@@ -565,7 +565,7 @@ test("what is not found: the command that lists what there is, and --group where
   assert.equal((await runStitch(["stop", "shop"], on(api))).stderr, `not_found: ${said}`);
 });
 
-test("a plan that is stale: the new one and its token, on stderr", async () => {
+test("a stale plan: prints the new plan and its token to stderr", async () => {
   const plan = {
     command: "node.uncordon",
     target: "n1",
@@ -589,7 +589,7 @@ test("a plan that is stale: the new one and its token, on stderr", async () => {
   assert.equal(asJson.stderr, "plan_stale: about plan_stale\n");
 });
 
-test("ps of a stitch that does not come up says where to read why", async () => {
+test("ps of a stitch that does not come up says where to read the reason", async () => {
   await using api = await CannedApi.start((_, response) => sendJson(response, 200, stitch({ state: "failed" })));
   assert.equal((await runStitch(["ps", "orders-1"], on(api))).stderr, "Why it is failed: stitch logs n1:orders-1\n");
   assert.equal((await runStitch(["ps", "orders-1", "--json"], on(api))).stderr, "");
@@ -597,7 +597,7 @@ test("ps of a stitch that does not come up says where to read why", async () => 
   assert.equal((await runStitch(["ps", "orders-1"], on(api))).stderr, "");
 });
 
-test("what a move, a drain or a rebalance warns of is said when it is carried out", async () => {
+test("move, drain and rebalance print the warnings of their plan when they are carried out", async () => {
   const warning = { code: "data_stays", message: "node.drain leaves its data where it is", stitch: "n1:orders-1" };
   await using api = await CannedApi.start(({ body }, response) =>
     sendJson(response, 200, isDryRun(body) ? planWith(warning) : job("succeeded")),
@@ -623,7 +623,7 @@ test("what a move, a drain or a rebalance warns of is said when it is carried ou
   );
 });
 
-test("what does not exist is an error, not an empty list", async () => {
+test("a filter that names something unknown is an error, not an empty list", async () => {
   let exists = false;
   await using api = await CannedApi.start(({ url }, response) => {
     if (/[?]|^.v1.(stitches|events)$/.test(url)) sendJson(response, 200, { items: [], nextCursor: null, asOf: "t" });
@@ -648,7 +648,7 @@ test("what does not exist is an error, not an empty list", async () => {
 
 const EVENT = { type: "node.joined", at: "t", node: "n1", stitch: null, group: null, job: null, data: null };
 
-test("events are shown with their ids, oldest first, over all pages", async () => {
+test("events prints events with their ids, oldest first, over all pages", async () => {
   await using api = await CannedApi.start(({ url }, response) => {
     const second = url.includes("cursor=before-2-0");
     const items = (second ? ["1-0"] : ["2-0", "3-0"]).map((id) => ({ id, ...EVENT }));
@@ -671,7 +671,7 @@ test("events are shown with their ids, oldest first, over all pages", async () =
   assert.deepEqual([bad.code, /a duration such as 10m/.test(bad.stderr)], [1, true]);
 });
 
-test("what is followed ends when its reader has gone, though nothing more comes", {
+test("a following command ends when its reader has closed, even if nothing more comes", {
   skip: /GNU/.test(spawnSync("tail", ["--version"], { encoding: "utf8" }).stdout ?? "")
     ? false
     : "this is not GNU's tail",
@@ -697,14 +697,14 @@ test("what is followed ends when its reader has gone, though nothing more comes"
   }
 });
 
-test("help ends with 0", async () => {
+test("--help and --version exit with 0", async () => {
   for (const args of [["--help"], ["run", "--help"], ["plan", "--help"], ["--version"]]) {
     const ended = await runStitch(args, {});
     assert.deepEqual([ended.code, ended.stderr], [0, ""], args.join(" "));
   }
 });
 
-test("groups lists the groups with their counts, and shows one", async () => {
+test("groups lists all groups with their counts; with a name it shows one group", async () => {
   const group = {
     group: "shop.orders",
     versions: ["1", "2"],
@@ -722,7 +722,7 @@ test("groups lists the groups with their counts, and shows one", async () => {
   assert.equal(api.asked.at(-1)?.url, "/v1/groups/shop.orders");
 });
 
-test("adopt prints the stitches that are assigned from then on, and what to do about the others", async () => {
+test("adopt prints the stitches that are assigned from now on, and what to do about the others", async () => {
   const answers = [
     [{ adopted: ["n1:a", "n1:b"], unknown: ["n1:c"] }, "n1:a\nn1:b\n", /^n1:c stays unknown: .*create it anew\.\n$/],
     [{ adopted: [], unknown: [] }, "", /^Nothing to adopt: every stitch of n1 is assigned\.\n$/],

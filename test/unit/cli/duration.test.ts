@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { formatDuration, parseDuration } from "../../../src/cli/terminal/duration.ts";
 
-test("durations with a unit", () => {
+test("reads durations with a unit", () => {
   const cases = {
     "500ms": 500,
     "30s": 30_000,
@@ -14,13 +14,13 @@ test("durations with a unit", () => {
   for (const [text, ms] of Object.entries(cases)) assert.equal(parseDuration(text), ms, text);
 });
 
-test("what is no duration is refused: no unit, no number, nothing, too long", () => {
+test("refuses a duration without a unit or number, an empty one and one that is too long", () => {
   for (const text of ["", "5", "m", "-5s", "5 m", "1m30s", "5y", "0s", "25d", "1e3s", "Infinitys", "999999999999d"]) {
     assert.throws(() => parseDuration(text), { code: "commander.invalidArgument" }, text);
   }
 });
 
-test("durations for people", () => {
+test("formats durations for people", () => {
   const cases = [
     [-5, "0 ms"],
     [180.4, "180 ms"],

@@ -4,7 +4,7 @@ import { exitCodeOfJob } from "../../../src/cli/terminal/exit-code.ts";
 
 const AT = "2026-11-23T09:00:00.000Z";
 
-test("the exit code of a job", () => {
+test("a job's exit code is 0 after success, 3 after any other end, and 5 if the job has not ended", () => {
   assert.equal(exitCodeOfJob({ status: "succeeded", finishedAt: AT }), 0);
   for (const status of ["failed", "partial", "cancelled", "expired"] as const) {
     assert.equal(exitCodeOfJob({ status, finishedAt: AT }), 3, status);

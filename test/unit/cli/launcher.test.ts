@@ -14,7 +14,7 @@ const SIGNALS = fileURLToPath(new URL("../../../src/ending-signals.mjs", import.
 /** Makes the Node that runs the launcher look like an older one. */
 const OLDER = ["--import", "data:text/javascript,Object.defineProperty(process,'versions',{value:{node:'20.1.0'}})"];
 
-/** A package with the launcher, a main file that says what it got, and (with `node`) a Node of its own. */
+/** A package with the launcher, a main file that prints what it got, and (with `node`) its own Node. */
 async function packageWith(main: string, node: boolean, under = ""): Promise<{ folder: string } & AsyncDisposable> {
   const top = await mkdtemp(join(tmpdir(), "stitch-launcher-"));
   const folder = join(top, under);
@@ -60,13 +60,13 @@ async function run(folder: string, nodeArgs: readonly string[], ...args: string[
   return { stdout: stdout.trim(), stderr, code: code as number | null, signal: signal as string | null };
 }
 
-test("under a new Node it runs main.ts itself", async () => {
+test("runs main.ts itself under a new Node", async () => {
   await using clone = await packageWith("main.ts", false);
   const { stdout, code } = await run(clone.folder, [], "a", "b c");
   assert.deepEqual([stdout, code], ["a b c 24 main.ts", 3]);
 });
 
-test("a compiled main.js comes first", async () => {
+test("runs a compiled main.js rather than main.ts", async () => {
   await using published = await packageWith("main.js", false);
   await writeFile(join(published.folder, "src", "cli", "main.ts"), "throw new Error('not this one')");
   assert.equal((await run(published.folder, [], "a")).stdout, "a 24 main.js");
@@ -81,7 +81,7 @@ for (const [name, under] of [
   ["with letters that are not ASCII", "ü-日本"],
   ["with a very long path", join(...Array.from({ length: 14 }, () => "x".repeat(200)))],
 ] as const)
-  test(`it runs in a folder ${name}, under a new Node and an older one`, async () => {
+  test(`runs in a folder ${name}, under a new Node and an older one`, async () => {
     await using clone = await packageWith("main.ts", true, under);
     for (const node of [[], OLDER]) {
       const { stdout, stderr, code } = await run(clone.folder, node, "a");
@@ -89,7 +89,7 @@ for (const [name, under] of [
     }
   });
 
-test("it runs through a link to it", async () => {
+test("runs through a link to the launcher", async () => {
   await using clone = await packageWith("main.ts", false, "a#b");
   const link = join(clone.folder, "stitch");
   await symlink(join("src", "cli", "stitch.mjs"), link);
@@ -98,13 +98,13 @@ test("it runs through a link to it", async () => {
   assert.equal(stdout.trim(), "a 24 main.ts");
 });
 
-test("under an older Node it runs the package's own, with the arguments and the exit code", async () => {
+test("under an older Node, runs the package's own Node with the arguments, and returns its exit code", async () => {
   await using clone = await packageWith("main.ts", true);
   const { stdout, code } = await run(clone.folder, OLDER, "a", "b c");
   assert.deepEqual([stdout, code], ["a b c 24 main.ts", 3]);
 });
 
-test("under an older Node signals are passed on, and a death by signal stays one", async () => {
+test("under an older Node, passes signals on, and a death by signal stays a death by signal", async () => {
   await using clone = await packageWith("main.ts", true);
   const child = launch(clone.folder, OLDER, "wait");
   await once(child.stdout, "data");
@@ -113,7 +113,7 @@ test("under an older Node signals are passed on, and a death by signal stays one
   assert.equal((await run(clone.folder, OLDER, "die")).signal, "SIGKILL");
 });
 
-test("under an older Node without another it says what to install", async () => {
+test("under an older Node without the package's own Node, says what to install", async () => {
   await using clone = await packageWith("main.ts", false);
   const { stderr, code } = await run(clone.folder, OLDER);
   assert.equal(code, 1);

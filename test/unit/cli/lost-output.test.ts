@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { CannedApi, creating, job, sendJson } from "./canned-api.ts";
 import { bareEnv, STITCH } from "./run-stitch.ts";
 
-/** The exit code of `stitch <args>` with its output as the shell sends it, and what is left of stderr. */
+/** The exit code of `stitch <args>` with the shell's redirection of its output, and what is left of stderr. */
 async function ended(api: CannedApi, redirection: string, args: readonly string[]) {
   const shell = `{ "$0" "$@" ${redirection}; echo "ended with $?" >&3; } 3>&1 >/dev/null`;
   const child = spawn("sh", ["-c", shell, process.execPath, STITCH, ...args], {
@@ -22,7 +22,7 @@ for (const [status, code] of [
   ["succeeded", 0],
   ["failed", 3],
 ] as const)
-  test(`a command whose readers have gone ends with the code of its job: ${status}`, async () => {
+  test(`a command whose readers have closed exits with the code of its job: ${status}`, async () => {
     let looks = 0;
     await using api = await CannedApi.start((_, response) => {
       looks += 1;
@@ -34,7 +34,7 @@ for (const [status, code] of [
       ["restart", "n1:a", "--json"],
     ]) {
       looks = 0;
-      // The reader has gone before anything is written.
+      // The reader has closed before anything is written.
       const shell = `{ { sleep 0.2; "$0" "$@" 2>&1; echo "ended with $?" >&3; } | true; } 3>&1 >/dev/null`;
       const child = spawn("sh", ["-c", shell, process.execPath, STITCH, ...args], {
         env: bareEnv({ STITCH_URL: api.url }),
@@ -46,7 +46,7 @@ for (const [status, code] of [
     }
   });
 
-test("a command whose stderr is a full disk ends with the code of its job", {
+test("a command whose stderr is a full disk exits with the code of its job", {
   skip: process.platform !== "linux" && "there is no /dev/full",
 }, async () => {
   await using api = await CannedApi.start((_, response) => sendJson(response, 200, job("succeeded")));
@@ -54,7 +54,7 @@ test("a command whose stderr is a full disk ends with the code of its job", {
   assert.equal((await ended(api, ">/dev/full 2>/dev/full", ["restart", "n1:a"])).code, 0);
 });
 
-test("an answer that a full disk does not take is said to be lost, and is no success", {
+test("an answer that a full disk cannot take is reported as lost and exits with 1", {
   skip: process.platform !== "linux" && "there is no /dev/full",
 }, async () => {
   await using api = await CannedApi.start((_, response) => sendJson(response, 200, job("succeeded")));

@@ -8,7 +8,7 @@ const on = (api: CannedApi, env: Record<string, string> = {}) => ({ STITCH_URL: 
 const sent = (...deliveries: DeliveryResource[]) => ({ messageId: "m1", deliveries });
 const answers = (status: number, body: unknown) => CannedApi.start((_, response) => sendJson(response, status, body));
 
-test("send: what is typed, and the message it becomes", async () => {
+test("send: turns its arguments into a message", async () => {
   const cases = [
     [["orders-1", "hello"], { to: { stitch: "orders-1" }, data: "hello", expect: "none" }],
     [["n1:orders-1"], { to: { stitch: "n1:orders-1" }, data: "", expect: "none" }],
@@ -31,7 +31,7 @@ test("send: what is typed, and the message it becomes", async () => {
   );
 });
 
-test("send -: the data is what stdin holds, to the byte", async () => {
+test("send -: sends exactly the bytes of stdin; refuses more than 1 MiB, and bytes that are not UTF-8", async () => {
   await using api = await answers(202, sent({ stitch: "n1:a", status: "accepted" }));
   const data = '\ufeff{"text": "ü\r\n\u0000"}\n';
   assert.equal((await runStitch(["send", "a", "-"], on(api), data)).code, 0);
@@ -44,7 +44,7 @@ test("send -: the data is what stdin holds, to the byte", async () => {
   assert.equal(api.asked.length, 1);
 });
 
-test("send: a row for each stitch, and code 3 where one was not delivered to", async () => {
+test("send: prints a row for each stitch, and exits with 3 if one of them did not get the message", async () => {
   const rows: DeliveryResource[] = [
     { stitch: "n1:a", status: "acked" },
     { stitch: "n2:b", status: "replied", data: "two\nlines" },
@@ -78,7 +78,7 @@ test("send: a row for each stitch, and code 3 where one was not delivered to", a
     ],
     [["a.b", "", "--ack"], [accepted], 3],
     [["a", "", "--ack"], [{ stitch: "n1:a", status: "timeout" }], 3],
-    // It has moved meanwhile.
+    // The stitch has moved in the meantime.
     [
       ["a", "", "--ack"],
       [
@@ -98,7 +98,7 @@ test("send: a row for each stitch, and code 3 where one was not delivered to", a
   );
 });
 
-test("send --reply: the reply's data and nothing else on stdout", async () => {
+test("send --reply: prints only the reply's data to stdout", async () => {
   const data = 'a "reply"\n\twith \u001b[31mcolour';
   await using api = await answers(200, sent({ stitch: "n1:a", status: "replied", data }));
   assert.deepEqual(await runStitch(["send", "a", "x", "--reply"], on(api)), {
@@ -112,7 +112,7 @@ test("send --reply: the reply's data and nothing else on stdout", async () => {
   assert.match(again.stderr, /sent before/);
 });
 
-test("send: what the API says of a message that was not delivered is code 3, other errors 1", async () => {
+test("send: exits with 3 if the message was not delivered, and with 1 after other errors", async () => {
   const cases = [
     [502, "stitch_failed", 3],
     [504, "reply_timeout", 3],
@@ -133,14 +133,14 @@ test("send: what the API says of a message that was not delivered is code 3, oth
   );
 });
 
-test("send --json: the API's body, and the same exit codes", async () => {
+test("send --json: prints the API's body and has the same exit codes", async () => {
   const body = sent({ stitch: "n1:a", status: "timeout" });
   await using api = await answers(200, body);
   const ended = await runStitch(["send", "a.b", "x", "--ack", "--json"], on(api));
   assert.deepEqual([ended.code, JSON.parse(ended.stdout)], [3, body]);
 });
 
-test("send: a cut connection and a 503 are tried again with the same key; in the end it says how to find out", async () => {
+test("send: retries a cut connection and a 503 with the same key; if that fails, says how to find out", async () => {
   await using api = await CannedApi.start((_, response) => {
     if (api.asked.length === 1) response.destroy();
     else if (api.asked.length === 2) sendJson(response, 503, problem(503, "redis_unavailable"), { "retry-after": "0" });
@@ -162,7 +162,7 @@ test("send: a cut connection and a 503 are tried again with the same key; in the
   assert.match(ended.stderr, /may have been accepted.*--key k-2/);
 });
 
-test("send: usage errors", async () => {
+test("send: refuses wrong usage and says what is wrong", async () => {
   const env = { STITCH_URL: "http://127.0.0.1:9" };
   const cases = [
     [[], /missing required argument 'stitch\|group'/],
@@ -191,7 +191,7 @@ const LETTER = {
   at: "2026-11-23T09:00:00.000Z",
 };
 
-test("dead-letters: a table of the first, over short pages; --json the API's list", async () => {
+test("dead-letters: prints a table of the first ones, over short pages; --json prints the API's list", async () => {
   const asOf = "2026-11-23T11:30:00.000Z";
   await using api = await CannedApi.start(({ url }, response) => {
     const second = url.includes("cursor=c");
@@ -219,7 +219,7 @@ test("dead-letters: a table of the first, over short pages; --json the API's lis
   assert.deepEqual(await runStitch(["dead-letters"], on(api)), { code: 0, stdout: "", stderr: "No dead letters.\n" });
 });
 
-test("dead-letters redrive prints where it went; rm says nothing; neither is repeated", async () => {
+test("dead-letters redrive prints the new recipient, rm prints nothing; neither request is retried", async () => {
   await using api = await answers(202, sent({ stitch: "n2:a", status: "accepted" }));
   assert.deepEqual(await runStitch(["dead-letters", "redrive", "n1.5-0"], on(api)), {
     code: 0,

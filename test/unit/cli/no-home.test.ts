@@ -10,7 +10,7 @@ import { describe, it } from "node:test";
 import { REDISES } from "../../support/cluster.ts";
 import { bareEnv, MAIN, STITCH } from "./run-stitch.ts";
 
-/** A user that is in no list of users. */
+/** A user without an entry in the list of users. */
 const NOBODY = 54_321;
 
 const isUnknown = !new RegExp(`^[^:]*:[^:]*:${NOBODY}:`, "m").test(
@@ -19,7 +19,7 @@ const isUnknown = !new RegExp(`^[^:]*:[^:]*:${NOBODY}:`, "m").test(
 const skip =
   process.getuid?.() !== 0 ? "needs root, to run as another user" : !isUnknown ? `there is a user ${NOBODY}` : false;
 
-/** Runs `stitch` as a user without an entry; `HOME` is left out unless it is given. */
+/** Runs `stitch` as a user without an entry. `HOME` is unset unless it is given. */
 async function asNobody(program: string, args: readonly string[], env: Record<string, string>) {
   const cwd = mkdtempSync(join(tmpdir(), "cs-home-"));
   await chown(cwd, NOBODY, NOBODY);
@@ -46,14 +46,14 @@ describe("a user without a home folder and without an entry in the list of users
     ["HOME is empty", { HOME: "" }],
     ["HOME is relative", { HOME: "home" }],
   ] as const) {
-    it(`${what}: a client needs none`, async () => {
+    it(`${what}: a client needs no home folder`, async () => {
       const { code, output } = await asNobody(STITCH, ["ps"], { ...env, STITCH_URL: "http://127.0.0.1:1" });
       assert.equal(code, 1);
       assert.match(output, /127\.0\.0\.1:1/);
       assert.doesNotMatch(output, /homedir|\n\s+at /);
     });
 
-    it(`${what}: a node worker says which setting it needs`, async () => {
+    it(`${what}: a node worker names the setting that it needs`, async () => {
       const redis = { REDIS_URL: REDISES[0]?.url ?? "" };
       const { code, output } = await asNobody(MAIN, ["node"], { ...env, ...redis });
       assert.equal(code, 1);
@@ -65,7 +65,7 @@ describe("a user without a home folder and without an entry in the list of users
     });
   }
 
-  it("a Redis that does not answer is what an API tells of, not the home folder", async () => {
+  it("an API reports that Redis does not answer, not that there is no home folder", async () => {
     const { code, output } = await asNobody(MAIN, ["api"], { REDIS_URL: "redis://127.0.0.1:1", STITCH_PORT: "0" });
     assert.equal(code, 1);
     assert.match(output, /Redis does not answer at REDIS_URL/);

@@ -8,8 +8,9 @@ import { bareEnv } from "./run-stitch.ts";
 const src = (path: string): string => JSON.stringify(new URL(`../../../src/cli/${path}`, import.meta.url).href);
 
 /**
- * A process that runs `runPart` with the part in `body`: an expression for an async function that starts it. It says which
- * signals have been dealt with, and its clock goes on only when a line on its stdin says so: `line` is the next one.
+ * A process that calls `runPart` with `body`: an expression for an async function that starts the part. The process prints
+ * how many signals it has handled. Its clock moves only when a line on stdin sets it. In `body`, `line()` resolves with the
+ * next line of stdin.
  */
 function startPart(body: string, env: Record<string, string> = {}) {
   const code = `
@@ -54,7 +55,7 @@ function startPart(body: string, env: Record<string, string> = {}) {
     child,
     saw,
     tell,
-    /** Resolves when its clock stands at `ms`. */
+    /** Resolves when the clock of the process stands at `ms`. */
     at: async (ms: number): Promise<void> => {
       tell(String(ms));
       await saw(`it is ${ms}`);
@@ -71,10 +72,10 @@ const PART = `async () => ({
 })`;
 const SLOW_TO_STOP = PART.replace('say("stopping")', '{ say("stopping"); await never; }');
 
-// Most of the time each waits for its process.
-describe("a part as a process of its own", { concurrency: 4 }, () => {
+// Each test spends most of its time waiting for its process.
+describe("a part that runs as its own process", { concurrency: 4 }, () => {
   for (const signal of ENDING_SIGNALS) {
-    it(`${signal}: it says ready, stops in good order and ends with 0`, async () => {
+    it(`prints that it is ready, stops in good order at ${signal} and exits with 0`, async () => {
       const part = startPart(PART);
       await part.saw("the part is ready");
       part.child.kill(signal);
@@ -85,7 +86,7 @@ describe("a part as a process of its own", { concurrency: 4 }, () => {
     });
   }
 
-  it("the same Ctrl-C told twice is one; a second one lets go at once, with 130", async () => {
+  it("one Ctrl-C that arrives twice counts once; a second Ctrl-C kills it at once, and it exits with 130", async () => {
     const part = startPart(SLOW_TO_STOP);
     await part.saw("the part is ready");
     part.child.kill("SIGINT");
@@ -105,7 +106,7 @@ describe("a part as a process of its own", { concurrency: 4 }, () => {
     ["SIGQUIT", "SIGTERM"],
     ["SIGINT", "SIGHUP"],
   ] as const)
-    it(`${first}, and later ${second}: lets go at once, with 1`, async () => {
+    it(`${first} and a later ${second} kill it at once, and it exits with 1`, async () => {
       const part = startPart(SLOW_TO_STOP);
       await part.saw("the part is ready");
       part.child.kill(first);
@@ -119,7 +120,7 @@ describe("a part as a process of its own", { concurrency: 4 }, () => {
       assert.deepEqual([exitCode, seen.includes("killed")], [1, true]);
     });
 
-  it("under nohup SIGHUP does nothing, and SIGTERM what it does", async () => {
+  it("under nohup, SIGHUP does nothing and SIGTERM still stops it", async () => {
     const part = startPart(PART, { _: "/usr/bin/nohup" });
     await part.saw("the part is ready");
     part.child.kill("SIGHUP");
@@ -133,7 +134,7 @@ describe("a part as a process of its own", { concurrency: 4 }, () => {
   });
 
   for (const signal of ENDING_SIGNALS)
-    it(`${signal} while it starts stops it once it has started`, async () => {
+    it(`${signal} during its start stops it once it has started`, async () => {
       const part = startPart(`async () => { say("starting"); await line(); return (${PART})(); }`);
       await part.saw("starting");
       part.child.kill(signal);
@@ -144,14 +145,14 @@ describe("a part as a process of its own", { concurrency: 4 }, () => {
       assert.match(seen, /stopping/);
     });
 
-  it("an error at the start: its message and next step, no stack, ends with 1", async () => {
+  it("an error at the start prints its message and next step without a stack, and it exits with 1", async () => {
     const fails = `async () => { throw Object.assign(new Error("no Redis"), { next: "set REDIS_URL" }); }`;
     const { exitCode, seen } = await startPart(fails).ended;
     assert.deepEqual([exitCode, seen], [1, "no Redis\nset REDIS_URL\n"]);
     assert.match((await startPart(fails, { STITCH_LOG_LEVEL: "debug" }).ended).seen, /Error: no Redis\n\s+at /);
   });
 
-  it("a part that breaks while it runs: its message, what is left is let go, ends with 1", async () => {
+  it("an error while it runs prints its message and kills what is left, and it exits with 1", async () => {
     const part = startPart(PART.replace("ended: never", 'ended: line().then(() => { throw new Error("broke"); })'));
     await part.saw("the part is ready");
     part.tell("break");

@@ -3,7 +3,10 @@ import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 
 export const MAIN = fileURLToPath(new URL("../../../src/cli/main.ts", import.meta.url));
-/** What `test/run.ts` has bundled, which starts in half the time; else the sources. For what needs no part of the cluster. */
+/**
+ * The bundle that `test/run.ts` made, which starts in half the time; without it, the sources. Only for tests that start no
+ * part of the cluster.
+ */
 export const STITCH = process.env["TEST_STITCH"] ?? MAIN;
 
 export type Ended = { readonly code: number | null; readonly stdout: string; readonly stderr: string };
@@ -14,7 +17,7 @@ export type Started = {
   readonly ended: Promise<Ended>;
 };
 
-/** The environment without what would steer `stitch`. */
+/** The environment without the variables that would change what `stitch` does. */
 export function bareEnv(env: Record<string, string>): Record<string, string | undefined> {
   const kept = Object.entries(process.env).filter(
     ([name]) => !/^(STITCH_|REDIS_URL$|NO_COLOR$|FORCE_COLOR$|NODE_TEST)/.test(name),
@@ -22,7 +25,7 @@ export function bareEnv(env: Record<string, string>): Record<string, string | un
   return { ...Object.fromEntries(kept), ...env };
 }
 
-/** Starts `stitch` as a process of its own, with pipes for its output; ended by force after 20 s. */
+/** Starts `stitch` as its own process, with pipes for its output. It is killed after 20 s. */
 export function startStitch(
   args: readonly string[],
   env: Record<string, string>,
@@ -34,7 +37,7 @@ export function startStitch(
     timeout: 20_000,
     killSignal: "SIGKILL",
   });
-  // It may end before it has read all of it.
+  // The process may end before it has read all input.
   child.stdin.on("error", () => undefined).end(input);
   let stdout = "";
   let stderr = "";
@@ -60,7 +63,7 @@ export function runStitch(
 
 const AT_ONCE = 4;
 
-/** Runs several, a few at once: all of them together are so slow to start that they would be ended by force. */
+/** Runs several commands, a few at once: all of them together would start so slowly that the time limit would kill them. */
 export async function runEach(cases: readonly (readonly string[])[], env: Record<string, string>): Promise<Ended[]> {
   const ends: Ended[] = [];
   for (let at = 0; at < cases.length; at += AT_ONCE)

@@ -16,7 +16,7 @@ test("since takes an id, a time with its zone, and a duration", () => {
   for (const [text, since] of Object.entries(cases)) assert.equal(parseSince(text, NOW_MS), since, text);
 });
 
-test("since refuses what is none of these, and says what it takes", () => {
+test("since refuses anything else and says what it takes", () => {
   for (const text of ["", "yesterday", "2026-11-23", "2026-11-23T09:30:00", "2026-13-01T00:00:00Z", "-10m"])
     assert.throws(() => parseSince(text, NOW_MS), /an event's id, a time such as .*Z, or a duration such as 10m/, text);
   assert.throws(() => parseSince("25d", NOW_MS), /1ms to 24d/);

@@ -1,4 +1,4 @@
-// What is asked and shown where somebody sits at a terminal.
+// What commands ask and show on a terminal.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { CannedApi, job, sendJson } from "./canned-api.ts";
@@ -27,7 +27,7 @@ const commandsSent = (api: CannedApi) =>
     .filter(({ dryRun }) => dryRun !== true)
     .map(({ command }) => command);
 
-test("a confirmation says how many stitches are meant, and y does it", { skip }, async () => {
+test("a confirmation shows the number of stitches, and y carries the command out", { skip }, async () => {
   const cases = [
     [["stop", "shop.orders"], "Stop 12 stitches of shop.orders?", "group.stop"],
     [["rm", "shop.orders"], "Stop and remove 12 stitches of shop.orders?", "group.remove"],
@@ -42,13 +42,13 @@ test("a confirmation says how many stitches are meant, and y does it", { skip },
   }
 });
 
-test("what a drain warns of is said before it is asked for", { skip }, async () => {
+test("drain shows its warnings before it asks for confirmation", { skip }, async () => {
   await using api = await answers();
   const { screen } = await onTerminal(["drain", "n1"], { STITCH_URL: api.url }, { asked: "[y/N]", press: "n\r" });
   assert.match(screen, /^warning: data_stays n1:orders-1: its data folder stays behind\nMove 3 stitches/);
 });
 
-test("no, nothing, Escape, Ctrl-C and Ctrl-D leave it alone, and none prints Yes", { skip }, async () => {
+test("n, Enter, Escape, Ctrl-C and Ctrl-D send no command, and the screen never shows Yes", { skip }, async () => {
   const cases = [
     ["n\r", 1],
     ["\r", 1],
@@ -66,7 +66,7 @@ test("no, nothing, Escape, Ctrl-C and Ctrl-D leave it alone, and none prints Yes
   }
 });
 
-test("jobs fit 80 columns: ages, not dates, and the target whole", { skip }, async () => {
+test("the table of jobs fits 80 columns: it shows ages, not dates, and the whole target", { skip }, async () => {
   const items = [
     job("succeeded", {
       command: "group.restart",
@@ -84,7 +84,7 @@ test("jobs fit 80 columns: ages, not dates, and the target whole", { skip }, asy
   assert.doesNotMatch(screen, /2026|…/);
 });
 
-test("dead letters on 80 columns keep their reason, and lose their data first", { skip }, async () => {
+test("the table of dead letters on 80 columns keeps the reason and drops data first", { skip }, async () => {
   const letter = {
     id: "n1.1795442400000-0",
     messageId: "m",

@@ -3,13 +3,13 @@ import { once } from "node:events";
 import { stripVTControlCharacters } from "node:util";
 import { bareEnv, STITCH } from "./run-stitch.ts";
 
-/** util-linux's `script` makes the terminal; another one takes other arguments. */
+/** `script` of util-linux provides the terminal; other versions of it take other arguments. */
 export const hasTerminals = /util-linux/.test(spawnSync("script", ["--version"], { encoding: "utf8" }).stdout ?? "");
 
 const quoted = (word: string): string => `'${word.replaceAll("'", String.raw`'\''`)}'`;
 
 /**
- * Runs `stitch` on a terminal of 80 columns, without colours; ended by force after 20 s.
+ * Runs `stitch` on a terminal of 80 columns, without colours. It is killed after 20 s.
  * @param press what is typed once `asked` is on the screen.
  * @returns all that was on the screen.
  */
@@ -25,7 +25,7 @@ export async function onTerminal(
     timeout: 20_000,
     killSignal: "SIGKILL",
   });
-  // It may end before it has read all of it.
+  // The process may end before it has read all input.
   child.stdin.on("error", () => undefined);
   let screen = "";
   let typed = press === "";

@@ -7,7 +7,7 @@ import { takeHome } from "../../../src/cli/up/home.ts";
 import { steps } from "../../../src/cli/up/steps.ts";
 import { UsageError } from "../../../src/cli/terminal/usage-error.ts";
 
-test("a folder that stitch up cannot use is refused by its name, with what to do", async (t) => {
+test("stitch up refuses a folder that it cannot use, names it and says what to do", async (t) => {
   const dir = mkdtempSync(join(tmpdir(), "cs-home-"));
   t.after(() => rmSync(dir, { recursive: true, force: true }));
   const file = join(dir, ".crossstitch");

@@ -4,7 +4,7 @@ import { untilSettled } from "../../../src/cli/up/show.ts";
 import type { StitchResource } from "../../../src/contract/stitch.ts";
 import { stitch } from "./canned-api.ts";
 
-/** How often the stitches are looked at when they are as `first` says, and all run at the second look. */
+/** How often `untilSettled` reads a stitch that is as `first` says at the first look and running at the second. */
 async function looks(first: Partial<StitchResource>): Promise<number> {
   let count = 0;
   const stitches = async () => {
@@ -17,7 +17,7 @@ async function looks(first: Partial<StitchResource>): Promise<number> {
 
 const endedWith = (code: number) => ({ code, signal: null, at: "2026-11-23T09:00:00.000Z" });
 
-test("what has failed, has finished or was stopped is not waited for", async () => {
+test("does not wait for stitches that have failed, have finished or were stopped", async () => {
   for (const ended of [
     { state: "failed" },
     { state: "failed", lastExit: endedWith(3) },
@@ -29,12 +29,12 @@ test("what has failed, has finished or was stopped is not waited for", async () 
     assert.equal(await looks(ended), 1, JSON.stringify(ended));
 });
 
-test("what is on its way up or down is waited for", async () => {
+test("waits for stitches that are starting or stopping", async () => {
   for (const onItsWay of [
     { state: "starting" },
     { state: "backoff" },
     { state: "stopping" },
-    // Its node has registered, and takes it up in a moment.
+    // The node has registered and will start this stitch in a moment.
     { state: "stopped" },
     { state: "stopped", lastExit: endedWith(0) },
     { desired: "stopped", state: "running" },

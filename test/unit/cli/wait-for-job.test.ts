@@ -13,13 +13,13 @@ const waiting = (api: CannedApi, over: { timeoutMs?: number; signal?: AbortSigna
   ...over,
 });
 
-test("a job that has ended is not asked for", async () => {
+test("a job that has ended causes no request", async () => {
   await using api = await CannedApi.start((_, response) => sendJson(response, 500, problem(500, "internal")));
   assert.equal((await waitForJob(job("succeeded"), waiting(api))).status, "succeeded");
   assert.equal(api.asked.length, 0);
 });
 
-test("it asks with waitMs until the job ends, through a 503 and a cut connection, and shows each look", async () => {
+test("asks with waitMs until the job ends, retries after a 503 and a cut connection, and shows each look", async () => {
   await using api = await CannedApi.start((_, response) => {
     if (api.asked.length === 1) sendJson(response, 202, job("running"));
     else if (api.asked.length === 2) sendJson(response, 503, problem(503, "redis_unavailable"));
@@ -36,14 +36,14 @@ test("it asks with waitMs until the job ends, through a 503 and a cut connection
   }
 });
 
-test("when the time is up it gives back the job as it is, and never asks in a tight loop", async () => {
+test("returns the job as it is when the time is up, and never asks in a tight loop", async () => {
   await using api = await CannedApi.start((_, response) => sendJson(response, 202, job("running")));
   const latest = await waitForJob(job("pending"), waiting(api, { timeoutMs: 600 }));
   assert.equal(latest.finishedAt, null);
   assert.ok(api.asked.length <= 4, `${api.asked.length} requests in 600 ms`);
 });
 
-test("another error ends the wait", async () => {
+test("any other error ends the wait", async () => {
   await using api = await CannedApi.start((_, response) => sendJson(response, 404, problem(404, "not_found")));
   await assert.rejects(
     waitForJob(job("pending"), waiting(api)),
@@ -51,7 +51,7 @@ test("another error ends the wait", async () => {
   );
 });
 
-test("an abort ends the wait with its reason, while a request is under way", async () => {
+test("an abort ends the wait with its reason, even during a request", async () => {
   const stop = new AbortController();
   await using api = await CannedApi.start(() => stop.abort(new Error("enough")));
   await assert.rejects(waitForJob(job("pending"), waiting(api, { signal: stop.signal })), /enough/);

@@ -4,7 +4,7 @@ import { allItems, firstItems } from "../../../src/client/all-items.ts";
 import { ApiError, ApiUnreachable, createClient, NotTheApi } from "../../../src/client/client.ts";
 import { CannedApi, job, problem, sendJson } from "../cli/canned-api.ts";
 
-test("each call and the request it makes; what is undefined is left out, ids are escaped", async () => {
+test("each call makes its request, leaves out what is undefined and escapes ids", async () => {
   await using api = await CannedApi.start((_, response) => sendJson(response, 200, { items: [], nextCursor: null }));
   const client = createClient({ url: `${api.url}/` });
   await client.cluster();
@@ -59,7 +59,7 @@ test("each call and the request it makes; what is undefined is left out, ids are
   assert.equal(api.asked[0]?.headers.authorization, undefined);
 });
 
-test("an answer may take 15 s longer than what the request asks to wait", async (t) => {
+test("an answer may take 15 s longer than the wait that the request asks for", async (t) => {
   await using api = await CannedApi.start((_, response) => sendJson(response, 200, {}));
   const client = createClient({ url: api.url });
   const timeout = t.mock.method(AbortSignal, "timeout");
@@ -75,7 +75,7 @@ test("an answer may take 15 s longer than what the request asks to wait", async 
   );
 });
 
-test("a problem document is an ApiError with its fields and Retry-After in milliseconds", async () => {
+test("a problem document becomes an ApiError with its fields, and Retry-After in milliseconds", async () => {
   await using api = await CannedApi.start((_, response) =>
     sendJson(response, 503, problem(503, "redis_unavailable"), { "retry-after": "2" }),
   );
@@ -87,7 +87,7 @@ test("a problem document is an ApiError with its fields and Retry-After in milli
   });
 });
 
-test("nobody there, a connection cut, another program, a redirect", async () => {
+test("a refused or cut connection is ApiUnreachable; another program or a redirect is NotTheApi", async () => {
   const gone = await CannedApi.start(() => undefined);
   const { url } = gone;
   await gone[Symbol.asyncDispose]();
@@ -111,13 +111,13 @@ test("nobody there, a connection cut, another program, a redirect", async () => 
   await assert.rejects(client.cluster(), NotTheApi);
 });
 
-test("an abort is the signal's reason", async () => {
+test("an aborted call fails with the signal's reason", async () => {
   const stop = new AbortController();
   await using api = await CannedApi.start(() => stop.abort(new Error("enough")));
   await assert.rejects(createClient({ url: api.url }).cluster({ signal: stop.signal }), /enough/);
 });
 
-test("a replayed command says so", async () => {
+test("the answer to a replayed command says that it is replayed", async () => {
   await using api = await CannedApi.start((_, response) =>
     sendJson(response, 200, job("succeeded"), { "idempotent-replayed": "true" }),
   );
@@ -125,7 +125,7 @@ test("a replayed command says so", async () => {
   assert.deepEqual(answer, { job: job("succeeded"), replayed: true });
 });
 
-test("all pages of a list, as one", async () => {
+test("allItems returns all pages of a list as one", async () => {
   const pages: Record<string, { items: number[]; nextCursor: string | null; asOf: string }> = {
     first: { items: [1, 2], nextCursor: "b", asOf: "t1" },
     b: { items: [], nextCursor: "c", asOf: "t2" },
@@ -139,7 +139,7 @@ test("all pages of a list, as one", async () => {
   assert.deepEqual(list, { items: [1, 2, 3], nextCursor: null, asOf: "t1" });
 });
 
-test("the first items of a list, over pages that a filter has made short", async () => {
+test("firstItems returns the first items of a list, over pages that a filter has made short", async () => {
   const asked: unknown[] = [];
   const pages = [[1], [], [2, 3], [4]];
   const page = (left: number, cursor: string | undefined) => {

@@ -9,7 +9,7 @@ const sse = (response: ServerResponse, text: string): void => {
 };
 const event = (id: string): string => `id: ${id}\nevent: x\ndata: {"id":"${id}"}\n\n`;
 
-/** Reads `count` events, within 10 s; `onId` is told of each. */
+/** Reads `count` events within 10 s, and calls `onId` for each. */
 async function take(
   api: CannedApi,
   count: number,
@@ -26,7 +26,7 @@ async function take(
 }
 const lastEventIds = (api: CannedApi) => api.asked.map(({ headers }) => headers["last-event-id"]);
 
-test("a lost connection is taken up after the last event seen", async () => {
+test("after a lost connection, goes on after the last event seen", async () => {
   let cut = (): void => undefined;
   await using api = await CannedApi.start((_, response) => {
     if (api.asked.length === 1) {
@@ -43,7 +43,7 @@ test("a lost connection is taken up after the last event seen", async () => {
   assert.deepEqual(lastEventIds(api), [undefined, "2-0", "2-0"]);
 });
 
-test("a reader that fell behind takes up where it was; what is gone is told, and it goes on from now", async () => {
+test("a reader that fell behind goes on where it was; if events are gone, reports a gap and goes on from now", async () => {
   let gaps = 0;
   await using api = await CannedApi.start((_, response) => {
     if (api.asked.length === 1) {
@@ -60,7 +60,7 @@ test("a reader that fell behind takes up where it was; what is gone is told, and
   assert.equal(gaps, 1);
 });
 
-test("where it begins is said until something has come, and not again after a gap", async () => {
+test("sends its starting point until an event has come, and not again after a gap", async () => {
   let gaps = 0;
   await using api = await CannedApi.start((_, response) => {
     if (api.asked.length === 1) {
@@ -86,7 +86,7 @@ test("where it begins is said until something has come, and not again after a ga
   assert.equal(gaps, 1);
 });
 
-test("events_gone for the id asked for, and no API at all, are errors at once", async () => {
+test("events_gone for the requested id, or no API at the start, is an error at once", async () => {
   await using api = await CannedApi.start((_, response) => sendJson(response, 410, problem(410, "events_gone")));
   await assert.rejects(
     take(api, 1, { since: "1-0" }),
@@ -96,7 +96,7 @@ test("events_gone for the id asked for, and no API at all, are errors at once", 
   await assert.rejects(createClient({ url: "http://127.0.0.1:9" }).followEvents().next(), ApiUnreachable);
 });
 
-test("it gives up when there has been no API for the time given", async () => {
+test("gives up when there has been no API for the given time", async () => {
   let cut = (): void => undefined;
   await using api = await CannedApi.start((_, response) => {
     if (api.asked.length === 1) {
@@ -138,7 +138,7 @@ const line = (id: string | null, text: string): string => {
   return `${id === null ? "" : `id: ${id}\n`}event: line\ndata: ${data}\n\n`;
 };
 
-test("a log is followed over a lost connection and a node that is away, until its stitch is gone", async () => {
+test("follows a log over a lost connection and an unreachable node until the stitch is gone", async () => {
   await using api = await CannedApi.start((_, response) => {
     if (api.asked.length === 1) {
       sse(response, line("n1:1.10", "one") + line("n1:1.20", "two") + line(null, "the node is leaving"));

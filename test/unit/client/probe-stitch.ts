@@ -1,4 +1,4 @@
-// A stitch for the tests: each channel is something to try. probe_stitch.py does the same in Python.
+// A stitch for the tests. Each channel tries one thing. probe_stitch.py does the same in Python.
 import { existsSync } from "node:fs";
 import { setTimeout } from "node:timers/promises";
 import { type AskOptions, connect, type Message, type OutgoingMessage } from "crossstitch/stitch";
@@ -28,7 +28,7 @@ const actions: Readonly<Record<string, (message: Message) => unknown>> = {
   print: ({ data }) => void process.stdout.write(data),
   "print line": ({ data }) => console.log(data),
   send: (message) => stitch.send(message.json() as OutgoingMessage),
-  /** Asks all at the same time. */
+  /** Asks all questions at the same time. */
   ask: async (message) => {
     const questions = message.json() as ({ readonly to: string; readonly data: unknown } & AskOptions)[];
     const answers = await Promise.all(questions.map(({ to, data, ...options }) => stitch.ask(to, data, options)));
@@ -37,7 +37,7 @@ const actions: Readonly<Record<string, (message: Message) => unknown>> = {
   heart: ({ data }) => {
     heart = data;
   },
-  /** Until there is a file of that name. */
+  /** Waits until a file of that name exists. */
   wait: async ({ data }) => {
     stitch.log("waiting");
     while (!existsSync(data)) await setTimeout(5);
@@ -49,7 +49,7 @@ const actions: Readonly<Record<string, (message: Message) => unknown>> = {
       });
     }
   },
-  /** On stderr, which is read when stdout is not. */
+  /** Writes to stderr, which the test also reads while it does not read stdout. */
   taken: () => void process.stderr.write(`taken ${taken};`),
 };
 
@@ -62,7 +62,7 @@ stitch.onExit(() => {
 });
 stitch.onExit(async () => {
   stitch.log("goodbye");
-  // Longer than a pipe holds: the end waits until all of it has left.
+  // More than a pipe holds: the process may end only after all of it has left.
   if (heart === "talks") stitch.log("x".repeat(50_000), "x".repeat(50_000), "x".repeat(50_000), "last words");
   if (heart === "lingers") await new Promise(() => undefined);
 });

@@ -1,4 +1,4 @@
-# A stitch for the tests: each channel is something to try. probe-stitch.ts does the same in JavaScript.
+# A stitch for the tests. Each channel tries one thing. probe-stitch.ts does the same in JavaScript.
 import json
 import os
 import sys
@@ -25,7 +25,7 @@ def throw(message):
 
 
 def ask(message):
-    """Asks all at the same time."""
+    """Asks all questions at the same time."""
 
     def ask_one(question):
         limit = {"timeout_ms": question["timeoutMs"]} if "timeoutMs" in question else {}
@@ -43,7 +43,7 @@ def set_heart(message):
 
 def wait(message):
     stitch.log("waiting")
-    # Busy, not asleep.
+    # A busy loop, not a sleep.
     while not os.path.exists(message.data):
         pass
 

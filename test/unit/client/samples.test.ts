@@ -1,4 +1,4 @@
-// The samples that speak process-v1, with a strict node at the other end of their pipes.
+// The samples that speak process-v1, each with a strict node at the other end of its pipes.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -37,7 +37,7 @@ async function stop(node: StrictNode): Promise<void> {
 
 const sentBy = (node: StrictNode) => node.messages.filter(({ Command }) => Command === "data");
 
-test("ann writes to her application at each heartbeat, and answers no stitch", async (t) => {
+test("ann writes to her application at each heartbeat, and does not reply to stitches", async (t) => {
   const ann = await start(t, "ann.mjs");
   await ann.beats();
   assert.deepEqual(
@@ -50,14 +50,14 @@ test("ann writes to her application at each heartbeat, and answers no stitch", a
   await stop(ann);
 });
 
-test("bob answers", { skip: hasPython ? false : "there is no python3 on the PATH" }, async (t) => {
+test("bob replies to a letter", { skip: hasPython ? false : "there is no python3 on the PATH" }, async (t) => {
   const bob = await start(t, "bob.py");
   assert.equal(await bob.reply("", "letter 1"), "thank you for letter 1");
   await stop(bob);
   assert.deepEqual(bob.logs, ["n1:other writes: letter 1"]);
 });
 
-test("the splitter deals out each line of its file, in turn", async (t) => {
+test("the splitter deals out the lines of its file in turn", async (t) => {
   const file = join(folder(t), "text");
   writeFileSync(file, "one\n\n three\tü \nfour\n");
   const splitter = await start(t, "splitter.mjs", { args: [file, "a", "b"] });
@@ -80,7 +80,7 @@ test("the splitter deals out each line of its file, in turn", async (t) => {
   await stop(splitter);
 });
 
-test("a counter counts a line once, whatever comes twice, and keeps what it has counted", async (t) => {
+test("a counter counts a line once, even if it comes twice, and keeps its counts over a restart", async (t) => {
   const dataDir = folder(t);
   const total = async (node: StrictNode, text: string) => JSON.parse(await node.reply("total", text)) as unknown;
   const count = async (node: StrictNode, text: string, number: number, line: string) => {
@@ -103,7 +103,7 @@ test("a counter counts a line once, whatever comes twice, and keeps what it has 
   await stop(second);
 });
 
-test("the collector adds up what the counters have counted of the splitter's text, and names those who are silent", async (t) => {
+test("the collector adds up the counts for the splitter's text, and names the silent counters", async (t) => {
   const collector = await start(t, "collector.mjs", { args: ["splitter", "a", "b", "c"] });
   const round = async () => {
     const asking = collector.send("", "", "api:r1");
@@ -120,7 +120,7 @@ test("the collector adds up what the counters have counted of the splitter's tex
     return (await collector.answer(asking)).Data;
   };
   const expected = JSON.stringify({ file: "f", lines: 9, counted: 4, words: 40, silent: ["b"] });
-  // It waits 2 s for each answer; on a machine that stands still for so long another one is silent too.
+  // The collector waits 2 s for each answer. If the machine stands still for that long, another counter is silent, too.
   await until("b alone is silent", async () => (await round()) === expected, 60_000);
   assert.ok(collector.logs.includes("b has not answered within 2000 ms"));
   collector.tell("_exit");

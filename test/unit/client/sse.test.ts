@@ -25,11 +25,11 @@ async function read(chunks: Uint8Array[]): Promise<ServerSentEvent[]> {
   return events;
 }
 
-test("comments, line ends of all three kinds, several data lines; an event cut off is dropped", async () => {
+test("reads comments, all three kinds of line ends and several data lines; drops an event that is cut off", async () => {
   assert.deepEqual(await read([new TextEncoder().encode(STREAM)]), EVENTS);
 });
 
-test("the same events wherever the bytes are cut, inside a character and between \\r and \\n too", async () => {
+test("reads the same events wherever the bytes are cut, also inside a character and between \\r and \\n", async () => {
   const bytes = new TextEncoder().encode(STREAM);
   for (let at = 1; at < bytes.length; at++) {
     assert.deepEqual(await read([bytes.slice(0, at), bytes.slice(at)]), EVENTS, `cut at ${at}`);
@@ -37,7 +37,7 @@ test("the same events wherever the bytes are cut, inside a character and between
   assert.deepEqual(await read([...bytes].map((byte) => Uint8Array.of(byte))), EVENTS);
 });
 
-test("an event without end is refused, and a reader that stops early closes the stream", async () => {
+test("refuses an event without an end; a reader that stops early closes the stream", async () => {
   const megabyte = new TextEncoder().encode("x".repeat(1024 * 1024));
   await assert.rejects(read([megabyte, megabyte, megabyte, megabyte, megabyte]), /larger than/);
   let cancelled = false;

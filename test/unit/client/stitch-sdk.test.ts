@@ -1,4 +1,4 @@
-// The stitch SDKs, each as a process of its own with a strict node at the other end of its pipes.
+// The stitch SDKs: each runs as its own process, with a strict node at the other end of its pipes.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -15,11 +15,11 @@ const SDKS = [
   { language: "JavaScript", command: [process.execPath, join(import.meta.dirname, "probe-stitch.ts")] },
   { language: "Python", command: ["python3", join(import.meta.dirname, "probe_stitch.py")] },
 ];
-/** Of a question that is answered: longer than the slowest machine takes for it. */
+/** For a question that gets an answer: longer than the slowest machine needs. */
 const timeoutMs = 60_000;
 const hasPython = spawnSync("python3", ["-c", "pass"]).status === 0;
 
-/** A file that is not there until `make` is called. */
+/** A file that does not exist until `make` is called. */
 function signalFile(t: TestContext): { path: string; make: () => void } {
   const folder = mkdtempSync(join(tmpdir(), "stitch-sdk-"));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
@@ -27,7 +27,7 @@ function signalFile(t: TestContext): { path: string; make: () => void } {
   return { path, make: () => writeFileSync(path, "") };
 }
 
-/** Sends a message whose handler works until `file` is there. @returns its id, once the handler has begun. */
+/** Sends a message whose handler runs until `file` exists. @returns its id, once the handler has begun. */
 async function keepBusy(node: StrictNode, file: { path: string }): Promise<number> {
   const begun = () => node.logs.filter((line) => line === "waiting").length;
   const before = begun();
@@ -42,14 +42,14 @@ for (const { language, command } of SDKS) {
     new StrictNode(t, [...command, ...args], { PROBE: JSON.stringify(probe) });
 
   describe(`the ${language} SDK`, { skip }, () => {
-    test("heartbeats are answered with their ids, and nothing else is written", async (t) => {
+    test("answers heartbeats with their ids, and writes nothing else", async (t) => {
       const node = start(t);
       for (let beat = 0; beat < 3; beat++) await node.beats();
       assert.equal(node.messages.length, 3);
       assert.deepEqual([node.logs, node.lines, node.broken, node.stderr], [[], [], [], ""]);
     });
 
-    test("the facts come from the arguments, and what is not the node's is the program's own", async (t) => {
+    test("takes the facts from the arguments, and leaves all other arguments to the program", async (t) => {
       const node = start(t, {}, ["first", "a=b", ...FACTS, "later=fact", "--", "version=own", "--", "last"]);
       assert.deepEqual(JSON.parse(await node.reply("facts")), {
         id: "probe-1",
@@ -63,7 +63,7 @@ for (const { language, command } of SDKS) {
       });
     });
 
-    test("without arguments the facts come from the environment, and without both the program runs all the same", async (t) => {
+    test("without arguments takes the facts from the environment; without both the program runs, too", async (t) => {
       const env = { STITCH_NODE_ID: "n2", STITCH_ID: "p", STITCH_GROUP: "test.probe.2", STITCH_DATA_DIR: "/data/p" };
       const told = new StrictNode(t, [...command, "x=1"], env);
       const parts = { application: "test", component: "probe", version: "2" };
@@ -80,13 +80,13 @@ for (const { language, command } of SDKS) {
       assert.deepEqual(JSON.parse(await alone.reply("facts")), { ...nothing, dataDir: process.cwd(), args: [] });
     });
 
-    test("a message handled without a value is acknowledged", async (t) => {
+    test("acknowledges a message whose handler returns no value", async (t) => {
       const node = start(t);
       const id = node.send("nothing");
       assert.deepEqual(await node.answer(id), { Command: "ack", Id: id });
     });
 
-    test("a value is the reply: a string as it is, anything else as JSON; to the system it is an acknowledgement", async (t) => {
+    test("a returned value is the reply: a string as it is, the rest as JSON; the system only gets an ack", async (t) => {
       const node = start(t);
       const id = node.send("echo", 'a "quoted"\nline, ü, 🧵', "api:r1");
       const Data = 'a "quoted"\nline, ü, 🧵';
@@ -100,7 +100,7 @@ for (const { language, command } of SDKS) {
       assert.equal((await node.ask("echo", "x", "")).Command, "ack");
     });
 
-    test("a handler that throws, or returns what cannot be sent, fails the message and says why in the log", async (t) => {
+    test("a handler that throws, or returns what cannot be sent, fails the message and logs the reason", async (t) => {
       const node = start(t);
       const id = node.send("throw", "out of paper");
       assert.deepEqual(await node.answer(id), { Command: "fail", Id: id });
@@ -114,14 +114,14 @@ for (const { language, command } of SDKS) {
       await node.beats();
     });
 
-    test("without a handler messages fail at once", async (t) => {
+    test("without a handler, fails messages at once", async (t) => {
       const node = start(t, { deaf: true });
       assert.equal((await node.ask("echo", "x")).Command, "fail");
       await until("the advice", () => /on_?message/i.test(node.stderr));
       await node.beats();
     });
 
-    test("messages are handled one at a time, in order, and heartbeats are answered meanwhile", async (t) => {
+    test("handles messages one at a time, in order, and answers heartbeats meanwhile", async (t) => {
       const node = start(t);
       const file = signalFile(t);
       const long = await keepBusy(node, file);
@@ -139,7 +139,7 @@ for (const { language, command } of SDKS) {
       );
     });
 
-    test("more than a thousand waiting messages are refused, and those before them are kept", async (t) => {
+    test("keeps a thousand waiting messages, and refuses those that come after them", async (t) => {
       const node = start(t);
       const file = signalFile(t);
       await keepBusy(node, file);
@@ -151,7 +151,7 @@ for (const { language, command } of SDKS) {
       assert.equal((await node.answer(ids[999] ?? 0)).Command, "ack");
     });
 
-    test("a heartbeat whose hook fails is not answered, and the next one is", async (t) => {
+    test("does not answer a heartbeat whose hook fails, and answers the next one", async (t) => {
       const node = start(t);
       await node.ask("heart", "fails");
       const lost = node.tell("_heartbeat");
@@ -161,7 +161,7 @@ for (const { language, command } of SDKS) {
       assert.ok(!node.messages.some(({ Id }) => Id === lost));
     });
 
-    test("what is logged comes line by line, cut where the node would cut it", async (t) => {
+    test("sends log text line by line, cut where the node would cut it", async (t) => {
       const node = start(t);
       await node.ask("log", JSON.stringify(["one", "two\nthree\r\nfour", 5, "\u0001".repeat(70_000), "after", ""]));
       const [one, two, three, four, five, long, ...rest] = node.logs;
@@ -179,7 +179,7 @@ for (const { language, command } of SDKS) {
       assert.deepEqual(node.broken, []);
     });
 
-    test("a line that the program has left open does not spoil the next message", async (t) => {
+    test("a line that the program has not finished does not spoil the next message", async (t) => {
       const node = start(t);
       await node.ask("print", "50 % …");
       await node.ask("print", "80 % …");
@@ -189,7 +189,7 @@ for (const { language, command } of SDKS) {
       await node.beats();
     });
 
-    test("messages are sent to a stitch or to a group", async (t) => {
+    test("sends messages to a stitch or to a group", async (t) => {
       const node = start(t);
       const sent = async (message: object) => {
         const before = node.messages.length;
@@ -213,7 +213,7 @@ for (const { language, command } of SDKS) {
       await node.beats();
     });
 
-    test("a question has an Id of its own, and its answer comes to who asked, past what waits", async (t) => {
+    test("gives a question its own Id, and hands its answer to the asker ahead of waiting messages", async (t) => {
       const node = start(t);
       const asking = node.send(
         "ask",
@@ -233,7 +233,7 @@ for (const { language, command } of SDKS) {
       assert.deepEqual([node.broken, node.stderr], [[], ""]);
     });
 
-    test("answers find their questions in any order, and a question never has the Id of another one", async (t) => {
+    test("matches answers to questions in any order; a question never has the Id of another one", async (t) => {
       const node = start(t);
       const asking = node.send("ask", JSON.stringify(["a", "b", "c"].map((to) => ({ to, data: "", timeoutMs }))));
       const ids = new Map<string, number>();
@@ -254,7 +254,7 @@ for (const { language, command } of SDKS) {
       assert.ok(![...ids.values()].includes(Id), "a new life asks under the Ids of another");
     });
 
-    test("a question without an answer fails in time; an answer that is late or comes twice is dropped", async (t) => {
+    test("a question without an answer fails after its timeout; a late or repeated answer is dropped", async (t) => {
       const node = start(t);
       const asking = node.send("ask", JSON.stringify([{ to: "deaf", data: "", timeoutMs: 50 }]));
       const { Id } = await node.question("deaf");
@@ -264,7 +264,7 @@ for (const { language, command } of SDKS) {
         const late = node.send("about", data, "deaf", Id);
         assert.deepEqual(await node.answer(late), { Command: "ack", Id: late });
       }
-      // An answer to something that the program has sent by other means is a message like any other.
+      // An answer to a message that the program has sent by other means is an ordinary message.
       const foreign = node.send("about", "", "deaf", 7);
       assert.equal((await node.answer(foreign)).Data, `${foreign} deaf about`);
     });
@@ -280,7 +280,7 @@ for (const { language, command } of SDKS) {
       }
     });
 
-    test("a handler that is asking when the end is asked for still gets its answer", async (t) => {
+    test("a handler that asks while the process is told to exit still gets its answer", async (t) => {
       const node = start(t, { exitLimitMs: timeoutMs });
       const asking = node.send("ask", JSON.stringify([{ to: "a", data: "", timeoutMs }]));
       const { Id } = await node.question("a");
@@ -290,7 +290,7 @@ for (const { language, command } of SDKS) {
       assert.deepEqual(await node.ended, { code: 0, signal: null });
     });
 
-    test("messages are understood however their bytes come, over several lines and with CRLF too", async (t) => {
+    test("reads messages however their bytes arrive, also over several lines and with CRLF", async (t) => {
       const node = start(t);
       const data = "ü🧵\u2028 end \u2029\u0085\r\nend\n";
       const texts = [
@@ -299,7 +299,7 @@ for (const { language, command } of SDKS) {
       ];
       for (const byte of Buffer.from(texts.join(""))) {
         node.write(Uint8Array.of(byte));
-        // Lets the byte leave by itself.
+        // Sends this byte on its own.
         await new Promise((resolve) => setImmediate(resolve));
       }
       assert.equal((await node.answer(1)).Data, data);
@@ -309,7 +309,7 @@ for (const { language, command } of SDKS) {
       assert.equal(node.stderr, "");
     });
 
-    test("what cannot be understood is told in the log, and changes nothing", async (t) => {
+    test("logs what it cannot read, and goes on as before", async (t) => {
       const node = start(t);
       const bad = [
         "no JSON",
@@ -342,7 +342,7 @@ for (const { language, command } of SDKS) {
       ["SIGTERM", (node: StrictNode) => void node.child.kill("SIGTERM")],
       ["the end of its input", (node: StrictNode) => void node.child.stdin.end()],
     ] as const) {
-      test(`${how} ends it with 0, after the running handler and the exit hooks`, async (t) => {
+      test(`exits with 0 after ${how}, once the running handler and the exit hooks have ended`, async (t) => {
         const node = start(t);
         const file = signalFile(t);
         await node.ask("heart", "talks");
@@ -362,21 +362,21 @@ for (const { language, command } of SDKS) {
       });
     }
 
-    test("what it has not begun when it is asked to end is left unanswered", async (t) => {
+    test("does not answer messages that it has not begun when it is told to exit", async (t) => {
       const node = start(t);
       const file = signalFile(t);
       await keepBusy(node, file);
       const before = node.send("echo", "not begun");
       node.tell("_exit");
       const after = node.send("echo", "too late");
-      // Still answered: the node sees that it is on its way.
+      // Heartbeats are still answered, so the node sees that the stitch is on its way out.
       await node.beats();
       file.make();
       assert.deepEqual(await node.ended, { code: 0, signal: null });
       assert.ok(!node.messages.some(({ Id }) => Id === before || Id === after));
     });
 
-    test("what has come before the end of its input is still handled", async (t) => {
+    test("handles the messages that came before the end of its input", async (t) => {
       const node = start(t);
       const [first, second] = [signalFile(t), signalFile(t)];
       const running = await keepBusy(node, first);
@@ -393,7 +393,7 @@ for (const { language, command } of SDKS) {
       );
     });
 
-    test("asked twice to end, it ends once", async (t) => {
+    test("exits once when it is told to exit several times", async (t) => {
       const node = start(t);
       await node.beats();
       node.tell("_exit");
@@ -407,7 +407,7 @@ for (const { language, command } of SDKS) {
       );
     });
 
-    test("whenever it is asked again on its way out, it ends as if it had been asked once", async (t) => {
+    test("exits in the same way whenever it is told again on its way out", async (t) => {
       const endOf = async (afterMs: number) => {
         const node = start(t);
         await node.beats();
@@ -421,7 +421,7 @@ for (const { language, command } of SDKS) {
         for (const end of await Promise.all(ends.map(endOf))) assert.deepEqual(end, { code: 0, signal: null });
     });
 
-    test("a hook or a handler that never ends does not keep it from ending", async (t) => {
+    test("exits although a hook or a handler never ends", async (t) => {
       const lingering = start(t, { exitLimitMs: 200 });
       await lingering.ask("heart", "lingers");
       lingering.tell("_exit");
@@ -434,7 +434,7 @@ for (const { language, command } of SDKS) {
       }
     });
 
-    test("it ends when nobody reads its output any more", async (t) => {
+    test("exits when nobody reads its output any more", async (t) => {
       const node = start(t);
       await node.beats();
       node.child.stdout.destroy();
@@ -450,7 +450,7 @@ describe("the JavaScript SDK alone", () => {
   const start = (t: TestContext, probe: Probe = {}): StrictNode =>
     new StrictNode(t, [...(sdk?.command ?? []), ...FACTS], { PROBE: JSON.stringify(probe) });
 
-  test("with a concurrency, that many messages are handled at the same time", async (t) => {
+  test("with a concurrency, handles that many messages at the same time", async (t) => {
     const node = start(t, { concurrency: 2 });
     const file = signalFile(t);
     await keepBusy(node, file);
@@ -463,7 +463,7 @@ describe("the JavaScript SDK alone", () => {
     await node.answer(third);
   });
 
-  test("null is a value, undefined is none; an error is logged with its stack", async (t) => {
+  test("null is a value and undefined is none; an error is logged with its stack", async (t) => {
     const node = start(t);
     assert.equal(await node.reply("null"), "null");
     await node.ask("error");
@@ -471,7 +471,7 @@ describe("the JavaScript SDK alone", () => {
     assert.match(node.logs[1] ?? "", /^ +at /);
   });
 
-  test("send() resolves when the node has read, not before", async (t) => {
+  test("send() resolves when the node has read the message, not before", async (t) => {
     const node = start(t);
     await node.beats();
     node.child.stdout.pause();
@@ -495,7 +495,7 @@ describe("the Python SDK alone", { skip: hasPython ? false : "there is no python
   const [, sdk] = SDKS;
   const start = (t: TestContext): StrictNode => new StrictNode(t, [...(sdk?.command ?? []), ...FACTS]);
 
-  test("what one thread prints does not get into what another one sends", async (t) => {
+  test("text that one thread prints does not mix with messages that another one sends", async (t) => {
     const node = start(t);
     assert.equal((await node.ask("two threads")).Command, "ack");
     assert.deepEqual(node.broken, []);
@@ -503,7 +503,7 @@ describe("the Python SDK alone", { skip: hasPython ? false : "there is no python
     assert.equal(node.lines.join("").length, 200 * 20_000);
   });
 
-  test("finally and atexit do their work, and sys.exit in a handler keeps its code", async (t) => {
+  test("exit hooks and finally blocks run, and sys.exit in a handler keeps its code", async (t) => {
     const asked = start(t);
     await asked.beats();
     asked.tell("_exit");

@@ -4,7 +4,7 @@ import { StringDecoder } from "node:string_decoder";
 import type { TestContext } from "node:test";
 import { until } from "../../support/cluster.ts";
 
-/** What a node passes to a stitch, in the order of process-v1. */
+/** The arguments that a node passes to a stitch, in the order of process-v1. */
 export const FACTS = [
   "coreid=n1",
   "corepid=4711",
@@ -29,17 +29,17 @@ export type Written = {
 export type Ended = { readonly code: number | null; readonly signal: NodeJS.Signals | null };
 
 /**
- * A node at the other end of a stitch's pipes, which takes nothing but what process-v1 tells a stitch to write: an object on
- * one line, then a line that is exactly `end`. The process is killed when the test ends, if it has not ended by then.
+ * A node at the other end of a stitch's pipes. It accepts only what process-v1 tells a stitch to write: an object on one
+ * line, then a line that is exactly `end`. When the test ends, it kills the process if it still runs.
  */
 export class StrictNode {
   readonly child: ChildProcessWithoutNullStreams;
   readonly ended: Promise<Ended>;
-  /** Every message, in the order they came. */
+  /** All messages, in the order in which they came. */
   readonly written: Written[] = [];
-  /** What stood outside messages. */
+  /** The lines outside messages. */
   readonly lines: string[] = [];
-  /** Lines that began as a message and were none. */
+  /** Lines that began as a message and are none. */
   readonly broken: string[] = [];
   stderr = "";
   #rest = "";
@@ -55,7 +55,7 @@ export class StrictNode {
       this.child.once("error", reject);
       this.child.once("close", (code, signal) => resolve({ code, signal }));
     });
-    // A stitch that has ended does not take what is still written to it.
+    // A stitch that has ended cannot read what is still written to it.
     this.child.stdin.on("error", () => undefined);
     const decoder = new StringDecoder("utf8");
     this.child.stdout.on("data", (chunk: Buffer) => this.#read(decoder.write(chunk)));
@@ -81,12 +81,12 @@ export class StrictNode {
     }
   }
 
-  /** Every message but those for the log. */
+  /** All messages except those for the log. */
   get messages(): Written[] {
     return this.written.filter(({ Command }) => Command !== "logs");
   }
 
-  /** What came in messages for the log. */
+  /** The lines that came in messages for the log. */
   get logs(): string[] {
     return this.written.flatMap(({ Command, Logs = [] }) => (Command === "logs" ? Logs : []));
   }
@@ -95,7 +95,10 @@ export class StrictNode {
     this.child.stdin.write(text);
   }
 
-  /** Sends a message as a node writes it; `ReplyToId` where it answers a message that had an Id of its own. @returns its id. */
+  /**
+   * Sends a message as a node writes it, with `ReplyToId` if it answers a message that had its own Id.
+   * @returns its id.
+   */
   send(channel: string, data = "", from = "n1:other", replyTo?: number): number {
     this.#lastId += 2;
     const message = {
@@ -115,7 +118,7 @@ export class StrictNode {
     return this.send(channel, data, "");
   }
 
-  /** The answer with this id, once it has come. */
+  /** Resolves with the answer to the message with this id. */
   async answer(id: number): Promise<Written> {
     return until(`an answer to ${id}; stderr: ${this.stderr}`, () =>
       this.messages.find((message) => message.Id === id),
@@ -127,14 +130,14 @@ export class StrictNode {
     return this.answer(this.send(channel, data, from));
   }
 
-  /** The data of the reply. */
+  /** Sends a message and resolves with the data of the reply. */
   async reply(channel: string, data = ""): Promise<string> {
     const reply = await this.ask(channel, data);
     assert.equal(reply.Command, "data", JSON.stringify(reply));
     return reply.Data ?? "";
   }
 
-  /** The next question to this stitch that is not answered yet, once it has come. */
+  /** Resolves with the next question to the stitch `to` that has no answer yet. */
   async question(to: string): Promise<Written & { readonly Id: number }> {
     const isQuestion = (message: Written): message is Written & { readonly Id: number } =>
       message.Command === "data" && message.ToStitchInstanceId === to && !this.#replied.has(message.Id);

@@ -9,7 +9,7 @@ const LONG = { timeoutMs: TIMEOUT_MS, deadlineMs: DEADLINE_MS };
 const TWO = { n1: [], n2: [] };
 const move = (more: object = {}) =>
   new SimulatedCluster({ nodes: TWO, stitches: ["n1:s1"] }, checked("stitch.move", { target: "s1", ...LONG, ...more }));
-/** Each to the first that it can be done to. */
+/** Does these acts, each to the first thing that it can be done to. */
 const after = (cluster: SimulatedCluster, ...acts: Act[]) => {
   for (const act of acts) assert.ok(cluster.do({ act, pick: act === "deliver" ? 1 : 0 }), act);
   return cluster;
@@ -18,7 +18,7 @@ const CREATED: Act[] = ["sweep", "deliver", "work"];
 const REMOVING: Act[] = [...CREATED, "sweep", "deliver"];
 
 for (const over of ["cancel", "long wait"] as const) {
-  test(`a move whose old node dies while it removes is carried to its end, whatever ends the job (${over})`, () => {
+  test(`a move whose old node dies during its remove still completes, whatever ends the job (${over})`, () => {
     const cluster = after(move(), ...REMOVING, "die before the word", "load", "save", over);
     cluster.finish();
     assert.deepEqual(cluster.homesOf("s1"), ["n2:s1"]);
@@ -26,7 +26,7 @@ for (const over of ["cancel", "long wait"] as const) {
   });
 }
 
-test("a move whose old node dies before it takes up the remove, and is cancelled, is taken back", () => {
+test("a cancelled move is undone if its old node dies before it takes up the remove", () => {
   const cluster = after(move(), ...CREATED, "load", "save", "die");
   assert.equal(cluster.nodes.get("n1")?.alive, false);
   after(cluster, "load", "save", "cancel");
@@ -34,7 +34,7 @@ test("a move whose old node dies before it takes up the remove, and is cancelled
   assert.deepEqual([cluster.homesOf("s1"), cluster.marks.closed?.status], [["n1:s1"], "cancelled"]);
 });
 
-test("what takes a move back does not wait for a dead node, though the move does: a Master leaves word", () => {
+test("the undo of a move does not wait for a dead node, even if the move does: a Master writes a tombstone", () => {
   for (const cut of ["die in the middle", "die before the word"] as const) {
     const cluster = after(move({ waitForNode: true }), "sweep", "deliver", cut);
     cluster.finish();
@@ -44,20 +44,20 @@ test("what takes a move back does not wait for a dead node, though the move does
   }
 });
 
-test("a node that does not take up what takes a move back is left word of it, a minute after that was sent", () => {
+test("a node that does not take up the undo of a move gets a tombstone a minute after the undo was sent", () => {
   const cluster = after(move(), ...CREATED, "cancel", "sweep");
   for (let wait = 0; wait < 3 && !cluster.hasEnded; wait++) after(cluster, "long wait", "sweep");
   assert.ok(cluster.hasEnded);
   assert.deepEqual(cluster.homesOf("s1"), ["n1:s1"]);
 });
 
-test("where no Master was there until long after the deadline, what was begun is still ended", () => {
+test("a job without a Master until long after its deadline still ends what it has begun", () => {
   const cluster = after(move(), ...CREATED, "long wait", "long wait", "long wait");
   cluster.finish();
   assert.deepEqual([cluster.homesOf("s1"), cluster.marks.closed?.status], [["n1:s1"], "expired"]);
 });
 
-test("what a chain has failed by is not taken up any more, though the job goes on and the node is back", () => {
+test("a step that failed its chain is not taken up later, even if the job goes on and the node is back", () => {
   const cluster = new SimulatedCluster(
     { nodes: TWO, stitches: ["n1:s1", "n2:s2"] },
     checked("group.restart", { target: GROUP, batch: 2, ...LONG }),
@@ -88,7 +88,7 @@ const underWay = ({ orchestration }: SimulatedCluster) =>
   orchestration.chains.filter(({ phase }) => phase === "running" || phase === "undoing").length;
 const moved = (cluster: SimulatedCluster) => MANY.filter((id) => !cluster.told().has(id)).length;
 
-test("an uncordon ends a drain between its waves: the moves under way are ended, the others are not begun", () => {
+test("an uncordon between the waves of a drain ends the drain: running moves end, the others do not begin", () => {
   const cluster = after(drain(), "sweep", "sweep");
   assert.equal(underWay(cluster), MOVES_AT_ONCE);
   after(cluster, "uncordon");
@@ -98,14 +98,14 @@ test("an uncordon ends a drain between its waves: the moves under way are ended,
   assert.equal(cluster.nodes.get("n1")?.eligibility, "eligible");
 });
 
-test("an uncordon that is newer than the drain's own mark ends it before anything is moved", () => {
+test("an uncordon that is newer than the drain's own mark ends the drain before it moves anything", () => {
   const cluster = after(drain(), "uncordon");
   cluster.finish();
   assert.equal(moved(cluster), 0);
   assert.deepEqual([cluster.marks.closed?.status, cluster.orchestration.chains[0]?.status], ["failed", "superseded"]);
 });
 
-test("a drain that finds room later moves so many at once, too", () => {
+test("a drain that finds room later moves no more than the limit at once, either", () => {
   const late = new SimulatedCluster(
     { nodes: { n1: [] }, stitches: MANY },
     drain({ forceAfterMs: DEADLINE_MS }).command,

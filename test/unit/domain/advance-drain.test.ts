@@ -22,7 +22,7 @@ const movesBegun = ({ orchestration }: JobRecord) =>
   (orchestration?.chains ?? []).filter(
     ({ links, phase, ref }) => links.length > 1 && (phase === "running" || phase === "undoing" || ref !== null),
   ).length;
-/** Everybody does at once what there is to do; no time passes. */
+/** Masters and nodes do everything that they can do now; no time passes. */
 function round(cluster: SimulatedCluster): void {
   cluster.sweep();
   for (let act = 0; cluster.do({ act: "deliver", pick: 1 + 3 * act }); act++);
@@ -30,12 +30,12 @@ function round(cluster: SimulatedCluster): void {
 }
 const eligibility = (cluster: SimulatedCluster) => cluster.nodes.get(TARGET)?.eligibility;
 
-test("a drain that succeeds leaves nothing at work on its node; one that does not was cancelled, expired or ended by an uncordon", () => {
+test("a drain leaves nothing at work on its node, or it was cancelled, expired or ended by an uncordon", () => {
   fc.assert(
     fc.property(scenarios("node.drain", withUncordon), (scenario) => {
       let isEmpty = false;
       const cluster = runToEnd(scenario, (at) => {
-        // From then on the node takes no more, though users may start again what stopped there.
+        // After that, the node takes no new stitches, but users may start again what stopped there.
         isEmpty ||= atWork(at).length === 0;
       });
       const { closed, cancelledAtMs } = cluster.marks;
@@ -48,7 +48,7 @@ test("a drain that succeeds leaves nothing at work on its node; one that does no
   );
 });
 
-test("when it has ended, the node is cordoned; eligible where somebody has uncordoned it meanwhile", () => {
+test("after a drain the node is cordoned, or eligible if somebody has uncordoned it meanwhile", () => {
   fc.assert(
     fc.property(scenarios("node.drain", withUncordon), (scenario) => {
       const cluster = runToEnd(scenario);
@@ -60,7 +60,7 @@ test("when it has ended, the node is cordoned; eligible where somebody has uncor
   );
 });
 
-test("an uncordon ends it: what is under way goes on to its end, nothing else is begun", () => {
+test("an uncordon ends a drain: what is under way completes, nothing else begins", () => {
   fc.assert(
     fc.property(scenarios("node.drain", calm), ({ layout, command, turns }) => {
       const cluster = new SimulatedCluster(layout, command);
@@ -70,14 +70,14 @@ test("an uncordon ends it: what is under way goes on to its end, nothing else is
       cluster.finish();
       assert.deepEqual(begun(cluster), before);
       assert.equal(eligibility(cluster), "eligible");
-      // Where all was done already but the last mark, it has succeeded.
+      // If everything except the last mark was done already, the drain has succeeded.
       if (atWork(cluster).length > 0) assert.notEqual(cluster.marks.closed?.status, "succeeded");
     }),
     { numRuns: 300 },
   );
 });
 
-test("what no other node takes is stopped when it is time to force; its record says it is to be stopped", () => {
+test("a drain that forces stops what no other node takes, and its record says that it should be stopped", () => {
   fc.assert(
     fc.property(scenarios("node.drain", calm, false), (scenario) => {
       const layout = { ...scenario.layout, nodes: { n1: ["a"] } };
@@ -92,7 +92,7 @@ test("what no other node takes is stopped when it is time to force; its record s
   );
 });
 
-test("from when it forces, no move is begun, whatever has happened until then", () => {
+test("once a drain forces, no move begins, whatever has happened before", () => {
   fc.assert(
     fc.property(scenarios("node.drain", anything), (scenario) => {
       runToEnd(scenario, (at) => {
@@ -107,7 +107,7 @@ test("from when it forces, no move is begun, whatever has happened until then", 
 
 const timeStands = turnsOf(ACTS.filter((act) => act !== "wait"));
 
-test("when it forces, nothing stays at work on a node that answers, however long moves are under way; then it succeeds", () => {
+test("once a drain forces, nothing stays at work on a node that answers, however long moves take; it succeeds", () => {
   fc.assert(
     fc.property(scenarios("node.drain", timeStands), ({ layout, turns }) => {
       const cluster = new SimulatedCluster(
@@ -122,7 +122,7 @@ test("when it forces, nothing stays at work on a node that answers, however long
       for (const turn of turns) cluster.do(turn);
       while (cluster.do({ act: "come back", pick: 0 }));
       cluster.nowMs = forceAtMs(cluster);
-      // The mark, the stops, and what moves had begun to remove.
+      // The mark, the stops, and the removes that moves had begun.
       for (let each = 0; each < 4; each++) round(cluster);
       assert.deepEqual(atWork(cluster), []);
       cluster.finish();
@@ -133,7 +133,10 @@ test("when it forces, nothing stays at work on a node that answers, however long
 });
 
 const MANY = Array.from({ length: 25 }, (_, index) => `n1:s${index}`);
-/** A drain of three waves. In the first, one is never green elsewhere, and is waited for until after the drain forces. */
+/**
+ * A drain of three waves. One stitch of the first wave never turns green on its new node. The drain waits for it until
+ * after it forces.
+ */
 function heldUp(): SimulatedCluster {
   const command = { target: TARGET, timeoutMs: 15_000, deadlineMs: DEADLINE_MS, forceAfterMs: FORCE_MS };
   const cluster = new SimulatedCluster(
@@ -145,7 +148,7 @@ function heldUp(): SimulatedCluster {
   return cluster;
 }
 
-test("a move that takes long holds up no stop: it wakes in time, ends what waits, and stops what is there", () => {
+test("a slow move delays no stop: the drain wakes in time, ends what waits and stops what is there", () => {
   const cluster = heldUp();
   cluster.nowMs = forceAtMs(cluster) - 100;
   round(cluster);
@@ -165,7 +168,7 @@ test("a move that takes long holds up no stop: it wakes in time, ends what waits
 });
 
 for (const home of ["n1:s0", "n2:s0"]) {
-  test(`a move that was under way when it forced goes on, and leaves one stitch: ${home}`, () => {
+  test(`a move that is under way when its drain forces goes on, and leaves one stitch: ${home}`, () => {
     const cluster = heldUp();
     cluster.nowMs = forceAtMs(cluster);
     round(cluster);
@@ -180,7 +183,7 @@ for (const home of ["n1:s0", "n2:s0"]) {
 }
 
 for (const over of ["cancel", "uncordon"] as const) {
-  test(`a drain that is over when it would force stops nothing beside its moves (${over})`, () => {
+  test(`a drain that is over before it forces stops nothing apart from its moves (${over})`, () => {
     const cluster = heldUp();
     cluster.do({ act: over, pick: 0 });
     cluster.nowMs = forceAtMs(cluster);
@@ -191,7 +194,7 @@ for (const over of ["cancel", "uncordon"] as const) {
   });
 }
 
-test("a node that is away when its drain forces is told to stop its stitches when it is back", () => {
+test("a node that is away when its drain forces stops its stitches when it is back", () => {
   const command = { target: TARGET, timeoutMs: TIMEOUT_MS, deadlineMs: DEADLINE_MS, forceAfterMs: FORCE_MS };
   const cluster = new SimulatedCluster(
     { nodes: { n1: [] }, stitches: ["n1:s1", "n1:s2"] },
@@ -205,7 +208,7 @@ test("a node that is away when its drain forces is told to stop its stitches whe
   assert.deepEqual([atWork(cluster), cluster.marks.closed?.status], [[], "succeeded"]);
 });
 
-test("a drain asks one thing of a stitch in a wave: what its move has begun to remove is not stopped beside that", () => {
+test("a drain has one step per stitch in a wave: it does not also stop what a move has begun to remove", () => {
   fc.assert(
     fc.property(scenarios("node.drain", anything), (scenario) => {
       const cluster = runToEnd(scenario);

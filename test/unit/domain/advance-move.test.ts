@@ -12,14 +12,14 @@ const RUNS = { numRuns: 1000 };
 const movesOf = ({ orchestration }: SimulatedCluster): Chain[] =>
   orchestration.chains.filter(({ links }) => links.length === 3);
 
-/** Where a chain that has ended leaves its stitch: at its new home once the old one is gone. */
+/** Where an ended chain leaves its stitch: at the new home once the old stitch is gone. */
 function homeAfter({ stitch, status, at, links }: Chain): string | null {
   const isMoved = status === "succeeded" || links[at]?.step.action === "settle";
   return isMoved ? (links[0]?.step.stitch ?? null) : stitch;
 }
 
 for (const name of MOVES) {
-  test(`${name} loses no stitch and leaves no second one: it is where it was, or where it went`, () => {
+  test(`${name} neither loses nor doubles a stitch: it is where it was, or where it went`, () => {
     fc.assert(
       fc.property(scenarios(name, faults), (scenario) => {
         const bare = scenario.layout.stitches.map((id) => splitFullId(id).stitch);
@@ -27,7 +27,7 @@ for (const name of MOVES) {
           for (const id of bare) assert.notDeepEqual(at.homesOf(id), [], id);
         });
         for (const id of bare) assert.equal(cluster.homesOf(id).length, 1, `${id} is at ${cluster.homesOf(id).join()}`);
-        // Of several tries in a drain, the last one tells.
+        // If a drain tried a move several times, the last try counts.
         const last = new Map(movesOf(cluster).map((chain) => [chain.stitch, chain]));
         for (const [from, chain] of last)
           assert.deepEqual(cluster.homesOf(splitFullId(from ?? "").stitch), [homeAfter(chain)]);
@@ -36,7 +36,7 @@ for (const name of MOVES) {
     );
   });
 
-  test(`${name} loses no stitch that users did not remove, leaves no second one, and none that they removed, whatever newer commands they give`, () => {
+  test(`${name} neither loses nor doubles a stitch, nor brings a removed one back, whatever users command meanwhile`, () => {
     fc.assert(
       fc.property(scenarios(name, anything), (scenario) => {
         const bare = scenario.layout.stitches.map((id) => splitFullId(id).stitch);
@@ -53,7 +53,7 @@ for (const name of MOVES) {
     );
   });
 
-  test(`${name}: where nothing fails, all is moved, and nothing is left of the move`, () => {
+  test(`${name}: if nothing fails, every stitch is moved, and no trace of a move is left`, () => {
     fc.assert(
       fc.property(scenarios(name, calm, false), (scenario) => {
         const cluster = runToEnd(scenario);

@@ -7,26 +7,26 @@ import { calm, faults, runToEnd, scenarios } from "./simulated-jobs.ts";
 
 const chainsOf = ({ orchestration }: SimulatedCluster): readonly Chain[] => orchestration.chains;
 
-/** A wave's size, told by its plan. */
+/** The size of the waves, according to the plan. */
 function batchOf(cluster: SimulatedCluster): number {
   const inWave = Map.groupBy(chainsOf(cluster), ({ wave }) => wave);
   return Math.max(0, ...[...inWave.values()].map((chains) => chains.length));
 }
 
-/** What it has taken down, or may yet, and what has not been seen green since. */
+/** Chains that have taken their stitch down, or may yet, and have not seen it green since. */
 const atRisk = (cluster: SimulatedCluster): Chain[] =>
   chainsOf(cluster).filter(
     ({ ref, status }) => ref !== null && status !== "succeeded" && cluster.mayHaveBegun(ref.slice(0, ref.indexOf("."))),
   );
 
-/** What it has restarted and is not green, on nodes that have been there all the time. */
+/** The stitches that the job has restarted and that are not green, on nodes that have been alive all the time. */
 const notGreen = (cluster: SimulatedCluster): string[] =>
   [...cluster.nodes.values()]
     .filter(({ alive, incarnation }) => alive && incarnation === 1)
     .flatMap((node) => [...node.told(cluster.nowMs)])
     .flatMap(([id, { revision, health }]) => (revision.startsWith("100.") && health !== "green" ? [id] : []));
 
-test("a restart of a group never has more at risk than its batch, whatever happens", () => {
+test("a group restart never has more stitches at risk than its batch, whatever happens", () => {
   fc.assert(
     fc.property(scenarios("group.restart", faults), (scenario) => {
       let batch: number | null = null;
@@ -40,7 +40,7 @@ test("a restart of a group never has more at risk than its batch, whatever happe
   );
 });
 
-test("a batch begins when the one before it has come up green; one that does not stops the rest", () => {
+test("a batch begins when the one before it is green; a batch that does not turn green stops the rest", () => {
   fc.assert(
     fc.property(scenarios("group.restart", faults), (scenario) => {
       const cluster = runToEnd(scenario, (at) => {
@@ -60,7 +60,7 @@ test("a batch begins when the one before it has come up green; one that does not
   );
 });
 
-test("where all come up, all are restarted once; the end is the same in whatever order", () => {
+test("if all come up, each stitch is restarted once, in whatever order things happen", () => {
   fc.assert(
     fc.property(scenarios("group.restart", calm, false), (scenario) => {
       const cluster = runToEnd(scenario);
@@ -75,7 +75,7 @@ test("where all come up, all are restarted once; the end is the same in whatever
   );
 });
 
-test("what does not come up green in its time is what the job failed by", () => {
+test("a stitch that does not turn green in time fails the job, with exited_early or unhealthy", () => {
   fc.assert(
     fc.property(scenarios("group.restart", calm), (scenario) => {
       const { tempers = {}, stitches } = scenario.layout;

@@ -8,7 +8,7 @@ import { anything, calm, runToEnd, type Scenario, scenarios } from "./simulated-
 
 const NEWER = "shop.orders.2";
 
-/** Counted anew, by what the nodes that live say at this moment. */
+/** Counted independently, from what live nodes report at this moment. */
 function wellFor(cluster: SimulatedCluster, ms: number): number {
   return [...cluster.told()].filter(([id, { group, desired, health, healthySinceMs }]) => {
     const isHere = cluster.nodes.get(splitFullId(id).node)?.alive === true;
@@ -22,7 +22,7 @@ const optionsOf = ({ command }: Scenario) =>
   command.command === "group.stopOldVersions" ? command : assert.fail(command.command);
 const isBegun = ({ orchestration }: SimulatedCluster): boolean => orchestration.chains.some(({ ref }) => ref !== null);
 
-test("older versions are stopped only when as many of the new one are well as there were of them, whatever happens", () => {
+test("older versions stop only once as many stitches of the new one are healthy as there are old ones", () => {
   fc.assert(
     fc.property(scenarios("group.stopOldVersions", anything), (scenario) => {
       const { minHealthyMs = 0, force } = optionsOf(scenario);
@@ -39,7 +39,7 @@ test("older versions are stopped only when as many of the new one are well as th
   );
 });
 
-test("where they do not become well in their time the job has failed as unhealthy, and nothing was stopped", () => {
+test("if the new version is not healthy in time, the job fails as unhealthy and stops nothing", () => {
   fc.assert(
     fc.property(scenarios("group.stopOldVersions", calm), (scenario) => {
       let canBegin = optionsOf(scenario).force;
@@ -68,7 +68,7 @@ const stopOld = (greenAtMs: number, more: object = {}) =>
     checked("group.stopOldVersions", { target: NEWER, minHealthyMs: 3000, timeoutMs: 10_000, ...more }),
   );
 
-test("it waits until the new version has been well for so long, and looks again without being told", () => {
+test("waits until the new version has been healthy for minHealthyMs, and looks again without a hint", () => {
   const cluster = stopOld(2000);
   for (const nowMs of [1000, 2000, 4999]) {
     cluster.nowMs = nowMs;
@@ -80,7 +80,7 @@ test("it waits until the new version has been well for so long, and looks again 
   assert.equal(cluster.load().advanced.tasks.length, 1);
 });
 
-test("a cancel while it waits stops nothing", () => {
+test("a cancel during the wait stops nothing", () => {
   const cluster = stopOld(2000);
   cluster.do({ act: "cancel", pick: 0 });
   cluster.finish();

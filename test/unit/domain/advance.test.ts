@@ -8,7 +8,7 @@ import { anything, calm, JOB_NAMES, runToEnd, scenarios } from "./simulated-jobs
 
 const RUNS = { numRuns: 300 };
 
-/** Once it has ended, nothing of it is open, and nothing of it begins any more. */
+/** After a job has ended, nothing of it is open, and nothing of it begins any more. */
 function nothingIsOpen(cluster: SimulatedCluster): void {
   assert.deepEqual(
     cluster.orchestration.chains.filter(({ phase }) => phase !== "ended"),
@@ -24,11 +24,11 @@ function nothingIsOpen(cluster: SimulatedCluster): void {
 }
 
 for (const name of JOB_NAMES) {
-  test(`${name} ends, whatever happens and in whatever order; then nothing of it is open`, () => {
+  test(`${name} ends, whatever happens and in whatever order; then none of its steps is open`, () => {
     fc.assert(
       fc.property(scenarios(name, anything), (scenario) => {
         const cluster = runToEnd(scenario, (at) => {
-          // From the save that ends it on, and not only once that is marked, nobody may begin.
+          // After the save that ends the job, nobody may begin a step, even before the job is marked as closed.
           if (at.orchestration.ended !== null) assert.deepEqual([at.claimable(), at.fold().counts.pending], [[], 0]);
         });
         nothingIsOpen(cluster);
@@ -37,7 +37,7 @@ for (const name of JOB_NAMES) {
     );
   });
 
-  test(`${name}: the same state gives the same answer, and its own answer without news nothing more`, () => {
+  test(`${name}: advance answers the same for the same state, and adds nothing to its own answer`, () => {
     fc.assert(
       fc.property(scenarios(name, anything), (scenario) => {
         runToEnd(scenario, (at) => {
@@ -60,14 +60,14 @@ for (const name of JOB_NAMES) {
   });
 }
 
-/** What is left in the end, whatever numbers its saves had. */
+/** What is left at the end, without the numbers of its saves. */
 function endOf(cluster: SimulatedCluster) {
-  // What comes up late is up by then.
+  // Stitches that come up late are up by then.
   cluster.do({ act: "long wait", pick: 0 });
   const { chains } = cluster.orchestration;
   return {
     status: cluster.marks.closed?.status,
-    // Which of two that fail at once is named as the reason is a matter of which was seen first.
+    // If two steps fail at once, the one that was seen first is named as the reason.
     chains: chains.map(({ stitch, wave, at, status, error }) => [stitch, wave, at, status, error?.code]),
     stitches: [...cluster.told()]
       .map(([id, { desired, state, health, movedFrom }]) => [id, desired, state, health, movedFrom].join())
@@ -77,8 +77,8 @@ function endOf(cluster: SimulatedCluster) {
 }
 
 for (const name of JOB_NAMES) {
-  // How often a drain tries again what does not come up is a matter of time.
-  test(`${name}: while no node or Master fails, the end is the same in whatever order all happens`, () => {
+  // How often a drain retries what does not come up depends on time.
+  test(`${name}: while no node or Master fails, the end is the same in whatever order things happen`, () => {
     const twice = fc.tuple(scenarios(name, calm, name !== "node.drain"), calm, fc.nat(20));
     fc.assert(
       fc.property(twice, ([scenario, turns, order]) => {
@@ -93,7 +93,7 @@ for (const name of JOB_NAMES) {
 
 for (const name of JOB_NAMES) {
   if (name === "node.drain") continue;
-  test(`${name} has not succeeded while a step of it that counts has not`, () => {
+  test(`${name} succeeds only if each of its steps that count has succeeded`, () => {
     fc.assert(
       fc.property(scenarios(name, anything), (scenario) => {
         const cluster = runToEnd(scenario);

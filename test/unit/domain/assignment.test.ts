@@ -18,7 +18,7 @@ const create = (stitch: string, over: Partial<Extract<StitchStep, { action: "cre
 });
 const JOB = { revision: 7 };
 
-test("a create assigns its spec under its id, born with it unless it brings a stitch along; other steps assign nothing", () => {
+test("a create assigns its spec to its id, with a new born or the one that it names; other steps assign nothing", () => {
   const zones = { strategy: "spread" as const, zones: ["a"] };
   const tasks = [
     {
@@ -49,7 +49,7 @@ function endsOf(step: StitchStep, status: Status, told: StepOutcome | null): Ass
   return assignmentEndsIn(JOB, [folded]).get("n1") ?? [];
 }
 
-test("it is over for a create that did not come about, and for what a removal removed; never where nobody knows", () => {
+test("an assignment ends if its create did not happen or its stitch was removed; never if the outcome is unknown", () => {
   const remove: StitchStep = { action: "remove", stitch: "n1:a", timeoutMs: 1 };
   const created = { stitch: "a", created: "7.1" };
   const removed = (born: string | null) => ({ stitch: "a", removed: "7.1", born });

@@ -16,7 +16,7 @@ const bodyOf = (command: CommandName) => ({
   target: command.startsWith("node.") ? "n1" : command.startsWith("group.") ? "shop.orders" : "n1:a-1",
   ...NEEDS[command],
 });
-/** The paths that are wrong with the body, laid over a good one. */
+/** The paths of the fields that are wrong when `over` replaces fields of a good body. */
 const wrong = (command: CommandName, over: object) =>
   COMMANDS[command].schema
     .safeParse({ ...bodyOf(command), ...over })
@@ -24,14 +24,14 @@ const wrong = (command: CommandName, over: object) =>
 const ENVELOPE = { deadlineMs: 60_000, waitForNode: false, dryRun: false };
 
 for (const name of NAMES) {
-  test(`${name} takes a body of its own name and target alone, and no other name`, () => {
+  test(`${name} accepts only its own name, and only its own kind of target`, () => {
     assert.deepEqual(wrong(name, {}), []);
     assert.deepEqual(wrong(name, { command: NAMES.find((each) => each !== name) }), ["command"]);
     assert.deepEqual(wrong(name, { target: undefined }), ["target"]);
     assert.deepEqual(wrong(name, { target: "-:" }), ["target"]);
   });
 
-  test(`${name} refuses a field that is not known`, () => {
+  test(`${name} refuses an unknown field`, () => {
     const { issues } = COMMANDS[name].schema.safeParse({ ...bodyOf(name), colour: 1 }).error ?? { issues: [] };
     assert.deepEqual(
       issues.map((issue) => [issue.code, "keys" in issue ? issue.keys : null]),
@@ -39,7 +39,7 @@ for (const name of NAMES) {
     );
   });
 
-  test(`${name} takes the envelope within its bounds`, () => {
+  test(`${name} accepts the envelope within its limits`, () => {
     const most = {
       deadlineMs: 86_400_000,
       waitForNode: true,
@@ -62,7 +62,7 @@ for (const name of NAMES) {
   });
 }
 
-test("defaults are filled in", () => {
+test("fills in the defaults", () => {
   const ping = { command: "node.ping", target: "n1" } as const;
   assert.deepEqual(COMMANDS["node.ping"].schema.parse(ping), { ...ping, ...ENVELOPE });
   const stop = { command: "stitch.stop", target: "a-1" } as const;
@@ -83,7 +83,7 @@ test("defaults are filled in", () => {
   });
 });
 
-test("a create takes an id for one stitch, and refuses it beside a count", () => {
+test("a create accepts an id for one stitch, and refuses an id for several", () => {
   assert.deepEqual(wrong("stitch.create", { id: "mine" }), []);
   assert.deepEqual(wrong("stitch.create", { id: "mine", count: 1 }), []);
   assert.deepEqual(wrong("stitch.create", { id: "mine", count: 2 }), ["id"]);
@@ -106,12 +106,12 @@ for (const [path, over] of [
   ["placement.maxPerNode", { placement: { maxPerNode: 0 } }],
   ["placement", { placement: { colour: 1 } }],
 ] as const) {
-  test(`a create refuses ${JSON.stringify(over)}, and says where`, () => {
+  test(`a create refuses ${JSON.stringify(over)} and names the field`, () => {
     assert.deepEqual(wrong("stitch.create", over), [path]);
   });
 }
 
-test("a restart and a clone take a stitch, by bare or full id, and how long it has to come up", () => {
+test("a restart and a clone accept a bare or full stitch id, and a time to come up", () => {
   for (const name of ["stitch.restart", "stitch.clone"] as const) {
     for (const target of ["a-1", "n1:a-1"]) assert.deepEqual(wrong(name, { target, timeoutMs: 3_600_000 }), []);
     for (const target of ["shop.orders.1", "n1:", ":a-1", "n1:a-1:b", "A", "", "a".repeat(64)])
@@ -121,7 +121,7 @@ test("a restart and a clone take a stitch, by bare or full id, and how long it h
   }
 });
 
-test("a clone takes a node to go to, and nothing that would make it another program", () => {
+test("a clone accepts toNode, but no spec, id, count or node", () => {
   assert.deepEqual(wrong("stitch.clone", { toNode: "n2" }), []);
   for (const toNode of ["api", "N2", "n1:a-1", "", null, "n".repeat(64)])
     assert.deepEqual(wrong("stitch.clone", { toNode }), ["toNode"], String(toNode));
@@ -130,13 +130,13 @@ test("a clone takes a node to go to, and nothing that would make it another prog
   assert.deepEqual(wrong("stitch.restart", { toNode: "n2" }), [""]);
 });
 
-test("only the commands are commands, and nothing that every object has", () => {
+test("isCommandName accepts only commands, and no property that every object has", () => {
   for (const name of NAMES) assert.ok(isCommandName(name));
   for (const other of ["", "node.Ping", "stitch", "toString", "constructor", "__proto__"])
     assert.equal(isCommandName(other), false);
 });
 
-test("a job shows the command's own options, and of the envelope only that it waits", () => {
+test("a job shows its command's own options, and of the envelope only waitForNode", () => {
   const envelope = { deadlineMs: 5, reason: "r", dryRun: true, planToken: "p" };
   assert.deepEqual(commandOptions(checked("node.ping", { target: "n1", ...envelope })), {});
   assert.deepEqual(commandOptions(checked("stitch.stop", { target: "a", ...envelope, waitForNode: true })), {

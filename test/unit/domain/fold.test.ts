@@ -6,7 +6,7 @@ import { outcomeKey } from "../../../src/domain/job/job.ts";
 import { alike, jobs, outcomeOf, runnersOf, stateOf, withAll } from "./job-states.ts";
 
 const RUNS = { numRuns: 1000 };
-test("the fold does not depend on the order in which claims and outcomes came, nor on repeats", () => {
+test("the fold does not depend on the order of claims and outcomes, nor on repeats", () => {
   fc.assert(
     fc.property(
       jobs.chain((job) => fc.tuple(fc.constant(job), alike(job.state))),
@@ -20,7 +20,7 @@ test("the fold does not depend on the order in which claims and outcomes came, n
   );
 });
 
-test("every step counts once under its status; the job has started once one is not pending", () => {
+test("each step counts once under its status; the job has started once a step is not pending", () => {
   fc.assert(
     fc.property(jobs, ({ state, runners }) => {
       const { tasks, counts, started } = foldJob(state, runners);
@@ -42,7 +42,7 @@ test("every step counts once under its status; the job has started once one is n
   );
 });
 
-test("there is a verdict exactly where no step is pending or running, whatever part of the outcomes is seen", () => {
+test("there is a verdict exactly if no step is pending or running, whatever outcomes are seen", () => {
   fc.assert(
     fc.property(jobs, ({ state, runners }) => {
       const { tasks, verdict } = foldJob(state, runners);
@@ -57,7 +57,7 @@ test("there is a verdict exactly where no step is pending or running, whatever p
   );
 });
 
-test("once all outcomes are there, they alone make the verdict: not the marks, the clock or the nodes", () => {
+test("once all outcomes exist, they alone decide the verdict: not the marks, the clock or the nodes", () => {
   fc.assert(
     fc.property(jobs, jobs, (a, b) => {
       const { state, statuses } = withAll(a.state);
@@ -73,7 +73,7 @@ test("once all outcomes are there, they alone make the verdict: not the marks, t
   );
 });
 
-test("an outcome is never unsaid: what it told stays, whatever else is seen later", () => {
+test("an outcome never changes, whatever is seen later", () => {
   fc.assert(
     fc.property(jobs, jobs, ({ state, runners }, later) => {
       const folded = foldJob({ ...state, marks: later.state.marks, nowMs: later.state.nowMs }, later.runners);
@@ -88,7 +88,7 @@ test("an outcome is never unsaid: what it told stays, whatever else is seen late
   );
 });
 
-test("what nobody took up and was cancelled, ran out or was refused has ended, and stays so as time goes by", () => {
+test("a step that nobody took up and that was cancelled, expired or refused has ended, and stays ended", () => {
   fc.assert(
     fc.property(jobs, jobs, ({ state, runners }, other) => {
       const before = foldJob(state, runners);
@@ -111,7 +111,7 @@ test("what nobody took up and was cancelled, ran out or was refused has ended, a
   );
 });
 
-test("a job that was closed reads the same for good, whatever becomes of its nodes and the clock", () => {
+test("a closed job reads the same for ever, whatever happens to its nodes and the clock", () => {
   fc.assert(
     fc.property(jobs, jobs, ({ state, runners }, other) => {
       const before = foldJob(state, runners);
@@ -185,7 +185,7 @@ for (const [said, over, runner, status, code, verdict] of [
   });
 }
 
-test("a node that is not spoken of counts as alive, and is in doubt while an outcome is missing", () => {
+test("an unknown node counts as alive, and is in doubt while an outcome is missing", () => {
   assert.equal(foldJob(stateOf({ claimed: true }), new Map()).tasks[0]?.status, "running");
   assert.deepEqual(nodesInDoubt(stateOf({})), ["n1"]);
   assert.deepEqual(nodesInDoubt(stateOf({ refused: "node_dead" })), []);

@@ -39,7 +39,7 @@ import type { PlacementOptions } from "../../../src/domain/stitch/placement-opti
 const DONE = outcome("succeeded", true);
 const WAS_SO = outcome("succeeded", false);
 const FAILED = outcome("failed", false, { code: "exited_early", message: "it exited" });
-/** It was started, and is under its policy. */
+/** The stitch was started, and is under its restart policy. */
 const NOT_UP = outcome("failed", true, { code: "exited_early", message: "it exited" });
 const IDS = ["n1:a", "n1:b", "n2:c"];
 const seen = (over: Partial<Observed> = {}): Observed =>
@@ -49,7 +49,7 @@ const seen = (over: Partial<Observed> = {}): Observed =>
     ...over,
   });
 
-/** The finished job of a command of one wave, with these outcomes of its steps, in their order. */
+/** The finished job of a command of one wave, with these outcomes of its steps, in order. */
 function jobOf(command: Command, outcomes: readonly StepOutcome[], over: Partial<Observed> = {}): Job {
   const plan = planOfCommand(command, seen(over));
   const { tasks } = plan;
@@ -113,7 +113,7 @@ const steps = (next: FollowUp): string[] =>
 const idsOf = (about: readonly StitchStep[]): string[] => about.map(({ stitch }) => stitch).sort();
 const again = (next: FollowUp) => (next.kind === "command" ? next : assert.fail());
 
-/** Of a command of many steps that was given none. */
+/** The deadline of a command of many steps that names none. */
 const LONG_MS = 3_600_000;
 const AWAY = node("n1", { leaseUntilMs: 0 });
 const one = { nodes: [node("n1")], stitches: ["n1:a"] };
@@ -144,13 +144,13 @@ for (const [command, over, expected] of [
   ],
   [checked("stitch.clone", { target: "a", toNode: "n1" }), one, ["stitch.remove", "remove n1:orders-1"]],
 ] as const) {
-  test(`what ${command.command} has done is taken back by ${expected.join(", ")}`, () => {
+  test(`a rollback of ${command.command} is ${expected.join(", ")}`, () => {
     assert.deepEqual(steps(rollback(jobOf(command, [], over))), expected);
   });
 }
 
 for (const name of ["group.start", "group.stop", "group.remove"] as const) {
-  test(`of ${name}, only what it has changed is taken back; where it changed nothing, nothing can be`, () => {
+  test(`a rollback of ${name} covers only what it changed; if it changed nothing, it is not reversible`, () => {
     const command = checked(name, { target: "shop" });
     assert.deepEqual(steps(rollback(jobOf(command, [DONE, WAS_SO, FAILED]))).length, 2);
     assert.throws(
@@ -160,7 +160,7 @@ for (const name of ["group.start", "group.stop", "group.remove"] as const) {
   });
 }
 
-test("what a create could not bring up is taken back, too: it is there, under its policy", () => {
+test("rolls back a created stitch that did not come up, too: it exists, under its restart policy", () => {
   const there = { stitches: [], nodes: [node("n1")] };
   const job = jobOf(checked("stitch.create", { ...CREATE, count: 3 }), [DONE, NOT_UP, FAILED], there);
   assert.deepEqual(steps(rollback(job)), ["stitch.remove", "remove n1:orders-1", "remove n1:orders-2"]);
@@ -168,7 +168,7 @@ test("what a create could not bring up is taken back, too: it is there, under it
   assert.throws(() => rollback(refused), refusedWith("not_reversible", /changed nothing/));
 });
 
-test("what a create may have made on a node that died is taken back, too", () => {
+test("rolls back what a create may have made on a node that died, too", () => {
   const { state } = jobOf(checked("stitch.create", CREATE), [], { stitches: [], nodes: [node("n1")] });
   const claims = [{ task: "t0", attempt: 1, incarnation: 1, atMs: 1500 }];
   const unheard: JobState = { ...state, outcomes: { claims, steps: new Map() } };
@@ -180,12 +180,12 @@ for (const [command, over, expected] of [
   [checked("stitch.start", { target: "a" }), one, ["stitch.stop", "stop n1:a"]],
   [checked("group.start", { target: "shop" }), {}, ["group.stop", "stop n1:a"]],
 ] as const) {
-  test(`a ${command.command} that failed and left the stitch to its policy is taken back`, () => {
+  test(`rolls back a ${command.command} that failed and left the stitch to its restart policy`, () => {
     assert.deepEqual(steps(rollback(jobOf(command, [NOT_UP, WAS_SO, FAILED], over))), expected);
   });
 }
 
-test("a scale whose creates all failed is taken back: they are there", () => {
+test("rolls back a scale whose creates all failed: the stitches exist", () => {
   const tempers = {
     "n1:orders-100": "fails",
     "n2:orders-100": "fails",
@@ -199,7 +199,7 @@ test("a scale whose creates all failed is taken back: they are there", () => {
   assert.equal(command.count, 3);
 });
 
-test("a cordon is taken back by an uncordon and the other way about, unless it was so already", () => {
+test("rolls back a cordon by an uncordon and an uncordon by a cordon, unless it changed nothing", () => {
   for (const [name, inverse] of [
     ["node.cordon", "node.uncordon"],
     ["node.uncordon", "node.cordon"],
@@ -213,7 +213,7 @@ test("a cordon is taken back by an uncordon and the other way about, unless it w
   }
 });
 
-test("a scale is taken back by one to the former count, a move by one to the former node", () => {
+test("rolls back a scale to the former count, and a move to the former node", () => {
   const scaled = again(rollback(carriedOut(checked("group.scale", { target: CREATE.target, count: 5, timeoutMs: 9 }))));
   assert.ok(scaled.command.command === "group.scale");
   assert.deepEqual([scaled.command.count, scaled.command.timeoutMs], [3, 9]);
@@ -222,7 +222,7 @@ test("a scale is taken back by one to the former count, a move by one to the for
   assert.deepEqual([moved.command.target, moved.command.toNode], ["n2:a", "n1"]);
 });
 
-test("a move is taken back although it could not be settled: the old one is gone", () => {
+test("rolls back a move that could not be settled: the old stitch is gone", () => {
   const { state, folded } = carriedOut(checked("stitch.move", { target: "a", toNode: "n2" }));
   const orchestration = state.record.orchestration ?? assert.fail();
   const endedAt = (action: string) =>
@@ -262,7 +262,7 @@ for (const [command, tempers, why] of [
   });
 }
 
-test("where every part succeeded there is nothing to retry", () => {
+test("there is nothing to retry if every step succeeded", () => {
   const job = jobOf(checked("group.stop", { target: "shop" }), []);
   assert.throws(() => retry(job), refusedWith("job_finished", /nothing to try again/));
 });
@@ -280,7 +280,7 @@ for (const [name, action] of [
   });
 }
 
-test("a retry of a restart repeats what failed, what came up and was not green, and what was not begun", () => {
+test("a retry of a restart repeats what failed, what came up but was not green, and what did not begin", () => {
   for (const temper of ["fails", "never"] as const) {
     const asked = checked("group.restart", { target: "shop", timeoutMs: 2000 });
     const { command, only } = again(retry(carriedOut(asked, { "n1:b": temper })));
@@ -288,14 +288,14 @@ test("a retry of a restart repeats what failed, what came up and was not green, 
   }
 });
 
-/** What a retry of it plans: its steps, chain by chain. */
+/** The steps that a retry of the job plans, chain by chain. */
 function planned(job: Job, there: Partial<Observed>): string[] {
   const { orchestration } = planAgain(again(retry(job)), job.state.record.revision, seen(there));
   const chains = orchestration?.chains ?? assert.fail();
   return chains.flatMap(({ links }) => links.map(({ step }) => `${step.action} ${step.stitch}`));
 }
 
-test("a retry of a scale makes what is missing, and starts those it made that did not come up and are still there", () => {
+test("a retry of a scale creates what is missing, and starts what the scale made if it exists but is not up", () => {
   const scale = checked("group.scale", { target: CREATE.target, count: 6 });
   const tempers = Object.fromEntries(
     ["n1", "n2"].flatMap((on) => [100, 101, 102].map((n) => [`${on}:orders-${n}`, "fails"] as const)),
@@ -333,7 +333,7 @@ for (const [command, tempers] of [
   [checked("group.rebalance", { target: "shop", maxMoves: 3, deadlineMs: LONG_MS }), {}],
   [checked("node.drain", { target: "n1", forceAfterMs: 5, deadlineMs: LONG_MS }), {}],
 ] as const) {
-  test(`${command.command} says how it shall be: a retry gives it again, whole`, () => {
+  test(`${command.command} describes the wanted end: a retry repeats the whole command`, () => {
     const job = carriedOut(command, tempers);
     const failed = { ...job.state, marks: { ...job.state.marks, closed: { status: "failed", atMs: 0 } } } as const;
     const next = again(retryOf(failed, job.folded));
@@ -345,7 +345,7 @@ for (const [command, over] of [
   [checked("node.ping", { target: "n1" }), {}],
   [checked("node.cordon", { target: "n1", deadlineMs: 5 }), {}],
 ] as const) {
-  test(`a retry of ${command.command} that its node could not take up gives it again as it was`, () => {
+  test(`a retry of ${command.command} that its node could not take up repeats the command unchanged`, () => {
     assert.deepEqual(retry(jobOf(command, [FAILED], over)), { kind: "command", command, only: null, notUp: [] });
   });
 }
@@ -355,12 +355,12 @@ for (const [command, over, expected] of [
   [checked("stitch.restart", { target: "a" }), one, ["stitch.restart", "restart n1:a"]],
   [checked("stitch.remove", { target: "a" }), one, ["stitch.remove", "remove n1:a"]],
 ] as const) {
-  test(`a retry of ${command.command} is of the very stitch it was about`, () => {
+  test(`a retry of ${command.command} is about the same stitch as its job`, () => {
     assert.deepEqual(steps(retry(jobOf(command, [FAILED], over))), expected);
   });
 }
 
-/** A job of many steps that ended as failed, whatever came of it. */
+/** A job of many steps, marked as failed whatever its outcome. */
 const asFailed = ({ state, folded }: Job): Job => ({
   state: { ...state, marks: { ...state.marks, closed: { status: "failed", atMs: 0 } } },
   folded,
@@ -370,14 +370,14 @@ for (const [what, tempers, target] of [
   ["could not be brought up there", { "n2:a": "fails" }, "n1:a"],
   ["is there by now", {}, "n2:a"],
 ] as const) {
-  test(`a retry of a move is of the very stitch it was about, where the move left it: one that ${what}`, () => {
+  test(`a retry of a move is about the same stitch, where the move left it: one that ${what}`, () => {
     const move = checked("stitch.move", { target: "a", toNode: "n2" });
     const { command, only } = again(retry(asFailed(carriedOut(move, tempers))));
     assert.deepEqual([command, idsOf(only ?? [])], [{ ...move, target, deadlineMs: LONG_MS }, [target]]);
   });
 }
 
-test("a retry of a move that its node could not take up moves the very stitch, though the one step it shows removes it", () => {
+test("a retry of a move that its node did not take up moves that stitch, though the only step shown is a remove", () => {
   const move = checked("stitch.move", { target: "a", toNode: "n2" });
   const next = retry(jobOf(move, [FAILED], { ...one, nodes: [AWAY, node("n2")] }));
   const step = { action: "remove", stitch: "n1:a", timeoutMs: move.timeoutMs, born: "1.0" };
@@ -407,7 +407,7 @@ for (const [what, step, born, expected] of [
   });
 }
 
-/** A stitch of the same name as one of a job of revision 7, created since. */
+/** A stitch with the same id as one of a job of revision 7, created after that job. */
 const NAMESAKE = { group: "other.db.1", born: "8.0", revision: "8.0" } as const;
 
 for (const [command, over, code] of [
@@ -415,7 +415,7 @@ for (const [command, over, code] of [
   [checked("stitch.stop", { target: "a" }), one, "not_reversible"],
   [checked("stitch.start", { target: "a" }), one, "not_reversible"],
 ] as const) {
-  test(`a ${command.command} is not taken back, nor tried again, on another stitch that has the id since`, () => {
+  test(`neither rollback nor retry of a ${command.command} touches another stitch that has the id since`, () => {
     const there = aftermath(withStitches(new Map([["n1:a", record("n1:a", NAMESAKE)]])));
     const done = jobOf(command, [DONE], over);
     const back = rollback(done);
@@ -428,7 +428,7 @@ for (const [command, over, code] of [
   });
 }
 
-test("the steps of a follow-up name the stitch they mean, for its node to compare", () => {
+test("the steps of a follow-up carry the born of their stitch, which the node compares", () => {
   const stopped = jobOf(checked("group.stop", { target: "shop" }), []);
   const back = rollback(stopped);
   assert.ok(back.kind === "steps");
@@ -447,7 +447,7 @@ test("the steps of a follow-up name the stitch they mean, for its node to compar
   );
 });
 
-test("what is planned anew leaves out another stitch that has the id since", () => {
+test("a follow-up that is planned again leaves out another stitch that has the id since", () => {
   const at = (born: string, id = "n1:a") => seen(withStitches(new Map([[id, record(id, { born })]])));
   const nothing = refusedWith("not_found", /nothing to do again/);
   const restarted = carriedOut(checked("group.restart", { target: "shop" }), { "n1:a": "fails" });
@@ -467,7 +467,7 @@ test("what is planned anew leaves out another stitch that has the id since", () 
   assert.throws(() => planAgain(again2, revision, at("2.0")), nothing);
 });
 
-test("a removed stitch is not brought back where another was removed under its id since, nor by a retry", () => {
+test("a removed stitch is not restored, not even by a retry, if another was removed under its id since", () => {
   const first = jobOf(checked("stitch.remove", { target: "a" }), [DONE], one);
   const next = rollback(first);
   assert.ok(next.kind === "steps");
@@ -488,7 +488,7 @@ test("a removed stitch is not brought back where another was removed under its i
   );
 });
 
-/** The finished job that follows from another, as the command service records it; `outcomes` as of `jobOf`. */
+/** The finished job that follows from another, as the command service records it. `outcomes` is as in `jobOf`. */
 function jobFollowing(next: FollowUp, { state }: Job, there: Left, outcomes: readonly StepOutcome[]): Job {
   assert.ok(next.kind === "steps");
   const now = aftermath(there);
@@ -504,7 +504,7 @@ for (const [first, expected] of [
   [jobOf(checked("stitch.create", CREATE), [], { stitches: [], nodes: [node("n1")] }), MADE],
   [stoppedOld(), ["group.start", "start n1:a", "start n1:b", "start n2:c"]],
 ] as const) {
-  test(`the rollback of ${first.state.record.command} is of ${expected.slice(1).join(", ")} alone, and so is its retry`, () => {
+  test(`a rollback of ${first.state.record.command} covers only ${expected.slice(1).join(", ")}, as does its retry`, () => {
     const ids = [...IDS, "n1:orders-1"];
     const there = withStitches(new Map(ids.map((id) => [id, record(id, id === "n1:orders-1" ? { born: "7.0" } : {})])));
     const failed = outcome("failed", false, { code: "node_dead", message: "it is dead" });
@@ -513,7 +513,7 @@ for (const [first, expected] of [
   });
 }
 
-test("a follow-up shows the one stitch that it is about; only a retry has the options of its job", () => {
+test("a follow-up about one stitch shows it as its target; only a retry has the options of its job", () => {
   const first = jobOf(checked("stitch.clone", { target: "a", toNode: "n1" }), [NOT_UP], one);
   const shown = (next: FollowUp) => {
     const there = aftermath(withStitches(new Map(["n1:orders-1", ...IDS].map((id) => [id, record(id)]))));
@@ -533,7 +533,7 @@ test("a follow-up shows the one stitch that it is about; only a retry has the op
   assert.deepEqual(shown(many), { command: "group.start", target: CREATE.target, options: {}, asked: null });
 });
 
-test("what takes back a stop of older versions is recorded as the start of those, not of the version that was kept", () => {
+test("the rollback of a stop of older versions is recorded as a start of those, not of the version that stays", () => {
   const first = stoppedOld();
   const next = rollback(first);
   assert.ok(next.kind === "steps");
@@ -550,7 +550,7 @@ test("what takes back a stop of older versions is recorded as the start of those
   assert.equal(recordedWith("1", "0", "1"), "group.start shop.orders");
 });
 
-test("a retry of a stop of older versions waits for the version that is kept as the first did", () => {
+test("a retry of a stop of older versions waits for the version that stays, as the first job did", () => {
   const next = again(retry(asFailed(stoppedOld())));
   assert.equal(next.only, null);
   const groupOf = (id: string) => (id === "n2:new" ? { group: OLD.target } : {});
@@ -558,7 +558,7 @@ test("a retry of a stop of older versions waits for the version that is kept as 
   assert.equal(planAgain(next, 7, seen(withStitches(records))).orchestration?.replacement?.atLeast, IDS.length);
 });
 
-test("a retry of what is gone is refused", () => {
+test("a retry of a stitch that is gone is refused", () => {
   const job = jobOf(checked("stitch.stop", { target: "a" }), [FAILED], one);
   const next = retry(job);
   assert.ok(next.kind === "steps");
@@ -568,13 +568,13 @@ test("a retry of what is gone is refused", () => {
   );
 });
 
-test("a retry of a create is of those that did not come up: started where they are there, else placed anew", () => {
+test("a retry of a create starts the stitches that exist but did not come up, and places missing ones again", () => {
   const command = checked("stitch.create", { ...CREATE, count: 3, timeoutMs: 9 });
   const job = jobOf(command, [DONE, FAILED, FAILED], { stitches: [], nodes: [node("n1")] });
   const next = retry(job);
   assert.ok(next.kind === "steps");
   const there = withStitches(new Map(["n1:orders-1", "n1:orders-2"].map((id) => [id, record(id, { born: "7.0" })])));
-  // n1 is gone by now.
+  // n1 takes no new stitches by now.
   const nodes = [node("n1", { eligibility: "cordoned" }), node("n2")];
   const plan = planSteps(next, job.state.record, aftermath({ ...there, nodes }));
   assert.deepEqual(
@@ -595,7 +595,7 @@ test("a retry of a create is of those that did not come up: started where they a
 /** `placements`: as they were assigned, by full id. */
 type Left = Partial<Aftermath> & { readonly placements?: ReadonlyMap<string, PlacementOptions> };
 
-/** All of it is assigned, what was removed too. */
+/** All stitches are assigned, also those that were removed. */
 function aftermath({ removed = new Map(), placements = new Map(), ...over }: Left = {}): Aftermath {
   const now = seen(over);
   const gone = [...removed].map(([id, { born, group }]) => {
@@ -611,7 +611,7 @@ const left = (id: string, revision: string, desired: "running" | "stopped" = "ru
   return { id: bare, group, revision, born: "1.0", outcome: null, removedAtMs: 0, was, movedTo: null };
 };
 
-test("a follow-up is about stitches where they live now, those that it names and those that it leaves out", () => {
+test("a follow-up names its stitches where they live now, in its steps, in only and in notUp", () => {
   const moved = new Map([["n1:b", "n2:b"]]);
   const stopped = rollback(jobOf(checked("group.stop", { target: "shop" }), []));
   assert.deepEqual(idsOf(stepsIn(stopped)), IDS);
@@ -624,13 +624,13 @@ test("a follow-up is about stitches where they live now, those that it names and
   assert.deepEqual(idsOf(again(whereTheyLive({ ...next, notUp: down }, moved)).notUp), ["n1:a", "n2:b"]);
 });
 
-test("what was removed is created again as it was, where it was, unless it is there again or was another by then", () => {
+test("a rollback of a remove creates each stitch as and where it was, unless its id is or was in use since", () => {
   const job = jobOf(checked("group.remove", { target: "shop", timeoutMs: 9 }), []);
   const next = rollback(job);
   assert.ok(next.kind === "steps");
   const removed = new Map([
     ["n1:a", left("n1:a", "7.0", "stopped")],
-    // A later command has removed another under this id.
+    // A later command has removed another stitch under this id.
     ["n1:b", left("n1:b", "8.0")],
     ["n2:c", left("n2:c", "7.0")],
   ]);
@@ -652,7 +652,7 @@ test("what was removed is created again as it was, where it was, unless it is th
   assert.throws(pruned, refusedWith("not_reversible", /nothing of what it did is left/));
 });
 
-test("a retry of that creates each as it was, where it was, unless it was removed once more", () => {
+test("a retry of a rollback of a remove creates each stitch as and where it was, unless it was removed again", () => {
   const first = jobOf(checked("group.remove", { target: "shop" }), []);
   const was = (id: string): RemovedRecord => ({ ...left(id, "7.0"), group: `shop.${id.slice(3)}.1` });
   const removed = new Map(IDS.map((id) => [id, was(id)]));
@@ -663,7 +663,7 @@ test("a retry of that creates each as it was, where it was, unless it was remove
   assert.deepEqual(c?.action === "create" && c.placement, west, "where it may live is as it was assigned");
   const next = retry(back);
   assert.ok(next.kind === "steps");
-  // The rollback is of revision 8: what is left of n1:b is a later command's, of n1:a nothing.
+  // The rollback has revision 8. What is left of n1:b is from a later command; nothing is left of n1:a.
   const since = new Map([...removed].filter(([id]) => id !== "n1:a")).set("n1:b", left("n1:b", "9.0"));
   const { tasks } = planSteps(next, back.state.record, aftermath({ ...gone, removed: since }));
   assert.deepEqual(
@@ -672,7 +672,7 @@ test("a retry of that creates each as it was, where it was, unless it was remove
   );
 });
 
-test("what is taken back on a node that is away is refused there, and done elsewhere", () => {
+test("a rollback is refused for each node that is dead or unknown", () => {
   const job = jobOf(checked("group.stop", { target: "shop" }), []);
   const next = rollback(job);
   assert.ok(next.kind === "steps");
@@ -686,8 +686,8 @@ test("what is taken back on a node that is away is refused there, and done elsew
   );
 });
 
-/** Every command has an answer to both. */
-test("there is no command that a rollback does not know", () => {
+/** Every command has an answer to rollback and to retry. */
+test("rollbackOf knows every command", () => {
   const { state, folded } = jobOf(checked("node.ping", { target: "n1" }), [WAS_SO]);
   for (const name of COMMAND_NAMES)
     assert.throws(

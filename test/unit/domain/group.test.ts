@@ -12,12 +12,12 @@ import {
 
 const part = fc.stringMatching(/^[A-Za-z0-9_-]{1,63}$/);
 const parts = fc.array(part, { minLength: 1, maxLength: 3 });
-/** Parts that begin alike, so that many pairs are nearly inside each other. */
+/** Parts with similar beginnings, so that many groups almost contain each other. */
 const near = fc
   .array(fc.constantFrom("shop", "shopping", "Shop", "s"), { minLength: 1, maxLength: 3 })
   .map((each) => each.join("."));
 
-test("a group is parsed into its parts and written back the same", () => {
+test("a group is parsed into its parts and written back unchanged", () => {
   fc.assert(
     fc.property(parts, (each) => {
       const text = each.join(".");
@@ -31,7 +31,7 @@ test("a group is parsed into its parts and written back the same", () => {
   );
 });
 
-test("any text at all is either refused or written back the same", () => {
+test("any text is either refused or written back unchanged", () => {
   const text = fc.oneof(fc.string({ unit: "binary" }), fc.stringMatching(/^[a.\n -]{0,9}$/));
   fc.assert(
     fc.property(text, (any) => {
@@ -63,7 +63,7 @@ for (const wrong of ["", ".", "a.", ".a", "a..b", "a.b.c.d", "a b", "a.b.c\n", "
   });
 }
 
-test("a group contains exactly those it is a prefix of, part by part", () => {
+test("a group contains exactly the groups that begin with its parts", () => {
   fc.assert(
     fc.property(near, near, (outer, inner) => {
       const [o, i] = [outer.split("."), inner.split(".")];
@@ -83,7 +83,7 @@ test("a group contains every group made by adding parts to it", () => {
   );
 });
 
-test("containing is a partial order: of itself, of no one both ways, and through a third", () => {
+test("groupContains is a partial order: reflexive, antisymmetric and transitive", () => {
   fc.assert(
     fc.property(near, near, near, (a, b, c) => {
       assert.ok(groupContains(a, a));

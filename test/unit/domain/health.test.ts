@@ -10,7 +10,7 @@ for (const [missed, health] of [
   [6, "red"],
   [1000, "red"],
 ] as const) {
-  test(`${missed} heartbeats missed in a row: ${health}; missing where it was never heard from`, () => {
+  test(`${missed} heartbeats missed in a row: ${health}; missing if it never answered`, () => {
     assert.equal(healthOf(missed, true), health);
     assert.equal(healthOf(missed, false), "missing");
   });
@@ -28,12 +28,12 @@ for (const [state, isDead, health, healthySinceMs] of [
   ["starting", true, null, null],
   ["failed", true, null, null],
 ] as const) {
-  test(`the health of one that is ${state}${isDead ? " on a dead node" : ""} is shown as ${health}`, () => {
+  test(`the health of a stitch that is ${state}${isDead ? " on a dead node" : ""} is shown as ${health}`, () => {
     assert.deepEqual(shownHealth({ ...SHOWN, state }, isDead), { health, healthySinceMs });
   });
 }
 
-test("what is not green is not healthy since anything", () => {
+test("a stitch that is not green has no healthySinceMs", () => {
   const shown = shownHealth({ state: "running", health: "yellow", healthySinceMs: 5 }, false);
   assert.deepEqual(shown, { health: "yellow", healthySinceMs: null });
 });

@@ -35,7 +35,7 @@ for (const wrong of ["", "-a", "A", "a_b", "a.b", "a:b", "a b", "a\n", "ä", "a"
   });
 }
 
-test("no node is called api, in its own id or in a full id; a cluster and a stitch may be", () => {
+test("api is no node id, neither alone nor in a full id; a cluster or a stitch may be called api", () => {
   assert.match(nodeId.safeParse("api").error?.issues[0]?.message ?? "", /reserved/);
   assert.equal(parseStitchRef("api:orders-1"), null);
   assert.deepEqual(parseStitchRef("n1:api"), { node: "n1", stitch: "api" });
@@ -43,7 +43,7 @@ test("no node is called api, in its own id or in a full id; a cluster and a stit
   assert.ok(clusterName.safeParse("api").success);
 });
 
-test("a bare id and a full id are parsed into what they name", () => {
+test("a bare id and a full id are parsed into node and stitch", () => {
   fc.assert(
     fc.property(nodeName, name, (node, stitch) => {
       assert.deepEqual(parseStitchRef(stitch), { node: null, stitch });
@@ -54,7 +54,7 @@ test("a bare id and a full id are parsed into what they name", () => {
   );
 });
 
-test("any text is either refused as a stitch, or is what its parts spell", () => {
+test("any text is either refused as a stitch, or equals the text of its parts", () => {
   fc.assert(
     fc.property(fc.oneof(fc.string(), fc.stringMatching(/^[aB:\n-]{0,6}$/)), (text) => {
       const ref = parseStitchRef(text);
@@ -67,7 +67,7 @@ test("any text is either refused as a stitch, or is what its parts spell", () =>
   );
 });
 
-test("too many parts, and empty ones, name no stitch", () => {
+test("an id with too many parts or empty parts is no stitch id", () => {
   for (const wrong of ["", ":", "n1:", ":a", "n1:a:b", "n1::a", "N1:a", "n1:A"]) {
     assert.equal(parseStitchRef(wrong), null, wrong);
     assert.throws(() => splitFullId(wrong), /not a full stitch id/);
@@ -75,12 +75,12 @@ test("too many parts, and empty ones, name no stitch", () => {
   assert.throws(() => splitFullId("orders-1"), /not a full stitch id: "orders-1"/);
 });
 
-test("a host name always gives a valid node id", () => {
+test("every host name gives a valid node id", () => {
   const hostname = fc.oneof(fc.string({ unit: "binary" }), fc.stringMatching(/^[-aA_.]{0,90}$/), fc.domain());
   fc.assert(fc.property(hostname, (host) => nodeId.safeParse(nodeIdFromHostname(host)).success));
 });
 
-test("a node id is the host name's first label, lower case, other characters -", () => {
+test("a node id is the first label of the host name, in lower case, with - for other characters", () => {
   assert.equal(nodeIdFromHostname("Web_01.example.com"), "web-01");
   assert.equal(nodeIdFromHostname("--x.y"), "x");
   assert.equal(nodeIdFromHostname(`-${"a".repeat(90)}.b`), "a".repeat(63));
@@ -102,7 +102,7 @@ test("a generated stitch id is valid and ends with its number, whatever the comp
   assert.equal(generatedStitchId("A".repeat(63), 1234), `${"a".repeat(47)}-1234`);
 });
 
-test("two numbers never give the same stitch id, not even for components cut or folded alike", () => {
+test("different numbers give different stitch ids, even if the components become the same text", () => {
   fc.assert(
     fc.property(component, component, counted, counted, (a, b, n, m) => {
       fc.pre(n !== m);
@@ -118,7 +118,7 @@ function base32(of: Uint8Array): string {
   return digits.replace(/./g, (digit) => "abcdefghijklmnopqrstuvwxyz234567".charAt(Number.parseInt(digit, 32)));
 }
 
-test("a job id is valid and spells the first 130 bits of its bytes, so that no two of those share one", () => {
+test("a job id is valid and encodes the first 130 bits of its bytes, so different bits give different ids", () => {
   fc.assert(
     fc.property(bytes(17), bytes(15), (first, more) => {
       const id = jobIdFromBytes(first);
@@ -129,7 +129,7 @@ test("a job id is valid and spells the first 130 bits of its bytes, so that no t
   );
 });
 
-test("fewer than 17 bytes make no job id, and other texts are none", () => {
+test("fewer than 17 bytes make no job id, and a text of another form is none", () => {
   assert.throws(() => jobIdFromBytes(new Uint8Array(16)), RangeError);
   for (const wrong of ["", "j", `j${"a".repeat(25)}`, `j${"a".repeat(27)}`, `J${"a".repeat(26)}`, `j${"1".repeat(26)}`])
     assert.match(jobId.safeParse(wrong).error?.issues[0]?.message ?? "", /26 letters or digits/);

@@ -4,14 +4,14 @@ import * as z from "zod";
 import { invalidOf } from "../../../src/domain/json/invalid.ts";
 import { stitchSpec } from "../../../src/domain/stitch/spec.ts";
 
-/** What is said of a value that is not what the schema wants. */
+/** The path and the message of each part that the schema refuses. */
 function said(schema: z.ZodType, value: unknown): [path: string, message: string][] {
   const { error } = schema.safeParse(value);
   assert.ok(error);
   return invalidOf(error).map(({ path, message }) => [path, message]);
 }
 
-test("a field that is missing is said to be required; one of another type is told what it must be", () => {
+test("says that a missing field is required, and which type another one must have", () => {
   const schema = z.strictObject({ a: z.string(), deep: z.strictObject({ b: z.int() }) });
   assert.deepEqual(said(schema, { deep: {} }), [
     ["a", "is required"],
@@ -21,12 +21,12 @@ test("a field that is missing is said to be required; one of another type is tol
   assert.deepEqual(said(schema, null), [["", "Invalid input: expected object, received null"]]);
 });
 
-test("each field that is not known is named", () => {
+test("names each unknown field", () => {
   const found = said(z.strictObject({ deep: z.strictObject({}) }), { c: 1, deep: { d: 1, e: 1 } });
   assert.deepEqual(found.map(([path]) => path).sort(), ["c", "deep.d", "deep.e"]);
 });
 
-test("of a variable that is refused it says why", () => {
+test("says why a variable is refused", () => {
   const env = { NODE_OPTIONS: "x", LD_PRELOAD: "x", "1A": "y" };
   const refused = "may not be set: it would change how the program is loaded, or is the node's own";
   assert.deepEqual(said(stitchSpec, { adaptor: "process", command: ["a"], env }), [
@@ -36,7 +36,7 @@ test("of a variable that is refused it says why", () => {
   ]);
 });
 
-test("a command that is no list of words is shown one", () => {
+test("a command that is no list of words gets an example of one", () => {
   for (const command of [undefined, "sleep 60", { 0: "sleep" }])
     assert.deepEqual(said(stitchSpec, { adaptor: "process", command }), [
       ["command", 'must be a list of words, such as ["sleep", "60"]'],

@@ -18,12 +18,12 @@ export const outcomeOf = (status: StepOutcome["status"]): StepOutcome => ({
 
 type Over = {
   runs?: Task["runs"];
-  /** The attempt that counts; null: it is given up. */
+  /** The attempt that counts; null: the task is given up. */
   attempt?: number | null;
   refused?: StepError["code"];
-  /** By attempt 1. */
+  /** Claimed by attempt 1. */
   claimed?: boolean;
-  /** Of attempt 1. */
+  /** The outcome of attempt 1. */
   outcome?: StepOutcome;
   waitForNode?: boolean;
   cancelledAtMs?: number;
@@ -58,7 +58,7 @@ const taskOf = (id: string, steps: number, over: Over): Omit<Task, "node"> => ({
   refused: over.refused === undefined ? null : { code: over.refused, message: "refused" },
 });
 
-/** A job of one task of one step on `n1`, with its deadline at 1000. */
+/** A job of one task with one step on `n1`. Its deadline is 1000. */
 export const stateOf = (over: Over): JobState => ({
   record: jobOf([{ ...taskOf("t0", 1, over), node: "n1" }], over.waitForNode ?? false),
   bodyHash: "",
@@ -84,7 +84,7 @@ const taskArbitrary = fc.record({
   liveness: fc.option(fc.constantFrom(...LIVENESS)),
 });
 
-/** Jobs of up to four tasks, each on a node of its own, seen at any moment: some outcomes there, some not. */
+/** Jobs of up to four tasks, each on its own node, seen at any moment: some outcomes exist, some do not. */
 export const jobs = fc
   .record({
     tasks: fc.array(taskArbitrary, { minLength: 1, maxLength: 4 }),
@@ -133,7 +133,7 @@ export const alike = (state: JobState): fc.Arbitrary<JobState> => {
     .map(([repeated, shuffled]) => ({ ...state, outcomes: { claims: repeated, steps: new Map(shuffled) } }));
 };
 
-/** The state with an outcome for every step: those it has, and made-up ones for the rest; and all their statuses. */
+/** The state with an outcome for every step, and the statuses of all steps. Missing outcomes are made up. */
 export function withAll(state: JobState): { state: JobState; statuses: StepOutcome["status"][] } {
   const steps = new Map(state.outcomes.steps);
   const statuses: StepOutcome["status"][] = [];

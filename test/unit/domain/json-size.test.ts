@@ -20,7 +20,7 @@ for (const [text, depth, tokens] of [
     assert.deepEqual(jsonSize(text, NO_BOUND), { depth, tokens });
   });
 
-test("a value has as many tokens as its strings, brackets, commas and colons, however it is written", () => {
+test("a value has as many tokens as strings, brackets, commas and colons, however it is formatted", () => {
   const sizeOf = (value: unknown): { depth: number; tokens: number } => {
     if (typeof value === "string") return { depth: 0, tokens: 1 };
     if (typeof value !== "object" || value === null) return { depth: 0, tokens: 0 };
@@ -39,7 +39,7 @@ test("a value has as many tokens as its strings, brackets, commas and colons, ho
   );
 });
 
-test("looks at nothing beyond the bound", () => {
+test("reads nothing beyond the limit", () => {
   assert.equal(jsonSize(`[${"1,".repeat(2_000_000)}1]`, { depth: 10, tokens: 4000 }).tokens, 4001);
   assert.deepEqual(jsonSize("[".repeat(2_000_000), { depth: 10, tokens: 4000 }), { depth: 11, tokens: 11 });
 });

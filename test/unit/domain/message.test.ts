@@ -16,7 +16,7 @@ const MESSAGE: Message = {
 };
 const LETTER = { messageId: "m", from: "n2:a", to: "n1:b", channel: "", data: "", tries: 0, atMs: 0, reason: "" };
 
-test("a message from a node or the API is read as it is", () => {
+test("reads a message from a node or the API unchanged", () => {
   for (const more of [
     {},
     { from: "api:0b6d3c4e8a5e4f1c9f0e1f2d3c4b5a69", id: "0b6d3c4e8a5e4f1c9f0e1f2d3c4b5a69" },
@@ -40,12 +40,12 @@ for (const [what, more, says] of [
   ["a group that is none", { to: { group: "a..b" } }, /^to/],
   ["fewer than no hops", { hops: -9e9 }, /^hops /],
 ] as const)
-  test(`a message with ${what} is none, and the reason says so`, () => {
+  test(`refuses a message with ${what}, and says why`, () => {
     const read = readMessage(JSON.stringify({ ...MESSAGE, ...more }));
     assert.match("wrong" in read ? read.wrong : "", says);
   });
 
-test("what is no JSON is no message, and is not quoted", () => {
+test("refuses what is not JSON, and does not quote it", () => {
   for (const text of ["", "{", "null", "[]", '"hunter2"']) {
     const read = readMessage(text);
     assert.match("wrong" in read ? read.wrong : "", /^it .{5}/);
@@ -53,7 +53,7 @@ test("what is no JSON is no message, and is not quoted", () => {
   }
 });
 
-test("a dead letter that no message could have left is none", () => {
+test("refuses a dead letter that no message can have become", () => {
   const letter = { ...LETTER, code: "inbox_full" };
   assert.ok(deadLetter.safeParse(letter).success);
   for (const more of [{ channel: "_exit" }, { from: "n2" }, { messageId: "" }])

@@ -16,7 +16,7 @@ for (const [said, of, askedMs, added, replacing] of [
   ["says so itself", spec({ ...SILENT, minHealthyMs: 20 }), undefined, 20, 20],
   ["was told by the command", spec({ minHealthyMs: 20 }), 0, 20, 0],
 ] as const) {
-  test(`one that ${said} must have been well for ${added} ms where it is added, for ${replacing} ms where it replaces`, () => {
+  test(`a stitch that ${said} must be healthy for ${added} ms if added, and for ${replacing} ms if it replaces another`, () => {
     assert.deepEqual([wellForMs(of), wellBeforeReplacingMs(of, askedMs)], [added, replacing]);
   });
 }
@@ -24,14 +24,14 @@ for (const [said, of, askedMs, added, replacing] of [
 const MANY = Array.from({ length: 1000 }, (_, index) => `n1:s${index}`);
 const seen = observed(withStitches(new Map(MANY.map((id) => [id, record(id)]))));
 
-test("a plan says how long it takes at least: once a batch, in parallel", () => {
+test("the least duration of a plan is the healthy time once per batch, because a batch runs in parallel", () => {
   const least = (more: object) => leastDurationMs(planCommand(checked("group.restart", { ...GROUP, ...more }), seen));
   assert.equal(least({ batch: 1 }), 5_000_000);
   assert.equal(least({ batch: 250 }), 20_000);
   assert.equal(least({ batch: 250, minHealthyMs: 10 }), 40);
 });
 
-test("a long command has an hour, or twice what it takes at least; a drain a minute more than until it forces", () => {
+test("a long command has an hour, or twice its least duration; a drain has its time to force plus a minute", () => {
   const inMs = (command: Parameters<typeof deadlineOf>[0]) => deadlineOf(command, planCommand(command, seen));
   assert.equal(inMs(checked("group.restart", { ...GROUP, batch: 100 })), 3_600_000);
   assert.equal(inMs(checked("group.restart", GROUP)), 10_000_000);

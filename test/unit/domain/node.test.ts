@@ -17,7 +17,7 @@ for (const [nowMs, liveness] of [
   });
 }
 
-test("a node that left is left, whatever its lease and whoever declared it dead", () => {
+test("a node that left is left, whatever its lease, and even if it was declared dead", () => {
   fc.assert(
     fc.property(fc.nat(3000), fc.option(fc.nat(5)), (nowMs, deadIncarnation) => {
       assert.equal(livenessOf({ ...lease, leftAtMs: 500, deadIncarnation, readAtMs: nowMs }, 200), "left");
@@ -25,21 +25,21 @@ test("a node that left is left, whatever its lease and whoever declared it dead"
   );
 });
 
-test("declared dead counts for that incarnation, lease or not, and for no other", () => {
+test("a declared death counts for that incarnation only, with or without a lease", () => {
   assert.equal(livenessOf({ ...lease, deadIncarnation: 3, readAtMs: 0 }, 200), "dead");
   assert.equal(livenessOf({ ...lease, deadIncarnation: 2, readAtMs: 0 }, 200), "alive");
 });
 
-test("a node that Redis knows nothing of is dead", () => {
+test("a node that Redis does not know is dead", () => {
   assert.equal(livenessOf(null, 200), "dead");
   assert.equal(livenessOf(undefined, 200), "dead");
 });
 
-test("a node is present while it is alive or suspect, and no longer when it is dead or has left", () => {
+test("a node is present while it is alive or suspect, and not when it is dead or has left", () => {
   assert.deepEqual((["alive", "suspect", "dead", "left"] as const).filter(isPresent), ["alive", "suspect"]);
 });
 
-test("as time goes by a node goes from alive over suspect to dead and never back", () => {
+test("with time a node goes from alive through suspect to dead, and never back", () => {
   const RANK = { alive: 0, suspect: 1, dead: 2, left: 3 };
   fc.assert(
     fc.property(fc.nat(3000), fc.nat(3000), fc.nat(500), (at, later, deadAfterMs) => {
@@ -49,7 +49,7 @@ test("as time goes by a node goes from alive over suspect to dead and never back
   );
 });
 
-test("what is asked fits exactly up to the capacity, also in tenths of a core", () => {
+test("a request fits exactly up to the capacity, also in tenths of a core", () => {
   const tenths = fc.nat(40);
   fc.assert(
     fc.property(tenths, tenths, tenths, (capacity, reserved, asked) => {
@@ -64,7 +64,7 @@ test("what is asked fits exactly up to the capacity, also in tenths of a core", 
   assert.equal(shortOf({ cpu: 0.3, memoryBytes: 0 }, { cpu: 0.1, memoryBytes: 0 }, { cpu: 0.2, memoryBytes: 0 }), null);
 });
 
-test("memory is short by one byte, and a stitch that asks for nothing always fits", () => {
+test("one byte too much is short of memory; a stitch that asks for nothing always fits", () => {
   const full = { cpu: 1, memoryBytes: 100 };
   assert.equal(shortOf(full, { cpu: 0, memoryBytes: 60 }, { cpu: 0, memoryBytes: 40 }), null);
   assert.equal(shortOf(full, { cpu: 0, memoryBytes: 60 }, { cpu: 0, memoryBytes: 41 }), "memory");

@@ -10,7 +10,7 @@ import type { StitchSpec } from "../../../src/domain/stitch/spec.ts";
 import { type StitchRecord, toldOf } from "../../../src/domain/stitch/stitch.ts";
 import { specOf, stored } from "../../support/test-spec.ts";
 
-/** A create of a process that asks for nothing, as a client sends it. */
+/** A create of a process that reserves nothing, as a client sends it. */
 export const CREATE = { target: "shop.orders.1", spec: { adaptor: "process", command: ["x"] } } as const;
 
 /** The command as a client sends it, checked and with its defaults. */
@@ -19,7 +19,7 @@ export const checked = <Name extends CommandName>(command: Name, body: object): 
 
 export { specOf, stored };
 
-/** The plan of a command; of a create, with its spec as a Master has it. */
+/** The plan of a command. For a create, the spec is as a Master has it. */
 export function planned(command: Command, seen: Observed): Plan {
   if (command.command !== "stitch.create") return planCommand(command, seen);
   const reschedule = command.spec.reschedule ?? command.node === undefined;
@@ -44,7 +44,7 @@ export const node = (id: string, over: Partial<NodeRecord> = {}): NodeRecord => 
   ...over,
 });
 
-/** At 1000, a node is suspect for 100 ms past its lease. One node `n1` and no stitches, unless told. */
+/** The state at 1000, where a node is suspect for 100 ms after its lease. By default: one node `n1` and no stitches. */
 export const observed = (over: Partial<Observed> = {}): Observed => ({
   nowMs: 1000,
   deadAfterMs: 100,
@@ -62,7 +62,7 @@ export const observed = (over: Partial<Observed> = {}): Observed => ({
   ...over,
 });
 
-/** What Masters have assigned of stitches that they have all assigned. */
+/** What Masters have assigned if they have assigned all these stitches. */
 const assignedOf = (records: ReadonlyMap<string, StitchRecord>): Map<string, Assigned> =>
   new Map(
     [...records].map(([id, { specHash, group, placement, born }]) => [
@@ -75,7 +75,7 @@ type Differs = Partial<StitchRecord> & { readonly spec?: StitchSpec };
 
 const SPEC = { ...checked("stitch.create", CREATE).spec, reschedule: true };
 
-/** A stitch that runs and is green, of `CREATE`'s group. */
+/** A stitch of `CREATE`'s group that runs and is green. */
 export const record = (id: string, { spec = SPEC, ...over }: Differs = {}): StitchRecord => ({
   id: splitFullId(id).stitch,
   group: CREATE.target,
@@ -100,7 +100,7 @@ export const record = (id: string, { spec = SPEC, ...over }: Differs = {}): Stit
   ...over,
 });
 
-/** Such a stitch as a Master sees it that is to move it. */
+/** The same stitch as a Master sees it before it moves it. */
 export function placed(id: string, differs: Differs = {}): KnownStitch {
   const its = record(id, differs);
   const assigned = assignedOf(new Map([[id, its]])).get(id);
@@ -108,7 +108,7 @@ export function placed(id: string, differs: Differs = {}): KnownStitch {
   return { id, record: its, assigned };
 }
 
-/** Those stitches, as `record` makes them, counted on their nodes; each id is at home where it is. */
+/** Stitches made by `record`, counted on their nodes; the home of each id is the node in its full id. */
 export function withStitches(records: ReadonlyMap<string, StitchRecord>): Partial<Observed> {
   const ofGroup = new Map<string, Map<string, number>>();
   const homes = new Map<string, Set<string>>();

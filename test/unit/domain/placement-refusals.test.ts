@@ -46,7 +46,7 @@ for (const [code, over] of [
   });
 }
 
-test("a candidate is made of the node's facts, what it published, and its load if there is one", () => {
+test("a candidate has the node's facts, what the node published, and its load if there is one", () => {
   const facts = {
     zones: ["a"],
     labels: { k: "v" },

@@ -27,7 +27,7 @@ const evenness = (counts: readonly number[]) => Math.max(...counts) - Math.min(.
 const nodeCount = fc.integer({ min: 1, max: 7 });
 const count = fc.integer({ min: 1, max: 25 });
 
-test("spread over nodes that are alike differs by at most one, all in one zone or each in its own", () => {
+test("spread over equal nodes differs by at most one, with all nodes in one zone or each in its own", () => {
   fc.assert(
     fc.property(nodeCount, count, fc.boolean(), fc.array(fc.nat(9), { minLength: 7 }), (n, asked, apart, loads) => {
       const nodes = Array.from({ length: n }, (_, i) =>
@@ -56,11 +56,11 @@ test("spread counts zones before nodes: zones of unequal size differ by at most 
   );
 });
 
-test("spread fills up what there already is of the group", () => {
+test("spread takes the stitches that the group already has into account", () => {
   assert.deepEqual(chosen([on("n1", { ofGroup: 2 }), on("n2")], asking(0), SPREAD, 3), ["n2", "n2", "n1"]);
 });
 
-test("stitches of the group in a zone count while their node is alive or suspect, and no longer when it is gone", () => {
+test("the group's stitches in a zone count while their node is alive or suspect, and not if it is dead or left", () => {
   for (const [liveness, expected] of [
     ["alive", "n2"],
     ["suspect", "n2"],
@@ -74,7 +74,7 @@ test("stitches of the group in a zone count while their node is alive or suspect
   }
 });
 
-test("spread takes the least reserved of equals, binpack the most reserved, by the fuller dimension", () => {
+test("of equal nodes, spread takes the least reserved and binpack the most reserved, by the fuller resource", () => {
   const nodes = [
     on("n1", { reserved: { cpu: 4, memoryBytes: 0 } }),
     on("n2", { reserved: { cpu: 1, memoryBytes: 600 } }),
@@ -84,12 +84,12 @@ test("spread takes the least reserved of equals, binpack the most reserved, by t
   assert.deepEqual(chosen(nodes, asking(1), BINPACK, 1), ["n2"]);
 });
 
-test("binpack fills one node before it begins another, and goes on where no more fits", () => {
+test("binpack fills one node before it begins another, and goes on when no more fits", () => {
   const nodes = [on("n1"), on("n2", { reserved: { cpu: 5, memoryBytes: 0 } })];
   assert.deepEqual(chosen(nodes, asking(1.5), BINPACK, 4), ["n2", "n2", "n1", "n1"]);
 });
 
-test("the measured load breaks ties and nothing more, then the id does", () => {
+test("the measured load only breaks ties, and then the id does", () => {
   const loaded = on("n1", { cpuPercent: 90 });
   for (const wish of [SPREAD, BINPACK]) {
     assert.deepEqual(chosen([loaded, on("n2", { cpuPercent: 10 })], asking(0), wish, 1), ["n2"]);

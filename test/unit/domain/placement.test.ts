@@ -44,7 +44,7 @@ const wish = fc
   .map((options) => placementOptions.parse(options));
 const count = fc.integer({ min: 1, max: 12 });
 
-/** How many more the node may take, counted without placing any. */
+/** How many more the node may take, calculated without placing any. */
 function room(on: Candidate, of: StitchSpec, { zones, labels, maxPerNode = Infinity }: PlacementOptions): number {
   if (on.liveness !== "alive" || on.eligibility !== "eligible") return 0;
   if (zones !== undefined && !on.zones.some((zone) => zones.includes(zone))) return 0;
@@ -64,7 +64,7 @@ function room(on: Candidate, of: StitchSpec, { zones, labels, maxPerNode = Infin
 const tally = (of: readonly Candidate[], placed: readonly { node: string }[] | null) =>
   of.map(({ id }) => placed?.filter((each) => each.node === id).length ?? 0);
 
-test("all are placed within every node's room, or none where there is less room than asked for", () => {
+test("places all within every node's room, or none if there is less room than asked for", () => {
   fc.assert(
     fc.property(nodes, spec, wish, count, (on, of, as, n) => {
       const rooms = on.map((each) => room(each, of, as));
@@ -76,7 +76,7 @@ test("all are placed within every node's room, or none where there is less room 
   );
 });
 
-test("each node that cannot take one is refused once; where nothing is placed, that is every node", () => {
+test("refuses each node that cannot take one, once; if nothing is placed, that is every node", () => {
   fc.assert(
     fc.property(nodes, spec, wish, count, (on, of, as, n) => {
       const { placed, refusals } = place(on, of, as, n);
@@ -87,7 +87,7 @@ test("each node that cannot take one is refused once; where nothing is placed, t
   );
 });
 
-test("the order in which the nodes come changes nothing, and they are left as they were", () => {
+test("the order of the nodes changes nothing, and place does not change the nodes", () => {
   const twice = nodes.chain((on) => fc.tuple(fc.constant(on), fc.shuffledSubarray(on, { minLength: on.length })));
   fc.assert(
     fc.property(twice, spec, wish, count, ([on, shuffled], of, as, n) => {

@@ -56,7 +56,7 @@ const placement = fc
 type Cluster = { nodes: readonly NodeRecord[]; records: ReadonlyMap<string, StitchRecord>; like: Like };
 type Like = { readonly spec: StitchSpec; readonly placement: PlacementOptions };
 
-/** Stitches of one group, alike, wherever they are; what they reserve is told by their nodes. */
+/** Equal stitches of one group, on any nodes. Their nodes report what they reserve. */
 const clusters = fc
   .record({ nodes, spec, placement, homes: fc.array(fc.nat(4), { minLength: 1, maxLength: 6 }) })
   .map(({ nodes: all, homes, ...like }): Cluster => {
@@ -96,7 +96,7 @@ function seen({ nodes: all, records, like }: Cluster, { command }: Command) {
   return observed({ nodes: all, ...everywhere, stitches, template, firstNumber: 900 });
 }
 
-/** Every stitch that the plan gives a place, as nodes are once it is carried out: old ones of moves are gone. */
+/** Every stitch as it is after the plan is carried out: the old stitches of moves are gone. */
 function end({ records }: Cluster, plan: Plan): string[] {
   const chains = plan.orchestration?.chains ?? [];
   const steps = [
@@ -111,7 +111,7 @@ function end({ records }: Cluster, plan: Plan): string[] {
   return [...left];
 }
 
-/** The rules, told once more: why a node must not be given the last of `many` that it has then; null where it may. */
+/** The rules, written a second time: why a node must not get the last of its `many` stitches; null if it may. */
 function broken(on: NodeRecord, { spec: of, placement: wish }: Like, many: number): string | null {
   if (on.leaseUntilMs <= 1000 || on.leftAtMs !== null) return "not_alive";
   if (on.eligibility !== "eligible") return on.eligibility;
@@ -126,7 +126,7 @@ function broken(on: NodeRecord, { spec: of, placement: wish }: Like, many: numbe
 }
 
 for (const [name, commandFor] of Object.entries(commands)) {
-  test(`${name}: every placement keeps to every constraint, also with the ones before it; where none is found, each node is refused with its reason`, () => {
+  test(`${name}: all placements together keep every constraint; if there is none, each node is refused with its reason`, () => {
     fc.assert(
       fc.property(clusters, fc.integer({ min: 1, max: 6 }), (cluster, many) => {
         const command = commandFor(cluster, many);
@@ -139,9 +139,9 @@ for (const [name, commandFor] of Object.entries(commands)) {
           assert.equal(broken(on, cluster.like, countOn(on.id)), null, id);
         }
         assert.deepEqual(plan.placements.map(({ stitch }) => stitch).sort(), given.sort());
-        // Of a drain, only its own node can be in the way.
+        // In a drain, only the drained node can be the reason.
         if (plan.feasible || name === "node.drain") return;
-        // What moves leaves its own node first, and may not stay there.
+        // A move leaves its own node first, and may not stay there.
         const from =
           name === "stitch.move"
             ? splitFullId([...cluster.records.keys()].find((id) => id.endsWith(":s0")) ?? "").node
@@ -155,7 +155,7 @@ for (const [name, commandFor] of Object.entries(commands)) {
             .sort(),
         );
         assert.equal(refused.size, plan.refusals.length);
-        // Where one alone was to be placed, it is known how many there were.
+        // If only one stitch was to be placed, the number on each node is known.
         if (name !== "stitch.move" && name !== "stitch.clone") return;
         for (const on of cluster.nodes)
           if (on.id !== from) assert.equal(refused.get(on.id), broken(on, cluster.like, countOn(on.id) + 1));
@@ -165,7 +165,7 @@ for (const [name, commandFor] of Object.entries(commands)) {
   });
 }
 
-test("a drain says of each stitch that cannot be moved why, and leaves it to be forced", () => {
+test("a drain says for each stitch that cannot be moved why, and leaves it until it forces", () => {
   fc.assert(
     fc.property(clusters, (cluster) => {
       const command = checked("node.drain", { target: "n0" });
@@ -179,11 +179,11 @@ test("a drain says of each stitch that cannot be moved why, and leaves it to be 
       const stay = plan.warnings.flatMap(({ code, stitch }) => (code === "cannot_move" ? [stitch ?? ""] : []));
       const moved = (plan.orchestration?.chains ?? []).flatMap(({ stitch }) => stitch ?? []);
       assert.deepEqual([...moved, ...stay].sort(), there.sort());
-      // Of every other node the plan says why it takes no more of them, each reason once.
+      // For every other node, the plan says why it takes no more of them, each reason once.
       const others = cluster.nodes.flatMap(({ id }) => (id === "n0" ? [] : id));
       assert.deepEqual([...new Set(plan.refusals.map((each) => each.node))].sort(), stay.length === 0 ? [] : others);
       assert.equal(new Set(plan.refusals.map(({ node: on, code }) => `${on} ${code}`)).size, plan.refusals.length);
-      // One that stays has no node that could take it, beside those that were given a place.
+      // No node can take a stitch that stays, in addition to those placed on it.
       const all = end(cluster, plan);
       for (const on of cluster.nodes) {
         if (on.id === "n0" || stay.length === 0) continue;

@@ -13,7 +13,7 @@ const reserving = (cpu: number) => ({
 });
 const loadOf = fc.option(fc.record({ cpuPercent: fc.nat(100), memoryBytes: fc.nat(), eventLoopDelayMs: fc.nat() }));
 
-test("loads that decide nothing, times and the counter leave a plan's fingerprint as it is", () => {
+test("loads that decide nothing, times and the counter do not change a plan's fingerprint", () => {
   const loads = fc.tuple(loadOf, loadOf, loadOf);
   fc.assert(
     fc.property(loads, loads, fc.nat(), fc.nat(), fc.nat(900), (a, b, first, later, nowMs) => {
@@ -30,7 +30,7 @@ test("loads that decide nothing, times and the counter leave a plan's fingerprin
   );
 });
 
-test("the order in which the nodes were read leaves it as it is", () => {
+test("the order in which the nodes were read does not change a plan's fingerprint", () => {
   const [a, b] = [node("n1"), node("n2")];
   assert.equal(
     of(create({ count: 4 }), observed({ nodes: [a, b] })),
@@ -38,7 +38,7 @@ test("the order in which the nodes were read leaves it as it is", () => {
   );
 });
 
-test("loads that only change which node comes first leave it as it is", () => {
+test("loads that only change which node comes first do not change a plan's fingerprint", () => {
   const busy = { load: { cpuPercent: 90, memoryBytes: 1, eventLoopDelayMs: 1 } };
   const [one, other] = [
     observed({ nodes: [node("n1", busy), node("n2")] }),
@@ -65,7 +65,7 @@ const CLONE = checked("stitch.clone", { target: "a-1" });
 const cloneable = (more: Partial<Observed> = {}, over: Parameters<typeof record>[1] = {}) =>
   observed({ stitches: ["n1:a-1"], records: new Map([["n1:a-1", record("n1:a-1", over)]]), ...more });
 
-test("the counter and the load leave a clone's fingerprint as it is", () => {
+test("the counter and the load do not change the fingerprint of a clone", () => {
   const busy = node("n1", { load: { cpuPercent: 90, memoryBytes: 1, eventLoopDelayMs: 1 } });
   assert.equal(of(CLONE, cloneable()), of(CLONE, cloneable({ firstNumber: 9, nodes: [busy] })));
 });
@@ -89,7 +89,7 @@ for (const [said, one, other] of [
   ["a clone on another node", of(CLONE, cloneable()), of(CLONE, cloneable({ nodes: [node("n2")] }))],
   ["another stitch", of(START, observed({ stitches: ["n1:a-1"] })), of(START, observed({ stitches: ["n1:a-2"] }))],
 ] as const) {
-  test(`a plan for ${said} has another fingerprint`, () => {
+  test(`another fingerprint for: ${said}`, () => {
     assert.notEqual(one, other);
   });
 }

@@ -15,7 +15,7 @@ const seen = ({ nodes, records }: Cluster, over: Partial<Observed> = {}) =>
 const rebalance = (cluster: Cluster, more: object = {}) =>
   planCommand(checked("group.rebalance", { target: CREATE.target, ...more }), seen(cluster));
 
-/** From and to, of every move. */
+/** The old and the new full id of every move. */
 const movesOf = (plan: ReturnType<typeof planCommand>) =>
   (plan.orchestration?.chains ?? []).map(({ stitch, links }) => ({
     from: stitch ?? "",
@@ -29,7 +29,7 @@ function after({ nodes, records }: Cluster, plan: ReturnType<typeof planCommand>
 
 const zonesOf = (zone: string | null) => (zone === null ? [] : [zone]);
 const FACTS = { labels: {}, capacity: { cpu: 64, memoryBytes: 1e9 }, modules: [], version: "1" };
-/** Stitches of one group, so many on each node; each node in one zone, or in none. */
+/** Stitches of one group, up to `most` on each node. Each node is in one zone or in none. */
 const clusters = (zone: fc.Arbitrary<string | null>, most: number) =>
   fc
     .array(
@@ -59,7 +59,7 @@ const allEligible = ({ nodes, records }: Cluster): Cluster => ({
 const spreads = clusters(fc.constantFrom("a", "b", "c"), 8);
 const oneZone = clusters(fc.constantFrom(null, null), 12).map(allEligible);
 
-/** How uneven it is: over zones, then over nodes. Squares, so that a move from more to less makes it smaller. */
+/** How uneven the spread is, over zones and then over nodes. The sum of squares shrinks with each move from more to less. */
 function unevenness({ nodes, records }: Cluster): readonly [zones: number, nodes: number] {
   const perNode = new Map(nodes.map(({ id }) => [id, 0]));
   for (const id of records.keys()) perNode.set(splitFullId(id).node, (perNode.get(splitFullId(id).node) ?? 0) + 1);
@@ -70,7 +70,7 @@ function unevenness({ nodes, records }: Cluster): readonly [zones: number, nodes
   return [squares(perZone.values()), squares(perNode.values())];
 }
 
-test("a rebalance never makes the spread worse: over zones first, then over nodes; any move of it makes it better", () => {
+test("a rebalance never makes the spread worse, over zones first and then over nodes; its moves make it better", () => {
   fc.assert(
     fc.property(spreads, fc.option(fc.nat(10), { nil: undefined }), (cluster, maxMoves) => {
       const plan = rebalance(cluster, maxMoves === undefined ? {} : { maxMoves });
@@ -82,7 +82,7 @@ test("a rebalance never makes the spread worse: over zones first, then over node
   );
 });
 
-test("it moves each stitch once at most, to another node that takes it, and no more of them than it may", () => {
+test("moves each stitch at most once, to another node that takes it, and at most maxMoves of them", () => {
   fc.assert(
     fc.property(spreads, fc.nat(10), (cluster, maxMoves) => {
       const moves = movesOf(rebalance(cluster, { maxMoves }));
@@ -108,14 +108,14 @@ test("a second rebalance finds nothing to move", () => {
   );
 });
 
-test("within one zone it ends even, by no more moves than that takes", () => {
+test("within one zone the result is even, with no more moves than needed", () => {
   fc.assert(
     fc.property(oneZone, (cluster) => {
       const countsOf = ({ nodes, records }: Cluster) =>
         nodes.map(({ id }) => [...records.keys()].filter((each) => splitFullId(each).node === id).length);
       const counts = countsOf(cluster).sort((a, b) => b - a);
       const total = counts.reduce((sum, count) => sum + count, 0);
-      // The fullest nodes keep one more where it does not come out even.
+      // If the total does not divide evenly, the fullest nodes keep one more.
       const target = (index: number) => Math.floor(total / counts.length) + (index < total % counts.length ? 1 : 0);
       const needed = counts.reduce((sum, count, index) => sum + Math.max(0, count - target(index)), 0);
       const plan = rebalance(cluster);
@@ -141,7 +141,7 @@ const at = (ids: readonly string[], over: (id: string) => Parameters<typeof reco
   new Map(ids.map((id) => [id, record(id, over(id))]));
 const NODES = [node("n1"), node("n2")];
 
-test("what stays where it was put does not keep others of its node from being moved", () => {
+test("a stitch that must stay does not keep others on its node from being moved", () => {
   const ids = ["n1:a", "n1:b", "n1:y", "n1:z"];
   const pinned = { spec: { ...specOf(record("n1:z")), reschedule: false } };
   const labelled = { placement: { strategy: "spread" as const, labels: { disk: "ssd" } } };
@@ -154,14 +154,14 @@ test("what stays where it was put does not keep others of its node from being mo
       { from: "n1:a", to: "n2:a" },
     ]);
   }
-  // Another has its id there.
+  // Another stitch has its id there.
   const records = at(ids);
   const homes = new Map(ids.map((id) => [splitFullId(id).stitch, new Set(id > "n1:x" ? ["n1", "n2"] : ["n1"])]));
   const command = checked("group.rebalance", { target: CREATE.target });
   assert.equal(movesOf(planCommand(command, seen({ nodes: NODES, records }, { homes }))).length, 2);
 });
 
-test("where nodes cannot take what they would be better for, the plan says why, each reason once", () => {
+test("if nodes cannot take what would improve the spread, the plan says why, each reason once", () => {
   const records = at(["n1:a", "n1:b", "n1:c"], (id) =>
     id === "n1:a" ? { placement: { strategy: "spread", labels: { disk: "ssd" } } } : {},
   );
@@ -171,7 +171,7 @@ test("where nodes cannot take what they would be better for, the plan says why, 
   assert.deepEqual(refusals(rebalance({ nodes: NODES, records: at(["n1:a", "n2:b"]) })), []);
 });
 
-test("it leaves alone what is on nodes that take none, and groups apart", () => {
+test("leaves stitches on nodes that take none, and does not mix groups", () => {
   for (const over of [
     { eligibility: "cordoned" },
     { eligibility: "draining" },

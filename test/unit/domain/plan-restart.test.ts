@@ -24,17 +24,17 @@ for (const [batch, expected] of [
   ["99%", ["n1:a n1:b n2:c n2:d", "n2:e"]],
   ["100%", ["n1:a n1:b n2:c n2:d n2:e"]],
 ] as const) {
-  test(`of five, batches of ${batch}: ${expected.join(" | ")}`, () => {
+  test(`five stitches in batches of ${batch}: ${expected.join(" | ")}`, () => {
     assert.deepEqual(wavesOf(batch, FIVE), expected);
   });
 }
 
-test("what is not well goes first, also what a dead node last told to be green", () => {
+test("unhealthy stitches go first, also those that a dead node last reported as green", () => {
   const all = { ...FIVE, "n2:e": { health: "red" }, "n3:f": {} } as const;
   assert.deepEqual(wavesOf(2, all), ["n2:e n3:f", "n1:a n1:b", "n2:c n2:d"]);
 });
 
-test("what is stopped, or has run to its end, is not started by a restart", () => {
+test("a restart does not start what is stopped or has run to its end", () => {
   const all = { "n1:a": { desired: "stopped" }, "n1:b": { finished: true }, "n1:c": {} } as const;
   assert.deepEqual(wavesOf("50%", all), ["n1:c"]);
   assert.deepEqual(wavesOf(1, { "n1:a": { desired: "stopped" } }), []);

@@ -50,7 +50,7 @@ const clusters = fc
     };
   });
 
-test("a scale down removes so many: what is not well first, also what a dead node last told to be green", () => {
+test("a scale down removes just enough: unhealthy stitches first, also those last green on a dead node", () => {
   fc.assert(
     fc.property(clusters, fc.nat(15), (cluster, count) => {
       const all = [...cluster.records.keys()];
@@ -64,7 +64,7 @@ test("a scale down removes so many: what is not well first, also what a dead nod
   );
 });
 
-test("of what is well, it removes always from the node that has most of the group", () => {
+test("among healthy stitches, a scale down removes from the node that has most of the group", () => {
   fc.assert(
     fc.property(clusters, fc.nat(15), ({ nodes, records: all }, count) => {
       const records = new Map([...all.keys()].map((id) => [id, record(id)]));
@@ -80,7 +80,7 @@ test("of what is well, it removes always from the node that has most of the grou
   );
 });
 
-test("a scale up creates what is missing, each under an id of its own, and says how many there were", () => {
+test("a scale up creates what is missing, each under its own id, and records the former count", () => {
   fc.assert(
     fc.property(clusters, fc.nat(20), (cluster, more) => {
       fc.pre(cluster.nodes.length > 0);
@@ -96,7 +96,7 @@ test("a scale up creates what is missing, each under an id of its own, and says 
   );
 });
 
-test("up and then down to the former count is the former count, and what was there before is", () => {
+test("a scale up and then down to the former count leaves the former count", () => {
   fc.assert(
     fc.property(scenarios("group.scale", calm, false), (scenario) => {
       const before = scenario.layout.stitches.length;
@@ -114,7 +114,7 @@ test("up and then down to the former count is the former count, and what was the
   );
 });
 
-test("of nodes with as many, it is the fullest that gives one up, and of one node the last id", () => {
+test("of nodes with as many, the fullest gives one up; of one node, the last id goes", () => {
   const full = {
     status: { reserved: { cpu: 3, memoryBytes: 0 }, stitchCount: 1, states: {}, eligibility: "eligible" as const },
   };
@@ -123,7 +123,7 @@ test("of nodes with as many, it is the fullest that gives one up, and of one nod
   assert.deepEqual(removed(scale({ nodes: [node("n1"), node("n2", full)], records }, 3)), ["n2:d"]);
 });
 
-test("what is created is like what was last created of the group, else like its newest; else nobody knows", () => {
+test("a new stitch is like the last one created in the group, else like its newest; else the scale is refused", () => {
   const spec = { ...specOf(record("n1:a")), stopGraceMs: 1 };
   const asked = { ...stored(spec), placement: { strategy: "binpack" as const } };
   const records = new Map([
@@ -135,7 +135,7 @@ test("what is created is like what was last created of the group, else like its 
   assert.ok(step?.action === "create" && specOf(step).stopGraceMs === 1 && step.placement?.strategy === "binpack");
   const [newest] = stepsOf(scale(cluster, 3));
   assert.ok(newest?.action === "create" && specOf(newest).stopGraceMs === 2);
-  // Shown in this group by its node, and assigned to another.
+  // Its node shows it in this group, but it is assigned to another.
   const other = { ...placed("n1:b").assigned, group: "shop.debug.1" };
   assert.throws(() => scale(cluster, 3, { assigned: new Map([["n1:b", other]]) }), { code: "spec_unknown" });
   const [named] = stepsOf(scale(cluster, 3, { template: asked }, { placement: { maxPerNode: 3 } }));

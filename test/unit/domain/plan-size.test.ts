@@ -9,7 +9,7 @@ import { oneTask, planInWaves, planOf } from "../../../src/domain/planning/plann
 
 const LONGEST = "i".repeat(63);
 
-/** Creates with a placement of so many KiB: their spec is named by its hash alone, however long it is. */
+/** Creates with a placement of `kib` KiB. A create names its spec by its hash, so the length of the spec does not count. */
 const creates = (count: number, kib: number, node = "n1"): StitchStep[] => {
   const names = Array.from({ length: kib * 4 }, (_, index) => `${index}`.padEnd(248, "l"));
   const placement: PlacementOptions = {
@@ -30,7 +30,7 @@ const creates = (count: number, kib: number, node = "n1"): StitchStep[] => {
 const refused = (error: unknown) =>
   error instanceof RequestError && error.code === "too_large" && /Nothing was changed/.test(error.message);
 
-test("a plan is refused whose task would be larger than a node is given, by what it would be as JSON", () => {
+test("refuses a plan with a task that is larger, as JSON, than a node accepts", () => {
   const limit = 16 * 1024 * 1024;
   for (const count of [1, 100, 200, 250, 270, 300, 1000]) {
     const steps = creates(count, 60);
@@ -41,7 +41,7 @@ test("a plan is refused whose task would be larger than a node is given, by what
   }
 });
 
-test("spread over nodes, or over waves, each task counts by itself, and all of them by the record", () => {
+test("over nodes or waves, each task has its own limit, and the record limits all of them", () => {
   const spread = (count: number, kib: number) =>
     planOf(Array.from({ length: 10 }, (_, n) => oneTask(`t${n}`, `n${n}`, "node", creates(count, kib, `n${n}`), null)));
   checkPlanSize(spread(80, 60));
@@ -56,7 +56,7 @@ test("spread over nodes, or over waves, each task counts by itself, and all of t
   assert.throws(() => checkPlanSize(inWaves(() => 0)), refused);
 });
 
-test("what comes with no placement may be of any number", () => {
+test("accepts any number of steps without a placement", () => {
   const steps = Array.from(
     { length: 20_000 },
     (_, index): StitchStep => ({ action: "stop", stitch: `n1:${index}`, timeoutMs: 1 }),

@@ -25,7 +25,7 @@ const LEFT = { leftAtMs: 5 };
 
 for (const name of NODE_COMMANDS) {
   test(`${name} becomes one task of one step for the node, run by the node or by a Master`, () => {
-    // A Master cordons a dead node as well.
+    // A Master also cordons a dead node.
     const n2 = node("n2", name === "node.ping" ? {} : DEAD);
     const plan = planned(checked(name, { target: "n2" }), observed({ nodes: [node("n1"), n2] }));
     const [task, ...others] = plan.tasks;
@@ -50,7 +50,7 @@ for (const name of STITCH_COMMANDS) {
     assert.deepEqual(plan.tasks[0]?.steps, [{ action: name.slice(7), stitch: "n1:a-1", timeoutMs: 77 }]);
   });
 
-  test(`${name} of no stitch, or one whose node is gone, is not_found; of several, ambiguous_stitch`, () => {
+  test(`${name} without a stitch or its node is not_found; with several stitches, ambiguous_stitch`, () => {
     const command = checked(name, { target: "a-1" });
     assert.throws(() => planned(command, observed()), refusedWith("not_found"));
     assert.throws(() => planned(command, observed({ stitches: ["n9:a-1"] })), refusedWith("not_found"));
@@ -62,7 +62,7 @@ for (const name of STITCH_COMMANDS) {
 }
 
 for (const name of ["node.ping", ...STITCH_COMMANDS] as const) {
-  test(`${name} to a dead or left node is a task refused at once, unless it waits for the node`, () => {
+  test(`${name} to a dead or left node is one refused task, unless it waits for the node`, () => {
     for (const [over, code] of [
       [DEAD, "node_dead"],
       [{ deadIncarnation: 1 }, "node_dead"],
@@ -86,13 +86,13 @@ for (const name of ["node.ping", ...STITCH_COMMANDS] as const) {
   });
 }
 
-test("creating what there is already is stitch_exists, with the candidates", () => {
+test("creating a stitch that exists is stitch_exists, with the candidates", () => {
   const seen = observed({ stitches: ["n1:mine"] });
   const command = checked("stitch.create", { ...CREATE, id: "mine" });
   assert.throws(() => planned(command, seen), refusedWith("stitch_exists", { candidates: ["n1:mine"] }));
 });
 
-test("creating on a node that is not there is not_found; on one that is away, placement says why", () => {
+test("creating on an unknown node is not_found; on a node that is away, the refusal says why", () => {
   const on = (id: string, more = {}) => checked("stitch.create", { ...CREATE, node: id, ...more });
   assert.throws(() => planned(on("n9"), observed()), refusedWith("not_found"));
   const seen = observed({ nodes: [node("n1", DEAD), node("n2")] });
@@ -115,7 +115,7 @@ test("creating on a node that is not there is not_found; on one that is away, pl
   );
 });
 
-test("a create becomes one task per node, a step per stitch, numbered from the counter; or nothing at all", () => {
+test("a create becomes a task per node and a step per stitch, numbered from the counter, or nothing", () => {
   const nodes = fc.uniqueArray(fc.constantFrom("n1", "n2", "n3", "n4"), { minLength: 1 });
   fc.assert(
     fc.property(nodes, fc.integer({ min: 1, max: 20 }), fc.nat(500), fc.boolean(), (ids, count, first, full) => {
@@ -137,7 +137,7 @@ test("a create becomes one task per node, a step per stitch, numbered from the c
   );
 });
 
-test("a step carries what was asked; a stitch may be rescheduled unless the command named its node or says so", () => {
+test("a step carries what was asked; reschedule defaults to false if the command names a node, else to true", () => {
   for (const [more, reschedule] of [
     [{}, true],
     [{ node: "n1" }, false],
@@ -172,7 +172,7 @@ const cloned = (over: Partial<Observed> = {}) =>
     ...over,
   });
 
-test("a clone becomes a create of one more with the group and spec of its source, numbered from the counter, started", () => {
+test("a clone becomes a create with the group and spec of its source, numbered from the counter, and started", () => {
   const { tasks, placements, feasible } = planned(
     clone({ timeoutMs: 9 }),
     cloned({ ofGroup: new Map([[SOURCE.group, new Map([["n1", 1]])]]) }),
@@ -192,7 +192,7 @@ test("a clone becomes a create of one more with the group and spec of its source
   );
 });
 
-test("a clone keeps what its source says about being placed elsewhere", () => {
+test("a clone keeps the reschedule setting of its source", () => {
   for (const reschedule of [true, false]) {
     const [step] = planned(clone(), cloned({ records: source({ spec: { ...specOf(SOURCE), reschedule } }) })).tasks[0]
       ?.steps ?? [assert.fail()];
@@ -227,7 +227,7 @@ for (const [said, over, more, expected] of [
   });
 }
 
-test("a clone of no stitch, or one removed meanwhile, is not_found; of several ambiguous; to no node, not_found", () => {
+test("a clone of no stitch, of a removed one or to an unknown node is not_found; of several, ambiguous_stitch", () => {
   const none = cloned({ stitches: [], records: new Map() });
   assert.throws(() => planned(clone(), none), refusedWith("not_found"));
   assert.throws(() => planned(clone(), cloned({ records: new Map() })), refusedWith("not_found"));
@@ -238,7 +238,7 @@ test("a clone of no stitch, or one removed meanwhile, is not_found; of several a
   assert.throws(() => planned(clone({ toNode: "n9" }), cloned()), refusedWith("not_found"));
 });
 
-test("of older versions where there is none, nothing is to be stopped; without the version itself, not_found", () => {
+test("without older versions there is nothing to stop; without the version itself, it is not_found", () => {
   const members = (group: string) => ({ stitches: ["n1:a"], records: new Map([["n1:a", record("n1:a", { group })]]) });
   const command = checked("group.stopOldVersions", { target: "shop.orders.2" });
   const plan = planned(command, observed(members("shop.orders.2")));

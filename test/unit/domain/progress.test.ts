@@ -95,7 +95,7 @@ for (const [said, chain, expected] of [
   ],
   ["of a move whose old one could not be removed", { ...move, ...FAILED, at: 1, ref: "t2.0" }, ["n2 settle cancelled"]],
 ] as const satisfies [string, Chain, string[]][]) {
-  test(`what is ahead in a chain ${said}: ${expected.join(", ") || "nothing"}`, () => {
+  test(`steps ahead in a chain ${said}: ${expected.join(", ") || "nothing"}`, () => {
     const folded = foldJob({ ...stateOf({}), record: jobOf(chain) }, new Map());
     const shown = folded.tasks.flatMap(({ task, steps }) =>
       steps.map(({ step, status, outcome, error }) => {
@@ -117,7 +117,7 @@ for (const [said, chain, expected] of [
   });
 }
 
-test("a job shows each of its steps once at any moment, and why what was not begun was not", () => {
+test("a job shows each of its steps once at any moment, and why a step was not begun", () => {
   const cluster = restart({ "n1:a": "fails" });
   assert.equal(cluster.fold().counts.total, 3);
   cluster.finish(() => assert.equal(cluster.fold().counts.total, 3));

@@ -40,7 +40,7 @@ for (const [policy, well, restarts, expected] of [
   });
 }
 
-test("why it is not started again is told", () => {
+test("says why a stitch is not started again", () => {
   const reason = (over: Partial<RestartPolicy>, restarts: number) => {
     const next = afterExit(policyOf(over), false, 10, restarts, 0);
     return next.kind === "failed" ? next.reason : assert.fail(next.kind);
@@ -50,7 +50,7 @@ test("why it is not started again is told", () => {
   assert.match(reason({ maxRestarts: 0 }, 0), /allows no restart/);
 });
 
-test("the delay doubles from backoffMs up to maxBackoffMs, its last quarter random", () => {
+test("the delay doubles from backoffMs up to maxBackoffMs, and its last quarter is random", () => {
   const delays = (random: number) =>
     [0, 1, 2, 3, 4, 5, 6, 7].map((restarts) => {
       const next = afterExit(policyOf({ maxRestarts: 100 }), false, 0, restarts, random);
@@ -72,7 +72,7 @@ test("every delay is within [0.75, 1] of min(maxBackoffMs, backoffMs × 2^n), wh
   );
 });
 
-test("a run that lasted windowMs counts as if nothing had gone before it; one that never began is no run", () => {
+test("a run that lasted windowMs resets the count of restarts; a start that never ran does not", () => {
   fc.assert(
     fc.property(policies, fc.boolean(), fc.nat(30), fc.nat(), randoms, (policy, well, restarts, moreMs, random) => {
       const after = (ranMs: number | null, before: number) => afterExit(policy, well, ranMs, before, random);
@@ -85,7 +85,7 @@ test("a run that lasted windowMs counts as if nothing had gone before it; one th
   );
 });
 
-test("any sequence of exits ends stopped or failed, or goes on only by runs that were stable", () => {
+test("any sequence of exits ends as stopped or failed, or goes on only through stable runs", () => {
   const exits = fc.array(fc.record({ well: fc.boolean(), ranMs: fc.nat(120_000), random: randoms }), { maxLength: 60 });
   fc.assert(
     fc.property(policies, exits, (policy, all) => {

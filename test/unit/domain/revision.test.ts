@@ -18,7 +18,7 @@ const revision = fc
   .map(([number, wave]): Revision => ({ revision: number, wave }));
 const sign = (a: Revision, b: Revision) => Math.sign(compareRevisions(a, b));
 
-test("a revision is written as text and read back the same", () => {
+test("a revision is written as text and read back unchanged", () => {
   fc.assert(
     fc.property(revision, (r) => {
       assert.ok(revisionText.safeParse(formatRevision(r)).success);
@@ -28,7 +28,7 @@ test("a revision is written as text and read back the same", () => {
   assert.equal(formatRevision({ revision: 1042, wave: 0 }), "1042.0");
 });
 
-test("revisions are in a total order: one way, the other way, through a third, and 0 for the same alone", () => {
+test("compareRevisions is a total order, and is 0 only for equal revisions", () => {
   fc.assert(
     fc.property(revision, revision, revision, (a, b, c) => {
       assert.equal(sign(a, b) + sign(b, a), 0);
@@ -39,12 +39,12 @@ test("revisions are in a total order: one way, the other way, through a third, a
   );
 });
 
-test("the number counts before the wave, and both as numbers", () => {
+test("the number counts before the wave, and both are compared as numbers", () => {
   const inOrder = ["1.0", "1.2", "1.10", "2.0", "10.0", "10.1"].map(parseRevision);
   assert.deepEqual(inOrder.toReversed().toSorted(compareRevisions), inOrder);
 });
 
-test("no revision is older than every one that can be drawn", () => {
+test("NO_REVISION is older than every revision that can be drawn", () => {
   fc.assert(fc.property(revision, (r) => r.revision === 0 || sign(NO_REVISION, r) === -1));
 });
 

@@ -12,7 +12,7 @@ const saying = (eligibility: Eligibility, states: Partial<Record<StitchState, nu
   status: { ...node("n1").status, eligibility, states },
 });
 
-test("a node is empty when it says so itself: it takes nothing new, and nothing is at work there", () => {
+test("a node is empty when it says so itself: it takes nothing new, and has nothing at work", () => {
   assert.equal(see(saying("draining", { stopped: 2, failed: 1 })).confirmed, true);
   assert.equal(see(saying("cordoned")).confirmed, true);
   assert.equal(see(saying("eligible")).confirmed, false, "it has not heard of the drain: what was planned may arrive");
@@ -20,13 +20,13 @@ test("a node is empty when it says so itself: it takes nothing new, and nothing 
     assert.equal(see(saying("draining", { [state]: 1 })).confirmed, false, state);
 });
 
-test("a node that is gone need not say so; one that is silent for a moment must", () => {
+test("a dead or left node counts as empty without saying so; a suspect node must say so", () => {
   assert.equal(see({ ...saying("eligible", { running: 1 }), leaseUntilMs: 0 }).confirmed, true, "dead");
   assert.equal(see({ ...saying("eligible"), leftAtMs: 5 }).confirmed, true, "left");
   assert.equal(see({ ...saying("eligible"), leaseUntilMs: 950 }).confirmed, false, "suspect");
 });
 
-test("an uncordon after the drain ends it, also where somebody has cordoned the node again since", () => {
+test("an uncordon after the drain ends it, even if somebody has cordoned the node again since", () => {
   assert.equal(see({ uncordonedBy: 8 }).uncordoned, true);
   assert.equal(see({ eligibility: "cordoned", uncordonedBy: 8 }).uncordoned, true);
   assert.equal(see({ eligibility: "cordoned", uncordonedBy: 6 }).uncordoned, false);

@@ -6,11 +6,11 @@ import type { Liveness } from "../../../src/domain/node/node.ts";
 import { OUTCOME_LOST_MS, REDELIVERED_MS, tasksToSendAgain } from "../../../src/domain/job/send-again.ts";
 import { outcomeOf, stateOf } from "./job-states.ts";
 
-/** The job's deadline; see `stateOf`. */
+/** The job's deadline, as in `stateOf`. */
 const DEADLINE_MS = 1000;
 const OVERDUE_MS = DEADLINE_MS + OUTCOME_LOST_MS;
 
-/** Claims as attempt.incarnation, each at 5. */
+/** Claims as attempt.incarnation, each made at 5. */
 const claimed = (state: JobState, ...claims: readonly `${number}.${number}`[]): JobState => {
   const all = claims.map((each): Claim => {
     const [attempt, incarnation] = each.split(".").map(Number);
@@ -84,14 +84,14 @@ for (const [said, state, runner, expected] of [
     assert.equal(sentAgain(state, runner), expected);
   });
 
-test("counts from the claim, where a task is taken up after the deadline", () => {
+test("for a task that is taken up after the deadline, the time counts from its claim", () => {
   const claims = [{ task: "t0", attempt: 1, incarnation: 1, atMs: 5000 }];
   const state = (nowMs: number) => ({ ...at(nowMs), outcomes: { claims, steps: new Map() } });
   assert.equal(sentAgain(state(OVERDUE_MS), node(1)), "nothing");
   assert.equal(sentAgain(state(5000 + OUTCOME_LOST_MS), node(1)), "attempt 2");
 });
 
-test("sends nothing again that is answered, refused, cancelled before it was taken up, or a Master's", () => {
+test("does not resend a task that is answered, refused, cancelled before a claim, or run by a Master", () => {
   for (const state of [
     claimed(stateOf({ outcome: outcomeOf("failed"), nowMs: OVERDUE_MS }), "1.1"),
     stateOf({ refused: "node_dead" }),
@@ -102,7 +102,7 @@ test("sends nothing again that is answered, refused, cancelled before it was tak
     assert.equal(sentAgain(state, node(2)), "nothing");
 });
 
-test("an answer of an earlier attempt keeps nothing from being sent", () => {
+test("an answer to an earlier attempt does not prevent a resend", () => {
   const answered = stateOf({ outcome: outcomeOf("succeeded"), attempt: 2, nowMs: OVERDUE_MS });
   assert.equal(sentAgain(claimed(answered, "1.1"), node(1)), "attempt 2");
   assert.equal(sentAgain(claimed(answered, "1.1", "2.1"), node(2)), "attempt 3");

@@ -25,11 +25,11 @@ import { observed, withStitches } from "./observed.ts";
 import { outcome, SimulatedNode, type Temper } from "./simulated-node.ts";
 
 const REVISION = 100;
-/** Commands that users give to single stitches meanwhile are newer. */
+/** Users command single stitches meanwhile. The revisions of these commands are newer than the job's. */
 const FIRST_OF_USERS = 1000;
 export const TIMEOUT_MS = 2000;
 export const DEADLINE_MS = 30_000;
-/** Rounds of a second until every job must have ended: its deadline, and the minute after it in which is cleaned up. */
+/** Rounds of a second within which every job must end: its deadline, and the minute after it for cleanup. */
 const MOST_ROUNDS = 300;
 
 export type Layout = {
@@ -37,11 +37,11 @@ export type Layout = {
   readonly nodes: Readonly<Record<string, readonly string[]>>;
   /** Full ids. */
   readonly stitches: readonly string[];
-  /** By full id, of those that are not of `shop.orders.1`. */
+  /** The group of each stitch that is not of `shop.orders.1`, by full id. */
   readonly groups?: Readonly<Record<string, string>>;
-  /** By full id, when those are green that are not so from the start. */
+  /** When each stitch turns green that is not green from the start, by full id. */
   readonly greenAtMs?: Readonly<Record<string, number>>;
-  /** By full id, how they take to being started; the others are green at once. */
+  /** How each stitch behaves when it is started, by full id; the others are green at once. */
   readonly tempers?: Readonly<Record<string, Temper>>;
 };
 
@@ -72,11 +72,11 @@ export type Act =
   | "user"
   | "user removes"
   | "uncordon";
-/** `pick` chooses among what the act may be done to. */
+/** `pick` chooses among the things that the act can be done to. */
 export type Turn = { readonly act: Act; readonly pick: number };
 
 type Loaded = { readonly state: JobState; readonly folded: FoldedJob; readonly advanced: Advanced };
-/** A task on its way to a node: delivered once at least. */
+/** A task on its way to a node. It is delivered at least once. */
 type Sent = { readonly task: Task; active: boolean };
 
 const ELIGIBILITY: Readonly<Record<string, Eligibility>> = { drain: "draining", cordon: "cordoned" };
@@ -95,14 +95,14 @@ export class SimulatedCluster {
   #written = 0;
   readonly #attempts = new Map<string, number | null>();
   #sent: Sent[] = [];
-  /** What Masters have read and decided, and not yet saved. */
+  /** What Masters have read and decided, but not saved yet. */
   #loaded: Loaded[] = [];
-  /** What is saved and not yet dispatched. */
+  /** The tasks that are saved, but not dispatched yet. */
   #unsent: Task[] = [];
   #userRevision = FIRST_OF_USERS;
   /** Bare ids that users removed. */
   readonly removedByUser = new Set<string>();
-  /** Of those, the ones that were removed where they lived, not where they had only arrived. */
+  /** Those of `removedByUser` that were removed where they lived, not where they had only arrived. */
   readonly removedForGood = new Set<string>();
 
   constructor({ nodes, stitches, groups = {}, greenAtMs = {}, tempers = {} }: Layout, command: Command) {
@@ -151,7 +151,7 @@ export class SimulatedCluster {
     return found;
   }
 
-  /** A node that was not there when the job began. */
+  /** Adds a node that did not exist when the job began. */
   join(id: string): void {
     this.nodes.set(id, new SimulatedNode(id, [], () => "green"));
   }
@@ -165,17 +165,17 @@ export class SimulatedCluster {
     return this.marks.closed !== null;
   }
 
-  /** Full ids of the stitches that are there and stay, by bare id. */
+  /** Full ids of the stitches with this bare id that exist and will stay. */
   homesOf(id: string): string[] {
     return [...this.nodes.values()].filter((node) => node.keeps(id)).map((node) => `${node.id}:${id}`);
   }
 
-  /** What Redis tells of every stitch. */
+  /** What Redis says about every stitch. */
   told(): Map<string, StitchRecord> {
     return new Map([...this.nodes.values()].flatMap((node) => [...node.told(this.nowMs)]));
   }
 
-  /** What a Master reads to plan. Until a move has ended, only the one that it comes from counts for the group. */
+  /** What a Master reads to plan. Until a move has ended, only its old stitch counts for the group. */
   observe(): Observed {
     const records = this.told();
     const settled = new Map([...records].filter(([, { movedFrom }]) => movedFrom === null));
@@ -234,19 +234,22 @@ export class SimulatedCluster {
     return { state, folded, advanced: advance(state, folded, { nowMs: this.nowMs, health, drain, well: this.well() }) };
   }
 
-  /** Of the group that is to take over, those that are well for long enough. */
+  /** How many stitches of the group that takes over have been healthy for long enough. */
   well(): number | null {
     const { replacement } = this.orchestration;
     return replacement === null ? null : countWell(replacement, this.observe());
   }
 
-  /** Of those whose chains wait for it. */
+  /** The health of the stitches that chains wait for. */
   health(): Map<string, Health | null> {
     const records = this.told();
     return new Map(awaited(this.orchestration).map(({ stitch }) => [stitch, records.get(stitch)?.health ?? null]));
   }
 
-  /** Saves by comparing; ends the job where there was nothing to save. @returns what is to be dispatched. */
+  /**
+   * Saves if nothing has changed since the load; ends the job if there was nothing to save.
+   * @returns the tasks to dispatch.
+   */
   save({ state, folded, advanced }: Loaded): readonly Task[] {
     if (this.marks.closed !== null || state.written !== this.#written) return [];
     if (state.record.orchestration?.version !== this.orchestration.version) return [];
@@ -259,7 +262,7 @@ export class SimulatedCluster {
     return [];
   }
 
-  /** A Master's round: brings it forward as far as it goes, and sends again what nobody has taken up. */
+  /** One round of a Master: advances the job as far as it can, and sends again what nobody has taken up. */
   sweep(): void {
     for (let round = 0; ; round++) {
       if (round > 100) throw new Error("it changes at every look");
@@ -280,7 +283,7 @@ export class SimulatedCluster {
 
   dispatch(tasks: readonly Task[]): void {
     for (const task of tasks) {
-      // What chains have yet to send is shown as tasks, too.
+      // Steps that chains have not sent yet are shown as tasks, too.
       if (task.refused !== null || task.id.startsWith("ahead.")) continue;
       if (task.runs === "master") this.#carryOut(task);
       else if (!this.#sent.some((sent) => isSame(sent.task, task))) this.#sent.push({ task, active: false });
@@ -294,7 +297,7 @@ export class SimulatedCluster {
     return !isOver || task.cleanup === true || this.#claims.some((each) => each.task === task.id);
   }
 
-  /** The tasks that have not been carried out, and that somebody could take up now. */
+  /** The tasks that have not been carried out and that somebody could take up now. */
   claimable(): Task[] {
     return this.fold()
       .tasks.filter(({ ahead }) => ahead !== true)
@@ -304,7 +307,7 @@ export class SimulatedCluster {
       );
   }
 
-  /** Was the task taken up, or can it be? */
+  /** Was the task taken up, or can it still be? */
   mayHaveBegun(id: string): boolean {
     return this.#claims.some(({ task }) => task === id) || this.claimable().some((task) => task.id === id);
   }
@@ -333,7 +336,7 @@ export class SimulatedCluster {
     for (const [index, step] of task.steps.entries()) {
       if (step.action === "remove") this.#write(task, index, this.#removeForAbsent(task, step));
       else {
-        // With its wave: a Master that was held up may carry out the first mark again after the last.
+        // With its wave: a Master that was held up may carry out the first mark again after the last one.
         const revision = { revision: this.record.revision, wave: task.wave };
         const isNewer = compareRevisions(revision, node.eligibilityRevision) >= 0;
         const to = ELIGIBILITY[step.action] ?? "eligible";
@@ -362,13 +365,13 @@ export class SimulatedCluster {
       needsNewerTombstone(step, own, traces) ? { revision: this.#userRevision++, wave: 0 } : own,
     );
     node.tombstones.set(stitch, { revision, movedTo, arrivingFrom, born });
-    // A node that is back before the word is left is taken to read it at once.
+    // If a node is back before the tombstone is written, it is assumed to read the tombstone at once.
     if (node.alive) node.obey(stitch);
     else node.dropped.add(stitch);
     return outcome("succeeded", true);
   }
 
-  /** @returns could the act be done? */
+  /** @returns whether the act could be done. */
   do({ act, pick }: Turn): boolean {
     const of = <T>(all: readonly T[]): T | undefined => all[pick % Math.max(1, all.length)];
     const alive = [...this.nodes.values()].filter((node) => node.alive);
@@ -447,7 +450,7 @@ export class SimulatedCluster {
   #deliver(sent: Sent | undefined, again: boolean): boolean {
     if (sent === undefined) return false;
     const node = this.#node(sent.task.node);
-    // At least once: it may come again after it was done.
+    // Delivery is at least once: a task may come again after it was done.
     if (!again) sent.active = true;
     if (!this.claim(sent.task, node.incarnation)) this.#sent = this.#sent.filter((each) => each !== sent);
     else if (!node.work.some(({ task }) => isSame(task, sent.task)))
@@ -478,7 +481,7 @@ export class SimulatedCluster {
   #die(node: SimulatedNode | undefined, act: Act): boolean {
     if (node === undefined) return false;
     const [work] = node.work;
-    // Of what it was at: done and not told, or cut off, or not begun.
+    // The steps of its current task are done but not reported, cut off, or not begun.
     for (const index of work?.left ?? [])
       if (work !== undefined && act !== "die") this.#apply(node, work.task, index, act === "die in the middle");
     node.die(this.nowMs);
@@ -486,7 +489,7 @@ export class SimulatedCluster {
     return true;
   }
 
-  /** Of what is on its way to the node, nothing comes any more. */
+  /** Nothing that is on its way to the node arrives any more. */
   #lose(node: string | undefined): boolean {
     if (node === undefined) return false;
     this.#sent = this.#sent.filter(({ task }) => task.node !== node);
@@ -507,7 +510,7 @@ export class SimulatedCluster {
     return true;
   }
 
-  /** Nothing breaks any more, and everybody works: until the job has ended. @param check after each act. */
+  /** Nothing breaks any more, and everyone works until the job has ended. @param check is called after each act. */
   finish(check: () => void = () => undefined, order = 0): void {
     for (let round = 0; !this.hasEnded; round++) {
       if (round > MOST_ROUNDS) throw new Error(`it has not ended after ${MOST_ROUNDS} s`);

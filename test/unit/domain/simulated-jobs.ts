@@ -19,7 +19,7 @@ const NEWER = "shop.orders.2";
 const TEMPERS: readonly Temper[] = ["late", "never", "fails"];
 const LONG = { timeoutMs: TIMEOUT_MS, deadlineMs: DEADLINE_MS };
 
-/** Three nodes, in one zone, two or none, and up to five stitches wherever. */
+/** Three nodes, in no zone, in two zones or in three, and up to five stitches on any of them. */
 const home = fc.constantFrom(...NODES);
 const layout = fc
   .record({
@@ -34,7 +34,7 @@ const layout = fc
     }),
   );
 
-/** Of some stitches, on some nodes, how they take to being started there; `-100` and so on are those that a scale makes. */
+/** How some stitches behave when they are started on some nodes; a scale makes `orders-100` and the following. */
 const tempers = fc
   .array(
     fc.record({
@@ -48,11 +48,11 @@ const tempers = fc
 
 export const turnsOf = (acts: readonly Act[], most = 60) =>
   fc.array(fc.record({ act: fc.constantFrom(...acts), pick: fc.nat(29) }), { maxLength: most, size: "max" });
-/** Whatever may happen to a job but that users meddle with its stitches. */
+/** Anything may happen to a job, except that users command its stitches. */
 export const FAULTS: readonly Act[] = [...ACTS, "lose the queue", "lose the work", "long wait", "cancel"];
 export const faults = turnsOf(FAULTS);
 export const anything = turnsOf([...FAULTS, "user", "user removes", "uncordon"]);
-/** Nothing goes wrong; only the order is open. */
+/** Nothing goes wrong; only the order varies. */
 export const calm = turnsOf(["deliver", "work", "load", "save", "save and die", "dispatch", "sweep"]);
 
 type OrchestratedCommand = CommandOf<
@@ -95,7 +95,7 @@ export type Scenario = {
   readonly turns: readonly Turn[];
 };
 
-/** The same with a newer version beside it, of one stitch at least, some of which are green later only. */
+/** The same layout in which one or more stitches are of a newer version, and some of these turn green later. */
 const twoVersions = fc
   .tuple(
     layout,
@@ -119,7 +119,11 @@ export const scenarios = (name: JobName, turns: fc.Arbitrary<Turn[]>, hasTempers
       layout: hasTempers ? { ...rest.layout, tempers: some } : rest.layout,
     }));
 
-/** Carried out to its end. @param check after every act. @param order in which nodes work once nothing breaks any more. */
+/**
+ * Carries a job out to its end.
+ * @param check is called after every act.
+ * @param order varies the order in which nodes work once nothing breaks any more.
+ */
 export function runToEnd(
   { layout: on, command, turns }: Scenario,
   check: (cluster: SimulatedCluster) => void = () => undefined,

@@ -12,13 +12,16 @@ import type { Health, StepError, StepOutcome, StitchRecord } from "../../../src/
 import { buries, mayConfirmArrival, type Tombstone, type Traces } from "../../../src/domain/job/tombstone.ts";
 import { node as nodeRecord, record as stitchRecord, specOf } from "./observed.ts";
 
-/** How a stitch takes to being started on a node: `late` is green after a while, `never` runs and is not, `fails` exits. */
+/**
+ * How a stitch behaves when it is started on a node: `late` turns green after a while, `never` runs and never turns green,
+ * `fails` exits.
+ */
 export type Temper = "green" | "late" | "never" | "fails";
 const LATE_MS = 1500;
 
 type Hosted = { record: StitchRecord; greenAtMs: number };
 type Removed = { revision: string; born: string; outcome: StepOutcome | null; movedTo: string | null };
-/** A task that was taken up: the steps of it that are still to be carried out. */
+/** A task that was taken up, and the steps of it that are still to be carried out. */
 export type Work = { readonly task: Task; readonly left: number[] };
 
 export const outcome = (status: StepOutcome["status"], changed: boolean, error: StepError | null = null) => ({
@@ -33,7 +36,7 @@ const done = (changed: boolean): StepOutcome => outcome("succeeded", changed);
 const failed = (code: StepError["code"], message: string): StepOutcome =>
   outcome(code === "superseded" ? "superseded" : "failed", false, { code, message });
 
-/** A node with stitches that obey by the rules of the stitch host, each step in one moment. It may die and come back. */
+/** A node whose stitches follow the rules of the stitch host, each step in one moment. It may die and come back. */
 export class SimulatedNode {
   readonly id: string;
   readonly zones: readonly string[];
@@ -47,9 +50,9 @@ export class SimulatedNode {
   uncordonedBy = 0;
   readonly stitches = new Map<string, Hosted>();
   readonly removed = new Map<string, Removed>();
-  /** What Masters left for it while it was away. */
+  /** What Masters left for this node while it was away. */
   readonly tombstones = new Map<string, Tombstone>();
-  /** Its stitches whose records Masters took out of the way while it was away. */
+  /** The stitches whose records Masters removed while this node was away. */
   readonly dropped = new Set<string>();
   work: Work[] = [];
 
@@ -59,12 +62,12 @@ export class SimulatedNode {
     this.#temper = temper;
   }
 
-  /** Has a stitch from before, that runs, and is green from then on. */
+  /** Adds a stitch from before the job that runs, and is green from `greenAtMs` on. */
   has(id: string, over: Partial<StitchRecord> = {}, greenAtMs = 0): void {
     this.stitches.set(id, { record: stitchRecord(`${this.id}:${id}`, over), greenAtMs });
   }
 
-  /** As Redis tells it at `nowMs`: of a dead node, what it last said. */
+  /** What Redis says at `nowMs`. For a dead node, this is its last report. */
   told(nowMs: number): Map<string, StitchRecord> {
     const atMs = this.alive ? nowMs : this.#diedAtMs;
     return new Map(
@@ -101,14 +104,14 @@ export class SimulatedNode {
     });
   }
 
-  /** Is the stitch here, and will it stay when the node is heard of again? */
+  /** Is the stitch here, and will it stay when the node is back? */
   keeps(id: string): boolean {
     const word = this.tombstones.get(id);
     const hosted = this.stitches.get(id);
     return hosted !== undefined && (word === undefined || !buries(word, hosted.record));
   }
 
-  /** All that Redis knows of a stitch here. */
+  /** All that Redis knows about a stitch here. */
   traces(id: string): Traces {
     const record = this.stitches.get(id)?.record ?? null;
     return { record, removed: this.removed.get(id) ?? null, tombstone: this.tombstones.get(id) ?? null };
@@ -119,7 +122,7 @@ export class SimulatedNode {
     return parseRevision(text);
   }
 
-  /** @param interrupted begun, and cut off before its end is known. */
+  /** @param interrupted the step has begun, and is cut off before its end is known. */
   apply(step: StitchStep, revision: Revision, nowMs: number, interrupted = false): StepOutcome {
     const { stitch: id } = splitFullId(step.stitch);
     const hosted = this.stitches.get(id);
@@ -206,7 +209,10 @@ export class SimulatedNode {
     this.work = [];
   }
 
-  /** Registers again: tombstones first, then what should run is started. @param tracesOf what Redis knows of a full id. */
+  /**
+   * Registers again: tombstones first, then it starts what should run.
+   * @param tracesOf what Redis knows about a full id.
+   */
   comeBack(nowMs: number, tracesOf: (fullId: string) => Traces): void {
     this.alive = true;
     this.incarnation += 1;

@@ -16,12 +16,12 @@ const issues = (spec: unknown) => stitchSpec.safeParse(spec).error?.issues ?? []
 const paths = (spec: unknown) => issues(spec).map((issue) => issue.path.join("."));
 const withEnv = (env: Record<string, string>) => ({ ...PROCESS, env });
 
-test("defaults are filled in", () => {
+test("fills in the defaults", () => {
   assert.deepEqual(stitchSpec.parse(PROCESS), { ...PROCESS, env: {}, protocol: "process-v1", ...SHARED });
   assert.deepEqual(stitchSpec.parse(MODULE), { ...MODULE, ...SHARED });
 });
 
-test("a checked spec, checked again, is the same", () => {
+test("a checked spec stays the same when it is checked again", () => {
   const full = stitchSpec.parse({
     ...PROCESS,
     cwd: "/srv",
@@ -37,7 +37,7 @@ const LOADERS = "NODE_OPTIONS NODE_PATH NODE_EXTRA_CA_CERTS LD_PRELOAD LD_LIBRAR
 const OTHERS = "BASH_ENV ENV IFS PYTHONSTARTUP PYTHONPATH PERL5OPT PERL5LIB RUBYOPT RUBYLIB JAVA_TOOL_OPTIONS";
 const OWN = "_JAVA_OPTIONS GCONV_PATH STITCH_TOKEN STITCH_ID STITCH_";
 for (const name of [LOADERS, OTHERS, OWN].flatMap((names) => names.split(" "))) {
-  test(`the variable ${name} is refused`, () => {
+  test(`refuses the variable ${name}`, () => {
     const found = issues(withEnv({ OK: "1", [name]: "x" }));
     assert.deepEqual(
       found.map((issue) => issue.path.join(".")),
@@ -47,12 +47,12 @@ for (const name of [LOADERS, OTHERS, OWN].flatMap((names) => names.split(" "))) 
   });
 }
 
-test("every variable of the dynamic linker's and of the node's own is refused", () => {
+test("refuses every variable of the dynamic linker and of the node", () => {
   const name = fc.tuple(fc.constantFrom("LD_", "DYLD_", "STITCH_"), fc.stringMatching(/^[A-Z_]{0,20}$/));
   fc.assert(fc.property(name, (parts) => paths(withEnv({ [parts.join("")]: "x" })).length === 1));
 });
 
-test("variables whose names only look alike are taken", () => {
+test("accepts variables whose names only look alike", () => {
   const env = { MY_NODE_OPTIONS: "1", NODE_ENV: "2", OLD_PATH: "3", LD: "4", ENVIRONMENT: "5", _: "6", PATH: "7" };
   assert.deepEqual(stitchSpec.parse(withEnv(env)), { ...stitchSpec.parse(PROCESS), env });
 });
@@ -64,7 +64,7 @@ test("a variable has a name that any shell could set, and a value without NUL", 
   assert.deepEqual(paths(withEnv({ A: "x".repeat(8193) })), ["env.A"]);
 });
 
-test("at most 128 variables and 256 arguments", () => {
+test("accepts at most 128 variables and 256 arguments", () => {
   const vars = (n: number) => Object.fromEntries(Array.from({ length: n }, (_, i) => [`V${i}`, ""]));
   assert.deepEqual([paths(withEnv(vars(128))), paths(withEnv(vars(129)))], [[], ["env"]]);
   const args = (n: number) => ({ ...PROCESS, command: Array.from({ length: n }, () => "x") });
@@ -90,16 +90,16 @@ for (const [path, over] of [
   ["", { module: "echo" }],
   ["adaptor", { adaptor: "docker" }],
 ] as const) {
-  test(`a process refuses ${JSON.stringify(over)}, and says where`, () => {
+  test(`a process refuses ${JSON.stringify(over)} and names the field`, () => {
     assert.deepEqual(paths({ ...PROCESS, ...over }), [path]);
   });
 }
 
-test("a command has at least its program", () => {
+test("refuses a command without a program", () => {
   assert.deepEqual([...new Set(paths({ ...PROCESS, command: [] }).map((path) => path.split(".")[0]))], ["command"]);
 });
 
-test("a module is a name, never a path, and takes neither a command nor an environment", () => {
+test("a module is a name and never a path, and takes neither a command nor an environment", () => {
   for (const module of ["", "./echo", "/srv/echo", "a.b", "node:fs", "a b", "m".repeat(64)])
     assert.deepEqual(paths({ ...MODULE, module }), ["module"]);
   assert.deepEqual(paths({ ...MODULE, command: ["x"] }), [""]);

@@ -29,7 +29,7 @@ for (const [what, said, expected] of [
   ["that speaks of any", word({ born: null }), true],
   ["of one that arrives", word({ arrivingFrom: "n2:a" }), false],
 ] as const) {
-  test(`a stitch ${expected ? "is" : "is not"} buried by a word ${what}`, () => {
+  test(`a stitch ${expected ? "is" : "is not"} buried by a tombstone ${what}`, () => {
     assert.equal(buries(said, here), expected);
   });
 }
@@ -67,7 +67,7 @@ for (const [what, traces, expected] of [
   ["another has its id by now, and it was removed", { record: NAMESAKE, removed: gone(null) }, "unclear"],
   ["another has moved here from there", { removed: gone("n2:a", "7.0") }, "unclear"],
 ] as const satisfies readonly (readonly [string, Partial<Traces>, ReturnType<typeof mayConfirmArrival>])[]) {
-  test(`may an arriving stitch be confirmed: ${what}: ${expected}`, () => {
+  test(`may an arrival be confirmed if ${what}: ${expected}`, () => {
     assert.equal(mayConfirmArrival({ id: "n2:a", born: "1.0" }, { ...NOTHING, ...traces }), expected);
   });
 }
@@ -97,7 +97,7 @@ for (const [what, step, traces, expected] of [
   ["another has its id", UNDO, { record: NAMESAKE }, "superseded"],
 ] as const satisfies readonly (readonly [string, typeof REMOVE, Partial<Traces>, ReturnType<typeof removalOf>])[]) {
   const kind = step === SWITCH ? "a move away" : step === UNDO ? "a move taken back" : "a removal";
-  test(`for ${kind} on a node that is away, where ${what}: ${expected}`, () => {
+  test(`${kind} on a node that is away, if ${what}: ${expected}`, () => {
     assert.equal(removalOf(step, { ...NOTHING, ...traces }), expected);
   });
 }
@@ -109,7 +109,7 @@ for (const [what, step, traces, expected] of [
   ["what arrives and is not known of", UNDO, {}, false],
   ["what arrives and has taken a newer command", UNDO, { record: { ...here, revision: "8.0" } }, true],
 ] as const satisfies readonly (readonly [string, typeof REMOVE, Partial<Traces>, boolean])[]) {
-  test(`word of ${what} ${expected ? "is newer than" : "has the revision of"} its job`, () => {
+  test(`the tombstone of ${what} ${expected ? "is newer than" : "has the revision of"} its job`, () => {
     assert.equal(needsNewerTombstone(step, { revision: 7, wave: 2 }, { ...NOTHING, ...traces }), expected);
   });
 }

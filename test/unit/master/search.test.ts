@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { search } from "../../../src/master/state/search.ts";
 
-/** A list of the numbers from 1 on. */
+/** A list of the numbers from 1 to `count`. */
 function numbers(count: number, isWanted: (row: number) => boolean, nowMs: () => number = () => 0) {
   const read: number[] = [];
   const page = (limit: number, after: number | null = null, atOnce = 100) =>
@@ -21,19 +21,19 @@ function numbers(count: number, isWanted: (row: number) => boolean, nowMs: () =>
   return { read, page, looked: () => read.reduce((sum, rows) => sum + rows, 0) };
 }
 
-test("a page holds what matches, wherever it is", async () => {
+test("a page holds the rows that match, wherever they are", async () => {
   const list = numbers(5000, (row) => row > 4990);
   assert.deepEqual(await list.page(3), { items: [4991, 4992, 4993], last: 4993 });
   assert.deepEqual(await list.page(100, 4993), { items: [4994, 4995, 4996, 4997, 4998, 4999, 5000], last: null });
 });
 
-test("a page without a filter reads what it shows, and no more", async () => {
+test("a page without a filter reads only the rows that it shows", async () => {
   const list = numbers(5000, () => true);
   assert.equal((await list.page(7)).last, 7);
   assert.deepEqual(list.read, [7]);
 });
 
-test("a search ends after 10,000 rows, and the next page goes on from there", async () => {
+test("a search stops after 10,000 rows, and the next page goes on from there", async () => {
   const list = numbers(25_000, (row) => row === 24_000);
   const ends: unknown[] = [];
   for (let last: number | null = null, page = 0; page < 3; page++) {
@@ -49,7 +49,7 @@ test("a search ends after 10,000 rows, and the next page goes on from there", as
   assert.ok(Math.max(...list.read) <= 100, "a bound on what is read at once");
 });
 
-test("a search ends after a second", async () => {
+test("a search stops after a second", async () => {
   let nowMs = 0;
   const list = numbers(
     25_000,
@@ -60,7 +60,7 @@ test("a search ends after a second", async () => {
   assert.deepEqual([items, last], [[], 1000]);
 });
 
-test("each is listed exactly once, whatever the size of the page and of what is read", async () => {
+test("lists each match exactly once, whatever the page size and however many rows are read at once", async () => {
   for (const limit of [1, 2, 3, 7, 50]) {
     for (const atOnce of [1, 3, 20, 100]) {
       const list = numbers(200, (row) => row % 3 === 0 || row > 190);
@@ -78,7 +78,7 @@ test("each is listed exactly once, whatever the size of the page and of what is 
   }
 });
 
-test("an item may fill the page before its limit", async () => {
+test("an item can fill the page before its limit", async () => {
   const { items, last } = await search({
     limit: 10,
     atOnce: 10,

@@ -8,7 +8,7 @@ import { testStitch } from "../../support/test-stitch.ts";
 const specOf = (word: string) => stored(stitchSpec.parse({ adaptor: "process", command: [word] }));
 const [a, b, c] = [specOf("a"), specOf("b"), specOf("c")];
 
-test("of what Redis shows, that is merged which Masters have assigned, as they have assigned it; the rest is told of", async () => {
+test("merges the stitches that Masters have assigned, as they assigned them, and reports the others", async () => {
   const shown = (id: string, born: string, of: typeof a) =>
     testStitch(id, { ...of, born, revision: "9.0", group: "x.y.1" });
   const assignedTo = (of: typeof a, born: string) => ({
@@ -67,7 +67,7 @@ test("of what Redis shows, that is merged which Masters have assigned, as they h
   );
 });
 
-test("where no published record would be merged, no Master is asked, and nothing is merged", async () => {
+test("if no published record would be merged, asks no Master and merges nothing", async () => {
   const merged = await asAssigned(
     { stitches: [testStitch("a")], removed: [] },
     {

@@ -7,11 +7,11 @@ const kept = (from: string, recipient: string, characters = 1): Kept => ({
   recipient,
   body: "x".repeat(characters),
 });
-/** How many of these there is a place for. */
+/** How many of these messages get a place. */
 const places = (backlog: Backlog, all: readonly Kept[]): number => all.filter((each) => backlog.add(each)).length;
 const many = (count: number, make: (n: number) => Kept) => Array.from({ length: count }, (_, n) => make(n));
 
-test("one sender has a place for 100 messages to one recipient, and for others beside them", () => {
+test("a sender has places for 100 messages to one recipient; other senders and recipients have their own", () => {
   const backlog = new Backlog();
   const all = many(101, () => kept("n1:a", "n2:x"));
   assert.equal(places(backlog, all), 100);
@@ -22,14 +22,14 @@ test("one sender has a place for 100 messages to one recipient, and for others b
   assert.equal(places(backlog, all), 100, "what was taken out leaves its place");
 });
 
-test("one sender has a place for a MiB to one recipient; one message that is larger has it alone", () => {
+test("a sender has places for a MiB to one recipient; one larger message takes them all", () => {
   const backlog = new Backlog();
   const half = 512 * 1024;
   assert.equal(places(backlog, [kept("a", "x", half), kept("a", "x", half), kept("a", "x")]), 2);
   assert.equal(places(backlog, [kept("b", "x", 5 * half), kept("b", "x")]), 1);
 });
 
-test("what waits for one recipient is bounded, whoever sent it, and so is all that waits", () => {
+test("what waits for one recipient is bounded over all senders, and so is all that waits", () => {
   const backlog = new Backlog();
   assert.equal(
     places(

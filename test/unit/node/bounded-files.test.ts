@@ -11,7 +11,7 @@ import { settled } from "../../support/settled.ts";
 
 const MODULE = pathToFileURL(join(import.meta.dirname, "../../../workers/node/files/bounded-files.ts")).href;
 
-test("no more operations are under way than there are places; the others follow in order, whatever became of the former", async () => {
+test("runs no more operations at once than it has places; the others follow in order, even after a failure", async () => {
   const places = new FilePlaces(2);
   const begun: number[] = [];
   const ends = Array.from({ length: 6 }, () => Promise.withResolvers<number>());
@@ -39,12 +39,12 @@ test("no more operations are under way than there are places; the others follow 
   assert.equal(await places.run(() => Promise.resolve("free")), "free");
 });
 
-test("a process ends with its code though files hang, and other threads are left meanwhile", async (t) => {
+test("a process ends with its code although files hang, and other threads stay free meanwhile", async (t) => {
   const dir = mkdtempSync(join(tmpdir(), "cs-"));
   t.after(() => rmSync(dir, { recursive: true, force: true }));
   const pipe = join(dir, "pipe");
   execFileSync("mkfifo", [pipe]);
-  // To open a pipe that nobody writes to hangs. One more asks than may hang at once.
+  // To open a pipe that nobody writes to hangs. More operations ask for that than may hang at once.
   const program = `
     import { DATA_FOLDERS, LOG_FILES, STATE_FILES, useManyThreads } from ${JSON.stringify(MODULE)};
     import { lstat, open } from "node:fs/promises";
@@ -68,7 +68,7 @@ test("a process ends with its code though files hang, and other threads are left
   assert.equal(said, "answered");
 });
 
-test("of operations that wait for a file that does not answer, no more than a bound are kept", async () => {
+test("keeps a bounded number of operations that wait for a hanging file, and refuses more", async () => {
   const places = new FilePlaces(1);
   const hung = Promise.withResolvers<void>();
   const first = places.run(() => hung.promise);

@@ -1,4 +1,4 @@
-// The node's side of ProcessV1 with one stitch, without a process.
+// The node's side of process-v1 with one stitch, without a process.
 import assert from "node:assert/strict";
 import { PassThrough } from "node:stream";
 import { type TestContext, test } from "node:test";
@@ -27,7 +27,7 @@ function start(t: TestContext) {
     () => 0,
   );
   t.after(() => conversation.stop());
-  /** What was written to it, as objects. */
+  /** What was written to the stitch, as objects. */
   const written = () =>
     String(input.read() ?? "")
       .split("\nend\n")
@@ -54,7 +54,7 @@ const MESSAGE: Message = {
   sentAtMs: 0,
 };
 
-test("nothing that a stitch says goes out on a channel of the system: no message, no reply, no late reply", async (t) => {
+test("a stitch sends nothing on a channel of the system: no message, no reply, no late reply", async (t) => {
   const { conversation, sent, written, says } = start(t);
   const delivered = conversation.deliver(MESSAGE);
   const [{ Id } = {}] = written();

@@ -13,7 +13,7 @@ const PROGRAM = { adaptor: "process", command: ["a-program"], heartbeatMs: HEART
 
 type Sent = { Id: number; ChannelName: string; FromStitchInstanceId: string; Data: string };
 
-/** The input of a stitch, as a stitch sees it; it may leave it unread. */
+/** The input of a stitch, as the stitch sees it. The stitch can leave it unread. */
 class Input extends Writable {
   #text = "";
   #unread: (() => void)[] | null = null;
@@ -52,7 +52,7 @@ function converse(t: TestContext) {
   const sent: unknown[] = [];
   const replied: string[] = [];
   let rooms = 0;
-  /** Resolves what it sends and replies; null: at once. */
+  /** Resolves what the stitch sends and replies; null: it resolves at once. */
   let room: Promise<void> | null = null;
   const context: StartContext = {
     node: "n1",
@@ -93,7 +93,7 @@ function converse(t: TestContext) {
     mumble,
     beat: () => t.mock.timers.tick(HEARTBEAT_MS),
     rooms: () => rooms,
-    /** From now on there is no room for what it sends, until this is called. */
+    /** From now on there is no room for what the stitch sends, until the returned function is called. */
     fill: () => {
       const { promise, resolve } = Promise.withResolvers<void>();
       room = promise;
@@ -119,7 +119,7 @@ const message = (from: string, data = ""): Message => ({
 });
 
 describe("the conversation with a stitch", () => {
-  it("numbers all it sends in steps of two, so that Id + 1 is nobody else's", (t) => {
+  it("numbers all that it sends in steps of two, so that Id + 1 belongs to nothing else", (t) => {
     const { conversation, input, mumble, beat } = converse(t);
     conversation.start();
     mumble();
@@ -138,7 +138,7 @@ describe("the conversation with a stitch", () => {
     );
   });
 
-  it("says nothing more once it has asked it to exit, or has stopped", (t) => {
+  it("sends nothing more after it has asked the stitch to exit, or has stopped", (t) => {
     for (const end of ["exit", "stop"] as const) {
       const { conversation, input, mumble, beat } = converse(t);
       conversation.start();
@@ -152,7 +152,7 @@ describe("the conversation with a stitch", () => {
     }
   });
 
-  it("tells it once a second at most that it is not understood", (t) => {
+  it("tells the stitch at most once a second that it is not understood", (t) => {
     const { input, mumble } = converse(t);
     for (let i = 0; i < 100; i++) mumble();
     assert.deepEqual(input.channels, ["_error"]);
@@ -164,14 +164,14 @@ describe("the conversation with a stitch", () => {
     assert.equal(input.messages.length, 2);
   });
 
-  it("counts an answer to a heartbeat that was sent, once, and no other", async (t) => {
+  it("counts an answer to a heartbeat once, and only if that heartbeat was sent", async (t) => {
     const { conversation, input, health, say, beat } = converse(t);
     let heard = false;
     void conversation.heard.then(() => (heard = true));
     conversation.start();
     for (const id of [1, 3, 0, 4, 1_000_000]) say({ command: "sync", id });
     const mail = conversation.deliver(message("n2:b"));
-    // A message is no heartbeat, and a heartbeat no message.
+    // A sync does not answer a message, and an ack does not answer a heartbeat.
     say({ command: "sync", id: 4 });
     say({ command: "ack", id: 2 });
     await Promise.resolve();
@@ -191,7 +191,7 @@ describe("the conversation with a stitch", () => {
     assert.equal(health.at(-1), "green");
   });
 
-  it("one stitch's answers say nothing of another", (t) => {
+  it("an answer of one stitch does not count for another", (t) => {
     const one = converse(t);
     one.conversation.start();
     t.mock.timers.reset();
@@ -204,7 +204,7 @@ describe("the conversation with a stitch", () => {
     assert.deepEqual([one.health, other.health], [["green"], []]);
   });
 
-  it("takes as the answer to a message what names its sender and its Id, or one more", async (t) => {
+  it("a reply to a message names the message's sender, and its Id or Id + 1", async (t) => {
     const { conversation, sent, replied, say } = converse(t);
     const answer = (id: number | null, toStitch: string) =>
       say({ command: "data", id, data: "d", channel: null, toStitch, toGroup: null });
@@ -227,7 +227,7 @@ describe("the conversation with a stitch", () => {
     assert.equal((await third)?.kind, "failed");
   });
 
-  it("replies once to a message that was delivered twice, whichever it answers first", async (t) => {
+  it("replies once to a message that was delivered twice, whichever delivery is answered first", async (t) => {
     const { conversation, replied, say } = converse(t);
     const answer = (id: number, data: string) =>
       say({ command: "data", id, data, channel: null, toStitch: "n2:b", toGroup: null });
@@ -239,7 +239,7 @@ describe("the conversation with a stitch", () => {
     assert.deepEqual(replied, ["n2:b now"]);
   });
 
-  it("hears out what is asked to exit: it may still acknowledge what it has handled", async (t) => {
+  it("goes on reading a stitch that is asked to exit: it may acknowledge what it has handled", async (t) => {
     const { conversation, say } = converse(t);
     const [first, second] = [conversation.deliver(message("n2:b")), conversation.deliver(message("n2:c"))];
     conversation.exit();
@@ -249,7 +249,7 @@ describe("the conversation with a stitch", () => {
     assert.deepEqual([(await first)?.kind, (await second)?.kind], ["acked", "failed"]);
   });
 
-  it("sends nothing of what is read after its end: its next life may have spoken by then", async (t) => {
+  it("sends nothing that is read after the stitch has ended: its next life may have spoken by then", async (t) => {
     const { conversation, notes, sent, replied, say } = converse(t);
     const delivered = conversation.deliver(message("n2:b"));
     say({ command: "ack", id: 2 });
@@ -263,7 +263,7 @@ describe("the conversation with a stitch", () => {
     assert.deepEqual(notes, ["it ended before all that it wrote was read: the rest of it is not sent"]);
   });
 
-  it("asks no sign of life of a stitch that it does not listen to, and counts that time", async (t) => {
+  it("sends no heartbeat to a stitch while it does not listen to it, and counts that time", async (t) => {
     const { conversation, input, health, say, beat, fill } = converse(t);
     conversation.start();
     say({ command: "sync", id: 2 });
@@ -284,7 +284,7 @@ describe("the conversation with a stitch", () => {
     assert.equal(health.at(-1), "red");
   });
 
-  it("listens on when it may, and is told afterwards who did not get what it sent", async (t) => {
+  it("goes on listening if it may, and tells the stitch later which recipient did not get its message", async (t) => {
     const { conversation, input, notes, sent, fill } = converse(t);
     fill();
     const held = conversation.take({
@@ -299,7 +299,7 @@ describe("the conversation with a stitch", () => {
     assert.deepEqual([notes, input.messages.map(({ Data }) => Data)], [[reason], [reason]]);
   });
 
-  it("listens on while a few replies wait for room, and no longer when there are many", async (t) => {
+  it("goes on listening while a few replies wait for room, and stops when there are many", async (t) => {
     const { conversation, fill } = converse(t);
     const empty = fill();
     const waits: (Promise<void> | null)[] = [];
@@ -349,7 +349,7 @@ describe("the conversation with a stitch", () => {
     assert.equal(health.at(-1), "green");
   });
 
-  it("says in the log what it has closed, unless that was its exit", (t) => {
+  it("logs what the stitch has closed, unless it has exited", (t) => {
     for (const exits of [false, true]) {
       const { conversation, input, notes, beat } = converse(t);
       conversation.start();

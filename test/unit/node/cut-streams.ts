@@ -1,6 +1,6 @@
 import fc from "fast-check";
 
-/** Places to cut a stream of any length; 0 twice makes an empty chunk. */
+/** Places at which to cut a stream of any length. 0 twice makes an empty chunk. */
 export const cuts = fc.array(fc.nat(), { maxLength: 20 });
 
 export function cutAt(bytes: Uint8Array, places: readonly number[]): Uint8Array[] {
@@ -8,7 +8,7 @@ export function cutAt(bytes: Uint8Array, places: readonly number[]): Uint8Array[
   return [0, ...at].map((from, n) => bytes.subarray(from, at[n] ?? bytes.length));
 }
 
-/** Every byte by itself, in an array that the next one overwrites: nothing may be kept of a chunk but copies. */
+/** Each byte by itself, in an array that the next byte overwrites: a reader may keep only copies of a chunk. */
 export function* byteByByte(bytes: Uint8Array): Generator<Uint8Array, void> {
   const chunk = new Uint8Array(1);
   for (const byte of bytes) {

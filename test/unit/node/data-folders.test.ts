@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { DataFolders } from "../../../workers/node/stitches/data-folders.ts";
 import { StitchDisk } from "../../../workers/node/stitches/stitch-disk.ts";
 
-test("a folder with something in it keeps data, and a link in its place does, wherever it leads", async (t) => {
+test("a folder with something in it keeps data, and so does a link in its place, wherever it leads", async (t) => {
   const dir = mkdtempSync(join(tmpdir(), "cs-"));
   t.after(() => rmSync(dir, { recursive: true, force: true }));
   const disk = new StitchDisk(dir, assert.ifError);

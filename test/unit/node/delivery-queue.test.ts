@@ -6,18 +6,18 @@ import type { Delivered } from "../../../workers/node/protocol/adaptor.ts";
 import { type DeliveryEnd, DeliveryQueue } from "../../../workers/node/messages/delivery-queue.ts";
 
 const ACK_MS = 10_000;
-/** Longer than every try of a message, and what is waited in between. */
+/** Longer than all tries of a message, and the waits between them. */
 const ALL_TRIES_MS = 60_000;
 const ACKED: Delivered = { kind: "acked" };
 const FAILED: Delivered = { kind: "failed", reason: "said so" };
 
 type Attempt = { readonly name: string; readonly answer: (how: Delivered) => void };
 
-/** A queue, and the stitch at its other end, which answers when it is told to. */
+/** A queue, and the stitch that receives from it. The stitch answers when the test tells it to. */
 class Stitch {
-  /** Each message as it was handed over, in that order. */
+  /** Each delivery of a message, in order. */
   readonly attempts: Attempt[] = [];
-  /** Each message that has come to its end, in that order. */
+  /** Each message that has ended, in order. */
   readonly ended: { readonly name: string; readonly how: DeliveryEnd }[] = [];
   readonly queue: DeliveryQueue;
   runs = true;
@@ -38,7 +38,7 @@ class Stitch {
     });
   }
 
-  /** Puts messages into the queue: `a1` is the first of sender `a`; `re:a1` is a reply of it. */
+  /** Puts messages into the queue. `a1` is the first message of sender `a`; `re:a1` is a reply from `a`. */
   add(...names: string[]): void {
     for (const name of names) {
       const [first = "", second] = name.split(":");
@@ -67,7 +67,7 @@ class Stitch {
     return this.ended.map(({ name, how }) => `${name} ${named(how)}`);
   }
 
-  /** Answers the latest delivery of a message, or the one with this number, from 1 on. */
+  /** Answers the latest delivery of a message, or the delivery with this number, counted from 1. */
   async answer(name: string, how: Delivered, attempt?: number): Promise<void> {
     const its = this.attempts.filter((each) => each.name === name);
     (its.at(attempt === undefined ? -1 : attempt - 1) ?? assert.fail(`${name} was not handed over`)).answer(how);
@@ -80,10 +80,10 @@ class Stitch {
   }
 }
 
-/** Whatever was to follow has followed. */
+/** Resolves when all that follows without a timer has happened. */
 const settled = () => new Promise((resolve) => setImmediate(resolve));
 
-test("of one sender one message at a time, in order; of different senders several", async (t) => {
+test("delivers one message of a sender at a time, in order, and messages of several senders at once", async (t) => {
   const stitch = new Stitch(t);
   stitch.add("a1", "a2", "b1", "b2", "c1");
   assert.deepEqual(stitch.handed, ["a1", "b1", "c1"]);
@@ -98,7 +98,7 @@ test("of one sender one message at a time, in order; of different senders severa
   assert.deepEqual(stitch.ends, ["b1 acked", "a1 acked", "a2 acked", "b2 acked", "c1 acked"]);
 });
 
-test("what fails is delivered again after 200, 400, 800 and 1600 ms, and is dead then; the next one follows", async (t) => {
+test("retries a failed delivery after 200, 400, 800 and 1600 ms, then ends it as dead and goes on", async (t) => {
   const stitch = new Stitch(t);
   stitch.add("a1", "a2");
   for (const [index, ms] of [200, 400, 800, 1600].entries()) {
@@ -113,7 +113,7 @@ test("what fails is delivered again after 200, 400, 800 and 1600 ms, and is dead
   assert.deepEqual(stitch.ended, [{ name: "a1", how: { kind: "dead", code: "stitch_failed", reason: "said so" } }]);
 });
 
-test("what is not acknowledged within 10 s is delivered again, five times in all", async (t) => {
+test("retries a message that is not acknowledged within 10 s, up to five deliveries in all", async (t) => {
   const stitch = new Stitch(t);
   stitch.add("a1", "a2");
   await stitch.pass(ACK_MS - 1);
@@ -131,7 +131,7 @@ test("what is not acknowledged within 10 s is delivered again, five times in all
   assert.equal(stitch.handed.at(-1), "a2");
 });
 
-test("an acknowledgement that comes late counts, whichever delivery it is for, and counts once", async (t) => {
+test("a late acknowledgement counts, whichever delivery it is for, and it counts once", async (t) => {
   const stitch = new Stitch(t);
   stitch.add("a1", "a2", "a3");
   await stitch.pass(ACK_MS);
@@ -150,7 +150,7 @@ test("an acknowledgement that comes late counts, whichever delivery it is for, a
   assert.deepEqual(stitch.handed, ["a1", "a1", "a2", "a3"], "and it is not delivered again then");
 });
 
-test("the last delivery that nobody answers is no verdict on the message after it", async (t) => {
+test("a last delivery that nobody answers has no effect on the next message", async (t) => {
   const stitch = new Stitch(t);
   stitch.add("a1", "a2");
   for (const ms of [200, 400, 800, 1600]) {
@@ -168,7 +168,7 @@ test("the last delivery that nobody answers is no verdict on the message after i
   assert.deepEqual(stitch.ends, ["a1 acked", "a2 acked", "a3 acked"]);
 });
 
-test("a failure that comes late, of a delivery that was given up, means nothing", async (t) => {
+test("a late failure of a delivery that was given up has no effect", async (t) => {
   const stitch = new Stitch(t);
   stitch.add("a1");
   await stitch.pass(ACK_MS);
@@ -181,7 +181,7 @@ test("a failure that comes late, of a delivery that was given up, means nothing"
   assert.deepEqual(stitch.ends, ["a1 acked"]);
 });
 
-test("64 at once; one that does not answer gives its place up; senders take turns", async (t) => {
+test("delivers 64 messages at once; a message without an answer gives its place up; senders take turns", async (t) => {
   const stitch = new Stitch(t);
   const senders = Array.from({ length: 66 }, (_, index) => `s${index}x`);
   stitch.add(...senders.flatMap((sender) => [`${sender}1`, `${sender}2`]));
@@ -200,7 +200,7 @@ test("64 at once; one that does not answer gives its place up; senders take turn
   );
 });
 
-test("a reply waits neither behind its sender's other messages nor for a place; replies keep their order", async (t) => {
+test("a reply waits neither for its sender's other messages nor for a place; replies keep their order", async (t) => {
   const stitch = new Stitch(t);
   stitch.add(...Array.from({ length: 64 }, (_, index) => `s${index}x1`), "a1");
   assert.equal(stitch.handed.length, 64);
@@ -216,7 +216,7 @@ test("replies take no places", async (t) => {
   assert.equal(stitch.handed.at(-1), "a1");
 });
 
-test("one that does not run keeps its mail, and gets it in order when it does", async (t) => {
+test("keeps the messages of a stitch that does not run, and delivers them in order when it runs", async (t) => {
   const stitch = new Stitch(t);
   stitch.runs = false;
   stitch.add("a1", "a2", "b1");
@@ -238,7 +238,7 @@ test("one that does not run keeps its mail, and gets it in order when it does", 
   assert.deepEqual(stitch.ends, ["b1 acked", "a1 acked", "a2 acked"]);
 });
 
-test("an acknowledgement that comes while it waits for the stitch to run again is the end of it", async (t) => {
+test("an acknowledgement ends a message that waits for the stitch to run again", async (t) => {
   const stitch = new Stitch(t);
   stitch.add("a1", "b1");
   await stitch.pass(ACK_MS);
@@ -251,7 +251,7 @@ test("an acknowledgement that comes while it waits for the stitch to run again i
   assert.deepEqual(stitch.ends, ["a1 acked"]);
 });
 
-test("while its node leaves unread what it says, the time for its answer stands still", async (t) => {
+test("while the node leaves the stitch's output unread, the time for an answer stands still", async (t) => {
   const stitch = new Stitch(t);
   stitch.add("a1");
   stitch.heldMs = 7000;
@@ -267,7 +267,7 @@ test("while its node leaves unread what it says, the time for its answer stands 
   assert.deepEqual(stitch.handed, ["a1", "a1"]);
 });
 
-test("closed, it hands back what waits and does nothing more, whatever is still answered", async (t) => {
+test("close hands back what waits; a later answer has no effect", async (t) => {
   const stitch = new Stitch(t);
   stitch.add("a1", "a2", "b1", "re:a1");
   await stitch.answer("b1", FAILED);
@@ -285,7 +285,7 @@ test("closed, it hands back what waits and does nothing more, whatever is still 
   assert.equal(stitch.queue.isEmpty, true);
 });
 
-/** What may happen to a queue. Numbers choose among what there is at that time. */
+/** What may happen to a queue. Numbers choose among what exists at that time. */
 const happening = fc.oneof(
   { weight: 4, arbitrary: fc.record({ kind: fc.constant("add" as const), sender: fc.nat(3), isReply: fc.boolean() }) },
   {
@@ -300,7 +300,7 @@ const happening = fc.oneof(
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("held" as const), ms: fc.nat(20_000) }) },
 );
 
-test("whatever is answered, and whenever: order stays, one of a row at a time, and each ends once", async (t) => {
+test("whatever is answered, and whenever: keeps the order, one message of a row at a time, and ends each once", async (t) => {
   await fc.assert(
     fc.asyncProperty(fc.array(happening, { maxLength: 60 }), async (happenings) => {
       const stitch = new Stitch(t);
@@ -322,7 +322,7 @@ test("whatever is answered, and whenever: order stays, one of a row at a time, a
           await settled();
           checkRows(stitch, added);
         }
-        // Left to itself, everything comes to an end.
+        // Left alone, every message comes to its end.
         stitch.runs = true;
         stitch.queue.wake();
         for (let rounds = 0; !stitch.queue.isEmpty && rounds < 100 * MAX_TRIES; rounds++) await stitch.pass(ACK_MS);
@@ -338,7 +338,7 @@ test("whatever is answered, and whenever: order stays, one of a row at a time, a
 
 const sorted = (names: readonly string[]): string[] => [...names].sort((a, b) => a.localeCompare(b));
 
-/** Of each row: deliveries in the order of the messages, none before those before it have ended, and none too often. */
+/** For each row: deliveries follow the order of the messages, none before the earlier ones have ended, and none too often. */
 function checkRows(stitch: Stitch, added: readonly string[]): void {
   const rowOf = (name: string) => name.replace(/\d+$/, "");
   const ends = stitch.ended.map(({ name }) => name);

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { type Escaped, EscapedProcesses } from "../../../workers/node/processes/escaped-processes.ts";
 
-/** Looks at a machine without processes; `looks`: for each what it was told to leave out. */
+/** A machine without processes. `looks` has the pids that each look had to leave out. */
 function looking(t: TestContext) {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   const looks: number[][] = [];
@@ -19,7 +19,7 @@ function looking(t: TestContext) {
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
-test("one that ends alone is looked after at once; those that end in the moments after share the next look", async (t) => {
+test("one stitch that ends causes a look at once; stitches that end in the next moments share a look", async (t) => {
   const { escaped, looks } = looking(t);
   assert.deepEqual(await escaped.end("first"), { killed: [], refused: [] });
   assert.equal(looks.length, 1);
@@ -34,7 +34,7 @@ test("one that ends alone is looked after at once; those that end in the moments
   assert.equal(looks.length, 2);
 });
 
-test("the leaders of those that run are left out, and looked at again when they have ended", async (t) => {
+test("leaves out the leaders of running stitches, and looks at them again when they have ended", async (t) => {
   const { escaped, looks } = looking(t);
   const ended = Promise.withResolvers<void>();
   escaped.leads(11, ended.promise);

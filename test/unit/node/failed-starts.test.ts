@@ -12,7 +12,7 @@ import { StitchRegistry } from "../../../workers/node/stitches/stitch-registry.t
 import { until } from "../../support/cluster.ts";
 import { NAMED_SPECS, stored } from "../../support/test-spec.ts";
 
-/** A host on `n1` whose adaptor is `adaptor`. Its timers are real, and its backoff is short. */
+/** A host on `n1` with this adaptor. Its timers are real, and its backoff is short. */
 function hosting(t: TestContext, adaptor: Adaptor) {
   const dir = mkdtempSync(join(tmpdir(), "cs-"));
   const errors: unknown[] = [];
@@ -68,7 +68,7 @@ function hosting(t: TestContext, adaptor: Adaptor) {
 
 type Run = StitchInstance & { readonly end: (code: number) => void };
 
-/** Runs until it is stopped, or told to end. */
+/** Runs until it is stopped, or until the test calls `end`. */
 function runs(): Run {
   const exited = Promise.withResolvers<Exit>();
   const end = (code: number) => exited.resolve({ code, signal: null });
@@ -79,7 +79,7 @@ function runs(): Run {
   return { pid: 4711, started: Promise.resolve({ kind: "running" }), exited: exited.promise, stop, end };
 }
 
-test("a start that throws has failed like any other: its step and its log say why, and its policy starts it again", async (t) => {
+test("a start that throws fails like any other: its step and log say why, and its policy starts it again", async (t) => {
   let starts = 0;
   const { create, said, now, errors } = hosting(t, () => {
     if (++starts < 3) throw new Error("ELOOP: too many symbolic links");
@@ -104,7 +104,7 @@ test("a start that throws at each try ends as its policy says", async (t) => {
   assert.match(await said(), /^failed: it could not be started; a crash loop: it was restarted 2 times/m);
 });
 
-test("a data folder that cannot be made fails the start alone, and is made at a later one", async (t) => {
+test("a data folder that cannot be made fails only that start, and a later start makes it", async (t) => {
   const program: Run[] = [];
   const { dir, create, said, now } = hosting(t, () => {
     program.push(runs());
@@ -113,7 +113,7 @@ test("a data folder that cannot be made fails the start alone, and is made at a 
   assert.equal((await create({ maxRestarts: 1000, maxBackoffMs: 20 })).status, "succeeded");
   const data = join(dir, "data");
   renameSync(data, `${data}.old`);
-  // Behind a link to itself nothing is found, and nothing can be made.
+  // Behind a link to itself, nothing can be found or made.
   symlinkSync(data, data);
   program[0]?.end(1);
   await until("its log says why", async () => /^spawn_failed: .* cannot be made \(ELOOP/m.test(await said()));
@@ -122,7 +122,7 @@ test("a data folder that cannot be made fails the start alone, and is made at a 
   assert.equal(program.length, 2);
 });
 
-test("a link in the place of a data folder is neither followed nor made a folder", async (t) => {
+test("a link in place of a data folder is not followed, and not turned into a folder", async (t) => {
   const { dir, disk } = hosting(t, runs);
   mkdirSync(join(dir, "data"));
   for (const [id, to] of [
@@ -144,7 +144,7 @@ test("a journal that cannot be written does not cost a stitch its restart", asyn
     return program.at(-1) ?? assert.fail();
   });
   await create();
-  // It is written anew, under a name at which there is something that cannot be replaced by a file.
+  // The journal is written anew under another name. Here, that name is a folder, which a file cannot replace.
   mkdirSync(join(dir, "stitches.jsonl.new"));
   rmSync(join(dir, "stitches.jsonl"));
   program[0]?.end(1);

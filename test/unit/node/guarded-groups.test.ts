@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { GuardedGroups } from "../../../workers/node/processes/guarded-groups.ts";
 
-/** Groups in a time of the test's own; `done` tells what was done to them. */
+/** Groups under the test's own clock. `done` lists what was done to them. */
 function guarding(t: TestContext) {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   let nowMs = 1000;
@@ -17,7 +17,7 @@ function guarding(t: TestContext) {
       dues.push(isDue);
     },
   });
-  /** The clock goes on; with `asleep` no timer hears of it yet. */
+  /** The clock goes on. With `asleep`, no timer fires yet. */
   const pass = (ms: number, how: "awake" | "asleep" = "awake") => {
     nowMs += ms;
     if (how === "awake") t.mock.timers.tick(ms);
@@ -28,7 +28,7 @@ function guarding(t: TestContext) {
 
 const mortal = { stitch: "a", graceMs: 100 };
 
-test("with the lease ends what must not outlive it, then what has left its group; not the others, and not before", (t) => {
+test("the end of the lease ends the groups that must not outlive it, then what has left them; others go on", (t) => {
   const { groups, pass, taken } = guarding(t);
   groups.guard(11, mortal);
   groups.guard(12, null);
@@ -46,7 +46,7 @@ test("with the lease ends what must not outlive it, then what has left its group
   assert.deepEqual(groups.pids, [11, 12]);
 });
 
-test("a lease that is renewed after its end was over all the same", (t) => {
+test("a renewal after the end of the lease does not undo that end", (t) => {
   const { groups, pass, taken } = guarding(t);
   groups.guard(11, mortal);
   groups.renew(2000);
@@ -59,7 +59,7 @@ test("a lease that is renewed after its end was over all the same", (t) => {
   assert.deepEqual(taken(), ["SIGKILL 11", "escaped a"]);
 });
 
-test("what is guarded after the lease ends at once", (t) => {
+test("a group that is guarded after the end of the lease is ended at once", (t) => {
   const { groups, pass, taken } = guarding(t);
   groups.renew(2000);
   pass(1000);
@@ -68,7 +68,7 @@ test("what is guarded after the lease ends at once", (t) => {
   assert.deepEqual(taken(), ["end 11", "SIGTERM 11"]);
 });
 
-test("what was released is left alone, also under a number that is used again", (t) => {
+test("a released group is left alone, even if its number is used again", (t) => {
   const { groups, pass, taken, dues } = guarding(t);
   groups.guard(11, mortal);
   groups.guard(12, mortal);

@@ -15,10 +15,10 @@ import { settled } from "../../support/settled.ts";
 import { NAMED_SPECS, stored } from "../../support/test-spec.ts";
 
 const PLACES = 50;
-/** Longest that these tests let a stitch come up: nothing here ends by that. */
+/** How long these tests let a stitch come up. No test reaches this limit. */
 const TIMEOUT_MS = 3_600_000;
 
-/** A program: it never comes up unless it is told to, and ends when it is asked to. */
+/** A program that never comes up unless it is told to, and ends when it is asked to. */
 class Run implements StitchInstance {
   readonly pid = 4711;
   readonly id: string;
@@ -70,7 +70,7 @@ function hosting(t: TestContext) {
     node: "n1",
     session: "session",
     facts: { zones: [], labels: {}, capacity: { cpu: 4, memoryBytes: 400 }, modules: [], version: "1" },
-    // Its folders are no part of this, and to make ten thousand of them takes long.
+    // Data folders do not matter here, and it takes long to make ten thousand of them.
     disk: Object.assign(disk, { makeDataDir }),
     specs: NAMED_SPECS,
     adaptors: { process: run, module: run },
@@ -95,7 +95,7 @@ function hosting(t: TestContext) {
   });
   t.after(async () => {
     await host.stopAll(0);
-    // Reading them waits for what is being written.
+    // Reading a log waits for what is being written.
     await Promise.all([...logs].map((log) => log.tail(1)));
     await disk.close();
     rmSync(dir, { recursive: true, force: true });
@@ -122,7 +122,7 @@ async function until(what: string, isSo: () => boolean, withinMs = 60_000): Prom
 }
 const ids = (count: number) => Array.from({ length: count }, (_, index) => `s${index}`);
 
-/** Hanging creates of so many stitches: `PLACES` of them run, the others wait for a place. */
+/** Creates `count` stitches whose starts hang: `PLACES` of them run, the others wait for a place. */
 async function hanging(t: TestContext, count: number) {
   const hosted = hosting(t);
   const outcomes = ids(count).map((id, index) => hosted.host.apply(step("create", id), at(index + 1)));
@@ -131,7 +131,7 @@ async function hanging(t: TestContext, count: number) {
   return { ...hosted, outcomes };
 }
 
-test("10,000 starts that hang are all on record at once, begin 50 each second, and end at once by a newer stop", async (t) => {
+test("10,000 hanging starts are on record at once, begin 50 per second, and end at once at a newer stop", async (t) => {
   const count = 10_000;
   const { host, registry, runs, published, outcomes, folders } = await hanging(t, count);
   assert.ok([...published.values()].every(({ desired }) => desired === "running"));
@@ -153,12 +153,12 @@ test("10,000 starts that hang are all on record at once, begin 50 each second, a
   assert.equal(folders(), 6 * PLACES, "nor was a folder made for what was about to be stopped");
 });
 
-test("a stop of one that runs does not wait behind starts that hang, nor does the start of the next one for ever", async (t) => {
+test("hanging starts do not delay the stop of a running stitch, and do not delay the next start for ever", async (t) => {
   const { host, runs } = await hanging(t, 3 * PLACES);
   const healthy = host.apply(step("create", "healthy"), at(1000));
   for (const running of [2 * PLACES, 3 * PLACES, 3 * PLACES + 1]) {
     t.mock.timers.tick(1000);
-    // Only what runs gives its place back a second later.
+    // Only a start that runs gives its place back, one second later.
     await until("the next ones run", () => runs.length === running);
   }
   assert.equal(runs.at(-1)?.id, "healthy");
@@ -184,17 +184,17 @@ for (const action of ["stop", "remove", "restart", "start"] as const)
     if (action !== "remove") assert.equal(published.get(last)?.revision, "1000.0");
   });
 
-test("a stop overtakes a start that has its place, and waits for its turn", async (t) => {
+test("a stop overtakes a start that has its place and waits for its turn", async (t) => {
   const { host, runs, outcomes } = await hanging(t, PLACES + 1);
   runs[0]?.up();
-  // In the microtasks of this turn it gets the place; its turn is the next one of the event loop, at the earliest.
+  // The start gets its place in the microtasks of this turn. Its own turn is the next one of the event loop or a later one.
   const stopped = host.apply(step("stop", `s${PLACES}`), at(1000));
   assert.equal((await outcomes[PLACES])?.status, "superseded");
   assert.equal((await stopped).status, "succeeded");
   assert.equal(runs.length, PLACES);
 });
 
-test("steps that come again while their start waits are applied once, and answered alike", async (t) => {
+test("a step that comes again while its start waits is applied once, with the same answer for both", async (t) => {
   const { host, runs, outcomes } = await hanging(t, PLACES + 1);
   const again = host.apply(step("create", `s${PLACES}`), at(PLACES + 1));
   runs[0]?.up();
@@ -214,7 +214,7 @@ test("a worker that leaves hands back the starts that wait for a place", async (
   assert.deepEqual(registry.status("eligible").states, { stopped: PLACES + 5 });
 });
 
-test("after a restart of the worker, what should run comes back at the same pace; a stop does not wait for that", async (t) => {
+test("after a worker restart, stitches come back at the same pace, and a stop does not wait for that", async (t) => {
   const former = await hanging(t, 2 * PLACES + 1);
   const left = Promise.allSettled(former.outcomes);
   await former.host.stopAll(0);
@@ -239,7 +239,7 @@ test("after a restart of the worker, what should run comes back at the same pace
   assert.equal(runs.length, 2 * PLACES, "each once, and not the one that was stopped");
 });
 
-test("a command that starts what waits to come back takes that over: it is not started again when it has ended", async (t) => {
+test("a start command takes over the pending start of a stitch that comes back: it starts only once", async (t) => {
   const former = await hanging(t, PLACES + 1);
   const left = Promise.allSettled(former.outcomes);
   await former.host.stopAll(0);
@@ -264,7 +264,7 @@ test("a command that starts what waits to come back takes that over: it is not s
   assert.deepEqual([registry.find(waits)?.record.state, runs.length], ["stopped", PLACES + 1]);
 });
 
-/** A tombstone that a Master has left for a stitch, newer than all that was asked of it. */
+/** A tombstone that a Master has left for a stitch. It is newer than everything that was asked of the stitch. */
 const removal = { revision: "1000.0", movedTo: null, arrivingFrom: null, born: null };
 
 test("a stitch that a Master has removed meanwhile is not started, whatever its start waits for", async (t) => {

@@ -17,7 +17,7 @@ function open(t: TestContext, heartbeatMs: number, beat: () => Promise<void>) {
 }
 
 describe("heartbeats", () => {
-  it("come one after the other, never two at once, also after one that failed", async (t) => {
+  it("come one after the other, never two at once, even after a failed one", async (t) => {
     let underWay = 0;
     let count = 0;
     const { heartbeats, errors } = open(t, 2, async () => {
@@ -43,7 +43,7 @@ describe("heartbeats", () => {
     assert.equal(count, 1);
   });
 
-  it("end: the one under way is waited for, and none begins after it", async (t) => {
+  it("end after the one that is under way, and none begins after that", async (t) => {
     const answer = Promise.withResolvers<void>();
     const begun = Promise.withResolvers<void>();
     let count = 0;
@@ -64,7 +64,7 @@ describe("heartbeats", () => {
     assert.equal(count, 1);
   });
 
-  it("tell those who wait for the next one when there will be none", async (t) => {
+  it("reject those who wait for the next one if there will be none", async (t) => {
     const { heartbeats } = open(t, NEVER_MS, async () => undefined);
     heartbeats.begin();
     const next = heartbeats.next();

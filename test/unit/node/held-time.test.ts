@@ -13,7 +13,7 @@ function start() {
   return { clock, held, wait };
 }
 
-test("a wait counts from when it is not short any more, also while it lasts", async () => {
+test("a wait counts from the moment when it is no longer short, also while it lasts", async () => {
   const { clock, held, wait } = start();
   const { end } = wait();
   clock.nowMs += 99;
@@ -29,7 +29,7 @@ test("a wait counts from when it is not short any more, also while it lasts", as
   assert.equal(held.totalMs, 1100);
 });
 
-test("many short waits, one after the other or at once, are none", async () => {
+test("many short waits, one after the other or at once, do not count", async () => {
   const { clock, held, wait } = start();
   for (let n = 0; n < 100; n++) {
     const [one, other] = [wait(), wait()];

@@ -8,7 +8,7 @@ import { LastBeat } from "../../../workers/node/membership/last-beat.ts";
 const BOOT = "0c9b7d1e-5a4f-4b6e-9a53-1f2d3c4b5a69";
 const LEASE_MS = 1000;
 
-test("the next life is told how long the lease may run; one that was given back, is of another start of the machine, or cannot be read, does not", async (t) => {
+test("tells the next life how long the lease may run, unless it was given back, of another boot or unreadable", async (t) => {
   const dir = mkdtempSync(join(tmpdir(), "cs-beat-"));
   t.after(() => rmSync(dir, { recursive: true, force: true }));
   const errors: unknown[] = [];

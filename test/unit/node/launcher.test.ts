@@ -19,7 +19,7 @@ function fileOf(t: TestContext, text: string): string {
   return path;
 }
 
-test("a program is started by env in its folder, and neither is named to spawn", { skip }, async () => {
+test("a program is started by env in its folder, and spawn gets neither name", { skip }, async () => {
   const launcher = await Launcher.look();
   const { file, args, cwd, argv0, tools } = launcher.launch("/some/where", "program", ["-x"]);
   assert.deepEqual([file, args, cwd], ["/usr/bin/env", ["-C", "/some/where", "--", "program", "-x"], "/"]);
@@ -28,7 +28,7 @@ test("a program is started by env in its folder, and neither is named to spawn",
   assert.notEqual((await Launcher.look()).launch("/", "x", []).argv0, argv0, "no two workers' are the same");
 });
 
-test("a program whose name means something to env goes by way of nice", { skip }, async () => {
+test("a program whose name means something to env is started through nice", { skip }, async () => {
   const launcher = await Launcher.look();
   for (const program of ["-", "a=b", "./a=b", "=", "--a=b"])
     assert.deepEqual(launcher.launch("/", program, []).args.slice(2), [
@@ -43,7 +43,7 @@ test("a program whose name means something to env goes by way of nice", { skip }
     assert.deepEqual(launcher.launch("/", program, []).args.slice(2), ["--", program]);
 });
 
-test("where env does not know -C, is not there, or does not answer, programs are started as they are, and that is told", async (t) => {
+test("if env is missing, hangs or does not know -C, programs are started directly, and that is reported", async (t) => {
   const busybox = fileOf(t, '#!/bin/sh\necho "env: unrecognized option: C" >&2; exit 1\n');
   const old = fileOf(t, "#!/bin/sh\necho \"$0: invalid option -- 'C'\" >&2; exit 125\n");
   const hanging = fileOf(t, "#!/bin/sh\nexec sleep 600\n");
@@ -54,7 +54,7 @@ test("where env does not know -C, is not there, or does not answer, programs are
   }
 });
 
-test("a process is under way until it has become its program, and one called env that is another's is not", async (t) => {
+test("a process is under way until it has become its program; another program named env is not", async (t) => {
   if (!hasEnv || process.platform !== "linux") {
     t.skip("it takes Linux, and GNU's env");
     return;

@@ -15,7 +15,7 @@ function start(t: TestContext) {
     onEnd: () => ends.push(clock.steadyAtMs),
   });
   t.after(() => lease.close());
-  /** Time passes, in which timers that are due run; `asleep`: not for the steady clock, as while a machine sleeps. */
+  /** Time passes, and timers that are due run. With `asleep`, the steady clock stands still, as while a machine sleeps. */
   const passes = (ms: number, { asleep = false } = {}) => {
     clock.atMs += ms;
     if (asleep) return;
@@ -26,7 +26,7 @@ function start(t: TestContext) {
 }
 
 describe("the lease as its node sees it", () => {
-  it("holds from when it was asked for, and ends once", (t) => {
+  it("holds from the moment when it was asked for, and ends once", (t) => {
     const { lease, ends, passes } = start(t);
     assert.equal(lease.holds, false);
     const asked = lease.ask();
@@ -56,17 +56,17 @@ describe("the lease as its node sees it", () => {
     assert.deepEqual([lease.holds, ends], [false, []]);
   });
 
-  it("has ended where that was noticed only with the next one", (t) => {
+  it("has ended even if that is noticed only at the next renewal", (t) => {
     const { lease, clock, ends } = start(t);
     lease.renewed(lease.ask());
     ends.length = 0;
-    // What blocks the event loop holds up its timer, too.
+    // What blocks the event loop delays its timer, too.
     clock.steadyAtMs += LEASE_MS;
     lease.renewed(lease.ask());
     assert.deepEqual([ends.length, lease.holds], [1, true]);
   });
 
-  it("is not longer because the machine's clock was set back, nor after a sleep", (t) => {
+  it("is not longer after the machine's clock was set back, or after a sleep", (t) => {
     const { lease, clock, ends, passes } = start(t);
     const asked = lease.ask();
     clock.atMs -= 3_600_000;

@@ -8,7 +8,7 @@ function linesIn(chunks: readonly Uint8Array[]): string[] {
   const splitter = new LineSplitter(MAX_LINE_BYTES);
   const lines: string[] = [];
   const take = (found: Parameters<typeof textOf>[0]) => lines.push(textOf(found, MAX_LINE_BYTES));
-  // A line's bytes are lent until the next one is asked for.
+  // The bytes of a line are lent only until the next line is asked for.
   for (const chunk of chunks) for (const line of splitter.push(chunk)) take(line);
   for (const line of splitter.end()) take(line);
   return lines;
@@ -25,7 +25,7 @@ test("lines are the same wherever the stream is cut, also within a character or 
   );
 });
 
-test("what is no UTF-8 becomes U+FFFD", () => {
+test("bytes that are not UTF-8 become U+FFFD", () => {
   assert.deepEqual(linesIn([Buffer.from([0x61, 0xff, 0x62, 10, 0xc3]), Buffer.from([10, 0xe2, 0x82])]), [
     "a\uFFFDb",
     "\uFFFD",
@@ -33,7 +33,7 @@ test("what is no UTF-8 becomes U+FFFD", () => {
   ]);
 });
 
-test("a line is cut at 64 KiB between two characters, and the rest of it dropped", () => {
+test("a line is cut at 64 KiB between two characters, and its rest is dropped", () => {
   const long = "é".repeat(MAX_LINE_BYTES);
   const fitting = "é".repeat(MAX_LINE_BYTES / 2);
   const half = "é".repeat(MAX_LINE_BYTES / 2 - 1);

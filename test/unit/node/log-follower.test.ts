@@ -14,7 +14,7 @@ let made = 0;
 
 type Send = (number: number, batch: LogBatch) => Promise<"ok" | "full" | "gone">;
 
-/** A log that is followed from its beginning; what was taken is kept. */
+/** Follows a log from its beginning, and keeps what was taken. */
 function start(reply: Send = async () => "ok", limits = { fileBytes: 1000, files: 3 }) {
   const log = new StitchLog(join(root, `${++made}`, "a.log"), (error) => assert.fail(String(error)), limits);
   const stopping = new AbortController();
@@ -46,7 +46,7 @@ function start(reply: Send = async () => "ok", limits = { fileBytes: 1000, files
   };
 }
 
-test("lines go out as they are written, batches are numbered from 1, and each line says where to go on", async () => {
+test("sends lines as they are written, numbers batches from 1, and says after each line where to go on", async () => {
   const follow = start();
   follow.print("one", "two");
   await until("they came", () => follow.texts().length === 2);
@@ -71,13 +71,13 @@ test("lines go out as they are written, batches are numbered from 1, and each li
   );
 });
 
-test("a silent log sends an empty batch, so that either side notices that the other is gone", async () => {
+test("a silent log sends an empty batch, so that each side notices if the other is gone", async () => {
   const follow = start(async (number) => (number === 1 ? "ok" : "gone"));
   await follow.ended;
   assert.deepEqual([...follow.taken], [[1, { lines: [], last: false }]]);
 });
 
-test("what a reader has no room for is sent again under the same number; a failure, too", async () => {
+test("sends a batch again under the same number if the reader has no room, or after a failure", async () => {
   const replies = ["full", new Error("Redis is away"), "full", "ok"] as const;
   const numbers: number[] = [];
   const follow = start(async (number) => {
@@ -93,7 +93,7 @@ test("what a reader has no room for is sent again under the same number; a failu
   assert.deepEqual(numbers.slice(0, 5), [1, 1, 1, 1, 2]);
 });
 
-test("what was rotated away while the reader was behind is told; all that is kept still comes", async () => {
+test("reports what was rotated away while the reader was behind, and still sends all that is kept", async () => {
   let full = true;
   const inHand = Promise.withResolvers<void>();
   const follow = start(async (_, { lines }) => {
@@ -117,7 +117,7 @@ test("what was rotated away while the reader was behind is told; all that is kep
   assert.deepEqual(texts.slice(told + 1, -1), kept);
 });
 
-test("a removed stitch: what it wrote before comes, then the end", async () => {
+test("for a removed stitch, sends what it wrote before, then the end", async () => {
   const follow = start();
   follow.print("last words");
   follow.remove();
@@ -125,7 +125,7 @@ test("a removed stitch: what it wrote before comes, then the end", async () => {
   assert.deepEqual(follow.texts(), ["last words", "the stitch was removed: its log ends here"]);
 });
 
-test("a reader that has no room is not waited for when the node is leaving", async () => {
+test("does not wait for a reader without room when the node is leaving", async () => {
   const follow = start(async () => "full");
   follow.print("never read");
   follow.stopping.abort();

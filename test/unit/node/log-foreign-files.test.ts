@@ -1,4 +1,4 @@
-// What other programs and people do to the files of a log: they put files beside it, move it away, cut it short.
+// What other programs and people do to the files of a log: they put files beside it, move it away, truncate it.
 import assert from "node:assert/strict";
 import {
   appendFileSync,
@@ -51,7 +51,7 @@ const write = async (log: StitchLog, ...lines: string[]) => {
   for (const line of lines) void log.write("stdout", line, 0);
   await log.positionOfLast(0);
 };
-/** Enough for several files. */
+/** Enough lines for several files. */
 const many = (what: string) => Array.from({ length: 20 }, (_, n) => `${what} ${n}`);
 
 const FOREIGN: Record<string, (path: string) => void> = {
@@ -72,7 +72,7 @@ const FOREIGN: Record<string, (path: string) => void> = {
 };
 
 for (const [what, put] of Object.entries(FOREIGN))
-  test(`${what} beside a log is not counted from, not read, and not deleted`, { timeout: 30_000 }, async () => {
+  test(`${what} beside a log does not count, and is not read or deleted`, { timeout: 30_000 }, async () => {
     const path = newPath();
     const first = open(path);
     await write(first, ...many("before"));
@@ -101,7 +101,7 @@ for (const [what, put] of Object.entries(FOREIGN))
     assert.ok(!existsSync(path));
   });
 
-/** What is beside a log and not of it, with what tells whether it was touched. */
+/** The foreign files beside a log, each with a number that shows whether it was touched. */
 function* foreignIn(path: string): Generator<[string, number]> {
   for (const end of [
     "20261129",
@@ -123,13 +123,13 @@ function* foreignIn(path: string): Generator<[string, number]> {
   for (let n = 0; n < 3000; n++) if (existsSync(`${path}.${20_000_000 + n}`)) yield [`${path}.${20_000_000 + n}`, n];
 }
 
-/** The log itself may come to use these numbers. */
+/** The log itself may use these numbers. */
 const isMarked = (path: string): boolean => {
   const number = path.slice(path.lastIndexOf(".") + 1);
   return lstatSync(path).isFile() && readFileSync(path, "utf8").endsWith(`{"file":${number}}\n`);
 };
 
-test("a file of others where the next one is to be put aside is passed over", async () => {
+test("passes over a foreign file in the place where the next file is to be put aside", async () => {
   const path = newPath();
   const log = open(path);
   await write(log, "one", "two");
@@ -149,7 +149,7 @@ test("a file of others where the next one is to be put aside is passed over", as
   assert.deepEqual(await tailOf(open(path)), kept, "the next life finds the same");
 });
 
-test("of what lies among removed stitches only folders that were put there are deleted", async () => {
+test("among removed stitches, deletes only folders that were put there", async () => {
   const dir = join(root, "removed-names");
   const disk = new StitchDisk(dir, assert.ifError);
   const nowMs = Date.UTC(2026, 10, 30);
@@ -217,7 +217,7 @@ for (const [what, { act, still = [] }] of Object.entries(BEFALLS))
       log.close();
     });
 
-test("a link in the place of a log file costs lines, and is written through by nobody; without it the log goes on", async () => {
+test("a link in place of a log file costs lines, but nothing is written through it; without it, the log goes on", async () => {
   const path = newPath();
   const errors: unknown[] = [];
   const log = open(path, (error) => errors.push(error));
@@ -237,7 +237,7 @@ test("a link in the place of a log file costs lines, and is written through by n
   log.close();
 });
 
-test("what another program appends to a log file moves no position", async () => {
+test("what another program appends to a log file does not move a position", async () => {
   const path = newPath();
   const log = open(path);
   await write(log, "one");

@@ -20,7 +20,7 @@ function folder(t: TestContext) {
   return { path, start };
 }
 
-test("a node whose host gets another name keeps its id, and says so", async (t) => {
+test("a node whose host is renamed keeps its id, and says so", async (t) => {
   const { path, start } = folder(t);
   const first = start("old");
   assert.deepEqual([first.id, first.said, existsSync(path)], ["old", [], false], "kept only once it has started");
@@ -49,7 +49,7 @@ test("with STITCH_NODE_ID nothing is read or kept", async (t) => {
   assert.deepEqual([set.id, set.said, start("old").id], ["set", [], "old"]);
 });
 
-test("on another machine that shares the folder, the id is the host's name", async (t) => {
+test("on another machine that shares the folder, the id is the name of its host", async (t) => {
   const { start } = folder(t);
   await start("h1", "m1").keep();
   const other = start("h2", "m2");
@@ -64,7 +64,7 @@ for (const [what, bytes] of Object.entries({
   "half of its JSON": '{"id":"ol',
   "no id": '{"id":"../x","machine":null}',
 }))
-  test(`a file of ${what} counts as not there, and is written anew`, async (t) => {
+  test(`a file of ${what} counts as missing, and is written anew`, async (t) => {
     const { path, start } = folder(t);
     writeFileSync(path, bytes);
     const { id, keep, said } = start("host");
@@ -74,7 +74,7 @@ for (const [what, bytes] of Object.entries({
     assert.deepEqual([start("other").id], ["host"]);
   });
 
-test("a file that cannot be written is told of, and no reason to end", async (t) => {
+test("reports a file that cannot be written, and goes on", async (t) => {
   const { path, start } = folder(t);
   const { keep, said } = start("host");
   mkdirSync(`${path}.new`);
@@ -82,7 +82,7 @@ test("a file that cannot be written is told of, and no reason to end", async (t)
   assert.match(said.join("|"), /not kept .*node-id\.json cannot be written/);
 });
 
-test("a link, or another user's file, is not read", (t) => {
+test("refuses a link, or a file of another user", (t) => {
   const { path, start } = folder(t);
   symlinkSync("/etc/hostname", path);
   assert.throws(() => start("host"), NotOwn);

@@ -4,13 +4,13 @@ import fc from "fast-check";
 import { OutputPace } from "../../../workers/node/logs/output-pace.ts";
 
 const SHARE = 0.1;
-/** Less than this owed is not asked for. */
+/** A debt smaller than this is not collected. */
 const LEAST_OWED_MS = 0.5;
 
-/** What one stream has to read: `workMs` at a time, and `idleMs` until there is more. */
+/** What one stream has to read: `workMs` at a time. There is more after `idleMs`. */
 type Stream = { readonly workMs: number; readonly idleMs: number; readonly slices: number };
 
-/** One worker that reads streams at a pace, one slice at a time as an event loop does, under a clock of the test's own. */
+/** One worker that reads streams at a pace, one slice at a time like an event loop, under the test's own clock. */
 class Reading {
   readonly readMs: number[];
   readonly pausedMs: number[];
@@ -36,7 +36,7 @@ class Reading {
     return this.readMs.reduce((sum, ms) => sum + ms, 0);
   }
 
-  /** Reads until that time; a clock that stands still between events jumps to the next one. */
+  /** Reads until `endMs`. If nothing is ready, the clock goes on. */
   async until(endMs: number): Promise<void> {
     while (this.nowMs < endMs) {
       const next = this.#ready.shift();
@@ -77,7 +77,7 @@ const reading = (t: TestContext, streams: readonly Stream[]): Reading => {
 const flood = (workMs: number, slices = Number.POSITIVE_INFINITY): Stream => ({ workMs, idleMs: 0, slices });
 
 for (const count of [1, 2, 3, 20, 300]) {
-  test(`${count} that flood take a tenth of the time between them, each as much as the others`, async (t) => {
+  test(`${count} flooding streams take a tenth of the time together, each as much as the others`, async (t) => {
     const floods = reading(
       t,
       Array.from({ length: count }, () => flood(2)),
@@ -90,7 +90,7 @@ for (const count of [1, 2, 3, 20, 300]) {
   });
 }
 
-test("the share is kept whatever the pattern: each is ahead of it by one slice at most", async (t) => {
+test("keeps the share whatever the pattern: each stream is at most one slice ahead of it", async (t) => {
   const streams = fc.array(
     fc.record({
       workMs: fc.double({ min: 0.01, max: 10, noNaN: true }),
@@ -110,7 +110,7 @@ test("the share is kept whatever the pattern: each is ahead of it by one slice a
   );
 });
 
-test("those that print little are not held up, however many flood beside them", async (t) => {
+test("streams that print little are not delayed, however many others flood", async (t) => {
   // 0.03 ms is a line or two.
   const little = { workMs: 0.03, idleMs: 200, slices: Number.POSITIVE_INFINITY };
   const both = reading(t, [little, ...Array.from({ length: 100 }, () => flood(2))]);
@@ -118,9 +118,9 @@ test("those that print little are not held up, however many flood beside them", 
   assert.equal(both.pausedMs[0], 0);
 });
 
-test("a flood that ends leaves the time to the others at once", async (t) => {
+test("a flood that ends leaves its time to the others at once", async (t) => {
   const both = reading(t, [flood(2), ...Array.from({ length: 50 }, () => flood(2, 1))]);
-  // Fifty-one slices of 2 ms take a second of the share. After that there is one alone.
+  // Fifty-one slices of 2 ms take a second of the share. After that, one stream is left.
   await both.until(1200);
   const before = both.readMs[0] ?? 0;
   await both.until(11_200);
@@ -128,7 +128,7 @@ test("a flood that ends leaves the time to the others at once", async (t) => {
   assert.ok(alone > 0.8 * SHARE, `${alone}`);
 });
 
-test("a hiccup of the machine while it read is not held against a stitch for longer than a second", async (t) => {
+test("a hiccup of the machine during a read delays a stitch by at most a second", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   let nowMs = 5000;
   const pause = new OutputPace(() => nowMs).reader().spent(3000) ?? assert.fail("no pause");

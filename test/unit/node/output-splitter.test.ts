@@ -8,7 +8,7 @@ import { cutAt, cuts } from "./cut-streams.ts";
 const LIMIT = 100;
 const PAUSE = "pause";
 
-/** The pieces; one that is continued ends with `…`, one that was cut with how many bytes are missing. */
+/** The pieces. A piece that is continued ends with `…`; a piece that was cut ends with the number of missing bytes. */
 function piecesOf(parts: readonly (string | Uint8Array)[]): string[] {
   const splitter = new OutputSplitter(LIMIT);
   const pieces: string[] = [];
@@ -55,7 +55,7 @@ test("lines are the same wherever the stream is cut", () => {
   );
 });
 
-test("property: whatever comes, and whenever it pauses, no character is lost", () => {
+test("property: whatever comes, and whenever the stream pauses, no character is lost", () => {
   const part = fc.oneof(
     fc.constant(PAUSE),
     fc.string({ unit: fc.constantFrom("a", "é", "🧵", "\r", "\n"), maxLength: 8 }),
@@ -69,7 +69,7 @@ test("property: whatever comes, and whenever it pauses, no character is lost", (
   );
 });
 
-test("a chunk of nothing but line ends costs no more than its length", () => {
+test("a chunk of only line ends costs no more than its length", () => {
   const splitter = new OutputSplitter(LIMIT);
   const sinceMs = performance.now();
   for (const end of ["\r", "a\r", "\n", "a\r\n"])

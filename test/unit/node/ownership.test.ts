@@ -36,13 +36,13 @@ const assertUnusable = (dir: string, says = SAYS) =>
     return true;
   });
 
-test("a state folder is made with all above it, and may be there already", () =>
+test("makes a state folder and the folders above it, and accepts an existing one", () =>
   withFolder(async (dir) => {
     const deep = join(dir, "a", "b");
     for (let time = 0; time < 2; time++) await (await Ownership.take(deep)).release();
   }));
 
-test("a state folder below a file, or that is one, is refused with the setting", () =>
+test("refuses a state folder that is a file, or below a file, and names the setting", () =>
   withFolder(async (dir) => {
     const file = join(dir, "file");
     writeFileSync(file, "");
@@ -51,13 +51,13 @@ test("a state folder below a file, or that is one, is refused with the setting",
   }));
 
 test(
-  "a state folder where nobody can make one is refused at once",
+  "refuses a state folder at once if nobody can make it",
   { skip: process.platform !== "linux" && "there is no /proc" },
   () => assertUnusable("/proc/crossstitch/default/n1"),
 );
 
 test(
-  "a state folder that may not be written to is refused with the setting",
+  "refuses a state folder that it may not write to, and names the setting",
   { skip: process.getuid?.() === 0 && "root may write anywhere" },
   () =>
     withFolder(async (dir) => {
@@ -75,7 +75,7 @@ const STRANGER = 54_321;
 const NEXT = String.raw`\)\. Look at what is in it .*STITCH_STATE_DIR`;
 
 for (const mode of [0o777, 0o770, 0o702])
-  test(`a state folder of mode ${mode.toString(8)} is refused, and nothing is written there`, { skip: onWindows }, () =>
+  test(`refuses a state folder of mode ${mode.toString(8)}, and writes nothing there`, { skip: onWindows }, () =>
     withFolder(async (dir) => {
       chmodSync(dir, mode);
       await assertUnusable(dir, new RegExp(`others may write to .*mode is ${mode.toString(8)}${NEXT}`));
@@ -84,7 +84,7 @@ for (const mode of [0o777, 0o770, 0o702])
   );
 
 test(
-  "a state folder is refused where others could put another in its place, unless the folder it is in is sticky",
+  "refuses a state folder that others could replace, unless the folder above it is sticky",
   { skip: onWindows },
   () =>
     withFolder(async (top) => {
@@ -102,7 +102,7 @@ test(
     }),
 );
 
-test("a state folder of another user is refused", { skip: isRoot ? false : "root alone gives files away" }, () =>
+test("refuses a state folder of another user", { skip: isRoot ? false : "root alone gives files away" }, () =>
   withFolder(async (top) => {
     const dir = join(top, "default", "n1");
     mkdirSync(dir, { recursive: true, mode: 0o700 });
@@ -114,7 +114,7 @@ test("a state folder of another user is refused", { skip: isRoot ? false : "root
   }),
 );
 
-test("a link that was planted where a file is written is not written through", { skip: onWindows }, () =>
+test("does not write through a link that was planted in place of a file", { skip: onWindows }, () =>
   withFolder(async (top) => {
     const [dir, foreign] = [join(top, "n1"), join(top, "foreign")];
     mkdirSync(dir, { mode: 0o700 });
@@ -139,7 +139,7 @@ test("a link that was planted where a file is written is not written through", {
   }),
 );
 
-test("what another user has written about the former owner is not read", { skip: isRoot ? false : "needs root" }, () =>
+test("reads nothing that another user wrote about the former owner", { skip: isRoot ? false : "needs root" }, () =>
   withFolder(async (dir) => {
     const path = join(dir, "owner.json");
     writeFileSync(
@@ -151,7 +151,7 @@ test("what another user has written about the former owner is not read", { skip:
   }),
 );
 
-test("a second one in the same process is refused until the first lets go", () =>
+test("refuses a second owner in the same process until the first one releases the folder", () =>
   withFolder(async (dir) => {
     const first = await Ownership.take(dir);
     await assert.rejects(Ownership.take(dir), StateFolderTaken);
@@ -160,15 +160,15 @@ test("a second one in the same process is refused until the first lets go", () =
     await (await Ownership.take(dir)).release();
   }));
 
-test("a lock file that is a folder is refused with the setting", () =>
+test("refuses a lock file that is a folder, and names the setting", () =>
   withFolder(async (dir) => {
     mkdirSync(join(dir, "owner.lock"));
     await assertUnusable(dir, /owner\.lock cannot be opened to write/);
   }));
 
-// SQLite's codes where the system call fails with ENOLCK, and with ENOSYS or EINVAL.
+// SQLite's codes if the system call fails with ENOLCK, and with ENOSYS or EINVAL.
 for (const errcode of [5, 3850])
-  test(`a filesystem that knows no locks is told from a folder that is taken (${errcode})`, () =>
+  test(`distinguishes a filesystem without locks from a folder that is taken (${errcode})`, () =>
     withFolder(async (dir) => {
       const noLocks = () => {
         throw Object.assign(new Error("SQLite says no"), { errcode });
@@ -181,7 +181,7 @@ for (const errcode of [5, 3850])
       assert.deepEqual(readdirSync(dir), []);
     }));
 
-test("the lineage is kept from life to life: the newest sixteen, and those before them that are needed", () =>
+test("keeps the sessions of the newest sixteen lives, and those older ones that are needed", () =>
   withFolder(async (dir) => {
     const needed = new Set(["s1"]);
     for (let life = 0; life < 20; life++) {

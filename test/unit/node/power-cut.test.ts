@@ -1,4 +1,4 @@
-// What a power cut leaves of the files of a state folder, and a disk that is full.
+// What a power cut, or a full disk, does to the files of a state folder.
 import assert from "node:assert/strict";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -26,7 +26,7 @@ for (const [what, bytes] of Object.entries({
   "half of its JSON": '{"session":"s","formerSessi',
   "another JSON": '{"session":7}',
 }))
-  test(`an owner.json of ${what} is no reason not to start: it is written anew, with a warning`, async (t) => {
+  test(`an owner.json of ${what} does not prevent a start: it is written anew, with a warning`, async (t) => {
     const dir = folder(t);
     writeFileSync(join(dir, "owner.json"), bytes, { mode: 0o600 });
     const { ownership, warnings } = await take(dir);
@@ -65,7 +65,7 @@ for (const [what, rest] of Object.entries({
   "half a line": Buffer.from('{"kind":"stitch","record":{"id":"c"'),
   "half a line and NUL bytes": Buffer.concat([Buffer.from('{"kind":"stitch","rec'), Buffer.alloc(100)]),
 }))
-  test(`a journal that ends with ${what} holds what stands before that`, async (t) => {
+  test(`a journal that ends with ${what} keeps the lines before that`, async (t) => {
     const { dir, path, whole } = await journal(t);
     writeFileSync(path, Buffer.concat([whole, rest]));
     const disk = new StitchDisk(dir, assert.ifError);
@@ -85,7 +85,7 @@ for (const [what, change] of Object.entries({
   "of NUL bytes": (whole: Buffer) => Buffer.alloc(whole.length),
   "cut off in its first line": (whole: Buffer) => whole.subarray(0, 10),
 }))
-  test(`a journal ${what} is refused and named: it is not taken for one without stitches`, async (t) => {
+  test(`refuses a journal ${what} and names it, rather than take it for one without stitches`, async (t) => {
     const { dir, path, whole } = await journal(t);
     writeFileSync(path, change(whole));
     assert.throws(

@@ -9,10 +9,10 @@ import { EscapedProcesses } from "../../../workers/node/processes/escaped-proces
 import { OutputPace } from "../../../workers/node/logs/output-pace.ts";
 import { Watchdog } from "../../../workers/node/processes/watchdog.ts";
 
-/** More than a program must live for to count as running. */
+/** Longer than a program must live to count as running. */
 const HELD_MS = 3000;
 
-test("a program that ended while the event loop stood still was never up, however long that was", async (t) => {
+test("a program that ended while the event loop was blocked was never up, however long that was", async (t) => {
   const session = randomUUID();
   const watchdog = new Watchdog(session, assert.ifError, () => undefined);
   watchdog.start();
@@ -40,7 +40,7 @@ test("a program that ended while the event loop stood still was never up, howeve
     onRoom: () => undefined,
     onHealth: () => undefined,
   });
-  // When it has been watched for a moment; and in a callback of a read, after which what is due are the timers first.
+  // Blocks after the program has been watched for a moment, in the callback of a read: due timers run right after that.
   await new Promise((resolve) => setTimeout(resolve, 100));
   readFile(import.meta.filename, () => {
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, HELD_MS);

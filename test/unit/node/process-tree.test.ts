@@ -4,7 +4,7 @@ import fc from "fast-check";
 import type { ProcessRow } from "../../../workers/node/processes/process-table.ts";
 import { ProcessTree, type Usage } from "../../../workers/node/processes/process-tree.ts";
 
-/** No process of the machine carries it. */
+/** No process of the machine carries this session. */
 const SESSION = "a session of no process";
 const ROOT = 100;
 
@@ -20,7 +20,7 @@ const row = (pid: number, parent: number, more: Partial<ProcessRow> = {}): Proce
   ...more,
 });
 
-/** Measures one stitch in a machine that shows these tables, one each second. */
+/** Measures one stitch on a machine that shows these tables, one per second. */
 async function usages(...tables: readonly (readonly ProcessRow[])[]): Promise<(Usage | undefined)[]> {
   let table: readonly ProcessRow[] = [];
   const tree = new ProcessTree(SESSION, () => Promise.resolve([...table]));
@@ -32,7 +32,7 @@ async function usages(...tables: readonly (readonly ProcessRow[])[]): Promise<(U
   return found;
 }
 
-test("a process is a stitch's by its group or by descent; what left the group has escaped", async () => {
+test("a process belongs to a stitch by its group or by descent; what left the group has escaped", async () => {
   const [usage] = await usages([
     row(1, 0, { group: 1 }),
     row(ROOT, 1),
@@ -47,7 +47,7 @@ test("a process is a stitch's by its group or by descent; what left the group ha
   assert.deepEqual(usage, { cpuPercent: null, memoryBytes: 11_111, processes: 5, escaped: [90, 80] });
 });
 
-test("the nearest stitch has it, where one stitch has started another", async () => {
+test("if one stitch has started another, a process belongs to the nearest stitch", async () => {
   const rows = [row(ROOT, 1), row(101, ROOT, { group: 101 }), row(102, 101, { group: 102 }), row(103, ROOT)];
   const found = await new ProcessTree(SESSION, () => Promise.resolve(rows)).measure(
     new Map([
@@ -67,31 +67,31 @@ test("the nearest stitch has it, where one stitch has started another", async ()
   );
 });
 
-test("a table that shows a circle, as processes come and go while it is read, is measured too", async () => {
+test("measures a table with a cycle, which appears if processes come and go while it is read", async () => {
   const [usage] = await usages([row(ROOT, 1), row(101, 102, { group: 5 }), row(102, 101, { group: 5 }), row(103, 103)]);
   assert.equal(usage?.processes, 2);
 });
 
-test("CPU is what was used since the former pass: of those that go on, those that began, and those waited for", async () => {
+test("CPU is the use since the last pass, by processes that go on, that began and that were waited for", async () => {
   const first = [row(ROOT, 1, { cpuMs: 50, childrenCpuMs: 1000 }), row(101, ROOT, { cpuMs: 300 })];
   const second = [
-    // 101 ended at 310; 102 came and went meanwhile and used 5.
+    // 101 ended at 310. 102 came and went meanwhile, and used 5.
     row(ROOT, 1, { cpuMs: 70, childrenCpuMs: 1315 }),
     row(103, ROOT, { cpuMs: 200 }),
-    // Another that got the number of one before.
+    // Another process that got the number of an earlier one.
     row(104, ROOT, { cpuMs: 400, startedAt: 500 }),
   ];
   const third = [row(ROOT, 1, { cpuMs: 70, childrenCpuMs: 1315 })];
   const [a, b, c] = await usages([...first, row(104, ROOT, { cpuMs: 700, startedAt: 104 })], second, third);
   assert.equal(a?.cpuPercent, null);
-  // 20 of its own, 200 of 103, 400 of the new 104. Nobody waited for the old 104, so the 15 are taken for its.
+  // 20 of its own, 200 of 103, 400 of the new 104. Nobody waited for the old 104, so the other 15 are taken for its time.
   assert.equal(b?.cpuPercent, 62);
   assert.equal(c?.cpuPercent, 0);
   const [, withoutThat] = await usages(first, second);
   assert.equal(withoutThat?.cpuPercent, 63.5);
 });
 
-test("a stitch that was started again begins anew", async () => {
+test("a stitch that was started again is measured anew", async () => {
   const tree = new ProcessTree(SESSION, () => Promise.resolve([row(ROOT, 1), row(101, 1, { group: 101, cpuMs: 10 })]));
   const cpu = async (root: number, nowMs: number) =>
     (await tree.measure(new Map([["a", root]]), nowMs))?.get("a")?.cpuPercent;
@@ -101,11 +101,11 @@ test("a stitch that was started again begins anew", async () => {
   );
 });
 
-test("where the system shows no processes, nothing is told", async () => {
+test("if the system shows no processes, reports nothing", async () => {
   assert.equal(await new ProcessTree(SESSION, () => Promise.resolve(null)).measure(new Map([["a", ROOT]]), 0), null);
 });
 
-test("a call during a pass gets its result", async () => {
+test("a call during a pass gets the result of that pass", async () => {
   let passes = 0;
   const tree = new ProcessTree(SESSION, () => {
     passes++;
@@ -119,7 +119,10 @@ test("a call during a pass gets its result", async () => {
   assert.equal(passes, 2);
 });
 
-/** Processes that fork, work and end as the kernel has it: the lowest free pid, and times that go to who waits. */
+/**
+ * Processes that fork, work and end as in the kernel: a new one gets the lowest free pid, and times go to the parent that
+ * waits.
+ */
 class Machine {
   readonly rows = new Map<number, ProcessRow>([[ROOT, row(ROOT, 1)]]);
   usedMs = 0;
@@ -140,7 +143,7 @@ class Machine {
     this.usedMs += ms;
   }
 
-  /** Its children become those of process 1. */
+  /** Children of the ended process become children of process 1. */
   end(ended: ProcessRow, waitedFor: boolean): void {
     if (ended.pid === ROOT) return;
     this.rows.delete(ended.pid);
@@ -169,8 +172,8 @@ const acts: fc.Arbitrary<Act[]> = fc.array(
 );
 
 /**
- * Lets things happen on a machine; `orderly`, where no process ends before its children, and each is waited for.
- * @returns what was used between the first pass and the last, and what was measured.
+ * Carries out acts on a machine. With `orderly`, no process ends before its children, and each is waited for.
+ * @returns the time used between the first pass and the last, and the time measured.
  */
 async function happen(happenings: readonly Act[], orderly: boolean): Promise<{ usedMs: number; measuredMs: number }> {
   const machine = new Machine();
@@ -195,7 +198,7 @@ async function happen(happenings: readonly Act[], orderly: boolean): Promise<{ u
   return { usedMs: machine.usedMs - usedBeforeMs, measuredMs: Math.round(measuredMs) };
 }
 
-test("where each process waits for its children, no CPU time is lost or counted twice, however short they live", async () => {
+test("if each process waits for its children, no CPU time is lost or counted twice, however short they live", async () => {
   await fc.assert(
     fc.asyncProperty(acts, async (happenings) => {
       const { usedMs, measuredMs } = await happen(happenings, true);
@@ -205,7 +208,7 @@ test("where each process waits for its children, no CPU time is lost or counted 
   );
 });
 
-test("never more CPU time is told than was used, whoever ends and whoever waits", async () => {
+test("never reports more CPU time than was used, whoever ends and whoever waits", async () => {
   await fc.assert(
     fc.asyncProperty(acts, async (happenings) => {
       await happen(happenings, false);

@@ -2,13 +2,13 @@ import fc from "fast-check";
 import { checkStitchMessage } from "../../../workers/node/protocol/process-v1-messages.ts";
 import type { FromStitch, Limits, ProcessV1Reader, StitchMessage } from "../../../workers/node/protocol/process-v1.ts";
 
-/** With the lines of a log, which are made as they are asked for. */
+/** Adds the lines of a log, which are made as they are asked for. */
 const withLines = (found: FromStitch): FromStitch =>
   found.kind === "message" && found.message.command === "logs"
     ? { kind: "message", message: { command: "logs", lines: [...found.message.lines] } }
     : found;
 
-/** Reads a stream that comes in the given chunks; `look` is called after each. */
+/** Reads a stream that comes in these chunks. `look` is called after each. */
 export function readAll(reader: ProcessV1Reader, chunks: Iterable<Uint8Array>, look = () => {}): FromStitch[] {
   const found: FromStitch[] = [];
   for (const chunk of chunks) {
@@ -40,7 +40,7 @@ export const messages: fc.Arbitrary<StitchMessage> = fc.oneof(
   fc.record({ command: fc.constant("logs" as const), lines: fc.array(logLine, { maxLength: 4 }) }, PLAIN),
 );
 
-/** How the author of a stitch, or a library, is used to writing. */
+/** How the author of a stitch, or a library, may write. */
 const habits = fc.record({
   names: fc.constantFrom(
     (field: string) => field,
@@ -87,7 +87,7 @@ function fieldsOf(message: StitchMessage): Record<string, unknown> {
   };
 }
 
-/** What takes a reader of streams to its limits, put together at random. */
+/** Pieces that take a reader of streams to its limits, put together at random. */
 export const soup = fc
   .array(
     fc.oneof(
@@ -101,10 +101,10 @@ export const soup = fc
   )
   .map((parts) => Buffer.concat(parts.map((part) => (typeof part === "string" ? Buffer.from(part) : part))));
 
-/** What a reader must find, written for the eye: the whole stream at once, line after line, a new array for everything. */
+/** What a reader must find, written for clarity: the whole stream at once, line after line, a new array for everything. */
 export function reference(stream: Uint8Array, { messageBytes, lineBytes }: Limits): FromStitch[] {
   const found: FromStitch[] = [];
-  /** The lines of a message that has begun; null outside one. */
+  /** The lines of a message that has begun; null outside a message. */
   let gathered: Buffer[] | null = null;
   let skipped: number | null = null;
   const giveUp = (lines: readonly Buffer[]): void => {
@@ -162,7 +162,10 @@ function isJson(bytes: Buffer): boolean {
   }
 }
 
-/** `length`: what the line had, a CR at its end counted; `line`: of it at most `maxBytes`, without CR and byte order mark. */
+/**
+ * `length`: the length of the line, including a CR at its end. `line`: at most `maxBytes` of it, without CR and byte order
+ * mark.
+ */
 function* linesOf(stream: Uint8Array, maxBytes: number): Generator<{ line: Buffer; length: number }> {
   const all = Buffer.from(stream).toString("latin1").split("\n");
   if (all.at(-1) === "") all.pop();
@@ -173,7 +176,7 @@ function* linesOf(stream: Uint8Array, maxBytes: number): Generator<{ line: Buffe
   }
 }
 
-/** At most `maxBytes`; what was cut ends with a whole character. */
+/** At most `maxBytes`. A line that was cut ends with a whole character. */
 function cut(line: Buffer, maxBytes: number): string {
   return line.length <= maxBytes
     ? line.toString()

@@ -16,17 +16,17 @@ import { byteByByte, cutAt, cuts } from "./cut-streams.ts";
 import { readAll, reference, soup, writtenMessages } from "./process-v1-streams.ts";
 
 const RUNS = { numRuns: 1000 };
-/** So small that random streams reach them. */
+/** So small that random streams reach these limits. */
 const SMALL = { messageBytes: 64, lineBytes: 16 };
 
 const read = (text: string): FromStitch[] => readAll(new ProcessV1Reader(), [Buffer.from(text)]);
 const messagesIn = (found: readonly FromStitch[]): StitchMessage[] =>
   found.flatMap((one) => (one.kind === "message" ? [one.message] : []));
-/** What a stitch is told is checked by examples; the reference gives none. */
+/** Examples check the reason that a stitch is told; the reference gives none. */
 const withoutReasons = (found: readonly FromStitch[]): FromStitch[] =>
   found.map((one) => (one.kind === "unreadable" ? { ...one, reason: "" } : one));
 
-test("every message is read as it was meant, whatever its author's habits and wherever the stream is cut", () => {
+test("reads every message as it was meant, whatever its author's habits and wherever the stream is cut", () => {
   fc.assert(
     fc.property(fc.array(writtenMessages, { maxLength: 8 }), cuts, (written, places) => {
       const bytes = Buffer.from(written.map(({ text }) => text).join(""));
@@ -38,7 +38,7 @@ test("every message is read as it was meant, whatever its author's habits and wh
   );
 });
 
-test("any stream, cut anywhere, is read as the reference reads it whole, in bounded memory", () => {
+test("reads any stream, cut anywhere, as the reference reads it whole, in bounded memory", () => {
   const streams = fc.oneof({ weight: 4, arbitrary: soup }, fc.uint8Array({ maxLength: 300 }));
   fc.assert(
     fc.property(streams, cuts, (bytes, places) => {
@@ -53,7 +53,7 @@ test("any stream, cut anywhere, is read as the reference reads it whole, in boun
   );
 });
 
-test("what a stitch prints between its messages costs it none of them", () => {
+test("what a stitch prints between its messages does not cost it a message", () => {
   fc.assert(
     fc.property(fc.array(fc.tuple(soup, writtenMessages), { maxLength: 5 }), (parts) => {
       const limits = { messageBytes: 512, lineBytes: 16 };
@@ -63,7 +63,7 @@ test("what a stitch prints between its messages costs it none of them", () => {
       for (const [, { message }] of fitting) {
         const at = rest.findIndex((one) => JSON.stringify(one) === JSON.stringify(message));
         assert.notEqual(at, -1, `not read: ${JSON.stringify(message)}`);
-        // The rubbish holds messages of its own.
+        // The rubbish contains messages of its own.
         rest.splice(0, at + 1);
       }
     }),
@@ -123,7 +123,7 @@ for (const [who, text, message] of [
     { command: "logs", lines: ["a", "  b", '{"c":1}'] },
   ],
 ] as const)
-  test(`is read: ${who}`, () => assert.deepEqual(read(text), [{ kind: "message", message }]));
+  test(`reads: ${who}`, () => assert.deepEqual(read(text), [{ kind: "message", message }]));
 
 for (const [what, json, reason] of [
   ["no JSON", "{'Command': 'sync'}", /not a JSON object/],
@@ -152,7 +152,7 @@ for (const [what, json, reason] of [
   ],
   ["depths", `{"Command":"data","Data":${"[".repeat(100_000)}${"]".repeat(100_000)}}`, /^Data: nested too deeply$/],
 ] as const)
-  test(`is unreadable, and why is said: ${what}`, () => {
+  test(`is unreadable, with the reason: ${what}`, () => {
     const [found, ...more] = read(`${json}\nend\n`);
     assert.deepEqual(more, []);
     assert.equal(found?.kind, "unreadable");
@@ -160,26 +160,26 @@ for (const [what, json, reason] of [
     assert.equal(found.lines.join("").slice(0, 60_000), json.slice(0, 60_000));
   });
 
-test("what stands outside a message is for the log, line by line; blank lines are nothing", () => {
+test("text outside a message goes to the log, line by line; blank lines are dropped", () => {
   assert.deepEqual(
     read(' {"a":1}\n\n \t\nhé\r\nend\n[1]\n\uFEFFlast').map((one) => (one.kind === "line" ? one.line : one)),
     [' {"a":1}', "hé", "end", "[1]", "last"],
   );
 });
 
-test("a printed object does not cost the heartbeat's answer that follows it", () => {
+test("a printed object does not cost the heartbeat answer that follows it", () => {
   const [printed, answer] = read('{"level":30}\nsome text\n{\n "Command":"sync",\n "Id":7}\nend\n');
   assert.deepEqual(printed?.kind === "unreadable" ? printed.lines : printed, ['{"level":30}', "some text"]);
   assert.deepEqual(answer, { kind: "message", message: SYNC });
 });
 
-test("an output that ends within a message says so", () => {
+test("reports an output that ends inside a message", () => {
   assert.deepEqual(withoutReasons(read('{"Command":"sync",\n"Id":7}\nen')), [
     { kind: "unreadable", reason: "", lines: ['{"Command":"sync",', '"Id":7}', "en"] },
   ]);
 });
 
-test("a message may have 1 MiB; one of more is refused, whatever its lines, and the next is read", () => {
+test("a message may have 1 MiB; a larger one is refused, whatever its lines, and the next one is read", () => {
   const empty = '{"Command":"data","Data":""}';
   const data = "x".repeat(MAX_MESSAGE_BYTES - empty.length);
   const whole = `{"Command":"data","Data":"${data}"}`;
@@ -193,7 +193,7 @@ test("a message may have 1 MiB; one of more is refused, whatever its lines, and 
   }
 });
 
-test("after a stray brace and 2 MiB of lines, lines are seen again", () => {
+test("after a stray brace and 2 MiB of lines, reads lines again", () => {
   const line = `${"x".repeat(1023)}\n`;
   const [refused, ...rest] = read(`{\n${line.repeat(2 * 1024)}seen\n`);
   assert.equal(refused?.kind === "unreadable" ? refused.lines.length : refused, 1024);
@@ -201,14 +201,14 @@ test("after a stray brace and 2 MiB of lines, lines are seen again", () => {
   assert.ok(rest.length < 5, `${rest.length} lines were not skipped`);
 });
 
-test("of an unreadable message 10,000 lines are handed on, and how many more there were", () => {
+test("hands on 10,000 lines of an unreadable message, and says how many more there were", () => {
   const [found] = read(`{\n${"x\n\n".repeat(20_000)}end\n`);
   assert.equal(found?.kind, "unreadable");
   assert.equal(found.lines.length, 10_001);
   assert.equal(found.lines.at(-1), "… and 10001 more lines");
 });
 
-test("a MiB of lines that are no message is not turned into text, but for what is handed on", (t) => {
+test("turns a MiB of lines that are no message into text only as far as it hands them on", (t) => {
   const bytes = Buffer.from("{\n".repeat(MAX_MESSAGE_BYTES / 2 + 1));
   const texts = t.mock.method(Buffer.prototype, "toString");
   const [found] = new ProcessV1Reader().push(bytes);
@@ -220,7 +220,7 @@ test("a MiB of lines that are no message is not turned into text, but for what i
   assert.ok(count < 10_010, `${count} texts`);
 });
 
-test("the lines of a MiB of logs are made one by one, as they are asked for", (t) => {
+test("makes the lines of a MiB of logs one by one, as they are asked for", (t) => {
   const texts = t.mock.method(JSON, "stringify");
   const [found] = new ProcessV1Reader().push(
     Buffer.from(`{"Command":"logs","Logs":[${"[1],".repeat(250_000)}"last"]}\nend\n`),
@@ -236,7 +236,7 @@ test("the lines of a MiB of logs are made one by one, as they are asked for", (t
   assert.deepEqual([all.length, all[1], all.at(-1)], [250_001, "[1]", "last"]);
 });
 
-test("a line of logs is the same text, whether it had to be looked at byte by byte or not", () => {
+test("a log line has the same text, whether or not it was read byte by byte", () => {
   const unit = fc.oneof(
     fc.constantFrom("\n", "\r", "\r\n", "é", "🧵", "\uD83E", "\uFEFF"),
     fc.string({ unit: "binary" }),
@@ -260,7 +260,7 @@ test("a line is cut at 64 KiB, between two characters", () => {
   assert.deepEqual(logged, { kind: "message", message: { command: "logs", lines: ["é".repeat(32 * 1024)] } });
 });
 
-test("an endless line takes the memory of one message, and little after it", () => {
+test("an endless line takes the memory of one message, and little after its end", () => {
   for (const start of ["{", "x"]) {
     const reader = new ProcessV1Reader();
     reader.push(Buffer.from(start));
@@ -272,7 +272,7 @@ test("an endless line takes the memory of one message, and little after it", () 
   }
 });
 
-test("a stitch that ends a line at U+2028 and joins lines with commas reads what is written", async () => {
+test("a stitch that splits lines at U+2028 and joins lines with commas can read what is written", async () => {
   const field = fc.string({
     unit: fc.oneof(
       fc.constantFrom("\n", "\r", "\u2028", "\u2029", "\u0085", "end", '"', "\\", "\ud800"),
@@ -303,7 +303,7 @@ test("a stitch that ends a line at U+2028 and joins lines with commas reads what
   );
 });
 
-/** Reads as the existing stitches in JavaScript do. */
+/** Reads as the existing JavaScript stitches do. */
 async function strictlyRead(chunks: readonly Uint8Array[]): Promise<unknown[]> {
   const found: unknown[] = [];
   let lines: string[] = [];

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { RedisClock } from "../../../workers/node/membership/redis-clock.ts";
 
-test("the machine's clock stands in until Redis has told its time; then it counts for nothing", () => {
+test("uses the machine's clock until Redis has told its time, and not after that", () => {
   let [wallMs, steadyMs] = [1000, 50];
   const clock = new RedisClock({ nowMs: () => wallMs, steadyNowMs: () => steadyMs });
   assert.equal(clock.nowMs(), 1000);
@@ -14,18 +14,18 @@ test("the machine's clock stands in until Redis has told its time; then it count
   assert.equal(clock.nowMs(), 5020);
 });
 
-test("an answer that is read late does not set it back", () => {
+test("an answer that is read late does not set the clock back", () => {
   let steadyMs = 0;
   const clock = new RedisClock({ nowMs: () => 0, steadyNowMs: () => steadyMs });
   clock.told(1_000_000, 0);
   const askedAtMs = (steadyMs = 2000);
-  // Redis answered at once; the loop was held up for five seconds.
+  // Redis answered at once, but the event loop was blocked for five seconds.
   steadyMs += 5000;
   clock.told(1_002_000, askedAtMs);
   assert.equal(clock.nowMs(), 1_007_000);
 });
 
-test("it is never further off than the last answer was on its way", () => {
+test("the clock is never further off than the time that the last answer was on its way", () => {
   const answers = fc.array(
     fc.record({
       restMs: fc.nat(10_000),

@@ -5,7 +5,7 @@ import { SendQueue, type QueuedMessage } from "../../../workers/node/sending/sen
 
 type Numbered = QueuedMessage & { readonly n: number };
 
-/** `a>x` is from `a` to the stitch `x`, `a>` to several. */
+/** `a>x` goes from `a` to the stitch `x`; `a>` goes to several stitches. */
 const messages = (...texts: string[]): Numbered[] =>
   texts.map((text, n) => {
     const [from = "", stitch = ""] = text.split(">");
@@ -19,7 +19,7 @@ function laneOf(...texts: string[]): SendQueue<Numbered> {
   return queue;
 }
 
-test("takes as many as may go at once, and at least one", () => {
+test("takes as many messages as may go at once, and at least one", () => {
   const queue = laneOf(...Array.from({ length: 101 }, (_, n) => `a>s${n}`));
   assert.equal(queue.next().length, 100);
   assert.equal(queue.next().length, 1);
@@ -32,14 +32,14 @@ test("takes as many as may go at once, and at least one", () => {
   assert.deepEqual(shown(queue.next()), ["a>z", "a>w"]);
 });
 
-test("what a sender says to several goes in another batch than what it says to one", () => {
+test("a sender's messages to several stitches go in another batch than its messages to one", () => {
   const queue = laneOf("a>x", "b>", "a>", "a>y");
   assert.deepEqual(shown(queue.next()), ["a>x", "b>"]);
   assert.deepEqual(shown(queue.next()), ["a>"]);
   assert.deepEqual(shown(queue.next()), ["a>y"]);
 });
 
-test("what found no room waits aside, with what must not overtake it; all else goes on", () => {
+test("a message without room waits aside, with those that must not overtake it; all others go on", () => {
   const queue = laneOf("a>x", "b>y", "a>x", "b>x", "a>y", "a>", "a>z", "b>", "c>z", "c>x");
   const batch = queue.next();
   assert.deepEqual(shown(batch), ["a>x", "b>y", "a>x", "b>x", "a>y"]);
@@ -57,7 +57,7 @@ test("what found no room waits aside, with what must not overtake it; all else g
   assert.deepEqual(shown(queue.next()), ["d>y", "d>z"]);
 });
 
-test("one for each full stitch is tried again; when it has found room the others follow", () => {
+test("tries one message for each full stitch again; when it has found room, the others follow", () => {
   const queue = laneOf("a>x", "a>x", "b>x", "b>y", "a>");
   const batch = queue.next();
   queue.finish(batch, batch);
@@ -78,7 +78,7 @@ test("one for each full stitch is tried again; when it has found room the others
   assert.ok(queue.isEmpty);
 });
 
-test("what waited only behind what is taken out may go", () => {
+test("a message that waited only behind one that is taken out may go", () => {
   const queue = laneOf("a>x");
   queue.finish([], queue.next());
   for (const each of messages("a>", "a>y")) assert.ok(!queue.push(each));
@@ -89,7 +89,7 @@ test("what waited only behind what is taken out may go", () => {
   assert.deepEqual([shown(queue.aside), shown(queue.next()), shown(queue.next())], [[], ["a>"], ["a>y"]]);
 });
 
-test("a batch that may have been stored or not is the next again", () => {
+test("a batch that may or may not have been stored is the next one again", () => {
   const queue = laneOf("a>x", "a>", "b>x");
   queue.putBack(queue.next());
   assert.deepEqual(shown(queue.takeOut(() => true)), ["a>x", "a>", "b>x"]);
@@ -97,7 +97,7 @@ test("a batch that may have been stored or not is the next again", () => {
 
 const message = fc.record({ from: fc.constantFrom("a", "b", "c"), stitch: fc.constantFrom("", "", "x", "y", "z") });
 
-test("whatever finds no room, and whenever: nothing is lost, and a sender's order stays where it matters", () => {
+test("whatever finds no room, and whenever: loses nothing, and keeps a sender's order where it matters", () => {
   fc.assert(
     fc.property(fc.array(message, { maxLength: 60 }), fc.infiniteStream(fc.nat(9)), (all, chance) => {
       const queue = new SendQueue<Numbered>();
@@ -109,7 +109,7 @@ test("whatever finds no room, and whenever: nothing is lost, and a sender's orde
         for (const each of waiting.splice(0, draw())) queue.push(each);
         const probes = draw() < 3 ? queue.probes() : [];
         const batch = probes.length > 0 ? probes : queue.next();
-        // As the script does: once one is refused, so are all later ones for the same stitch. In the end there is room.
+        // Like the script: once one message is refused, so are all later ones for the same stitch. In the end there is room.
         const full = new Set(rounds > 500 ? [] : ["", "x", "y", "z"].filter(() => draw() < 4));
         const from = draw();
         const refused = batch.filter(({ stitch }, index) => index >= from && full.has(stitch));

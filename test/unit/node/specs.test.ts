@@ -19,7 +19,7 @@ import { stored } from "../../support/test-spec.ts";
 const specOf = (word: string) => stored(stitchSpec.parse({ adaptor: "process", command: [word] }));
 const [a, b, c] = [specOf("a"), specOf("b"), specOf("c")];
 
-/** The specs of a node in a folder of its own, with a store that the test fills. */
+/** The specs of a node in its own folder, with a store that the test fills. */
 function holding(t: TestContext) {
   const dir = mkdtempSync(join(tmpdir(), "cs-specs-"));
   t.after(() => rmSync(dir, { recursive: true, force: true }));
@@ -54,7 +54,7 @@ const put = (store: Map<string, string>, ...specs: readonly { specHash: string; 
   for (const { specHash, text } of specs) store.set(specHash, text);
 };
 
-test("a spec is asked for once, however many bring it at once, and then it is on the disk, for this user alone", async (t) => {
+test("asks for a spec once, however many bring it at once; then it is on disk, for this user only", async (t) => {
   const { open, store, asked, path } = holding(t);
   put(store, a);
   const specs = open();
@@ -71,7 +71,7 @@ test("a spec is asked for once, however many bring it at once, and then it is on
   assert.equal(asked.length, 1);
 });
 
-test("what has another hash, is none, or is no spec is not let in, from the store or from the disk", async (t) => {
+test("refuses a text with another hash, a missing one and one that is no spec, from store or disk", async (t) => {
   const { open, store, errors, path } = holding(t);
   const noSpec = stored({ adaptor: "none" } as never);
   store.set(a.specHash, b.text);
@@ -88,13 +88,13 @@ test("what has another hash, is none, or is no spec is not let in, from the stor
   const next = open();
   for (const { specHash } of [a, b, c, noSpec]) assert.equal(next.find(specHash), null);
   assert.equal(errors.length, 3);
-  // What a crash or somebody has left there does not stand in the way of the right one.
+  // What a crash or a person has left there does not block the right spec.
   put(store, a, c);
   assert.equal((await next.bring([a.specHash, c.specHash])).size, 0);
   assert.deepEqual([next.find(a.specHash), next.find(c.specHash)], [a.spec, c.spec]);
 });
 
-test("one that cannot be written is refused with its path, and comes as soon as it can", async (t) => {
+test("a spec that cannot be written is refused with its path, and comes as soon as it can be written", async (t) => {
   const { open, store, path } = holding(t);
   put(store, a);
   const specs = open();
@@ -109,7 +109,7 @@ test("one that cannot be written is refused with its path, and comes as soon as 
   assert.equal(readFileSync(path(a.specHash), "utf8"), a.text);
 });
 
-test("one that no stitch has goes after an hour, and the others stay; one that comes again is there", async (t) => {
+test("a spec without a stitch goes after an hour and others stay; one that is asked for again is there", async (t) => {
   const { open, store, clock, path } = holding(t);
   put(store, a, b);
   const specs = open();
@@ -125,7 +125,7 @@ test("one that no stitch has goes after an hour, and the others stay; one that c
   assert.deepEqual(readdirSync(join(path(a.specHash), "..")).sort(), [a.specHash, b.specHash].sort());
 });
 
-test("what the store has lost is offered, and taken back once it is there", async (t) => {
+test("offers what the store has lost, and withdraws the offer once the store has it", async (t) => {
   const { open, store, offered } = holding(t);
   put(store, a, b);
   const specs = open();

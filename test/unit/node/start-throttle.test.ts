@@ -6,7 +6,7 @@ const PLACES = 50;
 const HELD_MS = 1000;
 const NEVER = new Promise<never>(() => undefined);
 
-/** So many starts that have asked, with the order in which they were granted their places. */
+/** `count` starts that have asked, and the order in which they got their places. */
 function asking(t: TestContext, count: number) {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   const throttle = new StartThrottle();
@@ -23,7 +23,7 @@ function asking(t: TestContext, count: number) {
 const settled = () => new Promise((resolve) => setImmediate(resolve));
 const upTo = (count: number) => Array.from({ length: count }, (_, index) => index);
 
-test("grants so many places at once, first come, first served", async (t) => {
+test("grants a fixed number of places at once, first come, first served", async (t) => {
   const { places, granted } = asking(t, PLACES + 2);
   await settled();
   assert.deepEqual(granted, upTo(PLACES));
@@ -34,7 +34,7 @@ test("grants so many places at once, first come, first served", async (t) => {
   assert.deepEqual(granted, upTo(PLACES + 1), "one for one, given back twice or not");
 });
 
-test("a start that has come up or failed lets the next one begin, and one that hangs does so after a second", async (t) => {
+test("a start that came up or failed lets the next one begin; one that hangs does so after a second", async (t) => {
   const { places, granted } = asking(t, 2 * PLACES + 2);
   places[0]?.holdUntil(Promise.resolve());
   places[1]?.holdUntil(Promise.reject(new Error("it failed")));
@@ -49,7 +49,7 @@ test("a start that has come up or failed lets the next one begin, and one that h
   assert.deepEqual(granted, upTo(2 * PLACES), "the second is counted from when the start has begun");
 });
 
-test("a wait can be ended: it is not granted, and those behind it move up", async (t) => {
+test("a wait can be cancelled: it is not granted, and those behind it move up", async (t) => {
   const { places, granted } = asking(t, PLACES + 2);
   places[PLACES]?.giveBack();
   assert.equal(await places[PLACES]?.granted, false);
@@ -58,7 +58,7 @@ test("a wait can be ended: it is not granted, and those behind it move up", asyn
   assert.deepEqual(granted, [...upTo(PLACES), PLACES + 1]);
 });
 
-test("closed, it ends every wait, grants nothing more and leaves no timer", async (t) => {
+test("close ends every wait, grants nothing more and leaves no timer", async (t) => {
   const { throttle, places } = asking(t, PLACES + 1);
   places[0]?.holdUntil(NEVER);
   const timers = t.mock.method(globalThis, "clearTimeout");

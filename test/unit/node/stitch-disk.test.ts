@@ -34,12 +34,12 @@ function folder(t: TestContext) {
     const again = new StitchDisk(dir, assert.ifError);
     return { disk: again, ...again.load() };
   };
-  /** What the next life of the worker finds. */
+  /** What the worker's next life finds. */
   const found = () => next().stitches.map(({ id, restarts }) => `${id} ${restarts}`);
   return { dir, disk, path, next, found };
 }
 
-test("of each stitch the newest record counts, however often it was saved, and the journal stays small", async (t) => {
+test("the newest record of each stitch counts, however often it was saved, and the journal stays small", async (t) => {
   const { disk, path, next, found } = folder(t);
   disk.save(record(0));
   disk.save(record(0, "b"));
@@ -66,7 +66,7 @@ test("of each stitch the newest record counts, however often it was saved, and t
   assert.deepEqual(found(), ["b 0"]);
 });
 
-test("launches are kept until they have ended, beside the records, also where the journal is written anew", async (t) => {
+test("keeps launches until they have ended, beside the records, also if the journal is written anew", async (t) => {
   const { disk, next, found } = folder(t);
   const launch = (pid: number, id = "a") => ({ id, pid, startedAt: 7, bootId: "boot", session: "s" });
   disk.save(record(0));
@@ -85,7 +85,7 @@ test("launches are kept until they have ended, beside the records, also where th
   assert.deepEqual([next().launches, found()], [[], ["b 5000"]]);
 });
 
-test("what is saved in one turn of the loop is written at once, of each stitch its newest state", async (t) => {
+test("writes what is saved in one turn of the event loop at once, with only the newest state of each stitch", async (t) => {
   const { disk, path } = folder(t);
   disk.save(record(0));
   await disk.written();
@@ -108,7 +108,7 @@ test("what is saved in one turn of the loop is written at once, of each stitch i
   assert.equal(readFileSync(path, "utf8").trimEnd().split("\n").length, 4, "nothing is written twice");
 });
 
-test("a journal that a crash has cut off anywhere holds what was there before, and is gone on with", async (t) => {
+test("a journal that a crash has cut off anywhere keeps what was there before, and goes on", async (t) => {
   const { disk, path, next, found } = folder(t);
   disk.save(record(0));
   disk.save(record(1, "b"));
@@ -131,7 +131,7 @@ test("a journal that a crash has cut off anywhere holds what was there before, a
   await after.disk.close();
 });
 
-test("after any saves, turns and lives, what was written is found", async (t) => {
+test("finds what was written, after any saves, turns and lives", async (t) => {
   const act = fc.oneof(
     fc.record({ kind: fc.constantFrom("save", "remove", "forget"), id: fc.constantFrom("a", "b", "c") }),
     fc.record({ kind: fc.constantFrom("written", "next life"), id: fc.constant("") }),
@@ -175,7 +175,7 @@ test("after any saves, turns and lives, what was written is found", async (t) =>
   );
 });
 
-test("what could not be written is said so, and written with what comes next, behind nothing broken", async (t) => {
+test("reports what could not be written, and writes it with the next save, not after a broken line", async (t) => {
   const { dir, disk, path, found } = folder(t);
   disk.save(record(0));
   await disk.written();
@@ -183,7 +183,7 @@ test("what could not be written is said so, and written with what comes next, be
   const errors: unknown[] = [];
   const second = new StitchDisk(dir, (error) => errors.push(error));
   second.load();
-  // Its first write is of a file written anew, which finds a folder in its place.
+  // The first write makes a new file, and finds a folder in its place.
   mkdirSync(`${path}.new`);
   second.save(record(1));
   await assert.rejects(second.written(), (error: Error) => error.message.startsWith(`${path} cannot be written`));
@@ -197,7 +197,7 @@ test("what could not be written is said so, and written with what comes next, be
   await second.close();
 });
 
-test("a journal that is deleted, with its folder or alone, is there again with all of it when more is saved", async (t) => {
+test("a deleted journal, with or without its folder, is complete again at the next save", async (t) => {
   const { dir, disk, path, next, found } = folder(t);
   disk.save(record(0));
   disk.saveRemoved(tombstone("b"));
@@ -211,7 +211,7 @@ test("a journal that is deleted, with its folder or alone, is there again with a
   }
 });
 
-test("a journal that cannot be written anew for want of room is gone on with", async (t) => {
+test("goes on with a journal that cannot be written anew because there is no room", async (t) => {
   const { dir, path, found } = folder(t);
   const errors: unknown[] = [];
   const disk = new StitchDisk(dir, (error) => errors.push(error));
@@ -233,7 +233,7 @@ test("a journal that cannot be written anew for want of room is gone on with", a
   await disk.close();
 });
 
-test("a record of megabytes is written and read", async (t) => {
+test("writes and reads a record of megabytes", async (t) => {
   const { disk, path, next } = folder(t);
   const env = Object.fromEntries(Array.from({ length: 100 }, (_, n) => [`V${n}`, "ü".repeat(8000)]));
   const large = stitchRecord.parse({ ...record(0), spec: { adaptor: "process", command: ["x"], env } });
@@ -245,7 +245,7 @@ test("a record of megabytes is written and read", async (t) => {
   assert.ok(statSync(path).size <= 8 * 1024 * 1024, `${statSync(path).size} bytes`);
 });
 
-test("once it is let go of, the journal is another's: nothing is written any more", async (t) => {
+test("writes nothing after close, because another worker may then own the journal", async (t) => {
   const { disk, found } = folder(t);
   disk.save(record(0));
   await Promise.all([disk.close(), disk.close()]);
@@ -256,7 +256,7 @@ test("once it is let go of, the journal is another's: nothing is written any mor
   assert.deepEqual(found(), ["a 0"]);
 });
 
-test("a line that is no record is refused, and named", (t) => {
+test("refuses a line that is no record, and names it", (t) => {
   const { path, found } = folder(t);
   const format = `${JSON.stringify({ kind: "format", format: FORMAT })}\n`;
   const line = `${JSON.stringify({ kind: "stitch", record: record(3) })}\n`;
@@ -268,7 +268,7 @@ test("a line that is no record is refused, and named", (t) => {
   assert.deepEqual(found(), ["a 4"], "an editor has left out the last line end");
 });
 
-test("a journal of another format is refused in one line, and stays as it is", (t) => {
+test("refuses a journal of another format in one line, and leaves it as it is", (t) => {
   const { path, found } = folder(t);
   const line = `${JSON.stringify({ kind: "stitch", record: record(3) })}\n`;
   const formats = [

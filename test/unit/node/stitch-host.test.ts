@@ -16,7 +16,7 @@ import { settled } from "../../support/settled.ts";
 import { testStitch } from "../../support/test-stitch.ts";
 import { NAMED_SPECS, stored } from "../../support/test-spec.ts";
 
-/** What runs of a stitch, as the test tells it to: it comes up, answers, and ends when it is told. */
+/** One run of a stitch. It comes up, answers and ends when the test tells it to. */
 class Run implements StitchInstance {
   readonly pid = 4711;
   readonly #started = Promise.withResolvers<Started>();
@@ -24,7 +24,7 @@ class Run implements StitchInstance {
   readonly started = this.#started.promise;
   readonly exited = this.#exited.promise;
   readonly context: StartContext;
-  /** The graces it was asked to stop within. */
+  /** The grace periods within which it was asked to stop. */
   readonly stops: number[] = [];
 
   constructor(context: StartContext) {
@@ -51,7 +51,7 @@ class Run implements StitchInstance {
   }
 }
 
-/** A host on `n1` in a folder of its own, with runs that do what the test says. Its timers are the test's. */
+/** A host on `n1` in its own folder. Its runs do what the test says, and its timers are the test's. */
 function hosting(t: TestContext) {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   const dir = mkdtempSync(join(tmpdir(), "cs-"));
@@ -95,7 +95,7 @@ function hosting(t: TestContext) {
   t.after(async () => {
     for (const each of runs) each.end(0);
     await host.stopAll(0);
-    // Reading them waits for what is being written.
+    // Reading a log waits for what is being written.
     for (const id of published.keys()) await registry.log(id)?.tail(1);
     await disk.close();
     rmSync(dir, { recursive: true, force: true });
@@ -128,7 +128,7 @@ async function running(t: TestContext, restart: object = {}) {
   return { ...hosted, first: hosted.runs[0] ?? assert.fail() };
 }
 
-test("an equal revision is answered with the recorded outcome, an older one is superseded; neither is applied", async (t) => {
+test("an equal revision gets the recorded outcome, an older one is superseded; neither is applied", async (t) => {
   const { host, runs, first } = await running(t);
   const stopping = host.apply(step("stop"), at(3));
   await settled();
@@ -141,9 +141,9 @@ test("an equal revision is answered with the recorded outcome, an older one is s
   assert.equal(runs.length, 1);
 });
 
-test("of a step whose record the disk does not take, nothing is done; given again when there is room, all of it", async (t) => {
+test("a step whose record the disk refuses does nothing; given again when there is room, it does all", async (t) => {
   const { host, registry, diskErrors, dir, runs, events } = hosting(t);
-  // Where the journal is to be written anew, there is a folder.
+  // A folder is in the place where the journal is to be written anew.
   const blocker = join(dir, "stitches.jsonl.new");
   mkdirSync(blocker);
   await assert.rejects(host.apply(create(), at(1)), /stitches\.jsonl cannot be written; see to its disk/);
@@ -160,7 +160,7 @@ test("of a step whose record the disk does not take, nothing is done; given agai
   assert.deepEqual(next(), [["a", "succeeded"]]);
 });
 
-test("a stitch whose removal the disk does not take runs on as it was", async (t) => {
+test("a stitch whose removal the disk refuses runs on as it was", async (t) => {
   const { host, disk, runs, record } = await running(t);
   const before = record();
   const full = t.mock.method(disk, "written", () => Promise.reject(new Error("no room")));
@@ -178,7 +178,7 @@ test("a stitch whose removal the disk does not take runs on as it was", async (t
   assert.equal((await removed).status, "succeeded");
 });
 
-test("a removal that Redis knows of counts for more than what the disk has of its step", async (t) => {
+test("a removal that Redis knows counts for more than what the disk has of its step", async (t) => {
   const { host, registry, disk } = hosting(t);
   const removed = removedRecord.parse({
     id: "a",
@@ -199,11 +199,11 @@ test("a removal that Redis knows of counts for more than what the disk has of it
   await disk.written();
 });
 
-test("a stitch under the id of a removed one finds nothing of it; what that one left is kept for its time", async (t) => {
+test("a stitch under the id of a removed one finds nothing of it, and its remains are kept for their time", async (t) => {
   const { host, registry, runs, dir, clock } = await running(t);
   const lines = async () => (await registry.log("a")?.tail(10))?.lines.map(({ line }) => line);
   const files = () => (runs.at(-1) === undefined ? [] : readdirSync(runs.at(-1)?.context.dataDir ?? ""));
-  /** What was put aside, by when it was removed. */
+  /** The folders of removed stitches, in the order of their removal. */
   const aside = () => readdirSync(join(dir, "removed")).sort();
   const apply = async (revision: number, action: "remove" | "create") => {
     const count = runs.length;
@@ -259,7 +259,7 @@ test("a newer command takes over from a start that does not come up", async (t) 
 });
 
 for (const action of ["start", "restart"] as const) {
-  test(`a ${action} that a newer command has overtaken before its turn came does not hold that up`, async (t) => {
+  test(`a ${action} that a newer command has overtaken before its turn does not delay that command`, async (t) => {
     const { host, runs, first, record } = await running(t);
     const stopped = host.apply(step("stop"), at(2));
     const overtaken = host.apply(step(action), at(3));
@@ -273,7 +273,7 @@ for (const action of ["start", "restart"] as const) {
   });
 }
 
-test("a command that comes after its stitch has moved away says where it is", async (t) => {
+test("a command for a stitch that has moved away says where the stitch is", async (t) => {
   const { host, first } = await running(t);
   const moving = host.apply({ action: "remove", stitch: "n1:a", timeoutMs: 1000, movedTo: "n2:a" }, at(2));
   await settled();
@@ -284,7 +284,7 @@ test("a command that comes after its stitch has moved away says where it is", as
   assert.match(late.error?.message ?? "", /n2:a/);
 });
 
-test("a removal that comes after its stitch has moved away does not say that it is removed: it lives on", async (t) => {
+test("a late removal does not report a stitch as removed that has moved away and lives on", async (t) => {
   const { host, first } = await running(t);
   const moving = host.apply({ action: "remove", stitch: "n1:a", timeoutMs: 1000, movedTo: "n2:a" }, at(2));
   await settled();
@@ -295,7 +295,7 @@ test("a removal that comes after its stitch has moved away does not say that it 
   assert.match(late.error?.message ?? "", /n2:a/);
 });
 
-test("a step that means another stitch than the one that has its id by now does nothing to that", async (t) => {
+test("a step that means another stitch does nothing to the one that has the id now", async (t) => {
   const { host, registry, runs, record } = await running(t);
   const before = record();
   assert.equal(before.born, "1.0");
@@ -314,7 +314,7 @@ test("a step that means another stitch than the one that has its id by now does 
   assert.deepEqual([(await stopping).status, record().state], ["succeeded", "stopped"]);
 });
 
-test("a step that means another stitch does not end the start of the one that has its id", async (t) => {
+test("a step that means another stitch does not end the start of the one that has the id now", async (t) => {
   const { host, runs, record } = hosting(t);
   const created = host.apply(create(), at(8));
   await settled();
@@ -325,7 +325,7 @@ test("a step that means another stitch does not end the start of the one that ha
   assert.deepEqual([record().state, record().born], ["running", "8.0"]);
 });
 
-test("one that is brought back is the one that it was; what another has left under its id is not", async (t) => {
+test("a restored stitch is the one that it was; what another has left under its id is not restored", async (t) => {
   const { host, registry, runs, record } = await running(t);
   const remove = async (revision: number) => {
     const removing = host.apply(step("remove"), at(revision));
@@ -344,7 +344,7 @@ test("one that is brought back is the one that it was; what another has left und
   assert.deepEqual([other.status, registry.ids()], ["superseded", []]);
 });
 
-test("a tombstone removes the stitch that it means, not another that has the id since", async (t) => {
+test("a tombstone removes only the stitch that it means, not another that has the id since", async (t) => {
   const { host, registry, runs, record } = await running(t);
   const word = { revision: "9.0", movedTo: "n2:a", arrivingFrom: null };
   host.obey(new Map([["a", { ...word, born: "7.0" }]]));
@@ -357,7 +357,7 @@ test("a tombstone removes the stitch that it means, not another that has the id 
   assert.deepEqual([registry.ids(), registry.movedTo("a")], [[], "n2:a"]);
 });
 
-test("confirmArrival confirms the move of the stitch that was born so, not of another that has the id", async (t) => {
+test("confirmArrival confirms only the move of the stitch with that born, not of another with the id", async (t) => {
   const { host, registry, runs, record } = hosting(t);
   const created = host.apply({ ...create(), movedFrom: "n2:a", born: "3.0" }, at(5));
   await settled();
@@ -370,7 +370,7 @@ test("confirmArrival confirms the move of the stitch that was born so, not of an
   assert.deepEqual([record().movedFrom, registry.arriving()], [null, []]);
 });
 
-test("a node that was taken out takes no new stitch, whatever was planned before; what is there goes on", async (t) => {
+test("a draining node takes no new stitch, whatever was planned before; the stitches on it go on", async (t) => {
   const { host, registry, orders, runs, first } = await running(t);
   orders.eligibility = "draining";
   const refused = await host.apply(create({}, "b"), at(2));
@@ -388,7 +388,7 @@ test("a node that was taken out takes no new stitch, whatever was planned before
   assert.equal((await back).status, "succeeded", "what was here, and is taken back, is not new");
 });
 
-test("a create that is refused because the id is taken leaves the start of the one that has it alone", async (t) => {
+test("a create that is refused because its id is taken does not disturb the start of the stitch that has it", async (t) => {
   const { host, runs, record } = hosting(t);
   const created = host.apply(create(), at(1));
   await settled();
@@ -399,7 +399,7 @@ test("a create that is refused because the id is taken leaves the start of the o
   assert.deepEqual([(await second).status, record().state, record().revision], ["failed", "running", "1.0"]);
 });
 
-test("one that is late with its answers when it comes up has that health, and turns green by an event after red", async (t) => {
+test("a stitch that is red when it comes up has that health, and turns green with an event", async (t) => {
   const { host, runs, record, events } = hosting(t);
   const created = host.apply(create(), at(1));
   await settled();
@@ -434,7 +434,7 @@ test("a worker that leaves hands back what has not come up, and starts nothing m
   }
 });
 
-test("a worker that leaves does not leave a stitch waiting for a restart that will not come", async (t) => {
+test("a worker that leaves does not leave a stitch in wait for a restart that will not come", async (t) => {
   const { host, first, record } = await running(t);
   first.end(3);
   await settled();
@@ -488,7 +488,7 @@ for (const [said, restart, exit, expected] of [
   });
 }
 
-/** A restart of `a` whose new run is up, and must be well for 5 s. */
+/** A restart of `a`. The new run is up, and must be healthy for 5 s. */
 async function proving(t: TestContext, restart: object = {}) {
   const hosted = await running(t, restart);
   const { host, runs, first, clock } = hosted;
@@ -509,7 +509,7 @@ async function proving(t: TestContext, restart: object = {}) {
   return { ...hosted, outcome, run, pass, isDone: () => isDone };
 }
 
-test("a start has succeeded when it has been well for so long, from when it is up", async (t) => {
+test("a start succeeds when the stitch has been healthy for minHealthyMs, counted from when it is up", async (t) => {
   const { outcome, pass, isDone, record } = await proving(t);
   assert.deepEqual([record().state, record().health, record().healthySinceMs], ["running", "green", 1000]);
   await pass(4999);
@@ -518,7 +518,7 @@ test("a start has succeeded when it has been well for so long, from when it is u
   assert.equal((await outcome).status, "succeeded");
 });
 
-test("a release that dies after three seconds has not come up: exited_early, with what it printed", async (t) => {
+test("a stitch that dies after three seconds has not come up: exited_early, with what it printed", async (t) => {
   const { outcome, pass, run, record } = await proving(t);
   await pass(3000);
   run.end(3, null, "Error: no port is set");
@@ -529,7 +529,7 @@ test("a release that dies after three seconds has not come up: exited_early, wit
   assert.equal(record().state, "backoff", "it stays under its policy");
 });
 
-test("one that turns yellow meanwhile has to be well for so long anew; where it is not in time, it is unhealthy", async (t) => {
+test("a stitch that turns yellow starts its healthy time anew; if that is not over in time, it is unhealthy", async (t) => {
   const { outcome, pass, run, isDone, record } = await proving(t);
   await pass(4000);
   run.health("yellow");
@@ -539,13 +539,13 @@ test("one that turns yellow meanwhile has to be well for so long anew; where it 
   await pass(4000);
   assert.equal(isDone(), false);
   run.health("red");
-  // The time to come up, and the time to be well.
+  // The time to come up, and the time to be healthy.
   await pass(35_000 - 12_000);
   const { status, error } = await outcome;
   assert.deepEqual([status, error?.code], ["failed", "unhealthy"]);
 });
 
-test("one that turns green again in time has succeeded when it was so for long enough", async (t) => {
+test("a stitch that turns green again in time succeeds when it was green for long enough", async (t) => {
   const { outcome, pass, run, isDone } = await proving(t);
   run.health("yellow");
   await pass(2000);
@@ -556,14 +556,14 @@ test("one that turns green again in time has succeeded when it was so for long e
   assert.equal((await outcome).status, "succeeded");
 });
 
-test("one that runs to its end meanwhile, as its policy allows, has succeeded", async (t) => {
+test("a stitch that runs to its end meanwhile, as its policy allows, has succeeded", async (t) => {
   const { outcome, pass, run, record } = await proving(t, { policy: "on-failure" });
   await pass(1000);
   run.end(0);
   assert.deepEqual([(await outcome).status, record().state], ["succeeded", "stopped"]);
 });
 
-test("a newer command does not wait until one has been well for long", async (t) => {
+test("a newer command does not wait until a stitch has been healthy for long enough", async (t) => {
   const { host, outcome, run } = await proving(t);
   const stopping = host.apply(step("stop"), at(3));
   assert.equal((await outcome).status, "superseded");
@@ -572,7 +572,7 @@ test("a newer command does not wait until one has been well for long", async (t)
   assert.equal((await stopping).status, "succeeded");
 });
 
-test("a worker that leaves while one must be well for a while hands its step back", async (t) => {
+test("a worker that leaves while a stitch must be healthy for a while hands its step back", async (t) => {
   const { host, outcome, run } = await proving(t);
   const left = host.stopAll(1000);
   run.end(0);
@@ -580,7 +580,7 @@ test("a worker that leaves while one must be well for a while hands its step bac
   await left;
 });
 
-test("a stop while it waits for its restart ends the waiting; a start does not wait for it", async (t) => {
+test("a stop ends the wait for an automatic restart, and a start does not wait for it", async (t) => {
   const { host, runs, first, record } = await running(t, { backoffMs: 60_000, maxBackoffMs: 60_000 });
   first.end(3);
   await settled();
@@ -605,7 +605,7 @@ test("a stop while it waits for its restart ends the waiting; a start does not w
   assert.equal((await again).changed, true);
 });
 
-test("a restart by itself that is due during a command waits, and is forgotten where the command has decided", async (t) => {
+test("an automatic restart that is due during a command waits, and is dropped if the command has decided", async (t) => {
   const { host, runs, first, record } = await running(t);
   first.end(3);
   await settled();
@@ -616,9 +616,9 @@ test("a restart by itself that is due during a command waits, and is forgotten w
   assert.deepEqual([record().state, runs.length], ["stopped", 1]);
 });
 
-test("of many that take long to start, one starts in a turn of the event loop: a heartbeat comes between", async (t) => {
+test("of many slow starts, one begins in each turn of the event loop, so that a heartbeat comes between", async (t) => {
   const { host, runs } = hosting(t);
-  // What it takes to start a process, while the event loop stands still.
+  // The time that it takes to start a process, while the event loop is blocked.
   t.mock.method(performance, "now", () => 10 * runs.length);
   const started = Array.from({ length: 20 }, (_, index) => host.apply(create({}, `s${index}`), at(index + 1)));
   const seen: number[] = [];

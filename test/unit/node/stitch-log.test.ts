@@ -30,7 +30,7 @@ const names = (path: string) => readdirSync(join(path, "..")).sort();
 
 const tailOf = async (log: StitchLog, count: number) => (await log.tail(count)).lines.map(({ line }) => line);
 
-/** Reads on until there is no more. */
+/** Reads on until there is nothing more. */
 async function readAll(log: StitchLog, from: LogPosition) {
   const lines: string[] = [];
   let lost = false;
@@ -43,7 +43,7 @@ async function readAll(log: StitchLog, from: LogPosition) {
   }
 }
 
-/** What must be kept: entries fill a file until the next would not fit, and only the last files are there. */
+/** What must be kept: entries fill a file until the next one would not fit, and only the last files exist. */
 function kept(lines: readonly string[], { fileBytes, files }: typeof SMALL): string[] {
   const all: string[][] = [[]];
   let size = 0;
@@ -82,7 +82,7 @@ test("a log that was never written to is empty", async () => {
   log.close();
 });
 
-test("property: whatever is written, in whatever portions, tail and reading on give exactly what is kept", async () => {
+test("property: whatever is written, in whatever portions, tail and read give exactly what is kept", async () => {
   const line = fc.oneof(fc.string({ maxLength: 60 }), fc.string({ unit: "grapheme", maxLength: 400 }));
   const act = fc.oneof(
     { weight: 8, arbitrary: line.map((text) => ({ write: text })) },
@@ -119,7 +119,7 @@ test("property: whatever is written, in whatever portions, tail and reading on g
   );
 });
 
-test("property: reading on, with writes and rotations between, gives every line once, or says that some are lost", async () => {
+test("property: reading on over writes and rotations gives every line once, or says that some are lost", async () => {
   const line = fc.string({ maxLength: 80 });
   const rounds = fc.array(fc.array(line, { maxLength: 12 }), { maxLength: 12 });
   await fc.assert(
@@ -134,7 +134,7 @@ test("property: reading on, with writes and rotations between, gives every line 
           written.push(text);
           void log.write("stdout", text, 0);
         }
-        // One reading a round: a reader that may fall behind.
+        // One read per round: this reader may fall behind.
         const read = await log.read(position);
         if (read.lost) {
           lost = true;
@@ -157,7 +157,7 @@ test("property: reading on, with writes and rotations between, gives every line 
   );
 });
 
-test("a position survives rotation and a new life of the worker; what was rotated away is lost, and said to be", async () => {
+test("a position survives rotation and a worker restart; what was rotated away is reported as lost", async () => {
   const path = newPath();
   const log = open(path);
   for (let n = 0; n < 3; n++) void log.write("stdout", `early ${n}`, 0);
@@ -181,8 +181,8 @@ test("a position survives rotation and a new life of the worker; what was rotate
   next.close();
 });
 
-test("reading while it is written and rotated: nothing twice, nothing missing, nothing out of order", async () => {
-  // A file for every few lines, so that readers meet rotations at every step.
+test("reading during writes and rotations gives nothing twice, misses nothing and keeps the order", async () => {
+  // A new file after every few lines, so that readers meet rotations at every step.
   const log = open(newPath(), { fileBytes: 300, files: 10_000 });
   const total = 2000;
   const expected = Array.from({ length: total }, (_, n) => `${n}`);
@@ -219,7 +219,7 @@ test("reading while it is written and rotated: nothing twice, nothing missing, n
   log.close();
 });
 
-test("whoever watches is told when more has been written, until it ends that", async () => {
+test("a watcher is told when more has been written, until it ends the watch", async () => {
   const log = open(newPath());
   let told = 0;
   const end = log.watch(() => told++);
@@ -233,7 +233,7 @@ test("whoever watches is told when more has been written, until it ends that", a
   log.close();
 });
 
-test("a tail in bytes is cut from the front, and says so", async () => {
+test("a tail in bytes is cut at the front, and says so", async () => {
   const log = open(newPath(), { fileBytes: 100_000, files: 2 });
   for (let n = 0; n < 100; n++) void log.write("stdout", `${n}`.padStart(3, "0"), 0);
   const { lines, cut } = await log.tail(100, 1000);
@@ -244,7 +244,7 @@ test("a tail in bytes is cut from the front, and says so", async () => {
   log.close();
 });
 
-test("lines longer than a block, and the longest as JSON, are read whole; longer ones are cut, and that is said", async () => {
+test("lines longer than a block, and the longest as JSON, are read whole; longer ones are cut, which is said", async () => {
   const log = open(newPath(), { fileBytes: 4_000_000, files: 2 });
   const worst = "\u0001".repeat(64 * 1024);
   const long = "é".repeat(60_000);
@@ -257,7 +257,7 @@ test("lines longer than a block, and the longest as JSON, are read whole; longer
   log.close();
 });
 
-test("an entry cut off by a crash is passed over, and what is written after it is not", async () => {
+test("skips an entry that a crash has cut off, but not what is written after it", async () => {
   const path = newPath();
   const first = open(path, { fileBytes: 10_000, files: 2 });
   void first.write("stdout", "whole", 0);
@@ -280,7 +280,7 @@ test("an entry cut off by a crash is passed over, and what is written after it i
   reopened.close();
 });
 
-test("a disk that takes nothing costs lines, says so once, and the log tells how many when it is well again", async () => {
+test("a disk that takes nothing costs lines, is reported once, and the log tells how many when it works again", async () => {
   const path = newPath();
   const dir = join(path, "..");
   mkdirSync(join(dir, ".."), { recursive: true });
@@ -307,7 +307,7 @@ test("a disk that takes nothing costs lines, says so once, and the log tells how
   log.close();
 });
 
-test("a disk that fills up under an open file costs what it had no room for, and no more", async (t) => {
+test("a disk that fills up under an open file costs only what it had no room for", async (t) => {
   const path = newPath();
   mkdirSync(join(path, ".."), { recursive: true });
   const errors: unknown[] = [];
@@ -326,7 +326,7 @@ test("a disk that fills up under an open file costs what it had no room for, and
   log.close();
 });
 
-test("whoever floods it is asked to wait; with the default limits a stitch keeps at most 20 MiB", async () => {
+test("a stitch that floods its log must wait; with the default limits, at most 20 MiB are kept", async () => {
   const path = newPath();
   const log = new StitchLog(path, unexpected);
   const line = "y".repeat(60_000);
@@ -345,7 +345,7 @@ test("whoever floods it is asked to wait; with the default limits a stitch keeps
   log.close();
 });
 
-test("a log that is moved takes all its files along; reading goes on, and so does writing", async () => {
+test("moving a log takes all its files along; reading and writing go on", async () => {
   const [path, next] = [newPath(), newPath()];
   const log = open(path);
   const lines = Array.from({ length: 9 }, (_, n) => `line ${n}`);
@@ -365,7 +365,7 @@ test("a log that is moved takes all its files along; reading goes on, and so doe
   other.close();
 });
 
-test("a removed stitch's log files are all deleted, and no other's", async () => {
+test("deletes all log files of a removed stitch, and those of no other", async () => {
   const dir = join(root, "disk");
   const disk = new StitchDisk(dir, assert.ifError);
   await disk.forget("a", 0);

@@ -13,7 +13,7 @@ const row = (pid: number, startedAt: number) => ({
   childrenCpuMs: 0,
 });
 
-/** Processes that show these environments, one after the other; `reads` counts the looks at each. */
+/** Processes that show these environments, one after the other. `reads` counts the looks at each process. */
 function shown(environments: Readonly<Record<number, readonly string[]>>) {
   const reads = new Map<number, number>();
   const marks = new StitchMarks("s1", (pid) => {
@@ -24,7 +24,7 @@ function shown(environments: Readonly<Record<number, readonly string[]>>) {
   return { marks, reads };
 }
 
-test("a process is a stitch's by both marks, as they stand", async () => {
+test("a process belongs to a stitch if it has both marks, exactly as they are", async () => {
   const { marks } = shown({
     1: ["PATH=/bin\0STITCH_SESSION=s1\0STITCH_ID=a\0"],
     2: ["STITCH_ID=b\0STITCH_SESSION=s1"],
@@ -43,7 +43,7 @@ test("a process is a stitch's by both marks, as they stand", async () => {
   );
 });
 
-test("each process is looked at once; one that got the number of another is another", async () => {
+test("looks at each process once; a process that got the number of another is another one", async () => {
   const { marks, reads } = shown({ 1: ["STITCH_SESSION=s1\0STITCH_ID=a\0", "HOME=/"], 2: ["HOME=/"] });
   for (let pass = 0; pass < 3; pass++)
     assert.deepEqual([...(await marks.stitchesOf([row(1, 7), row(2, 7)]))], [[1, "a"]]);
@@ -51,25 +51,25 @@ test("each process is looked at once; one that got the number of another is anot
   assert.equal((await marks.stitchesOf([row(1, 8), row(2, 7)])).size, 0);
 });
 
-test("one that is just being started shows nothing for a moment, and is looked at again", async () => {
+test("a process that is just starting shows nothing for a moment, and is looked at again", async () => {
   const { marks, reads } = shown({ 1: ["", "STITCH_SESSION=s1\0STITCH_ID=a\0"], 2: ["", ""] });
   for (let pass = 0; pass < 2; pass++)
     assert.deepEqual([...(await marks.stitchesOf([row(1, 7), row(2, 7)]))], [[1, "a"]]);
   assert.deepEqual([reads.get(1), reads.get(2)], [2, 2]);
 });
 
-test("without a session, nothing is anybody's", async () => {
+test("without a session, no process belongs to a stitch", async () => {
   const marks = new StitchMarks("", () => Promise.resolve("STITCH_SESSION=\0STITCH_ID=a\0"));
   assert.equal((await marks.stitchesOf([row(1, 7)])).size, 0);
 });
 
-test("one that never shows its environment holds up nobody, and is not asked again", async () => {
+test("a process that never shows its environment delays no other, and is not asked again", async () => {
   let reads = 0;
   const marks = new StitchMarks("s1", (pid) => {
     reads += 1;
     return pid === 1 ? new Promise<string>(() => undefined) : Promise.resolve("STITCH_SESSION=s1\0STITCH_ID=a\0");
   });
-  // Something that keeps the process alive, as a worker has it.
+  // Keeps the process alive, as a worker does.
   const alive = setTimeout(() => undefined, 60_000);
   for (let pass = 0; pass < 2; pass++)
     assert.deepEqual([...(await marks.stitchesOf([row(1, 7), row(2, 7)]))], [[2, "a"]]);
@@ -77,7 +77,7 @@ test("one that never shows its environment holds up nobody, and is not asked aga
   assert.equal(reads, 2);
 });
 
-test("of some sessions, a process is that one's which it carries, whether or not it names a stitch", async () => {
+test("with several sessions, a process belongs to the one that it carries, even if it names no stitch", async () => {
   const environments = ["STITCH_SESSION=s1\0", "STITCH_ID=a\0STITCH_SESSION=s2", "STITCH_SESSION=s3\0STITCH_ID=b"];
   const marks = new StitchMarks(new Set(["s1", "s2"]), (pid) => Promise.resolve(environments[pid] ?? assert.fail()));
   assert.deepEqual(

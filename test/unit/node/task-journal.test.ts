@@ -30,7 +30,7 @@ function journaling(t: TestContext, more: { mostCharacters?: number } = {}) {
       beat.resolve();
       beat = Promise.withResolvers();
     },
-    /** The worker has ended: there is no further heartbeat. */
+    /** Ends the worker: there is no further heartbeat. */
     end: () => {
       beat.promise.catch(() => undefined);
       beat.reject(new Error("the worker has ended"));
@@ -60,7 +60,7 @@ const settled = async () => {
   for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
 };
 
-test("a task is on disk when it is taken, as it came, and stays there until it has been answered", async (t) => {
+test("a task is on disk, unchanged, when it is taken, and stays there until it has been answered", async (t) => {
   const { disk, journal, found } = journaling(t);
   const work = Promise.withResolvers<void>();
   await journal.take(startOf("j1"), () => work.promise, notAgain);
@@ -73,7 +73,7 @@ test("a task is on disk when it is taken, as it came, and stays there until it h
   assert.deepEqual(found(), ["j2.t0"]);
 });
 
-test("its line goes to disk together with the records that its first steps save, and so does its end", async (t) => {
+test("a task's line is written with the records that its first steps save, its end with the next save", async (t) => {
   const { disk, journal, path } = journaling(t);
   disk.save(testStitch("before"));
   await disk.written();
@@ -83,7 +83,7 @@ test("its line goes to disk together with the records that its first steps save,
     await new Promise((resolve) => setImmediate(resolve));
     disk.save(testStitch("a"));
     await disk.written();
-    // What is on disk by now went there in one piece, for all that wait for it.
+    // What is on disk by now was written in one piece, for all that wait for it.
     assert.equal(linesOf(path), 3);
     await work.promise;
   };
@@ -98,7 +98,7 @@ test("its line goes to disk together with the records that its first steps save,
   assert.equal(linesOf(path), 5);
 });
 
-test("where as much waits as may, a task keeps its place in the queue until it has ended", async (t) => {
+test("at the limit of what may wait, a task keeps its place in the queue until it has ended", async (t) => {
   const { disk, journal, found } = journaling(t, { mostCharacters: 20_000 });
   const first = Promise.withResolvers<void>();
   const third = Promise.withResolvers<void>();
@@ -117,7 +117,7 @@ test("where as much waits as may, a task keeps its place in the queue until it h
   assert.deepEqual(found(), ["j2.t0", "j4.t0"], "there is room again");
 });
 
-test("delivered again while it is under way, it is not carried out a second time", async (t) => {
+test("a task that is delivered again while it is under way is not carried out twice", async (t) => {
   const { journal } = journaling(t);
   let times = 0;
   const work = () => {
@@ -132,7 +132,7 @@ test("delivered again while it is under way, it is not carried out a second time
   assert.equal(times, 2, "nor where a former life has left it");
 });
 
-test("where Redis fails, it is tried again after the next heartbeat, until it is answered", async (t) => {
+test("if Redis fails, tries again after each heartbeat until the task is answered", async (t) => {
   const { disk, journal, errors, beat, found } = journaling(t);
   let tries = 0;
   const again = async () => {
@@ -151,7 +151,7 @@ test("where Redis fails, it is tried again after the next heartbeat, until it is
 });
 
 for (const how of ["leaves", "has ended"] as const)
-  test(`what is under way when the worker ${how} is left to its next life`, async (t) => {
+  test(`leaves what is under way when the worker ${how} to its next life`, async (t) => {
     const { disk, journal, end, found } = journaling(t);
     const work = async () => {
       if (how === "leaves") throw new WorkerLeaves();
@@ -164,9 +164,9 @@ for (const how of ["leaves", "has ended"] as const)
     assert.deepEqual(found(), ["j1.t0"]);
   });
 
-test("with a disk that takes nothing, the queue keeps a task until it has ended, or hands it back", async (t) => {
+test("if the disk takes nothing, the queue keeps a task until it has ended or was handed back", async (t) => {
   const { dir, journal } = journaling(t);
-  // Where the journal is to be written anew, there is a folder.
+  // A folder is in the place where the journal is to be written anew.
   mkdirSync(join(dir, "stitches.jsonl.new"));
   const work = Promise.withResolvers<void>();
   let isTaken = false;
@@ -183,7 +183,7 @@ test("with a disk that takes nothing, the queue keeps a task until it has ended,
   );
 });
 
-test("of ten thousand tasks under way each is found by the next life, and none when they are answered", async (t) => {
+test("the next life finds each of ten thousand tasks under way, and none when they are answered", async (t) => {
   const count = 10_000;
   const { disk, journal, found } = journaling(t);
   const work = Promise.withResolvers<void>();
@@ -197,6 +197,5 @@ test("of ten thousand tasks under way each is found by the next life, and none w
   assert.deepEqual(found(), []);
 });
 
-/** Lines of a file. */
-/** But for the first, which names the format. */
+/** The lines of a file, except for the first, which names the format. */
 const linesOf = (path: string): number => readFileSync(path, "utf8").trimEnd().split("\n").length - 1;

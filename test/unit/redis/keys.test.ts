@@ -5,7 +5,7 @@ import { Keys } from "../../../src/redis/keys.ts";
 import { LAYOUT } from "../../../src/redis/layout.ts";
 import { cellsIn, cellsOf, keysOf, keyTable, OPERATIONS, rowOf } from "../../support/key-table.ts";
 
-/** Prefixes and channels: nothing is stored under them. */
+/** These make prefixes and channels: nothing is stored under them. */
 const NO_KEYS = ["constructor", "node", "replyChannel", "jobChannel"];
 
 test("every key has a row in the layout", () => {
@@ -14,11 +14,11 @@ test("every key has a row in the layout", () => {
   for (const { key, row } of keysOf("c")) assert.ok(row.bound !== "" && row.writer !== "", key);
 });
 
-test("the table in docs/operations.md is the layout's (test/support/key-table.ts writes it)", () => {
+test("the table in docs/operations.md matches the layout (test/support/key-table.ts writes it)", () => {
   assert.deepEqual(cellsIn(readFileSync(OPERATIONS, "utf8")), cellsOf(keyTable()));
 });
 
-test("a key that is found is known by its row", () => {
+test("finds the row of a key, and none for unknown keys and other clusters", () => {
   for (const { key, row } of keysOf("c", (what) => `${what}-1`)) assert.equal(rowOf("c", key)?.holds, row.holds, key);
   assert.equal(rowOf("c", "cs:c:else"), null);
   assert.equal(rowOf("c", "cs:d:nodes"), null);
