@@ -134,15 +134,18 @@ export type Client = {
    */
   rollbackJob(id: string, call?: Call & { readonly reason?: string | undefined }): Promise<JobResource>;
   /**
-   * Sends a message and waits as the body says. A second call with the same key returns what the first one stored, and
-   * waits for nothing.
+   * Sends a message and waits as the body says. A second call with the same key sends nothing, and waits for what the
+   * first one sent.
    * @throws ApiError `no_recipient`, `ambiguous_stitch`, `not_addressable`, `inbox_full`, `too_large`; to one stitch also
    *   `stitch_failed` and `reply_timeout`.
    */
   send(body: MessageBody, options?: Call & { readonly idempotencyKey?: string }): Promise<SentResource>;
   /** Messages that could not be delivered, node by node, the oldest of each first. */
   deadLetters(filter?: Filter<"node" | "stitch">, call?: Call): Promise<ListResource<DeadLetterResource>>;
-  /** Sends a dead letter to where its stitch lives now, and deletes it. @throws ApiError `no_recipient`, `inbox_full` */
+  /**
+   * Sends a dead letter to where its stitch lives now, and deletes it.
+   * @throws ApiError `no_recipient`, `ambiguous_stitch`, `not_addressable`, `inbox_full`
+   */
   redriveDeadLetter(id: string, call?: Call): Promise<SentResource>;
   deleteDeadLetter(id: string, call?: Call): Promise<void>;
 };

@@ -192,7 +192,7 @@ export interface Routing {
   receiversOf(group: string): Promise<string[]>;
   /** Puts messages into a node's inbox, in their order. @returns the result for each message. */
   put(node: string, messages: readonly Posted[]): Promise<PutResult[]>;
-  /** Adds dead letters to a node's dead letters. Safe to repeat. */
+  /** Adds dead letters to a node's dead letters. Repeating it adds them twice. */
   bury(node: string, letters: readonly DeadLetter[]): Promise<void>;
   /**
    * Sends a message and waits for what `expect` asks for. `idempotencyKey`: with a key, the same body again sends nothing.
@@ -201,7 +201,7 @@ export interface Routing {
    */
   send(request: SendRequest, idempotencyKey: string | null, scope: string): Promise<Sent>;
   deadLetters(page: Page, filter: DeadLetterFilter): Promise<ListResource<DeadLetterResource>>;
-  /** Sends a dead letter again. @throws `not_found`, `no_recipient`, `inbox_full`. */
+  /** Sends a dead letter again. @throws `not_found`, `no_recipient`, `ambiguous_stitch`, `not_addressable`, `inbox_full`. */
   redriveDeadLetter(id: string): Promise<SentResource>;
   /** @throws `not_found`. */
   deleteDeadLetter(id: string): Promise<void>;

@@ -5,7 +5,7 @@ import type { RedisClient } from "../redis/connection/client.ts";
 import { type Keys, QUEUE } from "../redis/keys.ts";
 import { KEPT } from "./dispatcher.ts";
 
-/** How a node takes its tasks. BullMQ redelivers a dead worker's tasks within about 6 s (2 × lock, stalled check each 2 s). */
+/** How a node takes its tasks. BullMQ redelivers a dead worker's tasks within about 7 s (lock 5 s, stalled check each 2 s). */
 const WORKER = {
   lockDuration: 5000,
   stalledInterval: 2000,

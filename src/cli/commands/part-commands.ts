@@ -19,7 +19,7 @@ const PORT: Flag = { flags: "--port <port>", setting: "STITCH_PORT", text: "port
 const ID: Flag = {
   flags: "--id <node>",
   setting: "STITCH_NODE_ID",
-  text: "id of this node (default: the host's name)",
+  text: "id of this node (default: the one it had before, at first the host's name)",
 };
 const ZONE: Flag = { flags: "--zone <zone>", setting: "STITCH_ZONES", text: "a zone of this node", list: true };
 const LABEL: Flag = {

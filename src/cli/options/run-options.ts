@@ -31,10 +31,10 @@ export function createOptions(flags: RunFlags, words: readonly string[], file: s
       ...spec,
       ...given({
         command: words.length === 0 ? undefined : words,
-        env: flags.env === undefined ? undefined : { ...fieldsOf(spec["env"]), ...flags.env },
+        env: flags.env === undefined ? undefined : { ...fieldsOf(spec, "env"), ...flags.env },
         // Default: a program typed at a prompt does not speak the stitch protocol.
         protocol: flags.protocol ?? (file === null ? "none" : undefined),
-        restart: flags.restart === undefined ? undefined : { ...fieldsOf(spec["restart"]), policy: flags.restart },
+        restart: flags.restart === undefined ? undefined : { ...fieldsOf(spec, "restart"), policy: flags.restart },
       }),
     },
     ...given({ count, node, id }),
@@ -55,8 +55,13 @@ function parseSpec(text: string): Fields {
 
 const isFields = (value: unknown): value is Fields =>
   typeof value === "object" && value !== null && !Array.isArray(value);
-/** A value that is not an object adds no fields here. To refuse it is the API's task. */
-const fieldsOf = (value: unknown): Fields => (isFields(value) ? value : {});
+/** The fields of a part of the spec that a flag adds to. @throws UsageError if that part is no object. */
+function fieldsOf(spec: Fields, name: string): Fields {
+  const value = spec[name] ?? {};
+  if (!isFields(value))
+    throw new UsageError(`"${name}" of the spec is not a JSON object, so --${name} adds nothing to it`);
+  return value;
+}
 
 function given(fields: Fields): Fields {
   return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));

@@ -1,0 +1,18 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { createOptions } from "../../../src/cli/options/run-options.ts";
+import { UsageError } from "../../../src/cli/terminal/usage-error.ts";
+
+test("a flag adds to a part of the spec file, and refuses a part that is no object", () => {
+  const file = (spec: object) => JSON.stringify({ adaptor: "process", command: ["x"], ...spec });
+  const flags = { env: { B: "2" }, restart: "always" as const };
+  const { spec } = createOptions(flags, [], file({ env: { A: "1" }, restart: { maxRestarts: 3 } }));
+  assert.deepEqual(spec, {
+    adaptor: "process",
+    command: ["x"],
+    env: { A: "1", B: "2" },
+    restart: { maxRestarts: 3, policy: "always" },
+  });
+  for (const wrong of [{ env: "A=1" }, { env: ["A=1"] }, { restart: "always" }])
+    assert.throws(() => createOptions(flags, [], file(wrong)), UsageError);
+});
