@@ -19,10 +19,10 @@ const CONNECT_MS = 10_000;
 export async function startNode(config: Config): Promise<Running> {
   const redisUrl = requireRedis(config);
   const isNode = config.roles.includes("node");
-  // Asked for only where stitches are kept.
+  // Required only for a node, which keeps stitches.
   const stateDir = isNode ? requireStateDir(config) : "";
   if (isNode) await mustAnswer(join(stateDir, config.cluster));
-  // The log is named after the node.
+  // The log is named after the node, so messages before its id is known are kept until then.
   const early: string[] = [];
   const { id, keep } = isNode
     ? nodeIdOf({ ...config, stateDir }, (message) => early.push(message))
@@ -92,7 +92,7 @@ const readyText = ({ isJoined, incarnation }: NodeWorker, id: string, cluster: s
 const LATER = "the master part cannot start yet; it is tried again";
 const AGAIN_MS = 1000;
 
-/** A part that starts as soon as it can, while what runs beside it goes on. */
+/** Starts a part as soon as it can start, while the rest of the process goes on. */
 function startLater(start: () => Promise<Running>, onError: (error: unknown) => void): Running {
   let part: Running | null = null;
   const stopped = new AbortController();

@@ -25,7 +25,7 @@ export type NodeWorkerOptions = {
   readonly master: ChosenMaster;
   readonly id: string;
   readonly facts: NodeFacts;
-  /** What it offers to run inside itself, by name: as in `facts.modules`. */
+  /** The modules that the node runs inside itself, by name: as in `facts.modules`. */
   readonly modules: ReadonlyMap<string, StitchModule>;
   readonly stateDir: string;
   readonly heartbeatMs: number;
@@ -33,22 +33,25 @@ export type NodeWorkerOptions = {
   readonly connectTimeoutMs: number;
   readonly nowMs: () => number;
   readonly random: () => number;
-  /** Told what an operator must know of. */
+  /** Called with messages that an operator must know. */
   readonly say: (message: string) => void;
-  /** Told what an operator may like to know. */
+  /** Called with messages that an operator may like to know. */
   readonly note: (message: string) => void;
   readonly onError: (error: unknown) => void;
 };
 
-/** Longest that each of the last steps is waited for. */
+/** Longest wait for each of the last steps of a stop. */
 const KILL_MS = 2000;
-/** It beats this soon after it has reached Redis again: many nodes do so in one moment, and each may have to register. */
+/**
+ * After it has reached Redis again, the node beats within this time.
+ * Many nodes come back at one moment, and each may have to register.
+ */
 const BACK_WITHIN_MS = 1000;
-/** How often removed stitches are looked through. */
+/** How often removed stitches are checked. */
 const PRUNE_MS = 600_000;
-/** Redis counts as away where it has not answered so long after the start. */
+/** Redis counts as away if it has not answered this long after the start. */
 const AWAY_MS = 1000;
-/** The longest that a timer takes. */
+/** The longest delay that a timer takes. */
 const FOR_EVER_MS = 2 ** 31 - 1;
 
 type State = "new" | "starting" | "running" | "leaving" | "ended";
@@ -72,19 +75,19 @@ export class NodeWorker {
   readonly #heartbeats: Heartbeats;
   readonly #load = new LoadMeter();
   #state: State = "new";
-  /** What is open, the first opened first: closed from the last to the first. Each may be called twice. */
+  /** Functions that close what is open, in the order of opening; called from last to first. Each may be called twice. */
   readonly #closers: (() => void)[] = [];
   #disk: StitchDisk | null = null;
   #parts: Parts | null = null;
   #work: Work | null = null;
-  /** Of a worker that has started with Redis away; null where it joins within its start. */
+  /** The joining of a worker that has started while Redis was away; null if the worker joins within its start. */
   #joining: Promise<void> | null = null;
-  /** What follows a heartbeat, while it is under way. */
+  /** The work after a heartbeat, while it is in progress. */
   #following: Promise<void> | null = null;
   #lastPruneMs = Number.NEGATIVE_INFINITY;
   #stopping: Promise<void> | null = null;
   readonly #ended = Promise.withResolvers<void>();
-  /** Resolves when it has left; rejects where it was fenced or its queue broke. */
+  /** Resolves when the node has left; rejects if it was fenced or its queue broke. */
   readonly ended: Promise<void> = this.#ended.promise;
 
   constructor(options: NodeWorkerOptions) {
@@ -117,21 +120,22 @@ export class NodeWorker {
       this.#membership.close();
       this.#load.stop();
     });
-    // Whoever runs the worker waits for it; where nobody does yet, its failure must not end the process unasked.
+    // The caller of the worker waits for this promise. If nobody waits yet, its rejection must not end the process.
     this.ended.catch(() => undefined);
   }
 
   get incarnation(): number {
     return this.#membership.incarnation;
   }
-  /** Is it in the cluster? Not yet where it has started with Redis away. */
+  /** Is the node in the cluster? Not yet if it has started while Redis was away. */
   get isJoined(): boolean {
     return this.#state === "running";
   }
 
   /**
-   * Where Redis does not answer, and the lease of the last life may still run, resolves when the stitches are started that go on
-   * without Redis (`onDisconnect: "keep"`): it joins the cluster once Redis answers, and `ended` tells where it cannot.
+   * Starts the node. If Redis does not answer, and the lease of the last run of the worker may still run, it resolves when
+   * the stitches that go on without Redis are started (`onDisconnect: "keep"`). The node then joins the cluster once Redis
+   * answers; `ended` rejects if it cannot join.
    * @throws StateFolderTaken, NodeIdTaken, RedisRefused, or the connection error; nothing is left behind then.
    */
   async start(): Promise<void> {
@@ -157,7 +161,7 @@ export class NodeWorker {
     }
   }
 
-  /** Reads what is on the disk, and ends what former lives have left. Nothing is asked of Redis. */
+  /** Reads the disk, and ends the processes that earlier runs of the worker left. Asks Redis for nothing. */
   async #openParts(): Promise<Parts> {
     const { id: node, facts, modules, random, say, onError } = this.#options;
     await this.#membership.takeFolder();
@@ -186,7 +190,7 @@ export class NodeWorker {
     return parts;
   }
 
-  /** Starts, with Redis away, what goes on without Redis. @returns false where it is too late for that: nothing is started. */
+  /** Starts the stitches that go on without Redis. @returns false if it is too late for that: then nothing is started. */
   async #runAlone({ host }: Parts): Promise<boolean> {
     this.#watchdog.start();
     await this.#membership.recordOwner();
@@ -198,7 +202,7 @@ export class NodeWorker {
     return true;
   }
 
-  /** Joins, after it has run alone. What runs must not end because Redis is not well yet. */
+  /** Joins the cluster after the node has run alone. Running stitches must not end because Redis is not well yet. */
   async #joinInTheEnd(parts: Parts): Promise<void> {
     for (;;) {
       try {
@@ -211,7 +215,7 @@ export class NodeWorker {
     }
   }
 
-  /** Registers, and begins its work. To be called once Redis answers. */
+  /** Registers, and begins the work. Call this once Redis answers. */
   async #join(parts: Parts): Promise<void> {
     const { host, handles, launcher } = parts;
     const { shared } = this.#connections;
@@ -219,19 +223,19 @@ export class NodeWorker {
     if (handles.text !== null) this.#options.note(handles.text);
     if (launcher.missing !== null) this.#options.say(launcher.missing);
     this.#watchdog.start();
-    // It may have been told to leave while it ran alone.
+    // The worker may have been told to leave while it ran alone.
     const isWanted = () => this.#state === "starting";
     if (!isWanted()) return;
     await this.#membership.register(parts);
     if (!isWanted()) return;
-    // What is still to be done may take longer than the lease.
+    // The rest of the start may take longer than the lease.
     this.#heartbeats.begin();
     host.resume();
     const work = this.#openWork(parts);
     await work.tasks.start(parts.tasks, (error) => this.#fail(error));
     if (!isWanted()) return;
     await work.messages.start();
-    // It may have been told to leave meanwhile, or have lost its id: that stands.
+    // If the worker was told to leave meanwhile, or lost its id, its state stays as it is.
     if (isWanted()) this.#become("running");
   }
 
@@ -259,7 +263,7 @@ export class NodeWorker {
     const { host, registry, publisher } = parts;
     const { heartbeatMs, onError } = this.#options;
     endOrphans(parts, this.#membership).catch(onError);
-    // In the heartbeat's round trip. They are on other shards, which must not cost the lease.
+    // During the heartbeat's round trip. Pointers are on other shards, which must not cost the lease.
     publisher.assertPointers(() => registry.idsWithRemoved(), heartbeatMs).catch(onError);
     const tombstones = await this.#membership.beat(parts, this.#load.measure()).catch((error: unknown) => {
       if (!(error instanceof NodeIdTaken)) throw error;
@@ -271,19 +275,19 @@ export class NodeWorker {
       host.leaseIsBack();
       return;
     }
-    // What follows needs other servers of a Redis Cluster, too: one that hangs must not cost the lease.
+    // The following work also needs other servers of a Redis Cluster: a server that hangs must not cost the lease.
     this.#following ??= this.#afterBeat(parts, tombstones)
       .catch(onError)
       .finally(() => (this.#following = null));
     await orLate(this.#following, heartbeatMs / 2);
   }
 
-  /** What is due once the lease has been renewed. One at a time, where a heartbeat finds the former still under way. */
+  /** The work that is due after a renewal of the lease. One at a time: a heartbeat may find the last one still in progress. */
   async #afterBeat(parts: Parts, tombstones: number): Promise<void> {
     await this.#membership.afterBeat(parts, tombstones);
     parts.host.leaseIsBack();
     parts.measurements.beat(parts.registry).catch(this.#options.onError);
-    // What could not be written is tried again; the disk has reported it.
+    // Failed writes are tried again; the disk has reported them.
     parts.disk.written().catch(() => undefined);
     if (performance.now() - this.#lastPruneMs <= PRUNE_MS) return;
     this.#lastPruneMs = performance.now();
@@ -291,7 +295,10 @@ export class NodeWorker {
     prune(parts, this.#master.publishing).catch(this.#options.onError);
   }
 
-  /** Leaves: takes nothing more, finishes or hands back, stops every stitch, says so. Bounded; may be called twice and at once. */
+  /**
+   * Leaves the cluster: takes nothing more, finishes or hands back tasks, stops every stitch, gives the lease back. Bounded
+   * in time; may be called twice and at once.
+   */
   stop(): Promise<void> {
     this.#stopping ??= this.#leave();
     return this.#stopping;
@@ -305,10 +312,10 @@ export class NodeWorker {
     this.#become("leaving");
     const { onError } = this.#options;
     await finishWork(this.#parts, this.#work, onError);
-    // A registration that is under way must not come after the farewell. Why it could not join is no matter any more.
+    // A registration in progress must not come after the leave. Its failure does not matter any more.
     if (this.#connections.shared.status === "ready")
       await within(KILL_MS, this.#joining ?? Promise.resolve()).catch(() => undefined);
-    // It beats until here: leaving may take longer than the lease, and what it finishes meanwhile it tells under the lease.
+    // The node beats until here: leaving may take longer than the lease, and outcomes are reported under the lease.
     this.#become("ended");
     await within(KILL_MS, this.#heartbeats.end()).catch(onError);
     if (this.#parts !== null) await within(KILL_MS, this.#membership.leave(this.#parts)).catch(onError);
@@ -316,13 +323,13 @@ export class NodeWorker {
     this.#ended.resolve();
   }
 
-  /** Lets go of everything at once. The watchdog kills what still runs, as if the worker had died. */
+  /** Closes everything at once. The watchdog kills what still runs, as if the worker had died. */
   kill(): void {
     this.#become("ended");
     this.#fallSilent();
   }
 
-  /** Ends because it must: stitches are killed, nothing is said in Redis, where the id may be another's. */
+  /** Ends the worker on an error: kills its stitches, and says nothing in Redis, where another worker may have the id. */
   #fail(error: unknown): void {
     if (this.#state === "leaving" || this.#state === "ended") return;
     this.#become("ended");
@@ -341,17 +348,17 @@ export class NodeWorker {
   async #close(): Promise<void> {
     this.#fallSilent();
     this.#watchdog.end();
-    // Where the disk does not answer, the folder stays this process's until it ends.
+    // If the disk does not answer, this process keeps the folder until it ends.
     await within(KILL_MS, this.#membership.lastBeatWritten()).catch(this.#options.onError);
     if ((await this.#disk?.close()) !== false) await this.#membership.releaseFolder();
   }
 
-  /** Nothing more is asked of Redis, or told to it. Safe to repeat. */
+  /** Closes what is open: nothing more is asked of Redis, or written to it. Safe to repeat. */
   #fallSilent(): void {
     for (const close of this.#closers.toReversed()) close();
   }
 
-  /** The only place where the state changes. What has ended stays so, and does not beat. */
+  /** The only place where the state changes. A worker that has ended stays so, and does not beat. */
   #become(state: State): void {
     if (this.#state !== "ended") this.#state = state;
     if (this.#state === "ended") void this.#heartbeats.end();

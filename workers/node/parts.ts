@@ -35,9 +35,9 @@ type PartsOptions = {
     Membership,
     "session" | "dir" | "formerSessions" | "incarnation" | "eligibility" | "holdsId"
   >;
-  /** null until it reads its inbox. */
+  /** null until the worker reads its inbox. */
   readonly delivery: () => MessageDelivery | null;
-  /** The last entry of the inbox that was taken, by this life or a former one. */
+  /** The last inbox entry that this run of the worker, or an earlier one, took. */
   readonly lastMail: () => string;
   /** Redis's time, as far as it is known. */
   readonly nowMs: () => number;
@@ -47,7 +47,7 @@ type PartsOptions = {
   readonly onError: (error: unknown) => void;
 };
 
-/** What a worker is made of before Redis has been asked for anything. */
+/** The parts of a worker before Redis has been asked for anything. */
 export type Parts = NodeContents & {
   readonly disk: StitchDisk;
   readonly outbox: Outbox;
@@ -55,14 +55,15 @@ export type Parts = NodeContents & {
   readonly measurements: Measurements;
   readonly handles: Handles;
   readonly launcher: Launcher;
-  /** What a former life had taken up and not answered. */
+  /** Tasks that an earlier run of the worker took and did not answer. */
   readonly tasks: readonly Dispatch[];
 };
 
 /**
- * Takes what is on the disk, and ends what former lives have left. Nothing is asked of Redis, and no stitch is started.
+ * Reads the disk, and ends the processes that earlier runs of
+ * the worker left. Asks Redis for nothing, and starts no stitch.
  *
- * Long, because it is a list: every part is made here once, and can be seen with what it is given.
+ * The function is long because it is a list: it makes every part once, and shows what each part is given.
  */
 export async function openParts(disk: StitchDisk, options: PartsOptions): Promise<Parts> {
   const { node, master, membership, nowMs, steadyNowMs, onError } = options;
@@ -148,7 +149,7 @@ export async function openParts(disk: StitchDisk, options: PartsOptions): Promis
   };
 }
 
-/** Sends messages of a node's stitches. Of an inbox that is full the sender reads in its log. */
+/** Sends the messages of a node's stitches. If an inbox is full, the sender's log says so. */
 const sendFrom =
   (node: string, outbox: Outbox, registry: StitchRegistry, nowMs: () => number) =>
   (stitch: string, to: SendTo, channel: string, data: string, ref: number | null, told: Told): Promise<void> => {

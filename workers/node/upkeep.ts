@@ -2,7 +2,7 @@ import type { Publishing } from "../../src/master/ports.ts";
 import type { Membership } from "./membership/membership.ts";
 import type { Parts } from "./parts.ts";
 
-/** Forgets what was removed long enough ago, and the specs that nothing runs any more. May take long: the disk may be slow. */
+/** Deletes stitches removed long enough ago, and specs that no stitch has any more. May take long: the disk may be slow. */
 export async function prune(
   { host, registry, publisher, specs }: Parts,
   publishing: Pick<Publishing, "forget">,
@@ -14,14 +14,14 @@ export async function prune(
   await specs.prune(() => registry.specHashes());
 }
 
-/** Ends processes of former lives that could not be ended so far; what they held up is started then. */
+/** Ends processes of earlier runs of the worker that could not be ended so far. Then starts the stitches that they held up. */
 export async function endOrphans(parts: Parts, membership: Pick<Membership, "forgetSessions">): Promise<void> {
   if (!(await parts.orphans.retry())) return;
   forgetEndedLives(parts, membership);
   parts.host.resumeHeldUp();
 }
 
-/** Forgets former lives that have left nothing: the next life need not look for them. */
+/** Forgets earlier runs of the worker that left no processes: the next run need not look for them. */
 export function forgetEndedLives(
   { orphans, disk }: Pick<Parts, "orphans" | "disk">,
   membership: Pick<Membership, "forgetSessions">,

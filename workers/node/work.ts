@@ -7,7 +7,10 @@ import { NodeMessages } from "./messages/node-messages.ts";
 import type { Parts } from "./parts.ts";
 import { TaskWorker } from "./tasks/task-worker.ts";
 
-/** Longest a leaving worker waits for its stitches and its tasks, before it kills and hands back. */
+/**
+ * Longest time that a leaving worker waits for its stitches and
+ * its tasks. Then it kills the stitches and hands back the tasks.
+ */
 const LEAVE_MS = 10_000;
 const KILL_MS = 2000;
 
@@ -19,7 +22,7 @@ type WorkOptions = {
   readonly membership: Membership;
   /** Has the worker ended? */
   readonly hasEnded: () => boolean;
-  /** Resolves after the worker's next heartbeat, however that went. @throws where there will be none. */
+  /** Resolves after the worker's next heartbeat, whether it succeeded or failed. @throws if there will be none. */
   readonly nextBeat: () => Promise<void>;
   readonly say: (message: string) => void;
   readonly onError: (error: unknown) => void;
@@ -28,7 +31,10 @@ type WorkOptions = {
 /** What a worker does once it has registered: it takes tasks and reads its inbox. */
 export type Work = { readonly tasks: TaskWorker; readonly messages: NodeMessages };
 
-/** To be called once the node has registered. Nothing is taken before `tasks.start`, nothing read before `messages.start`. */
+/**
+ * Call this once the node has registered. No task is taken before
+ * `tasks.start`, and no entry is read before `messages.start`.
+ */
 export function openWork(parts: Parts, options: WorkOptions): Work {
   const { node, keys, connections, master, membership, hasEnded, nextBeat, say, onError } = options;
   const { host, registry, publisher, specs, outbox, disk } = parts;
@@ -44,7 +50,7 @@ export function openWork(parts: Parts, options: WorkOptions): Work {
     publisher,
     specs,
     incarnation,
-    // A fenced worker must not act, though its lease may not have run out by its own clock.
+    // A fenced worker must not act, even if its lease has not run out by its own clock.
     holdsId: () => membership.holdsId && !hasEnded(),
     learnEligibility: () => membership.learnEligibility(),
     nextBeat,
@@ -71,8 +77,8 @@ export function openWork(parts: Parts, options: WorkOptions): Work {
 }
 
 /**
- * Takes nothing more, stops the stitches, and waits until the outcomes, replies and logs of all that are written. Each wait is
- * bounded; what fails is reported. Never rejects.
+ * Takes nothing more, stops the stitches, and waits until their outcomes, replies and logs are written. Each wait is
+ * bounded; failures are reported. Never rejects.
  */
 export async function finishWork(
   parts: Pick<Parts, "host" | "outbox"> | null,
@@ -83,7 +89,8 @@ export async function finishWork(
     within(ms, done ?? Promise.resolve()).catch(onError);
   work?.messages.hold();
   const tasksDone = work?.tasks.stop(LEAVE_MS);
-  // A task that waits for a stitch ends when the stitch does, so both at once; what is left after its grace is killed.
+  // A task that waits for a stitch ends when the stitch does, so both are
+  // stopped at once. Stitches that are left after their grace are killed.
   const stitchesDone = async () => {
     await bounded(LEAVE_MS, parts?.host.stopAll(LEAVE_MS - KILL_MS));
     await bounded(KILL_MS, parts?.host.stopAll(0));

@@ -1,12 +1,12 @@
 import { type FirstLine, readFirstLine } from "./first-line.ts";
 import type { Refusal } from "./launcher.ts";
 
-/** What was to be started, and where. */
+/** The program that was to be started, and where. */
 export type Wanted = {
   readonly node: string;
   readonly program: string;
   readonly cwd: string;
-  /** The PATH of its environment. */
+  /** The PATH in the program's environment. */
   readonly path: string;
 };
 
@@ -14,7 +14,7 @@ const NO_SUCH_FILE = "No such file or directory";
 const NO_PERMISSION = "Permission denied";
 const NOT_FOUND = 127;
 
-/** Why a launch has not become its program, in words. Bounded; never rejects. */
+/** Says in words why a launch did not become its program. Bounded in time; never rejects. */
 export async function refusalText(refusal: Refusal, wanted: Wanted): Promise<string> {
   const { node, program, cwd, path } = wanted;
   const { what, reason } = refusal;
@@ -37,8 +37,8 @@ export async function refusalText(refusal: Refusal, wanted: Wanted): Promise<str
 }
 
 /**
- * Why a program that has run has ended at once, where its first line leaves it to `env` to find the interpreter; null where
- * that tells nothing. Bounded; never rejects.
+ * Says why a program has ended at once, if its first line leaves it to `env` to find the interpreter; null if that explains
+ * nothing. Bounded in time; never rejects.
  */
 export async function earlyExitText(code: number | null, { program, cwd, path }: Wanted): Promise<string | null> {
   if (code !== NOT_FOUND) return null;

@@ -1,12 +1,12 @@
 const FIRST_LINES = 10;
 const LAST_LINES = 10;
 const LINE_CHARS = 400;
-/** Of the first lines, and of the last. Outcomes hold both, and a job may have a thousand of them. */
+/** Characters of the first lines, and of the last lines. Outcomes hold both, and a job may have a thousand outcomes. */
 const CHARS = 2048;
 
 /**
- * The first and the last lines of what a program printed. Why it failed stands in the last lines or, where it ends with a
- * stack, before that; a line of minified code must not fill it all.
+ * Keeps the first and the last lines that a program printed. The reason of a failure is in the last lines or, if the output
+ * ends with a stack trace, before that. A line of minified code must not fill all the room.
  */
 export class FirstAndLastLines {
   readonly #first: string[] = [];
@@ -28,7 +28,7 @@ export class FirstAndLastLines {
     }
   }
 
-  /** Empty where nothing was printed. */
+  /** Empty if nothing was printed. */
   get text(): string {
     const between = this.#leftOut === 0 ? [] : [`… ${this.#leftOut} lines left out`];
     return [...this.#first, ...between, ...this.#last].join("\n");

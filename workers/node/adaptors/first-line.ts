@@ -2,14 +2,14 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { resolve } from "node:path";
 
 const HEAD = "/usr/bin/head";
-/** Longer than any line that the kernel takes an interpreter from. */
+/** Longer than any line from which the kernel takes an interpreter. */
 const LINE_BYTES = 512;
-/** A file that does not answer by then is not told of. */
+/** If a file does not answer within this time, nothing is said about it. */
 const LIMIT_MS = 1000;
-/** Folders of a PATH that are looked through. */
+/** Folders of a PATH that are searched. */
 const MOST_FOLDERS = 64;
 
-/** What the beginning of a program's file says of how it is run. */
+/** How a program is run, by the beginning of its file. */
 export type FirstLine =
   | {
       readonly kind: "script";
@@ -22,8 +22,8 @@ export type FirstLine =
   | { readonly kind: "binary" };
 
 /**
- * Reads the first line of a program's file. A process of its own does that, which is ended where the file does not answer.
- * @returns null where there is nothing to read, or nothing to tell. Never rejects.
+ * Reads the first line of a program's file, in a separate process that is killed if the file does not answer.
+ * @returns null if there is nothing to read, or if the file is neither a script nor a binary. Never rejects.
  */
 export async function readFirstLine(program: string, cwd: string, path: string): Promise<FirstLine | null> {
   const beginning = await beginningOf(filesOf(program, cwd, path));
@@ -33,7 +33,7 @@ export async function readFirstLine(program: string, cwd: string, path: string):
   return { kind: "script", words: line.trim().split(/[ \t]+/), hasCr: line.endsWith("\r") };
 }
 
-/** Where a program may be, in the order in which it is looked for. */
+/** The files that a program's name may mean, in search order. */
 function filesOf(program: string, cwd: string, path: string): string[] {
   if (program.includes("/")) return [resolve(cwd, program)];
   return path
@@ -42,7 +42,7 @@ function filesOf(program: string, cwd: string, path: string): string[] {
     .map((folder) => resolve(cwd, folder, program));
 }
 
-/** The beginning of the first of these files that can be read; nothing where none can be. */
+/** The beginning of the first file that can be read; empty if none can be read. */
 function beginningOf(files: readonly string[]): Promise<string> {
   return new Promise((resolved) => {
     let text = "";
@@ -54,7 +54,7 @@ function beginningOf(files: readonly string[]): Promise<string> {
         stdio: ["ignore", "pipe", "ignore"],
       });
     } catch {
-      // What it would have told is told nowhere; that the start has failed is told all the same.
+      // The first line is then unknown; the failed start is reported in any case.
       resolved("");
       return;
     }
@@ -63,7 +63,7 @@ function beginningOf(files: readonly string[]): Promise<string> {
       child.stdout?.destroy();
       resolved(text);
     };
-    // One that hangs in the kernel may not be gone at once: it is not waited for.
+    // A process that hangs in the kernel may not end at once, so nobody waits for it.
     const timer = setTimeout(() => {
       child.kill("SIGKILL");
       end();

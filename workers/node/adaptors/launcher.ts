@@ -4,9 +4,9 @@ import { readFileSync, readlinkSync, realpathSync } from "node:fs";
 
 const ENV = "/usr/bin/env";
 const NICE = "/usr/bin/nice";
-/** A look at the tools of the machine takes milliseconds. */
+/** Limit for the check of the machine's tools, which normally takes milliseconds. */
 const LOOK_LIMIT_MS = 2000;
-/** env(1): it failed itself, as where it cannot enter the folder. */
+/** env(1): `env` itself failed, for example because it cannot enter the folder. */
 const ENV_FAILED = 125;
 const NOT_EXECUTABLE = 126;
 const NOT_FOUND = 127;
@@ -15,7 +15,7 @@ const WHAT_BY_CODE: ReadonlyMap<number, Refusal["what"]> = new Map([
   [NOT_EXECUTABLE, "not executable"],
   [NOT_FOUND, "no program"],
 ]);
-/** Of what a tool says at the look: its beginning tells enough. */
+/** Characters kept of a tool's output in the check: the beginning is enough. */
 const MOST_CHARACTERS = 1000;
 
 const missingText = (env: string): string =>
@@ -29,31 +29,35 @@ export type SpawnCall = {
   readonly argv0?: string;
   readonly cwd: string;
   /**
-   * The programs that it goes by way of, as they call themselves where they have something to say: they enter the folder, and
-   * become the program. None where it is started directly.
+   * The tools through which the program is started: they enter the folder and become the program. Each is given as the
+   * prefix of its own error messages. Empty if the program is started directly.
    */
   readonly tools: readonly string[];
 };
 
-/** Why a launch has not become its program. `reason` is the system's, in the language of the program's environment. */
+/** Why a launch did not become its program. `reason` is the system's text, in the language of the program's environment. */
 export type Refusal = {
   readonly what: "no folder" | "no program" | "not executable";
   readonly reason: string;
 };
 
 /**
- * Starts programs without touching what a command names: the working folder and the program may be on a filesystem that
- * answers nothing, and whoever asks for them there hangs. `spawn` enters the folder and looks for the program before it
- * returns, so it is given `/` and `env -C`, which does both in the new process. That alone hangs then, and SIGKILL ends it.
- * The process stays the same when `env` becomes the program: its number, its group, what it has open.
+ * Starts programs without touching the paths that a command names: the working folder and the program
+ * may be on a filesystem that does not answer, and a process that asks for them hangs. `spawn` enters
+ * the folder and looks for the program before it returns. So it is given `/` and `env -C`, which does
+ * both in the new process. Then only the new process hangs, and SIGKILL ends it. When `env` becomes
+ * the program, the process stays the same: its pid, its group, its open files.
  */
 export class Launcher {
-  /** Why programs are started without it; null where they are not. */
+  /** Why programs are started without `env -C`; null if they are started with it. */
   readonly missing: string | null;
-  /** What `env` is called by, so that it calls itself that: a script with `#!/usr/bin/env` has one that says the same. */
+  /**
+   * The `argv0` of `env`, with which its error messages begin. An `env` in a
+   * script's `#!/usr/bin/env` prints the same messages under its own name.
+   */
   readonly #name: string;
   readonly #hasNice: boolean;
-  /** Their files, behind all links. */
+  /** The real paths of the tools, with all links followed. */
   readonly #toolFiles: ReadonlySet<string>;
 
   private constructor(name: string, missing: string | null, hasNice: boolean) {
@@ -63,11 +67,11 @@ export class Launcher {
     this.#toolFiles = new Set([ENV, NICE].map(realPath));
   }
 
-  /** Looks whether this machine has an `env` that enters a folder. Once, and within a bound. Never rejects. */
+  /** Checks whether this machine has an `env` that enters a folder. Once, and bounded in time. Never rejects. */
   static async look(env = ENV): Promise<Launcher> {
     const name = `launch-${randomBytes(6).toString("hex")}/env`;
     const [entered, refused] = await Promise.all([
-      // By a path that cannot be a program, so that `nice` is looked at, too.
+      // With a path that cannot be a program, so that `nice` is checked, too.
       outcomeOf(name, env, ["-C", "/", "--", NICE, "-n", "0", "--", "/dev/null/nothing"]),
       outcomeOf(name, env, ["-C", "/dev/null", "--", "nothing"]),
     ]);
@@ -77,9 +81,9 @@ export class Launcher {
     return new Launcher(name, isThere ? null : missingText(env), hasNice);
   }
 
-  /** How to start a program in a folder. Looks at neither. */
+  /** How to start a program in a folder. Accesses neither of them. */
   launch(cwd: string, program: string, args: readonly string[]): SpawnCall {
-    // `env` would take the one for a variable, and the other for an option.
+    // `env` would take a name with `=` for a variable, and `-` for an option.
     const isMistaken = program.includes("=") || program === "-";
     if (this.missing !== null || (isMistaken && !this.#hasNice)) return { file: program, args, cwd, tools: [] };
     const by = isMistaken ? [NICE, "-n", "0", "--"] : [];
@@ -93,8 +97,8 @@ export class Launcher {
   }
 
   /**
-   * Has this process not become its program yet? Where the system does not tell, it counts as if it had. Asks for nothing
-   * that waits for the process: neither its memory nor its folder is looked at.
+   * Has this process not become its program yet? false if the system does not tell. Reads nothing that waits for the
+   * process: neither its memory nor its folder.
    */
   isUnderWay(pid: number): boolean {
     try {
@@ -102,14 +106,14 @@ export class Launcher {
       if (name !== "env" && name !== "nice") return false;
       return this.#toolFiles.has(readlinkSync(`/proc/${pid}/exe`).replace(/ \(deleted\)$/, ""));
     } catch {
-      // There is no /proc, or it is gone, or it has become another user's, whose file is not shown.
+      // There is no /proc, or the process is gone, or it belongs to another user now, and its file is not shown.
       return false;
     }
   }
 
   /**
-   * What stopped a launch; null where the program has run.
-   * @param code it exited with. @param said by one of its tools, to standard error.
+   * Why a launch failed; null if the program has run.
+   * @param code the exit code. @param said what one of the tools wrote to standard error.
    */
   refusal(code: number | null, said: string | null): Refusal | null {
     if (said === null || code === null) return null;
@@ -127,7 +131,7 @@ function outcomeOf(argv0: string, file: string, args: readonly string[]): Promis
     try {
       child = spawn(file, args, { argv0, cwd: "/", stdio: ["ignore", "ignore", "pipe"] });
     } catch {
-      // Whatever it is, it starts nothing.
+      // Whatever this file is, it cannot start programs.
       resolve({ code: null, said });
       return;
     }

@@ -21,7 +21,7 @@ import {
   type StitchInstance,
 } from "../protocol/adaptor.ts";
 
-/** What a module is given: one for each stitch that is made of it, the same for its whole run. */
+/** The context of a module: each stitch that is made of the module has its own, the same for its whole run. */
 export type ModuleContext = {
   readonly id: string;
   readonly node: string;
@@ -29,23 +29,26 @@ export type ModuleContext = {
   readonly application: string;
   readonly component: string;
   readonly version: string;
-  /** A folder of the stitch's own, which exists. */
+  /** The stitch's own folder, which exists. */
   readonly dataDir: string;
   /** Aborted when the stitch is to stop. */
   readonly signal: AbortSignal;
-  /** The module's own: nobody else reads or writes it. */
+  /** For the module alone: nobody else reads or writes it. */
   state: unknown;
   log(...lines: string[]): void;
   /**
-   * Sends a message to a stitch, by its bare or full id, or to a group. Data that is no string goes as its JSON text.
-   * Resolves when it is stored for its recipients. @throws with a `code` where it cannot be sent.
+   * Sends a message to a stitch, by its bare or full id, or to a group. Data that is not a string is sent as its JSON text.
+   * Resolves when the message is stored for its recipients. @throws an error with a `code` if it cannot be sent.
    */
   send(to: SendTo, data: unknown, channel?: string): Promise<void>;
-  /** Sends to a stitch, and resolves with what it answers. @throws also where no answer comes within `timeoutMs` (5000). */
+  /**
+   * Sends a message to a stitch and resolves with its answer. @throws
+   * like `send`, and if no answer comes within `timeoutMs` (5000).
+   */
   ask(stitch: string, data: unknown, options?: { channel?: string; timeoutMs?: number }): Promise<ModuleMessage>;
 };
 
-/** A message as a module gets it. `from`: a full id, or `api:<request>` for a client's. */
+/** A message that a module gets. `from`: the sender's full id, or `api:<request>` for a client. */
 export type ModuleMessage = {
   readonly from: string;
   readonly channel: string;
@@ -54,7 +57,10 @@ export type ModuleMessage = {
   json(): unknown;
 };
 
-/** Messages under way from one stitch, and bytes of them: what it does not wait for must not fill the memory. */
+/**
+ * Bounds of one stitch's messages that are not stored yet, and of their
+ * bytes: messages that nobody waits for must not fill the memory.
+ */
 const MOST_UNDER_WAY = 1000;
 const MOST_BYTES_UNDER_WAY = 16 * 1024 * 1024;
 const ASK_MS = 5000;
@@ -74,12 +80,13 @@ const moduleExports = z.object({
   stop: hook.optional(),
 });
 /**
- * What a module exports: `start`, and what it likes of the others. A heartbeat that it does not take is answered for it.
- * `message` acknowledges by resolving, answers by what it resolves with (if not undefined), and fails by throwing.
+ * The exports of a module: `start`, and any of the others. Without `heartbeat`, the node answers
+ * heartbeats for the module. `message` acknowledges a message when it resolves, answers it with the
+ * result (if not undefined), and fails when it throws.
  */
 export type StitchModule = z.output<typeof moduleExports>;
 
-/** Thrown where a module cannot be loaded; says which, and why. */
+/** Thrown when a module cannot be loaded. The message says which one, and why. */
 export class ModuleRefused extends Error {
   override readonly name = "ModuleRefused";
 }
@@ -103,7 +110,7 @@ export async function loadModules(paths: Readonly<Record<string, string>>): Prom
   return loaded;
 }
 
-/** Data as it travels. @throws where it is nothing that can be sent. */
+/** Data as the text that is sent. @throws if it cannot be sent. */
 function checkedText(data: unknown): string {
   const text: unknown = dataText(data);
   if (typeof text !== "string") throw new TypeError(`${typeof data} is neither a string nor JSON`);
@@ -118,14 +125,20 @@ const asModuleMessage = ({ from, channel, data }: Message): ModuleMessage => ({
   json: () => JSON.parse(data) as unknown,
 });
 
-/** Why a module's signal is aborted: one for all, because to make one takes a stack trace, and more than all else of a stop. */
+/**
+ * The reason with which every module's signal is aborted. It is made once:
+ * a new one takes a stack trace, and costs more than the rest of a stop.
+ */
 const STOPPED = new DOMException("This operation was aborted", "AbortError");
 
-/** Whose code is running: an error that nobody caught is told to the stitch it came from. */
+/** The stitch whose code runs, so that an error that nobody caught goes to the stitch that it came from. */
 const running = new AsyncLocalStorage<ModuleInstance>();
 let guarded = false;
 
-/** What a module throws in a timer, or rejects unheard, ends its stitch; what anything else does ends the process as ever. */
+/**
+ * An uncaught error of a module, in a timer or an unhandled rejection,
+ * ends only its stitch. Other uncaught errors end the process as usual.
+ */
 function guardProcess(): void {
   if (guarded) return;
   guarded = true;
@@ -138,7 +151,10 @@ function guardProcess(): void {
   process.on("unhandledRejection", onError);
 }
 
-/** Runs stitches that are modules inside the worker. What blocks the event loop there blocks the node: it cannot be contained. */
+/**
+ * Runs modules as stitches inside the worker. A module that blocks
+ * the event loop blocks the node; that cannot be prevented.
+ */
 export function moduleAdaptor(modules: ReadonlyMap<string, StitchModule>): Adaptor {
   if (modules.size > 0) guardProcess();
   return (context) => {
@@ -164,9 +180,9 @@ class ModuleInstance implements StitchInstance {
   readonly #gone = Promise.withResolvers<Exit>();
   readonly #heartbeats: Heartbeats;
   readonly #asked = new Map<number, (answer: Message) => void>();
-  /** Anywhere: an answer to what its former life asked must not be taken for one to this. */
+  /** Begins at a random number, so that an answer to an earlier start of the stitch is not taken for an answer to this one. */
   #lastAsked = randomInt(2 ** 47);
-  /** Messages that it works on. */
+  /** Messages that the module works on. */
   readonly #working = new Set<PromiseWithResolvers<Delivered>>();
   readonly #held = new HeldTime(() => performance.now());
   #underWay = 0;
@@ -203,7 +219,7 @@ class ModuleInstance implements StitchInstance {
     this.started = Promise.race([this.#start(), this.#failedFirst()]);
   }
 
-  /** Calls into the module; what it throws at once comes out as a rejection, too. */
+  /** Calls a hook of the module. An error that the hook throws at once becomes a rejection, too. */
   #call(hook: (context: ModuleContext) => unknown): Promise<unknown> {
     return running.run(this, async () => hook(this.#own));
   }
@@ -215,7 +231,7 @@ class ModuleInstance implements StitchInstance {
       this.fail(error);
       return this.#failedFirst();
     }
-    // That its start has ended well is the first sign of life.
+    // A successful start is the first sign of life.
     if (!this.#ending) this.#heartbeats.start(true);
     return { kind: "running" };
   }
@@ -236,7 +252,7 @@ class ModuleInstance implements StitchInstance {
       const name = "stitch" in to ? to.stitch : to.group;
       void this.#context.log("system", `what it sent to ${name} did not reach everybody: ${errorText(error)}`);
     };
-    // It may wait for what it sends, or not, as it likes.
+    // The module itself decides whether to wait for a send.
     const told = { goOn: () => undefined, onLost };
     await this.#held.during(this.#count(text, this.#context.send(to, channel, text, ref, told)));
   }
@@ -276,7 +292,7 @@ class ModuleInstance implements StitchInstance {
 
   deliver(message: Message): Promise<Delivered> {
     const { message: take } = this.#module;
-    // An answer that came too late, or a module that takes nothing: there is nobody to tell.
+    // For a late answer, or a module that takes no messages, there is nobody to tell.
     if (message.re !== null) this.#asked.get(message.re)?.(message);
     if (message.re !== null || take === undefined) return Promise.resolve({ kind: "acked" });
     const work = Promise.withResolvers<Delivered>();
@@ -313,7 +329,7 @@ class ModuleInstance implements StitchInstance {
     );
   }
 
-  /** Ends it because of an error that it did not catch. Safe to repeat. */
+  /** Ends the stitch because of an error that the module did not catch. Safe to repeat. */
   fail(error: unknown): void {
     const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
     for (const line of stack.split("\n")) void this.#context.log("stderr", line);
@@ -330,7 +346,7 @@ class ModuleInstance implements StitchInstance {
   #tellToEnd(): void {
     this.#ending = true;
     this.#heartbeats.stop();
-    // Whoever listens is the module's code: what fails there is this stitch's fault, not the worker's.
+    // The listeners are the module's code. Their errors are this stitch's fault, not the worker's.
     running.run(this, () => this.#abort.abort(STOPPED));
   }
 
@@ -341,7 +357,7 @@ class ModuleInstance implements StitchInstance {
     void this.stop(Math.min(stopGraceMs, STOP_WINDOW_MS));
   }
 
-  /** The messages that it works on first: what it has handled must not come to its next life again. */
+  /** Finishes the current messages first: the next start of the stitch must not get handled messages again. */
   async #finish(): Promise<void> {
     await Promise.all([...this.#working].map(({ promise }) => promise));
     if (this.#module.stop !== undefined) await this.#call(this.#module.stop);

@@ -5,21 +5,21 @@ const LF = 10;
 const CR = 13;
 const NONE = Buffer.alloc(0);
 
-/** A piece of what a program prints for people. `continued`: the next piece goes on with the same line. */
+/** A piece of the output that a program prints for people. `continued`: the next piece continues the same line. */
 export type OutputLine = Line & { readonly continued: boolean };
 
 /**
- * Splits what a program prints into lines that end with LF, CR LF, or CR alone: a progress bar goes back to the line's start
- * each time it draws itself. A program that waits with a line unfinished, such as one that asks something, is not waited
- * for: `pause` hands out what there is. Of a line that is longer than `limit` the rest is dropped.
+ * Splits a program's output into lines that end with LF, CR LF, or CR alone: a progress bar goes back to the start of the
+ * line each time it draws itself. A program may wait with an unfinished line, for example when it asks something: `pause`
+ * then returns what there is. If a line is longer than `limit`, the rest of it is dropped.
  */
 export class OutputSplitter {
   readonly #limit: number;
   readonly #held: GatheredBytes;
   #dropped = 0;
-  /** The last line ended with a CR: an LF that follows at once belongs to that. */
+  /** The last line ended with a CR: an LF right after it belongs to the same line end. */
   #isAfterCr = false;
-  /** A part of the line was handed out in a pause. */
+  /** A part of the line was returned in a pause. */
   #isContinuing = false;
 
   /** @param limit in bytes. */
@@ -33,7 +33,7 @@ export class OutputSplitter {
     return this.#held.length > 0;
   }
 
-  /** The lines that end in `chunk`, one at a time: go through all of them before the next call. */
+  /** The lines that end in `chunk`, one at a time. Read all of them before the next call. */
   *push(chunk: Uint8Array): Generator<OutputLine, void> {
     const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
     let from = 0;
@@ -47,7 +47,7 @@ export class OutputSplitter {
       if (isCr) cr = bytes.indexOf(CR, from);
       else lf = bytes.indexOf(LF, from);
       const isEmpty = rest.length === 0 && this.#held.length === 0 && !this.#isContinuing;
-      // The second of two ends; or a CR on an empty line, which only moves the cursor.
+      // The LF of a CR LF; or a CR on an empty line, which only moves the cursor.
       const isNoEnd = isEmpty && (isCr || this.#isAfterCr);
       this.#isAfterCr = isCr && (!isEmpty || this.#isAfterCr);
       if (!isNoEnd) yield this.#finish(rest);
@@ -57,7 +57,7 @@ export class OutputSplitter {
     this.#hold(bytes.subarray(from));
   }
 
-  /** Nothing has come for a while: what there is of a line, but for a character that is not whole yet. */
+  /** Nothing has come for a while: returns the unfinished line, without a character that is not complete yet. */
   *pause(): Generator<OutputLine, void> {
     const bytes = Buffer.from(this.#held.take());
     const whole = bytes.length - unfinishedBytes(bytes);
@@ -67,7 +67,7 @@ export class OutputSplitter {
     yield this.#lineOf(bytes.subarray(0, whole), true);
   }
 
-  /** What stands after the last line end: no line where that is nothing. */
+  /** The text after the last line end; no line if there is none. */
   *end(): Generator<OutputLine, void> {
     if (this.#held.length > 0) yield this.#finish(NONE);
   }
@@ -92,11 +92,11 @@ export class OutputSplitter {
   }
 }
 
-/** How many bytes at the end begin a character of UTF-8 that is not whole. */
+/** The number of bytes at the end that begin an incomplete character of UTF-8. */
 function unfinishedBytes(bytes: Buffer): number {
   for (let back = 1; back <= Math.min(3, bytes.length); back++) {
     const byte = bytes[bytes.length - back] ?? 0;
-    // No UTF-8 begins with more than F4.
+    // No character of UTF-8 begins with a byte above F4.
     if (byte < 0x80 || byte > 0xf4) return 0;
     if (byte < 0xc0) continue;
     const length = byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : 2;

@@ -31,23 +31,23 @@ import type { Launcher, SpawnCall } from "./launcher.ts";
 import { textOf, MAX_LINE_BYTES } from "../protocol/line-splitter.ts";
 import { type OutputLine, OutputSplitter } from "./output-splitter.ts";
 
-/** With protocol `none`, alive after this is running (http.md, "When a step has succeeded"). */
+/** With protocol `none`, a program that is alive after this time counts as running (http.md, "When a step has succeeded"). */
 const ALIVE_AFTER_MS = 1000;
-/** How often a start that hangs on its way to its program is looked at. */
+/** How often a start that has not become its program yet is checked. */
 const UNDER_WAY_POLL_MS = 250;
-/** How often a group that was killed is looked for, until the kernel has taken it away. */
+/** How often a killed process group is checked, until the kernel has removed it. */
 const GONE_POLL_MS = 10;
 const GONE_LIMIT_MS = 5000;
-/** Output of a program that has exited is waited for this long: a process that left its group may hold the pipe for ever. */
+/** How long the output of an exited program is waited for: a process that left its group may hold the pipe for ever. */
 const DRAIN_MS = 500;
-/** What a program leaves unfinished for so long goes to its log as it is: it may be a question, or the last that is heard. */
+/** An unfinished line goes to the log after this time: it may be a question, or the program's last output. */
 const SILENCE_MS = 2000;
-/** Reading output gives way to everything else after so long. */
+/** Reading output lets other work run after this time. */
 const SLICE_MS = 2;
-/** ProcessV1 is looked for in so much at a time: in 64 KiB of the smallest messages that took 20 to 140 ms. */
+/** Bytes that are searched for ProcessV1 at a time: 64 KiB of the smallest messages took 20 to 140 ms. */
 const PIECE_BYTES = 1024;
 
-/** Passed on to a stitch from the worker's environment; nothing else is, so that no secret of the node reaches it. */
+/** The variables that a stitch gets from the worker's environment. It gets no others, so that it gets no secret of the node. */
 const INHERITED = ["PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR"];
 
 function environment(context: StartContext, spec: ProcessSpec): Record<string, string> {
@@ -68,8 +68,8 @@ function environment(context: StartContext, spec: ProcessSpec): Record<string, s
 }
 
 /**
- * The arguments with ProcessV1 (process-v1.md, "Arguments"): the command, the node's facts, `--`, and the custom arguments,
- * which are those of the command after a `--` of its own.
+ * The arguments with ProcessV1 (process-v1.md, "Arguments"): the command, the node's facts, `--`, and the custom arguments.
+ * The custom arguments are those after a `--` in the command.
  */
 function processV1Command({ node, id, group, dataDir }: StartContext, command: readonly string[]): string[] {
   const parts = parseFullGroup(group);
@@ -102,7 +102,7 @@ type ProcessAdaptorOptions = {
   readonly launches: Pick<Launches, "began">;
   readonly launcher: Pick<Launcher, "launch" | "isUnderWay" | "refusal">;
   readonly handles: Pick<Handles, "refusal">;
-  /** Of former lives of the worker: what it has of a stitch must be gone before that is started. */
+  /** Processes of earlier runs of the worker: those of a stitch must be gone before the stitch is started. */
   readonly orphans: Pick<Orphans, "holdUp">;
   readonly pace: OutputPace;
   readonly nowMs: () => number;
@@ -133,7 +133,7 @@ export function processAdaptor(options: ProcessAdaptorOptions): Adaptor {
         ...(call.argv0 === undefined ? {} : { argv0: call.argv0 }),
         env,
         detached: true,
-        // What speaks no ProcessV1 is told nothing, and one that reads must not wait for that.
+        // A program without ProcessV1 gets no input, and if it reads, it must not wait for any.
         stdio: [spec.protocol === "process-v1" ? "pipe" : "ignore", "pipe", "pipe"],
       });
     } catch (error) {
@@ -143,7 +143,7 @@ export function processAdaptor(options: ProcessAdaptorOptions): Adaptor {
     try {
       return new ProcessInstance(child, child.pid, context, spec, call, wanted, options);
     } catch (error) {
-      // Nobody knows of it: it must not run on.
+      // Nobody knows this process, so it must not run on.
       const { pid } = child;
       signalGroup(pid, "SIGKILL");
       child.once("exit", () => options.watchdog.release(pid));
@@ -160,7 +160,7 @@ function notSpawned(child: ChildProcess, wanted: Wanted): StitchInstance {
   return { pid: null, started, exited: started.then(() => exit), stop: () => Promise.resolve(exit) };
 }
 
-/** What the system says where it starts no process, and what to do about it. */
+/** The system's reason for starting no process, and what to do about it. */
 function spawnText(error: unknown, { program }: Wanted): string {
   const message = errorText(error);
   switch (errorCode(error)) {
@@ -183,7 +183,7 @@ function spawnText(error: unknown, { program }: Wanted): string {
   }
 }
 
-/** Thrown where a program does not end though it was killed. */
+/** Thrown when a program does not end although it was killed. */
 class StillThere extends Error {
   override readonly name = "StillThere";
   constructor(pid: number, isRefused: boolean, node: string) {
@@ -207,16 +207,16 @@ class ProcessInstance implements StitchInstance {
   readonly #ended: Promise<Exit>;
   readonly #call: SpawnCall;
   readonly #wanted: Wanted;
-  /** The first that one of the launch's tools has said: what stopped it. */
+  /** The first line that one of the launch's tools printed: what stopped the launch. */
   #toolSaid: string | null = null;
-  /** Why it has not become its program. */
+  /** Why the launch did not become its program. */
   #notLaunched: string | null = null;
   #stopping = false;
-  /** Its time to end by itself is over. */
+  /** The grace of the stop is over. */
   #killing = false;
   #groupIsGone = false;
   #hasEnded = false;
-  /** The last signal met nothing but processes of another user. */
+  /** The last signal found only processes of another user. */
   #isRefused = false;
 
   constructor(
@@ -256,17 +256,18 @@ class ProcessInstance implements StitchInstance {
     options.escaped.leads(pid, ended);
     this.exited = ended.then(async (exit) => {
       this.#conversation?.fallSilent();
-      // What the leader has started goes with it, in its group or out of it; in a stop, the group has its grace like the leader.
+      // The processes that the leader started end with it, inside its group and
+      // outside. During a stop, the group has the same grace as the leader.
       await this.#attempt(() => groupGone(pid, () => !this.#stopping || this.#killing));
       await this.#attempt(() => this.#tellWhatIsLeft());
       this.#groupIsGone = true;
-      // What the watchdog has said before it ended the group is read in this turn at the latest.
+      // The watchdog reports a group before it ends it. That report is read in this turn at the latest.
       await new Promise((resolve) => setImmediate(resolve));
       const withLease = options.watchdog.release(pid);
       await this.#attempt(() => this.#endEscaped());
       await this.#attempt(forgetLaunch);
       await orLate(drained, DRAIN_MS);
-      // After its last words, which may acknowledge something.
+      // Only after the last output, which may acknowledge something.
       this.#conversation?.stop();
       child.stdout?.destroy();
       child.stderr?.destroy();
@@ -283,7 +284,7 @@ class ProcessInstance implements StitchInstance {
     return this.#conversation?.heldMs ?? 0;
   }
 
-  /** What fails while it is cleared away is told in its log: that it has ended is so all the same. */
+  /** Does a part of the cleanup. A failure goes to the stitch's log; the stitch has ended in any case. */
   async #attempt(work: () => unknown): Promise<void> {
     try {
       await work();
@@ -296,7 +297,7 @@ class ProcessInstance implements StitchInstance {
     void this.#context.log("system", text);
   }
 
-  /** Its group may hold processes that this worker may not end, or that do not end. */
+  /** The group may hold processes that this worker may not end, or that do not end: logs them. */
   async #tellWhatIsLeft(): Promise<void> {
     const { others, killed } = await whatIsLeft(this.pid);
     if (others.length > 0)
@@ -345,10 +346,10 @@ class ProcessInstance implements StitchInstance {
     };
     let silence: NodeJS.Timeout | undefined;
     const pause = () => {
-      // At most one line in 2 s: nothing that would have to wait for the log.
+      // At most one line in 2 s: there is no need to wait for the log.
       for (const line of splitter.pause()) void take(line);
     };
-    // While a chunk is gone through, its lines may wait for the log: it is over only with `onRest`.
+    // While a chunk is read, its lines may wait for the log. A silence begins only with `onRest`.
     const split = (chunk: Buffer | null) => {
       clearTimeout(silence);
       return chunk === null ? splitter.end() : splitter.push(chunk);
@@ -360,7 +361,7 @@ class ProcessInstance implements StitchInstance {
     clearTimeout(silence);
   }
 
-  /** Reads a stream to its end at the pace that the worker can afford. Memory is bounded by one chunk and what `split` keeps. */
+  /** Reads a stream to its end at a pace that the worker can afford. Memory is bounded by one chunk and what `split` keeps. */
   async #read<T>(
     stream: Readable,
     split: (chunk: Buffer | null) => Iterable<T>,
@@ -387,12 +388,12 @@ class ProcessInstance implements StitchInstance {
         onRest();
       }
     } catch {
-      // The pipe broke or was destroyed: that is the end of the output, and what has come is kept.
+      // The pipe broke or was destroyed. That is the end of the output; what came before is kept.
     }
     await hand(null);
   }
 
-  /** Is this line what a tool of the launch has to say, and not the program's? It is told by how the launch ends. */
+  /** Does this line come from a tool of the launch, and not from the program? The result of the launch reports it. */
   #isToolsWord(line: string): boolean {
     const isOne = this.#call.tools.some((tool) => line.startsWith(tool));
     if (isOne) this.#toolSaid ??= line;
@@ -427,20 +428,20 @@ class ProcessInstance implements StitchInstance {
     });
   }
 
-  /** When it counts as running: it has answered a heartbeat, or with protocol `none` lived for a while. */
+  /** Resolves when the program counts as running: it has answered a heartbeat, or with protocol `none` lived for a while. */
   #up(): { up: Promise<"up">; cancel: () => void } {
     if (this.#conversation !== null) return { up: this.#conversation.heard.then(() => "up"), cancel: () => undefined };
     let timer: NodeJS.Timeout | undefined;
     const up = new Promise<"up">((resolve) => {
       const after = (ms: number, look: () => void) => {
-        // Where the loop was held up, its end may wait to be heard of: timers come before it in a turn of the loop.
+        // If the event loop was blocked, an exit may wait to be handled: in a turn of the loop, timers come before it.
         timer = setTimeout(() => setImmediate(look), ms);
       };
       const resolveUp = () => resolve("up");
       const isUnderWay = () => this.#call.tools.length > 0 && this.#options.launcher.isUnderWay(this.pid);
       const untilLaunched = () => {
         if (isUnderWay()) after(UNDER_WAY_POLL_MS, untilLaunched);
-        // Since when it is the program is not known: its time begins here.
+        // It is unknown since when the process is the program, so its time begins here.
         else after(ALIVE_AFTER_MS, resolveUp);
       };
       after(ALIVE_AFTER_MS, () => (isUnderWay() ? untilLaunched() : resolveUp()));
@@ -453,7 +454,7 @@ class ProcessInstance implements StitchInstance {
     this.#stopping = true;
     if (first && graceMs > 0 && this.#conversation !== null) {
       this.#conversation.exit();
-      // The others of its group do not hear this; when it has gone, it is their turn.
+      // Only the leader gets this message. When it has ended, the others of its group get a signal.
       await orLate(this.#ended, graceMs);
     }
     this.#conversation?.fallSilent();
@@ -469,12 +470,12 @@ class ProcessInstance implements StitchInstance {
   }
 
   #signal(signal: NodeJS.Signals): void {
-    // Its number may be another's by now.
+    // After the end of the group, its number may belong to another one.
     if (!this.#groupIsGone) this.#isRefused = signalGroup(this.pid, signal) === "refused";
   }
 }
 
-/** What output holds, a little at a time: one message may bring a hundred thousand lines for the log. */
+/** The contents of output, a little at a time: one message may bring a hundred thousand lines for the log. */
 function* foundIn(chunk: Buffer | null, reader: ProcessV1Reader): Generator<FromStitch, void> {
   if (chunk === null) for (const found of reader.end()) yield* lineByLine(found);
   else
@@ -494,9 +495,9 @@ function* lineByLine(found: FromStitch): Generator<FromStitch, void> {
 const named = (pids: readonly number[]): string => pids.slice(0, 20).join(", ");
 
 /**
- * Resolves when the kernel has taken a process group away, and kills what is left of it as soon as that is due. Bounded
- * from then on: where nobody reaps orphans (a container without an init), a dead process stays listed for ever and is
- * nothing to wait for; and what is left may be another user's, which no signal from here ends.
+ * Resolves when the kernel has removed a process group. Kills the rest of the group as soon as `killIsDue`, and is bounded
+ * from then on: if nobody reaps orphans (a container without an init), a dead process stays listed for ever, and a process
+ * of another user cannot be ended from here.
  */
 async function groupGone(pid: number, killIsDue: () => boolean): Promise<void> {
   for (let killedForMs = 0; killedForMs < GONE_LIMIT_MS; ) {

@@ -5,37 +5,37 @@ import { LATE, orLate } from "../../../src/bounded-wait.ts";
 import { errorCode } from "../../../src/error-text.ts";
 
 /**
- * Files on a filesystem that may not answer, such as that of a server that is gone. Each operation holds one of libuv's
- * threads until it is answered, and those threads look up the names of hosts, too: with all of them held, no connection to
- * Redis can be made. So there are more threads than are held at most, and whoever waits for an answer gives up in time.
+ * Files on a filesystem that may not answer, for example on a server that is gone. Each operation holds one of libuv's threads
+ * until it is answered. The same threads resolve host names: if all of them are held, no connection to Redis can be made. So
+ * there are more threads than file operations can hold, and a caller that waits for an answer gives up in time.
  *
- * Nothing here is synchronous: what the event loop waits for costs the node its lease.
+ * Nothing here is synchronous: a blocked event loop costs the node its lease.
  */
 
-/** So long an answer is waited for by whoever must go on. */
+/** How long a caller that must go on waits for an answer. */
 export const ANSWER_MS = 5000;
-/** Operations at once. Together with that of the worker's own files they leave half of the threads to others. */
+/** How many operations run at once. Together with those of the worker's own files, they leave half of the threads to others. */
 const LOG_PLACES = 3;
 const DATA_PLACES = 2;
-/** Folders that are looked into at the same time: where as many do not answer, no other is looked into. */
+/** How many folders are looked into at the same time: if as many do not answer, no other folder is looked into. */
 export const LOOKS_AT_ONCE = 1;
-/** https://docs.libuv.org/en/v1.x/threadpool.html: read at the pool's first use. */
+/** https://docs.libuv.org/en/v1.x/threadpool.html: libuv reads the number at the pool's first use. */
 const THREADS = 16;
 /**
- * Operations that wait for a place. Of a disk that does not answer, no try that is given up may be kept for ever; a worker has
- * some for each of its stitches.
+ * How many operations may wait for a place. If a disk does not answer, abandoned operations must not collect for ever; a worker
+ * has some for each of its stitches.
  */
 const MOST_WAITING = 20_000;
-/** At the end of the process, what has not been answered for so long is not waited for. */
+/** At its end, the process does not wait for an operation that has been unanswered for this long. */
 const HUNG_MS = 500;
 
-/** When each operation that is under way began. */
+/** The start time of each operation that is under way. */
 const underWay = new Set<{ readonly sinceMs: number }>();
 export const operationsUnderWay = (): number => underWay.size;
 
 /**
- * To be called once, before this process touches a file or looks up a host: has enough threads, and lets the process end
- * though some of them hang.
+ * Call this once, before this process touches a file or looks up a host. It provides enough threads, and lets the process end
+ * even if some of them hang.
  */
 export function useManyThreads(): void {
   if (Number(process.env["UV_THREADPOOL_SIZE"] ?? 0) < THREADS) process.env["UV_THREADPOOL_SIZE"] = String(THREADS);
@@ -45,18 +45,18 @@ export function useManyThreads(): void {
   });
 }
 
-/** Node joins its threads before it ends, for ever where one hangs. Another program in its place ends them all. */
+/** Node joins its threads before it ends, and waits for ever if one hangs. Another program in its place ends them all. */
 function endAtOnce(code: number): void {
   if (process.execve === undefined) process.kill(process.pid, "SIGKILL");
   else process.execve(process.execPath, [process.execPath, "-e", `process.exit(${code})`], {});
 }
 
-/** Thrown where a file or folder has not answered in time. */
+/** Thrown when a file or folder has not answered in time. */
 export class NoAnswer extends Error {
   override readonly name = "NoAnswer";
 }
 
-/** Waits for an answer about a path, at most `ANSWER_MS`. What is late goes on. @throws what it throws; NoAnswer. */
+/** Waits for work on a path, at most `ANSWER_MS`. Late work goes on. @throws what the work throws; NoAnswer. */
 export async function answered<T>(path: string, work: Promise<T>): Promise<T> {
   const answer = await orLate(work, ANSWER_MS);
   if (answer !== LATE) return answer;
@@ -65,7 +65,7 @@ export async function answered<T>(path: string, work: Promise<T>): Promise<T> {
   );
 }
 
-/** @throws NoAnswer; else whatever is read there later says what is the matter. */
+/** Ignores other errors: a later read at the path reports them. @throws NoAnswer */
 export async function mustAnswer(path: string): Promise<void> {
   const look = STATE_FILES.run(() => lstat(path)).then(
     () => undefined,
@@ -74,7 +74,7 @@ export async function mustAnswer(path: string): Promise<void> {
   await answered(path, look);
 }
 
-/** A number of file operations that are under way at once; the others wait for them, in order. */
+/** Limits how many file operations are under way at once; the others wait, in order. */
 export class FilePlaces {
   #free: number;
   readonly #waiting: (() => void)[] = [];
@@ -83,7 +83,7 @@ export class FilePlaces {
     this.#free = places;
   }
 
-  /** @throws what it throws; NoAnswer where too many wait. */
+  /** @throws what the operation throws; NoAnswer if too many operations wait. */
   async run<T>(operation: () => Promise<T>): Promise<T> {
     if (this.#waiting.length >= MOST_WAITING)
       throw new NoAnswer(`${MOST_WAITING} operations wait for files that have not answered; see to the disk`);
@@ -102,7 +102,7 @@ export class FilePlaces {
   }
 }
 
-/** An open file, whose operations are bounded as those of `BoundedFiles` are. */
+/** An open file. Its operations are bounded in the same way as those of `BoundedFiles`. */
 export class BoundedFile {
   readonly #file: FileHandle;
   readonly #places: FilePlaces;
@@ -120,7 +120,7 @@ export class BoundedFile {
     return this.#places.run(() => this.#file.appendFile(data));
   }
 
-  /** @returns how many bytes were read; none at the end of the file. */
+  /** @returns how many bytes were read; 0 at the end of the file. */
   async readInto(buffer: Buffer, offset: number, position: number): Promise<number> {
     const { bytesRead } = await this.#places.run(() =>
       this.#file.read(buffer, offset, buffer.length - offset, position),
@@ -133,7 +133,7 @@ export class BoundedFile {
   }
 }
 
-/** The operations of `node:fs/promises` that are needed here, a number of them at once. */
+/** The operations of `node:fs/promises` that are needed here, with a limit on how many run at once. */
 export class BoundedFiles {
   readonly #places: FilePlaces;
 
@@ -146,8 +146,8 @@ export class BoundedFiles {
   }
 
   /**
-   * Is there anything at this path? A link counts, wherever it leads. Found out by trying to make a folder there: that asks the
-   * folder above alone, and not what is mounted at the path, which may not answer.
+   * Is there anything at this path? A link counts, wherever it leads. To find out, this tries to make a folder there: that asks
+   * only the folder above, and not a filesystem that is mounted at the path, which may not answer.
    */
   async isThere(path: string): Promise<boolean> {
     try {
@@ -155,7 +155,7 @@ export class BoundedFiles {
     } catch (error) {
       const code = errorCode(error);
       if (code === "EEXIST") return true;
-      // A full disk has room for none because there is none.
+      // A full disk refuses a new folder only if there is nothing at the path.
       if (typeof code === "string" && ["ENOENT", "ENOSPC", "EDQUOT"].includes(code)) return false;
       throw error;
     }
@@ -163,7 +163,7 @@ export class BoundedFiles {
     return false;
   }
 
-  /** With the folders above it. Safe to repeat: what is there already, and may not answer, is not asked. */
+  /** Makes a folder and the folders above it. Safe to repeat: an existing folder, which may not answer, is not accessed. */
   async makeFolder(path: string, mode: number): Promise<void> {
     const make = () => this.#places.run(() => mkdir(path, mode));
     try {
@@ -175,12 +175,12 @@ export class BoundedFiles {
     }
   }
 
-  /** The names in a folder; none where it is not there. */
+  /** The names in a folder; none if the folder does not exist. */
   async names(path: string): Promise<string[]> {
     return (await orNull(this.#places.run(() => readdir(path)))) ?? [];
   }
 
-  /** Is there anything in this folder? @throws where there is no such folder. */
+  /** Is there anything in this folder? @throws if the folder does not exist. */
   hasEntry(path: string): Promise<boolean> {
     return this.#places.run(async () => {
       const dir = await opendir(path);
@@ -206,8 +206,8 @@ export class BoundedFiles {
   }
 
   /**
-   * Deletes a folder with all that is in it, or a file, one thing after the other: Node's own would ask for all of a folder at
-   * once. Safe to repeat.
+   * Deletes a file, or a folder with all that is in it, one entry after the other: Node's own function would start the deletion
+   * of all entries of a folder at once. Safe to repeat.
    */
   async removeTree(path: string): Promise<void> {
     const facts = await orNull(this.lstat(path));
@@ -218,15 +218,15 @@ export class BoundedFiles {
   }
 }
 
-/** For the journal and the other files that a worker keeps for itself: what is written there is in order. */
+/** For the journal and the other files that a worker keeps for itself: they are written in order. */
 export const STATE_FILES = new FilePlaces(1);
 export const LOG_FILES = new BoundedFiles(LOG_PLACES);
 export const DATA_FOLDERS = new BoundedFiles(DATA_PLACES);
-/** For what nobody waits for: what is in data folders, and deleting them. */
+/** For work that nobody waits for: looking into data folders, and deleting them. */
 export const LOOKS = new BoundedFiles(LOOKS_AT_ONCE);
 export const DELETIONS = new BoundedFiles(1);
 
-/** null where there is no such file or folder. */
+/** null if the file or folder does not exist. */
 export async function orNull<T>(work: Promise<T>, codes: readonly unknown[] = ["ENOENT"]): Promise<T | null> {
   try {
     return await work;

@@ -1,4 +1,4 @@
-// To be imported before all else, since what other modules do as they are loaded may be the first use of the threads.
+// Import this before all other modules, because their loading may be the first use of the threads.
 import { useManyThreads } from "./bounded-files.ts";
 
 useManyThreads();

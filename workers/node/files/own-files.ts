@@ -4,30 +4,30 @@ import { dirname, resolve } from "node:path";
 import { errorCode, errorText } from "../../../src/error-text.ts";
 import { answered, STATE_FILES } from "./bounded-files.ts";
 
-// The modes of all that a worker makes. Each call gives them: the umask of the process would be its stitches' too.
+// The modes of all files and folders that a worker makes. Each call passes them: a umask would also apply to the stitches.
 export const FOLDER_MODE = 0o700;
 export const FILE_MODE = 0o600;
-/** To open a file that is appended to and read: a link in its place is refused, where it leads is another's. */
+/** To open a file for appending and reading. A link in its place is refused: it may lead to a file of somebody else. */
 export const APPEND = constants.O_RDWR | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW;
-/** A named pipe in its place holds up nobody. */
+/** To open a file for reading. A named pipe in its place does not block. */
 export const READ = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 
 const OTHERS_MAY_WRITE = 0o002;
 const GROUP_MAY_WRITE = 0o020;
-/** In such a folder, /tmp for one, nobody may rename or delete what is another's. */
+/** In a folder with this bit, such as /tmp, nobody may rename or delete files of others. */
 const STICKY = 0o1000;
 
-/** Thrown where somebody else has made a file or folder, or may change it: what is in it could start any program. */
+/** Thrown when somebody else has made a file or folder, or may change it: its content could start any program. */
 export class NotOwn extends Error {
   override readonly name = "NotOwn";
 }
 
 /**
- * Checks that a folder is this user's, and that nobody else may write to it; and of those above it, up to `top`, that nobody
- * else can put another folder in its place. @throws NotOwn
+ * Checks that a folder belongs to this user, and that nobody else may write to it. For the folders above it, up to `top`,
+ * checks that nobody else can put another folder in its place. @throws NotOwn
  */
 export function checkOwnFolder(dir: string, top = dir): void {
-  // Windows has neither users' numbers nor modes.
+  // Windows has neither user ids nor modes.
   if (process.getuid === undefined) return;
   for (let path = resolve(dir); path !== resolve(top); ) {
     path = dirname(path);
@@ -39,7 +39,7 @@ export function checkOwnFolder(dir: string, top = dir): void {
   if ((facts.mode & (OTHERS_MAY_WRITE | GROUP_MAY_WRITE)) !== 0) throw mayWrite(dir, facts);
 }
 
-/** A volume that is mounted there is often root's, and its group the worker's. */
+/** Allows root as owner, and writing by the group: a mounted volume often belongs to root and to the worker's group. */
 function checkAbove(path: string): void {
   checkLink(path);
   const facts = statSync(path);
@@ -47,7 +47,7 @@ function checkAbove(path: string): void {
   if ((facts.mode & OTHERS_MAY_WRITE) !== 0 && (facts.mode & STICKY) === 0) throw mayWrite(path, facts);
 }
 
-/** Where a folder is a link, whoever has made that can make it lead elsewhere. */
+/** If a folder is a link, the owner of the link can make it lead elsewhere. */
 function checkLink(path: string): void {
   const facts = lstatSync(path);
   if (facts.isSymbolicLink() && facts.uid !== 0) checkOwner(path, facts);
@@ -61,7 +61,7 @@ function checkOwner(path: string, { uid }: Stats): void {
 const mayWrite = (path: string, { mode }: Stats): NotOwn =>
   new NotOwn(`others may write to ${path}, its mode is ${(mode & 0o7777).toString(8)}`);
 
-/** What is in a file; null where there is none. @throws NotOwn where it is a link, or another user's. */
+/** The content of a file; null if there is none. @throws NotOwn if the file is a link, or belongs to another user. */
 export function readOwnFile(path: string): Buffer | null {
   let file: number;
   try {
@@ -80,15 +80,15 @@ export function readOwnFile(path: string): Buffer | null {
   }
 }
 
-/** Makes a file anew, and opens it to write; what was there goes, and a link with it. */
+/** Makes a new file and opens it to write. Deletes an existing file or link before. */
 export async function makeOwnFile(path: string): Promise<FileHandle> {
   await rm(path, { force: true });
   return open(path, "wx", FILE_MODE);
 }
 
 /**
- * Writes a small file anew, all of it or nothing, also where the power goes: what is read later is the former text or this
- * one. @throws naming the path and the next step, at the latest after 5 s.
+ * Replaces the text of a small file completely or not at all, even if the power fails: a later read gets the old text or the
+ * new one. @throws an error that names the path and the next step, at the latest after 5 s.
  */
 export async function replaceOwnFile(path: string, text: string): Promise<void> {
   const replace = async () => {
@@ -112,9 +112,9 @@ export async function replaceOwnFile(path: string, text: string): Promise<void> 
   }
 }
 
-/** After this, what was made or renamed in a folder is there also where the power goes. */
+/** After this, files that were made or renamed in a folder survive a power failure. */
 export async function syncFolder(path: string): Promise<void> {
-  // Windows opens no folder; its file systems keep the order of such changes by themselves.
+  // Windows cannot open a folder; its file systems keep the order of these changes by themselves.
   if (process.platform === "win32") return;
   const folder = await open(path, constants.O_RDONLY);
   try {
@@ -126,7 +126,7 @@ export async function syncFolder(path: string): Promise<void> {
 
 /**
  * Creates an empty file, unless the file exists. An existing file is not opened: closing it would release the locks that this
- * process holds on it (POSIX record locks, fcntl(2)). @throws NotOwn where it is a link, or another user's.
+ * process holds on it (POSIX record locks, fcntl(2)). @throws NotOwn if it is a link, or belongs to another user.
  */
 export function keepOwnFile(path: string): void {
   try {

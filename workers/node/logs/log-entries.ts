@@ -8,7 +8,7 @@ export function encode(source: LogSource, line: string, nowMs: number, continued
   return Buffer.from(`${JSON.stringify(entry)}\n`);
 }
 
-/** null for what is no entry: an empty line, or one that was cut off. */
+/** null for a line that is not an entry: it is empty or was cut off. */
 export function decode(entry: Buffer): LogLine | null {
   if (entry.length === 0) return null;
   try {

@@ -12,24 +12,27 @@ import type { StitchLog } from "./stitch-log.ts";
 type LogFollowerOptions = {
   readonly log: StitchLog;
   readonly from: LogPosition;
-  /** Has the stitch been removed? What it wrote before is still sent. */
+  /** Has the stitch been removed? Its earlier lines are still sent. */
   readonly isRemoved: () => boolean;
-  /** Hands a batch on, again with the same number where it is not known to have arrived. */
+  /** Sends a batch to the reader. If it is unknown whether the batch arrived, it is sent again with the same number. */
   readonly send: (number: number, batch: LogBatch) => Promise<"ok" | "full" | "gone">;
   readonly nowMs: () => number;
 };
 
-/** A reader that hears nothing for some of these takes the node for gone; and so soon one that has gone is noticed. */
+/**
+ * A batch is sent at least this often. A reader that gets no batch for several of these times counts the node as gone; the
+ * node notices this soon that a reader is gone.
+ */
 const BEAT_MS = 2000;
-/** Lines that come within this go together, and one reader costs the node this much at most: a batch each time. */
+/** Lines that come within this time go together, so one reader costs the node at most one batch in this time. */
 const PACE_MS = 50;
-/** How often a reader that is behind, or a Redis that is away, is tried again. */
+/** How often sending is tried again if the reader is behind or Redis is away. */
 const RETRY_MS = 250;
 const GIVE_UP_MS = 10_000;
 
 /**
- * Sends a log on to one reader, as it is written, batch by batch. What a slow reader does not take stays in the files: lines
- * are lost to it only where they are rotated away before, and then a line says so.
+ * Sends a log to one reader while the log is written, batch by batch. Lines that a slow reader has not taken stay in the files:
+ * the reader loses them only if they are rotated away before, and then a line says so.
  */
 export class LogFollower {
   readonly #options: LogFollowerOptions;
@@ -40,7 +43,7 @@ export class LogFollower {
 
   /**
    * Resolves when the reader or the stitch is gone, or `stopping` has aborted and the reader was told.
-   * @throws what reading the log throws, or sending for 10 s.
+   * @throws an error of reading the log, or of sending if it fails for 10 s.
    */
   async run(stopping: AbortSignal): Promise<void> {
     const hint = new Hint();
@@ -97,7 +100,7 @@ export class LogFollower {
     return { at: new Date(this.#options.nowMs()).toISOString(), source: "system", line, after: null };
   }
 
-  /** Sends until it is taken. Not waited for where the node is leaving. */
+  /** Sends a batch until the reader takes it. If the node is leaving, it does not try again. */
   async #send(number: number, batch: LogBatch, stopping: AbortSignal): Promise<"ok" | "gone"> {
     let failingSinceMs: number | null = null;
     for (;;) {

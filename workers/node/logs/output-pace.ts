@@ -1,27 +1,27 @@
-/** Part of the worker's time that reading what its stitches print may take, all of them together. */
+/** The part of the worker's time that reading the output of all its stitches together may take. */
 const SHARE = 0.1;
-/** Reading time owed up to which nobody is held up: what a stitch that prints little never comes to. */
+/** A reader that owes less time than this does not pause: a stitch that prints little never owes as much. */
 const LEAST_OWED_MS = 0.5;
-/** Most that one slice of reading counts: where it took longer, the machine hung, and that is not the stitch's doing. */
+/** One slice of reading counts at most this much: if it took longer, the machine hung, and the stitch did not cause that. */
 const MOST_OWED_MS = 100;
 
-/** `paidAtMs`: what each debtor will have been paid when this one owes nothing more. `resume`: where it pauses until then. */
+/** `paidAtMs`: the value of `#paidMs` at which this debtor owes nothing more. `resume`: ends its pause; null if it has none. */
 type Debtor = { paidAtMs: number; resume: (() => void) | null };
 
 /**
- * Shares out the time that a worker spends on reading what its stitches print. Each reader owes the time it took, and pauses
- * until it is paid off: `SHARE` of the time that passes pays for those that owe, each for as much as the others. A program
- * that floods then waits at its full pipe, while the worker's heartbeat and the neighbours' output go on. By time spent, not
- * by lines or bytes: it is time that is short.
+ * Limits the time that a worker spends on reading its stitches' output. Each reader owes the time that it took, and pauses
+ * until it owes nothing: `SHARE` of the passing time is paid to all debtors, in equal parts. A program that floods its output
+ * then waits at its full pipe, while the worker's heartbeat and the output of other stitches go on. The pace counts time, not
+ * lines or bytes, because time is scarce.
  *
- * To pay each of them bit by bit would itself cost time. So one count goes up, what each that owes has been paid, and each
- * waits for it to come to its own mark.
+ * To pay each debtor bit by bit would itself cost time. So one counter (`#paidMs`) rises: the amount that each debtor has been
+ * paid. Each debtor waits until the counter reaches its own mark (`paidAtMs`).
  */
 export class OutputPace {
   readonly #nowMs: () => number;
   #atMs: number;
   #paidMs = 0;
-  /** Whose mark comes first is first. */
+  /** In the order of their marks, the lowest first. */
   readonly #debtors: Debtor[] = [];
   #timer: NodeJS.Timeout | undefined;
 
@@ -31,7 +31,7 @@ export class OutputPace {
     this.#atMs = nowMs();
   }
 
-  /** One for each stream that is read. */
+  /** A new reader; make one for each stream that is read. */
   reader(): { spent(ms: number): Promise<void> | null } {
     const debtor: Debtor = { paidAtMs: 0, resume: null };
     return {
@@ -59,7 +59,7 @@ export class OutputPace {
     });
   }
 
-  /** Hands out what has come together since the last time; who is paid off goes on. */
+  /** Pays out the share of the time since the last call. A debtor that owes nothing more goes on. */
   #pay(): void {
     const nowMs = this.#nowMs();
     let leftMs = (nowMs - this.#atMs) * SHARE;
@@ -78,7 +78,7 @@ export class OutputPace {
     }
   }
 
-  /** Looks again when the first of those that pause is paid off. */
+  /** Sets the timer for the moment when the first pausing debtor owes nothing more. */
   #schedule(): void {
     clearTimeout(this.#timer);
     let owedMs = 0;

@@ -10,38 +10,39 @@ const NEWLINE = 10;
 const TAKEN_AWAY =
   "its log file was moved away, deleted, replaced or cut short by another program; the log goes on here";
 
-/** A file that others took away or cut short: its number, what it held then, and where its successor's own lines begin. */
+/** A file that others took away or cut short: its number, its size then, and where its successor's own lines begin. */
 type Gone = { readonly number: number; readonly size: number; readonly goOnAt: number };
 type Identity = { readonly dev: number; readonly ino: number };
 
 /**
- * A file that is put aside when it is full, as `<path>.<n>`, n rising; the oldest is deleted. So a file keeps its number for ever,
- * and a position stays what it is, over rotation and restarts. A file that others move away, delete, replace or cut short (logrotate,
- * a person) is noticed when it is opened to write: what is written then goes to a new file, under a new number.
+ * A file that is put aside when it is full, as `<path>.<n>`, with rising n; the oldest file is deleted. So a file keeps its
+ * number for ever, and a position stays valid across rotation and restarts. If others move away, delete, replace or cut short
+ * the current file (logrotate, a person), this is noticed when it is opened to write: later data goes to a new file with a new
+ * number. The current file is the one that is written to.
  */
 export class RotatingFile {
   readonly #onError: (error: unknown) => void;
-  /** Files that are kept, the one that is written to among them. */
+  /** How many files are kept, including the current one. */
   readonly #mostFiles: number;
   #path: string;
   /** Resolves when the numbers below are known from the disk. */
   #found: Promise<void> | null = null;
-  /** The number of the file that is written to, once it is put aside. */
+  /** The number that the current file gets when it is put aside. */
   #number = 1;
-  /** The numbers of those that were put aside, in rising order. */
+  /** The numbers of the files that were put aside, in rising order. */
   #aside: number[] = [];
-  /** Bytes of whole entries in the file that is written to. */
+  /** Bytes of whole entries in the current file. */
   #size = 0;
   #file: BoundedFile | null = null;
-  /** The file that was written to last under the path; null where there is none yet. */
+  /** The file that was last written to under the path; null if there is none yet. */
   #identity: Identity | null = null;
-  /** The last of the files that others took away. */
+  /** The last file that others took away. */
   #gone: Gone | null = null;
-  /** The last one that was put aside under another number than it had, because a file of others was there. */
+  /** The last file that was put aside under another number than its own, because a file of others had that name. */
   #renumbered: { readonly from: number; readonly to: number } | null = null;
-  /** What befell the file that was written to before; not said yet. */
+  /** What happened to the previous file; not reported yet. */
   #remark: string | null = null;
-  /** While files are given other names. */
+  /** Set while files are renamed. */
   #renaming: Promise<void> | null = null;
 
   constructor(path: string, mostFiles: number, onError: (error: unknown) => void) {
@@ -64,21 +65,21 @@ export class RotatingFile {
     return [this.#number, ...this.#aside.toReversed()];
   }
 
-  /** What befell the file that was written to before, where that was not taken yet. */
+  /** What happened to the previous file; null if nothing did, or it was taken already. */
   takeRemark(): string | null {
     const remark = this.#remark;
     this.#remark = null;
     return remark;
   }
 
-  /** Writes whole entries to the file that is open. */
+  /** Writes whole entries to the open file. */
   async append(bytes: Buffer): Promise<void> {
     const file = this.#file ?? (await this.openToWrite());
     await file.append(bytes);
     this.#size += bytes.length;
   }
 
-  /** Gives all its files other names. Who reads it reads on there, and what is written later goes there. */
+  /** Renames all files. A reader continues there, and later data is written there. */
   async moveTo(path: string): Promise<void> {
     await this.#rename(async () => {
       await LOG_FILES.makeFolder(dirname(path), FOLDER_MODE);
@@ -88,7 +89,7 @@ export class RotatingFile {
     });
   }
 
-  /** Where what stood at a position is by now. `lost`: it is gone; then it is where the next that is left begins. */
+  /** Where the data of a position is now. `lost`: the data is gone, and the result is where the next remaining data begins. */
   locate({ file: asked, offset }: LogPosition): LogPosition & { readonly lost: boolean } {
     const last = this.#number;
     const file = this.#renumbered?.from === asked ? this.#renumbered.to : asked;
@@ -105,20 +106,20 @@ export class RotatingFile {
     return { file, offset: isSuccessor ? (this.#gone?.goOnAt ?? 0) : 0 };
   }
 
-  /** Opens a file by its number; null where there is none. */
+  /** Opens a file by its number; null if there is none. */
   async openNumber(number: number): Promise<BoundedFile | null> {
     for (;;) {
       await this.#renaming;
       const current = this.#number;
       const path = this.#path;
       const file = number === current ? await openCurrent(path, this.#identity) : await openAside(`${path}.${number}`);
-      // Renamed meanwhile: what was opened may be another one.
+      // Files were renamed meanwhile: the opened file may be another one.
       if (this.#number === current && this.#path === path && this.#renaming === null) return file;
       await file?.close();
     }
   }
 
-  /** Opens the file that is written to, unless it is open, and still the one that the path leads to. */
+  /** Opens the current file, unless it is open and still the one that the path leads to. */
   async openToWrite(): Promise<BoundedFile> {
     if (this.#file !== null && (await this.#isUntouched())) return this.#file;
     await this.close();
@@ -130,7 +131,7 @@ export class RotatingFile {
     const facts = await file.stat();
     const isOther = this.#identity !== null && !isSame(facts, this.#identity);
     if (isOther || (this.#identity !== null && facts.isFile() && facts.size < this.#size)) {
-      // Positions in the former file must not be taken for positions in this one.
+      // Positions in the previous file must not be taken for positions in this one.
       this.#gone = { number: this.#number, size: this.#size, goOnAt: facts.size };
       this.#number += 1;
       this.#remark = TAKEN_AWAY;
@@ -145,29 +146,29 @@ export class RotatingFile {
     return file;
   }
 
-  /** Is the open file still the one at its path, with what was written to it and nothing else? */
+  /** Is the open file still the one at its path, with exactly the data that was written to it? */
   async #isUntouched(): Promise<boolean> {
     for (;;) {
-      // Whoever renames is told where that fails.
+      // An error is reported to the caller that renames.
       await this.#renaming?.catch(() => undefined);
       const path = this.#path;
       const facts = await orNull(LOG_FILES.lstat(path));
       if (this.#path !== path || this.#renaming !== null) continue;
-      // What is no file, such as a pipe, has no size.
+      // A path that is not a regular file, such as a pipe, has no size.
       return facts !== null && isSame(facts, this.#identity) && (!facts.isFile() || facts.size === this.#size);
     }
   }
 
-  /** Lets go of the file that is written to. Safe to repeat. */
+  /** Closes the current file. Safe to repeat. */
   async close(): Promise<void> {
     const file = this.#file;
     this.#file = null;
-    // What failed to be written was told of already.
+    // A failed write was reported before.
     await file?.close().catch(this.#onError);
   }
 
   async #rename(work: () => Promise<void>): Promise<void> {
-    // Whoever began that one is told where it fails.
+    // An error is reported to the caller that began the other rename.
     while (this.#renaming !== null) await this.#renaming.catch(() => undefined);
     const renaming = work();
     this.#renaming = renaming;
@@ -178,7 +179,7 @@ export class RotatingFile {
     }
   }
 
-  /** Puts the file that is written to aside, under its number; what is written next goes to a new one. */
+  /** Puts the current file aside under its number; later data goes to a new file. */
   async putAside(): Promise<void> {
     const file = this.#file ?? (await this.openToWrite());
     await this.#rename(() => this.#putAside(file));
@@ -199,7 +200,7 @@ export class RotatingFile {
     await this.#deleteOldest(this.#mostFiles);
   }
 
-  /** Deletes until fewer than so many are aside. */
+  /** Deletes the oldest files until fewer than `fewerThan` are aside. */
   async #deleteOldest(fewerThan: number): Promise<void> {
     for (let oldest = this.#aside[0]; oldest !== undefined; oldest = this.#aside[0]) {
       if (this.#aside.length < fewerThan) return;
@@ -224,7 +225,7 @@ export class RotatingFile {
   }
 }
 
-/** Bytes of a file, fewer where it ends before. */
+/** Bytes of a file; fewer if the file ends before `to`. */
 export async function bytesOf(file: BoundedFile, from: number, to: number): Promise<Buffer> {
   const buffer = Buffer.allocUnsafe(Math.max(0, to - from));
   let length = 0;
@@ -239,7 +240,7 @@ export async function bytesOf(file: BoundedFile, from: number, to: number): Prom
 const isSame = (facts: Stats, identity: Identity | null): boolean =>
   facts.dev === identity?.dev && facts.ino === identity.ino;
 
-/** null where there is no file, or another than the one that was written to. */
+/** null if there is no file, or another file than the one that was written to. */
 async function openCurrent(path: string, identity: Identity | null): Promise<BoundedFile | null> {
   const file = await orNull(LOG_FILES.open(path, READ));
   if (file === null || identity === null || isSame(await file.stat(), identity)) return file;
@@ -247,7 +248,7 @@ async function openCurrent(path: string, identity: Identity | null): Promise<Bou
   return null;
 }
 
-/** null where there is no file, or something else has taken its place. */
+/** null if there is no file, or something else has taken its place. */
 async function openAside(path: string): Promise<BoundedFile | null> {
   const file = await orNull(LOG_FILES.open(path, READ), ["ENOENT", "ELOOP"]);
   if (file === null || (await file.stat()).isFile()) return file;

@@ -3,21 +3,21 @@ import { decode, encode, linesOf } from "./log-entries.ts";
 import { MARK_BYTES } from "./log-files.ts";
 import { bytesOf, RotatingFile } from "./rotating-file.ts";
 
-/** What one stitch keeps on its node's disk: at most `files` of `fileBytes` each, and a mark; 20 MiB by default. */
+/** The size of one stitch's log on its node's disk: at most `files` of `fileBytes` each, plus a mark; 20 MiB by default. */
 type LogLimits = { readonly fileBytes: number; readonly files: number };
 const LIMITS: LogLimits = { fileBytes: 4 * 1024 * 1024 - MARK_BYTES, files: 5 };
 
-/** Bytes not yet on disk until whoever writes is asked to wait. */
+/** If more bytes than this are not yet on disk, the writer is asked to wait. */
 const BACKLOG_BYTES = 256 * 1024;
 const MAX_LINE_CHARS = 64 * 1024;
-/** A character takes six bytes of JSON at most (`\u0001`): nothing this long without an end is an entry. */
+/** A character takes at most six bytes in JSON (`\u0001`), so a longer piece without a line end is not an entry. */
 const MAX_ENTRY_BYTES = 6 * MAX_LINE_CHARS + 256;
 const BLOCK_BYTES = 64 * 1024;
 const NEWLINE = 10;
 
 type Batch = { readonly entries: Buffer[]; bytes: number; readonly written: PromiseWithResolvers<void> };
 
-/** Lines with the position after each. `next` is where to read on; `lost`: what stood at the position asked for is gone. */
+/** Lines with the position after each. `next` is where to read on; `lost`: the data at the requested position is gone. */
 type LogRead = {
   readonly lines: readonly { readonly line: LogLine; readonly after: LogPosition }[];
   readonly next: LogPosition;
@@ -26,8 +26,8 @@ type LogRead = {
 
 /**
  * The log of one stitch: JSON lines `{at, source, line}` in a `RotatingFile`. Lines are gathered while earlier ones are being
- * written. Reading sees all that was written before. A disk that takes nothing costs lines, and the next one that can be written
- * says how many; so does the first line in a new file where others took the file away.
+ * written. A read sees all lines that were written before. If the disk takes nothing, lines are lost, and the next line that
+ * can be written says how many. If others took the file away, the first line in the new file says so.
  */
 export class StitchLog {
   readonly #onError: (error: unknown) => void;
@@ -46,13 +46,13 @@ export class StitchLog {
     this.#file = new RotatingFile(path, limits.files, onError);
   }
 
-  /** Does it have its file open? */
+  /** Is the log's file open? */
   get isOpen(): boolean {
     return this.#file.isOpen;
   }
 
   /**
-   * @param continued the next line of this source goes on with it.
+   * @param continued the next line of this source continues this line.
    * @returns a promise while the disk is behind: write no more until it resolves. It never rejects.
    */
   write(source: LogSource, line: string, nowMs: number, continued = false): Promise<void> | null {
@@ -69,30 +69,30 @@ export class StitchLog {
     return batch.bytes > BACKLOG_BYTES ? batch.written.promise : null;
   }
 
-  /** Lets go of the file once all is written. What is written later still goes there, and the file is let go of after that. */
+  /** Closes the file once all lines are written. Later lines are still written to it, and then the file is closed again. */
   close(): void {
     this.#closed = true;
     void this.#writeGathered();
   }
 
-  /** Keeps the file open from the next line on: many more are to come. */
+  /** Keeps the file open from the next line on, because many more lines will come. */
   keepOpen(): void {
     this.#closed = false;
   }
 
-  /** Gives all its files other names. Who reads it reads on there, and what is written later goes there. */
+  /** Renames all files of the log. A reader of the log continues there, and later lines are written there. */
   async moveTo(path: string): Promise<void> {
     await this.#upToDate();
     await this.#file.moveTo(path);
   }
 
-  /** Calls `onChange` whenever more has been written. @returns what ends that. */
+  /** Calls `onChange` whenever more has been written. @returns a function that ends the calls. */
   watch(onChange: () => void): () => void {
     this.#watchers.add(onChange);
     return () => this.#watchers.delete(onChange);
   }
 
-  /** The last `count` lines, oldest first. `cut`: there are more of them, but they are longer than `maxBytes` together. */
+  /** The last `count` lines, oldest first. `cut`: some of them are left out, because all together exceed `maxBytes`. */
   async tail(count: number, maxBytes = Number.POSITIVE_INFINITY): Promise<{ lines: LogLine[]; cut: boolean }> {
     const lines: LogLine[] = [];
     let bytes = 0;
@@ -123,7 +123,7 @@ export class StitchLog {
     return position;
   }
 
-  /** Some lines from a position on: none only where there are none. */
+  /** Some lines from a position on; none only if there are none. */
   async read(from: LogPosition): Promise<LogRead> {
     await this.#upToDate();
     let at = from;
@@ -143,7 +143,7 @@ export class StitchLog {
       const lines = linesOf(chunk, file, offset);
       const whole = chunk.lastIndexOf(NEWLINE) + 1;
       const isFull = chunk.length === MAX_ENTRY_BYTES;
-      // What is no entry, such as one that was cut off by a crash, is passed over.
+      // A line that is not an entry, for example cut off by a crash, is skipped.
       at = { file, offset: offset + (whole === 0 && isFull ? chunk.length : whole) };
       if (lines.length > 0) return { lines, next: at, lost };
       if (isFull) continue;
@@ -152,7 +152,7 @@ export class StitchLog {
     }
   }
 
-  /** At most one entry's bound of a file; null where the file is gone. */
+  /** A piece of a file, at most as long as one entry may be; null if the file is gone. */
   async #chunk({ file: number, offset }: LogPosition, size: number | null): Promise<Buffer | null> {
     const file = await this.#file.openNumber(number);
     if (file === null) return null;
@@ -164,7 +164,7 @@ export class StitchLog {
     }
   }
 
-  /** The entries there are now, without those that cannot be read. */
+  /** The entries that exist now, newest first, without those that cannot be read. */
   async *#newestFirst(): AsyncGenerator<{ line: LogLine; start: LogPosition; length: number }> {
     await this.#upToDate();
     const end = this.#file.end;
@@ -179,7 +179,7 @@ export class StitchLog {
           at = from;
           for (let stop = rest.length; stop > 0; ) {
             const begin = rest.lastIndexOf(NEWLINE, stop - 1) + 1;
-            // Its beginning is in a block before this one.
+            // The beginning of the entry is in an earlier block.
             if (begin === 0 && from > 0) break;
             const entry = rest.subarray(begin, stop);
             const line = decode(entry);
@@ -194,7 +194,7 @@ export class StitchLog {
     }
   }
 
-  /** What was written before is on disk, or lost; the numbers are known. */
+  /** Resolves when earlier lines are on disk or lost, and the file numbers are known. */
   async #upToDate(): Promise<void> {
     await (this.#gathered ?? this.#inHand)?.written.promise;
     await this.#file.find();
@@ -203,7 +203,7 @@ export class StitchLog {
   async #writeGathered(): Promise<void> {
     if (this.#writing) return;
     this.#writing = true;
-    // A turn, so that lines which come together are written together.
+    // Waits one turn, so that lines that come together are written together.
     await Promise.resolve();
     while (this.#gathered !== null) {
       const batch = this.#gathered;
@@ -216,11 +216,11 @@ export class StitchLog {
     }
     if (this.#closed) await this.#file.close();
     this.#writing = false;
-    // Came while the file was being closed.
+    // These lines came while the file was being closed.
     if (this.#gathered !== null) await this.#writeGathered();
   }
 
-  /** Never rejects: what cannot be written is lost, and counted. */
+  /** Never rejects: lines that cannot be written are lost, and counted. */
   async #append(lines: readonly Buffer[]): Promise<void> {
     const remarks = new Set<Buffer>();
     const entries = [...lines];
@@ -248,17 +248,17 @@ export class StitchLog {
     } catch (error) {
       if (this.#lost === 0) this.#onError(error);
       this.#lost += entries.slice(done).filter((entry) => !remarks.has(entry)).length;
-      // A part of what was being written may be there: opened anew, its size is taken again.
+      // A part of the data may be in the file: when the file is opened again, its size is read again.
       await this.#file.close();
     }
   }
 
-  /** How many of the entries go into the file that is open. */
+  /** How many of the entries fit into the open file. */
   #fitting(entries: readonly Buffer[]): number {
     let bytes = this.#file.end.offset;
     let count = 0;
     for (const { length } of entries) {
-      // An entry larger than a file may be has one of its own.
+      // An entry that is larger than a file may be gets a file of its own.
       if (bytes > 0 && bytes + length > this.#fileBytes) break;
       bytes += length;
       count += 1;

@@ -18,17 +18,17 @@ export class Connections {
     this.blocking = this.#open("blocking");
   }
 
-  /** One more that may block; its user disconnects it. */
+  /** Opens one more connection that may block. The caller disconnects it. */
   openBlocking(): RedisClient {
     return this.#open("blocking");
   }
 
-  /** Resolves when Redis can be asked. @throws where it cannot within that time. */
+  /** Resolves when Redis answers. @throws if it does not answer within that time. */
   async connect(timeoutMs: number): Promise<void> {
     await Promise.all([this.shared, this.direct].map((each) => connectRedis(each, timeoutMs)));
   }
 
-  /** Ends them at once. Safe to repeat. */
+  /** Disconnects all three at once. Safe to repeat. */
   disconnect(): void {
     for (const each of [this.shared, this.direct, this.blocking]) each.disconnect();
   }

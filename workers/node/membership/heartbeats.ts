@@ -5,7 +5,7 @@ type HeartbeatsOptions = {
   readonly onError: (error: unknown) => void;
 };
 
-/** When a node beats: one beat after the other, from `begin` to `end`. */
+/** The schedule of a node's heartbeats: one beat after the other, from `begin` to `end`. */
 export class Heartbeats {
   readonly #options: HeartbeatsOptions;
   #timer: NodeJS.Timeout | undefined;
@@ -22,7 +22,10 @@ export class Heartbeats {
     this.#schedule(this.#options.heartbeatMs * (0.9 + 0.2 * this.#options.random()));
   }
 
-  /** Brings the next beat forward, to some time within this. Nothing where none is scheduled, or one is under way. */
+  /**
+   * Moves the next beat forward, to a random time within `withinMs`.
+   * Does nothing if no beat is scheduled or one is in progress.
+   */
   bringForward(withinMs: number): void {
     if (this.#timer === undefined) return;
     clearTimeout(this.#timer);
@@ -30,22 +33,22 @@ export class Heartbeats {
   }
 
   /**
-   * Resolves after the next beat, however that went.
-   * @throws where there will be none.
+   * Resolves after the next beat, whether it succeeded or failed.
+   * @throws if there will be none.
    */
   async next(): Promise<void> {
     if (!this.#hasEnded) await this.#next.promise;
     if (this.#hasEnded) throw new Error("the worker has ended: its tasks are delivered to the next one");
   }
 
-  /** No beat begins any more. Safe to repeat. @returns a promise for the end of the one under way; it never rejects. */
+  /** Starts no more beats. Safe to repeat. @returns a promise for the end of the current beat; it never rejects. */
   end(): Promise<void> {
     this.#hasEnded = true;
     clearTimeout(this.#timer);
     return this.#beating;
   }
 
-  /** Ends, and tells those who wait for the next beat that there is none. Safe to repeat. */
+  /** Ends the beats, and lets every waiting call of `next` fail. Safe to repeat. */
   close(): void {
     void this.end();
     this.#next.resolve();

@@ -4,13 +4,16 @@ import { join } from "node:path";
 import { STATE_FILES } from "../files/bounded-files.ts";
 import { FILE_MODE, readOwnFile } from "../files/own-files.ts";
 
-/** When the lease ends, in milliseconds since 1970, and since which start of the machine; of one length: one is written over the other. */
+/**
+ * The file's text: the end of the lease in milliseconds since 1970, and the
+ * machine's boot id. The length is fixed, because each write overwrites the last.
+ */
 const TEXT = /^(\d{15}) (\S{36})$/;
 
 /**
- * Until when this node has the lease, in `last-beat` in its folder, by the machine's clock. Its next life, if it finds no Redis,
- * tells by this whether the lease may run still: then nobody can have given its stitches to other nodes. After a restart of the
- * machine that is not known: its clock may have been set back.
+ * Keeps the end of this node's lease, by the machine's clock, in `last-beat` in the state folder. If the next run of the
+ * worker finds no Redis, it checks here whether the lease may still run: then nobody can have given its stitches to other
+ * nodes. After a restart of the machine this is unknown, because its clock may have been set back.
  */
 export class LastBeat {
   readonly #path: string;
@@ -18,14 +21,14 @@ export class LastBeat {
   readonly #onError: (error: unknown) => void;
   #file: FileHandle | null = null;
   #writing: Promise<void> | null = null;
-  /** What is to be written once the disk has taken what it is at; null where nothing is. */
+  /** The lease end to write after the current write; null if there is none. */
   #next: number | null = null;
   #hasFailed = false;
   #isOver = false;
 
   /**
-   * @param bootId of this start of the machine; null where the system tells none: then no lease is known.
-   * @param onError told once where it cannot be written any more: the next life then takes the lease for older.
+   * @param bootId the boot id of the machine; null if the system has none: then no lease is known.
+   * @param onError called once when writes begin to fail: the next run of the worker then sees an older lease end.
    */
   constructor(dir: string, bootId: string | null, onError: (error: unknown) => void) {
     this.#path = join(dir, "last-beat");
@@ -33,12 +36,15 @@ export class LastBeat {
     this.#onError = onError;
   }
 
-  /** Milliseconds that the lease of the last life may run still; not above 0 where that is not known. To be asked at the start. */
+  /**
+   * Milliseconds that the lease of the last run of the worker may
+   * still run; 0 or less if that is unknown. Call this at the start.
+   */
   leftMs(nowMs: number, leaseMs: number): number {
     const [, endMs, bootId] = TEXT.exec(this.#read()) ?? [];
     if (endMs === undefined || this.#bootId === null || bootId !== this.#bootId) return 0;
     const leftMs = Number(endMs) - nowMs;
-    // Longer than any lease is asked for: the clock was set back.
+    // Longer than any lease: the clock was set back.
     return leftMs > leaseMs ? 0 : leftMs;
   }
 
@@ -51,19 +57,19 @@ export class LastBeat {
     }
   }
 
-  /** The lease holds until then. Waits for nothing: a heartbeat must not. */
+  /** Records that the lease holds until `endMs`. Does not wait for the disk, because a heartbeat must not. */
   holdsUntil(endMs: number): void {
     if (!this.#isOver) this.#note(endMs);
   }
 
-  /** The lease was given back; what comes late changes nothing. Resolves when that is on disk, or cannot be written. */
+  /** Records that the lease was given back; later calls change nothing. Resolves when this is on disk or cannot be written. */
   async isGivenBack(): Promise<void> {
     this.#isOver = true;
     this.#note(0);
     await this.#writing;
   }
 
-  /** Resolves when what was told before is on disk. Safe to repeat. */
+  /** Resolves when everything recorded before is on disk. Safe to repeat. */
   async close(): Promise<void> {
     await this.#writing;
     if (this.#file === null) return;

@@ -1,20 +1,20 @@
-/** When something was asked for, by both clocks. */
+/** The time of a request, by both clocks. */
 export type RequestTime = { readonly atMs: number; readonly steadyAtMs: number };
 
 type LeaseOptions = {
   readonly leaseMs: number;
-  /** The machine's clock: it may be set, and goes on while the machine sleeps. */
+  /** The machine's clock: it may be set, and it runs while the machine sleeps. */
   readonly nowMs: () => number;
-  /** A clock that nobody sets. */
+  /** A monotonic clock. */
   readonly steadyNowMs: () => number;
-  /** Called when it has run out. */
+  /** Called when the lease has run out. */
   readonly onEnd: () => void;
 };
 
 /**
- * The lease of a node, as far as the node can tell without asking: counted from before the request that renewed it, so
- * never longer than Redis's own. It is over when either clock says so: a machine whose clock is set back must not hold it
- * longer, nor one that was asleep.
+ * The lease of a node, as far as the node knows without asking Redis. It is counted from before the request that renewed
+ * it, so it is never longer than Redis's own. It is over when either clock says so: neither a clock that was set back nor a
+ * machine that slept may make it longer.
  */
 export class Lease {
   readonly #options: LeaseOptions;
@@ -25,14 +25,14 @@ export class Lease {
     this.#options = options;
   }
 
-  /** To be called right before it is asked for. */
+  /** Call this right before the request for the lease. */
   ask(): RequestTime {
     return { atMs: this.#options.nowMs(), steadyAtMs: this.#options.steadyNowMs() };
   }
 
-  /** It was renewed by what was asked for then. @returns for how long it holds by the steady clock. */
+  /** The request of that time renewed the lease. @returns how long the lease holds by the monotonic clock. */
   renewed(since: RequestTime): number {
-    // Noticed too late that it was over: what must not outlive it ends all the same.
+    // The lease ran out unnoticed before this renewal: what must not outlive it still has to end.
     if (this.#steadyLeftMs() <= 0) this.#options.onEnd();
     this.#since = since;
     clearTimeout(this.#end);
@@ -40,7 +40,7 @@ export class Lease {
     return this.#steadyLeftMs();
   }
 
-  /** Not above 0 where it is over. */
+  /** 0 or less if the lease is over. */
   get leftMs(): number {
     return Math.min(this.#steadyLeftMs(), this.#since.atMs + this.#options.leaseMs - this.#options.nowMs());
   }
@@ -53,7 +53,7 @@ export class Lease {
     return this.#since.steadyAtMs + this.#options.leaseMs - this.#options.steadyNowMs();
   }
 
-  /** Its end is told no more. Safe to repeat. */
+  /** `onEnd` is not called any more. Safe to repeat. */
   close(): void {
     clearTimeout(this.#end);
   }

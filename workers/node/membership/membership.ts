@@ -20,7 +20,7 @@ import { Ownership } from "./ownership.ts";
 import { RedisClock } from "./redis-clock.ts";
 
 type MembershipOptions = {
-  /** Names this life of the node. */
+  /** Identifies this run of the worker. */
   readonly session: string;
   readonly node: string;
   readonly keys: Keys;
@@ -37,7 +37,7 @@ type MembershipOptions = {
   readonly onError: (error: unknown) => void;
 };
 
-/** What of a node its membership publishes, and merges with what Redis holds. */
+/** The parts of a node that its membership publishes and merges with Redis. */
 export type NodeContents = {
   readonly host: StitchHost;
   readonly registry: StitchRegistry;
@@ -46,9 +46,9 @@ export type NodeContents = {
   readonly tombstones: ObeyedTombstones;
 };
 
-/** Heartbeats from one check to the next whether the node is on the list of nodes, and its queue open. */
+/** Heartbeats between two checks that the node is on the list of nodes and its queue is open. */
 const REPAIR_EVERY = 30;
-/** Longest that a disk is waited for, to record that the lease was given back. */
+/** Longest wait for the disk to record that the lease was given back. */
 const GIVE_BACK_MS = 500;
 
 const WHY_AGAIN = {
@@ -58,14 +58,14 @@ const WHY_AGAIN = {
   lapsed: "the lease has run out",
 } as const;
 
-/** Thrown when the id belongs to another worker that lives. */
+/** Thrown when the id belongs to another live worker. */
 export class NodeIdTaken extends Error {
   override readonly name = "NodeIdTaken";
 }
 
 /**
- * This life of the node in its cluster: its state folder, its id, its lease, and whether Redis and the node know the same of each
- * other. One life has one session, and a new incarnation each time it registers.
+ * The membership of a node in its cluster during one run of the worker: its state folder, its id, its lease, and whether
+ * Redis and the node hold the same records. One run has one session, and a new incarnation each time it registers.
  */
 export class Membership {
   readonly session: string;
@@ -79,9 +79,9 @@ export class Membership {
   #eligibility: Eligibility = "eligible";
   /** Heartbeats of this incarnation. */
   #beats = 0;
-  /** The last entry of the inbox that a former life took. */
+  /** The last inbox entry that an earlier run of the worker took. */
   #lastTaken = "0-0";
-  /** Has the node merged what Redis held, and published what it holds, since it has registered? */
+  /** Has the node merged the records of Redis and published its own since it registered? */
   #isReconciled = false;
   #hasJoined = false;
 
@@ -99,22 +99,22 @@ export class Membership {
   get incarnation(): number {
     return this.#incarnation;
   }
-  /** May new stitches come here, as far as this node has heard? */
+  /** May the node take new stitches, as far as it knows? */
   get eligibility(): Eligibility {
     return this.#eligibility;
   }
   get lastTaken(): string {
     return this.#lastTaken;
   }
-  /** Is the lease this worker's, as far as it can tell without asking? */
+  /** Does this worker hold the lease, as far as it knows without asking Redis? */
   get holdsId(): boolean {
     return this.#lease.holds;
   }
-  /** How long the lease is this worker's for certain; 0 or less where another one may have it. */
+  /** How long this worker certainly holds the lease; 0 or less if another worker may have it. */
   get leaseLeftMs(): number {
     return this.#lease.leftMs;
   }
-  /** The sessions of former lives whose processes may still run. */
+  /** The sessions of earlier runs of the worker whose processes may still run. */
   get formerSessions(): readonly string[] {
     return this.#ownership?.formerSessions ?? [];
   }
@@ -130,20 +130,21 @@ export class Membership {
     this.#incarnation = this.#ownership.former?.incarnation ?? 0;
   }
 
-  /** The processes of all former sessions but these have ended: the next life need not look for them. */
+  /** The processes of all former sessions except `needed` have ended, so the next run of the worker need not look for them. */
   forgetSessions(needed: ReadonlySet<string>): void {
     this.#ownership?.forgetOldest(needed);
   }
 
-  /** While the lease of the last life may still run, nobody can have given its stitches to other nodes. */
+  /** May the lease of the last run of the worker still run? Then nobody can have given its stitches to other nodes. */
   mayRunAlone(): boolean {
     return this.#lastBeat.leftMs(this.#options.nowMs(), this.#options.leaseMs) > 0;
   }
 
   /**
-   * Records who has the state folder, and which watchdog ends what it leaves behind: the next life waits for that one.
-   * @throws where that fails before the node has joined. Later the folder names this worker already, and a disk that does not
-   *   answer must not cost the lease.
+   * Records the owner of the state folder, and the watchdog that ends the processes which the worker leaves behind. The
+   * next run of the worker waits for that watchdog.
+   * @throws if the write fails before the node has joined. Later the folder names this worker already, and a disk that does
+   *   not answer must not cost the lease.
    */
   async recordOwner(): Promise<void> {
     const { pid: watchdogPid } = this.#options.watchdog;
@@ -159,7 +160,7 @@ export class Membership {
 
   /**
    * Takes the id for a new incarnation, then reconciles. Waits once for the lease of another worker to end.
-   * @throws NodeIdTaken where that worker renews it; the connection's error.
+   * @throws NodeIdTaken if that worker renews its lease; the connection's error.
    */
   async register(contents: NodeContents): Promise<void> {
     const { node, say } = this.#options;
@@ -189,7 +190,8 @@ export class Membership {
 
   async #askToRegister({ registry }: NodeContents) {
     const { master, leaseMs, facts } = this.#options;
-    // Before Redis knows of it: killed in between, it would keep its own next life waiting for the end of a lease.
+    // First, before Redis knows this session: a worker killed in between
+    // would make its own next run wait for the end of the lease.
     await this.recordOwner();
     return master.publishing.register({
       session: this.session,
@@ -201,21 +203,21 @@ export class Membership {
     });
   }
 
-  /** Merges what Redis holds with what this node holds, and publishes it all. To be repeated where it fails. */
+  /** Merges the records of Redis with those of this node, and publishes all of them. Call this again if it fails. */
   async #reconcile(contents: NodeContents): Promise<void> {
     const { host, registry, publisher, specs, tombstones } = contents;
     const { node, keys, connections, master, facts, onError } = this.#options;
     const { publishing, orders } = master;
-    // Before its stitches can be found: messages to a node without an inbox are refused.
+    // First, before the node's stitches can be found: messages to a node without an inbox are refused.
     const [owner] = await Promise.all([
       createInbox(connections.shared, keys, node, this.#incarnation),
-      // A Redis that has lost the node's record may still have what Masters ordered of it.
+      // A Redis that has lost the node's record may still have the orders of Masters for it.
       this.learnEligibility(),
       publishing.open(),
       openNodeQueue(connections.direct, keys, node),
     ]);
     if (owner > this.#incarnation) {
-      // Redis has lost the node's record and kept its inbox: what this incarnation acknowledged there would be refused.
+      // Redis has lost the node's record but kept its inbox, which would refuse the acknowledgements of this incarnation.
       this.#incarnation = owner;
       await this.register(contents);
       return;
@@ -224,7 +226,7 @@ export class Membership {
     host.merge(await asAssigned(await publishing.published(onError), { node, host, registry, orders, specs, onError }));
     specs.offer(registry.specHashes()).catch(onError);
     await tombstones.obey();
-    // Those whose spec was lost, and is here again.
+    // The stitches whose lost spec is here again.
     host.resumeHeldUp();
     await orders.raiseRevision(registry.highestRevision());
     publisher.open();
@@ -236,9 +238,9 @@ export class Membership {
   }
 
   /**
-   * Renews the lease, or registers again where Redis does not know this incarnation.
-   * @returns how many tombstones were ever left for the node; null where it has registered again.
-   * @throws NodeIdTaken where the id is another worker's by now; the connection's error.
+   * Renews the lease, or registers again if Redis does not know this incarnation.
+   * @returns the number of tombstones ever written for the node; null if it has registered again.
+   * @throws NodeIdTaken if another worker has the id now; the connection's error.
    */
   async beat(contents: NodeContents, load: NodeLoad): Promise<number | null> {
     const { node, master, leaseMs, say } = this.#options;
@@ -272,42 +274,42 @@ export class Membership {
     return reply.tombstones;
   }
 
-  /** What Redis and this node may not know of each other after a heartbeat. @param tombstones as `beat` has told. */
+  /** Updates what Redis and this node may not know about each other. @param tombstones the result of `beat`. */
   async afterBeat(contents: NodeContents, tombstones: number): Promise<void> {
     const { node, keys, connections, master } = this.#options;
     const { publisher } = contents;
-    // A Master that was forgetting the node, and was overtaken by its registration, may have taken it off the list since.
+    // A Master that was forgetting the node while it registered may have taken it off the list afterwards.
     if (this.#beats % REPAIR_EVERY === 0)
       await Promise.all([master.publishing.relist(), openNodeQueue(connections.direct, keys, node)]);
     if (this.#isReconciled) {
-      // A publication may have met a Redis that was not the right one, and have held back all others.
+      // A publication may have reached a Redis with another incarnation, and held back all later publications.
       publisher.open();
       await publisher.flush();
     } else await this.#reconcile(contents);
     await contents.tombstones.beat(tombstones);
   }
 
-  /** The lease was renewed by a request of that time; the watchdog ends with it what must not outlive it. */
+  /** A request of that time renewed the lease. When the lease ends, the watchdog ends the stitches that must not outlive it. */
   #renewed(asked: RequestTime): void {
     this.#options.watchdog.leaseHolds(this.#lease.renewed(asked));
     this.#lastBeat.holdsUntil(asked.atMs + this.#options.leaseMs);
   }
 
-  /** Only a later life of the id that is not this worker's own fences it; all else is a Redis that is older than it. */
+  /** Only a later incarnation with another worker's session fences this worker. Otherwise Redis is older than this worker. */
   #isFencedBy({ session, incarnation }: { session: string; incarnation: number }): boolean {
     const isOwn = session === this.session || this.formerSessions.includes(session);
     return !isOwn && incarnation > this.#incarnation;
   }
 
-  /** Publishes what is left to publish, and gives the lease back. @throws where Redis does not answer. */
+  /** Publishes the changes that are left, and gives the lease back. @throws if Redis does not answer. */
   async leave({ publisher }: Pick<NodeContents, "publisher">): Promise<void> {
-    // What it leaves may be another node's from then on.
+    // From then on, another node may have the stitches of this node.
     await orLate(this.#lastBeat.isGivenBack(), GIVE_BACK_MS);
     await publisher.flush();
     await this.#options.master.publishing.leave({ session: this.session, incarnation: this.#incarnation });
   }
 
-  /** The end of the lease is told no more. Safe to repeat. */
+  /** `onLeaseEnd` is not called any more. Safe to repeat. */
   close(): void {
     this.#lease.close();
   }
@@ -317,7 +319,7 @@ export class Membership {
     await this.#lastBeat.close();
   }
 
-  /** Lets the state folder go. Safe to repeat. */
+  /** Releases the state folder. Safe to repeat. */
   async releaseFolder(): Promise<void> {
     await this.#ownership?.release();
   }

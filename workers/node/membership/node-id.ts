@@ -8,23 +8,23 @@ import { NotOwn, readOwnFile, replaceOwnFile } from "../files/own-files.ts";
 
 const kept = z.object({
   id: nodeId,
-  /** The machine that the id was taken on; null where that does not tell. */
+  /** The machine where the id was taken; null if that machine has no id. */
   machine: z.string().nullable(),
 });
 type Kept = z.output<typeof kept>;
 
 export type NodeId = {
   readonly id: string;
-  /** Keeps the id for the next start; to be called when the node has started under it. Safe to repeat. */
+  /** Stores the id for the next start. Call this when the node has started with it. Safe to repeat. */
   readonly keep: () => Promise<void>;
 };
 
 /**
- * The id of this node: `STITCH_NODE_ID`, else the one that it had at its last start, else the host's name. A host that gets
- * another name keeps its node, with its stitches and their data: under a new id it would begin with nothing.
- * The file lies in `<state>/<cluster>/`. Where machines share that folder, the id is the first one's alone.
- * @param say told where it is another than the host's name, and where the file cannot be read or written.
- * @throws NotOwn where another user has put the file there.
+ * The id of this node: `STITCH_NODE_ID`, else the id of its last start, else the host's name. A host that gets another name
+ * keeps its node, with its stitches and their data; under a new id it would begin with nothing. The file is in
+ * `<state>/<cluster>/`. If several machines share that folder, the stored id is only for the first one.
+ * @param say called if the id is not the host's name, and if the file cannot be read or written.
+ * @throws NotOwn if the file belongs to another user.
  */
 export function nodeIdOf(
   {
@@ -64,7 +64,7 @@ function readKept(path: string, say: (message: string) => void): Kept | null {
   }
 }
 
-/** A node that has started is not to end because of this. */
+/** Throws nothing: a node that has started must not end because of this. */
 async function write(path: string, what: Kept, say: (message: string) => void): Promise<void> {
   try {
     await replaceOwnFile(path, JSON.stringify(what));
@@ -73,12 +73,12 @@ async function write(path: string, what: Kept, say: (message: string) => void): 
   }
 }
 
-/** Of the system's installation; null where it has none, as in most containers. */
+/** The id of the system's installation; null if it has none, as in most containers. */
 function readMachineId(): string | null {
   try {
     return readFileSync("/etc/machine-id", "utf8").trim() || null;
   } catch {
-    // Only Linux has it, and not everywhere.
+    // Only Linux has this file, and not everywhere.
     return null;
   }
 }

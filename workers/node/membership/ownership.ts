@@ -10,7 +10,7 @@ import { readProcess } from "../processes/process-table.ts";
 
 const owner = z.object({
   session: z.string(),
-  /** Those before it, oldest first. */
+  /** The sessions before this one, oldest first. */
   formerSessions: z.array(z.string()).readonly(),
   incarnation: z.int(),
   pid: z.int(),
@@ -18,13 +18,13 @@ const owner = z.object({
 });
 export type Owner = z.output<typeof owner>;
 
-/** Lives in the lineage, the present one among them. More than these in a row outlast a lease. */
+/** Sessions in the lineage, including the current one. More workers than these, one after the other, outlast a lease. */
 const MAX_LINEAGE = 16;
-/** How long the former worker's watchdog may take to end what was left of it. */
+/** How long the former worker's watchdog may take to end the processes that the worker left. */
 const WATCHDOG_MS = 5000;
-/** A watchdog that has its worker for a parent for so long after that has let the lock go, has a worker that lives. */
+/** If a watchdog is still a child of its worker this long after the lock became free, the worker is alive. */
 const ORPHANED_MS = 1000;
-/** Two that try at once may see each other's try: one of them has the lock within this time. */
+/** Two workers that try at once may see each other's try: one of them has the lock within this time. */
 const LOCK_MS = 100;
 const SQLITE_BUSY = 5;
 const SQLITE_CANTOPEN = 14;
@@ -34,21 +34,21 @@ export class StateFolderTaken extends Error {
   override readonly name = "StateFolderTaken";
 }
 
-/** Thrown when the state folder cannot be made, not be written to, or not be locked, or when others could change it. */
+/** Thrown when the state folder cannot be made, written to or locked, or when other users could change it. */
 export class StateFolderUnusable extends Error {
   override readonly name = "StateFolderUnusable";
 }
 
 /**
- * Who has a node's state folder: `owner.lock`, which the process of the live worker holds a lock on, and `owner.json`, which
- * names the last one. The kernel keeps the lock as long as that process lives, also while it hangs, and takes it away with
- * the process, whatever has ended that; no child inherits it.
+ * The owner of a node's state folder. The process of the live worker holds a lock on `owner.lock`; `owner.json` names the
+ * last owner. The kernel keeps the lock as long as that process lives, even if it hangs, and releases the lock when the
+ * process ends for any reason. No child inherits the lock.
  */
 export class Ownership {
   readonly #dir: string;
   readonly #lock: DatabaseSync;
   #formerSessions: readonly string[];
-  /** The worker that had the folder before, now dead; null where there was none. */
+  /** The worker that had the folder before, now dead; null if there was none. */
   readonly former: Owner | null;
 
   private constructor(dir: string, lock: DatabaseSync, former: Owner | null) {
@@ -59,10 +59,11 @@ export class Ownership {
   }
 
   /**
-   * @param top the folder that `dir` is in, at whatever depth, or `dir` itself: from there on nobody else may write.
+   * @param top `dir` itself or a folder above it, at any depth. From `top` down to `dir`, no other user may write.
    * @param lock locks a file, see `lockFile`.
-   * @param warn told where `owner.json` cannot be read, as a power cut may leave it: it counts as not there then.
-   * @throws where the folder does not answer within 5 s; StateFolderTaken where a live worker has it, StateFolderUnusable where nobody can, or others could change it.
+   * @param warn called if `owner.json` cannot be read, for example after a power cut. The file counts as missing then.
+   * @throws if the folder does not answer within 5 s; StateFolderTaken if a live worker has it; StateFolderUnusable if no
+   *   worker can use it, or other users could change it.
    */
   static async take(
     dir: string,
@@ -83,26 +84,26 @@ export class Ownership {
     }
   }
 
-  /** Writes down who has the folder now, with its lineage. @throws where that cannot be written, or not within 5 s. */
+  /** Records who has the folder now, with its lineage. @throws if it cannot be written, or not within 5 s. */
   record(now: Omit<Owner, "formerSessions">): Promise<void> {
     const text = JSON.stringify({ ...now, formerSessions: this.#formerSessions } satisfies Owner);
     return replaceOwnFile(join(this.#dir, "owner.json"), text);
   }
 
-  /** The sessions of the workers that had the folder before, oldest first: all are dead. */
+  /** The sessions of the workers that had the folder before, oldest first. All of these workers are dead. */
   get formerSessions(): readonly string[] {
     return this.#formerSessions;
   }
 
-  /** Forgets the oldest of the former sessions, but none of `needed`. */
+  /** Forgets the oldest former sessions, but none of `needed`. */
   forgetOldest(needed: ReadonlySet<string>): void {
     const old = this.#formerSessions.length - (MAX_LINEAGE - 1);
     this.#formerSessions = this.#formerSessions.filter((session, index) => index >= old || needed.has(session));
   }
 
-  /** Lets the folder go; one that does not answer is let go of with the process. Safe to repeat. */
+  /** Releases the folder. If the folder does not answer, the end of the process releases it. Safe to repeat. */
   async release(): Promise<void> {
-    // SQLite looks at the path of what it closes, synchronously.
+    // SQLite accesses the path of a file that it closes, synchronously.
     const answers = await mustAnswer(this.#dir).then(
       () => true,
       () => false,
@@ -138,7 +139,8 @@ function takeLock(dir: string, lock: typeof lockFile): DatabaseSync {
 }
 
 /**
- * Locks a file for this process, until it ends or closes what is returned. A lock of SQLite, since Node itself offers none.
+ * Locks a file for this process, until the process ends or closes the
+ * returned database. It is a lock of SQLite, because Node itself has none.
  * @throws an error with SQLite's `errcode`.
  */
 function lockFile(path: string): DatabaseSync {
@@ -155,7 +157,7 @@ function lockFile(path: string): DatabaseSync {
   return lock;
 }
 
-/** Node before 24.15 warns, on the stderr that holds the worker's log, that this module may change. */
+/** Loads SQLite silently: Node before 24.15 warns that this module may change, on the stderr that holds the worker's log. */
 function sqlite(): { readonly DatabaseSync: typeof DatabaseSync } {
   const emitWarning = process.emitWarning.bind(process);
   process.emitWarning = () => undefined;
@@ -166,7 +168,7 @@ function sqlite(): { readonly DatabaseSync: typeof DatabaseSync } {
   }
 }
 
-/** Can a file that nobody else knows be locked there? Some filesystems without locks call every file locked. */
+/** Can a file that no other process knows be locked there? Some filesystems without locks report every file as locked. */
 function canLock(dir: string, lock: typeof lockFile): boolean {
   const path = join(dir, `owner.lock.${process.pid}`);
   try {
@@ -184,7 +186,7 @@ function pidOf(dir: string): number | null {
   try {
     return readOwner(dir, () => undefined)?.pid ?? null;
   } catch {
-    // What cannot be read is told of by whoever gets the lock.
+    // The worker that gets the lock reports the unreadable file.
     return null;
   }
 }
@@ -205,7 +207,7 @@ function makeUsable(dir: string, top: string): void {
   }
 }
 
-/** Not `recursive`: Node tries for ever where the system says of a new folder that it is not there, as in /proc. */
+/** Not `recursive`: Node tries for ever if the system reports a new folder as missing, as in /proc. */
 function makeFolder(dir: string): void {
   if (isFolder(dir)) return;
   makeFolder(dirname(dir));
@@ -220,8 +222,8 @@ function makeFolder(dir: string): void {
 const isFolder = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
 
 /**
- * Where it cannot be read, the lock has said already that no worker lives here. What is not known then is whose processes
- * might be left: a power cut leaves none.
+ * If `owner.json` cannot be read, the lock has already shown that no worker lives here. Unknown are then only the sessions
+ * of processes that might be left, and a power cut leaves none.
  */
 function readOwner(dir: string, warn: (message: string) => void): Owner | null {
   const path = join(dir, "owner.json");
@@ -239,8 +241,8 @@ function readOwner(dir: string, warn: (message: string) => void): Owner | null {
 }
 
 /**
- * Resolves when the watchdog of a former worker has ended, or is not to be waited for any longer.
- * @throws StateFolderTaken where that worker lives: its stitches are no orphans, whoever has the lock.
+ * Resolves when the watchdog of the former worker has ended, or after `WATCHDOG_MS`.
+ * @throws StateFolderTaken if that worker is alive: its stitches are not orphans, no matter who has the lock.
  */
 async function watchdogGone({ pid, watchdogPid, session }: Owner, dir: string): Promise<void> {
   const sinceMs = performance.now();
@@ -256,7 +258,10 @@ async function watchdogGone({ pid, watchdogPid, session }: Owner, dir: string): 
   }
 }
 
-/** Its number may be another's by now, above all after a restart of the machine or the container. */
+/**
+ * Is this process that watchdog? Its pid may be another process's
+ * now, above all after a restart of the machine or container.
+ */
 function isWatchdog(pid: number, session: string): boolean {
   try {
     if (process.platform === "linux") return readFileSync(`/proc/${pid}/cmdline`, "latin1").includes(session);

@@ -1,15 +1,15 @@
 type RedisClockOptions = {
-  /** The machine's clock, which stands in until Redis has told its time. */
+  /** The machine's clock, used until Redis has sent its time. */
   readonly nowMs: () => number;
-  /** A clock that nobody sets. */
+  /** A monotonic clock. */
   readonly steadyNowMs: () => number;
 };
 
 /**
- * Redis's time without asking it: what a node writes down must not depend on how its machine's clock is set. Between two
- * answers that tell Redis's time it follows a steady clock. An answer says that it was told between the question and now: the
- * clock is moved only as far as it is outside of that, so an answer that is read late sets it back by nothing (F. Cristian,
- * "Probabilistic clock synchronization", 1989).
+ * Redis's time without asking Redis: what a node writes must not depend on its machine's clock. Between two answers with
+ * Redis's time it follows a monotonic clock. Redis read the time of an answer at some moment between the request and now.
+ * The clock moves only if it is outside of that range, and only to the edge of it. So an answer that is read late does not
+ * set it back (F. Cristian, "Probabilistic clock synchronization", 1989).
  */
 export class RedisClock {
   readonly #options: RedisClockOptions;
@@ -19,7 +19,7 @@ export class RedisClock {
     this.#options = options;
   }
 
-  /** Redis has told its time, in answer to what was asked then, by the steady clock. */
+  /** Takes Redis's time from an answer. @param askedAtMs when the request was sent, by the monotonic clock. */
   told(redisNowMs: number, askedAtMs: number): void {
     const least = redisNowMs - this.#options.steadyNowMs();
     const most = redisNowMs - askedAtMs;

@@ -2,44 +2,44 @@ import { type DeadCode, MAX_TRIES, type Message } from "../../../src/domain/mess
 import { errorText } from "../../../src/error-text.ts";
 import type { Delivered } from "../protocol/adaptor.ts";
 
-/** Messages of different senders that one stitch works on at once. */
+/** Messages, of different senders, that one stitch works on at once. */
 const MOST_AT_ONCE = 64;
-/** A delivery that is not acknowledged within this is made again. */
+/** A delivery that is not acknowledged within this time is repeated. */
 const ACK_MS = 10_000;
-/** Waited after a failed delivery, twice as long each time. */
+/** Delay after a failed delivery; twice as long each time. */
 const BACKOFF_MS = 200;
 
 /** One message on its way to one stitch. */
 type Delivery = {
   readonly message: Message;
   tries: number;
-  /** Ends it: it has been dealt with, or never will be. */
+  /** Ends the delivery: the message has been handled, or never will be. */
   readonly end: (how: DeliveryEnd) => void;
 };
 
 export type DeliveryEnd =
   | { readonly kind: "delivered"; readonly by: Exclude<Delivered, { kind: "failed" }> }
   | { readonly kind: "dead"; readonly code: DeadCode; readonly reason: string }
-  /** The same message came to the stitch elsewhere. */
+  /** The stitch got the same message on another node. */
   | { readonly kind: "elsewhere" };
 
 type DeliveryQueueOptions = {
-  /** Hands a message to the stitch; null where it cannot take one now (it does not run). */
+  /** Delivers a message to the stitch; null if the stitch cannot take one now (it does not run). */
   readonly deliver: (message: Message) => Promise<Delivered> | null;
-  /** How long, in all, the stitch could not answer, for reasons that are not its own. */
+  /** The total time that the stitch could not answer for reasons that are not its own. */
   readonly heldMs: () => number;
 };
 
-/** What one sender has for the stitch, in order; its replies have a queue of their own. */
+/** The messages of one sender for the stitch, in order. The sender's replies have their own queue. */
 type SenderQueue = { readonly name: string; readonly isReplies: boolean; readonly waiting: Delivery[] };
 
 /**
- * What waits for one stitch. Of each sender one message at a time, so that they arrive in order; of different senders
- * several, in turn. A delivery that fails, or is not acknowledged in time, is made again; after `MAX_TRIES` it is dead. An
- * acknowledgement that comes late counts all the same.
+ * The messages that wait for one stitch. Each sender has one message delivered at a time, so that its messages arrive in
+ * order; several senders are served at once, in turn. A delivery that fails, or is not acknowledged in time, is repeated;
+ * after `MAX_TRIES` it is dead. A late acknowledgement still counts.
  *
- * A reply waits neither behind other messages of its sender nor for one of the `MOST_AT_ONCE` places: the stitch may be
- * asking while it works on just those.
+ * A reply waits neither behind other messages of its sender nor for one of the `MOST_AT_ONCE` places: the stitch may wait
+ * for this reply while it works on the messages in those places.
  */
 export class DeliveryQueue {
   readonly #options: DeliveryQueueOptions;
@@ -71,13 +71,13 @@ export class DeliveryQueue {
     this.wake();
   }
 
-  /** Delivers what can be delivered: the stitch has come up, or there is something new. */
+  /** Delivers what can be delivered now: the stitch has come up, or there is something new. */
   wake(): void {
     for (const sender of this.#ready.replies) if (!this.#attempt(sender)) return;
     for (const sender of this.#ready.others) if (this.#busy >= MOST_AT_ONCE || !this.#attempt(sender)) return;
   }
 
-  /** Nothing is delivered any more; what waits is handed back. */
+  /** Stops all deliveries. @returns the deliveries that have not ended. */
   close(): Delivery[] {
     for (const timer of this.#timers) clearTimeout(timer);
     this.#timers.clear();
@@ -92,7 +92,7 @@ export class DeliveryQueue {
     return isReplies ? this.#ready.replies : this.#ready.others;
   }
 
-  /** Delivers the first message of a sender. @returns false where the stitch takes none. */
+  /** Delivers the first message of a sender. @returns false if the stitch takes none. */
   #attempt(sender: SenderQueue): boolean {
     const [delivery] = sender.waiting;
     const result = delivery === undefined ? null : this.#options.deliver(delivery.message);
@@ -101,9 +101,9 @@ export class DeliveryQueue {
     delivery.tries += 1;
     const place = sender.isReplies ? 0 : 1;
     this.#busy += place;
-    // It has come to an end before, by another attempt, or the stitch is gone.
+    // Another attempt has ended the delivery, or the stitch is gone.
     const isOver = () => this.#senders.get(sender.name) !== sender || sender.waiting[0] !== delivery;
-    /** Not answered, and not given up: at most one delivery of a message is. */
+    /** This attempt is neither answered nor given up. At most one attempt of a delivery is open. */
     let open = true;
     let heldMs = this.#options.heldMs();
     const release = () => {
@@ -145,7 +145,7 @@ export class DeliveryQueue {
       this.#end(sender, delivery, { kind: "dead", ...why });
       return;
     }
-    // Not ready meanwhile: what this sender sent later must not overtake it.
+    // The sender is not ready meanwhile, so that its later messages do not overtake this one.
     this.#later(BACKOFF_MS * 2 ** (delivery.tries - 1), () => {
       if (sender.waiting[0] !== delivery) return;
       this.#readyQueues(sender).add(sender);
@@ -158,7 +158,7 @@ export class DeliveryQueue {
     const ready = this.#readyQueues(sender);
     ready.delete(sender);
     if (sender.waiting.length === 0) this.#senders.delete(sender.name);
-    // Behind the others: senders take turns.
+    // Behind the other senders: they take turns.
     else ready.add(sender);
     delivery.end(how);
   }

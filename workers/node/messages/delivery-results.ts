@@ -6,9 +6,9 @@ import { acknowledgeEntries, type InboxEntry } from "../../../src/redis/inbox/in
 import { giveReceipts } from "../../../src/redis/inbox/receipts.ts";
 import type { Keys } from "../../../src/redis/keys.ts";
 
-/** How soon what could not be written is tried again. */
+/** Delay before a failed write is tried again. */
 const RETRY_MS = 500;
-/** An entry that has been dealt with waits so long for others, to go out of the inbox together; so many wait no longer. */
+/** A finished entry waits this long for others, to leave the inbox together with them; this many entries wait no longer. */
 const GATHER_MS = 5;
 const MOST_GATHERED = 100;
 
@@ -17,15 +17,15 @@ export type DeliveryResultsOptions = {
   readonly keys: Keys;
   readonly routing: Pick<Routes, "bury">;
   readonly node: string;
-  /** Of this worker, as it has registered last. */
+  /** The incarnation of this worker's last registration. */
   readonly incarnation: () => number;
   readonly holdsId: () => boolean;
   readonly onError: (error: unknown) => void;
 };
 
 /**
- * Writes what became of messages: dead letters, receipts, and the entries that go out of the inbox. What cannot be written is tried
- * again, until `kill`; then it is left in the inbox, for the next life to find.
+ * Writes the results of deliveries: dead letters, receipts, and the removal of finished entries from the inbox. A failed
+ * write is tried again until `kill`. Then the entries stay in the inbox for the next run of the worker.
  */
 export class DeliveryResults {
   readonly #options: DeliveryResultsOptions;
@@ -37,7 +37,7 @@ export class DeliveryResults {
   #gathering: NodeJS.Timeout | undefined;
   readonly #stopping = new AbortController();
 
-  /** @param onAcknowledged told of entries that have gone out of the inbox. */
+  /** @param onAcknowledged called with the entries that have left the inbox. */
   constructor(options: DeliveryResultsOptions, onAcknowledged: (entries: readonly InboxEntry[]) => void) {
     this.#options = options;
     this.#onAcknowledged = onAcknowledged;
@@ -53,21 +53,21 @@ export class DeliveryResults {
     this.#write();
   }
 
-  /** The entry has been dealt with: it goes out of the inbox. */
+  /** The entry is finished and leaves the inbox. */
   finish(entry: InboxEntry): void {
     this.#done.push(entry);
     if (this.#done.length >= MOST_GATHERED) this.#write();
     else this.#gathering ??= setTimeout(() => this.#write(), GATHER_MS);
   }
 
-  /** Tries once more to write what is left, at most `graceMs` long. */
+  /** Tries once more to write what is left; waits at most `graceMs`. */
   async stop(graceMs: number): Promise<void> {
     this.kill();
     this.#write();
     await orLate(this.#writing ?? Promise.resolve(), graceMs);
   }
 
-  /** Tries nothing again. Safe to repeat. */
+  /** No failed write is tried again after this. Safe to repeat. */
   kill(): void {
     this.#stopping.abort();
     clearTimeout(this.#gathering);
@@ -79,22 +79,23 @@ export class DeliveryResults {
 
   async #writeAll(): Promise<void> {
     const { signal } = this.#stopping;
-    // What ends in the same turn goes out together.
+    // Results of the same turn are written together.
     await new Promise((resolve) => setImmediate(resolve));
     while (this.#done.length + this.#letters.length + this.#receipts.length > 0) {
-      // Without the lease another worker may have the id, and finds all of this in the inbox. Or it is back in a moment.
+      // Without the lease, another worker may have the id, and finds all
+      // these messages in the inbox. Or the lease is back in a moment.
       const isWritten = this.#options.holdsId() && (await this.#writeOnce());
       if (isWritten) continue;
       if (signal.aborted) break;
       await pause(RETRY_MS, signal);
     }
-    // At once, so that nothing comes between the last look and this.
+    // Right after the last check, so that no result can be added in between.
     this.#writing = null;
   }
 
   /**
-   * Dead letters first, then out of the inbox: a crash between repeats something and loses nothing.
-   * @returns false where something could not be written; that waits here.
+   * Writes dead letters first, then removes entries from the inbox: a crash in between repeats something and loses nothing.
+   * @returns false if something could not be written; it is kept here.
    */
   async #writeOnce(): Promise<boolean> {
     const { redis, keys, routing, node, incarnation } = this.#options;

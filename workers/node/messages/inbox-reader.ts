@@ -15,43 +15,45 @@ import {
 import type { Keys } from "../../../src/redis/keys.ts";
 import { type Answer, giveAnswer } from "../../../src/redis/inbox/replies.ts";
 
-/** Answers one kind of question; throws RequestError for what cannot be answered as asked. */
+/** Answers one kind of question. Throws RequestError if the question cannot be answered as asked. */
 export type QuestionHandler = (args: Question["args"]) => Promise<unknown>;
 
 type InboxReaderOptions = {
   readonly redis: RedisClient;
-  /** Opens a connection in the role `blocking`; the inbox disconnects it. */
+  /** Opens a connection in the role `blocking`; this reader disconnects it. */
   readonly openBlocking: () => RedisClient;
   readonly keys: Keys;
   readonly node: string;
-  /** Of this worker, as it has registered last. */
+  /** The incarnation of this worker's last registration. */
   readonly incarnation: () => number;
-  /** Takes a message; returns at once, and sees to it that it is acknowledged when it has been dealt with. */
+  /** Takes a message and returns at once. The handler acknowledges the message when it is finished. */
   readonly onMessage: (entry: InboxEntry) => void;
-  /** How many messages it has taken that are not acknowledged yet. */
+  /** The number of messages that the handler has taken and not acknowledged yet. */
   readonly messagesHeld: () => number;
   /** By the question's name. */
   readonly handlers: Readonly<Record<string, QuestionHandler>>;
-  /** How long this worker has the id for certain; 0 or less where another one may have it. */
+  /** How long this worker certainly has the id; 0 or less if another worker may have it. */
   readonly leaseLeftMs: () => number;
   readonly redisNowMs: () => number;
   readonly onError: (error: unknown) => void;
 };
 
-/** Questions at once. Each may hold some MB for a moment. */
+/** Questions answered at once. Each may hold some MB for a moment. */
 const CONCURRENCY = 8;
 /** Entries read at once. */
 const BATCH = 500;
-/** Under the 15 s that a silent connection is given. */
+/** Below the 15 s after which a silent connection is given up. */
 const BLOCK_MS = 5000;
 const RETRY_MS = 250;
-/** How often what Redis counts as handed out is compared with what is in hand. */
+/** How often the entries that Redis counts as pending are compared with those that this reader has. */
 const LOOK_MS = 5000;
 /**
- * Reads a node's inbox: hands on the messages, answers the questions. An entry is acknowledged when it has been dealt with,
- * so that none is lost with the worker: the next life reads what is pending first. A question that is late is dropped.
+ * Reads a node's inbox: passes on the messages and answers the questions. An entry is acknowledged
+ * when it is finished, so that no entry is lost with the worker: the next run of the worker reads the
+ * pending entries first. A late question is dropped.
  *
- * Only while this worker has the id: a read that waits ends with the lease, and what came too late is left to the next life.
+ * Reads only while this worker has the id: a waiting read ends with the lease,
+ * and entries that came too late are left to the next run of the worker.
  */
 export class InboxReader {
   readonly #options: InboxReaderOptions;
@@ -59,7 +61,7 @@ export class InboxReader {
   readonly #inHand = new Map<string, Promise<void>>();
   readonly #stopping = new AbortController();
   readonly #questions = new Map<string, InboxEntry>();
-  /** Entries were handed out that never came: to a former life, or on a connection that broke. */
+  /** Redis may have handed out entries that never came here: to an earlier run of the worker, or on a connection that broke. */
   #mayHavePending = true;
   #breaks = 0;
   #lookAtMs = 0;
@@ -68,11 +70,11 @@ export class InboxReader {
   constructor(options: InboxReaderOptions) {
     this.#options = options;
     this.#blocking = options.openBlocking();
-    // The second is a Cluster's.
+    // A Redis Cluster client emits the second event.
     for (const event of ["close", "-node"]) this.#blocking.on(event, () => (this.#breaks += 1));
   }
 
-  /** Resolves when the inbox is there; then its questions are answered. */
+  /** Resolves when the inbox exists. From then on it is read. */
   async start(): Promise<void> {
     await this.#create();
     this.#reading = this.#read();
@@ -83,14 +85,17 @@ export class InboxReader {
     await createInbox(redis, keys, node, incarnation());
   }
 
-  /** Takes nothing more and waits at most `graceMs` for what is under way; the rest is left pending. Safe to repeat. */
+  /**
+   * Takes no more entries and waits at most `graceMs` for the
+   * questions in progress. The rest stays pending. Safe to repeat.
+   */
   async stop(graceMs: number): Promise<void> {
     this.kill();
     const done = Promise.all([this.#reading, ...this.#inHand.values()]);
     await orLate(done, graceMs);
   }
 
-  /** Lets go at once. */
+  /** Stops at once. */
   kill(): void {
     this.#stopping.abort();
     this.#blocking.disconnect();
@@ -119,18 +124,18 @@ export class InboxReader {
       return;
     }
     if (this.#mayHavePending || (await this.#pendingUnknown())) await this.#takePending();
-    // The lease has ended meanwhile, also where it is back: nothing newer may come before what was passed over.
+    // The lease ended meanwhile, even if it is back now: newer entries must not come before the skipped ones.
     if (this.#mayHavePending) return;
     const blockMs = Math.min(BLOCK_MS, this.#options.leaseLeftMs());
     const breaks = this.#breaks;
     const entries = await readNewEntries(this.#blocking, keys, node, BATCH, blockMs);
-    // The client sends a read again by itself when its connection is back, and that hands out others: those of the first
-    // were lost on the way and come before these, which are pending now too.
+    // When its connection is back, the client repeats a read by itself and gets other entries. The entries of the first
+    // read were lost on the way and come before these. All of them are pending now.
     if (breaks !== this.#breaks) this.#mayHavePending = true;
     else for (const entry of entries) this.#take(entry);
   }
 
-  /** Was more handed out than is in hand? Counted, since to read it all again costs what it weighs. */
+  /** Are more entries pending than this reader has? Only counts them: reading all of them again costs as much as their size. */
   async #pendingUnknown(): Promise<boolean> {
     if (performance.now() < this.#lookAtMs) return false;
     this.#lookAtMs = performance.now() + LOOK_MS;
@@ -150,10 +155,10 @@ export class InboxReader {
     }
   }
 
-  /** Takes an entry in hand; a question waits for its turn. */
+  /** Takes an entry. A question waits for its turn. */
   #take(entry: InboxEntry): void {
     if (entry.kind === "message") {
-      // It keeps its place in the inbox, so what it holds of them is bounded by the inbox.
+      // A message keeps its place in the inbox, so the inbox bounds how many of them are held.
       if (this.#options.leaseLeftMs() > 0) this.#options.onMessage(entry);
       else this.#mayHavePending = true;
       return;
@@ -180,12 +185,12 @@ export class InboxReader {
   async #dealWith(entry: InboxEntry): Promise<void> {
     const { redis, keys, node, incarnation } = this.#options;
     if (entry.kind === "question" && !(await this.#answer(entry))) return;
-    // A kind that this version does not know is for a later one to take.
+    // An entry of an unknown kind is left to a later version.
     if (entry.kind !== "question" && entry.kind !== "gone") return;
     await acknowledgeEntries(redis, keys, node, incarnation(), [entry]);
   }
 
-  /** @returns false where it is not for this worker to answer any more. */
+  /** @returns false if this worker must not answer any more. */
   async #answer(entry: InboxEntry): Promise<boolean> {
     const asked = readQuestion(entry.body);
     if (asked === null) {
@@ -214,7 +219,7 @@ export class InboxReader {
   }
 }
 
-/** null where it is none. */
+/** null if it is not a question. */
 function readQuestion(body: string): Question | null {
   try {
     return question.safeParse(JSON.parse(body)).data ?? null;

@@ -14,9 +14,9 @@ type LogQuestionsOptions = {
   readonly redis: RedisClient;
   readonly keys: Keys;
   readonly node: string;
-  /** null where the node has no such stitch. */
+  /** null if the node has no such stitch. */
   readonly log: (stitch: string) => StitchLog | null;
-  /** Has this worker the id, as far as it can tell without asking? */
+  /** Does this worker hold the lease, as far as it knows without asking Redis? */
   readonly holdsId: () => boolean;
   readonly nowMs: () => number;
   readonly onError: (error: unknown) => void;
@@ -28,14 +28,14 @@ const followArgs = tailArgs.extend({ after: logPosition.nullable(), stream: z.st
 
 /** Bytes of lines in one answer. */
 const MAX_TAIL_BYTES = 4 * 1024 * 1024;
-/** Readers that follow a log of this node at once. Each has up to a MB in hand here. */
+/** Readers that follow a log of this node at once. Each may hold up to 1 MB here. */
 const MAX_FOLLOWERS = 50;
-/** Reads of files that are not answered are still under way when their askers have given up. */
+/** Log reads at once: a read of a file that does not answer goes on after its client has given up. */
 const MAX_READING = 50;
-/** Less than an asker waits: it is to hear why. */
+/** Less than the client waits, so that the client gets the reason. */
 const READ_MS = 1500;
 
-/** Answers what is asked about the logs of a node's stitches. */
+/** Answers questions about the logs of a node's stitches. */
 export class LogQuestions {
   readonly handlers: Readonly<Record<string, QuestionHandler>> = {
     "logs.tail": (args) => this.#tail(tailArgs.parse(args)),
@@ -44,20 +44,20 @@ export class LogQuestions {
   readonly #options: LogQuestionsOptions;
   readonly #stopping = new AbortController();
   #reading = 0;
-  /** By the reply that they send to. */
+  /** By the reply stream that they send to. */
   readonly #followers = new Map<string, Promise<void>>();
 
   constructor(options: LogQuestionsOptions) {
     this.#options = options;
   }
 
-  /** Ends every following, telling its reader; waits at most `graceMs`. Safe to repeat. */
+  /** Ends all followers and tells their readers; waits at most `graceMs`. Safe to repeat. */
   async stop(graceMs: number): Promise<void> {
     this.kill();
     await orLate(Promise.all(this.#followers.values()), graceMs);
   }
 
-  /** Lets go at once. */
+  /** Stops at once. */
   kill(): void {
     this.#stopping.abort();
   }
@@ -68,7 +68,7 @@ export class LogQuestions {
     return log;
   }
 
-  /** @throws RequestError `node_unreachable` where the files do not answer in time, `rate_limited`. */
+  /** @throws RequestError `node_unreachable` if the files do not answer in time; `rate_limited`. */
   async #read<T>(stitch: string, read: (log: StitchLog) => Promise<T>): Promise<T> {
     const log = this.#logOf(stitch);
     const { node } = this.#options;
@@ -91,10 +91,10 @@ export class LogQuestions {
     return [{ at: lines[0]?.at ?? new Date(this.#options.nowMs()).toISOString(), source: "system", line }, ...lines];
   }
 
-  /** Answers once it follows. What it sends then goes to the reply `stream`. */
+  /** Answers once the log is followed. The lines then go to the reply `stream`. */
   async #follow({ stitch, tail, after, stream, asker }: z.output<typeof followArgs>): Promise<null> {
     const log = this.#logOf(stitch);
-    // Asked again, because it was not seen that this was answered.
+    // The question came again, because its answer was not seen.
     if (this.#followers.has(stream)) return null;
     if (this.#followers.size >= MAX_FOLLOWERS)
       throw new RequestError(
@@ -106,7 +106,7 @@ export class LogQuestions {
       from: after ?? (await this.#read(stitch, () => log.positionOfLast(tail))),
       isRemoved: () => this.#options.log(stitch) !== log,
       send: async (number, batch) => {
-        // Another worker may have the id: what is sent must be this node's. The reader hears nothing, and gives up.
+        // Another worker may have the id, and only the node itself may send. The reader gets nothing, and gives up.
         if (!this.#options.holdsId())
           throw new Error("no heartbeat within the lease: nothing is sent to readers of logs");
         return appendBatch(

@@ -23,35 +23,36 @@ import type { Outbox } from "../sending/outbox.ts";
 import { ROUTE_MS } from "../sending/recipients.ts";
 import type { StitchRegistry } from "../stitches/stitch-registry.ts";
 
-/** How soon a route that could not be read is tried again. */
+/** Delay before a failed read of a route is tried again. */
 const RETRY_MS = 500;
 /**
- * A reply waits for room in its reader's inbox for so long, then it is a dead letter. It must not wait for ever: what it
- * answers stays in the inbox here till then, so that two who are full of each other's requests would wait for each other,
- * and who asks and does not read would shut up whoever answers.
+ * How long a reply waits for room in the inbox of its recipient; then it is a dead letter. It must not wait for ever,
+ * because the answered message stays in the inbox here until then. Otherwise two stitches that are full of each other's
+ * requests would wait for each other, and a stitch that asks but does not read would block the stitch that answers.
  */
 const REPLY_ROOM_MS = 8000;
-/** An entry that is older than this when it is taken was put into the inbox of a node that was cut off, or hung. */
+/** An entry that is older than this when it is taken was stored while the node was cut off, or hung. */
 const AWAY_MS = 2000;
 
 type MessageDeliveryOptions = DeliveryResultsOptions & {
   readonly routing: Pick<Routes, "locate" | "bury">;
   readonly registry: StitchRegistry;
   readonly outbox: Outbox;
-  /** The last entry of the inbox that a former life took. */
+  /** The last inbox entry that an earlier run of the worker took. */
   readonly lastTaken: string;
   /** Redis's time. */
   readonly nowMs: () => number;
 };
 
-/** A message of the inbox, and how many of its deliveries have not ended. */
+/** A message of the inbox, and the number of its deliveries that have not ended. */
 type Held = { readonly entry: InboxEntry; readonly message: Message; open: number };
-/** What waits for one stitch, and how much that is. */
+/** The messages that wait for one stitch, their number and their bytes. */
 type StitchQueue = { readonly queue: DeliveryQueue; count: number; bytes: number };
 
 /**
- * Brings the messages of a node's inbox to its stitches. A message stays in the inbox until every one of its recipients has
- * acknowledged it, or it is a dead letter: what a worker that died had in hand, its next life finds there.
+ * Delivers the messages of a node's inbox to its stitches. A message stays in the inbox until every
+ * recipient has acknowledged it, or it is a dead letter. If the worker dies, the next run of the
+ * worker finds its unfinished messages there.
  */
 export class MessageDelivery {
   readonly #options: MessageDeliveryOptions;
@@ -59,7 +60,7 @@ export class MessageDelivery {
   readonly #held = new Map<string, Held>();
   readonly #results: DeliveryResults;
   #leaving = false;
-  /** When this life began, by Redis's clock. */
+  /** When this run of the worker began, by Redis's clock. */
   readonly #sinceMs: number;
   #lastTaken: string;
   readonly #stopping = new AbortController();
@@ -73,20 +74,20 @@ export class MessageDelivery {
     this.#lastTaken = options.lastTaken;
   }
 
-  /** Messages in hand, not acknowledged yet. */
+  /** The number of messages that are taken and not acknowledged yet. */
   get held(): number {
     return this.#held.size;
   }
 
-  /** The id of the last entry that it took, or a former life. */
+  /** The id of the last entry that this run of the worker, or an earlier one, took. */
   get lastTaken(): string {
     return this.#lastTaken;
   }
 
-  /** Takes an entry in hand; one that it has already means nothing. */
+  /** Takes an entry. Does nothing if the entry was taken already. */
   take(entry: InboxEntry): void {
     if (this.#stopping.signal.aborted || this.#held.has(entry.id)) return;
-    // What a former life had taken comes again.
+    // Entries that an earlier run of the worker took come again.
     if (isLaterEntry(entry.id, this.#lastTaken)) this.#lastTaken = entry.id;
     const read = readMessage(entry.body);
     if ("wrong" in read) {
@@ -101,7 +102,10 @@ export class MessageDelivery {
     this.#close(held);
   }
 
-  /** By their bare ids. The members of a group are looked up here, when the message has come, with those that moved away since. */
+  /**
+   * The bare ids of the recipients. The members of a group are looked up
+   * here, when the message has come, with those that moved away since.
+   */
   #recipients(entry: InboxEntry, message: Message): readonly string[] {
     const { to, from } = message;
     if ("stitch" in to) return [to.stitch];
@@ -110,24 +114,25 @@ export class MessageDelivery {
     const members = registry
       .receivers(to.group)
       .map(({ record }) => record)
-      // Where a former life had taken it, whoever is newer may have had later ones of the same sender by now.
+      // If an earlier run of the worker took the message, a newer
+      // member may already have later messages of the same sender.
       .filter(({ mailAfter }) => mailAfter === null || isLaterEntry(entry.id, mailAfter));
     const away = registry
       .movedAway(to.group)
       .filter((gone) => gone.movedTo !== from && this.#mayHaveMeant(gone, entry, message));
-    // Nobody gets what it has sent to its own group.
+    // No stitch gets its own message to its own group.
     return [...members, ...away].map(({ id }) => id).filter((id) => fullId(node, id) !== from);
   }
 
   /**
-   * Was a message to a group sent by somebody for whom this member was still here? Who sent it later than that has found the
-   * member where it is now. Where there was no room for it, it was stored long after it was sent.
+   * Did the sender of a group message still see this member on this node? A later sender found the member at its new place.
+   * The time of sending counts, too: a message that found no room was stored long after it was sent.
    */
   #mayHaveMeant({ removedAtMs }: RemovedRecord, { id }: InboxEntry, { sentAtMs }: Message): boolean {
     return Math.min(entryAtMs(id), sentAtMs ?? Number.POSITIVE_INFINITY) <= removedAtMs + ROUTE_MS;
   }
 
-  /** A stitch has come up, or is gone. */
+  /** Call this when a stitch has come up, or is gone. */
   changed(stitch: HostedStitch): void {
     const { id, state } = stitch.record;
     const waiting = this.#queues.get(id);
@@ -141,23 +146,23 @@ export class MessageDelivery {
     } else if (state === "running") waiting.queue.wake();
   }
 
-  /** The stitch with this id can be handed messages again. */
+  /** Call this when the stitch with this id can take messages again. */
   wake(id: string): void {
     this.#queues.get(id)?.queue.wake();
   }
 
-  /** Delivers nothing more, while what is under way may still be acknowledged: the stitches are about to be stopped. */
+  /** Delivers nothing more, because the stitches are about to be stopped. Open deliveries may still be acknowledged. */
   hold(): void {
     this.#leaving = true;
   }
 
-  /** Delivers nothing more and writes what has been dealt with, at most `graceMs` long; the rest is left in the inbox. */
+  /** Delivers nothing more, and writes the finished results; waits at most `graceMs`. The rest stays in the inbox. */
   async stop(graceMs: number): Promise<void> {
     this.kill();
     await this.#results.stop(graceMs);
   }
 
-  /** Lets go at once. */
+  /** Stops at once. */
   kill(): void {
     this.#leaving = true;
     this.#stopping.abort();
@@ -181,8 +186,9 @@ export class MessageDelivery {
   }
 
   /**
-   * What is for one stitch was counted as its own when it was put into the inbox; what is for several was not. What waited
-   * for the node is not held against a stitch that is to run: a node that was away delivers all that it finds.
+   * A message for one stitch was counted for that stitch when it was put into the inbox; a message for
+   * several was not. Messages that waited for the node do not count against a stitch that should run: a
+   * node that was away delivers all that it finds.
    */
   #isFull({ message, entry }: Held, id: string): boolean {
     const waiting = this.#queues.get(id);
@@ -234,7 +240,7 @@ export class MessageDelivery {
       this.#close(held);
       return;
     }
-    // Acknowledged when the reply is on its way, so that it cannot be lost between the two.
+    // The message is acknowledged when the reply is on its way, so that the reply cannot be lost between the two.
     const close = () => {
       if (!this.#stopping.signal.aborted) this.#close(held);
     };
@@ -242,7 +248,8 @@ export class MessageDelivery {
   }
 
   #undelivered(held: Held, id: string, tries: number, { code, reason }: { code: DeadCode; reason: string }): void {
-    // That its stitch was stopped with the worker is no verdict: the next life finds it in the inbox.
+    // The stitch was stopped with the worker, so the delivery has not
+    // failed: the next run of the worker finds the message in the inbox.
     if (this.#leaving) return;
     const movedTo = this.#options.registry.find(id) === null ? this.#options.registry.movedTo(id) : null;
     if (movedTo !== null) this.#forward(held, id, movedTo);
@@ -251,9 +258,9 @@ export class MessageDelivery {
   }
 
   /**
-   * Sends a stitch's reply to where its message came from, in its turn among what the stitch sends: call it at once. Resolves
-   * when it is on its way, or given up: what finds no room is a dead letter, what cannot be sent is noted in the stitch's
-   * log. Never rejects.
+   * Sends a stitch's reply to the sender of the message, in order with the other messages of the stitch: call this at once.
+   * Resolves when the reply is on its way, or given up: a reply without room is a dead letter, a reply that cannot be sent
+   * is noted in the stitch's log. Never rejects.
    */
   async reply(id: string, message: Message, channel: string, data: string): Promise<void> {
     if (message.from.startsWith(API_SENDER)) {
@@ -283,7 +290,7 @@ export class MessageDelivery {
     }
   }
 
-  /** Sends a message to where its bare id is by now: its sender believed a route that was stale. */
+  /** Sends a message on to the current place of its bare id: its sender used a stale route. */
   async #sendOn(held: Held, id: string): Promise<void> {
     held.open += 1;
     const { routing, node, onError } = this.#options;
@@ -296,9 +303,9 @@ export class MessageDelivery {
       });
       if (found === null) await pause(RETRY_MS, signal);
     }
-    // It stays in the inbox, for the next life to find.
+    // The message stays in the inbox for the next run of the worker.
     if (found === null || signal.aborted) return;
-    // What this node had may still be there to be found.
+    // The route to the stitch that this node had may still be there.
     const [only, ...others] = found.filter((each) => splitFullId(each).node !== node);
     if (only === undefined) this.#dead(held, id, 0, "no_recipient", `${node} has no such stitch`);
     else if (others.length === 0) this.#forward(held, id, only);
@@ -306,7 +313,7 @@ export class MessageDelivery {
     this.#close(held);
   }
 
-  /** Sends a message after a stitch that has moved. */
+  /** Forwards a message to a stitch that has moved. */
   #forward(held: Held, id: string, movedTo: string): void {
     const { message } = held;
     if (message.hops >= MAX_HOPS) {
@@ -315,12 +322,12 @@ export class MessageDelivery {
     }
     held.open += 1;
     const { to: _, ...rest } = message;
-    // Its sender knows the stitch by the id it had at first.
+    // The sender knows the stitch by the id that it had at first.
     const receipt = message.receipt === null ? null : { ...message.receipt, stitch: this.#knownAs(message, id) };
     this.#options.outbox.send({ stitch: movedTo }, { ...rest, receipt, hops: message.hops + 1 }).then(
       () => this.#close(held),
       (error: unknown) => {
-        // It stays in the inbox, for the next life to find.
+        // The message stays in the inbox for the next run of the worker.
         if (this.#stopping.signal.aborted) return;
         this.#dead(held, id, 0, "no_recipient", `it is ${movedTo} by now: ${errorText(error)}`);
         this.#close(held);
@@ -346,7 +353,7 @@ export class MessageDelivery {
     this.#results.addReceipt(message, { stitch: this.#knownAs(message, id), ...how });
   }
 
-  /** One of its deliveries has ended; with the last it goes out of the inbox. */
+  /** One delivery of the message has ended. With the last one, the message leaves the inbox. */
   #close(held: Held): void {
     held.open -= 1;
     if (held.open === 0) this.#results.finish(held.entry);

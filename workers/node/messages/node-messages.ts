@@ -9,16 +9,16 @@ import { MessageDelivery } from "./message-delivery.ts";
 
 type NodeMessagesOptions = {
   readonly redis: RedisClient;
-  /** Opens a connection in the role `blocking`; whoever reads the inbox disconnects it. */
+  /** Opens a connection in the role `blocking`; the inbox reader disconnects it. */
   readonly openBlocking: () => RedisClient;
   readonly keys: Keys;
   readonly node: string;
   readonly routing: Pick<Routes, "locate" | "bury">;
   readonly registry: StitchRegistry;
   readonly outbox: Outbox;
-  /** Of this worker, as it has registered last. */
+  /** The incarnation of this worker's last registration. */
   readonly incarnation: () => number;
-  /** The last entry of the inbox that a former life took. */
+  /** The last inbox entry that an earlier run of the worker took. */
   readonly lastTaken: string;
   readonly holdsId: () => boolean;
   /** See `Membership.leaseLeftMs`. */
@@ -46,22 +46,22 @@ export class NodeMessages {
     });
   }
 
-  /** Resolves when the inbox is there, and is read. */
+  /** Resolves when the inbox exists and is read. */
   async start(): Promise<void> {
     await this.#inbox.start();
   }
 
-  /** Delivers nothing more, while what is under way may still be acknowledged: the stitches are about to be stopped. */
+  /** Delivers nothing more, because the stitches are about to be stopped. Open deliveries may still be acknowledged. */
   hold(): void {
     this.delivery.hold();
   }
 
-  /** Reads nothing more, and waits at most `graceMs` for the answers that are under way. */
+  /** Reads nothing more, and waits at most `graceMs` for the answers in progress. */
   async stopReading(graceMs: number): Promise<void> {
     await Promise.all([this.#inbox.stop(graceMs), this.#questions.stop(graceMs)]);
   }
 
-  /** Lets go at once; what is not acknowledged stays in the inbox. Safe to repeat. */
+  /** Stops at once. Messages that are not acknowledged stay in the inbox. Safe to repeat. */
   kill(): void {
     this.#inbox.kill();
     this.delivery.kill();

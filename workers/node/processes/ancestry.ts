@@ -6,8 +6,9 @@ export type Table = ReadonlyMap<number, ProcessRow>;
 export const tableOf = (rows: readonly ProcessRow[]): Table => new Map(rows.map((row) => [row.pid, row]));
 
 /**
- * @returns what `find` has for a process or, if nothing, for the nearest of its ancestors. Each is asked once: deep trees
- * cost no more than flat ones, and a circle ends, which a table may show that was read while processes came and went.
+ * @returns a function that gives the result of `find` for a process or, if there is none, for its nearest ancestor. `find`
+ *   is called once for each process, so deep trees cost no more than flat ones. It also ends in a circle, which a table may
+ *   show that was read while processes came and went.
  */
 export function nearest<T>(table: Table, find: (row: ProcessRow) => T | undefined): (row: ProcessRow) => T | undefined {
   const known = new Map<number, T | undefined>();

@@ -4,21 +4,22 @@ import { nearest, tableOf } from "./ancestry.ts";
 import { type ProcessRow, readProcess, readProcesses } from "./process-table.ts";
 import { StitchMarks } from "./stitch-marks.ts";
 
-/** What is killed may have started something meanwhile, so there is another look until one finds nothing new. */
+/** A killed process may have started another one meanwhile, so the search is repeated until it finds nothing new. */
 const MAX_LOOKS = 10;
-/** From the end of one look to the next. A stitch that ends alone waits for nothing. */
+/** From the end of one search to the next. A stitch that ends alone does not wait. */
 const GATHER_MS = 50;
 
-/** The pids of what was found: killed, or another user's and so not this worker's to end. */
+/** The pids that were found: killed, or refused because the process belongs to another user. */
 export type Escaped = { readonly killed: number[]; readonly refused: number[] };
 type SearchRequest = { readonly found: Escaped; readonly isDue: () => boolean };
 
 /**
- * Finds and kills what a stitch left behind: processes that left its process group but carry its marks in their
- * environment or descend from one that does. Linux only; elsewhere it finds nothing.
+ * Finds and kills the processes that a stitch left behind: processes that left its process group, but carry its marks in
+ * their environment or descend from a process that does. Linux only; elsewhere it finds nothing.
  *
- * A look reads the processes of the machine, so stitches that end together share one: stopping five hundred must not read
- * the machine five hundred times. The leaders of stitches that run are left out: they are most of what runs on a node.
+ * A search reads the processes of the machine, so stitches that end together share one: stopping five
+ * hundred stitches must not read the machine five hundred times. The leaders of running stitches are
+ * left out: they are most of what runs on a node.
  */
 export class EscapedProcesses {
   readonly #marks: StitchMarks;
@@ -35,20 +36,20 @@ export class EscapedProcesses {
     this.#read = read;
   }
 
-  /** `pid` leads the process group of a stitch, and is left behind by none: until it has ended, its number is its own. */
+  /** `pid` leads the process group of a stitch, so no stitch left it behind. No other process has this pid until `ended`. */
   leads(pid: number, ended: Promise<unknown>): void {
     this.#leaders.add(pid);
     void ended.then(() => this.#leaders.delete(pid));
   }
 
   /**
-   * Kills what is left of a stitch that has ended. Never rejects; safe to repeat.
-   * @param isDue asked before anything is killed, when what had come in before it was seen has been taken up.
+   * Kills the processes that are left of a stitch that has ended. Never rejects; safe to repeat.
+   * @param isDue called before each kill, after the input that came before the process was seen has been handled.
    */
   async end(stitch: string, isDue: () => boolean = () => true): Promise<Escaped> {
     const found = this.#asked.get(stitch)?.found ?? { killed: [], refused: [] };
     this.#asked.set(stitch, { found, isDue });
-    // A look under way may have passed by already: this one is for the next.
+    // The search in progress may have passed these processes already, so this request is for the next search.
     this.#next ??= this.#running.then(() => this.#look());
     await this.#next;
     return found;
@@ -93,7 +94,10 @@ export class EscapedProcesses {
   }
 }
 
-/** Kills a process that was seen before, unless it is gone; its number may be another's by now. @throws where it may not. */
+/**
+ * Kills a process that was seen before, unless it is gone; another
+ * process may have its pid now. @throws if this worker may not kill it.
+ */
 export function kill({ pid, startedAt }: ProcessRow): void {
   if (readProcess(pid)?.startedAt !== startedAt) return;
   try {

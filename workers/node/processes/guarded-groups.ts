@@ -1,23 +1,23 @@
-/** What is ended with the lease: how long after SIGTERM comes SIGKILL, and which stitch it is. */
+/** A stitch that ends with the lease. `graceMs`: the time from SIGTERM to SIGKILL. */
 export type GuardedStitch = { readonly stitch: string; readonly graceMs: number };
 
 type GuardedGroupsOptions = {
-  /** Monotonic and the same in every process of the machine. */
+  /** A monotonic clock, the same in every process of the machine. */
   readonly nowMs: () => number;
-  /** Sends a signal to a process group; one that is gone is nothing to complain about. */
+  /** Sends a signal to a process group. Does not fail if the group is gone. */
   readonly signal: (pid: number, signal: NodeJS.Signals) => void;
-  /** Told of each group before it is ended with the lease. */
+  /** Called for each group before it is ended with the lease. */
   readonly onLeaseEnd: (pid: number) => void;
-  /** Kills what has left the group of a stitch, as long as `isDue`. */
+  /** Kills the processes that left the group of a stitch, as long as `isDue`. */
   readonly endEscaped: (stitch: string, isDue: () => boolean) => void;
 };
 
-/** The process groups that a watchdog guards, and how it ends those that must not outlive the lease. */
+/** The process groups that a watchdog guards. Ends the groups that must not outlive the lease. */
 export class GuardedGroups {
   readonly #options: GuardedGroupsOptions;
-  /** By process id of the leader; null where the group may outlive the lease. */
+  /** By the pid of the leader; null if the group may outlive the lease. */
   readonly #groups = new Map<number, GuardedStitch | null>();
-  /** Asked to end already: to many programs a second SIGTERM means at once. */
+  /** Groups that got SIGTERM already: many programs end at once at a second SIGTERM. */
   readonly #ending = new WeakSet<GuardedStitch>();
   #leaseUntilMs = Number.POSITIVE_INFINITY;
   #timer: NodeJS.Timeout | undefined;
@@ -31,10 +31,10 @@ export class GuardedGroups {
   }
 
   guard(pid: number, guarded: GuardedStitch | null): void {
-    // Its own object, so that it is told from the next group under this number.
+    // A separate object, so that it differs from that of the next group with this number.
     const group = guarded && { ...guarded };
     this.#groups.set(pid, group);
-    // Started in the last moment of the lease, or told after it: its end is due now.
+    // The group was started at the last moment of the lease, or reported after it: it must end now.
     if (group !== null && this.#isOver()) this.#end(pid, group);
   }
 
@@ -43,10 +43,10 @@ export class GuardedGroups {
     this.#groups.delete(pid);
   }
 
-  /** The lease holds until then. */
+  /** The lease holds until `untilMs`. */
   renew(untilMs: number): void {
     clearTimeout(this.#timer);
-    // Heard too late: the timer was due before, and that the lease holds again does not make up for it.
+    // The renewal came too late: the timer was due before. The groups must end although the lease holds again.
     if (this.#isOver()) this.#endAll();
     this.#leaseUntilMs = untilMs;
     this.#timer = setTimeout(() => this.#endAll(), Math.max(0, untilMs - this.#options.nowMs()));
@@ -66,8 +66,8 @@ export class GuardedGroups {
     const { onLeaseEnd, signal, endEscaped } = this.#options;
     onLeaseEnd(pid);
     signal(pid, "SIGTERM");
-    // Still guarded, so its worker has not seen it go; a number that has become another's is guarded no more, and what is
-    // found of a stitch that was released may be of its next start.
+    // Still guarded means that the worker has not seen the group end. After a release, the number may belong to another
+    // group, and processes of the stitch may belong to its next start.
     const isDue = () => this.#groups.get(pid) === guarded;
     setTimeout(() => {
       if (!isDue()) return;

@@ -1,31 +1,34 @@
 import { readdirSync, readFileSync } from "node:fs";
 
 /**
- * Kept for the worker itself: connections to Redis that are made anew, the journal, logs that are being read, a look at the
- * processes of the machine. A worker at rest has 30 open.
+ * Reserved for the worker itself: new connections to Redis, the journal, logs that are being read, a search of the
+ * machine's processes. An idle worker has 30 open.
  */
 const RESERVE = 32;
-/** What a running program costs: its two outputs and its log. While it is being started, twice that: out of the reserve. */
+/** The cost of a running program: its two outputs and its log. A start costs twice that; the rest comes out of the reserve. */
 const PER_START = 3;
 
 type HandlesOptions = {
-  /** Logs of programs that run, which nothing has been written to so far: each takes one when there is something. */
+  /** The number of running programs whose log is not open yet. Each log opens a file with its first line. */
   readonly logsToOpen: () => number;
-  /** How many this process may have open; null where there is no bound. Default: as the system tells. */
+  /** How many this process may have open; null if there is no limit. Default: as the system says. */
   readonly limit?: () => number | null;
-  /** How many it has open. Default: as the system tells. */
+  /** How many this process has open. Default: as the system says. */
   readonly count?: () => number;
 };
 
 /**
- * The files and connections that the worker may have open at once (`ulimit -n`). Where they run out, it can neither reach
- * Redis again nor write down what its stitches do: so starts are refused before.
+ * The files and connections that the worker may have open at once (`ulimit -n`). If they run out, the worker can neither
+ * reach Redis again nor record what its stitches do. So starts are refused before that.
  */
 export class Handles {
   readonly #readLimit: () => number | null;
   readonly #count: () => number;
   readonly #logsToOpen: () => number;
-  /** At most so many are open, and taken up by starts since they were counted: to count them all at each start would cost more than the start. */
+  /**
+   * An upper bound: those open at the last count, plus those for starts
+   * since then. A count at each start would cost more than the start.
+   */
   #inUse = Number.POSITIVE_INFINITY;
   #limit: number | null;
 
@@ -36,10 +39,10 @@ export class Handles {
     this.#logsToOpen = logsToOpen;
   }
 
-  /** Takes what a start needs. @returns why it must not be; null where it may. */
+  /** Takes what a start needs. @returns why the start is refused; null if it may go on. */
   refusal(): string | null {
     if (!this.#hasRoom()) {
-      // It may have been raised since, or programs have ended.
+      // The limit may have been raised since, or programs may have ended.
       this.#limit = this.#readLimit();
       this.#inUse = this.#count() + this.#logsToOpen();
     }
@@ -56,7 +59,7 @@ export class Handles {
     return this.#limit === null || this.#inUse + PER_START + RESERVE <= this.#limit;
   }
 
-  /** What the limit means for this node; null where there is none. */
+  /** What the limit means for this node; null if there is no limit. */
   get text(): string | null {
     if (this.#limit === null) return null;
     const programs = Math.max(0, Math.floor((this.#limit - RESERVE - this.#count()) / PER_START));
@@ -67,7 +70,7 @@ export class Handles {
   }
 }
 
-/** null where the system tells none: only Linux does. */
+/** null if the system does not tell: only Linux does. */
 function limitOfSystem(): number | null {
   try {
     const soft = /^Max open files\s+(\d+)/m.exec(readFileSync("/proc/self/limits", "latin1"))?.[1];
@@ -77,7 +80,7 @@ function limitOfSystem(): number | null {
   }
 }
 
-/** With none left, the list cannot be opened either. */
+/** With none left, even the list cannot be opened. */
 function countOfSystem(): number {
   try {
     return readdirSync("/proc/self/fd").length;

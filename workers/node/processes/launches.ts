@@ -7,15 +7,15 @@ export const launch = z.object({
   /** The stitch. */
   id: z.string(),
   pid: z.int(),
-  /** In the kernel's count. With the pid and the boot it names the process for good: numbers are used again. */
+  /** The start time in the kernel's count. With the pid and the boot id it names the process for ever: pids are used again. */
   startedAt: z.int(),
   bootId: z.string(),
-  /** Of the worker that started it. */
+  /** The session of the worker that started the program. */
   session: z.string(),
 });
 export type Launch = z.output<typeof launch>;
 
-/** Names the run of the kernel; null where the system does not tell (only Linux does). */
+/** The kernel's boot id; null if the system has none (only Linux has one). */
 export function readBootId(): string | null {
   try {
     return readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
@@ -27,7 +27,7 @@ export function readBootId(): string | null {
 /** Where launches are kept: see `StitchDisk`. */
 type Journal = { saveLaunch(launch: Launch): void; forgetLaunch(launch: Launch): void };
 
-/** Keeps the programs that a worker has started in its journal, for the next life of the worker. */
+/** Keeps the programs that a worker has started in its journal, for the next run of the worker. */
 export class Launches {
   readonly #journal: Journal;
   readonly #session: string;
@@ -39,8 +39,8 @@ export class Launches {
   }
 
   /**
-   * A program has been started, and has not been waited for. Where the system tells no start time, nothing is kept.
-   * @returns forgets it; to be called when its process tree is gone.
+   * Records a program that was just started and is not reaped yet. Records nothing if the system tells no start time.
+   * @returns a function that forgets the program. Call it when the process tree is gone.
    */
   began(id: string, pid: number): () => void {
     const row = readProcess(pid);

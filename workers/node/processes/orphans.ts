@@ -6,45 +6,45 @@ import { type Launch, readBootId } from "./launches.ts";
 import { type ProcessRow, readProcess, readProcesses } from "./process-table.ts";
 import { StitchMarks } from "./stitch-marks.ts";
 
-/** What was killed is gone within milliseconds, or hangs in the kernel: then no start of a worker waits for longer. */
+/** A killed process is gone within milliseconds, or hangs in the kernel: no start of a worker waits longer than this. */
 const LIMIT_MS = 2000;
 const PAUSE_MS = 20;
-/** So many pids are named in a message. */
+/** Pids that one message names. */
 const NAMED = 20;
 
 export type OrphansOptions = {
-  /** Of the former lives of this worker. */
+  /** The sessions of earlier runs of this worker. */
   readonly sessions: readonly string[];
-  /** What the journal holds of those lives. */
+  /** The launches of those sessions in the journal. */
   readonly launches: readonly Launch[];
-  /** Is that launch left alone, with all its processes? */
+  /** Is that launch to be left alone, with all its processes? */
   readonly spare: (launch: Launch) => boolean;
-  /** Told what was ended, and what cannot be. */
+  /** Called with messages about the processes that were ended, and those that cannot be ended. */
   readonly say: (message: string) => void;
   readonly bootId?: string | null;
   readonly read?: typeof readProcesses;
-  /** Kills a process unless it is gone. @throws where it may not. */
+  /** Kills a process unless it is gone. @throws if this worker may not kill it. */
   readonly kill?: (row: ProcessRow) => void;
 };
 
 type Orphan = {
   readonly row: ProcessRow;
   readonly session: string;
-  /** null where its environment does not name one. */
+  /** null if its environment does not name one. */
   readonly stitch: string | null;
   readonly launch: Launch | null;
 };
 type Found = Omit<Orphan, "row">;
-/** `refusal`: why it could not be killed; null where it was killed and is still there. */
+/** `refusal`: why it could not be killed; null if it was killed and is still there. */
 type Left = Orphan & { readonly refusal: string | null };
 
 /**
- * Ends the processes of a worker's former lives. The watchdog does that when a worker dies; where both were killed, their
- * stitches run on, and would share their data folders with those that the next life starts.
+ * Ends the processes of earlier runs of the worker. The watchdog does that when a worker dies. If both were killed, their
+ * stitches run on, and would share their data folders with the stitches that the next run of the worker starts.
  *
- * A process is an orphan where it carries a former session in its environment or is a launch of the journal, where it is in
- * the process group of such a one, or where it descends from one. Linux only: elsewhere the system tells neither the
- * environment nor the start time, and by its number alone a process cannot be told from a stranger that has it by now.
+ * A process is an orphan if it carries a former session in its environment or is a launch of the journal, if it is in the
+ * process group of an orphan, or if it descends from one. Linux only: other systems show neither the environment nor the
+ * start time, and the pid alone may belong to an unrelated process by now.
  */
 export class Orphans {
   readonly #options: OrphansOptions;
@@ -59,7 +59,7 @@ export class Orphans {
     this.#marks = new StitchMarks(new Set(options.sessions));
   }
 
-  /** Kills them all, and waits until they are gone, within a bound. A call meanwhile gets the result of that. */
+  /** Kills all orphans and waits until they are gone, within a bound. A call meanwhile gets the same result. */
   end(): Promise<void> {
     this.#ending ??= this.#end().finally(() => (this.#ending = null));
     return this.#ending;
@@ -70,7 +70,7 @@ export class Orphans {
     if (this.#bootId === null || (sessions.length === 0 && launches.length === 0)) return;
     const killed = new Set<number>();
     const untilMs = performance.now() + LIMIT_MS;
-    // What is killed may have started something meanwhile: one look more than are needed to kill.
+    // A killed process may have started another one meanwhile, so the search is repeated after the last kill.
     for (;;) {
       const found = await this.#look(this.#bootId);
       this.#left = found.map((orphan) => ({ ...orphan, refusal: this.#kill(orphan.row) }));
@@ -85,7 +85,7 @@ export class Orphans {
     for (const orphan of this.#left) say(reasonOf(orphan));
   }
 
-  /** @returns why it could not be killed; null where it was. */
+  /** @returns why the process could not be killed; null if it was killed. */
   #kill(row: ProcessRow): string | null {
     try {
       (this.#options.kill ?? kill)(row);
@@ -95,30 +95,30 @@ export class Orphans {
     }
   }
 
-  /** Looks again at what could not be ended. @returns whether some of it has ended. To be called now and then. */
+  /** Checks the processes again that could not be ended. @returns whether some have ended. Call this from time to time. */
   async retry(): Promise<boolean> {
     const before = this.#left;
     if (before.length === 0 || this.#ending !== null) return false;
     const isChanged = ({ row, refusal }: Left) => !isThere(row) || (refusal !== null && this.#kill(row) === null);
-    // A look reads every process of the machine; what has been found costs nothing to ask for.
+    // A search reads every process of the machine; a check of the known processes costs almost nothing.
     if (!before.some(isChanged)) return false;
     await this.end();
     return this.#left.length < before.length;
   }
 
-  /** Why this stitch must not be started; null where nothing is left of its former starts. */
+  /** Why this stitch must not be started; null if nothing is left of its earlier starts. */
   holdUp(stitch: string): string | null {
     const orphan = this.#left.find((one) => one.stitch === stitch);
     return orphan === undefined ? null : reasonOf(orphan);
   }
 
-  /** The former sessions that have processes. */
+  /** The former sessions that still have processes. */
   get sessions(): ReadonlySet<string> {
     const { launches, spare } = this.#options;
     return new Set([...this.#left, ...launches.filter(spare)].map(({ session }) => session));
   }
 
-  /** The former launches of which nothing is left. */
+  /** The former launches that have no processes left. */
   get ended(): Launch[] {
     const left = new Set(this.#left.map(({ launch }) => launch));
     return this.#options.launches.filter((launch) => !left.has(launch) && !this.#options.spare(launch));
@@ -129,7 +129,7 @@ export class Orphans {
     const table = tableOf(rows);
     const launches = new Map(
       this.#options.launches
-        // Where its leader is gone, its group may still be there: no process gets the number of a group that is.
+        // If the leader is gone, its group may still exist: no new process gets the number of an existing group.
         .filter(
           ({ bootId: its, pid, startedAt }) => its === bootId && (table.get(pid)?.startedAt ?? startedAt) === startedAt,
         )
@@ -145,7 +145,7 @@ export class Orphans {
 
     const byDescent = nearest(table, launched);
     const marked = new Map<number, Found>();
-    // 0: its group is outside of what this worker sees.
+    // 0: the group is not visible to this worker.
     const groups = new Map<number, Found>();
     for (const [pid, marks] of await this.#marks.marksOf(rows.filter((row) => byDescent(row) === undefined))) {
       const found = { ...marks, launch: null };

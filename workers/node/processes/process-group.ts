@@ -1,10 +1,10 @@
 import { errorCode } from "../../../src/error-text.ts";
 import { readProcesses } from "./process-table.ts";
 
-/** What became of a signal to a process group: `refused` where all that is left of the group is another user's. */
+/** The result of a signal to a process group. `refused`: only processes of another user are left in the group. */
 export type Sent = "sent" | "gone" | "refused";
 
-/** Sends a signal to a process group; 0 asks only. */
+/** Sends a signal to a process group; 0 only checks whether the group is there. */
 export const signalGroup = (group: number, signal: NodeJS.Signals | 0): Sent => send(-group, signal);
 
 function send(to: number, signal: NodeJS.Signals | 0): Sent {
@@ -20,8 +20,9 @@ function send(to: number, signal: NodeJS.Signals | 0): Sent {
 }
 
 /**
- * The processes of a group that was killed: those that are another user's, and those that are still there all the same. One
- * that has ended and is waited for by nobody is neither. Reads the processes of the machine only where the group is there.
+ * The processes that are left of a killed group: those of another user, and those that are still there
+ * although they were killed. A process that has ended but was not reaped counts as neither. Reads the
+ * machine's processes only if the group exists.
  */
 export async function whatIsLeft(group: number): Promise<{ others: number[]; killed: number[] }> {
   const left = { others: [] as number[], killed: [] as number[] };

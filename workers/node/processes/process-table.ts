@@ -11,32 +11,32 @@ export type ProcessRow = {
   readonly parent: number;
   /** The process group. */
   readonly group: number;
-  /** It has ended and waits for its parent to notice: it can neither be killed nor does it use anything. */
+  /** The process has ended, and its parent has not reaped it yet: it cannot be killed, and uses nothing. */
   readonly zombie: boolean;
-  /** Resident memory; what it shares with others is counted in each. */
+  /** Resident memory. Shared memory is counted in each process. */
   readonly memoryBytes: number;
   /** Since its start. */
   readonly cpuMs: number;
-  /** Of its children that have ended and that it has waited for, and of theirs. 0 where the system does not tell. */
+  /** CPU time of its ended and reaped children, and of theirs. 0 if the system does not tell. */
   readonly childrenCpuMs: number;
-  /** In the kernel's count: with the pid it names a process for good. 0 where the system does not tell. */
+  /** The start time in the kernel's count. With the pid it names a process for ever. 0 if the system does not tell. */
   readonly startedAt: number;
 };
 
 const NONE: ReadonlySet<number> = new Set();
 
-/** Every process of the machine but those in `except`, as they are by then; null where the system does not show them. */
+/** All processes of the machine, without those in `except` when they are read; null if the system does not show them. */
 export async function readProcesses(except = NONE): Promise<ProcessRow[] | null> {
   return (await processesFromProc(except)) ?? (await processesFromPs());
 }
 
-/** So many are read before other work gets its turn: 1 to 2 ms. */
+/** Processes read before other work gets its turn: 1 to 2 ms. */
 const SLICE = 64;
 
 /**
- * Linux. The files are read synchronously, a slice at a time: 1000 processes cost 20 to 30 ms of CPU so, and 130 ms when
- * they go through the thread pool one by one (measured with Node 24 on a core at 2.6 GHz). The kernel makes them on
- * the spot and waits for nothing.
+ * Linux only. Reads the files synchronously, a slice at a time: 1000 processes cost 20 to 30 ms of CPU this way, and 130 ms
+ * through the thread pool, one by one (measured with Node 24 on a core at 2.6 GHz). The kernel makes the files when they
+ * are read, and waits for nothing.
  */
 export async function processesFromProc(except = NONE): Promise<ProcessRow[] | null> {
   if (process.platform !== "linux") return null;
@@ -58,7 +58,7 @@ export async function processesFromProc(except = NONE): Promise<ProcessRow[] | n
 /** Longer than any line of a `stat` file. */
 const line = Buffer.allocUnsafe(2048);
 
-/** One process, from /proc as it is now; null where it is gone or there is no /proc. */
+/** One process, read from /proc now; null if it is gone or there is no /proc. */
 export function readProcess(pid: number): ProcessRow | null {
   let length = 0;
   try {
@@ -71,7 +71,7 @@ export function readProcess(pid: number): ProcessRow | null {
   } catch {
     return null;
   }
-  // pid (name) state …: the name is the program's to choose and may hold anything. See proc_pid_stat(5).
+  // pid (name) state …: the program chooses the name, which may contain anything. See proc_pid_stat(5).
   const text = line.toString("latin1", 0, length);
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
   const field = (number: number): number => Number(fields[number - 3]);
@@ -90,7 +90,7 @@ export function readProcess(pid: number): ProcessRow | null {
 
 const kernel = kernelUnits();
 
-/** What /proc counts in: the kernel tells each program at its start. See getauxval(3). */
+/** The units of /proc: the kernel tells them to each program at its start. See getauxval(3). */
 function kernelUnits(): { readonly pageBytes: number; readonly ticksPerSecond: number } {
   const [AT_PAGESZ, AT_CLKTCK] = [6n, 17n];
   const told = new Map<bigint, number>();
@@ -110,7 +110,7 @@ const PS_LIMIT_MS = 10_000;
 const PS_MAX_BYTES = 64 * 1024 * 1024;
 const run = promisify(execFile);
 
-/** Elsewhere. It tells neither when a process started nor what its children used. */
+/** For other systems. `ps` shows neither when a process started nor what its children used. */
 export async function processesFromPs(): Promise<ProcessRow[] | null> {
   const args = ["-axo", "pid=,ppid=,pgid=,stat=,rss=,time="];
   const options = { timeout: PS_LIMIT_MS, maxBuffer: PS_MAX_BYTES, env: { ...process.env, LC_ALL: "C" } };

@@ -2,26 +2,26 @@ import { nearest, type Table, tableOf } from "./ancestry.ts";
 import { type ProcessRow, readProcesses } from "./process-table.ts";
 import { StitchMarks } from "./stitch-marks.ts";
 
-/** What one stitch uses, with all that it has started. */
+/** What one stitch uses, with all processes that it has started. */
 export type Usage = {
-  /** Since the former pass; 100 is one core. null where there was none for this start of it. */
+  /** Since the last pass; 100 is one core. null if the stitch has started since then, or there was no pass. */
   readonly cpuPercent: number | null;
-  /** Resident; memory that its processes share is counted in each. */
+  /** Resident memory. Memory that its processes share is counted in each. */
   readonly memoryBytes: number;
   readonly processes: number;
-  /** Those outside of its process group, which a signal to the group does not reach. */
+  /** The processes outside of the stitch's process group, which a signal to the group does not reach. */
   readonly escaped: readonly number[];
 };
 
 type Pass = { readonly atMs: number; readonly roots: ReadonlyMap<string, number>; readonly table: Table };
 
 /**
- * Measures the stitches of one node, all in one pass over the processes of the machine. A process is a stitch's where it is
- * in its process group, descends from it, or carries its marks in its environment.
+ * Measures the stitches of one node, all in one pass over the processes of the machine. A process belongs to a stitch if it
+ * is in the stitch's process group, descends from it, or carries its marks in its environment.
  *
- * A pass costs 30 ms of CPU for 1000 processes, whoever's they are, and a process seen for the first time that is no
- * stitch's by group or descent 0.15 ms more, once. CPU of a process that began and ended between two passes counts where
- * its parent waited for it and lives on.
+ * A pass costs 30 ms of CPU for 1000 processes, no matter to whom they belong. A process that belongs to no stitch by group
+ * or descent costs 0.15 ms more, once, when it is first seen. CPU of a process that began and ended between two passes
+ * counts if its parent waited for it and still runs.
  */
 export class ProcessTree {
   readonly #read: () => Promise<ProcessRow[] | null>;
@@ -35,8 +35,9 @@ export class ProcessTree {
   }
 
   /**
-   * @param roots the pid of each stitch's process, the leader of its group, by stitch id. One that is gone uses nothing.
-   * @returns null where the system does not show its processes. A call during a pass gets the result of that pass.
+   * @param roots the pid of each stitch's process, the leader of
+   *   its group, by stitch id. A process that is gone uses nothing.
+   * @returns null if the system does not show its processes. A call during a pass gets the result of that pass.
    */
   measure(roots: ReadonlyMap<string, number>, nowMs: number): Promise<Map<string, Usage> | null> {
     this.#pass ??= this.#measure(new Map(roots), nowMs).finally(() => (this.#pass = null));
@@ -45,7 +46,7 @@ export class ProcessTree {
 
   async #measure(roots: ReadonlyMap<string, number>, nowMs: number): Promise<Map<string, Usage> | null> {
     if (roots.size === 0) {
-      // Nothing to measure, and a pass reads every process of the machine.
+      // There is nothing to measure, and a pass would read every process of the machine.
       this.#former = null;
       return new Map();
     }
@@ -89,8 +90,8 @@ export class ProcessTree {
 }
 
 /**
- * @returns the CPU time of a process between two tables. What it takes over from children that have ended is without what
- * they had used by the former table, since that was counted as theirs.
+ * @returns a function for the CPU time of a process between two tables. The time that a process takes over from ended
+ *   children does not include what they had used by the former table, because that was counted for the children.
  */
 function usedSince(former: Table, table: Table): (pid: number) => number {
   const sameNow = (row: ProcessRow) => (table.get(row.pid)?.startedAt === row.startedAt ? row.pid : undefined);
@@ -107,7 +108,7 @@ function usedSince(former: Table, table: Table): (pid: number) => number {
     const before = former.get(pid);
     const known = before?.startedAt === now.startedAt ? before : { cpuMs: 0, childrenCpuMs: 0 };
     const ofChildren = now.childrenCpuMs - known.childrenCpuMs - (inherited.get(pid) ?? 0);
-    // A child that nobody waited for leaves its parent nothing.
+    // A child that its parent did not wait for adds nothing to its parent.
     return Math.max(0, now.cpuMs - known.cpuMs) + Math.max(0, ofChildren);
   };
 }

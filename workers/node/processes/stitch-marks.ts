@@ -5,27 +5,31 @@ import type { ProcessRow } from "./process-table.ts";
 const READ_AT_ONCE = 16;
 /** A program that is being started shows no environment for some microseconds. */
 const STARTED_WITHIN_MS = 20;
-/** One that hangs in the kernel may never show it: it counts as nobody's from then on, and holds up nobody. */
+/**
+ * A process that hangs in the kernel may never show it. After this
+ * time it counts as no stitch's process, and holds up nothing.
+ */
 const SHOWN_WITHIN_MS = 1000;
 const NOT_SHOWN = "\0";
 
-/** The session that a process carries, and the stitch, where it names one. */
+/** The session that a process carries, and the stitch if it names one. */
 export type Marks = { readonly session: string; readonly stitch: string | null };
 type Known = { readonly startedAt: number; readonly marks: Marks | null };
 
 /**
- * Tells by its environment which stitch of a session, or of some, a process was started by, also where it has left its parent and its
- * group. Linux only, and only processes of the same user that have not been started with another environment.
+ * Finds out from a process's environment which stitch of one or more sessions started it, even if the process has left its
+ * parent and its group. Linux only, and only processes of the same user that were not started with another environment.
  *
- * Each process is looked at once: 1000 cost 150 ms of CPU, most of it beside the event loop. To read an environment
- * waits for the memory of that process, which may be long where it hangs in the kernel, so it is never done synchronously.
+ * Each process is read once: 1000 processes cost 150 ms of CPU, most of it outside of the event loop.
+ * Reading an environment waits for the memory of that process, which may take long if the process
+ * hangs in the kernel. So it is never done synchronously.
  */
 export class StitchMarks {
   readonly #sessions: ReadonlySet<string>;
   readonly #read: (pid: number) => Promise<string>;
   #known = new Map<number, Known>();
 
-  /** @param read the variables of a process, each ended by NUL; nothing where it has none or does not show them. */
+  /** @param read returns the variables of a process, each ended by NUL; empty if it has none or does not show them. */
   constructor(session: string | ReadonlySet<string>, read = environmentOf) {
     this.#sessions = typeof session === "string" ? new Set(session === "" ? [] : [session]) : session;
     this.#read = read;
@@ -40,7 +44,7 @@ export class StitchMarks {
   /** The marks of those processes that carry a session. Forgets all others. */
   async marksOf(rows: readonly ProcessRow[]): Promise<Map<number, Marks>> {
     const known = new Map<number, Known>();
-    // Shared by those who look: each takes the next.
+    // All readers share this iterator: each takes the next process.
     const left = rows.values();
     const look = async () => {
       for (const { pid, startedAt } of left) {
@@ -60,7 +64,7 @@ export class StitchMarks {
     };
     let text = await read();
     if (text === "") {
-      // What is remembered of it must be what it is, not what it was for a moment.
+      // The remembered marks must be those of the program, not those of the moment of its start.
       await pause(STARTED_WITHIN_MS);
       text = await read();
     }
@@ -72,5 +76,5 @@ export class StitchMarks {
   }
 }
 
-/** Nothing of one that is gone, or another user's: it is not ours. */
+/** Empty if the process is gone or belongs to another user: it is not ours. */
 const environmentOf = (pid: number): Promise<string> => readFile(`/proc/${pid}/environ`, "latin1").catch(() => "");

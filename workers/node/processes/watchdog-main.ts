@@ -11,17 +11,18 @@ import { GuardedGroups } from "./guarded-groups.ts";
  * - `=<ms>` the lease holds until then, by the clock that both processes share.
  * - `bye` the worker ends in good order.
  *
- * When the input ends without `bye`, the worker is dead: everything it guarded dies. When the lease has run out, whether
- * Redis is away or the worker hangs, the groups that must not outlive it are ended, with what has left them. It prints the
- * pid of each before that, a line each: for the worker this is no exit like others, also when it hears of it with a new lease in hand.
+ * If the input ends without `bye`, the worker is dead: the watchdog kills everything that it guards. If the lease has run
+ * out, because Redis is away or the worker hangs, it ends the groups that must not outlive the lease, and the processes
+ * that left them. Before that it prints the pid of each group, a line each: so the worker knows that the lease ended the
+ * group, even if it reads this when it has a new lease.
  */
 const session = process.argv[2] ?? "";
 let bye = false;
 
-// It lives in a group of its own; a terminal's Ctrl-C or an operator's kill of the wrong process must not disarm it.
+// The watchdog has its own process group. A Ctrl-C in a terminal, or a kill of the wrong process, must not end it.
 for (const signal of ENDING_SIGNALS) process.on(signal, () => undefined);
 
-// Nobody reads what it has to say; what may not be killed is left.
+// Nobody reads the watchdog's errors. Processes that it may not kill are left.
 const escaped = new EscapedProcesses(session, () => undefined);
 const groups = new GuardedGroups({
   nowMs: () => Number(process.hrtime.bigint() / 1_000_000n),
@@ -41,7 +42,7 @@ input.on("line", (line) => {
   if (line.startsWith("-")) groups.release(value);
   if (line.startsWith("=")) groups.renew(value);
 });
-// A worker that has died reads nothing; what is left to do for it must be done all the same.
+// A dead worker reads nothing, but its processes must still be ended.
 process.stdout.on("error", () => undefined);
 input.on("close", () => {
   if (!bye) endEverything();
@@ -50,7 +51,7 @@ input.on("close", () => {
 
 function endEverything(): void {
   for (const pid of groups.pids) kill(-pid, "SIGKILL");
-  // A stitch that was started in the worker's last moment, and what left its group, still carry the session.
+  // A stitch that was started at the worker's last moment, and processes that left their group, still carry the session.
   for (let round = 0; round < 3; round++) for (const pid of ofSession()) kill(pid, "SIGKILL");
 }
 
@@ -58,11 +59,11 @@ function kill(pid: number, signal: NodeJS.Signals): void {
   try {
     process.kill(pid, signal);
   } catch {
-    // Gone already, which is what is wanted; or another user's, which no signal from here ends: its worker tells of that.
+    // The process is gone, as wanted. Or it is another user's, and no signal from here ends it; its worker reports that.
   }
 }
 
-/** Processes with this worker's session in their environment. Linux only; elsewhere process groups are all there is. */
+/** Processes with this worker's session in their environment. Linux only; elsewhere only the process groups are known. */
 function ofSession(): number[] {
   if (process.platform !== "linux" || session === "") return [];
   const mark = `STITCH_SESSION=${session}\0`;
@@ -73,7 +74,7 @@ function ofSession(): number[] {
     try {
       if (`${readFileSync(`/proc/${name}/environ`, "latin1")}\0`.includes(mark)) found.push(pid);
     } catch {
-      // Gone meanwhile, or another user's: not ours.
+      // The process is gone, or belongs to another user: it is not ours.
     }
   }
   return found;

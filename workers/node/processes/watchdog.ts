@@ -7,38 +7,38 @@ const MAIN = fileURLToPath(
   new URL(import.meta.url.endsWith(".ts") ? "./watchdog-main.ts" : "./watchdog-main.js", import.meta.url),
 );
 
-/** Longest that a stitch which must not outlive the lease goes on after it: a replacement elsewhere waits for as long. */
+/** Longest time that a stitch which must not outlive the lease runs after it. A replacement on another node waits that long. */
 export const STOP_WINDOW_MS = 5000;
 
-/** One that died is started again so soon, and each further time after twice as long, up to the most. */
+/** A dead watchdog is started again after this time, and after twice as long each further time, up to the maximum. */
 const FIRST_RESTART_MS = 50;
 const MOST_RESTART_MS = 5000;
-/** One that has lived for so long is no part of a series of failures. */
+/** A watchdog that has lived this long ends a series of failures: the delay begins anew. */
 const STABLE_MS = 60_000;
 
 /**
- * The worker's side of the watchdog: a small process in a group of its own that holds a pipe to the worker. When the worker
- * is gone, however it went, the pipe closes and the watchdog kills every process group it was told of, and every process
- * that carries the worker's session in its environment. It also ends what must not outlive the lease, so that this happens
- * when the worker hangs, too.
+ * The worker's side of the watchdog. The watchdog is a small process in its own process group that holds a pipe to the
+ * worker. When the worker is gone, for any reason, the pipe closes. Then the watchdog kills every process group that it
+ * guards, and every process that carries the worker's session in its environment. It also ends the stitches that must not
+ * outlive the lease, so that they end even if the worker hangs.
  */
 export class Watchdog {
   readonly #session: string;
   readonly #onError: (error: unknown) => void;
   readonly #onRestart: () => void;
-  /** null for the groups that do not end with the lease. */
+  /** By pid; null for groups that do not end with the lease. */
   readonly #guarded = new Map<number, GuardedStitch | null>();
-  /** Those of them that it has ended with the lease. */
+  /** The groups that the watchdog has ended with the lease. */
   readonly #endedWithLease = new Set<number>();
   #leaseUntilMs: number | null = null;
   #child: ChildProcess | null = null;
-  /** Since when it lives, by `performance.now()`. */
+  /** When the watchdog was started, by `performance.now()`. */
   #startedAtMs = 0;
   #restartMs = FIRST_RESTART_MS;
   #restart: NodeJS.Timeout | undefined;
   #ended = false;
 
-  /** @param onRestart called when another has taken the place of one that died: `pid` is its pid. */
+  /** @param onRestart called when a new watchdog has replaced a dead one: `pid` is the new one's. */
   constructor(session: string, onError: (error: unknown) => void, onRestart: () => void) {
     this.#session = session;
     this.#onError = onError;
@@ -49,7 +49,7 @@ export class Watchdog {
     return this.#child?.pid ?? null;
   }
 
-  /** Starts it; one that dies, or cannot be started, is started again and told everything anew. */
+  /** Starts the watchdog. If it dies, or cannot be started, it is started again and gets all groups and the lease again. */
   start(): void {
     if (this.#ended || this.#child !== null) return;
     clearTimeout(this.#restart);
@@ -95,8 +95,8 @@ export class Watchdog {
   }
 
   /**
-   * From now on the group of `pid` ends with the worker; where `guarded` is given, also when the lease has run out: SIGTERM,
-   * SIGKILL its grace later, at most `STOP_WINDOW_MS`, and then what has left the group.
+   * From now on the group of `pid` ends with the worker. If `guarded` is given, it also ends when the lease has run out:
+   * SIGTERM, then SIGKILL after its grace (at most `STOP_WINDOW_MS`), then the processes that left the group.
    */
   guard(pid: number, guarded: GuardedStitch | null): void {
     const bounded = guarded && { ...guarded, graceMs: Math.min(STOP_WINDOW_MS, guarded.graceMs) };
@@ -109,20 +109,23 @@ export class Watchdog {
     this.#tell(guarded === null ? `+${pid}` : `+${pid} ${guarded.graceMs} ${guarded.stitch}`);
   }
 
-  /** The lease holds for so long from now. What must not outlive it is ended then, unless it is renewed. */
+  /**
+   * The lease holds for `forMs` from now. Then the stitches that
+   * must not outlive it are ended, unless the lease is renewed.
+   */
   leaseHolds(forMs: number): void {
     this.#leaseUntilMs = Math.round(Number(process.hrtime.bigint() / 1_000_000n) + forMs);
     this.#tell(`=${this.#leaseUntilMs}`);
   }
 
-  /** The group is gone: its number may be another's soon. @returns whether it was ended with the lease. */
+  /** The group is gone, and its number may soon belong to another group. @returns whether it was ended with the lease. */
   release(pid: number): boolean {
     this.#guarded.delete(pid);
     this.#tell(`-${pid}`);
     return this.#endedWithLease.delete(pid);
   }
 
-  /** Lets it go. What is still guarded by then it kills, as if the worker had died. Safe to repeat. */
+  /** Ends the watchdog. It kills the groups that are still guarded, as if the worker had died. Safe to repeat. */
   end(): void {
     if (this.#ended) return;
     this.#ended = true;

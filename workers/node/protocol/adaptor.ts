@@ -3,14 +3,14 @@ import type { StitchSpec } from "../../../src/domain/stitch/spec.ts";
 import type { Health, StepError } from "../../../src/domain/stitch/stitch.ts";
 import type { SendTo } from "../sending/recipients.ts";
 
-/** Where a line of a stitch's log came from: what it printed, what it logged, or what its node has to say about it. */
+/** The source of a line in a stitch's log: the stitch printed it or logged it, or the node wrote it (`system`). */
 export type LogSource = "stdout" | "stderr" | "log" | "system";
 
-/** What is told of a message while it is sent. */
+/** The callbacks for a message while it is sent. */
 export type Told = {
-  /** It waits for room, and the stitch may go on meanwhile. */
+  /** The message waits for room, and the stitch may go on meanwhile. */
   readonly goOn: () => void;
-  /** One of those that it is for does not get it, though others do. */
+  /** One recipient does not get the message, but others do. */
   readonly onLost: (error: unknown) => void;
 };
 
@@ -20,83 +20,83 @@ export type StartContext = {
   readonly id: string;
   readonly group: string;
   readonly spec: StitchSpec;
-  /** A folder of the stitch's own, which exists. */
+  /** The stitch's own folder. It exists. */
   readonly dataDir: string;
-  /** Marks every process of this worker, so that its watchdog finds those that left their group. */
+  /** Marks every process of this worker, so that its watchdog finds processes that left their process group. */
   readonly session: string;
   /**
-   * Takes a line for the stitch's log. `continued`: the next line of this source goes on with it.
+   * Writes a line to the stitch's log. `continued`: the next line of this source continues this line.
    * @returns a promise while the log cannot take more: stop reading until it resolves.
    */
   readonly log: (source: LogSource, line: string, continued?: boolean) => Promise<void> | null;
   /**
-   * Sends a message for it. Resolves when it is stored in its recipients' inboxes; where they are full it waits for a bounded
-   * time.
-   * @param ref its own number for the message, by which it knows the answer; null where it wants none.
-   * @throws RequestError that says why nobody gets it.
+   * Sends a message for the stitch. Resolves when the message is stored in its recipients' inboxes; if an inbox is full, it
+   * waits for a bounded time.
+   * @param ref the stitch's own number for the message, to match the answer; null if the stitch gives none.
+   * @throws RequestError that says why nobody gets the message.
    */
   readonly send: (to: SendTo, channel: string, data: string, ref: number | null, told: Told) => Promise<void>;
-  /** Replies to a message for it. Resolves when the reply is on its way, or has been given up. Never rejects. */
+  /** Sends the stitch's reply to a message. Resolves when the reply is on its way or given up. Never rejects. */
   readonly reply: (message: Message, channel: string, data: string) => Promise<void>;
-  /** Told when it can be handed messages again, after `deliver` could not. */
+  /** Called when the stitch can take messages again, after `deliver` returned null. */
   readonly onRoom: () => void;
-  /** Told of each change of health, once it runs. */
+  /** Called at each change of health, once the stitch runs. */
   readonly onHealth: (health: Health) => void;
 };
 
 /** What a stitch did with a message. */
 export type Delivered =
   | { readonly kind: "acked" }
-  /** `sent`: settled when the reply is on its way, or has been given up. Never rejects. */
+  /** `sent`: resolves when the reply is on its way or given up. Never rejects. */
   | { readonly kind: "replied"; readonly sent: Promise<void> }
   | { readonly kind: "failed"; readonly reason: string };
 
 export type Exit = {
   readonly code: number | null;
   readonly signal: string | null;
-  /** It was ended because the node's lease had run out. */
+  /** The stitch was ended because the node's lease had run out. */
   readonly withLease?: boolean;
   /**
-   * Why it was not started: something of a former start of it cannot be ended, or its spec is not on this node. It is to be tried
-   * again when that is over.
+   * Why the stitch was not started: something left from an earlier start cannot be ended, or its spec is not on this node. The
+   * start is to be tried again when that is over.
    */
   readonly heldUp?: string;
-  /** It could not even be started: no run of it has ended. */
+  /** The stitch could not even be started, so no run has ended. */
   readonly neverRan?: boolean;
-  /** The first and the last lines it wrote to standard error. */
+  /** The first and the last lines that the stitch wrote to standard error. */
   readonly stderrTail?: string;
 };
 
-/** How a start ended: it runs, it has run to its end as its policy allows, or it did not come up. */
+/** How a start ended: the stitch runs, it has ended as its restart policy allows, or it did not come up. */
 export type Started =
   | { readonly kind: "running" | "finished" }
   | { readonly kind: "failed"; readonly error: StepError };
 
-/** A stitch that was started, whatever it is made of. */
+/** A started stitch, of any adaptor. */
 export interface StitchInstance {
-  /** null where it is no process of its own. */
+  /** null if the stitch is not a process of its own. */
   readonly pid: number | null;
-  /** Settles once, when it has shown that it runs, or that it does not: never before one of them. Never rejects. */
+  /** Resolves when the stitch has shown that it runs, or that it does not; not before. Never rejects. */
   readonly started: Promise<Started>;
-  /** Resolves when all of it is gone, its children included. Never rejects. */
+  /** Resolves when all of the stitch is gone, including its children. Never rejects. */
   readonly exited: Promise<Exit>;
   /**
-   * Asks it to end, more firmly each `graceMs`, and ends it at last; resolves when all of it is gone. May be called again,
-   * with less grace. @throws where it is still there though it was killed; it is waited for on `exited` then.
+   * Asks the stitch to end, more firmly after each `graceMs`, and finally kills it; resolves when all of the stitch is gone.
+   * May be called again, with less grace. @throws if the stitch is still there after the kill; wait for `exited` then.
    */
   stop(graceMs: number): Promise<Exit>;
-  /** Ends what must not outlive the lease, which has run out. Missing where the watchdog does that. */
+  /** Call this when the lease has run out: ends what must not outlive the lease. Missing if the watchdog does that. */
   leaseIsOver?(): void;
   /**
-   * Hands a message to it, and resolves with what it did with it; that may never come. Rejects nothing. null where it can
-   * take none now; missing where it takes none at all.
+   * Hands a message to the stitch, and resolves with what the stitch did with it, perhaps never. Never rejects. null if the
+   * stitch can take no message now; missing if it never takes messages.
    */
   deliver?(message: Message): Promise<Delivered> | null;
-  /** How long, in all, it could not answer, because what it sent had to wait for room. Missing: never. */
+  /** How long in all the stitch could not answer, because its own messages waited for room. Missing: never. */
   readonly heldMs?: number;
 }
 
-/** Starts stitches of one kind. Throws nothing: what goes wrong is told by `started`. */
+/** Starts stitches of one kind. Throws nothing: an error comes through `started`. */
 export type Adaptor = (context: StartContext) => StitchInstance;
 
 /** A stitch that could not even be started. */

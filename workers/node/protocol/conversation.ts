@@ -6,17 +6,17 @@ import { Heartbeats } from "./heartbeats.ts";
 import { HeldTime } from "../sending/held-time.ts";
 import { type FromStitch, type StitchMessage, writeToStitch } from "./process-v1.ts";
 
-/** What a stitch has not read yet may take this much of the worker's memory; then nothing more is written to it. */
+/** Unread input of a stitch may take this much of the worker's memory; then nothing more is written to the stitch. */
 const MAX_UNREAD_BYTES = 256 * 1024;
 type Unanswered = { readonly message: Message; readonly settle: (how: Delivered) => void };
 
-/** Messages without an answer that are remembered: more than are ever delivered at once. */
+/** How many unanswered messages are remembered: more than are ever delivered at once. */
 const MOST_UNANSWERED = 1000;
-/** Its replies that are on their way to an inbox at once; a reader that has no room for more holds it up. */
+/** How many replies of the stitch may be on their way to an inbox at once; then a full inbox holds the stitch up. */
 const MOST_REPLYING = 16;
-/** What cannot be understood is answered this often at most: two who do not understand each other must not shout. */
+/** `_error` is sent at most this often: two sides that do not understand each other must not flood each other. */
 const COMPLAIN_EVERY_MS = 1000;
-/** An exit closes both ends, too, and is heard of a moment later: what runs on after that has closed them itself. */
+/** An exit closes both pipes, too, and is known a moment later. A stitch that still runs then has closed them itself. */
 const EXIT_KNOWN_MS = 500;
 
 /** The node's side of the protocol (process-v1.md): heartbeats, messages, `_exit`, `_error`, logs. */
@@ -25,11 +25,11 @@ export class Conversation {
   readonly #input: Writable;
   readonly #heartbeats: Heartbeats;
   readonly #nowMs: () => number;
-  /** Messages that it has not answered, by the Id they were sent with. */
+  /** Messages that the stitch has not answered, by the Id they were sent with. */
   readonly #unanswered = new Map<number, Unanswered>();
-  /** Those that it has acknowledged and may still reply to. */
+  /** Messages that the stitch has acknowledged and may still reply to. */
   readonly #acknowledged = new Map<number, Message>();
-  /** What was delivered twice may be replied to twice: one is enough. */
+  /** A message that was delivered twice may be replied to twice: only the first reply is sent. */
   readonly #replied = new WeakSet<Message>();
   #replying = 0;
   /** Heartbeat number by the Id it was sent with. */
@@ -37,7 +37,7 @@ export class Conversation {
   #lastId = 0;
   #open = true;
   #stopped = false;
-  /** Its end is known, and its next life may have begun. */
+  /** The end of the stitch is known, and its next run may have begun. */
   #over = false;
   #toldUnsent = false;
   #unread = false;
@@ -60,7 +60,7 @@ export class Conversation {
     input.on("close", () => this.#inputClosed());
   }
 
-  /** Resolves when it has answered for the first time. */
+  /** Resolves when the stitch has answered for the first time. */
   get heard(): Promise<void> {
     return this.#heartbeats.heard;
   }
@@ -69,19 +69,19 @@ export class Conversation {
     this.#heartbeats.start();
   }
 
-  /** How long, in all, its output was left unread because what it sent had to wait for room. */
+  /** How long in all the stitch's output was not read, because its messages waited for room. */
   get heldMs(): number {
     return this.#held.totalMs;
   }
 
-  /** Nothing more is sent; what it says is still heard. Safe to repeat. */
+  /** Sends nothing more to the stitch; its output is still read. Safe to repeat. */
   fallSilent(): void {
     this.#open = false;
     this.#stopped = true;
     this.#heartbeats.stop();
   }
 
-  /** Nothing more is heard of it: what is unanswered has failed. Safe to repeat. */
+  /** Call this when no more output comes from the stitch: unanswered messages have failed. Safe to repeat. */
   stop(): void {
     this.fallSilent();
     this.#over = true;
@@ -90,7 +90,10 @@ export class Conversation {
     this.#unanswered.clear();
   }
 
-  /** Hands it a message; resolves with its answer, whenever that comes. null where it does not read, or has closed its input. */
+  /**
+   * Hands the stitch a message; resolves with its answer, however late. null if the stitch does not read its input, or has
+   * closed it.
+   */
   deliver(message: Message): Promise<Delivered> | null {
     const { from, channel, data, re } = message;
     const id = this.#send(channel, data, from, re);
@@ -105,7 +108,7 @@ export class Conversation {
     });
   }
 
-  /** Asks it to finish and exit. */
+  /** Asks the stitch to finish and exit. */
   exit(): void {
     this.#send("_exit", "");
     this.fallSilent();
@@ -115,14 +118,14 @@ export class Conversation {
     const id = this.#send("_heartbeat", "");
     if (id === null) return;
     this.#beats.set(id, number);
-    // Older ones mean nothing once a later one is answered, and a stitch that answers none is not remembered for ever.
+    // Older heartbeats mean nothing once a later one is answered, and for a stitch that never answers the map must not grow.
     for (const old of this.#beats.keys()) {
       if (this.#beats.size <= 16) break;
       this.#beats.delete(old);
     }
   }
 
-  /** @returns the message's Id, or null where it cannot be sent. */
+  /** @returns the message's Id, or null if the message cannot be sent. */
   #send(channel: string, data: string, from = "", re: number | null = null): number | null {
     if (!this.#open || !this.#input.writable) return null;
     if (this.#input.writableLength > MAX_UNREAD_BYTES) {
@@ -133,7 +136,7 @@ export class Conversation {
       this.#unread = true;
       return null;
     }
-    // In steps of two, so that Id + 1 is nobody else's: a reply may come under either.
+    // In steps of two, so that Id + 1 belongs to no other message: a reply may name either number.
     this.#lastId += 2;
     this.#input.write(writeToStitch({ id: this.#lastId, from, node: this.#context.node, channel, data, re }));
     return this.#lastId;
@@ -151,7 +154,7 @@ export class Conversation {
     this.#noteUnlessExited("it has closed its input: no heartbeat can reach it any more");
   }
 
-  /** Nothing more can be read from it. */
+  /** Call this when nothing more can be read from the stitch. */
   outputEnded(): void {
     this.#noteUnlessExited("it has closed its output: no answer to a heartbeat can come from it any more");
   }
@@ -162,7 +165,7 @@ export class Conversation {
     }, EXIT_KNOWN_MS).unref();
   }
 
-  /** Takes what its output was found to hold. @returns a promise while the log cannot take more. */
+  /** Handles one item from the stitch's output. @returns a promise while the log cannot take more. */
   take(found: FromStitch): Promise<void> | null {
     switch (found.kind) {
       case "line":
@@ -209,7 +212,7 @@ export class Conversation {
     this.#answered(id, { kind: "acked" });
   }
 
-  /** @returns false where no such message waits for an answer. */
+  /** @returns false if no message with this Id waits for an answer. */
   #answered(id: number, how: Delivered): boolean {
     const unanswered = this.#unanswered.get(id);
     if (unanswered === undefined) return false;
@@ -218,17 +221,17 @@ export class Conversation {
     return true;
   }
 
-  /** It answers a message, or sends one. @returns a promise while it waits for room: nothing more of it is read till then. */
+  /** The stitch answers or sends a message. @returns a promise while that waits for room: read no more output until then. */
   #said({ id, data, channel, toStitch, toGroup }: Extract<StitchMessage, { command: "data" }>): Promise<void> | null {
     if (this.#over) {
-      // What its next life says must not come before what this one said.
+      // Messages of the stitch's next run must not come before messages of this run.
       if (!this.#toldUnsent) this.#note("it ended before all that it wrote was read: the rest of it is not sent");
       this.#toldUnsent = true;
       return null;
     }
     const name = channel ?? "";
     const to = toStitch !== null ? { stitch: toStitch } : toGroup !== null ? { group: toGroup } : null;
-    // A reply too: it must not end its recipient, nor pass for the system in another way.
+    // This check is also for replies: a reply must not end its recipient, nor pass for the system in another way.
     if (to === null || name.startsWith("_") || Buffer.byteLength(data) > MAX_DATA_BYTES) {
       this.#complain(
         to === null

@@ -1,11 +1,11 @@
 const FIRST_BYTES = 256;
-/** A buffer up to this size is used again; a larger one is let go, because a node holds two for each of its stitches. */
+/** A buffer up to this size is reused; a larger one is released, because a node holds two for each of its stitches. */
 const KEPT_BYTES = 4096;
 const NONE = Buffer.alloc(0);
 
 /**
- * Bytes that come piece by piece, copied into one buffer that doubles as it fills: linear in time, and no piece keeps
- * the chunk alive that it was cut from.
+ * Collects bytes that come piece by piece in one buffer that doubles as it fills. This takes linear time, and no piece keeps
+ * the chunk in memory that it is a part of.
  */
 export class GatheredBytes {
   readonly #maxBytes: number;
@@ -25,7 +25,7 @@ export class GatheredBytes {
     return this.#buffer.length;
   }
 
-  /** @throws RangeError where it would hold more than `maxBytes`: the caller decides what to leave out. */
+  /** @throws RangeError if it would hold more than `maxBytes`: the caller decides what to leave out. */
   add(part: Uint8Array): void {
     const length = this.#length + part.length;
     if (length > this.#maxBytes) throw new RangeError(`${length} bytes gathered, ${this.#maxBytes} allowed`);
@@ -39,7 +39,7 @@ export class GatheredBytes {
     this.#length = length;
   }
 
-  /** Empties it. What is returned is lent: it holds until the next `add`. */
+  /** Returns the bytes and empties the buffer. The bytes are valid only until the next `add`. */
   take(): Buffer {
     const taken = this.#buffer.subarray(0, this.#length);
     this.#length = 0;

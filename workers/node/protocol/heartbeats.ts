@@ -1,24 +1,24 @@
 import { healthOf } from "../../../src/domain/stitch/health.ts";
 import type { Health } from "../../../src/domain/stitch/stitch.ts";
 
-/** Heartbeats without an answer that are remembered: more of them change nothing. */
+/** How many unanswered heartbeats are remembered: more of them would not change the health. */
 const MOST_WAITING = 16;
 
 type HeartbeatsOptions = {
   readonly everyMs: number;
-  /** Sends one with this number; answered later by `answered`, or never. */
+  /** Sends a heartbeat with this number. Its answer is passed to `answered` later, or never. */
   readonly send: (number: number) => void;
-  /** Nobody listens to its answers just now: then none is sent, and none is missed. */
+  /** true while nobody reads the stitch's answers: then no heartbeat is sent, and none counts as missed. */
   readonly isHeld?: () => boolean;
-  /** Told when the health is another than before; first when it is heard from. */
+  /** Called when the health changes; for the first time when the stitch is heard from. */
   readonly onHealth: (health: Health) => void;
 };
 
-/** Asks a stitch for a sign of life, and derives its health from what is not answered. */
+/** Sends heartbeats to a stitch, and derives its health from the unanswered ones. */
 export class Heartbeats {
   readonly #options: HeartbeatsOptions;
   readonly #first = Promise.withResolvers<void>();
-  /** Resolves at the first answer. */
+  /** Resolves at the stitch's first answer. */
   readonly heard: Promise<void> = this.#first.promise;
   #waiting: number[] = [];
   #last = 0;
@@ -30,7 +30,7 @@ export class Heartbeats {
     this.#options = options;
   }
 
-  /** Sends the first one at once. @param heard it has given a sign of life already, and counts as well. */
+  /** Sends the first heartbeat at once. @param heard true: the stitch has already given a sign of life, and is healthy. */
   start(heard = false): void {
     if (heard) this.#hear();
     this.#timer = setInterval(() => this.#beat(), this.#options.everyMs);
@@ -44,7 +44,7 @@ export class Heartbeats {
 
   #beat(): void {
     if (this.#options.isHeld?.() === true) return;
-    // Whatever is unanswered by the time of the next one counts as missed.
+    // A heartbeat that is unanswered when the next one is due counts as missed.
     this.#tell(this.#waiting.length);
     this.#last += 1;
     this.#waiting.push(this.#last);
@@ -52,7 +52,7 @@ export class Heartbeats {
     this.#options.send(this.#last);
   }
 
-  /** An answer to that one, and so to those before it. One that was never sent, or is answered already, means nothing. */
+  /** Takes an answer to this heartbeat and the earlier ones. Ignores a number that was never sent or is already answered. */
   answered(number: number): void {
     if (!this.#waiting.includes(number)) return;
     this.#waiting = this.#waiting.filter((each) => each > number);

@@ -1,28 +1,28 @@
 import { GatheredBytes } from "./gathered-bytes.ts";
 
-/** A line longer than this is cut, and the rest of it dropped: a program that never ends a line must not fill the memory. */
+/** A longer line is cut, and its rest is dropped: a program that never ends a line must not fill the memory. */
 export const MAX_LINE_BYTES = 64 * 1024;
 
 const LF = 10;
 const CR = 13;
 
-/** A line without its end. `bytes` are lent: they hold until the next line is asked for. */
+/** A line without its line end. `bytes` are valid only until the next line is requested. */
 export type Line = {
   readonly bytes: Buffer;
-  /** How many bytes were dropped from its end, because it was longer than it may be. */
+  /** How many bytes were dropped at the end, because the line was longer than the limit. */
   readonly dropped: number;
 };
 
 /**
- * Splits what is pushed into lines that end with LF or CR LF. Of a line that is longer than `limit` the rest is dropped,
- * so that a program that never ends a line does not fill the memory.
+ * Splits the pushed bytes into lines that end with LF or CR LF. The part of a line beyond `limit` is dropped, so that a
+ * program that never ends a line does not fill the memory.
  */
 export class LineSplitter {
   readonly #limit: number;
   readonly #held: GatheredBytes;
   #dropped = 0;
 
-  /** @param limit in bytes, a CR at the line's end counted. */
+  /** @param limit in bytes, including a CR at the line's end. */
   constructor(limit: number) {
     this.#limit = limit;
     this.#held = new GatheredBytes(limit);
@@ -33,7 +33,7 @@ export class LineSplitter {
     return this.#held.capacity;
   }
 
-  /** The lines that end in `chunk`, one at a time: go through all of them before the next call. */
+  /** The lines that end in `chunk`, one at a time: read all of them before the next call. */
   *push(chunk: Uint8Array): Generator<Line, void> {
     const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
     let from = 0;
@@ -45,7 +45,7 @@ export class LineSplitter {
     if (from < bytes.length) this.#hold(bytes.subarray(from));
   }
 
-  /** What stands after the last line end: no line where that is nothing. */
+  /** The rest after the last line end, as a line; no line if there is no rest. */
   *end(): Generator<Line, void> {
     if (this.#held.length > 0) yield this.#finish(Buffer.alloc(0));
   }
@@ -70,7 +70,7 @@ function lineOf(bytes: Buffer, dropped: number): Line {
   return { bytes: ended ? bytes.subarray(0, -1) : bytes, dropped };
 }
 
-/** At most `maxBytes` of a line as text. What is no UTF-8 becomes U+FFFD; a character that the cut would halve is left out. */
+/** At most `maxBytes` of a line as text. Invalid UTF-8 becomes U+FFFD; a character that the cut would split is left out. */
 export function textOf({ bytes, dropped }: Line, maxBytes: number): string {
   if (dropped === 0 && bytes.length <= maxBytes) return bytes.toString("utf8");
   return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes.subarray(0, maxBytes), { stream: true });

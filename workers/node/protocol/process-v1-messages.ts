@@ -1,22 +1,22 @@
 import * as z from "zod";
 import { linesOf, MAX_LINE_BYTES } from "./line-splitter.ts";
 
-/** What a stitch asks of its node. */
+/** A message from a stitch to its node. */
 export type StitchMessage =
   | { readonly command: "sync" | "ack" | "fail"; readonly id: number }
   | {
       readonly command: "data";
-      /** Of the message that it answers, or one more; null where it answers none. */
+      /** The Id of the message that it answers, or that Id + 1; null if it answers none. */
       readonly id: number | null;
       readonly data: string;
       readonly channel: string | null;
       readonly toStitch: string | null;
       readonly toGroup: string | null;
     }
-  /** Made as they are asked for: a message may hold 500,000. */
+  /** The lines are made while they are read: a message may hold 500,000. */
   | { readonly command: "logs"; readonly lines: Iterable<string> };
 
-/** Names the field, so that who wrote the stitch knows what to mend. */
+/** The text names the field, so that the author of the stitch knows what to fix. */
 const wrong =
   (field: string, expected: string) =>
   ({ input }: { input?: unknown }): string =>
@@ -26,13 +26,13 @@ const number = (value: unknown): unknown =>
   typeof value === "string" && /^\d+$/.test(value) && Number.isSafeInteger(Number(value)) ? Number(value) : value;
 const wrongId = wrong("Id", "a whole number up to 2^53 - 1, or a string of its digits");
 const id = z.preprocess(number, z.int({ error: wrongId }).min(0, { error: wrongId }));
-/** 0 is no message's Id: stitches whose language has no optional number send it where they answer nothing. */
+/** 0 is never a message's Id: a stitch in a language without optional numbers sends 0 if it answers nothing. */
 const answered = z.preprocess(
   (value) => (value == null || value === "" || number(value) === 0 ? null : value),
   id.nullable(),
 );
 
-/** An empty string is sent for "none" by some. */
+/** Some stitches send an empty string for "none". */
 const optionalText = (field: string) =>
   z
     .string({ error: wrong(field, "a string") })
@@ -45,7 +45,7 @@ const data = z
   .optional()
   .transform((value) => (value == null ? "" : jsonText(value)));
 
-/** A text of several lines counts as several, so that the log stays one of lines. */
+/** A text of several lines becomes several log lines, because a log consists of single lines. */
 function* logLines(values: readonly unknown[]): Generator<string, void> {
   for (const value of values) {
     const text = value == null ? "" : jsonText(value);
@@ -53,15 +53,15 @@ function* logLines(values: readonly unknown[]): Generator<string, void> {
     else yield* linesOf(Buffer.from(text), MAX_LINE_BYTES);
   }
 }
-/** Not cut, whatever the characters: none takes more than three bytes for each of its UTF-16 units. */
+/** A shorter text is never cut, whatever its characters: each takes at most three bytes per UTF-16 unit. */
 const SHORT = MAX_LINE_BYTES / 3;
 
-/** Lines made of objects are made twice: one that is nested too deeply must be known of before the first line is told. */
+/** Converts lines that hold objects one extra time: too deep nesting must be found before the first line is passed on. */
 const checkDepth = (values: readonly unknown[]): void => {
   if (values.some((value) => typeof value === "object")) JSON.stringify(values);
 };
 
-/** .NET's usual JSON library, told to name its types, wraps an array: `{"$type": …, "$values": […]}`. */
+/** .NET's usual JSON library, if it writes type names, wraps an array: `{"$type": …, "$values": […]}`. */
 const unwrapped = (value: unknown): unknown =>
   typeof value === "object" && value !== null && "$values" in value ? value.$values : value;
 const logs = z.preprocess(
@@ -104,13 +104,13 @@ const message = z.discriminatedUnion(
 const FIELDS = new Set(["command", "id", "data", "datachannel", "tostitchinstanceid", "togroupname", "logs"]);
 
 /**
- * Checks an object that a stitch wrote. Names of fields, and the command, are matched without regard to case; of fields
- * that differ in nothing else the last counts, as it does in JSON. Numbers in `Data` that is not a string are as
- * JavaScript reads them. Throws nothing.
+ * Checks an object that a stitch wrote. Field names and the command are matched without regard to case. Of fields whose names
+ * differ only in case, the last one counts, as with duplicates in JSON. Numbers in `Data` that is not a string are JavaScript
+ * numbers. Throws nothing.
  */
 export function checkStitchMessage(written: object): { readonly message: StitchMessage } | { readonly wrong: string } {
   const fields: Record<string, unknown> = {};
-  // By the keys: a message may hold 100,000 fields, and a pair made for each takes longer than to read them.
+  // Object.keys, not Object.entries: a message may hold 100,000 fields, and making a pair for each is slower than reading them.
   const values = written as Readonly<Record<string, unknown>>;
   for (const name of Object.keys(values)) {
     const field = name.toLowerCase();
@@ -124,7 +124,7 @@ export function checkStitchMessage(written: object): { readonly message: StitchM
       ? { wrong: error.issues.map((issue) => issue.message).join("; ") }
       : { message: checked };
   } catch {
-    // To write JSON takes the stack that to read it does not.
+    // Writing nested JSON needs stack space; reading it does not.
     return { wrong: "Data: nested too deeply" };
   }
 }

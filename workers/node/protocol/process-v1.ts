@@ -4,35 +4,35 @@ import { checkStitchMessage, type StitchMessage } from "./process-v1-messages.ts
 
 export type { StitchMessage } from "./process-v1-messages.ts";
 
-/** A message of more is refused. */
+/** A longer message is refused. */
 export const MAX_MESSAGE_BYTES = 1024 * 1024;
-/** Of what could not be read, so many lines are handed on, and one that says how many more there were. */
+/** At most this many lines of unreadable output are passed on, and one line with the number of the other lines. */
 const MAX_UNREADABLE_LINES = 10_000;
 
-/** What a stitch's standard output was found to hold. */
+/** One item that was found in a stitch's standard output. */
 export type FromStitch =
   | { readonly kind: "message"; readonly message: StitchMessage }
   /** For the log. */
   | { readonly kind: "line"; readonly line: string }
-  /** For the log, and answered with `_error`. `lines`: of what was written at most 64 KiB each, 1 MiB in all. */
+  /** For the log, and answered with `_error`. `lines`: the unreadable output, at most 64 KiB per line and 1 MiB in all. */
   | { readonly kind: "unreadable"; readonly reason: string; readonly lines: readonly string[] };
 
 /** `messageBytes` is at least `lineBytes`. */
 export type Limits = { readonly messageBytes: number; readonly lineBytes: number };
 
 /**
- * Reads ProcessV1 from the standard output of one stitch, in whatever pieces it comes. Never throws; takes time in
- * proportion to what is pushed.
+ * Reads ProcessV1 from the standard output of one stitch, in pieces of any size. Never throws; takes time in proportion to
+ * the number of pushed bytes.
  *
  *   outside ──line `{…`──▶ gathering ──line `end`──▶ outside
  *                             │ ▲
  *       longer than a message │ │ line `{…`
  *                             ▼ │
- *                          skipping ──line `end`, or another message's length went by──▶ outside
+ *                          skipping ──line `end`, or as many bytes as one message may have──▶ outside
  *
- * A stray `{` must cost a program neither its output for ever nor the messages that follow. So what is gathered and is no
- * message is given up only to its last line that begins with `{`, which may be where the message began; and skipping ends
- * with such a line too, or after the length of one message, so that what a program goes on to print is seen again.
+ * After a stray `{`, the later output and messages of a program must not get lost. So gathered text that is not a message is
+ * reported as unreadable only up to its last line that begins with `{`, because a message may begin there. Skipping ends at a
+ * line that begins with `{`, too, or after the length of one message, so that later output is read again.
  */
 export class ProcessV1Reader {
   readonly #limits: Limits;
@@ -47,7 +47,7 @@ export class ProcessV1Reader {
     this.#message = new GatheredBytes(limits.messageBytes);
   }
 
-  /** The memory it holds between two calls: at most a message that is gathered and a line as long as one. */
+  /** The memory that it holds between two calls: at most one gathered message and one line of the same length. */
   get buffered(): number {
     return this.#lines.buffered + this.#message.capacity;
   }
@@ -56,7 +56,7 @@ export class ProcessV1Reader {
     return this.#read(this.#lines.push(chunk));
   }
 
-  /** The output has ended: what is left of it. */
+  /** Call this when the output has ended: returns the rest of it. */
   end(): FromStitch[] {
     const found = this.#read(this.#lines.end());
     if (this.#state === "gathering") found.push(this.#unreadable(UNENDED, this.#message.take()));
@@ -133,7 +133,7 @@ export class ProcessV1Reader {
       if (line !== "") lines.push(line);
       if (lines.length === MAX_UNREADABLE_LINES) break;
     }
-    // The others are but counted: a message may hold 500,000.
+    // The other lines are only counted: a message may hold 500,000.
     const more = lines.length < MAX_UNREADABLE_LINES ? 0 : filledLines(bytes) - lines.length;
     return { kind: "unreadable", reason, lines: more === 0 ? lines : [...lines, `… and ${more} more lines`] };
   }
@@ -145,7 +145,7 @@ const CR = 0x0d;
 const NOTHING = Buffer.alloc(0);
 const BRACE = 0x7b;
 const END = Buffer.from("end");
-/** What some systems write before UTF-8. */
+/** Some systems write it before UTF-8 text. */
 const BYTE_ORDER_MARK = Buffer.from("\uFEFF");
 
 const isBlank = (byte: number | undefined): boolean => byte === 0x20 || (byte !== undefined && byte >= 9 && byte <= 13);
@@ -161,7 +161,7 @@ function trimmed(bytes: Buffer): Buffer {
 const isEnd = (word: Buffer, { dropped }: Line): boolean =>
   word.length === END.length && word.equals(END) && dropped === 0;
 
-/** How many lines of a text hold anything before their end. */
+/** How many lines of a text hold anything before their line end. */
 function filledLines(bytes: Buffer): number {
   let count = 0;
   let from = 0;
@@ -178,7 +178,7 @@ function withoutMark(line: Line): Line {
   return marked ? { ...line, bytes: line.bytes.subarray(BYTE_ORDER_MARK.length) } : line;
 }
 
-/** Where the last line that begins with `{` stands; 0 where there is none but the first. */
+/** The offset of the last line that begins with `{`; 0 if only the first line does. */
 const lastStart = (gathered: Buffer): number => gathered.lastIndexOf("\n{") + 1;
 
 /** @param bytes begin with `{`. */
@@ -190,24 +190,24 @@ function parsed(bytes: Buffer): { readonly object: object } | { readonly wrong: 
   }
 }
 
-/** What a node writes to a stitch. `data` is text, JSON data its JSON text. */
+/** What a node writes to a stitch. `data` is text; for JSON data it is the JSON text. */
 type ToStitch = {
   readonly id: number;
   readonly from: string;
   readonly node: string;
   readonly channel: string;
   readonly data: string;
-  /** It answers what the stitch itself sent under this Id; null where the stitch gave none, or it answers nothing. */
+  /** The Id of the stitch's own message that this message answers; null if that one had no Id, or this is no answer. */
   readonly re: number | null;
 };
 
 /**
- * A message as a stitch reads it: the object on one line, `end` on the next. It is ASCII throughout: there are readers
- * that end a line at U+2028 (Node's readline) or U+0085, and others that read in the encoding of their machine.
+ * A message in the form that a stitch reads: the object on one line, `end` on the next. It is pure ASCII: some readers end a
+ * line at U+2028 (Node's readline) or U+0085, and others read in the encoding of their machine.
  */
 export function writeToStitch({ id, from, node, channel, data, re }: ToStitch): string {
   const fields = { Id: id, FromStitchInstanceId: from, NodeId: node, ChannelName: channel, Data: data };
-  // Seen by those alone who gave their message an Id of its own: the SDKs do, to know the answer to what they asked.
+  // Only a stitch that gave its message an Id gets `ReplyToId`. The SDKs give one, to match an answer to its question.
   const json = JSON.stringify(re === null ? fields : { ...fields, ReplyToId: re });
   return `${json.replace(NOT_PLAIN, escaped)}\nend\n`;
 }

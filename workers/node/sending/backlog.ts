@@ -1,26 +1,32 @@
-/** What a node keeps for an inbox without room, while its sender goes on. `recipient`: a node and a stitch of it. */
+/** A message that a node keeps for an inbox without room, while its sender goes on. `recipient`: a node and a stitch on it. */
 export type Kept = { readonly from: string; readonly recipient: string; readonly body: string };
 
 type Load = { count: number; characters: number };
 
 const MIB = 1024 * 1024;
-/** Of one sender for one recipient: enough for a recipient that is slow for a moment. */
+/** Messages of one sender for one recipient: enough for a recipient that is slow for a moment. */
 const OF_ONE: Load = { count: 100, characters: MIB };
-/** Of all senders for one recipient: as many bytes as wait for one stitch in an inbox, so that it takes no other's place here. */
+/**
+ * Messages of all senders for one recipient: as many bytes as may wait
+ * for one stitch in an inbox, so that it takes no room from others here.
+ */
 const FOR_ONE: Load = { count: 1000, characters: 4 * MIB };
-/** In all: what this may take of the worker's memory. */
+/** All messages: the share of the worker's memory that they may take. */
 const IN_ALL: Load = { count: 10_000, characters: 32 * MIB };
 
-/** Counts the messages that wait at a node for room, though their senders go on. */
+/** Counts the messages that wait at a node for room while their senders go on. */
 export class Backlog {
   readonly #loads = new Map<string, Load>();
 
-  /** Does something of this sender wait for this recipient? */
+  /** Does a message of this sender wait for this recipient? */
   has({ from, recipient }: Pick<Kept, "from" | "recipient">): boolean {
     return this.#loads.has(pairOf(from, recipient));
   }
 
-  /** Counts a message. @returns false where a bound is reached: then it is not counted. One that is alone always has a place. */
+  /**
+   * Counts a message. @returns false if a bound is reached; then the
+   * message is not counted. A message that is alone always has room.
+   */
   add(kept: Kept): boolean {
     const bounds = boundsOf(kept);
     const isBeyond = ([name, most]: readonly [string, Load]) => {
@@ -37,7 +43,7 @@ export class Backlog {
     return true;
   }
 
-  /** A message that was counted waits no more. */
+  /** A counted message does not wait any more. */
   remove(kept: Kept): void {
     for (const [name] of boundsOf(kept)) {
       const load = this.#loads.get(name);

@@ -1,23 +1,23 @@
-/** What is stored sooner than this holds nobody up. */
+/** A message that is stored within this time does not hold up its sender. */
 const SOON_MS = 100;
 
 /**
- * How long a stitch had to wait until what it sent was stored: while an inbox has no room, or Redis is away. It is not to be
- * blamed for what it does not do meanwhile. Several waits at once count once.
+ * Measures how long a stitch had to wait until its messages were stored, because an inbox had no room or Redis was away.
+ * The stitch is not to blame for what it does not do in that time. Several waits at once count once.
  */
 export class HeldTime {
   readonly #nowMs: () => number;
-  /** When each wait began that has not ended, the first one first. */
+  /** When each open wait began, the oldest first. */
   readonly #waits = new Set<{ readonly sinceMs: number }>();
   #totalMs = 0;
-  /** Up to here everything is in the total. */
+  /** The total includes everything up to this time. */
   #countedMs = Number.NEGATIVE_INFINITY;
 
   constructor(nowMs: () => number) {
     this.#nowMs = nowMs;
   }
 
-  /** Is it waiting, and not for a moment only? */
+  /** Does the stitch wait, and not only for a moment? */
   get isHeld(): boolean {
     const [first] = this.#waits;
     return first !== undefined && this.#nowMs() - first.sinceMs >= SOON_MS;
@@ -28,14 +28,14 @@ export class HeldTime {
     return this.#totalMs + (first === undefined ? 0 : this.#uncounted(first.sinceMs));
   }
 
-  /** Counts a wait, until it ends in one way or the other. */
+  /** Counts a wait until it succeeds or fails. */
   async during<T>(sent: Promise<T>): Promise<T> {
     const wait = { sinceMs: this.#nowMs() };
     this.#waits.add(wait);
     try {
       return await sent;
     } finally {
-      // With all that waits: what began before this one and lasts on is counted up to here, too.
+      // This includes all open waits: a wait that began earlier and goes on is counted up to now, too.
       this.#totalMs = this.totalMs;
       this.#countedMs = this.#nowMs();
       this.#waits.delete(wait);

@@ -1,13 +1,13 @@
 import type { Routes } from "../../../src/master/ports.ts";
 
-/** How long it is believed that there is one, and that there is none. */
+/** How long the answer that there is a stitch is used, and the answer that there is none. */
 const KNOWN_MS = 5000;
 const UNKNOWN_MS = 1000;
 const MOST = 10_000;
 
 type Answer = { readonly isKnown: boolean | Promise<boolean>; readonly untilMs: number };
 
-/** Whether there is somebody to take what is sent to a full id: what comes for others is a dead letter at that node. */
+/** Knows whether a stitch takes the messages for a full id. A message that no stitch takes is a dead letter at that node. */
 export class KnownStitches {
   readonly #routing: Pick<Routes, "takesMessages">;
   readonly #answers = new Map<string, Answer>();
@@ -16,7 +16,7 @@ export class KnownStitches {
     this.#routing = routing;
   }
 
-  /** Is there a stitch that takes messages, or one that has moved from there? Where that cannot be told, there is. */
+  /** Is there a stitch that takes messages, or one that has moved from there? true if that cannot be found out. */
   isKnown(id: string, nowMs: number): boolean | Promise<boolean> {
     const before = this.#answers.get(id);
     if (before !== undefined && nowMs < before.untilMs) return before.isKnown;

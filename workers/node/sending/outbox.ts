@@ -9,34 +9,34 @@ import { SendQueue, type QueuedMessage } from "./send-queue.ts";
 import { LetterPace } from "./letter-pace.ts";
 import { type Place, Recipients, type RecipientsOptions, type SendTo } from "./recipients.ts";
 
-/** How soon a full inbox, or a Redis that is away, is tried again. */
+/** Delay before a full inbox, or a Redis that is away, is tried again. */
 const RETRY_MS = 200;
 /**
- * What a stitch says waits so long for room, then it is a dead letter. Long enough for a recipient that is slow or starts
- * again; short, because its sender is held up meanwhile where more waits than may, and then its messages to all others are.
+ * How long a message of a stitch waits for room; then it is a dead letter. Long enough for a recipient that is slow or
+ * starts again. Short, because the sender is held up if too much waits, and with it its messages to all other recipients.
  */
 export const ROOM_MS = 5000;
 const MOST_DEAF = 10_000;
 
 type OutboxOptions = RecipientsOptions & {
-  /** What is sent by it waits for nothing else that the node has to do with Redis. */
+  /** Messages sent through it do not wait for the node's other requests to Redis. */
   readonly routing: Routes;
   readonly onError: (error: unknown) => void;
 };
 
-/** A stitch that says something, and hears what becomes of it while it goes on. */
+/** A stitch that sends a message and learns its result while it goes on. */
 type Speaker = {
-  /** There is no room for it; of several messages that find none one after the other, told for the first. */
+  /** There is no room for the message. If several in a row find none, this is called for the first one. */
   readonly onFull: () => void;
-  /** It waits here, and its sender may go on. */
+  /** The message waits here, and its sender may go on. */
   readonly goOn: () => void;
-  /** Somebody does not get it, though others do. */
+  /** One recipient does not get the message, although others do. */
   readonly onLost: (error: unknown) => void;
 };
 
 /**
- * How a message waits for room. With a speaker `ROOM_MS` at most, then it is a dead letter; else it is given up at `untilMs`,
- * and without that it waits as long as it takes.
+ * How a message waits for room. With a speaker it waits at most `ROOM_MS`, then it is a dead letter. Otherwise it is given
+ * up at `untilMs`; without `untilMs` it waits as long as needed.
  */
 export type Waits = { readonly speaker?: Speaker; readonly untilMs?: number };
 
@@ -45,40 +45,40 @@ type Sending = QueuedMessage &
     readonly message: Message;
     readonly waits: Waits;
     readonly stored: PromiseWithResolvers<void>;
-    /** Its sender need not wait for it any more; called once. */
+    /** The sender need not wait for the message any more; called once. */
     readonly goOn: () => void;
-    /** Since when it waits for room, by itself or behind another. */
+    /** Since when the message waits for room, for itself or behind another message. */
     sinceMs: number | null;
-    /** It is counted in the backlog. */
+    /** The message is counted in the backlog. */
     isKept: boolean;
   };
 
-/** What goes to one node. `rest`: it waits for nothing but the time; ends with this. */
+/** The messages for one node. `rest`: set during a pause without work; aborting it ends the pause. */
 type Destination = { readonly queue: SendQueue<Sending>; rest: AbortController | null };
 
 /**
- * Sends what the stitches of a node have to say. A message is sent when it is stored in the inboxes of its recipients'
- * nodes. What goes to one node goes in batches, one at a time, and what one sender says goes out in the order it was said,
- * however long it takes to find whom it is for: so messages of one sender to one stitch keep their order.
+ * Sends the messages of a node's stitches. A message is sent when it is stored in the inboxes of its recipients' nodes.
+ * Messages for one node go in batches, one at a time. Messages of one sender go out in order, no matter how long it takes
+ * to find their recipients. So messages of one sender to one stitch keep their order.
  *
- * One recipient without room holds up no other. What is for it waits here, and its sender goes on, until too much waits: then
- * the sender is held up, but never longer than a message waits (`ROOM_MS`). What is given up is a dead letter. From then on
- * the recipient is taken for deaf to this sender: what finds no room is a dead letter at once, until it has had room for all
- * for as long. Where the recipient's node is away as well, the message is a dead letter at once. Who makes nothing but dead
- * letters is slowed.
+ * A recipient without room does not hold up others. Its messages wait here, and their sender goes on, until too much waits.
+ * Then the sender is held up, but never longer than a message waits (`ROOM_MS`). A message that is given up is a dead
+ * letter. From then on the recipient counts as deaf to this sender: a message without room is a dead letter at once, until
+ * the recipient has had room for all messages for `ROOM_MS`. If the recipient's node is away as well, the message is a dead
+ * letter at once. A sender that causes only dead letters is slowed.
  */
 export class Outbox {
   readonly #options: OutboxOptions;
   readonly #destinations = new Map<string, Destination>();
   readonly #backlog = new Backlog();
-  /** By sender and recipient: deaf until then. */
+  /** By sender and recipient: the time until which the recipient counts as deaf. */
   readonly #deaf = new Map<string, number>();
-  /** Destinations that are sent to, letters that are written. */
+  /** The work in progress: sends to destinations, and writes of dead letters. */
   readonly #working = new Set<Promise<void>>();
   readonly #pace = new LetterPace();
   readonly #known: KnownStitches;
   readonly #recipients: Recipients;
-  /** By sender: the last of its messages whose recipient is being looked up, or that is slowed. */
+  /** By sender: the last message whose recipient is being looked up, or that is slowed. */
   readonly #lookups = new Map<string, Promise<void>>();
   readonly #stopping = new AbortController();
 
@@ -89,8 +89,8 @@ export class Outbox {
   }
 
   /**
-   * Gives up what waits: it was not stored, and its senders are ending. Resolves when that for which its sender did not wait is
-   * among the dead letters. Safe to repeat.
+   * Gives up the messages that wait: they were not stored, and their senders are ending. Resolves when the messages whose
+   * senders did not wait are among the dead letters. Safe to repeat.
    */
   async stop(): Promise<void> {
     this.#stopping.abort();
@@ -99,7 +99,7 @@ export class Outbox {
   }
 
   /**
-   * Sends a message. Resolves when it is stored, to several when it is for one of them at least.
+   * Sends a message. Resolves when it is stored; for several recipients, when at least one of them has it.
    * @throws RequestError `no_recipient`, `ambiguous_stitch`, `inbox_full`, `shutting_down`.
    */
   async send(to: SendTo, message: Omit<Message, "to">, waits: Waits = {}): Promise<void> {
@@ -109,7 +109,7 @@ export class Outbox {
     const isPaced = waits.speaker !== undefined && this.#pace.isSlow(from);
     if (before === undefined && !isPaced && !(places instanceof Promise)) return this.#post(places, message, waits);
     const turn = Promise.allSettled([before, places]).then(async () => {
-      // What it said before this may have arrived meanwhile: then it is not slowed any more.
+      // An earlier message of the sender may have arrived meanwhile; then the sender is not slowed any more.
       const delayMs = isPaced ? this.#pace.delayMs(from, data.length, this.#options.nowMs()) : 0;
       if (delayMs > 0) await pause(delayMs, this.#stopping.signal);
     });
@@ -119,7 +119,7 @@ export class Outbox {
     return this.#post(await places, message, waits);
   }
 
-  /** All at once, so that what is said later comes after it. */
+  /** Queues the message for all places in one turn, so that later messages come after it. */
   async #post(places: readonly Place[], message: Omit<Message, "to">, waits: Waits): Promise<void> {
     let held = places.length;
     const goOn = () => {
@@ -140,7 +140,7 @@ export class Outbox {
   #put(node: string, stitch: string, message: Message, waits: Waits, goOn: () => void): Promise<void> {
     if (this.#stopping.signal.aborted) return Promise.reject(leaving());
     const sending: Sending = {
-      // What goes after a stitch may wait long, and must hold up nothing that its sender says meanwhile.
+      // A forwarded message may wait long, and must not hold up what its sender sends meanwhile.
       from: message.hops === 0 ? message.from : `${message.from}+`,
       recipient: `${node}:${stitch}`,
       stitch,
@@ -168,12 +168,12 @@ export class Outbox {
     this.#working.add(done);
   }
 
-  /** Carries what waits for one node until nothing does. */
+  /** Sends the messages for one node until none waits. */
   async #carry(node: string, destination: Destination): Promise<void> {
     const { queue } = destination;
     const { signal } = this.#stopping;
     let probeAtMs = 0;
-    // What is sent in the same turn goes together.
+    // Messages of the same turn are sent together.
     await new Promise((resolve) => setImmediate(resolve));
     while (!queue.isEmpty && !signal.aborted) {
       const steadyMs = performance.now();
@@ -207,7 +207,7 @@ export class Outbox {
     destination.rest = null;
   }
 
-  /** @returns what became of each; null where nobody knows. */
+  /** @returns the result of each message; null if the results are unknown. */
   async #store(node: string, batch: readonly Sending[]): Promise<PutResult[] | null> {
     const { routing, onError } = this.#options;
     const failed = (error: unknown) => {
@@ -225,7 +225,7 @@ export class Outbox {
     return batch.map((sending, index) => again.get(sending) ?? placed[index] ?? "full");
   }
 
-  /** What is left of messages as dead letters, for each that it was for: `<node>:<group>` where no member is known there. */
+  /** The dead letters for these messages, one for each recipient: `<node>:<group>` if no member is known on that node. */
   async #burials(sendings: readonly Sending[], reason: string): Promise<Burial[]> {
     const { routing, nowMs } = this.#options;
     const groups = new Set(sendings.flatMap(({ message: { to } }) => ("group" in to ? [to.group] : [])));
@@ -242,7 +242,7 @@ export class Outbox {
     });
   }
 
-  /** Ends a message of which it is known what became. @returns true where there was no room for it. */
+  /** Ends a message whose result is known. @returns true if there was no room for it. */
   #stays(node: string, sending: Sending, placed: PutResult): boolean {
     if (placed === "stored") {
       this.#note(sending);
@@ -255,7 +255,7 @@ export class Outbox {
     return false;
   }
 
-  /** It is stored; but where nobody can take it, it will be a dead letter. */
+  /** The message is stored. If nobody can take it, it will be a dead letter. */
   #note({ from, recipient, message: { to, bare } }: Sending): void {
     const tell = (isKnown: boolean) => (isKnown ? this.#pace.arrived(from) : this.#pace.lost(from));
     const isKnown = "group" in to || bare === true || this.#known.isKnown(recipient, this.#options.nowMs());
@@ -263,7 +263,7 @@ export class Outbox {
     else tell(isKnown);
   }
 
-  /** There is no room for a message, or for one that it must not overtake. */
+  /** There is no room for this message, or for an earlier one that it must not overtake. */
   #startWaiting(sending: Sending): void {
     const { speaker } = sending.waits;
     if (sending.sinceMs !== null || this.#isDeaf(sending)) return;
@@ -278,12 +278,12 @@ export class Outbox {
     return this.#options.nowMs() < (this.#deaf.get(deafnessOf(sending)) ?? 0);
   }
 
-  /** @param full for whom there was no room just now: while Redis is away nothing is given up. */
+  /** @param full the stitches that had no room just now: while Redis is away, nothing is given up. */
   #giveUpLate(queue: SendQueue<Sending>, full: ReadonlySet<string>): void {
     const nowMs = this.#options.nowMs();
     const isLate = (sending: Sending): boolean => {
       const { waits, sinceMs, stitch } = sending;
-      // What only waits behind others goes when those are gone.
+      // A message that only waits behind others goes when those are gone.
       if (!full.has(stitch)) return false;
       const untilMs =
         waits.untilMs ?? (waits.speaker === undefined ? Number.POSITIVE_INFINITY : (sinceMs ?? nowMs) + ROOM_MS);
@@ -292,7 +292,7 @@ export class Outbox {
     if (queue.aside.some(isLate)) this.#giveUp(queue.takeOut(isLate));
   }
 
-  /** From here on their recipients are deaf to those who said them. */
+  /** From here on, the recipients count as deaf to the senders of these messages. */
   #giveUp(sendings: readonly Sending[]): void {
     const untilMs = this.#options.nowMs() + ROOM_MS;
     if (this.#deaf.size + sendings.length > MOST_DEAF) this.#deaf.clear();
@@ -300,11 +300,11 @@ export class Outbox {
     const said = sendings.filter(({ waits }) => waits.speaker !== undefined);
     for (const { from } of said) this.#pace.lost(from);
     if (said.length > 0) this.#bury(said, `no room for it, and none for others of its sender for ${ROOM_MS} ms`);
-    // The others are their sender's to bury.
+    // The senders of the others make dead letters of them.
     for (const sending of sendings) if (sending.waits.speaker === undefined) this.#end(sending, isFull(sending));
   }
 
-  /** Makes dead letters of them, at this node; tells their senders when that is so. */
+  /** Makes dead letters of messages, at this node, and then tells their senders. */
   #bury(sendings: readonly Sending[], reason: string): void {
     const { routing, node, onError } = this.#options;
     const { signal } = this.#stopping;
@@ -341,7 +341,7 @@ export class Outbox {
   }
 }
 
-/** Replies have a time of their own, and so by themselves find out who is deaf. */
+/** Replies wait for another time than messages, so their deafness is recorded separately. */
 const deafnessOf = ({ from, recipient, waits }: Sending): string =>
   `${pairOf(from, recipient)}${waits.speaker === undefined ? " replies" : ""}`;
 const postedOf = (sendings: readonly Sending[], burials: readonly Burial[]): Posted[] =>

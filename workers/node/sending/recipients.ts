@@ -3,22 +3,22 @@ import type { Message } from "../../../src/domain/message.ts";
 import { parseStitchRef, splitFullId } from "../../../src/domain/names/ids.ts";
 import type { Routes } from "../../../src/master/ports.ts";
 
-/** How long a route is used without being read again. A stale one costs a hop: the node it leads to sends the message on. */
+/** How long a route is used without being read again. A stale route costs a hop: its node sends the message on. */
 export const ROUTE_MS = 5000;
 const MOST_ROUTES = 10_000;
 
 export type RecipientsOptions = {
   readonly routing: Pick<Routes, "locate" | "nodesOf">;
   readonly node: string;
-  /** Does this bare id mean a stitch of this node? One that is only arriving it does not mean. */
+  /** Does this bare id mean a stitch on this node? It does not mean a stitch that is still arriving. */
   readonly isHere: (stitch: string) => boolean;
   readonly nowMs: () => number;
 };
 
-/** Whom a stitch sends to: a stitch by its bare or full id, or a group. */
+/** The recipient of a stitch's message: a stitch by its bare or full id, or a group. */
 export type SendTo = { readonly stitch: string } | { readonly group: string };
 
-/** Where a message goes: a node, and the stitch it is for there, or "" for several. */
+/** Where a message goes: a node, and its recipient there, or "" for several. */
 export type Place = {
   readonly node: string;
   readonly stitch: string;
@@ -34,7 +34,7 @@ export class Recipients {
     this.#options = options;
   }
 
-  /** At once where that is known. @throws RequestError `no_recipient`, `ambiguous_stitch`. */
+  /** Returns the places at once if they are known. @throws RequestError `no_recipient`, `ambiguous_stitch`. */
   find(to: SendTo): Place[] | Promise<Place[]> {
     if ("group" in to) return this.#findGroup(to.group);
     const ref = parseStitchRef(to.stitch);
@@ -70,7 +70,7 @@ export class Recipients {
       this.#routes.delete(stitch);
       throw error;
     });
-    // One that is made in a moment must not be missing for seconds.
+    // A stitch that is created a moment later must not be missing for seconds.
     if (ids.length === 1) this.#routes.set(stitch, { ids, untilMs });
     else this.#routes.delete(stitch);
     return ids;

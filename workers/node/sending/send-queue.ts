@@ -1,23 +1,24 @@
-/** Messages in one batch: few enough that its readers work on it while the next is stored. */
+/** Messages in one batch: few enough that their recipients work on it while the next batch is stored. */
 const MOST_AT_ONCE = 100;
-/** And characters of them. */
+/** Characters in one batch. */
 const MOST_CHARACTERS = 4 * 1024 * 1024;
 
-/** One message for one node. `stitch`: the one it is for there, or "" for several. */
+/** One message for one node. `stitch`: its recipient there, or "" for several. */
 export type QueuedMessage = { readonly from: string; readonly stitch: string; readonly body: string };
 
 /**
- * What waits to be stored in one node's inbox. It goes out in batches. What found no room waits aside, and with it only what
- * must not overtake it: two messages of one sender keep their order where they may be for the same stitch.
+ * The messages that wait to be stored in one node's inbox. They go out in batches. A message that
+ * found no room waits aside, and with it only those that must not overtake it: two messages of one
+ * sender keep their order if they may be for the same stitch.
  */
 export class SendQueue<P extends QueuedMessage> {
-  /** Goes next, in this order. */
+  /** The messages that go next, in order. */
   #ready: P[] = [];
-  /** Found no room, or must not overtake one that did, in this order. */
+  /** The messages that found no room, or must not overtake one that found none, in order. */
   #aside: P[] = [];
-  /** For whom there was no room at the last try; "": for several. Something aside is for each of them. */
+  /** The stitches that had no room at the last try; "" means several. Each of them has a message aside. */
   #full = new Set<string>();
-  /** Of each sender of whom something is aside: is it for several? */
+  /** The senders that have messages aside: is one of those messages for several? */
   #senders = new Map<string, boolean>();
 
   get isEmpty(): boolean {
@@ -33,7 +34,7 @@ export class SendQueue<P extends QueuedMessage> {
     return this.#full.has(stitch);
   }
 
-  /** @returns whether it may go out at once. */
+  /** @returns whether the message may go out at once. */
   push(message: P): boolean {
     const waits = this.#full.size > 0 && this.#mustWait(message);
     if (waits) this.#setAside(message);
@@ -41,7 +42,7 @@ export class SendQueue<P extends QueuedMessage> {
     return !waits;
   }
 
-  /** Takes out what goes next. */
+  /** Takes out the next batch. */
   next(): P[] {
     let characters = 0;
     let count = 0;
@@ -49,7 +50,7 @@ export class SendQueue<P extends QueuedMessage> {
     for (const { from, stitch, body } of this.#ready) {
       characters += body.length;
       if (count === MOST_AT_ONCE || (count > 0 && characters > MOST_CHARACTERS)) break;
-      // Within a batch the one may be refused and the other stored, so that what was said later would be there first.
+      // Within a batch, an earlier message may be refused and a later one stored; the later one would arrive first.
       if ((toSeveral.get(from) ?? stitch === "") !== (stitch === "")) break;
       toSeveral.set(from, stitch === "");
       count += 1;
@@ -57,7 +58,10 @@ export class SendQueue<P extends QueuedMessage> {
     return this.#ready.splice(0, count);
   }
 
-  /** Takes out one message for each full stitch, to see whether there is room by now: all of them would be much to send in vain. */
+  /**
+   * Takes out one message for each full stitch, to find out whether
+   * there is room now. Sending all of them in vain would cost too much.
+   */
   probes(): P[] {
     const probes = new Map<string, P>();
     const passed = new Map<string, boolean>();
@@ -77,12 +81,12 @@ export class SendQueue<P extends QueuedMessage> {
     return [...taken];
   }
 
-  /** Puts back a batch of which nobody knows what became. */
+  /** Puts back a batch whose result is unknown. */
   putBack(batch: readonly P[]): void {
     this.#ready = [...batch, ...this.#ready];
   }
 
-  /** A batch has been tried: sets aside what found no room, and lets go on what need not wait any more. */
+  /** A batch has been tried: sets the refused messages aside, and makes those ready that need not wait any more. */
   finish(batch: readonly P[], refused: readonly P[]): void {
     if (refused.length === 0 && (this.#full.size === 0 || !batch.some(({ stitch }) => this.#full.has(stitch)))) return;
     for (const { stitch } of batch) this.#full.delete(stitch);
@@ -90,7 +94,7 @@ export class SendQueue<P extends QueuedMessage> {
     this.#sort([...refused, ...this.#ready, ...this.#aside]);
   }
 
-  /** Takes out every message that `isWanted`; what waited for these alone may go. */
+  /** Takes out every message that `isWanted`. Messages that waited only for these may go. */
   takeOut(isWanted: (message: P) => boolean): P[] {
     const all = [...this.#ready, ...this.#aside];
     const taken = new Set(all.filter(isWanted));
@@ -98,7 +102,7 @@ export class SendQueue<P extends QueuedMessage> {
     return [...taken];
   }
 
-  /** What was ready comes first: it could go because it had to wait for nothing aside, which may have to wait for it. */
+  /** Ready messages come first: they had to wait for no message aside, but messages aside may have to wait for them. */
   #sort(all: readonly P[]): void {
     const full = this.#full;
     this.#ready = [];

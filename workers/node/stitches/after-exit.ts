@@ -6,10 +6,10 @@ import type { StitchEvent } from "./kept-record.ts";
 
 type EndedRun = {
   readonly record: StitchRecord;
-  /** null only of what was held up. */
+  /** null only if the start was held up. */
   readonly spec: StitchSpec | null;
   readonly exit: Exit;
-  /** Was it to end: it is stopped, or its worker leaves? */
+  /** Was the end intended, by a stop or because the worker leaves? */
   readonly isWanted: boolean;
   /** Does the node's lease hold? */
   readonly holdsId: boolean;
@@ -18,21 +18,21 @@ type EndedRun = {
   readonly random: number;
 };
 
-/** What follows from the end of a run. */
+/** What happens after the end of a run. */
 export type AfterExit = {
   readonly change: Partial<StitchRecord>;
   readonly event: StitchEvent;
   /** For the stitch's log. */
   readonly note?: string;
-  /** It is started again after so long. */
+  /** The delay before the stitch is started again. */
   readonly restartInMs?: number;
-  /** It waits for something that holds it up, or for the node's lease. */
+  /** The stitch waits for what holds it up, or for the node's lease. */
   readonly waitsFor?: "what holds it up" | "lease";
 };
 
 const DISCONNECTED = "stopped: its node has lost Redis for as long as its lease; it starts again when the node is back";
 
-/** What follows from the end of a run: it was asked for, it waits, or the restart policy decides. */
+/** Decides what happens after the end of a run: the end was intended, or the stitch waits, or the restart policy decides. */
 export function decideAfterExit(run: EndedRun): AfterExit {
   const { exit, spec, isWanted, holdsId, nowMs } = run;
   const { code, signal } = exit;
@@ -42,14 +42,14 @@ export function decideAfterExit(run: EndedRun): AfterExit {
     ...(code === null && signal === null ? {} : { lastExit: { code, signal, atMs: nowMs } }),
   };
   if (isWanted) return { change: { ...ended, state: "stopped" }, event: { type: "stitch.stopped" } };
-  // No end of a run: its policy has nothing to count.
+  // Nothing has run, so the restart policy has nothing to count.
   if (exit.heldUp !== undefined)
     return {
       change: { ...ended, state: "backoff" },
       event: { type: "stitch.failed", data: { reason: exit.heldUp } },
       waitsFor: "what holds it up",
     };
-  // The lease may be back before its end is known.
+  // The lease may be back before this exit is known.
   if (exit.withLease === true || (spec?.onDisconnect === "stop" && !holdsId))
     return {
       change: { ...ended, state: "stopped" },

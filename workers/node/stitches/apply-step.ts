@@ -6,10 +6,10 @@ import { type HostedStitch, WorkerLeaves } from "./hosted-stitch.ts";
 import { recordOutcome, startStitch, waitForDisk } from "./start-stitch.ts";
 import { type CreateStep, outcomesOf, type StepContext, type StepRequest } from "./step-context.ts";
 
-/** A step for a stitch that is here. */
+/** A step for a stitch that is on this node. */
 type StepOnExisting = Exclude<StitchStep, CreateStep>;
 
-/** The stitch that a step is carried out on, and how it was before the step. */
+/** The stitch of a step, and its record before the step. */
 type Target = { readonly stitch: HostedStitch; readonly before: StitchRecord };
 
 type TakeBackStep = Extract<StitchStep, { action: "remove" }> & { readonly arrivingFrom: string };
@@ -45,20 +45,20 @@ const ACTIONS: { readonly [Name in StepOnExisting["action"]]: Action } = {
     return done;
   },
 
-  // It was confirmed before: see `applyStep`.
+  // `applyStep` has confirmed the arrival before.
   settle: (_context, { outcome }, { stitch }) => Promise.resolve(recordOutcome(stitch, outcome.done(true))),
 };
 
 const DESIRED_AFTER = { start: "running", restart: "running", stop: "stopped", remove: "stopped" } as const;
 
-/** The newer of a step's revision and the one that is recorded, as it is recorded. */
+/** The newer of the step's revision and the recorded revision, in the recorded form. */
 const newerOf = (revision: Revision, { revision: recorded }: StitchRecord): string =>
   compareRevisions(revision, parseRevision(recorded)) < 0 ? recorded : formatRevision(revision);
 
 /**
- * Applies one step to one stitch, once: an equal step is answered with the recorded outcome, an older one is refused. What the
- * stitch should do is on disk before anything is done.
- * @throws WorkerLeaves; the disk's error, where it takes nothing: then nothing is done.
+ * Applies one step to one stitch, once. The same step sent again is answered with the recorded outcome; an older step is
+ * refused. The desired state is on disk before anything is done.
+ * @throws WorkerLeaves; the disk's error if the disk takes nothing: then nothing is done.
  */
 export async function applyStep(
   context: StepContext,
@@ -71,14 +71,14 @@ export async function applyStep(
   const request: StepRequest = { id, step, revision, outcome };
   if (isForAnother(context, request))
     return outcome.failed({ code: "superseded", message: `another stitch has the id ${id} on ${node} by now` });
-  // Also where the step is old: a newer command for the stitch that has arrived does not confirm its move.
+  // Also for an old step: a newer command for the arrived stitch does not confirm its move.
   if (step.action === "settle") confirmArrival(context, id);
   const known = outcomeWithoutWork(context, request);
   if (known !== null) return known;
   if (step.action === "create") return createStitch(context, { ...request, step });
   if (context.isLeaving()) throw new WorkerLeaves();
   const stitch = registry.find(id);
-  // Taking back a move removes nothing but what has arrived by it.
+  // A step that takes back a move removes only the stitch that arrived by that move.
   if (takesBackMove(step) && stitch?.record.movedFrom !== step.arrivingFrom) return outcome.done(false);
   if (stitch === null) return outcomeWithoutStitch(context, request);
   const before = stitch.record;
@@ -92,19 +92,19 @@ export async function applyStep(
   return ACTIONS[step.action](context, { ...request, step }, { stitch, before });
 }
 
-/** Does the step mean another stitch than the one that has the id here, or, where it brings one back, that had it last? */
+/** Is the step for another stitch than the one with this id? If it restores a stitch, the removed one is checked, too. */
 function isForAnother({ registry }: StepContext, { id, step }: StepRequest): boolean {
   const restores = step.action === "create" && step.restores === true;
   const record = registry.find(id)?.record ?? (restores ? registry.findRemoved(id) : null);
   return step.born !== undefined && record !== null && step.born !== record.born;
 }
 
-/** The outcome of a step that is old, or was carried out before; null where it is to be carried out. */
+/** The outcome of a step that is old or was carried out before; null if the step is to be carried out. */
 function outcomeWithoutWork(
   { registry }: StepContext,
   { id, step, revision, outcome }: StepRequest,
 ): StepOutcome | null {
-  // A move is taken back by its own job: a newer command that the stitch got after it had arrived does not keep it here.
+  // Only the job of a move takes the move back. A newer command that came after the arrival does not keep the stitch here.
   if (takesBackMove(step)) return null;
   const age = compareRevisions(revision, registry.lastRevision(id));
   if (age < 0)
@@ -116,7 +116,7 @@ function outcomeWithoutWork(
 
 function outcomeWithoutStitch({ registry, node }: StepContext, { id, step, outcome }: StepRequest): StepOutcome {
   const movedTo = registry.isTakenBack(id) ? null : registry.movedTo(id);
-  // One that has moved away lives on: to say that it is removed would be wrong.
+  // A stitch that has moved away still exists, so it would be wrong to report it as removed.
   if (movedTo !== null)
     return outcome.failed({ code: "superseded", message: `it has moved to ${movedTo}; send the command again` });
   if (step.action === "remove" && step.movedTo === undefined && registry.findRemoved(id) !== null)
@@ -124,7 +124,7 @@ function outcomeWithoutStitch({ registry, node }: StepContext, { id, step, outco
   return outcome.failed({ code: "internal", message: `${node} has no stitch ${id}` });
 }
 
-/** Confirms that a stitch has moved here: the one it came from is gone. Does nothing where that was confirmed before. */
+/** Confirms that a stitch has moved here, because its source stitch is gone. Does nothing if the move is confirmed already. */
 export function confirmArrival({ registry, publish }: Pick<StepContext, "registry" | "publish">, id: string): void {
   const stitch = registry.find(id);
   const from = stitch?.record.movedFrom ?? null;

@@ -13,15 +13,18 @@ type AsAssignedOptions = {
   readonly registry: Pick<StitchRegistry, "withoutSpec">;
   readonly orders: Pick<Orders, "assigned">;
   readonly specs: Pick<Specs, "bring">;
-  /** Told of each stitch that nobody has assigned to this node, of assignments that cannot be read, and of specs that are not let in. */
+  /**
+   * Called for each stitch that no Master has assigned to this node,
+   * each unreadable assignment, and each spec that is not accepted.
+   */
   readonly onError: (error: unknown) => void;
 };
 
 /**
- * What Redis holds of a node's stitches, to be merged with its disk. A record there says how a stitch is, and is no order to run
- * it: what it runs, in which group and where it may live, is as Masters have assigned it, and comes from their store. What they
- * have not assigned is left out. A stitch of the disk whose spec is lost there gets it back in the same way.
- * @throws where Redis does not answer.
+ * The stitches of a node in Redis, to be merged with its disk. A record in Redis says how a stitch is; it is not an order
+ * to run the stitch. The spec, group and placement come from the store, as Masters have assigned them. A stitch that no
+ * Master has assigned is left out. A stitch on disk that has lost its spec gets it back in the same way.
+ * @throws if Redis does not answer.
  */
 export async function asAssigned(
   published: Published,

@@ -15,8 +15,8 @@ import { recordOutcome, startStitch, waitForDisk } from "./start-stitch.ts";
 import type { CreateStep, StepContext, StepRequest } from "./step-context.ts";
 
 /**
- * Carries out a create: makes the stitch, or takes up again one that this very step has made, and starts it where that is asked.
- * @throws WorkerLeaves; the disk's error, where it takes nothing: then nothing is left of a new stitch.
+ * Carries out a create: makes the stitch, or continues with the one that this same step made before. Starts it if asked.
+ * @throws WorkerLeaves; the disk's error if the disk does not take the record: then nothing is left of a new stitch.
  */
 export async function createStitch(context: StepContext, request: StepRequest<CreateStep>): Promise<StepOutcome> {
   const { id, step, outcome } = request;
@@ -31,14 +31,17 @@ export async function createStitch(context: StepContext, request: StepRequest<Cr
   return recordOutcome(stitch, step.start ? await startStitch(context, request, stitch, true) : outcome.done(true));
 }
 
-/** Is it the one that was here before: a removal is taken back, or it has moved and comes home? Then it finds what it left. */
+/** Does the stitch return to this node: is its removal taken back, or does it move back? Then it keeps its old data and log. */
 function returns({ registry }: StepContext, { id, step }: StepRequest<CreateStep>): boolean {
   const { restores, movedFrom, born } = step;
   if (born === undefined || registry.findRemoved(id)?.born !== born) return false;
   return restores === true || (movedFrom !== undefined && registry.movedTo(id) !== null && !registry.isTakenBack(id));
 }
 
-/** A new stitch begins with an empty data folder and a log of its own; what a removed one left is kept until its time is over. */
+/**
+ * Puts the data and log of a removed stitch aside, so that the new stitch begins with an empty data folder and its own log.
+ * They are kept until their time is over.
+ */
 async function putAside({ registry, disk, nowMs, onError }: StepContext, id: string): Promise<void> {
   if (!(await disk.hasLeftovers(id))) return;
   const log = registry.oldLog(id) ?? new StitchLog(disk.logPath(id), onError);
@@ -48,7 +51,7 @@ async function putAside({ registry, disk, nowMs, onError }: StepContext, id: str
   registry.forgetOldLog(id);
 }
 
-/** @returns what the stitch is to run, or why it cannot be made here. */
+/** @returns the spec that the stitch runs, or why the stitch cannot be made here. */
 function checkCreate(
   context: StepContext,
   { id, step, revision }: StepRequest<CreateStep>,
@@ -61,18 +64,19 @@ function checkCreate(
   if (short !== null) return refused("capacity_exceeded", `has not enough ${short} left for this stitch`);
   const existing = registry.find(id);
   const eligibility = context.eligibility();
-  // It was planned before a newer command took this node out. What is taken back was here all along.
+  // The create was planned before a newer command made this node ineligible. A restored stitch was on this node before.
   if (eligibility !== "eligible" && existing === null && step.restores !== true)
     return refused("superseded", `takes no new stitches: it is ${eligibility}`);
-  // Two creates of one id at once, planned before either was there: the first has it. Taking it over would end another's stitch.
+  // Two creates of one id were planned before either stitch existed.
+  // The first one wins: replacing it would end another client's stitch.
   if (existing !== null && existing.record.revision !== formatRevision(revision))
     return refused("internal", `has a stitch ${id} already`);
   return { spec };
 }
 
 /**
- * Resolves when the record of a new stitch is on disk, and tells of it.
- * @throws where the disk does not take it: then nothing is left of it, and the command can be given again.
+ * Makes a new stitch. Resolves when its record is on disk, and publishes it then.
+ * @throws if the disk does not take the record: then nothing is left of the stitch, and the command can be sent again.
  */
 async function makeStitch(
   context: StepContext,

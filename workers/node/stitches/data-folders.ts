@@ -2,13 +2,13 @@ import { orLate } from "../../../src/bounded-wait.ts";
 import { ANSWER_MS, LOOKS, LOOKS_AT_ONCE } from "../files/bounded-files.ts";
 import type { StitchDisk } from "./stitch-disk.ts";
 
-/** Folders looked into in one round: with thousands of stitches it is each one's turn now and then. */
+/** Folders that one round checks. With thousands of stitches, each folder is checked only now and then. */
 const A_ROUND = 200;
-/** Knows which stitches keep something in their data folders. */
+/** Knows which stitches keep data in their data folders. */
 export class DataFolders {
   readonly #disk: StitchDisk;
   #withData = new Set<string>();
-  /** Those whose folders have not answered yet. They may keep something. */
+  /** Stitches whose folders have not answered yet. They may keep data. */
   readonly #unanswered = new Set<string>();
   #next = 0;
   #looking: Promise<void> | null = null;
@@ -17,14 +17,14 @@ export class DataFolders {
     this.#disk = disk;
   }
 
-  /** Does it keep something, as far as is known? */
+  /** Does the stitch keep data, as far as is known? */
   keeps(id: string): boolean {
     return this.#withData.has(id) || this.#unanswered.has(id);
   }
 
   /**
-   * Looks into the folders of some of these stitches, each time into the next ones; one that is known to keep something is not
-   * looked at again. One look at a time; it ends at the first folder that does not answer.
+   * Checks the folders of some of these stitches; each call checks the next ones. A stitch that is known to keep data is
+   * not checked again. One round at a time; it ends at the first folder that does not answer.
    */
   look(ids: readonly string[]): Promise<void> {
     this.#looking ??= this.#look(ids).finally(() => {
@@ -40,7 +40,7 @@ export class DataFolders {
     const turn = unknown.slice(this.#next, this.#next + A_ROUND);
     this.#next += A_ROUND;
     for (const id of turn) {
-      // Whatever else is looked into would only wait for those.
+      // Any other check would only wait for the folders that do not answer.
       if (this.#unanswered.size >= LOOKS_AT_ONCE) return;
       this.#unanswered.add(id);
       const looked = hasEntry(this.#disk.dataDir(id)).then((found) => {
@@ -52,12 +52,12 @@ export class DataFolders {
   }
 }
 
-/** A stitch may have put a link in the place of its folder: that is something it keeps, and is not followed. */
+/** A stitch may have replaced its folder with a link. The link counts as data and is not followed. */
 async function hasEntry(path: string): Promise<boolean> {
   try {
     return !(await LOOKS.lstat(path)).isDirectory() || (await LOOKS.hasEntry(path));
   } catch {
-    // Not made yet, or gone with its stitch: nothing is in it either way.
+    // The folder is not made yet, or is gone with its stitch. It holds no data in both cases.
     return false;
   }
 }

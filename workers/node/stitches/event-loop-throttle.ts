@@ -1,11 +1,11 @@
-/** A turn of the event loop that took longer than this had too much in it. */
+/** A turn of the event loop that took longer than this had too much work. */
 const TURN_MS = 5;
 const MOST_A_TURN = 32;
 
 /**
- * Lets pieces of work begin a few in each turn of the event loop: to start a process blocks it for some milliseconds, and
- * five hundred in one turn would outlast a lease. One at first, twice as many after each turn that was short, half as many
- * after one that was not: what costs next to nothing need not wait for a turn of its own.
+ * Begins waiting work in batches, one batch for each turn of the event loop: starting a process blocks the loop for some
+ * milliseconds, and five hundred starts in one turn would outlast a lease. A batch has one piece of work at first, twice as
+ * many after a short turn, half as many after a long one. So cheap work does not wait for a turn of its own.
  */
 export class EventLoopThrottle {
   readonly #nowMs: () => number;
@@ -33,7 +33,8 @@ export class EventLoopThrottle {
   #begin(): void {
     this.#sinceMs = this.#nowMs();
     for (const resolve of this.#waiting.splice(0, this.#atOnce)) resolve();
-    // What begins now goes on in the next turn, when its record has been written (see `StitchDisk`): that is the one that counts.
+    // Work that begins now continues in the next turn, after its record is
+    // written (see `StitchDisk`). The measurement must include that turn.
     setImmediate(() => setImmediate(() => this.#end()));
   }
 

@@ -21,27 +21,30 @@ export type HostedStitchOptions = LaunchOptions & {
   /** What this node may run. */
   readonly specs: Pick<Specs, "find">;
   readonly random: () => number;
-  /** Told of each change, when the new record stands. */
+  /** Called after each change of the record. */
   readonly onChange: (stitch: HostedStitch, event: StitchEvent | null) => void;
-  /** Runs work on this stitch after what is under way, so that a restart by itself never crosses a step. */
+  /** Runs work on this stitch after its current work, so that an automatic restart never overlaps a step. */
   readonly inOrder: (work: () => Promise<unknown>) => Promise<unknown>;
-  /** Every start waits for a place here, whatever it is for. */
+  /** Every start of the stitch waits for a place here, whatever caused the start. */
   readonly starts: StartThrottle;
   /** See `EventLoopThrottle.next`. */
   readonly nextTurn: () => Promise<void>;
   readonly onError: (error: unknown) => void;
 };
 
-/** Thrown where a step cannot be finished because the worker leaves: it is handed back, for the worker's next life. */
+/** Thrown when the worker leaves before a step is finished. The next run of the worker carries the step out again. */
 export class WorkerLeaves extends Error {
   override readonly name = "WorkerLeaves";
 }
 
-/** So long after its data folder has not answered, the start is tried again. It is no restart: the disk is the cause. */
+/**
+ * Delay before a start is tried again after the data folder did not
+ * answer. The disk is the cause, so this is not counted as a restart.
+ */
 const LATE_FOLDER_MS = 10_000;
 
 /**
- * One stitch on its node: its record, and what runs of it.
+ * One stitch on its node: its record, and its running program or module.
  *
  *   stopped ──start──▶ starting ──shows that it runs──▶ running
  *                         │ ▲                              │
@@ -60,14 +63,14 @@ export class HostedStitch {
   #instance: StitchInstance | null = null;
   #health = new RunHealth();
   #restart: NodeJS.Timeout | undefined;
-  /** The place that a start by itself waits for: no step waits for that start. */
+  /** The place that an automatic start waits for. No step waits for that start. */
   #resuming: Place | null = null;
-  /** Ends the count of its restarts, once it has run for long enough. */
+  /** Resets the restart count after the stitch has run long enough. */
   #stable: NodeJS.Timeout | undefined;
   #isClosing = false;
   #endedWithLease = false;
   #isHeldUp = false;
-  /** Its data folder has not answered at its last start. */
+  /** The data folder did not answer at the last start. */
   #isFolderLate = false;
   #interrupted = Promise.withResolvers<void>();
 
@@ -81,12 +84,12 @@ export class HostedStitch {
     return this.#kept.current;
   }
 
-  /** What it runs; null where that spec is not on this node: then it is not started. */
+  /** The spec that the stitch runs. null if the spec is not on this node; the stitch is not started then. */
   get spec(): StitchSpec | null {
     return this.#options.specs.find(this.record.specHash);
   }
 
-  /** How long a stop waits before it kills. Without a spec nothing runs. */
+  /** How long a stop waits before it kills. 0 without a spec, because nothing runs then. */
   get stopGraceMs(): number {
     return this.spec?.stopGraceMs ?? 0;
   }
@@ -95,22 +98,25 @@ export class HostedStitch {
     return this.#instance !== null;
   }
 
-  /** Should it run, and was ended because the node's lease had run out? */
+  /** Should the stitch run, but was it ended because the node's lease ran out? */
   get endedWithLease(): boolean {
     return this.#endedWithLease && this.record.desired === "running";
   }
 
-  /** Should it run, and is not started because something of a former start of it cannot be ended, or its spec is not on this node? */
+  /**
+   * Should the stitch run, but is its start held up, for example by a process of an earlier start that cannot be ended, or
+   * because its spec is not on this node?
+   */
   get isHeldUp(): boolean {
     return this.#isHeldUp && this.record.desired === "running";
   }
 
-  /** The node's lease has run out. */
+  /** Tells the running instance that the node's lease has run out. */
   leaseIsOver(): void {
     this.#instance?.leaseIsOver?.();
   }
 
-  /** The process that leads its group; null where there is none. */
+  /** The pid of the process group leader; null if there is none. */
   get pid(): number | null {
     return this.#instance?.pid ?? null;
   }
@@ -120,33 +126,33 @@ export class HostedStitch {
     return this.#instance?.heldMs ?? 0;
   }
 
-  /** Hands it a message; null where it cannot take one now: it does not run, or does not read. */
+  /** Delivers a message to the stitch. null if the stitch cannot take one now: it does not run, or does not read. */
   deliver(message: Message): Promise<Delivered> | null {
     if (this.record.state !== "running") return null;
     return this.#instance?.deliver?.(message) ?? null;
   }
 
-  /** Changes its record, and publishes the change. */
+  /** Changes the record and publishes the change. */
   update(change: Partial<StitchRecord>, event: StitchEvent | null = null): void {
     this.#kept.update(change, event);
   }
 
-  /** A newer step waits: a start under way stops waiting, be it for a place, a turn, or the stitch to come up. */
+  /** A newer step waits: a start in progress stops waiting, whether for a place, a turn, or the stitch to come up. */
   interrupt(): void {
     this.#interrupted.resolve();
   }
 
   /**
-   * Brings it up, and forgets earlier restarts. Resolves when it has shown that it runs, and has been well for a while.
-   * @param timeoutMs for coming up.
-   * @param minHealthyMs how long it must have been well, from when it is up.
-   * @returns whether there was something to do, or why it has not come up; it stays under its restart policy then.
+   * Starts the stitch and forgets earlier restarts. Resolves when the stitch is up and has been well for `minHealthyMs`.
+   * @param timeoutMs how long the stitch may take to come up.
+   * @param minHealthyMs how long the stitch must be well, counted from when it is up.
+   * @returns whether the call changed anything, or why the stitch did not come up; its restart policy then still applies.
    * @throws WorkerLeaves
    */
   async start(timeoutMs: number, minHealthyMs: number): Promise<{ changed: boolean } | { error: StepError }> {
     if (this.#isClosing) throw new WorkerLeaves();
     const before = this.#instance;
-    // Only a stop that has failed leaves it so: what still runs is not what is to be started.
+    // Only a failed stop leaves this state. The old instance still runs, and it is not the one to start.
     if (before !== null && this.record.state === "stopping")
       return {
         error: { code: "internal", message: "a stop of it has failed, and it still runs; end it on its node first" },
@@ -177,7 +183,7 @@ export class HostedStitch {
       interrupted: this.#interrupted.promise,
       nowMs: this.#options.nowMs,
     });
-    // However it ended then: that is the worker's doing.
+    // The worker's own stop ended the stitch, so this error is not the outcome of the step.
     if (this.#isClosing && error !== null) throw new WorkerLeaves();
     return error === null ? { changed: before === null } : { error };
   }
@@ -191,8 +197,8 @@ export class HostedStitch {
   }
 
   /**
-   * Starts it again after a restart of the worker, when the lease is back, or at the end of its backoff; does not wait for
-   * it. A step that starts or stops it comes first, and takes that over. Safe to repeat.
+   * Starts the stitch again after a restart of the worker, when the lease is back, or at the end of its backoff. Does not
+   * wait for the start. A step that starts or stops the stitch comes first and replaces this start. Safe to repeat.
    */
   resume(): void {
     if (this.#resuming !== null || this.#isClosing) return;
@@ -200,7 +206,7 @@ export class HostedStitch {
     this.#resuming = place;
     if (this.record.state !== "backoff") this.#showThatItWaits();
     const begin = async (ready: Ready) => {
-      // A step has taken it over.
+      // A step has replaced this start.
       if (this.#resuming !== place) return;
       this.#resuming = null;
       if (this.record.desired === "running" && this.#instance === null) this.#launch(ready);
@@ -214,12 +220,12 @@ export class HostedStitch {
     place.granted.then(whenGranted).catch(this.#options.onError);
   }
 
-  /** A drain must not take it for stopped. */
+  /** Shows the stitch as `starting`, so that a drain does not treat it as stopped. */
   #showThatItWaits(): void {
     this.update({ state: "starting", health: "missing" });
   }
 
-  /** It is not started again by itself: a step decides, or it is over. */
+  /** Cancels an automatic restart: a step decides instead, or the worker closes the stitch. */
   #dropRestart(): void {
     clearTimeout(this.#restart);
     this.#resuming?.giveBack();
@@ -261,10 +267,10 @@ export class HostedStitch {
       return;
     }
     if (started.kind !== "running" || this.#instance !== instance || this.record.state !== "starting") return;
-    // What answers no heartbeat has shown by now that it was well from its start.
+    // A stitch without heartbeats has shown by now that it was well since its start.
     const healthySinceMs = this.record.takesMessages ? this.#options.nowMs() : this.record.startedAtMs;
     this.update({ state: "running", health: "green", healthySinceMs }, { type: "stitch.started" });
-    // One that has just answered for the first time may be behind with its answers all the same.
+    // A stitch that has just answered for the first time may still be late with its answers.
     if (this.#health.last !== null) this.#onHealth(instance, this.#health.last);
     const policy = this.spec?.restart;
     if (this.record.restarts === 0 || policy === undefined) return;
@@ -278,7 +284,7 @@ export class HostedStitch {
   #onHealth(instance: StitchInstance, health: Health): void {
     if (this.#instance !== instance) return;
     this.#health.last = health;
-    // Until it has shown that it runs, and once it is to stop, its state tells more than its health.
+    // Before the stitch runs, and while it stops, its state says more than its health.
     if (this.record.state !== "running" || this.record.health === health) return;
     this.update({ health }, this.#health.turnsTo(health) ? { type: "stitch.health", data: { health } } : null);
   }
@@ -303,15 +309,16 @@ export class HostedStitch {
     this.#endedWithLease = after.waitsFor === "lease";
     this.#isHeldUp = after.waitsFor === "what holds it up";
     const restartInMs = this.#isHeldUp && this.#isFolderLate ? LATE_FOLDER_MS : after.restartInMs;
-    // First: whatever fails while the end is recorded, it is started again.
+    // First, so that the stitch is started again even if recording its exit fails.
     if (restartInMs !== undefined) this.#restart = setTimeout(() => this.resume(), restartInMs);
     if (after.note !== undefined) this.#note(after.note);
     this.update(after.change, after.event);
   }
 
   /**
-   * Stops what runs; resolves when its whole process tree is gone. @returns whether there was something to stop.
-   * @throws where it cannot be ended; it is stopped as soon as it has.
+   * Stops the running instance. Resolves when its whole process tree is gone.
+   * @returns whether there was anything to stop.
+   * @throws if the instance cannot be ended. The stitch becomes `stopped` as soon as the instance ends.
    */
   async stop(graceMs: number): Promise<boolean> {
     this.#dropRestart();
@@ -331,15 +338,15 @@ export class HostedStitch {
     return true;
   }
 
-  /** Ends it with its worker: what it should do stays on record. Safe to repeat, with less grace. */
+  /** Stops the stitch with its worker. Its desired state stays recorded. Safe to repeat, with a shorter grace. */
   async close(graceMs: number): Promise<void> {
     this.#isClosing = true;
     this.#dropRestart();
     clearTimeout(this.#stable);
     this.interrupt();
-    // A start that will not come is nothing to be shown as waited for.
+    // Without this, the record would still show a start that never comes.
     if (this.#instance !== null || this.record.state === "backoff" || this.record.state === "starting")
-      // What cannot be ended has been told of, and holds up none of the others.
+      // A failed stop is already in the log of the stitch, and must not hold up the other stitches.
       await this.stop(Math.min(graceMs, this.stopGraceMs)).catch(this.#options.onError);
     this.log.close();
   }

@@ -28,7 +28,7 @@ type JournalLine = z.input<typeof journalLine>;
 /** The first line of every journal. */
 const formatLine = z.object({ kind: z.literal("format"), format: z.int() });
 
-/** What the journal holds of stitches, of removed ones, of unanswered tasks and of programs that run. */
+/** The contents of the journal: stitches, removed records, unanswered tasks and running programs. */
 export type JournalContents = {
   stitches: StitchRecord[];
   removed: RemovedRecord[];
@@ -36,12 +36,12 @@ export type JournalContents = {
   launches: Launch[];
 };
 
-/** Thrown where a journal is stored in another format: what one version writes, another would misread. */
+/** Thrown when a journal is stored in another format: this version would misread it. */
 export class JournalFormatRefused extends Error {
   override readonly name = "JournalFormatRefused";
 }
 
-/** What a line is of: of each, the last one counts. */
+/** The key of a line. The last line of each key counts. */
 function keyOf(line: JournalLine): string {
   switch (line.kind) {
     case "task":
@@ -57,42 +57,43 @@ function keyOf(line: JournalLine): string {
   }
 }
 
-/** The journal is written anew where it has grown by so many characters, and to twice what it was. */
+/** The journal is rewritten when it has grown to twice its length after the last rewrite, plus this many characters. */
 const MOST_OLD_CHARACTERS = 1024 * 1024;
-/** So much goes out in one write: one text of all lines could be longer than a text can be. */
+/** Characters in one write: one text of all lines could be longer than a string can be. */
 const CHARACTERS_AT_ONCE = 1024 * 1024;
 const LINE_END = 10;
 
 /**
- * The journal of a node's disk, `stitches.jsonl`: a line for each state of a record, and of each id the last one counts; and one for
- * each program that was started, until it is gone. What is saved in one turn of the event loop is appended together, and of each
- * stitch only its newest state: a file for each stitch, written at each change, takes more of a command over a thousand stitches
- * than all else. A crash leaves a journal that ends earlier, perhaps in a piece of a line.
+ * The journal on a node's disk, `stitches.jsonl`. It has a line for each saved state of a record; the
+ * last line of each id counts. It also has a line for each program that was started, until the program
+ * is gone. Lines saved in one turn of the event loop are appended together, only the newest of each
+ * stitch. With a file for each stitch, written at each change, a command on a thousand stitches would
+ * spend most of its time there. A crash leaves a journal that ends earlier, perhaps within a line.
  *
- * All but `load` is beside the event loop. Where the disk does not answer, whoever waits is told so after 5 s, and what was saved is
- * written once it does.
+ * Only `load` blocks the event loop. If the disk does not answer, waiting callers
+ * get an error after 5 s, and the lines are written once the disk answers.
  */
 export class Journal {
   readonly #dir: string;
   readonly #path: string;
   readonly #onError: (error: unknown) => void;
-  /** The newest line of each key: what the journal holds when it is written anew. */
+  /** The newest line of each key: the contents of a rewritten journal. */
   readonly #newest = new Map<string, JournalLine>();
   #unwritten = new Map<string, JournalLine>();
-  /** The write that takes what is gathered; null where none is to come. */
+  /** The next write, which takes the gathered lines; null if none is planned. */
   #planned: Promise<void> | null = null;
   /** Resolves when the last write has ended, however long that takes. */
   #lastEnded: Promise<void> = Promise.resolve();
-  /** As `written`, of the last write. */
+  /** Like `written`, for the last write. */
   #lastWritten: Promise<void> = Promise.resolve();
-  /** The journal, open to append; null where it must be written anew. */
+  /** The journal, open for appending; null if it must be rewritten. */
   #file: FileHandle | null = null;
   #characters = 0;
-  /** It is written anew when it is longer. */
+  /** The journal is rewritten when it is longer than this. */
   #mostCharacters = 0;
   #closed = false;
 
-  /** @param onError told of what could not be written; it is tried again with what is saved next. */
+  /** @param onError called when a write fails. The next save tries it again. */
   constructor(dir: string, onError: (error: unknown) => void) {
     this.#dir = dir;
     this.#path = join(dir, "stitches.jsonl");
@@ -100,8 +101,8 @@ export class Journal {
   }
 
   /**
-   * @throws JournalFormatRefused; NotOwn where another user has put the journal there; and where a line cannot be read:
-   *   naming it, because guessing could start what was removed.
+   * @throws JournalFormatRefused; NotOwn if the journal belongs to another user; an error that names the line if a line
+   *   cannot be read, because guessing could start a removed stitch.
    */
   load(): JournalContents {
     const newest = new Map<string, z.output<typeof journalLine>>();
@@ -115,7 +116,7 @@ export class Journal {
         const line = journalLine.parse(JSON.parse(text));
         newest.set(keyOf(line), line);
       } catch (cause) {
-        // A crash has cut it off.
+        // A crash has cut off this line.
         if (!isWhole) break;
         const where = `line ${number} of ${this.#path}`;
         throw new Error(`${where} cannot be read as a stitch's record; repair or delete that line`, { cause });
@@ -136,7 +137,10 @@ export class Journal {
     return { stitches, removed, tasks, launches };
   }
 
-  /** It is put there with a whole first line: what has none was changed by somebody, or its disk has lost it. */
+  /**
+   * A journal is created with a complete first line. If that line is
+   * missing, someone has changed the file, or its disk has lost it.
+   */
   #noJournal(): Error {
     return new Error(
       `${this.#path} is empty, or cut off in its first line; put a copy of it there, or delete it: ` +
@@ -146,7 +150,7 @@ export class Journal {
 
   #checkFormat(text: string): void {
     const line = formatLine.safeParse(parsedOrNull(text));
-    // Format 1 had no such line.
+    // Format 1 had no format line.
     const format = line.success ? line.data.format : 1;
     if (format !== FORMAT) throw new JournalFormatRefused(otherFormat(this.#path, String(format)));
   }
@@ -154,11 +158,11 @@ export class Journal {
   /** Saves a line at the end of this turn of the event loop; see `written`. */
   save(line: JournalLine): void {
     this.saveLater(line);
-    // Awaited by who needs it; all others are told by `onError`.
+    // A caller that needs the result awaits `written`; `onError` reports the failure in any case.
     if (this.#planned === null) this.#write().catch(() => undefined);
   }
 
-  /** Saves a line with what is saved next, or when `written` is asked for. */
+  /** Saves a line with the next save, or when `written` is called. */
   saveLater(line: JournalLine): void {
     const key = keyOf(line);
     if (isOver(line)) this.#newest.delete(key);
@@ -166,19 +170,20 @@ export class Journal {
     this.#unwritten.set(key, line);
   }
 
-  /** Resolves when all that was saved before is on disk. @throws where it could not be written, or not within 5 s. */
+  /** Resolves when everything saved before is on disk. @throws if it cannot be written, or not within 5 s. */
   written(): Promise<void> {
     if (this.#planned !== null) return this.#planned;
     return this.#unwritten.size > 0 ? this.#write() : this.#lastWritten;
   }
 
   /**
-   * Writes what is left and lets go of the journal, which may be another worker's next: what is saved later is not written. Safe
-   * to repeat. @returns false where the disk does not answer: then the journal must be no other worker's before this process ends.
+   * Writes what is left and closes the journal, because another worker may use it next. Later saves are
+   * not written. Safe to repeat. @returns false if the disk does not answer: then no other worker may
+   * have the journal before this process ends.
    */
   async close(): Promise<boolean> {
     if (this.#closed) return true;
-    // What could not be written has been told of. What is late may still be, and what takes it back goes behind it.
+    // A failed write has been reported. A late write may still succeed, and the line that takes it back must come after it.
     const isLate = await this.written().then(
       () => false,
       (error: unknown) => error instanceof NoAnswer,
@@ -198,17 +203,17 @@ export class Journal {
     );
   }
 
-  /** One write after the other; what is saved while one is under way goes with the next. */
+  /** One write after the other. Lines saved during a write go with the next one. */
   #write(): Promise<void> {
     const before = this.#lastEnded;
     const write = async () => {
       await before;
-      // At the end of this turn of the event loop: what is saved in it goes out together.
+      // Wait for the end of this turn of the event loop, so that its lines are written together.
       await new Promise((resolve) => setImmediate(resolve));
       this.#planned = null;
       this.#lastWritten = written;
       await STATE_FILES.run(() => this.#commit());
-      // It may have been late.
+      // The write may have been late, but it is done now.
       this.#lastWritten = Promise.resolve();
     };
     const writing = write();
@@ -225,7 +230,7 @@ export class Journal {
     let sizeBefore: number | null = null;
     try {
       const facts = await this.#file?.stat();
-      // Somebody has deleted it: what is appended would be nowhere.
+      // Someone has deleted the file, so appended lines would be lost.
       if (facts?.nlink === 0) await this.#closeFile();
       sizeBefore = facts?.size ?? null;
       lines = this.#unwritten;
@@ -234,16 +239,17 @@ export class Journal {
       else this.#characters += await append(this.#file, lines);
     } catch (cause) {
       this.#unwritten = new Map([...lines, ...this.#unwritten]);
-      // A piece of it may be there: nothing must go behind that, and the next life must find nothing of what was refused.
+      // A part of the lines may be in the file. Nothing may follow that
+      // part, and the next run of the worker must not find refused lines.
       if (sizeBefore !== null) await this.#file?.truncate(sizeBefore).catch(this.#onError);
       await this.#closeFile();
       throw new Error(`${this.#path} cannot be written; see to its disk`, { cause });
     }
-    // What waits to be written may be refused yet.
+    // Lines that wait to be written may still be refused, so they must not be in a rewritten journal.
     if (this.#characters > this.#mostCharacters && this.#unwritten.size === 0) await this.#shorten();
   }
 
-  /** Where there is no room to write the journal anew, it is gone on with, and the next try is a while off. */
+  /** Rewrites the journal. If there is no room for that, the old journal stays in use, and the next try comes later. */
   async #shorten(): Promise<void> {
     try {
       await this.#writeAnew();
@@ -255,7 +261,7 @@ export class Journal {
 
   async #writeAnew(): Promise<void> {
     const path = `${this.#path}.new`;
-    // What is saved meanwhile goes with the next write, and may be refused.
+    // Lines saved during the rewrite go with the next write, and may be refused.
     const lines = new Map(this.#newest);
     await mkdir(this.#dir, { recursive: true, mode: FOLDER_MODE });
     const file = await makeOwnFile(path);
@@ -263,7 +269,7 @@ export class Journal {
     try {
       await file.appendFile(`${JSON.stringify({ kind: "format", format: FORMAT })}\n`);
       characters = await append(file, lines);
-      // Else a power cut may leave the new name and nothing behind it.
+      // Otherwise a power cut may leave the new name with no contents.
       await file.sync();
       await rename(path, this.#path);
       await syncFolder(this.#dir);
@@ -314,7 +320,7 @@ async function append(file: FileHandle, lines: ReadonlyMap<string, JournalLine>)
   return written + text.length;
 }
 
-/** The lines of a file, as one text each, however long it is; none where there is no file. */
+/** The lines of a file, one string each, however long the file is; none if there is no file. */
 function* linesOf(path: string): Generator<{ text: string; number: number; isWhole: boolean }> {
   const bytes = readOwnFile(path);
   if (bytes === null) return;

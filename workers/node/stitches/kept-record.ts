@@ -2,17 +2,17 @@ import type { EventType } from "../../../src/domain/event.ts";
 import type { StitchRecord } from "../../../src/domain/stitch/stitch.ts";
 import type { StitchDisk } from "./stitch-disk.ts";
 
-/** What happened to a stitch, for the cluster to hear. */
+/** An event about a stitch, for the cluster. */
 export type StitchEvent = { readonly type: EventType; readonly data?: Record<string, unknown> };
 
 type KeptRecordOptions = {
   readonly disk: Pick<StitchDisk, "save">;
   readonly nowMs: () => number;
-  /** Told of each change, when the new record stands. */
+  /** Called after each change of the record. */
   readonly onChange: (event: StitchEvent | null) => void;
 };
 
-/** The record of one stitch: in memory, and on disk where a change must outlive this worker. */
+/** The record of one stitch: in memory, and on disk if a change must outlive this worker. */
 export class KeptRecord {
   readonly #options: KeptRecordOptions;
   #record: StitchRecord;
@@ -46,19 +46,19 @@ export class KeptRecord {
   }
 }
 
-/** What a worker that starts again does not use: of a stitch's state, all it needs is whether it has failed. */
+/** The fields that a restarted worker does not use. Of `state` it needs only whether the stitch has failed. */
 const ONLY_IN_MEMORY: ReadonlySet<string> = new Set<keyof StitchRecord>([
   "state",
   "health",
   "healthySinceMs",
   "pid",
   "startedAtMs",
-  // It goes to disk with what followed from it.
+  // This field goes to disk with the changes that follow from it.
   "lastExit",
   "observedAtMs",
 ]);
 
-/** Is there a change that the worker's next life must know of? */
+/** Is there a change that the next run of the worker must know? */
 function mustOutlive(before: StitchRecord, after: StitchRecord): boolean {
   if ((before.state === "failed") !== (after.state === "failed")) return true;
   return (Object.keys(after) as (keyof StitchRecord)[]).some(

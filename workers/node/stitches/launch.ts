@@ -11,13 +11,13 @@ export type LaunchOptions = {
   readonly adaptors: { readonly [Kind in StitchSpec["adaptor"]]: Adaptor };
   /** Sends a message from the stitch with this id (see `StartContext.send`). */
   readonly send: (stitch: string, ...message: Parameters<StartContext["send"]>) => Promise<void>;
-  /** Replies for the stitch with this id (see `StartContext.reply`). */
+  /** Sends a reply from the stitch with this id (see `StartContext.reply`). */
   readonly reply: (stitch: string, ...reply: Parameters<StartContext["reply"]>) => Promise<void>;
-  /** Told that the stitch with this id can be handed messages again (see `StartContext.onRoom`). */
+  /** Called when the stitch with this id can take messages again (see `StartContext.onRoom`). */
   readonly onRoom: (stitch: string) => void;
-  /** Does the node's lease hold, as far as it can tell without asking? */
+  /** Does the node hold its lease, as far as it knows without asking Redis? */
   readonly holdsId: () => boolean;
-  /** Why the stitch with this id must not be started now; null where nothing is against it. */
+  /** Why the stitch with this id must not be started now; null if it may. */
   readonly heldUp: (stitch: string) => string | null;
   readonly nowMs: () => number;
 };
@@ -26,13 +26,13 @@ type Launched = {
   readonly id: string;
   readonly group: string;
   readonly spec: StitchSpec;
-  /** Its data folder, or why it has none. */
+  /** The data folder, or the reason why there is none. */
   readonly dataDir: PromiseSettledResult<string>;
   readonly log: StitchLog;
   readonly onHealth: (health: Health) => void;
 };
 
-/** Launches a stitch. What cannot be launched is an instance that never started: nothing is thrown. */
+/** Launches a stitch. Throws nothing: if the launch fails, the result is an instance that never started. */
 export function launch(options: LaunchOptions, { id, group, spec, dataDir, log, onHealth }: Launched): StitchInstance {
   const { node, session, send, reply, onRoom, holdsId, heldUp, nowMs } = options;
   const reason = heldUp(id);

@@ -8,7 +8,7 @@ import type { StitchRegistry } from "./stitch-registry.ts";
 
 /** How often the stitches are measured: a pass reads every process of the machine. */
 const MEASURE_MS = 10_000;
-/** A look into 200 folders takes milliseconds. */
+/** Longest wait for a round of 200 folders, which normally takes milliseconds. */
 const LOOK_MS = 1000;
 
 type MeasurementsOptions = {
@@ -16,9 +16,9 @@ type MeasurementsOptions = {
   readonly session: string;
   readonly disk: StitchDisk;
   readonly incarnation: () => number;
-  /** Is the lease this worker's, as far as it can tell without asking? */
+  /** Does this worker hold the lease, as far as it knows without asking Redis? */
   readonly holdsId: () => boolean;
-  /** A clock that nobody sets. */
+  /** A monotonic clock. */
   readonly steadyNowMs: () => number;
 };
 
@@ -35,7 +35,7 @@ export class Measurements {
     this.#folders = new DataFolders(options.disk);
   }
 
-  /** To be called with each heartbeat, which must not wait for it. Does nothing until it is time again. */
+  /** Call this with each heartbeat, which must not wait for it. Does nothing until the next measurement is due. */
   async beat(registry: StitchRegistry): Promise<void> {
     if (this.#options.steadyNowMs() - this.#lastMs <= MEASURE_MS) return;
     this.#lastMs = this.#options.steadyNowMs();
@@ -43,7 +43,7 @@ export class Measurements {
     if (usage === null || !this.#options.holdsId()) return;
     const { publishing, incarnation } = this.#options;
     const ids = registry.ids();
-    // What is used must not wait for a folder that does not answer.
+    // The usage must not wait for a folder that does not answer.
     await orLate(this.#folders.look(ids), LOOK_MS);
     const published = new Map<string, StitchUsage>();
     for (const [id, { cpuPercent, memoryBytes }] of usage)

@@ -5,7 +5,7 @@ import { passingOver, type UnreadableRecord } from "../../../src/redis/unreadabl
 import type { StitchHost } from "./stitch-host.ts";
 import type { StitchRegistry } from "./stitch-registry.ts";
 
-/** How often the node itself looks whether the moves of its arriving stitches can be confirmed, in case no Master does. */
+/** How often the node itself checks whether the moves of its arriving stitches can be confirmed, in case no Master does. */
 const CONFIRM_EVERY_MS = 10_000;
 
 type ObeyedTombstonesOptions = {
@@ -13,19 +13,19 @@ type ObeyedTombstonesOptions = {
   readonly node: string;
   readonly host: Pick<StitchHost, "obey" | "resumeHeldUp" | "confirmArrival">;
   readonly registry: Pick<StitchRegistry, "arriving">;
-  /** A clock that nobody sets. */
+  /** A monotonic clock. */
   readonly steadyNowMs: () => number;
   readonly onError: (error: unknown) => void;
 };
 
-/** Carries out what Masters have decided about a node's stitches while it was away: removals by tombstone, and the ends of moves. */
+/** Carries out what Masters decided about a node's stitches while it was away: removals by tombstone, and ends of moves. */
 export class ObeyedTombstones {
   readonly #options: ObeyedTombstonesOptions;
-  /** Arriving stitches of which was reported that their move cannot be confirmed. */
+  /** Arriving stitches whose move cannot be confirmed, as already reported. */
   readonly #reported = new Set<string>();
-  /** By stitch: a tombstone that cannot be read. */
+  /** Tombstones that cannot be read, by stitch. */
   #unreadable: ReadonlyMap<string, UnreadableRecord> = new Map();
-  /** How many tombstones had ever been left when they were last read. */
+  /** The number of tombstones ever written for the node, at the time of the last read. */
   #readCount = 0;
   #lastConfirmedMs = Number.NEGATIVE_INFINITY;
 
@@ -33,17 +33,17 @@ export class ObeyedTombstones {
     this.#options = options;
   }
 
-  /** To be called before anything is started, and repeated where it fails. */
+  /** Call this before anything is started, and again if it fails. */
   async obey(): Promise<void> {
-    // More may be left while they are read: the next heartbeat reads again.
+    // A Master may write more tombstones during the read. The zero makes the next heartbeat read again.
     this.#readCount = 0;
     await this.#read();
     await this.#confirmArrivals();
   }
 
   /**
-   * To be called with each heartbeat: a Master may have left a tombstone while it took this node for dead, also shortly after the
-   * node was back. @param count how many tombstones have ever been left, as the heartbeat tells.
+   * Call this with each heartbeat: a Master may have written a tombstone while it took this node for dead, even shortly
+   * after the node was back. @param count the number of tombstones ever written for the node, from the heartbeat's reply.
    */
   async beat(count: number): Promise<void> {
     const isDue = this.#options.steadyNowMs() - this.#lastConfirmedMs > CONFIRM_EVERY_MS;
@@ -54,7 +54,7 @@ export class ObeyedTombstones {
     if (isDue) await this.#confirmArrivals();
   }
 
-  /** Why this stitch must not be started: its tombstone cannot be read, and may say that it is elsewhere. Else null. */
+  /** Why this stitch must not start: its tombstone is unreadable, and may say that the stitch is elsewhere. null if it may. */
   heldUp(stitch: string): string | null {
     return this.#unreadable.get(stitch)?.message ?? null;
   }
@@ -71,7 +71,7 @@ export class ObeyedTombstones {
     if (unreadable.size < before) host.resumeHeldUp();
   }
 
-  /** Confirms moves whose end this node was not there to hear of. */
+  /** Confirms moves that ended while this node was away. */
   async #confirmArrivals(): Promise<void> {
     const { orders, node, host, registry, steadyNowMs } = this.#options;
     this.#lastConfirmedMs = steadyNowMs();
@@ -81,7 +81,7 @@ export class ObeyedTombstones {
     await Promise.all(
       arriving.map(async ({ id, movedFrom, born }) => {
         const source = await orders.traces(movedFrom).catch(
-          // Another node's record that cannot be read must not keep this node from going on.
+          // An unreadable record of another node must not stop this node.
           passingOver((error) => this.#report(id, error)),
         );
         if (source === null) return;
@@ -99,7 +99,7 @@ export class ObeyedTombstones {
     );
   }
 
-  /** Once for each stitch: it is looked at again and again. */
+  /** Reports once for each stitch, because each stitch is checked again and again. */
   #report(id: string, error: unknown): void {
     if (this.#reported.has(id)) return;
     this.#reported.add(id);

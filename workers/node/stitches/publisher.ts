@@ -3,29 +3,32 @@ import type { NodeStatus } from "../../../src/domain/node/node.ts";
 import type { Publishing } from "../../../src/master/ports.ts";
 import type { StitchChange } from "../../../src/redis/stitch/stitch-records.ts";
 
-/** Longest that a change waits for others to go out with it: a step over a thousand stitches changes each of them three times. */
+/**
+ * Longest time that a change waits for others to be published with it:
+ * a command on a thousand stitches changes each of them three times.
+ */
 const GATHER_MS = 20;
-/** Events kept while Redis is away; the oldest go first. */
+/** Events kept while Redis is away; the oldest are dropped first. */
 const MAX_EVENTS = 1000;
-/** In this time the pointers of every stitch are written again, a few with each heartbeat: half of what is promised. */
+/** The pointers of every stitch are written again within this time, a few with each heartbeat: half of what is promised. */
 const POINTERS_MS = 300_000;
 
 type PublisherOptions = {
   readonly publishing: Pick<Publishing, "publish" | "assertPointers" | "emit">;
   readonly status: () => NodeStatus;
   readonly receives: (group: string) => boolean;
-  /** What a stitch is by now, or what is left of it; null where nothing is. */
+  /** The current record of a stitch, or its removed record; null if there is neither. */
   readonly changeOf: (stitch: string) => StitchChange | null;
   readonly holdsId: () => boolean;
   readonly onError: (error: unknown) => void;
 };
 
 /**
- * Publishes changes of a node's stitches, gathered for a moment, in order, one write at a time. Of each stitch the newest
- * goes out. While Redis is away they wait here; `flush` is tried again with each heartbeat.
+ * Publishes changes of a node's stitches: gathered for a moment, in order, one write at a time, only the newest of each
+ * stitch. While Redis is away they wait here; `flush` is tried again with each heartbeat.
  *
- * Every write has a number, which Redis keeps beside it. Where Redis shows a lower one than it had before (a failover has
- * lost writes), what was published since is published again.
+ * Every write has a number, which Redis keeps with it. If Redis shows a lower number than before (a failover has lost
+ * writes), the changes published after that number are published again.
  *
  *   held ──open──▶ open ──hold──▶ held      mute ends both for good
  */
@@ -33,7 +36,7 @@ export class Publisher {
   readonly #options: PublisherOptions;
   #waiting = new Map<string, StitchChange>();
   #events: ClusterEvent[] = [];
-  /** By stitch: the number under which it was last published, in this incarnation. */
+  /** The number of each stitch's last publication in this incarnation, by stitch. */
   #numbers = new Map<string, number>();
   #incarnation = 0;
   #known = 0;
@@ -43,7 +46,7 @@ export class Publisher {
   #emitting = false;
   #gathering: NodeJS.Timeout | undefined;
   #muted = false;
-  /** Stitches whose pointers are still to be written again in this round, and how many there were. */
+  /** Stitches whose pointers are still to be written in this round, and the number of stitches at its beginning. */
   #due: string[] = [];
   #round = 0;
 
@@ -51,7 +54,7 @@ export class Publisher {
     this.#options = options;
   }
 
-  /** Takes changes and events up; they go out soon, or with the next `flush`. */
+  /** Takes changes and events. They are published soon, or with the next `flush`. */
   publish(changes: readonly StitchChange[], events: readonly ClusterEvent[]): void {
     if (this.#muted) return;
     this.#take(changes);
@@ -60,12 +63,15 @@ export class Publisher {
     this.#gathering ??= setTimeout(() => void this.flush(), GATHER_MS);
   }
 
-  /** Publishes nothing until `open`: what Redis holds is another incarnation's, or older than this node. Safe to repeat. */
+  /**
+   * Publishes nothing until `open`, because Redis holds records of
+   * another incarnation, or older ones than this node. Safe to repeat.
+   */
   hold(): void {
     this.#held = true;
   }
 
-  /** What is published from now on is a new incarnation's, of which Redis has nothing yet. */
+  /** Begins a new incarnation. Redis has no publication of it yet. */
   begin(incarnation: number): void {
     this.#incarnation = incarnation;
     this.#known = 0;
@@ -73,7 +79,7 @@ export class Publisher {
     this.#numbers = new Map();
   }
 
-  /** Publishes again: the node knows by now what Redis has. Safe to repeat. */
+  /** Publishes again, because the node knows now what Redis has. Safe to repeat. */
   open(): void {
     this.#held = false;
   }
@@ -84,8 +90,8 @@ export class Publisher {
   }
 
   /**
-   * A heartbeat has told which publication is the last that Redis has.
-   * @param knownBefore what was known to be there when the heartbeat was sent.
+   * Takes the number of the last publication that Redis has, from a heartbeat's reply.
+   * @param knownBefore the last publication that Redis was known to have when the heartbeat was sent.
    */
   heard(published: number, knownBefore: number): void {
     if (published < knownBefore) this.#publishAgain(published);
@@ -105,9 +111,9 @@ export class Publisher {
   }
 
   /**
-   * Puts the pointers of some stitches right again, all of them in turn. To be called with each heartbeat, which it
-   * accompanies.
-   * @param ids of all stitches, and of the removed ones; asked for once a round.
+   * Writes the pointers of some stitches again; repeated calls write those
+   * of all stitches in turn. Call this together with each heartbeat.
+   * @param ids returns the ids of all stitches and of the removed ones; called once a round.
    */
   async assertPointers(ids: () => string[], heartbeatMs: number): Promise<void> {
     if (this.#held || this.#muted || !this.#options.holdsId()) return;
@@ -121,12 +127,15 @@ export class Publisher {
     await publishing.assertPointers(stitches, receives);
   }
 
-  /** Of these stitches nothing is left. */
+  /** Forgets stitches that were removed and whose removed records are deleted. */
   forget(ids: readonly string[]): void {
     for (const id of ids) this.#numbers.delete(id);
   }
 
-  /** Publishes nothing more: the worker ends, or the node's records are another's now, and must not be overwritten. */
+  /**
+   * Publishes nothing more: the worker ends, or another worker
+   * has the node's records now, and they must not be overwritten.
+   */
   mute(): void {
     this.#muted = true;
     clearTimeout(this.#gathering);
@@ -135,11 +144,11 @@ export class Publisher {
   }
 
   /**
-   * Resolves when all that was taken up of stitches before the call is in Redis, and what happened is on its way there: true;
-   * or could not be written: false. Never rejects.
+   * Resolves with true when all changes taken before the call are in Redis and the events are on their way; with false if
+   * they could not be written. Never rejects.
    */
   async flush(): Promise<boolean> {
-    // What runs may have begun before the latest change: wait for it, then for one more.
+    // The running write may have begun before the latest change: wait for it, then for one more.
     if (this.#running !== null) await this.#running;
     this.#running ??= this.#write().finally(() => {
       this.#running = null;
@@ -153,7 +162,8 @@ export class Publisher {
     const changes = this.#waiting;
     const events = this.#events;
     if (changes.size === 0 && events.length === 0) return true;
-    // After a pause longer than the lease another worker may have the id: nothing is written until a heartbeat has told.
+    // After a pause longer than the lease, another worker may have the
+    // id. So nothing is written until a heartbeat has renewed the lease.
     if (this.#held || !this.#options.holdsId()) return false;
     this.#waiting = new Map();
     this.#events = [];
@@ -172,8 +182,8 @@ export class Publisher {
   }
 
   /**
-   * Not waited for: they are in another slot, and what can be read of the stitches is there, whatever becomes of them. What
-   * comes while some are on their way goes out behind them.
+   * Sends events without waiting for them: they are in another slot, and the stitches' records are in Redis already,
+   * whatever happens to the events. Events that come during a send are sent after it.
    */
   #emit(events: readonly ClusterEvent[]): void {
     if (events.length === 0) return;
@@ -194,7 +204,7 @@ export class Publisher {
       });
   }
 
-  /** @returns false where they are to be written again, by a later call. */
+  /** @returns false if a later call must write the changes again. */
   async #writeChanges(changes: ReadonlyMap<string, StitchChange>): Promise<boolean> {
     const incarnation = this.#incarnation;
     const { publishing, status, receives } = this.#options;
@@ -211,7 +221,7 @@ export class Publisher {
       for (const id of changes.keys()) this.#numbers.set(id, published.number);
       return true;
     }
-    // The next heartbeat finds out whose it is.
+    // The next heartbeat finds out who has the id.
     if (published.kind === "other") this.#held = true;
     else this.#publishAgain(published.number);
     return false;

@@ -1,12 +1,12 @@
 import type { Health } from "../../../src/domain/stitch/stitch.ts";
 
-/** What the heartbeats of one run of a stitch tell. */
+/** The health of one run of a stitch, as its heartbeats show it. */
 export class RunHealth {
-  /** null where they have told nothing. */
+  /** null if the heartbeats have shown nothing yet. */
   last: Health | null = null;
   #isRed = false;
 
-  /** Has it turned red, or green again? On the way back from red it may be yellow first: that is no turn. */
+  /** Has the health turned red, or green again? Yellow on the way from red to green does not count. */
   turnsTo(health: Health): boolean {
     const turns = health === "red" ? !this.#isRed : health === "green" && this.#isRed;
     if (turns) this.#isRed = health === "red";

@@ -9,7 +9,7 @@ import type { Orders, Publishing } from "../../../src/master/ports.ts";
 import { answered, STATE_FILES } from "../files/bounded-files.ts";
 import { FOLDER_MODE, readOwnFile, replaceOwnFile } from "../files/own-files.ts";
 
-/** A spec that no stitch has is kept for so long after a step has last brought it: that may still be under way. */
+/** How long an unused spec is kept after the last step that needed it, because that step may still be in progress. */
 const UNUSED_KEPT_MS = 3_600_000;
 
 export type SpecsOptions = {
@@ -18,16 +18,18 @@ export type SpecsOptions = {
   readonly orders: Pick<Orders, "spec">;
   readonly publishing: Pick<Publishing, "missingSpecs" | "offerSpecs">;
   readonly steadyNowMs: () => number;
-  /** Told of what cannot be read, or deleted. */
+  /** Called when a spec cannot be read or deleted. */
   readonly onError: (error: unknown) => void;
 };
 
 type Held = { readonly spec: StitchSpec; readonly sinceMs: number };
 
 /**
- * The specs that this node may run: those that a Master has stored, each in `specs/<SHA-256>` on its disk. This is the one
- * door through which a program comes to the node: what runs is a text with the hash that its stitch names, and it has come
- * from the store for a task that this node had claimed, or for a stitch that Masters have assigned to it.
+ * The specs that this node may run: specs that a Master has stored, each in `specs/<SHA-256>` on the node's disk.
+ *
+ * A program reaches the node only through this class. The node runs a text only if its hash is the one
+ * that the stitch names. The text comes from the store, for a task that the node has claimed or for a
+ * stitch that Masters have assigned to it.
  */
 export class Specs {
   readonly #options: SpecsOptions;
@@ -41,7 +43,7 @@ export class Specs {
     this.#dir = join(options.dir, "specs");
   }
 
-  /** Takes in what is on the disk. What is there under a name that it does not have is told of, and left out. */
+  /** Reads the specs on disk. A file whose content does not match its name is reported and left out. */
   load(): void {
     mkdirSync(this.#dir, { recursive: true, mode: FOLDER_MODE });
     for (const hash of readdirSync(this.#dir)) {
@@ -55,14 +57,14 @@ export class Specs {
     }
   }
 
-  /** What this node may run under that name; null where it has not been let in. */
+  /** The spec with this hash; null if the node has not accepted it. */
   find(hash: string): StitchSpec | null {
     return this.#held.get(hash)?.spec ?? null;
   }
 
   /**
-   * Brings specs in that a Master has stored; one that is here already is not asked for.
-   * @returns why not, by hash, of those that are not let in. @throws where Redis does not answer.
+   * Fetches specs that a Master has stored. A spec that is on this node already is not fetched again.
+   * @returns the reason for each spec that is not accepted, by hash. @throws if Redis does not answer.
    */
   async bring(hashes: Iterable<string>): Promise<Map<string, StepError>> {
     const refused = new Map<string, StepError>();
@@ -78,7 +80,7 @@ export class Specs {
   async #bringOne(hash: string): Promise<StepError | null> {
     const held = this.#held.get(hash);
     if (held !== undefined) {
-      // A step is about to need it.
+      // A step is about to need this spec.
       this.#held.set(hash, { ...held, sinceMs: this.#options.steadyNowMs() });
       return null;
     }
@@ -92,12 +94,12 @@ export class Specs {
     if (text === null) return { code: "spec_unknown", message: `its spec is not stored any more: ${hash}` };
     try {
       checked(hash, text);
-      // Somebody may have deleted it.
+      // Someone may have deleted the folder.
       await answered(
         this.#dir,
         STATE_FILES.run(() => mkdir(this.#dir, { recursive: true, mode: FOLDER_MODE })),
       );
-      // Before anything refers to it: the next life must find it.
+      // First, before anything refers to the spec: the next run of the worker must find it.
       await replaceOwnFile(join(this.#dir, hash), text);
       this.#admit(hash, text);
       return null;
@@ -111,9 +113,9 @@ export class Specs {
   }
 
   /**
-   * Offers those of the specs that the store has not, in case Redis came back empty or older: once the node is adopted, Masters
-   * have them again.
-   * @param inUse the hashes that its stitches name.
+   * Offers the specs that the store does not have, in case Redis came back
+   * empty or older. Masters have them again once the node is adopted.
+   * @param inUse the hashes that the node's stitches name.
    */
   async offer(inUse: ReadonlySet<string>): Promise<void> {
     const { publishing } = this.#options;
@@ -124,7 +126,7 @@ export class Specs {
     for (const hash of missing) {
       const path = join(this.#dir, hash);
       const read = STATE_FILES.run(() => readFile(path, "utf8"));
-      // The others are offered all the same.
+      // If one text cannot be read, the others are still offered.
       const text = await answered(path, read).catch(this.#options.onError);
       if (typeof text === "string") texts.set(hash, text);
     }
@@ -132,26 +134,26 @@ export class Specs {
     this.#hasOffered = texts.size > 0;
   }
 
-  /** Deletes those that no stitch has any more. @param inUse tells the hashes that its stitches name by now. */
+  /** Deletes the specs that no stitch has any more. @param inUse returns the hashes that the stitches name at that moment. */
   async prune(inUse: () => ReadonlySet<string>): Promise<void> {
     const beforeMs = this.#options.steadyNowMs() - UNUSED_KEPT_MS;
     const isUnused = (hash: string) => !inUse().has(hash) && (this.#held.get(hash)?.sinceMs ?? 0) <= beforeMs;
     for (const hash of [...this.#held.keys()].filter(isUnused)) {
-      // It may have been needed while others were deleted.
+      // A step may have needed this spec while others were deleted.
       if (!isUnused(hash)) continue;
       this.#held.delete(hash);
-      // In the order of what is written there: one that comes again must stay.
+      // In order with the writes to this folder: a spec that is fetched again must stay.
       await STATE_FILES.run(() => rm(join(this.#dir, hash), { force: true }));
     }
   }
 }
 
-/** Thrown where a text is not the spec that its name says. */
+/** Thrown when a text is not the spec that its hash names. */
 class NotTheSpec extends Error {
   override readonly name = "NotTheSpec";
 }
 
-/** The one check of what may run here. @throws NotTheSpec */
+/** The only check of what may run on this node. @throws NotTheSpec */
 function checked(hash: string, text: string): StitchSpec {
   if (createHash("sha256").update(text).digest("hex") !== hash)
     throw new NotTheSpec(`what is kept under the name of the spec ${hash} is another text; it is not run`);

@@ -6,8 +6,8 @@ import type { StepContext, StepRequest } from "./step-context.ts";
 import { SUPERSEDED } from "./wait-until-well.ts";
 
 /**
- * Starts a stitch; resolves when it has been well for as long as the step asks, or with why it has not.
- * @param changed whether the step has changed something before: a newer step does not undo that.
+ * Starts a stitch. Resolves when the stitch has been well for as long as the step asks, or with the reason why it has not.
+ * @param changed whether the step has already changed something. A newer step does not undo that change.
  * @throws WorkerLeaves
  */
 export async function startStitch(
@@ -25,13 +25,13 @@ export async function startStitch(
   return outcome.failed(result.error, changed || (launches && result.error.code !== "superseded"));
 }
 
-/** Records how a step has ended, on its stitch: an equal step is answered with it. */
+/** Records the outcome of a step on its stitch. The same step sent again is answered with this outcome. */
 export function recordOutcome(stitch: HostedStitch, outcome: StepOutcome): StepOutcome {
   stitch.update({ outcome });
   return outcome;
 }
 
-/** Resolves when the stitch's record is on disk. @throws where the disk does not take it: then the record is as `before`. */
+/** Resolves when the stitch's record is on disk. @throws if the disk does not take it; the record is then reset to `before`. */
 export async function waitForDisk(
   { disk }: StepContext,
   stitch: HostedStitch,

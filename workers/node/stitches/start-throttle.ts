@@ -1,11 +1,17 @@
-/** Starts that hold a place at once: a node must not create the processes of thousands of stitches in one moment. */
+/**
+ * Maximum number of starts that hold a place at once: a node must
+ * not create the processes of thousands of stitches in one moment.
+ */
 const PLACES = 50;
-/** A stitch that has not come up by then is only waited for, which costs nothing: the next one may begin. */
+/**
+ * A start holds its place at most this long. After that the node only
+ * waits for the stitch, which costs nothing, so the next start may begin.
+ */
 const HELD_MS = 1000;
 
-/** One start's place: it is waited for, then held, then given back. */
+/** The place of one start: the start waits for it, then holds it, then gives it back. */
 export type Place = {
-  /** Resolves with true when the start may begin; with false where the place was given back before that. */
+  /** Resolves with true when the start may begin; with false if the place was given back before that. */
   readonly granted: Promise<boolean>;
   /** May the start begin now? */
   readonly isHeld: boolean;
@@ -16,8 +22,8 @@ export type Place = {
 };
 
 /**
- * Bounds how many stitches of a node are brought up at once, whatever starts them: first come, first served. Starts that
- * hang do not hold up others for longer than `HELD_MS` for each `PLACES` of them.
+ * Bounds how many stitches of a node start at once, whatever causes the starts. First come, first served. Starts that hang
+ * delay the others by at most `HELD_MS` for each `PLACES` of them.
  */
 export class StartThrottle {
   readonly #waiting = new Set<StartPlace>();
@@ -34,7 +40,7 @@ export class StartThrottle {
     return place;
   }
 
-  /** Ends every wait; nothing is granted any more. Safe to repeat. */
+  /** Ends every wait and grants nothing more. Safe to repeat. */
   close(): void {
     this.#closed = true;
     for (const place of [...this.#waiting, ...this.#held]) place.giveBack();

@@ -9,37 +9,37 @@ import type { Specs } from "./specs.ts";
 import type { StitchDisk } from "./stitch-disk.ts";
 import type { StitchRegistry } from "./stitch-registry.ts";
 
-/** How a removal is recorded. `outcome` is null where no step asked for it. */
+/** How a removal is recorded. `outcome` is null if no step asked for the removal. */
 export type Removal = Pick<Tombstone, "revision" | "movedTo" | "arrivingFrom"> & {
   readonly outcome: StepOutcome | null;
-  /** What the stitch should have done, had it not been removed. */
+  /** The desired state of the stitch before its removal. */
   readonly desired: StitchRecord["desired"];
 };
 
-/** What the steps of a node work with. */
+/** The parts of a node that its steps work with. */
 export type StepContext = {
   readonly node: string;
   readonly facts: NodeFacts;
   readonly registry: StitchRegistry;
   readonly disk: StitchDisk;
   readonly specs: Pick<Specs, "find">;
-  /** May new stitches come here, as far as this node has heard? */
+  /** May the node take new stitches, as far as it knows? */
   readonly eligibility: () => Eligibility;
-  /** The last entry of the inbox that was taken, in this life of the worker or an earlier one. */
+  /** The last inbox entry that this run of the worker, or an earlier one, took. */
   readonly lastMail: () => string;
-  /** Does the worker leave? Then nothing is started any more. */
+  /** Is the worker leaving? Then it starts nothing more. */
   readonly isLeaving: () => boolean;
-  /** The newest revision of the steps of a stitch, with those that wait. */
+  /** The newest revision of a stitch's steps, including steps that wait. */
   readonly newestRevision: (id: string) => Revision;
   readonly add: (record: StitchRecord) => HostedStitch;
   readonly remove: (stitch: HostedStitch, removal: Removal) => void;
-  /** Publishes a stitch as it is now, and an event. @param isNew its pointers are to be written, too. */
+  /** Publishes the current record of a stitch, and an event. @param isNew whether its pointers must be written, too. */
   readonly publish: (stitch: HostedStitch, event: StitchEvent, isNew: boolean) => void;
   readonly nowMs: () => number;
   readonly onError: (error: unknown) => void;
 };
 
-/** One step, on its way to one stitch. `id` is the stitch's bare id. */
+/** One step for one stitch. `id` is the stitch's bare id. */
 export type StepRequest<Step extends StitchStep = StitchStep> = {
   readonly id: string;
   readonly step: Step;

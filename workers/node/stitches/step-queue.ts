@@ -1,15 +1,15 @@
 import { compareRevisions, type Revision } from "../../../src/domain/names/revision.ts";
 import { EventLoopThrottle } from "./event-loop-throttle.ts";
 
-/** Work on the stitches of one node: in order for each stitch, at the same time for different ones. */
+/** Runs work on the stitches of one node: in order for each stitch, at the same time for different stitches. */
 export class StepQueue {
-  /** By stitch id, the end of the last work. */
+  /** The last work of each stitch, by stitch id. */
   readonly #last = new Map<string, Promise<unknown>>();
-  /** By stitch id, the newest revision of the steps that wait or are under way. */
+  /** The newest revision of each stitch's steps that wait or run, by stitch id. */
   readonly #newest = new Map<string, Revision>();
   readonly #throttle: EventLoopThrottle;
 
-  /** @param steadyNowMs a clock that nobody sets. */
+  /** @param steadyNowMs a monotonic clock. */
   constructor(steadyNowMs: () => number) {
     this.#throttle = new EventLoopThrottle(steadyNowMs);
   }
@@ -19,11 +19,11 @@ export class StepQueue {
     return this.#last.has(id);
   }
 
-  /** Runs `work` after all other work on this stitch has ended, however that ended. */
+  /** Runs `work` after all other work on this stitch has ended, whether it succeeded or failed. */
   run<T>(id: string, work: () => Promise<T>): Promise<T> {
     const before = this.#last.get(id) ?? Promise.resolve();
     const running = before
-      // Its caller has been told of that failure.
+      // The caller of that work gets its failure.
       .catch(() => undefined)
       .then(async () => {
         await this.nextTurn();
@@ -44,14 +44,15 @@ export class StepQueue {
     return this.#throttle.next();
   }
 
-  /** The newest revision of the steps of this stitch that wait or are under way; null where there is none. */
+  /** The newest revision of this stitch's steps that wait or run; null if there are none. */
   newest(id: string): Revision | null {
     return this.#newest.get(id) ?? null;
   }
 
   /**
-   * A step of this revision is about to wait. @param applied the revision of the last step that was applied to the stitch.
-   * @returns whether it is newer than every step before it: what is under way need not be waited for.
+   * Announces a step of this revision, which is about to wait. @param
+   * applied the revision of the last step that was applied to the stitch.
+   * @returns whether the step is newer than every step before it, so that it need not wait for the running one.
    */
   announce(id: string, revision: Revision, applied: Revision): boolean {
     if (compareRevisions(revision, this.newest(id) ?? applied) <= 0) return false;

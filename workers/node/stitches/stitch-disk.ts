@@ -9,18 +9,21 @@ import { answered, DATA_FOLDERS, DELETIONS, LOG_FILES, NoAnswer, orNull } from "
 import { numbersAside } from "../logs/log-files.ts";
 import { FOLDER_MODE } from "../files/own-files.ts";
 
-/** A folder of a stitch that was put aside: its id, and when it was removed, in ms since 1970. Nothing else is deleted there. */
+/**
+ * The name of a folder that was put aside: a stitch's id, and when
+ * it was removed, in ms since 1970. Nothing else is deleted there.
+ */
 const ASIDE = /^[a-z0-9][a-z0-9-]{0,62}\.([1-9]\d{12})$/;
 /**
- * What a node keeps of its stitches on its disk: the journal, `data/<id>/`, `logs/<id>.log`, `logs/<id>.log.<n>`; and of a removed
- * one under whose id there is another, `removed/<id>.<when it was removed>/`.
+ * The files that a node keeps for its stitches: the journal, `data/<id>/`, `logs/<id>.log`, `logs/<id>.log.<n>`. If a
+ * removed stitch's id has a new stitch, the files of the removed one are in `removed/<id>.<when it was removed>/`.
  */
 export class StitchDisk {
   readonly #dir: string;
   readonly #journal: Journal;
   readonly #onError: (error: unknown) => void;
 
-  /** @param onError told of what could not be written; it is tried again with what is saved next. */
+  /** @param onError called when a write fails. The next save tries it again. */
   constructor(dir: string, onError: (error: unknown) => void) {
     mkdirSync(dir, { recursive: true, mode: FOLDER_MODE });
     this.#dir = dir;
@@ -43,14 +46,14 @@ export class StitchDisk {
     return this.#journal.close();
   }
 
-  /** Goes to disk at the end of this turn of the event loop; see `written`. */
+  /** Saves a record. It goes to disk at the end of this turn of the event loop; see `written`. */
   save(record: StitchRecord): void {
     this.#journal.save({ kind: "stitch", record });
   }
 
   /**
-   * Takes back the record of a new stitch that could not be written: the journal has what was there before. Goes to disk with
-   * what is saved next.
+   * Takes back the record of a new stitch that could not be written: the journal gets the record that was there before.
+   * Goes to disk with the next save.
    */
   takeBack(id: string, before: RemovedRecord | null): void {
     this.#journal.saveLater(
@@ -74,11 +77,11 @@ export class StitchDisk {
   }
 
   /**
-   * Deletes a removed stitch for good: its tombstone, log and data. Resolves when a new one may have its id; where there is
-   * much of its data, that goes on. @throws where the disk does not let go of it: then it is to be forgotten later.
+   * Deletes a removed stitch for good: its removed record, log and data. Resolves when a new stitch may have its id; the
+   * deletion of much data may go on after that. @throws if the disk cannot delete it: try again later.
    */
   async forget(id: string, removedAtMs: number): Promise<void> {
-    // First out of the way: what deletes it must not meet a new one's.
+    // Put the data aside first, so that the deletion cannot touch the data of a new stitch.
     await this.putAside(id, removedAtMs);
     const log = this.logPath(id);
     const deleteLog = async () => {
@@ -90,24 +93,27 @@ export class StitchDisk {
     DELETIONS.removeTree(this.#aside(id, removedAtMs)).catch(this.#onError);
   }
 
-  /** Goes to disk with what is saved next, or when `written` is asked for. The next life finds it until it is forgotten. */
+  /**
+   * Saves a task. It goes to disk with the next save, or when `written`
+   * is called. The next run of the worker finds it until it is forgotten.
+   */
   saveTask(id: string, task: Dispatch): void {
     this.#journal.saveLater({ kind: "task", id, ...task });
   }
 
-  /** As `saveTask`: a task that is found again is only looked up once more. Safe to repeat. */
+  /** Goes to disk like `saveTask`: a task that is found again costs only one more look-up. Safe to repeat. */
   forgetTask(id: string): void {
     this.#journal.saveLater({ kind: "answered", id });
   }
 
-  /** Is there data or a log that a new stitch under this id would take for its own? */
+  /** Is there old data or an old log that a new stitch with this id would take as its own? */
   async hasLeftovers(id: string): Promise<boolean> {
     const path = this.dataDir(id);
     const look = async () => (await DATA_FOLDERS.isThere(path)) || (await LOG_FILES.isThere(this.logPath(id)));
     return answered(path, look());
   }
 
-  /** Puts the data of a removed stitch aside. @returns where its log is to go. Safe to repeat. */
+  /** Puts the data of a removed stitch aside. @returns the new path for its log. Safe to repeat. */
   putAside(id: string, removedAtMs: number): Promise<string> {
     const aside = this.#aside(id, removedAtMs);
     const path = this.dataDir(id);
@@ -119,7 +125,7 @@ export class StitchDisk {
     return answered(path, put());
   }
 
-  /** Deletes for good what was put aside of stitches that were removed before then. */
+  /** Deletes the folders that were put aside for stitches removed before `beforeMs`. */
   async forgetAside(beforeMs: number): Promise<void> {
     const dir = join(this.#dir, "removed");
     for (const name of await DELETIONS.names(dir)) {
@@ -130,7 +136,7 @@ export class StitchDisk {
     }
   }
 
-  /** The stitch's own folder, made if it is not there. @throws NoAnswer, and where it cannot be made. */
+  /** The stitch's data folder; made if it is missing. @throws NoAnswer; another error if it cannot be made. */
   async makeDataDir(id: string): Promise<string> {
     const path = this.dataDir(id);
     try {

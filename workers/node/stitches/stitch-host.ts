@@ -21,18 +21,18 @@ import type { StitchRegistry } from "./stitch-registry.ts";
 
 type StitchHostOptions = Omit<HostedStitchOptions, "onChange" | "inOrder" | "starts" | "nextTurn"> &
   Pick<StepContext, "registry" | "facts" | "eligibility" | "lastMail"> & {
-    /** Told of each change of a stitch, its removal included. */
+    /** Called after each change of a stitch, including its removal. */
     readonly onStitch: (stitch: HostedStitch) => void;
     readonly publish: (changes: readonly StitchChange[], events: readonly ClusterEvent[]) => void;
   };
 
-/** Should it run, and does not? What has run to its end, or has failed, is left to its restart policy. */
+/** Should the stitch run, but does not? A stitch that has finished or failed is left to its restart policy. */
 const shouldStart = ({ runs, record: { desired, finished, state } }: HostedStitch): boolean =>
   desired === "running" && !finished && state !== "failed" && !runs;
 
 /**
- * Hosts the stitches of one node: the one place that changes them. Steps of one stitch run in order, those of different stitches
- * at the same time.
+ * Hosts the stitches of one node, and is the only place that changes them. Steps of one stitch run in order; steps of
+ * different stitches run at the same time.
  */
 export class StitchHost {
   readonly #options: StitchHostOptions;
@@ -59,7 +59,7 @@ export class StitchHost {
     const stitch = new HostedStitch(record, {
       ...this.#options,
       onChange: (changed, event) => {
-        // A removed stitch may still change until its processes have ended: that is not published.
+        // A removed stitch may still change until its processes have ended. Those changes are not published.
         if (this.#registry.find(record.id) !== changed) return;
         this.#publish(changed, event, false);
         this.#options.onStitch(changed);
@@ -80,7 +80,7 @@ export class StitchHost {
     const record: RemovedRecord =
       arrivingFrom === null ? { ...gone, movedTo } : { ...gone, movedTo: arrivingFrom, takenBack: true };
     this.#registry.remove(record);
-    // It may wait for its next start.
+    // The stitch may wait for its next start.
     stitch.close(0).catch(onError);
     disk.saveRemoved(record);
     publish([{ kind: "removed", record, isNew: true }], [this.#event({ type: "stitch.removed" }, record)]);
@@ -98,8 +98,8 @@ export class StitchHost {
   }
 
   /**
-   * Merges the records of disk or Redis with those here: of each stitch the higher revision wins; where they are equal a
-   * removal, else what is here. Nothing is started.
+   * Merges records from disk or Redis with the records in memory. The higher revision of each stitch wins. With equal
+   * revisions, a removal wins, otherwise the record in memory. Starts nothing.
    */
   merge(from: { stitches: readonly StitchRecord[]; removed: readonly RemovedRecord[] }): void {
     for (const record of from.stitches) if (this.wouldTake(record)) this.#mergeStitch(record);
@@ -124,7 +124,7 @@ export class StitchHost {
   #mergeRemoved(record: RemovedRecord): void {
     const hosted = this.#registry.find(record.id);
     const age = compareRevisions(parseRevision(record.revision), this.#registry.lastRevision(record.id));
-    // With equal revisions the removal wins: it is the last thing that its step does.
+    // With equal revisions the removal wins, because it is the last act of its step.
     if (age < 0 || (age === 0 && hosted === null)) return;
     if (this.#isAtWork(record.id)) return;
     this.#registry.remove(record);
@@ -137,43 +137,44 @@ export class StitchHost {
     return compareRevisions(parseRevision(revision), this.#registry.lastRevision(id)) > 0 && !this.#isAtWork(id);
   }
 
-  /** Does it run, or does work on it wait, which may start it? */
+  /** Does the stitch run, or does work wait that may start it? */
   #isAtWork(id: string): boolean {
     return this.#registry.find(id)?.runs === true || this.#queue.isBusy(id);
   }
 
-  /** Was this very step, or a newer one of its stitch, carried out here? Then `apply` does nothing. */
+  /** Was this step, or a newer step of its stitch, carried out here? Then `apply` does nothing. */
   hasApplied({ stitch }: StitchStep, revision: Revision): boolean {
     return compareRevisions(revision, this.#registry.lastRevision(splitFullId(stitch).stitch)) <= 0;
   }
 
   /**
-   * Applies a step; see `applyStep`. Where the stitch fails, that is the outcome, and no rejection.
-   * @throws WorkerLeaves; the disk's error, where it takes nothing: then nothing is done.
+   * Applies a step; see `applyStep`. If the stitch fails, that is the outcome; the promise does not reject.
+   * @throws WorkerLeaves; the disk's error if the disk takes nothing: then nothing is done.
    */
   apply(step: StitchStep, revision: Revision): Promise<StepOutcome> {
     const id = splitFullId(step.stitch).stitch;
     const stitch = this.#registry.find(id);
-    // A newer step does not wait for an older one to come up. A create replaces nothing, nor does a step for another stitch.
+    // A newer step does not wait for an older step to bring the stitch
+    // up. A create, or a step for another stitch, interrupts nothing.
     const isMeant = step.born === undefined || step.born === stitch?.record.born;
     if (step.action !== "create" && isMeant && this.#queue.announce(id, revision, this.#registry.lastRevision(id)))
       stitch?.interrupt();
     return this.#queue.run(id, async () => {
       const outcome = await applyStep(this.#context, id, step, revision);
-      // The step is done, and what it asks for is on disk. Where the disk does not take the outcome, it is done all the same.
+      // The step is done, and its desired state is on disk. If the disk does not take the outcome, the step is still done.
       await this.#options.disk.written().catch(() => undefined);
       return outcome;
     });
   }
 
-  /** Confirms a move whose own job is gone: the stitch that it came from has gone here. Does nothing for another stitch of this id. */
+  /** Confirms a move whose job is gone: the source stitch has moved here. Does nothing for another stitch with this id. */
   confirmArrival(id: string, born: string): void {
     if (this.#registry.find(id)?.record.born === born) confirmArrival(this.#context, id);
   }
 
   /**
-   * Removes the stitches that Masters have removed while this node was away: those that do not run at once, before anything is
-   * started; those that run when they have been stopped.
+   * Removes the stitches that Masters removed while this node was away. Stitches that do not run are removed at once,
+   * before anything is started. Running stitches are stopped first.
    */
   obey(tombstones: ReadonlyMap<string, Tombstone>): void {
     for (const [id, tombstone] of tombstones) {
@@ -203,30 +204,30 @@ export class StitchHost {
     this.#remove(stitch, { ...tombstone, desired: stitch.record.desired, outcome: null });
   }
 
-  /** Starts again what should run, after a restart of the worker. Does not wait for it. */
+  /** Starts the stitches that should run, after a restart of the worker. Does not wait for the starts. */
   resume(): void {
     this.#resume(shouldStart);
   }
 
-  /** The same while Redis is away, for the stitches that may run without it. */
+  /** Like `resume`, but while Redis is away: starts only the stitches that may run without Redis. */
   resumeAlone(): void {
     this.#resume((stitch) => shouldStart(stitch) && stitch.spec?.onDisconnect === "keep");
   }
 
-  /** Starts again what was held up, where nothing holds it up any more. Does not wait for it. */
+  /** Starts the stitches that were held up, if nothing holds them up any more. Does not wait for the starts. */
   resumeHeldUp(): void {
     this.#resume((stitch) => stitch.isHeldUp);
   }
 
   /**
-   * The lease holds again: starts again what was ended because it had run out. Does not wait for it. To be repeated: the end of a
-   * stitch may become known after the lease is back.
+   * The lease holds again: starts the stitches that were ended because it had run out. Does not wait for the starts. Call
+   * this repeatedly: the end of a stitch may become known after the lease is back.
    */
   leaseIsBack(): void {
     this.#resume((stitch) => stitch.endedWithLease);
   }
 
-  /** The lease has run out: ends what must not outlive it and the watchdog cannot end. */
+  /** The lease has run out: ends the stitches that must not outlive it and that the watchdog cannot end. */
   leaseIsOver(): void {
     for (const stitch of this.#registry.all()) stitch.leaseIsOver();
   }
@@ -236,8 +237,8 @@ export class StitchHost {
   }
 
   /**
-   * Forgets the tombstones, data and logs of stitches that were removed long enough ago, one after the other; ends at the first
-   * that cannot be deleted. @returns the ids of those that are forgotten.
+   * Deletes the removed records, data and logs of stitches that were removed long enough ago, one after the other. Stops at
+   * the first one that cannot be deleted. @returns the ids of the deleted ones.
    */
   async prune(): Promise<string[]> {
     const { disk, onError, nowMs } = this.#options;
@@ -246,7 +247,7 @@ export class StitchHost {
     const forgotten: string[] = [];
     const forget = async (record: RemovedRecord): Promise<void> => {
       const { id, removedAtMs } = record;
-      // A new stitch of this id has put aside what the removed one had left.
+      // A new stitch with this id has put aside the data and log of the removed one.
       if (this.#registry.find(id) !== null || this.#registry.findRemoved(id) !== record) return;
       await disk.forget(id, removedAtMs);
       this.#registry.forgetRemoved(id);
@@ -262,8 +263,8 @@ export class StitchHost {
   }
 
   /**
-   * Stops everything; what each stitch should do stays on record, so that the next start brings it back. `graceMs` bounds every
-   * stitch's own grace. Nothing is started any more. Safe to repeat; with less grace it stops sooner.
+   * Stops all stitches. Their desired states stay recorded, so that the next start of the worker starts them again.
+   * `graceMs` bounds each stitch's own grace. Starts nothing more. Safe to repeat; a shorter grace stops sooner.
    */
   async stopAll(graceMs: number): Promise<void> {
     this.#isLeaving = true;

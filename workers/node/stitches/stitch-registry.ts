@@ -8,22 +8,23 @@ import type { StitchLog } from "../logs/stitch-log.ts";
 import type { HostedStitch } from "./hosted-stitch.ts";
 
 /**
- * The stitches of one node, and what is left of removed ones, by bare stitch id. It answers every question about them; only
- * `StitchHost` and the steps it applies change it. It holds what is in memory: disk and Redis are told by `StitchHost`.
+ * The stitches of one node and its removed records, by bare stitch id. All questions about them are
+ * answered here. Only `StitchHost` and the steps that it applies change the registry. It is in memory
+ * only: `StitchHost` writes to disk and Redis.
  */
 export class StitchRegistry {
   readonly #hosted = new Map<string, HostedStitch>();
   readonly #removed = new Map<string, RemovedRecord>();
-  /** Logs of stitches that were removed in this life of the worker: somebody may be reading them. */
+  /** Logs of stitches that were removed during this run of the worker. A client may still read them. */
   readonly #oldLogs = new Map<string, StitchLog>();
 
-  /** Adds a stitch, or replaces the one of its id; what was left of a removed one is forgotten. */
+  /** Adds a stitch, or replaces the stitch with the same id. Forgets the removed record of that id. */
   add(stitch: HostedStitch): void {
     this.#removed.delete(stitch.record.id);
     this.#hosted.set(stitch.record.id, stitch);
   }
 
-  /** Replaces a stitch, where it is here, by what is left of it. */
+  /** Replaces a stitch, if it is here, with its removed record. */
   remove(record: RemovedRecord): void {
     const stitch = this.#hosted.get(record.id);
     if (stitch !== undefined) this.#oldLogs.set(record.id, stitch.log);
@@ -31,14 +32,14 @@ export class StitchRegistry {
     this.#removed.set(record.id, record);
   }
 
-  /** Undoes `add` of a new stitch. @param before what a removed one had left under its id. */
+  /** Undoes `add` of a new stitch. @param before the removed record that its id had before. */
   undoAdd(stitch: HostedStitch, before: RemovedRecord | null): void {
     const { id } = stitch.record;
     if (this.#hosted.get(id) === stitch) this.#hosted.delete(id);
     if (before !== null) this.#removed.set(id, before);
   }
 
-  /** Forgets what is left of a removed stitch. */
+  /** Forgets the removed record and the old log of a stitch. */
   forgetRemoved(id: string): void {
     this.#removed.delete(id);
     this.#oldLogs.delete(id);
@@ -56,7 +57,7 @@ export class StitchRegistry {
     return [...this.#hosted.keys()];
   }
 
-  /** Of the stitches here, and of what is left of removed ones. */
+  /** The ids of the stitches here and of the removed records. */
   idsWithRemoved(): string[] {
     return [...this.#hosted.keys(), ...this.#removed.keys()];
   }
@@ -73,17 +74,17 @@ export class StitchRegistry {
     return [...this.#removed.values()];
   }
 
-  /** The log of a stitch; null where there is no such stitch here. */
+  /** The log of a stitch; null if there is no such stitch here. */
   log(id: string): StitchLog | null {
     return this.#hosted.get(id)?.log ?? null;
   }
 
-  /** The log of a stitch that was removed in this life of the worker. */
+  /** The log of a stitch that was removed during this run of the worker. */
   oldLog(id: string): StitchLog | null {
     return this.#oldLogs.get(id) ?? null;
   }
 
-  /** The revision of the last step that this node has taken for a stitch, its removal included. */
+  /** The revision of the last step that this node has taken for a stitch, including its removal. */
   lastRevision(id: string): Revision {
     const text = this.#hosted.get(id)?.record.revision ?? this.#removed.get(id)?.revision;
     return text === undefined ? NO_REVISION : parseRevision(text);
@@ -95,7 +96,7 @@ export class StitchRegistry {
     return Math.max(0, ...records.map(({ revision }) => parseRevision(revision).revision));
   }
 
-  /** Everything that is here, for a Redis that does not know it. */
+  /** All records of this node, for a Redis that does not have them. */
   snapshot(): StitchChange[] {
     return [
       ...this.all().map(({ record }): StitchChange => ({ kind: "set", record, isNew: true })),
@@ -103,7 +104,7 @@ export class StitchRegistry {
     ];
   }
 
-  /** A stitch as it is now, or what is left of it; null where nothing is. Its pointers count as not written. */
+  /** The current record of a stitch, or its removed record; null if there is neither. The pointers count as not written. */
   changeOf(id: string): StitchChange | null {
     const record = this.#hosted.get(id)?.record;
     if (record !== undefined) return { kind: "set", record, isNew: true };
@@ -117,7 +118,7 @@ export class StitchRegistry {
     return { reserved: this.reserved(null), stitchCount: this.#hosted.size, states, eligibility };
   }
 
-  /** What the stitches reserve. @param except the id of one that is left out. */
+  /** The resources that the stitches reserve. @param except the id of a stitch that is left out. */
   reserved(except: string | null): Resources {
     let { cpu, memoryBytes } = NO_RESOURCES;
     for (const [id, { spec }] of this.#hosted) {
@@ -138,29 +139,29 @@ export class StitchRegistry {
     return this.all().flatMap(({ record, spec }) => (spec === null ? [record] : []));
   }
 
-  /** The processes of the stitches, by stitch id: each the leader of its group. */
+  /** The pids of the stitches, by stitch id. Each process leads its process group. */
   processes(): Map<string, number> {
     return new Map([...this.#hosted].flatMap(([id, { pid }]) => (pid === null ? [] : [[id, pid]])));
   }
 
-  /** How many programs run whose log is not open: each opens a file as soon as it writes a line. */
+  /** The number of running programs whose log is not open. Each log opens a file as soon as it gets a line. */
   logsToOpen(): number {
     return this.all().filter(({ pid, log }) => pid !== null && !log.isOpen).length;
   }
 
-  /** The stitches that have moved here, and whose move is not confirmed; `movedFrom` is a full id. */
+  /** The stitches that have moved here and whose move is not confirmed yet. `movedFrom` is a full id. */
   arriving(): { readonly id: string; readonly movedFrom: string; readonly born: string }[] {
     return this.all().flatMap(({ record: { id, movedFrom, born } }) =>
       movedFrom === null ? [] : [{ id, movedFrom, born }],
     );
   }
 
-  /** The members of a group here that take messages. */
+  /** The members of a group on this node that take messages. */
   receivers(group: string): HostedStitch[] {
     return this.all().filter(({ record }) => record.takesMessages && groupContains(group, record.group));
   }
 
-  /** The members of a group that took messages here, and have moved away. */
+  /** The members of a group that took messages on this node and have moved away. */
   movedAway(group: string): RemovedRecord[] {
     return this.allRemoved().filter(
       (record) =>
@@ -171,12 +172,15 @@ export class StitchRegistry {
     );
   }
 
-  /** The full id under which a stitch that was here lives on; null where it is gone for good, or never was here. */
+  /** The full id that a moved stitch has now; null if the stitch is removed for good or never was here. */
   movedTo(id: string): string | null {
     return this.#removed.get(id)?.movedTo ?? null;
   }
 
-  /** Did its move here fail, so that it went back? Then messages for its groups reached it at the node it came from, too. */
+  /**
+   * Did the move of this stitch to this node fail, so that it went back?
+   * Then messages for its groups also reached it at its source node.
+   */
   isTakenBack(id: string): boolean {
     return this.#removed.get(id)?.takenBack === true;
   }

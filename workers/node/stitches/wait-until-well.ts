@@ -9,20 +9,20 @@ export const SUPERSEDED: StepError = { code: "superseded", message: "a newer com
 type WaitOptions = {
   readonly record: KeptRecord;
   readonly instance: StitchInstance;
-  /** Is `instance` still what runs? */
+  /** Is `instance` still the running one? */
   readonly isCurrent: () => boolean;
-  /** How long it must have been well without a break. */
+  /** How long the stitch must be well without a break. */
   readonly minHealthyMs: number;
-  /** How long it may take to come up, and how much longer than `minHealthyMs` is waited for it to be well. */
+  /** How long the stitch may take to come up, and then how much longer than `minHealthyMs` it may take to be well. */
   readonly timeoutMs: number;
-  /** Resolves where a newer step waits. */
+  /** Resolves when a newer step waits. */
   readonly interrupted: Promise<void>;
   readonly nowMs: () => number;
 };
 
 /**
- * Waits until a run is up, and has been well for so long without a break.
- * @returns why it is not; null where it is, or has run to its end as its policy allows.
+ * Waits until a run is up and has been well for `minHealthyMs` without a break.
+ * @returns the reason why it is not; null if it is, or if it has run to its end as its restart policy allows.
  */
 export async function waitUntilWell(options: WaitOptions): Promise<StepError | null> {
   const { instance, timeoutMs, interrupted } = options;

@@ -3,11 +3,11 @@ import { WorkerLeaves } from "../stitches/hosted-stitch.ts";
 import type { StitchDisk } from "../stitches/stitch-disk.ts";
 
 /**
- * Characters of tasks that wait here at once. Beyond that a task keeps its place in the queue until it has ended: what BullMQ
- * holds costs this worker nothing.
+ * Maximum characters of the tasks that wait here. Beyond that, a task keeps its place in the queue until it has ended: a
+ * task that BullMQ holds costs this worker nothing.
  */
 const MOST_CHARACTERS = 256 * 1024 * 1024;
-/** What a waiting task costs beside its own text: some 8 KB of the worker's memory, measured with ten thousand. */
+/** The cost of a waiting task besides its own text: about 8 KB of the worker's memory, measured with ten thousand tasks. */
 const EACH_CHARACTERS = 8 * 1024;
 
 type TaskJournalOptions = {
@@ -20,9 +20,9 @@ type TaskJournalOptions = {
 };
 
 /**
- * The tasks that wait for stitches to come up, which may take minutes: they hold no place in the node's queue, and the
- * journal on disk answers for them instead of BullMQ. Forgotten when their outcomes are in Redis; what is left at the
- * worker's end is for its next life.
+ * The tasks that wait for stitches to come up, which may take minutes. They hold no place in the node's queue: the journal
+ * on disk keeps them instead of BullMQ. A task is forgotten when its outcomes are in Redis. Tasks that are left at the
+ * worker's end are for the next run of the worker.
  */
 export class TaskJournal {
   readonly #options: TaskJournalOptions;
@@ -34,11 +34,12 @@ export class TaskJournal {
   }
 
   /**
-   * Takes a task over, unless it has it: then it was delivered again. Resolves when it is on disk, or has ended. Where too much
-   * waits here already, the task is carried out without: it resolves when that has ended.
-   * @param work carries it out, in a worker that has claimed it.
-   * @param again claims it, and carries it out; called where Redis has failed.
-   * @throws where neither is so: the worker leaves, and its disk takes nothing.
+   * Takes over a task. Does nothing if the task is here already: then it was delivered again. Resolves
+   * when the task is on disk or has ended. If too much waits here already, the task is carried out
+   * without the journal; resolves when it has ended.
+   * @param work carries out the task, which this worker has claimed.
+   * @param again claims the task and carries it out; called after Redis has failed.
+   * @throws if the task is neither on disk nor ended: the worker leaves, and its disk takes nothing.
    */
   async take(task: Dispatch, work: () => Promise<void>, again: () => Promise<void>): Promise<void> {
     const id = dispatchId(task.job, task.task);
@@ -47,12 +48,12 @@ export class TaskJournal {
     if (this.#characters + characters > (this.#options.mostCharacters ?? MOST_CHARACTERS)) return work();
     this.#options.disk.saveTask(id, task);
     const ended = this.#begin(id, characters, work, again);
-    // In the next turn its first steps save their records: all of it goes to disk at once.
+    // In the next turn, the first steps of the task save their records. All of that goes to disk at once.
     await new Promise((resolve) => setImmediate(resolve));
     await this.#options.disk.written().catch(() => ended);
   }
 
-  /** Goes on with the tasks that a former life of the worker has left. Does not wait for them. */
+  /** Continues the tasks that an earlier run of the worker has left. Does not wait for them. */
   resume(tasks: readonly Dispatch[], again: (task: Dispatch) => Promise<void>): void {
     for (const task of tasks) {
       const run = () => again(task);
@@ -60,7 +61,7 @@ export class TaskJournal {
     }
   }
 
-  /** Resolves when none is under way any more. */
+  /** Resolves when no task is in progress any more. */
   async idle(): Promise<void> {
     await Promise.allSettled(this.#open.values());
   }
@@ -72,12 +73,12 @@ export class TaskJournal {
       this.#characters -= characters;
     });
     this.#open.set(id, ended);
-    // Where the worker leaves before, it stays in the journal, and nobody need hear of that.
+    // If the worker leaves first, the task stays in the journal, and nobody needs this error.
     ended.catch(() => undefined);
     return ended;
   }
 
-  /** @throws where the worker leaves or has ended. */
+  /** @throws if the worker leaves or has ended. */
   async #untilDone(id: string, work: () => Promise<void>, again: () => Promise<void>): Promise<void> {
     for (let attempt = work; ; attempt = again) {
       try {

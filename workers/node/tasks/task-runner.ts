@@ -12,11 +12,15 @@ import type { StitchHost } from "../stitches/stitch-host.ts";
 import type { TaskJournal } from "./task-journal.ts";
 
 /**
- * Steps of one task under way at once, where nothing is started. What ends together shares one look for what it has left
- * behind. Starts are all under way at once, and wait for each other at the node's `StartThrottle`.
+ * Steps of one task that run at once, if no step starts anything. Stitches that end together share one
+ * search for the processes that they left behind. Steps that start stitches all run at once, and wait
+ * for each other at the node's `StartThrottle`.
  */
 const STOPS_AT_ONCE = 500;
-/** Outcomes are written when so many have come, or so long after the first: whoever watches sees it go on. */
+/**
+ * Outcomes are written when this many have come, or when one comes
+ * this long after the last write, so that clients see progress.
+ */
 const BATCH = 200;
 const BATCH_MS = 500;
 
@@ -27,22 +31,22 @@ export type TaskRunnerOptions = {
   readonly journal: TaskJournal;
   readonly specs: Pick<Specs, "bring">;
   readonly incarnation: () => number;
-  /** Is the lease this worker's, as far as it can tell without asking? */
+  /** Does this worker hold the lease, as far as it knows without asking Redis? */
   readonly holdsId: () => boolean;
-  /** Asks Redis whether new stitches may come here. */
+  /** Asks Redis whether the node may take new stitches. */
   readonly learnEligibility: () => Promise<void>;
-  /** Resolves after the worker's next heartbeat, however that went. @throws where there will be none. */
+  /** Resolves after the worker's next heartbeat, whether it succeeded or failed. @throws if there will be none. */
   readonly nextBeat: () => Promise<void>;
   readonly nowMs: () => number;
   readonly say: (message: string) => void;
-  /** Told of assignments that cannot be read. */
+  /** Called for assignments that cannot be read. */
   readonly onError: (error: unknown) => void;
 };
 
 /** A task that this node has claimed. */
 type Claimed = {
   readonly incarnation: number;
-  /** Why a step must not be carried out; null where nothing is against it. */
+  /** Why a step must not be carried out; null if it may. */
   readonly refusalOf: (step: Step) => StepError | null;
 };
 
@@ -52,7 +56,7 @@ const NOT_ASSIGNED: StepError = {
   message: "no Master has assigned it to this node; nothing was created. Give the command again",
 };
 
-/** Does it wait for its stitch to come up? */
+/** Does the step wait for its stitch to come up? */
 const starts = (step: Step): boolean =>
   step.action === "create" ? step.start : step.action === "start" || step.action === "restart";
 
@@ -63,9 +67,9 @@ const bareId = ({ stitch }: CreateStep): string => splitFullId(stitch).stitch;
 const isStitchStep = (step: Step): step is StitchStep => step.stitch !== null;
 
 /**
- * Carries out tasks: claims, runs the steps, writes the outcomes. Rejects where Redis fails or the worker leaves, and may
- * then be run again. A task that starts something is left to the journal as soon as it is claimed: of starts that hang, any
- * number must not hold up what the node is asked besides.
+ * Carries out tasks: claims a task, runs its steps, writes the outcomes. Rejects if Redis fails or the worker leaves; the
+ * task may be run again then. A task that starts stitches goes to the journal as soon as it is claimed: any number of
+ * starts that hang must not hold up other tasks of the node.
  */
 export class TaskRunner {
   readonly #options: TaskRunnerOptions;
@@ -75,7 +79,7 @@ export class TaskRunner {
     this.#options = options;
   }
 
-  /** Takes a task from the queue; resolves when the queue need not keep it any longer. */
+  /** Takes a task from the queue. Resolves when the queue need not keep the task any longer. */
   async run(dispatch: Dispatch): Promise<void> {
     const running = this.#run(dispatch);
     this.#underWay.add(running);
@@ -86,7 +90,7 @@ export class TaskRunner {
     }
   }
 
-  /** Resolves when nothing that the queue keeps is under way any more. */
+  /** Resolves when no task that the queue keeps is in progress any more. */
   async idle(): Promise<void> {
     await Promise.allSettled(this.#underWay);
   }
@@ -105,23 +109,24 @@ export class TaskRunner {
     if (claimed !== null) await this.#carryOut(dispatch, claimed);
   }
 
-  /** @returns null where it is not this node's to carry out (any more). @throws where Redis does not answer. */
+  /** @returns null if the task is not for this node to carry out (any more). @throws if Redis does not answer. */
   async #claim({ job, revision, task }: Dispatch): Promise<Claimed | null> {
     if (!this.#options.holdsId())
       throw new Error("no heartbeat within the lease: the task waits until the node is registered");
     const incarnation = this.#options.incarnation();
     const creates = task.steps.filter((step) => step.action === "create");
-    // Cancelled, expired, closed, not the current attempt, or never recorded: whoever reads the job sees that without us.
+    // The claim fails if the job is cancelled, expired, closed or never recorded, or if this is not the current attempt.
+    // Readers of the job see that without this node.
     const [claimed, assigned] = await Promise.all([
       this.#options.orders.claim(job, task, incarnation),
       creates.length === 0
         ? NOTHING_ASSIGNED
         : this.#options.orders.assigned(creates.map(bareId), this.#options.onError),
-      // The heartbeat that tells may come after it.
+      // The heartbeat that brings the eligibility may come after the task.
       creates.length === 0 ? null : this.#options.learnEligibility(),
     ]);
     if (claimed !== "ok") return null;
-    // Whoever may write to this node's queue may write a task of his own.
+    // Anyone who may write to this node's queue may write a forged task.
     const placed = formatRevision({ revision, wave: task.wave });
     const strangersIn = (found: typeof assigned) =>
       new Set(
@@ -132,7 +137,7 @@ export class TaskRunner {
       );
     let strangers = strangersIn(assigned);
     if (strangers.size > 0) {
-      // Where Redis took the task and not yet what was sent before it.
+      // Redis may have the task but not yet the assignment that was sent before it.
       await this.#options.nextBeat();
       strangers = strangersIn(await this.#options.orders.assigned(creates.map(bareId), this.#options.onError));
     }
@@ -149,7 +154,7 @@ export class TaskRunner {
     let isOurs = true;
     let unwritten = new Map<number, StepOutcome>();
     let sinceMs = this.#options.nowMs();
-    // One at a time: what is left for the end must not overtake what is on its way.
+    // One write at a time: the last batch must not overtake an earlier one.
     let writing: Promise<void> = Promise.resolve();
     const write = (ended: boolean) => {
       const batch = unwritten;
@@ -158,14 +163,14 @@ export class TaskRunner {
       writing = writing.then(async () => {
         if (isOurs) isOurs = await this.#write(job, task, incarnation, batch, ended);
       });
-      // Awaited at the end; a failure before that is not forgotten.
+      // `writing` is awaited at the end, so a failure before that is not lost.
       writing.catch(() => undefined);
     };
     const atOnce = task.steps.some(starts) ? task.steps.length : STOPS_AT_ONCE;
     const left = task.steps.entries();
     const work = async () => {
       for (const [index, step] of left) {
-        // First the outcome: the batch it belongs to is the one at its end.
+        // Wait for the outcome first: it belongs to the batch that is open when the step ends.
         const outcome = await this.#step(step, { revision, wave: task.wave }, refusalOf(step));
         unwritten.set(index, outcome);
         if (unwritten.size >= BATCH || this.#options.nowMs() - sinceMs >= BATCH_MS) write(false);
@@ -177,7 +182,10 @@ export class TaskRunner {
     if (!isOurs) this.#options.say(`${task.id} of ${job} was taken up again since: what came of it here is dropped`);
   }
 
-  /** Tries until Redis takes it: what is done need not be delivered again to be told. @returns as `Orders.tell`. */
+  /**
+   * Writes outcomes, and tries until Redis takes them: a finished task
+   * need not be delivered again to report them. @returns as `Orders.tell`.
+   */
   async #write(
     job: string,
     task: Task,
@@ -197,15 +205,15 @@ export class TaskRunner {
   }
 
   /**
-   * What a finished job speaks of must be there to be read. And a worker that has lost its id has no say: its stitches were
-   * ended for that alone, and the task is another worker's.
+   * The records of a finished job's stitches must be in Redis before its outcomes. And a worker that has lost its id must
+   * not write outcomes: its stitches were ended only because of that, and the task belongs to another worker.
    */
   async #mayTell(task: Task): Promise<boolean> {
     const isPublished = !task.steps.some(isStitchStep) || (await this.#options.publisher.flush());
     return isPublished && this.#options.holdsId();
   }
 
-  /** @param refused why what it is to run is not let in. */
+  /** @param refused why the step must not be carried out, unless it was carried out before; null if it may. */
   async #step(step: Step, revision: Revision, refused: StepError | null): Promise<StepOutcome> {
     const startedAtMs = this.#options.nowMs();
     const ended = (output: unknown, error: StepError | null): StepOutcome => ({
@@ -218,7 +226,7 @@ export class TaskRunner {
     });
     try {
       if (isStitchStep(step)) {
-        // One that was carried out before has its outcome, whatever has become of its spec.
+        // A step that was carried out before has its outcome, even if its spec is not accepted now.
         if (refused !== null && !this.#options.host.hasApplied(step, revision)) return ended(null, refused);
         return await this.#options.host.apply(step, revision);
       }

@@ -10,7 +10,7 @@ import { TaskRunner, type TaskRunnerOptions } from "./task-runner.ts";
 const CONCURRENCY = 64;
 
 type TaskWorkerOptions = Omit<TaskRunnerOptions, "journal"> & {
-  /** In the role `blocking`. */
+  /** A connection in the role `blocking`. */
   readonly blocking: RedisClient;
   readonly keys: Keys;
   readonly node: string;
@@ -31,21 +31,21 @@ export class TaskWorker {
   }
 
   /**
-   * @param left tasks that a former life had taken and not answered.
-   * @param onBroken told where the queue cannot be read any more.
+   * @param left tasks that an earlier run of the worker took and did not answer.
+   * @param onBroken called when the queue cannot be read any more.
    */
   async start(left: readonly Dispatch[], onBroken: (error: unknown) => void): Promise<void> {
-    // First, so that what BullMQ delivers again meanwhile is known to be under way.
+    // First, so that tasks that BullMQ delivers again meanwhile are known to be in progress.
     this.#journal.resume(left, (task) => this.#runner.runAgain(task));
     await this.#queue.start(onBroken);
   }
 
-  /** Takes nothing more and waits at most `graceMs` for what runs; the rest is left to be delivered again. */
+  /** Takes no more tasks and waits at most `graceMs` for the running ones. The rest is delivered again later. */
   async stop(graceMs: number): Promise<void> {
     await this.#queue.stop(graceMs);
   }
 
-  /** Resolves when no task is under way any more, and the outcomes are written. */
+  /** Resolves when no task is in progress any more and the outcomes are written. */
   async idle(): Promise<void> {
     await Promise.all([this.#journal.idle(), this.#runner.idle()]);
   }
