@@ -240,18 +240,27 @@ export async function bytesOf(file: BoundedFile, from: number, to: number): Prom
 const isSame = (facts: Stats, identity: Identity | null): boolean =>
   facts.dev === identity?.dev && facts.ino === identity.ino;
 
-/** null if there is no file, or another file than the one that was written to. */
-async function openCurrent(path: string, identity: Identity | null): Promise<BoundedFile | null> {
-  const file = await orNull(LOG_FILES.open(path, READ));
-  if (file === null || identity === null || isSame(await file.stat(), identity)) return file;
+/** Opens a file if it is the one that is meant; null if it is not there, or another one. */
+async function openIf(
+  path: string,
+  mayBeMissing: readonly string[],
+  isMeant: (facts: Stats) => boolean,
+): Promise<BoundedFile | null> {
+  const file = await orNull(LOG_FILES.open(path, READ), mayBeMissing);
+  if (file === null) return null;
+  const isIt = await file.stat().then(isMeant, async (error: unknown) => {
+    await file.close();
+    throw error;
+  });
+  if (isIt) return file;
   await file.close();
   return null;
 }
 
+/** null if there is no file, or another file than the one that was written to. */
+const openCurrent = (path: string, identity: Identity | null): Promise<BoundedFile | null> =>
+  openIf(path, ["ENOENT"], (facts) => identity === null || isSame(facts, identity));
+
 /** null if there is no file, or something else has taken its place. */
-async function openAside(path: string): Promise<BoundedFile | null> {
-  const file = await orNull(LOG_FILES.open(path, READ), ["ENOENT", "ELOOP"]);
-  if (file === null || (await file.stat()).isFile()) return file;
-  await file.close();
-  return null;
-}
+const openAside = (path: string): Promise<BoundedFile | null> =>
+  openIf(path, ["ENOENT", "ELOOP"], (facts) => facts.isFile());
