@@ -21,7 +21,7 @@ const CLOCK = `
     process.stdout.write(JSON.stringify({ Command: "sync", Id }) + "\\nend\\n");
   });`;
 
-/** How late heartbeats come to a stitch while others print `yes` without end, and what the worker takes meanwhile. */
+/** How late heartbeats reach a stitch while others print `yes` without end, and the CPU share of the worker meanwhile. */
 export async function besideFloods(cluster: TestCluster): Promise<string[][]> {
   const node = await cluster.node("floods");
   const cpuMs = () => readProcess(node.pid)?.cpuMs ?? Number.NaN;
@@ -54,7 +54,7 @@ export async function besideFloods(cluster: TestCluster): Promise<string[][]> {
   return rows;
 }
 
-/** By how much more than the interval each came after the one before it: the median, and what one in a hundred exceeds. */
+/** How late each heartbeat came, counted from the one before it plus the interval: the median and the 99th percentile. */
 function lateness(atMs: readonly number[]): number[] {
   const late = atMs.slice(1).map((at, index) => Math.max(0, at - (atMs[index] ?? at) - BEAT_MS));
   return [0.5, 0.99].map((q) => quantile(late, q));

@@ -1,5 +1,5 @@
-// The other end of the raw BullMQ baseline, in a process of its own: takes jobs and does nothing.
-//   node bullmq-worker.ts PORT QUEUE CONCURRENCY      says "ready" to its parent; ends with it
+// The worker of the raw BullMQ baseline, in its own process: takes jobs and does nothing.
+//   node bullmq-worker.ts PORT QUEUE CONCURRENCY      sends "ready" to its parent; ends with it
 import { Worker } from "bullmq";
 import { KEPT } from "../../src/queue/dispatcher.ts";
 

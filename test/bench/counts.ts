@@ -10,7 +10,7 @@ const STITCHES = 300;
 const KIBS = [1, 48];
 const LIMIT_MS = 60_000;
 
-/** What has crossed the wires of Redis, and what it holds. */
+/** What Redis has received, sent and executed, and the memory that it holds. */
 type Counted = {
   readonly inBytes: number;
   readonly outBytes: number;
@@ -19,9 +19,9 @@ type Counted = {
 };
 
 /**
- * What commands over 300 stitches on three nodes cost Redis, for a small spec and a large one: bytes sent to it and by it,
- * commands, and the memory that stays; a step. Against BullMQ with a job for each stitch, which carries its spec. These are
- * counts: one round tells.
+ * What commands over 300 stitches on three nodes cost Redis per step, for a small spec and a large one: bytes sent to it and by
+ * it, commands, and the memory that stays. The baseline is BullMQ with a job for each stitch, which carries its spec. The
+ * figures are counts, so one round is enough.
  */
 export async function counts({ redisUrl, print, atEnd }: Bench): Promise<void> {
   const redis = new Redis(redisUrl);

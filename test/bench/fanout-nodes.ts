@@ -1,6 +1,6 @@
-// Many nodes in one process, each with its own connections, disk and watchdog; and the raw BullMQ baseline beside them, a
+// Many nodes in one process, each with its own connections, disk and watchdog. Beside them runs the raw BullMQ baseline, with a
 // queue and a worker for each node.
-//   node fanout-nodes.ts PORT NODE…      says "ready" to its parent; ends with it
+//   node fanout-nodes.ts PORT NODE…      sends "ready" to its parent; ends with it
 import { Worker } from "bullmq";
 import { loadConfig } from "../../src/config.ts";
 import { KEPT } from "../../src/queue/dispatcher.ts";
@@ -11,7 +11,7 @@ import { rawQueue } from "./raw-fanout.ts";
 const [port, ...nodes] = process.argv.slice(2);
 const ended = new Promise((resolve) => process.once("disconnect", resolve));
 const running = [];
-// One after the other: to start one blocks the event loop, and fifty at once would cost the first its lease.
+// One after the other: each start blocks the event loop, and fifty at once would cost the first node its lease.
 for (const id of nodes) running.push(await startNode(loadConfig({ ...process.env, STITCH_NODE_ID: id })));
 const workers = nodes.map(
   (id) =>

@@ -10,7 +10,7 @@ import { median, table, times } from "./stats.ts";
 
 const MODULE = join(import.meta.dirname, "fanout-module.mjs");
 const NODES_MAIN = join(import.meta.dirname, "fanout-nodes.ts");
-/** A process for each node would measure the machine's scheduler: each of these holds its share of the nodes. */
+/** Each of these processes runs a share of the nodes. A process for each node would measure the machine's scheduler. */
 const PROCESSES = 2;
 const NODES = Array.from({ length: 100 }, (_, index) => `n${index}`);
 const SIZES = [
@@ -23,13 +23,13 @@ const REST_MS = 5000;
 const LIMIT_MS = 60_000;
 const KINDS = ["addBulk", "group.stop", "group.start"] as const;
 
-/** Milliseconds that one run took, and of the CPU of those that took part in it. */
+/** The milliseconds that one run took, and the CPU milliseconds of the Master, the nodes and Redis. */
 type Cost = { readonly ms: number; readonly master: number; readonly nodes: number; readonly redis: number };
 type Kind = (typeof KINDS)[number];
 
 /**
- * Stopping and starting whole groups, against raw BullMQ with one job for each stitch: its workers are in the nodes'
- * processes, and as many jobs at once as a node takes. 100 nodes beat all the while.
+ * Stops and starts whole groups, against raw BullMQ with one job for each stitch. The BullMQ workers run in the nodes'
+ * processes, each with as many jobs at once as a node takes. 100 nodes send heartbeats all the time.
  */
 export async function fanout({ redisUrl, rounds, print, atEnd }: Bench): Promise<void> {
   const cluster = new TestCluster(redisUrl);
@@ -77,7 +77,7 @@ export async function fanout({ redisUrl, rounds, print, atEnd }: Bench): Promise
       redis: after.redis - before.redis,
     };
   };
-  // Nodes beat, and so does all that waits: what that takes is no part of a step.
+  // Nodes send heartbeats and all that waits polls; what that takes is not part of a step.
   const rest = await measured(() => new Promise((resolve) => setTimeout(resolve, REST_MS)));
   const beyondRest = (cost: Cost): Cost => {
     const part = cost.ms / rest.ms;
@@ -113,7 +113,7 @@ export async function fanout({ redisUrl, rounds, print, atEnd }: Bench): Promise
       "group.start": () => whole("group.start"),
     };
     const costs: Record<Kind, Cost[]> = { addBulk: [], "group.stop": [], "group.start": [] };
-    // Until all code has run hot, a round is not counted.
+    // The first round of all only warms the code up; it is not counted.
     for (let round = first.size === 0 ? -1 : 0; round < rounds; round++) {
       for (const kind of KINDS) {
         const cost = beyondRest(await measured(work[kind]));

@@ -10,7 +10,7 @@ const SIZES = [1, 10_000];
 const COUNT = 3000;
 const COUNTED = 100;
 
-/** One heartbeat against a PING, with few nodes and with many; each beat is of another node, round and round. */
+/** One heartbeat against a PING, with few nodes and with many; each heartbeat is of the next node in turn. */
 export async function heartbeat({ redisUrl, rounds, print, atEnd }: Bench): Promise<void> {
   const keys = new Keys("bench-heartbeat");
   const raw = new Redis(redisUrl);
@@ -37,7 +37,7 @@ export async function heartbeat({ redisUrl, rounds, print, atEnd }: Bench): Prom
       base.push(await measure(1, COUNT, () => raw.ping()));
       got.push(await measure(1, COUNT, beat));
     }
-    // The first beat of a connection sends the script itself; what is counted is every other.
+    // The first heartbeat of a connection also sends the script, so only the later ones are counted.
     await beatTestNode(counted, keys, nodeName(0));
     const before = { roundTrips: wire.roundTrips, commands: wire.commands };
     for (let index = 0; index < COUNTED; index++) await beatTestNode(counted, keys, nodeName(index % size));

@@ -7,11 +7,11 @@ import { type StartAndStop, spawned } from "./spawned.ts";
 import { median, table, times } from "./stats.ts";
 
 const SIZES = [100, 500];
-/** A heartbeat of every stitch, and a pass that measures them all. */
+/** Long enough for a heartbeat of every stitch, and for a pass that measures them all. */
 const IDLE_MS = 10_000;
 const LIMIT_MS = 120_000;
 
-/** What it costs to start, stop and keep stitches on one node, against bare `spawn`; and how they fare beside floods. */
+/** The cost to start, stop and keep stitches on one node, against bare `spawn`; and their heartbeats beside floods. */
 export async function host({ redisUrl, rounds, print, atEnd }: Bench): Promise<void> {
   const cluster = new TestCluster(redisUrl);
   atEnd(() => cluster.stop());
@@ -49,7 +49,7 @@ export async function host({ redisUrl, rounds, print, atEnd }: Bench): Promise<v
   print(table(await besideFloods(cluster)));
 }
 
-/** Creates so many with one command. @returns how long that took, until all had answered a heartbeat. */
+/** Creates `count` stitches with one command. @returns the milliseconds until all had answered a heartbeat. */
 async function started(cluster: TestCluster, count: number): Promise<number> {
   const beganMs = performance.now();
   const job = await cluster.run(
@@ -69,7 +69,7 @@ async function started(cluster: TestCluster, count: number): Promise<number> {
   return performance.now() - beganMs;
 }
 
-/** Stops all of them with one command, then removes them. @returns how long the stopping took, until every process was gone. */
+/** Stops all stitches with one command, then removes them. @returns the milliseconds until every process was gone. */
 async function stopped(cluster: TestCluster, count: number): Promise<number> {
   const all = async (command: "group.stop" | "group.remove") => {
     const beganMs = performance.now();
@@ -82,7 +82,7 @@ async function stopped(cluster: TestCluster, count: number): Promise<number> {
   return stopMs;
 }
 
-/** What the worker takes while nothing happens. */
+/** The memory and CPU time that the worker takes while nothing happens. */
 async function kept(node: Part): Promise<{ memoryKib: number; cpuMs: number }> {
   const look = () => readProcess(node.pid) ?? { memoryBytes: Number.NaN, cpuMs: Number.NaN };
   const from = { ...look(), atMs: performance.now() };

@@ -1,6 +1,6 @@
 import { Agent, request } from "node:http";
 
-/** The cheapest client that Node has: what it costs is not what is measured. Connections are kept. */
+/** The cheapest client that Node has, because its cost is not what is measured. It keeps connections open. */
 export class HttpClient {
   readonly #agent: Agent;
   readonly #url: string;
@@ -10,7 +10,7 @@ export class HttpClient {
     this.#agent = new Agent({ keepAlive: true, maxSockets: connections });
   }
 
-  /** The body of the answer. Rejects where the status is not 200. */
+  /** Resolves with the body of the answer. Rejects if the status is not 200. */
   ask(method: "GET" | "POST", path: string, body?: string): Promise<string> {
     return new Promise((resolve, reject) => {
       const headers =

@@ -8,7 +8,7 @@ const LEASE_MS = 600_000;
 
 export const nodeName = (index: number): string => `n${String(index).padStart(5, "0")}`;
 
-/** One heartbeat of a node that is in Redis alone. */
+/** Sends one heartbeat of a node that is only in Redis. */
 export async function beatTestNode(redis: RedisClient, keys: Keys, id: string): Promise<void> {
   const { outcome } = await beatNode(redis, keys, id, {
     session: `session-of-${id}`,
@@ -27,7 +27,7 @@ export async function beatTestNode(redis: RedisClient, keys: Keys, id: string): 
   if (outcome !== "ok") throw new Error(`the heartbeat of ${id} ended ${outcome}`);
 }
 
-/** Registers nodes `from` to `to` and lets each beat once. */
+/** Registers nodes `from` to `to`, and sends one heartbeat of each. */
 export async function registerMany(redis: RedisClient, keys: Keys, from: number, to: number): Promise<void> {
   for (let at = from; at < to; at += AT_ONCE) {
     const ids = Array.from({ length: Math.min(AT_ONCE, to - at) }, (_, index) => nodeName(at + index));

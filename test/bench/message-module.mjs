@@ -1,5 +1,5 @@
-// The stitches of the messages benchmark. "ask": asks another, so often and so many at once, and answers with how long each
-// took. "flood": sends so many one way to another, then asks it once, and answers with how long all took. Else: an echo.
+// The stitches of the messages benchmark. "ask": asks another stitch `count` times, `concurrency` at once, and answers with the
+// times. "flood": sends `count` messages one way, then asks once, and answers with the time for all. Otherwise: an echo.
 export function start() {}
 
 export async function message({ channel, data }, context) {
@@ -18,7 +18,7 @@ export async function message({ channel, data }, context) {
     }
   };
   await Promise.all(Array.from({ length: concurrency }, one));
-  // Messages of one stitch to another arrive in order: when this is answered, all before it have been acknowledged.
+  // Messages from one stitch to another arrive in order: when this one is answered, all earlier ones were acknowledged.
   if (channel === "flood") await context.ask(to, "last", { timeoutMs: 60_000 });
   const ms = performance.now() - from;
   times.sort((a, b) => a - b);

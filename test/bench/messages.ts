@@ -22,9 +22,9 @@ const GROUP_SIZE = 1000;
 const SIZES = [100, 100_000];
 
 /**
- * Messages between stitches, against a request and reply over two bare Redis streams. Request and reply is between two
- * modules on two nodes in two processes, measured in the one that asks, each message stored in the other's inbox and
- * acknowledged there.
+ * Messages between stitches, against a request and reply over two bare Redis streams. A request and its reply go between two
+ * modules on two nodes in two processes; the module that asks measures the time. Each message is stored in the other node's
+ * inbox and acknowledged there.
  */
 export async function messages({ redisUrl, rounds, print, atEnd }: Bench): Promise<void> {
   const cluster = new TestCluster(redisUrl);
@@ -126,7 +126,7 @@ export async function messages({ redisUrl, rounds, print, atEnd }: Bench): Promi
   await lookups(cluster, rounds, print);
 }
 
-/** Finding the node of a stitch, by its bare id, among so many stitches. */
+/** Finds the node of a stitch by its bare id, among few stitches and among many. */
 async function lookups(cluster: TestCluster, rounds: number, print: (line: string) => void): Promise<void> {
   const { redis, keys } = cluster.open;
   const rows = [["a look-up", "p50 ms", "p99 ms", "p50 ratio to the first"]];

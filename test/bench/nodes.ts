@@ -64,7 +64,7 @@ export async function nodes({ redisUrl, rounds, print, atEnd }: Bench): Promise<
   print(table(rows));
   print(`A page is ${PAGE} nodes, ${(bytes / 1024).toFixed(0)} KiB of JSON.`);
 
-  /** What Redis holds of each node, in one hash. */
+  /** Copies what Redis holds of each node into one hash. */
   async function copyAsHashes(): Promise<void> {
     for (let index = 0; index < PAGE; index++) {
       const id = nodeName(index);

@@ -10,7 +10,7 @@ const LOADS = [
   { concurrency: 100, count: 5000 },
 ];
 
-/** `node.ping` from the request to its outcome over HTTP, with real processes, against a BullMQ job from `add` to its result. */
+/** `node.ping` over HTTP, from request to outcome, with real processes, against a BullMQ job from `add` to its result. */
 export async function ping({ redisUrl, rounds, print, atEnd }: Bench): Promise<void> {
   const cluster = new TestCluster(redisUrl);
   atEnd(() => cluster.stop());

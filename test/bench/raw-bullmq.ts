@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { Queue, QueueEvents } from "bullmq";
 import { KEPT } from "../../src/queue/dispatcher.ts";
 
-/** As many as a node takes at once (workers/node/node-worker.ts). */
+/** As many jobs at once as a node takes (workers/node/node-worker.ts). */
 export const CONCURRENCY = 64;
 const QUEUE = "raw";
 
@@ -16,7 +16,7 @@ export async function rawBullMq(redisUrl: string): Promise<{ run: () => Promise<
   const connection = { host: "127.0.0.1", port: Number(port) };
   const queue = new Queue(QUEUE, { connection });
   const ends = new QueueEvents(QUEUE, { connection });
-  // Each wait listens on both for their closing.
+  // Each wait adds a listener for the close of both.
   queue.setMaxListeners(0);
   ends.setMaxListeners(0);
   await Promise.all([once(child, "message"), queue.waitUntilReady(), ends.waitUntilReady()]);

@@ -4,7 +4,7 @@ import { KEPT } from "../../src/queue/dispatcher.ts";
 /** The raw queue of one node. */
 export const rawQueue = (node: string): string => `raw-${node}`;
 
-/** BullMQ with nothing around it: a job for each step, added with `addBulk` to a queue for each node, until all results are known here. */
+/** BullMQ with nothing around it: `addBulk` with a job for each step to a queue for each node, until all results are here. */
 export async function rawFanOut(
   redisUrl: string,
   nodes: readonly string[],

@@ -1,5 +1,5 @@
-// The other end of the bare streams, in a process of its own: answers each request and takes it out of its stream.
-//   node raw-streams-worker.ts PORT      says "ready" to its parent; ends with it
+// The answering end of the bare streams, in its own process: answers each request and deletes it from its stream.
+//   node raw-streams-worker.ts PORT      sends "ready" to its parent; ends with it
 import { Redis } from "ioredis";
 
 const connection = { host: "127.0.0.1", port: Number(process.argv[2]), maxRetriesPerRequest: null };
@@ -15,7 +15,7 @@ for (;;) {
   const entries = found?.[0]?.[1] ?? [];
   if (entries.length === 0) continue;
   const ids = entries.map(([id]) => id);
-  // The answer first, then the acknowledgement: a crash between repeats an answer and loses none.
+  // The answer first, then the acknowledgement: a crash between the two repeats an answer and loses none.
   for (const [, [, id = ""]] of entries) void sender.xadd("raw:replies", "*", "id", id);
   void sender.xack("raw:requests", "g", ...ids);
   void sender.xdel("raw:requests", ...ids);

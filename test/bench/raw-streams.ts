@@ -6,8 +6,9 @@ import { Redis } from "ioredis";
 const BATCH = 500;
 
 /**
- * A durable request and reply over two Redis streams with nothing around them: added here, read in batches by a group in
- * another process, which answers, acknowledges and deletes; the answers are read, acknowledged and deleted here.
+ * A durable request and reply over two Redis streams with nothing around them. This process adds the requests. A group in
+ * another process reads them in batches, answers, acknowledges and deletes them. This process reads, acknowledges and deletes
+ * the answers.
  */
 export async function rawStreams(
   redisUrl: string,

@@ -1,5 +1,5 @@
-// What `npm run bench [-- NAME…]` runs: benchmarks on a private Redis, as ratios to raw BullMQ, raw Redis and
-// bare `spawn` measured in the same run, round by round in turn. It prints and asserts no time. Exit code 1 where a benchmark failed.
+// What `npm run bench [-- NAME…]` runs: benchmarks on a private Redis, as ratios to raw BullMQ, raw Redis and bare `spawn`,
+// measured in the same run, round by round in turn. It prints, and asserts no time. Exit code 1 if a benchmark failed.
 import { mkdtemp, rm } from "node:fs/promises";
 import { availableParallelism, loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
@@ -24,7 +24,7 @@ const BENCHMARKS: Readonly<Record<string, (bench: Bench) => Promise<void>>> = {
   counts,
 };
 const ROUNDS = 3;
-/** Longest one benchmark may take; it is ended then. */
+/** The longest that one benchmark may take. After that it is ended. */
 const LIMIT_MS = 300_000;
 
 const print = (line: string): void => {
@@ -38,7 +38,7 @@ if (unknown.length > 0) {
 } else {
   const stopped = Promise.withResolvers<never>();
   stopped.promise.catch(() => {
-    // Whichever benchmark runs hears of it too.
+    // The benchmark that runs gets this rejection, too.
   });
   onEndingSignals((signal) => stopped.reject(new Error(`ended by ${signal}`)));
   print(
@@ -50,7 +50,7 @@ if (unknown.length > 0) {
     process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`);
     process.exitCode = 1;
   }
-  // A benchmark that was cut short may have something under way.
+  // A benchmark that was cut short may still have work under way.
   process.exit();
 }
 

@@ -1,4 +1,4 @@
-/** What a row of measurements comes to. Milliseconds. */
+/** The summary of a row of measurements. Times in milliseconds. */
 export type Timing = {
   readonly p50: number;
   readonly p99: number;
@@ -13,7 +13,7 @@ export function quantile(values: readonly number[], q: number): number {
 
 export const median = (values: readonly number[]): number => quantile(values, 0.5);
 
-/** Does `work` `count` times, `concurrency` of them at any moment. */
+/** Does `work` `count` times, `concurrency` of them at once. */
 export async function measure(
   concurrency: number,
   count: number,
@@ -39,14 +39,14 @@ export async function measure(
 export const over = (rounds: readonly Timing[], figure: keyof Timing): number =>
   median(rounds.map((round) => round[figure]));
 
-/** How many times `base` ours is: the median over the rounds of the ratio within each. */
+/** The ratio of `ours` to `base`: the median of the ratios of each round. */
 export const ratio = (ours: readonly Timing[], base: readonly Timing[], figure: keyof Timing): number =>
   median(ours.map((round, index) => round[figure] / (base[index]?.[figure] ?? Number.NaN)));
 
 export const ms = (value: number): string => value.toFixed(value < 10 ? 3 : 1);
 export const times = (value: number): string => `${value.toFixed(2)}x`;
 
-/** Columns lined up; the first to the left, the others to the right. The first row is the heading. */
+/** Aligns columns, the first to the left, the others to the right. The first row is the heading. */
 export function table(rows: readonly (readonly string[])[]): string {
   const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
   return rows

@@ -1,12 +1,12 @@
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 
-/** Begins every command as clients send them: an array of bulk strings. Values here are JSON, which holds no line break. */
+/** The start of a command: clients send an array of bulk strings. Values here are JSON, which holds no line break. */
 const COMMAND = /(?:^|\r\n)\*\d+\r\n/g;
 
-/** A TCP proxy before Redis that counts what crosses it. Only for counting: it takes time. */
+/** A TCP proxy in front of Redis that counts what passes. Only for counts, not for times: the proxy itself takes time. */
 export class Wire {
-  /** Times the client spoke after Redis had: each is a round trip that had to be waited for. */
+  /** How often the client sent something after Redis had: each time is a round trip that the client waited for. */
   roundTrips = 0;
   commands = 0;
   readonly #server;

@@ -25,7 +25,7 @@ const CLUSTER = `edge-${process.pid}`;
 const root = join(import.meta.dirname, "../..");
 
 let dir = "";
-// Of this file alone: its connections are counted.
+// A Redis for this file alone, because a test counts its connections.
 let local: LocalRedis;
 let redis: RedisClient;
 let edge: TestHarness;
@@ -89,7 +89,7 @@ test("a command is accepted and waits for its node", async () => {
   assert.equal(job["master"], "api-edge");
 });
 
-test("events are followed", async () => {
+test("events are streamed as they happen", async () => {
   await registerTestNode(redis, new Keys(CLUSTER), "n3");
   const ended = new AbortController();
   const stream = await edge.fetch("/v1/events?type=job.*", {
@@ -111,11 +111,11 @@ test("events are followed", async () => {
   ended.abort();
 });
 
-test("a reader that leaves takes its connections to Redis along, at the latest with the next thing to write", async () => {
+test("a reader's connections to Redis close when the reader leaves, at the latest at the next write", async () => {
   const connections = async () => (await redisConnections(redis)) - 1;
   const gone = (what: string) =>
     until(what, async () => {
-      // workerd finds out when it writes, and so does wrangler's proxy before it.
+      // workerd notices only when it writes, and so does wrangler's proxy in front of it.
       await emitEvents(redis, new Keys(CLUSTER), [{ type: "job.ended" }]);
       return (await connections()) === 0;
     });
@@ -134,7 +134,7 @@ test("a reader that leaves takes its connections to Redis along, at the latest w
   await gone("its connections are gone");
 });
 
-test("a stitch's log is read and followed, asked of its node", async () => {
+test("a stitch's log is read and followed by asking the stitch's node", async () => {
   const keys = new Keys(CLUSTER);
   await registerTestNode(redis, keys, "n4");
   const record = testStitch("a", { group: "a.b.1", desired: "running", state: "running" });
@@ -202,7 +202,7 @@ test("the token is not logged", () => {
   assert.ok(!JSON.stringify(edge.getLogs()).includes(TOKEN));
 });
 
-test("without a token it serves nobody", async () => {
+test("requests are refused if no token is set", async () => {
   await edge.update((options) => ({
     ...options,
     workers: (options.workers ?? []).map((worker) => ({ ...worker, vars: { REDIS_URL: "redis://127.0.0.1:1" } })),

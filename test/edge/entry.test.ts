@@ -1,4 +1,4 @@
-// The edge's entry without workerd: what it answers where it is not set up, and what it does when told that a reader left.
+// The edge's entry without workerd: what it answers if it is not set up, and what it does when a reader leaves.
 import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -14,7 +14,7 @@ import { redisConnections } from "../support/redis-connections.ts";
 const TOKEN = "edge-test-token-0123456789abcdef";
 const REDIS_URL = "redis://127.0.0.1:1";
 
-/** `ended` resolves when the isolate would have nothing more to do for the request. */
+/** `ended` resolves when the isolate has no more work for the request (`waitUntil`). */
 function ask(path: string, env: Record<string, string>, signal: AbortSignal | null = null) {
   const work: Promise<unknown>[] = [];
   const request = new Request(`http://edge.test${path}`, { headers: { authorization: `Bearer ${TOKEN}` }, signal });
@@ -50,7 +50,7 @@ for (const [what, env, expected, says] of [
     /REDIS_URL: .*percent-encode.*wrangler/,
   ],
 ] as const) {
-  test(`${what}: a problem document with a code of the catalogue and the next step, and no value`, async (t) => {
+  test(`${what}: answers a problem document with an error code and the next step, without the setting's value`, async (t) => {
     const logged = t.mock.method(console, "error", () => undefined);
     const { response, ended } = ask("/v1/cluster", env);
     const answer = await response;
@@ -67,7 +67,7 @@ for (const [what, env, expected, says] of [
   });
 }
 
-test("told by the request's signal that the reader has left, it lets go of its connections to Redis", {
+test("a request's connections to Redis close when its signal says that the reader has left", {
   timeout: 20_000,
 }, async () => {
   const dir = await mkdtemp(join(tmpdir(), "crossstitch-edge-"));

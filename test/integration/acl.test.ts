@@ -1,4 +1,4 @@
-// The users that docs/security.md gives a cluster: read from there, so that what is tested is what is written.
+// The Redis users of docs/security.md. The test reads them from there, so that it tests what the document says.
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -25,9 +25,9 @@ import { checkedFetch } from "../support/checked-fetch.ts";
 import { type TestCluster, until } from "../support/cluster.ts";
 import { KINDS, withRedisUsers } from "../support/redis-users.ts";
 
-describe("each part with the Redis user that the docs give it", { concurrency: 2 }, () => {
+describe("each part with its Redis user from docs/security.md", { concurrency: 2 }, () => {
   for (const { kind, start } of KINDS) {
-    it(`${kind}: everything works, and a node is refused what is not its own`, async () => {
+    it(`${kind}: everything works, and Redis refuses a node what it does not need`, async () => {
       await withRedisUsers(start, ["n1", "n2"], async ({ cluster, as, admins, redis }) => {
         await everythingWorks(cluster, as);
         for (const admin of admins) assert.deepEqual(await admin.call("ACL", "LOG"), [], "nobody was refused anything");
@@ -110,7 +110,7 @@ async function everythingWorks(cluster: TestCluster, as: (user: string) => strin
   }
 }
 
-/** Greets whom it is told to, answers greetings, and logs what it hears. */
+/** A stitch that greets the recipients in GREETS, answers greetings, and logs each message. */
 const SPEAKER = `
   import { connect } from ${JSON.stringify(new URL("../../src/client/stitch.mjs", import.meta.url).href)};
   const stitch = connect();
@@ -120,7 +120,7 @@ const SPEAKER = `
   });
   for (const to of JSON.parse(process.env.GREETS)) await stitch.send({ ...to, data: "hello" });`;
 
-/** Messages between nodes, and logs, which are asked of their nodes. */
+/** Sends messages between nodes, and reads logs, which the API asks of the nodes. */
 async function talk(
   { dir }: TestCluster,
   url: string,
@@ -219,7 +219,7 @@ async function othersAreRefused(
   }
 }
 
-/** What n1 sends to a node that is away, and has no room, is a dead letter there. */
+/** A message from n1 that finds no room at a node that is away becomes a dead letter of that node. */
 async function nodeBuries(url: string, { open }: TestCluster): Promise<void> {
   const { redis, keys } = open;
   await createInbox(redis, keys, "n9", 1);
@@ -241,7 +241,7 @@ async function nodeBuries(url: string, { open }: TestCluster): Promise<void> {
   );
 }
 
-/** What the worker of n1 has to do with a key. */
+/** The access to a key that the worker of n1 needs. */
 function needOf(keys: Keys, key: string): "write" | "read" | "nothing" {
   const shared = [
     keys.format,
@@ -256,13 +256,13 @@ function needOf(keys: Keys, key: string): "write" | "read" | "nothing" {
   const families = [keys.node("n1"), keys.route(""), keys.group(""), keys.application("")];
   if (shared.includes(key) || families.some((family) => key.startsWith(family))) return "write";
   if (/:\{job:[^}]*\}:out:n1$|:\{node:[^}]*\}:inbox(:load)?$|:\{reply:[^}]*\}(:lease)?$/.test(key)) return "write";
-  // It may add to what is dead for others, and not read it.
+  // It may add dead letters of other nodes, but not read them.
   if (/:\{node:[^}]*\}:dead-letters(:ids|:bytes)?$/.test(key)) return "write";
   if (key.startsWith(keys.spec("")) || [keys.nodeAssigned("n1"), keys.nodeOrders("n1")].includes(key)) return "read";
   return /:\{job:[^}]*\}$|:\{node:[^}]*\}:(stitches|removed|gone|meta)$/.test(key) ? "read" : "nothing";
 }
 
-/** n1 is refused what it does not need, whichever key of the cluster it is; and what would make others do something. */
+/** Redis refuses n1 every key of the cluster that it does not need, and every write that makes other parts do something. */
 async function nodeIsRefused(url: string, { name, master }: TestCluster, all: readonly string[]): Promise<void> {
   const keys = new Keys(name);
   await othersAreRefused("n1", url, async (client, refused) => {

@@ -16,20 +16,20 @@ import { Script, shellEnv } from "../support/script.ts";
 const run = promisify(execFile);
 const root = join(import.meta.dirname, "../..");
 
-/** Downloads all packages, on a machine that runs other tests beside it. */
+/** The installation downloads all packages, on a machine that runs other tests at the same time. */
 const INSTALL_LIMIT_MS = 5 * 60_000;
 const START_LIMIT_MS = 90_000;
 const EVENT_LIMIT_MS = 15_000;
 const STOP_LIMIT_MS = 40_000;
-/** The README's promise, on a machine that has nothing else to do. */
+/** What the README promises for a machine that does nothing else. */
 const SILENCE_LIMIT_MS = 5000;
-/** npm has to be loaded first. */
+/** npm itself must be loaded first. */
 const FIRST_LINE_LIMIT_MS = 20_000;
 const TICK_MS = 250;
 
-test("the README's two commands in a clean clone", { timeout: 12 * 60_000 }, async (t) => {
+test("the README's two commands work in a clean clone", { timeout: 12 * 60_000 }, async (t) => {
   const folder = await realpath(await mkdtemp(join(tmpdir(), "clean-clone-")));
-  // A path that is also a URL would be cut off at the #.
+  // Code that takes this path for a URL would cut it off at the #.
   const clone = join(folder, "crossstitch #1%20");
   const scripts: Script[] = [];
   const port = await quietPort();
@@ -59,7 +59,7 @@ test("the README's two commands in a clean clone", { timeout: 12 * 60_000 }, asy
     assertTells(tests);
   });
 
-  await t.test("npm start shows a running cluster, and a POST is seen to act", async () => {
+  await t.test("npm start shows a running cluster and the effect of a POST", async () => {
     const start = npm("start");
     await start.printed(/What happens from here on/, START_LIMIT_MS);
     assertTells(start);
@@ -102,7 +102,7 @@ test("the README's two commands in a clean clone", { timeout: 12 * 60_000 }, asy
     await nothingLeft(clone);
   });
 
-  await t.test("a second npm start finds its state again: what was stopped stays stopped", async () => {
+  await t.test("a second npm start finds the state again: a stopped stitch stays stopped", async () => {
     const start = npm("start");
     await start.printed(/What happens from here on/, START_LIMIT_MS);
     assert.match(start.output, /^n2:counter-2 +wordcount\.counter\.1 +stopped +stopped/m);
@@ -112,7 +112,7 @@ test("the README's two commands in a clean clone", { timeout: 12 * 60_000 }, asy
     await nothingLeft(clone);
   });
 
-  await t.test("npm start -- --reset clears it", async () => {
+  await t.test("npm start -- --reset clears the state", async () => {
     const start = npm("start", "--", "--reset");
     await start.printed(/What happens from here on/, START_LIMIT_MS);
     assert.match(start.output, /^n2:counter-2 +wordcount\.counter\.1 +running +running/m);
@@ -122,7 +122,7 @@ test("the README's two commands in a clean clone", { timeout: 12 * 60_000 }, asy
   });
 });
 
-/** How late this process itself is where the machine is busy: by so much, and more, is what it watches. */
+/** How late this process's own timers are on a busy machine. The processes that it watches are at least as late. */
 class Lag {
   worstMs = 0;
   #atMs = performance.now();
@@ -148,7 +148,7 @@ function curlLines(output: string): [string, string, string] {
   return [first, second, third];
 }
 
-/** What curl would do with a printed line; the machine may have no curl. */
+/** Does what curl would do with a printed line, because the machine may have no curl. */
 async function curl(line: string): Promise<{ status: number; body: unknown }> {
   const words = [...line.matchAll(/'([^']*)'|"([^"]*)"|(\S+)/g)].map((match) => match[1] ?? match[2] ?? match[3] ?? "");
   const after = (flag: string): string[] => words.filter((_, index) => words[index - 1] === flag);

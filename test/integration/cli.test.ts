@@ -4,10 +4,10 @@ import { join } from "node:path";
 import { it } from "node:test";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 
-/** What is up counts: no test waits longer than it must. */
+/** A stitch counts as healthy as soon as it is up, so that no test waits longer than it must. */
 const SOON = ["--min-healthy", "1ms"];
 
-/** Runs `stitch` against the API. `ok` fails where it does not end with 0, and gives its output. */
+/** Runs `stitch` against the API. `ok` fails if the exit code is not 0, and returns the output. */
 function commandLine(cluster: TestCluster, url: string) {
   const stitch = async (...args: string[]) => {
     const part = cluster.part(args, { STITCH_URL: url });
@@ -22,7 +22,7 @@ function commandLine(cluster: TestCluster, url: string) {
   return { stitch, ok };
 }
 
-it("the command line does to a real cluster what it says, and ends with the code that says how it went", async () => {
+it("the command line manages stitches and nodes of a real cluster; its exit code tells how the command ended", async () => {
   await withCluster(REDISES[0]?.url ?? "", {}, async (cluster) => {
     const { url } = await cluster.api();
     await cluster.masterWorker();
@@ -87,7 +87,7 @@ it("the command line does to a real cluster what it says, and ends with the code
   });
 });
 
-it("the command line scales, moves, restarts, rebalances and drains, tries again and takes back", async () => {
+it("the command line scales, moves, restarts, rebalances, drains, retries and rolls back", async () => {
   await withCluster(REDISES[0]?.url ?? "", {}, async (cluster) => {
     const { url } = await cluster.api();
     await cluster.masterWorker();
@@ -186,7 +186,7 @@ it("the command line scales, moves, restarts, rebalances and drains, tries again
   });
 });
 
-it("the command line sends messages to real stitches, and looks after the dead letters", async () => {
+it("the command line sends messages to real stitches, and lists, redrives and deletes dead letters", async () => {
   await withCluster(REDISES[0]?.url ?? "", {}, async (cluster) => {
     const { url } = await cluster.api();
     await cluster.node("n1");

@@ -30,7 +30,7 @@ async function withTwins(
   });
 }
 
-/** The same request, whichever Master it comes to. */
+/** Sends the same request, under the same key, to the given Master. */
 async function ping({ master }: OpenMaster): Promise<JobResource> {
   const command = COMMANDS["node.ping"].schema.parse({ command: "node.ping", target: "n1" });
   const submitted = await master.commands.submit({ command, idempotencyKey: "key", scope: "", by: null, waitMs: 0 });
@@ -39,7 +39,7 @@ async function ping({ master }: OpenMaster): Promise<JobResource> {
 
 for (const redis of REDISES) {
   describe(`commands on a ${redis.name}`, { concurrency: 2 }, () => {
-    it("start and stop real processes on three nodes, spread over them", async () => {
+    it("start and stop real processes, spread over three nodes", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         await Promise.all(["n1", "n2", "n3"].map((id) => cluster.node(id, { STITCH_ZONES: id === "n3" ? "b" : "a" })));
         const created = await cluster.run({
@@ -91,7 +91,7 @@ for (const redis of REDISES) {
       });
     });
 
-    it("pings, cordons and uncordons; a cordoned node gets nothing new", async () => {
+    it("ping, cordon and uncordon a node; a cordoned node gets no new stitch", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         await cluster.node("n1");
         const ping = await cluster.run({ command: "node.ping", target: "n1" });
@@ -114,7 +114,7 @@ for (const redis of REDISES) {
       });
     });
 
-    it("says why a stitch did not come up, and carries on", async () => {
+    it("say why a stitch did not come up; the node still takes commands after that", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         await cluster.node("n1");
         const attempt = async (id: string, spec: Record<string, unknown>) => {
@@ -145,7 +145,7 @@ for (const redis of REDISES) {
       });
     });
 
-    it("notices an exit, and stops a whole process tree, the deaf one too", async () => {
+    it("stop a whole process tree, even one that ignores SIGTERM; an exit of a process is noticed", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         await cluster.node("n1");
         await cluster.create("n1", "dies", ["sleep", "600"], { restart: { policy: "never" } });
@@ -162,11 +162,11 @@ for (const redis of REDISES) {
         const stopped = await cluster.run({ command: "stitch.stop", target: "deaf" });
         assert.equal(stopped.status, "succeeded");
         assert.equal((await cluster.master.state.stitch("deaf")).lastExit?.signal, "SIGKILL");
-        // `stop()` of the cluster checks that no process of it is left, the sleeping child included.
+        // `stop()` of the cluster checks that none of its processes is left, the sleeping child included.
       });
     });
 
-    it("plans without changing anything, and refuses a plan that is stale", async () => {
+    it("change nothing when only planned, and are refused with a stale plan", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         await cluster.node("n1");
         const body = { command: "stitch.create", target: "a.b.1", spec: sleeper } as const;
@@ -184,7 +184,7 @@ for (const redis of REDISES) {
         assert.equal((await cluster.master.commands.jobs({ limit: 10, cursor: null }, {})).items.length, 0);
         const job = await cluster.run({ ...body, planToken: first.plan.planToken });
         assert.deepEqual(job.stitches, ["n1:b-1"]);
-        // Components that fold to the same, and ids chosen by hand, never get in each other's way.
+        // Ids stay unique for components that give the same id prefix (b and B), and beside ids chosen by hand.
         assert.deepEqual((await cluster.run({ ...body, target: "a.B.1" })).stitches, ["n1:b-2"]);
         await cluster.create("n1", "b-3", ["sleep", "600"]);
         assert.deepEqual((await cluster.run(body)).stitches, ["n1:b-4"]);
@@ -193,7 +193,7 @@ for (const redis of REDISES) {
       });
     });
 
-    it("a command that is refused leaves no open job, whether it has a key or not", async () => {
+    it("leave no open job when they are refused, with or without a key", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         for (const key of [null, "one", "two", "two"])
           await assert.rejects(cluster.run({ command: "stitch.stop", target: "nope" }, key), withCode("not_found"));
@@ -203,8 +203,8 @@ for (const redis of REDISES) {
       });
     });
 
-    // In each, one request is refused because the node is not there, and its twin through another Master is accepted.
-    it("a job that is made after its twin was refused stays one that is looked after", async () => {
+    // In each test one Master refuses a request because the node is not there, and another Master accepts the same request.
+    it("a job stays in the index of open jobs if its twin was refused before the job was created", async () => {
       await withTwins(redis.url, async (cluster, accepting, refusing) => {
         const node = () => registerTestNode(cluster.open.redis, cluster.open.keys, "n1");
         const session = await node();
@@ -220,7 +220,7 @@ for (const redis of REDISES) {
       });
     });
 
-    it("a job that is being made when its refused twin takes back its pointer stays one that is looked after", async () => {
+    it("a job stays in the index of open jobs if its refused twin removes the pointer while the job is created", async () => {
       await withTwins(redis.url, async (cluster, accepting, refusing) => {
         const takingBack = holdBack(refusing, "unpoint_at_job");
         const refused = ping(refusing);
@@ -236,7 +236,7 @@ for (const redis of REDISES) {
       });
     });
 
-    it("a job that was made when its refused twin takes back its pointer stays one that is looked after", async () => {
+    it("a job stays in the index of open jobs if its refused twin removes the pointer after the job was created", async () => {
       await withTwins(redis.url, async (cluster, accepting, refusing) => {
         const takingBack = holdBack(refusing, "unpoint_at_job");
         const refused = ping(refusing);
@@ -249,7 +249,7 @@ for (const redis of REDISES) {
       });
     });
 
-    it("knows a command again by its key, and what an id means", async () => {
+    it("are recognized again by their key; a taken id and an ambiguous bare id are refused", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         await Promise.all([cluster.node("n1"), cluster.node("n2")]);
         const body = { command: "stitch.create", target: "a.b.1", node: "n1", id: "x", spec: sleeper } as const;

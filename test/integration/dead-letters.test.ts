@@ -1,4 +1,4 @@
-// How many dead letters are kept, and for how long; and who makes nothing else.
+// How many dead letters are kept, and for how long; and how a stitch is slowed whose messages all become dead letters.
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { describe, it } from "node:test";
@@ -54,7 +54,7 @@ class Letters {
     }
   }
 
-  /** Of each sender how many there are, the first and the last of them. */
+  /** For each sender: the count of its dead letters, the first and the last of them. */
   async bySender(): Promise<Record<string, string>> {
     const all = await listDeadLetters(this.redis, this.keys, NODE, null, 20_000);
     const senders = Map.groupBy(all, (placed) => placed.letter?.from ?? "");
@@ -64,7 +64,7 @@ class Letters {
     );
   }
 
-  /** What is counted is what there is. */
+  /** Fails if the stored counts are not those of the dead letters that are there. */
   async assertCounted(): Promise<void> {
     const { redis, keys } = this;
     const rows = await redis.xrange(keys.nodeDeadLetters(NODE), "-", "+");
@@ -99,11 +99,11 @@ async function withLetters(url: string, work: (letters: Letters) => Promise<void
 
 for (const { name, url } of REDISES) {
   describe(`dead letters on a ${name}`, { concurrency: 3 }, () => {
-    it("one sender has an eighth of 10,000, then its oldest go, and nobody else's", async () => {
+    it("of one sender are at most an eighth of 10,000; beyond that only its own oldest are dropped", async () => {
       await withLetters(url, async (letters) => {
         await letters.add("n2:quiet", 3);
         await letters.add("n2:flood", 1300);
-        // Not two senders for two messages.
+        // The API is one sender, not one for each message.
         await letters.add(`${API_SENDER}1`, 1);
         await letters.add(`${API_SENDER}2`, 1300);
         assert.deepEqual(await letters.bySender(), {
@@ -115,7 +115,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("of many senders 10,000 are kept, the newest ones", async () => {
+    it("of many senders are at most 10,000; the newest are kept", async () => {
       await withLetters(url, async (letters) => {
         for (let sender = 0; sender < 9; sender++) await letters.add(`n2:s${sender}`, 1200);
         const counts = await letters.bySender();
@@ -125,7 +125,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("one sender has 8 MiB, all have 64 MiB; one that is larger than a share is kept alone", async () => {
+    it("take at most 8 MiB for each sender, 64 MiB for all; a letter larger than a share is kept alone", async () => {
       await withLetters(url, async (letters) => {
         for (let sender = 0; sender < 9; sender++) await letters.add(`n2:s${sender}`, 12, MIB);
         const { redis, keys } = letters;
@@ -140,7 +140,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("are kept for a week, and go by themselves", async () => {
+    it("are kept for a week; their keys expire by themselves", async () => {
       await withLetters(url, async (letters) => {
         const { redis, keys } = letters;
         const text = JSON.stringify(letter("n2:old", "1"));
@@ -156,7 +156,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("are counted anew where the counts are lost, or something else is in their place", async () => {
+    it("are counted again if the counts are lost, or another value is in their place", async () => {
       await withLetters(url, async (letters) => {
         const { redis, keys } = letters;
         const keysOf = [keys.nodeDeadLetters(NODE), keys.nodeDeadLetterIds(NODE), keys.nodeDeadLetterBytes(NODE)];
@@ -177,7 +177,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("which senders add at a node that is away are within the same bounds", async () => {
+    it("that senders add at a node that is away have the same bounds", async () => {
       await withLetters(url, async (letters) => {
         const { redis, keys } = letters;
         await createInbox(redis, keys, NODE, 1);
@@ -197,7 +197,7 @@ for (const { name, url } of REDISES) {
   });
 }
 
-it("what was for a group of which nobody is known there is listed, and is for no stitch", async () => {
+it("a dead letter for a group without a known member is listed, but for no stitch", async () => {
   await withCluster(REDISES[0]?.url ?? "", {}, async ({ open: { redis, keys }, master }) => {
     await addDeadLetters(redis, keys, NODE, [{ ...letter("n2:a", "1"), to: "n1:shop.orders" }, letter("n2:a", "2")]);
     const listed = async (filter: DeadLetterFilter) =>
@@ -208,16 +208,16 @@ it("what was for a group of which nobody is known there is listed, and is for no
   });
 });
 
-describe("a stitch that makes nothing but dead letters", { concurrency: 2 }, () => {
+describe("a stitch whose messages all become dead letters", { concurrency: 2 }, () => {
   for (const kind of ["process", "module"] as const)
-    it(`is slowed to 250 a second after a hundred, until one of its messages arrives (${kind})`, async () => {
+    it(`is slowed to 250 messages a second after a hundred, until one of them arrives (${kind})`, async () => {
       await withCluster(REDISES[0]?.url ?? "", MAIL_MODULE, async (cluster) => {
         const [{ url }] = await Promise.all([cluster.api(), cluster.node("n1"), cluster.node("n2")]);
         const mail = new MailClient(url);
         await createMail(cluster, "mail.a.1", { "n1:from": kind, "n2:friend": kind });
         const { redis, keys } = cluster.open;
         const made = () => redis.xlen(keys.nodeDeadLetters("n2"));
-        // It knows neither of them: a name that does not exist, and one after the other.
+        // None of the recipients exists: 150 messages go to one name, then 3000 to a new name each.
         const nowhere = [
           { to: { stitch: "n2:nobody" }, data: "lost", count: 150 },
           ...Array.from({ length: 3000 }, (_, n) => ({ to: { stitch: `n2:nobody${n}` }, data: "lost" })),
@@ -227,13 +227,13 @@ describe("a stitch that makes nothing but dead letters", { concurrency: 2 }, () 
         const [fromMs, before] = [performance.now(), await made()];
         await until("eight hundred more are made", async () => (await made()) >= before + 800);
         const [tookMs, more] = [performance.now() - fromMs, (await made()) - before];
-        // What was on its way when the hundredth was made had not been slowed.
+        // The messages that were on their way when the hundredth dead letter was made had not been slowed.
         assert.ok(more <= 100 + tookMs / 4, `${before}, then ${more} in ${tookMs} ms`);
         assert.equal((await cluster.master.state.stitch("n1:from")).health, "green");
       });
     });
 
-  it("goes on at full speed once one arrives", async () => {
+  it("sends at full speed again once one of its messages arrives", async () => {
     await withCluster(REDISES[0]?.url ?? "", MAIL_MODULE, async (cluster) => {
       const [{ url }] = await Promise.all([cluster.api(), cluster.node("n1"), cluster.node("n2")]);
       const mail = new MailClient(url);

@@ -19,7 +19,7 @@ const [SLOW, OTHER] = [`j${"a".repeat(26)}`, `j${"b".repeat(26)}`];
 
 for (const { name, url } of REDISES) {
   describe(`drafts on a ${name}`, { concurrency: 4 }, () => {
-    it("one that is given up is not accepted any more, and one that is begun after that is", async () => {
+    it("a draft that was given up is not accepted; a draft begun after that is", async () => {
       await withCluster(url, {}, async ({ open }) => {
         const { redis, keys } = open;
         const record = await pingJob(open, SLOW);
@@ -43,7 +43,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("of two drafts of one job, each gives back what it holds alone", async () => {
+    it("a scope that two drafts of one job hold is free only when both have released it", async () => {
       await withCluster(url, {}, async ({ open: { redis, keys } }) => {
         for (const draft of ["first", "second", "second"])
           assert.equal(await takeScopes(redis, keys, SLOW, draft, ["shop.orders"]), null);
@@ -54,7 +54,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("a pointer that is made anew is not taken back by who saw it before", async () => {
+    it("a pointer that another request has renewed is not removed by the request that created it", async () => {
       await withCluster(url, {}, async ({ open: { redis, keys } }) => {
         const first = await indexOpenJob(redis, keys, SLOW, 0);
         assert.equal(await indexOpenJob(redis, keys, SLOW, 0), null);
@@ -62,7 +62,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("when to look at an open job is said by the clock of the Redis that has the index", async () => {
+    it("the time to look at an open job is on the clock of the Redis that has the index", async () => {
       await withCluster(url, {}, async ({ open: { redis, keys } }) => {
         const due = async () => Number(await redis.zscore(keys.openJobs, SLOW));
         const fromMs = await redisTimeMs(redis, keys.openJobs);

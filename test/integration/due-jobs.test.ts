@@ -1,4 +1,4 @@
-// Who hears that something of a job has ended: whoever waits for it, and one Master.
+// Who learns that a part of a job has ended: the callers that wait for the job, and one Master.
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { describe, it } from "node:test";
@@ -12,7 +12,7 @@ import { REDISES, type TestCluster, until, withCluster } from "../support/cluste
 
 const LATER_MS = 3_600_000;
 
-/** Nobody waits for it, and no sweep looks at it. @returns the job's status once a Master has closed it. */
+/** Submits a command without a wait, and keeps sweeps away. @returns the job's status once a Master has closed it. */
 async function endedUnseen(
   { master, open: { redis, keys } }: TestCluster,
   body: { command: CommandName } & Record<string, unknown>,
@@ -28,8 +28,8 @@ async function endedUnseen(
 }
 
 for (const { name, url } of REDISES) {
-  describe(`jobs that are due on a ${name}`, { concurrency: 2 }, () => {
-    it("a command of many steps goes on by what has ended, without a sweep, and no Master listens to jobs", async () => {
+  describe(`due jobs on a ${name}`, { concurrency: 2 }, () => {
+    it("continue a command of many steps when a step has ended, without a sweep; no Master subscribes to jobs", async () => {
       await withCluster(url, {}, async (cluster) => {
         const { redis, keys } = cluster.open;
         await Promise.all([cluster.node("n1"), cluster.node("n2"), cluster.masterWorker(), cluster.masterWorker()]);
@@ -44,7 +44,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("each is taken by one Master, the first one first; without Masters they are bounded, and go by themselves", async () => {
+    it("are each taken by one Master, the oldest first; without Masters they are bounded, and expire", async () => {
       const keys = new Keys(`due${randomBytes(6).toString("hex")}`);
       const redis = openRedis(url, "shared", () => undefined);
       const masters = Array.from({ length: 5 }, () => openRedis(url, "blocking", () => undefined));
@@ -52,7 +52,7 @@ for (const { name, url } of REDISES) {
         await connectRedis(redis, 10_000);
         const waiting = masters.map((master) => waitForDueJob(master, keys, 10_000));
         await Promise.all(["a", "b", "a", "c", "d", "e"].map((job) => markJobDue(redis, keys, job)));
-        // One that was marked again after it had been taken is due again.
+        // A job that is marked again after a Master took it is due again.
         const taken = [...(await Promise.all(waiting)), ...(await takeDueJobs(redis, keys, 10))];
         assert.deepEqual(new Set(taken), new Set(["a", "b", "c", "d", "e"]));
         assert.ok(taken.length <= 6, taken.join());
@@ -60,7 +60,7 @@ for (const { name, url } of REDISES) {
 
         const jobs = Array.from({ length: 10_500 }, (_, index) => `j${index}`);
         for (const job of jobs.slice(0, 3)) await markJobDue(redis, keys, job);
-        // Those of one millisecond are taken in the order of their names.
+        // Jobs marked in the same millisecond are taken in the order of their names.
         const markedAtMs = Number(await redis.zscore(keys.dueJobs, "j2"));
         await until("the others are marked later", async () => (await redisTimeMs(redis, keys.dueJobs)) > markedAtMs);
         await Promise.all(jobs.map((job) => markJobDue(redis, keys, job)));

@@ -1,4 +1,4 @@
-// What docs/security.md says to do about a script that does not end: its commands are read from there and run.
+// What docs/security.md says to do about a script that does not end. The test reads the commands from there and runs them.
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -13,7 +13,7 @@ import { isRunning } from "../support/process-list.ts";
 import { SECURITY_DOC, usersOf } from "../support/redis-users.ts";
 
 const CLUSTER = "prod";
-/** The first ends a script that has written nothing, the second any other. */
+/** The commands of the docs: the first block ends a script that has written nothing, the second any other script. */
 const [ENDING = "", RESTARTING = ""] = [
   ...SECURITY_DOC.slice(SECURITY_DOC.indexOf("### A script that does not end")).matchAll(/```sh\n(.*?)```/gs),
 ].map(([, lines = ""]) => lines);
@@ -44,7 +44,7 @@ class Operated {
     this.#dir = dir;
     this.#users = join(dir, "users.acl");
     const users = usersOf(CLUSTER, ["m1"]);
-    // Whoever starts it here asks without a name whether it is there.
+    // `startLocalRedis` asks without a user name whether Redis answers.
     users.set("default", ["on", "nopass", "resetkeys", "resetchannels", "-@all", "+ping"]);
     writeFileSync(this.#users, [...users].map(([name, rules]) => `user ${name} ${rules.join(" ")}\n`).join(""));
   }
@@ -87,7 +87,7 @@ class Operated {
   }
 }
 
-/** Has the node's user run a script that does not end. */
+/** Runs a script that does not end, as the node's user. */
 async function begin(redis: Operated, script: string): Promise<{ ended: Promise<string> }> {
   const thief = redis.client("node-m1");
   await thief.connect();
@@ -131,7 +131,7 @@ async function accept(redis: Operated): Promise<void> {
   api.disconnect();
 }
 
-test("a script that has written nothing is ended, and its user deleted, by the commands of the docs", async () => {
+test("the commands of the docs end a script that has written nothing, and delete its user", async () => {
   await withUsersFile(async (redis) => {
     await accept(redis);
     const { ended } = await begin(redis, "while true do end");
@@ -142,7 +142,7 @@ test("a script that has written nothing is ended, and its user deleted, by the c
   });
 });
 
-test("one that has written is ended with Redis, by the commands of the docs, and nothing that was accepted is lost", async () => {
+test("the commands of the docs end a script that has written, together with Redis; nothing accepted is lost", async () => {
   await withUsersFile(async (redis) => {
     await accept(redis);
     await begin(redis, "redis.call('SET', KEYS[1], 'false') while true do end");

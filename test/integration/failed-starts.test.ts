@@ -36,7 +36,7 @@ const said = (cluster: TestCluster, id: string, source = "system"): string[] =>
     .map(({ line }) => line);
 
 describe("a program that cannot be started", { concurrency: 2 }, () => {
-  it("is told of by what is wrong, in the step's error and in the log, and not as if the program had said it", async () => {
+  it("has the reason in the step's error and in its log, and not as output of the program", async () => {
     await withCluster(url, {}, async (cluster) => {
       await cluster.node("n1");
       const dir = join(cluster.dir, "programs");
@@ -111,7 +111,7 @@ describe("a program that cannot be started", { concurrency: 2 }, () => {
     });
   });
 
-  it("is told from one that runs and exits as a launcher would, with the same words", async () => {
+  it("differs from a program that runs and exits with the exit code and the words of a launcher", async () => {
     await withCluster(url, {}, async (cluster) => {
       await cluster.node("n1");
       const script = join(cluster.dir, "script");
@@ -145,7 +145,7 @@ describe("a program that cannot be started", { concurrency: 2 }, () => {
     });
   });
 
-  it("runs where its name would mean something to what starts it, in its folder, with its arguments and its environment", async () => {
+  it("a program whose name looks like an option or an assignment runs, in its folder, with its arguments and env", async () => {
     await withCluster(url, {}, async (cluster) => {
       await cluster.node("n1");
       const dir = join(cluster.dir, "programs");
@@ -170,7 +170,7 @@ describe("a program that cannot be started", { concurrency: 2 }, () => {
   });
 });
 
-it("a program without ProcessV1 finds its input at an end, and does not wait for it", async () => {
+it("a program without ProcessV1 reads the end of its input at once, and does not wait for it", async () => {
   await withCluster(url, {}, async (cluster) => {
     await cluster.node("n1");
     const spec = { command: ["sh", "-c", "cat; echo over; read -r line; echo $? >> ended; cat - >> ended"] };
@@ -183,8 +183,8 @@ it("a program without ProcessV1 finds its input at an end, and does not wait for
   });
 });
 
-describe("a start that fails is tried again", { concurrency: 2 }, () => {
-  it("when its folder was a link to itself for a while", async () => {
+describe("a start that failed is tried again", { concurrency: 2 }, () => {
+  it("after its working folder was a link to itself for a while", async () => {
     await withCluster(url, {}, async (cluster) => {
       await cluster.node("n1");
       const folder = join(cluster.dir, "folder");
@@ -202,7 +202,7 @@ describe("a start that fails is tried again", { concurrency: 2 }, () => {
     });
   });
 
-  it("when the system started no more processes for a while", linux, async (t) => {
+  it("after the system started no more processes for a while", linux, async (t) => {
     if (process.getuid?.() !== 0) {
       t.skip("only root can start a worker of a user that has no other processes");
       return;
@@ -228,7 +228,7 @@ describe("a start that fails is tried again", { concurrency: 2 }, () => {
     });
   });
 
-  it("when the worker's files had run out, of which it keeps some for itself", linux, async () => {
+  it("after the worker ran out of open files; it keeps some of them for itself", linux, async () => {
     const work = async (cluster: TestCluster) => {
       cluster.through = () => ["prlimit", "--nofile=120:120"];
       const worker = await cluster.node("n1", { STITCH_LOG_LEVEL: "info" });
@@ -254,7 +254,7 @@ describe("a start that fails is tried again", { concurrency: 2 }, () => {
         return running.every(({ id }) => said(cluster, id.split(":").at(-1) ?? "", "stdout").length > 0);
       });
       assert.ok(open() <= 110, `${open()} are open`);
-      // What is over makes room for those that were refused.
+      // Stitches that stop make room for those that were refused.
       const isRunning = async (id: string) => (await cluster.master.state.stitch(id)).state === "running";
       const first = (await Promise.all(ids.map(async (id) => ((await isRunning(id)) ? [id] : [])))).flat();
       await Promise.all(first.map((id) => cluster.run({ command: "stitch.stop", target: id })));
@@ -262,7 +262,7 @@ describe("a start that fails is tried again", { concurrency: 2 }, () => {
         const now = await Promise.all(ids.filter((id) => !first.includes(id)).map(isRunning));
         return now.filter(Boolean).length >= first.length;
       });
-      // It is full again, and reaches Redis anew all the same.
+      // The worker is at its limit again, and can still connect to Redis again.
       const { incarnation, lastHeartbeatAt } = await cluster.master.state.node("n1");
       await cluster.open.redis.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes");
       const beatsAgain = async () =>
@@ -275,7 +275,7 @@ describe("a start that fails is tried again", { concurrency: 2 }, () => {
   });
 });
 
-/** A program for this machine that asks for a loader which is not there: no more than its headers. */
+/** An ELF program for this machine, headers only, that names a loader that is not there. */
 function elfWithLoader(loader: string): string {
   const bytes = Buffer.alloc(4096);
   const machine = process.arch === "arm64" ? 183 : 62;

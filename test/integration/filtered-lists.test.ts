@@ -1,4 +1,4 @@
-// What matches a filter is found wherever it is in the list.
+// A filter finds all that matches, wherever it is in the list.
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { Redis } from "ioredis";
@@ -19,7 +19,7 @@ const TWO = { limit: 2, cursor: null };
 
 for (const { name, url } of REDISES) {
   describe(`filtered lists on a ${name}`, { concurrency: 3 }, () => {
-    it("of nodes, stitches and dead letters hold what matches, behind what does not", async () => {
+    it("of nodes, stitches and dead letters hold matches that come after entries that do not match", async () => {
       await withCluster(url, {}, async ({ open: { redis, keys, master } }) => {
         const status = {
           reserved: { cpu: 0, memoryBytes: 0 },
@@ -76,7 +76,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("of jobs hold the old ones that match, and the command line shows them", async () => {
+    it("of jobs hold old jobs that match, and the command line shows them", async () => {
       await withCluster(url, {}, async (cluster) => {
         const { open } = cluster;
         const { redis, keys, master } = open;
@@ -108,7 +108,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("of events hold the old ones that match; since takes an id, a time and a duration, over all pages", async () => {
+    it("of events hold old events that match; since takes an id, a time or a duration, over all pages", async () => {
       await withCluster(url, {}, async (cluster) => {
         const { redis, keys, master } = cluster.open;
         await emitEvents(redis, keys, [
@@ -167,7 +167,7 @@ for (const { name, url } of REDISES) {
 }
 
 describe("a list's asOf", () => {
-  it("is Redis's time before anything of the list was read: events since then are all that it does not show", async () => {
+  it("is Redis's time before the list is read, so that only events since then are missing in it", async () => {
     await withOwnRedis(async ({ url }) => {
       const raw = new Redis(url);
       const monitor = await raw.monitor();

@@ -1,5 +1,5 @@
-// A thief has the credential of n1, with the rights that docs/security.md gives it: what it writes must start no program that a
-// Master has not accepted, whatever an operator then does.
+// A thief has the credential of n1, with its rights from docs/security.md. What the thief writes must never start a program
+// that a Master has not accepted, whatever an operator then does.
 import assert from "node:assert/strict";
 import { appendFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -22,18 +22,18 @@ const GROUP = "shop.web.1";
 type Scene = {
   readonly cluster: TestCluster;
   readonly keys: Keys;
-  /** With the credential of n1. */
+  /** A connection with the credential of n1. */
   readonly thief: RedisClient;
-  /** Each starts a node with the credential of its own. */
+  /** `n1` and `n2` start a node, each with its own credential. */
   readonly n1: () => Promise<Part>;
   readonly n2: () => Promise<Part>;
-  /** Each run of a program of this test is a line: what, on which node. */
+  /** A line for each start of a program of this test: the program, its stitch and its node. */
   readonly runs: () => string[];
-  /** The spec of a program that says it runs. */
+  /** The spec of a program that adds a line to `runs` when it starts. */
   readonly saying: (what: string) => ReturnType<typeof stored>;
 };
 
-/** n1 has the stitch `web`, n2 has `other`, each created by an operator. */
+/** Runs `work` with a thief's connection. `createEach` then creates `web` on n1 and `other` on n2, as an operator would. */
 async function withThief(work: (scene: Scene) => Promise<void>): Promise<void> {
   await withRedisUsers(KINDS[0]?.start ?? assert.fail(), ["n1", "n2"], async ({ cluster, as }) => {
     const path = join(cluster.dir, "runs");
@@ -77,7 +77,7 @@ async function createEach({ cluster, n1, n2, saying }: Scene): Promise<Part> {
   return part;
 }
 
-/** As its node would have published it, if it ran there. */
+/** A stitch as its node would publish it, if the stitch ran there. */
 const forged = (id: string, spec: StitchRecord["specHash"], differs: Partial<StitchRecord> = {}): string =>
   JSON.stringify(
     testStitch(id, { group: GROUP, desired: "running", state: "running", specHash: spec, observedAtMs: 1, ...differs }),
@@ -90,16 +90,16 @@ const refusedAsUnknown = (work: Promise<unknown>, stitch: RegExp) =>
     return true;
   });
 
-/** Of a stitch that is on its node, for the thief to copy. */
+/** The published record of a stitch, for the thief to copy. */
 const shown = async ({ cluster: { open }, keys }: Scene, node: string, id: string): Promise<StitchRecord> =>
   JSON.parse((await open.redis.hget(keys.nodeStitches(node), id)) ?? "null") as StitchRecord;
 
-/** Fails where any other program has started, or one of these elsewhere or more often. */
+/** Fails if another program has started, or one of these on another node or more often. */
 const onlyThoseAsked = (runs: readonly string[], ...asked: readonly string[]) =>
   assert.deepEqual([...runs].sort(), [...asked].sort());
 
-describe("what a thief of one node's credential writes", { concurrency: 2 }, () => {
-  it("as stitches of its node is not cloned, moved, drained, rebalanced or scaled to another", async () => {
+describe("what a thief with one node's credential writes", { concurrency: 2 }, () => {
+  it("as stitches of its node is not cloned, moved, drained, rebalanced or scaled to another node", async () => {
     await withThief(async (scene) => {
       const { cluster, keys, thief, runs, saying } = scene;
       await createEach(scene);
@@ -108,7 +108,7 @@ describe("what a thief of one node's credential writes", { concurrency: 2 }, () 
       const strangers = { nobodys: evil.specHash, stolen: other, inline: other };
       for (const [id, hash] of Object.entries(strangers)) {
         const text = forged(id, hash);
-        // As it was before specs had a store of their own.
+        // A record as it was before specs had their own store.
         const inline = JSON.stringify({ ...(JSON.parse(text) as object), spec: evil.spec });
         await thief.hset(keys.nodeStitches("n1"), id, id === "inline" ? inline : text);
         await thief.hset(keys.route(id), "n1", GROUP);
@@ -152,7 +152,7 @@ describe("what a thief of one node's credential writes", { concurrency: 2 }, () 
       onlyThoseAsked(runs(), "other other on n2", "web web on n1", "web web on n2");
       const moved = await cluster.run({ command: "stitch.move", target: "web", toNode: "n1", minHealthyMs: 0 });
       assert.equal(moved.status, "succeeded");
-      // What is forged never ends, so the drain is not done by its deadline.
+      // The forged stitches never end, so the drain is not done by its deadline.
       const drained = await cluster.run({
         command: "node.drain",
         target: "n1",
@@ -169,7 +169,7 @@ describe("what a thief of one node's credential writes", { concurrency: 2 }, () 
     });
   });
 
-  it("over a stitch that is there changes nothing of what is copied, moved or created again", async () => {
+  it("over the record of a stitch does not change what is copied, moved or created again", async () => {
     await withThief(async (scene) => {
       const { cluster, keys, thief, runs, saying } = scene;
       await createEach(scene);
@@ -186,7 +186,7 @@ describe("what a thief of one node's credential writes", { concurrency: 2 }, () 
       assert.deepEqual((await shown(scene, "n2", "web-1")).group, GROUP);
       onlyThoseAsked(runs(), "other other on n2", "web web on n1", "web web-1 on n2");
 
-      // Another birth: nobody has assigned that one.
+      // Another `born`: no Master has assigned that stitch.
       await thief.hset(keys.nodeStitches("n1"), "web", JSON.stringify({ ...evil, born: "999.0" }));
       await refusedAsUnknown(cluster.run({ command: "stitch.clone", target: "n1:web" }), /"n1:web"/);
 
@@ -205,7 +205,7 @@ describe("what a thief of one node's credential writes", { concurrency: 2 }, () 
     });
   });
 
-  it("of a stitch that was removed, replaced, moved away or cancelled is not copied, though a Master had assigned it once", async () => {
+  it("as a removed, replaced, moved or cancelled stitch is not copied, though a Master once assigned that stitch", async () => {
     await withThief(async (scene) => {
       const { cluster, keys, thief, runs, saying } = scene;
       await createEach(scene);
@@ -223,7 +223,7 @@ describe("what a thief of one node's credential writes", { concurrency: 2 }, () 
           return lines.some((line) => line.includes(`"born":"${born}"`) && /^\d+x /.test(line));
         });
       await isOver(first.born);
-      // Removed: its node shows it again.
+      // Removed: its node publishes it again.
       await thief.hset(keys.nodeStitches("n1"), "web", JSON.stringify(first));
       await refusedAsUnknown(cluster.run({ command: "stitch.clone", target: "n1:web" }), /"n1:web"/);
       await thief.hdel(keys.nodeStitches("n1"), "web");
@@ -240,7 +240,7 @@ describe("what a thief of one node's credential writes", { concurrency: 2 }, () 
       await refusedAsUnknown(cluster.run({ command: "stitch.clone", target: "n1:web" }), /"n1:web"/);
       await run({ command: "stitch.clone", target: "n2:web", toNode: "n2" });
       await thief.hdel(keys.nodeStitches("n1"), "web");
-      // Cancelled before its node took it up.
+      // Cancelled before its node took the task.
       await registerTestNode(redis, keys, "away");
       const body = {
         command: "stitch.create",
@@ -265,7 +265,7 @@ describe("what a thief of one node's credential writes", { concurrency: 2 }, () 
     });
   });
 
-  it("is refused by Redis where it would be an order: other nodes' stitches, the store, assignments, orders, templates", async () => {
+  it("is refused by Redis for other nodes' stitches, the spec store, assignments, orders and templates", async () => {
     await withThief(async (scene) => {
       const { cluster, keys, thief, runs, saying } = scene;
       await createEach(scene);
@@ -279,7 +279,7 @@ describe("what a thief of one node's credential writes", { concurrency: 2 }, () 
         await refused(thief.hset(keys.nodeOrders(node), "eligibility", "eligible"));
       }
       await refused(thief.hset(keys.groupTemplate(GROUP), "template", "{}"));
-      // As somebody with more rights might write it; and as a version before this one wrote it.
+      // A template as somebody with more rights might write it, then one as an earlier version wrote it.
       const { redis } = cluster.open;
       const template = { specHash: evil.specHash, reschedule: true, placement: { strategy: "spread" } };
       await redis.hset(keys.groupTemplate(GROUP), "template", JSON.stringify(template));
@@ -287,7 +287,7 @@ describe("what a thief of one node's credential writes", { concurrency: 2 }, () 
       await refusedAsUnknown(scale(), /"n1:web"/);
       const inline = { spec: evil.spec, placement: { strategy: "spread" } };
       await redis.hset(keys.groupTemplate(GROUP), "template", JSON.stringify(inline));
-      // What nobody can read is none: then it is the newest stitch that tells, as it was assigned.
+      // A template that cannot be read counts as none. Then the assignment of the newest stitch counts.
       assert.equal((await scale()).status, "succeeded");
       assert.match(cluster.errors.join("\n"), /template/);
       assert.ok(
@@ -297,7 +297,7 @@ describe("what a thief of one node's credential writes", { concurrency: 2 }, () 
     });
   });
 
-  it("into Redis or the journal of its node is not started when that registers again, and is told of", async () => {
+  it("into Redis or its node's journal is not started when the node registers again, and is reported", async () => {
     await withThief(async (scene) => {
       const { cluster, keys, thief, n1, runs, saying } = scene;
       const first = await createEach(scene);
@@ -307,7 +307,7 @@ describe("what a thief of one node's credential writes", { concurrency: 2 }, () 
       const planted = { knows: own, stolen: other, nobodys: evil.specHash };
       for (const [id, hash] of Object.entries(planted))
         await thief.hset(keys.nodeStitches("n1"), id, forged(id, hash, { revision: "900.0", born: "900.0" }));
-      // Newer than the disk's, and another program.
+      // A newer record than the one on disk, with another program.
       const newer = { ...web, specHash: other, revision: "901.0" };
       await thief.hset(keys.nodeStitches("n1"), "web", JSON.stringify(newer));
       const dir = join(cluster.dir, "state-n1", cluster.name, "n1");
@@ -317,7 +317,7 @@ describe("what a thief of one node's credential writes", { concurrency: 2 }, () 
         const record = JSON.parse(forged(id, hash, { revision: "902.0", born: "902.0" })) as object;
         appendFileSync(journal, `${JSON.stringify({ kind: "stitch", record })}\n`);
       }
-      // Under the name of another text.
+      // A spec file with the name of another text.
       writeFileSync(join(dir, "specs", evil.specHash), saying("evil2").text, { mode: 0o600 });
       const second = await n1();
       for (const id of Object.keys(planted))
@@ -338,11 +338,11 @@ describe("what a thief of one node's credential writes", { concurrency: 2 }, () 
     });
   });
 
-  it("as a task into the queue of its node, under a job that is open, creates nothing", async () => {
+  it("as a task into the queue of its node, under an open job, creates nothing", async () => {
     await withThief(async (scene) => {
       const { cluster, keys, thief, runs, saying } = scene;
       await createEach(scene);
-      // A job that waits for a node which is away has a task that somebody may claim.
+      // A job that waits for a node that is away has a task that can still be claimed.
       const { redis } = cluster.open;
       await registerTestNode(redis, keys, "away");
       const open = await cluster.run(
@@ -384,7 +384,7 @@ describe("what a thief of one node's credential writes", { concurrency: 2 }, () 
           },
         ]);
       await forge(open.id, "t8", "forged", 999);
-      // An id that Masters have assigned something under, and another program.
+      // An id that has an assignment, but with another program.
       await forge(open.id, "t9", "web", 999);
       const outcomes = await until("n1 has answered", async () => {
         const all = await redis.hgetall(keys.jobOutcomes(open.id, "n1"));

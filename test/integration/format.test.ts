@@ -1,10 +1,10 @@
-// What is stored names its format; a process that finds another does not start, and changes nothing.
+// The stored data names its format. A process that finds another format does not start, and changes nothing.
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { FORMAT } from "../../src/redis/format.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 
-/** Starts each part of a cluster. @returns what each has said, after it has ended with code 1. */
+/** Starts each part of a cluster. @returns the output of each, after it has ended with code 1. */
 async function refusals(cluster: TestCluster): Promise<string[]> {
   return Promise.all(
     ["api", "master", "node"].map(async (name) => {
@@ -17,7 +17,7 @@ async function refusals(cluster: TestCluster): Promise<string[]> {
 
 for (const { name, url } of REDISES) {
   describe(`a cluster's format on a ${name}`, { concurrency: 2 }, () => {
-    it("another one is refused in one line by every process", async () => {
+    it("every process refuses another format, in one line", async () => {
       await withCluster(url, {}, async (cluster) => {
         const { redis, keys } = cluster.open;
         assert.equal(await redis.get(keys.format), String(FORMAT), "written by the first process");
@@ -34,7 +34,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("one from before there was a format is refused, too", async () => {
+    it("every process refuses data from before there was a format, too", async () => {
       await withCluster(url, {}, async (cluster) => {
         const { redis, keys } = cluster.open;
         await redis.del(keys.format);
@@ -44,7 +44,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("a Redis that came back empty has it again, before it has a node", async () => {
+    it("a Redis that came back empty gets the format again, before it has a node", async () => {
       await withCluster(url, { STITCH_HEARTBEAT_MS: "200" }, async (cluster) => {
         await cluster.node("n1");
         const { redis, keys } = cluster.open;

@@ -1,5 +1,5 @@
-// Inboxes without room: a recipient that is dead or deaf holds up nobody but, for a bounded time, who sends to it, and nothing
-// that is sent to it is lost without a word.
+// Inboxes without room: a recipient that is dead or deaf holds up only the stitches that send to it, and only for a bounded
+// time. No message to it is lost silently.
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { putMessages, STITCH_MESSAGES } from "../../src/redis/inbox/put-messages.ts";
@@ -11,7 +11,7 @@ const [standalone] = REDISES;
 
 const numbered = (prefix: string, count: number, first = 1) =>
   Array.from({ length: count }, (_, n) => `${prefix}${first + n}`);
-/** Long data is noted by its length and its ends. */
+/** The end of the data: stitches note long data as its length, its beginning and its end. */
 const endOf = (data: string): string => /([a-wyz]+\d+)$/.exec(data)?.[1] ?? data;
 const takenFrom = (cluster: TestCluster, fullId: string, sender: string) =>
   takenBy(cluster, fullId)
@@ -25,7 +25,7 @@ const lettersTo = async (mail: MailClient, stitch: string) => {
 };
 
 describe("a full inbox", { concurrency: 2 }, () => {
-  it("of a dead member of a group becomes dead letters, and all others get what is sent to them at once", async () => {
+  it("of a dead group member: messages to it become dead letters, and all others get theirs at once", async () => {
     await withCluster(standalone?.url ?? "", FAST, async (cluster) => {
       const [{ url }, dying] = await Promise.all([
         cluster.api(),
@@ -86,7 +86,7 @@ describe("a full inbox", { concurrency: 2 }, () => {
     });
   });
 
-  it("of a deaf stitch holds its sender up for a bounded time; then what finds no room is a dead letter, and the sender is told", async () => {
+  it("of a deaf stitch delays its sender for a bounded time; then messages are dead letters; the sender is told", async () => {
     await withCluster(standalone?.url ?? "", {}, async (cluster) => {
       const [{ url }, second] = await Promise.all([cluster.api(), cluster.node("n2"), cluster.node("n1", MAIL_MODULE)]);
       const mail = new MailClient(url);

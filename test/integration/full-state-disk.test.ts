@@ -1,4 +1,4 @@
-// A node whose state folder is on a disk that is full: a small tmpfs in a mount namespace of its own.
+// A node whose state folder is on a full disk: a small tmpfs in its own mount namespace.
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
@@ -14,7 +14,7 @@ const MAY_MOUNT =
   spawnSync("unshare", ["-m", "sh", "-c", "mount -t tmpfs -o size=64k none /mnt"]).status === 0;
 const skip = MAY_MOUNT ? false : "no mount namespace may be made here (unshare -m)";
 
-/** A node worker that sees a tmpfs where its state folder is. `before`: what the shell does there first. */
+/** Starts a node worker whose state folder is a tmpfs. `before`: shell commands that run in the folder first. */
 function startNode(cluster: TestCluster, before: string): { child: ChildProcess; state: string } {
   const state = join(cluster.dir, "state-n1");
   mkdirSync(state, { recursive: true });
@@ -26,12 +26,12 @@ function startNode(cluster: TestCluster, before: string): { child: ChildProcess;
   return { child, state: `/proc/${child.pid}/root${state}` };
 }
 
-/** Takes all the room there is. */
+/** Fills the disk. */
 const fill = (file: string): void => {
   assert.throws(() => writeFileSync(file, Buffer.alloc(1024 * 1024)), /ENOSPC/);
 };
 
-test("a create that a full disk does not take leaves nothing, and can be given again when there is room", {
+test("a create that fails on a full disk leaves nothing, and succeeds when it is repeated with room on the disk", {
   skip,
 }, async () => {
   await withCluster(REDISES[0]?.url ?? "", {}, async (cluster) => {
@@ -63,7 +63,7 @@ test("a create that a full disk does not take leaves nothing, and can be given a
       assert.equal(failed.status, "failed");
       assert.match(JSON.stringify(failed.error), /specs\/[0-9a-f]{64} cannot be written.*see to its disk/);
       await assert.rejects(cluster.master.state.stitch("n1:b"), /no stitch/i);
-      // Of a spec that is there, what is left of a page may take the records of a few.
+      // The spec of these stitches is on disk already, so the free rest of a page may still hold a few records.
       for (let n = 0; ; n++) {
         const next = await cluster.create("n1", `c${n}`, ["sleep", "600"]).catch((error: unknown) => String(error));
         if (typeof next !== "string") continue;
@@ -82,7 +82,7 @@ test("a create that a full disk does not take leaves nothing, and can be given a
   });
 });
 
-test("a node that cannot start because its disk is full says which file, and what to do", { skip }, async () => {
+test("a node that cannot start because its disk is full names the file and says what to do", { skip }, async () => {
   await withCluster(REDISES[0]?.url ?? "", {}, async (cluster) => {
     const { child } = startNode(cluster, "dd if=/dev/zero of=filler bs=1k 2>/dev/null;");
     assert.ok(child.stderr !== null);

@@ -1,5 +1,5 @@
-// A run through all commands: what it writes into Redis and onto the nodes' disks, and what it answers, by HTTP and on the
-// command line, is what test/golden/ says. Whoever changes that on purpose writes the files anew:
+// Runs all commands, and compares with test/golden/ what they write into Redis and onto the nodes' disks, and what HTTP and the
+// command line answer. After a change on purpose, write the files again:
 //   TEST_WRITE_GOLDEN=1 npm test -- test/integration/golden.test.ts
 import assert from "node:assert/strict";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -16,7 +16,7 @@ import { runStitch } from "../unit/cli/run-stitch.ts";
 const MAIL = join(import.meta.dirname, "../support/stitches/mail.mjs");
 const QUICK = { minHealthyMs: 0, stopGraceMs: 5000 };
 const SLEEPS = { adaptor: "process", protocol: "none", command: ["sleep", "600"], ...QUICK };
-/** What is reserved differs on each node at all times: measured load would break ties. */
+/** The reserved resources differ between the nodes at all times. With a tie, the measured load would decide. */
 const TALKS = { adaptor: "process", command: [process.execPath, MAIL], resources: { cpu: 0.5 }, ...QUICK };
 
 /** Every command, in an order in which each has something to do. */

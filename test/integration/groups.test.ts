@@ -11,7 +11,7 @@ const spec = { adaptor: "process", protocol: "none", command: ["sleep", "600"] }
 
 for (const redis of REDISES) {
   describe(`group commands on a ${redis.name}`, () => {
-    it("become one task per node, and do to every member what they say", async () => {
+    it("become one task per node, and act on every member", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         await Promise.all([cluster.node("n1"), cluster.node("n2")]);
         for (const [target, count] of [
@@ -66,7 +66,7 @@ for (const redis of REDISES) {
   });
 }
 
-it("a member whose route a failover has lost is meant all the same; one whose route names another group is not", async () => {
+it("a group command reaches a member whose route a failover lost, but not one whose route names another group", async () => {
   await withCluster(REDISES[0]?.url ?? "", {}, async ({ open, master }) => {
     const { redis, keys } = open;
     for (const id of ["a", "b", "c"]) await publishTestStitch(open, "n1", id, "shop.orders.1");
@@ -98,7 +98,7 @@ it("stops all members of a large group at the same time: none waits until anothe
   });
 });
 
-it("groups, and versions of them, may be called whatever an object has by itself", async () => {
+it("groups and versions may have the names of built-in object properties, such as __proto__", async () => {
   const names = ["__proto__", "constructor", "hasOwnProperty", "toString"];
   await withCluster(REDISES[0]?.url ?? "", {}, async (cluster) => {
     const { open, master } = cluster;

@@ -1,4 +1,4 @@
-// docs/guide.md is followed from top to bottom, as printed, by a shell beside a cluster that `stitch up` has started.
+// A shell runs the commands of docs/guide.md from top to bottom, as printed, beside a cluster that `stitch up` has started.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, realpathSync, rmSync } from "node:fs";
@@ -16,7 +16,7 @@ const STOP_LIMIT_MS = 40_000;
 const COMMAND_LIMIT_MS = 120_000;
 const PRINTED_URL = "http://127.0.0.1:8787";
 
-/** What is to be typed, in order: a block of shell is cut into commands, a program is saved. */
+/** The commands to type, in order: a shell block is cut into commands, a program is saved to its file. */
 function commandsIn(markdown: string): string[] {
   const blocks = markdown.matchAll(/(?:[Ss]ave as `([^`]+)`[^\n]*\n\n)?^```(sh|js)\n([^]*?)^```$/gm);
   return [...blocks].flatMap(([, file, language, text = ""]) => {
@@ -25,7 +25,7 @@ function commandsIn(markdown: string): string[] {
   });
 }
 
-/** Cuts a block into commands: a line that is not complete goes on with the next one. */
+/** Cuts a block into commands. An incomplete line continues with the next one. */
 function cut(block: string): string[] {
   const commands: string[] = [];
   let command = "";
@@ -39,10 +39,10 @@ function cut(block: string): string[] {
   return commands;
 }
 
-/** Is it an error of the API? curl itself succeeds then. */
+/** Is the output an error of the API? curl itself exits with 0 in that case. */
 const isProblem = (output: string): boolean => /"status":[45]\d\d\b/.test(output);
 
-test("what the guide prints can be typed from top to bottom", { timeout: 600_000 }, async (t) => {
+test("the commands of the guide can be typed from top to bottom", { timeout: 600_000 }, async (t) => {
   const home = realpathSync(mkdtempSync(join(tmpdir(), "guide-")));
   const port = String(await quietPort());
   const url = PRINTED_URL.replace("8787", port);

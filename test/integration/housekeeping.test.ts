@@ -1,4 +1,4 @@
-// What does not go by itself is cleared away, and what Redis has lost of its indexes is put there again.
+// Housekeeping deletes what does not expire by itself, and restores index entries that Redis has lost.
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { Housekeeping } from "../../src/master/jobs/housekeeping.ts";
@@ -25,7 +25,7 @@ import { registerTestNode } from "../support/register-test-node.ts";
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
 
-/** A Master's chores, whose time has come. */
+/** Runs all chores of a Master, as if each were due. */
 async function doChores({ open: { redis, keys }, errors }: TestCluster): Promise<void> {
   await Promise.all(
     ["jobs", "groups", "dead-letters", "tombstones", "specs"].map((chore) => redis.del(keys.housekeeping(chore))),
@@ -46,13 +46,13 @@ async function doChores({ open: { redis, keys }, errors }: TestCluster): Promise
 
 for (const { name, url } of REDISES) {
   describe(`housekeeping on a ${name}`, { concurrency: 3 }, () => {
-    it("jobs whose record is gone leave the list, however many; open ones that the index has lost are in it again", async () => {
+    it("removes jobs without a record from the list, however many; restores open jobs that the index has lost", async () => {
       await withCluster(url, {}, async (cluster) => {
         const { redis, keys } = cluster.open;
         const rows = Array.from({ length: 2500 }, (_, n) => [Date.now() - 2 * HOUR_MS + n, `gone${n}`]);
         await redis.zadd(keys.recentJobs, ...rows.flat());
         await redis.zadd(keys.recentJobs, Date.now(), "new");
-        // As old as those, and open: what is at the front must not keep the others.
+        // An open job that is as old as those. It stays at the front of the list, and must not keep the others in it.
         await registerTestNode(redis, keys, "n1");
         const open = await pingJob(cluster.open, "open");
         await createJob(redis, keys, { ...open, createdAtMs: Date.now() - 3 * HOUR_MS }, "");
@@ -63,7 +63,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("one Master of all does a chore, once in its time", async () => {
+    it("only one Master does a chore, and only once per interval", async () => {
       await withCluster(url, {}, async (cluster) => {
         const { redis, keys } = cluster.open;
         await doChores(cluster);
@@ -76,7 +76,7 @@ for (const { name, url } of REDISES) {
         assert.equal(await redis.zcard(keys.recentJobs), 1, "its time has not come");
         const ttlMs = await redis.pttl(keys.housekeeping("jobs"));
         assert.ok(ttlMs > 0 && ttlMs <= 30_000, String(ttlMs));
-        // What is there for ever is nobody's.
+        // A claim that never expires belongs to no Master.
         await redis.set(keys.housekeeping("jobs"), "garbage");
         await others[0]?.work();
         await others[0]?.work();
@@ -84,7 +84,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("specs are kept that a stitch or a group has; what was assigned, and has long been over, goes", async () => {
+    it("keeps specs that a stitch or a group has; deletes assignments that ended long ago", async () => {
       await withCluster(url, {}, async (cluster) => {
         const { redis, keys } = cluster.open;
         const names = ["ofStitch", "before", "ofTemplate", "ofGone", "ofNobody"] as const;
@@ -112,7 +112,7 @@ for (const { name, url } of REDISES) {
         await assign("lives", "ofStitch", "2.0");
         await assign("lives", "ofStitch", "2.0");
         assert.equal((await linesOf("lives")).length, 2, "what is repeated has one line");
-        // A removal ends what was placed before it, of the stitch that is meant; a create that did not come about itself alone.
+        // A removal ends the earlier assignments of the stitch with that `born`; a failed create ends only its own.
         await endAssignments(redis, keys, "n1", [{ stitch: "lives", removed: "2.0", born: null }]);
         assert.deepEqual(await overOf("lives"), ["", "x"]);
         await assign("lives", "before", "1.0");
@@ -137,7 +137,7 @@ for (const { name, url } of REDISES) {
         await endAssignments(redis, keys, "n1", [{ stitch: "fresh", created: "4.0" }]);
         await redis.hset(keys.nodeAssigned("n1"), "garbage", "none");
         await redis.pexpire(keys.nodeAssigned("n1"), HOUR_MS);
-        // What is wrong with another node keeps nothing from this one.
+        // A broken key of another node does not stop the chore for this node.
         await redis.set(keys.nodeAssigned("n0"), "x");
         const template = {
           specHash: hashOf("ofTemplate"),
@@ -157,7 +157,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("of versions without a stitch the newest ten are kept, and an application without any goes", async () => {
+    it("keeps the newest ten versions without a stitch; deletes an application without any version", async () => {
       await withCluster(url, {}, async (cluster) => {
         const { redis, keys } = cluster.open;
         const template = {
@@ -199,7 +199,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("what Masters have decided about a node's stitches goes a week after the node has obeyed it", async () => {
+    it("deletes a node's tombstones a week after the node has obeyed them", async () => {
       await withCluster(url, {}, async (cluster) => {
         const { redis, keys } = cluster.open;
         const word = { revision: "1.0", movedTo: null, arrivingFrom: null, born: null };
@@ -218,7 +218,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("outcomes go with their job, whenever they are written", async () => {
+    it("outcomes expire with their job, whenever they are written", async () => {
       await withCluster(url, {}, async (cluster) => {
         const { redis, keys } = cluster.open;
         const record = await pingJob(cluster.open, "late");
@@ -239,14 +239,14 @@ for (const { name, url } of REDISES) {
         await write(2);
         const aloneMs = await redis.pttl(key);
         assert.ok(aloneMs > 0 && aloneMs <= DAY_MS, String(aloneMs));
-        // Its record was on its way to another Redis.
+        // The record was missing because it was on its way to another Redis.
         await createJob(redis, keys, record, "");
         await write(3);
         assert.equal(await redis.pttl(key), -1);
       });
     });
 
-    it("a task that nobody may take up any more leaves the queue of a node that is away", async () => {
+    it("a task that can no longer be claimed leaves the queue of a node that is away", async () => {
       await withCluster(url, {}, async (cluster) => {
         const { redis, keys } = cluster.open;
         await leaveNode(redis, keys, "n1", await registerTestNode(redis, keys, "n1"));
@@ -262,7 +262,7 @@ for (const { name, url } of REDISES) {
 }
 
 describe("counters", () => {
-  it("go on where something else is in their place, and stay where Redis is full", async () => {
+  it("still count after another value was in their place, and do not advance while Redis is full", async () => {
     await withOwnRedis(async ({ url }) => {
       const redis = openRedis(url, "shared", () => undefined);
       const keys = new Keys("c");
@@ -294,7 +294,7 @@ describe("counters", () => {
 });
 
 describe("a Redis that comes back empty", () => {
-  it("keeps few of BullMQ's events all the same", async () => {
+  it("limits BullMQ's events again", async () => {
     await withOwnRedis(async (redis) => {
       await withCluster(redis.url, {}, async (cluster) => {
         const { redis: client, keys } = cluster.open;

@@ -114,7 +114,7 @@ async function problemOf(response: Response, code: ErrorCode): Promise<ProblemRe
 }
 
 const fails = async (code: ErrorCode, path: string, sent?: Sent) => problemOf(await send(path, sent), code);
-/** As `fails`, where a machine that is busy may make Redis too slow for it: it is asked again then. */
+/** Like `fails`, but asks again while Redis is too slow, as on a busy machine. */
 const failsOnceRedisAnswers = async (code: ErrorCode, path: string, sent?: Sent) => {
   const response = await until("Redis answers in time", async () => {
     const answer = await send(path, sent);
@@ -176,7 +176,7 @@ test("invalid_request names each wrong field", async () => {
   assert.equal(key.errors?.[0]?.path, "Idempotency-Key");
 });
 
-test("invalid_json says what is wrong with it", async () => {
+test("invalid_json says what is wrong with the text", async () => {
   const detailOf = async (text: string | Uint8Array<ArrayBuffer>) =>
     (await fails("invalid_json", "/v1/commands", { text, method: "POST" })).detail;
   for (const text of ["{", "", '{"a":}']) assert.doesNotMatch(await detailOf(text), /UTF-8|nested/);
@@ -185,13 +185,13 @@ test("invalid_json says what is wrong with it", async () => {
   assert.match(await detailOf(Uint8Array.of(0x22, 0xff, 0x22)), /it is not UTF-8/);
 });
 
-test("unknown_command lists those there are", async () => {
+test("unknown_command lists the known commands", async () => {
   const { detail } = await fails("unknown_command", "/v1/commands", { body: { command: "node.dance", target: "n1" } });
   assert.match(detail, /node\.ping.*stitch\.create/);
   await fails("unknown_command", "/v1/commands", { body: { command: "__proto__", target: "n1" } });
 });
 
-test("unsupported_media_type and too_large", async () => {
+test("unsupported_media_type for text/plain; too_large for large bodies", async () => {
   await fails("unsupported_media_type", "/v1/commands", { text: "{}", headers: { "content-type": "text/plain" } });
   const reason = "x".repeat(256 * 1024);
   await fails("too_large", "/v1/commands", { body: ping({ reason }) });
@@ -199,7 +199,7 @@ test("unsupported_media_type and too_large", async () => {
   await fails("too_large", "/v1/messages", { body: { to: { stitch: "a" }, data: "x".repeat(4 * 1024 * 1024) } });
 });
 
-test("not_found for routes and targets, method_not_allowed with Allow", async () => {
+test("not_found for routes and targets; method_not_allowed with the Allow header", async () => {
   for (const path of [
     "/",
     "/v1",
@@ -225,7 +225,7 @@ test("not_found for routes and targets, method_not_allowed with Allow", async ()
   await problemOf(response, "method_not_allowed");
 });
 
-test("idempotency_conflict, and a replay that says so", async () => {
+test("idempotency_conflict for another body under the same key; a header marks a replay", async () => {
   const headers = { "idempotency-key": "one" };
   const first = await send("/v1/commands", { body: ping(), headers });
   const again = await send("/v1/commands", { body: ping(), headers });
@@ -238,7 +238,7 @@ test("idempotency_conflict, and a replay that says so", async () => {
   await fails("idempotency_conflict", "/v1/commands", { body: ping({ reason: "other" }), headers });
 });
 
-test("placement_failed, plan_stale", async () => {
+test("placement_failed with the refusals; plan_stale with the new plan", async () => {
   const resources = { cpu: 4000, memoryBytes: 0 };
   const failed = await fails("placement_failed", "/v1/commands", { body: create({ spec: { ...SPEC, resources } }) });
   assert.equal(failed.refusals?.[0]?.code, "cpu");
@@ -248,7 +248,7 @@ test("placement_failed, plan_stale", async () => {
   assert.equal(plan?.feasible, true);
 });
 
-test("job_finished", async () => {
+test("job_finished for the cancel of a job that has ended", async () => {
   const { id } = (await (await send("/v1/commands", { body: ping() })).json()) as { id: string };
   const cancelled = await send(`/v1/jobs/${id}/cancel`, { method: "POST" });
   assert.equal(cancelled.status, 200);
@@ -259,7 +259,7 @@ test("job_finished", async () => {
 const post = async (path: string, body?: unknown) =>
   (await (await send(path, { method: "POST", body })).json()) as JobResource;
 
-test("retry: a job that did not succeed becomes one new job; job_finished where it did", async () => {
+test("retry: a job that did not succeed becomes one new job; job_finished for one that did", async () => {
   const { id } = await post("/v1/commands", ping());
   await post(`/v1/jobs/${id}/cancel`);
   const { retryOf, id: again } = await post(`/v1/jobs/${id}/retry`);
@@ -277,7 +277,7 @@ test("retry: a job that did not succeed becomes one new job; job_finished where 
   assert.deepEqual([back.command, back.rollbackOf], ["node.uncordon", cordon.id]);
 });
 
-test("a rollback has a reason of its own, or none: never that of the job it takes back", async () => {
+test("a rollback has its own reason or none, never the reason of the job that it rolls back", async () => {
   await registerTestNode(open.redis, open.keys, "c2");
   const cordon = async () => {
     const body = { command: "node.cordon", target: "c2", reason: "its disk is full" };
@@ -293,7 +293,7 @@ test("a rollback has a reason of its own, or none: never that of the job it take
   assert.equal((await post(`/v1/jobs/${await cordon()}/rollback`)).reason, null);
 });
 
-test("retry: not_found where the stitch that missed is gone", async () => {
+test("retry: not_found if the stitch that the job did not reach is gone", async () => {
   await publishTestStitch(open, "n1", "passing");
   const { id } = await post("/v1/commands", { command: "stitch.stop", target: "passing" });
   await post(`/v1/jobs/${id}/cancel`);
@@ -301,7 +301,7 @@ test("retry: not_found where the stitch that missed is gone", async () => {
   await fails("not_found", `/v1/jobs/${id}/retry`, { method: "POST" });
 });
 
-test("retry: placement_failed where every node has its share of the group by now", async () => {
+test("retry: placement_failed if every node already has its share of the group", async () => {
   const target = "full.one.1";
   const { id } = await post("/v1/commands", { ...create(), target, placement: { maxPerNode: 1 } });
   await post(`/v1/jobs/${id}/cancel`);
@@ -311,7 +311,7 @@ test("retry: placement_failed where every node has its share of the group by now
   assert.ok(refusals?.some(({ code }) => code === "max_per_node"));
 });
 
-test("a job and the one that follows from it name each other, though its Master died before it said so", async () => {
+test("a job and its retry name each other, even if the Master died before it wrote the link", async () => {
   const { id } = await post("/v1/commands", ping());
   await post(`/v1/jobs/${id}/cancel`);
   const { id: again } = await post(`/v1/jobs/${id}/retry`);
@@ -320,7 +320,7 @@ test("a job and the one that follows from it name each other, though its Master 
   await until("the first tells of it", async () => (await open.master.commands.job(id, 0)).retriedBy === again);
 });
 
-test("not_reversible: a job that changed nothing, and one that has no inverse", async () => {
+test("not_reversible for a job that changed nothing, and for one that has no inverse", async () => {
   const { id } = await post("/v1/commands", ping());
   await post(`/v1/jobs/${id}/cancel`);
   const { detail } = await fails("not_reversible", `/v1/jobs/${id}/rollback`, { method: "POST" });
@@ -330,12 +330,12 @@ test("not_reversible: a job that changed nothing, and one that has no inverse", 
   await fails("not_reversible", `/v1/jobs/${stop.id}/rollback`, { method: "POST" });
 });
 
-test("no_template, and group_busy with the job that is in the way", async () => {
+test("no_template for a group without a template; group_busy names the job that holds the group", async () => {
   const scale = (count: number, target = "busy.one.1") => ({ command: "group.scale", target, count });
   await fails("no_template", "/v1/commands", { body: scale(1) });
   await registerTestNode(open.redis, open.keys, "b1");
   await publishTestStitch(open, "b1", "first", "busy.one.1");
-  // Nobody carries it out: the node has no worker.
+  // The job stays open, because the node has no worker.
   const { id } = await post("/v1/commands", scale(2));
   const inTheWay = [
     await fails("group_busy", "/v1/commands", { body: scale(3) }),
@@ -349,7 +349,7 @@ test("no_template, and group_busy with the job that is in the way", async () => 
   assert.equal(next.command, "group.scale");
 });
 
-test("spec_unknown: what a node shows and no Master has assigned, until the node is adopted", async () => {
+test("spec_unknown for a stitch that a node publishes and no Master has assigned, until the node is adopted", async () => {
   const { redis, keys } = open;
   await registerTestNode(redis, keys, "shows");
   await publishTestStitch(open, "shows", "shown", "shown.one.1");
@@ -372,7 +372,7 @@ test("spec_unknown: what a node shows and no Master has assigned, until the node
   assert.deepEqual(await adopt(), { node: "shows", adopted: [], unknown: [] });
   const { id } = await post("/v1/commands", { command: "stitch.clone", target: "shown" });
   await post(`/v1/jobs/${id}/cancel`);
-  // A record over one that is assigned, with a spec that its node offers: adopting changes nothing of it.
+  // A forged record over an assigned stitch, with a spec that its node offers: adopt does not change the assignment.
   const offered = stored(stitchSpec.parse({ adaptor: "process", command: ["evil"] }));
   const huge = `{}${" ".repeat(2 ** 21)}`;
   const forge = async (specHash: string) => {
@@ -389,7 +389,7 @@ test("spec_unknown: what a node shows and no Master has assigned, until the node
   assert.deepEqual([shown.specHash, shown.spec], [hashOf(huge), null], "what is too long is no spec");
 });
 
-test("node_alive; a node that left is forgotten with 204", async () => {
+test("node_alive for a live node; 204 when a node that left is forgotten", async () => {
   await fails("node_alive", "/v1/nodes/n1", { method: "DELETE" });
   const session = await registerTestNode(open.redis, open.keys, "n2");
   await leaveNode(open.redis, open.keys, "n2", session);
@@ -397,7 +397,7 @@ test("node_alive; a node that left is forgotten with 204", async () => {
   await fails("not_found", "/v1/nodes/n2", { method: "DELETE" });
 });
 
-test("ambiguous_stitch names the candidates; stitch_exists", async () => {
+test("ambiguous_stitch names the candidates; stitch_exists for a taken id", async () => {
   for (const node of ["a1", "a2"]) {
     await registerTestNode(open.redis, open.keys, node);
     await publishTestStitch(open, node, "twin");
@@ -409,10 +409,10 @@ test("ambiguous_stitch names the candidates; stitch_exists", async () => {
   await fails("stitch_exists", "/v1/commands", { body: create({ id: "twin", node: "a1" }) });
 });
 
-/** How a log may be asked for. */
+/** The forms in which a client can ask for a log. */
 const FORMS = ["application/json", "text/plain", "text/event-stream"].map((accept) => ({ headers: { accept } }));
 
-test("node_unreachable, inbox_full: logs of a node that does not answer, has left, or has too much to do", async () => {
+test("logs: node_unreachable if the node does not answer or has left; inbox_full if it has too much to do", async () => {
   const session = await registerTestNode(open.redis, open.keys, "mute");
   await publishTestStitch(open, "mute", "silent");
   const problems = await Promise.all(
@@ -432,7 +432,7 @@ test("node_unreachable, inbox_full: logs of a node that does not answer, has lef
   assert.deepEqual(await open.redis.keys(`cs:${CLUSTER}:{reply:*`), []);
 });
 
-test("events_gone, for the stream and the list", async () => {
+test("events_gone for the stream and for the list", async () => {
   for (let count = 0; count < 3; count++) await emitEvents(open.redis, open.keys, [{ type: "cluster.frozen" }]);
   const [first] = (await open.master.state.events("0-0", 1)).items;
   await open.redis.xtrim(open.keys.events, "MAXLEN", 1);
@@ -441,7 +441,7 @@ test("events_gone, for the stream and the list", async () => {
   await fails("events_gone", `/v1/events?since=${first?.id}`, { headers: { accept: "application/json" } });
 });
 
-test("internal tells nothing of the reason", async () => {
+test("internal does not reveal the reason", async () => {
   const canary = "a-broken-record-canary";
   await registerTestNode(open.redis, open.keys, "n3");
   await open.redis.hset(open.keys.nodeMeta("n3"), "facts", canary);
@@ -450,7 +450,7 @@ test("internal tells nothing of the reason", async () => {
   await open.redis.del(open.keys.nodeMeta("n3"));
 });
 
-test("forbidden: without a token only this machine, and no page of another origin", async () => {
+test("forbidden, without a token, for other hosts and for pages of another origin", async () => {
   await fails("forbidden", "/v1/commands", { body: ping(), headers: { origin: "http://evil.example" } });
   await fails("forbidden", "/v1/cluster", { headers: { origin: "null" } });
   assert.equal((await send("/v1/cluster", { headers: { origin: url } })).status, 200);
@@ -460,7 +460,7 @@ test("forbidden: without a token only this machine, and no page of another origi
   assert.equal(await statusWithHost("[::1]:80"), 200);
 });
 
-/** `fetch` does not let a Host be chosen. */
+/** Sends this Host header, which `fetch` does not let a caller choose. */
 function statusWithHost(host: string): Promise<number | undefined> {
   return new Promise((resolve, reject) => {
     const sent = httpRequest(`${url}/v1/cluster`, { headers: { host } }, (response) => {
@@ -472,7 +472,7 @@ function statusWithHost(host: string): Promise<number | undefined> {
   });
 }
 
-test("unauthenticated, with a challenge, on every route but the probes", async () => {
+test("unauthenticated, with a challenge, on every route except the probes", async () => {
   const guarded = await startApi(config({ STITCH_TOKEN: TOKEN }));
   const at = urlOf(guarded);
   try {
@@ -489,7 +489,7 @@ test("unauthenticated, with a challenge, on every route but the probes", async (
   }
 });
 
-test("rate_limited: one more stream than there may be", async () => {
+test("rate_limited for one stream more than the limit", async () => {
   const shutdown = new AbortController();
   const app = createApp({ ...appDeps(open), maxStreams: 1, shutdown: shutdown.signal });
   const request = requester(app);
@@ -523,7 +523,7 @@ const appDeps = (on: OpenMaster) => ({
   shutdown: new AbortController().signal,
 });
 
-test("shutting_down: for new requests, and for one that still waits", async () => {
+test("shutting_down for new requests, and for one that still waits", async () => {
   const app = createApp({ ...appDeps(open), shutdown: AbortSignal.abort() });
   const request = requester(app);
   await problemOf(await request("/v1/cluster"), "shutting_down");
@@ -537,11 +537,11 @@ test("shutting_down: for new requests, and for one that still waits", async () =
   await Promise.all([second.stop(), second.stop(), waiting.then((response) => problemOf(response, "shutting_down"))]);
   await second.ended;
   const tookMs = performance.now() - startMs;
-  // What is under way gets half of the 5 s that a stop may take.
+  // A stop may take 5 s; requests under way get half of that.
   assert.ok(tookMs < 5000, `${tookMs} ms`);
 });
 
-test("redis_unavailable within 3 s while Redis hangs or is gone, and well again after", async () => {
+test("redis_unavailable within 3 s while Redis hangs or is gone; then it works again", async () => {
   const own = await startLocalRedis({ dir: join(dir, "own") });
   const other = await startApi(config({ REDIS_URL: own.url }));
   const at = urlOf(other);
@@ -569,7 +569,7 @@ test("redis_unavailable within 3 s while Redis hangs or is gone, and well again 
   }
 });
 
-test("a request id of the client's is kept where it is sane", async () => {
+test("a request id of the client is kept if it is valid", async () => {
   const of = async (id: string) =>
     (await send("/livez", { headers: { "x-request-id": id } })).headers.get("x-request-id");
   assert.equal(await of("mine-1"), "mine-1");
@@ -577,7 +577,7 @@ test("a request id of the client's is kept where it is sane", async () => {
   assert.notEqual(await of("x".repeat(200)), "x".repeat(200));
 });
 
-test("it does not start open to the network, without Redis, or on a taken port", async () => {
+test("the API does not start open to the network without a strong token, without Redis, or on a taken port", async () => {
   await assert.rejects(startApi(config({ STITCH_HOST: "0.0.0.0" })), /STITCH_TOKEN/);
   for (const STITCH_HOST of ["0.0.0.0", "::", "192.0.2.1"])
     await assert.rejects(

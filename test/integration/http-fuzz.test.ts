@@ -7,7 +7,7 @@ import { registerTestNode } from "../support/register-test-node.ts";
 const SEED = 1;
 const FOR_MS = 30_000;
 
-it("bad requests of any size are refused in a few words, and hold up nobody else", async () => {
+it("bad requests of any size get a short refusal, and hold up no other client", async () => {
   await withCluster(REDISES[0]?.url ?? "", {}, async (cluster) => {
     const { url, part } = await cluster.api();
     await registerTestNode(cluster.open.redis, cluster.open.keys, "n1");

@@ -73,7 +73,7 @@ for (const redis of REDISES) {
       });
     });
 
-    it("answers all that a move and a drain leave as its document says", async () => {
+    it("answers as its OpenAPI document says, also after a move and a drain", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         const { url } = await cluster.api();
         await cluster.masterWorker();
@@ -107,7 +107,7 @@ for (const redis of REDISES) {
       });
     });
 
-    it("streams events as they happen, and goes on from the last one seen", async () => {
+    it("streams events as they happen, and continues after the last one that the client has seen", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         const { url } = await cluster.api();
         await cluster.node("n1");
@@ -172,7 +172,7 @@ for (const redis of REDISES) {
             .tuple(fc.string({ minLength: 1 }), fc.jsonValue())
             .map(([field, value]) => ({ ...good, spec: { ...sleeper, [field]: value } })),
         );
-        /** Once more where the API says "not now", of a Redis that is slow: none of these changes anything. */
+        /** Asks once more if the API says "not now" because Redis is slow. None of these requests changes anything. */
         const ask = async (path: string, init: RequestInit = {}) => {
           const send = async () => {
             const response = await checkedFetch(`${url}/v1/${path}`, init);
@@ -186,7 +186,7 @@ for (const redis of REDISES) {
         };
         await fc.assert(
           fc.asyncProperty(spoiled, async (body) => {
-            // What happens to be valid must not run: a plan shows it as well.
+            // A body that happens to be valid must not run: a plan is as good a test.
             const dry =
               typeof body === "object" && body !== null && !Array.isArray(body) ? { ...body, dryRun: true } : body;
             const { status, answer } = await ask("commands", {
@@ -216,7 +216,7 @@ for (const redis of REDISES) {
       });
     });
 
-    it("with a token, asks for it on every route but the two probes; the client carries it", async () => {
+    it("with a token, requires it on every route except the two probes; the client sends it", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         const { url, part } = await cluster.api({ STITCH_TOKEN: "s3cret-canary", STITCH_LOG_LEVEL: "trace" });
         for (const path of ["/v1/nodes", "/v1/cluster", "/metrics", "/v1/events"]) {

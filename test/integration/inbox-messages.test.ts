@@ -1,4 +1,4 @@
-// Messages in a node's inbox: its bounds, what it counts, and that it is either there or not.
+// Messages in a node's inbox: its bounds, its counts, and what happens if there is no inbox.
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { describe, it } from "node:test";
@@ -58,7 +58,7 @@ class Fixture {
     const entries = await readNewEntries(this.redis, this.keys, NODE, 10_000, 1);
     return { entries, acknowledge: (some = entries) => acknowledgeEntries(this.redis, this.keys, NODE, 1, some) };
   }
-  /** What the inbox counts, without what is zero. */
+  /** The counts of the inbox that are not zero. */
   async load(): Promise<Record<string, number>> {
     const fields = await this.redis.hgetall(this.keys.nodeInboxLoad(NODE));
     return Object.fromEntries(
@@ -87,7 +87,7 @@ async function withInbox(url: string, work: (fixture: Fixture) => Promise<void>)
 
 for (const { name, url } of REDISES) {
   describe(`messages in an inbox on a ${name}`, () => {
-    it("are counted, in all and for each stitch, until they are acknowledged, however often", async () => {
+    it("are counted, in all and for each stitch, until acknowledged; to acknowledge again changes nothing", async () => {
       await withInbox(url, async (fixture) => {
         assert.deepEqual(
           await fixture.put({ stitch: "a", body: "12" }, { stitch: "", body: "345" }, { stitch: "a", body: "ü" }),
@@ -112,7 +112,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("of one stitch take an eighth at most, by number; in its order, so that a smaller one does not overtake", async () => {
+    it("for one stitch take at most an eighth, by number, in order: a smaller one does not overtake", async () => {
       await withInbox(url, async (fixture) => {
         const many = (count: number, stitch: string) =>
           Array.from({ length: count }, (): Posted => ({ stitch, body: "b" }));
@@ -132,7 +132,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("of one stitch take an eighth at most, by bytes; one that is larger has room alone", async () => {
+    it("for one stitch take at most an eighth, by bytes; a larger one has room alone", async () => {
       await withInbox(url, async (fixture) => {
         const large = { stitch: "a", body: MIB.repeat(5) };
         assert.ok(large.body.length > STITCH_BYTES);
@@ -148,7 +148,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("for several take half at most, by number and by bytes: a flood to a group leaves room for what is for one", async () => {
+    it("for several stitches take at most half, by number and bytes: a flood to a group leaves room for the rest", async () => {
       await withInbox(url, async (fixture) => {
         const toAll = (count: number, body: string) =>
           Array.from({ length: count }, (): Posted => ({ stitch: "", body }));
@@ -164,7 +164,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("that find no room are dead letters where their node is away, and only there; what has room is stored all the same", async () => {
+    it("that find no room become dead letters only if their node is away; those with room are stored", async () => {
       await withInbox(url, async (fixture) => {
         const { redis, keys } = fixture;
         const body = MIB.repeat(4);
@@ -203,7 +203,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("with an id are put once, whoever tries at the same time; not at all where there is no room", async () => {
+    it("with an id are stored once, even if several callers try at the same time; not at all without room", async () => {
       await withInbox(url, async (fixture) => {
         const { redis, keys } = fixture;
         const once = (id: string, posted: Posted) => putMessageOnce(redis, keys, NODE, id, posted);
@@ -223,7 +223,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("are refused where there is no inbox; it is ended only when it is empty", async () => {
+    it("are refused if there is no inbox; an inbox is dropped only when it is empty", async () => {
       await withInbox(url, async (fixture) => {
         const { redis, keys } = fixture;
         await fixture.put({ stitch: "a", body: "b" }, { stitch: "", body: "b" });
@@ -244,7 +244,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("whatever is put and acknowledged, what is counted is what is there", async () => {
+    it("match the counts, whatever is stored and acknowledged", async () => {
       await withInbox(url, async (fixture) => {
         const { redis, keys } = fixture;
         const posted = fc.record({
@@ -253,7 +253,7 @@ for (const { name, url } of REDISES) {
         });
         const act = fc.oneof(
           fc.record({ put: fc.array(posted, { minLength: 1, maxLength: 6 }) }),
-          // What was handed out goes in another way than what was not.
+          // A message that was handed out leaves the inbox in another way than one that was not.
           fc.record({ take: fc.integer({ min: 1, max: 6 }) }),
           fc.record({ ack: fc.array(fc.nat(8), { maxLength: 6 }) }),
         );

@@ -14,16 +14,16 @@ import { REDISES, until } from "../support/cluster.ts";
 
 const NODE = "n1";
 
-/** Redis, and a node of which there is nothing but its inbox. */
+/** Redis, and a node that has nothing but its inbox. */
 class Fixture {
   readonly keys = new Keys(`t${randomBytes(6).toString("hex")}`);
   readonly redis: RedisClient;
   readonly errors: unknown[] = [];
-  /** Messages in the order they were handed on, by entry. */
+  /** The ids of messages, in the order in which the reader handed them on. */
   readonly messages: string[] = [];
   /** The connection of the inbox started last. */
   blocking: RedisClient | null = null;
-  /** What the worker under test believes to have left of its lease. */
+  /** The rest of the lease, as the worker under test knows it. */
   leaseLeftMs = 60_000;
   /** Called with each message that is handed on. */
   onMessage: () => void = () => undefined;
@@ -106,7 +106,7 @@ const echo: QuestionHandler = async (args) => args;
 
 for (const { name, url } of REDISES) {
   describe(`a node's inbox on a ${name}`, { concurrency: 3 }, () => {
-    it("answers questions, says what it cannot, and acknowledges each", async () => {
+    it("answers questions, reports those that it cannot answer, and acknowledges each", async () => {
       await withInbox(url, async (fixture) => {
         await fixture.start({
           echo,
@@ -127,7 +127,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("drops what is late or cannot be read, and leaves alone what a later version may know", async () => {
+    it("drops late and unreadable questions, and leaves alone entries that a later version may know", async () => {
       await withInbox(url, async (fixture) => {
         const called: unknown[] = [];
         const note: QuestionHandler = async (args) => called.push(args);
@@ -145,7 +145,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("refuses more than its bound", async () => {
+    it("refuses questions beyond its bound", async () => {
       await withInbox(url, async (fixture) => {
         const fill = Array.from({ length: MAX_ENTRIES - 1 }, () => fixture.redis.xadd(fixture.inboxKey, "*", "a", "b"));
         await Promise.all(fill);
@@ -156,7 +156,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("what one life took and did not finish, the next life answers", async () => {
+    it("answers a question that an earlier run took and did not finish", async () => {
       await withInbox(url, async (fixture) => {
         const taken = Promise.withResolvers<void>();
         const first = await fixture.start({
@@ -175,7 +175,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("P12: without the id it takes and answers nothing; with it again, it answers what is not late", async () => {
+    it("P12: takes and answers nothing without the node's id; with the id again, answers what is not late", async () => {
       await withInbox(url, async (fixture) => {
         const finish = Promise.withResolvers<void>();
         const taken = Promise.withResolvers<void>();
@@ -202,7 +202,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("has a bounded number of questions in hand", async () => {
+    it("works on a bounded number of questions at the same time", async () => {
       await withInbox(url, async (fixture) => {
         let now = 0;
         let most = 0;
@@ -224,11 +224,11 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("finds what was handed out on a connection that broke before it came", async () => {
+    it("finds entries that Redis handed out on a connection that broke before they arrived", async () => {
       await withInbox(url, async (fixture) => {
         await fixture.start({ echo });
         assert.equal((await fixture.answer(await fixture.ask("echo"))).ok, true);
-        // In one go, as if the answer to a read had been lost with its connection: the inbox itself never sees it.
+        // One script adds and reads the entry, as if a reply were lost with its connection: the inbox never gets it.
         const untilMs = (await redisTimeMs(fixture.redis, fixture.keys.nodeInbox(NODE))) + 60_000;
         const lost: Question = { name: "echo", args: {}, reply: "reply-lost", asker: "test", untilMs };
         await fixture.redis.eval(
@@ -242,7 +242,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("goes on when Redis lost the inbox, and when its connections are cut", async () => {
+    it("goes on after Redis has lost the inbox, and after its connections were cut", async () => {
       await withInbox(url, async (fixture) => {
         await fixture.start({ echo });
         await fixture.answer(await fixture.ask("echo"));
@@ -253,7 +253,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("hands messages on in their order, also those that were handed out on a connection that broke", async () => {
+    it("hands messages on in order, even those that Redis handed out on a connection that broke", async () => {
       await withInbox(url, async (fixture) => {
         const { redis, keys } = fixture;
         await fixture.start({ echo });
@@ -262,7 +262,7 @@ for (const { name, url } of REDISES) {
           await fixture.answer(await fixture.ask("echo"));
           fixture.cutConnections();
           const first = await put();
-          // Where Redis has not handed it out to the broken connection, this does as if.
+          // If Redis did not hand it out on the broken connection, this read has the same effect.
           await readNewEntries(redis, keys, NODE, 10, 1);
           const second = await put();
           await until("the second came", () => fixture.messages.includes(second ?? ""));
@@ -272,7 +272,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("hands messages on in their order, also where its lease ends and is back while it takes what a former life had", async () => {
+    it("hands messages on in order, even if the lease ends and returns while it takes those of an earlier run", async () => {
       await withInbox(url, async (fixture) => {
         const { redis, keys, messages } = fixture;
         await createInbox(redis, keys, NODE, 1);

@@ -1,5 +1,5 @@
-// Commands with large specs: each spec once, whatever refers to it; and what cannot be carried out is refused before it is
-// accepted.
+// Commands with large specs: Redis gets each spec once, whatever refers to it. A command that cannot be carried out is refused
+// before it is accepted.
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { Redis } from "ioredis";
@@ -31,7 +31,7 @@ async function post(api: string, body: object) {
   return { status: response.status, answer: (await response.json()) as Record<string, unknown> };
 }
 
-/** What all keys of the cluster take in Redis's memory. */
+/** The memory that all keys of the cluster take in Redis, in bytes. */
 async function bytesOf(redis: Redis, { name }: TestCluster): Promise<number> {
   const keys = await redis.keys(`cs:${name}:*`);
   const sizes = await Promise.all(keys.map((key) => redis.memory("USAGE", key, "SAMPLES", 0)));
@@ -39,9 +39,9 @@ async function bytesOf(redis: Redis, { name }: TestCluster): Promise<number> {
 }
 
 describe("a large spec", { concurrency: 2 }, () => {
-  it("goes to Redis once with its command, and takes 2 KB more for each of its stitches; copies and moves send none", async () => {
+  it("goes to Redis once, with its command, and takes 2 KB more for each stitch; copies and moves send none", async () => {
     await withOwnRedis(async (own) => {
-      // Before anything else is sent: the client does not bear to see another's command at once.
+      // MONITOR starts before anything else is sent: the client fails if it sees another client's command at once.
       const raw = new Redis(own.url);
       const monitor = await raw.monitor();
       const work = withCluster(own.url, {}, async (cluster) => {
@@ -64,7 +64,7 @@ describe("a large spec", { concurrency: 2 }, () => {
           start: false,
         });
         assert.equal(made.status, "succeeded");
-        /** What was sent before is seen before this is. */
+        /** How often the spec was sent since the last call. MONITOR shows earlier commands before this echo. */
         const sentSince = async () => {
           const mark = `end-${Math.random()}`;
           await raw.echo(mark);
@@ -123,7 +123,7 @@ describe("a large spec", { concurrency: 2 }, () => {
     });
   });
 
-  it("of any number of stitches is accepted and can be dispatched, and jobs can be listed", async () => {
+  it("is accepted and can be dispatched for any number of stitches, and jobs can be listed", async () => {
     await withCluster(url, {}, async (cluster) => {
       const { redis, keys } = cluster.open;
       await registerTestNode(redis, keys, "n1");
@@ -139,7 +139,7 @@ describe("a large spec", { concurrency: 2 }, () => {
   });
 });
 
-it("a command that could be accepted and never dispatched is refused, planned or not, and jobs can be listed", async () => {
+it("a command that could never be dispatched is refused, planned or not, and jobs can be listed", async () => {
   await withCluster(url, {}, async (cluster) => {
     const { redis, keys } = cluster.open;
     const labels = Object.fromEntries(

@@ -32,7 +32,7 @@ async function withClient<T>(url: string, use: (client: Redis) => Promise<T>): P
   }
 }
 
-test("started twice at once it is one; stopped twice at once; what it held is loaded again", async (t) => {
+test("a local Redis started twice at once is one; it may be stopped twice at once, and loads its data again", async (t) => {
   const dir = join(await folder(t), "a folder");
   const [first, same] = await Promise.all([startLocalRedis({ dir }), startLocalRedis({ dir })]);
   assert.equal(first, same);
@@ -53,7 +53,7 @@ test("started twice at once it is one; stopped twice at once; what it held is lo
   await again.stop();
 });
 
-test("it ends with the process that started it, even after SIGKILL, and the next start takes the folder over", async (t) => {
+test("a local Redis ends with the process that started it, even after SIGKILL; the next start takes its folder", async (t) => {
   const dir = await folder(t);
   const script = `const { startLocalRedis } = await import(${JSON.stringify(module)});
     const redis = await startLocalRedis({ dir: ${JSON.stringify(dir)} });
@@ -73,7 +73,7 @@ test("it ends with the process that started it, even after SIGKILL, and the next
   await next.stop();
 });
 
-test("killed, it says how it ended, and can be started again", async (t) => {
+test("a local Redis that was killed says how it ended, and can be started again", async (t) => {
   const dir = await folder(t);
   const redis = await startLocalRedis({ dir });
   redis.kill("SIGKILL");
@@ -82,7 +82,7 @@ test("killed, it says how it ended, and can be started again", async (t) => {
   await (await startLocalRedis({ dir })).stop();
 });
 
-test("a setting it does not know: its own words, and nothing is left", async (t) => {
+test("an unknown setting is reported in Redis's own words, and nothing is left", async (t) => {
   const dir = await folder(t);
   await assert.rejects(startLocalRedis({ dir, settings: { "no-such-setting": "1" } }), {
     name: "LocalRedisError",
@@ -90,6 +90,6 @@ test("a setting it does not know: its own words, and nothing is left", async (t)
   });
 });
 
-test("no program on the PATH is found to be none", () => {
+test("no Redis server is found if there is none on the PATH", () => {
   assert.equal(findRedisServer("/nonexistent:"), null);
 });

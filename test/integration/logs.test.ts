@@ -27,7 +27,7 @@ type Line = LogLineResource & { readonly id: string | null };
 /** A log that is followed over HTTP. */
 class Follow {
   readonly lines: Line[] = [];
-  /** Held on to: the body of a response that was garbage collected before it was read is cancelled. */
+  /** Kept, because the body is cancelled if its response is garbage collected before the body is read. */
   readonly response: Response;
   readonly #stop: AbortController;
   readonly #events: AsyncGenerator<{ event: string; id: string | null; data: string }>;
@@ -49,7 +49,7 @@ class Follow {
     return new Follow(response, stop);
   }
 
-  /** Reads until a line is `text`, or to the end. */
+  /** Reads until a line is `text`; null: to the end. */
   async until(text: string | null): Promise<string[]> {
     const limit = setTimeout(() => this.#stop.abort(new Error(`no line "${text}" in ${this.texts.join("|")}`)), 15_000);
     try {
@@ -91,7 +91,7 @@ const replyStream = async (cluster: TestCluster): Promise<string | undefined> =>
 
 for (const redis of REDISES) {
   describe(`logs of a stitch on a ${redis.name}`, { concurrency: 2 }, () => {
-    it("are given as JSON, as bare lines and as a stream, by an API that is another process than the node", async () => {
+    it("are served as JSON, as bare lines and as a stream, by an API in another process than the node", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         const [{ url }] = await Promise.all([cluster.api(), cluster.node("n1")]);
         await cluster.create("n1", "talks", [
@@ -153,7 +153,7 @@ for (const redis of REDISES) {
       });
     });
 
-    it("as bare lines steer no terminal; as JSON they are as they were written", async () => {
+    it("as bare lines do not control a terminal; as JSON they are as they were written", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         const [{ url }] = await Promise.all([cluster.api(), cluster.node("n1")]);
         const lines = ["\u001b[31mred\u001b[0m\tplain", "\u001b]0;title\u0007x", "\u009b2Jy\u007f", "é \u202ez"];
@@ -175,7 +175,7 @@ for (const redis of REDISES) {
       });
     });
 
-    it("are followed line by line as they are written, and taken up after the last line seen, over a restart of the node", async () => {
+    it("are followed line by line as written, and continue after the last line seen, even over a node's restart", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         const [{ url }, first] = await Promise.all([cluster.api(), cluster.node("n1")]);
         const print = await createEcho(cluster);
@@ -205,7 +205,7 @@ for (const redis of REDISES) {
       });
     });
 
-    it("a slow reader bounds what is under way, and loses nothing", async () => {
+    it("wait for a slow reader: the lines under way are bounded, and none is lost", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         await cluster.node("n1");
         const total = 120_000;
@@ -251,7 +251,7 @@ for (const redis of REDISES) {
       });
     });
 
-    it("a stream ends with the stitch and with the node, and says so", async () => {
+    it("end as a stream when the stitch is removed or its node leaves, with a line that says so", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         const [{ url }, node] = await Promise.all([cluster.api(), cluster.node("n1")]);
         const [print] = await Promise.all([createEcho(cluster), createEcho(cluster, "n1", "other")]);
@@ -274,7 +274,7 @@ for (const redis of REDISES) {
       });
     });
 
-    it("504 where the node hangs, is dead or has left; what it was asked meanwhile is dropped", async () => {
+    it("get 504 if the node hangs, is dead or has left; questions to it from that time are dropped", async () => {
       await withCluster(redis.url, FAST, async (cluster) => {
         const [{ url }, node] = await Promise.all([cluster.api(), cluster.node("n1")]);
         await createEcho(cluster);
@@ -289,7 +289,7 @@ for (const redis of REDISES) {
           assert.match(problem.detail, reason);
         };
         node.child.kill("SIGSTOP");
-        // Within its lease it counts as alive, then as suspect; it is asked all the same.
+        // The node counts as alive within its lease, then as suspect; the API asks it in both cases.
         await Promise.all([refused(/did not answer|is dead/), refused(/did not answer|is dead/, "text/event-stream")]);
         await until("it is dead", async () => (await cluster.master.state.node("n1")).liveness === "dead");
         await Promise.all([refused(/n1 is dead/), refused(/n1 is dead/, "text/event-stream")]);
@@ -306,7 +306,7 @@ for (const redis of REDISES) {
 }
 
 describe("a reader of a log", () => {
-  it("that is gone without a word is noticed: its node stops following, and nothing of it is left in Redis", async () => {
+  it("that is gone without closing is noticed: the node stops following, and nothing is left in Redis", async () => {
     await withCluster(REDISES[0]?.url ?? "", {}, async (cluster) => {
       const [{ url, part }] = await Promise.all([cluster.api(), cluster.node("n1")]);
       const print = await createEcho(cluster);
@@ -317,7 +317,7 @@ describe("a reader of a log", () => {
       await part.kill("SIGKILL");
       const { redis: client } = cluster.open;
       await until("the lease has ended", async () => (await client.exists(`${stream}:lease`)) === 0);
-      // Each batch a node sends, were it empty, renews the stream's time to live; and it sends one every 2 s.
+      // Each batch of a node, even an empty one, renews the stream's time to live; the node sends one every 2 s.
       await until("the node sends no more", async () => (await client.exists(stream)) === 0);
       assert.equal((await cluster.master.state.logs("echo", 1)).items[0]?.line, "first");
     });

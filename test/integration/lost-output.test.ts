@@ -1,4 +1,4 @@
-// Parts whose own stdout and stderr cannot be written to: what they do is done all the same.
+// Parts whose own stdout and stderr cannot be written to still do their work.
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -11,7 +11,7 @@ import { MAIN } from "../unit/cli/run-stitch.ts";
 
 type Output = "a full disk" | "a reader that has gone";
 
-/** Starts `stitch <args>` with both outputs on that. */
+/** Starts `stitch <args>` with stdout and stderr on `output`. */
 async function started(cluster: TestCluster, args: readonly string[], output: Output, env: Record<string, string>) {
   const cwd = join(cluster.dir, args.join("-"));
   mkdirSync(cwd, { recursive: true });
@@ -35,7 +35,7 @@ const end = async (child: ChildProcess): Promise<number | null> => {
 };
 
 for (const output of ["a full disk", "a reader that has gone"] as const)
-  test(`a node, a master and an API run on where their stdout and stderr are ${output}`, {
+  test(`a node, a Master and an API keep running if their stdout and stderr are ${output}`, {
     skip: process.platform !== "linux" && "there is no /dev/full",
   }, async () => {
     await withCluster(REDISES[0]?.url ?? "", { STITCH_LOG_LEVEL: "debug" }, async (cluster) => {

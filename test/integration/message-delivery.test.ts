@@ -1,5 +1,5 @@
-// What becomes of messages on the way: order, stitches that are slow, deaf, stopped, removed or moved, workers that are killed,
-// inboxes that are full. On one kind of Redis: what differs between them is in messages.test.ts.
+// Delivery of messages: order; stitches that are slow, deaf, stopped, removed or moved; workers that are killed; full inboxes.
+// On one kind of Redis: messages.test.ts has what differs between the two.
 import assert from "node:assert/strict";
 import { rmSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -49,12 +49,12 @@ function withMail(
   });
 }
 
-/** What is counted of a node's inbox: without whose it is. */
+/** The counts of a node's inbox, without the incarnation that owns it. */
 const loadOf = async ({ open: { redis, keys } }: TestCluster, node: string): Promise<Record<string, string>> => {
   const { incarnation: _, ...load } = await redis.hgetall(keys.nodeInboxLoad(node));
   return load;
 };
-/** Resolves when nothing is left in a node's inbox, and nothing is counted any more. */
+/** Resolves when a node's inbox is empty and all its counts are 0. */
 const untilEmpty = (cluster: TestCluster, node: string, limitMs?: number) =>
   until(
     `nothing is left in the inbox of ${node}`,
@@ -68,9 +68,9 @@ const untilEmpty = (cluster: TestCluster, node: string, limitMs?: number) =>
 const dataOf = (cluster: TestCluster, fullId: string) => takenBy(cluster, fullId).map(({ data }) => data);
 const numbered = (prefix: string, count: number) => Array.from({ length: count }, (_, n) => `${prefix}${n + 1}`);
 type Saying = { readonly to: object; readonly data: string; readonly channel?: string; readonly count?: number };
-/** How many messages a stitch sends at most before it acknowledges that: it has 10 s, and is told again after them. */
+/** The most messages that a stitch sends for one request: it must acknowledge the request within 10 s, or gets it again. */
 const AT_A_TIME = 50;
-/** Has a stitch send all of these, in this order. */
+/** Makes a stitch send all of these, in this order. */
 async function tellToSend(mail: MailClient, from: string, sayings: readonly Saying[]): Promise<void> {
   for (const { count = 1, ...saying } of sayings)
     for (let first = 1; first <= count; first += AT_A_TIME)
@@ -80,11 +80,11 @@ const logText = (cluster: TestCluster, node: string, id: string) =>
   logOf(cluster, node, id)
     .map(({ line }) => line)
     .join("\n");
-/** Of what came from several senders, each one's. */
+/** Groups what came from several senders by sender. */
 const ofEach = (data: readonly string[]) => Map.groupBy(data, (text) => text.replace(/\d+$/, ""));
 
-describe("messages on their way", { concurrency: 2 }, () => {
-  it("arrive in the order they were sent, from each sender, whatever it is and however it says whom it means", async () => {
+describe("messages", { concurrency: 2 }, () => {
+  it("of one sender arrive in the order they were sent, from any kind of sender and with any kind of address", async () => {
     await withMail(["n1", "n2"], async (cluster, mail) => {
       await createMail(cluster, "order.to.1", { "n2:to-m": "module", "n2:to-p": "process" });
       await createMail(cluster, "order.from.1", {
@@ -121,7 +121,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
     });
   });
 
-  it("of a module that waits for none of them keep their order too", async () => {
+  it("of a module keep their order, even if the module does not wait for each of them", async () => {
     await withMail(["n1", "n2"], async (cluster, mail) => {
       await createMail(cluster, "atonce.to.1", { "n2:to": "module" });
       await createMail(cluster, "atonce.from.1", { "n1:from": "module" });
@@ -134,7 +134,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
     });
   });
 
-  it("wait for the one before them from their sender, and for nothing else", async () => {
+  it("wait only for the message before them from the same sender to the same stitch", async () => {
     await withMail(["n1", "n2"], async (cluster, mail) => {
       await createMail(cluster, "slow.a.1", { "n2:slow-m": "module", "n2:slow-p": "process", "n2:other": "process" });
       await createMail(cluster, "slow.b.1", { "n1:from-1": "process", "n1:from-2": "module" });
@@ -155,7 +155,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
     });
   });
 
-  it("come again until they are acknowledged, also over crashes of the stitch, which harm no others", async () => {
+  it("are delivered again until acknowledged, even if the stitch crashes; its crashes harm no other messages", async () => {
     await withMail(["n1", "n2"], async (cluster, mail) => {
       const restart = { backoffMs: 50, maxBackoffMs: 100, maxRestarts: 50 };
       await createMail(cluster, "again.a.1", { "n2:p": "process" }, { spec: { restart } });
@@ -170,7 +170,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
       ]);
       await until("p1 failed once", () => dataOf(cluster, "n2:p").length >= 1);
       tell(cluster, "n2:p");
-      // m never answers m1; when it crashes, m1 has failed and comes again at once.
+      // m never answers m1. When m crashes, this delivery of m1 has failed, and m1 comes again at once.
       await mail.send({ stitch: "m" }, { channel: "throw-later" });
       await until("m1 came again", () => dataOf(cluster, "n2:m").filter((data) => data === "m1").length >= 2);
       await until("p3 came", () => dataOf(cluster, "n2:p").includes("p3"), 60_000);
@@ -191,10 +191,10 @@ describe("messages on their way", { concurrency: 2 }, () => {
     });
   });
 
-  it("that are handled when a stitch is stopped are acknowledged: they do not come again", async () => {
+  it("that a stitch is handling when it is stopped are acknowledged, and are not delivered again", async () => {
     await withMail(["n1"], async (cluster, mail) => {
       await createMail(cluster, "last.a.1", { "n1:p": "process", "n1:m": "module" });
-      // Its acknowledgement is the last that p says, when it is told to exit.
+      // p acknowledges the message only when it is told to exit; it is the last thing that p writes.
       tell(cluster, "n1:p", "ack-at-exit");
       for (const [stitch, channel] of [
         ["p", "never"],
@@ -204,7 +204,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
         await until("it has it", () => takenBy(cluster, `n1:${stitch}`).length >= 1);
         const stopped = await cluster.run({ command: "stitch.stop", target: stitch });
         assert.equal(stopped.status, "succeeded");
-        // Where that took more than 10 s, it came again before.
+        // If the stop took more than 10 s, the message has come twice by now.
         const before = dataOf(cluster, `n1:${stitch}`);
         const started = await cluster.run({ command: "stitch.start", target: stitch });
         assert.equal(started.status, "succeeded");
@@ -215,7 +215,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
     });
   });
 
-  it("wait for a stitch that is stopped, also over a restart of its node; of one that is removed they are dead letters", async () => {
+  it("wait for a stopped stitch, even over a restart of its node; for a removed one they become dead letters", async () => {
     await withMail(["n1", "n2"], async (cluster, mail, workers) => {
       await createMail(cluster, "stopped.a.1", { "n2:s": "process", "n2:r": "module" });
       await createMail(cluster, "stopped.b.1", { "n1:from": "module" });
@@ -241,7 +241,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
     });
   });
 
-  it("P11: of a node that was killed are delivered in its next life, in order; what is counted returns to nothing", async () => {
+  it("P11: for a node that was killed are delivered after its next start, in order; the counts return to 0", async () => {
     await withMail(["n1", "n2"], async (cluster, mail, workers) => {
       await createMail(cluster, "killed.a.1", { "n2:m": "module", "n2:p": "process" });
       await createMail(cluster, "killed.b.1", { "n1:from": "module" });
@@ -259,7 +259,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
       for (const id of ["m", "p"]) {
         await until("all came", () => dataOf(cluster, `n2:${id}`).includes("later100"), 60_000);
         const came = dataOf(cluster, `n2:${id}`);
-        // In each life, and once more for each 10 s that its first life had it.
+        // Once in each run of the worker, and once more for each 10 s that the first run had it.
         const held = came.filter((data) => data === "held");
         assert.ok(held.length >= 2);
         assert.deepEqual(came, ["before", ...held, ...numbered("after", 300), ...numbered("later", 100)]);
@@ -273,7 +273,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
     await withMail(["n1", "n2", "n3"], async (cluster, mail, workers) => {
       await createMail(cluster, "moved.a.1", { "n3:mover": "module", "n2:ring": "module", "n3:ring": "module" });
       await createMail(cluster, "moved.b.1", { "n1:from": "module" });
-      // As a move will leave them: gone from one node, and on another. `ring` points in a circle.
+      // What moves leave behind: the stitch is gone from one node, and on another. The moves of `ring` form a circle.
       const moves = { n1: { mover: "n2:mover" }, n2: { mover: "n3:mover", ring: "n3:ring" }, n3: { ring: "n2:ring" } };
       for (const target of ["n2:ring", "n3:ring"]) await cluster.run({ command: "stitch.remove", target });
       for (const [node, of] of Object.entries(moves)) {
@@ -298,7 +298,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
     });
   });
 
-  it("by a bare id find the stitch that has it, also where their sender takes it to be on another node", async () => {
+  it("to a bare id find the stitch that has it, even if their sender believes that it is on another node", async () => {
     await withMail(["n1", "n2", "n3"], async (cluster, mail) => {
       const group = "again.a.1";
       await createMail(cluster, group, { "n1:b": "module" });
@@ -309,7 +309,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
       await cluster.run({ command: "stitch.remove", target: "b" });
       await createMail(cluster, group, { "n3:b": "module" });
       await say("to the second");
-      // As a sender puts it there that has looked it up just before.
+      // As from a sender that looked the stitch up just before it was removed.
       const { redis, keys } = cluster.open;
       const late = {
         id: "late",
@@ -336,7 +336,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
     });
   });
 
-  it("that died by a bare id are sent again to the stitch that has it now; those by a full id are not", async () => {
+  it("that are dead letters are redriven to the stitch that now has their bare id, but not if they had a full id", async () => {
     await withMail(["n1", "n2"], async (cluster, mail) => {
       await createMail(cluster, "redrive.a.1", { "n1:b": "module" }, { start: false });
       for (const to of ["b", "n1:b"]) await mail.send({ stitch: to }, { data: to });
@@ -363,7 +363,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
     });
   });
 
-  it("that died are not sent again to a node that is just being forgotten: that is no full inbox", async () => {
+  it("that are dead letters are not redriven to a node that is being forgotten: no_recipient, not inbox_full", async () => {
     await withMail(["n1"], async (cluster, mail, workers) => {
       await createMail(cluster, "redrive.a.1", { "n1:a": "module" }, { start: false });
       await mail.send({ stitch: "a" });
@@ -371,7 +371,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
       const { id } = await until("it is dead", async () => (await mail.deadLetters()).items[0]);
       await createMail(cluster, "redrive.a.1", { "n1:a": "module" }, { start: false });
       await workers.end("n1", "SIGTERM");
-      // The inbox goes first.
+      // When a node is forgotten, its inbox is deleted first.
       await cluster.open.redis.del(cluster.open.keys.nodeInbox("n1"));
       const { status, body } = await mail.on("POST", `/v1/dead-letters/${id}/redrive`);
       assert.deepEqual([status, body.code], [404, "no_recipient"]);
@@ -379,7 +379,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
     });
   });
 
-  it("that are sent while their stitch moves are not lost, by whatever name", async () => {
+  it("that are sent while their stitch moves are not lost: to its bare id, its full id, or its group", async () => {
     await withMail(["n1", "n2", "n3"], async (cluster, mail) => {
       await createMail(cluster, "going.a.1", { "n1:goer": "process" });
       await createMail(cluster, "going.b.1", { "n3:from": "module" });
@@ -390,7 +390,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
           const { status, body } = await mail.send(to, { data: `${name}${n}`, expect: "none" });
           assert.equal(status, 202, JSON.stringify(body));
           sent.push(`${name}${n}`);
-          // More than arrives in the meantime would be waiting when they have moved.
+          // Without this pause, more would be sent than arrives, and the rest would still wait after the moves.
           await wait(10);
         }
       };
@@ -420,7 +420,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
     });
   });
 
-  it("that were waiting for a stitch when it moved go after it; whoever waits is told under the id it knows", async () => {
+  it("that wait for a stitch when it moves follow it; a waiting sender gets the result under the old id", async () => {
     await withMail(["n1", "n2"], async (cluster, mail, workers) => {
       await createMail(cluster, "going.a.1", { "n1:goer": "module", "n1:stays": "module" }, { start: false });
       await createMail(cluster, "going.b.1", { "n2:goer-2": "module" });
@@ -443,7 +443,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
     });
   });
 
-  it("to a group go after a member that has moved away before its node took them, and no later ones do", async () => {
+  it("to a group follow a member that moved before its node took them, but not if it moved before they were sent", async () => {
     await withMail(["n1", "n2"], async (cluster, mail, workers) => {
       await createMail(cluster, "away.a.1", { "n1:goer": "module", "n1:long-gone": "module", "n1:stays": "module" });
       await createMail(cluster, "away.b.1", { "n2:goer-2": "module", "n2:long-gone-2": "module", "n2:from": "module" });
@@ -462,14 +462,14 @@ describe("messages on their way", { concurrency: 2 }, () => {
     });
   });
 
-  it("for one that only arrives go to where it comes from: by its bare id, and when it is taken back", async () => {
+  it("for a stitch that is still arriving go to its old node: at once by bare id, the others if the move fails", async () => {
     await withMail(["n1", "n2"], async (cluster, mail) => {
       const spec = { restart: { policy: "never" } };
       await createMail(cluster, "back.a.1", { "n1:goer": "process" }, { spec });
       await createMail(cluster, "back.a.1", { "n2:other": "module" });
       await createMail(cluster, "back.b.1", { "n2:from": "module" });
       const move = (toNode: string) => ({ command: "stitch.move", target: "goer", toNode }) as const;
-      // It has been there before, and will find that it is not to answer there.
+      // The first move makes its folder on n2. The file `silent` in it keeps the stitch from answering at the next move.
       await cluster.run(move("n2"));
       tell(cluster, "n2:goer", "silent");
       await cluster.run(move("n1"));
@@ -498,13 +498,13 @@ describe("messages on their way", { concurrency: 2 }, () => {
     });
   });
 
-  it("P11: follow a stitch whose node died while it moved: those by its old id at once, those in its inbox in its next life", async () => {
+  it("P11: follow a stitch whose node died while it moved: by its old id at once, from the inbox after a restart", async () => {
     const dies = async (cluster: TestCluster, mail: MailClient, workers: Workers) => {
       await cluster.masterWorker();
       await createMail(cluster, "dies.a.1", { "n1:goer": "process" }, { spec: { heartbeatMs: 1000 } });
       await createMail(cluster, "dies.b.1", { "n3:from": "module" });
       const move = (toNode: string) => ({ command: "stitch.move", target: "goer", toNode }) as const;
-      // It has been there before, and will find that it is not to answer there yet.
+      // The first move makes its folder on n2. The file `silent` in it keeps the stitch from answering until it is deleted.
       await cluster.run(move("n2"));
       tell(cluster, "n2:goer", "silent");
       await cluster.run(move("n1"));
@@ -531,7 +531,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
     await withMail(["n1", "n2", "n3"], dies, { env: FAST });
   });
 
-  it("that find no room wait in their order while their sender goes on, whose log says why; too many hold it up", async () => {
+  it("that find no room wait in order while their sender goes on, and its log says why; too many hold it up", async () => {
     await withMail(["n1", "n2"], async (cluster, mail) => {
       await createMail(cluster, "hold.a.1", { "n2:full": "module", "n2:free": "module" }, { start: false });
       await cluster.run({ command: "stitch.start", target: "free" });
@@ -552,7 +552,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
       for (const id of ["p", "m"]) assert.ok(logText(cluster, "n1", id).includes("the inbox of full is full"));
       const waits = mail.send({ stitch: "q" }, { data: "unanswered", expect: "ack", timeoutMs: 60_000 });
       await until("q has it", () => dataOf(cluster, "n1:q").includes("unanswered"));
-      // It has written on, into a pipe that nobody reads; as has the module, which waits for what it sends.
+      // q has written its next messages into a pipe that nobody reads; the module waits until its own are sent.
       assert.deepEqual([...ofEach(dataOf(cluster, "n2:free")).keys()], ["p"]);
       await room(-950);
       await cluster.run({ command: "stitch.start", target: "full" });
@@ -577,24 +577,24 @@ describe("messages on their way", { concurrency: 2 }, () => {
     });
   });
 
-  it("that a life of a stitch wrote and its node did not come to are not sent in its next one", async () => {
+  it("that a stitch wrote and its node did not read in time are not sent after the stitch was restarted", async () => {
     await withMail(["n1", "n2"], async (cluster, mail) => {
       await createMail(cluster, "lives.a.1", { "n2:full": "module" }, { start: false });
       await createMail(cluster, "lives.b.1", { "n1:p": "process" }, { spec: { stopGraceMs: 200 } });
       const { redis, keys } = cluster.open;
       await redis.hset(keys.nodeInboxLoad("n2"), "n:full", 1000);
-      // 100 may wait; it has written on when it is held up.
+      // 100 may wait. p has already written more when it is held up.
       await mail.send({ stitch: "p" }, { channel: "send", data: [{ to: { stitch: "full" }, data: "", count: 150 }] });
       const isHeld = () => logText(cluster, "n1", "p").includes("the inbox of full is full");
       await until("p is held up", isHeld);
-      // It has not acknowledged what it does, so that its next life is told to do the same.
+      // p has not acknowledged the request, so that its next run gets the same one.
       await cluster.run({ command: "stitch.restart", target: "p" });
       await until("it is told again", () => takenBy(cluster, "n1:p").length === 2);
       await redis.hincrby(keys.nodeInboxLoad("n2"), "n:full", -1000);
       await cluster.run({ command: "stitch.start", target: "full" });
       await Promise.all(["n1", "n2"].map((node) => untilEmpty(cluster, node)));
       const got = dataOf(cluster, "n2:full");
-      // How far its node had come when it was ended depends on how busy that was: one more than may wait at most.
+      // How much the node had read when p was ended depends on how busy the node was: at most one more than may wait.
       const ofFirst = got.length - 150;
       assert.ok(ofFirst >= 1 && ofFirst <= 101, String(ofFirst));
       assert.deepEqual(got, [...numbered("", ofFirst), ...numbered("", 150)]);
@@ -603,7 +603,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
     });
   });
 
-  it("are written to a stitch as it reads: one that does not holds up itself alone, and gets them when it does", async () => {
+  it("are written as fast as a stitch reads: one that does not read holds up only itself, and gets them later", async () => {
     await withMail(["n1", "n2"], async (cluster, mail) => {
       await createMail(cluster, "deaf.a.1", { "n2:deaf": "process", "n2:other": "process" });
       const senders = ["from-1", "from-2", "from-3", "from-4"];
@@ -626,7 +626,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
     });
   });
 
-  it("of 1 MiB go through, many at a time", async () => {
+  it("of 1 MiB arrive, many at a time", async () => {
     await withMail(["n1", "n2"], async (cluster, mail) => {
       await createMail(cluster, "large.a.1", { "n2:m": "module", "n2:p": "process" });
       await createMail(cluster, "large.b.1", { "n1:from": "module" });
@@ -643,7 +643,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
     });
   });
 
-  it("to a group are dead for a member for whom too much waits, and go on to the others", async () => {
+  it("to a group become dead letters for a member for which too much waits, and reach the others", async () => {
     await withMail(["n1", "n2"], async (cluster, mail) => {
       await createMail(cluster, "crowd.a.1", { "n2:stopped": "module" }, { start: false });
       await createMail(cluster, "crowd.a.1", { "n2:runs": "module" });
@@ -666,7 +666,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
     });
   });
 
-  it("to a group are not for who came after them, also where its node takes them once more", async () => {
+  it("to a group do not reach stitches created later, even if the node takes the messages once more", async () => {
     await withMail(["n1", "n2"], async (cluster, mail, workers) => {
       const group = "late.a.1";
       await createMail(cluster, group, { "n2:stopped": "module" }, { start: false });
@@ -679,7 +679,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
       await say("then");
       for (const id of ["n2:late", "n2:there"]) await until("it came", () => dataOf(cluster, id).includes("then"));
       await workers.end("n2", "SIGKILL");
-      // It is made as soon as the node is back, before that has read its inbox.
+      // The stitch is created as soon as the node is back, before the node has read its inbox.
       const spec = { adaptor: "module", module: "mail" };
       const create = {
         command: "stitch.create",
@@ -700,11 +700,11 @@ describe("messages on their way", { concurrency: 2 }, () => {
     });
   });
 
-  it("that are replies are dead letters where their reader has no room for them, and shut nobody up", async () => {
+  it("that are replies become dead letters if the asker has no room, and do not hold up the replying stitch", async () => {
     await withMail(["n1", "n2"], async (cluster, mail) => {
       await createMail(cluster, "askers.a.1", { "n1:asker": "process" });
       await createMail(cluster, "askers.b.1", { "n2:p": "process", "n2:m": "module" });
-      // It asks both, and is stopped before it has read the answers; its share is full by then.
+      // `asker` asks both, and is stopped before it has read the replies. By then its share is full.
       const ask = (to: string) => ({ to: { stitch: to }, channel: "wait-for-go", data: `?${to}` });
       await mail.tell(
         "asker",
@@ -733,7 +733,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
     });
   });
 
-  it("which no node would send are dropped by the node that finds them, and told of: nobody ends another's stitch", async () => {
+  it("that no node would send are dropped and reported by the node that finds them: nobody ends another's stitch", async () => {
     await withCluster(standalone?.url ?? "", {}, async (cluster) => {
       const [{ url }, worker] = await Promise.all([cluster.api(), cluster.node("n1", MAIL_MODULE)]);
       const mail = new MailClient(url);
@@ -760,7 +760,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
           const body = JSON.stringify({ ...common, sentAtMs: null, to: { stitch }, ...more });
           await redis.xadd(keys.nodeInbox("n1"), "*", `message:${stitch}`, body);
         }
-      // One may be told of twice: it is read again where that it was dropped is not written down yet.
+      // A drop may be reported twice: the node reads the entry again if its acknowledgement is not written yet.
       const told = () => new Set(worker.output.match(/"message":"a message in the inbox is dropped \(\d+-\d+\)/g)).size;
       await until("all of them are told of", () => told() === 2 * forged.length);
       assert.match(worker.output, /is dropped \(\d+-\d+\): channel must not begin with/);
@@ -775,7 +775,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
       await untilEmpty(cluster, "n1");
       assert.deepEqual((await mail.deadLetters()).items, []);
 
-      // By way of a dead letter that nobody has left it does not come either.
+      // A forged dead letter does not deliver the message either.
       const letter = {
         ...common,
         messageId: "m1",
@@ -793,8 +793,8 @@ describe("messages on their way", { concurrency: 2 }, () => {
     });
   });
 
-  it("P11: that were acknowledged while Redis was away are not delivered again, and are counted out when it is back", async (t) => {
-    // Its own: the others' would be away, too.
+  it("P11: acknowledged while Redis was away are not delivered again, and leave the counts when it is back", async (t) => {
+    // Its own Redis: a shared one would be away for other tests, too.
     const dir = await mkdtemp(join(tmpdir(), "cs-redis-"));
     const redis = await startLocalRedis({ dir, port: 0 });
     t.after(async () => {
@@ -805,7 +805,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
       await createMail(cluster, "away.a.1", { "n1:m": "module" });
       await mail.send({ stitch: "m" }, { channel: "wait-for-go", data: "held" });
       await until("it has it", () => takenBy(cluster, "n1:m").length >= 1);
-      // Longer than its lease has left: what the worker writes has to wait, and it has to take its id again.
+      // Longer than the rest of the lease: the worker's writes wait, and the worker must take its id again.
       await cluster.open.redis.call("CLIENT", "PAUSE", "8000", "WRITE");
       tell(cluster, "n1:m");
       await untilEmpty(cluster, "n1", 30_000);
@@ -817,7 +817,7 @@ describe("messages on their way", { concurrency: 2 }, () => {
   });
 });
 
-/** What a move leaves of a stitch on the node's disk; the node must not run. */
+/** Writes to the node's disk what a move leaves of a stitch. The node must not run. */
 function leaveTombstone(
   cluster: TestCluster,
   node: string,

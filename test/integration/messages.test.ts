@@ -33,7 +33,7 @@ for (const redis of REDISES) {
       assert.equal(body.code, code, JSON.stringify(body));
       return { status, headers, body };
     };
-    /** Resolves when all that was sent has been dealt with. */
+    /** Resolves when all messages that were sent have left the inboxes. */
     const quiet = () =>
       until("nothing is left in the inboxes", async () => {
         const loads = await Promise.all(
@@ -42,7 +42,7 @@ for (const redis of REDISES) {
         return loads.every(({ incarnation: _, ...load }) => Object.values(load).every((value) => value === "0"));
       });
 
-    it("reach a stitch by its full and by its bare id, text as it is and JSON as its text", async () => {
+    it("reach a stitch by its full and by its bare id; text arrives unchanged, JSON as its text", async () => {
       await createMail(cluster, "byid.a.1", { "n1:byid-p": "process", "n2:byid-m": "module" });
       const first = await mail.send({ stitch: "n1:byid-p" }, { channel: "some", data: "plain ü \u2028 text" });
       assert.equal(first.status, 202);
@@ -57,7 +57,7 @@ for (const redis of REDISES) {
       assert.partialDeepStrictEqual(taken("n2:byid-m"), [{ channel: "", data: '{"a":[1,"x"]}' }]);
     });
 
-    it("to nobody are refused: unknown, ambiguous, not addressable, without a member", async () => {
+    it("without a recipient are refused: unknown, ambiguous, not addressable, a group without a member", async () => {
       await createMail(cluster, "nobody.a.1", { "n1:twice": "module", "n2:twice": "module", "n1:deaf": "none" });
       for (const to of [
         { stitch: "nosuch" },
@@ -104,7 +104,7 @@ for (const redis of REDISES) {
       assert.equal(unheard.body.deliveries.length, 4);
     });
 
-    it("reach every stitch of a node that takes messages", async () => {
+    it("to a node reach each of its stitches that takes messages", async () => {
       const node = await cluster.node("n4", MAIL_MODULE);
       await createMail(cluster, "ofnode.a.1", { "n4:on-1": "module", "n4:on-2": "process", "n4:on-none": "none" });
       const { status, body } = await mail.send({ node: "n4" }, { expect: "ack", timeoutMs: 20_000 });
@@ -112,7 +112,7 @@ for (const redis of REDISES) {
       await node.kill("SIGTERM");
     });
 
-    it("to one of a group go round those that are green, and not to one on a dead node", async () => {
+    it("to one of a group go to its green members in turn, and to none on a node that is not alive", async () => {
       const node = await cluster.node("n5", { ...MAIL_MODULE, STITCH_LEASE_MS: "7500" });
       await createMail(cluster, "round.a.1", { "n1:r-1": "module", "n2:r-2": "module", "n5:r-5": "module" });
       await createMail(cluster, "round.a.1", { "n3:r-3": "module" }, { start: false });
@@ -139,7 +139,7 @@ for (const redis of REDISES) {
       await refused("no_recipient", { oneOf: "round" });
     });
 
-    it("tell what became of them: acked, failed, timeout; a stitch that is stopped gets them when it runs", async () => {
+    it("have a result: acked, failed or timeout; a stopped stitch gets them when it runs", async () => {
       await createMail(cluster, "tell.a.1", { "n1:t-p": "process", "n2:t-m": "module" });
       await createMail(cluster, "tell.a.1", { "n3:t-s": "module" }, { start: false });
       const one = async (stitch: string) => {
@@ -180,14 +180,14 @@ for (const redis of REDISES) {
       assert.deepEqual(new Set(dataOf("n3:t-s")), new Set(["first", "second", "hello"]));
     });
 
-    it("are replied to: under the Id or the next one, or after they were acknowledged; JSON as its text", async () => {
+    it("get replies under their Id, under the next one, or after the acknowledgement; JSON as its text", async () => {
       await createMail(cluster, "reply.a.1", { "n1:re-p": "process", "n2:re-m": "module" });
       for (const channel of ["reply", "reply-under-the-next-id", "ack-then-reply"])
         assert.equal(await mail.ask("re-p", channel, "x"), "re:x");
       assert.equal(await mail.ask("re-m", "reply", "x"), "re:x");
       await refused("invalid_request", { group: "reply" }, { expect: "reply" });
       await refused("invalid_request", { node: "n1" }, { expect: "reply" });
-      // What is acknowledged and not replied to is no reply.
+      // An acknowledgement without a reply is not a reply.
       const { body } = await refused("reply_timeout", { stitch: "re-p" }, { expect: "reply", timeoutMs: 1000 });
       assert.deepEqual(rowsOf(body.deliveries), ["n1:re-p timeout"]);
       await refused(
@@ -198,12 +198,12 @@ for (const redis of REDISES) {
       assert.equal((await mail.ask("re-m", "reply-large", MIB)).length, MIB);
     });
 
-    it("of up to 1 MiB are taken, more is refused; so is a channel of the system's", async () => {
+    it("of up to 1 MiB are accepted; larger ones and those on a system channel are refused", async () => {
       await createMail(cluster, "size.a.1", { "n1:size-p": "process", "n2:size-m": "module" });
       const stitches = ["n1:size-p", "n2:size-m"];
       for (const stitch of stitches) {
         assert.equal(await mail.ask(stitch, "reply", "x".repeat(MIB)), `re:${MIB} xxxxxxxxxx…xxxxxxxxxx`);
-        // A character of two bytes is six where it is written to a process.
+        // A character of two bytes takes six in what is written to a process.
         assert.equal(await mail.ask(stitch, "reply", "ü".repeat(MIB / 2)), `re:${MIB / 2} üüüüüüüüüü…üüüüüüüüüü`);
         const tooLarge = await refused("too_large", { stitch }, { data: "x".repeat(MIB + 1) });
         assert.equal(tooLarge.status, 413);
@@ -219,7 +219,7 @@ for (const redis of REDISES) {
       await quiet();
     });
 
-    it("have room for a module's 1 MiB of control characters, which is 6 MiB as it is kept", async () => {
+    it("of 1 MiB of control characters from a module have room, though they take 6 MiB when stored", async () => {
       await createMail(cluster, "control.a.1", { "n1:control-m": "module", "n2:control-p": "process" });
       const { redis: client, keys } = cluster.open;
       const message = {
@@ -237,7 +237,7 @@ for (const redis of REDISES) {
       await quiet();
     });
 
-    it("with a key are sent once: again, at the same time, and after their recipient has gone", async () => {
+    it("with a key are sent once, even if repeated at the same time or after their recipient is gone", async () => {
       await createMail(cluster, "once.a.1", { "n1:once-1": "module", "n2:once-2": "process" });
       const send = (key: string, more: Record<string, unknown> = {}) => mail.send({ group: "once" }, more, key);
       const first = await send("k1");
@@ -268,7 +268,7 @@ for (const redis of REDISES) {
       assert.deepEqual(dataOf("n2:once-2"), ["hello", "at once", "?"]);
     });
 
-    it("with a key that were not accepted leave the key free", async () => {
+    it("with a key leave the key free if they were not accepted", async () => {
       const send = (data: string) => mail.send({ stitch: "later" }, { data, expect: "ack", timeoutMs: 20_000 }, "free");
       assert.equal((await send("one")).body.code, "no_recipient");
       await createMail(cluster, "later.a.1", { "n1:later": "module" });
@@ -280,7 +280,7 @@ for (const redis of REDISES) {
       assert.deepEqual(dataOf("n1:later"), ["three"]);
     });
 
-    it("are refused where there is no room: a stitch's share, a node's; a group tells by row", async () => {
+    it("are refused without room in a stitch's share or a node's inbox; to a group, each row has its own result", async () => {
       await createMail(cluster, "full.a.1", { "n1:f-1": "module" }, { start: false });
       await createMail(cluster, "full.a.1", { "n1:f-2": "module", "n2:f-3": "module" });
       const large = { data: "x".repeat(MIB - 1000) };
@@ -290,7 +290,7 @@ for (const redis of REDISES) {
       assert.match(full.headers.get("Retry-After") ?? "", /^\d+$/);
       await mail.tell("f-2", "", "a neighbour has room");
       const { redis: client, keys } = cluster.open;
-      // Added to what is there: the node may be about to count down for what it has just taken.
+      // An increment, because the node may be about to subtract the messages that it has just taken.
       await client.hincrby(keys.nodeInboxLoad("n1"), "n", 8000);
       assert.equal((await refused("inbox_full", { stitch: "f-2" })).status, 429);
       assert.equal((await refused("inbox_full", { node: "n1" })).status, 429);
@@ -306,7 +306,7 @@ for (const redis of REDISES) {
       assert.equal(taken("n1:f-1").length, 4);
     });
 
-    it("of a stitch go to its own node first, then anywhere; what cannot be sent it is told", async () => {
+    it("of a stitch go to its own node first, then anywhere; it is told which cannot be sent", async () => {
       await createMail(cluster, "from.a.1", { "n1:fr-m": "module", "n1:fr-p": "process" });
       await createMail(cluster, "to.a.1", { "n1:near": "module", "n2:near": "module", "n2:far": "process" });
       await createMail(cluster, "to.b.1", { "n2:both": "module", "n3:both": "module", "n3:to-none": "none" });
@@ -329,7 +329,7 @@ for (const redis of REDISES) {
       assert.match(log("n1:fr-p").join("\n"), /sent to both was not sent: .*n2:both, n3:both/);
       assert.match(log("n1:fr-p").join("\n"), /sent to n9:x was not sent: .*no node "n9"/);
       assert.equal(await cluster.open.redis.exists(cluster.open.keys.nodeInbox("n9")), 0);
-      // Stored where it was told to go; that nobody takes it there is known there.
+      // The named node stores the message. Only that node knows that nobody there takes it.
       assert.equal(await tried({ stitch: "n3:to-none" }), "sent");
       assert.equal(await tried({ stitch: "n2:gone" }), "sent");
       const letters = await until("they are dead letters", async () => {
@@ -359,14 +359,14 @@ for (const redis of REDISES) {
       assert.deepEqual(got("n3:pe-y"), ["of pe-m"]);
     });
 
-    it("are asked and answered between stitches; also while the one that asks works on a message of the other", async () => {
+    it("can be questions and answers between stitches, even while the asker handles a message of the other", async () => {
       await createMail(cluster, "ask.a.1", { "n1:as-m": "module", "n2:as-n": "module", "n3:as-p": "process" });
       const ask = (from: string, to: string, channel: string) => mail.ask(from, "ask", { to, channel, data: "?" });
       assert.equal(await ask("as-m", "n2:as-n", "reply"), "re:?");
       assert.equal(await ask("as-m", "as-p", "ack-then-reply"), "re:?");
-      // as-n answers as-m's question with the answer of as-m to a question of its own.
+      // as-n asks as-m in return, and answers as-m's question with as-m's answer.
       assert.equal(await ask("as-m", "as-n", "ask-back"), "re:?");
-      // A process knows the answer by the Id that it gave its question; one that gives none is told none.
+      // A process recognizes the answer by the Id of its question. For a question without an Id, the answer names none.
       await mail.tell("as-p", "ask", { to: "as-m", channel: "reply", data: "with", id: 4711 });
       await mail.tell("as-p", "ask", { to: "as-m", channel: "reply", data: "without", id: 0 });
       await until(
@@ -384,7 +384,7 @@ for (const redis of REDISES) {
       );
     });
 
-    it("of a stitch on a channel of the system's are not sent, replies neither", async () => {
+    it("of a stitch on a system channel are not sent, and neither are replies", async () => {
       await createMail(cluster, "system.a.1", { "n1:sy-p": "process", "n2:sy-q": "process" });
       await mail.tell("sy-p", "send", [
         { to: { stitch: "sy-q" }, channel: "_exit", data: "" },
@@ -401,7 +401,7 @@ for (const redis of REDISES) {
       }
     });
 
-    it("that are dead letters are listed, page by page, filtered, sent again and deleted", async () => {
+    it("that are dead letters are listed page by page, filtered, redriven and deleted", async () => {
       await createMail(cluster, "dead.a.1", { "n1:d-1": "module", "n2:d-2": "process" });
       await Promise.all(
         ["a", "b", "c"].flatMap((data) =>
@@ -454,7 +454,7 @@ for (const redis of REDISES) {
         assert.equal((await mail.on("DELETE", `/v1/dead-letters/${encodeURIComponent(id)}`)).status, 404);
     });
 
-    it("in the inbox of a node that is forgotten become dead letters, one for each stitch they were for", async () => {
+    it("in the inbox of a forgotten node become dead letters, one for each stitch that they were for", async () => {
       const node = await cluster.node("n6", MAIL_MODULE);
       await createMail(
         cluster,
@@ -491,7 +491,7 @@ for (const redis of REDISES) {
       assert.equal(await client.sismember(keys.deadLetterNodes, "n6"), 0, "nothing is left of it");
     });
 
-    it("whose waiting sender is told when their node is forgotten", async () => {
+    it("report node_forgotten to their waiting sender when their node is forgotten", async () => {
       const node = await cluster.node("n7", MAIL_MODULE);
       await createMail(cluster, "waits.a.1", { "n7:wa-1": "module" }, { start: false });
       await node.kill("SIGTERM");

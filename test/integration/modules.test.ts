@@ -22,7 +22,7 @@ describe("a stitch that is a module", { concurrency: 4 }, () => {
   });
   after(() => cluster.stop());
 
-  /** Creates a stitch that behaves as `habit` says; the job's end. */
+  /** Creates a stitch that behaves as `habit` says. Resolves with the job, which has ended. */
   const create = (id: string, habit: string, more: Record<string, unknown> = {}) =>
     cluster.run({ command: "stitch.create", target: `test.${habit}.1`, id, spec: { ...spec, ...more } });
   const start = async (id: string, habit: string, more: Record<string, unknown> = {}) => {
@@ -43,7 +43,7 @@ describe("a stitch that is a module", { concurrency: 4 }, () => {
     assert.equal(worker.child.exitCode, null);
   };
 
-  it("is started, asked for its heart, and stopped by its hooks, with a context of its own", async () => {
+  it("gets its start, heartbeats and stop through its hooks, with its own context", async () => {
     await start("one", "plain");
     await start("two", "plain");
     const { state, health, pid, node } = await look("one");
@@ -88,7 +88,7 @@ describe("a stitch that is a module", { concurrency: 4 }, () => {
   });
 
   for (const habit of ["start-rejects", "start-throws"]) {
-    it(`${habit}: exited_early, and the log says how`, async () => {
+    it(`${habit}: fails with exited_early, and the log says why`, async () => {
       const job = await create(habit, habit, { restart: { policy: "never" } });
       assert.deepEqual([job.status, job.error?.code], ["failed", "exited_early"]);
       const { state, lastExit } = await until("it has failed", async () => {
@@ -102,7 +102,7 @@ describe("a stitch that is a module", { concurrency: 4 }, () => {
     });
   }
 
-  it("comes up late: start_timeout, then running", async () => {
+  it("comes up late: start_timeout first, then running", async () => {
     const body = { command: "stitch.create", target: "test.slow-start.1", id: "slow", spec, start: false } as const;
     await cluster.run(body);
     const job = await cluster.run({ command: "stitch.start", target: "slow", timeoutMs: 300 });
@@ -116,7 +116,7 @@ describe("a stitch that is a module", { concurrency: 4 }, () => {
   const FAULTS = ["timer", "immediate", "rejection", "async-function", "emitter", "no-error"];
   const UNHEARD = ["lost-message", "vain-question"];
   for (const habit of [...FAULTS, ...UNHEARD]) {
-    it(`fails by itself (${habit}): it alone is restarted by its policy`, async () => {
+    it(`fails by itself (${habit}): its policy restarts it, and no other stitch`, async () => {
       const [faulty, sound] = [`${habit}-faulty`, `${habit}-sound`];
       await Promise.all([start(faulty, habit), start(sound, habit)]);
       const before = await look(sound);
@@ -138,7 +138,7 @@ describe("a stitch that is a module", { concurrency: 4 }, () => {
     });
   }
 
-  it("fails again and again: its policy gives up, with the reason", async () => {
+  it("fails again and again: its policy gives up, and the log says why", async () => {
     await create("loop", "start-rejects", { restart: { maxRestarts: 2, backoffMs: 10 } });
     await until("it has failed", async () => (await look("loop")).state === "failed");
     assert.deepEqual(hooks("loop").filter((hook) => hook === "start").length, 3);
@@ -146,7 +146,7 @@ describe("a stitch that is a module", { concurrency: 4 }, () => {
   });
 
   for (const habit of ["abort-listener", "abort-rejection"]) {
-    it(`fails while it is told to stop (${habit}): it is stopped, and the log says how`, async () => {
+    it(`fails while it stops (${habit}): it is stopped, and the log says why`, async () => {
       await start(habit, habit);
       const job = await cluster.run({ command: "stitch.stop", target: habit });
       assert.equal(job.status, "succeeded");
@@ -157,7 +157,7 @@ describe("a stitch that is a module", { concurrency: 4 }, () => {
     });
   }
 
-  it("its stop rejects: it is stopped, and the log says how", async () => {
+  it("rejects in its stop hook: it is stopped, and the log says why", async () => {
     await start("bad-stop", "stop-rejects");
     assert.equal((await cluster.run({ command: "stitch.stop", target: "bad-stop" })).status, "succeeded");
     const { state, lastExit } = await look("bad-stop");
@@ -165,7 +165,7 @@ describe("a stitch that is a module", { concurrency: 4 }, () => {
     await until("its log says how", () => log("bad-stop", "stderr")[0] === "Error: the fault of bad-stop");
   });
 
-  it("its stop never ends: it is let go after its grace, and the log says so", async () => {
+  it("never ends its stop hook: it counts as stopped after its grace, and the log says so", async () => {
     await start("never-stops", "never-stops", { stopGraceMs: 200 });
     assert.equal((await cluster.run({ command: "stitch.stop", target: "never-stops" })).status, "succeeded");
     assert.equal((await look("never-stops")).state, "stopped");
@@ -176,7 +176,7 @@ describe("a stitch that is a module", { concurrency: 4 }, () => {
     ["heart-throws", /its heartbeat failed: the fault of heart-throws/],
     ["heart-hangs", null],
   ] as const) {
-    it(`${habit}: that is a missed heartbeat; it turns red, and green again`, async () => {
+    it(`${habit}: misses heartbeats, turns red, and turns green again`, async () => {
       const sound = `${habit}-sound`;
       await Promise.all([start(habit, habit), start(sound, habit)]);
       assert.equal((await look(habit)).health, "green");
@@ -197,10 +197,10 @@ describe("a stitch that is a module", { concurrency: 4 }, () => {
     await turns("never-beats", "red");
   });
 
-  it("is placed only where it is offered", async () => {
+  it("is placed only on a node that offers its module", async () => {
     await cluster.node("n2");
     const create = { command: "stitch.create", target: "test.plain.1", spec } as const;
-    /** Why each node that is alive does not take it: one that has been too busy to beat is refused for that. */
+    /** The refusals of nodes, without `not_alive`: a node that is too busy to send heartbeats is refused for that. */
     const refused = async (more: Record<string, unknown>): Promise<string[]> => {
       const error = await cluster.run({ ...create, ...more }).then(
         () => assert.fail("it was placed"),
@@ -225,7 +225,7 @@ describe("a stitch that is a module", { concurrency: 4 }, () => {
 });
 
 describe("a worker with modules", { concurrency: 3 }, () => {
-  it("that offers a module no more says so in the log of its stitches", async () => {
+  it("that no longer offers a module says so in the log of its stitches", async () => {
     await withCluster(url, {}, async (cluster) => {
       const first = await cluster.node("n1", { STITCH_MODULES: MODULES });
       const target = "test.plain.1";
@@ -242,7 +242,7 @@ describe("a worker with modules", { concurrency: 3 }, () => {
   });
 
   for (const fault of ["throw", "reject"]) {
-    it(`ends by a fault of no stitch (${fault}), saying which, and nothing of it is left`, async () => {
+    it(`ends after a fault outside of any stitch (${fault}), reports it, and leaves no process`, async () => {
       await withCluster(url, {}, async (cluster) => {
         const trigger = join(cluster.dir, "trigger");
         const worker = await cluster.node("n1", { STITCH_MODULES: MODULES, TRIGGER: trigger });
@@ -252,7 +252,7 @@ describe("a worker with modules", { concurrency: 3 }, () => {
         assert.notEqual(await worker.exited, 0);
         assert.match(worker.output, /a fault outside of any stitch/);
         assert.deepEqual(logOf(cluster, "n1", "module"), [], "it is not taken for a stitch's");
-        // `stop()` of the cluster checks that no process of it is left.
+        // `stop()` of the cluster checks that none of its processes is left.
       });
     });
   }
@@ -271,7 +271,7 @@ describe("a worker with modules", { concurrency: 3 }, () => {
     { file: "wrong.mjs", text: "export const start = () => 0, stop = 7", why: /: stop must be a function/ },
   ];
   for (const { file, text, why } of REFUSED) {
-    it(`does not start with what is no module: ${file}`, async () => {
+    it(`does not start with a file that is not a module: ${file}`, async () => {
       await withCluster(url, {}, async (cluster) => {
         const bad = join(dir, file);
         if (text !== null) writeFileSync(bad, text);

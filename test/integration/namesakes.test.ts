@@ -15,7 +15,7 @@ const createDb = (cluster: TestCluster, group: string, node: string, command = L
 const remove = async (cluster: TestCluster, target: string) =>
   assert.equal((await cluster.run({ command: "stitch.remove", target })).status, "succeeded");
 
-/** Fails where the second `db` is not as it was created: it runs, under its group, in its first process. */
+/** Fails unless the second `db` is as it was created: running, in its group, with its first process. */
 async function isUntouched(cluster: TestCluster, node: string, pid: number | null): Promise<void> {
   const { group, state, node: on, pid: now } = await cluster.master.state.stitch("db");
   assert.deepEqual([group, state, on, now], ["shop.second.1", "running", node, pid]);
@@ -26,9 +26,9 @@ async function isUntouched(cluster: TestCluster, node: string, pid: number | nul
   );
 }
 
-describe("a stitch that has the id of one that was removed", { concurrency: 2 }, () => {
+describe("a stitch that has the id of a removed stitch", { concurrency: 2 }, () => {
   for (const redis of REDISES) {
-    it(`is left alone by what takes back or tries again the jobs of the first one (${redis.name})`, async () => {
+    it(`is not touched by a rollback or retry of the removed stitch's jobs (${redis.name})`, async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         await Promise.all(["n1", "n2"].map((id) => cluster.node(id)));
         const created = await createDb(cluster, "first", "n1");
@@ -50,7 +50,7 @@ describe("a stitch that has the id of one that was removed", { concurrency: 2 },
         await assert.rejects(cluster.master.commands.retry(failed.id), { code: "not_found" });
         await isUntouched(cluster, "n2", pid);
 
-        // What a node publishes again when it comes back: the first one has moved from here to there.
+        // A pointer that a node publishes again when it comes back, because the first `db` moved from n1 to n2.
         const { redis: client, keys } = cluster.open;
         await client.sadd(keys.group("shop.first.1"), "n2:db");
         for (const command of ["group.stop", "group.remove", "group.restart"] as const)

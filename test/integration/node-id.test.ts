@@ -9,7 +9,7 @@ import { MAIN } from "../unit/cli/run-stitch.ts";
 const MAY_RENAME = process.platform === "linux" && spawnSync("unshare", ["-u", "hostname", "some-name"]).status === 0;
 const skip = MAY_RENAME ? false : "no host may be renamed here (unshare -u, hostname)";
 
-/** Starts a node worker without an id on a host of that name. @returns what it says until it ends. */
+/** Runs `work` beside a node worker without a set id, on a host of that name. `said`: the worker's output so far. */
 async function startedAs(
   cluster: TestCluster,
   host: string,
@@ -34,7 +34,7 @@ async function startedAs(
   }
 }
 
-test("a node without a set id has its stitches again after its host was renamed", { skip }, async () => {
+test("a node without a set id keeps its id and its stitches after its host was renamed", { skip }, async () => {
   await withCluster(REDISES[0]?.url ?? "", {}, async (cluster) => {
     await startedAs(cluster, "old-name", async () => {
       await cluster.create("old-name", "a", ["sleep", "600"]);

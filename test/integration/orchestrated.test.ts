@@ -9,7 +9,7 @@ import { checkedFetch } from "../support/checked-fetch.ts";
 import { FAST, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { Observer } from "../../src/master/state/observer.ts";
 
-/** As soon as it is up it counts: no test waits longer than it must. */
+/** A stitch counts as healthy as soon as it is up, so that no test waits longer than it must. */
 const spec = { adaptor: "process", protocol: "none", command: ["sleep", "600"], minHealthyMs: 0 };
 const GROUP = "shop.orders.1";
 
@@ -25,8 +25,8 @@ const spreadOf = async (cluster: TestCluster, group: string) =>
   Object.values(await perNode(cluster, group)).sort((a, b) => a - b);
 
 /**
- * Submits a command through another Master, which stands still after it has read what it plans from, until `meanwhile` is
- * done.
+ * Submits a command through another Master. That Master pauses after it has read the state from which it plans, until
+ * `meanwhile` is done.
  */
 async function overtaken(
   t: TestContext,
@@ -56,10 +56,10 @@ async function overtaken(
   }
 }
 
-describe("commands that were planned from what was so a moment ago", () => {
+describe("commands that were planned from a state that has changed since", () => {
   const url = REDISES[0]?.url ?? "";
 
-  it("two that scale a group to the same number, one after the other: it is that number", async (t) => {
+  it("scale a group to the right number if two of them ask for the same number", async (t) => {
     await withCluster(url, {}, async (cluster) => {
       await cluster.node("n1");
       await cluster.run({ command: "stitch.create", target: GROUP, spec });
@@ -73,7 +73,7 @@ describe("commands that were planned from what was so a moment ago", () => {
   });
 
   for (const key of [null, "key"])
-    it(`one that is refused when it has what it works on gives that back, ${key === null ? "without" : "with"} a key`, async (t) => {
+    it(`release their scope if they are refused after they took it, ${key === null ? "without" : "with"} a key`, async (t) => {
       await withCluster(url, {}, async (cluster) => {
         await cluster.node("n1");
         await cluster.run({ command: "stitch.create", target: GROUP, spec });
@@ -87,7 +87,7 @@ describe("commands that were planned from what was so a moment ago", () => {
       });
     });
 
-  it("a create that was planned before its node was drained does not come up there", async (t) => {
+  it("do not create a stitch on a node that was drained after the plan", async (t) => {
     await withCluster(url, FAST, async (cluster) => {
       await cluster.node("n1");
       const body = { command: "stitch.create", target: GROUP, node: "n1", id: "late", spec } as const;
@@ -99,18 +99,18 @@ describe("commands that were planned from what was so a moment ago", () => {
     });
   });
 });
-/** The job that takes another back, when it has ended. */
+/** Rolls a job back. Resolves with the rollback's job when it has ended. */
 const backed = async (cluster: TestCluster, job: string) =>
   cluster.master.commands.job((await cluster.master.commands.rollback(job)).id, 60_000);
 
 for (const redis of REDISES) {
   describe(`commands of many steps on a ${redis.name}`, () => {
-    it("scale a group up, down, to nothing and back with the spec it had", async () => {
+    it("scale a group up, down, to 0, and up again with the spec it had", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         await Promise.all(["n1", "n2"].map((id) => cluster.node(id)));
         await assert.rejects(cluster.run({ command: "group.scale", target: GROUP, count: 1 }), { code: "no_template" });
         const first = await cluster.run({ command: "stitch.create", target: GROUP, node: "n1", spec });
-        // A clone repeats what its source is; what the group is made like, only a create says.
+        // A clone copies its source. Only a create sets the template of the group.
         const cloned = await cluster.run({ command: "stitch.clone", target: first.stitches[0] ?? "" });
         await cluster.run({ command: "stitch.remove", target: cloned.stitches[0] ?? "" });
         const up = await cluster.run({ command: "group.scale", target: GROUP, count: 5 });
@@ -141,7 +141,7 @@ for (const redis of REDISES) {
       });
     });
 
-    it("restart a group in batches, the next only when the last is green", async () => {
+    it("restart a group in batches, the next batch only when the last one is green", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         await Promise.all(["n1", "n2"].map((id) => cluster.node(id)));
         await cluster.run({ command: "stitch.create", target: GROUP, count: 4, spec });
@@ -157,7 +157,7 @@ for (const redis of REDISES) {
       });
     });
 
-    it("move a stitch: the new one first, then the route, then the old one; and back", async () => {
+    it("move a stitch: create the new one, change the route, remove the old one; and move it back", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         await Promise.all(["n1", "n2"].map((id) => cluster.node(id)));
         await cluster.run({ command: "stitch.create", target: GROUP, id: "one", node: "n1", spec });
@@ -180,7 +180,7 @@ for (const redis of REDISES) {
       });
     });
 
-    it("follow a stitch that has moved since, when a job about it is taken back", async () => {
+    it("follow a stitch that has moved since, when a job about it is rolled back", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         await Promise.all(["n1", "n2"].map((id) => cluster.node(id)));
         const created = await cluster.run({ command: "stitch.create", target: GROUP, id: "one", node: "n1", spec });
@@ -202,14 +202,14 @@ for (const redis of REDISES) {
       });
     });
 
-    it("try again what could not be taken back, on the very stitches it was about", async () => {
+    it("retry a rollback that failed, on the same stitches", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         const nodes = await Promise.all(["n1", "n2"].map((id) => cluster.node(id)));
         let n2 = nodes[1] ?? assert.fail();
         await cluster.run({ command: "stitch.create", target: GROUP, id: "one", node: "n1", spec });
         const cloned = await cluster.run({ command: "stitch.clone", target: "n1:one", toNode: "n2" });
         const [clone = ""] = cloned.stitches;
-        /** Takes a job back while n2 is away, and tries that again when it is there. */
+        /** Rolls a job back while n2 is away, and retries the rollback when n2 is back. */
         const backLate = async (job: string) => {
           await n2.kill("SIGTERM");
           const refused = await backed(cluster, job);
@@ -230,7 +230,7 @@ for (const redis of REDISES) {
       });
     });
 
-    it("leave a stitch where it is when the new one does not come up", async () => {
+    it("leave a stitch where it is if the new one does not come up", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         await Promise.all(["n1", "n2"].map((id) => cluster.node(id)));
         const only = { ...spec, command: ["sh", "-c", `[ "$STITCH_NODE_ID" = n1 ] && exec sleep 600; exit 3`] };
@@ -262,7 +262,7 @@ for (const redis of REDISES) {
       });
     });
 
-    it("drain a node: what can be moved is, what cannot is stopped when it is time", async () => {
+    it("drain a node: move the stitches that can move, stop the others after forceAfterMs", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         await cluster.node("n1");
         await cluster.run({ command: "stitch.create", target: GROUP, count: 3, spec });
@@ -280,7 +280,7 @@ for (const redis of REDISES) {
       });
     });
 
-    it("try again what a scale has made that did not come up, or take it back", async () => {
+    it("retry or roll back a scale whose new stitches did not come up", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         await cluster.node("n1");
         const flag = join(cluster.dir, "up");
@@ -299,7 +299,7 @@ for (const redis of REDISES) {
       });
     });
 
-    it("stop older versions once the new one is well and as many, and take that back", async () => {
+    it("stop older versions once the new one has as many healthy stitches; roll that back", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         await cluster.node("n1");
         for (const version of ["2", "9", "10"])
@@ -317,7 +317,7 @@ for (const redis of REDISES) {
       });
     });
 
-    it("stop no older version while the new one is not well, or not as many; with force, at once", async () => {
+    it("stop no older version while the new one has fewer healthy stitches; with force, at once", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         await cluster.node("n1");
         await cluster.run({ command: "stitch.create", target: "shop.orders.1", count: 2, spec });
@@ -331,7 +331,7 @@ for (const redis of REDISES) {
         assert.deepEqual([job.status, job.error?.code], ["failed", "unhealthy"]);
         assert.match(job.error?.message ?? "", /^1 of the 2 stitches that shop\.orders\.2 needs/);
         assert.equal(await running(), 2, "nothing is stopped");
-        // It waits for the one that is missing.
+        // The job waits for the stitch that is missing.
         const waiting = await cluster.run({ ...body, minHealthyMs: 100, timeoutMs: 60_000 }, null, 0);
         assert.equal(waiting.status, "pending");
         await cluster.run({ command: "stitch.create", target: "shop.orders.2", spec });
@@ -344,7 +344,7 @@ for (const redis of REDISES) {
       });
     });
 
-    it("stop a restart at a release that dies after it has come up: the others stay as they are", async () => {
+    it("stop a restart if a restarted stitch dies after it has come up: the others stay as they are", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         await cluster.node("n1");
         const flag = join(cluster.dir, "broken");
@@ -361,7 +361,7 @@ for (const redis of REDISES) {
       });
     });
 
-    it("stop older versions where there is none: that is so already, and the job has succeeded", async () => {
+    it("stop older versions: the job succeeds at once if there is none", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         const { url } = await cluster.api();
         await cluster.node("n1");

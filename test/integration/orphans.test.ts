@@ -1,4 +1,4 @@
-// What is taken for a process of a worker's former lives, with real processes. Linux only.
+// Which processes count as left by earlier runs of a worker, with real processes. Linux only.
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
@@ -30,7 +30,7 @@ function run(t: TestContext, command: readonly string[], env: Record<string, str
 
 const pidOf = ({ pid }: ChildProcess): number => pid ?? assert.fail();
 
-/** The journal's line of a process that runs. */
+/** The journal's record of a process that runs. */
 function launchOf(pid: number, id: string, more: Partial<Launch> = {}): Launch {
   const startedAt = readProcess(pid)?.startedAt ?? assert.fail();
   return { id, pid, startedAt, bootId: readBootId() ?? "", session: "gone", ...more };
@@ -42,7 +42,7 @@ function orphans(options: Partial<OrphansOptions>) {
   return { said, it: new Orphans({ sessions: [], launches: [], spare: () => false, say, ...options }) };
 }
 
-test("a launch is ended with what has left it and shows nothing; a number, a boot or a group that is another's is not", {
+test("a launch is ended with a child that left its group; a process with another start time or boot id is not", {
   skip,
 }, async (t) => {
   const launched = run(t, ["sh", "-c", "setsid sleep 600 & echo $!; exec sleep 600"]);
@@ -60,7 +60,7 @@ test("a launch is ended with what has left it and shows nothing; a number, a boo
   assert.deepEqual([it.ended, it.holdUp("a")], [launches, null], "of none of them is anything left");
 });
 
-test("a launch whose leader has ended is ended with what is left of its group, though that shows nothing", {
+test("what is left of a launch's group is ended after its leader, even without a session in its environment", {
   skip,
 }, async (t) => {
   const launched = run(t, ["sh", "-c", "env -i sleep 600 & echo $!; exec sleep 600"]);
@@ -74,7 +74,9 @@ test("a launch whose leader has ended is ended with what is left of its group, t
   assert.deepEqual(it.ended, launches);
 });
 
-test("what carries a former session is ended, with its group; what carries another is not", { skip }, async (t) => {
+test("processes that carry an earlier session are ended, with their group; those of another session are not", {
+  skip,
+}, async (t) => {
   const session = randomUUID();
   const group = run(t, ["sh", "-c", "env -i sleep 600 & echo $!; exec sleep 600"], { STITCH_SESSION: session });
   const bare = Number(await new Promise((resolve) => group.stdout?.once("data", resolve)));
@@ -83,7 +85,7 @@ test("what carries a former session is ended, with its group; what carries anoth
   assert.deepEqual([pidOf(group), bare, pidOf(other)].map(isRunning), [false, false, true]);
 });
 
-test("what is spared is left alone with all its processes, and stays listed", { skip }, async (t) => {
+test("a spared launch is left alone with all its processes, and is not listed as ended", { skip }, async (t) => {
   const session = randomUUID();
   const env = (id: string) => ({ STITCH_SESSION: session, STITCH_ID: id });
   const [kept, keptToo, ended] = ["kept", "kept", "ended"].map((id) => run(t, ["sleep", "600"], env(id)));
@@ -95,13 +97,15 @@ test("what is spared is left alone with all its processes, and stays listed", { 
   assert.deepEqual([[...it.sessions], it.ended, it.holdUp("kept")], [[session], launches.slice(1), null]);
 });
 
-test("what cannot be killed holds up its own stitch, within a bound, until it has ended", { skip }, async (t) => {
+test("a process that cannot be killed holds up only its own stitch until it has ended, the worker only briefly", {
+  skip,
+}, async (t) => {
   const session = randomUUID();
   const [refuses, stays] = [run(t, ["sleep", "600"]), run(t, ["sleep", "600"])].map(pidOf);
   assert.ok(refuses !== undefined && stays !== undefined);
   const launches = [launchOf(refuses, "a", { session }), launchOf(stays, "b", { session })];
   const kill = ({ pid }: ProcessRow) => {
-    // The other one is as if it hung in the kernel: the signal is taken, and nothing comes of it.
+    // The other process acts as if it hung in the kernel: it accepts the signal and does not end.
     if (pid === refuses) throw new Error("kill EPERM");
   };
   let looks = 0;
@@ -125,7 +129,7 @@ test("what cannot be killed holds up its own stitch, within a bound, until it ha
   assert.notEqual(it.holdUp("b"), null);
 });
 
-test("a worker that was started from a stitch of its former life ends neither itself nor what it runs under", {
+test("a worker that was started from a stitch of its earlier run ends neither itself nor its parents", {
   skip,
 }, async (t) => {
   const session = randomUUID();
@@ -157,7 +161,7 @@ test("a worker that was started from a stitch of its former life ends neither it
   assert.match(output, /done\n0\n/);
 });
 
-test("where the system does not tell processes apart for good, nothing is ended", { skip }, async (t) => {
+test("nothing is ended if the system has no boot id to tell processes apart", { skip }, async (t) => {
   const session = randomUUID();
   const marked = run(t, ["sleep", "600"], { STITCH_SESSION: session });
   await orphans({ sessions: [session], launches: [launchOf(pidOf(marked), "a")], bootId: null }).it.end();

@@ -1,4 +1,4 @@
-// What programs print that end no line, as it comes to their logs.
+// How output of programs that does not end a line gets into their logs.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { REDISES, until, withCluster } from "../support/cluster.ts";
@@ -13,7 +13,7 @@ read answer
 echo 'thanks' >&2
 exec sleep 600`;
 
-test("a progress bar, a question without a line end and a line that is too long come to the log as they are printed", async () => {
+test("a progress bar, a question without a line end and a line that is too long are logged as they are printed", async () => {
   await withCluster(REDISES[0]?.url ?? "", {}, async (cluster) => {
     await cluster.node("n1");
     await cluster.create("n1", "a", ["sh", "-c", `mkfifo in; exec 0<>in; ${PROGRAM}`]);
@@ -37,10 +37,10 @@ test("a progress bar, a question without a line end and a line that is too long 
   });
 });
 
-test("standard output with process-v1 is never handed out before its lines end", async () => {
+test("with process-v1, a line of standard output is never logged before it ends", async () => {
   await withCluster(REDISES[0]?.url ?? "", {}, async (cluster) => {
     await cluster.node("n1");
-    // Half a line for longer than a silence lasts; on stderr, which ends the wait, the same.
+    // Half a line, for longer than a node waits for the rest. The same on stderr, where that wait ends and the half is logged.
     const program = `printf 'half '; printf 'half ' >&2; while read line; do case $line in *heartbeat*) ;; esac; done`;
     const job = await cluster.run({
       command: "stitch.create",

@@ -17,7 +17,7 @@ import { isRunning } from "../support/process-list.ts";
 
 const linux = { skip: process.platform === "linux" ? false : "needs /proc" };
 
-/** Stitches as a node starts them, under a session of their own; at the end all that carries it is killed. */
+/** Stitches as a node starts them, with their own session. At the end all processes that carry the session are killed. */
 class Stitches {
   readonly session = randomUUID();
   readonly roots = new Map<string, number>();
@@ -61,14 +61,14 @@ async function nextLine(child: ChildProcess): Promise<string> {
 const endEscaped = (session: string, id: string, onError: (error: unknown) => void = () => undefined) =>
   new EscapedProcesses(session, onError).end(id);
 
-/** Dead, or dead but for a parent that notices. */
+/** Dead, or a zombie: dead, but not yet collected by its parent. */
 const isGone = (pid: number): boolean => readProcess(pid)?.zombie ?? true;
 
 test("children and their children are counted, in one pass for all stitches", linux, async () => {
   await using stitches = new Stitches();
   await stitches.start("tree", "sleep 300 & sh -c 'sleep 300 & echo up; wait'; wait");
   await stitches.start("leaf", "echo up; exec sleep 300");
-  // A program that is just being started has the memory of who starts it.
+  // A program that is just being started still has the memory of the process that starts it.
   await until("there are four and one", async () => (await stitches.measure("tree")).processes === 4);
   const usages = await stitches.tree.measure(stitches.roots, 0);
   assert.deepEqual(
@@ -83,7 +83,7 @@ test("children and their children are counted, in one pass for all stitches", li
 });
 
 test(
-  "a child that leaves the group has escaped, whether its parent lives or not; so has what it starts",
+  "a child that leaves the group has escaped, with all it starts, whether its parent lives or not",
   linux,
   async () => {
     await using stitches = new Stitches();
@@ -104,13 +104,13 @@ test(
       [false, false],
     );
     assert.deepEqual((await stitches.measure("c")).escaped, []);
-    // Another session's marks are not ours.
+    // Processes that carry another session do not count.
     const foreign = await new ProcessTree(randomUUID()).measure(stitches.roots, 0);
     assert.deepEqual(foreign?.get("b")?.escaped, []);
   },
 );
 
-test("the CPU of a busy loop is measured to the millisecond that the kernel counts", linux, async () => {
+test("the CPU time of a busy loop is measured as exactly as the kernel counts it", linux, async () => {
   await using stitches = new Stitches();
   await stitches.start("busy", "echo up; while :; do :; done");
   await stitches.start("idle", "echo up; exec sleep 300");
@@ -119,14 +119,14 @@ test("the CPU of a busy loop is measured to the millisecond that the kernel coun
   assert.equal((await stitches.measure("busy", 0)).cpuPercent, null);
   const sinceMs = cpuMs();
   await until("it has worked", () => cpuMs() >= sinceMs + 300);
-  // The time is an argument: let it be a second.
+  // The time is an argument, here one second.
   const usages = await stitches.tree.measure(stitches.roots, 1000);
   const usedMs = (usages?.get("busy")?.cpuPercent ?? 0) * 10;
   assert.ok(usedMs >= 300 && usedMs <= cpuMs() - beforeMs, `${usedMs} ms measured`);
   assert.ok((usages?.get("idle")?.cpuPercent ?? 100) < 30);
 });
 
-test("the CPU of a child that came and went between two passes is its stitch's", linux, async () => {
+test("the CPU time of a child that started and ended between two passes counts for its stitch", linux, async () => {
   await using stitches = new Stitches();
   const loop = "n=0; while [ $n -lt 200000 ]; do n=$((n+1)); done";
   const child = await stitches.start("a", `echo up; read line; sh -c '${loop}'; echo done; read line`);
@@ -141,25 +141,25 @@ test("the CPU of a child that came and went between two passes is its stitch's",
   assert.ok((cpuPercent ?? 0) * 10 >= after.childrenCpuMs, `${cpuPercent} % measured, ${after.childrenCpuMs} ms used`);
 });
 
-test("a process is shown as it sees itself", linux, () => {
+test("a process is shown with the figures that it has of itself", linux, () => {
   const ownCpuMs = () => (process.cpuUsage().user + process.cpuUsage().system) / 1000;
   const beforeMs = ownCpuMs();
   const { cpuMs, memoryBytes, parent } = readProcess(process.pid) ?? assert.fail();
-  // Of the times in and out of the kernel, each is cut to whole ticks.
+  // The kernel cuts both the user time and the system time to whole ticks.
   assert.ok(cpuMs > beforeMs - 25 && cpuMs <= ownCpuMs() + 1, `${cpuMs} ms, not ${beforeMs} ms`);
   const ratio = memoryBytes / process.memoryUsage.rss();
   assert.ok(ratio > 0.5 && ratio < 2, `${memoryBytes} bytes`);
   assert.equal(parent, process.ppid);
 });
 
-test("a name made to mislead does not", linux, async () => {
+test("a process name that imitates the fields of /proc does not mislead", linux, async () => {
   await using stitches = new Stitches();
   const pid = (await stitches.start("a", "printf 'x) Z 1 1 (\\n' > /proc/$$/comm; echo up; read line")).pid ?? 0;
   const row = readProcess(pid) ?? assert.fail();
   assert.deepEqual([row.parent, row.group, row.zombie], [process.pid, pid, false]);
 });
 
-test("what escaped is killed, and what it has started, and nothing else", linux, async () => {
+test("processes that escaped are killed, with all they have started, and nothing else", linux, async () => {
   await using stitches = new Stitches();
   await stitches.start(
     "a",
@@ -182,7 +182,7 @@ test("what escaped is killed, and what it has started, and nothing else", linux,
   for (const session of ["", randomUUID()]) assert.deepEqual((await endEscaped(session, "b")).killed, []);
 });
 
-test("stitches that end together share the looks for what escaped from them", linux, async () => {
+test("stitches that end together share the searches for their escaped processes", linux, async () => {
   await using stitches = new Stitches();
   for (const id of ["a", "b", "c"])
     await stitches.start(id, "(setsid sh -c 'env -i sleep 300; :' &); echo up; read line");
@@ -202,7 +202,7 @@ test("stitches that end together share the looks for what escaped from them", li
   assert.ok(![stitches.pid("c"), ...(ofC ?? [])].some(isGone));
 });
 
-test("what may not be killed is told, and does not stop the rest", linux, async (t) => {
+test("a process that may not be killed is reported, and does not stop the rest", linux, async (t) => {
   await using stitches = new Stitches();
   await stitches.start("a", "sleep 300 & echo up; wait");
   await until("both are up", async () => (await stitches.measure("a")).processes === 2);
@@ -224,7 +224,7 @@ test("what may not be killed is told, and does not stop the rest", linux, async 
   assert.equal(errors.length, 2);
 });
 
-test("a process is killed only where it is still the one that was seen", linux, async (t) => {
+test("a process is killed only if it is still the one that was seen", linux, async (t) => {
   await using stitches = new Stitches();
   await stitches.start("a", "echo up; exec sleep 300");
   const row = readProcess(stitches.pid("a")) ?? assert.fail();
@@ -238,7 +238,7 @@ test("a process is killed only where it is still the one that was seen", linux, 
   kill(row);
 });
 
-test("ps shows the same as /proc, as far as it shows it", async (t) => {
+test("ps shows the same as /proc, in the fields that it has", async (t) => {
   const shown = await processesFromPs();
   if (shown === null) {
     t.skip("there is no ps here that knows its options");

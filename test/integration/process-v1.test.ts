@@ -16,7 +16,7 @@ const afterFirstAnswer = (then: string): string[] => [
   `read -r object; read -r end; id=\${object#*:}; printf '{"Command":"sync","Id":%s}\\nend\\n' "\${id%%,*}"; ${then}`,
 ];
 const envOf = (facts?: Record<string, unknown>) => (facts?.["env"] ?? {}) as Record<string, string>;
-/** For those that end by themselves when they are told to: a signal would be the machine's doing. */
+/** For stitches that exit when they are told to: even on a busy machine they get no signal. */
 const PATIENT = { stopGraceMs: 60_000 };
 const IDLE = "while :; do sleep 1; done";
 
@@ -47,7 +47,7 @@ describe("a stitch that speaks ProcessV1", { concurrency: 3 }, () => {
   const turns = (id: string, health: string) =>
     until(`${id} turns ${health}`, async () => (await cluster.master.state.stitch(id)).health === health);
 
-  it("the strictest one: gets every message as it reads them, is green, and ends by itself when told to", async () => {
+  it("with the strictest parser gets every message in a form that it reads, is green, and exits when told to", async () => {
     await start("strict", STRICT, PATIENT);
     await hears("strict", 5);
     await turns("strict", "green");
@@ -58,7 +58,7 @@ describe("a stitch that speaks ProcessV1", { concurrency: 3 }, () => {
     assert.equal(exit?.["ChannelName"], "_exit");
     for (const [index, message] of got.entries())
       assert.deepEqual(message, {
-        // Numbers in steps of two, whatever the message.
+        // Ids rise in steps of two, for every kind of message.
         Id: 2 * (index + 1),
         FromStitchInstanceId: "",
         NodeId: "n1",
@@ -69,7 +69,7 @@ describe("a stitch that speaks ProcessV1", { concurrency: 3 }, () => {
   });
 
   for (const name of ["several lines, Windows ends", "lower case"]) {
-    it(`another, whose answers have ${name}`, async () => {
+    it(`is understood if its answers have ${name}`, async () => {
       const id = name.replace(/\W+/g, "-").toLowerCase();
       await start(id, habit(name), PATIENT);
       await hears(id, 4);
@@ -80,7 +80,7 @@ describe("a stitch that speaks ProcessV1", { concurrency: 3 }, () => {
     });
   }
 
-  it("is told where it is by its arguments and its environment", async () => {
+  it("gets its node, id, group and folder by its arguments and its environment", async () => {
     const command = [process.execPath, program("facts.mjs"), "its", "own=1", "--", "custom", "--", "a b"];
     const job = await cluster.run({
       command: "stitch.create",
@@ -120,7 +120,7 @@ describe("a stitch that speaks ProcessV1", { concurrency: 3 }, () => {
     assert.deepEqual([env["A_SECRET_OF_THE_NODE"], env["REDIS_URL"]], [undefined, undefined]);
   });
 
-  it("with protocol none runs its command as given, with the environment only", async () => {
+  it("runs its command as given if the protocol is none, with the environment only", async () => {
     const command = [process.execPath, program("facts.mjs"), "a", "--", "b"];
     await cluster.create("n1", "bare", command, { protocol: "none", stopGraceMs: 100 });
     const [told] = await until("it has told", () => journal("bare").length > 0 && journal("bare"));
@@ -130,7 +130,7 @@ describe("a stitch that speaks ProcessV1", { concurrency: 3 }, () => {
     assert.deepEqual(log("bare", "stdout"), ['{"Command":"sync","Id":2}', "end"]);
   });
 
-  it("an answer to what it was never asked means nothing; the right one makes it run, however late", async () => {
+  it("runs once it gives the right answer, however late; an answer to an unknown Id is ignored", async () => {
     const spec = { adaptor: "process", command: habit("wrong ids"), heartbeatMs: 100, stopGraceMs: 1000 };
     await cluster.run({ command: "stitch.create", target: "a.b.1", node: "n1", id: "wrong", spec, start: false });
     const started = await cluster.run({ command: "stitch.start", target: "wrong", timeoutMs: 1500 });
@@ -146,7 +146,7 @@ describe("a stitch that speaks ProcessV1", { concurrency: 3 }, () => {
     assert.deepEqual([after.pid, after.restarts, after.health], [before.pid, 0, "green"]);
   });
 
-  it("what it prints beside its messages is in its log, with where it came from", async () => {
+  it("has in its log what it prints beside its messages, with the source", async () => {
     await start("talks", habit("talks"));
     await hears("talks", 2);
     await until("all of it is there", () => log("talks", "stdout").length >= 2 && log("talks", "stderr").length >= 3);
@@ -156,7 +156,7 @@ describe("a stitch that speaks ProcessV1", { concurrency: 3 }, () => {
     assert.deepEqual(log("talks", "system"), []);
   });
 
-  it("invalid UTF-8 costs it those characters and nothing else", async () => {
+  it("loses only the invalid characters if it writes invalid UTF-8", async () => {
     await start("no-utf8", habit("is no UTF-8"));
     await hears("no-utf8", 4);
     await turns("no-utf8", "green");
@@ -188,7 +188,7 @@ describe("a stitch that speaks ProcessV1", { concurrency: 3 }, () => {
     });
   }
 
-  it("is told so less often than it is not understood", async () => {
+  it("gets fewer errors than it writes messages that are not understood", async () => {
     await start("unclear", habit("is never understood"));
     await until("all of it is in the log", () => log("unclear", "system").length === 50);
     await hears("unclear", 5);
@@ -196,7 +196,7 @@ describe("a stitch that speaks ProcessV1", { concurrency: 3 }, () => {
     assert.ok(errors("unclear").length <= 25, `${errors("unclear").length} errors`);
   });
 
-  it("half a message at its end is in the log, with the reason, and its exit is as ever", async () => {
+  it("has half a message at its end in the log, with the reason; its exit is handled as usual", async () => {
     const command = afterFirstAnswer(`printf '{"Command":"logs",\\n"Logs":["lost"]'; exit 3`);
     const job = await cluster.run({
       command: "stitch.create",
@@ -237,7 +237,7 @@ describe("a stitch that speaks ProcessV1", { concurrency: 3 }, () => {
     });
   }
 
-  it("never reads its input: turns red, and is ended all the same", async () => {
+  it("never reads its input: turns red, and can still be stopped", async () => {
     await start("deaf", afterFirstAnswer(IDLE));
     await turns("deaf", "red");
     const lastExit = await stop("deaf");

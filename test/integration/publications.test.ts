@@ -1,4 +1,4 @@
-// What a node writes is its present incarnation's and whole, or it is refused.
+// A node's write comes from its present incarnation and is complete, or it is refused.
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { describe, it } from "node:test";
@@ -57,7 +57,7 @@ function publisherOf(redis: RedisClient, keys: Keys, records: ReadonlyMap<string
 
 for (const { name, url } of REDISES) {
   describe(`a node's writes on a ${name}`, { concurrency: 4 }, () => {
-    it("what a former incarnation has sent late is refused", async () => {
+    it("are refused if an earlier incarnation sent them and they come late", async () => {
       await withRedis(url, async (redis, keys) => {
         const former = await registerTestNode(redis, keys, "n1");
         await createInbox(redis, keys, "n1", former.incarnation);
@@ -97,7 +97,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("what was delayed on its way does not overwrite what the same life has published since", async () => {
+    it("do not overwrite later ones of the same incarnation if they were delayed", async () => {
       await withRedis(url, async (redis, keys) => {
         const { incarnation } = await registerTestNode(redis, keys, "n1");
         const publish = (number: number, restarts: number) =>
@@ -112,7 +112,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("where Redis has lost publications, all that was in them is published again, and nothing else", async () => {
+    it("are repeated if Redis has lost them: all that was in lost publications, and nothing else", async () => {
       await withRedis(url, async (redis, keys) => {
         const { incarnation } = await registerTestNode(redis, keys, "n1");
         const records = new Map(["a", "b", "c"].map((id) => [id, record(id)]));
@@ -135,7 +135,7 @@ for (const { name, url } of REDISES) {
         await lose();
         publisher.heard(kept, publisher.known);
         assert.ok(await publisher.flush());
-        // `a` was in a publication that Redis says it has.
+        // `a` was in a publication that Redis says it has, so it is not published again.
         assert.deepEqual(await there(), ["b", "c"], "by a heartbeat");
 
         await lose();
@@ -150,7 +150,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("publishes nothing while it is held, and everything after that", async () => {
+    it("wait while the publisher is held, and all go out after that", async () => {
       await withRedis(url, async (redis, keys) => {
         const { incarnation } = await registerTestNode(redis, keys, "n1");
         const { publisher } = publisherOf(redis, keys, new Map());
@@ -164,7 +164,7 @@ for (const { name, url } of REDISES) {
       });
     });
 
-    it("ten thousand changes go out in parts, and each heartbeat writes a share of their pointers again", async () => {
+    it("go out in parts if there are ten thousand; each heartbeat writes a share of their pointers again", async () => {
       await withRedis(url, async (redis, keys) => {
         const { incarnation } = await registerTestNode(redis, keys, "n1");
         const records = Array.from({ length: 10_000 }, (_, index) => record(`s-${String(index).padStart(5, "0")}`));
@@ -180,7 +180,7 @@ for (const { name, url } of REDISES) {
         assert.equal(await redis.hlen(keys.nodeStitches("n1")), records.length);
         const members = () => redis.scard(keys.group("test.stitch.1"));
         await redis.del(keys.group("test.stitch.1"));
-        // 300 s for all of them at a heartbeat of 30 s: ten heartbeats.
+        // All pointers within 300 s, with a heartbeat every 30 s: ten heartbeats.
         await publisher.assertPointers(() => [...ids], 30_000);
         assert.equal(await members(), records.length / 10);
         for (let beat = 1; beat < 10; beat++) await publisher.assertPointers(() => [...ids], 30_000);

@@ -10,7 +10,7 @@ import { readNodes, redisTimeMs } from "../../src/redis/node/node-record.ts";
 import { registerTestNode } from "../support/register-test-node.ts";
 import { startLocalCluster } from "../support/redis-cluster.ts";
 
-it("in a Redis Cluster, the time is that of the server which has the key it is compared with", async () => {
+it("in a Redis Cluster, the time is from the server that has the key it is compared with", async () => {
   const dir = mkdtempSync(join(tmpdir(), "cs-time-"));
   const cluster = await startLocalCluster({ dir, masters: 2 });
   const client = openRedis(cluster.url, "shared", () => undefined);

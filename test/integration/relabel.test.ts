@@ -16,8 +16,8 @@ const relabel = (cluster: TestCluster, more: Record<string, unknown>): Promise<J
 const changedBy = ({ tasks }: JobResource) => tasks[0]?.steps[0]?.changed;
 
 for (const { name, url } of REDISES)
-  describe(`labels by command, on a ${name}`, () => {
-    it("stand over those that the worker was started with, survive its restart, and are taken back", async () => {
+  describe(`labels set by command, on a ${name}`, () => {
+    it("override those that the worker was started with, survive its restart, and can be rolled back", async () => {
       await withCluster(url, {}, async (cluster) => {
         const worker = await cluster.node("n1", STARTED);
         const first = await relabel(cluster, { labels: { disk: "ssd", old: null, zone9: "yes" } });
@@ -33,7 +33,7 @@ for (const { name, url } of REDISES)
         await cluster.node("n1", { STITCH_LABELS: "disk=tape,old=yes,rack=8,new=1" });
         assert.deepEqual(await labelsOf(cluster), { disk: "nvme", zone9: "yes", new: "1" });
 
-        // Each as it was set before: by command, by none, and taken away.
+        // Each label is again as it was: set by a command, not set by any, or taken away.
         await cluster.master.commands.rollback(second.id, null);
         assert.deepEqual(await labelsOf(cluster), { disk: "ssd", rack: "8", zone9: "yes", new: "1" });
         const back = await cluster.master.commands.rollback(first.id, null);
@@ -64,7 +64,7 @@ for (const { name, url } of REDISES)
       });
     });
 
-    it("are by the newest command, whichever comes last; an order that comes twice has the same answer", async () => {
+    it("come from the newest command, whichever arrives last; a repeated order has the same answer", async () => {
       await withCluster(url, {}, async (cluster) => {
         const { redis, keys } = cluster.open;
         await registerTestNode(redis, keys, "n1");
@@ -75,7 +75,7 @@ for (const { name, url } of REDISES)
         assert.deepEqual(await order(5, { a: "5" }), { outcome: "done", changed: true, before: none("a") });
         assert.deepEqual(await order(5, { a: "5" }), { outcome: "done", changed: true, before: none("a") });
         assert.deepEqual(await order(4, { a: "4" }), { outcome: "superseded" });
-        // Of two labels, one has been decided by a newer command.
+        // A newer command has decided one of the two labels.
         assert.deepEqual(await order(4, { a: "4", b: "4" }), { outcome: "done", changed: true, before: none("b") });
         assert.deepEqual(await labels(), { a: "5", b: "4" });
         assert.deepEqual(await order(7, {}, ["a"]), {
@@ -94,7 +94,7 @@ for (const { name, url } of REDISES)
       });
     });
 
-    it("are bounded, and of any name", async () => {
+    it("are bounded in number, and may have any name", async () => {
       await withCluster(url, {}, async (cluster) => {
         const { redis, keys } = cluster.open;
         await registerTestNode(redis, keys, "n1");
@@ -113,10 +113,10 @@ for (const { name, url } of REDISES)
         assert.equal((await order(3, ["one more"], "x")).outcome, "full");
         const [node] = await readNodes(redis, keys, ["n1"]);
         assert.deepEqual(Object.keys(node?.facts.labels ?? {}).sort(), [...odd, ...many].sort());
-        // Those that are not set by command any more make room.
+        // Labels that are no longer set by command make room.
         await orderLabels(redis, keys, "n1", { labels: {}, unset: many.slice(0, 10) }, { revision: 4, wave: 0 });
         assert.equal((await order(5, ["one more"], "x")).outcome, "done");
-        // What somebody else has written there hides no node.
+        // An invalid value in this field does not hide the node.
         await redis.hset(keys.nodeOrders("n1"), "labels", "no JSON");
         assert.equal((await order(6, ["a"], "x")).outcome, "done");
         assert.deepEqual((await readNodes(redis, keys, ["n1"]))[0]?.facts.labels, { a: "x" });
@@ -124,7 +124,7 @@ for (const { name, url } of REDISES)
     });
   });
 
-it("a command without a label, or with one named twice, is refused; one for no node is not found", async () => {
+it("node.relabel without a label, or with one named twice, is refused; not_found for an unknown node", async () => {
   await withCluster(REDISES[0]?.url ?? "", {}, async (cluster) => {
     const [{ url }] = await Promise.all([cluster.api(), cluster.node("n1", STARTED)]);
     const on = { STITCH_URL: url };

@@ -1,4 +1,4 @@
-// The applications that `stitch up` starts, created as it does, on the nodes that it has.
+// The applications that `stitch up` starts, created in the same way and on the same nodes.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -15,7 +15,7 @@ const LINES = LICENSE.trimEnd().split("\n");
 const wordsOf = (lines: readonly string[]): number => lines.join(" ").trim().split(/\s+/).length;
 const WHOLE = { file: "LICENSE", lines: LINES.length, counted: LINES.length, words: wordsOf(LINES), silent: [] };
 
-/** The three nodes, and a client. */
+/** Starts an API and the three nodes. @returns a client of the API. */
 async function start(cluster: TestCluster): Promise<Client> {
   const { url } = await cluster.api();
   await Promise.all(["n1", "n2", "n3"].map((id) => cluster.node(id)));
@@ -32,7 +32,7 @@ async function ask(client: Client, stitch: string, data = ""): Promise<string> {
   return deliveries[0]?.data ?? "";
 }
 
-/** The lines of its log; none where its node is too busy to tell them in time. */
+/** The lines of a stitch's log; none if its node is too busy to answer in time. */
 async function linesOf(client: Client, stitch: string): Promise<readonly LogLineResource[]> {
   try {
     return (await client.logs(stitch)).items;
@@ -42,7 +42,7 @@ async function linesOf(client: Client, stitch: string): Promise<readonly LogLine
   }
 }
 
-/** Waits until the collector tells what is expected. */
+/** Waits until the collector answers with what is expected. */
 async function untilCollected(client: Client, expected: object): Promise<void> {
   let last = "";
   const text = JSON.stringify(expected);
@@ -53,7 +53,7 @@ async function untilCollected(client: Client, expected: object): Promise<void> {
 const [redis] = REDISES;
 
 describe("the samples", () => {
-  it("wordcount counts each word of a file once, also where counters and the splitter are started again", async () => {
+  it("wordcount counts each word of a file once, even if counters and the splitter are started again", async () => {
     await withCluster(redis?.url ?? "", {}, async (cluster) => {
       const client = await start(cluster);
       const run = async (name: string, target: string) => {
@@ -68,12 +68,12 @@ describe("the samples", () => {
         client,
         wanted.filter((sample) => !isCounter(sample)),
       );
-      // The lines of a counter that is away wait for it.
+      // The lines for a counter that is stopped wait for it.
       const others = LINES.filter((_, index) => index % 3 !== 1);
       await untilCollected(client, { ...WHOLE, counted: others.length, words: wordsOf(others), silent: ["counter-2"] });
       await run("stitch.start", "n2:counter-2");
       await untilCollected(client, WHOLE);
-      // One that dies is started again by its node, and knows what it has counted.
+      // A counter that dies is started again by its node, and still knows what it has counted.
       const { pid } = await client.stitch("n3:counter-3");
       assert.ok(pid !== null);
       process.kill(pid, "SIGKILL");
@@ -82,7 +82,7 @@ describe("the samples", () => {
         return state === "running" && now !== pid;
       });
       await untilCollected(client, WHOLE);
-      // All lines a second time.
+      // This sends all lines a second time.
       await run("stitch.restart", "n1:splitter");
       await until("the lines are dealt out again", async () => {
         return (await linesOf(client, "splitter")).filter(({ line }) => line.startsWith("dealt out")).length === 2;
@@ -92,7 +92,7 @@ describe("the samples", () => {
     });
   });
 
-  it("penpals write to each other from node to node, and end by themselves when they are stopped", async (t) => {
+  it("penpals write to each other from node to node, and exit without a signal when they are stopped", async (t) => {
     const wanted = (await samples()).get("penpals");
     if (wanted === undefined) return t.skip("there is no python3 on the PATH");
     await withCluster(redis?.url ?? "", {}, async (cluster) => {

@@ -11,7 +11,7 @@ import { type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { isRunning } from "../support/process-list.ts";
 import { type LocalSentinel, startLocalSentinel } from "../support/redis-sentinel.ts";
 
-/** From Sentinel's word that another Redis is the primary. */
+/** Counted from when Sentinel names another Redis as the primary. */
 const WORKS_AGAIN_MS = 30_000;
 
 async function behindSentinel(work: (redis: LocalSentinel, cluster: TestCluster) => Promise<void>): Promise<void> {
@@ -31,12 +31,12 @@ const read = async <T>(url: string): Promise<T | null> => {
   return response.ok ? body : null;
 };
 
-/** The job, once it has been accepted and has ended; null where the API says "not now". Repeated with one key, it is one job. */
+/** The job, once it has ended; null while it has not, or the API says "not now". Repeated calls have one key, so one job. */
 async function ask(url: string, command: string, target: string): Promise<JobResource | null> {
   const response = await checkedFetch(`${url}/v1/commands?waitMs=5000`, {
     method: "POST",
     headers: { "Content-Type": "application/json", "Idempotency-Key": `${command} ${target}` },
-    // The node may count as dead by now: it could not beat either.
+    // The node may count as dead by now, because it could not send heartbeats either.
     body: JSON.stringify({ command, target, waitForNode: true }),
   });
   const body = (await response.json()) as JobResource & { code?: string };
@@ -49,7 +49,7 @@ describe("behind Sentinel", { concurrency: 2 }, () => {
     ["killed", "SIGKILL"],
     ["hung", "SIGSTOP"],
   ] as const) {
-    it(`the primary is ${how}: the replica is made the primary, and the same processes work on`, async () => {
+    it(`the primary is ${how}: the replica becomes the primary, and the same processes go on`, async () => {
       await behindSentinel(async (redis, cluster) => {
         const { url } = await cluster.api();
         await cluster.masterWorker();
@@ -86,7 +86,7 @@ describe("behind Sentinel", { concurrency: 2 }, () => {
           return stopped?.state === "stopped";
         });
 
-        // The reader from before the failover, over its first connection to the API.
+        // The reader from before the failover, still on its first connection to the API.
         let told = "";
         for await (const chunk of events.body ?? []) {
           told += Buffer.from(chunk).toString();

@@ -1,4 +1,4 @@
-// What asks a process to end leaves it time to do so in good order, whichever signal it is (P15).
+// Every signal that asks a process to end leaves it time to end in good order (P15).
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -12,7 +12,7 @@ import { isRunning } from "../support/process-list.ts";
 
 const url = REDISES[0]?.url ?? "";
 
-/** A stitch that writes down when it has been asked to end, and, a moment later, that it has. */
+/** A stitch that notes when it has been asked to end, and, a moment later, that it ends. */
 class Careful {
   readonly #journal: string;
   #pid = 0;
@@ -29,7 +29,7 @@ class Careful {
     assert.ok(isRunning(this.#pid));
   }
 
-  /** Fails where it did not get its grace. */
+  /** Fails if the stitch did not get its grace. */
   async hasEnded(cluster: TestCluster): Promise<void> {
     await until("it has ended", () => !isRunning(this.#pid));
     assert.equal(readFileSync(this.#journal, "utf8"), "asked\nended\n");
@@ -37,7 +37,7 @@ class Careful {
   }
 }
 
-describe("a signal that asks for the end", { concurrency: 2 }, () => {
+describe("a signal that asks a process to end", { concurrency: 2 }, () => {
   for (const signal of ["SIGHUP", "SIGQUIT"] as const) {
     it(`${signal}: a node worker's stitches get their grace, and the node leaves`, async () => {
       await withCluster(url, {}, async (cluster) => {
@@ -49,7 +49,7 @@ describe("a signal that asks for the end", { concurrency: 2 }, () => {
       });
     });
 
-    it(`${signal}: an API and a master worker end with 0`, async () => {
+    it(`${signal}: an API and a master worker end with exit code 0`, async () => {
       await withCluster(url, {}, async (cluster) => {
         const [{ part: api }, master] = await Promise.all([cluster.api(), cluster.masterWorker()]);
         await until("the master says that it is ready", () => master.output.includes("tends the cluster"));
@@ -58,7 +58,7 @@ describe("a signal that asks for the end", { concurrency: 2 }, () => {
     });
   }
 
-  it("a node worker whose terminal is gone, so that what it writes is lost, ends in good order", {
+  it("a node worker whose terminal is gone, so that its output is lost, ends in good order", {
     skip: hasTerminals ? false : "needs util-linux's script",
   }, async () => {
     await withCluster(url, {}, async (cluster) => {

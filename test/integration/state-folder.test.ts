@@ -22,7 +22,7 @@ import { logOf } from "../support/stitch-folder.ts";
 
 const OWNERSHIP = new URL("../../workers/node/membership/ownership.ts", import.meta.url).href;
 const skip = process.platform !== "linux" && "there is no /proc";
-/** Takes the folder, starts a child that lives on, and keeps both. */
+/** A program that takes the folder, starts a child that outlives it, and keeps running. */
 const HOLD = `
 import { spawn } from "node:child_process";
 import { Ownership } from ${JSON.stringify(OWNERSHIP)};
@@ -60,7 +60,7 @@ function hold(t: TestContext, dir: string, env: Record<string, string> = {}) {
 }
 
 for (const length of [20, 150])
-  test(`one of many that start at once gets the folder, whatever their TMPDIR is; its name has ${length} characters`, async (t) => {
+  test(`one of many workers started at once gets the folder (name: ${length} characters), whatever their TMPDIR`, async (t) => {
     const dir = join(newFolder(t), "n".repeat(length));
     const holders = ["one", "two", "three", "four"].map((name) => {
       const TMPDIR = join(newFolder(t), name);
@@ -71,7 +71,7 @@ for (const length of [20, 150])
     assert.deepEqual(said.sort(), ["StateFolderTaken", "StateFolderTaken", "StateFolderTaken", "taken"]);
   });
 
-test("a stopped worker keeps its folder; one killed with kill -9 leaves it at once, though its children live on", async (t) => {
+test("a paused worker (SIGSTOP) keeps its folder; kill -9 frees the folder at once, though its children live on", async (t) => {
   const dir = newFolder(t);
   const first = hold(t, dir);
   assert.equal(await first.says(), "taken");
@@ -83,14 +83,14 @@ test("a stopped worker keeps its folder; one killed with kill -9 leaves it at on
   assert.deepEqual(readdirSync(dir), ["owner.lock"], "nothing is left but the lock file");
 });
 
-test("nothing is printed by the way the lock is taken", async (t) => {
+test("taking the lock prints nothing", async (t) => {
   const holder = hold(t, newFolder(t));
   assert.equal(await holder.says(), "taken");
   holder.child.kill("SIGTERM");
   assert.equal(await holder.errors, "");
 });
 
-test("a process that has the number of the former watchdog is not waited for", {
+test("a worker does not wait for a process that has the pid of the former watchdog", {
   skip: process.platform !== "linux" && "there is no /proc",
 }, async (t) => {
   const dir = newFolder(t);
@@ -101,11 +101,11 @@ test("a process that has the number of the former watchdog is not waited for", {
   assert.ok(performance.now() - sinceMs < 4000);
 });
 
-test("a copy of the folder of a worker that lives is refused: its stitches are not the copy's to end", {
+test("a copy of a live worker's folder is refused, so that it cannot end the worker's stitches", {
   skip,
 }, async (t) => {
   const dir = newFolder(t);
-  // As the watchdog of this process.
+  // Stands for the watchdog of this process.
   const watchdog = spawn("sh", ["-c", "sleep 600; :", "its-session"], { stdio: "ignore", detached: true });
   t.after(() => process.kill(-(watchdog.pid ?? assert.fail()), "SIGKILL"));
   const former = { session: "its-session", formerSessions: [], incarnation: 1, pid: process.pid };
@@ -113,7 +113,7 @@ test("a copy of the folder of a worker that lives is refused: its stitches are n
   assert.equal(await hold(t, dir).says(), "StateFolderTaken");
 });
 
-test("what a worker makes there is for its user alone, whatever its umask, and its stitches keep that", async () => {
+test("a worker's files there are for its user alone, whatever its umask; its stitches keep that umask", async () => {
   await withCluster(REDISES[0]?.url ?? "", {}, async (cluster) => {
     const before = process.umask(0);
     const state = join(cluster.dir, "state-n1");
@@ -134,7 +134,7 @@ test("what a worker makes there is for its user alone, whatever its umask, and i
   });
 });
 
-test("a worker does not start in a folder where others may write, and reads no log through a link", async () => {
+test("a worker does not start in a folder to which others may write, and reads no log through a link", async () => {
   await withCluster(REDISES[0]?.url ?? "", {}, async (cluster) => {
     const state = join(cluster.dir, "state-n1");
     mkdirSync(state);

@@ -8,7 +8,7 @@ import { REDISES, type TestCluster, withCluster } from "../support/cluster.ts";
 
 const client = join(import.meta.dirname, "../unit/client");
 const python = spawnSync("python3", ["-c", "pass"]).status === 0 ? "python3" : null;
-/** The node's limit for an acknowledgement, and a margin: whatever is slow here, no message of these tests comes twice. */
+/** The node's limit for an acknowledgement, and a margin: even on a slow machine no message of these tests comes twice. */
 const timeoutMs = 60_000;
 
 /** Sends to a stitch and resolves with the data of its reply. */

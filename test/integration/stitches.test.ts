@@ -16,9 +16,9 @@ const url = standalone?.url ?? "";
 const withCode = (code: string) => (error: unknown) => (error as RequestError).code === code;
 
 /**
- * A stitch that speaks ProcessV1. At its first start it makes the files that FLAGS names; while they are in its folder it
- * is `quiet` (answers no heartbeat), `deaf` (to `_exit`), `stubborn` (to SIGTERM), or does `crash` at its start. What it
- * was told to do stands in `got`.
+ * A stitch that speaks ProcessV1. At its first start it makes the files that FLAGS names. While one of them is in its
+ * folder, the stitch answers no heartbeat (`quiet`), ignores `_exit` (`deaf`), ignores SIGTERM (`stubborn`), or crashes at its
+ * start (`crash`). It notes in `got` what it was told to do.
  */
 const SPEAKER = [
   "sh",
@@ -44,7 +44,7 @@ const speaker = (flags: string, more: Record<string, unknown> = {}) => ({
   heartbeatMs: 100,
   ...more,
 });
-/** A program that counts its starts in the file `starts`, then does what it is told. */
+/** A program that counts its starts in the file `starts`, then runs `script`. */
 const program = (script: string, restart: Record<string, unknown> = {}, more: Record<string, unknown> = {}) => ({
   adaptor: "process",
   protocol: "none",
@@ -76,7 +76,7 @@ class Node {
 
   async comesTo(id: string, state: StitchResource["state"]): Promise<StitchResource> {
     return until(`${id} is ${state}`, async () => {
-      // A create that has just been sent has not made it yet.
+      // Just after its create was sent, the stitch is not there yet.
       const stitch = await this.stitch(id).catch(() => null);
       return stitch?.state === state ? stitch : null;
     });
@@ -86,12 +86,12 @@ class Node {
     return join(dataDirOf(this.cluster, "n1", id), name);
   }
 
-  /** The whole lines of a file in a stitch's folder; none where it is not there. */
+  /** The complete lines of a file in a stitch's folder; none if there is no such file. */
   lines(id: string, name: string): string[] {
     return linesOf(this.file(id, name));
   }
 
-  /** What the node has to say in a stitch's log, as one text. */
+  /** What the node itself wrote into a stitch's log, as one text. */
   said(id: string): string {
     return logOf(this.cluster, "n1", id)
       .filter(({ source }) => source === "system")
@@ -103,7 +103,7 @@ class Node {
     return until(`${what} in the log of ${id}`, () => (what.test(this.said(id)) ? this.said(id) : null));
   }
 
-  /** What the events of one type told about a stitch. */
+  /** The data of the events of one type about a stitch. */
   async told(id: string, type: string): Promise<Record<string, unknown>[]> {
     const { items } = await this.cluster.master.state.events(null, 1000);
     return items.filter((event) => event.type === type && event.stitch === `n1:${id}`).map(({ data }) => data ?? {});
@@ -120,7 +120,7 @@ const stepOf = (job: JobResource) => job.tasks[0]?.steps[0] ?? assert.fail("no s
 
 describe("restart policies", { concurrency: 2 }, () => {
   it(
-    "every policy does with every kind of exit what it says",
+    "restart after every exit (always), only after failures (on-failure), or not at all (never)",
     onNode(async (node) => {
       const cases = ["always", "on-failure", "never"].flatMap((policy) =>
         (["exit 0", "exit 3", "kill -9 $$"] as const).map((script, index) => ({
@@ -146,7 +146,7 @@ describe("restart policies", { concurrency: 2 }, () => {
           assert.deepEqual([ended.pid, ended.health, ended.healthySince], [null, well ? null : "missing", null], id);
         }),
       );
-      // Nothing of them is started any more.
+      // None of them is started any more.
       await node.cluster.run({ command: "node.ping", target: "n1" });
       for (const { id, policy } of cases) {
         const { state } = await node.stitch(id);
@@ -156,7 +156,7 @@ describe("restart policies", { concurrency: 2 }, () => {
   );
 
   it(
-    "a crash loop ends as failed, with the reason in the log and the event; a start tries it anew",
+    "a crash loop ends as failed, with the reason in the log and the event; a start tries again",
     onNode(async (node) => {
       await node.begin("loops", speaker("crash", { restart: { ...QUICK, maxRestarts: 3 } }));
       await node.comesTo("loops", "failed");
@@ -187,7 +187,7 @@ describe("restart policies", { concurrency: 2 }, () => {
   );
 
   it(
-    "a run that was stable makes it forget earlier restarts",
+    "a run that was stable resets the count of restarts",
     onNode(async (node) => {
       const once = "[ -e again ] || { : > again; exit 3; }; exec sleep 600";
       await node.begin("mends", program(once, { ...QUICK, windowMs: 1000 }));
@@ -205,7 +205,7 @@ describe("restart policies", { concurrency: 2 }, () => {
   );
 
   it(
-    "its waiting for a restart is shown; a stop ends it, and a start does not wait for it",
+    "the wait for a restart is shown; a stop ends the wait, and a start skips it",
     onNode(async (node) => {
       const restart = { backoffMs: 600_000, maxBackoffMs: 600_000 };
       const job = await node.begin("waits", speaker("crash", { restart }));
@@ -230,7 +230,7 @@ describe("restart policies", { concurrency: 2 }, () => {
   );
 
   it(
-    "what cannot be started is under its policy like what ends",
+    "a stitch that cannot be started is under its policy, like one that ends",
     onNode(async (node) => {
       const cwd = join(node.cluster.dir, "later");
       const job = await node.begin("later", program("exec sleep 600", { ...QUICK, maxRestarts: 10_000 }, { cwd }));
@@ -254,9 +254,9 @@ describe("restart policies", { concurrency: 2 }, () => {
   );
 });
 
-describe("a stitch that comes up", { concurrency: 2 }, () => {
+describe("the start of a stitch", { concurrency: 2 }, () => {
   it(
-    "late is under its policy after start_timeout, and runs with its first answer",
+    "that is too slow: start_timeout, then the policy applies; the stitch runs with its first answer",
     onNode(async (node) => {
       const job = await node.begin("late", speaker("quiet", { restart: QUICK }), { timeoutMs: 300 });
       assert.deepEqual([job.status, job.error?.code], ["failed", "start_timeout"]);
@@ -280,7 +280,7 @@ describe("a stitch that comes up", { concurrency: 2 }, () => {
   );
 
   it(
-    "never, because it ends: exited_early with the beginning and the end of what it wrote to standard error",
+    "that ends in an exit: exited_early, with the beginning and the end of its standard error",
     onNode(async (node) => {
       const noisy = ["sh", "-c", "i=0; while [ $i -lt 100 ]; do i=$((i+1)); echo line $i >&2; done; exit 4"];
       const job = await node.begin("early", speaker("", { command: noisy, restart: { policy: "never" } }));
@@ -291,7 +291,7 @@ describe("a stitch that comes up", { concurrency: 2 }, () => {
         /it exited with code 4 before it answered a heartbeat; .*"protocol": "none"$/,
       );
       assert.match(job.error?.stderrTail ?? "", /^line 1\nline 2\n[^]*… 80 lines left out\n[^]*line 99\nline 100$/);
-      // As Node prints it: the line that says why, then a long stack, and what that error was caused by with another.
+      // As Node prints an error: the line that says why, then a long stack, then the cause with its own stack.
       const why =
         "throw new Error('no port is set', { cause: new AggregateError([1, 2, 3].map(() => new Error('x'))) })";
       const script = `const f = (n) => { if (n === 0) ${why}; f(n - 1); }; f(20)`;
@@ -306,7 +306,7 @@ describe("a stitch that comes up", { concurrency: 2 }, () => {
   );
 
   it(
-    "and has run to its end: a success where the policy is not always; with process-v1 it is not",
+    "of a program that runs to its end: success unless the policy is always; with process-v1 a failure",
     onNode(async (node) => {
       for (const policy of ["on-failure", "never"]) {
         const job = await node.begin(`done-${policy}`, program("exit 0", { policy }));
@@ -323,7 +323,7 @@ describe("a stitch that comes up", { concurrency: 2 }, () => {
   );
 
   it(
-    "not in time for a newer command, which takes over: the older one is superseded",
+    "that still waits when a newer command comes: the newer one takes over, the older one is superseded",
     onNode(async (node) => {
       const cluster = node.cluster;
       for (const command of ["stop", "restart"] as const) {
@@ -360,7 +360,7 @@ describe("a stitch that comes up", { concurrency: 2 }, () => {
 
 describe("a stitch that is stopped", { concurrency: 2 }, () => {
   it(
-    "is asked by _exit, then SIGTERM, then killed, each only where it did not heed the one before",
+    "gets _exit, then SIGTERM, then SIGKILL, each only if it did not obey the one before",
     onNode(async (node) => {
       const cases = [
         { id: "heeds", flags: "", got: ["_exit"], exit: [0, null] },
@@ -369,7 +369,7 @@ describe("a stitch that is stopped", { concurrency: 2 }, () => {
       ] as const;
       await Promise.all(
         cases.map(async ({ id, flags, got, exit }) => {
-          // Long enough to be heard on a machine that is busy, where the next step must not come.
+          // Where the next signal must not come, the grace is long enough for a busy machine.
           const stopGraceMs = flags.includes("stubborn") ? 2000 : flags === "" ? 60_000 : 3000;
           const created = await node.begin(id, speaker(flags, { stopGraceMs }));
           assert.equal(created.status, "succeeded", JSON.stringify(created.error));
@@ -386,11 +386,11 @@ describe("a stitch that is stopped", { concurrency: 2 }, () => {
   );
 
   it(
-    "takes the whole group along, which has its grace like the leader",
+    "ends with its whole process group, which gets the same grace as the leader",
     onNode(async (node) => {
       const child =
         "trap 'echo SIGTERM >> child; sleep 0.3; echo done >> child; exit' TERM; : > ready; while :; do sleep 0.05; done";
-      // The leader goes at once, as npm and other wrappers do.
+      // The leader exits at once, as npm and other wrappers do.
       const leader = `sh -c "${child}" & trap 'exit 0' TERM; while :; do sleep 0.05; done`;
       await node.begin("wrapped", program(leader, {}, { stopGraceMs: 60_000 }));
       await until("its child is ready", () => existsSync(node.file("wrapped", "ready")));
@@ -410,7 +410,7 @@ describe("a stitch that is stopped", { concurrency: 2 }, () => {
   );
 
   it(
-    "takes along what it has started, also when it ends by itself, and what has left its group: the log says so",
+    "ends with all that it has started, even outside its group, also if it exits itself; the log says so",
     onNode(async (node) => {
       const runaway = "setsid sleep 600 & echo $! > runaway; sleep 600 & echo $! > child";
       await node.begin("stops", program(`${runaway}; wait`));
@@ -431,7 +431,7 @@ describe("a stitch that is stopped", { concurrency: 2 }, () => {
           writeFileSync(node.file(id, "end"), "");
           await node.comesTo(id, "failed");
         }
-        // Killed, and gone when whoever has inherited them has taken note.
+        // They were killed, and are gone once the process that inherited them has collected them.
         await until(`nothing is left of ${id}`, () => !isRunning(away) && !isRunning(child));
         await node.says(id, new RegExp(`had left its process group and were killed: ${away}$`, "m"));
       }
@@ -441,7 +441,7 @@ describe("a stitch that is stopped", { concurrency: 2 }, () => {
 
 describe("the health of a stitch", { concurrency: 2 }, () => {
   it(
-    "is missing until it answers, then green, yellow and red as it falls silent, with events for red and for green again",
+    "is missing until it answers, then green; yellow and red when it falls silent; red and green again are events",
     onNode(async (node) => {
       const has = (health: string) =>
         until(`it is ${health}`, async () => (await node.stitch("s")).health === health || null);
@@ -471,7 +471,7 @@ describe("the health of a stitch", { concurrency: 2 }, () => {
 
 describe("a worker that comes back", { concurrency: 2 }, () => {
   for (const signal of ["SIGTERM", "SIGKILL"] as const) {
-    it(`after ${signal} brings back what should run, with its data, and nothing else`, async () => {
+    it(`starts again after ${signal} the stitches that should run, with their data, and no others`, async () => {
       await withCluster(url, {}, async (cluster) => {
         const worker = await cluster.node("n1");
         const node = new Node(cluster);
@@ -520,7 +520,7 @@ describe("a worker that comes back", { concurrency: 2 }, () => {
         };
         await asItWas();
 
-        // A lease that ran out without anybody's doing: the node registers again, and what runs goes on.
+        // A lease that ran out by itself: the node registers again, and the stitches that run go on.
         const { pid } = await node.stitch("runs");
         const { redis, keys } = cluster.open;
         const { incarnation } = await cluster.master.state.node("n1");
@@ -558,7 +558,7 @@ describe("a worker that comes back", { concurrency: 2 }, () => {
 
 for (const redis of REDISES) {
   describe(`restart and clone on a ${redis.name}`, { concurrency: 2 }, () => {
-    it("restarts one that runs, one that is stopped and one that failed; says what it cannot find", async () => {
+    it("restart a stitch that runs, one that is stopped and one that failed; not_found for an unknown one", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         await Promise.all([cluster.node("n1"), cluster.node("n2")]);
         const node = new Node(cluster);
@@ -595,7 +595,7 @@ for (const redis of REDISES) {
       });
     });
 
-    it("clones: one more of the group with the same spec and data of its own, spread or where it is told", async () => {
+    it("clone a stitch with the same group and spec and its own data, spread or on the named node", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         await Promise.all([cluster.node("n1"), cluster.node("n2")]);
         const node = new Node(cluster);
@@ -656,11 +656,11 @@ for (const redis of REDISES) {
       });
     });
 
-    it("a clone that does not come up is a failed job whose stitch is there", async () => {
+    it("fail the job of a clone that does not come up, and keep its stitch", async () => {
       await withCluster(redis.url, {}, async (cluster) => {
         await cluster.node("n1");
         const node = new Node(cluster);
-        // Each crashes until it is mended, in a folder of its own.
+        // Each stitch crashes until the file `crash` in its own folder is deleted.
         await node.begin("first", speaker("crash", { restart: { policy: "never" } }));
         rmSync(node.file("first", "crash"));
         assert.equal((await node.command("start", "first")).status, "succeeded");

@@ -5,9 +5,9 @@ import { refuse } from "../../src/redis/unreadable.ts";
 import { REDISES, withCluster } from "../support/cluster.ts";
 import { registerTestNode } from "../support/register-test-node.ts";
 
-describe("word left for a node that is away", { concurrency: 2 }, () => {
+describe("a tombstone for a node that is away", { concurrency: 2 }, () => {
   for (const { name, url } of REDISES) {
-    it(`stands unless a newer one says something else, and outlives a node that is forgotten (${name})`, async () => {
+    it(`is replaced only by a newer one that says something else, and outlives a forgotten node (${name})`, async () => {
       await withCluster(url, {}, async ({ open: { redis, keys } }) => {
         const word = { revision: "5.1", movedTo: "n2:a", arrivingFrom: null, born: "1.0" };
         const leave = (over: Partial<typeof word> = {}) => leaveTombstone(redis, keys, "n1", "a", { ...word, ...over });

@@ -10,7 +10,7 @@ import { isRunning } from "../support/process-list.ts";
 
 const POLITE = "trap 'exit 7' TERM; echo up; while :; do sleep 0.1; done";
 const DEAF = "trap '' TERM; echo up; while :; do sleep 0.1; done";
-/** So long that a lease of it does not end within a test. */
+/** Longer than a test: a lease of this length does not end within one. */
 const LONG_MS = 600_000;
 
 const mortal = (graceMs: number) => ({ stitch: "a", graceMs });
@@ -52,7 +52,7 @@ function startWatchdog(
 }
 
 describe("the watchdog", { concurrency: 3 }, () => {
-  it("ends with the lease what must not outlive it, and nothing else, and says which", async (t) => {
+  it("ends the processes that must not outlive the lease, and no others, and says which", async (t) => {
     const watchdog = startWatchdog(t);
     const [polite, deaf, kept, released] = await Promise.all(
       [POLITE, DEAF, POLITE, POLITE].map((script) => start(t, script)),
@@ -75,7 +75,7 @@ describe("the watchdog", { concurrency: 3 }, () => {
     assert.deepEqual(await late.ended, [7, null], "what it is told of after the lease ends at once");
   });
 
-  it("that was asleep when the lease ran out ends them all the same, though it hears of a new one first", async (t) => {
+  it("ends those processes even if it slept when the lease ran out, and hears of a new lease first", async (t) => {
     const watchdog = startWatchdog(t);
     const [first, second] = await Promise.all([start(t, POLITE), start(t, POLITE)]);
     watchdog.guard(first.pid, mortal(LONG_MS));
@@ -90,12 +90,12 @@ describe("the watchdog", { concurrency: 3 }, () => {
     watchdog.leaseHolds(LONG_MS);
     process.kill(watchdog.pid ?? assert.fail(), "SIGCONT");
     assert.deepEqual(await second.ended, [7, null]);
-    // What it said before that is read in this turn at the latest.
+    // What the watchdog said before that is read in this turn of the event loop at the latest.
     await new Promise((resolve) => setImmediate(resolve));
     assert.equal(watchdog.release(second.pid), true);
   });
 
-  it("that is let go kills what it still guards, and that alone", async (t) => {
+  it("kills the processes that it still guards when it is told to end, and no others", async (t) => {
     const watchdog = startWatchdog(t);
     const [guarded, released] = await Promise.all([start(t, DEAF), start(t, DEAF)]);
     watchdog.guard(guarded.pid, null);
@@ -107,7 +107,7 @@ describe("the watchdog", { concurrency: 3 }, () => {
     assert.ok(isRunning(released.pid));
   });
 
-  it("that is let go when all it guarded is gone kills nothing", async (t) => {
+  it("kills nothing when it is told to end after all it guarded was released", async (t) => {
     const session = randomUUID();
     const watchdog = startWatchdog(t, undefined, undefined, session);
     const released = await start(t, DEAF, session);
@@ -118,7 +118,7 @@ describe("the watchdog", { concurrency: 3 }, () => {
     assert.ok(isRunning(released.pid));
   });
 
-  it("that dies again and again is started again, each time later, knows all that it must, and that is said", async (t) => {
+  it("is started again each time it dies, each time later, with all that it guards; each restart is reported", async (t) => {
     const said: string[] = [];
     let restarts = 0;
     const watchdog = startWatchdog(
@@ -145,7 +145,7 @@ describe("the watchdog", { concurrency: 3 }, () => {
 });
 
 describe("a watchdog that cannot be started", () => {
-  it("is tried again, each time later, until it can be, and that is said", async (t) => {
+  it("is tried again, each time later, until it starts; each try is reported", async (t) => {
     const { execPath } = process;
     t.after(() => (process.execPath = execPath));
     process.execPath = "/nowhere/node";

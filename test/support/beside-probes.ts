@@ -1,7 +1,7 @@
 /**
- * Asks an API for something that needs no Redis, again and again, until `work` is done. What that takes at most is what the
+ * Asks an API for something that needs no Redis, again and again, until `work` is done. The slowest answer shows what the
  * machine and the client take at this moment: a limit for `work` may grow by it.
- * @param atOnce how many requests `work` makes at once: the probes are as many, so that they wait for one another as those do.
+ * @param atOnce how many requests `work` makes at once. There are as many probes, so that they wait for each other as those do.
  */
 export async function besideProbes<T>(
   url: string,

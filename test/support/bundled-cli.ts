@@ -1,13 +1,13 @@
 import { join } from "node:path";
 import { build } from "esbuild";
 
-/** Modules that are written for CommonJS ask for what is built in by `require`. */
+/** CommonJS modules load built-in modules with `require`. */
 const REQUIRE =
   'import { createRequire as makeRequire } from "node:module"; const require = makeRequire(import.meta.url);';
 
 /**
- * Puts the command line into one file, with all that it needs before a command asks for more: its tests start it hundreds of
- * times, and to load it from its sources takes twice as long. @returns that file.
+ * Bundles the command line into one file, with all that it needs before a command loads more. Its tests start it hundreds of
+ * times, and loading it from its sources takes twice as long. @returns the path of that file.
  */
 export async function bundleCli(root: string, dir: string): Promise<string> {
   await build({

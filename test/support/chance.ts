@@ -1,8 +1,8 @@
-/** Chance that a seed repeats: of two with the same seed and name, both draw the same. */
+/** A repeatable source of random numbers: two with the same seed and name draw the same numbers. */
 export class Chance {
   #state: number;
 
-  /** @param name one for each use, so that what the one draws does not shift the others. */
+  /** @param name a name for each use, so that the draws of one use do not shift those of another. */
   constructor(seed: number, name: string) {
     this.#state = Buffer.from(name).reduce((hash, byte) => Math.imul(hash ^ byte, 0x01000193), seed | 0);
   }
@@ -15,7 +15,7 @@ export class Chance {
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
   }
 
-  /** A whole number from `least` on, below `end`. */
+  /** A whole number, at least `least` and below `end`. */
   between(least: number, end: number): number {
     return least + Math.floor(this.next() * (end - least));
   }

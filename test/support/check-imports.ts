@@ -6,7 +6,7 @@ import { dirname, join, posix, relative, sep } from "node:path";
 
 type Layer = { readonly name: string; readonly files: RegExp; readonly may: readonly string[] };
 
-/** The first that matches a file is its layer. `may`: the layers it may import beside itself; `*` all but tests. */
+/** The first layer that matches a file is its layer. `may`: the layers it may import beside itself; `*`: all but tests. */
 const LAYERS: readonly Layer[] = [
   { name: "entry", files: /^(src\/cli\/.*|src\/api\/(node|edge)\.ts|workers\/[^/]+\/main\.ts)$/, may: ["*"] },
   { name: "config", files: /^src\/config\.ts$/, may: ["redis-url", "domain", "error-text"] },
@@ -39,25 +39,25 @@ const LAYERS: readonly Layer[] = [
     may: ["master", "redis", "queue", "domain", "config", "running", "ending-signals", "error-text", "bounded-wait"],
   },
   { name: "version", files: /^src\/version\.ts$/, may: [] },
-  /** What a setting and a connection both go by. */
+  /** Parses the URL of Redis, for the settings and for connections. */
   { name: "redis-url", files: /^src\/redis-url\.ts$/, may: [] },
-  /** What is logged, and what of an error may be. */
+  /** Writes logs, and selects what of an error may be logged. */
   { name: "log", files: /^src\/(logger|error-log|log-output)\.ts$/, may: ["config", "error-text"] },
-  /** What is said of an error. */
+  /** The text and the code of an error. */
   { name: "error-text", files: /^src\/error-text\.ts$/, may: [] },
-  /** How long is waited at most. */
+  /** Waits with a time limit. */
   { name: "bounded-wait", files: /^src\/bounded-wait\.ts$/, may: [] },
-  /** What may be shown on a terminal. */
+  /** Makes text safe to show on a terminal. */
   { name: "printable", files: /^src\/printable\.ts$/, may: [] },
   { name: "package", files: /^package\.json$/, may: [] },
-  /** Which signals ask a process to end. */
+  /** The signals that ask a process to end. */
   { name: "ending-signals", files: /^src\/ending-signals\.mjs$/, may: [] },
   /** The type of what an entry has started. */
   { name: "running", files: /^src\/running\.ts$/, may: [] },
 ];
 /**
- * Inside a layer: the folders and files at its top that each of them may import; the last one, "", is all else at the top. What is
- * not listed here belongs to none.
+ * Inside a layer: its folders and files at the top, and which of these each of them may import. The last one, "", is every
+ * other file at the top. What is not listed here belongs to no folder.
  */
 const FOLDERS: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>> = {
   "src/domain": {
@@ -113,7 +113,7 @@ const FOLDERS: Readonly<Record<string, Readonly<Record<string, readonly string[]
   },
 };
 
-/** What a layer may import from npm and from Node, where that is limited. */
+/** What a layer may import from npm and from Node, if that is limited. */
 const PACKAGES: Readonly<Record<string, readonly string[]>> = { domain: ["zod"], contract: ["zod"] };
 const ENDINGS = [".ts", ".mjs", ".json"];
 
@@ -135,7 +135,7 @@ export function checkImports(root: string): Violation[] {
   return [...found, ...cycles(files)].sort((a, b) => (a.file === b.file ? a.line - b.line : a.file < b.file ? -1 : 1));
 }
 
-/** Statements stand at the start of a line (the formatter sees to that), `import("…")` anywhere but in a comment. */
+/** Import statements begin a line (the formatter ensures that); `import("…")` may be anywhere but in a comment. */
 const STATEMENT = /^(?:import|export)\s(?:[^;"'`=]*?\sfrom\s+)?["']([^"']+)["']/gm;
 const EXPRESSION = /^(?!\s*(?:\/\/|\/?\*)).*?\bimport\(\s*["']([^"']+)["']/gm;
 
@@ -185,7 +185,7 @@ const isLayered = (file: string): boolean => /^(src|workers)\//.test(file);
 const layerOf = (file: string): Layer | null => LAYERS.find(({ files }) => files.test(file)) ?? null;
 export const resolved = (file: string, from: string): string => posix.normalize(posix.join(posix.dirname(file), from));
 
-/** One violation for each import that closes a circle, types included: what needs each other belongs together. */
+/** One violation for each import that closes a cycle, types included: files that need each other belong together. */
 function cycles(files: ReadonlyMap<string, readonly Import[]>): Violation[] {
   const found: Violation[] = [];
   const done = new Set<string>();

@@ -1,20 +1,20 @@
-// Holds every answer of an API to its own document: a status, a type and a body that /openapi.json tells of.
+// Checks every answer of an API against its own document: /openapi.json must have its status, its type and its body.
 import assert from "node:assert/strict";
 import { Ajv2020, type ValidateFunction } from "ajv/dist/2020.js";
 import formats from "ajv-formats";
 import document from "../../src/api/openapi.json" with { type: "json" };
 
-/** What of a response is looked at: also workerd's has it. */
+/** The parts of a response that are checked. A response of workerd has them, too. */
 type Answer = {
   readonly status: number;
   readonly headers: { readonly get: (name: string) => string | null };
   readonly clone: () => { readonly text: () => Promise<string> };
 };
-/** `description`: of a refusal, its codes. */
+/** `description`: the codes, if it is a refusal. */
 type Documented = { readonly description: string; readonly content?: Readonly<Record<string, unknown>> };
 type Operation = { readonly name: string; readonly responses: Readonly<Record<string, Documented>> };
 
-/** As `fetch`, for requests to an API. Fails where the answer is not as documented; streams and text are not looked into. */
+/** Like `fetch`, for requests to an API. Fails if the answer is not as documented. Does not read streams and text. */
 export const checkedFetch: typeof fetch = async (input, init) => {
   const response = await fetch(input, init);
   const { method, url } = input instanceof Request ? input : { method: "GET", url: input.toString() };
@@ -22,7 +22,7 @@ export const checkedFetch: typeof fetch = async (input, init) => {
   return response;
 };
 
-/** Fails where the answer to a request is not as documented. Its body can still be read. */
+/** Fails if the answer to a request is not as documented. Its body can still be read. */
 export async function checkAnswer(method: string, url: string, answer: Answer): Promise<void> {
   const { pathname } = new URL(url, "http://api.test");
   const text = answer.headers.get("content-type")?.includes("json") === true ? await answer.clone().text() : null;
@@ -31,15 +31,15 @@ export async function checkAnswer(method: string, url: string, answer: Answer): 
   assert.ok(wrong === null, `${method} ${pathname}: ${answer.status} ${wrong}: ${text?.slice(0, 1000)}`);
 }
 
-/** Fails where a resource is not what the document says of it. */
+/** Fails if a resource is not as documented. */
 export function checkResource(name: string, resource: unknown): void {
   const wrong = wrongBody(`${DOCUMENT}#/components/schemas/${name}`, JSON.stringify(resource));
   assert.ok(wrong === null, `${name} ${wrong}: ${JSON.stringify(resource).slice(0, 1000)}`);
 }
 
 /**
- * What is not as documented in an answer; null where all is.
- * @param answer `text`: its body, where it is JSON; "" without one.
+ * What is not as documented in an answer; null if all is.
+ * @param answer `text`: its body, if it is JSON; "" without a body.
  */
 export function undocumentedIn(
   method: string,
@@ -89,7 +89,7 @@ const operationOf = (method: string, path: string): Operation | null =>
 
 const ajv = new Ajv2020({ strict: true, allowUnionTypes: true });
 formats.default(ajv);
-// Around the schemas stands what is none of JSON Schema.
+// The document has fields around the schemas that are not part of JSON Schema.
 ajv.addVocabulary(Object.keys(document));
 ajv.addSchema(closed(document) as object, DOCUMENT);
 const validators = new Map<string, ValidateFunction>();
@@ -106,7 +106,7 @@ function wrongBody(ref: string, text: string | null): string | null {
   return validate(value) ? null : `is not as documented (${ajv.errorsText(validate.errors)})`;
 }
 
-/** Clients ignore what they do not know; here a field that is not documented is a finding. */
+/** Forbids fields that are not documented. Clients ignore fields that they do not know; here they are a finding. */
 function closed(schema: unknown): unknown {
   if (typeof schema !== "object" || schema === null) return schema;
   if (Array.isArray(schema)) return schema.map(closed);

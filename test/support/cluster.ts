@@ -16,7 +16,7 @@ import { processesOf } from "./process-list.ts";
 
 const MAIN = join(import.meta.dirname, "../../src/cli/main.ts");
 const START_MS = 60_000;
-/** Outlives a test: no node is lost that is only slow. A test that waits for the end of a lease sets its own. */
+/** Longer than a test, so that a slow node is not lost. A test that waits for the end of a lease sets its own. */
 const LONG_LEASE_MS = "60000";
 
 /** The Redis servers that every integration test runs on. `npm test` starts them. */
@@ -45,7 +45,7 @@ export class Part {
   readonly exited: Promise<number | null>;
   output = "";
 
-  /** @param through the command that becomes the part, such as one that takes it into another namespace. */
+  /** @param through a command that becomes the part (exec), for example in another namespace. */
   constructor(args: readonly string[], env: Record<string, string>, cwd: string, through: readonly string[]) {
     const [file, ...before] = through;
     const command = [...(file === undefined ? [] : [...before, process.execPath]), MAIN, ...args];
@@ -71,7 +71,7 @@ export class TestCluster {
   readonly dir = mkdtempSync(join(tmpdir(), "cs-"));
   readonly redisUrl: string;
   readonly errors: unknown[] = [];
-  /** See `Part`: for the parts that are started from then on. */
+  /** See `Part`. It applies to the parts that are started after it is set. */
   through: (cwd: string) => readonly string[] = () => [];
   readonly #parts: Part[] = [];
   readonly #env: Record<string, string>;
@@ -133,7 +133,7 @@ export class TestCluster {
     return part;
   }
 
-  /** A node worker; resolves when this incarnation of it is alive, and has ended its start: it takes tasks, and its inbox. */
+  /** Starts a node worker. Resolves when this incarnation is alive and started up: it takes tasks and reads its inbox. */
   async node(id: string, more: Record<string, string> = {}): Promise<Part> {
     const before = await until(`what has been of ${id} is known`, () =>
       this.master.state.node(id).then(
@@ -200,7 +200,7 @@ export class TestCluster {
     return submitted.job;
   }
 
-  /** Creates a stitch that runs `command` and counts as soon as it is up; fails where it does not come up. */
+  /** Creates a stitch that runs `command` and counts as healthy as soon as it is up. Fails if it does not come up. */
   async create(
     node: string,
     id: string,
@@ -218,7 +218,7 @@ export class TestCluster {
     return job;
   }
 
-  /** Ends everything, and fails where a process of this cluster is left. */
+  /** Ends everything, and fails if a process of this cluster is left. */
   async stop(): Promise<void> {
     await Promise.all(
       this.#parts.map(async (part) => {
@@ -249,12 +249,12 @@ export async function withCluster(
     await cluster.start();
     await work(cluster);
   } catch (error) {
-    // What is left behind then is a consequence: it must not hide the cause.
+    // Processes that are left behind are then a consequence, and must not hide the cause.
     await cluster.stop().catch((left: unknown) => assert.fail(`${inspect(error)}\nafter which ${inspect(left)}`));
     throw error;
   }
   await cluster.stop();
 }
 
-/** A short lease, so that a death is soon seen; yet fifteen heartbeats long, for a machine that is busy with other tests. */
+/** A short lease, so that a death is seen soon; yet fifteen heartbeats long, for a machine that is busy with other tests. */
 export const FAST = { STITCH_HEARTBEAT_MS: "200", STITCH_LEASE_MS: "3000", STITCH_DEAD_AFTER_MS: "500" };

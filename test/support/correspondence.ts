@@ -1,4 +1,4 @@
-// Who writes to whom in test/fault/messages.test.ts, and what each notes in the folder of its own: the same for a process
+// Who writes to whom in test/fault/messages.test.ts, and what each stitch notes in its journal. It is the same for a process
 // (stitches/correspondent.ts) and a module (modules/correspondent.ts). Every message begins with `<sender> <number>`.
 import { appendFileSync, existsSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
@@ -9,7 +9,7 @@ export const NODES = ["n1", "n2", "n3"] as const;
 type Talker = { readonly id: string; readonly group: string; readonly kind: "process" | "module" };
 
 const GROUPS = ["talk.red.1", "talk.blue.1", "talk.blue.2"] as const;
-/** They write to one another, all the time. */
+/** The stitches that write to each other all the time. */
 export const TALKERS = ["amy", "ben", "cat", "dan", "eve", "fay", "gus", "hal", "ida", "jon", "kim", "lou"].map(
   (id, index): Talker => ({
     id,
@@ -17,16 +17,16 @@ export const TALKERS = ["amy", "ben", "cat", "dan", "eve", "fay", "gus", "hal", 
     kind: index % 4 === 3 ? "module" : "process",
   }),
 );
-/** Answers one heartbeat and reads no more. */
+/** The stitch that answers one heartbeat and reads nothing more. */
 export const DEAF = "deaf";
-/** Writes to it alone, more than there is room for. */
+/** The stitch that writes only to the deaf one, more than there is room for. */
 export const SHOUTER = "shouter";
 
 export type Address = { readonly stitch: string } | { readonly group: string };
 
 /** What a stitch notes in its journal. */
 export type Note =
-  /** It writes this, which says nothing of whether anybody takes it. `life`: the run of the program. */
+  /** It writes this message. That does not mean that the message is accepted. `life`: the run of the program. */
   | {
       readonly kind: "said";
       readonly number: number;
@@ -34,25 +34,25 @@ export type Note =
       readonly life: string;
       readonly atMs: number;
     }
-  /** It has learned that this is accepted; where it was answered, by whom. */
+  /** It has learned that this message is accepted. `by`: the stitch that answered it; null if there is no answer. */
   | { readonly kind: "accepted"; readonly number: number; readonly by: string | null }
-  /** It is handed this. Noted before it is acknowledged; what it is handed twice is noted twice. */
+  /** It gets this message. Noted before the acknowledgement. A message that comes twice is noted twice. */
   | { readonly kind: "received"; readonly label: string; readonly atMs: number };
 
 type Means = {
-  /** Its full id. */
+  /** The stitch's full id. */
   readonly me: string;
   readonly dataDir: string;
   readonly seed: number;
-  /** Resolves with whether it is known to be accepted. */
+  /** Resolves with true if the message is known to be accepted. */
   send(to: Address, data: string): Promise<boolean>;
-  /** Resolves with who answered; rejects where nobody does. */
+  /** Resolves with the stitch that answered; rejects if none does. */
   ask(stitch: string, data: string): Promise<string>;
-  /** Ends at once, as a crash does. */
+  /** Ends the stitch at once, as a crash does. */
   crash(): void;
 };
 
-/** Everybody, somebody, the same by the full id where that may be nobody, or a group. */
+/** All talkers, a group, or one talker: by its bare id, or by a full id that perhaps no stitch has. */
 function anyAddress(chance: Chance): Address {
   const drawn = chance.next();
   if (drawn < 0.04) return { group: "talk" };
@@ -61,13 +61,13 @@ function anyAddress(chance: Chance): Address {
   return { stitch: drawn < 0.25 ? `${chance.oneOf(NODES)}:${id}` : id };
 }
 
-/** What a client writes; it has no inbox, and writes to the deaf one too. */
+/** An address to which a client writes. A client has no inbox, and writes to the deaf stitch, too. */
 export const clientsAddress = (chance: Chance): Address =>
   chance.next() < 0.15 ? { stitch: DEAF } : anyAddress(chance);
 
 export const labelOf = (sender: string, number: number): string => `${sender} ${number}`;
 
-/** Writes numbered messages until it is told to stop, and takes what comes. */
+/** Writes numbered messages until it is told to stop, and takes the messages that come. */
 export class Correspondence {
   readonly #means: Means;
   readonly #life: string;
@@ -80,7 +80,7 @@ export class Correspondence {
 
   constructor(means: Means) {
     this.#means = means;
-    // Beside the data folders: one that is made again under its id goes on where it was, and its own folder is empty then.
+    // Beside the data folders: a stitch that is created again under its id has an empty folder, but continues its numbers.
     this.#journal = join(means.dataDir, "../..", `journal-${basename(means.dataDir)}`);
     this.#number = this.#lastNumber();
     this.#life = `${process.pid}.${Date.now()}`;
@@ -91,14 +91,14 @@ export class Correspondence {
     this.#talking = this.#talk();
   }
 
-  /** Says nothing more. Resolves when the last that it said is out, and its questions have come to their end. */
+  /** Writes no more messages. Resolves when the last message is out, and all its questions have ended. */
   async stop(): Promise<void> {
     this.#stopping = true;
     await this.#talking;
     await Promise.all(this.#asked);
   }
 
-  /** @returns the answer to a question. @throws so that it is delivered again. */
+  /** @returns the answer to a question. @throws sometimes, so that the message is delivered again. */
   async take(channel: string, data: string): Promise<string | undefined> {
     const mood = this.#stopping ? 1 : this.#chance.next();
     if (mood < 0.005) throw new Error("fails before it has noted it");
@@ -111,7 +111,7 @@ export class Correspondence {
     return channel === "ask" ? `re ${label}` : undefined;
   }
 
-  /** Numbers go on over every life of it. */
+  /** The numbers continue over all runs of the stitch. */
   #lastNumber(): number {
     const text = existsSync(this.#journal) ? readFileSync(this.#journal, "utf8") : "";
     return text.split('"kind":"said"').length - 1;
@@ -134,7 +134,7 @@ export class Correspondence {
     }
   }
 
-  /** It goes on meanwhile: what it says next must not overtake the question. */
+  /** Does not wait for the answer: the next messages must not overtake the question. */
   #ask(number: number, stitch: string, label: string): void {
     const asked = this.#means
       .ask(stitch, label)

@@ -3,27 +3,27 @@ import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 
 type Cut = {
-  /** Knows the command to cut at, by its words: the first one that any connection sends after `cut()`. */
+  /** Is this the command to cut at, by its words? The first one counts that any connection sends after `cut()`. */
   readonly at: (words: readonly string[]) => boolean;
   /** Does Redis still get that command? */
   readonly passes: boolean;
-  /** Called in the moment of the cut. */
+  /** Called at the moment of the cut. */
   readonly kill: () => void;
 };
 
 /** Stands between one process and a Redis, and can cut the process off between two of its commands. */
 type CuttingProxy = {
-  /** Where the process finds it instead of the Redis. */
+  /** The URL for the process, instead of the URL of the Redis. */
   readonly url: string;
-  /** From the command on that `cut` knows, nothing passes, in neither direction. Resolves when Redis has done with what did. */
+  /** From the command that `cut` knows on, nothing passes in any direction. Resolves when Redis is done with what did pass. */
   cut(cut: Cut): Promise<void>;
   close(): Promise<void>;
 };
 
 /**
- * A proxy on a free port of the loopback address. It reads the commands that pass, so that it cuts between two of them also
- * where they come in one piece.
- * @param redisUrl `redis://host:port`. Not a Redis Cluster: its clients go where its nodes say, not where the proxy is.
+ * A proxy on a free port of the loopback address. It reads the commands that pass, so that it can cut between two commands even
+ * if they come in one piece.
+ * @param redisUrl `redis://host:port`. Not a Redis Cluster: its clients connect where its nodes say, not to the proxy.
  */
 export async function openCuttingProxy(redisUrl: string): Promise<CuttingProxy> {
   const { hostname, port } = new URL(redisUrl);
@@ -36,7 +36,7 @@ export async function openCuttingProxy(redisUrl: string): Promise<CuttingProxy> 
   const makeCut = (kill: () => void) => {
     isCut = true;
     kill();
-    // Redis carries out what it got before it closes from its side.
+    // Redis executes what it has received before it closes its side.
     const closed = [...upstreams].map((upstream) => once(upstream.end(), "close"));
     Promise.all(closed).then(() => drained.resolve(), drained.reject);
   };
@@ -60,7 +60,7 @@ export async function openCuttingProxy(redisUrl: string): Promise<CuttingProxy> 
     tie(client, clients, () => {
       if (!isCut) upstream.destroy();
     });
-    // After the cut the process is not to notice anything: it is being killed.
+    // After the cut the process must not notice anything, because it is being killed.
     tie(upstream, upstreams, () => {
       if (!isCut) client.destroy();
     });
@@ -80,7 +80,7 @@ export async function openCuttingProxy(redisUrl: string): Promise<CuttingProxy> 
   };
 }
 
-/** Keeps the socket in `all` until it closes. An error, such as the reset by a process that was killed, is followed by the close. */
+/** Keeps the socket in `all` until it closes. An error, such as the reset by a killed process, is followed by the close. */
 function tie(socket: Socket, all: Set<Socket>, onClose: () => void): void {
   all.add(socket);
   socket.on("error", () => undefined);
@@ -90,7 +90,7 @@ function tie(socket: Socket, all: Set<Socket>, onClose: () => void): void {
   });
 }
 
-/** The command that `bytes` begin with, in Redis's protocol: an array of strings. null while it is not whole. */
+/** The command at the start of `bytes`, in Redis's protocol: an array of strings. null while it is incomplete. */
 export function readCommand(bytes: Buffer): { words: string[]; bytes: number } | null {
   let at = 0;
   const number = (mark: "*" | "$"): number | null => {

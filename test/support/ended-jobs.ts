@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { type TestCluster, until } from "./cluster.ts";
 
-/** Ended and out of the index, without this process's help: reading a job would end it. */
+/** Waits until other processes have ended a job and removed it from the index. Reading the job here would end it. */
 export const endedByOthers = ({ open: { redis, keys } }: TestCluster, id: string) =>
   until(
     "it has ended",
@@ -12,7 +12,7 @@ export const endedByOthers = ({ open: { redis, keys } }: TestCluster, id: string
 export const timesEnded = async ({ master }: TestCluster): Promise<number> =>
   (await master.state.events(null, 100)).items.filter(({ type }) => type === "job.ended").length;
 
-/** The end of a job is told beside its leaving the index. */
+/** Waits for the event of a job's end, which is sent beside the removal from the index, and fails if there are two. */
 export async function endedOnce(cluster: TestCluster): Promise<void> {
   await until("its end is told", async () => (await timesEnded(cluster)) > 0);
   assert.equal(await timesEnded(cluster), 1);

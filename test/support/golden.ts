@@ -5,14 +5,14 @@ import type { RedisClient } from "../../src/redis/connection/client.ts";
 
 const root = dirname(dirname(import.meta.dirname));
 
-/** Fields that hold a moment, a duration that was measured, or what this machine is like. */
+/** Fields that hold a time, a measured duration, or a fact about this machine. */
 const MEASURED =
   /(?:^at|At|AtMs|SinceMs|Ms)$|^(?:pid|cpu|cpuPercent|published|load|memory|usage|used|host|version|capacity|uptime|epoch|since|seq|session|incarnations?|beats?|launches?|node_version|arch|platform|cores|memoryBytes|free|offset|bytes)$/i;
-/** Fields of that form that were asked for, or are settings. */
+/** Fields that match MEASURED, but that a client asked for or that are settings. */
 const ASKED =
   /^(?:timeoutMs|deadlineMs|forceAfterMs|minHealthyMs|heartbeatMs|stopGraceMs|backoffMs|maxBackoffMs|windowMs|leaseMs|leastDurationMs)$/;
 
-/** Replaces what differs from run to run, the same thing always by the same word. */
+/** Replaces what differs from run to run, the same value always with the same word. */
 export class Mask {
   readonly #names = new Map<string, string>();
   readonly #counts = new Map<string, number>();
@@ -41,13 +41,13 @@ export class Mask {
   }
 
   value(value: unknown, name = ""): unknown {
-    // Measured now and then, so perhaps not yet.
+    // Measured from time to time, so perhaps not yet there.
     if (/^(?:usage|load)$|percent$/i.test(name) || (name === "resources" && isUse(value))) return "<measured>";
-    // How often a drain looks whether its node is empty depends on how fast that is.
+    // How often a drain checks whether its node is empty depends on how fast the node becomes empty.
     if (name === "wave" && typeof value === "number" && value > 2) return "<later>";
     if (name !== "" && MEASURED.test(name) && !ASKED.test(name) && value !== null && typeof value !== "object")
       return `<${typeof value}>`;
-    // What it is of differs from run to run, and it is compared with nothing here.
+    // The text behind the hash differs from run to run, and the hash is compared with nothing here.
     if (name === "bodyHash" && value !== "") return "<sha256>";
     if (typeof value === "string") return this.#inner(value);
     if (Array.isArray(value)) return value.map((each) => this.value(each));
@@ -57,7 +57,7 @@ export class Mask {
     );
   }
 
-  /** A text that is JSON by itself is taken apart, so that its fields are masked by their names. */
+  /** Parses a text that is JSON itself, so that its fields are masked by their names. */
   #inner(text: string): unknown {
     if (!/^[[{]/.test(text)) return this.text(text);
     try {
@@ -84,12 +84,12 @@ const isUse = (value: unknown): boolean => value === null || (typeof value === "
 const sorted = (values: readonly unknown[]): unknown[] =>
   values.toSorted((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1));
 
-/** Every key with its type and what it holds; of BullMQ's own keys, and of what is measured, the name and the type alone. */
+/** Every key with its type and its value; for BullMQ's own keys and for measurements, only the name and the type. */
 export async function keysIn(redis: RedisClient, cluster: string, mask: Mask): Promise<Record<string, unknown>> {
   const found: [string, unknown][] = [];
   for (const key of await redis.keys(`cs:${cluster}:*`)) {
     const type = await redis.type(key);
-    // BullMQ's, and there for a moment only.
+    // A key of BullMQ that is there only for a moment.
     if (key.endsWith(":stalled-check")) continue;
     const isNameEnough = /\{node:[^}]+\}:(?:commands|usage)/.test(key);
     found.push([mask.text(key), isNameEnough ? { type } : { type, holds: await held(redis, key, type, mask) }]);
@@ -124,7 +124,7 @@ async function held(redis: RedisClient, key: string, type: string, mask: Mask): 
   }
 }
 
-/** How often the progress of a job is told depends on how fast it goes. */
+/** The number of progress events of a job depends on how fast it runs. */
 export const isProgress = (event: string): boolean => event.includes('"job.progressed"');
 
 type Line = {
@@ -134,8 +134,8 @@ type Line = {
 };
 
 /**
- * Of a journal the last line about each thing, sorted: what is done at the same time comes in any order, and whether what was
- * so in between has a line of its own is a matter of milliseconds.
+ * The last line of a journal about each thing, sorted: what is done at the same time comes in any order, and whether a state in
+ * between has its own line is a matter of milliseconds.
  */
 export function lastLinesIn(path: string, mask: Mask): unknown[] {
   const lines = readFileSync(path, "utf8")

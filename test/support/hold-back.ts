@@ -8,7 +8,7 @@ export function holdBack({ redis }: Pick<OpenMaster, "redis">, script: string) {
   const reached = Promise.withResolvers<void>();
   const released = Promise.withResolvers<void>();
   Reflect.set(redis, name, async (...args: unknown[]): Promise<unknown> => {
-    // ioredis comes by here again when it sends what it has gathered.
+    // ioredis calls this again when it sends the commands that it has gathered.
     Reflect.set(redis, name, call);
     reached.resolve();
     await released.promise;

@@ -9,7 +9,7 @@ import type { Probed } from "./livez-probe.ts";
 import { BODIES, spoilt } from "./worst-bodies.ts";
 
 const AT_ONCE = 4;
-/** What waits for longer is left alone: that the API answers is what /livez is asked for. */
+/** A request that waits longer is given up: /livez shows whether the API still answers. */
 const PATIENCE_MS = 500;
 const MAX_REFUSAL_BYTES = 64 * 1024;
 const LIVEZ_MS = 1000;
@@ -17,16 +17,16 @@ const MAX_FINDINGS = 5;
 
 type FuzzReport = {
   readonly requests: number;
-  /** How many got an answer with this status. */
+  /** How many requests got an answer with this status. */
   readonly statuses: ReadonlyMap<number, number>;
   readonly livez: Probed;
-  /** What should not be, each with how to repeat it; empty where all is well. */
+  /** What is wrong, each with how to repeat it; empty if all is well. */
   readonly findings: readonly string[];
 };
 
 /**
- * Sends an API requests that are wrong in every way, with bodies of up to 8 MB, for so long. The same seed draws the same
- * requests. Some may happen to be valid: it is to be a cluster that nothing matters in.
+ * Sends an API requests that are wrong in every way, with bodies of up to 8 MB, for `forMs`. The same seed draws the same
+ * requests. Some may happen to be valid, so use a cluster in which nothing matters.
  */
 export async function fuzzHttp(url: string, seed: number, forMs: number): Promise<FuzzReport> {
   const findings: string[] = [];
@@ -60,7 +60,7 @@ type Drawn = {
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: Buffer;
-  /** How the client behaves: sends it all, in chunks of no stated length, half of it, or these bytes as they are. */
+  /** How the client sends the body: all of it, in chunks without a length, half of it, or as raw bytes instead of HTTP. */
   readonly way: "whole" | "chunked" | "half" | "raw";
 };
 type Answer = {
@@ -68,12 +68,12 @@ type Answer = {
   readonly type: string;
   readonly id: string;
   readonly bytes: number;
-  /** Its body, where that is JSON and was read. */
+  /** Its body, if it is JSON and was read. */
   readonly text: string | null;
 };
 
 const PLACE = '"@bulk@"';
-/** Every schema's bodies with a place for something large. */
+/** The bodies of every schema, with a place for something large. */
 const TEMPLATES = BODIES.flatMap(({ path, schema }) =>
   spoilt(schema, "@bulk@").map((body) => ({ path, text: JSON.stringify(body) })),
 );
@@ -101,7 +101,7 @@ function draw(chance: Chance): Drawn {
   return { method: asked, path: path + query(chance), headers, body, way };
 }
 
-/** A JSON text of a size drawn evenly by its magnitude: from nothing to 8 MB. */
+/** A JSON text of a random size, from nothing to 8 MB; each order of magnitude is equally likely. */
 function bulk(chance: Chance): string {
   const size = Math.floor(2 ** (chance.next() * 21));
   switch (chance.between(0, 9)) {
@@ -136,7 +136,7 @@ function bulk(chance: Chance): string {
   }
 }
 
-/** Sometimes one byte is another, or the end is missing. */
+/** Sometimes changes one byte, or cuts off the end. */
 function spoil(chance: Chance, body: Buffer): Buffer {
   if (body.length === 0 || chance.next() < 0.85) return body;
   if (chance.next() < 0.5) return body.subarray(0, chance.between(0, body.length));
@@ -169,7 +169,7 @@ function text(chance: Chance, longest: number): string {
   return Array.from({ length: chance.between(1, longest) }, () => letters[chance.between(0, letters.length)]).join("");
 }
 
-/** @returns null where there is no answer: the client has left, or the API has cut it off before the end of its body. */
+/** @returns null if there is no answer: the client has left, or the API has cut it off before the end of its body. */
 function send(url: string, { method, path, headers, body, way }: Drawn): Promise<Answer | null> {
   if (way === "raw") return sendRaw(url, body);
   return new Promise((resolve) => {
@@ -200,7 +200,7 @@ function send(url: string, { method, path, headers, body, way }: Drawn): Promise
   });
 }
 
-/** Bytes that may be no HTTP at all. */
+/** Sends bytes that may not be HTTP at all. */
 async function sendRaw(url: string, body: Buffer): Promise<Answer | null> {
   const socket = connect(Number(new URL(url).port), "127.0.0.1");
   let came = "";
@@ -227,12 +227,12 @@ function wrongWith({ status, type, id, bytes }: Answer): string | null {
   if (status >= 500) return `status ${status}`;
   if (status < 400) return null;
   if (id === "") return `no X-Request-Id on ${status}`;
-  // HEAD has none.
+  // The answer to HEAD has no body.
   if (bytes > 0 && !type.startsWith("application/problem+json")) return `${status} is of type "${type}"`;
   return bytes > MAX_REFUSAL_BYTES ? `${status} has ${bytes} bytes` : null;
 }
 
-/** What an answer has that /openapi.json does not tell of. Raw bytes may have asked for anything. */
+/** What of an answer is not in /openapi.json; null if all is. Raw bytes are not checked: they may be any request. */
 function undocumented(url: string, { method, path, way }: Drawn, { status, type, text }: Answer): string | null {
   if (way === "raw") return null;
   const { pathname } = new URL(url + path);

@@ -5,8 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 /**
- * Automount asks through a pipe that nobody reads, so that whoever touches a mount waits until it is killed, or until the
- * mount is told that nobody is there to answer (AUTOFS_IOC_CATATONIC, linux/auto_fs.h): then it hears of no such file.
+ * Automount asks through a pipe that nobody reads. So a process that touches a mount waits until it is killed, or until the
+ * mount is told that nobody answers (AUTOFS_IOC_CATATONIC, linux/auto_fs.h). Then the process gets "no such file".
  */
 const MOUNT = `
 hang() { mount -t autofs hung "$1" -o fd=3,pgrp=$$,minproto=5,maxproto=5,direct; }
@@ -14,7 +14,7 @@ free() { perl -e 'open my $at, "<", shift or die $!; ioctl $at, 0x9362, 0 or die
 mkfifo "$1/pipe" && exec 3<>"$1/pipe" && hang "$1/mount" && echo done || exit
 while read -r what path; do "$what" "$path" && echo done; done`;
 
-/** A folder that answers nothing, in a mount namespace of its own: this process may touch it, those `within` must not. */
+/** A folder that hangs, in its own mount namespace. This process may touch the folder; processes `within` must not. */
 export class HungMount {
   readonly #dir: string;
   readonly #holder: ChildProcess;
@@ -24,12 +24,12 @@ export class HungMount {
     this.#holder = holder;
   }
 
-  /** @returns why there is none, where that is so: it takes root, and a kernel with autofs. */
+  /** @returns the mount, or why there is none: it needs root, and a kernel with autofs. */
   static async make(): Promise<HungMount | string> {
     if (process.platform !== "linux") return "only Linux has autofs";
     const dir = mkdtempSync(join(tmpdir(), "cs-hung-"));
     mkdirSync(join(dir, "mount"));
-    // The members of the mount's process group do not wait: it has one of its own.
+    // The members of the mount's process group do not wait, so the mount gets its own process group.
     const holder = spawn("unshare", ["--mount", "--propagation", "private", "sh", "-c", MOUNT, "sh", dir], {
       detached: true,
       stdio: ["pipe", "pipe", "pipe"],
@@ -54,12 +54,12 @@ export class HungMount {
     return join(this.#dir, "mount");
   }
 
-  /** From now on a folder answers nothing, with all below it, to those `within`: also one that they use already. */
+  /** From now on a folder hangs, with all below it, for processes `within`, even if they use it already. */
   async cover(path: string): Promise<void> {
     await this.#tell(`hang ${path}`);
   }
 
-  /** A covered folder answers again, and whoever waited for it goes on. */
+  /** A covered folder answers again, and the processes that waited for it go on. */
   async uncover(path: string): Promise<void> {
     await this.#tell(`free ${path}`);
   }
@@ -72,7 +72,7 @@ export class HungMount {
     await done;
   }
 
-  /** What starts a program where the mount is: for `TestCluster.through`. */
+  /** The command that starts a program in the mount's namespace, for `TestCluster.through`. */
   within(cwd: string): string[] {
     return ["nsenter", `--mount=/proc/${this.#holder.pid}/ns/mnt`, `--wd=${cwd}`];
   }

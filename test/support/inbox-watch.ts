@@ -17,14 +17,14 @@ export type Entry = {
 type Added = Omit<Entry, "doneAtMs">;
 
 /**
- * Sees every entry that is put into the inboxes of a single Redis, and when it leaves them, with Redis's own MONITOR: what
- * was accepted, whoever sent it, and whatever became of the sender.
+ * Sees every entry that is put into the inboxes of a single Redis, and when it leaves them, with Redis's own MONITOR. So it
+ * sees all that was accepted, no matter who sent it and what became of the sender.
  */
 export class InboxWatch {
   readonly #socket: Socket;
   readonly #nodeOf: ReadonlyMap<string, string>;
   readonly #added = new Map<string, Added[]>();
-  /** Entry ids, and when they went. */
+  /** For each node, the ids of the entries that left its inbox, and when. */
   readonly #gone = new Map<string, Map<string, number>>();
   #rest = "";
   readonly #echoes = new Set<string>();
@@ -61,10 +61,10 @@ export class InboxWatch {
     return this.#echoes.has(word);
   }
 
-  /** Every entry, as far as its inbox is empty. @throws where one has not left its inbox. */
+  /** All entries. @throws if one has not left its inbox. */
   entries(): Entry[] {
     return [...this.#added].flatMap(([node, added]) => {
-      // MONITOR does not show which id an entry got, but they are given in order.
+      // MONITOR does not show which id an entry got, but ids are given in order.
       const gone = [...(this.#gone.get(node) ?? [])].sort(([a], [b]) => compareIds(a, b));
       if (gone.length !== added.length)
         throw new Error(`${added.length} entries were put into the inbox of ${node}, and ${gone.length} taken out`);
@@ -92,7 +92,7 @@ export class InboxWatch {
   }
 }
 
-/** `*`, then what it is (`question`, or `message:` and the stitch in whose share it counts), and its body. */
+/** Reads `*`, the kind (`question`, or `message:` and the stitch in whose share it counts), and the body. */
 function addedOf(node: string, [, what = "", body = ""]: readonly string[], storedAtMs: number): Added {
   const [kind, share = ""] = what.split(":");
   const read = kind === "message" ? readMessage(body) : { message: null };
@@ -101,7 +101,7 @@ function addedOf(node: string, [, what = "", body = ""]: readonly string[], stor
   return { node, message, share, bytes: Buffer.byteLength(body), storedAtMs };
 }
 
-/** As MONITOR quotes them: like JSON, in what the tests send. */
+/** The words, which MONITOR quotes like JSON for all that the tests send. */
 const wordsOf = (text: string): string[] =>
   [...text.matchAll(/"(?:[^"\\]|\\.)*"/g)].map(([word]) => String(JSON.parse(word.replaceAll("\\x", "\\u00"))));
 

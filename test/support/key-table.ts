@@ -1,4 +1,5 @@
-// The table of keys in docs/operations.md, made from src/redis/layout.ts. `node_modules/.bin/node test/support/key-table.ts` writes it.
+// Makes the table of keys in docs/operations.md from src/redis/layout.ts.
+//   node_modules/.bin/node test/support/key-table.ts      writes the table
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Keys } from "../../src/redis/keys.ts";
@@ -8,7 +9,7 @@ export const OPERATIONS = join(import.meta.dirname, "../../docs/operations.md");
 const BEGIN = "<!-- The next table is made from src/redis/layout.ts by test/support/key-table.ts. -->";
 const END = "<!-- Its end. -->";
 
-/** Each key of a cluster with what there is to say of it; names as they stand in the table, such as `<node>`. */
+/** Each key of a cluster with its row of the layout. Names are as in the table, such as `<node>`. */
 export function keysOf(cluster: string, nameOf = (what: string) => `<${what}>`): { key: string; row: KeyRow }[] {
   const keys = new Keys(cluster);
   const own = Object.entries(LAYOUT).map(([name, row]) => {
@@ -24,14 +25,14 @@ export function keysOf(cluster: string, nameOf = (what: string) => `<${what}>`):
   return [...own, ...queue];
 }
 
-/** The row of a key that was found in Redis; null where the layout knows none. */
+/** The row of a key that was found in Redis; null if the layout has none. */
 export function rowOf(cluster: string, key: string): KeyRow | null {
   const hole = "\0";
   const rows = keysOf(cluster, () => hole).map(({ key: pattern, row }) => {
     const parts = pattern.split(hole).map((part) => part.replaceAll(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`));
     return { parts: parts.length, row, fits: new RegExp(`^${parts.join("[^{}:]+")}$`).test(key) };
   });
-  // The one that leaves least open: `…:commands:meta` is no task.
+  // The row with the fewest open parts: `…:commands:meta` is not a task.
   return rows.filter(({ fits }) => fits).sort((a, b) => a.parts - b.parts)[0]?.row ?? null;
 }
 
@@ -48,7 +49,7 @@ export function keyTable(): string {
   return lines.join("\n");
 }
 
-/** What stands before the table in the docs, the table, and what stands behind it. */
+/** The text before the table in the docs, the table, and the text after it. */
 function partsOf(text: string): [before: string, table: string, after: string] {
   const [before = "", rest = ""] = text.split(BEGIN);
   const [table = "", after = ""] = rest.split(END);
@@ -56,7 +57,7 @@ function partsOf(text: string): [before: string, table: string, after: string] {
   return [before, table.trim(), after];
 }
 
-/** The docs with the table as it should be, before `npm run format` puts its columns below each other. */
+/** The docs with the table as it should be, before `npm run format` aligns its columns. */
 function withKeyTable(text: string): string {
   const [before, , after] = partsOf(text);
   return `${before}${BEGIN}\n\n${keyTable()}\n\n${END}${after}`;

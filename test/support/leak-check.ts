@@ -1,10 +1,10 @@
-// Loaded before each test file (test/run.ts): a file whose process does not end by itself after its last test left
-// something open, such as a timer, a socket or a child. It fails with what that is, and does not hang the whole run.
+// Loaded before each test file (test/run.ts). If the process of a file does not end by itself after its last test, the file has
+// left something open, such as a timer, a socket or a child. The file then fails and names it, and does not hang the whole run.
 import { after } from "node:test";
 
 const LIMIT_MS = 10_000;
 
-// The runner itself loads this too; only the processes of the files have this set.
+// The runner itself loads this file too; only the processes of test files have this variable.
 if (process.env["NODE_TEST_CONTEXT"] !== undefined) {
   after(() => {
     const timer = setTimeout(() => {

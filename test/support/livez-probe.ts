@@ -1,9 +1,9 @@
-// A thread that asks an API's /livez all the time, beside a thread that is busy. Told to end, it says how long the slowest
-// answer took, and how late its own timers were: so much is the machine's.
+// A thread that asks an API's /livez all the time, beside a thread that is busy. When it is told to end, it says how long the
+// slowest answer took, and how late its own timers were: that part is the machine's.
 import { parentPort, workerData } from "node:worker_threads";
 
 const EVERY_MS = 50;
-/** Of one answer: beyond it, the API counts as stopped. */
+/** The limit for one answer. Beyond it, the API counts as stopped. */
 const GIVE_UP_MS = 10_000;
 
 export type Probed = { readonly answers: number; readonly slowestMs: number; readonly latestMs: number };

@@ -1,4 +1,4 @@
-// Stitches that do with a message what its channel says, and the API through which they are told.
+// Stitches that do with a message what its channel says, and the client through which tests tell them.
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { writeFileSync } from "node:fs";
@@ -20,7 +20,7 @@ const SPECS = {
   none: { adaptor: "process", protocol: "none", command: ["sleep", "600"] },
 } as const;
 
-/** Creates stitches `n1:a` of a kind; resolves when they run. */
+/** Creates stitches by full id, such as `n1:a`, and kind. Resolves when they run. */
 export async function createMail(
   cluster: TestCluster,
   group: string,
@@ -51,13 +51,13 @@ export type Taken = {
   readonly replyTo?: number;
 };
 
-/** What a stitch was handed, in that order; what it was handed twice stands there twice. */
+/** The messages that a stitch got, in order. A message that came twice is there twice. */
 export function takenBy(cluster: TestCluster, fullId: string): Taken[] {
   const [node = "", id = ""] = fullId.split(":");
   return journalOf(cluster, node, id) as Taken[];
 }
 
-/** Makes a file in the folder of a stitch, for which it may be looking. */
+/** Makes a file in the folder of a stitch, because the stitch may look for it. */
 export function tell(cluster: TestCluster, fullId: string, file = "go"): void {
   const [node = "", id = ""] = fullId.split(":");
   writeFileSync(join(dataDirOf(cluster, node, id), file), "");
@@ -69,7 +69,7 @@ export type Answered = {
   readonly body: SentResource & ProblemResource;
 };
 
-/** The messages of an API. */
+/** Sends messages through an API, and reads its dead letters. */
 export class MailClient {
   readonly #url: string;
 
@@ -77,7 +77,7 @@ export class MailClient {
     this.#url = url;
   }
 
-  /** Sends a message; again, as the same one, where Redis is too slow for it just now. */
+  /** Sends a message. Sends it again under the same key while Redis is too slow. */
   send(to: object, more: Record<string, unknown> = {}, key: string = randomUUID()): Promise<Answered> {
     const post = async (): Promise<Answered | null> => {
       const response = await checkedFetch(`${this.#url}/v1/messages`, {
@@ -117,6 +117,6 @@ export class MailClient {
   }
 }
 
-/** Rows as `n1:a acked`, with their code where there is one. */
+/** Rows such as `n1:a acked`, with their code if there is one. */
 export const rowsOf = (deliveries: readonly DeliveryResource[]): string[] =>
   deliveries.map(({ stitch, status, code }) => `${stitch} ${status}${code === undefined ? "" : ` ${code}`}`);

@@ -1,14 +1,14 @@
 import { type Keys, MASTER_RUNNER } from "../../src/redis/keys.ts";
 
-/** A script travels as: EVAL or EVALSHA, its source or hash, how many keys, the keys, its arguments. */
+/** The words of a script call: EVAL or EVALSHA, its source or hash, how many keys, the keys, its arguments. */
 const scriptOn = (keyPrefix: string, words: readonly string[]): boolean =>
   /^eval(sha)?$/i.test(words[0] ?? "") && words[3]?.startsWith(keyPrefix) === true;
 const anyJob = (keys: Keys): string => keys.job("").replace("}", "");
-/** Of the two scripts on what a Master has claimed and done itself, the one that writes outcomes names the runner. */
+/** Is it one of the two scripts on a Master's own claims and outcomes? Only the one that writes outcomes names the runner. */
 const ofMaster = (words: readonly string[], keys: Keys): boolean =>
   scriptOn(anyJob(keys), words) && words[3] === `${words[4]}:out:${MASTER_RUNNER}`;
 
-/** Tells each write of a Master by its words, as a cutting proxy sees them. Its node is n1. */
+/** Recognizes each write of a Master by its words, as a cutting proxy sees them. The job's node is n1. */
 export const WRITES = {
   pointer: (words, keys) => scriptOn(keys.openJobs, words),
   record: (words, keys) => scriptOn(anyJob(keys), words) && words[4]?.startsWith('{"id":') === true,

@@ -10,15 +10,15 @@ export type Stored = {
   /** The full id of the stitch that sent it, or null for a client. */
   readonly sender: string | null;
   readonly number: number;
-  /** Stitches of the node by their bare ids, or those of it that are in a group when it is taken. */
+  /** Stitches of the node by their bare ids, or those that are in the group when the node takes the message. */
   readonly to: readonly string[] | { readonly group: string };
   /** The stitch in whose share it counts, or "*" for several. */
   readonly share: string;
   readonly bytes: number;
-  /** How often it was sent after its stitch, which had moved or was somewhere else. */
+  /** How often it was sent on, because its stitch had moved or was on another node. */
   readonly hops: number;
   readonly storedAtMs: number;
-  /** It left the inbox. */
+  /** When it left the inbox. */
   readonly doneAtMs: number;
 };
 
@@ -26,22 +26,22 @@ export type Stored = {
 export type Arrived = { readonly recipient: string; readonly label: string };
 export type Letter = {
   readonly messageId: string;
-  /** As of the message; one that never was in an inbox has no other. */
+  /** The label of the message. Nothing else identifies a message that was never in an inbox. */
   readonly label: string;
   readonly to: string;
   readonly code: string;
   readonly reason: string;
 };
-/** A stitch was there for certain, from when it had come until its removal, or its move, was asked for. */
+/** A stitch was there for certain, from its arrival until somebody asked for its removal or its move. */
 export type Stay = {
   readonly stitch: string;
   readonly group: string;
   readonly fromMs: number;
   readonly untilMs: number;
-  /** It was asked to move then, and lived on there or elsewhere. */
+  /** The stay ended with a move: the stitch lived on, there or elsewhere. */
   readonly moved: boolean;
 };
-/** A process wrote it. `life`: the run of its program. */
+/** A message that a process wrote. `life`: the run of its program. */
 type Spoken = {
   readonly sender: string;
   readonly number: number;
@@ -52,14 +52,14 @@ type Spoken = {
 
 export type History = {
   readonly stored: readonly Stored[];
-  /** Each time that a stitch was handed a message, in that order for each stitch. */
+  /** Each time that a stitch got a message, in order for each stitch. */
   readonly received: readonly Arrived[];
   readonly letters: readonly Letter[];
   readonly stays: readonly Stay[];
-  /** Full ids under which stitches were on their way to another node. There, what is for their groups may reach them too. */
+  /** The full ids of stitches on nodes to which they were moving. Messages to their groups may reach them there, too. */
   readonly visits: readonly Pick<Stay, "stitch" | "group">[];
   readonly spoken: readonly Spoken[];
-  /** What a sender was told: it is stored for this recipient (null: for whom it is), or not at all (on this node). */
+  /** What a sender was told: stored for this recipient (null: for any), or not stored on this node (null: on none). */
   readonly accepted: readonly { readonly label: string; readonly recipient: string | null }[];
   readonly rejected: readonly { readonly label: string; readonly node: string | null }[];
 };
@@ -88,7 +88,7 @@ export function problemsOf(history: History): string[] {
   ];
 }
 
-/** What a stitch was handed more than once, and how often. */
+/** The messages that a stitch got more than once, and how often. */
 export function duplicatesOf({ received }: Pick<History, "received">): (Arrived & { times: number })[] {
   return [...Map.groupBy(received, keyOf)].flatMap(([, [first, ...again]]) =>
     first === undefined || again.length === 0 ? [] : [{ ...first, times: again.length + 1 }],
@@ -101,7 +101,7 @@ const line = (finding: Finding, text: string): string => `${finding}: ${text}`;
 
 /** What became of each message for each recipient. */
 class Ledger {
-  /** Dealt with, wherever the stitch was: by its bare id. */
+  /** Received or dead, wherever the stitch was: by its bare id. */
   readonly #settled = new Set<string>();
   readonly #dead = new Set<string>();
 
@@ -123,8 +123,8 @@ class Ledger {
 }
 
 /**
- * Whom a message must reach: those it names, and of a group who was there for as long as it was in the inbox, or until it
- * moved on: then it follows.
+ * The stitches that a message must reach: those that it names; of a group, those that were there as long as the message was in
+ * the inbox, or until they moved: then the message follows them.
  */
 function recipientsOf({ node, to, sender, storedAtMs, doneAtMs }: Stored, stays: readonly Stay[]): string[] {
   if (!("group" in to)) return to.map((id) => fullId(node, id));
@@ -135,7 +135,7 @@ function recipientsOf({ node, to, sender, storedAtMs, doneAtMs }: Stored, stays:
     .map(({ stitch }) => stitch);
 }
 
-/** Each accepted message is received at least once by each whom it must reach, wherever that is by then, or it is a dead letter. */
+/** Each stitch that an accepted message must reach gets it at least once, wherever the stitch is, or it is a dead letter. */
 function lost({ stored, stays }: History, ledger: Ledger): string[] {
   return stored.flatMap((message) =>
     recipientsOf(message, stays)
@@ -152,8 +152,8 @@ function unexplained({ letters }: History): string[] {
 }
 
 /**
- * Of one stitch's messages each stitch is handed the first copies in the order of their numbers. One that is a dead letter
- * too may come late: it was given up in between. So may one that was sent after its stitch: order holds while that stays.
+ * Each stitch gets the first copies of one sender's messages in the order of their numbers. A message that is also a dead
+ * letter may come late: it was given up in between. So may a message that was sent on: the order holds while a stitch stays.
  */
 function reordered({ stored, received }: History, ledger: Ledger): string[] {
   const byLabel = new Map(stored.map((message) => [message.label, message]));
@@ -173,7 +173,7 @@ function reordered({ stored, received }: History, ledger: Ledger): string[] {
   return problems;
 }
 
-/** Nobody is handed what was not stored for it. */
+/** No stitch gets a message that was not stored for it. */
 function astray({ stored, received, stays, visits }: History): string[] {
   const byLabel = Map.groupBy(stored, ({ label }) => label);
   const groups = Map.groupBy([...stays, ...visits], ({ stitch }) => stitch);
@@ -188,7 +188,7 @@ function astray({ stored, received, stays, visits }: History): string[] {
     .map((arrived) => line("astray", keyOf(arrived)));
 }
 
-/** What a sender was told is so. */
+/** What a sender was told is true. */
 function falselyTold({ stored, accepted, rejected }: History): string[] {
   const byLabel = Map.groupBy(stored, ({ label }) => label);
   const isStoredFor = (label: string, recipient: string | null): boolean => {
@@ -208,9 +208,9 @@ function falselyTold({ stored, accepted, rejected }: History): string[] {
 }
 
 /**
- * A node takes what one life of a process writes in order, and goes on when it is stored, or waits for room, or is refused
- * because there is nobody. So nothing before the last that is stored is missing, unless its recipient may not have been there
- * at that time, or it found no room and is a dead letter.
+ * A node takes the messages of one run of a process in order. It goes on when a message is stored, waits for room, or is
+ * refused because it has no recipient. So no message before the last stored one is missing, unless its recipient may not have
+ * been there at that time, or the message found no room and is a dead letter.
  */
 function skipped({ stored, spoken, stays, letters }: History): string[] {
   const dead = new Set(letters.map(({ label, to }) => keyOf({ recipient: bareId(to), label })));
@@ -225,9 +225,9 @@ function skipped({ stored, spoken, stays, letters }: History): string[] {
       const missed = stays
         .filter((stay) => stay.fromMs <= atMs && atMs <= untilMs && untilMs <= stay.untilMs && isTo(to, stay))
         .filter(({ stitch }) => stitch !== sender || "stitch" in to)
-        // It found no room.
+        // The message found no room.
         .filter(({ stitch }) => !dead.has(keyOf({ recipient: bareId(stitch), label })))
-        // One that was there before may be looked for on its former node.
+        // A stitch that was on another node before may still be looked for there.
         .filter(({ stitch }) => !copies.some(({ node }) => "stitch" in to || node === splitFullId(stitch).node));
       problems.push(...missed.map(({ stitch }) => line("skipped", `${label} > ${stitch}`)));
       const storedAtMs = Math.min(...copies.map((copy) => copy.storedAtMs));
@@ -240,7 +240,7 @@ function skipped({ stored, spoken, stays, letters }: History): string[] {
 const isTo = (to: Spoken["to"], { stitch, group }: Stay): boolean =>
   "group" in to ? groupContains(to.group, group) : stitch === to.stitch || splitFullId(stitch).stitch === to.stitch;
 
-/** Never more of what is for one stitch, or for several, waits in an inbox than its share. */
+/** The messages in an inbox for one stitch, or for several, are never more than their share. */
 function overShare({ stored }: History): string[] {
   const problems: string[] = [];
   for (const [row, messages] of Map.groupBy(stored, ({ node, share }) => `${node}:${share}`)) {
@@ -251,7 +251,7 @@ function overShare({ stored }: History): string[] {
     ]);
     let count = 0;
     let bytes = 0;
-    // What goes at the same moment goes first: it made the room.
+    // What leaves at the same moment comes first, because it made the room.
     for (const step of steps.sort((a, b) => a.atMs - b.atMs || a.count - b.count)) {
       count += step.count;
       bytes += step.bytes;

@@ -14,7 +14,7 @@ import type { Arrived, Stay } from "./message-checker.ts";
 
 export const SETTLE_MS = 60_000;
 
-/** A lease that a long pause outlives. */
+/** The lease is shorter than a long pause. */
 export const SETTINGS = { STITCH_HEARTBEAT_MS: "500", STITCH_LEASE_MS: "2500", STITCH_DEAD_AFTER_MS: "1000" };
 const LONG_PAUSE_MS = 3500;
 const MODULES = { STITCH_MODULES: `correspondent=${join(import.meta.dirname, "modules/correspondent.ts")}` };
@@ -24,7 +24,7 @@ const SHARED = {
   restart: { backoffMs: 50, maxBackoffMs: 200, maxRestarts: 10_000 },
 };
 
-/** What runs as a stitch, by its bare id. */
+/** The stitches, by their bare ids. */
 export const RESIDENTS: ReadonlyMap<string, { group: string; program: string | null }> = new Map([
   ...TALKERS.map(({ id, group, kind }): [string, { group: string; program: string | null }] => [
     id,
@@ -41,7 +41,7 @@ function specOf(program: string | null, seed: number): object {
   return { ...SHARED, adaptor: "process", protocol: "process-v1", env: { TEST_SEED: String(seed) }, command };
 }
 
-/** What happens, in words, for whoever has to understand a failure. */
+/** What happens, in words, for the person who has to understand a failure. */
 export class Diary {
   readonly lines: string[] = [];
   readonly #startedAtMs = Date.now();
@@ -51,7 +51,7 @@ export class Diary {
   }
 }
 
-/** The node workers: one dies, leaves or sleeps at a time. */
+/** The node workers: one at a time is killed, leaves or is paused. */
 export class Workers {
   readonly #cluster: TestCluster;
   readonly #diary: Diary;
@@ -97,7 +97,7 @@ export class Workers {
   }
 }
 
-/** Who lives where, and since when. */
+/** Where each stitch lives, and since when. */
 export class Residents {
   readonly #cluster: TestCluster;
   readonly #diary: Diary;
@@ -151,13 +151,13 @@ export class Residents {
     }
   }
 
-  /** One that is neither coming nor going. */
+  /** A talker that is not being created, removed or moved. */
   #anyTalker(): string {
     const settled = TALKERS.filter(({ id }) => this.#homes.has(id));
     return settled[this.#chance.between(0, settled.length)]?.id ?? assert.fail("all are on their way");
   }
 
-  /** However it ends, it lives somewhere then. */
+  /** However the move ends, the stitch then lives somewhere. */
   async #move(id: string): Promise<void> {
     const target = this.#leaves(id, true);
     this.#diary.note(`${target} is to move`);
@@ -180,7 +180,7 @@ export class Residents {
     this.#diary.note(`${target} is ${at}: ${how}`);
   }
 
-  /** @param moved it lives on. @returns its full id. */
+  /** @param moved the stitch lives on. @returns its full id. */
   #leaves(id: string, moved: boolean): string {
     const home = this.#homes.get(id);
     assert.ok(home);
@@ -207,7 +207,7 @@ export class Residents {
     this.#diary.note(`${node}:${id} is there`);
   }
 
-  /** A command may fail because of its node's fate; it is given again until it is carried out. */
+  /** Repeats a command until it is carried out, because it may fail when its node dies. */
   async #command(
     what: string,
     body: { command: "stitch.create" | "stitch.remove" } & Record<string, unknown>,
@@ -235,12 +235,12 @@ const stayOf = (id: string, { node, fromMs }: { node: string; fromMs: number }, 
   moved: false,
 });
 
-/** A client of the API: it writes, and keeps what it was told. */
+/** A client of the API: it writes messages, and keeps their results. */
 export class Client {
   readonly mail: MailClient;
   readonly accepted: Arrived[] = [];
   readonly rejected: { label: string; node: string | null }[] = [];
-  /** How often it was told that the deaf stitch's share is full, and when first. */
+  /** How often the API said that the deaf stitch's share is full, and when it first did. */
   full = 0;
   fullAtMs = Number.POSITIVE_INFINITY;
   readonly #chance: Chance;
@@ -267,7 +267,7 @@ export class Client {
     }
   }
 
-  /** Tells a stitch to say nothing more. @returns whether it has said its last. */
+  /** Tells a stitch to write no more messages. @returns whether it has written its last one. */
   async stop(stitch: string): Promise<boolean> {
     const deliveries = await this.send({ stitch }, { channel: "stop", expect: "ack", timeoutMs: 20_000 });
     return deliveries[0]?.status === "acked";
@@ -279,7 +279,7 @@ export class Client {
     const isForDeaf = "stitch" in to && to.stitch === DEAF;
     const message = { data: isForDeaf ? `${label} `.padEnd(60_000, ".") : label, ...more };
     const { status, body } = await this.mail.send(to, message, label);
-    // Nothing here is to answer another 5xx.
+    // No request here may get another 5xx.
     assert.ok(status < 500, JSON.stringify(body));
     if (isForDeaf && body.code === "inbox_full") {
       this.full += 1;
@@ -291,7 +291,7 @@ export class Client {
     }
     for (const row of body.deliveries)
       if (row.status === "rejected") this.rejected.push({ label, node: splitFullId(row.stitch).node });
-      // It is a dead letter at once, or later: there is nothing more to be expected of it.
+      // A failed message is a dead letter, at once or later: nothing more is expected of it.
       else if (row.status !== "failed") this.accepted.push({ label, recipient: row.stitch });
     return body.deliveries;
   }

@@ -10,8 +10,8 @@ type OpenSlot = {
 };
 
 /**
- * Runs `work` while the slot of `key` is being moved from one server of a Redis Cluster to another: MIGRATING here and
- * IMPORTING there, with whatever keys `work` has moved by then. Whatever happens, the rest is moved and the slot is closed.
+ * Runs `work` while the slot of `key` is being moved from one server of a Redis Cluster to another: MIGRATING on the one and
+ * IMPORTING on the other, with the keys that `work` has moved so far. In the end the rest is always moved and the slot closed.
  */
 export async function withOpenSlot(
   cluster: LocalCluster,
@@ -35,14 +35,14 @@ export async function withOpenSlot(
     await from.call("CLUSTER", "SETSLOT", slot, "MIGRATING", toId ?? "");
     let closed: Promise<void> | null = null;
     const closeIt = async () => {
-      // More may come while they are moved.
+      // More keys may come while these are moved.
       for (;;) {
         const left = await from.cluster("GETKEYSINSLOT", slot, 1000);
         if (left.length === 0) break;
         for (const one of left) await move(one);
       }
       for (const server of [to, from, ...servers]) await server.call("CLUSTER", "SETSLOT", slot, "NODE", toId ?? "");
-      // Else the next one to get the slot may take an epoch that is used, and lose it again to who had it before.
+      // Otherwise the next owner of the slot may take an epoch that is in use, and lose the slot to its former owner.
       await until("all servers have heard of it", async () => {
         const infos = await Promise.all(servers.map((server) => server.cluster("INFO")));
         return new Set(infos.map((info) => /cluster_current_epoch:(\d+)/.exec(info)?.[1])).size === 1;

@@ -7,17 +7,17 @@ import { isRunning } from "./process-list.ts";
 
 export type OwnRedis = {
   readonly url: string;
-  /** Its folder. */
+  /** The folder of the Redis. */
   readonly dir: string;
   /** Kills it with kill -9. */
   crash(): Promise<void>;
   /** Starts it again, on the same port and with what it had on disk; resolves when it answers. */
   back(): Promise<void>;
-  /** The one that runs. */
+  /** The Redis that runs now. */
   now(): LocalRedis;
 };
 
-/** A Redis of the test's own, to be hurt. */
+/** Runs `work` with a Redis of its own, which it may kill or stop. */
 export async function withOwnRedis(work: (redis: OwnRedis) => Promise<void>): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), "cs-redis-"));
   let redis = await startLocalRedis({ dir, port: 0 });
@@ -38,7 +38,7 @@ export async function withOwnRedis(work: (redis: OwnRedis) => Promise<void>): Pr
       },
     });
   } finally {
-    // One that is stopped with SIGSTOP would not hear that it is to end.
+    // A Redis that was stopped with SIGSTOP would not notice that it must end.
     redis.kill("SIGCONT");
     await redis.stop();
     rmSync(dir, { recursive: true, force: true });

@@ -8,7 +8,7 @@ import {
 } from "../../src/client/client.ts";
 import { until } from "./cluster.ts";
 
-/** Sends a command; again, as the same one, where Redis is too slow for it just now. */
+/** Sends a command. Sends it again under the same key while Redis is too slow. */
 export function patientCommand(
   client: Client,
   body: CommandBody,

@@ -1,7 +1,7 @@
 import type { JobRecord } from "../../src/domain/job/job.ts";
 import type { OpenMaster } from "../../src/master/open-master.ts";
 
-/** The record of a job that pings the node n1, as a Master would write it; nothing is written but the revision drawn. */
+/** The record of a job that pings the node n1, as a Master would write it. Draws a revision, and writes nothing else. */
 export async function pingJob({ redis, keys }: OpenMaster, id: string): Promise<JobRecord> {
   const nowMs = Date.now();
   return {
@@ -34,7 +34,7 @@ export async function pingJob({ redis, keys }: OpenMaster, id: string): Promise<
   };
 }
 
-/** What a node answers of a step that changed nothing, such as a ping. */
+/** The outcome of a step that changed nothing, such as a ping. */
 export const SUCCEEDED = {
   status: "succeeded",
   changed: false,

@@ -3,17 +3,17 @@ import { connect, createServer, type Socket } from "node:net";
 
 export type Proxy = {
   readonly port: number;
-  /** How many connections were taken and are kept waiting. */
+  /** How many connections were accepted and are kept waiting. */
   readonly held: number;
-  /** New connections are taken, and hear nothing until `release()`; those that stand are left alone. */
+  /** New connections are accepted, and get nothing until `release()`. Existing connections are left alone. */
   hold(): void;
   release(): void;
-  /** New connections go to this port; those that stand are left alone. */
+  /** New connections go to this port. Existing connections are left alone. */
   lead(port: number): void;
   stop(): Promise<void>;
 };
 
-/** Stands before a port of the loopback address, and can act as if what listens there hung. */
+/** Stands in front of a port of the loopback address, and can act as if the server behind it hung. */
 export async function startProxy(first: number): Promise<Proxy> {
   const sockets = new Set<Socket>();
   let target = first;
@@ -21,7 +21,7 @@ export async function startProxy(first: number): Promise<Proxy> {
   let holding = false;
   const track = (socket: Socket): Socket => {
     sockets.add(socket);
-    // An end that breaks is told to the other end by closing it.
+    // When one end breaks, the proxy closes the other end.
     socket.on("error", () => undefined);
     return socket.once("close", () => sockets.delete(socket));
   };

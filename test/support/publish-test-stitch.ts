@@ -9,7 +9,7 @@ import { publishStitches, type StitchChange } from "../../src/redis/stitch/stitc
 import { registerTestNode } from "./register-test-node.ts";
 import { testStitch } from "./test-stitch.ts";
 
-/** A stitch in Redis as its node would have published it, and Masters assigned it; it does not run. */
+/** Writes a stitch into Redis as if a Master had assigned it and its node had published it. It does not run. */
 export async function publishTestStitch(
   { redis, keys }: Pick<OpenMaster, "redis" | "keys">,
   node: string,
@@ -29,7 +29,7 @@ export async function publishTestStitch(
   await publishAsNode(redis, keys, node, [{ kind: "set", record, isNew: true }], status);
 }
 
-/** Publishes as the node itself would; one that is not there yet is registered, in Redis alone. */
+/** Publishes as the node itself would. Registers the node first, in Redis only, if it is not there yet. */
 export async function publishAsNode(
   redis: RedisClient,
   keys: Keys,

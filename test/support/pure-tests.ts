@@ -1,5 +1,5 @@
-// Tests that compute and do nothing else. They run in one process, which spares each file a start of Node and of what it
-// imports; so none may change what another one sees. test/unit/pure-tests.test.ts holds the folders to that.
+// Tests that only compute. They run in one process, which saves each file the start of Node and of its imports. So no test may
+// change what another one sees. test/unit/pure-tests.test.ts checks that for the folders.
 import { globSync, readFileSync, writeFileSync } from "node:fs";
 import { join, sep } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -16,14 +16,14 @@ const IMPURE: readonly (readonly [RegExp, string])[] = [
   [/\bset(Timeout|Interval|Immediate)\(/, "waits"],
   [/^import \{[^}]*\b(before|after|beforeEach|afterEach)\b[^}]*\} from "node:test"/m, "has hooks that are everybody's"],
 ];
-/** Comments say what they like. */
+/** Comments are not checked. */
 const COMMENT = /^\s*(\/\/|\/?\*).*$/gm;
 
-/** Why the test files in these folders are not pure, as `file: why`; by file. */
+/** Why test files in these folders are not pure, as `file: why`; sorted by file. */
 export function impurities(root: string, folders: readonly string[] = PURE_FOLDERS): string[] {
   const found: string[] = [];
   const seen = new Set(folders.flatMap((folder) => globSync(`${folder}/**/*.test.ts`, { cwd: root })));
-  // What is added while this runs is looked at, too.
+  // The loop also visits what is added while it runs.
   for (const file of seen) {
     const source = readFileSync(join(root, file), "utf8").replaceAll(COMMENT, "");
     for (const { from } of importsOf(source)) {
@@ -39,10 +39,10 @@ const isPure = (file: string): boolean =>
   PURE_FOLDERS.some((folder) => file.split(sep).join("/").startsWith(`${folder}/`));
 
 /**
- * Puts the pure ones among these files into one, where there are several.
- * @param files from `root`.
- * @param dir where that one is written.
- * @returns what to run instead.
+ * Puts the pure test files among these into one file, if there are several.
+ * @param files relative to `root`.
+ * @param dir where the new file is written.
+ * @returns the files to run instead.
  */
 export function bundlePure(files: readonly string[], root: string, dir: string): string[] {
   const pure = files.filter(isPure);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { freePort } from "../../src/cli/processes/local-redis.ts";
 
-/** Below what the system hands out by itself (from 32768 on), so that nobody else takes it before it is used. */
+/** A port below those that the system hands out itself (from 32768 on), so that no other process takes it before its use. */
 export async function quietPort(): Promise<number> {
   for (let left = 50; left > 0; left--) {
     const port = 12_000 + Math.floor(Math.random() * 10_000);

@@ -14,7 +14,7 @@ const PORT_TRIES = 50;
 export type LocalCluster = {
   /** `redis+cluster://127.0.0.1:p1,127.0.0.1:p2,…` */
   readonly url: string;
-  /** For faults: one of them can be stopped or killed. */
+  /** For faults: a test can stop or kill one of them. */
   readonly masters: readonly LocalRedis[];
   /** May be called twice and at once. */
   stop(): Promise<void>;
@@ -22,7 +22,7 @@ export type LocalCluster = {
 
 /**
  * A real Redis Cluster of masters without replicas, on free ports of the loopback address, in new folders under `dir`.
- * Resolves when every one of them says that the cluster is up; what was started is stopped where that fails.
+ * Resolves when every one of them says that the cluster is up. If that fails, the masters that were started are stopped.
  */
 export async function startLocalCluster(options: {
   dir: string;
@@ -60,7 +60,7 @@ async function startMaster(dir: string, settings: Readonly<Record<string, string
   });
 }
 
-/** Below what the system hands out by itself (from 32768 on), so that neither is taken in the meantime. */
+/** Both ports are below those that the system hands out itself (from 32768 on), so that neither is taken in the meantime. */
 async function freePortWithBus(): Promise<number> {
   for (let left = PORT_TRIES; left > 0; left--) {
     const port = 12_000 + Math.floor(Math.random() * 10_000);
@@ -79,7 +79,7 @@ async function form(ports: readonly number[]): Promise<void> {
       await client.call("CLUSTER", "SET-CONFIG-EPOCH", index + 1);
       await client.call("CLUSTER", "ADDSLOTSRANGE", from ?? 0, (to ?? 0) - 1);
     }
-    // Each pair, because hearing of one another through the first alone may take seconds.
+    // Each pair meets, because it may take seconds until all know each other through the first one only.
     for (const [index, client] of clients.entries()) {
       for (const port of ports.slice(index + 1)) await client.call("CLUSTER", "MEET", HOST, port);
     }

@@ -1,9 +1,9 @@
 import type { Redis } from "ioredis";
 
-/** Keys with their values and what is left of their lifetimes, as a backup has them. */
+/** Keys with their values and the rest of their lifetimes, as a backup has them. */
 type RedisCopy = ReadonlyMap<string, { readonly dump: Buffer; readonly ttlMs: number }>;
 
-/** Copies the keys that match a pattern, as a backup or a replica that lags behind has them. On a single Redis. */
+/** Copies the keys that match a pattern, as a backup or a replica that lags behind has them. For a single Redis only. */
 export async function copyKeys(redis: Redis, pattern: string): Promise<RedisCopy> {
   const copy = new Map<string, { dump: Buffer; ttlMs: number }>();
   for (const key of await redis.keys(pattern)) {
@@ -13,7 +13,7 @@ export async function copyKeys(redis: Redis, pattern: string): Promise<RedisCopy
   return copy;
 }
 
-/** Puts back a copy in one transaction: what matches the pattern and is not in it is gone then. */
+/** Restores a copy in one transaction. Keys that match the pattern and are not in the copy are deleted. */
 export async function restoreKeys(redis: Redis, pattern: string, copy: RedisCopy): Promise<void> {
   const now = await redis.keys(pattern);
   const all = redis.multi();

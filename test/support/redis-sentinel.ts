@@ -18,15 +18,15 @@ export type LocalSentinel = {
   readonly url: string;
   /** Sentinel's port. */
   readonly port: number;
-  /** To be hurt. */
+  /** A test may kill or stop it. */
   readonly primary: LocalRedis;
-  /** Resolves when the replica has all that the primary was given before the call: a failover then loses none of it. */
+  /** Resolves when the replica has all writes to the primary from before the call, so that a failover loses none of them. */
   inStep(): Promise<void>;
-  /** From now on the replica hears of none of the primary's writes: a failover loses them. */
+  /** From now on the replica gets no writes of the primary, so that a failover loses them. */
   cutOffReplica(): Promise<void>;
   /** Cuts off one of the primary's clients. */
   cutOff(clientId: number): Promise<void>;
-  /** Resolves when the replica has been made the primary, and Sentinel says so. */
+  /** Resolves when the replica is the primary, and Sentinel says so. */
   failedOver(): Promise<void>;
   /** May be called twice and at once. */
   stop(): Promise<void>;
@@ -51,7 +51,7 @@ export async function startLocalSentinel(dir: string, downAfterMs = DOWN_AFTER_M
   const stop = async (): Promise<void> => {
     for (const opened of clients) opened.disconnect();
     sentinel?.kill("SIGKILL");
-    // One that was stopped would not hear that it is to end.
+    // A primary that was stopped (SIGSTOP) would not notice that it must end.
     primary.kill("SIGCONT");
     await Promise.all([primary.stop(), replica.stop(), sentinelEnded]);
     await guard.close();
@@ -63,7 +63,7 @@ export async function startLocalSentinel(dir: string, downAfterMs = DOWN_AFTER_M
     ];
     const toPrimary = client(primaryPort);
     await client(replicaPort).replicaof(HOST, primaryPort);
-    // Before Sentinel looks for the first time: it looks again only after ten seconds.
+    // Before Sentinel looks for the first time, because it looks again only after ten seconds.
     await until("the replica follows", async () => /^slave0:.*state=online/m.test(await toPrimary.info("replication")));
     const port = await freePort();
     sentinel = await startSentinel(dir, port, primaryPort, downAfterMs);
@@ -85,7 +85,7 @@ export async function startLocalSentinel(dir: string, downAfterMs = DOWN_AFTER_M
         await until("the replica is in step", async () => (await toPrimary.wait(1, 100)) === 1);
       },
       cutOffReplica: async () => {
-        // Where it follows again it is refused; Sentinel changes nothing of that, for it still follows the right one.
+        // The replica tries to follow again, and is refused. Sentinel does not act: the replica follows the right primary.
         await toPrimary.acl("SETUSER", "default", "-psync", "-sync");
         await toPrimary.call("CLIENT", "KILL", "TYPE", "replica");
         await until("it has no replica", async () =>

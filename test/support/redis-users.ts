@@ -43,11 +43,11 @@ export const KINDS = [
 ];
 
 export type WithUsers = {
-  /** Its Master in this process has the user `master`. */
+  /** The Master of this cluster in this process has the user `master`. */
   readonly cluster: TestCluster;
   /** The URL of the Redis for a user of the docs. */
   readonly as: (user: string) => string;
-  /** To each server, and allowed everything. */
+  /** A connection to each server, with all rights. */
   readonly admins: readonly Redis[];
   readonly redis: Servers;
 };
@@ -64,7 +64,7 @@ export async function withRedisUsers(
   const as = (user: string) => redis.url.replace("://", `://${user}:PASSWORD@`);
   const cluster = new TestCluster(as("master"));
   try {
-    // Who is connected already stays so when the default user is shut off.
+    // Existing connections stay open when the default user is disabled.
     for (const admin of admins)
       for (const [user, rules] of usersOf(cluster.name, nodes)) await admin.call("ACL", "SETUSER", user, ...rules);
     await cluster.start();

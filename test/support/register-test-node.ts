@@ -2,7 +2,7 @@ import type { RedisClient } from "../../src/redis/connection/client.ts";
 import type { Keys } from "../../src/redis/keys.ts";
 import { registerNode } from "../../src/redis/node/node-lease.ts";
 
-/** A node that is in Redis alone: it takes no commands, and its lease runs out after `leaseMs`. @returns as what it may leave. */
+/** Registers a node in Redis only: it takes no tasks, and its lease ends after `leaseMs`. @returns what `leaveNode` needs. */
 export async function registerTestNode(
   redis: RedisClient,
   keys: Keys,

@@ -1,10 +1,10 @@
 // What `npm test` prints: a line for each test file when it ends, its failed tests then and once more at the end, the
-// skipped tests with their reasons, and the sums. Figures and output of a file are shown only where it failed.
+// skipped tests with their reasons, and the sums. Figures and output of a file are shown only if it failed.
 import { basename, isAbsolute, relative } from "node:path";
 import type { TestEvent } from "node:test/reporters";
 import { inspect } from "node:util";
 
-/** Of what a failed file has printed the last so many characters are shown. */
+/** How many of the last characters that a failed file has printed are shown. */
 const MOST_OUTPUT = 50_000;
 
 type Failure = { readonly at: string; readonly path: readonly string[]; readonly error: string };
@@ -12,11 +12,11 @@ type FileReport = {
   readonly failures: Failure[];
   readonly diagnostics: string[];
   output: string;
-  /** By test id: the titles of those that have begun, for the path to a test. */
+  /** By test id: the titles of the tests that have begun, for the path to a test. */
   readonly titles: Map<number, { readonly title: string; readonly parent: number }>;
-  /** The verdicts on its tests are in. One on the file itself may follow: it ended with a code of its own, for example. */
+  /** The results of its tests are in. One for the file itself may follow, for example if it ended with a code of its own. */
   isCounted: boolean;
-  /** Its process has ended. */
+  /** The process of the file has ended. */
   isOver: boolean;
   /** How many of its failures have been shown. */
   shown: number;
@@ -49,7 +49,7 @@ const newReport = (): FileReport => ({
   shown: 0,
 });
 
-/** A reporter as node:test takes it (`--test-reporter`). */
+/** A reporter for node:test (`--test-reporter`). */
 export default async function* reporter(source: AsyncIterable<TestEvent>): AsyncGenerator<string, void> {
   const reports = new Map<string, FileReport>();
   const skipped: string[] = [];
@@ -65,7 +65,7 @@ export default async function* reporter(source: AsyncIterable<TestEvent>): Async
     const file = data?.entryFile ?? data?.file;
     if (data === undefined) continue;
     if (event.type === "test:interrupted") {
-      // The runner exits before it has asked for more than this.
+      // The runner exits before it asks for more output than this.
       const names = event.data.tests.map((one) => shown(one.file ?? one.name));
       yield `${endOf(reports)}\ninterrupted while running: ${names.join(", ")}\n`;
       continue;
@@ -98,7 +98,7 @@ export default async function* reporter(source: AsyncIterable<TestEvent>): Async
         break;
       case "test:complete":
         if (!isOfFile) break;
-        // Comes at once, while the verdicts of files that run beside others come file by file.
+        // This event comes at once. The results of files that run at the same time come file by file.
         yield lineOf(file, data);
         report.isOver = true;
         break;
@@ -117,7 +117,7 @@ export default async function* reporter(source: AsyncIterable<TestEvent>): Async
   yield `\n${sums}`;
 }
 
-/** Every failure again: what was printed first has scrolled away. */
+/** Every failure again, because those that were printed first have scrolled away. */
 function endOf(reports: ReadonlyMap<string, FileReport>): string {
   const failed = [...reports].filter(([, { failures }]) => failures.length > 0);
   return failed.length === 0 ? "" : `\nfailed:\n${failed.map(([file, report]) => failuresOf(file, report)).join("")}`;
@@ -155,13 +155,13 @@ function failureOf(report: FileReport, data: Data): Failure {
   };
 }
 
-/** Why, as node:test has it: `subtestsFailed` where those inside have verdicts of their own; null where it passed. */
+/** The reason of node:test: `subtestsFailed` if the tests inside have their own results; null if the test passed. */
 function failureType({ details }: Data): string | null {
   const error = details?.error;
   return error instanceof Error && "failureType" in error ? String(error.failureType) : null;
 }
 
-/** The titles from the outermost test to this one. The verdict on a file is none of its tests. */
+/** The titles from the outermost test to this one. The result of a file itself is not one of its tests. */
 function pathOf({ titles }: FileReport, { name, entryFile, parentId }: Data): string[] {
   const path = [name ?? ""];
   if (entryFile === undefined) return path;

@@ -2,10 +2,10 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { delimiter } from "node:path";
 import { waitUntil } from "../../src/cli/processes/wait-until.ts";
 
-/** Settings of npm that a machine may give by its environment; the rest of npm's variables are the outer script's. */
+/** Settings of npm that may come from the machine's environment. The other npm variables belong to the outer script. */
 const NPM_SETTINGS = ["npm_config_registry", "npm_config_cache", "npm_config_userconfig", "npm_config_globalconfig"];
 
-/** An environment like that of a person's shell: nothing of the npm script, the tests or the settings around this process. */
+/** An environment like that of a person's shell, without the variables of the npm script, of the tests and of settings. */
 export function shellEnv(over: Readonly<Record<string, string>>): Record<string, string> {
   const env: Record<string, string> = {};
   for (const [name, value] of Object.entries(process.env)) {
@@ -16,7 +16,7 @@ export function shellEnv(over: Readonly<Record<string, string>>): Record<string,
   return { ...env, PATH: path.join(delimiter), ...over };
 }
 
-/** A program as on a terminal: a process group of its own, which `interrupt` sends Ctrl-C; its standard input is closed. */
+/** A program as on a terminal: in its own process group, to which `interrupt` sends Ctrl-C. Its standard input is closed. */
 export class Script {
   readonly #child: ChildProcess;
   readonly #ended: Promise<number | string>;
@@ -24,7 +24,7 @@ export class Script {
   #lastMs = performance.now();
   /** All that it has printed. */
   output = "";
-  /** How long it took until its first line: where npm runs it, npm is loaded by then. */
+  /** How long it took until its first line. If npm runs the program, that includes the time to load npm. */
   untilFirstLineMs = 0;
   /** The longest time between two lines, so far. */
   longestSilenceMs = 0;
@@ -51,7 +51,7 @@ export class Script {
     this.output += text;
   }
 
-  /** @throws with its output where it ends without printing that, or not within the limit. */
+  /** @throws with its output if it ends without printing that, or does not print that within the limit. */
   async printed(pattern: RegExp, limitMs: number): Promise<void> {
     await waitUntil(() => pattern.test(this.output) || this.#end !== null, limitMs);
     if (!pattern.test(this.output))
@@ -63,13 +63,13 @@ export class Script {
     this.#signal("SIGINT");
   }
 
-  /** @returns exit code or signal. @throws with its output where it does not end within the limit. */
+  /** @returns exit code or signal. @throws with its output if it does not end within the limit. */
   async end(limitMs: number): Promise<number | string> {
     if (await waitUntil(() => this.#end !== null, limitMs)) return await this.#ended;
     throw new Error(`still running after ${limitMs} ms:\n${this.output}`);
   }
 
-  /** For the end of a test, whatever became of it. */
+  /** For the end of a test, whatever has happened. */
   async kill(): Promise<void> {
     if (this.#end === null) this.#signal("SIGKILL");
     await this.#ended;

@@ -1,9 +1,9 @@
 import { operationsUnderWay } from "../../workers/node/files/bounded-files.ts";
 
-/** Turns of the event loop after which nothing goes on by itself any more. */
+/** After this number of quiet turns of the event loop, no work goes on by itself any more. */
 const QUIET_TURNS = 5;
 
-/** Lets everything go on that waits for nothing but promises, turns of the event loop, and a worker's files. */
+/** Waits until all work is done that waits only for promises, turns of the event loop, and a worker's files. */
 export async function settled(): Promise<void> {
   for (let quiet = 0; quiet < QUIET_TURNS; quiet += 1) {
     await new Promise((resolve) => setImmediate(resolve));

@@ -1,20 +1,20 @@
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 
-/** Stands between one process and a Redis, and can fall silent: nobody is told, as where a network drops packets. */
+/** Stands between one process and a Redis, and can fall silent without closing, as when a network drops packets. */
 export type SilentProxy = {
-  /** Where the process finds it instead of the Redis. */
+  /** The URL for the process, instead of the URL of the Redis. */
   readonly url: string;
-  /** What is sent waits, on old connections and on new ones: in both directions, or the replies alone. */
+  /** Holds back all data, or only the replies, on old connections and on new ones. */
   fallSilent(what?: "all" | "replies"): void;
-  /** What has waited goes on, in order. */
+  /** Passes on what was held back, in order. */
   speak(): void;
-  /** New connections are served again. Those from before stay silent for good: what lay between has forgotten them. */
+  /** Serves new connections again. Older ones stay silent for good, as if the network had forgotten them. */
   speakToNew(): void;
   close(): Promise<void>;
 };
 
-/** @param redisUrl `redis://host:port`. Not a Redis Cluster: its clients go where its nodes say, not where the proxy is. */
+/** @param redisUrl `redis://host:port`. Not a Redis Cluster: its clients connect where its nodes say, not to the proxy. */
 export async function openSilentProxy(redisUrl: string): Promise<SilentProxy> {
   const { hostname, port } = new URL(redisUrl);
   const clients = new Set<Socket>();
@@ -33,7 +33,7 @@ export async function openSilentProxy(redisUrl: string): Promise<SilentProxy> {
   function join(from: Socket, to: Socket, all: Set<Socket>): void {
     all.add(from);
     from.on("data", (chunk) => to.write(chunk));
-    // An error, such as the reset by a process that was killed, is followed by the close.
+    // An error, such as the reset by a killed process, is followed by the close.
     from.on("error", () => undefined);
     from.on("close", () => {
       all.delete(from);

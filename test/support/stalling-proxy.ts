@@ -4,18 +4,18 @@ import { readCommand } from "./cutting-proxy.ts";
 
 /** Stands between one process and a Redis, and can hold a connection up between two of its commands. */
 export type StallingProxy = {
-  /** Where the process finds it instead of the Redis. */
+  /** The URL for the process, instead of the URL of the Redis. */
   readonly url: string;
-  /** Holds back the first command that `at` knows by its words, and what follows on its connection. Resolves when it does. */
+  /** Holds back the first command that `at` knows by its words, and what follows on its connection. Resolves at that moment. */
   stall(at: (words: readonly string[]) => boolean): Promise<void>;
-  /** Lets go on what is held back. */
+  /** Passes on what is held back. */
   release(): void;
   close(): Promise<void>;
 };
 
 /**
  * A proxy on a free port of the loopback address.
- * @param redisUrl `redis://host:port`. Not a Redis Cluster: its clients go where its nodes say, not where the proxy is.
+ * @param redisUrl `redis://host:port`. Not a Redis Cluster: its clients connect where its nodes say, not to the proxy.
  */
 export async function openStallingProxy(redisUrl: string): Promise<StallingProxy> {
   const { hostname, port } = new URL(redisUrl);
@@ -26,7 +26,7 @@ export async function openStallingProxy(redisUrl: string): Promise<StallingProxy
 
   const track = (socket: Socket): Socket => {
     sockets.add(socket);
-    // An end that breaks is told to the other end by closing it.
+    // When one end breaks, the proxy closes the other end.
     socket.on("error", () => undefined);
     return socket.once("close", () => sockets.delete(socket));
   };

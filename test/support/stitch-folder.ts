@@ -3,7 +3,7 @@ import { appendFileSync, existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestCluster, until } from "./cluster.ts";
 
-/** A stitch's own folder on its node, where the stitches of the tests leave what they saw (`journalOf`). */
+/** A stitch's own folder on its node, where the stitches of the tests note what they saw (`journalOf`). */
 export const dataDirOf = (cluster: TestCluster, node: string, id: string): string =>
   join(folderOf(cluster, node), "data", id);
 
@@ -15,13 +15,13 @@ export const logOf = (cluster: TestCluster, node: string, id: string): { source:
 export const journalOf = (cluster: TestCluster, node: string, id: string): Record<string, unknown>[] =>
   jsonLines(join(dataDirOf(cluster, node, id), "journal")) as Record<string, unknown>[];
 
-/** As `journalOf`, of all stitches that there have been under this id: `journal-<id>` beside the data folders. */
+/** Like `journalOf`, for all stitches that have had this id: `journal-<id>` beside the data folders. */
 export const lastingJournalOf = (cluster: TestCluster, node: string, id: string): Record<string, unknown>[] =>
   jsonLines(join(folderOf(cluster, node), `journal-${id}`)) as Record<string, unknown>[];
 
 /**
- * Fails where a stitch was not started so often on its node, by the lines of the file in which its program counts that. A
- * process runs before its shell has written that down.
+ * Fails unless each stitch was started `times` times on its node, by the lines of the file in which its program counts its
+ * starts. Waits for the lines, because a process runs before its shell has written one.
  */
 export async function startedTimes(
   cluster: TestCluster,
@@ -41,13 +41,13 @@ export async function startedTimes(
 
 type RecordLine = { readonly kind: string; readonly record: Readonly<Record<string, unknown>> };
 
-/** What a node has on its disk of its stitches' records, oldest first. */
+/** The records of its stitches that a node has on its disk, oldest first. */
 export const recordsOf = (cluster: TestCluster, node: string): RecordLine[] =>
   (jsonLines(recordsPath(cluster, node)) as Partial<RecordLine>[]).filter(
     (line): line is RecordLine => line.record !== undefined,
   );
 
-/** Adds a record to those; the node must not run. */
+/** Adds a record to the node's disk. The node must not run. */
 export const addRecord = (cluster: TestCluster, node: string, line: RecordLine): void =>
   appendFileSync(recordsPath(cluster, node), `${JSON.stringify(line)}\n`);
 
@@ -58,7 +58,7 @@ export const folderOf = (cluster: TestCluster, node: string): string =>
 
 const jsonLines = (path: string): unknown[] => linesOf(path).map((line) => JSON.parse(line) as unknown);
 
-/** The whole lines of a file, not the one that is just being written; none where it is not there yet. */
+/** The complete lines of a file, without the one that is just being written; none if the file is not there yet. */
 export function linesOf(path: string): string[] {
   return existsSync(path) ? readFileSync(path, "utf8").split("\n").slice(0, -1) : [];
 }

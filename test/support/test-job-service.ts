@@ -4,7 +4,7 @@ import { Observer } from "../../src/master/state/observer.ts";
 import { Dispatcher } from "../../src/queue/dispatcher.ts";
 import type { TestCluster } from "./cluster.ts";
 
-/** What a Master tends jobs with, by the test's own clock. */
+/** The service with which a Master looks after jobs, on the test's own clock. */
 export function testJobService({ open: { redis, keys }, errors }: TestCluster, nowMs: () => number): JobService {
   return new JobService({
     redis,

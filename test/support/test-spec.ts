@@ -14,14 +14,14 @@ export function stored(spec: StitchSpec): StoredSpec {
   return { specHash, spec, text };
 }
 
-/** The spec of something that names one of them. */
+/** The spec that something names by its hash. */
 export function specOf({ specHash }: { readonly specHash: string }): StitchSpec {
   const spec = SPECS.get(specHash);
   if (spec === undefined) throw new Error(`this test has named no spec ${specHash}`);
   return spec;
 }
 
-/** What a node may run: whatever this test has named. */
+/** The specs that a node may run: all that this test has named. */
 export const NAMED_SPECS = { find: (hash: string): StitchSpec | null => SPECS.get(hash) ?? null };
 
 /** A program that ends at once and speaks no protocol. */

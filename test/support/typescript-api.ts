@@ -1,4 +1,4 @@
-// Gives programs that need TypeScript's own API one that has it: the compiler that this repository is checked with has none.
+// Gives programs that need TypeScript's own API a TypeScript that has it: the compiler that checks this repository has none.
 //   node --import test/support/typescript-api.ts PROGRAM
 import { registerHooks } from "node:module";
 import common from "@ts-morph/common";

@@ -3,7 +3,7 @@ import { waitUntil } from "../../src/cli/processes/wait-until.ts";
 
 const CLOSE_LIMIT_MS = 10_000;
 
-/** Types commands into one `sh`, one after the other, as a person would: what one of them sets, the next one finds. */
+/** Types commands into one `sh`, one after the other, as a person would: a command sees what an earlier one has set. */
 export class Typist {
   readonly #shell: ChildProcess;
   readonly #ended: Promise<unknown>;
@@ -11,24 +11,24 @@ export class Typist {
   #commands = 0;
 
   constructor(cwd: string, env: Readonly<Record<string, string>>) {
-    // A group of its own, so that Ctrl-C reaches what the shell runs.
+    // Its own process group, so that Ctrl-C reaches what the shell runs.
     this.#shell = spawn("sh", [], { cwd, env, detached: true, stdio: ["pipe", "pipe", "inherit"] });
     this.#ended = new Promise((resolve) => this.#shell.once("close", resolve));
     this.#shell.stdout?.setEncoding("utf8").on("data", (text: string) => {
       this.#output += text;
     });
-    // One pipe, so that all is printed before the mark at its end. The shell outlives Ctrl-C; what it runs does not
-    // inherit that.
+    // One pipe, so that all output comes before the mark at its end. The shell survives Ctrl-C; the programs that it runs
+    // do not.
     this.#shell.stdin?.write("exec 2>&1; trap : INT\n");
   }
 
-  /** @returns its exit code, and what it has printed on stdout and stderr. @throws where it takes longer than that. */
+  /** @returns the exit code, and the output on stdout and stderr. @throws if the command takes longer than `limitMs`. */
   async type(command: string, limitMs: number): Promise<{ code: number; output: string }> {
     this.#write(command);
     return await this.#end(command, limitMs);
   }
 
-  /** Waits until it has printed something, and ends it then by Ctrl-C. @throws where it prints nothing in time, or goes on. */
+  /** Waits until the command prints something, then ends it with Ctrl-C. @throws if it prints nothing in time, or goes on. */
   async typeAndInterrupt(command: string, limitMs: number): Promise<void> {
     this.#write(command);
     if (!(await waitUntil(() => this.#output !== "", limitMs))) throw new Error(`nothing is printed by: ${command}`);

@@ -10,7 +10,7 @@ export const BODIES: readonly { readonly name: string; readonly path: string; re
   { name: "a rollback", path: "/v1/jobs/jhrot6cl5bs7w4lwe7tczd5dgnn/rollback", schema: rollbackBody },
 ];
 
-/** Bodies that a schema begins to take, each with `bulk` in another place: in every field, element and unknown field. */
+/** Bodies that fit a schema up to a place, each with `bulk` in another place: in every field, element and unknown field. */
 export function spoilt(schema: z.ZodType, bulk: unknown): unknown[] {
   return [...placed(z.toJSONSchema(schema, { io: "input", unrepresentable: "any" }), bulk)];
 }
@@ -21,7 +21,7 @@ function* placed(schema: z.core.JSONSchema._JSONSchema, bulk: unknown): Generato
   for (const one of [...(schema.anyOf ?? []), ...(schema.oneOf ?? []), ...(schema.allOf ?? [])])
     yield* placed(one, bulk);
   if (schema.properties !== undefined) {
-    // What tells one alternative from another has to be right, or nothing else is looked at.
+    // The fields that tell one alternative from another must be right, or nothing else is checked.
     const fixed: Record<string, unknown> = {};
     for (const [name, field] of Object.entries(schema.properties))
       if (typeof field === "object" && field.const !== undefined) fixed[name] = field.const;

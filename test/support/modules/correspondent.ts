@@ -1,4 +1,4 @@
-// A module that writes to others and takes what comes (test/support/correspondence.ts).
+// A module that writes to others and takes the messages that come (test/support/correspondence.ts).
 import { fullId } from "../../../src/domain/names/ids.ts";
 import type { ModuleContext, ModuleMessage } from "../../../workers/node/adaptors/module.ts";
 import { Correspondence } from "../correspondence.ts";
@@ -10,7 +10,7 @@ export function start(context: ModuleContext): void {
     me: fullId(context.node, context.id),
     dataDir: context.dataDir,
     seed: Number(process.env["TEST_SEED"]),
-    // It resolves when it is stored.
+    // `context.send` resolves when the message is stored.
     send: (to, data) =>
       context.send(to, data).then(
         () => true,

@@ -1,5 +1,5 @@
-// A module whose stitches behave as their component is named. Each notes its hooks in the file `journal` of its folder; some
-// wait for the file `go` there.
+// A module whose stitches behave as the name of their component says. Each notes the calls of its hooks in the file `journal`
+// of its folder; some wait for the file `go` there.
 import { EventEmitter } from "node:events";
 import { appendFileSync, existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -10,7 +10,7 @@ const has = ({ dataDir }, file) => existsSync(join(dataDir, file));
 const note = ({ dataDir }, entry) => appendFileSync(join(dataDir, "journal"), `${JSON.stringify(entry)}\n`);
 const fault = ({ id }) => new Error(`the fault of ${id}`);
 
-/** Acts once when there is a file `go`, in a timer of its own. */
+/** Acts once, in its own timer, when there is a file `go`. */
 function onGo(context, act) {
   const timer = setInterval(() => {
     if (context.signal.aborted) clearInterval(timer);

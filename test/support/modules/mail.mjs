@@ -1,5 +1,5 @@
-// A module that does with a message what its channel says, and notes each in the file `journal` of its folder. The same as
-// the process test/support/stitches/mail.mjs.
+// A module that does with a message what its channel says, and notes each one in the file `journal` of its folder. It does the
+// same as the process test/support/stitches/mail.mjs.
 import { appendFileSync, existsSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
@@ -56,5 +56,5 @@ export async function message({ from, channel, data }, context) {
   }
 }
 
-/** Long data by its length and its ends. */
+/** Long data is shortened to its length, its beginning and its end. */
 const short = (data) => (data.length <= 1000 ? data : `${data.length} ${data.slice(0, 10)}…${data.slice(-10)}`);

@@ -1,4 +1,4 @@
-// A module that fails on its own account, outside of any stitch, once there is the file TRIGGER.
+// A module that fails outside of any stitch, once the file exists that TRIGGER names.
 import { existsSync, readFileSync } from "node:fs";
 
 const trigger = process.env.TRIGGER ?? "";
@@ -9,5 +9,5 @@ setInterval(() => {
   else throw error;
 }, 20).unref();
 
-/** All that a module needs. */
+/** The only export that a module needs. */
 export const start = () => undefined;

@@ -1,4 +1,4 @@
-// A module whose stitches end together only: the stop of each waits until so many, as its component says, are to stop.
+// A module whose stitches end only together: each stop waits until as many as the component says are to stop.
 import { setTimeout as wait } from "node:timers/promises";
 
 let asked = 0;

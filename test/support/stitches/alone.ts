@@ -1,8 +1,8 @@
-// A stitch that looks whether it is alone: it notes in the file `journal` when it starts, and there too if the process that
-// was this stitch before still runs. By the custom argument after `--`, on SIGTERM it
-// - `ends` at once,
-// - `finishes` what it does first,
-// - `stays`.
+// A stitch that checks whether it is alone. It notes in the file `journal` when it starts, and if the process that was this
+// stitch before still runs. The custom argument after `--` says what it does on SIGTERM:
+// - `ends`: it ends at once,
+// - `finishes`: it first finishes its work,
+// - `stays`: it stays.
 import { appendFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { isRunning } from "../process-list.ts";
 
@@ -30,5 +30,5 @@ console.log('{"Command":"sync","Id":2}\nend');
 process.stdin.on("data", (text) => {
   if (habit !== "stays" && text.includes("_exit")) process.exit(0);
 });
-// Not that its input ends, but its watchdog is what ends it.
+// It does not end when its input ends: its watchdog must end it.
 setInterval(() => undefined, 60_000);

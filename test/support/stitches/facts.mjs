@@ -1,4 +1,4 @@
-// Writes down what it was started with, in the file `journal`. With ProcessV1 it answers the first heartbeat, whose Id is 2.
+// Notes what it was started with, in the file `journal`. With ProcessV1 it answers the first heartbeat, whose Id is 2.
 import { appendFileSync } from "node:fs";
 
 const { argv, env, ppid } = process;

@@ -1,4 +1,4 @@
-// Stitches with habits of their own, by the custom argument after `--`. Each answers its heartbeats, exits when it is told
+// Stitches with the habit that the custom argument after `--` names. Each answers its heartbeats, exits when it is told
 // to, and notes every message it gets in the file `journal`.
 import { appendFileSync, existsSync } from "node:fs";
 import { createInterface } from "node:readline";
@@ -6,7 +6,7 @@ import { createInterface } from "node:readline";
 const [habit, ...more] = process.argv.slice(process.argv.indexOf("--") + 1);
 const sync = (id) => `${JSON.stringify({ Command: "sync", Id: id })}\nend\n`;
 const print = (text) => process.stdout.write(text);
-/** Prints it once, with the first answer, before or after which the rest is as ever. */
+/** Prints `text` once, right before the first answer. The other answers are as usual. */
 const once = (text) => (id, isFirst) =>
   print(isFirst ? Buffer.concat([Buffer.from(text), Buffer.from(sync(id))]) : sync(id));
 

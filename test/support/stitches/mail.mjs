@@ -1,5 +1,5 @@
-// A process stitch that does with a message what its channel says, and notes each in the file `journal` of its folder: by
-// hand, so that it is seen what the node writes. The same as the module test/support/modules/mail.mjs.
+// A process stitch that does with a message what its channel says, and notes each one in the file `journal` of its folder. It
+// uses no SDK, so that tests see what the node writes. It does the same as the module test/support/modules/mail.mjs.
 import { appendFileSync, existsSync } from "node:fs";
 
 let gathered = [];
@@ -17,7 +17,7 @@ process.stdin.setEncoding("utf8").on("data", (chunk) => {
 });
 process.stdin.on("end", () => process.exit(0));
 
-// The output is a pipe, so that this waits where nobody reads it.
+// The output is a pipe, so this call waits if nobody reads it.
 const say = (message) => process.stdout.write(`${JSON.stringify(message)}\nend\n`);
 const short = (data) => (data.length <= 1000 ? data : `${data.length} ${data.slice(0, 10)}…${data.slice(-10)}`);
 
@@ -77,7 +77,7 @@ function take({ Id, FromStitchInstanceId: from, ChannelName: channel, Data: data
       ack();
       break;
     case "ask": {
-      // Under an Id of its own; the answer is noted like any message.
+      // The question has its own Id. The answer is noted like any message.
       const { to, data: text, channel: name, id } = JSON.parse(data);
       say({ Command: "data", Id: id, ToStitchInstanceId: to, DataChannel: name, Data: text });
       ack();

@@ -1,5 +1,5 @@
-// A stitch with the habits of the strictest ones there are: it knows only a line that is exactly `end`, joins what it
-// gathered with commas, sends the Id as a string and an empty line after `end`, and prompts with nothing. It notes every
+// A stitch with the habits of the strictest stitches that exist: it knows only a line that is exactly `end`, joins the lines of
+// a message with commas, sends the Id as a string and an empty line after `end`, and has an empty prompt. It notes every
 // message it gets in the file `journal`.
 import { appendFileSync } from "node:fs";
 import { createInterface } from "node:readline";
