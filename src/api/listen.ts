@@ -6,7 +6,7 @@ import { RequestError } from "../domain/errors.ts";
 import type { Api } from "./deps.ts";
 import { boundIdle } from "./idle-connections.ts";
 import { problemResponse } from "./problem.ts";
-import { answerUnparsed } from "./unparsed.ts";
+import { answerUnparsed } from "./unparsed-request.ts";
 
 /** Limits of connections: a client that does nothing must not hold one of them, or all. */
 export const LIMITS = {

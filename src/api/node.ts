@@ -4,7 +4,7 @@ import { nodeIdFromHostname } from "../domain/names/ids.ts";
 import { createLogger, lostLogLines } from "../logger.ts";
 import { type OpenMaster, openMaster } from "../master/open-master.ts";
 import { writeFormat } from "../redis/format.ts";
-import type { Running } from "../running.ts";
+import type { RunningPart } from "../running-part.ts";
 import { createApp } from "./app.ts";
 import type { Access } from "./deps.ts";
 import { eventFollower } from "./follow-events.ts";
@@ -23,7 +23,7 @@ const SAME_ERROR_MS = 10_000;
  * Starts the HTTP API in this process; resolves once it accepts requests.
  * @throws ConfigError with the setting to change; the connection error if Redis does not answer within 5 s.
  */
-export async function startApi(config: Config): Promise<Running> {
+export async function startApi(config: Config): Promise<RunningPart> {
   const allowed = accessOf(config);
   const log = createLogger(config, "api");
   const onRedisError = seldom(SAME_ERROR_MS, (error) => log.warn({ err: error }, "redis"));

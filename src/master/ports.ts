@@ -69,7 +69,7 @@ export type DeadLetterFilter = { readonly node?: string | undefined; readonly st
 export type Sent = { readonly sent: SentResource; readonly replayed: boolean };
 
 /** What one sweep did. */
-export type Tended = { readonly looked: number; readonly dispatched: number; readonly closed: number };
+export type Swept = { readonly looked: number; readonly dispatched: number; readonly closed: number };
 
 /**
  * Duties 1 and 3: observes the cluster and answers questions about it. Every list is a page. `asOf` uses the clock that
@@ -246,7 +246,7 @@ export interface Upkeep {
    * One sweep: finishes dispatches, expires and closes jobs, and does the chores that are due. Any number of Masters may
    * sweep at once.
    */
-  tend(): Promise<Tended>;
+  sweep(): Promise<Swept>;
   /**
    * Waits on the given connection until a job is due for a look, and takes the job, so that no other Master does.
    * @returns the job's id; null if no job was due within `waitMs`.

@@ -299,7 +299,7 @@ export const LAYOUT: {
   masters: {
     of: [],
     types: ["zset"],
-    holds: "master → when it was last seen tending",
+    holds: "master → when it was last seen sweeping",
     writer: "Masters",
     bound: "1 min for each",
   },

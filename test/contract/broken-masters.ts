@@ -54,7 +54,7 @@ export const BROKEN_MASTERS: readonly BrokenMaster[] = [
     make: (sound) => ({
       ...sound,
       upkeep: {
-        tend: () => Promise.resolve({ looked: 0, dispatched: 0, closed: 0 }),
+        sweep: () => Promise.resolve({ looked: 0, dispatched: 0, closed: 0 }),
         nextDue: () => Promise.resolve(null),
         takeDue: () => Promise.resolve([]),
         advance: () => Promise.resolve(),

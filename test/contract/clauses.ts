@@ -100,7 +100,7 @@ export const CLAUSES = {
       const isClosed = async () => {
         // As if it had been due for long.
         await redis.zadd(keys.openJobs, "XX", 0, id);
-        await master.upkeep.tend();
+        await master.upkeep.sweep();
         return redis.hget(keys.job(id), "closed");
       };
       await until("it is closed", isClosed, LIMIT_MS);

@@ -111,7 +111,7 @@ describe("an API that is killed between two writes while it accepts a command (P
         nowMs = atMs;
         // Due at once.
         await lookAgainIn(redis, keys, id, 0);
-        assert.deepEqual(await jobService.tend(), { looked: 1, dispatched: 0, closed: 0 });
+        assert.deepEqual(await jobService.sweep(), { looked: 1, dispatched: 0, closed: 0 });
       }
       assert.equal((await written(cluster)).id, null);
     });

@@ -111,7 +111,7 @@ describe("a task that was claimed and is lost", { concurrency: 3 }, () => {
 
       await indexOpenJob(redis, keys, id, 1);
       await until("it is due, and sent again", async () => {
-        await cluster.master.upkeep.tend();
+        await cluster.master.upkeep.sweep();
         return (await loadJob(redis, keys, id))?.attempts.get("t0") === 2;
       });
       const job = await cluster.master.commands.job(id, 30_000);

@@ -207,7 +207,7 @@ for (const { name, url } of REDISES) {
         );
         assert.match(told().join(), /cannot be read: "s:t0.1.0" in .*:out:\* is not JSON/);
         for (const id of [record, outcome, well]) await redis.zadd(keys.openJobs, 1, id);
-        assert.equal((await master.upkeep.tend()).dispatched, 2, "those that can be read");
+        assert.equal((await master.upkeep.sweep()).dispatched, 2, "those that can be read");
       });
     });
 

@@ -108,7 +108,7 @@ describe("a Master that is held up before it writes the job's record (P2)", { co
         for (const atMs of [0, 601_000]) {
           nowMs = atMs;
           await redis.zadd(keys.openJobs, "XX", 0, first);
-          await jobService.tend();
+          await jobService.sweep();
         }
         assert.equal(await redis.zscore(keys.openJobs, first), null);
         proxy.release();

@@ -53,7 +53,7 @@ for (const { name, url } of REDISES) {
         await until("it is registered again", async () => (await redis.exists(keys.nodeMeta("n1"))) === 1);
         assert.equal(await redis.get(keys.format), String(FORMAT));
         await redis.del(keys.format);
-        await cluster.master.upkeep.tend();
+        await cluster.master.upkeep.sweep();
         assert.equal(await redis.get(keys.format), String(FORMAT), "a Master writes it, too");
       });
     });

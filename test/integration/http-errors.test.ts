@@ -18,7 +18,7 @@ import { type OpenMaster, openMaster } from "../../src/master/open-master.ts";
 import { emitEvents } from "../../src/redis/events.ts";
 import { MAX_ENTRIES } from "../../src/redis/inbox/inbox.ts";
 import { leaveNode } from "../../src/redis/node/node-lease.ts";
-import type { Running } from "../../src/running.ts";
+import type { RunningPart } from "../../src/running-part.ts";
 import { besideProbes } from "../support/beside-probes.ts";
 import { checkAnswer, checkedFetch } from "../support/checked-fetch.ts";
 import { until } from "../support/cluster.ts";
@@ -36,7 +36,7 @@ let dir = "";
 let local: LocalRedis | null = null;
 let redisUrl = "";
 let open: OpenMaster;
-let api: Running;
+let api: RunningPart;
 let url = "";
 
 const config = (over: Record<string, string> = {}) =>
@@ -47,7 +47,7 @@ const config = (over: Record<string, string> = {}) =>
     STITCH_LOG_LEVEL: "silent",
     ...over,
   });
-const urlOf = ({ ready }: Running): string => /http:[^\s,]+/.exec(ready)?.[0] ?? "";
+const urlOf = ({ ready }: RunningPart): string => /http:[^\s,]+/.exec(ready)?.[0] ?? "";
 const openHere = (redis: string) =>
   openMaster({
     redisUrl: redis,

@@ -6,6 +6,7 @@ import { closeSync, mkdirSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { checkedFetch } from "../support/checked-fetch.ts";
+import { quietPort } from "../support/quiet-port.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { MAIN } from "../unit/cli/run-stitch.ts";
 
@@ -39,7 +40,7 @@ for (const output of ["a full disk", "a reader that has gone"] as const)
     skip: process.platform !== "linux" && "there is no /dev/full",
   }, async () => {
     await withCluster(REDISES[0]?.url ?? "", { STITCH_LOG_LEVEL: "debug" }, async (cluster) => {
-      const port = 20_000 + (process.pid % 20_000);
+      const port = await quietPort();
       const parts = await Promise.all([
         started(cluster, ["node"], output, {
           STITCH_NODE_ID: "n1",

@@ -27,7 +27,7 @@ const LAYERS: readonly Layer[] = [
       "contract",
       "domain",
       "config",
-      "running",
+      "running-part",
       "printable",
       "error-text",
       "bounded-wait",
@@ -36,7 +36,17 @@ const LAYERS: readonly Layer[] = [
   {
     name: "workers",
     files: /^workers\//,
-    may: ["master", "redis", "queue", "domain", "config", "running", "ending-signals", "error-text", "bounded-wait"],
+    may: [
+      "master",
+      "redis",
+      "queue",
+      "domain",
+      "config",
+      "running-part",
+      "ending-signals",
+      "error-text",
+      "bounded-wait",
+    ],
   },
   { name: "version", files: /^src\/version\.ts$/, may: [] },
   /** Parses the URL of Redis, for the settings and for connections. */
@@ -53,7 +63,7 @@ const LAYERS: readonly Layer[] = [
   /** The signals that ask a process to end. */
   { name: "ending-signals", files: /^src\/ending-signals\.mjs$/, may: [] },
   /** The type of what an entry has started. */
-  { name: "running", files: /^src\/running\.ts$/, may: [] },
+  { name: "running-part", files: /^src\/running-part\.ts$/, may: [] },
 ];
 /**
  * Inside a layer: its folders and files at the top, and which of these each of them may import. The last one, "", is every

@@ -2,17 +2,16 @@ import { hostname } from "node:os";
 import { type Config, requireRedis } from "../../src/config.ts";
 import { createLogger } from "../../src/logger.ts";
 import { openMaster } from "../../src/master/open-master.ts";
-import type { Running } from "../../src/running.ts";
-import { Tender } from "./tender.ts";
+import type { RunningPart } from "../../src/running-part.ts";
+import { Sweeper } from "./sweeper.ts";
 
 const CONNECT_MS = 10_000;
 const STOP_MS = 3000;
 
 /** Starts a master worker: finishes dispatches, expires late jobs, closes finished ones. Any number may run. */
-export async function startMaster(config: Config): Promise<Running> {
+export async function startMaster(config: Config): Promise<RunningPart> {
   const log = createLogger(config, "master");
-  const onError = (error: unknown) =>
-    log.warn({ err: error }, "a round of tending failed; the next one makes up for it");
+  const onError = (error: unknown) => log.warn({ err: error }, "a sweep failed; the next one makes up for it");
   const id = `master-${hostname()}-${process.pid}`;
   const open = await openMaster({
     redisUrl: requireRedis(config),
@@ -26,12 +25,12 @@ export async function startMaster(config: Config): Promise<Running> {
     checkFirst: true,
   });
   const blocking = open.openBlocking();
-  const tender = new Tender({ upkeep: open.master.upkeep, blocking, onError });
-  tender.start();
+  const sweeper = new Sweeper({ upkeep: open.master.upkeep, blocking, onError });
+  sweeper.start();
   const ended = Promise.withResolvers<void>();
   let stopping: Promise<void> | null = null;
   const stop = async () => {
-    await tender.stop(STOP_MS);
+    await sweeper.stop(STOP_MS);
     open.close();
     ended.resolve();
   };

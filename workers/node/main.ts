@@ -5,7 +5,7 @@ import { pause } from "../../src/bounded-wait.ts";
 import { type Config, requireRedis, requireStateDir } from "../../src/config.ts";
 import type { NodeFacts } from "../../src/domain/node/node.ts";
 import { createLogger } from "../../src/logger.ts";
-import type { Running } from "../../src/running.ts";
+import type { RunningPart } from "../../src/running-part.ts";
 import { VERSION } from "../../src/version.ts";
 import { startMaster } from "../master/main.ts";
 import { mustAnswer } from "./files/bounded-files.ts";
@@ -16,7 +16,7 @@ import { NodeWorker } from "./node-worker.ts";
 const CONNECT_MS = 10_000;
 
 /** Starts a node worker; with the role `master` a master worker beside it, in this process. */
-export async function startNode(config: Config): Promise<Running> {
+export async function startNode(config: Config): Promise<RunningPart> {
   const redisUrl = requireRedis(config);
   const isNode = config.roles.includes("node");
   // Required only for a node, which keeps stitches.
@@ -93,8 +93,8 @@ const LATER = "the master part cannot start yet; it is tried again";
 const AGAIN_MS = 1000;
 
 /** Starts a part as soon as it can start, while the rest of the process goes on. */
-function startLater(start: () => Promise<Running>, onError: (error: unknown) => void): Running {
-  let part: Running | null = null;
+function startLater(start: () => Promise<RunningPart>, onError: (error: unknown) => void): RunningPart {
+  let part: RunningPart | null = null;
   const stopped = new AbortController();
   const starting = async () => {
     while (!stopped.signal.aborted) {

@@ -12,11 +12,11 @@ import { Connections } from "./membership/connections.ts";
 import { Heartbeats } from "./membership/heartbeats.ts";
 import { LoadMeter } from "./membership/load.ts";
 import { Membership, NodeIdTaken } from "./membership/membership.ts";
-import { openParts, type Parts } from "./parts.ts";
+import { openParts, type Parts } from "./node-parts.ts";
 import { Watchdog } from "./processes/watchdog.ts";
 import { StitchDisk } from "./stitches/stitch-disk.ts";
 import { endOrphans, forgetEndedLives, prune } from "./upkeep.ts";
-import { finishWork, openWork, type Work } from "./work.ts";
+import { finishWork, openWork, type Work } from "./node-work.ts";
 
 export type NodeWorkerOptions = {
   readonly redisUrl: string;

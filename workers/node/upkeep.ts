@@ -1,6 +1,6 @@
 import type { Publishing } from "../../src/master/ports.ts";
 import type { Membership } from "./membership/membership.ts";
-import type { Parts } from "./parts.ts";
+import type { Parts } from "./node-parts.ts";
 
 /** Deletes stitches removed long enough ago, and specs that no stitch has any more. May take long: the disk may be slow. */
 export async function prune(

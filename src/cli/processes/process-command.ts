@@ -1,10 +1,10 @@
 import { type Config, loadConfig } from "../../config.ts";
 import type { EndingSignal } from "../../ending-signals.mjs";
-import type { Running } from "../../running.ts";
+import type { RunningPart } from "../../running-part.ts";
 import { EXIT, type ExitCode } from "../terminal/exit-code.ts";
 import { onEndingSignal } from "../terminal/signals.ts";
 
-export type Start = (config: Config) => Promise<Running>;
+export type Start = (config: Config) => Promise<RunningPart>;
 
 /**
  * Runs one part of the cluster as this process, until the part ends or a signal (`ENDING_SIGNALS`) asks it to stop in good
@@ -18,7 +18,7 @@ export async function runPart(
   env: Readonly<Record<string, string | undefined>>,
 ): Promise<ExitCode> {
   const config = loadConfig(env);
-  let running: Running | null = null;
+  let running: RunningPart | null = null;
   let asked: () => void = () => undefined;
   const stopAsked = new Promise<"stop">((resolve) => {
     asked = () => resolve("stop");

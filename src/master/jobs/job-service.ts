@@ -1,5 +1,4 @@
 import * as z from "zod";
-import { assignmentEndsIn, assignmentsIn } from "../../domain/job/assignment.ts";
 import { advance, asksForDrain, awaited, type JobObservation } from "../../domain/job/advance.ts";
 import { COMMANDS } from "../../domain/commands/command.ts";
 import { isCommandName } from "../../domain/commands/command-names.ts";
@@ -7,11 +6,12 @@ import { foldJob, nodesInDoubt, type FoldedJob, type Runner } from "../../domain
 import type { ClusterEvent } from "../../domain/event.ts";
 import { RequestError } from "../../domain/errors.ts";
 import { splitFullId } from "../../domain/names/ids.ts";
+import { assignmentEndsIn, assignmentsIn } from "../../domain/job/assignment.ts";
+import { progressOf } from "../../domain/job/progress.ts";
 import { means } from "../../domain/planning/meant.ts";
 import type { Dispatch, JobRecord, JobState, Orchestration, Task } from "../../domain/job/job.ts";
 import { isPresent, livenessOf, type NodeRecord } from "../../domain/node/node.ts";
 import { seeDrain } from "../../domain/planning/drain.ts";
-import { progressOf } from "../../domain/job/progress.ts";
 import { tasksToSendAgain } from "../../domain/job/send-again.ts";
 import type { Health, StepOutcome } from "../../domain/stitch/stitch.ts";
 import type { Dispatcher } from "../../queue/dispatcher.ts";
@@ -20,7 +20,7 @@ import { giveUpDrafts, releaseScopes } from "../../redis/job/busy.ts";
 import type { RedisClient } from "../../redis/connection/client.ts";
 import { isRedisUnavailable } from "../../redis/connection/connection.ts";
 import { emitEvents } from "../../redis/events.ts";
-import { rememberTemplate, type StoredTemplate } from "../../redis/stitch/group-template.ts";
+import { rememberTemplate } from "../../redis/stitch/group-template.ts";
 import {
   dropOpenJob,
   jobAgeMs,
@@ -38,20 +38,27 @@ import { readNodes, redisTimeMs } from "../../redis/node/node-record.ts";
 import { readStitches } from "../../redis/stitch/stitch-records.ts";
 import { type OnUnreadable, passingOver, UnreadableRecord } from "../../redis/unreadable.ts";
 import { carryOutStep } from "./master-steps.ts";
-import type { Tended } from "../ports.ts";
+import { templatesIn } from "./templates.ts";
+import type { Swept } from "../ports.ts";
 import type { Observer } from "../state/observer.ts";
 
 /** When to look again at a dispatch that nobody has claimed: by then a live node has long claimed it. */
 export const FIRST_LOOK_MS = 2000;
+
 const NEXT_LOOK_MS = 5000;
+
 /** Most jobs in one sweep, so that a sweep is bounded and several Masters share a backlog. */
 const ROUND = 200;
+
 /** A pointer without a record is from a failed request. It is dropped after this: sooner would refuse a slow acceptor. */
 const ORPHAN_POINTER_MS = 600_000;
+
 /** The age at which a job that cannot be read is given up. */
 const UNREADABLE_MS = 86_400_000;
+
 /** A closed job still in the index: the Master that closed it will drop it, or has died. After this time, it has died. */
 const CLOSER_GRACE_MS = 3000;
+
 /** Most times to repeat a verdict because more was written meanwhile. Each outcome is written once, so this ends by itself. */
 const MAX_ROUNDS = 100;
 
@@ -297,7 +304,7 @@ export class JobService {
   }
 
   /** One sweep over the open jobs that are due: finishes dispatches, expires and closes jobs, and sets the next look. */
-  async tend(): Promise<Tended> {
+  async sweep(): Promise<Swept> {
     const { redis, keys, nowMs } = this.#options;
     const due = await takeOpenJobs(redis, keys, ROUND, NEXT_LOOK_MS);
     // Another Master may have dropped the pointer; then this Master never sees it again.
@@ -398,21 +405,6 @@ function notNow(error: unknown): "not now" {
 }
 
 const startingOptions = z.object({ timeoutMs: z.number(), minHealthyMs: z.number().optional() });
-/**
- * The template of each full group from a job that came with a spec: a clone or a scale only repeats a template. A stitch
- * placed on a named node stays there by default; that holds for this stitch only, unless the client set `reschedule`.
- */
-function templatesIn({ asked }: JobRecord, tasks: readonly Task[]): Map<string, StoredTemplate> {
-  const templates = new Map<string, StoredTemplate>();
-  if (asked === null) return templates;
-  const reschedule = asked.reschedule ?? true;
-  for (const step of tasks.flatMap(({ steps }) => steps)) {
-    if (step.action !== "create") continue;
-    const { specHash, placement = { strategy: "spread" } } = step;
-    templates.set(step.group, { specHash, reschedule, placement });
-  }
-  return templates;
-}
 
 const progressed = (record: JobRecord): ClusterEvent => ({
   type: "job.progressed",

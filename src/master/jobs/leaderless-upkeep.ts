@@ -7,7 +7,7 @@ import { redisTimeMs } from "../../redis/node/node-record.ts";
 import { writeIndex } from "../../redis/unreadable.ts";
 import type { Housekeeping } from "./housekeeping.ts";
 import type { JobService } from "./job-service.ts";
-import type { Tended, Upkeep } from "../ports.ts";
+import type { Swept, Upkeep } from "../ports.ts";
 
 /** Sweeps between two looks for chores: half a minute. */
 const CHORES_EVERY = 30;
@@ -34,7 +34,7 @@ export class LeaderlessUpkeep implements Upkeep {
     this.#options = options;
   }
 
-  async tend(): Promise<Tended> {
+  async sweep(): Promise<Swept> {
     const { id, redis, keys, jobService, housekeeping, onLate } = this.#options;
     const nowMs = await redisTimeMs(redis, keys.masters);
     this.#rounds += 1;
@@ -48,7 +48,7 @@ export class LeaderlessUpkeep implements Upkeep {
     ]);
     // Not awaited: a chore may take long, and jobs must not wait for it.
     if (this.#rounds % CHORES_EVERY === 1) housekeeping.work().catch(onLate);
-    return jobService.tend();
+    return jobService.sweep();
   }
 
   nextDue(blocking: RedisClient, waitMs: number): Promise<string | null> {

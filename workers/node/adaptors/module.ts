@@ -7,7 +7,7 @@ import { LATE, orLate, within } from "../../../src/bounded-wait.ts";
 import { parseFullGroup } from "../../../src/domain/names/group.ts";
 import { dataText, MAX_DATA_BYTES, type Message } from "../../../src/domain/message.ts";
 import { errorText } from "../../../src/error-text.ts";
-import { Heartbeats } from "../protocol/heartbeats.ts";
+import { Heartbeats } from "../protocol/stitch-heartbeats.ts";
 import { HeldTime } from "../sending/held-time.ts";
 import type { SendTo } from "../sending/recipients.ts";
 import { STOP_WINDOW_MS } from "../processes/watchdog.ts";

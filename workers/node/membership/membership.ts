@@ -7,7 +7,7 @@ import { createInbox, lastEntryRead } from "../../../src/redis/inbox/inbox.ts";
 import type { Keys } from "../../../src/redis/keys.ts";
 import { readBootId } from "../processes/launches.ts";
 import type { Watchdog } from "../processes/watchdog.ts";
-import { asAssigned } from "../stitches/as-assigned.ts";
+import { onlyAssigned } from "../stitches/only-assigned.ts";
 import type { ObeyedTombstones } from "../stitches/obeyed-tombstones.ts";
 import type { Publisher } from "../stitches/publisher.ts";
 import type { Specs } from "../stitches/specs.ts";
@@ -223,7 +223,9 @@ export class Membership {
       return;
     }
     this.#lastTaken = await lastEntryRead(connections.shared, keys, node);
-    host.merge(await asAssigned(await publishing.published(onError), { node, host, registry, orders, specs, onError }));
+    host.merge(
+      await onlyAssigned(await publishing.published(onError), { node, host, registry, orders, specs, onError }),
+    );
     specs.offer(registry.specHashes()).catch(onError);
     await tombstones.obey();
     // The stitches whose lost spec is here again.

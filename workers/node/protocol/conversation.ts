@@ -2,7 +2,7 @@ import type { Writable } from "node:stream";
 import { MAX_DATA_BYTES, type Message } from "../../../src/domain/message.ts";
 import { errorText } from "../../../src/error-text.ts";
 import type { Delivered, StartContext } from "./adaptor.ts";
-import { Heartbeats } from "./heartbeats.ts";
+import { Heartbeats } from "./stitch-heartbeats.ts";
 import { HeldTime } from "../sending/held-time.ts";
 import { type FromStitch, type StitchMessage, writeToStitch } from "./process-v1.ts";
 

@@ -6,7 +6,7 @@ import type { Burial, PutResult, Posted } from "../../../src/redis/inbox/put-mes
 import { Backlog, type Kept, pairOf } from "./backlog.ts";
 import { KnownStitches } from "./known-stitches.ts";
 import { SendQueue, type QueuedMessage } from "./send-queue.ts";
-import { LetterPace } from "./letter-pace.ts";
+import { DeadLetterPace } from "./dead-letter-pace.ts";
 import { type Place, Recipients, type RecipientsOptions, type SendTo } from "./recipients.ts";
 
 /** Delay before a full inbox, or a Redis that is away, is tried again. */
@@ -75,7 +75,7 @@ export class Outbox {
   readonly #deaf = new Map<string, number>();
   /** The work in progress: sends to destinations, and writes of dead letters. */
   readonly #working = new Set<Promise<void>>();
-  readonly #pace = new LetterPace();
+  readonly #pace = new DeadLetterPace();
   readonly #known: KnownStitches;
   readonly #recipients: Recipients;
   /** By sender: the last message whose recipient is being looked up, or that is slowed. */

@@ -14,7 +14,7 @@ const MOST_SENDERS = 10_000;
  * Slows a sender that causes only dead letters: their number is bounded, and each new one pushes out an older one that
  * someone may want. One message that arrives ends this.
  */
-export class LetterPace {
+export class DeadLetterPace {
   readonly #senders = new Map<string, { letters: number; nextAtMs: number }>();
 
   isSlow(from: string): boolean {

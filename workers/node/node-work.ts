@@ -4,7 +4,7 @@ import type { Keys } from "../../src/redis/keys.ts";
 import type { Connections } from "./membership/connections.ts";
 import type { Membership } from "./membership/membership.ts";
 import { NodeMessages } from "./messages/node-messages.ts";
-import type { Parts } from "./parts.ts";
+import type { Parts } from "./node-parts.ts";
 import { TaskWorker } from "./tasks/task-worker.ts";
 
 /**

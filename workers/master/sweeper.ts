@@ -12,13 +12,13 @@ const MOST_GATHERED = 1000;
 
 type TenderOptions = {
   readonly upkeep: Upkeep;
-  /** In the role `blocking`. Used by this tender only; `stop` disconnects it. */
+  /** In the role `blocking`. Used by this sweeper only; `stop` disconnects it. */
   readonly blocking: RedisClient;
   readonly onError: (error: unknown) => void;
 };
 
 /** Does the upkeep of a Master: a sweep each second, and a look at jobs that are due. Only one Master takes each due job. */
-export class Tender {
+export class Sweeper {
   readonly #options: TenderOptions;
   readonly #stopping = new AbortController();
   #working: Promise<unknown> = Promise.resolve();
@@ -43,7 +43,7 @@ export class Tender {
   }
 
   async #round(): Promise<void> {
-    await this.#options.upkeep.tend();
+    await this.#options.upkeep.sweep();
     await pause(ROUND_MS, this.#stopping.signal);
   }
 

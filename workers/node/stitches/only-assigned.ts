@@ -26,7 +26,7 @@ type AsAssignedOptions = {
  * Master has assigned is left out. A stitch on disk that has lost its spec gets it back in the same way.
  * @throws if Redis does not answer.
  */
-export async function asAssigned(
+export async function onlyAssigned(
   published: Published,
   { node, host, registry, orders, specs, onError }: AsAssignedOptions,
 ): Promise<Published> {

@@ -1,5 +1,5 @@
 /** A part of the cluster (the API, a node worker, a master worker) that has started in this process. */
-export type Running = {
+export type RunningPart = {
   /** One line for people: what runs, and where. */
   readonly ready: string;
   /** Ends the part in good order. May be called twice, also at the same time. The part itself limits how long this takes. */

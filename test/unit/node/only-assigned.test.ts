@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { stitchSpec } from "../../../src/domain/stitch/spec.ts";
-import { asAssigned } from "../../../workers/node/stitches/as-assigned.ts";
+import { onlyAssigned } from "../../../workers/node/stitches/only-assigned.ts";
 import { stored } from "../../support/test-spec.ts";
 import { testStitch } from "../../support/test-stitch.ts";
 
@@ -22,7 +22,7 @@ test("merges the stitches that Masters have assigned, as they assigned them, and
   const errors: string[] = [];
   const brought: string[] = [];
   const lost = { is: testStitch("lost", { ...c, born: "1.0" }), forged: testStitch("forged", { ...b, born: "1.0" }) };
-  const merged = await asAssigned(
+  const merged = await onlyAssigned(
     {
       stitches: [
         shown("same", "5.0", a),
@@ -68,7 +68,7 @@ test("merges the stitches that Masters have assigned, as they assigned them, and
 });
 
 test("if no published record would be merged, asks no Master and merges nothing", async () => {
-  const merged = await asAssigned(
+  const merged = await onlyAssigned(
     { stitches: [testStitch("a")], removed: [] },
     {
       node: "n1",
