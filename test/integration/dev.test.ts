@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { createClient } from "../../src/client/client.ts";
 import { waitUntil } from "../../src/cli/processes/wait-until.ts";
+import { checkedFetch } from "../support/checked-fetch.ts";
 import { processesOf } from "../support/process-list.ts";
 import { quietPort } from "../support/quiet-port.ts";
 import { Script, shellEnv } from "../support/script.ts";
@@ -31,7 +32,7 @@ test("npm run dev restarts a part when its code changes, and only that part", { 
   });
   await up.printed(/What happens from here on/, START_LIMIT_MS);
 
-  const client = createClient({ url: `http://127.0.0.1:${port}` });
+  const client = createClient({ url: `http://127.0.0.1:${port}`, fetch: checkedFetch });
   const incarnations = async () => new Map((await client.nodes()).items.map((node) => [node.id, node.incarnation]));
   const restarts = async (part: string) =>
     (await readFile(join(folder, ".crossstitch/logs", `${part}.log`), "utf8")).split("Restarting").length - 1;
