@@ -1,6 +1,7 @@
 // Builds src/api/openapi.json ahead of time: at run time, the schema converter would become part of the edge bundle.
 //   node infra/openapi.ts > src/api/openapi.json
 import * as z from "zod";
+import { masterModeBody } from "../src/api/cluster.ts";
 import { eventId, eventsQuery } from "../src/api/event-filter.ts";
 import { groupsQuery } from "../src/api/groups.ts";
 import { idempotencyKey } from "../src/api/idempotency-key.ts";
@@ -52,6 +53,12 @@ const text = (type: string): Json => ({ 200: { description: "OK", ...body({ type
 /** Every route of the app, by method and pattern; a test compares them with the app's routes. */
 export const ROUTES: Readonly<Record<string, Route>> = {
   "GET /v1/cluster": { summary: "The cluster at a glance", answers: { 200: "Cluster" }, errors: [] },
+  "POST /v1/masters/mode": {
+    summary: "Change the mode of the Masters; processes that are set to another mode decide no more",
+    answers: { 200: "MasterMode" },
+    errors: ["invalid_json", "unsupported_media_type", "too_large"],
+    more: { requestBody: { required: true, ...body(inputSchema(masterModeBody)) } },
+  },
   "GET /v1/nodes": { summary: "Nodes, by id", query: nodesQuery, answers: { 200: "NodeList" }, errors: [] },
   "GET /v1/nodes/:node": { summary: "A node", answers: { 200: "Node" }, errors: ["not_found"] },
   "POST /v1/nodes/:node/adopt": {
@@ -100,6 +107,7 @@ export const ROUTES: Readonly<Record<string, Route>> = {
     query: waitQuery,
     answers: { 200: "JobOrPlan", 202: "Job" },
     errors: [
+      "wrong_mode",
       "invalid_json",
       "unknown_command",
       "not_found",
@@ -145,6 +153,7 @@ export const ROUTES: Readonly<Record<string, Route>> = {
     summary: "Repeat the parts of a finished job that did not succeed, as a new job; safe to repeat",
     answers: JOB,
     errors: [
+      "wrong_mode",
       "not_found",
       "ambiguous_stitch",
       "stitch_exists",
@@ -160,6 +169,7 @@ export const ROUTES: Readonly<Record<string, Route>> = {
     summary: "Take back what a finished job has changed, as a new job; safe to repeat",
     answers: JOB,
     errors: [
+      "wrong_mode",
       "invalid_json",
       "unsupported_media_type",
       "not_found",

@@ -120,6 +120,9 @@ export const settings = z.object({
     .enum(MASTER_MODES)
     .default(MASTER_MODES[0])
     .describe(`The Master: ${MASTER_MODES.map((mode) => `\`${mode}\``).join(", ")}`),
+  STITCH_MASTER_PREFERRED: nodeId
+    .optional()
+    .describe("With `preferred`: the id of the Master that decides while it is alive"),
   STITCH_HEARTBEAT_MS: wholeNumber(100, 60_000).default(2000).describe("Milliseconds between heartbeats"),
   STITCH_LEASE_MS: wholeNumber(300, 600_000)
     .default(7500)
@@ -201,6 +204,8 @@ export function loadConfig(env: Env): Config {
     problems.push(
       "STITCH_LEASE_MS: must be at least three heartbeats (STITCH_HEARTBEAT_MS), or one late beat ends a healthy node's lease",
     );
+  if (parsed.success && parsed.data.STITCH_MASTER === "preferred" && parsed.data.STITCH_MASTER_PREFERRED === undefined)
+    problems.push("STITCH_MASTER_PREFERRED: needed with STITCH_MASTER=preferred; the id of a Master (stitch masters)");
   if (!parsed.success || problems.length > 0) throw new ConfigError(problems.join("\n"));
   const s = parsed.data;
   return {
@@ -219,7 +224,10 @@ export function loadConfig(env: Env): Config {
     modules: s.STITCH_MODULES,
     stateDir: s.STITCH_STATE_DIR ?? stateDirOf(env),
     roles: [...new Set(s.STITCH_ROLES)],
-    master: s.STITCH_MASTER,
+    master: {
+      mode: s.STITCH_MASTER,
+      preferred: s.STITCH_MASTER === "preferred" ? (s.STITCH_MASTER_PREFERRED ?? null) : null,
+    },
     heartbeatMs: s.STITCH_HEARTBEAT_MS,
     leaseMs: s.STITCH_LEASE_MS,
     deadAfterMs: s.STITCH_DEAD_AFTER_MS,

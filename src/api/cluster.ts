@@ -1,9 +1,24 @@
+import * as z from "zod";
+import { MASTER_MODES } from "../domain/master-mode.ts";
 import type { Api, ApiDeps } from "./deps.ts";
+import { readJson } from "./json-body.ts";
+import { invalidRequest } from "./problem.ts";
 import { noQuery, readQuery } from "./query.ts";
+
+/** For the body: the mode, and room for unknown fields that are then refused by name. */
+const MAX_TOKENS = 100;
+
+export const masterModeBody = z.strictObject({ mode: z.enum(MASTER_MODES) });
 
 export function routeCluster(app: Api, { master }: ApiDeps): void {
   app.get("/v1/cluster", async (c) => {
     readQuery(c, noQuery);
     return c.json(await master.state.cluster());
+  });
+  app.post("/v1/masters/mode", async (c) => {
+    readQuery(c, noQuery);
+    const body = masterModeBody.safeParse(await readJson(c, MAX_TOKENS));
+    if (!body.success) throw invalidRequest(body.error);
+    return c.json(await master.commands.changeMode(body.data.mode));
   });
 }

@@ -100,7 +100,7 @@ async function connect(config: Config): Promise<OpenMaster> {
     const opened = await openMaster({
       redisUrl: config.redisUrl?.reveal() ?? "",
       cluster: config.cluster,
-      mode: config.master,
+      chosen: config.master,
       id: MASTER_ID,
       deadAfterMs: config.deadAfterMs,
       jobRetentionMs: config.jobRetentionMs,

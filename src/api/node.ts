@@ -91,7 +91,7 @@ function connect(config: Config, onError: (error: unknown) => void): Promise<Ope
   return openMaster({
     redisUrl: requireRedis(config),
     cluster: config.cluster,
-    mode: config.master,
+    chosen: config.master,
     id: `api-${nodeIdFromHostname(hostname())}-${process.pid}`,
     deadAfterMs: config.deadAfterMs,
     jobRetentionMs: config.jobRetentionMs,

@@ -8,6 +8,7 @@ import { registerJobs } from "./commands/jobs.ts";
 import { registerLogs } from "./commands/logs.ts";
 import { registerAdopt, registerNodeCommands } from "./commands/node-commands.ts";
 import { registerGroups } from "./commands/groups.ts";
+import { registerMasters } from "./commands/masters.ts";
 import { registerNodes } from "./commands/nodes.ts";
 import { registerPartCommands } from "./commands/part-commands.ts";
 import { registerPlan } from "./commands/plan.ts";
@@ -36,6 +37,7 @@ export function createProgram(): Command {
   registerPartCommands(program);
   registerStatus(program);
   registerNodes(program);
+  registerMasters(program);
   registerPs(program);
   registerGroups(program);
   registerLogs(program);

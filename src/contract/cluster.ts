@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { MASTER_MODES } from "../domain/master-mode.ts";
 import { LIVENESSES } from "../domain/node/node.ts";
 import { STITCH_STATES } from "../domain/stitch/stitch.ts";
 import { counts } from "./counts.ts";
@@ -14,12 +15,18 @@ export const clusterResource = z.object({
   /** Counts by state. */
   stitches: counts(STITCH_STATES),
   openJobs: z.int(),
-  /** Ids of the Masters that are alive. */
-  masters: z.array(z.string()),
+  /** The Masters that are alive, by id. */
+  masters: z.array(z.object({ id: z.string(), version: z.string(), lastSeenAt: time })),
   mode: z.enum(["leaderless", "preferred", "leader"]),
+  /** In the mode `preferred`, the id of the preferred Master; else null. */
+  preferred: z.string().nullable(),
   /** Id of the leader; null without one. */
   leader: z.string().nullable(),
   frozen: z.boolean(),
   version: z.string(),
 });
+/** The answer of `POST /v1/masters/mode`. `before` is null if no mode was recorded. */
+export const masterModeResource = z.object({ mode: z.enum(MASTER_MODES), before: z.string().nullable() });
+export type MasterModeResource = Resource<typeof masterModeResource>;
+
 export type ClusterResource = Resource<typeof clusterResource>;

@@ -1,7 +1,7 @@
 import * as z from "zod";
 import { stitchSpec } from "../domain/stitch/spec.ts";
 import { capacityResource } from "./capacity.ts";
-import { clusterResource } from "./cluster.ts";
+import { clusterResource, masterModeResource } from "./cluster.ts";
 import { eventResource } from "./event.ts";
 import { groupResource } from "./group.ts";
 import {
@@ -30,6 +30,7 @@ export const COMPONENTS = {
   NodeList: listOf(nodeResource),
   Spec: stitchSpec,
   Adopted: adoptedResource,
+  MasterMode: masterModeResource,
   Stitch: stitchResource,
   ListedStitch: listedStitchResource,
   StitchList: listOf(listedStitchResource),

@@ -6,6 +6,7 @@ import type { RedisClient } from "../redis/connection/client.ts";
 import type { JobHints } from "../redis/job/job-hints.ts";
 import { cancelJob } from "../redis/job/job-record.ts";
 import type { Keys } from "../redis/keys.ts";
+import { changeMasterMode } from "../redis/master-mode.ts";
 import type { ReplyHints } from "../redis/inbox/reply-hints.ts";
 import { tellOnce } from "../redis/unreadable.ts";
 import { adoptNode } from "./commands/adopt-node.ts";
@@ -19,7 +20,8 @@ import { CommandService } from "./commands/command-service.ts";
 import { JobService } from "./jobs/job-service.ts";
 import { JobList } from "./jobs/job-list.ts";
 import { JobWaiter } from "./jobs/job-waiter.ts";
-import { LeaderlessUpkeep } from "./jobs/leaderless-upkeep.ts";
+import { MasterPresence } from "./jobs/master-presence.ts";
+import { SharedUpkeep } from "./jobs/shared-upkeep.ts";
 import { Messages } from "./routing/messages.ts";
 import { NodeQuestions } from "./state/node-questions.ts";
 import { Observer } from "./state/observer.ts";
@@ -30,7 +32,7 @@ import { StitchLogs } from "./state/stitch-logs.ts";
 
 export type LeaderlessOptions = {
   readonly id: string;
-  readonly mode: ChosenMaster;
+  readonly chosen: ChosenMaster;
   readonly redis: RedisClient;
   readonly keys: Keys;
   readonly dispatcher: Dispatcher;
@@ -50,7 +52,8 @@ export type LeaderlessOptions = {
  */
 export function leaderlessMaster(options: LeaderlessOptions): Master {
   const { id, redis, keys, hints, nowMs, onLate } = options;
-  const common = { ...options, onUnreadable: tellOnce(onLate) };
+  const presence = new MasterPresence({ ...options, steadyNowMs: () => performance.now() });
+  const common = { ...options, onUnreadable: tellOnce(onLate), mayDecide: () => presence.mayDecide() };
   const reader = new StateReader(common);
   const locate = (ref: string): Promise<string> => reader.locate(ref);
   const observer = new Observer({ redis, keys, deadAfterMs: options.deadAfterMs, onUnreadable: common.onUnreadable });
@@ -101,8 +104,9 @@ export function leaderlessMaster(options: LeaderlessOptions): Master {
       retry: (job) => commandService.retry(job),
       rollback: (job, reason = null) => commandService.rollback(job, reason),
       adopt: (node) => adoptNode({ ...common, specs }, node),
+      changeMode: async (mode) => ({ mode, before: await changeMasterMode(redis, keys, mode, null) }),
       forgetNode: (node) => forgetNode({ ...common, buryInbox }, node),
     },
-    upkeep: new LeaderlessUpkeep({ ...common, jobService, housekeeping: new Housekeeping(common) }),
+    upkeep: new SharedUpkeep({ ...common, presence, jobService, housekeeping: new Housekeeping(common) }),
   };
 }

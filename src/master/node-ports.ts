@@ -1,5 +1,4 @@
 import { fullId, splitFullId } from "../domain/names/ids.ts";
-import type { ChosenMaster } from "../domain/master-mode.ts";
 import { readAssignments } from "../redis/stitch/assignments.ts";
 import { missingSpecs, offerSpecs, readSpecTexts } from "../redis/stitch/specs.ts";
 import { emitEvents } from "../redis/events.ts";
@@ -25,47 +24,45 @@ export type NodePortsOptions = RoutesOptions & {
   readonly node: string;
 };
 
-/** Each Master that can be chosen. All of them and all nodes find each other through the same records. */
-const NODE_PORTS: Readonly<Record<ChosenMaster, (options: NodePortsOptions) => NodePorts>> = {
-  leaderless: (options) => {
-    const { redis, keys, node } = options;
-    return {
-      publishing: {
-        register: (as) => registerNode(redis, keys, node, as),
-        beat: (as) => beatNode(redis, keys, node, as),
-        leave: async (as) => {
-          if (await leaveNode(redis, keys, node, as)) await emitEvents(redis, keys, [{ type: "node.left", node }]);
-        },
-        relist: () => listNode(redis, keys, node),
-        open: () => openStitchHashes(redis, keys, node),
-        publish: (changes, status, receives, as) => publishStitches(redis, keys, node, changes, status, receives, as),
-        assertPointers: (stitches, receives) => assertPointers(redis, keys, node, stitches, receives),
-        publishUsage: (incarnation, usage, keptMs) => publishUsage(redis, keys, node, incarnation, usage, keptMs),
-        published: (onUnreadable) => readOwnStitches(redis, keys, node, onUnreadable),
-        forget: (stitches) => forgetRemoved(redis, keys, node, stitches),
-        missingSpecs: (hashes) => missingSpecs(redis, keys, hashes),
-        offerSpecs: (texts) => offerSpecs(redis, keys, node, texts),
-        emit: (events) => emitEvents(redis, keys, events),
+/**
+ * The ports that a node's worker uses, on its own connections; the same in every mode: all Masters and all nodes find each other
+ * through the same records. This call sends nothing.
+ */
+export function openNodePorts(options: NodePortsOptions): NodePorts {
+  const { redis, keys, node } = options;
+  return {
+    publishing: {
+      register: (as) => registerNode(redis, keys, node, as),
+      beat: (as) => beatNode(redis, keys, node, as),
+      leave: async (as) => {
+        if (await leaveNode(redis, keys, node, as)) await emitEvents(redis, keys, [{ type: "node.left", node }]);
       },
-      orders: {
-        claim: (job, task, incarnation) => claim(redis, keys, job, node, task, incarnation),
-        tell: (job, task, incarnation, outcomes, ended) =>
-          recordOutcomes(redis, keys, job, node, task, incarnation, outcomes, ended),
-        spec: async (hash, onUnreadable) => (await readSpecTexts(redis, keys, [hash], onUnreadable))[0] ?? null,
-        assigned: async (stitches, onUnreadable) => {
-          const ids = stitches.map((stitch) => fullId(node, stitch));
-          const found = await readAssignments(redis, keys, ids, onUnreadable);
-          return new Map([...found].map(([id, each]) => [splitFullId(id).stitch, each]));
-        },
-        eligibility: () => readEligibility(redis, keys, node),
-        tombstones: (onUnreadable) => readTombstones(redis, keys, node, onUnreadable),
-        traces: (id) => readTraces(redis, keys, id),
-        raiseRevision: (revision) => raiseRevision(redis, keys, revision),
+      relist: () => listNode(redis, keys, node),
+      open: () => openStitchHashes(redis, keys, node),
+      publish: (changes, status, receives, as) => publishStitches(redis, keys, node, changes, status, receives, as),
+      assertPointers: (stitches, receives) => assertPointers(redis, keys, node, stitches, receives),
+      publishUsage: (incarnation, usage, keptMs) => publishUsage(redis, keys, node, incarnation, usage, keptMs),
+      published: (onUnreadable) => readOwnStitches(redis, keys, node, onUnreadable),
+      forget: (stitches) => forgetRemoved(redis, keys, node, stitches),
+      missingSpecs: (hashes) => missingSpecs(redis, keys, hashes),
+      offerSpecs: (texts) => offerSpecs(redis, keys, node, texts),
+      emit: (events) => emitEvents(redis, keys, events),
+    },
+    orders: {
+      claim: (job, task, incarnation) => claim(redis, keys, job, node, task, incarnation),
+      tell: (job, task, incarnation, outcomes, ended) =>
+        recordOutcomes(redis, keys, job, node, task, incarnation, outcomes, ended),
+      spec: async (hash, onUnreadable) => (await readSpecTexts(redis, keys, [hash], onUnreadable))[0] ?? null,
+      assigned: async (stitches, onUnreadable) => {
+        const ids = stitches.map((stitch) => fullId(node, stitch));
+        const found = await readAssignments(redis, keys, ids, onUnreadable);
+        return new Map([...found].map(([id, each]) => [splitFullId(id).stitch, each]));
       },
-      routing: routesOf(options),
-    };
-  },
-};
-
-/** The ports that a node's worker uses, on its own connections. This call sends nothing. */
-export const openNodePorts = (mode: ChosenMaster, options: NodePortsOptions): NodePorts => NODE_PORTS[mode](options);
+      eligibility: () => readEligibility(redis, keys, node),
+      tombstones: (onUnreadable) => readTombstones(redis, keys, node, onUnreadable),
+      traces: (id) => readTraces(redis, keys, id),
+      raiseRevision: (revision) => raiseRevision(redis, keys, revision),
+    },
+    routing: routesOf(options),
+  };
+}

@@ -7,18 +7,13 @@ import { JobHints } from "../redis/job/job-hints.ts";
 import { Keys } from "../redis/keys.ts";
 import { ReplyHints } from "../redis/inbox/reply-hints.ts";
 import { ServerWatch } from "../redis/connection/server-watch.ts";
-import { type LeaderlessOptions, leaderlessMaster } from "./leaderless.ts";
+import { leaderlessMaster } from "./leaderless.ts";
 import type { Master } from "./ports.ts";
-
-/** Each Master that can be chosen. */
-const MASTERS: Readonly<Record<ChosenMaster, (options: LeaderlessOptions) => Master>> = {
-  leaderless: leaderlessMaster,
-};
 
 export type OpenMasterOptions = {
   readonly redisUrl: string;
   readonly cluster: string;
-  readonly mode: ChosenMaster;
+  readonly chosen: ChosenMaster;
   readonly id: string;
   readonly deadAfterMs: number;
   readonly jobRetentionMs: number;
@@ -64,9 +59,9 @@ export async function openMaster(options: OpenMasterOptions): Promise<OpenMaster
   await dispatcher.ready();
   const hints = new JobHints(() => open("subscriber"), keys);
   const replies = new ReplyHints(() => open("subscriber"), keys, crypto.randomUUID());
-  const master = MASTERS[options.mode]({
+  const master = leaderlessMaster({
     id: options.id,
-    mode: options.mode,
+    chosen: options.chosen,
     redis,
     keys,
     hints,

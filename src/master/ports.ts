@@ -14,7 +14,8 @@ import type { CommandName } from "../domain/commands/command-names.ts";
 import type { ClusterEvent, EventFilter } from "../domain/event.ts";
 import type { DeadLetter, SendRequest } from "../domain/message.ts";
 import type { AdoptedResource } from "../contract/node.ts";
-import type { ClusterResource } from "../contract/cluster.ts";
+import type { ClusterResource, MasterModeResource } from "../contract/cluster.ts";
+import type { MasterMode } from "../domain/master-mode.ts";
 import type { DeadLetterResource, SentResource } from "../contract/message.ts";
 import type { Eligibility, Liveness } from "../domain/node/node.ts";
 import type { EventResource } from "../contract/event.ts";
@@ -233,6 +234,8 @@ export interface Commands {
    * and moved like all others. For a Redis that came back empty or older. Safe to repeat. @throws `not_found`.
    */
   adopt(node: string): Promise<AdoptedResource>;
+  /** Changes the mode of the cluster's Masters. Those that are set to another mode decide no more. Safe to repeat. */
+  changeMode(mode: MasterMode): Promise<MasterModeResource>;
   /** Forgets a dead or left node with its stitches, queue and routes. Safe to repeat. @throws `node_alive`, `not_found`. */
   forgetNode(id: string): Promise<void>;
 }
@@ -242,6 +245,10 @@ export interface Commands {
  * the leader does this.
  */
 export interface Upkeep {
+  /** Puts this Master on the list of Masters. Safe to repeat. @throws `wrong_mode`. */
+  join(): Promise<void>;
+  /** Takes this Master off the list; from then on it does no upkeep. Safe to repeat. */
+  leave(): Promise<void>;
   /**
    * One sweep: finishes dispatches, expires and closes jobs, and does the chores that are due. Any number of Masters may
    * sweep at once.

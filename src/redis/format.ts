@@ -7,7 +7,7 @@ import { readIndex, readKey } from "./unreadable.ts";
  * The format of the stored data, in Redis and in a node's journal. It rises when a version of CrossStitch writes data that
  * the previous version would misread, or the other way round. Versions with the same number may run side by side.
  */
-export const FORMAT = 3;
+export const FORMAT = 4;
 
 const NEXT = 'See "Upgrading" in docs/operations.md.';
 

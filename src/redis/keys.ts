@@ -38,7 +38,7 @@ export class Keys {
   }
   /** Prefix of the keys that Masters write about a node: in the node's slot, but not among the keys that the node may write. */
   #ofMasters(id: string): string {
-    return `${this.masters}:{node:${id}}`;
+    return `${this.#root}:masters:{node:${id}}`;
   }
   nodeOrders(id: string): string {
     return `${this.#ofMasters(id)}:orders`;
@@ -112,7 +112,7 @@ export class Keys {
     return `${this.#root}:spec:${hash}`;
   }
   get busy(): string {
-    return `${this.#root}:busy`;
+    return `${this.#shared}:busy`;
   }
   get deadLetterNodes(): string {
     return `${this.#root}:dead-letters`;
@@ -148,7 +148,7 @@ export class Keys {
   }
 
   get revision(): string {
-    return `${this.#root}:revision`;
+    return `${this.#shared}:revision`;
   }
   sequence(idBase: string): string {
     return `${this.#root}:seq:${idBase}`;
@@ -157,7 +157,17 @@ export class Keys {
     return `${this.#root}:events`;
   }
   get masters(): string {
-    return `${this.#root}:masters`;
+    return `${this.#shared}:seen`;
+  }
+  get masterVersions(): string {
+    return `${this.#shared}:versions`;
+  }
+  get masterMode(): string {
+    return `${this.#shared}:mode`;
+  }
+  /** Prefix of the keys that Masters share: in one slot, because a script compares the mode with each write. */
+  get #shared(): string {
+    return `${this.#root}:{masters}`;
   }
   housekeeping(chore: string): string {
     return `${this.#root}:housekeeping:${chore}`;

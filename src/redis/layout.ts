@@ -299,9 +299,23 @@ export const LAYOUT: {
   masters: {
     of: [],
     types: ["zset"],
-    holds: "master → when it was last seen sweeping",
+    holds: "master → when it was last seen",
     writer: "Masters",
     bound: "1 min for each",
+  },
+  masterVersions: {
+    of: [],
+    types: ["hash"],
+    holds: "master → its version",
+    writer: "Masters",
+    bound: "1 min for each",
+  },
+  masterMode: {
+    of: [],
+    types: ["hash"],
+    holds: "the mode of the Masters, since when and by whom; an id of the cluster",
+    writer: "Masters",
+    bound: "6 fields",
   },
   housekeeping: {
     of: ["chore"],

@@ -1,20 +1,28 @@
+import * as z from "zod";
+import type { MasterMode } from "../domain/master-mode.ts";
 import type { RedisClient } from "./connection/client.ts";
-import type { Keys } from "./keys.ts";
 import { defineScript, noNumber } from "./connection/script.ts";
+import type { Keys } from "./keys.ts";
+import { inMode, WRONG_MODE } from "./master-mode.ts";
 
 /**
- * Draws the next revision if the key holds something that is not a number. KEYS revision.
- * The counter continues from the time in hundredths of a millisecond. No counter reaches that time, not even one that
- * continued from an earlier time: every node would refuse a revision that was drawn before. The number has 15 digits, the
- * most that a revision may have.
- * Atomic: another process may have repaired the counter by now.
+ * Draws the next revision, if the cluster has the caller's mode. KEYS revision, mode. ARGV mode. Returns the revision, or see
+ * `WRONG_MODE`.
+ *
+ * If the key does not hold a number, the script goes on from the time in hundredths of a millisecond. No counter gets that far,
+ * nor one that continued from such a time: every node would refuse a revision that was drawn before. It has 15 digits, as many
+ * as a revision may have.
+ * Atomic: the mode may change between a comparison and a draw.
  */
-const drawAnew = defineScript<[revision: string]>(
-  "draw_revision_anew",
-  1,
-  `
+const draw = defineScript<[revision: string, mode: string]>(
+  "draw_revision",
+  2,
+  `${WRONG_MODE}
+local wrong = wrong_mode(KEYS[2], ARGV[1])
+if wrong then return wrong end
 local drawn = redis.pcall('INCR', KEYS[1])
-if type(drawn) ~= 'table' or not ${noNumber("drawn.err")} then return drawn end
+if type(drawn) ~= 'table' then return drawn end
+if not ${noNumber("drawn.err")} then return drawn end
 local t = redis.call('TIME')
 local at = t[1] * 100000 + math.floor(t[2] / 10)
 redis.call('SET', KEYS[1], string.format('%.0f', at))
@@ -35,18 +43,16 @@ return 1
 `,
 );
 
-/** Draws the next revision of the cluster: higher than all before. */
-export async function drawRevision(redis: RedisClient, keys: Keys): Promise<number> {
-  return redis.incr(keys.revision).catch(async (error: unknown) => {
-    if (!(error instanceof Error && /^WRONGTYPE|not an integer|overflow/.test(error.message))) throw error;
-    return Number(await drawAnew.call(redis, [keys.revision], []));
-  });
+/**
+ * The next revision of the cluster: higher than all before.
+ * @throws RequestError `wrong_mode` if the cluster's Masters have another mode: then nothing is drawn.
+ */
+export async function drawRevision(redis: RedisClient, keys: Keys, mode: MasterMode): Promise<number> {
+  const reply = await inMode(redis, keys, mode, () => draw.call(redis, [keys.revision, keys.masterMode], [mode]));
+  return z.number().parse(reply);
 }
 
-/**
- * Raises the cluster's counter to at least `least`. After Redis came back with older data, new commands must not draw
- * revisions that nodes have already applied.
- */
+/** After a Redis that came back older, new commands must not draw revisions that nodes have already applied. */
 export async function raiseRevision(redis: RedisClient, keys: Keys, least: number): Promise<void> {
   if (least > 0) await raise.call(redis, [keys.revision], [least]);
 }

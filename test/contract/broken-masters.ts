@@ -54,6 +54,8 @@ export const BROKEN_MASTERS: readonly BrokenMaster[] = [
     make: (sound) => ({
       ...sound,
       upkeep: {
+        join: () => Promise.resolve(),
+        leave: () => Promise.resolve(),
         sweep: () => Promise.resolve({ looked: 0, dispatched: 0, closed: 0 }),
         nextDue: () => Promise.resolve(null),
         takeDue: () => Promise.resolve([]),

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { ApiError, type CommandBody, createClient } from "../../src/client/client.ts";
+import { heldScopes } from "../support/held-scopes.ts";
 import { Chance } from "../support/chance.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { patientCommand } from "../support/patient-command.ts";
@@ -125,7 +126,7 @@ describe("many commands at once, through two APIs (P1, P5)", () => {
         const members = await cluster.open.redis.smembers(cluster.open.keys.group(group));
         assert.ok(members.includes(fullId), `${fullId} is a member of its group`);
       }
-      assert.equal(await cluster.open.redis.hlen(cluster.open.keys.busy), 0, "nothing is held any more");
+      assert.equal(await heldScopes(cluster.open.redis, cluster.open.keys), 0, "nothing is held any more");
     });
   });
 });

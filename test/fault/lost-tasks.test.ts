@@ -11,7 +11,6 @@ import { indexOpenJob } from "../../src/redis/job/job-index.ts";
 import { loadJob } from "../../src/redis/job/job-record.ts";
 import { createJob } from "../../src/redis/job/drafts.ts";
 import { claim, recordOutcomes } from "../../src/redis/job/outcomes.ts";
-import { MASTER_MODES } from "../../src/domain/master-mode.ts";
 import { openNodePorts } from "../../src/master/node-ports.ts";
 import { TaskRunner } from "../../workers/node/tasks/task-runner.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
@@ -42,7 +41,7 @@ function taskRunner(
 ): TaskRunner {
   const publisher = { flush: async () => true };
   return new TaskRunner({
-    orders: openNodePorts(MASTER_MODES[0], { redis, direct: redis, keys, node: "n1" }).orders,
+    orders: openNodePorts({ redis, direct: redis, keys, node: "n1" }).orders,
     host: { apply } as Runs["host"],
     publisher: publisher as Runs["publisher"],
     // A ping does not go to the journal.

@@ -7,6 +7,7 @@ import { RequestError } from "../../src/domain/errors.ts";
 import type { JobResource } from "../../src/contract/job.ts";
 import type { Master } from "../../src/master/ports.ts";
 import { claim } from "../../src/redis/job/outcomes.ts";
+import { heldScopes } from "../support/held-scopes.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { registerTestNode } from "../support/register-test-node.ts";
 import { openStallingProxy, type StallingProxy } from "../support/stalling-proxy.ts";
@@ -51,7 +52,7 @@ async function withSlowMaster(
 async function assertFive(cluster: TestCluster): Promise<void> {
   const { redis, keys } = cluster.open;
   assert.equal((await cluster.master.state.group(GROUP)).stitches.byState.running, 5);
-  await until("nothing is held any more", async () => (await redis.hlen(keys.busy)) === 0);
+  await until("nothing is held any more", async () => (await heldScopes(redis, keys)) === 0);
 }
 
 describe("a Master that is held up before it writes the job's record (P2)", { concurrency: 3 }, () => {

@@ -272,18 +272,24 @@ describe("counters", () => {
         await redis.set(keys.revision, 41);
         await redis.config("SET", "maxmemory", "1");
         await assert.rejects(drawNumbers(redis, keys, "web", 1), /OOM/);
-        await assert.rejects(drawRevision(redis, keys), /OOM/);
+        await assert.rejects(drawRevision(redis, keys, "leaderless"), /OOM/);
         await redis.config("SET", "maxmemory", "0");
-        assert.deepEqual([await drawNumbers(redis, keys, "web", 2), await drawRevision(redis, keys)], [42, 42]);
+        assert.deepEqual(
+          [await drawNumbers(redis, keys, "web", 2), await drawRevision(redis, keys, "leaderless")],
+          [42, 42],
+        );
         for (const spoil of [(key: string) => redis.set(key, "garbage"), (key: string) => redis.lpush(key, "x")]) {
-          const before = await drawRevision(redis, keys);
+          const before = await drawRevision(redis, keys, "leaderless");
           for (const key of [keys.sequence("web"), keys.revision]) {
             await redis.del(key);
             await spoil(key);
           }
           assert.equal(await nextNumber(redis, keys, "web"), 1);
           assert.equal(await drawNumbers(redis, keys, "web", 1), 1);
-          const [next, last] = [await drawRevision(redis, keys), await drawRevision(redis, keys)];
+          const [next, last] = [
+            await drawRevision(redis, keys, "leaderless"),
+            await drawRevision(redis, keys, "leaderless"),
+          ];
           assert.ok(next > before && last === next + 1, `${before} ${next} ${last}`);
         }
       } finally {

@@ -52,7 +52,7 @@ const openHere = (redis: string) =>
   openMaster({
     redisUrl: redis,
     cluster: CLUSTER,
-    mode: "leaderless",
+    chosen: { mode: "leaderless", preferred: null },
     id: "test",
     deadAfterMs: 2000,
     jobRetentionMs: 60_000,

@@ -1,17 +1,20 @@
 import assert from "node:assert/strict";
 import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { describe, it, type TestContext } from "node:test";
+import { describe, it } from "node:test";
 import { COMMANDS } from "../../src/domain/commands/command.ts";
 import type { CommandName } from "../../src/domain/commands/command-names.ts";
 import type { JobResource } from "../../src/contract/job.ts";
 import { checkedFetch } from "../support/checked-fetch.ts";
+import { heldScopes } from "../support/held-scopes.ts";
 import { FAST, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { Observer } from "../../src/master/state/observer.ts";
 
 /** A stitch counts as healthy as soon as it is up, so that no test waits longer than it must. */
 const spec = { adaptor: "process", protocol: "none", command: ["sleep", "600"], minHealthyMs: 0 };
 const GROUP = "shop.orders.1";
+/** The script that every plan draws its revision with. */
+const DRAW = "cs_draw_revision";
 
 const stitchesOf = async (cluster: TestCluster, group: string) =>
   (await cluster.master.state.stitches({ limit: 100, cursor: null }, { group })).items;
@@ -29,7 +32,6 @@ const spreadOf = async (cluster: TestCluster, group: string) =>
  * `meanwhile` is done.
  */
 async function overtaken(
-  t: TestContext,
   cluster: TestCluster,
   body: { command: CommandName } & Record<string, unknown>,
   meanwhile: () => Promise<void>,
@@ -38,9 +40,9 @@ async function overtaken(
   const slow = await cluster.openMaster("slow");
   const [hasRead, goOn] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
   const { redis } = slow;
-  const incr = redis.incr.bind(redis);
-  t.mock.method(redis, "incr", async (key: string) => {
-    const revision = await incr(key);
+  const draw: (...args: unknown[]) => Promise<unknown> = Reflect.get(redis, DRAW).bind(redis);
+  Reflect.set(redis, DRAW, async (...args: unknown[]) => {
+    const revision = await draw(...args);
     hasRead.resolve();
     await goOn.promise;
     return revision;
@@ -59,12 +61,12 @@ async function overtaken(
 describe("commands that were planned from a state that has changed since", () => {
   const url = REDISES[0]?.url ?? "";
 
-  it("scale a group to the right number if two of them ask for the same number", async (t) => {
+  it("scale a group to the right number if two of them ask for the same number", async () => {
     await withCluster(url, {}, async (cluster) => {
       await cluster.node("n1");
       await cluster.run({ command: "stitch.create", target: GROUP, spec });
       const body = { command: "group.scale", target: GROUP, count: 5 } as const;
-      const second = await overtaken(t, cluster, body, async () => {
+      const second = await overtaken(cluster, body, async () => {
         assert.equal((await cluster.run(body)).status, "succeeded");
       });
       assert.deepEqual([second.status, second.counts.total], ["succeeded", 0]);
@@ -73,7 +75,7 @@ describe("commands that were planned from a state that has changed since", () =>
   });
 
   for (const key of [null, "key"])
-    it(`release their scope if they are refused after they took it, ${key === null ? "without" : "with"} a key`, async (t) => {
+    it(`release their scope if they are refused after they took it, ${key === null ? "without" : "with"} a key`, async () => {
       await withCluster(url, {}, async (cluster) => {
         await cluster.node("n1");
         await cluster.run({ command: "stitch.create", target: GROUP, spec });
@@ -81,17 +83,17 @@ describe("commands that were planned from a state that has changed since", () =>
         const cordon = async () => {
           assert.equal((await cluster.run({ command: "node.cordon", target: "n1" })).status, "succeeded");
         };
-        await assert.rejects(overtaken(t, cluster, body, cordon, key), { code: "placement_failed" });
+        await assert.rejects(overtaken(cluster, body, cordon, key), { code: "placement_failed" });
         const { redis, keys } = cluster.open;
-        assert.deepEqual([await redis.hlen(keys.busy), await redis.zcard(keys.openJobs)], [0, 0]);
+        assert.deepEqual([await heldScopes(redis, keys), await redis.zcard(keys.openJobs)], [0, 0]);
       });
     });
 
-  it("do not create a stitch on a node that was drained after the plan", async (t) => {
+  it("do not create a stitch on a node that was drained after the plan", async () => {
     await withCluster(url, FAST, async (cluster) => {
       await cluster.node("n1");
       const body = { command: "stitch.create", target: GROUP, node: "n1", id: "late", spec } as const;
-      const late = await overtaken(t, cluster, body, async () => {
+      const late = await overtaken(cluster, body, async () => {
         assert.equal((await cluster.run({ command: "node.drain", target: "n1" })).status, "succeeded");
       });
       assert.deepEqual([late.status, late.error?.code], ["failed", "superseded"]);

@@ -42,7 +42,7 @@ async function withRedis(url: string, work: (redis: RedisClient, keys: Keys) => 
 function publisherOf(redis: RedisClient, keys: Keys, records: ReadonlyMap<string, StitchRecord>) {
   const errors: unknown[] = [];
   const publisher = new Publisher({
-    publishing: openNodePorts("leaderless", { redis, direct: redis, keys, node: "n1" }).publishing,
+    publishing: openNodePorts({ redis, direct: redis, keys, node: "n1" }).publishing,
     status: () => STATUS,
     receives: () => true,
     changeOf: (id) => {

@@ -15,7 +15,11 @@ const LAYERS: readonly Layer[] = [
   { name: "contract", files: /^src\/contract\//, may: ["domain"] },
   { name: "redis", files: /^src\/redis\//, may: ["redis-url", "contract", "domain"] },
   { name: "queue", files: /^src\/queue\//, may: ["redis", "domain", "bounded-wait"] },
-  { name: "master", files: /^src\/master\//, may: ["redis", "queue", "contract", "domain", "version"] },
+  {
+    name: "master",
+    files: /^src\/master\//,
+    may: ["redis", "queue", "contract", "domain", "version", "bounded-wait"],
+  },
   { name: "client", files: /^src\/client\//, may: ["contract", "domain", "error-text", "bounded-wait"] },
   {
     name: "api",

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { inspect } from "node:util";
 import { COMMANDS } from "../../src/domain/commands/command.ts";
 import type { CommandName } from "../../src/domain/commands/command-names.ts";
-import { MASTER_MODES } from "../../src/domain/master-mode.ts";
+import type { ChosenMaster } from "../../src/domain/master-mode.ts";
 import { RequestError } from "../../src/domain/errors.ts";
 import type { JobResource } from "../../src/contract/job.ts";
 import { openMaster, type OpenMaster, type OpenMasterOptions } from "../../src/master/open-master.ts";
@@ -75,6 +75,13 @@ export class TestCluster {
   through: (cwd: string) => readonly string[] = () => [];
   readonly #parts: Part[] = [];
   readonly #env: Record<string, string>;
+  /** Which Master the test's own is: the same as that of the processes. */
+  get #chosen(): ChosenMaster {
+    const preferred = this.#env["STITCH_MASTER_PREFERRED"] ?? null;
+    return this.#env["STITCH_MASTER"] === "preferred"
+      ? { mode: "preferred", preferred }
+      : { mode: "leaderless", preferred: null };
+  }
   #open: OpenMaster | null = null;
 
   constructor(redisUrl: string, env: Record<string, string> = {}) {
@@ -92,7 +99,7 @@ export class TestCluster {
     return openMaster({
       redisUrl: this.redisUrl,
       cluster: this.name,
-      mode: MASTER_MODES[0],
+      chosen: this.#chosen,
       id,
       deadAfterMs: Number(this.#env["STITCH_DEAD_AFTER_MS"] ?? 2000),
       jobRetentionMs: 3_600_000,

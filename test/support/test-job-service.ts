@@ -9,6 +9,8 @@ export function testJobService({ open: { redis, keys }, errors }: TestCluster, n
   return new JobService({
     redis,
     keys,
+    chosen: { mode: "leaderless", preferred: null },
+    mayDecide: () => true,
     dispatcher: new Dispatcher(redis, keys),
     observer: new Observer({ redis, keys, deadAfterMs: 2000, onUnreadable: assert.ifError }),
     deadAfterMs: 2000,

@@ -36,7 +36,7 @@ test("without settings, every field has its default", () => {
     modules: {},
     stateDir: join(homedir(), ".local", "state", "crossstitch"),
     roles: ["node", "master"],
-    master: "leaderless",
+    master: { mode: "leaderless", preferred: null },
     heartbeatMs: 2000,
     leaseMs: 7500,
     deadAfterMs: 2000,
@@ -80,7 +80,9 @@ const SETTINGS: Record<keyof typeof settings.shape, [keyof Config, string, unkno
   STITCH_MODULES: ["modules", "echo=/srv/echo.ts", { echo: "/srv/echo.ts" }, ["echo", "=/srv"]],
   STITCH_STATE_DIR: ["stateDir", "/var/lib/x", "/var/lib/x", []],
   STITCH_ROLES: ["roles", "master", ["master"], ["boss", ",", "node,boss"]],
-  STITCH_MASTER: ["master", "leaderless", "leaderless", ["leader"]],
+  STITCH_MASTER: ["master", "leaderless", { mode: "leaderless", preferred: null }, ["leader"]],
+  // Read with STITCH_MASTER=preferred alone.
+  STITCH_MASTER_PREFERRED: ["master", "n1", { mode: "leaderless", preferred: null }, ["N1", "n1:a"]],
   STITCH_HEARTBEAT_MS: ["heartbeatMs", "2500", 2500, ["99", "60001", "2s"]],
   STITCH_LEASE_MS: ["leaseMs", "6000", 6000, ["299", "600001", "x"]],
   STITCH_DEAD_AFTER_MS: ["deadAfterMs", "0", 0, ["600001", "-1"]],
@@ -102,6 +104,12 @@ for (const [name, [field, text, value, wrongs]] of Object.entries(SETTINGS)) {
       assert.match(lines[0] ?? "", new RegExp(`^${name}(\\.\\d+)?: .`));
     });
 }
+
+test("STITCH_MASTER=preferred needs the id of the preferred Master", () => {
+  assert.match(problems({ STITCH_MASTER: "preferred" })[0] ?? "", /^STITCH_MASTER_PREFERRED: needed with/);
+  const { master } = loadConfig({ STITCH_MASTER: "preferred", STITCH_MASTER_PREFERRED: "m1" });
+  assert.deepEqual(master, { mode: "preferred", preferred: "m1" });
+});
 
 test("reports all wrong settings at once, including the unknown ones", () => {
   const lines = problems({ STITCH_PORT: "x", STITCH_LOG_LEVEL: "x", STITCH_PROT: "1", PATH: "/bin", stitch_x: "1" });

@@ -1,4 +1,4 @@
-import { hostname } from "node:os";
+import { within } from "../../src/bounded-wait.ts";
 import { type Config, requireRedis } from "../../src/config.ts";
 import { createLogger } from "../../src/logger.ts";
 import { openMaster } from "../../src/master/open-master.ts";
@@ -7,16 +7,21 @@ import { Sweeper } from "./sweeper.ts";
 
 const CONNECT_MS = 10_000;
 const STOP_MS = 3000;
+/** How long a Master that ends tries to take itself off the list. */
+const LEAVE_MS = 1000;
 
-/** Starts a master worker: finishes dispatches, expires late jobs, closes finished ones. Any number may run. */
-export async function startMaster(config: Config): Promise<RunningPart> {
+/**
+ * Starts a master worker: it finishes dispatches, and expires and closes jobs. Any number may run.
+ * @param id names this Master on the list of Masters, and in `STITCH_MASTER_PREFERRED`.
+ * @throws RequestError `wrong_mode` if the cluster's Masters have another mode.
+ */
+export async function startMaster(config: Config, id = config.nodeId): Promise<RunningPart> {
   const log = createLogger(config, "master");
   const onError = (error: unknown) => log.warn({ err: error }, "a sweep failed; the next one makes up for it");
-  const id = `master-${hostname()}-${process.pid}`;
   const open = await openMaster({
     redisUrl: requireRedis(config),
     cluster: config.cluster,
-    mode: config.master,
+    chosen: config.master,
     id,
     deadAfterMs: config.deadAfterMs,
     jobRetentionMs: config.jobRetentionMs,
@@ -24,19 +29,34 @@ export async function startMaster(config: Config): Promise<RunningPart> {
     connectTimeoutMs: CONNECT_MS,
     checkFirst: true,
   });
+  const { upkeep } = open.master;
+  try {
+    await upkeep.join();
+  } catch (error) {
+    open.close();
+    throw error;
+  }
   const blocking = open.openBlocking();
-  const sweeper = new Sweeper({ upkeep: open.master.upkeep, blocking, onError });
-  sweeper.start();
+  const sweeper = new Sweeper({ upkeep, blocking, onError });
   const ended = Promise.withResolvers<void>();
   let stopping: Promise<void> | null = null;
-  const stop = async () => {
+  const stop = () => (stopping ??= leave());
+  const leave = async () => {
     await sweeper.stop(STOP_MS);
+    await within(LEAVE_MS, upkeep.leave()).catch(onError);
     open.close();
     ended.resolve();
   };
+  sweeper.start((error) => {
+    // The mode was changed while this Master ran: it must not decide any more.
+    ended.reject(error);
+    void stop();
+  });
+  // Whoever runs the Master waits for it; its failure must not end the process before that.
+  ended.promise.catch(() => undefined);
   return {
     ready: `master ${id} tends the cluster "${config.cluster}"`,
-    stop: () => (stopping ??= stop()),
+    stop,
     kill: () => {
       blocking.disconnect();
       open.close();

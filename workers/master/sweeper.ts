@@ -1,4 +1,5 @@
 import { orLate, pause } from "../../src/bounded-wait.ts";
+import { RequestError } from "../../src/domain/errors.ts";
 import type { Upkeep } from "../../src/master/ports.ts";
 import type { RedisClient } from "../../src/redis/connection/client.ts";
 
@@ -10,7 +11,7 @@ const WAIT_MS = 5000;
 const GATHER_MS = 200;
 const MOST_GATHERED = 1000;
 
-type TenderOptions = {
+type SweeperOptions = {
   readonly upkeep: Upkeep;
   /** In the role `blocking`. Used by this sweeper only; `stop` disconnects it. */
   readonly blocking: RedisClient;
@@ -19,24 +20,31 @@ type TenderOptions = {
 
 /** Does the upkeep of a Master: a sweep each second, and a look at jobs that are due. Only one Master takes each due job. */
 export class Sweeper {
-  readonly #options: TenderOptions;
+  readonly #options: SweeperOptions;
   readonly #stopping = new AbortController();
   #working: Promise<unknown> = Promise.resolve();
   #stopped = false;
 
-  constructor(options: TenderOptions) {
+  constructor(options: SweeperOptions) {
     this.#options = options;
   }
 
-  start(): void {
-    this.#working = Promise.all([this.#repeat(() => this.#round()), this.#repeat(() => this.#advanceDue())]);
+  /** @param onRefused called once if the mode of the cluster was changed: then this Master sweeps no more. */
+  start(onRefused: (error: RequestError) => void): void {
+    const repeat = (work: () => Promise<void>) => this.#repeat(work, onRefused);
+    this.#working = Promise.all([repeat(() => this.#round()), repeat(() => this.#advanceDue())]);
   }
 
   /** Repeats `work` until the end; after an error, with a pause. */
-  async #repeat(work: () => Promise<void>): Promise<void> {
+  async #repeat(work: () => Promise<void>, onRefused: (error: RequestError) => void): Promise<void> {
     while (!this.#stopped)
       await work().catch(async (error: unknown) => {
         if (this.#stopped) return;
+        if (error instanceof RequestError && error.code === "wrong_mode") {
+          this.#stopped = true;
+          onRefused(error);
+          return;
+        }
         this.#options.onError(error);
         await pause(ROUND_MS, this.#stopping.signal);
       });

@@ -2,6 +2,7 @@ import "./files/many-threads.ts";
 import { cpus, totalmem } from "node:os";
 import { join } from "node:path";
 import { pause } from "../../src/bounded-wait.ts";
+import { RequestError } from "../../src/domain/errors.ts";
 import { type Config, requireRedis, requireStateDir } from "../../src/config.ts";
 import type { NodeFacts } from "../../src/domain/node/node.ts";
 import { createLogger } from "../../src/logger.ts";
@@ -33,7 +34,6 @@ export async function startNode(config: Config): Promise<RunningPart> {
   const worker = new NodeWorker({
     redisUrl,
     cluster: config.cluster,
-    master: config.master,
     id,
     facts: factsOf(config, [...modules.keys()]),
     modules,
@@ -53,12 +53,18 @@ export async function startNode(config: Config): Promise<RunningPart> {
   }
   const hasMaster = config.roles.includes("master");
   const isAlone = isNode && !worker.isJoined;
-  const startMasterLater = () =>
-    startLater(
-      () => startMaster(config),
-      (error) => log.warn({ err: error }, LATER),
-    );
-  const master = !hasMaster ? null : isAlone ? startMasterLater() : await startMaster(config);
+  const onNoMaster = (error: unknown) => log.warn({ err: error }, WITHOUT);
+  const onMasterError = (error: unknown) => log.warn({ err: error }, LATER);
+  const startOwnMaster = () => startMaster(config, id);
+  const master = !hasMaster
+    ? null
+    : isAlone
+      ? startLater(startOwnMaster, onMasterError)
+      : isNode
+        ? await startOwnMaster().catch(orNoMaster(onNoMaster))
+        : await startOwnMaster();
+  // A node goes on without its Master; a Master alone ends.
+  if (isNode) master?.ended.catch(onNoMaster);
   const stop = async () => {
     await Promise.all([isNode ? worker.stop() : Promise.resolve(), master?.stop()]);
   };
@@ -90,6 +96,18 @@ const readyText = ({ isJoined, incarnation }: NodeWorker, id: string, cluster: s
     : `node ${id} runs what its disk says; it joins the cluster "${cluster}" once Redis answers`;
 
 const LATER = "the master part cannot start yet; it is tried again";
+const WITHOUT = "the master part has ended; the node goes on without it";
+
+const isWrongMode = (error: unknown): boolean => error instanceof RequestError && error.code === "wrong_mode";
+
+/** A Master of another mode than the cluster's: the node starts without it. */
+const orNoMaster =
+  (onNoMaster: (error: unknown) => void) =>
+  (error: unknown): null => {
+    if (!isWrongMode(error)) throw error;
+    onNoMaster(error);
+    return null;
+  };
 const AGAIN_MS = 1000;
 
 /** Starts a part as soon as it can start, while the rest of the process goes on. */
@@ -101,8 +119,9 @@ function startLater(start: () => Promise<RunningPart>, onError: (error: unknown)
       try {
         part = await start();
         if (stopped.signal.aborted) await part.stop();
-        return;
+        return await part.ended;
       } catch (error) {
+        if (isWrongMode(error)) throw error;
         onError(error);
       }
       await pause(AGAIN_MS, stopped.signal);

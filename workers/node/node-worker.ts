@@ -1,6 +1,5 @@
 import { randomUUID } from "node:crypto";
 import { LATE, orLate, pause, within } from "../../src/bounded-wait.ts";
-import type { ChosenMaster } from "../../src/domain/master-mode.ts";
 import type { NodeFacts } from "../../src/domain/node/node.ts";
 import { openNodePorts } from "../../src/master/node-ports.ts";
 import type { NodePorts } from "../../src/master/ports.ts";
@@ -21,8 +20,6 @@ import { finishWork, openWork, type Work } from "./node-work.ts";
 export type NodeWorkerOptions = {
   readonly redisUrl: string;
   readonly cluster: string;
-  /** Which Master the cluster has. */
-  readonly master: ChosenMaster;
   readonly id: string;
   readonly facts: NodeFacts;
   /** The modules that the node runs inside itself, by name: as in `facts.modules`. */
@@ -92,12 +89,12 @@ export class NodeWorker {
 
   constructor(options: NodeWorkerOptions) {
     this.#options = options;
-    const { redisUrl, cluster, master, id: node, heartbeatMs, random, onError } = options;
+    const { redisUrl, cluster, id: node, heartbeatMs, random, onError } = options;
     this.#keys = new Keys(cluster);
     this.#connections = new Connections(redisUrl, onError);
     this.#closers.push(() => this.#connections.disconnect());
     const { shared: redis, direct } = this.#connections;
-    this.#master = openNodePorts(master, { redis, direct, keys: this.#keys, node });
+    this.#master = openNodePorts({ redis, direct, keys: this.#keys, node });
     const session = randomUUID();
     this.#watchdog = new Watchdog(session, onError, () => {
       this.#membership.recordOwner().catch(onError);

@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import { addClientOptions, clientAction } from "../calls/client-action.ts";
 import { EXIT } from "../terminal/exit-code.ts";
+import { modeText } from "./masters.ts";
 import { withRetries } from "../calls/retry.ts";
 
 /** `stitch status`: the cluster in a few lines. */
@@ -19,8 +20,8 @@ export function registerStatus(program: Command): void {
         nodes: counts(cluster.nodes),
         stitches: counts(cluster.stitches),
         "open jobs": String(cluster.openJobs),
-        masters: cluster.masters.join(", "),
-        mode: cluster.leader === null ? cluster.mode : `${cluster.mode}, led by ${cluster.leader}`,
+        masters: cluster.masters.map(({ id }) => id).join(", "),
+        mode: modeText(cluster),
         frozen: cluster.frozen ? "yes: nothing is moved until most nodes are back" : "no",
         version: cluster.version,
         "as of": cluster.asOf,

@@ -213,8 +213,11 @@ export class JobAcceptance {
 
   /** Reads what the plan is made from, and draws the revision of what is decided with it. */
   async #look({ id, observe }: Draft, held: boolean): Promise<Reading> {
-    const { redis, keys, observer } = this.#options;
-    const [observed, revision] = await Promise.all([observe(observer.forJob(id), held), drawRevision(redis, keys)]);
+    const { redis, keys, chosen, observer } = this.#options;
+    const [observed, revision] = await Promise.all([
+      observe(observer.forJob(id), held),
+      drawRevision(redis, keys, chosen.mode),
+    ]);
     return { observed, revision };
   }
 
@@ -240,9 +243,9 @@ export class JobAcceptance {
 
   /** @throws RequestError `group_busy` if another job of many steps holds an overlapping scope. */
   async #takeScopes(id: string, nonce: string, scopes: readonly string[]): Promise<void> {
-    const { redis, keys, jobService } = this.#options;
+    const { redis, keys, chosen, jobService } = this.#options;
     for (let round = 0; round < MOST_HOLDERS; round++) {
-      const holder = await takeScopes(redis, keys, id, nonce, scopes);
+      const holder = await takeScopes(redis, keys, chosen.mode, id, nonce, scopes);
       if (holder === null) return;
       let isThere = true;
       const found = await jobService.advance(holder.job).then((job) => {

@@ -5,6 +5,7 @@ import { isCommandName } from "../../domain/commands/command-names.ts";
 import { foldJob, nodesInDoubt, type FoldedJob, type Runner } from "../../domain/job/fold.ts";
 import type { ClusterEvent } from "../../domain/event.ts";
 import { RequestError } from "../../domain/errors.ts";
+import type { ChosenMaster } from "../../domain/master-mode.ts";
 import { splitFullId } from "../../domain/names/ids.ts";
 import { assignmentEndsIn, assignmentsIn } from "../../domain/job/assignment.ts";
 import { progressOf } from "../../domain/job/progress.ts";
@@ -74,6 +75,9 @@ const MASTER_INCARNATION = 1;
 export type JobServiceOptions = {
   readonly redis: RedisClient;
   readonly keys: Keys;
+  readonly chosen: ChosenMaster;
+  /** May this Master bring jobs forward now? In the mode `preferred` only one Master may. */
+  readonly mayDecide: () => boolean;
   readonly dispatcher: Dispatcher;
   readonly observer: Observer;
   readonly deadAfterMs: number;
@@ -205,6 +209,7 @@ export class JobService {
     const { record, marks, nowMs } = state;
     const { orchestration } = record;
     if (orchestration === null || orchestration.ended !== null || marks.closed !== null) return null;
+    if (!this.#options.mayDecide()) return null;
     const { record: next, tasks, givenUp, wakeAtMs } = advance(state, folded, await this.#see(state, orchestration));
     if (next === record) {
       if (wakeAtMs !== null) await lookAgainIn(redis, keys, record.id, Math.max(wakeAtMs - nowMs, 1));

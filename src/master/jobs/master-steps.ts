@@ -1,3 +1,4 @@
+import type { ChosenMaster } from "../../domain/master-mode.ts";
 import type { ClusterEvent } from "../../domain/event.ts";
 import { splitFullId } from "../../domain/names/ids.ts";
 import type { JobRecord, MasterStep, Step, Task } from "../../domain/job/job.ts";
@@ -14,7 +15,12 @@ import { dropForAbsent } from "../../redis/stitch/stitch-records.ts";
 import { leaveTombstone } from "../../redis/stitch/tombstones.ts";
 import type { OnUnreadable } from "../../redis/unreadable.ts";
 
-type Tools = { readonly redis: RedisClient; readonly keys: Keys; readonly onUnreadable: OnUnreadable };
+type Tools = {
+  readonly redis: RedisClient;
+  readonly chosen: ChosenMaster;
+  readonly keys: Keys;
+  readonly onUnreadable: OnUnreadable;
+};
 /** A step of a job, in the task that it is part of. */
 type Given<S extends Step> = { readonly job: JobRecord; readonly task: Task; readonly step: S };
 /** The result of a step. `event`: what to emit if the step has changed something. */
@@ -94,7 +100,7 @@ async function relabel(
 
 /** Leaves a tombstone for an absent node, and drops the stitch's pointers, so that nobody finds it there. */
 async function removeForAbsent(
-  { redis, keys, onUnreadable }: Tools,
+  { redis, keys, chosen, onUnreadable }: Tools,
   { job, task, step }: Given<Extract<Step, { action: "remove" }>>,
 ): Promise<Done> {
   const { stitch, movedTo = null, arrivingFrom = null, born = null } = step;
@@ -104,7 +110,7 @@ async function removeForAbsent(
   if (todo === "superseded") return superseded("stitch");
   const own = { revision: job.revision, wave: task.wave };
   const isNewer = needsNewerTombstone(step, own, traces);
-  const revision = formatRevision(isNewer ? { revision: await drawRevision(redis, keys), wave: 0 } : own);
+  const revision = formatRevision(isNewer ? { revision: await drawRevision(redis, keys, chosen.mode), wave: 0 } : own);
   const word = { revision, movedTo, arrivingFrom, born };
   if (!(await leaveTombstone(redis, keys, task.node, splitFullId(stitch).stitch, word))) return superseded("stitch");
   await dropForAbsent(redis, keys, stitch, word, onUnreadable);

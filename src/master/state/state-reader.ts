@@ -11,6 +11,7 @@ import type { GroupResource } from "../../contract/group.ts";
 import type { ClusterResource } from "../../contract/cluster.ts";
 import { STITCH_STATES, type StitchRecord, type StitchState, type StitchUsage } from "../../domain/stitch/stitch.ts";
 import type { ChosenMaster } from "../../domain/master-mode.ts";
+import { readMasters } from "../../redis/master-list.ts";
 import type { RedisClient } from "../../redis/connection/client.ts";
 import { countOpenJobs } from "../../redis/job/job-index.ts";
 import type { Keys } from "../../redis/keys.ts";
@@ -19,7 +20,7 @@ import { listFullGroups, membersOf } from "../../redis/stitch/groups.ts";
 import { listStitchesOfNode, readStitch, readStitches } from "../../redis/stitch/stitch-records.ts";
 import { locateStitch } from "../../redis/stitch/pointers.ts";
 import { readUsage } from "../../redis/stitch/stitch-usage.ts";
-import { type OnUnreadable, readIndex } from "../../redis/unreadable.ts";
+import { type OnUnreadable } from "../../redis/unreadable.ts";
 import { VERSION } from "../../version.ts";
 import { iso } from "../../contract/time.ts";
 import { decodeCursor, encodeCursor } from "./cursor.ts";
@@ -27,9 +28,6 @@ import type { NodeFilter, Page, StitchFilter } from "../ports.ts";
 import { allNodes } from "./observed-reader.ts";
 import { SpecStore } from "./spec-store.ts";
 import { search } from "./search.ts";
-
-/** A Master counts as alive for this long after its last sweep. */
-const MASTER_ALIVE_MS = 10_000;
 
 /** Nodes whose stitches are listed in one round trip. */
 const MOST_NODES = 1000;
@@ -46,7 +44,7 @@ export type StateReaderOptions = {
   readonly redis: RedisClient;
   readonly keys: Keys;
   /** The mode of this Master. */
-  readonly mode: ChosenMaster;
+  readonly chosen: ChosenMaster;
   readonly deadAfterMs: number;
   readonly nowMs: () => number;
   readonly onUnreadable: OnUnreadable;
@@ -60,16 +58,16 @@ export type StateReaderOptions = {
 export class StateReader {
   readonly #redis: RedisClient;
   readonly #keys: Keys;
-  readonly #mode: ChosenMaster;
+  readonly #chosen: ChosenMaster;
   readonly #deadAfterMs: number;
   readonly #nowMs: () => number;
   readonly #onUnreadable: OnUnreadable;
   readonly #specs: SpecStore;
 
-  constructor({ redis, keys, mode, deadAfterMs, nowMs, onUnreadable }: StateReaderOptions) {
+  constructor({ redis, keys, chosen, deadAfterMs, nowMs, onUnreadable }: StateReaderOptions) {
     this.#redis = redis;
     this.#keys = keys;
-    this.#mode = mode;
+    this.#chosen = chosen;
     this.#deadAfterMs = deadAfterMs;
     this.#nowMs = nowMs;
     this.#onUnreadable = onUnreadable;
@@ -82,17 +80,11 @@ export class StateReader {
       redisTimeMs(this.#redis, this.#keys.nodes),
       redisTimeMs(this.#redis, this.#keys.masters),
     ]);
-    const [nodes, records, openJobs, masters] = await Promise.all([
+    const [nodes, records, openJobs, { mode, masters }] = await Promise.all([
       countNodes(this.#redis, this.#keys, nowMs, this.#deadAfterMs),
       allNodes(this.#redis, this.#keys, this.#onUnreadable),
       countOpenJobs(this.#redis, this.#keys),
-      readIndex(
-        this.#redis,
-        this.#keys.masters,
-        "zset",
-        this.#redis.zrange(this.#keys.masters, String(mastersNowMs - MASTER_ALIVE_MS), "+inf", "BYSCORE"),
-        [],
-      ),
+      readMasters(this.#redis, this.#keys, mastersNowMs),
     ]);
     const stitches = noStates();
     for (const node of records) {
@@ -105,8 +97,9 @@ export class StateReader {
       nodes,
       stitches,
       openJobs,
-      masters,
-      mode: this.#mode,
+      masters: masters.map(({ id, version, lastSeenAtMs }) => ({ id, version, lastSeenAt: iso(lastSeenAtMs) })),
+      mode: mode ?? this.#chosen.mode,
+      preferred: this.#chosen.preferred,
       leader: null,
       frozen: false,
       version: VERSION,

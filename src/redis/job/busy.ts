@@ -3,22 +3,27 @@ import type { RedisClient } from "../connection/client.ts";
 import { voidDrafts } from "./drafts.ts";
 import type { Keys } from "../keys.ts";
 import { defineScript } from "../connection/script.ts";
+import type { MasterMode } from "../../domain/master-mode.ts";
+import { inMode, WRONG_MODE } from "../master-mode.ts";
 import { readIndex, writeIndex } from "../unreadable.ts";
 
 /** The parts of an entry: when the last draft took scopes, the drafts that hold them, the scopes. */
 const ENTRY = "'^(%d+)|([^|]*)|(.*)$'";
 
 /**
- * Takes the scopes that a job of many steps works on, unless another job holds some of them. KEYS busy. ARGV job, draft,
- * scope, ….
- * Returns false if the job has the scopes now, or {job that is in the way, ms since that job last took scopes}.
+ * Takes the scopes that a job of many steps works on, unless another job holds some of them, and if the cluster has the caller's
+ * mode. KEYS busy, mode. ARGV mode, job, draft, scope, ….
+ * Returns false if the job has the scopes now, or {job that is in the way, ms since that job last took scopes}, or see
+ * `WRONG_MODE`.
  * A scope contains another one part by part: `shop.orders` contains `shop.orders.1.n1`.
  * Atomic: of two jobs that overlap, only one may have the scopes. An entry that is not in this form holds nothing.
  */
-const take = defineScript<[busy: string]>(
+const take = defineScript<[busy: string, mode: string]>(
   "take_scopes",
-  1,
-  `
+  2,
+  `${WRONG_MODE}
+local wrong = wrong_mode(KEYS[2], ARGV[1])
+if wrong then return wrong end
 local function inside(outer, inner) return inner == outer or string.sub(inner, 1, #outer + 1) == outer .. '.' end
 local function joined(list, items)
   local all, known = {}, {}
@@ -35,21 +40,23 @@ local held = redis.call('HGETALL', KEYS[1])
 local drafts, has = '', ''
 for i = 1, #held, 2 do
   local at, holding, scopes = string.match(held[i + 1], ${ENTRY})
-  if not at then
+  if held[i] == '_' then
+    -- Keeps the key there while nothing is held.
+  elseif not at then
     redis.call('HDEL', KEYS[1], held[i])
-  elseif held[i] == ARGV[1] then
+  elseif held[i] == ARGV[2] then
     drafts, has = holding, scopes
   else
     for scope in string.gmatch(scopes, '%S+') do
-      for asked = 3, #ARGV do
+      for asked = 4, #ARGV do
         if inside(scope, ARGV[asked]) or inside(ARGV[asked], scope) then return {held[i], now - at} end
       end
     end
   end
 end
 local scopes = {}
-for asked = 3, #ARGV do scopes[#scopes + 1] = ARGV[asked] end
-redis.call('HSET', KEYS[1], ARGV[1], now .. '|' .. joined(drafts, {ARGV[2]}) .. '|' .. joined(has, scopes))
+for asked = 4, #ARGV do scopes[#scopes + 1] = ARGV[asked] end
+redis.call('HSET', KEYS[1], ARGV[2], now .. '|' .. joined(drafts, {ARGV[3]}) .. '|' .. joined(has, scopes), '_', '')
 return false
 `,
 );
@@ -90,11 +97,16 @@ type Holder = { readonly job: string; readonly heldMs: number };
 export async function takeScopes(
   redis: RedisClient,
   keys: Keys,
+  mode: MasterMode,
   job: string,
   draft: string,
   scopes: readonly string[],
 ): Promise<Holder | null> {
-  const reply = taken.parse(await take.call(redis, [keys.busy], [job, draft, ...scopes]));
+  const reply = taken.parse(
+    await inMode(redis, keys, mode, () =>
+      take.call(redis, [keys.busy, keys.masterMode], [mode, job, draft, ...scopes]),
+    ),
+  );
   return reply === null ? null : { job: reply[0], heldMs: reply[1] };
 }
 

@@ -1,0 +1,67 @@
+import { Argument, type Command } from "commander";
+import type { ClusterResource } from "../../contract/cluster.ts";
+import { MASTER_MODES, type MasterMode } from "../../domain/master-mode.ts";
+import { addClientOptions, clientAction } from "../calls/client-action.ts";
+import { withRetries } from "../calls/retry.ts";
+import { formatAge } from "../terminal/duration.ts";
+import { EXIT } from "../terminal/exit-code.ts";
+import type { Column } from "../terminal/table.ts";
+
+const COLUMNS: readonly Column[] = [
+  { key: "id", title: "MASTER" },
+  { key: "version", title: "VERSION" },
+  { key: "seen", title: "LAST SEEN", align: "right" },
+  { key: "decides", title: "DECIDES" },
+];
+
+/** `stitch masters`, `masters set-mode MODE`. */
+export function registerMasters(program: Command): void {
+  const masters = program.command("masters").description("list the Masters that are alive, and the mode they run in");
+  addClientOptions(masters).action(
+    clientAction(async ({ client, output, signal }) => {
+      const cluster = await withRetries(() => client.cluster({ signal }), signal);
+      if (output.json) output.body({ mode: cluster.mode, preferred: cluster.preferred, items: cluster.masters });
+      else {
+        output.table(rows(cluster), COLUMNS, "No Masters: nothing is decided in the background.");
+        output.note(`Mode: ${modeText(cluster)}.`);
+      }
+      return EXIT.done;
+    }),
+  );
+
+  const setMode = masters
+    .command("set-mode")
+    .addArgument(new Argument("<mode>", "the new mode").choices(MASTER_MODES))
+    .description("change the mode of the cluster's Masters; processes set to another mode decide no more");
+  addClientOptions(setMode).action(
+    clientAction(async ({ client, output, signal }, mode: MasterMode) => {
+      // Repeated without harm: the second call changes nothing.
+      const changed = await withRetries(() => client.changeMode(mode, { signal }), signal);
+      if (output.json) output.body(changed);
+      else if (changed.before === mode) output.note(`The mode was ${mode} before.`);
+      else
+        output.note(
+          `The mode is ${mode} now (before: ${changed.before ?? "none"}). ` +
+            `Start every API, Master and node again with STITCH_MASTER=${mode}; until then they refuse commands.`,
+        );
+      return EXIT.done;
+    }),
+  );
+}
+
+/** `preferred: m1, which is not alive, so any Master decides`. */
+export function modeText({ mode, preferred, masters }: ClusterResource): string {
+  if (preferred === null) return mode;
+  const isAlive = masters.some(({ id }) => id === preferred);
+  return `${mode}: ${preferred}${isAlive ? "" : ", which is not alive, so any Master decides"}`;
+}
+
+function rows({ masters, mode, preferred, asOf }: ClusterResource): Record<string, string>[] {
+  const isPreferredAlive = masters.some(({ id }) => id === preferred);
+  return masters.map(({ id, version, lastSeenAt }) => ({
+    id,
+    version,
+    seen: `${formatAge(Date.parse(asOf) - Date.parse(lastSeenAt))} ago`,
+    decides: mode === "leaderless" || !isPreferredAlive || id === preferred ? "yes" : "no",
+  }));
+}
