@@ -3,7 +3,7 @@ import { isAbsolute, join } from "node:path";
 import * as z from "zod";
 import { clusterName, nodeId, nodeIdFromHostname } from "./domain/names/ids.ts";
 import { invalidOf } from "./domain/json/invalid.ts";
-import { type ChosenMaster, MASTER_MODES } from "./domain/master-mode.ts";
+import { type ChosenMaster, NAMED_MODES } from "./domain/master-mode.ts";
 import { errorCode } from "./error-text.ts";
 import { parseRedisUrl } from "./redis-url.ts";
 
@@ -70,6 +70,11 @@ function isAddressAlone(text: string): boolean {
   return username === "" && password === "" && !/[?#]/.test(text);
 }
 
+/** The path of a module with a Master of one's own. */
+const OWN_MASTER = /^\.{0,2}\//;
+const isNamedMode = (text: string): text is (typeof NAMED_MODES)[number] =>
+  (NAMED_MODES as readonly string[]).includes(text);
+
 /**
  * Every setting, once: name, check, default and meaning. The README's table is made from this, and a test compares them.
  * Values are the strings of the environment; an empty string counts as not set.
@@ -117,9 +122,12 @@ export const settings = z.object({
     .default(["node", "master"])
     .describe("What `stitch node` runs in its process: `node,master`"),
   STITCH_MASTER: z
-    .enum(MASTER_MODES)
-    .default(MASTER_MODES[0])
-    .describe(`The Master: ${MASTER_MODES.map((mode) => `\`${mode}\``).join(", ")}`),
+    .string()
+    .refine((text) => isNamedMode(text) || OWN_MASTER.test(text), {
+      error: `must be ${NAMED_MODES.join(" or ")}, or the path of a module, which begins with ./, ../ or /`,
+    })
+    .default(NAMED_MODES[0])
+    .describe(`The Master: ${NAMED_MODES.map((mode) => `\`${mode}\``).join(", ")}, or the path of a module`),
   STITCH_MASTER_PREFERRED: nodeId
     .optional()
     .describe("With `preferred`: the id of the Master that decides while it is alive"),
@@ -165,6 +173,8 @@ export type Config = {
   readonly stateDir: string | null;
   readonly roles: readonly ("node" | "master")[];
   readonly master: ChosenMaster;
+  /** The path of the module in the mode `own`; else null. */
+  readonly masterModule: string | null;
   readonly heartbeatMs: number;
   readonly leaseMs: number;
   readonly deadAfterMs: number;
@@ -225,9 +235,10 @@ export function loadConfig(env: Env): Config {
     stateDir: s.STITCH_STATE_DIR ?? stateDirOf(env),
     roles: [...new Set(s.STITCH_ROLES)],
     master: {
-      mode: s.STITCH_MASTER,
+      mode: isNamedMode(s.STITCH_MASTER) ? s.STITCH_MASTER : "own",
       preferred: s.STITCH_MASTER === "preferred" ? (s.STITCH_MASTER_PREFERRED ?? null) : null,
     },
+    masterModule: isNamedMode(s.STITCH_MASTER) ? null : s.STITCH_MASTER,
     heartbeatMs: s.STITCH_HEARTBEAT_MS,
     leaseMs: s.STITCH_LEASE_MS,
     deadAfterMs: s.STITCH_DEAD_AFTER_MS,

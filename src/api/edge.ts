@@ -80,6 +80,8 @@ function readSettings(env: Env): Settings | RequestError {
         "redis_unavailable",
         "This API knows of no Redis: set REDIS_URL (wrangler secret put REDIS_URL).",
       );
+    if (config.masterModule !== null)
+      return misconfigured(new ConfigError("STITCH_MASTER: an edge isolate loads no module; run this API on Node"));
     return { config, token: checkToken(config.token.reveal(), true) };
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
@@ -101,6 +103,7 @@ async function connect(config: Config): Promise<OpenMaster> {
       redisUrl: config.redisUrl?.reveal() ?? "",
       cluster: config.cluster,
       chosen: config.master,
+      wrap: null,
       id: MASTER_ID,
       deadAfterMs: config.deadAfterMs,
       jobRetentionMs: config.jobRetentionMs,

@@ -1,6 +1,7 @@
 import { hostname } from "node:os";
 import { type Config, ConfigError, requireRedis } from "../config.ts";
 import { nodeIdFromHostname } from "../domain/names/ids.ts";
+import { loadOwnMaster } from "../load-own-master.ts";
 import { createLogger, lostLogLines } from "../logger.ts";
 import { type OpenMaster, openMaster } from "../master/open-master.ts";
 import { writeFormat } from "../redis/format.ts";
@@ -87,11 +88,12 @@ function accessOf({ token, host }: Config): Access {
   );
 }
 
-function connect(config: Config, onError: (error: unknown) => void): Promise<OpenMaster> {
+async function connect(config: Config, onError: (error: unknown) => void): Promise<OpenMaster> {
   return openMaster({
     redisUrl: requireRedis(config),
     cluster: config.cluster,
     chosen: config.master,
+    wrap: await loadOwnMaster(config.masterModule),
     id: `api-${nodeIdFromHostname(hostname())}-${process.pid}`,
     deadAfterMs: config.deadAfterMs,
     jobRetentionMs: config.jobRetentionMs,

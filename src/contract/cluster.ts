@@ -17,7 +17,7 @@ export const clusterResource = z.object({
   openJobs: z.int(),
   /** The Masters that are alive, by id. */
   masters: z.array(z.object({ id: z.string(), version: z.string(), lastSeenAt: time })),
-  mode: z.enum(["leaderless", "preferred", "leader"]),
+  mode: z.enum([...MASTER_MODES, "leader"]),
   /** In the mode `preferred`, the id of the preferred Master; else null. */
   preferred: z.string().nullable(),
   /** Id of the leader; null without one. */

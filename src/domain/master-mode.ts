@@ -1,5 +1,7 @@
-/** The Masters that can be chosen, the default one first. */
-export const MASTER_MODES = ["leaderless", "preferred"] as const;
+/** The Masters that come with CrossStitch, the default one first. */
+export const NAMED_MODES = ["leaderless", "preferred"] as const;
+/** How the Masters of a cluster work. `own`: a module of the user (`STITCH_MASTER=<path>`). */
+export const MASTER_MODES = [...NAMED_MODES, "own"] as const;
 export type MasterMode = (typeof MASTER_MODES)[number];
 
 /** Which Master a process runs: the same in every process of a cluster. */

@@ -66,6 +66,7 @@ export function leaderlessMaster(options: LeaderlessOptions): Master {
   const messages = new Messages({ ...common, recipients });
   const deadLetters = new DeadLetters({ ...common, recipients });
   const logs = new StitchLogs({ ...common, questions: new NodeQuestions(options), locate });
+  const upkeep = new SharedUpkeep({ ...common, presence, jobService, housekeeping: new Housekeeping(common) });
   const buryInbox = (node: string, incarnation: number, stitches: readonly StitchRecord[]) =>
     deadLetters.buryInbox(node, incarnation, stitches);
   return {
@@ -107,6 +108,13 @@ export function leaderlessMaster(options: LeaderlessOptions): Master {
       changeMode: async (mode) => ({ mode, before: await changeMasterMode(redis, keys, mode, null) }),
       forgetNode: (node) => forgetNode({ ...common, buryInbox }, node),
     },
-    upkeep: new SharedUpkeep({ ...common, presence, jobService, housekeeping: new Housekeeping(common) }),
+    upkeep: {
+      join: () => upkeep.join(),
+      leave: () => upkeep.leave(),
+      sweep: () => upkeep.sweep(),
+      nextDue: (blocking, waitMs) => upkeep.nextDue(blocking, waitMs),
+      takeDue: (most) => upkeep.takeDue(most),
+      advance: (ids) => upkeep.advance(ids),
+    },
   };
 }

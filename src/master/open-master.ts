@@ -8,12 +8,15 @@ import { Keys } from "../redis/keys.ts";
 import { ReplyHints } from "../redis/inbox/reply-hints.ts";
 import { ServerWatch } from "../redis/connection/server-watch.ts";
 import { leaderlessMaster } from "./leaderless.ts";
+import { type WrapMaster, wrapMaster } from "./own-master.ts";
 import type { Master } from "./ports.ts";
 
 export type OpenMasterOptions = {
   readonly redisUrl: string;
   readonly cluster: string;
   readonly chosen: ChosenMaster;
+  /** In the mode `own`, what the user's module exports; else null. */
+  readonly wrap: WrapMaster | null;
   readonly id: string;
   readonly deadAfterMs: number;
   readonly jobRetentionMs: number;
@@ -59,7 +62,7 @@ export async function openMaster(options: OpenMasterOptions): Promise<OpenMaster
   await dispatcher.ready();
   const hints = new JobHints(() => open("subscriber"), keys);
   const replies = new ReplyHints(() => open("subscriber"), keys, crypto.randomUUID());
-  const master = leaderlessMaster({
+  const base = leaderlessMaster({
     id: options.id,
     chosen: options.chosen,
     redis,
@@ -73,15 +76,24 @@ export async function openMaster(options: OpenMasterOptions): Promise<OpenMaster
     randomBytes: (count) => crypto.getRandomValues(new Uint8Array(count)),
     onLate: options.onError,
   });
+  const close = () => {
+    hints.close();
+    replies.close();
+    redis.disconnect();
+  };
+  const { wrap } = options;
+  let master = base;
+  try {
+    if (wrap !== null) master = wrapMaster(base, wrap, options.cluster, Date.now);
+  } catch (error) {
+    close();
+    throw error;
+  }
   return {
     master,
     keys,
     redis,
     openBlocking: () => open("blocking"),
-    close: () => {
-      hints.close();
-      replies.close();
-      redis.disconnect();
-    },
+    close,
   };
 }

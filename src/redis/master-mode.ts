@@ -96,7 +96,7 @@ async function otherMode(redis: RedisClient, keys: Keys, mode: MasterMode, found
     "wrong_mode",
     `The cluster "${keys.cluster}" runs its Masters in the mode ${found || "of another process"}` +
       `${names.length === 0 ? "" : ` (${names.join(", ")})`}, and this process is set to ${mode}. ` +
-      `Set STITCH_MASTER=${found || "…"} for it, or change the mode of the cluster: stitch masters set-mode ${mode}.`,
+      `Set STITCH_MASTER=${found === "own" ? "<path of the module>" : found || "…"} for it, or change the mode of the cluster: stitch masters set-mode ${mode}.`,
     { mode: found, masters: names },
   );
 }

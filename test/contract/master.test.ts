@@ -1,29 +1,45 @@
 // The contract of a Master (./clauses.ts), for every one that can be chosen, on every kind of Redis; and for Masters that
-// break it, which must be found out. Whoever adds a mode adds it to MASTER_MODES.
+// break it, which must be found out. Whoever adds a mode adds it to MASTERS.
+//   TEST_MASTER=/srv/my-master.js npm test -- test/contract/master.test.ts      holds a Master of one's own to it
 import assert from "node:assert/strict";
-import { describe, it } from "node:test";
-import { type ChosenMaster, MASTER_MODES } from "../../src/domain/master-mode.ts";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, describe, it } from "node:test";
+import { loadConfig } from "../../src/config.ts";
+import { loadOwnMaster } from "../../src/load-own-master.ts";
 import type { OpenMaster } from "../../src/master/open-master.ts";
 import { Sweeper } from "../../workers/master/sweeper.ts";
 import { openNodePorts } from "../../src/master/node-ports.ts";
 import { REDISES, type TestCluster, withCluster } from "../support/cluster.ts";
+import { saveDocsMaster } from "../support/docs-master.ts";
 import { MAIL_MODULE } from "../support/mail.ts";
 import { BROKEN_NODE_PORTS } from "./broken-node-ports.ts";
 import { BROKEN_MASTERS } from "./broken-masters.ts";
 import { CLAUSES, type Clause } from "./clauses.ts";
 import { NODE_CLAUSES, type NodeClause } from "./node-clauses.ts";
 
-const CHOSEN = MASTER_MODES.map((mode): ChosenMaster => ({ mode, preferred: mode === "preferred" ? "two" : null }));
+const { TEST_MASTER } = process.env;
+const folder = mkdtempSync(join(tmpdir(), "cs-"));
+after(() => rmSync(folder, { recursive: true, force: true }));
+// The window of the example is open all day.
+process.env["WINDOW"] ??= "0-24";
+
+/** Each Master that is held to the contract, with the settings of its processes. */
+const MASTERS: readonly { readonly name: string; readonly env: Readonly<Record<string, string>> }[] =
+  TEST_MASTER === undefined
+    ? [
+        { name: "leaderless", env: {} },
+        { name: "preferred", env: { STITCH_MASTER: "preferred", STITCH_MASTER_PREFERRED: "two" } },
+        { name: "example", env: { STITCH_MASTER: saveDocsMaster(folder) } },
+      ]
+    : [{ name: TEST_MASTER, env: { STITCH_MASTER: TEST_MASTER } }];
 const clauses: [string, Clause][] = Object.entries(CLAUSES);
 const nodeClauses: [string, NodeClause][] = Object.entries(NODE_CLAUSES);
 /** A name for the stitches and nodes of a clause. */
 const nameOf = (clause: string, by: string): string => `${clause.toLowerCase().slice(0, 24)}-${by}`;
 
 const STOP_MS = 3000;
-const envOf = ({ mode, preferred }: ChosenMaster): Record<string, string> => ({
-  STITCH_MASTER: mode,
-  ...(preferred === null ? {} : { STITCH_MASTER_PREFERRED: preferred }),
-});
 const sweeperOf = (opened: OpenMaster, { errors }: TestCluster): Sweeper =>
   new Sweeper({
     upkeep: opened.master.upkeep,
@@ -34,7 +50,7 @@ const sweeperOf = (opened: OpenMaster, { errors }: TestCluster): Sweeper =>
 async function withNodes(
   url: string,
   work: (cluster: TestCluster) => Promise<void>,
-  env: Record<string, string> = {},
+  env: Readonly<Record<string, string>> = {},
 ): Promise<void> {
   await withCluster(url, env, async (cluster) => {
     await Promise.all(["n1", "n2"].map((node) => cluster.node(node, MAIL_MODULE)));
@@ -43,15 +59,17 @@ async function withNodes(
 }
 
 for (const { name: redisName, url } of REDISES)
-  for (const chosen of CHOSEN)
-    describe(`the ${chosen.mode} Master on a ${redisName}`, () => {
+  for (const { name: master, env } of MASTERS)
+    describe(`the ${master} Master on a ${redisName}`, () => {
       it("keeps every clause of the contract", async (t) => {
         await withNodes(
           url,
           async (cluster) => {
-            const opened = await Promise.all(["one", "two"].map((id) => cluster.openMaster(id, { chosen })));
+            const { masterModule } = loadConfig(env);
+            const wrap = await loadOwnMaster(masterModule);
+            const opened = await Promise.all(["one", "two"].map((id) => cluster.openMaster(id, { wrap })));
             // Where not every Master decides, those that do must run.
-            const sweepers = chosen.mode === "leaderless" ? [] : opened.map((each) => sweeperOf(each, cluster));
+            const sweepers = env["STITCH_MASTER"] !== "preferred" ? [] : opened.map((each) => sweeperOf(each, cluster));
             for (const sweeper of sweepers) sweeper.start((error) => cluster.errors.push(error));
             try {
               const [one, two] = opened;
@@ -65,7 +83,7 @@ for (const { name: redisName, url } of REDISES)
               for (const each of opened) each.close();
             }
           },
-          envOf(chosen),
+          env,
         );
       });
     });

@@ -32,7 +32,8 @@ test("npm run dev restarts a part when its code changes, and only that part", { 
   });
   await up.printed(/What happens from here on/, START_LIMIT_MS);
 
-  const client = createClient({ url: `http://127.0.0.1:${port}`, fetch: checkedFetch });
+  const url = `http://127.0.0.1:${port}`;
+  const client = createClient({ url, fetch: checkedFetch });
   const incarnations = async () => new Map((await client.nodes()).items.map((node) => [node.id, node.incarnation]));
   const restarts = async (part: string) =>
     (await readFile(join(folder, ".crossstitch/logs", `${part}.log`), "utf8")).split("Restarting").length - 1;

@@ -53,6 +53,7 @@ const openHere = (redis: string) =>
     redisUrl: redis,
     cluster: CLUSTER,
     chosen: { mode: "leaderless", preferred: null },
+    wrap: null,
     id: "test",
     deadAfterMs: 2000,
     jobRetentionMs: 60_000,

@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, it } from "node:test";
 import { checkedFetch } from "../support/checked-fetch.ts";
+import { saveDocsMaster } from "../support/docs-master.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 
 const PREFERRED = { STITCH_MASTER: "preferred", STITCH_MASTER_PREFERRED: "m1" };
@@ -145,4 +148,58 @@ describe("the preferred Master", () => {
       assert.equal(last.status, "succeeded");
     });
   });
+});
+
+describe("a Master of one's own", () => {
+  const url = REDISES[0]?.url ?? "";
+
+  it("replaces what it wants: the example of docs/masters.md refuses commands outside of its window", async () => {
+    await withCluster(url, {}, async (cluster) => {
+      const STITCH_MASTER = saveDocsMaster(cluster.dir);
+      const [open, closed] = await Promise.all([
+        cluster.api({ STITCH_MASTER, WINDOW: "0-24" }),
+        cluster.api({ STITCH_MASTER, WINDOW: "24-24" }),
+      ]);
+      const create = { command: "stitch.create", target: GROUP, spec };
+      const accepted = await post(open.url, "/v1/commands", { ...create, dryRun: true });
+      assert.equal(accepted.response.status, 409, "there is no node, and the plan says so");
+      const refused = await post(closed.url, "/v1/commands", create);
+      assert.deepEqual([refused.response.status, refused.body["code"]], [403, "forbidden"]);
+      assert.match(String(refused.body["detail"]), /from 24:00 to 24:00 UTC/);
+
+      await cluster.node("n1", { STITCH_MASTER, STITCH_ROLES: "node,master" });
+      const created = await post(open.url, "/v1/commands?waitMs=20000", create);
+      assert.deepEqual([created.response.status, created.body["status"]], [200, "succeeded"]);
+      const state = (await (await checkedFetch(`${open.url}/v1/cluster`)).json()) as Record<string, unknown>;
+      assert.equal(state["mode"], "own");
+      const other = cluster.part(["master"]);
+      assert.equal(await other.exited, 1);
+      assert.match(other.output, /in the mode own \(n1\), and this process is set to leaderless/);
+    });
+  });
+
+  for (const [what, source, message] of [
+    ["cannot be loaded", "export default (", /^STITCH_MASTER: .*wrong\.mjs cannot be loaded: /m],
+    [
+      "exports no function",
+      "export const master = 1;",
+      /^STITCH_MASTER: .*wrong\.mjs has no default export that is a function/m,
+    ],
+    [
+      "leaves out a function",
+      "export default (base) => ({ ...base, commands: { ...base.commands, submit: undefined } });",
+      /^STITCH_MASTER: the module's Master has no function commands\.submit$/m,
+    ],
+  ] as const)
+    it(`that ${what} ends the process at its start with the reason`, async () => {
+      await withCluster(url, {}, async (cluster) => {
+        const path = join(cluster.dir, "wrong.mjs");
+        writeFileSync(path, source);
+        for (const part of ["master", "api"]) {
+          const process = cluster.part([part], { STITCH_MASTER: path, STITCH_PORT: "0" });
+          assert.equal(await process.exited, 1);
+          assert.match(process.output, message);
+        }
+      });
+    });
 });

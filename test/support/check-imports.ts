@@ -31,6 +31,7 @@ const LAYERS: readonly Layer[] = [
       "contract",
       "domain",
       "config",
+      "own-master",
       "running-part",
       "printable",
       "error-text",
@@ -52,6 +53,8 @@ const LAYERS: readonly Layer[] = [
       "bounded-wait",
     ],
   },
+  /** The module of one's own Master. */
+  { name: "own-master", files: /^src\/load-own-master\.ts$/, may: ["master", "error-text"] },
   { name: "version", files: /^src\/version\.ts$/, may: [] },
   /** Parses the URL of Redis, for the settings and for connections. */
   { name: "redis-url", files: /^src\/redis-url\.ts$/, may: [] },

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { inspect } from "node:util";
 import { COMMANDS } from "../../src/domain/commands/command.ts";
 import type { CommandName } from "../../src/domain/commands/command-names.ts";
+import { loadConfig } from "../../src/config.ts";
 import type { ChosenMaster } from "../../src/domain/master-mode.ts";
 import { RequestError } from "../../src/domain/errors.ts";
 import type { JobResource } from "../../src/contract/job.ts";
@@ -74,17 +75,18 @@ export class TestCluster {
   /** See `Part`. It applies to the parts that are started after it is set. */
   through: (cwd: string) => readonly string[] = () => [];
   readonly #parts: Part[] = [];
-  readonly #env: Record<string, string>;
+  readonly #env: Readonly<Record<string, string>>;
   /** Which Master the test's own is: the same as that of the processes. */
   get #chosen(): ChosenMaster {
-    const preferred = this.#env["STITCH_MASTER_PREFERRED"] ?? null;
-    return this.#env["STITCH_MASTER"] === "preferred"
-      ? { mode: "preferred", preferred }
-      : { mode: "leaderless", preferred: null };
+    const { master } = loadConfig({
+      STITCH_MASTER: this.#env["STITCH_MASTER"],
+      STITCH_MASTER_PREFERRED: this.#env["STITCH_MASTER_PREFERRED"],
+    });
+    return master;
   }
   #open: OpenMaster | null = null;
 
-  constructor(redisUrl: string, env: Record<string, string> = {}) {
+  constructor(redisUrl: string, env: Readonly<Record<string, string>> = {}) {
     this.redisUrl = redisUrl;
     this.#env = env;
   }
@@ -100,6 +102,7 @@ export class TestCluster {
       redisUrl: this.redisUrl,
       cluster: this.name,
       chosen: this.#chosen,
+      wrap: null,
       id,
       deadAfterMs: Number(this.#env["STITCH_DEAD_AFTER_MS"] ?? 2000),
       jobRetentionMs: 3_600_000,
@@ -248,7 +251,7 @@ export class TestCluster {
 /** Runs `work` with a cluster of its own, and ends it whatever happens. */
 export async function withCluster(
   redisUrl: string,
-  env: Record<string, string>,
+  env: Readonly<Record<string, string>>,
   work: (cluster: TestCluster) => Promise<void>,
 ): Promise<void> {
   const cluster = new TestCluster(redisUrl, env);

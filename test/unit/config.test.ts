@@ -37,6 +37,7 @@ test("without settings, every field has its default", () => {
     stateDir: join(homedir(), ".local", "state", "crossstitch"),
     roles: ["node", "master"],
     master: { mode: "leaderless", preferred: null },
+    masterModule: null,
     heartbeatMs: 2000,
     leaseMs: 7500,
     deadAfterMs: 2000,
@@ -80,7 +81,7 @@ const SETTINGS: Record<keyof typeof settings.shape, [keyof Config, string, unkno
   STITCH_MODULES: ["modules", "echo=/srv/echo.ts", { echo: "/srv/echo.ts" }, ["echo", "=/srv"]],
   STITCH_STATE_DIR: ["stateDir", "/var/lib/x", "/var/lib/x", []],
   STITCH_ROLES: ["roles", "master", ["master"], ["boss", ",", "node,boss"]],
-  STITCH_MASTER: ["master", "leaderless", { mode: "leaderless", preferred: null }, ["leader"]],
+  STITCH_MASTER: ["master", "leaderless", { mode: "leaderless", preferred: null }, ["leader", "own", "my-master.js"]],
   // Read with STITCH_MASTER=preferred alone.
   STITCH_MASTER_PREFERRED: ["master", "n1", { mode: "leaderless", preferred: null }, ["N1", "n1:a"]],
   STITCH_HEARTBEAT_MS: ["heartbeatMs", "2500", 2500, ["99", "60001", "2s"]],
@@ -109,6 +110,13 @@ test("STITCH_MASTER=preferred needs the id of the preferred Master", () => {
   assert.match(problems({ STITCH_MASTER: "preferred" })[0] ?? "", /^STITCH_MASTER_PREFERRED: needed with/);
   const { master } = loadConfig({ STITCH_MASTER: "preferred", STITCH_MASTER_PREFERRED: "m1" });
   assert.deepEqual(master, { mode: "preferred", preferred: "m1" });
+});
+
+test("STITCH_MASTER takes the path of a module", () => {
+  for (const path of ["./my-master.js", "../my-master.js", "/srv/my-master.js"]) {
+    const { master, masterModule } = loadConfig({ STITCH_MASTER: path });
+    assert.deepEqual([master, masterModule], [{ mode: "own", preferred: null }, path]);
+  }
 });
 
 test("reports all wrong settings at once, including the unknown ones", () => {

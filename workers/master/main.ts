@@ -1,5 +1,6 @@
 import { within } from "../../src/bounded-wait.ts";
 import { type Config, requireRedis } from "../../src/config.ts";
+import { loadOwnMaster } from "../../src/load-own-master.ts";
 import { createLogger } from "../../src/logger.ts";
 import { openMaster } from "../../src/master/open-master.ts";
 import type { RunningPart } from "../../src/running-part.ts";
@@ -22,6 +23,7 @@ export async function startMaster(config: Config, id = config.nodeId): Promise<R
     redisUrl: requireRedis(config),
     cluster: config.cluster,
     chosen: config.master,
+    wrap: await loadOwnMaster(config.masterModule),
     id,
     deadAfterMs: config.deadAfterMs,
     jobRetentionMs: config.jobRetentionMs,

@@ -41,12 +41,11 @@ export class MasterPresence {
   }
 
   /**
-   * May this Master bring jobs forward and do chores now? In the mode `leaderless` every Master may, at any time. In the mode
-   * `preferred` only the preferred one may while it is alive, and any other if it is not. Two Masters may decide for a moment:
+   * May this Master bring jobs forward and do chores now? In the mode `preferred` only the preferred one may while it is alive, and any other if it is not. Two Masters may decide for a moment:
    * that is safe, as in the mode `leaderless`.
    */
   mayDecide(): boolean {
-    return this.#options.chosen.mode === "leaderless" || this.#options.steadyNowMs() < this.#decidesUntilMs;
+    return this.#options.chosen.mode !== "preferred" || this.#options.steadyNowMs() < this.#decidesUntilMs;
   }
 
   /** Takes this Master off the list: another one need not wait until it counts as dead. Safe to repeat. */
