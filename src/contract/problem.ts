@@ -27,6 +27,9 @@ export const problemResource = z.object({
   plan: planResource.exactOptional(),
   /** For `group_busy`: the job that holds the group. */
   jobId: z.string().exactOptional(),
+  /** For `wrong_mode`: the mode of the cluster, and some of its Masters. */
+  mode: z.string().exactOptional(),
+  masters: z.array(z.string()).exactOptional(),
   /** For `not_found`: the full id that a moved stitch has now. */
   movedTo: z.string().exactOptional(),
   /** For `stitch_failed` and `reply_timeout`: the message, and what became of it. */

@@ -40,13 +40,18 @@ async function overtaken(
   const slow = await cluster.openMaster("slow");
   const [hasRead, goOn] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
   const { redis } = slow;
-  const draw: (...args: unknown[]) => Promise<unknown> = Reflect.get(redis, DRAW).bind(redis);
-  Reflect.set(redis, DRAW, async (...args: unknown[]) => {
-    const revision = await draw(...args);
+  const draw: () => unknown = Reflect.get(redis, DRAW);
+  // A pipeline takes the function over, and calls it on itself.
+  Reflect.set(redis, DRAW, function (this: unknown, ...args: []): unknown {
+    const drawn = Reflect.apply(draw, this, args);
+    return this === redis ? held(drawn) : drawn;
+  });
+  const held = async (drawn: unknown) => {
+    const revision = await drawn;
     hasRead.resolve();
     await goOn.promise;
     return revision;
-  });
+  };
   try {
     const command = COMMANDS[body.command].schema.parse(body);
     const asked = slow.master.commands.submit({ command, idempotencyKey, scope: "", by: null, waitMs: 60_000 });
