@@ -216,6 +216,8 @@ export function loadConfig(env: Env): Config {
     );
   if (parsed.success && parsed.data.STITCH_MASTER === "preferred" && parsed.data.STITCH_MASTER_PREFERRED === undefined)
     problems.push("STITCH_MASTER_PREFERRED: needed with STITCH_MASTER=preferred; the id of a Master (stitch masters)");
+  if (parsed.success && parsed.data.STITCH_MASTER !== "preferred" && parsed.data.STITCH_MASTER_PREFERRED !== undefined)
+    problems.push("STITCH_MASTER_PREFERRED: only with STITCH_MASTER=preferred");
   if (!parsed.success || problems.length > 0) throw new ConfigError(problems.join("\n"));
   const s = parsed.data;
   return {
@@ -236,7 +238,7 @@ export function loadConfig(env: Env): Config {
     roles: [...new Set(s.STITCH_ROLES)],
     master: {
       mode: isNamedMode(s.STITCH_MASTER) ? s.STITCH_MASTER : "own",
-      preferred: s.STITCH_MASTER === "preferred" ? (s.STITCH_MASTER_PREFERRED ?? null) : null,
+      preferred: s.STITCH_MASTER_PREFERRED ?? null,
     },
     masterModule: isNamedMode(s.STITCH_MASTER) ? null : s.STITCH_MASTER,
     heartbeatMs: s.STITCH_HEARTBEAT_MS,

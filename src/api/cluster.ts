@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { nodeId } from "../domain/names/ids.ts";
 import { MASTER_MODES } from "../domain/master-mode.ts";
 import type { Api, ApiDeps } from "./deps.ts";
 import { readJson } from "./json-body.ts";
@@ -8,7 +9,12 @@ import { noQuery, readQuery } from "./query.ts";
 /** For the body: the mode, and room for unknown fields that are then refused by name. */
 const MAX_TOKENS = 100;
 
-export const masterModeBody = z.strictObject({ mode: z.enum(MASTER_MODES) });
+export const masterModeBody = z
+  .strictObject({ mode: z.enum(MASTER_MODES), preferred: nodeId.optional() })
+  .refine(({ mode, preferred }) => (mode === "preferred") === (preferred !== undefined), {
+    error: "preferred is needed with the mode preferred, and only there: the id of a Master",
+    path: ["preferred"],
+  });
 
 export function routeCluster(app: Api, { master }: ApiDeps): void {
   app.get("/v1/cluster", async (c) => {
@@ -19,6 +25,6 @@ export function routeCluster(app: Api, { master }: ApiDeps): void {
     readQuery(c, noQuery);
     const body = masterModeBody.safeParse(await readJson(c, MAX_TOKENS));
     if (!body.success) throw invalidRequest(body.error);
-    return c.json(await master.commands.changeMode(body.data.mode));
+    return c.json(await master.commands.changeMode({ mode: body.data.mode, preferred: body.data.preferred ?? null }));
   });
 }

@@ -12,7 +12,7 @@ import type { GroupResource } from "../contract/group.ts";
 import type { EventResource } from "../contract/event.ts";
 import type { DeadLetterResource, SentResource } from "../contract/message.ts";
 import type { ClusterResource, MasterModeResource } from "../contract/cluster.ts";
-import type { MasterMode } from "../domain/master-mode.ts";
+import type { ChosenMaster } from "../domain/master-mode.ts";
 import { follow, type FollowCall } from "./follow.ts";
 import { type FollowOptions, followEvents } from "./follow-events.ts";
 import { type Query, type Request, request, type Transport } from "./request.ts";
@@ -85,7 +85,7 @@ export type Client = {
    */
   adoptNode(id: string, call?: Call): Promise<AdoptedResource>;
   /** Changes the mode of the cluster's Masters. A second call changes nothing. */
-  changeMode(mode: MasterMode, call?: Call): Promise<MasterModeResource>;
+  changeMode(to: ChosenMaster, call?: Call): Promise<MasterModeResource>;
   stitches(
     filter?: Filter<"group" | "node" | "state" | "health">,
     call?: Call,
@@ -181,8 +181,13 @@ export function createClient(options: ClientOptions): Client {
     forgetNode: async (id, call = {}) => {
       await send({ method: "DELETE", path: of("/v1/nodes", id), signal: call.signal });
     },
-    changeMode: (mode, call = {}) =>
-      send({ method: "POST", path: "/v1/masters/mode", body: { mode }, signal: call.signal }),
+    changeMode: ({ mode, preferred }, call = {}) =>
+      send({
+        method: "POST",
+        path: "/v1/masters/mode",
+        body: { mode, ...(preferred === null ? {} : { preferred }) },
+        signal: call.signal,
+      }),
     adoptNode: (id, call = {}) => send({ method: "POST", path: `${of("/v1/nodes", id)}/adopt`, signal: call.signal }),
     stitches: (filter, call) => get("/v1/stitches", filter, call),
     stitch: (id, call) => get(of("/v1/stitches", id), {}, call),

@@ -26,7 +26,11 @@ export const clusterResource = z.object({
   version: z.string(),
 });
 /** The answer of `POST /v1/masters/mode`. `before` is null if no mode was recorded. */
-export const masterModeResource = z.object({ mode: z.enum(MASTER_MODES), before: z.string().nullable() });
+export const masterModeResource = z.object({
+  mode: z.enum(MASTER_MODES),
+  preferred: z.string().nullable(),
+  before: z.string().nullable(),
+});
 export type MasterModeResource = Resource<typeof masterModeResource>;
 
 export type ClusterResource = Resource<typeof clusterResource>;

@@ -10,3 +10,9 @@ export type ChosenMaster = {
   /** In the mode `preferred`, the id of the Master that is preferred; else null. */
   readonly preferred: string | null;
 };
+
+/** The settings of a process with this Master, as they are typed. */
+export function settingOf({ mode, preferred }: { readonly mode: string; readonly preferred: string | null }): string {
+  if (mode === "own") return "STITCH_MASTER=<path of a module>";
+  return `STITCH_MASTER=${mode}${preferred ? ` STITCH_MASTER_PREFERRED=${preferred}` : ""}`;
+}

@@ -3,6 +3,7 @@ import type { ChosenMaster } from "../domain/master-mode.ts";
 import type { StitchRecord } from "../domain/stitch/stitch.ts";
 import type { Dispatcher } from "../queue/dispatcher.ts";
 import type { RedisClient } from "../redis/connection/client.ts";
+import { markJobDue } from "../redis/job/due-jobs.ts";
 import type { JobHints } from "../redis/job/job-hints.ts";
 import { cancelJob } from "../redis/job/job-record.ts";
 import type { Keys } from "../redis/keys.ts";
@@ -48,11 +49,15 @@ export type LeaderlessOptions = {
 
 /**
  * The default Master: the process that receives a command plans and dispatches it, from the state that it sees. There is no
- * leader and no election. If two commands conflict, the node decides by their revisions.
+ * leader and no election. If two commands conflict, the node decides by their revisions. With the mode `preferred`, one Master
+ * brings jobs of many steps forward.
+ *
+ * Long, because it is a list: every port's functions, each in one line.
  */
 export function leaderlessMaster(options: LeaderlessOptions): Master {
   const { id, redis, keys, hints, nowMs, onLate } = options;
-  const presence = new MasterPresence({ ...options, steadyNowMs: () => performance.now() });
+  const steadyNowMs = () => performance.now();
+  const presence = new MasterPresence({ ...options, steadyNowMs });
   const common = { ...options, onUnreadable: tellOnce(onLate), mayDecide: () => presence.mayDecide() };
   const reader = new StateReader(common);
   const locate = (ref: string): Promise<string> => reader.locate(ref);
@@ -66,7 +71,13 @@ export function leaderlessMaster(options: LeaderlessOptions): Master {
   const messages = new Messages({ ...common, recipients });
   const deadLetters = new DeadLetters({ ...common, recipients });
   const logs = new StitchLogs({ ...common, questions: new NodeQuestions(options), locate });
-  const upkeep = new SharedUpkeep({ ...common, presence, jobService, housekeeping: new Housekeeping(common) });
+  const upkeep = new SharedUpkeep({
+    ...common,
+    presence,
+    jobService,
+    housekeeping: new Housekeeping(common),
+    steadyNowMs,
+  });
   const buryInbox = (node: string, incarnation: number, stitches: readonly StitchRecord[]) =>
     deadLetters.buryInbox(node, incarnation, stitches);
   return {
@@ -100,12 +111,14 @@ export function leaderlessMaster(options: LeaderlessOptions): Master {
           throw new RequestError("job_finished", "The job has finished; there is nothing left to cancel.", {
             jobId: job,
           });
+        // The Master that decides must look at it: this process may not be the one.
+        await markJobDue(redis, keys, job);
         return waiter.job(job, 0);
       },
       retry: (job) => commandService.retry(job),
       rollback: (job, reason = null) => commandService.rollback(job, reason),
       adopt: (node) => adoptNode({ ...common, specs }, node),
-      changeMode: async (mode) => ({ mode, before: await changeMasterMode(redis, keys, mode, null) }),
+      changeMode: async (to) => ({ ...to, before: await changeMasterMode(redis, keys, to) }),
       forgetNode: (node) => forgetNode({ ...common, buryInbox }, node),
     },
     upkeep: {

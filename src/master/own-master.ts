@@ -25,20 +25,34 @@ export class OwnMasterRefused extends Error {
 
 /**
  * Makes one's own Master on top of the default one.
- * @throws OwnMasterRefused naming the first function that is missing.
+ * @throws OwnMasterRefused if the module fails, returns a promise, or leaves out a function: naming the first one.
  */
 export function wrapMaster(base: Master, wrap: WrapMaster, cluster: string, nowMs: () => number): Master {
   const { id, ...parts } = base;
-  const refusal = (code: ErrorCode, detail: string) => new RequestError(code, detail);
-  const made: unknown = wrap(parts, { id, cluster, nowMs, refusal });
+  const made = partsOf(() =>
+    wrap(parts, { id, cluster, nowMs, refusal: (code, detail) => new RequestError(code, detail) }),
+  );
   for (const [name, functions] of Object.entries(parts)) {
     const part: unknown = fieldOf(made, name);
     for (const each of Object.keys(functions))
       if (typeof fieldOf(part, each) !== "function")
         throw new OwnMasterRefused(`STITCH_MASTER: the module's Master has no function ${name}.${each}`);
   }
-  // Checked above: every function of every port is there.
-  return { id, ...(made as MasterParts) };
+  const { state, routing, commands, upkeep } = made;
+  return { id, state, routing, commands, upkeep };
+}
+
+function partsOf(make: () => MasterParts): MasterParts {
+  let made: MasterParts | Promise<unknown>;
+  try {
+    made = make();
+  } catch (cause) {
+    const text = cause instanceof Error ? cause.message : String(cause);
+    throw new OwnMasterRefused(`STITCH_MASTER: the module's function fails: ${text}`, { cause });
+  }
+  if (made instanceof Promise)
+    throw new OwnMasterRefused("STITCH_MASTER: the module's function returns a promise; it must return the ports");
+  return made;
 }
 
 const fieldOf = (value: unknown, name: string): unknown =>

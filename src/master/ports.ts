@@ -15,7 +15,7 @@ import type { ClusterEvent, EventFilter } from "../domain/event.ts";
 import type { DeadLetter, SendRequest } from "../domain/message.ts";
 import type { AdoptedResource } from "../contract/node.ts";
 import type { ClusterResource, MasterModeResource } from "../contract/cluster.ts";
-import type { MasterMode } from "../domain/master-mode.ts";
+import type { ChosenMaster } from "../domain/master-mode.ts";
 import type { DeadLetterResource, SentResource } from "../contract/message.ts";
 import type { Eligibility, Liveness } from "../domain/node/node.ts";
 import type { EventResource } from "../contract/event.ts";
@@ -235,7 +235,7 @@ export interface Commands {
    */
   adopt(node: string): Promise<AdoptedResource>;
   /** Changes the mode of the cluster's Masters. Those that are set to another mode decide no more. Safe to repeat. */
-  changeMode(mode: MasterMode): Promise<MasterModeResource>;
+  changeMode(to: ChosenMaster): Promise<MasterModeResource>;
   /** Forgets a dead or left node with its stitches, queue and routes. Safe to repeat. @throws `node_alive`, `not_found`. */
   forgetNode(id: string): Promise<void>;
 }
@@ -245,7 +245,7 @@ export interface Commands {
  * the leader does this.
  */
 export interface Upkeep {
-  /** Puts this Master on the list of Masters. Safe to repeat. @throws `wrong_mode`. */
+  /** Puts this Master on the list of Masters, unless its sweeps fail or hang. To be repeated each second. @throws `wrong_mode`. */
   join(): Promise<void>;
   /** Takes this Master off the list; from then on it does no upkeep. Safe to repeat. */
   leave(): Promise<void>;

@@ -313,7 +313,7 @@ export const LAYOUT: {
   masterMode: {
     of: [],
     types: ["hash"],
-    holds: "the mode of the Masters, since when and by whom; an id of the cluster",
+    holds: "the mode of the Masters, the preferred one, since when; an id of the cluster",
     writer: "Masters",
     bound: "6 fields",
   },

@@ -1,38 +1,42 @@
 import * as z from "zod";
-import { type ChosenMaster, MASTER_MODES, type MasterMode } from "../domain/master-mode.ts";
+import type { ChosenMaster } from "../domain/master-mode.ts";
 import type { RedisClient } from "./connection/client.ts";
 import { defineScript } from "./connection/script.ts";
 import type { Keys } from "./keys.ts";
-import { inMode, WRONG_MODE } from "./master-mode.ts";
+import { inMode, KEPT_FIELD, MASTER_ALIVE_MS, modeArgs, WRONG_MODE } from "./master-mode.ts";
 import { readIndex } from "./unreadable.ts";
 
 /** A Master that was not seen for this long is taken off the list. */
 const KEPT_MS = 60_000;
-/** A Master that was not seen for this long does not count as alive. It is seen each second. */
-export const MASTER_ALIVE_MS = 5000;
 /** Old entries that one call removes at most. */
 const MOST_REMOVED = 100;
 
 /**
- * Records that a Master is alive, and removes old entries. KEYS seen, versions, mode. ARGV mode, id, version, preferred or ''.
+ * Records that a Master is alive, and removes old entries, and those from a Redis whose clock was far ahead. KEYS seen, versions,
+ * mode. ARGV mode, preferred, id, version.
  * Returns how many ms ago the preferred Master was seen, or -1 if it is not on the list; or see `WRONG_MODE`.
  */
 const see = defineScript<[seen: string, versions: string, mode: string]>(
   "see_master",
   3,
   `${WRONG_MODE}
-local wrong = wrong_mode(KEYS[3], ARGV[1])
+local wrong = wrong_mode(KEYS[3], ARGV[1], ARGV[2])
 if wrong then return wrong end
 only(KEYS[1], 'zset')
 only(KEYS[2], 'hash')
-local old = redis.call('ZRANGE', KEYS[1], '-inf', now - ${KEPT_MS}, 'BYSCORE', 'LIMIT', 0, ${MOST_REMOVED})
-if #old > 0 then
+redis.call('ZADD', KEYS[1], 'inf', '${KEPT_FIELD}')
+redis.call('HSETNX', KEYS[2], '${KEPT_FIELD}', '')
+local function remove(from, to)
+  local old = redis.call('ZRANGE', KEYS[1], from, to, 'BYSCORE', 'LIMIT', 0, ${MOST_REMOVED})
+  if #old == 0 then return end
   redis.call('ZREM', KEYS[1], unpack(old))
   redis.call('HDEL', KEYS[2], unpack(old))
 end
-local preferred = redis.call('ZSCORE', KEYS[1], ARGV[4])
-redis.call('ZADD', KEYS[1], now, ARGV[2])
-redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
+remove('-inf', now - ${KEPT_MS})
+remove(now + ${KEPT_MS}, '(inf')
+local preferred = redis.call('ZSCORE', KEYS[1], ARGV[2])
+redis.call('ZADD', KEYS[1], now, ARGV[3])
+redis.call('HSET', KEYS[2], ARGV[3], ARGV[4])
 return preferred and now - preferred or -1
 `,
 );
@@ -47,12 +51,12 @@ export type SeenMaster = { readonly id: string; readonly version: string; readon
 export async function seeMaster(
   redis: RedisClient,
   keys: Keys,
-  { mode, preferred }: ChosenMaster,
+  chosen: ChosenMaster,
   id: string,
   version: string,
 ): Promise<number | null> {
-  const reply = await inMode(redis, keys, mode, () =>
-    see.call(redis, [keys.masters, keys.masterVersions, keys.masterMode], [mode, id, version, preferred ?? ""]),
+  const reply = await inMode(redis, keys, chosen, () =>
+    see.call(redis, [keys.masters, keys.masterVersions, keys.masterMode], [...modeArgs(chosen), id, version]),
   );
   const agoMs = z.number().parse(reply);
   return agoMs < 0 ? null : agoMs;
@@ -63,27 +67,19 @@ export async function forgetMaster(redis: RedisClient, keys: Keys, id: string): 
   await Promise.all([redis.zrem(keys.masters, id), redis.hdel(keys.masterVersions, id)]);
 }
 
-const recordedMode = z.enum(MASTER_MODES).nullable().catch(null);
-
 /**
- * The Masters that are alive, by id, and the mode of the cluster: null if none is recorded.
+ * The Masters that are alive, by id.
  * @param nowMs the time of the Redis that has the list.
  */
-export async function readMasters(
-  redis: RedisClient,
-  keys: Keys,
-  nowMs: number,
-): Promise<{ readonly mode: MasterMode | null; readonly masters: readonly SeenMaster[] }> {
-  const alive = redis.zrange(keys.masters, String(nowMs - MASTER_ALIVE_MS), "+inf", "BYSCORE", "WITHSCORES");
-  const [seen, versions, mode] = await Promise.all([
-    readIndex(redis, keys.masters, "zset", alive, []),
+export async function readMasters(redis: RedisClient, keys: Keys, nowMs: number): Promise<readonly SeenMaster[]> {
+  const [from, to] = [String(nowMs - MASTER_ALIVE_MS), String(nowMs + MASTER_ALIVE_MS)];
+  const [seen, versions] = await Promise.all([
+    readIndex(redis, keys.masters, "zset", redis.zrange(keys.masters, from, to, "BYSCORE", "WITHSCORES"), []),
     readIndex(redis, keys.masterVersions, "hash", redis.hgetall(keys.masterVersions), {}),
-    readIndex(redis, keys.masterMode, "hash", redis.hget(keys.masterMode, "mode"), null),
   ]);
   const masters = Array.from({ length: seen.length / 2 }, (_, index): SeenMaster => {
     const id = String(seen[2 * index]);
     return { id, version: versions[id] ?? "", lastSeenAtMs: Number(seen[2 * index + 1]) };
   });
-  masters.sort((a, b) => (a.id < b.id ? -1 : 1));
-  return { mode: recordedMode.parse(mode), masters };
+  return masters.sort((a, b) => (a.id < b.id ? -1 : 1));
 }

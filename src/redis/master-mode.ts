@@ -1,117 +1,164 @@
 import * as z from "zod";
 import { RequestError } from "../domain/errors.ts";
-import type { MasterMode } from "../domain/master-mode.ts";
+import { type ChosenMaster, MASTER_MODES, settingOf } from "../domain/master-mode.ts";
 import type { RedisClient } from "./connection/client.ts";
 import { defineScript } from "./connection/script.ts";
 import type { Keys } from "./keys.ts";
 import { readIndex } from "./unreadable.ts";
 
+/** A Master that was not seen for this long does not count as alive. It is seen each second. */
+export const MASTER_ALIVE_MS = 5000;
+/** The field or member that keeps a key there while it holds nothing else. */
+export const KEPT_FIELD = "_";
+
 /**
- * Lua: compares the mode of the cluster with the caller's. `wrong_mode(key, mode)` returns false if they are equal, else what
- * the script must return: `{'mode', '<the mode of the cluster>'}`, with '' if no mode is recorded.
+ * Lua: compares the mode of the cluster with the caller's. `wrong_mode(key, mode, preferred)` returns false if they are equal,
+ * else what the script must return: `{'mode', mode, preferred}` of the cluster, with '' for the mode if none is recorded, or one
+ * that cannot be read: then it is recorded anew.
  */
 export const WRONG_MODE = `
-local function wrong_mode(key, mode)
-  local is = redis.pcall('HGET', key, 'mode')
-  if type(is) ~= 'string' then return {'mode', ''} end
-  return is ~= mode and {'mode', is}
+local function mode_of(key)
+  local is = redis.pcall('HMGET', key, 'mode', 'preferred')
+  if is.err then return '', '' end
+  if is[1] == 'leaderless' or is[1] == 'own' or is[1] == 'leader' then return is[1], '' end
+  if is[1] == 'preferred' and is[2] and string.match(is[2], '^[a-z0-9][a-z0-9-]*$') then return is[1], is[2] end
+  return '', ''
+end
+local function wrong_mode(key, mode, preferred)
+  local is, prefers = mode_of(key)
+  return (is ~= mode or prefers ~= preferred) and {'mode', is, prefers}
 end
 `;
 
+/** The arguments of `wrong_mode`. */
+export const modeArgs = ({ mode, preferred }: ChosenMaster): [mode: string, preferred: string] => [
+  mode,
+  preferred ?? "",
+];
+
 /** The reply of a script that has found another mode, or none. */
-export const wrongMode = z.tuple([z.literal("mode"), z.string()]);
+const wrongMode = z.tuple([z.literal("mode"), z.string(), z.string()]);
+
+type ModeKeys = [mode: string, busy: string, revision: string, seen: string, versions: string];
+const modeKeys = (keys: Keys): ModeKeys => [
+  keys.masterMode,
+  keys.busy,
+  keys.revision,
+  keys.masters,
+  keys.masterVersions,
+];
 
 /**
- * Records the mode of a cluster that has none, and makes the keys that the scripts of this slot use. A missing key would make
- * every draw fail with TRYAGAIN while the slot moves between the servers of a Redis Cluster.
- * KEYS mode, busy, revision. ARGV mode, id for the cluster. Returns the mode that is recorded.
+ * Records the mode of the cluster, and makes the keys that the scripts of this slot use: a missing key would make them fail with
+ * TRYAGAIN while the slot moves between the servers of a Redis Cluster.
+ * KEYS mode, busy, revision, seen, versions. ARGV mode, preferred, id for the cluster, '1' to change a mode that is recorded.
+ * Returns {mode, preferred} as they were before, with '' for the mode if none was recorded.
  * Atomic: of two Masters with different modes, the first one decides.
  */
-const record = defineScript<[mode: string, busy: string, revision: string]>(
+const record = defineScript<ModeKeys>(
   "record_master_mode",
-  3,
-  `
+  5,
+  `${WRONG_MODE}
 only(KEYS[1], 'hash')
 only(KEYS[2], 'hash')
-redis.call('HSETNX', KEYS[1], 'mode', ARGV[1])
-redis.call('HSETNX', KEYS[1], 'cluster', ARGV[2])
+only(KEYS[4], 'zset')
+only(KEYS[5], 'hash')
+redis.call('HSETNX', KEYS[1], 'cluster', ARGV[3])
 redis.call('HSETNX', KEYS[1], 'lease', '')
-redis.call('HSETNX', KEYS[2], '_', '')
+redis.call('HSETNX', KEYS[2], '${KEPT_FIELD}', '')
 redis.call('SETNX', KEYS[3], '0')
-return redis.call('HGET', KEYS[1], 'mode')
+redis.call('ZADD', KEYS[4], 'inf', '${KEPT_FIELD}')
+redis.call('HSETNX', KEYS[5], '${KEPT_FIELD}', '')
+local before, preferred = mode_of(KEYS[1])
+if before == '' or ARGV[4] == '1' then
+  redis.call('HSET', KEYS[1], 'mode', ARGV[1], 'preferred', ARGV[2], 'sinceMs', now)
+end
+return {before, preferred}
 `,
 );
 
-/** Changes the mode. KEYS mode. ARGV mode, who. Returns the mode before, or ''. */
-const change = defineScript<[mode: string]>(
-  "change_master_mode",
-  1,
-  `
-local before = redis.call('HGET', KEYS[1], 'mode')
-redis.call('HSET', KEYS[1], 'mode', ARGV[1], 'changedAtMs', now, 'changedBy', ARGV[2])
-return before or ''
-`,
-);
+const recorded = z.tuple([z.string(), z.string()]);
 
 /**
- * Runs a script that compares the mode. If the cluster has no mode yet, records `mode` and runs the script again.
+ * Runs a script that compares the mode. If the cluster has no mode yet, records the caller's and runs the script again.
  * @throws RequestError `wrong_mode` if the cluster has another mode.
  */
 export async function inMode(
   redis: RedisClient,
   keys: Keys,
-  mode: MasterMode,
+  chosen: ChosenMaster,
   call: () => Promise<unknown>,
 ): Promise<unknown> {
   const reply = await call();
   const refused = wrongMode.safeParse(reply);
   if (!refused.success) return reply;
-  const [, found] = refused.data;
-  const recorded = found === "" ? await recordMode(redis, keys, mode) : found;
-  if (recorded !== mode) throw await otherMode(redis, keys, mode, recorded);
-  // Recorded a moment ago, by this process or by another one of the same mode.
-  const again = await call();
-  if (wrongMode.safeParse(again).success) throw await otherMode(redis, keys, mode, "");
-  return again;
+  let [, mode, preferred] = refused.data;
+  if (mode === "") {
+    // Another process may record one meanwhile, of this mode or another.
+    await recordMode(redis, keys, chosen, false);
+    const again = await call();
+    const refusedAgain = wrongMode.safeParse(again);
+    if (!refusedAgain.success) return again;
+    [, mode, preferred] = refusedAgain.data;
+  }
+  throw await otherMode(redis, keys, chosen, { mode, preferred });
 }
 
-/** Records the mode of a cluster that has none. Safe to repeat. @returns the mode of the cluster. */
-async function recordMode(redis: RedisClient, keys: Keys, mode: MasterMode): Promise<string> {
-  const id = crypto.randomUUID();
-  return z.string().parse(await record.call(redis, [keys.masterMode, keys.busy, keys.revision], [mode, id]));
+type Mode = { readonly mode: string; readonly preferred: string };
+
+async function recordMode(redis: RedisClient, keys: Keys, chosen: ChosenMaster, changes: boolean): Promise<Mode> {
+  const args = [...modeArgs(chosen), crypto.randomUUID(), changes ? "1" : "0"];
+  const [mode, preferred] = recorded.parse(await record.call(redis, modeKeys(keys), args));
+  return { mode, preferred };
 }
 
 /** Most Masters that an error names. */
 const NAMED = 5;
 
-async function otherMode(redis: RedisClient, keys: Keys, mode: MasterMode, found: string): Promise<RequestError> {
-  const names = await readIndex(
-    redis,
+async function otherMode(redis: RedisClient, keys: Keys, chosen: ChosenMaster, found: Mode): Promise<RequestError> {
+  const [seconds = 0] = (await redis.time()).map(Number);
+  const alive = redis.zrange(
     keys.masters,
-    "zset",
-    redis.zrange(keys.masters, "0", String(NAMED - 1), "REV"),
-    [],
+    String(1000 * seconds + MASTER_ALIVE_MS),
+    String(1000 * seconds - MASTER_ALIVE_MS),
+    "BYSCORE",
+    "REV",
+    "LIMIT",
+    "0",
+    String(NAMED),
   );
+  const names = await readIndex(redis, keys.masters, "zset", alive, []);
+  const own = settingOf(chosen);
+  const needed = settingOf(found);
   return new RequestError(
     "wrong_mode",
-    `The cluster "${keys.cluster}" runs its Masters in the mode ${found || "of another process"}` +
-      `${names.length === 0 ? "" : ` (${names.join(", ")})`}, and this process is set to ${mode}. ` +
-      `Set STITCH_MASTER=${found === "own" ? "<path of the module>" : found || "…"} for it, or change the mode of the cluster: stitch masters set-mode ${mode}.`,
-    { mode: found, masters: names },
+    `The cluster "${keys.cluster}" runs its Masters with ${needed}` +
+      `${names.length === 0 ? "" : ` (${names.join(", ")})`}, and this process is set to ${own}. ` +
+      "Start it with the cluster's settings, or change the mode of the cluster: stitch masters set-mode.",
+    { mode: found.mode, masters: names },
   );
 }
 
 /**
- * Changes the mode of the cluster. Masters and APIs that are set to another mode refuse to decide from then on. Safe to repeat.
+ * Changes the mode of the cluster. Processes that are set to another mode refuse to decide from then on. Safe to repeat.
  * @returns the mode before; null if none was recorded.
  */
-export async function changeMasterMode(
-  redis: RedisClient,
-  keys: Keys,
-  mode: MasterMode,
-  by: string | null,
-): Promise<string | null> {
-  await recordMode(redis, keys, mode);
-  const before = z.string().parse(await change.call(redis, [keys.masterMode], [mode, by ?? ""]));
-  return before === "" ? null : before;
+export async function changeMasterMode(redis: RedisClient, keys: Keys, chosen: ChosenMaster): Promise<string | null> {
+  const { mode } = await recordMode(redis, keys, chosen, true);
+  return mode === "" ? null : mode;
+}
+
+const known = z.enum(MASTER_MODES).nullable().catch(null);
+
+/** The mode of the cluster; null if none is recorded. */
+export async function readMasterMode(redis: RedisClient, keys: Keys): Promise<ChosenMaster | null> {
+  const [mode = null, preferred = null] = await readIndex(
+    redis,
+    keys.masterMode,
+    "hash",
+    redis.hmget(keys.masterMode, "mode", "preferred"),
+    [],
+  );
+  const is = known.parse(mode);
+  return is === null ? null : { mode: is, preferred: preferred === "" ? null : preferred };
 }

@@ -1,12 +1,12 @@
 import * as z from "zod";
-import type { MasterMode } from "../domain/master-mode.ts";
+import type { ChosenMaster } from "../domain/master-mode.ts";
 import type { RedisClient } from "./connection/client.ts";
 import { defineScript, noNumber } from "./connection/script.ts";
 import type { Keys } from "./keys.ts";
-import { inMode, WRONG_MODE } from "./master-mode.ts";
+import { inMode, modeArgs, WRONG_MODE } from "./master-mode.ts";
 
 /**
- * Draws the next revision, if the cluster has the caller's mode. KEYS revision, mode. ARGV mode. Returns the revision, or see
+ * Draws the next revision, if the cluster has the caller's mode. KEYS revision, mode. ARGV mode, preferred. Returns the revision, or see
  * `WRONG_MODE`.
  *
  * If the key does not hold a number, the script goes on from the time in hundredths of a millisecond. No counter gets that far,
@@ -18,7 +18,7 @@ const draw = defineScript<[revision: string, mode: string]>(
   "draw_revision",
   2,
   `${WRONG_MODE}
-local wrong = wrong_mode(KEYS[2], ARGV[1])
+local wrong = wrong_mode(KEYS[2], ARGV[1], ARGV[2])
 if wrong then return wrong end
 local drawn = redis.pcall('INCR', KEYS[1])
 if type(drawn) ~= 'table' then return drawn end
@@ -47,8 +47,10 @@ return 1
  * The next revision of the cluster: higher than all before.
  * @throws RequestError `wrong_mode` if the cluster's Masters have another mode: then nothing is drawn.
  */
-export async function drawRevision(redis: RedisClient, keys: Keys, mode: MasterMode): Promise<number> {
-  const reply = await inMode(redis, keys, mode, () => draw.call(redis, [keys.revision, keys.masterMode], [mode]));
+export async function drawRevision(redis: RedisClient, keys: Keys, chosen: ChosenMaster): Promise<number> {
+  const reply = await inMode(redis, keys, chosen, () =>
+    draw.call(redis, [keys.revision, keys.masterMode], modeArgs(chosen)),
+  );
   return z.number().parse(reply);
 }
 

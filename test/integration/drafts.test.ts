@@ -15,6 +15,8 @@ import { redisTimeMs } from "../../src/redis/node/node-record.ts";
 import { REDISES, withCluster } from "../support/cluster.ts";
 import { pingJob } from "../support/ping-job.ts";
 
+const LEADERLESS = { mode: "leaderless", preferred: null } as const;
+
 const [SLOW, OTHER] = [`j${"a".repeat(26)}`, `j${"b".repeat(26)}`];
 
 for (const { name, url } of REDISES) {
@@ -23,12 +25,12 @@ for (const { name, url } of REDISES) {
       await withCluster(url, {}, async ({ open }) => {
         const { redis, keys } = open;
         const record = await pingJob(open, SLOW);
-        assert.equal(await takeScopes(redis, keys, "leaderless", SLOW, "first", ["shop.orders"]), null);
-        const holder = await takeScopes(redis, keys, "leaderless", OTHER, "other", ["shop.orders.1"]);
+        assert.equal(await takeScopes(redis, keys, LEADERLESS, SLOW, "first", ["shop.orders"]), null);
+        const holder = await takeScopes(redis, keys, LEADERLESS, OTHER, "other", ["shop.orders.1"]);
         assert.ok(holder !== null && holder.job === SLOW && holder.heldMs >= 0 && holder.heldMs < 10_000);
 
         assert.equal(await giveUpDrafts(redis, keys, SLOW), true);
-        assert.equal(await takeScopes(redis, keys, "leaderless", OTHER, "other", ["shop.orders.1"]), null);
+        assert.equal(await takeScopes(redis, keys, LEADERLESS, OTHER, "other", ["shop.orders.1"]), null);
         assert.equal(await createJob(redis, keys, record, "", 0), "void");
         assert.equal(await followUp(redis, keys, SLOW, "retriedBy", OTHER), null, "there is no such job");
         await pruneRecentJobs(redis, keys, 0);
@@ -46,11 +48,11 @@ for (const { name, url } of REDISES) {
     it("a scope that two drafts of one job hold is free only when both have released it", async () => {
       await withCluster(url, {}, async ({ open: { redis, keys } }) => {
         for (const draft of ["first", "second", "second"])
-          assert.equal(await takeScopes(redis, keys, "leaderless", SLOW, draft, ["shop.orders"]), null);
+          assert.equal(await takeScopes(redis, keys, LEADERLESS, SLOW, draft, ["shop.orders"]), null);
         await releaseDrafts(redis, keys, SLOW, ["first"]);
-        assert.equal((await takeScopes(redis, keys, "leaderless", OTHER, "other", ["shop.orders.1"]))?.job, SLOW);
+        assert.equal((await takeScopes(redis, keys, LEADERLESS, OTHER, "other", ["shop.orders.1"]))?.job, SLOW);
         await releaseDrafts(redis, keys, SLOW, ["second"]);
-        assert.equal(await takeScopes(redis, keys, "leaderless", OTHER, "other", ["shop.orders.1"]), null);
+        assert.equal(await takeScopes(redis, keys, LEADERLESS, OTHER, "other", ["shop.orders.1"]), null);
       });
     });
 

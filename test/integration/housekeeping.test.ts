@@ -22,6 +22,8 @@ import { pingJob, SUCCEEDED } from "../support/ping-job.ts";
 import { publishTestStitch } from "../support/publish-test-stitch.ts";
 import { registerTestNode } from "../support/register-test-node.ts";
 
+const LEADERLESS = { mode: "leaderless", preferred: null } as const;
+
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
 
@@ -272,14 +274,14 @@ describe("counters", () => {
         await redis.set(keys.revision, 41);
         await redis.config("SET", "maxmemory", "1");
         await assert.rejects(drawNumbers(redis, keys, "web", 1), /OOM/);
-        await assert.rejects(drawRevision(redis, keys, "leaderless"), /OOM/);
+        await assert.rejects(drawRevision(redis, keys, LEADERLESS), /OOM/);
         await redis.config("SET", "maxmemory", "0");
         assert.deepEqual(
-          [await drawNumbers(redis, keys, "web", 2), await drawRevision(redis, keys, "leaderless")],
+          [await drawNumbers(redis, keys, "web", 2), await drawRevision(redis, keys, LEADERLESS)],
           [42, 42],
         );
         for (const spoil of [(key: string) => redis.set(key, "garbage"), (key: string) => redis.lpush(key, "x")]) {
-          const before = await drawRevision(redis, keys, "leaderless");
+          const before = await drawRevision(redis, keys, LEADERLESS);
           for (const key of [keys.sequence("web"), keys.revision]) {
             await redis.del(key);
             await spoil(key);
@@ -287,8 +289,8 @@ describe("counters", () => {
           assert.equal(await nextNumber(redis, keys, "web"), 1);
           assert.equal(await drawNumbers(redis, keys, "web", 1), 1);
           const [next, last] = [
-            await drawRevision(redis, keys, "leaderless"),
-            await drawRevision(redis, keys, "leaderless"),
+            await drawRevision(redis, keys, LEADERLESS),
+            await drawRevision(redis, keys, LEADERLESS),
           ];
           assert.ok(next > before && last === next + 1, `${before} ${next} ${last}`);
         }

@@ -31,9 +31,8 @@ describe("the mode of a cluster's Masters", { concurrency: 2 }, () => {
         assert.equal(await other.exited, 1);
         assert.match(
           other.output,
-          /runs its Masters in the mode leaderless \(m0\), and this process is set to preferred/,
+          /runs its Masters with STITCH_MASTER=leaderless \(m0\), and this process is set to STITCH_MASTER=preferred STITCH_MASTER_PREFERRED=m1\. .*stitch masters set-mode/,
         );
-        assert.match(other.output, /STITCH_MASTER=leaderless .*stitch masters set-mode preferred/);
 
         const api = await cluster.api(PREFERRED);
         const refused = await post(api.url, "/v1/commands", ping);
@@ -42,46 +41,60 @@ describe("the mode of a cluster's Masters", { concurrency: 2 }, () => {
         assert.equal((await checkedFetch(`${api.url}/v1/nodes`)).status, 200, "reading needs no mode");
 
         const node = await cluster.node("n2", { ...PREFERRED, STITCH_ROLES: "node,master" });
-        await until("the node says that it goes on alone", () => node.output.includes("goes on without it"));
+        await until("the node says that it goes on alone", () => node.output.includes("goes on without its Master"));
         assert.equal((await cluster.run({ command: "node.ping", target: "n2" })).status, "succeeded");
         assert.deepEqual(await mastersOf(cluster), ["m0"]);
+
+        const typo = await cluster.node("n3", { STITCH_ROLES: "node,master" });
+        await until("a Master of the same mode is on the list", async () => (await mastersOf(cluster)).includes("n3"));
+        await cluster.master.commands.changeMode({ mode: "preferred", preferred: "m1" });
+        await until("that node goes on without it", () => typo.output.includes("goes on without its Master"));
+        await cluster.master.commands.changeMode({ mode: "leaderless", preferred: null });
+        await until("its Master is back by itself", async () => (await mastersOf(cluster)).includes("n3"));
       });
     });
 
-  it("can be changed while jobs are open: Masters and APIs of the old mode stop deciding, and no job is lost", async () => {
-    await withCluster(REDISES[0]?.url ?? "", {}, async (cluster) => {
-      const old = await cluster.masterWorker({ STITCH_NODE_ID: "m0" });
-      const oldApi = await cluster.api();
-      // Its node is away until the mode is changed.
-      await (await cluster.node("n1")).kill("SIGTERM");
-      const waiting = await post(oldApi.url, "/v1/commands", { ...ping, waitForNode: true });
-      assert.equal(waiting.response.status, 202);
+  for (const { name, url: redisUrl } of REDISES)
+    it(`can be changed while jobs are open: the old Masters and APIs stop deciding, and no job is lost (${name})`, async () => {
+      await withCluster(redisUrl, {}, async (cluster) => {
+        const old = await cluster.masterWorker({ STITCH_NODE_ID: "m0" });
+        const oldApi = await cluster.api();
+        // Its node is away until the mode is changed.
+        await (await cluster.node("n1")).kill("SIGTERM");
+        const waiting = await post(oldApi.url, "/v1/commands", { ...ping, waitForNode: true });
+        assert.equal(waiting.response.status, 202);
 
-      const changed = await post(oldApi.url, "/v1/masters/mode", { mode: "preferred" });
-      assert.deepEqual([changed.response.status, changed.body], [200, { mode: "preferred", before: "leaderless" }]);
-      assert.equal(await old.exited, 1);
-      assert.match(old.output, /runs its Masters in the mode preferred/);
-      const refused = await post(oldApi.url, "/v1/commands", ping);
-      assert.equal(refused.body["code"], "wrong_mode");
+        const changed = await post(oldApi.url, "/v1/masters/mode", { mode: "preferred", preferred: "m1" });
+        assert.deepEqual(
+          [changed.response.status, changed.body],
+          [200, { mode: "preferred", preferred: "m1", before: "leaderless" }],
+        );
+        for (const wrong of [{ mode: "preferred" }, { mode: "leaderless", preferred: "m1" }, { mode: "boss" }])
+          assert.equal((await post(oldApi.url, "/v1/masters/mode", wrong)).response.status, 400);
+        assert.equal(await old.exited, 1);
+        assert.match(old.output, /runs its Masters with STITCH_MASTER=preferred STITCH_MASTER_PREFERRED=m1/);
+        assert.ok(!(await mastersOf(cluster)).includes("m0"), "it is off the list");
+        const refused = await post(oldApi.url, "/v1/commands", ping);
+        assert.equal(refused.body["code"], "wrong_mode");
 
-      await cluster.masterWorker({ ...PREFERRED, STITCH_NODE_ID: "m1" });
-      const api = await cluster.api(PREFERRED);
-      await cluster.node("n1");
-      const id = String(waiting.body["id"]);
-      await until("the job from before has ended", async () => {
-        const job = (await (await checkedFetch(`${api.url}/v1/jobs/${id}`)).json()) as { status: string };
-        return job.status === "succeeded";
+        await cluster.masterWorker({ ...PREFERRED, STITCH_NODE_ID: "m1" });
+        const api = await cluster.api(PREFERRED);
+        await cluster.node("n1");
+        const id = String(waiting.body["id"]);
+        await until("the job from before has ended", async () => {
+          const job = (await (await checkedFetch(`${api.url}/v1/jobs/${id}`)).json()) as { status: string };
+          return job.status === "succeeded";
+        });
+        const created = await post(api.url, "/v1/commands?waitMs=20000", {
+          command: "stitch.create",
+          target: GROUP,
+          spec,
+        });
+        assert.deepEqual([created.response.status, created.body["status"]], [200, "succeeded"]);
+        const state = (await (await checkedFetch(`${api.url}/v1/cluster`)).json()) as Record<string, unknown>;
+        assert.deepEqual([state["mode"], state["preferred"]], ["preferred", "m1"]);
       });
-      const created = await post(api.url, "/v1/commands?waitMs=20000", {
-        command: "stitch.create",
-        target: GROUP,
-        spec,
-      });
-      assert.deepEqual([created.response.status, created.body["status"]], [200, "succeeded"]);
-      const state = (await (await checkedFetch(`${api.url}/v1/cluster`)).json()) as Record<string, unknown>;
-      assert.deepEqual([state["mode"], state["preferred"]], ["preferred", "m1"]);
     });
-  });
 });
 
 describe("the preferred Master", () => {
@@ -118,16 +131,27 @@ describe("the preferred Master", () => {
         const again = await cluster.run({ command: "group.restart", target: GROUP, batch: 1 }, null, 0);
         await m1.master.upkeep.leave();
         await until("another Master has ended the job", async () => {
+          await m2.master.upkeep.join();
           await m2.master.upkeep.sweep();
           await m2.master.upkeep.advance([again.id]);
           return (await m2.master.commands.job(again.id, 0)).status === "succeeded";
         });
 
         await m1.master.upkeep.join();
+        await m2.master.upkeep.join();
         assert.deepEqual(await m2.master.upkeep.sweep(), { looked: 0, dispatched: 0, closed: 0 }, "it decides again");
       } finally {
         for (const each of [m1, m2]) each.close();
       }
+    });
+  });
+
+  it("is the same for all: a process that prefers another one is refused", async () => {
+    await withCluster(REDISES[0]?.url ?? "", PREFERRED, async (cluster) => {
+      await cluster.masterWorker({ STITCH_NODE_ID: "m1" });
+      const other = cluster.part(["master"], { STITCH_NODE_ID: "m2", STITCH_MASTER_PREFERRED: "m2" });
+      assert.equal(await other.exited, 1);
+      assert.match(other.output, /with STITCH_MASTER=preferred STITCH_MASTER_PREFERRED=m1 \(m1\)/);
     });
   });
 
@@ -180,7 +204,10 @@ describe("a Master of one's own", () => {
       assert.equal(state["mode"], "own");
       const other = cluster.part(["master"]);
       assert.equal(await other.exited, 1);
-      assert.match(other.output, /in the mode own \(n1\), and this process is set to leaderless/);
+      assert.match(
+        other.output,
+        /with STITCH_MASTER=<path of a module> \(n1\), and this process is set to STITCH_MASTER=leaderless/,
+      );
     });
   });
 
@@ -201,7 +228,7 @@ describe("a Master of one's own", () => {
       await withCluster(url, {}, async (cluster) => {
         const path = join(cluster.dir, "wrong.mjs");
         writeFileSync(path, source);
-        for (const part of ["master", "api"]) {
+        for (const part of what === "leaves out a function" ? ["master", "api"] : ["master", "api", "node"]) {
           const process = cluster.part([part], { STITCH_MASTER: path, STITCH_PORT: "0" });
           assert.equal(await process.exited, 1);
           assert.match(process.output, message);

@@ -82,8 +82,7 @@ const SETTINGS: Record<keyof typeof settings.shape, [keyof Config, string, unkno
   STITCH_STATE_DIR: ["stateDir", "/var/lib/x", "/var/lib/x", []],
   STITCH_ROLES: ["roles", "master", ["master"], ["boss", ",", "node,boss"]],
   STITCH_MASTER: ["master", "leaderless", { mode: "leaderless", preferred: null }, ["leader", "own", "my-master.js"]],
-  // Read with STITCH_MASTER=preferred alone.
-  STITCH_MASTER_PREFERRED: ["master", "n1", { mode: "leaderless", preferred: null }, ["N1", "n1:a"]],
+  STITCH_MASTER_PREFERRED: ["master", "n1", { mode: "preferred", preferred: "n1" }, ["N1", "n1:a"]],
   STITCH_HEARTBEAT_MS: ["heartbeatMs", "2500", 2500, ["99", "60001", "2s"]],
   STITCH_LEASE_MS: ["leaseMs", "6000", 6000, ["299", "600001", "x"]],
   STITCH_DEAD_AFTER_MS: ["deadAfterMs", "0", 0, ["600001", "-1"]],
@@ -94,7 +93,8 @@ const SETTINGS: Record<keyof typeof settings.shape, [keyof Config, string, unkno
 
 for (const [name, [field, text, value, wrongs]] of Object.entries(SETTINGS)) {
   test(`${name} is read as ${field}; empty counts as not set`, () => {
-    const read = loadConfig({ [name]: text })[field];
+    const env = name === "STITCH_MASTER_PREFERRED" ? { STITCH_MASTER: "preferred" } : {};
+    const read = loadConfig({ ...env, [name]: text })[field];
     assert.deepEqual(read instanceof Secret ? read.reveal() : read, value);
     assert.deepEqual(loadConfig({ [name]: "" }), loadConfig({}));
   });
@@ -108,6 +108,9 @@ for (const [name, [field, text, value, wrongs]] of Object.entries(SETTINGS)) {
 
 test("STITCH_MASTER=preferred needs the id of the preferred Master", () => {
   assert.match(problems({ STITCH_MASTER: "preferred" })[0] ?? "", /^STITCH_MASTER_PREFERRED: needed with/);
+  assert.deepEqual(problems({ STITCH_MASTER_PREFERRED: "m1" }), [
+    "STITCH_MASTER_PREFERRED: only with STITCH_MASTER=preferred",
+  ]);
   const { master } = loadConfig({ STITCH_MASTER: "preferred", STITCH_MASTER_PREFERRED: "m1" });
   assert.deepEqual(master, { mode: "preferred", preferred: "m1" });
 });

@@ -1,6 +1,7 @@
 import { within } from "../../src/bounded-wait.ts";
 import { type Config, requireRedis } from "../../src/config.ts";
 import { loadOwnMaster } from "../../src/load-own-master.ts";
+import type { RequestError } from "../../src/domain/errors.ts";
 import { createLogger } from "../../src/logger.ts";
 import { openMaster } from "../../src/master/open-master.ts";
 import type { RunningPart } from "../../src/running-part.ts";
@@ -41,17 +42,19 @@ export async function startMaster(config: Config, id = config.nodeId): Promise<R
   const blocking = open.openBlocking();
   const sweeper = new Sweeper({ upkeep, blocking, onError });
   const ended = Promise.withResolvers<void>();
+  let failure: RequestError | null = null;
   let stopping: Promise<void> | null = null;
   const stop = () => (stopping ??= leave());
   const leave = async () => {
     await sweeper.stop(STOP_MS);
     await within(LEAVE_MS, upkeep.leave()).catch(onError);
     open.close();
-    ended.resolve();
+    if (failure === null) ended.resolve();
+    else ended.reject(failure);
   };
   sweeper.start((error) => {
     // The mode was changed while this Master ran: it must not decide any more.
-    ended.reject(error);
+    failure ??= error;
     void stop();
   });
   // Whoever runs the Master waits for it; its failure must not end the process before that.

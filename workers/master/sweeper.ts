@@ -18,7 +18,7 @@ type SweeperOptions = {
   readonly onError: (error: unknown) => void;
 };
 
-/** Does the upkeep of a Master: a sweep each second, and a look at jobs that are due. Only one Master takes each due job. */
+/** Does the upkeep of a Master: its place on the list, a sweep each second, and a look at jobs that are due. Only one Master takes each due job. */
 export class Sweeper {
   readonly #options: SweeperOptions;
   readonly #stopping = new AbortController();
@@ -32,7 +32,12 @@ export class Sweeper {
   /** @param onRefused called once if the mode of the cluster was changed: then this Master sweeps no more. */
   start(onRefused: (error: RequestError) => void): void {
     const repeat = (work: () => Promise<void>) => this.#repeat(work, onRefused);
-    this.#working = Promise.all([repeat(() => this.#round()), repeat(() => this.#advanceDue())]);
+    this.#working = Promise.all([
+      // By itself: a sweep that takes long must not take the Master off the list.
+      repeat(() => this.#join()),
+      repeat(() => this.#round()),
+      repeat(() => this.#advanceDue()),
+    ]);
   }
 
   /** Repeats `work` until the end; after an error, with a pause. */
@@ -41,6 +46,7 @@ export class Sweeper {
       await work().catch(async (error: unknown) => {
         if (this.#stopped) return;
         if (error instanceof RequestError && error.code === "wrong_mode") {
+          // Another of the three may find it, too.
           this.#stopped = true;
           onRefused(error);
           return;
@@ -48,6 +54,11 @@ export class Sweeper {
         this.#options.onError(error);
         await pause(ROUND_MS, this.#stopping.signal);
       });
+  }
+
+  async #join(): Promise<void> {
+    await this.#options.upkeep.join();
+    await pause(ROUND_MS, this.#stopping.signal);
   }
 
   async #round(): Promise<void> {

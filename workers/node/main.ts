@@ -5,6 +5,7 @@ import { pause } from "../../src/bounded-wait.ts";
 import { RequestError } from "../../src/domain/errors.ts";
 import { type Config, requireRedis, requireStateDir } from "../../src/config.ts";
 import type { NodeFacts } from "../../src/domain/node/node.ts";
+import { loadOwnMaster } from "../../src/load-own-master.ts";
 import { createLogger } from "../../src/logger.ts";
 import type { RunningPart } from "../../src/running-part.ts";
 import { VERSION } from "../../src/version.ts";
@@ -31,6 +32,8 @@ export async function startNode(config: Config): Promise<RunningPart> {
   const log = createLogger(config, id);
   for (const message of early) log.warn(message);
   const modules = await loadModules(config.modules);
+  // Before the node starts: a module that cannot be loaded must not end a node that runs stitches.
+  if (config.roles.includes("master")) await loadOwnMaster(config.masterModule);
   const worker = new NodeWorker({
     redisUrl,
     cluster: config.cluster,
@@ -53,27 +56,21 @@ export async function startNode(config: Config): Promise<RunningPart> {
   }
   const hasMaster = config.roles.includes("master");
   const isAlone = isNode && !worker.isJoined;
-  const onNoMaster = (error: unknown) => log.warn({ err: error }, WITHOUT);
-  const onMasterError = (error: unknown) => log.warn({ err: error }, LATER);
   const startOwnMaster = () => startMaster(config, id);
+  // A node goes on without its Master until that can start; a Master alone ends.
   const master = !hasMaster
     ? null
-    : isAlone
-      ? startLater(startOwnMaster, onMasterError)
-      : isNode
-        ? await startOwnMaster().catch(orNoMaster(onNoMaster))
-        : await startOwnMaster();
-  // A node goes on without its Master; a Master alone ends.
-  if (isNode) master?.ended.catch(onNoMaster);
-  const stop = async () => {
-    await Promise.all([isNode ? worker.stop() : Promise.resolve(), master?.stop()]);
-  };
+    : isNode
+      ? await keepMaster(startOwnMaster, !isAlone, (error, text) => log.warn({ err: error }, text))
+      : await startOwnMaster();
   return {
     ready: [
       ...(isNode ? [readyText(worker, id, config.cluster)] : []),
-      ...(master === null || isAlone ? [] : [master.ready]),
+      ...(master === null || master.ready === "" ? [] : [master.ready]),
     ].join("; "),
-    stop,
+    stop: async () => {
+      await Promise.all([isNode ? worker.stop() : null, master?.stop()]);
+    },
     kill: () => {
       worker.kill();
       master?.kill();
@@ -95,49 +92,64 @@ const readyText = ({ isJoined, incarnation }: NodeWorker, id: string, cluster: s
     ? `node ${id} (incarnation ${incarnation}) is in the cluster "${cluster}"`
     : `node ${id} runs what its disk says; it joins the cluster "${cluster}" once Redis answers`;
 
-const LATER = "the master part cannot start yet; it is tried again";
-const WITHOUT = "the master part has ended; the node goes on without it";
+const AGAIN_MS = 1000;
+/** How soon a Master of a mode that the cluster does not have is tried again: the mode may be changed back. */
+const WRONG_MODE_AGAIN_MS = 5000;
 
 const isWrongMode = (error: unknown): boolean => error instanceof RequestError && error.code === "wrong_mode";
 
-/** A Master of another mode than the cluster's: the node starts without it. */
-const orNoMaster =
-  (onNoMaster: (error: unknown) => void) =>
-  (error: unknown): null => {
-    if (!isWrongMode(error)) throw error;
-    onNoMaster(error);
-    return null;
-  };
-const AGAIN_MS = 1000;
-
-/** Starts a part as soon as it can start, while the rest of the process goes on. */
-function startLater(start: () => Promise<RunningPart>, onError: (error: unknown) => void): RunningPart {
+/**
+ * Keeps a Master beside a node: starts it, and starts it again if it cannot start, or if the mode of the cluster was changed.
+ * Resolves after the first try.
+ * @param atOnce false: nothing is awaited, because Redis does not answer.
+ * @param onError called for each reason once, until the Master has started.
+ */
+async function keepMaster(
+  start: () => Promise<RunningPart>,
+  atOnce: boolean,
+  onError: (error: unknown, text: string) => void,
+): Promise<RunningPart> {
   let part: RunningPart | null = null;
+  let said = "";
   const stopped = new AbortController();
-  const starting = async () => {
+  const tried = Promise.withResolvers<void>();
+  const report = (error: unknown) => {
+    const reason = error instanceof Error ? error.message : String(error);
+    if (reason !== said) onError(error, "the node goes on without its Master, which is tried again");
+    said = reason;
+  };
+  const keep = async () => {
     while (!stopped.signal.aborted) {
+      let againMs = AGAIN_MS;
       try {
         part = await start();
+        said = "";
+        tried.resolve();
         if (stopped.signal.aborted) await part.stop();
-        return await part.ended;
+        await part.ended;
+        return;
       } catch (error) {
-        if (isWrongMode(error)) throw error;
-        onError(error);
+        part = null;
+        report(error);
+        if (isWrongMode(error)) againMs = WRONG_MODE_AGAIN_MS;
       }
-      await pause(AGAIN_MS, stopped.signal);
+      tried.resolve();
+      await pause(againMs, stopped.signal);
     }
   };
-  const ended = starting();
-  ended.catch(onError);
+  const ended = keep();
+  if (atOnce) await tried.promise;
+  // Set by `keep`, which the compiler cannot see.
+  const now = () => part;
   return {
-    ready: "",
+    ready: now()?.ready ?? "",
     stop: async () => {
       stopped.abort();
-      await part?.stop();
+      await now()?.stop();
     },
     kill: () => {
       stopped.abort();
-      part?.kill();
+      now()?.kill();
     },
     ended,
   };

@@ -14,7 +14,7 @@ import { TaskWorker } from "./tasks/task-worker.ts";
 const LEAVE_MS = 10_000;
 const KILL_MS = 2000;
 
-type WorkOptions = {
+export type WorkOptions = {
   readonly node: string;
   readonly keys: Keys;
   readonly connections: Connections;
@@ -28,19 +28,11 @@ type WorkOptions = {
   readonly onError: (error: unknown) => void;
 };
 
-/** What a worker does once it has registered: it takes tasks and reads its inbox. */
-export type Work = { readonly tasks: TaskWorker; readonly messages: NodeMessages };
-
-/**
- * Call this once the node has registered. No task is taken before
- * `tasks.start`, and no entry is read before `messages.start`.
- */
-export function openWork(parts: Parts, options: WorkOptions): Work {
+/** Takes the tasks of the node. Call this once the node has registered; no task is taken before `start`. */
+export function openTasks(parts: Parts, options: WorkOptions): TaskWorker {
   const { node, keys, connections, master, membership, hasEnded, nextBeat, say, onError } = options;
-  const { host, registry, publisher, specs, outbox, disk } = parts;
-  const incarnation = () => membership.incarnation;
-  const nowMs = () => membership.redisNowMs();
-  const tasks = new TaskWorker({
+  const { host, publisher, specs, disk } = parts;
+  return new TaskWorker({
     blocking: connections.blocking,
     keys,
     node,
@@ -49,16 +41,21 @@ export function openWork(parts: Parts, options: WorkOptions): Work {
     host,
     publisher,
     specs,
-    incarnation,
+    incarnation: () => membership.incarnation,
     // A fenced worker must not act, even if its lease has not run out by its own clock.
     holdsId: () => membership.holdsId && !hasEnded(),
     learnEligibility: () => membership.learnEligibility(),
     nextBeat,
-    nowMs,
+    nowMs: () => membership.redisNowMs(),
     say,
     onError,
   });
-  const messages = new NodeMessages({
+}
+
+/** Reads the inbox of the node. Call this once tasks are taken: messages count as new from here on. Nothing is read before `start`. */
+export function openMessages({ registry, outbox }: Parts, options: WorkOptions): NodeMessages {
+  const { node, keys, connections, master, membership, onError } = options;
+  return new NodeMessages({
     redis: connections.shared,
     openBlocking: () => connections.openBlocking(),
     keys,
@@ -66,14 +63,13 @@ export function openWork(parts: Parts, options: WorkOptions): Work {
     routing: master.routing,
     registry,
     outbox,
-    incarnation,
+    incarnation: () => membership.incarnation,
     lastTaken: membership.lastTaken,
     holdsId: () => membership.holdsId,
     leaseLeftMs: () => membership.leaseLeftMs,
-    nowMs,
+    nowMs: () => membership.redisNowMs(),
     onError,
   });
-  return { tasks, messages };
 }
 
 /**
@@ -82,13 +78,13 @@ export function openWork(parts: Parts, options: WorkOptions): Work {
  */
 export async function finishWork(
   parts: Pick<Parts, "host" | "outbox"> | null,
-  work: Work | null,
+  { tasks, messages }: { readonly tasks: TaskWorker | null; readonly messages: NodeMessages | null },
   onError: (error: unknown) => void,
 ): Promise<void> {
   const bounded = (ms: number, done: Promise<unknown> | undefined) =>
     within(ms, done ?? Promise.resolve()).catch(onError);
-  work?.messages.hold();
-  const tasksDone = work?.tasks.stop(LEAVE_MS);
+  messages?.hold();
+  const tasksDone = tasks?.stop(LEAVE_MS);
   // A task that waits for a stitch ends when the stitch does, so both are
   // stopped at once. Stitches that are left after their grace are killed.
   const stitchesDone = async () => {
@@ -96,9 +92,9 @@ export async function finishWork(
     await bounded(KILL_MS, parts?.host.stopAll(0));
   };
   await Promise.all([bounded(LEAVE_MS + KILL_MS, tasksDone), stitchesDone()]);
-  await bounded(KILL_MS, work?.tasks.idle());
+  await bounded(KILL_MS, tasks?.idle());
   // After the stitches, so that a reader of a log sees their last lines.
-  await work?.messages.stopReading(KILL_MS).catch(onError);
+  await messages?.stopReading(KILL_MS).catch(onError);
   await bounded(KILL_MS, parts?.outbox.stop());
-  await work?.messages.delivery.stop(KILL_MS);
+  await messages?.delivery.stop(KILL_MS);
 }

@@ -15,7 +15,9 @@ import { openParts, type Parts } from "./node-parts.ts";
 import { Watchdog } from "./processes/watchdog.ts";
 import { StitchDisk } from "./stitches/stitch-disk.ts";
 import { endOrphans, forgetEndedLives, prune } from "./upkeep.ts";
-import { finishWork, openWork, type Work } from "./node-work.ts";
+import { finishWork, openMessages, openTasks, type WorkOptions } from "./node-work.ts";
+import type { NodeMessages } from "./messages/node-messages.ts";
+import type { TaskWorker } from "./tasks/task-worker.ts";
 
 export type NodeWorkerOptions = {
   readonly redisUrl: string;
@@ -76,7 +78,8 @@ export class NodeWorker {
   readonly #closers: (() => void)[] = [];
   #disk: StitchDisk | null = null;
   #parts: Parts | null = null;
-  #work: Work | null = null;
+  #tasks: TaskWorker | null = null;
+  #messages: NodeMessages | null = null;
   /** The joining of a worker that has started while Redis was away; null if the worker joins within its start. */
   #joining: Promise<void> | null = null;
   /** The work after a heartbeat, while it is in progress. */
@@ -130,9 +133,8 @@ export class NodeWorker {
   }
 
   /**
-   * Starts the node. If Redis does not answer, and the lease of the last run of the worker may still run, it resolves when
-   * the stitches that go on without Redis are started (`onDisconnect: "keep"`). The node then joins the cluster once Redis
-   * answers; `ended` rejects if it cannot join.
+   * Starts the node. If Redis does not answer and the lease of the last run may still run, resolves when the stitches that go on
+   * without Redis (`onDisconnect: "keep"`) are started; the node joins once Redis answers, and `ended` rejects if it cannot.
    * @throws StateFolderTaken, NodeIdTaken, RedisRefused, or the connection error; nothing is left behind then.
    */
   async start(): Promise<void> {
@@ -170,8 +172,8 @@ export class NodeWorker {
       master: this.#master,
       membership: this.#membership,
       watchdog: this.#watchdog,
-      delivery: () => this.#work?.messages.delivery ?? null,
-      lastMail: () => this.#work?.messages.delivery.lastTaken ?? this.#membership.lastTaken,
+      delivery: () => this.#messages?.delivery ?? null,
+      lastMail: () => this.#messages?.delivery.lastTaken ?? this.#membership.lastTaken,
       nowMs: () => this.#membership.redisNowMs(),
       steadyNowMs: () => performance.now(),
       random,
@@ -191,7 +193,7 @@ export class NodeWorker {
   async #runAlone({ host }: Parts): Promise<boolean> {
     this.#watchdog.start();
     await this.#membership.recordOwner();
-    if (!this.#membership.mayRunAlone()) return false;
+    if (this.#state !== "starting" || !this.#membership.mayRunAlone()) return false;
     this.#options.say(
       "Redis does not answer: stitches that go on without it are started from this disk, all else waits for it",
     );
@@ -205,7 +207,7 @@ export class NodeWorker {
       try {
         return await this.#join(parts);
       } catch (error) {
-        if (this.#state !== "starting" || this.#work !== null || !isRedisUnavailable(error)) throw error;
+        if (this.#state !== "starting" || this.#tasks !== null || !isRedisUnavailable(error)) throw error;
         this.#options.onError(error);
       }
       await pause(AWAY_MS);
@@ -228,17 +230,20 @@ export class NodeWorker {
     // The rest of the start may take longer than the lease.
     this.#heartbeats.begin();
     host.resume();
-    const work = this.#openWork(parts);
-    await work.tasks.start(parts.tasks, (error) => this.#fail(error));
+    this.#tasks = openTasks(parts, this.#workOptions());
+    await this.#tasks.start(parts.tasks, (error) => this.#fail(error));
     if (!isWanted()) return;
-    await work.messages.start();
+    const messages = openMessages(parts, this.#workOptions());
+    this.#messages = messages;
+    this.#closers.push(() => messages.kill());
+    await messages.start();
     // If the worker was told to leave meanwhile, or lost its id, its state stays as it is.
     if (isWanted()) this.#become("running");
   }
 
-  #openWork(parts: Parts): Work {
+  #workOptions(): WorkOptions {
     const { id: node, say, onError } = this.#options;
-    const work = openWork(parts, {
+    return {
       node,
       keys: this.#keys,
       connections: this.#connections,
@@ -248,10 +253,7 @@ export class NodeWorker {
       nextBeat: () => this.#heartbeats.next(),
       say,
       onError,
-    });
-    this.#work = work;
-    this.#closers.push(() => work.messages.kill());
-    return work;
+    };
   }
 
   async #beat(): Promise<void> {
@@ -263,7 +265,8 @@ export class NodeWorker {
     // During the heartbeat's round trip. Pointers are on other shards, which must not cost the lease.
     publisher.assertPointers(() => registry.idsWithRemoved(), heartbeatMs).catch(onError);
     const tombstones = await this.#membership.beat(parts, this.#load.measure()).catch((error: unknown) => {
-      if (!(error instanceof NodeIdTaken)) throw error;
+      // A worker that leaves reports it, and goes on leaving.
+      if (!(error instanceof NodeIdTaken) || this.#state === "leaving") throw error;
       this.#fail(error);
       return "fenced" as const;
     });
@@ -308,7 +311,7 @@ export class NodeWorker {
     }
     this.#become("leaving");
     const { onError } = this.#options;
-    await finishWork(this.#parts, this.#work, onError);
+    await finishWork(this.#parts, { tasks: this.#tasks, messages: this.#messages }, onError);
     // A registration in progress must not come after the leave. Its failure does not matter any more.
     if (this.#connections.shared.status === "ready")
       await within(KILL_MS, this.#joining ?? Promise.resolve()).catch(() => undefined);
@@ -334,7 +337,7 @@ export class NodeWorker {
     this.#parts?.publisher.mute();
     const end = async () => {
       await within(KILL_MS, this.#parts?.host.stopAll(0) ?? Promise.resolve()).catch(onError);
-      await this.#work?.tasks.stop(0).catch(onError);
+      await this.#tasks?.stop(0).catch(onError);
       await this.#close();
       this.#ended.reject(error);
     };

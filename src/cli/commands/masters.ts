@@ -1,10 +1,11 @@
 import { Argument, type Command } from "commander";
 import type { ClusterResource } from "../../contract/cluster.ts";
-import { MASTER_MODES, type MasterMode } from "../../domain/master-mode.ts";
+import { MASTER_MODES, type MasterMode, settingOf } from "../../domain/master-mode.ts";
 import { addClientOptions, clientAction } from "../calls/client-action.ts";
 import { withRetries } from "../calls/retry.ts";
 import { formatAge } from "../terminal/duration.ts";
 import { EXIT } from "../terminal/exit-code.ts";
+import { UsageError } from "../terminal/usage-error.ts";
 import type { Column } from "../terminal/table.ts";
 
 const COLUMNS: readonly Column[] = [
@@ -32,17 +33,20 @@ export function registerMasters(program: Command): void {
   const setMode = masters
     .command("set-mode")
     .addArgument(new Argument("<mode>", "the new mode").choices(MASTER_MODES))
+    .option("--preferred <master>", "with preferred: the id of the Master that decides while it is alive")
     .description("change the mode of the cluster's Masters; processes set to another mode decide no more");
   addClientOptions(setMode).action(
-    clientAction(async ({ client, output, signal }, mode: MasterMode) => {
+    clientAction(async ({ client, output, signal }, mode: MasterMode, flags: { readonly preferred?: string }) => {
+      const { preferred = null } = flags;
+      if ((mode === "preferred") !== (preferred !== null))
+        throw new UsageError("--preferred MASTER goes with the mode preferred, and only with it.");
       // Repeated without harm: the second call changes nothing.
-      const changed = await withRetries(() => client.changeMode(mode, { signal }), signal);
+      const changed = await withRetries(() => client.changeMode({ mode, preferred }, { signal }), signal);
       if (output.json) output.body(changed);
-      else if (changed.before === mode) output.note(`The mode was ${mode} before.`);
       else
         output.note(
-          `The mode is ${mode} now (before: ${changed.before ?? "none"}). ` +
-            `Start every API, Master and node again with STITCH_MASTER=${mode}; until then they refuse commands.`,
+          `The mode is ${mode} now (before: ${changed.before ?? "none"}). Every API, Master and node with another setting ` +
+            `refuses commands until it is started again with ${settingOf({ mode, preferred })}.`,
         );
       return EXIT.done;
     }),

@@ -1,4 +1,4 @@
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { type Client, createClient } from "../../client/client.ts";
 import type { Config } from "../../config.ts";
 import type { NodeResource } from "../../contract/node.ts";
@@ -62,6 +62,8 @@ export class UpCluster {
     const redisUrl = await this.#startRedis();
     signal.throwIfAborted();
     await step(`API on ${client.url}`, () => this.#startApi(redisUrl, signal));
+    // The mode is kept from the last start, and the settings may be others by now: this cluster is this command's alone.
+    await client.changeMode(this.#options.config.master, { signal });
     await step(`master worker, nodes ${NODES.map(({ id }) => id).join(" ")}`, async () => {
       this.#master = await this.#startPart("master", "master", { REDIS_URL: redisUrl });
       await this.#startNodes(redisUrl, signal);
@@ -125,6 +127,12 @@ export class UpCluster {
     return (await this.client.nodes({ limit: 1000 }, { signal })).items;
   }
 
+  /** A path counts from the folder in which `stitch up` was typed, not from that of the part. */
+  #masterSetting(): string | undefined {
+    const { masterModule } = this.#options.config;
+    return masterModule === null ? undefined : resolve(masterModule);
+  }
+
   async #startPart(
     name: string,
     role: "api" | "master" | "node",
@@ -135,7 +143,7 @@ export class UpCluster {
     const part = await startPart({
       name,
       role,
-      env: partEnv(env, { ...own, ...state }),
+      env: partEnv(env, { ...own, ...state, STITCH_MASTER: this.#masterSetting() }),
       home: home.dir,
       guard: this.#guard,
       watch,

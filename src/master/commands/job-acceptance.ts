@@ -216,7 +216,7 @@ export class JobAcceptance {
     const { redis, keys, chosen, observer } = this.#options;
     const [observed, revision] = await Promise.all([
       observe(observer.forJob(id), held),
-      drawRevision(redis, keys, chosen.mode),
+      drawRevision(redis, keys, chosen),
     ]);
     return { observed, revision };
   }
@@ -245,7 +245,7 @@ export class JobAcceptance {
   async #takeScopes(id: string, nonce: string, scopes: readonly string[]): Promise<void> {
     const { redis, keys, chosen, jobService } = this.#options;
     for (let round = 0; round < MOST_HOLDERS; round++) {
-      const holder = await takeScopes(redis, keys, chosen.mode, id, nonce, scopes);
+      const holder = await takeScopes(redis, keys, chosen, id, nonce, scopes);
       if (holder === null) return;
       let isThere = true;
       const found = await jobService.advance(holder.job).then((job) => {

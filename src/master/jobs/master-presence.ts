@@ -1,7 +1,8 @@
 import type { ChosenMaster } from "../../domain/master-mode.ts";
 import type { RedisClient } from "../../redis/connection/client.ts";
 import type { Keys } from "../../redis/keys.ts";
-import { forgetMaster, MASTER_ALIVE_MS, seeMaster } from "../../redis/master-list.ts";
+import { forgetMaster, seeMaster } from "../../redis/master-list.ts";
+import { MASTER_ALIVE_MS } from "../../redis/master-mode.ts";
 import { VERSION } from "../../version.ts";
 
 /** What this Master has learned about the others is used for this long. It learns it anew each second. */

@@ -110,7 +110,7 @@ async function removeForAbsent(
   if (todo === "superseded") return superseded("stitch");
   const own = { revision: job.revision, wave: task.wave };
   const isNewer = needsNewerTombstone(step, own, traces);
-  const revision = formatRevision(isNewer ? { revision: await drawRevision(redis, keys, chosen.mode), wave: 0 } : own);
+  const revision = formatRevision(isNewer ? { revision: await drawRevision(redis, keys, chosen), wave: 0 } : own);
   const word = { revision, movedTo, arrivingFrom, born };
   if (!(await leaveTombstone(redis, keys, task.node, splitFullId(stitch).stitch, word))) return superseded("stitch");
   await dropForAbsent(redis, keys, stitch, word, onUnreadable);

@@ -1,5 +1,6 @@
 import { pause } from "../../bounded-wait.ts";
-import { takeDueJobs, waitForDueJob } from "../../redis/job/due-jobs.ts";
+import type { ChosenMaster } from "../../domain/master-mode.ts";
+import { markJobDue, takeDueJobs, waitForDueJob } from "../../redis/job/due-jobs.ts";
 import type { RedisClient } from "../../redis/connection/client.ts";
 import { writeFormat } from "../../redis/format.ts";
 import { openJobsOf } from "../../redis/job/job-index.ts";
@@ -11,29 +12,42 @@ import type { Swept, Upkeep } from "../ports.ts";
 
 /** Sweeps between two looks for chores: half a minute. */
 const CHORES_EVERY = 30;
-/** How long a Master that does not decide waits before it looks for due jobs again. */
-const NO_TURN_MS = 1000;
+/** A Master whose sweeps have failed or hung for this long is not well: it is not seen, so that another one decides. */
+const NOT_WELL_MS = 10_000;
+/** A Master that is not well tries again after this. */
+const TRY_AGAIN_MS = 40_000;
+/** In the mode `preferred`, how long one wait for a due job lasts: after it, another Master may decide. */
+const TURN_MS = 1000;
 
 export type SharedUpkeepOptions = {
   readonly redis: RedisClient;
   readonly keys: Keys;
+  readonly chosen: ChosenMaster;
   readonly presence: MasterPresence;
   readonly jobService: JobService;
   readonly housekeeping: Housekeeping;
   /** Called with the errors of chores that failed. */
   readonly onLate: (error: unknown) => void;
+  /** A monotonic clock. */
+  readonly steadyNowMs: () => number;
 };
 
 /** Upkeep that the deciding Masters share. Each time a job or a chore is due, only one Master takes it. */
 export class SharedUpkeep implements Upkeep {
   readonly #options: SharedUpkeepOptions;
   #rounds = 0;
+  /** When a sweep last ended well. */
+  #wellAtMs: number;
 
   constructor(options: SharedUpkeepOptions) {
     this.#options = options;
+    this.#wellAtMs = options.steadyNowMs();
   }
 
   async join(): Promise<void> {
+    const notWellMs = this.#options.steadyNowMs() - this.#wellAtMs;
+    if (notWellMs > TRY_AGAIN_MS) this.#wellAtMs = this.#options.steadyNowMs();
+    else if (notWellMs > NOT_WELL_MS) return;
     await this.#options.presence.see();
   }
 
@@ -42,24 +56,37 @@ export class SharedUpkeep implements Upkeep {
   }
 
   async sweep(): Promise<Swept> {
-    const { redis, keys, presence, jobService, housekeeping, onLate } = this.#options;
+    const { redis, keys, presence, jobService, housekeeping, onLate, steadyNowMs } = this.#options;
     // A Redis that came back empty has no format key.
-    await Promise.all([writeFormat(redis, keys), presence.see()]);
-    if (!presence.mayDecide()) return { looked: 0, dispatched: 0, closed: 0 };
-    this.#rounds += 1;
-    // Not awaited: a chore may take long, and jobs must not wait for it.
-    if (this.#rounds % CHORES_EVERY === 1) housekeeping.work().catch(onLate);
-    return jobService.sweep();
+    await writeFormat(redis, keys);
+    let swept: Swept = { looked: 0, dispatched: 0, closed: 0 };
+    if (presence.mayDecide()) {
+      this.#rounds += 1;
+      // Not awaited: a chore may take long, and jobs must not wait for it.
+      if (this.#rounds % CHORES_EVERY === 1) housekeeping.work().catch(onLate);
+      swept = await jobService.sweep();
+    } else if (steadyNowMs() - this.#wellAtMs > NOT_WELL_MS) return swept;
+    this.#wellAtMs = steadyNowMs();
+    return swept;
   }
 
   async nextDue(blocking: RedisClient, waitMs: number): Promise<string | null> {
-    if (this.#options.presence.mayDecide()) return waitForDueJob(blocking, this.#options.keys, waitMs);
-    await pause(Math.min(waitMs, NO_TURN_MS));
+    const { redis, keys, chosen, presence } = this.#options;
+    if (chosen.mode !== "preferred") return waitForDueJob(blocking, keys, waitMs);
+    if (!presence.mayDecide()) {
+      await pause(Math.min(waitMs, TURN_MS));
+      return null;
+    }
+    const id = await waitForDueJob(blocking, keys, Math.min(waitMs, TURN_MS));
+    if (id === null || presence.mayDecide()) return id;
+    // It is another Master's by now.
+    await markJobDue(redis, keys, id);
     return null;
   }
 
-  takeDue(most: number): Promise<readonly string[]> {
-    return takeDueJobs(this.#options.redis, this.#options.keys, most);
+  async takeDue(most: number): Promise<readonly string[]> {
+    const { redis, keys, presence } = this.#options;
+    return presence.mayDecide() ? takeDueJobs(redis, keys, most) : [];
   }
 
   async advance(ids: readonly string[]): Promise<void> {

@@ -12,6 +12,7 @@ import type { ClusterResource } from "../../contract/cluster.ts";
 import { STITCH_STATES, type StitchRecord, type StitchState, type StitchUsage } from "../../domain/stitch/stitch.ts";
 import type { ChosenMaster } from "../../domain/master-mode.ts";
 import { readMasters } from "../../redis/master-list.ts";
+import { readMasterMode } from "../../redis/master-mode.ts";
 import type { RedisClient } from "../../redis/connection/client.ts";
 import { countOpenJobs } from "../../redis/job/job-index.ts";
 import type { Keys } from "../../redis/keys.ts";
@@ -80,11 +81,12 @@ export class StateReader {
       redisTimeMs(this.#redis, this.#keys.nodes),
       redisTimeMs(this.#redis, this.#keys.masters),
     ]);
-    const [nodes, records, openJobs, { mode, masters }] = await Promise.all([
+    const [nodes, records, openJobs, masters, chosen] = await Promise.all([
       countNodes(this.#redis, this.#keys, nowMs, this.#deadAfterMs),
       allNodes(this.#redis, this.#keys, this.#onUnreadable),
       countOpenJobs(this.#redis, this.#keys),
       readMasters(this.#redis, this.#keys, mastersNowMs),
+      readMasterMode(this.#redis, this.#keys),
     ]);
     const stitches = noStates();
     for (const node of records) {
@@ -98,8 +100,7 @@ export class StateReader {
       stitches,
       openJobs,
       masters: masters.map(({ id, version, lastSeenAtMs }) => ({ id, version, lastSeenAt: iso(lastSeenAtMs) })),
-      mode: mode ?? this.#chosen.mode,
-      preferred: this.#chosen.preferred,
+      ...(chosen ?? this.#chosen),
       leader: null,
       frozen: false,
       version: VERSION,

@@ -3,8 +3,8 @@ import type { RedisClient } from "../connection/client.ts";
 import { voidDrafts } from "./drafts.ts";
 import type { Keys } from "../keys.ts";
 import { defineScript } from "../connection/script.ts";
-import type { MasterMode } from "../../domain/master-mode.ts";
-import { inMode, WRONG_MODE } from "../master-mode.ts";
+import type { ChosenMaster } from "../../domain/master-mode.ts";
+import { inMode, KEPT_FIELD, modeArgs, WRONG_MODE } from "../master-mode.ts";
 import { readIndex, writeIndex } from "../unreadable.ts";
 
 /** The parts of an entry: when the last draft took scopes, the drafts that hold them, the scopes. */
@@ -12,7 +12,7 @@ const ENTRY = "'^(%d+)|([^|]*)|(.*)$'";
 
 /**
  * Takes the scopes that a job of many steps works on, unless another job holds some of them, and if the cluster has the caller's
- * mode. KEYS busy, mode. ARGV mode, job, draft, scope, ….
+ * mode. KEYS busy, mode. ARGV mode, preferred, job, draft, scope, ….
  * Returns false if the job has the scopes now, or {job that is in the way, ms since that job last took scopes}, or see
  * `WRONG_MODE`.
  * A scope contains another one part by part: `shop.orders` contains `shop.orders.1.n1`.
@@ -22,7 +22,7 @@ const take = defineScript<[busy: string, mode: string]>(
   "take_scopes",
   2,
   `${WRONG_MODE}
-local wrong = wrong_mode(KEYS[2], ARGV[1])
+local wrong = wrong_mode(KEYS[2], ARGV[1], ARGV[2])
 if wrong then return wrong end
 local function inside(outer, inner) return inner == outer or string.sub(inner, 1, #outer + 1) == outer .. '.' end
 local function joined(list, items)
@@ -40,23 +40,23 @@ local held = redis.call('HGETALL', KEYS[1])
 local drafts, has = '', ''
 for i = 1, #held, 2 do
   local at, holding, scopes = string.match(held[i + 1], ${ENTRY})
-  if held[i] == '_' then
+  if held[i] == '${KEPT_FIELD}' then
     -- Keeps the key there while nothing is held.
   elseif not at then
     redis.call('HDEL', KEYS[1], held[i])
-  elseif held[i] == ARGV[2] then
+  elseif held[i] == ARGV[3] then
     drafts, has = holding, scopes
   else
     for scope in string.gmatch(scopes, '%S+') do
-      for asked = 4, #ARGV do
+      for asked = 5, #ARGV do
         if inside(scope, ARGV[asked]) or inside(ARGV[asked], scope) then return {held[i], now - at} end
       end
     end
   end
 end
 local scopes = {}
-for asked = 4, #ARGV do scopes[#scopes + 1] = ARGV[asked] end
-redis.call('HSET', KEYS[1], ARGV[2], now .. '|' .. joined(drafts, {ARGV[3]}) .. '|' .. joined(has, scopes), '_', '')
+for asked = 5, #ARGV do scopes[#scopes + 1] = ARGV[asked] end
+redis.call('HSET', KEYS[1], ARGV[3], now .. '|' .. joined(drafts, {ARGV[4]}) .. '|' .. joined(has, scopes), '${KEPT_FIELD}', '')
 return false
 `,
 );
@@ -97,17 +97,16 @@ type Holder = { readonly job: string; readonly heldMs: number };
 export async function takeScopes(
   redis: RedisClient,
   keys: Keys,
-  mode: MasterMode,
+  chosen: ChosenMaster,
   job: string,
   draft: string,
   scopes: readonly string[],
 ): Promise<Holder | null> {
-  const reply = taken.parse(
-    await inMode(redis, keys, mode, () =>
-      take.call(redis, [keys.busy, keys.masterMode], [mode, job, draft, ...scopes]),
-    ),
+  const reply = await inMode(redis, keys, chosen, () =>
+    take.call(redis, [keys.busy, keys.masterMode], [...modeArgs(chosen), job, draft, ...scopes]),
   );
-  return reply === null ? null : { job: reply[0], heldMs: reply[1] };
+  const holder = taken.parse(reply);
+  return holder === null ? null : { job: holder[0], heldMs: holder[1] };
 }
 
 /** Releases the scopes of a job that has ended. Safe to repeat. */

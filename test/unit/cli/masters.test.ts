@@ -53,14 +53,25 @@ for (const { what, more, decides, mode } of [
 
 test("masters set-mode sends the mode, and says what to do next", async () => {
   await using api = await CannedApi.start((_, response) =>
-    sendJson(response, 200, { mode: "preferred", before: "leaderless" }),
+    sendJson(response, 200, { mode: "preferred", preferred: "m1", before: "leaderless" }),
   );
-  const ended = await runStitch(["masters", "set-mode", "preferred"], on(api));
+  const ended = await runStitch(["masters", "set-mode", "preferred", "--preferred", "m1"], on(api));
   assert.deepEqual([ended.code, ended.stdout], [0, ""]);
-  assert.match(ended.stderr, /is preferred now \(before: leaderless\)\. Start every API, Master and node again/);
+  assert.match(
+    ended.stderr,
+    /is preferred now \(before: leaderless\)\. .* STITCH_MASTER=preferred STITCH_MASTER_PREFERRED=m1/,
+  );
   const [asked] = api.asked;
-  assert.deepEqual([asked?.method, asked?.url, asked?.body], ["POST", "/v1/masters/mode", { mode: "preferred" }]);
+  assert.deepEqual(
+    [asked?.method, asked?.url, asked?.body],
+    ["POST", "/v1/masters/mode", { mode: "preferred", preferred: "m1" }],
+  );
 
+  for (const words of [["preferred"], ["leaderless", "--preferred", "m1"]]) {
+    const refused = await runStitch(["masters", "set-mode", ...words], on(api));
+    assert.equal(refused.code, 1);
+    assert.match(refused.stderr, /--preferred MASTER goes with the mode preferred/);
+  }
   const wrong = await runStitch(["masters", "set-mode", "boss"], on(api));
   assert.equal(wrong.code, 1);
   assert.match(wrong.stderr, /leaderless, preferred, own/);

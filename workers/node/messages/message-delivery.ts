@@ -102,10 +102,7 @@ export class MessageDelivery {
     this.#close(held);
   }
 
-  /**
-   * The bare ids of the recipients. The members of a group are looked up
-   * here, when the message has come, with those that moved away since.
-   */
+  /** The bare ids of the recipients. Members of a group are looked up when the message has come, with those that moved away. */
   #recipients(entry: InboxEntry, message: Message): readonly string[] {
     const { to, from } = message;
     if ("stitch" in to) return [to.stitch];
@@ -114,8 +111,7 @@ export class MessageDelivery {
     const members = registry
       .receivers(to.group)
       .map(({ record }) => record)
-      // If an earlier run of the worker took the message, a newer
-      // member may already have later messages of the same sender.
+      // If an earlier run took the message, a newer member may already have later messages of the same sender.
       .filter(({ mailAfter }) => mailAfter === null || isLaterEntry(entry.id, mailAfter));
     const away = registry
       .movedAway(to.group)
@@ -186,9 +182,8 @@ export class MessageDelivery {
   }
 
   /**
-   * A message for one stitch was counted for that stitch when it was put into the inbox; a message for
-   * several was not. Messages that waited for the node do not count against a stitch that should run: a
-   * node that was away delivers all that it finds.
+   * A message for one stitch was counted for that stitch when it was put into the inbox; a message for several was not.
+   * Messages that waited for the node do not count against a stitch that should run: such a node delivers all that it finds.
    */
   #isFull({ message, entry }: Held, id: string): boolean {
     const waiting = this.#queues.get(id);
