@@ -10,6 +10,7 @@ import { fanout } from "./fanout.ts";
 import { heartbeat } from "./heartbeat.ts";
 import { onEndingSignals } from "../../src/ending-signals.mjs";
 import { host } from "./host.ts";
+import { masters } from "./masters.ts";
 import { messages } from "./messages.ts";
 import { nodes } from "./nodes.ts";
 import { ping } from "./ping.ts";
@@ -22,6 +23,7 @@ const BENCHMARKS: Readonly<Record<string, (bench: Bench) => Promise<void>>> = {
   messages,
   fanout,
   counts,
+  masters,
 };
 const ROUNDS = 3;
 /** The longest that one benchmark may take. After that it is ended. */

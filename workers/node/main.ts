@@ -115,7 +115,7 @@ async function keepMaster(
   const tried = Promise.withResolvers<void>();
   const report = (error: unknown) => {
     const reason = error instanceof Error ? error.message : String(error);
-    if (reason !== said) onError(error, "the node goes on without its Master, which is tried again");
+    if (reason !== said) onError(error, "the node goes on without its Master; it is tried again");
     said = reason;
   };
   const keep = async () => {
