@@ -7,6 +7,7 @@ import { describe, it, type TestContext } from "node:test";
 import { createApp } from "../../../src/api/app.ts";
 import type { Answered, ApiDeps } from "../../../src/api/deps.ts";
 import { closeServer, LIMITS, listen } from "../../../src/api/listen.ts";
+import { pause } from "../../../src/bounded-wait.ts";
 import type { ProblemResource } from "../../../src/contract/problem.ts";
 import type { EventResource } from "../../../src/contract/event.ts";
 import type { Master } from "../../../src/master/ports.ts";
@@ -317,4 +318,20 @@ describe("a request body that breaks off", () => {
       socket.destroy();
       await until("it is given up", () => answered.some(({ route, status }) => route !== "/livez" && status === 400));
     });
+});
+
+it("a connection outlives a body that is too large, even if the client sends the body slowly", async (t) => {
+  const { port } = await startTestApi(t);
+  const { socket, text } = await open(port);
+  const half = "x".repeat(150 * 1024);
+  socket.write(
+    `POST /v1/commands HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: ${2 * half.length}\r\n\r\n${half}`,
+  );
+  // Longer than the server would read the rest of a body after its answer.
+  await pause(700);
+  socket.write(half);
+  await until("the body is refused", () => text().startsWith("HTTP/1.1 413 "));
+  socket.write("GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
+  await until("the next request is answered", () => /HTTP\/1\.1 200 /.test(text()));
+  socket.destroy();
 });
