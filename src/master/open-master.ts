@@ -52,14 +52,14 @@ export async function openMaster(options: OpenMasterOptions): Promise<OpenMaster
   const redis = open("shared");
   const keys = new Keys(options.cluster);
   await connectRedis(redis, options.connectTimeoutMs);
+  const dispatcher = new Dispatcher(redis, keys);
   try {
     if (options.checkFirst) await Promise.all([refuseEviction(redis), refuseOtherFormat(redis, keys)]);
+    await dispatcher.ready();
   } catch (error) {
     redis.disconnect();
     throw error;
   }
-  const dispatcher = new Dispatcher(redis, keys);
-  await dispatcher.ready();
   const hints = new JobHints(() => open("subscriber"), keys);
   const replies = new ReplyHints(() => open("subscriber"), keys, crypto.randomUUID());
   const base = leaderlessMaster({

@@ -1,6 +1,7 @@
 // An API, a node and its stitches while Redis stops, hangs or cannot be reached, and when it is back (P3, P17).
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { pause } from "../../src/bounded-wait.ts";
 import { besideProbes } from "../support/beside-probes.ts";
 import { FAST, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { type OwnRedis, withOwnRedis } from "../support/own-redis.ts";
@@ -149,8 +150,6 @@ async function withWay(how: keyof typeof WAYS, work: (way: Way, redis: OwnRedis)
     }
   });
 }
-
-const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 describe("Redis is away", { concurrency: 10 }, () => {
   for (const how of ["stopped", "hung", "cut off"] as const) {

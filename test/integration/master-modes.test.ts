@@ -3,12 +3,16 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { checkedFetch } from "../support/checked-fetch.ts";
+import { pause } from "../../src/bounded-wait.ts";
+import { withOwnRedis } from "../support/own-redis.ts";
 import { saveDocsMaster } from "../support/docs-master.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 
 const PREFERRED = { STITCH_MASTER: "preferred", STITCH_MASTER_PREFERRED: "m1" };
 const spec = { adaptor: "process", protocol: "none", command: ["sleep", "600"], minHealthyMs: 0 };
 const GROUP = "shop.web.1";
+/** Work goes on 5 s after Redis is back (P17), and the job takes some seconds. */
+const WORKS_AGAIN_MS = 12_000;
 
 async function post(url: string, path: string, body: object) {
   const response = await checkedFetch(`${url}${path}`, {
@@ -143,6 +147,31 @@ describe("the preferred Master", () => {
       } finally {
         for (const each of [m1, m2]) each.close();
       }
+    });
+  });
+
+  it("decides again as soon as Redis is back after an outage", async () => {
+    await withOwnRedis(async (redis) => {
+      await withCluster(redis.url, PREFERRED, async (cluster) => {
+        await cluster.node("n1");
+        await cluster.masterWorker({ STITCH_NODE_ID: "m1" });
+        const count = 6;
+        assert.equal((await cluster.run({ command: "stitch.create", target: GROUP, count, spec })).status, "succeeded");
+        const job = await cluster.run({ command: "group.restart", target: GROUP, batch: 1 }, null, 0);
+        await redis.now().stop();
+        // Longer than a Master whose sweeps fail is called well.
+        await pause(12_000);
+        await redis.back();
+        const ended = await until(
+          "the job has ended",
+          async () => {
+            const now = await cluster.master.commands.job(job.id, 0).catch(() => null);
+            return now === null || now.finishedAt === null ? null : now;
+          },
+          WORKS_AGAIN_MS,
+        );
+        assert.deepEqual([ended.status, ended.counts.succeeded], ["succeeded", count]);
+      });
     });
   });
 

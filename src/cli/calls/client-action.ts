@@ -38,6 +38,7 @@ export function clientAction<Args extends unknown[]>(
 ): (...args: [...Args, Command]) => Promise<void> {
   return async (...given) => {
     const command = given.at(-1) as Command;
+    // commander passes the arguments and flags of `run`, then the command: its types do not say so.
     const args = given.slice(0, -1) as unknown as Args;
     const flags = command.optsWithGlobals<ClientFlags>();
     const output = new Output(process.stdout, process.stderr, flags.json === true);

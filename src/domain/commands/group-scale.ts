@@ -120,8 +120,8 @@ const noTemplate = (group: string, { stitches: [first] }: Observed): RequestErro
     : specUnknown(first);
 
 /**
- * The stitches to remove: first those that are not well, then always one from the node that has most of the group. Among equal
- * nodes the fullest one, then the last id.
+ * The stitches to remove. Stitches that are not well come first. Then each next stitch is taken from the node that has the most
+ * members of the group; if several nodes have equally many, from the fullest of them. Ties that are left: the last id.
  */
 function toRemove(many: number, group: string, observed: Observed): string[] {
   const nodes = new Map(candidatesFor(observed, group).map((node) => [node.id, node]));

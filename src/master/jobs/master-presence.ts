@@ -42,8 +42,9 @@ export class MasterPresence {
   }
 
   /**
-   * May this Master bring jobs forward and do chores now? In the mode `preferred` only the preferred one may while it is alive, and any other if it is not. Two Masters may decide for a moment:
-   * that is safe, as in the mode `leaderless`.
+   * May this Master bring jobs forward and do chores now? In the mode `preferred` only the preferred one may while it is alive,
+   * and any other if it is not; in other modes every Master may. Two Masters may decide for a moment: that is safe, as in the
+   * mode `leaderless`.
    */
   mayDecide(): boolean {
     return this.#options.chosen.mode !== "preferred" || this.#options.steadyNowMs() < this.#decidesUntilMs;

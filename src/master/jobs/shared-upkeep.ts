@@ -48,7 +48,13 @@ export class SharedUpkeep implements Upkeep {
     const notWellMs = this.#options.steadyNowMs() - this.#wellAtMs;
     if (notWellMs > TRY_AGAIN_MS) this.#wellAtMs = this.#options.steadyNowMs();
     else if (notWellMs > NOT_WELL_MS) return;
-    await this.#options.presence.see();
+    try {
+      await this.#options.presence.see();
+    } catch (error) {
+      // Redis is away for the list, too: that is no failure of the sweeps, and work goes on as soon as Redis is back.
+      this.#wellAtMs = this.#options.steadyNowMs();
+      throw error;
+    }
   }
 
   async leave(): Promise<void> {

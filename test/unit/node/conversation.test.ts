@@ -119,7 +119,7 @@ const message = (from: string, data = ""): Message => ({
 });
 
 describe("the conversation with a stitch", () => {
-  it("numbers all that it sends in steps of two, so that Id + 1 belongs to nothing else", (t) => {
+  it("numbers its messages in steps of two, so that Id + 1 belongs to no other message", (t) => {
     const { conversation, input, mumble, beat } = converse(t);
     conversation.start();
     mumble();
