@@ -1,8 +1,9 @@
-// Makes a clean clone ready: the locked packages, Node 24 (the npm package `node`), a Redis server program.
+// Makes a clean clone ready: the locked packages, Node 24 (the npm package `node`), a Redis server program; for tests etcd, too.
 // Plain JavaScript without dependencies, because it runs before any are installed, under any Node from version 20 on.
 //
 //   node infra/bootstrap.mjs            for `npm start`: no Redis program is needed if REDIS_URL is set
-//   node infra/bootstrap.mjs --tests    for `npm test`: the tests start their own Redis, whatever REDIS_URL says
+//   node infra/bootstrap.mjs --tests    for `npm test`: the tests start their own Redis, whatever REDIS_URL says, and their own
+//                                       etcd where it is installed, or can be with apt-get
 //
 // Running it again changes nothing. Exit code 0, or 1 with the reason and the line to type.
 import { spawn } from "node:child_process";
@@ -40,6 +41,7 @@ try {
   await node();
   const needsRedis = forTests || !process.env.REDIS_URL;
   if (needsRedis) await redis();
+  if (forTests) await etcd();
   say(`packages, Node ${NODE_NEEDED}${needsRedis ? ", Redis" : ""}: ready, ${secondsSince(startedMs, 1)}`);
 } catch (error) {
   process.stderr.write(`bootstrap: ${error instanceof Problem ? error.message : (error.stack ?? error)}\n`);
@@ -116,7 +118,7 @@ async function redis() {
   const missing = "Neither redis-server nor valkey-server is on the PATH";
   if (process.getuid?.() === 0 && onPath("apt-get")) {
     say(`${missing}. The package's program is used, never its service.`);
-    await step("installing redis-server with apt-get", installWithApt);
+    await step("installing redis-server with apt-get", () => installWithApt("redis-server"));
   } else if (onPath("brew")) {
     say(`${missing}. The package's program is used, never its service.`);
     await step("installing redis with brew", () => run("brew", ["install", "redis"], { advice: "brew install redis" }));
@@ -140,8 +142,17 @@ function installLine() {
   return manager === undefined ? "the install line of your system for redis-server or valkey-server" : lines[manager];
 }
 
-async function installWithApt() {
-  const advice = "apt-get update && apt-get install -y --no-install-recommends redis-server";
+/** Without etcd, the tests that need it are skipped: nobody else needs it. */
+async function etcd() {
+  if (onPath("etcd") || process.getuid?.() !== 0 || !onPath("apt-get")) return;
+  await step("installing etcd-server with apt-get", () => installWithApt("etcd-server")).catch((error) => {
+    if (!(error instanceof Problem)) throw error;
+    say(`${error.message}\nThe tests with etcd are skipped.`);
+  });
+}
+
+async function installWithApt(name) {
+  const advice = `apt-get update && apt-get install -y --no-install-recommends ${name}`;
   // RUNLEVEL=1 and the policy both say: start no service.
   const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive", RUNLEVEL: "1" };
   const liftPolicy = forbidServices();
@@ -150,7 +161,7 @@ async function installWithApt() {
     await run("apt-get", ["update"], { env, advice }).catch((error) =>
       say(`apt-get update: ${error.message.split("\n")[0]}`),
     );
-    await run("apt-get", ["install", "-y", "--no-install-recommends", "redis-server"], { env, advice });
+    await run("apt-get", ["install", "-y", "--no-install-recommends", name], { env, advice });
   } finally {
     liftPolicy();
   }

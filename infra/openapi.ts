@@ -108,6 +108,7 @@ export const ROUTES: Readonly<Record<string, Route>> = {
     answers: { 200: "JobOrPlan", 202: "Job" },
     errors: [
       "wrong_mode",
+      "no_leader",
       "invalid_json",
       "unknown_command",
       "not_found",
@@ -154,6 +155,7 @@ export const ROUTES: Readonly<Record<string, Route>> = {
     answers: JOB,
     errors: [
       "wrong_mode",
+      "no_leader",
       "not_found",
       "ambiguous_stitch",
       "stitch_exists",
@@ -170,6 +172,7 @@ export const ROUTES: Readonly<Record<string, Route>> = {
     answers: JOB,
     errors: [
       "wrong_mode",
+      "no_leader",
       "invalid_json",
       "unsupported_media_type",
       "not_found",

@@ -3,7 +3,7 @@ import { isAbsolute, join } from "node:path";
 import * as z from "zod";
 import { clusterName, nodeId, nodeIdFromHostname } from "./domain/names/ids.ts";
 import { invalidOf } from "./domain/json/invalid.ts";
-import { type ChosenMaster, NAMED_MODES } from "./domain/master-mode.ts";
+import { type ChosenMaster, LEASE_IN_REDIS, leasePlace, NAMED_MODES } from "./domain/master-mode.ts";
 import { errorCode } from "./error-text.ts";
 import { parseRedisUrl } from "./redis-url.ts";
 
@@ -124,13 +124,21 @@ export const settings = z.object({
   STITCH_MASTER: z
     .string()
     .refine((text) => isNamedMode(text) || OWN_MASTER.test(text), {
-      error: `must be ${NAMED_MODES.join(" or ")}, or the path of a module, which begins with ./, ../ or /`,
+      error: `must be ${NAMED_MODES.join(", ")}, or the path of a module, which begins with ./, ../ or /`,
     })
     .default(NAMED_MODES[0])
     .describe(`The Master: ${NAMED_MODES.map((mode) => `\`${mode}\``).join(", ")}, or the path of a module`),
   STITCH_MASTER_PREFERRED: nodeId
     .optional()
     .describe("With `preferred`: the id of the Master that decides while it is alive"),
+  STITCH_LEADER_LEASE: leasePlace
+    .default(LEASE_IN_REDIS)
+    .describe("With `leader`: where the leader's lease lives: `redis`, or `etcd+http(s)://h:p,…`"),
+  STITCH_LEADER_LEASE_MS: wholeNumber(1000, 600_000)
+    .default(6000)
+    .describe(
+      "With `leader`: milliseconds after which a leader that is not heard of is replaced; with etcd whole seconds",
+    ),
   STITCH_HEARTBEAT_MS: wholeNumber(100, 60_000).default(2000).describe("Milliseconds between heartbeats"),
   STITCH_LEASE_MS: wholeNumber(300, 600_000)
     .default(7500)
@@ -173,6 +181,7 @@ export type Config = {
   readonly stateDir: string | null;
   readonly roles: readonly ("node" | "master")[];
   readonly master: ChosenMaster;
+  readonly leaderLeaseMs: number;
   /** The path of the module in the mode `own`; else null. */
   readonly masterModule: string | null;
   readonly heartbeatMs: number;
@@ -218,6 +227,12 @@ export function loadConfig(env: Env): Config {
     problems.push("STITCH_MASTER_PREFERRED: needed with STITCH_MASTER=preferred; the id of a Master (stitch masters)");
   if (parsed.success && parsed.data.STITCH_MASTER !== "preferred" && parsed.data.STITCH_MASTER_PREFERRED !== undefined)
     problems.push("STITCH_MASTER_PREFERRED: only with STITCH_MASTER=preferred");
+  if (parsed.success && parsed.data.STITCH_LEADER_LEASE !== LEASE_IN_REDIS) {
+    const { STITCH_MASTER: mode, STITCH_LEADER_LEASE_MS: leaseMs } = parsed.data;
+    if (mode !== "leader") problems.push("STITCH_LEADER_LEASE: only with STITCH_MASTER=leader");
+    if (leaseMs < 2000 || leaseMs % 1000 !== 0)
+      problems.push("STITCH_LEADER_LEASE_MS: with a lease in etcd it must be whole seconds, at least 2000");
+  }
   if (!parsed.success || problems.length > 0) throw new ConfigError(problems.join("\n"));
   const s = parsed.data;
   return {
@@ -239,7 +254,9 @@ export function loadConfig(env: Env): Config {
     master: {
       mode: isNamedMode(s.STITCH_MASTER) ? s.STITCH_MASTER : "own",
       preferred: s.STITCH_MASTER_PREFERRED ?? null,
+      lease: s.STITCH_MASTER === "leader" ? s.STITCH_LEADER_LEASE : null,
     },
+    leaderLeaseMs: s.STITCH_LEADER_LEASE_MS,
     masterModule: isNamedMode(s.STITCH_MASTER) ? null : s.STITCH_MASTER,
     heartbeatMs: s.STITCH_HEARTBEAT_MS,
     leaseMs: s.STITCH_LEASE_MS,

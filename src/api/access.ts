@@ -1,7 +1,7 @@
 import type { MiddlewareHandler } from "hono";
 import { bearerAuth } from "hono/bearer-auth";
 import { RequestError } from "../domain/errors.ts";
-import { sha256Hex } from "../master/digest.ts";
+import { sha256Hex } from "../domain/json/digest.ts";
 import { isLoopback } from "./loopback.ts";
 import type { Access, ApiContext, ApiEnv } from "./deps.ts";
 

@@ -1,6 +1,6 @@
 import * as z from "zod";
 import { nodeId } from "../domain/names/ids.ts";
-import { MASTER_MODES } from "../domain/master-mode.ts";
+import { LEASE_IN_REDIS, leasePlace, MASTER_MODES } from "../domain/master-mode.ts";
 import type { Api, ApiDeps } from "./deps.ts";
 import { readJson } from "./json-body.ts";
 import { invalidRequest } from "./problem.ts";
@@ -10,10 +10,14 @@ import { noQuery, readQuery } from "./query.ts";
 const MAX_TOKENS = 100;
 
 export const masterModeBody = z
-  .strictObject({ mode: z.enum(MASTER_MODES), preferred: nodeId.optional() })
+  .strictObject({ mode: z.enum(MASTER_MODES), preferred: nodeId.optional(), lease: leasePlace.optional() })
   .refine(({ mode, preferred }) => (mode === "preferred") === (preferred !== undefined), {
     error: "preferred is needed with the mode preferred, and only there: the id of a Master",
     path: ["preferred"],
+  })
+  .refine(({ mode, lease }) => mode === "leader" || lease === undefined, {
+    error: "goes with the mode leader, and only there",
+    path: ["lease"],
   });
 
 export function routeCluster(app: Api, { master }: ApiDeps): void {
@@ -25,6 +29,7 @@ export function routeCluster(app: Api, { master }: ApiDeps): void {
     readQuery(c, noQuery);
     const body = masterModeBody.safeParse(await readJson(c, MAX_TOKENS));
     if (!body.success) throw invalidRequest(body.error);
-    return c.json(await master.commands.changeMode({ mode: body.data.mode, preferred: body.data.preferred ?? null }));
+    const { mode, preferred = null, lease = mode === "leader" ? LEASE_IN_REDIS : null } = body.data;
+    return c.json(await master.commands.changeMode({ mode, preferred, lease }));
   });
 }

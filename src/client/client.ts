@@ -181,11 +181,11 @@ export function createClient(options: ClientOptions): Client {
     forgetNode: async (id, call = {}) => {
       await send({ method: "DELETE", path: of("/v1/nodes", id), signal: call.signal });
     },
-    changeMode: ({ mode, preferred }, call = {}) =>
+    changeMode: ({ mode, preferred, lease }, call = {}) =>
       send({
         method: "POST",
         path: "/v1/masters/mode",
-        body: { mode, ...(preferred === null ? {} : { preferred }) },
+        body: { mode, ...(preferred === null ? {} : { preferred }), ...(lease === null ? {} : { lease }) },
         signal: call.signal,
       }),
     adoptNode: (id, call = {}) => send({ method: "POST", path: `${of("/v1/nodes", id)}/adopt`, signal: call.signal }),

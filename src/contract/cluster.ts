@@ -17,11 +17,15 @@ export const clusterResource = z.object({
   openJobs: z.int(),
   /** The Masters that are alive, by id. */
   masters: z.array(z.object({ id: z.string(), version: z.string(), lastSeenAt: time })),
-  mode: z.enum([...MASTER_MODES, "leader"]),
+  mode: z.enum(MASTER_MODES),
   /** In the mode `preferred`, the id of the preferred Master; else null. */
   preferred: z.string().nullable(),
-  /** Id of the leader; null without one. */
+  /** In the mode `leader`, the id of the Master that leads; null without one. */
   leader: z.string().nullable(),
+  /** The leader's election: elections are ordered by `epoch`, then by `n`. null without a leader. */
+  election: z.object({ id: z.string(), epoch: z.int(), n: z.int() }).nullable(),
+  /** In the mode `leader`, where the leader's lease lives; null otherwise, and before the first election. */
+  lease: z.string().nullable(),
   frozen: z.boolean(),
   version: z.string(),
 });
@@ -29,6 +33,7 @@ export const clusterResource = z.object({
 export const masterModeResource = z.object({
   mode: z.enum(MASTER_MODES),
   preferred: z.string().nullable(),
+  lease: z.string().nullable(),
   before: z.string().nullable(),
 });
 export type MasterModeResource = Resource<typeof masterModeResource>;

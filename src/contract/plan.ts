@@ -18,5 +18,7 @@ export const planResource = z.object({
   /** The least time the command takes, in milliseconds: how long stitches must have been well, summed over the waves. */
   leastDurationMs: z.int(),
   asOf: time,
+  /** Id of the Master that has made the plan. In the mode `leader`, the leader makes its own when the command is given. */
+  master: z.string(),
 });
 export type PlanResource = Resource<typeof planResource>;

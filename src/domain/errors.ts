@@ -33,6 +33,7 @@ export const ERRORS = {
   internal: { status: 500, title: "Something broke in the API", retryable: false },
   stitch_failed: { status: 502, title: "The stitch reported a failure", retryable: false },
   redis_unavailable: { status: 503, title: "Redis does not answer", retryable: true },
+  no_leader: { status: 503, title: "There is no leader", retryable: true },
   wrong_mode: { status: 503, title: "The Masters of this cluster have another mode", retryable: true },
   shutting_down: { status: 503, title: "This API is shutting down", retryable: true },
   node_unreachable: { status: 504, title: "The node does not answer", retryable: true },

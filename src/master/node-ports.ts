@@ -3,6 +3,7 @@ import { readAssignments } from "../redis/stitch/assignments.ts";
 import { missingSpecs, offerSpecs, readSpecTexts } from "../redis/stitch/specs.ts";
 import { emitEvents } from "../redis/events.ts";
 import { claim, recordOutcomes } from "../redis/job/outcomes.ts";
+import { ledBy } from "../redis/job/task-digest.ts";
 import { beatNode, leaveNode, listNode, registerNode } from "../redis/node/node-lease.ts";
 import { readEligibility } from "../redis/node/node-orders.ts";
 import { raiseRevision } from "../redis/revision.ts";
@@ -49,7 +50,8 @@ export function openNodePorts(options: NodePortsOptions): NodePorts {
       emit: (events) => emitEvents(redis, keys, events),
     },
     orders: {
-      claim: (job, task, incarnation) => claim(redis, keys, job, node, task, incarnation),
+      claim: async (job, task, incarnation, election) =>
+        claim(redis, keys, job, node, task, incarnation, await ledBy(task, election)),
       tell: (job, task, incarnation, outcomes, ended) =>
         recordOutcomes(redis, keys, job, node, task, incarnation, outcomes, ended),
       spec: async (hash, onUnreadable) => (await readSpecTexts(redis, keys, [hash], onUnreadable))[0] ?? null,

@@ -1,5 +1,6 @@
 import type { ChosenMaster } from "../domain/master-mode.ts";
 import { Dispatcher } from "../queue/dispatcher.ts";
+import { MastersQueue } from "../queue/masters-queue.ts";
 import type { RedisClient } from "../redis/connection/client.ts";
 import { connectRedis, openRedis, refuseEviction } from "../redis/connection/connection.ts";
 import { refuseOtherFormat } from "../redis/format.ts";
@@ -7,7 +8,8 @@ import { JobHints } from "../redis/job/job-hints.ts";
 import { Keys } from "../redis/keys.ts";
 import { ReplyHints } from "../redis/inbox/reply-hints.ts";
 import { ServerWatch } from "../redis/connection/server-watch.ts";
-import { leaderlessMaster } from "./leaderless.ts";
+import { defaultMaster } from "./default-master.ts";
+import { leaseAt } from "./leader/leadership.ts";
 import { type WrapMaster, wrapMaster } from "./own-master.ts";
 import type { Master } from "./ports.ts";
 
@@ -17,6 +19,8 @@ export type OpenMasterOptions = {
   readonly chosen: ChosenMaster;
   /** In the mode `own`, what the user's module exports; else null. */
   readonly wrap: WrapMaster | null;
+  /** In the mode `leader`: how long the leader's lease lasts after each renewal. */
+  readonly leaderLeaseMs: number;
   readonly id: string;
   readonly deadAfterMs: number;
   readonly jobRetentionMs: number;
@@ -62,9 +66,24 @@ export async function openMaster(options: OpenMasterOptions): Promise<OpenMaster
   }
   const hints = new JobHints(() => open("subscriber"), keys);
   const replies = new ReplyHints(() => open("subscriber"), keys, crypto.randomUUID());
-  const base = leaderlessMaster({
+  const { chosen, leaderLeaseMs } = options;
+  const closed = new AbortController();
+  const queue = chosen.mode === "leader" ? new MastersQueue(redis, keys) : null;
+  await queue?.ready();
+  const base = defaultMaster({
     id: options.id,
-    chosen: options.chosen,
+    chosen,
+    led:
+      queue === null
+        ? null
+        : {
+            queue,
+            lease: leaseAt({ redis, keys, chosen }, leaderLeaseMs),
+            leaseMs: leaderLeaseMs,
+            openBlocking: () => open("blocking"),
+            closed: closed.signal,
+            random: Math.random,
+          },
     redis,
     keys,
     hints,
@@ -77,6 +96,7 @@ export async function openMaster(options: OpenMasterOptions): Promise<OpenMaster
     onLate: options.onError,
   });
   const close = () => {
+    closed.abort();
     hints.close();
     replies.close();
     redis.disconnect();

@@ -151,9 +151,10 @@ export interface Publishing {
 export interface Orders {
   /**
    * Claims a task from the node's queue for this incarnation. Safe to repeat.
+   * @param election of the leader that has sent the task: it is compared with the current one after the claim. null: it is not.
    * @returns "ok", or the reason why the node must not carry out the task (any more).
    */
-  claim(job: string, task: Pick<Task, "id" | "attempt">, incarnation: number): Promise<ClaimReply>;
+  claim(job: string, task: Task, incarnation: number, election: string | null): Promise<ClaimReply>;
   /**
    * Writes outcomes of a claimed task's steps, by step index. `ended`: these are the task's last outcomes. Safe to repeat:
    * the first outcome of a step stays. @returns false if this incarnation no longer has the task: then nothing is written.
@@ -245,9 +246,12 @@ export interface Commands {
  * the leader does this.
  */
 export interface Upkeep {
-  /** Puts this Master on the list of Masters, unless its sweeps fail or hang. To be repeated each second. @throws `wrong_mode`. */
-  join(): Promise<void>;
-  /** Takes this Master off the list; from then on it does no upkeep. Safe to repeat. */
+  /**
+   * Puts this Master on the list of Masters, unless its sweeps fail or hang; and in the mode `leader`, takes part in the election.
+   * @returns in how many ms to repeat it. @throws `wrong_mode`.
+   */
+  join(): Promise<number>;
+  /** Takes this Master off the list; from then on it does no upkeep, and leads no more. Safe to repeat. */
   leave(): Promise<void>;
   /**
    * One sweep: finishes dispatches, expires and closes jobs, and does the chores that are due. Any number of Masters may

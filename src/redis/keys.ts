@@ -1,4 +1,4 @@
-/** The name of each node's queue in BullMQ. */
+/** The name of each queue in BullMQ: of every node's, and of the Masters'. */
 export const QUEUE = "commands";
 
 /**
@@ -112,7 +112,7 @@ export class Keys {
     return `${this.#root}:spec:${hash}`;
   }
   get busy(): string {
-    return `${this.#shared}:busy`;
+    return `${this.mastersShare}:busy`;
   }
   get deadLetterNodes(): string {
     return `${this.#root}:dead-letters`;
@@ -148,7 +148,7 @@ export class Keys {
   }
 
   get revision(): string {
-    return `${this.#shared}:revision`;
+    return `${this.mastersShare}:revision`;
   }
   sequence(idBase: string): string {
     return `${this.#root}:seq:${idBase}`;
@@ -157,16 +157,26 @@ export class Keys {
     return `${this.#root}:events`;
   }
   get masters(): string {
-    return `${this.#shared}:seen`;
+    return `${this.mastersShare}:seen`;
   }
   get masterVersions(): string {
-    return `${this.#shared}:versions`;
+    return `${this.mastersShare}:versions`;
   }
   get masterMode(): string {
-    return `${this.#shared}:mode`;
+    return `${this.mastersShare}:mode`;
   }
-  /** Prefix of the keys that Masters share: in one slot, because a script compares the mode with each write. */
-  get #shared(): string {
+  get leaderLease(): string {
+    return `${this.mastersShare}:lease`;
+  }
+  /** One of BullMQ's keys of the masters' queue (see `QUEUE_LAYOUT`). */
+  mastersQueue(part: string): string {
+    return `${this.mastersShare}:${QUEUE}:${part}`;
+  }
+  /**
+   * Prefix of the keys that Masters share, including BullMQ's keys of their queue: in one slot, because a script compares the mode
+   * with each write.
+   */
+  get mastersShare(): string {
     return `${this.#root}:{masters}`;
   }
   housekeeping(chore: string): string {

@@ -19,7 +19,10 @@ const POINTERS = "one for each stitch";
 
 /** Every key, by the name of the method in `Keys` that builds it. The table in docs/operations.md is generated from this. */
 export const LAYOUT: {
-  readonly [Name in Exclude<keyof Keys, "cluster" | "node" | "nodeQueue" | "replyChannel" | "jobChannel">]: KeyRow;
+  readonly [Name in Exclude<
+    keyof Keys,
+    "cluster" | "node" | "nodeQueue" | "mastersShare" | "mastersQueue" | "replyChannel" | "jobChannel"
+  >]: KeyRow;
 } = {
   format: {
     of: [],
@@ -236,9 +239,10 @@ export const LAYOUT: {
   job: {
     of: ["job"],
     types: ["hash"],
-    holds: "the job's record and what Masters note beside it",
+    holds: "the job's record and what Masters note beside it; in the mode `leader`, the requests for it",
     writer: "Masters",
-    bound: "`STITCH_JOB_RETENTION_MS` after its end; a day where it is a draft that was given up",
+    bound:
+      "`STITCH_JOB_RETENTION_MS` after its end; a day where it is a draft that was given up; some minutes where it is only a request",
   },
   jobOutcomes: {
     of: ["job", "runner"],
@@ -313,9 +317,17 @@ export const LAYOUT: {
   masterMode: {
     of: [],
     types: ["hash"],
-    holds: "the mode of the Masters, the preferred one, since when; an id of the cluster",
+    holds:
+      "the mode of the Masters, the preferred one, since when; where the leader's lease is, the epoch; an id of the cluster",
     writer: "Masters",
-    bound: "6 fields",
+    bound: "7 fields",
+  },
+  leaderLease: {
+    of: [],
+    types: ["hash"],
+    holds: "the leader: its election, until when, and which Redis granted it",
+    writer: "Masters",
+    bound: "7 fields",
   },
   housekeeping: {
     of: ["chore"],
@@ -328,7 +340,10 @@ export const LAYOUT: {
 
 const TASKS = "one for each task that waits or runs; taken out with the end of its job";
 
-/** BullMQ's keys of a node's queue, by the end of their names; `<task>` is the id of an entry. */
+/**
+ * BullMQ's keys of a node's queue, by the end of their names; `<task>` is the id of an entry. The masters' queue, which carries
+ * requests to the leader, has the same.
+ */
 export const QUEUE_LAYOUT: Readonly<Record<string, Omit<KeyRow, "of">>> = {
   meta: { types: ["hash"], holds: "settings of the queue", writer: "node; Masters", bound: "5 fields" },
   id: { types: ["string"], holds: "counter", writer: "Masters", bound: "one number" },

@@ -39,39 +39,49 @@ export const modeArgs = ({ mode, preferred }: ChosenMaster): [mode: string, pref
 /** The reply of a script that has found another mode, or none. */
 const wrongMode = z.tuple([z.literal("mode"), z.string(), z.string()]);
 
-type ModeKeys = [mode: string, busy: string, revision: string, seen: string, versions: string];
+type ModeKeys = [mode: string, busy: string, revision: string, seen: string, versions: string, lease: string];
 const modeKeys = (keys: Keys): ModeKeys => [
   keys.masterMode,
   keys.busy,
   keys.revision,
   keys.masters,
   keys.masterVersions,
+  keys.leaderLease,
 ];
 
 /**
  * Records the mode of the cluster, and makes the keys that the scripts of this slot use: a missing key would make them fail with
  * TRYAGAIN while the slot moves between the servers of a Redis Cluster.
- * KEYS mode, busy, revision, seen, versions. ARGV mode, preferred, id for the cluster, '1' to change a mode that is recorded.
+ * KEYS mode, busy, revision, seen, versions, lease. ARGV mode, preferred, id for the cluster, '1' to change a mode that is recorded,
+ * the place of the leader's lease or ''.
  * Returns {mode, preferred} as they were before, with '' for the mode if none was recorded.
+ * A change ends the term of a leader, and raises the epoch: whoever is elected later has a higher order than all before.
  * Atomic: of two Masters with different modes, the first one decides.
  */
 const record = defineScript<ModeKeys>(
   "record_master_mode",
-  5,
+  6,
   `${WRONG_MODE}
 only(KEYS[1], 'hash')
 only(KEYS[2], 'hash')
 only(KEYS[4], 'zset')
 only(KEYS[5], 'hash')
+only(KEYS[6], 'hash')
 redis.call('HSETNX', KEYS[1], 'cluster', ARGV[3])
 redis.call('HSETNX', KEYS[1], 'lease', '')
 redis.call('HSETNX', KEYS[2], '${KEPT_FIELD}', '')
 redis.call('SETNX', KEYS[3], '0')
 redis.call('ZADD', KEYS[4], 'inf', '${KEPT_FIELD}')
 redis.call('HSETNX', KEYS[5], '${KEPT_FIELD}', '')
+redis.call('HSETNX', KEYS[6], '${KEPT_FIELD}', '')
 local before, preferred = mode_of(KEYS[1])
-if before == '' or ARGV[4] == '1' then
-  redis.call('HSET', KEYS[1], 'mode', ARGV[1], 'preferred', ARGV[2], 'sinceMs', now)
+local m = redis.call('HMGET', KEYS[1], 'lease', 'epoch')
+local changes = before ~= ARGV[1] or preferred ~= ARGV[2] or m[1] ~= ARGV[5]
+if before == '' or (ARGV[4] == '1' and changes) then
+  redis.call('HSET', KEYS[1], 'mode', ARGV[1], 'preferred', ARGV[2], 'lease', ARGV[5], 'sinceMs', now)
+  redis.call('HSET', KEYS[1], 'epoch', string.format('%.0f', math.max((tonumber(m[2] or 0) or 0) + 1, now)))
+  redis.call('DEL', KEYS[6])
+  redis.call('HSET', KEYS[6], '${KEPT_FIELD}', '')
 end
 return {before, preferred}
 `,
@@ -107,7 +117,7 @@ export async function inMode(
 type Mode = { readonly mode: string; readonly preferred: string };
 
 async function recordMode(redis: RedisClient, keys: Keys, chosen: ChosenMaster, changes: boolean): Promise<Mode> {
-  const args = [...modeArgs(chosen), crypto.randomUUID(), changes ? "1" : "0"];
+  const args = [...modeArgs(chosen), crypto.randomUUID(), changes ? "1" : "0", chosen.lease ?? ""];
   const [mode, preferred] = recorded.parse(await record.call(redis, modeKeys(keys), args));
   return { mode, preferred };
 }
@@ -115,7 +125,13 @@ async function recordMode(redis: RedisClient, keys: Keys, chosen: ChosenMaster, 
 /** Most Masters that an error names. */
 const NAMED = 5;
 
-async function otherMode(redis: RedisClient, keys: Keys, chosen: ChosenMaster, found: Mode): Promise<RequestError> {
+/** The error for a process whose Master does not fit the cluster's: names both settings, and Masters of the cluster. */
+export async function otherMode(
+  redis: RedisClient,
+  keys: Keys,
+  chosen: ChosenMaster,
+  found: Mode & { readonly lease?: string },
+): Promise<RequestError> {
   const [seconds = 0] = (await redis.time()).map(Number);
   const alive = redis.zrange(
     keys.masters,
@@ -129,7 +145,7 @@ async function otherMode(redis: RedisClient, keys: Keys, chosen: ChosenMaster, f
   );
   const names = await readIndex(redis, keys.masters, "zset", alive, []);
   const own = settingOf(chosen);
-  const needed = settingOf(found);
+  const needed = settingOf({ lease: null, ...found });
   return new RequestError(
     "wrong_mode",
     `The cluster "${keys.cluster}" runs its Masters with ${needed}` +
@@ -150,15 +166,25 @@ export async function changeMasterMode(redis: RedisClient, keys: Keys, chosen: C
 
 const known = z.enum(MASTER_MODES).nullable().catch(null);
 
-/** The mode of the cluster; null if none is recorded. */
-export async function readMasterMode(redis: RedisClient, keys: Keys): Promise<ChosenMaster | null> {
-  const [mode = null, preferred = null] = await readIndex(
+/** The mode of the cluster, and the epoch (see `Order`); null if none is recorded. */
+export async function readMasterMode(
+  redis: RedisClient,
+  keys: Keys,
+): Promise<(ChosenMaster & { readonly epoch: number }) | null> {
+  const [mode = null, preferred = null, lease = null, epoch = null] = await readIndex(
     redis,
     keys.masterMode,
     "hash",
-    redis.hmget(keys.masterMode, "mode", "preferred"),
+    redis.hmget(keys.masterMode, "mode", "preferred", "lease", "epoch"),
     [],
   );
   const is = known.parse(mode);
-  return is === null ? null : { mode: is, preferred: preferred === "" ? null : preferred };
+  return is === null
+    ? null
+    : {
+        mode: is,
+        preferred: preferred === "" ? null : preferred,
+        lease: lease === "" ? null : lease,
+        epoch: Number(epoch) || 0,
+      };
 }

@@ -1,25 +1,25 @@
 import * as z from "zod";
-import type { ChosenMaster } from "../domain/master-mode.ts";
+import type { Right } from "../domain/master-mode.ts";
 import type { RedisClient } from "./connection/client.ts";
 import { defineScript, noNumber } from "./connection/script.ts";
 import type { Keys } from "./keys.ts";
-import { inMode, modeArgs, WRONG_MODE } from "./master-mode.ts";
+import { NO_RIGHT, rightArgs, underRight } from "./right.ts";
 
 /**
- * Draws the next revision, if the cluster has the caller's mode. KEYS revision, mode. ARGV mode, preferred. Returns the revision, or see
- * `WRONG_MODE`.
+ * Draws the next revision, if the caller has the right to. KEYS revision, mode. ARGV its right. Returns the revision, or see
+ * `NO_RIGHT`.
  *
  * If the key does not hold a number, the script goes on from the time in hundredths of a millisecond. No counter gets that far,
  * nor one that continued from such a time: every node would refuse a revision that was drawn before. It has 15 digits, as many
  * as a revision may have.
- * Atomic: the mode may change between a comparison and a draw.
+ * Atomic: the mode may change, or another leader be elected, between a comparison and a draw.
  */
 const draw = defineScript<[revision: string, mode: string]>(
   "draw_revision",
   2,
-  `${WRONG_MODE}
-local wrong = wrong_mode(KEYS[2], ARGV[1], ARGV[2])
-if wrong then return wrong end
+  `${NO_RIGHT}
+local refused = no_right(KEYS[2])
+if refused then return refused end
 local drawn = redis.pcall('INCR', KEYS[1])
 if type(drawn) ~= 'table' then return drawn end
 if not ${noNumber("drawn.err")} then return drawn end
@@ -45,11 +45,12 @@ return 1
 
 /**
  * The next revision of the cluster: higher than all before.
- * @throws RequestError `wrong_mode` if the cluster's Masters have another mode: then nothing is drawn.
+ * @throws RequestError `wrong_mode` if the cluster's Masters have another mode, StaleLeader if another leader has been elected:
+ *   then nothing is drawn.
  */
-export async function drawRevision(redis: RedisClient, keys: Keys, chosen: ChosenMaster): Promise<number> {
-  const reply = await inMode(redis, keys, chosen, () =>
-    draw.call(redis, [keys.revision, keys.masterMode], modeArgs(chosen)),
+export async function drawRevision(redis: RedisClient, keys: Keys, right: Right): Promise<number> {
+  const reply = await underRight(redis, keys, right, () =>
+    draw.call(redis, [keys.revision, keys.masterMode], rightArgs(keys, right)),
   );
   return z.number().parse(reply);
 }

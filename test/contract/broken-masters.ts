@@ -54,7 +54,7 @@ export const BROKEN_MASTERS: readonly BrokenMaster[] = [
     make: (sound) => ({
       ...sound,
       upkeep: {
-        join: () => Promise.resolve(),
+        join: () => Promise.resolve(1000),
         leave: () => Promise.resolve(),
         sweep: () => Promise.resolve({ looked: 0, dispatched: 0, closed: 0 }),
         nextDue: () => Promise.resolve(null),

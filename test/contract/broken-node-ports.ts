@@ -100,9 +100,9 @@ export const BROKEN_NODE_PORTS: readonly BrokenNodePorts[] = [
     make: (sound) => {
       let last = 0;
       return withOrders(sound, {
-        claim: (job, task, incarnation) => {
+        claim: (job, task, incarnation, election) => {
           last = incarnation;
-          return sound.orders.claim(job, task, incarnation);
+          return sound.orders.claim(job, task, incarnation, election);
         },
         tell: (job, task, _, outcomes, ended) => sound.orders.tell(job, task, last, outcomes, ended),
       });

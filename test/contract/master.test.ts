@@ -31,6 +31,7 @@ const MASTERS: readonly { readonly name: string; readonly env: Readonly<Record<s
     ? [
         { name: "leaderless", env: {} },
         { name: "preferred", env: { STITCH_MASTER: "preferred", STITCH_MASTER_PREFERRED: "two" } },
+        { name: "leader", env: { STITCH_MASTER: "leader" } },
         { name: "example", env: { STITCH_MASTER: saveDocsMaster(folder) } },
       ]
     : [{ name: TEST_MASTER, env: { STITCH_MASTER: TEST_MASTER } }];
@@ -69,7 +70,8 @@ for (const { name: redisName, url } of REDISES)
             const wrap = await loadOwnMaster(masterModule);
             const opened = await Promise.all(["one", "two"].map((id) => cluster.openMaster(id, { wrap })));
             // Where not every Master decides, those that do must run.
-            const sweepers = env["STITCH_MASTER"] !== "preferred" ? [] : opened.map((each) => sweeperOf(each, cluster));
+            const isShared = !["preferred", "leader"].includes(env["STITCH_MASTER"] ?? "");
+            const sweepers = isShared ? [] : opened.map((each) => sweeperOf(each, cluster));
             for (const sweeper of sweepers) sweeper.start((error) => cluster.errors.push(error));
             try {
               const [one, two] = opened;

@@ -1,5 +1,6 @@
 // What every Master promises to a node worker by its ports for nodes, as clauses that any implementation is held to.
 import assert from "node:assert/strict";
+import type { Step, Task } from "../../src/domain/job/job.ts";
 import { COMMANDS } from "../../src/domain/commands/command.ts";
 import type { CommandName } from "../../src/domain/commands/command-names.ts";
 import { RequestError } from "../../src/domain/errors.ts";
@@ -60,7 +61,10 @@ async function pingOf(master: Master, node: string) {
   const command = COMMANDS["node.ping"].schema.parse({ command: "node.ping", target: node });
   const submitted = await master.commands.submit({ command, idempotencyKey: null, scope: "", by: null, waitMs: 0 });
   if (submitted.kind !== "job") assert.fail("it is a plan");
-  return { job: submitted.job.id, task: { id: submitted.job.tasks[0]?.id ?? assert.fail(), attempt: 1 } };
+  const [{ id } = assert.fail()] = submitted.job.tasks;
+  const ping: Step = { action: "ping", stitch: null };
+  const task: Task = { id, node, runs: "node", attempt: 1, wave: 0, steps: [ping], refused: null };
+  return { job: submitted.job.id, task };
 }
 
 export const NODE_CLAUSES = {
@@ -169,9 +173,9 @@ export const NODE_CLAUSES = {
     check: async ({ master, ports, node }) => {
       const former = await incarnationOf(ports, "one");
       const { job, task } = await pingOf(master, node);
-      assert.equal(await ports.orders.claim(job, task, former), "ok");
+      assert.equal(await ports.orders.claim(job, task, former, null), "ok");
       const present = await incarnationOf(ports, "two", LONG_MS, ["one"]);
-      assert.equal(await ports.orders.claim(job, task, present), "ok");
+      assert.equal(await ports.orders.claim(job, task, present, null), "ok");
       assert.equal(await ports.orders.tell(job, task, former, new Map([[0, SUCCEEDED]]), true), false);
       assert.equal((await master.commands.job(job, 0)).status, "running");
       assert.equal(await ports.orders.tell(job, task, present, new Map([[0, SUCCEEDED]]), true), true);
@@ -184,7 +188,7 @@ export const NODE_CLAUSES = {
       const incarnation = await incarnationOf(ports, "one");
       const { job, task } = await pingOf(master, node);
       await master.commands.cancel(job);
-      assert.notEqual(await ports.orders.claim(job, task, incarnation), "ok");
+      assert.notEqual(await ports.orders.claim(job, task, incarnation, null), "ok");
     },
   },
 } satisfies Record<string, NodeClause>;

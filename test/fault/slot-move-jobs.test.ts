@@ -60,8 +60,8 @@ describe("while a Redis Cluster moves a job's slot", { concurrency: 2 }, () => {
         for (const written of [before.written, 0]) {
           const refused = { ...before, written };
           await assert.rejects(closeJob(redis, keys, JOB, written, "failed", 1000), isRedisUnavailable, when);
-          await assert.rejects(saveJob(redis, keys, refused, record, ["t1"]), isRedisUnavailable, when);
-          await assert.rejects(raiseAttempts(redis, keys, refused, [task]), isRedisUnavailable, when);
+          await assert.rejects(saveJob(redis, keys, refused, record, ["t1"], null), isRedisUnavailable, when);
+          await assert.rejects(raiseAttempts(redis, keys, refused, [task], null), isRedisUnavailable, when);
         }
       };
       await withOpenSlot(servers, keys.job(JOB), async ({ move }) => {

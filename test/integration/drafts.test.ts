@@ -15,7 +15,7 @@ import { redisTimeMs } from "../../src/redis/node/node-record.ts";
 import { REDISES, withCluster } from "../support/cluster.ts";
 import { pingJob } from "../support/ping-job.ts";
 
-const LEADERLESS = { mode: "leaderless", preferred: null } as const;
+const LEADERLESS = { mode: "leaderless", preferred: null, lease: null, election: null } as const;
 
 const [SLOW, OTHER] = [`j${"a".repeat(26)}`, `j${"b".repeat(26)}`];
 

@@ -22,7 +22,7 @@ import { pingJob, SUCCEEDED } from "../support/ping-job.ts";
 import { publishTestStitch } from "../support/publish-test-stitch.ts";
 import { registerTestNode } from "../support/register-test-node.ts";
 
-const LEADERLESS = { mode: "leaderless", preferred: null } as const;
+const LEADERLESS = { mode: "leaderless", preferred: null, lease: null, election: null } as const;
 
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;

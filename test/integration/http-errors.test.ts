@@ -52,7 +52,8 @@ const openHere = (redis: string) =>
   openMaster({
     redisUrl: redis,
     cluster: CLUSTER,
-    chosen: { mode: "leaderless", preferred: null },
+    chosen: { mode: "leaderless", preferred: null, lease: null },
+    leaderLeaseMs: 6000,
     wrap: null,
     id: "test",
     deadAfterMs: 2000,

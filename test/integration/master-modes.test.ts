@@ -51,9 +51,9 @@ describe("the mode of a cluster's Masters", { concurrency: 2 }, () => {
 
         const typo = await cluster.node("n3", { STITCH_ROLES: "node,master" });
         await until("a Master of the same mode is on the list", async () => (await mastersOf(cluster)).includes("n3"));
-        await cluster.master.commands.changeMode({ mode: "preferred", preferred: "m1" });
+        await cluster.master.commands.changeMode({ mode: "preferred", preferred: "m1", lease: null });
         await until("that node goes on without it", () => typo.output.includes("goes on without its Master"));
-        await cluster.master.commands.changeMode({ mode: "leaderless", preferred: null });
+        await cluster.master.commands.changeMode({ mode: "leaderless", preferred: null, lease: null });
         await until("its Master is back by itself", async () => (await mastersOf(cluster)).includes("n3"));
       });
     });
@@ -71,7 +71,7 @@ describe("the mode of a cluster's Masters", { concurrency: 2 }, () => {
         const changed = await post(oldApi.url, "/v1/masters/mode", { mode: "preferred", preferred: "m1" });
         assert.deepEqual(
           [changed.response.status, changed.body],
-          [200, { mode: "preferred", preferred: "m1", before: "leaderless" }],
+          [200, { mode: "preferred", preferred: "m1", lease: null, before: "leaderless" }],
         );
         for (const wrong of [{ mode: "preferred" }, { mode: "leaderless", preferred: "m1" }, { mode: "boss" }])
           assert.equal((await post(oldApi.url, "/v1/masters/mode", wrong)).response.status, 400);

@@ -15,10 +15,12 @@ const LAYERS: readonly Layer[] = [
   { name: "contract", files: /^src\/contract\//, may: ["domain"] },
   { name: "redis", files: /^src\/redis\//, may: ["redis-url", "contract", "domain"] },
   { name: "queue", files: /^src\/queue\//, may: ["redis", "domain", "bounded-wait"] },
+  /** Where the leader's lease may live beside Redis. */
+  { name: "etcd", files: /^src\/etcd\//, may: ["redis", "domain"] },
   {
     name: "master",
     files: /^src\/master\//,
-    may: ["redis", "queue", "contract", "domain", "version", "bounded-wait"],
+    may: ["redis", "queue", "etcd", "contract", "domain", "version", "bounded-wait"],
   },
   { name: "client", files: /^src\/client\//, may: ["contract", "domain", "error-text", "bounded-wait"] },
   {
@@ -98,11 +100,11 @@ const FOLDERS: Readonly<Record<string, Readonly<Record<string, readonly string[]
   },
   "src/master": {
     "ports.ts": [],
-    "digest.ts": [],
-    state: ["ports.ts", "digest.ts"],
-    routing: ["state", "ports.ts", "digest.ts"],
+    state: ["ports.ts"],
+    routing: ["state", "ports.ts"],
     jobs: ["state", "ports.ts"],
-    commands: ["jobs", "state", "ports.ts", "digest.ts"],
+    commands: ["jobs", "state", "ports.ts"],
+    leader: ["commands", "jobs", "state", "ports.ts"],
     "": ["*"],
   },
   "src/cli": {

@@ -81,6 +81,8 @@ export class TestCluster {
     const { master } = loadConfig({
       STITCH_MASTER: this.#env["STITCH_MASTER"],
       STITCH_MASTER_PREFERRED: this.#env["STITCH_MASTER_PREFERRED"],
+      STITCH_LEADER_LEASE: this.#env["STITCH_LEADER_LEASE"],
+      STITCH_LEADER_LEASE_MS: this.#env["STITCH_LEADER_LEASE_MS"],
     });
     return master;
   }
@@ -106,6 +108,7 @@ export class TestCluster {
       id,
       deadAfterMs: Number(this.#env["STITCH_DEAD_AFTER_MS"] ?? 2000),
       jobRetentionMs: 3_600_000,
+      leaderLeaseMs: Number(this.#env["STITCH_LEADER_LEASE_MS"] ?? 6000),
       onError: (error) => this.errors.push(error),
       connectTimeoutMs: 10_000,
       checkFirst: false,

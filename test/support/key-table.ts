@@ -18,11 +18,16 @@ export function keysOf(cluster: string, nameOf = (what: string) => `<${what}>`):
     const key = typeof made === "function" ? String(Reflect.apply(made, keys, names)) : String(made);
     return { key, row };
   });
-  const queue = Object.entries(QUEUE_LAYOUT).map(([part, row]) => ({
-    key: keys.nodeQueue(nameOf("node"), part.replace("<task>", nameOf("task"))),
+  const parts = Object.entries(QUEUE_LAYOUT).map(([part, row]) => ({
+    part: part.replace("<task>", nameOf("task")),
+    row,
+  }));
+  const ofNodes = parts.map(({ part, row }) => ({
+    key: keys.nodeQueue(nameOf("node"), part),
     row: { of: ["node"], ...row },
   }));
-  return [...own, ...queue];
+  const ofMasters = parts.map(({ part, row }) => ({ key: keys.mastersQueue(part), row: { of: [], ...row } }));
+  return [...own, ...ofNodes, ...ofMasters];
 }
 
 /** The row of a key that was found in Redis; null if the layout has none. */
@@ -38,13 +43,11 @@ export function rowOf(cluster: string, key: string): KeyRow | null {
 
 export function keyTable(): string {
   const header = ["Key", "Type", "What", "Written by", "Bound or lifetime"];
-  const rows = keysOf("<cluster>").map(({ key, row }) => [
-    `\`${key}\``,
-    row.types.join(", "),
-    row.holds,
-    row.writer,
-    row.bound,
-  ]);
+  // The masters' queue has the rows of a node's queue.
+  const isShown = (key: string) => !key.includes("{masters}:commands:");
+  const rows = keysOf("<cluster>")
+    .filter(({ key }) => isShown(key))
+    .map(({ key, row }) => [`\`${key}\``, row.types.join(", "), row.holds, row.writer, row.bound]);
   const lines = [header, header.map(() => "---"), ...rows].map((cells) => `| ${cells.join(" | ")} |`);
   return lines.join("\n");
 }

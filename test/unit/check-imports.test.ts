@@ -72,7 +72,7 @@ const WRONG: readonly [string, string, string, RegExp][] = [
   [
     "a part of the Master knows nothing of those who use it",
     "src/master/state/a.ts",
-    `import { x } from "../leaderless.ts";`,
+    `import { x } from "../default-master.ts";`,
     /src\/master\/state may not import src\/master\/$/,
   ],
   [

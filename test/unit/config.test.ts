@@ -36,8 +36,9 @@ test("without settings, every field has its default", () => {
     modules: {},
     stateDir: join(homedir(), ".local", "state", "crossstitch"),
     roles: ["node", "master"],
-    master: { mode: "leaderless", preferred: null },
+    master: { mode: "leaderless", preferred: null, lease: null },
     masterModule: null,
+    leaderLeaseMs: 6000,
     heartbeatMs: 2000,
     leaseMs: 7500,
     deadAfterMs: 2000,
@@ -81,8 +82,20 @@ const SETTINGS: Record<keyof typeof settings.shape, [keyof Config, string, unkno
   STITCH_MODULES: ["modules", "echo=/srv/echo.ts", { echo: "/srv/echo.ts" }, ["echo", "=/srv"]],
   STITCH_STATE_DIR: ["stateDir", "/var/lib/x", "/var/lib/x", []],
   STITCH_ROLES: ["roles", "master", ["master"], ["boss", ",", "node,boss"]],
-  STITCH_MASTER: ["master", "leaderless", { mode: "leaderless", preferred: null }, ["leader", "own", "my-master.js"]],
-  STITCH_MASTER_PREFERRED: ["master", "n1", { mode: "preferred", preferred: "n1" }, ["N1", "n1:a"]],
+  STITCH_MASTER: [
+    "master",
+    "leaderless",
+    { mode: "leaderless", preferred: null, lease: null },
+    ["leaders", "own", "my-master.js"],
+  ],
+  STITCH_MASTER_PREFERRED: ["master", "n1", { mode: "preferred", preferred: "n1", lease: null }, ["N1", "n1:a"]],
+  STITCH_LEADER_LEASE: [
+    "master",
+    "etcd+http://a:1,b.example:2379",
+    { mode: "leader", preferred: null, lease: "etcd+http://a:1,b.example:2379" },
+    ["etcd", "etcd://a:1", "etcd+http://a", "etcd+http://u:p@a:1", "etcd+http://a:1/x", "http://a:1", "redis://a"],
+  ],
+  STITCH_LEADER_LEASE_MS: ["leaderLeaseMs", "1000", 1000, ["999", "600001", "1s"]],
   STITCH_HEARTBEAT_MS: ["heartbeatMs", "2500", 2500, ["99", "60001", "2s"]],
   STITCH_LEASE_MS: ["leaseMs", "6000", 6000, ["299", "600001", "x"]],
   STITCH_DEAD_AFTER_MS: ["deadAfterMs", "0", 0, ["600001", "-1"]],
@@ -93,7 +106,12 @@ const SETTINGS: Record<keyof typeof settings.shape, [keyof Config, string, unkno
 
 for (const [name, [field, text, value, wrongs]] of Object.entries(SETTINGS)) {
   test(`${name} is read as ${field}; empty counts as not set`, () => {
-    const env = name === "STITCH_MASTER_PREFERRED" ? { STITCH_MASTER: "preferred" } : {};
+    const env =
+      name === "STITCH_MASTER_PREFERRED"
+        ? { STITCH_MASTER: "preferred" }
+        : name === "STITCH_LEADER_LEASE"
+          ? { STITCH_MASTER: "leader" }
+          : {};
     const read = loadConfig({ ...env, [name]: text })[field];
     assert.deepEqual(read instanceof Secret ? read.reveal() : read, value);
     assert.deepEqual(loadConfig({ [name]: "" }), loadConfig({}));
@@ -112,13 +130,22 @@ test("STITCH_MASTER=preferred needs the id of the preferred Master", () => {
     "STITCH_MASTER_PREFERRED: only with STITCH_MASTER=preferred",
   ]);
   const { master } = loadConfig({ STITCH_MASTER: "preferred", STITCH_MASTER_PREFERRED: "m1" });
-  assert.deepEqual(master, { mode: "preferred", preferred: "m1" });
+  assert.deepEqual(master, { mode: "preferred", preferred: "m1", lease: null });
+});
+
+test("STITCH_LEADER_LEASE goes with the mode leader, and in etcd a lease lasts whole seconds", () => {
+  const place = "etcd+http://127.0.0.1:2379";
+  assert.deepEqual(problems({ STITCH_LEADER_LEASE: place }), ["STITCH_LEADER_LEASE: only with STITCH_MASTER=leader"]);
+  const leader = { STITCH_MASTER: "leader", STITCH_LEADER_LEASE: place };
+  for (const wrong of ["1000", "2500"])
+    assert.match(problems({ ...leader, STITCH_LEADER_LEASE_MS: wrong })[0] ?? "", /^STITCH_LEADER_LEASE_MS: .*whole/);
+  assert.deepEqual(loadConfig({ STITCH_MASTER: "leader" }).master, { mode: "leader", preferred: null, lease: "redis" });
 });
 
 test("STITCH_MASTER takes the path of a module", () => {
   for (const path of ["./my-master.js", "../my-master.js", "/srv/my-master.js"]) {
     const { master, masterModule } = loadConfig({ STITCH_MASTER: path });
-    assert.deepEqual([master, masterModule], [{ mode: "own", preferred: null }, path]);
+    assert.deepEqual([master, masterModule], [{ mode: "own", preferred: null, lease: null }, path]);
   }
 });
 

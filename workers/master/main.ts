@@ -28,6 +28,7 @@ export async function startMaster(config: Config, id = config.nodeId): Promise<R
     id,
     deadAfterMs: config.deadAfterMs,
     jobRetentionMs: config.jobRetentionMs,
+    leaderLeaseMs: config.leaderLeaseMs,
     onError,
     connectTimeoutMs: CONNECT_MS,
     checkFirst: true,

@@ -57,8 +57,7 @@ export class Sweeper {
   }
 
   async #join(): Promise<void> {
-    await this.#options.upkeep.join();
-    await pause(ROUND_MS, this.#stopping.signal);
+    await pause(await this.#options.upkeep.join(), this.#stopping.signal);
   }
 
   async #round(): Promise<void> {

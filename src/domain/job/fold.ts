@@ -1,4 +1,5 @@
 import {
+  attemptKey,
   type Chain,
   type FinalStatus,
   type JobState,
@@ -78,6 +79,8 @@ function unclaimed(
   // The job was closed while this task was open, so the node was dead or had left. It may be back by now.
   if (closed !== null)
     return { status: "failed", error: failure("node_dead", `${task.node} was away when the job ended`) };
+  if (state.outcomes.stale.has(attemptKey(task)))
+    return { status: "pending", error: failure("stale_leader", "another leader was elected; it sends this again") };
   return { status: "pending", error: null };
 }
 

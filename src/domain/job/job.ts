@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { electionId, type JobElection } from "../election.ts";
 import { placementOptions } from "../stitch/placement-options.ts";
 import { revisionText } from "../names/revision.ts";
 import { stepError, type StepOutcome } from "../stitch/stitch.ts";
@@ -203,10 +204,16 @@ export type Claim = z.output<typeof claim>;
 
 /** What runners wrote beside a job: claims, and outcomes by task, attempt and step. */
 export type Outcomes = {
+  /** Without those after which the runner found that another leader had been elected: it has applied nothing then. */
   readonly claims: readonly Claim[];
+  /** The attempts (`attemptKey`) that a runner has claimed and not applied for that reason. */
+  readonly stale: ReadonlySet<string>;
   /** By `outcomeKey`. */
   readonly steps: ReadonlyMap<string, StepOutcome>;
 };
+
+/** Names one attempt of a task. */
+export const attemptKey = ({ id, attempt }: Pick<Task, "id" | "attempt">): string => `${id}.${attempt}`;
 
 /** Names the outcome of one step: a late outcome of an earlier attempt never counts for the next attempt. */
 export const outcomeKey = ({ id, attempt }: Pick<Task, "id" | "attempt">, index: number): string =>
@@ -234,6 +241,8 @@ export type JobState = {
   /** Hash of the body that made the job: the same idempotency key must come with the same body. */
   readonly bodyHash: string;
   readonly marks: JobMarks;
+  /** The election under which it was last decided; null if no leader ever has. */
+  readonly election: JobElection | null;
   /** Task → the attempt that counts, if it is no longer the record's; null if the task is given up. */
   readonly attempts: ReadonlyMap<string, number | null>;
   readonly outcomes: Outcomes;
@@ -251,5 +260,7 @@ export const dispatch = z.object({
   revision: z.int(),
   deadlineAtMs: z.number(),
   task,
+  /** Id of the election under which the task was sent: it is applied only while that is the current one. Absent: without a leader. */
+  election: electionId.exactOptional(),
 });
 export type Dispatch = z.output<typeof dispatch>;

@@ -1,9 +1,9 @@
 import type { FoldedJob, Runner } from "./fold.ts";
-import type { Claim, JobState, Task } from "./job.ts";
+import { attemptKey, type Claim, type JobState, type Task } from "./job.ts";
 
 /**
  * A restarted worker's queue delivers again by itself what its former life had claimed, within about 6 s (see
- * `NodeQueueWorker`). If a Master sent the tasks again sooner, each restart would carry them out in two attempts.
+ * `QueueWorker`). If a Master sent the tasks again sooner, each restart would carry them out in two attempts.
  */
 export const REDELIVERED_MS = 10_000;
 /**
@@ -16,7 +16,7 @@ export const OUTCOME_LOST_MS = 60_000;
 type SendAgain = {
   /** Nobody has claimed the attempt that counts: its entry in the queue may be lost. A queue takes no attempt twice. */
   readonly asTheyAre: readonly Task[];
-  /** Claimed, but without an outcome: they are sent as the next attempt. */
+  /** Claimed without an outcome, or not applied because of another leader: they are sent as the next attempt. */
   readonly asNextAttempt: readonly Task[];
 };
 
@@ -35,7 +35,9 @@ export function tasksToSendAgain(state: JobState, folded: FoldedJob, runners: Re
     if (ahead === true || task.runs !== "node" || (status !== "pending" && status !== "running")) continue;
     const ofTask = claims.get(task.id) ?? [];
     const runner = runners.get(task.node);
-    if (!ofTask.some(({ attempt }) => attempt === task.attempt)) asTheyAre.push(task);
+    const isClaimed = ofTask.some(({ attempt }) => attempt === task.attempt);
+    if (!isClaimed && state.outcomes.stale.has(attemptKey(task))) asNextAttempt.push(task);
+    else if (!isClaimed) asTheyAre.push(task);
     else if (runner !== undefined && isLost(state, task, ofTask, runner)) asNextAttempt.push(task);
   }
   return { asTheyAre, asNextAttempt };

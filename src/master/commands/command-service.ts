@@ -21,15 +21,30 @@ import { leastDurationMs, type Plan } from "../../domain/planning/planned.ts";
 import { checkPlanSize } from "../../domain/planning/plan-size.ts";
 import { refusalText } from "../../domain/placement/placement.ts";
 import type { PlanResource } from "../../contract/plan.ts";
-import type { JobResource } from "../../contract/job.ts";
 import { followUp } from "../../redis/job/job-record.ts";
-import { sha256, sha256Hex } from "../digest.ts";
-import { type Draft, JobAcceptance, type JobAcceptanceOptions, randomJobId, type Recorded } from "./job-acceptance.ts";
+import { sha256, sha256Hex } from "../../domain/json/digest.ts";
+import {
+  type AcceptedJob,
+  type Draft,
+  JobAcceptance,
+  type JobAcceptanceOptions,
+  randomJobId,
+  type Recorded,
+} from "./job-acceptance.ts";
 import { iso } from "../../contract/time.ts";
 import type { Submission, Submitted } from "../ports.ts";
 import type { Observer } from "../state/observer.ts";
 
 const FOLLOWS_NONE = { retryOf: null, rollbackOf: null };
+
+/** What a client asks for that becomes a job: a command, or that a job is repeated or taken back. */
+export type CommandRequest =
+  | { readonly kind: "submit"; readonly submission: Submission }
+  | { readonly kind: "retry"; readonly of: string }
+  | { readonly kind: "rollback"; readonly of: string; readonly reason: string | null };
+
+/** The job that a request asks for: see `Draft`. */
+export type NamedJob = Pick<Draft, "id" | "bodyHash" | "repeatable">;
 
 /** Answers commands: plans them and passes them to `JobAcceptance`, which accepts them as jobs. */
 export class CommandService {
@@ -41,45 +56,61 @@ export class CommandService {
     this.#acceptance = new JobAcceptance(options);
   }
 
-  async submit(submission: Submission): Promise<Submitted> {
-    const { command, by, waitMs } = submission;
-    if (command.dryRun) {
-      const observed = await this.#observe(this.#options.observer, command, false);
-      const plan = planCommand(command, observed);
-      checkPlanSize(plan);
-      return { kind: "plan", plan: await this.#planView(command, plan, observed) };
+  /** Plans a command, and changes nothing. */
+  async plan({ command }: Submission): Promise<Extract<Submitted, { kind: "plan" }>> {
+    const observed = await this.#observe(this.#options.observer, command, false);
+    const plan = planCommand(command, observed);
+    checkPlanSize(plan);
+    return { kind: "plan", plan: await this.#planView(command, plan, observed) };
+  }
+
+  /** Names the job that a request asks for. The same request with an idempotency key always names the same job. */
+  async name(request: CommandRequest): Promise<NamedJob> {
+    if (request.kind !== "submit") {
+      // The id does not depend on the caller, so that asking twice creates one job.
+      const as = request.kind === "retry" ? "retriedBy" : "rolledBackBy";
+      const id = jobIdFromBytes(await sha256(JSON.stringify([this.#options.keys.cluster, as, request.of])));
+      return { id, bodyHash: "", repeatable: true };
     }
-    const { dryRun: _, ...asked } = command;
+    const { submission } = request;
+    const { dryRun: _, ...asked } = submission.command;
     const repeatable = submission.idempotencyKey !== null;
     // Without a key no other request has the same id, so there is no body to compare with.
     const bodyHash = repeatable ? await sha256Hex(canonicalJson(asked)) : "";
+    return { id: await this.#jobIdFor(submission), bodyHash, repeatable };
+  }
+
+  /** As `JobAcceptance.replay`. */
+  replay({ id, bodyHash }: NamedJob, waitMs: number): Promise<AcceptedJob | null> {
+    return this.#acceptance.replay(id, bodyHash, waitMs);
+  }
+
+  /**
+   * Accepts the job that a request asks for. Safe to repeat if the job is `repeatable`.
+   * @param ask see `Draft.ask`.
+   */
+  async accept(request: CommandRequest, job: NamedJob, ask: string | null = null): Promise<AcceptedJob> {
+    const common = { ...job, ask };
+    if (request.kind === "submit") return this.#accept(request.submission, common);
+    if (request.kind === "retry") {
+      const { state, folded } = await this.#finished(request.of, "retried");
+      return this.#follow(state, retryOf(state, folded), "retriedBy", state.record.reason, common);
+    }
+    const { state, folded } = await this.#finished(request.of, "taken back");
+    return this.#follow(state, rollbackOf(state, folded), "rolledBackBy", request.reason, common);
+  }
+
+  #accept({ command, by, waitMs }: Submission, job: NamedJob & Pick<Draft, "ask">): Promise<AcceptedJob> {
     return this.#acceptance.accept({
-      id: await this.#jobIdFor(submission),
-      bodyHash,
+      ...job,
       recordedAs: (plan, observed) => recordedOf(command, plan, observed),
       reason: command.reason ?? null,
       by,
       waitMs,
-      repeatable,
       follows: FOLLOWS_NONE,
       observe: this.#observing(command),
       plan: (observed) => this.#planOrRefuse(command, observed),
     });
-  }
-
-  /** Repeats the parts of a finished job that did not succeed, as a new job. Safe to repeat: a job has one retry. */
-  async retry(id: string): Promise<JobResource> {
-    const { state, folded } = await this.#finished(id, "retried");
-    return this.#follow(state, retryOf(state, folded), "retriedBy", state.record.reason);
-  }
-
-  /**
-   * Undoes what a finished job has changed, as a new job. Safe to repeat: a job has one rollback.
-   * @param reason for the rollback; the first job's own reason says why it was done, not why it is undone.
-   */
-  async rollback(id: string, reason: string | null): Promise<JobResource> {
-    const { state, folded } = await this.#finished(id, "taken back");
-    return this.#follow(state, rollbackOf(state, folded), "rolledBackBy", reason);
   }
 
   async #finished(id: string, what: string) {
@@ -96,26 +127,17 @@ export class CommandService {
     next: FollowUp,
     as: "retriedBy" | "rolledBackBy",
     reason: string | null,
-  ): Promise<JobResource> {
+    job: NamedJob & Pick<Draft, "ask">,
+  ): Promise<AcceptedJob> {
     const { redis, keys } = this.#options;
-    // The id does not depend on the caller, so that asking twice creates one job.
-    const id = jobIdFromBytes(await sha256(JSON.stringify([keys.cluster, as, record.id])));
     const follows =
       as === "retriedBy" ? { ...FOLLOWS_NONE, retryOf: record.id } : { ...FOLLOWS_NONE, rollbackOf: record.id };
-    const common = {
-      id,
-      bodyHash: "",
-      reason,
-      by: record.by,
-      waitMs: 0,
-      repeatable: true,
-      follows,
-    };
+    const common = { ...job, reason, by: record.by, waitMs: 0, follows };
     const submitted =
-      (await this.#acceptance.replay(id, "", 0)) ??
+      (await this.replay(job, 0)) ??
       (await this.#acceptance.accept({ ...common, ...this.#drafted(record, await this.#asTheyLive(record, next)) }));
-    await followUp(redis, keys, record.id, as, id);
-    return submitted.job;
+    await followUp(redis, keys, record.id, as, job.id);
+    return submitted;
   }
 
   async #asTheyLive({ revision }: JobRecord, next: FollowUp): Promise<FollowUp> {
@@ -196,6 +218,7 @@ export class CommandService {
       planToken: plan.feasible ? await this.#planToken(command, plan) : null,
       leastDurationMs: leastDurationMs(plan),
       asOf: iso(observed.nowMs),
+      master: this.#options.id,
     };
   }
 }

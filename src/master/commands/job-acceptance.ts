@@ -1,9 +1,11 @@
 import { advance } from "../../domain/job/advance.ts";
+import { StaleLeader } from "../../domain/election.ts";
 import { RequestError } from "../../domain/errors.ts";
 import type { ClusterEvent } from "../../domain/event.ts";
 import { foldJob } from "../../domain/job/fold.ts";
 import { jobIdFromBytes } from "../../domain/names/ids.ts";
 import type { JobRecord, JobState } from "../../domain/job/job.ts";
+import type { Right } from "../../domain/master-mode.ts";
 import type { Observed } from "../../domain/planning/observed.ts";
 import type { Plan } from "../../domain/planning/planned.ts";
 import { giveUpDrafts, releaseDrafts, releaseScopes, takeScopes } from "../../redis/job/busy.ts";
@@ -16,7 +18,7 @@ import { dropOpenJob, indexOpenJob, takeBackOpenJob } from "../../redis/job/job-
 import { createJob, timesVoided } from "../../redis/job/drafts.ts";
 import { drawRevision } from "../../redis/revision.ts";
 import { passingOver } from "../../redis/unreadable.ts";
-import { hex } from "../digest.ts";
+import { hex } from "../../domain/json/digest.ts";
 import { FIRST_LOOK_MS, type JobService, type JobServiceOptions, type AdvancedJob } from "../jobs/job-service.ts";
 import type { JobWaiter } from "../jobs/job-waiter.ts";
 import type { Submitted } from "../ports.ts";
@@ -33,6 +35,8 @@ const MOST_PLANS = 10;
 const MOST_HOLDERS = 100;
 
 export type JobAcceptanceOptions = JobServiceOptions & {
+  /** Under what this Master may plan commands now; null if it may not: in the mode `leader` only the leader may. */
+  readonly planning: () => Right | null;
   /** This Master's id. */
   readonly id: string;
   readonly hints: JobHints;
@@ -55,6 +59,8 @@ export type Draft = {
   readonly reason: string | null;
   readonly by: string | null;
   readonly waitMs: number;
+  /** In the mode `leader`, the request that asks for the job (see redis/job/asks.ts): it may be withdrawn meanwhile; else null. */
+  readonly ask: string | null;
   /** Can another request ask for the same job? Then that request may create the job meanwhile. */
   readonly repeatable: boolean;
   readonly follows: Pick<JobRecord, "retryOf" | "rollbackOf">;
@@ -64,9 +70,14 @@ export type Draft = {
 };
 
 /** What was read, and the revision that was drawn with it. */
-type Reading = { readonly observed: Observed; readonly revision: number };
+type Reading = { readonly observed: Observed; readonly revision: number; readonly right: Right };
 
-type AcceptedJob = Extract<Submitted, { kind: "job" }>;
+/** Thrown if the request for a job was withdrawn, or its time is up: nothing was changed. */
+export class AskWithdrawn extends Error {
+  override readonly name = "AskWithdrawn";
+}
+
+export type AcceptedJob = Extract<Submitted, { kind: "job" }>;
 
 export const randomJobId = (randomBytes: JobAcceptanceOptions["randomBytes"]): string =>
   jobIdFromBytes(randomBytes(17));
@@ -81,7 +92,7 @@ export class JobAcceptance {
 
   /**
    * Plans, records and dispatches a job. Safe to repeat if the draft is `repeatable`: the same job is created once.
-   * @throws RequestError as `Draft.plan`; `group_busy`, `idempotency_conflict`.
+   * @throws RequestError as `Draft.plan`; `group_busy`, `idempotency_conflict`, `wrong_mode`. StaleLeader. AskWithdrawn.
    */
   async accept(draft: Draft): Promise<AcceptedJob> {
     for (let drafts = 0; drafts < MOST_DRAFTS; drafts++) {
@@ -128,10 +139,11 @@ export class JobAcceptance {
     const state = firstState(this.#options.id, draft, plan, seen);
     // Earlier hints, such as the one that follows the subscription, are not about this job's tasks.
     watch?.forget();
-    const created = await this.#record(draft, state, seen.observed.toStore, voids);
-    if (created === "void") {
+    const created = await this.#record(draft, state, seen, voids);
+    if (created === "void" || created === "withdrawn") {
       await giveBack();
-      return null;
+      if (created === "void") return null;
+      throw new AskWithdrawn(`nobody asks for the job ${id} any more`);
     }
     if (created === "known") {
       // It may be this very record, which the connection sent twice. So the scopes are released when the job ends, not before.
@@ -168,22 +180,23 @@ export class JobAcceptance {
 
   /** Writes the record, then dispatches the tasks that can begin. @returns as `createJob`. */
   async #record(
-    { bodyHash, repeatable }: Draft,
+    { bodyHash, repeatable, ask }: Draft,
     { record }: JobState,
-    toStore: Observed["toStore"],
+    { observed: { toStore }, right }: Reading,
     voids: number,
   ): ReturnType<typeof createJob> {
-    const { redis, keys, jobService, onLate } = this.#options;
+    const { redis, keys, sender, onLate } = this.#options;
     // The job is accepted by then: a sweep repairs what fails here, so it must not turn the answer into an error.
     const dispatch = () =>
       Promise.all([
-        jobService.dispatch(record, record.tasks, !isCluster(redis)),
+        sender.send(record, record.tasks, right, !isCluster(redis)),
         emitEvents(redis, keys, [accepted(record)]),
       ]).catch(onLate);
     // The spec must be stored before the record that names it. A single Redis keeps the order of commands sent together.
     const storing = toStore === null ? null : storeSpec(redis, keys, toStore);
     if (isCluster(redis)) await storing;
-    const creating = createJob(redis, keys, record, bodyHash, voids);
+    const led = right.election === null || ask === null ? null : { election: right.election, ask };
+    const creating = createJob(redis, keys, record, bodyHash, voids, led);
     // No other request can create a job with this id, so on a single Redis both go out in one round trip, the record first.
     // If the draft is void, the claim refuses the dispatched tasks.
     const atOnce = !repeatable && !isCluster(redis);
@@ -213,12 +226,19 @@ export class JobAcceptance {
 
   /** Reads what the plan is made from, and draws the revision of what is decided with it. */
   async #look({ id, observe }: Draft, held: boolean): Promise<Reading> {
-    const { redis, keys, chosen, observer } = this.#options;
+    const { redis, keys, observer } = this.#options;
+    const right = this.#right();
     const [observed, revision] = await Promise.all([
       observe(observer.forJob(id), held),
-      drawRevision(redis, keys, chosen),
+      drawRevision(redis, keys, right),
     ]);
-    return { observed, revision };
+    return { observed, revision, right };
+  }
+
+  #right(): Right {
+    const right = this.#options.planning();
+    if (right === null) throw new StaleLeader("this Master is not the leader");
+    return right;
   }
 
   /**
@@ -243,9 +263,9 @@ export class JobAcceptance {
 
   /** @throws RequestError `group_busy` if another job of many steps holds an overlapping scope. */
   async #takeScopes(id: string, nonce: string, scopes: readonly string[]): Promise<void> {
-    const { redis, keys, chosen, jobService } = this.#options;
+    const { redis, keys, jobService } = this.#options;
     for (let round = 0; round < MOST_HOLDERS; round++) {
-      const holder = await takeScopes(redis, keys, chosen, id, nonce, scopes);
+      const holder = await takeScopes(redis, keys, this.#right(), id, nonce, scopes);
       if (holder === null) return;
       let isThere = true;
       const found = await jobService.advance(holder.job).then((job) => {
@@ -289,7 +309,7 @@ function firstState(
   master: string,
   { id, bodyHash, ...draft }: Draft,
   plan: Plan,
-  { observed, revision }: Reading,
+  { observed, revision, right }: Reading,
 ): JobState {
   const { nowMs } = observed;
   const { deadlineMs, ...recorded } = draft.recordedAs(plan, observed);
@@ -311,7 +331,8 @@ function firstState(
     bodyHash,
     marks: { cancelledAtMs: null, closed: null },
     attempts: new Map(),
-    outcomes: { claims: [], steps: new Map() },
+    election: right.election,
+    outcomes: { claims: [], steps: new Map(), stale: new Set() },
     nowMs,
     written: 0,
   };

@@ -5,23 +5,23 @@ import { isCommandName } from "../../domain/commands/command-names.ts";
 import { foldJob, nodesInDoubt, type FoldedJob, type Runner } from "../../domain/job/fold.ts";
 import type { ClusterEvent } from "../../domain/event.ts";
 import { RequestError } from "../../domain/errors.ts";
-import type { ChosenMaster } from "../../domain/master-mode.ts";
+import { type JobElection, maySave, mayTakeOver, StaleLeader } from "../../domain/election.ts";
+import type { Right } from "../../domain/master-mode.ts";
 import { splitFullId } from "../../domain/names/ids.ts";
-import { assignmentEndsIn, assignmentsIn } from "../../domain/job/assignment.ts";
+import { assignmentEndsIn } from "../../domain/job/assignment.ts";
 import { progressOf } from "../../domain/job/progress.ts";
 import { means } from "../../domain/planning/meant.ts";
-import type { Dispatch, JobRecord, JobState, Orchestration, Task } from "../../domain/job/job.ts";
+import { type JobRecord, type JobState, type Orchestration, type Task } from "../../domain/job/job.ts";
 import { isPresent, livenessOf, type NodeRecord } from "../../domain/node/node.ts";
 import { seeDrain } from "../../domain/planning/drain.ts";
 import { tasksToSendAgain } from "../../domain/job/send-again.ts";
-import type { Health, StepOutcome } from "../../domain/stitch/stitch.ts";
+import type { Health } from "../../domain/stitch/stitch.ts";
 import type { Dispatcher } from "../../queue/dispatcher.ts";
-import { assignStitches, endAssignments } from "../../redis/stitch/assignments.ts";
+import { endAssignments } from "../../redis/stitch/assignments.ts";
 import { giveUpDrafts, releaseScopes } from "../../redis/job/busy.ts";
 import type { RedisClient } from "../../redis/connection/client.ts";
 import { isRedisUnavailable } from "../../redis/connection/connection.ts";
 import { emitEvents } from "../../redis/events.ts";
-import { rememberTemplate } from "../../redis/stitch/group-template.ts";
 import {
   dropOpenJob,
   jobAgeMs,
@@ -32,14 +32,21 @@ import {
   takeOpenJobs,
   unlistJob,
 } from "../../redis/job/job-index.ts";
-import { closeJob, followUp, letJobGo, loadJob, raiseAttempts, saveJob } from "../../redis/job/job-record.ts";
-import { claim, recordOutcomes } from "../../redis/job/outcomes.ts";
-import { type Keys, MASTER_RUNNER } from "../../redis/keys.ts";
-import { readNodes, redisTimeMs } from "../../redis/node/node-record.ts";
+import {
+  closeJob,
+  followUp,
+  letJobGo,
+  loadJob,
+  raiseAttempts,
+  saveJob,
+  takeOverJob,
+} from "../../redis/job/job-record.ts";
+import { type Keys } from "../../redis/keys.ts";
+import { readMasterMode } from "../../redis/master-mode.ts";
+import { readNodes } from "../../redis/node/node-record.ts";
 import { readStitches } from "../../redis/stitch/stitch-records.ts";
 import { type OnUnreadable, passingOver, UnreadableRecord } from "../../redis/unreadable.ts";
-import { carryOutStep } from "./master-steps.ts";
-import { templatesIn } from "./templates.ts";
+import type { TaskSender } from "./task-sender.ts";
 import type { Swept } from "../ports.ts";
 import type { Observer } from "../state/observer.ts";
 
@@ -69,16 +76,15 @@ export type AdvancedJob = { readonly state: JobState; readonly folded: FoldedJob
 /** `runners`: what was known of the job's nodes. */
 type Found = AdvancedJob & { readonly runners: ReadonlyMap<string, Runner> };
 
-/** The incarnation in the claims of every Master: if one Master does not finish a task, any other carries it out again. */
-const MASTER_INCARNATION = 1;
-
 export type JobServiceOptions = {
   readonly redis: RedisClient;
   readonly keys: Keys;
-  readonly chosen: ChosenMaster;
-  /** May this Master bring jobs forward now? In the mode `preferred` only one Master may. */
-  readonly mayDecide: () => boolean;
+  /** Under what this Master may bring jobs forward now; null if it may not: in most modes only one Master may. */
+  readonly deciding: () => Right | null;
+  /** Called with the epoch of a job that was decided under a higher order than that of the current leader (see `mayTakeOver`). */
+  readonly onHigherEpoch: (epoch: number) => void;
   readonly dispatcher: Dispatcher;
+  readonly sender: TaskSender;
   readonly observer: Observer;
   readonly deadAfterMs: number;
   readonly jobRetentionMs: number;
@@ -91,7 +97,7 @@ export type JobServiceOptions = {
 };
 
 /**
- * Looks after accepted jobs: dispatches their tasks, folds the outcomes, and closes the jobs. Everything is safe to repeat.
+ * Looks after accepted jobs: has their tasks sent, folds the outcomes, and closes the jobs. Everything is safe to repeat.
  */
 export class JobService {
   readonly #options: JobServiceOptions;
@@ -100,55 +106,6 @@ export class JobService {
 
   constructor(options: JobServiceOptions) {
     this.#options = options;
-  }
-
-  /**
-   * Dispatches tasks: sends them to their nodes' queues, or carries them out here if only a Master may.
-   * @param atOnce do not wait in between: a single Redis keeps the order of commands sent together.
-   */
-  async dispatch(record: JobRecord, tasks: readonly Task[], atOnce = false): Promise<void> {
-    const toNodes = tasks.filter((task) => task.runs === "node" && task.refused === null);
-    const { id: job, revision, deadlineAtMs } = record;
-    const here = tasks.filter((task) => task.runs === "master" && task.refused === null);
-    const { redis, keys } = this.#options;
-    // Before the tasks: a node does not carry out a create that is not assigned to it.
-    const assigning = Promise.all(
-      [...assignmentsIn(record, toNodes)].map(([node, assigned]) => assignStitches(redis, keys, node, assigned)),
-    );
-    if (!atOnce) await assigning;
-    await Promise.all([
-      assigning,
-      ...[...templatesIn(record, tasks)].map(([group, template]) =>
-        rememberTemplate(redis, keys, group, record.revision, template),
-      ),
-      this.#options.dispatcher.dispatch(toNodes.map((task): Dispatch => ({ job, revision, deadlineAtMs, task }))),
-      ...here.map((task) => this.#carryOut(record, task)),
-    ]);
-  }
-
-  /**
-   * Carries out a task that writes what only Masters may write, such as a node's orders. It is claimed and recorded like any
-   * task, so that it is done again after a crash.
-   */
-  async #carryOut(record: JobRecord, task: Task): Promise<void> {
-    const { redis, keys, nowMs } = this.#options;
-    const [claimed, redisNowMs] = await Promise.all([
-      claim(redis, keys, record.id, MASTER_RUNNER, task, MASTER_INCARNATION).catch(notNow),
-      redisTimeMs(redis, keys.job(record.id)),
-    ]);
-    if (claimed !== "ok") return;
-    // Redis's time, continued with this process's clock.
-    const aheadMs = redisNowMs - nowMs();
-    const outcomes = new Map<number, StepOutcome>();
-    const events: ClusterEvent[] = [];
-    for (const [index, step] of task.steps.entries()) {
-      const startedAtMs = nowMs() + aheadMs;
-      const { event, output, ...done } = await carryOutStep(this.#options, { job: record, task, step });
-      outcomes.set(index, { ...done, startedAtMs, finishedAtMs: nowMs() + aheadMs, output });
-      if (event !== null) events.push(event);
-    }
-    await recordOutcomes(redis, keys, record.id, MASTER_RUNNER, task, MASTER_INCARNATION, outcomes, true);
-    await emitEvents(redis, keys, events);
   }
 
   /** As `advance`. @throws RequestError `not_found` if there is no such job. */
@@ -170,6 +127,9 @@ export class JobService {
       const runners = await this.#runnersOf(state);
       const folded = foldJob(state, runners);
       const asItIs = { state, folded, runners, wakeAtMs: null };
+      const taken = await this.#takeOver(state, folded).catch(notNow);
+      if (taken === "not now") return asItIs;
+      if (taken === "taken") continue;
       const wakeAtMs = await this.#forward(state, folded).catch(notNow);
       if (wakeAtMs === "not now") return asItIs;
       if (wakeAtMs === "saved") continue;
@@ -209,16 +169,51 @@ export class JobService {
     const { record, marks, nowMs } = state;
     const { orchestration } = record;
     if (orchestration === null || orchestration.ended !== null || marks.closed !== null) return null;
-    if (!this.#options.mayDecide()) return null;
+    const right = this.#options.deciding();
+    if (right === null) return null;
     const { record: next, tasks, givenUp, wakeAtMs } = advance(state, folded, await this.#see(state, orchestration));
     if (next === record) {
       if (wakeAtMs !== null) await lookAgainIn(redis, keys, record.id, Math.max(wakeAtMs - nowMs, 1));
       return wakeAtMs;
     }
-    if ((await saveJob(redis, keys, state, next, givenUp)) !== "ok") return "saved";
+    if ((await saveJob(redis, keys, state, next, givenUp, right.election)) !== "ok") return "saved";
     // The job is saved: a sweep repairs what fails from here on.
-    await Promise.all([this.dispatch(next, tasks), emitEvents(redis, keys, [progressed(next)])]).catch(onLate);
+    await Promise.all([
+      this.#options.sender.send(next, tasks, right),
+      emitEvents(redis, keys, [progressed(next)]),
+    ]).catch(onLate);
     return "saved";
+  }
+
+  /**
+   * Takes over a job that was last decided under another election, and sends its unfinished tasks again.
+   * @returns "taken" if the job must be read again; "mine" if there was nothing to do; "not now" if another one must decide.
+   */
+  async #takeOver(state: JobState, folded: FoldedJob): Promise<"mine" | "taken" | "not now"> {
+    const { redis, keys, onLate, onHigherEpoch } = this.#options;
+    const right = this.#options.deciding();
+    if (right === null || state.marks.closed !== null || folded.verdict !== null) return "mine";
+    if (maySave(state.election, right.election?.id ?? null)) return "mine";
+    const own = right.election ?? (await this.#withoutElection());
+    if (!mayTakeOver(state.election, own)) {
+      onHigherEpoch(state.election?.epoch ?? 0);
+      return "not now";
+    }
+    const open = folded.tasks
+      .filter(({ ahead, status }) => ahead !== true && (status === "pending" || status === "running"))
+      .map(({ task }) => task)
+      .filter(({ id }) => state.attempts.get(id) !== null);
+    if ((await takeOverJob(redis, keys, own, state, open)) === "ok") {
+      const next = open.map((task) => ({ ...task, attempt: task.attempt + 1 }));
+      await this.#options.sender.send(state.record, next, right).catch(onLate);
+    }
+    return "taken";
+  }
+
+  /** As what a Master of a mode without elections takes over a job: it is newer than those of all leaders before. */
+  async #withoutElection(): Promise<JobElection> {
+    const mode = await readMasterMode(this.#options.redis, this.#options.keys);
+    return { epoch: mode?.epoch ?? 0, n: 0, id: null };
   }
 
   /** Reads what the next advance depends on, apart from the job itself. */
@@ -360,10 +355,12 @@ export class JobService {
     const here = sent
       .filter(({ task, status }) => task.runs === "master" && (status === "pending" || status === "running"))
       .map(({ task }) => task);
+    const right = this.#options.deciding();
+    if (right === null || !maySave(state.election, right.election?.id ?? null)) return { tasks: 0, closed: false };
     const { asTheyAre, asNextAttempt } = tasksToSendAgain(state, folded, runners);
-    const raised = await this.#raise(state, asNextAttempt);
+    const raised = await this.#raise(state, asNextAttempt, right);
     const tasks = [...asTheyAre, ...raised, ...here];
-    await this.dispatch(state.record, tasks);
+    await this.#options.sender.send(state.record, tasks, right);
     const isWaiting = sent.some(({ status }) => status === "pending");
     const deadlineAtMs = isWaiting ? state.record.deadlineAtMs : Number.POSITIVE_INFINITY;
     const dueInMs = Math.min(deadlineAtMs, wakeAtMs ?? Number.POSITIVE_INFINITY) - state.nowMs;
@@ -387,9 +384,9 @@ export class JobService {
   }
 
   /** @returns the tasks with their next attempt; none if anything has changed: then the next look decides again. */
-  async #raise(state: JobState, tasks: readonly Task[]): Promise<Task[]> {
+  async #raise(state: JobState, tasks: readonly Task[], { election }: Right): Promise<Task[]> {
     if (tasks.length === 0) return [];
-    const reply = await raiseAttempts(this.#options.redis, this.#options.keys, state, tasks).catch(notNow);
+    const reply = await raiseAttempts(this.#options.redis, this.#options.keys, state, tasks, election).catch(notNow);
     return reply === "ok" ? tasks.map((task) => ({ ...task, attempt: task.attempt + 1 })) : [];
   }
 }
@@ -405,7 +402,7 @@ function neverTakenUp({ outcomes: { claims } }: JobState, { tasks }: FoldedJob):
 
 /** For writes that are part of a look at a job: the next look repeats them, and this look returns the job as it is. */
 function notNow(error: unknown): "not now" {
-  if (!isRedisUnavailable(error)) throw error;
+  if (!isRedisUnavailable(error) && !(error instanceof StaleLeader)) throw error;
   return "not now";
 }
 

@@ -93,7 +93,7 @@ export class JobWaiter {
       // Each task sends one hint, when it has ended.
       ended += hints.length;
       if (ended < accepted.record.tasks.length) continue;
-      const state = { ...accepted, outcomes: { claims: [], steps } };
+      const state = { ...accepted, outcomes: { claims: [], steps, stale: new Set<string>() } };
       // Some hints have only a task's last outcomes, or only say that the task has ended.
       if (nodesInDoubt(state).length > 0) return null;
       const total = [...written.values()].reduce((sum, each) => sum + each, 0);

@@ -1,4 +1,4 @@
-import type { ChosenMaster } from "../../domain/master-mode.ts";
+import type { Right } from "../../domain/master-mode.ts";
 import type { ClusterEvent } from "../../domain/event.ts";
 import { splitFullId } from "../../domain/names/ids.ts";
 import type { JobRecord, MasterStep, Step, Task } from "../../domain/job/job.ts";
@@ -17,7 +17,7 @@ import type { OnUnreadable } from "../../redis/unreadable.ts";
 
 type Tools = {
   readonly redis: RedisClient;
-  readonly chosen: ChosenMaster;
+  readonly right: Right;
   readonly keys: Keys;
   readonly onUnreadable: OnUnreadable;
 };
@@ -100,7 +100,7 @@ async function relabel(
 
 /** Leaves a tombstone for an absent node, and drops the stitch's pointers, so that nobody finds it there. */
 async function removeForAbsent(
-  { redis, keys, chosen, onUnreadable }: Tools,
+  { redis, keys, right, onUnreadable }: Tools,
   { job, task, step }: Given<Extract<Step, { action: "remove" }>>,
 ): Promise<Done> {
   const { stitch, movedTo = null, arrivingFrom = null, born = null } = step;
@@ -110,7 +110,7 @@ async function removeForAbsent(
   if (todo === "superseded") return superseded("stitch");
   const own = { revision: job.revision, wave: task.wave };
   const isNewer = needsNewerTombstone(step, own, traces);
-  const revision = formatRevision(isNewer ? { revision: await drawRevision(redis, keys, chosen), wave: 0 } : own);
+  const revision = formatRevision(isNewer ? { revision: await drawRevision(redis, keys, right), wave: 0 } : own);
   const word = { revision, movedTo, arrivingFrom, born };
   if (!(await leaveTombstone(redis, keys, task.node, splitFullId(stitch).stitch, word))) return superseded("stitch");
   await dropForAbsent(redis, keys, stitch, word, onUnreadable);

@@ -1,5 +1,5 @@
 import { pause } from "../../bounded-wait.ts";
-import type { ChosenMaster } from "../../domain/master-mode.ts";
+import type { ChosenMaster, Right } from "../../domain/master-mode.ts";
 import { markJobDue, takeDueJobs, waitForDueJob } from "../../redis/job/due-jobs.ts";
 import type { RedisClient } from "../../redis/connection/client.ts";
 import { writeFormat } from "../../redis/format.ts";
@@ -16,14 +16,19 @@ const CHORES_EVERY = 30;
 const NOT_WELL_MS = 10_000;
 /** A Master that is not well tries again after this. */
 const TRY_AGAIN_MS = 40_000;
-/** In the mode `preferred`, how long one wait for a due job lasts: after it, another Master may decide. */
+/** Where one Master decides, how long one wait for a due job lasts: after it, another one may. */
 const TURN_MS = 1000;
+/** How often a Master is seen. */
+const SEEN_MS = 1000;
 
 export type SharedUpkeepOptions = {
   readonly redis: RedisClient;
   readonly keys: Keys;
   readonly chosen: ChosenMaster;
   readonly presence: MasterPresence;
+  readonly deciding: () => Right | null;
+  /** In the mode `leader`, this Master's part in the election; else null. */
+  readonly leader: { takePart(): Promise<number>; stepDown(): Promise<void>; stop(): Promise<void> } | null;
   readonly jobService: JobService;
   readonly housekeeping: Housekeeping;
   /** Called with the errors of chores that failed. */
@@ -44,12 +49,17 @@ export class SharedUpkeep implements Upkeep {
     this.#wellAtMs = options.steadyNowMs();
   }
 
-  async join(): Promise<void> {
+  async join(): Promise<number> {
+    const { leader } = this.#options;
     const notWellMs = this.#options.steadyNowMs() - this.#wellAtMs;
     if (notWellMs > TRY_AGAIN_MS) this.#wellAtMs = this.#options.steadyNowMs();
-    else if (notWellMs > NOT_WELL_MS) return;
+    else if (notWellMs > NOT_WELL_MS) {
+      await leader?.stepDown();
+      return SEEN_MS;
+    }
     try {
       await this.#options.presence.see();
+      return leader === null ? SEEN_MS : Math.min(SEEN_MS, await leader.takePart());
     } catch (error) {
       // Redis is away for the list, too: that is no failure of the sweeps, and work goes on as soon as Redis is back.
       this.#wellAtMs = this.#options.steadyNowMs();
@@ -58,15 +68,15 @@ export class SharedUpkeep implements Upkeep {
   }
 
   async leave(): Promise<void> {
-    await this.#options.presence.leave();
+    await Promise.all([this.#options.leader?.stop(), this.#options.presence.leave()]);
   }
 
   async sweep(): Promise<Swept> {
-    const { redis, keys, presence, jobService, housekeeping, onLate, steadyNowMs } = this.#options;
+    const { redis, keys, deciding, jobService, housekeeping, onLate, steadyNowMs } = this.#options;
     // A Redis that came back empty has no format key.
     await writeFormat(redis, keys);
     let swept: Swept = { looked: 0, dispatched: 0, closed: 0 };
-    if (presence.mayDecide()) {
+    if (deciding() !== null) {
       this.#rounds += 1;
       // Not awaited: a chore may take long, and jobs must not wait for it.
       if (this.#rounds % CHORES_EVERY === 1) housekeeping.work().catch(onLate);
@@ -77,22 +87,22 @@ export class SharedUpkeep implements Upkeep {
   }
 
   async nextDue(blocking: RedisClient, waitMs: number): Promise<string | null> {
-    const { redis, keys, chosen, presence } = this.#options;
-    if (chosen.mode !== "preferred") return waitForDueJob(blocking, keys, waitMs);
-    if (!presence.mayDecide()) {
+    const { redis, keys, chosen, deciding } = this.#options;
+    if (chosen.mode === "leaderless" || chosen.mode === "own") return waitForDueJob(blocking, keys, waitMs);
+    if (deciding() === null) {
       await pause(Math.min(waitMs, TURN_MS));
       return null;
     }
     const id = await waitForDueJob(blocking, keys, Math.min(waitMs, TURN_MS));
-    if (id === null || presence.mayDecide()) return id;
+    if (id === null || deciding() !== null) return id;
     // It is another Master's by now.
     await markJobDue(redis, keys, id);
     return null;
   }
 
   async takeDue(most: number): Promise<readonly string[]> {
-    const { redis, keys, presence } = this.#options;
-    return presence.mayDecide() ? takeDueJobs(redis, keys, most) : [];
+    const { redis, keys, deciding } = this.#options;
+    return deciding() === null ? [] : takeDueJobs(redis, keys, most);
   }
 
   async advance(ids: readonly string[]): Promise<void> {

@@ -26,7 +26,7 @@ import {
 } from "../../redis/inbox/message-record.ts";
 import { dropReceipts, readReceipts } from "../../redis/inbox/receipts.ts";
 import type { ReplyHints } from "../../redis/inbox/reply-hints.ts";
-import { sha256Hex } from "../digest.ts";
+import { sha256Hex } from "../../domain/json/digest.ts";
 import type { Sent } from "../ports.ts";
 import type { Recipients } from "./recipients.ts";
 

@@ -3,7 +3,7 @@ import type { RedisClient } from "../../redis/connection/client.ts";
 import type { Keys } from "../../redis/keys.ts";
 import { readOffers, readSpecTexts } from "../../redis/stitch/specs.ts";
 import { type OnUnreadable, readField } from "../../redis/unreadable.ts";
-import { sha256Hex } from "../digest.ts";
+import { sha256Hex } from "../../domain/json/digest.ts";
 
 /** A spec as it goes to the store: its text, and the hash that names it. */
 export async function toBeStored(spec: StitchSpec): Promise<StoredSpec> {

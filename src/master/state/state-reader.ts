@@ -12,6 +12,7 @@ import type { ClusterResource } from "../../contract/cluster.ts";
 import { STITCH_STATES, type StitchRecord, type StitchState, type StitchUsage } from "../../domain/stitch/stitch.ts";
 import type { ChosenMaster } from "../../domain/master-mode.ts";
 import { readMasters } from "../../redis/master-list.ts";
+import { readElection } from "../../redis/leader-lease.ts";
 import { readMasterMode } from "../../redis/master-mode.ts";
 import type { RedisClient } from "../../redis/connection/client.ts";
 import { countOpenJobs } from "../../redis/job/job-index.ts";
@@ -81,13 +82,15 @@ export class StateReader {
       redisTimeMs(this.#redis, this.#keys.nodes),
       redisTimeMs(this.#redis, this.#keys.masters),
     ]);
-    const [nodes, records, openJobs, masters, chosen] = await Promise.all([
+    const [nodes, records, openJobs, masters, chosen, election] = await Promise.all([
       countNodes(this.#redis, this.#keys, nowMs, this.#deadAfterMs),
       allNodes(this.#redis, this.#keys, this.#onUnreadable),
       countOpenJobs(this.#redis, this.#keys),
       readMasters(this.#redis, this.#keys, mastersNowMs),
       readMasterMode(this.#redis, this.#keys),
+      readElection(this.#redis, this.#keys),
     ]);
+    const { mode, preferred, lease } = chosen ?? this.#chosen;
     const stitches = noStates();
     for (const node of records) {
       const dead = this.#liveness(node) === "dead";
@@ -100,8 +103,12 @@ export class StateReader {
       stitches,
       openJobs,
       masters: masters.map(({ id, version, lastSeenAtMs }) => ({ id, version, lastSeenAt: iso(lastSeenAtMs) })),
-      ...(chosen ?? this.#chosen),
-      leader: null,
+      mode,
+      preferred,
+      leader: mode === "leader" ? (election?.holder ?? null) : null,
+      election:
+        mode !== "leader" || election === null ? null : { id: election.id, epoch: election.epoch, n: election.n },
+      lease: mode === "leader" ? lease : null,
       frozen: false,
       version: VERSION,
     };

@@ -3,27 +3,29 @@ import type { RedisClient } from "../connection/client.ts";
 import { voidDrafts } from "./drafts.ts";
 import type { Keys } from "../keys.ts";
 import { defineScript } from "../connection/script.ts";
-import type { ChosenMaster } from "../../domain/master-mode.ts";
-import { inMode, KEPT_FIELD, modeArgs, WRONG_MODE } from "../master-mode.ts";
+import type { Right } from "../../domain/master-mode.ts";
+import { KEPT_FIELD } from "../master-mode.ts";
+import { NO_RIGHT, rightArgs, underRight } from "../right.ts";
 import { readIndex, writeIndex } from "../unreadable.ts";
 
 /** The parts of an entry: when the last draft took scopes, the drafts that hold them, the scopes. */
 const ENTRY = "'^(%d+)|([^|]*)|(.*)$'";
 
 /**
- * Takes the scopes that a job of many steps works on, unless another job holds some of them, and if the cluster has the caller's
- * mode. KEYS busy, mode. ARGV mode, preferred, job, draft, scope, ….
+ * Takes the scopes that a job of many steps works on, unless another job holds some of them, and if the caller has the right to.
+ * KEYS busy, mode. ARGV its right, job, draft, scope, ….
  * Returns false if the job has the scopes now, or {job that is in the way, ms since that job last took scopes}, or see
- * `WRONG_MODE`.
+ * `NO_RIGHT`.
  * A scope contains another one part by part: `shop.orders` contains `shop.orders.1.n1`.
  * Atomic: of two jobs that overlap, only one may have the scopes. An entry that is not in this form holds nothing.
  */
 const take = defineScript<[busy: string, mode: string]>(
   "take_scopes",
   2,
-  `${WRONG_MODE}
-local wrong = wrong_mode(KEYS[2], ARGV[1], ARGV[2])
-if wrong then return wrong end
+  `${NO_RIGHT}
+local refused = no_right(KEYS[2])
+if refused then return refused end
+local job, draft, first = ARGV[RIGHT + 1], ARGV[RIGHT + 2], RIGHT + 3
 local function inside(outer, inner) return inner == outer or string.sub(inner, 1, #outer + 1) == outer .. '.' end
 local function joined(list, items)
   local all, known = {}, {}
@@ -44,19 +46,19 @@ for i = 1, #held, 2 do
     -- Keeps the key there while nothing is held.
   elseif not at then
     redis.call('HDEL', KEYS[1], held[i])
-  elseif held[i] == ARGV[3] then
+  elseif held[i] == job then
     drafts, has = holding, scopes
   else
     for scope in string.gmatch(scopes, '%S+') do
-      for asked = 5, #ARGV do
+      for asked = first, #ARGV do
         if inside(scope, ARGV[asked]) or inside(ARGV[asked], scope) then return {held[i], now - at} end
       end
     end
   end
 end
 local scopes = {}
-for asked = 5, #ARGV do scopes[#scopes + 1] = ARGV[asked] end
-redis.call('HSET', KEYS[1], ARGV[3], now .. '|' .. joined(drafts, {ARGV[4]}) .. '|' .. joined(has, scopes), '${KEPT_FIELD}', '')
+for asked = first, #ARGV do scopes[#scopes + 1] = ARGV[asked] end
+redis.call('HSET', KEYS[1], job, now .. '|' .. joined(drafts, {draft}) .. '|' .. joined(has, scopes), '${KEPT_FIELD}', '')
 return false
 `,
 );
@@ -97,13 +99,13 @@ type Holder = { readonly job: string; readonly heldMs: number };
 export async function takeScopes(
   redis: RedisClient,
   keys: Keys,
-  chosen: ChosenMaster,
+  right: Right,
   job: string,
   draft: string,
   scopes: readonly string[],
 ): Promise<Holder | null> {
-  const reply = await inMode(redis, keys, chosen, () =>
-    take.call(redis, [keys.busy, keys.masterMode], [...modeArgs(chosen), job, draft, ...scopes]),
+  const reply = await underRight(redis, keys, right, () =>
+    take.call(redis, [keys.busy, keys.masterMode], [...rightArgs(keys, right), job, draft, ...scopes]),
   );
   const holder = taken.parse(reply);
   return holder === null ? null : { job: holder[0], heldMs: holder[1] };

@@ -1,29 +1,41 @@
 import * as z from "zod";
+import { type Election, jobElectionText } from "../../domain/election.ts";
 import type { JobRecord } from "../../domain/job/job.ts";
 import type { RedisClient } from "../connection/client.ts";
 import { defineScript } from "../connection/script.ts";
 import type { Keys } from "../keys.ts";
 import { listJob } from "./job-index.ts";
 import { runnersOf } from "./job-record.ts";
+import { digestFields } from "./task-digest.ts";
 
 /** How long a void draft is remembered if no record follows: longer than any process is held up and then continues. */
 const VOID_KEPT_MS = 86_400_000;
 
 /**
  * Writes a job's record, once. KEYS job. ARGV record, hash of the body, deadline, runners (one per line), how many times
- * drafts of the job had been voided when this draft began.
- * Returns 'created'; 'known' if there is a record; 'void' if the draft has been voided since.
- * Atomic: of two requests with the same idempotency key, only one may create the job; and a draft is either accepted or voided.
+ * drafts of the job had been voided when this draft began, the request that asked for it (see asks.ts) or '', then fields to set, as
+ * field, value, ….
+ * Returns 'created'; 'known' if there is a record; 'void' if the draft has been voided since; 'withdrawn' if the request was
+ * withdrawn, or its time is up.
+ * Atomic: of two requests with the same idempotency key, only one may create the job; a draft is either accepted or voided; and a
+ * request is either carried out or withdrawn.
  */
 const create = defineScript<[job: string]>(
   "create_job",
   1,
   `
-local j = redis.call('HMGET', KEYS[1], 'record', 'voids')
+local j = redis.call('HMGET', KEYS[1], 'record', 'voids', 'ask:' .. ARGV[6])
 if j[1] then return 'known' end
 if tonumber(j[2] or 0) ~= tonumber(ARGV[5]) then return 'void' end
+if ARGV[6] ~= '' then
+  if now > (tonumber(j[3] or 0) or 0) then return 'withdrawn' end
+  redis.call('HDEL', KEYS[1], 'ask:' .. ARGV[6])
+  redis.call('HSET', KEYS[1], 'asked', ARGV[6])
+end
 redis.call('HSET', KEYS[1], 'record', ARGV[1], 'bodyHash', ARGV[2], 'deadlineAt', ARGV[3], 'runners', ARGV[4])
-if j[2] then redis.call('PERSIST', KEYS[1]) end
+for i = 7, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+if j[2] or ARGV[6] ~= '' then redis.call('PERSIST', KEYS[1]) end
+if ARGV[6] ~= '' then redis.call('PUBLISH', KEYS[1] .. ':ended', '') end
 return 'created'
 `,
 );
@@ -44,14 +56,19 @@ return 1
 `,
 );
 
-const createdReply = z.enum(["created", "known", "void"]);
+const createdReply = z.enum(["created", "known", "void", "withdrawn"]);
+
+/** The election under which a job is accepted, and the request that asks for it (see asks.ts). */
+export type Led = { readonly election: Election; readonly ask: string };
 
 type CreateReply = z.output<typeof createdReply>;
 
 /**
  * Writes the record once; from here on the command is accepted.
  * @param voids what `timesVoided` returned before the draft took anything; 0 for an id that nobody else can have.
- * @returns "known" if there is a record with this id; "void" if another Master has given the draft up.
+ * @param led in the mode `leader`, what the job is decided by; else null.
+ * @returns "known" if there is a record with this id; "void" if another Master has given the draft up; "withdrawn" if the request
+ *   was withdrawn.
  */
 export async function createJob(
   redis: RedisClient,
@@ -59,12 +76,20 @@ export async function createJob(
   record: JobRecord,
   bodyHash: string,
   voids = 0,
+  led: Led | null = null,
 ): Promise<CreateReply> {
-  const runners = runnersOf(record);
-  const [reply] = await Promise.all([
-    create.call(redis, [keys.job(record.id)], [JSON.stringify(record), bodyHash, record.deadlineAtMs, runners, voids]),
-    listJob(redis, keys, record),
-  ]);
+  const fields =
+    led === null ? [] : ["election", jobElectionText(led.election), ...(await digestFields(record.tasks, true))];
+  const args = [
+    JSON.stringify(record),
+    bodyHash,
+    record.deadlineAtMs,
+    runnersOf(record),
+    voids,
+    led?.ask ?? "",
+    ...fields,
+  ];
+  const [reply] = await Promise.all([create.call(redis, [keys.job(record.id)], args), listJob(redis, keys, record)]);
   return createdReply.parse(reply);
 }
 

@@ -10,6 +10,8 @@ import { readIndex, readKey, writeIndex } from "../unreadable.ts";
 const MOST_RECENT = 1000;
 /** Jobs of the list of jobs that are looked for in one round trip. */
 const PRUNED_AT_ONCE = 500;
+/** Jobs that one script makes due: other clients of Redis wait meanwhile. */
+const DUE_AT_ONCE = 1000;
 
 /**
  * Adds the pointer to a job that is about to be created. KEYS open jobs. ARGV job, in how many ms to look at it.
@@ -65,6 +67,20 @@ only(KEYS[1], 'zset')
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])
 for _, id in ipairs(due) do redis.call('ZADD', KEYS[1], now + ARGV[2], id) end
 return due
+`,
+);
+
+/**
+ * Makes open jobs due that are not. KEYS open jobs. ARGV how many. Returns how many were made due.
+ */
+const makeDue = defineScript<[open: string]>(
+  "make_jobs_due",
+  1,
+  `
+only(KEYS[1], 'zset')
+local later = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf', 'LIMIT', 0, ARGV[1])
+for _, id in ipairs(later) do redis.call('ZADD', KEYS[1], now, id) end
+return #later
 `,
 );
 
@@ -149,6 +165,11 @@ export async function jobAgeMs(redis: RedisClient, keys: Keys, id: string): Prom
     redisTimeMs(redis, keys.recentJobs),
   ]);
   return score === null ? Number.POSITIVE_INFINITY : nowMs - Number(score);
+}
+
+/** Makes every open job due for a look now. Safe to repeat. */
+export async function makeAllDue(redis: RedisClient, keys: Keys): Promise<void> {
+  while (z.number().parse(await makeDue.call(redis, [keys.openJobs], [DUE_AT_ONCE])) === DUE_AT_ONCE);
 }
 
 /** Takes up to `limit` jobs that are due, and postpones their next look by `putOffMs`. */

@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { type Election, type JobElection, jobElection, jobElectionText } from "../../domain/election.ts";
 import {
   type Claim,
   closedMark,
@@ -15,6 +16,7 @@ import { isSlotMoving } from "../connection/connection.ts";
 import { type Keys, MASTER_RUNNER } from "../keys.ts";
 import { pairsOf, readOutcomes } from "./outcomes.ts";
 import { defineScript } from "../connection/script.ts";
+import { digestFields } from "./task-digest.ts";
 import { type OnUnreadable, readKey, readRequired, refuse } from "../unreadable.ts";
 
 /** Most times that a job is read key by key because it changed meanwhile. */
@@ -38,6 +40,17 @@ local function written(runners)
     sum = sum + (tonumber(redis.pcall('HLEN', KEYS[1] .. ':out:' .. runner)) or 0)
   end
   return sum
+end
+`;
+
+/**
+ * Lua: may the caller save a job? See `maySave`. `held`: the job's election as `jobElectionText`, or false; `own`: the id of the
+ * caller's, or ''.
+ */
+const MAY_SAVE = `
+local function may_save(held, own)
+  if not held then return own == '' end
+  return string.match(held, '^%d+ %d+ (%S+)$') == (own == '' and '-' or own)
 end
 `;
 
@@ -96,45 +109,82 @@ return {'closed', mark}
 
 /**
  * Saves the next version of a job of many steps. KEYS job. ARGV the version that it was made from, how much was written beside
- * the job then, record, runners (one per line), how many tasks are given up, these tasks, then the tasks that clean up.
- * Returns 'ok'; 'changed' if another Master has saved, or more has been written; 'closed'; 'unknown'.
+ * the job then, record, runners (one per line), the id of the election or '', how many tasks are given up, these tasks, then
+ * fields to set, as field, value, ….
+ * Returns 'ok'; 'changed' if another Master has saved, or more has been written, or the job was taken over; 'closed'; 'unknown'.
  * Atomic: two Masters may advance the job at once, and a task that is given up must not be claimed meanwhile.
  */
 const save = defineScript<[job: string]>(
   "save_job",
   1,
-  `${WRITTEN}
-local j = redis.call('HMGET', KEYS[1], 'runners', 'closed', 'version')
+  `${WRITTEN}${MAY_SAVE}
+local j = redis.call('HMGET', KEYS[1], 'runners', 'closed', 'version', 'election')
 if not j[1] then return 'unknown' end
 if j[2] then return 'closed' end
-if tonumber(j[3] or 1) ~= tonumber(ARGV[1]) then return 'changed' end
+if tonumber(j[3] or 1) ~= tonumber(ARGV[1]) or not may_save(j[4], ARGV[5]) then return 'changed' end
 if written(j[1]) ~= tonumber(ARGV[2]) then return 'changed' end
 redis.call('HSET', KEYS[1], 'record', ARGV[3], 'runners', ARGV[4], 'version', ARGV[1] + 1)
-local ends = 5 + ARGV[5]
-for i = 6, ends do redis.call('HSET', KEYS[1], 'attempt:' .. ARGV[i], '-') end
-for i = ends + 1, #ARGV do redis.call('HSET', KEYS[1], 'cleanup:' .. ARGV[i], '1') end
+local ends = 6 + ARGV[6]
+for i = 7, ends do redis.call('HSET', KEYS[1], 'attempt:' .. ARGV[i], '-') end
+for i = ends + 1, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 return 'ok'
 `,
 );
 
 /**
- * Makes the next attempt of tasks the one that counts. KEYS job. ARGV how much was written beside the job at the decision,
- * then task, attempt that counts so far, ….
- * Returns 'ok'; 'changed' if more has been written, or a task has another attempt or is given up; 'closed'; 'unknown'.
+ * Makes the next attempt of tasks the one that counts. KEYS job. ARGV how much was written beside the job at the decision, the id of
+ * the election or '', then task, attempt that counts so far, ….
+ * Returns 'ok'; 'changed' if more has been written, or a task has another attempt or is given up, or the job was taken over;
+ * 'closed'; 'unknown'.
  * Atomic: an outcome that comes first must count, and two Masters must not raise the same attempt twice.
  */
 const raise = defineScript<[job: string]>(
   "raise_attempt",
   1,
-  `${WRITTEN}
-local j = redis.call('HMGET', KEYS[1], 'runners', 'closed')
+  `${WRITTEN}${MAY_SAVE}
+local j = redis.call('HMGET', KEYS[1], 'runners', 'closed', 'election')
 if not j[1] then return 'unknown' end
 if j[2] then return 'closed' end
-if written(j[1]) ~= tonumber(ARGV[1]) then return 'changed' end
-for i = 2, #ARGV, 2 do
+if written(j[1]) ~= tonumber(ARGV[1]) or not may_save(j[3], ARGV[2]) then return 'changed' end
+for i = 3, #ARGV, 2 do
   if (redis.call('HGET', KEYS[1], 'attempt:' .. ARGV[i]) or '1') ~= ARGV[i + 1] then return 'changed' end
 end
-for i = 2, #ARGV, 2 do redis.call('HSET', KEYS[1], 'attempt:' .. ARGV[i], ARGV[i + 1] + 1) end
+for i = 3, #ARGV, 2 do redis.call('HSET', KEYS[1], 'attempt:' .. ARGV[i], ARGV[i + 1] + 1) end
+redis.call('HINCRBY', KEYS[1], 'raised', 1)
+return 'ok'
+`,
+);
+
+/**
+ * Takes a job over: makes an election the one under which it is decided, and the next attempt of its unfinished tasks the one that
+ * counts. KEYS job. ARGV how much was written beside the job at the decision; epoch, n and id of the election ('-' in modes without
+ * elections); how many tasks, then task, attempt that counts so far, …; then fields to set, as field, value, ….
+ * Returns 'ok', also if it was taken over before; 'older' if the job was decided under an election of a higher order, or of the same;
+ * else as `raise_attempt`.
+ * Atomic: a task that was sent under the former election is not applied after this, nor does its outcome count for the next attempt.
+ */
+const takeOver = defineScript<[job: string]>(
+  "take_over_job",
+  1,
+  `${WRITTEN}
+local j = redis.call('HMGET', KEYS[1], 'runners', 'closed', 'election')
+if not j[1] then return 'unknown' end
+if j[2] then return 'closed' end
+if j[3] then
+  local epoch, n, id = string.match(j[3], '^(%d+) (%d+) (%S+)$')
+  if not epoch then return 'changed' end
+  if id == ARGV[4] then return 'ok' end
+  epoch, n = tonumber(epoch), tonumber(n)
+  if epoch > tonumber(ARGV[2]) or (epoch == tonumber(ARGV[2]) and n >= tonumber(ARGV[3])) then return 'older' end
+end
+if written(j[1]) ~= tonumber(ARGV[1]) then return 'changed' end
+local ends = 5 + 2 * ARGV[5]
+for i = 6, ends, 2 do
+  if (redis.call('HGET', KEYS[1], 'attempt:' .. ARGV[i]) or '1') ~= ARGV[i + 1] then return 'changed' end
+end
+for i = 6, ends, 2 do redis.call('HSET', KEYS[1], 'attempt:' .. ARGV[i], ARGV[i + 1] + 1) end
+for i = ends + 1, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+redis.call('HSET', KEYS[1], 'election', ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. ARGV[4])
 redis.call('HINCRBY', KEYS[1], 'raised', 1)
 return 'ok'
 `,
@@ -174,6 +224,7 @@ const fields = z.array(z.string());
 const loadedReply = z.tuple([z.number(), fields], fields).nullable();
 const aloneReply = z.tuple([z.number(), fields]);
 const saveReply = z.enum(["ok", "changed", "closed", "unknown"]);
+const takeOverReply = z.enum([...saveReply.options, "older"]);
 const closeReply = z.union([
   z.tuple([z.enum(["closed", "was"]), z.string()]),
   z.tuple([z.enum(["changed", "unknown"])]),
@@ -211,10 +262,11 @@ export async function loadJob(
     readRequired(schema, job.get(field) ?? "", { id, key: keys.job(id), field });
   const claims: Claim[] = [];
   const steps = new Map<string, StepOutcome>();
+  const stale = new Set<string>();
   let written = Number(job.get("raised") ?? 0);
   for (const out of outs) {
     written += out.length / 2;
-    readOutcomes({ id, key: keys.jobOutcomes(id, "*"), onUnreadable }, out, claims, steps);
+    readOutcomes({ id, key: keys.jobOutcomes(id, "*"), onUnreadable }, out, { claims, steps, stale });
   }
   const attempts = new Map<string, number | null>();
   for (const [field, value] of job)
@@ -230,7 +282,12 @@ export async function loadJob(
   };
   const record = read(jobRecord, "record");
   const bodyHash = job.get("bodyHash") ?? "";
-  return { nowMs, record, bodyHash, marks, attempts, outcomes: { claims, steps }, written };
+  const decided = job.get("election");
+  const election =
+    decided === undefined
+      ? null
+      : readRequired(jobElection, JSON.stringify(decided), { id, key: keys.job(id), field: "election" });
+  return { nowMs, record, bodyHash, marks, election, attempts, outcomes: { claims, steps, stale }, written };
 }
 
 /**
@@ -255,6 +312,7 @@ async function loadByKeys(redis: RedisClient, keys: Keys, id: string): Promise<z
 /**
  * Saves the next version of a job of many steps: `next`, made from `state`.
  * @param givenUp the tasks that no runner may claim any more.
+ * @param election the one under which it is decided; null in modes without elections.
  */
 export async function saveJob(
   redis: RedisClient,
@@ -262,8 +320,10 @@ export async function saveJob(
   state: JobState,
   next: JobRecord,
   givenUp: readonly string[],
+  election: Election | null,
 ): Promise<z.output<typeof saveReply>> {
-  const cleanup = next.tasks.filter((task) => task.cleanup === true).map(({ id }) => id);
+  const cleanup = next.tasks.filter((task) => task.cleanup === true).flatMap(({ id }) => [`cleanup:${id}`, "1"]);
+  const added = next.tasks.slice(state.record.tasks.length);
   const reply = await save.call(
     redis,
     [keys.job(next.id)],
@@ -272,9 +332,11 @@ export async function saveJob(
       state.written,
       JSON.stringify(next),
       runnersOf(next),
+      election?.id ?? "",
       givenUp.length,
       ...givenUp,
       ...cleanup,
+      ...(await digestFields(added, election !== null)),
     ],
   );
   return saveReply.parse(reply);
@@ -286,9 +348,35 @@ export async function raiseAttempts(
   keys: Keys,
   { record, written }: JobState,
   tasks: readonly Pick<Task, "id" | "attempt">[],
+  election: Election | null,
 ): Promise<z.output<typeof saveReply>> {
   const from = tasks.flatMap(({ id, attempt }) => [id, attempt]);
-  return saveReply.parse(await raise.call(redis, [keys.job(record.id)], [written, ...from]));
+  return saveReply.parse(await raise.call(redis, [keys.job(record.id)], [written, election?.id ?? "", ...from]));
+}
+
+/**
+ * Takes a job over for an election, before the first decision under it: the next attempts of `tasks`, all that are unfinished, are
+ * the ones that count from then on. @returns "older" if the job was decided under an election of a higher order.
+ */
+export async function takeOverJob(
+  redis: RedisClient,
+  keys: Keys,
+  election: JobElection,
+  { record, written }: JobState,
+  tasks: readonly Task[],
+): Promise<z.output<typeof takeOverReply>> {
+  const reply = await takeOver.call(
+    redis,
+    [keys.job(record.id)],
+    [
+      written,
+      ...jobElectionText(election).split(" "),
+      tasks.length,
+      ...tasks.flatMap(({ id, attempt }) => [id, attempt]),
+      ...(await digestFields(tasks, election.id !== null)),
+    ],
+  );
+  return takeOverReply.parse(reply);
 }
 
 /**

@@ -1,9 +1,12 @@
 import * as z from "zod";
+import { mayApply } from "../../domain/election.ts";
 import type { Claim, Outcomes, Task } from "../../domain/job/job.ts";
 import { type StepOutcome, stepOutcome } from "../../domain/stitch/stitch.ts";
 import type { RedisClient } from "../connection/client.ts";
+import { isCluster } from "../connection/connection.ts";
 import { defineScript } from "../connection/script.ts";
 import type { Keys } from "../keys.ts";
+import { ELECTION, readElection } from "../leader-lease.ts";
 import { type OnUnreadable, readField, refuse } from "../unreadable.ts";
 import { markJobDue } from "./due-jobs.ts";
 
@@ -14,33 +17,75 @@ const MAX_HINT_BYTES = 8192;
 const ALONE_KEPT_MS = 86_400_000;
 
 /**
- * A runner claims a task. KEYS the runner's outcomes. ARGV the job's key, task, attempt, incarnation.
- * Returns 'ok', or why not: 'unknown' (no such job), 'closed', 'attempt' (not the current one), 'cancelled', 'expired'.
- * Cancel and deadline end only tasks that nobody has claimed in any attempt, and never tasks that clean up after a job. A
- * runner that is back claims its tasks again. The highest incarnation that claimed an attempt is kept: see `write_outcomes`.
+ * Lua: marks of claims that are stale. `is_claimed(outcomes, task)`: is there a claim of any attempt without that mark? Only asked for
+ * tasks whose job is over, because it reads all the fields.
+ */
+const MARK_STALE = `
+local function mark_stale(key, claim, at)
+  redis.call('HSETNX', key, 'x:' .. claim, at)
+  return 'stale_leader'
+end
+local function is_claimed(key, task)
+  if redis.call('HEXISTS', key, 'f:' .. task) == 0 then return false end
+  for _, field in ipairs(redis.call('HKEYS', key)) do
+    local of, claim = string.match(field, '^c:(([^.]+)%.%d+%.%d+)$')
+    if claim == task and redis.call('HEXISTS', key, 'x:' .. of) == 0 then return true end
+  end
+  return false
+end
+`;
+
+/**
+ * A runner claims a task. KEYS the runner's outcomes. ARGV the job's key, task, attempt, incarnation; for a task that a leader has
+ * sent: its digest, and, on a single Redis, its election and the key of the leader's lease.
+ * Returns 'ok', or why not: 'unknown' (no such job), 'closed', 'attempt' (not the current one), 'task' (another one has this id),
+ * 'cancelled', 'expired', 'stale_leader' (another leader has been elected: marked, see `mark_stale`).
+ * Cancel and deadline end only tasks that nobody has claimed in any attempt, but for claims that are marked as stale, and never tasks
+ * that clean up after a job. A runner that is back claims its tasks again. The highest incarnation that claimed an attempt is kept:
+ * see `write_outcomes`.
  * Atomic: a task must never be claimed after it was reported as cancelled or expired.
+ * In a Redis Cluster the lease is in another slot, so the runner reads it after this. Never before, nor in one pipeline with this: a
+ * leader that is elected between the two would not be seen.
  * The script reads the job's key without declaring it in KEYS: Redis requires the right to write each declared key, and a
  * node's user may not write job records (docs/security.md). The job's key shares the slot.
  */
 const claimTask = defineScript<[outcomes: string]>(
   "claim_task",
   1,
-  `
-local j = redis.call('HMGET', ARGV[1], 'deadlineAt', 'cancelledAt', 'closed', 'attempt:' .. ARGV[2], 'cleanup:' .. ARGV[2])
+  `${ELECTION}${MARK_STALE}
+local j = redis.call('HMGET', ARGV[1], 'deadlineAt', 'cancelledAt', 'closed', 'attempt:' .. ARGV[2], 'cleanup:' .. ARGV[2],
+  'task:' .. ARGV[2])
 if not j[1] then return 'unknown' end
 if j[3] then return 'closed' end
 if (j[4] or '1') ~= ARGV[3] then return 'attempt' end
+if ARGV[5] and j[6] ~= ARGV[5] then return 'task' end
 local id = ARGV[2] .. '.' .. ARGV[3]
 only(KEYS[1], 'hash')
-if redis.call('HEXISTS', KEYS[1], 'f:' .. ARGV[2]) == 0 then
-  if j[2] and not j[5] then return 'cancelled' end
-  if now >= tonumber(j[1]) and not j[5] then return 'expired' end
-  redis.call('HSET', KEYS[1], 'f:' .. ARGV[2], now)
-end
-redis.call('HSETNX', KEYS[1], 'c:' .. id .. '.' .. ARGV[4], now)
+local claim = id .. '.' .. ARGV[4]
+if redis.call('HEXISTS', KEYS[1], 'x:' .. claim) == 1 then return 'stale_leader' end
+local ends = not j[5] and (j[2] and 'cancelled' or (now >= tonumber(j[1]) and 'expired'))
+if ends and not is_claimed(KEYS[1], ARGV[2]) then return ends end
+redis.call('HSETNX', KEYS[1], 'f:' .. ARGV[2], now)
+redis.call('HSETNX', KEYS[1], 'c:' .. claim, now)
 local by = tonumber(redis.call('HGET', KEYS[1], 'by:' .. id) or 0) or 0
 redis.call('HSET', KEYS[1], 'by:' .. id, math.max(by, tonumber(ARGV[4])))
+if ARGV[7] then
+  local current = current_election(ARGV[7])
+  if not (current and current.id == ARGV[6]) then return mark_stale(KEYS[1], claim, now) end
+end
 return 'ok'
+`,
+);
+
+/**
+ * Marks a claim as stale: after it, the runner has found that another leader had been elected, and has applied nothing. KEYS the
+ * runner's outcomes. ARGV task, attempt, incarnation.
+ */
+const markStale = defineScript<[outcomes: string]>(
+  "mark_stale",
+  1,
+  `${MARK_STALE}
+return mark_stale(KEYS[1], ARGV[1] .. '.' .. ARGV[2] .. '.' .. ARGV[3], now)
 `,
 );
 
@@ -85,7 +130,7 @@ return 1
 
 const writtenReply = z.literal([0, 1]);
 
-const claimReply = z.enum(["ok", "unknown", "closed", "attempt", "cancelled", "expired"]);
+const claimReply = z.enum(["ok", "unknown", "closed", "attempt", "task", "cancelled", "expired", "stale_leader"]);
 
 /** The pairs of a hash that Redis replied as field, value, …. */
 export function pairsOf(hash: readonly string[]): [field: string, value: string][] {
@@ -94,18 +139,20 @@ export function pairsOf(hash: readonly string[]): [field: string, value: string]
   return pairs;
 }
 
-/** Adds the claims and outcomes of a runner's hash, given as field, value, …, to `claims` and `steps`. */
+/** Adds what a runner's hash holds, given as field, value, …, to claims, outcomes and stale attempts. See `Outcomes`. */
 export function readOutcomes(
   { onUnreadable, ...at }: { readonly id: string; readonly key: string; readonly onUnreadable: OnUnreadable },
   out: readonly string[],
-  claims: Claim[],
-  steps: Map<string, StepOutcome>,
+  { claims, steps, stale }: { claims: Claim[]; steps: Map<string, StepOutcome>; stale: Set<string> },
 ): void {
-  for (const [field, value] of pairsOf(out)) {
+  const pairs = pairsOf(out);
+  const marked = new Set(pairs.flatMap(([field]) => (field.startsWith("x:") ? field.slice(2) : [])));
+  for (const claimed of marked) stale.add(claimed.slice(0, claimed.lastIndexOf(".")));
+  for (const [field, value] of pairs) {
     if (field.startsWith("s:")) {
       const outcome = readField(stepOutcome, value, { ...at, field }, onUnreadable);
       if (outcome !== null) steps.set(field.slice(2), outcome);
-    } else if (field.startsWith("c:")) {
+    } else if (field.startsWith("c:") && !marked.has(field.slice(2))) {
       const [task = "", attempt, incarnation] = field.slice(2).split(".");
       claims.push({ task, attempt: Number(attempt), incarnation: Number(incarnation), atMs: Number(value) });
     }
@@ -127,7 +174,7 @@ export function readHint(payload: string): OutcomesHint | null {
   try {
     const { runner, written, steps: told } = outcomesHint.parse(JSON.parse(payload));
     const steps = new Map<string, StepOutcome>();
-    readOutcomes({ id: "", key: "", onUnreadable: refuse }, told, [], steps);
+    readOutcomes({ id: "", key: "", onUnreadable: refuse }, told, { claims: [], steps, stale: new Set() });
     return { runner, written, steps, told: pairsOf(told).flatMap((pair) => [runner, ...pair]) };
   } catch {
     // The command was accepted; a hint must not turn its answer into an error.
@@ -137,7 +184,10 @@ export function readHint(payload: string): OutcomesHint | null {
 
 export type ClaimReply = z.output<typeof claimReply>;
 
-/** Claims a task. Safe to repeat. `runner`: the node's id, or `MASTER_RUNNER`. */
+/**
+ * Claims a task. Safe to repeat. `runner`: the node's id, or `MASTER_RUNNER`.
+ * @param led for a task that a leader has sent: its election, and the task's digest. Both are compared.
+ */
 export async function claim(
   redis: RedisClient,
   keys: Keys,
@@ -145,12 +195,23 @@ export async function claim(
   runner: string,
   task: Pick<Task, "id" | "attempt">,
   incarnation: number,
+  led: { readonly election: string; readonly digest: string } | null = null,
 ): Promise<ClaimReply> {
-  const reply = await claimTask.call(
-    redis,
-    [keys.jobOutcomes(job, runner)],
-    [keys.job(job), task.id, task.attempt, incarnation],
-  );
+  const outcomes = keys.jobOutcomes(job, runner);
+  const args = [keys.job(job), task.id, task.attempt, incarnation];
+  if (led === null) return claimed(redis, keys, job, claimTask.call(redis, [outcomes], args));
+  const { election, digest } = led;
+  if (!isCluster(redis)) {
+    const all = [...args, digest, election, keys.leaderLease];
+    return claimed(redis, keys, job, claimTask.call(redis, [outcomes], all));
+  }
+  const reply = await claimed(redis, keys, job, claimTask.call(redis, [outcomes], [...args, digest]));
+  if (reply !== "ok" || mayApply(election, await readElection(redis, keys))) return reply;
+  return claimReply.parse(await markStale.call(redis, [outcomes], [task.id, task.attempt, incarnation]));
+}
+
+async function claimed(redis: RedisClient, keys: Keys, job: string, replying: Promise<unknown>): Promise<ClaimReply> {
+  const reply = await replying;
   // While a Redis Cluster moves the slot, the script may have run on the server that does not have the record yet. Only a
   // command on the record's own key shows whether the record is gone.
   if (reply === "unknown" && (await redis.hexists(keys.job(job), "record")) === 1)

@@ -53,7 +53,7 @@ for (const { what, more, decides, mode } of [
 
 test("masters set-mode sends the mode, and says what to do next", async () => {
   await using api = await CannedApi.start((_, response) =>
-    sendJson(response, 200, { mode: "preferred", preferred: "m1", before: "leaderless" }),
+    sendJson(response, 200, { mode: "preferred", preferred: "m1", lease: null, before: "leaderless" }),
   );
   const ended = await runStitch(["masters", "set-mode", "preferred", "--preferred", "m1"], on(api));
   assert.deepEqual([ended.code, ended.stdout], [0, ""]);
@@ -74,5 +74,5 @@ test("masters set-mode sends the mode, and says what to do next", async () => {
   }
   const wrong = await runStitch(["masters", "set-mode", "boss"], on(api));
   assert.equal(wrong.code, 1);
-  assert.match(wrong.stderr, /leaderless, preferred, own/);
+  assert.match(wrong.stderr, /leaderless, preferred, leader, own/);
 });

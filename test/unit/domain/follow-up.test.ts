@@ -82,8 +82,13 @@ function finished(record: JobRecord, outcomes: readonly StepOutcome[]): Job {
     record,
     bodyHash: "",
     marks: { cancelledAtMs: null, closed: null },
+    election: null,
     attempts: new Map(),
-    outcomes: { claims: [], steps: new Map(keys.map((key, index) => [key, outcomes[index] ?? DONE])) },
+    outcomes: {
+      claims: [],
+      stale: new Set(),
+      steps: new Map(keys.map((key, index) => [key, outcomes[index] ?? DONE])),
+    },
     nowMs: 2000,
     written: 0,
   };
@@ -171,7 +176,7 @@ test("rolls back a created stitch that did not come up, too: it exists, under it
 test("rolls back what a create may have made on a node that died, too", () => {
   const { state } = jobOf(checked("stitch.create", CREATE), [], { stitches: [], nodes: [node("n1")] });
   const claims = [{ task: "t0", attempt: 1, incarnation: 1, atMs: 1500 }];
-  const unheard: JobState = { ...state, outcomes: { claims, steps: new Map() } };
+  const unheard: JobState = { ...state, outcomes: { claims, steps: new Map(), stale: new Set() } };
   const folded = foldJob(unheard, new Map());
   assert.deepEqual(steps(rollbackOf(unheard, folded)), ["stitch.remove", "remove n1:orders-1"]);
 });

@@ -23,6 +23,8 @@ type Over = {
   refused?: StepError["code"];
   /** Claimed by attempt 1. */
   claimed?: boolean;
+  /** A claim of attempt 1 found another leader. */
+  stale?: boolean;
   /** The outcome of attempt 1. */
   outcome?: StepOutcome;
   waitForNode?: boolean;
@@ -63,8 +65,10 @@ export const stateOf = (over: Over): JobState => ({
   record: jobOf([{ ...taskOf("t0", 1, over), node: "n1" }], over.waitForNode ?? false),
   bodyHash: "",
   marks: { cancelledAtMs: over.cancelledAtMs ?? null, closed: null },
+  election: null,
   attempts: new Map(over.attempt === undefined ? [] : [["t0", over.attempt]]),
   outcomes: {
+    stale: new Set(over.stale === true ? ["t0.1"] : []),
     claims: over.claimed === true ? [{ task: "t0", attempt: 1, incarnation: 1, atMs: 5 }] : [],
     steps: new Map(over.outcome === undefined ? [] : [["t0.1.0", over.outcome]]),
   },
@@ -114,7 +118,7 @@ export const jobs = fc
       ...stateOf({ nowMs }),
       record: jobOf(made, waitForNode),
       attempts,
-      outcomes: { claims, steps },
+      outcomes: { claims, steps, stale: new Set() },
     };
     return { state: { ...state, marks: { cancelledAtMs, closed: null } }, runners };
   });
@@ -128,9 +132,10 @@ export const alike = (state: JobState): fc.Arbitrary<JobState> => {
     const all = [...claims, ...more];
     return fc.shuffledSubarray(all, { minLength: all.length });
   });
-  return fc
-    .tuple(again, inOrder)
-    .map(([repeated, shuffled]) => ({ ...state, outcomes: { claims: repeated, steps: new Map(shuffled) } }));
+  return fc.tuple(again, inOrder).map(([repeated, shuffled]) => ({
+    ...state,
+    outcomes: { ...state.outcomes, claims: repeated, steps: new Map(shuffled) },
+  }));
 };
 
 /** The state with an outcome for every step, and the statuses of all steps. Missing outcomes are made up. */

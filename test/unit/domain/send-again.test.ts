@@ -86,7 +86,7 @@ for (const [said, state, runner, expected] of [
 
 test("for a task that is taken up after the deadline, the time counts from its claim", () => {
   const claims = [{ task: "t0", attempt: 1, incarnation: 1, atMs: 5000 }];
-  const state = (nowMs: number) => ({ ...at(nowMs), outcomes: { claims, steps: new Map() } });
+  const state = (nowMs: number) => ({ ...at(nowMs), outcomes: { claims, steps: new Map(), stale: new Set<string>() } });
   assert.equal(sentAgain(state(OVERDUE_MS), node(1)), "nothing");
   assert.equal(sentAgain(state(5000 + OUTCOME_LOST_MS), node(1)), "attempt 2");
 });

@@ -204,8 +204,9 @@ export class SimulatedCluster {
       record: this.record,
       bodyHash: "",
       marks: this.marks,
+      election: null,
       attempts: new Map(this.#attempts),
-      outcomes: { claims: [...this.#claims], steps: new Map(this.#steps) },
+      outcomes: { claims: [...this.#claims], steps: new Map(this.#steps), stale: new Set() },
       nowMs: this.nowMs,
       written: this.#written,
     };

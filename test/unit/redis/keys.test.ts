@@ -6,11 +6,13 @@ import { LAYOUT } from "../../../src/redis/layout.ts";
 import { cellsIn, cellsOf, keysOf, keyTable, OPERATIONS, rowOf } from "../../support/key-table.ts";
 
 /** These make prefixes and channels: nothing is stored under them. */
-const NO_KEYS = ["constructor", "node", "replyChannel", "jobChannel"];
+const NO_KEYS = ["constructor", "node", "mastersShare", "replyChannel", "jobChannel"];
+/** Their rows are those of BullMQ's keys. */
+const QUEUES = ["nodeQueue", "mastersQueue"];
 
 test("every key has a row in the layout", () => {
   const made = Object.getOwnPropertyNames(Keys.prototype).filter((name) => !NO_KEYS.includes(name));
-  assert.deepEqual(made.filter((name) => name !== "nodeQueue").sort(), Object.keys(LAYOUT).sort());
+  assert.deepEqual(made.filter((name) => !QUEUES.includes(name)).sort(), Object.keys(LAYOUT).sort());
   for (const { key, row } of keysOf("c")) assert.ok(row.bound !== "" && row.writer !== "", key);
 });
 

@@ -53,6 +53,11 @@ export class TaskJournal {
     await this.#options.disk.written().catch(() => ended);
   }
 
+  /** Is the task (its `dispatchId`) here? */
+  has(id: string): boolean {
+    return this.#open.has(id);
+  }
+
   /** Continues the tasks that an earlier run of the worker has left. Does not wait for them. */
   resume(tasks: readonly Dispatch[], again: (task: Dispatch) => Promise<void>): void {
     for (const task of tasks) {

@@ -1,4 +1,11 @@
-import type { Dispatch, MasterStep, Step, StitchStep, Task } from "../../../src/domain/job/job.ts";
+import {
+  type Dispatch,
+  dispatchId,
+  type MasterStep,
+  type Step,
+  type StitchStep,
+  type Task,
+} from "../../../src/domain/job/job.ts";
 import { splitFullId } from "../../../src/domain/names/ids.ts";
 import { formatRevision, type Revision } from "../../../src/domain/names/revision.ts";
 import type { StepError, StepOutcome } from "../../../src/domain/stitch/stitch.ts";
@@ -28,7 +35,7 @@ export type TaskRunnerOptions = {
   readonly orders: Pick<Orders, "claim" | "tell" | "assigned">;
   readonly host: StitchHost;
   readonly publisher: Publisher;
-  readonly journal: TaskJournal;
+  readonly journal: Pick<TaskJournal, "take" | "has">;
   readonly specs: Pick<Specs, "bring">;
   readonly incarnation: () => number;
   /** Does this worker hold the lease, as far as it knows without asking Redis? */
@@ -73,26 +80,30 @@ const isStitchStep = (step: Step): step is StitchStep => step.stitch !== null;
  */
 export class TaskRunner {
   readonly #options: TaskRunnerOptions;
-  readonly #underWay = new Set<Promise<void>>();
+  /** By `dispatchId`. */
+  readonly #underWay = new Map<string, Promise<void>>();
+  /** The tasks, with the incarnation, whose claim has found its election current, until they have ended. */
+  readonly #begun = new Set<string>();
 
   constructor(options: TaskRunnerOptions) {
     this.#options = options;
   }
 
-  /** Takes a task from the queue. Resolves when the queue need not keep the task any longer. */
+  /**
+   * Takes a task from the queue. Resolves when the queue need not keep the task any longer. A task that is delivered again meanwhile
+   * is not run twice: its second claim could find another leader, and mark the task as not applied.
+   */
   async run(dispatch: Dispatch): Promise<void> {
-    const running = this.#run(dispatch);
-    this.#underWay.add(running);
-    try {
-      await running;
-    } finally {
-      this.#underWay.delete(running);
-    }
+    const id = dispatchId(dispatch.job, dispatch.task);
+    if (this.#options.journal.has(id)) return;
+    const running = this.#underWay.get(id) ?? this.#run(dispatch).finally(() => this.#underWay.delete(id));
+    this.#underWay.set(id, running);
+    await running;
   }
 
   /** Resolves when no task that the queue keeps is in progress any more. */
   async idle(): Promise<void> {
-    await Promise.allSettled(this.#underWay);
+    await Promise.allSettled(this.#underWay.values());
   }
 
   async #run(dispatch: Dispatch): Promise<void> {
@@ -110,15 +121,17 @@ export class TaskRunner {
   }
 
   /** @returns null if the task is not for this node to carry out (any more). @throws if Redis does not answer. */
-  async #claim({ job, revision, task }: Dispatch): Promise<Claimed | null> {
+  async #claim({ job, revision, task, election }: Dispatch): Promise<Claimed | null> {
     if (!this.#options.holdsId())
       throw new Error("no heartbeat within the lease: the task waits until the node is registered");
     const incarnation = this.#options.incarnation();
+    const begun = `${dispatchId(job, task)}@${incarnation}`;
     const creates = task.steps.filter((step) => step.action === "create");
     // The claim fails if the job is cancelled, expired, closed or never recorded, or if this is not the current attempt.
     // Readers of the job see that without this node.
     const [claimed, assigned] = await Promise.all([
-      this.#options.orders.claim(job, task, incarnation),
+      // What was begun is finished: compared again, it would be marked as if nothing had been applied.
+      this.#options.orders.claim(job, task, incarnation, this.#begun.has(begun) ? null : (election ?? null)),
       creates.length === 0
         ? NOTHING_ASSIGNED
         : this.#options.orders.assigned(creates.map(bareId), this.#options.onError),
@@ -126,6 +139,7 @@ export class TaskRunner {
       creates.length === 0 ? null : this.#options.learnEligibility(),
     ]);
     if (claimed !== "ok") return null;
+    if (election !== undefined) this.#begun.add(begun);
     // Anyone who may write to this node's queue may write a forged task.
     const placed = formatRevision({ revision, wave: task.wave });
     const strangersIn = (found: typeof assigned) =>
@@ -179,6 +193,7 @@ export class TaskRunner {
     await Promise.all(Array.from({ length: Math.min(atOnce, task.steps.length) }, work));
     write(true);
     await writing;
+    this.#begun.delete(`${dispatchId(job, task)}@${incarnation}`);
     if (!isOurs) this.#options.say(`${task.id} of ${job} was taken up again since: what came of it here is dropped`);
   }
 

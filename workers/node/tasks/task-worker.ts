@@ -1,5 +1,5 @@
-import type { Dispatch } from "../../../src/domain/job/job.ts";
-import { NodeQueueWorker } from "../../../src/queue/node-queue.ts";
+import { type Dispatch, dispatch } from "../../../src/domain/job/job.ts";
+import { QueueWorker } from "../../../src/queue/queue-worker.ts";
 import type { RedisClient } from "../../../src/redis/connection/client.ts";
 import type { Keys } from "../../../src/redis/keys.ts";
 import type { StitchDisk } from "../stitches/stitch-disk.ts";
@@ -21,13 +21,20 @@ type TaskWorkerOptions = Omit<TaskRunnerOptions, "journal"> & {
 export class TaskWorker {
   readonly #journal: TaskJournal;
   readonly #runner: TaskRunner;
-  readonly #queue: NodeQueueWorker;
+  readonly #queue: QueueWorker<Dispatch>;
 
   constructor(options: TaskWorkerOptions) {
     const { blocking, keys, node, onError } = options;
     this.#journal = new TaskJournal(options);
     this.#runner = new TaskRunner({ ...options, journal: this.#journal });
-    this.#queue = new NodeQueueWorker(blocking, keys, node, CONCURRENCY, (task) => this.#runner.run(task), onError);
+    this.#queue = new QueueWorker({
+      redis: blocking,
+      prefix: keys.node(node),
+      concurrency: CONCURRENCY,
+      schema: dispatch,
+      run: (task) => this.#runner.run(task),
+      onError,
+    });
   }
 
   /**

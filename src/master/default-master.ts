@@ -1,5 +1,5 @@
 import { RequestError } from "../domain/errors.ts";
-import type { ChosenMaster } from "../domain/master-mode.ts";
+import type { ChosenMaster, Right } from "../domain/master-mode.ts";
 import type { StitchRecord } from "../domain/stitch/stitch.ts";
 import type { Dispatcher } from "../queue/dispatcher.ts";
 import type { RedisClient } from "../redis/connection/client.ts";
@@ -17,12 +17,15 @@ import { DeadLetters } from "./routing/dead-letters.ts";
 import { listEvents } from "./state/event-list.ts";
 import { forgetNode } from "./commands/forget-node.ts";
 import { Housekeeping } from "./jobs/housekeeping.ts";
-import { CommandService } from "./commands/command-service.ts";
+import { type CommandRequest, CommandService } from "./commands/command-service.ts";
+import type { AcceptedJob } from "./commands/job-acceptance.ts";
 import { JobService } from "./jobs/job-service.ts";
 import { JobList } from "./jobs/job-list.ts";
 import { JobWaiter } from "./jobs/job-waiter.ts";
 import { MasterPresence } from "./jobs/master-presence.ts";
 import { SharedUpkeep } from "./jobs/shared-upkeep.ts";
+import { TaskSender } from "./jobs/task-sender.ts";
+import { type LedOptions, openLeadership } from "./leader/leadership.ts";
 import { Messages } from "./routing/messages.ts";
 import { NodeQuestions } from "./state/node-questions.ts";
 import { Observer } from "./state/observer.ts";
@@ -31,9 +34,11 @@ import { Recipients } from "./routing/recipients.ts";
 import { routesOf } from "./routing/routes.ts";
 import { StitchLogs } from "./state/stitch-logs.ts";
 
-export type LeaderlessOptions = {
+export type DefaultMasterOptions = {
   readonly id: string;
   readonly chosen: ChosenMaster;
+  /** In the mode `leader`: for the election, and for the requests to the leader; else null. */
+  readonly led: LedOptions | null;
   readonly redis: RedisClient;
   readonly keys: Keys;
   readonly dispatcher: Dispatcher;
@@ -48,24 +53,42 @@ export type LeaderlessOptions = {
 };
 
 /**
- * The default Master: the process that receives a command plans and dispatches it, from the state that it sees. There is no
- * leader and no election. If two commands conflict, the node decides by their revisions. With the mode `preferred`, one Master
- * brings jobs of many steps forward.
+ * The Master that comes with CrossStitch, in its three modes. `leaderless`: the process that receives a command plans and dispatches
+ * it, from the state that it sees; if two commands conflict, the node decides by their revisions. `preferred`: the same, but one Master
+ * brings jobs of many steps forward. `leader`: one Master is elected, and does both.
  *
  * Long, because it is a list: every port's functions, each in one line.
  */
-export function leaderlessMaster(options: LeaderlessOptions): Master {
-  const { id, redis, keys, hints, nowMs, onLate } = options;
+export function defaultMaster(options: DefaultMasterOptions): Master {
+  const { id, chosen, redis, keys, hints, nowMs, onLate } = options;
   const steadyNowMs = () => performance.now();
   const presence = new MasterPresence({ ...options, steadyNowMs });
-  const common = { ...options, onUnreadable: tellOnce(onLate), mayDecide: () => presence.mayDecide() };
+  const without: Right = { ...chosen, election: null };
+  const ofLeader = (): Right | null => {
+    const election = led?.leader.current() ?? null;
+    return election === null ? null : { ...chosen, election };
+  };
+  const common = {
+    ...options,
+    onUnreadable: tellOnce(onLate),
+    planning: options.led === null ? () => without : ofLeader,
+    deciding: options.led === null ? () => (presence.mayDecide() ? without : null) : ofLeader,
+    onHigherEpoch: (epoch: number) => led?.leader.askAbove(epoch),
+  };
   const reader = new StateReader(common);
   const locate = (ref: string): Promise<string> => reader.locate(ref);
   const observer = new Observer({ redis, keys, deadAfterMs: options.deadAfterMs, onUnreadable: common.onUnreadable });
-  const jobService = new JobService({ ...common, observer });
+  const sender = new TaskSender(common);
+  const jobService = new JobService({ ...common, observer, sender });
   const specs = new SpecStore(redis, keys, common.onUnreadable);
   const waiter = new JobWaiter(jobService, hints, specs, nowMs);
-  const commandService = new CommandService({ ...common, jobService, waiter, observer });
+  const commandService = new CommandService({ ...common, sender, jobService, waiter, observer });
+  const led =
+    options.led === null ? null : openLeadership({ ...common, ...options.led, steadyNowMs, waiter, commandService });
+  const accept = (request: CommandRequest, waitMs: number): Promise<AcceptedJob> =>
+    led === null
+      ? commandService.name(request).then((job) => commandService.accept(request, job))
+      : led.requests.accept(request, waitMs);
   const jobs = new JobList({ ...common, jobService });
   const recipients = new Recipients({ ...common, locate });
   const messages = new Messages({ ...common, recipients });
@@ -76,6 +99,7 @@ export function leaderlessMaster(options: LeaderlessOptions): Master {
     presence,
     jobService,
     housekeeping: new Housekeeping(common),
+    leader: led?.leader ?? null,
     steadyNowMs,
   });
   const buryInbox = (node: string, incarnation: number, stitches: readonly StitchRecord[]) =>
@@ -102,7 +126,10 @@ export function leaderlessMaster(options: LeaderlessOptions): Master {
       deleteDeadLetter: (letter) => deadLetters.delete(letter),
     },
     commands: {
-      submit: (submission) => commandService.submit(submission),
+      submit: (submission) =>
+        submission.command.dryRun
+          ? commandService.plan(submission)
+          : accept({ kind: "submit", submission }, submission.waitMs),
       job: (job, waitMs) => waiter.job(job, waitMs),
       jobs: (page, filter) => jobs.jobs(page, filter),
       steps: (job, page, filter) => jobs.steps(job, page, filter),
@@ -115,8 +142,8 @@ export function leaderlessMaster(options: LeaderlessOptions): Master {
         await markJobDue(redis, keys, job);
         return waiter.job(job, 0);
       },
-      retry: (job) => commandService.retry(job),
-      rollback: (job, reason = null) => commandService.rollback(job, reason),
+      retry: async (of) => (await accept({ kind: "retry", of }, 0)).job,
+      rollback: async (of, reason = null) => (await accept({ kind: "rollback", of, reason }, 0)).job,
       adopt: (node) => adoptNode({ ...common, specs }, node),
       changeMode: async (to) => ({ ...to, before: await changeMasterMode(redis, keys, to) }),
       forgetNode: (node) => forgetNode({ ...common, buryInbox }, node),

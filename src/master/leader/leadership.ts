@@ -1,0 +1,65 @@
+import type { Election, LeaderLease, Won } from "../../domain/election.ts";
+import type { ClusterEvent } from "../../domain/event.ts";
+import { LEASE_IN_REDIS } from "../../domain/master-mode.ts";
+import { EtcdLease } from "../../etcd/etcd-lease.ts";
+import { emitEvents } from "../../redis/events.ts";
+import { redisLease } from "../../redis/leader-lease.ts";
+import { makeAllDue } from "../../redis/job/job-index.ts";
+import { Leader, type LeaderOptions } from "./leader.ts";
+import { RequestHandler, type RequestHandlerOptions } from "./request-handler.ts";
+import { RequestSender, type RequestSenderOptions } from "./request-sender.ts";
+
+/** What the mode `leader` needs beside what every mode needs. */
+export type LedOptions = Pick<LeaderOptions, "lease" | "leaseMs" | "random"> &
+  Pick<RequestHandlerOptions, "openBlocking"> &
+  Pick<RequestSenderOptions, "queue"> & {
+    /** Aborts when the connections are closed. */
+    readonly closed: AbortSignal;
+  };
+
+type Options = LedOptions &
+  Omit<LeaderOptions, "onElected" | "onLost"> &
+  Omit<RequestHandlerOptions, "onError"> &
+  RequestSenderOptions;
+
+/** This process in the mode `leader`. It takes part in the election only if `leader.takePart` is called. */
+export type Leadership = { readonly leader: Leader; readonly requests: RequestSender };
+
+/** Opens no connection and sends nothing until it is used. */
+export function openLeadership(options: Options): Leadership {
+  const { redis, keys, lease, closed, onLate } = options;
+  const handler = new RequestHandler({ ...options, onError: onLate });
+  const tell = (events: readonly ClusterEvent[]) => emitEvents(redis, keys, events).catch(onLate);
+  const leader = new Leader({
+    ...options,
+    lease: {
+      place: lease.place,
+      win: (candidacy) => lease.win(candidacy),
+      renew: (election, leaseMs) => lease.renew(election, leaseMs),
+      giveBack: async (election) => {
+        await lease.giveBack(election);
+        await tell([changed("leader.lost", election)]);
+      },
+    },
+    onElected: ({ election, before }: Won) => {
+      handler.start();
+      // The jobs of the leader before would be looked at within a few seconds, too.
+      makeAllDue(redis, keys).catch(onLate);
+      void tell([...(before === null ? [] : [changed("leader.lost", before)]), changed("leader.elected", election)]);
+    },
+    onLost: () => void handler.stop(),
+  });
+  closed.addEventListener("abort", () => void handler.stop());
+  return { leader, requests: new RequestSender(options) };
+}
+
+const changed = (
+  type: "leader.elected" | "leader.lost",
+  { holder, id, ...order }: Pick<Election, "holder" | "id">,
+): ClusterEvent => ({ type, data: { master: holder, election: id, ...order } });
+
+/** The leader's lease where the setting says. Sends nothing until it is used. */
+export function leaseAt(context: Parameters<typeof redisLease>[0], leaseMs: number): LeaderLease {
+  const place = context.chosen.lease ?? LEASE_IN_REDIS;
+  return place === LEASE_IN_REDIS ? redisLease(context) : new EtcdLease({ ...context, place, leaseMs });
+}

@@ -1,0 +1,85 @@
+import { StaleLeader } from "../../domain/election.ts";
+import { RequestError } from "../../domain/errors.ts";
+import { QueueWorker } from "../../queue/queue-worker.ts";
+import type { RedisClient } from "../../redis/connection/client.ts";
+import { asRequestError } from "../../redis/connection/connection.ts";
+import { isAskedFor, refuseJob } from "../../redis/job/asks.ts";
+import type { Keys } from "../../redis/keys.ts";
+import type { CommandService } from "../commands/command-service.ts";
+import { AskWithdrawn } from "../commands/job-acceptance.ts";
+import { type LeaderRequest, leaderRequest, refusalText } from "./request.ts";
+
+/** Requests that are handled at once. */
+const CONCURRENCY = 64;
+const STOP_MS = 1000;
+
+export type RequestHandlerOptions = {
+  readonly redis: RedisClient;
+  readonly keys: Keys;
+  readonly commandService: CommandService;
+  /** Opens a connection in the role `blocking`. */
+  readonly openBlocking: () => RedisClient;
+  readonly onError: (error: unknown) => void;
+};
+
+/** Handles the requests to the leader, while this Master leads. */
+export class RequestHandler {
+  readonly #options: RequestHandlerOptions;
+  #term: { readonly blocking: RedisClient; readonly worker: QueueWorker<LeaderRequest> } | null = null;
+
+  constructor(options: RequestHandlerOptions) {
+    this.#options = options;
+  }
+
+  /** Begins to take requests. Does nothing if it does already. */
+  start(): void {
+    if (this.#term !== null) return;
+    const { keys, openBlocking, onError } = this.#options;
+    const blocking = openBlocking();
+    const worker = new QueueWorker({
+      redis: blocking,
+      prefix: keys.mastersShare,
+      concurrency: CONCURRENCY,
+      schema: leaderRequest,
+      run: (asked) => this.handle(asked),
+      onError,
+    });
+    this.#term = { blocking, worker };
+    worker.start(onError).catch(onError);
+  }
+
+  /** Takes no more requests. Those under way are refused by Redis if another leader has been elected. Safe to repeat. */
+  async stop(): Promise<void> {
+    const term = this.#term;
+    this.#term = null;
+    if (term === null) return;
+    await term.worker.stop(STOP_MS).catch(this.#options.onError);
+    term.blocking.disconnect();
+  }
+
+  /** Carries out a request, or refuses it. @throws if this Master cannot decide it: then it is delivered again. */
+  async handle({ job, nonce, request }: LeaderRequest): Promise<void> {
+    const { redis, keys, commandService } = this.#options;
+    if (!(await isAskedFor(redis, keys, job.id, nonce))) return;
+    try {
+      // Other deliveries of the request, to this leader or the next, may create the job meanwhile.
+      await commandService.accept(withoutWait(request), { ...job, repeatable: true }, nonce);
+    } catch (error) {
+      if (error instanceof AskWithdrawn) return;
+      const known = asRequestError(error);
+      const isElsewhere =
+        error instanceof StaleLeader || (known instanceof RequestError && known.code === "wrong_mode");
+      if (isElsewhere || (known instanceof RequestError && known.code === "redis_unavailable")) throw error;
+      const refused =
+        known instanceof RequestError
+          ? known
+          : new RequestError("internal", "The leader could not handle this; its log has the reason.");
+      if (refused !== known) this.#options.onError(error);
+      await refuseJob(redis, keys, job.id, nonce, refusalText(refused));
+    }
+  }
+}
+
+/** The API waits for the job's end, not the leader. */
+const withoutWait = (request: LeaderRequest["request"]): LeaderRequest["request"] =>
+  request.kind === "submit" ? { ...request, submission: { ...request.submission, waitMs: 0 } } : request;

@@ -1,0 +1,66 @@
+import { UnrecoverableError, Worker } from "bullmq";
+import type * as z from "zod";
+import { LATE, orLate } from "../bounded-wait.ts";
+import type { RedisClient } from "../redis/connection/client.ts";
+import { QUEUE } from "../redis/keys.ts";
+import { KEPT } from "./dispatcher.ts";
+
+/** How entries are taken. BullMQ redelivers those of a dead worker within about 7 s (lock 5 s, stalled check each 2 s). */
+const WORKER = {
+  lockDuration: 5000,
+  stalledInterval: 2000,
+  // Redelivery never fails an entry: what it asks for decides whether it may still be done, not BullMQ's count.
+  maxStalledCount: 1_000_000,
+  drainDelay: 5,
+  removeOnComplete: KEPT,
+  removeOnFail: KEPT,
+} as const;
+
+type QueueWorkerOptions<T> = {
+  /** A connection in the role `blocking`. BullMQ duplicates it; its owner closes it. */
+  readonly redis: RedisClient;
+  /** Prefix of the queue's keys. */
+  readonly prefix: string;
+  readonly concurrency: number;
+  readonly schema: z.ZodType<T>;
+  /** Does what an entry asks for. If it rejects, the entry is delivered again. */
+  readonly run: (entry: T) => Promise<void>;
+  readonly onError: (error: Error) => void;
+};
+
+/** Takes entries from a queue until stopped. */
+export class QueueWorker<T> {
+  readonly #worker: Worker;
+
+  constructor({ redis, prefix, concurrency, schema, run, onError }: QueueWorkerOptions<T>) {
+    this.#worker = new Worker(
+      QUEUE,
+      async (job) => {
+        const entry = schema.safeParse(job.data);
+        // This entry will never be readable; whoever waits for it sees the time run out.
+        if (!entry.success) throw new UnrecoverableError(`not readable: ${entry.error.message}`);
+        await run(entry.data);
+      },
+      { ...WORKER, connection: redis, prefix, concurrency, autorun: false, skipVersionCheck: true },
+    );
+    this.#worker.on("error", onError);
+    this.#worker.on("failed", (_job, error) => onError(error));
+  }
+
+  /** Resolves when the worker's connections are ready; from then on it takes entries. */
+  async start(onEnd: (error: unknown) => void): Promise<void> {
+    await this.#worker.waitUntilReady();
+    this.#worker.run().then(undefined, onEnd);
+  }
+
+  /** Takes no more entries and waits at most `graceMs` for those that run; the rest are delivered again. */
+  async stop(graceMs: number): Promise<void> {
+    const closed = this.#worker.close();
+    if ((await orLate(closed, graceMs)) === LATE) {
+      closed.then(undefined, () => {
+        // The close was too slow: the connections are cut below, and the error of the close would only report that.
+      });
+      await orLate(this.#worker.disconnect(), 500);
+    }
+  }
+}
