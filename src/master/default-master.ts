@@ -84,7 +84,16 @@ export function defaultMaster(options: DefaultMasterOptions): Master {
   const waiter = new JobWaiter(jobService, hints, specs, nowMs);
   const commandService = new CommandService({ ...common, sender, jobService, waiter, observer });
   const led =
-    options.led === null ? null : openLeadership({ ...common, ...options.led, steadyNowMs, waiter, commandService });
+    options.led === null
+      ? null
+      : openLeadership({
+          ...common,
+          ...options.led,
+          sweep: () => jobService.sweep(),
+          steadyNowMs,
+          waiter,
+          commandService,
+        });
   const accept = (request: CommandRequest, waitMs: number): Promise<AcceptedJob> =>
     led === null
       ? commandService.name(request).then((job) => commandService.accept(request, job))

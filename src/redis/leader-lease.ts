@@ -12,7 +12,7 @@ import type { RedisClient } from "./connection/client.ts";
 import { RedisRefused } from "./connection/connection.ts";
 import { defineScript } from "./connection/script.ts";
 import type { Keys } from "./keys.ts";
-import { inMode, KEPT_FIELD, otherMode, WRONG_MODE } from "./master-mode.ts";
+import { inMode, KEPT_FIELD, WRONG_LEASE } from "./master-mode.ts";
 
 /**
  * Lua: the current election. `current_election(key)` returns nil if there is none, or a table with `id`, `epoch`, `n`, `holder` and
@@ -36,31 +36,19 @@ end
 type LeaseKeys = [lease: string, mode: string];
 const leaseKeys = (keys: Keys): LeaseKeys => [keys.leaderLease, keys.masterMode];
 
-/** Lua: what a script must return if the mode is another one, or the lease lives in another place. */
-const ELSEWHERE = `${WRONG_MODE}${ELECTION}
-local function elsewhere(mode, place)
-  local wrong = wrong_mode(mode, 'leader', '')
-  if wrong then return wrong end
-  local is = redis.call('HGET', mode, 'lease')
-  if not is or is == '' then redis.call('HSET', mode, 'lease', place)
-  elseif is ~= place then return {'place', is} end
-  return false
-end
-`;
-
 /**
  * Elects a candidate: see `elect` in domain/election.ts, whose rule this is. KEYS lease, mode. ARGV place, id, holder, lease in ms,
  * the epoch that the new one must be above; and, if another store has decided the election: its number there, and that store's id.
  * Then the running lease is not asked; but an election that is older than the last one is refused.
- * Returns {'won', epoch, n, id and holder of the election before or ''}; {'held', ms left}; {'older'}; {'place', place};
- * {'unknown'} if Redis does not tell its replication id; or see `WRONG_MODE`.
+ * Returns {'won', epoch, n, id and holder of the election before or ''}; {'held', ms left}; {'older'}; {'unknown'} if Redis does not
+ * tell its replication id; or see `WRONG_LEASE`.
  * Atomic: of two candidates one wins.
  */
 const electScript = defineScript<LeaseKeys>(
   "elect",
   2,
-  `${ELSEWHERE}
-local wrong = elsewhere(KEYS[2], ARGV[1])
+  `${WRONG_LEASE}${ELECTION}
+local wrong = wrong_lease(KEYS[2], ARGV[1])
 if wrong then return wrong end
 local replid = replication_id()
 if not replid then return {'unknown'} end
@@ -91,14 +79,14 @@ return {'won', epoch, n, before[1], before[2]}
 );
 
 /**
- * Renews a lease. KEYS lease, mode. ARGV place, id, lease in ms. Returns 1, or 0 if it is lost; {'place', place}; or see `WRONG_MODE`.
+ * Renews a lease. KEYS lease, mode. ARGV place, id, lease in ms. Returns 1, or 0 if it is lost; or see `WRONG_LEASE`.
  * A lease that has run out is renewed, too: nobody has been elected since.
  */
 const renewScript = defineScript<LeaseKeys>(
   "renew_lease",
   2,
-  `${ELSEWHERE}
-local wrong = elsewhere(KEYS[2], ARGV[1])
+  `${WRONG_LEASE}${ELECTION}
+local wrong = wrong_lease(KEYS[2], ARGV[1])
 if wrong then return wrong end
 local last = current_election(KEYS[1])
 if not last or last.id ~= ARGV[2] or last.epoch ~= tonumber(redis.call('HGET', KEYS[2], 'epoch') or 0) then return 0 end
@@ -136,10 +124,9 @@ const electReply = z.union([
   z.tuple([z.literal("won"), z.number(), z.number(), z.string(), z.string()]),
   z.tuple([z.literal("held"), z.number()]),
   z.tuple([z.literal("older")]),
-  z.tuple([z.literal("place"), z.string()]),
   z.tuple([z.literal("unknown")]),
 ]);
-const renewReply = z.union([z.literal([0, 1]), z.tuple([z.literal("place"), z.string()])]);
+const renewReply = z.literal([0, 1]);
 const readReply = z.tuple([electionId, z.number(), z.number(), z.string()]).nullable();
 
 /** The current election; null if there is none. One round trip. */
@@ -179,8 +166,6 @@ export async function electLeader(
       return { election: null, leftMs: reply[1] };
     case "older":
       return null;
-    case "place":
-      throw await otherMode(redis, keys, chosen, { mode: "leader", preferred: "", lease: reply[1] });
     case "unknown":
       throw new RedisRefused(
         "Redis does not tell its replication id (INFO replication: master_replid), and without it a failover could bring an old " +
@@ -195,13 +180,9 @@ export async function renewLease(
   { id }: Election,
   leaseMs: number,
 ): Promise<boolean> {
-  const reply = renewReply.parse(
-    await inMode(redis, keys, chosen, () =>
-      renewScript.call(redis, leaseKeys(keys), [chosen.lease ?? LEASE_IN_REDIS, id, leaseMs]),
-    ),
-  );
-  if (typeof reply === "number") return reply === 1;
-  throw await otherMode(redis, keys, chosen, { mode: "leader", preferred: "", lease: reply[1] });
+  const args = [chosen.lease ?? LEASE_IN_REDIS, id, leaseMs];
+  const reply = await inMode(redis, keys, chosen, () => renewScript.call(redis, leaseKeys(keys), args));
+  return renewReply.parse(reply) === 1;
 }
 
 export async function giveLeaseBack({ redis, keys }: Omit<Context, "chosen">, { id }: Election): Promise<void> {

@@ -3,7 +3,7 @@ import type { ChosenMaster } from "../domain/master-mode.ts";
 import type { RedisClient } from "./connection/client.ts";
 import { defineScript } from "./connection/script.ts";
 import type { Keys } from "./keys.ts";
-import { inMode, KEPT_FIELD, MASTER_ALIVE_MS, modeArgs, WRONG_MODE } from "./master-mode.ts";
+import { inMode, KEPT_FIELD, MASTER_ALIVE_MS, modeArgs, WRONG_LEASE } from "./master-mode.ts";
 import { readIndex } from "./unreadable.ts";
 
 /** A Master that was not seen for this long is taken off the list. */
@@ -13,14 +13,14 @@ const MOST_REMOVED = 100;
 
 /**
  * Records that a Master is alive, and removes old entries, and those from a Redis whose clock was far ahead. KEYS seen, versions,
- * mode. ARGV mode, preferred, id, version.
- * Returns how many ms ago the preferred Master was seen, or -1 if it is not on the list; or see `WRONG_MODE`.
+ * mode. ARGV mode, preferred, id, version, the place of the leader's lease or ''.
+ * Returns how many ms ago the preferred Master was seen, or -1 if it is not on the list; or see `WRONG_LEASE`.
  */
 const see = defineScript<[seen: string, versions: string, mode: string]>(
   "see_master",
   3,
-  `${WRONG_MODE}
-local wrong = wrong_mode(KEYS[3], ARGV[1], ARGV[2])
+  `${WRONG_LEASE}
+local wrong = wrong_mode(KEYS[3], ARGV[1], ARGV[2]) or (ARGV[5] ~= '' and wrong_lease(KEYS[3], ARGV[5]))
 if wrong then return wrong end
 only(KEYS[1], 'zset')
 only(KEYS[2], 'hash')
@@ -55,8 +55,9 @@ export async function seeMaster(
   id: string,
   version: string,
 ): Promise<number | null> {
+  const args = [...modeArgs(chosen), id, version, chosen.lease ?? ""];
   const reply = await inMode(redis, keys, chosen, () =>
-    see.call(redis, [keys.masters, keys.masterVersions, keys.masterMode], [...modeArgs(chosen), id, version]),
+    see.call(redis, [keys.masters, keys.masterVersions, keys.masterMode], args),
   );
   const agoMs = z.number().parse(reply);
   return agoMs < 0 ? null : agoMs;

@@ -30,6 +30,21 @@ local function wrong_mode(key, mode, preferred)
 end
 `;
 
+/**
+ * Lua: compares the place of the leader's lease, too, in the mode `leader`. `wrong_lease(key, place)` returns false if it is the same,
+ * or none is recorded: then this one is. Else what the script must return: `{'place', place}`, or see `WRONG_MODE`.
+ */
+export const WRONG_LEASE = `${WRONG_MODE}
+local function wrong_lease(mode, place)
+  local wrong = wrong_mode(mode, 'leader', '')
+  if wrong then return wrong end
+  local is = redis.call('HGET', mode, 'lease')
+  if not is or is == '' then redis.call('HSET', mode, 'lease', place)
+  elseif is ~= place then return {'place', is} end
+  return false
+end
+`;
+
 /** The arguments of `wrong_mode`. */
 export const modeArgs = ({ mode, preferred }: ChosenMaster): [mode: string, preferred: string] => [
   mode,
@@ -38,6 +53,7 @@ export const modeArgs = ({ mode, preferred }: ChosenMaster): [mode: string, pref
 
 /** The reply of a script that has found another mode, or none. */
 const wrongMode = z.tuple([z.literal("mode"), z.string(), z.string()]);
+const wrongLease = z.tuple([z.literal("place"), z.string()]);
 
 type ModeKeys = [mode: string, busy: string, revision: string, seen: string, versions: string, lease: string];
 const modeKeys = (keys: Keys): ModeKeys => [
@@ -90,7 +106,7 @@ return {before, preferred}
 const recorded = z.tuple([z.string(), z.string()]);
 
 /**
- * Runs a script that compares the mode. If the cluster has no mode yet, records the caller's and runs the script again.
+ * Runs a script that compares the mode, or the place of the lease. If the cluster has no mode yet, records the caller's and runs the script again.
  * @throws RequestError `wrong_mode` if the cluster has another mode.
  */
 export async function inMode(
@@ -100,6 +116,9 @@ export async function inMode(
   call: () => Promise<unknown>,
 ): Promise<unknown> {
   const reply = await call();
+  const elsewhere = wrongLease.safeParse(reply);
+  if (elsewhere.success)
+    throw await otherMode(redis, keys, chosen, { mode: "leader", preferred: "", lease: elsewhere.data[1] });
   const refused = wrongMode.safeParse(reply);
   if (!refused.success) return reply;
   let [, mode, preferred] = refused.data;
@@ -126,7 +145,7 @@ async function recordMode(redis: RedisClient, keys: Keys, chosen: ChosenMaster, 
 const NAMED = 5;
 
 /** The error for a process whose Master does not fit the cluster's: names both settings, and Masters of the cluster. */
-export async function otherMode(
+async function otherMode(
   redis: RedisClient,
   keys: Keys,
   chosen: ChosenMaster,

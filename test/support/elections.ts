@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { Sweeper } from "../../workers/master/sweeper.ts";
-import type { TestCluster } from "./cluster.ts";
+import { type TestCluster, until } from "./cluster.ts";
 import { counting, linesIn } from "./counted-starts.ts";
 import { given, leaderBeside } from "./leaders.ts";
 
@@ -48,6 +48,8 @@ export async function electionsUnderLoad(cluster: TestCluster, elections: number
       const last = orders.at(-1);
       assert.ok(last === undefined || leader.epoch > last.epoch || leader.n > last.n, "the order goes up");
       orders.push(leader);
+      const before = accepted.length;
+      await until("a job is accepted under this leader", () => accepted.length > before);
       const index = masters.findIndex(({ id }) => id === leader.id);
       if (index < 0) continue;
       await masters[index]?.end(orders.length % 3 === 0);
@@ -59,7 +61,6 @@ export async function electionsUnderLoad(cluster: TestCluster, elections: number
     const jobs = await Promise.all(accepted.map((id) => cluster.master.commands.job(id, 30_000)));
     assert.deepEqual(new Set(jobs.map(({ status }) => status)), new Set(["succeeded"]));
     assert.equal(linesIn(file), 1 + accepted.length, "each restart has started it once");
-    assert.ok(accepted.length >= elections / 2, `${accepted.length} restarts under ${elections} elections`);
   } finally {
     await Promise.all(masters.map((each) => each.end(true)));
   }

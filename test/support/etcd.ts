@@ -38,6 +38,8 @@ export type LocalEtcd = {
   leader(): Promise<number | null>;
   /** Resolves when a majority of the members answers. */
   ready(): Promise<void>;
+  /** Builds an etcd of its own in the same place, as if all disks had been lost. */
+  anew(): Promise<void>;
 };
 
 /** Runs `work` with an etcd of its own. */
@@ -53,17 +55,18 @@ export async function withEtcd(work: (etcd: LocalEtcd) => Promise<void>): Promis
   );
   const cluster = members.map(({ name, peer }) => `${name}=${peer}`).join(",");
   const running = new Map<number, ChildProcess>();
+  let built = 0;
   const start = (index: number) => {
     const { name, client, peer } = members[index] ?? { name: "", client: "", peer: "" };
     const args = {
       "--name": name,
-      "--data-dir": join(dir, name),
+      "--data-dir": join(dir, `${name}-${built}`),
       "--listen-client-urls": `http://${client}`,
       "--advertise-client-urls": `http://${client}`,
       "--listen-peer-urls": peer,
       "--initial-advertise-peer-urls": peer,
       "--initial-cluster": cluster,
-      "--initial-cluster-token": "cs-test",
+      "--initial-cluster-token": `cs-test-${built}`,
       // Everything is in one machine's memory and on its disk, which other tests use: slower than etcd's defaults.
       "--heartbeat-interval": "100",
       "--election-timeout": "1000",
@@ -94,6 +97,14 @@ export async function withEtcd(work: (etcd: LocalEtcd) => Promise<void>): Promis
       (await Promise.all(hosts.map((host) => ask(host, "kv/range", { key: "AA==" })))).some((found) => found !== null);
     await until("etcd answers", look, START_MS);
   };
+  const killAll = () =>
+    Promise.all(
+      [...running.values()].map(async (child) => {
+        if (child.exitCode !== null || child.signalCode !== null) return;
+        child.kill("SIGKILL");
+        await once(child, "exit");
+      }),
+    );
   try {
     for (const index of members.keys()) start(index);
     await ready();
@@ -110,15 +121,15 @@ export async function withEtcd(work: (etcd: LocalEtcd) => Promise<void>): Promis
         return index < 0 ? null : index;
       },
       ready,
+      anew: async () => {
+        await killAll();
+        built += 1;
+        for (const index of members.keys()) start(index);
+        await ready();
+      },
     });
   } finally {
-    await Promise.all(
-      [...running.values()].map(async (child) => {
-        if (child.exitCode !== null || child.signalCode !== null) return;
-        child.kill("SIGKILL");
-        await once(child, "exit");
-      }),
-    );
+    await killAll();
     await guard.close();
     rmSync(dir, { recursive: true, force: true });
   }

@@ -17,8 +17,10 @@ export type LedOptions = Pick<LeaderOptions, "lease" | "leaseMs" | "random"> &
     readonly closed: AbortSignal;
   };
 
-type Options = LedOptions &
-  Omit<LeaderOptions, "onElected" | "onLost"> &
+type Options = LedOptions & {
+  /** Looks after jobs that are due. */
+  readonly sweep: () => Promise<unknown>;
+} & Omit<LeaderOptions, "onElected" | "onLost"> &
   Omit<RequestHandlerOptions, "onError"> &
   RequestSenderOptions;
 
@@ -27,7 +29,7 @@ export type Leadership = { readonly leader: Leader; readonly requests: RequestSe
 
 /** Opens no connection and sends nothing until it is used. */
 export function openLeadership(options: Options): Leadership {
-  const { redis, keys, lease, closed, onLate } = options;
+  const { redis, keys, lease, closed, sweep, onLate } = options;
   const handler = new RequestHandler({ ...options, onError: onLate });
   const tell = (events: readonly ClusterEvent[]) => emitEvents(redis, keys, events).catch(onLate);
   const leader = new Leader({
@@ -44,7 +46,7 @@ export function openLeadership(options: Options): Leadership {
     onElected: ({ election, before }: Won) => {
       handler.start();
       // The jobs of the leader before would be looked at within a few seconds, too.
-      makeAllDue(redis, keys).catch(onLate);
+      makeAllDue(redis, keys).then(sweep).catch(onLate);
       void tell([...(before === null ? [] : [changed("leader.lost", before)]), changed("leader.elected", election)]);
     },
     onLost: () => void handler.stop(),
