@@ -17,6 +17,7 @@ import { MAIL_MODULE } from "../support/mail.ts";
 import { BROKEN_NODE_PORTS } from "./broken-node-ports.ts";
 import { BROKEN_MASTERS } from "./broken-masters.ts";
 import { CLAUSES, type Clause } from "./clauses.ts";
+import { WITH_ETCD, withEtcd } from "../support/etcd.ts";
 import { NODE_CLAUSES, type NodeClause } from "./node-clauses.ts";
 
 const { TEST_MASTER } = process.env;
@@ -26,17 +27,31 @@ after(() => rmSync(folder, { recursive: true, force: true }));
 process.env["WINDOW"] ??= "0-24";
 
 /** Each Master that is held to the contract, with the settings of its processes. */
-const MASTERS: readonly { readonly name: string; readonly env: Readonly<Record<string, string>> }[] =
+type Settings = Readonly<Record<string, string>>;
+const MASTERS: readonly {
+  readonly name: string;
+  readonly env: Settings;
+  /** Runs the test with what these Masters need beside Redis: it adds to their settings. */
+  readonly beside?: (work: (more: Settings) => Promise<void>) => Promise<void>;
+  readonly skip?: string;
+}[] =
   TEST_MASTER === undefined
     ? [
         { name: "leaderless", env: {} },
         { name: "preferred", env: { STITCH_MASTER: "preferred", STITCH_MASTER_PREFERRED: "two" } },
         { name: "leader", env: { STITCH_MASTER: "leader" } },
+        {
+          name: "leader by etcd",
+          env: { STITCH_MASTER: "leader" },
+          beside: (work) => withEtcd(({ place }) => work({ STITCH_LEADER_LEASE: place })),
+          ...WITH_ETCD,
+        },
         { name: "example", env: { STITCH_MASTER: saveDocsMaster(folder) } },
       ]
     : [{ name: TEST_MASTER, env: { STITCH_MASTER: TEST_MASTER } }];
 const clauses: [string, Clause][] = Object.entries(CLAUSES);
 const nodeClauses: [string, NodeClause][] = Object.entries(NODE_CLAUSES);
+const alone = (work: (more: Settings) => Promise<void>): Promise<void> => work({});
 /** A name for the stitches and nodes of a clause. */
 const nameOf = (clause: string, by: string): string => `${clause.toLowerCase().slice(0, 24)}-${by}`;
 
@@ -60,33 +75,30 @@ async function withNodes(
 }
 
 for (const { name: redisName, url } of REDISES)
-  for (const { name: master, env } of MASTERS)
+  for (const { name: master, env, beside = alone, skip } of MASTERS)
     describe(`the ${master} Master on a ${redisName}`, () => {
-      it("keeps every clause of the contract", async (t) => {
-        await withNodes(
-          url,
-          async (cluster) => {
-            const { masterModule } = loadConfig(env);
-            const wrap = await loadOwnMaster(masterModule);
-            const opened = await Promise.all(["one", "two"].map((id) => cluster.openMaster(id, { wrap })));
-            // Where not every Master decides, those that do must run.
-            const isShared = !["preferred", "leader"].includes(env["STITCH_MASTER"] ?? "");
-            const sweepers = isShared ? [] : opened.map((each) => sweeperOf(each, cluster));
-            for (const sweeper of sweepers) sweeper.start((error) => cluster.errors.push(error));
-            try {
-              const [one, two] = opened;
-              assert.ok(one !== undefined && two !== undefined);
-              for (const [clause, { title, check }] of clauses)
-                await t.test(title, () =>
-                  check({ master: one.master, other: two.master, cluster, name: nameOf(clause, "ok") }),
-                );
-            } finally {
-              await Promise.all(sweepers.map((sweeper) => sweeper.stop(STOP_MS)));
-              for (const each of opened) each.close();
-            }
-          },
-          env,
-        );
+      it("keeps every clause of the contract", skip === undefined ? {} : { skip }, async (t) => {
+        const checkAll = async (cluster: TestCluster) => {
+          const { masterModule } = loadConfig(env);
+          const wrap = await loadOwnMaster(masterModule);
+          const opened = await Promise.all(["one", "two"].map((id) => cluster.openMaster(id, { wrap })));
+          // Where not every Master decides, those that do must run.
+          const isShared = !["preferred", "leader"].includes(env["STITCH_MASTER"] ?? "");
+          const sweepers = isShared ? [] : opened.map((each) => sweeperOf(each, cluster));
+          for (const sweeper of sweepers) sweeper.start((error) => cluster.errors.push(error));
+          try {
+            const [one, two] = opened;
+            assert.ok(one !== undefined && two !== undefined);
+            for (const [clause, { title, check }] of clauses)
+              await t.test(title, () =>
+                check({ master: one.master, other: two.master, cluster, name: nameOf(clause, "ok") }),
+              );
+          } finally {
+            await Promise.all(sweepers.map((sweeper) => sweeper.stop(STOP_MS)));
+            for (const each of opened) each.close();
+          }
+        };
+        await beside((more) => withNodes(url, checkAll, { ...env, ...more }));
       });
     });
 

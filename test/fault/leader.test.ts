@@ -127,7 +127,8 @@ for (const [isCluster, { name, url: redisUrl }] of REDISES.map((redis, index) =>
         await dispatcher.dispatch([{ job: late.record.id, revision, deadlineAtMs, task: other, election: old.id }]);
         const entry = keys.nodeQueue("n1", dispatchId(late.record.id, late.task));
         await until("the entry is handled", async () => (await redis.hexists(entry, "finishedOn")) === 1);
-        assert.equal(await redis.exists(keys.jobOutcomes(late.record.id, "n1")), 0);
+        const [step] = (await cluster.master.commands.job(late.record.id, 0)).tasks[0]?.steps ?? [];
+        assert.deepEqual([step?.status, step?.error?.code], ["pending", "stale_leader"]);
 
         await redis.hset(keys.leaderLease, "until", "0");
         startMaster(cluster, "m1");

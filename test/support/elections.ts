@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { compareOrder } from "../../src/domain/election.ts";
 import { Sweeper } from "../../workers/master/sweeper.ts";
 import { type TestCluster, until } from "./cluster.ts";
 import { counting, linesIn } from "./counted-starts.ts";
@@ -46,7 +47,7 @@ export async function electionsUnderLoad(cluster: TestCluster, elections: number
     while (orders.length < elections) {
       const leader = await leaderBeside(cluster);
       const last = orders.at(-1);
-      assert.ok(last === undefined || leader.epoch > last.epoch || leader.n > last.n, "the order goes up");
+      assert.ok(last === undefined || compareOrder(leader, last) > 0, "the order goes up");
       orders.push(leader);
       const before = accepted.length;
       await until("a job is accepted under this leader", () => accepted.length > before);

@@ -38,8 +38,8 @@ end
 /**
  * A runner claims a task. KEYS the runner's outcomes. ARGV the job's key, task, attempt, incarnation; for a task that a leader has
  * sent: its digest, and, on a single Redis, its election and the key of the leader's lease.
- * Returns 'ok', or why not: 'unknown' (no such job), 'closed', 'attempt' (not the current one), 'task' (another one has this id),
- * 'cancelled', 'expired', 'stale_leader' (another leader has been elected: marked, see `mark_stale`).
+ * Returns 'ok', or why not: 'unknown' (no such job), 'closed', 'attempt' (not the current one), 'cancelled', 'expired',
+ * 'stale_leader' (another leader has been elected, or another task has this id: marked, see `mark_stale`).
  * Cancel and deadline end only tasks that nobody has claimed in any attempt, but for claims that are marked as stale, and never tasks
  * that clean up after a job. A runner that is back claims its tasks again. The highest incarnation that claimed an attempt is kept:
  * see `write_outcomes`.
@@ -58,10 +58,13 @@ local j = redis.call('HMGET', ARGV[1], 'deadlineAt', 'cancelledAt', 'closed', 'a
 if not j[1] then return 'unknown' end
 if j[3] then return 'closed' end
 if (j[4] or '1') ~= ARGV[3] then return 'attempt' end
-if ARGV[5] and j[6] ~= ARGV[5] then return 'task' end
 local id = ARGV[2] .. '.' .. ARGV[3]
 only(KEYS[1], 'hash')
 local claim = id .. '.' .. ARGV[4]
+if ARGV[5] and j[6] ~= ARGV[5] then
+  if redis.call('HEXISTS', KEYS[1], 'c:' .. claim) == 1 then return 'attempt' end
+  return mark_stale(KEYS[1], claim, now)
+end
 if redis.call('HEXISTS', KEYS[1], 'x:' .. claim) == 1 then return 'stale_leader' end
 local ends = not j[5] and (j[2] and 'cancelled' or (now >= tonumber(j[1]) and 'expired'))
 if ends and not is_claimed(KEYS[1], ARGV[2]) then return ends end
@@ -130,7 +133,7 @@ return 1
 
 const writtenReply = z.literal([0, 1]);
 
-const claimReply = z.enum(["ok", "unknown", "closed", "attempt", "task", "cancelled", "expired", "stale_leader"]);
+const claimReply = z.enum(["ok", "unknown", "closed", "attempt", "cancelled", "expired", "stale_leader"]);
 
 /** The pairs of a hash that Redis replied as field, value, …. */
 export function pairsOf(hash: readonly string[]): [field: string, value: string][] {
