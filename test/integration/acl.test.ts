@@ -23,6 +23,7 @@ import { readTraces } from "../../src/redis/stitch/stitch-records.ts";
 import { leaveTombstone } from "../../src/redis/stitch/tombstones.ts";
 import { checkedFetch } from "../support/checked-fetch.ts";
 import { type TestCluster, until } from "../support/cluster.ts";
+import { leaderBeside } from "../support/leaders.ts";
 import { KINDS, withRedisUsers } from "../support/redis-users.ts";
 
 describe("each part with its Redis user from docs/security.md", { concurrency: 2 }, () => {
@@ -41,6 +42,23 @@ describe("each part with its Redis user from docs/security.md", { concurrency: 2
   }
 });
 
+describe("each part with its Redis user, in the mode leader", { concurrency: 2 }, () => {
+  for (const { kind, start } of KINDS)
+    it(`${kind}: everything works`, async () => {
+      const led = { STITCH_MASTER: "leader" };
+      await withRedisUsers(
+        start,
+        ["n1", "n2"],
+        async ({ cluster, as, admins }) => {
+          await everythingWorks(cluster, as);
+          for (const admin of admins)
+            assert.deepEqual(await admin.call("ACL", "LOG"), [], "nobody was refused anything");
+        },
+        led,
+      );
+    });
+});
+
 async function manySteps(send: (body: Record<string, unknown>) => Promise<JobResource>): Promise<void> {
   const spec = { adaptor: "process", protocol: "none", command: ["sleep", "600"], minHealthyMs: 0 };
   await send({ command: "stitch.create", target: "shop.moving.1", node: "n1", id: "moving", spec });
@@ -53,6 +71,8 @@ async function manySteps(send: (body: Record<string, unknown>) => Promise<JobRes
 async function everythingWorks(cluster: TestCluster, as: (user: string) => string): Promise<void> {
   const { url } = await cluster.api({ REDIS_URL: as("api") });
   await cluster.masterWorker({ REDIS_URL: as("master") });
+  const { mode } = await cluster.master.state.cluster();
+  if (mode === "leader") await leaderBeside(cluster);
   await cluster.node("n1", { REDIS_URL: as("node-n1") });
   const second = await cluster.node("n2", { REDIS_URL: as("node-n2") });
   const events = await checkedFetch(`${url}/v1/events`);

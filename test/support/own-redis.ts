@@ -18,9 +18,12 @@ export type OwnRedis = {
 };
 
 /** Runs `work` with a Redis of its own, which it may kill or stop. */
-export async function withOwnRedis(work: (redis: OwnRedis) => Promise<void>): Promise<void> {
+export async function withOwnRedis(
+  work: (redis: OwnRedis) => Promise<void>,
+  settings: Readonly<Record<string, string>> = {},
+): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), "cs-redis-"));
-  let redis = await startLocalRedis({ dir, port: 0 });
+  let redis = await startLocalRedis({ dir, port: 0, settings });
   const { url } = redis;
   const port = Number(new URL(url).port);
   try {
@@ -34,7 +37,7 @@ export async function withOwnRedis(work: (redis: OwnRedis) => Promise<void>): Pr
         await redis.stop();
       },
       back: async () => {
-        redis = await startLocalRedis({ dir, port });
+        redis = await startLocalRedis({ dir, port, settings });
       },
     });
   } finally {

@@ -57,12 +57,13 @@ export async function withRedisUsers(
   start: (dir: string) => Promise<Servers>,
   nodes: readonly string[],
   work: (given: WithUsers) => Promise<void>,
+  env: Readonly<Record<string, string>> = {},
 ): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), "cs-acl-"));
   const redis = await start(dir);
   const admins = redis.servers.map(({ url }) => new Redis(url));
   const as = (user: string) => redis.url.replace("://", `://${user}:PASSWORD@`);
-  const cluster = new TestCluster(as("master"));
+  const cluster = new TestCluster(as("master"), env);
   try {
     // Existing connections stay open when the default user is disabled.
     for (const admin of admins)

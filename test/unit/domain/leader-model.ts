@@ -18,10 +18,15 @@ export const LEASE_MS = 1000;
 /** In the model, time goes in steps of this length. A Master decides for less than two of them after a renewal. */
 const TICK_MS = 500;
 
-/** How production can be broken: the search must find each. */
-export type Flaw = "none" | "electionBeforeClaim" | "payloadNotCompared" | "attemptNotRaised" | "replicationIdNotCompared";
+/** How production can be broken: the search must find each. `attemptNotRaised`: neither at a take-over nor after a stale claim. */
+export type Flaw =
+  | "none"
+  | "electionBeforeClaim"
+  | "payloadNotCompared"
+  | "attemptNotRaised"
+  | "replicationIdNotCompared";
 
-export type Bounds = { readonly ticks: number; readonly elections: number; readonly saves: number; readonly attempts: number };
+export type Bounds = { readonly elections: number; readonly saves: number; readonly attempts: number };
 
 /** `task`: the number of the task, which is its id. `payload`: what it is to do. */
 type Entry = { readonly task: number; readonly attempt: number; readonly payload: string; readonly election: string };
@@ -47,6 +52,8 @@ export type State = {
   readonly steadyMs: number;
   readonly hasJumped: boolean;
   readonly replicationId: string;
+  /** The server of a Redis Cluster that has the job has failed over. */
+  readonly hasLostJob: boolean;
   readonly epoch: number;
   readonly lease: Lease | null;
   /** What a failover that loses the last write brings back. */
@@ -63,8 +70,8 @@ export type State = {
     /** What it has found to be current; undefined: it has not looked. */
     readonly seen: string | null | undefined;
     readonly hasClaimed: boolean;
-    /** For the property: the election that was current when the claim was answered. */
-    readonly atClaim: string | null;
+    /** For the properties: the election and the content of the record when the claim was answered. */
+    readonly atClaim: { readonly election: string | null; readonly payload: string } | null;
   } | null;
   readonly applied: readonly string[];
 };
@@ -85,6 +92,7 @@ export const FIRST: State = {
   steadyMs: 0,
   hasJumped: false,
   replicationId: "r0",
+  hasLostJob: false,
   epoch: 0,
   lease: null,
   leaseBefore: null,
@@ -98,6 +106,48 @@ export const FIRST: State = {
   applied: [],
 };
 
+/**
+ * Names a state, so that states from which the same can happen have one name: times by how much of them is left, epochs by their
+ * order, either Master in the place of the other, and nothing that nobody can look at any more.
+ */
+export function nameOf(state: State): string {
+  const { nowMs, steadyMs, masters, lease, leaseBefore, job, jobBefore, epoch, queue, node, replicationId } = state;
+  const canFailOver = replicationId === "r0";
+  const former = canFailOver || !state.hasLostJob ? jobBefore : job;
+  const epochs = [epoch, lease, leaseBefore, job, former, ...masters]
+    .map((each) => (typeof each === "number" ? each : epochOf(each)))
+    .toSorted((a, b) => a - b);
+  const rank = (each: number) => epochs.indexOf(each);
+  const orderOf = (each: JobElection | Election | null | undefined) => each && [rank(each.epoch), each.n, each.id];
+  const nameOfLease = (each: Lease | null) =>
+    each && [orderOf(each.election), Math.max(0, each.untilMs - nowMs), each.replicationId];
+  const nameOfJob = (each: Job) => [
+    orderOf(each.election),
+    each.task,
+    each.attempt,
+    each.payload,
+    each.claimed,
+    each.stale,
+  ];
+  const nameOfEntry = (each: Entry | null) => each && [each.task, each.attempt, each.payload, each.election];
+  const nameOfMaster = ({ election, untilMs, read, toSend }: Master) =>
+    JSON.stringify([orderOf(election), Math.max(0, untilMs - steadyMs), read === job, nameOfEntry(toSend)]);
+  const oldest = Math.min(job.task, former.task);
+  return JSON.stringify([
+    [state.hasJumped, replicationId, state.hasLostJob, rank(epoch), state.elections, state.saves],
+    [nameOfLease(lease), canFailOver ? nameOfLease(leaseBefore) : null, nameOfJob(job), nameOfJob(former)],
+    masters.map(nameOfMaster).sort(),
+    queue.filter(([, { task }]) => task >= oldest).map(([, entry]) => nameOfEntry(entry)),
+    node && [nameOfEntry(node.entry), node.seen, node.hasClaimed, node.atClaim],
+    state.applied.filter((each) => Number(each.split(" ")[0]) >= oldest),
+  ]);
+}
+
+function epochOf(of: Lease | Job | Master | null): number {
+  if (of === null) return 0;
+  return of.election?.epoch ?? 0;
+}
+
 /** A property that does not hold in a state. */
 export class Broken extends Error {
   override readonly name = "Broken";
@@ -110,7 +160,10 @@ const current = (state: State, flaw: Flaw): Election | null =>
 
 /** Everything that may happen next. */
 export function* steps(state: State, bounds: Bounds, flaw: Flaw): Generator<Step> {
-  if (state.steadyMs < bounds.ticks * TICK_MS)
+  // A tick changes nothing once every time has run out.
+  const isWaiting =
+    (state.lease?.untilMs ?? 0) > state.nowMs || state.masters.some(({ untilMs }) => untilMs > state.steadyMs);
+  if (isWaiting)
     yield {
       action: "tick",
       next: { ...state, nowMs: state.nowMs + TICK_MS, steadyMs: state.steadyMs + TICK_MS },
@@ -130,6 +183,8 @@ export function* steps(state: State, bounds: Bounds, flaw: Flaw): Generator<Step
             job: losesJob ? state.jobBefore : state.job,
           },
         };
+  if (!state.hasLostJob && state.jobBefore !== state.job)
+    yield { action: "job's failover", next: { ...state, hasLostJob: true, job: state.jobBefore } };
   for (const index of [0, 1] as const) yield* ofMaster(state, index, bounds, flaw);
   yield* ofNode(state, flaw);
 }
@@ -139,12 +194,16 @@ function* ofMaster(state: State, index: 0 | 1, bounds: Bounds, flaw: Flaw): Gene
   const become = (changed: Partial<Master>, rest: Partial<State> = {}): State => ({
     ...state,
     ...rest,
-    masters: index === 0 ? [{ ...master, ...changed }, state.masters[1]] : [state.masters[0], { ...master, ...changed }],
+    masters:
+      index === 0 ? [{ ...master, ...changed }, state.masters[1]] : [state.masters[0], { ...master, ...changed }],
   });
-  const holder = `m${index}`;
   const isRenewed = master.election !== null && current(state, flaw)?.id === master.election.id;
   const untilMs = decidesUntilMs(state.steadyMs, LEASE_MS);
-  if (isRenewed && state.lease !== null && (state.lease.untilMs !== state.nowMs + LEASE_MS || master.untilMs !== untilMs))
+  if (
+    isRenewed &&
+    state.lease !== null &&
+    (state.lease.untilMs !== state.nowMs + LEASE_MS || master.untilMs !== untilMs)
+  )
     yield {
       action: `renew ${index}`,
       next: become({ untilMs }, { lease: { ...state.lease, untilMs: state.nowMs + LEASE_MS } }),
@@ -156,7 +215,7 @@ function* ofMaster(state: State, index: 0 | 1, bounds: Bounds, flaw: Flaw): Gene
       replicationId: flaw === "replicationIdNotCompared" ? (state.lease?.replicationId ?? "r0") : state.replicationId,
       epoch: state.epoch,
     };
-    const lease = elect(state.lease, { id, holder, leaseMs: LEASE_MS, above: 0 }, at);
+    const lease = elect(state.lease, { id, holder: "", leaseMs: LEASE_MS, above: 0 }, at);
     if (lease !== null)
       yield {
         action: `elect ${index}`,
@@ -168,7 +227,8 @@ function* ofMaster(state: State, index: 0 | 1, bounds: Bounds, flaw: Flaw): Gene
   }
   const { election, read, toSend } = master;
   const mayDecide = election !== null && state.steadyMs < master.untilMs;
-  if (mayDecide && read !== state.job && toSend === null) yield { action: `read ${index}`, next: become({ read: state.job }) };
+  if (mayDecide && read !== state.job && toSend === null)
+    yield { action: `read ${index}`, next: become({ read: state.job }) };
   // From here on it may have been paused since it asked whether it may decide.
   if (election !== null && toSend !== null) {
     const { task, attempt } = toSend;
@@ -194,7 +254,8 @@ function* ofMaster(state: State, index: 0 | 1, bounds: Bounds, flaw: Flaw): Gene
     const job = { election, task: state.job.task + 1, attempt: 1, payload, claimed: [], stale: [] };
     yield { action: `save ${index}`, next: write(job, state.saves + 1) };
   }
-  if (isOwn && state.job.stale.includes(state.job.attempt) && state.job.attempt < bounds.attempts)
+  const isStale = state.job.stale.includes(state.job.attempt);
+  if (isOwn && isStale && flaw !== "attemptNotRaised" && state.job.attempt < bounds.attempts)
     yield { action: `raise ${index}`, next: write({ ...state.job, attempt: state.job.attempt + 1 }) };
 }
 
@@ -227,7 +288,7 @@ function* ofNode(state: State, flaw: Flaw): Generator<Step> {
       return { action: `claim ${entry.task}.${entry.attempt}`, next: { ...from, job: { ...job, stale }, node: null } };
     }
     const claims = job.claimed.includes(entry.attempt) ? job.claimed : [...job.claimed, entry.attempt];
-    const atClaim = current(from, how)?.id ?? null;
+    const atClaim = { election: current(from, how)?.id ?? null, payload: job.payload };
     return {
       action: `claim ${entry.task}.${entry.attempt}`,
       next: { ...from, job: { ...job, claimed: claims }, node: { ...delivery, hasClaimed: true, atClaim } },
@@ -240,35 +301,38 @@ const looked = (state: State, node: NonNullable<State["node"]>, flaw: Flaw): Sta
   node: { ...node, seen: current(state, flaw)?.id ?? null },
 });
 
-function finished(state: State, entry: Entry, seen: string | null, atClaim: string | null): State {
+function finished(
+  state: State,
+  entry: Entry,
+  seen: string | null,
+  atClaim: NonNullable<State["node"]>["atClaim"],
+): State {
   const { job } = state;
   if (!mayApply(entry.election, seen === null ? null : { id: seen, holder: "", epoch: 0, n: 0 })) {
     const isItsTask = job.task === entry.task && !job.stale.includes(entry.attempt);
     return { ...state, node: null, job: isItsTask ? { ...job, stale: [...job.stale, entry.attempt] } : job };
   }
   // P10. An equal election that was read after the claim proves that no other one had begun at the claim.
-  if (atClaim !== entry.election)
-    throw new Broken(`applied under ${entry.election}, although ${atClaim ?? "none"} was current after the claim`);
+  if (atClaim?.election !== entry.election)
+    throw new Broken(`applied under ${entry.election}, although ${atClaim?.election} was current after the claim`);
+  if (atClaim.payload !== entry.payload) throw new Broken(`task ${entry.task} was applied with another content`);
   const what = `${entry.task} ${entry.payload}`;
-  if (state.applied.some((one) => one.startsWith(`${entry.task} `) && one !== what))
-    throw new Broken(`task ${entry.task} was applied with two contents`);
   return { ...state, node: null, applied: state.applied.includes(what) ? state.applied : [...state.applied, what] };
 }
 
 /**
- * Fails if a job can never go on: its leader is the current one and has sent its task, the task is not applied, and no entry that is
- * there, or can still come, may be applied under this election.
+ * Fails if a job can never go on: its leader is the current one and has sent its task, the task is not applied, and the node has no
+ * entry of it left that it could claim, either to apply it or to tell that it was not applied.
  */
 export function checkProgress(state: State, bounds: Bounds, flaw: Flaw): void {
   const { job, queue, node } = state;
   const now = current(state, flaw);
   if (now === null || job.election.id !== now.id || isDone(state) || node !== null) return;
   if (state.masters.some(({ election, toSend }) => election?.id === now.id && toSend !== null)) return;
-  // The leader raises the attempt of a task that was not applied because of another one.
-  if (job.stale.includes(job.attempt) && job.attempt < bounds.attempts && flaw !== "attemptNotRaised") return;
   if (job.attempt >= bounds.attempts) return;
-  const fits = ({ task, attempt }: Entry) => task === job.task && attempt === job.attempt;
-  const canCome = queue.some(([, entry]) => fits(entry) && (entry.election === now.id || entry.payload !== job.payload));
-  if (!canCome || (job.stale.includes(job.attempt) && flaw === "attemptNotRaised"))
-    throw new Broken(`task ${job.task} can never be applied`);
+  const isStale = job.stale.includes(job.attempt);
+  // The leader raises the attempt of a task that was not applied because of another one.
+  if (isStale && flaw !== "attemptNotRaised") return;
+  const canCome = queue.some(([, { task, attempt }]) => task === job.task && attempt === job.attempt);
+  if (isStale || !canCome) throw new Broken(`task ${job.task} can never be applied`);
 }
