@@ -278,7 +278,8 @@ function needOf(keys: Keys, key: string): "write" | "read" | "nothing" {
   if (/:\{job:[^}]*\}:out:n1$|:\{node:[^}]*\}:inbox(:load)?$|:\{reply:[^}]*\}(:lease)?$/.test(key)) return "write";
   // It may add dead letters of other nodes, but not read them.
   if (/:\{node:[^}]*\}:dead-letters(:ids|:bytes)?$/.test(key)) return "write";
-  if (key.startsWith(keys.spec("")) || [keys.nodeAssigned("n1"), keys.nodeOrders("n1")].includes(key)) return "read";
+  if (key.startsWith(keys.spec("")) || [keys.nodeAssigned("n1"), keys.nodeOrders("n1"), keys.leaderLease].includes(key))
+    return "read";
   return /:\{job:[^}]*\}$|:\{node:[^}]*\}:(stitches|removed|gone|meta)$/.test(key) ? "read" : "nothing";
 }
 

@@ -193,3 +193,19 @@ test("an unknown node counts as alive, and is in doubt while an outcome is missi
   assert.deepEqual(nodesInDoubt(stateOf({ outcome: outcomeOf("failed") })), []);
   assert.deepEqual(nodesInDoubt(stateOf({ outcome: outcomeOf("failed"), attempt: 2 })), ["n1"]);
 });
+
+test("a task that was claimed, and not applied because another leader had been elected, waits as if nobody had claimed it", () => {
+  const statusOf = (over: Parameters<typeof stateOf>[0]) => {
+    const [step] = foldJob(stateOf({ stale: true, ...over }), runnersOf({ n1: "alive" })).tasks[0]?.steps ?? [];
+    return [step?.status, step?.error?.code];
+  };
+  assert.deepEqual(statusOf({}), ["pending", "stale_leader"]);
+  assert.deepEqual(statusOf({ attempt: 2 }), ["pending", undefined], "the next attempt was sent");
+  assert.deepEqual(statusOf({ cancelledAtMs: 5 }), ["cancelled", "cancelled"]);
+  assert.deepEqual(statusOf({ nowMs: 1000 }), ["expired", "expired"]);
+  assert.deepEqual(
+    statusOf({ claimed: true, cancelledAtMs: 5 }),
+    ["running", undefined],
+    "another life has claimed it",
+  );
+});

@@ -84,6 +84,20 @@ for (const [said, state, runner, expected] of [
     assert.equal(sentAgain(state, runner), expected);
   });
 
+test("a task that a node has not applied because of another leader is sent as the next attempt, at once", () => {
+  const stale = (state: JobState, attempt: number): JobState => ({
+    ...state,
+    outcomes: { ...state.outcomes, stale: new Set([`t0.${attempt}`]) },
+  });
+  assert.equal(sentAgain(stale(at(10), 1), node(1)), "attempt 2");
+  assert.equal(
+    sentAgain(stale(claimed(at(10, 2), "1.1"), 2), node(1)),
+    "attempt 3",
+    "another attempt may still be at work",
+  );
+  assert.equal(sentAgain(stale(at(10, 2), 1), node(1)), "attempt 2", "the next one is sent as it is");
+});
+
 test("for a task that is taken up after the deadline, the time counts from its claim", () => {
   const claims = [{ task: "t0", attempt: 1, incarnation: 1, atMs: 5000 }];
   const state = (nowMs: number) => ({ ...at(nowMs), outcomes: { claims, steps: new Map(), stale: new Set<string>() } });

@@ -1,0 +1,84 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { Dispatch } from "../../../src/domain/job/job.ts";
+import type { Orders } from "../../../src/master/ports.ts";
+import type { Publisher } from "../../../workers/node/stitches/publisher.ts";
+import type { StitchHost } from "../../../workers/node/stitches/stitch-host.ts";
+import { TaskRunner } from "../../../workers/node/tasks/task-runner.ts";
+
+const ELECTION = "0".repeat(32);
+const PING: Dispatch = {
+  job: "j",
+  revision: 1,
+  deadlineAtMs: 1000,
+  task: {
+    id: "t0",
+    node: "n1",
+    runs: "node",
+    attempt: 1,
+    wave: 0,
+    steps: [{ action: "ping", stitch: null }],
+    refused: null,
+  },
+  election: ELECTION,
+};
+
+function runnerWith(orders: Pick<Orders, "claim" | "tell">, journaled: readonly string[] = []): TaskRunner {
+  const publisher: Pick<Publisher, "flush"> = { flush: async () => true };
+  return new TaskRunner({
+    orders: { ...orders, assigned: async () => new Map() },
+    host: {} as StitchHost,
+    publisher: publisher as Publisher,
+    journal: { has: (id) => journaled.includes(id), take: () => assert.fail() },
+    specs: { bring: async () => new Map() },
+    incarnation: () => 1,
+    holdsId: () => true,
+    learnEligibility: async () => undefined,
+    nextBeat: async () => undefined,
+    nowMs: () => 0,
+    say: assert.fail,
+    onError: assert.ifError,
+  });
+}
+
+test("a task that is delivered again while it is at work is claimed once", async () => {
+  const claims: (string | null)[] = [];
+  const answer = Promise.withResolvers<"ok">();
+  const runner = runnerWith({
+    claim: async (_job, _task, _incarnation, election) => {
+      claims.push(election);
+      return answer.promise;
+    },
+    tell: async () => true,
+  });
+  const both = [runner.run(PING), runner.run(PING)];
+  answer.resolve("ok");
+  await Promise.all(both);
+  assert.deepEqual(claims, [ELECTION]);
+  await runnerWith({ claim: () => assert.fail(), tell: () => assert.fail() }, ["j.t0.1"]).run(PING);
+});
+
+test("a task that was begun is finished under its first claim: later claims compare no election, until it has ended", async () => {
+  const claims: (string | null)[] = [];
+  let fails = true;
+  const runner = runnerWith({
+    claim: async (_job, _task, _incarnation, election) => {
+      claims.push(election);
+      return "ok";
+    },
+    tell: async () => {
+      if (fails) throw new Error("refused");
+      return true;
+    },
+  });
+  await assert.rejects(runner.run(PING), /refused/);
+  fails = false;
+  await runner.run(PING);
+  await runner.run(PING);
+  assert.deepEqual(claims, [ELECTION, null, ELECTION]);
+});
+
+test("a task that another leader has replaced is not carried out", async () => {
+  const runner = runnerWith({ claim: async () => "stale_leader", tell: () => assert.fail() });
+  await runner.run(PING);
+});
