@@ -106,7 +106,7 @@ async function connect(config: Config): Promise<OpenMaster> {
       wrap: null,
       id: MASTER_ID,
       deadAfterMs: config.deadAfterMs,
-      leaderLeaseMs: config.leaderLeaseMs,
+      candidacy: null,
       jobRetentionMs: config.jobRetentionMs,
       onError: (error) => console.warn(JSON.stringify({ error: loggable(error) })),
       connectTimeoutMs: CONNECT_MS,

@@ -96,7 +96,7 @@ async function connect(config: Config, onError: (error: unknown) => void): Promi
     wrap: await loadOwnMaster(config.masterModule),
     id: `api-${nodeIdFromHostname(hostname())}-${process.pid}`,
     deadAfterMs: config.deadAfterMs,
-    leaderLeaseMs: config.leaderLeaseMs,
+    candidacy: null,
     jobRetentionMs: config.jobRetentionMs,
     onError,
     connectTimeoutMs: CONNECT_MS,

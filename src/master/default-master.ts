@@ -2,6 +2,7 @@ import { RequestError } from "../domain/errors.ts";
 import type { ChosenMaster, Right } from "../domain/master-mode.ts";
 import type { StitchRecord } from "../domain/stitch/stitch.ts";
 import type { Dispatcher } from "../queue/dispatcher.ts";
+import type { MastersQueue } from "../queue/masters-queue.ts";
 import type { RedisClient } from "../redis/connection/client.ts";
 import { markJobDue } from "../redis/job/due-jobs.ts";
 import type { JobHints } from "../redis/job/job-hints.ts";
@@ -25,7 +26,8 @@ import { JobWaiter } from "./jobs/job-waiter.ts";
 import { MasterPresence } from "./jobs/master-presence.ts";
 import { SharedUpkeep } from "./jobs/shared-upkeep.ts";
 import { TaskSender } from "./jobs/task-sender.ts";
-import { type LedOptions, openLeadership } from "./leader/leadership.ts";
+import { type CandidateOptions, openLeader } from "./leader/candidate.ts";
+import { RequestSender } from "./leader/request-sender.ts";
 import { Messages } from "./routing/messages.ts";
 import { NodeQuestions } from "./state/node-questions.ts";
 import { Observer } from "./state/observer.ts";
@@ -37,8 +39,8 @@ import { StitchLogs } from "./state/stitch-logs.ts";
 export type DefaultMasterOptions = {
   readonly id: string;
   readonly chosen: ChosenMaster;
-  /** In the mode `leader`: for the election, and for the requests to the leader; else null. */
-  readonly led: LedOptions | null;
+  /** In the mode `leader`: the queue of requests to the leader, and what a candidate needs; null: this process is none. Else null. */
+  readonly led: { readonly queue: MastersQueue; readonly candidate: CandidateOptions | null } | null;
   readonly redis: RedisClient;
   readonly keys: Keys;
   readonly dispatcher: Dispatcher;
@@ -65,7 +67,7 @@ export function defaultMaster(options: DefaultMasterOptions): Master {
   const presence = new MasterPresence({ ...options, steadyNowMs });
   const without: Right = { ...chosen, election: null };
   const ofLeader = (): Right | null => {
-    const election = led?.leader.current() ?? null;
+    const election = leader?.current() ?? null;
     return election === null ? null : { ...chosen, election };
   };
   const common = {
@@ -73,7 +75,7 @@ export function defaultMaster(options: DefaultMasterOptions): Master {
     onUnreadable: tellOnce(onLate),
     planning: options.led === null ? () => without : ofLeader,
     deciding: options.led === null ? () => (presence.mayDecide() ? without : null) : ofLeader,
-    onHigherEpoch: (epoch: number) => led?.leader.askAbove(epoch),
+    onHigherEpoch: (epoch: number) => leader?.askAbove(epoch),
   };
   const reader = new StateReader(common);
   const locate = (ref: string): Promise<string> => reader.locate(ref);
@@ -83,21 +85,17 @@ export function defaultMaster(options: DefaultMasterOptions): Master {
   const specs = new SpecStore(redis, keys, common.onUnreadable);
   const waiter = new JobWaiter(jobService, hints, specs, nowMs);
   const commandService = new CommandService({ ...common, sender, jobService, waiter, observer });
-  const led =
-    options.led === null
+  const candidate = options.led?.candidate ?? null;
+  const leader =
+    candidate === null
       ? null
-      : openLeadership({
-          ...common,
-          ...options.led,
-          sweep: () => jobService.sweep(),
-          steadyNowMs,
-          waiter,
-          commandService,
-        });
+      : openLeader({ ...common, ...candidate, sweep: () => jobService.sweep(), steadyNowMs, commandService });
+  const requests =
+    options.led === null ? null : new RequestSender({ ...common, queue: options.led.queue, waiter, commandService });
   const accept = (request: CommandRequest, waitMs: number): Promise<AcceptedJob> =>
-    led === null
+    requests === null
       ? commandService.name(request).then((job) => commandService.accept(request, job))
-      : led.requests.accept(request, waitMs);
+      : requests.accept(request, waitMs);
   const jobs = new JobList({ ...common, jobService });
   const recipients = new Recipients({ ...common, locate });
   const messages = new Messages({ ...common, recipients });
@@ -108,7 +106,7 @@ export function defaultMaster(options: DefaultMasterOptions): Master {
     presence,
     jobService,
     housekeeping: new Housekeeping(common),
-    leader: led?.leader ?? null,
+    leader,
     steadyNowMs,
   });
   const buryInbox = (node: string, incarnation: number, stitches: readonly StitchRecord[]) =>

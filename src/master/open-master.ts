@@ -9,7 +9,8 @@ import { Keys } from "../redis/keys.ts";
 import { ReplyHints } from "../redis/inbox/reply-hints.ts";
 import { ServerWatch } from "../redis/connection/server-watch.ts";
 import { defaultMaster } from "./default-master.ts";
-import { leaseAt } from "./leader/leadership.ts";
+import { leaseAt } from "./leader/candidate.ts";
+import type { OpenQueueWorker } from "./leader/request-handler.ts";
 import { type WrapMaster, wrapMaster } from "./own-master.ts";
 import type { Master } from "./ports.ts";
 
@@ -19,8 +20,11 @@ export type OpenMasterOptions = {
   readonly chosen: ChosenMaster;
   /** In the mode `own`, what the user's module exports; else null. */
   readonly wrap: WrapMaster | null;
-  /** In the mode `leader`: how long the leader's lease lasts after each renewal. */
-  readonly leaderLeaseMs: number;
+  /**
+   * In the mode `leader`, for a process that takes part in the election: how long the leader's lease lasts after each renewal, and how
+   * to take the requests to the leader. null: the process only sends such requests.
+   */
+  readonly candidacy: { readonly leaseMs: number; readonly openWorker: OpenQueueWorker } | null;
   readonly id: string;
   readonly deadAfterMs: number;
   readonly jobRetentionMs: number;
@@ -57,19 +61,18 @@ export async function openMaster(options: OpenMasterOptions): Promise<OpenMaster
   const keys = new Keys(options.cluster);
   await connectRedis(redis, options.connectTimeoutMs);
   const dispatcher = new Dispatcher(redis, keys);
+  const queue = options.chosen.mode === "leader" ? new MastersQueue(redis, keys) : null;
   try {
     if (options.checkFirst) await Promise.all([refuseEviction(redis), refuseOtherFormat(redis, keys)]);
-    await dispatcher.ready();
+    await Promise.all([dispatcher.ready(), queue?.ready()]);
   } catch (error) {
     redis.disconnect();
     throw error;
   }
   const hints = new JobHints(() => open("subscriber"), keys);
   const replies = new ReplyHints(() => open("subscriber"), keys, crypto.randomUUID());
-  const { chosen, leaderLeaseMs } = options;
+  const { chosen, candidacy } = options;
   const closed = new AbortController();
-  const queue = chosen.mode === "leader" ? new MastersQueue(redis, keys) : null;
-  await queue?.ready();
   const base = defaultMaster({
     id: options.id,
     chosen,
@@ -78,11 +81,16 @@ export async function openMaster(options: OpenMasterOptions): Promise<OpenMaster
         ? null
         : {
             queue,
-            lease: leaseAt({ redis, keys, chosen }, leaderLeaseMs),
-            leaseMs: leaderLeaseMs,
-            openBlocking: () => open("blocking"),
-            closed: closed.signal,
-            random: Math.random,
+            candidate:
+              candidacy === null
+                ? null
+                : {
+                    ...candidacy,
+                    lease: leaseAt({ redis, keys, chosen }, candidacy.leaseMs),
+                    openBlocking: () => open("blocking"),
+                    closed: closed.signal,
+                    random: Math.random,
+                  },
           },
     redis,
     keys,

@@ -16,7 +16,7 @@ const WORKER = {
   removeOnFail: KEPT,
 } as const;
 
-type QueueWorkerOptions<T> = {
+export type QueueWorkerOptions<T> = {
   /** A connection in the role `blocking`. BullMQ duplicates it; its owner closes it. */
   readonly redis: RedisClient;
   /** Prefix of the queue's keys. */

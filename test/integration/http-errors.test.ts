@@ -53,7 +53,7 @@ const openHere = (redis: string) =>
     redisUrl: redis,
     cluster: CLUSTER,
     chosen: { mode: "leaderless", preferred: null, lease: null },
-    leaderLeaseMs: 6000,
+    candidacy: null,
     wrap: null,
     id: "test",
     deadAfterMs: 2000,

@@ -50,6 +50,31 @@ for (const { name, url: redisUrl } of REDISES)
       });
     });
 
+    it("decides conflicting commands one after the other: each does what it says, and none is superseded", async () => {
+      await withCluster(redisUrl, LED, async (cluster) => {
+        await cluster.node("n1");
+        startMaster(cluster, "m1");
+        const apis = await Promise.all([cluster.api(), cluster.api()]);
+        await leaderBeside(cluster);
+        assert.equal((await given(apis[0].url, { ...create, node: "n1", id: "s" }, "create"))["status"], "succeeded");
+        for (let round = 0; round < 10; round++) {
+          const commands = ["stitch.stop", "stitch.start"];
+          const jobs = await Promise.all(
+            commands.map((command, index) =>
+              given(apis[(index + round) % 2]?.url ?? "", { command, target: "n1:s" }, `${command} ${round}`),
+            ),
+          );
+          assert.deepEqual(
+            jobs.map(({ status, master }) => [status, master]),
+            commands.map(() => ["succeeded", "m1"]),
+          );
+          const [stop, start] = jobs.map(({ revision }) => Number(revision));
+          const { desired } = await cluster.master.state.stitch("n1:s");
+          assert.equal(desired, (stop ?? 0) > (start ?? 0) ? "stopped" : "running", "the later one counts");
+        }
+      });
+    });
+
     it("repeats and takes back jobs by the leader, and carries out commands of many steps", async () => {
       await withCluster(redisUrl, LED, async (cluster) => {
         await cluster.node("n1");

@@ -12,6 +12,7 @@ import type { ChosenMaster } from "../../src/domain/master-mode.ts";
 import { RequestError } from "../../src/domain/errors.ts";
 import type { JobResource } from "../../src/contract/job.ts";
 import { openMaster, type OpenMaster, type OpenMasterOptions } from "../../src/master/open-master.ts";
+import { QueueWorker } from "../../src/queue/queue-worker.ts";
 import { checkResource } from "./checked-fetch.ts";
 import { processesOf } from "./process-list.ts";
 
@@ -108,7 +109,10 @@ export class TestCluster {
       id,
       deadAfterMs: Number(this.#env["STITCH_DEAD_AFTER_MS"] ?? 2000),
       jobRetentionMs: 3_600_000,
-      leaderLeaseMs: Number(this.#env["STITCH_LEADER_LEASE_MS"] ?? 6000),
+      candidacy: {
+        leaseMs: Number(this.#env["STITCH_LEADER_LEASE_MS"] ?? 6000),
+        openWorker: (queue) => new QueueWorker(queue),
+      },
       onError: (error) => this.errors.push(error),
       connectTimeoutMs: 10_000,
       checkFirst: false,

@@ -4,6 +4,7 @@ import { loadOwnMaster } from "../../src/load-own-master.ts";
 import type { RequestError } from "../../src/domain/errors.ts";
 import { createLogger } from "../../src/logger.ts";
 import { openMaster } from "../../src/master/open-master.ts";
+import { QueueWorker } from "../../src/queue/queue-worker.ts";
 import type { RunningPart } from "../../src/running-part.ts";
 import { Sweeper } from "./sweeper.ts";
 
@@ -28,7 +29,7 @@ export async function startMaster(config: Config, id = config.nodeId): Promise<R
     id,
     deadAfterMs: config.deadAfterMs,
     jobRetentionMs: config.jobRetentionMs,
-    leaderLeaseMs: config.leaderLeaseMs,
+    candidacy: { leaseMs: config.leaderLeaseMs, openWorker: (queue) => new QueueWorker(queue) },
     onError,
     connectTimeoutMs: CONNECT_MS,
     checkFirst: true,

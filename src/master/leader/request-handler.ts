@@ -1,6 +1,6 @@
 import { StaleLeader } from "../../domain/election.ts";
 import { RequestError } from "../../domain/errors.ts";
-import { QueueWorker } from "../../queue/queue-worker.ts";
+import type { QueueWorker, QueueWorkerOptions } from "../../queue/queue-worker.ts";
 import type { RedisClient } from "../../redis/connection/client.ts";
 import { asRequestError } from "../../redis/connection/connection.ts";
 import { isAskedFor, refuseJob } from "../../redis/job/asks.ts";
@@ -9,9 +9,15 @@ import type { CommandService } from "../commands/command-service.ts";
 import { AskWithdrawn } from "../commands/job-acceptance.ts";
 import { type LeaderRequest, leaderRequest, refusalText } from "./request.ts";
 
-/** Requests that are handled at once. */
-const CONCURRENCY = 64;
+/**
+ * One request after the other: each is decided from what the one before has left, and its tasks are sent before those of the next.
+ * With several at once, an earlier command could reach a node after a later one, and be superseded.
+ */
+const CONCURRENCY = 1;
 const STOP_MS = 1000;
+
+/** Makes a worker of a queue. Handed in, because an API never takes from a queue, and is bundled without what that needs. */
+export type OpenQueueWorker = <T>(options: QueueWorkerOptions<T>) => Pick<QueueWorker<T>, "start" | "stop">;
 
 export type RequestHandlerOptions = {
   readonly redis: RedisClient;
@@ -19,13 +25,14 @@ export type RequestHandlerOptions = {
   readonly commandService: CommandService;
   /** Opens a connection in the role `blocking`. */
   readonly openBlocking: () => RedisClient;
+  readonly openWorker: OpenQueueWorker;
   readonly onError: (error: unknown) => void;
 };
 
 /** Handles the requests to the leader, while this Master leads. */
 export class RequestHandler {
   readonly #options: RequestHandlerOptions;
-  #term: { readonly blocking: RedisClient; readonly worker: QueueWorker<LeaderRequest> } | null = null;
+  #term: { readonly blocking: RedisClient; readonly worker: ReturnType<OpenQueueWorker> } | null = null;
 
   constructor(options: RequestHandlerOptions) {
     this.#options = options;
@@ -34,9 +41,9 @@ export class RequestHandler {
   /** Begins to take requests. Does nothing if it does already. */
   start(): void {
     if (this.#term !== null) return;
-    const { keys, openBlocking, onError } = this.#options;
+    const { keys, openBlocking, openWorker, onError } = this.#options;
     const blocking = openBlocking();
-    const worker = new QueueWorker({
+    const worker = openWorker({
       redis: blocking,
       prefix: keys.mastersShare,
       concurrency: CONCURRENCY,

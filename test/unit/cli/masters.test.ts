@@ -15,6 +15,8 @@ const cluster = (more: object) => ({
   mode: "leaderless",
   preferred: null,
   leader: null,
+  election: null,
+  lease: null,
   frozen: false,
   version: "1.2.3",
   ...more,
@@ -33,6 +35,18 @@ for (const { what, more, decides, mode } of [
     more: { mode: "preferred", preferred: "m3" },
     decides: ["yes", "yes"],
     mode: "Mode: preferred: m3, which is not alive, so any Master decides.",
+  },
+  {
+    what: "the leader",
+    more: { mode: "leader", leader: "m2", election: { id: "e", epoch: 5, n: 3 }, lease: "etcd+http://a:1" },
+    decides: ["no", "yes"],
+    mode: "Mode: leader: m2 (election 5.3, lease in etcd+http://a:1).",
+  },
+  {
+    what: "none at the moment",
+    more: { mode: "leader", lease: "redis" },
+    decides: ["no", "no"],
+    mode: "Mode: leader: none at the moment, so nothing is decided (lease in redis).",
   },
 ])
   test(`masters lists the Masters and which of them decide: ${what}`, async () => {
@@ -72,6 +86,11 @@ test("masters set-mode sends the mode, and says what to do next", async () => {
     assert.equal(refused.code, 1);
     assert.match(refused.stderr, /--preferred MASTER goes with the mode preferred/);
   }
+  const led = await runStitch(["masters", "set-mode", "leader", "--lease", "etcd+http://a:1"], on(api));
+  assert.match(led.stderr, /STITCH_MASTER=leader STITCH_LEADER_LEASE=etcd\+http:\/\/a:1/);
+  assert.deepEqual(api.asked.at(-1)?.body, { mode: "leader", lease: "etcd+http://a:1" });
+  const lost = await runStitch(["masters", "set-mode", "leaderless", "--lease", "redis"], on(api));
+  assert.match(lost.stderr, /--lease PLACE goes with the mode leader/);
   const wrong = await runStitch(["masters", "set-mode", "boss"], on(api));
   assert.equal(wrong.code, 1);
   assert.match(wrong.stderr, /leaderless, preferred, leader, own/);

@@ -7,32 +7,32 @@ import { redisLease } from "../../redis/leader-lease.ts";
 import { makeAllDue } from "../../redis/job/job-index.ts";
 import { Leader, type LeaderOptions } from "./leader.ts";
 import { RequestHandler, type RequestHandlerOptions } from "./request-handler.ts";
-import { RequestSender, type RequestSenderOptions } from "./request-sender.ts";
 
-/** What the mode `leader` needs beside what every mode needs. */
-export type LedOptions = Pick<LeaderOptions, "lease" | "leaseMs" | "random"> &
-  Pick<RequestHandlerOptions, "openBlocking"> &
-  Pick<RequestSenderOptions, "queue"> & {
+/** What a process needs to take part in the election. */
+export type CandidateOptions = Pick<LeaderOptions, "lease" | "leaseMs" | "random"> &
+  Pick<RequestHandlerOptions, "openBlocking" | "openWorker"> & {
     /** Aborts when the connections are closed. */
     readonly closed: AbortSignal;
   };
 
-type Options = LedOptions & {
-  /** Looks after jobs that are due. */
-  readonly sweep: () => Promise<unknown>;
-} & Omit<LeaderOptions, "onElected" | "onLost"> &
-  Omit<RequestHandlerOptions, "onError"> &
-  RequestSenderOptions;
+type Options = CandidateOptions &
+  Omit<LeaderOptions, "onElected" | "onLost"> &
+  Omit<RequestHandlerOptions, "onError"> & {
+    /** Looks after jobs that are due. */
+    readonly sweep: () => Promise<unknown>;
+    readonly onLate: (error: unknown) => void;
+  };
 
-/** This process in the mode `leader`. It takes part in the election only if `leader.takePart` is called. */
-export type Leadership = { readonly leader: Leader; readonly requests: RequestSender };
-
-/** Opens no connection and sends nothing until it is used. */
-export function openLeadership(options: Options): Leadership {
+/**
+ * This Master as a candidate: while it leads, it handles the requests to the leader. Opens no connection and sends nothing until it
+ * takes part in the election.
+ */
+export function openLeader(options: Options): Leader {
   const { redis, keys, lease, closed, sweep, onLate } = options;
   const handler = new RequestHandler({ ...options, onError: onLate });
   const tell = (events: readonly ClusterEvent[]) => emitEvents(redis, keys, events).catch(onLate);
-  const leader = new Leader({
+  closed.addEventListener("abort", () => void handler.stop());
+  return new Leader({
     ...options,
     lease: {
       place: lease.place,
@@ -51,8 +51,6 @@ export function openLeadership(options: Options): Leadership {
     },
     onLost: () => void handler.stop(),
   });
-  closed.addEventListener("abort", () => void handler.stop());
-  return { leader, requests: new RequestSender(options) };
 }
 
 const changed = (
