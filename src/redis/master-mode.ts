@@ -133,7 +133,7 @@ export async function inMode(
   throw await otherMode(redis, keys, chosen, { mode, preferred });
 }
 
-type Mode = { readonly mode: string; readonly preferred: string };
+type Mode = { readonly mode: string; readonly preferred: string | null };
 
 async function recordMode(redis: RedisClient, keys: Keys, chosen: ChosenMaster, changes: boolean): Promise<Mode> {
   const args = [...modeArgs(chosen), crypto.randomUUID(), changes ? "1" : "0", chosen.lease ?? ""];
@@ -149,7 +149,7 @@ async function otherMode(
   redis: RedisClient,
   keys: Keys,
   chosen: ChosenMaster,
-  found: Mode & { readonly lease?: string },
+  found: Mode & { readonly lease?: string | null },
 ): Promise<RequestError> {
   const [seconds = 0] = (await redis.time()).map(Number);
   const alive = redis.zrange(
@@ -181,6 +181,16 @@ async function otherMode(
 export async function changeMasterMode(redis: RedisClient, keys: Keys, chosen: ChosenMaster): Promise<string | null> {
   const { mode } = await recordMode(redis, keys, chosen, true);
   return mode === "" ? null : mode;
+}
+
+/**
+ * Refuses a process that is set to another mode than the cluster's. For processes that draw no revision themselves.
+ * @throws RequestError `wrong_mode`
+ */
+export async function refuseOtherMode(redis: RedisClient, keys: Keys, chosen: ChosenMaster): Promise<void> {
+  const found = await readMasterMode(redis, keys);
+  if (found === null || (found.mode === chosen.mode && found.preferred === chosen.preferred)) return;
+  throw await otherMode(redis, keys, chosen, found);
 }
 
 const known = z.enum(MASTER_MODES).nullable().catch(null);

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { UnreadableRecord } from "../../src/redis/unreadable.ts";
 import { checkedFetch } from "../support/checked-fetch.ts";
 import { REDISES, until, withCluster } from "../support/cluster.ts";
 import { given, LED, leaderBeside, leaderOf, post, startMaster } from "../support/leaders.ts";
@@ -158,6 +159,38 @@ for (const { name, url: redisUrl } of REDISES)
       });
     });
 
+    it("refuses an election that cannot be read: a job's is not decided about, a lease's is void", async () => {
+      await withCluster(redisUrl, LED, async (cluster) => {
+        await (await cluster.node("n1")).kill("SIGTERM");
+        startMaster(cluster, "m1");
+        const { url } = await cluster.api();
+        await leaderBeside(cluster);
+        const { redis, keys } = cluster.open;
+        const ping = { command: "node.ping", target: "n1", waitForNode: true };
+        const jobs = [await given(url, ping, "one", 0), await given(url, ping, "two", 0)].map(({ id }) => String(id));
+        const [wrong = "", right = ""] = jobs;
+        await redis.hset(keys.job(wrong), "election", "1 2 nobody");
+        await assert.rejects(cluster.master.commands.job(wrong, 0), UnreadableRecord);
+        for (const field of ["election", "epoch", "n", "until"]) {
+          const before = (await leaderOf(cluster)) ?? assert.fail();
+          await redis.hset(keys.leaderLease, field, "x");
+          const after = await until("there is a leader again", async () => {
+            const leader = await leaderOf(cluster);
+            return leader !== null && leader.epoch > before.epoch ? leader : null;
+          });
+          assert.deepEqual([after.id, after.n], ["m1", 1], field);
+        }
+        await cluster.node("n1");
+        assert.equal((await cluster.master.commands.job(right, 20_000)).status, "succeeded");
+        assert.deepEqual(
+          await redis
+            .hkeys(keys.jobOutcomes(wrong, "n1"))
+            .then((found) => found.filter((each) => each.startsWith("s:"))),
+          [],
+        );
+      });
+    });
+
     it("can be left and entered while jobs are open: none is lost, and a later leader has a higher order", async () => {
       await withCluster(redisUrl, {}, async (cluster) => {
         await (await cluster.node("n1")).kill("SIGTERM");
@@ -182,7 +215,7 @@ for (const { name, url: redisUrl } of REDISES)
           m1.output,
           /runs its Masters with STITCH_MASTER=leaderless.* this process is set to STITCH_MASTER=leader/,
         );
-        assert.equal((await post(led.url, "/v1/commands", ping)).body["code"], "no_leader");
+        assert.equal((await post(led.url, "/v1/commands", ping)).body["code"], "wrong_mode");
 
         await cluster.masterWorker({ STITCH_NODE_ID: "m2" });
         await cluster.node("n1");

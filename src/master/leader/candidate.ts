@@ -31,7 +31,7 @@ export function openLeader(options: Options): Leader {
   const { redis, keys, lease, closed, sweep, onLate } = options;
   const handler = new RequestHandler({ ...options, onError: onLate });
   const tell = (events: readonly ClusterEvent[]) => emitEvents(redis, keys, events).catch(onLate);
-  closed.addEventListener("abort", () => void handler.stop());
+  closed.addEventListener("abort", () => handler.stop());
   return new Leader({
     ...options,
     lease: {
@@ -49,7 +49,7 @@ export function openLeader(options: Options): Leader {
       makeAllDue(redis, keys).then(sweep).catch(onLate);
       void tell([...(before === null ? [] : [changed("leader.lost", before)]), changed("leader.elected", election)]);
     },
-    onLost: () => void handler.stop(),
+    onLost: () => handler.stop(),
   });
 }
 

@@ -52,6 +52,7 @@ export class Leader {
   async takePart(): Promise<number> {
     const { id, lease, leaseMs, steadyNowMs, random, randomBytes } = this.#options;
     const third = leaseMs / 3;
+    if (this.#stopped) return third;
     const sentMs = steadyNowMs();
     if (this.#election !== null && this.#above < this.#election.epoch) {
       if (await lease.renew(this.#election, leaseMs)) {

@@ -1,3 +1,4 @@
+import { pause } from "../../bounded-wait.ts";
 import { StaleLeader } from "../../domain/election.ts";
 import { RequestError } from "../../domain/errors.ts";
 import type { QueueWorker, QueueWorkerOptions } from "../../queue/queue-worker.ts";
@@ -15,6 +16,8 @@ import { type LeaderRequest, leaderRequest, refusalText } from "./request.ts";
  */
 const CONCURRENCY = 1;
 const STOP_MS = 1000;
+/** When to read the queue again after that has failed. */
+const AGAIN_MS = 1000;
 
 /** Makes a worker of a queue. Handed in, because an API never takes from a queue, and is bundled without what that needs. */
 export type OpenQueueWorker = <T>(options: QueueWorkerOptions<T>) => Pick<QueueWorker<T>, "start" | "stop">;
@@ -32,7 +35,8 @@ export type RequestHandlerOptions = {
 /** Handles the requests to the leader, while this Master leads. */
 export class RequestHandler {
   readonly #options: RequestHandlerOptions;
-  #term: { readonly blocking: RedisClient; readonly worker: ReturnType<OpenQueueWorker> } | null = null;
+  /** Aborts at the end of the term; null: this Master does not lead. */
+  #term: AbortController | null = null;
 
   constructor(options: RequestHandlerOptions) {
     this.#options = options;
@@ -41,6 +45,26 @@ export class RequestHandler {
   /** Begins to take requests. Does nothing if it does already. */
   start(): void {
     if (this.#term !== null) return;
+    this.#term = new AbortController();
+    void this.#keepTaking(this.#term.signal);
+  }
+
+  /** Takes no more requests. Those under way are refused by Redis if another leader has been elected. Safe to repeat. */
+  stop(): void {
+    this.#term?.abort();
+    this.#term = null;
+  }
+
+  /** Takes requests until the end of the term, also after the queue could not be read. */
+  async #keepTaking(term: AbortSignal): Promise<void> {
+    while (!term.aborted) {
+      await this.#take(term).catch(this.#options.onError);
+      await pause(AGAIN_MS, term);
+    }
+  }
+
+  /** Takes requests until the end of the term. @throws if the queue cannot be read any more. */
+  async #take(term: AbortSignal): Promise<void> {
     const { keys, openBlocking, openWorker, onError } = this.#options;
     const blocking = openBlocking();
     const worker = openWorker({
@@ -51,17 +75,17 @@ export class RequestHandler {
       run: (asked) => this.handle(asked),
       onError,
     });
-    this.#term = { blocking, worker };
-    worker.start(onError).catch(onError);
-  }
-
-  /** Takes no more requests. Those under way are refused by Redis if another leader has been elected. Safe to repeat. */
-  async stop(): Promise<void> {
-    const term = this.#term;
-    this.#term = null;
-    if (term === null) return;
-    await term.worker.stop(STOP_MS).catch(this.#options.onError);
-    term.blocking.disconnect();
+    const ended = Promise.withResolvers<void>();
+    const end = () => ended.resolve();
+    term.addEventListener("abort", end);
+    try {
+      worker.start(ended.reject).catch(ended.reject);
+      await ended.promise;
+    } finally {
+      term.removeEventListener("abort", end);
+      await worker.stop(STOP_MS);
+      blocking.disconnect();
+    }
   }
 
   /** Carries out a request, or refuses it. @throws if this Master cannot decide it: then it is delivered again. */

@@ -1,5 +1,6 @@
 import { RequestError } from "../../domain/errors.ts";
 import { hex } from "../../domain/json/digest.ts";
+import type { ChosenMaster } from "../../domain/master-mode.ts";
 import type { MastersQueue } from "../../queue/masters-queue.ts";
 import type { RedisClient } from "../../redis/connection/client.ts";
 import { isCluster } from "../../redis/connection/connection.ts";
@@ -7,6 +8,7 @@ import type { HintWatch } from "../../redis/hint-watchers.ts";
 import { askForJob, lookAtAsk } from "../../redis/job/asks.ts";
 import type { JobHints } from "../../redis/job/job-hints.ts";
 import type { Keys } from "../../redis/keys.ts";
+import { refuseOtherMode } from "../../redis/master-mode.ts";
 import type { CommandRequest, CommandService, NamedJob } from "../commands/command-service.ts";
 import type { AcceptedJob } from "../commands/job-acceptance.ts";
 import type { JobWaiter } from "../jobs/job-waiter.ts";
@@ -20,6 +22,7 @@ const LOOK_MS = 500;
 export type RequestSenderOptions = {
   readonly redis: RedisClient;
   readonly keys: Keys;
+  readonly chosen: ChosenMaster;
   readonly queue: MastersQueue;
   readonly hints: JobHints;
   readonly waiter: JobWaiter;
@@ -41,7 +44,8 @@ export class RequestSender {
   /**
    * Has the leader accept the job that a request asks for, and waits at most `waitMs` for its end. Safe to repeat for a job that is
    * `repeatable`.
-   * @throws RequestError the leader's refusal; `no_leader` if there is none in time: the request is withdrawn then.
+   * @throws RequestError the leader's refusal; `no_leader` if there is none in time, `wrong_mode` if the cluster has no leaders: the
+   *   request is withdrawn then.
    */
   async accept(request: CommandRequest, waitMs: number): Promise<AcceptedJob> {
     const { commandService, hints, waiter, nowMs } = this.#options;
@@ -87,6 +91,7 @@ export class RequestSender {
           throw refusalOf(result.refusal);
         case "withdrawn":
           this.#options.queue.remove(entryId(job, nonce)).catch(this.#options.onLate);
+          await refuseOtherMode(redis, keys, this.#options.chosen);
           throw new RequestError(
             "no_leader",
             "No leader has taken this in time, and it was withdrawn: nothing was changed. An election takes a few seconds; if it " +
