@@ -13,7 +13,8 @@ import { connectRedis, openRedis } from "../../src/redis/connection/connection.t
 import { listDeadLetters } from "../../src/redis/inbox/dead-letters.ts";
 import { createInbox } from "../../src/redis/inbox/inbox.ts";
 import { putMessages, STITCH_BYTES } from "../../src/redis/inbox/put-messages.ts";
-import { cancelJob, closeJob } from "../../src/redis/job/job-record.ts";
+import { cancelJob } from "../../src/redis/job/job-record.ts";
+import { closeJob } from "../../src/redis/job/decisions.ts";
 import { createJob } from "../../src/redis/job/drafts.ts";
 import { claim, recordOutcomes } from "../../src/redis/job/outcomes.ts";
 import { Keys } from "../../src/redis/keys.ts";

@@ -41,9 +41,10 @@ for (const { name, url: redisUrl } of REDISES)
         const dry = await post(one.url, "/v1/commands", { ...create, dryRun: true });
         assert.ok(!["m1", "m2"].includes(String(dry.body["master"])), String(dry.body["master"]));
 
-        const { items } = await cluster.master.state.events(null, 10, { type: ["leader.*"] });
+        const told = async () => (await cluster.master.state.events(null, 10, { type: ["leader.*"] })).items;
+        await until("the election has been told", async () => (await told()).length > 0);
         assert.deepEqual(
-          items.map(({ type, data }) => [type, data?.["master"]]),
+          (await told()).map(({ type, data }) => [type, data?.["master"]]),
           [["leader.elected", leader.id]],
         );
         const state = (await (await checkedFetch(`${one.url}/v1/cluster`)).json()) as Record<string, unknown>;
@@ -147,7 +148,11 @@ for (const { name, url: redisUrl } of REDISES)
         // A candidate looks each second, however long the lease is.
         const after = await leaderBeside(cluster, ["m1"], 10_000);
         assert.deepEqual([after.epoch, after.n], [before.epoch, before.n + 1]);
-        const { items } = await cluster.master.state.events(null, 10, { type: ["leader.*"] });
+        // The events follow the election.
+        const items = await until("all have been told", async () => {
+          const told = await cluster.master.state.events(null, 10, { type: ["leader.*"] });
+          return told.items.length < 3 ? null : told.items;
+        });
         assert.deepEqual(
           items.map(({ type, data }) => [type, data?.["master"]]),
           [

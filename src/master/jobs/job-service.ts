@@ -32,15 +32,8 @@ import {
   takeOpenJobs,
   unlistJob,
 } from "../../redis/job/job-index.ts";
-import {
-  closeJob,
-  followUp,
-  letJobGo,
-  loadJob,
-  raiseAttempts,
-  saveJob,
-  takeOverJob,
-} from "../../redis/job/job-record.ts";
+import { followUp, letJobGo, loadJob } from "../../redis/job/job-record.ts";
+import { closeJob, raiseAttempts, saveJob, takeOverJob } from "../../redis/job/decisions.ts";
 import { type Keys } from "../../redis/keys.ts";
 import { readMasterMode } from "../../redis/master-mode.ts";
 import { readNodes } from "../../redis/node/node-record.ts";

@@ -43,16 +43,22 @@ export class SharedUpkeep implements Upkeep {
   #rounds = 0;
   /** When a sweep last ended well. */
   #wellAtMs: number;
+  #joinedAtMs: number;
 
   constructor(options: SharedUpkeepOptions) {
     this.#options = options;
     this.#wellAtMs = options.steadyNowMs();
+    this.#joinedAtMs = this.#wellAtMs;
   }
 
   async join(): Promise<number> {
-    const { leader } = this.#options;
-    const notWellMs = this.#options.steadyNowMs() - this.#wellAtMs;
-    if (notWellMs > TRY_AGAIN_MS) this.#wellAtMs = this.#options.steadyNowMs();
+    const { leader, steadyNowMs } = this.#options;
+    const nowMs = steadyNowMs();
+    // The whole process was paused: that says nothing about its sweeps.
+    if (nowMs - this.#joinedAtMs > NOT_WELL_MS) this.#wellAtMs = nowMs;
+    this.#joinedAtMs = nowMs;
+    const notWellMs = nowMs - this.#wellAtMs;
+    if (notWellMs > TRY_AGAIN_MS) this.#wellAtMs = nowMs;
     else if (notWellMs > NOT_WELL_MS) {
       await leader?.stepDown();
       return SEEN_MS;
