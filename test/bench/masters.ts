@@ -11,9 +11,9 @@ const PINGS = 200;
 const CLIENTS = 16;
 const PINGS_EACH = 25;
 /** Each wave of a restart with a batch of 1 is one stitch. */
-const WAVES = 20;
+const WAVES = 12;
 /** After so many waves one Master is killed, or stopped. */
-const CUT_AFTER = 5;
+const CUT_AFTER = 3;
 const LIMIT_MS = 60_000;
 const LOOK_MS = 10;
 /** The default. */

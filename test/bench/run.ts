@@ -27,7 +27,7 @@ const BENCHMARKS: Readonly<Record<string, (bench: Bench) => Promise<void>>> = {
 };
 const ROUNDS = 3;
 /** The longest that one benchmark may take. After that it is ended. */
-const LIMIT_MS = 300_000;
+const LIMIT_MS = 600_000;
 
 const print = (line: string): void => {
   process.stdout.write(`${line}\n`);
