@@ -45,7 +45,7 @@ export type Candidacy = {
 };
 
 /**
- * Elects a candidate, unless the lease of another one runs. The rule that the script `elect` (redis/leader/lease.ts) follows.
+ * Elects a candidate, unless the lease of another one runs. The rule that the script `elect` (redis/leader-lease.ts) follows.
  * @param epoch the last epoch that the cluster has seen.
  * @returns the new lease; null if the lease of another one runs.
  */

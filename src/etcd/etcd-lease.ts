@@ -3,7 +3,7 @@ import type { Candidacy, Election, Held, LeaderLease, Won } from "../domain/elec
 import type { ChosenMaster } from "../domain/master-mode.ts";
 import type { RedisClient } from "../redis/connection/client.ts";
 import type { Keys } from "../redis/keys.ts";
-import { electLeader, giveLeaseBack, readElection, renewLease } from "../redis/leader-lease.ts";
+import { electLeader, giveLeaseBack, readLeader, renewLease } from "../redis/leader-lease.ts";
 import { EtcdGateway } from "./gateway.ts";
 
 /** One member has this part of the lease for an answer: then another one is asked, and the lease can still be renewed in time. */
@@ -129,7 +129,7 @@ export class EtcdLease implements LeaderLease {
   }
 
   async #epoch(): Promise<number> {
-    return (await readElection(this.#options.redis, this.#options.keys))?.epoch ?? 0;
+    return (await readLeader(this.#options.redis, this.#options.keys))?.epoch ?? 0;
   }
 
   /** Ends the lease, and with it the key. */

@@ -52,8 +52,10 @@ export function openNodePorts(options: NodePortsOptions): NodePorts {
     orders: {
       claim: async (job, task, incarnation, election) =>
         claim(redis, keys, job, node, task, incarnation, await ledBy(task, election)),
-      tell: (job, task, incarnation, outcomes, ended) =>
-        recordOutcomes(redis, keys, job, node, task, incarnation, outcomes, ended),
+      tell: async (job, task, incarnation, outcomes, ended, election) => {
+        const led = await ledBy(task, election);
+        return recordOutcomes(redis, keys, job, node, task, incarnation, outcomes, ended, led?.digest);
+      },
       spec: async (hash, onUnreadable) => (await readSpecTexts(redis, keys, [hash], onUnreadable))[0] ?? null,
       assigned: async (stitches, onUnreadable) => {
         const ids = stitches.map((stitch) => fullId(node, stitch));

@@ -161,10 +161,11 @@ export interface Orders {
    */
   tell(
     job: string,
-    task: Pick<Task, "id" | "attempt">,
+    task: Task,
     incarnation: number,
     outcomes: ReadonlyMap<number, StepOutcome>,
     ended: boolean,
+    election: string | null,
   ): Promise<boolean>;
   /** The text of a spec in the store; null if it has none. The node checks that the text matches the hash. */
   spec(specHash: string, onUnreadable: OnUnreadable): Promise<string | null>;

@@ -8,8 +8,12 @@ const AGAIN = { attempts: 1_000_000, backoff: { type: "fixed", delay: 200 } };
 /** The queue that carries requests to the leader, over a shared connection. It may lose an entry, or deliver it twice. */
 export class MastersQueue {
   readonly #queue: Queue;
+  readonly #redis: RedisClient;
+  readonly #keys: Keys;
 
   constructor(redis: RedisClient, keys: Keys) {
+    this.#redis = redis;
+    this.#keys = keys;
     this.#queue = new Queue(QUEUE, {
       connection: redis,
       skipVersionCheck: true,
@@ -21,9 +25,10 @@ export class MastersQueue {
     });
   }
 
-  /** Resolves when BullMQ has defined its scripts on the connection. */
+  /** Resolves when BullMQ has defined its scripts on the connection. Bounds BullMQ's own events, which nobody reads. */
   async ready(): Promise<void> {
     await this.#queue.waitUntilReady();
+    await this.#redis.hset(this.#keys.mastersQueue("meta"), "opts.maxLenEvents", 100);
   }
 
   /** Adds an entry. Repeating it under the same id does nothing. */

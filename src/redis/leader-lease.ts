@@ -107,7 +107,8 @@ return 1
 );
 
 /**
- * Reads the current election. KEYS revision. ARGV the lease's key. Returns false, or {id, epoch, n, holder}.
+ * Reads the current election. KEYS revision. ARGV the lease's key. Returns false, or {id, epoch, n, holder, ms left of the lease}.
+ * The key is never missing once a leader was elected: if it is, it is on its way to another server of a Redis Cluster.
  * The lease's key is in the same slot, and not declared: Redis requires the right to write each declared key, and a node's user may
  * not write the lease (docs/security.md).
  */
@@ -115,8 +116,9 @@ const readScript = defineScript<[revision: string]>(
   "read_election",
   1,
   `${ELECTION}
+if redis.call('EXISTS', ARGV[1]) == 0 then return {} end
 local e = current_election(ARGV[1])
-return e and {e.id, e.epoch, e.n, e.holder} or false
+return e and {e.id, e.epoch, e.n, e.holder, e.until_ms - now} or false
 `,
 );
 
@@ -127,14 +129,28 @@ const electReply = z.union([
   z.tuple([z.literal("unknown")]),
 ]);
 const renewReply = z.literal([0, 1]);
-const readReply = z.tuple([electionId, z.number(), z.number(), z.string()]).nullable();
+const readReply = z
+  .union([z.tuple([electionId, z.number(), z.number(), z.string(), z.number()]), z.tuple([])])
+  .nullable();
 
-/** The current election; null if there is none. One round trip. */
+/**
+ * The current election, for what compares it; null if there is none. One round trip.
+ * @throws TRYAGAIN while a Redis Cluster moves the lease to another server: nobody knows then.
+ */
 export async function readElection(redis: RedisClient, keys: Keys): Promise<Election | null> {
   const reply = readReply.parse(await readScript.call(redis, [keys.revision], [keys.leaderLease]));
   if (reply === null) return null;
+  if (reply.length === 0) throw new Error("TRYAGAIN the lease of the leader is on its way to another Redis");
   const [id, epoch, n, holder] = reply;
   return { id, epoch, n, holder };
+}
+
+/** The election of the Master that leads now, for people; null if there is none, or its lease has run out. */
+export async function readLeader(redis: RedisClient, keys: Keys): Promise<Election | null> {
+  const reply = readReply.parse(await readScript.call(redis, [keys.revision], [keys.leaderLease]));
+  if (reply === null || reply.length === 0) return null;
+  const [id, epoch, n, holder, leftMs] = reply;
+  return leftMs > 0 ? { id, epoch, n, holder } : null;
 }
 
 /** An election that another store has decided: its number there, which only grows, and the id of that store. */

@@ -104,7 +104,8 @@ export const BROKEN_NODE_PORTS: readonly BrokenNodePorts[] = [
           last = incarnation;
           return sound.orders.claim(job, task, incarnation, election);
         },
-        tell: (job, task, _, outcomes, ended) => sound.orders.tell(job, task, last, outcomes, ended),
+        tell: (job, task, _, outcomes, ended, election) =>
+          sound.orders.tell(job, task, last, outcomes, ended, election),
       });
     },
   },

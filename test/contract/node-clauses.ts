@@ -176,9 +176,9 @@ export const NODE_CLAUSES = {
       assert.equal(await ports.orders.claim(job, task, former, null), "ok");
       const present = await incarnationOf(ports, "two", LONG_MS, ["one"]);
       assert.equal(await ports.orders.claim(job, task, present, null), "ok");
-      assert.equal(await ports.orders.tell(job, task, former, new Map([[0, SUCCEEDED]]), true), false);
+      assert.equal(await ports.orders.tell(job, task, former, new Map([[0, SUCCEEDED]]), true, null), false);
       assert.equal((await master.commands.job(job, 0)).status, "running");
-      assert.equal(await ports.orders.tell(job, task, present, new Map([[0, SUCCEEDED]]), true), true);
+      assert.equal(await ports.orders.tell(job, task, present, new Map([[0, SUCCEEDED]]), true, null), true);
       assert.equal((await master.commands.job(job, WAIT_MS)).status, "succeeded");
     },
   },

@@ -45,7 +45,7 @@ function taskRunner(
     host: { apply } as Runs["host"],
     publisher: publisher as Runs["publisher"],
     // A ping does not go to the journal.
-    journal: { has: () => false, take: () => assert.fail() },
+    journal: { find: () => undefined, take: () => assert.fail() },
     specs: { bring: async () => new Map() },
     incarnation: () => 1,
     holdsId: () => true,

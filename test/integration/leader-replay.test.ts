@@ -59,6 +59,7 @@ class Replay {
   async begin(): Promise<void> {
     const { redis, keys } = this.#at;
     await redis.del(keys.leaderLease, keys.masterMode);
+    await redis.hset(keys.leaderLease, "_", "");
     const made = await pingJob(this.#cluster.open, this.#id);
     const orchestration = {
       version: 1,

@@ -21,7 +21,7 @@ type SendAgain = {
 };
 
 /**
- * Which tasks of nodes a sweep sends again, with the attempt that counts so far. A task that is sent once too often is
+ * Which tasks of nodes a sweep sends again, and which of Masters need another attempt, with the attempt that counts so far. A task that is sent once too often is
  * harmless: a node carries out a step once per revision.
  *
  * A node that is not alive gets no next attempt: the fold tells what happens to its tasks. The same holds for a node that is
@@ -32,11 +32,12 @@ export function tasksToSendAgain(state: JobState, folded: FoldedJob, runners: Re
   const asTheyAre: Task[] = [];
   const asNextAttempt: Task[] = [];
   for (const { task, status, ahead } of folded.tasks) {
-    if (ahead === true || task.runs !== "node" || (status !== "pending" && status !== "running")) continue;
+    if (ahead === true || (status !== "pending" && status !== "running")) continue;
     const ofTask = claims.get(task.id) ?? [];
     const runner = runners.get(task.node);
     const isClaimed = ofTask.some(({ attempt }) => attempt === task.attempt);
     if (!isClaimed && state.outcomes.stale.has(attemptKey(task))) asNextAttempt.push(task);
+    else if (task.runs !== "node") continue;
     else if (!isClaimed) asTheyAre.push(task);
     else if (runner !== undefined && isLost(state, task, ofTask, runner)) asNextAttempt.push(task);
   }

@@ -345,12 +345,13 @@ export class JobService {
       return { tasks: 0, closed: true };
     }
     const sent = folded.tasks.filter(({ ahead }) => ahead !== true);
-    const here = sent
-      .filter(({ task, status }) => task.runs === "master" && (status === "pending" || status === "running"))
-      .map(({ task }) => task);
     const right = this.#options.deciding();
     if (right === null || !maySave(state.election, right.election?.id ?? null)) return { tasks: 0, closed: false };
     const { asTheyAre, asNextAttempt } = tasksToSendAgain(state, folded, runners);
+    const here = sent
+      .filter(({ task, status }) => task.runs === "master" && (status === "pending" || status === "running"))
+      .map(({ task }) => task)
+      .filter((task) => !asNextAttempt.includes(task));
     const raised = await this.#raise(state, asNextAttempt, right);
     const tasks = [...asTheyAre, ...raised, ...here];
     await this.#options.sender.send(state.record, tasks, right);

@@ -101,7 +101,10 @@ export class TaskSender {
         .catch(laterAgain),
       redisTimeMs(redis, keys.job(record.id)),
     ]);
-    if (claimed !== "ok") return;
+    if (claimed !== "ok") {
+      if (claimed !== "later") this.#begun.delete(id);
+      return;
+    }
     if (this.#begun.size >= MOST_BEGUN) this.#begun.clear();
     this.#begun.add(id);
     // Redis's time, continued with this process's clock.

@@ -38,7 +38,10 @@ export class Leader {
     return this.#options.steadyNowMs() < this.#decidesUntilMs ? this.#election : null;
   }
 
-  /** Steps down, and asks for an election of a higher epoch than this one. */
+  /**
+   * Decides nothing until the lease was renewed. If it still can be, the store has lost an election that a job knows: then this Master
+   * asks for an election above that epoch.
+   */
   askAbove(epoch: number): void {
     if (epoch < (this.#election?.epoch ?? Number.POSITIVE_INFINITY)) return;
     this.#above = Math.max(this.#above, epoch);
@@ -46,7 +49,7 @@ export class Leader {
   }
 
   /**
-   * Renews the lease, or tries to be elected. @returns in how many ms to call it again.
+   * Renews the lease, or tries to be elected. @returns in how many ms to call it again at the latest.
    * @throws if the lease's store does not answer: the right to decide then ends by itself. RequestError `wrong_mode`.
    */
   async takePart(): Promise<number> {
@@ -54,11 +57,15 @@ export class Leader {
     const third = leaseMs / 3;
     if (this.#stopped) return third;
     const sentMs = steadyNowMs();
-    if (this.#election !== null && this.#above < this.#election.epoch) {
-      if (await lease.renew(this.#election, leaseMs)) {
+    const held = this.#election;
+    if (held !== null) {
+      const isHeld = await lease.renew(held, leaseMs);
+      if (isHeld && this.#above < held.epoch) {
         this.#decidesUntilMs = decidesUntilMs(sentMs, leaseMs);
         return third;
       }
+      // Another one was elected since, or may be: its epoch is the higher one that was met, and it must not be deposed.
+      if (!isHeld) this.#above = 0;
     }
     this.#lose();
     const won = await lease.win({ id: hex(randomBytes(16)), holder: id, leaseMs, above: this.#above });

@@ -37,6 +37,8 @@ export class RequestHandler {
   readonly #options: RequestHandlerOptions;
   /** Aborts at the end of the term; null: this Master does not lead. */
   #term: AbortController | null = null;
+  /** Resolves when what the last terms have begun has ended. */
+  #taking: Promise<void> = Promise.resolve();
 
   constructor(options: RequestHandlerOptions) {
     this.#options = options;
@@ -45,8 +47,8 @@ export class RequestHandler {
   /** Begins to take requests. Does nothing if it does already. */
   start(): void {
     if (this.#term !== null) return;
-    this.#term = new AbortController();
-    void this.#keepTaking(this.#term.signal);
+    const { signal } = (this.#term = new AbortController());
+    this.#taking = this.#taking.then(() => this.#keepTaking(signal));
   }
 
   /** Takes no more requests. Those under way are refused by Redis if another leader has been elected. Safe to repeat. */
@@ -59,6 +61,7 @@ export class RequestHandler {
   async #keepTaking(term: AbortSignal): Promise<void> {
     while (!term.aborted) {
       await this.#take(term).catch(this.#options.onError);
+      // After a failure; at the end of the term it does not wait.
       await pause(AGAIN_MS, term);
     }
   }
@@ -72,7 +75,10 @@ export class RequestHandler {
       prefix: keys.mastersShare,
       concurrency: CONCURRENCY,
       schema: leaderRequest,
-      run: (asked) => this.handle(asked),
+      run: async (asked) => {
+        if (term.aborted) throw new StaleLeader("this Master leads no more");
+        await this.handle(asked);
+      },
       onError,
     });
     const ended = Promise.withResolvers<void>();

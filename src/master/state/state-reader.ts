@@ -12,7 +12,7 @@ import type { ClusterResource } from "../../contract/cluster.ts";
 import { STITCH_STATES, type StitchRecord, type StitchState, type StitchUsage } from "../../domain/stitch/stitch.ts";
 import type { ChosenMaster } from "../../domain/master-mode.ts";
 import { readMasters } from "../../redis/master-list.ts";
-import { readElection } from "../../redis/leader-lease.ts";
+import { readLeader } from "../../redis/leader-lease.ts";
 import { readMasterMode } from "../../redis/master-mode.ts";
 import type { RedisClient } from "../../redis/connection/client.ts";
 import { countOpenJobs } from "../../redis/job/job-index.ts";
@@ -88,7 +88,7 @@ export class StateReader {
       countOpenJobs(this.#redis, this.#keys),
       readMasters(this.#redis, this.#keys, mastersNowMs),
       readMasterMode(this.#redis, this.#keys),
-      readElection(this.#redis, this.#keys),
+      readLeader(this.#redis, this.#keys),
     ]);
     const { mode, preferred, lease } = chosen ?? this.#chosen;
     const stitches = noStates();

@@ -53,7 +53,7 @@ return 'refused'
 );
 
 /**
- * Reads what became of a request, and withdraws it if nothing has yet. KEYS job. ARGV nonce, '1' to withdraw.
+ * Reads what became of a request, once if it was refused, and withdraws it if nothing has yet. KEYS job. ARGV nonce, '1' to withdraw.
  * Returns {'record', '1' if this request created it}, {'refused', refusal}, {'open'} or {'withdrawn'}.
  */
 const lookScript = defineScript<[job: string]>(
@@ -65,7 +65,10 @@ if j[1] then
   redis.call('HDEL', KEYS[1], 'ask:' .. ARGV[1])
   return {'record', j[2] == ARGV[1] and '1' or '0'}
 end
-if j[3] then return {'refused', j[3]} end
+if j[3] then
+  redis.call('HDEL', KEYS[1], 'refused:' .. ARGV[1])
+  return {'refused', j[3]}
+end
 if ARGV[2] ~= '1' then return {'open'} end
 redis.call('HDEL', KEYS[1], 'ask:' .. ARGV[1])
 return {'withdrawn'}
@@ -89,7 +92,7 @@ export async function askForJob(
   return z.enum(["asked", "known"]).parse(await askScript.call(redis, [keys.job(job)], [nonce, askMs, ASKED_KEPT_MS]));
 }
 
-/** Does anybody ask for the job under this nonce, and is its time not up? */
+/** Does anybody ask for the job under this nonce? Its time may be up: then the job is not created (see `createJob`). */
 export async function isAskedFor(redis: RedisClient, keys: Keys, job: string, nonce: string): Promise<boolean> {
   return (await redis.hexists(keys.job(job), `ask:${nonce}`)) === 1;
 }

@@ -34,7 +34,8 @@ if ARGV[6] ~= '' then
 end
 redis.call('HSET', KEYS[1], 'record', ARGV[1], 'bodyHash', ARGV[2], 'deadlineAt', ARGV[3], 'runners', ARGV[4])
 for i = 7, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
-if j[2] or ARGV[6] ~= '' then redis.call('PERSIST', KEYS[1]) end
+-- Voided drafts and requests that were not carried out let the key expire.
+redis.call('PERSIST', KEYS[1])
 if ARGV[6] ~= '' then redis.call('PUBLISH', KEYS[1] .. ':ended', '') end
 return 'created'
 `,

@@ -94,9 +94,9 @@ return mark_stale(KEYS[1], ARGV[1] .. '.' .. ARGV[2] .. '.' .. ARGV[3], now)
 
 /**
  * Writes outcomes; the first one of a step stays. KEYS the runner's outcomes.
- * ARGV the job's key, channel or '', runner, task, attempt, incarnation that claimed it, index, outcome, …
+ * ARGV the job's key, channel or '', runner, task, attempt, incarnation that claimed it, digest of the task or '', index, outcome, …
  * Returns 1; or 0, and writes nothing, if a higher incarnation has claimed this attempt, or if any incarnation has claimed
- * the next attempt: the task belongs to that one. The node's lease would tell this, too, but it is in another slot.
+ * the next attempt: the task belongs to that one; or if another task has this id since a failover. The node's lease would tell this, too, but it is in another slot.
  * Atomic: a delayed write must not come before the writes of the incarnation that has the task now.
  * If the task has ended, a hint is published after the write: how much is written now, and the outcomes as they are stored,
  * so that waiters need not read them again; without the outcomes if they are too long for a hint.
@@ -111,8 +111,10 @@ const writeOutcomes = defineScript<[outcomes: string]>(
 only(KEYS[1], 'hash')
 local by = redis.call('HMGET', KEYS[1], 'by:' .. ARGV[4] .. '.' .. ARGV[5], 'by:' .. ARGV[4] .. '.' .. (ARGV[5] + 1))
 if (tonumber(by[1] or 0) or 0) > tonumber(ARGV[6]) or by[2] then return 0 end
+local digest = ARGV[7] ~= '' and redis.pcall('HGET', ARGV[1], 'task:' .. ARGV[4])
+if type(digest) == 'string' and digest ~= ARGV[7] then return 0 end
 local steps, bytes = {}, 0
-for i = 7, #ARGV, 2 do
+for i = 8, #ARGV, 2 do
   local field, value = 's:' .. ARGV[4] .. '.' .. ARGV[5] .. '.' .. ARGV[i], ARGV[i + 1]
   if redis.call('HSETNX', KEYS[1], field, value) == 0 then value = redis.call('HGET', KEYS[1], field) end
   steps[#steps + 1] = field
@@ -224,7 +226,7 @@ async function claimed(redis: RedisClient, keys: Keys, job: string, replying: Pr
 
 /**
  * Writes outcomes of a task's steps, in one round trip. `ended`: these are the last outcomes of the task. Safe to repeat:
- * the first outcome of a step stays. `incarnation`: the one that claimed the task.
+ * the first outcome of a step stays. `incarnation`: the one that claimed the task. `digest`: of a task that a leader has sent.
  * @returns true if the task still belongs to that incarnation; else nothing is written.
  */
 export async function recordOutcomes(
@@ -236,6 +238,7 @@ export async function recordOutcomes(
   incarnation: number,
   outcomes: ReadonlyMap<number, StepOutcome>,
   ended: boolean,
+  digest = "",
 ): Promise<boolean> {
   const writing = writeOutcomes.call(
     redis,
@@ -247,6 +250,7 @@ export async function recordOutcomes(
       task.id,
       task.attempt,
       incarnation,
+      digest,
       ...[...outcomes].flatMap(([index, outcome]) => [index, JSON.stringify(outcome)]),
     ],
   );

@@ -113,3 +113,17 @@ test("a job of a higher epoch makes it ask for an election above that", async ()
   assert.equal(leader.current()?.epoch, 501);
   assert.deepEqual(told, ["elected 1", "lost 1", "elected 2"]);
 });
+
+test("a leader that meets the epoch of its successor is a candidate like any other, and does not depose it", async () => {
+  const { leader, whenRenewed, whenWon } = world();
+  await leader.takePart();
+  leader.askAbove(500);
+  whenRenewed(async () => false);
+  const above: number[] = [];
+  whenWon(async (candidacy) => {
+    above.push(candidacy.above);
+    return null;
+  });
+  await leader.takePart();
+  assert.deepEqual([above, leader.current()], [[0], null]);
+});

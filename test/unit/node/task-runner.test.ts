@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { Dispatch } from "../../../src/domain/job/job.ts";
+import { type Dispatch, dispatchId } from "../../../src/domain/job/job.ts";
 import type { Orders } from "../../../src/master/ports.ts";
 import type { Publisher } from "../../../workers/node/stitches/publisher.ts";
 import type { StitchHost } from "../../../workers/node/stitches/stitch-host.ts";
@@ -23,13 +23,16 @@ const PING: Dispatch = {
   election: ELECTION,
 };
 
-function runnerWith(orders: Pick<Orders, "claim" | "tell">, journaled: readonly string[] = []): TaskRunner {
+function runnerWith(orders: Pick<Orders, "claim" | "tell">, journaled: readonly Dispatch[] = []): TaskRunner {
   const publisher: Pick<Publisher, "flush"> = { flush: async () => true };
   return new TaskRunner({
     orders: { ...orders, assigned: async () => new Map() },
     host: {} as StitchHost,
     publisher: publisher as Publisher,
-    journal: { has: (id) => journaled.includes(id), take: () => assert.fail() },
+    journal: {
+      find: (id) => journaled.find(({ job, task }) => dispatchId(job, task) === id),
+      take: () => assert.fail(),
+    },
     specs: { bring: async () => new Map() },
     incarnation: () => 1,
     holdsId: () => true,
@@ -55,7 +58,7 @@ test("a task that is delivered again while it is at work is claimed once", async
   answer.resolve("ok");
   await Promise.all(both);
   assert.deepEqual(claims, [ELECTION]);
-  await runnerWith({ claim: () => assert.fail(), tell: () => assert.fail() }, ["j.t0.1"]).run(PING);
+  await runnerWith({ claim: () => assert.fail(), tell: () => assert.fail() }, [PING]).run(PING);
 });
 
 test("a task that was begun is finished under its first claim: later claims compare no election, until it has ended", async () => {
@@ -76,6 +79,21 @@ test("a task that was begun is finished under its first claim: later claims comp
   await runner.run(PING);
   await runner.run(PING);
   assert.deepEqual(claims, [ELECTION, null, ELECTION]);
+});
+
+test("another task under the id of one that is at work waits until that has ended", async () => {
+  const other: Dispatch = { ...PING, task: { ...PING.task, steps: [...PING.task.steps, ...PING.task.steps] } };
+  const answer = Promise.withResolvers<"ok">();
+  const runner = runnerWith({ claim: () => answer.promise, tell: async () => true });
+  const first = runner.run(PING);
+  await assert.rejects(runner.run(other), /still at work/);
+  answer.resolve("ok");
+  await first;
+  await runner.run(other);
+  await assert.rejects(
+    runnerWith({ claim: () => assert.fail(), tell: () => assert.fail() }, [PING]).run(other),
+    /still at/,
+  );
 });
 
 test("a task that another leader has replaced is not carried out", async () => {

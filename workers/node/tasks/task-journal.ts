@@ -26,7 +26,7 @@ type TaskJournalOptions = {
  */
 export class TaskJournal {
   readonly #options: TaskJournalOptions;
-  readonly #open = new Map<string, Promise<void>>();
+  readonly #open = new Map<string, { readonly task: Dispatch; readonly ended: Promise<void> }>();
   #characters = 0;
 
   constructor(options: TaskJournalOptions) {
@@ -47,37 +47,38 @@ export class TaskJournal {
     const characters = charactersOf(task);
     if (this.#characters + characters > (this.#options.mostCharacters ?? MOST_CHARACTERS)) return work();
     this.#options.disk.saveTask(id, task);
-    const ended = this.#begin(id, characters, work, again);
+    const ended = this.#begin(task, characters, work, again);
     // In the next turn, the first steps of the task save their records. All of that goes to disk at once.
     await new Promise((resolve) => setImmediate(resolve));
     await this.#options.disk.written().catch(() => ended);
   }
 
-  /** Is the task (its `dispatchId`) here? */
-  has(id: string): boolean {
-    return this.#open.has(id);
+  /** The task with this `dispatchId`, if it is here. */
+  find(id: string): Dispatch | undefined {
+    return this.#open.get(id)?.task;
   }
 
   /** Continues the tasks that an earlier run of the worker has left. Does not wait for them. */
   resume(tasks: readonly Dispatch[], again: (task: Dispatch) => Promise<void>): void {
     for (const task of tasks) {
       const run = () => again(task);
-      void this.#begin(dispatchId(task.job, task.task), charactersOf(task), run, run);
+      void this.#begin(task, charactersOf(task), run, run);
     }
   }
 
   /** Resolves when no task is in progress any more. */
   async idle(): Promise<void> {
-    await Promise.allSettled(this.#open.values());
+    await Promise.allSettled([...this.#open.values()].map(({ ended }) => ended));
   }
 
-  #begin(id: string, characters: number, work: () => Promise<void>, again: () => Promise<void>): Promise<void> {
+  #begin(task: Dispatch, characters: number, work: () => Promise<void>, again: () => Promise<void>): Promise<void> {
+    const id = dispatchId(task.job, task.task);
     this.#characters += characters;
     const ended = this.#untilDone(id, work, again).finally(() => {
       this.#open.delete(id);
       this.#characters -= characters;
     });
-    this.#open.set(id, ended);
+    this.#open.set(id, { task, ended });
     // If the worker leaves first, the task stays in the journal, and nobody needs this error.
     ended.catch(() => undefined);
     return ended;

@@ -6,6 +6,7 @@ import {
   type StitchStep,
   type Task,
 } from "../../../src/domain/job/job.ts";
+import { canonicalJson } from "../../../src/domain/json/canonical-json.ts";
 import { splitFullId } from "../../../src/domain/names/ids.ts";
 import { formatRevision, type Revision } from "../../../src/domain/names/revision.ts";
 import type { StepError, StepOutcome } from "../../../src/domain/stitch/stitch.ts";
@@ -35,7 +36,7 @@ export type TaskRunnerOptions = {
   readonly orders: Pick<Orders, "claim" | "tell" | "assigned">;
   readonly host: StitchHost;
   readonly publisher: Publisher;
-  readonly journal: Pick<TaskJournal, "take" | "has">;
+  readonly journal: Pick<TaskJournal, "take" | "find">;
   readonly specs: Pick<Specs, "bring">;
   readonly incarnation: () => number;
   /** Does this worker hold the lease, as far as it knows without asking Redis? */
@@ -81,7 +82,7 @@ const isStitchStep = (step: Step): step is StitchStep => step.stitch !== null;
 export class TaskRunner {
   readonly #options: TaskRunnerOptions;
   /** By `dispatchId`. */
-  readonly #underWay = new Map<string, Promise<void>>();
+  readonly #underWay = new Map<string, { readonly dispatch: Dispatch; readonly running: Promise<void> }>();
   /** The tasks, with the incarnation, whose claim has found its election current, until they have ended. */
   readonly #begun = new Set<string>();
 
@@ -95,15 +96,19 @@ export class TaskRunner {
    */
   async run(dispatch: Dispatch): Promise<void> {
     const id = dispatchId(dispatch.job, dispatch.task);
-    if (this.#options.journal.has(id)) return;
-    const running = this.#underWay.get(id) ?? this.#run(dispatch).finally(() => this.#underWay.delete(id));
-    this.#underWay.set(id, running);
+    const underWay = this.#options.journal.find(id) ?? this.#underWay.get(id)?.dispatch;
+    // After a failover of Redis that lost a save, another task may have this id. It is delivered again when the first has ended.
+    if (underWay !== undefined && canonicalJson(underWay.task) !== canonicalJson(dispatch.task))
+      throw new Error(`another task under the id ${id} is still at work`);
+    if (this.#options.journal.find(id) !== undefined) return;
+    const running = this.#underWay.get(id)?.running ?? this.#run(dispatch).finally(() => this.#underWay.delete(id));
+    this.#underWay.set(id, { dispatch, running });
     await running;
   }
 
   /** Resolves when no task that the queue keeps is in progress any more. */
   async idle(): Promise<void> {
-    await Promise.allSettled(this.#underWay.values());
+    await Promise.allSettled([...this.#underWay.values()].map(({ running }) => running));
   }
 
   async #run(dispatch: Dispatch): Promise<void> {
@@ -125,7 +130,7 @@ export class TaskRunner {
     if (!this.#options.holdsId())
       throw new Error("no heartbeat within the lease: the task waits until the node is registered");
     const incarnation = this.#options.incarnation();
-    const begun = `${dispatchId(job, task)}@${incarnation}`;
+    const begun = `${dispatchId(job, task)}@${incarnation}@${election}`;
     const creates = task.steps.filter((step) => step.action === "create");
     // The claim fails if the job is cancelled, expired, closed or never recorded, or if this is not the current attempt.
     // Readers of the job see that without this node.
@@ -138,7 +143,10 @@ export class TaskRunner {
       // The heartbeat that brings the eligibility may come after the task.
       creates.length === 0 ? null : this.#options.learnEligibility(),
     ]);
-    if (claimed !== "ok") return null;
+    if (claimed !== "ok") {
+      this.#begun.delete(begun);
+      return null;
+    }
     if (election !== undefined) this.#begun.add(begun);
     // Anyone who may write to this node's queue may write a forged task.
     const placed = formatRevision({ revision, wave: task.wave });
@@ -164,7 +172,7 @@ export class TaskRunner {
     return { incarnation, refusalOf };
   }
 
-  async #carryOut({ job, revision, task }: Dispatch, { incarnation, refusalOf }: Claimed): Promise<void> {
+  async #carryOut({ job, revision, task, election }: Dispatch, { incarnation, refusalOf }: Claimed): Promise<void> {
     let isOurs = true;
     let unwritten = new Map<number, StepOutcome>();
     let sinceMs = this.#options.nowMs();
@@ -175,7 +183,7 @@ export class TaskRunner {
       unwritten = new Map();
       sinceMs = this.#options.nowMs();
       writing = writing.then(async () => {
-        if (isOurs) isOurs = await this.#write(job, task, incarnation, batch, ended);
+        if (isOurs) isOurs = await this.#write({ job, task, election: election ?? null }, incarnation, batch, ended);
       });
       // `writing` is awaited at the end, so a failure before that is not lost.
       writing.catch(() => undefined);
@@ -193,7 +201,7 @@ export class TaskRunner {
     await Promise.all(Array.from({ length: Math.min(atOnce, task.steps.length) }, work));
     write(true);
     await writing;
-    this.#begun.delete(`${dispatchId(job, task)}@${incarnation}`);
+    this.#begun.delete(`${dispatchId(job, task)}@${incarnation}@${election}`);
     if (!isOurs) this.#options.say(`${task.id} of ${job} was taken up again since: what came of it here is dropped`);
   }
 
@@ -202,8 +210,7 @@ export class TaskRunner {
    * need not be delivered again to report them. @returns as `Orders.tell`.
    */
   async #write(
-    job: string,
-    task: Task,
+    { job, task, election }: { readonly job: string; readonly task: Task; readonly election: string | null },
     incarnation: number,
     outcomes: ReadonlyMap<number, StepOutcome>,
     ended: boolean,
@@ -211,7 +218,7 @@ export class TaskRunner {
     for (;;) {
       while (!(await this.#mayTell(task))) await this.#options.nextBeat();
       try {
-        return await this.#options.orders.tell(job, task, incarnation, outcomes, ended);
+        return await this.#options.orders.tell(job, task, incarnation, outcomes, ended, election);
       } catch (error) {
         if (!isRedisUnavailable(error)) throw error;
         await this.#options.nextBeat();
