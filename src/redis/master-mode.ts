@@ -106,8 +106,9 @@ return {before, preferred}
 const recorded = z.tuple([z.string(), z.string()]);
 
 /**
- * Runs a script that compares the mode, or the place of the lease. If the cluster has no mode yet, records the caller's and runs the script again.
- * @throws RequestError `wrong_mode` if the cluster has another mode.
+ * Runs a script that compares the mode, or the place of the lease. If the cluster has no mode yet, records the caller's and runs the
+ * script again.
+ * @throws RequestError `wrong_mode` if the cluster has another mode, or the lease lives in another place.
  */
 export async function inMode(
   redis: RedisClient,
@@ -115,22 +116,24 @@ export async function inMode(
   chosen: ChosenMaster,
   call: () => Promise<unknown>,
 ): Promise<unknown> {
-  const reply = await call();
-  const elsewhere = wrongLease.safeParse(reply);
-  if (elsewhere.success)
-    throw await otherMode(redis, keys, chosen, { mode: "leader", preferred: "", lease: elsewhere.data[1] });
-  const refused = wrongMode.safeParse(reply);
-  if (!refused.success) return reply;
-  let [, mode, preferred] = refused.data;
-  if (mode === "") {
+  let reply = await call();
+  let other = otherIn(reply);
+  if (other?.mode === "") {
     // Another process may record one meanwhile, of this mode or another.
     await recordMode(redis, keys, chosen, false);
-    const again = await call();
-    const refusedAgain = wrongMode.safeParse(again);
-    if (!refusedAgain.success) return again;
-    [, mode, preferred] = refusedAgain.data;
+    reply = await call();
+    other = otherIn(reply);
   }
-  throw await otherMode(redis, keys, chosen, { mode, preferred });
+  if (other !== null) throw await otherMode(redis, keys, chosen, other);
+  return reply;
+}
+
+/** What a script has found instead of the caller's mode, or place of the lease; null if it was the same. */
+function otherIn(reply: unknown): (Mode & { readonly lease?: string }) | null {
+  const { data: place } = wrongLease.safeParse(reply);
+  if (place !== undefined) return { mode: "leader", preferred: "", lease: place[1] };
+  const { data: mode } = wrongMode.safeParse(reply);
+  return mode === undefined ? null : { mode: mode[1], preferred: mode[2] };
 }
 
 type Mode = { readonly mode: string; readonly preferred: string | null };

@@ -17,7 +17,7 @@ import { drawRevision } from "../../src/redis/revision.ts";
 import { currentElection } from "../../src/domain/election.ts";
 import { withOwnRedis } from "../support/own-redis.ts";
 import { type TestCluster, withCluster } from "../support/cluster.ts";
-import { pingJob } from "../support/ping-job.ts";
+import { PING_TASK, pingJob } from "../support/ping-job.ts";
 import { type Bounds, FIRST, type State, type Step, steps } from "../unit/domain/leader-model.ts";
 
 const CHOSEN: ChosenMaster = { mode: "leader", preferred: null, lease: "redis" };
@@ -27,13 +27,10 @@ const LONG_MS = 600_000;
 
 /** What the model calls p0, p1, …: as many pings. */
 const taskOf = (number: number, payload: string): Task => ({
+  ...PING_TASK,
   id: `t${number}`,
-  node: NODE,
-  runs: "node",
-  attempt: 1,
   wave: number,
   steps: Array.from({ length: Number(payload.slice(1)) + 1 }, () => ({ action: "ping", stitch: null })),
-  refused: null,
 });
 
 /** One trace on a real Redis. */

@@ -1,5 +1,16 @@
-import type { JobRecord } from "../../src/domain/job/job.ts";
+import type { JobRecord, Task } from "../../src/domain/job/job.ts";
 import type { OpenMaster } from "../../src/master/open-master.ts";
+
+/** The task that pings the node n1. */
+export const PING_TASK: Task = {
+  id: "t0",
+  node: "n1",
+  runs: "node",
+  attempt: 1,
+  wave: 0,
+  steps: [{ action: "ping", stitch: null }],
+  refused: null,
+};
 
 /** The record of a job that pings the node n1, as a Master would write it. Draws a revision, and writes nothing else. */
 export async function pingJob({ redis, keys }: OpenMaster, id: string): Promise<JobRecord> {
@@ -20,17 +31,7 @@ export async function pingJob({ redis, keys }: OpenMaster, id: string): Promise<
     orchestration: null,
     retryOf: null,
     rollbackOf: null,
-    tasks: [
-      {
-        id: "t0",
-        node: "n1",
-        runs: "node",
-        attempt: 1,
-        wave: 0,
-        steps: [{ action: "ping", stitch: null }],
-        refused: null,
-      },
-    ],
+    tasks: [PING_TASK],
   };
 }
 

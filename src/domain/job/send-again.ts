@@ -21,8 +21,8 @@ type SendAgain = {
 };
 
 /**
- * Which tasks of nodes a sweep sends again, and which of Masters need another attempt, with the attempt that counts so far. A task that is sent once too often is
- * harmless: a node carries out a step once per revision.
+ * Which tasks of nodes a sweep sends again, and which of Masters need another attempt, with the attempt that counts so far. A task
+ * that is sent once too often is harmless: a node carries out a step once per revision.
  *
  * A node that is not alive gets no next attempt: the fold tells what happens to its tasks. The same holds for a node that is
  * not in `runners`: it is not known.

@@ -5,7 +5,7 @@ import { isCommandName } from "../../domain/commands/command-names.ts";
 import { foldJob, nodesInDoubt, type FoldedJob, type Runner } from "../../domain/job/fold.ts";
 import type { ClusterEvent } from "../../domain/event.ts";
 import { RequestError } from "../../domain/errors.ts";
-import { type JobElection, maySave, mayTakeOver, StaleLeader } from "../../domain/election.ts";
+import { maySave, StaleLeader } from "../../domain/election.ts";
 import type { Right } from "../../domain/master-mode.ts";
 import { splitFullId } from "../../domain/names/ids.ts";
 import { assignmentEndsIn } from "../../domain/job/assignment.ts";
@@ -33,12 +33,12 @@ import {
   unlistJob,
 } from "../../redis/job/job-index.ts";
 import { followUp, letJobGo, loadJob } from "../../redis/job/job-record.ts";
-import { closeJob, raiseAttempts, saveJob, takeOverJob } from "../../redis/job/decisions.ts";
+import { closeJob, raiseAttempts, saveJob } from "../../redis/job/decisions.ts";
 import { type Keys } from "../../redis/keys.ts";
-import { readMasterMode } from "../../redis/master-mode.ts";
 import { readNodes } from "../../redis/node/node-record.ts";
 import { readStitches } from "../../redis/stitch/stitch-records.ts";
 import { type OnUnreadable, passingOver, UnreadableRecord } from "../../redis/unreadable.ts";
+import { takeOver } from "./take-over.ts";
 import type { TaskSender } from "./task-sender.ts";
 import type { Swept } from "../ports.ts";
 import type { Observer } from "../state/observer.ts";
@@ -120,7 +120,7 @@ export class JobService {
       const runners = await this.#runnersOf(state);
       const folded = foldJob(state, runners);
       const asItIs = { state, folded, runners, wakeAtMs: null };
-      const taken = await this.#takeOver(state, folded).catch(notNow);
+      const taken = await takeOver(this.#options, state, folded).catch(notNow);
       if (taken === "not now") return asItIs;
       if (taken === "taken") continue;
       const wakeAtMs = await this.#forward(state, folded).catch(notNow);
@@ -176,37 +176,6 @@ export class JobService {
       emitEvents(redis, keys, [progressed(next)]),
     ]).catch(onLate);
     return "saved";
-  }
-
-  /**
-   * Takes over a job that was last decided under another election, and sends its unfinished tasks again.
-   * @returns "taken" if the job must be read again; "mine" if there was nothing to do; "not now" if another one must decide.
-   */
-  async #takeOver(state: JobState, folded: FoldedJob): Promise<"mine" | "taken" | "not now"> {
-    const { redis, keys, onLate, onHigherEpoch } = this.#options;
-    const right = this.#options.deciding();
-    if (right === null || state.marks.closed !== null || folded.verdict !== null) return "mine";
-    if (maySave(state.election, right.election?.id ?? null)) return "mine";
-    const own = right.election ?? (await this.#withoutElection());
-    if (!mayTakeOver(state.election, own)) {
-      onHigherEpoch(state.election?.epoch ?? 0);
-      return "not now";
-    }
-    const open = folded.tasks
-      .filter(({ ahead, status }) => ahead !== true && (status === "pending" || status === "running"))
-      .map(({ task }) => task)
-      .filter(({ id }) => state.attempts.get(id) !== null);
-    if ((await takeOverJob(redis, keys, own, state, open)) === "ok") {
-      const next = open.map((task) => ({ ...task, attempt: task.attempt + 1 }));
-      await this.#options.sender.send(state.record, next, right).catch(onLate);
-    }
-    return "taken";
-  }
-
-  /** As what a Master of a mode without elections takes over a job: it is newer than those of all leaders before. */
-  async #withoutElection(): Promise<JobElection> {
-    const mode = await readMasterMode(this.#options.redis, this.#options.keys);
-    return { epoch: mode?.epoch ?? 0, n: 0, id: null };
   }
 
   /** Reads what the next advance depends on, apart from the job itself. */

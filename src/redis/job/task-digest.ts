@@ -6,7 +6,16 @@ import { sha256Hex } from "../../domain/json/digest.ts";
  * What a task is to do, as 128 bits of its SHA-256: the same in each attempt. The record keeps it, and a claim compares it: after
  * a failover an entry in a node's queue may have the id of another task.
  */
-export async function taskDigest({ attempt: _, ...task }: Task): Promise<string> {
+export function taskDigest(task: Task): Promise<string> {
+  const known = digests.get(task) ?? digestOf(task);
+  digests.set(task, known);
+  return known;
+}
+
+/** A task may be large, and its node needs the digest for its claim and for each batch of outcomes. */
+const digests = new WeakMap<Task, Promise<string>>();
+
+async function digestOf({ attempt: _, ...task }: Task): Promise<string> {
   return (await sha256Hex(canonicalJson(task))).slice(0, 32);
 }
 

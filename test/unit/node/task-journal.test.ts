@@ -6,6 +6,7 @@ import { type TestContext, test } from "node:test";
 import type { Dispatch } from "../../../src/domain/job/job.ts";
 import { WorkerLeaves } from "../../../workers/node/stitches/hosted-stitch.ts";
 import { StitchDisk } from "../../../workers/node/stitches/stitch-disk.ts";
+import { PING_TASK } from "../../support/ping-job.ts";
 import { TaskJournal } from "../../../workers/node/tasks/task-journal.ts";
 import { testStitch } from "../../support/test-stitch.ts";
 
@@ -44,15 +45,7 @@ const startOf = (job: string): Dispatch => ({
   job,
   revision: 1,
   deadlineAtMs: 1000,
-  task: {
-    id: "t0",
-    node: "n1",
-    runs: "node",
-    attempt: 1,
-    wave: 0,
-    steps: [{ action: "start", stitch: "n1:a", timeoutMs: 1000 }],
-    refused: null,
-  },
+  task: { ...PING_TASK, steps: [{ action: "start", stitch: "n1:a", timeoutMs: 1000 }] },
 });
 const never = () => new Promise<never>(() => undefined);
 const notAgain = () => Promise.reject(new Error("it was tried again"));

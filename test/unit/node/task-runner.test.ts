@@ -4,24 +4,11 @@ import { type Dispatch, dispatchId } from "../../../src/domain/job/job.ts";
 import type { Orders } from "../../../src/master/ports.ts";
 import type { Publisher } from "../../../workers/node/stitches/publisher.ts";
 import type { StitchHost } from "../../../workers/node/stitches/stitch-host.ts";
+import { PING_TASK } from "../../support/ping-job.ts";
 import { TaskRunner } from "../../../workers/node/tasks/task-runner.ts";
 
 const ELECTION = "0".repeat(32);
-const PING: Dispatch = {
-  job: "j",
-  revision: 1,
-  deadlineAtMs: 1000,
-  task: {
-    id: "t0",
-    node: "n1",
-    runs: "node",
-    attempt: 1,
-    wave: 0,
-    steps: [{ action: "ping", stitch: null }],
-    refused: null,
-  },
-  election: ELECTION,
-};
+const PING: Dispatch = { job: "j", revision: 1, deadlineAtMs: 1000, task: PING_TASK, election: ELECTION };
 
 function runnerWith(orders: Pick<Orders, "claim" | "tell">, journaled: readonly Dispatch[] = []): TaskRunner {
   const publisher: Pick<Publisher, "flush"> = { flush: async () => true };
