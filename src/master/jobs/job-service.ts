@@ -19,7 +19,6 @@ import type { Health } from "../../domain/stitch/stitch.ts";
 import type { Dispatcher } from "../../queue/dispatcher.ts";
 import { endAssignments } from "../../redis/stitch/assignments.ts";
 import { giveUpDrafts, releaseScopes } from "../../redis/job/busy.ts";
-import type { RedisClient } from "../../redis/connection/client.ts";
 import { isRedisUnavailable } from "../../redis/connection/connection.ts";
 import { emitEvents } from "../../redis/events.ts";
 import {
@@ -34,12 +33,10 @@ import {
 } from "../../redis/job/job-index.ts";
 import { followUp, letJobGo, loadJob } from "../../redis/job/job-record.ts";
 import { closeJob, raiseAttempts, saveJob } from "../../redis/job/decisions.ts";
-import { type Keys } from "../../redis/keys.ts";
 import { readNodes } from "../../redis/node/node-record.ts";
 import { readStitches } from "../../redis/stitch/stitch-records.ts";
 import { type OnUnreadable, passingOver, UnreadableRecord } from "../../redis/unreadable.ts";
-import { takeOver } from "./take-over.ts";
-import type { TaskSender } from "./task-sender.ts";
+import { takeOver, type TakeOverOptions } from "./take-over.ts";
 import type { Swept } from "../ports.ts";
 import type { Observer } from "../state/observer.ts";
 
@@ -69,22 +66,13 @@ export type AdvancedJob = { readonly state: JobState; readonly folded: FoldedJob
 /** `runners`: what was known of the job's nodes. */
 type Found = AdvancedJob & { readonly runners: ReadonlyMap<string, Runner> };
 
-export type JobServiceOptions = {
-  readonly redis: RedisClient;
-  readonly keys: Keys;
-  /** Under what this Master may bring jobs forward now; null if it may not: in most modes only one Master may. */
-  readonly deciding: () => Right | null;
-  /** Called with the epoch of a job that was decided under a higher order than that of the current leader (see `mayTakeOver`). */
-  readonly onHigherEpoch: (epoch: number) => void;
+export type JobServiceOptions = TakeOverOptions & {
   readonly dispatcher: Dispatcher;
-  readonly sender: TaskSender;
   readonly observer: Observer;
   readonly deadAfterMs: number;
   readonly jobRetentionMs: number;
   /** This process's clock. It only measures the time since this process itself saw something. */
   readonly nowMs: () => number;
-  /** Called with errors after the job itself was saved or closed; a sweep repairs them. */
-  readonly onLate: (error: unknown) => void;
   /** Called for nodes and stitches whose records cannot be read: other parts of a job go on. */
   readonly onUnreadable: OnUnreadable;
 };

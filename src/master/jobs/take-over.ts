@@ -1,11 +1,24 @@
 import { type JobElection, maySave, mayTakeOver } from "../../domain/election.ts";
 import type { FoldedJob } from "../../domain/job/fold.ts";
 import type { JobState } from "../../domain/job/job.ts";
+import type { Right } from "../../domain/master-mode.ts";
+import type { RedisClient } from "../../redis/connection/client.ts";
+import type { Keys } from "../../redis/keys.ts";
 import { takeOverJob } from "../../redis/job/decisions.ts";
 import { readMasterMode } from "../../redis/master-mode.ts";
-import type { JobServiceOptions } from "./job-service.ts";
+import type { TaskSender } from "./task-sender.ts";
 
-type TakeOverOptions = Pick<JobServiceOptions, "redis" | "keys" | "sender" | "deciding" | "onHigherEpoch" | "onLate">;
+export type TakeOverOptions = {
+  readonly redis: RedisClient;
+  readonly keys: Keys;
+  readonly sender: TaskSender;
+  /** Under what this Master may bring jobs forward now; null if it may not: in most modes only one Master may. */
+  readonly deciding: () => Right | null;
+  /** Called with the epoch of a job that was decided under a higher order than that of the current leader (see `mayTakeOver`). */
+  readonly onHigherEpoch: (epoch: number) => void;
+  /** Called with errors after the job itself was saved or closed; a sweep repairs them. */
+  readonly onLate: (error: unknown) => void;
+};
 
 /**
  * Takes over a job that was last decided under another election, and sends its unfinished tasks again. The same in modes without

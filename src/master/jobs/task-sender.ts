@@ -26,7 +26,7 @@ export type TaskSenderOptions = {
   readonly redis: RedisClient;
   readonly keys: Keys;
   readonly dispatcher: Dispatcher;
-  /** See `JobServiceOptions.deciding`. */
+  /** Under what this Master may decide now; null if it may not. */
   readonly deciding: () => Right | null;
   /** This process's clock. */
   readonly nowMs: () => number;
