@@ -8,7 +8,7 @@ import { Leader } from "../../src/master/leader/leader.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { electionsUnderLoad } from "../support/elections.ts";
 import { type LocalEtcd, WITH_ETCD, withEtcd } from "../support/etcd.ts";
-import { given, leaderBeside, leaderOf, post, startMaster } from "../support/leaders.ts";
+import { given, joinedMasters, leaderBeside, leaderOf, post, startMaster } from "../support/leaders.ts";
 import { openSilentProxy } from "../support/silent-proxy.ts";
 
 const LEASE_MS = 2000;
@@ -36,7 +36,7 @@ describe("a leader whose lease lives in etcd", { ...WITH_ETCD, concurrency: 2 },
   it("goes on when one member of etcd dies, decides nothing without a majority, and decides again when it is back", async () => {
     await ledByEtcd(async (cluster, etcd) => {
       await cluster.node("n1");
-      const masters = ["m1", "m2"].map((id) => startMaster(cluster, id));
+      const masters = await joinedMasters(cluster, ["m1", "m2"]);
       const { url } = await cluster.api();
       const first = await leaderBeside(cluster);
       const state = await cluster.master.state.cluster();
@@ -57,7 +57,7 @@ describe("a leader whose lease lives in etcd", { ...WITH_ETCD, concurrency: 2 },
       etcd.kill(leading, "SIGKILL");
       await until("nobody decides", async () => (await post(url, "/v1/commands", ping)).body["code"] === "no_leader");
       assert.equal((await cluster.master.state.node("n1")).liveness, "alive");
-      for (const master of masters) assert.equal(master.child.exitCode, null, "it tries again");
+      for (const { child, output } of masters.values()) assert.equal(child.exitCode, null, `it tries again: ${output}`);
       etcd.back(follower);
       etcd.back(leading);
       await etcd.ready();
@@ -72,12 +72,9 @@ describe("a leader whose lease lives in etcd", { ...WITH_ETCD, concurrency: 2 },
   it("is replaced when etcd's own leader dies with it", async () => {
     await ledByEtcd(async (cluster, etcd) => {
       await cluster.node("n1");
-      const masters = new Map(["m1", "m2"].map((id) => [id, startMaster(cluster, id)]));
+      const masters = await joinedMasters(cluster, ["m1", "m2"]);
       const { url } = await cluster.api();
       const first = await leaderBeside(cluster);
-      // A Master that does not reach etcd at its start ends.
-      const tends = () => [...masters.values()].every(({ output }) => output.includes("tends the cluster"));
-      await until("both have started", tends);
       etcd.kill((await etcd.leader()) ?? assert.fail(), "SIGKILL");
       masters.get(first.id)?.child.kill("SIGKILL");
       const next = await leaderBeside(cluster, [first.id], WITHOUT_LEADER_MS);

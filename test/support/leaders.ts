@@ -10,6 +10,14 @@ export const LED = { STITCH_MASTER: "leader", STITCH_LEADER_LEASE_MS: String(LEA
 export const startMaster = (cluster: TestCluster, id: string, more: Record<string, string> = {}): Part =>
   cluster.part(["master"], { STITCH_NODE_ID: id, ...more });
 
+/** Starts Masters, and waits until each has joined: until then, one that does not reach the lease's store ends. */
+export async function joinedMasters(cluster: TestCluster, ids: readonly string[]): Promise<Map<string, Part>> {
+  const masters = new Map(ids.map((id) => [id, startMaster(cluster, id)]));
+  const haveJoined = () => [...masters.values()].every(({ output }) => output.includes("tends the cluster"));
+  await until("every Master has joined", haveJoined);
+  return masters;
+}
+
 /** The leader and its election. */
 export async function leaderOf(cluster: TestCluster): Promise<{ id: string; epoch: number; n: number } | null> {
   const { leader, election } = await cluster.master.state.cluster();

@@ -1,14 +1,16 @@
-import { within } from "../../src/bounded-wait.ts";
+import { pause, within } from "../../src/bounded-wait.ts";
 import { type Config, requireRedis } from "../../src/config.ts";
 import { loadOwnMaster } from "../../src/load-own-master.ts";
-import type { RequestError } from "../../src/domain/errors.ts";
+import { RequestError } from "../../src/domain/errors.ts";
 import { createLogger } from "../../src/logger.ts";
 import { openMaster } from "../../src/master/open-master.ts";
 import { QueueWorker } from "../../src/queue/queue-worker.ts";
 import type { RunningPart } from "../../src/running-part.ts";
 import { Sweeper } from "./sweeper.ts";
 
+/** How long Redis, and what else keeps the leader's lease, may take to answer at the start. */
 const CONNECT_MS = 10_000;
+const JOIN_AGAIN_MS = 200;
 const STOP_MS = 3000;
 /** How long a Master that ends tries to take itself off the list. */
 const LEAVE_MS = 1000;
@@ -36,7 +38,7 @@ export async function startMaster(config: Config, id = config.nodeId): Promise<R
   });
   const { upkeep } = open.master;
   try {
-    await upkeep.join();
+    await joinWithin(CONNECT_MS, () => upkeep.join());
   } catch (error) {
     open.close();
     throw error;
@@ -70,4 +72,18 @@ export async function startMaster(config: Config, id = config.nodeId): Promise<R
     },
     ended: ended.promise,
   };
+}
+
+/** Joins; tries again for `limitMs` while nothing answers. @throws the last error; a refusal (RequestError) at once. */
+async function joinWithin(limitMs: number, join: () => Promise<unknown>): Promise<void> {
+  const untilMs = performance.now() + limitMs;
+  for (;;) {
+    try {
+      await join();
+      return;
+    } catch (error) {
+      if (error instanceof RequestError || performance.now() + JOIN_AGAIN_MS > untilMs) throw error;
+      await pause(JOIN_AGAIN_MS);
+    }
+  }
 }
