@@ -20,6 +20,7 @@ import { Places } from "./places.ts";
 import { problem, requestErrorOf } from "./problem.ts";
 import { routeStitches } from "./stitches.ts";
 import { MAX_STREAMS, Streams } from "./streams.ts";
+import { Waits } from "./waits.ts";
 
 /** Most waiting requests at once. Each holds a connection of its client, for up to a minute. */
 const MAX_WAITS = 400;
@@ -45,6 +46,10 @@ export function createApp(deps: ApiDeps): Api {
     if (deps.shutdown.aborted && c.req.path !== "/livez") throw shuttingDown();
     await next();
   });
+  app.use(async (c, next) => {
+    c.set("open", () => deps.open(c.env));
+    await next();
+  });
   app.use(access(deps.access));
   app.use(boundedBody());
   app.use(deadline(deps.shutdown));
@@ -65,15 +70,16 @@ export function createApp(deps: ApiDeps): Api {
     if (code === "internal" || code === "redis_unavailable") deps.onError(cause ?? error, c.get("requestId"));
     return problem(c, error);
   });
-  const streams = new Streams(new Places("streams", deps.maxStreams ?? MAX_STREAMS, deps.access), deps.shutdown);
-  const waits = new Places("requests that wait", deps.maxWaits ?? MAX_WAITS, deps.access);
-  routeCluster(app, deps);
-  routeNodes(app, deps);
-  routeStitches(app, deps);
-  routeGroups(app, deps);
-  routeCommands(app, deps, waits);
-  routeJobs(app, deps, waits);
-  routeMessages(app, deps, waits);
+  const places = new Places("streams", deps.maxStreams ?? MAX_STREAMS, deps.access);
+  const streams = new Streams(places, deps.shutdown, deps.limits);
+  const waits = new Waits(new Places("requests that wait", deps.maxWaits ?? MAX_WAITS, deps.access), deps.limits);
+  routeCluster(app);
+  routeNodes(app);
+  routeStitches(app);
+  routeGroups(app);
+  routeCommands(app, waits);
+  routeJobs(app, waits);
+  routeMessages(app, waits);
   routeEvents(app, deps, streams);
   routeLogs(app, deps, streams);
   routeHealth(app, deps);

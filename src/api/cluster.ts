@@ -1,7 +1,7 @@
 import * as z from "zod";
 import { nodeId } from "../domain/names/ids.ts";
 import { LEASE_IN_REDIS, leasePlace, MASTER_MODES } from "../domain/master-mode.ts";
-import type { Api, ApiDeps } from "./deps.ts";
+import { type Api, masterFor } from "./deps.ts";
 import { readJson } from "./json-body.ts";
 import { invalidRequest } from "./problem.ts";
 import { noQuery, readQuery } from "./query.ts";
@@ -20,16 +20,18 @@ export const masterModeBody = z
     path: ["lease"],
   });
 
-export function routeCluster(app: Api, { master }: ApiDeps): void {
+export function routeCluster(app: Api): void {
   app.get("/v1/cluster", async (c) => {
     readQuery(c, noQuery);
-    return c.json(await master.state.cluster());
+    const { state } = await masterFor(c);
+    return c.json(await state.cluster());
   });
   app.post("/v1/masters/mode", async (c) => {
     readQuery(c, noQuery);
     const body = masterModeBody.safeParse(await readJson(c, MAX_TOKENS));
     if (!body.success) throw invalidRequest(body.error);
     const { mode, preferred = null, lease = mode === "leader" ? LEASE_IN_REDIS : null } = body.data;
-    return c.json(await master.commands.changeMode({ mode, preferred, lease }));
+    const { commands } = await masterFor(c);
+    return c.json(await commands.changeMode({ mode, preferred, lease }));
   });
 }

@@ -1,5 +1,5 @@
 import { eventMatches } from "../domain/event.ts";
-import type { Api, ApiContext, ApiDeps } from "./deps.ts";
+import { type Api, type ApiContext, type ApiDeps, masterFor } from "./deps.ts";
 import { eventId, eventsQuery } from "./event-filter.ts";
 import { eventStream } from "./event-stream.ts";
 import { invalidFields } from "./problem.ts";
@@ -7,15 +7,19 @@ import { readQuery } from "./query.ts";
 import type { Streams } from "./streams.ts";
 
 /** A list if the client accepts JSON and no stream; otherwise a stream. */
-export function routeEvents(app: Api, { master, followEvents, onError }: ApiDeps, streams: Streams): void {
+export function routeEvents(app: Api, { onError }: ApiDeps, streams: Streams): void {
   app.get("/v1/events", async (c) => {
     const query = readQuery(c, eventsQuery);
     const since = lastSeen(c) ?? query.since ?? null;
-    if (wantsList(c)) return c.json(await master.state.events(query.cursor ?? since, query.limit, query));
+    if (wantsList(c)) {
+      const { state } = await masterFor(c);
+      return c.json(await state.events(query.cursor ?? since, query.limit, query));
+    }
     if (query.cursor !== undefined)
       throw invalidFields([{ path: "cursor", message: "is of a list: ask with Accept: application/json" }]);
     return streams.answer(c, async (ended) => {
-      const source = await followEvents(since, ended.signal);
+      const backend = await c.get("open")();
+      const source = await backend.followEvents(since, ended.signal);
       const failed = (error: unknown) => onError(error, c.get("requestId"));
       return eventStream(source, (event) => eventMatches(event, query), ended, failed);
     });

@@ -2,7 +2,6 @@ import type { EventResource } from "../contract/event.ts";
 import type { RedisClient } from "../redis/connection/client.ts";
 import { lastEventId, refuseGoneEvents, waitForEvents } from "../redis/events.ts";
 import type { Keys } from "../redis/keys.ts";
-import type { ApiDeps } from "./deps.ts";
 
 const BATCH = 500;
 /** Less than the 15 s that a connection may be silent. */
@@ -10,13 +9,17 @@ const BLOCK_MS = 10_000;
 
 type Source = { readonly redis: RedisClient; readonly keys: Keys; openBlocking(): RedisClient };
 
-/** Follows events for the API: one blocking connection per stream, closed when its signal aborts. */
-export function eventFollower(source: Source): ApiDeps["followEvents"] {
-  return async (after, signal) => {
-    signal.throwIfAborted();
-    if (after !== null) await refuseGoneEvents(source.redis, source.keys, after);
-    return follow(source, after ?? (await lastEventId(source.redis, source.keys)), signal);
-  };
+/**
+ * Follows events for the API, as `Backend` promises it: one blocking connection per stream, closed when its signal aborts.
+ */
+export async function followEvents(
+  source: Source,
+  after: string | null,
+  signal: AbortSignal,
+): Promise<AsyncIterable<readonly EventResource[]>> {
+  signal.throwIfAborted();
+  if (after !== null) await refuseGoneEvents(source.redis, source.keys, after);
+  return follow(source, after ?? (await lastEventId(source.redis, source.keys)), signal);
 }
 
 async function* follow(source: Source, after: string, signal: AbortSignal): AsyncGenerator<readonly EventResource[]> {

@@ -1,10 +1,11 @@
 import type { Api, ApiDeps } from "./deps.ts";
 import openapi from "./openapi.json" with { type: "json" };
 
-export function routeHealth(app: Api, { ping, metrics }: ApiDeps): void {
+export function routeHealth(app: Api, { metrics }: ApiDeps): void {
   app.get("/livez", (c) => c.json({ status: "alive" }));
   app.get("/readyz", async (c) => {
-    await ping();
+    const backend = await c.get("open")();
+    await backend.ping();
     return c.json({ status: "ready" });
   });
   app.get("/openapi.json", (c) => c.json(openapi));

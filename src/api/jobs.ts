@@ -4,12 +4,12 @@ import { commandReason } from "../domain/commands/body.ts";
 import { nodeId, jobId } from "../domain/names/ids.ts";
 import { JOB_STATUSES, STEP_STATUSES } from "../domain/job/job-status.ts";
 import type { JobResource } from "../contract/job.ts";
-import type { Api, ApiContext, ApiDeps } from "./deps.ts";
+import { type Api, type ApiContext, masterFor } from "./deps.ts";
 import { readJson } from "./json-body.ts";
-import type { Places } from "./places.ts";
 import { takesNoBody } from "./no-body.ts";
 import { invalidRequest } from "./problem.ts";
 import { noQuery, pageOf, pageQuery, readPath, readQuery, waitQuery } from "./query.ts";
+import type { Waits } from "./waits.ts";
 
 export const jobsQuery = z.strictObject({
   ...pageQuery,
@@ -32,31 +32,32 @@ export const rollbackBody = z.strictObject({ reason: commandReason });
 export const jobAnswer = (c: ApiContext, job: JobResource): Response =>
   c.json(job, job.finishedAt === null ? 202 : 200);
 
-export function routeJobs(app: Api, { master }: ApiDeps, waits: Places): void {
+export function routeJobs(app: Api, waits: Waits): void {
   app.get("/v1/jobs", async (c) => {
     const query = readQuery(c, jobsQuery);
-    return c.json(await master.commands.jobs(pageOf(query), query));
+    const { commands } = await masterFor(c);
+    return c.json(await commands.jobs(pageOf(query), query));
   });
   app.get("/v1/jobs/:job", async (c) => {
     const { waitMs } = readQuery(c, waitQuery);
     const id = readPath(c, "job", jobId);
-    const job = () => master.commands.job(id, waitMs);
-    return jobAnswer(c, await (waitMs > 0 ? waits.during(c, job) : job()));
+    const { commands } = await masterFor(c);
+    const job = () => commands.job(id, waitMs);
+    return jobAnswer(c, await waits.during(c, waitMs, job));
   });
   app.get("/v1/jobs/:job/steps", async (c) => {
     const query = readQuery(c, stepsQuery);
-    return c.json(await master.commands.steps(readPath(c, "job", jobId), pageOf(query), query));
+    const id = readPath(c, "job", jobId);
+    const { commands } = await masterFor(c);
+    return c.json(await commands.steps(id, pageOf(query), query));
   });
-  const acts = {
-    cancel: (id: string) => master.commands.cancel(id),
-    retry: (id: string) => master.commands.retry(id),
-  };
-  for (const [name, act] of Object.entries(acts)) {
+  for (const name of ["cancel", "retry"] as const) {
     app.post(`/v1/jobs/:job/${name}`, async (c) => {
       readQuery(c, noQuery);
       const id = readPath(c, "job", jobId);
       await takesNoBody(c, name);
-      return jobAnswer(c, await act(id));
+      const { commands } = await masterFor(c);
+      return jobAnswer(c, await commands[name](id));
     });
   }
   app.post("/v1/jobs/:job/rollback", async (c) => {
@@ -65,6 +66,7 @@ export function routeJobs(app: Api, { master }: ApiDeps, waits: Places): void {
     const isEmpty = (await c.req.arrayBuffer()).byteLength === 0;
     const body = rollbackBody.safeParse(isEmpty ? {} : await readJson(c, MAX_TOKENS));
     if (!body.success) throw invalidRequest(body.error);
-    return jobAnswer(c, await master.commands.rollback(id, body.data.reason ?? null));
+    const { commands } = await masterFor(c);
+    return jobAnswer(c, await commands.rollback(id, body.data.reason ?? null));
   });
 }

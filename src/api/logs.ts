@@ -3,7 +3,7 @@ import * as z from "zod";
 import { stitchRef } from "../domain/names/ids.ts";
 import type { PlacedLogLine } from "../master/ports.ts";
 import { printableLine } from "../printable.ts";
-import type { Api, ApiContext, ApiDeps } from "./deps.ts";
+import { type Api, type ApiContext, type ApiDeps, masterFor } from "./deps.ts";
 import { invalidFields } from "./problem.ts";
 import { readPath, readQuery, wholeNumber } from "./query.ts";
 import { frame, sseStream } from "./sse-stream.ts";
@@ -17,7 +17,7 @@ export const lineId = z.string().regex(/^[a-z0-9-]{1,63}:\d{1,10}\.\d{1,10}$/, "
 const BACKLOG_BYTES = 64 * 1024;
 
 /** A stitch's log: JSON, bare lines, or a stream that follows it, as the client accepts. */
-export function routeLogs(app: Api, { master, onError }: ApiDeps, streams: Streams): void {
+export function routeLogs(app: Api, { onError }: ApiDeps, streams: Streams): void {
   app.get("/v1/stitches/:stitch/logs", async (c) => {
     const { tail } = readQuery(c, logsQuery);
     const stitch = readPath(c, "stitch", stitchRef);
@@ -26,18 +26,22 @@ export function routeLogs(app: Api, { master, onError }: ApiDeps, streams: Strea
       case "text/event-stream": {
         const from = { tail, afterId: lastSeen(c) };
         return streams.answer(c, async (ended) => {
-          const source = await master.state.followLogs(stitch, from, ended.signal);
+          const { state } = await masterFor(c);
+          const source = await state.followLogs(stitch, from, ended.signal);
           const failed = (error: unknown) => onError(error, c.get("requestId"));
           return sseStream(frames(source), { backlogBytes: BACKLOG_BYTES, farewell: null, ended, onError: failed });
         });
       }
       case "text/plain": {
-        const { items } = await master.state.logs(stitch, tail);
+        const { state } = await masterFor(c);
+        const { items } = await state.logs(stitch, tail);
         // Made safe to print, because curl mostly shows it on a terminal. As JSON, the lines are what the stitch wrote.
         return c.text(items.map(({ line }) => `${printableLine(line)}\n`).join(""));
       }
-      case "application/json":
-        return c.json(await master.state.logs(stitch, tail));
+      case "application/json": {
+        const { state } = await masterFor(c);
+        return c.json(await state.logs(stitch, tail));
+      }
     }
   });
 }

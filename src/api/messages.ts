@@ -2,12 +2,12 @@ import * as z from "zod";
 import { nodeId, stitchRef } from "../domain/names/ids.ts";
 import { MAX_DATA_BYTES, sendRequest } from "../domain/message.ts";
 import { scopeOf } from "./access.ts";
-import type { Api, ApiDeps } from "./deps.ts";
+import { type Api, masterFor } from "./deps.ts";
 import { readKey } from "./idempotency-key.ts";
 import { readJson } from "./json-body.ts";
-import type { Places } from "./places.ts";
 import { invalidRequest } from "./problem.ts";
 import { noQuery, pageOf, pageQuery, readPath, readQuery } from "./query.ts";
+import type { Waits } from "./waits.ts";
 
 export const deadLettersQuery = z.strictObject({
   ...pageQuery,
@@ -19,7 +19,7 @@ const MAX_TOKENS = Math.ceil((MAX_DATA_BYTES * 2) / 3) + 100;
 const letterId = z.string().min(1).max(128);
 
 /** Messages to stitches, and those that could not be delivered. */
-export function routeMessages(app: Api, { master }: ApiDeps, waits: Places): void {
+export function routeMessages(app: Api, waits: Waits): void {
   app.post("/v1/messages", async (c) => {
     readQuery(c, noQuery);
     const key = readKey(c);
@@ -29,22 +29,28 @@ export function routeMessages(app: Api, { master }: ApiDeps, waits: Places): voi
     // The wait that the client asked for does not count for the API's deadline.
     if (expect !== "none") c.get("allowMs")(timeoutMs);
     const scope = await scopeOf(c);
-    const send = () => master.routing.send(request.data, key, scope);
-    const { sent, replayed } = await (expect === "none" ? send() : waits.during(c, send));
+    const { routing } = await masterFor(c);
+    const send = () => routing.send(request.data, key, scope);
+    const { sent, replayed } = await waits.during(c, expect === "none" ? 0 : timeoutMs, send);
     if (replayed) c.header("Idempotent-Replayed", "true");
     return c.json(sent, expect === "none" ? 202 : 200);
   });
   app.get("/v1/dead-letters", async (c) => {
     const query = readQuery(c, deadLettersQuery);
-    return c.json(await master.routing.deadLetters(pageOf(query), query));
+    const { routing } = await masterFor(c);
+    return c.json(await routing.deadLetters(pageOf(query), query));
   });
   app.post("/v1/dead-letters/:id/redrive", async (c) => {
     readQuery(c, noQuery);
-    return c.json(await master.routing.redriveDeadLetter(readPath(c, "id", letterId)), 202);
+    const id = readPath(c, "id", letterId);
+    const { routing } = await masterFor(c);
+    return c.json(await routing.redriveDeadLetter(id), 202);
   });
   app.delete("/v1/dead-letters/:id", async (c) => {
     readQuery(c, noQuery);
-    await master.routing.deleteDeadLetter(readPath(c, "id", letterId));
+    const id = readPath(c, "id", letterId);
+    const { routing } = await masterFor(c);
+    await routing.deleteDeadLetter(id);
     return c.body(null, 204);
   });
 }

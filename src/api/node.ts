@@ -1,14 +1,12 @@
 import { hostname } from "node:os";
-import { type Config, ConfigError, requireRedis } from "../config.ts";
+import { type Config, ConfigError } from "../config.ts";
 import { nodeIdFromHostname } from "../domain/names/ids.ts";
 import { loadOwnMaster } from "../load-own-master.ts";
 import { createLogger, lostLogLines } from "../logger.ts";
-import { type OpenMaster, openMaster } from "../master/open-master.ts";
-import { writeFormat } from "../redis/format.ts";
 import type { RunningPart } from "../running-part.ts";
 import { createApp } from "./app.ts";
+import { openBackend } from "./backend.ts";
 import type { Access } from "./deps.ts";
-import { eventFollower } from "./follow-events.ts";
 import { closeServer, listen } from "./listen.ts";
 import { seldom } from "../error-log.ts";
 import { isLoopback } from "./loopback.ts";
@@ -28,16 +26,19 @@ export async function startApi(config: Config): Promise<RunningPart> {
   const allowed = accessOf(config);
   const log = createLogger(config, "api");
   const onRedisError = seldom(SAME_ERROR_MS, (error) => log.warn({ err: error }, "redis"));
-  const open = await connect(config, onRedisError);
+  const open = await openBackend(config, {
+    id: `api-${nodeIdFromHostname(hostname())}-${process.pid}`,
+    wrap: await loadOwnMaster(config.masterModule),
+    connectTimeoutMs: CONNECT_MS,
+    checkFirst: true,
+    onError: onRedisError,
+  });
   const shutdown = new AbortController();
   const metrics = createMetrics(open.master.state, lostLogLines, onRedisError);
   const app = createApp({
-    master: open.master,
     access: allowed,
-    followEvents: eventFollower(open),
-    ping: async () => {
-      await writeFormat(open.redis, open.keys);
-    },
+    open: () => open,
+    limits: null,
     metrics,
     nowMs: () => performance.now(),
     onError: (error, requestId) => log.error({ requestId, err: error }, "not answered"),
@@ -86,20 +87,4 @@ function accessOf({ token, host }: Config): Access {
     `STITCH_TOKEN: must be set to listen on ${host}, or anyone who reaches it commands the cluster; ` +
       "set it (openssl rand -hex 32), or leave STITCH_HOST out to listen on this machine only",
   );
-}
-
-async function connect(config: Config, onError: (error: unknown) => void): Promise<OpenMaster> {
-  return openMaster({
-    redisUrl: requireRedis(config),
-    cluster: config.cluster,
-    chosen: config.master,
-    wrap: await loadOwnMaster(config.masterModule),
-    id: `api-${nodeIdFromHostname(hostname())}-${process.pid}`,
-    deadAfterMs: config.deadAfterMs,
-    candidacy: null,
-    jobRetentionMs: config.jobRetentionMs,
-    onError,
-    connectTimeoutMs: CONNECT_MS,
-    checkFirst: true,
-  });
 }

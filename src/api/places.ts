@@ -40,16 +40,6 @@ export class Places {
     };
   }
 
-  /** Holds a place while `work` runs. @throws as `take`, before `work` begins. */
-  async during<T>(c: ApiContext, work: () => Promise<T>): Promise<T> {
-    const giveBack = await this.take(c);
-    try {
-      return await work();
-    } finally {
-      giveBack();
-    }
-  }
-
   #full(holds: string): RequestError {
     return new RequestError("rate_limited", `${holds} ${this.#what} open; end one, or ask another API.`);
   }

@@ -2,7 +2,7 @@ import * as z from "zod";
 import { groupName } from "../domain/names/group.ts";
 import { nodeId, stitchRef } from "../domain/names/ids.ts";
 import { HEALTHS, STITCH_STATES } from "../domain/stitch/stitch.ts";
-import type { Api, ApiDeps } from "./deps.ts";
+import { type Api, masterFor } from "./deps.ts";
 import { noQuery, pageOf, pageQuery, readPath, readQuery } from "./query.ts";
 
 export const stitchesQuery = z.strictObject({
@@ -13,13 +13,16 @@ export const stitchesQuery = z.strictObject({
   health: z.enum(HEALTHS).optional(),
 });
 
-export function routeStitches(app: Api, { master }: ApiDeps): void {
+export function routeStitches(app: Api): void {
   app.get("/v1/stitches", async (c) => {
     const query = readQuery(c, stitchesQuery);
-    return c.json(await master.state.stitches(pageOf(query), query));
+    const { state } = await masterFor(c);
+    return c.json(await state.stitches(pageOf(query), query));
   });
   app.get("/v1/stitches/:stitch", async (c) => {
     readQuery(c, noQuery);
-    return c.json(await master.state.stitch(readPath(c, "stitch", stitchRef)));
+    const ref = readPath(c, "stitch", stitchRef);
+    const { state } = await masterFor(c);
+    return c.json(await state.stitch(ref));
   });
 }

@@ -1,4 +1,5 @@
-import type { ApiContext } from "./deps.ts";
+import { RequestError } from "../domain/errors.ts";
+import type { ApiContext, PlatformLimits } from "./deps.ts";
 import type { Places } from "./places.ts";
 
 /** Most streams of one process at once. Each holds a connection of its client, and a connection to Redis or a lease there. */
@@ -8,20 +9,27 @@ export const MAX_STREAMS = 200;
 export class Streams {
   readonly #places: Places;
   readonly #shutdown: AbortSignal;
+  readonly #limits: PlatformLimits | null;
 
-  constructor(places: Places, shutdown: AbortSignal) {
+  constructor(places: Places, shutdown: AbortSignal, limits: PlatformLimits | null) {
     this.#places = places;
     this.#shutdown = shutdown;
+    this.#limits = limits;
   }
 
   /**
    * @param open creates the stream; its source ends when `ended` aborts, and the stream aborts `ended` when it ends.
-   * @throws RequestError `rate_limited`, and what `open` throws.
+   * @throws RequestError `rate_limited`, `unsupported`, and what `open` throws.
    */
   async answer(
     c: ApiContext,
     open: (ended: AbortController) => Promise<ReadableStream<Uint8Array>>,
   ): Promise<Response> {
+    if (this.#limits?.streams === false)
+      throw new RequestError(
+        "unsupported",
+        `${this.#limits.platform} sends an answer when it is whole, so nothing can be followed here: ask for a list (Accept: application/json), or ask an API elsewhere.`,
+      );
     const giveBack = await this.#places.take(c);
     const ended = new AbortController();
     const end = () => ended.abort();

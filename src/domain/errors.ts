@@ -31,6 +31,7 @@ export const ERRORS = {
   inbox_full: { status: 429, title: "The recipient's inbox is full", retryable: true },
   headers_too_large: { status: 431, title: "The request line and headers are too large", retryable: false },
   internal: { status: 500, title: "Something broke in the API", retryable: false },
+  unsupported: { status: 501, title: "The platform of this API cannot do this", retryable: false },
   stitch_failed: { status: 502, title: "The stitch reported a failure", retryable: false },
   redis_unavailable: { status: 503, title: "Redis does not answer", retryable: true },
   no_leader: { status: 503, title: "There is no leader", retryable: true },

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { createApp } from "../../src/api/app.ts";
 import type { Api } from "../../src/api/deps.ts";
-import { eventFollower } from "../../src/api/follow-events.ts";
+import { backendOf } from "../../src/api/backend.ts";
 import { startApi } from "../../src/api/node.ts";
 import { type LocalRedis, startLocalRedis } from "../../src/cli/processes/local-redis.ts";
 import { ConfigError, loadConfig } from "../../src/config.ts";
@@ -514,12 +514,9 @@ const requester = (app: Api) => async (path: string, init?: RequestInit) => {
 };
 
 const appDeps = (on: OpenMaster) => ({
-  master: on.master,
+  open: () => backendOf(on),
+  limits: null,
   access: { kind: "loopback" } as const,
-  followEvents: eventFollower(on),
-  ping: async () => {
-    await on.redis.ping();
-  },
   nowMs: () => performance.now(),
   onError: () => undefined,
   shutdown: new AbortController().signal,

@@ -8,7 +8,11 @@ type Layer = { readonly name: string; readonly files: RegExp; readonly may: read
 
 /** The first layer that matches a file is its layer. `may`: the layers it may import beside itself; `*`: all but tests. */
 const LAYERS: readonly Layer[] = [
-  { name: "entry", files: /^(src\/cli\/.*|src\/api\/(node|edge)\.ts|workers\/[^/]+\/main\.ts)$/, may: ["*"] },
+  {
+    name: "entry",
+    files: /^(src\/cli\/.*|src\/api\/(node|edge|lambda|fetch|platform)\.ts|workers\/[^/]+\/main\.ts)$/,
+    may: ["*"],
+  },
   { name: "config", files: /^src\/config\.ts$/, may: ["redis-url", "domain", "error-text"] },
   { name: "domain", files: /^src\/domain\//, may: [] },
   /** The shapes of the API's answers, in the domain's words. */

@@ -5,6 +5,7 @@ import { type ClientRequest, type IncomingMessage, request } from "node:http";
 import { connect, type Socket } from "node:net";
 import { describe, it, type TestContext } from "node:test";
 import { createApp } from "../../../src/api/app.ts";
+import type { Backend } from "../../../src/api/backend.ts";
 import type { Answered, ApiDeps } from "../../../src/api/deps.ts";
 import { closeServer, LIMITS, listen } from "../../../src/api/listen.ts";
 import { pause } from "../../../src/bounded-wait.ts";
@@ -16,17 +17,25 @@ import { until } from "../../support/cluster.ts";
 const JOB = `j${"a".repeat(26)}`;
 const TOKEN = "a-token-of-this-test";
 
-/** An API on a free port. Its Master never answers a wait. It has no events unless `differs` gives a source. */
-async function startTestApi(t: TestContext, limits: Partial<typeof LIMITS> = {}, differs: Partial<ApiDeps> = {}) {
+/** An API on a free port. Its Master never answers a wait. It has no events unless `backend` gives a source. */
+async function startTestApi(
+  t: TestContext,
+  limits: Partial<typeof LIMITS> = {},
+  { backend = {}, ...differs }: Partial<ApiDeps> & { readonly backend?: Partial<Backend> } = {},
+) {
   const shutdown = new AbortController();
   const errors: unknown[] = [];
   const answered: Answered[] = [];
   const never = () => new Promise<never>(() => undefined);
   const app = createApp({
-    master: { commands: { job: never, submit: never }, routing: { send: never } } as unknown as Master,
+    open: () => ({
+      master: { commands: { job: never, submit: never }, routing: { send: never } } as unknown as Master,
+      followEvents: (_after, signal) => Promise.resolve(silence(signal)),
+      ping: () => Promise.resolve(),
+      ...backend,
+    }),
+    limits: null,
     access: { kind: "loopback" },
-    followEvents: (_after, signal) => Promise.resolve(silence(signal)),
-    ping: () => Promise.resolve(),
     nowMs: () => performance.now(),
     onError: (error) => errors.push(error),
     onAnswer: (one) => answered.push(one),
@@ -212,7 +221,7 @@ describe("a stream whose client does not read", () => {
     const { url, connections } = await startTestApi(
       t,
       { silentMs: 500 },
-      { followEvents: () => Promise.resolve(flood()) },
+      { backend: { followEvents: () => Promise.resolve(flood()) } },
     );
     const { sent, answer } = ask(url, "/v1/events");
     const response = await answer;
@@ -244,12 +253,12 @@ describe("a client's share", () => {
         taken += 1;
         return new Promise<never>(() => undefined);
       };
-      const followEvents: ApiDeps["followEvents"] = (_after, signal) => {
+      const followEvents: Backend["followEvents"] = (_after, signal) => {
         taken += 1;
         return Promise.resolve(silence(signal));
       };
       const master = { commands: { job } } as unknown as Master;
-      const { url } = await startTestApi(t, {}, { maxStreams: 4, maxWaits: 4, master, followEvents });
+      const { url } = await startTestApi(t, {}, { maxStreams: 4, maxWaits: 4, backend: { master, followEvents } });
       const held: ClientRequest[] = [];
       const hold = async (from: string) => {
         const already = taken;

@@ -4,7 +4,6 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { buildOpenApi, ROUTES } from "../../../infra/openapi.ts";
 import { createApp } from "../../../src/api/app.ts";
-import type { Master } from "../../../src/master/ports.ts";
 
 const file = join(import.meta.dirname, "../../../src/api/openapi.json");
 
@@ -19,10 +18,9 @@ test("openapi.json is what infra/openapi.ts builds", async () => {
 
 test("openapi.json covers exactly the app's routes", () => {
   const app = createApp({
-    master: {} as Master,
+    open: () => Promise.reject(new Error("not asked")),
+    limits: null,
     access: { kind: "loopback" },
-    followEvents: () => Promise.reject(new Error("not asked")),
-    ping: () => Promise.resolve(),
     metrics: { render: () => Promise.resolve({ contentType: "text/plain", text: "" }) },
     nowMs: () => 0,
     onError: () => undefined,

@@ -18,17 +18,21 @@ const MAX_VISITED = 512;
 const MANY = 2_000_000;
 
 const failures: unknown[] = [];
+const master = {
+  commands: {
+    submit: () => Promise.reject(new RequestError("not_found", "there is none")),
+    rollback: () => Promise.reject(new RequestError("not_found", "there is none")),
+  },
+  routing: { send: () => Promise.resolve({ sent: { messageId: "m", deliveries: [] }, replayed: false }) },
+} as unknown as Master;
 const app = createApp({
-  master: {
-    commands: {
-      submit: () => Promise.reject(new RequestError("not_found", "there is none")),
-      rollback: () => Promise.reject(new RequestError("not_found", "there is none")),
-    },
-    routing: { send: () => Promise.resolve({ sent: { messageId: "m", deliveries: [] }, replayed: false }) },
-  } as unknown as Master,
+  open: () => ({
+    master,
+    followEvents: () => Promise.reject(new Error("not asked")),
+    ping: () => Promise.resolve(),
+  }),
+  limits: null,
   access: { kind: "loopback" },
-  followEvents: () => Promise.reject(new Error("not asked")),
-  ping: () => Promise.resolve(),
   nowMs: () => 0,
   onError: (error) => failures.push(error),
   shutdown: new AbortController().signal,

@@ -1,0 +1,61 @@
+import { orLate } from "../bounded-wait.ts";
+import type { OpenBackend } from "./backend.ts";
+
+/** A platform may stop the process between requests. After this long without one, the connection may be gone without a word. */
+const IDLE_MS = 30_000;
+/** How long it may take to show that it is not. */
+const PING_MS = 500;
+
+/** One backend for all requests of a process: opened when a request needs it, and again after it could not be. */
+export class SharedBackend {
+  readonly #connect: () => Promise<OpenBackend>;
+  readonly #nowMs: () => number;
+  #opening: Promise<OpenBackend> | null = null;
+  #usedAtMs = 0;
+
+  /** @param nowMs a clock that also runs while the process is stopped. */
+  constructor(connect: () => Promise<OpenBackend>, nowMs: () => number) {
+    this.#connect = connect;
+    this.#nowMs = nowMs;
+  }
+
+  /** @throws what `connect` throws; the next call tries again. */
+  async open(): Promise<OpenBackend> {
+    const nowMs = this.#nowMs();
+    const wasIdle = nowMs - this.#usedAtMs > IDLE_MS;
+    this.#usedAtMs = nowMs;
+    if (wasIdle && this.#opening !== null) this.#opening = this.#checked(this.#opening);
+    const opening = (this.#opening ??= this.#connect());
+    try {
+      return await opening;
+    } catch (error) {
+      if (this.#opening === opening) this.#opening = null;
+      throw error;
+    }
+  }
+
+  /** Closes the connections. Safe to repeat; a later `open` opens new ones. */
+  async close(): Promise<void> {
+    const opening = this.#opening;
+    this.#opening = null;
+    await opening?.then(
+      (opened) => opened.close(),
+      () => undefined,
+    );
+  }
+
+  /** The same backend if it still answers, else a new one. */
+  async #checked(opening: Promise<OpenBackend>): Promise<OpenBackend> {
+    const opened = await opening;
+    const answer = orLate(
+      opened.ping().then(
+        () => true,
+        () => false,
+      ),
+      PING_MS,
+    );
+    if ((await answer) === true) return opened;
+    opened.close();
+    return this.#connect();
+  }
+}
