@@ -4,14 +4,14 @@
 // test/support/reporter.ts, or what TEST_REPORTER names (`spec` for everything).
 import { type ChildProcess, spawn } from "node:child_process";
 import { globSync, statSync } from "node:fs";
-import { chmod, mkdtemp, rm } from "node:fs/promises";
+import { chmod, mkdtemp, rm, symlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { type LocalRedis, startLocalRedis } from "../src/cli/processes/local-redis.ts";
 import { onEndingSignals } from "../src/ending-signals.mjs";
 import { steps } from "../src/cli/up/steps.ts";
-import { bundleCli } from "./support/bundled-cli.ts";
+import { bundleCli } from "../infra/build.ts";
 import { bundlePure } from "./support/pure-tests.ts";
 import { type LocalCluster, startLocalCluster } from "./support/redis-cluster.ts";
 
@@ -49,7 +49,9 @@ async function runAll(paths: readonly string[]): Promise<number> {
   await chmod(dir, 0o711);
   // TCP, because workerd cannot reach a Unix socket, nor can a proxy that breaks connections stand before one.
   const atOnce = paths.every((path) => path.startsWith("test/unit/")) ? UNIT_FILES_AT_ONCE : FILES_AT_ONCE;
-  const bundled = bundleCli(root, join(dir, "cli"));
+  const cli = join(dir, "cli");
+  await symlink(join(root, "node_modules"), join(dir, "node_modules"));
+  const bundling = bundleCli(cli);
   const starting: [Promise<LocalRedis>, Promise<LocalCluster>] = [
     startLocalRedis({ dir: join(dir, "redis"), port: 0, settings: NO_FSYNC }),
     startLocalCluster({ dir: join(dir, "cluster"), masters: 3, settings: NO_FSYNC }),
@@ -64,7 +66,7 @@ async function runAll(paths: readonly string[]): Promise<number> {
       : await nodeTest(bundlePure(paths, root, dir), atOnce, {
           TEST_REDIS_URL: redis.url,
           TEST_REDIS_CLUSTER_URL: cluster.url,
-          TEST_STITCH: await bundled,
+          TEST_STITCH: await bundling.then(() => join(cli, "main.js")),
           // Half of what a start costs, of each file and of each process that a test starts, is compiling the same again.
           NODE_COMPILE_CACHE: join(dir, "compiled"),
         });

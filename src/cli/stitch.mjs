@@ -9,11 +9,11 @@ import { ENDING_SIGNALS } from "../ending-signals.mjs";
 
 const NEEDED = 24;
 const here = dirname(fileURLToPath(import.meta.url));
-// A published package carries the compiled file: Node strips no types inside node_modules.
-const main = ["main.js", "main.ts"].map((name) => join(here, name)).find(existsSync);
+// A clone has the source. The package has what is built of it: Node strips no types inside node_modules.
+const main = ["main.ts", "../../dist/cli/main.js"].map((name) => join(here, name)).find(existsSync);
 
 if (main === undefined) {
-  fail(`no main.js or main.ts in ${here}: the installation is not whole`);
+  fail(`no main.ts in ${here}, and no dist/cli: the installation is not whole`);
 } else if (Number.parseInt(process.versions.node, 10) >= NEEDED) {
   // As a URL: in a plain path, #, ? and % would get another meaning.
   await import(pathToFileURL(main).href);

@@ -1,135 +1,18 @@
-import { resolve } from "node:path";
 import type { Command } from "commander";
-import { ApiError, type Client } from "../client/client.ts";
-import { type Config, loadConfig } from "../config.ts";
 import { endWith } from "./terminal/end-with.ts";
-import { eventLine } from "./commands/events.ts";
-import { EXIT, type ExitCode } from "./terminal/exit-code.ts";
-import { runUnderInit } from "./commands/init.ts";
-import { Interrupted } from "./terminal/interrupted.ts";
-import { LocalRedisError } from "./processes/local-redis.ts";
 import { Output } from "./terminal/output.ts";
-import { reportError } from "./terminal/report-error.ts";
-import { onUpEnd } from "./up/ending.ts";
-import { UpCluster } from "./up/cluster.ts";
-import { takeHome } from "./up/home.ts";
-import { logsOf, type Part } from "./up/part.ts";
-import { apiPort } from "./up/port-free.ts";
-import { ensureSamples, samples } from "./up/samples.ts";
-import { curlLines, showTables, untilSettled } from "./up/show.ts";
-import { type Step, steps } from "./up/steps.ts";
+import { runUnderInit } from "./commands/init.ts";
 
-const FOLDER = ".crossstitch";
-
-/** Thrown when something other than Ctrl-C asked for the end: that it came is as it should be. */
-class AskedToEnd extends Error {}
-
-/** `stitch up [--reset] [--watch]`: a whole cluster on this machine, in this terminal. */
+/** `stitch up [--reset] [--watch]`. */
 export function registerUp(program: Command): void {
   program
     .command("up")
     .description("start a cluster on this machine: Redis if needed, API, master, three nodes, samples")
-    .option("--reset", `forget what is kept in ${FOLDER} first`)
+    .option("--reset", "forget what is kept in .crossstitch first")
     .option("--watch", "start each part again when its code changes, to work on CrossStitch itself")
     .action(async ({ reset = false, watch = false }: { readonly reset?: boolean; readonly watch?: boolean }) => {
       runUnderInit();
-      const output = new Output(process.stdout, process.stderr, false);
-      endWith(await up(output, { reset, watch }));
+      const { runUp } = await import("./up/run-up.ts");
+      endWith(await runUp(new Output(process.stdout, process.stderr, false), { reset, watch }));
     });
-}
-
-async function up(
-  output: Output,
-  { reset, watch }: { readonly reset: boolean; readonly watch: boolean },
-): Promise<ExitCode> {
-  const ending = new AbortController();
-  let cluster: UpCluster | null = null;
-  const release = onUpEnd(
-    (why, byCtrlC) => {
-      output.print(why);
-      ending.abort(byCtrlC ? new Interrupted() : new AskedToEnd());
-    },
-    () => {
-      cluster?.kill();
-      process.exit(EXIT.interrupted);
-    },
-  );
-  const step = steps((line) => output.print(line));
-  try {
-    const config = loadConfig(process.env);
-    const home = await takeHome(resolve(FOLDER), step);
-    try {
-      const port = await apiPort(config.host, config.port);
-      if (reset) await step(`${FOLDER} cleared`, () => home.clear());
-      const onEnd = (name: string, how: string, part: Part | null): void => {
-        void tellOfEnd(output, name, how, part);
-      };
-      cluster = new UpCluster({ config, port, env: process.env, home, step, watch, onEnd });
-      await run(cluster, config, output, step, ending.signal);
-    } finally {
-      await cluster?.stop();
-      await home.release();
-    }
-    return EXIT.done;
-  } catch (error) {
-    if (error instanceof AskedToEnd) return EXIT.done;
-    if (error instanceof LocalRedisError) {
-      output.note(error.message);
-      return EXIT.error;
-    }
-    return reportError(error, output);
-  } finally {
-    release();
-  }
-}
-
-async function run(
-  cluster: UpCluster,
-  config: Config,
-  output: Output,
-  step: Step,
-  signal: AbortSignal,
-): Promise<never> {
-  const { client } = cluster;
-  await cluster.start(signal);
-  for (const [application, wanted] of await samples()) {
-    await step(
-      `samples of ${application}`,
-      () => ensureSamples(client, wanted, signal),
-      (told) => `${application}: ${told}`,
-    );
-  }
-  await step(
-    "stitches settled",
-    () => untilSettled(client, signal),
-    (settled) => (settled ? "stitches settled" : "some stitches are still on their way"),
-  );
-  const asOf = await showTables(client, output, signal);
-  output.print("\nTry in another terminal:");
-  for (const line of curlLines(client.url, config.token !== null)) output.print(`  ${line}`);
-  output.print("\nWhat happens from here on (Ctrl-C stops everything):");
-  return await follow(client, output, asOf, signal);
-}
-
-/** Ends by the signal alone. */
-async function follow(client: Client, output: Output, asOf: string, signal: AbortSignal): Promise<never> {
-  // Ids of events begin with Redis's time: nothing that happens after the tables were read is missed.
-  let since: string | undefined = `${Date.parse(asOf)}-0`;
-  for (;;) {
-    try {
-      const onGap = (): void => output.note("Some events were missed.");
-      const options = { since, signal, onGap, giveUpAfterMs: Number.POSITIVE_INFINITY };
-      for await (const event of client.followEvents(options)) output.print(eventLine(event));
-    } catch (error) {
-      signal.throwIfAborted();
-      if (!(error instanceof ApiError && error.code === "events_gone" && since !== undefined)) throw error;
-      since = undefined;
-    }
-  }
-}
-
-async function tellOfEnd(output: Output, name: string, how: string, part: Part | null): Promise<void> {
-  output.note(`\n${name} has ended: ${how}.`);
-  if (part !== null) output.note(await logsOf([part]));
-  output.note("The others go on. To have it back: Ctrl-C, then start again; the state is kept.\n");
 }

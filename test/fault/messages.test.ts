@@ -34,7 +34,7 @@ import { fullId, splitFullId } from "../../src/domain/names/ids.ts";
 import { type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { DEAF, labelOf, NODES, type Note, SHOUTER, TALKERS } from "../support/correspondence.ts";
 import { type Entry, InboxWatch } from "../support/inbox-watch.ts";
-import type { MailClient } from "../support/mail.ts";
+import type { MailClient } from "../support/mail-client.ts";
 import { duplicatesOf, type History, type Letter, problemsOf, type Stored } from "../support/message-checker.ts";
 import { Client, Diary, RESIDENTS, Residents, SETTINGS, SETTLE_MS, Workers } from "../support/message-troubles.ts";
 import { lastingJournalOf } from "../support/stitch-folder.ts";

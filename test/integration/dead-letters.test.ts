@@ -16,7 +16,8 @@ import { createInbox } from "../../src/redis/inbox/inbox.ts";
 import { putMessages, STITCH_BYTES } from "../../src/redis/inbox/put-messages.ts";
 import { Keys } from "../../src/redis/keys.ts";
 import { REDISES, until, withCluster } from "../support/cluster.ts";
-import { createMail, MAIL_MODULE, MailClient, takenBy } from "../support/mail.ts";
+import { createMail, MAIL_MODULE, takenBy } from "../support/mail.ts";
+import { MailClient } from "../support/mail-client.ts";
 
 const NODE = "n1";
 const MIB = 1024 * 1024;

@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { putMessages, STITCH_MESSAGES } from "../../src/redis/inbox/put-messages.ts";
 import { FAST, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
-import { createMail, MAIL_MODULE, MailClient, rowsOf, takenBy, tell } from "../support/mail.ts";
+import { createMail, MAIL_MODULE, takenBy, tell } from "../support/mail.ts";
+import { MailClient, rowsOf } from "../support/mail-client.ts";
 import { logOf } from "../support/stitch-folder.ts";
 
 const [standalone] = REDISES;

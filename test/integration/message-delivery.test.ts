@@ -11,7 +11,8 @@ import { startLocalRedis } from "../../src/cli/processes/local-redis.ts";
 import { type RemovedRecord, stitchRecord } from "../../src/domain/stitch/stitch.ts";
 import { putMessages } from "../../src/redis/inbox/put-messages.ts";
 import { FAST, type Part, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
-import { createMail, MAIL_MODULE, MailClient, rowsOf, takenBy, tell } from "../support/mail.ts";
+import { createMail, MAIL_MODULE, takenBy, tell } from "../support/mail.ts";
+import { MailClient, rowsOf } from "../support/mail-client.ts";
 import { addRecord, dataDirOf, logOf, recordsOf } from "../support/stitch-folder.ts";
 
 const [standalone] = REDISES;

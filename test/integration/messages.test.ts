@@ -4,7 +4,8 @@ import { after, before, describe, it } from "node:test";
 import { putMessages } from "../../src/redis/inbox/put-messages.ts";
 import { locateStitch } from "../../src/redis/stitch/pointers.ts";
 import { REDISES, TestCluster, until } from "../support/cluster.ts";
-import { createMail, MAIL_MODULE, MailClient, rowsOf, takenBy, tell } from "../support/mail.ts";
+import { createMail, MAIL_MODULE, takenBy, tell } from "../support/mail.ts";
+import { MailClient, rowsOf } from "../support/mail-client.ts";
 import { logOf } from "../support/stitch-folder.ts";
 
 const MIB = 1024 * 1024;

@@ -73,6 +73,8 @@ const LAYERS: readonly Layer[] = [
   /** Makes text safe to show on a terminal. */
   { name: "printable", files: /^src\/printable\.ts$/, may: [] },
   { name: "package", files: /^package\.json$/, may: [] },
+  /** Where this package is. */
+  { name: "package-folder", files: /^src\/package-folder\.ts$/, may: [] },
   /** The signals that ask a process to end. */
   { name: "ending-signals", files: /^src\/ending-signals\.mjs$/, may: [] },
   /** The type of what an entry has started. */

@@ -10,13 +10,13 @@ import type { CommandName } from "../../src/domain/commands/command-names.ts";
 import { loadConfig } from "../../src/config.ts";
 import type { ChosenMaster } from "../../src/domain/master-mode.ts";
 import { RequestError } from "../../src/domain/errors.ts";
-import type { JobResource } from "../../src/contract/job.ts";
+import { type JobResource, jobResource } from "../../src/contract/job.ts";
+import { packageFolder } from "../../src/package-folder.ts";
 import { openMaster, type OpenMaster, type OpenMasterOptions } from "../../src/master/open-master.ts";
 import { QueueWorker } from "../../src/queue/queue-worker.ts";
-import { checkResource } from "./checked-fetch.ts";
 import { processesOf } from "./process-list.ts";
 
-const MAIN = join(import.meta.dirname, "../../src/cli/main.ts");
+const MAIN = join(packageFolder(), "src/cli/stitch.mjs");
 const START_MS = 60_000;
 /** Longer than a test, so that a slow node is not lost. A test that waits for the end of a lease sets its own. */
 const LONG_LEASE_MS = "60000";
@@ -213,8 +213,7 @@ export class TestCluster {
       waitMs,
     });
     if (submitted.kind !== "job") assert.fail();
-    checkResource("Job", submitted.job);
-    return submitted.job;
+    return jobResource.parse(submitted.job);
   }
 
   /** Creates a stitch that runs `command` and counts as healthy as soon as it is up. Fails if it does not come up. */

@@ -9,7 +9,7 @@ import type { DeliveryResource } from "../../src/contract/message.ts";
 import { Chance } from "./chance.ts";
 import { type Part, type TestCluster, until } from "./cluster.ts";
 import { type Address, clientsAddress, DEAF, labelOf, NODES, SHOUTER, TALKERS } from "./correspondence.ts";
-import { MailClient } from "./mail.ts";
+import { MailClient } from "./mail-client.ts";
 import type { Arrived, Stay } from "./message-checker.ts";
 
 export const SETTLE_MS = 60_000;

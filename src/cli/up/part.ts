@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdir, open, rename } from "node:fs/promises";
-import { extname, join } from "node:path";
+import { join } from "node:path";
 import { errorCode } from "../../error-text.ts";
 import type { Guard } from "../processes/guard.ts";
 import { tailOfFile } from "../processes/tail-of-file.ts";
@@ -10,8 +10,6 @@ import { waitUntil } from "../processes/wait-until.ts";
 /** A node worker ends its stitches first, with 5 s of grace by default, and leaves the cluster. */
 const STOP_LIMIT_MS = 20_000;
 const LOG_LINES = 15;
-
-const main = join(import.meta.dirname, `../main${extname(import.meta.filename)}`);
 
 /** A process of the cluster that `stitch up` started. */
 export type Part = {
@@ -47,6 +45,8 @@ export async function startPart({ name, role, env, home, guard, watch }: PartOpt
   const logFile = join(logs, `${name}.log`);
   await keepFormer(logFile);
   const log = await open(logFile, "w");
+  // The same program as this process.
+  const [, main = ""] = process.argv;
   const child = spawn(process.execPath, [...(watch ? WATCH : []), main, role], {
     cwd,
     env,

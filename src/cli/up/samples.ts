@@ -4,12 +4,13 @@ import { accessSync, constants } from "node:fs";
 import { delimiter, join } from "node:path";
 import { promisify } from "node:util";
 import { ApiError, type Client, type CommandBody } from "../../client/client.ts";
+import { packageFolder } from "../../package-folder.ts";
 import { failureLines, jobLine } from "../terminal/job-text.ts";
 
 const run = promisify(execFile);
 const CREATE_WAIT_MS = 15_000;
 const CHECK_LIMIT_MS = 5000;
-const root = join(import.meta.dirname, "../../..");
+const root = packageFolder();
 
 /** One stitch of an application that `stitch up` starts. */
 export type Sample = {
