@@ -1,3 +1,4 @@
+// A program may import this file alone: whatever it needs at run time lies in this folder, but for two small files beside it.
 import type * as z from "zod";
 import type { COMMANDS } from "../domain/commands/command.ts";
 import type { CommandName } from "../domain/commands/command-names.ts";
@@ -15,9 +16,31 @@ import type { ClusterResource, MasterModeResource } from "../contract/cluster.ts
 import type { ChosenMaster } from "../domain/master-mode.ts";
 import { follow, type FollowCall } from "./follow.ts";
 import { type FollowOptions, followEvents } from "./follow-events.ts";
+import { type Page, readPages } from "./pages.ts";
 import { type Query, type Request, request, type Transport } from "./request.ts";
+import { withRetries } from "./retry.ts";
+import { type WaitOptions, waitForJob } from "./wait-for-job.ts";
 
 export { ApiError, ApiUnreachable, NotTheApi } from "./errors.ts";
+export type { AdoptedResource, NodeResource } from "../contract/node.ts";
+export type { ChosenMaster } from "../domain/master-mode.ts";
+export type { ClusterResource, MasterModeResource } from "../contract/cluster.ts";
+export type { CommandName } from "../domain/commands/command-names.ts";
+export type { DeadLetterResource, SentResource } from "../contract/message.ts";
+export type { ErrorCode } from "../domain/errors.ts";
+export type { EventResource } from "../contract/event.ts";
+export type { FollowCall } from "./follow.ts";
+export type { FollowOptions } from "./follow-events.ts";
+export type { GroupResource } from "../contract/group.ts";
+export type { JobResource, ListedJobResource, ListedStepResource } from "../contract/job.ts";
+export type { ListedStitchResource, StitchResource } from "../contract/stitch.ts";
+export type { ListResource } from "../contract/list.ts";
+export type { LogLineResource } from "../contract/log-line.ts";
+export type { Page } from "./pages.ts";
+export type { PlanResource } from "../contract/plan.ts";
+export type { ProblemResource } from "../contract/problem.ts";
+export type { Recipient } from "../domain/message.ts";
+export type { WaitOptions } from "./wait-for-job.ts";
 
 export type ClientOptions = {
   /** Where the API is, such as `http://127.0.0.1:8787`. */
@@ -42,7 +65,10 @@ export type CommandBody = {
 export type BodyOf<Name extends CommandName> = z.input<(typeof COMMANDS)[Name]["schema"]>;
 
 export type CommandOptions = {
-  /** Answer when the job ends, or after this many milliseconds (at most 60,000). */
+  /**
+   * Answer when the job ends, or after this many milliseconds (at most 60,000; many gateways bear no more than 25,000). To
+   * wait for longer: `waitForJob`.
+   */
   readonly waitMs?: number;
   /** Makes it safe to repeat the call: the same key and body return the same job. */
   readonly idempotencyKey?: string;
@@ -64,13 +90,16 @@ export type MessageBody = {
 /** `replayed`: an earlier call with the same key created the job. */
 export type CommandAnswer = { readonly job: JobResource; readonly replayed: boolean };
 
-type Page = { readonly limit?: number | undefined; readonly cursor?: string | undefined };
-type Filter<Name extends string> = Page & Readonly<Partial<Record<Name, string | undefined>>>;
-type Call = { readonly signal?: AbortSignal };
+export type Filter<Name extends string> = Page & Readonly<Partial<Record<Name, string | undefined>>>;
+export type Call = { readonly signal?: AbortSignal };
 
 /**
- * A typed client of the HTTP API. Every call has a time limit and throws ApiError, ApiUnreachable or NotTheApi. Reads may be
- * repeated; a command only with an idempotency key. Unknown fields of an answer are kept.
+ * A typed client of the HTTP API (docs/http.md). Each request has a time limit: its `waitMs` and 15 s. A call throws ApiError,
+ * ApiUnreachable or NotTheApi, or the reason of its signal. A read without `waitMs` is repeated, at most twice, if nothing
+ * answered or the API answered 503; anything else is sent once. Unknown fields of an answer are kept.
+ *
+ * A list has all that its filter matches, over as many pages as it takes, or the first `limit`. `nextCursor` is null at its
+ * end; else there may be more, and the same call with `cursor: nextCursor` continues the list.
  */
 export type Client = {
   readonly url: string;
@@ -109,8 +138,9 @@ export type Client = {
   groups(page?: Page, call?: Call): Promise<ListResource<GroupResource>>;
   group(name: string, call?: Call): Promise<GroupResource>;
   /**
-   * Past events, oldest first on each page. The first page has the newest events and the next pages go back; with `since`
-   * (an id or a time), the pages begin there and go forward.
+   * Past events, oldest first. Without `since`, they are the newest `limit` (default 100), and `cursor` goes back to older ones.
+   * With `since` (an id or a time), they are the first `limit` from there on (default: all), and `cursor` goes forward.
+   * @throws ApiError `events_gone`: those after `since` are no longer kept.
    */
   events(filter?: Filter<"type" | "node" | "group" | "since">, call?: Call): Promise<ListResource<EventResource>>;
   /** Events as they happen. */
@@ -118,9 +148,17 @@ export type Client = {
   command(body: CommandBody, options?: CommandOptions): Promise<CommandAnswer>;
   /** What the command would do; nothing is changed. */
   plan(body: CommandBody, call?: Call): Promise<PlanResource>;
+  /** The newest first; `limit` is 100 by default, because finished jobs are kept for a day. */
   jobs(filter?: Filter<"status" | "target" | "command">, call?: Call): Promise<ListResource<ListedJobResource>>;
   /** The job now; with `waitMs` (at most 60,000), when it has ended or that time is up. */
   job(id: string, options?: Call & { readonly waitMs?: number }): Promise<JobResource>;
+  /**
+   * Waits until the job has ended, over restarts of the API, and returns it; after `timeoutMs`, as it is then (`finishedAt` is
+   * null, and the job goes on).
+   * @throws ApiError `not_found`; ApiUnreachable, or ApiError with status 503, when the API stays away for 30 s; the signal's
+   *   reason.
+   */
+  waitForJob(job: JobResource | string, options: WaitOptions): Promise<JobResource>;
   steps(id: string, filter?: Filter<"status" | "node">, call?: Call): Promise<ListResource<ListedStepResource>>;
   /** @throws ApiError `job_finished` */
   cancelJob(id: string, call?: Call): Promise<JobResource>;
@@ -143,7 +181,10 @@ export type Client = {
    *   `stitch_failed` and `reply_timeout`.
    */
   send(body: MessageBody, options?: Call & { readonly idempotencyKey?: string }): Promise<SentResource>;
-  /** Messages that could not be delivered, node by node, the oldest of each first. */
+  /**
+   * Messages that could not be delivered, node by node, the oldest of each first. `limit` is 100 by default, because each has
+   * its data with it.
+   */
   deadLetters(filter?: Filter<"node" | "stitch">, call?: Call): Promise<ListResource<DeadLetterResource>>;
   /**
    * Sends a dead letter to where its stitch lives now, and deletes it.
@@ -156,27 +197,61 @@ export type Client = {
 /** How long the API waits for the answer to a message without `timeoutMs`. */
 const SEND_WAIT_MS = 5000;
 
-/** Long, because it is a list: one entry for each route of the API. */
+/** The `limit` of a list that may be too long to be read whole without being asked to. */
+const SOME = 100;
+
+/**
+ * A client of the API at `options.url`. It sends nothing until it is called, and needs no closing.
+ *
+ *     import { ApiError, createClient } from "crossstitch/client";
+ *
+ *     const client = createClient({ url: "http://127.0.0.1:8787", token: process.env.STITCH_TOKEN ?? null });
+ *     const { items } = await client.stitches({ group: "shop.orders", state: "failed" });
+ *     try {
+ *       const { job } = await client.command({ command: "group.restart", target: "shop.orders" });
+ *       const ended = await client.waitForJob(job, { timeoutMs: 300_000 });
+ *       console.log(ended.status);
+ *     } catch (error) {
+ *       if (!(error instanceof ApiError && error.code === "group_busy")) throw error;
+ *     }
+ *     for await (const event of client.followEvents({ group: "shop" })) console.log(event.type, event.stitch);
+ *
+ * @throws TypeError at the first call if `url` is no URL.
+ */
 export function createClient(options: ClientOptions): Client {
-  const transport: Transport = {
+  return callsOver({
     url: options.url.replace(/\/+$/, ""),
     token: options.token ?? null,
     fetch: options.fetch ?? globalThis.fetch,
-  };
+  });
+}
+
+/** Long, because it is a list: one entry for each route of the API. */
+function callsOver(transport: Transport): Client {
   // Not checked here: the API's own tests check that it answers as http.md says, with these types.
   const send = async <T>(asked: Request): Promise<T> => (await request(transport, asked)).body as T;
+  const read = <T>(asked: Request): Promise<T> => withRetries(() => send<T>(asked), asked.signal);
   const get = <T>(path: string, query: Query = {}, call: Call = {}): Promise<T> =>
-    send<T>({ path, query, signal: call.signal });
+    read<T>({ path, query, signal: call.signal });
+  const list = <T>(
+    path: string,
+    { limit, cursor, ...filter }: Page = {},
+    call?: Call,
+    { most = Number.POSITIVE_INFINITY, joined }: { readonly most?: number; readonly joined?: "backwards" } = {},
+  ): Promise<ListResource<T>> =>
+    readPages({ limit: limit ?? most, cursor }, (page) => get(path, { ...filter, ...page }, call), joined);
   const keyHeader = (key: string | undefined): Request["headers"] =>
     key === undefined ? {} : { "idempotency-key": key };
   const of = (path: string, id: string): string => `${path}/${encodeURIComponent(id)}`;
+  const lookAtJob = (id: string, { waitMs, signal }: Call & { readonly waitMs: number }): Promise<JobResource> =>
+    send({ path: of("/v1/jobs", id), query: { waitMs }, signal });
   const actOnJob = (id: string, act: string, call: Call = {}, body?: object): Promise<JobResource> =>
     send({ method: "POST", path: `${of("/v1/jobs", id)}/${act}`, body, signal: call.signal });
 
   return {
     url: transport.url,
     cluster: (call) => get("/v1/cluster", {}, call),
-    nodes: (filter, call) => get("/v1/nodes", filter, call),
+    nodes: (filter, call) => list("/v1/nodes", filter, call),
     node: (id, call) => get(of("/v1/nodes", id), {}, call),
     forgetNode: async (id, call = {}) => {
       await send({ method: "DELETE", path: of("/v1/nodes", id), signal: call.signal });
@@ -189,16 +264,19 @@ export function createClient(options: ClientOptions): Client {
         signal: call.signal,
       }),
     adoptNode: (id, call = {}) => send({ method: "POST", path: `${of("/v1/nodes", id)}/adopt`, signal: call.signal }),
-    stitches: (filter, call) => get("/v1/stitches", filter, call),
+    stitches: (filter, call) => list("/v1/stitches", filter, call),
     stitch: (id, call) => get(of("/v1/stitches", id), {}, call),
-    logs: (id, { tail, signal } = {}) => send({ path: `${of("/v1/stitches", id)}/logs`, query: { tail }, signal }),
+    logs: (id, { tail, signal } = {}) => read({ path: `${of("/v1/stitches", id)}/logs`, query: { tail }, signal }),
     followLogs: async function* (id, { tail, ...call } = {}) {
       for await (const { data } of follow(transport, { path: `${of("/v1/stitches", id)}/logs`, query: { tail } }, call))
         yield JSON.parse(data) as LogLineResource;
     },
-    groups: (page, call) => get("/v1/groups", page, call),
+    groups: (page, call) => list("/v1/groups", page, call),
     group: (name, call) => get(of("/v1/groups", name), {}, call),
-    events: (filter, call) => get("/v1/events", filter, call),
+    events: (filter = {}, call) =>
+      filter.since === undefined
+        ? list("/v1/events", filter, call, { most: SOME, joined: "backwards" })
+        : list("/v1/events", filter, call),
     followEvents: (follow = {}) => followEvents(transport, follow),
     command: async (body, { waitMs, idempotencyKey, signal } = {}) => {
       const answer = await request(transport, {
@@ -212,10 +290,12 @@ export function createClient(options: ClientOptions): Client {
       return { job: answer.body as JobResource, replayed: answer.headers.get("idempotent-replayed") === "true" };
     },
     plan: (body, call = {}) =>
-      send({ method: "POST", path: "/v1/commands", body: { ...body, dryRun: true }, signal: call.signal }),
-    jobs: (filter, call) => get("/v1/jobs", filter, call),
-    job: (id, { waitMs, signal } = {}) => send({ path: of("/v1/jobs", id), query: { waitMs }, signal }),
-    steps: (id, filter, call) => get(`${of("/v1/jobs", id)}/steps`, filter, call),
+      read({ method: "POST", path: "/v1/commands", body: { ...body, dryRun: true }, signal: call.signal }),
+    jobs: (filter, call) => list("/v1/jobs", filter, call, { most: SOME }),
+    job: (id, { waitMs, ...call } = {}) =>
+      waitMs === undefined ? get(of("/v1/jobs", id), {}, call) : lookAtJob(id, { waitMs, ...call }),
+    waitForJob: (job, waiting) => waitForJob(lookAtJob, job, waiting),
+    steps: (id, filter, call) => list(`${of("/v1/jobs", id)}/steps`, filter, call),
     cancelJob: (id, call) => actOnJob(id, "cancel", call),
     retryJob: (id, call) => actOnJob(id, "retry", call),
     rollbackJob: (id, { reason, ...call } = {}) =>
@@ -229,7 +309,7 @@ export function createClient(options: ClientOptions): Client {
         waitMs: (body.expect ?? "none") === "none" ? 0 : (body.timeoutMs ?? SEND_WAIT_MS),
         signal,
       }),
-    deadLetters: (filter, call) => get("/v1/dead-letters", filter, call),
+    deadLetters: (filter, call) => list("/v1/dead-letters", filter, call, { most: SOME }),
     redriveDeadLetter: (id, call = {}) =>
       send({ method: "POST", path: `${of("/v1/dead-letters", id)}/redrive`, signal: call.signal }),
     deleteDeadLetter: async (id, call = {}) => {

@@ -1,11 +1,13 @@
 import type { ProblemResource } from "../contract/problem.ts";
+import type { ErrorCode } from "../domain/errors.ts";
 import { errorText } from "../error-text.ts";
 
 /** Thrown when the API answered with an error. Branch on `code`. */
 export class ApiError extends Error {
   override readonly name = "ApiError";
   readonly status: number;
-  readonly code: string;
+  /** One of those in docs/http.md; a newer API may have others. */
+  readonly code: ErrorCode | (string & Record<never, never>);
   readonly detail: string;
   /** The answer's body, with the fields that belong to the code (`candidates`, `refusals`, …). */
   readonly problem: ProblemResource;

@@ -139,12 +139,14 @@ const FOLDERS: Readonly<Record<string, Readonly<Record<string, readonly string[]
 };
 
 /** What a layer may import from npm and from Node, if that is limited. */
-const PACKAGES: Readonly<Record<string, readonly string[]>> = { domain: ["zod"], contract: ["zod"] };
+const PACKAGES: Readonly<Record<string, readonly string[]>> = { domain: ["zod"], contract: ["zod"], client: ["zod"] };
+/** What a layer may import as types only: a program that imports the client must not load zod with it. */
+const TYPES_ONLY: Readonly<Record<string, readonly string[]>> = { client: ["contract", "domain", "zod"] };
 const ENDINGS = [".ts", ".mjs", ".json"];
 
 type Violation = { readonly file: string; readonly line: number; readonly message: string };
 
-type Import = { readonly line: number; readonly from: string };
+type Import = { readonly line: number; readonly from: string; readonly typesOnly: boolean };
 
 /** Every violation under `root`, by file and line. */
 export function checkImports(root: string): Violation[] {
@@ -168,16 +170,22 @@ export function importsOf(source: string): Import[] {
   return [STATEMENT, EXPRESSION].flatMap((pattern) =>
     [...source.matchAll(pattern)].map((match) => ({
       from: match[1] ?? "",
+      typesOnly: /^(?:import|export) type\b/.test(match[0]),
       line: source.slice(0, match.index).split("\n").length,
     })),
   );
 }
 
-function check(file: string, { from }: Import): string[] {
+function check(file: string, { from, typesOnly }: Import): string[] {
   const layer = isLayered(file) ? layerOf(file) : null;
+  const forbidden = typesOnly || layer === null ? [] : (TYPES_ONLY[layer.name] ?? []);
+  const needsType = (target: string): string[] =>
+    forbidden.includes(target) ? [`${layer?.name} may import ${target} as types only (${from})`] : [];
   if (!from.startsWith(".")) {
     const allowed = layer === null ? undefined : PACKAGES[layer.name];
-    return allowed === undefined || allowed.includes(from) ? [] : [`${layer?.name} may not import ${from}`];
+    return allowed === undefined || allowed.includes(from)
+      ? needsType(from)
+      : [`${layer?.name} may not import ${from}`];
   }
   const messages = ENDINGS.some((ending) => from.endsWith(ending))
     ? []
@@ -187,7 +195,7 @@ function check(file: string, { from }: Import): string[] {
   if (target === null) return [...messages, `${layer.name} may not import ${from}: it belongs to no layer`];
   const allowed = target === layer || layer.may.includes("*") || layer.may.includes(target.name);
   if (!allowed) return [...messages, `${layer.name} may not import ${target.name} (${from})`];
-  return [...messages, ...checkFolders(file, resolved(file, from))];
+  return [...messages, ...needsType(target.name), ...checkFolders(file, resolved(file, from))];
 }
 
 function checkFolders(file: string, target: string): string[] {

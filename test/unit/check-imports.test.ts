@@ -58,6 +58,14 @@ const WRONG: readonly [string, string, string, RegExp][] = [
     /client may not import api/,
   ],
   [
+    "client loads nothing of the domain",
+    "src/client/a.ts",
+    `import { type A } from "../domain/b.ts";`,
+    /:1 client may import domain as types only/,
+  ],
+  ["client loads no zod", "src/client/a.ts", `import * as z from "zod";`, /client may import zod as types only/],
+  ["client takes no package", "src/client/a.ts", `import { Hono } from "hono";`, /client may not import hono$/],
+  [
     "a folder of the domain imports none above it",
     "src/domain/stitch/a.ts",
     `import { x } from "../job/b.ts";`,

@@ -2,7 +2,7 @@ import { ApiError, ApiUnreachable } from "../../client/client.ts";
 import type { ClientContext } from "./client-action.ts";
 import { isUndelivered } from "../terminal/exit-code.ts";
 import { Interrupted } from "../terminal/interrupted.ts";
-import { withRetries } from "./retry.ts";
+import { withRetries } from "../../client/retry.ts";
 
 /**
  * Makes a call that changes something, and repeats it as `withRetries` does: the call's idempotency key makes that safe.

@@ -1,12 +1,10 @@
 import type { Command } from "commander";
-import { firstItems } from "../../client/all-items.ts";
 import type { DeadLetterResource } from "../../contract/message.ts";
 import { addClientOptions, clientAction } from "../calls/client-action.ts";
 import { formatAge } from "../terminal/duration.ts";
 import { EXIT } from "../terminal/exit-code.ts";
 import { mustExist } from "./must-exist.ts";
 import { parseLimit } from "../options/option-values.ts";
-import { withRetries } from "../calls/retry.ts";
 import { type Column, cut } from "../terminal/table.ts";
 
 /** Enough to recognise a message; `--json` prints the whole data. */
@@ -37,9 +35,7 @@ export function registerDeadLetters(program: Command): void {
   addClientOptions(letters).action(
     clientAction(async (context, { node, stitch, limit }: Flags) => {
       const { client, output, signal } = context;
-      const page = await firstItems(limit, (left, cursor) =>
-        withRetries(() => client.deadLetters({ node, stitch, limit: left, cursor }, { signal }), signal),
-      );
+      const page = await client.deadLetters({ node, stitch, limit }, { signal });
       if (page.items.length === 0) await mustExist(context, { node, stitch });
       if (output.json) {
         output.body(page);

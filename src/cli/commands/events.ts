@@ -1,13 +1,10 @@
 import type { Command } from "commander";
-import { firstItems } from "../../client/all-items.ts";
-import { compareEventIds } from "../../domain/event.ts";
 import type { EventResource } from "../../contract/event.ts";
 import { addClientOptions, type ClientContext, clientAction } from "../calls/client-action.ts";
 import { EXIT, type ExitCode } from "../terminal/exit-code.ts";
 import { mustExist } from "./must-exist.ts";
 import { parseLimit } from "../options/option-values.ts";
 import { printFollowed } from "../follow/print-followed.ts";
-import { withRetries } from "../calls/retry.ts";
 import { printable } from "../../printable.ts";
 import { parseSince } from "../options/since.ts";
 
@@ -48,17 +45,12 @@ export function registerEvents(program: Command): void {
 
 async function list(context: ClientContext, { type, node, group, since, limit }: Flags): Promise<ExitCode> {
   const { client, output, signal } = context;
-  const most = limit ?? (since === undefined ? NEWEST : Number.POSITIVE_INFINITY);
-  const page = await firstItems(most, (left, cursor) => {
-    const query = { type, node, group, since, limit: left, cursor };
-    return withRetries(() => client.events(query, { signal }), signal);
-  });
+  const most = limit ?? (since === undefined ? NEWEST : undefined);
+  const page = await client.events({ type, node, group, since, limit: most }, { signal });
   if (page.items.length === 0) await mustExist(context, { node, group });
-  // Without --since each page is older than the one before.
-  const items = page.items.toSorted((a, b) => compareEventIds(a.id, b.id));
-  if (output.json) output.body({ ...page, items });
-  else if (items.length === 0) output.note("No events.");
-  else for (const event of items) output.print(eventLine(event));
+  if (output.json) output.body(page);
+  else if (page.items.length === 0) output.note("No events.");
+  else for (const event of page.items) output.print(eventLine(event));
   if (page.nextCursor !== null)
     output.note(`There may be more: --limit (now ${most}), --since, --type, --node, --group.`);
   return EXIT.done;

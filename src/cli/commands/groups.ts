@@ -1,11 +1,9 @@
 import type { Command } from "commander";
-import { firstItems } from "../../client/all-items.ts";
 import type { GroupResource } from "../../contract/group.ts";
 import { addClientOptions, clientAction } from "../calls/client-action.ts";
 import { EXIT } from "../terminal/exit-code.ts";
 import { total } from "../terminal/format.ts";
 import { parseLimit } from "../options/option-values.ts";
-import { withRetries } from "../calls/retry.ts";
 
 type Flags = { readonly limit?: number };
 
@@ -19,14 +17,12 @@ export function registerGroups(program: Command): void {
   ).action(
     clientAction(async ({ client, output, signal }, name: string | undefined, { limit }: Flags) => {
       if (name !== undefined) {
-        const group = await withRetries(() => client.group(name, { signal }), signal);
+        const group = await client.group(name, { signal });
         if (output.json) output.body(group);
         else output.facts(groupRow(group));
         return EXIT.done;
       }
-      const groups = await firstItems(limit ?? Number.POSITIVE_INFINITY, (left, cursor) =>
-        withRetries(() => client.groups({ limit: left, cursor }, { signal }), signal),
-      );
+      const groups = await client.groups({ limit }, { signal });
       if (output.json) output.body(groups);
       else
         output.table(

@@ -1,5 +1,4 @@
 import type { Command } from "commander";
-import { firstItems } from "../../client/all-items.ts";
 import type { Client } from "../../client/client.ts";
 import type { JobResource, ListedJobResource } from "../../contract/job.ts";
 import { addClientOptions, type ClientContext, clientAction } from "../calls/client-action.ts";
@@ -9,7 +8,7 @@ import { formatAge } from "../terminal/duration.ts";
 import { EXIT } from "../terminal/exit-code.ts";
 import { followJob } from "../follow/follow-job.ts";
 import { parseLimit } from "../options/option-values.ts";
-import { withRetries } from "../calls/retry.ts";
+import { withRetries } from "../../client/retry.ts";
 import { showJob } from "../follow/show-job.ts";
 
 type ListFlags = {
@@ -40,7 +39,7 @@ export function registerJobs(program: Command): void {
   addWaitOptions(jobs.command("watch <job>").description("follow a job until it ends; the exit code tells how")).action(
     clientAction(async (context, id: string, { timeout }: WaitFlags) => {
       const { client, signal } = context;
-      const job = await withRetries(() => client.job(id, { signal }), signal);
+      const job = await client.job(id, { signal });
       return await followJob(context, job, timeout, { print: printCreated(context) });
     }),
   );
@@ -109,9 +108,7 @@ function addWaitOptions(command: Command): Command {
 
 async function list({ client, output, signal }: ClientContext, flags: ListFlags): Promise<void> {
   const { status, target, command, limit } = flags;
-  const page = await firstItems(limit, (left, cursor) =>
-    withRetries(() => client.jobs({ status, target, command, limit: left, cursor }, { signal }), signal),
-  );
+  const page = await client.jobs({ status, target, command, limit }, { signal });
   if (output.json) {
     output.body(page);
     return;

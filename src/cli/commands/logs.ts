@@ -6,7 +6,6 @@ import { EXIT } from "../terminal/exit-code.ts";
 import { parseLineCount } from "../options/option-values.ts";
 import type { Output } from "../terminal/output.ts";
 import { printFollowed } from "../follow/print-followed.ts";
-import { withRetries } from "../calls/retry.ts";
 import { printable, printableLine } from "../../printable.ts";
 
 type Flags = { readonly follow?: true; readonly tail: number };
@@ -26,7 +25,7 @@ export function registerLogs(program: Command): void {
       const textOf = (line: LogLineResource): string => logText(line, output);
       if (flags.follow === true)
         return await printFollowed(context, (ended) => client.followLogs(stitch, { tail, signal: ended }), textOf);
-      const page = await withRetries(() => client.logs(stitch, { tail, signal }), signal);
+      const page = await client.logs(stitch, { tail, signal });
       if (output.json) output.body(page);
       else if (page.items.length === 0) output.note("No lines.");
       else for (const line of page.items) output.print(textOf(line));

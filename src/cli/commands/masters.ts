@@ -2,7 +2,7 @@ import { Argument, type Command } from "commander";
 import type { ClusterResource } from "../../contract/cluster.ts";
 import { LEASE_IN_REDIS, MASTER_MODES, type MasterMode, settingOf } from "../../domain/master-mode.ts";
 import { addClientOptions, clientAction } from "../calls/client-action.ts";
-import { withRetries } from "../calls/retry.ts";
+import { withRetries } from "../../client/retry.ts";
 import { formatAge } from "../terminal/duration.ts";
 import { EXIT } from "../terminal/exit-code.ts";
 import { UsageError } from "../terminal/usage-error.ts";
@@ -20,7 +20,7 @@ export function registerMasters(program: Command): void {
   const masters = program.command("masters").description("list the Masters that are alive, and the mode they run in");
   addClientOptions(masters).action(
     clientAction(async ({ client, output, signal }) => {
-      const cluster = await withRetries(() => client.cluster({ signal }), signal);
+      const cluster = await client.cluster({ signal });
       const { mode, preferred, leader, election, lease } = cluster;
       if (output.json) output.body({ mode, preferred, leader, election, lease, items: cluster.masters });
       else {

@@ -1,5 +1,4 @@
 import type { ClientContext } from "../calls/client-action.ts";
-import { withRetries } from "../calls/retry.ts";
 
 /** The filters of a list; undefined: no filter. */
 type Filters = {
@@ -16,7 +15,7 @@ export async function mustExist(
   { client, signal }: Pick<ClientContext, "client" | "signal">,
   { node, group, stitch }: Filters,
 ): Promise<void> {
-  if (node !== undefined) await withRetries(() => client.node(node, { signal }), signal);
-  if (group !== undefined) await withRetries(() => client.group(group, { signal }), signal);
-  if (stitch !== undefined) await withRetries(() => client.stitch(stitch, { signal }), signal);
+  if (node !== undefined) await client.node(node, { signal });
+  if (group !== undefined) await client.group(group, { signal });
+  if (stitch !== undefined) await client.stitch(stitch, { signal });
 }

@@ -16,7 +16,7 @@ import { parseDuration } from "../terminal/duration.ts";
 import { EXIT } from "../terminal/exit-code.ts";
 import { countOf } from "../terminal/format.ts";
 import { printWarnings } from "./print-warnings.ts";
-import { withRetries } from "../calls/retry.ts";
+import { withRetries } from "../../client/retry.ts";
 
 const SUMMARIES = {
   ping: "ask a node to answer, through its queue",
@@ -45,7 +45,7 @@ export function registerAdopt(program: Command): void {
   ).action(
     clientAction(async ({ client, output, signal }, node: string, flags: { readonly yes?: true }) => {
       const question = async () => {
-        const { stitchCount } = await withRetries(() => client.node(node, { signal }), signal);
+        const { stitchCount } = await client.node(node, { signal });
         return `Accept what ${node} shows of its ${countOf(stitchCount)}? They may be copied to other nodes then.`;
       };
       if (!(await confirmed(question, flags, output))) return EXIT.error;
@@ -107,7 +107,7 @@ function registerDrain(parent: Command, mode: Mode): void {
         await printWarnings(context, mode, body);
         const question = async (): Promise<string> => {
           const { client, signal } = context;
-          const { stitchCount } = await withRetries(() => client.node(node, { signal }), signal);
+          const { stitchCount } = await client.node(node, { signal });
           return `Move ${countOf(stitchCount)} away from ${node}, and stop what cannot be moved?`;
         };
         if (mode === "carry-out" && !(await confirmed(question, flags, context.output))) return EXIT.error;

@@ -1,12 +1,10 @@
 import type { Command } from "commander";
-import { firstItems } from "../../client/all-items.ts";
 import type { NodeResource } from "../../contract/node.ts";
 import { addClientOptions, clientAction } from "../calls/client-action.ts";
 import { EXIT } from "../terminal/exit-code.ts";
 import { formatBytes, formatPairs } from "../terminal/format.ts";
 import { formatDuration } from "../terminal/duration.ts";
 import { parseLimit } from "../options/option-values.ts";
-import { withRetries } from "../calls/retry.ts";
 import type { Column } from "../terminal/table.ts";
 
 /** The columns of a table of nodes. */
@@ -49,14 +47,12 @@ export function registerNodes(program: Command): void {
   ).action(
     clientAction(async ({ client, output, signal }, id: string | undefined, { liveness, zone, limit }: Flags) => {
       if (id !== undefined) {
-        const node = await withRetries(() => client.node(id, { signal }), signal);
+        const node = await client.node(id, { signal });
         if (output.json) output.body(node);
         else output.facts(nodeFacts(node));
         return EXIT.done;
       }
-      const nodes = await firstItems(limit ?? Number.POSITIVE_INFINITY, (left, cursor) =>
-        withRetries(() => client.nodes({ liveness, zone, limit: left, cursor }, { signal }), signal),
-      );
+      const nodes = await client.nodes({ liveness, zone, limit }, { signal });
       if (output.json) output.body(nodes);
       else
         output.table(

@@ -2,7 +2,6 @@ import { ApiError, type CommandBody } from "../../client/client.ts";
 import { inCliWords } from "../terminal/cli-words.ts";
 import type { ClientContext } from "../calls/client-action.ts";
 import type { Mode } from "../options/command-options.ts";
-import { withRetries } from "../calls/retry.ts";
 import { printable } from "../../printable.ts";
 
 /** Prints the warnings of a command's plan before the command is carried out. In mode `plan`, the plan itself shows them. */
@@ -12,7 +11,7 @@ export async function printWarnings(
   body: CommandBody,
 ): Promise<void> {
   if (mode === "plan") return;
-  const plan = await withRetries(() => client.plan(body, { signal }), signal).catch((error: unknown) => {
+  const plan = await client.plan(body, { signal }).catch((error: unknown) => {
     // The command is refused with the same error and reports it, or its key was used before and it is answered anyway.
     if (error instanceof ApiError) return null;
     throw error;

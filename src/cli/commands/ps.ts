@@ -1,5 +1,4 @@
 import type { Command } from "commander";
-import { firstItems } from "../../client/all-items.ts";
 import type { ListedStitchResource, StitchResource } from "../../contract/stitch.ts";
 import { addClientOptions, clientAction } from "../calls/client-action.ts";
 import { formatDuration } from "../terminal/duration.ts";
@@ -9,7 +8,6 @@ import { mustExist } from "./must-exist.ts";
 import { namesGroup } from "../calls/names-group.ts";
 import { parseLimit } from "../options/option-values.ts";
 import type { Output } from "../terminal/output.ts";
-import { withRetries } from "../calls/retry.ts";
 import type { Column } from "../terminal/table.ts";
 
 /** The columns of a table of stitches. */
@@ -62,18 +60,13 @@ export function registerPs(program: Command): void {
     clientAction(async (context, name: string | undefined, flags: Flags) => {
       const { client, output, signal } = context;
       if (name !== undefined && !namesGroup(name, flags)) {
-        const stitch = await withRetries(() => client.stitch(name, { signal }), signal);
+        const stitch = await client.stitch(name, { signal });
         if (output.json) output.body(stitch);
         else show(stitch, output);
         return EXIT.done;
       }
       const { node, state, health, limit } = flags;
-      const stitches = await firstItems(limit ?? Number.POSITIVE_INFINITY, (left, cursor) =>
-        withRetries(
-          () => client.stitches({ group: name, node, state, health, limit: left, cursor }, { signal }),
-          signal,
-        ),
-      );
+      const stitches = await client.stitches({ group: name, node, state, health, limit }, { signal });
       if (stitches.items.length === 0) await mustExist(context, { node, group: name });
       const rows = stitches.items.map((stitch) => stitchRow(stitch, stitches.asOf));
       if (output.json) output.body(stitches);

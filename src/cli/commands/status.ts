@@ -2,7 +2,6 @@ import type { Command } from "commander";
 import { addClientOptions, clientAction } from "../calls/client-action.ts";
 import { EXIT } from "../terminal/exit-code.ts";
 import { modeText } from "./masters.ts";
-import { withRetries } from "../calls/retry.ts";
 
 /** `stitch status`: the cluster in a few lines. */
 export function registerStatus(program: Command): void {
@@ -10,7 +9,7 @@ export function registerStatus(program: Command): void {
     program.command("status").description("show the cluster: nodes, stitches, open jobs, masters"),
   ).action(
     clientAction(async ({ client, output, signal }) => {
-      const cluster = await withRetries(() => client.cluster({ signal }), signal);
+      const cluster = await client.cluster({ signal });
       if (output.json) {
         output.body(cluster);
         return EXIT.done;

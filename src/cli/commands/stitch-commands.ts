@@ -15,7 +15,6 @@ import { EXIT } from "../terminal/exit-code.ts";
 import { countOf, total } from "../terminal/format.ts";
 import { namesGroup } from "../calls/names-group.ts";
 import { parseBatch } from "../options/option-values.ts";
-import { withRetries } from "../calls/retry.ts";
 import { UsageError } from "../terminal/usage-error.ts";
 
 type Flags = CommandFlags & { readonly group?: true };
@@ -35,10 +34,7 @@ export function registerStitchCommands(parent: Command, mode: Mode): void {
       clientAction(async (context, target: string, flags: Flags) => {
         const group = namesGroup(target, flags);
         const question = async (): Promise<string> => {
-          const { stitches } = await withRetries(
-            () => context.client.group(target, { signal: context.signal }),
-            context.signal,
-          );
+          const { stitches } = await context.client.group(target, { signal: context.signal });
           return `${verb.asks} ${countOf(total(stitches.byState))} of ${target}?`;
         };
         const asks = mode === "carry-out" && group && verb.asks !== null;

@@ -5,10 +5,9 @@ import { formatDuration } from "../terminal/duration.ts";
 import { Interrupted } from "../terminal/interrupted.ts";
 import { failureLines, jobLine } from "../terminal/job-text.ts";
 import { createProgress } from "../terminal/progress.ts";
-import { waitForJob } from "./wait-for-job.ts";
 
 /** How often the job is read: a drawn bar needs it often, plain lines less often, and `--json` only the end. */
-const STEP_MS = { terminal: 1000, plain: 5000, json: 30_000 };
+const STEP_MS = { terminal: 1000, plain: 5000, json: 25_000 };
 
 type Following = {
   /** Do not wait: print the job's id. */
@@ -41,7 +40,8 @@ export async function followJob(
   const progress = createProgress(output);
   const stepMs = output.json ? STEP_MS.json : output.messagesOnTerminal ? STEP_MS.terminal : STEP_MS.plain;
   const leftMs = Math.max(0, timeoutMs - (performance.now() - sinceMs));
-  const job = await waitForJob(accepted, { client, timeoutMs: leftMs, stepMs, signal, onLook: progress.show })
+  const job = await client
+    .waitForJob(accepted, { timeoutMs: leftMs, stepMs, signal, onLook: progress.show })
     .catch((error: unknown) => {
       progress.end();
       if (error instanceof Interrupted) throw new Interrupted(goesOn(accepted.id));

@@ -2,11 +2,10 @@ import type { JobResource } from "../../contract/job.ts";
 import type { ClientContext } from "../calls/client-action.ts";
 import { EXIT, exitCodeOfJob } from "../terminal/exit-code.ts";
 import { failureLines, optionsText, waveText } from "../terminal/job-text.ts";
-import { withRetries } from "../calls/retry.ts";
 
 /** `stitch jobs JOB`: prints the job's command, progress, steps and related jobs. */
 export async function showJob({ client, output, signal }: ClientContext, id: string): Promise<void> {
-  const job = await withRetries(() => client.job(id, { signal }), signal);
+  const job = await client.job(id, { signal });
   if (output.json) {
     output.body(job);
     return;

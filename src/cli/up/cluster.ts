@@ -124,7 +124,7 @@ export class UpCluster {
   }
 
   async #nodeResources(signal: AbortSignal): Promise<readonly NodeResource[]> {
-    return (await this.client.nodes({ limit: 1000 }, { signal })).items;
+    return (await this.client.nodes({}, { signal })).items;
   }
 
   /** A path counts from the folder in which `stitch up` was typed, not from that of the part. */

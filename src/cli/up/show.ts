@@ -1,4 +1,3 @@
-import { allItems } from "../../client/all-items.ts";
 import type { Client } from "../../client/client.ts";
 import type { ListedStitchResource } from "../../contract/stitch.ts";
 import { waitUntil } from "../processes/wait-until.ts";
@@ -13,7 +12,7 @@ const SETTLE_LIMIT_MS = 10_000;
 export function untilSettled(client: Pick<Client, "stitches">, signal: AbortSignal): Promise<boolean> {
   return waitUntil(
     async () => {
-      const { items } = await client.stitches({ limit: 1000 }, { signal });
+      const { items } = await client.stitches({}, { signal });
       return !items.some(isOnItsWay);
     },
     SETTLE_LIMIT_MS,
@@ -33,8 +32,8 @@ function isOnItsWay({ desired, state, finished }: ListedStitchResource): boolean
  * @returns Redis's time at the first read: what happens later is not in the tables.
  */
 export async function showTables(client: Client, output: Output, signal: AbortSignal): Promise<string> {
-  const nodes = await allItems((cursor) => client.nodes({ limit: 1000, cursor }, { signal }));
-  const stitches = await allItems((cursor) => client.stitches({ limit: 1000, cursor }, { signal }));
+  const nodes = await client.nodes({}, { signal });
+  const stitches = await client.stitches({}, { signal });
   output.print("");
   output.table(
     nodes.items.map((node) => nodeRow(node, nodes.asOf)),

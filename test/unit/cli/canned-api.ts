@@ -20,6 +20,7 @@ type Answer = (asked: Asked, response: ServerResponse) => void | Promise<void>;
 export class CannedApi implements AsyncDisposable {
   readonly asked: Asked[] = [];
   readonly #server = createServer();
+  #url = "";
   #answer: Answer;
 
   private constructor(answer: Answer) {
@@ -31,15 +32,18 @@ export class CannedApi implements AsyncDisposable {
     });
   }
 
-  static async start(answer: Answer): Promise<CannedApi> {
+  /** @param port default: any that is free. */
+  static async start(answer: Answer, port = 0): Promise<CannedApi> {
     const api = new CannedApi(answer);
-    api.#server.listen(0, "127.0.0.1");
+    api.#server.listen(port, "127.0.0.1");
     await once(api.#server, "listening");
+    api.#url = `http://127.0.0.1:${(api.#server.address() as AddressInfo).port}`;
     return api;
   }
 
+  /** Still known after the API has ended. */
   get url(): string {
-    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+    return this.#url;
   }
 
   answerWith(answer: Answer): void {

@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { allItems, firstItems } from "../../../src/client/all-items.ts";
 import { ApiError, ApiUnreachable, createClient, NotTheApi } from "../../../src/client/client.ts";
 import { CannedApi, job, problem, sendJson } from "../cli/canned-api.ts";
 
@@ -34,20 +33,20 @@ test("each call makes its request, leaves out what is undefined and escapes ids"
       "GET /v1/nodes?liveness=alive&limit=5",
       "GET /v1/nodes/n1",
       "DELETE /v1/nodes/n1",
-      "GET /v1/stitches?group=shop.orders",
+      "GET /v1/stitches?group=shop.orders&limit=1000",
       "GET /v1/stitches/n1%3Aa%2Fb",
       "GET /v1/stitches/n1%3Aa/logs?tail=5",
-      "GET /v1/groups",
+      "GET /v1/groups?limit=1000",
       "GET /v1/groups/shop",
-      "GET /v1/events?since=1-0",
+      "GET /v1/events?since=1-0&limit=1000",
       "POST /v1/commands?waitMs=5",
       "POST /v1/commands",
-      "GET /v1/jobs?status=running&cursor=c%3D1",
+      "GET /v1/jobs?status=running&limit=100&cursor=c%3D1",
       "GET /v1/jobs/j1?waitMs=7",
-      "GET /v1/jobs/j1/steps?node=n1",
+      "GET /v1/jobs/j1/steps?node=n1&limit=1000",
       "POST /v1/jobs/j1/cancel",
       "POST /v1/messages",
-      "GET /v1/dead-letters?node=n1",
+      "GET /v1/dead-letters?node=n1&limit=100",
       "POST /v1/dead-letters/n1.1-0/redrive",
       "DELETE /v1/dead-letters/n1.1-0",
     ],
@@ -125,32 +124,111 @@ test("the answer to a replayed command says that it is replayed", async () => {
   assert.deepEqual(answer, { job: job("succeeded"), replayed: true });
 });
 
-test("allItems returns all pages of a list as one", async () => {
-  const pages: Record<string, { items: number[]; nextCursor: string | null; asOf: string }> = {
-    first: { items: [1, 2], nextCursor: "b", asOf: "t1" },
-    b: { items: [], nextCursor: "c", asOf: "t2" },
-    c: { items: [3], nextCursor: null, asOf: "t3" },
-  };
-  const list = await allItems(async (cursor) => {
-    const page = pages[cursor ?? "first"];
-    assert.ok(page);
-    return page;
+type Pages = Readonly<Record<string, { readonly items: readonly number[]; readonly next: string | null }>>;
+
+/** An API whose list has these pages, by cursor; the first one has none. A page has at most as many items as asked for. */
+function paged(pages: Pages): Promise<CannedApi> {
+  return CannedApi.start(({ url }, response) => {
+    const query = new URL(url, "http://any").searchParams;
+    const cursor = query.get("cursor") ?? "";
+    const { items, next } = pages[cursor] ?? assert.fail(url);
+    const limit = Number(query.get("limit"));
+    const page = { items: items.slice(0, limit), nextCursor: next, asOf: `read of ${cursor}` };
+    sendJson(response, 200, page);
   });
-  assert.deepEqual(list, { items: [1, 2, 3], nextCursor: null, asOf: "t1" });
+}
+
+const PAGES: Pages = {
+  "": { items: [1, 2], next: "b" },
+  b: { items: [], next: "c" },
+  c: { items: [3, 4], next: "d" },
+  d: { items: [5], next: null },
+};
+
+test("a list is read over all its pages, with its filter, and returned as one", async () => {
+  await using api = await paged(PAGES);
+  const client = createClient({ url: api.url });
+  const whole = { items: [1, 2, 3, 4, 5], nextCursor: null, asOf: "read of " };
+  assert.deepEqual(await client.nodes({ zone: "a" }), whole);
+  assert.deepEqual(
+    api.asked.map(({ url }) => url),
+    ["", "&cursor=b", "&cursor=c", "&cursor=d"].map((cursor) => `/v1/nodes?zone=a&limit=1000${cursor}`),
+  );
+  for (const list of [
+    client.stitches(),
+    client.groups(),
+    client.steps("j1"),
+    client.events({ since: "1-0" }),
+    client.jobs({ limit: undefined }),
+    client.deadLetters(),
+  ])
+    assert.deepEqual(await list, whole);
 });
 
-test("firstItems returns the first items of a list, over pages that a filter has made short", async () => {
-  const asked: unknown[] = [];
-  const pages = [[1], [], [2, 3], [4]];
-  const page = (left: number, cursor: string | undefined) => {
-    asked.push([left, cursor]);
-    const items = (pages[Number(cursor ?? 0)] ?? []).slice(0, left);
-    return Promise.resolve({ items, nextCursor: String(Number(cursor ?? 0) + 1), asOf: "t" });
-  };
-  assert.deepEqual(await firstItems(3, page), { items: [1, 2, 3], nextCursor: "3", asOf: "t" });
-  assert.deepEqual(asked, [
-    [3, undefined],
-    [2, "1"],
-    [2, "2"],
-  ]);
+test("limit ends a list early, over pages that a filter has made short, and its cursor continues it", async () => {
+  await using api = await paged(PAGES);
+  const client = createClient({ url: api.url });
+  const { items, nextCursor } = await client.jobs({ limit: 4 });
+  assert.deepEqual([items, nextCursor], [[1, 2, 3, 4], "d"]);
+  assert.deepEqual(
+    api.asked.map(({ url }) => url),
+    ["limit=4", "limit=2&cursor=b", "limit=2&cursor=c"].map((query) => `/v1/jobs?${query}`),
+  );
+  const rest = await client.jobs({ limit: 4, cursor: nextCursor ?? assert.fail() });
+  assert.deepEqual([rest.items, rest.nextCursor], [[5], null]);
+  await client.stitches({ limit: 1500 });
+  assert.equal(api.asked[4]?.url, "/v1/stitches?limit=1000", "no page has more");
+});
+
+test("a list that may be very long has 100 items by default", async () => {
+  await using api = await paged({ "": { items: Array.from({ length: 100 }, (_, at) => at), next: "b" } });
+  const client = createClient({ url: api.url });
+  for (const list of [client.jobs(), client.events({ since: undefined }), client.deadLetters({ limit: undefined })])
+    assert.equal((await list).nextCursor, "b");
+  assert.equal(api.asked.length, 3);
+});
+
+test("events are in order of time, also where the pages go back", async () => {
+  await using api = await paged({
+    "": { items: [5, 6], next: "before-5" },
+    "before-5": { items: [3, 4], next: "before-3" },
+    "before-3": { items: [1, 2], next: null },
+  });
+  const client = createClient({ url: api.url });
+  assert.deepEqual((await client.events()).items, [1, 2, 3, 4, 5, 6]);
+  assert.deepEqual((await client.events({ cursor: "before-5" })).items, [1, 2, 3, 4]);
+});
+
+test("a list that never ends is given up", async () => {
+  let pages = 0;
+  const client = createClient({
+    url: "http://any",
+    fetch: async () => Response.json({ items: [], nextCursor: String(pages++), asOf: "t" }),
+  });
+  await assert.rejects(client.nodes(), /more than 10000 pages/);
+  assert.equal(pages, 10_000);
+});
+
+test("a read is repeated twice after a cut connection or a 503, each page for itself; nothing else is", async () => {
+  const answers = new Map<string, number>();
+  await using api = await CannedApi.start(({ url, method }, response) => {
+    const key = `${method} ${url}`;
+    const asked = (answers.get(key) ?? 0) + 1;
+    answers.set(key, asked);
+    if (asked === 1) response.destroy();
+    else if (asked === 2) sendJson(response, 503, problem(503, "redis_unavailable"), { "retry-after": "0" });
+    else sendJson(response, 200, { items: [asked], nextCursor: url.includes("cursor") ? null : "b" });
+  });
+  const client = createClient({ url: api.url });
+  assert.deepEqual((await client.nodes()).items, [3, 3]);
+  assert.equal(api.asked.length, 6);
+  await client.plan({ command: "node.ping", target: "n1" });
+  assert.equal(api.asked.length, 9);
+  api.answerWith((_, response) => {
+    response.destroy();
+  });
+  await assert.rejects(client.command({ command: "node.ping", target: "n2" }), ApiUnreachable);
+  await assert.rejects(client.cancelJob("j1"), ApiUnreachable);
+  await assert.rejects(client.job("j1", { waitMs: 5 }), ApiUnreachable);
+  assert.equal(api.asked.length, 9 + 3);
 });

@@ -1,9 +1,9 @@
-import { pause } from "../../bounded-wait.ts";
-import { ApiError, ApiUnreachable } from "../../client/client.ts";
+import { pause } from "../bounded-wait.ts";
+import { ApiError, ApiUnreachable } from "./errors.ts";
 
 const ATTEMPTS = 3;
 const FIRST_PAUSE_MS = 100;
-/** Nobody waits longer than this at a prompt without a message that says why. */
+/** Nobody waits longer than this without a message that says why. */
 const LONGEST_PAUSE_MS = 5000;
 
 /**
@@ -11,7 +11,7 @@ const LONGEST_PAUSE_MS = 5000;
  * commands with an idempotency key.
  * @throws the error of the last call; the signal's reason if the signal was aborted.
  */
-export async function withRetries<T>(call: () => Promise<T>, signal: AbortSignal): Promise<T> {
+export async function withRetries<T>(call: () => Promise<T>, signal?: AbortSignal): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     try {
       return await call();
@@ -19,7 +19,7 @@ export async function withRetries<T>(call: () => Promise<T>, signal: AbortSignal
       const pauseMs = pauseBefore(error, attempt);
       if (pauseMs === null || attempt >= ATTEMPTS) throw error;
       await pause(pauseMs, signal);
-      signal.throwIfAborted();
+      signal?.throwIfAborted();
     }
   }
 }
