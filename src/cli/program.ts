@@ -1,6 +1,7 @@
 import { Command } from "commander";
 import packageJson from "../../package.json" with { type: "json" };
 import { registerCloneAndMove } from "./commands/clone-move.ts";
+import { registerCompletion } from "./commands/completion.ts";
 import { registerDeadLetters } from "./commands/dead-letters.ts";
 import { registerEvents } from "./commands/events.ts";
 import { registerGroupCommands } from "./commands/group-commands.ts";
@@ -52,5 +53,6 @@ export function createProgram(): Command {
   registerPlan(program);
   registerJobs(program);
   registerEvents(program);
+  registerCompletion(program);
   return program;
 }
