@@ -22,8 +22,12 @@ export type Backend = {
   readonly ping: () => Promise<void>;
 };
 
-/** A backend with its connections; `close` closes them, and may be repeated. */
-export type OpenBackend = Backend & { readonly close: () => void };
+/** A backend with its connections. `close` closes them, and may be repeated. */
+export type OpenBackend = Backend & {
+  readonly close: () => void;
+  /** Resolves when nothing that was begun for a request goes on after its answer. */
+  readonly settled: () => Promise<void>;
+};
 
 export type BackendOptions = {
   /** The Master's id in the jobs that it accepts. */
@@ -59,5 +63,6 @@ export function backendOf(open: OpenMaster): OpenBackend {
     followEvents: (after, signal) => followEvents(open, after, signal),
     ping: () => writeFormat(open.redis, open.keys),
     close: () => open.close(),
+    settled: () => open.settled(),
   };
 }

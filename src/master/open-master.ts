@@ -8,6 +8,7 @@ import { JobHints } from "../redis/job/job-hints.ts";
 import { Keys } from "../redis/keys.ts";
 import { ReplyHints } from "../redis/inbox/reply-hints.ts";
 import { ServerWatch } from "../redis/connection/server-watch.ts";
+import { Background } from "./jobs/background.ts";
 import { defaultMaster } from "./default-master.ts";
 import { leaseAt } from "./leader/candidate.ts";
 import type { OpenQueueWorker } from "./leader/request-handler.ts";
@@ -44,6 +45,8 @@ export type OpenMaster = {
   readonly redis: RedisClient;
   /** Opens a connection for one blocking reader; the caller disconnects it. */
   openBlocking(): RedisClient;
+  /** Resolves when nothing that was begun for a request goes on after its answer. Closed earlier, another Master finishes it. */
+  settled(): Promise<void>;
   /** Closes every connection. Safe to repeat. */
   close(): void;
 };
@@ -73,6 +76,7 @@ export async function openMaster(options: OpenMasterOptions): Promise<OpenMaster
   const replies = new ReplyHints(() => open("subscriber"), keys, crypto.randomUUID());
   const { chosen, candidacy } = options;
   const closed = new AbortController();
+  const background = new Background(options.onError);
   const base = defaultMaster({
     id: options.id,
     chosen,
@@ -102,6 +106,7 @@ export async function openMaster(options: OpenMasterOptions): Promise<OpenMaster
     nowMs: Date.now,
     randomBytes: (count) => crypto.getRandomValues(new Uint8Array(count)),
     onLate: options.onError,
+    background,
   });
   const close = () => {
     closed.abort();
@@ -122,6 +127,7 @@ export async function openMaster(options: OpenMasterOptions): Promise<OpenMaster
     keys,
     redis,
     openBlocking: () => open("blocking"),
+    settled: () => background.settled(),
     close,
   };
 }

@@ -10,7 +10,7 @@ import {
   takeOpenJobs,
 } from "../../src/redis/job/job-index.ts";
 import { followUp } from "../../src/redis/job/job-record.ts";
-import { createJob, timesVoided } from "../../src/redis/job/drafts.ts";
+import { askForJob, createJob } from "../../src/redis/job/drafts.ts";
 import { redisTimeMs } from "../../src/redis/node/node-record.ts";
 import { REDISES, withCluster } from "../support/cluster.ts";
 import { pingJob } from "../support/ping-job.ts";
@@ -38,7 +38,7 @@ for (const { name, url } of REDISES) {
         const keptMs = await redis.pttl(keys.job(SLOW));
         assert.ok(keptMs > 0, "that it is void is forgotten one day");
 
-        assert.equal(await createJob(redis, keys, record, "", await timesVoided(redis, keys, SLOW)), "created");
+        assert.equal(await createJob(redis, keys, record, "", (await askForJob(redis, keys, SLOW)).voids), "created");
         assert.equal(await redis.pttl(keys.job(SLOW)), -1, "a record is not");
         assert.equal(await giveUpDrafts(redis, keys, SLOW), false);
         assert.equal(await createJob(redis, keys, record, "", 1), "known");

@@ -13,7 +13,7 @@ import { ENDS, stored } from "../support/test-spec.ts";
 import { connectRedis, openRedis } from "../../src/redis/connection/connection.ts";
 import { Keys } from "../../src/redis/keys.ts";
 import { drawRevision } from "../../src/redis/revision.ts";
-import { drawNumbers, nextNumber } from "../../src/redis/stitch/sequences.ts";
+import { drawFreeNumbers, nextNumber } from "../../src/redis/stitch/sequences.ts";
 import { leaveNode } from "../../src/redis/node/node-lease.ts";
 import { leaveTombstone } from "../../src/redis/stitch/tombstones.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
@@ -273,11 +273,11 @@ describe("counters", () => {
         await redis.set(keys.sequence("web"), 41);
         await redis.set(keys.revision, 41);
         await redis.config("SET", "maxmemory", "1");
-        await assert.rejects(drawNumbers(redis, keys, "web", 1), /OOM/);
+        await assert.rejects(drawFreeNumbers(redis, keys, "web", 1), /OOM/);
         await assert.rejects(drawRevision(redis, keys, LEADERLESS), /OOM/);
         await redis.config("SET", "maxmemory", "0");
         assert.deepEqual(
-          [await drawNumbers(redis, keys, "web", 2), await drawRevision(redis, keys, LEADERLESS)],
+          [await drawFreeNumbers(redis, keys, "web", 2), await drawRevision(redis, keys, LEADERLESS)],
           [42, 42],
         );
         for (const spoil of [(key: string) => redis.set(key, "garbage"), (key: string) => redis.lpush(key, "x")]) {
@@ -287,7 +287,7 @@ describe("counters", () => {
             await spoil(key);
           }
           assert.equal(await nextNumber(redis, keys, "web"), 1);
-          assert.equal(await drawNumbers(redis, keys, "web", 1), 1);
+          assert.equal(await drawFreeNumbers(redis, keys, "web", 1), 1);
           const [next, last] = [
             await drawRevision(redis, keys, LEADERLESS),
             await drawRevision(redis, keys, LEADERLESS),

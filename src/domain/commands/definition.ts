@@ -38,6 +38,11 @@ export type CommandDefinition<Schema extends z.ZodType<AnyBody>> = {
   // Most commands have none of the following.
   /** Are the ids of new stitches drawn from a counter, so that two otherwise equal plans may differ in these ids? */
   readonly drawsIds?: (command: z.output<Schema>) => boolean;
+  /**
+   * The scopes of its plan, as far as they can be known before the plan is made: they are taken first, so that nothing that the plan is
+   * made from is read twice. Those that it leaves out are taken after the first plan, and then all is read again.
+   */
+  readonly scopes?: (command: z.output<Schema>, look: Look) => readonly string[] | Promise<readonly string[]>;
   /** The command draws ids only for the plan that is carried out: once the job holds its scope. */
   readonly drawsOnceHeld?: true;
   /** How long its own options let the command take, in milliseconds, beside what its stitches take. */
@@ -76,6 +81,10 @@ export type Look = {
     },
     draw: boolean,
   ): Promise<Observed>;
+  /** The group that Masters have assigned a stitch to, and its full id; null if it is not exactly one, or not known. */
+  placeOf(ref: string): Promise<{ readonly id: string; readonly group: string } | null>;
+  /** The groups of the stitches on a node. */
+  groupsOn(node: string): Promise<readonly string[]>;
   /** A stitch, and its node. */
   stitch(ref: string): Promise<Observed>;
   /** A stitch with its record, and where one more like it could go. */

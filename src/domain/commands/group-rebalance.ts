@@ -24,6 +24,7 @@ type RebalanceCommand = z.output<typeof schema>;
 /** Moves stitches, each at most once, until placement would find no better node for any of them. */
 export const groupRebalance = define({
   schema,
+  scopes: ({ target }) => [target],
   observe: ({ target }, look) => look.groupToSpread(target),
   plan: planRebalance,
   retry: (job) => planAnew("group.rebalance", job),

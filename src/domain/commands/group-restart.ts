@@ -30,6 +30,7 @@ type RestartGroupCommand = z.output<typeof schema>;
  */
 export const groupRestart = define({
   schema,
+  scopes: ({ target }) => [target],
   observe: ({ target }, look) => look.membersWithRecords(target),
   plan: planRestart,
   retry: (job) => planAnew("group.restart", job, {}, { only: missedInChains(job) }),

@@ -27,6 +27,7 @@ type ScaleCommand = z.output<typeof schema>;
 /** Brings a group to a number of stitches: creates what is missing, or removes what is too many. */
 export const groupScale = define({
   schema,
+  scopes: ({ target }) => [target],
   observe: ({ target, count }, look, draw) => look.groupToScale(target, count, draw),
   plan: planScale,
   // The count alone does not say which stitches failed, so those that did not come up are named.

@@ -24,6 +24,7 @@ type DrainCommand = z.output<typeof schema>;
 /** Marks the node as draining, then moves stitches until the time is up, then stops the stitches that are left. */
 export const nodeDrain = define({
   schema,
+  scopes: async ({ target }, look) => scopesOn(target, await look.groupsOn(target)),
   observe: ({ target }, look) => look.nodeToEmpty(target),
   plan: planDrain,
   retry: (job) => planAnew("node.drain", job),
@@ -32,6 +33,9 @@ export const nodeDrain = define({
   succeeded: (node) => ({ type: "node.drained", node }),
 });
 
+const scopesOn = (node: string, groups: readonly string[]): string[] =>
+  [...new Set(groups)].map((group) => `${group}.${node}`);
+
 function planDrain(command: DrainCommand, observed: Observed): Plan {
   const { target, forceAfterMs, waitForNode } = command;
   const refused = refusalFor(nodeNamed(target, observed), waitForNode, observed);
@@ -39,11 +43,14 @@ function planDrain(command: DrainCommand, observed: Observed): Plan {
   if (refused !== null) return infeasible([{ node: target, code: "not_alive", message: refused.message }]);
   const { all, known, unknown } = stitchesOn(observed);
   const { moves, refusals, stay } = planMoves(known.filter(hasArrived), observed, forceAfterMs > 0);
-  const scopes = new Set(all.map(({ record }) => `${record.group}.${target}`));
+  const scopes = scopesOn(
+    target,
+    all.map(({ record }) => record.group),
+  );
   const { placements, warnings } = shown(moves, observed);
   return planInWaves(
     [eligibilityChain(target, "drain", 0), ...movesInWaves(moves, 1, command)],
-    [...scopes],
+    scopes,
     { forceAtMs: observed.nowMs + forceAfterMs },
     {
       placements,

@@ -22,6 +22,10 @@ type MoveCommand = z.output<typeof schema>;
 /** Starts a stitch on another node, then stops it where it is. */
 export const stitchMove = define({
   schema,
+  scopes: async ({ target }, look) => {
+    const of = await look.placeOf(target);
+    return of === null ? [] : [scopeOf(of)];
+  },
   observe: ({ target, toNode }, look) => look.stitchToMove(target, toNode),
   plan: planMove,
   retry: (job) => {
@@ -46,7 +50,7 @@ function planMove(command: MoveCommand, observed: Observed): Plan {
   const { node } = splitFullId(id);
   const of: KnownStitch = { id, record, assigned: assignedTo(id, observed.assigned) };
   const { stitch } = splitFullId(id);
-  const scopes = [scopeOf(of)];
+  const scopes = [scopeOf({ id, group: of.assigned.group })];
   if (toNode === node) return planInWaves([], scopes, {});
   const refused = refusalFor(nodeNamed(node, observed), waitForNode, observed);
   if (refused !== null)

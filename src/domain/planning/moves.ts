@@ -46,7 +46,8 @@ export const movesInWaves = (
 ): Chain[] =>
   moves.map(({ of, to }, index) => moveChain(of, to, firstWave + Math.floor(index / MOVES_AT_ONCE), starting));
 
-export const scopeOf = ({ id, assigned }: KnownStitch): string => `${assigned.group}.${id.replace(":", ".")}`;
+export const scopeOf = ({ id, group }: { readonly id: string; readonly group: string }): string =>
+  `${group}.${id.replace(":", ".")}`;
 
 /** The placements and warnings that a plan of moves shows. */
 export function shown(

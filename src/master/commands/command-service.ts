@@ -108,6 +108,7 @@ export class CommandService {
       by,
       waitMs,
       follows: FOLLOWS_NONE,
+      scopes: scopesOf(command),
       observe: this.#observing(command),
       plan: (observed) => this.#planOrRefuse(command, observed),
     });
@@ -144,11 +145,12 @@ export class CommandService {
     return whereTheyLive(next, await this.#options.observer.movedSince(revision, stepsIn(next)));
   }
 
-  #drafted(record: JobRecord, next: FollowUp): Pick<Draft, "recordedAs" | "observe" | "plan"> {
+  #drafted(record: JobRecord, next: FollowUp): Pick<Draft, "recordedAs" | "scopes" | "observe" | "plan"> {
     if (next.kind === "command") {
       const { command } = next;
       return {
         recordedAs: (plan, observed) => recordedOf(command, plan, observed),
+        scopes: scopesOf(command),
         observe: this.#observing(command),
         plan: async (observed) =>
           feasibleOnly(command.command, command.target, planAgain(next, record.revision, observed)),
@@ -161,6 +163,7 @@ export class CommandService {
         waitForNode: record.waitForNode,
         deadlineMs: record.deadlineAtMs - record.createdAtMs,
       }),
+      scopes: null,
       observe: async (observer) => {
         aftermath = await observer.aftermath(next.steps);
         return aftermath;
@@ -239,6 +242,12 @@ function inWaves({ orchestration }: Plan): PlannedTask[] {
     }
   }
   return [...tasks.values()];
+}
+
+/** See `CommandDefinition.scopes`. */
+function scopesOf(command: Command): Draft["scopes"] {
+  const { scopes } = definitionOf(command);
+  return scopes === undefined ? null : (observer) => scopes(command, observer);
 }
 
 function recordedOf(command: Command, plan: Plan, { toStore }: Observed): Recorded {

@@ -15,7 +15,7 @@ import { emitEvents } from "../../redis/events.ts";
 import type { HintWatch } from "../../redis/hint-watchers.ts";
 import type { JobHints } from "../../redis/job/job-hints.ts";
 import { dropOpenJob, indexOpenJob, takeBackOpenJob } from "../../redis/job/job-index.ts";
-import { createJob, timesVoided } from "../../redis/job/drafts.ts";
+import { askForJob, createJob } from "../../redis/job/drafts.ts";
 import { drawRevision } from "../../redis/revision.ts";
 import { passingOver } from "../../redis/unreadable.ts";
 import { hex } from "../../domain/json/digest.ts";
@@ -64,6 +64,8 @@ export type Draft = {
   /** Can another request ask for the same job? Then that request may create the job meanwhile. */
   readonly repeatable: boolean;
   readonly follows: Pick<JobRecord, "retryOf" | "rollbackOf">;
+  /** The scopes of its plan as far as they can be known before it; null: they cannot. See `CommandDefinition.scopes`. */
+  readonly scopes: ((observer: Observer) => readonly string[] | Promise<readonly string[]>) | null;
   /** @param held true once this job holds its scopes: what is read then stays valid. */
   readonly observe: (observer: Observer, held: boolean) => Promise<Observed>;
   readonly plan: (observed: Observed) => Promise<Plan>;
@@ -71,6 +73,17 @@ export type Draft = {
 
 /** What was read, and the revision that was drawn with it. */
 type Reading = { readonly observed: Observed; readonly revision: number; readonly right: Right };
+
+/** `voids`: see `createJob`. `giveBack` releases the scopes if the job is not recorded. */
+type Planned = {
+  readonly plan: Plan;
+  readonly seen: Reading;
+  readonly voids: number;
+  readonly giveBack: () => Promise<unknown>;
+};
+
+/** What `askForJob` would return for an id that nobody else can have. */
+const NEW = { isKnown: false, voids: 0 };
 
 /** Thrown if the request for a job was withdrawn, or its time is up: nothing was changed. */
 export class AskWithdrawn extends Error {
@@ -108,18 +121,9 @@ export class JobAcceptance {
   /** @returns null if the draft took so long that another Master has given it up. */
   async #takeOnce(draft: Draft): Promise<AcceptedJob | null> {
     const { id, bodyHash, waitMs, repeatable } = draft;
-    let voids = 0;
-    if (repeatable) {
-      const [known, before] = await Promise.all([
-        this.replay(id, bodyHash, waitMs),
-        timesVoided(this.#options.redis, this.#options.keys, id),
-      ]);
-      if (known !== null) return known;
-      voids = before;
-    }
     const watch = waitMs > 0 ? this.#options.hints.watch(id) : null;
     try {
-      return await this.#acceptOnce(draft, voids, watch);
+      return await this.#acceptOnce(draft, watch);
     } catch (error) {
       // Another API may have accepted the same request meanwhile: then the effect of that job made this plan fail.
       const known = repeatable && error instanceof RequestError ? await this.replay(id, bodyHash, waitMs) : null;
@@ -130,12 +134,14 @@ export class JobAcceptance {
     }
   }
 
-  /** @param voids as in `createJob`. @returns null if the draft has been voided. */
-  async #acceptOnce(draft: Draft, voids: number, watch: HintWatch | null): Promise<AcceptedJob | null> {
+  /** @returns null if the draft has been voided. */
+  async #acceptOnce(draft: Draft, watch: HintWatch | null): Promise<AcceptedJob | null> {
     const { redis, keys, jobService, nowMs } = this.#options;
     const { id, bodyHash, waitMs } = draft;
     const askedAtMs = nowMs();
-    const { plan, seen, giveBack } = await this.#plan(draft);
+    const planned = await this.#plan(draft);
+    if (planned === "known") return this.replay(id, bodyHash, waitMs);
+    const { plan, seen, voids, giveBack } = planned;
     const state = firstState(this.#options.id, draft, plan, seen);
     // Earlier hints, such as the one that follows the subscription, are not about this job's tasks.
     watch?.forget();
@@ -154,15 +160,19 @@ export class JobAcceptance {
     return this.#answer(state, spec, { waitMs, askedAtMs, watch });
   }
 
-  /** Plans a draft and takes its scopes. @returns also `giveBack`, which releases them if the job is not recorded. */
-  async #plan(draft: Draft): Promise<{ plan: Plan; seen: Reading; giveBack: () => Promise<unknown> }> {
-    const { redis, keys, randomBytes } = this.#options;
+  /** Plans a draft and takes its scopes. @returns "known" if the job exists already. */
+  async #plan(draft: Draft): Promise<Planned | "known"> {
+    const { redis, keys, observer, randomBytes } = this.#options;
     const { id, repeatable } = draft;
     // Another request with the same id may hold the same scopes: each releases only its own.
     const nonce = hex(randomBytes(8));
-    // The pointer first, then the record: see redis/job/job-index.ts. The two reads share its round trip.
+    const scopes = draft.scopes === null ? [] : await draft.scopes(observer.forJob(id));
+    // Before the draft takes anything. What follows shares its round trip, where commands sent together keep their order.
+    const asking = repeatable ? askForJob(redis, keys, id) : NEW;
+    if (isCluster(redis) && (await asking).isKnown) return "known";
+    // The pointer first, then the record: see redis/job/job-index.ts.
     const pointing = indexOpenJob(redis, keys, id, FIRST_LOOK_MS);
-    const looking = Promise.all([this.#look(draft, false), pointing]);
+    const looking = Promise.all([this.#lookHolding(draft, nonce, scopes), asking, pointing]);
     // A repeated request may rely on the pointer by now. The sweep drops a pointer that is left over.
     const giveBack = () =>
       Promise.all([
@@ -170,8 +180,12 @@ export class JobAcceptance {
         repeatable ? pointing.then((own) => takeBackOpenJob(redis, keys, id, own)) : dropOpenJob(redis, keys, id),
       ]);
     try {
-      const [first] = await looking;
-      return { ...(await this.#planAndTake(draft, nonce, first)), giveBack };
+      const [first, { isKnown, voids }] = await looking;
+      if (isKnown) {
+        await giveBack();
+        return "known";
+      }
+      return { ...(await this.#planAndTake(draft, nonce, first, scopes)), voids, giveBack };
     } catch (error) {
       await giveBack();
       throw error;
@@ -185,13 +199,12 @@ export class JobAcceptance {
     { observed: { toStore }, right }: Reading,
     voids: number,
   ): ReturnType<typeof createJob> {
-    const { redis, keys, sender, onLate } = this.#options;
-    // The job is accepted by then: a sweep repairs what fails here, so it must not turn the answer into an error.
+    const { redis, keys, sender, background, onLate } = this.#options;
     const dispatch = () =>
       Promise.all([
         sender.send(record, record.tasks, right, !isCluster(redis)),
         emitEvents(redis, keys, [accepted(record)]),
-      ]).catch(onLate);
+      ]);
     // The spec must be stored before the record that names it. A single Redis keeps the order of commands sent together.
     const storing = toStore === null ? null : storeSpec(redis, keys, toStore);
     if (isCluster(redis)) await storing;
@@ -200,8 +213,14 @@ export class JobAcceptance {
     // No other request can create a job with this id, so on a single Redis both go out in one round trip, the record first.
     // If the draft is void, the claim refuses the dispatched tasks.
     const atOnce = !repeatable && !isCluster(redis);
-    const [created] = await Promise.all([creating, storing, atOnce ? dispatch() : null]);
-    if (created === "created" && !atOnce) await dispatch();
+    // The job is accepted when it is created: a sweep repairs what fails in the dispatch, and the answer does not wait for it.
+    if (atOnce) background.add(dispatch());
+    const [created] = await Promise.all([creating, storing]);
+    if (created === "created" && !atOnce) {
+      // A leader decides one request after the other: what an earlier one dispatches must not come after a later one.
+      if (right.election === null) background.add(dispatch());
+      else await dispatch().catch(onLate);
+    }
     return created;
   }
 
@@ -213,13 +232,15 @@ export class JobAcceptance {
   ): Promise<AcceptedJob> {
     const { waiter, nowMs } = this.#options;
     const { record } = state;
-    const here = record.tasks.some((task) => task.refused !== null || task.runs === "master");
-    const several = record.orchestration !== null;
+    const folded = foldJob(state, new Map());
     const jobOf = async (advanced: Pick<AdvancedJob, "state" | "folded">) =>
       ({ kind: "job", job: await waiter.view(advanced, spec), replayed: false }) as const;
-    if (watch === null && !here && !several) return jobOf({ state, folded: foldJob(state, new Map()) });
+    // Nothing to do in it, or its nodes are away: then it has ended, and is closed before the answer.
+    if (watch === null && folded.verdict === null) return jobOf({ state, folded });
+    const isToldByHints =
+      folded.verdict === null && record.orchestration === null && record.tasks.every(({ runs }) => runs === "node");
     const advanced =
-      (here || several || watch === null ? null : await waiter.endByHints(state, waitMs, watch)) ??
+      (isToldByHints && watch !== null ? await waiter.endByHints(state, waitMs, watch) : null) ??
       (await waiter.wait(record.id, waitMs - (nowMs() - askedAtMs), watch));
     return jobOf(advanced);
   }
@@ -245,28 +266,57 @@ export class JobAcceptance {
    * Plans a draft, and takes the scopes of a command of many steps. A job that has ended since may have changed what the plan
    * was made from, so it is read and planned again: two jobs that scale a group to 5 must not create 9 stitches.
    */
-  async #planAndTake(draft: Draft, nonce: string, first: Reading): Promise<{ plan: Plan; seen: Reading }> {
-    const held = new Set<string>();
+  async #planAndTake(
+    draft: Draft,
+    nonce: string,
+    first: Reading,
+    taken: readonly string[],
+  ): Promise<{ plan: Plan; seen: Reading }> {
+    const held = new Set(taken);
     let seen = first;
     let plan = await draft.plan(seen.observed);
     for (let round = 0; ; round++) {
       const more = plan.scopes.filter((scope) => !held.has(scope));
-      if (more.length === 0) return { plan, seen };
+      if (more.length === 0) {
+        // What is not of many steps releases nothing at its end.
+        if (plan.scopes.length === 0 && held.size > 0)
+          await releaseDrafts(this.#options.redis, this.#options.keys, draft.id, [nonce]);
+        return { plan, seen };
+      }
       if (round === MOST_PLANS)
         throw new RequestError("group_busy", "What this works on keeps changing; try again in a moment.");
-      await this.#takeScopes(draft.id, nonce, more);
+      seen = await this.#lookHolding(draft, nonce, more);
       for (const scope of more) held.add(scope);
-      seen = await this.#look(draft, true);
       plan = await draft.plan(seen.observed);
     }
   }
 
-  /** @throws RequestError `group_busy` if another job of many steps holds an overlapping scope. */
-  async #takeScopes(id: string, nonce: string, scopes: readonly string[]): Promise<void> {
+  /** Takes scopes if there are any, then reads. @throws as `#takeScopes` */
+  async #lookHolding(draft: Draft, nonce: string, scopes: readonly string[]): Promise<Reading> {
+    if (scopes.length === 0) return this.#look(draft, false);
+    const taking = this.#takeScopes(draft.id, nonce, scopes);
+    if (isCluster(this.#options.redis)) {
+      await taking;
+      return this.#look(draft, true);
+    }
+    // What is sent together keeps its order: if the scopes could be taken at once, what is read was read after that. Neither is left
+    // under way, so that what gives the scopes back comes last.
+    const [seen, taken] = await Promise.allSettled([this.#look(draft, true), taking]);
+    if (taken.status === "rejected") throw taken.reason;
+    if (taken.value === "later") return this.#look(draft, true);
+    if (seen.status === "rejected") throw seen.reason;
+    return seen.value;
+  }
+
+  /**
+   * @returns "later": what had ended was released first.
+   * @throws RequestError `group_busy` if another job of many steps holds an overlapping scope.
+   */
+  async #takeScopes(id: string, nonce: string, scopes: readonly string[]): Promise<"at once" | "later"> {
     const { redis, keys, jobService } = this.#options;
     for (let round = 0; round < MOST_HOLDERS; round++) {
       const holder = await takeScopes(redis, keys, this.#right(), id, nonce, scopes);
-      if (holder === null) return;
+      if (holder === null) return round === 0 ? "at once" : "later";
       let isThere = true;
       const found = await jobService.advance(holder.job).then((job) => {
         isThere = job !== null;

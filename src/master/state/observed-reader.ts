@@ -1,26 +1,23 @@
 import type { Assigned, Assignment, KeptAssignment } from "../../domain/job/assignment.ts";
 import { RequestError } from "../../domain/errors.ts";
 import { parseFullGroup } from "../../domain/names/group.ts";
-import { fullId, generatedIdBase, generatedStitchId, parseStitchRef, splitFullId } from "../../domain/names/ids.ts";
+import { fullId, generatedIdBase, parseStitchRef, splitFullId } from "../../domain/names/ids.ts";
 import type { NodeRecord } from "../../domain/node/node.ts";
 import type { Observed } from "../../domain/planning/observed.ts";
 import type { StitchRecord } from "../../domain/stitch/stitch.ts";
 import type { RedisClient } from "../../redis/connection/client.ts";
-import { readAssignments } from "../../redis/stitch/assignments.ts";
+import { readAssignments, readAssignmentsOf } from "../../redis/stitch/assignments.ts";
 import type { Keys } from "../../redis/keys.ts";
 import { listNodeIds, readNodes, redisTimeMs } from "../../redis/node/node-record.ts";
-import { drawNumbers, nextNumber } from "../../redis/stitch/sequences.ts";
+import { drawFreeNumbers, nextNumber } from "../../redis/stitch/sequences.ts";
 import { membersOf } from "../../redis/stitch/groups.ts";
-import { readStitch, readStitches } from "../../redis/stitch/stitch-records.ts";
-import { locateStitch, nodesWith } from "../../redis/stitch/pointers.ts";
+import { readStitch, readStitches, readStitchesOfNode } from "../../redis/stitch/stitch-records.ts";
+import { existingAt, nodesWith, type Routes, routesOf } from "../../redis/stitch/pointers.ts";
 import { readUsage } from "../../redis/stitch/stitch-usage.ts";
 import { type OnUnreadable, refuse } from "../../redis/unreadable.ts";
 import { SpecStore } from "./spec-store.ts";
 
 const ALL = 1000;
-/** How often to draw numbers to find free ids: first one after the other, then with growing gaps, then give up. */
-const DRAWS_IN_A_ROW = 10;
-const MOST_DRAWS = 30;
 
 /** Every node of the cluster that can be read, a thousand at a time. For placement, which compares all of them. */
 export async function allNodes(redis: RedisClient, keys: Keys, onUnreadable: OnUnreadable): Promise<NodeRecord[]> {
@@ -89,32 +86,54 @@ export class ObservedReader {
     };
   }
 
+  /** The stitches that a reference means, and the nodes of those that it may mean. */
+  async meantWithNodes(ref: string): Promise<Meant & { readonly nodes: readonly NodeRecord[] }> {
+    const asked = await this.#asked(ref);
+    const [known, nodes] = await Promise.all([this.#meant(asked), this.nodes([...asked.at.keys()])]);
+    return { ...known, nodes };
+  }
+
   /** The stitches that a reference means; if it is exactly one and it exists, also its record and assignment. */
   async meantWithRecord(ref: string) {
-    const known = await this.meant(ref);
+    const asked = await this.#asked(ref);
+    const ids = [...asked.at.keys()].map((node) => fullId(node, asked.stitch));
+    const [known, { records, assignments }] = await Promise.all([
+      this.#meant(asked),
+      this.recordsWithAssignments(ids, refuse),
+    ]);
     const [only, ...others] = known.stitches;
-    if (only === undefined || others.length > 0) return { known, seen: null };
-    const seen = await this.recordsWithAssignments([only], refuse);
-    return { known, seen: seen.records.has(only) ? seen : null };
+    if (only === undefined || others.length > 0 || !records.has(only)) return { known, seen: null };
+    const own = <T>(all: ReadonlyMap<string, T>) => new Map([...all].filter(([id]) => id === only));
+    return { known, seen: { records: own(records), assignments: own(assignments) } };
   }
 
   /** Stitches, and what the choice of a node for them depends on. */
   movable(
     stitches: readonly string[],
     { records, assignments }: { readonly records: Observed["records"]; readonly assignments: Assignments },
-    nodes: readonly string[] | null,
+    nodes: Promise<readonly NodeRecord[]>,
   ): Promise<Observed> {
     const groups = [...new Set([...assignments.values()].map(({ group }) => group))];
     return this.observed(
       { stitches, records },
       {
-        nodes: this.nodes(nodes),
+        nodes,
         assigned: this.withSpecs(assignments),
         ofGroup: this.countByNode(groups),
         homes: this.#homes(stitches),
         withData: this.#withData(stitches),
       },
     );
+  }
+
+  /** The stitches of a node by full id, with their assignments. */
+  async stitchesOn(node: string) {
+    const [found, assignments] = await Promise.all([
+      readStitchesOfNode(this.#redis, this.#keys, node, this.#onUnreadable),
+      readAssignmentsOf(this.#redis, this.#keys, node, this.#onUnreadable),
+    ]);
+    const records = new Map(found.map((record) => [fullId(node, record.id), record] as const));
+    return { records, assignments: assignmentsOf(records, assignments) };
   }
 
   async recordsWithAssignments(ids: readonly string[], onUnreadable = this.#onUnreadable) {
@@ -157,14 +176,18 @@ export class ObservedReader {
     return this.nodes([...new Set(stitches.map(nodeOf))].sort(), this.#onUnreadable);
   }
 
-  /** The existing members of full groups, sorted. A pointer may be stale, or lead to another stitch that now has the id. */
-  async membersOf(groups: readonly string[]) {
-    const members = (await membersOf(this.#redis, this.#keys, groups)).flat();
-    return onlyOf(groups, await this.records(members.sort()));
+  /** The full ids in full groups, sorted, by pointers. A pointer may be stale, or lead to another stitch that now has the id. */
+  async pointersIn(groups: readonly string[]): Promise<string[]> {
+    return (await membersOf(this.#redis, this.#keys, groups)).flat().sort();
   }
 
-  async membersWithAssignments(groups: readonly string[]) {
-    const members = (await membersOf(this.#redis, this.#keys, groups)).flat().sort();
+  /** The existing members of full groups among the full ids that `pointersIn` has returned. */
+  async membersAmong(groups: readonly string[], members: readonly string[]) {
+    return onlyOf(groups, await this.records(members));
+  }
+
+  /** As `membersAmong`, with their assignments. */
+  async membersWithAssignments(groups: readonly string[], members: readonly string[]) {
     const seen = await this.recordsWithAssignments(members);
     const { stitches, records } = onlyOf(groups, seen.records);
     return { stitches, records, assignments: new Map([...seen.assignments].filter(([id]) => records.has(id))) };
@@ -181,12 +204,22 @@ export class ObservedReader {
     return new Set(ids.filter((_, index) => usage[index]?.hasData === true));
   }
 
-  /** The full ids that a reference to a stitch may mean. `movedTo`: where the stitch of a full id is now, if it has moved. */
-  async meant(target: string): Promise<Pick<Observed, "stitches" | "movedTo">> {
-    const ref = parseStitchRef(target);
-    if (ref === null) throw new Error("an unchecked command reached the planner");
-    const { node, stitch } = ref;
-    if (node === null) return { stitches: await locateStitch(this.#redis, this.#keys, stitch), movedTo: null };
+  /** The full ids that a reference to a stitch may mean. */
+  async meant(ref: string): Promise<Meant> {
+    return this.#meant(await this.#asked(ref));
+  }
+
+  /** Where to look for what a reference means. For a full id nothing is read. */
+  async #asked(ref: string): Promise<Asked> {
+    const parsed = parseStitchRef(ref);
+    if (parsed === null) throw new Error("an unchecked command reached the planner");
+    const { node, stitch } = parsed;
+    if (node === null) return { node, stitch, at: await routesOf(this.#redis, this.#keys, stitch) };
+    return { node, stitch, at: new Map([[node, ""]]) };
+  }
+
+  async #meant({ node, stitch, at }: Asked): Promise<Meant> {
+    if (node === null) return { stitches: await existingAt(this.#redis, this.#keys, stitch, at), movedTo: null };
     const id = fullId(node, stitch);
     const { record, movedTo } = await readStitch(this.#redis, this.#keys, id);
     return { stitches: record === null ? [] : [id], movedTo };
@@ -205,22 +238,17 @@ export class ObservedReader {
   }
 
   /**
-   * Draws `take` numbers in a row for generated ids of a full group, so that all of these ids are free.
+   * Draws `take` numbers in a row for generated ids of a full group, so that all of these ids are free. One round trip, on a single
+   * Redis.
    * @returns the first of the numbers. If `take` is 0, it only reads the next number of the counter.
    */
   async freeNumbers(group: string, take: number): Promise<number> {
     const component = parseFullGroup(group)?.component ?? "stitch";
     const idBase = generatedIdBase(component);
-    if (take === 0) return nextNumber(this.#redis, this.#keys, idBase);
-    for (let draw = 0; draw < MOST_DRAWS; draw++) {
-      const passedOver = draw < DRAWS_IN_A_ROW ? 0 : 2 ** (draw - DRAWS_IN_A_ROW);
-      const drawn = await drawNumbers(this.#redis, this.#keys, idBase, passedOver + take);
-      const first = drawn + passedOver;
-      const ids = Array.from({ length: take }, (_, index) => generatedStitchId(idBase, first + index));
-      // Somebody may have chosen such an id by hand, or the counter was lost.
-      const taken = await Promise.all(ids.map((id) => this.#redis.exists(this.#keys.route(id))));
-      if (taken.every((exists) => exists === 0)) return first;
-    }
+    const first = await (take === 0
+      ? nextNumber(this.#redis, this.#keys, idBase)
+      : drawFreeNumbers(this.#redis, this.#keys, idBase, take));
+    if (first !== null) return first;
     throw new RequestError(
       "stitch_exists",
       `Ids that begin with "${idBase}-" are taken by hand; give the stitch an id.`,
@@ -232,6 +260,12 @@ export class ObservedReader {
     return (await this.meant(node === undefined ? stitch : fullId(node, stitch))).stitches;
   }
 }
+
+/** A reference to a stitch, and the nodes that may have it. `node`: null for a bare id. */
+type Asked = { readonly node: string | null; readonly stitch: string; readonly at: Routes };
+
+/** The stitches that a reference means. `movedTo`: where the stitch of a full id is now, if it has moved. */
+type Meant = Pick<Observed, "stitches" | "movedTo">;
 
 /** Keeps the stitches of the groups, by the group in their records. */
 function onlyOf(groups: readonly string[], all: ReadonlyMap<string, StitchRecord>) {
@@ -255,5 +289,11 @@ export const assignmentsOf = (
       return found === undefined ? [] : [[id, found] as const];
     }),
   );
+
+/** Work that has begun before anybody awaits it. Its error is thrown where it is awaited. */
+export function begun<T>(work: Promise<T>): Promise<T> {
+  work.catch(() => undefined);
+  return work;
+}
 
 export const nodeOf = (id: string): string => splitFullId(id).node;

@@ -1,6 +1,7 @@
+import type { Assigned } from "../../domain/job/assignment.ts";
 import type { Look } from "../../domain/commands/definition.ts";
 import type { Aftermath } from "../../domain/commands/follow-up.ts";
-import { fullId, parseStitchRef } from "../../domain/names/ids.ts";
+import { fullId } from "../../domain/names/ids.ts";
 import type { Replacement, StitchStep } from "../../domain/job/job.ts";
 import { means } from "../../domain/planning/meant.ts";
 import type { Observed } from "../../domain/planning/observed.ts";
@@ -8,10 +9,10 @@ import { countWell } from "../../domain/planning/replacement.ts";
 import { parseRevision } from "../../domain/names/revision.ts";
 import { readAssignments } from "../../redis/stitch/assignments.ts";
 import { readTemplate, type StoredTemplate } from "../../redis/stitch/group-template.ts";
-import { listFullGroups, membersOf } from "../../redis/stitch/groups.ts";
+import { listFullGroups } from "../../redis/stitch/groups.ts";
 import { listStitchesOfNode, readRemoved, readStitches } from "../../redis/stitch/stitch-records.ts";
 import { groupsByRoute } from "../../redis/stitch/pointers.ts";
-import { assignmentsOf, nodeOf, ObservedReader, type ObservedReaderOptions } from "./observed-reader.ts";
+import { assignmentsOf, begun, nodeOf, ObservedReader, type ObservedReaderOptions } from "./observed-reader.ts";
 import { toBeStored } from "./spec-store.ts";
 
 /** Most moves to follow to find where a stitch lives now. */
@@ -54,14 +55,25 @@ export class Observer implements Look {
     );
   }
 
+  async placeOf(ref: string): Promise<{ readonly id: string; readonly group: string } | null> {
+    const { seen } = await this.#read.meantWithRecord(ref);
+    const [place] = seen?.assignments ?? [];
+    return place === undefined ? null : { id: place[0], group: place[1].group };
+  }
+
+  async groupsOn(node: string): Promise<readonly string[]> {
+    const { records } = await this.#read.stitchesOn(node);
+    return [...new Set([...records.values()].map(({ group }) => group))];
+  }
+
   async stitch(ref: string): Promise<Observed> {
-    const meant = await this.#read.meant(ref);
-    const [first] = meant.stitches;
-    const node = parseStitchRef(ref)?.node ?? (first === undefined ? null : nodeOf(first));
-    return this.#read.observed(meant, { nodes: node === null ? [] : this.#read.nodes([node]) });
+    const meant = this.#read.meantWithNodes(ref);
+    const observed = await this.#read.observed({}, { nodes: meant.then(({ nodes }) => nodes) });
+    return { ...observed, ...(await meant) };
   }
 
   async stitchToClone(ref: string, toNode: string | undefined, draw: boolean): Promise<Observed> {
+    const nodes = begun(this.#read.nodes(toNode === undefined ? null : [toNode]));
     const meant = await this.#read.meantWithRecord(ref);
     if (meant.seen === null) return this.#read.observed(meant.known, {});
     const { records, assignments } = meant.seen;
@@ -69,7 +81,7 @@ export class Observer implements Look {
     return this.#read.observed(
       { ...meant.known, records },
       {
-        nodes: this.#read.nodes(toNode === undefined ? null : [toNode]),
+        nodes,
         assigned: this.#read.withSpecs(assignments),
         ...(assignment === undefined
           ? {}
@@ -82,12 +94,17 @@ export class Observer implements Look {
   }
 
   async stitchToMove(ref: string, toNode: string | undefined): Promise<Observed> {
+    const all = toNode === undefined ? begun(this.#read.nodes(null)) : null;
     const meant = await this.#read.meantWithRecord(ref);
     if (meant.seen === null) return this.#read.observed(meant.known, {});
     const { stitches } = meant.known;
     const from = stitches.map(nodeOf);
     const [observed] = await Promise.all([
-      this.#read.movable(stitches, meant.seen, toNode === undefined ? null : [...from, toNode]),
+      this.#read.movable(
+        stitches,
+        meant.seen,
+        all ?? this.#read.nodes([...from, ...(toNode === undefined ? [] : [toNode])]),
+      ),
       this.#read.nodes(from),
     ]);
     return observed;
@@ -96,52 +113,61 @@ export class Observer implements Look {
   async members(group: string): Promise<Observed> {
     const { redis, keys, onUnreadable } = this.#options;
     const groups = await listFullGroups(redis, keys, group);
-    const members = (await membersOf(redis, keys, groups)).flat();
+    const members = await this.#read.pointersIn(groups);
     const ids = [...new Set(members.map(nodeOf))].sort();
-    const [there, groupsNow] = await Promise.all([
+    const [there, groupsNow, observed] = await Promise.all([
       Promise.all(ids.map((node) => listStitchesOfNode(redis, keys, node, onUnreadable))),
       groupsByRoute(redis, keys, members),
+      this.#read.observed({}, { nodes: this.#read.nodesOf(members) }),
     ]);
     // Pointers may be stale: a stitch that is gone must not fail the job, and another stitch that now has the id is not a
     // member. A lost route must not hide a member that exists.
     const exist = new Set(there.flatMap((stitches, index) => stitches.map((each) => fullId(ids[index] ?? "", each))));
     const ofGroup = new Set(groups);
     const isOfGroup = (now: string | null | undefined) => now == null || ofGroup.has(now);
-    const stitches = members.filter((id, index) => exist.has(id) && isOfGroup(groupsNow[index]));
-    return this.#read.observed({ stitches: stitches.sort() }, { nodes: this.#read.nodesOf(members) });
+    return { ...observed, stitches: members.filter((id, index) => exist.has(id) && isOfGroup(groupsNow[index])) };
   }
 
   async membersWithRecords(group: string): Promise<Observed> {
     const { redis, keys } = this.#options;
-    const { stitches, records } = await this.#read.membersOf(await listFullGroups(redis, keys, group));
-    return this.#read.observed({ stitches, records }, { nodes: this.#read.nodesOf(stitches) });
+    const groups = await listFullGroups(redis, keys, group);
+    const members = await this.#read.pointersIn(groups);
+    const [found, observed] = await Promise.all([
+      this.#read.membersAmong(groups, members),
+      this.#read.observed({}, { nodes: this.#read.nodesOf(members) }),
+    ]);
+    return { ...observed, ...found };
   }
 
   async groupToSpread(group: string): Promise<Observed> {
     const { redis, keys } = this.#options;
-    const { stitches, ...seen } = await this.#read.membersWithAssignments(await listFullGroups(redis, keys, group));
-    return this.#read.movable(stitches, seen, null);
+    const nodes = begun(this.#read.nodes(null));
+    const groups = await listFullGroups(redis, keys, group);
+    const { stitches, ...seen } = await this.#read.membersWithAssignments(groups, await this.#read.pointersIn(groups));
+    return this.#read.movable(stitches, seen, nodes);
   }
 
   async groupToScale(group: string, count: number, draw: boolean): Promise<Observed> {
     const { redis, keys, onUnreadable } = this.#options;
-    const [{ stitches, records, assignments }, stored] = await Promise.all([
-      this.#read.membersWithAssignments([group]),
+    const [nodes, ofGroup] = [begun(this.#read.nodes(null)), begun(this.#read.countByNode([group]))];
+    const [members, stored] = await Promise.all([
+      this.#read.pointersIn([group]),
       readTemplate(redis, keys, group, onUnreadable),
     ]);
-    const [observed, template] = await Promise.all([
-      this.#read.observed(
-        { stitches, records },
-        {
-          nodes: this.#read.nodes(null),
-          ofGroup: this.#read.countByNode([group]),
-          firstNumber: this.#read.freeNumbers(group, draw ? Math.max(0, count - stitches.length) : 0),
-          assigned: stored === null ? this.#read.withSpecs(assignments) : new Map(),
-        },
-      ),
+    // Each member has a pointer; a pointer may be stale, and then more numbers are needed.
+    const missing = Math.max(0, count - members.length);
+    const [{ stitches, records, assignments }, drawn, observed, template] = await Promise.all([
+      this.#read.membersWithAssignments([group], members),
+      this.#read.freeNumbers(group, draw ? missing : 0),
+      this.#read.observed({}, { nodes, ofGroup }),
       stored === null ? null : this.#template(stored),
     ]);
-    return { ...observed, ...template };
+    const needed = count - stitches.length;
+    const [firstNumber, assigned] = await Promise.all([
+      draw && needed > missing ? this.#read.freeNumbers(group, needed) : drawn,
+      stored === null ? this.#read.withSpecs(assignments) : new Map<string, Assigned>(),
+    ]);
+    return { ...observed, stitches, records, firstNumber, assigned, ...template };
   }
 
   /** The template for new stitches; and its spec, if it differs from the one in the store. */
@@ -159,18 +185,14 @@ export class Observer implements Look {
 
   /** A node that is being drained: its stitches, and where they could go. */
   async drain(node: string): Promise<Observed> {
-    const { redis, keys, onUnreadable } = this.#options;
-    const ids = (await listStitchesOfNode(redis, keys, node, onUnreadable)).map((id) => fullId(node, id));
-    return this.#read.movable(ids, await this.#read.recordsWithAssignments(ids), null);
+    const nodes = begun(this.#read.nodes(null));
+    const seen = await this.#read.stitchesOn(node);
+    return this.#read.movable([...seen.records.keys()].sort(), seen, nodes);
   }
 
   /** How many stitches of the group that takes over have been healthy for long enough. */
   async well(replacement: Replacement): Promise<number> {
-    const { stitches, records } = await this.#read.membersOf([replacement.group]);
-    return countWell(
-      replacement,
-      await this.#read.observed({ stitches, records }, { nodes: this.#read.nodesOf(stitches) }),
-    );
+    return countWell(replacement, await this.membersWithRecords(replacement.group));
   }
 
   /** What the steps of an earlier job have left: existing stitches, their nodes, and the removed records of the others. */

@@ -66,7 +66,7 @@ type CreateReply = z.output<typeof createdReply>;
 
 /**
  * Writes the record once; from here on the command is accepted.
- * @param voids what `timesVoided` returned before the draft took anything; 0 for an id that nobody else can have.
+ * @param voids what `askForJob` returned before the draft took anything; 0 for an id that nobody else can have.
  * @param led in the mode `leader`, what the job is decided by; else null.
  * @returns "known" if there is a record with this id; "void" if another Master has given the draft up; "withdrawn" if the request
  *   was withdrawn.
@@ -94,9 +94,14 @@ export async function createJob(
   return createdReply.parse(reply);
 }
 
-/** How many times the drafts of a job have been voided so far. A draft reads this when it begins. */
-export async function timesVoided(redis: RedisClient, keys: Keys, id: string): Promise<number> {
-  return Number((await redis.hget(keys.job(id), "voids")) ?? 0);
+/** What a draft must know when it begins: whether there is the job already, and how often drafts of it have been voided so far. */
+export async function askForJob(
+  redis: RedisClient,
+  keys: Keys,
+  id: string,
+): Promise<{ readonly isKnown: boolean; readonly voids: number }> {
+  const [known, voids] = await Promise.all([redis.hexists(keys.job(id), "record"), redis.hget(keys.job(id), "voids")]);
+  return { isKnown: known === 1, voids: Number(voids ?? 0) };
 }
 
 /**

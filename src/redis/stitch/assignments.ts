@@ -145,8 +145,25 @@ export async function readAssignments(
   return found;
 }
 
+/** All that Masters have assigned to a node, by full id, the newest first; without what cannot be read. One round trip. */
+export async function readAssignmentsOf(
+  redis: RedisClient,
+  keys: Keys,
+  node: string,
+  onUnreadable: OnUnreadable,
+): Promise<Map<string, ReturnType<typeof readLines>>> {
+  const key = keys.nodeAssigned(node);
+  const all = await readKey({ id: node, key }, redis.hgetall(key), {}, onUnreadable);
+  return new Map(
+    Object.entries(all).map(([field, text]) => {
+      const id = fullId(node, field);
+      return [id, readLines(text, { id, key, field }, onUnreadable)];
+    }),
+  );
+}
+
 /**
- * Reads all assignments of a node. @returns the hashes of the assigned specs, and the stitches whose assignments have all
+ * Looks through all assignments of a node. @returns the hashes of the assigned specs, and the stitches whose assignments have all
  * been over for `OVER_KEPT_MS`.
  */
 export async function surveyAssignments(
@@ -156,14 +173,11 @@ export async function surveyAssignments(
   nowMs: number,
   onUnreadable: OnUnreadable,
 ): Promise<{ readonly specHashes: ReadonlySet<string>; readonly over: readonly string[] }> {
-  const key = keys.nodeAssigned(node);
   const specHashes = new Set<string>();
   const over: string[] = [];
-  const all = await readKey({ id: node, key }, redis.hgetall(key), {}, onUnreadable);
-  for (const [field, text] of Object.entries(all)) {
-    const lines = readLines(text, { id: fullId(node, field), key, field }, onUnreadable);
+  for (const [id, lines] of await readAssignmentsOf(redis, keys, node, onUnreadable)) {
     for (const { specHash } of lines) specHashes.add(specHash);
-    if (lines.every(({ isOver, atMs }) => isOver && atMs < nowMs - OVER_KEPT_MS)) over.push(field);
+    if (lines.every(({ isOver, atMs }) => isOver && atMs < nowMs - OVER_KEPT_MS)) over.push(splitFullId(id).stitch);
   }
   return { specHashes, over };
 }

@@ -4,13 +4,14 @@ import type { RedisClient } from "../connection/client.ts";
 import type { Keys } from "../keys.ts";
 import { type OnUnreadable, readIndex } from "../unreadable.ts";
 
-/** The full groups inside `group`, including `group` itself if it is full; those of the whole cluster if `group` is null. */
+/** The full groups inside `group`: itself if it is full, whether it has stitches or not; those of the whole cluster if `group` is null. */
 export async function listFullGroups(
   redis: RedisClient,
   keys: Keys,
   group: string | null,
   onUnreadable?: OnUnreadable,
 ): Promise<string[]> {
+  if (group !== null && parseFullGroup(group) !== null) return [group];
   const asked = group === null ? null : parseGroup(group);
   const members = (key: string) => readIndex(redis, key, "set", redis.smembers(key), [], onUnreadable);
   const applications = asked === null ? (await members(keys.applications)).sort() : [asked.application];

@@ -55,15 +55,27 @@ export function dropPointers(
   ];
 }
 
+/** Where a bare id may lead: node → group, by its pointers. They may be stale. */
+export type Routes = ReadonlyMap<string, string>;
+
+export async function routesOf(redis: RedisClient, keys: Keys, stitch: string): Promise<Routes> {
+  const key = keys.route(stitch);
+  const pointers = Object.entries(await readIndex(redis, key, "hash", redis.hgetall(key), {}));
+  return new Map(pointers.filter(([node]) => nodeId.safeParse(node).success));
+}
+
+/** The full ids that a bare id may mean: see `existingAt`. */
+export async function locateStitch(redis: RedisClient, keys: Keys, stitch: string): Promise<string[]> {
+  return existingAt(redis, keys, stitch, await routesOf(redis, keys, stitch));
+}
+
 /**
- * The full ids that a bare id may mean: pointers are checked against the records, and stale ones are skipped. Stale
+ * The full ids that a bare id may mean: its routes are checked against the records, and stale ones are skipped. Stale
  * pointers are not deleted: a node writes the pointers of a stitch before its record, and would not write them again. While
  * a stitch moves, the bare id means the old one.
  */
-export async function locateStitch(redis: RedisClient, keys: Keys, stitch: string): Promise<string[]> {
-  const key = keys.route(stitch);
-  const pointers = Object.entries(await readIndex(redis, key, "hash", redis.hgetall(key), {}));
-  const routes = pointers.filter(([node]) => nodeId.safeParse(node).success);
+export async function existingAt(redis: RedisClient, keys: Keys, stitch: string, at: Routes): Promise<string[]> {
+  const routes = [...at];
   const exists = await Promise.all(
     routes.map(([node]) => {
       const stitches = keys.nodeStitches(node);

@@ -182,16 +182,34 @@ export async function readOwnStitches(
   node: string,
   onUnreadable: OnUnreadable,
 ): Promise<{ stitches: StitchRecord[]; removed: RemovedRecord[] }> {
-  const readAll = async <T>(key: string, schema: z.ZodType<T>) =>
-    Object.entries(await readKey({ id: node, key }, redis.hgetall(key), {}, onUnreadable))
-      .filter(([field]) => field !== NEVER_EMPTY)
-      .map(([field, text]) => readField(schema, text, { id: fullId(node, field), key, field }, onUnreadable))
-      .filter((record) => record !== null);
   const [stitches, removed] = await Promise.all([
-    readAll(keys.nodeStitches(node), stitchRecord),
-    readAll(keys.nodeRemoved(node), removedRecord),
+    readStitchesOfNode(redis, keys, node, onUnreadable),
+    readAll(redis, node, keys.nodeRemoved(node), removedRecord, onUnreadable),
   ]);
   return { stitches, removed };
+}
+
+/** The records of a node's stitches, without those that cannot be read. One round trip. */
+export function readStitchesOfNode(
+  redis: RedisClient,
+  keys: Keys,
+  node: string,
+  onUnreadable: OnUnreadable,
+): Promise<StitchRecord[]> {
+  return readAll(redis, node, keys.nodeStitches(node), stitchRecord, onUnreadable);
+}
+
+async function readAll<T>(
+  redis: RedisClient,
+  node: string,
+  key: string,
+  schema: z.ZodType<T>,
+  onUnreadable: OnUnreadable,
+): Promise<T[]> {
+  return Object.entries(await readKey({ id: node, key }, redis.hgetall(key), {}, onUnreadable))
+    .filter(([field]) => field !== NEVER_EMPTY)
+    .map(([field, text]) => readField(schema, text, { id: fullId(node, field), key, field }, onUnreadable))
+    .filter((record) => record !== null);
 }
 
 /**
