@@ -12,7 +12,7 @@ const AS_IT_IS = ["src/*.mjs", "test/support/{modules,stitches}/mail.mjs"];
 const BUNDLED = ["commander", "zod"];
 
 /** CommonJS modules load built-in modules with `require`. */
-const REQUIRE =
+export const REQUIRE =
   'import { createRequire as makeRequire } from "node:module"; const require = makeRequire(import.meta.url);';
 
 /** Bundles the command line into `folder`: main.js, and what main.js loads later. */
