@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { startLocalRedis } from "../../src/cli/processes/local-redis.ts";
 import type { Bench } from "./bench.ts";
 import { counts } from "./counts.ts";
+import { edge } from "./edge.ts";
 import { fanout } from "./fanout.ts";
 import { heartbeat } from "./heartbeat.ts";
 import { onEndingSignals } from "../../src/ending-signals.mjs";
@@ -24,6 +25,7 @@ const BENCHMARKS: Readonly<Record<string, (bench: Bench) => Promise<void>>> = {
   fanout,
   counts,
   masters,
+  edge,
 };
 const ROUNDS = 3;
 /** The longest that one benchmark may take. After that it is ended. */
