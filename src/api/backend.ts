@@ -1,3 +1,4 @@
+import { orLate } from "../bounded-wait.ts";
 import type { Config } from "../config.ts";
 import { requireRedis } from "../config.ts";
 import type { EventResource } from "../contract/event.ts";
@@ -40,6 +41,12 @@ export type BackendOptions = {
   /** Called with connection errors, and with errors after a command was accepted. */
   readonly onError: (error: unknown) => void;
 };
+
+/** Lets what goes on after its answer end, for at most `graceMs`, then closes the connections. Another Master finishes what is cut. */
+export async function closeBackend(backend: OpenBackend, graceMs: number): Promise<void> {
+  await orLate(backend.settled(), graceMs);
+  backend.close();
+}
 
 /** Connects to the Redis of the settings. @throws as `openMaster`; ConfigError if no Redis is set. */
 export async function openBackend(config: Config, options: BackendOptions): Promise<OpenBackend> {

@@ -1,13 +1,16 @@
 import { RequestError } from "../domain/errors.ts";
 import { loggable } from "../error-log.ts";
 import { createApp } from "./app.ts";
-import type { OpenBackend } from "./backend.ts";
+import { closeBackend, type OpenBackend } from "./backend.ts";
 import type { Api } from "./deps.ts";
 import { connect, type Platform, readSettings } from "./platform.ts";
 import { problemResponse } from "./problem.ts";
 
 type Env = Readonly<Record<string, unknown>>;
 type ExecutionContext = { waitUntil(work: Promise<unknown>): void };
+
+/** How long what a request has begun may go on after its answer. */
+const SETTLE_MS = 5000;
 
 const EDGE: Platform = {
   masterId: "api-edge",
@@ -35,7 +38,7 @@ export default {
     // Not before a route asks for it: a request without a token gets no connection either.
     const backend = () => (opening ??= served.connect());
     const close = async (): Promise<void> => {
-      await opening?.then((opened) => opened.close(), ignoreFailed);
+      await opening?.then((opened) => closeBackend(opened, SETTLE_MS), ignoreFailed);
     };
     // A client that leaves while the API waits for something gets no answer whose end could close the connection.
     const onGone = () => context.waitUntil(close());

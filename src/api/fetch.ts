@@ -15,6 +15,8 @@ const PLAIN: Platform = {
 export type FetchApi = {
   /** Answers a request. Never rejects: what goes wrong is a problem document. */
   readonly fetch: (request: Request) => Promise<Response>;
+  /** Resolves when nothing that was begun for a request goes on after its answer, at the latest after `limitMs`. */
+  readonly settled: (limitMs: number) => Promise<void>;
   /** Ends streams, refuses new requests and closes the connections to Redis. Safe to repeat. */
   readonly close: () => Promise<void>;
 };
@@ -32,7 +34,11 @@ export type FetchApi = {
 export function createFetch(env: Readonly<Record<string, unknown>>, platform: Platform = PLAIN): FetchApi {
   const settings = readSettings(env, platform);
   if (settings instanceof RequestError)
-    return { fetch: () => Promise.resolve(problemResponse(settings)), close: () => Promise.resolve() };
+    return {
+      fetch: () => Promise.resolve(problemResponse(settings)),
+      settled: () => Promise.resolve(),
+      close: () => Promise.resolve(),
+    };
   let checked = false;
   const shared = new SharedBackend(async () => {
     const opened = await connect(settings.config, platform, !checked);
@@ -50,6 +56,7 @@ export function createFetch(env: Readonly<Record<string, unknown>>, platform: Pl
   });
   return {
     fetch: async (request) => app.fetch(request, {}),
+    settled: (limitMs) => shared.settled(limitMs),
     close: async () => {
       shutdown.abort();
       await shared.close();

@@ -16,6 +16,8 @@ const LAMBDA: Platform = {
  * https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
  */
 const MAX_ANSWER_BYTES = 6_000_000;
+/** Less than what is left of the 3 s in which a request is answered. */
+const SETTLE_MS = 250;
 
 /**
  * The parts that are read of an event in the payload format 2.0, which API Gateway's HTTP APIs and function URLs send.
@@ -49,7 +51,10 @@ const api = createFetch(process.env, LAMBDA);
  */
 export async function handler(event: unknown): Promise<LambdaResult> {
   const request = requestOf(event);
-  return resultOf(request instanceof Request ? await api.fetch(request) : problemResponse(request));
+  const response = request instanceof Request ? await api.fetch(request) : problemResponse(request);
+  // Lambda stops the process when it has the answer: what the request has begun must have been sent by then.
+  await api.settled(SETTLE_MS);
+  return resultOf(response);
 }
 
 function requestOf(event: unknown): Request | RequestError {

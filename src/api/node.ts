@@ -5,7 +5,7 @@ import { loadOwnMaster } from "../load-own-master.ts";
 import { createLogger, lostLogLines } from "../logger.ts";
 import type { RunningPart } from "../running-part.ts";
 import { createApp } from "./app.ts";
-import { openBackend } from "./backend.ts";
+import { closeBackend, openBackend } from "./backend.ts";
 import type { Access } from "./deps.ts";
 import { closeServer, listen } from "./listen.ts";
 import { seldom } from "../error-log.ts";
@@ -15,6 +15,7 @@ import { checkToken } from "./token.ts";
 
 const CONNECT_MS = 5000;
 const STOP_MS = 5000;
+const SETTLE_MS = 1000;
 /** How often the same error is logged while Redis stays away. */
 const SAME_ERROR_MS = 10_000;
 
@@ -60,7 +61,7 @@ export async function startApi(config: Config): Promise<RunningPart> {
     // First, so that the streams end: otherwise the server would wait for them forever.
     shutdown.abort();
     await closeServer(server, STOP_MS);
-    open.close();
+    await closeBackend(open, SETTLE_MS);
     end();
   };
   return {

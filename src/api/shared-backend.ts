@@ -1,10 +1,11 @@
 import { orLate } from "../bounded-wait.ts";
-import type { OpenBackend } from "./backend.ts";
+import { closeBackend, type OpenBackend } from "./backend.ts";
 
 /** A platform may stop the process between requests. After this long without one, the connection may be gone without a word. */
 const IDLE_MS = 30_000;
 /** How long it may take to show that it is not. */
 const PING_MS = 500;
+const SETTLE_MS = 1000;
 
 /** One backend for all requests of a process: opened when a request needs it, and again after it could not be. */
 export class SharedBackend {
@@ -39,9 +40,18 @@ export class SharedBackend {
     const opening = this.#opening;
     this.#opening = null;
     await opening?.then(
-      (opened) => opened.close(),
+      (opened) => closeBackend(opened, SETTLE_MS),
       () => undefined,
     );
+  }
+
+  /** Resolves when nothing that was begun for a request goes on after its answer, at the latest after `limitMs`. */
+  async settled(limitMs: number): Promise<void> {
+    const settling = this.#opening?.then(
+      (opened) => opened.settled(),
+      () => undefined,
+    );
+    if (settling !== undefined) await orLate(settling, limitMs);
   }
 
   /** The same backend if it still answers, else a new one. */
