@@ -16,7 +16,11 @@ bearOutputErrors((error) => {
 try {
   await program.parseAsync(process.argv);
 } catch (error) {
-  if (!(error instanceof CommanderError)) throw error;
-  // Commander has printed the error. Its exit code 0 means help or the version.
-  process.exitCode = error.exitCode === 0 ? EXIT.done : EXIT.error;
+  if (error instanceof CommanderError) {
+    // Commander has printed the error. Its exit code 0 means help or the version.
+    process.exitCode = error.exitCode === 0 ? EXIT.done : EXIT.error;
+  } else if (error instanceof Error && "syscall" in error && error.syscall === "uv_cwd") {
+    process.stderr.write("The folder that this was started in does not exist any more. Go to another one.\n");
+    process.exitCode = EXIT.error;
+  } else throw error;
 }

@@ -2,7 +2,8 @@ import type { ChosenMaster } from "../domain/master-mode.ts";
 import { Dispatcher } from "../queue/dispatcher.ts";
 import { MastersQueue } from "../queue/masters-queue.ts";
 import type { RedisClient } from "../redis/connection/client.ts";
-import { connectRedis, openRedis, refuseEviction } from "../redis/connection/connection.ts";
+import { connectRedis, openRedis } from "../redis/connection/connection.ts";
+import { refuseUnfitServer } from "../redis/connection/fit-server.ts";
 import { refuseOtherFormat } from "../redis/format.ts";
 import { JobHints } from "../redis/job/job-hints.ts";
 import { Keys } from "../redis/keys.ts";
@@ -33,7 +34,7 @@ export type OpenMasterOptions = {
   readonly onError: (error: unknown) => void;
   /** How long to wait for Redis at the start. */
   readonly connectTimeoutMs: number;
-  /** Check first that Redis evicts no keys and holds the cluster in this format: once per process, not per request. */
+  /** Check first that Redis is fit to hold a cluster, and holds this one in this format: once per process, not per request. */
   readonly checkFirst: boolean;
 };
 
@@ -53,7 +54,7 @@ export type OpenMaster = {
 
 /**
  * Connects to Redis and creates a Master on that connection.
- * @throws the connection error if Redis does not answer in time; RedisRefused if Redis may evict keys, or holds the
+ * @throws the connection error if Redis does not answer in time; RedisRefused if Redis is not fit, or holds the
  *   cluster in another format.
  */
 export async function openMaster(options: OpenMasterOptions): Promise<OpenMaster> {
@@ -66,7 +67,7 @@ export async function openMaster(options: OpenMasterOptions): Promise<OpenMaster
   const dispatcher = new Dispatcher(redis, keys);
   const queue = options.chosen.mode === "leader" ? new MastersQueue(redis, keys) : null;
   try {
-    if (options.checkFirst) await Promise.all([refuseEviction(redis), refuseOtherFormat(redis, keys)]);
+    if (options.checkFirst) await Promise.all([refuseUnfitServer(redis), refuseOtherFormat(redis, keys)]);
     await Promise.all([dispatcher.ready(), queue?.ready()]);
   } catch (error) {
     redis.disconnect();

@@ -3,7 +3,8 @@ import { LATE, orLate, pause, within } from "../../src/bounded-wait.ts";
 import type { NodeFacts } from "../../src/domain/node/node.ts";
 import { openNodePorts } from "../../src/master/node-ports.ts";
 import type { NodePorts } from "../../src/master/ports.ts";
-import { isRedisUnavailable, refuseEviction } from "../../src/redis/connection/connection.ts";
+import { isRedisUnavailable } from "../../src/redis/connection/connection.ts";
+import { refuseUnfitServer } from "../../src/redis/connection/fit-server.ts";
 import { refuseOtherFormat } from "../../src/redis/format.ts";
 import { Keys } from "../../src/redis/keys.ts";
 import type { StitchModule } from "./adaptors/module.ts";
@@ -218,7 +219,7 @@ export class NodeWorker {
   async #join(parts: Parts): Promise<void> {
     const { host, handles, launcher } = parts;
     const { shared } = this.#connections;
-    await Promise.all([refuseEviction(shared), refuseOtherFormat(shared, this.#keys)]);
+    await Promise.all([refuseUnfitServer(shared), refuseOtherFormat(shared, this.#keys)]);
     if (handles.text !== null) this.#options.note(handles.text);
     if (launcher.missing !== null) this.#options.say(launcher.missing);
     this.#watchdog.start();

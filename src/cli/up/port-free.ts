@@ -15,7 +15,7 @@ export async function apiPort(host: string, port: number): Promise<number> {
     if (code === "EADDRINUSE") {
       const owner = (await portOwner(port)) ?? "another program";
       throw new UsageError(
-        `Port ${port} on ${host} is taken by ${owner}. Stop that, or set STITCH_PORT to another port: STITCH_PORT=${port + 1} npm start`,
+        `Port ${port} on ${host} is taken by ${owner}. Stop that, or set STITCH_PORT to another port, such as ${port + 1}`,
       );
     }
     if (code === "EACCES") throw new UsageError(`Port ${port} needs more rights. Set STITCH_PORT to one above 1023`);

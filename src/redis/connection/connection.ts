@@ -234,19 +234,6 @@ function noAnswer(cause: unknown, timeoutMs: number): Error {
 /** Does it have several masters? Then a script's keys must share a slot, and commands sent together keep no order. */
 export const isCluster = (client: RedisClient): boolean => client.isCluster;
 
-/**
- * Refuses a Redis that may evict keys under memory pressure: it would silently lose accepted commands.
- * @throws RedisRefused with the name of the setting.
- */
-export async function refuseEviction(client: RedisClient): Promise<void> {
-  const policy = /^maxmemory_policy:(.+?)\r?$/m.exec(await client.info("memory"))?.[1];
-  if (policy !== undefined && policy !== "noeviction")
-    throw new RedisRefused(
-      `Redis has maxmemory-policy ${policy}: it would drop jobs and node state when memory is short. ` +
-        "Set it to noeviction (CONFIG SET maxmemory-policy noeviction, and in redis.conf).",
-    );
-}
-
 /** How the error replies of Redis begin that mean: not now. */
 const NOT_NOW = /^(LOADING|READONLY|OOM|MISCONF|CLUSTERDOWN|MASTERDOWN|BUSY|NOREPLICAS|UNBLOCKED)\b/;
 const CONNECTION =

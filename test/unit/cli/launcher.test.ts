@@ -24,10 +24,14 @@ async function packageWith(main: string, node: boolean, under = ""): Promise<{ f
   await copyFile(SIGNALS, join(folder, "src", "ending-signals.mjs"));
   await copyFile(LAUNCHER, join(folder, "src", "cli", "stitch.mjs"));
   await chmod(join(folder, "src", "cli", "stitch.mjs"), 0o755);
-  await writeFile(join(folder, "src", "cli", main), MAIN_TEXT);
+  await mkdir(join(folder, "dist", "cli"), { recursive: true });
+  await writeFile(join(folder, main), MAIN_TEXT);
   if (node) await symlink(process.execPath, join(folder, "node_modules", ".bin", "node"));
   return { folder, [Symbol.asyncDispose]: () => rm(top, { recursive: true, force: true }) };
 }
+
+const SOURCE = "src/cli/main.ts";
+const BUILT = "dist/cli/main.js";
 
 const MAIN_TEXT = `
 import { fileURLToPath } from "node:url";
@@ -61,15 +65,17 @@ async function run(folder: string, nodeArgs: readonly string[], ...args: string[
 }
 
 test("runs main.ts itself under a new Node", async () => {
-  await using clone = await packageWith("main.ts", false);
+  await using clone = await packageWith(SOURCE, false);
   const { stdout, code } = await run(clone.folder, [], "a", "b c");
   assert.deepEqual([stdout, code], ["a b c 24 main.ts", 3]);
 });
 
-test("runs a compiled main.js rather than main.ts", async () => {
-  await using published = await packageWith("main.js", false);
-  await writeFile(join(published.folder, "src", "cli", "main.ts"), "throw new Error('not this one')");
+test("runs what was built where there is no source; in a clone the source, whatever was built before", async () => {
+  await using published = await packageWith(BUILT, false);
   assert.equal((await run(published.folder, [], "a")).stdout, "a 24 main.js");
+  await using clone = await packageWith(SOURCE, false);
+  await writeFile(join(clone.folder, BUILT), "throw new Error('not this one')");
+  assert.equal((await run(clone.folder, [], "a")).stdout, "a 24 main.ts");
 });
 
 for (const [name, under] of [
@@ -82,7 +88,7 @@ for (const [name, under] of [
   ["with a very long path", join(...Array.from({ length: 14 }, () => "x".repeat(200)))],
 ] as const)
   test(`runs in a folder ${name}, under a new Node and an older one`, async () => {
-    await using clone = await packageWith("main.ts", true, under);
+    await using clone = await packageWith(SOURCE, true, under);
     for (const node of [[], OLDER]) {
       const { stdout, stderr, code } = await run(clone.folder, node, "a");
       assert.deepEqual([stdout, code], ["a 24 main.ts", 3], stderr);
@@ -90,7 +96,7 @@ for (const [name, under] of [
   });
 
 test("runs through a link to the launcher", async () => {
-  await using clone = await packageWith("main.ts", false, "a#b");
+  await using clone = await packageWith(SOURCE, false, "a#b");
   const link = join(clone.folder, "stitch");
   await symlink(join("src", "cli", "stitch.mjs"), link);
   const child = spawn(process.execPath, [link, "a"], { env: bareEnv({}), timeout: 15_000, killSignal: "SIGKILL" });
@@ -99,13 +105,13 @@ test("runs through a link to the launcher", async () => {
 });
 
 test("under an older Node, runs the package's own Node with the arguments, and returns its exit code", async () => {
-  await using clone = await packageWith("main.ts", true);
+  await using clone = await packageWith(SOURCE, true);
   const { stdout, code } = await run(clone.folder, OLDER, "a", "b c");
   assert.deepEqual([stdout, code], ["a b c 24 main.ts", 3]);
 });
 
 test("under an older Node, passes signals on, and a death by signal stays a death by signal", async () => {
-  await using clone = await packageWith("main.ts", true);
+  await using clone = await packageWith(SOURCE, true);
   const child = launch(clone.folder, OLDER, "wait");
   await once(child.stdout, "data");
   child.kill("SIGTERM");
@@ -114,7 +120,7 @@ test("under an older Node, passes signals on, and a death by signal stays a deat
 });
 
 test("under an older Node without the package's own Node, says what to install", async () => {
-  await using clone = await packageWith("main.ts", false);
+  await using clone = await packageWith(SOURCE, false);
   const { stderr, code } = await run(clone.folder, OLDER);
   assert.equal(code, 1);
   assert.match(stderr, /needs Node 24 or newer; this is Node 20\.1\.0\.\nIn a clone: npm ci/);
