@@ -4,6 +4,7 @@ import { EXIT } from "../terminal/exit-code.ts";
 import { endWith } from "../terminal/end-with.ts";
 import { runUnderInit } from "./init.ts";
 import { collectList } from "../options/option-values.ts";
+import { refuseOtherPlatform } from "../processes/platform.ts";
 import { runPart, type Start } from "../processes/process-command.ts";
 import { UsageError } from "../terminal/usage-error.ts";
 
@@ -76,6 +77,7 @@ export function registerPartCommands(program: Command): void {
         if (word !== undefined) {
           throw new UsageError(`stitch ${part.name} takes no arguments; did you mean ${part.meant(word)}?`);
         }
+        if (part.name === "node") refuseOtherPlatform("stitch node");
         runUnderInit();
         endWith(await runPart(part.load, withFlags(process.env, part.flags, command)));
       } catch (error) {

@@ -6,6 +6,7 @@ import { EXIT, type ExitCode } from "../terminal/exit-code.ts";
 import { Interrupted } from "../terminal/interrupted.ts";
 import { LocalRedisError } from "../processes/local-redis.ts";
 import type { Output } from "../terminal/output.ts";
+import { refuseOtherPlatform } from "../processes/platform.ts";
 import { reportError } from "../terminal/report-error.ts";
 import { onUpEnd } from "./ending.ts";
 import { UpCluster } from "./cluster.ts";
@@ -41,6 +42,7 @@ export async function runUp(
   );
   const step = steps((line) => output.print(line));
   try {
+    refuseOtherPlatform("stitch up");
     const config = loadConfig(process.env);
     const home = await takeHome(resolve(FOLDER), step);
     try {
