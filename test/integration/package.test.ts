@@ -1,7 +1,7 @@
 // The package as people get it: packed, installed with npm in an empty folder, and run by a plain Node.
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -92,7 +92,7 @@ describe("the package", () => {
   });
 
   it("offers typed entries to programs", async () => {
-    writeFileSync(join(folder, "uses.ts"), USES);
+    copyFileSync(join(root, "test/support/package-user.txt"), join(folder, "uses.ts"));
     const options = { strict: true, module: "nodenext", target: "es2024", noEmit: true, types: ["node"] };
     const typeRoots = [join(root, "node_modules/@types")];
     const compilerOptions = { ...options, lib: ["es2024", "dom", "dom.iterable"], skipLibCheck: true, typeRoots };
@@ -124,28 +124,6 @@ describe("the package", () => {
     assert.match(broken.output, /Commands are taken from 24:00 to 24:00 UTC/);
   });
 });
-
-/** A program that uses each entry, and its types. */
-const USES = `import { type Client, ApiUnreachable, createClient } from "crossstitch/client";
-import { createFetch } from "crossstitch/fetch";
-import { handler } from "crossstitch/lambda";
-import type { Message } from "crossstitch/stitch";
-import { holdToContract } from "crossstitch/testing";
-
-const client: Client = createClient({ url: \`http://127.0.0.1:\${process.env["FREE_PORT"]}\` });
-const refused: boolean = await client.node("n1").then(
-  ({ liveness }) => liveness === "alive",
-  (error: unknown) => error instanceof ApiUnreachable && error.refused,
-);
-console.log("refused:", refused);
-const api = createFetch({ REDIS_URL: "redis://127.0.0.1:9" });
-const answer = await api.fetch(new Request("http://api.test/v1/cluster"));
-const { code } = (await answer.json()) as { code: string };
-console.log("fetch:", answer.status, code);
-console.log("lambda:", (await handler({})).statusCode);
-export const reply = ({ data }: Message): string => data;
-export const hold: typeof holdToContract = holdToContract;
-`;
 
 /** The CPU time of a process, user and system, in milliseconds. */
 async function cpuMs(command: readonly string[], more: Readonly<Record<string, string>>): Promise<number> {
