@@ -11,7 +11,7 @@ import type { Keys } from "../redis/keys.ts";
 import { changeMasterMode } from "../redis/master-mode.ts";
 import type { ReplyHints } from "../redis/inbox/reply-hints.ts";
 import { tellOnce } from "../redis/unreadable.ts";
-import type { Background } from "./jobs/background.ts";
+import type { LateWork } from "./jobs/late-work.ts";
 import { adoptNode } from "./commands/adopt-node.ts";
 import { SpecStore } from "./state/spec-store.ts";
 import { StateReader } from "./state/state-reader.ts";
@@ -53,7 +53,7 @@ export type DefaultMasterOptions = {
   readonly randomBytes: (count: number) => Uint8Array;
   /** Called with errors after a command was accepted, which a sweep repairs, and for records that cannot be read. */
   readonly onLate: (error: unknown) => void;
-  readonly background: Background;
+  readonly late: LateWork;
 };
 
 /**

@@ -9,7 +9,7 @@ import { JobHints } from "../redis/job/job-hints.ts";
 import { Keys } from "../redis/keys.ts";
 import { ReplyHints } from "../redis/inbox/reply-hints.ts";
 import { ServerWatch } from "../redis/connection/server-watch.ts";
-import { Background } from "./jobs/background.ts";
+import { LateWork } from "./jobs/late-work.ts";
 import { defaultMaster } from "./default-master.ts";
 import { leaseAt } from "./leader/candidate.ts";
 import type { OpenQueueWorker } from "./leader/request-handler.ts";
@@ -77,7 +77,7 @@ export async function openMaster(options: OpenMasterOptions): Promise<OpenMaster
   const replies = new ReplyHints(() => open("subscriber"), keys, crypto.randomUUID());
   const { chosen, candidacy } = options;
   const closed = new AbortController();
-  const background = new Background(options.onError);
+  const late = new LateWork(options.onError);
   const base = defaultMaster({
     id: options.id,
     chosen,
@@ -107,7 +107,7 @@ export async function openMaster(options: OpenMasterOptions): Promise<OpenMaster
     nowMs: Date.now,
     randomBytes: (count) => crypto.getRandomValues(new Uint8Array(count)),
     onLate: options.onError,
-    background,
+    late,
   });
   const close = () => {
     closed.abort();
@@ -128,7 +128,7 @@ export async function openMaster(options: OpenMasterOptions): Promise<OpenMaster
     keys,
     redis,
     openBlocking: () => open("blocking"),
-    settled: () => background.settled(),
+    settled: () => late.settled(),
     close,
   };
 }

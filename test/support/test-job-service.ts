@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { Background } from "../../src/master/jobs/background.ts";
+import { LateWork } from "../../src/master/jobs/late-work.ts";
 import { JobService } from "../../src/master/jobs/job-service.ts";
 import { TaskSender } from "../../src/master/jobs/task-sender.ts";
 import { Observer } from "../../src/master/state/observer.ts";
@@ -18,7 +18,7 @@ export function testJobService({ open: { redis, keys }, errors }: TestCluster, n
   };
   return new JobService({
     ...common,
-    background: new Background((error) => errors.push(error)),
+    late: new LateWork((error) => errors.push(error)),
     onHigherEpoch: () => assert.fail(),
     sender: new TaskSender(common),
     observer: new Observer({ redis, keys, deadAfterMs: 2000, onUnreadable: assert.ifError }),

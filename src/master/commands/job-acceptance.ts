@@ -199,7 +199,7 @@ export class JobAcceptance {
     { observed: { toStore }, right }: Reading,
     voids: number,
   ): ReturnType<typeof createJob> {
-    const { redis, keys, sender, background, onLate } = this.#options;
+    const { redis, keys, sender, late, onLate } = this.#options;
     const dispatch = () =>
       Promise.all([
         sender.send(record, record.tasks, right, !isCluster(redis)),
@@ -214,11 +214,11 @@ export class JobAcceptance {
     // If the draft is void, the claim refuses the dispatched tasks.
     const atOnce = !repeatable && !isCluster(redis);
     // The job is accepted when it is created: a sweep repairs what fails in the dispatch, and the answer does not wait for it.
-    if (atOnce) background.add(dispatch());
+    if (atOnce) late.add(dispatch());
     const [created] = await Promise.all([creating, storing]);
     if (created === "created" && !atOnce) {
       // A leader decides one request after the other: what an earlier one dispatches must not come after a later one.
-      if (right.election === null) background.add(dispatch());
+      if (right.election === null) late.add(dispatch());
       else await dispatch().catch(onLate);
     }
     return created;

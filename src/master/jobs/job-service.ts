@@ -36,7 +36,7 @@ import { closeJob, raiseAttempts, saveJob } from "../../redis/job/decisions.ts";
 import { readNodes } from "../../redis/node/node-record.ts";
 import { readStitches } from "../../redis/stitch/stitch-records.ts";
 import { type OnUnreadable, passingOver, UnreadableRecord } from "../../redis/unreadable.ts";
-import type { Background } from "./background.ts";
+import type { LateWork } from "./late-work.ts";
 import { takeOver, type TakeOverOptions } from "./take-over.ts";
 import type { Swept } from "../ports.ts";
 import type { Observer } from "../state/observer.ts";
@@ -70,7 +70,7 @@ type Found = AdvancedJob & { readonly runners: ReadonlyMap<string, Runner> };
 export type JobServiceOptions = TakeOverOptions & {
   readonly dispatcher: Dispatcher;
   readonly observer: Observer;
-  readonly background: Background;
+  readonly late: LateWork;
   readonly deadAfterMs: number;
   readonly jobRetentionMs: number;
   /** This process's clock. It only measures the time since this process itself saw something. */
@@ -139,7 +139,7 @@ export class JobService {
     if (reply.kind === "unknown") return "gone";
     if (reply.kind === "changed") return "changed";
     // Closed is final: a waiting caller need not wait for the event and the index too.
-    if (reply.kind === "closed") this.#options.background.add(this.#announceEnd(state, folded, reply.mark.status));
+    if (reply.kind === "closed") this.#options.late.add(this.#announceEnd(state, folded, reply.mark.status));
     return { state: { ...state, marks: { ...state.marks, closed: reply.mark } }, folded, wakeAtMs: null };
   }
 

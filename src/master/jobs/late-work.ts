@@ -1,5 +1,5 @@
 /** Work that goes on after its request was answered. A later look at the job repeats what fails. */
-export class Background {
+export class LateWork {
   readonly #onError: (error: unknown) => void;
   readonly #running = new Set<Promise<void>>();
 
