@@ -6,6 +6,11 @@ type Script<Keys extends readonly string[]> = {
   readonly name: string;
   call(redis: RedisClient, keys: Keys, args: readonly (string | number)[]): Promise<unknown>;
   /**
+   * As `call`, but with its text instead of its hash: a Redis that has forgotten the script cannot have it sent again, after commands
+   * that were sent together with it and must come later. For a single Redis: a Cluster keeps no such order.
+   */
+  callInOrder(redis: RedisClient, keys: Keys, args: readonly (string | number)[]): Promise<unknown>;
+  /**
    * As `call`, but answered separately. Otherwise, calls in one turn of the event loop are sent, and answered, together.
    * For large answers: one can be parsed while Redis works on the next.
    */
@@ -52,16 +57,15 @@ export function defineScript<Keys extends readonly string[]>(
   lua: string,
 ): Script<Keys> {
   const command = `cs_${name}`;
-  scripts.set(command, {
-    ...(keys === null ? {} : { numberOfKeys: keys }),
-    lua: (/\bnow\b/.test(lua) ? NOW : "") + (/\bonly\(/.test(lua) ? ONLY : "") + lua,
-  });
+  const text = (/\bnow\b/.test(lua) ? NOW : "") + (/\bonly\(/.test(lua) ? ONLY : "") + lua;
+  scripts.set(command, { ...(keys === null ? {} : { numberOfKeys: keys }), lua: text });
   // ioredis adds the method at run time, so its type cannot know it.
   const run = (on: RedisClient | ChainableCommander, keyNames: Keys, args: readonly (string | number)[]) =>
     (Reflect.get(on, command) as Callable).call(on, ...(keys === null ? [keyNames.length] : []), ...keyNames, ...args);
   return {
     name,
     call: run,
+    callInOrder: (redis, keyNames, args) => redis.eval(text, keyNames.length, ...keyNames, ...args),
     async callApart(redis, keyNames, args) {
       const pipeline = redis.pipeline();
       void run(pipeline, keyNames, args);

@@ -94,7 +94,7 @@ type Holder = { readonly job: string; readonly heldMs: number };
 /**
  * Takes scopes for a draft of a job of many steps (see `Plan.scopes`), in addition to those that the job has. @returns null
  * if the job has the scopes now, else the job that is in the way. Safe to repeat. Two drafts of one job (with the same
- * idempotency key) may both hold scopes.
+ * idempotency key) may both hold scopes. On a single Redis, commands that are issued after this are carried out after it.
  */
 export async function takeScopes(
   redis: RedisClient,
@@ -105,7 +105,7 @@ export async function takeScopes(
   scopes: readonly string[],
 ): Promise<Holder | null> {
   const reply = await underRight(redis, keys, right, () =>
-    take.call(redis, [keys.busy, keys.masterMode], [...rightArgs(keys, right), job, draft, ...scopes]),
+    take.callInOrder(redis, [keys.busy, keys.masterMode], [...rightArgs(keys, right), job, draft, ...scopes]),
   );
   const holder = taken.parse(reply);
   return holder === null ? null : { job: holder[0], heldMs: holder[1] };
