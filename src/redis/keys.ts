@@ -184,5 +184,12 @@ export class Keys {
   }
 }
 
+/** What stands before and after the id in a key that `keyOf` builds, for a script on a single Redis that builds such keys itself. */
+export function aroundId(keyOf: (id: string) => string): [before: string, after: string] {
+  // No name has a space.
+  const [before = "", after = ""] = keyOf(" ").split(" ");
+  return [before, after];
+}
+
 /** The runner of tasks that a Master carries out itself; no node can have this id. */
 export const MASTER_RUNNER = "_master";

@@ -2,9 +2,9 @@ import { type EventFilter, eventMatches } from "../../domain/event.ts";
 import type { EventResource } from "../../contract/event.ts";
 import type { ListResource } from "../../contract/list.ts";
 import type { RedisClient } from "../../redis/connection/client.ts";
+import { readAsOf } from "./as-of.ts";
 import { eventsAfter, eventsBefore, refuseGoneEvents } from "../../redis/events.ts";
 import type { Keys } from "../../redis/keys.ts";
-import { redisTimeMs } from "../../redis/node/node-record.ts";
 import type { OnUnreadable } from "../../redis/unreadable.ts";
 import { iso } from "../../contract/time.ts";
 import { search } from "./search.ts";
@@ -28,9 +28,7 @@ export async function listEvents(
   filter: EventFilter,
 ): Promise<ListResource<EventResource>> {
   const goesBack = from === null || from.startsWith(BEFORE);
-  if (!goesBack) await refuseGoneEvents(redis, keys, from);
-  const [asOfMs, { items, last }] = await Promise.all([
-    redisTimeMs(redis, keys.events),
+  const found = () =>
     search({
       limit,
       atOnce: EVENTS_AT_ONCE,
@@ -42,8 +40,10 @@ export async function listEvents(
       view: (rows) =>
         Promise.resolve(rows.map(({ event }) => (event !== null && eventMatches(event, filter) ? event : null))),
       nowMs,
-    }),
-  ]);
+    });
+  const [asOfMs, [{ items, last }]] = await readAsOf(redis, keys, () =>
+    Promise.all([found(), goesBack ? null : refuseGoneEvents(redis, keys, from)]),
+  );
   return {
     items: goesBack ? items.reverse() : items,
     nextCursor: last === null ? null : goesBack ? `${BEFORE}${last.id}` : last.id,

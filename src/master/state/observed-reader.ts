@@ -6,6 +6,7 @@ import type { NodeRecord } from "../../domain/node/node.ts";
 import type { Observed } from "../../domain/planning/observed.ts";
 import type { StitchRecord } from "../../domain/stitch/stitch.ts";
 import type { RedisClient } from "../../redis/connection/client.ts";
+import { isCluster } from "../../redis/connection/connection.ts";
 import { readAssignments, readAssignmentsOf } from "../../redis/stitch/assignments.ts";
 import type { Keys } from "../../redis/keys.ts";
 import { listNodeIds, readNodes, redisTimeMs } from "../../redis/node/node-record.ts";
@@ -17,16 +18,18 @@ import { readUsage } from "../../redis/stitch/stitch-usage.ts";
 import { type OnUnreadable, refuse } from "../../redis/unreadable.ts";
 import { SpecStore } from "./spec-store.ts";
 
-const ALL = 1000;
+/** Nodes whose ids are read in one round trip, and then their records in another. In a Cluster, each record is three commands. */
+const NODES_AT_ONCE = { single: 10_000, cluster: 1000 };
 
-/** Every node of the cluster that can be read, a thousand at a time. For placement, which compares all of them. */
+/** Every node of the cluster that can be read. For placement, which compares all of them. Two round trips for 10,000 nodes. */
 export async function allNodes(redis: RedisClient, keys: Keys, onUnreadable: OnUnreadable): Promise<NodeRecord[]> {
+  const atOnce = isCluster(redis) ? NODES_AT_ONCE.cluster : NODES_AT_ONCE.single;
   const nodes: NodeRecord[] = [];
   for (let after: string | null = null; ; ) {
-    const ids: string[] = await listNodeIds(redis, keys, after, ALL);
+    const ids: string[] = await listNodeIds(redis, keys, after, atOnce);
     nodes.push(...(await readNodes(redis, keys, ids, onUnreadable)).filter((node) => node !== null));
     after = ids.at(-1) ?? null;
-    if (ids.length < ALL) return nodes;
+    if (ids.length < atOnce) return nodes;
   }
 }
 

@@ -11,6 +11,7 @@ import type { GroupResource } from "../../contract/group.ts";
 import type { ClusterResource } from "../../contract/cluster.ts";
 import { STITCH_STATES, type StitchRecord, type StitchState, type StitchUsage } from "../../domain/stitch/stitch.ts";
 import type { ChosenMaster } from "../../domain/master-mode.ts";
+import { readAsOf } from "./as-of.ts";
 import { readMasters } from "../../redis/master-list.ts";
 import { readLeader } from "../../redis/leader-lease.ts";
 import { readMasterMode } from "../../redis/master-mode.ts";
@@ -18,7 +19,8 @@ import type { RedisClient } from "../../redis/connection/client.ts";
 import { countOpenJobs } from "../../redis/job/job-index.ts";
 import type { Keys } from "../../redis/keys.ts";
 import { countNodes, listNodeIds, readNodes, redisTimeMs } from "../../redis/node/node-record.ts";
-import { listFullGroups, membersOf } from "../../redis/stitch/groups.ts";
+import { listFullGroups, membersOf, readAllGroups } from "../../redis/stitch/groups.ts";
+import { listFullIds } from "../../redis/node/stitch-list.ts";
 import { listStitchesOfNode, readStitch, readStitches } from "../../redis/stitch/stitch-records.ts";
 import { locateStitch } from "../../redis/stitch/pointers.ts";
 import { readUsage } from "../../redis/stitch/stitch-usage.ts";
@@ -31,8 +33,6 @@ import { allNodes } from "./observed-reader.ts";
 import { SpecStore } from "./spec-store.ts";
 import { search } from "./search.ts";
 
-/** Nodes whose stitches are listed in one round trip. */
-const MOST_NODES = 1000;
 /** Nodes, or stitches, read in one round trip for a page. */
 const READ_AT_ONCE = 1000;
 
@@ -77,19 +77,17 @@ export class StateReader {
   }
 
   async cluster(): Promise<ClusterResource> {
-    const [asOfMs, nowMs, mastersNowMs] = await Promise.all([
-      redisTimeMs(this.#redis, this.#keys.events),
-      redisTimeMs(this.#redis, this.#keys.nodes),
-      redisTimeMs(this.#redis, this.#keys.masters),
-    ]);
-    const [nodes, records, openJobs, masters, chosen, election] = await Promise.all([
-      countNodes(this.#redis, this.#keys, nowMs, this.#deadAfterMs),
-      allNodes(this.#redis, this.#keys, this.#onUnreadable),
-      countOpenJobs(this.#redis, this.#keys),
-      readMasters(this.#redis, this.#keys, mastersNowMs),
-      readMasterMode(this.#redis, this.#keys),
-      readLeader(this.#redis, this.#keys),
-    ]);
+    const [redis, keys] = [this.#redis, this.#keys];
+    const read = () =>
+      Promise.all([
+        redisTimeMs(redis, keys.nodes).then((nowMs) => countNodes(redis, keys, nowMs, this.#deadAfterMs)),
+        allNodes(redis, keys, this.#onUnreadable),
+        countOpenJobs(redis, keys),
+        redisTimeMs(redis, keys.masters).then((nowMs) => readMasters(redis, keys, nowMs)),
+        readMasterMode(redis, keys),
+        readLeader(redis, keys),
+      ]);
+    const [asOfMs, [nodes, records, openJobs, masters, chosen, election]] = await readAsOf(redis, keys, read);
     const { mode, preferred, lease } = chosen ?? this.#chosen;
     const stitches = noStates();
     for (const node of records) {
@@ -112,14 +110,6 @@ export class StateReader {
       frozen: false,
       version: VERSION,
     };
-  }
-
-  /**
-   * Redis's time. Await it before any read: a change between a read and a later time would be in neither the list nor the
-   * events since.
-   */
-  async #asOf(): Promise<string> {
-    return iso(await redisTimeMs(this.#redis, this.#keys.events));
   }
 
   #liveness(node: NodeRecord | null | undefined): Liveness {
@@ -151,19 +141,20 @@ export class StateReader {
     const isWanted = (node: NodeResource) =>
       (filter.liveness === undefined || node.liveness === filter.liveness) &&
       (filter.zone === undefined || node.zones.includes(filter.zone));
-    const asOf = await this.#asOf();
-    const { items, last } = await search({
-      limit: page.limit,
-      atOnce: READ_AT_ONCE,
-      after: page.cursor === null ? null : stringCursor(page.cursor),
-      read: (after: string | null, count) => listNodeIds(this.#redis, this.#keys, after, count),
-      view: async (ids) =>
-        (await readNodes(this.#redis, this.#keys, ids, this.#onUnreadable))
-          .map((node) => (node === null ? null : this.#nodeView(node)))
-          .map((node) => (node !== null && isWanted(node) ? node : null)),
-      nowMs: this.#nowMs,
-    });
-    return { items, nextCursor: last === null ? null : encodeCursor(last), asOf };
+    const found = () =>
+      search({
+        limit: page.limit,
+        atOnce: READ_AT_ONCE,
+        after: page.cursor === null ? null : stringCursor(page.cursor),
+        read: (after: string | null, count) => listNodeIds(this.#redis, this.#keys, after, count),
+        view: async (ids) =>
+          (await readNodes(this.#redis, this.#keys, ids, this.#onUnreadable))
+            .map((node) => (node === null ? null : this.#nodeView(node)))
+            .map((node) => (node !== null && isWanted(node) ? node : null)),
+        nowMs: this.#nowMs,
+      });
+    const [asOfMs, { items, last }] = await readAsOf(this.#redis, this.#keys, found);
+    return { items, nextCursor: last === null ? null : encodeCursor(last), asOf: iso(asOfMs) };
   }
 
   async node(id: string): Promise<NodeResource> {
@@ -201,56 +192,37 @@ export class StateReader {
     const isWanted = (stitch: ListedStitchResource) =>
       (filter.state === undefined || stitch.state === filter.state) &&
       (filter.health === undefined || stitch.health === filter.health);
-    const asOf = await this.#asOf();
-    const inGroup = filter.group === undefined ? null : await this.#idsInGroup(filter.group, filter.node);
-    const { items, last } = await search({
-      limit: page.limit,
-      atOnce: READ_AT_ONCE,
-      after: page.cursor === null ? null : decodeCursor(page.cursor, fullIdOrNull),
-      read: async (after: string | null, count) => {
-        const from = after === null ? null : splitFullId(after);
-        return inGroup === null ? await this.#idsByNode(from, count, filter.node) : nextOf(inGroup, from, count);
-      },
-      view: async (ids) =>
-        (await this.#stitchViews(ids)).map((stitch) => (stitch !== null && isWanted(stitch) ? stitch : null)),
-      nowMs: this.#nowMs,
-    });
-    return { items, nextCursor: last === null ? null : encodeCursor(last), asOf };
-  }
-
-  async #idsByNode(after: StitchAddress | null, limit: number, only: string | undefined): Promise<string[]> {
-    const found: string[] = [];
-    const collect = async (nodes: readonly string[]) => {
-      const stitches = await Promise.all(
-        nodes.map((node) => listStitchesOfNode(this.#redis, this.#keys, node, this.#onUnreadable)),
-      );
-      for (const [index, node] of nodes.entries()) {
-        for (const stitch of stitches[index] ?? []) {
-          if (after !== null && node === after.node && stitch <= after.stitch) continue;
-          if (found.length < limit) found.push(fullId(node, stitch));
-        }
-      }
+    const found = async () => {
+      const chosen = await this.#idsOf(filter);
+      return search({
+        limit: page.limit,
+        atOnce: READ_AT_ONCE,
+        after: page.cursor === null ? null : decodeCursor(page.cursor, fullIdOrNull),
+        read: async (after: string | null, count) => {
+          const from = after === null ? null : splitFullId(after);
+          return chosen === null
+            ? listFullIds(this.#redis, this.#keys, from, count, this.#onUnreadable)
+            : nextOf(chosen, from, count);
+        },
+        view: async (ids) =>
+          (await this.#stitchViews(ids)).map((stitch) => (stitch !== null && isWanted(stitch) ? stitch : null)),
+        nowMs: this.#nowMs,
+      });
     };
-    if (only !== undefined) {
-      if (after === null || after.node === only) await collect([only]);
-      return found;
-    }
-    if (after !== null) await collect([after.node]);
-    // The number of nodes that fill a page is unknown: each round trip asks for twice as many as the one before.
-    let last = after?.node ?? null;
-    for (let take = 8; found.length < limit; take = Math.min(MOST_NODES, take * 2)) {
-      const nodes = await listNodeIds(this.#redis, this.#keys, last, take);
-      await collect(nodes);
-      last = nodes.at(-1) ?? null;
-      if (nodes.length < take) break;
-    }
-    return found;
+    const [asOfMs, { items, last }] = await readAsOf(this.#redis, this.#keys, found);
+    return { items, nextCursor: last === null ? null : encodeCursor(last), asOf: iso(asOfMs) };
   }
 
-  async #idsInGroup(group: string, only: string | undefined): Promise<StitchAddress[]> {
-    const groups = await listFullGroups(this.#redis, this.#keys, group, this.#onUnreadable);
-    const members = (await membersOf(this.#redis, this.#keys, groups, this.#onUnreadable)).flat().map(splitFullId);
-    return members.filter((each) => only === undefined || each.node === only).sort(compareAddresses);
+  /** The stitches of the filter's group, or else of its node, in the order of the list; null: of the whole cluster. */
+  async #idsOf({ group, node }: StitchFilter): Promise<StitchAddress[] | null> {
+    if (group !== undefined) {
+      const groups = await listFullGroups(this.#redis, this.#keys, group, this.#onUnreadable);
+      const members = (await membersOf(this.#redis, this.#keys, groups, this.#onUnreadable)).flat().map(splitFullId);
+      return members.filter((each) => node === undefined || each.node === node).sort(compareAddresses);
+    }
+    if (node === undefined) return null;
+    const stitches = await listStitchesOfNode(this.#redis, this.#keys, node, this.#onUnreadable);
+    return stitches.map((stitch) => ({ node, stitch }));
   }
 
   /** The view of each stitch; null if it cannot be read or is gone. */
@@ -271,32 +243,30 @@ export class StateReader {
   }
 
   async groups(page: Page): Promise<ListResource<GroupResource>> {
-    const asOf = await this.#asOf();
     const after = page.cursor === null ? null : stringCursor(page.cursor);
-    const full = await listFullGroups(this.#redis, this.#keys, null, this.#onUnreadable);
+    const read = () => readAllGroups(this.#redis, this.#keys, this.#onUnreadable);
+    const [asOfMs, { full, membersIn }] = await readAsOf(this.#redis, this.#keys, read);
     const components = [...new Set(full.map(componentOf))].sort();
     const names = components.filter((name) => after === null || name > after).slice(0, page.limit);
     const inPage = new Set(names);
-    const items = await this.#groupViews(
-      full.filter((group) => inPage.has(componentOf(group))),
-      componentOf,
-    );
+    const members = await membersIn(full.filter((group) => inPage.has(componentOf(group))));
+    const items = await this.#groupViews(members.flat(), componentOf);
     const last = names.length === page.limit ? names.at(-1) : undefined;
-    return { items, nextCursor: last === undefined ? null : encodeCursor(last), asOf };
+    return { items, nextCursor: last === undefined ? null : encodeCursor(last), asOf: iso(asOfMs) };
   }
 
   async group(name: string): Promise<GroupResource> {
     const full =
       parseGroup(name) === null ? [] : await listFullGroups(this.#redis, this.#keys, name, this.#onUnreadable);
-    const [group] = await this.#groupViews(full, () => name);
+    const members = await membersOf(this.#redis, this.#keys, full, this.#onUnreadable);
+    const [group] = await this.#groupViews(members.flat(), () => name);
     if (group === undefined)
       throw new RequestError("not_found", `There is no group "${name}"; GET /v1/groups lists them.`);
     return group;
   }
 
-  /** Groups by name, built from full groups, without those that have no stitch. Two round trips, whatever their number. */
-  async #groupViews(full: readonly string[], nameOf: (fullGroup: string) => string): Promise<GroupResource[]> {
-    const members = (await membersOf(this.#redis, this.#keys, full, this.#onUnreadable)).flat();
+  /** The groups of these stitches, by name, built from full groups. One round trip, whatever their number. */
+  async #groupViews(members: readonly string[], nameOf: (fullGroup: string) => string): Promise<GroupResource[]> {
     const groups = new Map<string, { byState: Record<StitchState, number>; byVersion: Map<string, number> }>();
     for (const stitch of await this.#stitchViews(members)) {
       if (stitch === null) continue;

@@ -286,8 +286,12 @@ export async function listStitchesOfNode(
 ): Promise<string[]> {
   const key = keys.nodeStitches(node);
   const ids = await readKey({ id: node, key }, redis.hkeys(key), [], onUnreadable);
-  return ids.filter((id) => stitchId.safeParse(id).success).sort();
+  return stitchIdsIn(ids);
 }
+
+/** The stitch ids among the fields of a node's stitches, sorted. */
+export const stitchIdsIn = (fields: readonly string[]): string[] =>
+  fields.filter((field) => stitchId.safeParse(field).success).sort();
 
 /**
  * Repairs the pointers of stitches. The pointers are in other slots than the node's records, so no publication number shows
