@@ -13,7 +13,7 @@ import { listNodeIds, readNodes, redisTimeMs } from "../../redis/node/node-recor
 import { drawFreeNumbers, nextNumber } from "../../redis/stitch/sequences.ts";
 import { membersOf } from "../../redis/stitch/groups.ts";
 import { readStitch, readStitches, readStitchesOfNode } from "../../redis/stitch/stitch-records.ts";
-import { existingAt, nodesWith, type Routes, routesOf } from "../../redis/stitch/pointers.ts";
+import { locateStitch, nodesWith } from "../../redis/stitch/pointers.ts";
 import { readUsage } from "../../redis/stitch/stitch-usage.ts";
 import { type OnUnreadable, refuse } from "../../redis/unreadable.ts";
 import { SpecStore } from "./spec-store.ts";
@@ -92,17 +92,16 @@ export class ObservedReader {
   /** The stitches that a reference means, and the nodes of those that it may mean. */
   async meantWithNodes(ref: string): Promise<Meant & { readonly nodes: readonly NodeRecord[] }> {
     const asked = await this.#asked(ref);
-    const [known, nodes] = await Promise.all([this.#meant(asked), this.nodes([...asked.at.keys()])]);
+    const [known, nodes] = await Promise.all([this.#meant(asked), this.nodes(asked.ids.map(nodeOf))]);
     return { ...known, nodes };
   }
 
   /** The stitches that a reference means; if it is exactly one and it exists, also its record and assignment. */
   async meantWithRecord(ref: string) {
     const asked = await this.#asked(ref);
-    const ids = [...asked.at.keys()].map((node) => fullId(node, asked.stitch));
     const [known, { records, assignments }] = await Promise.all([
       this.#meant(asked),
-      this.recordsWithAssignments(ids, refuse),
+      this.recordsWithAssignments(asked.ids, refuse),
     ]);
     const [only, ...others] = known.stitches;
     if (only === undefined || others.length > 0 || !records.has(only)) return { known, seen: null };
@@ -212,18 +211,18 @@ export class ObservedReader {
     return this.#meant(await this.#asked(ref));
   }
 
-  /** Where to look for what a reference means. For a full id nothing is read. */
+  /** The full ids that a reference may mean. For a full id nothing is read. */
   async #asked(ref: string): Promise<Asked> {
     const parsed = parseStitchRef(ref);
     if (parsed === null) throw new Error("an unchecked command reached the planner");
     const { node, stitch } = parsed;
-    if (node === null) return { node, stitch, at: await routesOf(this.#redis, this.#keys, stitch) };
-    return { node, stitch, at: new Map([[node, ""]]) };
+    if (node !== null) return { isBare: false, ids: [fullId(node, stitch)] };
+    return { isBare: true, ids: await locateStitch(this.#redis, this.#keys, stitch) };
   }
 
-  async #meant({ node, stitch, at }: Asked): Promise<Meant> {
-    if (node === null) return { stitches: await existingAt(this.#redis, this.#keys, stitch, at), movedTo: null };
-    const id = fullId(node, stitch);
+  async #meant({ isBare, ids }: Asked): Promise<Meant> {
+    const [id] = ids;
+    if (isBare || id === undefined) return { stitches: ids, movedTo: null };
     const { record, movedTo } = await readStitch(this.#redis, this.#keys, id);
     return { stitches: record === null ? [] : [id], movedTo };
   }
@@ -264,8 +263,8 @@ export class ObservedReader {
   }
 }
 
-/** A reference to a stitch, and the nodes that may have it. `node`: null for a bare id. */
-type Asked = { readonly node: string | null; readonly stitch: string; readonly at: Routes };
+/** What a reference to a stitch may mean. A bare id was looked for already. */
+type Asked = { readonly isBare: boolean; readonly ids: readonly string[] };
 
 /** The stitches that a reference means. `movedTo`: where the stitch of a full id is now, if it has moved. */
 type Meant = Pick<Observed, "stitches" | "movedTo">;

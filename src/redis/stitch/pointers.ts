@@ -4,7 +4,7 @@ import { fullId, nodeId, splitFullId } from "../../domain/names/ids.ts";
 import type { RemovedRecord, StitchRecord } from "../../domain/stitch/stitch.ts";
 import type { RedisClient } from "../connection/client.ts";
 import { isCluster } from "../connection/connection.ts";
-import type { Keys } from "../keys.ts";
+import { aroundId, type Keys } from "../keys.ts";
 import { addPointer, addRoutes, dropPointer, dropRoutes } from "./routes.ts";
 import { defineScript } from "../connection/script.ts";
 import { readIndex, readKey, writeIndex } from "../unreadable.ts";
@@ -55,40 +55,66 @@ export function dropPointers(
   ];
 }
 
-/** Where a bare id may lead: node → group, by its pointers. They may be stale. */
-export type Routes = ReadonlyMap<string, string>;
+/**
+ * Reads the route of a bare id, and whether its stitches exist. Not for a Cluster. ARGV route, what stands before and after a node's id
+ * in the key of its stitches, bare id. Returns {node, route, 1 or 0, …}; false if the route has another type. The keys are not declared:
+ * a node may not write those of another one (docs/security.md).
+ */
+const locate = defineScript<[]>(
+  "locate_stitch",
+  0,
+  `
+local routes, reply = redis.pcall('HGETALL', ARGV[1]), {}
+if routes.err then return false end
+for i = 1, #routes, 2 do
+  local exists = redis.pcall('HEXISTS', ARGV[2] .. routes[i] .. ARGV[3], ARGV[4])
+  reply[#reply + 1] = {routes[i], routes[i + 1], exists == 1 and 1 or 0}
+end
+return reply
+`,
+);
 
-export async function routesOf(redis: RedisClient, keys: Keys, stitch: string): Promise<Routes> {
-  const key = keys.route(stitch);
-  const pointers = Object.entries(await readIndex(redis, key, "hash", redis.hgetall(key), {}));
-  return new Map(pointers.filter(([node]) => nodeId.safeParse(node).success));
-}
-
-/** The full ids that a bare id may mean: see `existingAt`. */
-export async function locateStitch(redis: RedisClient, keys: Keys, stitch: string): Promise<string[]> {
-  return existingAt(redis, keys, stitch, await routesOf(redis, keys, stitch));
-}
+const locateReply = z.array(z.tuple([z.string(), z.string(), z.number()])).nullable();
 
 /**
- * The full ids that a bare id may mean: its routes are checked against the records, and stale ones are skipped. Stale
+ * The full ids that a bare id may mean: pointers are checked against the records, and stale ones are skipped. Stale
  * pointers are not deleted: a node writes the pointers of a stitch before its record, and would not write them again. While
- * a stitch moves, the bare id means the old one.
+ * a stitch moves, the bare id means the old one. On a single Redis, one round trip.
  */
-export async function existingAt(redis: RedisClient, keys: Keys, stitch: string, at: Routes): Promise<string[]> {
-  const routes = [...at];
-  const exists = await Promise.all(
-    routes.map(([node]) => {
-      const stitches = keys.nodeStitches(node);
-      return readKey({ id: node, key: stitches }, redis.hexists(stitches, stitch), 0, () => undefined);
-    }),
-  );
-  const there = routes.filter((_, index) => exists[index] === 1);
+export async function locateStitch(redis: RedisClient, keys: Keys, stitch: string): Promise<string[]> {
+  const there =
+    (isCluster(redis) ? null : await routesAtOnce(redis, keys, stitch)) ?? (await routesByKeys(redis, keys, stitch));
   const nodes = new Set(there.map(([node]) => node));
   return there
     .filter(([, route]) => !nodes.has(route.split(FROM)[1] ?? ""))
     .map(([node]) => fullId(node, stitch))
     .sort();
 }
+
+/** The nodes that have a stitch with this bare id, with what its route says of them. */
+type RoutesThere = readonly (readonly [node: string, route: string])[];
+
+async function routesAtOnce(redis: RedisClient, keys: Keys, stitch: string): Promise<RoutesThere | null> {
+  const args = [keys.route(stitch), ...aroundId((id) => keys.nodeStitches(id)), stitch];
+  const reply = locateReply.parse(await locate.call(redis, [], args));
+  if (reply === null) return null;
+  return reply.filter(([node, , exists]) => exists === 1 && isNodeId(node)).map(([node, route]) => [node, route]);
+}
+
+async function routesByKeys(redis: RedisClient, keys: Keys, stitch: string): Promise<RoutesThere> {
+  const key = keys.route(stitch);
+  const pointers = Object.entries(await readIndex(redis, key, "hash", redis.hgetall(key), {}));
+  const routes = pointers.filter(([node]) => isNodeId(node));
+  const exists = await Promise.all(
+    routes.map(([node]) => {
+      const stitches = keys.nodeStitches(node);
+      return readKey({ id: node, key: stitches }, redis.hexists(stitches, stitch), 0, () => undefined);
+    }),
+  );
+  return routes.filter((_, index) => exists[index] === 1);
+}
+
+const isNodeId = (text: string): boolean => nodeId.safeParse(text).success;
 
 /**
  * Reads routes. KEYS routes. ARGV the node for each route. Returns what each route says of its node, or false (also if the
