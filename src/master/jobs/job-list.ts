@@ -1,9 +1,9 @@
 import type { ListedJobResource, ListedStepResource } from "../../contract/job.ts";
 import type { ListResource } from "../../contract/list.ts";
 import type { RedisClient } from "../../redis/connection/client.ts";
+import { readAsOf } from "../state/as-of.ts";
 import { listJobIds } from "../../redis/job/job-index.ts";
 import type { Keys } from "../../redis/keys.ts";
-import { redisTimeMs } from "../../redis/node/node-record.ts";
 import { type OnUnreadable, passingOver } from "../../redis/unreadable.ts";
 import { decodeCursor, encodeCursor } from "../state/cursor.ts";
 import type { JobService } from "./job-service.ts";
@@ -12,8 +12,8 @@ import { allSteps, listedJob } from "./job-view.ts";
 import type { JobFilter, Page, StepFilter } from "../ports.ts";
 import { search } from "../state/search.ts";
 
-/** Jobs read at once for a page: each job takes a few round trips. */
-const JOBS_AT_ONCE = 200;
+/** Jobs read in one round trip for a page. */
+const JOBS_AT_ONCE = 1000;
 
 export type JobListOptions = {
   readonly redis: RedisClient;
@@ -23,7 +23,7 @@ export type JobListOptions = {
   readonly onUnreadable: OnUnreadable;
 };
 
-/** Lists jobs, and the steps of one job. Advances each job as far as possible before showing it. */
+/** Lists jobs, and the steps of one job. */
 export class JobList {
   readonly #options: JobListOptions;
 
@@ -38,24 +38,21 @@ export class JobList {
       (filter.status === undefined || job.status === filter.status) &&
       (filter.target === undefined || job.target === filter.target) &&
       (filter.command === undefined || job.command === filter.command);
-    const [asOfMs, { items, last }] = await Promise.all([
-      redisTimeMs(redis, keys.events),
+    const found = () =>
       search({
         limit: page.limit,
         atOnce: JOBS_AT_ONCE,
         after: page.cursor === null ? null : decodeCursor(page.cursor, jobCursor),
         read: (after: JobPlace | null, count) => listJobIds(redis, keys, after, count),
         view: async (rows) => {
-          const found = await Promise.all(
-            rows.map(({ id }) => jobService.advance(id).catch(passingOver(onUnreadable))),
-          );
+          const found = await Promise.all(rows.map(({ id }) => jobService.look(id).catch(passingOver(onUnreadable))));
           return found
             .map((job) => (job === null ? null : listedJob(job.state, job.folded)))
             .map((job) => (job !== null && isWanted(job) ? job : null));
         },
         nowMs,
-      }),
-    ]);
+      });
+    const [asOfMs, { items, last }] = await readAsOf(redis, keys, found);
     return {
       items,
       nextCursor: last === null ? null : encodeCursor([last.createdAtMs, last.id]),

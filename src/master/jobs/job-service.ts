@@ -124,6 +124,19 @@ export class JobService {
     throw new Error(`job ${id} changed ${MAX_ROUNDS} times while it was read`);
   }
 
+  /**
+   * A job as it is, for a list: an open job is left to those who look after it. But one in which nothing more can happen is closed, so
+   * that it is shown as ended. Of a closed job, only its own records are read: what its nodes do now is no part of it.
+   * @returns null if there is no such job.
+   */
+  async look(id: string): Promise<AdvancedJob | null> {
+    const state = await loadJob(this.#options.redis, this.#options.keys, id, this.#options.onUnreadable);
+    if (state === null) return null;
+    const isClosed = state.marks.closed !== null;
+    const folded = foldJob(state, isClosed ? new Map() : await this.#runnersOf(state));
+    return isClosed || folded.verdict === null ? { state, folded, wakeAtMs: null } : this.advance(id);
+  }
+
   /** Closes a job from the outcomes in hints, if nothing more can happen in it (see `closeJob`). */
   async judge(state: JobState, told: readonly string[]): Promise<AdvancedJob | "changed" | "gone"> {
     const advanced = await this.#end(state, foldJob(state, await this.#runnersOf(state)), told).catch(notNow);

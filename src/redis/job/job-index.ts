@@ -177,26 +177,31 @@ export async function takeOpenJobs(redis: RedisClient, keys: Keys, limit: number
   return idsReply.parse(await takeDue.call(redis, [keys.openJobs], [limit, putOffMs]));
 }
 
-/** Job ids, newest first, after `cursor` (the score and id of the last job seen). */
+/** Job ids, newest first, after `cursor` (the score and id of the last job seen). One round trip. */
 export async function listJobIds(
   redis: RedisClient,
   keys: Keys,
   cursor: { createdAtMs: number; id: string } | null,
   limit: number,
 ): Promise<{ id: string; createdAtMs: number }[]> {
-  // Jobs of the same millisecond share a score. Those with the cursor's score are read again and skipped, so the page reads
-  // more.
-  const at = cursor === null ? "+inf" : String(cursor.createdAtMs);
   const recent = keys.recentJobs;
-  const ties = cursor === null ? 0 : await readIndex(redis, recent, "zset", redis.zcount(recent, at, at), 0);
-  const read = redis.zrange(recent, at, "-inf", "BYSCORE", "REV", "LIMIT", 0, limit + ties, "WITHSCORES");
-  const flat = await readIndex(redis, recent, "zset", read, []);
-  const rows: { id: string; createdAtMs: number }[] = [];
-  for (let i = 0; i + 1 < flat.length; i += 2) {
-    const row = { id: flat[i] ?? "", createdAtMs: Number(flat[i + 1]) };
-    if (cursor !== null && row.createdAtMs === cursor.createdAtMs && row.id >= cursor.id) continue;
-    rows.push(row);
-  }
+  const at = cursor === null ? "+inf" : String(cursor.createdAtMs);
+  const before = cursor === null ? at : `(${at}`;
+  const [ties, older] = await Promise.all([
+    // Jobs of the same millisecond share a score.
+    cursor === null ? [] : readIndex(redis, recent, "zset", redis.zrange(recent, at, at, "BYSCORE", "REV"), []),
+    readIndex(
+      redis,
+      recent,
+      "zset",
+      redis.zrange(recent, before, "-inf", "BYSCORE", "REV", "LIMIT", 0, limit, "WITHSCORES"),
+      [],
+    ),
+  ]);
+  const rows = ties
+    .filter((id) => cursor !== null && id < cursor.id)
+    .map((id) => ({ id, createdAtMs: cursor?.createdAtMs ?? 0 }));
+  for (let i = 0; i + 1 < older.length; i += 2) rows.push({ id: older[i] ?? "", createdAtMs: Number(older[i + 1]) });
   return rows.slice(0, limit);
 }
 
