@@ -113,7 +113,7 @@ export class Housekeeping {
   async #deadLetters(): Promise<void> {
     const { redis, keys } = this.#options;
     for await (const nodes of this.#pagesOfNodes()) await relistDeadLetters(redis, keys, nodes);
-    for (const node of await nodesWithDeadLetters(redis, keys)) await dropOldDeadLetters(redis, keys, node);
+    for (const { node } of await nodesWithDeadLetters(redis, keys)) await dropOldDeadLetters(redis, keys, node);
   }
 
   async #tombstones(): Promise<void> {

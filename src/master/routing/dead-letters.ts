@@ -6,9 +6,11 @@ import type { ListResource } from "../../contract/list.ts";
 import type { DeadLetterResource, SentResource } from "../../contract/message.ts";
 import type { StitchRecord } from "../../domain/stitch/stitch.ts";
 import type { RedisClient } from "../../redis/connection/client.ts";
+import { readAsOf } from "../state/as-of.ts";
 import {
   addDeadLetters,
   dropDeadLetter,
+  type LettersOfNode,
   listDeadLetters,
   nodesWithDeadLetters,
   type PlacedLetter,
@@ -26,8 +28,9 @@ import type { DeadLetterFilter, Page } from "../ports.ts";
 import type { Recipients } from "./recipients.ts";
 import { search } from "../state/search.ts";
 
-/** Dead letters read at once, and the characters after which a page ends: each dead letter may have a MiB. */
+/** The characters after which a page ends, and how many dead letters are read at once if all have more: each may have a MiB. */
 const LETTERS_AT_ONCE = 20;
+const MOST_LETTERS_AT_ONCE = 1000;
 const PAGE_CHARACTERS = 4 * 1024 * 1024;
 /** How many messages of an inbox become dead letters at once. */
 const BURIED_AT_ONCE = 20;
@@ -52,12 +55,15 @@ export class DeadLetters {
   async list(page: Page, filter: DeadLetterFilter): Promise<ListResource<DeadLetterResource>> {
     const { redis, keys } = this.#options;
     const after = page.cursor === null ? null : decodeCursor(page.cursor, placeOrNull);
-    const [nowMs, all] = await Promise.all([redisTimeMs(redis, keys.events), nodesWithDeadLetters(redis, keys)]);
-    const nodes = all.filter((node) => filter.node === undefined || node === filter.node);
+    const [asOfMs, all] = await readAsOf(redis, keys, () => nodesWithDeadLetters(redis, keys));
+    const nodes = all
+      .filter(({ node }) => filter.node === undefined || node === filter.node)
+      .filter(({ node }) => after === null || node >= after.node);
+    const isLittle = nodes.reduce((sum, { bytes }) => sum + bytes, 0) <= PAGE_CHARACTERS;
     let characters = 0;
     const { items, last } = await search({
       limit: page.limit,
-      atOnce: LETTERS_AT_ONCE,
+      atOnce: isLittle ? MOST_LETTERS_AT_ONCE : LETTERS_AT_ONCE,
       after,
       read: (from: Place | null, count) => this.#readNext(nodes, from, count),
       view: (rows) => Promise.resolve(rows.map((row) => wantedView(row, filter.stitch))),
@@ -67,19 +73,28 @@ export class DeadLetters {
     return {
       items,
       nextCursor: last === null ? null : encodeCursor([last.node, last.entry]),
-      asOf: iso(nowMs),
+      asOf: iso(asOfMs),
     };
   }
 
-  async #readNext(nodes: readonly string[], after: Place | null, count: number): Promise<PlacedLetter[]> {
+  async #readNext(all: readonly LettersOfNode[], after: Place | null, count: number): Promise<PlacedLetter[]> {
     const { redis, keys, onUnreadable } = this.#options;
     const rows: PlacedLetter[] = [];
-    for (const node of nodes.filter((each) => after === null || each >= after.node)) {
-      const from = after?.node === node ? after.entry : null;
-      rows.push(...(await listDeadLetters(redis, keys, node, from, count - rows.length, onUnreadable)));
-      if (rows.length === count) break;
+    let nodes = all.filter(({ node }) => after === null || node >= after.node);
+    // Some letters may be gone by now: then it takes more nodes.
+    while (nodes.length > 0 && rows.length < count) {
+      const wanted = count - rows.length;
+      const asked = nodes.slice(0, enough(nodes, after, wanted));
+      const found = await Promise.all(
+        asked.map(({ node }) => {
+          const from = after?.node === node ? after.entry : null;
+          return listDeadLetters(redis, keys, node, from, wanted, onUnreadable);
+        }),
+      );
+      rows.push(...found.flat());
+      nodes = nodes.slice(asked.length);
     }
-    return rows;
+    return rows.slice(0, count);
   }
 
   /** Sends a dead letter to the node where its recipient lives now, under the same message id, and deletes it. */
@@ -180,6 +195,16 @@ function recipientsOf({ to, from }: Message, node: string, stitches: readonly St
       ({ id, group, takesMessages }) => takesMessages && groupContains(to.group, group) && fullId(node, id) !== from,
     )
     .map(({ id }) => id);
+}
+
+/** How many of the nodes have so many letters together. How many of the node of `after` come after it is unknown: it counts as none. */
+function enough(nodes: readonly LettersOfNode[], after: Place | null, wanted: number): number {
+  let letters = 0;
+  for (const [index, { node, count }] of nodes.entries()) {
+    if (node !== after?.node) letters += count;
+    if (letters >= wanted) return index + 1;
+  }
+  return nodes.length;
 }
 
 type Place = Pick<PlacedLetter, "node" | "entry">;

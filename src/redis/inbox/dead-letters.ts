@@ -1,8 +1,10 @@
+import * as z from "zod";
 import { API_SENDER, type DeadLetter, deadLetter, senderOf } from "../../domain/message.ts";
 import type { RedisClient } from "../connection/client.ts";
-import type { Keys } from "../keys.ts";
+import { aroundId, type Keys } from "../keys.ts";
+import { isCluster } from "../connection/connection.ts";
 import { defineScript } from "../connection/script.ts";
-import { type OnUnreadable, readField, readIndex, refuse, writeIndex } from "../unreadable.ts";
+import { type OnUnreadable, readField, readIndex, readKey, refuse, writeIndex } from "../unreadable.ts";
 
 /** Most dead letters that are kept at each node, and most bytes; the oldest ones are dropped first. */
 const MOST_LETTERS = 10_000;
@@ -14,6 +16,8 @@ const SENDER_BYTES = MOST_BYTES / 8;
 const KEPT_MS = 7 * 86_400_000;
 /** Most old letters that one call drops: other clients of Redis wait meanwhile. */
 const OLD_AT_ONCE = 100;
+/** Most nodes whose letters one call counts: other clients of Redis wait some milliseconds meanwhile. */
+const NODES_AT_ONCE = 2000;
 
 /**
  * Lua functions for the dead letters of a node; `letters` is their stream. Beside it, `ids` has each letter twice, as
@@ -187,22 +191,70 @@ export async function addDeadLetters(
   await add.call(redis, lettersOf(keys, node), part);
 }
 
-/** Nodes that have dead letters, sorted. Drops the pointers to nodes that are forgotten and have none left. */
-export async function nodesWithDeadLetters(redis: RedisClient, keys: Keys): Promise<string[]> {
-  const listed = await readIndex(redis, keys.deadLetterNodes, "set", redis.smembers(keys.deadLetterNodes), []);
-  const nodes = listed.sort();
-  const [counts, known] = await Promise.all([
-    Promise.all(
-      nodes.map((node) =>
-        readIndex(redis, keys.nodeDeadLetters(node), "stream", redis.xlen(keys.nodeDeadLetters(node)), 0),
-      ),
-    ),
-    Promise.all(nodes.map((node) => redis.exists(keys.nodeMeta(node)))),
-  ]);
+/** A node that has dead letters: how many, and how many bytes they take. */
+export type LettersOfNode = { readonly node: string; readonly count: number; readonly bytes: number };
+
+/**
+ * Counts the dead letters of each listed node. Not for a Cluster. ARGV list of nodes, what stands before and after a node's id in the
+ * key of its letters, the same of their bytes, the same of its meta.
+ * Returns {{node, letters, bytes, 1 if the node is known}, …}; false if there are too many nodes for one call, or if a key has another
+ * type.
+ */
+const count = defineScript<[]>(
+  "count_dead_letters",
+  0,
+  `
+local size, reply = redis.pcall('SCARD', ARGV[1]), {}
+if type(size) == 'table' or size > ${NODES_AT_ONCE} then return false end
+for i, node in ipairs(redis.call('SMEMBERS', ARGV[1])) do
+  local letters = redis.pcall('XLEN', ARGV[2] .. node .. ARGV[3])
+  if type(letters) == 'table' then return false end
+  local bytes = redis.pcall('HGET', ARGV[4] .. node .. ARGV[5], '*')
+  reply[i] = {node, letters, type(bytes) == 'string' and tonumber(bytes) or 0, redis.call('EXISTS', ARGV[6] .. node .. ARGV[7])}
+end
+return reply
+`,
+);
+
+const countReply = z.array(z.tuple([z.string(), z.number(), z.number(), z.number()])).nullable();
+
+/**
+ * Nodes that have dead letters, sorted. Drops the pointers to nodes that are forgotten and have none left. On a single Redis, one round
+ * trip.
+ */
+export async function nodesWithDeadLetters(redis: RedisClient, keys: Keys): Promise<LettersOfNode[]> {
+  const listed = (isCluster(redis) ? null : await countAtOnce(redis, keys)) ?? (await countByKeys(redis, keys));
   // A node that is not forgotten may be adding a letter at this moment.
-  const gone = nodes.filter((_, index) => counts[index] === 0 && known[index] === 0);
+  const gone = listed.filter((each) => each.count === 0 && !each.isKnown).map(({ node }) => node);
   if (gone.length > 0) await redis.srem(keys.deadLetterNodes, ...gone);
-  return nodes.filter((_, index) => (counts[index] ?? 0) > 0);
+  return listed.filter((each) => each.count > 0).sort((a, b) => (a.node < b.node ? -1 : 1));
+}
+
+type Counted = LettersOfNode & { readonly isKnown: boolean };
+
+async function countAtOnce(redis: RedisClient, keys: Keys): Promise<Counted[] | null> {
+  const around = [
+    ...aroundId((id) => keys.nodeDeadLetters(id)),
+    ...aroundId((id) => keys.nodeDeadLetterBytes(id)),
+    ...aroundId((id) => keys.nodeMeta(id)),
+  ];
+  const reply = countReply.parse(await count.call(redis, [], [keys.deadLetterNodes, ...around]));
+  return reply?.map(([node, letters, bytes, known]) => ({ node, count: letters, bytes, isKnown: known === 1 })) ?? null;
+}
+
+async function countByKeys(redis: RedisClient, keys: Keys): Promise<Counted[]> {
+  const nodes = await readIndex(redis, keys.deadLetterNodes, "set", redis.smembers(keys.deadLetterNodes), []);
+  return Promise.all(
+    nodes.map(async (node) => {
+      const [letters, bytes] = [keys.nodeDeadLetters(node), keys.nodeDeadLetterBytes(node)];
+      const [has, takes, known] = await Promise.all([
+        readIndex(redis, letters, "stream", redis.xlen(letters), 0),
+        readKey({ id: node, key: bytes }, redis.hget(bytes, "*"), null, () => undefined),
+        redis.exists(keys.nodeMeta(node)),
+      ]);
+      return { node, count: has, bytes: Number(takes) || 0, isKnown: known === 1 };
+    }),
+  );
 }
 
 /** Lists those of the nodes that have dead letters, in case the list has been lost. */
