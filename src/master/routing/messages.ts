@@ -66,18 +66,21 @@ export class Messages {
     if (idempotencyKey !== null) return this.#sendOnce(request, data, idempotencyKey, scope);
     const { redis, keys } = this.#options;
     const id = this.#newId();
-    const posts = await this.#options.recipients.of(request.to);
+    // First, so that the subscription begins while the recipients are looked up.
     const watch = this.#watch(request, id);
+    let isStored = false;
     try {
+      const posts = await this.#options.recipients.of(request.to);
       const rows = await this.#store(request, data, id, posts, (node, posted) =>
         putMessages(redis, keys, node, [posted]).then(([placed = "full"]) => placed),
       );
+      isStored = true;
       if (watch !== null) await this.#await(request, id, rows, watch);
       return { sent: verdict(request, id, rows), replayed: false };
     } finally {
       watch?.stop();
       // Nobody reads the receipts any more. Later ones, and those that stay because this fails, expire by themselves.
-      if (watch !== null) dropReceipts(redis, keys, id).catch(() => undefined);
+      if (watch !== null && isStored) dropReceipts(redis, keys, id).catch(() => undefined);
     }
   }
 

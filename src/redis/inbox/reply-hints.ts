@@ -13,6 +13,7 @@ export class ReplyHints {
   readonly #keys: Keys;
   readonly #watchers = new HintWatchers();
   #client: RedisClient | null = null;
+  #isSubscribed = false;
 
   /** @param open opens a connection in the role `subscriber`; called once, at the first wait. */
   constructor(open: () => RedisClient, keys: Keys, asker: string) {
@@ -21,10 +22,15 @@ export class ReplyHints {
     this.asker = asker;
   }
 
-  /** Watches a reply until `stop()`. */
+  /**
+   * Watches a reply until `stop()`. While the subscription is on its way, there is a hint at once: an answer is often there before it,
+   * and a look shows that.
+   */
   watch(reply: string): HintWatch {
     this.#subscribe();
-    return this.#watchers.watch(reply);
+    const watch = this.#watchers.watch(reply);
+    if (!this.#isSubscribed) watch.give();
+    return watch;
   }
 
   close(): void {
@@ -39,7 +45,10 @@ export class ReplyHints {
     client.on("message", (_channel: string, reply: string) => this.#watchers.tell(reply));
     client.subscribe(this.#keys.replyChannel(this.asker)).then(
       // An answer may have come before the subscription began.
-      () => this.#watchers.tellAll(),
+      () => {
+        this.#isSubscribed = true;
+        this.#watchers.tellAll();
+      },
       ignoreLostHint,
     );
   }
