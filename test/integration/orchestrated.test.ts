@@ -30,35 +30,37 @@ const spreadOf = async (cluster: TestCluster, group: string) =>
 /**
  * Submits a command through another Master. That Master pauses after it has read the state from which it plans, until
  * `meanwhile` is done.
+ * @param read what it reads, by the name of the command: by default what is read together with the revision.
  */
 async function overtaken(
   cluster: TestCluster,
   body: { command: CommandName } & Record<string, unknown>,
   meanwhile: () => Promise<void>,
-  idempotencyKey: string | null = null,
+  read = DRAW,
 ): Promise<JobResource> {
   const slow = await cluster.openMaster("slow");
   const [hasRead, goOn] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
   const { redis } = slow;
-  const draw: () => unknown = Reflect.get(redis, DRAW);
+  const call: () => unknown = Reflect.get(redis, read);
   // A pipeline takes the function over, and calls it on itself.
-  Reflect.set(redis, DRAW, function (this: unknown, ...args: []): unknown {
-    const drawn = Reflect.apply(draw, this, args);
-    return this === redis ? held(drawn) : drawn;
+  Reflect.set(redis, read, function (this: unknown, ...args: []): unknown {
+    const answer = Reflect.apply(call, this, args);
+    return this === redis ? held(answer) : answer;
   });
-  const held = async (drawn: unknown) => {
-    const revision = await drawn;
+  const held = async (answer: unknown) => {
+    const found = await answer;
     hasRead.resolve();
     await goOn.promise;
-    return revision;
+    return found;
   };
   try {
     const command = COMMANDS[body.command].schema.parse(body);
-    const asked = slow.master.commands.submit({ command, idempotencyKey, scope: "", by: null, waitMs: 60_000 });
+    const asked = slow.master.commands.submit({ command, idempotencyKey: null, scope: "", by: null, waitMs: 60_000 });
     await Promise.all([hasRead.promise.then(meanwhile).finally(goOn.resolve), asked]);
     const submitted = await asked;
     return submitted.kind === "job" ? submitted.job : assert.fail();
   } finally {
+    await slow.settled();
     slow.close();
   }
 }
@@ -71,11 +73,33 @@ describe("commands that were planned from a state that has changed since", () =>
       await cluster.node("n1");
       await cluster.run({ command: "stitch.create", target: GROUP, spec });
       const body = { command: "group.scale", target: GROUP, count: 5 } as const;
-      const second = await overtaken(cluster, body, async () => {
-        assert.equal((await cluster.run(body)).status, "succeeded");
+      const first = await overtaken(cluster, body, async () => {
+        await assert.rejects(cluster.run(body), { code: "group_busy" });
       });
-      assert.deepEqual([second.status, second.counts.total], ["succeeded", 0]);
+      assert.deepEqual([first.status, first.counts.total], ["succeeded", 4]);
+      assert.equal((await cluster.run(body)).counts.total, 0);
       assert.equal((await stitchesOf(cluster, GROUP)).length, 5);
+    });
+  });
+
+  it("drain a node also of a stitch whose group came to it after the scopes were looked up", async () => {
+    await withCluster(url, {}, async (cluster) => {
+      await Promise.all([cluster.node("n1"), cluster.node("n2")]);
+      const free = { ...spec, reschedule: true };
+      await cluster.run({ command: "stitch.create", target: GROUP, node: "n1", id: "first", spec: free });
+      const drain = { command: "node.drain", target: "n1", minHealthyMs: 0 } as const;
+      const drained = await overtaken(
+        cluster,
+        drain,
+        async () => {
+          const later = { command: "stitch.create", target: "test.later.1", node: "n1", id: "later" } as const;
+          assert.equal((await cluster.run({ ...later, spec: free })).status, "succeeded");
+        },
+        "hgetall",
+      );
+      assert.equal(drained.status, "succeeded", JSON.stringify(drained));
+      assert.equal((await cluster.master.state.stitch("later")).node, "n2");
+      assert.equal(await heldScopes(cluster.open.redis, cluster.open.keys), 0);
     });
   });
 
@@ -84,11 +108,9 @@ describe("commands that were planned from a state that has changed since", () =>
       await withCluster(url, {}, async (cluster) => {
         await cluster.node("n1");
         await cluster.run({ command: "stitch.create", target: GROUP, spec });
-        const body = { command: "group.scale", target: GROUP, count: 5 } as const;
-        const cordon = async () => {
-          assert.equal((await cluster.run({ command: "node.cordon", target: "n1" })).status, "succeeded");
-        };
-        await assert.rejects(overtaken(cluster, body, cordon, key), { code: "placement_failed" });
+        assert.equal((await cluster.run({ command: "node.cordon", target: "n1" })).status, "succeeded");
+        const scale = { command: "group.scale", target: GROUP, count: 5 } as const;
+        await assert.rejects(cluster.run(scale, key), { code: "placement_failed" });
         const { redis, keys } = cluster.open;
         assert.deepEqual([await heldScopes(redis, keys), await redis.zcard(keys.openJobs)], [0, 0]);
       });

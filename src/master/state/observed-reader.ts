@@ -11,7 +11,7 @@ import { readAssignments, readAssignmentsOf } from "../../redis/stitch/assignmen
 import type { Keys } from "../../redis/keys.ts";
 import { listNodeIds, readNodes, redisTimeMs } from "../../redis/node/node-record.ts";
 import { drawFreeNumbers, nextNumber } from "../../redis/stitch/sequences.ts";
-import { membersOf } from "../../redis/stitch/groups.ts";
+import { membersOf, readGroups } from "../../redis/stitch/groups.ts";
 import { readStitch, readStitches, readStitchesOfNode } from "../../redis/stitch/stitch-records.ts";
 import { locateStitch, nodesWith } from "../../redis/stitch/pointers.ts";
 import { readUsage } from "../../redis/stitch/stitch-usage.ts";
@@ -178,12 +178,16 @@ export class ObservedReader {
     return this.nodes([...new Set(stitches.map(nodeOf))].sort(), this.#onUnreadable);
   }
 
-  /** The full ids in full groups, sorted, by pointers. A pointer may be stale, or lead to another stitch that now has the id. */
-  async pointersIn(groups: readonly string[]): Promise<string[]> {
-    return (await membersOf(this.#redis, this.#keys, groups)).flat().sort();
+  /**
+   * The full groups inside a group, and the full ids in them, sorted, by pointers. A pointer may be stale, or lead to another stitch that
+   * now has the id.
+   */
+  async pointersInside(group: string): Promise<{ groups: readonly string[]; members: string[] }> {
+    const { full, membersIn } = await readGroups(this.#redis, this.#keys, group);
+    return { groups: full, members: (await membersIn(full)).flat().sort() };
   }
 
-  /** The existing members of full groups among the full ids that `pointersIn` has returned. */
+  /** The existing members of full groups among the full ids that `pointersInside` has returned. */
   async membersAmong(groups: readonly string[], members: readonly string[]) {
     return onlyOf(groups, await this.records(members));
   }

@@ -9,7 +9,6 @@ import { countWell } from "../../domain/planning/replacement.ts";
 import { parseRevision } from "../../domain/names/revision.ts";
 import { readAssignments } from "../../redis/stitch/assignments.ts";
 import { readTemplate, type StoredTemplate } from "../../redis/stitch/group-template.ts";
-import { listFullGroups } from "../../redis/stitch/groups.ts";
 import { listStitchesOfNode, readRemoved, readStitches } from "../../redis/stitch/stitch-records.ts";
 import { groupsByRoute } from "../../redis/stitch/pointers.ts";
 import { assignmentsOf, begun, nodeOf, ObservedReader, type ObservedReaderOptions } from "./observed-reader.ts";
@@ -112,8 +111,7 @@ export class Observer implements Look {
 
   async members(group: string): Promise<Observed> {
     const { redis, keys, onUnreadable } = this.#options;
-    const groups = await listFullGroups(redis, keys, group);
-    const members = await this.#read.pointersIn(groups);
+    const { groups, members } = await this.#read.pointersInside(group);
     const ids = [...new Set(members.map(nodeOf))].sort();
     const [there, groupsNow, observed] = await Promise.all([
       Promise.all(ids.map((node) => listStitchesOfNode(redis, keys, node, onUnreadable))),
@@ -129,9 +127,7 @@ export class Observer implements Look {
   }
 
   async membersWithRecords(group: string): Promise<Observed> {
-    const { redis, keys } = this.#options;
-    const groups = await listFullGroups(redis, keys, group);
-    const members = await this.#read.pointersIn(groups);
+    const { groups, members } = await this.#read.pointersInside(group);
     const [found, observed] = await Promise.all([
       this.#read.membersAmong(groups, members),
       this.#read.observed({}, { nodes: this.#read.nodesOf(members) }),
@@ -140,18 +136,17 @@ export class Observer implements Look {
   }
 
   async groupToSpread(group: string): Promise<Observed> {
-    const { redis, keys } = this.#options;
     const nodes = begun(this.#read.nodes(null));
-    const groups = await listFullGroups(redis, keys, group);
-    const { stitches, ...seen } = await this.#read.membersWithAssignments(groups, await this.#read.pointersIn(groups));
+    const { groups, members } = await this.#read.pointersInside(group);
+    const { stitches, ...seen } = await this.#read.membersWithAssignments(groups, members);
     return this.#read.movable(stitches, seen, nodes);
   }
 
   async groupToScale(group: string, count: number, draw: boolean): Promise<Observed> {
     const { redis, keys, onUnreadable } = this.#options;
     const [nodes, ofGroup] = [begun(this.#read.nodes(null)), begun(this.#read.countByNode([group]))];
-    const [members, stored] = await Promise.all([
-      this.#read.pointersIn([group]),
+    const [{ members }, stored] = await Promise.all([
+      this.#read.pointersInside(group),
       readTemplate(redis, keys, group, onUnreadable),
     ]);
     // Each member has a pointer; a pointer may be stale, and then more numbers are needed.

@@ -19,7 +19,7 @@ import type { RedisClient } from "../../redis/connection/client.ts";
 import { countOpenJobs } from "../../redis/job/job-index.ts";
 import type { Keys } from "../../redis/keys.ts";
 import { countNodes, listNodeIds, readNodes, redisTimeMs } from "../../redis/node/node-record.ts";
-import { listFullGroups, membersOf, readAllGroups } from "../../redis/stitch/groups.ts";
+import { listFullGroups, membersOf, readGroups } from "../../redis/stitch/groups.ts";
 import { listFullIds } from "../../redis/node/stitch-list.ts";
 import { listStitchesOfNode, readStitch, readStitches } from "../../redis/stitch/stitch-records.ts";
 import { locateStitch } from "../../redis/stitch/pointers.ts";
@@ -244,7 +244,7 @@ export class StateReader {
 
   async groups(page: Page): Promise<ListResource<GroupResource>> {
     const after = page.cursor === null ? null : stringCursor(page.cursor);
-    const read = () => readAllGroups(this.#redis, this.#keys, this.#onUnreadable);
+    const read = () => readGroups(this.#redis, this.#keys, null, this.#onUnreadable);
     const [asOfMs, { full, membersIn }] = await readAsOf(this.#redis, this.#keys, read);
     const components = [...new Set(full.map(componentOf))].sort();
     const names = components.filter((name) => after === null || name > after).slice(0, page.limit);

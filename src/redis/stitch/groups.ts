@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { formatGroup, parseFullGroup, parseGroup } from "../../domain/names/group.ts";
+import { parseFullGroup, parseGroup } from "../../domain/names/group.ts";
 import { parseStitchRef } from "../../domain/names/ids.ts";
 import type { RedisClient } from "../connection/client.ts";
 import { isCluster } from "../connection/connection.ts";
@@ -12,7 +12,7 @@ const LOOKED_AT = 10_000;
 
 /**
  * Lists full groups with their members. Not for a Cluster. ARGV applications, what stands before and after the name in the key of an
- * application, the same of a full group, how much to look at.
+ * application, the same of a full group, how much to look at, then the only application that is looked at, if it is only one.
  * Returns {{full group, {member, …} or false}, …}: false for a key of another type, and once there are more members than may be looked
  * at; false in all if that is so before all groups are listed.
  */
@@ -28,7 +28,7 @@ local function members(key)
   return redis.call('SMEMBERS', key)
 end
 local full, reply = {}, {}
-local applications = members(ARGV[1])
+local applications = ARGV[7] and {ARGV[7]} or members(ARGV[1])
 if not applications then return false end
 for _, application in ipairs(applications) do
   local rests = members(ARGV[2] .. application .. ARGV[3])
@@ -45,21 +45,28 @@ return reply
 const walkReply = z.array(z.tuple([z.string(), z.array(z.string()).nullable()])).nullable();
 
 /** `membersIn`: as `membersOf`, for some of the full groups. */
-type AllGroups = {
+type Groups = {
   /** Sorted. */
   readonly full: readonly string[];
   readonly membersIn: (fullGroups: readonly string[]) => Promise<readonly (readonly string[])[]>;
 };
 
 /**
- * The full groups of the whole cluster with their members. On a single Redis, one round trip as long as there are not more than some
- * thousands of stitches.
+ * The full groups inside `group`, as `listFullGroups`, with their members. On a single Redis, one round trip as long as there are not
+ * more than some thousands of stitches.
  */
-export async function readAllGroups(redis: RedisClient, keys: Keys, onUnreadable?: OnUnreadable): Promise<AllGroups> {
-  const known = isCluster(redis) ? null : await walkAtOnce(redis, keys);
+export async function readGroups(
+  redis: RedisClient,
+  keys: Keys,
+  group: string | null,
+  onUnreadable?: OnUnreadable,
+): Promise<Groups> {
+  const known = isCluster(redis) || (group !== null && isFull(group)) ? null : await walkAtOnce(redis, keys, group);
   return {
     full:
-      known === null ? await listFullGroups(redis, keys, null, onUnreadable) : [...known.keys()].filter(isFull).sort(),
+      known === null
+        ? await listFullGroups(redis, keys, group, onUnreadable)
+        : [...known.keys()].filter((full) => isFull(full) && isInside(full, group)).sort(),
     membersIn: (fullGroups) =>
       Promise.all(
         fullGroups.map(async (group) => known?.get(group) ?? fullIdsIn(redis, keys.group(group), onUnreadable)),
@@ -67,13 +74,20 @@ export async function readAllGroups(redis: RedisClient, keys: Keys, onUnreadable
   };
 }
 
-async function walkAtOnce(redis: RedisClient, keys: Keys): Promise<Map<string, string[] | null> | null> {
+async function walkAtOnce(
+  redis: RedisClient,
+  keys: Keys,
+  group: string | null,
+): Promise<Map<string, string[] | null> | null> {
   const around = [...aroundId((name) => keys.application(name)), ...aroundId((full) => keys.group(full))];
-  const reply = walkReply.parse(await walk.call(redis, [], [keys.applications, ...around, LOOKED_AT]));
+  const only = group === null ? [] : [parseGroup(group)?.application ?? ""];
+  const reply = walkReply.parse(await walk.call(redis, [], [keys.applications, ...around, LOOKED_AT, ...only]));
   return reply === null ? null : new Map(reply.map(([full, members]) => [full, members?.filter(isFullId) ?? null]));
 }
 
 const isFull = (group: string): boolean => parseFullGroup(group) !== null;
+const isInside = (full: string, group: string | null): boolean =>
+  group === null || full === group || full.startsWith(`${group}.`);
 const isFullId = (member: string): boolean => parseStitchRef(member)?.node != null;
 
 /** The full groups inside `group`: itself if it is full, whether it has stitches or not; those of the whole cluster if `group` is null. */
@@ -92,11 +106,9 @@ export async function listFullGroups(
       (await members(keys.application(application))).map((rest) => `${application}.${rest}`),
     ),
   );
-  const wanted = asked === null ? "" : formatGroup(asked);
   return found
     .flat()
-    .filter((full) => wanted === "" || full === wanted || full.startsWith(`${wanted}.`))
-    .filter(isFull)
+    .filter((full) => isFull(full) && isInside(full, group))
     .sort();
 }
 
