@@ -1,3 +1,4 @@
+// The contract of the HTTP API (http.md), on each platform that serves it.
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
@@ -5,18 +6,19 @@ import { createClient } from "../../src/client/client.ts";
 import { checkedFetch } from "../support/checked-fetch.ts";
 import { REDISES, until, withCluster } from "../support/cluster.ts";
 import { patientCommand } from "../support/patient-command.ts";
+import { authorizedFetch, PLATFORMS, TOKEN, withApi } from "../support/platforms.ts";
 
 const sleeper = { adaptor: "process", protocol: "none", command: ["sleep", "600"] };
 
-for (const redis of REDISES) {
-  describe(`the HTTP API on a ${redis.name}`, { concurrency: 2 }, () => {
+const cases = PLATFORMS.flatMap((platform) => platform.redises.map((redis) => ({ platform, redis })));
+for (const { platform, redis } of cases) {
+  describe(`the HTTP API on ${platform.name}, over a ${redis.name}`, { concurrency: 2 }, () => {
     it("answers every route of state and jobs with the shapes of the contract", async () => {
-      await withCluster(redis.url, {}, async (cluster) => {
-        const { url } = await cluster.api();
+      await withApi(platform, redis.url, async (cluster, { url, client }) => {
         await cluster.masterWorker();
         await Promise.all([cluster.node("n1", { STITCH_ZONES: "a", STITCH_LABELS: "disk=ssd" }), cluster.node("n2")]);
         const get = async (path: string, headers: Record<string, string> = {}) => {
-          const response = await checkedFetch(`${url}${path}`, { headers });
+          const response = await authorizedFetch(`${url}${path}`, { headers });
           assert.equal(response.status, 200, path);
           assert.ok(response.headers.get("X-Request-Id"));
           return (await response.json()) as Record<string, unknown> & {
@@ -25,7 +27,7 @@ for (const redis of REDISES) {
           };
         };
         const create = { command: "stitch.create", target: "shop.orders.1", count: 3, spec: sleeper, reason: "test" };
-        const { job } = await patientCommand(createClient({ url, fetch: checkedFetch }), create, { waitMs: 20_000 });
+        const { job } = await patientCommand(client, create, { waitMs: 20_000 });
         assert.deepEqual([job.status, job.reason, job.counts.succeeded], ["succeeded", "test", 3]);
 
         const summary = await get("/v1/cluster");
@@ -66,19 +68,16 @@ for (const redis of REDISES) {
         const events = await get("/v1/events?type=stitch.*", { Accept: "application/json" });
         assert.ok(events.items.length >= 6 && events.items.every(({ type }) => String(type).startsWith("stitch.")));
 
-        assert.equal((await checkedFetch(`${url}/livez`)).status, 200);
-        assert.equal((await checkedFetch(`${url}/readyz`)).status, 200);
-        assert.match(await (await checkedFetch(`${url}/metrics`)).text(), /nodes\{.*alive.*\} 2/);
+        assert.equal((await authorizedFetch(`${url}/livez`)).status, 200);
+        assert.equal((await authorizedFetch(`${url}/readyz`)).status, 200);
         assert.equal((await get("/openapi.json"))["openapi"], "3.1.0");
       });
     });
 
     it("answers as its OpenAPI document says, also after a move and a drain", async () => {
-      await withCluster(redis.url, {}, async (cluster) => {
-        const { url } = await cluster.api();
+      await withApi(platform, redis.url, async (cluster, { client }) => {
         await cluster.masterWorker();
         await Promise.all([cluster.node("n1"), cluster.node("n2"), cluster.node("n3")]);
-        const client = createClient({ url, fetch: checkedFetch });
         await cluster.create("n1", "a", ["sleep", "600"]);
         await cluster.create("n2", "b", ["sleep", "600"], { reschedule: true });
         const actions = new Set<string>();
@@ -87,7 +86,7 @@ for (const redis of REDISES) {
           ["node.drain", "n2"],
         ] as const) {
           await client.plan({ command, target, minHealthyMs: 0 });
-          const { job } = await patientCommand(client, { command, target, minHealthyMs: 0 }, { waitMs: 60_000 });
+          const { job } = await patientCommand(client, { command, target, minHealthyMs: 0 }, { waitMs: 25_000 });
           assert.equal(job.status, "succeeded", JSON.stringify(job));
           await client.job(job.id);
           const { items } = await client.steps(job.id);
@@ -107,43 +106,15 @@ for (const redis of REDISES) {
       });
     });
 
-    it("streams events as they happen, and continues after the last one that the client has seen", async () => {
-      await withCluster(redis.url, {}, async (cluster) => {
-        const { url } = await cluster.api();
-        await cluster.node("n1");
-        const read = async (headers: Record<string, string>, wanted: RegExp) => {
-          const stop = new AbortController();
-          const response = await checkedFetch(`${url}/v1/events?type=job.*`, { headers, signal: stop.signal });
-          assert.equal(response.headers.get("Content-Type")?.split(";")[0], "text/event-stream");
-          const reader = response.body?.getReader();
-          let text = "";
-          const seen = (async () => {
-            while (!wanted.test(text)) text += new TextDecoder().decode((await reader?.read())?.value);
-            stop.abort();
-            return text;
-          })();
-          return { seen };
-        };
-        const first = await read({}, /event: job\.ended/);
-        await cluster.run({ command: "node.ping", target: "n1" });
-        const text = await first.seen;
-        const [, id] = /id: (\S+)\nevent: job\.accepted/.exec(text) ?? [];
-        assert.ok(id, text);
-        const again = await read({ "Last-Event-ID": id }, /event: job\.ended/);
-        assert.ok(!(await again.seen).includes(`id: ${id}\n`));
-      });
-    });
-
     it("forgets a node that left, and keeps a live one", async () => {
-      await withCluster(redis.url, {}, async (cluster) => {
-        const { url } = await cluster.api();
+      await withApi(platform, redis.url, async (cluster, { url }) => {
         const node = await cluster.node("n1");
         await cluster.create("n1", "a", ["sleep", "600"]);
-        assert.equal((await checkedFetch(`${url}/v1/nodes/n1`, { method: "DELETE" })).status, 409);
+        assert.equal((await authorizedFetch(`${url}/v1/nodes/n1`, { method: "DELETE" })).status, 409);
         await node.kill("SIGTERM");
-        assert.equal((await checkedFetch(`${url}/v1/nodes/n1`, { method: "DELETE" })).status, 204);
-        assert.equal((await checkedFetch(`${url}/v1/nodes/n1`)).status, 404);
-        assert.equal((await checkedFetch(`${url}/v1/stitches/a`)).status, 404);
+        assert.equal((await authorizedFetch(`${url}/v1/nodes/n1`, { method: "DELETE" })).status, 204);
+        assert.equal((await authorizedFetch(`${url}/v1/nodes/n1`)).status, 404);
+        assert.equal((await authorizedFetch(`${url}/v1/stitches/a`)).status, 404);
         const { redis: client, keys } = cluster.open;
         assert.equal(await client.exists(keys.nodeMeta("n1")), 0);
         assert.equal(await client.exists(`${keys.node("n1")}:commands:meta`), 0);
@@ -151,8 +122,7 @@ for (const redis of REDISES) {
     });
 
     it("P18: bad input of any shape gets 4xx with a code, and changes nothing", async () => {
-      await withCluster(redis.url, {}, async (cluster) => {
-        const { url } = await cluster.api();
+      await withApi(platform, redis.url, async (cluster, { url }) => {
         await cluster.node("n1");
         const good = {
           command: "stitch.create",
@@ -175,7 +145,7 @@ for (const redis of REDISES) {
         /** Asks once more if the API says "not now" because Redis is slow. None of these requests changes anything. */
         const ask = async (path: string, init: RequestInit = {}) => {
           const send = async () => {
-            const response = await checkedFetch(`${url}/v1/${path}`, init);
+            const response = await authorizedFetch(`${url}/v1/${path}`, init);
             return {
               status: response.status,
               answer: (await response.json()) as { code?: string; feasible?: boolean },
@@ -216,9 +186,8 @@ for (const redis of REDISES) {
       });
     });
 
-    it("with a token, requires it on every route except the two probes; the client sends it", async () => {
-      await withCluster(redis.url, {}, async (cluster) => {
-        const { url, part } = await cluster.api({ STITCH_TOKEN: "s3cret-canary", STITCH_LOG_LEVEL: "trace" });
+    it("requires the token on every route except the two probes, and does not log it", async () => {
+      await withApi(platform, redis.url, async (cluster, { url, client, output }) => {
         for (const path of ["/v1/nodes", "/v1/cluster", "/metrics", "/v1/events"]) {
           const response = await checkedFetch(`${url}${path}`);
           assert.equal(response.status, 401, path);
@@ -226,15 +195,63 @@ for (const redis of REDISES) {
           await response.body?.cancel();
         }
         assert.equal((await checkedFetch(`${url}/livez`)).status, 200);
-        assert.equal(
-          (await checkedFetch(`${url}/v1/nodes`, { headers: { Authorization: "Bearer wrong" } })).status,
-          401,
-        );
-        const client = createClient({ url, token: "s3cret-canary", fetch: checkedFetch });
+        const wrong = { headers: { Authorization: "Bearer wrong" } };
+        assert.equal((await checkedFetch(`${url}/v1/nodes`, wrong)).status, 401);
         await until("the client is let in", async () => (await client.cluster()).name === cluster.name);
+        assert.ok(!output().includes(TOKEN));
+      });
+    });
+  });
+}
+
+for (const { platform, redis } of cases.filter(({ platform }) => platform.streams)) {
+  describe(`the streams of the HTTP API on ${platform.name}, over a ${redis.name}`, () => {
+    it("streams events as they happen, and continues after the last one that the client has seen", async () => {
+      await withApi(platform, redis.url, async (cluster, { url }) => {
+        await cluster.node("n1");
+        const read = async (headers: Record<string, string>, wanted: RegExp) => {
+          const stop = new AbortController();
+          const response = await authorizedFetch(`${url}/v1/events?type=job.*`, { headers, signal: stop.signal });
+          assert.equal(response.headers.get("Content-Type")?.split(";")[0], "text/event-stream");
+          const reader = response.body?.getReader();
+          let text = "";
+          const seen = (async () => {
+            while (!wanted.test(text)) text += new TextDecoder().decode((await reader?.read())?.value);
+            stop.abort();
+            return text;
+          })();
+          return { seen };
+        };
+        const first = await read({}, /event: job\.ended/);
+        await cluster.run({ command: "node.ping", target: "n1" });
+        const text = await first.seen;
+        const [, id] = /id: (\S+)\nevent: job\.accepted/.exec(text) ?? [];
+        assert.ok(id, text);
+        const again = await read({ "Last-Event-ID": id }, /event: job\.ended/);
+        assert.ok(!(await again.seen).includes(`id: ${id}\n`));
+      });
+    });
+  });
+}
+
+for (const redis of REDISES) {
+  describe(`what only the HTTP API on Node has, over a ${redis.name}`, { concurrency: 2 }, () => {
+    it("serves this machine without a token, and has metrics", async () => {
+      await withCluster(redis.url, {}, async (cluster) => {
+        const { url } = await cluster.api();
+        await Promise.all([cluster.node("n1"), cluster.node("n2")]);
+        assert.equal((await createClient({ url, fetch: checkedFetch }).cluster()).nodes.alive, 2);
+        assert.match(await (await checkedFetch(`${url}/metrics`)).text(), /nodes\{.*alive.*\} 2/);
+      });
+    });
+
+    it("logs every request at the level trace, without the token", async () => {
+      await withCluster(redis.url, {}, async (cluster) => {
+        const { url, part } = await cluster.api({ STITCH_TOKEN: TOKEN, STITCH_LOG_LEVEL: "trace" });
+        assert.equal((await authorizedFetch(`${url}/v1/cluster`)).status, 200);
         await part.kill("SIGTERM");
-        assert.match(part.output, /"answered"/, "its log tells of every request");
-        assert.ok(!part.output.includes("s3cret-canary"));
+        assert.match(part.output, /"answered"/);
+        assert.ok(!part.output.includes(TOKEN));
       });
     });
   });
