@@ -23,11 +23,12 @@ export type Backend = {
   readonly ping: () => Promise<void>;
 };
 
-/** A backend with its connections. `close` closes them, and may be repeated. */
+/** A backend with its connections. */
 export type OpenBackend = Backend & {
-  readonly close: () => void;
-  /** Resolves when nothing that was begun for a request goes on after its answer. */
+  /** Resolves when the work is done that goes on after answers: a platform that stops between requests would lose it. */
   readonly settled: () => Promise<void>;
+  /** Closes the connections. Safe to repeat. */
+  readonly close: () => void;
 };
 
 export type BackendOptions = {
@@ -69,7 +70,7 @@ export function backendOf(open: OpenMaster): OpenBackend {
     master: open.master,
     followEvents: (after, signal) => followEvents(open, after, signal),
     ping: () => writeFormat(open.redis, open.keys),
-    close: () => open.close(),
     settled: () => open.settled(),
+    close: () => open.close(),
   };
 }

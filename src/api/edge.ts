@@ -9,9 +9,6 @@ import { problemResponse } from "./problem.ts";
 type Env = Readonly<Record<string, unknown>>;
 type ExecutionContext = { waitUntil(work: Promise<unknown>): void };
 
-/** How long what a request has begun may go on after its answer. */
-const SETTLE_MS = 5000;
-
 const EDGE: Platform = {
   masterId: "api-edge",
   limits: null,
@@ -20,6 +17,9 @@ const EDGE: Platform = {
 
 /** The API for an `env`, and how a request connects; or why there is none. */
 type Served = { readonly api: Api; readonly connect: () => Promise<OpenBackend> } | RequestError;
+
+/** How long a request's connection stays open for what goes on after its answer. A sweep repairs what is not done by then. */
+const SETTLE_MS = 2000;
 
 /** Has a request of this isolate found that Redis is fit to hold the cluster? Checked once, not with each request. */
 let checked = false;
@@ -35,10 +35,16 @@ export default {
     const { served } = latest;
     if (served instanceof RequestError) return problemResponse(served);
     let opening: Promise<OpenBackend> | null = null;
+    let isOver = false;
     // Not before a route asks for it: a request without a token gets no connection either.
-    const backend = () => (opening ??= served.connect());
+    const backend = () => {
+      if (isOver) return Promise.reject(new Error("the request is over"));
+      return (opening ??= served.connect());
+    };
     const close = async (): Promise<void> => {
-      await opening?.then((opened) => closeBackend(opened, SETTLE_MS), ignoreFailed);
+      isOver = true;
+      const opened = await opening?.catch(ignoreFailed);
+      if (opened != null) await closeBackend(opened, SETTLE_MS);
     };
     // A client that leaves while the API waits for something gets no answer whose end could close the connection.
     const onGone = () => context.waitUntil(close());

@@ -15,10 +15,13 @@ const PLAIN: Platform = {
 export type FetchApi = {
   /** Answers a request. Never rejects: what goes wrong is a problem document. */
   readonly fetch: (request: Request) => Promise<Response>;
-  /** Resolves when nothing that was begun for a request goes on after its answer, at the latest after `limitMs`. */
-  readonly settled: (limitMs: number) => Promise<void>;
   /** Ends streams, refuses new requests and closes the connections to Redis. Safe to repeat. */
   readonly close: () => Promise<void>;
+  /**
+   * Resolves when the work is done that goes on after answers, such as the event that a job has ended. For a platform that stops the
+   * process between requests; a sweep repairs what is lost.
+   */
+  readonly settled: () => Promise<void>;
 };
 
 /**
@@ -36,8 +39,8 @@ export function createFetch(env: Readonly<Record<string, unknown>>, platform: Pl
   if (settings instanceof RequestError)
     return {
       fetch: () => Promise.resolve(problemResponse(settings)),
-      settled: () => Promise.resolve(),
       close: () => Promise.resolve(),
+      settled: () => Promise.resolve(),
     };
   let checked = false;
   const shared = new SharedBackend(async () => {
@@ -56,10 +59,10 @@ export function createFetch(env: Readonly<Record<string, unknown>>, platform: Pl
   });
   return {
     fetch: async (request) => app.fetch(request, {}),
-    settled: (limitMs) => shared.settled(limitMs),
     close: async () => {
       shutdown.abort();
       await shared.close();
     },
+    settled: () => shared.settled(),
   };
 }

@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { orLate } from "../bounded-wait.ts";
 import { RequestError } from "../domain/errors.ts";
 import { createFetch } from "./fetch.ts";
 import type { Platform } from "./platform.ts";
@@ -16,8 +17,6 @@ const LAMBDA: Platform = {
  * https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
  */
 const MAX_ANSWER_BYTES = 6_000_000;
-/** Less than what is left of the 3 s in which a request is answered. */
-const SETTLE_MS = 250;
 
 /**
  * The parts that are read of an event in the payload format 2.0, which API Gateway's HTTP APIs and function URLs send.
@@ -43,6 +42,12 @@ type LambdaResult = {
   readonly isBase64Encoded: false;
 };
 
+/**
+ * Lambda stops the process as soon as the result is there, so the result waits for what goes on after an answer: with the time for
+ * the answer, less than the promised 3 s. A sweep repairs what is not done by then.
+ */
+const SETTLE_MS = 200;
+
 const api = createFetch(process.env, LAMBDA);
 
 /**
@@ -51,10 +56,9 @@ const api = createFetch(process.env, LAMBDA);
  */
 export async function handler(event: unknown): Promise<LambdaResult> {
   const request = requestOf(event);
-  const response = request instanceof Request ? await api.fetch(request) : problemResponse(request);
-  // Lambda stops the process when it has the answer: what the request has begun must have been sent by then.
-  await api.settled(SETTLE_MS);
-  return resultOf(response);
+  const result = await resultOf(request instanceof Request ? await api.fetch(request) : problemResponse(request));
+  await orLate(api.settled(), SETTLE_MS);
+  return result;
 }
 
 function requestOf(event: unknown): Request | RequestError {
@@ -65,12 +69,18 @@ function requestOf(event: unknown): Request | RequestError {
       "This is no event in the payload format 2.0: use an HTTP API of API Gateway, or a function URL.",
     );
   const { rawPath, rawQueryString, headers, requestContext, body, isBase64Encoded } = parsed.data;
-  const query = rawQueryString === "" ? "" : `?${rawQueryString}`;
+  const { method } = requestContext.http;
+  // A request cannot be made with such a body, and no route reads it.
+  const hasBody = body != null && body !== "" && method !== "GET" && method !== "HEAD";
   try {
-    return new Request(new URL(`https://${requestContext.domainName}${rawPath}${query}`), {
-      method: requestContext.http.method,
+    const url = new URL(`https://${requestContext.domainName}`);
+    // Set by themselves, because API Gateway may have decoded the path: then it can contain `?` and `#`.
+    url.pathname = rawPath;
+    url.search = rawQueryString;
+    return new Request(url, {
+      method,
       headers,
-      body: body == null || body === "" ? null : isBase64Encoded ? Buffer.from(body, "base64") : body,
+      body: !hasBody ? null : isBase64Encoded ? Buffer.from(body, "base64") : body,
     });
   } catch (cause) {
     return new RequestError(

@@ -35,6 +35,14 @@ export class SharedBackend {
     }
   }
 
+  /** Resolves when the work is done that goes on after answers. */
+  async settled(): Promise<void> {
+    await this.#opening?.then(
+      (opened) => opened.settled(),
+      () => undefined,
+    );
+  }
+
   /** Closes the connections. Safe to repeat; a later `open` opens new ones. */
   async close(): Promise<void> {
     const opening = this.#opening;
@@ -43,15 +51,6 @@ export class SharedBackend {
       (opened) => closeBackend(opened, SETTLE_MS),
       () => undefined,
     );
-  }
-
-  /** Resolves when nothing that was begun for a request goes on after its answer, at the latest after `limitMs`. */
-  async settled(limitMs: number): Promise<void> {
-    const settling = this.#opening?.then(
-      (opened) => opened.settled(),
-      () => undefined,
-    );
-    if (settling !== undefined) await orLate(settling, limitMs);
   }
 
   /** The same backend if it still answers, else a new one. */

@@ -70,13 +70,14 @@ type Found = AdvancedJob & { readonly runners: ReadonlyMap<string, Runner> };
 export type JobServiceOptions = TakeOverOptions & {
   readonly dispatcher: Dispatcher;
   readonly observer: Observer;
-  readonly late: LateWork;
   readonly deadAfterMs: number;
   readonly jobRetentionMs: number;
   /** This process's clock. It only measures the time since this process itself saw something. */
   readonly nowMs: () => number;
   /** Called for nodes and stitches whose records cannot be read: other parts of a job go on. */
   readonly onUnreadable: OnUnreadable;
+  /** Takes what goes on after a job was closed. */
+  readonly late: LateWork;
 };
 
 /**

@@ -1,20 +1,20 @@
-/** Work that goes on after its request was answered. A later look at the job repeats what fails. */
+/** Work that goes on after the request that began it was answered, such as the events of a job that has ended. */
 export class LateWork {
   readonly #onError: (error: unknown) => void;
-  readonly #running = new Set<Promise<void>>();
+  readonly #under = new Set<Promise<void>>();
 
+  /** @param onError called with the errors of the work: a sweep repairs what failed. */
   constructor(onError: (error: unknown) => void) {
     this.#onError = onError;
   }
 
-  /** Lets work go on. Its error is reported, and no one else's. */
   add(work: Promise<unknown>): void {
-    const running = work.then(() => undefined, this.#onError).finally(() => this.#running.delete(running));
-    this.#running.add(running);
+    const ended: Promise<void> = work.then(() => undefined, this.#onError).finally(() => this.#under.delete(ended));
+    this.#under.add(ended);
   }
 
-  /** Resolves when no work is under way, also none that the work itself has added. */
+  /** Resolves when no such work is under way. */
   async settled(): Promise<void> {
-    while (this.#running.size > 0) await Promise.all(this.#running);
+    while (this.#under.size > 0) await Promise.all(this.#under);
   }
 }

@@ -11,6 +11,7 @@ import type { Keys } from "../../redis/keys.ts";
 import { refuseOtherMode } from "../../redis/master-mode.ts";
 import type { CommandRequest, CommandService, NamedJob } from "../commands/command-service.ts";
 import type { AcceptedJob } from "../commands/job-acceptance.ts";
+import type { LateWork } from "../jobs/late-work.ts";
 import type { JobWaiter } from "../jobs/job-waiter.ts";
 import { type LeaderRequest, refusalOf } from "./request.ts";
 
@@ -29,8 +30,8 @@ export type RequestSenderOptions = {
   readonly commandService: CommandService;
   readonly randomBytes: (count: number) => Uint8Array;
   readonly nowMs: () => number;
-  /** Called if an entry that was withdrawn could not be removed from the queue: the leader drops it. */
-  readonly onLate: (error: unknown) => void;
+  /** Takes the removal of an entry that was withdrawn. If it fails, the leader drops the entry. */
+  readonly late: LateWork;
 };
 
 /** Sends requests to the leader, and waits until it has carried them out or refused them. */
@@ -90,7 +91,7 @@ export class RequestSender {
         case "refused":
           throw refusalOf(result.refusal);
         case "withdrawn":
-          this.#options.queue.remove(entryId(job, nonce)).catch(this.#options.onLate);
+          this.#options.late.add(this.#options.queue.remove(entryId(job, nonce)));
           await refuseOtherMode(redis, keys, this.#options.chosen);
           throw new RequestError(
             "no_leader",
