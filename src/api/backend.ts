@@ -25,6 +25,8 @@ export type Backend = {
 
 /** A backend with its connections. */
 export type OpenBackend = Backend & {
+  /** false: it has lost its connection, and commands fail until it has a new one. */
+  readonly isConnected: () => boolean;
   /** Resolves when the work is done that goes on after answers: a platform that stops between requests would lose it. */
   readonly settled: () => Promise<void>;
   /** Closes the connections. Safe to repeat. */
@@ -70,6 +72,7 @@ export function backendOf(open: OpenMaster): OpenBackend {
     master: open.master,
     followEvents: (after, signal) => followEvents(open, after, signal),
     ping: () => writeFormat(open.redis, open.keys),
+    isConnected: () => open.redis.status === "ready",
     settled: () => open.settled(),
     close: () => open.close(),
   };

@@ -54,7 +54,10 @@ export function createFetch(env: Readonly<Record<string, unknown>>, platform: Pl
     limits: platform.limits,
     open: () => shared.open(),
     nowMs: () => performance.now(),
-    onError: (error, requestId) => console.error(JSON.stringify({ requestId, error: loggable(error) })),
+    onError: (error, requestId) => {
+      shared.doubt();
+      console.error(JSON.stringify({ requestId, error: loggable(error) }));
+    },
     shutdown: shutdown.signal,
   });
   return {

@@ -7,7 +7,10 @@ const IDLE_MS = 30_000;
 const PING_MS = 500;
 const SETTLE_MS = 1000;
 
-/** One backend for all requests of a process: opened when a request needs it, and again after it could not be. */
+/**
+ * One backend for all requests of a process: opened when a request needs it, and anew when it could not be or has lost its connection.
+ * It does not wait until the connection is back by itself: in a process that was stopped, that may be too late for a request.
+ */
 export class SharedBackend {
   readonly #connect: () => Promise<OpenBackend>;
   readonly #nowMs: () => number;
@@ -27,12 +30,28 @@ export class SharedBackend {
     this.#usedAtMs = nowMs;
     if (wasIdle && this.#opening !== null) this.#opening = this.#checked(this.#opening);
     const opening = (this.#opening ??= this.#connect());
+    const opened = await this.#orForget(opening);
+    if (opened.isConnected()) return opened;
+    // The first request that sees it; the others take what that one opens.
+    if (this.#opening === opening) {
+      opened.close();
+      this.#opening = null;
+    }
+    return this.#orForget((this.#opening ??= this.#connect()));
+  }
+
+  async #orForget(opening: Promise<OpenBackend>): Promise<OpenBackend> {
     try {
       return await opening;
     } catch (error) {
       if (this.#opening === opening) this.#opening = null;
       throw error;
     }
+  }
+
+  /** The next `open` asks first whether the connection still answers: a request has just got no answer over it. */
+  doubt(): void {
+    this.#usedAtMs = 0;
   }
 
   /** Resolves when the work is done that goes on after answers. */
