@@ -8,9 +8,10 @@ import { createTestHarness, type TestHarness } from "wrangler";
 import { type LocalRedis, startLocalRedis } from "../../src/cli/processes/local-redis.ts";
 import type { RedisClient } from "../../src/redis/connection/client.ts";
 import { connectRedis, openRedis } from "../../src/redis/connection/connection.ts";
+import { leaveNode } from "../../src/redis/node/node-lease.ts";
 import { emitEvents } from "../../src/redis/events.ts";
 import { Keys } from "../../src/redis/keys.ts";
-import { publishAsNode } from "../support/publish-test-stitch.ts";
+import { publishAsNode, publishMuteStitch } from "../support/publish-test-stitch.ts";
 import { InboxReader } from "../../workers/node/messages/inbox-reader.ts";
 import { LogQuestions } from "../../workers/node/messages/log-questions.ts";
 import { StitchLog } from "../../workers/node/logs/stitch-log.ts";
@@ -111,8 +112,10 @@ test("events are streamed as they happen", async () => {
   ended.abort();
 });
 
+/** How many connections to Redis the edge has. */
+const connections = async () => (await redisConnections(redis)) - 1;
+
 test("a reader's connections to Redis close when the reader leaves, at the latest at the next write", async () => {
-  const connections = async () => (await redisConnections(redis)) - 1;
   const gone = (what: string) =>
     until(what, async () => {
       // workerd notices only when it writes, and so does wrangler's proxy in front of it.
@@ -132,6 +135,59 @@ test("a reader's connections to Redis close when the reader leaves, at the lates
   await reader?.cancel();
   left.abort();
   await gone("its connections are gone");
+});
+
+test("a request's connections to Redis close after every kind of answer", async () => {
+  const keys = new Keys(CLUSTER);
+  await registerTestNode(redis, keys, "n5");
+  await leaveNode(redis, keys, "left", await registerTestNode(redis, keys, "left"));
+  await registerTestNode(redis, keys, "broken");
+  await redis.hset(keys.nodeMeta("broken"), "facts", "not JSON");
+  const cordon = JSON.stringify({ command: "node.cordon", target: "n5" });
+  for (const [status, path, init] of [
+    [200, "/v1/cluster", {}],
+    [200, "/v1/commands?waitMs=5000", { method: "POST", body: cordon }],
+    [204, "/v1/nodes/left", { method: "DELETE" }],
+    [404, "/v1/nodes/none", {}],
+    [400, "/v1/nodes/Not-An-Id", {}],
+    [401, "/v1/cluster", { token: null }],
+    [500, "/v1/nodes/broken", {}],
+  ] as const) {
+    const { response, body } = await ask(path, init);
+    assert.equal(response.status, status, `${path}: ${JSON.stringify(body)}`);
+    await until(`none is left after ${status} of ${path}`, async () => (await connections()) === 0, 5000);
+  }
+  await redis.del(keys.nodeMeta("broken"));
+});
+
+// workerd does not tell of a client that leaves before the answer begins (enable_request_signal or not), and there is nothing to
+// write by which it would notice. With a runtime that tells, they close at once: test/edge/entry.test.ts.
+test("a request's connections to Redis close at the end of its wait if its client has left", async () => {
+  const keys = new Keys(CLUSTER);
+  await registerTestNode(redis, keys, "n6");
+  await publishMuteStitch(redis, keys, "n6", "mute");
+  const sent = await ask("/v1/commands", {
+    method: "POST",
+    body: JSON.stringify({ command: "node.ping", target: "n6" }),
+  });
+  const message = { to: { stitch: "n6:mute" }, data: "x", expect: "reply", timeoutMs: 2000 };
+  await until("none is left of what was before", async () => (await connections()) === 0);
+  for (const [path, body] of [
+    [`/v1/jobs/${String(sent.body["id"])}?waitMs=2000`, null],
+    ["/v1/messages", JSON.stringify(message)],
+  ] as const) {
+    const left = new AbortController();
+    const waiting = edge.fetch(path, {
+      ...(body === null ? {} : { method: "POST", body }),
+      headers: { authorization: `Bearer ${TOKEN}`, "content-type": "application/json" },
+      signal: left.signal,
+    });
+    const ended = assert.rejects(waiting, { name: "AbortError" }, path);
+    await until(`${path} waits, with a connection that listens`, async () => (await connections()) === 2);
+    left.abort();
+    await ended;
+    await until(`none is left after the client of ${path} has left`, async () => (await connections()) === 0, 10_000);
+  }
 });
 
 test("a stitch's log is read and followed by asking the stitch's node", async () => {

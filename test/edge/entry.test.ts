@@ -3,21 +3,25 @@ import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { test } from "node:test";
+import { after, before, describe, it, test } from "node:test";
 import edge from "../../src/api/edge.ts";
-import { startLocalRedis } from "../../src/cli/processes/local-redis.ts";
+import { type LocalRedis, startLocalRedis } from "../../src/cli/processes/local-redis.ts";
+import type { RedisClient } from "../../src/redis/connection/client.ts";
 import { connectRedis, openRedis } from "../../src/redis/connection/connection.ts";
+import { Keys } from "../../src/redis/keys.ts";
 import { checkAnswer } from "../support/checked-fetch.ts";
 import { until } from "../support/cluster.ts";
+import { publishMuteStitch } from "../support/publish-test-stitch.ts";
 import { redisConnections } from "../support/redis-connections.ts";
+import { registerTestNode } from "../support/register-test-node.ts";
 
 const TOKEN = "edge-test-token-0123456789abcdef";
 const REDIS_URL = "redis://127.0.0.1:1";
 
 /** `ended` resolves when the isolate has no more work for the request (`waitUntil`). */
-function ask(path: string, env: Record<string, string>, signal: AbortSignal | null = null) {
+function ask(path: string, env: Record<string, string>, init: RequestInit = {}) {
   const work: Promise<unknown>[] = [];
-  const request = new Request(`http://edge.test${path}`, { headers: { authorization: `Bearer ${TOKEN}` }, signal });
+  const request = new Request(`http://edge.test${path}`, { headers: { authorization: `Bearer ${TOKEN}` }, ...init });
   const response = edge.fetch(request, env, { waitUntil: (promise) => void work.push(promise) });
   return { response, ended: async () => void (await Promise.all(work)) };
 }
@@ -67,25 +71,59 @@ for (const [what, env, expected, says] of [
   });
 }
 
-test("a request's connections to Redis close when its signal says that the reader has left", {
-  timeout: 20_000,
-}, async () => {
-  const dir = await mkdtemp(join(tmpdir(), "crossstitch-edge-"));
-  const local = await startLocalRedis({ dir, port: 0 });
-  const redis = openRedis(local.url, "shared", () => undefined);
-  try {
+describe("a request's connections to Redis close when its signal says that the client has left", () => {
+  let dir = "";
+  let local: LocalRedis;
+  let redis: RedisClient;
+  const keys = new Keys("default");
+  before(async () => {
+    dir = await mkdtemp(join(tmpdir(), "crossstitch-edge-"));
+    local = await startLocalRedis({ dir, port: 0 });
+    redis = openRedis(local.url, "shared", () => undefined);
     await connectRedis(redis, 5000);
+    await registerTestNode(redis, keys, "n1");
+    await publishMuteStitch(redis, keys, "n1", "mute");
+  });
+  after(async () => {
+    redis.disconnect();
+    await local.stop();
+    await rm(dir, { recursive: true, force: true });
+  });
+
+  const env = () => ({ REDIS_URL: local.url, STITCH_TOKEN: TOKEN });
+  const post = (body: unknown): RequestInit => ({
+    method: "POST",
+    body: JSON.stringify(body),
+    headers: { authorization: `Bearer ${TOKEN}`, "content-type": "application/json" },
+  });
+  const closes = async (ended: () => Promise<void>) => {
+    await ended();
+    await until("its connections are gone", async () => (await redisConnections(redis)) === 1, 5000);
+  };
+
+  it("while it reads a stream of events", async () => {
     const left = new AbortController();
-    const { response, ended } = ask("/v1/events", { REDIS_URL: local.url, STITCH_TOKEN: TOKEN }, left.signal);
+    const { response, ended } = ask("/v1/events", env(), { signal: left.signal });
     const reader = (await response).body?.getReader();
     await reader?.read();
     await until("it listens", async () => (await redisConnections(redis)) === 3);
     left.abort();
-    await ended();
-    await until("its connections are gone", async () => (await redisConnections(redis)) === 1);
-  } finally {
-    redis.disconnect();
-    await local.stop();
-    await rm(dir, { recursive: true, force: true });
+    await closes(ended);
+  });
+
+  for (const [what, path, sent] of [
+    ["a job's end", "/v1/commands?waitMs=60000", { command: "node.ping", target: "n1" }],
+    ["a reply", "/v1/messages", { to: { stitch: "mute" }, data: "x", expect: "reply", timeoutMs: 60_000 }],
+  ] as const) {
+    it(`while it waits for ${what}`, async () => {
+      const left = new AbortController();
+      const { response, ended } = ask(path, env(), { ...post(sent), signal: left.signal });
+      await until("it listens", async () => (await redisConnections(redis)) === 3);
+      left.abort();
+      await until("its connections are gone", async () => (await redisConnections(redis)) === 1, 5000);
+      // Nobody gets this answer; without a connection, the wait ends with it.
+      assert.equal((await response).status, 503);
+      await closes(ended);
+    });
   }
 });
