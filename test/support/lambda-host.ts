@@ -11,7 +11,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import { build } from "esbuild";
-import { REQUIRE } from "../../infra/build.ts";
 
 /** What the function returns, for either source. */
 export type LambdaAnswer = {
@@ -83,7 +82,7 @@ export function eventOf(request: IncomingMessage, body: Buffer, source: Source):
   };
 }
 
-/** Bundles the function as its user would, with all that it needs in one file. */
+/** Bundles the function as docs/http.md (Platforms) says, with all that it needs in one file. */
 async function bundleFunction(file: string): Promise<void> {
   await build({
     stdin: {
@@ -92,9 +91,6 @@ async function bundleFunction(file: string): Promise<void> {
     },
     bundle: true,
     platform: "node",
-    target: "node24",
-    format: "esm",
-    banner: { js: REQUIRE },
     outfile: file,
     logLevel: "error",
   });
@@ -103,7 +99,7 @@ async function bundleFunction(file: string): Promise<void> {
 /** Starts the function with these settings. Its events come in turn from API Gateway and from a function URL. */
 export async function startLambda(env: Readonly<Record<string, string>>): Promise<LambdaHost> {
   const dir = await mkdtemp(join(tmpdir(), "crossstitch-lambda-"));
-  const bundle = join(dir, "function.mjs");
+  const bundle = join(dir, "function.cjs");
   await bundleFunction(bundle);
   const all: ChildProcess[] = [];
   const idle: ChildProcess[] = [];
