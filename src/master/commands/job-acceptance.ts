@@ -230,15 +230,17 @@ export class JobAcceptance {
     spec: StitchSpec | null,
     { waitMs, askedAtMs, watch }: { waitMs: number; askedAtMs: number; watch: HintWatch | null },
   ): Promise<AcceptedJob> {
-    const { waiter, nowMs } = this.#options;
+    const { jobService, waiter, nowMs } = this.#options;
     const { record } = state;
     const folded = foldJob(state, new Map());
     const jobOf = async (advanced: Pick<AdvancedJob, "state" | "folded">) =>
       ({ kind: "job", job: await waiter.view(advanced, spec), replayed: false }) as const;
     // Nothing to do in it, or its nodes are away: then it has ended, and is closed before the answer.
-    if (watch === null && folded.verdict === null) return jobOf({ state, folded });
+    const closed = folded.verdict === null ? null : await jobService.judge(state, []);
+    if (closed !== null && closed !== "changed" && closed !== "gone") return jobOf(closed);
+    if (watch === null && closed === null) return jobOf({ state, folded });
     const isToldByHints =
-      folded.verdict === null && record.orchestration === null && record.tasks.every(({ runs }) => runs === "node");
+      closed === null && record.orchestration === null && record.tasks.every(({ runs }) => runs === "node");
     const advanced =
       (isToldByHints && watch !== null ? await waiter.endByHints(state, waitMs, watch) : null) ??
       (await waiter.wait(record.id, waitMs - (nowMs() - askedAtMs), watch));
