@@ -5,7 +5,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { describe, it } from "node:test";
 import { getRequestListener } from "@hono/node-server";
-import { createFetch, type FetchApi } from "crossstitch/fetch";
+import { createFetch, type FetchApi } from "../../src/api/fetch.ts";
 import { createClient } from "../../src/client/client.ts";
 import { checkAnswer, checkedFetch } from "../support/checked-fetch.ts";
 import { TestCluster, until } from "../support/cluster.ts";

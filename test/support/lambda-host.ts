@@ -86,7 +86,7 @@ export function eventOf(request: IncomingMessage, body: Buffer, source: Source):
 async function bundleFunction(file: string): Promise<void> {
   await build({
     stdin: {
-      contents: 'export { handler } from "crossstitch/lambda";',
+      contents: 'export { handler } from "./src/api/lambda.ts";',
       resolveDir: join(import.meta.dirname, "../.."),
     },
     bundle: true,
