@@ -1,7 +1,7 @@
 import { type Config, ConfigError, loadConfig } from "../config.ts";
 import { RequestError } from "../domain/errors.ts";
 import { loggable } from "../error-log.ts";
-import { RedisRefused } from "../redis/connection/connection.ts";
+import { asRequestError, RedisRefused } from "../redis/connection/connection.ts";
 import { openBackend, type OpenBackend } from "./backend.ts";
 import type { Access, PlatformLimits } from "./deps.ts";
 import { checkToken } from "./token.ts";
@@ -63,6 +63,8 @@ export async function connect(config: Config, platform: Platform, checkFirst: bo
     });
   } catch (error) {
     if (error instanceof RedisRefused) throw misconfigured(error, platform.howToSet);
+    const known = asRequestError(error);
+    if (known instanceof RequestError) throw known;
     throw new RequestError(
       "redis_unavailable",
       "Redis cannot be reached from this API; the request can be sent again with the same Idempotency-Key.",

@@ -25,12 +25,12 @@ for (const { name, url } of REDISES) {
       await withCluster(url, {}, async ({ open }) => {
         const { redis, keys } = open;
         const record = await pingJob(open, SLOW);
-        assert.equal(await takeScopes(redis, keys, LEADERLESS, SLOW, "first", ["shop.orders"]), null);
-        const holder = await takeScopes(redis, keys, LEADERLESS, OTHER, "other", ["shop.orders.1"]);
+        assert.equal((await takeScopes(redis, keys, LEADERLESS, SLOW, "first", ["shop.orders"])).holder, null);
+        const { holder } = await takeScopes(redis, keys, LEADERLESS, OTHER, "other", ["shop.orders.1"]);
         assert.ok(holder !== null && holder.job === SLOW && holder.heldMs >= 0 && holder.heldMs < 10_000);
 
         assert.equal(await giveUpDrafts(redis, keys, SLOW), true);
-        assert.equal(await takeScopes(redis, keys, LEADERLESS, OTHER, "other", ["shop.orders.1"]), null);
+        assert.equal((await takeScopes(redis, keys, LEADERLESS, OTHER, "other", ["shop.orders.1"])).holder, null);
         assert.equal(await createJob(redis, keys, record, "", 0), "void");
         assert.equal(await followUp(redis, keys, SLOW, "retriedBy", OTHER), null, "there is no such job");
         await pruneRecentJobs(redis, keys, 0);
@@ -48,11 +48,11 @@ for (const { name, url } of REDISES) {
     it("a scope that two drafts of one job hold is free only when both have released it", async () => {
       await withCluster(url, {}, async ({ open: { redis, keys } }) => {
         for (const draft of ["first", "second", "second"])
-          assert.equal(await takeScopes(redis, keys, LEADERLESS, SLOW, draft, ["shop.orders"]), null);
+          assert.equal((await takeScopes(redis, keys, LEADERLESS, SLOW, draft, ["shop.orders"])).holder, null);
         await releaseDrafts(redis, keys, SLOW, ["first"]);
-        assert.equal((await takeScopes(redis, keys, LEADERLESS, OTHER, "other", ["shop.orders.1"]))?.job, SLOW);
+        assert.equal((await takeScopes(redis, keys, LEADERLESS, OTHER, "other", ["shop.orders.1"])).holder?.job, SLOW);
         await releaseDrafts(redis, keys, SLOW, ["second"]);
-        assert.equal(await takeScopes(redis, keys, LEADERLESS, OTHER, "other", ["shop.orders.1"]), null);
+        assert.equal((await takeScopes(redis, keys, LEADERLESS, OTHER, "other", ["shop.orders.1"])).holder, null);
       });
     });
 

@@ -8,7 +8,7 @@ import type { JobRecord, JobState } from "../../domain/job/job.ts";
 import type { Right } from "../../domain/master-mode.ts";
 import type { Observed } from "../../domain/planning/observed.ts";
 import type { Plan } from "../../domain/planning/planned.ts";
-import { giveUpDrafts, releaseDrafts, releaseScopes, takeScopes } from "../../redis/job/busy.ts";
+import { releaseDrafts, releaseScopes } from "../../redis/job/busy.ts";
 import { isCluster } from "../../redis/connection/connection.ts";
 import { storeSpec } from "../../redis/stitch/specs.ts";
 import { emitEvents } from "../../redis/events.ts";
@@ -17,22 +17,18 @@ import type { JobHints } from "../../redis/job/job-hints.ts";
 import { dropOpenJob, indexOpenJob, takeBackOpenJob } from "../../redis/job/job-index.ts";
 import { askForJob, createJob } from "../../redis/job/drafts.ts";
 import { drawRevision } from "../../redis/revision.ts";
-import { passingOver } from "../../redis/unreadable.ts";
 import { hex } from "../../domain/json/digest.ts";
 import { FIRST_LOOK_MS, type JobService, type JobServiceOptions, type AdvancedJob } from "../jobs/job-service.ts";
 import type { JobWaiter } from "../jobs/job-waiter.ts";
 import type { Submitted } from "../ports.ts";
+import { holdScopes } from "./scopes.ts";
 import type { Observer } from "../state/observer.ts";
 import type { StitchSpec } from "../../domain/stitch/spec.ts";
 
-/** A job that holds scopes and has no record after this time is given up: its Master died or was delayed. */
-const UNACCEPTED_MS = 10_000;
 /** Most drafts of one command; the next one begins when the last took so long that another Master gave it up. */
 const MOST_DRAFTS = 3;
 /** Most plans of one command; the next one is made when a plan needs more scopes than the last. */
 const MOST_PLANS = 10;
-/** Most ended jobs that still hold scopes, released one after the other. */
-const MOST_HOLDERS = 100;
 
 export type JobAcceptanceOptions = JobServiceOptions & {
   /** Under what this Master may plan commands now; null if it may not: in the mode `leader` only the leader may. */
@@ -160,19 +156,23 @@ export class JobAcceptance {
     return this.#answer(state, spec, { waitMs, askedAtMs, watch });
   }
 
-  /** Plans a draft and takes its scopes. @returns "known" if the job exists already. */
+  /** Plans a draft and takes its scopes. @returns "known" if the job exists already, whatever else is wrong by now. */
   async #plan(draft: Draft): Promise<Planned | "known"> {
-    const { redis, keys, observer, randomBytes } = this.#options;
+    const { redis, keys, observer, randomBytes, late, onLate } = this.#options;
     const { id, repeatable } = draft;
+    // Before the draft takes anything. Where commands sent together keep their order, what follows shares its round trip.
+    const asking = repeatable ? askForJob(redis, keys, id) : Promise.resolve(NEW);
+    const scoping = draft.scopes?.(observer.forJob(id)) ?? [];
+    if (scoping instanceof Promise || isCluster(redis)) {
+      await Promise.allSettled([asking, scoping]);
+      if ((await asking).isKnown) return "known";
+    }
+    const scopes = await scoping;
     // Another request with the same id may hold the same scopes: each releases only its own.
     const nonce = hex(randomBytes(8));
-    const scopes = draft.scopes === null ? [] : await draft.scopes(observer.forJob(id));
-    // Before the draft takes anything. What follows shares its round trip, where commands sent together keep their order.
-    const asking = repeatable ? askForJob(redis, keys, id) : NEW;
-    if (isCluster(redis) && (await asking).isKnown) return "known";
     // The pointer first, then the record: see redis/job/job-index.ts.
     const pointing = indexOpenJob(redis, keys, id, FIRST_LOOK_MS);
-    const looking = Promise.all([this.#lookHolding(draft, nonce, scopes), asking, pointing]);
+    const looking = this.#lookHolding(draft, nonce, scopes);
     // A repeated request may rely on the pointer by now. The sweep drops a pointer that is left over.
     const giveBack = () =>
       Promise.all([
@@ -180,14 +180,17 @@ export class JobAcceptance {
         repeatable ? pointing.then((own) => takeBackOpenJob(redis, keys, id, own)) : dropOpenJob(redis, keys, id),
       ]);
     try {
-      const [first, { isKnown, voids }] = await looking;
+      // Nothing is left under way: what gives back comes last.
+      await Promise.allSettled([asking, pointing, looking]);
+      const { isKnown, voids } = await asking;
       if (isKnown) {
-        await giveBack();
+        late.add(giveBack());
         return "known";
       }
-      return { ...(await this.#planAndTake(draft, nonce, first, scopes)), voids, giveBack };
+      await pointing;
+      return { ...(await this.#planAndTake(draft, nonce, await looking, scopes)), voids, giveBack };
     } catch (error) {
-      await giveBack();
+      await giveBack().catch(onLate);
       throw error;
     }
   }
@@ -293,10 +296,10 @@ export class JobAcceptance {
     }
   }
 
-  /** Takes scopes if there are any, then reads. @throws as `#takeScopes` */
+  /** Takes scopes if there are any, then reads. @throws as `holdScopes` */
   async #lookHolding(draft: Draft, nonce: string, scopes: readonly string[]): Promise<Reading> {
     if (scopes.length === 0) return this.#look(draft, false);
-    const taking = this.#takeScopes(draft.id, nonce, scopes);
+    const taking = holdScopes(this.#options, this.#right(), draft.id, nonce, scopes);
     if (isCluster(this.#options.redis)) {
       await taking;
       return this.#look(draft, true);
@@ -308,38 +311,6 @@ export class JobAcceptance {
     if (taken.value === "later") return this.#look(draft, true);
     if (seen.status === "rejected") throw seen.reason;
     return seen.value;
-  }
-
-  /**
-   * @returns "later": what had ended was released first.
-   * @throws RequestError `group_busy` if another job of many steps holds an overlapping scope.
-   */
-  async #takeScopes(id: string, nonce: string, scopes: readonly string[]): Promise<"at once" | "later"> {
-    const { redis, keys, jobService } = this.#options;
-    for (let round = 0; round < MOST_HOLDERS; round++) {
-      const holder = await takeScopes(redis, keys, this.#right(), id, nonce, scopes);
-      if (holder === null) return round === 0 ? "at once" : "later";
-      let isThere = true;
-      const found = await jobService.advance(holder.job).then((job) => {
-        isThere = job !== null;
-        return job;
-      }, passingOver(this.#options.onUnreadable));
-      // A job whose record cannot be read still keeps its scopes.
-      if (!isThere && holder.heldMs >= UNACCEPTED_MS) {
-        await giveUpDrafts(redis, keys, holder.job);
-        continue;
-      }
-      const isOpen = found === null || found.state.marks.closed === null;
-      if (isOpen)
-        throw new RequestError(
-          "group_busy",
-          `Another job works on this: ${holder.job}${found === null ? "" : ` (${found.state.record.command} ${found.state.record.target})`}. Wait for its end, or cancel it.`,
-          { jobId: holder.job },
-        );
-      // The job has ended, and the Master that ended it died before it released the scopes.
-      await releaseScopes(redis, keys, holder.job);
-    }
-    throw new Error(`${MOST_HOLDERS} jobs that have ended still held what this one works on`);
   }
 
   /** The job that was first created with this id; null if there is none. @throws `idempotency_conflict` for another body. */

@@ -12,8 +12,10 @@ import { allSteps, listedJob } from "./job-view.ts";
 import type { JobFilter, Page, StepFilter } from "../ports.ts";
 import { search } from "../state/search.ts";
 
-/** Jobs read in one round trip for a page. */
-const JOBS_AT_ONCE = 1000;
+/** Jobs of a page whose ids are read in one round trip. */
+const IDS_AT_ONCE = 1000;
+/** Jobs that are read in one more: the record of a job of many steps may have megabytes. */
+const JOBS_AT_ONCE = 500;
 
 export type JobListOptions = {
   readonly redis: RedisClient;
@@ -41,11 +43,16 @@ export class JobList {
     const found = () =>
       search({
         limit: page.limit,
-        atOnce: JOBS_AT_ONCE,
+        atOnce: IDS_AT_ONCE,
         after: page.cursor === null ? null : decodeCursor(page.cursor, jobCursor),
         read: (after: JobPlace | null, count) => listJobIds(redis, keys, after, count),
         view: async (rows) => {
-          const found = await Promise.all(rows.map(({ id }) => jobService.look(id).catch(passingOver(onUnreadable))));
+          const found = [];
+          for (let at = 0; at < rows.length; at += JOBS_AT_ONCE) {
+            const part = rows.slice(at, at + JOBS_AT_ONCE);
+            const looks = part.map(({ id }) => jobService.look(id).catch(passingOver(onUnreadable)));
+            found.push(...(await Promise.all(looks)));
+          }
           return found
             .map((job) => (job === null ? null : listedJob(job.state, job.folded)))
             .map((job) => (job !== null && isWanted(job) ? job : null));

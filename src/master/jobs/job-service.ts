@@ -127,15 +127,15 @@ export class JobService {
 
   /**
    * A job as it is, for a list: an open job is left to those who look after it. But one in which nothing more can happen is closed, so
-   * that it is shown as ended. Of a closed job, only its own records are read: what its nodes do now is no part of it.
+   * that it is shown as ended.
    * @returns null if there is no such job.
    */
   async look(id: string): Promise<AdvancedJob | null> {
     const state = await loadJob(this.#options.redis, this.#options.keys, id, this.#options.onUnreadable);
     if (state === null) return null;
-    const isClosed = state.marks.closed !== null;
-    const folded = foldJob(state, isClosed ? new Map() : await this.#runnersOf(state));
-    return isClosed || folded.verdict === null ? { state, folded, wakeAtMs: null } : this.advance(id);
+    const folded = foldJob(state, await this.#runnersOf(state));
+    const isAsShown = state.marks.closed !== null || folded.verdict === null;
+    return isAsShown ? { state, folded, wakeAtMs: null } : this.advance(id);
   }
 
   /** Closes a job from the outcomes in hints, if nothing more can happen in it (see `closeJob`). */

@@ -79,6 +79,8 @@ export class JobWaiter {
     const written = new Map<string, number>();
     const told: string[] = [];
     const steps = new Map<string, StepOutcome>();
+    // A task that was refused is never sent, so nobody tells of its end.
+    const sent = accepted.record.tasks.filter(({ refused }) => refused === null).length;
     let ended = 0;
     for (;;) {
       const payloads = await watch.next(Math.max(0, untilMs - this.#nowMs()));
@@ -92,7 +94,7 @@ export class JobWaiter {
       }
       // Each task sends one hint, when it has ended.
       ended += hints.length;
-      if (ended < accepted.record.tasks.length) continue;
+      if (ended < sent) continue;
       const state = { ...accepted, outcomes: { claims: [], steps, stale: new Set<string>() } };
       // Some hints have only a task's last outcomes, or only say that the task has ended.
       if (nodesInDoubt(state).length > 0) return null;

@@ -15,13 +15,13 @@ import { membersOf, readGroups } from "../../redis/stitch/groups.ts";
 import { readStitch, readStitches, readStitchesOfNode } from "../../redis/stitch/stitch-records.ts";
 import { locateStitch, nodesWith } from "../../redis/stitch/pointers.ts";
 import { readUsage } from "../../redis/stitch/stitch-usage.ts";
-import { type OnUnreadable, refuse } from "../../redis/unreadable.ts";
+import { type OnUnreadable, refuse, type UnreadableRecord } from "../../redis/unreadable.ts";
 import { SpecStore } from "./spec-store.ts";
 
 /** Nodes whose ids are read in one round trip, and then their records in another. In a Cluster, each record is three commands. */
 const NODES_AT_ONCE = { single: 10_000, cluster: 1000 };
 
-/** Every node of the cluster that can be read. For placement, which compares all of them. Two round trips for 10,000 nodes. */
+/** Every node of the cluster that can be read. For placement, which compares all of them. Two round trips for fewer than 10,000 nodes. */
 export async function allNodes(redis: RedisClient, keys: Keys, onUnreadable: OnUnreadable): Promise<NodeRecord[]> {
   const atOnce = isCluster(redis) ? NODES_AT_ONCE.cluster : NODES_AT_ONCE.single;
   const nodes: NodeRecord[] = [];
@@ -92,17 +92,24 @@ export class ObservedReader {
   /** The stitches that a reference means, and the nodes of those that it may mean. */
   async meantWithNodes(ref: string): Promise<Meant & { readonly nodes: readonly NodeRecord[] }> {
     const asked = await this.#asked(ref);
-    const [known, nodes] = await Promise.all([this.#meant(asked), this.nodes(asked.ids.map(nodeOf))]);
+    const unreadable: UnreadableRecord[] = [];
+    const [known, nodes] = await Promise.all([
+      this.#meant(asked),
+      this.nodes(asked.ids.map(nodeOf), (error) => unreadable.push(error)),
+    ]);
+    refuseUnreadable(known, unreadable);
     return { ...known, nodes };
   }
 
   /** The stitches that a reference means; if it is exactly one and it exists, also its record and assignment. */
   async meantWithRecord(ref: string) {
     const asked = await this.#asked(ref);
+    const unreadable: UnreadableRecord[] = [];
     const [known, { records, assignments }] = await Promise.all([
       this.#meant(asked),
-      this.recordsWithAssignments(asked.ids, refuse),
+      this.recordsWithAssignments(asked.ids, (error) => unreadable.push(error)),
     ]);
+    refuseUnreadable(known, unreadable);
     const [only, ...others] = known.stitches;
     if (only === undefined || others.length > 0 || !records.has(only)) return { known, seen: null };
     const own = <T>(all: ReadonlyMap<string, T>) => new Map([...all].filter(([id]) => id === only));
@@ -265,6 +272,14 @@ export class ObservedReader {
   async existing(stitch: string, node: string | undefined): Promise<readonly string[]> {
     return (await this.meant(node === undefined ? stitch : fullId(node, stitch))).stitches;
   }
+}
+
+/** @throws UnreadableRecord what cannot be read of the stitch that is meant. Of others that have its bare id, nothing is needed. */
+function refuseUnreadable({ stitches }: Meant, errors: readonly UnreadableRecord[]): void {
+  const [only, ...others] = stitches;
+  if (only === undefined || others.length > 0) return;
+  const error = errors.find(({ id }) => id === only || id === nodeOf(only));
+  if (error !== undefined) throw error;
 }
 
 /** What a reference to a stitch may mean. A bare id was looked for already. */

@@ -260,6 +260,8 @@ export const isRedisUnavailable = (error: unknown): error is Error => whyUnavail
 
 /** The request error if Redis is away, full or read-only; else the error itself. */
 export function asRequestError(error: unknown): unknown {
+  // Decided already: what caused it does not change the answer.
+  if (error instanceof RequestError) return error;
   const reason = whyUnavailable(error);
   if (reason === null) return error;
   const [code = ""] = NOT_NOW.exec(reason) ?? [];

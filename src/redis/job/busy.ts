@@ -92,9 +92,10 @@ const taken = z.tuple([z.string(), z.number()]).nullable();
 type Holder = { readonly job: string; readonly heldMs: number };
 
 /**
- * Takes scopes for a draft of a job of many steps (see `Plan.scopes`), in addition to those that the job has. @returns null
- * if the job has the scopes now, else the job that is in the way. Safe to repeat. Two drafts of one job (with the same
- * idempotency key) may both hold scopes. On a single Redis, commands that are issued after this are carried out after it.
+ * Takes scopes for a draft of a job of many steps (see `Plan.scopes`), in addition to those that the job has. @returns `holder`: null
+ * if the job has the scopes now, else the job that is in the way. `atOnce`: on a single Redis, commands that were issued after this
+ * were carried out after it; not if the mode of the Masters had to be recorded first. Safe to repeat. Two drafts of one job (with the
+ * same idempotency key) may both hold scopes.
  */
 export async function takeScopes(
   redis: RedisClient,
@@ -103,12 +104,14 @@ export async function takeScopes(
   job: string,
   draft: string,
   scopes: readonly string[],
-): Promise<Holder | null> {
-  const reply = await underRight(redis, keys, right, () =>
-    take.callInOrder(redis, [keys.busy, keys.masterMode], [...rightArgs(keys, right), job, draft, ...scopes]),
-  );
+): Promise<{ readonly holder: Holder | null; readonly atOnce: boolean }> {
+  let calls = 0;
+  const reply = await underRight(redis, keys, right, () => {
+    calls += 1;
+    return take.callInOrder(redis, [keys.busy, keys.masterMode], [...rightArgs(keys, right), job, draft, ...scopes]);
+  });
   const holder = taken.parse(reply);
-  return holder === null ? null : { job: holder[0], heldMs: holder[1] };
+  return { holder: holder === null ? null : { job: holder[0], heldMs: holder[1] }, atOnce: calls === 1 };
 }
 
 /** Releases the scopes of a job that has ended. Safe to repeat. */

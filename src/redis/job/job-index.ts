@@ -16,7 +16,7 @@ const DUE_AT_ONCE = 1000;
 /**
  * Adds the pointer to a job that is about to be created. KEYS open jobs. ARGV job, in how many ms to look at it.
  * Returns the pointer's score if there was no pointer yet, else ''. An existing pointer gets another score, so that the request
- * that made it sees that it is not alone any more. The score ends in half a millisecond; no score that a sweep writes does.
+ * that made it sees that it is not alone any more; not a later look, or a client that repeats its request would put it off for ever. The score ends in half a millisecond; no score that a sweep writes does.
  * Atomic: of two requests with the same idempotency key, each must know whether the other was first.
  */
 const point = defineScript<[open: string]>(
@@ -25,8 +25,7 @@ const point = defineScript<[open: string]>(
   `
 only(KEYS[1], 'zset')
 local was = redis.call('ZSCORE', KEYS[1], ARGV[1])
-local at = now + math.floor(ARGV[2]) + 0.5
-if was then at = math.max(at, math.floor(was) + 1.5) end
+local at = was and math.floor(was) + 1.5 or now + math.floor(ARGV[2]) + 0.5
 redis.call('ZADD', KEYS[1], at, ARGV[1])
 return was and '' or redis.call('ZSCORE', KEYS[1], ARGV[1])
 `,

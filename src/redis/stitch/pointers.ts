@@ -57,7 +57,7 @@ export function dropPointers(
 
 /**
  * Reads the route of a bare id, and whether its stitches exist. Not for a Cluster. ARGV route, what stands before and after a node's id
- * in the key of its stitches, bare id. Returns {node, route, 1 or 0, …}; false if the route has another type. The keys are not declared:
+ * in the key of its stitches, bare id. Returns {node, route, 1 or 0, …}; false if one of them cannot be read. The keys are not declared:
  * a node may not write those of another one (docs/security.md).
  */
 const locate = defineScript<[]>(
@@ -68,6 +68,7 @@ local routes, reply = redis.pcall('HGETALL', ARGV[1]), {}
 if routes.err then return false end
 for i = 1, #routes, 2 do
   local exists = redis.pcall('HEXISTS', ARGV[2] .. routes[i] .. ARGV[3], ARGV[4])
+  if type(exists) == 'table' then return false end
   reply[#reply + 1] = {routes[i], routes[i + 1], exists == 1 and 1 or 0}
 end
 return reply
