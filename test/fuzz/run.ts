@@ -1,5 +1,5 @@
 // `npm run fuzz -- MINUTES [SEED]` runs this (default: 1 minute, a new seed): bad requests against an API on a Redis of its
-// own, as test/integration/http-fuzz.test.ts does for half a minute. Fails if one gets a wrong answer or delays others.
+// own, as test/integration/http-fuzz.test.ts does for some seconds. Fails if one gets a wrong answer or delays others.
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -196,7 +196,10 @@ for (const { name, url } of REDISES) {
         assert.deepEqual(await fixture.put(...all), ["buried", "stored", "stored"], "what is alone has room");
         assert.deepEqual(await fixture.put(...all), ["buried", "stored", "buried"]);
         assert.deepEqual(await letters(), ["n1:a é", "n1:a é", "n1:a é", "n1:b é"]);
-        assert.deepEqual(await nodesWithDeadLetters(redis, keys), [NODE]);
+        assert.deepEqual(
+          (await nodesWithDeadLetters(redis, keys)).map(({ node }) => node),
+          [NODE],
+        );
         const once = (id: string) => putMessageOnce(redis, keys, NODE, id, { ...refused, burial: burial("n1:a") });
         assert.deepEqual([await once("x"), await once("x")], ["buried", "buried"], "once, and no second time");
         assert.equal((await letters()).length, 5);

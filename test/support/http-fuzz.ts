@@ -65,7 +65,8 @@ export async function fuzzHttp(
   probe.postMessage("end");
   const [livez] = (await once(probe, "message")) as [Probed];
   await probe.terminate();
-  if (livez.slowestMs > LIVEZ_MS + livez.latestMs)
+  // Behind a server of the platform, that server decides who waits: Lambda gives each request an instance of its own, or lets it wait.
+  if (!behindAServer && livez.slowestMs > LIVEZ_MS + livez.latestMs)
     findings.push(`/livez took ${livez.slowestMs} ms, where ${livez.latestMs} ms are the machine's; seed ${seed}`);
   return { requests, statuses, livez, findings };
 }
