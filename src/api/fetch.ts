@@ -1,9 +1,7 @@
-import { RequestError } from "../domain/errors.ts";
-import { loggable } from "../error-log.ts";
-import { createApp } from "./app.ts";
-import { connect, type Platform, readSettings } from "./platform.ts";
-import { problemResponse } from "./problem.ts";
-import { SharedBackend } from "./shared-backend.ts";
+import type { Platform } from "./platform.ts";
+import { type FetchApi, sharedApi } from "./shared-api.ts";
+
+export type { FetchApi } from "./shared-api.ts";
 
 const PLAIN: Platform = {
   masterId: "api-fetch",
@@ -11,61 +9,17 @@ const PLAIN: Platform = {
   howToSet: (setting) => `the setting ${setting} that createFetch was given`,
 };
 
-/** The HTTP API as a function from requests to answers. */
-export type FetchApi = {
-  /** Answers a request. Never rejects: what goes wrong is a problem document. */
-  readonly fetch: (request: Request) => Promise<Response>;
-  /** Ends streams, refuses new requests and closes the connections to Redis. Safe to repeat. */
-  readonly close: () => Promise<void>;
-  /**
-   * Resolves when the work is done that goes on after answers, such as the event that a job has ended. For a platform that stops the
-   * process between requests; a sweep repairs what is lost.
-   */
-  readonly settled: () => Promise<void>;
-};
-
 /**
- * The HTTP API for a runtime that speaks `fetch` and keeps TCP connections open between requests (Node, Bun, Deno, and functions on
- * Node). All requests share one connection to Redis, which is opened by the first one. `crossstitch/fetch`.
+ * The HTTP API for a runtime that speaks `fetch` and keeps TCP connections open between requests (Node, Bun, Deno). All requests share
+ * their connections to Redis, which the first one opens. `crossstitch/fetch`.
  *
  * @param env the settings, as an environment; `REDIS_URL` and `STITCH_TOKEN` are required. A wrong setting answers every request with
  *   what to change.
  * @example
  * import { createFetch } from "crossstitch/fetch";
- * export default createFetch(process.env); // Bun and Deno serve what has `fetch`
+ * // Bun: it ends a silent request after 10 s, where a client may wait for 60 s and a stream is silent for 15 s.
+ * export default { ...createFetch(process.env), idleTimeout: 90 };
  */
-export function createFetch(env: Readonly<Record<string, unknown>>, platform: Platform = PLAIN): FetchApi {
-  const settings = readSettings(env, platform);
-  if (settings instanceof RequestError)
-    return {
-      fetch: () => Promise.resolve(problemResponse(settings)),
-      close: () => Promise.resolve(),
-      settled: () => Promise.resolve(),
-    };
-  let checked = false;
-  const shared = new SharedBackend(async () => {
-    const opened = await connect(settings.config, platform, !checked);
-    checked = true;
-    return opened;
-  }, Date.now);
-  const shutdown = new AbortController();
-  const app = createApp({
-    access: settings.access,
-    limits: platform.limits,
-    open: () => shared.open(),
-    nowMs: () => performance.now(),
-    onError: (error, requestId) => {
-      shared.doubt();
-      console.error(JSON.stringify({ requestId, error: loggable(error) }));
-    },
-    shutdown: shutdown.signal,
-  });
-  return {
-    fetch: async (request) => app.fetch(request, {}),
-    close: async () => {
-      shutdown.abort();
-      await shared.close();
-    },
-    settled: () => shared.settled(),
-  };
+export function createFetch(env: Readonly<Record<string, unknown>>): FetchApi {
+  return sharedApi(env, PLAIN);
 }

@@ -1,7 +1,7 @@
 import * as z from "zod";
 import { orLate } from "../bounded-wait.ts";
 import { RequestError } from "../domain/errors.ts";
-import { createFetch } from "./fetch.ts";
+import { sharedApi } from "./shared-api.ts";
 import type { Platform } from "./platform.ts";
 import { problemResponse } from "./problem.ts";
 
@@ -25,8 +25,8 @@ const MAX_ANSWER_BYTES = 6_000_000;
 const lambdaEvent = z.object({
   version: z.literal("2.0"),
   rawPath: z.string(),
-  rawQueryString: z.string().default(""),
-  headers: z.record(z.string(), z.string()).default({}),
+  rawQueryString: z.string().nullish(),
+  headers: z.record(z.string(), z.string()).nullish(),
   requestContext: z.object({
     domainName: z.string().default("lambda.invalid"),
     http: z.object({ method: z.string() }),
@@ -48,7 +48,7 @@ type LambdaResult = {
  */
 const SETTLE_MS = 200;
 
-const api = createFetch(process.env, LAMBDA);
+const api = sharedApi(process.env, LAMBDA);
 
 /**
  * The API as an AWS Lambda function on Node, behind API Gateway (HTTP API) or a function URL. Settings and secrets are the function's
@@ -76,10 +76,10 @@ function requestOf(event: unknown): Request | RequestError {
     const url = new URL(`https://${requestContext.domainName}`);
     // Set by themselves, because API Gateway may have decoded the path: then it can contain `?` and `#`.
     url.pathname = rawPath;
-    url.search = rawQueryString;
+    url.search = rawQueryString ?? "";
     return new Request(url, {
       method,
-      headers,
+      headers: headers ?? {},
       body: !hasBody ? null : isBase64Encoded ? Buffer.from(body, "base64") : body,
     });
   } catch (cause) {

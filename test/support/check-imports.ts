@@ -10,7 +10,7 @@ type Layer = { readonly name: string; readonly files: RegExp; readonly may: read
 const LAYERS: readonly Layer[] = [
   {
     name: "entry",
-    files: /^(src\/cli\/.*|src\/api\/(node|edge|lambda|fetch|platform)\.ts|workers\/[^/]+\/main\.ts)$/,
+    files: /^(src\/cli\/.*|src\/api\/(node|edge|lambda|fetch|platform|shared-api)\.ts|workers\/[^/]+\/main\.ts)$/,
     may: ["*"],
   },
   { name: "config", files: /^src\/config\.ts$/, may: ["redis-url", "domain", "error-text"] },

@@ -1,4 +1,4 @@
-import { mkdir, readdir, rm } from "node:fs/promises";
+import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { checkOwnFolder, NotOwn } from "../../../workers/node/files/own-files.ts";
 import { errorCode } from "../../error-text.ts";
@@ -9,6 +9,7 @@ import type { Step } from "./steps.ts";
 
 const LOCK = "up.pid";
 const GUARD = "guard.pid";
+const IGNORE = ".gitignore";
 /** The guard's own limit and some more. */
 const FORMER_LIMIT_MS = 15_000;
 
@@ -40,6 +41,8 @@ export async function takeHome(dir: string, step: Step): Promise<Home> {
   }
   const release = (): Promise<void> => rm(join(dir, LOCK), { force: true });
   try {
+    // It may be in the folder of somebody's project.
+    await writeFile(join(dir, IGNORE), "*\n");
     const guard = await readOwner(join(dir, GUARD));
     if (guard !== null && (await isAlive(guard))) {
       const gone = await step("what a killed run left behind has ended", () =>
@@ -75,6 +78,6 @@ async function lock(file: string, dir: string): Promise<void> {
 
 async function clear(dir: string): Promise<void> {
   for (const name of await readdir(dir)) {
-    if (name !== LOCK) await rm(join(dir, name), { recursive: true, force: true });
+    if (name !== LOCK && name !== IGNORE) await rm(join(dir, name), { recursive: true, force: true });
   }
 }
