@@ -83,6 +83,23 @@ describe("crossstitch/fetch", () => {
     });
   });
 
+  it("answers, and logs, why Redis lets it not in", async (t) => {
+    await withOwnRedis(async (redis) => {
+      const logged = t.mock.method(console, "error", () => undefined);
+      const url = new URL(redis.url);
+      url.password = "canary";
+      const api = createFetch({ REDIS_URL: url.href, STITCH_TOKEN: TOKEN });
+      const response = await ask(api, "/v1/cluster");
+      const text = await response.text();
+      assert.equal(response.status, 503);
+      assert.match(text, /REDIS_URL has a password, but Redis has none/);
+      const [line] = logged.mock.calls.map(({ arguments: [first] }: { arguments: unknown[] }) => String(first));
+      assert.match(line ?? "", /REDIS_URL has a password/);
+      assert.doesNotMatch(`${text}${line}`, /canary/);
+      await api.close();
+    });
+  });
+
   it("opens a new connection after a lost one", async () => {
     await withFetch(async (api, { open: { redis } }, connections) => {
       assert.equal((await ask(api, "/v1/cluster")).status, 200);

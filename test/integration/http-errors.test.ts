@@ -87,6 +87,8 @@ for (const platform of PLATFORMS) {
     it("invalid_json says what is wrong with the text", async () => {
       const detailOf = async (text: string | Uint8Array<ArrayBuffer>) =>
         (await fails("invalid_json", "/v1/commands", { text, method: "POST" })).detail;
+      // The parser repeats the text: it must not pass for an error of a connection.
+      for (const text of ["ENOENT", '{"a": ECONNRESET}', "LOADING"]) await detailOf(text);
       for (const text of ["{", "", '{"a":}']) assert.doesNotMatch(await detailOf(text), /UTF-8|nested/);
       for (const text of ["[".repeat(101), "[".repeat(100_000) + "]".repeat(100_000)])
         assert.match(await detailOf(text), /it is nested too deeply/);
