@@ -2,7 +2,7 @@ import { Queue } from "bullmq";
 import { type Dispatch, dispatchId, type Task } from "../domain/job/job.ts";
 import type { RedisClient } from "../redis/connection/client.ts";
 import { type Keys, QUEUE } from "../redis/keys.ts";
-import { QUEUE_LAYOUT } from "../redis/layout.ts";
+import { QUEUE_LAYOUT } from "../redis/queue-layout.ts";
 
 /**
  * Finished entries that are kept for inspection. Adding a used id again does nothing while its entry is kept; after that,

@@ -3,7 +3,8 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Keys } from "../../src/redis/keys.ts";
-import { type KeyRow, LAYOUT, QUEUE_LAYOUT } from "../../src/redis/layout.ts";
+import { type KeyRow, LAYOUT } from "../../src/redis/layout.ts";
+import { QUEUE_LAYOUT } from "../../src/redis/queue-layout.ts";
 
 export const OPERATIONS = join(import.meta.dirname, "../../docs/operations.md");
 const BEGIN = "<!-- The next table is made from src/redis/layout.ts by test/support/key-table.ts. -->";
