@@ -17,7 +17,7 @@ import type { ChosenMaster } from "../domain/master-mode.ts";
 import { follow, type FollowCall } from "./follow.ts";
 import { type FollowOptions, followEvents } from "./follow-events.ts";
 import { type Page, readPages } from "./pages.ts";
-import { type Query, type Request, request, type Transport } from "./request.ts";
+import { parse, type Query, type Request, request, type Transport } from "./request.ts";
 import { withRetries } from "./retry.ts";
 import { type WaitOptions, waitForJob } from "./wait-for-job.ts";
 
@@ -95,8 +95,9 @@ export type Call = { readonly signal?: AbortSignal };
 
 /**
  * A typed client of the HTTP API (docs/http.md). Each request has a time limit: its `waitMs` and 15 s. A call throws ApiError,
- * ApiUnreachable or NotTheApi, or the reason of its signal. A read without `waitMs` is repeated, at most twice, if nothing
- * answered or the API answered 503; anything else is sent once. Unknown fields of an answer are kept.
+ * ApiUnreachable or NotTheApi, or the reason of its signal. A read without `waitMs` is repeated, at most twice, if the API is
+ * away: nothing answered, the API answered 503, or a proxy answered for it (NotTheApi with status 502 to 504 or 520 to 527).
+ * Anything else is sent once. Unknown fields of an answer are kept.
  *
  * A list has all that its filter matches, over as many pages as it takes, or the first `limit`. `nextCursor` is null at its
  * end; else there may be more, and the same call with `cursor: nextCursor` continues the list.
@@ -153,10 +154,10 @@ export type Client = {
   /** The job now; with `waitMs` (at most 60,000), when it has ended or that time is up. */
   job(id: string, options?: Call & { readonly waitMs?: number }): Promise<JobResource>;
   /**
-   * Waits until the job has ended, over restarts of the API, and returns it; after `timeoutMs`, as it is then (`finishedAt` is
-   * null, and the job goes on).
-   * @throws ApiError `not_found`; ApiUnreachable, or ApiError with status 503, when the API stays away for 30 s; the signal's
-   *   reason.
+   * Waits until the job has ended, over restarts of the API and while it takes no more requests (429), and returns it; after
+   * `timeoutMs`, as it is then (`finishedAt` is null, and the job goes on).
+   * @throws ApiError `not_found`; when the API stays away for 30 s, ApiUnreachable, ApiError with status 503, or NotTheApi with
+   *   the status of a proxy; the signal's reason. Given an id: whatever kept it from reading the job before the time was up.
    */
   waitForJob(job: JobResource | string, options: WaitOptions): Promise<JobResource>;
   steps(id: string, filter?: Filter<"status" | "node">, call?: Call): Promise<ListResource<ListedStepResource>>;
@@ -228,18 +229,25 @@ export function createClient(options: ClientOptions): Client {
 
 /** Long, because it is a list: one entry for each route of the API. */
 function callsOver(transport: Transport): Client {
-  // Not checked here: the API's own tests check that it answers as http.md says, with these types.
+  // Hardly checked (`request`): the API's own tests check that it answers as http.md says, with these types.
   const send = async <T>(asked: Request): Promise<T> => (await request(transport, asked)).body as T;
   const read = <T>(asked: Request): Promise<T> => withRetries(() => send<T>(asked), asked.signal);
   const get = <T>(path: string, query: Query = {}, call: Call = {}): Promise<T> =>
     read<T>({ path, query, signal: call.signal });
+  const remove = async (path: string, { signal }: Call = {}): Promise<void> => {
+    await request(transport, { method: "DELETE", path, answer: "nothing", signal });
+  };
   const list = <T>(
     path: string,
     { limit, cursor, ...filter }: Page = {},
     call?: Call,
     { most = Number.POSITIVE_INFINITY, joined }: { readonly most?: number; readonly joined?: "backwards" } = {},
   ): Promise<ListResource<T>> =>
-    readPages({ limit: limit ?? most, cursor }, (page) => get(path, { ...filter, ...page }, call), joined);
+    readPages(
+      { limit: limit ?? most, cursor },
+      (page) => read({ path, query: { ...filter, ...page }, answer: "list", signal: call?.signal }),
+      joined,
+    );
   const keyHeader = (key: string | undefined): Request["headers"] =>
     key === undefined ? {} : { "idempotency-key": key };
   const of = (path: string, id: string): string => `${path}/${encodeURIComponent(id)}`;
@@ -253,9 +261,7 @@ function callsOver(transport: Transport): Client {
     cluster: (call) => get("/v1/cluster", {}, call),
     nodes: (filter, call) => list("/v1/nodes", filter, call),
     node: (id, call) => get(of("/v1/nodes", id), {}, call),
-    forgetNode: async (id, call = {}) => {
-      await send({ method: "DELETE", path: of("/v1/nodes", id), signal: call.signal });
-    },
+    forgetNode: (id, call) => remove(of("/v1/nodes", id), call),
     changeMode: ({ mode, preferred, lease }, call = {}) =>
       send({
         method: "POST",
@@ -266,10 +272,11 @@ function callsOver(transport: Transport): Client {
     adoptNode: (id, call = {}) => send({ method: "POST", path: `${of("/v1/nodes", id)}/adopt`, signal: call.signal }),
     stitches: (filter, call) => list("/v1/stitches", filter, call),
     stitch: (id, call) => get(of("/v1/stitches", id), {}, call),
-    logs: (id, { tail, signal } = {}) => read({ path: `${of("/v1/stitches", id)}/logs`, query: { tail }, signal }),
+    logs: (id, { tail, signal } = {}) =>
+      read({ path: `${of("/v1/stitches", id)}/logs`, query: { tail }, answer: "list", signal }),
     followLogs: async function* (id, { tail, ...call } = {}) {
       for await (const { data } of follow(transport, { path: `${of("/v1/stitches", id)}/logs`, query: { tail } }, call))
-        yield JSON.parse(data) as LogLineResource;
+        yield parse(transport.url, data, null) as LogLineResource;
     },
     groups: (page, call) => list("/v1/groups", page, call),
     group: (name, call) => get(of("/v1/groups", name), {}, call),
@@ -312,8 +319,6 @@ function callsOver(transport: Transport): Client {
     deadLetters: (filter, call) => list("/v1/dead-letters", filter, call, { most: SOME }),
     redriveDeadLetter: (id, call = {}) =>
       send({ method: "POST", path: `${of("/v1/dead-letters", id)}/redrive`, signal: call.signal }),
-    deleteDeadLetter: async (id, call = {}) => {
-      await send({ method: "DELETE", path: of("/v1/dead-letters", id), signal: call.signal });
-    },
+    deleteDeadLetter: (id, call) => remove(of("/v1/dead-letters", id), call),
   };
 }

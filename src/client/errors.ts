@@ -40,15 +40,37 @@ export class ApiUnreachable extends Error {
 
 const NEVER_SENT = new Set(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EHOSTUNREACH", "ENETUNREACH"]);
 
-/** Thrown when something answers at `url` that is not this API: a proxy's page, another program. */
+/** Thrown when something answers at `url` that is not this API: another program, or a proxy while the API is away. */
 export class NotTheApi extends Error {
   override readonly name = "NotTheApi";
   readonly url: string;
+  /** The status of the answer. null: a stream began as it should, and what came in it is not of this API. */
+  readonly status: number | null;
 
-  constructor(url: string, reason: string) {
+  constructor(url: string, reason: string, status: number | null) {
     super(`what answers at ${url} is not a CrossStitch API: ${reason}`);
     this.url = url;
+    this.status = status;
   }
+}
+
+/**
+ * Is the API away, and may it be back soon? Nothing answered, the API said 503, or a proxy said with an answer of its own
+ * that it has no API to ask (502 to 504, and Cloudflare's 520 to 527).
+ */
+export function isAway(error: unknown): boolean {
+  if (error instanceof ApiUnreachable) return true;
+  if (error instanceof ApiError) return error.status === 503;
+  return error instanceof NotTheApi && error.status !== null && isOfProxy(error.status);
+}
+
+/** Does a proxy answer with this status when it got no answer, or none in time, from what is behind it? */
+export const isOfProxy = (status: number): boolean =>
+  (status >= 502 && status <= 504) || (status >= 520 && status <= 527);
+
+/** Did the API, or a proxy before it, refuse the request only because there are too many of them now? */
+export function isRateLimited(error: unknown): error is ApiError | NotTheApi {
+  return (error instanceof ApiError || error instanceof NotTheApi) && error.status === 429;
 }
 
 /** The deepest message of a failed `fetch`; the error itself only says "fetch failed". */

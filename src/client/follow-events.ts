@@ -1,7 +1,7 @@
 import type { EventResource } from "../contract/event.ts";
 import { ApiError } from "./errors.ts";
 import { follow, type FollowCall } from "./follow.ts";
-import type { Transport } from "./request.ts";
+import { parse, type Transport } from "./request.ts";
 
 export type FollowOptions = FollowCall & {
   /** Comma-separated types; `node.*` means a family of types. */
@@ -17,8 +17,8 @@ export type FollowOptions = FollowCall & {
 /**
  * The cluster's events as they happen, for as long as the caller iterates. After a lost connection, it continues after the
  * last event seen, so no event comes twice, and none is missed without `onGap`.
- * @throws ApiUnreachable when nothing answers at first, or later for `giveUpAfterMs`; ApiError (`events_gone` if `since` was
- *   trimmed).
+ * @throws ApiUnreachable or NotTheApi when the API is away at first, or later for `giveUpAfterMs`; ApiError (`events_gone` if
+ *   `since` was trimmed).
  */
 export async function* followEvents(
   transport: Transport,
@@ -28,6 +28,6 @@ export async function* followEvents(
   const followed = { path: "/v1/events", query: { type, node, group }, since, isGap, onGap };
   for await (const sent of follow(transport, followed, call)) {
     // The API disconnects a reader that fell behind; `follow` reconnects after the last event seen.
-    if (sent.event !== "gap") yield JSON.parse(sent.data) as EventResource;
+    if (sent.event !== "gap") yield parse(transport.url, sent.data, null) as EventResource;
   }
 }

@@ -1,5 +1,5 @@
 import { pause } from "../bounded-wait.ts";
-import { ApiError, ApiUnreachable, NotTheApi } from "./errors.ts";
+import { ApiError, isAway, isRateLimited, NotTheApi } from "./errors.ts";
 import { open, type Query, type Transport, translated } from "./request.ts";
 import { type ServerSentEvent, serverSentEvents } from "./sse.ts";
 
@@ -29,7 +29,7 @@ export type Followed = {
 /**
  * The server-sent events of a route, for as long as the caller iterates. After a lost connection, it continues after the
  * last id seen, so nothing comes twice.
- * @throws ApiUnreachable when nothing answers at first, or later for `giveUpAfterMs`; ApiError.
+ * @throws ApiUnreachable or NotTheApi when the API is away at first, or later for `giveUpAfterMs`; ApiError.
  */
 export async function* follow(
   transport: Transport,
@@ -86,7 +86,9 @@ async function* oneConnection(
   const headers = { accept: "text/event-stream", ...(lastId === undefined ? {} : { "last-event-id": lastId }) };
   try {
     const response = await open(transport, { path, query, headers, signal }, ended.signal);
-    if (response.body === null) throw new NotTheApi(transport.url, "an event stream without a body");
+    const type = response.headers.get("content-type") ?? "no content type";
+    if (response.body === null || !type.startsWith("text/event-stream"))
+      throw new NotTheApi(transport.url, `${type} instead of an event stream`, response.status);
     alive();
     yield null;
     yield* serverSentEvents(response.body, alive);
@@ -99,5 +101,5 @@ async function* oneConnection(
 
 /** May this error pass? The API, its Redis or the node that it reads from may be back soon. */
 function mayPass(error: unknown): boolean {
-  return error instanceof ApiUnreachable || (error instanceof ApiError && [429, 503, 504].includes(error.status));
+  return isAway(error) || isRateLimited(error) || (error instanceof ApiError && error.status === 504);
 }

@@ -1,5 +1,5 @@
 import type { ProblemResource } from "../contract/problem.ts";
-import { ApiError, ApiUnreachable, NotTheApi, reasonOf } from "./errors.ts";
+import { ApiError, ApiUnreachable, isOfProxy, NotTheApi, reasonOf } from "./errors.ts";
 
 /** How long the API may take to answer, in addition to the wait that the request asks for. */
 const ANSWER_MS = 15_000;
@@ -15,6 +15,8 @@ export type Request = {
   /** The wait that the body asks for (default: `query.waitMs`). */
   readonly waitMs?: number;
   readonly headers?: Readonly<Record<string, string>> | undefined;
+  /** What the body of the answer must be (default `object`); `nothing`: it is not looked at. */
+  readonly answer?: "object" | "list" | "nothing";
   readonly signal?: AbortSignal | undefined;
 };
 
@@ -34,7 +36,7 @@ export async function request(transport: Transport, asked: Request): Promise<{ b
   try {
     const response = await open(transport, asked, timeout);
     const text = await response.text();
-    return { body: text === "" ? null : parse(transport.url, text), headers: response.headers };
+    return { body: bodyOf(transport.url, asked.answer ?? "object", response.status, text), headers: response.headers };
   } catch (error) {
     throw translated(transport.url, error, timeout, asked.signal);
   }
@@ -73,20 +75,48 @@ export function translated(url: string, error: unknown, ended: AbortSignal, sign
 }
 
 async function failure(url: string, response: Response): Promise<Error> {
+  const { status } = response;
   const type = response.headers.get("content-type") ?? "";
   const text = await response.text();
   if (!type.startsWith("application/problem+json")) {
-    return new NotTheApi(url, `status ${response.status} with ${type === "" ? "no content type" : type}`);
+    const why = isOfProxy(status) ? "; a proxy answers so while the API behind it is away" : "";
+    return new NotTheApi(url, `status ${status} with ${type === "" ? "no content type" : type}${why}`, status);
   }
-  const problem = parse(url, text) as ProblemResource;
+  const problem = parse(url, text, status);
+  if (!isProblem(problem))
+    return new NotTheApi(url, `a problem of status ${status} without code, status and detail`, status);
   return new ApiError(problem, retryAfterMs(response.headers.get("retry-after")));
 }
 
-function parse(url: string, text: string): unknown {
+/** Checks no more than what tells another program from this API: of the rest, the API's own tests make sure. */
+function bodyOf(url: string, expected: NonNullable<Request["answer"]>, status: number, text: string): unknown {
+  if (expected === "nothing") return null;
+  if (text === "") throw new NotTheApi(url, `status ${status} without a body`, status);
+  const body = parse(url, text, status);
+  if (!isObject(body)) throw new NotTheApi(url, "its body is not a JSON object", status);
+  if (expected === "list" && !isList(body))
+    throw new NotTheApi(url, "its body is not a list with items and nextCursor", status);
+  return body;
+}
+
+const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+const isProblem = (value: unknown): value is ProblemResource =>
+  isObject(value) &&
+  typeof value["code"] === "string" &&
+  typeof value["status"] === "number" &&
+  typeof value["detail"] === "string";
+
+const isList = ({ items, nextCursor }: Readonly<Record<string, unknown>>): boolean =>
+  Array.isArray(items) && (typeof nextCursor === "string" || nextCursor === null);
+
+/** @throws NotTheApi with this status. */
+export function parse(url: string, text: string, status: number | null): unknown {
   try {
     return JSON.parse(text);
   } catch (error) {
-    throw new NotTheApi(url, `its body is not JSON (${reasonOf(error)})`);
+    throw new NotTheApi(url, `its body is not JSON (${reasonOf(error)})`, status);
   }
 }
 

@@ -1,5 +1,5 @@
 import { pause } from "../bounded-wait.ts";
-import { ApiError, ApiUnreachable } from "./errors.ts";
+import { ApiError, isAway } from "./errors.ts";
 
 const ATTEMPTS = 3;
 const FIRST_PAUSE_MS = 100;
@@ -7,8 +7,8 @@ const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 5000;
 
 /**
- * Repeats a call, at most twice, if nothing answered or the API answered 503. Only for calls that may be repeated: reads, and
- * commands with an idempotency key.
+ * Repeats a call, at most twice, if the API is away (`isAway`). Only for calls that may be repeated: reads, and commands
+ * with an idempotency key.
  * @throws the error of the last call; the signal's reason if the signal was aborted.
  */
 export async function withRetries<T>(call: () => Promise<T>, signal?: AbortSignal): Promise<T> {
@@ -26,8 +26,7 @@ export async function withRetries<T>(call: () => Promise<T>, signal?: AbortSigna
 
 /** Milliseconds until the next attempt; null if another attempt would not help. */
 function pauseBefore(error: unknown, attempt: number): number | null {
-  const own = FIRST_PAUSE_MS * 3 ** (attempt - 1);
-  if (error instanceof ApiUnreachable) return own;
-  if (error instanceof ApiError && error.status === 503) return Math.min(LONGEST_PAUSE_MS, error.retryAfterMs ?? own);
-  return null;
+  if (!isAway(error)) return null;
+  const asked = error instanceof ApiError ? error.retryAfterMs : null;
+  return Math.min(LONGEST_PAUSE_MS, asked ?? FIRST_PAUSE_MS * 3 ** (attempt - 1));
 }

@@ -1,6 +1,6 @@
 import { pause } from "../bounded-wait.ts";
 import type { JobResource } from "../contract/job.ts";
-import { ApiError, ApiUnreachable } from "./errors.ts";
+import { ApiError, isAway, isRateLimited } from "./errors.ts";
 
 /** The API may restart while a job runs. The restart does not affect the job, so the wait continues for this long. */
 const API_AWAY_MS = 30_000;
@@ -22,7 +22,8 @@ export type WaitOptions = {
  * Reads a job until it has ended or the time is up (`finishedAt` is then null).
  * @param read one request, which waits for the job's end at most `waitMs`.
  * @param given the job as last seen, or its id.
- * @throws the signal's reason; ApiError; ApiUnreachable after 30 s without an answer.
+ * @throws the signal's reason; ApiError; NotTheApi; that the API is away only after 30 s of it (`isAway`), and that there are
+ *   too many requests only if nothing is known of the job when the time is up.
  */
 export async function waitForJob(
   read: (id: string, options: { readonly waitMs: number; readonly signal?: AbortSignal }) => Promise<JobResource>,
@@ -37,24 +38,28 @@ export async function waitForJob(
     if (latest !== null) onLook?.(latest);
     const askedAtMs = performance.now();
     if (latest !== null && (latest.finishedAt !== null || askedAtMs >= endAtMs)) return latest;
+    let pauseMs = 0;
     const waitMs = Math.ceil(Math.max(0, Math.min(stepMs, LONGEST_STEP_MS, endAtMs - askedAtMs)));
     try {
       latest = await read(id, { waitMs, ...(signal === undefined ? {} : { signal }) });
       awaySinceMs = null;
     } catch (error) {
-      awaySinceMs ??= askedAtMs;
-      const late = latest === null && performance.now() >= endAtMs;
-      if (late || !isAway(error) || performance.now() - awaySinceMs > API_AWAY_MS) throw error;
+      if (latest === null && performance.now() >= endAtMs) throw error;
+      if (isRateLimited(error)) {
+        // The API is there, and has no place for one more wait: those of others end.
+        awaySinceMs = null;
+        const askedMs = error instanceof ApiError ? error.retryAfterMs : null;
+        pauseMs = Math.max(PAUSE_MS, askedMs ?? 0);
+      } else {
+        awaySinceMs ??= askedAtMs;
+        if (!isAway(error) || performance.now() - awaySinceMs > API_AWAY_MS) throw error;
+      }
     }
     // An API that is stopping answers early, and a missing API fails at once: neither may be asked in a tight loop.
-    const early = performance.now() - askedAtMs < Math.min(PAUSE_MS, waitMs);
-    if (latest?.finishedAt == null && early) {
-      await pause(PAUSE_MS, signal);
+    if (performance.now() - askedAtMs < Math.min(PAUSE_MS, waitMs)) pauseMs ||= PAUSE_MS;
+    if (latest?.finishedAt == null && pauseMs > 0) {
+      await pause(Math.min(pauseMs, Math.max(PAUSE_MS, endAtMs - performance.now())), signal);
       signal?.throwIfAborted();
     }
   }
-}
-
-function isAway(error: unknown): boolean {
-  return error instanceof ApiUnreachable || (error instanceof ApiError && error.status === 503);
 }

@@ -1,4 +1,4 @@
-import { ApiError, ApiUnreachable } from "../../client/client.ts";
+import { ApiError, ApiUnreachable, NotTheApi } from "../../client/client.ts";
 import type { ClientContext } from "./client-action.ts";
 import { isUndelivered } from "../terminal/exit-code.ts";
 import { Interrupted } from "../terminal/interrupted.ts";
@@ -26,5 +26,6 @@ export async function underKey<T>(
 
 function mayHaveBeenAccepted(error: unknown): boolean {
   if (error instanceof ApiUnreachable) return !error.refused;
+  if (error instanceof NotTheApi) return error.status !== null && error.status >= 500;
   return error instanceof ApiError && error.status >= 500 && !isUndelivered(error.code);
 }

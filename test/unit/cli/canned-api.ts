@@ -69,6 +69,11 @@ export class CannedApi implements AsyncDisposable {
   }
 }
 
+/** The page of a proxy that has no API to ask. */
+export function sendPage(response: ServerResponse, status: number): void {
+  response.writeHead(status, { "content-type": "text/html" }).end("<html>Bad Gateway</html>");
+}
+
 export function sendJson(
   response: ServerResponse,
   status: number,

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ApiError, ApiUnreachable, createClient, NotTheApi } from "../../../src/client/client.ts";
-import { CannedApi, job, problem, sendJson } from "../cli/canned-api.ts";
+import { CannedApi, job, problem, sendJson, sendPage } from "../cli/canned-api.ts";
 
 test("each call makes its request, leaves out what is undefined and escapes ids", async () => {
   await using api = await CannedApi.start((_, response) => sendJson(response, 200, { items: [], nextCursor: null }));
@@ -100,14 +100,94 @@ test("a refused or cut connection is ApiUnreachable; another program or a redire
   });
   const client = createClient({ url: api.url });
   await assert.rejects(client.cluster(), (error) => error instanceof ApiUnreachable && !error.refused);
-  api.answerWith((_, response) => {
-    response.writeHead(502, { "content-type": "text/html" }).end("<html>");
-  });
-  await assert.rejects(client.cluster(), NotTheApi);
+  api.answerWith((_, response) => sendPage(response, 403));
+  await assert.rejects(client.cluster(), (error) => error instanceof NotTheApi && error.status === 403);
   api.answerWith((_, response) => {
     response.writeHead(307, { location: "http://127.0.0.1:9/" }).end();
   });
-  await assert.rejects(client.cluster(), NotTheApi);
+  await assert.rejects(client.cluster(), (error) => error instanceof NotTheApi && error.status === 307);
+});
+
+test("an answer that another program gave is NotTheApi with its status and the reason, and is not asked for again", async () => {
+  let reply: { readonly status: number; readonly type: string; readonly body: string } | undefined;
+  await using api = await CannedApi.start((_, response) => {
+    const { status, type, body } = reply ?? assert.fail();
+    response.writeHead(status, { "content-type": type }).end(status === 204 ? undefined : body);
+  });
+  const client = createClient({ url: api.url });
+  const [problems, json] = ["application/problem+json", "application/json"];
+  const cases = [
+    [400, problems, "null", /without code, status and detail/],
+    [400, problems, "{}", /without code, status and detail/],
+    [400, problems, '{"code":7,"status":400,"detail":"x"}', /without code/],
+    [400, problems, '{"code":"a","status":400}', /detail/],
+    [400, problems, "<html>", /not JSON/],
+    [200, "text/html", "<html>", /not JSON/],
+    [200, json, "null", /not a JSON object/],
+    [200, json, "[1]", /not a JSON object/],
+    [200, json, "", /status 200 without a body/],
+    [204, json, "", /status 204 without a body/],
+  ] as const;
+  const lists = [
+    [200, json, "{}", /not a list/],
+    [200, json, '{"items":{},"nextCursor":null}', /not a list/],
+    [200, json, '{"items":[]}', /not a list/],
+  ] as const;
+  const ask = async (
+    call: () => Promise<unknown>,
+    [status, type, body, message]: (typeof cases | typeof lists)[number],
+  ) => {
+    reply = { status, type, body };
+    const before = api.asked.length;
+    await assert.rejects(call, (error) => {
+      assert.ok(error instanceof NotTheApi, `${body}: ${String(error)}`);
+      assert.deepEqual([error.status, error.url], [status, api.url]);
+      assert.match(error.message, message);
+      return true;
+    });
+    assert.equal(api.asked.length, before + 1, body);
+  };
+  for (const each of cases)
+    for (const call of [
+      () => client.cluster(),
+      () => client.nodes(),
+      () => client.cancelJob("j1"),
+      () => client.command({ command: "node.ping", target: "n1" }),
+      () => client.waitForJob("j1", { timeoutMs: 5000 }),
+    ])
+      await ask(call, each);
+  for (const each of lists) for (const call of [() => client.nodes(), () => client.logs("n1:a")]) await ask(call, each);
+  reply = { status: 204, type: json, body: "" };
+  assert.equal(await client.forgetNode("n1"), undefined);
+});
+
+test("a read is repeated twice while a proxy answers for an API that is away; a command is not", async () => {
+  let status = 0;
+  let bad = 0;
+  await using api = await CannedApi.start((_, response) => {
+    if (bad-- > 0) sendPage(response, status);
+    else sendJson(response, 200, { name: "blue" });
+  });
+  const client = createClient({ url: api.url });
+  for (status of [502, 503, 504, 520, 527]) {
+    bad = 2;
+    assert.deepEqual(await client.cluster(), { name: "blue" });
+  }
+  assert.equal(api.asked.length, 5 * 3);
+  status = 502;
+  bad = 3;
+  await assert.rejects(client.cluster(), (error) => {
+    assert.ok(error instanceof NotTheApi && error.status === 502);
+    assert.match(error.message, /a proxy answers so while the API behind it is away/);
+    return true;
+  });
+  bad = 1;
+  await assert.rejects(client.command({ command: "node.ping", target: "n1" }), NotTheApi);
+  for (status of [500, 501, 505, 519, 528]) {
+    bad = 1;
+    await assert.rejects(client.cluster(), (error) => error instanceof NotTheApi && error.status === status);
+  }
+  assert.equal(api.asked.length, 5 * 3 + 3 + 1 + 5);
 });
 
 test("an aborted call fails with the signal's reason", async () => {

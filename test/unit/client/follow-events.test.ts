@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import type { ServerResponse } from "node:http";
 import { test } from "node:test";
-import { ApiError, ApiUnreachable, createClient } from "../../../src/client/client.ts";
-import { CannedApi, problem, sendJson } from "../cli/canned-api.ts";
+import { ApiError, ApiUnreachable, createClient, NotTheApi } from "../../../src/client/client.ts";
+import { CannedApi, problem, sendJson, sendPage } from "../cli/canned-api.ts";
 
 const sse = (response: ServerResponse, text: string): void => {
   response.writeHead(200, { "content-type": "text/event-stream" }).write(`: hi\n\n${text}`);
@@ -41,6 +41,32 @@ test("after a lost connection, goes on after the last event seen", async () => {
   const ids = await take(api, 3, { onId: (id) => id === "2-0" && cut() });
   assert.deepEqual(ids, ["1-0", "2-0", "3-0"]);
   assert.deepEqual(lastEventIds(api), [undefined, "2-0", "2-0"]);
+});
+
+test("goes on after a restart of the API behind a proxy; without a connection before, its page is an error", async () => {
+  await using api = await CannedApi.start((_, response) => {
+    if (api.asked.length === 1) {
+      sse(response, event("1-0"));
+      response.end();
+    } else if (api.asked.length === 2) {
+      sendPage(response, 502);
+    } else if (api.asked.length === 3) {
+      sendPage(response, 429);
+    } else {
+      sse(response, event("2-0"));
+    }
+  });
+  assert.deepEqual(await take(api, 2), ["1-0", "2-0"]);
+  assert.deepEqual(lastEventIds(api), [undefined, "1-0", "1-0", "1-0"]);
+  api.answerWith((_, response) => sendPage(response, 502));
+  await assert.rejects(take(api, 1), (error) => error instanceof NotTheApi && error.status === 502);
+});
+
+test("an answer that is no event stream, or has other events, is NotTheApi", async () => {
+  await using api = await CannedApi.start((_, response) => sendPage(response, 200));
+  await assert.rejects(take(api, 1), /text\/html instead of an event stream/);
+  api.answerWith((_, response) => sse(response, "data: hello\n\n"));
+  await assert.rejects(take(api, 1), (error) => error instanceof NotTheApi && error.status === null);
 });
 
 test("a reader that fell behind goes on where it was; if events are gone, reports a gap and goes on from now", async () => {

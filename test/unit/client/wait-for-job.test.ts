@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ApiError, ApiUnreachable, createClient } from "../../../src/client/client.ts";
-import { CannedApi, job, problem, sendJson } from "../cli/canned-api.ts";
+import { ApiError, ApiUnreachable, createClient, NotTheApi } from "../../../src/client/client.ts";
+import { CannedApi, job, problem, sendJson, sendPage } from "../cli/canned-api.ts";
 
 const on = (api: CannedApi) => createClient({ url: api.url });
 const waitMsOf = ({ url }: { readonly url: string }) =>
@@ -96,4 +96,61 @@ test("an id of which nothing is known when the time is up is an error", async ()
   const gone = await CannedApi.start(() => undefined);
   await gone[Symbol.asyncDispose]();
   await assert.rejects(on(gone).waitForJob("j1", { timeoutMs: 0 }), ApiUnreachable);
+});
+
+test("the wait survives an API that restarts behind a proxy, but no other page", async () => {
+  const statuses = [502, 503, 504, 520];
+  await using api = await CannedApi.start((_, response) => {
+    const status = statuses[api.asked.length - 1];
+    if (status === undefined) sendJson(response, 200, job("succeeded"));
+    else sendPage(response, status);
+  });
+  assert.equal((await on(api).waitForJob("j1", { timeoutMs: 20_000 })).status, "succeeded");
+  assert.equal(api.asked.length, statuses.length + 1);
+  api.answerWith((_, response) => sendPage(response, 500));
+  await assert.rejects(
+    on(api).waitForJob(job("running"), { timeoutMs: 20_000 }),
+    (error) => error instanceof NotTheApi && error.status === 500,
+  );
+});
+
+test("while there are too many requests, the wait goes on at the pace that the API asks for", async () => {
+  const askedAtMs: number[] = [];
+  await using api = await CannedApi.start((_, response) => {
+    askedAtMs.push(performance.now());
+    if (api.asked.length === 1) sendJson(response, 429, problem(429, "rate_limited"), { "retry-after": "1" });
+    else if (api.asked.length === 2) sendJson(response, 429, problem(429, "rate_limited"), { "retry-after": "0" });
+    else if (api.asked.length === 3) sendPage(response, 429);
+    else sendJson(response, 200, job("succeeded"));
+  });
+  assert.equal((await on(api).waitForJob("j1", { timeoutMs: 20_000 })).status, "succeeded");
+  const pausesMs = askedAtMs.slice(1).map((atMs, at) => atMs - (askedAtMs[at] ?? Number.NaN));
+  for (const [at, leastMs] of [990, 240, 240].entries())
+    assert.ok((pausesMs[at] ?? 0) >= leastMs, `pauses of ${pausesMs.join(", ")} ms`);
+});
+
+test("with too many requests to the end, it returns the job as last seen; an error if nothing is known of it", async () => {
+  await using api = await CannedApi.start((_, response) =>
+    sendJson(response, 429, problem(429, "rate_limited"), { "retry-after": "60" }),
+  );
+  assert.equal((await on(api).waitForJob(job("running"), { timeoutMs: 300 })).status, "running");
+  await assert.rejects(
+    on(api).waitForJob("j1", { timeoutMs: 300 }),
+    (error) => error instanceof ApiError && error.status === 429,
+  );
+});
+
+test("an API that is away is given up after 30 s; one that has too many requests is not", async (t) => {
+  let nowMs = 0;
+  t.mock.method(performance, "now", () => nowMs);
+  const looks = { timeoutMs: 3_600_000, onLook: () => void (nowMs += 20_000) };
+  await using api = await CannedApi.start((_, response) => sendPage(response, 502));
+  await assert.rejects(on(api).waitForJob(job("running"), looks), NotTheApi);
+  // The look before each of two requests was 20 s after the last one.
+  assert.equal(api.asked.length, 3);
+  api.answerWith((_, response) => {
+    if (api.asked.length < 3 + 4) sendJson(response, 429, problem(429, "rate_limited"), { "retry-after": "0" });
+    else sendJson(response, 200, job("succeeded"));
+  });
+  assert.equal((await on(api).waitForJob(job("running"), looks)).status, "succeeded");
 });
