@@ -45,7 +45,8 @@ export async function samples(): Promise<ReadonlyMap<string, readonly Sample[]>>
     js("n2", "collector", "wordcount.collector.1", "collector.mjs", "splitter", ...counters),
   ];
   const penpals = (python3: string): Sample[] => [
-    speaks("n2", "bob", "penpals.bob.1", python3, file("bob.py")),
+    // -B: what Python keeps of the library that bob imports would be written into this package.
+    speaks("n2", "bob", "penpals.bob.1", python3, "-B", file("bob.py")),
     js("n1", "ann", "penpals.ann.1", "ann.mjs"),
   ];
   const disk: Sample = {

@@ -1,15 +1,16 @@
 // The samples that speak process-v1, each with a strict node at the other end of its pipes.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { until } from "../../support/cluster.ts";
-import { StrictNode } from "./strict-node.ts";
+import { samples as ofUp } from "../../../src/cli/up/samples.ts";
+import { FACTS, StrictNode } from "./strict-node.ts";
 
 const samples = join(import.meta.dirname, "../../../infra/samples");
-const hasPython = spawnSync("python3", ["-c", "pass"]).status === 0;
+const noPython = spawnSync("python3", ["-c", "pass"]).status === 0 ? false : "there is no python3 on the PATH";
 
 function folder(t: TestContext): string {
   const path = mkdtempSync(join(tmpdir(), "sample-"));
@@ -50,11 +51,21 @@ test("ann writes to her application at each heartbeat, and does not reply to sti
   await stop(ann);
 });
 
-test("bob replies to a letter", { skip: hasPython ? false : "there is no python3 on the PATH" }, async (t) => {
+test("bob replies to a letter", { skip: noPython }, async (t) => {
   const bob = await start(t, "bob.py");
   assert.equal(await bob.reply("", "letter 1"), "thank you for letter 1");
   await stop(bob);
   assert.deepEqual(bob.logs, ["n1:other writes: letter 1"]);
+});
+
+test("bob, as `stitch up` starts him, writes nothing beside the library", { skip: noPython }, async (t) => {
+  const command = (await ofUp()).get("penpals")?.find(({ id }) => id === "bob")?.command ?? assert.fail();
+  // Here Python would write what it otherwise writes beside the library.
+  const cache = folder(t);
+  const bob = new StrictNode(t, [...command, ...FACTS], { PYTHONPYCACHEPREFIX: cache });
+  await bob.beats();
+  await stop(bob);
+  assert.deepEqual(readdirSync(cache), []);
 });
 
 test("the splitter deals out the lines of its file in turn", async (t) => {
