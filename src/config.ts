@@ -4,6 +4,7 @@ import * as z from "zod";
 import { clusterName, nodeId, nodeIdFromHostname } from "./domain/names/ids.ts";
 import { invalidOf } from "./domain/json/invalid.ts";
 import { type ChosenMaster, LEASE_IN_REDIS, leasePlace, NAMED_MODES } from "./domain/master-mode.ts";
+import { wrongToken, wrongUrl } from "./api-address.ts";
 import { errorCode } from "./error-text.ts";
 import { parseRedisUrl } from "./redis-url.ts";
 
@@ -27,10 +28,6 @@ export class Secret {
   }
 }
 
-const secret = z
-  .string()
-  .min(1)
-  .transform((value) => new Secret(value));
 const wholeNumber = (min: number, max: number) =>
   z
     .string()
@@ -56,19 +53,16 @@ const pairs = list.transform((items, context) => {
   return entries;
 });
 
-const redisUrl = z.string().transform((value, context) => {
-  const address = parseRedisUrl(value);
-  if (!("wrong" in address)) return new Secret(value);
-  context.issues.push({ code: "custom", message: address.wrong, input: "" });
-  return z.NEVER;
-});
-
-/** Does this URL hold only parts that a client uses? true for text that is not a URL: another check refuses that. */
-function isAddressAlone(text: string): boolean {
-  if (!URL.canParse(text)) return true;
-  const { username, password } = new URL(text);
-  return username === "" && password === "" && !/[?#]/.test(text);
-}
+/** Text that a function finds nothing wrong with; what it finds does not repeat the text. */
+const checked = (wrong: (text: string) => string | null) =>
+  z.string().check((context) => {
+    const message = wrong(context.value);
+    if (message !== null) context.issues.push({ code: "custom", message, input: "" });
+  });
+const redisUrl = checked((text) => {
+  const address = parseRedisUrl(text);
+  return "wrong" in address ? address.wrong : null;
+}).transform((text) => new Secret(text));
 
 /** The path of a module with a Master of one's own. */
 const OWN_MASTER = /^\.{0,2}\//;
@@ -88,15 +82,11 @@ export const settings = z.object({
   STITCH_CLUSTER: clusterName.default("default").describe("Name of the cluster; several share one Redis"),
   STITCH_HOST: z.string().min(1).default("127.0.0.1").describe("Address the API listens on"),
   STITCH_PORT: wholeNumber(0, 65_535).default(8787).describe("Port the API listens on"),
-  STITCH_TOKEN: secret.optional().describe("API: required from clients. Clients: sent"),
-  STITCH_URL: z
-    .url({ protocol: /^https?$/ })
-    .refine(isAddressAlone, {
-      error:
-        "must be the address alone, such as http://127.0.0.1:8787: no user, password, ? or # is read in it (the token is STITCH_TOKEN)",
-    })
-    .default("http://127.0.0.1:8787")
-    .describe("Clients: where the API is"),
+  STITCH_TOKEN: checked(wrongToken)
+    .transform((text) => new Secret(text))
+    .optional()
+    .describe("API: required from clients. Clients: sent"),
+  STITCH_URL: checked(wrongUrl).default("http://127.0.0.1:8787").describe("Clients: where the API is"),
   STITCH_NODE_ID: nodeId
     .optional()
     .describe("Id of this node (default: the one it had, at first the host name's first label)"),

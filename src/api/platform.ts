@@ -4,7 +4,7 @@ import { loggable } from "../error-log.ts";
 import { asRequestError, RedisRefused } from "../redis/connection/connection.ts";
 import { openBackend, type OpenBackend } from "./backend.ts";
 import type { Access, PlatformLimits } from "./deps.ts";
-import { checkToken } from "./token.ts";
+import { longEnough } from "./token.ts";
 
 /** A runtime that calls the API instead of being started by it: it has no start at which an error could be reported. */
 export type Platform = {
@@ -44,7 +44,7 @@ export function readSettings(
       );
     if (config.masterModule !== null)
       throw new ConfigError("STITCH_MASTER: this API loads no module; run an API with `stitch api` for it");
-    return { config, access: { kind: "token", token: checkToken(config.token.reveal(), true) } };
+    return { config, access: { kind: "token", token: longEnough(config.token.reveal()) } };
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     return misconfigured(error, howToSet);

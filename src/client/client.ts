@@ -1,4 +1,4 @@
-// A program may import this file alone: whatever it needs at run time lies in this folder, but for two small files beside it.
+// A program may import this file alone: whatever it needs at run time lies in this folder, but for three small files beside it.
 import type * as z from "zod";
 import type { COMMANDS } from "../domain/commands/command.ts";
 import type { CommandName } from "../domain/commands/command-names.ts";
@@ -14,6 +14,7 @@ import type { EventResource } from "../contract/event.ts";
 import type { DeadLetterResource, SentResource } from "../contract/message.ts";
 import type { ClusterResource, MasterModeResource } from "../contract/cluster.ts";
 import type { ChosenMaster } from "../domain/master-mode.ts";
+import { wrongToken, wrongUrl } from "../api-address.ts";
 import { follow, type FollowCall } from "./follow.ts";
 import { type FollowOptions, followEvents } from "./follow-events.ts";
 import { type Page, readPages } from "./pages.ts";
@@ -43,8 +44,9 @@ export type { Recipient } from "../domain/message.ts";
 export type { WaitOptions } from "./wait-for-job.ts";
 
 export type ClientOptions = {
-  /** Where the API is, such as `http://127.0.0.1:8787`. */
+  /** Where the API is, such as `http://127.0.0.1:8787`: http or https, without user, password, ? and #. */
   readonly url: string;
+  /** The API's `STITCH_TOKEN`: letters, digits and `._~+/-`, then `=`. null or empty: none is sent. */
   readonly token?: string | null;
   /** Default: the platform's. */
   readonly fetch?: typeof globalThis.fetch;
@@ -217,12 +219,18 @@ const SOME = 100;
  *     }
  *     for await (const event of client.followEvents({ group: "shop" })) console.log(event.type, event.stitch);
  *
- * @throws TypeError at the first call if `url` is no URL.
+ * @throws TypeError if `url` or `token` cannot be used; it says why, and repeats neither.
  */
 export function createClient(options: ClientOptions): Client {
+  const url = options.url.replace(/\/+$/, "");
+  // As with the setting STITCH_TOKEN, empty counts as not set.
+  const token = options.token === "" ? null : (options.token ?? null);
+  const wrong = { url: wrongUrl(url), token: token === null ? null : wrongToken(token) };
+  if (wrong.url !== null) throw new TypeError(`url: ${wrong.url}`);
+  if (wrong.token !== null) throw new TypeError(`token: ${wrong.token}`);
   return callsOver({
-    url: options.url.replace(/\/+$/, ""),
-    token: options.token ?? null,
+    url,
+    token,
     fetch: options.fetch ?? globalThis.fetch,
   });
 }

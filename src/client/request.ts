@@ -47,7 +47,7 @@ export async function request(transport: Transport, asked: Request): Promise<{ b
  * @throws as `request`; the caller translates errors while reading the body.
  */
 export async function open(transport: Transport, asked: Request, ended: AbortSignal): Promise<Response> {
-  const url = new URL(transport.url.replace(/\/+$/, "") + asked.path);
+  const url = new URL(transport.url + asked.path);
   for (const [name, value] of Object.entries(asked.query ?? {})) {
     if (value !== undefined) url.searchParams.set(name, String(value));
   }

@@ -6,7 +6,7 @@ import { createApp } from "../../src/api/app.ts";
 import { backendOf } from "../../src/api/backend.ts";
 import type { Api } from "../../src/api/deps.ts";
 import { startApi } from "../../src/api/node.ts";
-import { ConfigError, loadConfig } from "../../src/config.ts";
+import { loadConfig } from "../../src/config.ts";
 import type { OpenMaster } from "../../src/master/open-master.ts";
 import type { RunningPart } from "../../src/running-part.ts";
 import { checkAnswer } from "../support/checked-fetch.ts";
@@ -125,6 +125,5 @@ test("the API does not start open to the network without a strong token, without
   const open = await startApi(config({ STITCH_HOST: "0.0.0.0", STITCH_TOKEN: "x".repeat(32) }));
   await open.stop();
   await assert.rejects(startApi(config({ REDIS_URL: "" })), /REDIS_URL.*stitch up/s);
-  await assert.rejects(startApi(config({ STITCH_TOKEN: "with space" })), ConfigError);
   await assert.rejects(startApi(config({ STITCH_PORT: new URL(url).port })), /STITCH_PORT/);
 });

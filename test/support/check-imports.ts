@@ -13,7 +13,7 @@ const LAYERS: readonly Layer[] = [
     files: /^(src\/cli\/.*|src\/api\/(node|edge|lambda|fetch|platform|shared-api)\.ts|workers\/[^/]+\/main\.ts)$/,
     may: ["*"],
   },
-  { name: "config", files: /^src\/config\.ts$/, may: ["redis-url", "domain", "error-text"] },
+  { name: "config", files: /^src\/config\.ts$/, may: ["redis-url", "api-address", "domain", "error-text"] },
   { name: "domain", files: /^src\/domain\//, may: [] },
   /** The shapes of the API's answers, in the domain's words. */
   { name: "contract", files: /^src\/contract\//, may: ["domain"] },
@@ -26,7 +26,7 @@ const LAYERS: readonly Layer[] = [
     files: /^src\/master\//,
     may: ["redis", "queue", "etcd", "contract", "domain", "version", "bounded-wait"],
   },
-  { name: "client", files: /^src\/client\//, may: ["contract", "domain", "error-text", "bounded-wait"] },
+  { name: "client", files: /^src\/client\//, may: ["contract", "domain", "api-address", "error-text", "bounded-wait"] },
   {
     name: "api",
     files: /^src\/api\//,
@@ -64,6 +64,8 @@ const LAYERS: readonly Layer[] = [
   { name: "version", files: /^src\/version\.ts$/, may: [] },
   /** Parses the URL of Redis, for the settings and for connections. */
   { name: "redis-url", files: /^src\/redis-url\.ts$/, may: [] },
+  /** What the URL and the token of an API may be, for the settings and for the client. */
+  { name: "api-address", files: /^src\/api-address\.ts$/, may: [] },
   /** Writes logs, and selects what of an error may be logged. */
   { name: "log", files: /^src\/(logger|error-log|log-output)\.ts$/, may: ["config", "error-text"] },
   /** The text and the code of an error. */

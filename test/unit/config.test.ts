@@ -59,7 +59,7 @@ const SETTINGS: Record<keyof typeof settings.shape, [keyof Config, string, unkno
   STITCH_CLUSTER: ["cluster", "blue", "blue", ["Blue", "a.b"]],
   STITCH_HOST: ["host", "0.0.0.0", "0.0.0.0", []],
   STITCH_PORT: ["port", "0", 0, ["65536", "-1", "80.5", "0x50", " 80", "http"]],
-  STITCH_TOKEN: ["token", "hunter2", "hunter2", []],
+  STITCH_TOKEN: ["token", "aZ09._~+/-==", "aZ09._~+/-==", ["a b", "a\nb", "a\n", " a", "é", "a=b", '"a"', "="]],
   STITCH_URL: [
     "url",
     "https://x.example",
@@ -72,6 +72,9 @@ const SETTINGS: Record<keyof typeof settings.shape, [keyof Config, string, unkno
       "http://:canary@x.example",
       "http://x.example?a=1",
       "http://x.example/#a",
+      "http://x.example\n",
+      "http:x.example",
+      "http://x.example:99999",
     ],
   ],
   STITCH_NODE_ID: ["nodeId", "n1", "n1", ["api", "N1", "n1:a"]],
@@ -190,6 +193,10 @@ test("only reveal() shows a secret: text, JSON, inspect and errors do not", () =
   assert.doesNotMatch(problems({ REDIS_URL: "postgres://:hunter2@h", STITCH_TOKEN: "hunter2" }).join(), /hunter2/);
   assert.doesNotMatch(problems({ STITCH_URL: "hunter2", STITCH_NODE_ID: "Hunter2:hunter2" }).join(), /hunter2/i);
   assert.doesNotMatch(problems({ STITCH_URL: "http://:hunter2@h?hunter2" }).join(), /hunter2/);
+  const [wrong = "", ...others] = problems({ STITCH_TOKEN: "hunter2\nhunter2" });
+  assert.match(wrong, /^STITCH_TOKEN: it has a space or the end of a line in it, .*; try: openssl rand -hex 32$/);
+  assert.deepEqual(others, []);
+  assert.doesNotMatch(wrong, /hunter2/);
   assert.equal(requireRedis(config), url);
   assert.throws(() => requireRedis(loadConfig({})), /^ConfigError: REDIS_URL: not set/);
 });

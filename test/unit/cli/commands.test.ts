@@ -523,6 +523,18 @@ test("usage errors exit with 1 and say what to type", async () => {
   assert.deepEqual([unknown.code, unknown.stderr], [1, "STITCH_URLL: no such setting\n"]);
 });
 
+test("a token that cannot be sent, or a URL with a password, is reported on one line, without its value", async () => {
+  for (const [name, wrong] of [
+    ["STITCH_TOKEN", "canary\ncanary"],
+    ["STITCH_URL", "http://any:canary@127.0.0.1"],
+  ] as const) {
+    const { code, stdout, stderr } = await runStitch(["nodes"], { [name]: wrong });
+    assert.deepEqual([code, stdout], [1, ""]);
+    assert.match(stderr, new RegExp(`^${name}: [^\n]+\n$`));
+    assert.doesNotMatch(stderr, /canary/);
+  }
+});
+
 test("one wrong field is reported once, several are reported as a list", async () => {
   const path = "spec.command";
   const message = 'must be a list of words, such as ["sleep", "60"]';

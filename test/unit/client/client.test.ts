@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { inspect } from "node:util";
 import { ApiError, ApiUnreachable, createClient, NotTheApi } from "../../../src/client/client.ts";
 import { CannedApi, job, problem, sendJson, sendPage } from "../cli/canned-api.ts";
 
@@ -188,6 +189,46 @@ test("a read is repeated twice while a proxy answers for an API that is away; a 
     await assert.rejects(client.cluster(), (error) => error instanceof NotTheApi && error.status === status);
   }
   assert.equal(api.asked.length, 5 * 3 + 3 + 1 + 5);
+});
+
+test("a URL or a token that cannot be used is a TypeError at once, which says why and repeats neither", async () => {
+  let sent = 0;
+  const fetch = async () => {
+    sent += 1;
+    return Response.json({ name: "blue" });
+  };
+  for (const [options, message] of [
+    [{ token: "hunter2\nhunter2" }, /^token: it has a space or the end of a line in it, .*bearer token/],
+    [{ token: "hunter2 " }, /^token: it has a space/],
+    [{ token: "hunter2é" }, /^token: only letters, digits/],
+    ...[
+      "hunter2",
+      "ftp://hunter2",
+      "http://hunter2:hunter2@h",
+      "http://h?hunter2",
+      "http://h#hunter2",
+      "http://h\n/hunter2",
+    ].map((url) => [{ url }, /^url: must be an http or https address and nothing else, such as/] as const),
+  ] as const)
+    assert.throws(
+      () => createClient({ url: "http://any", fetch, ...options }),
+      (error) => {
+        assert.ok(error instanceof TypeError);
+        assert.match(error.message, message);
+        assert.doesNotMatch(inspect(error), /hunter2/);
+        return true;
+      },
+    );
+  assert.equal(sent, 0);
+  for (const [given, url] of [
+    ["https://x.example/api//", "https://x.example/api"],
+    ["HTTP://[::1]:80", "HTTP://[::1]:80"],
+  ] as const) {
+    const client = createClient({ url: given, token: "", fetch });
+    assert.equal(client.url, url);
+    await client.cluster();
+  }
+  assert.equal(sent, 2);
 });
 
 test("an aborted call fails with the signal's reason", async () => {
