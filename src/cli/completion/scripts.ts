@@ -8,22 +8,50 @@ export const FILES_LINE = ":files";
 
 /** Also for bash 3.2, which macOS has: no `mapfile`; and `compopt` is allowed to be missing. */
 const BASH = `# Completion of stitch for bash: eval "$(stitch completion bash)"
+# Sets words to those of the line $1, without their quotes. COMP_WORDS would cut n1:orders-1 into three.
+_stitch_words() {
+  # Before any other character, a backslash in double quotes stands for itself.
+  local escaped='"\\$\`' char next word="" quote="" begun=""
+  local -i at
+  words=()
+  for ((at = 0; at < \${#1}; at++)); do
+    char="\${1:at:1}"
+    if [[ -z $quote && $char == [[:space:]] ]]; then
+      [[ -n $begun ]] && words+=("$word")
+      word="" begun=""
+      continue
+    fi
+    begun=1
+    if [[ $char == \\\\ && $quote != \\' ]]; then
+      at+=1
+      next="\${1:at:1}"
+      [[ -n $quote && $escaped != *"$next"* ]] && word+=\\\\
+      word+="$next"
+    elif [[ -n $quote && $char == "$quote" ]]; then
+      quote=""
+    elif [[ -z $quote && ($char == \\" || $char == \\') ]]; then
+      quote="$char"
+    else
+      word+="$char"
+    fi
+  done
+  # The word under the cursor: its quote may be open, and it may be empty.
+  words+=("$word")
+}
 _stitch() {
-  local line="\${COMP_LINE:0:COMP_POINT}" current prefix suggestion
+  local current replaced="$2" prefix="" suggestion
   local -a words
   COMPREPLY=()
-  # COMP_WORDS would cut n1:orders-1 into three.
-  read -r -a words <<<"$line"
-  [[ $line == *[[:space:]] ]] && words+=("")
+  _stitch_words "\${COMP_LINE:0:COMP_POINT}"
   current="\${words[\${#words[@]}-1]}"
-  # Readline replaces only what comes after the last of these.
-  prefix=""
-  [[ $COMP_WORDBREAKS == *:* && $current == *:* ]] && prefix="\${current%:*}:"
-  [[ $COMP_WORDBREAKS == *=* && $current == *=* && -z $prefix ]] && prefix="\${current%%=*}="
+  # Readline replaces only a part of the word, such as what comes after the colon in n1:orders-1.
+  [[ $current == *"$replaced" ]] || replaced="\${replaced//\\\\/}"
+  [[ $current == *"$replaced" ]] && prefix="\${current%"$replaced"}"
   while IFS= read -r suggestion; do
     if [[ $suggestion == ${FILES_LINE} ]]; then
-      compopt -o filenames 2>/dev/null
-      while IFS= read -r suggestion; do COMPREPLY+=("$suggestion"); done < <(compgen -f -- "$current")
+      # What readline does where there is no script: it knows how to quote names.
+      compopt -o default 2>/dev/null && return
+      while IFS= read -r suggestion; do COMPREPLY+=("$suggestion"); done < <(compgen -f -- "$2")
       return
     fi
     suggestion="\${suggestion%%$'\\t'*}"
@@ -38,7 +66,7 @@ const ZSH = `#compdef stitch
 _stitch() {
   local line
   local -a lines entries
-  lines=("\${(@f)$(stitch complete -- "\${(@Q)words[2,CURRENT-1]}" "$PREFIX" 2>/dev/null)}")
+  lines=("\${(@f)$(stitch complete -- "\${(@Q)words[2,CURRENT-1]}" "\${(Q)PREFIX}" 2>/dev/null)}")
   for line in "\${(@)lines}"; do
     if [[ $line == ${FILES_LINE} ]]; then
       _files
@@ -58,10 +86,12 @@ fi
 
 const FISH = `# Completion of stitch for fish: stitch completion fish | source
 function __stitch_complete
-    set -l words (commandline -opc) (commandline -ct)
+    # The word under the cursor comes as it was typed, with its quotes.
+    set -l current (string unescape -- (commandline -ct))
+    set -l words (commandline -opc) "$current"
     set -l lines (stitch complete -- $words[2..] 2>/dev/null)
     if test "$lines" = ${FILES_LINE}
-        __fish_complete_path (commandline -ct)
+        __fish_complete_path "$current"
     else
         printf '%s\\n' $lines
     end

@@ -120,11 +120,14 @@ test("an unknown shell is a usage error that names the three; complete is not sh
   assert.doesNotMatch(createProgram().helpInformation(), /^ +complete /m);
 });
 
-/** Each prints what it suggests for the line in $LINE, a suggestion per line. The first sources the script. */
+/**
+ * Each prints what it suggests for the line in $LINE, a suggestion per line. To bash's function readline passes what it will
+ * replace: with these lines, what comes after the last space, colon or =.
+ */
 const SHELLS = {
   bash: `eval "$(stitch completion bash)"
 COMP_LINE=$LINE COMP_POINT=\${#LINE}
-$(complete -p stitch | sed 's/.*-F \\([^ ]*\\).*/\\1/')
+$(complete -p stitch | sed 's/.*-F \\([^ ]*\\).*/\\1/') stitch "\${LINE##*[ :=]}"
 printf '%s\\n' "\${COMPREPLY[@]}"`,
   // Outside an editor there is no compsys: what it would show is printed instead.
   zsh: `compdef() { :; }
