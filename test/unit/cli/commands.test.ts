@@ -3,7 +3,7 @@ import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { text } from "node:stream/consumers";
 import { test } from "node:test";
-import { CannedApi, creating, job, problem, sendJson, stitch } from "./canned-api.ts";
+import { CannedApi, creating, job, problem, sendJson, sendPage, stitch } from "./canned-api.ts";
 import { bareEnv, STITCH, runEach, runStitch, startStitch } from "./run-stitch.ts";
 
 const on = (api: CannedApi, env: Record<string, string> = {}) => ({ STITCH_URL: api.url, ...env });
@@ -239,6 +239,17 @@ test("a cut connection and a 503 are retried with the same key", async () => {
   assert.equal((await runStitch(["stop", "x"], on(api))).code, 0);
   const keys = new Set(api.asked.map((asked) => asked.headers["idempotency-key"]));
   assert.deepEqual([api.asked.length, keys.size], [3, 1]);
+});
+
+test("a proxy's page is retried with the same key; in the end it says that the command may have been accepted", async () => {
+  await using api = await CannedApi.start((_, response) => sendPage(response, 504));
+  const ended = await runStitch(["stop", "x", "--key", "k-1"], on(api));
+  assert.equal(ended.code, 1);
+  assert.match(ended.stderr, /may have been accepted.*--key k-1[^]*status 504 with text\/html; a proxy answers so/);
+  assert.deepEqual(
+    api.asked.map(({ headers }) => headers["idempotency-key"]),
+    ["k-1", "k-1", "k-1"],
+  );
 });
 
 test("if the API does not answer, prints its URL and suggests stitch up", async () => {
