@@ -339,15 +339,17 @@ describe("the start of a stitch", { concurrency: 2 }, () => {
           null,
           0,
         );
-        const { pid } = await node.comesTo(command, "starting");
+        await node.comesTo(command, "starting");
         await until("it reads its input", () => node.lines(command, "began").length === 1);
+        // It is shown as starting before its process is there.
+        const pid = await until("its pid is shown", async () => (await node.stitch(command)).pid);
         if (command === "restart") {
           const newer = await node.command("restart", command, 0);
           await until("the second start", () => node.lines(command, "began").length === 2);
           rmSync(node.file(command, "quiet"));
           assert.equal((await cluster.master.commands.job(newer.id, 60_000)).status, "succeeded");
         } else assert.equal((await node.command("stop", command)).status, "succeeded");
-        assert.ok(pid !== null && !isRunning(pid));
+        assert.ok(!isRunning(pid));
         const ended = await cluster.master.commands.job(older.id, 60_000);
         assert.deepEqual([ended.status, stepOf(ended).status], ["failed", "superseded"]);
         assert.equal(stepOf(ended).error?.code, "superseded");
