@@ -237,7 +237,7 @@ export const isCluster = (client: RedisClient): boolean => client.isCluster;
 /** How the error replies of Redis begin that mean: not now. */
 const NOT_NOW = /^(LOADING|READONLY|OOM|MISCONF|CLUSTERDOWN|MASTERDOWN|BUSY|NOREPLICAS|UNBLOCKED)\b/;
 const CONNECTION =
-  /Connection is closed|aborted due to connection close|Stream isn't writeable|ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|ENOENT|ENOTFOUND|EAI_AGAIN|Command timed out|Socket timeout|Failed to refresh slots|All sentinels are unreachable|max retries per request|max number of clients|Cluster isn't ready|No connection/i;
+  /Connection is closed|aborted due to connection close|Stream isn't writeable|ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ENOENT|ENOTFOUND|EAI_AGAIN|Command timed out|Socket timeout|Failed to refresh slots|All sentinels are unreachable|max retries per request|max number of clients|Cluster isn't ready|No connection/i;
 
 /** Replies of a Redis Cluster that moves a slot, if the client cannot follow them to the other server. They mean: not now. */
 const SLOT_MOVING = /^(ASK|MOVED|TRYAGAIN)\b|non local key|Too many Cluster redirections/;
