@@ -22,8 +22,10 @@ export function routeCommands(app: Api, waits: Waits): void {
     const key = readKey(c);
     const command = checkCommand(await readJson(c, MAX_TOKENS));
     const scope = await scopeOf(c);
-    const { commands } = await masterFor(c);
-    const submit = () => commands.submit({ command, idempotencyKey: key, scope, by: null, waitMs });
+    const submit = async () => {
+      const { commands } = await masterFor(c);
+      return commands.submit({ command, idempotencyKey: key, scope, by: null, waitMs });
+    };
     const submitted = await waits.during(c, waitMs, submit);
     if (submitted.kind === "plan") return c.json(submitted.plan);
     if (submitted.replayed) c.header("Idempotent-Replayed", "true");

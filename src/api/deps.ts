@@ -51,8 +51,8 @@ export type ApiDeps = {
 
 /**
  * `address`: the client's address, if the runtime provides it. `backend`: the cluster over this request's own connections, on the edge.
- * `open`: the cluster for this request. `late` aborts when the time for an answer is up and the client got an error instead. `allowMs` gives a request `ms` more
- * time, because its client asked to wait for something.
+ * `open`: the cluster for this request. `late` aborts when the time for an answer is up and the client got an error instead.
+ * `allowMs` gives a request `ms` more time, because its client asked to wait for something.
  */
 export type ApiEnv = {
   Bindings: { readonly address?: string | undefined; readonly backend?: () => Promise<Backend> };

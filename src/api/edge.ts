@@ -49,7 +49,10 @@ export default {
     // A client that leaves while the API waits for something gets no answer whose end could close the connection.
     const onGone = () => context.waitUntil(close());
     request.signal.addEventListener("abort", onGone);
-    const response = await served.api.fetch(request, { backend });
+    const response = await Promise.resolve(served.api.fetch(request, { backend })).catch((error: unknown) => {
+      context.waitUntil(close());
+      throw error;
+    });
     request.signal.removeEventListener("abort", onGone);
     if (response.body === null) {
       context.waitUntil(close());

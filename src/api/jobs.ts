@@ -41,8 +41,10 @@ export function routeJobs(app: Api, waits: Waits): void {
   app.get("/v1/jobs/:job", async (c) => {
     const { waitMs } = readQuery(c, waitQuery);
     const id = readPath(c, "job", jobId);
-    const { commands } = await masterFor(c);
-    const job = () => commands.job(id, waitMs);
+    const job = async () => {
+      const { commands } = await masterFor(c);
+      return commands.job(id, waitMs);
+    };
     return jobAnswer(c, await waits.during(c, waitMs, job));
   });
   app.get("/v1/jobs/:job/steps", async (c) => {

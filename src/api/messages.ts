@@ -29,8 +29,10 @@ export function routeMessages(app: Api, waits: Waits): void {
     // The wait that the client asked for does not count for the API's deadline.
     if (expect !== "none") c.get("allowMs")(timeoutMs);
     const scope = await scopeOf(c);
-    const { routing } = await masterFor(c);
-    const send = () => routing.send(request.data, key, scope);
+    const send = async () => {
+      const { routing } = await masterFor(c);
+      return routing.send(request.data, key, scope);
+    };
     const { sent, replayed } = await waits.during(c, expect === "none" ? 0 : timeoutMs, send);
     if (replayed) c.header("Idempotent-Replayed", "true");
     return c.json(sent, expect === "none" ? 202 : 200);

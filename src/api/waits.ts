@@ -18,11 +18,11 @@ export class Waits {
    */
   async during<T>(c: ApiContext, waitMs: number, work: () => Promise<T>): Promise<T> {
     if (waitMs === 0) return work();
-    const { platform, maxWaitMs } = this.#limits ?? { platform: "", maxWaitMs: Number.POSITIVE_INFINITY };
-    if (waitMs > maxWaitMs)
+    const limits = this.#limits;
+    if (limits !== null && waitMs > limits.maxWaitMs)
       throw new RequestError(
         "unsupported",
-        `A request to ${platform} can wait for ${maxWaitMs} ms at most: ask for less and ask again, or ask an API elsewhere.`,
+        `A request to ${limits.platform} can wait for ${limits.maxWaitMs} ms at most: ask for less and ask again, or ask an API elsewhere.`,
       );
     const giveBack = await this.#places.take(c);
     try {

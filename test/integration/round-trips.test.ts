@@ -97,6 +97,22 @@ const COMMAND_CASES: readonly CommandCase[] = [
   { most: 3, body: scale(4), before: scale(2) },
   { most: 3, body: scale(2), before: scale(4) },
   { most: 3, body: onStitch("group.restart", "shop.web.1") },
+  { most: 3, body: onStitch("group.start", "shop.web"), before: onStitch("group.stop", "shop.web") },
+  {
+    most: 2,
+    body: onStitch("stitch.remove", "n1:gone"),
+    before: onStitch("stitch.create", "shop.gone.1", { node: "n1", id: "gone", spec: SLEEP }),
+  },
+  {
+    most: 3,
+    body: onStitch("group.remove", "shop.gone.1"),
+    before: onStitch("stitch.create", "shop.gone.1", { node: "n1", spec: SLEEP }),
+  },
+  {
+    most: 3,
+    body: onStitch("group.stopOldVersions", "shop.old.2"),
+    before: onStitch("stitch.create", "shop.old.1", { node: "n1", spec: SLEEP }),
+  },
   { most: 3, body: onStitch("group.stop", "shop.web"), before: onStitch("group.start", "shop.web") },
   // It finds nothing to move, and is closed before the answer.
   { most: 5, body: onStitch("group.rebalance", "shop") },
@@ -174,6 +190,7 @@ async function onFarCluster(
     await Promise.all(["n1", "n2"].map((id) => cluster.node(id, MAIL_MODULE)));
     await createMail(cluster, "shop.mail.1", { "n2:mail": "module", "n1:other": "none" });
     await createMail(cluster, "shop.web.1", { "n1:a": "none", "n2:b": "none" });
+    await createMail(cluster, "shop.old.2", { "n2:new": "none" });
     await createMail(cluster, "tools.web.2", { "n1:c": "none", "n2:d": "none" });
     for (let at = 0; at < moreNodes; at += 100)
       await Promise.all(Array.from({ length: 100 }, (_, index) => registerTestNode(redis, keys, `x-${at + index}`)));

@@ -40,6 +40,8 @@ export type MessagesOptions = {
   readonly recipients: Recipients;
   readonly nowMs: () => number;
   readonly randomBytes: (count: number) => Uint8Array;
+  /** Takes what goes on after an answer. */
+  readonly late: { add(work: Promise<unknown>): void };
 };
 
 type Status = DeliveryResource["status"];
@@ -80,7 +82,7 @@ export class Messages {
     } finally {
       watch?.stop();
       // Nobody reads the receipts any more. Later ones, and those that stay because this fails, expire by themselves.
-      if (watch !== null && isStored) dropReceipts(redis, keys, id).catch(() => undefined);
+      if (watch !== null && isStored) this.#options.late.add(dropReceipts(redis, keys, id));
     }
   }
 

@@ -241,13 +241,7 @@ export class ObservedReader {
   /** How many stitches of each full group each node has, by their pointers. */
   async countByNode(groups: readonly string[]): Promise<Map<string, Map<string, number>>> {
     const members = await membersOf(this.#redis, this.#keys, groups);
-    return new Map(
-      groups.map((group, index) => {
-        const counts = new Map<string, number>();
-        for (const member of members[index] ?? []) counts.set(nodeOf(member), (counts.get(nodeOf(member)) ?? 0) + 1);
-        return [group, counts];
-      }),
-    );
+    return new Map(groups.map((group, index) => [group, perNode(members[index] ?? [])]));
   }
 
   /**
@@ -315,6 +309,13 @@ export const assignmentsOf = (
 export function begun<T>(work: Promise<T>): Promise<T> {
   work.catch(() => undefined);
   return work;
+}
+
+/** How many of the full ids each node has. */
+export function perNode(ids: readonly string[]): Map<string, number> {
+  const counts = new Map<string, number>();
+  for (const id of ids) counts.set(nodeOf(id), (counts.get(nodeOf(id)) ?? 0) + 1);
+  return counts;
 }
 
 export const nodeOf = (id: string): string => splitFullId(id).node;

@@ -9,9 +9,21 @@ import { countWell } from "../../domain/planning/replacement.ts";
 import { parseRevision } from "../../domain/names/revision.ts";
 import { readAssignments } from "../../redis/stitch/assignments.ts";
 import { readTemplate, type StoredTemplate } from "../../redis/stitch/group-template.ts";
-import { listStitchesOfNode, readRemoved, readStitches } from "../../redis/stitch/stitch-records.ts";
+import {
+  listStitchesOfNode,
+  readRemoved,
+  readStitches,
+  readStitchesOfNode,
+} from "../../redis/stitch/stitch-records.ts";
 import { groupsByRoute } from "../../redis/stitch/pointers.ts";
-import { assignmentsOf, begun, nodeOf, ObservedReader, type ObservedReaderOptions } from "./observed-reader.ts";
+import {
+  assignmentsOf,
+  begun,
+  nodeOf,
+  perNode,
+  ObservedReader,
+  type ObservedReaderOptions,
+} from "./observed-reader.ts";
 import { toBeStored } from "./spec-store.ts";
 
 /** Most moves to follow to find where a stitch lives now. */
@@ -61,8 +73,9 @@ export class Observer implements Look {
   }
 
   async groupsOn(node: string): Promise<readonly string[]> {
-    const { records } = await this.#read.stitchesOn(node);
-    return [...new Set([...records.values()].map(({ group }) => group))];
+    const { redis, keys, onUnreadable } = this.#options;
+    const stitches = await readStitchesOfNode(redis, keys, node, onUnreadable);
+    return [...new Set(stitches.map(({ group }) => group))];
   }
 
   async stitch(ref: string): Promise<Observed> {
@@ -144,7 +157,7 @@ export class Observer implements Look {
 
   async groupToScale(group: string, count: number, draw: boolean): Promise<Observed> {
     const { redis, keys, onUnreadable } = this.#options;
-    const [nodes, ofGroup] = [begun(this.#read.nodes(null)), begun(this.#read.countByNode([group]))];
+    const nodes = begun(this.#read.nodes(null));
     const [{ members }, stored] = await Promise.all([
       this.#read.pointersInside(group),
       readTemplate(redis, keys, group, onUnreadable),
@@ -154,7 +167,7 @@ export class Observer implements Look {
     const [{ stitches, records, assignments }, drawn, observed, template] = await Promise.all([
       this.#read.membersWithAssignments([group], members),
       this.#read.freeNumbers(group, draw ? missing : 0),
-      this.#read.observed({}, { nodes, ofGroup }),
+      this.#read.observed({ ofGroup: new Map([[group, perNode(members)]]) }, { nodes }),
       stored === null ? null : this.#template(stored),
     ]);
     const needed = count - stitches.length;
