@@ -1,8 +1,9 @@
+import { LATE, orLate } from "../bounded-wait.ts";
 import type { ChosenMaster } from "../domain/master-mode.ts";
 import { Dispatcher } from "../queue/dispatcher.ts";
 import { MastersQueue } from "../queue/masters-queue.ts";
 import type { RedisClient } from "../redis/connection/client.ts";
-import { connectRedis, openRedis } from "../redis/connection/connection.ts";
+import { connectRedis, noAnswer, openRedis } from "../redis/connection/connection.ts";
 import { refuseUnfitServer } from "../redis/connection/fit-server.ts";
 import { refuseOtherFormat } from "../redis/format.ts";
 import { JobHints } from "../redis/job/job-hints.ts";
@@ -32,7 +33,7 @@ export type OpenMasterOptions = {
   readonly jobRetentionMs: number;
   /** Called with connection errors, and with errors after a command was accepted. */
   readonly onError: (error: unknown) => void;
-  /** How long to wait for Redis at the start. */
+  /** How long to wait for Redis at the start, checks included. */
   readonly connectTimeoutMs: number;
   /** Check first that Redis is fit to hold a cluster, and holds this one in this format: once per process, not per request. */
   readonly checkFirst: boolean;
@@ -63,12 +64,19 @@ export async function openMaster(options: OpenMasterOptions): Promise<OpenMaster
     openRedis(options.redisUrl, role, options.onError, {}, watch);
   const redis = open("shared");
   const keys = new Keys(options.cluster);
-  await connectRedis(redis, options.connectTimeoutMs);
+  const { connectTimeoutMs } = options;
+  const connectingSinceMs = performance.now();
+  await connectRedis(redis, connectTimeoutMs);
   const dispatcher = new Dispatcher(redis, keys);
   const queue = options.chosen.mode === "leader" ? new MastersQueue(redis, keys) : null;
   try {
-    if (options.checkFirst) await Promise.all([refuseUnfitServer(redis), refuseOtherFormat(redis, keys)]);
-    await Promise.all([dispatcher.ready(), queue?.ready()]);
+    const ready = async () => {
+      if (options.checkFirst) await Promise.all([refuseUnfitServer(redis), refuseOtherFormat(redis, keys)]);
+      await Promise.all([dispatcher.ready(), queue?.ready()]);
+    };
+    // A connection that falls silent now is noticed by itself only after 15 s.
+    const leftMs = connectTimeoutMs - (performance.now() - connectingSinceMs);
+    if ((await orLate(ready(), leftMs)) === LATE) throw noAnswer(null, connectTimeoutMs);
   } catch (error) {
     redis.disconnect();
     throw error;

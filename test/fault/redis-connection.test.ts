@@ -14,10 +14,11 @@ import {
   isRedisUnavailable,
   openRedis,
 } from "../../src/redis/connection/connection.ts";
-import { REDISES, until } from "../support/cluster.ts";
+import { REDISES, TestCluster, until } from "../support/cluster.ts";
 import { type Proxy, startProxy } from "../support/proxy.ts";
 import { withOwnRedis } from "../support/own-redis.ts";
 import { startLocalCluster } from "../support/redis-cluster.ts";
+import { openStallingProxy } from "../support/stalling-proxy.ts";
 import { type LocalSentinel, startLocalSentinel } from "../support/redis-sentinel.ts";
 
 /** The type of a TLS connection's first record (RFC 8446, 5.1). */
@@ -87,6 +88,24 @@ describe("the first connection", { concurrency: 3 }, () => {
     });
     assert.ok(tries > 0);
     assert.deepEqual(told, []);
+  });
+
+  it("fails in time if Redis falls silent while a Master opens", async () => {
+    const cluster = await new TestCluster(REDISES[0]?.url ?? "").start();
+    const proxy = await openStallingProxy(cluster.redisUrl);
+    try {
+      const stalled = proxy.stall((words) => words.includes(cluster.open.keys.format));
+      const startedAtMs = performance.now();
+      const opening = cluster.openMaster("late", { redisUrl: proxy.url, checkFirst: true, connectTimeoutMs: 500 });
+      await assert.rejects(opening, /Redis does not answer at REDIS_URL \(no answer within 500 ms\)/);
+      await stalled;
+      // By itself, the connection would be given up after 15 s.
+      const tookMs = performance.now() - startedAtMs;
+      assert.ok(tookMs < 5000, `${tookMs} ms`);
+    } finally {
+      await proxy.close();
+      await cluster.stop();
+    }
   });
 
   it("with a wrong password fails with the reason, without the password", async () => {

@@ -226,7 +226,8 @@ async function refuseUselessPassword(client: RedisClient): Promise<void> {
   }
 }
 
-function noAnswer(cause: unknown, timeoutMs: number): Error {
+/** The error for a Redis that is silent for `timeoutMs` when it is needed at a start. @param cause the last reason; null: none. */
+export function noAnswer(cause: unknown, timeoutMs: number): Error {
   const reason = cause instanceof Error ? cause.message : `no answer within ${timeoutMs} ms`;
   return new Error(`Redis does not answer at REDIS_URL (${reason}); check that it runs and the URL`, { cause });
 }
