@@ -144,6 +144,8 @@ export async function startLambda(env: Readonly<Record<string, string>>): Promis
     // A client that is gone before its request is whole gets no answer; AWS answers 502 if the function fails.
     serve(request, response).catch(() => (request.complete ? response.writeHead(502).end() : response.destroy()));
   });
+  // Longer than a client keeps an idle connection: a request on one that this end closes just then would fail.
+  server.keepAliveTimeout = 60_000;
   await once(server.listen(0, "127.0.0.1"), "listening");
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
