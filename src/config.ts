@@ -142,6 +142,11 @@ export const settings = z.object({
   STITCH_JOB_RETENTION_MS: wholeNumber(1000, 31 * 86_400_000)
     .default(86_400_000)
     .describe("Milliseconds a finished job and its idempotency key are kept"),
+  STITCH_HEALTH_FILE: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("A part writes this file every 5 s while it works, for health checks"),
   STITCH_LOG_LEVEL: z
     .enum(["trace", "debug", "info", "warn", "error", "silent"])
     .default("info")
@@ -179,6 +184,8 @@ export type Config = {
   readonly deadAfterMs: number;
   readonly leftGraceMs: number;
   readonly jobRetentionMs: number;
+  /** null: none. */
+  readonly healthFile: string | null;
   readonly logLevel: "trace" | "debug" | "info" | "warn" | "error" | "silent";
 };
 
@@ -253,6 +260,7 @@ export function loadConfig(env: Env): Config {
     deadAfterMs: s.STITCH_DEAD_AFTER_MS,
     leftGraceMs: s.STITCH_LEFT_GRACE_MS,
     jobRetentionMs: s.STITCH_JOB_RETENTION_MS,
+    healthFile: s.STITCH_HEALTH_FILE ?? null,
     logLevel: s.STITCH_LOG_LEVEL,
   };
 }

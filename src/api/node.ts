@@ -66,6 +66,7 @@ export async function startApi(config: Config): Promise<RunningPart> {
   };
   return {
     ready: `API on ${url}, cluster ${config.cluster}${allowed.kind === "loopback" ? "; no STITCH_TOKEN: open to this machine only" : ""}`,
+    works: () => open.ping(),
     stop: () => {
       stopping ??= stop();
       return stopping;

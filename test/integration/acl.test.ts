@@ -1,4 +1,4 @@
-// The Redis users of docs/security.md. The test reads them from there, so that it tests what the document says.
+// The Redis users of infra/users.acl.
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -27,7 +27,7 @@ import { type TestCluster, until } from "../support/cluster.ts";
 import { leaderBeside } from "../support/leaders.ts";
 import { KINDS, withRedisUsers } from "../support/redis-users.ts";
 
-describe("each part with its Redis user from docs/security.md", { concurrency: 2 }, () => {
+describe("each part with its Redis user from infra/users.acl", { concurrency: 2 }, () => {
   for (const { kind, start } of KINDS) {
     it(`${kind}: everything works, and Redis refuses a node what it does not need`, async () => {
       await withRedisUsers(start, ["n1", "n2"], async ({ cluster, as, admins, redis }) => {

@@ -1,4 +1,4 @@
-// A thief has the credential of n1, with its rights from docs/security.md. What the thief writes must never start a program
+// A thief has the credential of n1, with its rights from infra/users.acl. What the thief writes must never start a program
 // that a Master has not accepted, whatever an operator then does.
 import assert from "node:assert/strict";
 import { appendFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";

@@ -9,9 +9,11 @@ import { startLocalCluster } from "./redis-cluster.ts";
 
 export const SECURITY_DOC = readFileSync(join(import.meta.dirname, "../../docs/security.md"), "utf8");
 
-/** The rules of each user in the docs, for a cluster and its nodes. */
+const USERS_FILE = readFileSync(join(import.meta.dirname, "../../infra/users.acl"), "utf8");
+
+/** The rules of each user in infra/users.acl, for a cluster and its nodes. */
 export function usersOf(cluster: string, nodes: readonly string[]): Map<string, string[]> {
-  const lines = [...SECURITY_DOC.matchAll(/^user (\S+) (.+)$/gm)].map(([, name = "", rules = ""]) => ({ name, rules }));
+  const lines = [...USERS_FILE.matchAll(/^user (\S+) (.+)$/gm)].map(([, name = "", rules = ""]) => ({ name, rules }));
   assert.deepEqual(lines.map(({ name }) => name).sort(), ["admin", "api", "default", "master", "node-m1"]);
   const users = new Map<string, string[]>();
   for (const { name, rules } of lines) {
@@ -45,14 +47,14 @@ export const KINDS = [
 export type WithUsers = {
   /** The Master of this cluster in this process has the user `master`. */
   readonly cluster: TestCluster;
-  /** The URL of the Redis for a user of the docs. */
+  /** The URL of the Redis for one of the users. */
   readonly as: (user: string) => string;
   /** A connection to each server, with all rights. */
   readonly admins: readonly Redis[];
   readonly redis: Servers;
 };
 
-/** Runs `work` with a cluster on a Redis of its own, which has the users of docs/security.md. */
+/** Runs `work` with a cluster on a Redis of its own, which has the users of infra/users.acl. */
 export async function withRedisUsers(
   start: (dir: string) => Promise<Servers>,
   nodes: readonly string[],

@@ -38,6 +38,7 @@ test("without settings, every field has its default", () => {
     roles: ["node", "master"],
     master: { mode: "leaderless", preferred: null, lease: null },
     masterModule: null,
+    healthFile: null,
     leaderLeaseMs: 6000,
     heartbeatMs: 2000,
     leaseMs: 7500,
@@ -104,6 +105,7 @@ const SETTINGS: Record<keyof typeof settings.shape, [keyof Config, string, unkno
   STITCH_DEAD_AFTER_MS: ["deadAfterMs", "0", 0, ["600001", "-1"]],
   STITCH_LEFT_GRACE_MS: ["leftGraceMs", "0", 0, ["86400001"]],
   STITCH_JOB_RETENTION_MS: ["jobRetentionMs", "1000", 1000, ["999", String(32 * 86_400_000)]],
+  STITCH_HEALTH_FILE: ["healthFile", "/run/x/health", "/run/x/health", []],
   STITCH_LOG_LEVEL: ["logLevel", "silent", "silent", ["INFO", "verbose"]],
 };
 

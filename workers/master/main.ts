@@ -4,6 +4,7 @@ import { loadOwnMaster } from "../../src/load-own-master.ts";
 import { RequestError } from "../../src/domain/errors.ts";
 import { createLogger } from "../../src/logger.ts";
 import { openMaster } from "../../src/master/open-master.ts";
+import { writeFormat } from "../../src/redis/format.ts";
 import { QueueWorker } from "../../src/queue/queue-worker.ts";
 import type { RunningPart } from "../../src/running-part.ts";
 import { Sweeper } from "./sweeper.ts";
@@ -65,6 +66,7 @@ export async function startMaster(config: Config, id = config.nodeId): Promise<R
   ended.promise.catch(() => undefined);
   return {
     ready: `master ${id} tends the cluster "${config.cluster}"`,
+    works: () => writeFormat(open.redis, open.keys),
     stop,
     kill: () => {
       blocking.disconnect();

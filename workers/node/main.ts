@@ -68,6 +68,10 @@ export async function startNode(config: Config): Promise<RunningPart> {
       ...(isNode ? [readyText(worker, id, config.cluster)] : []),
       ...(master === null || master.ready === "" ? [] : [master.ready]),
     ].join("; "),
+    works: async () => {
+      if (isNode && !worker.isAlive) throw new Error("the node is not in the cluster");
+      if (!isNode) await master?.works();
+    },
     stop: async () => {
       await Promise.all([isNode ? worker.stop() : null, master?.stop()]);
     },
@@ -143,6 +147,9 @@ async function keepMaster(
   const now = () => part;
   return {
     ready: now()?.ready ?? "",
+    works: async () => {
+      await now()?.works();
+    },
     stop: async () => {
       stopped.abort();
       await now()?.stop();

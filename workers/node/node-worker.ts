@@ -133,6 +133,11 @@ export class NodeWorker {
     return this.#state === "running";
   }
 
+  /** Has it joined, and does its lease run? */
+  get isAlive(): boolean {
+    return this.isJoined && this.#membership.leaseLeftMs > 0;
+  }
+
   /**
    * Starts the node. If Redis does not answer and the lease of the last run may still run, resolves when the stitches that go on
    * without Redis (`onDisconnect: "keep"`) are started; the node joins once Redis answers, and `ended` rejects if it cannot.

@@ -2,6 +2,7 @@ import { type Config, loadConfig } from "../../config.ts";
 import type { EndingSignal } from "../../ending-signals.mjs";
 import type { RunningPart } from "../../running-part.ts";
 import { EXIT, type ExitCode } from "../terminal/exit-code.ts";
+import { HealthFile } from "./health-file.ts";
 import { onEndingSignal } from "../terminal/signals.ts";
 
 export type Start = (config: Config) => Promise<RunningPart>;
@@ -18,6 +19,7 @@ export async function runPart(
   env: Readonly<Record<string, string | undefined>>,
 ): Promise<ExitCode> {
   const config = loadConfig(env);
+  const health = config.healthFile === null ? null : new HealthFile(config.healthFile);
   let running: RunningPart | null = null;
   let asked: () => void = () => undefined;
   const stopAsked = new Promise<"stop">((resolve) => {
@@ -31,7 +33,9 @@ export async function runPart(
     const start = await loadStart();
     running = await start(config);
     process.stderr.write(`${running.ready}\n`);
+    health?.keep(running.works, (error) => process.stderr.write(`STITCH_HEALTH_FILE: ${shownText(error, config)}\n`));
     const why = await Promise.race([stopAsked, running.ended]);
+    health?.end();
     if (why === "stop") await running.stop();
     return EXIT.done;
   } catch (error) {
@@ -39,6 +43,7 @@ export async function runPart(
     running?.kill();
     return EXIT.error;
   } finally {
+    health?.end();
     release();
   }
 }
