@@ -2,6 +2,7 @@
 // Plain JavaScript without dependencies, because it runs before any are installed, under any Node from version 20 on.
 //
 //   node infra/bootstrap.mjs            for `npm start`: no Redis program is needed if REDIS_URL is set
+//   node infra/bootstrap.mjs --packages for `npm run release`: needs no Redis
 //   node infra/bootstrap.mjs --tests    for `npm test`: the tests start their own Redis, whatever REDIS_URL says, and their own
 //                                       etcd where it is installed, or can be with apt-get
 //
@@ -39,7 +40,7 @@ const startedMs = performance.now();
 try {
   await packages();
   await node();
-  const needsRedis = forTests || !process.env.REDIS_URL;
+  const needsRedis = forTests || !(process.argv.includes("--packages") || process.env.REDIS_URL);
   if (needsRedis) await redis();
   if (forTests) await etcd();
   say(`packages, Node ${NODE_NEEDED}${needsRedis ? ", Redis" : ""}: ready, ${secondsSince(startedMs, 1)}`);

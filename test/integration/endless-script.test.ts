@@ -76,7 +76,7 @@ class Operated {
   async run(lines: string): Promise<string> {
     const here = lines
       .replaceAll("redis.internal", `127.0.0.1 -p ${this.#port}`)
-      .replaceAll("/etc/redis/users.acl", this.#users);
+      .replaceAll("/var/lib/redis/users.acl", this.#users);
     assert.ok(here.includes("-p ") && !here.includes("/etc/"), here);
     const { stdout, stderr } = await promisify(execFile)("sh", ["-c", here], { timeout: 30_000 });
     return stdout + stderr;

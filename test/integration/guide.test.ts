@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { quietPort } from "../support/quiet-port.ts";
 import { Script, shellEnv } from "../support/script.ts";
+import { commandsOf } from "../support/shell-commands.ts";
 import { Typist } from "../support/typist.ts";
 
 const root = join(import.meta.dirname, "../..");
@@ -20,23 +21,9 @@ const PRINTED_URL = "http://127.0.0.1:8787";
 function commandsIn(markdown: string): string[] {
   const blocks = markdown.matchAll(/(?:[Ss]ave as `([^`]+)`[^\n]*\n\n)?^```(sh|js)\n([^]*?)^```$/gm);
   return [...blocks].flatMap(([, file, language, text = ""]) => {
-    if (language === "sh") return cut(text);
+    if (language === "sh") return commandsOf(text);
     return file === undefined ? [] : [`cat > ${file} <<'PROGRAM'\n${text}PROGRAM`];
   });
-}
-
-/** Cuts a block into commands. An incomplete line continues with the next one. */
-function cut(block: string): string[] {
-  const commands: string[] = [];
-  let command = "";
-  for (const line of block.trimEnd().split("\n")) {
-    command += command === "" ? line : `\n${line}`;
-    if (spawnSync("sh", ["-n", "-c", command]).status !== 0) continue;
-    commands.push(command);
-    command = "";
-  }
-  assert.equal(command, "", "a command of the guide has no end");
-  return commands;
 }
 
 /** Is the output an error of the API? curl itself exits with 0 in that case. */

@@ -10,9 +10,11 @@ export class Typist {
   #output = "";
   #commands = 0;
 
-  constructor(cwd: string, env: Readonly<Record<string, string>>) {
+  /** @param through a command that becomes the shell (exec), for example in another namespace. */
+  constructor(cwd: string, env: Readonly<Record<string, string>>, through: readonly string[] = []) {
+    const [file = "sh", ...args] = [...through, "sh"];
     // Its own process group, so that Ctrl-C reaches what the shell runs.
-    this.#shell = spawn("sh", [], { cwd, env, detached: true, stdio: ["pipe", "pipe", "inherit"] });
+    this.#shell = spawn(file, args, { cwd, env, detached: true, stdio: ["pipe", "pipe", "inherit"] });
     this.#ended = new Promise((resolve) => this.#shell.once("close", resolve));
     this.#shell.stdout?.setEncoding("utf8").on("data", (text: string) => {
       this.#output += text;
