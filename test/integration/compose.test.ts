@@ -1,0 +1,110 @@
+// Runs infra/compose.yaml: its commands, settings, mounts, users and health checks, with a release in place of the image.
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { after, before, describe, it } from "node:test";
+import * as z from "zod";
+import { until } from "../support/cluster.ts";
+import { readCompose } from "../support/compose-file.ts";
+import { ComposeRun, whyNoContainers } from "../support/compose-run.ts";
+import { makeRelease } from "../support/release.ts";
+
+const skip = whyNoContainers();
+const secret = () => randomBytes(32).toString("hex");
+const SECRETS = { REDIS_PASSWORD: secret(), STITCH_TOKEN: secret() };
+
+const nodes = z.object({
+  items: z.array(z.object({ id: z.string(), liveness: z.string(), zones: z.array(z.string()) })),
+});
+const masters = z.object({ items: z.array(z.object({ id: z.string() })) });
+const job = z.object({ id: z.string(), status: z.string() });
+const stitch = z.object({ id: z.string(), state: z.string() });
+
+describe("a cluster from infra/compose.yaml", { skip }, () => {
+  let run: ComposeRun;
+  const undo: (() => Promise<void> | void)[] = [];
+  before(async () => {
+    const release = await makeRelease();
+    undo.unshift(release.remove);
+    run = await ComposeRun.open(readCompose(SECRETS), release.folder);
+    undo.unshift(() => run.end());
+  });
+  after(async () => {
+    for (const each of undo) await each();
+  });
+
+  /** `docker compose exec api stitch …` */
+  const answerOf = async <T>(shape: z.ZodType<T>, command: string, ...args: string[]): Promise<T> => {
+    const { code, stdout, stderr } = await run.container("api").exec(["stitch", command, "--json", ...args]);
+    assert.equal(code, 0, stderr);
+    return shape.parse(JSON.parse(stdout));
+  };
+
+  it("comes up healthy, in the order of what waits for what", async () => {
+    await run.up();
+    assert.equal(run.containers.size, 7);
+  });
+
+  it("has three nodes alive, each in its zone, and two masters", async () => {
+    const found = (await answerOf(nodes, "nodes")).items;
+    assert.deepEqual(
+      found.map(({ id, liveness, zones }) => `${id} ${liveness} ${zones.join()}`),
+      ["node-1 alive a", "node-2 alive b", "node-3 alive c"],
+    );
+    const ids = (await answerOf(masters, "masters")).items.map(({ id }) => id);
+    assert.deepEqual(ids.sort(), ["master-1", "master-2"]);
+  });
+
+  it("runs a stitch; Redis keeps what only it has, also when it is killed", async () => {
+    const created = await answerOf(job, "run", "test.compose.1", "--id", "sleeper", "--", "sleep", "600");
+    assert.equal(created.status, "succeeded");
+    assert.equal((await answerOf(stitch, "ps", "sleeper")).state, "running");
+
+    await run.container("redis").stop("SIGKILL");
+    run.container("redis").start();
+    await run.healthy("redis");
+    const isBack = async () => (await run.container("api").exec(["stitch", "jobs", created.id])).code === 0;
+    await until("the API has its Redis again", isBack);
+    assert.deepEqual(await answerOf(job, "jobs", created.id), created);
+    await until("the stitch runs", async () => (await answerOf(stitch, "ps", "sleeper")).state === "running");
+  });
+
+  it("shows no secret in the list of processes, and refuses who has none", async () => {
+    for (const container of run.containers.values()) {
+      const { stdout } = await container.exec(["sh", "-c", "cat /proc/[0-9]*/cmdline"]);
+      assert.match(stdout, /redis-server|stitch/, container.name);
+      for (const value of Object.values(SECRETS)) assert.ok(!stdout.includes(value), container.name);
+    }
+    const asStranger = ["env", "-u", "REDISCLI_AUTH", "redis-cli", "-e", "ping"];
+    assert.match((await run.container("redis").exec(asStranger)).stderr, /NOAUTH/);
+    const withoutToken = ["env", "-u", "STITCH_TOKEN", "stitch", "nodes"];
+    assert.notEqual((await run.container("api").exec(withoutToken)).code, 0);
+  });
+
+  it("lets no service write outside its volume and its temporary folders, nor gain rights", async () => {
+    for (const container of run.containers.values()) {
+      const { stdout } = await container.exec([
+        "sh",
+        "-c",
+        "id -u; cat /proc/1/status; touch /opt/a /etc/a /usr/a 2>&1",
+      ]);
+      const status = (name: string) => new RegExp(`^${name}:\\t(\\S+)`, "m").exec(stdout)?.[1];
+      assert.notEqual(status("Uid"), "0", container.name);
+      assert.equal(status("CapEff"), "0".repeat(16), container.name);
+      assert.equal(status("CapBnd"), "0".repeat(16), container.name);
+      assert.equal(status("NoNewPrivs"), "1", container.name);
+      assert.equal(stdout.match(/cannot touch '.*': Read-only file system/g)?.length, 3, stdout);
+    }
+  });
+
+  it("ends in good order within the grace periods, and leaves no process", async () => {
+    const { containers } = run;
+    const first = [...containers.keys()].filter((name) => name !== "redis");
+    const codes = await Promise.all(first.map(async (name) => `${name} ${await run.container(name).stop()}`));
+    assert.deepEqual(
+      codes,
+      first.map((name) => `${name} 0`),
+    );
+    assert.equal(await run.container("redis").stop(), 0);
+    assert.deepEqual(run.processes(), []);
+  });
+});
