@@ -1,4 +1,4 @@
-// Starts what infra/compose.yaml says, without a container engine: each service as a `Container`, all in one network of their own.
+// Starts what infra/compose.yaml says, without a container engine: each service as a `Container`, all in one network of its own.
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import {
