@@ -17,7 +17,8 @@ const nodes = z.object({
 });
 const masters = z.object({ items: z.array(z.object({ id: z.string() })) });
 const job = z.object({ id: z.string(), status: z.string() });
-const stitch = z.object({ id: z.string(), state: z.string() });
+const stitch = z.object({ node: z.string(), state: z.string() });
+const node = z.object({ liveness: z.string(), eligibility: z.string() });
 
 describe("a cluster from infra/compose.yaml", { skip }, () => {
   let run: ComposeRun;
@@ -66,6 +67,23 @@ describe("a cluster from infra/compose.yaml", { skip }, () => {
     await until("the API has its Redis again", isBack);
     assert.deepEqual(await answerOf(job, "jobs", created.id), created);
     await until("the stitch runs", async () => (await answerOf(stitch, "ps", "sleeper")).state === "running");
+  });
+
+  it("loses no stitch when a node is drained, replaced and uncordoned, as the docs say", async () => {
+    const { node: from } = await answerOf(stitch, "ps", "sleeper");
+    const drained = await answerOf(job, "drain", from, "--yes", "--min-healthy", "100ms");
+    assert.equal(drained.status, "succeeded");
+    const moved = await answerOf(stitch, "ps", "sleeper");
+    assert.notEqual(moved.node, from);
+
+    assert.equal(await run.container(from).stop(), 0);
+    assert.equal((await answerOf(node, "nodes", from)).liveness, "left");
+    run.container(from).start();
+    await run.healthy(from);
+    assert.deepEqual(await answerOf(node, "nodes", from), { liveness: "alive", eligibility: "cordoned" });
+    await answerOf(job, "uncordon", from);
+    assert.deepEqual(await answerOf(node, "nodes", from), { liveness: "alive", eligibility: "eligible" });
+    assert.deepEqual(await answerOf(stitch, "ps", "sleeper"), { ...moved, state: "running" });
   });
 
   it("shows no secret in the list of processes, and refuses who has none", async () => {
