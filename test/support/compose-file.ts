@@ -37,7 +37,6 @@ const service = z.strictObject({
   cap_drop: texts,
   security_opt: texts,
   tmpfs: texts.default([]),
-  ulimits: z.record(z.string(), z.number()).default({}),
   volumes: texts.default([]),
   ports: texts.default([]),
   networks: texts,
