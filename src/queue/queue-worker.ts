@@ -28,9 +28,14 @@ export type QueueWorkerOptions<T> = {
   readonly onError: (error: Error) => void;
 };
 
+/** How long BullMQ may take to close when no entry runs any more. While its connection is broken, it would wait without end. */
+const CLOSE_MS = 1000;
+
 /** Takes entries from a queue until stopped. */
 export class QueueWorker<T> {
   readonly #worker: Worker;
+  #running = 0;
+  #onIdle = (): void => undefined;
 
   constructor({ redis, prefix, concurrency, schema, run, onError }: QueueWorkerOptions<T>) {
     this.#worker = new Worker(
@@ -39,7 +44,13 @@ export class QueueWorker<T> {
         const entry = schema.safeParse(job.data);
         // This entry will never be readable; whoever waits for it sees the time run out.
         if (!entry.success) throw new UnrecoverableError(`not readable: ${entry.error.message}`);
-        await run(entry.data);
+        this.#running += 1;
+        try {
+          await run(entry.data);
+        } finally {
+          this.#running -= 1;
+          if (this.#running === 0) this.#onIdle();
+        }
       },
       { ...WORKER, connection: redis, prefix, concurrency, autorun: false, skipVersionCheck: true },
     );
@@ -56,7 +67,11 @@ export class QueueWorker<T> {
   /** Takes no more entries and waits at most `graceMs` for those that run; the rest are delivered again. */
   async stop(graceMs: number): Promise<void> {
     const closed = this.#worker.close();
-    if ((await orLate(closed, graceMs)) === LATE) {
+    const idle = new Promise<void>((resolve) => {
+      this.#onIdle = resolve;
+    });
+    if (this.#running > 0) await Promise.race([closed, orLate(idle, graceMs)]);
+    if ((await orLate(closed, CLOSE_MS)) === LATE) {
       closed.then(undefined, () => {
         // The close was too slow: the connections are cut below, and the error of the close would only report that.
       });

@@ -9,8 +9,8 @@ import { dirname, join } from "node:path";
 import { until } from "./cluster.ts";
 
 const SYSTEMD = "/lib/systemd/systemd";
-/** Where systemd keeps its processes apart, with control groups of version 1. */
-const CGROUPS = "/sys/fs/cgroup/systemd";
+/** Where systemd keeps the processes of its units apart, beside control groups of version 1. */
+const CGROUPS = ["systemd", "unified"].map((hierarchy) => join("/sys/fs/cgroup", hierarchy));
 const root = join(import.meta.dirname, "../..");
 const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const BOOT_LIMIT_MS = 30_000;
@@ -50,8 +50,11 @@ ln -s pts/ptmx dev/ptmx; ln -s /proc/self/fd dev/fd
 mount -t tmpfs shm dev/shm
 mount -t tmpfs -o mode=755 run run
 mount -t tmpfs -o mode=755 cgroup sys/fs/cgroup
-mkdir sys/fs/cgroup/systemd
+mkdir sys/fs/cgroup/systemd sys/fs/cgroup/unified
 mount -t cgroup -o none,name=systemd,xattr cgroup sys/fs/cgroup/systemd
+mount -t cgroup2 cgroup sys/fs/cgroup/unified
+# systemd would mount the others itself, in which the machine has no group of its own.
+mount -o remount,ro sys/fs/cgroup
 hostname "$2"
 mkdir -p .old
 pivot_root . .old
@@ -83,7 +86,7 @@ function sh(file: string, ...args: readonly string[]): void {
 export function withoutMachines(): string | false {
   if (process.getuid?.() !== 0) return "machines need root";
   if (!existsSync(SYSTEMD)) return `there is no ${SYSTEMD}`;
-  if (!existsSync(CGROUPS)) return `there is no ${CGROUPS}`;
+  for (const hierarchy of CGROUPS) if (!existsSync(hierarchy)) return `there is no ${hierarchy}`;
   const { status, stderr, error } = spawnSync("unshare", ["--mount", "--net", "--pid", "--cgroup", "--fork", "true"], {
     encoding: "utf8",
   });
@@ -169,8 +172,9 @@ export class Machine {
     mkdirSync(place.dir);
   }
 
-  get #cgroup(): string {
-    return join(CGROUPS, this.#place.network);
+  /** Its control groups: without its own, machines would share those of their units. */
+  get #cgroups(): string[] {
+    return CGROUPS.map((hierarchy) => join(hierarchy, this.#place.network));
   }
 
   /** Its process 1, as this machine numbers it; 0 before it has one. */
@@ -185,7 +189,7 @@ export class Machine {
     const { dir, name, network } = this.#place;
     this.#holder ??= await this.#hold();
     const mounts = `--mount=/proc/${this.#holder.pid}/ns/mnt`;
-    mkdirSync(this.#cgroup, { recursive: true });
+    for (const group of this.#cgroups) mkdirSync(group, { recursive: true });
     const apart = ["unshare", "--mount", "--uts", "--ipc", "--pid", "--cgroup", "--fork", "--kill-child"];
     // Its processes end with this one, however that ends.
     const enter = [
@@ -202,7 +206,8 @@ export class Machine {
       join(dir, "root"),
       name,
     ];
-    const start = `echo $$ > ${this.#cgroup}/cgroup.procs && exec ip netns exec ${network} "$@"`;
+    const move = this.#cgroups.map((group) => `echo $$ > ${group}/cgroup.procs`).join(" && ");
+    const start = `${move} && exec ip netns exec ${network} "$@"`;
     const booted = spawn("sh", ["-c", start, "sh", ...enter], { stdio: ["ignore", "ignore", "pipe"] });
     let said = "";
     booted.stderr.on("data", (text: Buffer) => (said += text.toString()));
@@ -294,12 +299,12 @@ export class Machine {
       this.#holder.stdin?.end();
       await ended;
     }
-    if (existsSync(this.#cgroup)) this.#removeCgroups();
+    for (const group of this.#cgroups) if (existsSync(group)) removeGroups(group);
   }
+}
 
-  /** The kernel removes empty control groups only, the innermost first. */
-  #removeCgroups(): void {
-    const found = spawnSync("find", [this.#cgroup, "-depth", "-type", "d"], { encoding: "utf8" });
-    for (const each of found.stdout.trim().split("\n")) rmdirSync(each);
-  }
+/** The kernel removes empty control groups only, the innermost first. */
+function removeGroups(group: string): void {
+  const found = spawnSync("find", [group, "-depth", "-type", "d"], { encoding: "utf8" });
+  for (const each of found.stdout.trim().split("\n")) rmdirSync(each);
 }
