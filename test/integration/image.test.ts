@@ -22,7 +22,7 @@ import { Container, type ContainerOptions } from "../support/image-container.ts"
 import { readDockerfile, readDockerignore } from "../support/dockerfile.ts";
 import { buildImage, contextOf, type Image } from "../support/image.ts";
 import { ImageRoots } from "../support/image-roots.ts";
-import { processesOf } from "../support/process-list.ts";
+import { isRunning, processesOf } from "../support/process-list.ts";
 import { type Proxy, startProxy } from "../support/proxy.ts";
 import { quietPort } from "../support/quiet-port.ts";
 
@@ -115,7 +115,11 @@ describe("the image", { skip }, () => {
   const healthy = async (t: TestContext, redis: Proxy, part: string, options: ContainerOptions): Promise<Container> => {
     redis.hold();
     const container = started(t, [part], options);
-    await until(`the ${part} asks Redis`, () => redis.held > 0, START_LIMIT_MS);
+    const asks = () => {
+      container.mustRun();
+      return redis.held > 0;
+    };
+    await until(`the ${part} asks Redis`, asks, START_LIMIT_MS);
     const before = await container.health();
     redis.release();
     assert.equal(before.code, 1, before.stdout);
@@ -265,6 +269,10 @@ describe("the image", { skip }, () => {
   });
 
   it("leaves no folder and no process", async () => {
+    const running = new Container(roots, image, ["600"], { entrypoint: ["sleep"] });
+    const one = await running.one();
+    await running.remove();
+    assert.equal(isRunning(one), false);
     const { path } = roots;
     await roots.end();
     assert.ok(!existsSync(path));

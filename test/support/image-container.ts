@@ -66,15 +66,20 @@ export class Container {
     );
   }
 
+  /** @throws with its output if it has ended. */
+  mustRun(): void {
+    if (this.#hasEnded) throw new Error(`it has ended:\n${this.output}`);
+  }
+
   /** The pid that process 1 has for this machine, once it runs a program of the image. @throws if it ends before. */
   async one(): Promise<number> {
     return await until("process 1 is a program of the image", () => {
-      if (this.#hasEnded) throw new Error(`it has ended:\n${this.output}`);
+      this.mustRun();
       const { pid = 0 } = this.#child;
       const one = readOr("", `/proc/${pid}/task/${pid}/children`).trim();
       // Until then it is the shell that mounts, or a program in between.
       const [program = ""] = one === "" ? [] : readOr("", `/proc/${one}/cmdline`).split("\0");
-      return !/^$|^(unshare|sh|chroot|setpriv|env)$/.test(program) && Number(one);
+      return !/^$|^(setpriv|nsenter|unshare|sh|chroot|env)$/.test(program) && Number(one);
     });
   }
 

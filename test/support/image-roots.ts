@@ -161,7 +161,9 @@ export class ImageRoots {
       `exec ${line("chroot", at, ...rightsOf(user), ...cleanly(env, cwd), ...command)}`,
     ];
     const namespaces = ["--mount", "--pid", "--fork", "--kill-child", ...(network === "own" ? ["--net"] : [])];
-    return ["nsenter", [...this.#inside, "unshare", ...namespaces, "sh", "-c", script.join("\n")]];
+    const entered = ["nsenter", ...this.#inside, "unshare", ...namespaces, "sh", "-c", script.join("\n")];
+    // Else it would outlive a test run that is killed.
+    return ["setpriv", ["--pdeathsig", "KILL", ...entered]];
   }
 
   /** Runs the command to its end. @throws with what it printed, if it fails. */
@@ -197,6 +199,8 @@ export const rightsOf = ({ uid, gid }: User): string[] =>
         "setpriv",
         `--reuid=${uid}`,
         `--regid=${gid}`,
+        // The kernel has forgotten it with the change of the user.
+        "--pdeathsig=KILL",
         ..."--clear-groups --no-new-privs --inh-caps=-all --bounding-set=-all".split(" "),
       ];
 
