@@ -1,7 +1,7 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { tmpdir, totalmem } from "node:os";
 import { dirname, join, relative } from "node:path";
 import { promisify } from "node:util";
 
@@ -33,6 +33,9 @@ const NODE_PROGRAMS = ["node", "nodejs", "npm", "npx", "corepack"].map((name) =>
 const FOLDERS = "dev home media mnt opt proc root run srv sys usr/local/bin usr/local/lib".split(" ");
 const DEVICES = { null: "1 3", zero: "1 5", full: "1 7", random: "1 8", urandom: "1 9", tty: "5 0" };
 
+/** Half of the memory is what a tmpfs may hold. The build of our image takes 1.2 GB for a while, most of it the packages. */
+const LEAST_MEMORY_BYTES = 3.5e9;
+
 /** For sh. */
 const quoted = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;
 const line = (...words: readonly string[]): string => words.map(quoted).join(" ");
@@ -51,11 +54,12 @@ export class ImageRoots {
     this.#holder = holder;
   }
 
-  /** @returns the roots, or why there are none: they need Debian's apt-get, root, and a kernel with overlays and namespaces. */
+  /** @returns the roots, or why there are none: they need root, Debian's apt-get, overlays, namespaces, and memory. */
   static async make(): Promise<ImageRoots | string> {
     if (process.platform !== "linux") return "only Linux has overlays";
     if (process.getuid?.() !== 0) return "only root can mount an overlay";
     if (!existsSync("/usr/bin/apt-get")) return "this machine has no apt-get, so it cannot stand in for a base image";
+    if (totalmem() < LEAST_MEMORY_BYTES) return `an image is built in memory, and ${totalmem()} bytes are too few`;
     const dir = mkdtempSync(join(tmpdir(), "cs-image-"));
     const script = 'mount -t tmpfs -o mode=0755 tmpfs "$1" && echo done && exec cat';
     const holder = spawn("unshare", ["--mount", "--propagation", "private", "sh", "-c", script, "sh", dir]);
