@@ -19,9 +19,17 @@ const BOOT_LIMIT_MS = 30_000;
 const HIDDEN = [dirname(root), homedir(), "/usr/local", tmpdir()];
 /** Units that would change the kernel, which all machines share, or use the network by themselves. */
 const MASKED = [
-  ...["systemd-sysctl", "systemd-modules-load", "systemd-remount-fs", "systemd-udevd", "systemd-udev-trigger"],
-  ...["systemd-binfmt", "systemd-random-seed", "systemd-timesyncd", "systemd-networkd", "systemd-resolved"],
-].map((unit) => `${unit}.service`);
+  "systemd-binfmt.service",
+  "systemd-modules-load.service",
+  "systemd-networkd.service",
+  "systemd-random-seed.service",
+  "systemd-remount-fs.service",
+  "systemd-resolved.service",
+  "systemd-sysctl.service",
+  "systemd-timesyncd.service",
+  "systemd-udev-trigger.service",
+  "systemd-udevd.service",
+];
 
 /** $1: the machine's folder, $2: its name, then its hidden folders. Keeps its file system until its stdin ends. */
 const HOLD = `set -e

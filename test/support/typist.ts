@@ -12,7 +12,7 @@ export class Typist {
 
   /** @param through a command that becomes the shell (exec), for example in another namespace. */
   constructor(cwd: string, env: Readonly<Record<string, string>>, through: readonly string[] = []) {
-    const [file = "sh", ...args] = [...through, "sh"];
+    const [file, ...args]: [string, ...string[]] = ["env", ...through, "sh"];
     // Its own process group, so that Ctrl-C reaches what the shell runs.
     this.#shell = spawn(file, args, { cwd, env, detached: true, stdio: ["pipe", "pipe", "inherit"] });
     this.#ended = new Promise((resolve) => this.#shell.once("close", resolve));
