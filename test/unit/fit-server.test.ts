@@ -25,6 +25,11 @@ for (const [what, lines, reason] of [
   ["Dragonfly", ["redis_version:7.4.0", "dragonfly_version:df-v1.25.0"], /^REDIS_URL: this is Dragonfly df-v1\.25\.0/],
   ["Garnet", ["redis_version:7.4.3", "garnet_version:1.0.61"], /this is Garnet/],
   ["Kvrocks", ["redis_version:7.0.0", "kvrocks_version:2.11.1"], /this is Kvrocks/],
+  [
+    "what gives itself another name",
+    ["redis_version:7.2.4", "server_name:else"],
+    /^REDIS_URL: this is else, which is not/,
+  ],
   ["a Redis that evicts keys", ["redis_version:7.2.0", "maxmemory_policy:allkeys-lru"], /allkeys-lru.*noeviction/],
 ] as const)
   test(`${what} is refused in one line that says what to change`, () => {

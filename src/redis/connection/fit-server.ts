@@ -18,6 +18,10 @@ export function whyUnfit(info: string): string | null {
   const facts = new Map([...info.matchAll(/^(\w+):(.*?)\r?$/gm)].map(([, name = "", value = ""]) => [name, value]));
   for (const [fact, name] of Object.entries(OTHERS))
     if (facts.has(fact)) return `REDIS_URL: this is ${name} ${facts.get(fact)}, which is not supported. ${ADVICE}`;
+  // Valkey, and what else has come out of Redis since 7.2, says its name.
+  const ownName = facts.get("server_name") ?? "valkey";
+  if (ownName !== "valkey" && ownName !== "redis")
+    return `REDIS_URL: this is ${ownName}, which is not supported. ${ADVICE}`;
   const valkey = facts.get("valkey_version");
   const [name, version] = valkey === undefined ? ["Redis", facts.get("redis_version") ?? ""] : ["Valkey", valkey];
   const [major = 0, minor = 0] = version.split(".").map(Number);
