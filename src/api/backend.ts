@@ -59,6 +59,8 @@ export async function openBackend(config: Config, options: BackendOptions): Prom
       redisUrl: requireRedis(config),
       cluster: config.cluster,
       chosen: config.master,
+      heartbeatMs: config.heartbeatMs,
+      leaseMs: config.leaseMs,
       deadAfterMs: config.deadAfterMs,
       jobRetentionMs: config.jobRetentionMs,
       candidacy: null,

@@ -23,6 +23,7 @@ import type { AcceptedJob } from "./commands/job-acceptance.ts";
 import { JobService } from "./jobs/job-service.ts";
 import { JobList } from "./jobs/job-list.ts";
 import { JobWaiter } from "./jobs/job-waiter.ts";
+import { NodeWatch } from "./nodes/node-watch.ts";
 import { MasterPresence } from "./jobs/master-presence.ts";
 import { SharedUpkeep } from "./jobs/shared-upkeep.ts";
 import { TaskSender } from "./jobs/task-sender.ts";
@@ -47,6 +48,9 @@ export type DefaultMasterOptions = {
   readonly dispatcher: Dispatcher;
   readonly hints: JobHints;
   readonly replies: ReplyHints;
+  /** Of the nodes. */
+  readonly heartbeatMs: number;
+  readonly leaseMs: number;
   readonly deadAfterMs: number;
   readonly jobRetentionMs: number;
   readonly nowMs: () => number;
@@ -108,6 +112,7 @@ export function defaultMaster(options: DefaultMasterOptions): Master {
     presence,
     jobService,
     housekeeping: new Housekeeping(common),
+    nodeWatch: new NodeWatch({ ...options, steadyNowMs }),
     leader,
     steadyNowMs,
   });
@@ -161,6 +166,7 @@ export function defaultMaster(options: DefaultMasterOptions): Master {
       join: () => upkeep.join(),
       leave: () => upkeep.leave(),
       sweep: () => upkeep.sweep(),
+      watchNodes: () => upkeep.watchNodes(),
       nextDue: (blocking, waitMs) => upkeep.nextDue(blocking, waitMs),
       takeDue: (most) => upkeep.takeDue(most),
       advance: (ids) => upkeep.advance(ids),

@@ -29,6 +29,9 @@ export type OpenMasterOptions = {
    */
   readonly candidacy: { readonly leaseMs: number; readonly openWorker: OpenQueueWorker } | null;
   readonly id: string;
+  /** Of the nodes. */
+  readonly heartbeatMs: number;
+  readonly leaseMs: number;
   readonly deadAfterMs: number;
   readonly jobRetentionMs: number;
   /** Called with connection errors, and with errors after a command was accepted. */
@@ -110,6 +113,8 @@ export async function openMaster(options: OpenMasterOptions): Promise<OpenMaster
     hints,
     replies,
     dispatcher,
+    heartbeatMs: options.heartbeatMs,
+    leaseMs: options.leaseMs,
     deadAfterMs: options.deadAfterMs,
     jobRetentionMs: options.jobRetentionMs,
     nowMs: Date.now,

@@ -260,6 +260,11 @@ export interface Upkeep {
    */
   sweep(): Promise<Swept>;
   /**
+   * Looks for nodes that have fallen silent, and declares them dead if they stay so. Any number of Masters may look.
+   * @returns in how many ms to repeat it.
+   */
+  watchNodes(): Promise<number>;
+  /**
    * Waits on the given connection until a job is due for a look, and takes the job, so that no other Master does.
    * @returns the job's id; null if no job was due within `waitMs`.
    */

@@ -57,6 +57,7 @@ export const BROKEN_MASTERS: readonly BrokenMaster[] = [
         join: () => Promise.resolve(1000),
         leave: () => Promise.resolve(),
         sweep: () => Promise.resolve({ looked: 0, dispatched: 0, closed: 0 }),
+        watchNodes: () => Promise.resolve(1000),
         nextDue: () => Promise.resolve(null),
         takeDue: () => Promise.resolve([]),
         advance: () => Promise.resolve(),

@@ -107,6 +107,8 @@ export class TestCluster {
       chosen: this.#chosen,
       wrap: null,
       id,
+      heartbeatMs: Number(this.#env["STITCH_HEARTBEAT_MS"] ?? 2000),
+      leaseMs: Number(this.#env["STITCH_LEASE_MS"] ?? 7500),
       deadAfterMs: Number(this.#env["STITCH_DEAD_AFTER_MS"] ?? 2000),
       jobRetentionMs: 3_600_000,
       candidacy: {

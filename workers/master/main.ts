@@ -30,6 +30,8 @@ export async function startMaster(config: Config, id = config.nodeId): Promise<R
     chosen: config.master,
     wrap: await loadOwnMaster(config.masterModule),
     id,
+    heartbeatMs: config.heartbeatMs,
+    leaseMs: config.leaseMs,
     deadAfterMs: config.deadAfterMs,
     jobRetentionMs: config.jobRetentionMs,
     candidacy: { leaseMs: config.leaderLeaseMs, openWorker: (queue) => new QueueWorker(queue) },

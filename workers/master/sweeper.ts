@@ -18,7 +18,7 @@ type SweeperOptions = {
   readonly onError: (error: unknown) => void;
 };
 
-/** Does the upkeep of a Master: its place on the list, a sweep each second, and a look at jobs that are due. Only one Master takes each due job. */
+/** Does the upkeep of a Master: its place on the list, a sweep each second, a watch over the nodes, and a look at jobs that are due. Only one Master takes each due job. */
 export class Sweeper {
   readonly #options: SweeperOptions;
   readonly #stopping = new AbortController();
@@ -36,6 +36,7 @@ export class Sweeper {
       // By itself: a sweep that takes long must not take the Master off the list.
       repeat(() => this.#join()),
       repeat(() => this.#round()),
+      repeat(() => this.#watch()),
       repeat(() => this.#advanceDue()),
     ]);
   }
@@ -46,7 +47,7 @@ export class Sweeper {
       await work().catch(async (error: unknown) => {
         if (this.#stopped) return;
         if (error instanceof RequestError && error.code === "wrong_mode") {
-          // Another of the three may find it, too.
+          // Another of the four may find it, too.
           this.#stopped = true;
           onRefused(error);
           return;
@@ -58,6 +59,10 @@ export class Sweeper {
 
   async #join(): Promise<void> {
     await pause(await this.#options.upkeep.join(), this.#stopping.signal);
+  }
+
+  async #watch(): Promise<void> {
+    await pause(await this.#options.upkeep.watchNodes(), this.#stopping.signal);
   }
 
   async #round(): Promise<void> {

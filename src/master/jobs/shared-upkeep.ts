@@ -6,6 +6,7 @@ import { writeFormat } from "../../redis/format.ts";
 import { openJobsOf } from "../../redis/job/job-index.ts";
 import type { Keys } from "../../redis/keys.ts";
 import type { Housekeeping } from "./housekeeping.ts";
+import type { NodeWatch } from "../nodes/node-watch.ts";
 import type { JobService } from "./job-service.ts";
 import type { MasterPresence } from "./master-presence.ts";
 import type { Swept, Upkeep } from "../ports.ts";
@@ -31,6 +32,7 @@ export type SharedUpkeepOptions = {
   readonly leader: { takePart(): Promise<number>; stepDown(): Promise<void>; stop(): Promise<void> } | null;
   readonly jobService: JobService;
   readonly housekeeping: Housekeeping;
+  readonly nodeWatch: NodeWatch;
   /** Called with the errors of chores that failed. */
   readonly onLate: (error: unknown) => void;
   /** A monotonic clock. */
@@ -90,6 +92,13 @@ export class SharedUpkeep implements Upkeep {
     } else if (steadyNowMs() - this.#wellAtMs > NOT_WELL_MS) return swept;
     this.#wellAtMs = steadyNowMs();
     return swept;
+  }
+
+  async watchNodes(): Promise<number> {
+    const { deciding, nodeWatch } = this.#options;
+    if (deciding() !== null) return nodeWatch.look();
+    nodeWatch.rest();
+    return TURN_MS;
   }
 
   async nextDue(blocking: RedisClient, waitMs: number): Promise<string | null> {

@@ -11,7 +11,8 @@ import { redisTimeMs } from "./node-record.ts";
 /**
  * Takes the id for a new incarnation, or refuses while another worker's lease runs.
  * KEYS meta. ARGV session, leaseMs, facts, status, least incarnation, then the sessions of this worker's earlier runs.
- * Returns {1, incarnation, now, leaseUntil} or {0, ms the other lease still runs}. A key that is not a hash is nobody's lease.
+ * Returns {1, incarnation, now, leaseUntil, whether Masters had told that the node is silent} or {0, ms the other lease still runs}.
+ * A key that is not a hash is nobody's lease.
  * One key, because a script over several keys is refused (TRYAGAIN) while a Redis Cluster moves their slot. Atomic: two
  * workers that register at once must not both hold the id, and no Master may forget the node meanwhile.
  */
@@ -20,8 +21,9 @@ const register = defineScript<[meta: string]>(
   1,
   `
 only(KEYS[1], 'hash')
-local m = redis.call('HMGET', KEYS[1], 'incarnation', 'session', 'leaseUntil', 'left', 'dead')
+local m = redis.call('HMGET', KEYS[1], 'incarnation', 'session', 'leaseUntil', 'left', 'dead', 'suspect')
 local lease = tonumber(m[3] or 0) or 0
+local told = math.max(tonumber(m[5] or 0) or 0, tonumber(m[6] or 0) or 0)
 local free = not m[1] or m[4] or lease <= now or m[2] == ARGV[1]
 for i = 6, #ARGV do free = free or m[2] == ARGV[i] end
 if not free then return {0, lease - now} end
@@ -30,7 +32,7 @@ local untilMs = now + tonumber(ARGV[2])
 redis.call('HSET', KEYS[1], 'incarnation', incarnation, 'session', ARGV[1], 'leaseUntil', untilMs, 'startedAt', now,
   'beatAt', now, 'beats', 0, 'facts', ARGV[3], 'status', ARGV[4], 'published', 0)
 redis.call('HDEL', KEYS[1], 'left', 'forgetting')
-return {1, incarnation, now, untilMs}
+return {1, incarnation, now, untilMs, not m[4] and told > 0 and told >= (tonumber(m[1] or 0) or 0) and 1 or 0}
 `,
 );
 
@@ -93,7 +95,7 @@ return now
 `,
 );
 
-const registered = z.tuple([z.literal(1), z.number(), z.number(), z.number()]);
+const registered = z.tuple([z.literal(1), z.number(), z.number(), z.number(), z.number()]);
 
 const notRegistered = z.tuple([z.literal(0), z.number()]);
 
@@ -119,6 +121,8 @@ export type Registration =
       readonly incarnation: number;
       readonly nowMs: number;
       readonly leaseUntilMs: number;
+      /** Had Masters told that it is suspect or dead? */
+      readonly wasSilent: boolean;
     }
   | { readonly ok: false; readonly leaseLeftMs: number };
 
@@ -186,11 +190,11 @@ export async function registerNode(redis: RedisClient, keys: Keys, id: string, a
     ],
   );
   if (!Array.isArray(reply) || reply[0] !== 1) return { ok: false, leaseLeftMs: notRegistered.parse(reply)[1] };
-  const [, incarnation, nowMs, leaseUntilMs] = registered.parse(reply);
+  const [, incarnation, nowMs, leaseUntilMs, told] = registered.parse(reply);
   // The load that an earlier incarnation measured does not describe this one.
   const lease = () => redis.zadd(keys.nodes, leaseUntilMs, id);
   await Promise.all([writeIndex(redis, keys.nodes, "zset", lease), redis.del(keys.nodeStatus(id))]);
-  return { ok: true, incarnation, nowMs, leaseUntilMs };
+  return { ok: true, incarnation, nowMs, leaseUntilMs, wasSilent: told === 1 };
 }
 
 /**

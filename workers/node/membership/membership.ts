@@ -84,6 +84,8 @@ export class Membership {
   /** Has the node merged the records of Redis and published its own since it registered? */
   #isReconciled = false;
   #hasJoined = false;
+  /** Is a registration a return: of this worker, or of a node that Masters took for silent? */
+  #isBack = false;
 
   constructor(options: MembershipOptions) {
     this.#options = options;
@@ -185,6 +187,7 @@ export class Membership {
     this.#clock.told(answer.nowMs, asked.steadyAtMs);
     contents.publisher.begin(answer.incarnation);
     await this.recordOwner();
+    this.#isBack ||= answer.wasSilent;
     await this.#reconcile(contents);
   }
 
@@ -233,7 +236,8 @@ export class Membership {
     await orders.raiseRevision(registry.highestRevision());
     publisher.open();
     const data = { incarnation: this.#incarnation, version: facts.version };
-    publisher.publish(registry.snapshot(), [{ type: this.#hasJoined ? "node.back" : "node.joined", node, data }]);
+    publisher.publish(registry.snapshot(), [{ type: this.#isBack ? "node.back" : "node.joined", node, data }]);
+    this.#isBack = true;
     this.#hasJoined = true;
     this.#isReconciled = true;
     await publisher.flush();
