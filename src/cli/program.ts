@@ -7,7 +7,7 @@ import { registerEvents } from "./commands/events.ts";
 import { registerGroupCommands } from "./commands/group-commands.ts";
 import { registerJobs } from "./commands/jobs.ts";
 import { registerLogs } from "./commands/logs.ts";
-import { registerAdopt, registerNodeCommands } from "./commands/node-commands.ts";
+import { registerAdopt, registerForget, registerNodeCommands } from "./commands/node-commands.ts";
 import { registerGroups } from "./commands/groups.ts";
 import { registerMasters } from "./commands/masters.ts";
 import { registerNodes } from "./commands/nodes.ts";
@@ -50,6 +50,7 @@ export function createProgram(): Command {
   registerGroupCommands(program, "carry-out");
   registerNodeCommands(program, "carry-out");
   registerAdopt(program);
+  registerForget(program);
   registerPlan(program);
   registerJobs(program);
   registerEvents(program);

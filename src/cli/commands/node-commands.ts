@@ -64,6 +64,26 @@ export function registerAdopt(program: Command): void {
   );
 }
 
+/** `forget NODE`. */
+export function registerForget(program: Command): void {
+  addClientOptions(
+    program
+      .command("forget <node>")
+      .description("take a dead or left node, and what Redis holds of it, out of the cluster")
+      .option("-y, --yes", "do not ask"),
+  ).action(
+    clientAction(async ({ client, output, signal }, node: string, flags: { readonly yes?: true }) => {
+      const question = async () => {
+        const { liveness, stitchCount } = await client.node(node, { signal });
+        return `Forget ${node}, which is ${liveness}, with its ${countOf(stitchCount)}? Their data stays on its disk.`;
+      };
+      if (!(await confirmed(question, flags, output))) return EXIT.error;
+      await withRetries(() => client.forgetNode(node, { signal }), signal);
+      return EXIT.done;
+    }),
+  );
+}
+
 /** `ping`, `cordon`, `uncordon`, `relabel` and `drain` of a node. */
 export function registerNodeCommands(parent: Command, mode: Mode): void {
   for (const verb of ["ping", "cordon", "uncordon"] as const) {

@@ -745,6 +745,22 @@ test("groups lists all groups with their counts; with a name it shows one group"
   assert.equal(api.asked.at(-1)?.url, "/v1/groups/shop.orders");
 });
 
+test("forget takes a node out of the cluster; a refusal is shown", async () => {
+  await using api = await CannedApi.start((request, response) => {
+    if (request.url === "/v1/nodes/n1") response.writeHead(204).end();
+    else sendJson(response, 409, problem(409, "node_alive"));
+  });
+  const gone = await runStitch(["forget", "n1", "--yes"], on(api));
+  assert.deepEqual([gone.code, gone.stdout, gone.stderr], [0, "", ""]);
+  const refused = await runStitch(["forget", "n2"], on(api));
+  assert.deepEqual([refused.code, refused.stdout], [1, ""]);
+  assert.match(refused.stderr, /node_alive/);
+  assert.deepEqual(
+    api.asked.map(({ method, url }) => `${method} ${url}`),
+    ["DELETE /v1/nodes/n1", "DELETE /v1/nodes/n2"],
+  );
+});
+
 test("adopt prints the stitches that are assigned from now on, and what to do about the others", async () => {
   const answers = [
     [{ adopted: ["n1:a", "n1:b"], unknown: ["n1:c"] }, "n1:a\nn1:b\n", /^n1:c stays unknown: .*create it anew\.\n$/],
