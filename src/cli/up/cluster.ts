@@ -1,4 +1,5 @@
 import { join, resolve } from "node:path";
+import { pause } from "../../bounded-wait.ts";
 import { type Client, createClient } from "../../client/client.ts";
 import type { Config } from "../../config.ts";
 import type { NodeResource } from "../../contract/node.ts";
@@ -28,24 +29,34 @@ type UpOptions = {
   readonly step: Step;
   /** See `PartOptions.watch`. */
   readonly watch: boolean;
-  /** Called when a part ends once the cluster is up, although nobody stopped it. */
-  readonly onEnd: (name: string, how: string, part: Part | null) => void;
+  /**
+   * Called when a part ends once the cluster is up, although nobody stopped it. `backInMs`: when it is started again; null: never,
+   * for Redis, which the parts depend on.
+   */
+  readonly onEnd: (name: string, how: string, part: Part | null, backInMs: number | null) => void;
+  /** Called when such a part has been started again, or cannot be. */
+  readonly onBack: (name: string, error: unknown) => void;
 };
+
+/** The first pause before a part is started again. It doubles with each end, up to the most; a part that lived this long begins anew. */
+const FIRST_PAUSE_MS = 1000;
+const MOST_PAUSE_MS = 30_000;
+const LASTED_MS = 60_000;
 
 /**
  * A cluster on this machine: Redis, API, master, three nodes, each a process. They end with this process, however that
- * ends. `start` once; `stop` may be called at any time, twice and at once.
+ * ends; those that end by themselves are started again, but for Redis. `start` once; `stop` may be called at any time, twice and at once.
  */
 export class UpCluster {
   readonly #options: UpOptions;
   readonly #guard: Guard;
   readonly client: Client;
   #redis: LocalRedis | null = null;
-  #api: Part | null = null;
-  #master: Part | null = null;
-  #nodes: readonly Part[] = [];
+  /** By name. */
+  readonly #parts = new Map<string, Part>();
   #started = false;
   #stopping: Promise<void> | null = null;
+  readonly #ending = new AbortController();
 
   constructor(options: UpOptions) {
     this.#options = options;
@@ -65,7 +76,7 @@ export class UpCluster {
     // The mode is kept from the last start, and the settings may be others by now: this cluster is this command's alone.
     await client.changeMode(this.#options.config.master, { signal });
     await step(`master worker, nodes ${NODES.map(({ id }) => id).join(" ")}`, async () => {
-      this.#master = await this.#startPart("master", "master", { REDIS_URL: redisUrl });
+      await this.#startPart("master", "master", { REDIS_URL: redisUrl });
       await this.#startNodes(redisUrl, signal);
     });
     this.#started = true;
@@ -77,7 +88,7 @@ export class UpCluster {
     const redis = await step("Redis, private to this folder", () => startLocalRedis({ dir: join(home.dir, "redis") }));
     this.#redis = redis;
     void redis.ended.then((how) => {
-      if (this.#started && this.#stopping === null) onEnd("redis", how, null);
+      if (this.#started && this.#stopping === null) onEnd("redis", how, null, null);
     });
     return redis.url;
   }
@@ -90,7 +101,6 @@ export class UpCluster {
       STITCH_PORT: String(port),
       STITCH_TOKEN: config.token?.reveal(),
     });
-    this.#api = api;
     const ready = (): Promise<boolean> => answersOk(`${this.client.url}/readyz`, signal);
     await untilReady([api], ready, () => "the API does not answer 200 to GET /readyz", READY_LIMIT_MS, signal);
   }
@@ -108,7 +118,7 @@ export class UpCluster {
         STITCH_ZONES: zone,
       }),
     );
-    this.#nodes = await Promise.all(parts);
+    await Promise.all(parts);
     let waitingFor: string[] = [];
     const ready = async (): Promise<boolean> => {
       const now = await this.#nodeResources(signal);
@@ -119,7 +129,7 @@ export class UpCluster {
       );
       return waitingFor.length === 0;
     };
-    const watched = [...this.#nodes, ...(this.#master === null ? [] : [this.#master])];
+    const watched = [...this.#parts.values()].filter(({ name }) => name !== "api");
     await untilReady(watched, ready, () => `not alive: ${waitingFor.join(", ")}`, READY_LIMIT_MS, signal);
   }
 
@@ -133,12 +143,14 @@ export class UpCluster {
     return masterModule === null ? undefined : resolve(masterModule);
   }
 
+  /** Starts a part, and again whenever it ends by itself. */
   async #startPart(
     name: string,
     role: "api" | "master" | "node",
     own: Record<string, string | undefined>,
+    pauseMs = FIRST_PAUSE_MS,
   ): Promise<Part> {
-    const { env, home, watch, onEnd } = this.#options;
+    const { env, home, watch, onEnd, onBack } = this.#options;
     const state = role === "api" ? {} : { STITCH_STATE_DIR: join(home.dir, name, "state") };
     const part = await startPart({
       name,
@@ -148,8 +160,21 @@ export class UpCluster {
       guard: this.#guard,
       watch,
     });
-    void part.ended.then((how) => {
-      if (this.#started && this.#stopping === null) onEnd(name, how, part);
+    this.#parts.set(name, part);
+    // It was started while the others were being stopped.
+    if (this.#stopping !== null) await part.stop();
+    const startedAtMs = performance.now();
+    void part.ended.then(async (how) => {
+      if (!this.#started || this.#stopping !== null) return;
+      const backInMs = performance.now() - startedAtMs > LASTED_MS ? FIRST_PAUSE_MS : pauseMs;
+      onEnd(name, how, part, backInMs);
+      await pause(backInMs, this.#ending.signal);
+      if (this.#stopping !== null) return;
+      const next = Math.min(2 * backInMs, MOST_PAUSE_MS);
+      await this.#startPart(name, role, own, next).then(
+        () => onBack(name, null),
+        (error: unknown) => onBack(name, error),
+      );
     });
     return part;
   }
@@ -162,7 +187,10 @@ export class UpCluster {
 
   async #stop(): Promise<void> {
     const { step } = this.#options;
-    const [nodes, rest] = [this.#nodes, [this.#master, this.#api].filter((part) => part !== null)];
+    this.#ending.abort();
+    const named = (name: string) => this.#parts.get(name) ?? null;
+    const nodes = NODES.map(({ id }) => named(id)).filter((part) => part !== null);
+    const rest = ["master", "api"].map(named).filter((part) => part !== null);
     if (nodes.length > 0) await step("nodes stopped", () => Promise.all(nodes.map((node) => node.stop())));
     if (rest.length > 0) {
       await step(`${rest.map(({ name }) => name).join(" and ")} stopped`, async () => {
@@ -176,7 +204,7 @@ export class UpCluster {
 
   /** Ends everything at once: for a second Ctrl-C. */
   kill(): void {
-    for (const part of [...this.#nodes, this.#master, this.#api]) part?.kill();
+    for (const part of this.#parts.values()) part.kill();
     this.#redis?.kill("SIGKILL");
   }
 }

@@ -2,6 +2,7 @@ import { resolve } from "node:path";
 import { ApiError, type Client } from "../../client/client.ts";
 import { type Config, loadConfig } from "../../config.ts";
 import { eventLine } from "../commands/events.ts";
+import { errorText } from "../../error-text.ts";
 import { EXIT, type ExitCode } from "../terminal/exit-code.ts";
 import { Interrupted } from "../terminal/interrupted.ts";
 import { LocalRedisError } from "../processes/local-redis.ts";
@@ -48,10 +49,19 @@ export async function runUp(
     try {
       const port = await apiPort(config.host, config.port);
       if (reset) await step(`${FOLDER} cleared`, () => home.clear());
-      const onEnd = (name: string, how: string, part: Part | null): void => {
-        void tellOfEnd(output, name, how, part);
-      };
-      cluster = new UpCluster({ config, port, env: process.env, home, step, watch, onEnd });
+      cluster = new UpCluster({
+        config,
+        port,
+        env: process.env,
+        home,
+        step,
+        watch,
+        onEnd: (...ended) => void tellOfEnd(output, ...ended),
+        onBack: (name, error) =>
+          output.note(
+            error === null ? `${name} is started again.` : `${name} cannot be started again: ${errorText(error)}`,
+          ),
+      });
       await run(cluster, config, output, step, ending.signal);
     } finally {
       await cluster?.stop();
@@ -109,14 +119,35 @@ async function follow(client: Client, output: Output, asOf: string, signal: Abor
       for await (const event of client.followEvents(options)) output.print(eventLine(event));
     } catch (error) {
       signal.throwIfAborted();
-      if (!(error instanceof ApiError && error.code === "events_gone" && since !== undefined)) throw error;
+      if (!(error instanceof ApiError && error.code === "events_gone" && since !== undefined)) {
+        output.note(`Events are not shown any more (${errorText(error)}). The cluster goes on.`);
+        return await aborted(signal);
+      }
       since = undefined;
     }
   }
 }
 
-async function tellOfEnd(output: Output, name: string, how: string, part: Part | null): Promise<void> {
+/** Rejects with the signal's reason, once it aborts. */
+const aborted = (signal: AbortSignal): Promise<never> =>
+  new Promise((_resolve, reject) => {
+    const end = () => reject(signal.reason as Error);
+    if (signal.aborted) end();
+    else signal.addEventListener("abort", end, { once: true });
+  });
+
+async function tellOfEnd(
+  output: Output,
+  name: string,
+  how: string,
+  part: Part | null,
+  backInMs: number | null,
+): Promise<void> {
   output.note(`\n${name} has ended: ${how}.`);
   if (part !== null) output.note(await logsOf([part]));
-  output.note("The others go on. To have it back: Ctrl-C, then start again; the state is kept.\n");
+  output.note(
+    backInMs === null
+      ? "The others go on. To have it back: Ctrl-C, then start again; the state is kept.\n"
+      : `The others go on. It is started again in ${backInMs / 1000} s.\n`,
+  );
 }
