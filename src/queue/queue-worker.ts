@@ -66,12 +66,18 @@ export class QueueWorker<T> {
 
   /** Takes no more entries and waits at most `graceMs` for those that run; the rest are delivered again. */
   async stop(graceMs: number): Promise<void> {
+    const untilMs = performance.now() + graceMs;
     const closed = this.#worker.close();
     const idle = new Promise<void>((resolve) => {
       this.#onIdle = resolve;
     });
-    if (this.#running > 0) await Promise.race([closed, orLate(idle, graceMs)]);
-    if ((await orLate(closed, CLOSE_MS)) === LATE) {
+    // An entry that BullMQ has just fetched begins to run only now.
+    let isClosed = (await orLate(closed, CLOSE_MS)) !== LATE;
+    if (!isClosed && this.#running > 0) {
+      await Promise.race([closed, orLate(idle, untilMs - performance.now())]);
+      isClosed = (await orLate(closed, CLOSE_MS)) !== LATE;
+    }
+    if (!isClosed) {
       closed.then(undefined, () => {
         // The close was too slow: the connections are cut below, and the error of the close would only report that.
       });

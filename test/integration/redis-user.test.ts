@@ -1,12 +1,14 @@
 // The program that makes the users of a Redis, from the rules in infra/users.acl.
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
+import { execFile, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it, type TestContext } from "node:test";
+import { promisify } from "node:util";
 import { Redis } from "ioredis";
-import { startLocalRedis } from "../../src/cli/processes/local-redis.ts";
+import { findRedisServer, startLocalRedis } from "../../src/cli/processes/local-redis.ts";
 
 const PROGRAM = join(import.meta.dirname, "../../infra/bin/redis-user");
 /** m1 is how the id of m10 begins. */
@@ -83,6 +85,53 @@ describe("redis-user", { concurrency: 4 }, () => {
     );
     assert.equal((await list()).length, good.length + 1);
     assert.equal(await as("api").call("ACL", "WHOAMI"), "api");
+  });
+
+  it("leaves Redis able to load all that it has written, in transactions too", async (t) => {
+    const dir = folder(t);
+    const file = join(dir, "users.acl");
+    const { password } = redisUser("admin", file);
+    const settings = [
+      "--port",
+      "0",
+      "--unixsocket",
+      join(dir, "socket"),
+      "--appendonly",
+      "yes",
+      "--dir",
+      dir,
+      "--aclfile",
+      file,
+    ];
+    const withRedis = async (work: (admin: Redis) => Promise<void>) => {
+      const server = spawn(findRedisServer() ?? "", settings, { stdio: "ignore" });
+      const ended = once(server, "exit");
+      const admin = new Redis({ path: join(dir, "socket"), username: "admin", password });
+      admin.on("error", () => {
+        // Until it listens; the work fails if it never does.
+      });
+      try {
+        await work(admin);
+      } finally {
+        admin.disconnect();
+        server.kill();
+        await ended;
+      }
+    };
+    await withRedis(async (admin) => {
+      await admin.multi().set("a", "1").set("b", "2").exec();
+      await admin.eval("redis.call('SET', 'c', 3) redis.call('SET', 'd', 4)", 0);
+    });
+    await withRedis(async (admin) => assert.deepEqual(await admin.mget("a", "b", "c", "d"), ["1", "2", "3", "4"]));
+  });
+
+  it("at once for several users, loses none", async (t) => {
+    const file = join(folder(t), "users.acl");
+    const users = Array.from({ length: 9 }, (_, at) => `node-m${at}`);
+    const run = promisify(execFile);
+    await Promise.all(users.map((user) => run(PROGRAM, [user, file])));
+    const named = (readFileSync(file, "utf8").match(/^user \S+/gm) ?? []).map((line) => line.slice(5)).sort();
+    assert.deepEqual(named, ["default", ...users]);
   });
 
   it("repeated, gives another password, and one line a user", (t) => {

@@ -4,7 +4,7 @@ import { orLate, pause } from "../../bounded-wait.ts";
 import { ConfigError } from "../../config.ts";
 import { errorCode } from "../../error-text.ts";
 
-/** Three of these, and `infra/bin/healthy` says that the part does not work. */
+/** `infra/bin/healthy` takes the part for well for 20 s: one look may be late, and the next one slow. */
 const EVERY_MS = 5000;
 const ANSWER_MS = 3000;
 
@@ -15,6 +15,7 @@ const ANSWER_MS = 3000;
 export class HealthFile {
   readonly #path: string;
   readonly #stopped = new AbortController();
+  #onError: (error: unknown) => void = () => undefined;
 
   /** Takes away what an earlier run has left. @throws ConfigError if the file could not be written. */
   constructor(path: string) {
@@ -31,10 +32,11 @@ export class HealthFile {
 
   /** @param works see `RunningPart`. @param onError called when the file cannot be written, once until it can be again. */
   keep(works: () => Promise<void>, onError: (error: unknown) => void): void {
-    void this.#keep(works, onError);
+    this.#onError = onError;
+    void this.#keep(works);
   }
 
-  async #keep(works: () => Promise<void>, onError: (error: unknown) => void): Promise<void> {
+  async #keep(works: () => Promise<void>): Promise<void> {
     let hasFailed = false;
     for (const { signal } = this.#stopped; !signal.aborted; await pause(EVERY_MS, signal)) {
       const isWell = works().then(
@@ -47,15 +49,19 @@ export class HealthFile {
         writeFileSync(this.#path, `${new Date().toISOString()}\n`);
         hasFailed = false;
       } catch (error) {
-        if (!hasFailed) onError(error);
+        if (!hasFailed) this.#onError(error);
         hasFailed = true;
       }
     }
   }
 
-  /** The part stops: it does not work any more. Safe to repeat. */
+  /** The part stops: it does not work any more. Never throws: a part must stop in good order all the same. Safe to repeat. */
   end(): void {
     this.#stopped.abort();
-    rmSync(this.#path, { force: true });
+    try {
+      rmSync(this.#path, { force: true, recursive: true });
+    } catch (error) {
+      this.#onError(error);
+    }
   }
 }
