@@ -4,7 +4,7 @@ import { execFile } from "node:child_process";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
 import { after, before, describe, it, type TestContext } from "node:test";
-import { promisify } from "node:util";
+import { isDeepStrictEqual, promisify } from "node:util";
 import type { NodeResource } from "../../src/contract/node.ts";
 import type { ListedStitchResource } from "../../src/contract/stitch.ts";
 import { until } from "../support/cluster.ts";
@@ -212,7 +212,7 @@ describe("infra/install.md, typed from top to bottom", { skip, timeout: 900_000 
     const [, back = ""] = /^```sh\n# on your machine, only then\n([^]*?)^```$/m.exec(GUIDE) ?? [];
     for (const command of commandsOf(back)) await type(command);
     assert.match((await nodes()).join("\n"), /^m2 alive 0\.1\.0$/m);
-    assert.deepEqual(await placesOf("pinned"), ["m2 running"]);
+    await until("what runs there is back", async () => isDeepStrictEqual(await placesOf("pinned"), ["m2 running"]));
   });
 
   step("is backed up and restored; what runs goes on", async () => {
