@@ -7,14 +7,19 @@ export function loggable(error: unknown): Record<string, unknown> {
   return { name: error.name, message: error.message, stack: error.stack, ...code };
 }
 
+/** Messages that are remembered. */
+const MOST = 100;
+
 /** Reports an error unless the same message came within the last `everyMs`: an unreachable Redis fails at each try. */
 export function seldom(everyMs: number, report: (error: unknown) => void): (error: unknown) => void {
-  let last = { message: "", atMs: Number.NEGATIVE_INFINITY };
+  const reportedAtMs = new Map<string, number>();
   return (error) => {
     const message = errorText(error);
-    const atMs = performance.now();
-    if (message === last.message && atMs - last.atMs < everyMs) return;
-    last = { message, atMs };
+    const nowMs = performance.now();
+    const agoMs = nowMs - (reportedAtMs.get(message) ?? Number.NEGATIVE_INFINITY);
+    if (agoMs < everyMs) return;
+    if (reportedAtMs.size >= MOST) reportedAtMs.clear();
+    reportedAtMs.set(message, nowMs);
     report(error);
   };
 }

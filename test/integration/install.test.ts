@@ -188,6 +188,25 @@ describe("infra/install.md, typed from top to bottom", { skip, timeout: 900_000 
     await type("stitch rm spy");
   });
 
+  step("says why a part cannot start, and goes on trying Redis", async () => {
+    assert.equal(
+      (await typeOn("m1", "systemctl show --value --property StartLimitIntervalUSec redis-server")).trim(),
+      "0",
+    );
+    const m3 = machines.of("m3");
+    await typeOn("m3", "sed -i.good 's/:[0-9a-f]*@/:wrong@/' /etc/crossstitch/node.env");
+    assert.notEqual((await m3.run("systemctl restart crossstitch-node")).code, 0);
+    assert.match(
+      await typeOn("m3", "journalctl -u crossstitch-node"),
+      /Redis lets nobody in with the user and password/,
+    );
+    await typeOn(
+      "m3",
+      "mv /etc/crossstitch/node.env.good /etc/crossstitch/node.env && systemctl restart crossstitch-node",
+    );
+    await until("its stitch is back", async () => isDeepStrictEqual(await placesOf("demo"), SPREAD));
+  });
+
   step("loses a machine, which comes back with its stitches", async () => {
     await follow("7. Lose a machine", 0, 1);
     await machines.of("m3").off();

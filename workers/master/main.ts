@@ -1,6 +1,7 @@
 import { pause, within } from "../../src/bounded-wait.ts";
 import { type Config, requireRedis } from "../../src/config.ts";
 import { loadOwnMaster } from "../../src/load-own-master.ts";
+import { seldom } from "../../src/error-log.ts";
 import { RequestError } from "../../src/domain/errors.ts";
 import { createLogger } from "../../src/logger.ts";
 import { openMaster } from "../../src/master/open-master.ts";
@@ -13,6 +14,8 @@ import { Sweeper } from "./sweeper.ts";
 const CONNECT_MS = 10_000;
 const JOIN_AGAIN_MS = 200;
 const STOP_MS = 3000;
+/** How often the same error is logged while Redis stays away. */
+const SAME_ERROR_MS = 10_000;
 /** How long a Master that ends tries to take itself off the list. */
 const LEAVE_MS = 1000;
 
@@ -23,7 +26,9 @@ const LEAVE_MS = 1000;
  */
 export async function startMaster(config: Config, id = config.nodeId): Promise<RunningPart> {
   const log = createLogger(config, "master");
-  const onError = (error: unknown) => log.warn({ err: error }, "a sweep failed; the next one makes up for it");
+  const onError = seldom(SAME_ERROR_MS, (error) =>
+    log.warn({ err: error }, "a sweep failed; the next one makes up for it"),
+  );
   const open = await openMaster({
     redisUrl: requireRedis(config),
     cluster: config.cluster,

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { pause } from "../../src/bounded-wait.ts";
 import { RequestError } from "../../src/domain/errors.ts";
 import { type Config, requireRedis, requireStateDir } from "../../src/config.ts";
+import { seldom } from "../../src/error-log.ts";
 import type { NodeFacts } from "../../src/domain/node/node.ts";
 import { loadOwnMaster } from "../../src/load-own-master.ts";
 import { createLogger } from "../../src/logger.ts";
@@ -16,6 +17,8 @@ import { nodeIdOf } from "./membership/node-id.ts";
 import { NodeWorker } from "./node-worker.ts";
 
 const CONNECT_MS = 10_000;
+/** How often the same error is logged while Redis stays away. */
+const SAME_ERROR_MS = 10_000;
 
 /** Starts a node worker; with the role `master` a master worker beside it, in this process. */
 export async function startNode(config: Config): Promise<RunningPart> {
@@ -48,7 +51,7 @@ export async function startNode(config: Config): Promise<RunningPart> {
     random: Math.random,
     say: (message) => log.warn(message),
     note: (message) => log.info(message),
-    onError: (error) => log.warn({ err: error }, "something failed; the node carries on"),
+    onError: seldom(SAME_ERROR_MS, (error) => log.warn({ err: error }, "something failed; the node carries on")),
   });
   if (isNode) {
     await worker.start();
