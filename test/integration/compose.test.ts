@@ -1,14 +1,15 @@
-// Runs infra/compose.yaml: its commands, settings, mounts, users and health checks, with a release in place of the image.
+// Runs infra/compose.yaml in the image that it builds: its commands, settings, mounts, users, rights and health checks.
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { after, before, describe, it } from "node:test";
 import * as z from "zod";
 import { until } from "../support/cluster.ts";
 import { readCompose } from "../support/compose-file.ts";
-import { ComposeRun, whyNoContainers } from "../support/compose-run.ts";
-import { makeRelease } from "../support/release.ts";
+import { ComposeRun, whyNoRedis } from "../support/compose-run.ts";
+import { ImageRoots } from "../support/image-roots.ts";
 
-const skip = whyNoContainers();
+const roots = await ImageRoots.make();
+const skip = typeof roots === "string" ? roots : whyNoRedis();
 const secret = () => randomBytes(32).toString("hex");
 const SECRETS = { REDIS_PASSWORD: secret(), STITCH_TOKEN: secret() };
 
@@ -20,14 +21,17 @@ const job = z.object({ id: z.string(), status: z.string() });
 const stitch = z.object({ node: z.string(), state: z.string() });
 const node = z.object({ liveness: z.string(), eligibility: z.string() });
 
+after(async () => {
+  if (typeof roots !== "string") await roots.end();
+});
+
 describe("a cluster from infra/compose.yaml", { skip }, () => {
+  if (typeof roots === "string") return;
   let run: ComposeRun;
-  const undo: (() => Promise<void> | void)[] = [];
+  const undo: (() => Promise<void>)[] = [];
   before(async () => {
-    const release = await makeRelease();
-    undo.unshift(release.remove);
-    run = await ComposeRun.open(readCompose(SECRETS), release.folder);
-    undo.unshift(() => run.end());
+    run = await ComposeRun.create(readCompose(SECRETS), roots);
+    undo.push(() => run.end());
   });
   after(async () => {
     for (const each of undo) await each();
@@ -87,10 +91,10 @@ describe("a cluster from infra/compose.yaml", { skip }, () => {
   });
 
   it("shows no secret in the list of processes, and refuses who has none", async () => {
-    for (const container of run.containers.values()) {
+    for (const [name, container] of run.containers) {
       const { stdout } = await container.exec(["sh", "-c", "cat /proc/[0-9]*/cmdline"]);
-      assert.match(stdout, /redis-server|stitch/, container.name);
-      for (const value of Object.values(SECRETS)) assert.ok(!stdout.includes(value), container.name);
+      assert.match(stdout, /redis-server|stitch/, name);
+      for (const value of Object.values(SECRETS)) assert.ok(!stdout.includes(value), name);
     }
     const asStranger = ["env", "-u", "REDISCLI_AUTH", "redis-cli", "-e", "ping"];
     assert.match((await run.container("redis").exec(asStranger)).stderr, /NOAUTH/);
@@ -99,17 +103,17 @@ describe("a cluster from infra/compose.yaml", { skip }, () => {
   });
 
   it("lets no service write outside its volume and its temporary folders, nor gain rights", async () => {
-    for (const container of run.containers.values()) {
+    for (const [name, container] of run.containers) {
       const { stdout } = await container.exec([
         "sh",
         "-c",
         "id -u; cat /proc/1/status; touch /opt/a /etc/a /usr/a 2>&1",
       ]);
-      const status = (name: string) => new RegExp(`^${name}:\\t(\\S+)`, "m").exec(stdout)?.[1];
-      assert.notEqual(status("Uid"), "0", container.name);
-      assert.equal(status("CapEff"), "0".repeat(16), container.name);
-      assert.equal(status("CapBnd"), "0".repeat(16), container.name);
-      assert.equal(status("NoNewPrivs"), "1", container.name);
+      const status = (field: string) => new RegExp(`^${field}:\\t(\\S+)`, "m").exec(stdout)?.[1];
+      assert.notEqual(status("Uid"), "0", name);
+      assert.equal(status("CapEff"), "0".repeat(16), name);
+      assert.equal(status("CapBnd"), "0".repeat(16), name);
+      assert.equal(status("NoNewPrivs"), "1", name);
       assert.equal(stdout.match(/cannot touch '.*': Read-only file system/g)?.length, 3, stdout);
     }
   });

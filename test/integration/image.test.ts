@@ -1,15 +1,6 @@
 // The container image, built and run as far as a machine without a container engine can: test/support/image.ts says how far.
 import assert from "node:assert/strict";
-import {
-  chmodSync,
-  chownSync,
-  existsSync,
-  mkdtempSync,
-  readFileSync,
-  readlinkSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { chmodSync, existsSync, mkdtempSync, readFileSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { after, before, describe, it, type TestContext } from "node:test";
@@ -18,19 +9,26 @@ import { settings } from "../../src/config.ts";
 import { startLocalRedis } from "../../src/cli/processes/local-redis.ts";
 import { readProcesses } from "../../workers/node/processes/process-table.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
-import { Container, type ContainerOptions } from "../support/image-container.ts";
+import { Container, type ContainerOptions, newVolume } from "../support/container.ts";
 import { readDockerfile, readDockerignore } from "../support/dockerfile.ts";
 import { buildImage, contextOf, type Image } from "../support/image.ts";
 import { ImageRoots } from "../support/image-roots.ts";
+import { DOCKERFILE } from "../support/image-settings.ts";
 import { isRunning, processesOf } from "../support/process-list.ts";
 import { type Proxy, startProxy } from "../support/proxy.ts";
 import { quietPort } from "../support/quiet-port.ts";
 
 const url = REDISES[0]?.url ?? "";
 const root = join(import.meta.dirname, "../..");
-const dockerfile = join(root, "infra/Dockerfile");
 const TOKEN = "a-token-of-32-characters-at-least";
 const START_LIMIT_MS = 60_000;
+/** As in docs/operations.md. */
+const CONFINED: ContainerOptions = {
+  readOnly: true,
+  tmpfs: ["/tmp", "/run/crossstitch:uid=10001,gid=10001,mode=0700"],
+  capDrop: ["ALL"],
+  securityOpt: ["no-new-privileges:true"],
+};
 
 const roots = await ImageRoots.make();
 const skip = typeof roots === "string" && roots;
@@ -40,10 +38,10 @@ after(async () => {
 
 describe("the Dockerfile", () => {
   it("has no mistakes that a linter finds, and takes the Node of package.json", () => {
-    const text = readFileSync(dockerfile, "utf8");
+    const text = readFileSync(DOCKERFILE, "utf8");
     assert.deepEqual(validate(text), []);
     const { devDependencies } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
-    const [build, image] = readDockerfile(dockerfile);
+    const [build, image] = readDockerfile(DOCKERFILE);
     assert.equal(build?.base, `node:${devDependencies.node}-bookworm-slim`);
     const variables = image?.instructions.flatMap((one) => Object.keys(one.variables)) ?? [];
     assert.ok(variables.length > 3);
@@ -54,7 +52,7 @@ describe("the Dockerfile", () => {
   });
 
   it("is sent what a release is made from, and nothing else of a clone", () => {
-    const sent = contextOf(dockerfile, root);
+    const sent = contextOf(DOCKERFILE, root);
     assert.ok(sent.includes("src/cli/main.ts") && sent.includes(".npmrc"));
     const folders = new Set(
       sent.map((path) =>
@@ -68,20 +66,12 @@ describe("the Dockerfile", () => {
     expected.push("test/contract", "test/support", "tsconfig.build.json", "tsconfig.json", "workers");
     assert.deepEqual([...folders].sort(), expected);
 
-    const { isSent } = readDockerignore(readFileSync(`${dockerfile}.dockerignore`, "utf8"));
+    const { isSent } = readDockerignore(readFileSync(`${DOCKERFILE}.dockerignore`, "utf8"));
     const lyingAbout = [".env", "node.env", "src/debug.log", "infra/samples/__pycache__/bob.pyc", "release/x.tar.gz"];
     lyingAbout.push(".git/config", "node_modules/node/bin/node", "test/unit/version.test.ts", "dist/cli/main.js");
     assert.deepEqual(lyingAbout.filter(isSent), []);
   });
 });
-
-/** As a new volume of Docker's, which is like the image's folder in its place. */
-function emptyVolume(roots: ImageRoots, { user }: Image): string {
-  const folder = roots.folder();
-  chownSync(roots.seen(folder), user.uid, user.gid);
-  chmodSync(roots.seen(folder), 0o700);
-  return folder;
-}
 
 /** Process 1 of the container of the node n1 reaps what a stitch has left to it. */
 async function takesOrphansAway(cluster: TestCluster, node: Container): Promise<void> {
@@ -103,12 +93,13 @@ describe("the image", { skip }, () => {
   if (typeof roots === "string") return;
   let image: Image;
   before(async () => {
-    image = await buildImage(roots, dockerfile, root);
+    image = await buildImage(roots, DOCKERFILE, root);
   });
 
   const started = (t: TestContext, args: readonly string[], options: ContainerOptions = {}): Container => {
-    const container = new Container(roots, image, args, options);
+    const container = new Container(roots, image, args, { stopTimeoutMs: 30_000, ...options });
     t.after(() => container.remove());
+    container.start();
     return container;
   };
   /** A part that has begun to work; its health check fails as long as it gets no answer of Redis. */
@@ -139,7 +130,7 @@ describe("the image", { skip }, () => {
     assert.equal(await help.exited, 0, help.output);
     assert.match(help.output, /^Usage: stitch /m);
     const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
-    const asked = started(t, ["--version"], { readOnly: true });
+    const asked = started(t, ["--version"], CONFINED);
     assert.deepEqual([await asked.exited, asked.output.trim()], [0, version]);
   });
 
@@ -204,7 +195,7 @@ describe("the image", { skip }, () => {
       rmSync(dir, { recursive: true });
     });
     const env = { REDIS_URL: `redis+unix:///mnt/${basename(redis.url)}`, STITCH_TOKEN: TOKEN };
-    const api = started(t, ["api"], { env, network: "own", volumes: { "/mnt": dir } });
+    const api = started(t, ["api"], { env, network: "own", volumes: [`${dir}:/mnt`] });
     await until("it is healthy", async () => (await api.health()).code === 0, START_LIMIT_MS);
     assert.match(api.output, /API on http:\/\/0\.0\.0\.0:8787/);
     // One that listens on 127.0.0.1 alone does not answer here.
@@ -215,8 +206,11 @@ describe("the image", { skip }, () => {
     assert.equal(await api.stop(), 0);
   });
 
-  for (const readOnly of [false, true])
-    it(`runs all three parts, healthy and to a good end${readOnly ? ", on a root that is read-only" : ""}`, async (t) => {
+  for (const [how, confined] of [
+    ["", {}],
+    [", confined as in the docs", CONFINED],
+  ] as const)
+    it(`runs all three parts, healthy and to a good end${how}`, async (t) => {
       await withCluster(url, {}, async (cluster) => {
         const proxy = await startProxy(Number(new URL(url).port));
         t.after(() => proxy.stop());
@@ -232,10 +226,11 @@ describe("the image", { skip }, () => {
           STITCH_PORT: String(port),
           STITCH_URL: `http://127.0.0.1:${port}`,
         };
-        const volumes = readOnly ? { "/var/lib/crossstitch": emptyVolume(roots, image) } : {};
-        const api = await healthy(t, proxy, "api", { env, readOnly });
-        const master = await healthy(t, proxy, "master", { env, readOnly });
-        const node = await healthy(t, proxy, "node", { env, readOnly, volumes });
+        const state = "/var/lib/crossstitch";
+        const volumes = how === "" ? [] : [`${newVolume(roots, image, state)}:${state}`];
+        const api = await healthy(t, proxy, "api", { ...confined, env });
+        const master = await healthy(t, proxy, "master", { ...confined, env });
+        const node = await healthy(t, proxy, "node", { ...confined, env, volumes });
 
         const ready = await fetch(`${env.STITCH_URL}/readyz`, { headers: { authorization: `Bearer ${TOKEN}` } });
         assert.equal(ready.status, 200, await ready.text());
@@ -265,11 +260,13 @@ describe("the image", { skip }, () => {
     assert.deepEqual({ ...derived, layers: [] }, { ...image, layers: [] });
     const python = new Container(roots, derived, ["--version"], { entrypoint: ["python3"] });
     t.after(() => python.remove());
+    python.start();
     assert.equal(await python.exited, 0, python.output);
   });
 
   it("leaves no folder and no process", async () => {
     const running = new Container(roots, image, ["600"], { entrypoint: ["sleep"] });
+    running.start();
     const one = await running.one();
     await running.remove();
     // The kernel closes its output a moment before it has ended.

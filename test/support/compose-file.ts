@@ -6,21 +6,6 @@ import * as z from "zod";
 
 export const COMPOSE_FILE = join(import.meta.dirname, "../../infra/compose.yaml");
 
-/**
- * What a container of the image begins with (infra/Dockerfile). A service's `environment` comes on top, and its `command` becomes
- * the arguments of `stitch`.
- */
-export const IMAGE = {
-  user: 10_001,
-  env: {
-    PATH: "/opt/crossstitch/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    STITCH_HOST: "0.0.0.0",
-    STITCH_STATE_DIR: "/var/lib/crossstitch",
-    STITCH_HEALTH_FILE: "/run/crossstitch/health",
-  },
-  healthcheck: ["healthy"],
-} as const;
-
 const texts = z.array(z.string());
 const service = z.strictObject({
   image: z.string(),
@@ -32,7 +17,7 @@ const service = z.strictObject({
   healthcheck: z.object({ test: z.tuple([z.literal("CMD")], z.string()) }).optional(),
   deploy: z.strictObject({ replicas: z.int() }).default({ replicas: 1 }),
   restart: z.literal("unless-stopped"),
-  stop_grace_period: z.string(),
+  stop_grace_period: z.string().regex(/^\d+s$/),
   read_only: z.boolean(),
   cap_drop: texts,
   security_opt: texts,

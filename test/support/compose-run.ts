@@ -1,67 +1,56 @@
 // Starts what infra/compose.yaml says, without a container engine: each service as a `Container`, all in one network of its own.
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import {
-  chownSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  rmSync,
-} from "node:fs";
-import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
 import { until } from "./cluster.ts";
-import { COMPOSE_FILE, type ComposeFile } from "./compose-file.ts";
-import { Container, OWN_NAMESPACES } from "./container.ts";
+import { COMPOSE_FILE, type ComposeFile, type Service } from "./compose-file.ts";
+import { Container, newVolume } from "./container.ts";
+import { buildImage, type Image } from "./image.ts";
+import { type ImageRoots } from "./image-roots.ts";
 
-const PROGRAMS = ["redis-server", "redis-cli", "setpriv", "nsenter", "ip"];
+const FOLDER = dirname(COMPOSE_FILE);
+const REDIS_DOCKERFILE = join(import.meta.dirname, "redis.Dockerfile");
 const HEALTHY_MS = 60_000;
 
-/** Why services cannot be run here; false if they can. */
-export function whyNoContainers(): string | false {
-  if (process.platform !== "linux") return "only Linux has namespaces";
-  const missing = PROGRAMS.filter((program) => spawnSync("sh", ["-c", `command -v ${program}`]).status !== 0);
-  if (missing.length > 0) return `not installed: ${missing.join(", ")}`;
-  const script = "ip link set lo up && mount -t tmpfs none /mnt";
-  const tried = spawnSync("unshare", ["--net", ...OWN_NAMESPACES, "sh", "-c", script], { encoding: "utf8" });
-  return tried.status !== 0 && `there are no namespaces to be had: ${tried.error?.message ?? tried.stderr}`;
+/** The folder of this machine that has Redis's programs, or null. */
+function folderOfRedis(): string | null {
+  const { stdout } = spawnSync("sh", ["-c", "command -v redis-server && command -v redis-cli"], { encoding: "utf8" });
+  const [server = "", client = ""] = stdout.split("\n").map(dirname);
+  return server !== "." && server === client ? server : null;
 }
 
-/**
- * A network with the loopback address alone. Its process 1 reads a pipe of this process: when this process ends, in whatever way,
- * the kernel ends all that runs there.
- */
-class Network {
+/** Why no Redis can be run in a container here; false if one can. */
+export const whyNoRedis = (): string | false =>
+  folderOfRedis() === null && "this machine has no redis-server beside a redis-cli";
+
+/** A network with the loopback address alone. It ends with this process, in whatever way this process ends. */
+class LoopbackNetwork {
   readonly #holder: ChildProcess;
-  readonly #pid: number;
+  readonly pid: number;
   /** The kernel's name for it. */
   readonly #name: string;
 
   private constructor(holder: ChildProcess, pid: number) {
     this.#holder = holder;
-    this.#pid = pid;
+    this.pid = pid;
     this.#name = readlinkSync(`/proc/${pid}/ns/net`);
   }
 
-  static async make(): Promise<Network> {
-    const script = `read -r pid rest < /proc/self/stat; ip link set lo up; echo "$pid"; exec cat`;
-    const args = ["--net", "--pid", "--fork", "--kill-child", "sh", "-c", script];
-    const holder = spawn("unshare", args, { stdio: ["pipe", "pipe", "inherit"] });
-    const pid = await new Promise<Buffer>((resolve) => holder.stdout.once("data", resolve));
-    return new Network(holder, Number(pid.toString()));
+  static async make(): Promise<LoopbackNetwork> {
+    const script = `ip link set lo up && echo "$$" && exec cat`;
+    const holder = spawn("unshare", ["--net", "sh", "-c", script], { stdio: ["pipe", "pipe", "inherit"] });
+    const pid = await new Promise<Buffer>((done, fail) => {
+      holder.stdout.once("data", done);
+      holder.once("close", () => fail(new Error("no network can be made")));
+    });
+    return new LoopbackNetwork(holder, Number(pid.toString()));
   }
 
-  get entry(): readonly string[] {
-    return ["--target", String(this.#pid), "--net", "--pid", "--"];
-  }
-
-  /** The processes in it, but its own two, as `pid command`. */
+  /** The processes in it, but its own, as `pid command`. */
   processes(): string[] {
     return readdirSync("/proc")
-      .filter((name) => /^\d+$/.test(name) && Number(name) !== this.#pid && Number(name) !== this.#holder.pid)
+      .filter((name) => /^\d+$/.test(name) && Number(name) !== this.pid)
       .flatMap((pid) => {
         try {
           if (readlinkSync(`/proc/${pid}/ns/net`) !== this.#name) return [];
@@ -77,75 +66,89 @@ class Network {
     const exited = once(this.#holder, "exit");
     this.#holder.stdin?.end();
     await exited;
-    await until("no process is left in the network", () => this.processes().length === 0);
   }
 }
 
+type Started = { readonly service: Service; readonly container: Container };
+
 export class ComposeRun {
   /** Replicas are numbered, as `master-1`. */
-  readonly containers: ReadonlyMap<string, Container>;
-  readonly #file: ComposeFile;
-  readonly #dir = mkdtempSync(join(tmpdir(), "cs-compose-"));
-  readonly #network: Network;
+  readonly #started: ReadonlyMap<string, Started>;
+  readonly #network: LoopbackNetwork;
 
-  private constructor(file: ComposeFile, release: string, network: Network) {
-    this.#file = file;
+  private constructor(started: ReadonlyMap<string, Started>, network: LoopbackNetwork) {
+    this.#started = started;
     this.#network = network;
-    const around = {
-      dir: this.#dir,
-      release,
-      hosts: Object.keys(file.services),
-      network: network.entry,
-      volume: (source: string, user: number) => this.#volume(source, user),
-    };
-    const named = Object.entries(file.services).flatMap(([name, service]) => {
-      const { replicas } = service.deploy;
-      const names = Array.from({ length: replicas }, (_, index) => (replicas === 1 ? name : `${name}-${index + 1}`));
-      return names.map((each) => new Container(each, service, around));
-    });
-    for (const { name } of named) mkdirSync(join(this.#dir, name));
-    this.containers = new Map(named.map((container) => [container.name, container]));
   }
 
-  /** @param release the folder of a release. */
-  static async open(file: ComposeFile, release: string): Promise<ComposeRun> {
-    return new ComposeRun(file, release, await Network.make());
+  /** Builds the images and makes the containers; starts none. */
+  static async create(file: ComposeFile, roots: ImageRoots): Promise<ComposeRun> {
+    const images = await imagesOf(file, roots);
+    const network = await LoopbackNetwork.make();
+    const volumes = new Map<string, string>();
+    const started = new Map<string, Started>();
+    for (const [name, service] of Object.entries(file.services)) {
+      const image = images.get(service.image);
+      if (image === undefined) throw new Error(`there is no image ${service.image}`);
+      const mounted = service.volumes.map((volume) => {
+        const [source = "", target = "", ...mode] = volume.split(":");
+        if (source.startsWith(".")) return [join(FOLDER, source), target, ...mode].join(":");
+        const folder = volumes.get(source) ?? newVolume(roots, image, target);
+        volumes.set(source, folder);
+        return [folder, target, ...mode].join(":");
+      });
+      const reached = Object.entries(file.services).filter(([, other]) =>
+        other.networks.some((each) => service.networks.includes(each)),
+      );
+      for (const hostname of namesOf(name, service)) {
+        const container = new Container(roots, image, service.command, {
+          hostname,
+          env: service.environment,
+          user: service.user,
+          readOnly: service.read_only,
+          tmpfs: service.tmpfs,
+          volumes: mounted,
+          capDrop: service.cap_drop,
+          securityOpt: service.security_opt,
+          network: { of: network.pid },
+          addHosts: reached.map(([other]) => `${other}:127.0.0.1`),
+          health: service.healthcheck?.test.slice(1),
+          stopTimeoutMs: Number.parseInt(service.stop_grace_period, 10) * 1000,
+        });
+        started.set(hostname, { service, container });
+      }
+    }
+    return new ComposeRun(started, network);
+  }
+
+  get containers(): ReadonlyMap<string, Container> {
+    return new Map([...this.#started].map(([name, { container }]) => [name, container]));
   }
 
   container(name: string): Container {
-    const container = this.containers.get(name);
+    const container = this.#started.get(name)?.container;
     if (container === undefined) throw new Error(`there is no ${name}`);
     return container;
   }
 
-  #volume(source: string, user: number): string {
-    if (source.startsWith(".")) return join(dirname(COMPOSE_FILE), source);
-    const folder = join(this.#dir, `volume-${source}`);
-    if (!existsSync(folder)) {
-      mkdirSync(folder, { mode: 0o700 });
-      chownSync(folder, user, user);
-    }
-    return folder;
-  }
-
   /** Starts each service once those it depends on are healthy, and waits until all are: `docker compose up --wait`. */
   async up(): Promise<void> {
-    const left = new Map(this.containers);
+    const left = new Map(this.#started);
     while (left.size > 0) {
-      const ready = [...left.values()].filter(({ service }) =>
-        Object.keys(service.depends_on).every((name) => name in this.#file.services && !left.has(name)),
-      );
+      const isHealthy = (name: string) => this.#started.has(name) && !left.has(name);
+      const ready = [...left].filter(([, { service }]) => Object.keys(service.depends_on).every(isHealthy));
       if (ready.length === 0) throw new Error(`these wait for each other: ${[...left.keys()].join(", ")}`);
-      for (const container of ready) container.start();
-      for (const container of ready) await this.healthy(container.name);
-      for (const { name } of ready) left.delete(name);
+      for (const [, { container }] of ready) container.start();
+      for (const [name] of ready) await this.healthy(name);
+      for (const [name] of ready) left.delete(name);
     }
   }
 
   /** Resolves when its health check passes; fails with its output. */
   async healthy(name: string): Promise<void> {
     const container = this.container(name);
-    await until(`${name} is healthy`, () => container.isHealthy(), HEALTHY_MS).catch((error: unknown) => {
+    const isHealthy = async () => (await container.health()).code === 0;
+    await until(`${name} is healthy`, isHealthy, HEALTHY_MS).catch((error: unknown) => {
       throw new Error(`${name}:\n${container.output}`, { cause: error });
     });
   }
@@ -157,7 +160,38 @@ export class ComposeRun {
 
   /** Ends what still runs, at once. */
   async end(): Promise<void> {
+    await Promise.all([...this.#started.values()].map(({ container }) => container.remove()));
+    await until("no process is left in the network", () => this.processes().length === 0);
     await this.#network.end();
-    rmSync(this.#dir, { recursive: true, force: true });
   }
+}
+
+const namesOf = (name: string, { deploy: { replicas } }: Service): string[] =>
+  Array.from({ length: replicas }, (_, index) => (replicas === 1 ? name : `${name}-${index + 1}`));
+
+/** By name. Each is built as its service says; what stands in for Redis's image is built of this machine's programs. */
+async function imagesOf({ services }: ComposeFile, roots: ImageRoots): Promise<Map<string, Image>> {
+  const builds = new Map(
+    Object.values(services).map(({ image, build }) => {
+      if (build !== undefined) {
+        const context = resolve(FOLDER, build.context);
+        return [image, { dockerfile: join(context, build.dockerfile), context }];
+      }
+      const context = folderOfRedis();
+      if (!image.startsWith("redis:") || context === null) throw new Error(`nothing stands in for ${image}`);
+      return [image, { dockerfile: REDIS_DOCKERFILE, context }];
+    }),
+  );
+  const built = await Promise.allSettled(
+    [...builds].map(async ([name, { dockerfile, context }]) => {
+      const image = await buildImage(roots, dockerfile, context);
+      return [name, image] as const;
+    }),
+  );
+  return new Map(
+    built.map((each) => {
+      if (each.status === "rejected") throw each.reason;
+      return each.value;
+    }),
+  );
 }

@@ -1,171 +1,228 @@
-import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
-import { existsSync, lstatSync, mkdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
-import { text } from "node:stream/consumers";
+import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { chmodSync, chownSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { errorCode } from "../../src/error-text.ts";
 import { until } from "./cluster.ts";
-import { IMAGE, type Service } from "./compose-file.ts";
+import { fileIn, type Image } from "./image.ts";
+import {
+  cleanly,
+  DEFAULT_CAPABILITIES,
+  type ImageRoots,
+  limited,
+  type Mount,
+  type Network,
+  type Rights,
+} from "./image-roots.ts";
+import { type User } from "./image-settings.ts";
 
-/** As in the image of Redis. */
-const USERS: Readonly<Record<string, number>> = { redis: 999 };
-const FOLDERS = ["etc", "proc", "dev", "opt/crossstitch", "tmp", dirname(IMAGE.env.STITCH_HEALTH_FILE)];
-/** What of this machine its programs need to read; where one is a link, the link. */
-const SYSTEM = ["usr", "bin", "sbin", "lib", "lib32", "lib64"].filter((name) => existsSync(`/${name}`));
-const SYSTEM_LINKS = SYSTEM.filter((name) => lstatSync(`/${name}`).isSymbolicLink());
-const SYSTEM_FOLDERS = SYSTEM.filter((name) => !SYSTEM_LINKS.includes(name));
-export const OWN_NAMESPACES = ["--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--propagation=private"];
-
-/** What a container finds around it. */
-export type Surroundings = {
-  /** For the folders of all containers. */
-  readonly dir: string;
-  /** The folder that the image would have in /opt/crossstitch. */
-  readonly release: string;
-  /** Names that lead to the loopback address of the network. */
-  readonly hosts: readonly string[];
-  /** The arguments of `nsenter` for a process in the network. */
-  readonly network: readonly string[];
-  /** The folder or file that is mounted for the source of a volume. */
-  readonly volume: (source: string, user: number) => string;
+/** Named after the options of `docker run`, and written as there. */
+export type ContainerOptions = {
+  readonly hostname?: string;
+  readonly env?: Readonly<Record<string, string>>;
+  /** With its arguments. */
+  readonly entrypoint?: readonly string[];
+  /** A name of the image's list of users, or `UID:GID`. */
+  readonly user?: string | undefined;
+  readonly readOnly?: boolean;
+  /** `PATH[:OPTIONS]` */
+  readonly tmpfs?: readonly string[];
+  /** `FROM:TO[:ro]`: folders and files, of this machine or of the roots. */
+  readonly volumes?: readonly string[];
+  readonly capDrop?: readonly string[];
+  readonly securityOpt?: readonly string[];
+  /** Default: this machine's, as with `--network host`. */
+  readonly network?: Network;
+  /** `NAME:ADDRESS` */
+  readonly addHosts?: readonly string[];
+  /** In place of the image's HEALTHCHECK. */
+  readonly health?: readonly string[] | undefined;
+  /** Default: Docker's 10 s. */
+  readonly stopTimeoutMs?: number;
 };
 
-type Ended = { readonly code: number | null; readonly stdout: string; readonly stderr: string };
+export type Ended = { readonly code: number | string | null; readonly stdout: string; readonly stderr: string };
 
-const quoted = (word: string): string => `'${word.replaceAll("'", `'\\''`)}'`;
-
-/** `SOURCE:TARGET[:ro]` */
-function mountOf(volume: string): { source: string; target: string; readOnly: boolean } {
-  const [source = "", target = "", mode] = volume.split(":");
-  return { source, target, readOnly: mode === "ro" };
-}
-
-/**
- * A service of a Compose file (or one of its replicas) in namespaces of the kernel, without a container engine: it has a root,
- * processes, mounts and a host name of its own. The programs are those of this machine, and a release.
- */
+/** A container without a container engine: an image's program as process 1, in namespaces and a root of its own. */
 export class Container {
-  readonly name: string;
-  readonly service: Service;
-  readonly #around: Surroundings;
+  readonly #roots: ImageRoots;
+  readonly #image: Image;
+  readonly #options: ContainerOptions;
+  readonly #command: readonly string[];
+  readonly #env: Readonly<Record<string, string>>;
+  readonly #rights: Rights;
+  readonly #mounts: readonly Mount[];
+  readonly #changes: string;
   #child: ChildProcess | null = null;
+  #exited: Promise<number | string | null> = Promise.resolve(null);
+  #hasEnded = false;
   /** What it has printed, in all its lives. */
   output = "";
 
-  constructor(name: string, service: Service, around: Surroundings) {
-    this.name = name;
-    this.service = service;
-    this.#around = around;
+  /** As `docker create IMAGE ARGS`. */
+  constructor(roots: ImageRoots, image: Image, args: readonly string[], options: ContainerOptions = {}) {
+    this.#roots = roots;
+    this.#image = image;
+    this.#options = options;
+    const user = options.user === undefined ? image.user : userNamed(options.user, roots, image);
+    this.#env = { HOME: homeOf(user, roots, image), ...image.env, ...options.env };
+    this.#command = [...(options.entrypoint ?? image.entrypoint), ...(args.length > 0 ? args : image.command)];
+    this.#rights = rightsOf(user, options);
+    this.#mounts = mountsOf(roots, options);
+    this.#changes = roots.folder();
   }
 
-  get #dir(): string {
-    return join(this.#around.dir, this.name);
-  }
-  get #isPart(): boolean {
-    return this.service.build !== undefined;
-  }
-  get #user(): number {
-    return this.service.user === undefined ? IMAGE.user : (USERS[this.service.user] ?? Number(this.service.user));
-  }
-  get #env(): Record<string, string> {
-    return { HOME: "/", ...(this.#isPart ? IMAGE.env : { PATH: IMAGE.env.PATH }), ...this.service.environment };
-  }
-
-  /** Process 1 of its namespace, as this process sees it; 0 if there is none yet. */
-  get #pid(): number {
-    return Number(readFileSync(join(this.#dir, "pid"), "utf8"));
-  }
-  get #hasEnded(): boolean {
-    return this.#child === null || this.#child.exitCode !== null || this.#child.signalCode !== null;
-  }
-
-  /** Starts it; does not wait until it is healthy. */
+  /** As `docker start`: also anew, with what it had changed in its root. */
   start(): void {
-    const root = join(this.#dir, "root");
-    if (!existsSync(root)) this.#makeRoot(root);
-    writeFileSync(join(this.#dir, "pid"), "");
-    const command = [...(this.#isPart ? ["stitch"] : []), ...this.service.command];
-    const become = `exec chroot ${[root, ...this.#asItsUser(), ...command].map(quoted).join(" ")}`;
-    const script = ["set -e", ...this.#mounts(root), become].join("\n");
-    const args = [...this.#around.network, "unshare", ...OWN_NAMESPACES, "sh", "-c", script];
-    const child = spawn("nsenter", args, { cwd: "/", env: this.#env, stdio: ["ignore", "pipe", "pipe"] });
+    const { readOnly = false, network = "machine's", hostname = null } = this.#options;
+    const { layers, cwd } = this.#image;
+    const { file, args } = this.#roots.entering({
+      layers,
+      changes: this.#changes,
+      readOnly,
+      mounts: this.#mounts,
+      network,
+      hostname,
+      rights: this.#rights,
+      env: this.#env,
+      cwd,
+      command: this.#command,
+    });
+    const child = spawn(file, args, { stdio: ["ignore", "pipe", "pipe"] });
     for (const stream of [child.stdout, child.stderr])
-      stream.on("data", (chunk: Buffer) => (this.output += chunk.toString()));
+      stream.on("data", (text: Buffer) => (this.output += text.toString()));
     this.#child = child;
-  }
-
-  /** What an image has: the places for mounts, and a few files in /etc. */
-  #makeRoot(root: string): void {
-    const temporary = this.service.tmpfs.map((entry) => entry.split(":")[0] ?? "");
-    const targets = [...temporary, ...this.service.volumes.map((volume) => mountOf(volume).target)];
-    const files = targets.filter((target) => target.endsWith(".conf"));
-    const folders = [...FOLDERS, ...SYSTEM_FOLDERS, ...targets.filter((target) => !files.includes(target))];
-    for (const folder of [...folders, ...files.map(dirname)]) mkdirSync(join(root, folder), { recursive: true });
-    for (const file of files) writeFileSync(join(root, file), "");
-    for (const name of SYSTEM_LINKS) symlinkSync(readlinkSync(`/${name}`), join(root, name));
-    const hosts = ["localhost", ...this.#around.hosts].map((host) => `127.0.0.1 ${host}\n`);
-    writeFileSync(join(root, "etc/hosts"), hosts.join(""));
-    writeFileSync(join(root, "etc/nsswitch.conf"), "hosts: files\n");
-    writeFileSync(join(root, "etc/passwd"), `user:x:${this.#user}:${this.#user}::/:/bin/sh\n`);
-  }
-
-  /** The lines that make of this machine's root what the service says. The shell that runs them becomes the service. */
-  #mounts(root: string): string[] {
-    const at = (path: string): string => quoted(join(root, path));
-    const bind = (from: string, to: string, readOnly: boolean): string[] => [
-      `mount --bind ${quoted(from)} ${at(to)}`,
-      ...(readOnly ? [`mount -o remount,bind,ro ${at(to)}`] : []),
-    ];
-    return [
-      `read -r pid rest < /proc/self/stat; echo "$pid" > ${quoted(join(this.#dir, "pid"))}`,
-      `echo ${quoted(this.name)} > /proc/sys/kernel/hostname`,
-      ...bind(root, "/", false),
-      ...SYSTEM_FOLDERS.flatMap((name) => bind(`/${name}`, name, true)),
-      ...bind(this.#around.release, "opt/crossstitch", true),
-      `mount --rbind /dev ${at("dev")}`,
-      `mount -t proc none ${at("proc")}`,
-      ...this.service.tmpfs.map((entry) => {
-        const [path = "", options = ""] = entry.split(":");
-        return `mount -t tmpfs -o nosuid,nodev,noexec,${options} none ${at(path)}`;
+    this.#hasEnded = false;
+    this.#exited = new Promise((resolve) =>
+      child.once("close", (code, signal) => {
+        this.#hasEnded = true;
+        resolve(code ?? signal);
       }),
-      ...this.service.volumes.map(mountOf).flatMap(({ source, target, readOnly }) => {
-        return bind(this.#around.volume(source, this.#user), target, readOnly);
-      }),
-      ...(this.service.read_only ? [`mount -o remount,bind,ro ${at("/")}`] : []),
-    ];
+    );
   }
 
-  #asItsUser(): string[] {
-    const { cap_drop: dropped, security_opt: options } = this.service;
-    const ids = [`--reuid=${this.#user}`, `--regid=${this.#user}`, "--clear-groups"];
-    const capabilities = dropped.includes("ALL") ? ["--inh-caps=-all", "--bounding-set=-all"] : [];
-    const privileges = options.includes("no-new-privileges:true") ? ["--no-new-privs"] : [];
-    return ["setpriv", ...ids, ...capabilities, ...privileges, "--"];
+  /** Its exit code, or the signal that ended it, once it has ended. */
+  get exited(): Promise<number | string | null> {
+    return this.#exited;
   }
 
-  /** Runs a command in it, as its user: `docker compose exec`. */
+  /** @throws with its output if it has ended. */
+  mustRun(): void {
+    if (this.#hasEnded) throw new Error(`it has ended:\n${this.output}`);
+  }
+
+  /** The pid that process 1 has for this machine, once it runs a program of the image. @throws if it ends before. */
+  async one(): Promise<number> {
+    return await until("process 1 is a program of the image", () => {
+      this.mustRun();
+      const pid = this.#child?.pid ?? 0;
+      const one = readOr("", `/proc/${pid}/task/${pid}/children`).trim();
+      // Until then it is the shell that mounts, or a program in between.
+      const [program = ""] = one === "" ? [] : readOr("", `/proc/${one}/cmdline`).split("\0");
+      return !/^$|^(setpriv|nsenter|unshare|sh|chroot|env)$/.test(program) && Number(one);
+    });
+  }
+
+  /** As `docker exec`: runs a program of the image beside process 1. */
   async exec(command: readonly string[]): Promise<Ended> {
-    const namespaces = ["--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--wd"];
-    const args = ["--target", String(this.#pid), ...namespaces, "--", ...this.#asItsUser(), ...command];
-    const child = spawn("nsenter", args, { cwd: "/", env: this.#env, stdio: ["ignore", "pipe", "pipe"] });
-    const closed = once(child, "close");
-    const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
-    await closed;
-    return { code: child.exitCode, stdout, stderr };
+    const namespaces = ["--mount", "--uts", "--ipc", "--pid", "--net", "--root", "--wd=/"];
+    const entered = [`--target=${await this.one()}`, ...namespaces, "--"];
+    const words = [...entered, ...limited(this.#rights), ...cleanly(this.#env, this.#image.cwd), ...command];
+    return await new Promise((resolve) =>
+      execFile("nsenter", words, { timeout: 60_000 }, (error, stdout, stderr) =>
+        resolve({ code: error === null ? 0 : (error.code ?? error.signal ?? null), stdout, stderr }),
+      ),
+    );
   }
 
-  /** What its health check says: the service's own, or the image's. @throws with its output if it has ended. */
-  async isHealthy(): Promise<boolean> {
-    if (this.#hasEnded) throw new Error(`${this.name} has ended:\n${this.output}`);
-    if (this.#pid === 0) return false;
-    const [, ...own] = this.service.healthcheck?.test ?? [];
-    return (await this.exec(own.length > 0 ? own : IMAGE.healthcheck)).code === 0;
+  /** Runs its health check. */
+  async health(): Promise<Ended> {
+    const command = this.#options.health ?? this.#image.health;
+    if (command === null) throw new Error("it has no health check");
+    return await this.exec(command);
   }
 
-  /** Sends it a signal. @returns its exit code. @throws with its output if it does not end within its grace period. */
-  async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<number | null> {
-    if (!this.#hasEnded) process.kill(this.#pid, signal);
-    const graceMs = Number.parseInt(this.service.stop_grace_period, 10) * 1000;
-    await until(`${this.name} ends within its grace period`, () => this.#hasEnded, graceMs);
-    return this.#child?.exitCode ?? null;
+  /** Sends process 1 a signal. @returns how it ended. @throws with its output where Docker would kill it. */
+  async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<number | string | null> {
+    const { stopTimeoutMs = 10_000 } = this.#options;
+    process.kill(await this.one(), signal);
+    await until("it ends in time", () => this.#hasEnded, stopTimeoutMs).catch((error: unknown) => {
+      throw new Error(this.output, { cause: error });
+    });
+    return await this.exited;
   }
+
+  /** As `docker rm --force`. The kernel ends all of its processes. Safe to repeat. */
+  async remove(): Promise<void> {
+    this.#child?.kill("SIGKILL");
+    await this.exited;
+    this.#roots.remove(this.#changes);
+  }
+}
+
+/** What a file of /proc says, or `other` where its process has ended. */
+function readOr(other: string, path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    if (errorCode(error) === "ENOENT" || errorCode(error) === "ESRCH") return other;
+    throw error;
+  }
+}
+
+function rightsOf(user: User, { capDrop = [], securityOpt = [] }: ContainerOptions): Rights {
+  const unknown = securityOpt.filter((option) => option !== "no-new-privileges:true");
+  if (unknown.length > 0) throw new Error(`not implemented: ${unknown.join()}`);
+  const isLeft = (name: string) => !capDrop.includes("ALL") && !capDrop.includes(name.toUpperCase());
+  return { user, capabilities: DEFAULT_CAPABILITIES.filter(isLeft), newPrivileges: securityOpt.length === 0 };
+}
+
+function mountsOf(roots: ImageRoots, { tmpfs = [], volumes = [], addHosts = [] }: ContainerOptions): Mount[] {
+  const mounts: Mount[] = [];
+  for (const entry of tmpfs) {
+    const [at = "", options = ""] = entry.split(":");
+    mounts.push({ at, tmpfs: options });
+  }
+  for (const volume of volumes) {
+    const [from = "", at = "", mode] = volume.split(":");
+    mounts.push({ at, from, readOnly: mode === "ro" });
+  }
+  if (addHosts.length > 0) {
+    const hosts = join(roots.folder(), "hosts");
+    const entries = ["localhost:127.0.0.1", ...addHosts].map((entry) => entry.split(":"));
+    writeFileSync(roots.seen(hosts), entries.map(([name, address]) => `${address} ${name}\n`).join(""));
+    mounts.push({ at: "/etc/hosts", from: hosts, readOnly: true });
+  }
+  return mounts;
+}
+
+const usersOf = (roots: ImageRoots, image: Image): string[][] =>
+  (fileIn(roots, image, "/etc/passwd") ?? "").split("\n").map((line) => line.split(":"));
+
+function userNamed(text: string, roots: ImageRoots, image: Image): User {
+  const [uid, gid] = /^\d+:\d+$/.test(text)
+    ? text.split(":")
+    : (usersOf(roots, image)
+        .find(([name]) => name === text)
+        ?.slice(2) ?? []);
+  if (uid === undefined || gid === undefined) throw new Error(`the image has no user ${text}`);
+  return { uid: Number(uid), gid: Number(gid) };
+}
+
+/** As Docker sets HOME. */
+const homeOf = ({ uid }: User, roots: ImageRoots, image: Image): string =>
+  usersOf(roots, image).find(([, , other]) => other === String(uid))?.[5] ?? "/";
+
+/** As a new volume of Docker's, which is like the folder that the image has in its place. @returns its folder. */
+export function newVolume(roots: ImageRoots, { layers }: Image, at: string): string {
+  const folder = roots.folder();
+  const volume = roots.seen(folder);
+  const like = layers
+    .slice(0, -1)
+    .map((layer) => statSync(roots.seen(join(layer, at)), { throwIfNoEntry: false }))
+    .find((found) => found !== undefined);
+  if (like !== undefined) {
+    chownSync(volume, like.uid, like.gid);
+    chmodSync(volume, like.mode & 0o7777);
+  }
+  return folder;
 }

@@ -4,26 +4,48 @@ import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } fr
 import { tmpdir, totalmem } from "node:os";
 import { dirname, join, relative } from "node:path";
 import { promisify } from "node:util";
+import { ROOT, type User } from "./image-settings.ts";
 
 const run = promisify(execFile);
-const root = join(import.meta.dirname, "../..");
+const repository = join(import.meta.dirname, "../..");
 
 /** A file tree as an image has it: folders on top of each other, the upper first. The last is this machine's root. */
 export type Layers = readonly string[];
-export type User = { readonly uid: number; readonly gid: number };
+/** What is mounted in a root: a folder or a file, of this machine or of the roots, or a new folder in memory. */
+export type Mount =
+  | { readonly at: string; readonly from: string; readonly readOnly: boolean }
+  | { readonly at: string; readonly tmpfs: string };
+/** Its own has a loopback address and nothing else. Or that of a process, by its pid. */
+export type Network = "own" | "machine's" | { readonly of: number };
+export type Rights = {
+  readonly user: User;
+  /** What the user may have at most; a user who is not root has none to begin with. */
+  readonly capabilities: readonly string[];
+  /** May a program that is set-uid give more rights? */
+  readonly newPrivileges: boolean;
+};
 export type Entered = {
   readonly layers: Layers;
-  /** Takes what is changed. null: nothing can be changed. */
-  readonly changes: string | null;
-  /** What is mounted in the root beside proc and sys: arguments of mount(8) by folder. */
-  readonly mounts: Readonly<Record<string, readonly string[]>>;
-  /** Its own has a loopback address and nothing else. */
-  readonly network: "own" | "machine's";
-  readonly user: User;
+  /** Takes what is changed. */
+  readonly changes: string;
+  /** Can nothing be changed but what is mounted? */
+  readonly readOnly: boolean;
+  /** Beside proc and sys. What they are mounted on is made where it is missing. */
+  readonly mounts: readonly Mount[];
+  readonly network: Network;
+  /** null: this machine's. */
+  readonly hostname: string | null;
+  readonly rights: Rights;
   readonly env: Readonly<Record<string, string>>;
   readonly cwd: string;
   readonly command: readonly string[];
 };
+
+/** What Docker leaves to a container that is not told otherwise. */
+export const DEFAULT_CAPABILITIES =
+  "audit_write chown dac_override fowner fsetid kill mknod net_bind_service net_raw setfcap setgid setpcap setuid sys_chroot".split(
+    " ",
+  );
 
 /** What Debian's packages consist of. All else of this machine is hidden, and so is what it has installed beside its packages. */
 const OF_DEBIAN = /^(bin|sbin|lib\d*|libx?32|usr|etc|var)$/;
@@ -85,11 +107,12 @@ export class ImageRoots {
   }
 
   async #trial(): Promise<string | null> {
-    const asRoot = { user: { uid: 0, gid: 0 }, env: {}, cwd: "/", mounts: {}, network: "own" } as const;
+    const rights = { user: ROOT, capabilities: DEFAULT_CAPABILITIES, newPrivileges: true };
+    const rest = { readOnly: true, mounts: [], network: "own", hostname: "trial", rights, env: {}, cwd: "/" } as const;
     try {
-      const base = await this.standIn();
-      await this.run({ ...asRoot, layers: [base, "/"], changes: null, command: ["/bin/true"] });
-      this.remove(base);
+      const [base, changes] = [await this.standIn(), this.folder()];
+      await this.run({ ...rest, layers: [base, "/"], changes, command: ["/bin/true"] });
+      for (const folder of [base, changes]) this.remove(folder);
       return null;
     } catch (error) {
       return String(error);
@@ -123,14 +146,14 @@ export class ImageRoots {
   async standIn(): Promise<string> {
     const [base, merged] = [this.folder(), this.folder()];
     const top = readdirSync("/").filter((name) => !OF_DEBIAN.test(name));
-    const hidden = [...top.map((name) => `/${name}`), ...HIDDEN, ...NODE_PROGRAMS, "/usr/lib/node_modules", root];
+    const hidden = [...top.map((name) => `/${name}`), ...HIDDEN, ...NODE_PROGRAMS, "/usr/lib/node_modules", repository];
     const inIt = hidden.filter((path) => existsSync(path) && !hidden.some((one) => path.startsWith(`${one}/`)));
     const script = [
       "set -e",
       `cd ${quoted(base)}`,
       // To an overlay, such a device says that there is nothing.
       ...inIt.map((path) => `${line("mkdir", "-p", `.${dirname(path)}`)}; ${line("mknod", `.${path}`, "c", "0", "0")}`),
-      ...this.#overlay(["/"], base, merged),
+      this.#overlay(["/"], base, merged),
       `cd ${quoted(merged)}`,
       line("mkdir", "-p", ...FOLDERS),
       line("mkdir", "-m", "1777", "tmp", "var/tmp"),
@@ -145,40 +168,41 @@ export class ImageRoots {
     return [`--mount=/proc/${this.#holder.pid}/ns/mnt`, "--wd=/"];
   }
 
-  #overlay(layers: Layers, changes: string | null, at: string): string[] {
-    const lower = `lowerdir=${layers.join(":")}`;
-    if (changes === null) return [line("mount", "-t", "overlay", "-o", lower, "overlay", at)];
-    const work = this.folder();
-    return [line("mount", "-t", "overlay", "-o", `${lower},upperdir=${changes},workdir=${work}`, "overlay", at)];
+  #overlay(layers: Layers, changes: string, at: string): string {
+    const options = `lowerdir=${layers.join(":")},upperdir=${changes},workdir=${this.folder()}`;
+    return line("mount", "-t", "overlay", "-o", options, "overlay", at);
   }
 
   /** The program and arguments that run the command as process 1 in a root of its own. When the program ends, all of them end. */
-  entering({ layers, changes, mounts, network, user, env, cwd, command }: Entered): [string, string[]] {
+  entering({ layers, changes, readOnly, mounts, network, hostname, rights, env, cwd, command }: Entered) {
     const at = this.folder();
     const script = [
       "set -e",
-      ...this.#overlay(layers, changes, at),
-      ...Object.entries(mounts).map(([folder, words]) => line("mount", ...words, join(at, folder))),
+      this.#overlay(layers, changes, at),
+      ...mounts.flatMap((mount) => mounting(mount, at)),
       line("mount", "-t", "proc", "proc", join(at, "proc")),
       line("mount", "-t", "sysfs", "-o", "ro", "sysfs", join(at, "sys")),
       ...(network === "own" ? ["ip link set lo up"] : []),
-      `exec ${line("chroot", at, ...rightsOf(user), ...cleanly(env, cwd), ...command)}`,
+      ...(hostname === null ? [] : [`echo ${quoted(hostname)} > /proc/sys/kernel/hostname`]),
+      ...(readOnly ? [line("mount", "-o", "remount,bind,ro", at)] : []),
+      `exec ${line("chroot", at, ...limited(rights), ...cleanly(env, cwd), ...command)}`,
     ];
-    const namespaces = ["--mount", "--pid", "--fork", "--kill-child", ...(network === "own" ? ["--net"] : [])];
-    const entered = ["nsenter", ...this.#inside, "unshare", ...namespaces, "sh", "-c", script.join("\n")];
+    const inNetwork = typeof network === "object" ? [`--net=/proc/${network.of}/ns/net`] : [];
+    const namespaces = ["--mount", "--uts", "--ipc", "--pid", ...(network === "own" ? ["--net"] : [])];
+    const own = ["unshare", ...namespaces, "--fork", "--kill-child", "sh", "-c", script.join("\n")];
     // Else it would outlive a test run that is killed.
-    return ["setpriv", ["--pdeathsig", "KILL", ...entered]];
+    const args = ["--pdeathsig", "KILL", "nsenter", ...this.#inside, ...inNetwork, ...own];
+    return { file: "setpriv", args };
   }
 
   /** Runs the command to its end. @throws with what it printed, if it fails. */
   async run(entered: Entered, timeoutMs = 5 * 60_000): Promise<{ stdout: string; stderr: string }> {
-    const [file, args] = this.entering(entered);
+    const { file, args } = this.entering(entered);
     return await run(file, args, { timeout: timeoutMs, maxBuffer: 64 * 1024 * 1024 });
   }
 
-  /** Puts what is in one folder into another, as root's, with its modes. Both are folders of the namespace. */
+  /** Puts what is in one folder into another, as root's, with its modes. Both are folders of the namespace, and exist. */
   async copy(from: string, to: string): Promise<void> {
-    mkdirSync(this.seen(to), { recursive: true });
     const flags = ["-R", "--no-dereference", "--preserve=mode,links"];
     // The dot stands for what is in the folder.
     await run("cp", [...flags, `${this.seen(from)}/.`, this.seen(to)]);
@@ -195,18 +219,33 @@ export class ImageRoots {
   }
 }
 
-/** The command that runs another as this user: all but root have no rights, and get none by a program that is set-uid. */
-export const rightsOf = ({ uid, gid }: User): string[] =>
-  uid === 0
-    ? []
-    : [
-        "setpriv",
-        `--reuid=${uid}`,
-        `--regid=${gid}`,
-        // The kernel has forgotten it with the change of the user.
-        "--pdeathsig=KILL",
-        ..."--clear-groups --no-new-privs --inh-caps=-all --bounding-set=-all".split(" "),
-      ];
+function mounting(mount: Mount, root: string): string[] {
+  const at = join(root, mount.at);
+  const folder = line("mkdir", "-p", at);
+  if ("tmpfs" in mount) {
+    const options = ["nosuid", "nodev", "noexec", ...(mount.tmpfs === "" ? [] : [mount.tmpfs])].join();
+    return [folder, line("mount", "-t", "tmpfs", "-o", options, "tmpfs", at)];
+  }
+  const file = `${line("mkdir", "-p", dirname(at))}; : >> ${quoted(at)}`;
+  return [
+    `if [ -d ${quoted(mount.from)} ]; then ${folder}; else ${file}; fi`,
+    line("mount", "--bind", mount.from, at),
+    ...(mount.readOnly ? [line("mount", "-o", "remount,bind,ro", at)] : []),
+  ];
+}
+
+/** The command that runs another with these rights. */
+export const limited = ({ user: { uid, gid }, capabilities, newPrivileges }: Rights): string[] => [
+  "setpriv",
+  `--reuid=${uid}`,
+  `--regid=${gid}`,
+  "--clear-groups",
+  "--inh-caps=-all",
+  `--bounding-set=${["-all", ...capabilities.map((name) => `+${name}`)].join()}`,
+  ...(newPrivileges ? [] : ["--no-new-privs"]),
+  // The kernel has forgotten it with the change of the user.
+  "--pdeathsig=KILL",
+];
 
 /** The command that runs another in this environment and nothing else. */
 export const cleanly = (env: Readonly<Record<string, string>>, cwd: string): string[] => [

@@ -12,37 +12,30 @@ import {
 } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { promisify } from "node:util";
-import { execForm, type Instructed, type Ignored, readDockerfile, readDockerignore, type Stage } from "./dockerfile.ts";
-import { filesOf, type ImageRoots, type Layers, type User } from "./image-roots.ts";
+import { type Instructed, type Ignored, readDockerfile, readDockerignore, type Stage } from "./dockerfile.ts";
+import { DEFAULT_CAPABILITIES, filesOf, type ImageRoots, type Layers, type Mount } from "./image-roots.ts";
+import { changedBy, type ImageSettings, NO_SETTINGS } from "./image-settings.ts";
 import { shellEnv } from "./script.ts";
 
 const run = promisify(execFile);
 
-/** What Docker gives an image that says nothing. */
-const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /** Settings by which this machine reaches a registry and a mirror. Docker hands proxies on to a build, too. */
 const NETWORK = ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "NODE_EXTRA_CA_CERTS"];
-const ROOT: User = { uid: 0, gid: 0 };
 
-export type Image = {
-  readonly layers: Layers;
-  readonly env: Readonly<Record<string, string>>;
-  readonly user: User;
-  readonly cwd: string;
-  readonly entrypoint: readonly string[];
-  readonly command: readonly string[];
-  /** null: none. */
-  readonly health: readonly string[] | null;
-};
+export type Image = ImageSettings & { readonly layers: Layers };
 
-type Growing = { -readonly [Name in keyof Image]: Image[Name] } & { readonly top: string };
+/** An image, or a stage of it, while its instructions are carried out. They change what is in `top`, its first layer. */
+type Growing = { readonly settings: ImageSettings; readonly layers: Layers; readonly top: string };
 type Build = {
   readonly roots: ImageRoots;
   readonly context: string;
   readonly images: Readonly<Record<string, Image>>;
   readonly ignored: Ignored;
   readonly machine: MachineNpm;
-  readonly stages: Map<string, Growing>;
+  /** By name. A stage may still be at work. */
+  readonly stages: Map<string, Promise<Growing>>;
+  /** The layers that the build has made. */
+  readonly made: string[];
 };
 type MachineNpm = { readonly env: Readonly<Record<string, string>>; readonly cache: string };
 
@@ -66,28 +59,43 @@ export async function buildImage(
     ignored: ignoredBy(dockerfile),
     machine: await npmOfMachine(),
     stages: new Map(),
+    made: [],
   };
-  let last: Growing | null = null;
-  for (const stage of readDockerfile(dockerfile)) {
-    last = await begun(build, stage);
-    for (const instruction of stage.instructions) await carryOut(build, last, instruction);
-    if (stage.name !== null) build.stages.set(stage.name, last);
-  }
-  if (last === null) throw new Error(`${dockerfile}: no FROM`);
-  for (const stage of build.stages.values()) if (!last.layers.includes(stage.top)) roots.remove(stage.top);
-  const { top: _, ...image } = last;
-  return image;
+  // As BuildKit does, all stages at once; one that needs another waits for it.
+  const all = readDockerfile(dockerfile).map((stage) => {
+    const made = stageOf(build, stage);
+    if (stage.name !== null) build.stages.set(stage.name, made);
+    return made;
+  });
+  // If one fails, the others may be at work still.
+  await Promise.allSettled(all);
+  const last = (await Promise.all(all)).at(-1);
+  if (last === undefined) throw new Error(`${dockerfile}: no FROM`);
+  for (const layer of build.made) if (!last.layers.includes(layer)) roots.remove(layer);
+  return { ...last.settings, layers: last.layers };
 }
 
-async function begun({ roots, stages, images }: Build, { base }: Stage): Promise<Growing> {
-  const earlier = stages.get(base) ?? images[base];
+async function stageOf(build: Build, stage: Stage): Promise<Growing> {
+  let made = await begun(build, stage);
+  for (const instruction of stage.instructions) made = await carriedOut(build, made, instruction);
+  return made;
+}
+
+async function begun({ roots, stages, images, made }: Build, { base }: Stage): Promise<Growing> {
   const top = roots.folder();
-  if (earlier !== undefined) return { ...earlier, layers: [top, ...earlier.layers], top };
+  made.push(top);
+  const stage = await stages.get(base);
+  if (stage !== undefined) return { ...stage, layers: [top, ...stage.layers], top };
+  const image = images[base];
+  if (image !== undefined) {
+    const { layers, ...settings } = image;
+    return { settings, layers: [top, ...layers], top };
+  }
   if (!/^(node:.*-bookworm-slim|debian:bookworm-slim)$/.test(base)) throw new Error(`not implemented: FROM ${base}`);
   const below = await roots.standIn();
+  made.push(below);
   if (base.startsWith("node:")) await putNode(roots.seen(below));
-  const nothing = { env: { PATH }, user: ROOT, cwd: "/", entrypoint: [], command: [], health: null };
-  return { ...nothing, layers: [top, below, "/"], top };
+  return { settings: NO_SETTINGS, layers: [top, below, "/"], top };
 }
 
 /** Where the image `node` has it: in /usr/local. */
@@ -116,83 +124,65 @@ async function npmOfMachine(): Promise<MachineNpm> {
   return { env, cache: asked["cache"] };
 }
 
-async function carryOut(build: Build, image: Growing, instruction: Instructed): Promise<void> {
-  const { keyword, text } = instruction;
-  switch (keyword) {
-    case "RUN":
-      return await runStep(build, image, instruction);
-    case "COPY":
-      return await copyStep(build, image, instruction);
-    case "WORKDIR":
-      image.cwd = resolve(image.cwd, text);
-      mkdirSync(build.roots.seen(join(image.top, image.cwd)), { recursive: true });
-      return;
-    case "ENV":
-      image.env = { ...image.env, ...expanded(instruction.variables, image.env) };
-      return;
-    case "USER":
-      image.user = userOf(text);
-      return;
-    case "ENTRYPOINT":
-      image.entrypoint = execForm(text);
-      return;
-    case "CMD":
-      image.command = execForm(text);
-      return;
-    case "HEALTHCHECK":
-      image.health = execForm(text.replace(/^CMD\s+/, ""));
-      return;
-    case "EXPOSE":
-      return;
-    default:
-      throw new Error(`not implemented: ${keyword}`);
-  }
+async function carriedOut(build: Build, stage: Growing, instruction: Instructed): Promise<Growing> {
+  const settings = { ...stage.settings, ...changedBy(instruction, stage.settings) };
+  if (instruction.keyword === "RUN") await runStep(build, stage, instruction);
+  if (instruction.keyword === "COPY") await copyStep(build, stage, instruction);
+  if (instruction.keyword === "WORKDIR") makeFolder(build.roots, stage, settings.cwd);
+  return { ...stage, settings };
 }
 
-const expanded = (variables: Readonly<Record<string, string>>, env: Readonly<Record<string, string>>) =>
-  Object.fromEntries(
-    Object.entries(variables).map(([name, value]) => [
-      name,
-      value.replace(/\$\{(\w+)\}|\$(\w+)/g, (_, braced?: string, bare?: string) => env[braced ?? bare ?? ""] ?? ""),
-    ]),
-  );
-
-function userOf(text: string): User {
-  if (text === "root") return ROOT;
-  const [, uid, gid] = /^(\d+):(\d+)$/.exec(text) ?? [];
-  if (uid === undefined || gid === undefined) throw new Error(`not implemented: USER ${text}`);
-  return { uid: Number(uid), gid: Number(gid) };
+/** Makes a folder in the stage's top layer, and those above it, with the modes that they have in the layers below. */
+function makeFolder(roots: ImageRoots, stage: Growing, path: string): void {
+  if (path === "/") return;
+  makeFolder(roots, stage, dirname(path));
+  const [made = "", ...below] = stage.layers.map((layer) => roots.seen(join(layer, path)));
+  if (existsSync(made)) return;
+  const like = below.map((folder) => statSync(folder, { throwIfNoEntry: false })).find((found) => found !== undefined);
+  mkdirSync(made);
+  chmodSync(made, like?.isDirectory() === true ? like.mode & 0o7777 : 0o755);
 }
 
-async function runStep(build: Build, image: Growing, { flags, text }: Instructed): Promise<void> {
-  const { roots, machine } = build;
-  const mounts: Record<string, string[]> = {};
+async function runStep({ roots, machine }: Build, stage: Growing, { flags, text }: Instructed): Promise<void> {
+  const mounts: Mount[] = [];
   const { mount } = flags;
   if (mount !== undefined) {
     // The only cache that there is. It is npm's own, by content, whoever fills it.
     if (mount !== "type=cache,target=/root/.npm") throw new Error(`not implemented: RUN --mount=${mount}`);
     mkdirSync(machine.cache, { recursive: true });
-    mkdirSync(roots.seen(join(image.top, "root/.npm")), { recursive: true });
-    mounts["/root/.npm"] = ["--bind", machine.cache];
+    mounts.push({ at: "/root/.npm", from: machine.cache, readOnly: false });
   }
-  const { layers, top: changes, user, cwd } = image;
-  const env = { HOME: "/root", ...machine.env, ...image.env };
-  const command = ["/bin/sh", "-c", text];
-  const network = "machine's";
-  await roots.run({ layers: layers.slice(1), changes, mounts, network, user, env, cwd, command });
+  const { layers, top: changes } = stage;
+  const { user, cwd } = stage.settings;
+  await roots.run({
+    layers: layers.slice(1),
+    changes,
+    readOnly: false,
+    mounts,
+    network: "machine's",
+    hostname: null,
+    rights: { user, capabilities: DEFAULT_CAPABILITIES, newPrivileges: true },
+    env: { HOME: "/root", ...machine.env, ...stage.settings.env },
+    cwd,
+    command: ["/bin/sh", "-c", text],
+  });
 }
 
-async function copyStep(build: Build, image: Growing, { flags, text }: Instructed): Promise<void> {
+async function copyStep(build: Build, into: Growing, { flags, text }: Instructed): Promise<void> {
   const { from, chown = "0:0" } = flags;
   if (chown !== "0:0") throw new Error(`not implemented: COPY --chown=${chown}`);
   const words = text.trim().split(/\s+/);
   const to = words.pop() ?? "";
-  const target = join(image.top, resolve(image.cwd, to));
+  const path = resolve(into.settings.cwd, to);
+  const target = join(into.top, path);
+  const isOneFile =
+    from === undefined && !to.endsWith("/") && !statSync(join(build.context, words[0] ?? "")).isDirectory();
+  makeFolder(build.roots, into, isOneFile ? dirname(path) : path);
   if (from === undefined) {
-    for (const source of words) copyFromContext(build, source, build.roots.seen(target), to.endsWith("/"));
+    for (const source of words) copyFromContext(build, source, build.roots.seen(target), !isOneFile);
     return;
   }
-  const stage = build.stages.get(from);
+  const stage = await build.stages.get(from);
   if (stage === undefined) throw new Error(`not implemented: COPY --from=${from}, which is no earlier stage`);
   // Only what the stage has made itself, which is all in its top layer; else cp says that it is not there.
   for (const source of words) await build.roots.copy(join(stage.top, source), target);

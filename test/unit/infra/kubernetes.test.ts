@@ -6,12 +6,14 @@ import { dirname, join } from "node:path";
 import { describe, it } from "node:test";
 import { createProgram } from "../../../src/cli/program.ts";
 import { ConfigError, loadConfig } from "../../../src/config.ts";
-import { IMAGE } from "../../support/compose-file.ts";
+import { DOCKERFILE, readSettings } from "../../support/image-settings.ts";
 import { checkedObject, type Pod, type PodContainer, readKubernetes } from "../../support/kubernetes-files.ts";
 
 const root = join(import.meta.dirname, "../../..");
 const files = readKubernetes();
 const objects = files.flatMap(({ documents }) => documents.map(checkedObject));
+const { env: imageEnv, user, health } = readSettings(DOCKERFILE);
+const { STITCH_STATE_DIR = assert.fail(), STITCH_HEALTH_FILE = assert.fail() } = imageEnv;
 const secret = objects.find((object) => object.kind === "Secret");
 const workloads = objects.filter((object) => object.kind === "Deployment" || object.kind === "DaemonSet");
 const pods = workloads.map(({ spec, metadata }) => ({ name: metadata.name, pod: spec.template.spec }));
@@ -53,7 +55,7 @@ function environmentOf({ env, resources }: PodContainer): Record<string, string>
 
 const configOf = (pod: Pod) => {
   const given = environmentOf(pod.containers[0]);
-  return { given, config: loadConfig({ ...IMAGE.env, ...given }) };
+  return { given, config: loadConfig({ ...imageEnv, ...given }) };
 };
 const podOf = (component: string): Pod =>
   pods.find(({ name }) => name === `crossstitch-${component}`)?.pod ?? assert.fail(component);
@@ -164,7 +166,7 @@ describe("infra/kubernetes", () => {
         assert.deepEqual(object.spec.ports, [{ name: "http", port: loadConfig({}).port, targetPort: "http" }]);
     for (const component of ["master", "node"]) {
       const [container] = podOf(component).containers;
-      assert.deepEqual(container.readinessProbe?.exec?.command, IMAGE.healthcheck);
+      assert.deepEqual(container.readinessProbe?.exec?.command, health);
       assert.equal(container.livenessProbe, undefined);
     }
   });
@@ -179,9 +181,13 @@ describe("infra/kubernetes", () => {
   it("confines every container", () => {
     for (const { name, pod } of pods) {
       assert.equal(pod.automountServiceAccountToken, false, name);
-      const { user: uid } = IMAGE;
       const seccompProfile = { type: "RuntimeDefault" };
-      assert.deepEqual(pod.securityContext, { runAsNonRoot: true, runAsUser: uid, runAsGroup: uid, seccompProfile });
+      assert.deepEqual(pod.securityContext, {
+        runAsNonRoot: true,
+        runAsUser: user.uid,
+        runAsGroup: user.gid,
+        seccompProfile,
+      });
     }
     for (const { name, securityContext: context, resources } of containers) {
       assert.equal(context.readOnlyRootFilesystem, true, name);
@@ -203,10 +209,10 @@ describe("infra/kubernetes", () => {
       );
       assert.equal(mounted.length, sources.size, name);
       const at = Object.fromEntries(mounted);
-      assert.equal(at[dirname(IMAGE.env.STITCH_HEALTH_FILE)]?.emptyDir?.medium, "Memory", name);
+      assert.equal(at[dirname(STITCH_HEALTH_FILE)]?.emptyDir?.medium, "Memory", name);
       assert.equal(at["/tmp"]?.emptyDir?.medium, "Memory", name);
-      const path = name === "crossstitch-node" ? IMAGE.env.STITCH_STATE_DIR : undefined;
-      assert.equal(at[IMAGE.env.STITCH_STATE_DIR]?.hostPath?.path, path, name);
+      const path = name === "crossstitch-node" ? STITCH_STATE_DIR : undefined;
+      assert.equal(at[STITCH_STATE_DIR]?.hostPath?.path, path, name);
     }
   });
 
@@ -230,13 +236,13 @@ it("a machine's state folder is given to the node's user, with the capabilities 
   const folder = mkdtempSync(join(tmpdir(), "cs-state-"));
   try {
     const add = stateFolder?.securityContext.capabilities.add ?? [];
-    const command = stateFolder?.command?.map((word) => (word === IMAGE.env.STITCH_STATE_DIR ? folder : word)) ?? [];
+    const command = stateFolder?.command?.map((word) => (word === STITCH_STATE_DIR ? folder : word)) ?? [];
     const ofFolder = () => [statSync(folder).uid, statSync(folder).gid, statSync(folder).mode & 0o7777];
     // As Kubernetes makes it; as it is from then on; as somebody may have left it.
     for (const mode of [0o755, 0o700, 0o777]) {
       chmodSync(folder, mode);
       assert.equal(asRootWith(add, ...command).stderr, "");
-      assert.deepEqual(ofFolder(), [IMAGE.user, IMAGE.user, 0o700]);
+      assert.deepEqual(ofFolder(), [user.uid, user.gid, 0o700]);
     }
     chmodSync(folder, 0o755);
     assert.notEqual(asRootWith(["CHOWN"], ...command).status, 0, "both capabilities are needed");
