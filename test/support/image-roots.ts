@@ -55,8 +55,8 @@ const NODE_PROGRAMS = ["node", "nodejs", "npm", "npx", "corepack"].map((name) =>
 const FOLDERS = "dev home media mnt opt proc root run srv sys usr/local/bin usr/local/lib".split(" ");
 const DEVICES = { null: "1 3", zero: "1 5", full: "1 7", random: "1 8", urandom: "1 9", tty: "5 0" };
 
-/** Half of the memory is what a tmpfs may hold. The build of our image takes 1.2 GB for a while, most of it the packages. */
-const LEAST_MEMORY_BYTES = 3.5e9;
+/** A tmpfs may hold half of the memory. A build of our image takes 1.2 GB for a while, most of it packages, and two may run at once. */
+const LEAST_MEMORY_BYTES = 5e9;
 
 /** For sh. */
 const quoted = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;

@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { cpSync, existsSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from "node:fs";
+import { cpSync, existsSync, mkdtempSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
 import { promisify } from "node:util";
@@ -8,15 +8,6 @@ import { shellEnv } from "./script.ts";
 const run = promisify(execFile);
 const root = join(import.meta.dirname, "../..");
 const LIMIT_MS = 5 * 60_000;
-
-/** What `npm run release` makes. */
-export type Release = {
-  /** The folder, unpacked. */
-  readonly folder: string;
-  readonly archive: string;
-  /** Deletes all of it. */
-  readonly remove: () => void;
-};
 
 /** This repository as it is on disk, in a folder of its own: a build replaces `dist`, and other tests build, too. */
 export async function copyOfRepository(): Promise<string> {
@@ -34,20 +25,4 @@ export async function runRelease(copy: string): Promise<void> {
   const path = [dirname(process.execPath), shellEnv({})["PATH"]].join(delimiter);
   const options = { cwd: copy, env: shellEnv({ PATH: path }), timeout: LIMIT_MS, maxBuffer: 64 * 1024 * 1024 };
   await run("npm", ["run", "release"], options);
-}
-
-/** Makes a release of this repository as it is on disk. */
-export async function makeRelease(): Promise<Release> {
-  const copy = await copyOfRepository();
-  const remove = () => rmSync(copy, { recursive: true, force: true });
-  try {
-    await runRelease(copy);
-  } catch (error) {
-    remove();
-    throw error;
-  }
-  const made = join(copy, "release");
-  const archive = readdirSync(made).find((name) => name.endsWith(".tar.gz")) ?? "";
-  const [folder = ""] = readdirSync(made).filter((name) => name !== archive);
-  return { folder: join(made, folder), archive: join(made, archive), remove };
 }
