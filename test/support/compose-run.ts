@@ -5,7 +5,7 @@ import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { until } from "./cluster.ts";
 import { COMPOSE_FILE, type ComposeFile, type Service } from "./compose-file.ts";
-import { Container, newVolume } from "./container.ts";
+import { Container, type ContainerOptions, newVolume } from "./container.ts";
 import { buildImage, type Image } from "./image.ts";
 import { type ImageRoots } from "./image-roots.ts";
 
@@ -92,31 +92,17 @@ export class ComposeRun {
       if (image === undefined) throw new Error(`there is no image ${service.image}`);
       const mounted = service.volumes.map((volume) => {
         const [source = "", target = "", ...mode] = volume.split(":");
-        if (source.startsWith(".")) return [join(FOLDER, source), target, ...mode].join(":");
-        const folder = volumes.get(source) ?? newVolume(roots, image, target);
-        volumes.set(source, folder);
-        return [folder, target, ...mode].join(":");
+        const isHere = source.startsWith(".");
+        const from = isHere ? join(FOLDER, source) : (volumes.get(source) ?? newVolume(roots, image, target));
+        if (!isHere) volumes.set(source, from);
+        return [from, target, ...mode].join(":");
       });
-      const reached = Object.entries(file.services).filter(([, other]) =>
-        other.networks.some((each) => service.networks.includes(each)),
-      );
-      for (const hostname of namesOf(name, service)) {
-        const container = new Container(roots, image, service.command, {
-          hostname,
-          env: service.environment,
-          user: service.user,
-          readOnly: service.read_only,
-          tmpfs: service.tmpfs,
-          volumes: mounted,
-          capDrop: service.cap_drop,
-          securityOpt: service.security_opt,
-          network: { of: network.pid },
-          addHosts: reached.map(([other]) => `${other}:127.0.0.1`),
-          health: service.healthcheck?.test.slice(1),
-          stopTimeoutMs: Number.parseInt(service.stop_grace_period, 10) * 1000,
+      const options = { ...optionsOf(service, file), volumes: mounted, network: { of: network.pid } };
+      for (const hostname of namesOf(name, service))
+        started.set(hostname, {
+          service,
+          container: new Container(roots, image, service.command, { ...options, hostname }),
         });
-        started.set(hostname, { service, container });
-      }
     }
     return new ComposeRun(started, network);
   }
@@ -168,6 +154,22 @@ export class ComposeRun {
 
 const namesOf = (name: string, { deploy: { replicas } }: Service): string[] =>
   Array.from({ length: replicas }, (_, index) => (replicas === 1 ? name : `${name}-${index + 1}`));
+
+function optionsOf(service: Service, { services }: ComposeFile): ContainerOptions {
+  const isReached = ({ networks }: Service) => networks.some((each) => service.networks.includes(each));
+  const reached = Object.entries(services).filter(([, other]) => isReached(other));
+  return {
+    env: service.environment,
+    user: service.user,
+    readOnly: service.read_only,
+    tmpfs: service.tmpfs,
+    capDrop: service.cap_drop,
+    securityOpt: service.security_opt,
+    addHosts: reached.map(([name]) => `${name}:127.0.0.1`),
+    health: service.healthcheck?.test.slice(1),
+    stopTimeoutMs: Number.parseInt(service.stop_grace_period, 10) * 1000,
+  };
+}
 
 /** By name. Each is built as its service says; what stands in for Redis's image is built of this machine's programs. */
 async function imagesOf({ services }: ComposeFile, roots: ImageRoots): Promise<Map<string, Image>> {
