@@ -1,6 +1,6 @@
 // What `npm run release` runs: makes release/crossstitch-VERSION, a folder that runs on a machine with nothing installed, and beside it
 // the same as an archive. It is the npm package, the locked packages that it needs, and the Node that CI tests it with.
-//   node infra/release.ts --folder    makes no archive, which takes seconds
+//   node infra/release.ts --folder    makes no archive, which would take some seconds
 import { spawnSync } from "node:child_process";
 import { chmodSync, cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

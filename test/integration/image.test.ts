@@ -8,6 +8,7 @@ import { validate } from "dockerfile-utils";
 import { settings } from "../../src/config.ts";
 import { startLocalRedis } from "../../src/cli/processes/local-redis.ts";
 import { readProcesses } from "../../workers/node/processes/process-table.ts";
+import { checkedFetch } from "../support/checked-fetch.ts";
 import { REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
 import { Container, type ContainerOptions, newVolume } from "../support/container.ts";
 import { readDockerfile, readDockerignore } from "../support/dockerfile.ts";
@@ -199,7 +200,7 @@ describe("the image", { skip }, () => {
     await until("it is healthy", async () => (await api.health()).code === 0, START_LIMIT_MS);
     assert.match(api.output, /API on http:\/\/0\.0\.0\.0:8787/);
     // One that listens on 127.0.0.1 alone does not answer here.
-    const ask = `await fetch("http://127.0.0.2:8787/readyz").then(async (answer) => console.log(answer.status, await answer.text()))`;
+    const ask = `await globalThis.fetch("http://127.0.0.2:8787/readyz").then(async (answer) => console.log(answer.status, await answer.text()))`;
     const answer = await api.exec(["node", "--input-type=module", "--eval", ask]);
     assert.match(answer.stdout, /^200 /, answer.stderr);
     assert.deepEqual((await api.exec(["stitch", "nodes"])).code, 0);
@@ -232,9 +233,9 @@ describe("the image", { skip }, () => {
         const master = await healthy(t, proxy, "master", { ...confined, env });
         const node = await healthy(t, proxy, "node", { ...confined, env, volumes });
 
-        const ready = await fetch(`${env.STITCH_URL}/readyz`, { headers: { authorization: `Bearer ${TOKEN}` } });
+        const ready = await checkedFetch(`${env.STITCH_URL}/readyz`, { headers: { authorization: `Bearer ${TOKEN}` } });
         assert.equal(ready.status, 200, await ready.text());
-        const refused = await fetch(`${env.STITCH_URL}/v1/nodes`);
+        const refused = await checkedFetch(`${env.STITCH_URL}/v1/nodes`);
         assert.equal(refused.status, 401, await refused.text());
         const nodes = await api.exec(["stitch", "nodes"]);
         assert.match(nodes.stdout, /^n1 +alive/m, nodes.stderr);
