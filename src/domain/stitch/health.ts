@@ -14,6 +14,12 @@ export function healthOf(missed: number, heard: boolean): Health {
   return missed <= YELLOW_UP_TO ? "yellow" : "red";
 }
 
+const FROM_BEST: readonly Health[] = ["green", "yellow", "red", "missing"];
+
+/** The worse of two healths. `missing` is the worst: nothing is known yet. */
+export const worseOf = (one: Health, other: Health): Health =>
+  FROM_BEST.indexOf(one) < FROM_BEST.indexOf(other) ? other : one;
+
 /**
  * The health of a stitch as it is shown: null if the stitch cannot respond, because it is stopped, has run to its end, or its
  * node is dead.

@@ -1,12 +1,11 @@
 import * as z from "zod";
 import { sizeFirst } from "../json/size-first.ts";
+import { healthCheck } from "./check.ts";
+import { argument, words } from "./words.ts";
 
 /** Variables that can turn any started program into another one. A command from the network must not set them. */
 const REFUSED_ENV =
   /^(NODE_OPTIONS|NODE_EXTRA_CA_CERTS|NODE_PATH|LD_.*|DYLD_.*|BASH_ENV|ENV|PYTHONSTARTUP|PYTHONPATH|PERL5OPT|PERL5LIB|RUBYOPT|RUBYLIB|JAVA_TOOL_OPTIONS|_JAVA_OPTIONS|GCONV_PATH|IFS|__proto__|OPENSSL_CONF|GLIBC_TUNABLES|PYTHONHOME|CLASSPATH|JDK_JAVA_OPTIONS|STITCH_.*)$/;
-
-const noNul = (text: string) => !text.includes("\0");
-const argument = z.string().max(8192).refine(noNul, "must not contain a NUL character");
 
 const env = sizeFirst(
   128,
@@ -60,18 +59,21 @@ const shared = {
 };
 
 /** A program run as a child process of the node worker, without a shell. */
-const processSpec = z.strictObject({
-  adaptor: z.literal("process"),
-  command: sizeFirst(
-    256,
-    "arguments",
-    z.tuple([argument.min(1)], argument, { error: 'must be a list of words, such as ["sleep", "60"]' }),
-  ),
-  cwd: argument.refine((path) => path.startsWith("/"), "must be an absolute path").optional(),
-  env: env.default({}),
-  protocol: z.enum(["process-v1", "none"]).default("process-v1"),
-  ...shared,
-});
+const processSpec = z
+  .strictObject({
+    adaptor: z.literal("process"),
+    command: words,
+    cwd: argument.refine((path) => path.startsWith("/"), "must be an absolute path").optional(),
+    env: env.default({}),
+    protocol: z.enum(["process-v1", "none"]).default("process-v1"),
+    /** Without a default: the text of a spec that has none, and its hash, must stay what they are. */
+    check: healthCheck.optional(),
+    ...shared,
+  })
+  .refine(({ check, restart }) => check?.restartWhenRed !== true || restart.policy !== "never", {
+    path: ["check", "restartWhenRed"],
+    error: 'needs a restart policy that restarts: "always" or "on-failure"',
+  });
 
 /** A module that the node offers under this name (`STITCH_MODULES`); never a path from the network. */
 const moduleSpec = z.strictObject({
@@ -87,6 +89,9 @@ export type ProcessSpec = z.output<typeof processSpec>;
 
 /** Does a stitch with this spec take messages? A plain program has no protocol for them. */
 export const isAddressable = (spec: StitchSpec): boolean => spec.adaptor === "module" || spec.protocol === "process-v1";
+
+/** Does its node look whether it is well? */
+export const hasCheck = (spec: StitchSpec): boolean => spec.adaptor === "process" && spec.check !== undefined;
 
 /** Names a spec: the SHA-256, in hexadecimal, of the text that Masters store. */
 export const specHash = z.string().regex(/^[0-9a-f]{64}$/, "must be a SHA-256 in hexadecimal");

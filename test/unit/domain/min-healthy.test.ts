@@ -13,6 +13,7 @@ const GROUP = { target: CREATE.target };
 for (const [said, of, askedMs, added, replacing] of [
   ["answers heartbeats", spec({}), undefined, 0, 5000],
   ["answers none", spec(SILENT), undefined, 1000, 5000],
+  ["answers none, and has a check", spec({ ...SILENT, check: { tcp: { port: 1 } } }), undefined, 0, 5000],
   ["says so itself", spec({ ...SILENT, minHealthyMs: 20 }), undefined, 20, 20],
   ["was told by the command", spec({ minHealthyMs: 20 }), 0, 20, 0],
 ] as const) {
