@@ -122,6 +122,20 @@ export class Launcher {
   }
 }
 
+/** Starts the process of a launch, as the leader of a process group of its own. @throws if the system refuses at once. */
+export const spawnCall = (
+  { file, args, argv0, cwd }: SpawnCall,
+  env: Record<string, string>,
+  stdin: "pipe" | "ignore",
+): ChildProcess =>
+  spawn(file, args, {
+    cwd,
+    ...(argv0 === undefined ? {} : { argv0 }),
+    env,
+    detached: true,
+    stdio: [stdin, "pipe", "pipe"],
+  });
+
 type Outcome = { readonly code: number | null; readonly said: string };
 
 function outcomeOf(argv0: string, file: string, args: readonly string[]): Promise<Outcome> {

@@ -1,9 +1,9 @@
 import type { ChildProcess } from "node:child_process";
 import type { Readable } from "node:stream";
-import { orLate, pause } from "../../../src/bounded-wait.ts";
+import { orLate } from "../../../src/bounded-wait.ts";
 import type { Message } from "../../../src/domain/message.ts";
 import type { ProcessSpec } from "../../../src/domain/stitch/spec.ts";
-import type { StepError } from "../../../src/domain/stitch/stitch.ts";
+import type { Health, StepError } from "../../../src/domain/stitch/stitch.ts";
 import { errorText } from "../../../src/error-text.ts";
 import { Conversation } from "../protocol/conversation.ts";
 import type { EscapedProcesses } from "../processes/escaped-processes.ts";
@@ -12,22 +12,19 @@ import type { Launches } from "../processes/launches.ts";
 import type { Orphans } from "../processes/orphans.ts";
 import type { OutputPace } from "../logs/output-pace.ts";
 import { type FromStitch, ProcessV1Reader } from "../protocol/process-v1.ts";
-import { signalGroup, whatIsLeft } from "../processes/process-group.ts";
+import { GONE_LIMIT_MS, groupGone, signalGroup, whatIsLeft } from "../processes/process-group.ts";
 import type { Watchdog } from "../processes/watchdog.ts";
 import type { Delivered, Exit, StartContext, Started, StitchInstance } from "../protocol/adaptor.ts";
+import { CheckLoop } from "./check-loop.ts";
 import { earlyExitText, refusalText, type Wanted } from "./failed-launch.ts";
 import { FirstAndLastLines } from "./first-and-last-lines.ts";
 import type { Launcher, SpawnCall } from "./launcher.ts";
 import { textOf, MAX_LINE_BYTES } from "../protocol/line-splitter.ts";
 import { type OutputLine, OutputSplitter } from "./output-splitter.ts";
+import { probeOf } from "./probe-of.ts";
+import { ProgramHealth } from "./program-health.ts";
+import { ALIVE_AFTER_MS, staysAlive } from "./stays-alive.ts";
 
-/** With protocol `none`, a program that is alive after this time counts as running (http.md, "When a step has succeeded"). */
-const ALIVE_AFTER_MS = 1000;
-/** How often a start that has not become its program yet is checked. */
-const UNDER_WAY_POLL_MS = 250;
-/** How often a killed process group is checked, until the kernel has removed it. */
-const GONE_POLL_MS = 10;
-const GONE_LIMIT_MS = 5000;
 /** How long the output of an exited program is waited for: a process that left its group may hold the pipe for ever. */
 const DRAIN_MS = 500;
 /** An unfinished line goes to the log after this time: it may be a question, or the program's last output. */
@@ -70,6 +67,7 @@ export class ProcessInstance implements StitchInstance {
   readonly #context: StartContext;
   readonly #options: ProcessAdaptorOptions;
   readonly #conversation: Conversation | null;
+  readonly #check: CheckLoop | null;
   readonly #errors = new FirstAndLastLines();
   /** Resolves when the leader of the group is gone. */
   readonly #ended: Promise<Exit>;
@@ -107,10 +105,19 @@ export class ProcessInstance implements StitchInstance {
     child.on("error", (error) => void context.log("system", `error: ${error.message}`));
     // A program that does not read its input must not end the worker when the pipe breaks.
     child.stdin?.on("error", () => undefined);
-    this.#conversation =
-      spec.protocol === "process-v1" && child.stdin !== null
-        ? new Conversation(context, child.stdin, options.nowMs)
-        : null;
+    const input = spec.protocol === "process-v1" ? child.stdin : null;
+    const health = new ProgramHealth({ heartbeats: input !== null, check: spec.check !== undefined }, context.onHealth);
+    const onHealth = (its: Health) => health.byHeartbeats(its);
+    this.#conversation = input === null ? null : new Conversation({ ...context, onHealth }, input, options.nowMs);
+    this.#check =
+      spec.check === undefined
+        ? null
+        : new CheckLoop({
+            check: spec.check,
+            probe: probeOf(spec.check, { ...options, context, spec }),
+            onHealth: (its, failure) => health.byCheck(its, failure),
+            say: (text) => this.#say(text),
+          });
     const conversation = this.#conversation;
     if (conversation !== null) this.deliver = (message) => conversation.deliver(message);
     const drained = Promise.all([this.#readOutput(child.stdout), this.#readErrors(child.stderr)]);
@@ -124,6 +131,7 @@ export class ProcessInstance implements StitchInstance {
     options.escaped.leads(pid, ended);
     this.exited = ended.then(async (exit) => {
       this.#conversation?.fallSilent();
+      const checked = this.#check?.stop();
       // The processes that the leader started end with it, inside its group and
       // outside. During a stop, the group has the same grace as the leader.
       await this.#attempt(() => groupGone(pid, () => !this.#stopping || this.#killing));
@@ -132,6 +140,8 @@ export class ProcessInstance implements StitchInstance {
       // The watchdog reports a group before it ends it. That report is read in this turn at the latest.
       await new Promise((resolve) => setImmediate(resolve));
       const withLease = options.watchdog.release(pid);
+      // A check may just have started a command. The next run must not find it, nor take it for one of its own.
+      await this.#attempt(() => checked);
       await this.#attempt(() => this.#endEscaped());
       await this.#attempt(forgetLaunch);
       await orLate(drained, DRAIN_MS);
@@ -146,6 +156,11 @@ export class ProcessInstance implements StitchInstance {
     });
     this.started = this.#watchStart(ended, spec);
     this.#conversation?.start();
+  }
+
+  /** Why the program does not count as running yet, if that is its check. */
+  get notUpBecause(): string | null {
+    return this.#check?.failure ?? null;
   }
 
   get heldMs(): number {
@@ -282,8 +297,9 @@ export class ProcessInstance implements StitchInstance {
     if (this.#notLaunched !== null) return failed({ code: "spawn_failed", message: this.#notLaunched });
     if (first.code === 0 && spec.protocol === "none" && spec.restart.policy !== "always") return { kind: "finished" };
     const how = first.signal === null ? `with code ${first.code}` : `by ${first.signal}`;
-    const before =
-      this.#conversation === null
+    const before = this.#check?.hasBegun
+      ? `before it was green: ${this.#check.failure ?? "no check had ended"}`
+      : this.#conversation === null
         ? `within ${ALIVE_AFTER_MS} ms of its start`
         : 'before it answered a heartbeat; a program that speaks no ProcessV1 needs "protocol": "none"';
     const why = this.#stopping ? null : await earlyExitText(first.code, this.#wanted);
@@ -296,30 +312,24 @@ export class ProcessInstance implements StitchInstance {
     });
   }
 
-  /** Resolves when the program counts as running: it has answered a heartbeat, or with protocol `none` lived for a while. */
+  /** Resolves when the program counts as running: it has shown that it runs, and then its check has succeeded. */
   #up(): { up: Promise<"up">; cancel: () => void } {
-    if (this.#conversation !== null) return { up: this.#conversation.heard.then(() => "up"), cancel: () => undefined };
-    let timer: NodeJS.Timeout | undefined;
-    const up = new Promise<"up">((resolve) => {
-      const after = (ms: number, look: () => void) => {
-        // If the event loop was blocked, an exit may wait to be handled: in a turn of the loop, timers come before it.
-        timer = setTimeout(() => setImmediate(look), ms);
-      };
-      const resolveUp = () => resolve("up");
-      const isUnderWay = () => this.#call.tools.length > 0 && this.#options.launcher.isUnderWay(this.pid);
-      const untilLaunched = () => {
-        if (isUnderWay()) after(UNDER_WAY_POLL_MS, untilLaunched);
-        // It is unknown since when the process is the program, so its time begins here.
-        else after(ALIVE_AFTER_MS, resolveUp);
-      };
-      after(ALIVE_AFTER_MS, () => (isUnderWay() ? untilLaunched() : resolveUp()));
+    const check = this.#check;
+    const isUnderWay = () => this.#call.tools.length > 0 && this.#options.launcher.isUnderWay(this.pid);
+    const { up: runs, cancel } =
+      this.#conversation === null ? staysAlive(isUnderWay) : { up: this.#conversation.heard, cancel: () => undefined };
+    const isGreen = runs.then(() => {
+      check?.start();
+      return check?.green;
     });
-    return { up, cancel: () => clearTimeout(timer) };
+    return { up: isGreen.then(() => "up"), cancel };
   }
 
   async stop(graceMs: number): Promise<Exit> {
     const first = !this.#stopping;
     this.#stopping = true;
+    // Not awaited: `exited` waits for it.
+    void this.#check?.stop();
     if (first && graceMs > 0 && this.#conversation !== null) {
       this.#conversation.exit();
       // Only the leader gets this message. When it has ended, the others of its group get a signal.
@@ -361,18 +371,3 @@ function* lineByLine(found: FromStitch): Generator<FromStitch, void> {
 }
 
 const named = (pids: readonly number[]): string => pids.slice(0, 20).join(", ");
-
-/**
- * Resolves when the kernel has removed a process group. Kills the rest of the group as soon as `killIsDue`, and is bounded
- * from then on: if nobody reaps orphans (a container without an init), a dead process stays listed for ever, and a process
- * of another user cannot be ended from here.
- */
-async function groupGone(pid: number, killIsDue: () => boolean): Promise<void> {
-  for (let killedForMs = 0; killedForMs < GONE_LIMIT_MS; ) {
-    const kill = killIsDue();
-    const sent = signalGroup(pid, kill ? "SIGKILL" : 0);
-    if (sent === "gone" || (sent === "refused" && kill)) return;
-    await pause(GONE_POLL_MS);
-    if (kill) killedForMs += GONE_POLL_MS;
-  }
-}

@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import { statSync } from "node:fs";
 import { errorCode, errorText } from "../../../src/error-text.ts";
 import { signalGroup } from "../processes/process-group.ts";
@@ -6,6 +6,7 @@ import { type Adaptor, type Exit, neverStarted, type Started, type StitchInstanc
 import type { Wanted } from "./failed-launch.ts";
 import { type ProcessAdaptorOptions, ProcessInstance, failed } from "./process-instance.ts";
 import { environment, processV1Command } from "./command-line.ts";
+import { spawnCall } from "./launcher.ts";
 
 /** Runs programs as child processes, each the leader of a process group of its own, without a shell. */
 export function processAdaptor(options: ProcessAdaptorOptions): Adaptor {
@@ -27,14 +28,8 @@ export function processAdaptor(options: ProcessAdaptorOptions): Adaptor {
       return neverStarted(`the working folder ${cwd} does not exist on ${context.node}`);
     let child: ChildProcess;
     try {
-      child = spawn(call.file, call.args, {
-        cwd: call.cwd,
-        ...(call.argv0 === undefined ? {} : { argv0: call.argv0 }),
-        env,
-        detached: true,
-        // A program without ProcessV1 gets no input, and if it reads, it must not wait for any.
-        stdio: [spec.protocol === "process-v1" ? "pipe" : "ignore", "pipe", "pipe"],
-      });
+      // A program without ProcessV1 gets no input, and if it reads, it must not wait for any.
+      child = spawnCall(call, env, spec.protocol === "process-v1" ? "pipe" : "ignore");
     } catch (error) {
       return neverStarted(spawnText(error, wanted));
     }

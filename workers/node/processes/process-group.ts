@@ -1,5 +1,11 @@
+import { pause } from "../../../src/bounded-wait.ts";
 import { errorCode } from "../../../src/error-text.ts";
 import { readProcesses } from "./process-table.ts";
+
+/** How often a killed process group is checked, until the kernel has removed it. */
+const GONE_POLL_MS = 10;
+/** How long a killed process may take to end. */
+export const GONE_LIMIT_MS = 5000;
 
 /** The result of a signal to a process group. `refused`: only processes of another user are left in the group. */
 export type Sent = "sent" | "gone" | "refused";
@@ -34,4 +40,19 @@ export async function whatIsLeft(group: number): Promise<{ others: number[]; kil
     if (sent === "sent") left.killed.push(row.pid);
   }
   return left;
+}
+
+/**
+ * Resolves when the kernel has removed a process group. Kills the rest of the group as soon as `killIsDue`, and is bounded
+ * from then on: if nobody reaps orphans (a container without an init), a dead process stays listed for ever, and a process
+ * of another user cannot be ended from here.
+ */
+export async function groupGone(pid: number, killIsDue: () => boolean): Promise<void> {
+  for (let killedForMs = 0; killedForMs < GONE_LIMIT_MS; ) {
+    const kill = killIsDue();
+    const sent = signalGroup(pid, kill ? "SIGKILL" : 0);
+    if (sent === "gone" || (sent === "refused" && kill)) return;
+    await pause(GONE_POLL_MS);
+    if (kill) killedForMs += GONE_POLL_MS;
+  }
 }

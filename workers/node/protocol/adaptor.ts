@@ -40,8 +40,8 @@ export type StartContext = {
   readonly reply: (message: Message, channel: string, data: string) => Promise<void>;
   /** Called when the stitch can take messages again, after `deliver` returned null. */
   readonly onRoom: () => void;
-  /** Called at each change of health, once the stitch runs. */
-  readonly onHealth: (health: Health) => void;
+  /** Called at each change of health, once the stitch runs. `failure`: its check is red, and failed with this text. */
+  readonly onHealth: (health: Health, failure?: string) => void;
 };
 
 /** What a stitch did with a message. */
@@ -63,6 +63,8 @@ export type Exit = {
   readonly heldUp?: string;
   /** The stitch could not even be started, so no run has ended. */
   readonly neverRan?: boolean;
+  /** The node ended the run because its check was red, and failed with this text. */
+  readonly red?: string;
   /** The first and the last lines that the stitch wrote to standard error. */
   readonly stderrTail?: string;
 };
@@ -92,6 +94,8 @@ export interface StitchInstance {
    * stitch can take no message now; missing if it never takes messages.
    */
   deliver?(message: Message): Promise<Delivered> | null;
+  /** What its check has shown, if it has not shown yet that it runs because of that. Missing or null: nothing. */
+  readonly notUpBecause?: string | null;
   /** How long in all the stitch could not answer, because its own messages waited for room. Missing: never. */
   readonly heldMs?: number;
 }

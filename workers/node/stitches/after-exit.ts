@@ -65,8 +65,13 @@ function byPolicy({ record, spec, exit, nowMs, random }: EndedRun, ended: Partia
   const { restarts, startedAtMs } = record;
   const neverRan = exit.neverRan === true;
   const ranMs = neverRan || startedAtMs === null ? null : nowMs - startedAtMs;
-  const next = afterExit(spec.restart, exit.code === 0, ranMs, restarts, random);
-  const how = neverRan ? "it could not be started" : exitText(exit);
+  // A program that ends well when it is told to has not run to its end.
+  const next = afterExit(spec.restart, exit.code === 0 && exit.red === undefined, ranMs, restarts, random);
+  const how = neverRan
+    ? "it could not be started"
+    : exit.red === undefined
+      ? exitText(exit)
+      : `it was stopped because its check was red: ${exit.red}`;
   const lastExit = ended.lastExit == null ? null : { code: exit.code, signal: exit.signal };
   switch (next.kind) {
     case "stopped":

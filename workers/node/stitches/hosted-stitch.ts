@@ -1,6 +1,6 @@
 import type { Message } from "../../../src/domain/message.ts";
 import { stableAfterMs } from "../../../src/domain/stitch/restart.ts";
-import type { StitchSpec } from "../../../src/domain/stitch/spec.ts";
+import { hasCheck, type StitchSpec } from "../../../src/domain/stitch/spec.ts";
 import type { Health, StepError, StitchRecord } from "../../../src/domain/stitch/stitch.ts";
 import { errorText } from "../../../src/error-text.ts";
 import { NoAnswer } from "../files/bounded-files.ts";
@@ -247,7 +247,7 @@ export class HostedStitch {
     this.#isHeldUp = false;
     this.#isFolderLate = dataDir.status === "rejected" && dataDir.reason instanceof NoAnswer;
     this.log.keepOpen();
-    const onHealth = (health: Health) => this.#onHealth(instance, health);
+    const onHealth = (health: Health, failure?: string) => this.#onHealth(instance, health, failure);
     const instance =
       spec === null
         ? neverStarted(this.#specUnknown().message, { heldUp: this.#specUnknown().message })
@@ -267,11 +267,12 @@ export class HostedStitch {
       return;
     }
     if (started.kind !== "running" || this.#instance !== instance || this.record.state !== "starting") return;
-    // A stitch without heartbeats has shown by now that it was well since its start.
-    const healthySinceMs = this.record.takesMessages ? this.#options.nowMs() : this.record.startedAtMs;
+    // A stitch without heartbeats and without a check has shown by now that it was well since its start.
+    const isSilent = !this.record.takesMessages && (this.spec === null || !hasCheck(this.spec));
+    const healthySinceMs = isSilent ? this.record.startedAtMs : this.#options.nowMs();
     this.update({ state: "running", health: "green", healthySinceMs }, { type: "stitch.started" });
     // A stitch that has just answered for the first time may still be late with its answers.
-    if (this.#health.last !== null) this.#onHealth(instance, this.#health.last);
+    if (this.#health.last !== null) this.#onHealth(instance, this.#health.last, this.#health.failure);
     const policy = this.spec?.restart;
     if (this.record.restarts === 0 || policy === undefined) return;
     this.#stable = setTimeout(() => this.#setRestarts(0), stableAfterMs(policy)).unref();
@@ -281,12 +282,37 @@ export class HostedStitch {
     if (this.record.restarts !== restarts) this.update({ restarts });
   }
 
-  #onHealth(instance: StitchInstance, health: Health): void {
+  #onHealth(instance: StitchInstance, health: Health, failure?: string): void {
     if (this.#instance !== instance) return;
     this.#health.last = health;
+    this.#health.failure = failure;
     // Before the stitch runs, and while it stops, its state says more than its health.
-    if (this.record.state !== "running" || this.record.health === health) return;
-    this.update({ health }, this.#health.turnsTo(health) ? { type: "stitch.health", data: { health } } : null);
+    if (this.record.state !== "running") return;
+    if (failure !== undefined && this.#restartsWhenRed) this.#endRed(instance);
+    if (this.record.health === health) return;
+    const data = failure === undefined ? { health } : { health, reason: failure };
+    this.update({ health }, this.#health.turnsTo(health) ? { type: "stitch.health", data } : null);
+  }
+
+  get #restartsWhenRed(): boolean {
+    const { spec } = this;
+    return spec?.adaptor === "process" && spec.check?.restartWhenRed === true;
+  }
+
+  /** Ends a run whose check is red, as if it had ended by itself: then its restart policy decides. Steps come first. */
+  #endRed(instance: StitchInstance): void {
+    const end = async () => {
+      const { failure } = this.#health;
+      // A step has stopped it, it has ended, or it is well again.
+      if (this.#instance !== instance || this.record.state !== "running" || failure === undefined) return;
+      this.#health.endedWith = failure;
+      try {
+        this.#onExit(instance, await instance.stop(this.stopGraceMs));
+      } catch (error) {
+        this.#note(`its check is red, and it could not be stopped: ${errorText(error)}`);
+      }
+    };
+    this.#options.inOrder(end).catch(this.#options.onError);
   }
 
   #onExit(instance: StitchInstance, exit: Exit): void {
@@ -296,11 +322,12 @@ export class HostedStitch {
     // A thousand stitches that do not run must not keep a thousand files open.
     this.log.close();
     const { record, spec } = this;
+    const { endedWith } = this.#health;
     const { holdsId, nowMs, random } = this.#options;
     const after = decideAfterExit({
       record,
       spec,
-      exit,
+      exit: endedWith === undefined ? exit : { ...exit, red: endedWith },
       isWanted: record.desired === "stopped" || record.state === "stopping" || this.#isClosing,
       holdsId: holdsId(),
       nowMs: nowMs(),

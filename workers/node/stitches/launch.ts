@@ -1,4 +1,3 @@
-import type { Health } from "../../../src/domain/stitch/stitch.ts";
 import type { StitchSpec } from "../../../src/domain/stitch/spec.ts";
 import { errorText } from "../../../src/error-text.ts";
 import { NoAnswer } from "../files/bounded-files.ts";
@@ -29,7 +28,7 @@ type Launched = {
   /** The data folder, or the reason why there is none. */
   readonly dataDir: PromiseSettledResult<string>;
   readonly log: StitchLog;
-  readonly onHealth: (health: Health) => void;
+  readonly onHealth: StartContext["onHealth"];
 };
 
 /** Launches a stitch. Throws nothing: if the launch fails, the result is an instance that never started. */

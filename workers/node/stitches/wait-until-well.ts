@@ -31,7 +31,11 @@ export async function waitUntilWell(options: WaitOptions): Promise<StepError | n
     interrupted.then(() => SUPERSEDED),
   ]);
   const notUp = await orLate<StepError | null>(up, timeoutMs);
-  if (notUp === LATE) return { code: "start_timeout", message: `it was not up after ${timeoutMs} ms` };
+  if (notUp === LATE) {
+    const why = instance.notUpBecause ?? null;
+    const message = `it was not up after ${timeoutMs} ms${why === null ? "" : `: ${why}`}`;
+    return { code: "start_timeout", message };
+  }
   return notUp ?? waitWhileUp(options);
 }
 
