@@ -4,6 +4,7 @@ import { type Command, Option } from "commander";
 import { errorText } from "../../error-text.ts";
 import { carryOut } from "./carry-out.ts";
 import { clientAction } from "../calls/client-action.ts";
+import { parseCheck } from "../options/check-option.ts";
 import { commandBody } from "../options/command-body.ts";
 import { addCommandOptions, type CommandFlags, type Mode } from "../options/command-options.ts";
 import { collectPair, parseWholeNumber } from "../options/option-values.ts";
@@ -25,6 +26,7 @@ export function registerRun(parent: Command, mode: Mode): void {
     .option("--env <name=value>", "a variable for the program; may be repeated", collectPair)
     .addOption(new Option("--restart <policy>", "when it exits").choices(["always", "on-failure", "never"]))
     .addOption(new Option("--protocol <protocol>", "what it speaks (default: none)").choices(["process-v1", "none"]))
+    .option("--check <check>", "http:PORT/PATH, tcp:PORT or exec:COMMAND: is it well?", parseCheck)
     .option("--spec <file>", "the spec, as JSON; - reads it from stdin");
   addCommandOptions(addPlacementOptions(command), mode).action(
     clientAction(async (context, group: string, words: string[], flags: Flags) => {

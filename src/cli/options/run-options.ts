@@ -1,4 +1,5 @@
 import { errorText } from "../../error-text.ts";
+import type { TypedCheck } from "./check-option.ts";
 import { type PlacementFlags, placementOf } from "./placement-flags.ts";
 import { UsageError } from "../terminal/usage-error.ts";
 
@@ -10,6 +11,7 @@ export type RunFlags = PlacementFlags & {
   readonly env?: Readonly<Record<string, string>>;
   readonly restart?: string;
   readonly protocol?: string;
+  readonly check?: TypedCheck;
 };
 
 type Fields = Readonly<Record<string, unknown>>;
@@ -34,6 +36,7 @@ export function createOptions(flags: RunFlags, words: readonly string[], file: s
         env: flags.env === undefined ? undefined : { ...fieldsOf(spec, "env"), ...flags.env },
         // Default: a program typed at a prompt does not speak the stitch protocol.
         protocol: flags.protocol ?? (file === null ? "none" : undefined),
+        check: flags.check === undefined ? undefined : { ...paceOf(spec), ...flags.check },
         restart: flags.restart === undefined ? undefined : { ...fieldsOf(spec, "restart"), policy: flags.restart },
       }),
     },
@@ -61,6 +64,12 @@ function fieldsOf(spec: Fields, name: string): Fields {
   if (!isFields(value))
     throw new UsageError(`"${name}" of the spec is not a JSON object, so --${name} adds nothing to it`);
   return value;
+}
+
+/** What the spec's check says beside what it looks at. */
+function paceOf(spec: Fields): Fields {
+  const { http: _http, tcp: _tcp, exec: _exec, ...pace } = fieldsOf(spec, "check");
+  return pace;
 }
 
 function given(fields: Fields): Fields {

@@ -107,6 +107,19 @@ test("each command sends the right body", async () => {
         count: 2,
       },
     ],
+    [
+      ["run", "a.b.1", "--check", "http:8080/health", "--", "x"],
+      {
+        command: "stitch.create",
+        target: "a.b.1",
+        spec: {
+          adaptor: "process",
+          command: ["x"],
+          protocol: "none",
+          check: { http: { port: 8080, path: "/health" } },
+        },
+      },
+    ],
   ] as const;
   await using api = await CannedApi.start(({ body }, response) =>
     sendJson(response, 200, isDryRun(body) ? planWith() : job("succeeded")),
@@ -515,6 +528,7 @@ test("usage errors exit with 1 and say what to type", async () => {
     [["clone", "x", "--to"], /argument missing/],
     [["stopp", "x"], /unknown command 'stopp'/],
     [["run", "a.b.1", "--strategy", "fast", "--", "x"], /Allowed choices are spread, binpack/],
+    [["run", "a.b.1", "--check", "8080", "--", "x"], /It is http:PORT\/PATH, tcp:PORT or exec:"COMMAND ARG…"/],
     [["run", "a.b.1", "--spec", "/no/such/file"], /spec cannot be read: ENOENT/],
     [["logs", "a", "-n", "10001"], /whole number from 0 to 10000/],
     [["logs"], /missing required argument 'stitch'/],
