@@ -113,7 +113,7 @@ const after = (outcomes: readonly boolean[], greenAfter: number, redAfter: numbe
 };
 const shown = (text: string, greenAfter: number, redAfter: number) =>
   after(
-    [...text].map((each) => each === "+"),
+    text.split("").map((each) => each === "+"),
     greenAfter,
     redAfter,
   )

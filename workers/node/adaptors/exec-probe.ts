@@ -2,16 +2,19 @@ import type { ChildProcess } from "node:child_process";
 import type { Readable } from "node:stream";
 import { LATE, orLate, pause } from "../../../src/bounded-wait.ts";
 import type { ProcessSpec } from "../../../src/domain/stitch/spec.ts";
-import { printable } from "../../../src/printable.ts";
+import type { Handles } from "../processes/handles.ts";
 import { groupGone, signalGroup } from "../processes/process-group.ts";
+import type { Watchdog } from "../processes/watchdog.ts";
 import type { StartContext } from "../protocol/adaptor.ts";
 import { environment } from "./command-line.ts";
 import { refusalText, type Wanted } from "./failed-launch.ts";
-import { type SpawnCall, spawnCall } from "./launcher.ts";
+import { type Launcher, type SpawnCall, spawnCall } from "./launcher.ts";
 import { failedLook, type Finding, findingOf, type Probe } from "./probe.ts";
-import type { ProcessAdaptorOptions } from "./process-instance.ts";
 
-export type ExecProbeOptions = Pick<ProcessAdaptorOptions, "watchdog" | "launcher" | "handles"> & {
+export type ExecProbeOptions = {
+  readonly watchdog: Pick<Watchdog, "guard" | "release">;
+  readonly launcher: Pick<Launcher, "launch" | "refusal">;
+  readonly handles: Pick<Handles, "refusal">;
   readonly context: StartContext;
   readonly spec: ProcessSpec;
 };
@@ -166,7 +169,7 @@ class Output {
     return this.#kept
       .toString()
       .split(/[\r\n]+/)
-      .map((line) => line.trim())
+      .map((line) => line.replace(/\p{Cc}+/gu, " ").trim())
       .filter((line) => line !== "");
   }
 
@@ -177,6 +180,6 @@ class Output {
 
   /** In one line. */
   get text(): string {
-    return this.#lines.map(printable).join("; ").slice(-SAID_CHARS);
+    return this.#lines.join("; ").slice(-SAID_CHARS);
   }
 }
