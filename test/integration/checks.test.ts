@@ -181,7 +181,8 @@ describe("a check by a command", { concurrency: 3 }, () => {
   it("runs in the folder and environment of the program, and its output is in the reason, not in the log", async () => {
     await withCluster(url, {}, async (cluster) => {
       await cluster.node("n1");
-      const script = 'echo "$STITCH_ID $MINE" > seen; test -e well && exit 0; echo "it is ill" >&2; exit 4';
+      const script =
+        'test -e seen || echo "$STITCH_ID $MINE" > seen; test -e well && exit 0; echo "it is ill" >&2; exit 4';
       const spec = { command: LIVES, env: { MINE: "1" }, check: { exec: ["sh", "-c", script], ...PATIENT } };
       const job = await create(cluster, "s", spec, { timeoutMs: 5000 });
       assert.match(errorOf(job).message, /: exited with code 4: it is ill$/);
