@@ -54,7 +54,7 @@ async function told(cluster: TestCluster, id: string, type: string): Promise<Rec
 }
 /** Asks the server of `checked.mjs`. */
 const ask = async (port: number, path: string) => {
-  const response = await fetch(`http://127.0.0.1:${port}${path}`);
+  const response = await globalThis.fetch(`http://127.0.0.1:${port}${path}`);
   await response.arrayBuffer();
 };
 
