@@ -10,20 +10,16 @@ import {
 import { type ChosenMaster, LEASE_IN_REDIS, settingOf } from "../domain/master-mode.ts";
 import type { RedisClient } from "./connection/client.ts";
 import { RedisRefused } from "./connection/connection.ts";
+import { REPLICATION_ID } from "./connection/replication-id.ts";
 import { defineScript } from "./connection/script.ts";
 import type { Keys } from "./keys.ts";
 import { inMode, KEPT_FIELD, WRONG_LEASE } from "./master-mode.ts";
 
 /**
  * Lua: the current election. `current_election(key)` returns nil if there is none, or a table with `id`, `epoch`, `n`, `holder` and
- * `until_ms`. See `currentElection`: the lease is void if Redis's replication id has changed since, which happens when a replica
- * becomes the primary (https://redis.io/docs/latest/operate/oss_and_stack/management/replication/). A lease that cannot be read is
- * none.
+ * `until_ms`. See `currentElection`: the lease is void if Redis's replication id has changed since. A lease that cannot be read is none.
  */
-export const ELECTION = `
-local function replication_id()
-  return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
-end
+export const ELECTION = `${REPLICATION_ID}
 local function current_election(key)
   local l = redis.pcall('HMGET', key, 'election', 'epoch', 'n', 'holder', 'until', 'replid')
   if l.err or not (l[1] and l[4] and l[6]) or #l[1] ~= 32 then return nil end

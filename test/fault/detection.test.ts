@@ -5,6 +5,7 @@ import { redisTimeMs } from "../../src/redis/node/node-record.ts";
 import { leaveNode } from "../../src/redis/node/node-lease.ts";
 import { noteSilence, readSilent } from "../../src/redis/node/silent-nodes.ts";
 import { FAST, REDISES, type TestCluster, until, withCluster } from "../support/cluster.ts";
+import { isRunning } from "../support/process-list.ts";
 import { withOwnRedis } from "../support/own-redis.ts";
 import { registerTestNode } from "../support/register-test-node.ts";
 
@@ -49,6 +50,22 @@ describe("nodes that fall silent", { concurrency: 3 }, () => {
       });
     });
 
+  it("six hundred nodes at once are each told once", async () => {
+    await withCluster(url, FAST, async (cluster) => {
+      const { redis, keys } = cluster.open;
+      await masters(cluster, 2);
+      const ids = Array.from({ length: 600 }, (_, at) => `n${at}`);
+      await Promise.all(ids.map((id) => registerTestNode(redis, keys, id, 1)));
+      for (const type of ["node.suspect", "node.dead"]) {
+        const told = await until(`${type} of all`, async () => {
+          const { items } = await cluster.master.state.events(null, 1000, { type: [type] });
+          return items.length >= ids.length && items;
+        });
+        assert.deepEqual([told.length, new Set(told.map(({ node }) => node))], [ids.length, new Set(ids)]);
+      }
+    });
+  });
+
   it("a paused node that was declared dead registers anew when it goes on", async () => {
     await withCluster(url, FAST, async (cluster) => {
       await masters(cluster, 1);
@@ -77,8 +94,15 @@ describe("nodes that fall silent", { concurrency: 3 }, () => {
       await withCluster(redis.url, FAST, async (cluster) => {
         await masters(cluster, 2);
         const nodes = await Promise.all(["n1", "n2", "n3"].map((id) => cluster.node(id, only)));
+        // Such a stitch ends when its node has had no lease for a while.
+        const pids = await Promise.all(
+          ["n1", "n2", "n3"].map(async (id) => {
+            await cluster.create(id, `of-${id}`, ["sleep", "600"], { onDisconnect: "stop" });
+            return (await cluster.master.state.stitch(`of-${id}`)).pid ?? assert.fail();
+          }),
+        );
         redis.now().kill("SIGSTOP");
-        await new Promise((resolve) => setTimeout(resolve, 1.5 * LEASE_MS));
+        await until("every lease is over", () => !pids.some(isRunning));
         redis.now().kill("SIGCONT");
         await isTold(cluster, "n1", "back 2");
         await nodes[1]?.kill("SIGKILL");

@@ -18,7 +18,10 @@ type SweeperOptions = {
   readonly onError: (error: unknown) => void;
 };
 
-/** Does the upkeep of a Master: its place on the list, a sweep each second, a watch over the nodes, and a look at jobs that are due. Only one Master takes each due job. */
+/**
+ * Does the upkeep of a Master: its place on the list, a sweep each second, a watch over the nodes, and a look at jobs that are due.
+ * Only one Master takes each due job.
+ */
 export class Sweeper {
   readonly #options: SweeperOptions;
   readonly #stopping = new AbortController();

@@ -7,6 +7,8 @@ import { noteSilence, readLapsed, readSilent, type SilentNode } from "../../redi
 
 /** Longest time between two looks. */
 const MOST_BETWEEN_MS = 1000;
+/** Nodes that one look reads at most: when half of a large cluster falls silent, the rest waits for the next looks. */
+const MOST_READ = 500;
 
 export type NodeWatchOptions = {
   readonly redis: RedisClient;
@@ -18,22 +20,22 @@ export type NodeWatchOptions = {
   readonly steadyNowMs: () => number;
 };
 
-/** A silent node as it was when it was first seen so, and since when it has not moved. */
-type Standing = { readonly node: SilentNode; readonly sinceMs: number };
+/** A silent node as it was when it was read, and since when. What is noted of it later holds only if it has not moved since. */
+type Standing = { readonly node: SilentNode; readonly sinceMs: number; isSuspect: boolean };
 
 /**
  * Notices nodes that fall silent: notes them as suspect when their lease has run out, declares them dead when they have stood still
  * for long enough, and tells of each once, however many Masters watch. A lease that ran out while this Master could not read Redis
  * proves nothing: after a break of its pulse, every node has a fresh lease. A look costs one round trip, whatever the number of live
- * nodes; while nodes are silent, one or two more.
+ * nodes. A node that is silent is read twice and noted twice, and then costs nothing.
  */
 export class NodeWatch {
   readonly #options: NodeWatchOptions;
   /** By replication id: each shard of a Redis Cluster has its own. */
   readonly #pulses = new Map<string, Pulse>();
   readonly #standing = new Map<string, Standing>();
-  /** Nodes that are declared dead, with the end of their lease in the index: they need no look until that changes. */
-  readonly #declared = new Map<string, string>();
+  /** Nodes that need no more, with the end of their lease in the index: until that changes. */
+  readonly #done = new Map<string, string>();
 
   constructor(options: NodeWatchOptions) {
     this.#options = options;
@@ -59,62 +61,70 @@ export class NodeWatch {
   async #look(): Promise<void> {
     const { redis, keys } = this.#options;
     const { lapsed, look } = await readLapsed(redis, keys);
-    this.#read(look);
-    for (const map of [this.#standing, this.#declared])
-      for (const id of map.keys()) if (!lapsed.has(id)) map.delete(id);
-    const ids = [...lapsed].filter(([id, end]) => this.#declared.get(id) !== end).map(([id]) => id);
-    if (ids.length === 0) return;
-    const nodes = await readSilent(redis, keys, ids);
-    for (const { look: seen } of nodes) this.#read(seen);
-    for (const node of nodes) if (node.isDead) this.#declared.set(node.id, lapsed.get(node.id) ?? "");
-    const silent = nodes.filter((node) => this.#stands(node));
+    this.#feel(look);
+    for (const map of [this.#standing, this.#done]) for (const id of map.keys()) if (!lapsed.has(id)) map.delete(id);
+    const unknown = [...lapsed]
+      .filter(([id, end]) => !this.#standing.has(id) && this.#done.get(id) !== end)
+      .map(([id]) => id)
+      .slice(0, MOST_READ);
+    for (const node of await readSilent(redis, keys, [...unknown, ...this.#oneOfEachOtherShard(look.replid)])) {
+      this.#feel(node.look);
+      this.#take(node, lapsed.get(node.id) ?? "");
+    }
     await this.#note(
       "suspect",
-      silent.filter(({ isSuspect }) => !isSuspect),
+      this.#calm().filter(({ isSuspect }) => !isSuspect),
     );
+    const overMs = this.#options.steadyNowMs() - standsStillMs(this.#options.heartbeatMs);
     await this.#note(
       "dead",
-      silent.filter((node) => this.#isOver(node)),
+      this.#calm().filter(({ sinceMs }) => sinceMs <= overMs),
     );
   }
 
-  #read(look: SilentNode["look"]): void {
+  /** The index tells of its own shard alone. The pulse of another one goes on as long as a node there is read. */
+  #oneOfEachOtherShard(replid: string): string[] {
+    const ids = new Map([...this.#standing.values()].map(({ node }) => [node.look.replid, node.id]));
+    ids.delete(replid);
+    return [...ids.values()];
+  }
+
+  #feel(look: SilentNode["look"]): void {
     const { heartbeatMs, steadyNowMs } = this.#options;
     const before = this.#pulses.get(look.replid) ?? null;
     this.#pulses.set(look.replid, pulseAfter(before, { ...look, steadyMs: steadyNowMs() }, heartbeatMs));
   }
 
-  /** Is it silent, and does the pulse go back far enough to say so? Remembers since when. */
-  #stands(node: SilentNode): boolean {
-    const { leaseMs, steadyNowMs } = this.#options;
+  #take(node: SilentNode, leaseEnd: string): void {
+    const before = this.#standing.get(node.id)?.node;
+    const isSame = before?.incarnation === node.incarnation && before.beats === node.beats;
     if (!node.isSilent || node.isDead) {
       this.#standing.delete(node.id);
-      return false;
-    }
-    const nowMs = steadyNowMs();
-    const pulse = this.#pulses.get(node.look.replid);
-    if (pulse === undefined || nowMs - pulse.sinceMs < leaseMs) return false;
-    const before = this.#standing.get(node.id);
-    const { incarnation, beats, look } = before?.node ?? {};
-    const isSame = incarnation === node.incarnation && beats === node.beats && look?.replid === node.look.replid;
-    if (!isSame || before === undefined || before.sinceMs < pulse.sinceMs)
-      this.#standing.set(node.id, { node, sinceMs: nowMs });
-    return true;
+      if (node.isDead) this.#done.set(node.id, leaseEnd);
+    } else if (!isSame || before.look.replid !== node.look.replid)
+      this.#standing.set(node.id, { node, sinceMs: this.#options.steadyNowMs(), isSuspect: node.isSuspect });
   }
 
-  #isOver({ id }: SilentNode): boolean {
-    const standing = this.#standing.get(id);
-    const { heartbeatMs, steadyNowMs } = this.#options;
-    return standing !== undefined && steadyNowMs() - standing.sinceMs >= standsStillMs(heartbeatMs);
+  /** Those whose shard was read for a whole lease without a break: so their lease ran out by itself. */
+  #calm(): Standing[] {
+    const calmSinceMs = this.#options.steadyNowMs() - this.#options.leaseMs;
+    return [...this.#standing.values()].filter(
+      ({ node }) => (this.#pulses.get(node.look.replid)?.sinceMs ?? Number.POSITIVE_INFINITY) <= calmSinceMs,
+    );
   }
 
-  async #note(as: "suspect" | "dead", nodes: readonly SilentNode[]): Promise<void> {
+  async #note(as: "suspect" | "dead", all: readonly Standing[]): Promise<void> {
     const { redis, keys } = this.#options;
-    const isNew = await Promise.all(nodes.map((node) => noteSilence(redis, keys, as, node)));
-    const events = nodes
+    const some = all.slice(0, MOST_READ);
+    const isNew = await Promise.all(some.map(({ node }) => noteSilence(redis, keys, as, node)));
+    // Another Master was first, or the node has moved: the next look reads it.
+    for (const standing of some)
+      if (as === "dead") this.#standing.delete(standing.node.id);
+      else standing.isSuspect = true;
+    const events = some
       .filter((_, index) => isNew[index])
       .map(
-        ({ id, incarnation }): ClusterEvent => ({
+        ({ node: { id, incarnation } }): ClusterEvent => ({
           type: `node.${as}`,
           node: id,
           data: { incarnation: Number(incarnation) },

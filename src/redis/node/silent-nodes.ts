@@ -1,22 +1,17 @@
 import * as z from "zod";
 import type { Look } from "../../domain/node/pulse.ts";
+import { REPLICATION_ID } from "../connection/replication-id.ts";
 import { defineScript } from "../connection/script.ts";
 import type { RedisClient } from "../connection/client.ts";
 import type { Keys } from "../keys.ts";
-
-const REPLID = `
-local function replication_id()
-  return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') or ''
-end
-`;
 
 /** KEYS nodes. Returns now, the replication id, and the ids whose lease has run out, each with the end of its lease. */
 const lapsedScript = defineScript<[nodes: string]>(
   "lapsed_nodes",
   1,
-  `${REPLID}
+  `${REPLICATION_ID}
 local ids = redis.pcall('ZRANGEBYSCORE', KEYS[1], 0, now, 'WITHSCORES')
-return {now, replication_id(), ids.err and {} or ids}
+return {now, replication_id() or '', ids.err and {} or ids}
 `,
 );
 
@@ -24,11 +19,11 @@ return {now, replication_id(), ids.err and {} or ids}
 const silentScript = defineScript<[meta: string]>(
   "silent_node",
   1,
-  `${REPLID}
+  `${REPLICATION_ID}
 local m = redis.pcall('HMGET', KEYS[1], 'incarnation', 'beats', 'leaseUntil', 'left', 'dead', 'suspect')
 if m.err then m = {} end
 for f = 1, 6 do m[f] = m[f] or '' end
-return {now, replication_id(), unpack(m)}
+return {now, replication_id() or '', unpack(m)}
 `,
 );
 
@@ -41,9 +36,9 @@ return {now, replication_id(), unpack(m)}
 const noteScript = defineScript<[meta: string]>(
   "note_silence",
   1,
-  `${REPLID}
+  `${REPLICATION_ID}
 local m = redis.pcall('HMGET', KEYS[1], 'incarnation', 'beats', 'leaseUntil', 'left', 'dead', 'suspect')
-if m.err or m[1] ~= ARGV[2] or m[2] ~= ARGV[3] or m[4] or replication_id() ~= ARGV[4] then return 0 end
+if m.err or m[1] ~= ARGV[2] or m[2] ~= ARGV[3] or m[4] or (replication_id() or '') ~= ARGV[4] then return 0 end
 if (tonumber(m[3] or 0) or 0) > now then return 0 end
 local dead, suspect = tonumber(m[5] or 0) or 0, tonumber(m[6] or 0) or 0
 if dead >= tonumber(ARGV[2]) or ARGV[1] == 'suspect' and suspect >= tonumber(ARGV[2]) then return 0 end
@@ -93,6 +88,7 @@ export async function readSilent(redis: RedisClient, keys: Keys, ids: readonly s
         beats,
         isSilent: incarnation !== "" && left === "" && leaseUntilMs <= redisMs,
         isSuspect: suspect >= Number(incarnation),
+        // A node that is not there (incarnation "") is as good as dead, too.
         isDead: dead >= Number(incarnation),
         look: { redisMs, replid },
       };
