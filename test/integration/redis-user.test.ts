@@ -134,6 +134,14 @@ describe("redis-user", { concurrency: 4 }, () => {
     assert.deepEqual(named, ["default", ...users]);
   });
 
+  it("--renew takes the last line too where it has no end", (t) => {
+    const file = join(folder(t), "users.acl");
+    redisUser("api", file);
+    writeFileSync(file, readFileSync(file, "utf8").trimEnd());
+    assert.equal(redisUser("--renew", file).status, 0);
+    assert.match(readFileSync(file, "utf8"), /^user api on #/m);
+  });
+
   it("repeated, gives another password, and one line a user", (t) => {
     const file = join(folder(t), "users.acl");
     const [one, two] = [redisUser("api", file), redisUser("api", file)];

@@ -7,6 +7,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmdirSync, rmSync, wr
 import { homedir, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { until } from "./cluster.ts";
+import { holdMounts, type MountHolder } from "./mount-holder.ts";
 
 const SYSTEMD = "/lib/systemd/systemd";
 /** Where systemd keeps the processes of its units apart, beside control groups of version 1. */
@@ -69,12 +70,12 @@ pivot_root . .old
 umount -l .old
 exec env -i container=test PATH=${PATH} ${SYSTEMD} --unit=multi-user.target --log-target=journal`;
 
-/** Stand for OpenSSH's programs on the operator's PATH. $dir: where the machines' folders are. */
+/** Stand for OpenSSH's programs on the operator's PATH. $dir: where the machines' folders are. Root's files are its own there. */
 const SSH = `#!/bin/sh
 host=\${1#root@}; shift
 [ "$NETWORK" = outside ] || network=-n
 exec nsenter -t "$(cat "$dir/$host.one")" -m -u -i -p -C -r -w $network \
-  env -i PATH=${PATH} HOME=/root DEBIAN_FRONTEND=noninteractive sh -c "cd; $*"
+  env -i PATH=${PATH} HOME=/root DEBIAN_FRONTEND=noninteractive sh -c "umask 077; cd; $*"
 `;
 const SCP = `#!/bin/sh
 there() { case $1 in
@@ -171,7 +172,7 @@ type Place = { readonly name: string; readonly network: string; readonly dir: st
 export class Machine {
   readonly name: string;
   readonly #place: Place;
-  #holder: ChildProcess | null = null;
+  #holder: MountHolder | null = null;
   #booted: ChildProcess | null = null;
 
   constructor(place: Place) {
@@ -243,21 +244,9 @@ export class Machine {
     return this.#booted !== null && this.#booted.exitCode === null && this.#booted.signalCode === null;
   }
 
-  async #hold(): Promise<ChildProcess> {
-    const holder = spawn(
-      "unshare",
-      ["--mount", "--propagation", "private", "sh", "-c", HOLD, "sh", this.#place.dir, ...HIDDEN],
-      {
-        stdio: ["pipe", "pipe", "pipe"],
-      },
-    );
-    let said = "";
-    holder.stderr.on("data", (text: Buffer) => (said += text.toString()));
-    const isHeld = await Promise.race([
-      once(holder.stdout, "data").then(() => true),
-      once(holder, "exit").then(() => false),
-    ]);
-    assert.ok(isHeld, `${this.name} has no disk: ${said}`);
+  async #hold(): Promise<MountHolder> {
+    const { holder, why } = await holdMounts(HOLD, [this.#place.dir, ...HIDDEN]);
+    assert.equal(why, null, `${this.name} has no disk`);
     this.#holder = holder;
     for (const unit of MASKED) this.#write(`/etc/systemd/system/${unit}`, "");
     this.#write("/etc/hosts", readFileSync(this.#place.hosts, "utf8"));
@@ -304,7 +293,7 @@ export class Machine {
     await this.cutOff();
     if (this.#holder !== null) {
       const ended = once(this.#holder, "exit");
-      this.#holder.stdin?.end();
+      this.#holder.stdin.end();
       await ended;
     }
     for (const group of this.#cgroups) if (existsSync(group)) removeGroups(group);
