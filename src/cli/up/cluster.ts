@@ -57,6 +57,8 @@ export class UpCluster {
   #started = false;
   #stopping: Promise<void> | null = null;
   readonly #ending = new AbortController();
+  /** Parts that are being started again. */
+  readonly #returning = new Set<Promise<void>>();
 
   constructor(options: UpOptions) {
     this.#options = options;
@@ -164,17 +166,20 @@ export class UpCluster {
     // It was started while the others were being stopped.
     if (this.#stopping !== null) await part.stop();
     const startedAtMs = performance.now();
-    void part.ended.then(async (how) => {
+    void part.ended.then((how) => {
       if (!this.#started || this.#stopping !== null) return;
       const backInMs = performance.now() - startedAtMs > LASTED_MS ? FIRST_PAUSE_MS : pauseMs;
       onEnd(name, how, part, backInMs);
-      await pause(backInMs, this.#ending.signal);
-      if (this.#stopping !== null) return;
-      const next = Math.min(2 * backInMs, MOST_PAUSE_MS);
-      await this.#startPart(name, role, own, next).then(
-        () => onBack(name, null),
-        (error: unknown) => onBack(name, error),
-      );
+      const nextPauseMs = Math.min(2 * backInMs, MOST_PAUSE_MS);
+      const returning = pause(backInMs, this.#ending.signal).then(async () => {
+        if (this.#stopping !== null) return;
+        await this.#startPart(name, role, own, nextPauseMs).then(
+          () => onBack(name, null),
+          (error: unknown) => onBack(name, error),
+        );
+      });
+      this.#returning.add(returning);
+      void returning.then(() => this.#returning.delete(returning));
     });
     return part;
   }
@@ -188,6 +193,7 @@ export class UpCluster {
   async #stop(): Promise<void> {
     const { step } = this.#options;
     this.#ending.abort();
+    await Promise.all(this.#returning);
     const named = (name: string) => this.#parts.get(name) ?? null;
     const nodes = NODES.map(({ id }) => named(id)).filter((part) => part !== null);
     const rest = ["master", "api"].map(named).filter((part) => part !== null);
