@@ -1,8 +1,8 @@
-import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { holdMounts, type MountHolder } from "./mount-holder.ts";
 
 /**
  * Automount asks through a pipe that nobody reads. So a process that touches a mount waits until it is killed, or until the
@@ -17,9 +17,9 @@ while read -r what path; do "$what" "$path" && echo done; done`;
 /** A folder that hangs, in its own mount namespace. This process may touch the folder; processes `within` must not. */
 export class HungMount {
   readonly #dir: string;
-  readonly #holder: ChildProcess;
+  readonly #holder: MountHolder;
 
-  private constructor(dir: string, holder: ChildProcess) {
+  private constructor(dir: string, holder: MountHolder) {
     this.#dir = dir;
     this.#holder = holder;
   }
@@ -29,25 +29,12 @@ export class HungMount {
     if (process.platform !== "linux") return "only Linux has autofs";
     const dir = mkdtempSync(join(tmpdir(), "cs-hung-"));
     mkdirSync(join(dir, "mount"));
-    // The members of the mount's process group do not wait, so the mount gets its own process group.
-    const holder = spawn("unshare", ["--mount", "--propagation", "private", "sh", "-c", MOUNT, "sh", dir], {
-      detached: true,
-      stdio: ["pipe", "pipe", "pipe"],
-    });
-    let said = "";
-    holder.stderr.on("data", (text: Buffer) => (said += text.toString()));
-    const isMounted = await new Promise<boolean>((resolve) => {
-      holder.stdout.once("data", () => resolve(true));
-      holder.once("error", (error) => {
-        said = error.message;
-        resolve(false);
-      });
-      holder.once("close", () => resolve(false));
-    });
+    // The members of the mount's process group do not wait, and the holder has one of its own.
+    const { holder, why } = await holdMounts(MOUNT, [dir]);
     const mount = new HungMount(dir, holder);
-    if (isMounted) return mount;
+    if (why === null) return mount;
     mount.end();
-    return `no autofs can be mounted: ${said.trim()}`;
+    return `no autofs can be mounted: ${why}`;
   }
 
   get path(): string {
@@ -66,7 +53,6 @@ export class HungMount {
 
   async #tell(line: string): Promise<void> {
     const { stdin, stdout } = this.#holder;
-    if (stdin === null || stdout === null) throw new Error("the holder of the mount has no pipes");
     const done = once(stdout, "data");
     stdin.write(`${line}\n`);
     await done;

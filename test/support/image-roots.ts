@@ -1,10 +1,11 @@
-import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { execFile } from "node:child_process";
 import { once } from "node:events";
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir, totalmem } from "node:os";
 import { dirname, join, relative } from "node:path";
 import { promisify } from "node:util";
 import { ROOT, type User } from "./image-settings.ts";
+import { holdMounts, type MountHolder } from "./mount-holder.ts";
 
 const run = promisify(execFile);
 const repository = join(import.meta.dirname, "../..");
@@ -68,10 +69,10 @@ const line = (...words: readonly string[]): string => words.map(quoted).join(" "
  */
 export class ImageRoots {
   readonly #dir: string;
-  readonly #holder: ChildProcess;
+  readonly #holder: MountHolder;
   #made = 0;
 
-  private constructor(dir: string, holder: ChildProcess) {
+  private constructor(dir: string, holder: MountHolder) {
     this.#dir = dir;
     this.#holder = holder;
   }
@@ -84,26 +85,17 @@ export class ImageRoots {
     if (totalmem() < LEAST_MEMORY_BYTES) return `an image is built in memory, and ${totalmem()} bytes are too few`;
     const dir = mkdtempSync(join(tmpdir(), "cs-image-"));
     const script = 'mount -t tmpfs -o mode=0755 tmpfs "$1" && echo done && exec cat';
-    const holder = spawn("unshare", ["--mount", "--propagation", "private", "sh", "-c", script, "sh", dir]);
+    const { holder, why } = await holdMounts(script, [dir]);
     const roots = new ImageRoots(dir, holder);
-    let said = "";
-    holder.stderr.on("data", (text: Buffer) => (said += text.toString()));
-    const isMounted = await new Promise<boolean>((resolve) => {
-      holder.stdout.once("data", () => resolve(true));
-      holder.once("error", (error) => {
-        said = error.message;
-        resolve(false);
-      });
-      holder.once("close", () => resolve(false));
-    });
-    if (isMounted) {
+    let said = why ?? "";
+    if (why === null) {
       // A trial, because containers often allow some of this and not the rest.
       const trial = await roots.#trial();
       if (trial === null) return roots;
       said = trial;
     }
     await roots.end();
-    return `no file tree can be made: ${said.trim()}`;
+    return `no file tree can be made: ${said}`;
   }
 
   async #trial(): Promise<string | null> {

@@ -10,7 +10,8 @@ import { StitchDisk } from "../../../workers/node/stitches/stitch-disk.ts";
 import { StitchHost } from "../../../workers/node/stitches/stitch-host.ts";
 import { StitchRegistry } from "../../../workers/node/stitches/stitch-registry.ts";
 import { until } from "../../support/cluster.ts";
-import { NAMED_SPECS, stored } from "../../support/test-spec.ts";
+import { hostOptions } from "../../support/host-options.ts";
+import { stored } from "../../support/test-spec.ts";
 
 /** A host on `n1` with this adaptor. Its timers are real, and its backoff is short. */
 function hosting(t: TestContext, adaptor: Adaptor) {
@@ -19,29 +20,16 @@ function hosting(t: TestContext, adaptor: Adaptor) {
   const disk = new StitchDisk(dir, (error) => errors.push(error));
   let record: StitchRecord | null = null;
   const registry = new StitchRegistry();
-  const host = new StitchHost({
-    registry,
-    node: "n1",
-    session: "session",
-    facts: { zones: [], labels: {}, capacity: { cpu: 4, memoryBytes: 400 }, modules: [], version: "1" },
-    disk,
-    specs: NAMED_SPECS,
-    adaptors: { process: adaptor, module: adaptor },
-    nowMs: Date.now,
-    random: () => 0.5,
-    holdsId: () => true,
-    heldUp: () => null,
-    send: () => Promise.reject(new Error("nothing is sent here")),
-    reply: () => Promise.reject(new Error("nothing is answered here")),
-    onRoom: () => undefined,
-    eligibility: () => "eligible",
-    lastMail: () => "0-0",
-    onStitch: () => undefined,
-    publish: (changes) => {
-      for (const change of changes) if (change.kind === "set") record = change.record;
-    },
-    onError: (error) => errors.push(error),
-  });
+  const host = new StitchHost(
+    hostOptions(adaptor, {
+      registry,
+      disk,
+      publish: (changes) => {
+        for (const change of changes) if (change.kind === "set") record = change.record;
+      },
+      onError: (error) => errors.push(error),
+    }),
+  );
   t.after(async () => {
     await host.stopAll(0);
     await disk.close();

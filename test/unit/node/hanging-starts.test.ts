@@ -12,7 +12,8 @@ import { StitchHost } from "../../../workers/node/stitches/stitch-host.ts";
 import { StitchRegistry } from "../../../workers/node/stitches/stitch-registry.ts";
 import type { StitchLog } from "../../../workers/node/logs/stitch-log.ts";
 import { settled } from "../../support/settled.ts";
-import { NAMED_SPECS, stored } from "../../support/test-spec.ts";
+import { hostOptions } from "../../support/host-options.ts";
+import { stored } from "../../support/test-spec.ts";
 
 const PLACES = 50;
 /** How long these tests let a stitch come up. No test reaches this limit. */
@@ -65,34 +66,22 @@ function hosting(t: TestContext) {
     return made;
   };
   const registry = new StitchRegistry();
-  const host = new StitchHost({
-    registry,
-    node: "n1",
-    session: "session",
-    facts: { zones: [], labels: {}, capacity: { cpu: 4, memoryBytes: 400 }, modules: [], version: "1" },
-    // Data folders do not matter here, and it takes long to make ten thousand of them.
-    disk: Object.assign(disk, { makeDataDir }),
-    specs: NAMED_SPECS,
-    adaptors: { process: run, module: run },
-    nowMs: () => 1000,
-    random: () => 0.5,
-    holdsId: () => true,
-    heldUp: () => null,
-    send: () => Promise.reject(new Error("nothing is sent here")),
-    reply: () => Promise.reject(new Error("nothing is answered here")),
-    onRoom: () => undefined,
-    eligibility: () => "eligible",
-    lastMail: () => "0-0",
-    onStitch: () => undefined,
-    publish: (changes) => {
-      for (const change of changes) {
-        if (change.kind !== "set") continue;
-        published.set(change.record.id, change.record);
-        logs.add(registry.log(change.record.id) ?? assert.fail());
-      }
-    },
-    onError: (error) => assert.fail(String(error)),
-  });
+  const host = new StitchHost(
+    hostOptions(run, {
+      registry,
+      // Data folders do not matter here, and it takes long to make ten thousand of them.
+      disk: Object.assign(disk, { makeDataDir }),
+      nowMs: () => 1000,
+      publish: (changes) => {
+        for (const change of changes) {
+          if (change.kind !== "set") continue;
+          published.set(change.record.id, change.record);
+          logs.add(registry.log(change.record.id) ?? assert.fail());
+        }
+      },
+      onError: (error) => assert.fail(String(error)),
+    }),
+  );
   t.after(async () => {
     await host.stopAll(0);
     // Reading a log waits for what is being written.

@@ -12,7 +12,8 @@ import { StitchHost } from "../../../workers/node/stitches/stitch-host.ts";
 import { StitchRegistry } from "../../../workers/node/stitches/stitch-registry.ts";
 import { until } from "../../support/cluster.ts";
 import { settled } from "../../support/settled.ts";
-import { NAMED_SPECS, stored } from "../../support/test-spec.ts";
+import { hostOptions } from "../../support/host-options.ts";
+import { stored } from "../../support/test-spec.ts";
 
 const FAILURE = "tcp 127.0.0.1:80: connect ECONNREFUSED";
 
@@ -59,30 +60,17 @@ async function running(t: TestContext, check: object = {}, restart: object = {})
     runs.push(made);
     return made;
   };
-  const host = new StitchHost({
-    registry,
-    node: "n1",
-    session: "session",
-    facts: { zones: [], labels: {}, capacity: { cpu: 4, memoryBytes: 400 }, modules: [], version: "1" },
-    disk,
-    specs: NAMED_SPECS,
-    adaptors: { process: run, module: run },
-    nowMs: Date.now,
-    random: () => 0.5,
-    holdsId: () => true,
-    heldUp: () => null,
-    send: () => Promise.reject(new Error("nothing is sent here")),
-    reply: () => Promise.reject(new Error("nothing is answered here")),
-    onRoom: () => undefined,
-    eligibility: () => "eligible",
-    lastMail: () => "0-0",
-    onStitch: () => undefined,
-    publish: (changes, told) => {
-      for (const change of changes) if (change.kind === "set") record = change.record;
-      events.push(...told);
-    },
-    onError: (error) => errors.push(error),
-  });
+  const host = new StitchHost(
+    hostOptions(run, {
+      registry,
+      disk,
+      publish: (changes, told) => {
+        for (const change of changes) if (change.kind === "set") record = change.record;
+        events.push(...told);
+      },
+      onError: (error) => errors.push(error),
+    }),
+  );
   t.after(async () => {
     for (const each of runs) each.end(0);
     await host.stopAll(0);

@@ -14,7 +14,8 @@ import { StitchHost } from "../../../workers/node/stitches/stitch-host.ts";
 import { StitchRegistry } from "../../../workers/node/stitches/stitch-registry.ts";
 import { settled } from "../../support/settled.ts";
 import { testStitch } from "../../support/test-stitch.ts";
-import { NAMED_SPECS, stored } from "../../support/test-spec.ts";
+import { hostOptions } from "../../support/host-options.ts";
+import { stored } from "../../support/test-spec.ts";
 
 /** One run of a stitch. It comes up, answers and ends when the test tells it to. */
 class Run implements StitchInstance {
@@ -68,30 +69,19 @@ function hosting(t: TestContext) {
     return made;
   };
   const registry = new StitchRegistry();
-  const host = new StitchHost({
-    registry,
-    node: "n1",
-    session: "session",
-    facts: { zones: [], labels: {}, capacity: { cpu: 4, memoryBytes: 400 }, modules: [], version: "1" },
-    disk,
-    specs: NAMED_SPECS,
-    adaptors: { process: run, module: run },
-    nowMs: () => clock.nowMs,
-    random: () => 0.5,
-    holdsId: () => true,
-    heldUp: () => null,
-    send: () => Promise.reject(new Error("nothing is sent here")),
-    reply: () => Promise.reject(new Error("nothing is answered here")),
-    onRoom: () => undefined,
-    eligibility: () => orders.eligibility,
-    lastMail: () => "0-0",
-    onStitch: () => undefined,
-    publish: (changes, told) => {
-      for (const change of changes) if (change.kind === "set") published.set(change.record.id, change.record);
-      events.push(...told);
-    },
-    onError: (error) => assert.fail(String(error)),
-  });
+  const host = new StitchHost(
+    hostOptions(run, {
+      registry,
+      disk,
+      nowMs: () => clock.nowMs,
+      eligibility: () => orders.eligibility,
+      publish: (changes, told) => {
+        for (const change of changes) if (change.kind === "set") published.set(change.record.id, change.record);
+        events.push(...told);
+      },
+      onError: (error) => assert.fail(String(error)),
+    }),
+  );
   t.after(async () => {
     for (const each of runs) each.end(0);
     await host.stopAll(0);
